@@ -1,0 +1,90 @@
+"""A stage for trying things out: a real server with LangChain's tables, in a folder of its own."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from vector_backup_pipeline.demo_corpus import fill_langchain_tables
+from vector_backup_pipeline.embedded import start_embedded_server
+from vector_backup_pipeline.settings import DATABASE_URL_VARIABLE, PREFIX
+
+_INSTANCE_CONFIG = "telemetry:\n  enabled: false\n"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The running demo: its server is up, its tables are full, the environment points there."""
+
+    directory: Path
+    connection_string: str
+
+    @property
+    def backups(self) -> Path:
+        return self.directory / "training_data"
+
+    @property
+    def dagster_home(self) -> Path:
+        return self.directory / "dagster_home"
+
+    def show_files(self) -> None:
+        """List the backups made so far, and say how to go on."""
+        click.echo("\nFiles:")
+        for path in sorted(self.backups.rglob("*")):
+            if path.is_file():
+                click.echo(f"  {path.stat().st_size:>10,} B  {path}")
+        click.echo("\nSee this run in Dagster's UI, and start more: make ui")
+
+    def open_ui(self, port: int) -> int:
+        """Serve Dagster's UI on this stage until it is interrupted."""
+        click.echo(f"The UI will be at http://127.0.0.1:{port} (Ctrl-C ends it).")
+        click.echo(f"Its database: {self.connection_string}")
+        server = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "dagster", "dev"),
+                *("--module-name", "vector_backup_pipeline.definitions"),
+                *("--host", "127.0.0.1", "--port", str(port)),
+            ]
+        )
+        try:
+            return server.wait()
+        except KeyboardInterrupt:
+            return 0
+        finally:
+            server.terminate()
+            server.wait()
+
+
+@contextmanager
+def running(directory: Path) -> Iterator[Stage]:
+    """Start the server in `directory`, fill its tables, point this process's environment there.
+
+    Raises:
+        BackupError: the extra `demo` is not installed, or the server does not start.
+    """
+    directory = directory.absolute()
+    directory.mkdir(parents=True, exist_ok=True)
+    click.echo(f"Starting PostgreSQL in {directory / 'postgres'} …", err=True)
+    with start_embedded_server(directory / "postgres") as server:
+        stage = Stage(directory, server.connection_string())
+        filled = fill_langchain_tables(stage.connection_string)
+        click.echo(f"LangChain's tables hold {filled.documents} documents.\n", err=True)
+        _point_environment_to(stage)
+        yield stage
+
+
+def _point_environment_to(stage: Stage) -> None:
+    """Nothing of the caller's own settings applies here: a demo never touches their database."""
+    for variable in [name for name in os.environ if name.startswith(PREFIX)]:
+        del os.environ[variable]
+    stage.backups.mkdir(exist_ok=True)
+    stage.dagster_home.mkdir(exist_ok=True)
+    (stage.dagster_home / "dagster.yaml").write_text(_INSTANCE_CONFIG)
+    os.environ[DATABASE_URL_VARIABLE] = stage.connection_string
+    os.environ[PREFIX + "ROOT"] = str(stage.backups)
+    os.environ["DAGSTER_HOME"] = str(stage.dagster_home)

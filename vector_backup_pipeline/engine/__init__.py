@@ -1,0 +1,1 @@
+"""Backup as a plain library: everything that touches a row, nothing that knows Dagster."""

@@ -1,0 +1,126 @@
+"""Putting a run's manifest together from what the snapshot showed and the exports stored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from vector_backup_pipeline import __version__
+from vector_backup_pipeline.engine.errors import BackupError
+from vector_backup_pipeline.engine.export import StoredTable
+from vector_backup_pipeline.engine.manifest import (
+    Block,
+    DataFile,
+    Digest,
+    Manifest,
+    Relation,
+    Server,
+    TableBackup,
+    TruncateState,
+)
+from vector_backup_pipeline.engine.parameters import BackupRequest
+from vector_backup_pipeline.engine.postgres.server import ServerIdentity
+from vector_backup_pipeline.engine.postgres.tables import TableSource
+from vector_backup_pipeline.engine.results import BackupResult
+from vector_backup_pipeline.engine.table_definition import Definitions
+
+
+@dataclass(frozen=True)
+class SnapshotRecord:
+    """What the manifest keeps of the snapshot, read while it was open. Tables by caller's name."""
+
+    server: ServerIdentity
+    snapshot: str
+    tables: Mapping[str, TableSource]
+    definitions: Definitions
+
+
+def build_manifest(
+    request: BackupRequest,
+    record: SnapshotRecord,
+    stored: Mapping[str, StoredTable],
+    failures: Mapping[str, BackupError],
+    result: BackupResult,
+    *,
+    stamp: str,
+    run_id: str,
+    created_at: datetime,
+    truncate: TruncateState,
+) -> Manifest:
+    """`stored` and `failures` by the caller's names; `created_at` in UTC orders the sets."""
+    return Manifest(
+        tool_version=__version__,
+        complete=all(name in stored for name in request.tables),
+        timestamp=stamp,
+        created_at=created_at,
+        task_id=request.task_id,
+        run_id=run_id,
+        export_method=request.export_method,
+        workers=request.workers,
+        server=_server(record.server),
+        snapshot=record.snapshot,
+        tables=[
+            _table(source, stored.get(name), failures.get(name), record)
+            for name, source in record.tables.items()
+        ],
+        dependencies=record.definitions.dependencies,
+        truncate=truncate,
+        truncated_tables=list(request.tables_to_truncate),
+        result=result,
+    )
+
+
+def _server(server: ServerIdentity) -> Server:
+    return Server(
+        version=server.version,
+        version_num=server.version_num,
+        encoding=server.encoding,
+        database=server.database,
+        system_identifier=server.system_identifier,
+        timeline=server.timeline,
+        in_recovery=server.in_recovery,
+        pgvector_version=server.pgvector_version,
+    )
+
+
+def _table(
+    source: TableSource,
+    stored: StoredTable | None,
+    failure: BackupError | None,
+    record: SnapshotRecord,
+) -> TableBackup:
+    return TableBackup(
+        table=source.found.requested,
+        schema_name=source.found.schema,
+        name=source.found.name,
+        oid=source.found.oid,
+        relations=[
+            Relation(
+                schema_name=relation.schema,
+                name=relation.name,
+                oid=relation.oid,
+                relfilenode=relation.relfilenode,
+                size=relation.size,
+            )
+            for relation in source.relations
+        ],
+        columns=list(source.columns),
+        file=_data_file(source, stored) if stored else None,
+        error=f"{failure.error_type}: {failure.message}" if failure else None,
+        definition=record.definitions.tables[source.found.oid],
+    )
+
+
+def _data_file(source: TableSource, stored: StoredTable) -> DataFile:
+    return DataFile(
+        name=stored.name,
+        format="csv",
+        compression="none",
+        rows=stored.rows,
+        bytes=stored.size,
+        sha256=stored.sha256,
+        digest=Digest(columns=list(source.columns), value=f"{stored.digest:032x}"),
+        duration=round(stored.duration, 3),
+        blocks=[Block(**entry._asdict()) for entry in stored.index],
+    )

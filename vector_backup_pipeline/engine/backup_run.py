@@ -1,0 +1,374 @@
+"""One backup from beginning to end: the steps in their order, and what each left behind.
+
+    resolve ─▶ pin ─▶ export (each table) ─▶ truncate ─▶ finish ─▶ close
+
+A step that fails raises, and is remembered here, so that `finish` can tell the whole story. `close`
+may come at any time and after any failure: it ends every connection, tells the story if nobody has,
+and removes the run's marker last.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Literal, TypeVar
+
+from vector_backup_pipeline.engine.backup_manifest import SnapshotRecord, build_manifest
+from vector_backup_pipeline.engine.errors import (
+    BackupError,
+    IntegrityError,
+    RunCancelled,
+    as_backup_error,
+)
+from vector_backup_pipeline.engine.export import ExportOptions, StoredTable, export_table
+from vector_backup_pipeline.engine.file_names import LOG_NAME, data_file_name, manifest_name
+from vector_backup_pipeline.engine.manifest import TruncateState
+from vector_backup_pipeline.engine.parameters import BackupRequest
+from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings, database_errors
+from vector_backup_pipeline.engine.postgres.definitions import read_definitions
+from vector_backup_pipeline.engine.postgres.ranges import most_ranges
+from vector_backup_pipeline.engine.postgres.snapshot import PinnedSnapshot, pin_snapshot
+from vector_backup_pipeline.engine.postgres.truncate import CommitUnknown, truncate_tables
+from vector_backup_pipeline.engine.progress import ProgressListener
+from vector_backup_pipeline.engine.report import log_section
+from vector_backup_pipeline.engine.results import (
+    BackupResult,
+    ExportedTable,
+    FailedTable,
+    TruncatedTable,
+    TruncateFailure,
+    error_line,
+    failed_table,
+    readable_size,
+)
+from vector_backup_pipeline.engine.run_marker import claim_timestamp, remove_leftovers
+from vector_backup_pipeline.engine.storage.contract import BackupDirectory, BackupRoot, Claim
+from vector_backup_pipeline.engine.timestamps import TimestampFormat
+from vector_backup_pipeline.engine.verify import check_stored_file
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class BackupTarget:
+    """Where a run's files go. `timestamp` is None when there is nothing to do."""
+
+    directory: str
+    timestamp: str | None
+    task_id: str | None
+
+
+@dataclass(frozen=True)
+class TableExport:
+    """A table that is about to be exported; sizes in bytes, as the server estimates them."""
+
+    table: str
+    size: int
+    estimated_rows: int | None
+    ranges: int
+
+
+class BackupRun:
+    """The state of one run. Its methods are called in order, once each (`export` once a table)."""
+
+    def __init__(
+        self,
+        request: BackupRequest,
+        root: BackupRoot,
+        timestamps: TimestampFormat,
+        *,
+        lock_timeout: float,
+        run_id: str,
+    ) -> None:
+        self.request = request
+        self._root = root
+        self._timestamps = timestamps
+        self._lock_timeout = lock_timeout
+        self._run_id = run_id
+        self._started = time.monotonic()
+        self._created_at = datetime.now(timezone.utc)
+        self._directory: BackupDirectory | None = None
+        self._stamp: str | None = None
+        self._claim: Claim | None = None
+        self._pinned: PinnedSnapshot | None = None
+        self._record: SnapshotRecord | None = None
+        self._stored: dict[str, StoredTable] = {}
+        self._failures: dict[str, FailedTable] = {}
+        self._errors: dict[str, BackupError] = {}
+        self._run_error: BackupError | None = None
+        self._truncate_state: TruncateState = "none"
+        self._truncate_results: dict[str, TruncatedTable | TruncateFailure] = {}
+        self._result: BackupResult | None = None
+
+    @property
+    def error(self) -> BackupError | None:
+        """What the run failed of: the first failed table's error, else the run's own."""
+        for table in self.request.tables:
+            if table in self._errors:
+                return self._errors[table]
+        return self._run_error
+
+    @property
+    def result(self) -> BackupResult | None:
+        """The result once `finish` has told it."""
+        return self._result
+
+    def resolve(self) -> BackupTarget:
+        """Find or make the directory, take a timestamp in it, and clear what dead runs left."""
+        task_id = self.request.task_id
+        with self._remembering():
+            if self.request.does_nothing:
+                self._directory = self._root.find(task_id)
+                location = self._directory.location if self._directory else self._root.location
+                return BackupTarget(location, None, task_id)
+            self._directory = self._root.open(task_id)
+            remove_leftovers(self._directory, self._timestamps)
+            self._stamp, self._claim = claim_timestamp(
+                self._directory, self._timestamps, self._run_id
+            )
+            return BackupTarget(self._directory.location, self._stamp, task_id)
+
+    def pin(self, connection_settings: Callable[[], ConnectionSettings]) -> list[TableExport]:
+        """Open the run's transactions and read the tables; a table that can't be read is left to
+        its own `export` to report."""
+        request = self.request
+        with self._remembering():
+            self._pinned = pinned = pin_snapshot(
+                connection_settings(),
+                request.tables,
+                request.tables_to_truncate,
+                workers=request.workers,
+                lock_timeout=self._lock_timeout,
+            )
+            self._record = self._read_record(pinned)
+        return [self._table_export(pinned, table) for table in request.tables]
+
+    def export(self, table: str, listener: ProgressListener) -> ExportedTable:
+        """Export one table. Raises its error, after which the next table can have its turn."""
+        started = time.monotonic()
+        try:
+            stored = self._export(table, listener)
+        except BaseException as cause:
+            error = as_backup_error(cause)
+            self._errors[table] = error
+            self._failures[table] = failed_table(error, time.monotonic() - started)
+            raise
+        self._stored[table] = stored
+        return _exported(stored)
+
+    @property
+    def stored(self) -> Mapping[str, StoredTable]:
+        """The finished files, by the caller's names of their tables."""
+        return self._stored
+
+    def path_of(self, file_name: str) -> str:
+        """Where a file of this run lies, as a path or URL."""
+        return f"{_known(self._directory).location}/{file_name}"
+
+    def truncate(self) -> dict[str, TruncatedTable]:
+        """Empty the truncate tables, if that was asked for and everything about the backup holds.
+
+        Raises:
+            BackupError: nothing was truncated, or (`outcome` unknown) nobody can tell.
+        """
+        if not self.request.truncate_vector_tables:
+            return {}
+        started = time.monotonic()
+        try:
+            with self._remembering():
+                rows = self._truncate()
+        except BaseException as cause:
+            self._remember_truncate_failure(as_backup_error(cause), time.monotonic() - started)
+            raise
+        duration = round(time.monotonic() - started, 3)
+        truncated = {
+            table: TruncatedTable(rows_before=before, rows_after=after, duration=duration)
+            for table, (before, after) in rows.items()
+        }
+        self._truncate_results = dict(truncated)
+        self._truncate_state = "done"
+        with self._remembering():
+            self._write_manifest()
+        return truncated
+
+    def finish(self) -> BackupResult:
+        """End the snapshot, write manifest and log, and tell the result. Once."""
+        if self._result is not None:
+            return self._result
+        if self._pinned is not None:
+            self._pinned.close()
+        try:
+            with self._remembering():
+                self._write_manifest()
+        finally:
+            self._result = self._tell_result()
+            self._append_to_log(self._result)
+        return self._result
+
+    def close(self) -> BackupResult:
+        """Leave nothing open and nothing untold, whatever happened before."""
+        try:
+            if self._result is None:
+                if self.error is None:
+                    self._run_error = RunCancelled(
+                        "The run was cancelled before it was done. Launch it again."
+                    )
+                with contextlib.suppress(BackupError):  # Remembered; the result tells it.
+                    self.finish()
+        finally:
+            if self._pinned is not None:
+                self._pinned.close()
+            if self._claim is not None:
+                self._claim.release()
+        return self._result or self._tell_result()
+
+    def _read_record(self, pinned: PinnedSnapshot) -> SnapshotRecord:
+        oids = [source.found.oid for source in pinned.tables.values()]
+        with (
+            database_errors("read the tables' definitions", pinned.settings.secrets),
+            pinned.coordinator.cursor() as cursor,
+        ):
+            definitions = read_definitions(cursor, oids)
+        return SnapshotRecord(
+            server=pinned.server,
+            snapshot=pinned.snapshot,
+            tables=dict(pinned.tables),
+            definitions=definitions,
+        )
+
+    def _table_export(self, pinned: PinnedSnapshot, table: str) -> TableExport:
+        source = pinned.tables.get(table)
+        if source is None:
+            return TableExport(table, size=0, estimated_rows=None, ranges=0)
+        return TableExport(table, source.size, source.estimated_rows, most_ranges(source))
+
+    def _export(self, table: str, listener: ProgressListener) -> StoredTable:
+        pinned, directory, stamp = (
+            _known(self._pinned),
+            _known(self._directory),
+            _known(self._stamp),
+        )
+        if table in pinned.failures:
+            raise pinned.failures[table]
+        source = pinned.tables[table]
+        name = data_file_name(source.found.schema, source.found.name, stamp, "csv")
+        options = ExportOptions(self.request.export_method, self.request.batch_size)
+        return export_table(pinned, source, directory, name, options, listener)
+
+    def _truncate(self) -> dict[str, tuple[int, int]]:
+        pinned, directory = _known(self._pinned), _known(self._directory)
+        if set(self._stored) != set(self.request.tables):
+            raise IntegrityError("Not every table of this run was backed up; nothing is truncated.")
+        if pinned.truncate_refusal is not None:
+            raise pinned.truncate_refusal
+        pinned.end_workers()
+        for stored in self._stored.values():
+            check_stored_file(directory, stored.name, stored.size, stored.sha256)
+        self._truncate_state = "pending"
+        self._write_manifest()
+        rows = {table: self._stored[table].rows for table in self.request.tables_to_truncate}
+        done = truncate_tables(pinned, rows)
+        return {table: (counts.rows_before, counts.rows_after) for table, counts in done.items()}
+
+    def _remember_truncate_failure(self, error: BackupError, duration: float) -> None:
+        outcome: Literal["not_truncated", "unknown"] = "not_truncated"
+        if isinstance(error, CommitUnknown):
+            outcome = "unknown"
+        for table in self.request.tables_to_truncate:
+            self._truncate_results[table] = TruncateFailure(
+                error_type=error.error_type,
+                error=error.message,
+                outcome=outcome,
+                duration=round(duration, 3),
+            )
+        if self._truncate_state == "pending":
+            self._truncate_state = outcome
+
+    def _write_manifest(self) -> None:
+        """Write or replace the manifest, once the tables are known and one has been tried."""
+        if self._record is None or not (self._stored or self._failures):
+            return
+        directory, stamp = _known(self._directory), _known(self._stamp)
+        manifest = build_manifest(
+            self.request,
+            self._record,
+            self._stored,
+            self._errors,
+            self._tell_result(),
+            stamp=stamp,
+            run_id=self._run_id,
+            created_at=self._created_at,
+            truncate=self._truncate_state,
+        )
+        directory.replace(manifest_name(stamp), manifest.to_json())
+
+    def _append_to_log(self, result: BackupResult) -> None:
+        if self._directory is None or self._stamp is None:
+            return
+        section = log_section(
+            self.request,
+            result,
+            self.error,
+            run_id=self._run_id,
+            stamp=self._stamp,
+            source=self._source(),
+        )
+        with self._remembering():
+            self._directory.append(LOG_NAME, section)
+
+    def _source(self) -> str | None:
+        if self._record is None:
+            return None
+        server = self._record.server
+        return f"database {server.database}, PostgreSQL {server.version}"
+
+    def _tell_result(self) -> BackupResult:
+        entries = {table: self._entry(table) for table in self.request.tables}
+        tables = {table: entry for table, entry in entries.items() if entry is not None}
+        errors = [error_line(e, t) for t in self.request.tables if (e := self._errors.get(t))]
+        if self._run_error is not None:
+            errors.append(error_line(self._run_error))
+        return BackupResult(
+            backup_performed=len(self._stored) == len(self.request.tables),
+            truncate_performed=self._truncate_state == "done",
+            backup_directory=self._directory.location if self._directory else None,
+            tables_backed_up=tables,
+            truncate_results=dict(self._truncate_results),
+            errors=errors,
+            duration=round(time.monotonic() - self._started, 3),
+            timestamp=self._created_at.astimezone(self._timestamps.timezone).replace(microsecond=0),
+        )
+
+    def _entry(self, table: str) -> ExportedTable | FailedTable | None:
+        if table in self._stored:
+            return _exported(self._stored[table])
+        return self._failures.get(table)
+
+    @contextlib.contextmanager
+    def _remembering(self) -> Iterator[None]:
+        """Keep the first error of the run itself, for the result."""
+        try:
+            yield
+        except BaseException as cause:
+            if self._run_error is None:
+                self._run_error = as_backup_error(cause)
+            raise
+
+
+def _known(value: _T | None) -> _T:
+    """What an earlier step has set."""
+    if value is None:
+        raise BackupError("The steps of this run were not called in their order.")
+    return value
+
+
+def _exported(stored: StoredTable) -> ExportedTable:
+    return ExportedTable(
+        row_count=stored.rows,
+        file_size=readable_size(stored.size),
+        backup_file=stored.name,
+        duration=round(stored.duration, 3),
+    )

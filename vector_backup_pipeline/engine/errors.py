@@ -1,0 +1,124 @@
+"""Everything that can go wrong, as one hierarchy.
+
+Each class carries what the doors need: `error_type` (stable, machine-readable),
+`http_status`, and `can_retry` (trying the same again may succeed).
+
+    BackupError                    INTERNAL_ERROR            500
+    ├── InvalidParams              INVALID_PARAMS            400
+    ├── MissingRequiredParams      MISSING_REQUIRED_PARAMS   400
+    ├── ResourceNotFound           RESOURCE_NOT_FOUND        404
+    ├── TableNotFound              TABLE_NOT_FOUND           404
+    ├── PermissionDenied           PERMISSION_DENIED         500
+    ├── DatabaseError              DATABASE_ERROR            500  can retry
+    ├── ServiceUnavailable         SERVICE_UNAVAILABLE       503  can retry
+    ├── LockTimeout                LOCK_TIMEOUT              503  can retry
+    ├── StorageError               STORAGE_ERROR             500
+    ├── IntegrityError             INTEGRITY_ERROR           500
+    └── RunCancelled               INTERNAL_ERROR            500  can retry
+
+A message says what happened, to what, and what to do next. It never holds a password.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class BackupError(Exception):
+    """The root. Raised as itself only for what no other class describes."""
+
+    error_type: ClassVar[str] = "INTERNAL_ERROR"
+    http_status: ClassVar[int] = 500
+    can_retry: ClassVar[bool] = False
+
+    @property
+    def message(self) -> str:
+        return str(self)
+
+
+class InvalidParams(BackupError):
+    """A parameter is malformed, or asks for what can't be done."""
+
+    error_type = "INVALID_PARAMS"
+    http_status = 400
+
+
+class MissingRequiredParams(BackupError):
+    """A required parameter is absent."""
+
+    error_type = "MISSING_REQUIRED_PARAMS"
+    http_status = 400
+
+
+class ResourceNotFound(BackupError):
+    """A task directory, backup set or file is not there."""
+
+    error_type = "RESOURCE_NOT_FOUND"
+    http_status = 404
+
+
+class TableNotFound(BackupError):
+    """The database has no such table."""
+
+    error_type = "TABLE_NOT_FOUND"
+    http_status = 404
+
+
+class PermissionDenied(BackupError):
+    """The role may not read, lock or truncate."""
+
+    error_type = "PERMISSION_DENIED"
+
+
+class DatabaseError(BackupError):
+    """The server answered and refused, or dropped the connection."""
+
+    error_type = "DATABASE_ERROR"
+    can_retry = True
+
+
+class ServiceUnavailable(BackupError):
+    """No server was reached: unknown name, refused connection, time-out."""
+
+    error_type = "SERVICE_UNAVAILABLE"
+    http_status = 503
+    can_retry = True
+
+
+class LockTimeout(BackupError):
+    """A lock was not had in time."""
+
+    error_type = "LOCK_TIMEOUT"
+    http_status = 503
+    can_retry = True
+
+
+class StorageError(BackupError):
+    """No space, or the storage refuses."""
+
+    error_type = "STORAGE_ERROR"
+
+
+class IntegrityError(BackupError):
+    """Stored bytes are not what was written, or rows are not what was counted."""
+
+    error_type = "INTEGRITY_ERROR"
+
+
+class RunCancelled(BackupError):
+    """The run was stopped before it was done."""
+
+    can_retry = True
+
+
+def as_backup_error(error: BaseException) -> BackupError:
+    """`error` as one of ours: itself, or wrapped as what no class describes.
+
+    For results and logs, where every failure needs an `error_type`. The border modules wrap what
+    they know; what arrives here unwrapped is a defect or an interrupt.
+    """
+    if isinstance(error, BackupError):
+        return error
+    if not isinstance(error, Exception):
+        return RunCancelled("The run was cancelled before it was done. Launch it again.")
+    return BackupError(f"{type(error).__name__}: {error}")

@@ -1,0 +1,78 @@
+"""The names of a backup set's files, and how to know them again."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import quote
+
+from vector_backup_pipeline.engine.timestamps import TimestampFormat
+
+LOG_NAME = "vector_backup_log.txt"
+PENDING_SUFFIX = ".tmp"
+
+_MANIFEST_PREFIX, _MANIFEST_SUFFIX = "vector_backup_", ".json"
+_MARKER_PREFIX, _MARKER_SUFFIX = ".vector_backup_", ".run"
+_DATA_EXTENSIONS = ("csv",)
+# What a file name can't hold, or what would leave the directory or hide the file.
+_UNSAFE = re.compile(r"[/\\%\x00-\x1f\x7f]|^\.+")
+
+
+def data_file_name(schema: str, table: str, stamp: str, extension: str) -> str:
+    """`{table}_{stamp}.{extension}`, with `{schema}.` before it outside schema `public`."""
+    name = table if schema == "public" else f"{schema}.{table}"
+    return f"{_encoded(name)}_{stamp}.{extension}"
+
+
+def manifest_name(stamp: str) -> str:
+    return f"{_MANIFEST_PREFIX}{stamp}{_MANIFEST_SUFFIX}"
+
+
+def marker_name(stamp: str) -> str:
+    return f"{_MARKER_PREFIX}{stamp}{_MARKER_SUFFIX}"
+
+
+def stamp_of_manifest(name: str, timestamps: TimestampFormat) -> str | None:
+    return _stamp_between(name, _MANIFEST_PREFIX, _MANIFEST_SUFFIX, timestamps)
+
+
+def stamp_of_marker(name: str, timestamps: TimestampFormat) -> str | None:
+    return _stamp_between(name, _MARKER_PREFIX, _MARKER_SUFFIX, timestamps)
+
+
+def stamp_of_data_file(name: str, timestamps: TimestampFormat) -> str | None:
+    """The stamp of a finished data file; None for every other file."""
+    for extension in _DATA_EXTENSIONS:
+        if name.endswith("." + extension):
+            return _stamp_after_underscore(name.removesuffix("." + extension), timestamps)
+    return None
+
+
+def stamp_of_pending(name: str, timestamps: TimestampFormat) -> str | None:
+    """The stamp of a file that is still being written (`.tmp`); None for every other file."""
+    if not name.endswith(PENDING_SUFFIX):
+        return None
+    final = name.removesuffix(PENDING_SUFFIX)
+    return stamp_of_manifest(final, timestamps) or stamp_of_data_file(final, timestamps)
+
+
+def _stamp_between(name: str, prefix: str, suffix: str, timestamps: TimestampFormat) -> str | None:
+    if not (name.startswith(prefix) and name.endswith(suffix)):
+        return None
+    text = name[len(prefix) : -len(suffix)]
+    return text if timestamps.is_stamp(text) else None
+
+
+def _stamp_after_underscore(stem: str, timestamps: TimestampFormat) -> str | None:
+    stamp = timestamps.at_end_of(stem)
+    if stamp is None or not stem.removesuffix(stamp).endswith("_"):
+        return None
+    return stamp
+
+
+def _encoded(name: str) -> str:
+    return _UNSAFE.sub(_percent, name)
+
+
+def _percent(match: re.Match[str]) -> str:
+    # `quote` leaves dots alone, and a leading dot would hide the file.
+    return quote(match.group(), safe="").replace(".", "%2E")

@@ -1,0 +1,132 @@
+"""The manifest: the file whose existence makes a backup set, and all that restore needs to know."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from vector_backup_pipeline.engine.errors import IntegrityError
+from vector_backup_pipeline.engine.results import BackupResult
+from vector_backup_pipeline.engine.table_definition import Dependencies, TableDefinition
+
+SCHEMA_VERSION = 1
+
+TruncateState = Literal["none", "pending", "done", "not_truncated", "unknown"]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Digest(_Record):
+    """The sum modulo 2^128 of xxh3-128 over every row's bytes: independent of the rows' order.
+
+    `encoding` says which bytes: for `csv`, the record over `columns` in their order, without its
+    line end and without the header. `value` is 32 hexadecimal digits.
+    """
+
+    algorithm: Literal["xxh3_128_sum"] = "xxh3_128_sum"
+    encoding: Literal["csv"] = "csv"
+    columns: list[str]
+    value: str
+
+
+class Block(_Record):
+    """A run of whole rows in the stored file: bytes `offset` to `offset + length`."""
+
+    offset: int
+    length: int
+    rows: int
+
+
+class DataFile(_Record):
+    """A stored table. `sha256` is of the stored bytes, `duration` in seconds."""
+
+    name: str
+    format: Literal["csv"]
+    compression: Literal["none"]
+    rows: int
+    bytes: int
+    sha256: str
+    digest: Digest
+    duration: float
+    blocks: list[Block]
+
+
+class Relation(_Record):
+    """A relation that rows were read from: the table, or a leaf partition. Sizes in bytes."""
+
+    schema_name: str
+    name: str
+    oid: int
+    relfilenode: int | None
+    size: int
+
+
+class TableBackup(_Record):
+    """A table of the set; `file` is None when its export failed (`error` says why)."""
+
+    table: str
+    schema_name: str
+    name: str
+    oid: int
+    relations: list[Relation]
+    columns: list[str]
+    file: DataFile | None
+    error: str | None
+    definition: TableDefinition
+
+
+class Server(_Record):
+    """The server that the rows came from. `system_identifier` tells clusters apart."""
+
+    version: str
+    version_num: int
+    encoding: str
+    database: str
+    system_identifier: str | None
+    timeline: int | None
+    in_recovery: bool
+    pgvector_version: str | None
+
+
+class Manifest(_Record):
+    """One backup set. `complete` is False when a table of the run failed."""
+
+    schema_version: Literal[1] = 1
+    tool: Literal["vector_backup_pipeline"] = "vector_backup_pipeline"
+    tool_version: str
+    complete: bool
+    timestamp: str
+    created_at: datetime
+    task_id: str | None
+    run_id: str
+    export_method: str
+    workers: int
+    server: Server
+    snapshot: str
+    tables: list[TableBackup]
+    dependencies: Dependencies
+    truncate: TruncateState
+    truncated_tables: list[str]
+    result: BackupResult
+
+    def to_json(self) -> bytes:
+        return self.model_dump_json(indent=1).encode() + b"\n"
+
+
+def read_manifest(data: bytes, name: str) -> Manifest:
+    """Parse a stored manifest.
+
+    Raises:
+        IntegrityError: it is not one, or of a version this tool does not know.
+    """
+    try:
+        return Manifest.model_validate_json(data)
+    except ValidationError as error:
+        raise IntegrityError(
+            f"The manifest {name} is damaged or was written by another version of this tool: "
+            f"{error.error_count()} field(s) do not fit, first {error.errors()[0]['loc']}."
+        ) from error

@@ -1,0 +1,1 @@
+"""All that speaks SQL: connections, the snapshot, the catalogs, rows out, truncation."""

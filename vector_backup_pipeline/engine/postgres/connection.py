@@ -1,0 +1,244 @@
+"""Connecting, and what a server's refusals mean.
+
+Three sources of a connection, and what each may take from its surroundings:
+
+- a caller's string (`db_connection`): nothing. Whatever it leaves out gets libpq's own default and
+  never a PG* variable, a service, a password file or a key of this process's user; else
+  `postgresql://u@elsewhere/db` would send our password to a stranger.
+- the installation's own string or fields: libpq fills in the rest as it does for psql.
+- none of these: libpq's environment alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+from urllib.parse import quote
+
+import psycopg2
+from psycopg2 import errorcodes
+from psycopg2.extensions import connection as Connection
+from psycopg2.extensions import parse_dsn
+
+from vector_backup_pipeline.engine.errors import (
+    BackupError,
+    DatabaseError,
+    InvalidParams,
+    LockTimeout,
+    PermissionDenied,
+    ServiceUnavailable,
+    TableNotFound,
+)
+from vector_backup_pipeline.engine.postgres.reachability import server_answers
+from vector_backup_pipeline.engine.secrets import SecretText, redact
+
+__all__ = ["Connection", "ConnectionSettings", "connect", "database_errors"]
+
+OLDEST_SERVER = 130000  # pg_current_snapshot() and what else the snapshot needs
+
+# The coordinator sits idle in its transaction for as long as the export takes; a firewall would
+# forget the connection, and a dead peer would hold the run for hours.
+_TRANSPORT = {
+    "connect_timeout": "10",
+    "keepalives": "1",
+    "keepalives_idle": "30",
+    "keepalives_interval": "10",
+    "keepalives_count": "3",
+}
+# As a start-up parameter, since poolers keep it apart from client to client.
+_ALWAYS = {"client_encoding": "UTF8"}
+
+_NO_SUCH_FILE = "/dev/null/none"
+# Every libpq option that has an environment variable, a service entry or a default file behind
+# it, with the value that shuts that out. Options unknown to the linked libpq are left away.
+_ISOLATED = {
+    "host": "",
+    "hostaddr": "",
+    "port": "",
+    "password": "",
+    "passfile": _NO_SUCH_FILE,
+    "options": "",
+    "sslmode": "prefer",
+    "sslcertmode": "disable",
+    "sslcert": _NO_SUCH_FILE,
+    "sslkey": "",
+    "sslrootcert": "",
+    "sslcrl": "",
+    "sslcrldir": "",
+    "sslsni": "1",
+    "sslnegotiation": "postgres",
+    "sslcompression": "0",
+    "requirepeer": "",
+    "require_auth": "!gss,!sspi",
+    "channel_binding": "prefer",
+    "ssl_min_protocol_version": "TLSv1.2",
+    "ssl_max_protocol_version": "",
+    "gssencmode": "disable",
+    "gssdelegation": "0",
+    "krbsrvname": "postgres",
+    "gsslib": "",
+    "target_session_attrs": "any",
+    "load_balance_hosts": "disable",
+}
+_SECRET_OPTIONS = ("password", "sslpassword", "scram_client_key", "oauth_client_secret")
+
+
+@dataclass(frozen=True)
+class ConnectionSettings:
+    """Where to connect and with what. Never shows its parameters."""
+
+    parameters: Mapping[str, str] = field(repr=False)
+    secrets: tuple[str, ...] = field(repr=False)
+
+    @classmethod
+    def from_caller(cls, text: SecretText) -> ConnectionSettings:
+        """A `db_connection`: stands on its own.
+
+        Raises:
+            InvalidParams: it is malformed. The message does not repeat it.
+        """
+        given = _parse(text, "db_connection")
+        if "service" in given:
+            raise InvalidParams(
+                "The db_connection names a service; write host, port, dbname and user instead."
+            )
+        user = given.get("user") or getpass.getuser()
+        own = {"user": user, "dbname": given.get("dbname") or user}
+        isolated = {key: value for key, value in _ISOLATED.items() if _is_known(key)}
+        return cls(isolated | given | own, _secrets_of(given))
+
+    @classmethod
+    def from_installation(cls, text: SecretText, source: str) -> ConnectionSettings:
+        """The installation's own string; `source` names its variable or field in messages."""
+        given = _parse(text, source)
+        return cls(given, _secrets_of(given))
+
+    @classmethod
+    def from_fields(cls, fields: Mapping[str, str]) -> ConnectionSettings:
+        """host, port, dbname, user, password; none at all means libpq's environment."""
+        return cls(dict(fields), _secrets_of(fields))
+
+
+def connect(settings: ConnectionSettings) -> Connection:
+    """Open a connection whose transactions begin with the first statement.
+
+    Raises:
+        ServiceUnavailable: no server was reached.
+        DatabaseError: a server answered and refused.
+    """
+    parameters = _TRANSPORT | dict(settings.parameters) | _ALWAYS
+    parameters.setdefault("application_name", "vector_backup_pipeline")
+    keywords: dict[str, Any] = parameters
+    try:
+        connection: Connection = psycopg2.connect(**keywords)
+    except (psycopg2.Error, UnicodeError) as error:
+        _raise_refused(error, settings)
+    if connection.server_version < OLDEST_SERVER:
+        version = connection.server_version // 10000
+        connection.close()
+        raise DatabaseError(
+            f"The server is PostgreSQL {version}; version 13 is the oldest that can be backed up."
+        )
+    return connection
+
+
+def close_quietly(connection: Connection | None) -> None:
+    """Close, whatever state it is in; the server rolls back what was open."""
+    if connection is not None:
+        with contextlib.suppress(psycopg2.Error):
+            connection.close()
+
+
+@contextlib.contextmanager
+def database_errors(action: str, secrets: tuple[str, ...] = ()) -> Iterator[None]:
+    """Turn psycopg2's errors into ours: "Could not {action}: …"."""
+    try:
+        yield
+    except psycopg2.Error as error:
+        raise translated(error, action, secrets) from _cause(error, secrets)
+    except UnicodeDecodeError as error:
+        raise DatabaseError(
+            f"Could not {action}: a value holds bytes that are not UTF-8 ({error.reason}). "
+            "Use export_method 'copy', which takes bytes as they are."
+        ) from error
+
+
+def translated(error: psycopg2.Error, action: str, secrets: tuple[str, ...]) -> BackupError:
+    """What `error` means, by SQLSTATE; without one the connection itself is gone."""
+    text = redact(_first_line(error), secrets)
+    if error.pgcode is None:
+        return DatabaseError(
+            f"Could not {action}: the connection to the server was lost ({text}). "
+            "See the server's log for why, then run the backup again."
+        )
+    if error.pgcode == errorcodes.INSUFFICIENT_PRIVILEGE:
+        return PermissionDenied(f"Could not {action}: {text}. {_permission_advice(text)}")
+    if error.pgcode in (errorcodes.UNDEFINED_TABLE, errorcodes.INVALID_SCHEMA_NAME):
+        return TableNotFound(f"Could not {action}: {text}.")
+    if error.pgcode == errorcodes.LOCK_NOT_AVAILABLE:
+        return LockTimeout(
+            f"Could not {action}: {text}. Another session holds the table; find it in pg_locks, "
+            "try again later, or raise VECTOR_BACKUP_LOCK_TIMEOUT."
+        )
+    return DatabaseError(f"Could not {action}: {text} (SQLSTATE {error.pgcode}).")
+
+
+def _permission_advice(text: str) -> str:
+    if "row-level security" in text:
+        return "Back up as the table's owner or as a role with BYPASSRLS."
+    return "Grant the role of this connection what is missing."
+
+
+def _raise_refused(error: psycopg2.Error | UnicodeError, settings: ConnectionSettings) -> NoReturn:
+    text = redact(_first_line(error), settings.secrets)
+    cause = _cause(error, settings.secrets)
+    if server_answers(settings.parameters):
+        raise DatabaseError(
+            f"The database server refused the connection: {text}. "
+            "Check user, password and database name, and the server's pg_hba.conf."
+        ) from cause
+    raise ServiceUnavailable(
+        f"No database server was reached: {text}. "
+        "Check host and port, and that the server is running."
+    ) from cause
+
+
+def _cause(error: Exception, secrets: tuple[str, ...]) -> Exception | None:
+    """`error` as the cause to keep, unless its own text would show a secret."""
+    return error if redact(str(error), secrets) == str(error) else None
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__
+
+
+def _parse(text: SecretText, source: str) -> dict[str, str]:
+    malformed = InvalidParams(
+        f"The connection string in {source} is malformed. Write "
+        "postgresql://user:password@host:port/dbname (with special characters percent-encoded) "
+        "or libpq's key=value form. It is not shown here, since it may hold a password."
+    )
+    if not text.reveal().strip():
+        raise malformed
+    try:
+        return {key: str(value) for key, value in parse_dsn(text.reveal()).items()}
+    except (psycopg2.Error, UnicodeError, ValueError):
+        # The driver's message repeats the string: not even as a cause.
+        raise malformed from None
+
+
+def _secrets_of(parameters: Mapping[str, str]) -> tuple[str, ...]:
+    plain = {parameters[key] for key in _SECRET_OPTIONS if parameters.get(key)}
+    return tuple(sorted(plain | {quote(secret, safe="") for secret in plain}))
+
+
+def _is_known(option: str) -> bool:
+    try:
+        parse_dsn(f"{option}=x")
+    except psycopg2.ProgrammingError:
+        return False
+    return True

@@ -1,0 +1,68 @@
+"""Cutting tables into ranges of blocks that several connections read at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from psycopg2.sql import SQL, Composable, Identifier, Literal
+
+from vector_backup_pipeline.engine.postgres.tables import Relation, TableSource
+
+# A range costs one statement (about 0.3 ms here). 8 MiB with TOAST keep that under a hundredth of
+# the time its rows take, and let workers finish together.
+_RANGE_BYTES = 8 << 20
+# Past this many a terabyte table would spend its time on statements; progress stays fine enough.
+_MOST_RANGES = 1024
+
+
+@dataclass(frozen=True)
+class BlockRange:
+    """The rows of `relation` in blocks `first` up to, not with, `end`; open where that is None."""
+
+    relation: Relation
+    first: int
+    end: int | None
+
+    @property
+    def blocks(self) -> int:
+        return (self.relation.blocks if self.end is None else self.end) - self.first
+
+    def query(self, columns: tuple[str, ...]) -> Composable:
+        """The SELECT of the range's rows, `columns` in the file's order."""
+        return self.select(SQL(", ").join(map(Identifier, columns)))
+
+    def select(self, expressions: Composable) -> Composable:
+        select = SQL("SELECT {} FROM {}").format(expressions, self.relation.source)
+        bounds = []
+        if self.first > 0:
+            bounds.append(SQL("ctid >= {}").format(_tid(self.first)))
+        if self.end is not None:
+            bounds.append(SQL("ctid < {}").format(_tid(self.end)))
+        return select + SQL(" WHERE ") + SQL(" AND ").join(bounds) if bounds else select
+
+
+def cut_into_ranges(table: TableSource) -> list[BlockRange]:
+    """Ranges that together hold every row of the snapshot once; at least one a relation."""
+    return [r for relation in table.relations for r in _cut(relation)]
+
+
+def most_ranges(table: TableSource) -> int:
+    return sum(_count(relation) for relation in table.relations)
+
+
+def _cut(relation: Relation) -> list[BlockRange]:
+    step = -(-relation.blocks // _count(relation)) or 1
+    starts = list(range(0, relation.blocks, step)) or [0]
+    # The last range is open: rows may lie in blocks added after the count.
+    ends = [*starts[1:], None]
+    return [BlockRange(relation, first, end) for first, end in zip(starts, ends, strict=True)]
+
+
+def _count(relation: Relation) -> int:
+    if not relation.by_ranges:
+        return 1
+    return max(1, min(relation.blocks, relation.size // _RANGE_BYTES, _MOST_RANGES))
+
+
+def _tid(block: int) -> Composable:
+    return Literal(f"({block},0)") + SQL("::pg_catalog.tid")

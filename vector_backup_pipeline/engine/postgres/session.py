@@ -1,0 +1,47 @@
+"""The settings of a dump's transactions, all `SET LOCAL` so that a pooled session stays clean."""
+
+from __future__ import annotations
+
+from psycopg2.extensions import cursor as Cursor
+from psycopg2.sql import SQL, Composed, Identifier, Literal
+
+# name -> (value, reason). The oldest server that knows a setting stands in `_SINCE`.
+_SETTINGS: dict[str, str] = {
+    # A policy that would hide rows makes an error, not a silent gap.
+    "row_security": "off",
+    # Nothing in the session's path can stand in for a name; definitions print qualified.
+    "search_path": "",
+    # Every value reads back as what it was, on any server.
+    "datestyle": "ISO, MDY",
+    "timezone": "UTC",
+    "intervalstyle": "postgres",
+    "extra_float_digits": "3",
+    "bytea_output": "hex",
+    "lc_monetary": "C",
+    "xmloption": "content",
+    # A long export is not a mistake, nor is a coordinator that waits for it.
+    "statement_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    "transaction_timeout": "0",
+    # Ranges are this tool's own parallelism; a plan that adds workers or compiles only costs.
+    "max_parallel_workers_per_gather": "0",
+    "jit": "off",
+    "synchronize_seqscans": "off",
+}
+_SINCE = {"transaction_timeout": 170000}
+
+
+def apply_session_settings(cursor: Cursor, lock_timeout: float) -> None:
+    """Set what a dump needs until this transaction ends; takes no snapshot.
+
+    `lock_timeout` in seconds.
+    """
+    version = cursor.connection.server_version
+    settings = {name: v for name, v in _SETTINGS.items() if version >= _SINCE.get(name, 0)}
+    settings["lock_timeout"] = f"{max(1, round(lock_timeout * 1000))}ms"
+    cursor.execute(SQL("; ").join(_set_local(*item) for item in settings.items()))
+
+
+def _set_local(name: str, value: str) -> Composed:
+    # set_config() would do the same, but as a SELECT it would fix the transaction's snapshot.
+    return SQL("SET LOCAL {} = {}").format(Identifier(name), Literal(value))

@@ -1,0 +1,281 @@
+"""Which tables are meant, what they are made of, and how their rows can be cut into ranges."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from psycopg2.extensions import cursor as Cursor
+from psycopg2.sql import SQL, Composable, Identifier
+
+from vector_backup_pipeline.engine.errors import (
+    BackupError,
+    InvalidParams,
+    PermissionDenied,
+    TableNotFound,
+)
+from vector_backup_pipeline.engine.parameters import parse_table_name
+
+_ORDINARY, _PARTITIONED, _FOREIGN = "r", "p", "f"
+_KIND_NAMES = {
+    "v": "a view",
+    "m": "a materialized view",
+    "S": "a sequence",
+    "i": "an index",
+    "I": "an index",
+    "c": "a composite type",
+    "t": "a TOAST table",
+}
+# TID range scans; older servers would read the whole table for every range.
+_RANGES_SINCE = 140000
+
+
+@dataclass(frozen=True)
+class FoundTable:
+    """A table as its name led to it, before anything is locked. `requested` is the caller's text.
+
+    `truncate_refusal` says why this role may not truncate it, if it may not.
+    """
+
+    requested: str
+    oid: int
+    schema: str
+    name: str
+    kind: str
+    truncate_refusal: BackupError | None
+
+    @property
+    def can_be_locked(self) -> bool:
+        # PostgreSQL: "LOCK TABLE cannot lock foreign tables"; their SELECT takes its own lock.
+        return self.kind != _FOREIGN
+
+    @property
+    def target(self) -> Composable:
+        """How LOCK and TRUNCATE name it: `ONLY` unless its rows lie in partitions."""
+        return relation_name(self.schema, self.name, only=self.kind != _PARTITIONED)
+
+
+@dataclass(frozen=True)
+class Relation:
+    """Something rows are read from: a table without its children, a leaf, or a whole tree.
+
+    `blocks` counts the main fork inside the snapshot, `size` is bytes with TOAST, `estimated_rows`
+    the planner's (None if never analysed). `by_ranges` says whether ctid ranges can be used.
+    """
+
+    oid: int
+    schema: str
+    name: str
+    only: bool
+    by_ranges: bool
+    blocks: int
+    size: int
+    estimated_rows: int | None
+    relfilenode: int | None
+
+    @property
+    def source(self) -> Composable:
+        return relation_name(self.schema, self.name, only=self.only)
+
+
+@dataclass(frozen=True)
+class TableSource:
+    """A locked table inside the snapshot: all that an export reads. `columns` in table order."""
+
+    found: FoundTable
+    columns: tuple[str, ...]
+    relations: tuple[Relation, ...]
+
+    @property
+    def size(self) -> int:
+        return sum(relation.size for relation in self.relations)
+
+    @property
+    def estimated_rows(self) -> int | None:
+        known = [r.estimated_rows for r in self.relations if r.estimated_rows is not None]
+        return sum(known) if len(known) == len(self.relations) else None
+
+
+def relation_name(schema: str, name: str, *, only: bool) -> Composable:
+    return (SQL("ONLY ") if only else SQL("")) + Identifier(schema, name)
+
+
+_FIND = """
+    SELECT c.oid, n.nspname, c.relname, c.relkind,
+           has_schema_privilege(n.oid, 'USAGE'),
+           has_table_privilege(c.oid, 'SELECT'),
+           has_table_privilege(c.oid, 'TRUNCATE'),
+           c.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = c.oid)
+      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+"""
+_FIND_BARE = _FIND + " WHERE c.oid = to_regclass(quote_ident(%(name)s))"
+_FIND_QUALIFIED = _FIND + " WHERE n.nspname = %(schema)s AND c.relname = %(name)s"
+
+
+def find_table(cursor: Cursor, requested: str) -> FoundTable:
+    """Look a table up, a bare name on the connection's own search path.
+
+    Raises:
+        TableNotFound, InvalidParams (not a table), PermissionDenied (no SELECT).
+    """
+    wanted = parse_table_name(requested)
+    query = _FIND_BARE if wanted.schema is None else _FIND_QUALIFIED
+    cursor.execute(query, {"schema": wanted.schema, "name": wanted.name})
+    row = cursor.fetchone()
+    if row is None:
+        raise TableNotFound(_not_found(cursor, requested, bare=wanted.schema is None))
+    oid, schema, name, kind, may_use, may_select, may_truncate, has_children = row
+    if kind not in (_ORDINARY, _PARTITIONED, _FOREIGN):
+        raise InvalidParams(
+            f"{requested} is {_KIND_NAMES.get(kind, 'no table')}, not a table. "
+            "Name the tables that its rows come from."
+        )
+    if not (may_use and may_select):
+        missing = f"SELECT on {schema}.{name}" if may_use else f"USAGE on schema {schema}"
+        raise PermissionDenied(f"This role may not read {requested}: grant it {missing}.")
+    refusal = _truncate_refusal(requested, kind, bool(may_truncate), bool(has_children))
+    return FoundTable(requested, oid, schema, name, kind, refusal)
+
+
+def _not_found(cursor: Cursor, requested: str, *, bare: bool) -> str:
+    cursor.execute("SELECT current_database(), current_setting('search_path')")
+    database, search_path = cursor.fetchone() or ("", "")
+    where = f"on the search path ({search_path}) " if bare else ""
+    return (
+        f"The table {requested} is not there {where}in database {database}. Names are "
+        "case-sensitive; write schema.name for another schema."
+    )
+
+
+def _truncate_refusal(
+    requested: str, kind: str, may_truncate: bool, has_children: bool
+) -> BackupError | None:
+    if kind == _FOREIGN:
+        return InvalidParams(f"{requested} is a foreign table: it can't be locked for truncating.")
+    if has_children:
+        return InvalidParams(
+            f"{requested} has inheritance children, so it is not truncated; only its own rows are "
+            "in its backup. Truncate such a table by hand."
+        )
+    if not may_truncate:
+        return PermissionDenied(
+            f"This role may not truncate {requested}: grant it TRUNCATE. The backup is not "
+            "affected."
+        )
+    return None
+
+
+_STILL_THERE = """
+    SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE c.oid = ANY(%(oids)s) AND (n.nspname, c.relname, c.relkind::text) IN
+           (SELECT * FROM unnest(%(schemas)s::name[], %(names)s::name[], %(kinds)s::text[]))
+"""
+
+
+def tables_still_named(cursor: Cursor, tables: Sequence[FoundTable]) -> set[int]:
+    """The OIDs of those `tables` that still have the name they were found by."""
+    cursor.execute(
+        _STILL_THERE,
+        {
+            "oids": [table.oid for table in tables],
+            "schemas": [table.schema for table in tables],
+            "names": [table.name for table in tables],
+            "kinds": [table.kind for table in tables],
+        },
+    )
+    return {oid for (oid,) in cursor.fetchall()}
+
+
+# A partition whose DETACH CONCURRENTLY is under way no longer belongs to the table (14 and newer).
+_LEAVES = """
+    WITH RECURSIVE tree (root, oid) AS (
+        SELECT oid, oid FROM unnest(%(oids)s::oid[]) AS oid
+         UNION ALL
+        SELECT tree.root, i.inhrelid
+          FROM tree
+          JOIN pg_class parent ON parent.oid = tree.oid AND parent.relkind = 'p'
+          JOIN pg_inherits i ON i.inhparent = tree.oid {not_detached}
+    )
+    SELECT tree.root, c.oid, n.nspname, c.relname, c.relkind = 'r' AND am.amname = 'heap',
+           has_table_privilege(c.oid, 'SELECT') AND has_schema_privilege(n.oid, 'USAGE'),
+           row_security_active(c.oid),
+           CASE WHEN c.relkind = 'r' THEN pg_relation_size(c.oid)
+                     / current_setting('block_size')::bigint ELSE 0 END,
+           CASE WHEN c.relkind = 'r' THEN pg_table_size(c.oid) ELSE 0 END,
+           CASE WHEN c.reltuples >= 0 THEN c.reltuples::bigint END,
+           pg_relation_filenode(c.oid)
+      FROM tree
+      JOIN pg_class c ON c.oid = tree.oid AND c.relkind <> 'p'
+      JOIN pg_namespace n ON n.oid = c.relnamespace
+      LEFT JOIN pg_am am ON am.oid = c.relam
+     ORDER BY tree.root, c.oid
+"""
+_COLUMNS = """
+    SELECT attrelid, array_agg(attname::text ORDER BY attnum)
+      FROM pg_attribute
+     WHERE attrelid = ANY(%(oids)s) AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
+     GROUP BY attrelid
+"""
+_GUARDED = "SELECT oid FROM unnest(%(oids)s::oid[]) AS oid WHERE row_security_active(oid)"
+
+
+def read_sources(cursor: Cursor, tables: Sequence[FoundTable]) -> dict[int, TableSource]:
+    """What an export needs to know of each locked table, by OID, as the snapshot sees it."""
+    parameters = {"oids": [table.oid for table in tables]}
+    cursor.execute(_COLUMNS, parameters)
+    columns = {oid: tuple(names) for oid, names in cursor.fetchall()}
+    by_ranges = cursor.connection.server_version >= _RANGES_SINCE
+    not_detached = SQL("AND NOT i.inhdetachpending" if by_ranges else "")
+    cursor.execute(SQL(_LEAVES).format(not_detached=not_detached), parameters)
+    leaves: dict[int, list[Relation]] = {table.oid: [] for table in tables}
+    readable: dict[int, bool] = dict.fromkeys(leaves, True)
+    for root, oid, schema, name, is_heap, may_read, guarded, *sizes in cursor.fetchall():
+        relation = Relation(oid, schema, name, True, is_heap and by_ranges, *sizes)
+        leaves[root].append(relation)
+        readable[root] &= root == oid or (may_read and not guarded)
+    return {
+        table.oid: TableSource(
+            found=table,
+            columns=columns.get(table.oid, ()),
+            relations=_relations(table, leaves[table.oid], readable[table.oid]),
+        )
+        for table in tables
+    }
+
+
+def _relations(
+    table: FoundTable, leaves: list[Relation], each_is_readable: bool
+) -> tuple[Relation, ...]:
+    """The leaves one by one, or the tree as a whole where only the parent grants access."""
+    if each_is_readable:
+        return tuple(leaves)
+    estimates = [leaf.estimated_rows for leaf in leaves]
+    return (
+        Relation(
+            oid=table.oid,
+            schema=table.schema,
+            name=table.name,
+            only=False,
+            by_ranges=False,
+            blocks=sum(leaf.blocks for leaf in leaves),
+            size=sum(leaf.size for leaf in leaves),
+            estimated_rows=None if None in estimates else sum(e or 0 for e in estimates),
+            relfilenode=None,
+        ),
+    )
+
+
+def tables_guarded_by_policies(cursor: Cursor, oids: Sequence[int]) -> set[int]:
+    """Those of `oids` whose row-level security would hide rows from this role."""
+    cursor.execute(_GUARDED, {"oids": list(oids)})
+    return {oid for (oid,) in cursor.fetchall()}
+
+
+def relations_locked_here(cursor: Cursor) -> set[tuple[int, str]]:
+    """(OID, lock mode) of every relation lock that this session holds."""
+    cursor.execute(
+        "SELECT relation, mode FROM pg_locks WHERE locktype = 'relation' AND granted"
+        " AND pid = pg_backend_pid()"
+        " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    )
+    return set(cursor.fetchall())

@@ -1,0 +1,73 @@
+"""A run's section of the log, in words a person reads."""
+
+from __future__ import annotations
+
+from vector_backup_pipeline.engine.errors import BackupError
+from vector_backup_pipeline.engine.parameters import BackupRequest
+from vector_backup_pipeline.engine.results import (
+    BackupResult,
+    ExportedTable,
+    FailedTable,
+    TruncatedTable,
+    TruncateFailure,
+)
+
+_RULE = "=" * 78
+
+
+def log_section(
+    request: BackupRequest,
+    result: BackupResult,
+    error: BackupError | None,
+    *,
+    run_id: str,
+    stamp: str,
+    source: str | None,
+) -> str:
+    """The section of one run; `source` says which server and database, without any secret."""
+    lines = [
+        _RULE,
+        f"{result.timestamp:%Y-%m-%d %H:%M:%S %Z}  backup {stamp}: {_verdict(error)}",
+        f"Task: {request.task_id or '(none)'}   Run: {run_id}",
+        f"Source: {source or '(not reached)'}",
+        f"Duration: {result.duration:.3f} s",
+        "Tables:",
+        *(table_line(name, entry) for name, entry in result.tables_backed_up.items()),
+        *_truncate_lines(request, result),
+        *_error_lines(result),
+    ]
+    return "\n".join(lines) + "\n\n"
+
+
+def table_line(name: str, entry: ExportedTable | FailedTable) -> str:
+    if isinstance(entry, ExportedTable):
+        return f"  ✓ {name}: {entry.row_count} rows -> {entry.backup_file} ({entry.file_size})"
+    return f"  ✗ {name}: FAILED - {entry.error}"
+
+
+def _verdict(error: BackupError | None) -> str:
+    return "SUCCESS" if error is None else f"FAILED ({error.error_type})"
+
+
+def _truncate_lines(request: BackupRequest, result: BackupResult) -> list[str]:
+    if not request.truncate_vector_tables:
+        return ["Truncate: not asked for"]
+    if not result.truncate_results:
+        return ["Truncate: nothing was truncated"]
+    lines = ["Truncate:"]
+    for name, entry in result.truncate_results.items():
+        lines.append(truncate_line(name, entry))
+    return lines
+
+
+def truncate_line(name: str, entry: TruncatedTable | TruncateFailure) -> str:
+    if isinstance(entry, TruncatedTable):
+        return f"  ✓ {name}: {entry.rows_before} rows before, {entry.rows_after} after"
+    state = "OUTCOME UNKNOWN" if entry.outcome == "unknown" else "NOT TRUNCATED"
+    return f"  ✗ {name}: {state} - {entry.error}"
+
+
+def _error_lines(result: BackupResult) -> list[str]:
+    if not result.errors:
+        return ["Errors: none"]
+    return ["Errors:", *(f"  {line}" for line in result.errors)]

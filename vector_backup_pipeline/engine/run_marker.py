@@ -1,0 +1,70 @@
+"""A run's stake in a directory: its marker, its timestamp, and the remains of runs that died."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+from vector_backup_pipeline.engine.catalog import stamps_in_use
+from vector_backup_pipeline.engine.errors import StorageError
+from vector_backup_pipeline.engine.file_names import (
+    marker_name,
+    stamp_of_marker,
+    stamp_of_pending,
+)
+from vector_backup_pipeline.engine.storage.contract import BackupDirectory, Claim
+from vector_backup_pipeline.engine.timestamps import TimestampFormat
+
+# Runs that start in one second take the following ones; this many at once are a mistake.
+_TRIES = 60
+
+
+def claim_timestamp(
+    directory: BackupDirectory, timestamps: TimestampFormat, run_id: str
+) -> tuple[str, Claim]:
+    """Take the first free second from now on: no two runs of a directory share a timestamp.
+
+    Raises:
+        StorageError: the marker can't be written, or no second is free.
+    """
+    owner: dict[str, str | int] = {
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "run_id": run_id,
+    }
+    for stamp in timestamps.candidates(timestamps.now(), _TRIES):
+        if stamp in stamps_in_use(directory, timestamps):
+            continue
+        claim = directory.claim(marker_name(stamp), owner)
+        if claim is None:
+            continue
+        if stamp in stamps_in_use(directory, timestamps, but=marker_name(stamp)):
+            # A run that took this second has ended between the look and the claim.
+            claim.release()
+            continue
+        return stamp, claim
+    raise StorageError(
+        f"No free timestamp in {directory.location}: {_TRIES} runs have taken the seconds from now "
+        "on. Look for a schedule that starts too many."
+    )
+
+
+def remove_leftovers(directory: BackupDirectory, timestamps: TimestampFormat) -> list[str]:
+    """Remove unfinished files and markers of dead runs; a live run's are never touched.
+
+    Files are listed before the markers are looked at: so an unfinished file in the list belongs to
+    a run whose marker is there to see, or to one that is over.
+    """
+    names = directory.names()
+    markers = {s: name for name in directory.names() if (s := stamp_of_marker(name, timestamps))}
+    dead = {s: marker for s, marker in markers.items() if not directory.claim_is_alive(marker)}
+    alive = markers.keys() - dead.keys()
+    removed = []
+    for name in names:
+        stamp = stamp_of_pending(name, timestamps)
+        if stamp is not None and stamp not in alive:
+            directory.delete(name)
+            removed.append(name)
+    for marker in dead.values():
+        directory.remove_dead_claim(marker)
+    return removed

@@ -1,0 +1,77 @@
+"""What every store promises; one suite of tests holds all of them to it.
+
+- A file appears whole or not at all: written under `{name}.tmp`, durable before it has its name.
+- `claim` is create-only: of two runs at once exactly one gets a name.
+- Errors are ours (`engine.errors`): `StorageError` for what the store refuses, `ResourceNotFound`
+  for what is not there. No driver's own exception leaks out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+
+class PendingFile(Protocol):
+    """A file being written. Left without `commit`, it is gone without a trace."""
+
+    def write(self, data: bytes) -> None: ...
+
+    def commit(self) -> None:
+        """Make it durable, check its size, give it its name; durable in its directory too."""
+
+
+class Claim(Protocol):
+    """This run's marker in a directory; it keeps its own heartbeat until released."""
+
+    def release(self) -> None: ...
+
+
+class BackupDirectory(Protocol):
+    """One directory of backup sets: the root's or a task's."""
+
+    @property
+    def location(self) -> str:
+        """Its absolute path or URL, for people and results."""
+
+    def names(self) -> list[str]: ...
+
+    def create(self, name: str) -> AbstractContextManager[PendingFile]: ...
+
+    def read(self, name: str) -> Iterator[bytes]:
+        """The stored bytes in chunks, from the medium itself as far as that can be asked for."""
+
+    def replace(self, name: str, data: bytes) -> None:
+        """Write a small file whole, over whatever had the name."""
+
+    def delete(self, name: str) -> None:
+        """Remove a file; one that is gone already is fine."""
+
+    def append(self, name: str, text: str) -> None:
+        """Add to a text that others append to at the same time; no part is lost or torn."""
+
+    def claim(self, name: str, owner: Mapping[str, str | int]) -> Claim | None:
+        """Create the marker `name`; None if it exists already."""
+
+    def claim_is_alive(self, name: str) -> bool:
+        """Whether the marker's run still lives; False too when the marker is gone."""
+
+    def remove_dead_claim(self, name: str) -> None:
+        """Remove a dead run's marker; a live one's stays."""
+
+
+class BackupRoot(Protocol):
+    """The root of all backups: one directory of its own, and one for each task."""
+
+    @property
+    def location(self) -> str: ...
+
+    def task_ids(self, accept: Callable[[str], bool]) -> list[str]:
+        """The names of the task directories that `accept` takes, sorted."""
+
+    def find(self, task_id: str | None) -> BackupDirectory | None:
+        """The backup directory if it exists already. Raises `ResourceNotFound` for the task's."""
+
+    def open(self, task_id: str | None) -> BackupDirectory:
+        """The backup directory, made if missing. Raises `ResourceNotFound` for the task's."""

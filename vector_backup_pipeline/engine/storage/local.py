@@ -1,0 +1,217 @@
+"""Backups in a local (or mounted) directory."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from vector_backup_pipeline.engine.errors import (
+    IntegrityError,
+    ResourceNotFound,
+    StorageError,
+)
+from vector_backup_pipeline.engine.storage.local_claim import LocalClaim, is_alive, remove_if_dead
+
+# Large enough that a read costs no more than its bytes, small beside a worker's few MB.
+READ_BYTES = 1 << 20
+_PENDING_SUFFIX = ".tmp"
+
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+class LocalRoot:
+    """A directory that holds `{directory}/` and `{task_id}/{directory}/`."""
+
+    def __init__(self, root: str, directory: str) -> None:
+        self._root = Path(root).absolute()
+        self._directory = directory
+
+    @property
+    def location(self) -> str:
+        return str(self._root)
+
+    def task_ids(self, accept: Callable[[str], bool]) -> list[str]:
+        if not self._root.is_dir():
+            return []
+        with _storage_errors(f"list {self._root}"), os.scandir(self._root) as entries:
+            return sorted(
+                entry.name
+                for entry in entries
+                if entry.name != self._directory and accept(entry.name) and entry.is_dir()
+            )
+
+    def find(self, task_id: str | None) -> LocalDirectory | None:
+        path = self._place(task_id)
+        return LocalDirectory(path) if path.is_dir() else None
+
+    def open(self, task_id: str | None) -> LocalDirectory:
+        path = self._place(task_id)
+        with _storage_errors(f"make the backup directory {path}"):
+            path.mkdir(parents=task_id is None, exist_ok=True)
+        return LocalDirectory(path)
+
+    def _place(self, task_id: str | None) -> Path:
+        if task_id is None:
+            return self._root / self._directory
+        task = self._root / task_id
+        if not task.is_dir():
+            raise ResourceNotFound(
+                f"The task directory {task} does not exist. Create it, check task_id, or leave "
+                "task_id out to back up under the root itself."
+            )
+        return task / self._directory
+
+
+class LocalDirectory:
+    """One directory of backup sets on a POSIX file system."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    @property
+    def location(self) -> str:
+        return str(self._path)
+
+    def names(self) -> list[str]:
+        with _storage_errors(f"list {self._path}"):
+            return sorted(path.name for path in self._path.iterdir())
+
+    @contextlib.contextmanager
+    def create(self, name: str) -> Iterator[LocalPendingFile]:
+        pending = LocalPendingFile(self._path, name)
+        try:
+            yield pending
+        finally:
+            pending.discard()
+
+    def read(self, name: str) -> Iterator[bytes]:
+        path = self._path / name
+        with _storage_errors(f"read {path}"), path.open("rb", buffering=0) as file:
+            # The page cache holds what was written; a proof wants what the disk holds.
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            while chunk := file.read(READ_BYTES):
+                yield chunk
+
+    def replace(self, name: str, data: bytes) -> None:
+        with self.create(name) as file:
+            file.write(data)
+            file.commit(replace=True)
+
+    def delete(self, name: str) -> None:
+        with _storage_errors(f"remove {self._path / name}"):
+            (self._path / name).unlink(missing_ok=True)
+            _flush_directory(self._path)
+
+    def append(self, name: str, text: str) -> None:
+        path = self._path / name
+        with _storage_errors(f"append to {path}"):
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+            try:
+                # O_APPEND alone would let a write that is cut short be finished after another's.
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                _write_all(descriptor, text.encode())
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+    def claim(self, name: str, owner: Mapping[str, str | int]) -> LocalClaim | None:
+        with _storage_errors(f"create the run marker {self._path / name}"):
+            return LocalClaim.create(self._path / name, owner)
+
+    def claim_is_alive(self, name: str) -> bool:
+        with _storage_errors(f"look at the run marker {self._path / name}"):
+            return is_alive(self._path / name)
+
+    def remove_dead_claim(self, name: str) -> None:
+        with _storage_errors(f"remove the run marker {self._path / name}"):
+            remove_if_dead(self._path / name)
+
+
+class LocalPendingFile:
+    """`{name}.tmp`, flushed and renamed by `commit`, removed by `discard` before that."""
+
+    def __init__(self, directory: Path, name: str) -> None:
+        self._directory = directory
+        self._final = directory / name
+        self._pending = directory / (name + _PENDING_SUFFIX)
+        self._written = 0
+        self._descriptor: int | None = None
+        with _storage_errors(f"create {self._pending}"):
+            self._descriptor = os.open(self._pending, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+
+    def write(self, data: bytes) -> None:
+        with _storage_errors(f"write {self._pending}"):
+            _write_all(self._open_descriptor(), data)
+        self._written += len(data)
+
+    def commit(self, *, replace: bool = False) -> None:
+        with _storage_errors(f"finish {self._final}"):
+            descriptor = self._open_descriptor()
+            os.fsync(descriptor)
+            size = os.fstat(descriptor).st_size
+            self._close()
+            if size != self._written:
+                raise IntegrityError(
+                    f"{self._pending} has {size} bytes but {self._written} were written to it. "
+                    "Something else wrote to it, or the file system lost data: check the disk."
+                )
+            if not replace and self._final.exists():
+                raise StorageError(f"{self._final} exists already; it is not overwritten.")
+            self._pending.rename(self._final)
+            _flush_directory(self._directory)
+
+    def discard(self) -> None:
+        """Close, and remove what was not committed."""
+        self._close()
+        with contextlib.suppress(OSError):
+            # A leftover that can't be removed now is removed by the next run; the error that led
+            # here matters more.
+            self._pending.unlink(missing_ok=True)
+
+    def _open_descriptor(self) -> int:
+        if self._descriptor is None:
+            raise StorageError(f"{self._pending} is closed already.")
+        return self._descriptor
+
+    def _close(self) -> None:
+        if self._descriptor is not None:
+            descriptor, self._descriptor = self._descriptor, None
+            os.close(descriptor)
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def _flush_directory(path: Path) -> None:
+    """Make a directory's entries durable: a rename alone may be lost with the power."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _storage_errors(action: str) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise ResourceNotFound(f"Could not {action}: it does not exist.") from error
+    except OSError as error:
+        raise StorageError(f"Could not {action}: {error.strerror}. {_advice(error)}") from error
+
+
+def _advice(error: OSError) -> str:
+    if error.errno in _NO_SPACE:
+        return "Free space there, or set VECTOR_BACKUP_ROOT to a place with more."
+    if error.errno in _NOT_WRITABLE:
+        return "Let this process's user write there, or set VECTOR_BACKUP_ROOT to another place."
+    return "Check that the disk or mount works."

@@ -1,0 +1,136 @@
+"""A run's marker in a local directory: who is writing here, and whether it still lives.
+
+The marker is a small JSON file that its run keeps locked (`flock`) and stamps every minute. The
+kernel frees the lock when the process dies, however it dies, so on the same host the lock alone
+tells. From another host, where a lock may not be seen, the heartbeat does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+import threading
+from collections.abc import Mapping
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+HEARTBEAT_SECONDS = 60.0
+DEAD_AFTER = timedelta(minutes=15)
+
+
+class LocalClaim:
+    """A locked marker file with a heartbeat, until `release`."""
+
+    def __init__(self, path: Path, descriptor: int, owner: Mapping[str, str | int]) -> None:
+        self._path = path
+        self._descriptor = descriptor
+        self._owner = dict(owner)
+        self._released = threading.Event()
+        self._beat()
+        self._thread = threading.Thread(
+            target=self._keep_beating, name="vector-backup-heartbeat", daemon=True
+        )
+        self._thread.start()
+
+    @classmethod
+    def create(cls, path: Path, owner: Mapping[str, str | int]) -> LocalClaim | None:
+        """Create `path` and lock it; None if the name is taken."""
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        except FileExistsError:
+            return None
+        try:
+            if not (_lock(descriptor) and _is_at(descriptor, path)):
+                # Another run saw the marker in the instant before it was locked, and took it for
+                # a dead run's.
+                os.close(descriptor)
+                return None
+            return cls(path, descriptor, owner)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            os.close(descriptor)
+            raise
+
+    def release(self) -> None:
+        if self._released.is_set():
+            return
+        self._released.set()
+        self._thread.join()
+        try:
+            self._path.unlink(missing_ok=True)
+        finally:
+            os.close(self._descriptor)
+
+    def _keep_beating(self) -> None:
+        while not self._released.wait(HEARTBEAT_SECONDS):
+            # A full disk must not end the run's claim; a missed beat is made up by the next.
+            with contextlib.suppress(OSError):
+                self._beat()
+
+    def _beat(self) -> None:
+        now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        text = json.dumps(self._owner | {"heartbeat": now}) + "\n"
+        # Always as long as the first one, so that one write in place replaces it whole.
+        os.pwrite(self._descriptor, text.encode(), 0)
+
+
+def is_alive(path: Path) -> bool:
+    """Whether the run of the marker `path` lives; a marker that is gone is a run that ended."""
+    try:
+        descriptor = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    try:
+        return not _is_dead(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_if_dead(path: Path) -> None:
+    """Remove the marker of a dead run; never one that a new run has put in its place."""
+    try:
+        descriptor = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        return
+    try:
+        if _is_dead(descriptor) and _is_at(descriptor, path):
+            path.unlink(missing_ok=True)
+    finally:
+        os.close(descriptor)
+
+
+def _is_dead(descriptor: int) -> bool:
+    """On this host by the lock (had by the caller until it closes), elsewhere by the heartbeat."""
+    host, heartbeat = _read(descriptor)
+    if host is None or host == socket.gethostname():
+        return _lock(descriptor)
+    return datetime.now(timezone.utc) - heartbeat >= DEAD_AFTER
+
+
+def _read(descriptor: int) -> tuple[str | None, datetime]:
+    """The host and last heartbeat; a marker cut short by a full disk counts by its file's age."""
+    modified = datetime.fromtimestamp(os.fstat(descriptor).st_mtime, timezone.utc)
+    try:
+        marker = json.loads(os.pread(descriptor, 1 << 16, 0))
+        return str(marker["host"]), datetime.fromisoformat(marker["heartbeat"])
+    except (ValueError, KeyError, TypeError):
+        return None, modified
+
+
+def _lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        found, own = path.stat(), os.fstat(descriptor)
+    except FileNotFoundError:
+        return False
+    return (found.st_dev, found.st_ino) == (own.st_dev, own.st_ino)

@@ -1,0 +1,42 @@
+"""Tell the run's story: manifest, log, result, materializations."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+
+from vector_backup_pipeline.assets import table_asset_key
+from vector_backup_pipeline.engine.backup_run import BackupRun
+from vector_backup_pipeline.outcome import failing_step, outcome_metadata
+from vector_backup_pipeline.resources import BackupRunResource
+
+
+# It depends on the first step alone, since what depends on a failed table would be skipped; the
+# priority makes it the last one to run.
+@dg.op(ins={"resolved": dg.In(dg.Nothing)}, tags={"dagster/priority": "-10"})
+def write_backup_log(
+    backup_run: BackupRunResource,
+) -> Iterator[dg.AssetMaterialization | dg.Output[dict[str, object]]]:
+    """Write manifest and log, whatever became of the tables, and show the result."""
+    with failing_step():
+        run = backup_run.current
+        result = run.finish()
+    yield from _materializations(run)
+    backup_run.result_is_told()
+    yield dg.Output(result.as_json(), metadata=outcome_metadata(result, run.error))
+
+
+def _materializations(run: BackupRun) -> Iterator[dg.AssetMaterialization]:
+    """One for each stored table, with numbers that the UI plots over time."""
+    for table, stored in run.stored.items():
+        seconds = max(stored.duration, 1e-6)
+        yield dg.AssetMaterialization(
+            asset_key=table_asset_key(table),
+            metadata={
+                "rows": stored.rows,
+                "bytes": stored.size,
+                "seconds": round(seconds, 3),
+                "rows/s": round(stored.rows / seconds, 1),
+                "MB/s": round(stored.size / 1e6 / seconds, 3),
+                "path": dg.MetadataValue.path(run.path_of(stored.name)),
+            },
+        )

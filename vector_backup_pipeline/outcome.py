@@ -1,0 +1,87 @@
+"""How a run's result and errors are put into Dagster's events: the same keys for every reader."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import dagster as dg
+
+from vector_backup_pipeline.engine.errors import BackupError
+from vector_backup_pipeline.engine.results import BackupResult
+
+RESULT_KEY = "vector_backup_result"
+
+
+@dataclass(frozen=True)
+class RunOutcome:
+    """How a run ended, as read from its events. `result` is None if it never came to one."""
+
+    result: dict[str, Any] | None
+    error_type: str | None
+    message: str | None
+    can_retry: bool
+
+
+def outcome_metadata(
+    result: BackupResult, error: BackupError | None
+) -> dict[str, dg.MetadataValue]:
+    """The result as JSON, and what failed the run if anything did."""
+    metadata: dict[str, dg.MetadataValue] = {RESULT_KEY: dg.MetadataValue.json(result.as_json())}
+    return metadata | (error_metadata(error) if error else {})
+
+
+def failure(error: BackupError) -> RunOutcome:
+    """The outcome of a call that never became a run."""
+    return RunOutcome(None, error.error_type, error.message, error.can_retry)
+
+
+def error_metadata(error: BackupError) -> dict[str, dg.MetadataValue]:
+    return {
+        "error_type": dg.MetadataValue.text(error.error_type),
+        "error": dg.MetadataValue.text(error.message),
+        "can_retry": dg.MetadataValue.bool(error.can_retry),
+    }
+
+
+@contextmanager
+def failing_step() -> Iterator[None]:
+    """Let a `BackupError` fail the step with its type in the metadata, and never retry the step:
+    the snapshot is the run's, so what can be tried again is the run."""
+    try:
+        yield
+    except BackupError as error:
+        raise dg.Failure(
+            description=f"{error.error_type}: {error.message}",
+            metadata=error_metadata(error),
+            allow_retries=False,
+        ) from error
+
+
+def read_outcome(events: Iterable[dg.DagsterEvent]) -> RunOutcome:
+    """The outcome that a run's events tell: the result's, else the first failed step's."""
+    result: dict[str, Any] | None = None
+    error: Mapping[str, dg.MetadataValue] = {}
+    for event in events:
+        metadata = _metadata_of(event)
+        if RESULT_KEY in metadata:
+            result = metadata[RESULT_KEY].value
+            error = metadata if "error_type" in metadata else error
+        elif "error_type" in metadata and not error:
+            error = metadata
+    if not error and result is None:
+        return failure(BackupError("The run ended without a result; see its events in Dagster."))
+    return RunOutcome(
+        result=result,
+        error_type=str(error["error_type"].value) if error else None,
+        message=str(error["error"].value) if error else None,
+        can_retry=bool(error["can_retry"].value) if error else False,
+    )
+
+
+def _metadata_of(event: dg.DagsterEvent) -> Mapping[str, Any]:
+    if event.is_step_failure and event.step_failure_data.user_failure_data is not None:
+        return event.step_failure_data.user_failure_data.metadata
+    return getattr(event.event_specific_data, "metadata", None) or {}

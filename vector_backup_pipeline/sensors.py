@@ -1,0 +1,121 @@
+"""A backup for each task directory that appears."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import dagster as dg
+
+from vector_backup_pipeline.engine.catalog import has_backup
+from vector_backup_pipeline.engine.parameters import is_task_id
+from vector_backup_pipeline.engine.storage.contract import BackupRoot
+from vector_backup_pipeline.jobs.backup import vector_backup_job
+from vector_backup_pipeline.resources import BackupStorageResource
+from vector_backup_pipeline.settings import Settings, load_settings
+
+SENSOR_NAME = "task_directory_sensor"
+RETRIES = 3
+_SECONDS_BETWEEN_TICKS = 60
+_FAILED = (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
+_ENDED = (*_FAILED, dg.DagsterRunStatus.SUCCESS)
+
+
+@dataclass
+class SensorCursor:
+    """What the sensor remembers: the directories it is done with, and those it waits for.
+
+    `waiting` holds, by directory, how often its run was tried again. Directories that vanish stay
+    remembered: a root that is unmounted for a while must not make all of them new.
+    """
+
+    done: set[str] = field(default_factory=set)
+    waiting: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def from_text(cls, text: str) -> "SensorCursor":
+        stored = json.loads(text)
+        return cls(done=set(stored["done"]), waiting=dict(stored["waiting"]))
+
+    def to_text(self) -> str:
+        return json.dumps({"done": sorted(self.done), "waiting": self.waiting})
+
+
+def run_key(task_id: str, attempt: int) -> str:
+    """`{dir}` at first, `{dir}:{attempt}` when tried again: a key runs once a sensor, for ever."""
+    return f"{task_id}:{attempt}" if attempt else task_id
+
+
+def make_task_directory_sensor(settings: Settings) -> dg.SensorDefinition:
+    """Watches the root for task directories without a backup."""
+
+    @dg.sensor(
+        name=SENSOR_NAME,
+        job=vector_backup_job,
+        minimum_interval_seconds=_SECONDS_BETWEEN_TICKS,
+        default_status=dg.DefaultSensorStatus.RUNNING
+        if settings.sensor_enabled
+        else dg.DefaultSensorStatus.STOPPED,
+        description="One backup for each new task directory under the root. The first tick only "
+        "records what is there, unless VECTOR_BACKUP_SENSOR_BACKFILL is true.",
+    )
+    def task_directory_sensor(
+        context: dg.SensorEvaluationContext, backup_storage: BackupStorageResource
+    ) -> dg.SensorResult:
+        now = load_settings()
+        root = backup_storage.open_root(now)
+        found = root.task_ids(is_task_id)
+        if context.cursor is None and not now.sensor_backfill:
+            cursor = SensorCursor(done=set(found))
+            reason = f"First tick: recorded {len(found)} task directories that are there already."
+            return dg.SensorResult(skip_reason=reason, cursor=cursor.to_text())
+        cursor = SensorCursor.from_text(context.cursor) if context.cursor else SensorCursor()
+        requests = list(_requests(context, now, root, found, cursor))
+        return dg.SensorResult(
+            run_requests=requests,
+            skip_reason=None if requests else f"No new task directory under {root.location}.",
+            cursor=cursor.to_text(),
+        )
+
+    return task_directory_sensor
+
+
+def _requests(
+    context: dg.SensorEvaluationContext,
+    settings: Settings,
+    root: BackupRoot,
+    found: list[str],
+    cursor: SensorCursor,
+) -> Iterator[dg.RunRequest]:
+    """The runs to start now; moves `cursor` on."""
+    for task_id in found:
+        if task_id in cursor.done:
+            continue
+        before = cursor.waiting.get(task_id)
+        status = None if before is None else _run_status(context, run_key(task_id, before))
+        if status is not None and status not in _ENDED:
+            continue
+        attempt = (before or 0) + (status in _FAILED)
+        if attempt > RETRIES:
+            context.log.error(f"{run_key(task_id, RETRIES)} failed too; {task_id} is given up.")
+        if attempt > RETRIES or _has_backup(root, task_id, settings):
+            cursor.done.add(task_id)
+            cursor.waiting.pop(task_id, None)
+            continue
+        cursor.waiting[task_id] = attempt
+        yield dg.RunRequest(
+            run_key=run_key(task_id, attempt),
+            run_config={"task_id": task_id},
+            tags={"vector_backup/task_id": task_id},
+        )
+
+
+def _run_status(context: dg.SensorEvaluationContext, key: str) -> dg.DagsterRunStatus | None:
+    """How the run of that key stands; None if it was asked for but never made."""
+    tags = {"dagster/run_key": key, "dagster/sensor_name": SENSOR_NAME}
+    runs = context.instance.get_runs(filters=dg.RunsFilter(tags=tags), limit=1)
+    return runs[0].status if runs else None
+
+
+def _has_backup(root: BackupRoot, task_id: str, settings: Settings) -> bool:
+    directory = root.find(task_id)
+    return directory is not None and has_backup(directory, settings.timestamps)

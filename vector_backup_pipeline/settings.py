@@ -1,0 +1,153 @@
+"""The environment, read and typed once. Every variable begins with `VECTOR_BACKUP`.
+
+| variable | default | meaning |
+|---|---|---|
+| `VECTOR_BACKUP_DB_URL` | none | connection string; read when a run connects, never stored |
+| `VECTOR_BACKUP_ROOT` | `data_pipeline/training_data` | where backups go |
+| `VECTOR_BACKUP_DIRECTORY` | `vector_bak` | name of the backup directory in the root or a task |
+| `VECTOR_BACKUP_TABLES` | LangChain's two tables | comma-separated |
+| `VECTOR_BACKUP_TRUNCATE_TABLES` | `langchain_pg_embedding` | comma-separated |
+| `VECTOR_BACKUP_TIMESTAMP_FORMAT` | `%Y%m%d_%H%M%S` | of file names |
+| `VECTOR_BACKUP_TIMEZONE` | `UTC` | of file names, log and schedule |
+| `VECTOR_BACKUP_CRON` | `0 2 * * *` | of the daily schedule |
+| `VECTOR_BACKUP_SCHEDULE_ENABLED` | false | the schedule runs without being switched on in the UI |
+| `VECTOR_BACKUP_SENSOR_ENABLED` | false | the same for the task directory sensor |
+| `VECTOR_BACKUP_SENSOR_BACKFILL` | false | the sensor's first tick backs up what is there already |
+| `VECTOR_BACKUP_LOCK_TIMEOUT` | 30 | seconds to wait for a lock |
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from zoneinfo import ZoneInfo
+
+from vector_backup_pipeline.engine.errors import InvalidParams
+from vector_backup_pipeline.engine.parameters import check_tables
+from vector_backup_pipeline.engine.timestamps import DEFAULT_TIMESTAMP_FORMAT, TimestampFormat
+
+PREFIX = "VECTOR_BACKUP_"
+DATABASE_URL_VARIABLE = PREFIX + "DB_URL"
+
+_DEFAULT_TABLES = "langchain_pg_collection,langchain_pg_embedding"
+_DEFAULT_TRUNCATE_TABLES = "langchain_pg_embedding"
+_TRUE, _FALSE = {"true", "1", "yes", "on"}, {"false", "0", "no", "off", ""}
+_TABLE_IN_LIST = re.compile(r'(?:"(?:[^"]|"")*"|[^,"])+')
+_DIRECTORY_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+
+
+class SettingsError(InvalidParams):
+    """A variable of the environment does not make sense."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the environment says; every field has a default that works."""
+
+    root: str
+    directory: str
+    tables: tuple[str, ...]
+    truncate_tables: tuple[str, ...]
+    timestamps: TimestampFormat
+    timezone: str
+    cron: str
+    schedule_enabled: bool
+    sensor_enabled: bool
+    sensor_backfill: bool
+    lock_timeout: float
+
+
+def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings from `environment` (the process's own by default).
+
+    Raises:
+        SettingsError: a value does not make sense; the message names its variable.
+    """
+    source = _Source(os.environ if environment is None else environment)
+    timezone = source.text("TIMEZONE", "UTC")
+    return Settings(
+        root=_root(source),
+        directory=_directory(source),
+        tables=_tables(source, "TABLES", _DEFAULT_TABLES),
+        truncate_tables=_tables(source, "TRUNCATE_TABLES", _DEFAULT_TRUNCATE_TABLES),
+        timestamps=_timestamps(source, timezone),
+        timezone=timezone,
+        cron=source.text("CRON", "0 2 * * *"),
+        schedule_enabled=source.flag("SCHEDULE_ENABLED"),
+        sensor_enabled=source.flag("SENSOR_ENABLED"),
+        sensor_backfill=source.flag("SENSOR_BACKFILL"),
+        lock_timeout=source.seconds("LOCK_TIMEOUT", 30.0),
+    )
+
+
+def split_tables(text: str) -> tuple[str, ...]:
+    """The names in a comma-separated list; a comma inside double quotes belongs to its name."""
+    return tuple(part.strip() for part in _TABLE_IN_LIST.findall(text) if part.strip())
+
+
+class _Source:
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = environment
+
+    def text(self, name: str, default: str) -> str:
+        return self._environment.get(PREFIX + name, "").strip() or default
+
+    def flag(self, name: str) -> bool:
+        value = self.text(name, "false").lower()
+        if value not in _TRUE | _FALSE:
+            raise wrong(name, f"{value!r} is neither true nor false")
+        return value in _TRUE
+
+    def seconds(self, name: str, default: float) -> float:
+        value = self.text(name, str(default))
+        try:
+            seconds = float(value)
+        except ValueError as error:
+            raise wrong(name, f"{value!r} is not a number of seconds") from error
+        # The server counts lock_timeout in milliseconds in 32 bits, and 0 would wait for ever.
+        if not 0.001 <= seconds <= 2_147_483:
+            raise wrong(name, f"{value} is out of range: give 0.001 to 2147483 seconds")
+        return seconds
+
+
+def wrong(name: str, reason: str) -> SettingsError:
+    """The error for the variable `VECTOR_BACKUP_{name}`."""
+    return SettingsError(f"{PREFIX}{name}: {reason}.")
+
+
+def _root(source: _Source) -> str:
+    root = source.text("ROOT", "data_pipeline/training_data")
+    if "://" in root:
+        raise wrong("ROOT", f"{root!r} is a URL; this version keeps backups in a local directory")
+    return root
+
+
+def _directory(source: _Source) -> str:
+    directory = source.text("DIRECTORY", "vector_bak")
+    if not _DIRECTORY_NAME.fullmatch(directory):
+        raise wrong("DIRECTORY", f"{directory!r} must be a plain directory name, not a path")
+    return directory
+
+
+def _tables(source: _Source, name: str, default: str) -> tuple[str, ...]:
+    tables = split_tables(source.text(name, default))
+    try:
+        check_tables(tables)
+    except InvalidParams as error:
+        raise wrong(name, str(error).rstrip(".")) from error
+    return tables
+
+
+def _timestamps(source: _Source, timezone: str) -> TimestampFormat:
+    try:
+        zone = ZoneInfo(timezone)
+    except (OSError, ValueError, KeyError) as error:
+        raise wrong(
+            "TIMEZONE", f"{timezone!r} is not a time zone such as UTC or Asia/Shanghai"
+        ) from error
+    try:
+        return TimestampFormat(source.text("TIMESTAMP_FORMAT", DEFAULT_TIMESTAMP_FORMAT), zone)
+    except (InvalidParams, ValueError) as error:
+        raise wrong("TIMESTAMP_FORMAT", str(error).rstrip(".")) from error

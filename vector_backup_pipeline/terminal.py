@@ -1,0 +1,67 @@
+"""What a backup looks like in a terminal: bars while it runs, a summary when it is over."""
+
+import sys
+import time
+from typing import Any
+
+import dagster as dg
+from pydantic import PrivateAttr
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+from vector_backup_pipeline.engine.progress import Progress as Moment
+from vector_backup_pipeline.engine.progress import progress_line
+from vector_backup_pipeline.engine.report import table_line, truncate_line
+from vector_backup_pipeline.engine.results import BackupResult
+from vector_backup_pipeline.resources import ProgressResource
+
+# Where nobody watches a bar, a line now and then is enough.
+_SECONDS_BETWEEN_LINES = 5.0
+
+
+class TerminalProgressResource(ProgressResource):
+    """A live bar a table on a terminal, plain lines elsewhere; always on stderr."""
+
+    _bars: Progress | None = PrivateAttr(default=None)
+    _tasks: dict[str, TaskID] = PrivateAttr(default_factory=dict)
+    _last_line: float = PrivateAttr(default=0.0)
+
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002
+        console = Console(stderr=True)
+        if console.is_terminal:
+            self._bars = Progress(
+                TextColumn("{task.fields[table]}", markup=False),
+                BarColumn(),
+                TextColumn("{task.fields[numbers]}", markup=False),
+                console=console,
+            )
+            self._bars.start()
+
+    def teardown_after_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002
+        if self._bars is not None:
+            self._bars.stop()
+
+    def table_started(self, table: str) -> None:
+        self._last_line = time.monotonic()
+        if self._bars is not None:
+            self._tasks[table] = self._bars.add_task("", total=100, table=table, numbers="")
+
+    def progressed(self, moment: Moment) -> None:
+        numbers = progress_line(moment)
+        if self._bars is not None:
+            self._bars.update(
+                self._tasks[moment.table], completed=moment.percent or 0, numbers=numbers
+            )
+        elif time.monotonic() - self._last_line >= _SECONDS_BETWEEN_LINES:
+            self._last_line = time.monotonic()
+            print(f"{moment.table}: {numbers}", file=sys.stderr, flush=True)  # noqa: T201
+
+
+def summary(result: dict[str, Any]) -> str:
+    """The result as a person reads it."""
+    told = BackupResult.model_validate(result)
+    lines = [table_line(table, entry) for table, entry in told.tables_backed_up.items()]
+    lines += [truncate_line(table, entry) for table, entry in told.truncate_results.items()]
+    if told.backup_directory:
+        lines.append(f"  in {told.backup_directory}, {told.duration:.1f} s")
+    return "\n".join(lines)

