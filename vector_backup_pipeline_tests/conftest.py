@@ -1,0 +1,6 @@
+"""Fixtures for every test, by subject in the `fix_*` modules."""
+
+pytest_plugins = [
+    "vector_backup_pipeline_tests.fix_backup",
+    "vector_backup_pipeline_tests.fix_postgres",
+]

@@ -1,0 +1,138 @@
+"""Backups made through the engine, and what they left behind."""
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vector_backup_pipeline.engine.backup_run import BackupRun
+from vector_backup_pipeline.engine.errors import BackupError
+from vector_backup_pipeline.engine.file_names import manifest_name
+from vector_backup_pipeline.engine.manifest import DataFile, Manifest, read_manifest
+from vector_backup_pipeline.engine.parameters import BackupRequest
+from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings
+from vector_backup_pipeline.engine.progress import ProgressListener
+from vector_backup_pipeline.engine.results import BackupResult
+from vector_backup_pipeline.engine.secrets import SecretText
+from vector_backup_pipeline.engine.storage.local import LocalRoot
+from vector_backup_pipeline.engine.timestamps import DEFAULT_TIMESTAMP_FORMAT, TimestampFormat
+from vector_backup_pipeline.settings import PREFIX
+
+TIMESTAMPS = TimestampFormat(DEFAULT_TIMESTAMP_FORMAT, timezone.utc)
+LANGCHAIN = ("langchain_pg_collection", "langchain_pg_embedding")
+
+_DEFAULTS: dict[str, Any] = {
+    "task_id": None,
+    "truncate_vector_tables": False,
+    "backup_vector_tables": True,
+    "tables": LANGCHAIN,
+    "truncate_tables": ("langchain_pg_embedding",),
+    "batch_size": 10_000,
+    "progress_every": 50_000,
+    "workers": 2,
+    "export_method": "copy",
+    "format": "csv",
+    "compression": "none",
+    "compression_level": None,
+}
+
+
+@dataclass
+class FinishedBackup:
+    """What a run gave: its result, the error that failed it, its directory."""
+
+    result: BackupResult
+    error: BackupError | None
+    directory: Path
+    stamp: str | None
+
+    @property
+    def manifest(self) -> Manifest:
+        assert self.stamp is not None
+        name = manifest_name(self.stamp)
+        return read_manifest((self.directory / name).read_bytes(), name)
+
+    def file(self, table: str) -> DataFile:
+        (entry,) = [each for each in self.manifest.tables if each.table == table]
+        assert entry.file is not None
+        return entry.file
+
+    def path(self, table: str) -> Path:
+        return self.directory / self.file(table).name
+
+    @property
+    def names(self) -> list[str]:
+        return sorted(path.name for path in self.directory.iterdir())
+
+
+@dataclass
+class BackupMaker:
+    """Runs the steps of a backup as the job does: every table has its turn, then the rest."""
+
+    root: Path
+    lock_timeout: float = 2.0
+    between: dict[str, Callable[[], None]] = field(default_factory=dict)
+
+    def run(self, **parameters: Any) -> BackupRun:
+        """A run that has not begun; the caller drives it."""
+        return BackupRun(
+            BackupRequest(**{**_DEFAULTS, **parameters}),
+            LocalRoot(str(self.root), "vector_bak"),
+            TIMESTAMPS,
+            lock_timeout=self.lock_timeout,
+            run_id=str(uuid.uuid4()),
+        )
+
+    def __call__(
+        self, url: str, listener: ProgressListener = lambda _: None, **parameters: Any
+    ) -> FinishedBackup:
+        """A whole run. `between` holds what shall happen just before a step of that name."""
+        run = self.run(**parameters)
+        stamp = None
+        try:
+            target = run.resolve()
+            stamp = target.timestamp
+            self._step("pin")
+            settings = ConnectionSettings.from_installation(SecretText(url), "the test")
+            run.pin(lambda: settings)
+            self._step("export")
+            for table in run.request.tables:
+                try:
+                    run.export(table, listener)
+                except BackupError:
+                    continue
+            self._step("truncate")
+            if run.error is None:
+                run.truncate()
+            self._step("finish")
+            run.finish()
+        except BackupError:
+            pass
+        result = run.close()
+        directory = Path(result.backup_directory) if result.backup_directory else self.root
+        return FinishedBackup(result, run.error, directory, stamp)
+
+    def _step(self, name: str) -> None:
+        self.between.get(name, lambda: None)()
+
+
+@pytest.fixture
+def backup(tmp_path: Path) -> BackupMaker:
+    """Makes backups under a root of this test's own."""
+    root = tmp_path / "root"
+    root.mkdir()
+    return BackupMaker(root)
+
+
+@pytest.fixture(autouse=True)
+def own_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No test sees the settings or the PG* variables of the person who runs it."""
+    for name in list(os.environ):
+        if name.startswith((PREFIX, "PG", "DAGSTER_HOME")):
+            monkeypatch.delenv(name)
+    yield
