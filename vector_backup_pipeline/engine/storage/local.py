@@ -6,6 +6,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -92,8 +93,9 @@ class LocalDirectory:
     def read(self, name: str) -> Iterator[bytes]:
         path = self._path / name
         with _storage_errors(f"read {path}"), path.open("rb", buffering=0) as file:
-            # The page cache holds what was written; a proof wants what the disk holds.
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            if sys.platform == "linux":
+                # The page cache holds what was written; a proof wants what the disk holds.
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
             while chunk := file.read(READ_BYTES):
                 yield chunk
 
