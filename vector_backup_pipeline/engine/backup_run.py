@@ -31,7 +31,11 @@ from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings
 from vector_backup_pipeline.engine.postgres.definitions import read_definitions
 from vector_backup_pipeline.engine.postgres.ranges import most_ranges
 from vector_backup_pipeline.engine.postgres.snapshot import PinnedSnapshot, pin_snapshot
-from vector_backup_pipeline.engine.postgres.truncate import CommitUnknown, truncate_tables
+from vector_backup_pipeline.engine.postgres.truncate import (
+    CommitUnknown,
+    check_before_truncate,
+    truncate_tables,
+)
 from vector_backup_pipeline.engine.progress import ProgressListener
 from vector_backup_pipeline.engine.report import log_section
 from vector_backup_pipeline.engine.results import (
@@ -47,6 +51,7 @@ from vector_backup_pipeline.engine.results import (
 from vector_backup_pipeline.engine.run_marker import claim_timestamp, remove_leftovers
 from vector_backup_pipeline.engine.storage.contract import BackupDirectory, BackupRoot, Claim
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
+from vector_backup_pipeline.engine.uninterrupted import uninterrupted
 from vector_backup_pipeline.engine.verify import check_stored_file
 
 _T = TypeVar("_T")
@@ -179,20 +184,12 @@ class BackupRun:
         started = time.monotonic()
         try:
             with self._remembering():
-                rows = self._truncate()
+                self._prepare_truncate()
         except BaseException as cause:
-            self._remember_truncate_failure(as_backup_error(cause), time.monotonic() - started)
+            self._remember_truncate_failure(cause, started)
             raise
-        duration = round(time.monotonic() - started, 3)
-        truncated = {
-            table: TruncatedTable(rows_before=before, rows_after=after, duration=duration)
-            for table, (before, after) in rows.items()
-        }
-        self._truncate_results = dict(truncated)
-        self._truncate_state = "done"
         with self._remembering():
-            self._write_manifest()
-        return truncated
+            return uninterrupted(lambda: self._truncate(started))
 
     def finish(self) -> BackupResult:
         """End the snapshot, write manifest and log, and tell the result. Once."""
@@ -258,7 +255,8 @@ class BackupRun:
         options = ExportOptions(self.request.export_method, self.request.batch_size)
         return export_table(pinned, source, directory, name, options, listener)
 
-    def _truncate(self) -> dict[str, tuple[int, int]]:
+    def _prepare_truncate(self) -> None:
+        """All that can still be given up: proof of the stored files, and the pending manifest."""
         pinned, directory = _known(self._pinned), _known(self._directory)
         if set(self._stored) != set(self.request.tables):
             raise IntegrityError("Not every table of this run was backed up; nothing is truncated.")
@@ -267,13 +265,31 @@ class BackupRun:
         pinned.end_workers()
         for stored in self._stored.values():
             check_stored_file(directory, stored.name, stored.size, stored.sha256)
+        check_before_truncate(pinned, self._rows_to_truncate())
         self._truncate_state = "pending"
         self._write_manifest()
-        rows = {table: self._stored[table].rows for table in self.request.tables_to_truncate}
-        done = truncate_tables(pinned, rows)
-        return {table: (counts.rows_before, counts.rows_after) for table, counts in done.items()}
 
-    def _remember_truncate_failure(self, error: BackupError, duration: float) -> None:
+    def _truncate(self, started: float) -> dict[str, TruncatedTable]:
+        try:
+            rows_after = truncate_tables(_known(self._pinned), self.request.tables_to_truncate)
+        except BaseException as cause:
+            self._remember_truncate_failure(cause, started)
+            raise
+        duration = round(time.monotonic() - started, 3)
+        truncated = {
+            table: TruncatedTable(rows_before=rows, rows_after=rows_after[table], duration=duration)
+            for table, rows in self._rows_to_truncate().items()
+        }
+        self._truncate_results = dict(truncated)
+        self._truncate_state = "done"
+        self._write_manifest()
+        return truncated
+
+    def _rows_to_truncate(self) -> dict[str, int]:
+        return {table: self._stored[table].rows for table in self.request.tables_to_truncate}
+
+    def _remember_truncate_failure(self, cause: BaseException, started: float) -> None:
+        error = as_backup_error(cause)
         outcome: Literal["not_truncated", "unknown"] = "not_truncated"
         if isinstance(error, CommitUnknown):
             outcome = "unknown"
@@ -282,7 +298,7 @@ class BackupRun:
                 error_type=error.error_type,
                 error=error.message,
                 outcome=outcome,
-                duration=round(duration, 3),
+                duration=round(time.monotonic() - started, 3),
             )
         if self._truncate_state == "pending":
             self._truncate_state = outcome

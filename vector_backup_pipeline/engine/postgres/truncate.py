@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import psycopg2
@@ -29,45 +28,46 @@ _ASK_TIMES = 10
 _ASK_EVERY_SECONDS = 3.0
 
 
-@dataclass(frozen=True)
-class Truncated:
-    """Rows before and after of one truncated table."""
-
-    rows_before: int
-    rows_after: int
-
-
 class CommitUnknown(DatabaseError):
     """The connection was lost while committing, and no server could say how it ended."""
 
 
-def truncate_tables(
-    pinned: PinnedSnapshot, exported_rows: Mapping[str, int]
-) -> dict[str, Truncated]:
-    """Truncate the tables that `exported_rows` names, all in one statement, and commit.
+def check_before_truncate(pinned: PinnedSnapshot, exported_rows: Mapping[str, int]) -> None:
+    """Hold the tables that `exported_rows` names against what the backup has of each.
 
-    `exported_rows` is what the backup of each holds; it must be what the snapshot holds.
+    Raises:
+        IntegrityError: a row may be missing from the backup.
+        DatabaseError: the transaction is gone, and its lock with it.
+    """
+    tables = [pinned.tables[name] for name in exported_rows]
+    with (
+        database_errors(f"check {', '.join(exported_rows)}", pinned.settings.secrets),
+        pinned.coordinator.cursor() as cursor,
+    ):
+        _check_writers_are_locked_out(cursor, tables)
+        for table in tables:
+            _check_backup_holds_every_row(cursor, table, exported_rows[table.found.requested])
+
+
+def truncate_tables(pinned: PinnedSnapshot, names: Sequence[str]) -> dict[str, int]:
+    """Truncate the tables, all in one statement, and commit; the rows after, by name.
 
     Raises:
         CommitUnknown: nobody can say whether it happened.
         IntegrityError, LockTimeout, DatabaseError, …: nothing was truncated.
     """
-    tables = [pinned.tables[name] for name in exported_rows]
-    names = ", ".join(exported_rows)
-    with database_errors(f"truncate {names}", pinned.settings.secrets):
+    tables = [pinned.tables[name] for name in names]
+    with database_errors(f"truncate {', '.join(names)}", pinned.settings.secrets):
         with pinned.coordinator.cursor() as cursor:
-            _check_writers_are_locked_out(cursor, tables)
-            before = {table.found.requested: _count(cursor, table) for table in tables}
-            _check_backup_holds_every_row(before, exported_rows)
             in_oid_order = sorted(tables, key=lambda table: table.found.oid)
             targets = SQL(", ").join(table.found.target for table in in_oid_order)
             cursor.execute(SQL("TRUNCATE TABLE {}").format(targets))
-            after = {table.found.requested: _count(cursor, table) for table in tables}
-            _check_empty(after)
+            rows_after = {table.found.requested: _count(cursor, table) for table in tables}
+            _check_empty(rows_after)
             cursor.execute("SELECT pg_current_xact_id_if_assigned()::text")
             (transaction_id,) = cursor.fetchone() or (None,)
         _commit(pinned, transaction_id)
-    return {name: Truncated(before[name], after[name]) for name in exported_rows}
+    return rows_after
 
 
 def _check_writers_are_locked_out(cursor: Cursor, tables: Sequence[TableSource]) -> None:
@@ -80,13 +80,13 @@ def _check_writers_are_locked_out(cursor: Cursor, tables: Sequence[TableSource])
             )
 
 
-def _check_backup_holds_every_row(before: Mapping[str, int], exported: Mapping[str, int]) -> None:
-    for name, rows in before.items():
-        if rows != exported[name]:
-            raise IntegrityError(
-                f"The table {name} has {rows} rows but its backup has {exported[name]}. Nothing "
-                "was truncated. Keep this backup for examination and report it."
-            )
+def _check_backup_holds_every_row(cursor: Cursor, table: TableSource, exported: int) -> None:
+    rows = _count(cursor, table)
+    if rows != exported:
+        raise IntegrityError(
+            f"The table {table.found.requested} has {rows} rows but its backup has {exported}. "
+            "Nothing was truncated. Keep this backup for examination and report it."
+        )
 
 
 def _check_empty(after: Mapping[str, int]) -> None:
