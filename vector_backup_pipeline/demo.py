@@ -14,7 +14,15 @@ from vector_backup_pipeline.demo_corpus import fill_langchain_tables
 from vector_backup_pipeline.embedded import start_embedded_server
 from vector_backup_pipeline.settings import DATABASE_URL_VARIABLE, PREFIX
 
-_INSTANCE_CONFIG = "telemetry:\n  enabled: false\n"
+_INSTANCE_CONFIG = "telemetry:\n  enabled: false\nnux:\n  enabled: false\n"
+_SECONDS_TO_END = 20
+# The same name of the location as in the checkout's workspace.yaml: one GraphQL call fits both.
+_WORKSPACE = """\
+load_from:
+  - python_module:
+      module_name: vector_backup_pipeline.definitions
+      location_name: vector_backup_pipeline
+"""
 
 
 @dataclass(frozen=True)
@@ -47,9 +55,13 @@ class Stage:
         server = subprocess.Popen(
             [
                 *(sys.executable, "-m", "dagster", "dev"),
-                *("--module-name", "vector_backup_pipeline.definitions"),
+                *("--workspace", str(self.directory / "workspace.yaml")),
                 *("--host", "127.0.0.1", "--port", str(port)),
-            ]
+            ],
+            # Where no other dagster.yaml lies, of which Dagster would warn.
+            cwd=self.directory,
+            # Of Dagster's own commands and parameters.
+            env=os.environ | {"PYTHONWARNINGS": "ignore"},
         )
         try:
             return server.wait()
@@ -57,7 +69,12 @@ class Stage:
             return 0
         finally:
             server.terminate()
-            server.wait()
+            try:
+                server.wait(_SECONDS_TO_END)
+            except subprocess.TimeoutExpired:
+                # Started by a script in the background, Dagster ignores SIGTERM as it does SIGINT.
+                server.kill()
+                server.wait()
 
 
 @contextmanager
@@ -85,6 +102,7 @@ def _point_environment_to(stage: Stage) -> None:
     stage.backups.mkdir(exist_ok=True)
     stage.dagster_home.mkdir(exist_ok=True)
     (stage.dagster_home / "dagster.yaml").write_text(_INSTANCE_CONFIG)
+    (stage.directory / "workspace.yaml").write_text(_WORKSPACE)
     os.environ[DATABASE_URL_VARIABLE] = stage.connection_string
     os.environ[PREFIX + "ROOT"] = str(stage.backups)
     os.environ["DAGSTER_HOME"] = str(stage.dagster_home)

@@ -1,5 +1,6 @@
 """Running the backup job in this process, for the terminal."""
 
+import logging
 import os
 import uuid
 from collections.abc import Iterator
@@ -7,9 +8,15 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import dagster as dg
-from dagster._core.errors import DagsterExecutionInterruptedError
+from dagster._core.errors import (
+    DagsterExecutionInterruptedError,
+    DagsterHomeNotSetError,
+    DagsterInvariantViolationError,
+)
 
+from vector_backup_pipeline.engine.errors import BackupError, InvalidParams, RunCancelled
 from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings
+from vector_backup_pipeline.engine.results import BackupResult
 from vector_backup_pipeline.engine.secrets import SecretText
 from vector_backup_pipeline.jobs.backup import (
     VectorBackupConfig,
@@ -17,7 +24,7 @@ from vector_backup_pipeline.jobs.backup import (
     vector_backup_job,
 )
 from vector_backup_pipeline.outcome import RunOutcome, read_outcome
-from vector_backup_pipeline.resources import default_resources
+from vector_backup_pipeline.resources import BackupRunResource, default_resources
 from vector_backup_pipeline.settings import load_settings
 from vector_backup_pipeline.terminal import TerminalProgressResource
 
@@ -39,7 +46,8 @@ def launch_backup(run_config: dict[str, Any]) -> RunOutcome:
         name=vector_backup_job.name,
         config=_quiet_config,
         executor_def=dg.in_process_executor,
-        resource_defs=default_resources() | {"progress": TerminalProgressResource()},
+        resource_defs=default_resources()
+        | {"backup_run": _InterruptibleRun(), "progress": TerminalProgressResource()},
         tags=vector_backup_job.tags,
     )
     run_id = str(uuid.uuid4())
@@ -51,6 +59,20 @@ def launch_backup(run_config: dict[str, Any]) -> RunOutcome:
             )
         entries = instance.all_logs(run_id)
     return read_outcome(e.dagster_event for e in entries if e.dagster_event is not None)
+
+
+class _InterruptibleRun(BackupRunResource):
+    """An interrupt of this process is its user's request to end the run.
+
+    Without that request in its storage Dagster takes the run for one that crashed.
+    """
+
+    def _ended(
+        self, context: dg.InitResourceContext, result: BackupResult, error: BackupError | None
+    ) -> None:
+        super()._ended(context, result, error)
+        if isinstance(error, RunCancelled) and context.instance and context.run:
+            context.instance.report_run_canceling(context.run, "The terminal interrupted the run.")
 
 
 @dg.config_mapping
@@ -67,9 +89,15 @@ def _quiet_config(config: VectorBackupConfig) -> dg.RunConfig:
 
 @contextmanager
 def _instance() -> Iterator[dg.DagsterInstance]:
-    if os.environ.get("DAGSTER_HOME"):
-        with dg.DagsterInstance.get() as instance:
-            yield instance
-    else:
+    # Of the run itself the instance keeps everything; this is what Dagster says of itself.
+    logging.getLogger("dagster").setLevel(logging.ERROR)
+    if not os.environ.get("DAGSTER_HOME"):
         with dg.DagsterInstance.ephemeral() as instance:
             yield instance
+        return
+    try:
+        persistent = dg.DagsterInstance.get()
+    except (DagsterInvariantViolationError, DagsterHomeNotSetError) as error:
+        raise InvalidParams(f"DAGSTER_HOME: {error}") from error
+    with persistent as instance:
+        yield instance

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import dagster as dg
 
 from vector_backup_pipeline.engine.errors import BackupError
-from vector_backup_pipeline.engine.results import BackupResult
+from vector_backup_pipeline.engine.results import BackupResult, error_line
 
 RESULT_KEY = "vector_backup_result"
 
@@ -36,6 +37,20 @@ def outcome_metadata(
 def failure(error: BackupError) -> RunOutcome:
     """The outcome of a call that never became a run."""
     return RunOutcome(None, error.error_type, error.message, error.can_retry)
+
+
+def refused_result(error: BackupError, at: datetime) -> BackupResult:
+    """The result of a run that was refused before it began."""
+    return BackupResult(
+        backup_performed=False,
+        truncate_performed=False,
+        backup_directory=None,
+        tables_backed_up={},
+        truncate_results={},
+        errors=[error_line(error)],
+        duration=0.0,
+        timestamp=at.replace(microsecond=0),
+    )
 
 
 def error_metadata(error: BackupError) -> dict[str, dg.MetadataValue]:
@@ -67,7 +82,8 @@ def read_outcome(events: Iterable[dg.DagsterEvent]) -> RunOutcome:
     for event in events:
         metadata = _metadata_of(event)
         if RESULT_KEY in metadata:
-            result = metadata[RESULT_KEY].value
+            # Dagster's storage sorts the keys of JSON metadata; the model has them in their order.
+            result = BackupResult.model_validate(metadata[RESULT_KEY].value).as_json()
             error = metadata if "error_type" in metadata else error
         elif "error_type" in metadata and not error:
             error = metadata

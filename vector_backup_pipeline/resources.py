@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from datetime import datetime, timezone
 
 import dagster as dg
 from dagster._core.events import EngineEventData
 from pydantic import Field, JsonValue, PrivateAttr
 
 from vector_backup_pipeline.engine.backup_run import BackupRun
-from vector_backup_pipeline.engine.errors import InvalidParams
+from vector_backup_pipeline.engine.errors import BackupError, InvalidParams, as_backup_error
 from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings
 from vector_backup_pipeline.engine.progress import Progress
+from vector_backup_pipeline.engine.results import BackupResult
 from vector_backup_pipeline.engine.secrets import SecretText
 from vector_backup_pipeline.engine.storage.contract import BackupRoot
 from vector_backup_pipeline.engine.storage.local import LocalRoot
-from vector_backup_pipeline.outcome import outcome_metadata
-from vector_backup_pipeline.settings import DATABASE_URL_VARIABLE, Settings
+from vector_backup_pipeline.outcome import outcome_metadata, refused_result
+from vector_backup_pipeline.settings import DATABASE_URL_VARIABLE, Settings, load_settings
 
 # The UI shows `********` for these, also where somebody wrote a literal into the code.
 _SECRET: dict[str, JsonValue] = {"dagster__is_secret": True}
@@ -42,10 +44,10 @@ class PostgresResource(dg.ConfigurableResource[None]):
         description="Name of the environment variable with the connection string. Read when a "
         "run connects, so the string itself is never in Dagster's storage.",
     )
-    host: str | None = None
-    port: int | None = None
-    dbname: str | None = None
-    user: str | None = None
+    host: str | None = Field(default=None, description="Host, or directory of the socket.")
+    port: int | None = Field(default=None, description="Port; libpq's default is 5432.")
+    dbname: str | None = Field(default=None, description="Name of the database.")
+    user: str | None = Field(default=None, description="Role to connect as.")
     password: str | None = Field(
         default=None,
         description="Best given as EnvVar('NAME').",
@@ -112,29 +114,17 @@ class BackupRunResource(dg.ConfigurableResource[None]):
     """
 
     _run: BackupRun | None = PrivateAttr(default=None)
-    _report: Callable[[BackupRun], None] | None = PrivateAttr(default=None)
+    _refusal: BackupError | None = PrivateAttr(default=None)
     _told: bool = PrivateAttr(default=False)
 
-    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
-        instance, dagster_run = context.instance, context.run
-        if instance is None or dagster_run is None:
-            return
-
-        def report(run: BackupRun) -> None:
-            result = run.close()
-            if not self._told:
-                instance.report_engine_event(
-                    "The backup's result",
-                    dagster_run,
-                    EngineEventData(metadata=outcome_metadata(result, run.error)),
-                )
-
-        self._report = report
-
-    def begin(self, run: BackupRun) -> BackupRun:
-        """Take the run in charge, from its first step on."""
-        self._run = run
-        return run
+    def begin(self, make_run: Callable[[], BackupRun]) -> BackupRun:
+        """Make the run and take it in charge, from its first step on."""
+        try:
+            self._run = make_run()
+        except Exception as error:
+            self._refusal = as_backup_error(error)
+            raise
+        return self._run
 
     @property
     def current(self) -> BackupRun:
@@ -144,25 +134,44 @@ class BackupRunResource(dg.ConfigurableResource[None]):
             InvalidParams: this step was launched without the steps before it.
         """
         if self._run is None:
-            raise InvalidParams(
+            self._refusal = InvalidParams(
                 "This step needs the snapshot and the locks of its own run, and those ended with "
                 "the run that took them. Launch the whole job again (in the UI: re-execute all "
                 "steps, not from failure)."
             )
+            raise self._refusal
         return self._run
 
     def result_is_told(self) -> None:
         """A step has put the result into its own metadata."""
         self._told = True
 
-    def teardown_after_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002
-        run, self._run = self._run, None
-        if run is None:
+    def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
+        if self._run is not None:
+            result = self._run.close()
+            self._ended(context, result, self._run.error)
+        elif self._refusal is not None:
+            self._ended(context, refused_result(self._refusal, _now()), self._refusal)
+        self._run = None
+
+    def _ended(
+        self, context: dg.InitResourceContext, result: BackupResult, error: BackupError | None
+    ) -> None:
+        if self._told or context.instance is None or context.run is None:
             return
-        if self._report is not None:
-            self._report(run)
-        else:
-            run.close()
+        context.instance.report_engine_event(
+            "The backup's result",
+            context.run,
+            EngineEventData(metadata=outcome_metadata(result, error)),
+        )
+
+
+def _now() -> datetime:
+    """Now in the settings' time zone, as far as the settings can be read."""
+    try:
+        return load_settings().timestamps.now()
+    except InvalidParams:
+        return datetime.now(timezone.utc)
 
 
 def default_resources() -> dict[str, object]:

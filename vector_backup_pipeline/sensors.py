@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import dagster as dg
 
 from vector_backup_pipeline.engine.catalog import has_backup
+from vector_backup_pipeline.engine.errors import BackupError
 from vector_backup_pipeline.engine.parameters import is_task_id
 from vector_backup_pipeline.engine.storage.contract import BackupRoot
 from vector_backup_pipeline.jobs.backup import vector_backup_job
@@ -14,6 +15,7 @@ from vector_backup_pipeline.resources import BackupStorageResource
 from vector_backup_pipeline.settings import Settings, load_settings
 
 SENSOR_NAME = "task_directory_sensor"
+TASK_TAG = "vector_backup/task_id"
 RETRIES = 3
 _SECONDS_BETWEEN_TICKS = 60
 _FAILED = (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
@@ -65,14 +67,15 @@ def make_task_directory_sensor(settings: Settings) -> dg.SensorDefinition:
         root = backup_storage.open_root(now)
         found = root.task_ids(is_task_id)
         if context.cursor is None and not now.sensor_backfill:
-            cursor = SensorCursor(done=set(found))
-            reason = f"First tick: recorded {len(found)} task directories that are there already."
-            return dg.SensorResult(skip_reason=reason, cursor=cursor.to_text())
-        cursor = SensorCursor.from_text(context.cursor) if context.cursor else SensorCursor()
+            cursor = SensorCursor(done=set(found) - _begun(context))
+            reason = f"First tick: recorded {len(cursor.done)} task directories that are there."
+        else:
+            cursor = SensorCursor.from_text(context.cursor) if context.cursor else SensorCursor()
+            reason = f"No new task directory under {root.location}."
         requests = list(_requests(context, now, root, found, cursor))
         return dg.SensorResult(
             run_requests=requests,
-            skip_reason=None if requests else f"No new task directory under {root.location}.",
+            skip_reason=None if requests else reason,
             cursor=cursor.to_text(),
         )
 
@@ -95,9 +98,14 @@ def _requests(
         if status is not None and status not in _ENDED:
             continue
         attempt = (before or 0) + (status in _FAILED)
-        if attempt > RETRIES:
+        try:
+            backed_up = _has_backup(root, task_id, settings)
+        except BackupError as error:
+            context.log.warning(f"{task_id} is looked at again at the next tick: {error}")
+            continue
+        if attempt > RETRIES and not backed_up:
             context.log.error(f"{run_key(task_id, RETRIES)} failed too; {task_id} is given up.")
-        if attempt > RETRIES or _has_backup(root, task_id, settings):
+        if attempt > RETRIES or backed_up or status is dg.DagsterRunStatus.SUCCESS:
             cursor.done.add(task_id)
             cursor.waiting.pop(task_id, None)
             continue
@@ -105,8 +113,15 @@ def _requests(
         yield dg.RunRequest(
             run_key=run_key(task_id, attempt),
             run_config={"task_id": task_id},
-            tags={"vector_backup/task_id": task_id},
+            tags={TASK_TAG: task_id},
         )
+
+
+def _begun(context: dg.SensorEvaluationContext) -> set[str]:
+    """The directories that this sensor has asked runs for before: its cursor was lost since, and
+    whatever failed of them is still to be tried again."""
+    filters = dg.RunsFilter(tags={"dagster/sensor_name": SENSOR_NAME})
+    return {run.tags.get(TASK_TAG, "") for run in context.instance.get_runs(filters=filters)}
 
 
 def _run_status(context: dg.SensorEvaluationContext, key: str) -> dg.DagsterRunStatus | None:

@@ -107,6 +107,7 @@ class BackupRun:
         self._truncate_state: TruncateState = "none"
         self._truncate_results: dict[str, TruncatedTable | TruncateFailure] = {}
         self._result: BackupResult | None = None
+        self._has_manifest: bool | None = None
 
     @property
     def error(self) -> BackupError | None:
@@ -197,12 +198,16 @@ class BackupRun:
             return self._result
         if self._pinned is not None:
             self._pinned.close()
-        try:
-            with self._remembering():
-                self._write_manifest()
-        finally:
-            self._result = self._tell_result()
-            self._append_to_log(self._result)
+        first: Exception | None = None
+        for step in (self._write_manifest, self._append_to_log):
+            try:
+                with self._remembering():
+                    step()
+            except Exception as error:  # noqa: BLE001 - the log is told of it; then it is raised
+                first = first or error
+        self._result = self._tell_result()
+        if first is not None:
+            raise first
         return self._result
 
     def close(self) -> BackupResult:
@@ -313,27 +318,29 @@ class BackupRun:
             self._record,
             self._stored,
             self._errors,
-            self._tell_result(),
+            self._tell_result(with_manifest=True),
             stamp=stamp,
             run_id=self._run_id,
             created_at=self._created_at,
             truncate=self._truncate_state,
         )
+        # One that is there stays there, whatever becomes of its replacement.
+        self._has_manifest = bool(self._has_manifest)
         directory.replace(manifest_name(stamp), manifest.to_json())
+        self._has_manifest = True
 
-    def _append_to_log(self, result: BackupResult) -> None:
+    def _append_to_log(self) -> None:
         if self._directory is None or self._stamp is None:
             return
         section = log_section(
             self.request,
-            result,
+            self._tell_result(),
             self.error,
             run_id=self._run_id,
             stamp=self._stamp,
             source=self._source(),
         )
-        with self._remembering():
-            self._directory.append(LOG_NAME, section)
+        self._directory.append(LOG_NAME, section)
 
     def _source(self) -> str | None:
         if self._record is None:
@@ -341,14 +348,16 @@ class BackupRun:
         server = self._record.server
         return f"database {server.database}, PostgreSQL {server.version}"
 
-    def _tell_result(self) -> BackupResult:
+    def _tell_result(self, *, with_manifest: bool = False) -> BackupResult:
+        """What is known now; without a manifest, nothing counts as backed up."""
         entries = {table: self._entry(table) for table in self.request.tables}
         tables = {table: entry for table, entry in entries.items() if entry is not None}
         errors = [error_line(e, t) for t in self.request.tables if (e := self._errors.get(t))]
         if self._run_error is not None:
             errors.append(error_line(self._run_error))
         return BackupResult(
-            backup_performed=len(self._stored) == len(self.request.tables),
+            backup_performed=len(self._stored) == len(self.request.tables)
+            and (with_manifest or self._has_manifest is not False),
             truncate_performed=self._truncate_state == "done",
             backup_directory=self._directory.location if self._directory else None,
             tables_backed_up=tables,

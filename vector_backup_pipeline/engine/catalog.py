@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from vector_backup_pipeline.engine.errors import IntegrityError
 from vector_backup_pipeline.engine.file_names import (
     PENDING_SUFFIX,
     stamp_of_data_file,
@@ -19,12 +20,12 @@ _OLDER_HEADER_END = b"\r\n"
 def has_backup(directory: BackupDirectory, timestamps: TimestampFormat) -> bool:
     """Whether a complete backup set is there: a manifest that says so, or an older system's file.
 
-    A live run's files and a dead run's orphans are none.
+    A live run's files, a dead run's orphans and a set whose manifest is damaged are none.
     """
     names = directory.names()
     manifests = {stamp: n for n in names if (stamp := stamp_of_manifest(n, timestamps))}
     for name in manifests.values():
-        if read_manifest(b"".join(directory.read(name)), name).complete:
+        if _says_complete(directory, name):
             return True
     return any(
         stamp not in manifests and _is_older_systems(directory, name)
@@ -46,6 +47,13 @@ def stamps_in_use(
             if stamp := stamp_of(final, timestamps):
                 stamps.add(stamp)
     return stamps
+
+
+def _says_complete(directory: BackupDirectory, manifest: str) -> bool:
+    try:
+        return read_manifest(b"".join(directory.read(manifest)), manifest).complete
+    except IntegrityError:
+        return False
 
 
 def _is_older_systems(directory: BackupDirectory, name: str) -> bool:

@@ -14,7 +14,7 @@ _MANIFEST_PREFIX, _MANIFEST_SUFFIX = "vector_backup_", ".json"
 _MARKER_PREFIX, _MARKER_SUFFIX = ".vector_backup_", ".run"
 _DATA_EXTENSIONS = ("csv",)
 # What a file name can't hold, or what would leave the directory or hide the file.
-_UNSAFE = re.compile(r"[/\\%\x00-\x1f\x7f]|^\.+")
+_UNSAFE = re.compile(r"[/\\%\x00-\x1f\x7f-\x9f]|^\.+")
 
 
 def data_file_name(schema: str, table: str, stamp: str, extension: str) -> str:

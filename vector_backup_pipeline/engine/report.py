@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vector_backup_pipeline.engine.errors import BackupError
+from vector_backup_pipeline.engine.errors import BackupError, RunCancelled
 from vector_backup_pipeline.engine.parameters import BackupRequest
 from vector_backup_pipeline.engine.results import (
     BackupResult,
@@ -46,6 +46,8 @@ def table_line(name: str, entry: ExportedTable | FailedTable) -> str:
 
 
 def _verdict(error: BackupError | None) -> str:
+    if isinstance(error, RunCancelled):
+        return "CANCELLED"
     return "SUCCESS" if error is None else f"FAILED ({error.error_type})"
 
 

@@ -52,6 +52,12 @@ class TimestampFormat:
                     f"The timestamp format {self.pattern!r} gives {first!r}: only letters, "
                     "digits, '_' and '-' are safe in file names."
                 )
+            if not self.is_stamp(first):
+                raise InvalidParams(
+                    f"The timestamp format {self.pattern!r} gives {first!r}, which can't be read "
+                    "back, so a run's files could not be told from others. Use "
+                    f"{DEFAULT_TIMESTAMP_FORMAT!r}."
+                )
 
     def stamp(self, moment: datetime) -> str:
         return moment.astimezone(self.timezone).strftime(self.pattern)

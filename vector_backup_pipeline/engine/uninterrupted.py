@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import TypeVar
 
 _T = TypeVar("_T")
@@ -22,12 +22,14 @@ def uninterrupted(action: Callable[[], _T]) -> _T:
     try:
         thread.start()
     except BaseException as error:
-        if thread.ident is None:
-            raise
+        if outcome.cancel():
+            raise  # It has not begun, and will not.
         interrupt = error
-    while thread.is_alive():
+    # Not by the thread: one whose join() was interrupted counts as ended up to Python 3.12, though
+    # it still runs.
+    while not outcome.done():
         try:
-            thread.join()
+            wait([outcome])
         except BaseException as error:  # noqa: BLE001 - raised below, when the work is done
             interrupt = error
     if interrupt is not None:
@@ -36,6 +38,8 @@ def uninterrupted(action: Callable[[], _T]) -> _T:
 
 
 def _settle(outcome: Future[_T], action: Callable[[], _T]) -> None:
+    if not outcome.set_running_or_notify_cancel():
+        return
     try:
         outcome.set_result(action())
     except BaseException as error:  # noqa: BLE001 - raised in the caller's thread

@@ -48,9 +48,11 @@ class BackupParameters(dg.Config):
         default="copy",
         description="copy, or cursor for servers and proxies that refuse COPY. Same bytes.",
     )
-    format: str = Field(default="csv", description="csv")
-    compression: str = Field(default="none", description="none")
-    compression_level: int | None = Field(default=None, description="Level of the codec.")
+    format: str = Field(default="csv", description="Format of the files: csv.")
+    compression: str = Field(default="none", description="How the files are compressed: none.")
+    compression_level: int | None = Field(
+        default=None, description="Level of the compression. Default: the codec's fast level."
+    )
 
     def request(self, settings: Settings) -> BackupRequest:
         """The parameters, with the settings' defaults, checked.
@@ -82,18 +84,19 @@ def resolve_backup_directory(
     backup_run: BackupRunResource,
 ) -> dg.Output[BackupTarget]:
     """Check the parameters, make the backup directory and take a timestamp of its own in it."""
-    with failing_step():
+
+    def make_run() -> BackupRun:
         settings = load_settings()
-        run = backup_run.begin(
-            BackupRun(
-                config.request(settings),
-                backup_storage.open_root(settings),
-                settings.timestamps,
-                lock_timeout=settings.lock_timeout,
-                run_id=context.run_id,
-            )
+        return BackupRun(
+            config.request(settings),
+            backup_storage.open_root(settings),
+            settings.timestamps,
+            lock_timeout=settings.lock_timeout,
+            run_id=context.run_id,
         )
-        target = run.resolve()
+
+    with failing_step():
+        target = backup_run.begin(make_run).resolve()
     return dg.Output(
         target,
         metadata={

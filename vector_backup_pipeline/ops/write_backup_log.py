@@ -12,7 +12,11 @@ from vector_backup_pipeline.resources import BackupRunResource
 
 # It depends on the first step alone, since what depends on a failed table would be skipped; the
 # priority makes it the last one to run.
-@dg.op(ins={"resolved": dg.In(dg.Nothing)}, tags={"dagster/priority": "-10"})
+@dg.op(
+    ins={"resolved": dg.In(dg.Nothing)},
+    out=dg.Out(dict[str, object], description="The run's result."),
+    tags={"dagster/priority": "-10"},
+)
 def write_backup_log(
     backup_run: BackupRunResource,
 ) -> Iterator[dg.AssetMaterialization | dg.Output[dict[str, object]]]:

@@ -1,5 +1,9 @@
 """A backup from beginning to end, through the engine alone."""
 
+import pytest
+
+from vector_backup_pipeline.engine.errors import BackupError
+from vector_backup_pipeline.engine.results import FailedTable
 from vector_backup_pipeline_tests.fix_backup import LANGCHAIN, BackupMaker
 from vector_backup_pipeline_tests.fix_postgres import Database
 
@@ -22,3 +26,78 @@ def test_truncating_empties_the_table_and_keeps_its_rows_in_the_backup(
     assert made.manifest.truncate == "done"
     assert made.file("langchain_pg_embedding").rows == 58
     assert langchain.ask_one("SELECT count(*) FROM langchain_pg_embedding") == 0
+
+
+def test_a_run_that_shall_do_nothing_does_nothing(backup: BackupMaker) -> None:
+    run = backup.run(backup_vector_tables=False)
+    target = run.resolve()
+    result = run.finish()
+    run.close()
+
+    assert run.error is None
+    assert target.timestamp is None
+    assert not result.backup_performed
+    assert list(backup.root.iterdir()) == []
+
+
+def test_truncating_switches_the_backup_on(langchain: Database, backup: BackupMaker) -> None:
+    made = backup(langchain.url, backup_vector_tables=False, truncate_vector_tables=True)
+
+    assert made.result.backup_performed
+    assert made.result.truncate_performed
+
+
+def test_a_tables_failure_is_told_everywhere_and_the_others_are_kept(
+    langchain: Database, backup: BackupMaker
+) -> None:
+    made = backup(langchain.url, tables=("nowhere", *LANGCHAIN))
+
+    failed = made.result.tables_backed_up["nowhere"]
+    assert isinstance(failed, FailedTable)
+    assert failed.error_type == "TABLE_NOT_FOUND"
+    assert made.result.errors == [f"nowhere: TABLE_NOT_FOUND: {failed.error}"]
+    assert not made.result.backup_performed
+    assert not made.manifest.complete
+    assert [made.file(table).rows for table in LANGCHAIN] == [4, 58]
+
+
+def test_the_first_failed_table_in_the_callers_order_names_the_error(
+    langchain: Database, backup: BackupMaker
+) -> None:
+    langchain.run("CREATE VIEW seen AS SELECT 1 AS one")
+    made = backup(langchain.url, tables=("seen", "nowhere"))
+
+    assert made.error is not None
+    assert made.error.error_type == "INVALID_PARAMS"
+
+
+def test_the_manifest_is_the_last_file_and_the_marker_goes(
+    langchain: Database, backup: BackupMaker
+) -> None:
+    names: list[list[str]] = []
+    directory = backup.root / "vector_bak"
+    backup.between["finish"] = lambda: names.append([path.name for path in directory.iterdir()])
+    made = backup(langchain.url)
+
+    assert f".vector_backup_{made.stamp}.run" in names[0]
+    assert not [name for name in names[0] if name.endswith(".json")]
+    assert made.names == [
+        *(made.file(table).name for table in LANGCHAIN),
+        f"vector_backup_{made.stamp}.json",
+        "vector_backup_log.txt",
+    ]
+
+
+def test_closing_again_changes_nothing(langchain: Database, backup: BackupMaker) -> None:
+    run = backup.run()
+    run.resolve()
+    assert run.close() == run.close()
+    log = (backup.root / "vector_bak" / "vector_backup_log.txt").read_text()
+    assert log.count("CANCELLED") == 1
+
+
+def test_steps_out_of_their_order_are_refused(backup: BackupMaker) -> None:
+    run = backup.run()
+    with pytest.raises(BackupError, match="order"):
+        run.export("langchain_pg_embedding", lambda _: None)
+    run.close()

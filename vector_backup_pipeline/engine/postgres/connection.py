@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import contextlib
 import getpass
+import os
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any
 from urllib.parse import quote
 
 import psycopg2
@@ -83,6 +85,11 @@ _ISOLATED = {
     "target_session_attrs": "any",
     "load_balance_hosts": "disable",
 }
+# libpq has no value that shuts PGSERVICE out, so the variable itself goes while such a connection
+# is made; the lock keeps others, who may want it, from connecting in that moment.
+_SERVICE_VARIABLE = "PGSERVICE"
+_connecting = threading.Lock()
+_HIGHEST_PORT = 65535
 _SECRET_OPTIONS = ("password", "sslpassword", "scram_client_key", "oauth_client_secret")
 
 
@@ -92,6 +99,7 @@ class ConnectionSettings:
 
     parameters: Mapping[str, str] = field(repr=False)
     secrets: tuple[str, ...] = field(repr=False)
+    stands_alone: bool = False
 
     @classmethod
     def from_caller(cls, text: SecretText) -> ConnectionSettings:
@@ -108,7 +116,7 @@ class ConnectionSettings:
         user = given.get("user") or getpass.getuser()
         own = {"user": user, "dbname": given.get("dbname") or user}
         isolated = {key: value for key, value in _ISOLATED.items() if _is_known(key)}
-        return cls(isolated | given | own, _secrets_of(given))
+        return cls(isolated | given | own, _secrets_of(given), stands_alone=True)
 
     @classmethod
     def from_installation(cls, text: SecretText, source: str) -> ConnectionSettings:
@@ -132,10 +140,19 @@ def connect(settings: ConnectionSettings) -> Connection:
     parameters = _TRANSPORT | dict(settings.parameters) | _ALWAYS
     parameters.setdefault("application_name", "vector_backup_pipeline")
     keywords: dict[str, Any] = parameters
+    refusal: psycopg2.Error | UnicodeError
     try:
-        connection: Connection = psycopg2.connect(**keywords)
+        with _surroundings(settings):
+            connection: Connection = psycopg2.connect(**keywords)
     except (psycopg2.Error, UnicodeError) as error:
-        _raise_refused(error, settings)
+        refusal = error
+    else:
+        return _new_enough(connection)
+    # Not inside `except`: the driver's error would stay on ours as its context.
+    raise _refused(refusal, settings) from _cause(refusal, settings.secrets)
+
+
+def _new_enough(connection: Connection) -> Connection:
     if connection.server_version < OLDEST_SERVER:
         version = connection.server_version // 10000
         connection.close()
@@ -143,6 +160,18 @@ def connect(settings: ConnectionSettings) -> Connection:
             f"The server is PostgreSQL {version}; version 13 is the oldest that can be backed up."
         )
     return connection
+
+
+@contextlib.contextmanager
+def _surroundings(settings: ConnectionSettings) -> Iterator[None]:
+    """The environment as libpq may see it while it connects with `settings`."""
+    with _connecting:
+        hidden = os.environ.pop(_SERVICE_VARIABLE, None) if settings.stands_alone else None
+        try:
+            yield
+        finally:
+            if hidden is not None:
+                os.environ[_SERVICE_VARIABLE] = hidden
 
 
 def close_quietly(connection: Connection | None) -> None:
@@ -183,6 +212,8 @@ def translated(error: psycopg2.Error, action: str, secrets: tuple[str, ...]) -> 
             f"Could not {action}: {text}. Another session holds the table; find it in pg_locks, "
             "try again later, or raise VECTOR_BACKUP_LOCK_TIMEOUT."
         )
+    if error.pgcode == errorcodes.FEATURE_NOT_SUPPORTED and error.diag.message_detail:
+        text = f"{text}: {error.diag.message_detail.rstrip('.')}"
     return DatabaseError(f"Could not {action}: {text} (SQLSTATE {error.pgcode}).")
 
 
@@ -192,23 +223,24 @@ def _permission_advice(text: str) -> str:
     return "Grant the role of this connection what is missing."
 
 
-def _raise_refused(error: psycopg2.Error | UnicodeError, settings: ConnectionSettings) -> NoReturn:
+def _refused(error: psycopg2.Error | UnicodeError, settings: ConnectionSettings) -> BackupError:
     text = redact(_first_line(error), settings.secrets)
-    cause = _cause(error, settings.secrets)
     if server_answers(settings.parameters):
-        raise DatabaseError(
+        return DatabaseError(
             f"The database server refused the connection: {text}. "
             "Check user, password and database name, and the server's pg_hba.conf."
-        ) from cause
-    raise ServiceUnavailable(
+        )
+    return ServiceUnavailable(
         f"No database server was reached: {text}. "
         "Check host and port, and that the server is running."
-    ) from cause
+    )
 
 
 def _cause(error: Exception, secrets: tuple[str, ...]) -> Exception | None:
     """`error` as the cause to keep, unless its own text would show a secret."""
-    return error if redact(str(error), secrets) == str(error) else None
+    # A UnicodeError carries the whole text along as an attribute.
+    shows_it = isinstance(error, UnicodeError) or redact(str(error), secrets) != str(error)
+    return None if shows_it else error
 
 
 def _first_line(error: Exception) -> str:
@@ -222,13 +254,35 @@ def _parse(text: SecretText, source: str) -> dict[str, str]:
         "postgresql://user:password@host:port/dbname (with special characters percent-encoded) "
         "or libpq's key=value form. It is not shown here, since it may hold a password."
     )
-    if not text.reveal().strip():
+    given = _parsed(text.reveal())
+    if given is None:
+        # Raised out of reach of the driver's error, whose message repeats the string.
         raise malformed
+    return given
+
+
+def _parsed(text: str) -> dict[str, str] | None:
+    if not text.strip() or _breaks_apart(text):
+        return None
     try:
-        return {key: str(value) for key, value in parse_dsn(text.reveal()).items()}
+        given = {key: str(value) for key, value in parse_dsn(text).items()}
     except (psycopg2.Error, UnicodeError, ValueError):
-        # The driver's message repeats the string: not even as a cause.
-        raise malformed from None
+        return None
+    ports = [port for port in given.get("port", "").split(",") if port]
+    return given if all(map(_is_port, ports)) else None
+
+
+def _breaks_apart(text: str) -> bool:
+    """Whether a URL's password holds an `@` or `/` as it is: libpq would take what follows for the
+    host or the database, and show it in its messages."""
+    if not text.startswith(("postgresql://", "postgres://")):
+        return False
+    authority, _, path = text.partition("://")[2].partition("?")[0].partition("/")
+    return authority.count("@") > 1 or "@" in path
+
+
+def _is_port(text: str) -> bool:
+    return text.isascii() and text.isdigit() and 0 < int(text) <= _HIGHEST_PORT
 
 
 def _secrets_of(parameters: Mapping[str, str]) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.extensions import new_type, register_type, string_types
-from psycopg2.sql import SQL, Identifier
+from psycopg2.sql import SQL, Identifier, Literal
 
 from vector_backup_pipeline.engine.postgres.connection import Connection
 from vector_backup_pipeline.engine.postgres.ranges import BlockRange
@@ -15,9 +15,11 @@ from vector_backup_pipeline.engine.postgres.ranges import BlockRange
 # What one fetch may bring: a batch counted in rows alone was 180 MB (10,000 rows × 1,536
 # dimensions).
 _FETCH_BYTES = 2 << 20
-# Text is up to about four times its stored form for float4 ("-0.12345678," for four bytes); TOAST
-# compression can beat that, so the rows seen so far count too.
-_TEXT_EXPANSION = 4
+# How much longer a value's text is than its stored form: a bit is a character, two bytes of a
+# halfvec "-6.1035156e-05,". Where one beats that (an array of NULLs), the rows seen so far count.
+_TEXT_EXPANSION = 8
+# pg_column_compression(); older servers compress too, but can't be asked.
+_TELLS_COMPRESSION_SINCE = 140000
 
 Row = tuple[str | None, ...]
 
@@ -43,28 +45,46 @@ def fetch_range(
     connection: Connection, rows: BlockRange, columns: tuple[str, ...], batch_size: int
 ) -> Iterator[Row]:
     """Read a range through a named cursor: each value as its type's own output, NULL as None."""
-    widest = _widest_row(connection, rows, columns)
+    most = _rows_that_fit(_widest_row(connection, rows, columns), batch_size)
     cursor = connection.cursor(name="vector_backup", scrollable=False)
     try:
         _take_values_as_text(cursor)
         cursor.execute(rows.query(columns))
-        size = max(1, min(batch_size, _FETCH_BYTES // max(1, widest * _TEXT_EXPANSION)))
+        size = most
         while batch := cursor.fetchmany(size):
             yield from batch
-            size = _next_size(batch, size, batch_size)
+            widest = max(sum(len(value) for value in row if value is not None) for row in batch)
+            size = min(2 * size, _rows_that_fit(widest, most))
     finally:
         cursor.close()
 
 
-def _next_size(batch: list[Row], size: int, batch_size: int) -> int:
-    """As many rows as fit by the widest of the last batch, growing at most twofold."""
-    widest = max(sum(len(value) for value in row if value is not None) for row in batch)
-    return max(1, min(batch_size, 2 * size, _FETCH_BYTES // max(1, widest)))
+def _rows_that_fit(widest: int, at_most: int) -> int:
+    return max(1, min(at_most, _FETCH_BYTES // max(1, widest)))
+
+
+# TOAST is read for compressed values alone, and not for text, whose length its pointer tells.
+_TEXT_SIZE = SQL("""
+    CASE WHEN pg_typeof({column}) IN ('text'::regtype, 'varchar'::regtype) OR {is_compressed}
+         THEN octet_length({column}::text)::bigint
+         ELSE pg_column_size({column})::bigint * {expansion} END
+""")
 
 
 def _widest_row(connection: Connection, rows: BlockRange, columns: tuple[str, ...]) -> int:
-    """Bytes of the range's largest row as stored; reads no TOAST."""
-    sizes = [SQL("coalesce(pg_column_size({}), 0)").format(Identifier(name)) for name in columns]
+    """Bytes of the range's longest row as text, at most; by what is stored, so not exact."""
+    can_tell = connection.server_version >= _TELLS_COMPRESSION_SINCE
+    is_compressed = SQL("pg_column_compression({}) IS NOT NULL" if can_tell else "false")
+    sizes = [
+        SQL("coalesce({}, 0)").format(
+            _TEXT_SIZE.format(
+                column=column,
+                is_compressed=is_compressed.format(column),
+                expansion=Literal(_TEXT_EXPANSION),
+            )
+        )
+        for column in map(Identifier, columns)
+    ]
     with connection.cursor() as cursor:
         cursor.execute(rows.select(SQL("max({})").format(SQL(" + ").join(sizes or [SQL("0")]))))
         (widest,) = cursor.fetchone() or (None,)

@@ -17,6 +17,7 @@ from pathlib import Path
 _SSL_REQUEST = struct.pack("!ii", 8, 80877103)
 _DEFAULT_SOCKET_DIRECTORIES = ("/var/run/postgresql", "/tmp")  # noqa: S108 - libpq's own defaults
 _PATIENCE_SECONDS = 3.0
+_HIGHEST_PORT = 65535
 
 
 def server_answers(parameters: Mapping[str, str]) -> bool:
@@ -42,7 +43,7 @@ def _addresses(
     ports = (_option(parameters, "port") or "5432").split(",")
     for position, host in enumerate(hosts):
         port = ports[position if len(ports) == len(hosts) else 0] or "5432"
-        if not port.isdigit():
+        if not port.isdigit() or int(port) > _HIGHEST_PORT:
             continue
         if host.startswith(("/", "@")) or not host:
             for directory in [host] if host else _DEFAULT_SOCKET_DIRECTORIES:

@@ -38,11 +38,15 @@ class ServerIdentity:
 
     def continues(self, earlier: ServerIdentity) -> bool:
         """Whether this is the primary that `earlier` was: it knows its commits."""
-        return (
-            self.system_identifier is not None
-            and not self.in_recovery
-            and (self.system_identifier, self.timeline, self.database)
-            == (earlier.system_identifier, earlier.timeline, earlier.database)
+        if self.in_recovery:
+            return False
+        if self.system_identifier is None:
+            # Nothing tells a restarted server from another one, but the very process is known.
+            return self.is_same_process_as(earlier)
+        return (self.system_identifier, self.timeline, self.database) == (
+            earlier.system_identifier,
+            earlier.timeline,
+            earlier.database,
         )
 
 

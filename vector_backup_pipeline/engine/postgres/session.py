@@ -19,6 +19,7 @@ _SETTINGS: dict[str, str] = {
     "bytea_output": "hex",
     "lc_monetary": "C",
     "xmloption": "content",
+    "quote_all_identifiers": "off",
     # A long export is not a mistake, nor is a coordinator that waits for it.
     "statement_timeout": "0",
     "idle_in_transaction_session_timeout": "0",

@@ -9,7 +9,7 @@ the writers' lock is held none can follow. Only then is the snapshot exported to
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import psycopg2
@@ -21,6 +21,7 @@ from psycopg2.sql import SQL, Composable
 from vector_backup_pipeline.engine.errors import (
     BackupError,
     DatabaseError,
+    InvalidParams,
     PermissionDenied,
 )
 from vector_backup_pipeline.engine.postgres.connection import (
@@ -77,15 +78,19 @@ class PinnedSnapshot:
     def end_workers(self) -> None:
         """End the workers' transactions, whose locks would stand in a truncate's way."""
         for worker in self.workers:
-            with contextlib.suppress(psycopg2.Error):
-                # Waits for the server's answer; closing alone would let its locks linger.
-                worker.rollback()
-            close_quietly(worker)
+            _end(worker)
         self.workers = []
 
     def close(self) -> None:
         self.end_workers()
-        close_quietly(self.coordinator)
+        _end(self.coordinator)
+
+
+def _end(connection: Connection) -> None:
+    with contextlib.suppress(psycopg2.Error):
+        # Waits for the server's answer; closing alone would let its locks linger.
+        connection.rollback()
+    close_quietly(connection)
 
 
 def pin_snapshot(
@@ -151,10 +156,21 @@ def _find_tables(
     with coordinator.cursor() as cursor:
         for name in tables:
             try:
-                found[name] = find_table(cursor, name)
+                table = find_table(cursor, name)
+                _check_is_another(table, found.values())
             except BackupError as error:
                 failures[name] = error
+            else:
+                found[name] = table
     return found, failures
+
+
+def _check_is_another(table: FoundTable, others: Iterable[FoundTable]) -> None:
+    for other in others:
+        if other.oid == table.oid:
+            raise InvalidParams(
+                f"{table.requested} and {other.requested} are the same table. Name it once."
+            )
 
 
 def _lock_tables(

@@ -108,8 +108,13 @@ _FIND = """
            c.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = c.oid)
       FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 """
-_FIND_BARE = _FIND + " WHERE c.oid = to_regclass(quote_ident(%(name)s))"
-_FIND_QUALIFIED = _FIND + " WHERE n.nspname = %(schema)s AND c.relname = %(name)s"
+# Compared as text too: as a name, one that is too long would be cut and find another table.
+_FIND_BARE = _FIND + (
+    " WHERE c.oid = to_regclass(quote_ident(%(name)s)) AND c.relname::text = %(name)s"
+)
+_FIND_QUALIFIED = _FIND + (
+    " WHERE c.relname = %(name)s AND c.relname::text = %(name)s AND n.nspname::text = %(schema)s"
+)
 
 
 def find_table(cursor: Cursor, requested: str) -> FoundTable:

@@ -3,8 +3,9 @@ the snapshot. Any doubt before COMMIT, and nothing is truncated."""
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 import psycopg2
@@ -57,7 +58,10 @@ def truncate_tables(pinned: PinnedSnapshot, names: Sequence[str]) -> dict[str, i
         IntegrityError, LockTimeout, DatabaseError, …: nothing was truncated.
     """
     tables = [pinned.tables[name] for name in names]
-    with database_errors(f"truncate {', '.join(names)}", pinned.settings.secrets):
+    with (
+        _rolled_back_on_failure(pinned),
+        database_errors(f"truncate {', '.join(names)}", pinned.settings.secrets),
+    ):
         with pinned.coordinator.cursor() as cursor:
             in_oid_order = sorted(tables, key=lambda table: table.found.oid)
             targets = SQL(", ").join(table.found.target for table in in_oid_order)
@@ -68,6 +72,16 @@ def truncate_tables(pinned: PinnedSnapshot, names: Sequence[str]) -> dict[str, i
             (transaction_id,) = cursor.fetchone() or (None,)
         _commit(pinned, transaction_id)
     return rows_after
+
+
+@contextlib.contextmanager
+def _rolled_back_on_failure(pinned: PinnedSnapshot) -> Iterator[None]:
+    """Nobody waits for the locks of a truncate that has failed."""
+    try:
+        yield
+    except BaseException:
+        pinned.close()
+        raise
 
 
 def _check_writers_are_locked_out(cursor: Cursor, tables: Sequence[TableSource]) -> None:

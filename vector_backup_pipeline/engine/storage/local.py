@@ -53,14 +53,16 @@ class LocalRoot:
     def open(self, task_id: str | None) -> LocalDirectory:
         path = self._place(task_id)
         with _storage_errors(f"make the backup directory {path}"):
-            path.mkdir(parents=task_id is None, exist_ok=True)
+            _make_directory(path, parents=task_id is None)
         return LocalDirectory(path)
 
     def _place(self, task_id: str | None) -> Path:
         if task_id is None:
             return self._root / self._directory
         task = self._root / task_id
-        if not task.is_dir():
+        with _storage_errors(f"look for the task directory {task}"):
+            is_there = task.is_dir()
+        if not is_there:
             raise ResourceNotFound(
                 f"The task directory {task} does not exist. Create it, check task_id, or leave "
                 "task_id out to back up under the root itself."
@@ -116,8 +118,7 @@ class LocalDirectory:
             try:
                 # O_APPEND alone would let a write that is cut short be finished after another's.
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
-                _write_all(descriptor, text.encode())
-                os.fsync(descriptor)
+                _append_whole(descriptor, text.encode())
             finally:
                 os.close(descriptor)
 
@@ -169,7 +170,8 @@ class LocalPendingFile:
 
     def discard(self) -> None:
         """Close, and remove what was not committed."""
-        self._close()
+        with contextlib.suppress(OSError):
+            self._close()
         with contextlib.suppress(OSError):
             # A leftover that can't be removed now is removed by the next run; the error that led
             # here matters more.
@@ -184,6 +186,27 @@ class LocalPendingFile:
         if self._descriptor is not None:
             descriptor, self._descriptor = self._descriptor, None
             os.close(descriptor)
+
+
+def _make_directory(path: Path, *, parents: bool) -> None:
+    """Make `path` durable as a name too: else a power failure takes it with all that lies in it."""
+    if path.is_dir():
+        return
+    if parents:
+        _make_directory(path.parent, parents=True)
+    path.mkdir(exist_ok=True)
+    _flush_directory(path.parent)
+
+
+def _append_whole(descriptor: int, data: bytes) -> None:
+    """Append all of `data` or, when the disk is full, nothing; the caller holds the file's lock."""
+    size = os.fstat(descriptor).st_size
+    try:
+        _write_all(descriptor, data)
+        os.fsync(descriptor)
+    except OSError:
+        os.ftruncate(descriptor, size)
+        raise
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

@@ -60,7 +60,9 @@ class LocalClaim:
         self._released.set()
         self._thread.join()
         try:
-            self._path.unlink(missing_ok=True)
+            # Taken for dead from another host, it may have been replaced by another run's.
+            if _is_at(self._descriptor, self._path):
+                self._path.unlink(missing_ok=True)
         finally:
             os.close(self._descriptor)
 
@@ -105,17 +107,18 @@ def remove_if_dead(path: Path) -> None:
 def _is_dead(descriptor: int) -> bool:
     """On this host by the lock (had by the caller until it closes), elsewhere by the heartbeat."""
     host, heartbeat = _read(descriptor)
-    if host is None or host == socket.gethostname():
+    if host == socket.gethostname():
         return _lock(descriptor)
-    return datetime.now(timezone.utc) - heartbeat >= DEAD_AFTER
+    is_old = datetime.now(timezone.utc) - heartbeat >= DEAD_AFTER
+    return is_old and (host is not None or _lock(descriptor))
 
 
 def _read(descriptor: int) -> tuple[str | None, datetime]:
-    """The host and last heartbeat; a marker cut short by a full disk counts by its file's age."""
+    """The host and last heartbeat; a marker that is not whole counts by its file's age."""
     modified = datetime.fromtimestamp(os.fstat(descriptor).st_mtime, timezone.utc)
     try:
         marker = json.loads(os.pread(descriptor, 1 << 16, 0))
-        return str(marker["host"]), datetime.fromisoformat(marker["heartbeat"])
+        return str(marker["host"]), datetime.fromisoformat(marker["heartbeat"]).astimezone()
     except (ValueError, KeyError, TypeError):
         return None, modified
 

@@ -1,0 +1,119 @@
+"""A run that is told to stop, by Dagster and by signal, leaves the tables full and nothing open."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from vector_backup_pipeline.settings import DATABASE_URL_VARIABLE
+from vector_backup_pipeline_tests.end_to_end.test_graphql import ended, launch, result_of
+from vector_backup_pipeline_tests.fix_dagster import CHECKOUT, DagsterDev, eventually
+from vector_backup_pipeline_tests.fix_postgres import Database
+
+_EXPORTING = """
+    SELECT count(*) FROM pg_stat_activity
+     WHERE datname = current_database() AND pid <> pg_backend_pid() AND query LIKE 'COPY (%'
+       AND state = 'active'
+"""
+_SESSIONS = """
+    SELECT count(*) FROM pg_stat_activity
+     WHERE datname = current_database() AND pid <> pg_backend_pid()
+"""
+
+
+def _fill(database: Database) -> None:
+    """A table whose export takes long enough to be met in the middle."""
+    database.run(
+        "CREATE TABLE IF NOT EXISTS large AS SELECT i, repeat(md5(i::text), 100) AS t "
+        "FROM generate_series(1, 150000) i"
+    )
+
+
+def _nothing_is_left(database: Database, directory: Path) -> None:
+    assert database.ask_one(_SESSIONS) == 0
+    assert database.ask_one("SELECT count(*) FROM langchain_pg_embedding") == 58
+    left = [path.name for path in directory.iterdir()]
+    assert not [name for name in left if name.endswith((".tmp", ".run"))]
+    assert "cancelled" in (directory / "vector_backup_log.txt").read_text()
+
+
+def test_terminating_a_run_over_graphql_cancels_it_and_it_says_so(dagster_dev: DagsterDev) -> None:
+    database = dagster_dev.database
+    _fill(database)
+    (dagster_dev.root / "to_cancel").mkdir()
+    config = {
+        "task_id": "to_cancel",
+        "tables": ["large", "langchain_pg_embedding"],
+        "truncate_vector_tables": True,
+        "workers": 1,
+    }
+    run_id = launch(dagster_dev, config)["run"]["runId"]
+    eventually(lambda: database.ask_one(_EXPORTING), "the export")
+
+    answer = dagster_dev.ask(
+        "mutation ($run: String!) { terminateRun(runId: $run) { __typename } }", run=run_id
+    )
+
+    assert answer["terminateRun"]["__typename"] == "TerminateRunSuccess"
+    run = ended(dagster_dev, run_id)
+    assert run["status"] == "CANCELED"
+    result = result_of(run)
+    assert result["backup_performed"] is False
+    assert result["truncate_performed"] is False
+    assert any("cancelled" in error for error in result["errors"])
+    eventually(lambda: database.ask_one(_SESSIONS) == 0, "the end of the run's process")
+    _nothing_is_left(database, dagster_dev.root / "to_cancel" / "vector_bak")
+
+
+@contextmanager
+def _backup_command(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    command = "from vector_backup_pipeline.cli import main; main()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", command, "backup", "--json", *arguments],
+        env=os.environ | {"PYTHONPATH": str(CHECKOUT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_the_command_cancels_its_run_in_order(
+    number: signal.Signals,
+    langchain: Database,
+    root: Path,
+    dagster_home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(DATABASE_URL_VARIABLE, langchain.url)
+    _fill(langchain)
+    tables = "large,langchain_pg_embedding"
+
+    with _backup_command("--truncate", "--workers", "1", "--tables", tables) as process:
+        eventually(lambda: langchain.ask_one(_EXPORTING), "the export")
+        process.send_signal(number)
+        out, err = process.communicate(timeout=30)
+
+    assert process.returncode == 1
+    told = json.loads(out)
+    assert "cancelled" in told["message"]
+    assert told["can_retry"] is True
+    assert told["data"]["truncate_performed"] is False
+    assert "Traceback" not in err
+    _nothing_is_left(langchain, root / "vector_bak")
+    with dg.DagsterInstance.get() as instance:
+        (run,) = instance.get_runs()
+    assert run.status is dg.DagsterRunStatus.CANCELED

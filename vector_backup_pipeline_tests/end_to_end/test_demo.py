@@ -1,0 +1,56 @@
+"""`vector-backup demo`: again and again, and never on the user's own database."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vector_backup_pipeline_tests.fix_dagster import CHECKOUT
+
+pytest.importorskip("langchain_postgres")
+
+
+def _start(directory: Path, *arguments: str) -> subprocess.Popen[str]:
+    command = "from vector_backup_pipeline.cli import main; main()"
+    return subprocess.Popen(
+        [sys.executable, "-c", command, "demo", "--directory", str(directory), *arguments],
+        # A user's own settings, which would break the run if they were used.
+        env=os.environ
+        | {
+            "PYTHONPATH": str(CHECKOUT),
+            "VECTOR_BACKUP_DB_URL": "postgresql://u@127.0.0.1:1/not_the_demos",
+            "VECTOR_BACKUP_ROOT": "/not/the/demos",
+            "VECTOR_BACKUP_TABLES": "not_the_demos",
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+
+
+def _backups(directory: Path) -> list[Path]:
+    return list(directory.glob("training_data/vector_bak/vector_backup_*.json"))
+
+
+def test_it_works_again_and_again_and_after_it_was_killed(tmp_path: Path) -> None:
+    killed = _start(tmp_path)
+    for line in killed.stderr or ():
+        if "documents" in line:  # The server is up and full, the backup begins.
+            break
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+
+    before = len(_backups(tmp_path))
+    done = _start(tmp_path)
+    out, err = done.communicate(timeout=100)
+
+    assert done.returncode == 0, err
+    assert re.search(r"✓ langchain_pg_embedding: \d{3,} rows", out)
+    assert "make ui" in out
+    assert len(_backups(tmp_path)) == before + 1
+    assert not list(tmp_path.rglob("*.tmp"))

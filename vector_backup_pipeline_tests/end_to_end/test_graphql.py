@@ -1,0 +1,183 @@
+"""A real webserver and daemon: what another system does over GraphQL."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from vector_backup_pipeline_tests.fix_dagster import DagsterDev, eventually, finished
+
+_SELECTOR = {
+    "repositoryLocationName": "vector_backup_pipeline",
+    "repositoryName": "__repository__",
+}
+LAUNCH = """
+    mutation ($job: JobOrPipelineSelector!, $config: RunConfigData!) {
+        launchRun(executionParams: {selector: $job, runConfigData: $config}) {
+            __typename
+            ... on LaunchRunSuccess { run { runId } }
+            ... on RunConfigValidationInvalid { errors { message } }
+        }
+    }
+"""
+RUN = """
+    query ($run: ID!) {
+        runOrError(runId: $run) {
+            ... on Run {
+                status
+                runConfig
+                eventConnection {
+                    events {
+                        ... on DisplayableEvent {
+                            metadataEntries { label ... on JsonMetadataEntry { jsonString } }
+                        }
+                    }
+                }
+            }
+        }
+    }
+"""
+_ENDED = {"SUCCESS", "FAILURE", "CANCELED"}
+
+
+def launch(dev: DagsterDev, config: dict[str, Any]) -> dict[str, Any]:
+    job = _SELECTOR | {"jobName": "vector_backup_job"}
+    launched: dict[str, Any] = dev.ask(LAUNCH, job=job, config=config)["launchRun"]
+    return launched
+
+
+def ended(dev: DagsterDev, run_id: str) -> dict[str, Any]:
+    def read() -> dict[str, Any] | None:
+        run: dict[str, Any] = dev.ask(RUN, run=run_id)["runOrError"]
+        return run if run["status"] in _ENDED else None
+
+    run: dict[str, Any] = eventually(read, f"the end of run {run_id}")
+    return run
+
+
+def result_of(run: dict[str, Any]) -> dict[str, Any]:
+    entries = [
+        entry
+        for event in run["eventConnection"]["events"]
+        for entry in event.get("metadataEntries", [])
+        if entry["label"] == "vector_backup_result"
+    ]
+    result: dict[str, Any] = json.loads(entries[-1]["jsonString"])
+    return result
+
+
+def test_an_empty_object_backs_up_and_its_event_holds_the_result(dagster_dev: DagsterDev) -> None:
+    launched = launch(dagster_dev, {})
+
+    run = ended(dagster_dev, launched["run"]["runId"])
+
+    assert run["status"] == "SUCCESS"
+    assert result_of(run)["backup_performed"] is True
+    assert result_of(run)["tables_backed_up"]["langchain_pg_embedding"]["row_count"] == 58
+
+
+def test_a_flat_object_is_the_run_config_and_keeps_a_connection_by_name(
+    dagster_dev: DagsterDev,
+) -> None:
+    (dagster_dev.root / "corpus_1").mkdir()
+    config = {
+        "task_id": "corpus_1",
+        "db_connection": {"env": "A_CALLERS_DATABASE"},
+        "tables": ["langchain_pg_embedding"],
+        "workers": 1,
+    }
+
+    launched = launch(dagster_dev, config)
+    run = ended(dagster_dev, launched["run"]["runId"])
+
+    assert run["status"] == "SUCCESS"
+    assert run["runConfig"] == config
+    assert result_of(run)["backup_directory"] == str(dagster_dev.root / "corpus_1" / "vector_bak")
+
+
+def test_what_is_no_parameter_makes_no_run(dagster_dev: DagsterDev) -> None:
+    wrong: list[dict[str, Any]] = [
+        {"bogus": 1},
+        {"workers": "many"},
+        {"resources": {}},
+        {"execution": {}},
+    ]
+    for config in wrong:
+        assert launch(dagster_dev, config)["__typename"] == "RunConfigValidationInvalid"
+
+
+def test_a_bad_value_fails_the_run_with_a_result_that_says_why(dagster_dev: DagsterDev) -> None:
+    run = ended(dagster_dev, launch(dagster_dev, {"task_id": "../x"})["run"]["runId"])
+
+    assert run["status"] == "FAILURE"
+    (error,) = result_of(run)["errors"]
+    assert error.startswith("INVALID_PARAMS: The task_id '../x'")
+
+
+def test_the_daemon_evaluates_the_sensor_and_runs_what_it_asks_for(
+    dagster_dev: DagsterDev,
+) -> None:
+    (dagster_dev.root / "newcomer").mkdir()
+    started = dagster_dev.ask(
+        "mutation ($s: SensorSelector!) { startSensor(sensorSelector: $s) { __typename } }",
+        s=_SELECTOR | {"sensorName": "task_directory_sensor"},
+    )
+    assert started["startSensor"]["__typename"] == "Sensor"
+
+    with dagster_dev.instance() as instance:
+        asked_for = dg.RunsFilter(tags={"dagster/run_key": "newcomer"})
+        (run,) = eventually(lambda: instance.get_runs(asked_for), "the sensor's run")
+        ended(dagster_dev, run.run_id)
+        done = finished(instance, run.run_id)
+
+    assert done.run.run_config == {"task_id": "newcomer"}
+    assert done.outcome.error_type is None
+    assert done.directory == dagster_dev.root / "newcomer" / "vector_bak"
+
+
+def test_a_tick_of_the_schedule_asks_for_a_run_without_config(dagster_dev: DagsterDev) -> None:
+    ticked = dagster_dev.ask(
+        """
+        mutation ($s: ScheduleSelector!, $at: Float!) {
+            scheduleDryRun(selectorData: $s, timestamp: $at) {
+                ... on DryRunInstigationTick {
+                    evaluationResult { runRequests { runConfigYaml } error { message } }
+                }
+            }
+        }
+        """,
+        s=_SELECTOR | {"scheduleName": "daily_backup_schedule"},
+        at=1_753_063_200.0,
+    )["scheduleDryRun"]["evaluationResult"]
+
+    assert ticked == {"runRequests": [{"runConfigYaml": "{}\n"}], "error": None}
+
+
+def test_no_password_is_shown_by_the_resources_page(dagster_dev: DagsterDev) -> None:
+    answer = dagster_dev.ask(
+        """
+        query ($s: RepositorySelector!) {
+            allTopLevelResourceDetailsOrError(repositorySelector: $s) {
+                ... on ResourceDetailsList {
+                    results { name configuredValues { key value type } configFields { name } }
+                }
+            }
+        }
+        """,
+        s=_SELECTOR,
+    )
+
+    resources = {
+        each["name"]: each for each in answer["allTopLevelResourceDetailsOrError"]["results"]
+    }
+    assert {"postgres", "backup_storage", "backup_run", "progress"} <= resources.keys()
+    shown = {each["key"]: each for each in resources["postgres"]["configuredValues"]}
+    for secret in ("password", "db_connection"):
+        assert (shown[secret]["type"], shown[secret]["value"]) == ("SECRET", "********")
+    assert shown["connection_variable"]["value"] == '"VECTOR_BACKUP_DB_URL"'
+    assert dagster_dev.database.url not in json.dumps(answer)
+
+
+def test_nothing_of_the_database_is_in_the_log_of_the_services(dagster_dev: DagsterDev) -> None:
+    assert dagster_dev.database.url not in Path(dagster_dev.log).read_text(errors="replace")

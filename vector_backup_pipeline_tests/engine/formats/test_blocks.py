@@ -1,0 +1,112 @@
+"""Blocks hold whole rows, whatever the rows' sizes, and the digest is that of the rows alone."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import xxhash
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vector_backup_pipeline.engine.formats import block_index, blocks
+from vector_backup_pipeline.engine.formats.block_index import BlockIndex
+from vector_backup_pipeline.engine.formats.blocks import BLOCK_BYTES, BlockBuilder, RowBlock
+from vector_backup_pipeline_tests.fix_rows import digest_of
+
+ROWS = st.lists(st.binary(max_size=40).map(lambda row: row.replace(b"\n", b" ") + b"\n"))
+
+
+def blocks_of(rows: list[bytes]) -> list[RowBlock]:
+    made: list[RowBlock] = []
+    builder = BlockBuilder(made.append)
+    for row in rows:
+        builder.write(row)
+    builder.flush()
+    assert builder.rows == len(rows)
+    return made
+
+
+def total_digest(made: list[RowBlock]) -> str:
+    return f"{sum(block.digest for block in made) % 2**128:032x}"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_blocks() -> object:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(blocks, "BLOCK_BYTES", 500)
+        yield
+
+
+@given(ROWS)
+def test_blocks_joined_are_the_rows(rows: list[bytes]) -> None:
+    made = blocks_of(rows)
+
+    assert b"".join(block.data for block in made) == b"".join(rows)
+    assert all(block.data.count(b"\n") == block.rows > 0 for block in made)
+
+
+@given(ROWS, st.randoms(use_true_random=False))
+def test_the_digest_does_not_depend_on_the_rows_order(
+    rows: list[bytes], order: random.Random
+) -> None:
+    before = total_digest(blocks_of(rows))
+    order.shuffle(rows)
+
+    assert total_digest(blocks_of(rows)) == before == digest_of([row[:-1] for row in rows])
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ([b"a\n", b"a\n"], [b"a\n"]),
+        ([b"a\n", b"b\n"], [b"ab\n"]),
+        ([b"a\n", b"a\n"], [b"b\n", b"b\n"]),  # XOR would take both for nothing.
+        ([b"\n"], []),
+    ],
+)
+def test_the_digest_tells_sets_of_rows_apart(one: list[bytes], other: list[bytes]) -> None:
+    assert total_digest(blocks_of(one)) != total_digest(blocks_of(other))
+
+
+@pytest.mark.parametrize("width", [0, 3, 10_000])
+def test_the_digest_is_the_sum_of_xxh3_128_without_line_ends(width: int) -> None:
+    rows = [text * width for text in (b"a", b"b", b"c")]
+    hashes = [xxhash.xxh3_128(row).intdigest() for row in rows]
+
+    made = blocks_of([row + b"\n" for row in rows])
+
+    assert total_digest(made) == f"{sum(hashes) % (1 << 128):032x}"
+
+
+def test_a_row_larger_than_a_block_is_a_block_of_its_own() -> None:
+    made = blocks_of([b"small\n", b"x" * 5000 + b"\n", b"small\n"])
+
+    assert [block.rows for block in made] == [2, 1]
+
+
+def test_blocks_of_tiny_rows_stay_small_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", BLOCK_BYTES)
+
+    made = blocks_of([b"\n"] * 100_000)
+
+    assert max(block.rows for block in made) < 30_000
+
+
+@given(st.lists(st.tuples(st.integers(1, 300), st.integers(1, 9))), st.integers(0, 50))
+def test_index_entries_follow_each_other_to_the_files_end(
+    sizes: list[tuple[int, int]], header: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(block_index, "INDEX_BYTES", 200)
+        index = BlockIndex(start=header)
+        for length, rows in sizes:
+            index.add(length, rows)
+        entries = index.entries()
+
+    assert [entry.offset for entry in entries] == [
+        header + sum(entry.length for entry in entries[:n]) for n in range(len(entries))
+    ]
+    assert sum(entry.length for entry in entries) == sum(length for length, _ in sizes)
+    assert sum(entry.rows for entry in entries) == sum(rows for _, rows in sizes)
+    assert all(entry.length >= 200 for entry in entries[:-1])

@@ -1,0 +1,63 @@
+"""A record of the cursor method has the very bytes that PostgreSQL's own COPY writes."""
+
+from __future__ import annotations
+
+from io import BytesIO
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from psycopg2.extras import execute_values
+
+from vector_backup_pipeline.engine.formats.csv import csv_record
+from vector_backup_pipeline_tests.fix_postgres import Database
+from vector_backup_pipeline_tests.fix_rows import records_of
+
+VALUES = st.one_of(st.none(), st.text(alphabet=st.sampled_from('a ",\n\r\\.N\té😀')), st.text())
+
+
+@pytest.mark.parametrize(
+    ("values", "record"),
+    [
+        (["a", "b"], b"a,b\n"),
+        ([None, None], b",\n"),
+        (["", None], b'"",\n'),
+        ([None], b"\n"),
+        ([""], b'""\n'),
+        ([], b"\n"),
+        (["\\."], b'"\\."\n'),
+        (["\\.", "x"], b"\\.,x\n"),
+        (['say "hi"'], b'"say ""hi"""\n'),
+        (["a,b", "c\nd", "e\rf"], b'"a,b","c\nd","e\rf"\n'),
+        ([" a\t"], b" a\t\n"),
+        (["NULL", "null"], b"NULL,null\n"),
+        (["é😀"], "é😀\n".encode()),
+    ],
+)
+def test_a_record_quotes_what_needs_it_and_nothing_else(
+    values: list[str | None], record: bytes
+) -> None:
+    assert csv_record(values) == record
+
+
+@given(st.lists(st.lists(VALUES, min_size=1, max_size=3)))
+def test_a_record_ends_where_its_last_quote_is_closed(rows: list[list[str | None]]) -> None:
+    records = [csv_record(row) for row in rows]
+
+    assert [each + b"\n" for each in records_of(b"".join(records))] == records
+
+
+@pytest.mark.parametrize("width", [1, 2])
+def test_the_server_writes_the_same_bytes(any_database: Database, width: int) -> None:
+    pieces = ["", " ", '"', ",", "\n", "\r", "\\.", "\\", "\t", ".", "é", "😀", "a"]
+    texts: list[str | None] = [None, *(a + b for a in pieces for b in pieces)]
+    rows = [[text, *["x\ny"] * (width - 1)] for text in texts]
+    columns = [f"c{n}" for n in range(width)]
+    any_database.run(f"CREATE TABLE texts ({', '.join(f'{name} text' for name in columns)})")
+    received = BytesIO()
+
+    with any_database.session() as connection, connection.cursor() as cursor:
+        execute_values(cursor, "INSERT INTO texts VALUES %s", rows)
+        cursor.copy_expert("COPY texts TO STDOUT (FORMAT csv)", received)
+
+    assert received.getvalue() == b"".join(csv_record(row) for row in rows)

@@ -1,0 +1,208 @@
+"""Rows come out as the server writes them, in fetches of a few MB however wide they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from psycopg2.extensions import connection as Connection
+from psycopg2.extensions import cursor as Cursor
+
+from vector_backup_pipeline.engine.formats.csv import csv_record
+from vector_backup_pipeline.engine.postgres import copy_out
+from vector_backup_pipeline.engine.postgres.copy_out import copy_range, fetch_range
+from vector_backup_pipeline.engine.postgres.ranges import BlockRange
+from vector_backup_pipeline.engine.postgres.tables import Relation
+from vector_backup_pipeline_tests.fix_postgres import Database
+
+BATCH = 1000
+# A row may be wide by itself; beyond that, a fetch is to stay near this.
+FEW_BYTES = 4 << 20
+
+WHOLE = BlockRange(Relation(0, "public", "t", True, True, 0, 0, None, None), 0, None)
+
+
+class WatchedConnection:
+    """Hands on to a connection, and keeps how many characters each fetch of its cursors brought."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.server_version = connection.server_version
+        self.fetches: list[int] = []
+
+    def cursor(self, name: str | None = None, **options: Any) -> Cursor:
+        fetches = self.fetches
+
+        class WatchedCursor(Cursor):
+            def fetchmany(self, size: int | None = None) -> list[tuple[Any, ...]]:
+                rows = super().fetchmany(size)
+                if rows:
+                    fetches.append(sum(len(value or "") for row in rows for value in row))
+                return rows
+
+        return self._connection.cursor(name, cursor_factory=WatchedCursor, **options)
+
+
+def fetch_sizes(database: Database, batch_size: int = BATCH) -> list[int]:
+    """The characters of each fetch, after seeing that all rows came."""
+    with database.session() as connection:
+        watched: Any = WatchedConnection(connection)
+        rows = list(fetch_range(watched, WHOLE, ("v",), batch_size))
+    assert len(rows) == database.ask_one("SELECT count(*) FROM t")
+    return list(watched.fetches)
+
+
+def fetched(database: Database, *columns: str, batch_size: int = BATCH) -> list[Any]:
+    with database.session() as connection:
+        return list(fetch_range(connection, WHOLE, columns, batch_size))
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        pytest.param(
+            """CREATE TABLE t (v text);
+               INSERT INTO t SELECT string_agg(md5(i::text || j), '')
+                 FROM generate_series(1, 30) i, generate_series(1, 15000) j GROUP BY i""",
+            id="half a megabyte each",
+        ),
+        pytest.param(
+            "CREATE TABLE t (v text); INSERT INTO t"
+            " SELECT repeat('x', 200000) FROM generate_series(1, 100)",
+            id="text that compresses well",
+        ),
+        pytest.param(
+            "CREATE TABLE t (v jsonb); INSERT INTO t"
+            """ SELECT jsonb_build_object('a', repeat('x', 200000)) FROM generate_series(1, 100)""",
+            id="jsonb that compresses well",
+        ),
+        pytest.param(
+            """CREATE TABLE t (v text); INSERT INTO t SELECT 'small' FROM generate_series(1, 3000);
+               INSERT INTO t SELECT repeat('x', 100000) FROM generate_series(1, 200)""",
+            id="the wide ones last",
+        ),
+        pytest.param(
+            """CREATE TABLE t (v varbit); ALTER TABLE t ALTER v SET STORAGE EXTERNAL;
+               INSERT INTO t SELECT repeat('1', 100000)::varbit FROM generate_series(1, 300)""",
+            id="a character a bit",
+        ),
+        pytest.param(
+            """CREATE TABLE t (v halfvec); INSERT INTO t
+               SELECT array_fill(-6.1035156e-05, ARRAY[4000])::halfvec
+                 FROM generate_series(1, 300)""",
+            id="long numbers of two bytes",
+        ),
+    ],
+)
+def test_a_fetch_stays_within_a_few_megabytes(database: Database, statements: str) -> None:
+    database.run(statements)
+
+    assert max(fetch_sizes(database)) < FEW_BYTES
+
+
+def test_fetches_shrink_where_text_is_longer_than_can_be_foreseen(database: Database) -> None:
+    database.run(
+        "CREATE TABLE t (v int[]); ALTER TABLE t ALTER v SET STORAGE EXTERNAL; INSERT INTO t"
+        " SELECT array_fill(NULL::int, ARRAY[20000]) FROM generate_series(1, 300)"
+    )
+
+    assert max(fetch_sizes(database)[1:]) < FEW_BYTES
+
+
+def test_narrow_rows_come_as_many_a_fetch_as_were_asked_for(database: Database) -> None:
+    database.run("CREATE TABLE t (v text); INSERT INTO t SELECT 'x' FROM generate_series(1, 2500)")
+
+    assert fetch_sizes(database) == [1000, 1000, 500]
+
+
+def test_a_row_wider_than_a_fetch_comes_alone(database: Database) -> None:
+    database.run(
+        "CREATE TABLE t (v text); INSERT INTO t"
+        " SELECT repeat('x', 5000000) FROM generate_series(1, 3)"
+    )
+
+    assert fetch_sizes(database) == [5_000_000] * 3
+
+
+def test_values_are_the_types_own_output_and_not_pythons(database: Database) -> None:
+    database.run("CREATE TABLE t (b bool, c char(3), i inet, n numeric, j json, d date, x bytea)")
+    database.run("INSERT INTO t VALUES (true, 'a', '::1/128', 1.50, '{ }', '0044-03-15 BC', 'a')")
+    database.run("INSERT INTO t DEFAULT VALUES")
+    columns = ("b", "c", "i", "n", "j", "d", "x")
+
+    assert fetched(database, *columns) == [
+        ("t", "a  ", "::1", "1.50", "{ }", "0044-03-15 BC", "\\x61"),
+        (None,) * 7,
+    ]
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 7, 10_000])
+def test_the_batch_size_changes_no_row(database: Database, batch_size: int) -> None:
+    database.run("CREATE TABLE t (v int); INSERT INTO t SELECT generate_series(1, 20)")
+
+    rows = fetched(database, "v", batch_size=batch_size)
+
+    assert rows == [(str(n),) for n in range(1, 21)]
+
+
+@pytest.mark.parametrize("rows", [0, 1, 5])
+def test_copy_tells_the_servers_own_count_one_message_a_row(database: Database, rows: int) -> None:
+    database.run("CREATE TABLE t (v text)")
+    database.run("INSERT INTO t SELECT E'a\nb' FROM generate_series(1, %s)", [rows])
+    received: list[bytes] = []
+
+    class Sink:
+        def write(self, record: bytes, /) -> None:
+            received.append(record)
+
+    with database.session() as connection:
+        assert copy_range(connection, WHOLE, ("v",), Sink()) == rows
+
+    assert received == [csv_record(["a\nb"])] * rows
+
+
+@contextmanager
+def five_blocks(database: Database) -> Iterator[list[BlockRange]]:
+    database.run(
+        "CREATE TABLE t (v int, filler text); ALTER TABLE t ALTER filler SET STORAGE PLAIN"
+    )
+    database.run("INSERT INTO t SELECT i, repeat('x', 3000) FROM generate_series(1, 10) i")
+    cuts = [0, 1, 3, None]
+    yield [BlockRange(WHOLE.relation, cuts[n] or 0, cuts[n + 1]) for n in range(3)]
+
+
+def test_a_range_holds_the_rows_of_its_blocks_alone(any_database: Database) -> None:
+    with five_blocks(any_database) as ranges, any_database.session() as connection:
+        values = [[v for (v,) in fetch_range(connection, each, ("v",), 10)] for each in ranges]
+
+    assert values == [["1", "2"], ["3", "4", "5", "6"], ["7", "8", "9", "10"]]
+
+
+def test_an_open_range_holds_rows_in_blocks_added_after_it_was_cut(
+    any_database: Database,
+) -> None:
+    with five_blocks(any_database) as ranges:
+        any_database.run("INSERT INTO t SELECT 99, repeat('x', 3000) FROM generate_series(1, 9)")
+        with any_database.session() as connection:
+            rows = list(fetch_range(connection, ranges[-1], ("v",), 10))
+
+    assert len(rows) == 4 + 9
+
+
+def test_a_range_reads_no_more_blocks_than_its_own(any_database: Database) -> None:
+    with five_blocks(any_database) as ranges, any_database.session() as connection:
+        query = ranges[1].query(("v",)).as_string(connection)
+        (plan,) = [line for (line,) in any_database.ask(f"EXPLAIN {query}") if "Scan" in line]
+
+    assert "Tid Range Scan" in plan
+
+
+def test_a_server_that_can_not_tell_compression_is_asked_without(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(copy_out, "_TELLS_COMPRESSION_SINCE", 999999)
+    database.run("CREATE TABLE t (v jsonb); INSERT INTO t VALUES ('{}'), (NULL)")
+
+    assert fetched(database, "v") == [("{}",), (None,)]

@@ -1,0 +1,94 @@
+"""However a table is cut, every block is in exactly one range, and the last range is open."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vector_backup_pipeline.engine.postgres.ranges import (
+    _MOST_RANGES,
+    _RANGE_BYTES,
+    cut_into_ranges,
+    most_ranges,
+)
+from vector_backup_pipeline.engine.postgres.tables import FoundTable, Relation, TableSource
+
+MOST_BLOCKS = 2**32 - 2  # PostgreSQL's MaxBlockNumber
+
+
+def relation(blocks: int, toast: int = 0, *, by_ranges: bool = True, name: str = "t") -> Relation:
+    size = blocks * 8192 + toast
+    return Relation(1, "public", name, True, by_ranges, blocks, size, None, 1)
+
+
+def table(*relations: Relation) -> TableSource:
+    return TableSource(FoundTable("t", 1, "public", "t", "r", None), ("id",), relations)
+
+
+RELATIONS = st.builds(
+    relation,
+    st.one_of(st.integers(0, 50), st.integers(0, MOST_BLOCKS)),
+    st.one_of(st.just(0), st.integers(0, 2**45)),
+    by_ranges=st.booleans(),
+)
+
+
+@given(st.lists(RELATIONS, max_size=4))
+def test_ranges_are_disjoint_cover_everything_and_end_open(relations: list[Relation]) -> None:
+    for each in relations:
+        ranges = cut_into_ranges(table(each))
+
+        assert ranges[0].first == 0
+        assert all(one.end == other.first for one, other in pairwise(ranges))
+        assert [one.end for one in ranges].count(None) == 1
+        assert ranges[-1].end is None
+        assert sum(one.blocks for one in ranges) == each.blocks
+
+
+@given(st.lists(RELATIONS, max_size=4))
+def test_there_are_never_more_ranges_than_announced_and_never_too_many(
+    relations: list[Relation],
+) -> None:
+    source = table(*relations)
+    ranges = cut_into_ranges(source)
+
+    assert len(relations) <= len(ranges) <= most_ranges(source)
+    assert most_ranges(source) <= _MOST_RANGES * max(1, len(relations))
+
+
+@given(st.integers(2, MOST_BLOCKS), st.integers(0, 2**45))
+def test_only_what_can_be_read_by_ctid_is_cut(blocks: int, toast: int) -> None:
+    assert len(cut_into_ranges(table(relation(blocks, toast, by_ranges=False)))) == 1
+
+
+@pytest.mark.parametrize(
+    ("blocks", "toast", "ranges"),
+    [
+        (0, 0, 1),
+        (1, 0, 1),
+        (1, 1 << 40, 1),  # A single block can't be cut.
+        (2 * _RANGE_BYTES // 8192 - 1, 0, 1),
+        (2 * _RANGE_BYTES // 8192, 0, 2),
+        (4, 4 * _RANGE_BYTES, 4),  # A few rows, each with much TOAST.
+        (MOST_BLOCKS, 0, _MOST_RANGES),
+    ],
+)
+def test_size_with_toast_decides_how_many_ranges_there_are(
+    blocks: int, toast: int, ranges: int
+) -> None:
+    assert len(cut_into_ranges(table(relation(blocks, toast)))) == ranges
+
+
+def test_every_leaf_has_at_least_one_range() -> None:
+    leaves = [relation(0, name="empty"), relation(5, name="small"), relation(9000, name="big")]
+
+    ranges = cut_into_ranges(table(*leaves))
+
+    assert {each.relation.name for each in ranges} == {"empty", "small", "big"}
+
+
+def test_a_tree_without_leaves_has_no_ranges() -> None:
+    assert cut_into_ranges(table()) == []

@@ -1,0 +1,243 @@
+"""All tables of a run are read as they were at one moment, whatever others do meanwhile."""
+
+from __future__ import annotations
+
+import csv
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import psycopg2
+import pytest
+
+from vector_backup_pipeline.engine.export import ExportOptions, StoredTable, export_table
+from vector_backup_pipeline.engine.postgres import snapshot
+from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings
+from vector_backup_pipeline.engine.postgres.snapshot import PinnedSnapshot, pin_snapshot
+from vector_backup_pipeline.engine.secrets import SecretText
+from vector_backup_pipeline.engine.storage.local import LocalDirectory
+from vector_backup_pipeline_tests.fix_backup import BackupMaker
+from vector_backup_pipeline_tests.fix_postgres import Database
+from vector_backup_pipeline_tests.fix_rows import METHODS, rows_in
+
+pytestmark = pytest.mark.usefixtures("small_ranges")
+
+ACCOUNTS = """
+    CREATE TABLE a (id int PRIMARY KEY, balance int, filler text) WITH (fillfactor = 50);
+    CREATE TABLE b (id int PRIMARY KEY, balance int, filler text) WITH (fillfactor = 50);
+    INSERT INTO a SELECT i, 100, repeat('a', 50) FROM generate_series(1, 2000) i;
+    INSERT INTO b SELECT i, 100, repeat('b', 50) FROM generate_series(1, 2000) i;
+"""
+TOTAL = 2 * 2000 * 100
+
+
+@contextmanager
+def pinned(
+    database: Database, *tables: str, workers: int = 4, lock_timeout: float = 2
+) -> Iterator[PinnedSnapshot]:
+    settings = ConnectionSettings.from_installation(SecretText(database.url), "the test")
+    opened = pin_snapshot(settings, tables, (), workers=workers, lock_timeout=lock_timeout)
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+def export(
+    opened: PinnedSnapshot, table: str, directory: Path, method: str = "copy"
+) -> StoredTable:
+    return export_table(
+        opened,
+        opened.tables[table],
+        LocalDirectory(directory),
+        f"{table}.{method}.csv",
+        ExportOptions(method, 100),
+        lambda _: None,
+    )
+
+
+@contextmanager
+def in_the_background(*works: Callable[[], None]) -> Iterator[None]:
+    """Each work again and again, once at least before the body begins, until it ends."""
+    stop = threading.Event()
+    began = [threading.Event() for _ in works]
+    errors: list[BaseException] = []
+
+    def run(work: Callable[[], None], first_done: threading.Event) -> None:
+        try:
+            while not stop.is_set():
+                work()
+                first_done.set()
+        except BaseException as error:  # noqa: BLE001 - told by the test's own thread
+            errors.append(error)
+            first_done.set()
+
+    threads = [threading.Thread(target=run, args=pair) for pair in zip(works, began, strict=True)]
+    try:
+        for thread in threads:
+            thread.start()
+        for event in began:
+            assert event.wait(20)
+        yield
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert errors == []
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_tables_agree_while_others_write_and_vacuum(
+    any_database: Database, backup: BackupMaker, method: str
+) -> None:
+    any_database.run(ACCOUNTS)
+    with ExitStack() as stack:
+        writer, mover, sweeper = (stack.enter_context(any_database.session()) for _ in range(3))
+        sweeper.autocommit = True
+
+        def move() -> None:  # Money from one table to the other, all over both.
+            with mover, mover.cursor() as cursor:
+                cursor.execute("UPDATE a SET balance = balance - 1 WHERE id % 7 = 0")
+                cursor.execute("UPDATE b SET balance = balance + 1 WHERE id % 7 = 0")
+
+        def replace() -> None:  # A row in both gives way to a row in both, of the same worth.
+            with writer, writer.cursor() as cursor:
+                for table in ("a", "b"):
+                    cursor.execute(
+                        f"""WITH gone AS (DELETE FROM {table} WHERE id % 7 > 0
+                                AND id IN (SELECT min(id) FROM {table} WHERE id % 7 > 0)
+                                RETURNING id, balance)
+                            INSERT INTO {table} SELECT id + 7000, balance FROM gone"""  # noqa: S608
+                    )
+
+        def vacuum() -> None:
+            with sweeper.cursor() as cursor:
+                cursor.execute("VACUUM a, b")
+
+        with in_the_background(move, replace, vacuum):
+            made = [
+                backup(any_database.url, tables=("a", "b"), workers=4, export_method=method)
+                for _ in range(3)
+            ]
+
+    for each in made:
+        assert each.error is None
+        rows = {t: list(csv.DictReader(each.path(t).read_text().splitlines())) for t in ("a", "b")}
+        ids = [[row["id"] for row in rows[table]] for table in rows]
+        assert sum(int(row["balance"]) for table in rows.values() for row in table) == TOTAL
+        assert len(ids[0]) == len(set(ids[0])) == 2000
+        assert set(ids[0]) == set(ids[1])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_file_holds_the_rows_of_the_moment_it_was_pinned(
+    any_database: Database, tmp_path: Path, method: str
+) -> None:
+    any_database.run(ACCOUNTS)
+    with pinned(any_database, "a") as opened, any_database.session() as other:
+        with opened.coordinator.cursor() as cursor:
+            cursor.execute("SELECT pg_export_snapshot()")
+            ((exported,),) = cursor.fetchall()
+        with other.cursor() as cursor:
+            other.set_session("REPEATABLE READ")
+            cursor.execute("SET TRANSACTION SNAPSHOT %s", [exported])
+            with (tmp_path / "then").open("wb") as then:
+                cursor.copy_expert("COPY a TO STDOUT (FORMAT csv, HEADER)", then)
+        other.rollback()
+        any_database.run("UPDATE a SET balance = 0, filler = repeat('z', 500) WHERE id % 2 = 0")
+        any_database.run("DELETE FROM a WHERE id % 3 = 0")
+        any_database.run("INSERT INTO a SELECT i FROM generate_series(5000, 9000) i")
+        any_database.run("VACUUM a")
+
+        stored = export(opened, "a", tmp_path, method)
+
+    assert len(opened.tables["a"].relations) == 1
+    assert stored.rows == 2000
+    assert sorted(rows_in(tmp_path / stored.name)) == sorted(rows_in(tmp_path / "then"))
+
+
+def test_a_table_can_not_be_truncated_dropped_or_rewritten_under_a_run(
+    database: Database, tmp_path: Path
+) -> None:
+    database.run(ACCOUNTS)
+    with pinned(database, "a") as opened:
+        for statement in ("TRUNCATE a", "DROP TABLE a", "VACUUM FULL a", "ALTER TABLE a ADD x int"):
+            with database.session() as other, other.cursor() as cursor:
+                other.autocommit = True
+                cursor.execute("SET lock_timeout = '20ms'")
+                with pytest.raises(psycopg2.errors.LockNotAvailable):
+                    cursor.execute(statement)
+
+        assert export(opened, "a", tmp_path).rows == 2000
+
+
+def test_writers_and_readers_go_on_during_a_plain_backup(database: Database) -> None:
+    database.run(ACCOUNTS)
+    with pinned(database, "a", "b"):
+        database.run("SET lock_timeout = '20ms'; UPDATE a SET balance = 1; DELETE FROM b")
+
+
+def test_as_many_workers_come_as_the_largest_table_has_ranges(database: Database) -> None:
+    database.run(ACCOUNTS)
+    database.run("CREATE TABLE small (id int)")
+
+    with pinned(database, "a", "small", workers=4) as opened:
+        assert len(opened.workers) == 4
+    with pinned(database, "a", "small", workers=2) as opened:
+        assert len(opened.workers) == 2
+    for tables, workers in ((("a",), 1), (("small",), 4)):
+        with pinned(database, *tables, workers=workers) as opened:
+            assert opened.streams() == [opened.coordinator]
+
+
+def test_a_waiting_alter_costs_a_run_its_workers_but_not_its_backup(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database.run(ACCOUNTS)
+    alter = threading.Thread(target=database.run, args=("ALTER TABLE a ADD later int",))
+    add_workers = snapshot._add_workers
+
+    def add_workers_late(*args: object) -> None:
+        alter.start()
+        waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'a'::regclass"
+        while not database.ask_one(waiting):
+            assert alter.is_alive()
+        add_workers(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(snapshot, "_add_workers", add_workers_late)
+    with pinned(database, "a", "b") as opened:
+        assert opened.streams() == [opened.coordinator]
+        assert export(opened, "a", tmp_path).rows == 2000
+    alter.join(20)
+    assert not alter.is_alive()
+
+
+def test_no_connection_of_a_run_lets_a_policy_hide_rows_silently(database: Database) -> None:
+    database.run(ACCOUNTS)
+    database.run(f"ALTER DATABASE {database.name} SET row_security = on")
+
+    with pinned(database, "a") as opened:
+        for connection in (opened.coordinator, *opened.workers):
+            with connection.cursor() as cursor:
+                cursor.execute("SHOW row_security")
+                assert cursor.fetchall() == [("off",)]
+
+
+def test_nothing_of_a_runs_settings_outlives_its_transaction(database: Database) -> None:
+    database.run("CREATE TABLE a (id int)")
+    settings = "SELECT name, setting FROM pg_settings WHERE context = 'user' ORDER BY 1"
+    with database.session() as fresh, fresh.cursor() as cursor:
+        cursor.execute("SET client_encoding = 'UTF8'")
+        cursor.execute(settings)
+        usual = dict(cursor.fetchall())
+
+    with pinned(database, "a") as opened:
+        opened.coordinator.rollback()
+        with opened.coordinator.cursor() as cursor:
+            cursor.execute(settings)
+            left = dict(cursor.fetchall())
+
+    changed = {name for name in usual if left[name] != usual[name]}
+    # What the connection itself was opened with.
+    assert changed <= {"application_name", "transaction_isolation", "default_transaction_isolation"}

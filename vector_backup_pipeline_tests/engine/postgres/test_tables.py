@@ -1,0 +1,265 @@
+"""Which tables a backup finds and reads, and what it says of those that it does not."""
+
+from __future__ import annotations
+
+import pytest
+
+from vector_backup_pipeline.engine.errors import (
+    BackupError,
+    InvalidParams,
+    PermissionDenied,
+    TableNotFound,
+)
+from vector_backup_pipeline.engine.postgres.tables import FoundTable, find_table
+from vector_backup_pipeline_tests.fix_backup import BackupMaker, FinishedBackup
+from vector_backup_pipeline_tests.fix_postgres import Database
+from vector_backup_pipeline_tests.fix_rows import METHODS, rows_in
+
+RELATIONS = """
+    CREATE TABLE docs (id int PRIMARY KEY, v vector(2), owner text);
+    INSERT INTO docs VALUES (1, '[1,2]', 'me'), (2, '[3,4]', 'you');
+    CREATE VIEW a_view AS SELECT * FROM docs;
+    CREATE MATERIALIZED VIEW a_matview AS SELECT * FROM docs;
+    CREATE SEQUENCE a_sequence;
+    CREATE TYPE a_type AS (n int);
+    CREATE TABLE "Docs" (id int);
+    CREATE SCHEMA app;
+    CREATE TABLE app.docs (id int);
+"""
+
+
+def find(database: Database, name: str, url: str | None = None) -> FoundTable:
+    with database.session(url) as connection, connection.cursor() as cursor:
+        return find_table(cursor, name)
+
+
+def error_of(made: FinishedBackup) -> BackupError:
+    assert made.error is not None
+    assert not [name for name in made.names if name.endswith((".csv", ".tmp"))]
+    return made.error
+
+
+@pytest.fixture
+def relations(database: Database) -> Database:
+    database.run(RELATIONS)
+    return database
+
+
+@pytest.fixture
+def reader(relations: Database) -> str:
+    """A role without any rights on the tables; its name."""
+    role = f"reader_of_{relations.name}"
+    relations.create_role(role)
+    return role
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("a_view", "a view"),
+        ("a_matview", "a materialized view"),
+        ("a_sequence", "a sequence"),
+        ("docs_pkey", "an index"),
+        ("a_type", "a composite type"),
+        ("public.a_view", "a view"),
+    ],
+)
+def test_what_is_no_table_is_refused_by_what_it_is(
+    relations: Database, backup: BackupMaker, name: str, what: str
+) -> None:
+    error = error_of(backup(relations.url, tables=(name,)))
+
+    assert isinstance(error, InvalidParams)
+    assert f"{name} is {what}, not a table" in error.message
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "nowhere",
+        "DOCS",
+        "docs ",
+        "app.nowhere",
+        "nowhere.docs",
+        "public.app.docs",
+        '"app.docs"',
+        "x'; DROP TABLE docs; --",
+        "%",
+        "doc_",
+        "1",
+    ],
+)
+def test_a_name_is_taken_literally_or_not_found(
+    relations: Database, backup: BackupMaker, name: str
+) -> None:
+    error = error_of(backup(relations.url, tables=(name,)))
+
+    assert isinstance(error, TableNotFound)
+    assert name in error.message
+    assert f"database {relations.name}" in error.message
+    assert relations.ask_one("SELECT count(*) FROM docs") == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "schema", "table"),
+    [
+        ("docs", "public", "docs"),
+        ("Docs", "public", "Docs"),
+        ('"Docs"', "public", "Docs"),
+        ("app.docs", "app", "docs"),
+        ('"app"."docs"', "app", "docs"),
+    ],
+)
+def test_a_name_finds_the_table_that_is_spelled_so(
+    relations: Database, name: str, schema: str, table: str
+) -> None:
+    found = find(relations, name)
+
+    assert (found.schema, found.name) == (schema, table)
+
+
+def test_one_failed_table_does_not_stop_the_others(
+    relations: Database, backup: BackupMaker
+) -> None:
+    made = backup(relations.url, tables=("nowhere", "docs", "a_view"))
+
+    assert isinstance(made.error, TableNotFound)
+    assert not made.manifest.complete
+    assert made.file("docs").rows == 2
+    assert [entry.success for entry in made.result.tables_backed_up.values()] == [
+        False,
+        True,
+        False,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("grants", "missing"),
+    [
+        ("SELECT 1", "SELECT on app.docs"),
+        ("GRANT INSERT, UPDATE, TRUNCATE ON app.docs TO {role}", "SELECT on app.docs"),
+        ("GRANT SELECT (id) ON app.docs TO {role}", "SELECT on app.docs"),
+        (
+            "GRANT SELECT ON app.docs TO {role}; REVOKE USAGE ON SCHEMA app FROM {role}",
+            "USAGE on schema app",
+        ),
+    ],
+    ids=["nothing granted", "all but SELECT", "some columns only", "no USAGE"],
+)
+def test_a_role_that_may_not_read_is_told_which_grant_is_missing(
+    relations: Database, reader: str, backup: BackupMaker, grants: str, missing: str
+) -> None:
+    relations.run(f"GRANT USAGE ON SCHEMA app TO {reader}")
+    relations.run(grants.format(role=reader))
+
+    error = error_of(backup(relations.url_as(reader), tables=("app.docs",)))
+
+    assert isinstance(error, PermissionDenied)
+    assert missing in error.message
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_connect_and_select_are_all_that_a_backup_needs(
+    relations: Database, reader: str, backup: BackupMaker, method: str
+) -> None:
+    relations.run(f"GRANT SELECT ON docs TO {reader}")
+
+    made = backup(relations.url_as(reader), tables=("docs",), export_method=method, workers=4)
+
+    assert made.error is None
+    assert rows_in(made.path("docs")) == [b'1,"[1,2]",me', b'2,"[3,4]",you']
+
+
+@pytest.fixture
+def guarded(relations: Database, reader: str) -> Database:
+    relations.run(
+        "ALTER TABLE docs ENABLE ROW LEVEL SECURITY;"
+        f"CREATE POLICY mine ON docs USING (owner = 'me'); GRANT SELECT ON docs TO {reader}"
+    )
+    return relations
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_policy_that_would_hide_rows_is_an_error_and_not_a_gap(
+    guarded: Database, reader: str, backup: BackupMaker, method: str
+) -> None:
+    made = backup(guarded.url_as(reader), tables=("docs",), export_method=method)
+
+    assert isinstance(error_of(made), PermissionDenied)
+    assert "BYPASSRLS" in error_of(made).message
+
+
+@pytest.mark.parametrize(
+    "right", ["ALTER ROLE {role} BYPASSRLS", "ALTER TABLE docs OWNER TO {role}"]
+)
+def test_a_role_that_policies_do_not_touch_gets_every_row(
+    guarded: Database, reader: str, backup: BackupMaker, right: str
+) -> None:
+    guarded.run(right.format(role=reader))
+
+    made = backup(guarded.url_as(reader), tables=("docs",))
+
+    assert made.error is None
+    assert made.file("docs").rows == 2
+
+
+def test_a_policy_forced_on_the_owner_stops_the_owner_too(
+    guarded: Database, reader: str, backup: BackupMaker
+) -> None:
+    guarded.run(f"ALTER TABLE docs OWNER TO {reader}, FORCE ROW LEVEL SECURITY")
+
+    made = backup(guarded.url_as(reader), tables=("docs",))
+
+    assert isinstance(error_of(made), PermissionDenied)
+
+
+def test_a_policy_on_a_partition_hides_nothing_when_its_parent_is_backed_up(
+    any_database: Database, backup: BackupMaker
+) -> None:
+    role = f"reader_of_{any_database.name}"
+    url = any_database.create_role(role)
+    any_database.run(
+        "CREATE TABLE parts (id int) PARTITION BY LIST (id);"
+        "CREATE TABLE one PARTITION OF parts FOR VALUES IN (1);"
+        "CREATE TABLE rest PARTITION OF parts DEFAULT;"
+        "INSERT INTO parts SELECT generate_series(1, 5);"
+        "ALTER TABLE one ENABLE ROW LEVEL SECURITY; CREATE POLICY none ON one USING (false);"
+        f"GRANT SELECT ON parts, one, rest TO {role}"
+    )
+
+    made = backup(url, tables=("parts", "one"))
+
+    assert made.file("parts").rows == 5
+    assert isinstance(made.error, PermissionDenied)
+
+
+@pytest.mark.parametrize("other", ["public.docs", 'public."docs"'])
+def test_one_table_under_two_names_is_written_once(
+    relations: Database, backup: BackupMaker, other: str
+) -> None:
+    made = backup(relations.url, tables=("docs", other))
+
+    assert isinstance(made.error, InvalidParams)
+    assert len([name for name in made.names if name.endswith(".csv")]) <= 1
+
+
+def test_two_tables_whose_files_would_share_a_name_are_never_mixed(
+    relations: Database, backup: BackupMaker
+) -> None:
+    relations.run('CREATE TABLE "app.docs" (other text)')
+
+    made = backup(relations.url, tables=("app.docs", '"app.docs"'))
+
+    assert made.error is not None
+    assert made.path("app.docs").read_bytes() == b"id\n"
+
+
+@pytest.mark.parametrize("name", ["x" * 64, "public." + "x" * 64])
+def test_a_name_is_not_cut_to_the_length_that_the_server_allows(
+    relations: Database, backup: BackupMaker, name: str
+) -> None:
+    relations.run(f"CREATE TABLE {'x' * 63} (id int)")
+
+    error = error_of(backup(relations.url, tables=(name,)))
+
+    assert isinstance(error, TableNotFound)

@@ -1,0 +1,124 @@
+"""What a directory on a POSIX file system has to itself: durability, locks, heartbeats."""
+
+import json
+import os
+import socket
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+
+from vector_backup_pipeline.engine.errors import IntegrityError
+from vector_backup_pipeline.engine.storage import local_claim
+from vector_backup_pipeline.engine.storage.local import LocalDirectory, LocalRoot
+
+_OWNER: dict[str, str | int] = {"host": socket.gethostname(), "pid": os.getpid(), "run_id": "x"}
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> LocalDirectory:
+    return LocalDirectory(tmp_path)
+
+
+def test_every_new_directory_is_made_durable_in_the_one_above(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[str] = []
+    fsync = os.fsync
+
+    def watch(descriptor: int) -> None:
+        flushed.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", watch)
+    LocalRoot(str(tmp_path / "a" / "root"), "vector_bak").open(None)
+
+    assert flushed == [str(tmp_path), str(tmp_path / "a"), str(tmp_path / "a" / "root")]
+
+
+def test_a_file_is_durable_before_it_has_its_name_and_then_its_name_is(
+    directory: LocalDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    fsync, rename = os.fsync, Path.rename
+
+    def watch_fsync(descriptor: int) -> None:
+        order.append("flush " + Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        fsync(descriptor)
+
+    def watch_rename(path: Path, target: Path) -> Path:
+        order.append(f"rename to {target.name}")
+        return rename(path, target)
+
+    monkeypatch.setattr(os, "fsync", watch_fsync)
+    monkeypatch.setattr(Path, "rename", watch_rename)
+    directory.replace("m.json", b"{}")
+
+    assert order == ["flush m.json.tmp", "rename to m.json", f"flush {tmp_path.name}"]
+
+
+def test_a_file_that_something_else_wrote_to_is_not_committed(
+    directory: LocalDirectory, tmp_path: Path
+) -> None:
+    with pytest.raises(IntegrityError), directory.create("a.csv") as file:
+        file.write(b"ours")
+        with (tmp_path / "a.csv.tmp").open("ab") as other:
+            other.write(b"theirs")
+        file.commit()
+    assert directory.names() == []
+
+
+def test_a_marker_that_replaced_ours_is_not_removed_with_it(
+    directory: LocalDirectory, tmp_path: Path
+) -> None:
+    held = directory.claim(".m.run", _OWNER)
+    assert held is not None
+    (tmp_path / ".m.run").unlink()
+    other = directory.claim(".m.run", _OWNER)
+    assert other is not None
+
+    held.release()
+
+    assert directory.claim_is_alive(".m.run")
+    other.release()
+    assert directory.names() == []
+
+
+def test_the_heart_beats_until_the_release(
+    directory: LocalDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local_claim, "HEARTBEAT_SECONDS", 0.01)
+    held = directory.claim(".m.run", _OWNER)
+    assert held is not None
+    os.truncate(tmp_path / ".m.run", 0)
+    while not (text := (tmp_path / ".m.run").read_text()):
+        pass
+    assert json.loads(text)["host"] == socket.gethostname()
+    held.release()
+
+
+@pytest.mark.parametrize(
+    ("content", "age", "alive"),
+    [
+        ("", timedelta(0), True),
+        ('{"host": "', timedelta(minutes=14), True),
+        ('{"host": "', timedelta(minutes=16), False),
+        ('{"host": "elsewhere", "heartbeat": "yesterday"}', timedelta(minutes=16), False),
+    ],
+)
+def test_a_marker_that_is_not_whole_counts_by_its_files_age(
+    directory: LocalDirectory, tmp_path: Path, content: str, age: timedelta, alive: bool
+) -> None:
+    marker = tmp_path / ".m.run"
+    marker.write_text(content)
+    moment = (datetime.now(timezone.utc) - age).timestamp()
+    os.utime(marker, (moment, moment))
+    assert directory.claim_is_alive(".m.run") is alive
+
+
+def test_a_heartbeat_without_a_zone_is_understood(
+    directory: LocalDirectory, tmp_path: Path
+) -> None:
+    now = datetime.now().isoformat()  # noqa: DTZ005 - what is tested
+    (tmp_path / ".m.run").write_text(json.dumps({"host": "elsewhere", "heartbeat": now}))
+    assert directory.claim_is_alive(".m.run")

@@ -1,0 +1,116 @@
+"""Which directories count as backed up."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from vector_backup_pipeline.engine.catalog import has_backup, stamps_in_use
+from vector_backup_pipeline.engine.errors import StorageError
+from vector_backup_pipeline.engine.storage.local import LocalDirectory
+from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS, BackupMaker
+from vector_backup_pipeline_tests.fix_postgres import Database
+
+STAMP = "20250102_030405"
+OLDER = b"id,document\r\n1,text\r\n"
+
+
+def _backed_up(path: Path) -> bool:
+    return has_backup(LocalDirectory(path), TIMESTAMPS)
+
+
+def test_an_empty_directory_has_no_backup(tmp_path: Path) -> None:
+    assert not _backed_up(tmp_path)
+
+
+def test_a_finished_set_is_a_backup(langchain: Database, backup: BackupMaker) -> None:
+    assert _backed_up(backup(langchain.url).directory)
+
+
+def test_a_set_with_a_failed_table_is_none(langchain: Database, backup: BackupMaker) -> None:
+    made = backup(langchain.url, tables=("langchain_pg_collection", "nope"))
+
+    assert not made.manifest.complete
+    assert not _backed_up(made.directory)
+
+
+def test_a_complete_set_counts_beside_an_incomplete_and_a_damaged_one(
+    langchain: Database, backup: BackupMaker
+) -> None:
+    made = backup(langchain.url)
+    manifest = made.directory / f"vector_backup_{made.stamp}.json"
+    incomplete = json.loads(manifest.read_text()) | {"complete": False}
+    (made.directory / "vector_backup_20200101_000000.json").write_text(json.dumps(incomplete))
+    (made.directory / "vector_backup_20200101_000001.json").write_text("{")
+
+    assert _backed_up(made.directory)
+    manifest.unlink()
+    assert not _backed_up(made.directory)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"complete": true}', b"\xff\xfe"])
+def test_a_damaged_manifest_is_no_backup(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / f"vector_backup_{STAMP}.json").write_bytes(content)
+
+    assert not _backed_up(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "is_backup"),
+    [
+        (OLDER, True),
+        (b"id,document\n1,text\n", False),
+        (b"id,document\n1,text\r\n", False),
+        (b"", False),
+        (b"no line end", False),
+        (b"x" * (1 << 20) + b"\r\n", True),
+    ],
+    ids=["older", "orphan", "text with a return", "empty", "torn", "wide header"],
+)
+def test_the_header_tells_an_older_systems_file_from_an_orphan(
+    tmp_path: Path, content: bytes, is_backup: bool
+) -> None:
+    (tmp_path / f"langchain_pg_embedding_{STAMP}.csv").write_bytes(content)
+
+    assert _backed_up(tmp_path) is is_backup
+
+
+@pytest.mark.parametrize(
+    "name", [f"t_{STAMP}.csv.tmp", "t.csv", "t_20251399_000000.csv", "log.txt"]
+)
+def test_a_file_of_another_name_is_no_backup(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(OLDER)
+
+    assert not _backed_up(tmp_path)
+
+
+def test_a_file_whose_set_says_incomplete_is_not_taken_for_an_older_systems(tmp_path: Path) -> None:
+    (tmp_path / f"t_{STAMP}.csv").write_bytes(OLDER)
+    (tmp_path / f"vector_backup_{STAMP}.json").write_bytes(b"{}")
+
+    assert not _backed_up(tmp_path)
+
+
+def test_what_can_not_be_read_is_an_error_and_not_a_missing_backup(tmp_path: Path) -> None:
+    (tmp_path / f"vector_backup_{STAMP}.json").mkdir()
+
+    with pytest.raises(StorageError):
+        _backed_up(tmp_path)
+
+
+def test_stamps_in_use_are_those_of_every_kind_of_file_but_one(tmp_path: Path) -> None:
+    names = {
+        "t_20250101_000001.csv",
+        "t_20250101_000002.csv.tmp",
+        "vector_backup_20250101_000003.json",
+        ".vector_backup_20250101_000004.run",
+        ".vector_backup_20250101_000005.run",
+        "vector_backup_log.txt",
+    }
+    for name in names:
+        (tmp_path / name).touch()
+
+    own = ".vector_backup_20250101_000005.run"
+    found = stamps_in_use(LocalDirectory(tmp_path), TIMESTAMPS, but=own)
+
+    assert found == {f"20250101_00000{n}" for n in (1, 2, 3, 4)}

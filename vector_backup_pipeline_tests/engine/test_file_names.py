@@ -1,0 +1,104 @@
+"""Names of files: made from a table's name, and known again."""
+
+from __future__ import annotations
+
+from datetime import timezone
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vector_backup_pipeline.engine.file_names import (
+    data_file_name,
+    manifest_name,
+    marker_name,
+    stamp_of_data_file,
+    stamp_of_manifest,
+    stamp_of_marker,
+    stamp_of_pending,
+)
+from vector_backup_pipeline.engine.timestamps import DEFAULT_TIMESTAMP_FORMAT, TimestampFormat
+
+TIMESTAMPS = TimestampFormat(DEFAULT_TIMESTAMP_FORMAT, timezone.utc)
+STAMP = "20250721_234914"
+# What PostgreSQL takes as a name.
+NAMES = st.text(
+    st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=20
+)
+
+
+@pytest.mark.parametrize(
+    ("schema", "table", "name"),
+    [
+        ("public", "docs", "docs_20250721_234914.csv"),
+        ("app", "docs", "app.docs_20250721_234914.csv"),
+        ("Public", "Docs", "Public.Docs_20250721_234914.csv"),
+        ("public", "a/b\\c%d", "a%2Fb%5Cc%25d_20250721_234914.csv"),
+        ("public", "a\n\x7f\x85", "a%0A%7F%C2%85_20250721_234914.csv"),
+        ("public", "...a.b", "%2E%2E%2Ea.b_20250721_234914.csv"),
+        (".app", ".docs", "%2Eapp..docs_20250721_234914.csv"),
+        ("public", "größe 表 😀", "größe 表 😀_20250721_234914.csv"),
+    ],
+)
+def test_a_data_file_is_named_after_its_table(schema: str, table: str, name: str) -> None:
+    assert data_file_name(schema, table, STAMP, "csv") == name
+
+
+@given(NAMES, NAMES)
+def test_a_data_file_stays_in_its_directory_and_in_sight(schema: str, table: str) -> None:
+    name = data_file_name(schema, table, STAMP, "csv")
+
+    assert not set(name) & set("/\\\0\n\r\t\x1b\x7f")
+    assert not name.startswith(".")
+
+
+@given(NAMES, NAMES)
+def test_tables_of_one_schema_never_share_a_file(one: str, other: str) -> None:
+    names = {data_file_name("public", table, STAMP, "csv") for table in (one, other)}
+
+    assert len(names) == len({one, other})
+
+
+@given(NAMES, NAMES)
+def test_a_data_file_is_known_again_by_its_stamp(schema: str, table: str) -> None:
+    name = data_file_name(schema, table, STAMP, "csv")
+
+    assert stamp_of_data_file(name, TIMESTAMPS) == STAMP
+    assert stamp_of_pending(name + ".tmp", TIMESTAMPS) == STAMP
+    assert stamp_of_pending(name, TIMESTAMPS) is None
+    assert stamp_of_data_file(name + ".tmp", TIMESTAMPS) is None
+    assert stamp_of_manifest(name, TIMESTAMPS) is None
+    assert stamp_of_marker(name, TIMESTAMPS) is None
+
+
+def test_manifest_and_marker_are_known_again() -> None:
+    assert manifest_name(STAMP) == "vector_backup_20250721_234914.json"
+    assert marker_name(STAMP) == ".vector_backup_20250721_234914.run"
+    assert stamp_of_manifest(manifest_name(STAMP), TIMESTAMPS) == STAMP
+    assert stamp_of_pending(manifest_name(STAMP) + ".tmp", TIMESTAMPS) == STAMP
+    assert stamp_of_marker(marker_name(STAMP), TIMESTAMPS) == STAMP
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "notes.csv",
+        "docs_20250721_234914.txt",
+        "docs_20250721_234914.csv.bak",
+        "docs20250721_234914.csv",
+        "docs_20251321_234914.csv",
+        "docs_20250721_234960.csv",
+        "docs_2025-07-21.csv",
+        "20250721_234914.csv",
+        "docs_٢0250721_234914.csv",
+        "vector_backup_log.txt",
+        "vector_backup_20250721_234914.verified.json",
+        "vector_backup_latest.json",
+        "",
+    ],
+)
+def test_other_peoples_files_are_not_taken_for_ours(name: str) -> None:
+    assert stamp_of_data_file(name, TIMESTAMPS) is None
+    assert stamp_of_manifest(name, TIMESTAMPS) is None
+    assert stamp_of_marker(name, TIMESTAMPS) is None
+    assert stamp_of_pending(name + ".tmp", TIMESTAMPS) is None

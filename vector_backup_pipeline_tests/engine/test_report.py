@@ -1,0 +1,58 @@
+"""The log's sections, in words a person reads."""
+
+from pathlib import Path
+
+from vector_backup_pipeline_tests.fix_backup import BackupMaker
+from vector_backup_pipeline_tests.fix_postgres import Database
+
+
+def _log(directory: Path) -> str:
+    return (directory / "vector_backup_log.txt").read_text()
+
+
+def test_a_success_is_told(langchain: Database, backup: BackupMaker) -> None:
+    (backup.root / "task_1").mkdir()
+    made = backup(langchain.url, task_id="task_1")
+
+    log = _log(made.directory)
+    assert f"backup {made.stamp}: SUCCESS" in log
+    assert "Task: task_1 " in log
+    assert f"database {langchain.name}, PostgreSQL 18" in log
+    size = made.path("langchain_pg_collection").stat().st_size
+    name = made.file("langchain_pg_collection").name
+    assert f"  ✓ langchain_pg_collection: 4 rows -> {name} ({size:.1f} B)\n" in log
+    assert "Truncate: not asked for\nErrors: none\n" in log
+
+
+def test_a_truncate_is_told(langchain: Database, backup: BackupMaker) -> None:
+    made = backup(langchain.url, truncate_vector_tables=True)
+    assert "  ✓ langchain_pg_embedding: 58 rows before, 0 after\n" in _log(made.directory)
+
+
+def test_a_failed_table_is_told_and_what_it_kept_from_being_truncated(
+    langchain: Database, backup: BackupMaker
+) -> None:
+    made = backup(
+        langchain.url, tables=("nowhere", "langchain_pg_embedding"), truncate_vector_tables=True
+    )
+    log = _log(made.directory)
+    assert "FAILED (TABLE_NOT_FOUND)" in log
+    assert "  ✗ nowhere: FAILED - The table nowhere is not there" in log
+    assert "Truncate: nothing was truncated\n" in log
+    assert "Errors:\n  nowhere: TABLE_NOT_FOUND: The table nowhere" in log
+
+
+def test_a_cancelled_run_is_told(langchain: Database, backup: BackupMaker) -> None:
+    run = backup.run()
+    run.resolve()
+    result = run.close()
+    log = _log(backup.root / "vector_bak")
+    assert ": CANCELLED\n" in log
+    assert "(not reached)" in log
+    assert not result.backup_performed
+
+
+def test_the_newest_section_is_the_last(langchain: Database, backup: BackupMaker) -> None:
+    first, second = backup(langchain.url), backup(langchain.url)
+    log = _log(first.directory)
+    assert log.index(f"backup {first.stamp}") < log.index(f"backup {second.stamp}")

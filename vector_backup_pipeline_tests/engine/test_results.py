@@ -1,0 +1,118 @@
+"""The result object, as every door and the manifest tell it."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta, timezone
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vector_backup_pipeline.engine.errors import LockTimeout, TableNotFound
+from vector_backup_pipeline.engine.results import (
+    BackupResult,
+    ExportedTable,
+    TruncatedTable,
+    error_line,
+    failed_table,
+    readable_size,
+)
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (0, "0.0 B"),
+        (209, "209.0 B"),
+        (1023, "1023.0 B"),
+        (1024, "1.0 KB"),
+        (764 * 1024, "764.0 KB"),
+        (1536, "1.5 KB"),
+        (1024**2 - 1, "1.0 MB"),
+        (1024**3, "1.0 GB"),
+        (5 * 1024**4, "5.0 TB"),
+        (3 * 1024**6, "3072.0 PB"),
+    ],
+)
+def test_a_size_reads_in_units_of_1024_with_one_decimal(size: int, text: str) -> None:
+    assert readable_size(size) == text
+
+
+@given(st.integers(0, 1024**5))
+def test_a_size_never_reads_as_more_than_1023_9_of_its_unit(size: int) -> None:
+    number, unit = readable_size(size).split()
+
+    factor = 1024 ** ("B", "KB", "MB", "GB", "TB", "PB").index(unit)
+    assert float(number) <= (1023.9 if unit != "B" else 1023)
+    assert abs(float(number) * factor - size) <= 0.0501 * factor
+
+
+def test_the_result_is_the_documented_object() -> None:
+    result = BackupResult(
+        backup_performed=True,
+        truncate_performed=True,
+        backup_directory="/backups/vector_bak",
+        tables_backed_up={
+            "docs": ExportedTable(
+                row_count=4,
+                file_size="209.0 B",
+                backup_file="docs_20250721_234914.csv",
+                duration=0.105,
+            ),
+            "gone": failed_table(TableNotFound("The table gone is not there."), 0.00049),
+        },
+        truncate_results={"docs": TruncatedTable(rows_before=58, rows_after=0, duration=0.068)},
+        errors=[error_line(TableNotFound("The table gone is not there."), "gone")],
+        duration=0.498,
+        timestamp=datetime(2025, 7, 21, 23, 49, 14, tzinfo=timezone(timedelta(hours=8))),
+    )
+
+    assert json.loads(json.dumps(result.as_json())) == {
+        "backup_performed": True,
+        "truncate_performed": True,
+        "backup_directory": "/backups/vector_bak",
+        "tables_backed_up": {
+            "docs": {
+                "success": True,
+                "row_count": 4,
+                "file_size": "209.0 B",
+                "backup_file": "docs_20250721_234914.csv",
+                "duration": 0.105,
+            },
+            "gone": {
+                "success": False,
+                "error_type": "TABLE_NOT_FOUND",
+                "error": "The table gone is not there.",
+                "duration": 0.0,
+            },
+        },
+        "truncate_results": {
+            "docs": {"success": True, "rows_before": 58, "rows_after": 0, "duration": 0.068}
+        },
+        "errors": ["gone: TABLE_NOT_FOUND: The table gone is not there."],
+        "duration": 0.498,
+        "timestamp": "2025-07-21T23:49:14+08:00",
+    }
+    assert BackupResult.model_validate_json(result.model_dump_json()) == result
+
+
+def test_a_run_with_nothing_to_do_says_so_in_the_same_shape() -> None:
+    result = BackupResult(
+        backup_performed=False,
+        truncate_performed=False,
+        backup_directory=None,
+        tables_backed_up={},
+        truncate_results={},
+        errors=[],
+        duration=0.0,
+        timestamp=datetime(2025, 7, 21, tzinfo=timezone.utc),
+    )
+
+    assert result.as_json()["timestamp"] == "2025-07-21T00:00:00+00:00"
+    assert result.as_json()["backup_directory"] is None
+
+
+def test_an_error_line_names_its_table_if_it_has_one() -> None:
+    assert error_line(LockTimeout("Too late."), "a.b") == "a.b: LOCK_TIMEOUT: Too late."
+    assert error_line(LockTimeout("Too late.")) == "LOCK_TIMEOUT: Too late."

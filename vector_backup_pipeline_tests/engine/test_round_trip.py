@@ -1,0 +1,650 @@
+"""The same rows come back: a file loads with psql's `\\copy … csv header`, and nothing differs."""
+
+# ruff: noqa: S608 - the names in these statements are the tests' own
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from subprocess import CalledProcessError
+
+import pytest
+
+from vector_backup_pipeline.embedded import EmbeddedServer
+from vector_backup_pipeline_tests.fix_backup import LANGCHAIN, BackupMaker
+from vector_backup_pipeline_tests.fix_postgres import LANGCHAIN_TABLES, Database
+from vector_backup_pipeline_tests.fix_rows import METHODS, RoundTrip, quoted, rows_in
+
+MakeRoundTrip = Callable[[Database], RoundTrip]
+
+# Values that CSV, or a reader of it, might take for something else.
+AWKWARD_TEXTS = [
+    "",
+    " ",
+    "  leading and trailing  ",
+    'a "quoted" word',
+    '"',
+    '""',
+    "a,b",
+    "line\nfeed",
+    "carriage\rreturn",
+    "both\r\nof them",
+    "\n",
+    "\r",
+    "tab\tbed",
+    "\\",
+    "\\.",
+    "\\N",
+    "\\n is no line feed",
+    "NULL",
+    "null",
+    "\x01\x08\x1b\x7f",
+    "\u00a0\u2028\u2029\ufeff",
+    "zażółć gęślą jaźń",
+    "漢字 العربية",
+    "😀 👩‍👩‍👧‍👦 𝔘𝔫𝔦",
+    "e\u0301 is not \u00e9",
+    "\U0010ffff",
+    "%s %(x)s {} $1",
+]
+
+TYPES: dict[str, list[str]] = {
+    "bool": ["t", "f"],
+    "int2": ["-32768", "32767"],
+    "int8": ["-9223372036854775808", "9223372036854775807"],
+    "float4": ["NaN", "Infinity", "-Infinity", "1e-45", "-0", "3.4028235e38", "0.1"],
+    "float8": ["NaN", "Infinity", "-Infinity", "5e-324", "-0", "1.7976931348623157e308", "0.1"],
+    "numeric": ["NaN", "Infinity", "-Infinity", "0.0000", "-1e-1000", "123456789012345678901.50"],
+    "numeric(10,3)": ["1.5", "-0.001"],
+    "money": ["$1,234.56", "-$0.01"],
+    "text": AWKWARD_TEXTS,
+    "varchar(12)": ["", " a ", "b\n"],
+    "char(5)": ["", "ab", "a b"],
+    '"char"': ["a", "", "\\377"],
+    "name": ["a name", "Größe"],
+    "bytea": ["\\x", "\\x000aff5c2e0d22", "\\x5c2e"],
+    "uuid": ["00000000-0000-0000-0000-000000000000", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"],
+    "json": [
+        "null",
+        "true",
+        '{"a": null, "a": "twice"}',
+        ' {"kept" :\n\t[1 ,  2.50, 1e3]} ',
+        '"\\u0000 \\ud83d\\ude00 \\"\\\\"',
+        '{"é": "😀"}',
+        '""',
+    ],
+    "jsonb": [
+        "null",
+        "false",
+        '{"b": 1.50, "a": [null, "x\\ny"]}',
+        '"\\u00e9 \\ud83d\\ude00"',
+        "{}",
+    ],
+    "jsonpath": ['$."a"[*] ? (@ > 1)', "strict $.**{2 to last}"],
+    "date": ["infinity", "-infinity", "0044-03-15 BC", "0099-01-02", "5874897-12-31", "2024-02-03"],
+    "time": ["00:00", "24:00", "12:34:56.789012"],
+    "timetz": ["12:34:56.789012+05:45", "24:00-15:59"],
+    "timestamp": ["infinity", "4713-11-24 00:00 BC", "294276-12-31 23:59:59.999999", "2024-02-03"],
+    "timestamptz": [
+        "infinity",
+        "-infinity",
+        "2024-10-27 01:30:00 Europe/Berlin",
+        "2024-03-31 01:00:00.000001+00",
+        "0001-01-01 00:00+00 BC",
+    ],
+    "interval": [
+        "-1 year -2 mons +3 days -04:05:06.000007",
+        "1 mon -1 day",
+        "0",
+        "178000000 years",
+        "-00:00:00.000001",
+    ],
+    "inet": ["10.1.2.3", "10.1.2.3/8", "::1", "2001:db8::/32"],
+    "cidr": ["10.0.0.0/8", "192.168.1.1/32", "2001:db8::/32"],
+    "macaddr": ["08:00:2b:01:02:03"],
+    "macaddr8": ["08:00:2b:01:02:03:04:05"],
+    "bit(9)": ["000000001", "111111111"],
+    "varbit": ["", "101"],
+    "point": ["(1.5,-0)", "(NaN,Infinity)"],
+    "line": ["{1,2,3}"],
+    "lseg": ["[(0,0),(1,1e-300)]"],
+    "box": ["(1,1),(0,0)"],
+    "path": ["[(0,0),(1,1)]", "((0,0),(1,1))"],
+    "polygon": ["((0,0),(1,1),(2,0.1))"],
+    "circle": ["<(0.1,0),1>"],
+    "tsvector": ["'a':1A 'it''s':2,3B 'q\"\\\\x':4", ""],
+    "tsquery": ["'a' & !('b' <-> 'c':*A)"],
+    "pg_lsn": ["16/B374D848"],
+    "xid8": ["18446744073709551615"],
+    "xid": ["4294967295"],
+    "tid": ["(4294967295,65535)"],
+    "pg_snapshot": ["10:20:10,14,15"],
+    "oid": ["4294967295"],
+    "regclass": ["pg_class", 'public."Odd, ""name"""', "-"],
+    "regtype": ["timestamptz", "public.vector", "double precision[]"],
+    "regprocedure": ["pg_catalog.lower(text)"],
+    "regrole": ["postgres"],
+    "vector(3)": ["[1,-0,3.4e38]", "[1e-45,0.1,-2]"],
+    "vector": ["[1]", "[1,2,3,4]"],
+    "halfvec(2)": ["[65504,-0.00006]"],
+    "sparsevec(1000)": ["{}/1000", "{1:0.1,1000:-2}/1000"],
+    "int4[]": ["{}", "{NULL,1}", "[0:1]={7,8}", "{{1,2},{3,4}}"],
+    "text[]": ["{}", '{NULL,"NULL","", "a\\"b\\\\", "x,y", " ", "l\n"}'],
+    "vector(2)[]": ['{"[1,2]",NULL}'],
+    "jsonb[]": ['{"{\\"a\\": \\"b,c\\"}"}'],
+    "mood": ["sad", 'so "so", (la la)', "größer", "l\n"],
+    "mood[]": ['{sad,"so \\"so\\", (la la)"}'],
+    "short": ["a", 'q"q'],
+    "moods": ["{sad,sad}"],
+    "pair": ['(1,"a,\\"b\\" ","[1,2]")', "(,,)", '(2,"",)'],
+    "pair[]": ['{"(1,\\"a \\\\\\"b\\\\\\"\\",\\"[3,4]\\")",NULL}'],
+    "nested": ['("{""(1,x,\\\\""[1,2]\\\\"")""}",sad)'],
+    "int4range": ["empty", "(,)", "[1,5)"],
+    "tstzrange": ['["2024-01-01 00:00+02",infinity)'],
+    "span": ["[0.1,0.2)", "(-Infinity,NaN]"],
+    "nummultirange": ["{}", "{[1.10,2),(3,)}"],
+    "spans": ["{[1,2),[3,4)}"],
+}
+_USER_TYPES = r'''
+    CREATE TABLE "Odd, ""name""" ();
+    CREATE TYPE mood AS ENUM ('sad', 'so "so", (la la)', 'größer', E'l\n');
+    CREATE DOMAIN short AS varchar(4) CHECK (VALUE <> '');
+    CREATE DOMAIN moods AS mood[];
+    CREATE TYPE pair AS (n int, label text, v vector(2));
+    CREATE TYPE nested AS (pairs pair[], how mood);
+    CREATE TYPE span AS RANGE (subtype = float8, multirange_type_name = spans);
+'''
+
+
+def make_table_of_every_type(database: Database) -> None:
+    """Column `c{i}` of the i-th type; a row for each value, one of NULLs, and one as it repeats."""
+    database.run(_USER_TYPES)
+    columns = ", ".join(f"c{i} {type_name}" for i, type_name in enumerate(TYPES))
+    database.run(f"CREATE TABLE every_type ({columns})")
+    values = [[None, *each] for each in TYPES.values()]
+    types = list(TYPES)
+    holders = ", ".join(f"%s::{type_name}" for type_name in types)
+    for row in range(max(map(len, values)) + 1):
+        database.run(
+            f"INSERT INTO every_type VALUES ({holders})", [each[row % len(each)] for each in values]
+        )
+
+
+def test_every_type_comes_back(any_database: Database, round_trip: MakeRoundTrip) -> None:
+    make_table_of_every_type(any_database)
+
+    made = round_trip(any_database)("every_type")
+
+    assert made.file("every_type").rows == len(AWKWARD_TEXTS) + 2
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {
+            "DateStyle": "German",
+            "IntervalStyle": "iso_8601",
+            "bytea_output": "escape",
+            "extra_float_digits": "0",
+            "lc_monetary": "C.utf8",
+            "TimeZone": "Asia/Kathmandu",
+            "statement_timeout": "60s",
+            "default_transaction_isolation": "serializable",
+            "quote_all_identifiers": "on",
+            "standard_conforming_strings": "off",
+            "search_path": '"$user", public',
+        },
+        {
+            "DateStyle": "SQL, DMY",
+            "IntervalStyle": "sql_standard",
+            "extra_float_digits": "-15",
+            "TimeZone": "America/St_Johns",
+            "client_encoding": "LATIN1",
+            "row_security": "on",
+            "default_transaction_read_only": "off",
+        },
+        {
+            "DateStyle": "Postgres, DMY",
+            "IntervalStyle": "postgres_verbose",
+            "TimeZone": "Asia/Tokyo",
+        },
+    ],
+    ids=lambda settings: settings["DateStyle"],
+)
+def test_a_file_does_not_depend_on_the_databases_settings_nor_does_its_loading(
+    database: Database, round_trip: MakeRoundTrip, settings: dict[str, str]
+) -> None:
+    make_table_of_every_type(database)
+    trip = round_trip(database)
+    usual = trip.export("every_type").path("every_type").read_bytes()
+    for name, value in settings.items():
+        value = value if name == "search_path" else f"'{value}'"
+        database.run(f"ALTER DATABASE {database.name} SET {name} = {value}")
+
+    made = trip("every_type")
+
+    assert made.path("every_type").read_bytes() == usual
+
+
+def make_texts(database: Database, table: str, definition: str = "value text") -> None:
+    database.run(f"CREATE TABLE {table} ({definition})")
+    for text in [*AWKWARD_TEXTS, None]:
+        database.run(f"INSERT INTO {table} (value) VALUES (%s)", [text])
+
+
+def test_a_sole_column_of_awkward_texts_comes_back(
+    any_database: Database, round_trip: MakeRoundTrip
+) -> None:
+    make_texts(any_database, "sole")
+
+    made = round_trip(any_database)("sole")
+
+    assert rows_in(made.path("sole")).count(b"") == 1  # NULL alone is an empty record,
+    assert rows_in(made.path("sole")).count(b'""') == 1  # the empty string is not.
+
+
+LINES_OF_COPY = [("above\n\\.\nbelow",), ("\\.\n",), ("after",)]
+
+
+def test_a_line_that_ends_copys_text_format_does_not_end_a_csv_file(
+    any_database: Database, round_trip: MakeRoundTrip
+) -> None:
+    any_database.run("CREATE TABLE lines (value text); CREATE TABLE restored (LIKE lines)")
+    for line in LINES_OF_COPY:
+        any_database.run("INSERT INTO lines VALUES (%s)", line)
+    trip = round_trip(any_database)
+    made = trip.export("lines")
+
+    # The server itself reads it, of whatever version; so does psql from 18 on.
+    with any_database.session() as connection, connection.cursor() as cursor:
+        with made.path("lines").open("rb") as file:
+            cursor.copy_expert("COPY restored FROM STDIN (FORMAT csv, HEADER)", file)
+        connection.commit()
+
+    assert any_database.ask("SELECT * FROM restored") == LINES_OF_COPY
+    if _is_18(any_database):
+        trip("lines")
+    else:
+        with pytest.raises(CalledProcessError):  # An older psql stops there, and says so.
+            trip("lines")
+
+
+def test_null_and_the_empty_string_stay_apart(
+    database: Database, round_trip: MakeRoundTrip
+) -> None:
+    database.run("CREATE TABLE empties (a text, b text)")
+    database.run("INSERT INTO empties VALUES (NULL, ''), ('', NULL), (NULL, NULL), ('', '')")
+
+    made = round_trip(database)("empties")
+
+    assert rows_in(made.path("empties")) == [b',""', b'"",', b",", b'"",""']
+
+
+@pytest.mark.parametrize("text", ["a\x00b", "\x00"])
+def test_a_null_byte_never_reaches_a_table(database: Database, text: str) -> None:
+    # What a backup needs no answer to: PostgreSQL's text can't hold it.
+    database.run("CREATE TABLE texts (value text)")
+
+    with pytest.raises(ValueError, match="NUL"):
+        database.run("INSERT INTO texts VALUES (%s)", [text])
+
+
+def test_json_keeps_its_own_spelling(database: Database, round_trip: MakeRoundTrip) -> None:
+    spelling = ' {"b" : null,\n "a":\t[true, 1.00, "\\u00e9"] , "b":1} '
+    database.run("CREATE TABLE documents (id int, j json)")
+    database.run("INSERT INTO documents VALUES (1, %s)", [spelling])
+
+    round_trip(database)("documents")
+
+    assert database.ask_one("SELECT j::text FROM restored") == spelling
+
+
+LANGCHAIN_OLDER_LAYOUT = """
+    CREATE TABLE langchain_pg_collection (
+        name varchar, cmetadata json, uuid uuid PRIMARY KEY
+    );
+    CREATE TABLE langchain_pg_embedding (
+        collection_id uuid REFERENCES langchain_pg_collection (uuid) ON DELETE CASCADE,
+        embedding vector, document varchar, cmetadata json, custom_id varchar,
+        uuid uuid PRIMARY KEY DEFAULT gen_random_uuid()
+    );
+    INSERT INTO langchain_pg_collection VALUES
+        ('one', '{"a":  null}', gen_random_uuid()), (NULL, NULL, gen_random_uuid());
+    INSERT INTO langchain_pg_embedding
+        SELECT (SELECT uuid FROM langchain_pg_collection LIMIT 1),
+               CASE WHEN i % 7 > 0 THEN ARRAY[i, i / 3.0, -i]::vector END,
+               E'line ' || i || E'\n"quoted", and more',
+               CASE WHEN i % 3 > 0 THEN ('{"i":   ' || i || '}')::json END,
+               nullif('', repeat('x', i % 2))
+          FROM generate_series(1, 60) i;
+"""
+
+
+@pytest.mark.parametrize(
+    "layout", [LANGCHAIN_TABLES, LANGCHAIN_OLDER_LAYOUT], ids=["text id", "uuid and custom_id"]
+)
+def test_langchains_tables_come_back(
+    any_database: Database, round_trip: MakeRoundTrip, layout: str
+) -> None:
+    any_database.run(layout)
+
+    for table in LANGCHAIN:
+        round_trip(any_database)(table)
+
+
+def test_a_table_made_from_the_manifest_elsewhere_takes_the_rows(
+    langchain: Database, server16: EmbeddedServer, backup: BackupMaker
+) -> None:
+    made = backup(langchain.url)
+    server16.create_database("elsewhere")
+    elsewhere = Database(server16, "elsewhere")
+    try:
+        for statement in made.manifest.dependencies.ddl:
+            elsewhere.run(statement)
+        trip = RoundTrip(elsewhere, backup)
+        for entry in made.manifest.tables:
+            for statement in entry.definition.ddl:
+                elsewhere.run(statement)
+            trip.copy_in(made.path(entry.table), entry.name)
+        there = backup(elsewhere.url)
+        assert there.error is None
+        for table in LANGCHAIN:
+            assert there.file(table).digest == made.file(table).digest
+    finally:
+        server16.drop_database("elsewhere")
+
+
+@pytest.mark.parametrize(
+    ("table", "definition", "insert"),
+    [
+        ("no_columns", "", "DEFAULT VALUES"),
+        (
+            "only_generated",
+            "n int GENERATED ALWAYS AS (1 + 1) STORED",
+            "DEFAULT VALUES",
+        ),
+    ],
+)
+def test_a_table_with_nothing_to_write_keeps_its_number_of_rows(
+    any_database: Database,
+    round_trip: MakeRoundTrip,
+    table: str,
+    definition: str,
+    insert: str,
+) -> None:
+    any_database.run(f"CREATE TABLE {table} ({definition})")
+    for _ in range(3):
+        any_database.run(f"INSERT INTO {table} {insert}")
+
+    made = round_trip(any_database)(table)
+
+    assert made.path(table).read_bytes() == b"\n" * 4
+
+
+def test_generated_columns_are_left_out_and_made_again(
+    any_database: Database, round_trip: MakeRoundTrip
+) -> None:
+    virtual = ", v int GENERATED ALWAYS AS (b * 10) VIRTUAL" if _is_18(any_database) else ""
+    any_database.run(
+        "CREATE TABLE made_up (a text, total int GENERATED ALWAYS AS (b * 2) STORED, gone int,"
+        f" b int, id int GENERATED ALWAYS AS IDENTITY {virtual})"
+    )
+    any_database.run("ALTER TABLE made_up DROP COLUMN gone")
+    any_database.run("INSERT INTO made_up (a, b) SELECT 'x', i FROM generate_series(1, 5) i")
+
+    made = round_trip(any_database)("made_up")
+
+    assert made.path("made_up").read_text().splitlines()[:2] == ["a,b,id", "x,1,1"]
+
+
+def _is_18(database: Database) -> bool:
+    return database.server.version >= 18
+
+
+def test_a_row_of_twenty_megabytes_comes_back(
+    database: Database, round_trip: MakeRoundTrip
+) -> None:
+    database.run("CREATE TABLE wide (id int, value text)")
+    database.run("ALTER TABLE wide ALTER value SET STORAGE EXTERNAL")
+    database.run("""INSERT INTO wide VALUES (1, repeat('wide "row"', 20000000 / 10))""")
+
+    round_trip(database)("wide")
+
+
+def test_a_table_of_sixteen_hundred_columns_comes_back(
+    database: Database, round_trip: MakeRoundTrip
+) -> None:
+    database.run(f"CREATE TABLE broad ({', '.join(f'c{n} bool' for n in range(1600))})")
+    database.run("INSERT INTO broad (c0, c1599) VALUES (true, false), (NULL, true)")
+
+    round_trip(database)("broad")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_big_files_index_finds_whole_rows_whichever_worker_wrote_them(
+    database: Database,
+    round_trip: MakeRoundTrip,
+    small_ranges: None,
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+) -> None:
+    monkeypatch.setattr("vector_backup_pipeline.engine.formats.blocks.BLOCK_BYTES", 3000)
+    monkeypatch.setattr("vector_backup_pipeline.engine.formats.block_index.INDEX_BYTES", 10_000)
+    database.run("CREATE TABLE many (id int, value text)")
+    database.run(r"""INSERT INTO many SELECT i, repeat(E'line\n"' || i, i % 50)
+                       FROM generate_series(1, 3000) i""")
+    trip = round_trip(database)
+
+    made = trip.export("many", workers=4, export_method=method)
+
+    trip.assert_file_is_true(made, "many")
+    assert len(made.file("many").blocks) > 20
+    trip.load(made.path("many"), "many")
+    trip.assert_same_rows("many", "restored")
+
+
+@pytest.mark.parametrize(
+    ("schema", "table", "named", "file"),
+    [
+        ("public", "Docs", "Docs", "Docs_"),
+        ("public", "my table", "my table", "my table_"),
+        ("public", "Größe 表 😀", "Größe 表 😀", "Größe 表 😀_"),
+        ("public", 'with"quote', 'with"quote', 'with"quote_'),
+        ("public", "up/../down", '"up/../down"', "up%2F..%2Fdown_"),
+        ("public", "back\\slash", "back\\slash", "back%5Cslash_"),
+        ("public", "100%", "100%", "100%25_"),
+        ("public", "tab\tand\nline", "tab\tand\nline", "tab%09and%0Aline_"),
+        ("public", ".hidden", '".hidden"', "%2Ehidden_"),
+        ("public", "..", '".."', "%2E%2E_"),
+        ("public", "a.b", '"a.b"', "a.b_"),
+        ("public", 'q"."q', '"q"".""q"', 'q"."q_'),
+        ("public", "select", "public.select", "select_"),
+        ("app", "docs", "app.docs", "app.docs_"),
+        ("App Größe", "Docs", "App Größe.Docs", "App Größe.Docs_"),
+        (".app", "docs", '".app".docs', "%2Eapp.docs_"),
+        ("my.app", "a.b", '"my.app"."a.b"', "my.app.a.b_"),
+        ("app", "a.b", "app.a.b", "app.a.b_"),
+        ("public", "x" * 63, "x" * 63, "x" * 63 + "_"),
+        ("public", "%s {} %(a)s", "%s {} %(a)s", "%25s {} %25(a)s_"),
+    ],
+)
+def test_a_table_of_any_name_is_found_as_it_is_spelled(
+    database: Database,
+    round_trip: MakeRoundTrip,
+    schema: str,
+    table: str,
+    named: str,
+    file: str,
+) -> None:
+    in_sql = f"{quoted(schema)}.{quoted(table)}"
+    column = quoted(f'col "{table[:40]}')
+    database.run(f"CREATE SCHEMA IF NOT EXISTS {quoted(schema)}")
+    database.run(f"CREATE TABLE {in_sql} (id int, {column} text)")
+    database.run(f"INSERT INTO {in_sql} VALUES (1, 'one'), (2, NULL)")
+
+    made = round_trip(database)(named, in_sql)
+
+    assert made.file(named).name == f"{file}{made.stamp}.csv"
+
+
+@pytest.mark.parametrize("scope", ["DATABASE", "ROLE"])
+def test_a_bare_name_is_looked_up_on_the_connections_own_search_path(
+    database: Database, backup: BackupMaker, scope: str
+) -> None:
+    database.run(
+        "CREATE SCHEMA tenant; CREATE TABLE tenant.docs (id int);"
+        "INSERT INTO tenant.docs VALUES (1), (2); CREATE TABLE docs (id int)"
+    )
+    role = f"path_of_{database.name}"
+    url = database.create_role(role)
+    database.run(f"GRANT USAGE ON SCHEMA tenant TO {role}; GRANT SELECT ON tenant.docs TO {role}")
+    target = database.name if scope == "DATABASE" else role
+    database.run(f"ALTER {scope} {target} SET search_path = nowhere, tenant, public")
+
+    made = backup(url, tables=("docs",))
+
+    assert made.error is None
+    assert made.file("docs").name == f"tenant.docs_{made.stamp}.csv"
+    assert rows_in(made.path("docs")) == [b"1", b"2"]
+
+
+PARTITIONED = """
+    CREATE TABLE parts (id int NOT NULL, region text, day date, v vector(2))
+        PARTITION BY LIST (region);
+    CREATE TABLE parts_eu PARTITION OF parts FOR VALUES IN ('eu') PARTITION BY RANGE (day);
+    CREATE TABLE parts_eu_1 PARTITION OF parts_eu FOR VALUES FROM (MINVALUE) TO ('2024-01-01');
+    CREATE TABLE parts_eu_rest PARTITION OF parts_eu DEFAULT PARTITION BY HASH (id);
+    CREATE SCHEMA leaves;
+    CREATE TABLE leaves.h0 PARTITION OF parts_eu_rest FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+    CREATE TABLE leaves.h1 PARTITION OF parts_eu_rest FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+    CREATE TABLE parts_us (gone int, v vector(2), day date, region text, id int NOT NULL);
+    ALTER TABLE parts_us DROP COLUMN gone;
+    ALTER TABLE parts ATTACH PARTITION parts_us FOR VALUES IN ('us');
+    CREATE TABLE parts_rest PARTITION OF parts DEFAULT;
+    INSERT INTO parts SELECT i, (ARRAY['eu', 'us', 'asia', NULL])[i % 4 + 1],
+        '2023-06-01'::date + i, ARRAY[i, -i]::vector FROM generate_series(1, 800) i;
+"""
+
+
+@pytest.mark.usefixtures("small_ranges")
+@pytest.mark.parametrize("workers", [1, 4])
+def test_every_leaf_of_a_partitioned_table_is_in_its_one_file(
+    any_database: Database, round_trip: MakeRoundTrip, workers: int
+) -> None:
+    any_database.run(PARTITIONED)
+    trip = round_trip(any_database)
+
+    trip("parts")
+    made = trip.export("parts", workers=workers)
+
+    assert made.file("parts").rows == 800
+    assert {relation.name for relation in made.manifest.tables[0].relations} == {
+        "parts_eu_1",
+        "h0",
+        "h1",
+        "parts_us",
+        "parts_rest",
+    }
+
+
+def test_leaves_that_the_role_may_not_read_are_read_through_their_parent(
+    any_database: Database, backup: BackupMaker
+) -> None:
+    any_database.run(PARTITIONED)
+    role = f"reads_parent_of_{any_database.name}"
+    url = any_database.create_role(role)
+    any_database.run(f"GRANT SELECT ON parts TO {role}")
+
+    made = [backup(url, tables=("parts",), export_method=method) for method in METHODS]
+    whole = backup(any_database.url, tables=("parts",))
+
+    for each in made:
+        assert each.error is None
+        assert each.file("parts").digest == whole.file("parts").digest
+    assert [relation.name for relation in made[0].manifest.tables[0].relations] == ["parts"]
+
+
+def test_a_partitioned_table_without_partitions_is_an_empty_file(
+    any_database: Database, round_trip: MakeRoundTrip
+) -> None:
+    any_database.run("CREATE TABLE parts (id int, v vector(2)) PARTITION BY RANGE (id)")
+
+    made = round_trip(any_database)("parts")
+
+    assert made.path("parts").read_bytes() == b"id,v\n"
+
+
+def test_rows_of_inheritance_children_are_not_their_parents(
+    database: Database, round_trip: MakeRoundTrip
+) -> None:
+    database.run(
+        "CREATE TABLE base (id int); CREATE TABLE child (extra text) INHERITS (base);"
+        "INSERT INTO base VALUES (1); INSERT INTO child VALUES (2, 'x')"
+    )
+    trip = round_trip(database)
+
+    assert rows_in(trip.export("base").path("base")) == [b"1"]
+    assert rows_in(trip.export("base", export_method="cursor").path("base")) == [b"1"]
+    assert rows_in(trip("child").path("child")) == [b"2,x"]
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        pytest.param("CREATE TABLE t (id int, v vector(3))", id="empty"),
+        pytest.param(
+            "CREATE UNLOGGED TABLE t (id int, v vector(3)); INSERT INTO t VALUES (1, '[1,2,3]')",
+            id="unlogged and never analysed",
+        ),
+        pytest.param(
+            """CREATE TABLE t (id int PRIMARY KEY, n int) WITH (fillfactor = 20);
+               INSERT INTO t SELECT i, i FROM generate_series(1, 3000) i;
+               UPDATE t SET n = n + 1; UPDATE t SET n = n * 2 WHERE id % 3 = 0;
+               DELETE FROM t WHERE id % 2 = 0""",
+            id="dead rows and HOT updates",
+        ),
+        pytest.param(
+            """CREATE TABLE t (id int, n text); INSERT INTO t SELECT i, repeat('x', 99)
+               FROM generate_series(1, 3000) i; ANALYZE t; DELETE FROM t""",
+            id="emptied, its blocks still there",
+        ),
+        pytest.param(
+            """CREATE TABLE t (id int, n text); ALTER TABLE t ADD later text DEFAULT 'later, "so"';
+               INSERT INTO t VALUES (1, 'a'); ALTER TABLE t ADD even_later int DEFAULT 7;
+               ALTER TABLE t DROP COLUMN n, ALTER id TYPE bigint""",
+            id="altered since its rows were written",
+        ),
+    ],
+)
+@pytest.mark.usefixtures("small_ranges")
+def test_whatever_a_tables_storage_looks_like_its_rows_come_back(
+    any_database: Database, round_trip: MakeRoundTrip, statements: str
+) -> None:
+    any_database.run(statements)
+    trip = round_trip(any_database)
+
+    made = trip("t")
+    spread = trip.export("t", workers=4)
+
+    assert sorted(rows_in(spread.path("t"))) == sorted(rows_in(made.path("t")))
+    assert spread.file("t").digest == made.file("t").digest
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_file_is_utf_8_whatever_the_databases_encoding(
+    server18: EmbeddedServer, backup: BackupMaker, method: str
+) -> None:
+    name = f"latin1_{method}"
+    database = Database(server18, name)
+    maintenance = Database(server18, "postgres")
+    maintenance.run(f"CREATE DATABASE {name} ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
+    try:
+        database.run('CREATE TABLE "größe" ("weiß" text)')
+        database.run('INSERT INTO "größe" VALUES (%s)', ["Grüße, café £ ÿ"])
+
+        made = backup(database.url, tables=("größe",), export_method=method)
+
+        assert made.error is None
+        assert made.path("größe").read_text("utf-8") == 'weiß\n"Grüße, café £ ÿ"\n'
+        RoundTrip(database, backup)("größe")
+    finally:
+        server18.drop_database(name)

@@ -1,0 +1,86 @@
+"""Timestamps that no two runs share, and the remains of runs that died."""
+
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+
+from vector_backup_pipeline.engine import run_marker
+from vector_backup_pipeline.engine.errors import StorageError
+from vector_backup_pipeline.engine.run_marker import claim_timestamp, remove_leftovers
+from vector_backup_pipeline.engine.storage.local import LocalDirectory
+from vector_backup_pipeline.engine.timestamps import TimestampFormat
+from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
+
+_NOON = datetime(2026, 1, 1, 12, 0, 0, tzinfo=timezone.utc)
+
+
+@pytest.fixture
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalDirectory:
+    """A directory at noon, a noon that does not pass."""
+    monkeypatch.setattr(TimestampFormat, "now", lambda _: _NOON)
+    return LocalDirectory(tmp_path)
+
+
+def _stamp(seconds: int) -> str:
+    return TIMESTAMPS.stamp(_NOON + timedelta(seconds=seconds))
+
+
+@pytest.mark.parametrize(
+    "taken",
+    [
+        "vector_backup_{}.json",
+        "langchain_pg_embedding_{}.csv",
+        "langchain_pg_embedding_{}.csv.tmp",
+        "vector_backup_{}.json.tmp",
+        ".vector_backup_{}.run",
+    ],
+)
+def test_a_second_that_has_a_file_is_passed_over(
+    directory: LocalDirectory, tmp_path: Path, taken: str
+) -> None:
+    (tmp_path / taken.format(_stamp(0))).touch()
+    stamp, claim = claim_timestamp(directory, TIMESTAMPS, "run")
+    assert stamp == _stamp(1)
+    claim.release()
+
+
+def test_runs_of_one_second_take_the_following_ones(directory: LocalDirectory) -> None:
+    claimed = [claim_timestamp(directory, TIMESTAMPS, "run") for _ in range(3)]
+    assert [stamp for stamp, _ in claimed] == [_stamp(0), _stamp(1), _stamp(2)]
+    for _, claim in claimed:
+        claim.release()
+
+
+def test_too_many_runs_are_an_error(
+    directory: LocalDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_marker, "_TRIES", 2)
+    claims = [claim_timestamp(directory, TIMESTAMPS, "run")[1] for _ in range(2)]
+    with pytest.raises(StorageError, match="No free timestamp"):
+        claim_timestamp(directory, TIMESTAMPS, "run")
+    for claim in claims:
+        claim.release()
+
+
+def test_only_what_is_unfinished_and_has_no_live_run_is_removed(
+    directory: LocalDirectory, tmp_path: Path
+) -> None:
+    stamp, live = claim_timestamp(directory, TIMESTAMPS, "run")
+    dead = _stamp(-60)
+    removed = [f"a_{dead}.csv.tmp", f"vector_backup_{dead}.json.tmp"]
+    kept = [
+        f"a_{stamp}.csv.tmp",
+        f"vector_backup_{stamp}.json.tmp",
+        f"a_{dead}.csv",
+        f"vector_backup_{dead}.json",
+        "vector_backup_log.txt",
+        "somebody's.tmp",
+        f"a{dead}.csv.tmp",
+    ]
+    for name in [*removed, *kept]:
+        (tmp_path / name).touch()
+
+    assert sorted(remove_leftovers(directory, TIMESTAMPS)) == sorted(removed)
+    assert set(directory.names()) == {*kept, f".vector_backup_{stamp}.run"}
+    live.release()

@@ -1,0 +1,123 @@
+"""A TCP proxy in front of a server, which loses connections on purpose."""
+
+import contextlib
+import itertools
+import socket
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+LOOPBACK = "127.0.0.1"
+
+
+class Proxy:
+    """Sends connection after connection to `ports` in turn, the last one from then on.
+
+    With `loses_commit_before_server`, or `..._before_client`, the connection that truncates is lost
+    when its COMMIT is on the way; with `deaf_afterwards` nobody can connect from then on.
+    """
+
+    def __init__(
+        self,
+        ports: Sequence[int],
+        *,
+        loses_commit_before_server: bool = False,
+        loses_commit_before_client: bool = False,
+        deaf_afterwards: bool = False,
+    ) -> None:
+        self._ports = itertools.chain(ports, itertools.repeat(ports[-1]))
+        self._before_server = loses_commit_before_server
+        self._before_client = loses_commit_before_client
+        self._deaf_afterwards = deaf_afterwards
+        self._listener = socket.create_server((LOOPBACK, 0))
+        self._sockets: list[socket.socket] = []
+        self._threads: list[threading.Thread] = []
+        self.port: int = self._listener.getsockname()[1]
+        self.has_cut = False
+
+    def serve(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                server = socket.create_connection((LOOPBACK, next(self._ports)))
+                self._sockets += [client, server]
+                link = _Link(client, server)
+                self._start(self._forward, link)
+                self._start(self._answer, link)
+
+    def _start(self, pump: Callable[["_Link"], None], link: "_Link") -> None:
+        thread = threading.Thread(target=pump, args=(link,))
+        self._threads.append(thread)
+        thread.start()
+
+    def _forward(self, link: "_Link") -> None:
+        with contextlib.suppress(OSError):
+            while data := link.client.recv(1 << 16):
+                link.truncates |= b"TRUNCATE TABLE" in data
+                if link.truncates and b"COMMIT\0" in data:
+                    if self._before_server:
+                        self._cut()
+                        break
+                    link.answer_is_lost = self._before_client
+                link.server.sendall(data)
+        link.end()
+
+    def _answer(self, link: "_Link") -> None:
+        with contextlib.suppress(OSError):
+            while data := link.server.recv(1 << 16):
+                if link.answer_is_lost:
+                    self._cut()
+                    break
+                link.client.sendall(data)
+        link.end()
+
+    def _cut(self) -> None:
+        self.has_cut = True
+        if self._deaf_afterwards:
+            self.stop_listening()
+
+    def stop_listening(self) -> None:
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def close(self) -> None:
+        self.stop_listening()
+        for each in self._sockets:
+            _shut(each)
+        for thread in self._threads:
+            thread.join()
+        for each in self._sockets:
+            each.close()
+
+
+class _Link:
+    """One connection: the client's side and the server's."""
+
+    def __init__(self, client: socket.socket, server: socket.socket) -> None:
+        self.client, self.server = client, server
+        self.truncates = False
+        self.answer_is_lost = False
+
+    def end(self) -> None:
+        _shut(self.client)
+        _shut(self.server)
+
+
+def _shut(each: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        each.shutdown(socket.SHUT_RDWR)
+
+
+@contextmanager
+def proxy(*ports: int, **losses: bool) -> Iterator[Proxy]:
+    """A proxy that serves until the end of the block."""
+    served = Proxy(ports, **losses)
+    thread = threading.Thread(target=served.serve)
+    thread.start()
+    try:
+        yield served
+    finally:
+        served.stop_listening()
+        thread.join()
+        served.close()

@@ -1,0 +1,111 @@
+"""A real backup in a process of its own, which stands still at a named step until it is killed.
+
+    python -m vector_backup_pipeline_tests.faults.stopped_run ROOT STEP
+
+reads the connection string from its standard input, says "reached" when it is at the step, and
+"done" when it came to its end. STEP "never" runs to the end.
+"""
+
+import sys
+import threading
+from collections.abc import Callable
+from datetime import timezone
+from pathlib import Path
+from typing import Any
+
+from vector_backup_pipeline.engine.backup_run import BackupRun
+from vector_backup_pipeline.engine.parameters import BackupRequest
+from vector_backup_pipeline.engine.postgres import ranges
+from vector_backup_pipeline.engine.storage.local import LocalPendingFile, LocalRoot
+from vector_backup_pipeline.engine.timestamps import DEFAULT_TIMESTAMP_FORMAT, TimestampFormat
+from vector_backup_pipeline_tests.faults.watching import pinned_and_exported
+
+# In the order they come.
+STEPS = (
+    "claimed",
+    "exporting",
+    "before the rename",
+    "after the rename",
+    "pending manifest written",
+    "before the commit",
+    "after the commit",
+    "outcome written",
+)
+TABLE = "langchain_pg_embedding"
+
+
+def stand_still() -> None:
+    print("reached", flush=True)  # noqa: T201 - the protocol
+    threading.Event().wait()
+
+
+def main(root: str, step: str) -> None:
+    url = sys.stdin.readline().strip()
+    ranges._RANGE_BYTES = 1 << 16
+    _arrange(step)
+    run = BackupRun(
+        BackupRequest(
+            task_id=None,
+            truncate_vector_tables=True,
+            backup_vector_tables=True,
+            tables=(TABLE,),
+            truncate_tables=(TABLE,),
+            batch_size=10_000,
+            progress_every=50_000,
+            workers=2,
+            export_method="copy",
+            format="csv",
+            compression="none",
+            compression_level=None,
+        ),
+        LocalRoot(root, "vector_bak"),
+        TimestampFormat(DEFAULT_TIMESTAMP_FORMAT, timezone.utc),
+        lock_timeout=10.0,
+        run_id="stopped run",
+    )
+    print("begun", flush=True)  # noqa: T201 - the protocol
+    pinned_and_exported(run, url)
+    run.truncate()
+    run.close()
+    print("done", flush=True)  # noqa: T201 - the protocol
+
+
+def _arrange(step: str) -> None:
+    from vector_backup_pipeline.engine import export
+    from vector_backup_pipeline.engine.postgres import truncate
+
+    if step == "claimed":
+        _stop_after(BackupRun, "resolve")
+    elif step == "exporting":
+        _stop_after(export._Writer, "append")
+    elif step == "before the rename":
+        _stop_before(LocalPendingFile, "commit")
+    elif step == "after the rename":
+        _stop_after(LocalPendingFile, "commit")
+    elif step == "pending manifest written":
+        _stop_after(BackupRun, "_prepare_truncate")
+    elif step == "before the commit":
+        _stop_before(truncate, "_commit")
+    elif step == "after the commit":
+        _stop_after(truncate, "_commit")
+    elif step == "outcome written":
+        _stop_after(BackupRun, "truncate")
+
+
+def _stop_after(owner: Any, name: str) -> None:
+    original: Callable[..., Any] = getattr(owner, name)
+
+    def stopping(*arguments: Any, **keywords: Any) -> Any:
+        original(*arguments, **keywords)
+        stand_still()
+
+    setattr(owner, name, stopping)
+
+
+def _stop_before(owner: Any, name: str) -> None:
+    setattr(owner, name, lambda *_, **__: stand_still())
+
+
+if __name__ == "__main__":
+    assert Path(sys.argv[1]).is_dir()
+    main(sys.argv[1], sys.argv[2])

@@ -1,0 +1,317 @@
+"""Servers that are not there, refuse, vanish or change: the right error, and nothing left."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg2
+import pytest
+
+from vector_backup_pipeline.engine.errors import BackupError
+from vector_backup_pipeline.engine.postgres import ranges, reachability, snapshot
+from vector_backup_pipeline.engine.postgres.server import identify_server
+from vector_backup_pipeline.engine.progress import Progress
+from vector_backup_pipeline_tests.faults.proxy import LOOPBACK, proxy
+from vector_backup_pipeline_tests.faults.watching import (
+    COLLECTIONS,
+    EMBEDDINGS,
+    all_that_it_tells,
+    count,
+    error_type,
+    settings_for,
+    wait_until,
+    wait_until_nothing_is_open,
+)
+from vector_backup_pipeline_tests.fix_backup import BackupMaker, FinishedBackup
+from vector_backup_pipeline_tests.fix_postgres import Database
+
+_PASSWORD = "hunter2 is/secret"
+_OURS = "datname = current_database() AND application_name = 'vector_backup_pipeline'"
+# The first to connect.
+_COORDINATOR = f"backend_start = (SELECT min(backend_start) FROM pg_stat_activity WHERE {_OURS})"  # noqa: S608
+
+
+@pytest.fixture
+def several_workers(langchain: Database, monkeypatch: pytest.MonkeyPatch) -> Database:
+    """LangChain's tables with so many embeddings that two workers share them."""
+    langchain.run(
+        "INSERT INTO langchain_pg_embedding (id, document)"
+        " SELECT 'more-' || i, repeat(md5(i::text), 40) FROM generate_series(1, 6000) i"
+    )
+    monkeypatch.setattr(ranges, "_RANGE_BYTES", 1 << 16)
+    return langchain
+
+
+@pytest.fixture
+def silent_port() -> Iterator[int]:
+    """A listener that takes connections and never says a word."""
+    with socket.create_server((LOOPBACK, 0)) as listener:
+        yield listener.getsockname()[1]
+
+
+@pytest.fixture
+def closed_port() -> int:
+    with socket.create_server((LOOPBACK, 0)) as listener:
+        port: int = listener.getsockname()[1]
+    return port
+
+
+def _assert_never_begun(made: FinishedBackup, error: str) -> None:
+    assert error_type(made.error) == error
+    assert made.error is not None
+    assert made.error.can_retry
+    assert not made.result.backup_performed
+    assert made.names == ["vector_backup_log.txt"]
+    log = (made.directory / "vector_backup_log.txt").read_text()
+    assert f"FAILED ({error})" in log
+    for told in (log, all_that_it_tells(made.error), made.result.model_dump_json()):
+        assert _PASSWORD not in told
+        assert "hunter2" not in told
+
+
+def test_a_wrong_password_is_the_servers_refusal(langchain: Database, backup: BackupMaker) -> None:
+    langchain.create_role("knows_better")
+
+    made = backup(langchain.url_as("knows_better", _PASSWORD))
+
+    _assert_never_begun(made, "DATABASE_ERROR")
+
+
+def test_no_file_of_a_backup_holds_the_password(langchain: Database, backup: BackupMaker) -> None:
+    url = langchain.create_role("knows", _PASSWORD)
+    langchain.run("GRANT SELECT ON langchain_pg_embedding TO knows")
+
+    made = backup(url, truncate_vector_tables=True)
+
+    assert error_type(made.error) == "PERMISSION_DENIED"
+    assert len(made.names) == 3
+    for name in made.names:
+        assert "hunter2" not in (made.directory / name).read_text()
+    assert made.error is not None
+    assert "hunter2" not in all_that_it_tells(made.error)
+
+
+def test_a_database_that_is_not_there_is_the_servers_refusal(
+    langchain: Database, backup: BackupMaker
+) -> None:
+    made = backup(langchain.server.connection_string("no such database", password=_PASSWORD))
+
+    _assert_never_begun(made, "DATABASE_ERROR")
+
+
+def test_a_closed_port_is_no_server(backup: BackupMaker, closed_port: int) -> None:
+    made = backup(f"postgresql://u:hunter2@{LOOPBACK}:{closed_port}/db")
+    _assert_never_begun(made, "SERVICE_UNAVAILABLE")
+
+
+def test_a_name_that_does_not_resolve_is_no_server(backup: BackupMaker) -> None:
+    made = backup("postgresql://u:hunter2@nowhere.invalid/db")
+    _assert_never_begun(made, "SERVICE_UNAVAILABLE")
+
+
+def test_a_socket_that_is_not_there_is_no_server(backup: BackupMaker) -> None:
+    made = backup("host=/nowhere user=u password=hunter2 dbname=db")
+    _assert_never_begun(made, "SERVICE_UNAVAILABLE")
+
+
+def test_a_listener_that_says_nothing_is_no_server(
+    backup: BackupMaker, silent_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reachability, "_PATIENCE_SECONDS", 0.2)
+    # libpq takes 2 seconds for its shortest.
+    made = backup(f"postgresql://u:hunter2@{LOOPBACK}:{silent_port}/db?connect_timeout=2")
+    _assert_never_begun(made, "SERVICE_UNAVAILABLE")
+
+
+def test_what_happened_tells_the_error_whatever_the_messages_language(
+    langchain: Database,
+    backup: BackupMaker,
+    closed_port: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(**_: Any) -> None:
+        raise psycopg2.OperationalError("无法连接")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(psycopg2, "connect", refuse)
+        there = backup(langchain.server.connection_string(tcp=True))
+        not_there = backup(f"postgresql://u@{LOOPBACK}:{closed_port}/db")
+
+    assert error_type(there.error) == "DATABASE_ERROR"
+    assert error_type(not_there.error) == "SERVICE_UNAVAILABLE"
+
+
+def test_workers_that_land_on_another_server_are_found_out(
+    several_workers: Database, backup: BackupMaker, server16_port: int
+) -> None:
+    several_workers.run("ALTER ROLE postgres PASSWORD 'p'")
+    with proxy(several_workers.server.port, server16_port) as proxied:
+        url = f"postgresql://postgres:p@{LOOPBACK}:{proxied.port}/{several_workers.name}"
+        made = backup(url)
+
+    assert error_type(made.error) == "DATABASE_ERROR"
+    assert "another server" in str(made.error)
+    assert not made.result.backup_performed
+    wait_until_nothing_is_open(several_workers)
+
+
+def test_a_server_with_a_snapshot_of_the_same_name_is_found_out(
+    several_workers: Database, backup: BackupMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a replica or a clone, whose snapshots may be called alike."""
+    identities: list[Any] = []
+
+    def identify_as_another(cursor: Any) -> Any:
+        identities.append(identify_server(cursor))
+        if len(identities) == 1:
+            return identities[0]
+        return type(identities[0])(**{**vars(identities[0]), "in_recovery": True})
+
+    monkeypatch.setattr(snapshot, "identify_server", identify_as_another)
+    made = backup(several_workers.url)
+
+    assert error_type(made.error) == "DATABASE_ERROR"
+    assert "another server" in str(made.error)
+
+
+@pytest.fixture
+def server16_port(langchain: Database, request: pytest.FixtureRequest) -> Iterator[int]:
+    """PostgreSQL 16 with a database of the same name and the same password."""
+    other = request.getfixturevalue("server16")
+    other.create_database(langchain.name)
+    Database(other, langchain.name).run("ALTER ROLE postgres PASSWORD 'p'")
+    yield other.port
+    other.drop_database(langchain.name)
+
+
+class _Terminator:
+    """A listener that ends one of the run's sessions in the middle of the embeddings."""
+
+    def __init__(self, database: Database, condition: str) -> None:
+        self._database, self._condition = database, condition
+        self._done = False
+
+    def __call__(self, moment: Progress) -> None:
+        if moment.table == EMBEDDINGS and not self._done:
+            self._done = True
+            self._database.run(
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"  # noqa: S608
+                f" WHERE {_OURS} AND {self._condition}"
+            )
+
+
+@pytest.mark.parametrize("method", ["copy", "cursor"])
+def test_a_worker_that_is_terminated_fails_its_table_and_leaves_no_file(
+    several_workers: Database, backup: BackupMaker, method: str
+) -> None:
+    terminate_workers = _Terminator(several_workers, f"NOT ({_COORDINATOR})")
+
+    made = backup(
+        several_workers.url,
+        terminate_workers,
+        tables=(EMBEDDINGS, COLLECTIONS),
+        truncate_vector_tables=True,
+        export_method=method,
+    )
+
+    assert error_type(made.error) == "DATABASE_ERROR"
+    assert made.error is not None
+    assert made.error.can_retry
+    assert not made.manifest.complete
+    assert not [name for name in made.names if name.startswith(EMBEDDINGS)]
+    assert made.file(COLLECTIONS).rows == 4, "the other table has its turn"
+    assert count(several_workers) == 6058
+    wait_until_nothing_is_open(several_workers)
+
+
+def test_a_coordinator_that_is_terminated_leaves_the_backup_whole(
+    several_workers: Database, backup: BackupMaker
+) -> None:
+    made = backup(several_workers.url, _Terminator(several_workers, _COORDINATOR))
+
+    assert made.error is None
+    assert made.manifest.complete
+    assert made.file(EMBEDDINGS).rows == 6058
+    wait_until_nothing_is_open(several_workers)
+
+
+def test_a_coordinator_that_is_terminated_truncates_nothing(
+    several_workers: Database, backup: BackupMaker
+) -> None:
+    made = backup(
+        several_workers.url,
+        _Terminator(several_workers, _COORDINATOR),
+        truncate_vector_tables=True,
+    )
+
+    assert error_type(made.error) == "DATABASE_ERROR"
+    assert made.manifest.complete
+    assert not made.result.truncate_performed
+    assert count(several_workers) == 6058
+
+
+def test_nothing_is_open_after_success(several_workers: Database, backup: BackupMaker) -> None:
+    open_within: list[int] = []
+
+    def look(_: Progress) -> None:
+        open_within.append(
+            several_workers.ask_one(f"SELECT count(*) FROM pg_stat_activity WHERE {_OURS}")  # noqa: S608
+        )
+
+    made = backup(several_workers.url, look)
+
+    assert made.error is None
+    assert max(open_within) == 3, "a coordinator and two workers"
+    wait_until_nothing_is_open(several_workers)
+
+
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
+def test_an_interrupt_in_an_export_leaves_nothing_but_the_word_of_it(
+    several_workers: Database, backup: BackupMaker, interrupt: type[BaseException]
+) -> None:
+
+    def interrupting(_: Progress) -> None:
+        raise interrupt
+
+    threads = threading.active_count()
+    run = backup.run(tables=(EMBEDDINGS, COLLECTIONS), truncate_vector_tables=True)
+    run.resolve()
+    run.pin(lambda: settings_for(several_workers.url))
+    with pytest.raises(interrupt):
+        run.export(EMBEDDINGS, interrupting)
+    assert threading.active_count() == threads + 1, "the marker's heartbeat alone"
+    result = run.close()
+
+    directory = backup.root / "vector_bak"
+    (manifest,) = directory.glob("*.json")
+    assert sorted(path.name for path in directory.iterdir()) == sorted(
+        [manifest.name, "vector_backup_log.txt"]
+    )
+    assert '"complete": false' in manifest.read_text()
+    assert not result.backup_performed
+    assert "CANCELLED" in (directory / "vector_backup_log.txt").read_text()
+    wait_until(lambda: threading.active_count() == threads)
+    wait_until_nothing_is_open(several_workers)
+    assert count(several_workers) == 6058
+
+
+def test_a_listener_that_fails_fails_the_table_alone(
+    several_workers: Database, backup: BackupMaker
+) -> None:
+    def failing(moment: Progress) -> None:
+        if moment.table == EMBEDDINGS:
+            raise ValueError("no terminal")
+
+    run = backup.run(tables=(EMBEDDINGS, COLLECTIONS))
+
+    run.resolve()
+    run.pin(lambda: settings_for(several_workers.url))
+    with pytest.raises(ValueError, match="no terminal"):
+        run.export(EMBEDDINGS, failing)
+    assert run.export(COLLECTIONS, failing).row_count == 4
+    run.finish()
+    run.close()
+
+    assert type(run.error) is BackupError
+    wait_until_nothing_is_open(several_workers)

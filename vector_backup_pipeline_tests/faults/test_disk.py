@@ -1,0 +1,233 @@
+"""Disks that are full, read-only or gone: a clear error, no half a file, no set that is none."""
+
+import contextlib
+import os
+import pwd
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from vector_backup_pipeline.engine import backup_run
+from vector_backup_pipeline.engine.errors import StorageError
+from vector_backup_pipeline.engine.postgres.truncate import truncate_tables
+from vector_backup_pipeline_tests.faults.watching import (
+    COLLECTIONS,
+    EMBEDDINGS,
+    count,
+    error_type,
+    pinned_and_exported,
+    wait_until_nothing_is_open,
+)
+from vector_backup_pipeline_tests.fix_backup import BackupMaker
+from vector_backup_pipeline_tests.fix_postgres import Database
+
+_SMALL_DISK = 1 << 20
+_FILLER = "filler"
+
+
+@contextlib.contextmanager
+def _mounted(path: Path, *options: str) -> Iterator[None]:
+    mounted = subprocess.run(
+        ["mount", *options, str(path)], capture_output=True, text=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"may not mount here: {mounted.stderr.strip()}")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", str(path)], check=True)
+
+
+@pytest.fixture
+def small_disk(backup: BackupMaker) -> Iterator[Path]:
+    """The root of the backups on a file system of 1 MiB."""
+    with _mounted(backup.root, "-t", "tmpfs", "-o", f"size={_SMALL_DISK}", "tmpfs"):
+        (backup.root / "vector_bak").mkdir()
+        yield backup.root
+
+
+def _fill(root: Path) -> None:
+    """Leave no byte; what is open can't grow and nothing new can hold any."""
+    with contextlib.suppress(OSError), (root / _FILLER).open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+
+
+@pytest.fixture
+def outgrown(langchain: Database) -> Database:
+    """Embeddings of more than the small disk holds."""
+    langchain.run(
+        "INSERT INTO langchain_pg_embedding (id, document)"
+        " SELECT 'more-' || i, repeat(md5(i::text), 40) FROM generate_series(1, 2000) i"
+    )
+    return langchain
+
+
+def test_a_table_too_big_for_the_disk_fails_alone_and_leaves_no_file(
+    outgrown: Database, backup: BackupMaker, small_disk: Path
+) -> None:
+    made = backup(outgrown.url, tables=(EMBEDDINGS, COLLECTIONS), truncate_vector_tables=True)
+
+    assert error_type(made.error) == "STORAGE_ERROR"
+    assert "Free space" in str(made.error)
+    assert not made.manifest.complete
+    assert not [name for name in made.names if name.startswith(EMBEDDINGS)]
+    assert made.file(COLLECTIONS).rows == 4, "the other table has its turn"
+    assert "✗ langchain_pg_embedding: FAILED" in _log(made.directory)
+    assert count(outgrown) == 2058
+    wait_until_nothing_is_open(outgrown)
+
+
+def test_a_disk_that_is_full_at_the_manifest_makes_no_set_and_truncates_nothing(
+    langchain: Database, backup: BackupMaker, small_disk: Path
+) -> None:
+    backup.between["truncate"] = lambda: _fill(small_disk)
+
+    made = backup(langchain.url, truncate_vector_tables=True)
+
+    assert error_type(made.error) == "STORAGE_ERROR"
+    assert not made.result.backup_performed, "without its manifest it is no backup"
+    assert not made.result.truncate_performed
+    assert not [name for name in made.names if name.endswith((".json", ".tmp", ".run"))]
+    assert count(langchain) == 58
+
+
+def test_a_disk_that_is_full_after_the_truncate_leaves_the_pending_manifest(
+    langchain: Database, backup: BackupMaker, small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def truncate_and_fill(*arguments: object) -> object:
+        truncated = truncate_tables(*arguments)  # type: ignore[arg-type]
+        _fill(small_disk)
+        return truncated
+
+    monkeypatch.setattr(backup_run, "truncate_tables", truncate_and_fill)
+    made = backup(langchain.url, truncate_vector_tables=True)
+
+    assert error_type(made.error) == "STORAGE_ERROR"
+    assert made.manifest.complete
+    assert made.manifest.truncate == "pending"
+    assert made.result.truncate_performed
+    assert made.result.backup_performed
+    assert made.file(EMBEDDINGS).rows == 58
+    assert count(langchain) == 0
+
+
+def test_a_disk_that_is_full_at_the_log_keeps_the_set_and_tells_it(
+    langchain: Database, backup: BackupMaker, small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    earlier = "an earlier run's section\n"
+    log = small_disk / "vector_bak" / "vector_backup_log.txt"
+    log.write_text(earlier + "." * (4096 - len(earlier) - 10) + "\n")
+    before = log.read_text()
+    run = backup.run()
+    write_manifest = run._write_manifest
+
+    def write_and_fill() -> None:
+        write_manifest()
+        _fill(small_disk)
+
+    monkeypatch.setattr(run, "_write_manifest", write_and_fill)
+    stamp = pinned_and_exported(run, langchain.url)
+    with pytest.raises(StorageError):
+        run.finish()
+    result = run.close()
+
+    assert (small_disk / "vector_bak" / f"vector_backup_{stamp}.json").exists()
+    assert result.backup_performed
+    assert error_type(run.error) == "STORAGE_ERROR"
+    assert any("STORAGE_ERROR" in line for line in result.errors)
+    assert log.read_text() == before, "no torn section"
+
+
+def test_a_disk_without_room_for_a_marker_begins_no_run(
+    langchain: Database, backup: BackupMaker, small_disk: Path
+) -> None:
+    _fill(small_disk)
+
+    made = backup(langchain.url)
+
+    assert error_type(made.error) == "STORAGE_ERROR"
+    assert made.names == []
+
+
+def test_a_read_only_disk_is_a_clear_error(langchain: Database, backup: BackupMaker) -> None:
+    (backup.root / "vector_bak").mkdir()
+    with _mounted(backup.root, "-t", "tmpfs", "-o", "ro,size=64k", "tmpfs"):
+        made = backup(langchain.url)
+
+    assert error_type(made.error) == "STORAGE_ERROR"
+    assert "Read-only file system" in str(made.error)
+    assert "VECTOR_BACKUP_ROOT" in str(made.error)
+    assert not made.result.backup_performed
+
+
+def test_a_directory_one_may_not_write_to_is_a_clear_error(
+    langchain: Database, backup: BackupMaker
+) -> None:
+    # Not pytest's own folder, which others may not even enter.
+    with tempfile.TemporaryDirectory() as root:
+        backup.root = Path(root)
+        for folder in (backup.root, backup.root / "vector_bak"):
+            folder.mkdir(exist_ok=True)
+            folder.chmod(0o555)
+        with _as_somebody_else():
+            made = backup(langchain.url)
+
+    assert error_type(made.error) == "STORAGE_ERROR"
+    assert "create the run marker" in str(made.error)
+    assert "Let this process's user write there" in str(made.error)
+
+
+@contextlib.contextmanager
+def _as_somebody_else() -> Iterator[None]:
+    """Root may write anywhere; another user may not (this thread's file access only)."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(pwd.getpwnam("nobody").pw_uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def test_a_missing_task_directory_is_not_made(langchain: Database, backup: BackupMaker) -> None:
+    made = backup(langchain.url, task_id="no_such_task")
+
+    assert error_type(made.error) == "RESOURCE_NOT_FOUND"
+    assert list(backup.root.iterdir()) == []
+
+
+def test_a_directory_that_is_a_file_is_a_clear_error(
+    langchain: Database, backup: BackupMaker
+) -> None:
+    (backup.root / "vector_bak").write_text("no directory")
+
+    made = backup(langchain.url)
+
+    assert error_type(made.error) == "STORAGE_ERROR"
+
+
+def test_a_directory_that_vanishes_fails_the_run_and_truncates_nothing(
+    langchain: Database, backup: BackupMaker
+) -> None:
+    directory = backup.root / "vector_bak"
+
+    def move() -> None:
+        directory.rename(backup.root / "moved")
+
+    backup.between["truncate"] = move
+
+    made = backup(langchain.url, truncate_vector_tables=True)
+
+    assert error_type(made.error) == "RESOURCE_NOT_FOUND"
+    assert not made.result.backup_performed
+    assert count(langchain) == 58
+    wait_until_nothing_is_open(langchain)
+
+
+def _log(directory: Path) -> str:
+    return (directory / "vector_backup_log.txt").read_text()

@@ -1,0 +1,174 @@
+"""A run that is killed, at any moment, loses no row and claims nothing that is not so."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from vector_backup_pipeline.engine.manifest import Manifest, read_manifest
+from vector_backup_pipeline_tests.faults import stopped_run
+from vector_backup_pipeline_tests.faults.stopped_run import STEPS
+from vector_backup_pipeline_tests.faults.watching import (
+    EMBEDDINGS,
+    count,
+    ids,
+    ids_in,
+    wait_until_nothing_is_open,
+)
+from vector_backup_pipeline_tests.fix_backup import BackupMaker
+from vector_backup_pipeline_tests.fix_postgres import Database
+
+_ROWS = 4000
+_MORE_ROWS = f"""
+    INSERT INTO langchain_pg_embedding (id, embedding, document)
+        SELECT 'more-' || i, ARRAY[i, 0, 1]::vector, repeat(md5(i::text), 8)
+          FROM generate_series(1, {_ROWS - 58}) i
+"""  # noqa: S608 - a number of this test's own
+_WITHOUT_MANIFEST = STEPS[: STEPS.index("pending manifest written")]
+_WITH_ROWS_IN_THE_TABLE = STEPS[: STEPS.index("after the commit")]
+
+
+@pytest.fixture
+def filled(langchain: Database) -> Database:
+    langchain.run(_MORE_ROWS)
+    return langchain
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_killed_at_a_step_every_row_is_in_the_table_or_in_a_set(
+    filled: Database, backup: BackupMaker, step: str
+) -> None:
+    before = ids(filled)
+    with _run(filled, backup, step) as process:
+        assert _hears(process) == "reached"
+        names = _names(backup)
+        process.kill()
+
+    wait_until_nothing_is_open(filled)
+    assert _names(backup) == names
+    manifest = _manifest(backup)
+    assert (manifest is None) == (step in _WITHOUT_MANIFEST)
+    if manifest is not None:
+        assert manifest.complete
+        assert manifest.truncate == ("done" if step == "outcome written" else "pending")
+        assert _saved(backup) == before
+    assert ids(filled) == (before if step in _WITH_ROWS_IN_THE_TABLE else set())
+    if step in STEPS[: STEPS.index("after the rename")]:
+        assert not [name for name in names if name.endswith(".csv")]
+
+
+@pytest.mark.parametrize("step", ["exporting", "before the rename", "before the commit"])
+def test_the_next_run_clears_up_after_a_killed_one(
+    filled: Database, backup: BackupMaker, step: str
+) -> None:
+    with _run(filled, backup, step) as process:
+        assert _hears(process) == "reached"
+        process.kill()
+    left = _names(backup)
+
+    made = backup(filled.url, tables=(EMBEDDINGS,), truncate_vector_tables=True)
+
+    assert [name for name in left if name.endswith(".run")]
+    assert made.error is None
+    assert not [name for name in made.names if name.endswith((".tmp", ".run"))]
+    assert len(ids_in(made.path(EMBEDDINGS))) == _ROWS
+
+
+def test_a_live_runs_files_are_left_alone(filled: Database, backup: BackupMaker) -> None:
+    with _run(filled, backup, "exporting") as process:
+        assert _hears(process) == "reached"
+        of_the_live_run = set(_names(backup))
+        assert any(name.endswith(".tmp") for name in of_the_live_run)
+
+        made = backup(filled.url, tables=(EMBEDDINGS,))
+
+        assert made.error is None
+        assert of_the_live_run <= set(made.names)
+        process.kill()
+
+
+def test_killed_at_any_moment_every_row_is_in_the_table_or_in_a_complete_set(
+    filled: Database, backup: BackupMaker
+) -> None:
+    before = ids(filled)
+    with _run(filled, backup, "never") as process:
+        started = time.monotonic()
+        assert _hears(process) == "done"
+        whole = time.monotonic() - started
+    assert ids(filled) == set()
+    assert _saved(backup) == before
+
+    for eighth in range(8):
+        filled.run(f"TRUNCATE langchain_pg_embedding; {_MORE_ROWS}")
+        before = ids(filled)
+        backup.root = backup.root.parent / f"root {eighth}"
+        backup.root.mkdir()
+        with _run(filled, backup, "never") as process:
+            time.sleep(whole * eighth / 8)
+            process.kill()
+        wait_until_nothing_is_open(filled)
+
+        assert count(filled) in (0, len(before))
+        manifest = _manifest(backup)
+        if count(filled) == 0:
+            assert manifest is not None
+            assert manifest.truncate in ("pending", "done")
+        if manifest is not None:
+            assert manifest.complete
+            assert _saved(backup) == before
+
+
+@contextmanager
+def _run(database: Database, backup: BackupMaker, step: str) -> Iterator["subprocess.Popen[str]"]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", stopped_run.__name__, str(backup.root), step],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        try:
+            assert process.stdin is not None
+            process.stdin.write(database.url + "\n")
+            process.stdin.flush()
+            assert _hears(process) == "begun"
+            yield process
+        finally:
+            process.kill()
+
+
+def _hears(process: "subprocess.Popen[str]") -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def _directory(backup: BackupMaker) -> Path:
+    return backup.root / "vector_bak"
+
+
+def _names(backup: BackupMaker) -> list[str]:
+    directory = _directory(backup)
+    return sorted(path.name for path in directory.iterdir()) if directory.is_dir() else []
+
+
+def _manifest(backup: BackupMaker) -> Manifest | None:
+    found = [name for name in _names(backup) if name.endswith(".json")]
+    if not found:
+        return None
+    (name,) = found
+    return read_manifest((_directory(backup) / name).read_bytes(), name)
+
+
+def _saved(backup: BackupMaker) -> set[str]:
+    """The rows of the one backup set there, as its manifest leads to them."""
+    manifest = _manifest(backup)
+    assert manifest is not None
+    (table,) = manifest.tables
+    assert table.file is not None
+    saved = ids_in(_directory(backup) / table.file.name)
+    assert len(saved) == len(set(saved)) == table.file.rows
+    return set(saved)

@@ -1,0 +1,297 @@
+"""Locks that others hold or wait for: bounded waits, whole backups, no row lost."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg2
+import pytest
+from psycopg2.extensions import cursor as Cursor
+
+from vector_backup_pipeline.engine.postgres import ranges, snapshot
+from vector_backup_pipeline.engine.postgres.session import apply_session_settings
+from vector_backup_pipeline_tests.faults.watching import (
+    COLLECTIONS,
+    EMBEDDINGS,
+    count,
+    error_type,
+    in_background,
+    settings_for,
+    wait_for_a_waiting_lock,
+    wait_until_nothing_is_open,
+)
+from vector_backup_pipeline_tests.fix_backup import LANGCHAIN, BackupMaker, FinishedBackup
+from vector_backup_pipeline_tests.fix_postgres import Database
+
+
+@pytest.fixture
+def hurried(backup: BackupMaker) -> BackupMaker:
+    backup.lock_timeout = 0.2
+    return backup
+
+
+@contextmanager
+def _holding(database: Database, statement: str) -> Iterator[Cursor]:
+    """A session of somebody else's with an open transaction."""
+    with database.session() as session, session.cursor() as cursor:
+        cursor.execute(statement)
+        yield cursor
+
+
+def _assert_complete_but_lock_timeout(made: FinishedBackup, database: Database) -> None:
+    assert error_type(made.error) == "LOCK_TIMEOUT"
+    assert made.manifest.complete
+    assert made.file(EMBEDDINGS).rows == 58
+    assert not made.result.truncate_performed
+    wait_until_nothing_is_open(database)
+
+
+def test_a_table_that_stays_locked_fails_alone(langchain: Database, hurried: BackupMaker) -> None:
+    with _holding(langchain, "LOCK TABLE langchain_pg_collection"):
+        made = hurried(langchain.url)
+
+    assert error_type(made.error) == "LOCK_TIMEOUT"
+    assert not made.manifest.complete
+    assert not made.result.tables_backed_up[COLLECTIONS].success
+    assert made.file(EMBEDDINGS).rows == 58
+    wait_until_nothing_is_open(langchain)
+
+
+@pytest.mark.parametrize(
+    "writing",
+    [
+        "INSERT INTO langchain_pg_embedding (id) VALUES ('open')",
+        "LOCK TABLE langchain_pg_embedding IN SHARE ROW EXCLUSIVE MODE",
+    ],
+)
+def test_a_writer_that_does_not_end_keeps_the_table_from_being_truncated(
+    langchain: Database, hurried: BackupMaker, writing: str
+) -> None:
+    with _holding(langchain, writing):
+        made = hurried(langchain.url, truncate_vector_tables=True)
+
+    _assert_complete_but_lock_timeout(made, langchain)
+    assert count(langchain) == 58
+
+
+def test_a_refused_writers_lock_keeps_no_writer_of_any_table_waiting(
+    langchain: Database, hurried: BackupMaker
+) -> None:
+    hurried.between["truncate"] = lambda: langchain.run(
+        "SET lock_timeout = '100ms';"
+        "INSERT INTO langchain_pg_embedding (id) VALUES ('later');"
+        "INSERT INTO langchain_pg_collection (name) VALUES ('later')"
+    )
+    with _holding(langchain, "INSERT INTO langchain_pg_embedding (id) VALUES ('open')") as cursor:
+        made = hurried(langchain.url, truncate_vector_tables=True, truncate_tables=LANGCHAIN)
+        cursor.connection.commit()
+
+    _assert_complete_but_lock_timeout(made, langchain)
+    assert count(langchain) == 60
+    assert count(langchain, COLLECTIONS) == 5
+
+
+def test_a_prepared_transaction_that_has_written_keeps_the_table(
+    langchain: Database, hurried: BackupMaker
+) -> None:
+    langchain.run(
+        "BEGIN; INSERT INTO langchain_pg_embedding (id) VALUES ('p'); PREPARE TRANSACTION 'left'"
+    )
+    try:
+        made = hurried(langchain.url, truncate_vector_tables=True)
+    finally:
+        langchain.run("COMMIT PREPARED 'left'")
+
+    _assert_complete_but_lock_timeout(made, langchain)
+    assert count(langchain) == 59
+
+
+def test_a_long_reader_keeps_the_table_and_its_backup(
+    langchain: Database, hurried: BackupMaker
+) -> None:
+    with _holding(langchain, "SELECT count(*) FROM langchain_pg_embedding"):
+        made = hurried(langchain.url, truncate_vector_tables=True)
+
+    _assert_complete_but_lock_timeout(made, langchain)
+    assert made.manifest.truncate == "not_truncated"
+    assert count(langchain) == 58
+
+
+def test_a_deadlock_over_the_truncate_loses_nothing(
+    langchain: Database, backup: BackupMaker
+) -> None:
+    """Another session reads the table and then wants to write: neither can go on."""
+    victims: list[bool] = []
+    backup.lock_timeout = 20
+    with _holding(langchain, "SET deadlock_timeout = '1h'") as cursor:
+        cursor.execute("SELECT count(*) FROM langchain_pg_embedding")
+
+        def want_to_write() -> None:
+            try:
+                cursor.execute("INSERT INTO langchain_pg_embedding (id) VALUES ('other')")
+                cursor.connection.commit()
+                victims.append(False)
+            except psycopg2.errors.DeadlockDetected:
+                victims.append(True)
+
+        threads = []
+
+        def start_writing() -> None:
+            threads.append(threading.Thread(target=want_to_write))
+            threads[0].start()
+            wait_for_a_waiting_lock(langchain)
+
+        backup.between["truncate"] = start_writing
+        made = backup(langchain.url, truncate_vector_tables=True)
+        threads[0].join()
+
+    assert victims == [False]
+    assert error_type(made.error) == "DATABASE_ERROR"
+    assert made.manifest.complete
+    assert made.manifest.truncate == "not_truncated"
+    assert count(langchain) == 59
+
+
+def test_a_queued_alter_neither_stops_the_backup_nor_is_stopped(
+    langchain: Database, backup: BackupMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    langchain.run(
+        "INSERT INTO langchain_pg_embedding (id, document)"
+        " SELECT 'more-' || i, repeat(md5(i::text), 20) FROM generate_series(1, 2000) i"
+    )
+    monkeypatch.setattr(ranges, "_RANGE_BYTES", 1 << 16)
+    joined: list[object] = []
+
+    def alter() -> None:
+        langchain.run("ALTER TABLE langchain_pg_embedding ADD COLUMN added int")
+
+    def queue_and_join(*arguments: object) -> object:
+        if not joined:
+            altering.start()
+            wait_for_a_waiting_lock(langchain)
+        joined.append(join_snapshot(*arguments))  # type: ignore[arg-type]
+        return joined[-1]
+
+    altering = threading.Thread(target=alter)
+    join_snapshot = snapshot._join_snapshot
+    monkeypatch.setattr(snapshot, "_join_snapshot", queue_and_join)
+    backup.lock_timeout = 15
+    made = backup(langchain.url)
+    altering.join()
+
+    assert joined == [None, None]
+    assert made.result.duration < backup.lock_timeout, "no worker has waited for the ALTER"
+    assert made.error is None
+    assert made.file(EMBEDDINGS).rows == 2058
+    assert "added" not in made.file(EMBEDDINGS).digest.columns
+    assert langchain.ask_one("SELECT count(added) FROM langchain_pg_embedding") == 0
+
+
+def _just_before_locking(monkeypatch: pytest.MonkeyPatch, database: Database, sql: str) -> None:
+    done: list[bool] = []
+
+    def change_first(cursor: Cursor, lock_timeout: float) -> None:
+        if not done:
+            done.append(True)
+            database.run(sql)
+        apply_session_settings(cursor, lock_timeout)
+
+    monkeypatch.setattr(snapshot, "apply_session_settings", change_first)
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ("DROP TABLE langchain_pg_embedding", "TABLE_NOT_FOUND"),
+        (
+            "DROP TABLE langchain_pg_embedding; CREATE TABLE langchain_pg_embedding (id text)",
+            "DATABASE_ERROR",
+        ),
+        ("ALTER TABLE langchain_pg_embedding RENAME TO elsewhere", "TABLE_NOT_FOUND"),
+    ],
+)
+def test_a_table_that_changes_while_it_is_being_locked_is_not_taken_for_another(
+    langchain: Database,
+    backup: BackupMaker,
+    monkeypatch: pytest.MonkeyPatch,
+    change: str,
+    error: str,
+) -> None:
+    _just_before_locking(monkeypatch, langchain, change)
+
+    made = backup(langchain.url, truncate_vector_tables=True)
+
+    assert error_type(made.error) == error
+    assert not made.manifest.complete
+    assert not made.result.truncate_performed
+    assert made.file(COLLECTIONS).rows == 4
+
+
+def test_a_partition_attached_after_the_lock_is_found_out(
+    database: Database, backup: BackupMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database.run("CREATE TABLE parts (id int) PARTITION BY RANGE (id)")
+    database.run("CREATE TABLE one PARTITION OF parts FOR VALUES FROM (0) TO (10)")
+    database.run("CREATE TABLE two (id int); INSERT INTO two VALUES (11)")
+    lock_tables = snapshot._lock_tables
+
+    def attach_after(*arguments: object) -> object:
+        locked = lock_tables(*arguments)  # type: ignore[arg-type]
+        database.run("ALTER TABLE parts ATTACH PARTITION two FOR VALUES FROM (10) TO (20)")
+        return locked
+
+    monkeypatch.setattr(snapshot, "_lock_tables", attach_after)
+    made = backup(database.url, tables=("parts",), truncate_tables=("parts",))
+
+    assert error_type(made.error) == "DATABASE_ERROR"
+    assert "new partition" in str(made.error)
+
+
+def test_the_same_table_by_two_names_is_refused(langchain: Database, backup: BackupMaker) -> None:
+    made = backup(langchain.url, tables=(EMBEDDINGS, f"public.{EMBEDDINGS}"))
+
+    assert error_type(made.error) == "INVALID_PARAMS"
+    assert made.file(EMBEDDINGS).rows == 58
+
+
+def test_row_security_that_hides_rows_is_an_error_and_no_gap(
+    langchain: Database, backup: BackupMaker
+) -> None:
+    url = langchain.create_role("guarded")
+    langchain.run(
+        "GRANT SELECT, TRUNCATE ON ALL TABLES IN SCHEMA public TO guarded;"
+        "ALTER TABLE langchain_pg_embedding ENABLE ROW LEVEL SECURITY;"
+        "CREATE POLICY few ON langchain_pg_embedding USING (id < 'doc-3')"
+    )
+
+    made = backup(url, truncate_vector_tables=True)
+
+    assert error_type(made.error) == "PERMISSION_DENIED"
+    assert made.file(COLLECTIONS).rows == 4
+    assert not made.manifest.complete
+    assert count(langchain) == 58
+
+
+def test_a_table_that_may_not_be_read_fails_alone(langchain: Database, backup: BackupMaker) -> None:
+    url = langchain.create_role("reads_one")
+    langchain.run("GRANT SELECT ON langchain_pg_embedding TO reads_one")
+
+    made = backup(url)
+
+    assert error_type(made.error) == "PERMISSION_DENIED"
+    assert made.file(EMBEDDINGS).rows == 58
+    assert not made.manifest.complete
+
+
+def test_no_lock_is_left_between_pinning_and_closing(
+    langchain: Database, backup: BackupMaker
+) -> None:
+    run = backup.run(truncate_vector_tables=True)
+    run.resolve()
+    run.pin(lambda: settings_for(langchain.url))
+    with in_background(
+        lambda: langchain.run("INSERT INTO langchain_pg_embedding (id) VALUES ('waits')")
+    ):
+        wait_for_a_waiting_lock(langchain)
+        run.close()
+    assert count(langchain) == 59

@@ -1,0 +1,421 @@
+"""Nothing is truncated of which a complete backup is not proven, and what is said of it holds."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg2
+import pytest
+
+from vector_backup_pipeline.engine.errors import IntegrityError
+from vector_backup_pipeline.engine.postgres import ranges, truncate
+from vector_backup_pipeline.engine.results import TruncateFailure
+from vector_backup_pipeline_tests.faults.proxy import LOOPBACK, Proxy, proxy
+from vector_backup_pipeline_tests.faults.watching import (
+    EMBEDDINGS,
+    count,
+    error_type,
+    ids,
+    ids_in,
+    in_background,
+    pinned_and_exported,
+    settings_for,
+    wait_for_a_waiting_lock,
+    wait_until,
+    wait_until_nothing_is_open,
+)
+from vector_backup_pipeline_tests.fix_backup import BackupMaker, FinishedBackup
+from vector_backup_pipeline_tests.fix_postgres import Database
+
+_LOCKS_OF_WRITERS = """
+    SELECT count(*) FROM pg_locks WHERE mode = 'ShareRowExclusiveLock'
+       AND relation = 'langchain_pg_embedding'::regclass
+"""
+
+
+def _assert_backed_up_but_not_truncated(
+    made: FinishedBackup, database: Database, error: str, rows: int = 58
+) -> None:
+    assert error_type(made.error) == error
+    assert made.manifest.complete
+    assert made.manifest.truncate in ("none", "not_truncated")
+    assert made.file(EMBEDDINGS).rows == rows
+    assert made.result.backup_performed
+    assert not made.result.truncate_performed
+    outcome = made.result.truncate_results[EMBEDDINGS]
+    assert isinstance(outcome, TruncateFailure)
+    assert (outcome.outcome, outcome.error_type) == ("not_truncated", error)
+    assert count(database) == rows
+    wait_until_nothing_is_open(database)
+
+
+def test_every_row_of_busy_writers_is_in_the_file_or_in_the_table(
+    langchain: Database, backup: BackupMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ranges, "_RANGE_BYTES", 1 << 14)
+    committed: list[set[str]] = [ids(langchain)]
+    enough = threading.Event()
+
+    def write(writer: int) -> None:
+        written: set[str] = set()
+        committed.append(written)
+        with langchain.session() as session, session.cursor() as cursor:
+            number = 0
+            while not enough.is_set():
+                number += 1
+                id_ = f"{writer}-{number}"
+                cursor.execute(
+                    "INSERT INTO langchain_pg_embedding (id, document) VALUES (%s, 'x')", [id_]
+                )
+                session.commit()
+                written.add(id_)
+
+    def every_writer_goes_on() -> bool:
+        return all(len(now) > before for now, before in zip(committed, at_the_end, strict=True))
+
+    backup.lock_timeout = 10
+    with (
+        in_background(lambda: write(1)),
+        in_background(lambda: write(2)),
+        in_background(lambda: write(3)),
+        _setting_at_the_end(enough),
+    ):
+        wait_until(lambda: len(committed) == 4 and min(map(len, committed)) > 20)
+        made = backup(langchain.url, truncate_vector_tables=True)
+        at_the_end = [-1, *map(len, committed[1:])]
+        wait_until(every_writer_goes_on)
+
+    assert made.error is None
+    saved = ids_in(made.path(EMBEDDINGS))
+    assert len(saved) == len(set(saved))
+    assert set(saved).isdisjoint(ids(langchain))
+    assert set(saved) | ids(langchain) == set().union(*committed)
+    assert ids(langchain)
+
+
+@contextmanager
+def _setting_at_the_end(event: threading.Event) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        event.set()
+
+
+def test_a_writer_that_had_begun_before_the_run_is_waited_for_and_saved(
+    langchain: Database, backup: BackupMaker
+) -> None:
+    made: list[FinishedBackup] = []
+    backup.lock_timeout = 10
+    with langchain.session() as session, session.cursor() as cursor:
+        cursor.execute("INSERT INTO langchain_pg_embedding (id) VALUES ('late')")
+        with in_background(lambda: made.append(backup(langchain.url, truncate_vector_tables=True))):
+            wait_for_a_waiting_lock(langchain)
+            session.commit()
+
+    assert made[0].error is None
+    assert "late" in ids_in(made[0].path(EMBEDDINGS))
+    assert count(langchain) == 0
+
+
+@pytest.mark.parametrize("harm", ["shortened", "one byte changed", "removed"])
+def test_a_file_that_is_not_what_was_written_keeps_the_table(
+    langchain: Database, backup: BackupMaker, harm: str
+) -> None:
+    def do_harm() -> None:
+        (path,) = (backup.root / "vector_bak").glob("langchain_pg_embedding_*.csv")
+        data = path.read_bytes()
+        if harm == "shortened":
+            path.write_bytes(data[:-10])
+        elif harm == "one byte changed":
+            path.write_bytes(data[:100] + bytes([data[100] ^ 1]) + data[101:])
+        else:
+            path.unlink()
+
+    backup.between["truncate"] = do_harm
+    made = backup(langchain.url, truncate_vector_tables=True)
+
+    assert error_type(made.error) == (
+        "RESOURCE_NOT_FOUND" if harm == "removed" else "INTEGRITY_ERROR"
+    )
+    assert not made.result.truncate_performed
+    assert count(langchain) == 58
+
+
+def test_a_failed_table_keeps_every_table_from_being_truncated(
+    langchain: Database, backup: BackupMaker
+) -> None:
+    made = backup(langchain.url, truncate_vector_tables=True, tables=("nowhere", EMBEDDINGS))
+
+    assert error_type(made.error) == "TABLE_NOT_FOUND"
+    assert not made.manifest.complete
+    assert count(langchain) == 58
+
+
+def test_truncating_without_a_backup_of_every_table_is_refused_by_the_run_itself(
+    langchain: Database, backup: BackupMaker
+) -> None:
+    run = backup.run(truncate_vector_tables=True)
+    run.resolve()
+    run.pin(lambda: settings_for(langchain.url))
+    run.export(EMBEDDINGS, lambda _: None)
+    try:
+        with pytest.raises(IntegrityError):
+            run.truncate()
+    finally:
+        run.close()
+    assert count(langchain) == 58
+
+
+def test_a_role_without_truncate_gets_its_backup_and_keeps_no_writer_waiting(
+    langchain: Database, backup: BackupMaker
+) -> None:
+    url = langchain.create_role("only_reads")
+    langchain.run("GRANT SELECT ON ALL TABLES IN SCHEMA public TO only_reads")
+    locks: list[int] = []
+    backup.between["truncate"] = lambda: locks.append(langchain.ask_one(_LOCKS_OF_WRITERS))
+
+    made = backup(url, truncate_vector_tables=True)
+
+    _assert_backed_up_but_not_truncated(made, langchain, "PERMISSION_DENIED")
+    assert locks == [0]
+
+
+def test_a_referencing_table_keeps_the_table_and_is_named(
+    langchain: Database, backup: BackupMaker
+) -> None:
+    langchain.run("CREATE TABLE notes (doc varchar REFERENCES langchain_pg_embedding (id))")
+
+    made = backup(langchain.url, truncate_vector_tables=True)
+
+    _assert_backed_up_but_not_truncated(made, langchain, "DATABASE_ERROR")
+    assert '"notes" references "langchain_pg_embedding"' in str(made.error)
+
+
+def test_a_truncate_trigger_that_adds_rows_rolls_everything_back(
+    langchain: Database, backup: BackupMaker
+) -> None:
+    langchain.run(
+        """
+        CREATE FUNCTION add_one() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            INSERT INTO public.langchain_pg_embedding (id) VALUES ('sentinel'); RETURN NULL;
+        END $$;
+        CREATE TRIGGER add_one AFTER TRUNCATE ON langchain_pg_embedding EXECUTE FUNCTION add_one();
+        """
+    )
+
+    made = backup(langchain.url, truncate_vector_tables=True)
+
+    _assert_backed_up_but_not_truncated(made, langchain, "INTEGRITY_ERROR")
+    assert "sentinel" not in ids(langchain)
+
+
+def test_a_failed_truncate_lets_go_of_its_locks_before_the_run_ends(
+    langchain: Database, backup: BackupMaker
+) -> None:
+    langchain.run("CREATE TABLE notes (doc varchar REFERENCES langchain_pg_embedding (id))")
+    locks: list[int] = []
+    run = backup.run(truncate_vector_tables=True)
+    try:
+        pinned_and_exported(run, langchain.url)
+        locks.append(langchain.ask_one(_LOCKS_OF_WRITERS))
+        with pytest.raises(Exception, match="references"):
+            run.truncate()
+        locks.append(langchain.ask_one(_LOCKS_OF_WRITERS))
+    finally:
+        run.close()
+    assert locks == [1, 0]
+
+
+def test_an_inheritance_parent_is_not_truncated(langchain: Database, backup: BackupMaker) -> None:
+    langchain.run("CREATE TABLE child () INHERITS (langchain_pg_embedding)")
+    langchain.run("INSERT INTO child (id) VALUES ('child')")
+
+    made = backup(langchain.url, truncate_vector_tables=True)
+
+    assert error_type(made.error) == "INVALID_PARAMS"
+    assert made.file(EMBEDDINGS).rows == 58
+    assert count(langchain) == 59
+
+
+def test_a_partitioned_table_is_truncated_with_all_its_rows_saved(
+    database: Database, backup: BackupMaker
+) -> None:
+    database.run(
+        """
+        CREATE TABLE parts (id int, place text) PARTITION BY LIST (place);
+        CREATE TABLE "Part A" PARTITION OF parts FOR VALUES IN ('a');
+        CREATE TABLE rest PARTITION OF parts DEFAULT PARTITION BY RANGE (id);
+        CREATE TABLE rest_1 PARTITION OF rest FOR VALUES FROM (0) TO (500);
+        CREATE TABLE rest_2 PARTITION OF rest DEFAULT;
+        INSERT INTO parts SELECT i, chr(97 + i % 3) FROM generate_series(1, 1000) i;
+        """
+    )
+
+    made = backup(
+        database.url, truncate_vector_tables=True, tables=("parts",), truncate_tables=("parts",)
+    )
+
+    assert made.error is None
+    assert sorted(map(int, ids_in(made.path("parts")))) == list(range(1, 1001))
+    assert count(database, "parts") == 0
+
+
+def test_no_row_slips_into_a_leaf_between_backup_and_truncate(
+    database: Database, backup: BackupMaker
+) -> None:
+    database.run("CREATE TABLE parts (id int) PARTITION BY RANGE (id)")
+    database.run("CREATE TABLE leaf PARTITION OF parts DEFAULT")
+
+    def write_to_the_leaf() -> None:
+        with pytest.raises(psycopg2.errors.LockNotAvailable):
+            database.run("SET lock_timeout = '100ms'; INSERT INTO leaf VALUES (1)")
+
+    backup.between["truncate"] = write_to_the_leaf
+    made = backup(
+        database.url, truncate_vector_tables=True, tables=("parts",), truncate_tables=("parts",)
+    )
+    assert made.error is None
+
+
+def test_a_coordinator_that_is_gone_keeps_the_table(
+    langchain: Database, backup: BackupMaker
+) -> None:
+    backup.between["truncate"] = lambda: langchain.run(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND application_name = 'vector_backup_pipeline'"
+    )
+
+    made = backup(langchain.url, truncate_vector_tables=True)
+
+    _assert_backed_up_but_not_truncated(made, langchain, "DATABASE_ERROR")
+
+
+def test_a_truncate_whose_manifest_cannot_be_written_does_not_happen(
+    langchain: Database, backup: BackupMaker
+) -> None:
+    def block_the_manifest() -> None:
+        directory = backup.root / "vector_bak"
+        (marker,) = directory.glob(".vector_backup_*.run")
+        stamp = marker.name.removeprefix(".vector_backup_").removesuffix(".run")
+        (directory / f"vector_backup_{stamp}.json.tmp").mkdir()
+
+    backup.between["truncate"] = block_the_manifest
+    made = backup(langchain.url, truncate_vector_tables=True)
+
+    assert error_type(made.error) == "STORAGE_ERROR"
+    assert not made.result.truncate_performed
+    assert not made.result.backup_performed
+    assert count(langchain) == 58
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(truncate, "_ASK_EVERY_SECONDS", 0.05)
+
+
+def _through(proxied: Proxy, database: Database) -> str:
+    database.run("ALTER ROLE postgres PASSWORD 'p'")
+    return f"postgresql://postgres:p@{LOOPBACK}:{proxied.port}/{database.name}?sslmode=disable"
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_commit_that_never_reached_the_server_truncates_nothing(
+    langchain: Database, backup: BackupMaker
+) -> None:
+    with proxy(langchain.server.port, loses_commit_before_server=True) as proxied:
+        made = backup(_through(proxied, langchain), truncate_vector_tables=True)
+
+    assert proxied.has_cut
+    _assert_backed_up_but_not_truncated(made, langchain, "DATABASE_ERROR")
+    assert made.manifest.truncate == "not_truncated"
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_commit_whose_reply_is_lost_is_found_to_have_happened(
+    langchain: Database, backup: BackupMaker
+) -> None:
+    with proxy(langchain.server.port, loses_commit_before_client=True) as proxied:
+        made = backup(_through(proxied, langchain), truncate_vector_tables=True)
+
+    assert proxied.has_cut
+    assert made.error is None
+    assert made.manifest.truncate == "done"
+    assert made.result.truncate_performed
+    assert made.file(EMBEDDINGS).rows == 58
+    assert count(langchain) == 0
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_lost_reply_is_cleared_up_for_a_role_that_may_not_read_the_servers_identity(
+    langchain: Database, backup: BackupMaker
+) -> None:
+    langchain.create_role("ordinary", "p")
+    langchain.run("GRANT SELECT, TRUNCATE ON ALL TABLES IN SCHEMA public TO ordinary")
+    langchain.run("REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC")
+    with proxy(langchain.server.port, loses_commit_before_client=True) as proxied:
+        url = _through(proxied, langchain).replace("//postgres:", "//ordinary:")
+        made = backup(url, truncate_vector_tables=True)
+
+    assert made.error is None
+    assert made.manifest.server.system_identifier is None
+    assert made.manifest.truncate == "done"
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_lost_commit_of_which_nobody_can_tell_is_unknown(
+    langchain: Database, backup: BackupMaker
+) -> None:
+    with proxy(
+        langchain.server.port, loses_commit_before_client=True, deaf_afterwards=True
+    ) as proxied:
+        made = backup(_through(proxied, langchain), truncate_vector_tables=True)
+
+    assert error_type(made.error) == "DATABASE_ERROR"
+    assert made.manifest.complete
+    assert made.manifest.truncate == "unknown"
+    outcome = made.result.truncate_results[EMBEDDINGS]
+    assert isinstance(outcome, TruncateFailure)
+    assert outcome.outcome == "unknown"
+    assert "OUTCOME UNKNOWN" in _log(made.directory)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_another_server_is_not_believed_about_a_lost_commit(
+    langchain: Database, backup: BackupMaker, server16_port: int
+) -> None:
+    # workers=1: the one connection goes to the run's server, all questions to the other one.
+    with proxy(langchain.server.port, server16_port, loses_commit_before_client=True) as proxied:
+        made = backup(_through(proxied, langchain), truncate_vector_tables=True, workers=1)
+
+    assert made.manifest.truncate == "unknown"
+
+
+@pytest.fixture
+def server16_port(langchain: Database, request: pytest.FixtureRequest) -> int:
+    """PostgreSQL 16 with a database of the same name, the same password and later transactions."""
+    other = request.getfixturevalue("server16")
+    other.create_database(langchain.name)
+    database = Database(other, langchain.name)
+    database.run("ALTER ROLE postgres PASSWORD 'p'")
+    # So that it knows (of) every transaction that the run's own server knows.
+    ahead = int(langchain.ask_one("SELECT pg_current_xact_id()::text")) + 100
+    behind = int(database.ask_one("SELECT pg_current_xact_id()::text"))
+    database.run(
+        """
+        CREATE TABLE numbers (i int);
+        DO $$ BEGIN
+            FOR i IN 1 .. %s LOOP
+                BEGIN INSERT INTO numbers VALUES (i); EXCEPTION WHEN OTHERS THEN NULL; END;
+            END LOOP;
+        END $$
+        """,
+        [max(1, ahead - behind)],
+    )
+    assert int(database.ask_one("SELECT pg_current_xact_id()::text")) > ahead
+    request.addfinalizer(lambda: other.drop_database(langchain.name))
+    return int(other.port)
+
+
+def _log(directory: Path) -> str:
+    return (directory / "vector_backup_log.txt").read_text()

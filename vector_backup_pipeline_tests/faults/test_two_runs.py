@@ -1,0 +1,147 @@
+"""Runs at the same time: both whole, none in the other's way, no row lost between them."""
+
+import json
+import os
+import socket
+import threading
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+
+from vector_backup_pipeline.engine.file_names import marker_name
+from vector_backup_pipeline_tests.faults.watching import (
+    EMBEDDINGS,
+    count,
+    error_type,
+    ids,
+    ids_in,
+    in_background,
+    pinned_and_exported,
+    wait_for_a_waiting_lock,
+    wait_until_nothing_is_open,
+)
+from vector_backup_pipeline_tests.fix_backup import BackupMaker, FinishedBackup
+from vector_backup_pipeline_tests.fix_postgres import Database
+
+
+def _meeting(runs: int) -> Callable[[], None]:
+    """A step that each of `runs` reaches before any goes on."""
+    together = threading.Barrier(runs, timeout=20)
+
+    def meet() -> None:
+        together.wait()
+
+    return meet
+
+
+def test_runs_at_once_are_all_whole(langchain: Database, backup: BackupMaker) -> None:
+    made: list[FinishedBackup] = []
+    backup.between["pin"] = _meeting(3)
+
+    with (
+        in_background(lambda: made.append(backup(langchain.url))),
+        in_background(lambda: made.append(backup(langchain.url))),
+    ):
+        made.append(backup(langchain.url))
+
+    assert [run.error for run in made] == [None] * 3
+    assert len({run.stamp for run in made}) == 3
+    assert all(run.manifest.complete and run.file(EMBEDDINGS).rows == 58 for run in made)
+    log = (made[0].directory / "vector_backup_log.txt").read_text()
+    assert log.count("SUCCESS") == log.count("✓ langchain_pg_embedding: 58 rows") == 3
+    assert not [name for name in made[0].names if name.endswith((".tmp", ".run"))]
+
+
+def test_of_two_truncating_runs_the_second_finds_what_the_first_has_left(
+    langchain: Database, backup: BackupMaker
+) -> None:
+    before = ids(langchain)
+    first = backup.run(truncate_vector_tables=True)
+    second: list[FinishedBackup] = []
+    backup.lock_timeout = 10
+    try:
+        stamp = pinned_and_exported(first, langchain.url)
+        with in_background(
+            lambda: second.append(backup(langchain.url, truncate_vector_tables=True))
+        ):
+            wait_for_a_waiting_lock(langchain)
+            first.truncate()
+            first.finish()
+    finally:
+        first.close()
+
+    assert first.error is None
+    assert second[0].error is None
+    saved = set(ids_in(second[0].directory / f"{EMBEDDINGS}_{stamp}.csv"))
+    assert saved | set(ids_in(second[0].path(EMBEDDINGS))) == before
+    assert count(langchain) == 0
+
+
+def test_of_two_truncating_runs_none_takes_rows_from_the_other(
+    langchain: Database, backup: BackupMaker
+) -> None:
+    before = ids(langchain)
+    made: list[FinishedBackup] = []
+    backup.between["pin"] = _meeting(2)
+    backup.lock_timeout = 0.5
+
+    with in_background(lambda: made.append(backup(langchain.url, truncate_vector_tables=True))):
+        made.append(backup(langchain.url, truncate_vector_tables=True))
+
+    assert {error_type(run.error) for run in made} <= {None, "LOCK_TIMEOUT"}
+    truncating = [run for run in made if run.result.truncate_performed]
+    assert all(run.manifest.truncate == "done" for run in truncating)
+    saved = set().union(*(ids_in(run.path(EMBEDDINGS)) for run in made))
+    assert saved == before
+    assert ids(langchain) == (set() if truncating else before)
+    wait_until_nothing_is_open(langchain)
+
+
+def _leave_a_run(backup: BackupMaker, host: str, age: timedelta) -> list[str]:
+    """The marker and an unfinished file of some run, 20250101_000000."""
+    directory = backup.root / "vector_bak"
+    directory.mkdir(exist_ok=True)
+    marker = marker_name("20250101_000000")
+    heartbeat = (datetime.now(timezone.utc) - age).isoformat(timespec="seconds")
+    (directory / marker).write_text(
+        json.dumps({"host": host, "pid": os.getpid(), "run_id": "x", "heartbeat": heartbeat})
+    )
+    unfinished = "langchain_pg_embedding_20250101_000000.csv.tmp"
+    (directory / unfinished).write_text("id,")
+    return [marker, unfinished]
+
+
+def test_a_run_on_another_host_lives_while_its_heart_beats(
+    langchain: Database, backup: BackupMaker
+) -> None:
+    left = _leave_a_run(backup, "another-host", timedelta(minutes=14))
+    made = backup(langchain.url)
+    assert made.error is None
+    assert set(left) <= set(made.names)
+
+
+def test_a_run_on_another_host_is_dead_when_its_heart_has_stopped(
+    langchain: Database, backup: BackupMaker
+) -> None:
+    left = _leave_a_run(backup, "another-host", timedelta(minutes=16))
+    made = backup(langchain.url)
+    assert made.error is None
+    assert set(left).isdisjoint(made.names)
+
+
+def test_a_run_on_this_host_is_dead_when_its_lock_is_free(
+    langchain: Database, backup: BackupMaker
+) -> None:
+    left = _leave_a_run(backup, socket.gethostname(), timedelta(0))
+    made = backup(langchain.url)
+    assert made.error is None
+    assert set(left).isdisjoint(made.names)
+
+
+def test_finished_files_of_dead_runs_are_kept(langchain: Database, backup: BackupMaker) -> None:
+    directory = backup.root / "vector_bak"
+    directory.mkdir()
+    kept = ["langchain_pg_embedding_20250101_000000.csv", "notes.tmp", "a_20250101.csv.tmp"]
+    for name in kept:
+        (directory / name).write_text("x")
+    made = backup(langchain.url)
+    assert set(kept) <= set(made.names)

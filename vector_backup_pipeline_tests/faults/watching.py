@@ -1,0 +1,117 @@
+"""What tests of faults wait for, look at and hold on to."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from vector_backup_pipeline.engine.backup_run import BackupRun
+from vector_backup_pipeline.engine.errors import BackupError
+from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings
+from vector_backup_pipeline.engine.secrets import SecretText
+from vector_backup_pipeline_tests.fix_backup import LANGCHAIN
+from vector_backup_pipeline_tests.fix_postgres import Database
+
+EMBEDDINGS = "langchain_pg_embedding"
+COLLECTIONS = "langchain_pg_collection"
+_PATIENCE_SECONDS = 20.0
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, "what the test waits for did not come"
+        time.sleep(0.01)
+
+
+def count(database: Database, table: str = EMBEDDINGS) -> int:
+    return int(database.ask_one(f"SELECT count(*) FROM {table}"))  # noqa: S608 - a test's own name
+
+
+def ids(database: Database) -> set[str]:
+    return {id_ for (id_,) in database.ask("SELECT id FROM langchain_pg_embedding")}
+
+
+def ids_in(path: Path) -> list[str]:
+    """The first column of a file of langchain_pg_embedding whose documents are single lines."""
+    return [line.partition(",")[0] for line in path.read_text().splitlines()[1:]]
+
+
+def sessions(database: Database) -> int:
+    """How many connections of ours the server has."""
+    return int(
+        database.ask_one(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+            " AND application_name = 'vector_backup_pipeline'"
+        )
+    )
+
+
+def wait_until_nothing_is_open(database: Database) -> None:
+    wait_until(lambda: sessions(database) == 0)
+
+
+def wait_for_a_waiting_lock(database: Database) -> None:
+    wait_until(
+        lambda: bool(
+            database.ask_one(
+                "SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database"
+                " WHERE NOT granted AND datname = current_database()"
+            )
+        )
+    )
+
+
+@contextmanager
+def in_background(action: Callable[[], Any]) -> Iterator[threading.Thread]:
+    """Runs `action` beside the block and joins it at the end; its error is raised then."""
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            action()
+        except BaseException as error:  # noqa: BLE001 - raised below
+            errors.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield thread
+    finally:
+        thread.join()
+    if errors:
+        raise errors[0]
+
+
+def settings_for(url: str) -> ConnectionSettings:
+    return ConnectionSettings.from_installation(SecretText(url), "the test")
+
+
+def pinned_and_exported(run: BackupRun, url: str) -> str:
+    """The steps before the truncate, every table well; the run's timestamp."""
+    stamp = run.resolve().timestamp
+    run.pin(lambda: settings_for(url))
+    for table in run.request.tables or LANGCHAIN:
+        run.export(table, lambda _: None)
+    assert stamp is not None
+    return stamp
+
+
+def all_that_it_tells(error: BaseException) -> str:
+    """Every text that a log, an event store or a debugger could get from `error`."""
+    seen: list[BaseException] = []
+    queue: list[BaseException | None] = [error]
+    while queue:
+        each = queue.pop()
+        if each is None or each in seen:
+            continue
+        seen.append(each)
+        # The context too, though `raise … from None` keeps it out of tracebacks.
+        queue += [each.__cause__, each.__context__]
+    return "\n".join(f"{e}\n{e!r}\n{e.args!r}\n{vars(e)!r}" for e in seen)
+
+
+def error_type(error: BackupError | None) -> str | None:
+    return error.error_type if error else None

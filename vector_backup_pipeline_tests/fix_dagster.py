@@ -1,0 +1,245 @@
+"""The job, run by Dagster: in this process, and by a `dagster dev` of the tests' own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from vector_backup_pipeline.definitions import defs
+from vector_backup_pipeline.embedded import EmbeddedServer, find_free_port
+from vector_backup_pipeline.outcome import RunOutcome, read_outcome
+from vector_backup_pipeline.settings import DATABASE_URL_VARIABLE, PREFIX
+from vector_backup_pipeline_tests.fix_postgres import LANGCHAIN_TABLES, Database
+
+CHECKOUT = Path(__file__).parent.parent
+INSTANCE_CONFIG = "telemetry:\n  enabled: false\nnux:\n  enabled: false\n"
+# A run waits five seconds in the queue otherwise.
+_QUICK_QUEUE = """
+run_coordinator:
+  module: dagster.core.run_coordinator
+  class: QueuedRunCoordinator
+  config:
+    dequeue_interval_seconds: 1
+"""
+_PATIENCE_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run that is over, as its instance tells it."""
+
+    run: dg.DagsterRun
+    events: list[dg.DagsterEvent]
+
+    @property
+    def outcome(self) -> RunOutcome:
+        return read_outcome(self.events)
+
+    @property
+    def result(self) -> dict[str, Any]:
+        result = self.outcome.result
+        assert result is not None
+        return result
+
+    @property
+    def directory(self) -> Path:
+        return Path(self.result["backup_directory"])
+
+    @property
+    def log(self) -> str:
+        return (self.directory / "vector_backup_log.txt").read_text()
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        (path,) = self.directory.glob("vector_backup_*.json")
+        manifest: dict[str, Any] = json.loads(path.read_text())
+        return manifest
+
+    def of_type(self, event_type: str) -> list[dg.DagsterEvent]:
+        return [event for event in self.events if event.event_type_value == event_type]
+
+    def steps(self, event_type: str) -> list[str | None]:
+        return [event.step_key for event in self.of_type(event_type)]
+
+    def metadata(self, event_type: str, step: str) -> dict[str, Any]:
+        """What the UI shows beside the first such event of a step."""
+        event = next(each for each in self.of_type(event_type) if each.step_key == step)
+        data: Any = event.event_specific_data
+        return {key: value.value for key, value in data.metadata.items()}
+
+
+@dataclass(frozen=True)
+class JobRunner:
+    """Runs the job of the definitions in this process."""
+
+    instance: dg.DagsterInstance
+    root: Path
+
+    def __call__(self, run_config: dict[str, Any] | None = None) -> FinishedRun:
+        job = defs.resolve_job_def("vector_backup_job")
+        done = job.execute_in_process(
+            run_config=run_config or {}, instance=self.instance, raise_on_error=False
+        )
+        return finished(self.instance, done.run_id)
+
+
+def finished(instance: dg.DagsterInstance, run_id: str) -> FinishedRun:
+    run = instance.get_run_by_id(run_id)
+    assert run is not None
+    entries = instance.all_logs(run_id)
+    return FinishedRun(run, [e.dagster_event for e in entries if e.dagster_event is not None])
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The root of all backups, which VECTOR_BACKUP_ROOT names."""
+    path = tmp_path / "training_data"
+    path.mkdir()
+    monkeypatch.setenv(PREFIX + "ROOT", str(path))
+    return path
+
+
+@pytest.fixture
+def dagster_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An instance in a directory, which DAGSTER_HOME names."""
+    home = tmp_path / "dagster_home"
+    home.mkdir()
+    (home / "dagster.yaml").write_text(INSTANCE_CONFIG)
+    monkeypatch.setenv("DAGSTER_HOME", str(home))
+    return home
+
+
+@pytest.fixture
+def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    storage = tmp_path / "storage"
+    storage.mkdir()
+    with dg.DagsterInstance.ephemeral(str(storage)) as instance:
+        yield instance
+
+
+@pytest.fixture
+def job(
+    instance: dg.DagsterInstance,
+    root: Path,
+    langchain: Database,
+    monkeypatch: pytest.MonkeyPatch,
+) -> JobRunner:
+    """The job on LangChain's tables, set up as an installation is: by the environment."""
+    monkeypatch.setenv(DATABASE_URL_VARIABLE, langchain.url)
+    return JobRunner(instance, root)
+
+
+def eventually(holds: Callable[[], Any], what: str) -> Any:
+    """The first true value of `holds`; fails when there is none for a minute."""
+    end = time.monotonic() + _PATIENCE_SECONDS
+    while time.monotonic() < end:
+        if value := holds():
+            return value
+        time.sleep(0.05)
+    raise AssertionError(f"In vain waited for: {what}")
+
+
+@dataclass(frozen=True)
+class DagsterDev:
+    """A webserver and a daemon, with a database and a root of their own."""
+
+    port: int
+    home: Path
+    root: Path
+    database: Database
+    log: Path
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/graphql"
+
+    def ask(self, query: str, **variables: Any) -> dict[str, Any]:
+        """The answer's data; GraphQL errors fail the test."""
+        body = json.dumps({"query": query, "variables": variables}).encode()
+        request = urllib.request.Request(self.url, body, {"Content-Type": "application/json"})  # noqa: S310
+        with urllib.request.urlopen(request) as reply:  # noqa: S310
+            answer = json.load(reply)
+        assert "errors" not in answer, answer["errors"]
+        data: dict[str, Any] = answer["data"]
+        return data
+
+    @contextmanager
+    def instance(self) -> Iterator[dg.DagsterInstance]:
+        with dg.DagsterInstance.from_config(str(self.home)) as instance:
+            yield instance
+
+    def is_up(self) -> bool:
+        try:
+            return bool(self.ask("{ version }"))
+        except (urllib.error.URLError, ConnectionError):
+            return False
+
+
+@pytest.fixture(scope="session")
+def dagster_dev(
+    server18: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[DagsterDev]:
+    """`dagster dev`, as the checkout configures it; one for the whole session."""
+    directory = tmp_path_factory.mktemp("dagster_dev")
+    home, root = directory / "home", directory / "root"
+    home.mkdir()
+    root.mkdir()
+    (home / "dagster.yaml").write_text(INSTANCE_CONFIG + _QUICK_QUEUE)
+    server18.create_database("dagster_dev")
+    database = Database(server18, "dagster_dev")
+    database.run("CREATE EXTENSION vector")
+    database.run(LANGCHAIN_TABLES)
+    dev = DagsterDev(find_free_port(), home, root, database, directory / "log.txt")
+    with dev.log.open("wb") as log:
+        process = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "dagster",
+                "dev",
+                "--host",
+                "127.0.0.1",
+                "--port",
+                str(dev.port),
+            ],
+            cwd=CHECKOUT,
+            env=_installation(dev),
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            # A shell's background job ignores SIGINT, and Dagster then SIGTERM too.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
+    try:
+        eventually(lambda: process.poll() is not None or dev.is_up(), "dagster dev")
+        assert process.poll() is None, dev.log.read_text()
+        yield dev
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(60)
+        server18.drop_database("dagster_dev")
+
+
+def _installation(dev: DagsterDev) -> dict[str, str]:
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.startswith((PREFIX, "PG"))
+    }
+    return inherited | {
+        "DAGSTER_HOME": str(dev.home),
+        DATABASE_URL_VARIABLE: dev.database.url,
+        "A_CALLERS_DATABASE": dev.database.url,
+        PREFIX + "ROOT": str(dev.root),
+        PREFIX + "SENSOR_BACKFILL": "true",
+        "PYTHONPATH": str(CHECKOUT),
+    }

@@ -1,0 +1,409 @@
+"""The job as Dagster runs it: its config, its steps, what its events tell."""
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from vector_backup_pipeline.jobs.backup import vector_backup_job
+from vector_backup_pipeline.outcome import RESULT_KEY
+from vector_backup_pipeline.settings import DATABASE_URL_VARIABLE, PREFIX
+from vector_backup_pipeline_tests.fix_backup import LANGCHAIN
+from vector_backup_pipeline_tests.fix_dagster import FinishedRun, JobRunner, finished
+from vector_backup_pipeline_tests.fix_postgres import Database
+
+SESSIONS = """
+    SELECT count(*) FROM pg_stat_activity
+     WHERE datname = current_database() AND pid <> pg_backend_pid()
+"""
+RESULT_KEYS = [
+    "backup_performed",
+    "truncate_performed",
+    "backup_directory",
+    "tables_backed_up",
+    "truncate_results",
+    "errors",
+    "duration",
+    "timestamp",
+]
+
+
+def test_without_any_config_the_tables_of_the_settings_are_backed_up(
+    job: JobRunner, langchain: Database
+) -> None:
+    done = job({})
+
+    assert done.run.status is dg.DagsterRunStatus.SUCCESS
+    assert done.run.run_config == {}
+    assert list(done.result) == RESULT_KEYS
+    assert done.result["backup_performed"] is True
+    assert done.result["truncate_performed"] is False
+    assert done.result["backup_directory"] == str(job.root / "vector_bak")
+    assert done.result["truncate_results"] == {}
+    assert done.result["errors"] == []
+    embedding = done.result["tables_backed_up"]["langchain_pg_embedding"]
+    file = done.directory / embedding["backup_file"]
+    assert list(embedding) == ["success", "row_count", "file_size", "backup_file", "duration"]
+    assert embedding["success"] is True
+    assert embedding["row_count"] == 58
+    assert embedding["file_size"] == f"{file.stat().st_size / 1024:.1f} KB"
+    assert 0 < embedding["duration"] <= done.result["duration"]
+    assert "SUCCESS" in done.log
+    assert done.manifest["complete"] is True
+    assert langchain.ask_one(SESSIONS) == 0
+
+
+def test_the_result_is_on_the_last_step_to_run(job: JobRunner) -> None:
+    done = job()
+
+    assert done.steps("STEP_SUCCESS")[-1] == "write_backup_log"
+    assert RESULT_KEY in done.metadata("STEP_OUTPUT", "write_backup_log")
+    assert sum(_tells_result(event) for event in done.events) == 1
+
+
+def test_every_parameter_is_taken(
+    job: JobRunner, langchain: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (job.root / "corpus_7").mkdir()
+    monkeypatch.delenv(DATABASE_URL_VARIABLE)
+    monkeypatch.setenv("ONE_RUNS_DATABASE", langchain.url)
+
+    done = job(
+        {
+            "task_id": "corpus_7",
+            "db_connection": {"env": "ONE_RUNS_DATABASE"},
+            "truncate_vector_tables": True,
+            "backup_vector_tables": False,
+            "tables": ["langchain_pg_embedding"],
+            "batch_size": 7,
+            "progress_every": 20,
+            "workers": 1,
+            "export_method": "cursor",
+            "format": "csv",
+            "compression": "none",
+        }
+    )
+
+    assert done.outcome.error_type is None
+    assert done.directory == job.root / "corpus_7" / "vector_bak"
+    assert list(done.result["tables_backed_up"]) == ["langchain_pg_embedding"]
+    assert done.manifest["workers"] == 1
+    assert done.manifest["export_method"] == "cursor"
+    truncated = done.result["truncate_results"]["langchain_pg_embedding"]
+    assert list(truncated) == ["success", "rows_before", "rows_after", "duration"]
+    assert (truncated["rows_before"], truncated["rows_after"]) == (58, 0)
+    assert langchain.ask_one("SELECT count(*) FROM langchain_pg_embedding") == 0
+
+
+def test_nothing_to_do_is_told_and_makes_nothing(job: JobRunner, langchain: Database) -> None:
+    done = job({"backup_vector_tables": False})
+
+    assert done.run.status is dg.DagsterRunStatus.SUCCESS
+    assert done.result["backup_performed"] is False
+    assert done.result["tables_backed_up"] == {}
+    assert done.result["errors"] == []
+    assert list(job.root.iterdir()) == []
+
+
+def test_each_scalar_may_come_from_the_environment_and_is_stored_by_name(
+    job: JobRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (job.root / "t1").mkdir()
+    values = {
+        "task_id": "t1",
+        "truncate_vector_tables": "false",
+        "backup_vector_tables": "true",
+        "batch_size": "100",
+        "progress_every": "1000",
+        "workers": "1",
+        "export_method": "copy",
+        "format": "csv",
+        "compression": "none",
+    }
+    for key, value in values.items():
+        monkeypatch.setenv(f"GIVEN_{key}", value)
+    monkeypatch.setenv("GIVEN_table", "langchain_pg_embedding")
+    config: dict[str, Any] = {key: {"env": f"GIVEN_{key}"} for key in values}
+    config["tables"] = [{"env": "GIVEN_table"}]
+
+    done = job(config)
+
+    assert done.outcome.error_type is None
+    assert done.directory.parent.name == "t1"
+    assert list(done.result["tables_backed_up"]) == ["langchain_pg_embedding"]
+    assert done.run.run_config == config
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"bogus": 1},
+        {"execution": {"config": {}}},
+        {"resources": {"postgres": {"config": {"host": "elsewhere"}}}},
+        {"ops": {}},
+        {"loggers": {}},
+        {"workers": "many"},
+        {"tables": "langchain_pg_embedding"},
+        {"truncate_vector_tables": "yes"},
+        {"workers": {"env": "NOBODY_SET_THIS"}},
+    ],
+    ids=str,
+)
+def test_what_is_not_a_parameter_is_refused_before_the_run(
+    job: JobRunner, config: dict[str, Any]
+) -> None:
+    with pytest.raises(dg.DagsterInvalidConfigError):
+        job(config)
+    assert list(job.root.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("config", "error_type"),
+    [
+        ({"task_id": "../x"}, "INVALID_PARAMS"),
+        ({"task_id": "a b"}, "INVALID_PARAMS"),
+        ({"task_id": "t1\n"}, "INVALID_PARAMS"),
+        ({"workers": 0}, "INVALID_PARAMS"),
+        ({"batch_size": -1}, "INVALID_PARAMS"),
+        ({"progress_every": 0}, "INVALID_PARAMS"),
+        ({"export_method": "telepathy"}, "INVALID_PARAMS"),
+        ({"format": "xml"}, "INVALID_PARAMS"),
+        ({"compression": "rar"}, "INVALID_PARAMS"),
+        ({"compression_level": 3}, "INVALID_PARAMS"),
+        ({"tables": []}, "INVALID_PARAMS"),
+        ({"tables": ["a."]}, "INVALID_PARAMS"),
+        ({"tables": ["t"], "truncate_vector_tables": True}, "INVALID_PARAMS"),
+        ({"task_id": "not_there"}, "RESOURCE_NOT_FOUND"),
+    ],
+    ids=str,
+)
+def test_a_run_that_is_refused_tells_why_before_it_ends(
+    job: JobRunner, config: dict[str, Any], error_type: str
+) -> None:
+    done = job(config)
+
+    assert done.run.status is dg.DagsterRunStatus.FAILURE
+    assert done.outcome.error_type == error_type
+    assert list(done.result) == RESULT_KEYS
+    assert done.result["backup_performed"] is False
+    assert done.result["tables_backed_up"] == {}
+    assert done.result["errors"] == [f"{error_type}: {done.outcome.message}"]
+    types = [event.event_type_value for event in done.events]
+    told = next(i for i, event in enumerate(done.events) if _tells_result(event))
+    assert told < types.index(dg.DagsterEventType.RUN_FAILURE.value)
+    assert not list(job.root.rglob("*.csv"))
+
+
+def test_settings_that_make_no_sense_are_told_like_parameters(
+    job: JobRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(PREFIX + "TIMEZONE", "Mars/Olympus")
+
+    done = job()
+
+    assert done.outcome.error_type == "INVALID_PARAMS"
+    assert done.result["errors"][0].startswith("INVALID_PARAMS: VECTOR_BACKUP_TIMEZONE: ")
+
+
+def test_a_failed_table_is_a_red_step_and_the_rest_has_its_turn(
+    job: JobRunner, langchain: Database
+) -> None:
+    tables = ["nope", "langchain_pg_embedding"]
+
+    done = job({"tables": tables, "truncate_vector_tables": True})
+
+    assert done.run.status is dg.DagsterRunStatus.FAILURE
+    assert done.steps("STEP_FAILURE") == ["export_table[nope]"]
+    assert "export_table[langchain_pg_embedding]" in done.steps("STEP_SUCCESS")
+    assert "write_backup_log" in done.steps("STEP_SUCCESS")
+    assert "truncate_embedding_table" not in done.steps("STEP_START")
+    assert done.outcome.error_type == "TABLE_NOT_FOUND"
+    assert list(done.result["tables_backed_up"]["nope"]) == [
+        "success",
+        "error_type",
+        "error",
+        "duration",
+    ]
+    assert done.result["tables_backed_up"]["langchain_pg_embedding"]["success"] is True
+    assert done.result["backup_performed"] is False
+    assert done.result["truncate_results"] == {}
+    assert done.result["errors"][0].startswith("nope: TABLE_NOT_FOUND: ")
+    assert done.manifest["complete"] is False
+    assert "✗ nope: FAILED" in done.log
+    assert "✓ langchain_pg_embedding: 58 rows" in done.log
+    assert [m.asset_key.path[-1] for m in _materializations(done)] == ["langchain_pg_embedding"]
+    assert langchain.ask_one("SELECT count(*) FROM langchain_pg_embedding") == 58
+    assert langchain.ask_one(SESSIONS) == 0
+
+
+def test_the_runs_error_is_the_first_failed_tables_in_the_callers_order(
+    job: JobRunner, langchain: Database
+) -> None:
+    langchain.run("CREATE VIEW a_view AS SELECT 1 AS one")
+
+    done = job({"tables": ["langchain_pg_embedding", "a_view", "nope"]})
+
+    assert done.outcome.error_type == "INVALID_PARAMS"
+    assert sorted(done.steps("STEP_FAILURE"), key=str) == [
+        "export_table[a_view]",
+        "export_table[nope]",
+    ]
+
+
+def test_an_error_before_the_tables_leaves_a_result_a_log_and_nothing_open(
+    job: JobRunner, langchain: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(DATABASE_URL_VARIABLE, "postgresql://u@127.0.0.1:1/d")
+
+    done = job()
+
+    assert done.outcome.error_type == "SERVICE_UNAVAILABLE"
+    assert done.outcome.can_retry is True
+    assert done.steps("STEP_FAILURE") == ["pin_snapshot"]
+    assert "FAILED (SERVICE_UNAVAILABLE)" in done.log
+    assert [path.name for path in done.directory.iterdir()] == ["vector_backup_log.txt"]
+
+
+def test_each_stored_table_is_an_asset_with_numbers_to_plot(job: JobRunner) -> None:
+    done = job()
+
+    made = _materializations(done)
+    assert [m.asset_key for m in made] == [
+        dg.AssetKey(["vector_backup", table]) for table in LANGCHAIN
+    ]
+    metadata = {key: value.value for key, value in made[1].metadata.items()}
+    assert set(metadata) == {"rows", "bytes", "seconds", "rows/s", "MB/s", "path"}
+    path = Path(str(metadata["path"]))
+    assert metadata["rows"] == 58
+    assert metadata["bytes"] == path.stat().st_size
+    assert all(isinstance(metadata[key], int | float) for key in set(metadata) - {"path"})
+
+
+def test_progress_is_told_every_so_many_rows_with_rate_percent_and_time_left(
+    job: JobRunner, langchain: Database
+) -> None:
+    langchain.run(
+        "CREATE TABLE wide AS SELECT i, repeat(md5(i::text), 60) AS t "
+        "FROM generate_series(1, 20000) i; ANALYZE wide"
+    )
+
+    done = job({"tables": ["wide"], "progress_every": 1000, "workers": 2})
+
+    told: list[dict[str, Any]] = [
+        {key: value.value for key, value in event.engine_event_data.metadata.items()}
+        for event in done.of_type("ENGINE_EVENT")
+        if event.step_key == "export_table[wide]" and "percent" in event.engine_event_data.metadata
+    ]
+    assert len(told) > 2
+    assert set(told[0]) >= {"table", "rows", "size", "rows_per_second", "percent"}
+    assert any("seconds_left" in t for t in told[:-1])
+    assert all(later["rows"] // 1000 > earlier["rows"] // 1000 for earlier, later in pairwise(told))
+    assert 0 <= told[0]["percent"] < 100
+    assert all(earlier["percent"] <= later["percent"] for earlier, later in pairwise(told))
+
+
+def test_tables_whose_names_differ_only_in_what_a_step_key_forbids_have_steps_of_their_own(
+    job: JobRunner, langchain: Database
+) -> None:
+    langchain.run('CREATE TABLE "a-b" (i int); CREATE TABLE "a+b" (i int)')
+
+    done = job({"tables": ["a-b", "a+b"]})
+
+    assert done.outcome.error_type is None
+    assert {"export_table[a_b]", "export_table[a_b_2]"} <= set(done.steps("STEP_SUCCESS"))
+
+
+def test_each_steps_metadata_makes_sense_in_the_ui(job: JobRunner) -> None:
+    done = job({"truncate_vector_tables": True})
+
+    resolved = done.metadata("STEP_OUTPUT", "resolve_backup_directory")
+    assert resolved["directory"] == str(done.directory)
+    assert resolved["timestamp"] == done.manifest["timestamp"]
+    assert done.metadata("STEP_OUTPUT", "pin_snapshot").keys() >= {"table", "size in database"}
+    exported = done.metadata("STEP_OUTPUT", "export_table[langchain_pg_embedding]")
+    assert exported["rows"] == 58
+    assert exported["file"] in {path.name for path in done.directory.iterdir()}
+    truncated = done.metadata("STEP_OUTPUT", "truncate_embedding_table")
+    assert truncated == {"tables backed up": 2, "langchain_pg_embedding: rows truncated": 58}
+
+
+@pytest.fixture
+def failed_run(
+    dagster_home: Path, root: Path, langchain: Database, monkeypatch: pytest.MonkeyPatch
+) -> Any:
+    """A run whose second table failed, in an instance that other processes could read."""
+    monkeypatch.setenv(DATABASE_URL_VARIABLE, langchain.url)
+    langchain.run("ALTER TABLE langchain_pg_embedding RENAME TO hidden")
+    with dg.DagsterInstance.get() as instance:
+        job = dg.reconstructable(_the_job)
+        with dg.execute_job(
+            job, instance=instance, run_config={"truncate_vector_tables": True}
+        ) as first:
+            assert not first.success
+        yield instance, job, first.run_id
+
+
+def _the_job() -> dg.JobDefinition:
+    from vector_backup_pipeline.definitions import defs
+
+    return defs.resolve_job_def(vector_backup_job.name)
+
+
+def test_re_executing_from_the_failure_says_to_run_all_steps_and_truncates_nothing(
+    failed_run: Any, langchain: Database
+) -> None:
+    instance, job, first = failed_run
+    langchain.run("ALTER TABLE hidden RENAME TO langchain_pg_embedding")
+
+    options = dg.ReexecutionOptions.from_failure(first, instance)
+    with dg.execute_job(
+        job,
+        instance=instance,
+        run_config={"truncate_vector_tables": True},
+        reexecution_options=options,
+    ) as again:
+        done = finished(instance, again.run_id)
+
+    assert done.run.status is dg.DagsterRunStatus.FAILURE
+    assert done.steps("STEP_FAILURE") == ["export_table[langchain_pg_embedding]"]
+    assert done.outcome.error_type == "INVALID_PARAMS"
+    assert "re-execute all steps" in (done.outcome.message or "")
+    assert langchain.ask_one("SELECT count(*) FROM langchain_pg_embedding") == 58
+
+
+def test_truncating_alone_is_refused_for_want_of_the_runs_own_lock(
+    dagster_home: Path, root: Path, langchain: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(DATABASE_URL_VARIABLE, langchain.url)
+    config = {"truncate_vector_tables": True}
+    # The only way in which its turn comes a second time: the first truncate failed.
+    langchain.run("CREATE TABLE child (of_doc varchar REFERENCES langchain_pg_embedding)")
+    with dg.DagsterInstance.get() as instance:
+        job = dg.reconstructable(_the_job)
+        with dg.execute_job(job, instance=instance, run_config=config) as first:
+            assert finished(instance, first.run_id).steps("STEP_FAILURE") == [
+                "truncate_embedding_table"
+            ]
+        langchain.run("DROP TABLE child")
+        options = dg.ReexecutionOptions(first.run_id, step_selection=["truncate_embedding_table"])
+        with dg.execute_job(
+            job, instance=instance, run_config=config, reexecution_options=options
+        ) as again:
+            done = finished(instance, again.run_id)
+
+    assert done.outcome.error_type == "INVALID_PARAMS"
+    assert "the locks of its own run" in (done.outcome.message or "")
+    assert langchain.ask_one("SELECT count(*) FROM langchain_pg_embedding") == 58
+
+
+def _tells_result(event: dg.DagsterEvent) -> bool:
+    return RESULT_KEY in (getattr(event.event_specific_data, "metadata", None) or {})
+
+
+def _materializations(done: FinishedRun) -> list[dg.AssetMaterialization]:
+    return [
+        event.step_materialization_data.materialization
+        for event in done.of_type("ASSET_MATERIALIZATION")
+    ]

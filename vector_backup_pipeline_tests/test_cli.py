@@ -1,0 +1,279 @@
+"""The terminal door."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import dagster as dg
+import pytest
+
+from vector_backup_pipeline import cli
+from vector_backup_pipeline.settings import DATABASE_URL_VARIABLE, PREFIX
+from vector_backup_pipeline_tests.fix_dagster import CHECKOUT
+from vector_backup_pipeline_tests.fix_postgres import Database
+
+RESULT_KEYS = [
+    "backup_performed",
+    "truncate_performed",
+    "backup_directory",
+    "tables_backed_up",
+    "truncate_results",
+    "errors",
+    "duration",
+    "timestamp",
+]
+
+
+@dataclass(frozen=True)
+class Called:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The one JSON document that stdout holds, on one line."""
+        assert self.out.count("\n") == 1
+        document: dict[str, Any] = json.loads(self.out)
+        return document
+
+
+class Terminal:
+    """Calls the command in this process, without a terminal."""
+
+    def __init__(self, captured: pytest.CaptureFixture[str]) -> None:
+        self._captured = captured
+
+    def __call__(self, *arguments: str) -> Called:
+        handler = signal.getsignal(signal.SIGTERM)
+        try:
+            with pytest.raises(SystemExit) as ended:
+                cli.main(arguments)
+        finally:
+            signal.signal(signal.SIGTERM, handler)
+        told = self._captured.readouterr()
+        return Called(int(ended.value.code or 0), told.out, told.err)
+
+
+@pytest.fixture
+def terminal(capsys: pytest.CaptureFixture[str]) -> Terminal:
+    return Terminal(capsys)
+
+
+@pytest.fixture
+def installed(langchain: Database, root: Path, monkeypatch: pytest.MonkeyPatch) -> Database:
+    monkeypatch.setenv(DATABASE_URL_VARIABLE, langchain.url)
+    return langchain
+
+
+def test_a_backup_shows_its_tables_and_ends_with_0(installed: Database, terminal: Terminal) -> None:
+    called = terminal("backup")
+
+    assert called.code == 0
+    assert "✓ langchain_pg_embedding: 58 rows -> langchain_pg_embedding_" in called.out
+    assert called.err == ""
+
+
+def test_json_is_the_result_in_the_contracts_order_and_nothing_else(
+    installed: Database, terminal: Terminal
+) -> None:
+    called = terminal("backup", "--json")
+
+    assert called.code == 0
+    assert list(called.document) == RESULT_KEYS
+    assert called.err == ""
+
+
+def test_json_of_a_failure_has_the_error_and_the_data(
+    installed: Database, terminal: Terminal
+) -> None:
+    called = terminal("backup", "--json", "--tables", "nope,langchain_pg_embedding")
+
+    assert called.code == 1
+    assert list(called.document) == ["success", "error_type", "message", "can_retry", "data"]
+    assert called.document["success"] is False
+    assert called.document["error_type"] == "TABLE_NOT_FOUND"
+    assert list(called.document["data"]) == RESULT_KEYS
+    assert called.document["data"]["tables_backed_up"]["langchain_pg_embedding"]["success"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--task-id", "../x"),
+        ("--workers", "0"),
+        ("--workers", "many"),
+        ("--compression-level", "3"),
+        ("--tables", ","),
+        ("--export-method", "telepathy"),
+        ("--bogus",),
+        ("surplus",),
+        ("--db-connection", "postgresql//u:geheim@h/d"),
+        ("--truncate", "--tables", "langchain_pg_collection"),
+    ],
+    ids=" ".join,
+)
+def test_bad_parameters_end_with_2_before_a_run(
+    installed: Database, terminal: Terminal, root: Path, arguments: Sequence[str]
+) -> None:
+    called = terminal("backup", "--json", *arguments)
+
+    assert called.code == 2
+    assert list(called.document) == ["success", "error_type", "message", "can_retry"]
+    assert called.document["error_type"] == "INVALID_PARAMS"
+    assert "geheim" not in called.out + called.err
+    assert list(root.iterdir()) == []
+    in_words = terminal("backup", *arguments)
+    assert (in_words.code, in_words.out) == (2, "")
+    assert in_words.err.startswith("INVALID_PARAMS: ")
+
+
+def test_settings_that_make_no_sense_end_with_2(
+    installed: Database, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(PREFIX + "TIMEZONE", "Mars/Olympus")
+
+    called = terminal("backup", "--json")
+
+    assert called.code == 2
+    assert called.document["message"].startswith("VECTOR_BACKUP_TIMEZONE: ")
+
+
+@pytest.mark.parametrize("home", ["relative", "/not/there"])
+def test_a_dagster_home_that_is_none_ends_with_2(
+    installed: Database, terminal: Terminal, home: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", home)
+
+    called = terminal("backup", "--json")
+
+    assert called.code == 2
+    assert called.document["message"].startswith("DAGSTER_HOME: ")
+
+
+def test_a_missing_task_directory_ends_with_1(installed: Database, terminal: Terminal) -> None:
+    called = terminal("backup", "--json", "--task-id", "not_there")
+
+    assert called.code == 1
+    assert called.document["error_type"] == "RESOURCE_NOT_FOUND"
+
+
+def test_a_defect_still_gives_one_document(
+    installed: Database, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("a defect")
+
+    monkeypatch.setattr("vector_backup_pipeline.launch.launch_backup", broken)
+
+    called = terminal("backup", "--json")
+
+    assert called.code == 1
+    assert called.document["error_type"] == "INTERNAL_ERROR"
+    assert "ZeroDivisionError" in called.err
+
+
+def test_every_flag_becomes_its_parameter(
+    langchain: Database,
+    terminal: Terminal,
+    root: Path,
+    dagster_home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (root / "corpus_7").mkdir()
+    monkeypatch.delenv("VECTOR_BACKUP_RUN_CONNECTION", raising=False)
+    langchain.run("CREATE ROLE cli_role LOGIN SUPERUSER PASSWORD 'geheim-0815'")
+    url = langchain.url_as("cli_role", "geheim-0815")
+
+    called = terminal(
+        *("backup", "--json", "--task-id", "corpus_7", "--db-connection", url),
+        *("--truncate", "--no-backup", "--tables", "langchain_pg_embedding"),
+        *("--format", "csv", "--compression", "none", "--workers", "1"),
+        *("--export-method", "cursor", "--batch-size", "7", "--progress-every", "20"),
+    )
+
+    monkeypatch.delenv("VECTOR_BACKUP_RUN_CONNECTION")
+    langchain.run("DROP ROLE cli_role")
+    assert called.code == 0
+    with dg.DagsterInstance.get() as instance:
+        (run,) = instance.get_runs()
+    assert run.job_name == "vector_backup_job"
+    assert run.status is dg.DagsterRunStatus.SUCCESS
+    assert run.run_config == {
+        "task_id": "corpus_7",
+        "db_connection": {"env": "VECTOR_BACKUP_RUN_CONNECTION"},
+        "truncate_vector_tables": True,
+        "backup_vector_tables": False,
+        "tables": ["langchain_pg_embedding"],
+        "format": "csv",
+        "compression": "none",
+        "workers": 1,
+        "export_method": "cursor",
+        "batch_size": 7,
+        "progress_every": 20,
+    }
+    kept = [path for path in [*dagster_home.rglob("*"), *root.rglob("*")] if path.is_file()]
+    assert kept
+    assert not [path for path in kept if b"geheim-0815" in path.read_bytes()]
+
+
+def test_runs_show_in_an_instance_that_the_checkouts_dagster_yaml_configures(
+    installed: Database, terminal: Terminal, dagster_home: Path
+) -> None:
+    (dagster_home / "dagster.yaml").write_text((CHECKOUT / "dagster.yaml").read_text())
+
+    assert terminal("backup", "--json").code == 0
+    with dg.DagsterInstance.get() as instance:
+        assert [run.job_name for run in instance.get_runs()] == ["vector_backup_job"]
+
+
+@pytest.mark.parametrize("name", ["backup", "demo"])
+def test_help_explains_each_flag_with_its_default_and_an_example(
+    terminal: Terminal, name: str
+) -> None:
+    called = terminal(name, "--help")
+
+    assert called.code == 0
+    assert "Examples:" in called.out
+    command = cli.commands.commands[name]
+    for option in command.params:
+        assert isinstance(option, click.Option)
+        assert option.help, option.name
+        if not option.is_flag:
+            assert option.show_default or "Default: " in option.help, option.name
+            assert re.search(r"such as|--\S|:", option.help), option.name
+
+
+def test_without_a_command_the_help_is_shown(terminal: Terminal) -> None:
+    called = terminal()
+
+    assert called.code == 0
+    assert "backup" in called.out
+
+
+def test_as_a_process_it_writes_its_result_on_stdout_and_no_log_line_or_warning_anywhere(
+    installed: Database, dagster_home: Path
+) -> None:
+    """In an instance that nobody has configured, of which Dagster would warn."""
+    (dagster_home / "dagster.yaml").unlink()
+    command = "from vector_backup_pipeline.cli import main; main()"
+
+    done = subprocess.run(
+        [sys.executable, "-c", command, "backup", "--json"],
+        env=os.environ | {"PYTHONPATH": str(CHECKOUT)},
+        capture_output=True,
+        text=True,
+    )
+
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["backup_performed"] is True
+    # Once for each DAGSTER_HOME Dagster tells of its telemetry.
+    assert not re.search("WARNING|Warning|DEBUG|No dagster instance", done.stderr)

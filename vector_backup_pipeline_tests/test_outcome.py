@@ -1,0 +1,97 @@
+"""A run's end as its events tell it."""
+
+from datetime import datetime, timezone
+
+import dagster as dg
+import pytest
+from dagster._core.events import EngineEventData
+
+from vector_backup_pipeline.engine.errors import DatabaseError, InvalidParams, LockTimeout
+from vector_backup_pipeline.engine.results import BackupResult, ExportedTable
+from vector_backup_pipeline.outcome import (
+    failing_step,
+    failure,
+    outcome_metadata,
+    read_outcome,
+    refused_result,
+)
+
+RESULT = BackupResult(
+    backup_performed=True,
+    truncate_performed=False,
+    backup_directory="/backups",
+    tables_backed_up={
+        "z": ExportedTable(row_count=1, file_size="9.0 B", backup_file="z.csv", duration=0.1)
+    },
+    truncate_results={},
+    errors=[],
+    duration=0.5,
+    timestamp=datetime(2025, 7, 21, 23, 49, 14, tzinfo=timezone.utc),
+)
+
+
+def _event(metadata: dict[str, dg.MetadataValue]) -> dg.DagsterEvent:
+    return dg.DagsterEvent(
+        dg.DagsterEventType.ENGINE_EVENT.value,
+        "job",
+        event_specific_data=EngineEventData(metadata=metadata),
+    )
+
+
+def test_the_result_keeps_the_order_of_the_contract_through_dagsters_storage() -> None:
+    stored = dg.deserialize_value(
+        dg.serialize_value(_event(outcome_metadata(RESULT, None))), dg.DagsterEvent
+    )
+
+    outcome = read_outcome([stored])
+
+    assert outcome.result == RESULT.as_json()
+    assert list(outcome.result or {}) == list(BackupResult.model_fields)
+    assert outcome.error_type is None
+
+
+def test_an_error_beside_the_result_is_the_runs() -> None:
+    outcome = read_outcome([_event(outcome_metadata(RESULT, LockTimeout("Too long.")))])
+
+    assert (outcome.error_type, outcome.message, outcome.can_retry) == (
+        "LOCK_TIMEOUT",
+        "Too long.",
+        True,
+    )
+
+
+def test_a_run_that_tells_nothing_has_failed() -> None:
+    outcome = read_outcome([])
+
+    assert outcome.result is None
+    assert outcome.error_type == "INTERNAL_ERROR"
+    assert outcome.message
+
+
+def test_a_refused_run_has_a_result_that_says_why() -> None:
+    moment = datetime(2025, 7, 21, 23, 49, 14, 567, tzinfo=timezone.utc)
+
+    result = refused_result(InvalidParams("No."), moment)
+
+    assert result.errors == ["INVALID_PARAMS: No."]
+    assert result.as_json()["timestamp"] == "2025-07-21T23:49:14+00:00"
+    assert not result.backup_performed
+
+
+def test_a_call_that_never_was_a_run_has_no_result() -> None:
+    assert failure(InvalidParams("No.")).result is None
+
+
+def test_an_error_of_ours_fails_its_step_with_its_type_and_without_a_second_try() -> None:
+    with pytest.raises(dg.Failure) as raised, failing_step():
+        raise DatabaseError("Gone.")
+
+    assert raised.value.description == "DATABASE_ERROR: Gone."
+    assert raised.value.metadata["error_type"].value == "DATABASE_ERROR"
+    assert raised.value.metadata["can_retry"].value is True
+    assert raised.value.allow_retries is False
+
+
+def test_a_defect_is_not_disguised() -> None:
+    with pytest.raises(ZeroDivisionError), failing_step():
+        raise ZeroDivisionError

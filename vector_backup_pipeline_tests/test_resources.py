@@ -1,0 +1,144 @@
+"""Where a run connects, and that no secret of it is left anywhere Dagster keeps things."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from vector_backup_pipeline.engine.errors import InvalidParams
+from vector_backup_pipeline.engine.postgres.connection import connect
+from vector_backup_pipeline.resources import BackupRunResource, PostgresResource
+from vector_backup_pipeline.settings import DATABASE_URL_VARIABLE
+from vector_backup_pipeline_tests.fix_dagster import JobRunner
+from vector_backup_pipeline_tests.fix_postgres import Database
+
+PASSWORD = "geheim-4711-pass"
+
+
+def _parameters(resource: PostgresResource) -> dict[str, str]:
+    return dict(resource.connection_settings().parameters)
+
+
+def test_a_runs_own_string_comes_before_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(DATABASE_URL_VARIABLE, "postgresql://env@env/env")
+    resource = PostgresResource(db_connection="postgresql://u@own/d", host="field")
+
+    assert _parameters(resource)["host"] == "own"
+
+
+def test_the_fields_come_before_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(DATABASE_URL_VARIABLE, "postgresql://env@env/env")
+
+    fields = PostgresResource(host="field", port=5433, user="u", dbname="d", password="p")
+
+    assert _parameters(fields) == {
+        "host": "field",
+        "port": "5433",
+        "user": "u",
+        "dbname": "d",
+        "password": "p",
+    }
+
+
+def test_the_variable_comes_before_libpqs_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTHER_URL", "postgresql://env@env/env")
+
+    assert _parameters(PostgresResource(connection_variable="OTHER_URL"))["host"] == "env"
+
+
+@pytest.mark.parametrize("value", [None, "", "  "])
+def test_with_nothing_given_libpqs_environment_decides(
+    value: str | None, langchain: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if value is not None:
+        monkeypatch.setenv(DATABASE_URL_VARIABLE, value)
+    monkeypatch.setenv("PGSERVICEFILE", "/dev/null")
+    with langchain.session() as session:
+        info = session.info
+        monkeypatch.setenv("PGHOST", info.host)
+        monkeypatch.setenv("PGPORT", str(info.port))
+        monkeypatch.setenv("PGUSER", info.user)
+    monkeypatch.setenv("PGDATABASE", langchain.name)
+
+    connection = connect(PostgresResource().connection_settings())
+    try:
+        assert connection.info.dbname == langchain.name
+    finally:
+        connection.close()
+
+
+def test_the_variable_is_read_when_the_run_connects(monkeypatch: pytest.MonkeyPatch) -> None:
+    resource = PostgresResource()
+    monkeypatch.setenv(DATABASE_URL_VARIABLE, "postgresql://u@late/d")
+
+    assert _parameters(resource)["host"] == "late"
+
+
+def test_a_malformed_string_names_its_variable_and_does_not_repeat_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(DATABASE_URL_VARIABLE, f"postgresql//u:{PASSWORD}@h/d")
+
+    with pytest.raises(InvalidParams) as raised:
+        PostgresResource().connection_settings()
+    assert DATABASE_URL_VARIABLE in raised.value.message
+    assert PASSWORD not in raised.value.message
+
+
+def test_a_step_without_its_run_is_told_to_launch_all_steps() -> None:
+    with pytest.raises(InvalidParams, match="re-execute all steps"):
+        _ = BackupRunResource().current
+
+
+@pytest.fixture
+def secret_url(langchain: Database) -> str:
+    role = f"keeper_{langchain.name}"
+    langchain.run(f"CREATE ROLE {role} LOGIN SUPERUSER PASSWORD '{PASSWORD}'")
+    return langchain.url_as(role, PASSWORD)
+
+
+@pytest.mark.parametrize("way", ["variable", "db_connection"])
+@pytest.mark.parametrize(
+    ("spoil", "error_type"),
+    [
+        (("", ""), None),
+        ((PASSWORD, PASSWORD + "x"), "DATABASE_ERROR"),
+        ((r"127\.0\.0\.1:\d+", "127.0.0.1:1"), "SERVICE_UNAVAILABLE"),
+        (("postgresql://", "postgresql//"), "INVALID_PARAMS"),
+        (("langchain", "langchain"), "TABLE_NOT_FOUND"),
+    ],
+    ids=["success", "wrong password", "unreachable", "malformed", "failed table"],
+)
+def test_the_password_is_nowhere_in_dagsters_storage(
+    way: str,
+    spoil: tuple[str, str],
+    error_type: str | None,
+    secret_url: str,
+    dagster_home: Path,
+    root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    url = re.sub(*spoil, secret_url) if spoil[0] else secret_url
+    config: dict[str, Any] = {}
+    if error_type == "TABLE_NOT_FOUND":
+        config["tables"] = ["nope"]
+    if way == "variable":
+        monkeypatch.setenv(DATABASE_URL_VARIABLE, url)
+    else:
+        monkeypatch.setenv("ONE_RUNS_DATABASE", url)
+        config["db_connection"] = {"env": "ONE_RUNS_DATABASE"}
+    with dg.DagsterInstance.get() as instance:
+        done = JobRunner(instance, root)(config)
+
+    assert done.outcome.error_type == error_type
+    assert _files_with(dagster_home, PASSWORD) == []
+    assert _files_with(root, PASSWORD) == []
+
+
+def _files_with(directory: Path, secret: str) -> list[str]:
+    """The files that hold the secret, as it is or percent-encoded."""
+    files = [path for path in directory.rglob("*") if path.is_file()]
+    assert files
+    return [str(path) for path in files if secret.encode() in path.read_bytes()]

@@ -1,0 +1,266 @@
+"""The task directory sensor, tick by tick, with the runs of a real instance."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from vector_backup_pipeline.definitions import defs
+from vector_backup_pipeline.resources import BackupStorageResource
+from vector_backup_pipeline.sensors import RETRIES, SENSOR_NAME, make_task_directory_sensor
+from vector_backup_pipeline.settings import PREFIX, load_settings
+from vector_backup_pipeline_tests.fix_backup import BackupMaker
+from vector_backup_pipeline_tests.fix_postgres import Database
+
+SUCCESS, FAILURE = dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE
+CANCELED, STARTED = dg.DagsterRunStatus.CANCELED, dg.DagsterRunStatus.STARTED
+
+
+@dataclass
+class Daemon:
+    """Does with the sensor what Dagster's daemon does: keeps its cursor, makes a run of each
+    request whose key has none yet."""
+
+    instance: dg.DagsterInstance
+    root: Path
+    cursor: str | None = None
+    skip_reason: str | None = None
+    runs: dict[str, str] = field(default_factory=dict)
+
+    def tick(self, *, save_cursor: bool = True) -> list[str]:
+        """Evaluate once; the keys of the runs that were made."""
+        result = self.evaluate()
+        made = []
+        for request in result.run_requests or []:
+            key = request.run_key
+            assert key is not None
+            if key not in self.runs:
+                self.runs[key] = self._make_run(key, request.tags)
+                made.append(key)
+        if save_cursor:
+            self.cursor = result.cursor
+        return made
+
+    def evaluate(self) -> dg.SensorResult:
+        context = dg.build_sensor_context(
+            instance=self.instance, cursor=self.cursor, sensor_name=SENSOR_NAME
+        )
+        sensor = make_task_directory_sensor(load_settings())
+        result = sensor(context, backup_storage=BackupStorageResource())
+        assert isinstance(result, dg.SensorResult)
+        self.skip_reason = result.skip_reason.skip_message if result.skip_reason else None
+        return result
+
+    def end(self, key: str, status: dg.DagsterRunStatus) -> None:
+        run = self.instance.get_run_by_id(self.runs[key])
+        assert run is not None
+        event_type = {
+            SUCCESS: dg.DagsterEventType.RUN_SUCCESS,
+            FAILURE: dg.DagsterEventType.RUN_FAILURE,
+            CANCELED: dg.DagsterEventType.RUN_CANCELED,
+            STARTED: dg.DagsterEventType.RUN_START,
+        }[status]
+        event = dg.DagsterEvent(event_type.value, run.job_name)
+        self.instance.report_dagster_event(event, run.run_id)
+
+    def make_directory(self, name: str) -> Path:
+        path = self.root / name
+        path.mkdir()
+        return path
+
+    def make_backup(self, task_id: str, name: str, content: bytes) -> None:
+        directory = self.root / task_id / "vector_bak"
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / name).write_bytes(content)
+
+    def _make_run(self, key: str, tags: Mapping[str, str]) -> str:
+        own = {"dagster/run_key": key, "dagster/sensor_name": SENSOR_NAME}
+        job = defs.resolve_job_def("vector_backup_job")
+        return self.instance.create_run_for_job(job, tags={**tags, **own}).run_id
+
+
+@pytest.fixture
+def daemon(instance: dg.DagsterInstance, root: Path) -> Daemon:
+    return Daemon(instance, root)
+
+
+@pytest.fixture
+def job_manifest(langchain: Database, backup: BackupMaker) -> bytes:
+    """The manifest of a complete set."""
+    made = backup(langchain.url)
+    return (made.directory / f"vector_backup_{made.stamp}.json").read_bytes()
+
+
+@pytest.fixture
+def running(daemon: Daemon) -> Daemon:
+    """A daemon whose first tick is over, on a root without tasks."""
+    assert daemon.tick() == []
+    return daemon
+
+
+def test_the_first_tick_only_records_what_is_there(daemon: Daemon) -> None:
+    daemon.make_directory("old")
+
+    assert daemon.tick() == []
+    assert daemon.skip_reason == "First tick: recorded 1 task directories that are there."
+    assert daemon.tick() == []
+
+
+def test_with_backfill_the_first_tick_backs_up_what_is_there(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(PREFIX + "SENSOR_BACKFILL", "true")
+    daemon.make_directory("old")
+
+    assert daemon.tick() == ["old"]
+
+
+def test_a_new_directory_gets_one_run_for_its_task(running: Daemon) -> None:
+    running.make_directory("corpus_7")
+
+    (request,) = running.evaluate().run_requests or []
+    assert request.run_key == "corpus_7"
+    assert request.run_config == {"task_id": "corpus_7"}
+    assert request.tags["vector_backup/task_id"] == "corpus_7"
+
+
+def test_a_directory_gets_no_second_run_while_and_after_its_first(running: Daemon) -> None:
+    running.make_directory("t1")
+
+    assert running.tick() == ["t1"]
+    running.end("t1", STARTED)
+    assert running.tick() == []
+    running.end("t1", SUCCESS)
+    assert running.tick() == []
+    assert running.evaluate().run_requests == []
+
+
+def test_names_that_are_no_task_and_files_are_left_alone(running: Daemon) -> None:
+    for name in ("vector_bak", "a b", "..hidden", "with-dash", "ünicode"):
+        running.make_directory(name)
+    (running.root / "a_file").touch()
+
+    assert running.tick() == []
+
+
+def test_a_failed_run_is_tried_three_times_more_and_then_given_up(running: Daemon) -> None:
+    running.make_directory("t1")
+
+    keys = running.tick()
+    for _ in range(5):
+        if running.runs:
+            running.end(list(running.runs)[-1], FAILURE)
+        keys += running.tick()
+
+    assert keys == ["t1", "t1:1", "t1:2", "t1:3"]
+    assert len(keys) == 1 + RETRIES
+
+
+def test_a_cancelled_run_is_tried_again(running: Daemon) -> None:
+    running.make_directory("t1")
+    running.tick()
+    running.end("t1", CANCELED)
+
+    assert running.tick() == ["t1:1"]
+
+
+def test_a_directory_with_a_complete_backup_needs_none(
+    running: Daemon, job_manifest: bytes
+) -> None:
+    running.make_backup("t1", "vector_backup_20250102_030405.json", job_manifest)
+
+    assert running.tick() == []
+
+
+def test_an_incomplete_backup_does_not_count(running: Daemon, job_manifest: bytes) -> None:
+    manifest = json.loads(job_manifest) | {"complete": False}
+    running.make_backup("t1", "vector_backup_20250102_030405.json", json.dumps(manifest).encode())
+
+    assert running.tick() == ["t1"]
+
+
+def test_an_older_systems_backup_counts(running: Daemon) -> None:
+    running.make_backup(
+        "t1", "langchain_pg_embedding_20250102_030405.csv", b"id,document\r\n1,a\r\n"
+    )
+
+    assert running.tick() == []
+
+
+def test_a_dead_runs_file_does_not_count(running: Daemon) -> None:
+    running.make_backup("t1", "langchain_pg_embedding_20250102_030405.csv", b"id,document\n1,a\n")
+
+    assert running.tick() == ["t1"]
+
+
+def test_a_damaged_manifest_stops_nobody(running: Daemon) -> None:
+    running.make_backup("a_damaged", "vector_backup_20250102_030405.json", b"{")
+    running.make_directory("b_good")
+
+    assert running.tick() == ["a_damaged", "b_good"]
+
+
+def test_a_directory_that_can_not_be_read_waits_and_stops_nobody(running: Daemon) -> None:
+    manifest = running.make_directory("a_odd") / "vector_bak" / "vector_backup_20250102_030405.json"
+    manifest.mkdir(parents=True)
+    running.make_directory("b_good")
+
+    assert running.tick() == ["b_good"]
+    manifest.rmdir()
+    assert running.tick() == ["a_odd"]
+
+
+def test_a_missing_root_has_no_tasks(running: Daemon) -> None:
+    running.root.rmdir()
+
+    assert running.tick() == []
+    running.root.mkdir()
+    running.make_directory("t1")
+    assert running.tick() == ["t1"]
+
+
+def test_a_root_that_was_away_for_a_while_makes_nothing_new(running: Daemon) -> None:
+    running.make_directory("t1")
+    running.tick()
+    running.end("t1", SUCCESS)
+    running.tick()
+    (running.root / "t1").rename(running.root.parent / "away")
+    running.tick()
+    (running.root.parent / "away").rename(running.root / "t1")
+
+    assert running.tick() == []
+    assert running.evaluate().run_requests == []
+
+
+def test_a_daemon_that_dies_before_it_saves_the_cursor_neither_misses_nor_repeats(
+    running: Daemon,
+) -> None:
+    running.make_directory("t1")
+    assert running.tick(save_cursor=False) == ["t1"]
+    assert running.tick() == []
+
+    running.end("t1", FAILURE)
+    assert running.tick(save_cursor=False) == ["t1:1"]
+    assert running.tick() == []
+    running.end("t1:1", FAILURE)
+    assert running.tick() == ["t1:2"]
+
+
+def test_a_lost_cursor_forgets_no_directory_that_was_begun(running: Daemon) -> None:
+    running.make_directory("old")
+    running.tick()
+    running.end("old", FAILURE)
+
+    running.cursor = None
+    tried = [key for _ in range(3) for key in running.tick()]
+
+    assert tried == ["old:1"]
+
+
+def test_the_sensor_is_off_unless_the_environment_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert make_task_directory_sensor(load_settings()).default_status.value == "STOPPED"
+    monkeypatch.setenv(PREFIX + "SENSOR_ENABLED", "true")
+    assert make_task_directory_sensor(load_settings()).default_status.value == "RUNNING"

@@ -1,0 +1,106 @@
+"""The environment, read once; each error names its variable."""
+
+from datetime import datetime, timezone
+
+import pytest
+
+from vector_backup_pipeline.settings import SettingsError, load_settings, split_tables
+from vector_backup_pipeline_tests.fix_backup import LANGCHAIN
+
+
+def test_an_empty_environment_gives_defaults_that_work() -> None:
+    settings = load_settings({})
+
+    assert settings.root == "data_pipeline/training_data"
+    assert settings.directory == "vector_bak"
+    assert settings.tables == LANGCHAIN
+    assert settings.truncate_tables == ("langchain_pg_embedding",)
+    assert settings.timezone == "UTC"
+    assert settings.cron == "0 2 * * *"
+    assert settings.lock_timeout == 30
+    assert not (settings.schedule_enabled or settings.sensor_enabled or settings.sensor_backfill)
+    moment = datetime(2025, 7, 21, 23, 49, 14, tzinfo=timezone.utc)
+    assert settings.timestamps.stamp(moment) == "20250721_234914"
+
+
+def test_every_variable_is_read() -> None:
+    settings = load_settings(
+        {
+            "VECTOR_BACKUP_ROOT": "/backups",
+            "VECTOR_BACKUP_DIRECTORY": "bak",
+            "VECTOR_BACKUP_TABLES": ' docs , app.images,"a,b"',
+            "VECTOR_BACKUP_TRUNCATE_TABLES": "docs",
+            "VECTOR_BACKUP_TIMESTAMP_FORMAT": "%Y-%m-%dT%H%M%S",
+            "VECTOR_BACKUP_TIMEZONE": "Asia/Shanghai",
+            "VECTOR_BACKUP_CRON": "0 3 * * *",
+            "VECTOR_BACKUP_SCHEDULE_ENABLED": "TRUE",
+            "VECTOR_BACKUP_SENSOR_ENABLED": "1",
+            "VECTOR_BACKUP_SENSOR_BACKFILL": "yes",
+            "VECTOR_BACKUP_LOCK_TIMEOUT": "2.5",
+        }
+    )
+
+    assert (settings.root, settings.directory) == ("/backups", "bak")
+    assert settings.tables == ("docs", "app.images", '"a,b"')
+    assert settings.truncate_tables == ("docs",)
+    moment = datetime(2025, 7, 21, 23, 49, 14, tzinfo=timezone.utc)
+    assert settings.timestamps.stamp(moment) == "2025-07-22T074914"
+    assert settings.cron == "0 3 * * *"
+    assert settings.schedule_enabled
+    assert settings.sensor_enabled
+    assert settings.sensor_backfill
+    assert settings.lock_timeout == 2.5
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ROOT", "s3://bucket/prefix"),
+        ("DIRECTORY", "../elsewhere"),
+        ("DIRECTORY", "a/b"),
+        ("DIRECTORY", ".."),
+        ("TABLES", "a,a"),
+        ("TABLES", ","),
+        ("TRUNCATE_TABLES", "a."),
+        ("TIMESTAMP_FORMAT", "%d%m%Y_%H%M%S"),
+        ("TIMESTAMP_FORMAT", "%Y%m%d"),
+        ("TIMESTAMP_FORMAT", "%Y/%m/%d %H:%M:%S"),
+        ("TIMEZONE", "Mars/Olympus"),
+        ("SCHEDULE_ENABLED", "perhaps"),
+        ("SENSOR_ENABLED", "2"),
+        ("SENSOR_BACKFILL", "maybe"),
+        ("LOCK_TIMEOUT", "soon"),
+        ("LOCK_TIMEOUT", "0"),
+        ("LOCK_TIMEOUT", "-1"),
+        ("LOCK_TIMEOUT", "nan"),
+        ("LOCK_TIMEOUT", "inf"),
+    ],
+)
+def test_a_value_that_makes_no_sense_names_its_variable(name: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=f"^VECTOR_BACKUP_{name}: .*[^.]\\.$") as raised:
+        load_settings({f"VECTOR_BACKUP_{name}": value})
+    assert raised.value.error_type == "INVALID_PARAMS"
+
+
+def test_a_blank_variable_counts_as_unset() -> None:
+    blank = {
+        f"VECTOR_BACKUP_{name}": "  "
+        for name in ("ROOT", "TABLES", "TIMEZONE", "CRON", "LOCK_TIMEOUT", "SENSOR_ENABLED")
+    }
+    assert load_settings(blank) == load_settings({})
+
+
+@pytest.mark.parametrize(
+    ("text", "tables"),
+    [
+        ("a", ("a",)),
+        ("a, b ,", ("a", "b")),
+        ('"x,y",app."p.q"', ('"x,y"', 'app."p.q"')),
+        ('"say ""a,b""",c', ('"say ""a,b"""', "c")),
+        ("", ()),
+    ],
+)
+def test_a_list_of_tables_is_split_at_commas_outside_of_quotes(
+    text: str, tables: tuple[str, ...]
+) -> None:
+    assert split_tables(text) == tables

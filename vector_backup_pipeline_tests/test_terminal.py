@@ -1,0 +1,111 @@
+"""What a person sees: bars on a terminal, lines elsewhere, a summary in the end."""
+
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from vector_backup_pipeline import terminal
+from vector_backup_pipeline.engine.progress import Progress
+from vector_backup_pipeline.settings import DATABASE_URL_VARIABLE
+from vector_backup_pipeline.terminal import TerminalProgressResource, summary
+from vector_backup_pipeline_tests.fix_dagster import CHECKOUT
+from vector_backup_pipeline_tests.fix_postgres import Database
+
+MOMENT = Progress(table="docs [x]", rows=500, bytes=2_000_000, seconds=2.0, percent=25.0)
+
+
+def test_where_nobody_watches_a_line_comes_now_and_then(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(terminal, "_SECONDS_BETWEEN_LINES", 0.0)
+    progress = TerminalProgressResource()
+    with dg.build_init_resource_context() as context:
+        progress.setup_for_execution(context)
+        progress.table_started(MOMENT.table)
+        progress.progressed(MOMENT)
+        progress.table_ended(MOMENT.table)
+        progress.teardown_after_execution(context)
+
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err == "docs [x]: 500 rows, 25.0%, 250 rows/s, 1.0 MB/s, 6 s left\n"
+
+
+def test_a_short_export_needs_no_line(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = TerminalProgressResource()
+    progress.table_started(MOMENT.table)
+    progress.progressed(MOMENT)
+
+    assert capsys.readouterr().err == ""
+
+
+def test_on_a_terminal_each_table_has_a_bar_and_stdout_stays_clean(
+    langchain: Database, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(DATABASE_URL_VARIABLE, langchain.url)
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from vector_backup_pipeline.cli import main; main()", "backup"],
+        env=os.environ | {"PYTHONPATH": str(CHECKOUT), "TERM": "xterm", "COLUMNS": "120"},
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        text=True,
+    )
+    os.close(theirs)
+    out, _ = process.communicate(timeout=60)
+    drawn = _read_all(ours)
+
+    assert process.returncode == 0
+    assert "langchain_pg_collection" in drawn
+    assert "━" in drawn
+    assert "58 rows, 100.0%" in drawn
+    assert "✓ langchain_pg_embedding: 58 rows" in out
+    assert "\x1b" not in out
+
+
+def _read_all(descriptor: int) -> str:
+    parts = []
+    try:
+        while part := os.read(descriptor, 65536):
+            parts.append(part)
+    except OSError:  # Linux says so that the other end is closed.
+        pass
+    finally:
+        os.close(descriptor)
+    return b"".join(parts).decode()
+
+
+def test_the_summary_has_a_line_a_table_and_says_where_and_how_long() -> None:
+    result = {
+        "backup_performed": False,
+        "truncate_performed": False,
+        "backup_directory": "/backups",
+        "tables_backed_up": {
+            "a": {
+                "success": True,
+                "row_count": 4,
+                "file_size": "209.0 B",
+                "backup_file": "a_20250721_234914.csv",
+                "duration": 0.1,
+            },
+            "b": {"success": False, "error_type": "X", "error": "Gone.", "duration": 0.1},
+        },
+        "truncate_results": {
+            "a": {"success": True, "rows_before": 4, "rows_after": 0, "duration": 0.1}
+        },
+        "errors": ["b: X: Gone."],
+        "duration": 1.25,
+        "timestamp": "2025-07-21T23:49:14+08:00",
+    }
+
+    assert summary(result).splitlines() == [
+        "  ✓ a: 4 rows -> a_20250721_234914.csv (209.0 B)",
+        "  ✗ b: FAILED - Gone.",
+        "  ✓ a: 4 rows before, 0 after",
+        "  in /backups, 1.2 s",
+    ]
