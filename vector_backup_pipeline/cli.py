@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except click.UsageError as error:
         code = _show_error(InvalidParams(error.format_message()), as_json=as_json)
     except click.Abort:
-        code = _show_error(RunCancelled("Interrupted."), as_json=as_json)
+        code = _show_error(RunCancelled(), as_json=as_json)
     except BackupError as error:
         code = _show_error(error, as_json=as_json)
     except Exception as error:  # noqa: BLE001 - a caller of --json gets its document in any case.

@@ -101,9 +101,6 @@ class ProgressResource(dg.ConfigurableResource[None]):
     def progressed(self, progress: Progress) -> None:
         """A block was written."""
 
-    def table_ended(self, table: str) -> None:
-        """An export is over, well or not."""
-
 
 class BackupRunResource(dg.ConfigurableResource[None]):
     """The run's shared state: its snapshot, its files, its outcomes.

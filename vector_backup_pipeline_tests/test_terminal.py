@@ -28,7 +28,6 @@ def test_where_nobody_watches_a_line_comes_now_and_then(
         progress.setup_for_execution(context)
         progress.table_started(MOMENT.table)
         progress.progressed(MOMENT)
-        progress.table_ended(MOMENT.table)
         progress.teardown_after_execution(context)
 
     told = capsys.readouterr()

@@ -117,11 +117,6 @@ class BackupRun:
                 return self._errors[table]
         return self._run_error
 
-    @property
-    def result(self) -> BackupResult | None:
-        """The result once `finish` has told it."""
-        return self._result
-
     def resolve(self) -> BackupTarget:
         """Find or make the directory, take a timestamp in it, and clear what dead runs left."""
         task_id = self.request.task_id
@@ -215,9 +210,7 @@ class BackupRun:
         try:
             if self._result is None:
                 if self.error is None:
-                    self._run_error = RunCancelled(
-                        "The run was cancelled before it was done. Launch it again."
-                    )
+                    self._run_error = RunCancelled()
                 with contextlib.suppress(BackupError):  # Remembered; the result tells it.
                     self.finish()
         finally:

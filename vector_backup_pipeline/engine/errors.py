@@ -110,6 +110,12 @@ class RunCancelled(BackupError):
 
     can_retry = True
 
+    def __init__(self) -> None:
+        super().__init__(
+            "The run was stopped before it was done: cancelled, or ended by Dagster. Launch it "
+            "again."
+        )
+
 
 def as_backup_error(error: BaseException) -> BackupError:
     """`error` as one of ours: itself, or wrapped as what no class describes.
@@ -120,5 +126,5 @@ def as_backup_error(error: BaseException) -> BackupError:
     if isinstance(error, BackupError):
         return error
     if not isinstance(error, Exception):
-        return RunCancelled("The run was cancelled before it was done. Launch it again.")
+        return RunCancelled()
     return BackupError(f"{type(error).__name__}: {error}")

@@ -30,10 +30,7 @@ def export_table(
             events.progressed(moment)
 
         progress.table_started(table)
-        try:
-            exported = run.export(table, listener)
-        finally:
-            progress.table_ended(table)
+        exported = run.export(table, listener)
     return dg.Output(
         exported,
         metadata={
