@@ -63,7 +63,8 @@ $(INSTALLED): setup.cfg pyproject.toml
 		|| $(PYTHON) -m venv --clear $(VENV)
 	@echo "Installing into $(VENV) (a minute or two the first time)" >&2
 	@$(PIP) install --upgrade pip
-	@$(PIP) install --editable '.[dev]'
+	@# setuptools warns of every editable installation; a newcomer need not read that.
+	@PYTHONWARNINGS=ignore $(PIP) install --editable '.[dev]'
 	@printf '%s' "$(CURDIR)" > $@
 
 # A checkout that was moved since, or a Python that is gone.
