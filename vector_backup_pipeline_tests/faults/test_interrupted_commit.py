@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import time
 
 import pytest
 
@@ -50,8 +51,15 @@ def test_an_interrupt_during_commit_leaves_a_manifest_that_says_done(
 
 
 def _interrupt_when_committing(database: Database) -> None:
-    committing = "SELECT count(*) FROM pg_stat_activity WHERE query = 'COMMIT' AND state = 'active'"
-    for _ in range(1000):
-        if database.ask_one(committing):
-            os.kill(os.getpid(), signal.SIGINT)
-            return
+    committing = (
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE query = 'COMMIT' AND state = 'active' AND datname = current_database()"
+    )
+    deadline = time.monotonic() + 60
+    with database.session() as connection, connection.cursor() as cursor:
+        connection.autocommit = True
+        while time.monotonic() < deadline:
+            cursor.execute(committing)
+            if cursor.fetchone() != (0,):
+                os.kill(os.getpid(), signal.SIGINT)
+                return
