@@ -170,9 +170,8 @@ def test_a_directory_one_may_not_write_to_is_a_clear_error(
     # Not pytest's own folder, which others may not even enter.
     with tempfile.TemporaryDirectory() as root:
         backup.root = Path(root)
-        for folder in (backup.root, backup.root / "vector_bak"):
-            folder.mkdir(exist_ok=True)
-            folder.chmod(0o555)
+        backup.root.chmod(0o755)
+        (backup.root / "vector_bak").mkdir(mode=0o555)
         with _as_somebody_else():
             made = backup(langchain.url)
 
