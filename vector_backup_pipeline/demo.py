@@ -1,6 +1,7 @@
 """A stage for trying things out: a real server with LangChain's tables, in a folder of its own."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,7 +16,6 @@ from vector_backup_pipeline.embedded import start_embedded_server
 from vector_backup_pipeline.settings import DATABASE_URL_VARIABLE, PREFIX
 
 _INSTANCE_CONFIG = "telemetry:\n  enabled: false\nnux:\n  enabled: false\n"
-_SECONDS_TO_END = 20
 # The same name of the location as in the checkout's workspace.yaml: one GraphQL call fits both.
 _WORKSPACE = """\
 load_from:
@@ -52,6 +52,9 @@ class Stage:
         """Serve Dagster's UI on this stage until it is interrupted."""
         click.echo(f"The UI will be at http://127.0.0.1:{port} (Ctrl-C ends it).")
         click.echo(f"Its database: {self.connection_string}")
+        # A script's background job begins with SIGINT ignored, and Dagster, which inherits that,
+        # could not be told to end.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         server = subprocess.Popen(
             [
                 *(sys.executable, "-m", "dagster", "dev"),
@@ -69,12 +72,7 @@ class Stage:
             return 0
         finally:
             server.terminate()
-            try:
-                server.wait(_SECONDS_TO_END)
-            except subprocess.TimeoutExpired:
-                # Started by a script in the background, Dagster ignores SIGTERM as it does SIGINT.
-                server.kill()
-                server.wait()
+            server.wait()
 
 
 @contextmanager
