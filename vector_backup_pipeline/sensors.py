@@ -127,8 +127,19 @@ def _begun(context: dg.SensorEvaluationContext) -> set[str]:
 def _run_status(context: dg.SensorEvaluationContext, key: str) -> dg.DagsterRunStatus | None:
     """How the run of that key stands; None if it was asked for but never made."""
     tags = {"dagster/run_key": key, "dagster/sensor_name": SENSOR_NAME}
+    run = _newest_run(context, tags)
+    if run is None:
+        return None
+    newest = _newest_run(context, {"dagster/root_run_id": run.run_id}) or run
+    if newest.status in _FAILED and newest.tags.get("dagster/will_retry") == "true":
+        # Dagster itself is about to try it again.
+        return dg.DagsterRunStatus.QUEUED
+    return newest.status
+
+
+def _newest_run(context: dg.SensorEvaluationContext, tags: dict[str, str]) -> dg.DagsterRun | None:
     runs = context.instance.get_runs(filters=dg.RunsFilter(tags=tags), limit=1)
-    return runs[0].status if runs else None
+    return runs[0] if runs else None
 
 
 def _has_backup(root: BackupRoot, task_id: str, settings: Settings) -> bool:

@@ -62,6 +62,8 @@ def summary(result: dict[str, Any]) -> str:
     told = BackupResult.model_validate(result)
     lines = [table_line(table, entry) for table, entry in told.tables_backed_up.items()]
     lines += [truncate_line(table, entry) for table, entry in told.truncate_results.items()]
-    if told.backup_directory:
+    if not told.tables_backed_up:
+        lines.append("  Nothing was backed up.")
+    elif told.backup_directory:
         lines.append(f"  in {told.backup_directory}, {told.duration:.1f} s")
     return "\n".join(lines)

@@ -167,6 +167,22 @@ def test_a_cancelled_run_is_tried_again(running: Daemon) -> None:
     assert running.tick() == ["t1:1"]
 
 
+def test_a_failed_run_that_dagster_tries_again_is_left_to_it(running: Daemon) -> None:
+    running.make_directory("t1")
+    running.tick()
+    running.instance.add_run_tags(running.runs["t1"], {"dagster/will_retry": "true"})
+    running.end("t1", FAILURE)
+
+    assert running.tick() == []
+
+    job = defs.resolve_job_def("vector_backup_job")
+    root_run = {"dagster/root_run_id": running.runs["t1"]}
+    running.runs["retry"] = running.instance.create_run_for_job(job, tags=root_run).run_id
+    running.end("retry", FAILURE)
+
+    assert running.tick() == ["t1:1"]
+
+
 def test_a_directory_with_a_complete_backup_needs_none(
     running: Daemon, job_manifest: bytes
 ) -> None:

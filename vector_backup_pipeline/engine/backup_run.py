@@ -20,6 +20,7 @@ from vector_backup_pipeline.engine.backup_manifest import SnapshotRecord, build_
 from vector_backup_pipeline.engine.errors import (
     BackupError,
     IntegrityError,
+    InvalidParams,
     RunCancelled,
     as_backup_error,
 )
@@ -191,9 +192,14 @@ class BackupRun:
         """End the snapshot, write manifest and log, and tell the result. Once."""
         if self._result is not None:
             return self._result
+        first: Exception | None = None
+        if self.error is None and (untold := self._untold_tables()):
+            first = self._run_error = InvalidParams(
+                f"Nothing was done about {', '.join(untold)}: a step of the job was left out. "
+                "Launch the whole job."
+            )
         if self._pinned is not None:
             self._pinned.close()
-        first: Exception | None = None
         for step in (self._write_manifest, self._append_to_log):
             try:
                 with self._remembering():
@@ -209,7 +215,7 @@ class BackupRun:
         """Leave nothing open and nothing untold, whatever happened before."""
         try:
             if self._result is None:
-                if self.error is None:
+                if self.error is None and not self._is_done():
                     self._run_error = RunCancelled()
                 with contextlib.suppress(BackupError):  # Remembered; the result tells it.
                     self.finish()
@@ -219,6 +225,17 @@ class BackupRun:
             if self._claim is not None:
                 self._claim.release()
         return self._result or self._tell_result()
+
+    def _untold_tables(self) -> list[str]:
+        """Tables that should have been backed up and of which nothing is known."""
+        if self.request.does_nothing:
+            return []
+        known = self._stored.keys() | self._failures.keys()
+        return [table for table in self.request.tables if table not in known]
+
+    def _is_done(self) -> bool:
+        truncated = self._truncate_state == "done" or not self.request.truncate_vector_tables
+        return not self._untold_tables() and truncated
 
     def _read_record(self, pinned: PinnedSnapshot) -> SnapshotRecord:
         oids = [source.found.oid for source in pinned.tables.values()]

@@ -51,7 +51,7 @@ class TruncateFailure(_Record):
 
 
 class BackupResult(_Record):
-    """The result of a run. Table names are the caller's own spelling, in the caller's order."""
+    """The result of a run. Table names are the caller's own spelling."""
 
     backup_performed: bool
     truncate_performed: bool

@@ -1,6 +1,9 @@
 """Locks that others hold or wait for: bounded waits, whole backups, no row lost."""
 
+import os
+import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -179,7 +182,7 @@ def test_a_queued_alter_neither_stops_the_backup_nor_is_stopped(
     made = backup(langchain.url)
     altering.join()
 
-    assert joined == [None, None]
+    assert joined == [False, False]
     assert made.result.duration < backup.lock_timeout, "no worker has waited for the ALTER"
     assert made.error is None
     assert made.file(EMBEDDINGS).rows == 2058
@@ -295,3 +298,24 @@ def test_no_lock_is_left_between_pinning_and_closing(
         wait_for_a_waiting_lock(langchain)
         run.close()
     assert count(langchain) == 59
+
+
+def test_a_run_that_waits_for_a_lock_can_be_cancelled(
+    langchain: Database, backup: BackupMaker
+) -> None:
+    backup.lock_timeout = 60
+    run = backup.run()
+    run.resolve()
+
+    def interrupt() -> None:
+        wait_for_a_waiting_lock(langchain)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    started = time.monotonic()
+    with _holding(langchain, "LOCK TABLE langchain_pg_collection"), in_background(interrupt):
+        with pytest.raises(KeyboardInterrupt):
+            run.pin(lambda: settings_for(langchain.url))
+        run.close()
+
+    assert time.monotonic() - started < 30
+    wait_until_nothing_is_open(langchain)

@@ -7,6 +7,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from vector_backup_pipeline.definitions import defs
 from vector_backup_pipeline.jobs.backup import vector_backup_job
 from vector_backup_pipeline.outcome import RESULT_KEY
 from vector_backup_pipeline.settings import DATABASE_URL_VARIABLE, PREFIX
@@ -407,3 +408,43 @@ def _materializations(done: FinishedRun) -> list[dg.AssetMaterialization]:
         event.step_materialization_data.materialization
         for event in done.of_type("ASSET_MATERIALIZATION")
     ]
+
+
+@pytest.mark.parametrize("left_out", ["export_table", "pin_snapshot"])
+def test_a_run_that_left_a_table_out_is_no_success(
+    job: JobRunner, langchain: Database, left_out: str
+) -> None:
+    steps = ["resolve_backup_directory", "pin_snapshot", "write_backup_log"]
+    part = [step for step in steps if step != left_out]
+
+    done = vector_backup_job_of(job, part)
+
+    assert done.run.status is dg.DagsterRunStatus.FAILURE
+    assert done.result["backup_performed"] is False
+    assert "INVALID_PARAMS" in done.result["errors"][0]
+    assert "FAILED (INVALID_PARAMS)" in done.log
+
+
+def test_a_whole_backup_without_its_last_step_is_told_as_one(
+    job: JobRunner, langchain: Database
+) -> None:
+    every_step_but_the_log = [
+        "resolve_backup_directory",
+        "pin_snapshot",
+        "export_table",
+        "truncate_embedding_table",
+    ]
+
+    done = vector_backup_job_of(job, every_step_but_the_log)
+
+    assert done.result["backup_performed"] is True
+    assert done.result["errors"] == []
+    assert done.manifest["complete"] is True
+    assert "SUCCESS" in done.log
+
+
+def vector_backup_job_of(job: JobRunner, steps: list[str]) -> FinishedRun:
+    """A run of those steps alone, as the launchpad lets one choose them."""
+    part = defs.resolve_job_def("vector_backup_job").get_subset(op_selection=steps)
+    done = part.execute_in_process(run_config={}, instance=job.instance, raise_on_error=False)
+    return finished(job.instance, done.run_id)

@@ -90,6 +90,18 @@ _ISOLATED = {
 _SERVICE_VARIABLE = "PGSERVICE"
 _connecting = threading.Lock()
 _HIGHEST_PORT = 65535
+# libpq looks at these only when it connects, and its refusal then looks like a server's (PostgreSQL
+# documentation, "Parameter Key Words").
+_CHOICES = {
+    "sslmode": {"disable", "allow", "prefer", "require", "verify-ca", "verify-full"},
+    "sslnegotiation": {"postgres", "direct"},
+    "channel_binding": {"disable", "prefer", "require"},
+    "gssencmode": {"disable", "prefer", "require"},
+    "load_balance_hosts": {"disable", "random"},
+    "target_session_attrs": {
+        *("any", "read-write", "read-only", "primary", "standby", "prefer-standby")
+    },
+}
 _SECRET_OPTIONS = ("password", "sslpassword", "scram_client_key", "oauth_client_secret")
 
 
@@ -113,7 +125,7 @@ class ConnectionSettings:
             raise InvalidParams(
                 "The db_connection names a service; write host, port, dbname and user instead."
             )
-        user = given.get("user") or getpass.getuser()
+        user = given.get("user") or _own_user()
         own = {"user": user, "dbname": given.get("dbname") or user}
         isolated = {key: value for key, value in _ISOLATED.items() if _is_known(key)}
         return cls(isolated | given | own, _secrets_of(given), stands_alone=True)
@@ -269,7 +281,8 @@ def _parsed(text: str) -> dict[str, str] | None:
     except (psycopg2.Error, UnicodeError, ValueError):
         return None
     ports = [port for port in given.get("port", "").split(",") if port]
-    return given if all(map(_is_port, ports)) else None
+    choices = [given[option] in values for option, values in _CHOICES.items() if option in given]
+    return given if all(map(_is_port, ports)) and all(choices) else None
 
 
 def _breaks_apart(text: str) -> bool:
@@ -288,6 +301,13 @@ def _is_port(text: str) -> bool:
 def _secrets_of(parameters: Mapping[str, str]) -> tuple[str, ...]:
     plain = {parameters[key] for key in _SECRET_OPTIONS if parameters.get(key)}
     return tuple(sorted(plain | {quote(secret, safe="") for secret in plain}))
+
+
+def _own_user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError) as error:  # A container's user may have no name.
+        raise InvalidParams("The db_connection names no user: add one.") from error
 
 
 def _is_known(option: str) -> bool:

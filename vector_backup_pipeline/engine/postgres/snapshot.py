@@ -23,6 +23,7 @@ from vector_backup_pipeline.engine.errors import (
     DatabaseError,
     InvalidParams,
     PermissionDenied,
+    ServiceUnavailable,
 )
 from vector_backup_pipeline.engine.postgres.connection import (
     Connection,
@@ -32,6 +33,7 @@ from vector_backup_pipeline.engine.postgres.connection import (
     database_errors,
     translated,
 )
+from vector_backup_pipeline.engine.postgres.interruptible import interruptible
 from vector_backup_pipeline.engine.postgres.ranges import most_ranges
 from vector_backup_pipeline.engine.postgres.server import ServerIdentity, identify_server
 from vector_backup_pipeline.engine.postgres.session import apply_session_settings
@@ -112,7 +114,10 @@ def pin_snapshot(
     coordinator = connect(settings)
     try:
         with database_errors("pin the snapshot", settings.secrets):
-            pinned = _pin(coordinator, settings, tables, truncate_tables, lock_timeout)
+            pinned = interruptible(
+                coordinator,
+                lambda: _pin(coordinator, settings, tables, truncate_tables, lock_timeout),
+            )
             _add_workers(pinned, workers, lock_timeout)
         return pinned
     except BaseException:
@@ -284,7 +289,8 @@ def _changed(table: FoundTable) -> BackupError:
 def _add_workers(pinned: PinnedSnapshot, workers: int, lock_timeout: float) -> None:
     """Connect as many workers as the largest table has ranges for, all on the one snapshot.
 
-    A single stream is the coordinator's own: a second connection would gain nothing.
+    A single stream is the coordinator's own: a second connection would gain nothing. When the
+    server has no room for more connections, those that are there do.
     """
     wanted = min(workers, max((most_ranges(t) for t in pinned.tables.values()), default=0))
     if wanted < 2:
@@ -294,16 +300,21 @@ def _add_workers(pinned: PinnedSnapshot, workers: int, lock_timeout: float) -> N
         (exported,) = cursor.fetchone() or ("",)
     try:
         for _ in range(wanted):
-            worker = _join_snapshot(pinned, exported, lock_timeout)
-            if worker is not None:
+            try:
+                worker = connect(pinned.settings)
+            except (DatabaseError, ServiceUnavailable):
+                break
+            if _join_snapshot(worker, pinned, exported, lock_timeout):
                 pinned.workers.append(worker)
     except BaseException:
         pinned.end_workers()
         raise
 
 
-def _join_snapshot(pinned: PinnedSnapshot, exported: str, lock_timeout: float) -> Connection | None:
-    """A worker inside the snapshot, None if it can't have its locks at once.
+def _join_snapshot(
+    worker: Connection, pinned: PinnedSnapshot, exported: str, lock_timeout: float
+) -> bool:
+    """Take a worker into the snapshot; close it and say False if it can't have its locks at once.
 
     A lock request queued between ours and the worker's (a waiting ALTER is enough) would have the
     worker wait for the ALTER, which waits for the coordinator, which waits for the worker.
@@ -311,7 +322,6 @@ def _join_snapshot(pinned: PinnedSnapshot, exported: str, lock_timeout: float) -
     Raises:
         DatabaseError: the connection is to another server.
     """
-    worker = connect(pinned.settings)
     try:
         worker.set_session(isolation_level=ISOLATION_LEVEL_REPEATABLE_READ, readonly=True)
         with worker.cursor() as cursor:
@@ -322,13 +332,13 @@ def _join_snapshot(pinned: PinnedSnapshot, exported: str, lock_timeout: float) -
                 raise _another_server() from err
             if not _lock_at_once(cursor, pinned):
                 close_quietly(worker)
-                return None
+                return False
             if not _sees_the_same(cursor, pinned):
                 raise _another_server()
     except BaseException:
         close_quietly(worker)
         raise
-    return worker
+    return True
 
 
 def _lock_at_once(cursor: Cursor, pinned: PinnedSnapshot) -> bool:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Literal
 
 import psycopg2
@@ -19,6 +20,7 @@ from vector_backup_pipeline.engine.postgres.connection import (
     connect,
     database_errors,
 )
+from vector_backup_pipeline.engine.postgres.interruptible import interruptible
 from vector_backup_pipeline.engine.postgres.server import ServerIdentity, identify_server
 from vector_backup_pipeline.engine.postgres.snapshot import WRITERS_LOCK_MODE, PinnedSnapshot
 from vector_backup_pipeline.engine.postgres.tables import TableSource, relations_locked_here
@@ -47,7 +49,8 @@ def check_before_truncate(pinned: PinnedSnapshot, exported_rows: Mapping[str, in
     ):
         _check_writers_are_locked_out(cursor, tables)
         for table in tables:
-            _check_backup_holds_every_row(cursor, table, exported_rows[table.found.requested])
+            rows = interruptible(pinned.coordinator, partial(_count, cursor, table))
+            _check_backup_holds_every_row(table, rows, exported_rows[table.found.requested])
 
 
 def truncate_tables(pinned: PinnedSnapshot, names: Sequence[str]) -> dict[str, int]:
@@ -94,8 +97,7 @@ def _check_writers_are_locked_out(cursor: Cursor, tables: Sequence[TableSource])
             )
 
 
-def _check_backup_holds_every_row(cursor: Cursor, table: TableSource, exported: int) -> None:
-    rows = _count(cursor, table)
+def _check_backup_holds_every_row(table: TableSource, rows: int, exported: int) -> None:
     if rows != exported:
         raise IntegrityError(
             f"The table {table.found.requested} has {rows} rows but its backup has {exported}. "

@@ -82,7 +82,7 @@ class LocalClaim:
 def is_alive(path: Path) -> bool:
     """Whether the run of the marker `path` lives; a marker that is gone is a run that ended."""
     try:
-        descriptor = os.open(path, os.O_RDWR)
+        descriptor = _open(path)
     except FileNotFoundError:
         return False
     try:
@@ -94,7 +94,7 @@ def is_alive(path: Path) -> bool:
 def remove_if_dead(path: Path) -> None:
     """Remove the marker of a dead run; never one that a new run has put in its place."""
     try:
-        descriptor = os.open(path, os.O_RDWR)
+        descriptor = _open(path)
     except FileNotFoundError:
         return
     try:
@@ -102,6 +102,13 @@ def remove_if_dead(path: Path) -> None:
             path.unlink(missing_ok=True)
     finally:
         os.close(descriptor)
+
+
+def _open(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR)  # Over NFS an exclusive lock needs it.
+    except PermissionError:
+        return os.open(path, os.O_RDONLY)  # Another user's.
 
 
 def _is_dead(descriptor: int) -> bool:

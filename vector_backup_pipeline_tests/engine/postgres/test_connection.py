@@ -37,6 +37,8 @@ def _from_caller(text: str) -> ConnectionSettings:
         "postgresql://u:hunter2\0@host/db",
         "postgresql://u:hunter2\ud800@host/db",
         "service=ours password=hunter2",
+        "postgresql://u:hunter2@host/db?sslmode=maybe",
+        "postgresql://u:hunter2@host/db?target_session_attrs=any-old",
         "hunter2",
         "  ",
     ],
