@@ -26,6 +26,7 @@ from vector_backup_pipeline.engine.errors import (
 )
 from vector_backup_pipeline.engine.export import ExportOptions, StoredTable, export_table
 from vector_backup_pipeline.engine.file_names import LOG_NAME, data_file_name, manifest_name
+from vector_backup_pipeline.engine.interrupts import uninterrupted
 from vector_backup_pipeline.engine.manifest import TruncateState
 from vector_backup_pipeline.engine.parameters import BackupRequest
 from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings, database_errors
@@ -52,7 +53,6 @@ from vector_backup_pipeline.engine.results import (
 from vector_backup_pipeline.engine.run_marker import claim_timestamp, remove_leftovers
 from vector_backup_pipeline.engine.storage.contract import BackupDirectory, BackupRoot, Claim
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
-from vector_backup_pipeline.engine.uninterrupted import uninterrupted
 from vector_backup_pipeline.engine.verify import check_stored_file
 
 _T = TypeVar("_T")

@@ -23,7 +23,11 @@ from vector_backup_pipeline.engine.errors import IntegrityError
 from vector_backup_pipeline.engine.formats.block_index import BlockIndex, IndexEntry
 from vector_backup_pipeline.engine.formats.blocks import DIGEST_MODULUS, BlockBuilder, RowBlock
 from vector_backup_pipeline.engine.formats.csv import csv_record
-from vector_backup_pipeline.engine.postgres.connection import Connection, database_errors
+from vector_backup_pipeline.engine.postgres.connection import (
+    Connection,
+    cancel_quietly,
+    database_errors,
+)
 from vector_backup_pipeline.engine.postgres.copy_out import copy_range, fetch_range
 from vector_backup_pipeline.engine.postgres.ranges import BlockRange, cut_into_ranges
 from vector_backup_pipeline.engine.postgres.snapshot import PinnedSnapshot
@@ -169,8 +173,7 @@ class _RangeReaders:
         for thread, stream in zip(self._threads, self._streams, strict=True):
             while thread.is_alive():
                 # Again and again: a cancel that arrives between two statements cancels nothing.
-                with contextlib.suppress(psycopg2.Error):
-                    stream.cancel()
+                cancel_quietly(stream)
                 thread.join(_CANCEL_EVERY_SECONDS)
 
     def blocks(self) -> Iterator[RowBlock | BlockRange]:

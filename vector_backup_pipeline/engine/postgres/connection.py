@@ -193,6 +193,12 @@ def close_quietly(connection: Connection | None) -> None:
             connection.close()
 
 
+def cancel_quietly(connection: Connection) -> None:
+    """Cancel what the connection does, from any thread; a closed one does nothing."""
+    with contextlib.suppress(psycopg2.Error):
+        connection.cancel()
+
+
 @contextlib.contextmanager
 def database_errors(action: str, secrets: tuple[str, ...] = ()) -> Iterator[None]:
     """Turn psycopg2's errors into ours: "Could not {action}: …"."""

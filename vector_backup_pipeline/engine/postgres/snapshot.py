@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import psycopg2
 from psycopg2 import errorcodes
@@ -25,15 +26,16 @@ from vector_backup_pipeline.engine.errors import (
     PermissionDenied,
     ServiceUnavailable,
 )
+from vector_backup_pipeline.engine.interrupts import interruptible
 from vector_backup_pipeline.engine.postgres.connection import (
     Connection,
     ConnectionSettings,
+    cancel_quietly,
     close_quietly,
     connect,
     database_errors,
     translated,
 )
-from vector_backup_pipeline.engine.postgres.interruptible import interruptible
 from vector_backup_pipeline.engine.postgres.ranges import most_ranges
 from vector_backup_pipeline.engine.postgres.server import ServerIdentity, identify_server
 from vector_backup_pipeline.engine.postgres.session import apply_session_settings
@@ -115,8 +117,8 @@ def pin_snapshot(
     try:
         with database_errors("pin the snapshot", settings.secrets):
             pinned = interruptible(
-                coordinator,
                 lambda: _pin(coordinator, settings, tables, truncate_tables, lock_timeout),
+                cancel=partial(cancel_quietly, coordinator),
             )
             _add_workers(pinned, workers, lock_timeout)
         return pinned

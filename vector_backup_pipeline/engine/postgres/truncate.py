@@ -14,13 +14,14 @@ from psycopg2.extensions import cursor as Cursor
 from psycopg2.sql import SQL
 
 from vector_backup_pipeline.engine.errors import BackupError, DatabaseError, IntegrityError
+from vector_backup_pipeline.engine.interrupts import interruptible
 from vector_backup_pipeline.engine.postgres.connection import (
     ConnectionSettings,
+    cancel_quietly,
     close_quietly,
     connect,
     database_errors,
 )
-from vector_backup_pipeline.engine.postgres.interruptible import interruptible
 from vector_backup_pipeline.engine.postgres.server import ServerIdentity, identify_server
 from vector_backup_pipeline.engine.postgres.snapshot import WRITERS_LOCK_MODE, PinnedSnapshot
 from vector_backup_pipeline.engine.postgres.tables import TableSource, relations_locked_here
@@ -49,7 +50,10 @@ def check_before_truncate(pinned: PinnedSnapshot, exported_rows: Mapping[str, in
     ):
         _check_writers_are_locked_out(cursor, tables)
         for table in tables:
-            rows = interruptible(pinned.coordinator, partial(_count, cursor, table))
+            rows = interruptible(
+                partial(_count, cursor, table),
+                cancel=partial(cancel_quietly, pinned.coordinator),
+            )
             _check_backup_holds_every_row(table, rows, exported_rows[table.found.requested])
 
 

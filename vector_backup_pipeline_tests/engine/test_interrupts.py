@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from vector_backup_pipeline.engine.uninterrupted import uninterrupted
+from vector_backup_pipeline.engine.interrupts import uninterrupted
 
 
 def test_an_interrupt_comes_after_the_work() -> None:
