@@ -137,7 +137,7 @@ def fill_langchain_tables(
         DatabaseError: The server can't be reached or refuses.
     """
     try:
-        import langchain_postgres  # noqa: F401
+        import langchain_postgres  # noqa: F401 - only whether it is there
     except ImportError as error:
         raise BackupError(
             "langchain-postgres, which fills the demo's tables, is not installed. "

@@ -26,7 +26,7 @@ class TerminalProgressResource(ProgressResource):
     _tasks: dict[str, TaskID] = PrivateAttr(default_factory=dict)
     _last_line: float = PrivateAttr(default=0.0)
 
-    def setup_for_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002 - Dagster's
         console = Console(stderr=True)
         if console.is_terminal:
             self._bars = Progress(
@@ -37,7 +37,7 @@ class TerminalProgressResource(ProgressResource):
             )
             self._bars.start()
 
-    def teardown_after_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002
+    def teardown_after_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002 - Dagster's
         if self._bars is not None:
             self._bars.stop()
 
@@ -54,7 +54,7 @@ class TerminalProgressResource(ProgressResource):
             )
         elif time.monotonic() - self._last_line >= _SECONDS_BETWEEN_LINES:
             self._last_line = time.monotonic()
-            print(f"{moment.table}: {numbers}", file=sys.stderr, flush=True)  # noqa: T201
+            print(f"{moment.table}: {numbers}", file=sys.stderr, flush=True)  # noqa: T201 - the door
 
 
 def summary(result: dict[str, Any]) -> str:

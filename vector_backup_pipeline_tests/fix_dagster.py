@@ -36,6 +36,19 @@ run_coordinator:
 _PATIENCE_SECONDS = 60.0
 
 
+# Of a run, in the order of their documentation.
+RESULT_KEYS = [
+    "backup_performed",
+    "truncate_performed",
+    "backup_directory",
+    "tables_backed_up",
+    "truncate_results",
+    "errors",
+    "duration",
+    "timestamp",
+]
+
+
 @dataclass(frozen=True)
 class FinishedRun:
     """A run that is over, as its instance tells it."""

@@ -17,19 +17,8 @@ import pytest
 
 from vector_backup_pipeline import cli
 from vector_backup_pipeline.settings import DATABASE_URL_VARIABLE, PREFIX
-from vector_backup_pipeline_tests.fix_dagster import CHECKOUT
+from vector_backup_pipeline_tests.fix_dagster import CHECKOUT, RESULT_KEYS
 from vector_backup_pipeline_tests.fix_postgres import Database
-
-RESULT_KEYS = [
-    "backup_performed",
-    "truncate_performed",
-    "backup_directory",
-    "tables_backed_up",
-    "truncate_results",
-    "errors",
-    "duration",
-    "timestamp",
-]
 
 
 @dataclass(frozen=True)

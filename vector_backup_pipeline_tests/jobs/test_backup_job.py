@@ -12,23 +12,13 @@ from vector_backup_pipeline.jobs.backup import vector_backup_job
 from vector_backup_pipeline.outcome import RESULT_KEY
 from vector_backup_pipeline.settings import DATABASE_URL_VARIABLE, PREFIX
 from vector_backup_pipeline_tests.fix_backup import LANGCHAIN
-from vector_backup_pipeline_tests.fix_dagster import FinishedRun, JobRunner, finished
+from vector_backup_pipeline_tests.fix_dagster import RESULT_KEYS, FinishedRun, JobRunner, finished
 from vector_backup_pipeline_tests.fix_postgres import Database
 
 SESSIONS = """
     SELECT count(*) FROM pg_stat_activity
      WHERE datname = current_database() AND pid <> pg_backend_pid()
 """
-RESULT_KEYS = [
-    "backup_performed",
-    "truncate_performed",
-    "backup_directory",
-    "tables_backed_up",
-    "truncate_results",
-    "errors",
-    "duration",
-    "timestamp",
-]
 
 
 def test_without_any_config_the_tables_of_the_settings_are_backed_up(

@@ -19,13 +19,7 @@ Row = dict[str, Any]
 
 # The first OID that initdb never gives (FirstNormalObjectId): what is below comes with the server.
 FIRST_USER_OID = 16384
-POSTGRES_14, POSTGRES_15, POSTGRES_16, POSTGRES_17, POSTGRES_18 = (
-    140000,
-    150000,
-    160000,
-    170000,
-    180000,
-)
+POSTGRES_14, POSTGRES_15, POSTGRES_16, POSTGRES_17 = 140000, 150000, 160000, 170000
 # Long enough for a lock held for a moment, short enough that nobody queues behind us for long.
 _SIDE_LOCK_TIMEOUT = "200ms"
 _GIVE_UP = "SAVEPOINT vector_backup_side_read"
