@@ -10,6 +10,7 @@ Each class carries what the doors need: `error_type` (stable, machine-readable),
     ├── TableNotFound              TABLE_NOT_FOUND           404
     ├── PermissionDenied           PERMISSION_DENIED         500
     ├── DatabaseError              DATABASE_ERROR            500  can retry
+    │   └── DatabaseRefused        DATABASE_ERROR            500
     ├── ServiceUnavailable         SERVICE_UNAVAILABLE       503  can retry
     ├── LockTimeout                LOCK_TIMEOUT              503  can retry
     ├── StorageError               STORAGE_ERROR             500
@@ -75,6 +76,12 @@ class DatabaseError(BackupError):
 
     error_type = "DATABASE_ERROR"
     can_retry = True
+
+
+class DatabaseRefused(DatabaseError):
+    """The server can't take these rows or definitions, and won't when asked again."""
+
+    can_retry = False
 
 
 class ServiceUnavailable(BackupError):

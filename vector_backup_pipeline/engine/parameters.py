@@ -51,12 +51,12 @@ class BackupRequest:
     def __post_init__(self) -> None:
         check_task_id(self.task_id)
         check_tables(self.tables)
-        _check_choice("export_method", self.export_method, EXPORT_METHODS)
-        _check_choice("format", self.format, FORMATS)
-        _check_choice("compression", self.compression, COMPRESSIONS)
-        _check_at_least_one("batch_size", self.batch_size)
-        _check_at_least_one("progress_every", self.progress_every)
-        _check_at_least_one("workers", self.workers)
+        check_choice("export_method", self.export_method, EXPORT_METHODS)
+        check_choice("format", self.format, FORMATS)
+        check_choice("compression", self.compression, COMPRESSIONS)
+        check_at_least_one("batch_size", self.batch_size)
+        check_at_least_one("progress_every", self.progress_every)
+        check_at_least_one("workers", self.workers)
         if self.workers > MOST_WORKERS:
             raise InvalidParams(f"workers is {self.workers}; at most {MOST_WORKERS} are allowed.")
         if self.compression_level is not None:
@@ -159,11 +159,11 @@ def _malformed_name(text: str) -> InvalidParams:
     )
 
 
-def _check_choice(key: str, value: str, choices: Sequence[str]) -> None:
+def check_choice(key: str, value: str, choices: Sequence[str]) -> None:
     if value not in choices:
         raise InvalidParams(f"{key} is {value!r}; it must be one of: {', '.join(choices)}.")
 
 
-def _check_at_least_one(key: str, value: int) -> None:
+def check_at_least_one(key: str, value: int) -> None:
     if value < 1:
         raise InvalidParams(f"{key} is {value}; it must be at least 1.")

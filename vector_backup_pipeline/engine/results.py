@@ -66,6 +66,69 @@ class BackupResult(_Record):
         return self.model_dump(mode="json") | {"timestamp": self.timestamp.isoformat()}
 
 
+class BackupInfo(_Record):
+    """The set that was restored from. `backup_date` is when it was made."""
+
+    backup_path: str
+    timestamp: str
+    backup_date: datetime
+
+
+class RestoredTable(_Record):
+    """A table whose rows are in the target. `duration` in seconds, of loading alone.
+
+    `digest_matches` is None where no digest can be compared: rows were chosen, skipped or
+    replaced, or the older system wrote the file.
+    """
+
+    success: Literal[True] = True
+    source_file: str
+    rows_restored: int
+    file_size: str
+    duration: float
+    digest_matches: bool | None
+
+
+class Recall(_Record):
+    """How many of the ten true nearest neighbours a search finds, from 0 to 1, over some probes.
+
+    `index` is None for a vector column that has none; `metric` is pgvector's operator. `recall`
+    is None when nothing was measured, and `note` says why.
+    """
+
+    table: str
+    column: str
+    index: str | None
+    metric: str
+    dimensions: list[int]
+    probes: int
+    recall: float | None
+    seconds: float
+    note: str | None = None
+
+
+class RestoreResult(_Record):
+    """The result of a restore. Tables are named as in the backup, indexes as in the target."""
+
+    restore_performed: bool
+    truncate_performed: bool
+    backup_info: BackupInfo | None
+    truncate_results: dict[str, TruncatedTable | TruncateFailure]
+    restore_results: dict[str, RestoredTable | FailedTable]
+    not_recreated: dict[str, list[str]]
+    recall_at_10: list[Recall]
+    notices: list[str]
+    errors: list[str]
+    duration: float
+    timestamp: datetime
+
+    def as_json(self) -> dict[str, Any]:
+        told = self.model_dump(mode="json") | {"timestamp": self.timestamp.isoformat()}
+        if self.backup_info is not None:
+            told["backup_info"]["backup_date"] = self.backup_info.backup_date.isoformat()
+        return told
+
+
 def failed_table(error: BackupError, duration: float) -> FailedTable:
     return FailedTable(
         error_type=error.error_type, error=error.message, duration=round(duration, 3)

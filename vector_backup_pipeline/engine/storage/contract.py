@@ -39,8 +39,13 @@ class BackupDirectory(Protocol):
 
     def create(self, name: str) -> AbstractContextManager[PendingFile]: ...
 
-    def read(self, name: str) -> Iterator[bytes]:
-        """The stored bytes in chunks, from the medium itself as far as that can be asked for."""
+    def size(self, name: str) -> int:
+        """The stored file's size in bytes. Raises `ResourceNotFound`."""
+
+    def read(self, name: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
+        """The stored bytes from `offset` on in chunks of about a MiB, `length` of them or all; a
+        file that ends before ends the chunks. From the medium itself as far as that can be asked
+        for, when the whole file is read. Several threads may read one file at once."""
 
     def replace(self, name: str, data: bytes) -> None:
         """Write a small file whole, over whatever had the name."""
@@ -69,6 +74,13 @@ class BackupRoot(Protocol):
 
     def task_ids(self, accept: Callable[[str], bool]) -> list[str]:
         """The names of the task directories that `accept` takes, sorted."""
+
+    def find_path(self, path: str) -> BackupDirectory | None:
+        """The directory that `path` names, None if it is not there: absolute, or relative to the
+        root's parent. Raises `InvalidParams` for what lies outside of the root."""
+
+    def relative_path(self, directory: BackupDirectory) -> str:
+        """How `find_path` takes a directory of this root: relative to the root's parent."""
 
     def find(self, task_id: str | None) -> BackupDirectory | None:
         """The backup directory if it exists already. Raises `ResourceNotFound` for the task's."""

@@ -12,9 +12,11 @@ from pathlib import Path
 
 from vector_backup_pipeline.engine.errors import (
     IntegrityError,
+    InvalidParams,
     ResourceNotFound,
     StorageError,
 )
+from vector_backup_pipeline.engine.storage.contract import BackupDirectory
 from vector_backup_pipeline.engine.storage.local_claim import LocalClaim, is_alive, remove_if_dead
 
 # Large enough that a read costs no more than its bytes, small beside a worker's few MB.
@@ -45,6 +47,27 @@ class LocalRoot:
                 for entry in entries
                 if entry.name != self._directory and accept(entry.name) and entry.is_dir()
             )
+
+    def find_path(self, path: str) -> LocalDirectory | None:
+        with _storage_errors(f"look for {path}"):
+            # Resolved, so that neither ".." nor a symbolic link leads out of the root.
+            found = (self._root.parent / path).resolve()
+            root = self._root.resolve()
+            is_there = found.is_dir()
+        if not found.is_relative_to(root):
+            raise InvalidParams(
+                f"The backup_path {path!r} lies outside of the root {self._root}. Give a path "
+                f"under it, relative to its parent such as {self._root.name}/{self._directory}, "
+                "or absolute; or set VECTOR_BACKUP_ROOT."
+            )
+        return LocalDirectory(found) if is_there else None
+
+    def relative_path(self, directory: BackupDirectory) -> str:
+        location = Path(directory.location)
+        for parent in (self._root.parent, self._root.resolve().parent):
+            if location.is_relative_to(parent):
+                return str(location.relative_to(parent))
+        return str(location)
 
     def find(self, task_id: str | None) -> LocalDirectory | None:
         path = self._place(task_id)
@@ -92,13 +115,21 @@ class LocalDirectory:
         finally:
             pending.discard()
 
-    def read(self, name: str) -> Iterator[bytes]:
+    def size(self, name: str) -> int:
+        path = self._path / name
+        with _storage_errors(f"look at {path}"):
+            return path.stat().st_size
+
+    def read(self, name: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
         path = self._path / name
         with _storage_errors(f"read {path}"), path.open("rb", buffering=0) as file:
-            if sys.platform == "linux":
+            if sys.platform == "linux" and not offset and length is None:
                 # The page cache holds what was written; a proof wants what the disk holds.
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-            while chunk := file.read(READ_BYTES):
+            file.seek(offset)
+            left = sys.maxsize if length is None else length
+            while chunk := file.read(min(READ_BYTES, left)):
+                left -= len(chunk)
                 yield chunk
 
     def replace(self, name: str, data: bytes) -> None:
