@@ -24,21 +24,19 @@ from vector_backup_pipeline.engine.errors import (
     RunCancelled,
     as_backup_error,
 )
-from vector_backup_pipeline.engine.export import ExportOptions, StoredTable, export_table
+from vector_backup_pipeline.engine.export import StoredTable, export_table
 from vector_backup_pipeline.engine.file_names import LOG_NAME, data_file_name, manifest_name
 from vector_backup_pipeline.engine.interrupts import uninterrupted
 from vector_backup_pipeline.engine.manifest import TruncateState
 from vector_backup_pipeline.engine.parameters import BackupRequest
+from vector_backup_pipeline.engine.postgres.commit import CommitUnknown
 from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings, database_errors
 from vector_backup_pipeline.engine.postgres.definitions import read_definitions
 from vector_backup_pipeline.engine.postgres.ranges import most_ranges
 from vector_backup_pipeline.engine.postgres.snapshot import PinnedSnapshot, pin_snapshot
-from vector_backup_pipeline.engine.postgres.truncate import (
-    CommitUnknown,
-    check_before_truncate,
-    truncate_tables,
-)
+from vector_backup_pipeline.engine.postgres.truncate import check_before_truncate, truncate_tables
 from vector_backup_pipeline.engine.progress import ProgressListener
+from vector_backup_pipeline.engine.range_readers import FetchOptions
 from vector_backup_pipeline.engine.report import log_section
 from vector_backup_pipeline.engine.results import (
     BackupResult,
@@ -267,7 +265,7 @@ class BackupRun:
             raise pinned.failures[table]
         source = pinned.tables[table]
         name = data_file_name(source.found.schema, source.found.name, stamp, "csv")
-        options = ExportOptions(self.request.export_method, self.request.batch_size)
+        options = FetchOptions(self.request.export_method, self.request.batch_size)
         return export_table(pinned, source, directory, name, options, listener)
 
     def _prepare_truncate(self) -> None:

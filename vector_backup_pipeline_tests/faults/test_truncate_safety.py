@@ -9,7 +9,7 @@ import psycopg2
 import pytest
 
 from vector_backup_pipeline.engine.errors import IntegrityError
-from vector_backup_pipeline.engine.postgres import ranges, truncate
+from vector_backup_pipeline.engine.postgres import commit, ranges
 from vector_backup_pipeline.engine.results import TruncateFailure
 from vector_backup_pipeline_tests.faults.proxy import LOOPBACK, Proxy, proxy
 from vector_backup_pipeline_tests.faults.watching import (
@@ -311,7 +311,7 @@ def test_a_truncate_whose_manifest_cannot_be_written_does_not_happen(
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(truncate, "_ASK_EVERY_SECONDS", 0.05)
+    monkeypatch.setattr(commit, "_ASK_EVERY_SECONDS", 0.05)
 
 
 def _through(proxied: Proxy, database: Database) -> str:

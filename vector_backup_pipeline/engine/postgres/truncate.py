@@ -4,36 +4,24 @@ the snapshot. Any doubt before COMMIT, and nothing is truncated."""
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import Literal
 
-import psycopg2
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.sql import SQL
 
-from vector_backup_pipeline.engine.errors import BackupError, DatabaseError, IntegrityError
+from vector_backup_pipeline.engine.errors import IntegrityError
 from vector_backup_pipeline.engine.interrupts import interruptible
-from vector_backup_pipeline.engine.postgres.connection import (
-    ConnectionSettings,
-    cancel_quietly,
-    close_quietly,
-    connect,
-    database_errors,
-)
-from vector_backup_pipeline.engine.postgres.server import ServerIdentity, identify_server
+from vector_backup_pipeline.engine.postgres.commit import commit_or_learn
+from vector_backup_pipeline.engine.postgres.connection import cancel_quietly, database_errors
 from vector_backup_pipeline.engine.postgres.snapshot import WRITERS_LOCK_MODE, PinnedSnapshot
 from vector_backup_pipeline.engine.postgres.tables import TableSource, relations_locked_here
 
-# A server that restarts in the middle of a COMMIT is back in seconds, or it is not a question for
-# this run any more.
-_ASK_TIMES = 10
-_ASK_EVERY_SECONDS = 3.0
-
-
-class CommitUnknown(DatabaseError):
-    """The connection was lost while committing, and no server could say how it ended."""
+_IF_UNKNOWN = (
+    "The connection was lost while the truncate was being committed, and the server could not be "
+    "asked how it ended. The backup is complete either way: see whether the tables are empty "
+    "before you write to them."
+)
 
 
 def check_before_truncate(pinned: PinnedSnapshot, exported_rows: Mapping[str, int]) -> None:
@@ -75,9 +63,7 @@ def truncate_tables(pinned: PinnedSnapshot, names: Sequence[str]) -> dict[str, i
             cursor.execute(SQL("TRUNCATE TABLE {}").format(targets))
             rows_after = {table.found.requested: _count(cursor, table) for table in tables}
             _check_empty(rows_after)
-            cursor.execute("SELECT pg_current_xact_id_if_assigned()::text")
-            (transaction_id,) = cursor.fetchone() or (None,)
-        _commit(pinned, transaction_id)
+        commit_or_learn(pinned.coordinator, pinned.settings, pinned.server, _IF_UNKNOWN)
     return rows_after
 
 
@@ -122,52 +108,3 @@ def _count(cursor: Cursor, table: TableSource) -> int:
     cursor.execute(SQL("SELECT count(*) FROM {}").format(table.found.target))
     (rows,) = cursor.fetchone() or (0,)
     return int(rows)
-
-
-def _commit(pinned: PinnedSnapshot, transaction_id: str) -> None:
-    try:
-        pinned.coordinator.commit()
-    except psycopg2.Error as error:
-        if error.pgcode is not None and not pinned.coordinator.closed:
-            raise  # The server answered: it rolled back.
-        close_quietly(pinned.coordinator)
-        status = _outcome(pinned.settings, pinned.server, transaction_id)
-        if status == "aborted":
-            raise
-        if status == "unknown":
-            raise CommitUnknown(
-                "The connection was lost while the truncate was being committed, and the server "
-                "could not be asked how it ended. The backup is complete either way: see whether "
-                "the tables are empty before you write to them."
-            ) from error
-
-
-def _outcome(
-    settings: ConnectionSettings, server: ServerIdentity, transaction_id: str
-) -> Literal["committed", "aborted", "unknown"]:
-    """Ask the server how the transaction ended, for as long as a restart takes."""
-    for attempt in range(_ASK_TIMES):
-        if attempt:
-            time.sleep(_ASK_EVERY_SECONDS)
-        try:
-            status = _ask_status(settings, server, transaction_id)
-        except (BackupError, psycopg2.Error):
-            continue  # Not reachable yet; the last attempt leaves it unknown.
-        if status in ("committed", "aborted"):
-            return "committed" if status == "committed" else "aborted"
-    return "unknown"
-
-
-def _ask_status(
-    settings: ConnectionSettings, server: ServerIdentity, transaction_id: str
-) -> str | None:
-    connection = connect(settings)
-    try:
-        with connection.cursor() as cursor:
-            if not identify_server(cursor).continues(server):
-                return None
-            cursor.execute("SELECT pg_xact_status(%s::xid8)", (transaction_id,))
-            (status,) = cursor.fetchone() or (None,)
-            return None if status is None else str(status)
-    finally:
-        close_quietly(connection)

@@ -1,0 +1,170 @@
+"""Reading ranges of one table over several connections at once, as blocks of whole rows."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import psycopg2
+
+from vector_backup_pipeline.engine.errors import IntegrityError
+from vector_backup_pipeline.engine.formats.blocks import BlockBuilder, RowBlock
+from vector_backup_pipeline.engine.formats.csv import csv_record
+from vector_backup_pipeline.engine.postgres.connection import (
+    Connection,
+    cancel_quietly,
+    database_errors,
+)
+from vector_backup_pipeline.engine.postgres.copy_out import copy_range, fetch_range
+from vector_backup_pipeline.engine.postgres.ranges import BlockRange
+
+# Two a worker keep every core busy; each is one block of memory.
+_QUEUED_BLOCKS_PER_WORKER = 2
+# How often a worker that waits for room looks whether the reading was given up.
+_STOP_CHECK_SECONDS = 0.1
+_CANCEL_EVERY_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class FetchOptions:
+    """How rows are fetched: `method` is `copy` or `cursor`; `batch_size` rows at most a fetch."""
+
+    method: str
+    batch_size: int
+
+
+@dataclass(frozen=True)
+class ReadJob:
+    """What is read: `columns` of the rows in `ranges`; `name` and `secrets` are for messages."""
+
+    name: str
+    columns: tuple[str, ...]
+    ranges: Sequence[BlockRange]
+    secrets: tuple[str, ...]
+
+
+class RangeReaders:
+    """Threads that read ranges, one connection each; a context that never leaves one behind."""
+
+    def __init__(self, streams: Sequence[Connection], job: ReadJob, options: FetchOptions) -> None:
+        self._job = job
+        self._options = options
+        self._streams = streams[: len(job.ranges)]
+        self._ranges: queue.SimpleQueue[BlockRange] = queue.SimpleQueue()
+        for item in job.ranges:
+            self._ranges.put(item)
+        room = _QUEUED_BLOCKS_PER_WORKER * len(self._streams)
+        self._output: queue.Queue[RowBlock | BlockRange | _Ended] = queue.Queue(room)
+        self._stop = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._run, args=(stream,), name=f"vector-backup-read-{n}")
+            for n, stream in enumerate(self._streams)
+        ]
+
+    def __enter__(self) -> RangeReaders:
+        try:
+            for thread in self._threads:
+                thread.start()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread, stream in zip(self._threads, self._streams, strict=True):
+            while thread.is_alive():
+                # Again and again: a cancel that arrives between two statements cancels nothing.
+                cancel_quietly(stream)
+                thread.join(_CANCEL_EVERY_SECONDS)
+
+    def blocks(self) -> Iterator[RowBlock | BlockRange]:
+        """Blocks as they come; a range once all its blocks have come. Raises a worker's error."""
+        running = len(self._threads)
+        while running:
+            item = self._output.get()
+            if not isinstance(item, _Ended):
+                yield item
+            elif item.error is not None:
+                raise item.error
+            else:
+                running -= 1
+
+    def _run(self, stream: Connection) -> None:
+        ended = _Ended(None)
+        try:
+            with database_errors(f"read {self._job.name}", self._job.secrets):
+                self._read_ranges(stream)
+        except BaseException as error:  # noqa: BLE001 - kept for the caller's thread, which raises it.
+            ended = _Ended(error)
+        self._put(ended)
+
+    def _read_ranges(self, stream: Connection) -> None:
+        with _savepoint(stream):
+            while not self._stop.is_set():
+                try:
+                    rows = self._ranges.get_nowait()
+                except queue.Empty:
+                    return
+                self._read(stream, rows)
+                self._put(rows)
+
+    def _read(self, stream: Connection, rows: BlockRange) -> None:
+        columns = self._job.columns
+        builder = BlockBuilder(self._put)
+        if self._options.method == "copy":
+            expected = copy_range(stream, rows, columns, builder)
+            builder.flush()
+            self._check_count(builder.rows, expected)
+        else:
+            for values in fetch_range(stream, rows, columns, self._options.batch_size):
+                builder.write(csv_record(values))
+                if self._stop.is_set():
+                    return
+            builder.flush()
+
+    def _check_count(self, received: int, expected: int) -> None:
+        if received != expected and not self._stop.is_set():
+            raise IntegrityError(
+                f"The server sent {expected} rows of {self._job.name} in {received} "
+                "messages: something between it and this process rewrites the COPY stream. Use "
+                "export_method 'cursor'."
+            )
+
+    def _put(self, item: RowBlock | BlockRange | _Ended) -> None:
+        """Hand an item to the writer; once the reading is given up, let it go.
+
+        A block is then dropped rather than refused with an exception, which would leave the
+        connection in the middle of a COPY: the cancelled query ends it properly.
+        """
+        while not self._stop.is_set():
+            with contextlib.suppress(queue.Full):
+                self._output.put(item, timeout=_STOP_CHECK_SECONDS)
+                return
+
+
+@dataclass(frozen=True)
+class _Ended:
+    """A worker is done, or ended with `error`."""
+
+    error: BaseException | None
+
+
+@contextlib.contextmanager
+def _savepoint(stream: Connection) -> Iterator[None]:
+    """Keep the stream's transaction, and with it the snapshot, alive through an error."""
+    with stream.cursor() as cursor:
+        cursor.execute("SAVEPOINT reading")
+        try:
+            yield
+        except BaseException:
+            try:
+                cursor.execute("ROLLBACK TO SAVEPOINT reading")
+            except psycopg2.Error:
+                # Gone, or in an unknown state: the other streams carry on without it.
+                stream.close()
+            raise
+        cursor.execute("RELEASE SAVEPOINT reading")
