@@ -1,13 +1,14 @@
-"""Running the backup job in this process, for the terminal."""
+"""Running the jobs in this process, for the terminal."""
 
 import logging
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
 import dagster as dg
+from dagster._core.definitions.config import ConfigMapping
 from dagster._core.errors import (
     DagsterExecutionInterruptedError,
     DagsterHomeNotSetError,
@@ -16,70 +17,142 @@ from dagster._core.errors import (
 
 from vector_backup_pipeline.engine.errors import BackupError, InvalidParams, RunCancelled
 from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings
-from vector_backup_pipeline.engine.results import BackupResult
 from vector_backup_pipeline.engine.secrets import SecretText
-from vector_backup_pipeline.jobs.backup import (
-    VectorBackupConfig,
-    spread_over_steps,
-    vector_backup_job,
+from vector_backup_pipeline.jobs.backup import VectorBackupConfig, vector_backup_job
+from vector_backup_pipeline.jobs.backup import spread_over_steps as backup_over_steps
+from vector_backup_pipeline.jobs.restore import VectorRestoreConfig, vector_restore_job
+from vector_backup_pipeline.jobs.restore import spread_over_steps as restore_over_steps
+from vector_backup_pipeline.jobs.verify import VectorVerifyConfig, vector_verify_job
+from vector_backup_pipeline.jobs.verify import spread_over_steps as verification_over_steps
+from vector_backup_pipeline.outcome import RunOutcome, RunResult, read_outcome
+from vector_backup_pipeline.resources import (
+    BackupRunResource,
+    RestoreRunResource,
+    RunResource,
+    VerifyRunResource,
+    default_resources,
 )
-from vector_backup_pipeline.outcome import RunOutcome, read_outcome
-from vector_backup_pipeline.resources import BackupRunResource, default_resources
 from vector_backup_pipeline.settings import load_settings
 from vector_backup_pipeline.terminal import TerminalProgressResource
 
 
-def check_parameters(parameters: dict[str, Any], db_connection: str | None) -> None:
+def check_backup(parameters: dict[str, Any], db_connection: str | None) -> None:
     """Say what is wrong with a call before a run is made of it.
 
     Raises:
         InvalidParams: as the job itself would.
     """
     VectorBackupConfig(**parameters).request(load_settings())
+    _check_connection(db_connection)
+
+
+def check_restore(parameters: dict[str, Any], db_connection: str | None) -> None:
+    """The same for a restore.
+
+    Raises:
+        InvalidParams, MissingRequiredParams: as the job itself would.
+    """
+    VectorRestoreConfig(**parameters).request()
+    load_settings()
+    _check_connection(db_connection)
+
+
+def check_verification(parameters: dict[str, Any], scratch_connection: str | None) -> None:
+    """The same for a verification.
+
+    Raises:
+        InvalidParams: as the job itself would.
+    """
+    VectorVerifyConfig(**parameters).request()
+    load_settings()
+    _check_connection(scratch_connection)
+
+
+def _check_connection(db_connection: str | None) -> None:
     if db_connection is not None:
         ConnectionSettings.from_caller(SecretText(db_connection))
 
 
 def launch_backup(run_config: dict[str, Any]) -> RunOutcome:
     """Run `vector_backup_job` to its end, in the instance of DAGSTER_HOME if there is one."""
-    job = vector_backup_job.graph.to_job(
-        name=vector_backup_job.name,
-        config=_quiet_config,
+    resources = {"backup_run": _interruptible(BackupRunResource)}
+    return _launch(vector_backup_job, _quiet_backup, resources, run_config)
+
+
+def launch_restore(run_config: dict[str, Any]) -> RunOutcome:
+    """Run `vector_restore_job` to its end, in the instance of DAGSTER_HOME if there is one."""
+    resources = {"restore_run": _interruptible(RestoreRunResource)}
+    return _launch(vector_restore_job, _quiet_restore, resources, run_config)
+
+
+def launch_verification(run_config: dict[str, Any]) -> RunOutcome:
+    """Run `vector_verify_job` to its end, in the instance of DAGSTER_HOME if there is one."""
+    resources = {"verify_run": _interruptible(VerifyRunResource)}
+    return _launch(vector_verify_job, _quiet_verification, resources, run_config)
+
+
+def _launch(
+    job: dg.JobDefinition,
+    config: ConfigMapping,
+    resources: Mapping[str, object],
+    run_config: dict[str, Any],
+) -> RunOutcome:
+    in_process = job.graph.to_job(
+        name=job.name,
+        config=config,
         executor_def=dg.in_process_executor,
-        resource_defs=default_resources()
-        | {"backup_run": _InterruptibleRun(), "progress": TerminalProgressResource()},
-        tags=vector_backup_job.tags,
+        resource_defs={**default_resources(), **resources}
+        | {"progress": TerminalProgressResource()},
+        tags=job.tags,
     )
     run_id = str(uuid.uuid4())
     with _instance() as instance:
         # An interrupted run's own tear-down tells it, and the outcome says so.
         with suppress(KeyboardInterrupt, DagsterExecutionInterruptedError):
-            job.execute_in_process(
+            in_process.execute_in_process(
                 run_config=run_config, instance=instance, run_id=run_id, raise_on_error=False
             )
         entries = instance.all_logs(run_id)
     return read_outcome(e.dagster_event for e in entries if e.dagster_event is not None)
 
 
-class _InterruptibleRun(BackupRunResource):
-    """An interrupt of this process is its user's request to end the run.
+def _interruptible(kind: type[RunResource]) -> RunResource:
+    """A run's resource for this process, whose interrupt is its user's request to end the run.
 
     Without that request in its storage Dagster takes the run for one that crashed.
     """
 
-    def _ended(
-        self, context: dg.InitResourceContext, result: BackupResult, error: BackupError | None
-    ) -> None:
-        super()._ended(context, result, error)
-        if isinstance(error, RunCancelled) and context.instance and context.run:
-            context.instance.report_run_canceling(context.run, "The terminal interrupted the run.")
+    class Interruptible(kind):  # type: ignore[misc, valid-type]
+        def _ended(
+            self, context: dg.InitResourceContext, result: RunResult, error: BackupError | None
+        ) -> None:
+            super()._ended(context, result, error)
+            if isinstance(error, RunCancelled) and context.instance and context.run:
+                context.instance.report_run_canceling(
+                    context.run, "The terminal interrupted the run."
+                )
+
+    return Interruptible()
 
 
 @dg.config_mapping
-def _quiet_config(config: VectorBackupConfig) -> dg.RunConfig:
+def _quiet_backup(config: VectorBackupConfig) -> dg.RunConfig:
+    return _without_log_lines(backup_over_steps(config))
+
+
+@dg.config_mapping
+def _quiet_restore(config: VectorRestoreConfig) -> dg.RunConfig:
+    return _without_log_lines(restore_over_steps(config))
+
+
+@dg.config_mapping
+def _quiet_verification(config: VectorVerifyConfig) -> dg.RunConfig:
+    return _without_log_lines(verification_over_steps(config))
+
+
+def _without_log_lines(spread: dg.RunConfig) -> dg.RunConfig:
     """The job's own mapping, with Dagster's log lines kept off the terminal; the instance has
     them."""
-    spread = spread_over_steps(config)
     return dg.RunConfig(
         ops=spread.ops,
         resources=spread.resources,

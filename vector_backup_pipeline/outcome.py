@@ -11,9 +11,24 @@ from typing import Any
 import dagster as dg
 
 from vector_backup_pipeline.engine.errors import BackupError
-from vector_backup_pipeline.engine.results import BackupResult, error_line
+from vector_backup_pipeline.engine.results import (
+    BackupResult,
+    RestoreResult,
+    VerifyResult,
+    error_line,
+)
 
 RESULT_KEY = "vector_backup_result"
+RESTORE_RESULT_KEY = "vector_restore_result"
+VERIFY_RESULT_KEY = "vector_verify_result"
+
+RunResult = BackupResult | RestoreResult | VerifyResult
+
+_RESULTS: Mapping[str, type[RunResult]] = {
+    RESULT_KEY: BackupResult,
+    RESTORE_RESULT_KEY: RestoreResult,
+    VERIFY_RESULT_KEY: VerifyResult,
+}
 
 
 @dataclass(frozen=True)
@@ -26,11 +41,10 @@ class RunOutcome:
     can_retry: bool
 
 
-def outcome_metadata(
-    result: BackupResult, error: BackupError | None
-) -> dict[str, dg.MetadataValue]:
+def outcome_metadata(result: RunResult, error: BackupError | None) -> dict[str, dg.MetadataValue]:
     """The result as JSON, and what failed the run if anything did."""
-    metadata: dict[str, dg.MetadataValue] = {RESULT_KEY: dg.MetadataValue.json(result.as_json())}
+    key = next(key for key, kind in _RESULTS.items() if isinstance(result, kind))
+    metadata: dict[str, dg.MetadataValue] = {key: dg.MetadataValue.json(result.as_json())}
     return metadata | (error_metadata(error) if error else {})
 
 
@@ -39,14 +53,43 @@ def failure(error: BackupError) -> RunOutcome:
     return RunOutcome(None, error.error_type, error.message, error.can_retry)
 
 
-def refused_result(error: BackupError, at: datetime) -> BackupResult:
-    """The result of a run that was refused before it began."""
+def refused_backup(error: BackupError, at: datetime) -> BackupResult:
+    """The result of a backup that was refused before it began."""
     return BackupResult(
         backup_performed=False,
         truncate_performed=False,
         backup_directory=None,
         tables_backed_up={},
         truncate_results={},
+        errors=[error_line(error)],
+        duration=0.0,
+        timestamp=at.replace(microsecond=0),
+    )
+
+
+def refused_restore(error: BackupError, at: datetime) -> RestoreResult:
+    """The result of a restore that was refused before it began."""
+    return RestoreResult(
+        restore_performed=False,
+        truncate_performed=False,
+        backup_info=None,
+        truncate_results={},
+        restore_results={},
+        not_recreated={},
+        recall_at_10=[],
+        notices=[],
+        errors=[error_line(error)],
+        duration=0.0,
+        timestamp=at.replace(microsecond=0),
+    )
+
+
+def refused_verification(error: BackupError, at: datetime) -> VerifyResult:
+    """The result of a verification that was refused before it began."""
+    return VerifyResult(
+        verified=False,
+        sets=[],
+        notices=[],
         errors=[error_line(error)],
         duration=0.0,
         timestamp=at.replace(microsecond=0),
@@ -81,9 +124,10 @@ def read_outcome(events: Iterable[dg.DagsterEvent]) -> RunOutcome:
     error: Mapping[str, dg.MetadataValue] = {}
     for event in events:
         metadata = _metadata_of(event)
-        if RESULT_KEY in metadata:
+        key = next((key for key in _RESULTS if key in metadata), None)
+        if key is not None:
             # Dagster's storage sorts keys; the model puts its fields in their order again.
-            result = BackupResult.model_validate(metadata[RESULT_KEY].value).as_json()
+            result = _RESULTS[key].model_validate(metadata[key].value).as_json()
             error = metadata if "error_type" in metadata else error
         elif "error_type" in metadata and not error:
             error = metadata

@@ -3,23 +3,37 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
 import dagster as dg
 from dagster._core.events import EngineEventData
 from pydantic import Field, JsonValue, PrivateAttr
 
+from vector_backup_pipeline.drill_server import embedded_drill_server
 from vector_backup_pipeline.engine.backup_run import BackupRun
 from vector_backup_pipeline.engine.errors import BackupError, InvalidParams, as_backup_error
 from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings
 from vector_backup_pipeline.engine.progress import Progress
-from vector_backup_pipeline.engine.results import BackupResult
+from vector_backup_pipeline.engine.restore.run import RestoreRun
+from vector_backup_pipeline.engine.results import BackupResult, RestoreResult, VerifyResult
 from vector_backup_pipeline.engine.secrets import SecretText
 from vector_backup_pipeline.engine.storage.contract import BackupRoot
 from vector_backup_pipeline.engine.storage.local import LocalRoot
-from vector_backup_pipeline.outcome import outcome_metadata, refused_result
+from vector_backup_pipeline.engine.verification.run import VerifyRun
+from vector_backup_pipeline.outcome import (
+    RunResult,
+    outcome_metadata,
+    refused_backup,
+    refused_restore,
+    refused_verification,
+)
 from vector_backup_pipeline.settings import DATABASE_URL_VARIABLE, Settings, load_settings
+
+_R = TypeVar("_R", bound="_Run")
 
 # The UI shows `********` for these, also where somebody wrote a literal into the code.
 _SECRET: dict[str, JsonValue] = {"dagster__is_secret": True}
@@ -91,50 +105,85 @@ class BackupStorageResource(dg.ConfigurableResource[None]):
     def open_root(self, settings: Settings) -> BackupRoot:
         return LocalRoot(self.root or settings.root, settings.directory)
 
+    def default_path(self, settings: Settings) -> str:
+        """The root's own backup directory, as `backup_path` takes it."""
+        return str(Path(self.root or settings.root).absolute() / settings.directory)
+
+
+class DrillServerResource(dg.ConfigurableResource[None]):
+    """A server to drill on: the one of `scratch_connection`, else an embedded PostgreSQL in a
+    temporary folder, which has to hold the whole set for as long as the drill takes."""
+
+    scratch_connection: str | None = Field(
+        default=None,
+        description="Connection string of a server where the role may create databases.",
+        json_schema_extra=_SECRET,
+    )
+
+    @contextmanager
+    def open(self) -> Iterator[ConnectionSettings]:
+        """A server, for the time of a drill.
+
+        Raises:
+            InvalidParams: the connection string is malformed, or nothing is there to drill on.
+        """
+        if self.scratch_connection is not None:
+            yield ConnectionSettings.from_caller(SecretText(self.scratch_connection))
+            return
+        with embedded_drill_server() as connection_string:
+            text = SecretText(connection_string)
+            yield ConnectionSettings.from_installation(text, "the embedded server")
+
 
 class ProgressResource(dg.ConfigurableResource[None]):
-    """Hears of every block that an export has written. This one is silent; a terminal's draws."""
+    """Hears of every block that went through. This one is silent; a terminal's draws."""
 
     def table_started(self, table: str) -> None:
-        """An export begins."""
+        """A table's export or load begins."""
 
     def progressed(self, progress: Progress) -> None:
-        """A block was written."""
+        """A block was written or sent."""
+
+    def said(self, line: str) -> None:
+        """Something that takes its time has begun."""
 
 
-class BackupRunResource(dg.ConfigurableResource[None]):
-    """The run's shared state: its snapshot, its files, its outcomes.
+class _Run(Protocol):
+    """What the steps of a run share: it can be closed at any time, and then tells its result."""
+
+    @property
+    def error(self) -> BackupError | None: ...
+
+    def close(self) -> RunResult: ...
+
+
+class RunResource(dg.ConfigurableResource[None]):
+    """A run's shared state, in charge from its first step to its end.
 
     All steps of a run are in one process, so one object serves them all. Torn down after success,
     failure and cancellation alike: then nothing stays open, and a result that no step has told is
     reported as an event of the run.
     """
 
-    _run: BackupRun | None = PrivateAttr(default=None)
+    _run: Any = PrivateAttr(default=None)
     _refusal: BackupError | None = PrivateAttr(default=None)
     _told: bool = PrivateAttr(default=False)
 
-    def begin(self, make_run: Callable[[], BackupRun]) -> BackupRun:
-        """Make the run and take it in charge, from its first step on."""
+    def _take_charge(self, make_run: Callable[[], _R]) -> _R:
         try:
-            self._run = make_run()
+            run = make_run()
         except Exception as error:
             self._refusal = as_backup_error(error)
             raise
-        return self._run
+        self._run = run
+        return run
 
-    @property
-    def current(self) -> BackupRun:
-        """The run that this process has begun.
-
-        Raises:
-            InvalidParams: this step was launched without the steps before it.
-        """
+    def _in_charge(self) -> Any:
         if self._run is None:
             self._refusal = InvalidParams(
-                "This step needs the snapshot and the locks of its own run, and those ended with "
-                "the run that took them. Launch the whole job again (in the UI: re-execute all "
-                "steps, not from failure)."
+                "This step needs the transactions and the locks of its own run, and those ended "
+                "with the run that took them. Launch the whole job again (in the UI: re-execute "
+                "all steps, not from failure)."
             )
             raise self._refusal
         return self._run
@@ -148,19 +197,86 @@ class BackupRunResource(dg.ConfigurableResource[None]):
             result = self._run.close()
             self._ended(context, result, self._run.error)
         elif self._refusal is not None:
-            self._ended(context, refused_result(self._refusal, _now()), self._refusal)
+            self._ended(context, self._refused(self._refusal), self._refusal)
         self._run = None
 
+    def _refused(self, error: BackupError) -> RunResult:
+        """The result of a run that never began."""
+        raise NotImplementedError
+
     def _ended(
-        self, context: dg.InitResourceContext, result: BackupResult, error: BackupError | None
+        self, context: dg.InitResourceContext, result: RunResult, error: BackupError | None
     ) -> None:
         if self._told or context.instance is None or context.run is None:
             return
         context.instance.report_engine_event(
-            "The backup's result",
+            "The run's result",
             context.run,
             EngineEventData(metadata=outcome_metadata(result, error)),
         )
+
+
+class BackupRunResource(RunResource):
+    """The backup in charge: its snapshot, its files, its outcomes."""
+
+    def begin(self, make_run: Callable[[], BackupRun]) -> BackupRun:
+        """Make the run and take it in charge, from its first step on."""
+        return self._take_charge(make_run)
+
+    @property
+    def current(self) -> BackupRun:
+        """The run that this process has begun.
+
+        Raises:
+            InvalidParams: this step was launched without the steps before it.
+        """
+        run: BackupRun = self._in_charge()
+        return run
+
+    def _refused(self, error: BackupError) -> BackupResult:
+        return refused_backup(error, _now())
+
+
+class RestoreRunResource(RunResource):
+    """The restore in charge: its set, its target, its outcomes."""
+
+    def begin(self, make_run: Callable[[], RestoreRun]) -> RestoreRun:
+        """Make the run and take it in charge, from its first step on."""
+        return self._take_charge(make_run)
+
+    @property
+    def current(self) -> RestoreRun:
+        """The run that this process has begun.
+
+        Raises:
+            InvalidParams: this step was launched without the steps before it.
+        """
+        run: RestoreRun = self._in_charge()
+        return run
+
+    def _refused(self, error: BackupError) -> RestoreResult:
+        return refused_restore(error, _now())
+
+
+class VerifyRunResource(RunResource):
+    """The verification in charge: its sets and their verdicts."""
+
+    def begin(self, make_run: Callable[[], VerifyRun]) -> VerifyRun:
+        """Make the run and take it in charge, from its first step on."""
+        return self._take_charge(make_run)
+
+    @property
+    def current(self) -> VerifyRun:
+        """The run that this process has begun.
+
+        Raises:
+            InvalidParams: this step was launched without the steps before it.
+        """
+        run: VerifyRun = self._in_charge()
+        return run
+
+    def _refused(self, error: BackupError) -> VerifyResult:
+        return refused_verification(error, _now())
 
 
 def _now() -> datetime:
@@ -177,5 +293,8 @@ def default_resources() -> dict[str, object]:
         "postgres": PostgresResource(),
         "backup_storage": BackupStorageResource(),
         "backup_run": BackupRunResource(),
+        "restore_run": RestoreRunResource(),
+        "verify_run": VerifyRunResource(),
+        "drill_server": DrillServerResource(),
         "progress": ProgressResource(),
     }

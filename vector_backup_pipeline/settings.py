@@ -13,6 +13,8 @@
 | `VECTOR_BACKUP_SCHEDULE_ENABLED` | false | the schedule runs without being switched on in the UI |
 | `VECTOR_BACKUP_SENSOR_ENABLED` | false | the same for the task directory sensor |
 | `VECTOR_BACKUP_SENSOR_BACKFILL` | false | the sensor's first tick backs up what is there already |
+| `VECTOR_BACKUP_VERIFY_CRON` | `0 4 * * 0` | of the weekly verification of every set |
+| `VECTOR_BACKUP_VERIFY_SCHEDULE_ENABLED` | false | it runs without being switched on in the UI |
 | `VECTOR_BACKUP_LOCK_TIMEOUT` | 30 | seconds to wait for a lock |
 """
 
@@ -56,6 +58,8 @@ class Settings:
     schedule_enabled: bool
     sensor_enabled: bool
     sensor_backfill: bool
+    verify_cron: str
+    verify_schedule_enabled: bool
     lock_timeout: float
 
 
@@ -78,6 +82,8 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
         schedule_enabled=source.flag("SCHEDULE_ENABLED"),
         sensor_enabled=source.flag("SENSOR_ENABLED"),
         sensor_backfill=source.flag("SENSOR_BACKFILL"),
+        verify_cron=source.text("VERIFY_CRON", "0 4 * * 0"),
+        verify_schedule_enabled=source.flag("VERIFY_SCHEDULE_ENABLED"),
         lock_timeout=source.seconds("LOCK_TIMEOUT", 30.0),
     )
 

@@ -12,7 +12,9 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from vector_backup_pipeline.engine.progress import Progress as Moment
 from vector_backup_pipeline.engine.progress import progress_line
 from vector_backup_pipeline.engine.report import table_line, truncate_line
-from vector_backup_pipeline.engine.results import BackupResult
+from vector_backup_pipeline.engine.restore.report import restore_lines
+from vector_backup_pipeline.engine.results import BackupResult, RestoreResult, VerifyResult
+from vector_backup_pipeline.engine.verification.report import verdict_lines
 from vector_backup_pipeline.resources import ProgressResource
 
 # Where nobody watches a bar, a line now and then is enough.
@@ -54,11 +56,40 @@ class TerminalProgressResource(ProgressResource):
             )
         elif time.monotonic() - self._last_line >= _SECONDS_BETWEEN_LINES:
             self._last_line = time.monotonic()
-            print(f"{moment.table}: {numbers}", file=sys.stderr, flush=True)  # noqa: T201 - the door
+            self._print(f"{moment.table}: {numbers}")
+
+    def said(self, line: str) -> None:
+        if self._bars is not None:
+            self._bars.console.print(line, markup=False, highlight=False)
+        else:
+            self._print(line)
+
+    def _print(self, line: str) -> None:
+        print(line, file=sys.stderr, flush=True)  # noqa: T201 - the door
 
 
-def summary(result: dict[str, Any]) -> str:
-    """The result as a person reads it."""
+def restore_summary(result: dict[str, Any]) -> str:
+    """A restore's result as a person reads it."""
+    told = RestoreResult.model_validate(result)
+    lines = restore_lines(told)
+    if told.restore_performed and told.backup_info is not None:
+        lines.append(f"  from {told.backup_info.backup_path}, {told.duration:.1f} s")
+    else:
+        lines.append("  Nothing was restored; the target is as it was.")
+    return "\n".join(lines)
+
+
+def verification_summary(result: dict[str, Any]) -> str:
+    """A verification's result as a person reads it."""
+    told = VerifyResult.model_validate(result)
+    lines = [line for verdict in told.sets for line in verdict_lines(verdict)]
+    lines += [f"! {notice}" for notice in told.notices]
+    passed = sum(verdict.passed for verdict in told.sets)
+    return "\n".join([*lines, f"{passed} of {len(told.sets)} sets passed, {told.duration:.1f} s"])
+
+
+def backup_summary(result: dict[str, Any]) -> str:
+    """A backup's result as a person reads it."""
     told = BackupResult.model_validate(result)
     lines = [table_line(table, entry) for table, entry in told.tables_backed_up.items()]
     lines += [truncate_line(table, entry) for table, entry in told.truncate_results.items()]

@@ -13,7 +13,7 @@ from vector_backup_pipeline.outcome import (
     failure,
     outcome_metadata,
     read_outcome,
-    refused_result,
+    refused_backup,
 )
 
 RESULT = BackupResult(
@@ -71,7 +71,7 @@ def test_a_run_that_tells_nothing_has_failed() -> None:
 def test_a_refused_run_has_a_result_that_says_why() -> None:
     moment = datetime(2025, 7, 21, 23, 49, 14, 567, tzinfo=timezone.utc)
 
-    result = refused_result(InvalidParams("No."), moment)
+    result = refused_backup(InvalidParams("No."), moment)
 
     assert result.errors == ["INVALID_PARAMS: No."]
     assert result.as_json()["timestamp"] == "2025-07-21T23:49:14+00:00"

@@ -11,6 +11,7 @@ LOG_NAME = "vector_backup_log.txt"
 PENDING_SUFFIX = ".tmp"
 
 _MANIFEST_PREFIX, _MANIFEST_SUFFIX = "vector_backup_", ".json"
+_VERDICT_SUFFIX = ".verified.json"
 _MARKER_PREFIX, _MARKER_SUFFIX = ".vector_backup_", ".run"
 _DATA_EXTENSIONS = ("csv",)
 # What a file name can't hold, or what would leave the directory or hide the file.
@@ -27,12 +28,21 @@ def manifest_name(stamp: str) -> str:
     return f"{_MANIFEST_PREFIX}{stamp}{_MANIFEST_SUFFIX}"
 
 
+def verdict_name(stamp: str) -> str:
+    """Of what a verification found, beside the set's manifest."""
+    return f"{_MANIFEST_PREFIX}{stamp}{_VERDICT_SUFFIX}"
+
+
 def marker_name(stamp: str) -> str:
     return f"{_MARKER_PREFIX}{stamp}{_MARKER_SUFFIX}"
 
 
 def stamp_of_manifest(name: str, timestamps: TimestampFormat) -> str | None:
     return _stamp_between(name, _MANIFEST_PREFIX, _MANIFEST_SUFFIX, timestamps)
+
+
+def stamp_of_verdict(name: str, timestamps: TimestampFormat) -> str | None:
+    return _stamp_between(name, _MANIFEST_PREFIX, _VERDICT_SUFFIX, timestamps)
 
 
 def stamp_of_marker(name: str, timestamps: TimestampFormat) -> str | None:
@@ -47,12 +57,20 @@ def stamp_of_data_file(name: str, timestamps: TimestampFormat) -> str | None:
     return None
 
 
+def table_of_data_file(name: str, stamp: str) -> str:
+    """What stands before the stamp in a data file's name: the table's, if it was not encoded."""
+    return name[: name.rindex(f"_{stamp}.")]
+
+
 def stamp_of_pending(name: str, timestamps: TimestampFormat) -> str | None:
     """The stamp of a file that is still being written (`.tmp`); None for every other file."""
     if not name.endswith(PENDING_SUFFIX):
         return None
     final = name.removesuffix(PENDING_SUFFIX)
-    return stamp_of_manifest(final, timestamps) or stamp_of_data_file(final, timestamps)
+    for stamp_of in (stamp_of_manifest, stamp_of_verdict, stamp_of_data_file):
+        if stamp := stamp_of(final, timestamps):
+            return stamp
+    return None
 
 
 def _stamp_between(name: str, prefix: str, suffix: str, timestamps: TimestampFormat) -> str | None:

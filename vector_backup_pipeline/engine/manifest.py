@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from datetime import datetime
 from typing import Literal
 
@@ -12,6 +14,10 @@ from vector_backup_pipeline.engine.results import BackupResult
 from vector_backup_pipeline.engine.table_definition import Dependencies, TableDefinition
 
 SCHEMA_VERSION = 1
+
+# Stands where the checksum does while it is taken.
+_NO_CHECKSUM = "0" * 64
+_CHECKSUM = re.compile(rb'"checksum": ?"([0-9a-f]{64})"\s*}\s*\Z')
 
 TruncateState = Literal["none", "pending", "done", "not_truncated", "unknown"]
 
@@ -93,7 +99,11 @@ class Server(_Record):
 
 
 class Manifest(_Record):
-    """One backup set. `complete` is False when a table of the run failed."""
+    """One backup set. `complete` is False when a table of the run failed.
+
+    `checksum` is the last field: the SHA-256 of the stored manifest itself, with 64 zeros in its
+    place. Manifests of the first version have none.
+    """
 
     schema_version: Literal[1] = 1
     tool: Literal["vector_backup_pipeline"] = "vector_backup_pipeline"
@@ -112,21 +122,49 @@ class Manifest(_Record):
     truncate: TruncateState
     truncated_tables: list[str]
     result: BackupResult
+    checksum: str | None = None
 
     def to_json(self) -> bytes:
-        return self.model_dump_json(indent=1).encode() + b"\n"
+        """The bytes to store, with their checksum."""
+        bare = self.model_copy(update={"checksum": _NO_CHECKSUM})
+        data = bare.model_dump_json(indent=1).encode() + b"\n"
+        begin, _, end = data.rpartition(_NO_CHECKSUM.encode())
+        return begin + hashlib.sha256(data).hexdigest().encode() + end
 
 
 def read_manifest(data: bytes, name: str) -> Manifest:
     """Parse a stored manifest.
 
     Raises:
-        IntegrityError: it is not one, or of a version this tool does not know.
+        IntegrityError: it is not one, is of a version this tool does not know, or was changed
+            after it was written.
     """
+    is_proven = _check_checksum(data, name)
     try:
-        return Manifest.model_validate_json(data)
+        manifest = Manifest.model_validate_json(data)
     except ValidationError as error:
         raise IntegrityError(
             f"The manifest {name} is damaged or was written by another version of this tool: "
             f"{error.error_count()} field(s) do not fit, first {error.errors()[0]['loc']}."
         ) from error
+    if manifest.checksum is not None and not is_proven:
+        raise _was_changed(name)
+    return manifest
+
+
+def _check_checksum(data: bytes, name: str) -> bool:
+    """Whether a checksum stands where it belongs; it is over the bytes, whatever their fields."""
+    found = _CHECKSUM.search(data)
+    if found is None:
+        return False
+    bare = data[: found.start(1)] + _NO_CHECKSUM.encode() + data[found.end(1) :]
+    if hashlib.sha256(bare).hexdigest().encode() != found[1]:
+        raise _was_changed(name)
+    return True
+
+
+def _was_changed(name: str) -> IntegrityError:
+    return IntegrityError(
+        f"The manifest {name} was changed after it was written: its checksum does not fit. Check "
+        "the disk, and use another set."
+    )

@@ -1,4 +1,4 @@
-"""How far an export is, in the terms people ask: how much, how fast, how long still."""
+"""How far an export or a load is, in the terms people ask: how much, how fast, how long still."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Progress:
-    """A moment of an export. `percent` and `seconds_left` are None while nothing tells them."""
+    """A moment of an export or a load. `percent` and `seconds_left` are None while nothing tells them."""
 
     table: str
     rows: int
@@ -81,6 +81,32 @@ class ProgressMeter:
         if self._estimated_rows:
             return min(99.9, 100 * self._rows / self._estimated_rows)
         return None
+
+
+class LoadMeter:
+    """Counts what was sent of a file whose size is known; tells `listener` after every block."""
+
+    def __init__(self, table: str, size: int, listener: ProgressListener) -> None:
+        self._table = table
+        self._size = size
+        self._listener = listener
+        self._rows = 0
+        self._bytes = 0
+        self._started = time.monotonic()
+
+    def sent(self, rows: int, size: int) -> None:
+        self._rows += rows
+        self._bytes += size
+        self._tell(min(99.9, 100 * self._bytes / max(1, self._size)))
+
+    def finish(self, rows: int) -> None:
+        """`rows` as the server has counted them."""
+        self._rows = rows
+        self._tell(100.0)
+
+    def _tell(self, percent: float) -> None:
+        seconds = time.monotonic() - self._started
+        self._listener(Progress(self._table, self._rows, self._bytes, seconds, percent))
 
 
 def progress_line(moment: Progress) -> str:

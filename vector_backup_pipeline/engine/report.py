@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from vector_backup_pipeline.engine.errors import BackupError, RunCancelled
 from vector_backup_pipeline.engine.parameters import BackupRequest
 from vector_backup_pipeline.engine.results import (
@@ -12,7 +14,7 @@ from vector_backup_pipeline.engine.results import (
     TruncateFailure,
 )
 
-_RULE = "=" * 78
+RULE = "=" * 78
 
 
 def log_section(
@@ -26,15 +28,15 @@ def log_section(
 ) -> str:
     """The section of one run; `source` says which server and database, without any secret."""
     lines = [
-        _RULE,
-        f"{result.timestamp:%Y-%m-%d %H:%M:%S %Z}  backup {stamp}: {_verdict(error)}",
+        RULE,
+        f"{result.timestamp:%Y-%m-%d %H:%M:%S %Z}  backup {stamp}: {verdict(error)}",
         f"Task: {request.task_id or '(none)'}   Run: {run_id}",
         f"Source: {source or '(not reached)'}",
         f"Duration: {result.duration:.3f} s",
         "Tables:",
         *(table_line(name, entry) for name, entry in result.tables_backed_up.items()),
         *_truncate_lines(request, result),
-        *_error_lines(result),
+        *error_lines(result.errors),
     ]
     return "\n".join(lines) + "\n\n"
 
@@ -45,7 +47,7 @@ def table_line(name: str, entry: ExportedTable | FailedTable) -> str:
     return f"  ✗ {name}: FAILED - {entry.error}"
 
 
-def _verdict(error: BackupError | None) -> str:
+def verdict(error: BackupError | None) -> str:
     if isinstance(error, RunCancelled):
         return "CANCELLED"
     return "SUCCESS" if error is None else f"FAILED ({error.error_type})"
@@ -69,7 +71,7 @@ def truncate_line(name: str, entry: TruncatedTable | TruncateFailure) -> str:
     return f"  ✗ {name}: {state} - {entry.error}"
 
 
-def _error_lines(result: BackupResult) -> list[str]:
-    if not result.errors:
+def error_lines(errors: Sequence[str]) -> list[str]:
+    if not errors:
         return ["Errors: none"]
-    return ["Errors:", *(f"  {line}" for line in result.errors)]
+    return ["Errors:", *(f"  {line}" for line in errors)]

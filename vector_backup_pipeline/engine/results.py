@@ -129,6 +129,62 @@ class RestoreResult(_Record):
         return told
 
 
+class VerifiedTable(_Record):
+    """A stored file that is what was written. `rows` is counted in the file, not taken on trust.
+
+    `has_digest` is False for the older system's files, which left nothing to compare with.
+    """
+
+    success: Literal[True] = True
+    source_file: str
+    rows: int
+    file_size: str
+    has_digest: bool
+    duration: float
+
+
+class Drill(_Record):
+    """A set that was restored into a database of its own, proven there, and dropped again."""
+
+    passed: bool
+    server: str | None
+    restore_results: dict[str, RestoredTable | FailedTable]
+    not_recreated: dict[str, list[str]]
+    recall_at_10: list[Recall]
+    notices: list[str]
+    errors: list[str]
+    duration: float
+
+
+class SetVerdict(_Record):
+    """What became of verifying one set. `drill` is None when none was asked for."""
+
+    backup_path: str
+    timestamp: str
+    backup_date: datetime | None
+    complete: bool
+    passed: bool
+    verified_at: datetime
+    tool_version: str
+    tables: dict[str, VerifiedTable | FailedTable]
+    drill: Drill | None
+    errors: list[str]
+
+
+class VerifyResult(_Record):
+    """The result of a verification, over all sets that were asked for, oldest first."""
+
+    verified: bool
+    sets: list[SetVerdict]
+    notices: list[str]
+    errors: list[str]
+    duration: float
+    timestamp: datetime
+
+    def as_json(self) -> dict[str, Any]:
+        return self.model_dump(mode="json") | {"timestamp": self.timestamp.isoformat()}
+
+
 def failed_table(error: BackupError, duration: float) -> FailedTable:
     return FailedTable(
         error_type=error.error_type, error=error.message, duration=round(duration, 3)

@@ -3,9 +3,30 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 
 from vector_backup_pipeline.engine.errors import IntegrityError
 from vector_backup_pipeline.engine.storage.contract import BackupDirectory
+
+
+class StoredBytes:
+    """A stored file as it is read: its chunks, and the size and SHA-256 of those read so far."""
+
+    def __init__(self, directory: BackupDirectory, name: str) -> None:
+        self._directory = directory
+        self._name = name
+        self._hash = hashlib.sha256()
+        self.size = 0
+
+    @property
+    def sha256(self) -> str:
+        return self._hash.hexdigest()
+
+    def chunks(self) -> Iterator[bytes]:
+        for chunk in self._directory.read(self._name):
+            self.size += len(chunk)
+            self._hash.update(chunk)
+            yield chunk
 
 
 def check_stored_file(directory: BackupDirectory, name: str, size: int, sha256: str) -> None:
@@ -15,13 +36,12 @@ def check_stored_file(directory: BackupDirectory, name: str, size: int, sha256: 
         IntegrityError: they differ.
         ResourceNotFound, StorageError: it can't be read.
     """
-    found_size, found_hash = 0, hashlib.sha256()
-    for chunk in directory.read(name):
-        found_size += len(chunk)
-        found_hash.update(chunk)
-    if (found_size, found_hash.hexdigest()) != (size, sha256):
+    stored = StoredBytes(directory, name)
+    for _ in stored.chunks():
+        pass
+    if (stored.size, stored.sha256) != (size, sha256):
         raise IntegrityError(
-            f"{directory.location}/{name} is not what was written: {found_size} bytes with SHA-256 "
-            f"{found_hash.hexdigest()}, expected {size} bytes with {sha256}. Check the disk, and "
+            f"{directory.location}/{name} is not what was written: {stored.size} bytes with "
+            f"SHA-256 {stored.sha256}, expected {size} bytes with {sha256}. Check the disk, and "
             "make a new backup."
         )

@@ -1,16 +1,14 @@
 """Lock the tables, fix one snapshot for all of them, fan out one step a table."""
 
-import re
 from collections.abc import Iterator
 
 import dagster as dg
 
 from vector_backup_pipeline.engine.backup_run import BackupTarget, TableExport
 from vector_backup_pipeline.engine.results import readable_size
+from vector_backup_pipeline.ops.mapping_keys import mapping_keys
 from vector_backup_pipeline.outcome import failing_step
 from vector_backup_pipeline.resources import BackupRunResource, PostgresResource
-
-_NOT_IN_A_KEY = re.compile(r"[^A-Za-z0-9_]")
 
 
 @dg.op(out=dg.DynamicOut(TableExport))
@@ -37,15 +35,3 @@ def pin_snapshot(
                 "ranges": export.ranges,
             },
         )
-
-
-def mapping_keys(tables: list[str]) -> list[str]:
-    """A step key for each table: its name as far as Dagster allows, numbered where two agree."""
-    keys: list[str] = []
-    for table in tables:
-        key = base = _NOT_IN_A_KEY.sub("_", table)
-        number = 2
-        while key in keys:
-            key, number = f"{base}_{number}", number + 1
-        keys.append(key)
-    return keys

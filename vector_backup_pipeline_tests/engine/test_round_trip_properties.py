@@ -17,9 +17,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from psycopg2.extras import execute_values
 
-from vector_backup_pipeline.engine.export import ExportOptions, StoredTable, export_table
+from vector_backup_pipeline.engine.export import StoredTable, export_table
 from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings
 from vector_backup_pipeline.engine.postgres.snapshot import pin_snapshot
+from vector_backup_pipeline.engine.range_readers import FetchOptions
 from vector_backup_pipeline.engine.secrets import SecretText
 from vector_backup_pipeline.engine.storage.local import LocalDirectory
 from vector_backup_pipeline_tests.fix_postgres import Database
@@ -121,7 +122,7 @@ class Table:
                 pinned.tables[name],
                 LocalDirectory(self.directory),
                 f"{next(NUMBERS)}.csv",
-                ExportOptions(method, 3),
+                FetchOptions(method, 3),
                 lambda _: None,
             )
         return self.directory / stored.name, stored

@@ -28,6 +28,7 @@ from psycopg2.extensions import parse_dsn
 from vector_backup_pipeline.engine.errors import (
     BackupError,
     DatabaseError,
+    DatabaseRefused,
     InvalidParams,
     LockTimeout,
     PermissionDenied,
@@ -102,6 +103,9 @@ _CHOICES = {
         *("any", "read-write", "read-only", "primary", "standby", "prefer-standby")
     },
 }
+# Data exceptions, violated constraints, unsupported features, statements that don't fit: asked
+# again, the server says the same again.
+_REFUSALS = {"0A", "22", "23", "42"}
 _SECRET_OPTIONS = ("password", "sslpassword", "scram_client_key", "oauth_client_secret")
 
 
@@ -219,7 +223,7 @@ def translated(error: psycopg2.Error, action: str, secrets: tuple[str, ...]) -> 
     if error.pgcode is None:
         return DatabaseError(
             f"Could not {action}: the connection to the server was lost ({text}). "
-            "See the server's log for why, then run the backup again."
+            "See the server's log for why, then run it again."
         )
     if error.pgcode == errorcodes.INSUFFICIENT_PRIVILEGE:
         return PermissionDenied(f"Could not {action}: {text}. {_permission_advice(text)}")
@@ -230,9 +234,20 @@ def translated(error: psycopg2.Error, action: str, secrets: tuple[str, ...]) -> 
             f"Could not {action}: {text}. Another session holds the table; find it in pg_locks, "
             "try again later, or raise VECTOR_BACKUP_LOCK_TIMEOUT."
         )
-    if error.pgcode == errorcodes.FEATURE_NOT_SUPPORTED and error.diag.message_detail:
-        text = f"{text}: {error.diag.message_detail.rstrip('.')}"
-    return DatabaseError(f"Could not {action}: {text} (SQLSTATE {error.pgcode}).")
+    text += _detail(error, secrets)
+    kind = DatabaseRefused if error.pgcode[:2] in _REFUSALS else DatabaseError
+    return kind(f"Could not {action}: {text} (SQLSTATE {error.pgcode}).")
+
+
+def _detail(error: psycopg2.Error, secrets: tuple[str, ...]) -> str:
+    """Which row or thing it was about, as far as the server says."""
+    parts = []
+    if error.diag.message_detail:
+        parts.append(error.diag.message_detail.rstrip("."))
+    context = (error.diag.context or "").splitlines()
+    if context and context[0].startswith("COPY "):
+        parts.append(context[0])
+    return redact("".join(f": {part}" for part in parts), secrets)
 
 
 def _permission_advice(text: str) -> str:

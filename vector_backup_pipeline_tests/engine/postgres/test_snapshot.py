@@ -11,10 +11,11 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from vector_backup_pipeline.engine.export import ExportOptions, StoredTable, export_table
+from vector_backup_pipeline.engine.export import StoredTable, export_table
 from vector_backup_pipeline.engine.postgres import ranges, snapshot
 from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings
 from vector_backup_pipeline.engine.postgres.snapshot import PinnedSnapshot, pin_snapshot
+from vector_backup_pipeline.engine.range_readers import FetchOptions
 from vector_backup_pipeline.engine.secrets import SecretText
 from vector_backup_pipeline.engine.storage.local import LocalDirectory
 from vector_backup_pipeline_tests.fix_backup import BackupMaker
@@ -52,7 +53,7 @@ def export(
         opened.tables[table],
         LocalDirectory(directory),
         f"{table}.{method}.csv",
-        ExportOptions(method, 100),
+        FetchOptions(method, 100),
         lambda _: None,
     )
 

@@ -1,0 +1,66 @@
+"""The terminal door: `vector-backup`, a module for each of its commands.
+
+Dagster takes a second to import, which --help need not wait for: what needs it is imported by those
+who use it.
+"""
+
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import NoReturn
+
+import click
+
+from vector_backup_pipeline import __version__
+from vector_backup_pipeline.cli import backup, demo, listing, restore, verify
+from vector_backup_pipeline.cli.showing import DONE, show_error
+from vector_backup_pipeline.engine.errors import (
+    BackupError,
+    InvalidParams,
+    RunCancelled,
+    as_backup_error,
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run a command and exit: 0 done, 1 failed, 2 bad parameters."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    as_json = "--json" in given
+    # What is being done ends in order, by Ctrl-C and by the system's request alike.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        code = commands.main(args=given, prog_name="vector-backup", standalone_mode=False)
+    except click.UsageError as error:
+        code = show_error(InvalidParams(error.format_message()), as_json=as_json)
+    except click.Abort:
+        code = show_error(RunCancelled(), as_json=as_json)
+    except BackupError as error:
+        code = show_error(error, as_json=as_json)
+    except Exception as error:  # noqa: BLE001 - a caller of --json gets its document in any case.
+        traceback.print_exc()
+        code = show_error(as_backup_error(error), as_json=as_json)
+    sys.exit(code or DONE)
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    invoke_without_command=True,
+)
+@click.version_option(__version__, prog_name="vector-backup")
+@click.pass_context
+def commands(context: click.Context) -> None:
+    """Back up PostgreSQL's pgvector tables, and get them back.
+
+    Settings come from VECTOR_BACKUP_* variables; runs are kept in the Dagster instance of
+    DAGSTER_HOME, if that is set, and show in its UI.
+    """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+commands.add_command(backup.command)
+commands.add_command(restore.command)
+commands.add_command(verify.command)
+commands.add_command(listing.command)
+commands.add_command(demo.command)

@@ -1,0 +1,41 @@
+"""`vector-backup demo`."""
+
+from pathlib import Path
+
+import click
+
+from vector_backup_pipeline.cli.backup import run_backup
+
+
+@click.command("demo")
+@click.option(
+    "--directory",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path(".demo"),
+    show_default=True,
+    help="Where the demo keeps its server, backups and Dagster instance, such as /tmp/demo.",
+)
+@click.option(
+    "--ui",
+    is_flag=True,
+    help="Open Dagster's UI on the demo's database, until Ctrl-C. Default: off.",
+)
+@click.option(
+    "--port", type=int, default=3000, show_default=True, help="Port of the UI, such as 3001."
+)
+def command(directory: Path, ui: bool, port: int) -> int:
+    """Show a real backup: PostgreSQL with LangChain's tables, the job, its files.
+
+    \b
+    Examples:
+      vector-backup demo
+      vector-backup demo --ui --port 3000
+    """
+    from vector_backup_pipeline import demo as demonstration
+
+    with demonstration.running(directory) as stage:
+        if ui:
+            return stage.open_ui(port)
+        code = run_backup({}, None, as_json=False)
+        stage.show_files()
+        return code

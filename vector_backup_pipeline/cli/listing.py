@@ -1,0 +1,126 @@
+"""`vector-backup list`."""
+
+from collections.abc import Iterable, Iterator
+
+import click
+
+from vector_backup_pipeline.cli.showing import DONE, show_json
+from vector_backup_pipeline.engine.catalog import (
+    FoundFile,
+    FoundLocation,
+    FoundSet,
+    as_list,
+    find_locations,
+)
+from vector_backup_pipeline.engine.results import readable_size
+from vector_backup_pipeline.engine.storage.contract import BackupRoot
+from vector_backup_pipeline.engine.storage.local import LocalRoot
+from vector_backup_pipeline.engine.timestamps import TimestampFormat
+from vector_backup_pipeline.settings import Settings, load_settings
+
+_HEADINGS = ("TIMESTAMP", "DATE", "STATE", "FILES")
+
+
+@click.command("list")
+@click.option(
+    "--task-id",
+    metavar="ID",
+    help="Only the backups of that task, such as corpus_7. Default: all.",
+)
+@click.option(
+    "--global-only",
+    is_flag=True,
+    help="Only the backups of the root itself, not those of tasks. Default: off.",
+)
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print the list, or the error, as JSON and nothing else, such as for | jq.",
+)
+def command(task_id: str | None, global_only: bool, as_json: bool) -> int:
+    """List the backups that are there, newest first.
+
+    \b
+    Examples:
+      vector-backup list
+      vector-backup list --task-id corpus_7
+      vector-backup list --json | jq '.backup_locations[0].backups[0].timestamp'
+    """
+    settings = load_settings()
+    root = open_root(settings)
+    found = find_locations(root, settings.timestamps, task_id=task_id, global_only=global_only)
+    if as_json:
+        show_json(as_list(found, settings.timestamps).as_json())
+    else:
+        click.echo("\n".join(_lines(found, root, settings.timestamps)))
+    return DONE
+
+
+def open_root(settings: Settings) -> BackupRoot:
+    """The root of all backups that the settings name."""
+    return LocalRoot(settings.root, settings.directory)
+
+
+def _lines(
+    found: list[FoundLocation], root: BackupRoot, timestamps: TimestampFormat
+) -> Iterator[str]:
+    if not found:
+        yield f"No backups under {root.location}."
+    for number, location in enumerate(found):
+        if number:
+            yield ""
+        yield from _location_lines(location, timestamps)
+
+
+def _location_lines(location: FoundLocation, timestamps: TimestampFormat) -> Iterator[str]:
+    of = "the root" if location.task_id is None else f"task {location.task_id}"
+    yield f"Backups of {of}: {_printable(location.location)}"
+    rows = [_HEADINGS]
+    for each in location.sets:
+        rows += _set_rows(each, timestamps)
+    yield from _table(rows) if location.sets else ["  none"]
+    for other in location.other_files:
+        yield f"  {other.state}: {_printable(other.name)}"
+
+
+def _set_rows(found: FoundSet, timestamps: TimestampFormat) -> Iterator[tuple[str, str, str, str]]:
+    about = (found.stamp, f"{found.date(timestamps):%Y-%m-%d %H:%M:%S %Z}", _state(found))
+    first, *others = [_file(file) for file in found.files] or ["none"]
+    yield (*about, first)
+    for other in others:
+        yield "", "", "", other
+
+
+def _state(found: FoundSet) -> str:
+    """The worst that is known of a set, in a word or two."""
+    if found.kind == "damaged":
+        return "damaged"
+    if found.lost_files:
+        return "files missing"
+    if found.verdict is not None:
+        word = "verified" if found.verdict.passed else "damaged"
+        return f"{word} {found.verdict.verified_at:%Y-%m-%d}"
+    if not found.says_complete:
+        return "incomplete"
+    return "older system" if found.kind == "older" else "complete"
+
+
+def _file(file: FoundFile) -> str:
+    rows = [] if file.rows is None else [f"{file.rows} rows"]
+    size = "missing" if file.size is None else readable_size(file.size)
+    return f"{_printable(file.name)} ({', '.join([*rows, size])})"
+
+
+def _table(rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
+    """Columns side by side; only the last may be of any width."""
+    rows = list(rows)
+    widths = [max(map(len, column)) for column in list(zip(*rows, strict=True))[:-1]]
+    for *cells, last in rows:
+        padded = [cell.ljust(width) for cell, width in zip(cells, widths, strict=True)]
+        yield "  " + "  ".join([*padded, last])
+
+
+def _printable(name: str) -> str:
+    """A file's name without what a terminal would obey."""
+    return "".join(letter if letter.isprintable() else "?" for letter in name)

@@ -1,0 +1,42 @@
+"""Which backups a directory holds: the one catalog of restore, verify, retention and the doors."""
+
+from vector_backup_pipeline.engine.catalog.finding import LATEST, find_set
+from vector_backup_pipeline.engine.catalog.listing import BackupList, as_list, list_backups
+from vector_backup_pipeline.engine.catalog.locations import (
+    FoundFile,
+    FoundLocation,
+    FoundSet,
+    find_locations,
+)
+from vector_backup_pipeline.engine.catalog.sets import (
+    COLLECTION_TABLE,
+    EMBEDDING_TABLE,
+    BackupSet,
+    DamagedSet,
+    ManifestSet,
+    OlderSet,
+    has_backup,
+    read_sets,
+    stamps_in_use,
+)
+
+__all__ = [
+    "COLLECTION_TABLE",
+    "EMBEDDING_TABLE",
+    "LATEST",
+    "BackupList",
+    "BackupSet",
+    "DamagedSet",
+    "FoundFile",
+    "FoundLocation",
+    "FoundSet",
+    "ManifestSet",
+    "OlderSet",
+    "as_list",
+    "find_locations",
+    "find_set",
+    "has_backup",
+    "list_backups",
+    "read_sets",
+    "stamps_in_use",
+]

@@ -1,0 +1,161 @@
+"""The backups under a root as every door lists them: one JSON document."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    PlainSerializer,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
+
+from vector_backup_pipeline.engine.catalog.locations import (
+    FileState,
+    FoundFile,
+    FoundLocation,
+    FoundSet,
+    find_locations,
+)
+from vector_backup_pipeline.engine.catalog.sets import COLLECTION_TABLE, EMBEDDING_TABLE
+from vector_backup_pipeline.engine.file_names import LOG_NAME
+from vector_backup_pipeline.engine.results import readable_size
+from vector_backup_pipeline.engine.storage.contract import BackupRoot
+from vector_backup_pipeline.engine.timestamps import TimestampFormat
+
+# With its offset, also where that is UTC's, for which pydantic writes "Z".
+_IsoTime = Annotated[
+    datetime, PlainSerializer(datetime.isoformat, return_type=str, when_used="json")
+]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ListedBackup(_Record):
+    """A backup set. Files and sizes are None where the set has no such file."""
+
+    timestamp: str
+    collection_file: str | None
+    embedding_file: str | None
+    files: list[str]
+    collection_size: str | None
+    embedding_size: str | None
+    backup_date: _IsoTime
+    complete: bool
+    has_log: bool
+    log_file: str | None
+
+
+class ListedFile(_Record):
+    """A data file that belongs to no set."""
+
+    file: str
+    state: FileState
+
+
+class ListedLocation(_Record):
+    """A directory of backups, newest first. Without `other_files` JSON does not have that key."""
+
+    type: Literal["global", "task"]
+    task_id: str | None
+    relative_path: str
+    backups: list[ListedBackup]
+    other_files: list[ListedFile] = []
+
+    @model_serializer(mode="wrap")
+    def _without_empty_other_files(self, serialize: SerializerFunctionWrapHandler) -> Any:
+        told = serialize(self)
+        if not self.other_files:
+            told.pop("other_files", None)
+        return told
+
+
+class ListSummary(_Record):
+    """`scan_time` is when the list was made."""
+
+    total_locations: int
+    total_backup_sets: int
+    global_backups: int
+    task_backups: int
+    scan_time: _IsoTime
+
+
+class BackupList(_Record):
+    """All backups under a root."""
+
+    backup_locations: list[ListedLocation]
+    summary: ListSummary
+
+    def as_json(self) -> dict[str, Any]:
+        return self.model_dump(mode="json")
+
+
+def list_backups(
+    root: BackupRoot,
+    timestamps: TimestampFormat,
+    *,
+    task_id: str | None = None,
+    global_only: bool = False,
+) -> BackupList:
+    """The backups of the root and of its tasks; of one task, or of the root alone.
+
+    Raises:
+        As `find_locations`.
+    """
+    found = find_locations(root, timestamps, task_id=task_id, global_only=global_only)
+    return as_list(found, timestamps)
+
+
+def as_list(locations: list[FoundLocation], timestamps: TimestampFormat) -> BackupList:
+    """Locations in the order they are in."""
+    in_root = sum(len(each.sets) for each in locations if each.task_id is None)
+    in_all = sum(len(each.sets) for each in locations)
+    return BackupList(
+        backup_locations=[_location(each, timestamps) for each in locations],
+        summary=ListSummary(
+            total_locations=len(locations),
+            total_backup_sets=in_all,
+            global_backups=in_root,
+            task_backups=in_all - in_root,
+            scan_time=timestamps.now().replace(microsecond=0),
+        ),
+    )
+
+
+def _location(found: FoundLocation, timestamps: TimestampFormat) -> ListedLocation:
+    return ListedLocation(
+        type="global" if found.task_id is None else "task",
+        task_id=found.task_id,
+        relative_path=found.relative_path,
+        backups=[_backup(each, found, timestamps) for each in found.sets],
+        other_files=[ListedFile(file=each.name, state=each.state) for each in found.other_files],
+    )
+
+
+def _backup(found: FoundSet, location: FoundLocation, timestamps: TimestampFormat) -> ListedBackup:
+    collection, embedding = _of_table(found, COLLECTION_TABLE), _of_table(found, EMBEDDING_TABLE)
+    return ListedBackup(
+        timestamp=found.stamp,
+        collection_file=collection.name if collection else None,
+        embedding_file=embedding.name if embedding else None,
+        files=[file.name for file in found.files],
+        collection_size=_size(collection),
+        embedding_size=_size(embedding),
+        backup_date=found.date(timestamps),
+        complete=found.complete,
+        has_log=location.has_log,
+        log_file=LOG_NAME if location.has_log else None,
+    )
+
+
+def _of_table(found: FoundSet, table: str) -> FoundFile | None:
+    return next((file for file in found.files if file.table == table), None)
+
+
+def _size(file: FoundFile | None) -> str | None:
+    return None if file is None or file.size is None else readable_size(file.size)

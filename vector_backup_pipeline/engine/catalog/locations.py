@@ -1,0 +1,229 @@
+"""Every place under a root where backups are, and what people want to know of each set there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from vector_backup_pipeline.engine.catalog.sets import (
+    BackupSet,
+    Contents,
+    ManifestSet,
+    OlderSet,
+    look_into,
+)
+from vector_backup_pipeline.engine.errors import InvalidParams, ResourceNotFound
+from vector_backup_pipeline.engine.file_names import (
+    LOG_NAME,
+    PENDING_SUFFIX,
+    stamp_of_data_file,
+    stamp_of_manifest,
+    stamp_of_marker,
+    stamp_of_verdict,
+    table_of_data_file,
+    verdict_name,
+)
+from vector_backup_pipeline.engine.parameters import check_task_id, is_task_id
+from vector_backup_pipeline.engine.storage.contract import BackupDirectory, BackupRoot
+from vector_backup_pipeline.engine.timestamps import TimestampFormat
+
+FileState = Literal["running", "orphan"]
+SetKind = Literal["manifest", "older", "damaged"]
+
+
+@dataclass(frozen=True)
+class FoundFile:
+    """A data file of a set. `rows` is None where nothing says how many; `size` in bytes, None if
+    the file is gone."""
+
+    name: str
+    table: str
+    rows: int | None
+    size: int | None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the set's last verification found."""
+
+    passed: bool
+    verified_at: datetime
+
+
+@dataclass(frozen=True)
+class FoundSet:
+    """A set, its files and its verdict, if it was ever verified. `created_at` in UTC.
+
+    `says_complete` is what the set itself says. The manifest is not kept: it may be large.
+    """
+
+    stamp: str
+    created_at: datetime
+    kind: SetKind
+    says_complete: bool
+    files: tuple[FoundFile, ...]
+    verdict: Verdict | None
+
+    @property
+    def complete(self) -> bool:
+        return self.says_complete and not self.lost_files
+
+    @property
+    def lost_files(self) -> list[str]:
+        return [file.name for file in self.files if file.size is None]
+
+    def date(self, timestamps: TimestampFormat) -> datetime:
+        """When it was made, to the second, in the time zone of the settings."""
+        return self.created_at.astimezone(timestamps.timezone).replace(microsecond=0)
+
+
+@dataclass(frozen=True)
+class OtherFile:
+    """A data file that belongs to no set: a live run's, or what a dead one or a removal left."""
+
+    name: str
+    state: FileState
+
+
+@dataclass(frozen=True)
+class FoundLocation:
+    """A directory with files of ours; `task_id` is None for the root's own. Newest set first.
+
+    `location` is its path or URL, `relative_path` how a restore takes it.
+    """
+
+    task_id: str | None
+    location: str
+    relative_path: str
+    sets: tuple[FoundSet, ...]
+    other_files: tuple[OtherFile, ...]
+    has_log: bool
+
+
+def find_locations(
+    root: BackupRoot,
+    timestamps: TimestampFormat,
+    *,
+    task_id: str | None = None,
+    global_only: bool = False,
+) -> list[FoundLocation]:
+    """The root's own directory first, then the tasks' by name; those without our files are left
+    out.
+
+    Raises:
+        InvalidParams: the task_id is malformed, or given beside `global_only`.
+        ResourceNotFound: the task's directory does not exist.
+        StorageError: a directory or a manifest can't be read.
+    """
+    check_task_id(task_id)
+    if task_id is not None and global_only:
+        raise InvalidParams(
+            "task_id and global_only were both given: backups of a task are not the global ones. "
+            "Give one of them."
+        )
+    return [
+        location
+        for task, directory in _places(root, task_id, global_only=global_only)
+        if directory is not None
+        and (location := _location(root, timestamps, task, directory)) is not None
+    ]
+
+
+def _places(
+    root: BackupRoot, task_id: str | None, *, global_only: bool
+) -> Iterator[tuple[str | None, BackupDirectory | None]]:
+    if task_id is not None:
+        yield task_id, root.find(task_id)
+        return
+    yield None, root.find(None)
+    for task in () if global_only else root.task_ids(is_task_id):
+        try:
+            yield task, root.find(task)
+        except ResourceNotFound:
+            continue  # Removed since it was listed.
+
+
+def _location(
+    root: BackupRoot, timestamps: TimestampFormat, task: str | None, directory: BackupDirectory
+) -> FoundLocation | None:
+    contents = look_into(directory, timestamps)
+    if not any(_is_ours(name, timestamps) for name in contents.names):
+        return None
+    found = [_found(contents, each) for each in contents.sets()]
+    found.sort(key=lambda each: (each.created_at, each.stamp), reverse=True)
+    return FoundLocation(
+        task_id=task,
+        location=directory.location,
+        relative_path=root.relative_path(directory),
+        sets=tuple(found),
+        other_files=tuple(_other_files(contents, found)),
+        has_log=LOG_NAME in contents.names,
+    )
+
+
+def _is_ours(name: str, timestamps: TimestampFormat) -> bool:
+    final = name.removesuffix(PENDING_SUFFIX)
+    return name == LOG_NAME or any(
+        stamp_of(final, timestamps)
+        for stamp_of in (stamp_of_data_file, stamp_of_manifest, stamp_of_marker, stamp_of_verdict)
+    )
+
+
+def _found(contents: Contents, backup: BackupSet) -> FoundSet:
+    kinds: dict[type[BackupSet], SetKind] = {ManifestSet: "manifest", OlderSet: "older"}
+    return FoundSet(
+        stamp=backup.stamp,
+        created_at=backup.created_at,
+        kind=kinds.get(type(backup), "damaged"),
+        says_complete=backup.complete,
+        files=tuple(_files(contents, backup)),
+        verdict=_verdict(contents, backup.stamp),
+    )
+
+
+def _files(contents: Contents, backup: BackupSet) -> Iterator[FoundFile]:
+    if isinstance(backup, ManifestSet):
+        for table in backup.manifest.tables:
+            if table.file is not None:
+                size = table.file.bytes if table.file.name in contents.names else None
+                yield FoundFile(table.file.name, table.name, table.file.rows, size)
+    elif isinstance(backup, OlderSet):
+        for name, file in sorted(backup.files.items()):
+            yield FoundFile(file, name, None, _size(contents, file))
+    else:
+        for file in sorted(contents.data_files.get(backup.stamp, ())):
+            name = table_of_data_file(file, backup.stamp)
+            yield FoundFile(file, name, None, _size(contents, file))
+
+
+def _size(contents: Contents, name: str) -> int | None:
+    try:
+        return contents.directory.size(name)
+    except ResourceNotFound:
+        return None
+
+
+def _other_files(contents: Contents, found: Sequence[FoundSet]) -> Iterator[OtherFile]:
+    in_sets = {file.name for each in found for file in each.files}
+    for files in (contents.data_files, contents.unfinished):
+        for stamp, names in sorted(files.items()):
+            state: FileState = "running" if stamp in contents.alive else "orphan"
+            for name in names:
+                if name in contents.names and name not in in_sets:
+                    yield OtherFile(name, state)
+
+
+def _verdict(contents: Contents, stamp: str) -> Verdict | None:
+    name = verdict_name(stamp)
+    if name not in contents.names:
+        return None
+    try:
+        told = json.loads(b"".join(contents.directory.read(name)))
+        verified_at = datetime.fromisoformat(str(told["verified_at"]).replace("Z", "+00:00"))
+        return Verdict(told["passed"] is True, verified_at)
+    except (ValueError, KeyError, TypeError, ResourceNotFound):
+        # What tells of a verification is no part of the backup; a torn one tells nothing.
+        return None

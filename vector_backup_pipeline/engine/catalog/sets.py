@@ -1,0 +1,225 @@
+"""The backup sets of a directory, and which of its files belong to none."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import TypeAlias
+
+from vector_backup_pipeline.engine.errors import IntegrityError, ResourceNotFound
+from vector_backup_pipeline.engine.file_names import (
+    PENDING_SUFFIX,
+    stamp_of_data_file,
+    stamp_of_manifest,
+    stamp_of_marker,
+    stamp_of_verdict,
+    table_of_data_file,
+)
+from vector_backup_pipeline.engine.formats.csv_records import UnfinishedRecord, split_records
+from vector_backup_pipeline.engine.manifest import Manifest, read_manifest
+from vector_backup_pipeline.engine.storage.contract import BackupDirectory
+from vector_backup_pipeline.engine.timestamps import TimestampFormat
+
+COLLECTION_TABLE, EMBEDDING_TABLE = "langchain_pg_collection", "langchain_pg_embedding"
+
+# Only the older system ended its header line so; it wrote no manifest.
+_OLDER_HEADER_END = b"\r\n"
+# PostgreSQL's 1600 columns of 63 bytes, with room; a file without any line end is not read whole.
+_LONGEST_HEADER = 4 << 20
+
+
+@dataclass(frozen=True)
+class ManifestSet:
+    """A set with a manifest. `created_at` in UTC."""
+
+    stamp: str
+    manifest: Manifest
+    created_at: datetime
+
+    @property
+    def complete(self) -> bool:
+        return self.manifest.complete
+
+
+@dataclass(frozen=True)
+class OlderSet:
+    """Files of the older system that share a stamp, by the name of their table.
+
+    Nothing says what such a set should hold; it counts as complete with both of LangChain's
+    tables. `created_at` is its stamp in the time zone of the settings, as UTC.
+    """
+
+    stamp: str
+    files: Mapping[str, str]
+    created_at: datetime
+
+    @property
+    def complete(self) -> bool:
+        return {COLLECTION_TABLE, EMBEDDING_TABLE} <= self.files.keys()
+
+
+@dataclass(frozen=True)
+class DamagedSet:
+    """A set whose manifest can't be read, for the reason in `error`. `created_at` as its stamp
+    tells, in UTC."""
+
+    stamp: str
+    error: IntegrityError
+    created_at: datetime
+
+    @property
+    def complete(self) -> bool:
+        return False
+
+
+BackupSet: TypeAlias = ManifestSet | OlderSet | DamagedSet
+
+
+@dataclass(frozen=True)
+class Contents:
+    """A directory's files by their stamps. `data_files` are all, whether a set names them or not,
+    `unfinished` those that have not got their name; `alive` are the runs that were at work."""
+
+    directory: BackupDirectory
+    timestamps: TimestampFormat
+    names: frozenset[str]
+    manifests: Mapping[str, str]
+    data_files: Mapping[str, tuple[str, ...]]
+    unfinished: Mapping[str, tuple[str, ...]]
+    alive: frozenset[str]
+
+    def backup_set(self, stamp: str) -> BackupSet | None:
+        """The set of that stamp, None if there is none (any more).
+
+        Raises:
+            StorageError: its files can't be read.
+        """
+        if stamp in self.manifests:
+            return self._with_manifest(stamp)
+        if stamp in self.alive:
+            return None
+        files = {
+            table_of_data_file(name, stamp): name
+            for name in self.data_files.get(stamp, ())
+            if older_header(self.directory, name) is not None
+        }
+        return OlderSet(stamp, files, self._moment(stamp)) if files else None
+
+    def sets(self) -> Iterator[BackupSet]:
+        """All sets, one after the other: a manifest may be many MB."""
+        for stamp in sorted({*self.manifests, *self.data_files}):
+            found = self.backup_set(stamp)
+            if found is not None:
+                yield found
+
+    def _with_manifest(self, stamp: str) -> ManifestSet | DamagedSet | None:
+        try:
+            manifest = self._manifest(stamp)
+        except IntegrityError as error:
+            return DamagedSet(stamp, error, self._moment(stamp))
+        except ResourceNotFound:
+            return None
+        created = manifest.created_at
+        if created.tzinfo is None:
+            created = created.replace(tzinfo=timezone.utc)
+        return ManifestSet(stamp, manifest, created.astimezone(timezone.utc))
+
+    def _manifest(self, stamp: str) -> Manifest:
+        name = self.manifests[stamp]
+        manifest = read_manifest(b"".join(self.directory.read(name)), name)
+        if manifest.timestamp != stamp:
+            # A copy would claim the files of the set that it is a copy of.
+            raise IntegrityError(
+                f"The manifest {name} was renamed or copied: it is of the set "
+                f"{manifest.timestamp}. Give it its own name again, or remove it."
+            )
+        return manifest
+
+    def _moment(self, stamp: str) -> datetime:
+        local = datetime.strptime(stamp, self.timestamps.pattern)  # noqa: DTZ007 - its zone follows
+        return local.replace(tzinfo=self.timestamps.timezone).astimezone(timezone.utc)
+
+
+def look_into(directory: BackupDirectory, timestamps: TimestampFormat) -> Contents:
+    """List a directory in which runs may begin and end meanwhile.
+
+    Data files first, markers next, manifests last: so a file in the list belongs to a run that was
+    seen alive, to a set whose manifest was seen, or to a run that is dead.
+    """
+    first, second = directory.names(), directory.names()
+    markers = {name: s for name in second if (s := stamp_of_marker(name, timestamps))}
+    alive = {stamp for name, stamp in markers.items() if directory.claim_is_alive(name)}
+    last = directory.names()
+    return Contents(
+        directory,
+        timestamps,
+        names=frozenset(last),
+        manifests={s: name for name in last if (s := stamp_of_manifest(name, timestamps))},
+        data_files=_by_stamp(first, timestamps, ending=""),
+        unfinished=_by_stamp(first, timestamps, ending=PENDING_SUFFIX),
+        alive=frozenset(alive),
+    )
+
+
+def read_sets(directory: BackupDirectory, timestamps: TimestampFormat) -> list[BackupSet]:
+    """The sets of a directory, oldest first by their creation in UTC; damaged ones too.
+
+    Raises:
+        StorageError: the directory or a manifest can't be read.
+    """
+    return sorted(look_into(directory, timestamps).sets(), key=age)
+
+
+def age(backup: BackupSet) -> tuple[datetime, str]:
+    """What sets are ordered by: the later, the greater."""
+    return backup.created_at, backup.stamp
+
+
+def has_backup(directory: BackupDirectory, timestamps: TimestampFormat) -> bool:
+    """Whether a complete backup set is there: a manifest that says so, or an older system's file.
+
+    A live run's files, a dead run's orphans and a set whose manifest is damaged are none.
+    """
+    return any(
+        isinstance(each, OlderSet) or each.complete
+        for each in look_into(directory, timestamps).sets()
+    )
+
+
+def stamps_in_use(
+    directory: BackupDirectory, timestamps: TimestampFormat, *, but: str | None = None
+) -> set[str]:
+    """Every stamp that some file there has already, finished or not; the file `but` aside."""
+    stamps = set()
+    for name in directory.names():
+        if name == but:
+            continue
+        final = name.removesuffix(PENDING_SUFFIX)
+        for stamp_of in (stamp_of_manifest, stamp_of_verdict, stamp_of_marker, stamp_of_data_file):
+            if stamp := stamp_of(final, timestamps):
+                stamps.add(stamp)
+    return stamps
+
+
+def older_header(directory: BackupDirectory, name: str) -> bytes | None:
+    """The header line of an older system's file with its end; None for every other file."""
+    records = split_records(directory.read(name, 0, _LONGEST_HEADER))
+    try:
+        header = next(records, b"")
+    except (UnfinishedRecord, ResourceNotFound):
+        return None
+    return header if header.endswith(_OLDER_HEADER_END) else None
+
+
+def _by_stamp(
+    names: Iterable[str], timestamps: TimestampFormat, *, ending: str
+) -> dict[str, tuple[str, ...]]:
+    """Data files whose names have that ending after their own."""
+    files: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        stamp = stamp_of_data_file(name.removesuffix(ending), timestamps)
+        if stamp is not None and name.endswith(ending):
+            files[stamp].append(name)
+    return {stamp: tuple(each) for stamp, each in files.items()}

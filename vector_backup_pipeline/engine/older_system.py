@@ -1,0 +1,303 @@
+"""Files of the older backup service, which wrote CSV with Python's `csv.writer` and no manifest.
+
+Rows end in `\\r\\n`; a value stands in quotes where it needs them; NULL and the empty string are
+both nothing; JSON is the `repr` of what Python had made of it. Nothing tells what such a file
+should hold, so it is read strictly: what `csv.writer` does not write is an error, never guessed at.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from vector_backup_pipeline.engine.errors import IntegrityError
+from vector_backup_pipeline.engine.formats.csv import csv_record
+from vector_backup_pipeline.engine.formats.csv_records import LONGEST_RECORD
+from vector_backup_pipeline.engine.formats.python_text import json_of
+from vector_backup_pipeline.engine.storage.contract import BackupDirectory
+
+_ROW_END = "\r\n"
+_PLAIN = re.compile(r'[^",\r\n]*')
+_IN_QUOTES = re.compile(r'[^"]*(?:""[^"]*)*')
+_SHOWN_FAULTS = 20
+
+Row: TypeAlias = tuple[int, list[str]]
+
+
+def read_header(directory: BackupDirectory, name: str) -> tuple[str, ...]:
+    """The names of the file's columns, in its order.
+
+    Raises:
+        IntegrityError: its first line is no header.
+        ResourceNotFound, StorageError: it can't be read.
+    """
+    columns, rows = _open(directory, name)
+    rows.close()
+    return columns
+
+
+def read_rows(directory: BackupDirectory, name: str) -> Iterator[Row]:
+    """The rows after the header: the number of the line that each begins in, and its fields.
+
+    Raises:
+        IntegrityError: a row can't be read; the message says which line and why.
+        ResourceNotFound, StorageError: the file can't be read.
+    """
+    _, rows = _open(directory, name)
+    for row in rows:
+        if isinstance(row, _Fault):
+            raise _unreadable(directory, name, [row], 1)
+        yield row
+
+
+def as_csv_records(
+    rows: Iterable[Row],
+    columns: Sequence[str],
+    json_columns: Collection[str],
+    not_null_columns: Collection[str],
+) -> Iterator[bytes]:
+    """The rows as PostgreSQL's CSV: NULL for nothing, or `''` where a column is NOT NULL; JSON as
+    JSON.
+
+    Raises:
+        IntegrityError: a value is no JSON that the older system can have written.
+    """
+    is_json = [column in json_columns for column in columns]
+    empty = ["" if column in not_null_columns else None for column in columns]
+    for line, fields in rows:
+        values = []
+        for at, field in enumerate(fields):
+            if not field:
+                values.append(empty[at])
+            elif is_json[at]:
+                values.append(_json_in(line, columns[at], field))
+            else:
+                values.append(field)
+        yield csv_record(values)
+
+
+def check_older_file(
+    directory: BackupDirectory, name: str, json_columns: Collection[str] = ()
+) -> int:
+    """Read the file whole, and return the number of its rows.
+
+    Raises:
+        IntegrityError: rows can't be read; it names the first of them by line, and why.
+        ResourceNotFound, StorageError: the file can't be read.
+    """
+    columns, rows = _open(directory, name)
+    json_at = [at for at, column in enumerate(columns) if column in json_columns]
+    count, faults, shown = 0, 0, list[_Fault]()
+    for row in rows:
+        fault = row if isinstance(row, _Fault) else _json_fault(row, columns, json_at)
+        count += 1
+        if fault is not None:
+            faults += 1
+            shown += [fault] if faults <= _SHOWN_FAULTS else []
+    if faults:
+        raise _unreadable(directory, name, shown, faults)
+    return count
+
+
+@dataclass(frozen=True)
+class _Fault:
+    """Why the row that begins in `line` can't be read."""
+
+    line: int
+    reason: str
+
+
+_Rows: TypeAlias = Generator[Row | _Fault, None, None]
+
+
+def _open(directory: BackupDirectory, name: str) -> tuple[tuple[str, ...], _Rows]:
+    """The columns, and what follows the header."""
+    rows = _read(directory, name)
+    header = next(rows, _Fault(1, "the file is empty"))
+    if isinstance(header, _Fault):
+        raise _unreadable(directory, name, [header], 1)
+    return tuple(header[1]), rows
+
+
+def _read(directory: BackupDirectory, name: str) -> _Rows:
+    """The header and the rows, and what takes the place of those that can't be read.
+
+    After a fault, reading goes on with the next line. A header that can't be read is the only item.
+    """
+    reader = _RowReader()
+    width = None
+    for line in _lines(directory.read(name)):
+        row = reader.take(line)
+        if row is None:
+            continue
+        if width is None:
+            row = _checked_header(row)
+            width = 0 if isinstance(row, _Fault) else len(row[1])
+        elif not isinstance(row, _Fault) and len(row[1]) != width:
+            row = _Fault(row[0], f"{len(row[1])} values where the header has {width} columns")
+        yield row
+        if not width:
+            return
+    if cut := reader.end():
+        yield cut
+
+
+def _checked_header(header: Row | _Fault) -> Row | _Fault:
+    if isinstance(header, _Fault):
+        return header
+    names = header[1]
+    doubtful = {name for name in names if not name or names.count(name) > 1}
+    if doubtful:
+        return _Fault(1, f"the header has a column name empty or twice: {sorted(doubtful)}")
+    return header
+
+
+def _lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Each line with its line feed; the last one may have none."""
+    begun: list[bytes] = []
+    for chunk in chunks:
+        *lines, rest = chunk.split(b"\n")
+        for line in lines:
+            yield b"".join([*begun, line, b"\n"])
+            begun.clear()
+        if rest:
+            begun.append(rest)
+    if begun:
+        yield b"".join(begun)
+
+
+class _RowReader:
+    """Takes line after line; gives a row when one is whole, or says why it can't be."""
+
+    def __init__(self) -> None:
+        self._line = 0
+        self._begin()
+
+    def _begin(self) -> None:
+        self._first_line = self._line + 1
+        self._fields: list[str] = []
+        self._quoted: list[str] | None = None
+        self._size = 0
+
+    def take(self, data: bytes) -> Row | _Fault | None:
+        """None as long as the row goes on in the next line."""
+        self._line += 1
+        self._size += len(data)
+        try:
+            is_whole = self._take(data.decode())
+        except UnicodeDecodeError as error:
+            return self._fault(f"byte {error.start + 1} of line {self._line} is not UTF-8")
+        except _Malformed as error:
+            return self._fault(str(error))
+        if not is_whole:
+            return None
+        row = self._first_line, self._fields
+        self._begin()
+        return row
+
+    def end(self) -> _Fault | None:
+        """What the end of the file cuts off, if anything."""
+        if self._quoted is None:
+            return None
+        return self._fault("the file ends inside quotes: it was cut, or a quote is missing")
+
+    def _fault(self, reason: str) -> _Fault:
+        fault = _Fault(self._first_line, reason)
+        self._begin()
+        return fault
+
+    def _take(self, line: str) -> bool:
+        if "\0" in line:
+            raise _Malformed("a zero byte, which no text of the database holds")
+        if self._quoted is None and line in (_ROW_END, "\n"):
+            raise _Malformed("an empty line")
+        at = 0
+        while True:
+            at = self._take_field(line, at)
+            if self._quoted is not None:
+                return False
+            if line.startswith(",", at):
+                at += 1
+            elif line.startswith(_ROW_END, at):
+                return True
+            else:
+                raise _Malformed(self._why_not_over(line, at))
+
+    def _take_field(self, line: str, at: int) -> int:
+        """Read a value, or as much of it as is in this line; returns where it ends."""
+        if self._quoted is None:
+            if not line.startswith('"', at):
+                return self._take_plain(line, at)
+            self._quoted, at = [], at + 1
+        match = _IN_QUOTES.match(line, at)
+        end = match.end() if match else at
+        self._quoted.append(line[at:end])
+        if end == len(line):
+            if not line.endswith("\n"):
+                raise _Malformed("the file ends inside quotes: it was cut, or a quote is missing")
+            if self._size > LONGEST_RECORD:
+                raise _Malformed("more than 1 GiB in quotes: somewhere a quote is missing")
+            return end
+        self._fields.append("".join(self._quoted).replace('""', '"'))
+        self._quoted = None
+        return end + 1
+
+    def _take_plain(self, line: str, at: int) -> int:
+        match = _PLAIN.match(line, at)
+        end = match.end() if match else at
+        self._fields.append(line[at:end])
+        return end
+
+    def _why_not_over(self, line: str, at: int) -> str:
+        value = len(self._fields)
+        if at == len(line):
+            return "the file ends in the middle of this row: it was cut"
+        if line[at] == "\n":
+            return "the row ends in a bare line feed, where the older system wrote \\r\\n"
+        if line[at] == "\r":
+            return f"a stray carriage return in value {value}"
+        if line[at] == '"':
+            return f"a stray quote in value {value}"
+        return f"value {value} goes on after its closing quote"
+
+
+class _Malformed(Exception):
+    """The reason why a row can't be read."""
+
+
+def _json_fault(row: Row, columns: Sequence[str], json_at: Iterable[int]) -> _Fault | None:
+    line, fields = row
+    for at in json_at:
+        try:
+            if fields[at]:
+                json_of(fields[at])
+        except ValueError as error:
+            return _Fault(line, _no_json(columns[at], error))
+    return None
+
+
+def _json_in(line: int, column: str, text: str) -> str:
+    try:
+        return json_of(text)
+    except ValueError as error:
+        raise IntegrityError(
+            f"Line {line} of the older system's file: {_no_json(column, error)}. Correct the file, "
+            "or restore another set."
+        ) from error
+
+
+def _no_json(column: str, error: ValueError) -> str:
+    return f"column {column} holds no JSON: {error}"
+
+
+def _unreadable(
+    directory: BackupDirectory, name: str, shown: Sequence[_Fault], faults: int
+) -> IntegrityError:
+    lines = "".join(f"\n  line {fault.line}: {fault.reason}" for fault in shown)
+    more = f"\n  and {faults - len(shown)} more" if faults > len(shown) else ""
+    return IntegrityError(
+        f"{directory.location}/{name} has {faults} row(s) that can't be read:{lines}{more}\n"
+        "Correct the file (a copy of it), or restore another set."
+    )

@@ -1,0 +1,112 @@
+"""Rows into the server: COPY straight into a table, or by way of a temporary one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from psycopg2.extensions import cursor as Cursor
+from psycopg2.sql import SQL, Composable, Identifier, Literal
+
+from vector_backup_pipeline.engine.errors import IntegrityError
+
+_STAGE = Identifier("pg_temp", "vector_restore_stage")
+# The driver's own size is a hint to `read`, which gives whatever chunk comes next.
+_READ_HINT = 1 << 20
+
+
+class _Chunks:
+    """Chunks of bytes as the file that COPY reads."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+
+    def read(self, _size: int = -1, /) -> bytes:
+        """The next chunk, whatever its size; nothing at the end."""
+        return next(self._chunks, b"")
+
+    # The driver never asks for a line, but its types want to see that it could.
+    readline = read
+
+
+def copy_rows(
+    cursor: Cursor,
+    table: Composable,
+    columns: Sequence[str],
+    chunks: Iterator[bytes],
+    where: Composable | None = None,
+) -> int:
+    """Stream CSV records without a header into `table`; returns the server's count of rows.
+
+    `chunks` must not hold empty ones, which would end the stream.
+    """
+    statement = SQL("COPY {}{} FROM STDIN (FORMAT csv)").format(table, _column_list(columns))
+    if where is not None:
+        statement = SQL("{} WHERE {}").format(statement, where)
+    cursor.copy_expert(statement, _Chunks(chunks), _READ_HINT)
+    return int(cursor.rowcount)
+
+
+def any_of(column: str, values: Sequence[str]) -> Composable:
+    """`column` is one of `values`, whatever its type: the literal takes the column's own."""
+    return SQL("{} = ANY ({})").format(Identifier(column), Literal(_array(values)))
+
+
+def skip_or_replace(
+    cursor: Cursor,
+    table: Composable,
+    columns: Sequence[str],
+    key: Sequence[str] | None,
+    chunks: Iterator[bytes],
+    where: Composable | None = None,
+) -> int:
+    """Load rows that may be there already: with a `key` they replace those, without they are left.
+
+    Returns the number of rows that were inserted or replaced.
+    """
+    listed = SQL(", ").join(map(Identifier, columns))
+    cursor.execute(
+        SQL("CREATE TEMPORARY TABLE {} ON COMMIT DROP AS SELECT {} FROM {} WITH NO DATA").format(
+            Identifier("vector_restore_stage"), listed, table
+        )
+    )
+    staged = copy_rows(cursor, _STAGE, columns, chunks, where)
+    cursor.execute(
+        # OVERRIDING: an identity column takes the backup's value, as it does from COPY.
+        SQL("INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {} {}").format(
+            table, listed, listed, _STAGE, _on_conflict(columns, key)
+        )
+    )
+    written = int(cursor.rowcount)
+    if key is not None and written != staged:
+        raise IntegrityError(
+            f"{staged} rows came from the backup but {written} were written: a rule or trigger of "
+            "the table interferes. Everything was rolled back."
+        )
+    cursor.execute(SQL("DROP TABLE {}").format(_STAGE))
+    return written
+
+
+def _on_conflict(columns: Sequence[str], key: Sequence[str] | None) -> Composable:
+    if key is None:
+        return SQL("ON CONFLICT DO NOTHING")
+    # A row of nothing but its key is "replaced" by itself, and so counted.
+    changed = [column for column in columns if column not in key] or list(key[:1])
+    return SQL("ON CONFLICT ({}) DO UPDATE SET {}").format(
+        SQL(", ").join(map(Identifier, key)),
+        SQL(", ").join(
+            SQL("{} = EXCLUDED.{}").format(Identifier(column), Identifier(column))
+            for column in changed
+        ),
+    )
+
+
+def _column_list(columns: Sequence[str]) -> Composable:
+    """Nothing for a table with no column to write, which has no list either."""
+    if not columns:
+        return SQL("")
+    return SQL(" ({})").format(SQL(", ").join(map(Identifier, columns)))
+
+
+def _array(values: Sequence[str]) -> str:
+    quoted = ['"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"' for value in values]
+    return "{" + ",".join(quoted) + "}"

@@ -1,0 +1,28 @@
+"""Make, in a target database, the tables that a backup's manifest holds and the target lacks.
+
+tables
+    a new table, its place, and in which order tables come
+lookups
+    what the target has: relations, schemas, roles, types
+birthplaces
+    which scratch schema stands for which schema of the backup
+extensions
+    whether the target has them, new enough, and where their members are
+prerequisites
+    extensions, collations and types: which are missing, and their making
+places
+    where the backup's names are in the target
+sequences, row_security, checks
+    what must be there, or must not, and what may be shared
+naming, moves
+    the way from the scratch schemas to the final places and names
+recreation
+    all of it in the order of `table_definition`
+"""
+
+from __future__ import annotations
+
+from vector_backup_pipeline.engine.postgres.recreation.recreation import Recreation
+from vector_backup_pipeline.engine.postgres.recreation.tables import NewTable
+
+__all__ = ["NewTable", "Recreation"]

@@ -1,0 +1,52 @@
+"""Tables that can't be made without another one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from psycopg2.extensions import cursor as Cursor
+
+from vector_backup_pipeline.engine.errors import InvalidParams
+from vector_backup_pipeline.engine.postgres.recreation.lookups import tables_there
+from vector_backup_pipeline.engine.postgres.recreation.tables import (
+    NewTable,
+    name_of,
+    relations_of,
+)
+from vector_backup_pipeline.engine.relocation import Name
+from vector_backup_pipeline.engine.table_definition import QualifiedName
+
+
+def check_makers(tables: Sequence[NewTable]) -> None:
+    """Raises InvalidParams: a partition's statements are its root's, which is not restored."""
+    chosen = {table.original for table in tables}
+    for table in tables:
+        maker = table.definition.created_with
+        if maker is not None and name_of(maker) not in chosen:
+            raise InvalidParams(
+                f"{table.definition} is a partition that the backup makes along with {maker}: "
+                f"alone it has no definition. Restore {maker}, which holds its rows too, or create "
+                f"{table.definition} first."
+            )
+
+
+def check_parents(
+    cursor: Cursor, tables: Sequence[NewTable], existing: Mapping[Name, Name]
+) -> None:
+    """Raises InvalidParams: a table inherits from one that is nowhere."""
+    for table, parent in parents_elsewhere(tables):
+        place = existing.get(name_of(parent), name_of(parent))
+        if not tables_there(cursor, {place}):
+            raise InvalidParams(
+                f"{table.definition} inherits from {parent}, which is neither restored along nor "
+                f"in the target. Restore {parent} too."
+            )
+
+
+def parents_elsewhere(tables: Sequence[NewTable]) -> Iterator[tuple[NewTable, QualifiedName]]:
+    """The inheritance parents that are not among `tables`."""
+    new = {name_of(relation) for relation in relations_of(tables)}
+    for table in tables:
+        for parent in table.definition.inherits:
+            if name_of(parent) not in new:
+                yield table, parent

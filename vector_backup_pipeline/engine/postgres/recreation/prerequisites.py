@@ -1,0 +1,123 @@
+"""Extensions, collations and types: which of them the target lacks, and their making."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from psycopg2.extensions import cursor as Cursor
+from psycopg2.sql import SQL, Identifier
+
+from vector_backup_pipeline.engine.postgres.recreation.extensions import extension_states
+from vector_backup_pipeline.engine.postgres.recreation.lookups import collations_there, types_there
+from vector_backup_pipeline.engine.postgres.recreation.places import Places
+from vector_backup_pipeline.engine.postgres.recreation.tables import NewTable, name_of
+from vector_backup_pipeline.engine.relocation import Name
+from vector_backup_pipeline.engine.table_definition import (
+    CollationDependency,
+    CompositeDependency,
+    Dependencies,
+    DomainDependency,
+    EnumDependency,
+    ExtensionDependency,
+    RangeDependency,
+    SchemaDependency,
+)
+
+TypeOrCollation: TypeAlias = (
+    CollationDependency | EnumDependency | DomainDependency | CompositeDependency | RangeDependency
+)
+Prerequisite: TypeAlias = ExtensionDependency | TypeOrCollation
+
+
+@dataclass(frozen=True)
+class Missing:
+    """What has to be made; `is_movable` if it may be made in a scratch schema."""
+
+    what: Prerequisite
+    is_movable: bool
+
+    @property
+    def original(self) -> Name:
+        if isinstance(self.what, ExtensionDependency):
+            return self.what.schema_name, self.what.name
+        return name_of(self.what)
+
+
+def needed_prerequisites(
+    dependencies: Dependencies, tables: Sequence[NewTable]
+) -> list[Prerequisite]:
+    """What these tables need first, in creation order.
+
+    Schemas are left out: those are made where something is put into them.
+    """
+    keys = {key for table in tables for key in table.definition.needs}
+    return [
+        each
+        for each in dependencies.objects
+        if each.key in keys and not isinstance(each, SchemaDependency)
+    ]
+
+
+def missing_prerequisites(cursor: Cursor, needed: Sequence[Prerequisite]) -> list[Missing]:
+    """Those of `needed` that the target lacks, in their order."""
+    states = extension_states(cursor, [each.name for each in _extensions(needed)])
+    there = _types_and_collations_there(cursor, needed)
+    missing = []
+    for each in needed:
+        if isinstance(each, ExtensionDependency):
+            if states[each.name].installed is None:
+                missing.append(Missing(each, states[each.name].is_movable))
+        elif (each.kind, name_of(each)) not in there:
+            # A range's constructor functions, and its multirange, stay behind on SET SCHEMA.
+            missing.append(Missing(each, not isinstance(each, RangeDependency)))
+    return missing
+
+
+def map_installed_extensions(
+    cursor: Cursor, needed: Sequence[Prerequisite], places: Places
+) -> None:
+    """Those that the target has in another schema than the backup's server had."""
+    extensions = list(_extensions(needed))
+    states = extension_states(cursor, [each.name for each in extensions])
+    for each in extensions:
+        schema = states[each.name].schema
+        if schema is not None:
+            places.put_members(cursor, each, schema)
+
+
+def make_prerequisite(cursor: Cursor, what: Prerequisite, schema: str, places: Places) -> None:
+    """Make it in `schema`, and remember that it is there."""
+    if isinstance(what, ExtensionDependency):
+        # In the version that this server has; what it has not, `check` has refused.
+        create = SQL("CREATE EXTENSION {} WITH SCHEMA {}")
+        cursor.execute(create.format(Identifier(what.name), Identifier(schema)))
+        places.put_members(cursor, what, schema)
+        return
+    places.put(name_of(what), (schema, what.name))
+    for statement in what.ddl:
+        cursor.execute(places.relocated(statement))
+
+
+def _extensions(needed: Sequence[Prerequisite]) -> Iterator[ExtensionDependency]:
+    return (each for each in needed if isinstance(each, ExtensionDependency))
+
+
+def _types_and_collations_there(
+    cursor: Cursor, needed: Sequence[Prerequisite]
+) -> set[tuple[str, Name]]:
+    wanted: dict[str, set[Name]] = defaultdict(set)
+    for each in needed:
+        if not isinstance(each, ExtensionDependency):
+            wanted[each.kind].add(name_of(each))
+    there = set()
+    for kind, names in wanted.items():
+        found = (
+            collations_there(cursor, names)
+            if kind == "collation"
+            else types_there(cursor, kind, names)
+        )
+        there |= {(kind, name) for name in found}
+    return there

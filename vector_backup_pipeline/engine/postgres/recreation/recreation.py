@@ -1,0 +1,340 @@
+"""The tables that a target lacks, made in the order of `table_definition`.
+
+    check ─▶ create ─▶ (rows) ─▶ build ─▶ finish ─▶ publish
+
+Each step takes a cursor and may be on a connection of its own, after the step before is committed;
+all but `publish` happen where nobody looks, if there is a scratch schema. Nothing here commits.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+import psycopg2
+from psycopg2.extensions import cursor as Cursor
+from psycopg2.sql import SQL, Identifier
+
+from vector_backup_pipeline.engine.postgres.recreation.birthplaces import Birthplaces
+from vector_backup_pipeline.engine.postgres.recreation.checks import (
+    check_makers,
+    check_parents,
+    parents_elsewhere,
+)
+from vector_backup_pipeline.engine.postgres.recreation.extensions import check_extensions
+from vector_backup_pipeline.engine.postgres.recreation.lookups import (
+    schemas_there,
+    sequences_there,
+    tables_there,
+)
+from vector_backup_pipeline.engine.postgres.recreation.moves import (
+    Move,
+    make_moves,
+    moves_of_prerequisites,
+    moves_of_sequences,
+    moves_of_tables,
+)
+from vector_backup_pipeline.engine.postgres.recreation.places import Places
+from vector_backup_pipeline.engine.postgres.recreation.prerequisites import (
+    Missing,
+    make_prerequisite,
+    map_installed_extensions,
+    missing_prerequisites,
+    needed_prerequisites,
+)
+from vector_backup_pipeline.engine.postgres.recreation.row_security import (
+    check_roles,
+    is_forcing,
+)
+from vector_backup_pipeline.engine.postgres.recreation.sequences import (
+    check_not_taken,
+    made_first,
+    owned_sequences,
+    set_value,
+    shared_sequences,
+)
+from vector_backup_pipeline.engine.postgres.recreation.tables import (
+    NewTable,
+    in_creation_order,
+    index_names,
+    name_of,
+    relations_of,
+)
+from vector_backup_pipeline.engine.postgres.targets import move_sequence_forward
+from vector_backup_pipeline.engine.relocation import Name, names_in
+from vector_backup_pipeline.engine.table_definition import (
+    Dependencies,
+    ForeignKey,
+    Index,
+    TableDefinition,
+)
+
+BeforeIndex = Callable[[Name, Index], None]
+Statements = Callable[[TableDefinition], Iterable[str]]
+
+_CREATE_SCHEMA = SQL("CREATE SCHEMA {}")
+_SAVEPOINT = "SAVEPOINT vector_backup_preference"
+_UNDO = "ROLLBACK TO SAVEPOINT vector_backup_preference; RELEASE SAVEPOINT vector_backup_preference"
+
+
+class Recreation:
+    """One restore's new tables.
+
+    `existing` are the backup's tables that the target has already: the backup's name, and the name
+    there. `scratch` is the scratch schema's name, or None: then everything is born in its own
+    place, and no table may be renamed.
+    """
+
+    def __init__(
+        self,
+        tables: Sequence[NewTable],
+        existing: Mapping[Name, Name],
+        dependencies: Dependencies,
+        scratch: str | None,
+    ) -> None:
+        self._tables = in_creation_order(tables)
+        self._asked = list(tables)
+        self._new = {name_of(relation) for relation in relations_of(tables)}
+        self._existing = dict(existing)
+        self._needed = needed_prerequisites(dependencies, tables)
+        self._scratch = scratch
+        self._birthplaces = Birthplaces(scratch, self._schemas())
+        self._places = Places(existing)
+        # What `create` found and made; the later steps go by it.
+        self._born: list[Missing] = []
+        self._scratch_made: set[str] = set()
+        self._shared_born: set[Name] = set()
+        self._shared_there: set[Name] = set()
+        self._lost: dict[str, list[str]] = defaultdict(list)
+
+    def check(self, cursor: Cursor) -> None:
+        """Look whether the target can take these tables, before anything is made.
+
+        Raises:
+            InvalidParams: a table can't be made without another one.
+            DatabaseRefused: an extension is not to be had or too old, or a policy's role is
+                missing.
+        """
+        check_makers(self._asked)
+        check_parents(cursor, self._tables, self._existing)
+        check_extensions(cursor, self._needed, self._tables)
+        check_roles(cursor, self._tables)
+
+    def can_be_born_elsewhere(self, cursor: Cursor) -> bool:
+        """Whether all that is missing may be made, and committed, in a scratch schema.
+
+        A table that inherits from one that is there would be seen through it.
+        """
+        missing = missing_prerequisites(cursor, self._needed)
+        return all(each.is_movable for each in missing) and not any(parents_elsewhere(self._tables))
+
+    def create(self, cursor: Cursor) -> None:
+        """Make the tables, empty and without keys, and what they need first.
+
+        What can't be moved later is made in its own place, also when there is a scratch schema.
+        """
+        missing = missing_prerequisites(cursor, self._needed)
+        map_installed_extensions(cursor, self._needed, self._places)
+        self._sort_sequences(cursor)
+        self._make_birth_schemas(cursor, missing)
+        for each in missing:
+            make_prerequisite(cursor, each.what, self._birth_schema(each), self._places)
+        self._born = [each for each in missing if each.is_movable]
+        self._place_relations()
+        self._make_sequences(cursor)
+        self._run(cursor, lambda table: table.ddl)
+        for table in self._tables:
+            for statement in table.definition.preference_ddl:
+                self._prefer(cursor, table, statement)
+
+    def birthplace(self, table: NewTable) -> Name:
+        """Where its rows are loaded, between `create` and `publish`."""
+        return self._birthplaces.place(table.original)
+
+    def build(self, cursor: Cursor, before_index: BeforeIndex) -> None:
+        """Make keys and indexes over the rows.
+
+        `before_index` is told the place of the table or partition, and the index, before each
+        index that no constraint owns is built.
+        """
+        self._run(cursor, lambda table: table.key_ddl)
+        for table in self._tables:
+            built = _indexes_with_rows(table)
+            for statement in table.definition.index_ddl:
+                if statement in built:
+                    relation, index = built[statement]
+                    before_index(self._birthplaces.place(relation), index)
+                cursor.execute(self._places.relocated(statement))
+
+    def finish(self, cursor: Cursor) -> None:
+        """Make what comes when the rows are there, as far as it concerns the new tables alone."""
+        self._run(cursor, lambda table: table.late_constraint_ddl)
+        self._run(cursor, lambda table: (k.ddl for k in table.foreign_keys if self._is_new(k)))
+        self._set_values(cursor)
+        self._run(cursor, lambda table: (s for s in table.row_security_ddl if not is_forcing(s)))
+        self._run(cursor, lambda table: filter(self._is_about_new, table.comment_ddl))
+
+    def publish(self, cursor: Cursor) -> None:
+        """Tie the new tables to those that are there, and move all of it into place."""
+        self._tie_to_existing(cursor)
+        # Only now: FORCE would put our own check of those foreign keys under the policies.
+        self._run(cursor, lambda table: filter(is_forcing, table.row_security_ddl))
+        if self._scratch is not None:
+            moves = self._moves(cursor)
+            self._make_schemas(cursor, {move.final[0] for move in moves})
+            make_moves(cursor, moves, self._birthplaces, self._scratch)
+            self._drop_birth_schemas(cursor)
+        self._move_shared_sequences(cursor)
+
+    def not_recreated(self) -> Mapping[str, list[str]]:
+        """By the backup's `schema.name`: what the manifest names, and what could not be made."""
+        return {
+            str(table.definition): [
+                *table.definition.not_recreated,
+                *self._lost[str(table.definition)],
+            ]
+            for table in self._asked
+        }
+
+    # What is where
+
+    def _schemas(self) -> Iterator[str]:
+        """Every schema that something may be born for, the tables' own first."""
+        yield from (table.original[0] for table in self._asked)
+        for relation in relations_of(self._tables):
+            yield relation.schema_name
+            yield from (each.schema_name for each in relation.statistics)
+        for table in self._tables:
+            yield from (each.schema_name for each in table.definition.sequences)
+        yield from (each.schema_name for each in self._needed)
+
+    def _names(self) -> Iterator[Name]:
+        """Everything that belongs to the new tables and has a name in a schema."""
+        for relation in relations_of(self._tables):
+            yield name_of(relation)
+            yield from ((relation.schema_name, name) for name in index_names(relation))
+            yield from map(name_of, relation.statistics)
+        yield from owned_sequences(self._tables)
+        yield from self._shared_born
+
+    def _birth_schema(self, missing: Missing) -> str:
+        schema = missing.what.schema_name
+        return self._birthplaces.schema(schema) if missing.is_movable else schema
+
+    def _place_relations(self) -> None:
+        for name in self._names():
+            self._places.put(name, self._birthplaces.place(name))
+
+    # Making
+
+    def _run(self, cursor: Cursor, statements: Statements) -> None:
+        """One kind of statements, over all tables."""
+        for table in self._tables:
+            for statement in statements(table.definition):
+                cursor.execute(self._places.relocated(statement))
+
+    def _make_birth_schemas(self, cursor: Cursor, missing: Sequence[Missing]) -> None:
+        born = {self._birth_schema(each) for each in missing}
+        born |= {self._birthplaces.schema(schema) for schema, _ in self._names()}
+        scratch = born & self._birthplaces.scratch_schemas
+        self._make_schemas(cursor, born - scratch)
+        for name in sorted(scratch):
+            # Fails where it is: it would be somebody else's.
+            cursor.execute(_CREATE_SCHEMA.format(Identifier(name)))
+        self._scratch_made = scratch
+
+    def _make_schemas(self, cursor: Cursor, names: set[str]) -> None:
+        # IF NOT EXISTS would ask for the right to make schemas also where they are.
+        for name in sorted(names - schemas_there(cursor, names)):
+            cursor.execute(_CREATE_SCHEMA.format(Identifier(name)))
+
+    def _drop_birth_schemas(self, cursor: Cursor) -> None:
+        """Not CASCADE: it fails if anything were left behind."""
+        for name in sorted(self._scratch_made):
+            cursor.execute(SQL("DROP SCHEMA {} RESTRICT").format(Identifier(name)))
+
+    def _sort_sequences(self, cursor: Cursor) -> None:
+        shared = shared_sequences(self._tables)
+        self._shared_there = sequences_there(cursor, shared)
+        self._shared_born = shared - self._shared_there
+        if self._scratch is None:
+            check_not_taken(cursor, self._tables)
+
+    def _make_sequences(self, cursor: Cursor) -> None:
+        for table in self._tables:
+            for sequence, statement in made_first(table):
+                if name_of(sequence) not in self._shared_there:
+                    cursor.execute(self._places.relocated(statement))
+
+    def _prefer(self, cursor: Cursor, table: NewTable, statement: str) -> None:
+        cursor.execute(_SAVEPOINT)
+        try:
+            cursor.execute(self._places.relocated(statement))
+        except (psycopg2.NotSupportedError, psycopg2.ProgrammingError, psycopg2.DataError) as error:
+            cursor.execute(_UNDO)
+            reason = error.diag.message_primary or type(error).__name__
+            self._lost[str(table.definition)].append(f"{statement} ({reason})")
+        else:
+            cursor.execute("RELEASE SAVEPOINT vector_backup_preference")
+
+    # Finishing
+
+    def _set_values(self, cursor: Cursor) -> None:
+        for table in self._tables:
+            for value in table.definition.sequence_values:
+                if name_of(value) not in self._shared_there:
+                    set_value(cursor, self._birthplaces.place(name_of(value)), value)
+
+    def _move_shared_sequences(self, cursor: Cursor) -> None:
+        """Last, for no rollback takes it back; and forward only, as others draw from them."""
+        for table in self._tables:
+            for each in table.definition.sequences:
+                if name_of(each) not in self._shared_there or each.last_value is None:
+                    continue
+                if not move_sequence_forward(
+                    cursor, name_of(each), each.last_value, is_called=bool(each.is_called)
+                ):
+                    self._lost[str(table.definition)].append(
+                        f"value of sequence {each}, which the role may not set"
+                    )
+
+    def _is_about_new(self, comment: str) -> bool:
+        """A shared sequence that is there keeps its own comment."""
+        named = next(names_in(comment), None)
+        return not comment.startswith("COMMENT ON SEQUENCE ") or named not in self._shared_there
+
+    def _is_new(self, key: ForeignKey) -> bool:
+        return name_of(key.references) in self._new
+
+    # Publishing
+
+    def _tie_to_existing(self, cursor: Cursor) -> None:
+        for table in self._tables:
+            for key in table.definition.foreign_keys:
+                if self._is_new(key):
+                    continue
+                if tables_there(cursor, {self._places.find(name_of(key.references))}):
+                    cursor.execute(self._places.relocated(key.ddl))
+                else:
+                    self._lost[str(table.definition)].append(
+                        f"foreign key {key.name} to {key.references}, which is neither restored "
+                        "along nor in the target"
+                    )
+
+    def _moves(self, cursor: Cursor) -> list[Move]:
+        return [
+            *moves_of_prerequisites(self._born),
+            *moves_of_sequences(self._shared_born),
+            *moves_of_tables(cursor, self._asked),
+        ]
+
+
+def _indexes_with_rows(table: NewTable) -> dict[str, tuple[Name, Index]]:
+    """By their statements, those that read rows: a partitioned table's own has none."""
+    return {
+        index.definition: (name_of(relation), index)
+        for relation in table.relations
+        if relation.kind != "partitioned"
+        for index in relation.indexes
+        if index.valid
+    }

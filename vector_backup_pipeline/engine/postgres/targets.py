@@ -1,0 +1,265 @@
+"""The tables that a restore writes to, as they are before it does, and keeping writers out."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from psycopg2.extensions import cursor as Cursor
+from psycopg2.sql import SQL, Composable, Identifier
+
+from vector_backup_pipeline.engine.errors import InvalidParams, PermissionDenied
+from vector_backup_pipeline.engine.postgres.tables import FoundTable, relation_name
+
+_ORDINARY, _PARTITIONED = "r", "p"
+_KINDS = {
+    "v": "a view",
+    "m": "a materialized view",
+    "f": "a foreign table",
+    "S": "a sequence",
+    "i": "an index",
+    "I": "an index",
+    "c": "a composite type",
+}
+_JSON_TYPES = {"json", "jsonb"}
+
+
+@dataclass(frozen=True)
+class TargetColumn:
+    """`modifier` is atttypmod: of a vector its dimensions, -1 for any."""
+
+    name: str
+    type_name: str
+    modifier: int
+    not_null: bool
+    is_generated: bool
+    has_default: bool
+
+    @property
+    def is_json(self) -> bool:
+        return self.type_name in _JSON_TYPES
+
+
+@dataclass(frozen=True)
+class ExistingTable:
+    """A table that is there already.
+
+    `unique_keys` are of columns that hold no NULL, the primary key first; `referenced_by` names
+    the tables whose foreign keys lead here, `references` those where its own lead; `sequences` are
+    those that its columns own, by column.
+    """
+
+    oid: int
+    schema: str
+    name: str
+    kind: str
+    columns: tuple[TargetColumn, ...]
+    unique_keys: tuple[tuple[str, ...], ...]
+    triggers: tuple[str, ...]
+    rules: tuple[str, ...]
+    referenced_by: tuple[tuple[str, str], ...]
+    references: tuple[tuple[str, str], ...]
+    sequences: Mapping[str, tuple[str, str]]
+
+    @property
+    def place(self) -> tuple[str, str]:
+        return self.schema, self.name
+
+    @property
+    def label(self) -> str:
+        return f"{self.schema}.{self.name}"
+
+    @property
+    def target(self) -> Composable:
+        """How LOCK, TRUNCATE and SELECT name it: its own rows, or those of all its partitions."""
+        return relation_name(self.schema, self.name, only=self.kind != _PARTITIONED)
+
+    def column(self, name: str) -> TargetColumn | None:
+        return next((column for column in self.columns if column.name == name), None)
+
+    def as_found(self) -> FoundTable:
+        return FoundTable(self.label, self.oid, self.schema, self.name, self.kind, None)
+
+
+_TABLE = """
+    SELECT c.oid, c.relkind, row_security_active(c.oid)
+      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE n.nspname::text = %s AND c.relname::text = %s
+"""
+_COLUMNS = """
+    SELECT a.attname::text, t.typname::text, a.atttypmod, a.attnotnull,
+           a.attgenerated <> '', a.atthasdef OR a.attidentity <> ''
+      FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+     WHERE a.attrelid = %s AND a.attnum > 0 AND NOT a.attisdropped
+     ORDER BY a.attnum
+"""
+# Such a key keeps a second restore from doubling the rows, and ON CONFLICT can go by it.
+_UNIQUE_KEYS = """
+    SELECT array_agg(a.attname::text ORDER BY k.place)
+      FROM pg_index x
+     CROSS JOIN unnest(x.indkey::int2[]) WITH ORDINALITY k(attnum, place)
+      JOIN pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = k.attnum
+     WHERE x.indrelid = %s AND x.indisunique AND x.indimmediate AND x.indpred IS NULL
+       AND x.indexprs IS NULL AND x.indisready AND x.indislive
+       AND k.place <= x.indnkeyatts
+     GROUP BY x.indexrelid, x.indisprimary
+    HAVING bool_and(a.attnotnull)
+     ORDER BY NOT x.indisprimary, x.indexrelid
+"""
+_TRIGGERS = """
+    SELECT DISTINCT tgname::text FROM pg_trigger
+     WHERE NOT tgisinternal AND tgenabled IN ('O', 'A')
+       AND (tgrelid = %(oid)s OR tgrelid IN (SELECT relid FROM pg_partition_tree(%(oid)s::oid)))
+     ORDER BY 1
+"""
+_RULES = "SELECT rulename::text FROM pg_rewrite WHERE ev_class = %s AND ev_type IN ('2', '3')"
+_REFERENCED_BY = """
+    SELECT DISTINCT n.nspname::text, c.relname::text
+      FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid
+      JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE k.confrelid = %(oid)s AND k.conrelid <> %(oid)s AND k.contype = 'f'
+       AND k.conparentid = 0
+     ORDER BY 1, 2
+"""
+_REFERENCES = """
+    SELECT DISTINCT n.nspname::text, c.relname::text
+      FROM pg_constraint k JOIN pg_class c ON c.oid = k.confrelid
+      JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE k.conrelid = %(oid)s AND k.confrelid <> %(oid)s AND k.contype = 'f'
+     ORDER BY 1, 2
+"""
+_SEQUENCES = """
+    SELECT a.attname::text, n.nspname::text, c.relname::text
+      FROM pg_depend d JOIN pg_class c ON c.oid = d.objid AND c.relkind = 'S'
+      JOIN pg_namespace n ON n.oid = c.relnamespace
+      JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+     WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass
+       AND d.refobjid = %s AND d.refobjsubid > 0 AND d.deptype IN ('a', 'i')
+     ORDER BY 1, 2
+"""
+
+
+def find_existing(cursor: Cursor, schema: str, name: str) -> ExistingTable | None:
+    """The table of that place, None if nothing is there.
+
+    Raises:
+        InvalidParams: what is there can't take rows.
+        PermissionDenied: row security would stand between this role and the rows.
+    """
+    cursor.execute(_TABLE, (schema, name))
+    row = cursor.fetchone()
+    if row is None:
+        return None
+    oid, kind, is_guarded = row
+    if kind not in (_ORDINARY, _PARTITIONED):
+        raise InvalidParams(
+            f"{schema}.{name} in the target is {_KINDS.get(kind, 'no table')}, not a table. Restore "
+            "under another name with rename."
+        )
+    if is_guarded:
+        raise PermissionDenied(
+            f"Row-level security of {schema}.{name} applies to this role, so its rows could "
+            "neither be loaded nor proved. Restore as the table's owner (without FORCE ROW LEVEL "
+            "SECURITY) or as a role with BYPASSRLS."
+        )
+    return ExistingTable(
+        oid=oid,
+        schema=schema,
+        name=name,
+        kind=kind,
+        columns=tuple(TargetColumn(*each) for each in _ask(cursor, _COLUMNS, (oid,))),
+        unique_keys=tuple(tuple(names) for (names,) in _ask(cursor, _UNIQUE_KEYS, (oid,))),
+        triggers=tuple(each for (each,) in _ask(cursor, _TRIGGERS, {"oid": oid})),
+        rules=tuple(each for (each,) in _ask(cursor, _RULES, (oid,))),
+        referenced_by=_names(_ask(cursor, _REFERENCED_BY, {"oid": oid})),
+        references=_names(_ask(cursor, _REFERENCES, {"oid": oid})),
+        sequences={
+            column: (owned_in, owned)
+            for column, owned_in, owned in _ask(cursor, _SEQUENCES, (oid,))
+        },
+    )
+
+
+def lock_targets(
+    cursor: Cursor, tables: Iterable[ExistingTable], from_readers: Collection[int]
+) -> None:
+    """Keep writers out until the transaction ends, of the OIDs in `from_readers` readers too.
+
+    In OID order, as a backup locks; and at once in the mode that is needed, since a lock that grows
+    later invites deadlocks.
+    """
+    for table in sorted(tables, key=lambda each: each.oid):
+        mode = "ACCESS EXCLUSIVE" if table.oid in from_readers else "SHARE ROW EXCLUSIVE"
+        cursor.execute(SQL("LOCK TABLE {} IN {} MODE").format(table.target, SQL(mode)))
+
+
+def count_rows(cursor: Cursor, source: Composable, at_most: int | None = None) -> int:
+    """The rows of `source`; `at_most` keeps a look at a big table short."""
+    query = SQL("SELECT count(*) FROM {}").format(source)
+    if at_most is not None:
+        query = SQL("SELECT count(*) FROM (SELECT FROM {} LIMIT %s) few").format(source)
+    cursor.execute(query, None if at_most is None else (at_most,))
+    (rows,) = cursor.fetchone() or (0,)
+    return int(rows)
+
+
+def truncate_targets(cursor: Cursor, tables: Sequence[ExistingTable]) -> None:
+    in_oid_order = sorted(tables, key=lambda each: each.oid)
+    targets = SQL(", ").join(table.target for table in in_oid_order)
+    cursor.execute(SQL("TRUNCATE TABLE {}").format(targets))
+
+
+def place_of_bare_name(cursor: Cursor, name: str) -> tuple[str, str] | None:
+    """Where the connection's own search path leads; to be asked before it is emptied."""
+    cursor.execute(
+        "SELECT n.nspname::text, c.relname::text FROM pg_class c"
+        " JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE c.oid = to_regclass(quote_ident(%(name)s)) AND c.relname::text = %(name)s",
+        {"name": name},
+    )
+    row = cursor.fetchone()
+    return (row[0], row[1]) if row else None
+
+
+def table_identity(cursor: Cursor, schema: str, name: str) -> FoundTable:
+    """A table that was just made, as the readers of rows take it."""
+    cursor.execute(_TABLE, (schema, name))
+    ((oid, kind, _),) = cursor.fetchall()
+    return FoundTable(f"{schema}.{name}", oid, schema, name, kind, None)
+
+
+_SEQUENCE_STATE = SQL("SELECT last_value, is_called, {} FROM {}")
+_MAY_MOVE = "SELECT has_sequence_privilege(%s, 'SELECT') AND has_sequence_privilege(%s, 'UPDATE')"
+_INCREMENT = SQL("(SELECT seqincrement FROM pg_sequence WHERE seqrelid = %s::regclass)")
+
+
+def move_sequence_forward(
+    cursor: Cursor, place: tuple[str, str], last_value: int, *, is_called: bool
+) -> bool:
+    """Set a sequence to the backup's value if it is behind, so that no value is given out twice.
+
+    `setval` outlives a rollback; but forward it only leaves a gap. Returns False where the role may
+    not do it.
+    """
+    sequence = Identifier(*place)
+    name = sequence.as_string(cursor)
+    cursor.execute(_MAY_MOVE, (name, name))
+    if cursor.fetchone() != (True,):
+        return False
+    cursor.execute(_SEQUENCE_STATE.format(_INCREMENT, sequence), (name,))
+    ((current, current_is_called, increment),) = cursor.fetchall()
+    step = 1 if increment > 0 else -1
+    behind = (current * step, current_is_called) < (last_value * step, is_called)
+    if behind:
+        cursor.execute("SELECT setval(%s::regclass, %s, %s)", (name, last_value, is_called))
+    return True
+
+
+def _ask(cursor: Cursor, query: str, parameters: Any) -> list[tuple[Any, ...]]:
+    cursor.execute(query, parameters)
+    return cursor.fetchall()
+
+
+def _names(found: list[tuple[Any, ...]]) -> tuple[tuple[str, str], ...]:
+    return tuple((str(schema), str(name)) for schema, name in found)

@@ -1,0 +1,1 @@
+"""Restoring a backup set: from the stored files to proven tables, all or nothing."""

@@ -1,0 +1,73 @@
+"""Some of LangChain's collections: their rows in both tables, found by the collections' names."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from vector_backup_pipeline.engine.catalog import COLLECTION_TABLE, EMBEDDING_TABLE
+from vector_backup_pipeline.engine.errors import InvalidParams, ResourceNotFound
+from vector_backup_pipeline.engine.formats.csv_records import split_records
+from vector_backup_pipeline.engine.older_system import read_rows
+from vector_backup_pipeline.engine.postgres.copy_in import any_of
+from vector_backup_pipeline.engine.restore.plan import PlannedTable
+from vector_backup_pipeline.engine.storage.contract import BackupDirectory
+
+# Where LangChain keeps a collection's identity, in its own table and in that of the embeddings.
+_IDENTITY = {COLLECTION_TABLE: "uuid", EMBEDDING_TABLE: "collection_id"}
+_NAME = "name"
+_SHOWN = 20
+
+
+def chosen_rows(
+    directory: BackupDirectory, planned: Sequence[PlannedTable], names: Sequence[str]
+) -> list[PlannedTable]:
+    """The plan, with each table's rows limited to the collections `names`.
+
+    Raises:
+        InvalidParams: a table is not LangChain's, or the collections' own table is not among them.
+        ResourceNotFound: the set has no collection of that name.
+    """
+    others = [t.table for t in planned if _IDENTITY.get(t.stored.name) not in t.columns]
+    if others:
+        raise InvalidParams(
+            f"collections chooses among LangChain's rows, but {', '.join(others)} is no table of "
+            f"LangChain's. Name {COLLECTION_TABLE} and {EMBEDDING_TABLE} in tables."
+        )
+    table = next((each for each in planned if each.stored.name == COLLECTION_TABLE), None)
+    if table is None:
+        raise InvalidParams(
+            f"collections needs {COLLECTION_TABLE}, where the names are, among the tables to be "
+            "restored. Add it to tables; on_conflict 'skip' leaves its rows that are there."
+        )
+    identities = _identities(directory, table, names)
+    return [
+        replace(each, where=any_of(_IDENTITY[each.stored.name], identities)) for each in planned
+    ]
+
+
+def _identities(directory: BackupDirectory, table: PlannedTable, names: Sequence[str]) -> list[str]:
+    name_at = table.columns.index(_NAME)
+    identity_at = table.columns.index(_IDENTITY[COLLECTION_TABLE])
+    found: dict[str, list[str]] = {}
+    for row in _rows(directory, table):
+        # LangChain's older layout let two collections have one name.
+        found.setdefault(row[name_at], []).append(row[identity_at])
+    missing = [name for name in names if name not in found]
+    if missing:
+        there = ", ".join(sorted(found)[:_SHOWN]) + (", …" if len(found) > _SHOWN else "")
+        raise ResourceNotFound(
+            f"The set has no collection {', '.join(map(repr, missing))}. It has: {there or 'none'}."
+        )
+    return [identity for name in names for identity in found[name]]
+
+
+def _rows(directory: BackupDirectory, table: PlannedTable) -> Iterator[list[str]]:
+    if table.stored.data is None:
+        yield from (fields for _, fields in read_rows(directory, table.stored.file))
+        return
+    records = split_records(directory.read(table.stored.file))
+    next(records)  # The header.
+    for record in records:
+        yield from csv.reader([record.decode()], strict=True)

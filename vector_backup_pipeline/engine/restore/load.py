@@ -1,0 +1,217 @@
+"""One stored table into one table of the target: several connections take blocks from one file.
+
+    block 1 ─▶ connection 1: COPY ─┐
+    block n ─▶ connection n: COPY ─┴▶ progress ─▶ the caller's thread
+
+Each connection runs one COPY, which takes block after block as long as there are any; so all of
+them finish together. The caller's thread waits and tells progress; an interrupt, which Python
+raises there, ends the COPYs and joins the threads. Committing is the caller's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import psycopg2
+from psycopg2.extensions import cursor as Cursor
+
+from vector_backup_pipeline.engine.manifest import Block
+from vector_backup_pipeline.engine.postgres.connection import (
+    Connection,
+    cancel_quietly,
+    database_errors,
+)
+from vector_backup_pipeline.engine.progress import LoadMeter, ProgressListener
+from vector_backup_pipeline.engine.storage.contract import BackupDirectory
+
+_CANCEL_EVERY_SECONDS = 0.5
+# Records of the older system's files are few bytes each; the driver takes them in larger pieces.
+_RECORDS_BYTES = 1 << 18
+
+
+class Sent(NamedTuple):
+    """Bytes of the file that a connection has sent on, and the rows that ended in them."""
+
+    rows: int
+    size: int
+
+
+class RowSource(Protocol):
+    """Where rows come from: each call of `chunks` gives one connection its share.
+
+    `sent` is told after each piece that was handed on.
+    """
+
+    def chunks(self, sent: Callable[[Sent], None]) -> Iterator[bytes]: ...
+
+
+class BlockSource:
+    """The blocks of a stored file; every share takes the next one that is left."""
+
+    def __init__(self, directory: BackupDirectory, file: str, blocks: Iterable[Block]) -> None:
+        self._directory = directory
+        self._file = file
+        self._blocks: queue.SimpleQueue[Block] = queue.SimpleQueue()
+        for block in blocks:
+            self._blocks.put(block)
+
+    def chunks(self, sent: Callable[[Sent], None]) -> Iterator[bytes]:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                block = self._blocks.get_nowait()
+                left = block.length
+                for chunk in self._directory.read(self._file, block.offset, block.length):
+                    yield chunk
+                    left -= len(chunk)
+                    sent(Sent(0 if left else block.rows, len(chunk)))
+
+
+class RecordSource:
+    """Records that are made one after the other; one connection takes all of them."""
+
+    def __init__(self, records: Iterator[bytes]) -> None:
+        self._records = records
+
+    def chunks(self, sent: Callable[[Sent], None]) -> Iterator[bytes]:
+        gathered: list[bytes] = []
+        size = 0
+        for record in self._records:
+            gathered.append(record)
+            size += len(record)
+            if size >= _RECORDS_BYTES:
+                yield b"".join(gathered)
+                sent(Sent(len(gathered), size))
+                gathered, size = [], 0
+        if gathered:
+            yield b"".join(gathered)
+            sent(Sent(len(gathered), size))
+
+
+@dataclass(frozen=True)
+class Loading:
+    """What is loaded: `write` sends chunks to the server over a cursor and returns the rows that
+    it wrote; at most over `most_streams` connections; `size` in bytes; `table` and `secrets` are for
+    messages."""
+
+    table: str
+    size: int
+    source: RowSource
+    most_streams: int
+    write: Callable[[Cursor, Iterator[bytes]], int]
+    secrets: tuple[str, ...]
+
+
+def load_rows(
+    connections: Sequence[Connection], loading: Loading, listener: ProgressListener
+) -> int:
+    """Load over all `connections` at once; the rows that were written.
+
+    Raises:
+        DatabaseError and its like: the transactions of all connections are to be rolled back.
+    """
+    meter = LoadMeter(loading.table, loading.size, listener)
+    with _Loaders(connections, loading) as loaders:
+        for sent in loaders.progress():
+            meter.sent(*sent)
+    meter.finish(loaders.rows)
+    return loaders.rows
+
+
+class _Loaders:
+    """Threads with one COPY each; a context that never leaves one behind."""
+
+    def __init__(self, connections: Sequence[Connection], loading: Loading) -> None:
+        self._connections = connections
+        self._loading = loading
+        self._events: queue.SimpleQueue[Sent | _Ended] = queue.SimpleQueue()
+        self._stop = threading.Event()
+        self.rows = 0
+        self._threads = [
+            threading.Thread(target=self._run, args=(each,), name=f"vector-backup-load-{n}")
+            for n, each in enumerate(connections)
+        ]
+
+    def __enter__(self) -> _Loaders:
+        try:
+            for thread in self._threads:
+                thread.start()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread, connection in zip(self._threads, self._connections, strict=True):
+            while thread.is_alive():
+                # Again and again: a cancel that arrives between two statements cancels nothing.
+                cancel_quietly(connection)
+                thread.join(_CANCEL_EVERY_SECONDS)
+
+    def progress(self) -> Iterator[Sent]:
+        """What is sent as it is sent, until all have ended. Raises a thread's error."""
+        running = len(self._threads)
+        while running:
+            event = self._events.get()
+            if isinstance(event, Sent):
+                yield event
+            elif event.error is not None:
+                raise event.error
+            else:
+                self.rows += event.rows
+                running -= 1
+
+    def _run(self, connection: Connection) -> None:
+        ended = _Ended(0, None)
+        try:
+            with database_errors(f"restore {self._loading.table}", self._loading.secrets):
+                ended = _Ended(self._write(connection), None)
+        except BaseException as error:  # noqa: BLE001 - kept for the caller's thread, which raises it.
+            ended = _Ended(0, error)
+        self._events.put(ended)
+
+    def _write(self, connection: Connection) -> int:
+        feed = _Feed(self._loading.source.chunks(self._events.put), self._stop)
+        with connection.cursor() as cursor:
+            try:
+                return self._loading.write(cursor, feed)
+            except psycopg2.Error as error:
+                # Of what fails while it reads from us, the driver keeps the text alone.
+                raise feed.error or error from error
+
+
+class _Feed(Iterator[bytes]):
+    """The chunks of one share, until the load is given up; keeps what fails in making them."""
+
+    def __init__(self, chunks: Iterator[bytes], stop: threading.Event) -> None:
+        self._chunks = chunks
+        self._stop = stop
+        self.error: BaseException | None = None
+
+    def __next__(self) -> bytes:
+        try:
+            if self._stop.is_set():
+                raise _Stopped
+            return next(self._chunks)
+        except StopIteration:
+            raise
+        except BaseException as error:
+            self.error = error
+            raise
+
+
+class _Stopped(Exception):
+    """The load was given up; ends a COPY from within."""
+
+
+@dataclass(frozen=True)
+class _Ended:
+    """A thread has written its share, or ended with `error`."""
+
+    rows: int
+    error: BaseException | None

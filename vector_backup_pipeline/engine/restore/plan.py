@@ -1,0 +1,251 @@
+"""Which table of the target takes which stored rows, and whether it can.
+
+Everything here is asked and decided before the first lock: what does not fit is found out while
+nothing has been touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from psycopg2.extensions import cursor as Cursor
+from psycopg2.sql import Composable, Identifier
+
+from vector_backup_pipeline.engine.errors import InvalidParams, TableNotFound
+from vector_backup_pipeline.engine.parameters import TableName, parse_table_name
+from vector_backup_pipeline.engine.postgres.targets import (
+    ExistingTable,
+    TargetColumn,
+    find_existing,
+    place_of_bare_name,
+)
+from vector_backup_pipeline.engine.restore.request import RestoreRequest
+from vector_backup_pipeline.engine.restore.source import RestoreSource, StoredTable, find_stored
+from vector_backup_pipeline.engine.table_definition import Column
+
+# Types whose modifier is a number of dimensions, which a value either has or does not fit.
+_FIXED_DIMENSIONS = {"vector", "halfvec", "sparsevec", "bit"}
+
+
+@dataclass(frozen=True)
+class PlannedTable:
+    """A stored table and its place in the target: `existing`, or None where it is to be made.
+
+    `columns` are those of the file. `where` chooses among its rows, None for all of them.
+    """
+
+    stored: StoredTable
+    schema: str
+    name: str
+    existing: ExistingTable | None
+    columns: tuple[str, ...]
+    where: Composable | None = None
+
+    @property
+    def table(self) -> str:
+        return self.stored.table
+
+    @property
+    def place(self) -> tuple[str, str]:
+        return self.schema, self.name
+
+    @property
+    def is_renamed(self) -> bool:
+        return self.place != (self.stored.schema, self.stored.name)
+
+    @cached_property
+    def target(self) -> Identifier:
+        return Identifier(self.schema, self.name)
+
+    def key(self) -> tuple[str, ...] | None:
+        """The unique key that the file's rows can be told apart by, the primary key if possible."""
+        keys = self.existing.unique_keys if self.existing else ()
+        return next((key for key in keys if set(key) <= set(self.columns)), None)
+
+
+def plan_tables(
+    cursor: Cursor,
+    source: RestoreSource,
+    request: RestoreRequest,
+    columns: Mapping[str, tuple[str, ...]],
+) -> list[PlannedTable]:
+    """Find the place of every table of `source`, parents before their children.
+
+    The connection's own search path leads bare names of the older system's files; so this comes
+    before it is emptied. `columns` are each file's, by table.
+
+    Raises:
+        InvalidParams, TableNotFound, PermissionDenied: a table can't take its rows.
+    """
+    planned = []
+    for stored in source.tables:
+        schema, name = _place(cursor, source, stored, request.rename)
+        existing = find_existing(cursor, schema, name)
+        planned.append(PlannedTable(stored, schema, name, existing, columns[stored.table]))
+    _check_places(planned)
+    for table in planned:
+        _check(table, request)
+    if request.truncate_before_restore:
+        _check_truncate(planned)
+    return _parents_first(planned)
+
+
+def _place(
+    cursor: Cursor, source: RestoreSource, stored: StoredTable, rename: Mapping[str, str]
+) -> tuple[str, str]:
+    wanted = stored.identity
+    for old, new in rename.items():
+        if find_stored(source.tables, old) is stored:
+            wanted = parse_table_name(new)
+    if wanted.schema is not None:
+        return wanted.schema, wanted.name
+    if stored.schema is not None:
+        return stored.schema, wanted.name
+    return _place_by_search_path(cursor, stored, wanted)
+
+
+def _place_by_search_path(
+    cursor: Cursor, stored: StoredTable, wanted: TableName
+) -> tuple[str, str]:
+    place = place_of_bare_name(cursor, wanted.name)
+    if place is None:
+        raise _no_definition(stored, wanted.name)
+    return place
+
+
+def _no_definition(stored: StoredTable, name: str) -> TableNotFound:
+    return TableNotFound(
+        f"The table {name} is not there, and {stored.file} is the older system's, which kept no "
+        "table definitions. Create the table first (LangChain's own set-up makes both), then "
+        "restore."
+    )
+
+
+def _check_places(planned: Sequence[PlannedTable]) -> None:
+    taken: dict[tuple[str, str], str] = {}
+    for table in planned:
+        if table.place in taken:
+            raise InvalidParams(
+                f"{table.table} and {taken[table.place]} would both go into "
+                f"{table.schema}.{table.name}. Give one of them another name with rename."
+            )
+        taken[table.place] = table.table
+
+
+def _check(table: PlannedTable, request: RestoreRequest) -> None:
+    existing = table.existing
+    if existing is None:
+        if table.stored.backup is None:
+            raise _no_definition(table.stored, f"{table.schema}.{table.name}")
+        return
+    _check_columns(table, existing)
+    if existing.triggers and not request.fire_triggers:
+        raise InvalidParams(
+            f"{existing.label} has triggers ({', '.join(existing.triggers)}), which would run for "
+            "every restored row and may change it. Disable them for the restore, or set "
+            "fire_triggers."
+        )
+    if request.on_conflict != "fail":
+        _check_conflicts(table, existing, request)
+
+
+def _check_columns(table: PlannedTable, existing: ExistingTable) -> None:
+    missing = [name for name in table.columns if existing.column(name) is None]
+    if missing:
+        raise InvalidParams(
+            f"{existing.label} lacks {_listed(missing)} of the backup: this set is of another "
+            "table. Restore under another name with rename, or name the right set."
+        )
+    generated = [name for name in table.columns if _column(existing, name).is_generated]
+    if generated:
+        raise InvalidParams(
+            f"{existing.label} computes {_listed(generated)} itself, while the backup holds its "
+            "values. Restore under another name with rename."
+        )
+    needed = [
+        column.name
+        for column in existing.columns
+        if column.not_null
+        and not (column.has_default or column.is_generated or column.name in table.columns)
+    ]
+    if needed:
+        raise InvalidParams(
+            f"{existing.label} needs a value in {_listed(needed)}, which the backup does not have. "
+            "Give a default for the restore, or restore under another name with rename."
+        )
+    if table.stored.backup is not None:
+        for column in table.stored.backup.definition.columns:
+            _check_dimensions(table, existing, column)
+
+
+def _check_dimensions(table: PlannedTable, existing: ExistingTable, column: Column) -> None:
+    found = existing.column(column.name)
+    if found is None or found.type_name not in _FIXED_DIMENSIONS:
+        return
+    stored, target = column.type.modifier, found.modifier
+    if found.type_name == column.type.name and min(stored, target) >= 0 and stored != target:
+        raise InvalidParams(
+            f"The column {column.name} of {existing.label} takes {found.type_name}({target}), the "
+            f"backup of {table.table} holds {found.type_name}({stored}): these vectors do not fit. "
+            "Restore under another name with rename."
+        )
+
+
+def _check_conflicts(table: PlannedTable, existing: ExistingTable, request: RestoreRequest) -> None:
+    if table.key() is None:
+        raise InvalidParams(
+            f"{existing.label} has no unique key over the backup's columns, so on_conflict "
+            f"{request.on_conflict!r} can't tell which rows are there already. Truncate it before "
+            "the restore, or restore under another name with rename."
+        )
+    if existing.rules:
+        raise InvalidParams(
+            f"{existing.label} has rules ({', '.join(existing.rules)}), which would rewrite what "
+            f"on_conflict {request.on_conflict!r} does. Restore under another name with rename."
+        )
+
+
+def _check_truncate(planned: Iterable[PlannedTable]) -> None:
+    existing = [table.existing for table in planned if table.existing is not None]
+    places = {table.place for table in existing}
+    for table in existing:
+        others = [f"{s}.{n}" for s, n in table.referenced_by if (s, n) not in places]
+        if others:
+            raise InvalidParams(
+                f"{table.label} can't be truncated: {_listed(others)} has rows that refer to it "
+                "and is not restored along. Restore both, or use on_conflict."
+            )
+
+
+def _parents_first(planned: Sequence[PlannedTable]) -> list[PlannedTable]:
+    """In an order in which foreign keys find their rows; a circle is taken as it comes."""
+    ordered: list[PlannedTable] = []
+    waiting = list(planned)
+    while waiting:
+        left = {table.place for table in waiting}
+        ready = [table for table in waiting if not _parents(table, planned) & left] or waiting[:1]
+        ordered += ready
+        waiting = [table for table in waiting if table not in ready]
+    return ordered
+
+
+def _parents(table: PlannedTable, planned: Iterable[PlannedTable]) -> set[tuple[str, str]]:
+    """The places of the other tables that this one's rows refer to."""
+    if table.existing is not None:
+        return set(table.existing.references) - {table.place}
+    backup = table.stored.backup
+    if backup is None:
+        return set()
+    named = {(k.references.schema_name, k.references.name) for k in backup.definition.foreign_keys}
+    places = {other.place for other in planned if (other.stored.schema, other.stored.name) in named}
+    return places - {table.place}
+
+
+def _column(existing: ExistingTable, name: str) -> TargetColumn:
+    return next(column for column in existing.columns if column.name == name)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names)

@@ -1,0 +1,71 @@
+"""What a table of the target holds, told as the manifest tells it: rows and content digest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from vector_backup_pipeline.engine.errors import IntegrityError
+from vector_backup_pipeline.engine.formats.blocks import DIGEST_MODULUS, RowBlock
+from vector_backup_pipeline.engine.postgres.connection import Connection, database_errors
+from vector_backup_pipeline.engine.postgres.ranges import cut_into_ranges
+from vector_backup_pipeline.engine.postgres.tables import FoundTable, read_sources
+from vector_backup_pipeline.engine.range_readers import FetchOptions, RangeReaders, ReadJob
+
+
+@dataclass(frozen=True)
+class Content:
+    """Rows and the sum modulo 2^128 of their xxh3-128."""
+
+    rows: int
+    digest: int
+
+    def __sub__(self, other: Content) -> Content:
+        return Content(self.rows - other.rows, (self.digest - other.digest) % DIGEST_MODULUS)
+
+
+EMPTY = Content(0, 0)
+
+
+def content_of(
+    streams: Sequence[Connection],
+    table: FoundTable,
+    columns: tuple[str, ...],
+    secrets: tuple[str, ...],
+) -> Content:
+    """Read `columns` of every row over all `streams`, as an export would, and keep nothing.
+
+    The streams must see the same rows: one transaction of its own, or tables that nobody writes to.
+    """
+    with (
+        database_errors(f"prove {table.requested}", secrets),
+        streams[0].cursor() as cursor,
+    ):
+        source = read_sources(cursor, [table])[table.oid]
+    job = ReadJob(table.requested, columns, cut_into_ranges(source), secrets)
+    rows, digest = 0, 0
+    with RangeReaders(streams, job, FetchOptions("copy", batch_size=1)) as readers:
+        for item in readers.blocks():
+            if isinstance(item, RowBlock):
+                rows += item.rows
+                digest += item.digest
+    return Content(rows, digest % DIGEST_MODULUS)
+
+
+def prove_equal(table: str, found: Content, expected: Content) -> None:
+    """Raises `IntegrityError` unless the target holds what the manifest says."""
+    if found.rows != expected.rows:
+        raise IntegrityError(
+            f"After the load {table} holds {found.rows} rows of the backup, not {expected.rows}. "
+            f"{_ROLLED_BACK}"
+        )
+    if found.digest != expected.digest:
+        raise IntegrityError(
+            f"The rows of {table} in the target are not those of the backup: content digest "
+            f"{found.digest:032x}, expected {expected.digest:032x}. {_ROLLED_BACK} A trigger, a "
+            "column of another type or size, or another version of an extension changes values; "
+            "or the manifest was changed."
+        )
+
+
+_ROLLED_BACK = "Everything was rolled back, and the target is as it was."

@@ -1,0 +1,64 @@
+"""A restore's section of the log, in words a person reads."""
+
+from __future__ import annotations
+
+from vector_backup_pipeline.engine.errors import BackupError, RunCancelled
+from vector_backup_pipeline.engine.report import RULE, error_lines, truncate_line, verdict
+from vector_backup_pipeline.engine.restore.request import RestoreRequest
+from vector_backup_pipeline.engine.results import (
+    FailedTable,
+    Recall,
+    RestoredTable,
+    RestoreResult,
+)
+
+
+def restore_section(
+    request: RestoreRequest,
+    result: RestoreResult,
+    error: BackupError | None,
+    *,
+    run_id: str,
+    target: str | None,
+) -> str:
+    """The section of one restore; `target` says which server and database, without any secret."""
+    stamp = result.backup_info.timestamp if result.backup_info else request.timestamp
+    lines = [
+        RULE,
+        f"{result.timestamp:%Y-%m-%d %H:%M:%S %Z}  restore {stamp}: {verdict(error)}",
+        f"Task: {request.task_id or '(none)'}   Run: {run_id}",
+        f"Target: {target or '(not reached)'}",
+        f"Duration: {result.duration:.3f} s",
+        "Tables:",
+        *restore_lines(result),
+        *error_lines(result.errors),
+    ]
+    return "\n".join(lines) + "\n\n"
+
+
+def restore_lines(result: RestoreResult) -> list[str]:
+    """What became of the tables and their indexes, and what a person should know."""
+    lines = [restored_line(name, entry) for name, entry in result.restore_results.items()]
+    lines += [truncate_line(name, entry) for name, entry in result.truncate_results.items()]
+    lines += [recall_line(each) for each in result.recall_at_10]
+    for table, things in result.not_recreated.items():
+        lines += [f"  - {table}: not recreated: {thing}" for thing in things]
+    return [*lines, *(f"  ! {notice}" for notice in result.notices)]
+
+
+def restored_line(name: str, entry: RestoredTable | FailedTable) -> str:
+    if isinstance(entry, FailedTable):
+        return f"  ✗ {name}: FAILED - {entry.error}"
+    proof = "content digest proven" if entry.digest_matches else "number of rows proven"
+    return (
+        f"  ✓ {name}: {entry.rows_restored} rows <- {entry.source_file} ({entry.file_size}), "
+        f"{proof}"
+    )
+
+
+def recall_line(measured: Recall) -> str:
+    what = measured.index or f"{measured.table}.{measured.column} (no index)"
+    if measured.recall is None:
+        return f"  ~ {what}: recall@10 was not measured: {measured.note}"
+    note = f" ({measured.note})" if measured.note else ""
+    return f"  ~ {what}: recall@10 {measured.recall:.3f} over {measured.probes} probes{note}"

@@ -1,0 +1,93 @@
+"""How a table's rows get from its file into the server: as they are, chosen, or made anew."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from psycopg2.extensions import cursor as Cursor
+from psycopg2.sql import Identifier
+
+from vector_backup_pipeline.engine.older_system import (
+    as_csv_records,
+    check_older_file,
+    read_header,
+    read_rows,
+)
+from vector_backup_pipeline.engine.postgres.copy_in import copy_rows, skip_or_replace
+from vector_backup_pipeline.engine.restore.load import (
+    BlockSource,
+    Loading,
+    RecordSource,
+    RowSource,
+)
+from vector_backup_pipeline.engine.restore.plan import PlannedTable
+from vector_backup_pipeline.engine.restore.request import RestoreRequest
+from vector_backup_pipeline.engine.restore.source import StoredTable
+from vector_backup_pipeline.engine.storage.contract import BackupDirectory
+
+Write = Callable[[Cursor, Iterator[bytes]], int]
+
+
+def columns_of(directory: BackupDirectory, stored: StoredTable) -> tuple[str, ...]:
+    """The columns that a file holds, in its order."""
+    if stored.data is not None:
+        return tuple(stored.data.digest.columns)
+    return read_header(directory, stored.file)
+
+
+def check_rows_of(directory: BackupDirectory, table: PlannedTable) -> None:
+    """Read a file of the older system whole: what can't be read shall be known before a lock.
+
+    Raises:
+        IntegrityError: names the rows that can't be read, by line.
+    """
+    if table.stored.data is None:
+        check_older_file(directory, table.stored.file, _json_columns(table))
+
+
+def loading_of(
+    directory: BackupDirectory,
+    table: PlannedTable,
+    request: RestoreRequest,
+    place: tuple[str, str],
+    secrets: tuple[str, ...],
+) -> Loading:
+    """How `table` is loaded into `place`."""
+    source, most_streams = _source(directory, table)
+    return Loading(
+        table=table.table,
+        size=table.stored.size,
+        source=source,
+        most_streams=most_streams,
+        write=_write(table, request, Identifier(*place)),
+        secrets=secrets,
+    )
+
+
+def _source(directory: BackupDirectory, table: PlannedTable) -> tuple[RowSource, int]:
+    """Where the rows come from, and over how many connections they can go."""
+    data = table.stored.data
+    if data is not None:
+        return BlockSource(directory, data.name, data.blocks), max(1, len(data.blocks))
+    rows = read_rows(directory, table.stored.file)
+    records = as_csv_records(rows, table.columns, _json_columns(table), _not_null(table))
+    return RecordSource(records), 1
+
+
+def _write(table: PlannedTable, request: RestoreRequest, target: Identifier) -> Write:
+    if request.on_conflict == "fail":
+        return lambda cursor, chunks: copy_rows(cursor, target, table.columns, chunks, table.where)
+    key = table.key() if request.on_conflict == "replace" else None
+    return lambda cursor, chunks: skip_or_replace(
+        cursor, target, table.columns, key, chunks, table.where
+    )
+
+
+def _json_columns(table: PlannedTable) -> set[str]:
+    columns = table.existing.columns if table.existing else ()
+    return {column.name for column in columns if column.is_json}
+
+
+def _not_null(table: PlannedTable) -> set[str]:
+    columns = table.existing.columns if table.existing else ()
+    return {column.name for column in columns if column.not_null}

@@ -1,0 +1,470 @@
+"""One restore from beginning to end: the steps in their order, and what each left behind.
+
+    find ─▶ prepare ─▶ load (each table) ─▶ build_indexes ─▶ prove ─▶ finish ─▶ close
+
+All or nothing: until `prove` has committed, whatever fails leaves the target as it was. A step
+that fails raises, lets go of the target at once, and is remembered here, so that `finish` can tell
+the whole story. `close` may come at any time and after any failure.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Literal, TypeVar
+
+from psycopg2.extensions import cursor as Cursor
+
+from vector_backup_pipeline.engine.errors import (
+    BackupError,
+    IntegrityError,
+    InvalidParams,
+    RunCancelled,
+    as_backup_error,
+)
+from vector_backup_pipeline.engine.file_names import LOG_NAME
+from vector_backup_pipeline.engine.interrupts import uninterrupted
+from vector_backup_pipeline.engine.postgres.commit import CommitUnknown
+from vector_backup_pipeline.engine.postgres.connection import (
+    ConnectionSettings,
+    close_quietly,
+    connect,
+)
+from vector_backup_pipeline.engine.postgres.probes import measure_recall
+from vector_backup_pipeline.engine.progress import ProgressListener
+from vector_backup_pipeline.engine.restore.collections import chosen_rows
+from vector_backup_pipeline.engine.restore.load import load_rows
+from vector_backup_pipeline.engine.restore.plan import PlannedTable, plan_tables
+from vector_backup_pipeline.engine.restore.proof import Content, prove_equal
+from vector_backup_pipeline.engine.restore.report import restore_section
+from vector_backup_pipeline.engine.restore.request import RestoreRequest
+from vector_backup_pipeline.engine.restore.rows import check_rows_of, columns_of, loading_of
+from vector_backup_pipeline.engine.restore.source import (
+    RestoreSource,
+    check_source,
+    find_source,
+)
+from vector_backup_pipeline.engine.restore.target import IndexListener, Target
+from vector_backup_pipeline.engine.results import (
+    BackupInfo,
+    FailedTable,
+    Recall,
+    RestoredTable,
+    RestoreResult,
+    TruncatedTable,
+    TruncateFailure,
+    error_line,
+    failed_table,
+    readable_size,
+)
+from vector_backup_pipeline.engine.storage.contract import BackupRoot
+from vector_backup_pipeline.engine.timestamps import TimestampFormat
+
+_T = TypeVar("_T")
+
+# Of all probes together: a look, not a benchmark.
+_PROBE_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class FoundBackup:
+    """The set that a restore reads. `size` in bytes, of the tables that are asked for."""
+
+    directory: str
+    timestamp: str
+    tables: tuple[str, ...]
+    size: int
+
+
+@dataclass(frozen=True)
+class TableLoad:
+    """A table that is about to be loaded. `rows` is None where the backup does not say."""
+
+    table: str
+    target: str
+    size: int
+    rows: int | None
+
+
+class RestoreRun:
+    """The state of one restore. Its methods are called in order, once each (`load` once a table).
+
+    `default_path` is where the sets are that nobody named a place for, for messages. A drill keeps
+    no log: `writes_log` is False then.
+    """
+
+    def __init__(
+        self,
+        request: RestoreRequest,
+        root: BackupRoot,
+        timestamps: TimestampFormat,
+        *,
+        lock_timeout: float,
+        run_id: str,
+        default_path: str,
+        writes_log: bool = True,
+    ) -> None:
+        self.request = request
+        self._root = root
+        self._timestamps = timestamps
+        self._lock_timeout = lock_timeout
+        self._run_id = run_id
+        self._default_path = default_path
+        self._writes_log = writes_log
+        self._started = time.monotonic()
+        self._began_at = datetime.now(timezone.utc)
+        self._source: RestoreSource | None = None
+        self._target: Target | None = None
+        self._durations: dict[str, float] = {}
+        self._rows: dict[str, int] = {}
+        self._proved: dict[str, bool | None] = {}
+        self._failures: dict[str, FailedTable] = {}
+        self._run_error: BackupError | None = None
+        self._is_restored = False
+        self._outcome_is_unknown = False
+        self._recall: list[Recall] = []
+        self._notices: list[str] = []
+        self._result: RestoreResult | None = None
+
+    @property
+    def error(self) -> BackupError | None:
+        """What the restore failed of first."""
+        return self._run_error
+
+    @property
+    def notices(self) -> list[str]:
+        """What a person should know and no error is, so far."""
+        return [*self._notices, *(self._target.notices if self._target else [])]
+
+    @property
+    def server(self) -> str | None:
+        """Which database on which server, without any secret; None before it was reached."""
+        return self._target.description if self._target else None
+
+    def find(self) -> FoundBackup:
+        """Find the set, and prove the stored files of the tables that are asked for."""
+        with self._remembering():
+            source = find_source(self._root, self._timestamps, self.request, self._default_path)
+            self._source = source
+            for covered in source.covered:
+                self._notices.append(
+                    f"{covered} is a partition; its rows come with the partitioned table."
+                )
+            for table in source.tables:
+                check_source(source.directory, table)
+        return FoundBackup(
+            directory=source.directory.location,
+            timestamp=source.backup.stamp,
+            tables=tuple(table.table for table in source.tables),
+            size=sum(table.size for table in source.tables),
+        )
+
+    def prepare(self, connection_settings: Callable[[], ConnectionSettings]) -> list[TableLoad]:
+        """Look at the target, then lock, empty and make its tables, as asked."""
+        with self._remembering():
+            source = _known(self._source)
+            self._target = target = Target(
+                connection_settings(), self.request, self._lock_timeout, self._run_id
+            )
+            target.plan(self._plan)
+            for table in target.planned:
+                check_rows_of(source.directory, table)
+            manifest = source.manifest_set.manifest if source.manifest_set else None
+            target.begin(manifest.dependencies if manifest else None)
+        return [
+            TableLoad(
+                table=table.table,
+                target=f"{table.schema}.{table.name}",
+                size=table.stored.size,
+                rows=table.stored.rows,
+            )
+            for table in target.planned
+        ]
+
+    def _plan(self, cursor: Cursor) -> list[PlannedTable]:
+        source = _known(self._source)
+        columns = {table.table: columns_of(source.directory, table) for table in source.tables}
+        planned = plan_tables(cursor, source, self.request, columns)
+        if self.request.collections is None:
+            return planned
+        return chosen_rows(source.directory, planned, self.request.collections)
+
+    def load(self, table: str, listener: ProgressListener) -> int:
+        """Load one table; the rows that were written. After a failure nothing more is loaded."""
+        started = time.monotonic()
+        try:
+            with self._remembering():
+                self._refuse_after_failure()
+                rows = self._load(self._planned(table), listener)
+        except BaseException as cause:
+            error = as_backup_error(cause)
+            self._failures[table] = failed_table(error, time.monotonic() - started)
+            raise
+        self._durations[table] = time.monotonic() - started
+        self._rows[table] = rows
+        return rows
+
+    def _load(self, table: PlannedTable, listener: ProgressListener) -> int:
+        target = _known(self._target)
+        loading = loading_of(
+            _known(self._source).directory,
+            table,
+            self.request,
+            target.birthplace(table),
+            target.settings.secrets,
+        )
+        with target.loading(table) as streams:
+            rows = load_rows(streams[: loading.most_streams], loading, listener)
+        target.loaded(table, rows)
+        return rows
+
+    def build_indexes(self, listener: IndexListener = lambda _: None) -> None:
+        """Build what was left for after the rows: keys and indexes."""
+        with self._remembering():
+            self._refuse_after_failure()
+            _known(self._target).build(listener)
+
+    def prove(self) -> dict[str, bool | None]:
+        """Prove every table, then make the restore visible, all at once; by table, whether its
+        digest is the manifest's (None where none can be compared).
+
+        Raises:
+            IntegrityError: the target does not hold what the backup does; it is as it was.
+        """
+        with self._remembering():
+            self._refuse_after_failure()
+            target = _known(self._target)
+            if untold := [t.table for t in target.planned if t.table not in self._rows]:
+                raise InvalidParams(
+                    f"{', '.join(untold)} was not loaded: a step of the job was left out. Launch "
+                    "the whole job."
+                )
+            for table in target.planned:
+                self._proved[table.table] = self._prove(target, table)
+            target.finish_tables()
+            uninterrupted(self._commit)
+        return dict(self._proved)
+
+    def _prove(self, target: Target, table: PlannedTable) -> bool | None:
+        data = table.stored.data
+        if data is not None and self.request.loads_every_row_as_it_is:
+            before = target.before.get(table.table)
+            found = target.content(table)
+            added = found - before.kept if before else found
+            prove_equal(table.table, added, Content(data.rows, int(data.digest.value, 16)))
+            return True
+        self._prove_count(target, table)
+        return None
+
+    def _prove_count(self, target: Target, table: PlannedTable) -> None:
+        loaded = self._rows[table.table]
+        if table.existing is None:
+            rows, kept = target.content(table).rows, 0
+        else:
+            rows, kept = target.rows(table), target.before[table.table].kept.rows
+        if self.request.on_conflict == "replace":
+            is_right = kept <= rows <= kept + loaded
+        else:
+            is_right = rows == kept + loaded
+        if not is_right:
+            raise IntegrityError(
+                f"{loaded} rows went into {table.table}, which had {kept} and now has {rows}. "
+                "Everything was rolled back, and the target is as it was. A trigger or a rule may "
+                "have interfered."
+            )
+
+    def _commit(self) -> None:
+        try:
+            _known(self._target).commit()
+        except CommitUnknown:
+            self._outcome_is_unknown = True
+            raise
+        self._is_restored = True
+
+    def measure_recall(self) -> list[Recall]:
+        """Ask the restored tables for the neighbours of a few of their own vectors.
+
+        Comes after the commit and never fails the restore: what can't be measured is noted.
+        """
+        if not self.request.probes or not self._is_restored:
+            return []
+        target = _known(self._target)
+        until = time.monotonic() + _PROBE_SECONDS
+        try:
+            connection = connect(target.settings)
+        except BackupError as error:
+            self._notices.append(f"Recall was not measured: {error.message}")
+            return []
+        try:
+            for table in target.planned:
+                self._recall += measure_recall(
+                    connection,
+                    table.schema,
+                    table.name,
+                    table.table,
+                    self.request.probes,
+                    max(0.0, until - time.monotonic()),
+                )
+        finally:
+            close_quietly(connection)
+        return list(self._recall)
+
+    def finish(self) -> RestoreResult:
+        """Let go of the target, write the log, and tell the result. Once."""
+        if self._result is not None:
+            return self._result
+        if self.error is None and not self._is_restored:
+            self._run_error = InvalidParams(
+                "Nothing was restored: a step of the job was left out. Launch the whole job."
+            )
+        self._let_go()
+        result = self._tell_result()
+        try:
+            self._append_to_log(result)
+        except BackupError as error:
+            # A backup may well lie where nobody can write; the restore is no worse for it.
+            self._notices.append(f"The log was not written: {error.message}")
+            result = self._tell_result()
+        self._result = result
+        return result
+
+    def close(self) -> RestoreResult:
+        """Leave nothing open and nothing untold, whatever happened before."""
+        try:
+            if self._result is None and self.error is None and not self._is_restored:
+                self._run_error = RunCancelled()
+            return self.finish()
+        finally:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        if self._target is not None:
+            self._target.close()
+
+    def _refuse_after_failure(self) -> None:
+        if self._run_error is not None:
+            raise _RolledBack(
+                f"Not restored, because everything was rolled back: {self._run_error.message}"
+            )
+
+    def _planned(self, table: str) -> PlannedTable:
+        return next(each for each in _known(self._target).planned if each.table == table)
+
+    def _append_to_log(self, result: RestoreResult) -> None:
+        if self._source is None or not self._writes_log:
+            return
+        section = restore_section(
+            self.request,
+            result,
+            self.error,
+            run_id=self._run_id,
+            target=self.server,
+        )
+        self._source.directory.append(LOG_NAME, section)
+
+    def _tell_result(self) -> RestoreResult:
+        return RestoreResult(
+            restore_performed=self._is_restored,
+            truncate_performed=self._is_restored and bool(self._truncated()),
+            backup_info=self._backup_info(),
+            truncate_results=self._truncate_results(),
+            restore_results=self._restore_results(),
+            not_recreated=self._target.not_recreated() if self._target else {},
+            recall_at_10=list(self._recall),
+            notices=self.notices,
+            errors=[error_line(self._run_error, self._failed_table())] if self._run_error else [],
+            duration=round(time.monotonic() - self._started, 3),
+            timestamp=self._local(self._began_at),
+        )
+
+    def _failed_table(self) -> str | None:
+        for table, failure in self._failures.items():
+            if self._run_error is not None and failure.error == self._run_error.message:
+                return table
+        return None
+
+    def _backup_info(self) -> BackupInfo | None:
+        if self._source is None:
+            return None
+        return BackupInfo(
+            backup_path=self._source.directory.location,
+            timestamp=self._source.backup.stamp,
+            backup_date=self._local(self._source.backup.created_at),
+        )
+
+    def _local(self, moment: datetime) -> datetime:
+        return moment.astimezone(self._timestamps.timezone).replace(microsecond=0)
+
+    def _truncated(self) -> dict[str, int]:
+        """Rows before, of the tables that this run empties."""
+        if self._target is None or not self.request.truncate_before_restore:
+            return {}
+        return {table: before.rows for table, before in self._target.before.items()}
+
+    def _truncate_results(self) -> dict[str, TruncatedTable | TruncateFailure]:
+        return {table: self._truncate_result(rows) for table, rows in self._truncated().items()}
+
+    def _truncate_result(self, rows: int) -> TruncatedTable | TruncateFailure:
+        if self._is_restored or self._run_error is None:
+            return TruncatedTable(rows_before=rows, rows_after=0, duration=0.0)
+        outcome: Literal["unknown", "not_truncated"] = (
+            "unknown" if self._outcome_is_unknown else "not_truncated"
+        )
+        return TruncateFailure(
+            error_type=self._run_error.error_type,
+            error=self._run_error.message,
+            outcome=outcome,
+            duration=0.0,
+        )
+
+    def _restore_results(self) -> dict[str, RestoredTable | FailedTable]:
+        if self._source is None or self._target is None:
+            return {}
+        return {
+            table.table: self._restore_result(table.table)
+            for table in self._source.tables
+            if table.table in self._rows or table.table in self._failures
+        }
+
+    def _restore_result(self, table: str) -> RestoredTable | FailedTable:
+        if table in self._failures:
+            return self._failures[table]
+        duration = self._durations[table]
+        if not self._is_restored:
+            reason = self._run_error or RunCancelled()
+            return failed_table(
+                _RolledBack(f"Loaded, but rolled back: {reason.message}"), duration
+            ).model_copy(update={"error_type": reason.error_type})
+        stored = _known(self._source).table(table)
+        return RestoredTable(
+            source_file=stored.file,
+            rows_restored=self._rows[table],
+            file_size=readable_size(stored.size),
+            duration=round(duration, 3),
+            digest_matches=self._proved[table],
+        )
+
+    @contextlib.contextmanager
+    def _remembering(self) -> Iterator[None]:
+        """Keep the first error, and let go of the target: nobody waits for a lost restore."""
+        try:
+            yield
+        except BaseException as cause:
+            if self._run_error is None:
+                self._run_error = as_backup_error(cause)
+                self._let_go()
+            raise
+
+
+class _RolledBack(BackupError):
+    """A table that shares the fate of another."""
+
+
+def _known(value: _T | None) -> _T:
+    """What an earlier step has set."""
+    if value is None:
+        raise BackupError("The steps of this restore were not called in their order.")
+    return value

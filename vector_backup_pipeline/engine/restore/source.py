@@ -1,0 +1,208 @@
+"""What a restore reads: the tables of a set that were asked for, checked before anything else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from vector_backup_pipeline.engine.catalog import ManifestSet, OlderSet, find_set
+from vector_backup_pipeline.engine.errors import (
+    IntegrityError,
+    InvalidParams,
+    MissingRequiredParams,
+    ResourceNotFound,
+)
+from vector_backup_pipeline.engine.formats.csv import csv_record
+from vector_backup_pipeline.engine.manifest import Block, DataFile, TableBackup
+from vector_backup_pipeline.engine.parameters import TableName, parse_table_name
+from vector_backup_pipeline.engine.restore.request import RestoreRequest
+from vector_backup_pipeline.engine.storage.contract import BackupDirectory, BackupRoot
+from vector_backup_pipeline.engine.timestamps import TimestampFormat
+from vector_backup_pipeline.engine.verify import check_stored_file
+
+
+@dataclass(frozen=True)
+class StoredTable:
+    """A table of the set. `backup` and `schema` are None for the older system's files, which say
+    nothing but their columns. `size` in bytes."""
+
+    table: str
+    schema: str | None
+    name: str
+    file: str
+    size: int
+    rows: int | None
+    backup: TableBackup | None
+
+    @property
+    def data(self) -> DataFile | None:
+        return self.backup.file if self.backup else None
+
+    @property
+    def identity(self) -> TableName:
+        return TableName(self.schema, self.name)
+
+
+@dataclass(frozen=True)
+class RestoreSource:
+    """A set that was found whole, and the tables of it that shall be restored.
+
+    `covered` are partitions that are in the set as tables of their own, while their rows come with
+    the partitioned table.
+    """
+
+    directory: BackupDirectory
+    backup: ManifestSet | OlderSet
+    tables: tuple[StoredTable, ...]
+    covered: tuple[str, ...]
+
+    @property
+    def manifest_set(self) -> ManifestSet | None:
+        return self.backup if isinstance(self.backup, ManifestSet) else None
+
+    def table(self, name: str) -> StoredTable:
+        return next(table for table in self.tables if table.table == name)
+
+
+def find_source(
+    root: BackupRoot, timestamps: TimestampFormat, request: RestoreRequest, default_path: str
+) -> RestoreSource:
+    """Find the set and the tables asked for; nothing of their files is read yet.
+
+    Raises:
+        ResourceNotFound: no such directory, set, table in the set, or file.
+        InvalidParams, MissingRequiredParams, IntegrityError: see `find_set`.
+    """
+    if not request.timestamp:
+        raise MissingRequiredParams(
+            "timestamp is missing: name the backup set to restore, such as 20250721_234914, or "
+            "latest. vector-backup list shows what is there."
+        )
+    directory = _directory(root, request, default_path)
+    backup = find_set(directory, timestamps, request.timestamp, request.tables)
+    stored = _stored_tables(directory, backup)
+    chosen = _chosen(stored, request.tables, backup.stamp)
+    covered = _covered(chosen)
+    tables = tuple(table for table in chosen if table.table not in covered)
+    _check_rename(tables, request)
+    return RestoreSource(directory, backup, tables, covered)
+
+
+def check_source(directory: BackupDirectory, table: StoredTable) -> None:
+    """Prove that a stored file is what was written; the older system left nothing to prove by.
+
+    Raises:
+        IntegrityError: it is not, or its entry in the manifest contradicts itself.
+    """
+    if table.data is not None:
+        _check_entry(table, table.data)
+        check_stored_file(directory, table.file, table.data.bytes, table.data.sha256)
+
+
+def _directory(root: BackupRoot, request: RestoreRequest, default_path: str) -> BackupDirectory:
+    if request.backup_path is None:
+        directory, path = root.find(request.task_id), request.task_id or default_path
+    else:
+        directory, path = root.find_path(request.backup_path), request.backup_path
+    if directory is None:
+        raise ResourceNotFound(
+            f"There is no backup directory {path} under {root.location}. vector-backup list shows "
+            "what is there."
+        )
+    return directory
+
+
+def _stored_tables(
+    directory: BackupDirectory, backup: ManifestSet | OlderSet
+) -> tuple[StoredTable, ...]:
+    if isinstance(backup, OlderSet):
+        return tuple(
+            StoredTable(table, None, table, file, directory.size(file), None, None)
+            for table, file in backup.files.items()
+        )
+    return tuple(
+        StoredTable(
+            table=each.table,
+            schema=each.schema_name,
+            name=each.name,
+            file=each.file.name,
+            size=each.file.bytes,
+            rows=each.file.rows,
+            backup=each,
+        )
+        for each in backup.manifest.tables
+        if each.file is not None
+    )
+
+
+def _chosen(
+    stored: Sequence[StoredTable], wanted: Sequence[str] | None, stamp: str
+) -> list[StoredTable]:
+    if wanted is None:
+        return list(stored)
+    chosen = []
+    for text in wanted:
+        table = find_stored(stored, text)
+        if table is None:
+            raise ResourceNotFound(
+                f"The set {stamp} has no table {text}. It has: "
+                f"{', '.join(each.table for each in stored)}."
+            )
+        if table not in chosen:
+            chosen.append(table)
+    return chosen
+
+
+def find_stored(stored: Iterable[StoredTable], text: str) -> StoredTable | None:
+    """The table that `text` names: as the backup's caller spelled it, or by its name alone or with
+    its schema. A bare name that fits several is none."""
+    name = parse_table_name(text)
+    stored = list(stored)
+    exact = [each for each in stored if parse_table_name(each.table) == name]
+    if name.schema is None:
+        fitting = exact or [each for each in stored if each.name == name.name]
+    else:
+        fitting = [each for each in stored if each.identity == name]
+    return fitting[0] if len(fitting) == 1 else None
+
+
+def _covered(chosen: Sequence[StoredTable]) -> tuple[str, ...]:
+    places = {(each.schema, each.name) for each in chosen}
+    covered = []
+    for each in chosen:
+        creator = each.backup.definition.created_with if each.backup else None
+        if creator is not None and (creator.schema_name, creator.name) in places:
+            covered.append(each.table)
+    return tuple(covered)
+
+
+def _check_rename(tables: Sequence[StoredTable], request: RestoreRequest) -> None:
+    for old in request.rename:
+        if find_stored(tables, old) is None:
+            raise InvalidParams(
+                f"rename names {old!r}, which is not among the tables to be restored: "
+                f"{', '.join(each.table for each in tables)}."
+            )
+
+
+def _check_entry(table: StoredTable, data: DataFile) -> None:
+    """The blocks must be all of the file after its header, and hold its rows."""
+    end = len(csv_record(data.digest.columns))
+    for block in data.blocks:
+        end = _end_of(block, end, table)
+    rows = sum(block.rows for block in data.blocks)
+    if (end, rows) != (data.bytes, data.rows):
+        raise _contradicts(table, f"its blocks end at byte {end} and hold {rows} rows")
+
+
+def _end_of(block: Block, begin: int, table: StoredTable) -> int:
+    if block.offset != begin or block.length < 0:
+        raise _contradicts(table, f"a block begins at byte {block.offset} instead of {begin}")
+    return begin + block.length
+
+
+def _contradicts(table: StoredTable, what: str) -> IntegrityError:
+    return IntegrityError(
+        f"The manifest's entry of {table.file} contradicts itself: {what}. The manifest was "
+        "changed after it was written; restore another set."
+    )

@@ -1,0 +1,530 @@
+"""The target of one restore: its connections, and what happens on them in which order.
+
+    plan ─▶ begin ─▶ load (each table) ─▶ build ─▶ prove (each table) ─▶ publish (commits)
+
+There are two ways, with the same steps:
+
+- One transaction: locks, truncation, new tables, rows, indexes and proof are one transaction of
+  one connection. So it is whenever a table of the target exists.
+- Where everything is new and large: several connections load into a scratch schema and commit
+  there, under the eyes of nobody; the coordinator's transaction, open from before, moves all of it
+  into place at the end.
+
+Until `publish` has committed, `close` leaves the target as it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import psycopg2
+from psycopg2.extensions import ISOLATION_LEVEL_READ_COMMITTED
+from psycopg2.extensions import cursor as Cursor
+from psycopg2.sql import SQL
+
+from vector_backup_pipeline.engine.errors import (
+    BackupError,
+    DatabaseError,
+    DatabaseRefused,
+    InvalidParams,
+    ServiceUnavailable,
+)
+from vector_backup_pipeline.engine.interrupts import interruptible
+from vector_backup_pipeline.engine.postgres.commit import commit_or_learn
+from vector_backup_pipeline.engine.postgres.connection import (
+    Connection,
+    ConnectionSettings,
+    cancel_quietly,
+    close_quietly,
+    connect,
+    database_errors,
+)
+from vector_backup_pipeline.engine.postgres.index_memory import hnsw_memory_notice
+from vector_backup_pipeline.engine.postgres.index_rebuild import (
+    RebuildableIndex,
+    drop_indexes,
+    rebuild_indexes,
+    rebuildable_indexes,
+)
+from vector_backup_pipeline.engine.postgres.recreation import NewTable, Recreation
+from vector_backup_pipeline.engine.postgres.scratch import (
+    drop_dead_scratch,
+    drop_scratch,
+    hold_scratch,
+    may_create_schema,
+    scratch_name,
+)
+from vector_backup_pipeline.engine.postgres.server import ServerIdentity, identify_server
+from vector_backup_pipeline.engine.postgres.session import apply_session_settings
+from vector_backup_pipeline.engine.postgres.targets import (
+    ExistingTable,
+    count_rows,
+    find_existing,
+    lock_targets,
+    move_sequence_forward,
+    table_identity,
+    truncate_targets,
+)
+from vector_backup_pipeline.engine.restore.plan import PlannedTable
+from vector_backup_pipeline.engine.restore.proof import EMPTY, Content, content_of
+from vector_backup_pipeline.engine.restore.request import RestoreRequest
+from vector_backup_pipeline.engine.table_definition import Dependencies, Index
+
+# Below this a second connection costs more than it brings: two blocks of a stored file's index.
+_WORTH_CONNECTIONS = 16 << 20
+
+_IF_UNKNOWN = (
+    "The connection was lost while the restore was being committed, and the server could not be "
+    "asked how it ended. Look whether the rows are there before you restore again."
+)
+
+IndexListener = Callable[[str], None]
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Before:
+    """What an existing table held when it was locked, and what stayed of that."""
+
+    rows: int
+    kept: Content
+
+
+@dataclass
+class Target:
+    """`notices` collects what a person should know and no error is."""
+
+    settings: ConnectionSettings
+    request: RestoreRequest
+    lock_timeout: float
+    run_id: str
+    notices: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._coordinator: Connection | None = None
+        self._workers: list[Connection] = []
+        self._server: ServerIdentity | None = None
+        self._recreation: Recreation | None = None
+        self._new: dict[str, NewTable] = {}
+        # The scratch schema that is committed, and so has to be dropped if nothing comes of it.
+        self._scratch: str | None = None
+        self._is_parallel = False
+        self._rebuilt: dict[str, list[RebuildableIndex]] = {}
+        self._loaded: dict[str, int] = {}
+        self.before: dict[str, Before] = {}
+        self.planned: list[PlannedTable] = []
+        self.is_published = False
+
+    @property
+    def streams(self) -> list[Connection]:
+        """The connections that rows go through: the workers, or the coordinator alone."""
+        return self._workers or [self._open_coordinator]
+
+    @property
+    def description(self) -> str | None:
+        if self._server is None:
+            return None
+        return f"database {self._server.database}, PostgreSQL {self._server.version}"
+
+    def plan(self, make_plan: Callable[[Cursor], list[PlannedTable]]) -> None:
+        """Connect, and let `make_plan` look at the target as the connection finds it."""
+        self._coordinator = connect(self.settings)
+
+        def look() -> None:
+            connection = self._open_coordinator
+            connection.set_session(
+                isolation_level=ISOLATION_LEVEL_READ_COMMITTED, readonly=False, autocommit=False
+            )
+            with self._errors("look at the target"), connection.cursor() as cursor:
+                self._server = identify_server(cursor)
+                if self._server.in_recovery:
+                    raise DatabaseRefused(
+                        "The target server is a standby, which takes no rows. Connect to its "
+                        "primary."
+                    )
+                self.planned = make_plan(cursor)
+                connection.commit()
+
+        self._interruptibly(look)
+
+    def begin(self, dependencies: Dependencies | None) -> None:
+        """Lock, empty and make the tables, as asked; from here on the target is ours to put back.
+
+        Raises:
+            LockTimeout: somebody holds a table.
+            DatabaseRefused, InvalidParams, PermissionDenied: the target can't take it.
+        """
+        self._interruptibly(lambda: self._begin(dependencies))
+
+    def _begin(self, dependencies: Dependencies | None) -> None:
+        with self._errors("prepare the target"), self._open_coordinator.cursor() as cursor:
+            self._drop_dead_scratch(cursor)
+            apply_session_settings(cursor, self.lock_timeout)
+            self._prepare_recreation(cursor, dependencies)
+            if self._recreation is not None and self._is_parallel:
+                self._begin_in_scratch(cursor, self._recreation)
+            else:
+                self._begin_in_place(cursor)
+
+    def _drop_dead_scratch(self, cursor: Cursor) -> None:
+        apply_session_settings(cursor, self.lock_timeout)
+        for name in drop_dead_scratch(cursor):
+            self.notices.append(f"Dropped {name}, which a restore that died had left.")
+        self._open_coordinator.commit()
+
+    def _prepare_recreation(self, cursor: Cursor, dependencies: Dependencies | None) -> None:
+        """Decide where new tables are born: a rename needs the scratch schema in any case."""
+        new = [table for table in self.planned if table.existing is None]
+        if not new or dependencies is None:
+            return
+        self._new = {
+            table.table: NewTable(table.stored.backup.definition, table.schema, table.name)
+            for table in new
+            if table.stored.backup is not None
+        }
+        is_renamed = any(table.is_renamed for table in new)
+        scratch = scratch_name(self.run_id)
+        recreation = self._make_recreation(dependencies, scratch)
+        recreation.check(cursor)
+        self._is_parallel = self._worth_workers(cursor) and recreation.can_be_born_elsewhere(cursor)
+        if not (self._is_parallel or is_renamed):
+            recreation = self._make_recreation(dependencies, None)
+        self._recreation = recreation
+
+    def _worth_workers(self, cursor: Cursor) -> bool:
+        return (
+            len(self._new) == len(self.planned)
+            and self.request.workers > 1
+            and sum(table.stored.size for table in self.planned) >= _WORTH_CONNECTIONS
+            and may_create_schema(cursor)
+        )
+
+    def _make_recreation(self, dependencies: Dependencies, scratch: str | None) -> Recreation:
+        existing = {
+            (table.stored.schema, table.stored.name): table.place
+            for table in self.planned
+            if table.existing is not None and table.stored.schema is not None
+        }
+        return Recreation(list(self._new.values()), existing, dependencies, scratch)
+
+    def _begin_in_scratch(self, cursor: Cursor, recreation: Recreation) -> None:
+        scratch = scratch_name(self.run_id)
+        hold_scratch(cursor, scratch)
+        self._add_workers()
+        self._scratch = scratch
+        builder = self._workers[0]
+        with builder.cursor() as building:
+            apply_session_settings(building, self.lock_timeout)
+            recreation.create(building)
+        builder.commit()
+
+    def _add_workers(self) -> None:
+        """As many as are wanted; where the server has no room for more, those that are there do."""
+        for number in range(self.request.workers):
+            try:
+                worker = connect(self.settings)
+            except (DatabaseError, ServiceUnavailable):
+                if not number:
+                    raise
+                self.notices.append(
+                    f"The server took {number} connections of {self.request.workers}."
+                )
+                return
+            self._workers.append(worker)
+            worker.set_session(
+                isolation_level=ISOLATION_LEVEL_READ_COMMITTED, readonly=False, autocommit=False
+            )
+
+    def _begin_in_place(self, cursor: Cursor) -> None:
+        existing = [table for table in self.planned if table.existing is not None]
+        from_readers = self._kept_from_readers(cursor, existing)
+        tables = [table.existing for table in existing if table.existing is not None]
+        lock_targets(cursor, tables, from_readers)
+        for each in tables:
+            if find_existing(cursor, each.schema, each.name) != each:
+                raise DatabaseError(
+                    f"{each.label} was changed while it was being locked. Restore again."
+                )
+        for table in existing:
+            self.before[table.table] = self._look_before(cursor, table)
+        if self.request.truncate_before_restore and tables:
+            truncate_targets(cursor, tables)
+        for table in existing:
+            self._drop_indexes(cursor, table, from_readers)
+        if self._recreation is not None:
+            self._recreation.create(cursor)
+
+    def _kept_from_readers(self, cursor: Cursor, existing: list[PlannedTable]) -> set[int]:
+        """The OIDs of the tables that are truncated, or whose indexes are built anew."""
+        oids = set()
+        for table in existing:
+            assert table.existing is not None  # noqa: S101 - by the caller
+            if self.request.truncate_before_restore or (
+                self._outnumbers(cursor, table, table.existing)
+                and rebuildable_indexes(cursor, table.existing.oid)
+            ):
+                oids.add(table.existing.oid)
+        return oids
+
+    def _outnumbers(self, cursor: Cursor, table: PlannedTable, existing: ExistingTable) -> bool:
+        """Whether more rows come than there are: then indexes are faster built than kept up."""
+        rows = table.stored.rows
+        if rows is None or not rows or not self.request.loads_every_row_as_it_is:
+            return False
+        return count_rows(cursor, existing.target, at_most=rows) < rows
+
+    def _look_before(self, cursor: Cursor, table: PlannedTable) -> Before:
+        assert table.existing is not None  # noqa: S101 - by the caller
+        rows = count_rows(cursor, table.existing.target)
+        if not rows or self.request.truncate_before_restore:
+            return Before(rows, EMPTY)
+        if table.key() is None:
+            raise InvalidParams(
+                f"{table.existing.label} holds {rows} rows and has no unique key over the backup's "
+                "columns: restoring the same set twice would double its rows. Truncate it before "
+                "the restore, or restore under another name with rename."
+            )
+        if not self._proves_digest(table):
+            return Before(rows, Content(rows, 0))
+        return Before(rows, self._content(table))
+
+    def _drop_indexes(self, cursor: Cursor, table: PlannedTable, from_readers: set[int]) -> None:
+        assert table.existing is not None  # noqa: S101 - by the caller
+        if table.existing.oid not in from_readers:
+            return
+        indexes = rebuildable_indexes(cursor, table.existing.oid)
+        drop_indexes(cursor, indexes)
+        self._rebuilt[table.table] = indexes
+
+    def birthplace(self, table: PlannedTable) -> tuple[str, str]:
+        """Where the rows of a table go, for now."""
+        if self._recreation is not None and table.table in self._new:
+            return self._recreation.birthplace(self._new[table.table])
+        return table.place
+
+    @contextlib.contextmanager
+    def loading(self, table: PlannedTable) -> Iterator[list[Connection]]:
+        """The connections to load `table` over, ready; what they wrote is kept if nothing fails."""
+        streams = self.streams
+        with self._errors(f"restore {table.table}"):
+            for worker in self._workers:
+                with worker.cursor() as cursor:
+                    apply_session_settings(cursor, self.lock_timeout)
+        yield streams
+        with self._errors(f"restore {table.table}"):
+            for worker in self._workers:
+                worker.commit()
+
+    def loaded(self, table: PlannedTable, rows: int) -> None:
+        self._loaded[table.table] = rows
+
+    def build(self, listener: IndexListener) -> None:
+        """Keys and indexes of new tables, and those that were dropped before the load."""
+        self._interruptibly(lambda: self._build(listener))
+
+    def _build(self, listener: IndexListener) -> None:
+        with self._errors("build the indexes"), self._building() as cursor:
+            before_index = _IndexAnnouncer(cursor, self._rows_by_place(), self.notices, listener)
+            if self._recreation is not None:
+                self._recreation.build(cursor, before_index)
+            for indexes in self._rebuilt.values():
+                rebuild_indexes(cursor, indexes, before_index)
+
+    @contextlib.contextmanager
+    def _building(self) -> Iterator[Cursor]:
+        """A cursor on the connection that makes things, committed where that is the workers'."""
+        connection = self.streams[0]
+        with connection.cursor() as cursor:
+            if self._workers:
+                apply_session_settings(cursor, self.lock_timeout)
+            _set_local(cursor, "maintenance_work_mem", self.request.maintenance_work_mem)
+            _set_local(
+                cursor,
+                "max_parallel_maintenance_workers",
+                self.request.max_parallel_maintenance_workers,
+            )
+            yield cursor
+        if self._workers:
+            connection.commit()
+
+    def _rows_by_place(self) -> Mapping[tuple[str, str], int]:
+        rows = {}
+        for table in self.planned:
+            before = self.before.get(table.table)
+            kept = before.kept.rows if before else 0
+            rows[self.birthplace(table)] = kept + self._loaded.get(table.table, 0)
+        return rows
+
+    def content(self, table: PlannedTable) -> Content:
+        """What `table` holds now, over every stream."""
+        return self._interruptibly(lambda: self._content(table))
+
+    def _content(self, table: PlannedTable) -> Content:
+        place = self.birthplace(table)
+        try:
+            with self._errors(f"prove {table.table}"):
+                for worker in self._workers:
+                    with worker.cursor() as cursor:
+                        apply_session_settings(cursor, self.lock_timeout)
+                with self.streams[0].cursor() as cursor:
+                    identity = table_identity(cursor, *place)
+            return content_of(self.streams, identity, table.columns, self.settings.secrets)
+        finally:
+            # Their read locks would stand in the way of the move into place.
+            for worker in self._workers:
+                with contextlib.suppress(psycopg2.Error):
+                    worker.rollback()
+
+    def rows(self, table: PlannedTable) -> int:
+        """How many rows an existing `table` holds now."""
+        assert table.existing is not None  # noqa: S101 - a new one takes every row as it is
+        existing = table.existing
+
+        def count() -> int:
+            with self._errors(f"count {table.table}"), self._open_coordinator.cursor() as cursor:
+                return count_rows(cursor, existing.target)
+
+        return self._interruptibly(count)
+
+    def _proves_digest(self, table: PlannedTable) -> bool:
+        return self.request.loads_every_row_as_it_is and table.stored.data is not None
+
+    def finish_tables(self) -> None:
+        """What comes when the rows are proven: constraints, row security, places, sequences."""
+        self._interruptibly(self._finish_tables)
+
+    def _finish_tables(self) -> None:
+        with self._errors("finish the tables"):
+            if self._recreation is not None:
+                with self._building() as cursor:
+                    self._recreation.finish(cursor)
+            self._end_workers()
+            with self._open_coordinator.cursor() as cursor:
+                if self._recreation is not None:
+                    self._recreation.publish(cursor)
+                # What is deferred would otherwise fail in COMMIT, after the sequences moved.
+                cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+                for table in self.planned:
+                    self._move_sequences(cursor, table)
+
+    def _move_sequences(self, cursor: Cursor, table: PlannedTable) -> None:
+        if table.existing is None or table.stored.backup is None:
+            return
+        for sequence in table.stored.backup.definition.sequences:
+            place = table.existing.sequences.get(sequence.column)
+            if place is None or sequence.last_value is None or sequence.role == "shared":
+                continue
+            if not move_sequence_forward(
+                cursor, place, sequence.last_value, is_called=bool(sequence.is_called)
+            ):
+                self.notices.append(
+                    f"The sequence {'.'.join(place)} was left where it is: this role may not set "
+                    "it. New rows may collide with restored ones; set it with setval()."
+                )
+
+    def commit(self) -> None:
+        """Make all of it visible at once.
+
+        Raises:
+            CommitUnknown: nobody can say whether it happened.
+        """
+        if self._server is None:
+            raise BackupError("The steps of this restore were not called in their order.")
+        with self._errors("commit the restore"):
+            commit_or_learn(self._open_coordinator, self.settings, self._server, _IF_UNKNOWN)
+        self.is_published = True
+
+    def not_recreated(self) -> dict[str, list[str]]:
+        if self._recreation is None:
+            return {}
+        lost = self._recreation.not_recreated()
+        found = {name: lost.get(str(new.definition), []) for name, new in self._new.items()}
+        return {name: list(what) for name, what in found.items() if what}
+
+    def close(self) -> None:
+        """End every connection; unless it was committed, the target is then as it was."""
+        self._end_workers()
+        if self._coordinator is not None:
+            _end(self._coordinator)
+        if self._scratch is not None and not self.is_published:
+            self._abandon_scratch(self._scratch)
+            self._scratch = None
+
+    def _abandon_scratch(self, scratch: str) -> None:
+        try:
+            connection = connect(self.settings)
+        except BackupError as error:
+            self._scratch_remains(scratch, error.message)
+            return
+        try:
+            with self._errors("drop the scratch schema"), connection.cursor() as cursor:
+                apply_session_settings(cursor, self.lock_timeout)
+                drop_scratch(cursor, scratch)
+                connection.commit()
+        except BackupError as error:
+            self._scratch_remains(scratch, error.message)
+        finally:
+            close_quietly(connection)
+
+    def _scratch_remains(self, scratch: str, reason: str) -> None:
+        self.notices.append(
+            f"The scratch schema {scratch} may remain in the target ({reason}). The next restore "
+            "drops it."
+        )
+
+    def _end_workers(self) -> None:
+        for worker in self._workers:
+            _end(worker)
+        self._workers = []
+
+    def _interruptibly(self, action: Callable[[], _T]) -> _T:
+        return interruptible(action, cancel=self._cancel)
+
+    def _cancel(self) -> None:
+        for connection in (self._coordinator, *self._workers):
+            if connection is not None:
+                cancel_quietly(connection)
+
+    def _errors(self, action: str) -> contextlib.AbstractContextManager[None]:
+        return database_errors(action, self.settings.secrets)
+
+    @property
+    def _open_coordinator(self) -> Connection:
+        if self._coordinator is None:
+            raise BackupError("The steps of this restore were not called in their order.")
+        return self._coordinator
+
+
+@dataclass(frozen=True)
+class _IndexAnnouncer:
+    """Says which index is about to be built, and whether its memory will do."""
+
+    cursor: Cursor
+    rows: Mapping[tuple[str, str], int]
+    notices: list[str]
+    listener: IndexListener
+
+    def __call__(self, place: tuple[str, str], index: Index) -> None:
+        self.listener(f"Building {index.name} ({index.access_method}) of {place[1]}")
+        if index.access_method == "hnsw":
+            notice = hnsw_memory_notice(
+                self.cursor, *place, index, rows=self.rows.get(place, max(self.rows.values()))
+            )
+            if notice is not None:
+                self.notices.append(notice)
+                self.listener(notice)
+
+
+def _set_local(cursor: Cursor, name: str, value: str | int | None) -> None:
+    if value is not None:
+        cursor.execute(SQL("SET LOCAL {} = %s").format(SQL(name)), (str(value),))
+
+
+def _end(connection: Connection) -> None:
+    with contextlib.suppress(psycopg2.Error):
+        # Waits for the server's answer; closing alone would let its locks linger.
+        connection.rollback()
+    close_quietly(connection)

@@ -1,0 +1,1 @@
+"""Proving stored sets again: their files, and in a drill their restore."""

@@ -1,0 +1,101 @@
+"""The stored files of a set, read whole and held against what the set says of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from vector_backup_pipeline.engine.catalog import BackupSet, DamagedSet, OlderSet
+from vector_backup_pipeline.engine.errors import BackupError
+from vector_backup_pipeline.engine.manifest import DataFile
+from vector_backup_pipeline.engine.older_system import check_older_file
+from vector_backup_pipeline.engine.results import (
+    FailedTable,
+    VerifiedTable,
+    error_line,
+    failed_table,
+    readable_size,
+)
+from vector_backup_pipeline.engine.storage.contract import BackupDirectory
+from vector_backup_pipeline.engine.stored_rows import check_rows
+
+# Where LangChain keeps JSON; the older system's files do not say what their columns are.
+_JSON_COLUMNS = ("cmetadata",)
+
+
+@dataclass
+class CheckedFiles:
+    """What the files of a set are, by table; `errors` is empty when all of them are as written."""
+
+    tables: dict[str, VerifiedTable | FailedTable] = field(default_factory=dict)
+    errors: list[BackupError] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+
+    def failed(self, error: BackupError, table: str | None = None) -> None:
+        self.errors.append(error)
+        self.lines.append(error_line(error, table))
+
+
+def check_files(directory: BackupDirectory, backup: BackupSet) -> CheckedFiles:
+    """Check every file; one that fails does not stop the others."""
+    checked = CheckedFiles()
+    if isinstance(backup, DamagedSet):
+        checked.failed(backup.error)
+    for table, check in _checks(directory, backup):
+        started = time.monotonic()
+        try:
+            checked.tables[table] = check()
+        except BackupError as error:
+            checked.tables[table] = failed_table(error, time.monotonic() - started)
+            checked.failed(error, table)
+    return checked
+
+
+def _checks(
+    directory: BackupDirectory, backup: BackupSet
+) -> Iterator[tuple[str, Callable[[], VerifiedTable]]]:
+    if isinstance(backup, DamagedSet):
+        return
+    if isinstance(backup, OlderSet):
+        for table, file in backup.files.items():
+            yield table, _OlderCheck(directory, file)
+        return
+    for each in backup.manifest.tables:
+        # A table whose export failed has no file: the set is incomplete, and says so itself.
+        if each.file is not None:
+            yield each.table, _Check(directory, each.file)
+
+
+@dataclass(frozen=True)
+class _Check:
+    directory: BackupDirectory
+    file: DataFile
+
+    def __call__(self) -> VerifiedTable:
+        started = time.monotonic()
+        check_rows(self.directory, self.file)
+        return VerifiedTable(
+            source_file=self.file.name,
+            rows=self.file.rows,
+            file_size=readable_size(self.file.bytes),
+            has_digest=True,
+            duration=round(time.monotonic() - started, 3),
+        )
+
+
+@dataclass(frozen=True)
+class _OlderCheck:
+    directory: BackupDirectory
+    name: str
+
+    def __call__(self) -> VerifiedTable:
+        started = time.monotonic()
+        rows = check_older_file(self.directory, self.name, _JSON_COLUMNS)
+        return VerifiedTable(
+            source_file=self.name,
+            rows=rows,
+            file_size=readable_size(self.directory.size(self.name)),
+            has_digest=False,
+            duration=round(time.monotonic() - started, 3),
+        )

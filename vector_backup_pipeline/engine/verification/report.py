@@ -1,0 +1,43 @@
+"""A verification's section of the log, in words a person reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from vector_backup_pipeline.engine.report import RULE
+from vector_backup_pipeline.engine.restore.report import recall_line
+from vector_backup_pipeline.engine.results import FailedTable, SetVerdict, VerifiedTable
+
+
+def verify_section(verdicts: Sequence[SetVerdict], began_at: datetime, *, run_id: str) -> str:
+    passed = all(verdict.passed for verdict in verdicts)
+    lines = [
+        RULE,
+        f"{began_at:%Y-%m-%d %H:%M:%S %Z}  verify: {'SUCCESS' if passed else 'FAILED'}",
+        f"Run: {run_id}",
+        *(line for verdict in verdicts for line in verdict_lines(verdict)),
+    ]
+    return "\n".join(lines) + "\n\n"
+
+
+def verdict_lines(verdict: SetVerdict) -> list[str]:
+    """A set's verdict: the set, its files, its drill."""
+    mark = "✓" if verdict.passed else "✗"
+    state = "" if verdict.complete else " (incomplete)"
+    lines = [f"{mark} {verdict.timestamp}{state}"]
+    lines += [_file_line(table, entry) for table, entry in verdict.tables.items()]
+    if verdict.drill is not None:
+        outcome = "restored and proven" if verdict.drill.passed else "FAILED"
+        lines.append(f"  drill on {verdict.drill.server or 'no server'}: {outcome}")
+        lines += [f"  {recall_line(each)}" for each in verdict.drill.recall_at_10]
+    shown = [entry.error for entry in verdict.tables.values() if isinstance(entry, FailedTable)]
+    lines += [f"  {line}" for line in verdict.errors if not any(text in line for text in shown)]
+    return lines
+
+
+def _file_line(table: str, entry: VerifiedTable | FailedTable) -> str:
+    if isinstance(entry, FailedTable):
+        return f"  ✗ {table}: {entry.error}"
+    proof = "hash, rows and digest equal" if entry.has_digest else "every row readable"
+    return f"  ✓ {table}: {entry.rows} rows in {entry.source_file} ({entry.file_size}), {proof}"

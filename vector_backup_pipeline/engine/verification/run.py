@@ -1,0 +1,258 @@
+"""One verification from beginning to end, set by set.
+
+    find ─▶ verify (each set: files, then the drill) ─▶ finish ─▶ close
+
+A set that fails does not stop the others. Its verdict is kept beside it, whatever it is.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import datetime, timezone
+
+from vector_backup_pipeline import __version__
+from vector_backup_pipeline.engine.catalog import (
+    BackupSet,
+    DamagedSet,
+    OlderSet,
+    read_sets,
+)
+from vector_backup_pipeline.engine.errors import (
+    BackupError,
+    IntegrityError,
+    InvalidParams,
+    ResourceNotFound,
+    RunCancelled,
+    as_backup_error,
+)
+from vector_backup_pipeline.engine.file_names import LOG_NAME, verdict_name
+from vector_backup_pipeline.engine.parameters import is_task_id
+from vector_backup_pipeline.engine.restore.request import LATEST
+from vector_backup_pipeline.engine.results import Drill, SetVerdict, VerifyResult, error_line
+from vector_backup_pipeline.engine.storage.contract import BackupDirectory, BackupRoot
+from vector_backup_pipeline.engine.timestamps import TimestampFormat
+from vector_backup_pipeline.engine.verification.drill import OpenScratch, drill_set
+from vector_backup_pipeline.engine.verification.files import CheckedFiles, check_files
+from vector_backup_pipeline.engine.verification.report import verify_section
+from vector_backup_pipeline.engine.verification.request import VerifyRequest
+
+
+@dataclass(frozen=True)
+class SetToVerify:
+    """A set that is about to be verified; `key` names it within the run."""
+
+    key: str
+    directory: str
+    timestamp: str
+
+
+class VerifyRun:
+    """The state of one verification. `verify` is called once a set."""
+
+    def __init__(
+        self,
+        request: VerifyRequest,
+        root: BackupRoot,
+        timestamps: TimestampFormat,
+        open_scratch: OpenScratch,
+        *,
+        lock_timeout: float,
+        run_id: str,
+    ) -> None:
+        self.request = request
+        self._root = root
+        self._timestamps = timestamps
+        self._open_scratch = open_scratch
+        self._lock_timeout = lock_timeout
+        self._run_id = run_id
+        self._started = time.monotonic()
+        self._began_at = datetime.now(timezone.utc)
+        self._sets: dict[str, tuple[BackupDirectory, BackupSet]] = {}
+        self._verdicts: dict[str, SetVerdict] = {}
+        self._set_errors: dict[str, list[BackupError]] = {}
+        self._run_error: BackupError | None = None
+        self._notices: list[str] = []
+        self._result: VerifyResult | None = None
+
+    @property
+    def error(self) -> BackupError | None:
+        """What the run failed of: its own error, else the first one of a set."""
+        of_sets = (error for errors in self._set_errors.values() for error in errors)
+        return self._run_error or next(of_sets, None)
+
+    def error_of(self, key: str) -> BackupError:
+        """What a set that did not pass failed of first."""
+        return self._set_errors[key][0]
+
+    def find(self) -> list[SetToVerify]:
+        """The sets that are asked for, oldest first in each place.
+
+        Raises:
+            ResourceNotFound: a place or set that was named is not there.
+        """
+        try:
+            for directory in self._directories():
+                self._add_sets(directory)
+            if self.request.timestamp is not None and not self._sets:
+                raise ResourceNotFound(
+                    f"There is no set {self.request.timestamp} to verify. vector-backup list shows "
+                    "what is there."
+                )
+        except BaseException as cause:
+            self._run_error = as_backup_error(cause)
+            raise
+        return [
+            SetToVerify(key, directory.location, each.stamp)
+            for key, (directory, each) in self._sets.items()
+        ]
+
+    def _directories(self) -> list[BackupDirectory]:
+        path, task_id = self.request.backup_path, self.request.task_id
+        if self.request.names_a_place:
+            found = self._root.find_path(path) if path else self._root.find(task_id)
+            if found is None:
+                raise ResourceNotFound(
+                    f"There is no backup directory {path or task_id} under {self._root.location}. "
+                    "vector-backup list shows what is there."
+                )
+            return [found]
+        places = [None, *self._root.task_ids(is_task_id)]
+        return [found for place in places if (found := self._root.find(place)) is not None]
+
+    def _add_sets(self, directory: BackupDirectory) -> None:
+        sets = read_sets(directory, self._timestamps)
+        if self.request.timestamp == LATEST:
+            sets = [each for each in sets if _is_complete(each)][-1:]
+        for each in sets:
+            if self.request.timestamp in (None, LATEST, each.stamp):
+                self._sets[f"set_{len(self._sets) + 1}"] = directory, each
+
+    def verify(self, key: str) -> SetVerdict:
+        """Verify one set and keep the verdict beside it. A set that fails raises nothing."""
+        directory, backup = self._sets[key]
+        checked = check_files(directory, backup)
+        drill = None if checked.errors else self._drill(directory, backup, checked)
+        self._set_errors[key] = checked.errors
+        verdict = SetVerdict(
+            backup_path=directory.location,
+            timestamp=backup.stamp,
+            backup_date=None if isinstance(backup, DamagedSet) else backup.created_at,
+            complete=_is_complete(backup),
+            passed=not checked.errors,
+            verified_at=datetime.now(timezone.utc).replace(microsecond=0),
+            tool_version=__version__,
+            tables=checked.tables,
+            drill=drill,
+            errors=checked.lines,
+        )
+        self._verdicts[key] = verdict
+        self._keep(directory, verdict)
+        return verdict
+
+    def _drill(
+        self, directory: BackupDirectory, backup: BackupSet, checked: CheckedFiles
+    ) -> Drill | None:
+        if not self.request.drill or not checked.tables:
+            return None
+        if isinstance(backup, OlderSet):
+            self._notices.append(
+                f"{backup.stamp} is the older system's, which kept no table definitions: its files "
+                "were read, and no drill was made."
+            )
+            return None
+        started = time.monotonic()
+        try:
+            with self._open_scratch() as scratch:
+                drill = drill_set(
+                    self.request,
+                    self._root,
+                    self._timestamps,
+                    scratch,
+                    path=directory.location,
+                    stamp=backup.stamp,
+                    tables=tuple(checked.tables),
+                    lock_timeout=self._lock_timeout,
+                )
+        except BackupError as error:
+            checked.failed(error)
+            return _no_drill(error, time.monotonic() - started)
+        for line in drill.errors:
+            checked.failed(IntegrityError(f"The drill of {backup.stamp} failed: {line}"))
+        return drill
+
+    def _keep(self, directory: BackupDirectory, verdict: SetVerdict) -> None:
+        try:
+            data = verdict.model_dump_json(indent=1).encode() + b"\n"
+            directory.replace(verdict_name(verdict.timestamp), data)
+        except BackupError as error:
+            # A backup may well lie where nobody can write; the verdict is no worse for it.
+            self._notices.append(
+                f"The verdict on {verdict.timestamp} was not kept: {error.message}"
+            )
+
+    def finish(self) -> VerifyResult:
+        """Write the log of each place, and tell the result. Once."""
+        if self._result is None:
+            untold = [
+                backup.stamp for key, (_, backup) in self._sets.items() if key not in self._verdicts
+            ]
+            if untold and self._run_error is None:
+                self._run_error = InvalidParams(
+                    f"{', '.join(untold)} was not verified: a step of the job was left out. Launch "
+                    "the whole job."
+                )
+            self._append_to_logs()
+            self._result = self._tell_result()
+        return self._result
+
+    def close(self) -> VerifyResult:
+        """Leave nothing untold, whatever happened before."""
+        is_untold = self._result is None and len(self._verdicts) < len(self._sets)
+        if is_untold and self._run_error is None:
+            self._run_error = RunCancelled()
+        return self.finish()
+
+    def _append_to_logs(self) -> None:
+        places = {directory.location: directory for directory, _ in self._sets.values()}
+        for location, directory in places.items():
+            verdicts = [v for v in self._verdicts.values() if v.backup_path == location]
+            section = verify_section(verdicts, self._local(self._began_at), run_id=self._run_id)
+            try:
+                directory.append(LOG_NAME, section)
+            except BackupError as error:
+                self._notices.append(f"The log was not written: {error.message}")
+
+    def _tell_result(self) -> VerifyResult:
+        verdicts = list(self._verdicts.values())
+        errors = [f"{each.timestamp}: {line}" for each in verdicts for line in each.errors]
+        if self._run_error is not None:
+            errors.insert(0, error_line(self._run_error))
+        return VerifyResult(
+            verified=not errors,
+            sets=verdicts,
+            notices=self._notices,
+            errors=errors,
+            duration=round(time.monotonic() - self._started, 3),
+            timestamp=self._local(self._began_at),
+        )
+
+    def _local(self, moment: datetime) -> datetime:
+        return moment.astimezone(self._timestamps.timezone).replace(microsecond=0)
+
+
+def _is_complete(backup: BackupSet) -> bool:
+    return not isinstance(backup, DamagedSet) and backup.complete
+
+
+def _no_drill(error: BackupError, duration: float) -> Drill:
+    return Drill(
+        passed=False,
+        server=None,
+        restore_results={},
+        not_recreated={},
+        recall_at_10=[],
+        notices=[],
+        errors=[error_line(error)],
+        duration=round(duration, 3),
+    )

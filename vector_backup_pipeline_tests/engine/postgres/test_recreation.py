@@ -1,0 +1,768 @@
+"""The tables that a target lacks are made there: the same as pg_dump sees them, or not at all."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+import pytest
+from psycopg2.extensions import cursor as Cursor
+from psycopg2.sql import SQL, Identifier
+
+from vector_backup_pipeline.embedded import EmbeddedServer
+from vector_backup_pipeline.engine.errors import DatabaseRefused, InvalidParams
+from vector_backup_pipeline.engine.postgres.recreation import NewTable, Recreation, extensions
+from vector_backup_pipeline.engine.postgres.session import apply_session_settings
+from vector_backup_pipeline.engine.relocation import Name
+from vector_backup_pipeline.engine.table_definition import Definitions, Index
+from vector_backup_pipeline_tests.engine.postgres import rich_schema
+from vector_backup_pipeline_tests.engine.postgres.test_definitions import (
+    Database,
+    dump,
+    make_rich,
+    read_all,
+    sequence_values,
+)
+
+SCRATCH = "vector_restore_test"
+_NUMBERS = count(1)
+Databases = Callable[[int], Database]
+
+
+@pytest.fixture
+def databases(server18: EmbeddedServer, server16: EmbeddedServer) -> Iterator[Databases]:
+    """Makes empty databases, on PostgreSQL 18 or 16; the roles of the rich schema are there."""
+    servers = {18: server18, 16: server16}
+    made: list[tuple[int, str]] = []
+    roles = [(version, role) for version in servers for role in _make_roles(servers[version])]
+
+    def make(version: int = 18) -> Database:
+        server = servers[version]
+        name = f"recreation_{next(_NUMBERS)}"
+        _execute(
+            server.connection_string(),
+            SQL("CREATE DATABASE {} TEMPLATE template0 ENCODING 'UTF8'").format(Identifier(name)),
+        )
+        made.append((version, name))
+        return Database(server.connection_string(name), version, server.bin_directory / "pg_dump")
+
+    yield make
+    for version, name in made:
+        servers[version].drop_database(name)
+    for version, role in roles:
+        drop = SQL("DROP ROLE {}").format(Identifier(role))
+        _execute(servers[version].connection_string(), drop)
+
+
+def _make_roles(server: EmbeddedServer) -> Iterator[str]:
+    """Those that no other test made; they belong to the whole server."""
+    for role in rich_schema.ROLES:
+        try:
+            create = SQL("CREATE ROLE {} LOGIN").format(Identifier(role))
+            _execute(server.connection_string(), create)
+        except psycopg2.errors.DuplicateObject:
+            continue
+        yield role
+
+
+def _execute(dsn: str, statement: Any) -> None:
+    with closing(psycopg2.connect(dsn)) as connection, connection.cursor() as cursor:
+        connection.autocommit = True
+        cursor.execute(statement)
+
+
+@pytest.fixture(params=[18, 16])
+def source(request: pytest.FixtureRequest, databases: Databases) -> Database:
+    return databases(request.param)
+
+
+@pytest.fixture
+def target(source: Database, databases: Databases) -> Database:
+    return databases(source.version)
+
+
+@contextmanager
+def step(database: Database, user: str = "postgres") -> Iterator[Cursor]:
+    """A committed transaction of a connection of its own, with a restore's settings."""
+    with closing(psycopg2.connect(database.dsn, user=user)) as connection:
+        with connection.cursor() as cursor:
+            apply_session_settings(cursor, 10)
+            yield cursor
+        connection.commit()
+
+
+@dataclass
+class Restore:
+    """`Recreation` as a run calls it, with or without rows between its steps."""
+
+    target: Database
+    definitions: Definitions
+    rename: Mapping[str, str] = field(default_factory=dict)
+    only: Sequence[str] | None = None
+    existing: Mapping[Name, Name] = field(default_factory=dict)
+    indexes: list[tuple[Name, str]] = field(default_factory=list)
+
+    def new_tables(self) -> list[NewTable]:
+        return [
+            NewTable(each, *self.rename.get(str(each), str(each)).split(".", 1))
+            for each in self.definitions.tables.values()
+            if self.only is None or str(each) in self.only
+        ]
+
+    def recreation(self, scratch: str | None = SCRATCH) -> Recreation:
+        dependencies = self.definitions.dependencies
+        return Recreation(self.new_tables(), self.existing, dependencies, scratch)
+
+    def in_scratch(self, load: Callable[[Cursor, Recreation], None] | None = None) -> Recreation:
+        """Each step committed on a connection of its own."""
+        recreation = self.recreation()
+        with step(self.target) as cursor:
+            recreation.check(cursor)
+            recreation.create(cursor)
+        if load is not None:
+            with step(self.target) as cursor:
+                load(cursor, recreation)
+        with step(self.target) as cursor:
+            recreation.build(cursor, self._before_index)
+        with step(self.target) as cursor:
+            recreation.finish(cursor)
+        with step(self.target) as cursor:
+            recreation.publish(cursor)
+        return recreation
+
+    def in_place(self) -> Recreation:
+        """All steps in one transaction, nothing anywhere else."""
+        recreation = self.recreation(scratch=None)
+        with step(self.target) as cursor:
+            self._all_steps(cursor, recreation)
+        return recreation
+
+    def in_one_transaction(self) -> Recreation:
+        recreation = self.recreation()
+        with step(self.target) as cursor:
+            self._all_steps(cursor, recreation)
+        return recreation
+
+    def _all_steps(self, cursor: Cursor, recreation: Recreation) -> None:
+        recreation.check(cursor)
+        recreation.create(cursor)
+        recreation.build(cursor, self._before_index)
+        recreation.finish(cursor)
+        recreation.publish(cursor)
+
+    def _before_index(self, place: Name, index: Index) -> None:
+        self.indexes.append((place, index.name))
+
+
+def schemas(database: Database) -> set[str]:
+    found = database.ask(
+        "SELECT nspname FROM pg_namespace WHERE nspname !~ '^(pg_|information_schema)'"
+    )
+    return {name for (name,) in found}
+
+
+def assert_same(left: Database, right: Database) -> None:
+    was, now = dump(left, right.pg_dump), dump(right, right.pg_dump)
+    assert (sorted(set(was) - set(now)), sorted(set(now) - set(was))) == ([], [])
+    assert now == was
+    assert sequence_values(right) == sequence_values(left)
+    assert schemas(right) == schemas(left)
+
+
+def through_the_manifest(definitions: Definitions) -> Definitions:
+    return Definitions.model_validate_json(definitions.model_dump_json())
+
+
+PAIRS = [(18, 18), (16, 16), (16, 18)]
+
+
+@pytest.mark.parametrize(("from_version", "to_version"), PAIRS)
+def test_tables_born_in_a_scratch_schema_become_the_same(
+    from_version: int, to_version: int, databases: Databases
+) -> None:
+    a, b = databases(from_version), databases(to_version)
+    make_rich(a)
+    restore = Restore(b, through_the_manifest(read_all(a)))
+
+    recreation = restore.in_scratch()
+
+    assert_same(a, b)
+    assert not any("foreign key" in each for each in recreation.not_recreated()["public.hashed"])
+    built = {name for _, name in restore.indexes}
+    assert {"by_distance", "half_l2", "lower ix", "one_null", "rest_only"} <= built
+    assert "parts_vec" not in built, "a partitioned table's index has no rows"
+    schemas_of_births = {place[0] for place, _ in restore.indexes}
+    assert {name for name in schemas_of_births if not name.startswith(SCRATCH)} == set()
+
+
+@pytest.mark.parametrize(("from_version", "to_version"), PAIRS)
+def test_tables_born_in_place_become_the_same(
+    from_version: int, to_version: int, databases: Databases
+) -> None:
+    a, b = databases(from_version), databases(to_version)
+    make_rich(a)
+
+    restore = Restore(b, through_the_manifest(read_all(a)))
+    restore.in_place()
+
+    assert_same(a, b)
+    assert (("public", "vectors"), "half_l2") in restore.indexes
+
+
+LANGCHAIN = """
+CREATE TABLE langchain_pg_collection (
+    uuid uuid PRIMARY KEY, name varchar NOT NULL UNIQUE, cmetadata json);
+CREATE TABLE langchain_pg_embedding (
+    id varchar PRIMARY KEY,
+    collection_id uuid REFERENCES langchain_pg_collection (uuid) ON DELETE CASCADE,
+    embedding vector(3), document varchar, cmetadata jsonb);
+CREATE INDEX by_distance ON langchain_pg_embedding USING hnsw (embedding vector_cosine_ops)"""
+
+
+def test_a_missing_extension_is_born_in_the_scratch_schema_and_moved(
+    source: Database, target: Database
+) -> None:
+    source.run('CREATE SCHEMA "Ext";\nCREATE EXTENSION vector SCHEMA "Ext"')
+    source.run('ALTER DATABASE "{}" SET search_path = public, "Ext"'.format(name_of(source)))
+    source.run(LANGCHAIN)
+    restore = Restore(target, read_all(source))
+    with step(target) as cursor:
+        assert restore.recreation().can_be_born_elsewhere(cursor)
+    restore.in_scratch(load=put_vectors)
+    assert_same(source, target)
+    assert target.ask(
+        'SELECT count(*), min("Ext".vector_dims(embedding)) FROM langchain_pg_embedding'
+    ) == [(2, 3)]
+
+
+def name_of(database: Database) -> str:
+    ((name,),) = database.ask("SELECT current_database()")
+    return str(name)
+
+
+def put_vectors(cursor: Cursor, recreation: Recreation) -> None:
+    place = recreation.birthplace(recreation_table(recreation, "langchain_pg_embedding"))
+    insert = SQL("INSERT INTO {} (id, embedding) VALUES ('a', '[1,2,3]'), ('b', '[3,4,5]')")
+    cursor.execute(insert.format(Identifier(*place)))
+
+
+def recreation_table(recreation: Recreation, name: str) -> NewTable:
+    return next(table for table in recreation._asked if table.definition.name == name)
+
+
+@pytest.mark.parametrize("scratch", [SCRATCH, None])
+def test_an_extension_in_another_schema_of_the_target_is_used_where_it_is(
+    source: Database, target: Database, scratch: str | None
+) -> None:
+    source.run("CREATE EXTENSION vector")
+    source.run(
+        """CREATE TABLE t (v vector(2) DEFAULT '[1,2]', many vector(2)[],
+    dims int GENERATED ALWAYS AS (vector_dims(v)) STORED,
+    CHECK ((v <-> '[0,0]'::vector(2)) < 100));
+CREATE INDEX near ON t USING hnsw (v vector_l1_ops);
+CREATE INDEX far ON t ((v <#> '[1,1]'));
+CREATE DOMAIN unit AS vector(2) CHECK (vector_norm(VALUE) < 2);
+CREATE TABLE u (d unit)"""
+    )
+    target.run("CREATE SCHEMA extensions;\nCREATE EXTENSION vector SCHEMA extensions")
+    restore = Restore(target, read_all(source))
+
+    restore.in_scratch() if scratch else restore.in_place()
+
+    ((column, generated, check),) = target.ask(
+        "SELECT format_type(a.atttypid, a.atttypmod), pg_get_expr(d.adbin, d.adrelid),"
+        " (SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = 't'::regclass"
+        " AND contype = 'c') FROM pg_attribute a JOIN pg_attrdef d ON adrelid = attrelid"
+        " AND adnum = 3 WHERE attrelid = 't'::regclass AND attnum = 1"
+    )
+    assert column == "extensions.vector(2)"
+    assert generated == "extensions.vector_dims(v)"
+    assert "OPERATOR(extensions.<->)" in check
+    definition = target.definition("t")
+    assert {str(c) for i in definition.indexes for c in i.operator_classes} >= {
+        "extensions.vector_l1_ops"
+    }
+    assert schemas(target) == {"public", "extensions"}
+    assert target.ask(
+        "SELECT extnamespace::regnamespace::text FROM pg_extension WHERE extname = 'vector'"
+    ) == [("extensions",)]
+
+
+def test_what_the_target_has_stays_as_it_is(source: Database, target: Database) -> None:
+    source.run(
+        """CREATE TYPE mood AS ENUM ('a', 'b');
+CREATE TYPE other AS ENUM ('x');
+CREATE SEQUENCE numbers;
+COMMENT ON SEQUENCE numbers IS 'from the backup';
+CREATE SEQUENCE down INCREMENT -1;
+SELECT setval('numbers', 50), setval('down', -5);
+CREATE TABLE t (m mood, o other, n int DEFAULT nextval('numbers'), d int
+    DEFAULT nextval('down'))"""
+    )
+    target.run(
+        """CREATE TYPE mood AS ENUM ('a', 'b', 'c');
+CREATE SEQUENCE numbers;
+CREATE SEQUENCE down INCREMENT -1;
+SELECT setval('numbers', 7), setval('down', -99)"""
+    )
+    Restore(target, read_all(source)).in_scratch()
+    assert target.ask("SELECT enum_range(NULL::mood)::text, enum_range(NULL::other)::text") == [
+        ("{a,b,c}", "{x}")
+    ]
+    assert target.ask("SELECT last_value FROM numbers") == [(50,)], "moved forward"
+    assert target.ask("SELECT last_value FROM down") == [(-99,)], "never back"
+    assert target.ask("SELECT obj_description('numbers'::regclass)") == [(None,)]
+    assert schemas(target) == {"public"}
+
+
+def test_a_chosen_table_takes_along_only_what_it_needs(source: Database, target: Database) -> None:
+    make_rich(source)
+    restore = Restore(target, read_all(source), only=["public.also_draws"])
+    restore.in_scratch()
+    assert schemas(target) == {"public"}
+    assert target.ask("SELECT count(*) FROM pg_extension WHERE extname = 'vector'") == [(0,)]
+
+
+CHAIN = """CREATE TABLE top (id int PRIMARY KEY);
+CREATE TABLE middle (id int PRIMARY KEY, up int REFERENCES top);
+CREATE TABLE bottom (id int PRIMARY KEY, up int REFERENCES middle, top int REFERENCES top)"""
+
+
+@pytest.mark.parametrize("scratch", [SCRATCH, None])
+def test_a_foreign_key_to_nowhere_is_named_and_one_to_a_table_that_is_there_is_made(
+    source: Database, target: Database, scratch: str | None
+) -> None:
+    source.run(CHAIN)
+    target.run('CREATE SCHEMA "S";\nCREATE TABLE "S"."Top" (id int PRIMARY KEY)')
+    restore = Restore(
+        target,
+        read_all(source),
+        only=["public.bottom"],
+        existing={("public", "top"): ("S", "Top")},
+    )
+    recreation = restore.in_scratch() if scratch else restore.in_place()
+    assert list(recreation.not_recreated()) == ["public.bottom"]
+    assert recreation.not_recreated()["public.bottom"] == [
+        "owner postgres",
+        "foreign key bottom_up_fkey to public.middle, which is neither restored along nor in the "
+        "target",
+    ]
+    keys = target.ask(
+        "SELECT conname, confrelid::regclass::text FROM pg_constraint WHERE contype = 'f'"
+    )
+    assert keys == [("bottom_top_fkey", '"S"."Top"')]
+
+
+def test_a_foreign_key_that_the_rows_break_fails_and_leaves_nothing(
+    source: Database, target: Database
+) -> None:
+    source.run(CHAIN)
+    target.run("CREATE TABLE top (id int PRIMARY KEY)")
+    restore = Restore(target, read_all(source), only=["public.bottom"])
+    before = dump(target, target.pg_dump)
+
+    def load(cursor: Cursor, recreation: Recreation) -> None:
+        place = Identifier(*recreation.birthplace(recreation_table(recreation, "bottom")))
+        cursor.execute(SQL("INSERT INTO {} VALUES (1, NULL, 7)").format(place))
+
+    with pytest.raises(psycopg2.errors.ForeignKeyViolation):
+        restore.in_scratch(load)
+    target.run(f"DROP SCHEMA {SCRATCH} CASCADE")
+    assert dump(target, target.pg_dump) == before
+
+
+def test_a_role_under_forced_policies_can_tie_its_table_to_one_that_is_there(
+    source: Database, target: Database
+) -> None:
+    source.run(
+        """CREATE TABLE top (id int PRIMARY KEY);
+CREATE TABLE secret (id int REFERENCES top, owner text);
+ALTER TABLE secret ENABLE ROW LEVEL SECURITY;
+ALTER TABLE secret FORCE ROW LEVEL SECURITY;
+CREATE POLICY own ON secret USING (owner = CURRENT_USER)"""
+    )
+    target.run(
+        "GRANT CREATE, USAGE ON SCHEMA public TO defs_reader;\n"
+        f'GRANT CREATE ON DATABASE "{name_of(target)}" TO defs_reader'
+    )
+    target.run("SET ROLE defs_reader;\nCREATE TABLE top (id int PRIMARY KEY)")
+    restore = Restore(target, read_all(source), only=["public.secret"])
+    recreation = restore.recreation()
+    with step(target, user="defs_reader") as cursor:
+        restore._all_steps(cursor, recreation)
+    assert target.ask(
+        "SELECT relforcerowsecurity, relowner::regrole::text FROM pg_class"
+        " WHERE oid = 'secret'::regclass"
+    ) == [(True, "defs_reader")]
+    assert target.ask("SELECT count(*) FROM pg_constraint WHERE contype = 'f'") == [(1,)]
+
+
+def test_an_inheritance_parent_may_be_there_already(source: Database, target: Database) -> None:
+    source.run("CREATE TABLE base (a int);\nCREATE TABLE child (b int) INHERITS (base)")
+    target.run("CREATE TABLE other_base (a int)")
+    restore = Restore(
+        target,
+        read_all(source),
+        only=["public.child"],
+        existing={("public", "base"): ("public", "other_base")},
+    )
+    with step(target) as cursor:
+        recreation = restore.recreation()
+        assert not recreation.can_be_born_elsewhere(cursor), "its rows would show in the parent"
+    restore.in_place()
+    assert target.ask("SELECT inhparent::regclass::text FROM pg_inherits") == [("other_base",)]
+
+
+def test_a_child_without_its_parent_is_refused(source: Database, target: Database) -> None:
+    source.run("CREATE TABLE base (a int);\nCREATE TABLE child (b int) INHERITS (base)")
+    recreation = Restore(target, read_all(source), only=["public.child"]).recreation()
+    with (
+        step(target) as cursor,
+        pytest.raises(InvalidParams, match=r"public\.child inherits from public\.base"),
+    ):
+        recreation.check(cursor)
+
+
+def test_a_partition_that_its_root_makes_is_refused_alone_and_skipped_with_it(
+    source: Database, target: Database
+) -> None:
+    source.run(
+        """CREATE TABLE p (k int) PARTITION BY LIST (k);
+CREATE TABLE p1 PARTITION OF p DEFAULT"""
+    )
+    definitions = source.definitions("p", "p1")
+    alone = Restore(target, definitions, only=["public.p1"]).recreation()
+    with (
+        step(target) as cursor,
+        pytest.raises(InvalidParams, match=r"public\.p1 is a partition .* Restore public\.p,"),
+    ):
+        alone.check(cursor)
+    both = Restore(target, definitions).in_scratch()
+    assert list(both.not_recreated()) == ["public.p", "public.p1"]
+    assert both.birthplace(recreation_table(both, "p1")) == (SCRATCH, "p1")
+    assert_same(source, target)
+
+
+def test_tables_come_after_those_that_their_columns_name(
+    source: Database, target: Database
+) -> None:
+    source.run("CREATE TABLE later (a int);\nCREATE TABLE earlier (l later[])")
+    read = read_all(source)
+    reversed_tables = dict(reversed(read.tables.items()))
+    Restore(target, read.model_copy(update={"tables": reversed_tables})).in_scratch()
+    assert_same(source, target)
+
+
+def test_what_cannot_move_is_made_in_its_place(source: Database, target: Database) -> None:
+    source.run(
+        """CREATE SCHEMA types;
+CREATE TYPE types.span AS RANGE (subtype = float8);
+CREATE TYPE types.pair AS (s types.span, t text);
+CREATE TABLE t (p types.pair)"""
+    )
+    restore = Restore(target, read_all(source))
+    with step(target) as cursor:
+        assert not restore.recreation().can_be_born_elsewhere(cursor)
+    restore.in_one_transaction()
+    assert_same(source, target)
+    with step(target) as cursor:
+        again = Restore(target, read_all(source), rename={"public.t": "public.t2"})
+        assert again.recreation().can_be_born_elsewhere(cursor), "the type is there by now"
+
+
+def test_a_refused_preference_is_named_and_nothing_else_is_lost(
+    source: Database, target: Database
+) -> None:
+    source.run("CREATE TABLE t (a text, b int)")
+    oid = source.oid("t")
+    read = source.definitions("t")
+    wish = 'ALTER TABLE ONLY "public"."t" ALTER COLUMN "a" SET COMPRESSION unheard'
+    table = read.tables[oid].model_copy(update={"preference_ddl": (wish,)})
+    restore = Restore(target, read.model_copy(update={"tables": {oid: table}}))
+    recreation = restore.in_scratch()
+    assert_same(source, target)
+    assert recreation.not_recreated()["public.t"][-1].startswith(wish + " (")
+
+
+def test_a_policy_for_a_role_that_is_missing_is_refused(source: Database, target: Database) -> None:
+    source.run(
+        """CREATE TABLE t (a int);
+CREATE POLICY "for some" ON t TO defs_reader USING (true)"""
+    )
+    read = read_all(source)
+    text = read.model_dump_json().replace("defs_reader", "nobody_here")
+    recreation = Restore(target, Definitions.model_validate_json(text)).recreation()
+    with (
+        step(target) as cursor,
+        pytest.raises(DatabaseRefused, match=r"'for some' of public\.t .*'nobody_here'"),
+    ):
+        recreation.check(cursor)
+
+
+def test_a_strangers_sequence_is_not_taken_over(source: Database, target: Database) -> None:
+    source.run("CREATE TABLE t (id serial)")
+    target.run("CREATE SEQUENCE t_id_seq;\nSELECT setval('t_id_seq', 99)")
+    restore = Restore(target, read_all(source))
+    with pytest.raises(DatabaseRefused, match=r"a sequence public\.t_id_seq already"):
+        restore.in_place()
+    with pytest.raises(psycopg2.errors.DuplicateTable):
+        restore.in_scratch()
+    assert target.ask("SELECT last_value FROM t_id_seq") == [(99,)]
+
+
+@pytest.mark.parametrize("failing", ["create", "build", "finish", "publish"])
+def test_a_failure_leaves_nothing_but_the_scratch_schemas(
+    source: Database, databases: Databases, failing: str
+) -> None:
+    make_rich(source)
+    target = databases(source.version)
+    target.run("CREATE TABLE mine (a int)")
+    before = dump(target, target.pg_dump)
+    read = read_all(source)
+    broken = {"create": "ddl", "build": "index_ddl", "finish": "comment_ddl"}
+    if failing in broken:
+        oid, table = list(read.tables.items())[-1]
+        statements = (*getattr(table, broken[failing]), "SELECT 1/0")
+        table = table.model_copy(update={broken[failing]: statements})
+        read = read.model_copy(update={"tables": {**read.tables, oid: table}})
+    restore = Restore(target, read, only=None)
+    recreation = restore.recreation()
+    if failing == "publish":
+        # Somebody else's thing in the scratch schema: it is not dropped along.
+        def load(cursor: Cursor, _: Recreation) -> None:
+            cursor.execute(f"CREATE TABLE {SCRATCH}.of_somebody_else ()")
+
+        with pytest.raises(psycopg2.errors.DependentObjectsStillExist):
+            restore.in_scratch(load)
+    else:
+        with pytest.raises(psycopg2.errors.DivisionByZero):
+            restore.in_scratch()
+    in_place = {"types"} if failing != "create" else set()
+    left = {name for name in schemas(target) if name.startswith(SCRATCH)}
+    assert bool(left) == (failing != "create")
+    for name in left:
+        target.run(f'DROP SCHEMA "{name}" CASCADE')
+    # The range type can't be born elsewhere, of which a run has been told.
+    with step(target) as cursor:
+        assert recreation.can_be_born_elsewhere(cursor) == (failing != "create")
+    target.run([f"DROP SCHEMA {name} CASCADE" for name in in_place])
+    assert dump(target, target.pg_dump) == before
+
+
+DOCS = """
+CREATE TABLE docs (
+    id serial PRIMARY KEY, other int GENERATED ALWAYS AS IDENTITY, body text UNIQUE,
+    self int REFERENCES docs);
+CREATE INDEX by_body ON docs (lower(body));
+CREATE STATISTICS docs_stats ON id, other FROM docs;
+CREATE TABLE allowed (doc int, who text);
+ALTER TABLE docs ENABLE ROW LEVEL SECURITY;
+CREATE POLICY readers ON docs USING (EXISTS (
+    SELECT 1 FROM allowed a JOIN docs d ON d.id = a.doc WHERE a.doc = docs.id))
+"""
+
+
+def relations(database: Database, schema: str) -> set[str]:
+    found = database.ask(
+        "SELECT relname FROM pg_class WHERE relnamespace = %s::regnamespace AND relkind <> 'c'"
+        " UNION ALL SELECT stxname FROM pg_statistic_ext WHERE stxnamespace = %s::regnamespace",
+        schema,
+        schema,
+    )
+    return {name for (name,) in found}
+
+
+def test_a_table_is_restored_beside_its_original(source: Database) -> None:
+    """As one does to look into a backup: everything that is named after the table is taken."""
+    source.run(DOCS)
+    before = relations(source, "public")
+    restore = Restore(
+        source,
+        read_all(source),
+        rename={"public.docs": "public.docs_of_may"},
+        only=["public.docs"],
+        existing={("public", "allowed"): ("public", "allowed")},
+    )
+    restore.in_scratch()
+    assert relations(source, "public") - before == {
+        "docs_of_may",
+        "docs_of_may_pkey",
+        "docs_of_may_body_key",
+        "docs_of_may_id_seq",
+        "docs_of_may_other_seq",
+        "docs_of_may_stats",
+        "by_body_1",
+    }
+    assert schemas(source) == {"public"}
+    copy, original = source.definition("docs_of_may"), source.definition("docs")
+    assert [c.default for c in copy.columns][0] == (
+        "nextval('public.docs_of_may_id_seq'::regclass)"
+    )
+    assert str(copy.foreign_keys[0].references) == "public.docs_of_may"
+    policy = copy.policies[0].using or ""
+    assert "JOIN public.docs_of_may d" in policy, "a policy's subquery follows the table"
+    assert "public.allowed a" in policy
+    assert [c.name for c in copy.columns] == [c.name for c in original.columns]
+
+
+def test_a_table_is_restored_into_another_schema_that_is_missing(
+    source: Database, target: Database
+) -> None:
+    source.run(DOCS)
+    rename = {"public.docs": 'New "one".docs', "public.allowed": 'New "one".who may'}
+    Restore(target, read_all(source), rename).in_scratch()
+    assert relations(target, "public") == set()
+    assert relations(target, '"New ""one"""') == (
+        relations(source, "public") - {"allowed"} | {"who may"}
+    )
+    assert schemas(target) == {"public", 'New "one"'}
+
+
+def test_a_partitioned_table_is_restored_under_another_name(source: Database) -> None:
+    source.run(
+        """CREATE SCHEMA leaves;
+CREATE SCHEMA elsewhere;
+CREATE TABLE parts (id bigserial, k int, v text, PRIMARY KEY (id, k)) PARTITION BY LIST (k);
+CREATE TABLE parts_1 PARTITION OF parts FOR VALUES IN (1);
+CREATE TABLE leaves.parts_2 PARTITION OF parts FOR VALUES IN (2);
+CREATE TABLE leaves.rest PARTITION OF parts DEFAULT;
+CREATE INDEX parts_v ON parts (v)"""
+    )
+    rename = {"public.parts": "elsewhere.bits"}
+    Restore(source, source.definitions("parts"), rename).in_scratch()
+    bits = source.definition("elsewhere.bits")
+    assert {str(each) for each in bits.partitions} == {
+        "elsewhere.parts_1",  # in its root's schema, and free there
+        "leaves.bits_2",
+        "leaves.rest_1",
+    }
+    assert not [i for each in (bits, *bits.partitions) for i in each.indexes if not i.valid]
+    assert [i.name for each in bits.partitions for i in each.indexes] == [
+        "parts_1_v_idx",
+        "bits_2_v_idx",
+        "rest_1_v_idx",
+    ]
+
+
+def test_two_tables_swap_their_names(source: Database, target: Database) -> None:
+    source.run("CREATE TABLE a (of_a int PRIMARY KEY);\nCREATE TABLE b (of_b int PRIMARY KEY)")
+    rename = {"public.a": "public.b", "public.b": "public.a"}
+    Restore(target, read_all(source), rename).in_scratch()
+    assert [c.name for c in target.definition("a").columns] == ["of_b"]
+    assert [c.name for c in target.definition("b").columns] == ["of_a"]
+
+
+def test_tables_of_one_name_in_two_schemas_are_both_born(
+    source: Database, target: Database
+) -> None:
+    source.run(
+        """CREATE SCHEMA app;
+CREATE TABLE docs (a serial PRIMARY KEY);
+CREATE TABLE app.docs (b serial PRIMARY KEY REFERENCES docs)"""
+    )
+    recreation = Restore(target, read_all(source)).in_scratch()
+    places = [recreation.birthplace(table) for table in recreation._asked]
+    assert places == [(SCRATCH, "docs"), (SCRATCH + "_2", "docs")]
+    assert_same(source, target)
+
+
+# What the target's extensions are
+
+
+@pytest.fixture
+def without_pgvector(databases: Databases) -> Database:
+    """A server, as far as one can see from this database, where pgvector was never installed."""
+    database = databases(18)
+    database.run(f"ALTER DATABASE \"{name_of(database)}\" SET extension_control_path = '/nowhere'")
+    return database
+
+
+def test_a_server_without_pgvector_is_refused_before_anything_is_made(
+    source: Database, without_pgvector: Database
+) -> None:
+    source.run("CREATE EXTENSION vector;\nCREATE TABLE t (v vector(2));\nCREATE TABLE u (a int)")
+    recreation = Restore(without_pgvector, read_all(source)).recreation()
+    with (
+        step(without_pgvector) as cursor,
+        pytest.raises(DatabaseRefused, match=r"has no pgvector.*Install it"),
+    ):
+        recreation.check(cursor)
+    with step(without_pgvector) as cursor:
+        Restore(without_pgvector, read_all(source), only=["public.u"]).recreation().check(cursor)
+
+
+@pytest.mark.parametrize(
+    ("table", "enough", "too_old"),
+    [
+        ("(v vector(2))", "0.1.0", None),
+        ("(v vector(2)); CREATE INDEX ON t USING hnsw (v vector_l2_ops)", "0.5.0", "0.4.4"),
+        ("(h halfvec(2))", "0.7.0", "0.6.2"),
+        ("(h sparsevec(2)[])", "0.10.0", "0.6.2"),
+        ("(v vector(2)); CREATE INDEX ON t USING hnsw (v vector_l1_ops)", "0.7.4", "0.6.2"),
+        ("(b bit(8)); CREATE INDEX ON t USING hnsw (b bit_jaccard_ops)", "1.0", "0.5.1"),
+        ("(v vector(2)); CREATE INDEX ON t ((binary_quantize(v)::bit(2)))", "0.7.0", "0.6.0"),
+    ],
+)
+def test_pgvector_must_be_new_enough_for_what_the_tables_use(
+    databases: Databases,
+    monkeypatch: pytest.MonkeyPatch,
+    table: str,
+    enough: str,
+    too_old: str | None,
+) -> None:
+    database = databases(18)
+    database.run(f"CREATE EXTENSION vector;\nCREATE TABLE t {table}".replace("; ", ";\n"))
+    recreation = Restore(database, read_all(database)).recreation()
+
+    def check(installed: str | None, available: str) -> None:
+        state = extensions.ExtensionState(installed, "public", available, is_movable=True)
+        monkeypatch.setattr(extensions, "extension_states", lambda *_: {"vector": state})
+        with step(database) as cursor:
+            recreation.check(cursor)
+
+    check(enough, enough)
+    check(None, enough)
+    if too_old is not None:
+        with pytest.raises(DatabaseRefused, match=f"target has {too_old}.*EXTENSION vector UPDATE"):
+            check(too_old, "0.8.5")
+        with pytest.raises(DatabaseRefused, match=f"offers {too_old}. Install a newer pgvector"):
+            check(None, too_old)
+
+
+def test_an_extension_that_only_a_superuser_could_move_is_not_born_elsewhere(
+    databases: Databases, server18: EmbeddedServer
+) -> None:
+    """Trusted: anyone may create it, but what is in it belongs to the superuser."""
+    source, target = databases(18), databases(18)
+    source.run("CREATE EXTENSION vector;\nCREATE TABLE t (v vector(2))")
+    restore = Restore(target, read_all(source))
+    share = server18.bin_directory.parent / "share" / "postgresql" / "extension"
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory).chmod(0o755)
+        trusted = Path(directory, "extension")
+        trusted.mkdir()
+        for file in share.glob("vector*"):
+            shutil.copy(file, trusted)
+        with (trusted / "vector.control").open("a") as control:
+            control.write("\ntrusted = true\n")
+        name = name_of(target)
+        target.run(
+            [
+                f"ALTER DATABASE \"{name}\" SET extension_control_path = '{directory}'",
+                f'GRANT CREATE ON DATABASE "{name}" TO defs_reader',
+                "GRANT CREATE, USAGE ON SCHEMA public TO defs_reader",
+            ]
+        )
+        with step(target, user="defs_reader") as cursor:
+            assert not restore.recreation().can_be_born_elsewhere(cursor)
+            restore._all_steps(cursor, restore.recreation())
+        with step(target) as cursor:
+            assert restore.recreation().can_be_born_elsewhere(cursor), "it is there by now"
+    assert_same(source, target)

@@ -1,0 +1,220 @@
+"""Restores made through the engine, and what they left behind."""
+
+import subprocess
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vector_backup_pipeline.engine.errors import BackupError
+from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings
+from vector_backup_pipeline.engine.progress import ProgressListener
+from vector_backup_pipeline.engine.restore import target
+from vector_backup_pipeline.engine.restore.request import RestoreRequest
+from vector_backup_pipeline.engine.restore.run import RestoreRun
+from vector_backup_pipeline.engine.results import FailedTable, RestoredTable, RestoreResult
+from vector_backup_pipeline.engine.secrets import SecretText
+from vector_backup_pipeline.engine.storage.local import LocalRoot
+from vector_backup_pipeline_tests.faults.watching import wait_until_nothing_is_open
+from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS, BackupMaker
+from vector_backup_pipeline_tests.fix_postgres import Database
+
+DEFAULTS: dict[str, Any] = {
+    "timestamp": "latest",
+    "backup_path": None,
+    "task_id": None,
+    "tables": None,
+    "truncate_before_restore": False,
+    "on_conflict": "fail",
+    "rename": {},
+    "collections": None,
+    "fire_triggers": False,
+    "workers": 2,
+    "maintenance_work_mem": None,
+    "max_parallel_maintenance_workers": None,
+    "probes": 0,
+    "progress_every": 50_000,
+}
+
+
+@dataclass
+class FinishedRestore:
+    """What a restore gave: its result, the error that failed it."""
+
+    result: RestoreResult
+    error: BackupError | None
+
+    @property
+    def error_type(self) -> str | None:
+        return self.error.error_type if self.error else None
+
+    @property
+    def message(self) -> str:
+        return str(self.error)
+
+    def restored(self, table: str) -> RestoredTable:
+        entry = self.result.restore_results[table]
+        assert isinstance(entry, RestoredTable), entry
+        return entry
+
+
+@dataclass
+class RestoreMaker:
+    """Runs the steps of a restore as the job does."""
+
+    root: Path
+    lock_timeout: float = 2.0
+    between: dict[str, Callable[[], None]] = field(default_factory=dict)
+
+    def run(self, **parameters: Any) -> RestoreRun:
+        """A run that has not begun; the caller drives it."""
+        return RestoreRun(
+            RestoreRequest(**{**DEFAULTS, **parameters}),
+            LocalRoot(str(self.root), "vector_bak"),
+            TIMESTAMPS,
+            lock_timeout=self.lock_timeout,
+            run_id=str(uuid.uuid4()),
+            default_path="vector_bak",
+        )
+
+    def __call__(
+        self, url: str, listener: ProgressListener = lambda _: None, **parameters: Any
+    ) -> FinishedRestore:
+        """A whole restore. `between` holds what shall happen just before a step of that name."""
+        run = self.run(**parameters)
+        try:
+            run.find()
+            self._step("prepare")
+            settings = ConnectionSettings.from_installation(SecretText(url), "the test")
+            loads = run.prepare(lambda: settings)
+            self._step("load")
+            for load in loads:
+                run.load(load.table, listener)
+            self._step("build")
+            run.build_indexes()
+            self._step("prove")
+            run.prove()
+            run.measure_recall()
+            self._step("finish")
+        except BackupError:
+            pass
+        finally:
+            result = run.close()
+        return FinishedRestore(result, run.error)
+
+    def _step(self, name: str) -> None:
+        self.between.get(name, lambda: None)()
+
+    def succeeds(
+        self, database: Database, listener: ProgressListener = lambda _: None, **parameters: Any
+    ) -> FinishedRestore:
+        """A restore that shall go well; it leaves nothing of its own behind."""
+        done = self(database.url, listener, **parameters)
+        assert done.error is None, done.error
+        assert done.result.restore_performed
+        assert done.result.errors == []
+        assert all(entry.success for entry in done.result.restore_results.values())
+        wait_until_nothing_is_open(database)
+        assert scratch_schemas(database) == []
+        return done
+
+    def fails(
+        self,
+        database: Database,
+        error_type: str,
+        *words: str,
+        url: str | None = None,
+        listener: ProgressListener = lambda _: None,
+        **parameters: Any,
+    ) -> FinishedRestore:
+        """A restore that shall fail, say all `words`, and leave `database` as it was."""
+        with untouched(database):
+            done = self(url or database.url, listener, **parameters)
+        self.told(done, error_type, *words)
+        return done
+
+    def told(self, done: FinishedRestore, error_type: str, *words: str) -> None:
+        """Error and result agree that nothing was restored, and why."""
+        assert done.error_type == error_type, done.message
+        for each in words:
+            assert each in done.message
+        result = done.result
+        assert (result.restore_performed, result.truncate_performed) == (False, False)
+        assert all(isinstance(entry, FailedTable) for entry in result.restore_results.values())
+        (line,) = result.errors
+        assert f"{error_type}: {done.message}" in line
+        if result.backup_info is not None and (log := self._log(result)):
+            assert f"FAILED ({error_type})" in log.split("=" * 20)[-1]
+
+    def _log(self, result: RestoreResult) -> str | None:
+        assert result.backup_info is not None
+        path = Path(result.backup_info.backup_path) / "vector_backup_log.txt"
+        return path.read_text() if path.exists() else None
+
+
+@pytest.fixture
+def restore(backup: BackupMaker) -> RestoreMaker:
+    """Restores what `backup` has made."""
+    return RestoreMaker(backup.root)
+
+
+@pytest.fixture
+def in_scratch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few rows too are worth several connections, where everything is new."""
+    monkeypatch.setattr(target, "_WORTH_CONNECTIONS", 0)
+
+
+def everything_in(database: Database) -> str:
+    """All that a database holds, as `pg_dump` tells it; the rows of each table are sorted, since
+    their order on disk is nobody's business."""
+    return "\n".join(_with_sorted_rows(_dump(database)))
+
+
+def rows_of(database: Database) -> list[str]:
+    """Every table's rows and every sequence's value, in no order: the same in two databases that
+    hold the same, whoever made their tables."""
+    return sorted(_dump(database, "--data-only"))
+
+
+@contextmanager
+def untouched(database: Database) -> Iterator[None]:
+    """Whatever happens in the block, `database` is afterwards as it was, and nobody is in it."""
+    before = everything_in(database)
+    yield
+    wait_until_nothing_is_open(database)
+    assert scratch_schemas(database) == []
+    assert everything_in(database) == before
+
+
+def scratch_schemas(database: Database) -> list[str]:
+    found = database.ask("SELECT nspname FROM pg_namespace WHERE nspname ~ '^vector_restore_'")
+    return [name for (name,) in found]
+
+
+def _dump(database: Database, *options: str) -> list[str]:
+    done = subprocess.run(
+        [database.server.bin_directory / "pg_dump", *options, database.url],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    # Newer versions guard what psql would run with a key that is another one each time.
+    guards = ("\\restrict ", "\\unrestrict ")
+    return [line for line in done.stdout.splitlines() if not line.startswith(guards)]
+
+
+def _with_sorted_rows(lines: list[str]) -> Iterator[str]:
+    rows: list[str] | None = None
+    for line in lines:
+        if rows is None:
+            yield line
+            rows = [] if line.startswith("COPY ") else None
+        elif line == "\\.":
+            yield from [*sorted(rows), line]
+            rows = None
+        else:
+            rows.append(line)

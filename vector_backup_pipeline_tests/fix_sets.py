@@ -1,0 +1,195 @@
+"""Backup sets written as files alone, with no server: what the catalog reads."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+import xxhash
+
+from vector_backup_pipeline.engine.file_names import data_file_name, manifest_name, marker_name
+from vector_backup_pipeline.engine.formats.csv import csv_record
+from vector_backup_pipeline.engine.manifest import (
+    Block,
+    DataFile,
+    Digest,
+    Manifest,
+    Server,
+    TableBackup,
+    TruncateState,
+)
+from vector_backup_pipeline.engine.results import BackupResult, ExportedTable, FailedTable
+from vector_backup_pipeline.engine.storage.contract import Claim
+from vector_backup_pipeline.engine.storage.local import LocalDirectory
+from vector_backup_pipeline.engine.table_definition import Dependencies, TableDefinition
+
+COLLECTION, EMBEDDING = "langchain_pg_collection", "langchain_pg_embedding"
+TABLES = {COLLECTION: 4, EMBEDDING: 58}
+_COLUMNS = ["id", "document"]
+_DEFINITION = TableDefinition(
+    schema_name="public",
+    name="t",
+    kind="ordinary",
+    persistence="permanent",
+    access_method="heap",
+    options={},
+    toast_options={},
+    owner="owner",
+    columns=(),
+    primary_key=(),
+    constraints=(),
+    indexes=(),
+    statistics=(),
+    policies=(),
+    row_security=False,
+    row_security_forced=False,
+    replica_identity="default",
+    replica_identity_index=None,
+    clustered_on=None,
+    partition_key=None,
+    of_type=None,
+    comments=(),
+    partitions=(),
+    sequences=(),
+    sequence_values=(),
+    needs=(),
+    not_recreated=(),
+)
+
+
+@dataclass(frozen=True)
+class SetWriter:
+    """Writes sets into `path`. Tables are given as `name` or `schema.name`, with their rows."""
+
+    path: Path
+
+    @property
+    def directory(self) -> LocalDirectory:
+        self.path.mkdir(parents=True, exist_ok=True)
+        return LocalDirectory(self.path)
+
+    def write(
+        self,
+        stamp: str,
+        tables: Mapping[str, int] = TABLES,
+        *,
+        created_at: datetime | None = None,
+        failed: Sequence[str] = (),
+        truncate: TruncateState = "none",
+        truncated: Sequence[str] = (),
+    ) -> Manifest:
+        """A set with a manifest; it is complete unless tables `failed`."""
+        moment = datetime.strptime(stamp, "%Y%m%d_%H%M%S").replace(tzinfo=timezone.utc)
+        manifest = Manifest(
+            tool_version="1",
+            complete=not failed,
+            timestamp=stamp,
+            created_at=created_at or moment,
+            task_id=None,
+            run_id="run",
+            export_method="copy",
+            workers=1,
+            server=_SERVER,
+            snapshot="1:1:",
+            tables=[self._table(table, rows, stamp) for table, rows in tables.items()],
+            dependencies=Dependencies(objects=(), not_recreated=()),
+            truncate=truncate,
+            truncated_tables=list(truncated),
+            result=_result(moment, list(tables), failed),
+        )
+        (self.path / manifest_name(stamp)).write_bytes(manifest.to_json())
+        return manifest
+
+    def older(self, stamp: str, tables: Mapping[str, int] = TABLES) -> None:
+        """Files of the older system."""
+        for table, rows in tables.items():
+            self.file(f"{table}_{stamp}.csv", b"id,document\r\n" + b"1,text\r\n" * rows)
+
+    def file(self, name: str, data: bytes = b"id,document\n1,text\n") -> None:
+        self.path.mkdir(parents=True, exist_ok=True)
+        (self.path / name).write_bytes(data)
+
+    def running(self, stamp: str) -> Claim:
+        """A live run's marker; the caller releases it."""
+        claim = self.directory.claim(marker_name(stamp), {"host": "h", "pid": 1, "run_id": "r"})
+        assert claim is not None
+        return claim
+
+    def _table(self, table: str, rows: int, stamp: str) -> TableBackup:
+        schema, _, name = table.rpartition(".")
+        file = data_file_name(schema or "public", name, stamp, "csv")
+        records = [csv_record([str(row), "text, and more"]) for row in range(rows)]
+        return TableBackup(
+            table=table,
+            schema_name=schema or "public",
+            name=name,
+            oid=1,
+            relations=[],
+            columns=_COLUMNS,
+            file=stored_file(self.path / file, _COLUMNS, records),
+            error=None,
+            definition=_DEFINITION,
+        )
+
+
+def stored_file(
+    path: Path, columns: Sequence[str], records: Sequence[bytes], rows_a_block: int = 1000
+) -> DataFile:
+    """Write a data file of `records`; what its manifest says of it."""
+    header = csv_record(list(columns))
+    data = header + b"".join(records)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    digest = sum(xxhash.xxh3_128_intdigest(record[:-1]) for record in records) % 2**128
+    blocks, offset = [], len(header)
+    for begin in range(0, len(records), rows_a_block):
+        part = records[begin : begin + rows_a_block]
+        blocks.append(Block(offset=offset, length=sum(map(len, part)), rows=len(part)))
+        offset += blocks[-1].length
+    return DataFile(
+        name=path.name,
+        format="csv",
+        compression="none",
+        rows=len(records),
+        bytes=len(data),
+        sha256=hashlib.sha256(data).hexdigest(),
+        digest=Digest(columns=list(columns), value=f"{digest:032x}"),
+        duration=0.1,
+        blocks=blocks,
+    )
+
+
+def _result(moment: datetime, tables: Sequence[str], failed: Sequence[str]) -> BackupResult:
+    good: dict[str, ExportedTable | FailedTable] = {
+        table: ExportedTable(row_count=1, file_size="1.0 B", backup_file=table, duration=0.1)
+        for table in tables
+    }
+    bad = {
+        table: FailedTable(error_type="TABLE_NOT_FOUND", error="it is gone", duration=0.1)
+        for table in failed
+    }
+    return BackupResult(
+        backup_performed=not failed,
+        truncate_performed=False,
+        backup_directory=None,
+        tables_backed_up={**good, **bad},
+        truncate_results={},
+        errors=[],
+        duration=0.1,
+        timestamp=moment,
+    )
+
+
+_SERVER = Server(
+    version="18.0",
+    version_num=180000,
+    encoding="UTF8",
+    database="d",
+    system_identifier=None,
+    timeline=None,
+    in_recovery=False,
+    pgvector_version=None,
+)
