@@ -36,7 +36,7 @@ run_coordinator:
 _PATIENCE_SECONDS = 60.0
 
 
-# Of a run, in the order of their documentation.
+# Of a backup, in the order of their documentation.
 RESULT_KEYS = [
     "backup_performed",
     "truncate_performed",
@@ -95,13 +95,15 @@ class FinishedRun:
 
 @dataclass(frozen=True)
 class JobRunner:
-    """Runs the job of the definitions in this process."""
+    """Runs jobs of the definitions in this process: the backup, unless another is named."""
 
     instance: dg.DagsterInstance
     root: Path
 
-    def __call__(self, run_config: dict[str, Any] | None = None) -> FinishedRun:
-        job = defs.resolve_job_def("vector_backup_job")
+    def __call__(
+        self, run_config: dict[str, Any] | None = None, job_name: str = "vector_backup_job"
+    ) -> FinishedRun:
+        job = defs.resolve_job_def(job_name)
         done = job.execute_in_process(
             run_config=run_config or {}, instance=self.instance, raise_on_error=False
         )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from psycopg2.sql import SQL, Identifier
 
 from vector_backup_pipeline.engine.errors import BackupError
 from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings
@@ -188,6 +189,15 @@ def untouched(database: Database) -> Iterator[None]:
     wait_until_nothing_is_open(database)
     assert scratch_schemas(database) == []
     assert everything_in(database) == before
+
+
+@contextmanager
+def kept_from_locking(database: Database, table: str) -> Iterator[None]:
+    """Somebody writes to `table` all the while: a restore that comes as far as its locks waits for
+    them in vain, and one that fails of anything else had not come so far."""
+    with database.session() as session, session.cursor() as cursor:
+        cursor.execute(SQL("LOCK TABLE {} IN ROW EXCLUSIVE MODE").format(Identifier(table)))
+        yield
 
 
 def scratch_schemas(database: Database) -> list[str]:

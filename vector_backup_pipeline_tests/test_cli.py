@@ -19,6 +19,7 @@ from vector_backup_pipeline import cli
 from vector_backup_pipeline.settings import DATABASE_URL_VARIABLE, PREFIX
 from vector_backup_pipeline_tests.fix_dagster import CHECKOUT, RESULT_KEYS
 from vector_backup_pipeline_tests.fix_postgres import Database
+from vector_backup_pipeline_tests.fix_sets import COLLECTION, EMBEDDING, SetWriter
 
 
 @dataclass(frozen=True)
@@ -224,7 +225,7 @@ def test_runs_show_in_an_instance_that_the_checkouts_dagster_yaml_configures(
         assert [run.job_name for run in instance.get_runs()] == ["vector_backup_job"]
 
 
-@pytest.mark.parametrize("name", ["backup", "demo"])
+@pytest.mark.parametrize("name", ["backup", "demo", "list"])
 def test_help_explains_each_flag_with_its_default_and_an_example(
     terminal: Terminal, name: str
 ) -> None:
@@ -266,3 +267,167 @@ def test_as_a_process_it_writes_its_result_on_stdout_and_no_log_line_or_warning_
     assert json.loads(done.stdout)["backup_performed"] is True
     # Once for each DAGSTER_HOME Dagster tells of its telemetry.
     assert not re.search("WARNING|Warning|DEBUG|No dagster instance", done.stderr)
+
+
+@pytest.fixture
+def sets(root: Path) -> SetWriter:
+    """Sets in the root's own directory."""
+    return SetWriter(root / "vector_bak")
+
+
+def _cells(line: str) -> list[str]:
+    """The columns of a line of the list, which stand at least two spaces apart."""
+    return re.split(r" {2,}", line.strip())
+
+
+def test_a_finished_backup_is_listed(installed: Database, terminal: Terminal) -> None:
+    stamp = re.search(rf"{EMBEDDING}_(\w+)\.csv", terminal("backup").out)
+    assert stamp is not None
+
+    listed = terminal("list", "--json")
+
+    assert (listed.code, listed.err) == (0, "")
+    (location,) = listed.document["backup_locations"]
+    assert location["backups"][0]["timestamp"] == stamp[1]
+    assert location["backups"][0]["has_log"]
+
+
+def test_the_list_is_a_table_a_location(terminal: Terminal, root: Path, sets: SetWriter) -> None:
+    sets.write("20250101_000000", {COLLECTION: 4})
+    sets.write("20250102_000000", {COLLECTION: 4}, failed=[EMBEDDING])
+    sets.file("t_20250103_000000.csv")
+    SetWriter(root / "corpus_7" / "vector_bak").older("20250104_000000", {COLLECTION: 1})
+
+    listed = terminal("list")
+
+    assert (listed.code, listed.err) == (0, "")
+    lines = listed.out.splitlines()
+    assert lines[0] == f"Backups of the root: {root}/vector_bak"
+    assert [_cells(line) for line in lines[1:4]] == [
+        ["TIMESTAMP", "DATE", "STATE", "FILES"],
+        [
+            "20250102_000000",
+            "2025-01-02 00:00:00 UTC",
+            "incomplete",
+            f"{COLLECTION}_20250102_000000.csv (4 rows, 88.0 B)",
+        ],
+        [
+            "20250101_000000",
+            "2025-01-01 00:00:00 UTC",
+            "complete",
+            f"{COLLECTION}_20250101_000000.csv (4 rows, 88.0 B)",
+        ],
+    ]
+    assert lines[4:7] == [
+        "  orphan: t_20250103_000000.csv",
+        "",
+        f"Backups of task corpus_7: {root}/corpus_7/vector_bak",
+    ]
+    assert _cells(lines[8])[3] == f"{COLLECTION}_20250104_000000.csv (21.0 B)"
+    assert len({line.index("2025-") for line in (lines[2], lines[3])}) == 1
+
+
+def test_every_file_of_a_set_has_its_line(terminal: Terminal, sets: SetWriter) -> None:
+    sets.write("20250101_000000")
+
+    first, second = terminal("list").out.splitlines()[2:]
+
+    assert second.strip() == f"{EMBEDDING}_20250101_000000.csv (58 rows, 1.1 KB)"
+    assert second.index(EMBEDDING) == first.index(COLLECTION)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "state"),
+    [
+        ('{"passed": true, "verified_at": "2026-11-24T10:00:00Z"}', "verified 2026-11-24"),
+        ('{"passed": false, "verified_at": "2026-11-24T10:00:00Z"}', "damaged 2026-11-24"),
+        ("{", "complete"),
+    ],
+)
+def test_a_verified_set_says_so(
+    terminal: Terminal, sets: SetWriter, verdict: str, state: str
+) -> None:
+    sets.write("20250101_000000")
+    sets.file("vector_backup_20250101_000000.verified.json", verdict.encode())
+
+    assert _cells(terminal("list").out.splitlines()[2])[2] == state
+
+
+def test_what_is_wrong_with_a_set_is_shown(terminal: Terminal, sets: SetWriter) -> None:
+    sets.older("20250104_000000")
+    sets.write("20250103_000000")
+    (sets.path / f"{COLLECTION}_20250103_000000.csv").unlink()
+    sets.file("vector_backup_20250102_000000.json", b"{")
+
+    lines = terminal("list").out.splitlines()[2:]
+
+    states = [_cells(line)[2] for line in lines if line.startswith("  2025")]
+    assert states == ["older system", "files missing", "damaged"]
+    assert f"{COLLECTION}_20250103_000000.csv (4 rows, missing)" in lines[2]
+
+
+def test_a_file_name_can_not_speak_to_the_terminal(terminal: Terminal, sets: SetWriter) -> None:
+    sets.file("\x1b[2Jt\n_20250101_000000.csv")
+
+    assert "  orphan: ?[2Jt?_20250101_000000.csv\n" in terminal("list").out
+
+
+def test_without_backups_the_list_says_so(terminal: Terminal, root: Path) -> None:
+    listed = terminal("list")
+
+    assert (listed.code, listed.out) == (0, f"No backups under {root}.\n")
+
+
+def test_the_list_can_be_of_one_task_or_of_the_root(
+    terminal: Terminal, root: Path, sets: SetWriter
+) -> None:
+    sets.write("20250101_000000")
+    SetWriter(root / "corpus_7" / "vector_bak").write("20250102_000000")
+
+    of_task = terminal("list", "--task-id", "corpus_7").out
+    of_root = terminal("list", "--global-only").out
+
+    assert ("20250101_000000" in of_task, "20250102_000000" in of_task) == (False, True)
+    assert ("20250101_000000" in of_root, "20250102_000000" in of_root) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "error_type"),
+    [
+        (("--task-id", "../x"), 2, "INVALID_PARAMS"),
+        (("--task-id", "x", "--global-only"), 2, "INVALID_PARAMS"),
+        (("--bogus",), 2, "INVALID_PARAMS"),
+        (("--task-id", "not_there"), 1, "RESOURCE_NOT_FOUND"),
+    ],
+)
+def test_a_list_that_can_not_be_is_an_error_document(
+    terminal: Terminal, root: Path, arguments: Sequence[str], code: int, error_type: str
+) -> None:
+    called = terminal("list", "--json", *arguments)
+
+    assert called.code == code
+    assert list(called.document) == ["success", "error_type", "message", "can_retry"]
+    assert called.document["error_type"] == error_type
+    assert called.err == ""
+    in_words = terminal("list", *arguments)
+    assert (in_words.code, in_words.out) == (code, "")
+    assert in_words.err.startswith(f"{error_type}: ")
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--help",), ("list", "--json"), ("list", "--bogus"), ("backup", "--help")]
+)
+def test_what_needs_no_run_does_without_dagster(root: Path, arguments: Sequence[str]) -> None:
+    command = ["-X", "importtime", "-m", "vector_backup_pipeline.cli"]
+
+    done = subprocess.run(
+        [sys.executable, *command, *arguments],
+        env=os.environ | {"PYTHONPATH": str(CHECKOUT)},
+        capture_output=True,
+        text=True,
+    )
+
+    assert done.returncode == (2 if "--bogus" in arguments else 0)
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "vector_backup_pipeline.cli" in imported
+    assert not imported & {"dagster", "psycopg2"}

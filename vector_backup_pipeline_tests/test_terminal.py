@@ -12,7 +12,12 @@ import pytest
 from vector_backup_pipeline import terminal
 from vector_backup_pipeline.engine.progress import Progress
 from vector_backup_pipeline.settings import DATABASE_URL_VARIABLE
-from vector_backup_pipeline.terminal import TerminalProgressResource, summary
+from vector_backup_pipeline.terminal import (
+    TerminalProgressResource,
+    backup_summary,
+    restore_summary,
+    verification_summary,
+)
 from vector_backup_pipeline_tests.fix_dagster import CHECKOUT
 from vector_backup_pipeline_tests.fix_postgres import Database
 
@@ -102,9 +107,93 @@ def test_the_summary_has_a_line_a_table_and_says_where_and_how_long() -> None:
         "timestamp": "2025-07-21T23:49:14+08:00",
     }
 
-    assert summary(result).splitlines() == [
+    assert backup_summary(result).splitlines() == [
         "  ✓ a: 4 rows -> a_20250721_234914.csv (209.0 B)",
         "  ✗ b: FAILED - Gone.",
         "  ✓ a: 4 rows before, 0 after",
         "  in /backups, 1.2 s",
+    ]
+
+
+def test_a_restores_summary_says_what_is_proven_and_what_one_should_know() -> None:
+    result = {
+        "restore_performed": True,
+        "truncate_performed": False,
+        "backup_info": {
+            "backup_path": "/srv/vector_bak",
+            "timestamp": "20250721_234914",
+            "backup_date": "2025-07-21T23:49:14+08:00",
+        },
+        "truncate_results": {},
+        "restore_results": {
+            "docs": {
+                "success": True,
+                "source_file": "docs_20250721_234914.csv",
+                "rows_restored": 58,
+                "file_size": "764.0 KB",
+                "duration": 0.1,
+                "digest_matches": True,
+            }
+        },
+        "not_recreated": {"docs": ["grants {=r/owner}"]},
+        "recall_at_10": [
+            {
+                "table": "docs",
+                "column": "embedding",
+                "index": "by_distance",
+                "metric": "<=>",
+                "dimensions": [1536],
+                "probes": 5,
+                "recall": 0.98,
+                "seconds": 0.2,
+                "note": None,
+            }
+        ],
+        "notices": ["The graph of by_distance needs more memory."],
+        "errors": [],
+        "duration": 0.498,
+        "timestamp": "2025-07-22T23:49:14+08:00",
+    }
+    assert restore_summary(result).splitlines() == [
+        "  ✓ docs: 58 rows <- docs_20250721_234914.csv (764.0 KB), content digest proven",
+        "  ~ by_distance: recall@10 0.980 over 5 probes",
+        "  - docs: not recreated: grants {=r/owner}",
+        "  ! The graph of by_distance needs more memory.",
+        "  from /srv/vector_bak, 0.5 s",
+    ]
+
+
+def test_a_verifications_summary_counts_what_passed() -> None:
+    result = {
+        "verified": False,
+        "sets": [
+            {
+                "backup_path": "/srv/vector_bak",
+                "timestamp": "20250721_234914",
+                "backup_date": "2025-07-21T23:49:14+08:00",
+                "complete": True,
+                "passed": False,
+                "verified_at": "2025-07-22T23:49:14Z",
+                "tool_version": "0.1.0",
+                "tables": {
+                    "docs": {
+                        "success": False,
+                        "error_type": "INTEGRITY_ERROR",
+                        "error": "docs.csv is not what was written.",
+                        "duration": 0.1,
+                    }
+                },
+                "drill": None,
+                "errors": ["docs: INTEGRITY_ERROR: docs.csv is not what was written."],
+            }
+        ],
+        "notices": [],
+        "errors": ["20250721_234914: docs: INTEGRITY_ERROR: docs.csv is not what was written."],
+        "duration": 0.1,
+        "timestamp": "2025-07-22T23:49:14+08:00",
+    }
+    assert verification_summary(result).splitlines() == [
+        "✗ 20250721_234914",
+        "  ✗ docs: docs.csv is not what was written.",
+        "0 of 1 sets passed, 0.1 s",
     ]

@@ -20,7 +20,7 @@ from vector_backup_pipeline.engine.storage.contract import BackupDirectory
 
 _ROW_END = "\r\n"
 _PLAIN = re.compile(r'[^",\r\n]*')
-_IN_QUOTES = re.compile(r'[^"]*(?:""[^"]*)*')
+_CUT_IN_QUOTES = "the file ends inside quotes: it was cut, or a quote is missing"
 _SHOWN_FAULTS = 20
 
 Row: TypeAlias = tuple[int, list[str]]
@@ -201,7 +201,7 @@ class _RowReader:
         """What the end of the file cuts off, if anything."""
         if self._quoted is None:
             return None
-        return self._fault("the file ends inside quotes: it was cut, or a quote is missing")
+        return self._fault(_CUT_IN_QUOTES)
 
     def _fault(self, reason: str) -> _Fault:
         fault = _Fault(self._first_line, reason)
@@ -231,18 +231,21 @@ class _RowReader:
             if not line.startswith('"', at):
                 return self._take_plain(line, at)
             self._quoted, at = [], at + 1
-        match = _IN_QUOTES.match(line, at)
-        end = match.end() if match else at
+        end = _closing_quote(line, at)
+        if end < 0:
+            self._take_to_line_end(line, at)
+            return len(line)
         self._quoted.append(line[at:end])
-        if end == len(line):
-            if not line.endswith("\n"):
-                raise _Malformed("the file ends inside quotes: it was cut, or a quote is missing")
-            if self._size > LONGEST_RECORD:
-                raise _Malformed("more than 1 GiB in quotes: somewhere a quote is missing")
-            return end
         self._fields.append("".join(self._quoted).replace('""', '"'))
         self._quoted = None
         return end + 1
+
+    def _take_to_line_end(self, line: str, at: int) -> None:
+        if self._quoted is None or not line.endswith("\n"):
+            raise _Malformed(_CUT_IN_QUOTES)
+        if self._size > LONGEST_RECORD:
+            raise _Malformed("more than 1 GiB in quotes: somewhere a quote is missing")
+        self._quoted.append(line[at:])
 
     def _take_plain(self, line: str, at: int) -> int:
         match = _PLAIN.match(line, at)
@@ -261,6 +264,14 @@ class _RowReader:
         if line[at] == '"':
             return f"a stray quote in value {value}"
         return f"value {value} goes on after its closing quote"
+
+
+def _closing_quote(line: str, at: int) -> int:
+    """Where the quote stands that is not one of a pair; -1 if the value goes on."""
+    end = line.find('"', at)
+    while end >= 0 and line.startswith('"', end + 1):
+        end = line.find('"', end + 2)
+    return end
 
 
 class _Malformed(Exception):

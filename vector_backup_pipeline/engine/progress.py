@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Progress:
-    """A moment of an export or a load. `percent` and `seconds_left` are None while nothing tells them."""
+    """A moment of an export or a load. `percent` and `seconds_left` are None while nothing tells
+    them."""
 
     table: str
     rows: int

@@ -62,7 +62,7 @@ class RestoreParameters(dg.Config):
     )
     probes: int = Field(
         default=DEFAULT_PROBES,
-        description="Searches for each dimension to measure recall@10 of each vector index; 0: none.",
+        description="Searches for each dimension that measure a vector index's recall@10; 0: none.",
     )
     progress_every: int = Field(
         default=DEFAULT_PROGRESS_EVERY, description="Rows between progress events."
@@ -72,7 +72,8 @@ class RestoreParameters(dg.Config):
         """The parameters, checked.
 
         Raises:
-            InvalidParams: one of them does not make sense.
+            MissingRequiredParams: there is no timestamp.
+            InvalidParams: a parameter does not make sense.
         """
         return RestoreRequest(
             timestamp=self.timestamp or "",

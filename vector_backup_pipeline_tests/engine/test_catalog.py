@@ -1,6 +1,5 @@
 """Which directories count as backed up."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ from vector_backup_pipeline.engine.errors import StorageError
 from vector_backup_pipeline.engine.storage.local import LocalDirectory
 from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS, BackupMaker
 from vector_backup_pipeline_tests.fix_postgres import Database
+from vector_backup_pipeline_tests.fix_sets import SetWriter
 
 STAMP = "20250102_030405"
 OLDER = b"id,document\r\n1,text\r\n"
@@ -39,8 +39,7 @@ def test_a_complete_set_counts_beside_an_incomplete_and_a_damaged_one(
 ) -> None:
     made = backup(langchain.url)
     manifest = made.directory / f"vector_backup_{made.stamp}.json"
-    incomplete = json.loads(manifest.read_text()) | {"complete": False}
-    (made.directory / "vector_backup_20200101_000000.json").write_text(json.dumps(incomplete))
+    SetWriter(made.directory).write("20200101_000000", {}, failed=["t"])
     (made.directory / "vector_backup_20200101_000001.json").write_text("{")
 
     assert _backed_up(made.directory)
@@ -105,6 +104,7 @@ def test_stamps_in_use_are_those_of_every_kind_of_file_but_one(tmp_path: Path) -
         "vector_backup_20250101_000003.json",
         ".vector_backup_20250101_000004.run",
         ".vector_backup_20250101_000005.run",
+        "vector_backup_20250101_000006.verified.json",
         "vector_backup_log.txt",
     }
     for name in names:
@@ -113,4 +113,4 @@ def test_stamps_in_use_are_those_of_every_kind_of_file_but_one(tmp_path: Path) -
     own = ".vector_backup_20250101_000005.run"
     found = stamps_in_use(LocalDirectory(tmp_path), TIMESTAMPS, but=own)
 
-    assert found == {f"20250101_00000{n}" for n in (1, 2, 3, 4)}
+    assert found == {f"20250101_00000{n}" for n in (1, 2, 3, 4, 6)}

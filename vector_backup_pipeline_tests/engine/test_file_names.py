@@ -16,6 +16,9 @@ from vector_backup_pipeline.engine.file_names import (
     stamp_of_manifest,
     stamp_of_marker,
     stamp_of_pending,
+    stamp_of_verdict,
+    table_of_data_file,
+    verdict_name,
 )
 from vector_backup_pipeline.engine.timestamps import DEFAULT_TIMESTAMP_FORMAT, TimestampFormat
 
@@ -71,6 +74,22 @@ def test_a_data_file_is_known_again_by_its_stamp(schema: str, table: str) -> Non
     assert stamp_of_marker(name, TIMESTAMPS) is None
 
 
+def test_a_verdict_is_known_again_and_not_taken_for_a_manifest() -> None:
+    name = verdict_name(STAMP)
+
+    assert name == "vector_backup_20250721_234914.verified.json"
+    assert stamp_of_verdict(name, TIMESTAMPS) == STAMP
+    assert stamp_of_pending(name + ".tmp", TIMESTAMPS) == STAMP
+    assert stamp_of_verdict(manifest_name(STAMP), TIMESTAMPS) is None
+    for stamp_of in (stamp_of_data_file, stamp_of_manifest, stamp_of_marker, stamp_of_pending):
+        assert stamp_of(name, TIMESTAMPS) is None
+
+
+@pytest.mark.parametrize("table", ["docs", "app.docs", "a_20250721_234914.b", "_"])
+def test_a_data_files_name_begins_with_its_tables(table: str) -> None:
+    assert table_of_data_file(f"{table}_{STAMP}.csv", STAMP) == table
+
+
 def test_manifest_and_marker_are_known_again() -> None:
     assert manifest_name(STAMP) == "vector_backup_20250721_234914.json"
     assert marker_name(STAMP) == ".vector_backup_20250721_234914.run"
@@ -92,7 +111,6 @@ def test_manifest_and_marker_are_known_again() -> None:
         "20250721_234914.csv",
         "docs_٢0250721_234914.csv",
         "vector_backup_log.txt",
-        "vector_backup_20250721_234914.verified.json",
         "vector_backup_latest.json",
         "",
     ],

@@ -86,7 +86,7 @@ def test_a_moved_name_is_replaced_where_it_stands(statement: str, expected: str)
         "/* public.docs /* nested */ public.docs */ -- public.docs",
         'SELECT "public.docs", "public"".""docs", U&"public".docs',
         "SELECT other.public.docs, public.docs2, xpublic.docs, a$public.docs",
-        "SELECT public.*, 2 * 3, public . docs",
+        "SELECT public.*, count(public.*), 2 * 3, public . docs",
         "SELECT 'not closed, public.docs",
         'SELECT "not closed, public.docs',
         "SELECT $$ not closed, public.docs",

@@ -13,8 +13,9 @@ LOOPBACK = "127.0.0.1"
 class Proxy:
     """Sends connection after connection to `ports` in turn, the last one from then on.
 
-    With `loses_commit_before_server`, or `..._before_client`, the connection that truncates is lost
-    when its COMMIT is on the way; with `deaf_afterwards` nobody can connect from then on.
+    With `loses_commit_before_server`, or `..._before_client`, the connection that has sent
+    `commit_of` is lost when its COMMIT is on the way; with `deaf_afterwards` nobody can connect
+    from then on.
     """
 
     def __init__(
@@ -24,11 +25,13 @@ class Proxy:
         loses_commit_before_server: bool = False,
         loses_commit_before_client: bool = False,
         deaf_afterwards: bool = False,
+        commit_of: bytes = b"TRUNCATE TABLE",
     ) -> None:
         self._ports = itertools.chain(ports, itertools.repeat(ports[-1]))
         self._before_server = loses_commit_before_server
         self._before_client = loses_commit_before_client
         self._deaf_afterwards = deaf_afterwards
+        self._commit_of = commit_of
         self._listener = socket.create_server((LOOPBACK, 0))
         self._sockets: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
@@ -53,8 +56,8 @@ class Proxy:
     def _forward(self, link: "_Link") -> None:
         with contextlib.suppress(OSError):
             while data := link.client.recv(1 << 16):
-                link.truncates |= b"TRUNCATE TABLE" in data
-                if link.truncates and b"COMMIT\0" in data:
+                link.is_meant |= self._commit_of in data
+                if link.is_meant and b"COMMIT\0" in data:
                     if self._before_server:
                         self._cut()
                         break
@@ -81,6 +84,11 @@ class Proxy:
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
 
+    def lose_all(self) -> None:
+        """Every connection of this moment, without a word to either side."""
+        for each in self._sockets:
+            _shut(each)
+
     def close(self) -> None:
         self.stop_listening()
         for each in self._sockets:
@@ -96,7 +104,7 @@ class _Link:
 
     def __init__(self, client: socket.socket, server: socket.socket) -> None:
         self.client, self.server = client, server
-        self.truncates = False
+        self.is_meant = False
         self.answer_is_lost = False
 
     def end(self) -> None:
@@ -110,9 +118,9 @@ def _shut(each: socket.socket) -> None:
 
 
 @contextmanager
-def proxy(*ports: int, **losses: bool) -> Iterator[Proxy]:
+def proxy(*ports: int, commit_of: bytes = b"TRUNCATE TABLE", **losses: bool) -> Iterator[Proxy]:
     """A proxy that serves until the end of the block."""
-    served = Proxy(ports, **losses)
+    served = Proxy(ports, commit_of=commit_of, **losses)
     thread = threading.Thread(target=served.serve)
     thread.start()
     try:

@@ -98,8 +98,6 @@ class Contents:
         """
         if stamp in self.manifests:
             return self._with_manifest(stamp)
-        if stamp in self.alive:
-            return None
         files = {
             table_of_data_file(name, stamp): name
             for name in self.data_files.get(stamp, ())

@@ -16,7 +16,8 @@ from psycopg2.sql import SQL, Identifier
 _PREFIX = "vector_restore_"
 # A run has one for each schema of the backup: vector_restore_<run id>, and the same with _2, _3.
 _NAME = re.compile(r"(vector_restore_[0-9a-f]{32})(_[0-9]+)?")
-_LOCK_KEY = "hashtextextended(%s, 0)"
+_HOLD = "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))"
+_TRY = "SELECT pg_try_advisory_xact_lock(hashtextextended(%s, 0))"
 
 
 def scratch_name(run_id: str) -> str:
@@ -27,7 +28,7 @@ def scratch_name(run_id: str) -> str:
 
 def hold_scratch(cursor: Cursor, scratch: str) -> None:
     """Take the lock that tells others that this schema's run lives, until the transaction ends."""
-    cursor.execute(f"SELECT pg_advisory_xact_lock({_LOCK_KEY})", (scratch,))  # noqa: S608 - a constant
+    cursor.execute(_HOLD, (scratch,))
 
 
 def may_create_schema(cursor: Cursor) -> bool:
@@ -50,7 +51,7 @@ def drop_dead_scratch(cursor: Cursor) -> list[str]:
     """
     dead = []
     for base in sorted({_base(name) for name in _scratch_schemas(cursor)}):
-        cursor.execute(f"SELECT pg_try_advisory_xact_lock({_LOCK_KEY})", (base,))  # noqa: S608 - a constant
+        cursor.execute(_TRY, (base,))
         if cursor.fetchone() == (True,):
             dead += _drop_if_allowed(cursor, base)
     return dead

@@ -43,6 +43,19 @@ def apply_session_settings(cursor: Cursor, lock_timeout: float) -> None:
     cursor.execute(SQL("; ").join(_set_local(*item) for item in settings.items()))
 
 
+def apply_maintenance_settings(cursor: Cursor, memory: str | None, workers: int | None) -> None:
+    """What building an index may use, until this transaction ends; None leaves the server's own."""
+    wanted = {"maintenance_work_mem": memory, "max_parallel_maintenance_workers": workers}
+    for name, value in wanted.items():
+        if value is not None:
+            cursor.execute(_set_local(name, str(value)))
+
+
+def check_deferred_constraints(cursor: Cursor) -> None:
+    """Check now what would otherwise fail in COMMIT."""
+    cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+
+
 def _set_local(name: str, value: str) -> Composed:
     # set_config() would do the same, but as a SELECT it would fix the transaction's snapshot.
     return SQL("SET LOCAL {} = {}").format(Identifier(name), Literal(value))

@@ -27,13 +27,15 @@ _JSON_TYPES = {"json", "jsonb"}
 
 @dataclass(frozen=True)
 class TargetColumn:
-    """`modifier` is atttypmod: of a vector its dimensions, -1 for any."""
+    """`modifier` is atttypmod: of a vector its dimensions, -1 for any. An `is_always_identity` can be
+    inserted, but never updated to a value."""
 
     name: str
     type_name: str
     modifier: int
     not_null: bool
     is_generated: bool
+    is_always_identity: bool
     has_default: bool
 
     @property
@@ -89,7 +91,7 @@ _TABLE = """
 """
 _COLUMNS = """
     SELECT a.attname::text, t.typname::text, a.atttypmod, a.attnotnull,
-           a.attgenerated <> '', a.atthasdef OR a.attidentity <> ''
+           a.attgenerated <> '', a.attidentity = 'a', a.atthasdef OR a.attidentity <> ''
       FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
      WHERE a.attrelid = %s AND a.attnum > 0 AND NOT a.attisdropped
      ORDER BY a.attnum
@@ -154,8 +156,8 @@ def find_existing(cursor: Cursor, schema: str, name: str) -> ExistingTable | Non
     oid, kind, is_guarded = row
     if kind not in (_ORDINARY, _PARTITIONED):
         raise InvalidParams(
-            f"{schema}.{name} in the target is {_KINDS.get(kind, 'no table')}, not a table. Restore "
-            "under another name with rename."
+            f"{schema}.{name} in the target is {_KINDS.get(kind, 'no table')}, not a table. "
+            "Restore under another name with rename."
         )
     if is_guarded:
         raise PermissionDenied(
@@ -208,6 +210,12 @@ def truncate_targets(cursor: Cursor, tables: Sequence[ExistingTable]) -> None:
     in_oid_order = sorted(tables, key=lambda each: each.oid)
     targets = SQL(", ").join(table.target for table in in_oid_order)
     cursor.execute(SQL("TRUNCATE TABLE {}").format(targets))
+
+
+def current_role(cursor: Cursor) -> str:
+    cursor.execute("SELECT current_user::text")
+    ((role,),) = cursor.fetchall()
+    return str(role)
 
 
 def place_of_bare_name(cursor: Cursor, name: str) -> tuple[str, str] | None:

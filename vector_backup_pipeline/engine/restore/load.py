@@ -95,8 +95,8 @@ class RecordSource:
 @dataclass(frozen=True)
 class Loading:
     """What is loaded: `write` sends chunks to the server over a cursor and returns the rows that
-    it wrote; at most over `most_streams` connections; `size` in bytes; `table` and `secrets` are for
-    messages."""
+    it wrote, over `most_streams` connections at most. `size` in bytes; `table` and `secrets` are
+    for messages."""
 
     table: str
     size: int

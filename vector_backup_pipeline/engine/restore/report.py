@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vector_backup_pipeline.engine.errors import BackupError, RunCancelled
+from vector_backup_pipeline.engine.errors import BackupError
 from vector_backup_pipeline.engine.report import RULE, error_lines, truncate_line, verdict
 from vector_backup_pipeline.engine.restore.request import RestoreRequest
 from vector_backup_pipeline.engine.results import (
@@ -10,6 +10,8 @@ from vector_backup_pipeline.engine.results import (
     Recall,
     RestoredTable,
     RestoreResult,
+    TruncatedTable,
+    TruncateFailure,
 )
 
 
@@ -38,12 +40,18 @@ def restore_section(
 
 def restore_lines(result: RestoreResult) -> list[str]:
     """What became of the tables and their indexes, and what a person should know."""
-    lines = [restored_line(name, entry) for name, entry in result.restore_results.items()]
-    lines += [truncate_line(name, entry) for name, entry in result.truncate_results.items()]
+    lines = [_emptied_line(name, entry) for name, entry in result.truncate_results.items()]
+    lines += [restored_line(name, entry) for name, entry in result.restore_results.items()]
     lines += [recall_line(each) for each in result.recall_at_10]
     for table, things in result.not_recreated.items():
         lines += [f"  - {table}: not recreated: {thing}" for thing in things]
     return [*lines, *(f"  ! {notice}" for notice in result.notices)]
+
+
+def _emptied_line(name: str, entry: TruncatedTable | TruncateFailure) -> str:
+    if isinstance(entry, TruncatedTable):
+        return f"  ✓ {name}: emptied of {entry.rows_before} rows before the load"
+    return truncate_line(name, entry)
 
 
 def restored_line(name: str, entry: RestoredTable | FailedTable) -> str:

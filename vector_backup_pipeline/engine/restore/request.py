@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from vector_backup_pipeline.engine.errors import InvalidParams
+from vector_backup_pipeline.engine.errors import InvalidParams, MissingRequiredParams
 from vector_backup_pipeline.engine.parameters import (
     MOST_WORKERS,
     TableName,
@@ -51,6 +51,11 @@ class RestoreRequest:
     progress_every: int
 
     def __post_init__(self) -> None:
+        if not self.timestamp:
+            raise MissingRequiredParams(
+                "timestamp is missing: name the backup set to restore, such as 20250721_234914, or "
+                f"{LATEST}. vector-backup list shows what is there."
+            )
         check_task_id(self.task_id)
         if self.task_id is not None and self.backup_path is not None:
             raise InvalidParams(

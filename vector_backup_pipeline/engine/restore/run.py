@@ -313,11 +313,16 @@ class RestoreRun:
         return list(self._recall)
 
     def finish(self) -> RestoreResult:
-        """Let go of the target, write the log, and tell the result. Once."""
+        """Let go of the target, write the log, and tell the result. Once.
+
+        Raises:
+            InvalidParams: steps were left out, and so nothing was restored.
+        """
         if self._result is not None:
             return self._result
+        left_out: BackupError | None = None
         if self.error is None and not self._is_restored:
-            self._run_error = InvalidParams(
+            left_out = self._run_error = InvalidParams(
                 "Nothing was restored: a step of the job was left out. Launch the whole job."
             )
         self._let_go()
@@ -329,6 +334,8 @@ class RestoreRun:
             self._notices.append(f"The log was not written: {error.message}")
             result = self._tell_result()
         self._result = result
+        if left_out is not None:
+            raise left_out
         return result
 
     def close(self) -> RestoreResult:
@@ -346,9 +353,11 @@ class RestoreRun:
 
     def _refuse_after_failure(self) -> None:
         if self._run_error is not None:
-            raise _RolledBack(
-                f"Not restored, because everything was rolled back: {self._run_error.message}"
-            )
+            raise _RolledBack(f"Not restored: {self._why_rolled_back()}")
+
+    def _why_rolled_back(self) -> str:
+        failed = self._failed_table() or "a step of the restore"
+        return f"everything was rolled back when {failed} failed."
 
     def _planned(self, table: str) -> PlannedTable:
         return next(each for each in _known(self._target).planned if each.table == table)
@@ -436,7 +445,7 @@ class RestoreRun:
         if not self._is_restored:
             reason = self._run_error or RunCancelled()
             return failed_table(
-                _RolledBack(f"Loaded, but rolled back: {reason.message}"), duration
+                _RolledBack(f"Loaded, but {self._why_rolled_back()}"), duration
             ).model_copy(update={"error_type": reason.error_type})
         stored = _known(self._source).table(table)
         return RestoredTable(

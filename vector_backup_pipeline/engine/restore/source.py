@@ -9,7 +9,6 @@ from vector_backup_pipeline.engine.catalog import ManifestSet, OlderSet, find_se
 from vector_backup_pipeline.engine.errors import (
     IntegrityError,
     InvalidParams,
-    MissingRequiredParams,
     ResourceNotFound,
 )
 from vector_backup_pipeline.engine.formats.csv import csv_record
@@ -71,13 +70,8 @@ def find_source(
 
     Raises:
         ResourceNotFound: no such directory, set, table in the set, or file.
-        InvalidParams, MissingRequiredParams, IntegrityError: see `find_set`.
+        InvalidParams, IntegrityError: see `find_set`.
     """
-    if not request.timestamp:
-        raise MissingRequiredParams(
-            "timestamp is missing: name the backup set to restore, such as 20250721_234914, or "
-            "latest. vector-backup list shows what is there."
-        )
     directory = _directory(root, request, default_path)
     backup = find_set(directory, timestamps, request.timestamp, request.tables)
     stored = _stored_tables(directory, backup)
@@ -97,6 +91,7 @@ def check_source(directory: BackupDirectory, table: StoredTable) -> None:
     if table.data is not None:
         _check_entry(table, table.data)
         check_stored_file(directory, table.file, table.data.bytes, table.data.sha256)
+        _check_header(directory, table, table.data)
 
 
 def _directory(root: BackupRoot, request: RestoreRequest, default_path: str) -> BackupDirectory:
@@ -193,6 +188,13 @@ def _check_entry(table: StoredTable, data: DataFile) -> None:
     rows = sum(block.rows for block in data.blocks)
     if (end, rows) != (data.bytes, data.rows):
         raise _contradicts(table, f"its blocks end at byte {end} and hold {rows} rows")
+
+
+def _check_header(directory: BackupDirectory, table: StoredTable, data: DataFile) -> None:
+    """Columns in another order could take each other's values, and the digest would not tell."""
+    expected = csv_record(data.digest.columns)
+    if b"".join(directory.read(table.file, 0, len(expected))) != expected:
+        raise _contradicts(table, "its columns are not those of the file's header")
 
 
 def _end_of(block: Block, begin: int, table: StoredTable) -> int:

@@ -23,7 +23,6 @@ from typing import TypeVar
 import psycopg2
 from psycopg2.extensions import ISOLATION_LEVEL_READ_COMMITTED
 from psycopg2.extensions import cursor as Cursor
-from psycopg2.sql import SQL
 
 from vector_backup_pipeline.engine.errors import (
     BackupError,
@@ -58,10 +57,15 @@ from vector_backup_pipeline.engine.postgres.scratch import (
     scratch_name,
 )
 from vector_backup_pipeline.engine.postgres.server import ServerIdentity, identify_server
-from vector_backup_pipeline.engine.postgres.session import apply_session_settings
+from vector_backup_pipeline.engine.postgres.session import (
+    apply_maintenance_settings,
+    apply_session_settings,
+    check_deferred_constraints,
+)
 from vector_backup_pipeline.engine.postgres.targets import (
     ExistingTable,
     count_rows,
+    current_role,
     find_existing,
     lock_targets,
     move_sequence_forward,
@@ -107,6 +111,7 @@ class Target:
         self._coordinator: Connection | None = None
         self._workers: list[Connection] = []
         self._server: ServerIdentity | None = None
+        self._role = ""
         self._recreation: Recreation | None = None
         self._new: dict[str, NewTable] = {}
         # The scratch schema that is committed, and so has to be dropped if nothing comes of it.
@@ -145,6 +150,7 @@ class Target:
                         "The target server is a standby, which takes no rows. Connect to its "
                         "primary."
                     )
+                self._role = current_role(cursor)
                 self.planned = make_plan(cursor)
                 connection.commit()
 
@@ -340,10 +346,9 @@ class Target:
         with connection.cursor() as cursor:
             if self._workers:
                 apply_session_settings(cursor, self.lock_timeout)
-            _set_local(cursor, "maintenance_work_mem", self.request.maintenance_work_mem)
-            _set_local(
+            apply_maintenance_settings(
                 cursor,
-                "max_parallel_maintenance_workers",
+                self.request.maintenance_work_mem,
                 self.request.max_parallel_maintenance_workers,
             )
             yield cursor
@@ -405,8 +410,8 @@ class Target:
             with self._open_coordinator.cursor() as cursor:
                 if self._recreation is not None:
                     self._recreation.publish(cursor)
-                # What is deferred would otherwise fail in COMMIT, after the sequences moved.
-                cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+                # Before the sequences move, which no rollback takes back.
+                check_deferred_constraints(cursor)
                 for table in self.planned:
                     self._move_sequences(cursor, table)
 
@@ -441,8 +446,13 @@ class Target:
         if self._recreation is None:
             return {}
         lost = self._recreation.not_recreated()
-        found = {name: lost.get(str(new.definition), []) for name, new in self._new.items()}
-        return {name: list(what) for name, what in found.items() if what}
+        # A table whose owner restores it has its owner again.
+        same = f"owner {self._role}"
+        found = {
+            name: [what for what in lost.get(str(new.definition), []) if what != same]
+            for name, new in self._new.items()
+        }
+        return {name: what for name, what in found.items() if what}
 
     def close(self) -> None:
         """End every connection; unless it was committed, the target is then as it was."""
@@ -516,11 +526,6 @@ class _IndexAnnouncer:
             if notice is not None:
                 self.notices.append(notice)
                 self.listener(notice)
-
-
-def _set_local(cursor: Cursor, name: str, value: str | int | None) -> None:
-    if value is not None:
-        cursor.execute(SQL("SET LOCAL {} = %s").format(SQL(name)), (str(value),))
 
 
 def _end(connection: Connection) -> None:

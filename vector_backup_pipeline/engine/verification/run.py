@@ -99,6 +99,8 @@ class VerifyRun:
                     f"There is no set {self.request.timestamp} to verify. vector-backup list shows "
                     "what is there."
                 )
+            if not self._sets:
+                self._notices.append("There is nothing to verify: no backup set was found.")
         except BaseException as cause:
             self._run_error = as_backup_error(cause)
             raise
@@ -137,7 +139,7 @@ class VerifyRun:
         verdict = SetVerdict(
             backup_path=directory.location,
             timestamp=backup.stamp,
-            backup_date=None if isinstance(backup, DamagedSet) else backup.created_at,
+            backup_date=None if isinstance(backup, DamagedSet) else self._local(backup.created_at),
             complete=_is_complete(backup),
             passed=not checked.errors,
             verified_at=datetime.now(timezone.utc).replace(microsecond=0),
@@ -192,19 +194,29 @@ class VerifyRun:
             )
 
     def finish(self) -> VerifyResult:
-        """Write the log of each place, and tell the result. Once."""
-        if self._result is None:
-            untold = [
-                backup.stamp for key, (_, backup) in self._sets.items() if key not in self._verdicts
-            ]
-            if untold and self._run_error is None:
-                self._run_error = InvalidParams(
-                    f"{', '.join(untold)} was not verified: a step of the job was left out. Launch "
-                    "the whole job."
-                )
-            self._append_to_logs()
-            self._result = self._tell_result()
+        """Write the log of each place, and tell the result. Once.
+
+        Raises:
+            InvalidParams: steps were left out, and so not every set was verified.
+        """
+        if self._result is not None:
+            return self._result
+        left_out = self._left_out() if self._run_error is None else None
+        self._run_error = self._run_error or left_out
+        self._append_to_logs()
+        self._result = self._tell_result()
+        if left_out is not None:
+            raise left_out
         return self._result
+
+    def _left_out(self) -> BackupError | None:
+        untold = [each.stamp for key, (_, each) in self._sets.items() if key not in self._verdicts]
+        if not untold:
+            return None
+        return InvalidParams(
+            f"{', '.join(untold)} was not verified: a step of the job was left out. Launch the "
+            "whole job."
+        )
 
     def close(self) -> VerifyResult:
         """Leave nothing untold, whatever happened before."""

@@ -25,7 +25,7 @@ SCALARS = st.one_of(
 )
 KEYS = st.text(st.characters(), max_size=9)
 VALUES = st.recursive(
-    SCALARS, lambda inner: st.one_of(st.lists(inner), st.dictionaries(KEYS, inner)), max_leaves=20
+    SCALARS, lambda inner: st.one_of(st.lists(inner), st.dictionaries(KEYS, inner)), max_leaves=8
 )
 DOCUMENTS = st.one_of(st.lists(VALUES), st.dictionaries(KEYS, VALUES))
 
@@ -77,7 +77,7 @@ def test_json_is_given_back_as_it_is(value: Any) -> None:
         ("[1e+16, 1e-07, 1.5e+300, -0.0]", "[1e+16, 1e-07, 1.5e+300, -0.0]"),
         ('{"a": null}', '{"a": null}'),
         ('{"a":  12345678901234567890.10}', '{"a":  12345678901234567890.10}'),
-        ('[1e400]', '[1e400]'),
+        ("[1e400]", "[1e400]"),
         (r'["\/"]', r'["\/"]'),
         ("True", "true"),
         ("False", "false"),

@@ -17,7 +17,7 @@ from psycopg2.extensions import cursor as Cursor
 from psycopg2.sql import SQL, Identifier
 
 from vector_backup_pipeline.embedded import EmbeddedServer
-from vector_backup_pipeline.engine.errors import DatabaseRefused, InvalidParams
+from vector_backup_pipeline.engine.errors import DatabaseRefused, InvalidParams, PermissionDenied
 from vector_backup_pipeline.engine.postgres.recreation import NewTable, Recreation, extensions
 from vector_backup_pipeline.engine.postgres.session import apply_session_settings
 from vector_backup_pipeline.engine.relocation import Name
@@ -116,6 +116,9 @@ class Restore:
             if self.only is None or str(each) in self.only
         ]
 
+    def table(self, name: str) -> NewTable:
+        return next(each for each in self.new_tables() if each.definition.name == name)
+
     def recreation(self, scratch: str | None = SCRATCH) -> Recreation:
         dependencies = self.definitions.dependencies
         return Recreation(self.new_tables(), self.existing, dependencies, scratch)
@@ -141,16 +144,16 @@ class Restore:
         """All steps in one transaction, nothing anywhere else."""
         recreation = self.recreation(scratch=None)
         with step(self.target) as cursor:
-            self._all_steps(cursor, recreation)
+            self.all_steps(cursor, recreation)
         return recreation
 
     def in_one_transaction(self) -> Recreation:
         recreation = self.recreation()
         with step(self.target) as cursor:
-            self._all_steps(cursor, recreation)
+            self.all_steps(cursor, recreation)
         return recreation
 
-    def _all_steps(self, cursor: Cursor, recreation: Recreation) -> None:
+    def all_steps(self, cursor: Cursor, recreation: Recreation) -> None:
         recreation.check(cursor)
         recreation.create(cursor)
         recreation.build(cursor, self._before_index)
@@ -230,12 +233,18 @@ def test_a_missing_extension_is_born_in_the_scratch_schema_and_moved(
     source: Database, target: Database
 ) -> None:
     source.run('CREATE SCHEMA "Ext";\nCREATE EXTENSION vector SCHEMA "Ext"')
-    source.run('ALTER DATABASE "{}" SET search_path = public, "Ext"'.format(name_of(source)))
+    source.run(f'ALTER DATABASE "{name_of(source)}" SET search_path = public, "Ext"')
     source.run(LANGCHAIN)
     restore = Restore(target, read_all(source))
     with step(target) as cursor:
         assert restore.recreation().can_be_born_elsewhere(cursor)
-    restore.in_scratch(load=put_vectors)
+
+    def put_vectors(cursor: Cursor, recreation: Recreation) -> None:
+        place = Identifier(*recreation.birthplace(restore.table("langchain_pg_embedding")))
+        rows = "(id, embedding) VALUES ('a', '[1,2,3]'), ('b', '[3,4,5]')"
+        cursor.execute(SQL("INSERT INTO {} " + rows).format(place))
+
+    restore.in_scratch(put_vectors)
     assert_same(source, target)
     assert target.ask(
         'SELECT count(*), min("Ext".vector_dims(embedding)) FROM langchain_pg_embedding'
@@ -245,16 +254,6 @@ def test_a_missing_extension_is_born_in_the_scratch_schema_and_moved(
 def name_of(database: Database) -> str:
     ((name,),) = database.ask("SELECT current_database()")
     return str(name)
-
-
-def put_vectors(cursor: Cursor, recreation: Recreation) -> None:
-    place = recreation.birthplace(recreation_table(recreation, "langchain_pg_embedding"))
-    insert = SQL("INSERT INTO {} (id, embedding) VALUES ('a', '[1,2,3]'), ('b', '[3,4,5]')")
-    cursor.execute(insert.format(Identifier(*place)))
-
-
-def recreation_table(recreation: Recreation, name: str) -> NewTable:
-    return next(table for table in recreation._asked if table.definition.name == name)
 
 
 @pytest.mark.parametrize("scratch", [SCRATCH, None])
@@ -369,7 +368,7 @@ def test_a_foreign_key_that_the_rows_break_fails_and_leaves_nothing(
     before = dump(target, target.pg_dump)
 
     def load(cursor: Cursor, recreation: Recreation) -> None:
-        place = Identifier(*recreation.birthplace(recreation_table(recreation, "bottom")))
+        place = Identifier(*recreation.birthplace(restore.table("bottom")))
         cursor.execute(SQL("INSERT INTO {} VALUES (1, NULL, 7)").format(place))
 
     with pytest.raises(psycopg2.errors.ForeignKeyViolation):
@@ -396,7 +395,7 @@ CREATE POLICY own ON secret USING (owner = CURRENT_USER)"""
     restore = Restore(target, read_all(source), only=["public.secret"])
     recreation = restore.recreation()
     with step(target, user="defs_reader") as cursor:
-        restore._all_steps(cursor, recreation)
+        restore.all_steps(cursor, recreation)
     assert target.ask(
         "SELECT relforcerowsecurity, relowner::regrole::text FROM pg_class"
         " WHERE oid = 'secret'::regclass"
@@ -444,9 +443,10 @@ CREATE TABLE p1 PARTITION OF p DEFAULT"""
         pytest.raises(InvalidParams, match=r"public\.p1 is a partition .* Restore public\.p,"),
     ):
         alone.check(cursor)
-    both = Restore(target, definitions).in_scratch()
+    restore = Restore(target, definitions)
+    both = restore.in_scratch()
     assert list(both.not_recreated()) == ["public.p", "public.p1"]
-    assert both.birthplace(recreation_table(both, "p1")) == (SCRATCH, "p1")
+    assert both.birthplace(restore.table("p1")) == (SCRATCH, "p1")
     assert_same(source, target)
 
 
@@ -502,6 +502,25 @@ CREATE POLICY "for some" ON t TO defs_reader USING (true)"""
     with (
         step(target) as cursor,
         pytest.raises(DatabaseRefused, match=r"'for some' of public\.t .*'nobody_here'"),
+    ):
+        recreation.check(cursor)
+
+
+def test_a_policy_that_the_backup_could_not_read_is_refused(
+    source: Database, target: Database
+) -> None:
+    source.run(
+        """CREATE TABLE other (a int);
+CREATE TABLE t (b int);
+CREATE POLICY looks ON t USING (EXISTS (SELECT 1 FROM other WHERE a = b))"""
+    )
+    with closing(psycopg2.connect(source.dsn)) as busy, busy.cursor() as blocker:
+        blocker.execute("LOCK TABLE other")
+        read = source.definitions("t")
+    recreation = Restore(target, read).recreation()
+    with (
+        step(target) as cursor,
+        pytest.raises(DatabaseRefused, match=r"'policy looks' of public\.t"),
     ):
         recreation.check(cursor)
 
@@ -602,7 +621,7 @@ def test_a_table_is_restored_beside_its_original(source: Database) -> None:
     }
     assert schemas(source) == {"public"}
     copy, original = source.definition("docs_of_may"), source.definition("docs")
-    assert [c.default for c in copy.columns][0] == (
+    assert next(c.default for c in copy.columns) == (
         "nextval('public.docs_of_may_id_seq'::regclass)"
     )
     assert str(copy.foreign_keys[0].references) == "public.docs_of_may"
@@ -667,8 +686,9 @@ def test_tables_of_one_name_in_two_schemas_are_both_born(
 CREATE TABLE docs (a serial PRIMARY KEY);
 CREATE TABLE app.docs (b serial PRIMARY KEY REFERENCES docs)"""
     )
-    recreation = Restore(target, read_all(source)).in_scratch()
-    places = [recreation.birthplace(table) for table in recreation._asked]
+    restore = Restore(target, read_all(source))
+    recreation = restore.in_scratch()
+    places = [recreation.birthplace(table) for table in restore.new_tables()]
     assert places == [(SCRATCH, "docs"), (SCRATCH + "_2", "docs")]
     assert_same(source, target)
 
@@ -736,6 +756,18 @@ def test_pgvector_must_be_new_enough_for_what_the_tables_use(
             check(None, too_old)
 
 
+def test_a_role_that_may_not_create_the_extension_is_told_who_may(
+    source: Database, target: Database
+) -> None:
+    source.run("CREATE EXTENSION vector;\nCREATE TABLE t (v vector(2))")
+    target.run(f'GRANT CREATE ON DATABASE "{name_of(target)}" TO defs_reader')
+    with (
+        step(target, user="defs_reader") as cursor,
+        pytest.raises(PermissionDenied, match="Let a superuser run CREATE EXTENSION vector"),
+    ):
+        Restore(target, read_all(source)).recreation().create(cursor)
+
+
 def test_an_extension_that_only_a_superuser_could_move_is_not_born_elsewhere(
     databases: Databases, server18: EmbeddedServer
 ) -> None:
@@ -762,7 +794,7 @@ def test_an_extension_that_only_a_superuser_could_move_is_not_born_elsewhere(
         )
         with step(target, user="defs_reader") as cursor:
             assert not restore.recreation().can_be_born_elsewhere(cursor)
-            restore._all_steps(cursor, restore.recreation())
+            restore.all_steps(cursor, restore.recreation())
         with step(target) as cursor:
             assert restore.recreation().can_be_born_elsewhere(cursor), "it is there by now"
     assert_same(source, target)

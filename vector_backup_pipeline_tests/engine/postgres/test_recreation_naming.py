@@ -33,6 +33,15 @@ def test_a_long_name_is_cut_between_characters() -> None:
     assert free_name(name, "-", "-", {name}.__contains__) == "é" * 30 + "_1"
 
 
+def test_a_new_name_may_be_longer_than_the_old() -> None:
+    new = "a_very_long_name_" * 3
+    assert free_name("docs_body_key", "docs", new, {"docs_body_key"}.__contains__) == (
+        new + "_body_key"
+    )
+    new += "_even_longer"
+    assert free_name("docs_body_key", "docs", new, {"docs_body_key"}.__contains__) == new
+
+
 @given(NAMES, NAMES, NAMES, st.sets(NAMES))
 def test_the_name_is_free_and_no_longer_than_63_bytes(
     name: str, old: str, new: str, others: set[str]

@@ -7,9 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import psycopg2
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.sql import SQL, Identifier
 
+from vector_backup_pipeline.engine.errors import PermissionDenied
 from vector_backup_pipeline.engine.postgres.recreation.extensions import extension_states
 from vector_backup_pipeline.engine.postgres.recreation.lookups import collations_there, types_there
 from vector_backup_pipeline.engine.postgres.recreation.places import Places
@@ -91,14 +93,25 @@ def map_installed_extensions(
 def make_prerequisite(cursor: Cursor, what: Prerequisite, schema: str, places: Places) -> None:
     """Make it in `schema`, and remember that it is there."""
     if isinstance(what, ExtensionDependency):
-        # In the version that this server has; what it has not, `check` has refused.
-        create = SQL("CREATE EXTENSION {} WITH SCHEMA {}")
-        cursor.execute(create.format(Identifier(what.name), Identifier(schema)))
+        _create_extension(cursor, what, schema)
         places.put_members(cursor, what, schema)
         return
     places.put(name_of(what), (schema, what.name))
     for statement in what.ddl:
         cursor.execute(places.relocated(statement))
+
+
+def _create_extension(cursor: Cursor, what: ExtensionDependency, schema: str) -> None:
+    """In the version that this server has; what it has not at all, `check` has refused."""
+    create = SQL("CREATE EXTENSION {} WITH SCHEMA {}")
+    try:
+        cursor.execute(create.format(Identifier(what.name), Identifier(schema)))
+    except psycopg2.errors.InsufficientPrivilege as error:
+        raise PermissionDenied(
+            f"The tables need the extension {what.name}, which this role may not create "
+            f"({error.diag.message_primary}). Let a superuser run CREATE EXTENSION {what.name} in "
+            "the target database, then restore again."
+        ) from error
 
 
 def _extensions(needed: Sequence[Prerequisite]) -> Iterator[ExtensionDependency]:

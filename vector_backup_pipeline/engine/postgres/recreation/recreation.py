@@ -43,7 +43,7 @@ from vector_backup_pipeline.engine.postgres.recreation.prerequisites import (
     needed_prerequisites,
 )
 from vector_backup_pipeline.engine.postgres.recreation.row_security import (
-    check_roles,
+    check_policies,
     is_forcing,
 )
 from vector_backup_pipeline.engine.postgres.recreation.sequences import (
@@ -92,6 +92,8 @@ class Recreation:
         dependencies: Dependencies,
         scratch: str | None,
     ) -> None:
+        if scratch is None and any(table.is_renamed for table in tables):
+            raise ValueError("A renamed table is born in a scratch schema.")
         self._tables = in_creation_order(tables)
         self._asked = list(tables)
         self._new = {name_of(relation) for relation in relations_of(tables)}
@@ -112,13 +114,12 @@ class Recreation:
 
         Raises:
             InvalidParams: a table can't be made without another one.
-            DatabaseRefused: an extension is not to be had or too old, or a policy's role is
-                missing.
+            DatabaseRefused: an extension is not to be had or too old, or a policy can't be made.
         """
         check_makers(self._asked)
         check_parents(cursor, self._tables, self._existing)
         check_extensions(cursor, self._needed, self._tables)
-        check_roles(cursor, self._tables)
+        check_policies(cursor, self._tables)
 
     def can_be_born_elsewhere(self, cursor: Cursor) -> bool:
         """Whether all that is missing may be made, and committed, in a scratch schema.

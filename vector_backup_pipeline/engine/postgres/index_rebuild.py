@@ -1,0 +1,127 @@
+"""Indexes of a table that takes more rows than it keeps: dropped before the load, built after it.
+
+Both in one transaction, so that nobody ever sees the table without them. Only what can be made
+again exactly as it was is touched; unique indexes stay, because they refuse rows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from psycopg2.extensions import cursor as Cursor
+from psycopg2.sql import SQL, Identifier, Literal
+
+from vector_backup_pipeline.engine.postgres.definitions.constraints import read_indexes
+from vector_backup_pipeline.engine.postgres.definitions.reading import rows
+from vector_backup_pipeline.engine.table_definition import Index
+
+BeforeIndex = Callable[[tuple[str, str], Index], None]
+
+# Dropping takes the table owner's rights, and CREATE on the schema and the tablespace to make it
+# again. An index that names an extension it depends on would come back without that.
+_REBUILDABLE = """
+SELECT n.nspname AS schema_name, c.relname AS table_name, i.relname AS name,
+       t.spcname AS tablespace, pg_catalog.obj_description(i.oid, 'pg_class') AS comment
+  FROM pg_catalog.pg_index x
+  JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
+  JOIN pg_catalog.pg_class c ON c.oid = x.indrelid
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  LEFT JOIN pg_catalog.pg_tablespace t ON t.oid = i.reltablespace
+ WHERE x.indrelid = %(oid)s AND c.relkind = 'r' AND NOT c.relispartition
+   AND x.indisvalid AND x.indisready AND x.indislive
+   AND NOT (x.indisunique OR x.indisexclusion OR x.indisreplident OR x.indisclustered)
+   AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.conindid = i.oid)
+   AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits h WHERE h.inhrelid = i.oid)
+   AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
+                    WHERE d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = i.oid)
+   AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
+                    WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = i.oid
+                      AND d.deptype IN ('e', 'x'))
+   AND pg_catalog.pg_has_role(c.relowner, 'USAGE')
+   AND pg_catalog.has_schema_privilege(n.oid, 'CREATE')
+   AND (t.oid IS NULL OR pg_catalog.has_tablespace_privilege(t.oid, 'CREATE'))
+ ORDER BY i.oid
+"""
+
+
+@dataclass(frozen=True)
+class RebuildableIndex:
+    """An index with all that its definition leaves out. `tablespace` None is the database's own."""
+
+    schema: str
+    table: str
+    index: Index
+    tablespace: str | None
+    comment: str | None
+
+    @property
+    def identifier(self) -> Identifier:
+        return Identifier(self.schema, self.index.name)
+
+
+def rebuildable_indexes(cursor: Cursor, oid: int) -> list[RebuildableIndex]:
+    """The indexes of the table `oid` that this role may drop, and can build as they were."""
+    found = rows(cursor, _REBUILDABLE, oid=oid)
+    nouns = {index.name: index for index in read_indexes(cursor, [oid]).secondary.get(oid, [])}
+    return [
+        RebuildableIndex(
+            schema=row["schema_name"],
+            table=row["table_name"],
+            index=nouns[row["name"]],
+            tablespace=row["tablespace"],
+            comment=row["comment"],
+        )
+        for row in found
+    ]
+
+
+def drop_indexes(cursor: Cursor, indexes: Sequence[RebuildableIndex]) -> None:
+    """Drop them; takes the lock that keeps also readers from their table."""
+    for each in indexes:
+        cursor.execute(SQL("DROP INDEX {}").format(each.identifier))
+
+
+def rebuild_indexes(
+    cursor: Cursor, indexes: Sequence[RebuildableIndex], before_index: BeforeIndex
+) -> None:
+    """Build them as they were; `before_index` is told table and index before each.
+
+    Deferred constraints are checked here already.
+    """
+    if indexes:
+        # PostgreSQL builds no index on a table whose rows still wait for such a check.
+        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+    for each in indexes:
+        before_index((each.schema, each.table), each.index)
+        with _default_tablespace(cursor, each.tablespace or ""):
+            cursor.execute(each.index.definition)
+        _restore_what_belongs_to(cursor, each)
+
+
+def _restore_what_belongs_to(cursor: Cursor, each: RebuildableIndex) -> None:
+    for number, target in each.index.statistics_targets.items():
+        cursor.execute(
+            SQL("ALTER INDEX {} ALTER COLUMN {} SET STATISTICS {}").format(
+                each.identifier, Literal(number), Literal(target)
+            )
+        )
+    if each.comment is not None:
+        cursor.execute(
+            SQL("COMMENT ON INDEX {} IS {}").format(each.identifier, Literal(each.comment))
+        )
+
+
+@contextlib.contextmanager
+def _default_tablespace(cursor: Cursor, tablespace: str) -> Iterator[None]:
+    """Where what is created goes; a definition does not say, and the session may have its own."""
+    cursor.execute("SELECT pg_catalog.current_setting('default_tablespace')")
+    ((before,),) = cursor.fetchall()
+    _set_default_tablespace(cursor, tablespace)
+    yield
+    _set_default_tablespace(cursor, before)
+
+
+def _set_default_tablespace(cursor: Cursor, tablespace: str) -> None:
+    cursor.execute("SELECT pg_catalog.set_config('default_tablespace', %s, true)", (tablespace,))

@@ -1,0 +1,441 @@
+"""After a restore each index is asked for neighbours, and the exact answer says how well it does."""
+
+# ruff: noqa: S608 - the names in these statements are the tests' own
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+
+import pytest
+
+from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings, connect
+from vector_backup_pipeline.engine.postgres.probes import measure_recall
+from vector_backup_pipeline.engine.postgres.probes.reading import probe_reader
+from vector_backup_pipeline.engine.postgres.probes.searches import Search, find_searches
+from vector_backup_pipeline.engine.postgres.probes.statements import ProbeStatements
+from vector_backup_pipeline.engine.results import Recall
+from vector_backup_pipeline.engine.secrets import SecretText
+from vector_backup_pipeline_tests.fix_postgres import Database
+
+ROWS = 200
+DOCS = """
+    CREATE TABLE docs (
+        id int PRIMARY KEY, kind text, v vector(8), loose vector, half halfvec(8),
+        sparse sparsevec(8), bits bit(64)
+    );
+    SELECT setseed(0.5);
+    INSERT INTO docs
+    SELECT i, 'kind ' || i % 2, v, v, v::halfvec(8), v::sparsevec(8), bits
+      FROM generate_series(1, 200) i,
+   LATERAL (SELECT array_agg(random() - 0.5 + (i + d) * 0)::vector v FROM generate_series(1, 8) d) a,
+   LATERAL (SELECT string_agg((random() + (i + d) * 0 > 0.5)::int::text, '')::bit(64) bits
+              FROM generate_series(1, 64) d) b;
+"""
+
+
+def measure(
+    database: Database,
+    table: str = "docs",
+    *,
+    schema: str = "public",
+    probes: int = 5,
+    seconds: float = 60.0,
+    url: str | None = None,
+) -> list[Recall]:
+    settings = ConnectionSettings.from_installation(SecretText(url or database.url), "the test")
+    with closing(connect(settings)) as connection:
+        return measure_recall(connection, schema, table, "the docs", probes, seconds)
+
+
+def by_index(database: Database, table: str = "docs", probes: int = 5) -> dict[str, Recall]:
+    return {each.index: each for each in measure(database, table, probes=probes) if each.index}
+
+
+@pytest.fixture
+def docs(any_database: Database) -> Database:
+    any_database.run(DOCS)
+    return any_database
+
+
+@pytest.fixture
+def docs18(database: Database) -> Database:
+    database.run(DOCS)
+    return database
+
+
+def test_an_index_is_asked_and_its_answers_are_compared(docs: Database) -> None:
+    docs.run("CREATE INDEX docs_v ON docs USING hnsw (v vector_cosine_ops)")
+
+    measured = by_index(docs)["docs_v"]
+
+    assert measured.model_dump(exclude={"seconds"}) == {
+        "table": "the docs",
+        "column": "v",
+        "index": "docs_v",
+        "metric": "<=>",
+        "dimensions": [8],
+        "probes": 5,
+        "recall": 1.0,
+        "note": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("key", "column", "metric", "dimensions"),
+    [
+        ("v vector_l2_ops", "v", "<->", 8),
+        ("v vector_ip_ops", "v", "<#>", 8),
+        ("v vector_l1_ops", "v", "<+>", 8),
+        ("half halfvec_cosine_ops", "half", "<=>", 8),
+        ("sparse sparsevec_l2_ops", "sparse", "<->", 8),
+        ("bits bit_hamming_ops", "bits", "<~>", 64),
+        ("bits bit_jaccard_ops", "bits", "<%>", 64),
+        ("(loose::vector(8)) vector_cosine_ops", "loose", "<=>", 8),
+        ("(v::halfvec(8)) halfvec_l2_ops", "v", "<->", 8),
+        ("(subvector(v, 1, 4)::vector(4)) vector_l2_ops", "v", "<->", 4),
+        ("(binary_quantize(v)::bit(8)) bit_hamming_ops", "v", "<~>", 8),
+        ("v vector_cosine_ops) WHERE (kind = 'kind 1' OR kind LIKE '%{0}%s'", "v", "<=>", 8),
+    ],
+)
+def test_every_kind_of_index_is_measured_by_its_own_metric(
+    docs: Database, key: str, column: str, metric: str, dimensions: int
+) -> None:
+    docs.run(f"CREATE INDEX docs_i ON docs USING hnsw ({key})")
+
+    measured = by_index(docs)["docs_i"]
+
+    assert (measured.column, measured.metric) == (column, metric)
+    assert measured.dimensions == [dimensions]
+    assert (measured.probes, measured.note) == (5, None)
+    assert measured.recall is not None
+    assert measured.recall > 0.5
+
+
+def test_what_an_index_misses_is_what_another_reckoning_says(docs: Database) -> None:
+    docs.run("CREATE INDEX docs_v ON docs USING ivfflat (v vector_l2_ops) WITH (lists = 20)")
+    nearest = (
+        "SET enable_seqscan = {0}; SET enable_sort = {0}; SET enable_indexscan = {1};"
+        " SELECT p.id, ARRAY(SELECT d.id FROM docs d ORDER BY d.v <-> p.v, d.id LIMIT 10)"
+        "  FROM docs p"
+    )
+    found = dict(docs.ask(nearest.format("off", "on")))
+    true = dict(docs.ask(nearest.format("on", "off")))
+    shares = [len(set(found[id_]) & set(true[id_])) / 10 for id_ in true]
+
+    measured = by_index(docs, probes=ROWS)["docs_v"]
+
+    assert measured.probes == ROWS
+    assert measured.recall == pytest.approx(sum(shares) / ROWS, abs=0.0001)
+    assert 0.1 < sum(shares) / ROWS < 0.9
+
+
+def test_the_servers_own_search_settings_are_measured(docs18: Database) -> None:
+    docs18.run("CREATE INDEX docs_v ON docs USING ivfflat (v vector_l2_ops) WITH (lists = 20)")
+    docs18.run(f"ALTER DATABASE {docs18.name} SET ivfflat.probes = 20")
+
+    assert by_index(docs18)["docs_v"].recall == 1.0
+
+
+def test_each_of_several_indexes_has_a_result_of_its_own(docs18: Database) -> None:
+    docs18.run("""
+        CREATE INDEX docs_cosine ON docs USING hnsw (v vector_cosine_ops);
+        CREATE INDEX docs_l2 ON docs USING hnsw (v vector_l2_ops);
+        CREATE INDEX docs_l2_ivf ON docs USING ivfflat (v vector_l2_ops) WITH (lists = 2);
+        CREATE INDEX docs_words ON docs (kind);
+    """)
+
+    measured = by_index(docs18)
+
+    assert set(measured) == {"docs_cosine", "docs_l2", "docs_l2_ivf"}
+    assert measured["docs_cosine"].recall == 1.0
+    # One of two that can answer the same query is not asked, and nobody claims that it was.
+    hnsw, ivfflat = measured["docs_l2"], measured["docs_l2_ivf"]
+    assert {hnsw.recall is None, ivfflat.recall is None} == {True, False}
+    assert (hnsw.note or ivfflat.note or "").startswith("the planner does not use it but docs_l2")
+
+
+def test_a_column_without_an_index_is_measured_too(docs18: Database) -> None:
+    measured = measure(docs18)
+
+    assert [(each.column, each.metric, each.dimensions) for each in measured] == [
+        ("v", "<=>", [8]),
+        ("loose", "<=>", [8]),
+        ("half", "<=>", [8]),
+        ("sparse", "<=>", [8]),
+        ("bits", "<~>", [64]),
+    ]
+    assert {(each.index, each.recall, each.probes) for each in measured} == {(None, 1.0, 5)}
+
+
+MIXED = """
+    CREATE TABLE mixed (id int PRIMARY KEY, v vector);
+    INSERT INTO mixed SELECT i, ARRAY[i, 1, -i]::vector FROM generate_series(1, 30) i;
+    INSERT INTO mixed SELECT i, ARRAY[i, 1]::vector FROM generate_series(31, 33) i;
+    INSERT INTO mixed VALUES (34, '[1,2,3,4]'), (35, NULL);
+"""
+
+
+def test_a_few_probes_are_for_each_dimension_that_occurs(docs: Database) -> None:
+    docs.run(MIXED)
+
+    (measured,) = measure(docs, "mixed")
+
+    assert measured.dimensions == [2, 3, 4]
+    assert measured.probes == 3 + 5 + 1
+    assert (measured.recall, measured.note) == (1.0, None)
+
+
+def test_an_index_for_one_dimension_leaves_the_others(docs: Database) -> None:
+    docs.run(MIXED)
+    docs.run("""
+        CREATE INDEX of_three ON mixed USING hnsw ((v::vector(3)) vector_cosine_ops)
+         WHERE vector_dims(v) = 3
+    """)
+
+    without, of_three = measure(docs, "mixed")
+
+    assert (of_three.index, of_three.dimensions, of_three.probes) == ("of_three", [3], 5)
+    assert (of_three.recall, of_three.note) == (1.0, None)
+    assert (without.index, without.dimensions) == (None, [2, 4])
+
+    docs.run("DELETE FROM mixed WHERE id > 30")
+    assert [each.index for each in measure(docs, "mixed")] == ["of_three"]
+
+
+def test_null_and_zero_vectors_are_neither_probes_nor_neighbours(docs: Database) -> None:
+    docs.run("""
+        CREATE TABLE gaps (id int PRIMARY KEY, v vector(2));
+        INSERT INTO gaps SELECT i, '[0,0]' FROM generate_series(1, 300) i;
+        INSERT INTO gaps SELECT i, NULL FROM generate_series(301, 400) i;
+        INSERT INTO gaps SELECT i, ARRAY[i, 1]::vector FROM generate_series(401, 403) i;
+        CREATE INDEX gaps_v ON gaps USING hnsw (v vector_cosine_ops);
+    """)
+
+    measured = by_index(docs, "gaps")["gaps_v"]
+
+    assert (measured.probes, measured.recall, measured.note) == (3, 1.0, None)
+
+
+@pytest.mark.parametrize("rows", ["SELECT 1, NULL::vector", "SELECT 1, '[0,0]'::vector LIMIT 0"])
+def test_nothing_to_search_for_is_said(docs18: Database, rows: str) -> None:
+    docs18.run(
+        "CREATE TABLE empty (id int, v vector(2));"
+        f"INSERT INTO empty {rows}; CREATE INDEX empty_v ON empty USING hnsw (v vector_l2_ops)"
+    )
+
+    (measured,) = measure(docs18, "empty")
+
+    assert (measured.recall, measured.probes) == (None, 0)
+    assert measured.note == "there is no vector to search for"
+
+
+def test_equally_near_rows_are_told_apart_by_their_key(docs18: Database) -> None:
+    docs18.run("""
+        CREATE TABLE same (a int, b text, v vector(2), PRIMARY KEY (b, a));
+        INSERT INTO same SELECT i % 7, 'b' || i, ARRAY[i % 2, 1]::vector
+          FROM generate_series(1, 36) i;
+        CREATE INDEX same_v ON same USING hnsw (v vector_l2_ops);
+    """)
+
+    assert by_index(docs18, "same")["same_v"].recall == 1.0
+
+
+def test_a_table_without_a_key_is_measured_by_where_its_rows_lie(docs: Database) -> None:
+    docs.run("ALTER TABLE docs DROP CONSTRAINT docs_pkey")
+    docs.run("CREATE INDEX docs_v ON docs USING hnsw (v vector_cosine_ops)")
+
+    measured = by_index(docs)["docs_v"]
+
+    assert (measured.recall, measured.probes, measured.note) == (1.0, 5, None)
+
+
+@pytest.mark.parametrize("key", [", PRIMARY KEY (id)", ""])
+def test_a_partitioned_tables_index_is_asked_in_all_partitions(docs: Database, key: str) -> None:
+    docs.run(f"""
+        CREATE TABLE parts (id int, v vector(8){key}) PARTITION BY RANGE (id);
+        CREATE TABLE part1 PARTITION OF parts FOR VALUES FROM (1) TO (100);
+        CREATE TABLE part2 PARTITION OF parts DEFAULT PARTITION BY RANGE (id);
+        CREATE TABLE part2_1 PARTITION OF part2 DEFAULT;
+        INSERT INTO parts SELECT id, v FROM docs;
+        CREATE INDEX parts_v ON parts USING hnsw (v vector_cosine_ops);
+    """)
+
+    (measured,) = measure(docs, "parts")
+
+    assert (measured.index, measured.recall, measured.note) == ("parts_v", 1.0, None)
+
+
+def test_an_index_that_some_partition_lacks_is_not_valid(docs18: Database) -> None:
+    docs18.run("""
+        CREATE TABLE parts (id int, v vector(8)) PARTITION BY RANGE (id);
+        CREATE TABLE part1 PARTITION OF parts DEFAULT;
+        INSERT INTO parts SELECT id, v FROM docs;
+        CREATE INDEX parts_v ON ONLY parts USING hnsw (v vector_cosine_ops);
+    """)
+
+    (measured,) = measure(docs18, "parts")
+
+    assert (measured.recall, measured.note) == (None, "the index is not valid")
+
+
+def test_children_of_a_table_are_no_part_of_it(docs18: Database) -> None:
+    docs18.run("CREATE INDEX docs_v ON docs USING hnsw (v vector_cosine_ops)")
+    docs18.run("CREATE TABLE child () INHERITS (docs); INSERT INTO child SELECT * FROM docs")
+
+    measured = by_index(docs18)["docs_v"]
+
+    assert (measured.recall, measured.note) == (1.0, None)
+
+
+def test_pgvector_may_lie_in_any_schema_and_names_may_be_odd(docs18: Database) -> None:
+    docs18.run("""
+        CREATE SCHEMA "the ext%s";
+        ALTER EXTENSION vector SET SCHEMA "the ext%s";
+        CREATE SCHEMA "app {0}";
+        CREATE DOMAIN "app {0}".embedding AS "the ext%s".vector(8);
+        ALTER TABLE docs RENAME COLUMN v TO "a ""v"" %s {0}";
+        ALTER TABLE docs ALTER loose TYPE "app {0}".embedding;
+        ALTER TABLE docs RENAME COLUMN id TO "i%";
+        ALTER TABLE docs RENAME TO "docs %s {0}";
+        ALTER TABLE "docs %s {0}" SET SCHEMA "app {0}";
+        CREATE INDEX "i %s {0}" ON "app {0}"."docs %s {0}"
+         USING hnsw ("a ""v"" %s {0}" "the ext%s".vector_cosine_ops);
+    """)
+
+    measured = measure(docs18, "docs %s {0}", schema="app {0}")
+
+    columns = ["loose", "half", "sparse", "bits", 'a "v" %s {0}']
+    assert [each.column for each in measured] == columns
+    assert measured[-1].index == "i %s {0}"
+    assert {(each.recall, each.note) for each in measured} == {(1.0, None)}
+
+
+def test_a_table_without_vectors_has_no_recall(docs18: Database) -> None:
+    docs18.run("CREATE TABLE words (id int PRIMARY KEY, word text)")
+
+    assert measure(docs18, "words") == []
+
+
+def chosen(database: Database, table: str, column: str) -> list[str]:
+    """The probes for a column, as text."""
+    with database.session() as connection, probe_reader(connection, _soon()) as reader:
+        source, searches = find_searches(reader, "public", table, _soon())
+        (search,) = [s for s in searches if isinstance(s, Search) and s.column == column]
+        query = ProbeStatements(source, search).choose(5, look_at_all=False)
+        return [row["text"] for row in reader.ask(query, _soon())]
+
+
+def _soon() -> float:
+    return time.monotonic() + 60
+
+
+@pytest.mark.parametrize("column", ["v", "half", "sparse", "bits"])
+@pytest.mark.parametrize("key", ["PRIMARY KEY (id)", "CHECK (true)"])
+def test_the_same_rows_give_the_same_probes_wherever_they_lie(
+    docs18: Database, key: str, column: str
+) -> None:
+    docs18.run(f"""
+        CREATE TABLE one (LIKE docs, {key});
+        CREATE TABLE other (LIKE docs, {key});
+        INSERT INTO one SELECT * FROM docs ORDER BY id;
+        INSERT INTO other SELECT * FROM docs ORDER BY id DESC;
+        ANALYZE one;
+    """)
+
+    probes = chosen(docs18, "one", column)
+
+    assert len(set(probes)) == 5
+    assert chosen(docs18, "other", column) == probes
+
+
+def test_no_time_is_no_failure(docs18: Database) -> None:
+    (measured,) = measure(docs18, seconds=0.0)
+
+    assert (measured.table, measured.recall) == ("the docs", None)
+    assert measured.note == "the time for it ran out"
+
+
+def test_the_time_is_kept_and_what_was_measured_in_it_is_told(docs18: Database) -> None:
+    # Every row's distance takes 50 ms: one index's exact answers would take far longer.
+    docs18.run("""
+        CREATE FUNCTION slow(vector) RETURNS vector(8) IMMUTABLE LANGUAGE plpgsql AS
+        $$ BEGIN IF current_setting('transaction_isolation') = 'repeatable read' THEN
+             PERFORM pg_sleep(0.05); END IF; RETURN $1; END $$;
+        CREATE INDEX docs_slow ON docs USING hnsw ((slow(v)::vector(8)) vector_l2_ops);
+        CREATE INDEX docs_v ON docs USING hnsw (v vector_l2_ops);
+        ALTER TABLE docs DROP loose, DROP half, DROP sparse, DROP bits;
+    """)
+    started = time.monotonic()
+
+    measured = {each.index: each for each in measure(docs18, seconds=2.0)}
+
+    assert time.monotonic() - started < 4
+    assert measured["docs_slow"].note == "the time for it ran out"
+    assert measured["docs_v"].recall == 1.0, "the slow one has left its share"
+
+
+def test_a_role_without_rights_gets_a_note(docs18: Database) -> None:
+    url = docs18.create_role(f"prober_of_{docs18.name}")
+
+    measured = measure(docs18, url=url)
+
+    assert {each.recall for each in measured} == {None}
+    assert {each.note for each in measured} == {"permission denied for table docs"}
+
+
+def test_rows_that_a_policy_hides_are_not_measured(docs18: Database) -> None:
+    role = f"guarded_{docs18.name}"
+    url = docs18.create_role(role)
+    docs18.run(f"ALTER TABLE docs ENABLE ROW LEVEL SECURITY; GRANT SELECT ON docs TO {role}")
+
+    measured = measure(docs18, url=url)
+
+    assert {each.recall for each in measured} == {None}
+    assert "row-level security" in (measured[0].note or "")
+
+
+def test_a_table_that_is_gone_gets_a_note(docs18: Database) -> None:
+    (measured,) = measure(docs18, "nowhere")
+
+    assert (measured.recall, measured.note) == (None, "public.nowhere is not there any more")
+
+
+def test_a_lost_connection_is_no_failure(docs18: Database) -> None:
+    settings = ConnectionSettings.from_installation(SecretText(docs18.url), "the test")
+    with closing(connect(settings)) as connection:
+        docs18.run("SELECT pg_terminate_backend(%s)", [connection.get_backend_pid()])
+        (measured,) = measure_recall(connection, "public", "docs", "the docs", 5, 60.0)
+
+    assert measured.recall is None
+    assert measured.note
+
+
+@contextmanager
+def interrupted_once_it_waits(database: Database) -> Iterator[None]:
+    """The main thread gets a SIGINT as soon as a session waits for a lock."""
+    waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'relation'"
+
+    def watch() -> None:
+        end = time.monotonic() + 30
+        while not database.ask_one(waiting) and time.monotonic() < end:
+            pass
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+
+
+def test_an_interrupt_ends_it(docs18: Database) -> None:
+    with docs18.session() as other, other.cursor() as cursor:
+        cursor.execute("LOCK TABLE docs IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(KeyboardInterrupt), interrupted_once_it_waits(docs18):
+            measure(docs18)

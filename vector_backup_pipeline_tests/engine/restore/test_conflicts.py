@@ -1,0 +1,305 @@
+"""`skip` and `replace`: rows that are there already are left, or put back as they were."""
+
+from __future__ import annotations
+
+import pytest
+
+from vector_backup_pipeline_tests.faults.watching import COLLECTIONS, EMBEDDINGS, count
+from vector_backup_pipeline_tests.fix_backup import BackupMaker
+from vector_backup_pipeline_tests.fix_postgres import Database
+from vector_backup_pipeline_tests.fix_restore import RestoreMaker, everything_in
+
+_CHANGES = """
+    DELETE FROM langchain_pg_embedding WHERE id IN ('doc-2', 'doc-3', 'doc-40');
+    UPDATE langchain_pg_embedding SET document = NULL, embedding = '[0,0,1]' WHERE id = 'doc-1';
+    UPDATE langchain_pg_collection SET cmetadata = '{"changed": true}' WHERE name = 'collection 2';
+    INSERT INTO langchain_pg_embedding (id, document) VALUES ('new', 'after the backup');
+"""
+
+
+def test_skip_brings_back_what_is_missing_and_changes_nothing(
+    langchain: Database, backup: BackupMaker, restore: RestoreMaker
+) -> None:
+    backup(langchain.url)
+    langchain.run(_CHANGES)
+
+    done = restore.succeeds(langchain, on_conflict="skip")
+
+    assert count(langchain) == 59
+    assert (
+        langchain.ask_one("SELECT document FROM langchain_pg_embedding WHERE id = 'doc-1'") is None
+    )
+    assert done.restored(EMBEDDINGS).rows_restored == 3
+    assert done.restored(COLLECTIONS).rows_restored == 0
+    assert done.restored(EMBEDDINGS).digest_matches is None
+
+
+def test_replace_brings_back_what_is_missing_and_what_was_changed(
+    langchain: Database, backup: BackupMaker, restore: RestoreMaker
+) -> None:
+    before = everything_in(langchain)
+    backup(langchain.url)
+    langchain.run(_CHANGES)
+
+    done = restore.succeeds(langchain, on_conflict="replace")
+
+    assert done.restored(EMBEDDINGS).rows_restored == 58
+    assert done.restored(COLLECTIONS).rows_restored == 4
+    assert done.restored(EMBEDDINGS).digest_matches is None
+    assert count(langchain) == 59
+    langchain.run("DELETE FROM langchain_pg_embedding WHERE id = 'new'")
+    assert everything_in(langchain) == before
+
+
+@pytest.mark.parametrize("on_conflict", ["skip", "replace"])
+def test_the_same_restore_twice_changes_nothing_more(
+    langchain: Database, backup: BackupMaker, restore: RestoreMaker, on_conflict: str
+) -> None:
+    before = everything_in(langchain)
+    backup(langchain.url)
+    langchain.run("DELETE FROM langchain_pg_embedding")
+
+    restore.succeeds(langchain, on_conflict=on_conflict)
+    again = restore.succeeds(langchain, on_conflict=on_conflict)
+
+    assert everything_in(langchain) == before
+    assert again.restored(EMBEDDINGS).rows_restored == (0 if on_conflict == "skip" else 58)
+
+
+def test_a_restore_of_nothing_new_can_go_on_with_the_tables_own_trigger_less_indexes(
+    langchain: Database, backup: BackupMaker, restore: RestoreMaker
+) -> None:
+    langchain.run(
+        "CREATE INDEX near ON langchain_pg_embedding USING hnsw (embedding vector_l2_ops)"
+    )
+    before = everything_in(langchain)
+    backup(langchain.url)
+    langchain.run("DELETE FROM langchain_pg_embedding WHERE id <> 'doc-5'")
+
+    restore.succeeds(langchain, on_conflict="replace")
+
+    assert everything_in(langchain) == before
+
+
+_TWO_KEYS = """
+    CREATE TABLE two (id int PRIMARY KEY, code text UNIQUE, note text);
+    INSERT INTO two VALUES (1, 'a', 'one'), (2, 'b', 'two'), (3, 'c', NULL);
+"""
+
+
+@pytest.fixture
+def two(database: Database, backup: BackupMaker) -> Database:
+    """A table with two unique keys, with a backup."""
+    database.run(_TWO_KEYS)
+    backup(database.url, tables=("two",))
+    return database
+
+
+def test_replace_that_collides_on_another_key_fails_whole(
+    two: Database, restore: RestoreMaker
+) -> None:
+    two.run("DELETE FROM two WHERE id > 1; INSERT INTO two VALUES (9, 'b', 'taken')")
+
+    restore.fails(two, "DATABASE_ERROR", "two_code_key", "(code)=(b)", on_conflict="replace")
+
+
+def test_skip_leaves_out_a_row_that_collides_on_any_key(
+    two: Database, restore: RestoreMaker
+) -> None:
+    two.run("DELETE FROM two WHERE id > 1; INSERT INTO two VALUES (9, 'b', 'taken')")
+
+    done = restore.succeeds(two, on_conflict="skip")
+
+    assert done.restored("two").rows_restored == 1
+    assert two.ask("SELECT id, code, note FROM two ORDER BY id") == [
+        (1, "a", "one"),
+        (3, "c", None),
+        (9, "b", "taken"),
+    ]
+
+
+def test_values_that_change_places_are_put_back(two: Database, restore: RestoreMaker) -> None:
+    before = everything_in(two)
+    two.run("UPDATE two SET note = CASE id WHEN 1 THEN 'two' ELSE 'one' END")
+
+    restore.succeeds(two, on_conflict="replace")
+
+    assert everything_in(two) == before
+
+
+@pytest.mark.parametrize("on_conflict", ["skip", "replace"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "",
+        "CREATE UNIQUE INDEX ON heap (id);",
+        "ALTER TABLE heap ALTER id SET NOT NULL, ADD UNIQUE (id) DEFERRABLE;",
+        "CREATE UNIQUE INDEX ON heap ((id + 0));",
+    ],
+    ids=["none", "takes NULL", "deferrable", "of an expression"],
+)
+def test_without_a_key_nothing_tells_which_rows_are_there(
+    database: Database, backup: BackupMaker, restore: RestoreMaker, on_conflict: str, key: str
+) -> None:
+    database.run(f"CREATE TABLE heap (id int); {key} INSERT INTO heap VALUES (1), (2)")
+    backup(database.url, tables=("heap",))
+
+    restore.fails(
+        database, "INVALID_PARAMS", "has no unique key", f"{on_conflict!r}", on_conflict=on_conflict
+    )
+
+
+@pytest.mark.parametrize(
+    "definition",
+    [
+        "id int, region text, note text, PRIMARY KEY (id, region)",
+        "note text, region text NOT NULL, id int NOT NULL, UNIQUE (region, id) INCLUDE (note)",
+        'note text, id int NOT NULL, region text NOT NULL, "of ""it""" int, UNIQUE (id)',
+    ],
+    ids=["primary key of two", "unique constraint that includes", "no primary key"],
+)
+@pytest.mark.parametrize("on_conflict", ["skip", "replace"])
+def test_any_key_over_columns_that_hold_no_null_will_do(
+    database: Database,
+    backup: BackupMaker,
+    restore: RestoreMaker,
+    definition: str,
+    on_conflict: str,
+) -> None:
+    database.run(f"CREATE TABLE keyed ({definition})")
+    database.run("INSERT INTO keyed (id, region, note) VALUES (1, 'a', 'x'), (2, 'a', NULL)")
+    before = everything_in(database)
+    backup(database.url, tables=("keyed",))
+    database.run("DELETE FROM keyed WHERE id = 2")
+
+    restore.succeeds(database, on_conflict=on_conflict)
+
+    assert everything_in(database) == before
+
+
+@pytest.mark.parametrize("on_conflict", ["skip", "replace"])
+def test_a_table_of_nothing_but_its_key(
+    database: Database, backup: BackupMaker, restore: RestoreMaker, on_conflict: str
+) -> None:
+    database.run(
+        "CREATE TABLE tags (a int, b int, PRIMARY KEY (b, a)); INSERT INTO tags VALUES (1, 2), (3, 4)"
+    )
+    before = everything_in(database)
+    backup(database.url, tables=("tags",))
+    database.run("DELETE FROM tags WHERE a = 1")
+
+    restore.succeeds(database, on_conflict=on_conflict)
+
+    assert everything_in(database) == before
+
+
+@pytest.mark.parametrize("on_conflict", ["skip", "replace"])
+def test_a_partitioned_table(
+    any_database: Database, backup: BackupMaker, restore: RestoreMaker, on_conflict: str
+) -> None:
+    any_database.run(
+        "CREATE TABLE parts (id int PRIMARY KEY, note text) PARTITION BY RANGE (id);"
+        "CREATE TABLE low PARTITION OF parts FOR VALUES FROM (0) TO (10);"
+        "CREATE TABLE high PARTITION OF parts FOR VALUES FROM (10) TO (20);"
+        "INSERT INTO parts SELECT i, 'n' || i FROM generate_series(1, 19) i"
+    )
+    before = everything_in(any_database)
+    backup(any_database.url, tables=("parts",))
+    any_database.run("DELETE FROM parts WHERE id % 3 = 0")
+
+    restore.succeeds(any_database, on_conflict=on_conflict)
+
+    assert everything_in(any_database) == before
+
+
+def test_a_foreign_key_that_follows_is_not_set_off_by_a_replaced_parent(
+    langchain: Database, backup: BackupMaker, restore: RestoreMaker
+) -> None:
+    """ON DELETE CASCADE: replacing must not delete."""
+    before = everything_in(langchain)
+    backup(langchain.url)
+
+    restore.succeeds(langchain, tables=(COLLECTIONS,), on_conflict="replace")
+
+    assert everything_in(langchain) == before
+
+
+_WITH_NUMBER = """
+    CREATE TABLE coded (code text PRIMARY KEY, number int GENERATED ALWAYS AS IDENTITY, note text);
+    INSERT INTO coded (code, note) VALUES ('a', 'one'), ('b', 'two');
+"""
+
+
+def test_replace_cannot_set_an_identity_beside_the_key(
+    database: Database, backup: BackupMaker, restore: RestoreMaker
+) -> None:
+    database.run(_WITH_NUMBER)
+    backup(database.url, tables=("coded",))
+    database.run("UPDATE coded SET note = 'changed'")
+
+    restore.fails(
+        database,
+        "INVALID_PARAMS",
+        "public.coded always generates number itself",
+        "GENERATED BY DEFAULT",
+        on_conflict="replace",
+    )
+
+
+def test_skip_brings_back_an_identity_beside_the_key(
+    database: Database, backup: BackupMaker, restore: RestoreMaker
+) -> None:
+    database.run(_WITH_NUMBER)
+    before = everything_in(database)
+    backup(database.url, tables=("coded",))
+    database.run("DELETE FROM coded WHERE code = 'a'")
+
+    restore.succeeds(database, on_conflict="skip")
+
+    assert everything_in(database) == before
+
+
+@pytest.mark.parametrize("on_conflict", ["skip", "replace"])
+def test_columns_that_are_computed_or_the_targets_own_are_left_to_it(
+    database: Database, backup: BackupMaker, restore: RestoreMaker, on_conflict: str
+) -> None:
+    database.run(
+        "CREATE TABLE docs (id int PRIMARY KEY, n int, twice int GENERATED ALWAYS AS (n * 2) STORED);"
+        "INSERT INTO docs VALUES (1, 1), (2, 2)"
+    )
+    backup(database.url, tables=("docs",))
+    database.run(
+        "ALTER TABLE docs ADD added text NOT NULL DEFAULT 'd'; DELETE FROM docs WHERE id = 2;"
+        "UPDATE docs SET n = 10, added = 'own'"
+    )
+
+    restore.succeeds(database, on_conflict=on_conflict)
+
+    first = (1, 10, 20, "own") if on_conflict == "skip" else (1, 1, 2, "own")
+    assert database.ask("SELECT id, n, twice, added FROM docs ORDER BY id") == [
+        first,
+        (2, 2, 4, "d"),
+    ]
+
+
+@pytest.mark.parametrize("on_conflict", ["skip", "replace"])
+def test_emptied_tables_are_filled_whole(
+    langchain: Database, backup: BackupMaker, restore: RestoreMaker, on_conflict: str
+) -> None:
+    before = everything_in(langchain)
+    backup(langchain.url)
+    langchain.run("TRUNCATE langchain_pg_collection, langchain_pg_embedding")
+
+    done = restore.succeeds(langchain, on_conflict=on_conflict)
+
+    assert everything_in(langchain) == before
+    assert done.restored(EMBEDDINGS).rows_restored == 58
+
+
+def test_what_a_failed_replace_had_staged_is_gone(two: Database, restore: RestoreMaker) -> None:
+    two.run("DELETE FROM two WHERE id > 1; INSERT INTO two VALUES (9, 'b', 'taken')")
+
+    restore.fails(two, "DATABASE_ERROR", on_conflict="replace")
+
+    left = "SELECT count(*) FROM pg_class WHERE relname = 'vector_restore_stage'"
+    assert two.ask_one(left) == 0

@@ -1,0 +1,298 @@
+"""The list of all backups under a root."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from vector_backup_pipeline.engine.catalog import find_locations, list_backups
+from vector_backup_pipeline.engine.errors import InvalidParams, ResourceNotFound, StorageError
+from vector_backup_pipeline.engine.storage.local import LocalDirectory, LocalRoot
+from vector_backup_pipeline.engine.timestamps import DEFAULT_TIMESTAMP_FORMAT, TimestampFormat
+from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
+from vector_backup_pipeline_tests.fix_sets import COLLECTION, EMBEDDING, SetWriter
+
+SHANGHAI = TimestampFormat(DEFAULT_TIMESTAMP_FORMAT, ZoneInfo("Asia/Shanghai"))
+FIRST, SECOND, THIRD = "20250101_000000", "20250102_000000", "20250103_000000"
+
+
+class Listing:
+    """A root, and what is listed of it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.root = LocalRoot(str(path), "vector_bak")
+
+    def sets(self, task: str | None = None) -> SetWriter:
+        place = self.path if task is None else self.path / task
+        return SetWriter(place / "vector_bak")
+
+    def __call__(self, timestamps: TimestampFormat = TIMESTAMPS, **wanted: Any) -> dict[str, Any]:
+        return list_backups(self.root, timestamps, **wanted).as_json()
+
+    def only(self) -> dict[str, Any]:
+        """The one location there is."""
+        (location,) = self()["backup_locations"]
+        assert isinstance(location, dict)
+        return location
+
+
+@pytest.fixture
+def listing(tmp_path: Path) -> Listing:
+    path = tmp_path / "training_data"
+    path.mkdir()
+    return Listing(path)
+
+
+def _stamps(location: dict[str, Any]) -> Sequence[str]:
+    return [backup["timestamp"] for backup in location["backups"]]
+
+
+def test_the_list_has_the_contracts_shape(listing: Listing) -> None:
+    listing.sets().write("20250721_154914")
+    listing.sets().file("vector_backup_log.txt", b"a run")
+    size = (listing.sets().path / f"{COLLECTION}_20250721_154914.csv").stat().st_size
+
+    listed = listing(SHANGHAI)
+
+    scan_time = datetime.fromisoformat(listed["summary"].pop("scan_time"))
+    assert scan_time.utcoffset() == SHANGHAI.now().utcoffset()
+    assert abs((scan_time - SHANGHAI.now()).total_seconds()) < 100
+    assert listed == {
+        "backup_locations": [
+            {
+                "type": "global",
+                "task_id": None,
+                "relative_path": "training_data/vector_bak",
+                "backups": [
+                    {
+                        "timestamp": "20250721_154914",
+                        "collection_file": f"{COLLECTION}_20250721_154914.csv",
+                        "embedding_file": f"{EMBEDDING}_20250721_154914.csv",
+                        "files": [
+                            f"{COLLECTION}_20250721_154914.csv",
+                            f"{EMBEDDING}_20250721_154914.csv",
+                        ],
+                        "collection_size": f"{size:.1f} B",
+                        "embedding_size": "1.1 KB",
+                        "backup_date": "2025-07-21T23:49:14+08:00",
+                        "complete": True,
+                        "has_log": True,
+                        "log_file": "vector_backup_log.txt",
+                    }
+                ],
+            }
+        ],
+        "summary": {
+            "total_locations": 1,
+            "total_backup_sets": 1,
+            "global_backups": 1,
+            "task_backups": 0,
+        },
+    }
+    assert list(listed["backup_locations"][0]["backups"][0])[:3] == [
+        "timestamp",
+        "collection_file",
+        "embedding_file",
+    ]
+
+
+def test_times_in_utc_have_an_offset_too(listing: Listing) -> None:
+    listing.sets().write(FIRST)
+
+    (backup,) = listing.only()["backups"]
+
+    assert backup["backup_date"] == "2025-01-01T00:00:00+00:00"
+
+
+def test_the_root_comes_first_then_tasks_by_name_with_the_newest_set_first(
+    listing: Listing,
+) -> None:
+    for task in ("task_b", "task_a"):
+        listing.sets(task).write(FIRST)
+    for stamp in (SECOND, THIRD, FIRST):
+        listing.sets().write(stamp)
+    (listing.path / "not a task" / "vector_bak").mkdir(parents=True)
+    (listing.path / "task_without").mkdir()
+    (listing.path / "task_empty" / "vector_bak").mkdir(parents=True)
+
+    listed = listing()
+
+    locations = listed["backup_locations"]
+    assert [(each["type"], each["task_id"]) for each in locations] == [
+        ("global", None),
+        ("task", "task_a"),
+        ("task", "task_b"),
+    ]
+    assert locations[1]["relative_path"] == "training_data/task_a/vector_bak"
+    assert _stamps(locations[0]) == [THIRD, SECOND, FIRST]
+    assert {key: value for key, value in listed["summary"].items() if key != "scan_time"} == {
+        "total_locations": 3,
+        "total_backup_sets": 5,
+        "global_backups": 3,
+        "task_backups": 2,
+    }
+
+
+def test_one_task_or_the_root_alone_can_be_listed(listing: Listing) -> None:
+    for task in (None, "task_a", "task_b"):
+        listing.sets(task).write(FIRST)
+    (listing.path / "task_new").mkdir()
+
+    def tasks(**wanted: Any) -> list[str | None]:
+        return [each["task_id"] for each in listing(**wanted)["backup_locations"]]
+
+    assert tasks(task_id="task_b") == ["task_b"]
+    assert tasks(global_only=True) == [None]
+    assert tasks(task_id="task_new") == []
+    with pytest.raises(ResourceNotFound, match="not_there"):
+        listing(task_id="not_there")
+    for wanted in ({"task_id": "../x"}, {"task_id": "task_a", "global_only": True}):
+        with pytest.raises(InvalidParams):
+            listing(**wanted)
+
+
+@pytest.mark.parametrize("made", [True, False])
+def test_without_backups_the_list_is_empty(listing: Listing, made: bool) -> None:
+    if not made:
+        listing.path.rmdir()
+
+    assert listing()["backup_locations"] == []
+
+
+def test_a_root_that_can_not_be_listed_is_an_error_and_not_an_empty_list(
+    listing: Listing,
+) -> None:
+    listing.sets().file("vector_backup_20250101_000000.json")
+    (listing.sets().path / "vector_backup_20250102_000000.json").mkdir()
+
+    with pytest.raises(StorageError):
+        listing()
+
+
+def test_other_tables_are_listed_by_their_files(listing: Listing) -> None:
+    listing.sets().write(FIRST, {"docs": 1, "app.docs": 2})
+
+    (backup,) = listing.only()["backups"]
+
+    assert backup["files"] == [f"docs_{FIRST}.csv", f"app.docs_{FIRST}.csv"]
+    assert backup["complete"]
+    for key in ("collection_file", "embedding_file", "collection_size", "embedding_size"):
+        assert backup[key] is None
+    assert (backup["has_log"], backup["log_file"]) == (False, None)
+
+
+def test_an_older_pair_is_listed_with_its_sizes(listing: Listing) -> None:
+    listing.sets().older("20250721_234914", {COLLECTION: 1, EMBEDDING: 2})
+
+    (location,) = listing(SHANGHAI)["backup_locations"]
+    (backup,) = location["backups"]
+
+    assert backup["collection_file"] == f"{COLLECTION}_20250721_234914.csv"
+    assert (backup["collection_size"], backup["embedding_size"]) == ("21.0 B", "29.0 B")
+    assert backup["backup_date"] == "2025-07-21T23:49:14+08:00"
+    assert backup["complete"]
+    assert "other_files" not in location
+
+
+def test_sets_that_are_not_whole_are_listed_as_incomplete(listing: Listing) -> None:
+    sets = listing.sets()
+    sets.write(FIRST, {COLLECTION: 1}, failed=[EMBEDDING])
+    sets.write(SECOND)
+    (sets.path / f"vector_backup_{SECOND}.json").write_bytes(b"{")
+    sets.write(THIRD)
+    (sets.path / f"{EMBEDDING}_{THIRD}.csv").unlink()
+    sets.older("20250104_000000", {EMBEDDING: 1})
+
+    half, lost, damaged, failed = listing.only()["backups"]
+
+    assert [each["complete"] for each in (half, lost, damaged, failed)] == [False] * 4
+    assert (half["collection_file"], half["collection_size"]) == (None, None)
+    assert lost["embedding_file"] == f"{EMBEDDING}_{THIRD}.csv"
+    assert lost["embedding_size"] is None
+    assert damaged["files"] == [f"{COLLECTION}_{SECOND}.csv", f"{EMBEDDING}_{SECOND}.csv"]
+    assert damaged["embedding_size"] == "1.1 KB"
+    assert failed["files"] == [f"{COLLECTION}_{FIRST}.csv"]
+
+
+def test_files_without_a_set_are_listed_as_what_they_are(listing: Listing) -> None:
+    sets = listing.sets()
+    sets.write(FIRST, {"t": 1})
+    sets.file(f"u_{FIRST}.csv")
+    sets.file(f"t_{SECOND}.csv")
+    sets.file(f"t_{SECOND}.csv.tmp")
+    sets.file(f"t_{THIRD}.csv")
+    sets.file(f"u_{THIRD}.csv.tmp", b"")
+    sets.file("notes.csv")
+    claim = sets.running(THIRD)
+
+    location = listing.only()
+
+    claim.release()
+    assert _stamps(location) == [FIRST]
+    assert list(location)[-1] == "other_files"
+    assert location["other_files"] == [
+        {"file": f"u_{FIRST}.csv", "state": "orphan"},
+        {"file": f"t_{SECOND}.csv", "state": "orphan"},
+        {"file": f"t_{THIRD}.csv", "state": "running"},
+        {"file": f"t_{SECOND}.csv.tmp", "state": "orphan"},
+        {"file": f"u_{THIRD}.csv.tmp", "state": "running"},
+    ]
+
+
+def test_a_file_that_gets_its_name_meanwhile_is_not_listed_under_its_old_one(
+    listing: Listing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sets = listing.sets()
+    sets.file(f"t_{FIRST}.csv.tmp")
+    claim = sets.running(FIRST)
+
+    def finishes_now(*_: object) -> bool:
+        (sets.path / f"t_{FIRST}.csv.tmp").rename(sets.path / f"t_{FIRST}.csv")
+        return True
+
+    monkeypatch.setattr(LocalDirectory, "claim_is_alive", finishes_now)
+    location = listing.only()
+    claim.release()
+
+    assert "other_files" not in location
+
+
+def test_a_place_where_every_run_failed_is_listed_without_a_set(listing: Listing) -> None:
+    listing.sets().file("vector_backup_log.txt", b"a run")
+
+    assert listing.only()["backups"] == []
+
+
+@pytest.mark.parametrize(
+    ("verdict", "passed"),
+    [
+        ({"passed": True, "verified_at": "2026-11-24T10:00:00Z"}, True),
+        ({"passed": False, "verified_at": "2026-11-24T10:00:00+08:00", "more": {}}, False),
+        ({"passed": True}, None),
+        ({"passed": True, "verified_at": "yesterday"}, None),
+        ([], None),
+        (None, None),
+    ],
+)
+def test_a_verdict_is_read_as_far_as_it_can_be(
+    listing: Listing, verdict: Any, passed: bool | None
+) -> None:
+    listing.sets().write(FIRST)
+    listing.sets().file(
+        f"vector_backup_{FIRST}.verified.json", json.dumps(verdict).encode() if verdict else b"{"
+    )
+
+    (location,) = find_locations(listing.root, TIMESTAMPS)
+    found = location.sets[0].verdict
+
+    assert (found.passed if found else None) is passed
+    if found:
+        assert found.verified_at.isoformat().startswith("2026-11-24T10:00:00+0")
+    assert listing.only()["backups"][0]["complete"]

@@ -1,0 +1,90 @@
+"""A manifest tells when it is no longer what was written."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+from vector_backup_pipeline.engine.errors import IntegrityError
+from vector_backup_pipeline.engine.manifest import read_manifest
+from vector_backup_pipeline_tests.fix_sets import SetWriter
+
+NAME = "vector_backup_20250102_030405.json"
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> bytes:
+    """A stored manifest."""
+    SetWriter(tmp_path).write("20250102_030405", {"t": 1})
+    return (tmp_path / NAME).read_bytes()
+
+
+def test_a_manifest_is_read_as_it_was_written(tmp_path: Path) -> None:
+    written = SetWriter(tmp_path).write("20250102_030405")
+
+    read = read_manifest((tmp_path / NAME).read_bytes(), NAME)
+
+    assert read.model_copy(update={"checksum": None}) == written
+
+
+def test_its_checksum_comes_last_and_is_that_of_its_bytes(data: bytes) -> None:
+    document = json.loads(data)
+
+    assert list(document)[-1] == "checksum"
+    checksum = document["checksum"].encode()
+    assert data.count(checksum) == 1
+    assert hashlib.sha256(data.replace(checksum, b"0" * 64)).hexdigest().encode() == checksum
+
+
+def test_written_again_it_has_the_same_bytes(data: bytes) -> None:
+    assert read_manifest(data, NAME).to_json() == data
+
+
+def test_a_manifest_of_the_first_version_has_no_checksum_and_is_read(data: bytes) -> None:
+    document = json.loads(data)
+    del document["checksum"]
+
+    assert read_manifest(json.dumps(document).encode(), NAME).checksum is None
+
+
+def test_no_flipped_bit_is_accepted(data: bytes) -> None:
+    for at in range(len(data)):
+        for bit in range(8):
+            changed = bytearray(data)
+            changed[at] ^= 1 << bit
+            with pytest.raises(IntegrityError):
+                read_manifest(bytes(changed), NAME)
+
+
+def test_no_changed_byte_is_accepted(data: bytes) -> None:
+    chance = random.Random(1)  # noqa: S311 - any bytes will do
+    for at in range(len(data)):
+        changed = bytearray(data)
+        changed[at] = (changed[at] + chance.randrange(1, 256)) % 256
+        with pytest.raises(IntegrityError):
+            read_manifest(bytes(changed), NAME)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b'"rows": 1', b'"rows": 2'),
+        (b'"complete": true', b'"complete": false'),
+        (b'"tool_version": "1"', b'"tool_version":  "1"'),
+        (b"}\n", b"}\n\n"),
+    ],
+)
+def test_what_somebody_edited_is_named_as_changed(data: bytes, old: bytes, new: bytes) -> None:
+    assert old in data
+    with pytest.raises(IntegrityError, match=f"{NAME} was changed after it was written"):
+        read_manifest(data.replace(old, new), NAME)
+
+
+@pytest.mark.parametrize("at", [0, 1, 100, -66, -2, -1])
+def test_a_manifest_that_was_cut_is_refused(data: bytes, at: int) -> None:
+    with pytest.raises(IntegrityError):
+        read_manifest(data[:at], NAME)

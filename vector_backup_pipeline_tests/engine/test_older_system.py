@@ -1,0 +1,250 @@
+"""Files of the older system are read as Python's csv.writer wrote them, or refused by line."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vector_backup_pipeline.engine import older_system
+from vector_backup_pipeline.engine.errors import IntegrityError, ResourceNotFound
+from vector_backup_pipeline.engine.formats.csv import csv_record
+from vector_backup_pipeline.engine.older_system import (
+    as_csv_records,
+    check_older_file,
+    read_header,
+    read_rows,
+)
+from vector_backup_pipeline.engine.storage import local
+from vector_backup_pipeline.engine.storage.local import LocalDirectory
+from vector_backup_pipeline_tests.fix_postgres import Database
+
+NAME = "langchain_pg_embedding_20250102_030405.csv"
+# What a text column can hold, as Python hands it to the writer.
+TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20)
+NASTY = st.text(st.sampled_from('a,"\n\r\\é😀 '), max_size=9)
+ROWS = st.lists(st.tuples(*[st.one_of(st.none(), TEXTS, NASTY)] * 3))
+
+
+def written(rows: Iterable[Sequence[Any]]) -> bytes:
+    """As the older system wrote them: Python's defaults."""
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(rows)
+    return text.getvalue().encode()
+
+
+class Older:
+    """The older file of a test."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.directory = LocalDirectory(path)
+
+    def write(self, data: bytes) -> None:
+        (self.path / NAME).write_bytes(data)
+
+    def rows(self) -> list[tuple[int, list[str]]]:
+        return list(read_rows(self.directory, NAME))
+
+    def check(self, *json_columns: str) -> int:
+        return check_older_file(self.directory, NAME, json_columns)
+
+    def faults(self, *json_columns: str) -> list[str]:
+        """The lines of the error that `check` raises, without its first and its last."""
+        with pytest.raises(IntegrityError) as raised:
+            self.check(*json_columns)
+        first, *lines, last = raised.value.message.split("\n")
+        assert NAME in first
+        assert "another set" in last
+        return [line.strip() for line in lines]
+
+
+@pytest.fixture(scope="module")
+def older(tmp_path_factory: pytest.TempPathFactory) -> Older:
+    return Older(tmp_path_factory.mktemp("older"))
+
+
+@given(ROWS)
+def test_every_row_that_csv_writer_writes_is_read_again(older: Older, rows: list[Any]) -> None:
+    older.write(written([("id", "document", "cmetadata"), *rows]))
+
+    assert read_header(older.directory, NAME) == ("id", "document", "cmetadata")
+    assert older.check() == len(rows)
+    read = older.rows()
+    assert [fields for _, fields in read] == [[text or "" for text in row] for row in rows]
+    lines = (older.path / NAME).read_bytes().split(b"\n")
+    for line, fields in read:
+        begin = written([fields]).split(b"\n")[0]
+        assert lines[line - 1] == begin
+
+
+@given(ROWS, st.integers(1, 30))
+def test_chunks_may_be_cut_anywhere(older: Older, rows: list[Any], size: int) -> None:
+    older.write(written([("a", "b", "c"), *rows]))
+    whole = older.rows()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(local, "READ_BYTES", size)
+        assert older.rows() == whole
+
+
+def test_one_column_and_a_long_value_are_read(older: Older) -> None:
+    long = "x" * 1_000_000 + ',"\n' * 1000
+
+    older.write(written([("document",), ("",), (long,), ("a",)]))
+
+    assert [fields for _, fields in older.rows()] == [[""], [long], ["a"]]
+    assert older.check() == 3
+
+
+@pytest.mark.parametrize(
+    ("rows", "faults"),
+    [
+        (b"1,a\r\n2\r\n3,c\r\n", ["line 3: 1 values where the header has 2 columns"]),
+        (b"1,a,b\r\n", ["line 2: 3 values where the header has 2 columns"]),
+        (b"1,a\r\n\r\n", ["line 3: an empty line"]),
+        (b'1,a"b\r\n2,b\r\n', ["line 2: a stray quote in value 2"]),
+        (b'1,a""b\r\n', ["line 2: a stray quote in value 2"]),
+        (b'"1"x,a\r\n', ["line 2: value 1 goes on after its closing quote"]),
+        (b'1,"a" \r\n', ["line 2: value 2 goes on after its closing quote"]),
+        (b"1,a\rb\r\n", ["line 2: a stray carriage return in value 2"]),
+        (b"1,a\n2,b\r\n", ["line 2: the row ends in a bare line feed"]),
+        (b"1,\0\r\n", ["line 2: a zero byte"]),
+        (b"1,a\r\n2,\xff\r\n", ["line 3: byte 3 of line 3 is not UTF-8"]),
+        (b'1,"a\n\xc3"\r\n', ["line 2: byte 1 of line 3 is not UTF-8", ""]),
+        (b"1,a\r\n2,b", ["line 3: the file ends in the middle of this row"]),
+        (b"1,a\r\n2,b\r", ["line 3: a stray carriage return in value 2"]),
+        (b'1,a\r\n2,"b', ["line 3: the file ends inside quotes"]),
+        (b'1,a\r\n2,"b\r\n', ["line 3: the file ends inside quotes"]),
+        (b'1,a\r\n2,"b"', ["line 3: the file ends in the middle of this row"]),
+        (b'1,"a\r\n2,b\r\n3,"c"\r\n4,d\r\n', ["line 2: value 2 goes on after its closing"]),
+    ],
+)
+def test_what_csv_writer_does_not_write_is_named_by_its_line(
+    older: Older, rows: bytes, faults: list[str]
+) -> None:
+    older.write(b"id,document\r\n" + rows)
+
+    found = older.faults()
+
+    expected = [fault for fault in faults if fault]
+    assert len(found) == len(expected)
+    for line, fault in zip(found, expected, strict=True):
+        assert line.startswith(fault)
+    with pytest.raises(IntegrityError, match=faults[0][:6]):
+        older.rows()
+
+
+def test_after_a_bad_row_the_next_ones_are_still_looked_at(older: Older) -> None:
+    older.write(b'id,document\r\n1\r\n2,"b\nb"\r\n3,c"c\r\n4,d\r\n5\r\n')
+
+    assert [fault.partition(":")[0] for fault in older.faults()] == ["line 2", "line 5", "line 7"]
+
+
+def test_of_many_bad_rows_the_first_twenty_are_named_and_the_others_counted(older: Older) -> None:
+    older.write(b"id,document\r\n" + b"1\r\n" * 33)
+
+    *named, more = older.faults()
+
+    assert [fault.partition(":")[0] for fault in named] == [f"line {n}" for n in range(2, 22)]
+    assert more == "and 13 more"
+
+
+@pytest.mark.parametrize("data", [b"", b"id,docu", b"\r\n", b"id,id\r\n", b"id,\r\n", b"id\n1\r\n"])
+def test_a_file_without_a_header_is_refused(older: Older, data: bytes) -> None:
+    older.write(data)
+
+    for read in (older.check, older.rows, lambda: read_header(older.directory, NAME)):
+        with pytest.raises(IntegrityError, match="line 1: "):
+            read()
+
+
+def test_a_quote_that_nothing_closes_does_not_fill_the_memory(
+    older: Older, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(older_system, "LONGEST_RECORD", 1000)
+    older.write(b'id,document\r\n1,"a\r\n' + b"2,b\r\n" * 400)
+
+    (fault,) = older.faults()
+
+    assert fault.startswith("line 2: more than 1 GiB in quotes")
+
+
+def test_a_file_that_is_not_there_is_not_found(older: Older) -> None:
+    with pytest.raises(ResourceNotFound):
+        check_older_file(older.directory, "t_20250102_030405.csv")
+
+
+def test_json_that_is_none_is_named_by_line_and_column(older: Older) -> None:
+    older.write(
+        written(
+            [
+                ("id", "cmetadata"),
+                ("{", {"a": None}),
+                ("2", "{'a': "),
+                ("3", None),
+                ("4", {"a": {1, 2}}),
+            ]
+        )
+    )
+
+    assert older.check() == 4
+    (first, second) = older.faults("cmetadata", "not_there")
+    assert first.startswith("line 3: column cmetadata holds no JSON: ")
+    assert second.startswith("line 5: column cmetadata holds no JSON: ")
+
+
+def test_rows_become_postgresqls_csv() -> None:
+    rows = [
+        (2, ["1", "", "", "{'createdat': None, 'ok': True}"]),
+        (3, ["", "a,b", "x", ""]),
+    ]
+
+    records = as_csv_records(
+        rows, ["id", "document", "note", "cmetadata"], {"cmetadata"}, {"document", "id"}
+    )
+
+    assert list(records) == [
+        csv_record(["1", "", None, '{"createdat": null, "ok": true}']),
+        csv_record(["", "a,b", "x", None]),
+    ]
+
+
+def test_json_that_can_not_be_is_refused_on_the_way_too() -> None:
+    records = as_csv_records([(7, ["{1: 2}"])], ["cmetadata"], {"cmetadata"}, set())
+
+    with pytest.raises(IntegrityError, match=r"Line 7 .* column cmetadata"):
+        list(records)
+
+
+def test_a_table_that_the_older_system_wrote_loads_as_it_was(
+    langchain: Database, older: Older
+) -> None:
+    """Its rows are read as it read them, by the driver, which makes Python values of JSON."""
+    langchain.run(
+        "UPDATE langchain_pg_collection SET cmetadata = %s WHERE name LIKE '%%1'",
+        [json.dumps({"q": 'it\'s "quoted"\n', "n": [1, 2.5, 10**30, True], "深": "\u2028é"})],
+    )
+    columns = ("uuid", "name", "cmetadata")
+    query = "SELECT uuid::text, name, cmetadata FROM langchain_pg_collection ORDER BY name"
+    before = langchain.ask(query)
+    older.write(written([columns, *before]))
+
+    assert older.check("cmetadata") == 4
+    records = as_csv_records(older.rows(), columns, {"cmetadata"}, {"uuid", "name"})
+    langchain.run("TRUNCATE langchain_pg_collection CASCADE")
+    with langchain.session() as connection, connection.cursor() as cursor:
+        cursor.copy_expert(
+            "COPY langchain_pg_collection (uuid, name, cmetadata) FROM STDIN (FORMAT csv)",
+            io.BytesIO(b"".join(records)),
+        )
+        connection.commit()
+
+    assert langchain.ask(query) == before

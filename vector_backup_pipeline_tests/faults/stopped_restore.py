@@ -1,0 +1,93 @@
+"""A real restore in a process of its own, which stands still at a named step until it is killed.
+
+    python -m vector_backup_pipeline_tests.faults.stopped_restore ROOT STEP
+
+reads the connection string from its standard input, says "reached" when it is at the step, and
+"done" when it came to its end. STEP "never" runs to the end. Tables that are there are truncated
+first; where none is, they are made in a scratch schema.
+"""
+
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from vector_backup_pipeline.engine.restore import rows, target
+from vector_backup_pipeline.engine.restore.request import RestoreRequest
+from vector_backup_pipeline.engine.restore.run import RestoreRun
+from vector_backup_pipeline.engine.restore.target import Target
+from vector_backup_pipeline.engine.storage.local import LocalRoot
+from vector_backup_pipeline_tests.faults.stopped_run import (
+    _stop_after as stop_after,
+)
+from vector_backup_pipeline_tests.faults.stopped_run import (
+    _stop_before as stop_before,
+)
+from vector_backup_pipeline_tests.faults.stopped_run import (
+    stand_still,
+)
+from vector_backup_pipeline_tests.faults.watching import EMBEDDINGS, settings_for
+from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
+from vector_backup_pipeline_tests.fix_restore import DEFAULTS
+
+# In the order they come.
+STEPS = ("prepared", "loading", "loaded", "indexes built", "proven", "committed")
+RUN_ID = "0123456789abcdef0123456789abcdef"
+
+
+def main(root: str, step: str) -> None:
+    url = sys.stdin.readline().strip()
+    target._WORTH_CONNECTIONS = 0
+    _arrange(step)
+    run = RestoreRun(
+        RestoreRequest(**{**DEFAULTS, "truncate_before_restore": True}),
+        LocalRoot(root, "vector_bak"),
+        TIMESTAMPS,
+        lock_timeout=10.0,
+        run_id=RUN_ID,
+        default_path="vector_bak",
+    )
+    print("begun", flush=True)  # noqa: T201 - the protocol
+    run.find()
+    for load in run.prepare(lambda: settings_for(url)):
+        run.load(load.table, lambda _: None)
+    run.build_indexes()
+    run.prove()
+    run.close()
+    print("done", flush=True)  # noqa: T201 - the protocol
+
+
+def _arrange(step: str) -> None:
+    if step == "prepared":
+        stop_after(Target, "begin")
+    elif step == "loading":
+        _stop_in_the_middle_of_the_embeddings()
+    elif step == "loaded":
+        stop_before(RestoreRun, "build_indexes")
+    elif step == "indexes built":
+        stop_after(RestoreRun, "build_indexes")
+    elif step == "proven":
+        stop_before(Target, "commit")
+    elif step == "committed":
+        stop_after(Target, "commit")
+
+
+def _stop_in_the_middle_of_the_embeddings() -> None:
+    """The server has their first rows and waits for more."""
+    copy_rows = rows.copy_rows
+
+    def first_and_no_more(chunks: Iterator[bytes]) -> Iterator[bytes]:
+        yield next(chunks)
+        stand_still()
+
+    def copying(
+        cursor: Any, table: Any, columns: Any, chunks: Iterator[bytes], where: Any = None
+    ) -> int:
+        if EMBEDDINGS in table.as_string(cursor):
+            chunks = first_and_no_more(chunks)
+        return copy_rows(cursor, table, columns, chunks, where)
+
+    rows.copy_rows = copying
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2])

@@ -1,0 +1,343 @@
+"""Connections and servers that a restore loses on its way: nothing restored, or all of it."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import threading
+from pathlib import Path
+
+import pytest
+
+from vector_backup_pipeline.embedded import THROWAWAY_SETTINGS, start_embedded_server
+from vector_backup_pipeline.engine.postgres import commit
+from vector_backup_pipeline.engine.progress import Progress
+from vector_backup_pipeline.engine.results import FailedTable, TruncateFailure
+from vector_backup_pipeline_tests.faults.proxy import LOOPBACK, Proxy, proxy
+from vector_backup_pipeline_tests.faults.watching import (
+    COLLECTIONS,
+    EMBEDDINGS,
+    count,
+    wait_until,
+    wait_until_nothing_is_open,
+)
+from vector_backup_pipeline_tests.fix_backup import BackupMaker
+from vector_backup_pipeline_tests.fix_postgres import LANGCHAIN_TABLES, Database
+from vector_backup_pipeline_tests.fix_restore import (
+    RestoreMaker,
+    everything_in,
+    rows_of,
+    scratch_schemas,
+    untouched,
+)
+
+_TERMINATE = """
+    SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+     WHERE datname = current_database() AND application_name = 'vector_backup_pipeline'
+"""
+_MORE_ROWS = """
+    INSERT INTO langchain_pg_embedding (id, embedding, document)
+        SELECT 'more-' || i, '[1,2,3]', repeat(md5(i::text), 40) FROM generate_series(1, 2500) i
+"""
+TRUNCATING = {"truncate_before_restore": True}
+# The last that a restore says before its COMMIT.
+_AT_THE_END = b"SET CONSTRAINTS ALL IMMEDIATE"
+
+
+@pytest.fixture
+def backed_up(langchain: Database, backup: BackupMaker) -> Database:
+    """LangChain's tables with rows of some MB, a backup of them, and a row that came after it."""
+    langchain.run(_MORE_ROWS)
+    assert backup(langchain.url).error is None
+    langchain.run("INSERT INTO langchain_pg_embedding (id) VALUES ('later')")
+    return langchain
+
+
+@pytest.fixture
+def gone(langchain: Database, backup: BackupMaker) -> Database:
+    """A database that lost both tables after their backup."""
+    langchain.run(_MORE_ROWS)
+    assert backup(langchain.url).error is None
+    langchain.run("DROP TABLE langchain_pg_collection, langchain_pg_embedding")
+    return langchain
+
+
+class _InTheMiddle:
+    """A listener that does something once, when rows of the embeddings are on their way."""
+
+    def __init__(self, action: object) -> None:
+        self._action = action
+        self.done = False
+
+    def __call__(self, moment: Progress) -> None:
+        if moment.table == EMBEDDINGS and not self.done and moment.percent != 100:
+            self.done = True
+            assert callable(self._action)
+            self._action()
+
+
+@pytest.mark.parametrize("step", ["load", "build", "prove"])
+def test_a_backend_that_is_killed_between_steps_leaves_the_target_as_it_was(
+    backed_up: Database, restore: RestoreMaker, step: str
+) -> None:
+    restore.between[step] = lambda: backed_up.run(_TERMINATE)
+
+    done = restore.fails(backed_up, "DATABASE_ERROR", "See the server's log", **TRUNCATING)
+
+    assert done.error is not None
+    assert done.error.can_retry
+
+
+def test_a_backend_that_is_killed_in_a_load_leaves_the_target_as_it_was(
+    backed_up: Database, restore: RestoreMaker
+) -> None:
+    kill = _InTheMiddle(lambda: backed_up.run(_TERMINATE))
+
+    done = restore.fails(backed_up, "DATABASE_ERROR", EMBEDDINGS, listener=kill, **TRUNCATING)
+
+    assert kill.done
+    assert done.error is not None
+    assert done.error.can_retry
+    loaded = done.result.restore_results[COLLECTIONS]
+    assert isinstance(loaded, FailedTable)
+    assert "Loaded, but rolled back" in loaded.error
+    truncated = done.result.truncate_results[EMBEDDINGS]
+    assert isinstance(truncated, TruncateFailure)
+    assert truncated.outcome == "not_truncated"
+
+
+@pytest.mark.usefixtures("in_scratch")
+@pytest.mark.parametrize("step", ["load", "build", "prove"])
+def test_backends_that_are_killed_leave_nothing_where_nothing_was(
+    gone: Database, restore: RestoreMaker, step: str
+) -> None:
+    restore.between[step] = lambda: gone.run(_TERMINATE)
+
+    restore.fails(gone, "DATABASE_ERROR")
+
+
+@pytest.mark.usefixtures("in_scratch")
+def test_a_worker_that_is_killed_in_a_load_leaves_nothing_where_nothing_was(
+    gone: Database, restore: RestoreMaker
+) -> None:
+    kill = _InTheMiddle(lambda: gone.run(f"{_TERMINATE} AND query LIKE 'COPY %'"))
+
+    restore.fails(gone, "DATABASE_ERROR", EMBEDDINGS, listener=kill)
+
+    assert kill.done
+
+
+def test_a_connection_that_is_cut_in_a_load_leaves_the_target_as_it_was(
+    backed_up: Database, restore: RestoreMaker
+) -> None:
+    with proxy(backed_up.server.port) as proxied:
+        url = _through(proxied, backed_up)
+        cut = _InTheMiddle(proxied.lose_all)
+        done = restore.fails(
+            backed_up, "DATABASE_ERROR", EMBEDDINGS, url=url, listener=cut, **TRUNCATING
+        )
+
+    assert cut.done
+    assert done.error is not None
+    assert done.error.can_retry
+
+
+@pytest.mark.usefixtures("in_scratch")
+def test_connections_that_are_cut_for_good_leave_a_schema_for_the_next_restore_to_drop(
+    gone: Database, restore: RestoreMaker
+) -> None:
+    before = rows_of(gone)
+    with proxy(gone.server.port) as proxied:
+
+        def cut_for_good() -> None:
+            proxied.stop_listening()
+            proxied.lose_all()
+
+        done = restore(_through(proxied, gone), _InTheMiddle(cut_for_good))
+    wait_until_nothing_is_open(gone)
+
+    restore.told(done, "DATABASE_ERROR")
+    (scratch,) = scratch_schemas(gone)
+    assert any(f"{scratch} may remain" in notice for notice in done.result.notices)
+    assert gone.ask("SELECT FROM pg_tables WHERE schemaname = 'public'") == []
+    next_one = restore.succeeds(gone)
+    assert any(f"Dropped {scratch}" in notice for notice in next_one.result.notices)
+    assert rows_of(gone) != before
+
+
+@pytest.mark.usefixtures("in_scratch")
+def test_a_server_that_stops_in_a_load_comes_back_as_it_was(
+    backup: BackupMaker, restore: RestoreMaker
+) -> None:
+    directory = Path(tempfile.mkdtemp(prefix="vector-backup-stopped-"))
+    try:
+        with start_embedded_server(directory / "data", settings=THROWAWAY_SETTINGS) as server:
+            server.create_database("kept")
+            database = Database(server, "kept")
+            database.run(f"CREATE EXTENSION vector; {LANGCHAIN_TABLES}; {_MORE_ROWS}")
+            assert backup(database.url).error is None
+            before = everything_in(database)
+            stop = _InTheMiddle(server.stop)
+            done = restore(database.url, stop, **TRUNCATING)
+        restore.told(done, "DATABASE_ERROR", EMBEDDINGS)
+        assert stop.done
+        with start_embedded_server(directory / "data", settings=THROWAWAY_SETTINGS) as server:
+            assert everything_in(Database(server, "kept")) == before
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def test_a_server_that_is_not_there_is_told(
+    backup: BackupMaker, restore: RestoreMaker, langchain: Database
+) -> None:
+    backup(langchain.url)
+
+    done = restore.fails(
+        langchain,
+        "SERVICE_UNAVAILABLE",
+        "Check host and port",
+        url=f"postgresql://u:hunter2@{LOOPBACK}:1/db",
+    )
+
+    assert "hunter2" not in done.result.model_dump_json()
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commit, "_ASK_EVERY_SECONDS", 0.05)
+
+
+def _through(proxied: Proxy, database: Database) -> str:
+    database.run("ALTER ROLE postgres PASSWORD 'p'")
+    return f"postgresql://postgres:p@{LOOPBACK}:{proxied.port}/{database.name}?sslmode=disable"
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_commit_that_never_reached_the_server_restores_nothing(
+    backed_up: Database, restore: RestoreMaker
+) -> None:
+    with proxy(
+        backed_up.server.port, commit_of=_AT_THE_END, loses_commit_before_server=True
+    ) as proxied:
+        restore.fails(backed_up, "DATABASE_ERROR", url=_through(proxied, backed_up), **TRUNCATING)
+
+    assert proxied.has_cut
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_commit_whose_reply_is_lost_is_found_to_have_happened(
+    backed_up: Database, restore: RestoreMaker
+) -> None:
+    with proxy(
+        backed_up.server.port, commit_of=_AT_THE_END, loses_commit_before_client=True
+    ) as proxied:
+        done = restore(_through(proxied, backed_up), **TRUNCATING)
+
+    assert proxied.has_cut
+    assert done.error is None
+    assert done.result.restore_performed
+    assert done.restored(EMBEDDINGS).digest_matches is True
+    assert count(backed_up) == 2558
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_lost_commit_of_which_nobody_can_tell_is_unknown(
+    backed_up: Database, restore: RestoreMaker
+) -> None:
+    with proxy(
+        backed_up.server.port,
+        commit_of=_AT_THE_END,
+        loses_commit_before_client=True,
+        deaf_afterwards=True,
+    ) as proxied:
+        done = restore(_through(proxied, backed_up), **TRUNCATING)
+
+    restore.told(done, "DATABASE_ERROR", "Look whether the rows are there")
+    truncated = done.result.truncate_results[EMBEDDINGS]
+    assert isinstance(truncated, TruncateFailure)
+    assert truncated.outcome == "unknown"
+    assert count(backed_up) == 2558
+
+
+@pytest.mark.usefixtures("impatient", "in_scratch")
+def test_a_move_into_place_whose_commit_never_arrived_leaves_nothing(
+    gone: Database, restore: RestoreMaker
+) -> None:
+    with proxy(gone.server.port, commit_of=_AT_THE_END, loses_commit_before_server=True) as proxied:
+        restore.fails(gone, "DATABASE_ERROR", url=_through(proxied, gone))
+
+    assert proxied.has_cut
+
+
+@pytest.mark.usefixtures("impatient", "in_scratch")
+def test_a_move_into_place_whose_reply_is_lost_is_found_to_have_happened(
+    gone: Database, restore: RestoreMaker
+) -> None:
+    with proxy(gone.server.port, commit_of=_AT_THE_END, loses_commit_before_client=True) as proxied:
+        done = restore(_through(proxied, gone))
+
+    assert proxied.has_cut
+    assert done.error is None
+    assert count(gone) == 2558
+    assert scratch_schemas(gone) == []
+
+
+@pytest.mark.usefixtures("impatient", "in_scratch")
+def test_after_an_unknown_move_into_place_the_tables_stay(
+    gone: Database, restore: RestoreMaker
+) -> None:
+    with proxy(
+        gone.server.port,
+        commit_of=_AT_THE_END,
+        loses_commit_before_client=True,
+        deaf_afterwards=True,
+    ) as proxied:
+        done = restore(_through(proxied, gone))
+
+    restore.told(done, "DATABASE_ERROR", "Look whether the rows are there")
+    assert count(gone) == 2558
+
+
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
+def test_an_interrupt_in_a_load_leaves_the_target_as_it_was(
+    backed_up: Database, backup: BackupMaker, restore: RestoreMaker, interrupt: type[BaseException]
+) -> None:
+    def interrupting() -> None:
+        raise interrupt
+
+    threads = threading.active_count()
+    with untouched(backed_up), pytest.raises(interrupt):
+        restore(backed_up.url, _InTheMiddle(interrupting), **TRUNCATING)
+
+    assert threading.active_count() == threads
+    log = (backup.root / "vector_bak" / "vector_backup_log.txt").read_text()
+    assert log.count("restore ") == log.count(": CANCELLED") == 1
+
+
+@pytest.mark.usefixtures("in_scratch")
+def test_an_interrupt_in_a_load_leaves_nothing_where_nothing_was(
+    gone: Database, restore: RestoreMaker
+) -> None:
+    def interrupting() -> None:
+        raise KeyboardInterrupt
+
+    with untouched(gone), pytest.raises(KeyboardInterrupt):
+        restore(gone.url, _InTheMiddle(interrupting))
+
+
+def test_a_listener_that_fails_fails_the_restore(
+    backed_up: Database, restore: RestoreMaker
+) -> None:
+    def failing() -> None:
+        raise ValueError("no terminal")
+
+    with untouched(backed_up), pytest.raises(ValueError, match="no terminal"):
+        restore(backed_up.url, _InTheMiddle(failing), **TRUNCATING)
+
+
+def test_nothing_is_open_after_success(backed_up: Database, restore: RestoreMaker) -> None:
+    threads = threading.active_count()
+
+    restore.succeeds(backed_up, **TRUNCATING)
+
+    wait_until(lambda: threading.active_count() == threads)

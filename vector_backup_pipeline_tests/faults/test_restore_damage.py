@@ -1,0 +1,275 @@
+"""Stored files and manifests that are not what was written: found out, and the target untouched."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vector_backup_pipeline.engine.errors import IntegrityError
+from vector_backup_pipeline.engine.file_names import manifest_name
+from vector_backup_pipeline.engine.manifest import Manifest, TableBackup
+from vector_backup_pipeline_tests.faults.watching import COLLECTIONS, EMBEDDINGS, count
+from vector_backup_pipeline_tests.fix_backup import BackupMaker, FinishedBackup
+from vector_backup_pipeline_tests.fix_postgres import Database
+from vector_backup_pipeline_tests.fix_restore import RestoreMaker, kept_from_locking
+
+TRUNCATING = {"truncate_before_restore": True}
+
+
+@pytest.fixture
+def made(langchain: Database, backup: BackupMaker) -> FinishedBackup:
+    """A backup of LangChain's tables; the tables lost a row since."""
+    made = backup(langchain.url)
+    assert made.error is None
+    langchain.run("DELETE FROM langchain_pg_embedding WHERE id = 'doc-58'")
+    return made
+
+
+def _change(path: Path, change: Callable[[bytes], bytes]) -> None:
+    data = path.read_bytes()
+    changed = change(data)
+    assert changed != data
+    path.write_bytes(changed)
+
+
+def _flip_one_bit(data: bytes) -> bytes:
+    at = data.index(b"document 7")
+    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+
+
+_DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "cut": lambda data: data[:-7],
+    "cut to whole rows": lambda data: data[: data.rindex(b"\n", 0, -1) + 1],
+    "emptied": lambda _: b"",
+    "one bit flipped": _flip_one_bit,
+    "something added": lambda data: data + b"\n",
+    "two rows in another order": lambda data: b"".join(
+        [*data.splitlines(keepends=True)[:-2], *data.splitlines(keepends=True)[:-3:-1]]
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", list(_DAMAGES))
+def test_a_damaged_file_is_found_out_before_anybody_connects(
+    langchain: Database, made: FinishedBackup, restore: RestoreMaker, damage: str
+) -> None:
+    _change(made.path(EMBEDDINGS), _DAMAGES[damage])
+    run = restore.run(**TRUNCATING)
+
+    with pytest.raises(IntegrityError, match="is not what was written"):
+        run.find()
+    result = run.close()
+
+    assert str(made.path(EMBEDDINGS)) in result.errors[0]
+    assert not result.restore_performed
+    log = (made.directory / "vector_backup_log.txt").read_text()
+    assert f"restore {made.stamp}: FAILED (INTEGRITY_ERROR)" in log
+    assert "Target: (not reached)" in log
+
+
+def test_a_damaged_table_is_no_matter_for_those_that_are_named(
+    langchain: Database, made: FinishedBackup, restore: RestoreMaker
+) -> None:
+    _change(made.path(COLLECTIONS), _DAMAGES["cut"])
+
+    restore.succeeds(langchain, tables=(EMBEDDINGS,), **TRUNCATING)
+
+    assert count(langchain) == 58
+
+
+def test_a_lost_file_is_named(
+    langchain: Database, made: FinishedBackup, restore: RestoreMaker
+) -> None:
+    path = made.path(EMBEDDINGS)
+    path.unlink()
+
+    restore.fails(langchain, "INTEGRITY_ERROR", "has lost its file", path.name, **TRUNCATING)
+
+
+_LATER_DAMAGES: dict[str, tuple[Callable[[bytes], bytes], str, str]] = {
+    "one bit flipped": (_flip_one_bit, "INTEGRITY_ERROR", "content digest"),
+    "cut to whole rows": (
+        _DAMAGES["cut to whole rows"],
+        "INTEGRITY_ERROR",
+        "holds 57 rows of the backup, not 58",
+    ),
+    "emptied": (_DAMAGES["emptied"], "INTEGRITY_ERROR", "holds 0 rows of the backup, not 58"),
+    "cut": (_DAMAGES["cut"], "DATABASE_ERROR", "COPY langchain_pg_embedding, line 58"),
+    "no CSV any more": (
+        lambda data: data.replace(b'"{""i"": 9}"', b'"{""i"": 9}x'),
+        "DATABASE_ERROR",
+        "unterminated CSV quoted field",
+    ),
+    "no UTF-8 any more": (
+        lambda data: data.replace(b"document 9", b"document \xff"),
+        "DATABASE_ERROR",
+        "invalid byte sequence",
+    ),
+    "a vector of another size": (
+        lambda data: data.replace(b"[9,4.5,-9]", b"[9,4.5,9.9,1]"),
+        "DATABASE_ERROR",
+        "expected 3 dimensions, not 4",
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", list(_LATER_DAMAGES))
+def test_damage_after_the_check_is_found_out_in_the_target(
+    langchain: Database, made: FinishedBackup, restore: RestoreMaker, damage: str
+) -> None:
+    change, error_type, words = _LATER_DAMAGES[damage]
+    restore.between["load"] = lambda: _change(made.path(EMBEDDINGS), change)
+
+    restore.fails(langchain, error_type, words, **TRUNCATING)
+
+
+def test_a_bit_that_flips_after_the_check_is_found_out_in_rows_beside_others(
+    langchain: Database, made: FinishedBackup, restore: RestoreMaker
+) -> None:
+    langchain.run("UPDATE langchain_pg_embedding SET id = 'other ' || id")
+    restore.between["load"] = lambda: _change(made.path(EMBEDDINGS), _flip_one_bit)
+
+    restore.fails(langchain, "INTEGRITY_ERROR", "content digest", tables=(EMBEDDINGS,))
+
+
+def test_a_file_that_vanishes_after_the_check_is_named(
+    langchain: Database, made: FinishedBackup, restore: RestoreMaker
+) -> None:
+    path = made.path(EMBEDDINGS)
+    restore.between["load"] = path.unlink
+
+    restore.fails(langchain, "RESOURCE_NOT_FOUND", str(path), **TRUNCATING)
+
+
+def _manifest_path(made: FinishedBackup) -> Path:
+    assert made.stamp is not None
+    return made.directory / manifest_name(made.stamp)
+
+
+_EDITS = {
+    "digest": (rb'"value": "(.)', b'"value": "x'),
+    "rows": (rb'"rows": 58', b'"rows": 57'),
+    "sha256": (rb'"sha256": ".', b'"sha256": "x'),
+    "a block's offset": (rb'"offset": (\d)', b'"offset": 1\\1'),
+    "a column's name": (rb'"document"', b'"remarks"'),
+    "completeness": (rb'"complete": true', b'"complete": false'),
+    "a space": (rb'"tables": \[', b'"tables":  ['),
+    "the checksum": (rb'"checksum": ".', b'"checksum": "x'),
+}
+
+
+@pytest.mark.parametrize("edit", list(_EDITS))
+def test_an_edited_manifest_is_found_out(
+    langchain: Database, made: FinishedBackup, restore: RestoreMaker, edit: str
+) -> None:
+    pattern, replacement = _EDITS[edit]
+    _change(_manifest_path(made), lambda data: re.sub(pattern, replacement, data, count=1))
+
+    run = restore.run(timestamp=made.stamp)
+    with pytest.raises(IntegrityError, match="was changed after it was written|is damaged"):
+        run.find()
+    assert run.close().errors
+
+
+_CUTS: dict[str, Callable[[bytes], bytes]] = {
+    "cut": lambda data: data[: len(data) // 2],
+    "emptied": lambda _: b"",
+    "no JSON": lambda _: b"\x00\xff",
+    "of a later version": lambda data: re.sub(
+        rb', *\n *"checksum": "[0-9a-f]*"',
+        b"",
+        data.replace(b'"schema_version": 1', b'"schema_version": 2'),
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", list(_CUTS))
+def test_a_damaged_manifest_is_named(
+    langchain: Database, made: FinishedBackup, restore: RestoreMaker, damage: str
+) -> None:
+    _change(_manifest_path(made), _CUTS[damage])
+
+    restore.fails(
+        langchain,
+        "INTEGRITY_ERROR",
+        _manifest_path(made).name,
+        timestamp=made.stamp,
+        **TRUNCATING,
+    )
+
+
+def _rewrite(made: FinishedBackup, **changes: Any) -> None:
+    """A manifest with another entry for the embeddings' file, and a checksum that fits."""
+    manifest = made.manifest
+    tables = [
+        _changed(table, changes) if table.table == EMBEDDINGS else table
+        for table in manifest.tables
+    ]
+    path = _manifest_path(made)
+    path.write_bytes(Manifest.to_json(manifest.model_copy(update={"tables": tables})))
+
+
+def _changed(table: TableBackup, changes: dict[str, Any]) -> TableBackup:
+    assert table.file is not None
+    return table.model_copy(update={"file": table.file.model_copy(update=changes)})
+
+
+def test_a_manifest_with_another_digest_is_found_out_in_the_target(
+    langchain: Database, made: FinishedBackup, restore: RestoreMaker
+) -> None:
+    digest = made.file(EMBEDDINGS).digest
+    value = f"{(int(digest.value, 16) + 1) % 2**128:032x}"
+    _rewrite(made, digest=digest.model_copy(update={"value": value}))
+
+    restore.fails(langchain, "INTEGRITY_ERROR", "content digest", value, **TRUNCATING)
+
+
+@pytest.mark.parametrize(
+    "entry", ["rows", "bytes", "sha256", "offset", "length", "rows of a block", "no block"]
+)
+def test_a_manifest_whose_entries_disagree_is_found_out_before_anybody_connects(
+    langchain: Database, made: FinishedBackup, restore: RestoreMaker, entry: str
+) -> None:
+    file = made.file(EMBEDDINGS)
+    (block,) = file.blocks
+    changes: dict[str, dict[str, Any]] = {
+        "rows": {"rows": 57},
+        "bytes": {"bytes": file.bytes + 1},
+        "sha256": {"sha256": "0" * 64},
+        "offset": {"blocks": [block.model_copy(update={"offset": block.offset + 1})]},
+        "length": {"blocks": [block.model_copy(update={"length": block.length - 1})]},
+        "rows of a block": {"blocks": [block.model_copy(update={"rows": 59})]},
+        "no block": {"blocks": []},
+    }
+    _rewrite(made, **changes[entry])
+
+    with pytest.raises(IntegrityError, match="contradicts itself|is not what was written"):
+        restore.run().find()
+
+
+def test_a_manifest_that_leads_rows_into_each_others_columns_is_found_out(
+    langchain: Database, made: FinishedBackup, restore: RestoreMaker
+) -> None:
+    """Both are of one type, and the digest goes by the manifest's order too."""
+    digest = made.file(EMBEDDINGS).digest
+    swapped = {"id": "document", "document": "id"}
+    columns = [swapped.get(column, column) for column in digest.columns]
+    _rewrite(made, digest=digest.model_copy(update={"columns": columns}))
+
+    with kept_from_locking(langchain, EMBEDDINGS):
+        restore.fails(langchain, "INTEGRITY_ERROR", "header", **TRUNCATING)
+
+
+def test_a_manifest_that_another_set_was_given_is_found_out(
+    langchain: Database, made: FinishedBackup, restore: RestoreMaker
+) -> None:
+    copy = made.directory / manifest_name("20250101_000000")
+    copy.write_bytes(_manifest_path(made).read_bytes())
+
+    restore.fails(
+        langchain, "INTEGRITY_ERROR", "was renamed or copied", timestamp="20250101_000000"
+    )

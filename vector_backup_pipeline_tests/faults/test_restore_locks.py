@@ -1,0 +1,290 @@
+"""Locks that others hold, and restores at the same time: bounded waits, no mixture of two."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from psycopg2.extensions import cursor as Cursor
+
+from vector_backup_pipeline.engine.restore.target import Target
+from vector_backup_pipeline_tests.faults.watching import (
+    COLLECTIONS,
+    EMBEDDINGS,
+    count,
+    in_background,
+    wait_for_a_waiting_lock,
+    wait_until_nothing_is_open,
+)
+from vector_backup_pipeline_tests.fix_backup import BackupMaker
+from vector_backup_pipeline_tests.fix_postgres import Database
+from vector_backup_pipeline_tests.fix_restore import (
+    FinishedRestore,
+    RestoreMaker,
+    everything_in,
+    kept_from_locking,
+    rows_of,
+    untouched,
+)
+
+TRUNCATING = {"truncate_before_restore": True}
+
+
+@pytest.fixture
+def backed_up(langchain: Database, backup: BackupMaker) -> Database:
+    assert backup(langchain.url).error is None
+    return langchain
+
+
+@pytest.fixture
+def hurried(restore: RestoreMaker) -> RestoreMaker:
+    restore.lock_timeout = 0.2
+    return restore
+
+
+@contextmanager
+def _holding(database: Database, statement: str) -> Iterator[Cursor]:
+    """A session of somebody else's with an open transaction."""
+    with database.session() as session, session.cursor() as cursor:
+        cursor.execute(statement)
+        yield cursor
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [TRUNCATING, {"on_conflict": "skip"}, {"on_conflict": "replace"}],
+    ids=["truncating", "skip", "replace"],
+)
+def test_a_writer_that_does_not_end_is_not_waited_for_without_end(
+    backed_up: Database, hurried: RestoreMaker, parameters: dict[str, Any]
+) -> None:
+    with kept_from_locking(backed_up, EMBEDDINGS):
+        done = hurried.fails(backed_up, "LOCK_TIMEOUT", "VECTOR_BACKUP_LOCK_TIMEOUT", **parameters)
+
+    assert done.error is not None
+    assert done.error.can_retry
+    assert done.result.duration < 5
+
+
+def test_a_reader_that_does_not_end_keeps_the_table_from_being_truncated(
+    backed_up: Database, hurried: RestoreMaker
+) -> None:
+    with _holding(backed_up, "SELECT FROM langchain_pg_collection"):
+        hurried.fails(backed_up, "LOCK_TIMEOUT", "Another session holds the table", **TRUNCATING)
+
+
+@pytest.mark.parametrize("on_conflict", ["fail", "skip", "replace"])
+def test_readers_and_a_restore_that_truncates_nothing_let_each_other_be(
+    backed_up: Database, hurried: RestoreMaker, on_conflict: str
+) -> None:
+    backed_up.run(
+        "CREATE INDEX ON langchain_pg_embedding USING hnsw (embedding vector_l2_ops);"
+        "UPDATE langchain_pg_embedding SET id = 'other ' || id"
+    )
+    seen: list[int] = []
+    with _holding(backed_up, "SELECT FROM langchain_pg_embedding") as reader:
+
+        def look() -> None:
+            reader.execute("SELECT count(*) FROM langchain_pg_embedding")
+            ((rows,),) = reader.fetchall()
+            seen.append(rows)
+
+        for step in ("load", "build", "prove"):
+            hurried.between[step] = look
+        hurried.succeeds(backed_up, tables=(EMBEDDINGS,), on_conflict=on_conflict)
+        look()
+
+    assert seen == [58, 58, 58, 116]
+
+
+def test_writers_wait_until_the_restore_has_ended(
+    backed_up: Database, restore: RestoreMaker
+) -> None:
+    backed_up.run("DELETE FROM langchain_pg_embedding")
+    writing = threading.Thread(
+        target=backed_up.run, args=["INSERT INTO langchain_pg_embedding (id) VALUES ('waits')"]
+    )
+
+    def begin_to_write() -> None:
+        writing.start()
+        wait_for_a_waiting_lock(backed_up)
+
+    restore.between["load"] = begin_to_write
+    done = restore.succeeds(backed_up, tables=(EMBEDDINGS,))
+    writing.join()
+
+    assert done.restored(EMBEDDINGS).digest_matches is True, "the writer's row is not in the proof"
+    assert count(backed_up) == 59
+
+
+def test_a_restore_that_waits_for_a_lock_can_be_cancelled(
+    backed_up: Database, restore: RestoreMaker
+) -> None:
+    restore.lock_timeout = 60
+
+    def interrupt() -> None:
+        wait_for_a_waiting_lock(backed_up)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with (
+        kept_from_locking(backed_up, COLLECTIONS),
+        untouched(backed_up),
+        in_background(interrupt),
+        pytest.raises(KeyboardInterrupt),
+    ):
+        restore(backed_up.url, **TRUNCATING)
+
+
+_MADE_ANEW = """
+    DROP TABLE langchain_pg_embedding;
+    CREATE TABLE langchain_pg_embedding
+        (id varchar, collection_id uuid, embedding vector, document varchar, cmetadata jsonb)
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        ("ALTER TABLE langchain_pg_embedding DROP document", "DATABASE_ERROR", "was changed while"),
+        (
+            "ALTER TABLE langchain_pg_embedding ALTER embedding TYPE vector(4) USING NULL",
+            "DATABASE_ERROR",
+            "was changed while it was being locked. Restore again",
+        ),
+        (_MADE_ANEW, "DATABASE_ERROR", "was changed while"),
+        ("CREATE TABLE o (id text REFERENCES langchain_pg_embedding)", "DATABASE_ERROR", "changed"),
+        ("DROP TABLE langchain_pg_embedding", "TABLE_NOT_FOUND", "does not exist"),
+    ],
+)
+def test_a_table_that_changes_before_it_is_locked_is_not_taken_for_what_it_was(
+    backed_up: Database,
+    restore: RestoreMaker,
+    monkeypatch: pytest.MonkeyPatch,
+    change: str,
+    error: str,
+    words: str,
+) -> None:
+    _just_before_the_locks(monkeypatch, backed_up, change)
+
+    done = restore(backed_up.url, **TRUNCATING)
+
+    restore.told(done, error, words)
+    wait_until_nothing_is_open(backed_up)
+    assert count(backed_up, COLLECTIONS) == 4
+
+
+def test_a_table_that_appears_while_it_is_to_be_made_is_left_alone(
+    backed_up: Database, restore: RestoreMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backed_up.run("DROP TABLE langchain_pg_collection, langchain_pg_embedding")
+    _just_before_the_locks(monkeypatch, backed_up, "CREATE TABLE langchain_pg_embedding (mine int)")
+
+    done = restore(backed_up.url)
+
+    restore.told(done, "DATABASE_ERROR", "langchain_pg_embedding")
+    assert backed_up.ask("SELECT * FROM langchain_pg_embedding") == []
+    assert backed_up.ask_one("SELECT to_regclass('langchain_pg_collection')") is None
+
+
+def _just_before_the_locks(
+    monkeypatch: pytest.MonkeyPatch, database: Database, change: str
+) -> None:
+    begin = Target.begin
+
+    def change_first(self: Target, *arguments: Any) -> None:
+        database.run(change)
+        begin(self, *arguments)
+
+    monkeypatch.setattr(Target, "begin", change_first)
+
+
+def _meeting(runs: int) -> Callable[[], None]:
+    """A step that each of `runs` reaches before any goes on."""
+    together = threading.Barrier(runs, timeout=20)
+
+    def meet() -> None:
+        together.wait()
+
+    return meet
+
+
+def test_two_restores_at_once_that_truncate_come_one_after_the_other(
+    backed_up: Database, restore: RestoreMaker
+) -> None:
+    before = everything_in(backed_up)
+    restore.between["prepare"] = _meeting(2)
+    restore.lock_timeout = 20
+    done: list[FinishedRestore] = []
+
+    with in_background(lambda: done.append(restore(backed_up.url, **TRUNCATING))):
+        done.append(restore(backed_up.url, **TRUNCATING))
+
+    assert [each.error for each in done] == [None, None]
+    assert everything_in(backed_up) == before
+
+
+def test_of_two_restores_into_empty_tables_one_finds_the_others_rows(
+    backed_up: Database, restore: RestoreMaker
+) -> None:
+    before = everything_in(backed_up)
+    backed_up.run("TRUNCATE langchain_pg_collection, langchain_pg_embedding")
+    restore.between["prepare"] = _meeting(2)
+    restore.lock_timeout = 20
+    done: list[FinishedRestore] = []
+
+    with in_background(lambda: done.append(restore(backed_up.url))):
+        done.append(restore(backed_up.url))
+
+    assert sorted(each.error_type or "" for each in done) == ["", "DATABASE_ERROR"]
+    assert everything_in(backed_up) == before
+
+
+@pytest.mark.usefixtures("in_scratch")
+def test_of_two_restores_that_make_the_tables_one_does(
+    backed_up: Database, restore: RestoreMaker
+) -> None:
+    before = rows_of(backed_up)
+    backed_up.run("DROP TABLE langchain_pg_collection, langchain_pg_embedding")
+    restore.between["prove"] = _meeting(2)
+    restore.lock_timeout = 20
+    done: list[FinishedRestore] = []
+
+    with in_background(lambda: done.append(restore(backed_up.url))):
+        done.append(restore(backed_up.url))
+
+    assert sorted(each.error_type or "" for each in done) == ["", "DATABASE_ERROR"]
+    (failed,) = [each for each in done if each.error is not None]
+    assert "langchain_pg_" in failed.message
+    assert rows_of(backed_up) == before
+
+
+def test_a_backup_and_a_restore_at_once_do_not_mix(
+    backed_up: Database, backup: BackupMaker, restore: RestoreMaker
+) -> None:
+    """A backup that began before has all of the old rows, since the restore waits for it."""
+    before = everything_in(backed_up)
+    backed_up.run("UPDATE langchain_pg_embedding SET document = 'old'")
+    restore.lock_timeout = 20
+    done: list[FinishedRestore] = []
+    waiting: list[threading.Thread] = []
+
+    def begin_to_restore() -> None:
+        waiting.append(
+            threading.Thread(target=lambda: done.append(restore(backed_up.url, **TRUNCATING)))
+        )
+        waiting[0].start()
+        wait_for_a_waiting_lock(backed_up)
+
+    backup.between["export"] = begin_to_restore
+    made = backup(backed_up.url)
+    waiting[0].join()
+
+    assert made.error is None
+    assert made.path(EMBEDDINGS).read_text().count(",old,") == 58
+    assert done[0].error is None
+    assert everything_in(backed_up) == before
