@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import tempfile
 import threading
 from pathlib import Path
@@ -12,12 +14,14 @@ import pytest
 from vector_backup_pipeline.embedded import THROWAWAY_SETTINGS, start_embedded_server
 from vector_backup_pipeline.engine.postgres import commit
 from vector_backup_pipeline.engine.progress import Progress
+from vector_backup_pipeline.engine.restore.target import Target
 from vector_backup_pipeline.engine.results import FailedTable, TruncateFailure
 from vector_backup_pipeline_tests.faults.proxy import LOOPBACK, Proxy, proxy
 from vector_backup_pipeline_tests.faults.watching import (
     COLLECTIONS,
     EMBEDDINGS,
     count,
+    settings_for,
     wait_until,
     wait_until_nothing_is_open,
 )
@@ -26,7 +30,6 @@ from vector_backup_pipeline_tests.fix_postgres import LANGCHAIN_TABLES, Database
 from vector_backup_pipeline_tests.fix_restore import (
     RestoreMaker,
     everything_in,
-    rows_of,
     scratch_schemas,
     untouched,
 )
@@ -65,14 +68,13 @@ def gone(langchain: Database, backup: BackupMaker) -> Database:
 class _InTheMiddle:
     """A listener that does something once, when rows of the embeddings are on their way."""
 
-    def __init__(self, action: object) -> None:
+    def __init__(self, action: Callable[[], object]) -> None:
         self._action = action
         self.done = False
 
     def __call__(self, moment: Progress) -> None:
         if moment.table == EMBEDDINGS and not self.done and moment.percent != 100:
             self.done = True
-            assert callable(self._action)
             self._action()
 
 
@@ -146,7 +148,6 @@ def test_a_connection_that_is_cut_in_a_load_leaves_the_target_as_it_was(
 def test_connections_that_are_cut_for_good_leave_a_schema_for_the_next_restore_to_drop(
     gone: Database, restore: RestoreMaker
 ) -> None:
-    before = rows_of(gone)
     with proxy(gone.server.port) as proxied:
 
         def cut_for_good() -> None:
@@ -162,7 +163,7 @@ def test_connections_that_are_cut_for_good_leave_a_schema_for_the_next_restore_t
     assert gone.ask("SELECT FROM pg_tables WHERE schemaname = 'public'") == []
     next_one = restore.succeeds(gone)
     assert any(f"Dropped {scratch}" in notice for notice in next_one.result.notices)
-    assert rows_of(gone) != before
+    assert count(gone) == 2558
 
 
 @pytest.mark.usefixtures("in_scratch")
@@ -323,6 +324,32 @@ def test_an_interrupt_in_a_load_leaves_nothing_where_nothing_was(
 
     with untouched(gone), pytest.raises(KeyboardInterrupt):
         restore(gone.url, _InTheMiddle(interrupting))
+
+
+def test_an_interrupt_while_committing_does_not_blur_what_happened(
+    backed_up: Database, backup: BackupMaker, restore: RestoreMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    committed = Target.commit
+
+    def interrupt_and_commit(self: Target) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        committed(self)
+
+    monkeypatch.setattr(Target, "commit", interrupt_and_commit)
+    run = restore.run(**TRUNCATING)
+    run.find()
+    for load in run.prepare(lambda: settings_for(backed_up.url)):
+        run.load(load.table, lambda _: None)
+    run.build_indexes()
+    with pytest.raises(KeyboardInterrupt):
+        run.prove()
+    result = run.close()
+
+    assert count(backed_up) == 2558
+    assert result.restore_performed
+    assert result.truncate_performed
+    assert result.restore_results[EMBEDDINGS].success
+    assert result.truncate_results[EMBEDDINGS].success
 
 
 def test_a_listener_that_fails_fails_the_restore(

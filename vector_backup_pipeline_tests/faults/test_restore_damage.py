@@ -170,7 +170,7 @@ def test_an_edited_manifest_is_found_out(
     _change(_manifest_path(made), lambda data: re.sub(pattern, replacement, data, count=1))
 
     run = restore.run(timestamp=made.stamp)
-    with pytest.raises(IntegrityError, match="was changed after it was written|is damaged"):
+    with pytest.raises(IntegrityError, match=r"was changed after it was written|is damaged"):
         run.find()
     assert run.close().errors
 
@@ -247,7 +247,7 @@ def test_a_manifest_whose_entries_disagree_is_found_out_before_anybody_connects(
     }
     _rewrite(made, **changes[entry])
 
-    with pytest.raises(IntegrityError, match="contradicts itself|is not what was written"):
+    with pytest.raises(IntegrityError, match=r"contradicts itself|is not what was written"):
         restore.run().find()
 
 

@@ -180,10 +180,11 @@ def has_backup(directory: BackupDirectory, timestamps: TimestampFormat) -> bool:
 
     A live run's files, a dead run's orphans and a set whose manifest is damaged are none.
     """
-    return any(
-        isinstance(each, OlderSet) or each.complete
-        for each in look_into(directory, timestamps).sets()
-    )
+    contents = look_into(directory, timestamps)
+    if any(_says_complete(directory, name) for name in contents.manifests.values()):
+        return True
+    others = contents.data_files.keys() - contents.manifests.keys()
+    return any(isinstance(contents.backup_set(stamp), OlderSet) for stamp in others)
 
 
 def stamps_in_use(
@@ -199,6 +200,13 @@ def stamps_in_use(
             if stamp := stamp_of(final, timestamps):
                 stamps.add(stamp)
     return stamps
+
+
+def _says_complete(directory: BackupDirectory, manifest: str) -> bool:
+    try:
+        return read_manifest(b"".join(directory.read(manifest)), manifest).complete
+    except (IntegrityError, ResourceNotFound):
+        return False
 
 
 def older_header(directory: BackupDirectory, name: str) -> bytes | None:

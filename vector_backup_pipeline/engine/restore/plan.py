@@ -55,6 +55,13 @@ class PlannedTable:
     def is_renamed(self) -> bool:
         return self.place != (self.stored.schema, self.stored.name)
 
+    @property
+    def holds_names(self) -> bool:
+        """Whether values name tables or types (regclass and its like), and so have to find them."""
+        backup = self.stored.backup
+        columns = backup.definition.columns if backup else []
+        return any(column.type.name.lstrip("_").startswith("reg") for column in columns)
+
     @cached_property
     def target(self) -> Identifier:
         return Identifier(self.schema, self.name)

@@ -204,6 +204,7 @@ class Target:
         return (
             len(self._new) == len(self.planned)
             and self.request.workers > 1
+            and not any(table.holds_names for table in self.planned)
             and sum(table.stored.size for table in self.planned) >= _WORTH_CONNECTIONS
             and may_create_schema(cursor)
         )

@@ -1,4 +1,4 @@
-"""After a restore each index is asked for neighbours, and the exact answer says how well it does."""
+"""After a restore each index is asked for neighbours; the exact answer says how well it does."""
 
 # ruff: noqa: S608 - the names in these statements are the tests' own
 
@@ -32,7 +32,8 @@ DOCS = """
     INSERT INTO docs
     SELECT i, 'kind ' || i % 2, v, v, v::halfvec(8), v::sparsevec(8), bits
       FROM generate_series(1, 200) i,
-   LATERAL (SELECT array_agg(random() - 0.5 + (i + d) * 0)::vector v FROM generate_series(1, 8) d) a,
+   LATERAL (SELECT array_agg(random() - 0.5 + (i + d) * 0)::vector v
+              FROM generate_series(1, 8) d) a,
    LATERAL (SELECT string_agg((random() + (i + d) * 0 > 0.5)::int::text, '')::bit(64) bits
               FROM generate_series(1, 64) d) b;
 """
@@ -120,8 +121,7 @@ def test_what_an_index_misses_is_what_another_reckoning_says(docs: Database) -> 
     docs.run("CREATE INDEX docs_v ON docs USING ivfflat (v vector_l2_ops) WITH (lists = 20)")
     nearest = (
         "SET enable_seqscan = {0}; SET enable_sort = {0}; SET enable_indexscan = {1};"
-        " SELECT p.id, ARRAY(SELECT d.id FROM docs d ORDER BY d.v <-> p.v, d.id LIMIT 10)"
-        "  FROM docs p"
+        " SELECT p.id, ARRAY(SELECT d.id FROM docs d ORDER BY d.v <-> p.v LIMIT 10) FROM docs p"
     )
     found = dict(docs.ask(nearest.format("off", "on")))
     true = dict(docs.ask(nearest.format("on", "off")))

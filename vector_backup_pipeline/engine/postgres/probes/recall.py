@@ -47,17 +47,14 @@ def measure_recall(
     try:
         with probe_reader(connection, until) as reader:
             source, searches = find_searches(reader, schema, table, until)
-            for number, search in enumerate(searches):
-                now = time.monotonic()
-                # An index that takes long leaves their share to those that follow.
-                its_end = now + (until - now) / (len(searches) - number)
+            for left, search in zip(range(len(searches), 0, -1), searches, strict=True):
                 if isinstance(search, Unsearchable):
                     measured.append(_unsearchable(label, search))
-                    continue
-                measurement = _Measurement(reader, ProbeStatements(source, search), its_end)
-                measurement.run(probes)
-                if not measurement.is_of_nothing:
-                    measured.append(measurement.recall(label, time.monotonic() - now))
+                else:
+                    # Who takes long leaves their share to those that follow.
+                    share = (until - time.monotonic()) / left
+                    measurement = _Measurement(reader, ProbeStatements(source, search), share)
+                    measured += measurement.recall(label, probes)
     except NotMeasured as reason:
         measured.append(_not_looked_at(label, str(reason), time.monotonic() - started))
     return measured
@@ -69,28 +66,34 @@ class _Measurement:
 
     reader: ProbeReader
     statements: ProbeStatements
-    until: float
+    seconds: float
     shares: list[float] = field(default_factory=list)
     dimensions: set[int] = field(default_factory=set)
-    note: str | None = None
-    is_of_nothing: bool = False
+
+    def __post_init__(self) -> None:
+        self._started = time.monotonic()
+        self._until = self._started + self.seconds
 
     @property
     def search(self) -> Search:
         return self.statements.search
 
-    def run(self, probes: int) -> None:
+    def recall(self, label: str, probes: int) -> list[Recall]:
+        """The result; none where indexes are for all that the column holds."""
+        note = None
         try:
-            for statements in self._by_dimensions():
-                for probe in self._choose(statements, probes):
-                    self.dimensions.add(probe.dimensions)
-                    self.shares.append(self._share_found(statements, probe))
+            by_dimensions = self._by_dimensions()
+            if not by_dimensions and self.search.elsewhere:
+                return []
+            for statements in by_dimensions:
+                self._ask(statements, probes)
             if not self.shares:
-                self.note = "there is no vector to search for"
+                note = "there is no vector to search for"
         except NotMeasured as reason:
-            self.note = str(reason)
+            note = str(reason)
+        return [self._recall(label, note)]
 
-    def recall(self, label: str, seconds: float) -> Recall:
+    def _recall(self, label: str, note: str | None) -> Recall:
         shares = self.shares
         return Recall(
             table=label,
@@ -100,44 +103,51 @@ class _Measurement:
             dimensions=sorted(self.dimensions),
             probes=len(shares),
             recall=round(sum(shares) / len(shares), 4) if shares else None,
-            seconds=round(seconds, 3),
-            note=self.note,
+            seconds=round(time.monotonic() - self._started, 3),
+            note=note,
         )
 
-    def _by_dimensions(self) -> Iterator[ProbeStatements]:
+    def _ask(self, statements: ProbeStatements, probes: int) -> None:
+        for probe in self._choose(statements, probes):
+            self.dimensions.add(probe.dimensions)
+            self.shares.append(self._share_found(statements, probe))
+
+    def _by_dimensions(self) -> list[ProbeStatements]:
         """An index holds vectors of one kind, a column without a modifier any."""
         if not self.search.dimensions_vary:
-            yield self.statements
-            return
-        found = self.reader.ask(self.statements.occurring_dimensions(), self.until)
+            return [self.statements]
+        found = self.reader.ask(self.statements.occurring_dimensions(), self._until)
         occurring = [int(row["dimensions"]) for row in found]
-        here = [number for number in occurring if number not in self.search.elsewhere]
-        self.is_of_nothing = not here and bool(self.search.elsewhere)
-        for number in here:
-            yield replace(self.statements, dimensions=number if len(occurring) > 1 else None)
+        return [
+            replace(self.statements, dimensions=number if len(occurring) > 1 else None)
+            for number in occurring
+            if number not in self.search.elsewhere
+        ]
 
     def _choose(self, statements: ProbeStatements, probes: int) -> list[Probe]:
         for look_at_all in (False, True):
             query = statements.choose(probes, look_at_all=look_at_all)
-            found = self.reader.ask(query, self.until)
+            found = self.reader.ask(query, self._until)
             if len(found) == probes:
                 break
         return [Probe(row["text"], int(row["dimensions"])) for row in found]
 
     def _share_found(self, statements: ProbeStatements, probe: Probe) -> float:
-        query = statements.neighbours(probe)
-        settings = THROUGH_INDEX if self.search.index else _AS_THE_PLANNER_LIKES
-        if self.search.index:
-            self._check_index_is_used(query, settings)
-        found = self._identities(query, settings)
-        true = self._identities(query, EXACTLY)
+        if self.search.index is None:
+            found = self._identities(statements.neighbours(probe), _AS_THE_PLANNER_LIKES)
+        else:
+            query = statements.neighbours_by_index(probe)
+            self._check_index_is_used(query)
+            found = self._identities(query, THROUGH_INDEX)
+        true = self._identities(statements.neighbours(probe), EXACTLY)
         return len(found & true) / len(true)
 
     def _identities(self, query: Composable, settings: Mapping[str, str]) -> set[str]:
-        return {row["identity"] for row in self.reader.ask(query, self.until, settings)}
+        found = self.reader.ask(query, self._until, settings)
+        return {row["identity"] for row in found if row["is_neighbour"]}
 
-    def _check_index_is_used(self, query: Composable, settings: Mapping[str, str]) -> None:
-        (row,) = self.reader.ask(explained(query), self.until, settings)
+    def _check_index_is_used(self, query: Composable) -> None:
+        (row,) = self.reader.ask(explained(query), self._until, THROUGH_INDEX)
         ((explanation,),) = row.values()
         others = set(_scans(explanation["Plan"])) - self.search.parts
         if others:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from psycopg2.sql import SQL, Composable, Literal
+from psycopg2.sql import SQL, Composable, Identifier, Literal
 
 from vector_backup_pipeline.engine.postgres.probes.searches import Search, Source
 
 NEIGHBOURS = 10
+
+_ALIAS = Identifier("searched")
 
 # Candidates beyond those asked for, since some of them may be zero vectors. To look at every row's
 # length first would take reading every vector from TOAST.
 _SPARE_CANDIDATES = 100
 
 # With everything else out of the way, the planner takes the index if it can be used at all; small
-# tables it would rather sort. Incremental sorting, by distance and then key, is none of these.
+# tables it would rather sort. Incremental sorting, of equal distances by key, is not shut out.
 THROUGH_INDEX = {
     "enable_seqscan": "off",
     "enable_sort": "off",
@@ -50,8 +52,10 @@ class ProbeStatements:
     dimensions: int | None = None
 
     def occurring_dimensions(self) -> Composable:
-        return SQL("SELECT DISTINCT {} AS dimensions FROM {} WHERE {} ORDER BY 1").format(
-            self.search.type.dimensions(self.search.value), self.source.relation, self._rows
+        return SQL(
+            "SELECT DISTINCT {} AS dimensions FROM {} WHERE {} IS NOT NULL ORDER BY 1"
+        ).format(
+            self.search.type.dimensions(self.search.value), self.source.relation, self.search.value
         )
 
     def choose(self, probes: int, *, look_at_all: bool) -> Composable:
@@ -60,55 +64,84 @@ class ProbeStatements:
         The quick way may miss some behind many zero vectors, `look_at_all` does not.
         """
         search = self.search
-        is_not_zero = search.type.is_not_zero(search.value) if look_at_all else SQL("true")
         return SQL(
             "SELECT probe::text AS text, {dimensions} AS dimensions"
             "  FROM (SELECT {value} AS probe, pg_catalog.md5({seed}) AS place FROM {relation}"
-            "         WHERE {rows} AND {is_not_zero} ORDER BY 2, {key} LIMIT {candidates}) chosen"
-            " WHERE {probe_is_not_zero} ORDER BY place LIMIT {probes}"
+            "         WHERE {rows} AND CASE WHEN {predicate} THEN {is_candidate} END"
+            "         ORDER BY 2, {key} LIMIT {candidates}) chosen"
+            " WHERE {is_not_zero} ORDER BY place LIMIT {probes}"
         ).format(
             value=search.value,
             seed=self._seed,
-            relation=self.source.relation,
+            relation=self._relation,
             rows=self._rows,
-            is_not_zero=is_not_zero,
+            # CASE keeps the order: the value of a row outside the predicate may be an error.
+            predicate=search.predicate,
+            is_candidate=search.type.is_not_zero(search.value)
+            if look_at_all
+            else SQL("{} IS NOT NULL").format(search.value),
             key=self._key,
             candidates=Literal(probes + _SPARE_CANDIDATES),
             dimensions=search.type.dimensions(SQL("probe")),
-            probe_is_not_zero=search.type.is_not_zero(SQL("probe")),
+            is_not_zero=search.type.is_not_zero(SQL("probe")),
             probes=Literal(probes),
         )
 
     def neighbours(self, probe: Probe) -> Composable:
-        """The nearest rows, ties by key. By cosine a zero vector is NaN away from all, which sorts
-        last: no neighbour."""
+        """The nearest rows, ties by key, from one sort of all distances."""
         return SQL(
-            "SELECT identity FROM (SELECT ROW({key})::text AS identity,"
-            " {value} {operator} {probe}::{type} AS distance FROM {relation} WHERE {rows}"
-            " ORDER BY 2, {key} LIMIT {limit}) nearest WHERE distance <> 'NaN'"
-        ).format(
-            key=self._key,
-            value=self.search.value,
-            operator=self.search.operator.sql,
-            probe=Literal(probe.text),
-            type=SQL(self.search.type.text),
-            relation=self.source.relation,
-            rows=self._rows,
-            limit=Literal(NEIGHBOURS),
-        )
+            "SELECT identity, {is_neighbour} FROM"
+            " (SELECT {identity}, {distance} FROM {relation} WHERE {rows} ORDER BY 2, {key}"
+            " LIMIT {limit}) nearest (identity, distance)"
+        ).format(**self._parts(probe))
+
+    def neighbours_by_index(self, probe: Probe) -> Composable:
+        """The same as an index gives them: by distance, of which only equal ones are left to sort.
+
+        Written so because servers before PostgreSQL 17 use no index that gives a part of the order.
+        """
+        names = [Identifier(f"key_{number}") for number, _ in enumerate(self.source.key)]
+        return SQL(
+            "SELECT identity, {is_neighbour} FROM"
+            " (SELECT {identity}, {distance}, {key} FROM {relation} WHERE {rows} ORDER BY 2)"
+            " nearest (identity, distance, {names}) ORDER BY distance, {names} LIMIT {limit}"
+        ).format(names=SQL(", ").join(names), **self._parts(probe))
+
+    def _parts(self, probe: Probe) -> dict[str, Composable]:
+        return {
+            # Of NULL there is no distance; by cosine a zero vector is NaN away. Both sort last.
+            "is_neighbour": SQL("COALESCE(distance <> 'NaN', false) AS is_neighbour"),
+            "identity": SQL("ROW({})::text").format(self._key),
+            "distance": SQL("{} {} {}::{}").format(
+                self.search.value,
+                self.search.operator.sql,
+                Literal(probe.text),
+                SQL(self.search.type.text),
+            ),
+            "key": self._key,
+            "relation": self._relation,
+            "rows": self._rows,
+            "limit": Literal(NEIGHBOURS),
+        }
+
+    @property
+    def _relation(self) -> Composable:
+        return SQL("{} {}").format(self.source.relation, _ALIAS)
 
     @property
     def _rows(self) -> Composable:
-        clause = SQL("{} AND {} IS NOT NULL").format(self.search.predicate, self.search.value)
         if self.dimensions is None:
-            return clause
+            return self.search.predicate
         return SQL("{} AND {} = {}").format(
-            clause, self.search.type.dimensions(self.search.value), Literal(self.dimensions)
+            self.search.predicate,
+            self.search.type.dimensions(self.search.value),
+            Literal(self.dimensions),
         )
 
     @property
     def _key(self) -> Composable:
-        return SQL(", ").join(self.source.key)
+        """Qualified: a bare name in ORDER BY could be taken for an output column's."""
+        return SQL(", ").join(SQL("{}.{}").format(_ALIAS, name) for name in self.source.key)
 
     @property
     def _seed(self) -> Composable:

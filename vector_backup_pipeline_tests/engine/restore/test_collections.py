@@ -1,0 +1,209 @@
+"""Some of LangChain's collections: their rows in both tables, and nobody else's."""
+
+from __future__ import annotations
+
+import pytest
+
+from vector_backup_pipeline_tests.faults.watching import COLLECTIONS, EMBEDDINGS, count
+from vector_backup_pipeline_tests.fix_backup import BackupMaker
+from vector_backup_pipeline_tests.fix_postgres import Database
+from vector_backup_pipeline_tests.fix_restore import RestoreMaker, everything_in, rows_of
+
+# Two of LangChain's layouts: today's, and an older one in which names need not be unique.
+_TODAY = """
+    CREATE TABLE langchain_pg_collection
+        (uuid uuid PRIMARY KEY, name varchar NOT NULL UNIQUE, cmetadata json);
+    CREATE TABLE langchain_pg_embedding
+        (id varchar PRIMARY KEY, collection_id uuid REFERENCES langchain_pg_collection,
+         embedding vector(2), document varchar, cmetadata jsonb);
+"""
+_OLDER = """
+    CREATE TABLE langchain_pg_collection (name varchar, cmetadata json, uuid uuid PRIMARY KEY);
+    CREATE TABLE langchain_pg_embedding
+        (collection_id uuid REFERENCES langchain_pg_collection, embedding vector, document varchar,
+         cmetadata json, custom_id varchar, id uuid PRIMARY KEY DEFAULT gen_random_uuid());
+"""
+AWKWARD = 'so "called", it\'s\n{x}\\'
+_ROWS = """
+    INSERT INTO langchain_pg_collection (uuid, name) VALUES
+        ('00000000-0000-0000-0000-00000000000a', 'a'),
+        ('00000000-0000-0000-0000-00000000000b', 'b'),
+        ('00000000-0000-0000-0000-00000000000c', %s),
+        ('00000000-0000-0000-0000-00000000000d', 'empty');
+"""
+_EMBEDDINGS = """
+    INSERT INTO langchain_pg_embedding (collection_id, embedding, document{id})
+        SELECT c.uuid, '[1,2]', c.name || i {value}
+          FROM langchain_pg_collection c, generate_series(1, 10) i WHERE c.name <> 'empty';
+    INSERT INTO langchain_pg_embedding (document{id}) SELECT 'of none' {none};
+"""
+
+
+def _fill(database: Database, layout: str) -> None:
+    database.run(layout)
+    database.run(_ROWS, [AWKWARD])
+    id_ = {"id": ", id", "value": ", c.name || '-' || i", "none": ", 'none'"}
+    ids = id_ if layout == _TODAY else {"id": "", "value": "", "none": ""}
+    database.run(_EMBEDDINGS.format(**ids))
+
+
+@pytest.fixture(params=[_TODAY, _OLDER], ids=["today's layout", "an older layout"])
+def three(request: pytest.FixtureRequest, database: Database, backup: BackupMaker) -> Database:
+    """Collections a, b, an awkward one of ten embeddings each, an empty one; and a backup."""
+    _fill(database, request.param)
+    assert backup(database.url).error is None
+    return database
+
+
+@pytest.fixture
+def today(database: Database, backup: BackupMaker) -> Database:
+    _fill(database, _TODAY)
+    assert backup(database.url).error is None
+    return database
+
+
+def _documents(database: Database) -> dict[str, int]:
+    """Embeddings by collection."""
+    return dict(
+        database.ask(
+            "SELECT name, count(e.collection_id) FROM langchain_pg_collection c"
+            " LEFT JOIN langchain_pg_embedding e ON e.collection_id = c.uuid GROUP BY name"
+        )
+    )
+
+
+def test_only_the_rows_of_the_named_collections_come_back(
+    three: Database, restore: RestoreMaker
+) -> None:
+    three.run("TRUNCATE langchain_pg_collection, langchain_pg_embedding")
+
+    done = restore.succeeds(three, collections=("b", AWKWARD))
+
+    assert _documents(three) == {"b": 10, AWKWARD: 10}
+    assert count(three) == 20
+    assert done.restored(COLLECTIONS).rows_restored == 2
+    assert done.restored(EMBEDDINGS).rows_restored == 20
+    assert done.restored(EMBEDDINGS).digest_matches is None
+
+
+@pytest.mark.parametrize("on_conflict", ["skip", "replace"])
+def test_a_collection_goes_back_among_the_others(
+    three: Database, restore: RestoreMaker, on_conflict: str
+) -> None:
+    before = rows_of(three)
+    three.run(
+        "DELETE FROM langchain_pg_embedding WHERE document ~ '^(a|b)[2-5]$';"
+        "UPDATE langchain_pg_embedding SET document = 'changed' WHERE document IN ('a1', 'b1')"
+    )
+
+    done = restore.succeeds(three, collections=("b",), on_conflict=on_conflict)
+
+    assert _documents(three) == {"a": 6, "b": 10, AWKWARD: 10, "empty": 0}
+    changed = three.ask_one("SELECT count(*) FROM langchain_pg_embedding WHERE document = 'changed'")
+    assert changed == (2 if on_conflict == "skip" else 1)
+    assert done.restored(EMBEDDINGS).rows_restored == (4 if on_conflict == "skip" else 10)
+    restore.succeeds(three, on_conflict="replace")
+    assert rows_of(three) == before
+
+
+def test_a_collection_that_is_there_fails_by_default(
+    today: Database, restore: RestoreMaker
+) -> None:
+    restore.fails(today, "DATABASE_ERROR", "duplicate key", collections=("a",))
+
+
+def test_an_empty_collection_is_its_row_in_the_collections_alone(
+    today: Database, restore: RestoreMaker
+) -> None:
+    today.run("TRUNCATE langchain_pg_collection, langchain_pg_embedding")
+
+    done = restore.succeeds(today, collections=("empty",))
+
+    assert _documents(today) == {"empty": 0}
+    assert done.restored(EMBEDDINGS).rows_restored == 0
+
+
+def test_two_collections_of_one_name_both_come(
+    database: Database, backup: BackupMaker, restore: RestoreMaker
+) -> None:
+    _fill(database, _OLDER)
+    database.run("UPDATE langchain_pg_collection SET name = 'a' WHERE name = 'b'")
+    backup(database.url)
+    database.run("TRUNCATE langchain_pg_collection, langchain_pg_embedding")
+
+    done = restore.succeeds(database, collections=("a",))
+
+    assert done.restored(COLLECTIONS).rows_restored == 2
+    assert _documents(database) == {"a": 20}
+
+
+def test_an_unknown_collection_is_told_with_those_that_are_there(
+    today: Database, restore: RestoreMaker
+) -> None:
+    restore.fails(
+        today,
+        "RESOURCE_NOT_FOUND",
+        "no collection 'A', 'no such'",
+        "It has: a, b, empty, so",
+        collections=("a", "A", "no such"),
+        on_conflict="skip",
+    )
+
+
+def test_collections_into_new_tables(today: Database, restore: RestoreMaker) -> None:
+    today.run("DROP TABLE langchain_pg_collection, langchain_pg_embedding")
+
+    done = restore.succeeds(today, collections=("a",))
+
+    assert _documents(today) == {"a": 10}
+    assert count(today) == 10
+    assert done.restored(EMBEDDINGS).digest_matches is None
+
+
+def test_collections_are_langchains_alone(
+    database: Database, backup: BackupMaker, restore: RestoreMaker
+) -> None:
+    _fill(database, _TODAY)
+    database.run("CREATE TABLE docs (id int PRIMARY KEY)")
+    backup(database.url, tables=("docs", COLLECTIONS, EMBEDDINGS))
+
+    restore.fails(
+        database,
+        "INVALID_PARAMS",
+        f"docs is no table of LangChain's. Name {COLLECTIONS} and {EMBEDDINGS} in tables",
+        collections=("a",),
+    )
+    restore.succeeds(
+        database, collections=("a",), tables=(COLLECTIONS, EMBEDDINGS), on_conflict="skip"
+    )
+
+
+def test_the_names_are_in_the_collections_table(today: Database, restore: RestoreMaker) -> None:
+    restore.fails(
+        today,
+        "INVALID_PARAMS",
+        f"collections needs {COLLECTIONS}",
+        collections=("a",),
+        tables=(EMBEDDINGS,),
+        on_conflict="skip",
+    )
+
+
+def test_a_collection_under_another_name_of_its_tables(
+    today: Database, restore: RestoreMaker
+) -> None:
+    before = everything_in(today)
+    today.run(
+        "CREATE SCHEMA aside;"
+        "CREATE TABLE aside.c (LIKE langchain_pg_collection INCLUDING ALL);"
+        "CREATE TABLE aside.e (LIKE langchain_pg_embedding INCLUDING ALL)"
+    )
+
+    restore.succeeds(
+        today, collections=("b",), rename={COLLECTIONS: "aside.c", EMBEDDINGS: "aside.e"}
+    )
+
+    assert count(today, "aside.c") == 1
+    assert count(today, "aside.e") == 10
+    today.run("DROP SCHEMA aside CASCADE")
+    assert everything_in(today) == before

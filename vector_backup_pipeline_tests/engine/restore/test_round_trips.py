@@ -1,0 +1,181 @@
+"""Every kind of table that the export knows comes back from nothing: definition, rows, values."""
+
+# ruff: noqa: S608 - the names in these statements are the tests' own
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from vector_backup_pipeline.embedded import EmbeddedServer
+from vector_backup_pipeline.engine.results import RestoredTable
+from vector_backup_pipeline_tests.engine.postgres import rich_schema
+from vector_backup_pipeline_tests.engine.test_round_trip import (
+    PARTITIONED,
+    TYPES,
+    make_table_of_every_type,
+)
+from vector_backup_pipeline_tests.fix_backup import BackupMaker
+from vector_backup_pipeline_tests.fix_postgres import LANGCHAIN_TABLES, Database
+from vector_backup_pipeline_tests.fix_restore import RestoreMaker
+
+MANY_KINDS = """
+    CREATE TABLE children_of (id serial PRIMARY KEY, note text);
+    CREATE TABLE child (extra text) INHERITS (children_of);
+    INSERT INTO children_of (note) VALUES ('a'), (NULL), ('');
+    INSERT INTO child (note, extra) VALUES ('b', 'x'), ('c', NULL);
+    CREATE TABLE no_columns ();
+    INSERT INTO no_columns DEFAULT VALUES;
+    INSERT INTO no_columns DEFAULT VALUES;
+    CREATE TABLE made_up (a text, total int GENERATED ALWAYS AS (b * 2) STORED, gone int, b int,
+        id int GENERATED ALWAYS AS IDENTITY (START 7 INCREMENT 3));
+    ALTER TABLE made_up DROP COLUMN gone;
+    INSERT INTO made_up (a, b) SELECT 'x', i FROM generate_series(1, 5) i;
+    CREATE UNLOGGED TABLE fleeting (id int, v vector(3));
+    INSERT INTO fleeting VALUES (1, '[1,2,3]'), (2, NULL);
+    CREATE TABLE sole (t text);
+    INSERT INTO sole VALUES (NULL), (''), ('\\.'), (E'a\\nb'), ('"');
+    CREATE TABLE "Größe.app" ("a ""b"" %s" text);
+    INSERT INTO "Größe.app" VALUES ('ü');
+    CREATE TABLE guarded (id int PRIMARY KEY, owner text);
+    INSERT INTO guarded VALUES (1, 'postgres'), (2, 'nobody');
+    CREATE POLICY mine ON guarded USING (owner = current_user);
+    ALTER TABLE guarded ENABLE ROW LEVEL SECURITY;
+    CREATE TABLE refers (id int REFERENCES guarded, itself int, PRIMARY KEY (id),
+        FOREIGN KEY (itself) REFERENCES refers DEFERRABLE INITIALLY DEFERRED);
+    INSERT INTO refers VALUES (2, 1), (1, 2);
+    CREATE TABLE empty_one (id int, v vector(2));
+"""
+TABLES = (
+    *("langchain_pg_embedding", "langchain_pg_collection", "child", "children_of", "no_columns"),
+    *("made_up", "fleeting", "sole", '"Größe.app"', "guarded", "refers", "empty_one", "parts"),
+    *("every_type", '"Odd, ""name"""'),
+)
+
+
+def make_every_kind(database: Database, *, with_regclass: bool) -> None:
+    database.run(LANGCHAIN_TABLES)
+    database.run(
+        "CREATE INDEX by_distance ON langchain_pg_embedding USING hnsw (embedding vector_l2_ops)"
+    )
+    database.run(MANY_KINDS)
+    database.run(PARTITIONED)
+    make_table_of_every_type(database)
+    if not with_regclass:
+        # Values that name tables and types must find them in their places.
+        for number, type_name in enumerate(TYPES):
+            if type_name.startswith("reg"):
+                database.run(f"ALTER TABLE every_type DROP COLUMN c{number}")
+
+
+@contextmanager
+def empty_database(server: EmbeddedServer) -> Iterator[Database]:
+    """Without pgvector, which the restore brings along."""
+    server.create_database("risen")
+    try:
+        yield Database(server, "risen")
+    finally:
+        server.drop_database("risen")
+
+
+def dump(database: Database, pg_dump: EmbeddedServer, *options: str) -> list[str]:
+    """`pg_dump`'s lines, sorted; of one version for both databases."""
+    program = pg_dump.bin_directory / "pg_dump"
+    command = [str(program), "--no-owner", "--no-privileges", *options, database.url]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    noise = re.compile(r"--|SET |\\(un)?restrict |$")
+    return sorted(line for line in text.splitlines() if not noise.match(line))
+
+
+@pytest.fixture(params=[(18, 18), (16, 18), (16, 16)], ids=lambda pair: f"{pair[0]} to {pair[1]}")
+def servers(
+    request: pytest.FixtureRequest, server18: EmbeddedServer, server16: EmbeddedServer
+) -> tuple[EmbeddedServer, EmbeddedServer]:
+    by_version = {16: server16, 18: server18}
+    source, target = request.param
+    return by_version[source], by_version[target]
+
+
+@pytest.mark.parametrize("way", ["one transaction", "scratch schema"])
+def test_every_kind_of_table_comes_back_from_nothing(
+    way: str,
+    servers: tuple[EmbeddedServer, EmbeddedServer],
+    backup: BackupMaker,
+    restore: RestoreMaker,
+    request: pytest.FixtureRequest,
+) -> None:
+    source_server, target_server = servers
+    if way == "scratch schema":
+        request.getfixturevalue("in_scratch")
+    source_server.create_database("source_of_all")
+    try:
+        source = Database(source_server, "source_of_all")
+        source.run("CREATE EXTENSION vector")
+        make_every_kind(source, with_regclass=way == "one transaction")
+        made = backup(source.url, tables=TABLES)
+        assert made.error is None
+        with empty_database(target_server) as risen:
+            done = restore.succeeds(risen)
+
+            entries = done.result.restore_results
+            assert all(isinstance(e, RestoredTable) and e.digest_matches for e in entries.values())
+            assert list(entries) == list(TABLES)
+            rows = dump(source, target_server, "--data-only")
+            assert dump(risen, target_server, "--data-only") == rows
+            assert len(rows) > 900
+            assert dump(risen, target_server, "--schema-only") == dump(
+                source, target_server, "--schema-only"
+            )
+    finally:
+        source_server.drop_database("source_of_all")
+
+
+@pytest.mark.parametrize("way", ["one transaction", "scratch schema"])
+def test_all_that_one_can_say_about_a_table_comes_back(
+    way: str,
+    database: Database,
+    backup: BackupMaker,
+    restore: RestoreMaker,
+    server18: EmbeddedServer,
+    request: pytest.FixtureRequest,
+) -> None:
+    if way == "scratch schema":
+        request.getfixturevalue("in_scratch")
+    database.run("DROP EXTENSION vector")
+    for role in rich_schema.ROLES:
+        database.run(f'DROP ROLE IF EXISTS "{role}"; CREATE ROLE "{role}"')
+    everything = rich_schema.SHARED + rich_schema.ATTACH + rich_schema.ONLY_18
+    for statement in everything.split(";\n"):
+        if statement.strip():
+            database.run(statement)
+    tables = [
+        f'"{schema}".{chr(34)}{name.replace(chr(34), chr(34) * 2)}{chr(34)}'
+        for schema, name in database.ask(
+            "SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n"
+            " ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition"
+            " AND n.nspname !~ '^(pg_|information_schema)' ORDER BY c.oid"
+        )
+    ]
+    made = backup(database.url, tables=tuple(tables))
+    assert made.error is None
+    with empty_database(server18) as risen:
+        restore.succeeds(risen)
+
+        assert dump(risen, server18) == dump(database, server18)
+
+
+@pytest.mark.usefixtures("in_scratch")
+def test_values_that_name_a_table_are_loaded_where_it_has_its_name(
+    database: Database, backup: BackupMaker, restore: RestoreMaker, server18: EmbeddedServer
+) -> None:
+    database.run("CREATE TABLE named (id int); CREATE TABLE names (which regclass)")
+    database.run("INSERT INTO names VALUES ('public.named')")
+    assert backup(database.url, tables=("named", "names")).error is None
+    with empty_database(server18) as risen:
+        restore.succeeds(risen)
+
+        assert risen.ask_one("SELECT which::text FROM names") == "named"

@@ -1,0 +1,129 @@
+"""Disks: the server's is full, or nobody may write where the backups lie."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from vector_backup_pipeline_tests.faults.test_disk import _as_somebody_else as as_somebody_else
+from vector_backup_pipeline_tests.faults.test_disk import _mounted as mounted
+from vector_backup_pipeline_tests.faults.watching import COLLECTIONS, EMBEDDINGS, count
+from vector_backup_pipeline_tests.fix_backup import BackupMaker
+from vector_backup_pipeline_tests.fix_postgres import Database
+from vector_backup_pipeline_tests.fix_restore import RestoreMaker, everything_in
+
+_MORE_ROWS = """
+    INSERT INTO langchain_pg_embedding (id, embedding, document)
+        SELECT 'more-' || i, '[1,2,3]', repeat(md5(i::text), 40) FROM generate_series(1, 2500) i
+"""
+
+
+@pytest.fixture
+def too_small(langchain: Database) -> Iterator[str]:
+    """A tablespace of the server with 1 MiB."""
+    data = langchain.server.directory / "data"
+    place = Path(tempfile.mkdtemp(prefix="vector-backup-small-"))
+    name = f"small_{langchain.name}"
+    try:
+        with mounted(place, "-t", "tmpfs", "-o", "size=1m", "tmpfs"):
+            shutil.chown(place, data.stat().st_uid, data.stat().st_gid)
+            langchain.run(f"CREATE TABLESPACE {name} LOCATION '{place}'")
+            yield name
+            langchain.run(
+                f"ALTER DATABASE {langchain.name} RESET default_tablespace;"
+                "DROP TABLE IF EXISTS langchain_pg_collection, langchain_pg_embedding"
+            )
+            langchain.run(f"DROP TABLESPACE {name}")
+    finally:
+        place.rmdir()
+
+
+def test_a_full_disk_leaves_existing_tables_as_they_were(
+    langchain: Database, backup: BackupMaker, restore: RestoreMaker, too_small: str
+) -> None:
+    langchain.run(_MORE_ROWS)
+    backup(langchain.url)
+    langchain.run("DELETE FROM langchain_pg_embedding WHERE id ~ '^more'")
+    langchain.run("VACUUM FULL langchain_pg_embedding")
+    langchain.run(f"ALTER TABLE langchain_pg_embedding SET TABLESPACE {too_small}")
+
+    restore.fails(
+        langchain, "DATABASE_ERROR", "No space left on device", truncate_before_restore=True
+    )
+    restore.fails(
+        langchain, "DATABASE_ERROR", "No space left on device", on_conflict="replace"
+    )
+
+
+@pytest.mark.parametrize("is_in_scratch", [False, True])
+def test_a_full_disk_leaves_nothing_where_nothing_was(
+    langchain: Database,
+    backup: BackupMaker,
+    restore: RestoreMaker,
+    too_small: str,
+    is_in_scratch: bool,
+    request: pytest.FixtureRequest,
+) -> None:
+    if is_in_scratch:
+        request.getfixturevalue("in_scratch")
+    langchain.run(_MORE_ROWS)
+    backup(langchain.url)
+    langchain.run("DROP TABLE langchain_pg_collection, langchain_pg_embedding")
+    langchain.run(f"ALTER DATABASE {langchain.name} SET default_tablespace = {too_small}")
+
+    restore.fails(langchain, "DATABASE_ERROR", "No space left on device")
+
+
+@pytest.mark.parametrize("way", ["a mount", "permissions"])
+def test_a_directory_that_nobody_may_write_to_restores_all_the_same(
+    langchain: Database, backup: BackupMaker, restore: RestoreMaker, way: str
+) -> None:
+    before = everything_in(langchain)
+    with tempfile.TemporaryDirectory() as root:  # Not pytest's own: others may not even enter that.
+        backup.root = restore.root = Path(root)
+        backup.root.chmod(0o755)
+        made = backup(langchain.url)
+        langchain.run("DELETE FROM langchain_pg_embedding")
+        if way == "a mount":
+            with mounted(made.directory, "--bind", str(made.directory)):
+                subprocess.run(
+                    ["mount", "-o", "remount,ro,bind", str(made.directory)], check=True
+                )
+                done = restore(langchain.url, truncate_before_restore=True)
+        else:
+            made.directory.chmod(0o555)
+            for path in made.directory.iterdir():
+                path.chmod(0o444)
+            langchain.run("ALTER ROLE postgres PASSWORD 'p'")
+            with as_somebody_else():  # Who may not use the server's socket either.
+                done = restore(langchain.url_as("postgres", "p"), truncate_before_restore=True)
+
+    assert done.error is None, done.error
+    assert done.result.restore_performed
+    assert everything_in(langchain) == before
+    (notice,) = done.result.notices
+    assert notice.startswith("The log was not written: ")
+    assert "vector_backup_log.txt" in notice
+
+
+@pytest.mark.parametrize("table", [COLLECTIONS, EMBEDDINGS])
+def test_a_file_that_may_not_be_read_is_told_before_anything_is_touched(
+    langchain: Database, backup: BackupMaker, restore: RestoreMaker, table: str
+) -> None:
+    with tempfile.TemporaryDirectory() as root:
+        backup.root = restore.root = Path(root)
+        backup.root.chmod(0o755)
+        made = backup(langchain.url)
+        path = made.path(table)
+        path.chmod(0o000)
+        (made.directory / "vector_backup_log.txt").chmod(0o666)
+        with as_somebody_else():
+            done = restore(langchain.url, truncate_before_restore=True)
+
+        restore.told(done, "STORAGE_ERROR", str(path))
+    assert count(langchain) == 58
