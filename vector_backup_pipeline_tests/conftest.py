@@ -7,4 +7,5 @@ pytest_plugins = [
     "vector_backup_pipeline_tests.fix_rows",
     # Last, since it imports from the others, which pytest wants to import itself.
     "vector_backup_pipeline_tests.fix_dagster",
+    "vector_backup_pipeline_tests.fix_terminal",
 ]

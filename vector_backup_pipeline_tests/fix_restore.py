@@ -40,6 +40,7 @@ DEFAULTS: dict[str, Any] = {
     "probes": 0,
     "progress_every": 50_000,
 }
+TRUNCATING: dict[str, Any] = {"truncate_before_restore": True}
 
 
 @dataclass

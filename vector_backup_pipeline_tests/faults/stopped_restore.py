@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from vector_backup_pipeline.engine.postgres import copy_in
 from vector_backup_pipeline.engine.restore import rows, target
 from vector_backup_pipeline.engine.restore.request import RestoreRequest
 from vector_backup_pipeline.engine.restore.run import RestoreRun
@@ -73,7 +74,6 @@ def _arrange(step: str) -> None:
 
 def _stop_in_the_middle_of_the_embeddings() -> None:
     """The server has their first rows and waits for more."""
-    copy_rows = rows.copy_rows
 
     def first_and_no_more(chunks: Iterator[bytes]) -> Iterator[bytes]:
         yield next(chunks)
@@ -84,9 +84,9 @@ def _stop_in_the_middle_of_the_embeddings() -> None:
     ) -> int:
         if EMBEDDINGS in table.as_string(cursor):
             chunks = first_and_no_more(chunks)
-        return copy_rows(cursor, table, columns, chunks, where)
+        return copy_in.copy_rows(cursor, table, columns, chunks, where)
 
-    rows.copy_rows = copying
+    setattr(rows, "copy_rows", copying)  # noqa: B010 - a name that mypy takes for private
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import shutil
 import signal
 import tempfile
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,7 @@ from vector_backup_pipeline_tests.faults.watching import (
 from vector_backup_pipeline_tests.fix_backup import BackupMaker
 from vector_backup_pipeline_tests.fix_postgres import LANGCHAIN_TABLES, Database
 from vector_backup_pipeline_tests.fix_restore import (
+    TRUNCATING,
     RestoreMaker,
     everything_in,
     scratch_schemas,
@@ -41,9 +43,7 @@ _TERMINATE = """
 _MORE_ROWS = """
     INSERT INTO langchain_pg_embedding (id, embedding, document)
         SELECT 'more-' || i, '[1,2,3]', repeat(md5(i::text), 40) FROM generate_series(1, 2500) i
-"""
-TRUNCATING = {"truncate_before_restore": True}
-# The last that a restore says before its COMMIT.
+"""  # The last that a restore says before its COMMIT.
 _AT_THE_END = b"SET CONSTRAINTS ALL IMMEDIATE"
 
 

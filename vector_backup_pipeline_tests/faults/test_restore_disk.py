@@ -55,9 +55,7 @@ def test_a_full_disk_leaves_existing_tables_as_they_were(
     restore.fails(
         langchain, "DATABASE_ERROR", "No space left on device", truncate_before_restore=True
     )
-    restore.fails(
-        langchain, "DATABASE_ERROR", "No space left on device", on_conflict="replace"
-    )
+    restore.fails(langchain, "DATABASE_ERROR", "No space left on device", on_conflict="replace")
 
 
 @pytest.mark.parametrize("is_in_scratch", [False, True])
@@ -91,9 +89,7 @@ def test_a_directory_that_nobody_may_write_to_restores_all_the_same(
         langchain.run("DELETE FROM langchain_pg_embedding")
         if way == "a mount":
             with mounted(made.directory, "--bind", str(made.directory)):
-                subprocess.run(
-                    ["mount", "-o", "remount,ro,bind", str(made.directory)], check=True
-                )
+                subprocess.run(["mount", "-o", "remount,ro,bind", str(made.directory)], check=True)
                 done = restore(langchain.url, truncate_before_restore=True)
         else:
             made.directory.chmod(0o555)

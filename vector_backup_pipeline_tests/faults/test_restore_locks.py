@@ -24,6 +24,7 @@ from vector_backup_pipeline_tests.faults.watching import (
 from vector_backup_pipeline_tests.fix_backup import BackupMaker
 from vector_backup_pipeline_tests.fix_postgres import Database
 from vector_backup_pipeline_tests.fix_restore import (
+    TRUNCATING,
     FinishedRestore,
     RestoreMaker,
     everything_in,
@@ -31,8 +32,6 @@ from vector_backup_pipeline_tests.fix_restore import (
     rows_of,
     untouched,
 )
-
-TRUNCATING = {"truncate_before_restore": True}
 
 
 @pytest.fixture

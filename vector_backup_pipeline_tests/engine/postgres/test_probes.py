@@ -353,6 +353,10 @@ def test_the_same_rows_give_the_same_probes_wherever_they_lie(
     assert chosen(docs18, "other", column) == probes
 
 
+def test_no_probes_are_no_results(docs18: Database) -> None:
+    assert measure(docs18, probes=0) == []
+
+
 def test_no_time_is_no_failure(docs18: Database) -> None:
     (measured,) = measure(docs18, seconds=0.0)
 

@@ -99,7 +99,9 @@ def test_a_collection_goes_back_among_the_others(
     done = restore.succeeds(three, collections=("b",), on_conflict=on_conflict)
 
     assert _documents(three) == {"a": 6, "b": 10, AWKWARD: 10, "empty": 0}
-    changed = three.ask_one("SELECT count(*) FROM langchain_pg_embedding WHERE document = 'changed'")
+    changed = three.ask_one(
+        "SELECT count(*) FROM langchain_pg_embedding WHERE document = 'changed'"
+    )
     assert changed == (2 if on_conflict == "skip" else 1)
     assert done.restored(EMBEDDINGS).rows_restored == (4 if on_conflict == "skip" else 10)
     restore.succeeds(three, on_conflict="replace")

@@ -66,7 +66,7 @@ def test_the_same_restore_twice_changes_nothing_more(
     assert again.restored(EMBEDDINGS).rows_restored == (0 if on_conflict == "skip" else 58)
 
 
-def test_a_restore_of_nothing_new_can_go_on_with_the_tables_own_trigger_less_indexes(
+def test_a_vector_index_is_kept_up_row_by_row(
     langchain: Database, backup: BackupMaker, restore: RestoreMaker
 ) -> None:
     langchain.run(
@@ -141,7 +141,8 @@ def test_values_that_change_places_are_put_back(two: Database, restore: RestoreM
 def test_without_a_key_nothing_tells_which_rows_are_there(
     database: Database, backup: BackupMaker, restore: RestoreMaker, on_conflict: str, key: str
 ) -> None:
-    database.run(f"CREATE TABLE heap (id int); {key} INSERT INTO heap VALUES (1), (2)")
+    database.run(f"CREATE TABLE heap (id int); {key}")
+    database.run("INSERT INTO heap VALUES (1), (2)")
     backup(database.url, tables=("heap",))
 
     restore.fails(
@@ -182,7 +183,8 @@ def test_a_table_of_nothing_but_its_key(
     database: Database, backup: BackupMaker, restore: RestoreMaker, on_conflict: str
 ) -> None:
     database.run(
-        "CREATE TABLE tags (a int, b int, PRIMARY KEY (b, a)); INSERT INTO tags VALUES (1, 2), (3, 4)"
+        "CREATE TABLE tags (a int, b int, PRIMARY KEY (b, a));"
+        "INSERT INTO tags VALUES (1, 2), (3, 4)"
     )
     before = everything_in(database)
     backup(database.url, tables=("tags",))
@@ -264,7 +266,8 @@ def test_columns_that_are_computed_or_the_targets_own_are_left_to_it(
     database: Database, backup: BackupMaker, restore: RestoreMaker, on_conflict: str
 ) -> None:
     database.run(
-        "CREATE TABLE docs (id int PRIMARY KEY, n int, twice int GENERATED ALWAYS AS (n * 2) STORED);"
+        "CREATE TABLE docs"
+        " (id int PRIMARY KEY, n int, twice int GENERATED ALWAYS AS (n * 2) STORED);"
         "INSERT INTO docs VALUES (1, 1), (2, 2)"
     )
     backup(database.url, tables=("docs",))

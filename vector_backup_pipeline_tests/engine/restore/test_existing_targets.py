@@ -1,7 +1,5 @@
 """Rows into tables that are there already: what comes back, and what is refused before a lock."""
 
-# ruff: noqa: S608 - the names in these statements are the tests' own
-
 from __future__ import annotations
 
 from typing import Any
@@ -35,7 +33,8 @@ _INDEXED = """
 _OTHER_ROWS = """
     WITH one AS (INSERT INTO langchain_pg_collection (name) VALUES ('other') RETURNING uuid)
     INSERT INTO langchain_pg_embedding (id, collection_id, embedding, document)
-        SELECT 'other-' || i, uuid, ARRAY[i, 0, 1]::vector, 'other' FROM one, generate_series(1, 9) i
+        SELECT 'other-' || i, uuid, ARRAY[i, 0, 1]::vector, 'other'
+          FROM one, generate_series(1, 9) i
 """
 
 
@@ -554,7 +553,7 @@ def test_a_column_that_the_target_computes_itself_is_refused(
     docs: Database, restore: RestoreMaker
 ) -> None:
     docs.run(
-        "ALTER TABLE docs DROP note; ALTER TABLE docs ADD note text GENERATED ALWAYS AS ('x') STORED"
+        "ALTER TABLE docs DROP note;ALTER TABLE docs ADD note text GENERATED ALWAYS AS ('x') STORED"
     )
 
     restore.fails(docs, "INVALID_PARAMS", "public.docs computes note itself")

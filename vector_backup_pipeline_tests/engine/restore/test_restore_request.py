@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from vector_backup_pipeline.engine.errors import BackupError
+from vector_backup_pipeline.engine.errors import BackupError, MissingRequiredParams
 from vector_backup_pipeline.engine.restore.request import RestoreRequest
 from vector_backup_pipeline_tests.fix_restore import DEFAULTS
 
@@ -44,7 +44,7 @@ def test_what_can_be_done_is_taken(parameters: dict[str, Any]) -> None:
         ({"tables": ()}, "tables"),
         ({"tables": ("docs", "docs")}, "docs"),
         ({"tables": ("",)}, "table"),
-        ({"on_conflict": "ignore"}, "'fail', 'skip' or 'replace'"),
+        ({"on_conflict": "ignore"}, "one of: fail, skip, replace"),
         ({"on_conflict": "skip", "truncate_before_restore": True}, "nothing collides"),
         ({"on_conflict": "replace", "truncate_before_restore": True}, "nothing collides"),
         ({"collections": ()}, "collections is empty"),
@@ -76,6 +76,11 @@ def test_what_cannot_be_done_is_refused_with_the_reason(
 
     assert raised.value.error_type == "INVALID_PARAMS"
     assert words in str(raised.value)
+
+
+def test_a_restore_needs_to_be_told_of_which_set() -> None:
+    with pytest.raises(MissingRequiredParams, match="latest"):
+        _request(timestamp="")
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,5 @@
 """Every kind of table that the export knows comes back from nothing: definition, rows, values."""
 
-# ruff: noqa: S608 - the names in these statements are the tests' own
-
 from __future__ import annotations
 
 import re

@@ -38,9 +38,11 @@ def measure_recall(
     """The recall of every vector index of a table, and of every vector column without one.
 
     Takes a fresh connection, and `seconds` at most. `label` is how results name the table; `probes`
-    are for each number of dimensions that occurs. What can't be measured comes with a note; only
-    interrupts are raised.
+    are for each number of dimensions that occurs, none with 0. What can't be measured comes with a
+    note; only interrupts are raised.
     """
+    if not probes:
+        return []
     started = time.monotonic()
     until = started + seconds
     measured: list[Recall] = []

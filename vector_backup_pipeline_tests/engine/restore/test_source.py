@@ -1,0 +1,212 @@
+"""Which set a restore takes, and from where."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vector_backup_pipeline.engine.errors import BackupError
+from vector_backup_pipeline_tests.faults.watching import COLLECTIONS, EMBEDDINGS, count
+from vector_backup_pipeline_tests.fix_backup import BackupMaker, FinishedBackup
+from vector_backup_pipeline_tests.fix_postgres import Database
+from vector_backup_pipeline_tests.fix_restore import (
+    TRUNCATING,
+    FinishedRestore,
+    RestoreMaker,
+    everything_in,
+)
+
+
+def _stamp(done: FinishedRestore) -> str:
+    assert done.result.backup_info is not None
+    return done.result.backup_info.timestamp
+
+
+def test_latest_is_the_newest_and_a_timestamp_is_its_own(
+    langchain: Database, backup: BackupMaker, restore: RestoreMaker
+) -> None:
+    first = backup(langchain.url)
+    langchain.run("DELETE FROM langchain_pg_embedding WHERE id < 'doc-3'")
+    left = count(langchain)
+    second = backup(langchain.url)
+
+    assert _stamp(restore.succeeds(langchain, **TRUNCATING)) == second.stamp
+    assert count(langchain) == left
+    assert _stamp(restore.succeeds(langchain, timestamp=first.stamp, **TRUNCATING)) == first.stamp
+    assert count(langchain) == 58
+
+
+def test_latest_does_not_take_an_emptied_table_for_its_backup(
+    langchain: Database, backup: BackupMaker, restore: RestoreMaker
+) -> None:
+    holds_the_rows = backup(langchain.url, truncate_vector_tables=True)
+    after = backup(langchain.url)
+    assert (holds_the_rows.error, after.file(EMBEDDINGS).rows) == (None, 0)
+
+    restore.fails(
+        langchain,
+        "INVALID_PARAMS",
+        f"the run of {holds_the_rows.stamp} emptied that table",
+        f"Give timestamp {holds_the_rows.stamp}",
+        on_conflict="skip",
+    )
+    restore.succeeds(langchain, timestamp=holds_the_rows.stamp, on_conflict="skip")
+    assert count(langchain) == 58
+    restore.succeeds(langchain, timestamp=after.stamp, **TRUNCATING)
+    assert count(langchain) == 0
+    restore.succeeds(langchain, tables=(COLLECTIONS,), on_conflict="skip")
+
+
+def test_an_incomplete_set_is_restored_table_by_table_alone(
+    langchain: Database, backup: BackupMaker, restore: RestoreMaker
+) -> None:
+    whole = backup(langchain.url)
+    part = backup(langchain.url, tables=(*(COLLECTIONS, EMBEDDINGS), "no_such_table"))
+    assert not part.manifest.complete
+
+    assert _stamp(restore.succeeds(langchain, **TRUNCATING)) == whole.stamp
+    restore.fails(
+        langchain,
+        "INTEGRITY_ERROR",
+        "is incomplete: the export of no_such_table failed",
+        "Name the tables",
+        timestamp=part.stamp,
+        **TRUNCATING,
+    )
+    restore.fails(
+        langchain,
+        "INTEGRITY_ERROR",
+        "has no file of no_such_table: its export failed",
+        timestamp=part.stamp,
+        tables=("no_such_table",),
+    )
+    done = restore.succeeds(
+        langchain, timestamp=part.stamp, tables=(EMBEDDINGS,), on_conflict="skip"
+    )
+    assert _stamp(done) == part.stamp
+
+
+@pytest.mark.parametrize(
+    ("parameters", "error_type", "words"),
+    [
+        ({"timestamp": "20200101_000000"}, "RESOURCE_NOT_FOUND", "no backup set 20200101_000000"),
+        ({"timestamp": "newest"}, "INVALID_PARAMS", "'newest' is not valid"),
+        ({"timestamp": "20201301_000000"}, "INVALID_PARAMS", "is not valid"),
+        ({"tables": ("docs",)}, "RESOURCE_NOT_FOUND", "has no table docs. It has: langchain"),
+        ({"tables": ("other.langchain_pg_embedding",)}, "RESOURCE_NOT_FOUND", "has no table"),
+        ({"rename": {"docs": "x"}}, "INVALID_PARAMS", "rename names 'docs', which is not among"),
+        ({"task_id": "no_such_task"}, "RESOURCE_NOT_FOUND", "no_such_task does not exist"),
+        ({"task_id": "empty_task"}, "RESOURCE_NOT_FOUND", "There is no backup directory"),
+        ({"backup_path": "root/no_such"}, "RESOURCE_NOT_FOUND", "vector-backup list"),
+        ({"backup_path": "/etc"}, "INVALID_PARAMS", "outside of the root"),
+        ({"backup_path": "root/../.."}, "INVALID_PARAMS", "outside of the root"),
+        ({"backup_path": "root/leads_out"}, "INVALID_PARAMS", "outside of the root"),
+        ({"backup_path": "root/file"}, "RESOURCE_NOT_FOUND", "There is no backup directory"),
+    ],
+)
+def test_what_is_not_there_is_told_before_anybody_connects(
+    langchain: Database,
+    backup: BackupMaker,
+    restore: RestoreMaker,
+    parameters: dict[str, Any],
+    error_type: str,
+    words: str,
+) -> None:
+    backup(langchain.url)
+    (restore.root / "empty_task").mkdir()
+    (restore.root / "file").write_text("no directory")
+    (restore.root / "leads_out").symlink_to("/etc")
+    run = restore.run(**parameters)
+
+    with pytest.raises(BackupError) as raised:
+        run.find()
+    result = run.close()
+
+    assert raised.value.error_type == error_type
+    assert words in str(raised.value)
+    assert not result.restore_performed
+    assert run.server is None
+
+
+def test_without_any_backup_the_message_says_so(langchain: Database, restore: RestoreMaker) -> None:
+    restore.fails(langchain, "RESOURCE_NOT_FOUND", "There is no backup directory vector_bak")
+    (restore.root / "vector_bak").mkdir()
+    restore.fails(langchain, "RESOURCE_NOT_FOUND", "There is no complete backup set in")
+
+
+@pytest.fixture
+def of_a_task(langchain: Database, backup: BackupMaker) -> FinishedBackup:
+    """A backup of a task; and one of the root, which is older and has no embeddings."""
+    langchain.run("CREATE TABLE kept AS TABLE langchain_pg_embedding")
+    langchain.run("DELETE FROM langchain_pg_embedding")
+    backup(langchain.url)
+    langchain.run("INSERT INTO langchain_pg_embedding TABLE kept; DROP TABLE kept")
+    (backup.root / "task_1").mkdir()
+    return backup(langchain.url, task_id="task_1")
+
+
+@pytest.mark.parametrize("way", ["task_id", "relative", "absolute", "symlink", "roundabout"])
+def test_a_tasks_set_is_found_whichever_way_it_is_named(
+    langchain: Database, of_a_task: FinishedBackup, restore: RestoreMaker, way: str
+) -> None:
+    before = everything_in(langchain)
+    (restore.root / "same").symlink_to(restore.root / "task_1")
+    ways: dict[str, dict[str, Any]] = {
+        "task_id": {"task_id": "task_1"},
+        "relative": {"backup_path": f"{restore.root.name}/task_1/vector_bak"},
+        "absolute": {"backup_path": str(of_a_task.directory)},
+        "symlink": {"backup_path": f"{restore.root.name}/same/vector_bak"},
+        "roundabout": {"backup_path": "root/../root/task_1/vector_bak"},
+    }
+
+    done = restore.succeeds(langchain, **TRUNCATING, **ways[way])
+
+    assert everything_in(langchain) == before
+    info = done.result.backup_info
+    assert info is not None
+    assert Path(info.backup_path) == of_a_task.directory.resolve()
+    log = (of_a_task.directory / "vector_backup_log.txt").read_text()
+    assert f"restore {of_a_task.stamp}: SUCCESS" in log
+    assert f"Task: {'task_1' if way == 'task_id' else '(none)'}" in log.split("restore")[1]
+
+
+@pytest.mark.parametrize(
+    ("backed_up_as", "asked_for"),
+    [
+        ("docs", "docs"),
+        ("docs", "public.docs"),
+        ("public.docs", "docs"),
+        ("docs", '"docs"'),
+        ("public.docs", 'public."docs"'),
+    ],
+)
+def test_a_table_is_found_however_it_is_spelled(
+    database: Database,
+    backup: BackupMaker,
+    restore: RestoreMaker,
+    backed_up_as: str,
+    asked_for: str,
+) -> None:
+    database.run("CREATE TABLE docs (id int PRIMARY KEY); INSERT INTO docs VALUES (1)")
+    backup(database.url, tables=(backed_up_as,))
+    database.run("DELETE FROM docs")
+
+    done = restore.succeeds(database, tables=(asked_for,))
+
+    assert list(done.result.restore_results) == [backed_up_as]
+    assert count(database, "docs") == 1
+
+
+def test_a_bare_name_that_fits_two_tables_is_none(
+    database: Database, backup: BackupMaker, restore: RestoreMaker
+) -> None:
+    database.run(
+        "CREATE SCHEMA a; CREATE SCHEMA b; CREATE TABLE a.docs (id int PRIMARY KEY);"
+        "CREATE TABLE b.docs (id int PRIMARY KEY); INSERT INTO b.docs VALUES (1)"
+    )
+    backup(database.url, tables=("a.docs", "b.docs"))
+
+    restore.fails(database, "RESOURCE_NOT_FOUND", "It has: a.docs, b.docs", tables=("docs",))
+    restore.succeeds(database, tables=("b.docs",), **TRUNCATING)
