@@ -16,19 +16,16 @@ def make_daily_backup_schedule(settings: Settings) -> dg.ScheduleDefinition:
         SettingsError: the cron expression does not parse.
     """
     try:
-        return dg.ScheduleDefinition(
-            name="daily_backup_schedule",
-            job=vector_backup_job,
-            cron_schedule=settings.cron,
-            execution_timezone=settings.timezone,
-            run_config={},
-            default_status=_status(enabled=settings.schedule_enabled),
+        return _schedule(
+            "daily_backup_schedule",
+            vector_backup_job,
+            settings.cron,
+            settings,
+            enabled=settings.schedule_enabled,
             description="Back up the vector tables under the root, without truncating.",
         )
     except dg.DagsterInvalidDefinitionError as error:
-        raise wrong(
-            "CRON", f"{settings.cron!r} is not a cron expression such as '0 2 * * *'"
-        ) from error
+        raise _no_cron("CRON", settings.cron, "0 2 * * *") from error
 
 
 def make_weekly_verify_schedule(settings: Settings) -> dg.ScheduleDefinition:
@@ -38,20 +35,38 @@ def make_weekly_verify_schedule(settings: Settings) -> dg.ScheduleDefinition:
         SettingsError: the cron expression does not parse.
     """
     try:
-        return dg.ScheduleDefinition(
-            name="weekly_verify_schedule",
-            job=vector_verify_job,
-            cron_schedule=settings.verify_cron,
-            execution_timezone=settings.timezone,
-            run_config={},
-            default_status=_status(enabled=settings.verify_schedule_enabled),
+        return _schedule(
+            "weekly_verify_schedule",
+            vector_verify_job,
+            settings.verify_cron,
+            settings,
+            enabled=settings.verify_schedule_enabled,
             description="Read every stored set again and hold it against its manifest.",
         )
     except dg.DagsterInvalidDefinitionError as error:
-        raise wrong(
-            "VERIFY_CRON", f"{settings.verify_cron!r} is not a cron expression such as '0 4 * * 0'"
-        ) from error
+        raise _no_cron("VERIFY_CRON", settings.verify_cron, "0 4 * * 0") from error
 
 
-def _status(*, enabled: bool) -> dg.DefaultScheduleStatus:
-    return dg.DefaultScheduleStatus.RUNNING if enabled else dg.DefaultScheduleStatus.STOPPED
+def _schedule(
+    name: str,
+    job: dg.JobDefinition,
+    cron: str,
+    settings: Settings,
+    *,
+    enabled: bool,
+    description: str,
+) -> dg.ScheduleDefinition:
+    status = dg.DefaultScheduleStatus
+    return dg.ScheduleDefinition(
+        name=name,
+        job=job,
+        cron_schedule=cron,
+        execution_timezone=settings.timezone,
+        run_config={},
+        default_status=status.RUNNING if enabled else status.STOPPED,
+        description=description,
+    )
+
+
+def _no_cron(variable: str, given: str, example: str) -> Exception:
+    return wrong(variable, f"{given!r} is not a cron expression such as {example!r}")

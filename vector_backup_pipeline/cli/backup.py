@@ -5,11 +5,11 @@ from typing import Any
 import click
 
 from vector_backup_pipeline.cli.connection import handed_over
+from vector_backup_pipeline.cli.options import json_option, progress_option
 from vector_backup_pipeline.cli.showing import show_outcome
 from vector_backup_pipeline.engine.parameters import (
     COMPRESSIONS,
     DEFAULT_BATCH_SIZE,
-    DEFAULT_PROGRESS_EVERY,
     DEFAULT_WORKERS,
     EXPORT_METHODS,
     FORMATS,
@@ -90,20 +90,8 @@ from vector_backup_pipeline.settings import split_tables
     metavar="N",
     help="Rows a fetch at most with --export-method cursor, such as 2000.",
 )
-@click.option(
-    "--progress-every",
-    type=int,
-    default=DEFAULT_PROGRESS_EVERY,
-    show_default=True,
-    metavar="N",
-    help="Rows between progress events in the run's log, such as 10000.",
-)
-@click.option(
-    "--json",
-    "as_json",
-    is_flag=True,
-    help="Print the result, or the error, as JSON and nothing else, such as for | jq.",
-)
+@progress_option
+@json_option
 def command(
     task_id: str | None,
     db_connection: str | None,

@@ -5,9 +5,10 @@ from typing import Any
 import click
 
 from vector_backup_pipeline.cli.connection import handed_over
+from vector_backup_pipeline.cli.options import json_option, progress_option
 from vector_backup_pipeline.cli.showing import show_outcome
 from vector_backup_pipeline.engine.errors import InvalidParams
-from vector_backup_pipeline.engine.parameters import DEFAULT_PROGRESS_EVERY, DEFAULT_WORKERS
+from vector_backup_pipeline.engine.parameters import DEFAULT_WORKERS
 from vector_backup_pipeline.engine.restore.request import CONFLICT_RULES, DEFAULT_PROBES
 from vector_backup_pipeline.settings import split_tables
 
@@ -98,20 +99,8 @@ from vector_backup_pipeline.settings import split_tables
     metavar="N",
     help="Searches to measure each vector index's recall with, such as 20; 0 for none.",
 )
-@click.option(
-    "--progress-every",
-    type=int,
-    default=DEFAULT_PROGRESS_EVERY,
-    show_default=True,
-    metavar="N",
-    help="Rows between progress events in the run's log, such as 10000.",
-)
-@click.option(
-    "--json",
-    "as_json",
-    is_flag=True,
-    help="Print the result, or the error, as JSON and nothing else, such as for | jq.",
-)
+@progress_option
+@json_option
 def command(
     tables: str | None,
     collections: str | None,

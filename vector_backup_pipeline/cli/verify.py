@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from vector_backup_pipeline.cli.connection import handed_over
+from vector_backup_pipeline.cli.options import json_option
 from vector_backup_pipeline.cli.showing import show_outcome
 from vector_backup_pipeline.engine.parameters import DEFAULT_WORKERS
 from vector_backup_pipeline.engine.restore.request import DEFAULT_PROBES
@@ -53,12 +54,7 @@ from vector_backup_pipeline.engine.restore.request import DEFAULT_PROBES
     metavar="N",
     help="Searches to measure a drill's recall with, such as 20; 0 for none.",
 )
-@click.option(
-    "--json",
-    "as_json",
-    is_flag=True,
-    help="Print the result, or the error, as JSON and nothing else, such as for | jq.",
-)
+@json_option
 def command(scratch_connection: str | None, as_json: bool, **given: Any) -> int:
     """Verify stored sets: their files, and in a drill that they restore.
 

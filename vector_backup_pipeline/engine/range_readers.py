@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import queue
-import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import psycopg2
 
+from vector_backup_pipeline.engine.connection_threads import ConnectionThreads
 from vector_backup_pipeline.engine.errors import IntegrityError
 from vector_backup_pipeline.engine.formats.blocks import BlockBuilder, RowBlock
 from vector_backup_pipeline.engine.formats.csv import csv_record
-from vector_backup_pipeline.engine.postgres.connection import (
-    Connection,
-    cancel_quietly,
-    database_errors,
-)
+from vector_backup_pipeline.engine.postgres.connection import Connection, database_errors
 from vector_backup_pipeline.engine.postgres.copy_out import copy_range, fetch_range
 from vector_backup_pipeline.engine.postgres.ranges import BlockRange
 
@@ -25,7 +21,6 @@ from vector_backup_pipeline.engine.postgres.ranges import BlockRange
 _QUEUED_BLOCKS_PER_WORKER = 2
 # How often a worker that waits for room looks whether the reading was given up.
 _STOP_CHECK_SECONDS = 0.1
-_CANCEL_EVERY_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -58,28 +53,14 @@ class RangeReaders:
             self._ranges.put(item)
         room = _QUEUED_BLOCKS_PER_WORKER * len(self._streams)
         self._output: queue.Queue[RowBlock | BlockRange | _Ended] = queue.Queue(room)
-        self._stop = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._run, args=(stream,), name=f"vector-backup-read-{n}")
-            for n, stream in enumerate(self._streams)
-        ]
+        self._threads = ConnectionThreads(self._streams, self._run, "vector-backup-read")
 
     def __enter__(self) -> RangeReaders:
-        try:
-            for thread in self._threads:
-                thread.start()
-        except BaseException:
-            self.__exit__()
-            raise
+        self._threads.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread, stream in zip(self._threads, self._streams, strict=True):
-            while thread.is_alive():
-                # Again and again: a cancel that arrives between two statements cancels nothing.
-                cancel_quietly(stream)
-                thread.join(_CANCEL_EVERY_SECONDS)
+        self._threads.__exit__()
 
     def blocks(self) -> Iterator[RowBlock | BlockRange]:
         """Blocks as they come; a range once all its blocks have come. Raises a worker's error."""
@@ -104,7 +85,7 @@ class RangeReaders:
 
     def _read_ranges(self, stream: Connection) -> None:
         with _savepoint(stream):
-            while not self._stop.is_set():
+            while not self._threads.stopped.is_set():
                 try:
                     rows = self._ranges.get_nowait()
                 except queue.Empty:
@@ -122,12 +103,12 @@ class RangeReaders:
         else:
             for values in fetch_range(stream, rows, columns, self._options.batch_size):
                 builder.write(csv_record(values))
-                if self._stop.is_set():
+                if self._threads.stopped.is_set():
                     return
             builder.flush()
 
     def _check_count(self, received: int, expected: int) -> None:
-        if received != expected and not self._stop.is_set():
+        if received != expected and not self._threads.stopped.is_set():
             raise IntegrityError(
                 f"The server sent {expected} rows of {self._job.name} in {received} "
                 "messages: something between it and this process rewrites the COPY stream. Use "
@@ -140,7 +121,7 @@ class RangeReaders:
         A block is then dropped rather than refused with an exception, which would leave the
         connection in the middle of a COPY: the cancelled query ends it properly.
         """
-        while not self._stop.is_set():
+        while not self._threads.stopped.is_set():
             with contextlib.suppress(queue.Full):
                 self._output.put(item, timeout=_STOP_CHECK_SECONDS)
                 return

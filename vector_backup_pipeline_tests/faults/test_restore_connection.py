@@ -7,6 +7,7 @@ import shutil
 import signal
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,7 +22,9 @@ from vector_backup_pipeline_tests.faults.proxy import LOOPBACK, Proxy, proxy
 from vector_backup_pipeline_tests.faults.watching import (
     COLLECTIONS,
     EMBEDDINGS,
+    all_that_it_tells,
     count,
+    in_background,
     settings_for,
     wait_until,
     wait_until_nothing_is_open,
@@ -102,7 +105,7 @@ def test_a_backend_that_is_killed_in_a_load_leaves_the_target_as_it_was(
     assert done.error.can_retry
     loaded = done.result.restore_results[COLLECTIONS]
     assert isinstance(loaded, FailedTable)
-    assert "Loaded, but rolled back" in loaded.error
+    assert f"rolled back when {EMBEDDINGS} failed" in loaded.error
     truncated = done.result.truncate_results[EMBEDDINGS]
     assert isinstance(truncated, TruncateFailure)
     assert truncated.outcome == "not_truncated"
@@ -186,6 +189,23 @@ def test_a_server_that_stops_in_a_load_comes_back_as_it_was(
             assert everything_in(Database(server, "kept")) == before
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def test_no_part_of_a_restore_tells_the_password(
+    langchain: Database, backup: BackupMaker, restore: RestoreMaker
+) -> None:
+    made = backup(langchain.url)
+    url = langchain.create_role("knows_it", "hunter2 is/secret")
+
+    refused = restore(langchain.url_as("knows_it", "hunter2 is/wrong"))
+    forbidden = restore(url)
+
+    assert (refused.error_type, forbidden.error_type) == ("DATABASE_ERROR", "PERMISSION_DENIED")
+    for done in (refused, forbidden):
+        assert done.error is not None
+        assert "hunter2" not in all_that_it_tells(done.error)
+        assert "hunter2" not in done.result.model_dump_json()
+    assert "hunter2" not in (made.directory / "vector_backup_log.txt").read_text()
 
 
 def test_a_server_that_is_not_there_is_told(
@@ -324,6 +344,41 @@ def test_an_interrupt_in_a_load_leaves_nothing_where_nothing_was(
 
     with untouched(gone), pytest.raises(KeyboardInterrupt):
         restore(gone.url, _InTheMiddle(interrupting))
+
+
+_SLOW = """
+    CREATE FUNCTION public.slowly(value text) RETURNS text IMMUTABLE LANGUAGE plpgsql
+        AS $$ BEGIN PERFORM pg_sleep(0.5); RETURN value; END $$;
+"""
+_SLOW_INDEX = "CREATE INDEX slow ON langchain_pg_embedding (slowly(document))"
+_SLOW_LOAD = "ALTER TABLE langchain_pg_embedding ADD CHECK (slowly(id) <> '') NOT VALID"
+
+
+@pytest.mark.parametrize(
+    ("change", "statement"), [(_SLOW_LOAD, "COPY"), (_SLOW_INDEX, "CREATE INDEX")]
+)
+def test_an_interrupt_ends_what_the_server_does_at_once(
+    langchain: Database, backup: BackupMaker, restore: RestoreMaker, change: str, statement: str
+) -> None:
+    """Each row takes half a second: whoever waited for the statement's end would notice."""
+    backup(langchain.url)
+    langchain.run("TRUNCATE langchain_pg_embedding")
+    langchain.run(_SLOW)
+    langchain.run(change)
+    at_it = (
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"  # noqa: S608
+        f" AND query LIKE '{statement} %langchain_pg_embedding%' AND wait_event = 'PgSleep'"
+    )
+
+    def interrupt() -> None:
+        wait_until(lambda: langchain.ask_one(at_it) > 0)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    started = time.monotonic()
+    with untouched(langchain), in_background(interrupt), pytest.raises(KeyboardInterrupt):
+        restore(langchain.url, tables=(EMBEDDINGS,))
+
+    assert time.monotonic() - started < 10
 
 
 def test_an_interrupt_while_committing_does_not_blur_what_happened(

@@ -197,6 +197,13 @@ def close_quietly(connection: Connection | None) -> None:
             connection.close()
 
 
+def end_quietly(connection: Connection) -> None:
+    """Roll back and close; its locks are gone then, which closing alone would not wait for."""
+    with contextlib.suppress(psycopg2.Error):
+        connection.rollback()
+    close_quietly(connection)
+
+
 def cancel_quietly(connection: Connection) -> None:
     """Cancel what the connection does, from any thread; a closed one does nothing."""
     with contextlib.suppress(psycopg2.Error):

@@ -34,6 +34,7 @@ from vector_backup_pipeline.engine.postgres.connection import (
     close_quietly,
     connect,
     database_errors,
+    end_quietly,
     translated,
 )
 from vector_backup_pipeline.engine.postgres.ranges import most_ranges
@@ -82,19 +83,14 @@ class PinnedSnapshot:
     def end_workers(self) -> None:
         """End the workers' transactions, whose locks would stand in a truncate's way."""
         for worker in self.workers:
-            _end(worker)
+            end_quietly(worker)
         self.workers = []
 
     def close(self) -> None:
         self.end_workers()
-        _end(self.coordinator)
+        end_quietly(self.coordinator)
 
 
-def _end(connection: Connection) -> None:
-    with contextlib.suppress(psycopg2.Error):
-        # Waits for the server's answer; closing alone would let its locks linger.
-        connection.rollback()
-    close_quietly(connection)
 
 
 def pin_snapshot(

@@ -27,8 +27,8 @@ _JSON_TYPES = {"json", "jsonb"}
 
 @dataclass(frozen=True)
 class TargetColumn:
-    """`modifier` is atttypmod: of a vector its dimensions, -1 for any. What `is_always_identity` can
-    be inserted, but never updated to a value."""
+    """`modifier` is atttypmod: of a vector its dimensions, -1 for any. `is_always_identity`: values
+    can be inserted, but never updated."""
 
     name: str
     type_name: str

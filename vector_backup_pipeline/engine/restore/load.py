@@ -20,16 +20,12 @@ from typing import NamedTuple, Protocol
 import psycopg2
 from psycopg2.extensions import cursor as Cursor
 
+from vector_backup_pipeline.engine.connection_threads import ConnectionThreads
 from vector_backup_pipeline.engine.manifest import Block
-from vector_backup_pipeline.engine.postgres.connection import (
-    Connection,
-    cancel_quietly,
-    database_errors,
-)
+from vector_backup_pipeline.engine.postgres.connection import Connection, database_errors
 from vector_backup_pipeline.engine.progress import LoadMeter, ProgressListener
 from vector_backup_pipeline.engine.storage.contract import BackupDirectory
 
-_CANCEL_EVERY_SECONDS = 0.5
 # Records of the older system's files are few bytes each; the driver takes them in larger pieces.
 _RECORDS_BYTES = 1 << 18
 
@@ -126,32 +122,17 @@ class _Loaders:
     """Threads with one COPY each; a context that never leaves one behind."""
 
     def __init__(self, connections: Sequence[Connection], loading: Loading) -> None:
-        self._connections = connections
         self._loading = loading
         self._events: queue.SimpleQueue[Sent | _Ended] = queue.SimpleQueue()
-        self._stop = threading.Event()
+        self._threads = ConnectionThreads(connections, self._run, "vector-backup-load")
         self.rows = 0
-        self._threads = [
-            threading.Thread(target=self._run, args=(each,), name=f"vector-backup-load-{n}")
-            for n, each in enumerate(connections)
-        ]
 
     def __enter__(self) -> _Loaders:
-        try:
-            for thread in self._threads:
-                thread.start()
-        except BaseException:
-            self.__exit__()
-            raise
+        self._threads.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread, connection in zip(self._threads, self._connections, strict=True):
-            while thread.is_alive():
-                # Again and again: a cancel that arrives between two statements cancels nothing.
-                cancel_quietly(connection)
-                thread.join(_CANCEL_EVERY_SECONDS)
+        self._threads.__exit__()
 
     def progress(self) -> Iterator[Sent]:
         """What is sent as it is sent, until all have ended. Raises a thread's error."""
@@ -176,7 +157,7 @@ class _Loaders:
         self._events.put(ended)
 
     def _write(self, connection: Connection) -> int:
-        feed = _Feed(self._loading.source.chunks(self._events.put), self._stop)
+        feed = _Feed(self._loading.source.chunks(self._events.put), self._threads.stopped)
         with connection.cursor() as cursor:
             try:
                 return self._loading.write(cursor, feed)

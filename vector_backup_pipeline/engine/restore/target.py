@@ -40,6 +40,7 @@ from vector_backup_pipeline.engine.postgres.connection import (
     close_quietly,
     connect,
     database_errors,
+    end_quietly,
 )
 from vector_backup_pipeline.engine.postgres.index_memory import hnsw_memory_notice
 from vector_backup_pipeline.engine.postgres.index_rebuild import (
@@ -459,7 +460,7 @@ class Target:
         """End every connection; unless it was committed, the target is then as it was."""
         self._end_workers()
         if self._coordinator is not None:
-            _end(self._coordinator)
+            end_quietly(self._coordinator)
         if self._scratch is not None and not self.is_published:
             self._abandon_scratch(self._scratch)
             self._scratch = None
@@ -488,7 +489,7 @@ class Target:
 
     def _end_workers(self) -> None:
         for worker in self._workers:
-            _end(worker)
+            end_quietly(worker)
         self._workers = []
 
     def _interruptibly(self, action: Callable[[], _T]) -> _T:
@@ -527,10 +528,3 @@ class _IndexAnnouncer:
             if notice is not None:
                 self.notices.append(notice)
                 self.listener(notice)
-
-
-def _end(connection: Connection) -> None:
-    with contextlib.suppress(psycopg2.Error):
-        # Waits for the server's answer; closing alone would let its locks linger.
-        connection.rollback()
-    close_quietly(connection)
