@@ -49,12 +49,15 @@ MAINTENANCE_WORK_MEM = "1GB"
 # Times in seconds by the name of what was timed.
 Times = dict[str, float]
 
-_INDEX = f"""
-    CREATE TABLE {INDEXED} (LIKE {BIG} INCLUDING INDEXES);
-    INSERT INTO {INDEXED} SELECT * FROM {BIG};
-    SET maintenance_work_mem = '{MAINTENANCE_WORK_MEM}';
-    CREATE INDEX {INDEXED}_hnsw ON {INDEXED} USING hnsw (embedding vector_cosine_ops);
-    VACUUM ANALYZE {INDEXED};
+# Renamed last: a table of that name is whole and has its index.
+_INDEX = """
+    DROP TABLE IF EXISTS {table}, {table}_unfinished;
+    CREATE TABLE {table}_unfinished (LIKE {source} INCLUDING INDEXES);
+    INSERT INTO {table}_unfinished SELECT * FROM {source};
+    SET maintenance_work_mem = '{memory}';
+    CREATE INDEX {table}_hnsw ON {table}_unfinished USING hnsw (embedding vector_cosine_ops);
+    VACUUM ANALYZE {table}_unfinished;
+    ALTER TABLE {table}_unfinished RENAME TO {table};
 """
 
 
@@ -196,8 +199,12 @@ class Bench:
             check=True,
             stdout=subprocess.PIPE,
         ).stdout
-        psql = [self.server.bin_directory / "psql", self.url(TARGET), "-Xq"]
-        subprocess.run(psql, input=definition, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            [self.server.bin_directory / "psql", self.url(TARGET), "-Xq"],
+            input=definition,
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
 
     def timed(
         self, program: str, *arguments: str, environment: dict[str, str] | None = None
@@ -220,8 +227,8 @@ def fill_indexed(server: EmbeddedServer, rows: int) -> None:
         with connection.cursor() as cursor:
             if row_count(cursor, INDEXED) != rows:
                 print(f"Filling {INDEXED} and building its index …", flush=True)
-                cursor.execute(f"DROP TABLE IF EXISTS {INDEXED}")
-                run_statements(cursor, _INDEX)
+                script = _INDEX.format(table=INDEXED, source=BIG, memory=MAINTENANCE_WORK_MEM)
+                run_statements(cursor, script)
 
 
 def job_in_this_process(kind: str, *what: Any) -> None:

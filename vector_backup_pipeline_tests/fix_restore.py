@@ -179,7 +179,7 @@ def everything_in(database: Database) -> str:
 def rows_of(database: Database) -> list[str]:
     """Every table's rows and every sequence's value, in no order: the same in two databases that
     hold the same, whoever made their tables."""
-    return sorted(_dump(database, "--data-only"))
+    return sorted(_dump(database, "--data-only", "--no-owner"))
 
 
 @contextmanager

@@ -234,6 +234,18 @@ def test_nothing_to_search_for_is_said(docs18: Database, rows: str) -> None:
     assert measured.note == "there is no vector to search for"
 
 
+def test_vectors_too_long_or_short_to_be_compared_are_no_failure(docs18: Database) -> None:
+    docs18.run("""
+        CREATE TABLE extreme (id int PRIMARY KEY, v vector(2));
+        INSERT INTO extreme VALUES (1, '[1e30,1e30]'), (2, '[1e-30,1e-30]');
+    """)
+
+    (measured,) = measure(docs18, "extreme")
+
+    assert (measured.recall, measured.probes) == (None, 0)
+    assert measured.note == "there is no vector to search for"
+
+
 def test_equally_near_rows_are_told_apart_by_their_key(docs18: Database) -> None:
     docs18.run("""
         CREATE TABLE same (a int, b text, v vector(2), PRIMARY KEY (b, a));

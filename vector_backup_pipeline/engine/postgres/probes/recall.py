@@ -112,7 +112,7 @@ class _Measurement:
     def _ask(self, statements: ProbeStatements, probes: int) -> None:
         for probe in self._choose(statements, probes):
             self.dimensions.add(probe.dimensions)
-            self.shares.append(self._share_found(statements, probe))
+            self.shares += self._share_found(statements, probe)
 
     def _by_dimensions(self) -> list[ProbeStatements]:
         """An index holds vectors of one kind, a column without a modifier any."""
@@ -134,7 +134,8 @@ class _Measurement:
                 break
         return [Probe(row["text"], int(row["dimensions"])) for row in found]
 
-    def _share_found(self, statements: ProbeStatements, probe: Probe) -> float:
+    def _share_found(self, statements: ProbeStatements, probe: Probe) -> list[float]:
+        """Of the true neighbours; nothing where there are none, since all distances overflow."""
         if self.search.index is None:
             found = self._identities(statements.neighbours(probe), _AS_THE_PLANNER_LIKES)
         else:
@@ -142,7 +143,7 @@ class _Measurement:
             self._check_index_is_used(query)
             found = self._identities(query, THROUGH_INDEX)
         true = self._identities(statements.neighbours(probe), EXACTLY)
-        return len(found & true) / len(true)
+        return [len(found & true) / len(true)] if true else []
 
     def _identities(self, query: Composable, settings: Mapping[str, str]) -> set[str]:
         found = self.reader.ask(query, self._until, settings)
