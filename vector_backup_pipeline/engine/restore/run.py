@@ -251,7 +251,7 @@ class RestoreRun:
     def _prove(self, target: Target, table: PlannedTable) -> bool | None:
         data = table.stored.data
         if data is not None and self.request.loads_every_row_as_it_is:
-            before = target.before.get(table.table)
+            before = target.existing.before.get(table.table)
             found = target.content(table)
             added = found - before.kept if before else found
             prove_equal(table.table, added, Content(data.rows, int(data.digest.value, 16)))
@@ -264,7 +264,7 @@ class RestoreRun:
         if table.existing is None:
             rows, kept = target.content(table).rows, 0
         else:
-            rows, kept = target.rows(table), target.before[table.table].kept.rows
+            rows, kept = target.rows(table), target.existing.before[table.table].kept.rows
         if self.request.on_conflict == "replace":
             is_right = kept <= rows <= kept + loaded
         else:
@@ -411,7 +411,7 @@ class RestoreRun:
         """Rows before, of the tables that this run empties."""
         if self._target is None or not self.request.truncate_before_restore:
             return {}
-        return {table: before.rows for table, before in self._target.before.items()}
+        return {table: before.rows for table, before in self._target.existing.before.items()}
 
     def _truncate_results(self) -> dict[str, TruncatedTable | TruncateFailure]:
         return {table: self._truncate_result(rows) for table, rows in self._truncated().items()}

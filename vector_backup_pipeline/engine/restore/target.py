@@ -28,7 +28,6 @@ from vector_backup_pipeline.engine.errors import (
     BackupError,
     DatabaseError,
     DatabaseRefused,
-    InvalidParams,
     ServiceUnavailable,
 )
 from vector_backup_pipeline.engine.interrupts import interruptible
@@ -43,12 +42,6 @@ from vector_backup_pipeline.engine.postgres.connection import (
     end_quietly,
 )
 from vector_backup_pipeline.engine.postgres.index_memory import hnsw_memory_notice
-from vector_backup_pipeline.engine.postgres.index_rebuild import (
-    RebuildableIndex,
-    drop_indexes,
-    rebuild_indexes,
-    rebuildable_indexes,
-)
 from vector_backup_pipeline.engine.postgres.recreation import NewTable, Recreation
 from vector_backup_pipeline.engine.postgres.scratch import (
     drop_dead_scratch,
@@ -63,18 +56,10 @@ from vector_backup_pipeline.engine.postgres.session import (
     apply_session_settings,
     check_deferred_constraints,
 )
-from vector_backup_pipeline.engine.postgres.targets import (
-    ExistingTable,
-    count_rows,
-    current_role,
-    find_existing,
-    lock_targets,
-    move_sequence_forward,
-    table_identity,
-    truncate_targets,
-)
+from vector_backup_pipeline.engine.postgres.targets import current_role, table_identity
+from vector_backup_pipeline.engine.restore.existing import ExistingTables
 from vector_backup_pipeline.engine.restore.plan import PlannedTable
-from vector_backup_pipeline.engine.restore.proof import EMPTY, Content, content_of
+from vector_backup_pipeline.engine.restore.proof import Content, content_of
 from vector_backup_pipeline.engine.restore.request import RestoreRequest
 from vector_backup_pipeline.engine.table_definition import Dependencies, Index
 
@@ -88,14 +73,6 @@ _IF_UNKNOWN = (
 
 IndexListener = Callable[[str], None]
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True)
-class Before:
-    """What an existing table held when it was locked, and what stayed of that."""
-
-    rows: int
-    kept: Content
 
 
 @dataclass
@@ -118,9 +95,8 @@ class Target:
         # The scratch schema that is committed, and so has to be dropped if nothing comes of it.
         self._scratch: str | None = None
         self._is_parallel = False
-        self._rebuilt: dict[str, list[RebuildableIndex]] = {}
         self._loaded: dict[str, int] = {}
-        self.before: dict[str, Before] = {}
+        self.existing = ExistingTables(self.request, {})
         self.planned: list[PlannedTable] = []
         self.is_published = False
 
@@ -153,6 +129,8 @@ class Target:
                     )
                 self._role = current_role(cursor)
                 self.planned = make_plan(cursor)
+                self.existing = ExistingTables.of(self.planned, self.request)
+                self.existing.decide(cursor)
                 connection.commit()
 
         self._interruptibly(look)
@@ -247,65 +225,9 @@ class Target:
             )
 
     def _begin_in_place(self, cursor: Cursor) -> None:
-        existing = [table for table in self.planned if table.existing is not None]
-        from_readers = self._kept_from_readers(cursor, existing)
-        tables = [table.existing for table in existing if table.existing is not None]
-        lock_targets(cursor, tables, from_readers)
-        for each in tables:
-            if find_existing(cursor, each.schema, each.name) != each:
-                raise DatabaseError(
-                    f"{each.label} was changed while it was being locked. Restore again."
-                )
-        for table in existing:
-            self.before[table.table] = self._look_before(cursor, table)
-        if self.request.truncate_before_restore and tables:
-            truncate_targets(cursor, tables)
-        for table in existing:
-            self._drop_indexes(cursor, table, from_readers)
+        self.existing.take(cursor, self._content)
         if self._recreation is not None:
             self._recreation.create(cursor)
-
-    def _kept_from_readers(self, cursor: Cursor, existing: list[PlannedTable]) -> set[int]:
-        """The OIDs of the tables that are truncated, or whose indexes are built anew."""
-        oids = set()
-        for table in existing:
-            assert table.existing is not None  # noqa: S101 - by the caller
-            if self.request.truncate_before_restore or (
-                self._outnumbers(cursor, table, table.existing)
-                and rebuildable_indexes(cursor, table.existing.oid)
-            ):
-                oids.add(table.existing.oid)
-        return oids
-
-    def _outnumbers(self, cursor: Cursor, table: PlannedTable, existing: ExistingTable) -> bool:
-        """Whether more rows come than there are: then indexes are faster built than kept up."""
-        rows = table.stored.rows
-        if rows is None or not rows or not self.request.loads_every_row_as_it_is:
-            return False
-        return count_rows(cursor, existing.target, at_most=rows) < rows
-
-    def _look_before(self, cursor: Cursor, table: PlannedTable) -> Before:
-        assert table.existing is not None  # noqa: S101 - by the caller
-        rows = count_rows(cursor, table.existing.target)
-        if not rows or self.request.truncate_before_restore:
-            return Before(rows, EMPTY)
-        if table.key() is None:
-            raise InvalidParams(
-                f"{table.existing.label} holds {rows} rows and has no unique key over the backup's "
-                "columns: restoring the same set twice would double its rows. Truncate it before "
-                "the restore, or restore under another name with rename."
-            )
-        if not self._proves_digest(table):
-            return Before(rows, Content(rows, 0))
-        return Before(rows, self._content(table))
-
-    def _drop_indexes(self, cursor: Cursor, table: PlannedTable, from_readers: set[int]) -> None:
-        assert table.existing is not None  # noqa: S101 - by the caller
-        if table.existing.oid not in from_readers:
-            return
-        indexes = rebuildable_indexes(cursor, table.existing.oid)
-        drop_indexes(cursor, indexes)
-        self._rebuilt[table.table] = indexes
 
     def birthplace(self, table: PlannedTable) -> tuple[str, str]:
         """Where the rows of a table go, for now."""
@@ -338,8 +260,7 @@ class Target:
             before_index = _IndexAnnouncer(cursor, self._rows_by_place(), self.notices, listener)
             if self._recreation is not None:
                 self._recreation.build(cursor, before_index)
-            for indexes in self._rebuilt.values():
-                rebuild_indexes(cursor, indexes, before_index)
+            self.existing.rebuild_indexes(cursor, before_index)
 
     @contextlib.contextmanager
     def _building(self) -> Iterator[Cursor]:
@@ -360,7 +281,7 @@ class Target:
     def _rows_by_place(self) -> Mapping[tuple[str, str], int]:
         rows = {}
         for table in self.planned:
-            before = self.before.get(table.table)
+            before = self.existing.before.get(table.table)
             kept = before.kept.rows if before else 0
             rows[self.birthplace(table)] = kept + self._loaded.get(table.table, 0)
         return rows
@@ -387,17 +308,12 @@ class Target:
 
     def rows(self, table: PlannedTable) -> int:
         """How many rows an existing `table` holds now."""
-        assert table.existing is not None  # noqa: S101 - a new one takes every row as it is
-        existing = table.existing
 
         def count() -> int:
             with self._errors(f"count {table.table}"), self._open_coordinator.cursor() as cursor:
-                return count_rows(cursor, existing.target)
+                return self.existing.count(cursor, table.table)
 
         return self._interruptibly(count)
-
-    def _proves_digest(self, table: PlannedTable) -> bool:
-        return self.request.loads_every_row_as_it_is and table.stored.data is not None
 
     def finish_tables(self) -> None:
         """What comes when the rows are proven: constraints, row security, places, sequences."""
@@ -414,23 +330,7 @@ class Target:
                     self._recreation.publish(cursor)
                 # Before the sequences move, which no rollback takes back.
                 check_deferred_constraints(cursor)
-                for table in self.planned:
-                    self._move_sequences(cursor, table)
-
-    def _move_sequences(self, cursor: Cursor, table: PlannedTable) -> None:
-        if table.existing is None or table.stored.backup is None:
-            return
-        for sequence in table.stored.backup.definition.sequences:
-            place = table.existing.sequences.get(sequence.column)
-            if place is None or sequence.last_value is None or sequence.role == "shared":
-                continue
-            if not move_sequence_forward(
-                cursor, place, sequence.last_value, is_called=bool(sequence.is_called)
-            ):
-                self.notices.append(
-                    f"The sequence {'.'.join(place)} was left where it is: this role may not set "
-                    "it. New rows may collide with restored ones; set it with setval()."
-                )
+                self.notices += self.existing.move_sequences(cursor)
 
     def commit(self) -> None:
         """Make all of it visible at once.

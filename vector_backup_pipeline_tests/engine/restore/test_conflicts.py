@@ -197,21 +197,21 @@ def test_a_table_of_nothing_but_its_key(
 
 @pytest.mark.parametrize("on_conflict", ["skip", "replace"])
 def test_a_partitioned_table(
-    any_database: Database, backup: BackupMaker, restore: RestoreMaker, on_conflict: str
+    database: Database, backup: BackupMaker, restore: RestoreMaker, on_conflict: str
 ) -> None:
-    any_database.run(
+    database.run(
         "CREATE TABLE parts (id int PRIMARY KEY, note text) PARTITION BY RANGE (id);"
         "CREATE TABLE low PARTITION OF parts FOR VALUES FROM (0) TO (10);"
         "CREATE TABLE high PARTITION OF parts FOR VALUES FROM (10) TO (20);"
         "INSERT INTO parts SELECT i, 'n' || i FROM generate_series(1, 19) i"
     )
-    before = everything_in(any_database)
-    backup(any_database.url, tables=("parts",))
-    any_database.run("DELETE FROM parts WHERE id % 3 = 0")
+    before = everything_in(database)
+    backup(database.url, tables=("parts",))
+    database.run("DELETE FROM parts WHERE id % 3 = 0")
 
-    restore.succeeds(any_database, on_conflict=on_conflict)
+    restore.succeeds(database, on_conflict=on_conflict)
 
-    assert everything_in(any_database) == before
+    assert everything_in(database) == before
 
 
 def test_a_foreign_key_that_follows_is_not_set_off_by_a_replaced_parent(

@@ -79,17 +79,17 @@ def test_the_log_of_the_directory_tells_of_the_restore(
 
 
 def test_truncating_first_leaves_the_backups_rows_and_no_others(
-    any_database: Database, backup: BackupMaker, restore: RestoreMaker
+    database: Database, backup: BackupMaker, restore: RestoreMaker
 ) -> None:
-    any_database.run(LANGCHAIN_TABLES)
-    before = everything_in(any_database)
-    backup(any_database.url)
-    any_database.run(_OTHER_ROWS)
-    any_database.run("UPDATE langchain_pg_embedding SET document = 'changed' WHERE id = 'doc-1'")
+    database.run(LANGCHAIN_TABLES)
+    before = everything_in(database)
+    backup(database.url)
+    database.run(_OTHER_ROWS)
+    database.run("UPDATE langchain_pg_embedding SET document = 'changed' WHERE id = 'doc-1'")
 
-    done = restore.succeeds(any_database, truncate_before_restore=True)
+    done = restore.succeeds(database, truncate_before_restore=True)
 
-    assert everything_in(any_database) == before
+    assert everything_in(database) == before
     assert done.result.truncate_performed
     truncated = done.result.truncate_results[EMBEDDINGS]
     assert isinstance(truncated, TruncatedTable)
@@ -659,37 +659,35 @@ _NUMBERED = """
 
 @pytest.mark.parametrize("on_conflict", ["fail", "skip", "replace"])
 def test_an_identity_that_is_always_generated_takes_the_backups_values(
-    any_database: Database, backup: BackupMaker, restore: RestoreMaker, on_conflict: str
+    database: Database, backup: BackupMaker, restore: RestoreMaker, on_conflict: str
 ) -> None:
-    any_database.run(_NUMBERED)
-    any_database.run("DELETE FROM numbered WHERE id = 2")
-    before = everything_in(any_database)
-    backup(any_database.url, tables=("numbered",))
-    any_database.run(
+    database.run(_NUMBERED)
+    database.run("DELETE FROM numbered WHERE id = 2")
+    before = everything_in(database)
+    backup(database.url, tables=("numbered",))
+    database.run(
         "DELETE FROM numbered WHERE id > 2" if on_conflict != "fail" else "TRUNCATE numbered"
     )
 
-    restore.succeeds(any_database, on_conflict=on_conflict)
+    restore.succeeds(database, on_conflict=on_conflict)
 
-    assert everything_in(any_database) == before
+    assert everything_in(database) == before
 
 
 def test_a_sequence_moves_forward_to_the_backups_value(
-    any_database: Database, backup: BackupMaker, restore: RestoreMaker
+    database: Database, backup: BackupMaker, restore: RestoreMaker
 ) -> None:
-    any_database.run(_NUMBERED)
-    any_database.run("CREATE TABLE serial (id bigserial PRIMARY KEY)")
-    any_database.run("INSERT INTO serial SELECT FROM generate_series(1, 3)")
-    backup(any_database.url, tables=("numbered", "serial"))
-    any_database.run("TRUNCATE numbered, serial RESTART IDENTITY")
+    database.run(_NUMBERED)
+    database.run("CREATE TABLE serial (id bigserial PRIMARY KEY)")
+    database.run("INSERT INTO serial SELECT FROM generate_series(1, 3)")
+    backup(database.url, tables=("numbered", "serial"))
+    database.run("TRUNCATE numbered, serial RESTART IDENTITY")
 
-    restore.succeeds(any_database)
+    restore.succeeds(database)
 
-    any_database.run(
-        "INSERT INTO numbered (note) VALUES ('new'); INSERT INTO serial DEFAULT VALUES"
-    )
-    assert any_database.ask_one("SELECT id FROM numbered WHERE note = 'new'") == 6
-    assert any_database.ask_one("SELECT max(id) FROM serial") == 4
+    database.run("INSERT INTO numbered (note) VALUES ('new'); INSERT INTO serial DEFAULT VALUES")
+    assert database.ask_one("SELECT id FROM numbered WHERE note = 'new'") == 6
+    assert database.ask_one("SELECT max(id) FROM serial") == 4
 
 
 def test_a_sequence_never_moves_back(
@@ -752,17 +750,17 @@ PARTITIONED = """
 
 @pytest.mark.parametrize("is_truncated", [False, True])
 def test_a_partitioned_table_takes_its_rows_into_its_partitions(
-    any_database: Database, backup: BackupMaker, restore: RestoreMaker, is_truncated: bool
+    database: Database, backup: BackupMaker, restore: RestoreMaker, is_truncated: bool
 ) -> None:
-    any_database.run(PARTITIONED)
-    before = everything_in(any_database)
-    backup(any_database.url, tables=("parts",))
+    database.run(PARTITIONED)
+    before = everything_in(database)
+    backup(database.url, tables=("parts",))
     if not is_truncated:
-        any_database.run("TRUNCATE parts")
+        database.run("TRUNCATE parts")
 
-    done = restore.succeeds(any_database, truncate_before_restore=is_truncated)
+    done = restore.succeeds(database, truncate_before_restore=is_truncated)
 
-    assert everything_in(any_database) == before
+    assert everything_in(database) == before
     assert done.restored("parts").digest_matches is True
 
 

@@ -17,6 +17,7 @@ from vector_backup_pipeline_tests.fix_restore import (
     RestoreMaker,
     everything_in,
 )
+from vector_backup_pipeline_tests.fix_sets import SetWriter
 
 
 def _stamp(done: FinishedRestore) -> str:
@@ -107,14 +108,9 @@ def test_an_incomplete_set_is_restored_table_by_table_alone(
     ],
 )
 def test_what_is_not_there_is_told_before_anybody_connects(
-    langchain: Database,
-    backup: BackupMaker,
-    restore: RestoreMaker,
-    parameters: dict[str, Any],
-    error_type: str,
-    words: str,
+    restore: RestoreMaker, parameters: dict[str, Any], error_type: str, words: str
 ) -> None:
-    backup(langchain.url)
+    SetWriter(restore.root / "vector_bak").write("20250102_030405")
     (restore.root / "empty_task").mkdir()
     (restore.root / "file").write_text("no directory")
     (restore.root / "leads_out").symlink_to("/etc")

@@ -1,0 +1,146 @@
+"""The tables of the target that are there already: kept from writers, looked at, emptied, rid of
+the indexes that are faster built anew. All of it in the coordinator's one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from psycopg2.extensions import cursor as Cursor
+
+from vector_backup_pipeline.engine.errors import DatabaseError, InvalidParams
+from vector_backup_pipeline.engine.postgres.index_rebuild import (
+    RebuildableIndex,
+    drop_indexes,
+    rebuild_indexes,
+    rebuildable_indexes,
+)
+from vector_backup_pipeline.engine.postgres.targets import (
+    ExistingTable,
+    count_rows,
+    find_existing,
+    lock_targets,
+    move_sequence_forward,
+    truncate_targets,
+)
+from vector_backup_pipeline.engine.restore.plan import PlannedTable
+from vector_backup_pipeline.engine.restore.proof import EMPTY, Content
+from vector_backup_pipeline.engine.restore.request import RestoreRequest
+from vector_backup_pipeline.engine.table_definition import Index
+
+BeforeIndex = Callable[[tuple[str, str], Index], None]
+
+
+@dataclass(frozen=True)
+class Before:
+    """What a table held when it was locked, and what stayed of that."""
+
+    rows: int
+    kept: Content
+
+
+@dataclass
+class ExistingTables:
+    """Those of the plan that exist. `before` is by the backup's name of the table."""
+
+    request: RestoreRequest
+    tables: Mapping[str, tuple[PlannedTable, ExistingTable]]
+    before: dict[str, Before] = field(default_factory=dict)
+    _kept_from_readers: set[int] = field(default_factory=set)
+    _dropped: dict[str, list[RebuildableIndex]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, planned: Sequence[PlannedTable], request: RestoreRequest) -> ExistingTables:
+        found = {t.table: (t, t.existing) for t in planned if t.existing is not None}
+        return cls(request, found)
+
+    def decide(self, cursor: Cursor) -> None:
+        """Decide which tables readers must be kept from too: those that are emptied, or whose
+        indexes are built anew. In a transaction of its own, whose locks are gone before we lock."""
+        for planned, table in self.tables.values():
+            if self.request.truncate_before_restore or (
+                self._is_outnumbered(cursor, planned, table)
+                and rebuildable_indexes(cursor, table.oid)
+            ):
+                self._kept_from_readers.add(table.oid)
+
+    def _is_outnumbered(self, cursor: Cursor, planned: PlannedTable, table: ExistingTable) -> bool:
+        """Whether more rows come than there are: then indexes are faster built than kept up."""
+        rows = planned.stored.rows
+        if not rows or not self.request.loads_every_row_as_it_is:
+            return False
+        return count_rows(cursor, table.target, at_most=rows) < rows
+
+    def take(self, cursor: Cursor, content_of: Callable[[PlannedTable], Content]) -> None:
+        """Lock all of them, remember what they hold, and make room as asked.
+
+        Raises:
+            psycopg2.Error: a lock is not to be had.
+            DatabaseError: a table was changed while it was being locked.
+            InvalidParams: a second restore could double a table's rows.
+        """
+        lock_targets(cursor, [table for _, table in self.tables.values()], self._kept_from_readers)
+        for _, table in self.tables.values():
+            if find_existing(cursor, table.schema, table.name) != table:
+                raise DatabaseError(
+                    f"{table.label} was changed while it was being locked. Restore again."
+                )
+        for planned, table in self.tables.values():
+            self.before[planned.table] = self._look(cursor, planned, table, content_of)
+        if self.request.truncate_before_restore and self.tables:
+            truncate_targets(cursor, [table for _, table in self.tables.values()])
+        for planned, table in self.tables.values():
+            if table.oid in self._kept_from_readers:
+                self._drop_indexes(cursor, planned, table)
+
+    def _look(
+        self,
+        cursor: Cursor,
+        planned: PlannedTable,
+        table: ExistingTable,
+        content_of: Callable[[PlannedTable], Content],
+    ) -> Before:
+        rows = count_rows(cursor, table.target)
+        if not rows or self.request.truncate_before_restore:
+            return Before(rows, EMPTY)
+        if planned.key() is None:
+            raise InvalidParams(
+                f"{table.label} holds {rows} rows and has no unique key over the backup's "
+                "columns: restoring the same set twice would double its rows. Truncate it before "
+                "the restore, or restore under another name with rename."
+            )
+        if not (self.request.loads_every_row_as_it_is and planned.stored.data is not None):
+            return Before(rows, Content(rows, 0))
+        return Before(rows, content_of(planned))
+
+    def _drop_indexes(self, cursor: Cursor, planned: PlannedTable, table: ExistingTable) -> None:
+        indexes = rebuildable_indexes(cursor, table.oid)
+        drop_indexes(cursor, indexes)
+        self._dropped[planned.table] = indexes
+
+    def rebuild_indexes(self, cursor: Cursor, before_index: BeforeIndex) -> None:
+        for indexes in self._dropped.values():
+            rebuild_indexes(cursor, indexes, before_index)
+
+    def count(self, cursor: Cursor, table: str) -> int:
+        """The rows that `table` holds now."""
+        return count_rows(cursor, self.tables[table][1].target)
+
+    def move_sequences(self, cursor: Cursor) -> list[str]:
+        """Move the tables' own sequences forward to where the backup's were; returns what a person
+        should know of those that could not be."""
+        left = []
+        for planned, table in self.tables.values():
+            definition = planned.stored.backup.definition if planned.stored.backup else None
+            for sequence in definition.sequences if definition else ():
+                place = table.sequences.get(sequence.column)
+                if place is None or sequence.last_value is None or sequence.role == "shared":
+                    continue
+                if not move_sequence_forward(
+                    cursor, place, sequence.last_value, is_called=bool(sequence.is_called)
+                ):
+                    left.append(
+                        f"The sequence {'.'.join(place)} was left where it is: this role may not "
+                        "set it. New rows may collide with restored ones; set it with setval()."
+                    )
+        return left
