@@ -138,6 +138,31 @@ def test_a_bit_that_flips_after_the_check_is_found_out_in_rows_beside_others(
     restore.fails(langchain, "INTEGRITY_ERROR", "content digest", tables=(EMBEDDINGS,))
 
 
+@pytest.mark.parametrize("on_conflict", ["skip", "replace"])
+def test_a_bit_that_flips_after_the_check_is_found_out_where_no_digest_is_taken(
+    langchain: Database, made: FinishedBackup, restore: RestoreMaker, on_conflict: str
+) -> None:
+    restore.between["load"] = lambda: _change(made.path(EMBEDDINGS), _flip_one_bit)
+
+    restore.fails(
+        langchain, "INTEGRITY_ERROR", "changed while it was being loaded", on_conflict=on_conflict
+    )
+
+
+def test_a_newer_set_that_is_damaged_is_told_when_the_latest_is_asked_for(
+    langchain: Database, made: FinishedBackup, backup: BackupMaker, restore: RestoreMaker
+) -> None:
+    newer = backup(langchain.url)
+    assert newer.stamp is not None
+    (newer.directory / manifest_name(newer.stamp)).write_text("{}")
+
+    done = restore.succeeds(langchain, on_conflict="skip")
+
+    assert done.result.backup_info is not None
+    assert done.result.backup_info.timestamp == made.stamp
+    assert any(newer.stamp in notice for notice in done.result.notices)
+
+
 def test_a_file_that_vanishes_after_the_check_is_named(
     langchain: Database, made: FinishedBackup, restore: RestoreMaker
 ) -> None:

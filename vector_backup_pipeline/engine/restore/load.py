@@ -11,6 +11,7 @@ raises there, ends the COPYs and joins the threads. Committing is the caller's.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,7 +22,8 @@ import psycopg2
 from psycopg2.extensions import cursor as Cursor
 
 from vector_backup_pipeline.engine.connection_threads import ConnectionThreads
-from vector_backup_pipeline.engine.manifest import Block
+from vector_backup_pipeline.engine.errors import IntegrityError
+from vector_backup_pipeline.engine.manifest import Block, DataFile
 from vector_backup_pipeline.engine.postgres.connection import Connection, database_errors
 from vector_backup_pipeline.engine.progress import LoadMeter, ProgressListener
 from vector_backup_pipeline.engine.storage.contract import BackupDirectory
@@ -65,6 +67,33 @@ class BlockSource:
                     yield chunk
                     left -= len(chunk)
                     sent(Sent(0 if left else block.rows, len(chunk)))
+
+
+class HashedSource:
+    """A stored file from beginning to end, hashed on its way: for rows of which no digest can be
+    taken in the target. One connection takes all of it."""
+
+    def __init__(self, directory: BackupDirectory, file: DataFile) -> None:
+        self._directory = directory
+        self._file = file
+
+    def chunks(self, sent: Callable[[Sent], None]) -> Iterator[bytes]:
+        found = hashlib.sha256()
+        begin = self._file.blocks[0].offset if self._file.blocks else self._file.bytes
+        for chunk in self._directory.read(self._file.name, 0, begin):
+            found.update(chunk)
+        for block in self._file.blocks:
+            left = block.length
+            for chunk in self._directory.read(self._file.name, block.offset, block.length):
+                found.update(chunk)
+                yield chunk
+                left -= len(chunk)
+                sent(Sent(0 if left else block.rows, len(chunk)))
+        if found.hexdigest() != self._file.sha256:
+            raise IntegrityError(
+                f"{self._directory.location}/{self._file.name} changed while it was being loaded. "
+                "Everything is rolled back. Check the disk, and take another set."
+            )
 
 
 class RecordSource:

@@ -16,6 +16,7 @@ from vector_backup_pipeline.engine.older_system import (
 from vector_backup_pipeline.engine.postgres.copy_in import copy_rows, skip_or_replace
 from vector_backup_pipeline.engine.restore.load import (
     BlockSource,
+    HashedSource,
     Loading,
     RecordSource,
     RowSource,
@@ -53,7 +54,7 @@ def loading_of(
     secrets: tuple[str, ...],
 ) -> Loading:
     """How `table` is loaded into `place`."""
-    source, most_streams = _source(directory, table)
+    source, most_streams = _source(directory, table, request)
     return Loading(
         table=table.table,
         size=table.stored.size,
@@ -64,9 +65,13 @@ def loading_of(
     )
 
 
-def _source(directory: BackupDirectory, table: PlannedTable) -> tuple[RowSource, int]:
+def _source(
+    directory: BackupDirectory, table: PlannedTable, request: RestoreRequest
+) -> tuple[RowSource, int]:
     """Where the rows come from, and over how many connections they can go."""
     data = table.stored.data
+    if data is not None and not request.loads_every_row_as_it_is:
+        return HashedSource(directory, data), 1
     if data is not None:
         return BlockSource(directory, data.name, data.blocks), max(1, len(data.blocks))
     rows = read_rows(directory, table.stored.file)

@@ -153,6 +153,11 @@ class RestoreRun:
                 self._notices.append(
                     f"{covered} is a partition; its rows come with the partitioned table."
                 )
+            if source.passed_over:
+                self._notices.append(
+                    f"Newer than {source.backup.stamp}, but incomplete or damaged: "
+                    f"{', '.join(source.passed_over)}. vector-backup verify says what is wrong."
+                )
             for table in source.tables:
                 check_source(source.directory, table)
         return FoundBackup(

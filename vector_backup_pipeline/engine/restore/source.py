@@ -11,10 +11,11 @@ from vector_backup_pipeline.engine.errors import (
     InvalidParams,
     ResourceNotFound,
 )
+from vector_backup_pipeline.engine.file_names import stamp_of_manifest
 from vector_backup_pipeline.engine.formats.csv import csv_record
 from vector_backup_pipeline.engine.manifest import Block, DataFile, TableBackup
 from vector_backup_pipeline.engine.parameters import TableName, parse_table_name
-from vector_backup_pipeline.engine.restore.request import RestoreRequest
+from vector_backup_pipeline.engine.restore.request import LATEST, RestoreRequest
 from vector_backup_pipeline.engine.storage.contract import BackupDirectory, BackupRoot
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
 from vector_backup_pipeline.engine.verify import check_stored_file
@@ -46,6 +47,7 @@ class StoredTable:
 class RestoreSource:
     """A set that was found whole, and the tables of it that shall be restored.
 
+    `passed_over` are newer sets that can't be the latest one: incomplete, or damaged.
     `covered` are partitions that are in the set as tables of their own, while their rows come with
     the partitioned table.
     """
@@ -54,6 +56,7 @@ class RestoreSource:
     backup: ManifestSet | OlderSet
     tables: tuple[StoredTable, ...]
     covered: tuple[str, ...]
+    passed_over: tuple[str, ...]
 
     @property
     def manifest_set(self) -> ManifestSet | None:
@@ -79,7 +82,8 @@ def find_source(
     covered = _covered(chosen)
     tables = tuple(table for table in chosen if table.table not in covered)
     _check_rename(tables, request)
-    return RestoreSource(directory, backup, tables, covered)
+    newer = _newer(directory, timestamps, backup.stamp) if request.timestamp == LATEST else ()
+    return RestoreSource(directory, backup, tables, covered, newer)
 
 
 def check_source(directory: BackupDirectory, table: StoredTable) -> None:
@@ -105,6 +109,12 @@ def _directory(root: BackupRoot, request: RestoreRequest, default_path: str) -> 
             "what is there."
         )
     return directory
+
+
+def _newer(directory: BackupDirectory, timestamps: TimestampFormat, stamp: str) -> tuple[str, ...]:
+    """The stamps of later manifests; stamps sort by time."""
+    stamps = (stamp_of_manifest(name, timestamps) for name in directory.names())
+    return tuple(sorted(each for each in stamps if each is not None and each > stamp))
 
 
 def _stored_tables(

@@ -30,6 +30,8 @@ from vector_backup_pipeline.engine.postgres.probes.statements import (
 from vector_backup_pipeline.engine.results import Recall
 
 _AS_THE_PLANNER_LIKES: Mapping[str, str] = {}
+# Without an index a search reads every vector: one shows that it can be done, more show no more.
+_WITHOUT_INDEX = 1
 
 
 def measure_recall(
@@ -38,8 +40,8 @@ def measure_recall(
     """The recall of every vector index of a table, and of every vector column without one.
 
     Takes a fresh connection, and `seconds` at most. `label` is how results name the table; `probes`
-    are for each number of dimensions that occurs, none with 0. What can't be measured comes with a
-    note; only interrupts are raised.
+    are for each number of dimensions that occurs, none with 0; a column without an index gets one.
+    What can't be measured comes with a note; only interrupts are raised.
     """
     if not probes:
         return []
@@ -88,7 +90,7 @@ class _Measurement:
             if not by_dimensions and self.search.elsewhere:
                 return []
             for statements in by_dimensions:
-                self._ask(statements, probes)
+                self._ask(statements, probes if self.search.index else _WITHOUT_INDEX)
             if not self.shares:
                 note = "there is no vector to search for"
         except NotMeasured as reason:
