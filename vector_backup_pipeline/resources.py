@@ -14,7 +14,7 @@ from dagster._core.events import EngineEventData
 from pydantic import Field, JsonValue, PrivateAttr
 
 from vector_backup_pipeline.drill_server import embedded_drill_server
-from vector_backup_pipeline.engine.backup_run import BackupRun
+from vector_backup_pipeline.engine.backup.run import BackupRun
 from vector_backup_pipeline.engine.errors import BackupError, InvalidParams, as_backup_error
 from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings
 from vector_backup_pipeline.engine.progress import Progress

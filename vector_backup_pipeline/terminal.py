@@ -9,9 +9,10 @@ from pydantic import PrivateAttr
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from vector_backup_pipeline.engine.backup.report import table_line
 from vector_backup_pipeline.engine.progress import Progress as Moment
 from vector_backup_pipeline.engine.progress import progress_line
-from vector_backup_pipeline.engine.report import table_line, truncate_line
+from vector_backup_pipeline.engine.report import truncate_line
 from vector_backup_pipeline.engine.restore.report import restore_lines
 from vector_backup_pipeline.engine.results import BackupResult, RestoreResult, VerifyResult
 from vector_backup_pipeline.engine.verification.report import verdict_lines

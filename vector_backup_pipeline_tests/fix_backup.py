@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from vector_backup_pipeline.engine.backup_run import BackupRun
+from vector_backup_pipeline.engine.backup.run import BackupRun
 from vector_backup_pipeline.engine.errors import BackupError
 from vector_backup_pipeline.engine.file_names import manifest_name
 from vector_backup_pipeline.engine.manifest import DataFile, Manifest, read_manifest

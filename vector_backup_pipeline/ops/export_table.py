@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from vector_backup_pipeline.engine.backup_run import TableExport
+from vector_backup_pipeline.engine.backup.run import TableExport
 from vector_backup_pipeline.engine.progress import Progress
 from vector_backup_pipeline.engine.results import ExportedTable
 from vector_backup_pipeline.ops.progress_events import ProgressEvents

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from vector_backup_pipeline.engine.backup_run import BackupTarget, TableExport
+from vector_backup_pipeline.engine.backup.run import BackupTarget, TableExport
 from vector_backup_pipeline.engine.results import readable_size
 from vector_backup_pipeline.ops.mapping_keys import mapping_keys
 from vector_backup_pipeline.outcome import failing_step

@@ -3,7 +3,7 @@
 import dagster as dg
 from pydantic import Field
 
-from vector_backup_pipeline.engine.backup_run import BackupRun, BackupTarget
+from vector_backup_pipeline.engine.backup.run import BackupRun, BackupTarget
 from vector_backup_pipeline.engine.parameters import (
     DEFAULT_BATCH_SIZE,
     DEFAULT_PROGRESS_EVERY,

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import dagster as dg
 
 from vector_backup_pipeline.assets import table_asset_key
-from vector_backup_pipeline.engine.backup_run import BackupRun
+from vector_backup_pipeline.engine.backup.run import BackupRun
 from vector_backup_pipeline.outcome import failing_step, outcome_metadata
 from vector_backup_pipeline.resources import BackupRunResource
 

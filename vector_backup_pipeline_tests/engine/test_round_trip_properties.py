@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from psycopg2.extras import execute_values
 
-from vector_backup_pipeline.engine.export import StoredTable, export_table
+from vector_backup_pipeline.engine.backup.export import StoredTable, export_table
 from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings
 from vector_backup_pipeline.engine.postgres.snapshot import pin_snapshot
 from vector_backup_pipeline.engine.range_readers import FetchOptions

@@ -13,7 +13,7 @@ from datetime import timezone
 from pathlib import Path
 from typing import Any
 
-from vector_backup_pipeline.engine.backup_run import BackupRun
+from vector_backup_pipeline.engine.backup.run import BackupRun
 from vector_backup_pipeline.engine.parameters import BackupRequest
 from vector_backup_pipeline.engine.postgres import ranges
 from vector_backup_pipeline.engine.storage.local import LocalPendingFile, LocalRoot
@@ -71,7 +71,7 @@ def main(root: str, step: str) -> None:
 
 
 def _arrange(step: str) -> None:
-    from vector_backup_pipeline.engine import export
+    from vector_backup_pipeline.engine.backup import export
     from vector_backup_pipeline.engine.postgres import truncate
 
     if step == "claimed":

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from vector_backup_pipeline.engine import backup_run
+from vector_backup_pipeline.engine.backup import run as backup_run
 from vector_backup_pipeline.engine.errors import StorageError
 from vector_backup_pipeline.engine.postgres.truncate import truncate_tables
 from vector_backup_pipeline_tests.faults.watching import (

@@ -91,8 +91,6 @@ class PinnedSnapshot:
         end_quietly(self.coordinator)
 
 
-
-
 def pin_snapshot(
     settings: ConnectionSettings,
     tables: Sequence[str],

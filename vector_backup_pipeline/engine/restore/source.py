@@ -13,12 +13,12 @@ from vector_backup_pipeline.engine.errors import (
 )
 from vector_backup_pipeline.engine.file_names import stamp_of_manifest
 from vector_backup_pipeline.engine.formats.csv import csv_record
-from vector_backup_pipeline.engine.manifest import Block, DataFile, TableBackup
+from vector_backup_pipeline.engine.manifest import DataFile, TableBackup
 from vector_backup_pipeline.engine.parameters import TableName, parse_table_name
 from vector_backup_pipeline.engine.restore.request import LATEST, RestoreRequest
 from vector_backup_pipeline.engine.storage.contract import BackupDirectory, BackupRoot
+from vector_backup_pipeline.engine.stored_files import check_stored_file, contradiction
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
-from vector_backup_pipeline.engine.verify import check_stored_file
 
 
 @dataclass(frozen=True)
@@ -191,13 +191,8 @@ def _check_rename(tables: Sequence[StoredTable], request: RestoreRequest) -> Non
 
 
 def _check_entry(table: StoredTable, data: DataFile) -> None:
-    """The blocks must be all of the file after its header, and hold its rows."""
-    end = len(csv_record(data.digest.columns))
-    for block in data.blocks:
-        end = _end_of(block, end, table)
-    rows = sum(block.rows for block in data.blocks)
-    if (end, rows) != (data.bytes, data.rows):
-        raise _contradicts(table, f"its blocks end at byte {end} and hold {rows} rows")
+    if (what := contradiction(data)) is not None:
+        raise _contradicts(table, what)
 
 
 def _check_header(directory: BackupDirectory, table: StoredTable, data: DataFile) -> None:
@@ -205,12 +200,6 @@ def _check_header(directory: BackupDirectory, table: StoredTable, data: DataFile
     expected = csv_record(data.digest.columns)
     if b"".join(directory.read(table.file, 0, len(expected))) != expected:
         raise _contradicts(table, "its columns are not those of the file's header")
-
-
-def _end_of(block: Block, begin: int, table: StoredTable) -> int:
-    if block.offset != begin or block.length < 0:
-        raise _contradicts(table, f"a block begins at byte {block.offset} instead of {begin}")
-    return begin + block.length
 
 
 def _contradicts(table: StoredTable, what: str) -> IntegrityError:

@@ -18,7 +18,7 @@ from vector_backup_pipeline.engine.results import (
     readable_size,
 )
 from vector_backup_pipeline.engine.storage.contract import BackupDirectory
-from vector_backup_pipeline.engine.stored_rows import check_rows
+from vector_backup_pipeline.engine.stored_files import check_rows
 
 # Where LangChain keeps JSON; the older system's files do not say what their columns are.
 _JSON_COLUMNS = ("cmetadata",)

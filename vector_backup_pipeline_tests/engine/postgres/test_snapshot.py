@@ -11,7 +11,7 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from vector_backup_pipeline.engine.export import StoredTable, export_table
+from vector_backup_pipeline.engine.backup.export import StoredTable, export_table
 from vector_backup_pipeline.engine.postgres import ranges, snapshot
 from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings
 from vector_backup_pipeline.engine.postgres.snapshot import PinnedSnapshot, pin_snapshot

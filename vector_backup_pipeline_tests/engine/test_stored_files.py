@@ -15,7 +15,7 @@ from vector_backup_pipeline.engine.formats.csv import csv_record
 from vector_backup_pipeline.engine.manifest import DataFile
 from vector_backup_pipeline.engine.storage import local
 from vector_backup_pipeline.engine.storage.local import LocalDirectory
-from vector_backup_pipeline.engine.stored_rows import check_rows
+from vector_backup_pipeline.engine.stored_files import check_rows
 from vector_backup_pipeline_tests.fix_backup import LANGCHAIN, BackupMaker
 from vector_backup_pipeline_tests.fix_postgres import Database
 from vector_backup_pipeline_tests.fix_sets import stored_file

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from vector_backup_pipeline import __version__
+from vector_backup_pipeline.engine.backup.export import StoredTable
 from vector_backup_pipeline.engine.errors import BackupError
-from vector_backup_pipeline.engine.export import StoredTable
 from vector_backup_pipeline.engine.manifest import (
     Block,
     DataFile,

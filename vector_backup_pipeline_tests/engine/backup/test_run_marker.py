@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from vector_backup_pipeline.engine import run_marker
+from vector_backup_pipeline.engine.backup import run_marker
+from vector_backup_pipeline.engine.backup.run_marker import claim_timestamp, remove_leftovers
 from vector_backup_pipeline.engine.errors import StorageError
-from vector_backup_pipeline.engine.run_marker import claim_timestamp, remove_leftovers
 from vector_backup_pipeline.engine.storage.local import LocalDirectory
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
 from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS

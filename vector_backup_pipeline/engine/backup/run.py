@@ -16,7 +16,10 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Literal, TypeVar
 
-from vector_backup_pipeline.engine.backup_manifest import SnapshotRecord, build_manifest
+from vector_backup_pipeline.engine.backup.export import StoredTable, export_table
+from vector_backup_pipeline.engine.backup.manifest import SnapshotRecord, build_manifest
+from vector_backup_pipeline.engine.backup.report import log_section
+from vector_backup_pipeline.engine.backup.run_marker import claim_timestamp, remove_leftovers
 from vector_backup_pipeline.engine.errors import (
     BackupError,
     IntegrityError,
@@ -24,7 +27,6 @@ from vector_backup_pipeline.engine.errors import (
     RunCancelled,
     as_backup_error,
 )
-from vector_backup_pipeline.engine.export import StoredTable, export_table
 from vector_backup_pipeline.engine.file_names import LOG_NAME, data_file_name, manifest_name
 from vector_backup_pipeline.engine.interrupts import uninterrupted
 from vector_backup_pipeline.engine.manifest import TruncateState
@@ -37,7 +39,6 @@ from vector_backup_pipeline.engine.postgres.snapshot import PinnedSnapshot, pin_
 from vector_backup_pipeline.engine.postgres.truncate import check_before_truncate, truncate_tables
 from vector_backup_pipeline.engine.progress import ProgressListener
 from vector_backup_pipeline.engine.range_readers import FetchOptions
-from vector_backup_pipeline.engine.report import log_section
 from vector_backup_pipeline.engine.results import (
     BackupResult,
     ExportedTable,
@@ -48,10 +49,9 @@ from vector_backup_pipeline.engine.results import (
     failed_table,
     readable_size,
 )
-from vector_backup_pipeline.engine.run_marker import claim_timestamp, remove_leftovers
 from vector_backup_pipeline.engine.storage.contract import BackupDirectory, BackupRoot, Claim
+from vector_backup_pipeline.engine.stored_files import check_stored_file
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
-from vector_backup_pipeline.engine.verify import check_stored_file
 
 _T = TypeVar("_T")
 

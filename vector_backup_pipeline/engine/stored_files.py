@@ -1,7 +1,8 @@
-"""Proof of a stored table down to its rows: nothing but the file and its manifest is needed."""
+"""Stored files held against what was written: nothing but the file and its manifest is needed."""
 
 from __future__ import annotations
 
+import hashlib
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
@@ -14,7 +15,24 @@ from vector_backup_pipeline.engine.formats.csv import csv_record
 from vector_backup_pipeline.engine.formats.csv_records import UnfinishedRecord, record_batches
 from vector_backup_pipeline.engine.manifest import DataFile
 from vector_backup_pipeline.engine.storage.contract import BackupDirectory
-from vector_backup_pipeline.engine.verify import StoredBytes
+
+
+def check_stored_file(directory: BackupDirectory, name: str, size: int, sha256: str) -> None:
+    """Read `name` whole and compare its size and hash.
+
+    Raises:
+        IntegrityError: they differ.
+        ResourceNotFound, StorageError: it can't be read.
+    """
+    stored = _StoredBytes(directory, name)
+    for _ in stored.chunks():
+        pass
+    if (stored.size, stored.sha256) != (size, sha256):
+        raise IntegrityError(
+            f"{directory.location}/{name} is not what was written: {stored.size} bytes with "
+            f"SHA-256 {stored.sha256}, expected {size} bytes with {sha256}. Check the disk, and "
+            "make a new backup."
+        )
 
 
 def check_rows(directory: BackupDirectory, data_file: DataFile) -> None:
@@ -25,7 +43,7 @@ def check_rows(directory: BackupDirectory, data_file: DataFile) -> None:
         IntegrityError: it names all that differs, with what was found and what was expected.
         ResourceNotFound, StorageError: the file can't be read.
     """
-    stored = StoredBytes(directory, data_file.name)
+    stored = _StoredBytes(directory, data_file.name)
     rows = _Rows(data_file)
     rows.read(stored)
     faults = [
@@ -38,6 +56,46 @@ def check_rows(directory: BackupDirectory, data_file: DataFile) -> None:
             f"{directory.location}/{data_file.name} is not what was written: {'; '.join(faults)}. "
             "Check the disk, take this table from another set, and make a new backup."
         )
+
+
+def contradiction(data_file: DataFile) -> str | None:
+    """What is wrong with the entry by itself: its blocks must be all of the file after the header,
+    and hold its rows."""
+    end = len(csv_record(data_file.digest.columns))
+    for number, block in enumerate(data_file.blocks, 1):
+        if block.offset != end or block.length < 1 or block.rows < 1:
+            return (
+                f"block {number} begins at byte {block.offset} with {block.length} bytes and "
+                f"{block.rows} rows, expected byte {end}"
+            )
+        end += block.length
+    rows = sum(block.rows for block in data_file.blocks)
+    if (end, rows) != (data_file.bytes, data_file.rows):
+        return (
+            f"the blocks end at byte {end} and hold {rows} rows, expected byte {data_file.bytes} "
+            f"and {data_file.rows} rows"
+        )
+    return None
+
+
+class _StoredBytes:
+    """A stored file as it is read: its chunks, and the size and SHA-256 of those read so far."""
+
+    def __init__(self, directory: BackupDirectory, name: str) -> None:
+        self._directory = directory
+        self._name = name
+        self._hash = hashlib.sha256()
+        self.size = 0
+
+    @property
+    def sha256(self) -> str:
+        return self._hash.hexdigest()
+
+    def chunks(self) -> Iterator[bytes]:
+        for chunk in self._directory.read(self._name):
+            self.size += len(chunk)
+            self._hash.update(chunk)
+            yield chunk
 
 
 def _differing(what: str, found: object, expected: object) -> list[str]:
@@ -56,7 +114,7 @@ class _Rows:
         self._digest = 0
         self._end: str | None = None
 
-    def read(self, stored: StoredBytes) -> None:
+    def read(self, stored: _StoredBytes) -> None:
         """To the end, also after the last whole record, so that size and hash are the file's."""
         chunks = stored.chunks()
         try:
@@ -95,7 +153,7 @@ class _BlockCheck:
 
     def __init__(self, expected: DataFile, start: int) -> None:
         self._offset, self._rows = start, 0
-        self._fault = _contradiction(expected, start)
+        self._fault = contradiction(expected)
         # Where each block ends, and how many rows end up to there.
         self._ends = [block.offset + block.length for block in expected.blocks]
         self._rows_to = list(accumulate(block.rows for block in expected.blocks))
@@ -125,22 +183,3 @@ class _BlockCheck:
                 self._fault = f"{self._rows + place} rows end with block {number}, expected {rows}"
             if self._fault:
                 return
-
-
-def _contradiction(expected: DataFile, start: int) -> str | None:
-    """What is wrong with the index by itself."""
-    end = start
-    for number, block in enumerate(expected.blocks, 1):
-        if block.offset != end or block.length < 1 or block.rows < 1:
-            return (
-                f"block {number} begins at byte {block.offset} with {block.length} bytes and "
-                f"{block.rows} rows, expected byte {end}"
-            )
-        end += block.length
-    rows = sum(block.rows for block in expected.blocks)
-    if (end, rows) != (expected.bytes, expected.rows):
-        return (
-            f"the blocks end at byte {end} and hold {rows} rows, expected byte {expected.bytes} "
-            f"and {expected.rows} rows"
-        )
-    return None
