@@ -42,7 +42,7 @@ def make_table_checks(tables: Sequence[str]) -> dg.AssetChecksDefinition:
         )
         for each in run.find():
             run.verify(each.key)
-        for evaluation in evaluations(run.finish()):
+        for evaluation in evaluations(run.finish(), tables):
             if evaluation.asset_check_key in chosen:
                 yield dg.AssetCheckResult(
                     asset_key=evaluation.asset_key,

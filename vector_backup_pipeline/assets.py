@@ -51,10 +51,15 @@ class _Found:
     failures: dict[str, str] = field(default_factory=dict)
 
 
-def evaluations(result: VerifyResult) -> Iterator[dg.AssetCheckEvaluation]:
-    """One for each check of each table: passed if every set that holds the table did."""
+def evaluations(result: VerifyResult, tables: Sequence[str]) -> Iterator[dg.AssetCheckEvaluation]:
+    """One for each check of each table: passed if every set that holds the table did.
+
+    A set that can't be read may have held any of `tables`, those of the settings, and fails them.
+    """
     found: dict[tuple[str, str], _Found] = {}
     for verdict in result.sets:
+        if not verdict.files_passed and not verdict.tables:
+            _add_unreadable(found, verdict, tables)
         for table, entry in verdict.tables.items():
             of_files = found.setdefault((table, STORED_FILES), _Found())
             of_files.sets.append(verdict.timestamp)
@@ -70,6 +75,16 @@ def evaluations(result: VerifyResult) -> Iterator[dg.AssetCheckEvaluation]:
             passed=not each.failures,
             metadata=_metadata(each),
         )
+
+
+def _add_unreadable(
+    found: dict[tuple[str, str], _Found], verdict: SetVerdict, tables: Sequence[str]
+) -> None:
+    for table in tables:
+        of_files = found.setdefault((table, STORED_FILES), _Found())
+        of_files.sets.append(verdict.timestamp)
+        reason = f"the set can't be read: {'; '.join(verdict.errors)}"
+        of_files.failures[verdict.timestamp] = reason
 
 
 def _add_drill(found: dict[tuple[str, str], _Found], verdict: SetVerdict, table: str) -> None:

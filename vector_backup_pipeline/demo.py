@@ -44,12 +44,11 @@ class Stage:
         return self.directory / "dagster_home"
 
     def show_files(self) -> None:
-        """List the backups made so far, and say how to go on."""
+        """List the backups made so far."""
         click.echo("\nFiles:")
         for path in sorted(self.backups.rglob("*")):
             if path.is_file():
                 click.echo(f"  {path.stat().st_size:>10,} B  {path}")
-        click.echo("\nSee this run in Dagster's UI, and start more: make ui")
 
     def open_ui(self, port: int) -> int:
         """Serve Dagster's UI on this stage until it is interrupted."""

@@ -71,6 +71,7 @@ def refused_restore(error: BackupError, at: datetime) -> RestoreResult:
     """The result of a restore that was refused before it began."""
     return RestoreResult(
         restore_performed=False,
+        outcome="not_restored",
         truncate_performed=False,
         backup_info=None,
         truncate_results={},

@@ -17,6 +17,7 @@ from vector_backup_pipeline.drill_server import embedded_drill_server
 from vector_backup_pipeline.engine.backup.run import BackupRun
 from vector_backup_pipeline.engine.errors import BackupError, InvalidParams, as_backup_error
 from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings
+from vector_backup_pipeline.engine.postgres.drill_database import DrillServer
 from vector_backup_pipeline.engine.progress import Progress
 from vector_backup_pipeline.engine.restore.run import RestoreRun
 from vector_backup_pipeline.engine.results import BackupResult, RestoreResult, VerifyResult
@@ -121,18 +122,21 @@ class DrillServerResource(dg.ConfigurableResource[None]):
     )
 
     @contextmanager
-    def open(self) -> Iterator[ConnectionSettings]:
+    def open(self) -> Iterator[DrillServer]:
         """A server, for the time of a drill.
 
         Raises:
             InvalidParams: the connection string is malformed, or nothing is there to drill on.
+            StorageError, EmbeddedServerError: the embedded one can't be made.
         """
         if self.scratch_connection is not None:
-            yield ConnectionSettings.from_caller(SecretText(self.scratch_connection))
+            given = ConnectionSettings.from_caller(SecretText(self.scratch_connection))
+            yield DrillServer(given, is_throwaway=False)
             return
         with embedded_drill_server() as connection_string:
             text = SecretText(connection_string)
-            yield ConnectionSettings.from_installation(text, "the embedded server")
+            own = ConnectionSettings.from_installation(text, "the embedded server")
+            yield DrillServer(own, is_throwaway=True)
 
 
 class ProgressResource(dg.ConfigurableResource[None]):

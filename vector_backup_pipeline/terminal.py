@@ -75,6 +75,8 @@ def restore_summary(result: dict[str, Any]) -> str:
     lines = restore_lines(told)
     if told.restore_performed and told.backup_info is not None:
         lines.append(f"  from {told.backup_info.backup_path}, {told.duration:.1f} s")
+    elif told.outcome == "unknown":
+        lines.append("  Nobody can say whether it was committed: look whether the rows are there.")
     else:
         lines.append("  Nothing was restored; the target is as it was.")
     return "\n".join(lines)

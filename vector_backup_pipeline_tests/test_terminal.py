@@ -118,6 +118,7 @@ def test_the_summary_has_a_line_a_table_and_says_where_and_how_long() -> None:
 def test_a_restores_summary_says_what_is_proven_and_what_one_should_know() -> None:
     result = {
         "restore_performed": True,
+        "outcome": "restored",
         "truncate_performed": False,
         "backup_info": {
             "backup_path": "/srv/vector_bak",

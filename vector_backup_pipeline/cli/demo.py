@@ -5,6 +5,8 @@ from pathlib import Path
 import click
 
 from vector_backup_pipeline.cli.backup import run_backup
+from vector_backup_pipeline.cli.showing import DONE
+from vector_backup_pipeline.cli.verify import run_verification
 
 
 @click.command("demo")
@@ -24,7 +26,8 @@ from vector_backup_pipeline.cli.backup import run_backup
     "--port", type=int, default=3000, show_default=True, help="Port of the UI, such as 3001."
 )
 def command(directory: Path, ui: bool, port: int) -> int:
-    """Show a real backup: PostgreSQL with LangChain's tables, the job, its files.
+    """Show a real backup: PostgreSQL with LangChain's tables, the job, its files; then restore it
+    into a server of its own, and prove it there.
 
     \b
     Examples:
@@ -38,4 +41,8 @@ def command(directory: Path, ui: bool, port: int) -> int:
             return stage.open_ui(port)
         code = run_backup({}, None, as_json=False)
         stage.show_files()
+        if code == DONE:
+            click.echo("\nNow it is restored into a server of its own, and proven there:\n")
+            code = run_verification({"timestamp": "latest", "drill": True}, None, as_json=False)
+        click.echo("\nSee these runs in Dagster's UI, and start more: make ui")
         return code

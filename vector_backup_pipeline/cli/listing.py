@@ -12,6 +12,7 @@ from vector_backup_pipeline.engine.catalog import (
     as_list,
     find_locations,
 )
+from vector_backup_pipeline.engine.catalog.locations import Verdict
 from vector_backup_pipeline.engine.results import readable_size
 from vector_backup_pipeline.engine.storage.contract import BackupRoot
 from vector_backup_pipeline.engine.storage.local import LocalRoot
@@ -99,11 +100,17 @@ def _state(found: FoundSet) -> str:
     if found.lost_files:
         return "files missing"
     if found.verdict is not None:
-        word = "verified" if found.verdict.passed else "damaged"
-        return f"{word} {found.verdict.verified_at:%Y-%m-%d}"
+        return _verdict_state(found.verdict)
     if not found.says_complete:
         return "incomplete"
     return "older system" if found.kind == "older" else "complete"
+
+
+def _verdict_state(verdict: Verdict) -> str:
+    day = f"{verdict.verified_at:%Y-%m-%d}"
+    if not verdict.files_passed:
+        return f"damaged {day}"
+    return f"verified {day}" if verdict.passed else f"verified {day}, drill failed"
 
 
 def _file(file: FoundFile) -> str:

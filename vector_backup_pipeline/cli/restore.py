@@ -1,5 +1,7 @@
 """`vector-backup restore`."""
 
+import csv
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -65,7 +67,7 @@ from vector_backup_pipeline.settings import split_tables
     "--collections",
     metavar="A,B",
     help="Only these of LangChain's collections with their embeddings, comma-separated, such as "
-    "handbook,faq. Default: all rows.",
+    "handbook,faq; in double quotes a name that holds a comma. Default: all rows.",
 )
 @click.option(
     "--fire-triggers",
@@ -118,17 +120,27 @@ def command(
       vector-backup restore --timestamp latest --collections handbook --on-conflict replace
     """
     given["tables"] = None if tables is None else list(split_tables(tables))
-    given["collections"] = None if collections is None else list(split_tables(collections))
-    given["rename"] = dict(_renamed(pair) for pair in rename)
+    given["collections"] = None if collections is None else _collection_names(collections)
+    given["rename"] = _renamed(rename)
     parameters = {key: value for key, value in given.items() if value is not None}
     return _run_restore(parameters, db_connection, as_json=as_json)
 
 
-def _renamed(pair: str) -> tuple[str, str]:
-    old, equals, new = pair.partition("=")
-    if not (old and equals and new):
-        raise InvalidParams(f"--rename is {pair!r}; write OLD=NEW, such as docs=rescued.docs.")
-    return old, new
+def _renamed(pairs: Sequence[str]) -> dict[str, str]:
+    renamed: dict[str, str] = {}
+    for pair in pairs:
+        old, equals, new = pair.partition("=")
+        if not (old and equals and new):
+            raise InvalidParams(f"--rename is {pair!r}; write OLD=NEW, such as docs=rescued.docs.")
+        if old in renamed:
+            raise InvalidParams(f"--rename gives {old} two new names: {renamed[old]} and {new}.")
+        renamed[old] = new
+    return renamed
+
+
+def _collection_names(text: str) -> list[str]:
+    """Comma-separated as in CSV: a name that holds a comma stands in double quotes."""
+    return next(csv.reader([text]), [])
 
 
 def _run_restore(parameters: dict[str, Any], db_connection: str | None, *, as_json: bool) -> int:

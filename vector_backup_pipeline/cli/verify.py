@@ -64,12 +64,19 @@ def command(scratch_connection: str | None, as_json: bool, **given: Any) -> int:
       vector-backup verify --timestamp latest --drill
       vector-backup verify --task-id corpus_7 --json
     """
+    parameters = {key: value for key, value in given.items() if value is not None}
+    return run_verification(parameters, scratch_connection, as_json=as_json)
+
+
+def run_verification(
+    parameters: dict[str, Any], scratch_connection: str | None, *, as_json: bool
+) -> int:
+    """Run the job in this process and show its outcome; returns the exit code."""
     from vector_backup_pipeline.launch import check_verification, launch_verification
     from vector_backup_pipeline.terminal import verification_summary
 
-    parameters = {key: value for key, value in given.items() if value is not None}
     check_verification(parameters, scratch_connection)
     if scratch_connection is not None:
-        parameters["scratch_connection"] = handed_over(scratch_connection)
+        parameters = {**parameters, "scratch_connection": handed_over(scratch_connection)}
     outcome = launch_verification(parameters)
     return show_outcome(outcome, verification_summary, as_json=as_json)

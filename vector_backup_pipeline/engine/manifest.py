@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import re
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from vector_backup_pipeline.engine.errors import IntegrityError
 from vector_backup_pipeline.engine.results import BackupResult
@@ -47,10 +47,17 @@ class Block(_Record):
     rows: int
 
 
+def _check_bare(name: str) -> str:
+    """A file of the set's own directory, and of no other."""
+    if name in ("", ".", "..") or "/" in name or "\0" in name:
+        raise ValueError("is no plain file name")
+    return name
+
+
 class DataFile(_Record):
     """A stored table. `sha256` is of the stored bytes, `duration` in seconds."""
 
-    name: str
+    name: Annotated[str, AfterValidator(_check_bare)]
     format: Literal["csv"]
     compression: Literal["none"]
     rows: int

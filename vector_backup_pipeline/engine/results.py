@@ -108,9 +108,13 @@ class Recall(_Record):
 
 
 class RestoreResult(_Record):
-    """The result of a restore. Tables are named as in the backup, indexes as in the target."""
+    """The result of a restore. Tables are named as in the backup, indexes as in the target.
+
+    `outcome` is unknown when the answer to COMMIT was lost and no server could tell.
+    """
 
     restore_performed: bool
+    outcome: Literal["restored", "not_restored", "unknown"]
     truncate_performed: bool
     backup_info: BackupInfo | None
     truncate_results: dict[str, TruncatedTable | TruncateFailure]
@@ -157,12 +161,16 @@ class Drill(_Record):
 
 
 class SetVerdict(_Record):
-    """What became of verifying one set. `drill` is None when none was asked for."""
+    """What became of verifying one set. `drill` is None when none was asked for.
+
+    `files_passed` is of the stored files alone; `passed` of them and of the drill, if there was one.
+    """
 
     backup_path: str
     timestamp: str
     backup_date: datetime | None
     complete: bool
+    files_passed: bool
     passed: bool
     verified_at: datetime
     tool_version: str

@@ -24,7 +24,7 @@ class VerifyParameters(dg.Config):
     timestamp: str | None = Field(
         default=None,
         description="Which set: YYYYMMDD_HHMMSS, or latest for the newest complete one of each "
-        "place. Default: every set.",
+        "place and damaged ones that are newer. Default: every set.",
     )
     backup_path: str | None = Field(
         default=None,

@@ -7,6 +7,7 @@ import dagster as dg
 from vector_backup_pipeline.assets import evaluations
 from vector_backup_pipeline.outcome import failing_step, outcome_metadata
 from vector_backup_pipeline.resources import VerifyRunResource
+from vector_backup_pipeline.settings import load_settings
 
 
 # Nothing of a set that failed reaches it, since what depends on a failed step is skipped; the
@@ -23,6 +24,7 @@ def write_verify_log(
     with failing_step():
         run = verify_run.current
         result = run.finish()
-    yield from evaluations(result)
+        tables = load_settings().tables
+    yield from evaluations(result, tables)
     verify_run.result_is_told()
     yield dg.Output(result.as_json(), metadata=outcome_metadata(result, run.error))

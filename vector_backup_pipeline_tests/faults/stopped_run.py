@@ -85,9 +85,9 @@ def _arrange(step: str) -> None:
     elif step == "pending manifest written":
         _stop_after(BackupRun, "_prepare_truncate")
     elif step == "before the commit":
-        _stop_before(truncate, "_commit")
+        _stop_before(truncate, "commit_or_learn")
     elif step == "after the commit":
-        _stop_after(truncate, "_commit")
+        _stop_after(truncate, "commit_or_learn")
     elif step == "outcome written":
         _stop_after(BackupRun, "truncate")
 

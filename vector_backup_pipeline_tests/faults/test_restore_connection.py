@@ -277,6 +277,10 @@ def test_a_lost_commit_of_which_nobody_can_tell_is_unknown(
     truncated = done.result.truncate_results[EMBEDDINGS]
     assert isinstance(truncated, TruncateFailure)
     assert truncated.outcome == "unknown"
+    assert done.result.outcome == "unknown"
+    loaded = done.result.restore_results[EMBEDDINGS]
+    assert isinstance(loaded, FailedTable)
+    assert "whether it was committed is unknown" in loaded.error
     assert count(backed_up) == 2558
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -287,3 +288,21 @@ def test_a_backup_and_a_restore_at_once_do_not_mix(
     assert made.path(EMBEDDINGS).read_text().count(",old,") == 58
     assert done[0].error is None
     assert everything_in(backed_up) == before
+
+
+def test_a_writer_that_locks_in_another_order_is_never_the_victim(
+    backed_up: Database, restore: RestoreMaker
+) -> None:
+    restore.lock_timeout = 10.0
+    done: list[FinishedRestore] = []
+    with (
+        _holding(backed_up, "UPDATE langchain_pg_embedding SET document = 'x'") as writer,
+        in_background(lambda: done.append(restore(backed_up.url, **TRUNCATING))),
+    ):
+        wait_for_a_waiting_lock(backed_up)
+        time.sleep(1.5)  # Longer than PostgreSQL waits before it looks for a deadlock.
+        writer.execute("UPDATE langchain_pg_collection SET cmetadata = NULL")
+        writer.connection.commit()
+
+    assert done[0].error is None, done[0].message
+    assert count(backed_up) == 58

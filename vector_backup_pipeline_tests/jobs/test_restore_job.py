@@ -14,6 +14,7 @@ from vector_backup_pipeline_tests.fix_postgres import Database
 RESTORE = "vector_restore_job"
 RESULT_KEYS = [
     "restore_performed",
+    "outcome",
     "truncate_performed",
     "backup_info",
     "truncate_results",

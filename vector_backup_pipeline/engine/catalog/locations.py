@@ -47,8 +47,9 @@ class FoundFile:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the set's last verification found."""
+    """What the set's last verification found: of its files, and of all that was asked for."""
 
+    files_passed: bool
     passed: bool
     verified_at: datetime
 
@@ -223,7 +224,10 @@ def _verdict(contents: Contents, stamp: str) -> Verdict | None:
     try:
         told = json.loads(b"".join(contents.directory.read(name)))
         verified_at = datetime.fromisoformat(str(told["verified_at"]).replace("Z", "+00:00"))
-        return Verdict(told["passed"] is True, verified_at)
+        passed = told["passed"]
+        # Older verdicts did not tell the files from the drill.
+        files_passed = told.get("files_passed", passed)
+        return Verdict(files_passed is True, passed is True, verified_at)
     except (ValueError, KeyError, TypeError, ResourceNotFound):
         # What tells of a verification is no part of the backup; a torn one tells nothing.
         return None

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+_FIELD = re.compile(r'"([^"]*(?:""[^"]*)*)"|([^,]*)')
 _NEEDS_QUOTES = re.compile('[",\r\n]').search
 
 
@@ -25,3 +26,17 @@ def _field(value: str | None, *, sole: bool) -> str:
     if not value or _NEEDS_QUOTES(value) or (sole and value == "\\."):
         return '"' + value.replace('"', '""') + '"'
     return value
+
+
+def csv_fields(record: str) -> list[str | None]:
+    """The values of one record, with or without its line end; the reverse of `csv_record`."""
+    values: list[str | None] = []
+    end, at = len(record.rstrip("\n")), 0
+    while True:
+        match = _FIELD.match(record, at, end)
+        quoted, plain = match.groups() if match else (None, record[at:end])
+        values.append(plain or None if quoted is None else quoted.replace('""', '"'))
+        at = match.end() if match else end
+        if at >= end:
+            return values
+        at += 1

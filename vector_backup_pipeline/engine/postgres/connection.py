@@ -22,8 +22,8 @@ from urllib.parse import quote
 
 import psycopg2
 from psycopg2 import errorcodes
+from psycopg2.extensions import ISOLATION_LEVEL_READ_COMMITTED, parse_dsn
 from psycopg2.extensions import connection as Connection
-from psycopg2.extensions import parse_dsn
 
 from vector_backup_pipeline.engine.errors import (
     BackupError,
@@ -166,6 +166,20 @@ def connect(settings: ConnectionSettings) -> Connection:
         return _new_enough(connection)
     # Not inside `except`: the driver's error would stay on ours as its context.
     raise _refused(refusal, settings) from _cause(refusal, settings.secrets)
+
+
+def connect_to_write(settings: ConnectionSettings) -> Connection:
+    """Open a connection whose transactions are READ COMMITTED and may write, whatever the role or
+    the database has for a default.
+
+    Raises:
+        ServiceUnavailable, DatabaseError: as `connect`.
+    """
+    connection = connect(settings)
+    connection.set_session(
+        isolation_level=ISOLATION_LEVEL_READ_COMMITTED, readonly=False, autocommit=False
+    )
+    return connection
 
 
 def _new_enough(connection: Connection) -> Connection:

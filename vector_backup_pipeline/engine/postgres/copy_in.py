@@ -55,12 +55,15 @@ def skip_or_replace(
     cursor: Cursor,
     table: Composable,
     columns: Sequence[str],
-    key: Sequence[str] | None,
+    key: Sequence[str],
     chunks: Iterator[bytes],
     where: Composable | None = None,
+    *,
+    replaces: bool,
 ) -> int:
-    """Load rows that may be there already: with a `key` they replace those, without they are left.
+    """Load rows of which some may be there, by their `key`: they are replaced, or left.
 
+    A row that collides with another one otherwise than by the key is an error in both cases.
     Returns the number of rows that were inserted or replaced.
     """
     listed = SQL(", ").join(map(Identifier, columns))
@@ -73,11 +76,11 @@ def skip_or_replace(
     cursor.execute(
         # OVERRIDING: an identity column takes the backup's value, as it does from COPY.
         SQL("INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {} {}").format(
-            table, listed, listed, _STAGE, _on_conflict(columns, key)
+            table, listed, listed, _STAGE, _on_conflict(columns, key, replaces=replaces)
         )
     )
     written = int(cursor.rowcount)
-    if key is not None and written != staged:
+    if replaces and written != staged:
         raise IntegrityError(
             f"{staged} rows came from the backup but {written} were written: a rule or trigger of "
             "the table interferes. Everything was rolled back."
@@ -86,13 +89,14 @@ def skip_or_replace(
     return written
 
 
-def _on_conflict(columns: Sequence[str], key: Sequence[str] | None) -> Composable:
-    if key is None:
-        return SQL("ON CONFLICT DO NOTHING")
+def _on_conflict(columns: Sequence[str], key: Sequence[str], *, replaces: bool) -> Composable:
+    keys = SQL(", ").join(map(Identifier, key))
+    if not replaces:
+        return SQL("ON CONFLICT ({}) DO NOTHING").format(keys)
     # A row of nothing but its key is "replaced" by itself, and so counted.
     changed = [column for column in columns if column not in key] or list(key[:1])
     return SQL("ON CONFLICT ({}) DO UPDATE SET {}").format(
-        SQL(", ").join(map(Identifier, key)),
+        keys,
         SQL(", ").join(
             SQL("{} = EXCLUDED.{}").format(Identifier(column), Identifier(column))
             for column in changed

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
 
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.sql import SQL, Identifier
@@ -17,34 +17,51 @@ from psycopg2.sql import SQL, Identifier
 from vector_backup_pipeline.engine.postgres.connection import (
     ConnectionSettings,
     close_quietly,
-    connect,
+    connect_to_write,
     database_errors,
 )
+from vector_backup_pipeline.engine.postgres.recreation.lookups import roles_there
 
 _PREFIX = "vector_drill_"
 _NAME = re.compile(r"vector_drill_[0-9a-f]{32}")
 
 
+# Names that PostgreSQL keeps for itself: there already, or not to be made.
+_RESERVED = "pg_"
+
+
+@dataclass(frozen=True)
+class DrillServer:
+    """A server to drill on. A throwaway one is the drill's own: it may make roles there, which are
+    the whole server's."""
+
+    settings: ConnectionSettings
+    is_throwaway: bool
+
+
 @contextlib.contextmanager
-def drill_database(settings: ConnectionSettings, drill_id: str) -> Iterator[ConnectionSettings]:
-    """An empty database beside the one that `settings` lead to; gone at the end.
+def drill_database(
+    server: DrillServer, drill_id: str, roles: Collection[str]
+) -> Iterator[ConnectionSettings]:
+    """An empty database beside the one that the server's settings lead to; gone at the end. On a
+    throwaway server the `roles` are there too, and may not log in.
 
     Raises:
         PermissionDenied: the role may not create databases.
         ServiceUnavailable, DatabaseError: the server can't be used.
     """
     name = _PREFIX + re.sub(r"[^0-9a-f]", "", drill_id.lower())[:32].rjust(32, "0")
-    guard = connect(settings)
+    settings = server.settings
+    guard = connect_to_write(settings)
     try:
         guard.autocommit = True
         with guard.cursor() as cursor:
             with database_errors("make a database for the drill", settings.secrets):
                 _drop_dead(cursor)
                 _hold(cursor, name)
-                # template0 alone can be copied while others are connected to template1, and holds
-                # nothing of this installation.
-                make = SQL("CREATE DATABASE {} TEMPLATE template0")
-                cursor.execute(make.format(Identifier(name)))
+                _make(cursor, name)
+                if server.is_throwaway:
+                    _make_roles(cursor, roles)
             try:
                 parameters = {**settings.parameters, "dbname": name}
                 yield replace(settings, parameters=parameters)
@@ -53,6 +70,23 @@ def drill_database(settings: ConnectionSettings, drill_id: str) -> Iterator[Conn
                     _drop(cursor, name)
     finally:
         close_quietly(guard)
+
+
+def _make(cursor: Cursor, name: str) -> None:
+    """template0 alone can be copied while others are connected to template1, holds nothing of this
+    installation, and goes with any encoding. UTF8 holds every row, and locale C fits it on every
+    server."""
+    cursor.execute(
+        SQL(
+            "CREATE DATABASE {} TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C'"
+        ).format(Identifier(name))
+    )
+
+
+def _make_roles(cursor: Cursor, roles: Collection[str]) -> None:
+    for role in sorted(set(roles) - roles_there(cursor, roles)):
+        if not role.startswith(_RESERVED):
+            cursor.execute(SQL("CREATE ROLE {} NOLOGIN").format(Identifier(role)))
 
 
 def _drop_dead(cursor: Cursor) -> None:

@@ -2,22 +2,37 @@
 
 A live run holds an advisory lock that goes by its schema's name, in a transaction that is open from
 before the schema exists until it is gone. So a schema whose lock is free is a dead run's.
+
+An extension is never in it, as its name is the whole database's and others may use it at once. The
+schema's comment notes which ones its run made; they go with the schema unless somebody uses them.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import psycopg2
 from psycopg2.extensions import cursor as Cursor
-from psycopg2.sql import SQL, Identifier
+from psycopg2.sql import SQL, Identifier, Literal
 
 _PREFIX = "vector_restore_"
 # A run has one for each schema of the backup: vector_restore_<run id>, and the same with _2, _3.
 _NAME = re.compile(r"(vector_restore_[0-9a-f]{32})(_[0-9]+)?")
 _HOLD = "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))"
 _TRY = "SELECT pg_try_advisory_xact_lock(hashtextextended(%s, 0))"
+_SHARE = "SELECT pg_advisory_xact_lock_shared(hashtextextended(%s, 0))"
+
+_NOTE = "extensions_made"
+# Only those very ones: an extension of that name may have been made again, or by another role.
+_NOTED = """
+SELECT noted.name
+  FROM pg_catalog.unnest(%(names)s::text[], %(oids)s::oid[]) WITH ORDINALITY noted(name, oid, place)
+  JOIN pg_catalog.pg_extension e ON e.oid = noted.oid AND e.extname::text = noted.name
+  JOIN pg_catalog.pg_namespace n ON n.nspowner = e.extowner AND n.nspname::text = %(scratch)s
+ ORDER BY noted.place DESC
+"""
 
 
 def scratch_name(run_id: str) -> str:
@@ -37,10 +52,39 @@ def may_create_schema(cursor: Cursor) -> bool:
     return bool(may)
 
 
+def hold_extensions(cursor: Cursor, names: Iterable[str]) -> None:
+    """Keep the end of other runs from dropping these until the transaction ends.
+
+    DROP EXTENSION would not see what this transaction makes with them.
+    """
+    for name in sorted(set(names)):
+        cursor.execute(_SHARE, (_extension_lock(name),))
+
+
+def note_extensions(cursor: Cursor, scratch: str, names: Sequence[str]) -> None:
+    """Remember with the run's schema which extensions it made, in the same transaction."""
+    if not names:
+        return
+    cursor.execute(
+        "SELECT extname::text, oid FROM pg_catalog.pg_extension WHERE extname::text = ANY(%s)",
+        (list(names),),
+    )
+    oids = dict(cursor.fetchall())
+    note = json.dumps({_NOTE: [[name, oids[name]] for name in names]})
+    comment = SQL("COMMENT ON SCHEMA {} IS {}")
+    cursor.execute(comment.format(Identifier(scratch), Literal(note)))
+
+
 def drop_scratch(cursor: Cursor, scratch: str) -> list[str]:
-    """Drop a run's schemas with all that is in them; returns their names."""
+    """Drop a run's schemas with all that is in them; returns their names.
+
+    And the extensions that it made, where nothing depends on them and the role may.
+    """
     mine = [name for name in _scratch_schemas(cursor) if _base(name) == scratch]
+    extensions = _noted_extensions(cursor, scratch)
     _drop(cursor, mine)
+    for name in extensions:
+        _drop_extension_if_unused(cursor, name)
     return mine
 
 
@@ -80,6 +124,48 @@ def _scratch_schemas(cursor: Cursor) -> list[str]:
 def _drop(cursor: Cursor, schemas: Iterable[str]) -> None:
     for name in schemas:
         cursor.execute(SQL("DROP SCHEMA {} CASCADE").format(Identifier(name)))
+
+
+def _noted_extensions(cursor: Cursor, scratch: str) -> list[str]:
+    """Those of the note that are still there, the last made first."""
+    cursor.execute(
+        "SELECT pg_catalog.obj_description(oid, 'pg_namespace') FROM pg_catalog.pg_namespace"
+        " WHERE nspname::text = %s",
+        (scratch,),
+    )
+    noted = [each for (comment,) in cursor.fetchall() for each in _read_note(comment or "")]
+    names, oids = [name for name, _ in noted], [oid for _, oid in noted]
+    cursor.execute(_NOTED, {"names": names, "oids": oids, "scratch": scratch})
+    return [name for (name,) in cursor.fetchall()]
+
+
+def _read_note(comment: str) -> list[tuple[str, int]]:
+    """Nothing, if the comment is somebody else's."""
+    try:
+        return [(str(name), int(oid)) for name, oid in json.loads(comment)[_NOTE]]
+    except (ValueError, KeyError, TypeError):
+        return []
+
+
+def _drop_extension_if_unused(cursor: Cursor, name: str) -> None:
+    """What another run is using at this moment, or another role owns, stays too."""
+    cursor.execute(_TRY, (_extension_lock(name),))
+    if cursor.fetchone() != (True,):
+        return
+    cursor.execute("SAVEPOINT scratch_extension")
+    try:
+        drop = SQL("DROP EXTENSION IF EXISTS {} RESTRICT")
+        cursor.execute(drop.format(Identifier(name)))
+    except (
+        psycopg2.errors.DependentObjectsStillExist,
+        psycopg2.errors.InsufficientPrivilege,
+    ):
+        cursor.execute("ROLLBACK TO SAVEPOINT scratch_extension")
+    cursor.execute("RELEASE SAVEPOINT scratch_extension")
+
+
+def _extension_lock(name: str) -> str:
+    return f"{_PREFIX}extension {name}"
 
 
 def _base(name: str) -> str:

@@ -20,6 +20,10 @@ _SETTINGS: dict[str, str] = {
     "lc_monetary": "C",
     "xmloption": "content",
     "quote_all_identifiers": "off",
+    # And every statement and value is read as it is meant, whatever the role or database has set.
+    "standard_conforming_strings": "on",
+    "array_nulls": "on",
+    "default_table_access_method": "heap",
     # A long export is not a mistake, nor is a coordinator that waits for it.
     "statement_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
@@ -49,6 +53,11 @@ def apply_maintenance_settings(cursor: Cursor, memory: str | None, workers: int 
     for name, value in wanted.items():
         if value is not None:
             cursor.execute(_set_local(name, str(value)))
+
+
+def defer_constraints(cursor: Cursor) -> None:
+    """Let those that may be deferred be violated until they are checked."""
+    cursor.execute("SET CONSTRAINTS ALL DEFERRED")
 
 
 def check_deferred_constraints(cursor: Cursor) -> None:

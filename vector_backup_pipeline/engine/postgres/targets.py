@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import random
+import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import psycopg2
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.sql import SQL, Composable, Identifier
 
@@ -23,6 +26,9 @@ _KINDS = {
     "c": "a composite type",
 }
 _JSON_TYPES = {"json", "jsonb"}
+# Below deadlock_timeout, which is a second unless somebody has changed it.
+_WHILE_HOLDING_SECONDS = 0.3
+_BETWEEN_TRIES_SECONDS = (0.05, 0.3)
 
 
 @dataclass(frozen=True)
@@ -184,16 +190,54 @@ def find_existing(cursor: Cursor, schema: str, name: str) -> ExistingTable | Non
 
 
 def lock_targets(
-    cursor: Cursor, tables: Iterable[ExistingTable], from_readers: Collection[int]
+    cursor: Cursor,
+    tables: Iterable[ExistingTable],
+    from_readers: Collection[int],
+    lock_timeout: float,
 ) -> None:
     """Keep writers out until the transaction ends, of the OIDs in `from_readers` readers too.
 
     In OID order, as a backup locks; and at once in the mode that is needed, since a lock that grows
-    later invites deadlocks.
+    later invites deadlocks. Only the first is waited for in the queue: while one is held, another
+    is waited for more briefly than PostgreSQL waits before it looks for a deadlock, then all are
+    let go and asked for again. So no writer that locks in another order is ever the victim.
+
+    Raises:
+        psycopg2.errors.LockNotAvailable: not all were had within `lock_timeout` seconds.
     """
-    for table in sorted(tables, key=lambda each: each.oid):
+    in_order = sorted(tables, key=lambda each: each.oid)
+    until = time.monotonic() + lock_timeout
+    while not _locked_at_once(cursor, in_order, from_readers, until):
+        time.sleep(random.uniform(*_BETWEEN_TRIES_SECONDS))  # noqa: S311 - not to meet again
+    _wait_for_locks(cursor, lock_timeout)
+
+
+def _locked_at_once(
+    cursor: Cursor,
+    in_order: Sequence[ExistingTable],
+    from_readers: Collection[int],
+    until: float,
+) -> bool:
+    """Whether all were had; raises when the time is over."""
+    cursor.execute("SAVEPOINT locking")
+    for number, table in enumerate(in_order):
+        left = until - time.monotonic()
+        _wait_for_locks(cursor, left if number == 0 else min(left, _WHILE_HOLDING_SECONDS))
         mode = "ACCESS EXCLUSIVE" if table.oid in from_readers else "SHARE ROW EXCLUSIVE"
-        cursor.execute(SQL("LOCK TABLE {} IN {} MODE").format(table.target, SQL(mode)))
+        try:
+            cursor.execute(SQL("LOCK TABLE {} IN {} MODE").format(table.target, SQL(mode)))
+        except psycopg2.errors.LockNotAvailable:
+            if number == 0 or time.monotonic() >= until:
+                raise
+            cursor.execute("ROLLBACK TO SAVEPOINT locking")
+            cursor.execute("RELEASE SAVEPOINT locking")
+            return False
+    cursor.execute("RELEASE SAVEPOINT locking")
+    return True
+
+
+def _wait_for_locks(cursor: Cursor, seconds: float) -> None:
+    cursor.execute("SET LOCAL lock_timeout = %s", (f"{max(1, round(seconds * 1000))}ms",))
 
 
 def count_rows(cursor: Cursor, source: Composable, at_most: int | None = None) -> int:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from vector_backup_pipeline.engine.catalog import COLLECTION_TABLE, EMBEDDING_TABLE
 from vector_backup_pipeline.engine.errors import InvalidParams, ResourceNotFound
+from vector_backup_pipeline.engine.formats.csv import csv_fields
 from vector_backup_pipeline.engine.formats.csv_records import split_records
 from vector_backup_pipeline.engine.older_system import read_rows
 from vector_backup_pipeline.engine.postgres.copy_in import any_of
@@ -70,4 +70,4 @@ def _rows(directory: BackupDirectory, table: PlannedTable) -> Iterator[list[str]
     records = split_records(directory.read(table.stored.file))
     next(records)  # The header.
     for record in records:
-        yield from csv.reader([record.decode()], strict=True)
+        yield [value or "" for value in csv_fields(record.decode())]

@@ -3,7 +3,8 @@ the indexes that are faster built anew. All of it in the coordinator's one trans
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from collections.abc import Sequence as Ordered
 from dataclasses import dataclass, field
 
 from psycopg2.extensions import cursor as Cursor
@@ -15,6 +16,8 @@ from vector_backup_pipeline.engine.postgres.index_rebuild import (
     rebuild_indexes,
     rebuildable_indexes,
 )
+from vector_backup_pipeline.engine.postgres.recreation.lookups import sequences_there
+from vector_backup_pipeline.engine.postgres.session import defer_constraints
 from vector_backup_pipeline.engine.postgres.targets import (
     ExistingTable,
     count_rows,
@@ -26,7 +29,7 @@ from vector_backup_pipeline.engine.postgres.targets import (
 from vector_backup_pipeline.engine.restore.plan import PlannedTable
 from vector_backup_pipeline.engine.restore.proof import EMPTY, Content
 from vector_backup_pipeline.engine.restore.request import RestoreRequest
-from vector_backup_pipeline.engine.table_definition import Index
+from vector_backup_pipeline.engine.table_definition import Index, Sequence
 
 BeforeIndex = Callable[[tuple[str, str], Index], None]
 
@@ -50,7 +53,7 @@ class ExistingTables:
     _dropped: dict[str, list[RebuildableIndex]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, planned: Sequence[PlannedTable], request: RestoreRequest) -> ExistingTables:
+    def of(cls, planned: Ordered[PlannedTable], request: RestoreRequest) -> ExistingTables:
         found = {t.table: (t, t.existing) for t in planned if t.existing is not None}
         return cls(request, found)
 
@@ -71,7 +74,12 @@ class ExistingTables:
             return False
         return count_rows(cursor, table.target, at_most=rows) < rows
 
-    def take(self, cursor: Cursor, content_of: Callable[[PlannedTable], Content]) -> None:
+    def take(
+        self,
+        cursor: Cursor,
+        content_of: Callable[[PlannedTable], Content],
+        lock_timeout: float,
+    ) -> None:
         """Lock all of them, remember what they hold, and make room as asked.
 
         Raises:
@@ -79,7 +87,10 @@ class ExistingTables:
             DatabaseError: a table was changed while it was being locked.
             InvalidParams: a second restore could double a table's rows.
         """
-        lock_targets(cursor, [table for _, table in self.tables.values()], self._kept_from_readers)
+        tables = [table for _, table in self.tables.values()]
+        lock_targets(cursor, tables, self._kept_from_readers, lock_timeout)
+        # Foreign keys that go in a circle can be satisfied at the end alone.
+        defer_constraints(cursor)
         for _, table in self.tables.values():
             if find_existing(cursor, table.schema, table.name) != table:
                 raise DatabaseError(
@@ -88,7 +99,7 @@ class ExistingTables:
         for planned, table in self.tables.values():
             self.before[planned.table] = self._look(cursor, planned, table, content_of)
         if self.request.truncate_before_restore and self.tables:
-            truncate_targets(cursor, [table for _, table in self.tables.values()])
+            truncate_targets(cursor, tables)
         for planned, table in self.tables.values():
             if table.oid in self._kept_from_readers:
                 self._drop_indexes(cursor, planned, table)
@@ -127,14 +138,14 @@ class ExistingTables:
         return count_rows(cursor, self.tables[table][1].target)
 
     def move_sequences(self, cursor: Cursor) -> list[str]:
-        """Move the tables' own sequences forward to where the backup's were; returns what a person
-        should know of those that could not be."""
+        """Move the sequences that the tables own or draw from forward to where the backup's were;
+        returns what a person should know of those that could not be."""
         left = []
         for planned, table in self.tables.values():
             definition = planned.stored.backup.definition if planned.stored.backup else None
             for sequence in definition.sequences if definition else ():
-                place = table.sequences.get(sequence.column)
-                if place is None or sequence.last_value is None or sequence.role == "shared":
+                place = _place_of(cursor, sequence, table)
+                if place is None or sequence.last_value is None:
                     continue
                 if not move_sequence_forward(
                     cursor, place, sequence.last_value, is_called=bool(sequence.is_called)
@@ -144,3 +155,11 @@ class ExistingTables:
                         "set it. New rows may collide with restored ones; set it with setval()."
                     )
         return left
+
+
+def _place_of(cursor: Cursor, sequence: Sequence, table: ExistingTable) -> tuple[str, str] | None:
+    """Where the sequence is that does in the target what `sequence` did in the source."""
+    if sequence.role != "shared":
+        return table.sequences.get(sequence.column)
+    place = sequence.schema_name, sequence.name
+    return place if place in sequences_there(cursor, {place}) else None

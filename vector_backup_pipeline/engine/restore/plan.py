@@ -147,7 +147,7 @@ def _check(table: PlannedTable, request: RestoreRequest) -> None:
         if table.stored.backup is None:
             raise _no_definition(table.stored, f"{table.schema}.{table.name}")
         return
-    _check_columns(table, existing)
+    _check_columns(table, existing, request)
     if existing.triggers and not request.fire_triggers:
         raise InvalidParams(
             f"{existing.label} has triggers ({', '.join(existing.triggers)}), which would run for "
@@ -158,7 +158,7 @@ def _check(table: PlannedTable, request: RestoreRequest) -> None:
         _check_conflicts(table, existing, request)
 
 
-def _check_columns(table: PlannedTable, existing: ExistingTable) -> None:
+def _check_columns(table: PlannedTable, existing: ExistingTable, request: RestoreRequest) -> None:
     missing = [name for name in table.columns if existing.column(name) is None]
     if missing:
         raise InvalidParams(
@@ -184,7 +184,34 @@ def _check_columns(table: PlannedTable, existing: ExistingTable) -> None:
         )
     if table.stored.backup is not None:
         for column in table.stored.backup.definition.columns:
+            _check_computed(existing, column)
             _check_dimensions(table, existing, column)
+            if not request.loads_every_row_as_it_is:
+                _check_type(existing, column)
+
+
+def _check_computed(existing: ExistingTable, column: Column) -> None:
+    found = existing.column(column.name)
+    if column.generated is not None and found is not None and not found.is_generated:
+        raise InvalidParams(
+            f"The column {column.name} was computed in the backup, which so has no values of it, "
+            f"and is an ordinary one in {existing.label}. Restore under another name with rename."
+        )
+
+
+def _check_type(existing: ExistingTable, column: Column) -> None:
+    """Where no digest is compared, nothing would notice values that are rounded or cut."""
+    found = existing.column(column.name)
+    if found is None or column.generated is not None:
+        return
+    same = found.type_name == column.type.name
+    if not same or found.modifier not in (-1, column.type.modifier):
+        raise InvalidParams(
+            f"The column {column.name} of {existing.label} is not of the backup's type "
+            f"{column.type.text}. Where rows are chosen, skipped or replaced, no digest can show "
+            "whether values change on the way: restore under another name with rename, and take "
+            "over the rows from there."
+        )
 
 
 def _check_dimensions(table: PlannedTable, existing: ExistingTable, column: Column) -> None:

@@ -69,4 +69,5 @@ def recall_line(measured: Recall) -> str:
     if measured.recall is None:
         return f"  ~ {what}: recall@10 was not measured: {measured.note}"
     note = f" ({measured.note})" if measured.note else ""
-    return f"  ~ {what}: recall@10 {measured.recall:.3f} over {measured.probes} probes{note}"
+    probes = "1 probe" if measured.probes == 1 else f"{measured.probes} probes"
+    return f"  ~ {what}: recall@10 {measured.recall:.3f} over {probes}{note}"

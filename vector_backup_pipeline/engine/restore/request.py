@@ -23,6 +23,7 @@ DEFAULT_PROBES = 5
 # Each probe scans the whole table once for the exact answer.
 MOST_PROBES = 1000
 
+_LONGEST_NAME = 63  # NAMEDATALEN - 1, as PostgreSQL is built everywhere
 _MEMORY = re.compile(r"[1-9][0-9]*(kB|MB|GB|TB)")
 _MOST_MAINTENANCE_WORKERS = 1024
 
@@ -90,6 +91,7 @@ class RestoreRequest:
         for old, new in self.rename.items():
             parse_table_name(old)
             target = parse_table_name(new)
+            _check_length(new, target)
             if target in targets:
                 raise InvalidParams(
                     f"rename leads {old!r} and {targets[target]!r} both to {new!r}. Give each "
@@ -123,4 +125,14 @@ class RestoreRequest:
             raise InvalidParams(
                 f"max_parallel_maintenance_workers is {workers}; it must be from 0 to "
                 f"{_MOST_MAINTENANCE_WORKERS}."
+            )
+
+
+def _check_length(given: str, name: TableName) -> None:
+    """The server would cut a longer name, and make a table of another one."""
+    for part in (name.schema, name.name):
+        if part is not None and len(part.encode()) > _LONGEST_NAME:
+            raise InvalidParams(
+                f"rename leads to {given!r}, but {part!r} has {len(part.encode())} bytes; a name "
+                f"may have {_LONGEST_NAME}."
             )

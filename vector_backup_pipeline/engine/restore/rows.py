@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.sql import Identifier
 
+from vector_backup_pipeline.engine.errors import BackupError
 from vector_backup_pipeline.engine.older_system import (
     as_csv_records,
     check_older_file,
@@ -82,9 +83,17 @@ def _source(
 def _write(table: PlannedTable, request: RestoreRequest, target: Identifier) -> Write:
     if request.on_conflict == "fail":
         return lambda cursor, chunks: copy_rows(cursor, target, table.columns, chunks, table.where)
-    key = table.key() if request.on_conflict == "replace" else None
+    key = table.key()
+    if key is None:
+        raise BackupError(f"{table.table} has no key to tell its rows apart by.")  # The plan's own.
     return lambda cursor, chunks: skip_or_replace(
-        cursor, target, table.columns, key, chunks, table.where
+        cursor,
+        target,
+        table.columns,
+        key,
+        chunks,
+        table.where,
+        replaces=request.on_conflict == "replace",
     )
 
 

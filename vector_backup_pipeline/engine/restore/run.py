@@ -126,6 +126,7 @@ class RestoreRun:
         self._is_restored = False
         self._outcome_is_unknown = False
         self._recall: list[Recall] = []
+        self._measured = False
         self._notices: list[str] = []
         self._result: RestoreResult | None = None
 
@@ -210,7 +211,13 @@ class RestoreRun:
             raise
         self._durations[table] = time.monotonic() - started
         self._rows[table] = rows
+        self._note_skipped(table, rows)
         return rows
+
+    def _note_skipped(self, table: str, rows: int) -> None:
+        stored = _known(self._source).table(table).rows
+        if self.request.on_conflict == "skip" and not self.request.selects_rows and stored:
+            self._notices.append(f"{table}: {stored - rows} rows were there already and were left.")
 
     def _load(self, table: PlannedTable, listener: ProgressListener) -> int:
         target = _known(self._target)
@@ -295,6 +302,7 @@ class RestoreRun:
         Comes after the commit and never fails the restore: what can't be measured is noted.
         """
         if not self.request.probes or not self._is_restored:
+            self._measured = True
             return []
         target = _known(self._target)
         until = time.monotonic() + _PROBE_SECONDS
@@ -302,6 +310,7 @@ class RestoreRun:
             connection = connect(target.settings)
         except BackupError as error:
             self._notices.append(f"Recall was not measured: {error.message}")
+            self._measured = True
             return []
         try:
             for table in target.planned:
@@ -315,6 +324,7 @@ class RestoreRun:
                 )
         finally:
             close_quietly(connection)
+        self._measured = True
         return list(self._recall)
 
     def finish(self) -> RestoreResult:
@@ -325,6 +335,8 @@ class RestoreRun:
         """
         if self._result is not None:
             return self._result
+        if self._is_restored and not self._measured:
+            self._notices.append("Recall was not measured: the run was stopped before.")
         left_out: BackupError | None = None
         if self.error is None and not self._is_restored:
             left_out = self._run_error = InvalidParams(
@@ -358,9 +370,11 @@ class RestoreRun:
 
     def _refuse_after_failure(self) -> None:
         if self._run_error is not None:
-            raise _RolledBack(f"Not restored: {self._why_rolled_back()}")
+            raise _RolledBack(f"Not restored: {self._why_not_restored()}")
 
-    def _why_rolled_back(self) -> str:
+    def _why_not_restored(self) -> str:
+        if self._outcome_is_unknown:
+            return "whether it was committed is unknown."
         failed = self._failed_table() or "a step of the restore"
         return f"everything was rolled back when {failed} failed."
 
@@ -382,17 +396,27 @@ class RestoreRun:
     def _tell_result(self) -> RestoreResult:
         return RestoreResult(
             restore_performed=self._is_restored,
+            outcome=self._outcome,
             truncate_performed=self._is_restored and bool(self._truncated()),
             backup_info=self._backup_info(),
             truncate_results=self._truncate_results(),
             restore_results=self._restore_results(),
-            not_recreated=self._target.not_recreated() if self._target else {},
+            not_recreated=self._not_recreated(),
             recall_at_10=list(self._recall),
             notices=self.notices,
             errors=[error_line(self._run_error, self._failed_table())] if self._run_error else [],
             duration=round(time.monotonic() - self._started, 3),
             timestamp=self._local(self._began_at),
         )
+
+    @property
+    def _outcome(self) -> Literal["restored", "not_restored", "unknown"]:
+        if self._outcome_is_unknown:
+            return "unknown"
+        return "restored" if self._is_restored else "not_restored"
+
+    def _not_recreated(self) -> dict[str, list[str]]:
+        return self._target.not_recreated() if self._target and self._is_restored else {}
 
     def _failed_table(self) -> str | None:
         for table, failure in self._failures.items():
@@ -450,7 +474,7 @@ class RestoreRun:
         if not self._is_restored:
             reason = self._run_error or RunCancelled()
             return failed_table(
-                _RolledBack(f"Loaded, but {self._why_rolled_back()}"), duration
+                _RolledBack(f"Loaded, but {self._why_not_restored()}"), duration
             ).model_copy(update={"error_type": reason.error_type})
         stored = _known(self._source).table(table)
         return RestoredTable(

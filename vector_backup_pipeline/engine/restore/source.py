@@ -182,8 +182,17 @@ def _covered(chosen: Sequence[StoredTable]) -> tuple[str, ...]:
 
 
 def _check_rename(tables: Sequence[StoredTable], request: RestoreRequest) -> None:
+    renamed: dict[str, str] = {}
     for old in request.rename:
-        if find_stored(tables, old) is None:
+        stored = find_stored(tables, old)
+        if stored is not None and stored.table in renamed:
+            raise InvalidParams(
+                f"rename names the table {stored.table} twice, as {renamed[stored.table]!r} and as "
+                f"{old!r}. Give it one new name."
+            )
+        if stored is not None:
+            renamed[stored.table] = old
+        else:
             raise InvalidParams(
                 f"rename names {old!r}, which is not among the tables to be restored: "
                 f"{', '.join(each.table for each in tables)}."

@@ -21,13 +21,13 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 import psycopg2
-from psycopg2.extensions import ISOLATION_LEVEL_READ_COMMITTED
 from psycopg2.extensions import cursor as Cursor
 
 from vector_backup_pipeline.engine.errors import (
     BackupError,
     DatabaseError,
     DatabaseRefused,
+    PermissionDenied,
     ServiceUnavailable,
 )
 from vector_backup_pipeline.engine.interrupts import interruptible
@@ -37,7 +37,7 @@ from vector_backup_pipeline.engine.postgres.connection import (
     ConnectionSettings,
     cancel_quietly,
     close_quietly,
-    connect,
+    connect_to_write,
     database_errors,
     end_quietly,
 )
@@ -48,6 +48,7 @@ from vector_backup_pipeline.engine.postgres.scratch import (
     drop_scratch,
     hold_scratch,
     may_create_schema,
+    note_extensions,
     scratch_name,
 )
 from vector_backup_pipeline.engine.postgres.server import ServerIdentity, identify_server
@@ -113,13 +114,10 @@ class Target:
 
     def plan(self, make_plan: Callable[[Cursor], list[PlannedTable]]) -> None:
         """Connect, and let `make_plan` look at the target as the connection finds it."""
-        self._coordinator = connect(self.settings)
+        self._coordinator = connect_to_write(self.settings)
 
         def look() -> None:
             connection = self._open_coordinator
-            connection.set_session(
-                isolation_level=ISOLATION_LEVEL_READ_COMMITTED, readonly=False, autocommit=False
-            )
             with self._errors("look at the target"), connection.cursor() as cursor:
                 self._server = identify_server(cursor)
                 if self._server.in_recovery:
@@ -174,6 +172,12 @@ class Target:
         scratch = scratch_name(self.run_id)
         recreation = self._make_recreation(dependencies, scratch)
         recreation.check(cursor)
+        if is_renamed and not may_create_schema(cursor):
+            raise PermissionDenied(
+                "A table that is made under another name than the backup's is born in a schema of "
+                f"its own, and the role {self._role} may not make one. GRANT CREATE ON DATABASE to "
+                "it, restore into a table of that name that exists, or restore without rename."
+            )
         self._is_parallel = self._worth_workers(cursor) and recreation.can_be_born_elsewhere(cursor)
         if not (self._is_parallel or is_renamed):
             recreation = self._make_recreation(dependencies, None)
@@ -201,17 +205,25 @@ class Target:
         hold_scratch(cursor, scratch)
         self._add_workers()
         self._scratch = scratch
-        builder = self._workers[0]
-        with builder.cursor() as building:
-            apply_session_settings(building, self.lock_timeout)
+        with self._building() as building:
             recreation.create(building)
-        builder.commit()
+            note_extensions(building, scratch, recreation.extensions_made)
+
+    def _begin_on(self, worker: Connection) -> None:
+        """Between its tasks too a worker is in a transaction: our settings hold, and no time-out
+        for idle sessions ends it."""
+        with worker.cursor() as cursor:
+            apply_session_settings(cursor, self.lock_timeout)
+
+    def _keep(self, worker: Connection) -> None:
+        worker.commit()
+        self._begin_on(worker)
 
     def _add_workers(self) -> None:
         """As many as are wanted; where the server has no room for more, those that are there do."""
         for number in range(self.request.workers):
             try:
-                worker = connect(self.settings)
+                worker = connect_to_write(self.settings)
             except (DatabaseError, ServiceUnavailable):
                 if not number:
                     raise
@@ -220,12 +232,10 @@ class Target:
                 )
                 return
             self._workers.append(worker)
-            worker.set_session(
-                isolation_level=ISOLATION_LEVEL_READ_COMMITTED, readonly=False, autocommit=False
-            )
+            self._begin_on(worker)
 
     def _begin_in_place(self, cursor: Cursor) -> None:
-        self.existing.take(cursor, self._content)
+        self.existing.take(cursor, self._content, self.lock_timeout)
         if self._recreation is not None:
             self._recreation.create(cursor)
 
@@ -238,15 +248,10 @@ class Target:
     @contextlib.contextmanager
     def loading(self, table: PlannedTable) -> Iterator[list[Connection]]:
         """The connections to load `table` over, ready; what they wrote is kept if nothing fails."""
-        streams = self.streams
+        yield self.streams
         with self._errors(f"restore {table.table}"):
             for worker in self._workers:
-                with worker.cursor() as cursor:
-                    apply_session_settings(cursor, self.lock_timeout)
-        yield streams
-        with self._errors(f"restore {table.table}"):
-            for worker in self._workers:
-                worker.commit()
+                self._keep(worker)
 
     def loaded(self, table: PlannedTable, rows: int) -> None:
         self._loaded[table.table] = rows
@@ -267,8 +272,6 @@ class Target:
         """A cursor on the connection that makes things, committed where that is the workers'."""
         connection = self.streams[0]
         with connection.cursor() as cursor:
-            if self._workers:
-                apply_session_settings(cursor, self.lock_timeout)
             apply_maintenance_settings(
                 cursor,
                 self.request.maintenance_work_mem,
@@ -276,7 +279,7 @@ class Target:
             )
             yield cursor
         if self._workers:
-            connection.commit()
+            self._keep(connection)
 
     def _rows_by_place(self) -> Mapping[tuple[str, str], int]:
         rows = {}
@@ -293,18 +296,18 @@ class Target:
     def _content(self, table: PlannedTable) -> Content:
         place = self.birthplace(table)
         try:
-            with self._errors(f"prove {table.table}"):
-                for worker in self._workers:
-                    with worker.cursor() as cursor:
-                        apply_session_settings(cursor, self.lock_timeout)
-                with self.streams[0].cursor() as cursor:
-                    identity = table_identity(cursor, *place)
+            with self._errors(f"prove {table.table}"), self.streams[0].cursor() as cursor:
+                identity = table_identity(cursor, *place)
             return content_of(self.streams, identity, table.columns, self.settings.secrets)
         finally:
             # Their read locks would stand in the way of the move into place.
             for worker in self._workers:
-                with contextlib.suppress(psycopg2.Error):
-                    worker.rollback()
+                self._let_go(worker)
+
+    def _let_go(self, worker: Connection) -> None:
+        with contextlib.suppress(psycopg2.Error):  # Gone; whoever needs it next will say so.
+            worker.rollback()
+            self._begin_on(worker)
 
     def rows(self, table: PlannedTable) -> int:
         """How many rows an existing `table` holds now."""
@@ -367,7 +370,7 @@ class Target:
 
     def _abandon_scratch(self, scratch: str) -> None:
         try:
-            connection = connect(self.settings)
+            connection = connect_to_write(self.settings)
         except BackupError as error:
             self._scratch_remains(scratch, error.message)
             return

@@ -8,6 +8,7 @@ tells. From another host, where a lock may not be seen, the heartbeat does.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -18,6 +19,8 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 HEARTBEAT_SECONDS = 60.0
+# Another user's marker, or a medium mounted read-only.
+_NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS}
 DEAD_AFTER = timedelta(minutes=15)
 
 
@@ -107,8 +110,10 @@ def remove_if_dead(path: Path) -> None:
 def _open(path: Path) -> int:
     try:
         return os.open(path, os.O_RDWR)  # Over NFS an exclusive lock needs it.
-    except PermissionError:
-        return os.open(path, os.O_RDONLY)  # Another user's.
+    except OSError as error:
+        if error.errno not in _NOT_WRITABLE:
+            raise
+        return os.open(path, os.O_RDONLY)
 
 
 def _is_dead(descriptor: int) -> bool:

@@ -8,6 +8,7 @@ A set that fails does not stop the others. Its verdict is kept beside it, whatev
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
@@ -20,7 +21,6 @@ from vector_backup_pipeline.engine.catalog import (
 )
 from vector_backup_pipeline.engine.errors import (
     BackupError,
-    IntegrityError,
     InvalidParams,
     ResourceNotFound,
     RunCancelled,
@@ -29,10 +29,10 @@ from vector_backup_pipeline.engine.errors import (
 from vector_backup_pipeline.engine.file_names import LOG_NAME, verdict_name
 from vector_backup_pipeline.engine.parameters import is_task_id
 from vector_backup_pipeline.engine.restore.request import LATEST
-from vector_backup_pipeline.engine.results import Drill, SetVerdict, VerifyResult, error_line
+from vector_backup_pipeline.engine.results import SetVerdict, VerifyResult, error_line
 from vector_backup_pipeline.engine.storage.contract import BackupDirectory, BackupRoot
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
-from vector_backup_pipeline.engine.verification.drill import OpenScratch, drill_set
+from vector_backup_pipeline.engine.verification.drill import DrilledSet, OpenScratch, drill_set
 from vector_backup_pipeline.engine.verification.files import CheckedFiles, check_files
 from vector_backup_pipeline.engine.verification.report import verify_section
 from vector_backup_pipeline.engine.verification.request import VerifyRequest
@@ -89,9 +89,12 @@ class VerifyRun:
         """The sets that are asked for, oldest first in each place.
 
         Raises:
-            ResourceNotFound: a place or set that was named is not there.
+            InvalidParams: the timestamp is malformed.
+            ResourceNotFound: the root is not there, or a place or set that was named.
         """
         try:
+            self._check_timestamp()
+            self._check_root()
             for directory in self._directories():
                 self._add_sets(directory)
             if self.request.timestamp is not None and not self._sets:
@@ -109,6 +112,23 @@ class VerifyRun:
             for key, (directory, each) in self._sets.items()
         ]
 
+    def _check_timestamp(self) -> None:
+        wanted = self.request.timestamp
+        if wanted not in (None, LATEST) and not self._timestamps.is_stamp(wanted):
+            raise InvalidParams(
+                f"The timestamp {wanted!r} is not valid: give that of a backup set, such as "
+                f"{self._timestamps.stamp(self._timestamps.now())}, or {LATEST}; or none, for "
+                "every set."
+            )
+
+    def _check_root(self) -> None:
+        # A mistyped root has no set that could fail, and would be green for ever.
+        if self._root.find_path(self._root.location) is None:
+            raise ResourceNotFound(
+                f"There is no directory {self._root.location}, where all backups should be. Check "
+                "VECTOR_BACKUP_ROOT, or that the disk is mounted."
+            )
+
     def _directories(self) -> list[BackupDirectory]:
         path, task_id = self.request.backup_path, self.request.task_id
         if self.request.names_a_place:
@@ -125,7 +145,7 @@ class VerifyRun:
     def _add_sets(self, directory: BackupDirectory) -> None:
         sets = read_sets(directory, self._timestamps)
         if self.request.timestamp == LATEST:
-            sets = [each for each in sets if _is_complete(each)][-1:]
+            sets = _latest(sets)
         for each in sets:
             if self.request.timestamp in (None, LATEST, each.stamp):
                 self._sets[f"set_{len(self._sets) + 1}"] = directory, each
@@ -134,19 +154,21 @@ class VerifyRun:
         """Verify one set and keep the verdict beside it. A set that fails raises nothing."""
         directory, backup = self._sets[key]
         checked = check_files(directory, backup)
-        drill = None if checked.errors else self._drill(directory, backup, checked)
-        self._set_errors[key] = checked.errors
+        drilled = None if checked.errors else self._drill(directory, backup, checked)
+        drill_error = drilled.error if drilled else None
+        self._set_errors[key] = [*checked.errors, *([drill_error] if drill_error else [])]
         verdict = SetVerdict(
             backup_path=directory.location,
             timestamp=backup.stamp,
             backup_date=None if isinstance(backup, DamagedSet) else self._local(backup.created_at),
             complete=_is_complete(backup),
-            passed=not checked.errors,
+            files_passed=not checked.errors,
+            passed=not self._set_errors[key],
             verified_at=datetime.now(timezone.utc).replace(microsecond=0),
             tool_version=__version__,
             tables=checked.tables,
-            drill=drill,
-            errors=checked.lines,
+            drill=drilled.drill if drilled else None,
+            errors=[*checked.lines, *_drill_lines(drilled, backup.stamp)],
         )
         self._verdicts[key] = verdict
         self._keep(directory, verdict)
@@ -154,8 +176,8 @@ class VerifyRun:
 
     def _drill(
         self, directory: BackupDirectory, backup: BackupSet, checked: CheckedFiles
-    ) -> Drill | None:
-        if not self.request.drill or not checked.tables:
+    ) -> DrilledSet | None:
+        if not self.request.drill or not checked.tables or isinstance(backup, DamagedSet):
             return None
         if isinstance(backup, OlderSet):
             self._notices.append(
@@ -163,25 +185,16 @@ class VerifyRun:
                 "were read, and no drill was made."
             )
             return None
-        started = time.monotonic()
-        try:
-            with self._open_scratch() as scratch:
-                drill = drill_set(
-                    self.request,
-                    self._root,
-                    self._timestamps,
-                    scratch,
-                    path=directory.location,
-                    stamp=backup.stamp,
-                    tables=tuple(checked.tables),
-                    lock_timeout=self._lock_timeout,
-                )
-        except BackupError as error:
-            checked.failed(error)
-            return _no_drill(error, time.monotonic() - started)
-        for line in drill.errors:
-            checked.failed(IntegrityError(f"The drill of {backup.stamp} failed: {line}"))
-        return drill
+        return drill_set(
+            self.request,
+            self._root,
+            self._timestamps,
+            self._open_scratch,
+            path=directory.location,
+            backup=backup,
+            tables=tuple(checked.tables),
+            lock_timeout=self._lock_timeout,
+        )
 
     def _keep(self, directory: BackupDirectory, verdict: SetVerdict) -> None:
         try:
@@ -257,14 +270,16 @@ def _is_complete(backup: BackupSet) -> bool:
     return not isinstance(backup, DamagedSet) and backup.complete
 
 
-def _no_drill(error: BackupError, duration: float) -> Drill:
-    return Drill(
-        passed=False,
-        server=None,
-        restore_results={},
-        not_recreated={},
-        recall_at_10=[],
-        notices=[],
-        errors=[error_line(error)],
-        duration=round(duration, 3),
+def _latest(sets: Sequence[BackupSet]) -> list[BackupSet]:
+    """Of a place's sets, oldest first, the newest complete one; and newer ones that are damaged,
+    since each of them may have been the newest."""
+    complete = (number for number, each in enumerate(sets) if _is_complete(each))
+    newest = max(complete, default=-1)
+    damaged = [each for each in sets[newest + 1 :] if isinstance(each, DamagedSet)]
+    return [*(sets[newest : newest + 1] if newest >= 0 else []), *damaged]
+
+
+def _drill_lines(drilled: DrilledSet | None, stamp: str) -> list[str]:
+    return (
+        [f"The drill of {stamp} failed: {line}" for line in drilled.drill.errors] if drilled else []
     )

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from psycopg2.extras import execute_values
 
-from vector_backup_pipeline.engine.formats.csv import csv_record
+from vector_backup_pipeline.engine.formats.csv import csv_fields, csv_record
 from vector_backup_pipeline_tests.fix_postgres import Database
 from vector_backup_pipeline_tests.fix_rows import records_of
 
@@ -61,3 +61,14 @@ def test_the_server_writes_the_same_bytes(any_database: Database, width: int) ->
         cursor.copy_expert("COPY texts TO STDOUT (FORMAT csv)", received)
 
     assert received.getvalue() == b"".join(csv_record(row) for row in rows)
+
+
+@given(st.lists(VALUES, min_size=1, max_size=4))
+def test_a_records_values_are_read_back(values: list[str | None]) -> None:
+    assert csv_fields(csv_record(values).decode()) == values
+
+
+def test_a_value_of_any_length_is_read() -> None:
+    long = 'a "quoted", word\n' * 100_000
+
+    assert csv_fields(csv_record([long, None, "x"]).decode()) == [long, None, "x"]

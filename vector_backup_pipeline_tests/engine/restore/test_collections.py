@@ -209,3 +209,17 @@ def test_a_collection_under_another_name_of_its_tables(
     assert count(today, "aside.e") == 10
     today.run("DROP SCHEMA aside CASCADE")
     assert everything_in(today) == before
+
+
+def test_a_collection_beside_one_of_long_metadata(
+    database: Database, backup: BackupMaker, restore: RestoreMaker
+) -> None:
+    _fill(database, _TODAY)
+    long = '{"text": "' + "long, and longer " * 20_000 + '"}'
+    database.run("UPDATE langchain_pg_collection SET cmetadata = %s WHERE name = 'a'", [long])
+    assert backup(database.url).error is None
+    database.run("TRUNCATE langchain_pg_collection, langchain_pg_embedding")
+
+    restore.succeeds(database, collections=("a",))
+
+    assert _documents(database) == {"a": 10}

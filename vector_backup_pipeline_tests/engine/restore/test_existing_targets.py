@@ -347,6 +347,19 @@ def test_tables_in_a_circle_of_deferrable_keys_come_back(
     assert everything_in(database) == before
 
 
+def test_a_circle_that_is_immediate_but_may_be_deferred_comes_back(
+    database: Database, backup: BackupMaker, restore: RestoreMaker
+) -> None:
+    database.run(_CIRCLE)
+    database.run("ALTER TABLE one ALTER CONSTRAINT to_two DEFERRABLE INITIALLY IMMEDIATE")
+    before = everything_in(database)
+    backup(database.url, tables=("one", "two"))
+
+    restore.succeeds(database, truncate_before_restore=True)
+
+    assert everything_in(database) == before
+
+
 def test_a_deferred_key_that_does_not_hold_fails_before_the_commit(
     database: Database, backup: BackupMaker, restore: RestoreMaker
 ) -> None:
@@ -559,6 +572,19 @@ def test_a_column_that_the_target_computes_itself_is_refused(
     restore.fails(docs, "INVALID_PARAMS", "public.docs computes note itself")
 
 
+def test_a_column_that_was_computed_and_is_an_ordinary_one_is_refused(
+    database: Database, backup: BackupMaker, restore: RestoreMaker
+) -> None:
+    database.run(
+        "CREATE TABLE sums (id int PRIMARY KEY, double int GENERATED ALWAYS AS (id * 2) STORED);"
+        "INSERT INTO sums VALUES (1)"
+    )
+    backup(database.url, tables=("sums",))
+    database.run("DROP TABLE sums; CREATE TABLE sums (id int PRIMARY KEY, double int)")
+
+    restore.fails(database, "INVALID_PARAMS", "double was computed in the backup")
+
+
 def test_columns_may_stand_in_another_order(docs: Database, restore: RestoreMaker) -> None:
     rows = docs.ask("SELECT id, note FROM docs ORDER BY id")
     docs.run("DROP TABLE docs; CREATE TABLE docs (note text, gone int, id int PRIMARY KEY)")
@@ -700,6 +726,22 @@ def test_a_sequence_never_moves_back(
     restore.succeeds(database, truncate_before_restore=True)
 
     assert database.ask_one("SELECT last_value FROM numbered_id_seq") == 40
+
+
+def test_a_sequence_that_the_table_only_draws_from_moves_forward_too(
+    database: Database, backup: BackupMaker, restore: RestoreMaker
+) -> None:
+    database.run(
+        "CREATE SEQUENCE numbers; CREATE TABLE drawn (id int PRIMARY KEY DEFAULT"
+        " nextval('numbers')); INSERT INTO drawn SELECT FROM generate_series(1, 5)"
+    )
+    backup(database.url, tables=("drawn",))
+    database.run("TRUNCATE drawn; SELECT setval('numbers', 1)")
+
+    restore.succeeds(database)
+
+    database.run("INSERT INTO drawn DEFAULT VALUES")
+    assert database.ask_one("SELECT max(id) FROM drawn") == 6
 
 
 def test_a_descending_sequence_moves_on_downwards(

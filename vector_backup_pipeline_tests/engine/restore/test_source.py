@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from vector_backup_pipeline.engine.errors import BackupError
+from vector_backup_pipeline.engine.errors import BackupError, InvalidParams
+from vector_backup_pipeline.engine.file_names import manifest_name
 from vector_backup_pipeline_tests.faults.watching import COLLECTIONS, EMBEDDINGS, count
 from vector_backup_pipeline_tests.fix_backup import BackupMaker, FinishedBackup
 from vector_backup_pipeline_tests.fix_postgres import Database
@@ -16,6 +18,7 @@ from vector_backup_pipeline_tests.fix_restore import (
     FinishedRestore,
     RestoreMaker,
     everything_in,
+    untouched,
 )
 from vector_backup_pipeline_tests.fix_sets import SetWriter
 
@@ -206,3 +209,46 @@ def test_a_bare_name_that_fits_two_tables_is_none(
 
     restore.fails(database, "RESOURCE_NOT_FOUND", "It has: a.docs, b.docs", tables=("docs",))
     restore.succeeds(database, tables=("b.docs",), **TRUNCATING)
+
+
+@pytest.mark.parametrize(
+    "rename",
+    [
+        {"docs": "a", "public.docs": "b"},
+        {"docs": "x" * 64},
+        {"docs": "ü" * 32},
+        {"docs": "app." + "x" * 64},
+    ],
+    ids=["twice", "too long", "too many bytes", "too long in a schema"],
+)
+def test_a_rename_that_would_end_elsewhere_is_refused(
+    database: Database, backup: BackupMaker, restore: RestoreMaker, rename: dict[str, str]
+) -> None:
+    database.run("CREATE TABLE docs (id int PRIMARY KEY)")
+    backup(database.url, tables=("docs",))
+
+    with untouched(database):
+        if "public.docs" in rename:
+            done = restore(database.url, rename=rename)
+            assert (done.error_type, "twice" in done.message) == ("INVALID_PARAMS", True)
+        else:
+            with pytest.raises(InvalidParams, match="bytes"):
+                restore(database.url, rename=rename)
+
+
+def test_a_file_outside_of_the_sets_directory_is_never_read(
+    database: Database, backup: BackupMaker, restore: RestoreMaker
+) -> None:
+    database.run("CREATE TABLE docs (id int PRIMARY KEY)")
+    made = backup(database.url, tables=("docs",))
+    (made.directory.parent / "secret.csv").write_text("root:secret")
+    assert made.stamp is not None
+    path = made.directory / manifest_name(made.stamp)
+    text = path.read_text().replace(made.file("docs").name, "../secret.csv")
+    path.write_text(re.sub('"checksum": "[0-9a-f]+"', '"checksum": null', text))
+
+    done = restore(database.url, timestamp=made.stamp)
+
+    assert done.error_type == "INTEGRITY_ERROR"
+    assert "damaged" in done.message
+    assert "secret" not in done.message

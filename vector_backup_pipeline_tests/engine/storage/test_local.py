@@ -1,5 +1,6 @@
 """What a directory on a POSIX file system has to itself: durability, locks, heartbeats."""
 
+import errno
 import json
 import os
 import socket
@@ -122,3 +123,19 @@ def test_a_heartbeat_without_a_zone_is_understood(
     now = datetime.now().isoformat()  # noqa: DTZ005 - what is tested
     (tmp_path / ".m.run").write_text(json.dumps({"host": "elsewhere", "heartbeat": now}))
     assert directory.claim_is_alive(".m.run")
+
+
+def test_a_marker_on_a_medium_mounted_read_only_is_looked_at_all_the_same(
+    directory: LocalDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "marker").write_text(json.dumps({**_OWNER, "heartbeat": "2025-07-21T00:00:00Z"}))
+    opened = os.open
+
+    def read_only(path: Path, flags: int, *mode: int) -> int:
+        if flags & (os.O_WRONLY | os.O_RDWR):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        return opened(path, flags, *mode)
+
+    monkeypatch.setattr(os, "open", read_only)
+
+    assert not directory.claim_is_alive("marker")

@@ -9,22 +9,19 @@ from dataclasses import dataclass
 from psycopg2.extensions import cursor as Cursor
 
 from vector_backup_pipeline.engine.errors import DatabaseRefused
-from vector_backup_pipeline.engine.postgres.recreation.tables import NewTable, relations_of
-from vector_backup_pipeline.engine.relocation import Name, names_in
+from vector_backup_pipeline.engine.postgres.recreation.tables import (
+    NewTable,
+    names_used,
+    relations_of,
+)
 from vector_backup_pipeline.engine.table_definition import AnyDependency, ExtensionDependency
 
-# A trusted extension's members belong to the bootstrap superuser, and moving them takes their
-# owner (AlterObjectNamespace_internal): only a superuser, or one whose extension needs none.
 _STATES = """
-SELECT asked.name, e.extversion, n.nspname::text, a.default_version,
-       COALESCE(v.relocatable AND (NOT v.superuser OR r.rolsuper), false)
+SELECT asked.name, e.extversion, n.nspname::text, a.default_version
   FROM unnest(%(names)s::text[]) asked(name)
   LEFT JOIN pg_catalog.pg_extension e ON e.extname::text = asked.name
   LEFT JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
   LEFT JOIN pg_catalog.pg_available_extensions a ON a.name::text = asked.name
-  LEFT JOIN pg_catalog.pg_available_extension_versions v
-    ON v.name = a.name AND v.version = a.default_version
-  JOIN pg_catalog.pg_roles r ON r.rolname = current_user
 """
 
 # Of a member, its kind and its name within the extension's schema; array types are never printed.
@@ -78,12 +75,11 @@ _NAMES_OF_0_7 = re.compile(
 
 @dataclass(frozen=True)
 class ExtensionState:
-    """`installed` and `available` are versions; `is_movable`: once created, SET SCHEMA works."""
+    """`installed` and `available` are versions, `schema` is where it is installed."""
 
     installed: str | None
     schema: str | None
     available: str | None
-    is_movable: bool
 
 
 def extension_states(cursor: Cursor, names: Iterable[str]) -> dict[str, ExtensionState]:
@@ -92,8 +88,8 @@ def extension_states(cursor: Cursor, names: Iterable[str]) -> dict[str, Extensio
         return {}
     cursor.execute(_STATES, {"names": wanted})
     return {
-        name: ExtensionState(installed, schema, available, is_movable)
-        for name, installed, schema, available, is_movable in cursor.fetchall()
+        name: ExtensionState(installed, schema, available)
+        for name, installed, schema, available in cursor.fetchall()
     }
 
 
@@ -163,23 +159,10 @@ def _pgvector_needed(
     pgvector: ExtensionDependency, needed: Sequence[AnyDependency], tables: Sequence[NewTable]
 ) -> tuple[Version, str]:
     """The version that these definitions need at least, and the newest thing in them."""
-    for schema, name in _names_used(needed, tables):
+    for schema, name in names_used(needed, tables):
         if schema == pgvector.schema_name and _NAMES_OF_0_7.fullmatch(name):
             return _NEW_IN_0_7, name
     for relation in relations_of(tables):
         if any(index.access_method == "hnsw" for index in relation.indexes if index.valid):
             return _HNSW_SINCE, "hnsw"
     return _ANY_VERSION, ""
-
-
-def _names_used(needed: Sequence[AnyDependency], tables: Sequence[NewTable]) -> Iterator[Name]:
-    for dependency in needed:
-        for statement in dependency.ddl:
-            yield from names_in(statement)
-    for table in tables:
-        made = table.definition
-        for statement in (
-            *(*made.ddl, *made.key_ddl, *made.index_ddl, *made.late_constraint_ddl),
-            *made.row_security_ddl,
-        ):
-            yield from names_in(statement)

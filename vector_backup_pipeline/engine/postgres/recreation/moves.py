@@ -28,13 +28,10 @@ from vector_backup_pipeline.engine.postgres.recreation.tables import (
 from vector_backup_pipeline.engine.relocation import Name
 from vector_backup_pipeline.engine.table_definition import Relation
 
-Kind = Literal[
-    "COLLATION", "DOMAIN", "EXTENSION", "INDEX", "SEQUENCE", "STATISTICS", "TABLE", "TYPE"
-]
+Kind = Literal["COLLATION", "DOMAIN", "INDEX", "SEQUENCE", "STATISTICS", "TABLE", "TYPE"]
 _KINDS: dict[str, Kind] = {
     "collation": "COLLATION",
     "domain": "DOMAIN",
-    "extension": "EXTENSION",
     "enum": "TYPE",
     "composite": "TYPE",
 }
@@ -136,9 +133,7 @@ class _Steps:
     def change_schema(self, cursor: Cursor) -> None:
         if not self.move.follows:
             name = self.passing_name if self.move.is_renamed else self.move.original[1]
-            # An extension has no schema in its name.
-            is_bare = self.move.kind == "EXTENSION"
-            born = Identifier(name) if is_bare else Identifier(self.birth_schema, name)
+            born = Identifier(self.birth_schema, name)
             self._alter(cursor, born, "SET SCHEMA {}", self.move.final[0])
 
     def take_new_name(self, cursor: Cursor) -> None:

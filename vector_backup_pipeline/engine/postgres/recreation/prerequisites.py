@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -36,10 +36,18 @@ Prerequisite: TypeAlias = ExtensionDependency | TypeOrCollation
 
 @dataclass(frozen=True)
 class Missing:
-    """What has to be made; `is_movable` if it may be made in a scratch schema."""
+    """What has to be made."""
 
     what: Prerequisite
-    is_movable: bool
+
+    @property
+    def is_movable(self) -> bool:
+        """Whether it may be made in a scratch schema first.
+
+        An extension's name is the database's: others would use it there, and be dropped along with
+        that schema. A range's constructor functions, and its multirange, stay behind on SET SCHEMA.
+        """
+        return not isinstance(self.what, ExtensionDependency | RangeDependency)
 
     @property
     def original(self) -> Name:
@@ -65,24 +73,22 @@ def needed_prerequisites(
 
 def missing_prerequisites(cursor: Cursor, needed: Sequence[Prerequisite]) -> list[Missing]:
     """Those of `needed` that the target lacks, in their order."""
-    states = extension_states(cursor, [each.name for each in _extensions(needed)])
+    states = extension_states(cursor, [each.name for each in extensions_of(needed)])
     there = _types_and_collations_there(cursor, needed)
-    missing = []
-    for each in needed:
+
+    def is_there(each: Prerequisite) -> bool:
         if isinstance(each, ExtensionDependency):
-            if states[each.name].installed is None:
-                missing.append(Missing(each, states[each.name].is_movable))
-        elif (each.kind, name_of(each)) not in there:
-            # A range's constructor functions, and its multirange, stay behind on SET SCHEMA.
-            missing.append(Missing(each, not isinstance(each, RangeDependency)))
-    return missing
+            return states[each.name].installed is not None
+        return (each.kind, name_of(each)) in there
+
+    return [Missing(each) for each in needed if not is_there(each)]
 
 
 def map_installed_extensions(
     cursor: Cursor, needed: Sequence[Prerequisite], places: Places
 ) -> None:
     """Those that the target has in another schema than the backup's server had."""
-    extensions = list(_extensions(needed))
+    extensions = list(extensions_of(needed))
     states = extension_states(cursor, [each.name for each in extensions])
     for each in extensions:
         schema = states[each.name].schema
@@ -114,7 +120,7 @@ def _create_extension(cursor: Cursor, what: ExtensionDependency, schema: str) ->
         ) from error
 
 
-def _extensions(needed: Sequence[Prerequisite]) -> Iterator[ExtensionDependency]:
+def extensions_of(needed: Iterable[Prerequisite]) -> Iterator[ExtensionDependency]:
     return (each for each in needed if isinstance(each, ExtensionDependency))
 
 

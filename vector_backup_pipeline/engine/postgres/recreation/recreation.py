@@ -37,6 +37,7 @@ from vector_backup_pipeline.engine.postgres.recreation.moves import (
 from vector_backup_pipeline.engine.postgres.recreation.places import Places
 from vector_backup_pipeline.engine.postgres.recreation.prerequisites import (
     Missing,
+    extensions_of,
     make_prerequisite,
     map_installed_extensions,
     missing_prerequisites,
@@ -60,6 +61,8 @@ from vector_backup_pipeline.engine.postgres.recreation.tables import (
     name_of,
     relations_of,
 )
+from vector_backup_pipeline.engine.postgres.recreation.user_defined import check_user_defined
+from vector_backup_pipeline.engine.postgres.scratch import hold_extensions
 from vector_backup_pipeline.engine.postgres.targets import move_sequence_forward
 from vector_backup_pipeline.engine.relocation import Name, names_in
 from vector_backup_pipeline.engine.table_definition import (
@@ -104,6 +107,7 @@ class Recreation:
         self._places = Places(existing)
         # What `create` found and made; the later steps go by it.
         self._born: list[Missing] = []
+        self._extensions_made: tuple[str, ...] = ()
         self._scratch_made: set[str] = set()
         self._shared_born: set[Name] = set()
         self._shared_there: set[Name] = set()
@@ -114,26 +118,36 @@ class Recreation:
 
         Raises:
             InvalidParams: a table can't be made without another one.
-            DatabaseRefused: an extension is not to be had or too old, or a policy can't be made.
+            DatabaseRefused: an extension is not to be had or too old, a policy can't be made, or
+                the target lacks a function, an operator or a type that no backup holds.
         """
         check_makers(self._asked)
         check_parents(cursor, self._tables, self._existing)
         check_extensions(cursor, self._needed, self._tables)
         check_policies(cursor, self._tables)
+        self._check_user_defined(cursor)
 
     def can_be_born_elsewhere(self, cursor: Cursor) -> bool:
-        """Whether all that is missing may be made, and committed, in a scratch schema.
+        """Whether all that is missing may be committed before `publish`.
 
-        A table that inherits from one that is there would be seen through it.
+        In a scratch schema; an extension where it belongs, if that schema is there. A table that
+        inherits from one that is there would be seen through it.
         """
-        missing = missing_prerequisites(cursor, self._needed)
-        return all(each.is_movable for each in missing) and not any(parents_elsewhere(self._tables))
+        fixed = [e.what for e in missing_prerequisites(cursor, self._needed) if not e.is_movable]
+        extensions = list(extensions_of(fixed))
+        schemas = {each.schema_name for each in extensions}
+        return (
+            len(extensions) == len(fixed)
+            and schemas <= schemas_there(cursor, schemas)
+            and not any(parents_elsewhere(self._tables))
+        )
 
     def create(self, cursor: Cursor) -> None:
         """Make the tables, empty and without keys, and what they need first.
 
         What can't be moved later is made in its own place, also when there is a scratch schema.
         """
+        hold_extensions(cursor, [each.name for each in extensions_of(self._needed)])
         missing = missing_prerequisites(cursor, self._needed)
         map_installed_extensions(cursor, self._needed, self._places)
         self._sort_sequences(cursor)
@@ -141,12 +155,19 @@ class Recreation:
         for each in missing:
             make_prerequisite(cursor, each.what, self._birth_schema(each), self._places)
         self._born = [each for each in missing if each.is_movable]
+        made = extensions_of(each.what for each in missing)
+        self._extensions_made = tuple(each.name for each in made)
         self._place_relations()
         self._make_sequences(cursor)
         self._run(cursor, lambda table: table.ddl)
         for table in self._tables:
             for statement in table.definition.preference_ddl:
                 self._prefer(cursor, table, statement)
+
+    @property
+    def extensions_made(self) -> tuple[str, ...]:
+        """Those that `create` made, in that order."""
+        return self._extensions_made
 
     def birthplace(self, table: NewTable) -> Name:
         """Where its rows are loaded, between `create` and `publish`."""
@@ -196,6 +217,12 @@ class Recreation:
             ]
             for table in self._asked
         }
+
+    def _check_user_defined(self, cursor: Cursor) -> None:
+        places = Places(self._existing)
+        map_installed_extensions(cursor, self._needed, places)
+        missing = [each.what for each in missing_prerequisites(cursor, self._needed)]
+        check_user_defined(cursor, self._tables, missing, places)
 
     # What is where
 
@@ -314,7 +341,12 @@ class Recreation:
             for key in table.definition.foreign_keys:
                 if self._is_new(key):
                     continue
-                if tables_there(cursor, {self._places.find(name_of(key.references))}):
+                # A copy that is tied to tables of the running system is changed by them.
+                if table.is_renamed and name_of(key.references) not in self._existing:
+                    self._lost[str(table.definition)].append(
+                        f"foreign key {key.name} to {key.references}, which is not restored along"
+                    )
+                elif tables_there(cursor, {self._places.find(name_of(key.references))}):
                     cursor.execute(self._places.relocated(key.ddl))
                 else:
                     self._lost[str(table.definition)].append(

@@ -6,7 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from vector_backup_pipeline.engine.relocation import Name, names_in
-from vector_backup_pipeline.engine.table_definition import QualifiedName, Relation, TableDefinition
+from vector_backup_pipeline.engine.table_definition import (
+    AnyDependency,
+    QualifiedName,
+    Relation,
+    TableDefinition,
+)
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,20 @@ def index_names(relation: Relation) -> Iterator[str]:
     for index in relation.indexes:
         if index.valid:
             yield index.name
+
+
+def names_used(needed: Sequence[AnyDependency], tables: Sequence[NewTable]) -> Iterator[Name]:
+    """Every qualified name in the statements that make these, and may not fail."""
+    for dependency in needed:
+        for statement in dependency.ddl:
+            yield from names_in(statement)
+    for table in tables:
+        made = table.definition
+        for statement in (
+            *(*made.ddl, *made.key_ddl, *made.index_ddl, *made.late_constraint_ddl),
+            *made.row_security_ddl,
+        ):
+            yield from names_in(statement)
 
 
 def in_creation_order(tables: Sequence[NewTable]) -> list[NewTable]:

@@ -1,0 +1,84 @@
+"""What a role, a database or a server has set is no obstacle, and changes nothing."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from vector_backup_pipeline_tests.faults.watching import count
+from vector_backup_pipeline_tests.fix_backup import BackupMaker
+from vector_backup_pipeline_tests.fix_postgres import Database
+from vector_backup_pipeline_tests.fix_restore import RestoreMaker, scratch_schemas
+
+_BACKSLASHES = r"""
+    CREATE TABLE odd (id int PRIMARY KEY, a text DEFAULT 'x\y' CHECK (a <> 'q\'), b text[]);
+    CREATE INDEX underscored ON odd (a) WHERE a LIKE 'a\_b';
+    INSERT INTO odd VALUES (1, DEFAULT, '{NULL,x}'), (2, 'a_b', '{}');
+"""
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "default_transaction_read_only = on",
+        "default_transaction_isolation = 'serializable'",
+        "standard_conforming_strings = off",
+        "array_nulls = off",
+        "datestyle = 'SQL, DMY'",
+        "session_replication_role = 'origin'",
+    ],
+)
+def test_settings_of_the_database_change_nothing(
+    langchain: Database, backup: BackupMaker, restore: RestoreMaker, setting: str
+) -> None:
+    langchain.run(_BACKSLASHES)
+    made = backup(langchain.url, tables=("langchain_pg_collection", "odd"))
+    assert made.error is None
+    langchain.server.create_database("other_settings")
+    try:
+        other = Database(langchain.server, "other_settings")
+        other.run(f"ALTER DATABASE other_settings SET {setting}")
+
+        done = restore(other.url, timestamp=made.stamp)
+
+        assert done.error is None, done.message
+        again = backup(other.url, tables=("langchain_pg_collection", "odd"))
+        was, now = (each.manifest.tables[1] for each in (made, again))
+        assert now.definition.columns == was.definition.columns
+        assert now.definition.constraints == was.definition.constraints
+        assert now.definition.indexes == was.definition.indexes
+        assert now.file is not None and was.file is not None
+        assert now.file.digest == was.file.digest
+    finally:
+        langchain.server.drop_database("other_settings")
+
+
+@pytest.mark.usefixtures("in_scratch")
+def test_idle_workers_are_not_ended_by_a_time_out_for_idle_sessions(
+    langchain: Database, backup: BackupMaker, restore: RestoreMaker
+) -> None:
+    backup(langchain.url)
+    langchain.run("DROP TABLE langchain_pg_embedding, langchain_pg_collection")
+    langchain.run(f"ALTER DATABASE {langchain.name} SET idle_session_timeout = '200ms'")
+    for step in ("load", "build", "prove"):
+        restore.between[step] = lambda: time.sleep(0.5)
+
+    restore.succeeds(langchain)
+
+    assert count(langchain) == 58
+
+
+@pytest.mark.usefixtures("in_scratch")
+def test_a_failed_restore_takes_its_schema_along_where_writing_is_no_default(
+    langchain: Database, backup: BackupMaker, restore: RestoreMaker
+) -> None:
+    made = backup(langchain.url)
+    langchain.run("DROP TABLE langchain_pg_embedding, langchain_pg_collection")
+    langchain.run(f"ALTER DATABASE {langchain.name} SET default_transaction_read_only = on")
+    restore.between["load"] = made.path("langchain_pg_embedding").unlink
+
+    done = restore(langchain.url)
+
+    assert done.error_type == "RESOURCE_NOT_FOUND"
+    assert scratch_schemas(langchain) == []
