@@ -66,11 +66,14 @@ def _own_folder() -> Iterator[Path]:
         directory = Path(tempfile.mkdtemp(prefix=_PREFIX))
     except OSError as error:
         raise _no_folder(error) from error
+    lock: IO[bytes] | None = None
     try:
-        with _locked(directory):
-            yield directory
+        lock = _locked(directory)
+        yield directory
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+        if lock is not None:
+            lock.close()
 
 
 def _locked(directory: Path) -> IO[bytes]:

@@ -173,6 +173,7 @@ def test_a_verifications_summary_counts_what_passed() -> None:
                 "timestamp": "20250721_234914",
                 "backup_date": "2025-07-21T23:49:14+08:00",
                 "complete": True,
+                "files_passed": False,
                 "passed": False,
                 "verified_at": "2025-07-22T23:49:14Z",
                 "tool_version": "0.1.0",

@@ -15,7 +15,8 @@ from vector_backup_pipeline.engine.restore.request import DEFAULT_PROBES
 @click.option(
     "--timestamp",
     metavar="STAMP",
-    help="Which set, such as 20250721_234914, or latest for the newest complete one of each place. "
+    help="Which set, such as 20250721_234914, or latest for the newest complete one of each place "
+    "(and any newer one that is damaged). "
     "Default: every set.",
 )
 @click.option(

@@ -163,7 +163,7 @@ class Drill(_Record):
 class SetVerdict(_Record):
     """What became of verifying one set. `drill` is None when none was asked for.
 
-    `files_passed` is of the stored files alone; `passed` of them and of the drill, if there was one.
+    `files_passed` is of the stored files alone; `passed` of them and of the drill, if one was made.
     """
 
     backup_path: str

@@ -273,8 +273,12 @@ def test_a_place_where_every_run_failed_is_listed_without_a_set(listing: Listing
 @pytest.mark.parametrize(
     ("verdict", "passed"),
     [
-        ({"passed": True, "verified_at": "2026-11-24T10:00:00Z"}, True),
-        ({"passed": False, "verified_at": "2026-11-24T10:00:00+08:00", "more": {}}, False),
+        ({"passed": True, "verified_at": "2026-11-24T10:00:00Z"}, (True, True)),
+        ({"passed": False, "verified_at": "2026-11-24T10:00:00+08:00", "more": {}}, (False, False)),
+        (
+            {"files_passed": True, "passed": False, "verified_at": "2026-11-24T10:00:00Z"},
+            (True, False),
+        ),
         ({"passed": True}, None),
         ({"passed": True, "verified_at": "yesterday"}, None),
         ([], None),
@@ -282,7 +286,7 @@ def test_a_place_where_every_run_failed_is_listed_without_a_set(listing: Listing
     ],
 )
 def test_a_verdict_is_read_as_far_as_it_can_be(
-    listing: Listing, verdict: Any, passed: bool | None
+    listing: Listing, verdict: Any, passed: tuple[bool, bool] | None
 ) -> None:
     listing.sets().write(FIRST)
     listing.sets().file(
@@ -292,7 +296,7 @@ def test_a_verdict_is_read_as_far_as_it_can_be(
     (location,) = find_locations(listing.root, TIMESTAMPS)
     found = location.sets[0].verdict
 
-    assert (found.passed if found else None) is passed
+    assert ((found.files_passed, found.passed) if found else None) == passed
     if found:
         assert found.verified_at.isoformat().startswith("2026-11-24T10:00:00+0")
     assert listing.only()["backups"][0]["complete"]

@@ -1,6 +1,7 @@
 """The verification as Dagster runs it: green or red beside each table's backups."""
 
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
@@ -10,6 +11,7 @@ from vector_backup_pipeline.assets import RESTORE_DRILL, STORED_FILES, table_ass
 from vector_backup_pipeline.definitions import defs
 from vector_backup_pipeline_tests.fix_dagster import FinishedRun, JobRunner
 from vector_backup_pipeline_tests.fix_postgres import Database
+from vector_backup_pipeline_tests.fix_terminal import Terminal
 
 VERIFY = "vector_verify_job"
 EMBEDDINGS = "langchain_pg_embedding"
@@ -131,6 +133,21 @@ def test_a_drill_on_a_given_server_drops_its_database(
 
 
 @pytest.mark.usefixtures("backed_up")
+def test_a_role_that_only_reads_by_default_can_drill(
+    job: JobRunner, langchain: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    langchain.run("CREATE ROLE reads_by_default SUPERUSER LOGIN")
+    langchain.run("ALTER ROLE reads_by_default SET default_transaction_read_only = on")
+    url = langchain.server.connection_string(langchain.name, user="reads_by_default")
+    monkeypatch.setenv("SCRATCH", url)
+
+    done = job({"drill": True, "scratch_connection": {"env": "SCRATCH"}}, VERIFY)
+
+    langchain.run("DROP ROLE reads_by_default")
+    assert done.outcome.error_type is None, done.outcome.message
+
+
+@pytest.mark.usefixtures("backed_up")
 def test_a_database_that_a_dead_drill_left_is_dropped_by_the_next(
     job: JobRunner, langchain: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -153,8 +170,127 @@ def test_a_role_that_may_not_make_databases_is_told_so(
 
     assert "make a database for the drill" in done.result["errors"][0]
     assert "PERMISSION_DENIED" in done.result["errors"][0]
+    assert done.outcome.error_type == "PERMISSION_DENIED"
     assert checks(done)[EMBEDDINGS, STORED_FILES] is True
     assert checks(done)[EMBEDDINGS, RESTORE_DRILL] is False
+
+
+@pytest.mark.usefixtures("backed_up")
+def test_a_set_is_not_called_damaged_where_only_its_drill_had_no_server(
+    job: JobRunner, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCRATCH", "postgresql://nobody@127.0.0.1:1/none")
+
+    done = job({"drill": True, "scratch_connection": {"env": "SCRATCH"}}, VERIFY)
+
+    assert done.run.status is dg.DagsterRunStatus.FAILURE
+    assert done.outcome.error_type == "SERVICE_UNAVAILABLE"
+    (verdict,) = done.result["sets"]
+    assert (verdict["files_passed"], verdict["passed"]) == (True, False)
+    assert "The drill of " in done.result["errors"][0]
+    line = terminal("list").out.splitlines()[2]
+    assert "  verified " in line
+    assert ", drill failed  " in line
+
+
+@pytest.fixture
+def with_a_policy(job: JobRunner, langchain: Database) -> Iterator[str]:
+    """A backup of tables with a policy for a role, which only its own server has."""
+    role = "only at home"
+    langchain.run(f'CREATE ROLE "{role}"')
+    langchain.run(f'CREATE POLICY ours ON {EMBEDDINGS} TO "{role}" USING (true)')
+    made = job()
+    assert made.outcome.error_type is None, made.outcome.message
+    langchain.run(f"DROP POLICY ours ON {EMBEDDINGS}")
+    langchain.run(f'DROP ROLE "{role}"')
+    yield role
+    langchain.run(f'DROP ROLE IF EXISTS "{role}"')
+
+
+@pytest.mark.usefixtures("with_a_policy")
+def test_a_drills_own_server_gets_the_roles_that_policies_are_for(job: JobRunner) -> None:
+    done = job({"drill": True}, VERIFY)
+
+    assert done.outcome.error_type is None, done.outcome.message
+    assert done.result["sets"][0]["drill"]["passed"] is True
+
+
+def test_a_given_server_gets_no_role_and_the_missing_one_is_named(
+    job: JobRunner, langchain: Database, with_a_policy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCRATCH", langchain.url)
+
+    done = job({"drill": True, "scratch_connection": {"env": "SCRATCH"}}, VERIFY)
+
+    assert done.outcome.error_type == "DATABASE_ERROR"
+    assert with_a_policy in done.result["errors"][0]
+    assert langchain.ask("SELECT 1 FROM pg_roles WHERE rolname = %s", [with_a_policy]) == []
+
+
+@pytest.fixture
+def newest_is_damaged(job: JobRunner, backed_up: FinishedRun) -> str:
+    """Two sets, the newer one's manifest damaged; its stamp."""
+    made = job()
+    (newest,) = set(made.directory.glob("vector_backup_*.json")) - set(
+        backed_up.directory.glob(f"vector_backup_{stamp_of(backed_up)}.json")
+    )
+    flip_a_bit(newest)
+    return stamp_of(made)
+
+
+def stamp_of(made: FinishedRun) -> str:
+    return file_of(made, EMBEDDINGS).stem.removeprefix(f"{EMBEDDINGS}_")
+
+
+@pytest.mark.parametrize("timestamp", [None, "latest"])
+def test_a_set_that_can_not_be_read_turns_every_table_red(
+    job: JobRunner, newest_is_damaged: str, timestamp: str | None
+) -> None:
+    done = job({} if timestamp is None else {"timestamp": timestamp}, VERIFY)
+
+    assert done.outcome.error_type == "INTEGRITY_ERROR"
+    assert [each["passed"] for each in done.result["sets"]] == [True, False]
+    assert checks(done) == {
+        ("langchain_pg_collection", STORED_FILES): False,
+        (EMBEDDINGS, STORED_FILES): False,
+    }
+    evaluation = done.of_type("ASSET_CHECK_EVALUATION")[0].asset_check_evaluation_data
+    told = str(evaluation.metadata["failures"].value)
+    assert f"{newest_is_damaged}: the set can't be read" in told
+
+
+@pytest.mark.usefixtures("backed_up")
+def test_latest_leaves_damaged_sets_alone_that_a_whole_one_has_followed(
+    job: JobRunner, backed_up: FinishedRun
+) -> None:
+    job()
+    flip_a_bit(backed_up.directory / f"vector_backup_{stamp_of(backed_up)}.json")
+
+    done = job({"timestamp": "latest"}, VERIFY)
+
+    assert done.outcome.error_type is None
+    assert len(done.result["sets"]) == 1
+
+
+def test_a_root_that_is_not_there_is_an_error(
+    job: JobRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VECTOR_BACKUP_ROOT", f"{job.root}_mistyped")
+
+    done = job({}, VERIFY)
+
+    assert done.outcome.error_type == "RESOURCE_NOT_FOUND"
+    assert f"{job.root}_mistyped" in str(done.outcome.message)
+    assert "VECTOR_BACKUP_ROOT" in str(done.outcome.message)
+
+
+@pytest.mark.usefixtures("root")
+def test_a_malformed_timestamp_is_a_bad_call(terminal: Terminal) -> None:
+    done = terminal("verify", "--timestamp", "garbage", "--json")
+
+    assert done.code == 2
+    assert done.document["error_type"] == "INVALID_PARAMS"
+    assert "'garbage'" in done.document["message"]
 
 
 def test_nothing_to_verify_is_said(job: JobRunner) -> None:
@@ -171,15 +307,23 @@ def test_a_set_that_is_not_there_is_told(job: JobRunner) -> None:
     assert done.outcome.error_type == "RESOURCE_NOT_FOUND"
 
 
-@pytest.mark.usefixtures("backed_up")
-def test_the_checks_can_be_run_from_the_ui(job: JobRunner) -> None:
-    keys = [dg.AssetCheckKey(table_asset_key(EMBEDDINGS), STORED_FILES)]
-    selection = dg.AssetSelection.checks(*keys)
+def run_from_the_ui(job: JobRunner, key: dg.AssetCheckKey) -> dg.AssetCheckEvaluation:
+    selection = dg.AssetSelection.checks(key)
     by_hand = dg.define_asset_job("by_hand", selection=selection)
     all_of_them = dg.Definitions.merge(defs, dg.Definitions(jobs=[by_hand]))
-
     done = all_of_them.resolve_job_def("by_hand").execute_in_process(instance=job.instance)
-
     (evaluation,) = done.get_asset_check_evaluations()
-    assert evaluation.asset_check_key == keys[0]
-    assert evaluation.passed
+    assert evaluation.asset_check_key == key
+    return evaluation
+
+
+@pytest.mark.usefixtures("backed_up")
+def test_the_checks_can_be_run_from_the_ui(job: JobRunner) -> None:
+    assert run_from_the_ui(job, dg.AssetCheckKey(table_asset_key(EMBEDDINGS), STORED_FILES)).passed
+
+
+@pytest.mark.usefixtures("newest_is_damaged")
+def test_the_check_from_the_ui_does_not_pass_over_a_damaged_set(job: JobRunner) -> None:
+    key = dg.AssetCheckKey(table_asset_key(EMBEDDINGS), STORED_FILES)
+
+    assert not run_from_the_ui(job, key).passed

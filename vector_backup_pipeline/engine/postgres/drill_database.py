@@ -17,7 +17,7 @@ from psycopg2.sql import SQL, Identifier
 from vector_backup_pipeline.engine.postgres.connection import (
     ConnectionSettings,
     close_quietly,
-    connect_to_write,
+    connect,
     database_errors,
 )
 from vector_backup_pipeline.engine.postgres.recreation.lookups import roles_there
@@ -52,11 +52,12 @@ def drill_database(
     """
     name = _PREFIX + re.sub(r"[^0-9a-f]", "", drill_id.lower())[:32].rjust(32, "0")
     settings = server.settings
-    guard = connect_to_write(settings)
+    guard = connect(settings)
     try:
-        guard.autocommit = True
         with guard.cursor() as cursor:
             with database_errors("make a database for the drill", settings.secrets):
+                # In one call: only then is the server told, and may we write whatever its default.
+                guard.set_session(readonly=False, autocommit=True)
                 _drop_dead(cursor)
                 _hold(cursor, name)
                 _make(cursor, name)

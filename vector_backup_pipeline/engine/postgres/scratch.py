@@ -28,7 +28,7 @@ _NOTE = "extensions_made"
 # Only those very ones: an extension of that name may have been made again, or by another role.
 _NOTED = """
 SELECT noted.name
-  FROM pg_catalog.unnest(%(names)s::text[], %(oids)s::oid[]) WITH ORDINALITY noted(name, oid, place)
+  FROM unnest(%(names)s::text[], %(oids)s::oid[]) WITH ORDINALITY noted(name, oid, place)
   JOIN pg_catalog.pg_extension e ON e.oid = noted.oid AND e.extname::text = noted.name
   JOIN pg_catalog.pg_namespace n ON n.nspowner = e.extowner AND n.nspname::text = %(scratch)s
  ORDER BY noted.place DESC

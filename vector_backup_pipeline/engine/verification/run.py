@@ -155,15 +155,17 @@ class VerifyRun:
         directory, backup = self._sets[key]
         checked = check_files(directory, backup)
         drilled = None if checked.errors else self._drill(directory, backup, checked)
-        drill_error = drilled.error if drilled else None
-        self._set_errors[key] = [*checked.errors, *([drill_error] if drill_error else [])]
+        errors = list(checked.errors)
+        if drilled is not None and drilled.error is not None:
+            errors.append(drilled.error)
+        self._set_errors[key] = errors
         verdict = SetVerdict(
             backup_path=directory.location,
             timestamp=backup.stamp,
             backup_date=None if isinstance(backup, DamagedSet) else self._local(backup.created_at),
             complete=_is_complete(backup),
             files_passed=not checked.errors,
-            passed=not self._set_errors[key],
+            passed=not errors,
             verified_at=datetime.now(timezone.utc).replace(microsecond=0),
             tool_version=__version__,
             tables=checked.tables,
@@ -273,13 +275,15 @@ def _is_complete(backup: BackupSet) -> bool:
 def _latest(sets: Sequence[BackupSet]) -> list[BackupSet]:
     """Of a place's sets, oldest first, the newest complete one; and newer ones that are damaged,
     since each of them may have been the newest."""
-    complete = (number for number, each in enumerate(sets) if _is_complete(each))
-    newest = max(complete, default=-1)
-    damaged = [each for each in sets[newest + 1 :] if isinstance(each, DamagedSet)]
-    return [*(sets[newest : newest + 1] if newest >= 0 else []), *damaged]
+    found: list[BackupSet] = []
+    for each in sets:
+        if _is_complete(each):
+            found = [each]
+        elif isinstance(each, DamagedSet):
+            found.append(each)
+    return found
 
 
 def _drill_lines(drilled: DrilledSet | None, stamp: str) -> list[str]:
-    return (
-        [f"The drill of {stamp} failed: {line}" for line in drilled.drill.errors] if drilled else []
-    )
+    errors = drilled.drill.errors if drilled else []
+    return [f"The drill of {stamp} failed: {line}" for line in errors]
