@@ -34,7 +34,7 @@ def _start(directory: Path, *arguments: str) -> subprocess.Popen[str]:
 
 
 def _backups(directory: Path) -> list[Path]:
-    return list(directory.glob("training_data/vector_bak/vector_backup_*.json"))
+    return list(directory.glob("training_data/vector_bak/vector_backup_*[0-9].json"))
 
 
 def test_it_works_again_and_again_and_after_it_was_killed(tmp_path: Path) -> None:
@@ -51,6 +51,7 @@ def test_it_works_again_and_again_and_after_it_was_killed(tmp_path: Path) -> Non
 
     assert done.returncode == 0, err
     assert re.search(r"✓ langchain_pg_embedding: \d{3,} rows", out)
+    assert "restored and proven" in out
     assert "make ui" in out
     assert len(_backups(tmp_path)) == before + 1
     assert not list(tmp_path.rglob("*.tmp"))

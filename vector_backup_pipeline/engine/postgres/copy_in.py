@@ -10,8 +10,9 @@ from psycopg2.sql import SQL, Composable, Identifier, Literal
 from vector_backup_pipeline.engine.errors import IntegrityError
 
 _STAGE = Identifier("pg_temp", "vector_restore_stage")
-# The driver's own size is a hint to `read`, which gives whatever chunk comes next.
-_READ_HINT = 1 << 20
+# The server takes a message whole before it looks at it. What fits into the socket's buffer (about
+# 200 KiB) comes while it parses the message before; with 1 MiB it stood still in between.
+_MESSAGE_BYTES = 64 << 10
 
 
 class _Chunks:
@@ -19,10 +20,15 @@ class _Chunks:
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
         self._chunks = chunks
+        self._chunk = b""
+        self._at = 0
 
-    def read(self, _size: int = -1, /) -> bytes:
-        """The next chunk, whatever its size; nothing at the end."""
-        return next(self._chunks, b"")
+    def read(self, size: int = _MESSAGE_BYTES, /) -> bytes:
+        """At most `size` bytes; nothing at the end."""
+        if self._at >= len(self._chunk):
+            self._chunk, self._at = next(self._chunks, b""), 0
+        begin, self._at = self._at, self._at + size
+        return self._chunk[begin : self._at]
 
     # The driver never asks for a line, but its types want to see that it could.
     readline = read
@@ -42,7 +48,7 @@ def copy_rows(
     statement = SQL("COPY {}{} FROM STDIN (FORMAT csv)").format(table, _column_list(columns))
     if where is not None:
         statement = SQL("{} WHERE {}").format(statement, where)
-    cursor.copy_expert(statement, _Chunks(chunks), _READ_HINT)
+    cursor.copy_expert(statement, _Chunks(chunks), _MESSAGE_BYTES)
     return int(cursor.rowcount)
 
 

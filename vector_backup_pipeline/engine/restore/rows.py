@@ -81,7 +81,7 @@ def _source(
 
 
 def _write(table: PlannedTable, request: RestoreRequest, target: Identifier) -> Write:
-    if request.on_conflict == "fail":
+    if request.on_conflict == "fail" or table.existing is None:  # In a new one nothing collides.
         return lambda cursor, chunks: copy_rows(cursor, target, table.columns, chunks, table.where)
     key = table.key()
     if key is None:

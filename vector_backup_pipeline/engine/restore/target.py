@@ -203,6 +203,7 @@ class Target:
     def _begin_in_scratch(self, cursor: Cursor, recreation: Recreation) -> None:
         scratch = scratch_name(self.run_id)
         hold_scratch(cursor, scratch)
+        recreation.hold_extensions(cursor)
         self._add_workers()
         self._scratch = scratch
         with self._building() as building:

@@ -930,3 +930,18 @@ def test_a_table_with_nothing_to_write_gets_its_number_of_rows_back(
 
     assert count(database, "bare") == 3
     assert done.restored("bare").digest_matches is True
+
+
+def test_a_copy_of_an_inheritance_child_is_not_shown_in_the_parent(
+    database: Database, backup: BackupMaker, restore: RestoreMaker
+) -> None:
+    database.run("CREATE TABLE base (id int); CREATE TABLE child (extra text) INHERITS (base)")
+    backup(database.url, tables=("base", "child"))
+
+    restore.fails(
+        database,
+        "INVALID_PARAMS",
+        "its rows would show in public.base",
+        tables=("child",),
+        rename={"child": "copied"},
+    )

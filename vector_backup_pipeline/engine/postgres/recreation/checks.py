@@ -33,8 +33,14 @@ def check_makers(tables: Sequence[NewTable]) -> None:
 def check_parents(
     cursor: Cursor, tables: Sequence[NewTable], existing: Mapping[Name, Name]
 ) -> None:
-    """Raises InvalidParams: a table inherits from one that is nowhere."""
+    """Raises InvalidParams: a table inherits from one that is nowhere; or a copy of it, under
+    another name, would show its rows in a parent that is not restored along."""
     for table, parent in parents_elsewhere(tables):
+        if table.is_renamed and name_of(parent) not in existing:
+            raise InvalidParams(
+                f"{table.definition} inherits from {parent}, which is not restored along: under "
+                f"another name its rows would show in {parent} as well. Restore {parent} too."
+            )
         place = existing.get(name_of(parent), name_of(parent))
         if not tables_there(cursor, {place}):
             raise InvalidParams(

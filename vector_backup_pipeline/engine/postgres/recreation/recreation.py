@@ -147,7 +147,7 @@ class Recreation:
 
         What can't be moved later is made in its own place, also when there is a scratch schema.
         """
-        hold_extensions(cursor, [each.name for each in extensions_of(self._needed)])
+        self.hold_extensions(cursor)
         missing = missing_prerequisites(cursor, self._needed)
         map_installed_extensions(cursor, self._needed, self._places)
         self._sort_sequences(cursor)
@@ -163,6 +163,11 @@ class Recreation:
         for table in self._tables:
             for statement in table.definition.preference_ddl:
                 self._prefer(cursor, table, statement)
+
+    def hold_extensions(self, cursor: Cursor) -> None:
+        """Keep the clean-up of other runs from the extensions that are needed, until the
+        transaction of `cursor` ends."""
+        hold_extensions(cursor, [each.name for each in extensions_of(self._needed)])
 
     @property
     def extensions_made(self) -> tuple[str, ...]:
