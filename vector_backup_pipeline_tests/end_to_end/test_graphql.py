@@ -41,8 +41,10 @@ RUN = """
 _ENDED = {"SUCCESS", "FAILURE", "CANCELED"}
 
 
-def launch(dev: DagsterDev, config: dict[str, Any]) -> dict[str, Any]:
-    job = _SELECTOR | {"jobName": "vector_backup_job"}
+def launch(
+    dev: DagsterDev, config: dict[str, Any], job_name: str = "vector_backup_job"
+) -> dict[str, Any]:
+    job = _SELECTOR | {"jobName": job_name}
     launched: dict[str, Any] = dev.ask(LAUNCH, job=job, config=config)["launchRun"]
     return launched
 
@@ -56,12 +58,12 @@ def ended(dev: DagsterDev, run_id: str) -> dict[str, Any]:
     return run
 
 
-def result_of(run: dict[str, Any]) -> dict[str, Any]:
+def result_of(run: dict[str, Any], key: str = "vector_backup_result") -> dict[str, Any]:
     entries = [
         entry
         for event in run["eventConnection"]["events"]
         for entry in event.get("metadataEntries", [])
-        if entry["label"] == "vector_backup_result"
+        if entry["label"] == key
     ]
     result: dict[str, Any] = json.loads(entries[-1]["jsonString"])
     return result
@@ -94,6 +96,33 @@ def test_a_flat_object_is_the_run_config_and_keeps_a_connection_by_name(
     assert run["status"] == "SUCCESS"
     assert run["runConfig"] == config
     assert result_of(run)["backup_directory"] == str(dagster_dev.root / "corpus_1" / "vector_bak")
+
+
+def test_a_restore_and_a_verification_are_launched_alike(dagster_dev: DagsterDev) -> None:
+    (dagster_dev.root / "corpus_2").mkdir()
+    made = launch(dagster_dev, {"task_id": "corpus_2"})
+    assert ended(dagster_dev, made["run"]["runId"])["status"] == "SUCCESS"
+    config = {
+        "timestamp": "latest",
+        "task_id": "corpus_2",
+        "db_connection": {"env": "A_CALLERS_DATABASE"},
+        "rename": {
+            "langchain_pg_collection": "rescued.collections",
+            "langchain_pg_embedding": "rescued.embeddings",
+        },
+    }
+
+    restoring = launch(dagster_dev, config, "vector_restore_job")
+    verifying = launch(dagster_dev, {"task_id": "corpus_2"}, "vector_verify_job")
+
+    restored = ended(dagster_dev, restoring["run"]["runId"])
+    assert restored["status"] == "SUCCESS"
+    assert restored["runConfig"] == config
+    assert result_of(restored, "vector_restore_result")["restore_performed"] is True
+    assert dagster_dev.database.ask_one("SELECT count(*) FROM rescued.embeddings") == 58
+    dagster_dev.database.run("DROP SCHEMA rescued CASCADE")
+    verified = ended(dagster_dev, verifying["run"]["runId"])
+    assert result_of(verified, "vector_verify_result")["verified"] is True
 
 
 def test_what_is_no_parameter_makes_no_run(dagster_dev: DagsterDev) -> None:
