@@ -23,6 +23,7 @@ from vector_backup_pipeline.embedded import (
 )
 
 _NUMBERS = itertools.count()
+_TEMPLATE = "with_vector"
 
 LANGCHAIN_TABLES = """
     CREATE TABLE langchain_pg_collection (
@@ -107,6 +108,8 @@ def _server(version: int) -> Iterator[EmbeddedServer]:
         with start_embedded_server(
             directory / "data", version, settings=settings, tcp_port=find_free_port()
         ) as server:
+            server.create_database(_TEMPLATE)
+            Database(server, _TEMPLATE).run("CREATE EXTENSION vector")
             yield server
     finally:
         shutil.rmtree(directory, ignore_errors=True)
@@ -143,8 +146,9 @@ def langchain(database: Database) -> Database:
 
 def _database(server: EmbeddedServer) -> Iterator[Database]:
     name = f"test_{next(_NUMBERS)}"
-    server.create_database(name)
-    database = Database(server, name)
-    database.run("CREATE EXTENSION vector")
-    yield database
+    # Copying files is seven times as fast as making the database and the extension anew.
+    Database(server, "postgres").run(
+        f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE} STRATEGY file_copy"
+    )
+    yield Database(server, name)
     server.drop_database(name)

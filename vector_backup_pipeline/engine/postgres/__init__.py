@@ -1,1 +1,2 @@
-"""All that speaks SQL: connections, the snapshot, the catalogs, rows out, truncation."""
+"""All that speaks SQL: connections, the snapshot, the catalogs, rows out and in, definitions read and
+made again, truncation, commits."""

@@ -101,7 +101,10 @@ def _served(server: EmbeddedServer) -> Server:
     with closing(psycopg2.connect(served.uri)) as connection, connection.cursor() as cursor:
         connection.autocommit = True
         for role in rich_schema.ROLES:
-            cursor.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(role)))
+            # Another module's tests may have made them on the same server.
+            cursor.execute("SELECT FROM pg_roles WHERE rolname = %s", [role])
+            if not cursor.fetchall():
+                cursor.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(role)))
     return served
 
 
