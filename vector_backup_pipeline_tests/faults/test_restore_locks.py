@@ -306,3 +306,36 @@ def test_a_writer_that_locks_in_another_order_is_never_the_victim(
 
     assert done[0].error is None, done[0].message
     assert count(backed_up) == 58
+
+
+def test_a_table_that_cannot_even_be_looked_at_is_waited_for_no_longer(
+    backed_up: Database, hurried: RestoreMaker
+) -> None:
+    with _holding(backed_up, "LOCK TABLE langchain_pg_embedding IN ACCESS EXCLUSIVE MODE"):
+        done = hurried(backed_up.url)
+
+    assert done.error_type == "LOCK_TIMEOUT"
+
+
+def test_the_partitions_of_a_table_together_are_waited_for_no_longer_than_a_table(
+    database: Database, backup: BackupMaker, restore: RestoreMaker
+) -> None:
+    restore.lock_timeout = 1.0
+    database.run(
+        "CREATE TABLE parts (id int PRIMARY KEY) PARTITION BY RANGE (id);"
+        "CREATE TABLE one PARTITION OF parts FOR VALUES FROM (0) TO (10);"
+        "CREATE TABLE two PARTITION OF parts FOR VALUES FROM (10) TO (20);"
+        "INSERT INTO parts SELECT generate_series(1, 19)"
+    )
+    backup(database.url, tables=("parts",))
+    with _holding(database, "LOCK TABLE two IN ROW EXCLUSIVE MODE") as writer:
+        started = time.monotonic()
+        done = restore(database.url, **TRUNCATING)
+        seconds = time.monotonic() - started
+        # Nobody waits for us all that time, and nobody is a deadlock's victim.
+        writer.execute("INSERT INTO parts VALUES (0)")
+        writer.connection.rollback()
+
+    assert done.error_type == "LOCK_TIMEOUT"
+    assert seconds < 3
+    restore.succeeds(database, **TRUNCATING)

@@ -1,2 +1,1 @@
-"""All that speaks SQL: connections, the snapshot, the catalogs, rows out and in, definitions read and
-made again, truncation, commits."""
+"""All that speaks SQL: connections, the snapshot, rows out and in, definitions, truncation."""

@@ -33,6 +33,11 @@ _SETTINGS: dict[str, str] = {
     "jit": "off",
     "synchronize_seqscans": "off",
 }
+_TIME_LIMITS = (
+    "statement_timeout",
+    "idle_in_transaction_session_timeout",
+    "transaction_timeout",
+)
 _SINCE = {"transaction_timeout": 170000}
 
 
@@ -43,8 +48,16 @@ def apply_session_settings(cursor: Cursor, lock_timeout: float) -> None:
     """
     version = cursor.connection.server_version
     settings = {name: v for name, v in _SETTINGS.items() if version >= _SINCE.get(name, 0)}
-    settings["lock_timeout"] = f"{max(1, round(lock_timeout * 1000))}ms"
+    settings["lock_timeout"] = _milliseconds(lock_timeout)
     cursor.execute(SQL("; ").join(_set_local(*item) for item in settings.items()))
+
+
+def apply_time_limits(cursor: Cursor, lock_timeout: float) -> None:
+    """Of the settings of a dump those alone that say how long something may take."""
+    version = cursor.connection.server_version
+    limits = {name: "0" for name in _TIME_LIMITS if version >= _SINCE.get(name, 0)}
+    limits["lock_timeout"] = _milliseconds(lock_timeout)
+    cursor.execute(SQL("; ").join(_set_local(*item) for item in limits.items()))
 
 
 def apply_maintenance_settings(cursor: Cursor, memory: str | None, workers: int | None) -> None:
@@ -63,6 +76,10 @@ def defer_constraints(cursor: Cursor) -> None:
 def check_deferred_constraints(cursor: Cursor) -> None:
     """Check now what would otherwise fail in COMMIT."""
     cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{max(1, round(seconds * 1000))}ms"
 
 
 def _set_local(name: str, value: str) -> Composed:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,7 +109,7 @@ _UNIQUE_KEYS = """
      CROSS JOIN unnest(x.indkey::int2[]) WITH ORDINALITY k(attnum, place)
       JOIN pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = k.attnum
      WHERE x.indrelid = %s AND x.indisunique AND x.indimmediate AND x.indpred IS NULL
-       AND x.indexprs IS NULL AND x.indisready AND x.indislive
+       AND x.indexprs IS NULL AND x.indisvalid AND x.indisready AND x.indislive
        AND k.place <= x.indnkeyatts
      GROUP BY x.indexrelid, x.indisprimary
     HAVING bool_and(a.attnotnull)
@@ -136,6 +136,12 @@ _REFERENCES = """
       JOIN pg_namespace n ON n.oid = c.relnamespace
      WHERE k.conrelid = %(oid)s AND k.confrelid <> %(oid)s AND k.contype = 'f'
      ORDER BY 1, 2
+"""
+_PARTITIONS = """
+    SELECT n.nspname::text, c.relname::text
+      FROM pg_partition_tree(%(oid)s::oid) p JOIN pg_class c ON c.oid = p.relid
+      JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE c.oid <> %(oid)s ORDER BY c.oid
 """
 _SEQUENCES = """
     SELECT a.attname::text, n.nspname::text, c.relname::text
@@ -220,20 +226,33 @@ def _locked_at_once(
 ) -> bool:
     """Whether all were had; raises when the time is over."""
     cursor.execute("SAVEPOINT locking")
-    for number, table in enumerate(in_order):
-        left = until - time.monotonic()
-        _wait_for_locks(cursor, left if number == 0 else min(left, _WHILE_HOLDING_SECONDS))
-        mode = "ACCESS EXCLUSIVE" if table.oid in from_readers else "SHARE ROW EXCLUSIVE"
-        try:
-            cursor.execute(SQL("LOCK TABLE {} IN {} MODE").format(table.target, SQL(mode)))
-        except psycopg2.errors.LockNotAvailable:
-            if number == 0 or time.monotonic() >= until:
-                raise
-            cursor.execute("ROLLBACK TO SAVEPOINT locking")
-            cursor.execute("RELEASE SAVEPOINT locking")
-            return False
+    is_first = True
+    for table in in_order:
+        mode = SQL("ACCESS EXCLUSIVE" if table.oid in from_readers else "SHARE ROW EXCLUSIVE")
+        for place in _locked_with(cursor, table):
+            left = until - time.monotonic()
+            _wait_for_locks(cursor, left if is_first else min(left, _WHILE_HOLDING_SECONDS))
+            try:
+                cursor.execute(SQL("LOCK TABLE ONLY {} IN {} MODE").format(place, mode))
+            except psycopg2.errors.LockNotAvailable:
+                if is_first or time.monotonic() >= until:
+                    raise
+                cursor.execute("ROLLBACK TO SAVEPOINT locking")
+                cursor.execute("RELEASE SAVEPOINT locking")
+                return False
+            is_first = False
     cursor.execute("RELEASE SAVEPOINT locking")
     return True
+
+
+def _locked_with(cursor: Cursor, table: ExistingTable) -> Iterator[Identifier]:
+    """The table, then its partitions: LOCK would take them along, but wait for each as long as for
+    one. With the table locked, no partition comes or goes."""
+    yield Identifier(table.schema, table.name)
+    if table.kind == _PARTITIONED:
+        cursor.execute(_PARTITIONS, {"oid": table.oid})
+        for schema, name in cursor.fetchall():
+            yield Identifier(schema, name)
 
 
 def _wait_for_locks(cursor: Cursor, seconds: float) -> None:

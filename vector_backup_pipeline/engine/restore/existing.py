@@ -74,6 +74,31 @@ class ExistingTables:
             return False
         return count_rows(cursor, table.target, at_most=rows) < rows
 
+    def lost_foreign_keys(self) -> list[str]:
+        """Those of the backup that lead from these tables and are gone, as a table that was dropped
+        with CASCADE takes them along: what a person should know, and how to make them."""
+        places = {
+            (planned.stored.schema, planned.stored.name): planned.place
+            for planned, _ in self.tables.values()
+        }
+        lost = []
+        for planned, table in self.tables.values():
+            definition = planned.stored.backup.definition if planned.stored.backup else None
+            for key in definition.foreign_keys if definition else ():
+                own = key.references.schema_name, key.references.name
+                of_partition = str(key.table) != str(definition)
+                if (
+                    of_partition
+                    or planned.is_renamed
+                    or places.get(own, own) in (*table.references, table.place)
+                ):
+                    continue
+                lost.append(
+                    f"{table.label} lacks the foreign key {key.name} to {key.references}, which it "
+                    f"had in the backup. To make it again: {key.ddl}"
+                )
+        return lost
+
     def take(
         self,
         cursor: Cursor,

@@ -27,6 +27,8 @@ from vector_backup_pipeline.engine.table_definition import Column
 
 # Types whose modifier is a number of dimensions, which a value either has or does not fit.
 _FIXED_DIMENSIONS = {"vector", "halfvec", "sparsevec", "bit"}
+_NEVER_CUT = {"vector", "halfvec", "sparsevec"}
+_TEXTS = {"text", "varchar"}
 
 
 @dataclass(frozen=True)
@@ -204,8 +206,11 @@ def _check_type(existing: ExistingTable, column: Column) -> None:
     found = existing.column(column.name)
     if found is None or column.generated is not None:
         return
-    same = found.type_name == column.type.name
-    if not same or found.modifier not in (-1, column.type.modifier):
+    pair = {found.type_name, column.type.name}
+    same = len(pair) == 1 or pair == _TEXTS
+    # Another number of dimensions is an error; anything else of a modifier rounds or cuts.
+    fits = found.modifier in (-1, column.type.modifier) or found.type_name in _NEVER_CUT
+    if not (same and fits):
         raise InvalidParams(
             f"The column {column.name} of {existing.label} is not of the backup's type "
             f"{column.type.text}. Where rows are chosen, skipped or replaced, no digest can show "

@@ -216,8 +216,9 @@ class RestoreRun:
 
     def _note_skipped(self, table: str, rows: int) -> None:
         stored = _known(self._source).table(table).rows
-        if self.request.on_conflict == "skip" and not self.request.selects_rows and stored:
-            self._notices.append(f"{table}: {stored - rows} rows were there already and were left.")
+        left = (stored or 0) - rows
+        if self.request.on_conflict == "skip" and not self.request.selects_rows and left > 0:
+            self._notices.append(f"{table}: {left} rows were there already and were left.")
 
     def _load(self, table: PlannedTable, listener: ProgressListener) -> int:
         target = _known(self._target)

@@ -55,6 +55,7 @@ from vector_backup_pipeline.engine.postgres.server import ServerIdentity, identi
 from vector_backup_pipeline.engine.postgres.session import (
     apply_maintenance_settings,
     apply_session_settings,
+    apply_time_limits,
     check_deferred_constraints,
 )
 from vector_backup_pipeline.engine.postgres.targets import current_role, table_identity
@@ -119,6 +120,8 @@ class Target:
         def look() -> None:
             connection = self._open_coordinator
             with self._errors("look at the target"), connection.cursor() as cursor:
+                # No more than that: the connection's own search path still leads bare names.
+                apply_time_limits(cursor, self.lock_timeout)
                 self._server = identify_server(cursor)
                 if self._server.in_recovery:
                     raise DatabaseRefused(
@@ -129,7 +132,8 @@ class Target:
                 self.planned = make_plan(cursor)
                 self.existing = ExistingTables.of(self.planned, self.request)
                 self.existing.decide(cursor)
-                connection.commit()
+                self.notices += self.existing.lost_foreign_keys()
+                self._keep(connection)
 
         self._interruptibly(look)
 
@@ -145,7 +149,6 @@ class Target:
     def _begin(self, dependencies: Dependencies | None) -> None:
         with self._errors("prepare the target"), self._open_coordinator.cursor() as cursor:
             self._drop_dead_scratch(cursor)
-            apply_session_settings(cursor, self.lock_timeout)
             self._prepare_recreation(cursor, dependencies)
             if self._recreation is not None and self._is_parallel:
                 self._begin_in_scratch(cursor, self._recreation)
@@ -153,10 +156,9 @@ class Target:
                 self._begin_in_place(cursor)
 
     def _drop_dead_scratch(self, cursor: Cursor) -> None:
-        apply_session_settings(cursor, self.lock_timeout)
         for name in drop_dead_scratch(cursor):
             self.notices.append(f"Dropped {name}, which a restore that died had left.")
-        self._open_coordinator.commit()
+        self._keep(self._open_coordinator)
 
     def _prepare_recreation(self, cursor: Cursor, dependencies: Dependencies | None) -> None:
         """Decide where new tables are born: a rename needs the scratch schema in any case."""
@@ -210,15 +212,15 @@ class Target:
             recreation.create(building)
             note_extensions(building, scratch, recreation.extensions_made)
 
-    def _begin_on(self, worker: Connection) -> None:
-        """Between its tasks too a worker is in a transaction: our settings hold, and no time-out
-        for idle sessions ends it."""
-        with worker.cursor() as cursor:
+    def _begin_on(self, connection: Connection) -> None:
+        """Between its tasks too a connection is in a transaction: our settings hold, and no
+        time-out for idle sessions ends it."""
+        with connection.cursor() as cursor:
             apply_session_settings(cursor, self.lock_timeout)
 
-    def _keep(self, worker: Connection) -> None:
-        worker.commit()
-        self._begin_on(worker)
+    def _keep(self, connection: Connection) -> None:
+        connection.commit()
+        self._begin_on(connection)
 
     def _add_workers(self) -> None:
         """As many as are wanted; where the server has no room for more, those that are there do."""
@@ -267,6 +269,8 @@ class Target:
             if self._recreation is not None:
                 self._recreation.build(cursor, before_index)
             self.existing.rebuild_indexes(cursor, before_index)
+            # Before the proof: a deferred constraint trigger may change rows.
+            check_deferred_constraints(cursor)
 
     @contextlib.contextmanager
     def _building(self) -> Iterator[Cursor]:

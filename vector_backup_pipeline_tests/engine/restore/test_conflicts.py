@@ -115,6 +115,33 @@ def test_skip_says_how_many_rows_were_left(two: Database, restore: RestoreMaker)
 @pytest.mark.parametrize(
     ("in_backup", "in_target"),
     [
+        ("vector", "vector(2)"),
+        ("vector(2)", "vector"),
+        ("varchar", "text"),
+        ("text", "varchar"),
+        ("numeric(5,1)", "numeric"),
+        ("timestamptz(3)", "timestamptz(3)"),
+    ],
+)
+@pytest.mark.parametrize("on_conflict", ["skip", "replace"])
+def test_a_type_that_changes_no_value_is_taken(
+    database: Database,
+    backup: BackupMaker,
+    restore: RestoreMaker,
+    in_backup: str,
+    in_target: str,
+    on_conflict: str,
+) -> None:
+    database.run(f"CREATE TABLE typed (id int PRIMARY KEY, a {in_backup})")
+    backup(database.url, tables=("typed",))
+    database.run(f"DROP TABLE typed; CREATE TABLE typed (id int PRIMARY KEY, a {in_target})")
+
+    restore.succeeds(database, on_conflict=on_conflict)
+
+
+@pytest.mark.parametrize(
+    ("in_backup", "in_target"),
+    [
         ("numeric", "numeric(5,1)"),
         ("vector(2)", "halfvec(2)"),
         ("float8", "real"),

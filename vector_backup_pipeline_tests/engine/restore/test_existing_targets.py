@@ -945,3 +945,48 @@ def test_a_copy_of_an_inheritance_child_is_not_shown_in_the_parent(
         tables=("child",),
         rename={"child": "copied"},
     )
+
+
+@pytest.mark.parametrize("initially", ["IMMEDIATE", "DEFERRED"])
+def test_a_constraint_trigger_that_changes_rows_late_is_found_out_by_the_digest(
+    database: Database, backup: BackupMaker, restore: RestoreMaker, initially: str
+) -> None:
+    database.run("CREATE TABLE late (id int PRIMARY KEY, x int); INSERT INTO late VALUES (1, 2)")
+    backup(database.url, tables=("late",))
+    database.run(f"""
+        CREATE FUNCTION change() RETURNS trigger LANGUAGE plpgsql AS
+            'BEGIN UPDATE late SET x = -1 WHERE id = NEW.id; RETURN NULL; END';
+        CREATE CONSTRAINT TRIGGER changes AFTER INSERT ON late DEFERRABLE INITIALLY {initially}
+            FOR EACH ROW EXECUTE FUNCTION change()
+    """)
+
+    restore.fails(database, "INTEGRITY_ERROR", "content digest", fire_triggers=True, **TRUNCATING)
+
+
+def test_an_index_that_is_not_valid_is_no_key(
+    database: Database, backup: BackupMaker, restore: RestoreMaker
+) -> None:
+    database.run(
+        "CREATE TABLE parts (id int NOT NULL, k int NOT NULL) PARTITION BY LIST (k);"
+        "CREATE TABLE part PARTITION OF parts DEFAULT;"
+        "INSERT INTO parts SELECT i, i FROM generate_series(1, 5) i"
+    )
+    backup(database.url, tables=("parts",))
+    database.run(
+        "CREATE UNIQUE INDEX half_made ON ONLY parts (id, k); DELETE FROM parts WHERE id = 1"
+    )
+
+    restore.fails(database, "INVALID_PARAMS", "no unique key")
+
+
+def test_a_foreign_key_that_went_with_its_parent_is_told(
+    langchain: Database, backup: BackupMaker, restore: RestoreMaker
+) -> None:
+    backup(langchain.url)
+    langchain.run("DROP TABLE langchain_pg_collection CASCADE")
+
+    done = restore.succeeds(langchain, truncate_before_restore=True)
+
+    (notice,) = done.result.notices
+    assert "lacks the foreign key langchain_pg_embedding_collection_id_fkey" in notice
+    langchain.run(notice.partition("To make it again: ")[2])
