@@ -956,7 +956,7 @@ def test_a_constraint_trigger_that_changes_rows_late_is_found_out_by_the_digest(
     database.run("""
         TRUNCATE late;
         CREATE FUNCTION change() RETURNS trigger LANGUAGE plpgsql AS
-            'BEGIN UPDATE late SET x = -1 WHERE id = NEW.id; RETURN NULL; END'
+            'BEGIN UPDATE public.late SET x = -1 WHERE id = NEW.id; RETURN NULL; END'
     """)
     database.run(
         f"CREATE CONSTRAINT TRIGGER changes AFTER INSERT ON late DEFERRABLE INITIALLY {initially}"
