@@ -183,7 +183,8 @@ def test_a_server_that_stops_in_a_load_comes_back_as_it_was(
             before = everything_in(database)
             stop = _InTheMiddle(server.stop)
             done = restore(database.url, stop, **TRUNCATING)
-        restore.told(done, "DATABASE_ERROR", EMBEDDINGS)
+        # In the load, or in the step after it if the server had all rows already when it was told.
+        restore.told(done, "DATABASE_ERROR")
         assert stop.done
         with start_embedded_server(directory / "data", settings=THROWAWAY_SETTINGS) as server:
             assert everything_in(Database(server, "kept")) == before
