@@ -122,6 +122,7 @@ def _interruptible(kind: type[RunResource]) -> RunResource:
     Without that request in its storage Dagster takes the run for one that crashed.
     """
 
+    # mypy knows no class whose base is a value, and each kind of run needs this of its own.
     class Interruptible(kind):  # type: ignore[misc, valid-type]
         def _ended(
             self, context: dg.InitResourceContext, result: RunResult, error: BackupError | None

@@ -205,8 +205,8 @@ class RunResource(dg.ConfigurableResource[None]):
         self._run = None
 
     def _refused(self, error: BackupError) -> RunResult:
-        """The result of a run that never began."""
-        raise NotImplementedError
+        """The result of a run that never began; each kind of run has a shape of its own."""
+        raise NotImplementedError  # A resource of Dagster's can't be an abstract class.
 
     def _ended(
         self, context: dg.InitResourceContext, result: RunResult, error: BackupError | None

@@ -86,9 +86,6 @@ class ExistingTable:
     def column(self, name: str) -> TargetColumn | None:
         return next((column for column in self.columns if column.name == name), None)
 
-    def as_found(self) -> FoundTable:
-        return FoundTable(self.label, self.oid, self.schema, self.name, self.kind, None)
-
 
 _TABLE = """
     SELECT c.oid, c.relkind, row_security_active(c.oid)

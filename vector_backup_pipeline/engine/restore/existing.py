@@ -3,6 +3,7 @@ the indexes that are faster built anew. All of it in the coordinator's one trans
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Ordered
 from dataclasses import dataclass, field
@@ -44,11 +45,15 @@ class Before:
 
 @dataclass
 class ExistingTables:
-    """Those of the plan that exist. `before` is by the backup's name of the table."""
+    """Those of the plan that exist. `before` is by the backup's name of the table.
+
+    They are truncated in one statement, which took `truncate_seconds`.
+    """
 
     request: RestoreRequest
     tables: Mapping[str, tuple[PlannedTable, ExistingTable]]
     before: dict[str, Before] = field(default_factory=dict)
+    truncate_seconds: float = 0.0
     _kept_from_readers: set[int] = field(default_factory=set)
     _dropped: dict[str, list[RebuildableIndex]] = field(default_factory=dict)
 
@@ -124,7 +129,9 @@ class ExistingTables:
         for planned, table in self.tables.values():
             self.before[planned.table] = self._look(cursor, planned, table, content_of)
         if self.request.truncate_before_restore and self.tables:
+            started = time.monotonic()
             truncate_targets(cursor, tables)
+            self.truncate_seconds = time.monotonic() - started
         for planned, table in self.tables.values():
             if table.oid in self._kept_from_readers:
                 self._drop_indexes(cursor, planned, table)

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 from psycopg2.extensions import cursor as Cursor
-from psycopg2.sql import Composable, Identifier
+from psycopg2.sql import Composable
 
 from vector_backup_pipeline.engine.errors import InvalidParams, TableNotFound
 from vector_backup_pipeline.engine.parameters import TableName, parse_table_name
@@ -63,10 +62,6 @@ class PlannedTable:
         backup = self.stored.backup
         columns = backup.definition.columns if backup else []
         return any(column.type.name.lstrip("_").startswith("reg") for column in columns)
-
-    @cached_property
-    def target(self) -> Identifier:
-        return Identifier(self.schema, self.name)
 
     def key(self) -> tuple[str, ...] | None:
         """The unique key that the file's rows can be told apart by, the primary key if possible."""

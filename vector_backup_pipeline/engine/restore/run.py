@@ -447,8 +447,10 @@ class RestoreRun:
         return {table: self._truncate_result(rows) for table, rows in self._truncated().items()}
 
     def _truncate_result(self, rows: int) -> TruncatedTable | TruncateFailure:
+        seconds = self._target.existing.truncate_seconds if self._target else 0.0
+        duration = round(seconds, 3)
         if self._is_restored or self._run_error is None:
-            return TruncatedTable(rows_before=rows, rows_after=0, duration=0.0)
+            return TruncatedTable(rows_before=rows, rows_after=0, duration=duration)
         outcome: Literal["unknown", "not_truncated"] = (
             "unknown" if self._outcome_is_unknown else "not_truncated"
         )
@@ -456,7 +458,7 @@ class RestoreRun:
             error_type=self._run_error.error_type,
             error=self._run_error.message,
             outcome=outcome,
-            duration=0.0,
+            duration=duration,
         )
 
     def _restore_results(self) -> dict[str, RestoredTable | FailedTable]:

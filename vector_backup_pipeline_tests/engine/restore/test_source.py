@@ -152,12 +152,13 @@ def test_a_tasks_set_is_found_whichever_way_it_is_named(
 ) -> None:
     before = everything_in(langchain)
     (restore.root / "same").symlink_to(restore.root / "task_1")
+    name = restore.root.name
     ways: dict[str, dict[str, Any]] = {
         "task_id": {"task_id": "task_1"},
-        "relative": {"backup_path": f"{restore.root.name}/task_1/vector_bak"},
+        "relative": {"backup_path": f"{name}/task_1/vector_bak"},
         "absolute": {"backup_path": str(of_a_task.directory)},
-        "symlink": {"backup_path": f"{restore.root.name}/same/vector_bak"},
-        "roundabout": {"backup_path": "root/../root/task_1/vector_bak"},
+        "symlink": {"backup_path": f"{name}/same/vector_bak"},
+        "roundabout": {"backup_path": f"{name}/../{name}/task_1/vector_bak"},
     }
 
     done = restore.succeeds(langchain, **TRUNCATING, **ways[way])
