@@ -28,13 +28,14 @@ def make_table_checks(tables: Sequence[str]) -> dg.AssetChecksDefinition:
     ) -> Iterable[dg.AssetCheckResult]:
         chosen = context.selected_asset_check_keys
         settings = load_settings()
+        root = backup_storage.open_root(settings)
         run = VerifyRun(
             VerifyParameters(
                 timestamp="latest",
-                backup_path=backup_storage.default_path(settings),
+                backup_path=root.default_path,
                 drill=any(key.name == RESTORE_DRILL for key in chosen),
             ).request(),
-            backup_storage.open_root(settings),
+            root,
             settings.timestamps,
             drill_server.open,
             lock_timeout=settings.lock_timeout,

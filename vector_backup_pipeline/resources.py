@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import dagster as dg
@@ -23,7 +22,7 @@ from vector_backup_pipeline.engine.restore.run import RestoreRun
 from vector_backup_pipeline.engine.results import BackupResult, RestoreResult, VerifyResult
 from vector_backup_pipeline.engine.secrets import SecretText
 from vector_backup_pipeline.engine.storage.contract import BackupRoot
-from vector_backup_pipeline.engine.storage.local import LocalRoot
+from vector_backup_pipeline.engine.storage.opening import open_root
 from vector_backup_pipeline.engine.verification.run import VerifyRun
 from vector_backup_pipeline.outcome import (
     RunResult,
@@ -104,11 +103,7 @@ class BackupStorageResource(dg.ConfigurableResource[None]):
     )
 
     def open_root(self, settings: Settings) -> BackupRoot:
-        return LocalRoot(self.root or settings.root, settings.directory)
-
-    def default_path(self, settings: Settings) -> str:
-        """The root's own backup directory, as `backup_path` takes it."""
-        return str(Path(self.root or settings.root).absolute() / settings.directory)
+        return open_root(self.root or settings.root, settings.directory)
 
 
 class DrillServerResource(dg.ConfigurableResource[None]):

@@ -15,9 +15,9 @@ from vector_backup_pipeline.engine.catalog import (
 from vector_backup_pipeline.engine.catalog.locations import Verdict
 from vector_backup_pipeline.engine.results import readable_size
 from vector_backup_pipeline.engine.storage.contract import BackupRoot
-from vector_backup_pipeline.engine.storage.local import LocalRoot
+from vector_backup_pipeline.engine.storage.opening import open_root
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
-from vector_backup_pipeline.settings import Settings, load_settings
+from vector_backup_pipeline.settings import load_settings
 
 _HEADINGS = ("TIMESTAMP", "DATE", "STATE", "FILES")
 
@@ -49,18 +49,13 @@ def command(task_id: str | None, global_only: bool, as_json: bool) -> int:
       vector-backup list --json | jq '.backup_locations[0].backups[0].timestamp'
     """
     settings = load_settings()
-    root = open_root(settings)
+    root = open_root(settings.root, settings.directory)
     found = find_locations(root, settings.timestamps, task_id=task_id, global_only=global_only)
     if as_json:
         show_json(as_list(found, settings.timestamps).as_json())
     else:
         click.echo("\n".join(_lines(found, root, settings.timestamps)))
     return DONE
-
-
-def open_root(settings: Settings) -> BackupRoot:
-    """The root of all backups that the settings name."""
-    return LocalRoot(settings.root, settings.directory)
 
 
 def _lines(

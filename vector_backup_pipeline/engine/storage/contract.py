@@ -37,7 +37,11 @@ class BackupDirectory(Protocol):
 
     def names(self) -> list[str]: ...
 
-    def create(self, name: str) -> AbstractContextManager[PendingFile]: ...
+    def create(
+        self, name: str, expected_size: int | None = None
+    ) -> AbstractContextManager[PendingFile]:
+        """A new file. `expected_size` in bytes is a guess, for stores that have to know early how
+        to cut it up."""
 
     def size(self, name: str) -> int:
         """The stored file's size in bytes. Raises `ResourceNotFound`."""
@@ -71,6 +75,13 @@ class BackupRoot(Protocol):
 
     @property
     def location(self) -> str: ...
+
+    @property
+    def default_path(self) -> str:
+        """The root's own backup directory, as `find_path` takes it; it need not be there yet."""
+
+    def free_bytes(self) -> int | None:
+        """Bytes that can still be written; None where the store has no such limit."""
 
     def task_ids(self, accept: Callable[[str], bool]) -> list[str]:
         """The names of the task directories that `accept` takes, sorted."""

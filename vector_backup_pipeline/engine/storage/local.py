@@ -6,6 +6,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -37,6 +38,15 @@ class LocalRoot:
     @property
     def location(self) -> str:
         return str(self._root)
+
+    @property
+    def default_path(self) -> str:
+        return str(self._root / self._directory)
+
+    def free_bytes(self) -> int:
+        existing = next(path for path in (self._root, *self._root.parents) if path.is_dir())
+        with _storage_errors(f"look for free space in {existing}"):
+            return shutil.disk_usage(existing).free
 
     def task_ids(self, accept: Callable[[str], bool]) -> list[str]:
         if not self._root.is_dir():
@@ -108,7 +118,11 @@ class LocalDirectory:
             return sorted(path.name for path in self._path.iterdir())
 
     @contextlib.contextmanager
-    def create(self, name: str) -> Iterator[LocalPendingFile]:
+    def create(
+        self,
+        name: str,
+        expected_size: int | None = None,  # noqa: ARG002 - a file grows as it comes.
+    ) -> Iterator[LocalPendingFile]:
         pending = LocalPendingFile(self._path, name)
         try:
             yield pending
