@@ -52,20 +52,21 @@ from vector_backup_pipeline.settings import split_tables
     type=click.Choice(FORMATS),
     default="csv",
     show_default=True,
-    help="Format of the files: --format csv.",
+    help="csv, which loads anywhere; or --format binary, COPY's own: a third of the size, several "
+    "times as fast, for the same versions of server and pgvector.",
 )
 @click.option(
     "--compression",
     type=click.Choice(COMPRESSIONS),
     default="none",
     show_default=True,
-    help="How the files are compressed: --compression none.",
+    help="How the files are compressed, such as --compression zstd, the faster one.",
 )
 @click.option(
     "--compression-level",
     type=int,
     metavar="N",
-    help="Level of the compression, such as 3. Default: the codec's fast level.",
+    help="Level of the compression, such as 3: gzip 1 to 9, zstd 1 to 22. Default: 1, fast.",
 )
 @click.option(
     "--workers",
@@ -114,6 +115,7 @@ def command(
       vector-backup backup
       vector-backup backup --task-id corpus_7 --workers 4 --json
       vector-backup backup --tables docs,app.images --truncate
+      vector-backup backup --format binary --compression zstd
     """
     given: dict[str, Any] = {
         "task_id": task_id,

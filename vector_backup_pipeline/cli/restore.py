@@ -75,6 +75,12 @@ from vector_backup_pipeline.settings import split_tables
     help="Let the target tables' triggers run; else such tables are refused. Default: off.",
 )
 @click.option(
+    "--allow-other-versions",
+    is_flag=True,
+    help="Load binary files into another version of PostgreSQL or pgvector than wrote them. "
+    "Default: off.",
+)
+@click.option(
     "--workers",
     type=int,
     default=DEFAULT_WORKERS,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from urllib.parse import quote
 
+from vector_backup_pipeline.engine.parameters import Compression, Format
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
 
 LOG_NAME = "vector_backup_log.txt"
@@ -13,9 +15,20 @@ PENDING_SUFFIX = ".tmp"
 _MANIFEST_PREFIX, _MANIFEST_SUFFIX = "vector_backup_", ".json"
 _VERDICT_SUFFIX = ".verified.json"
 _MARKER_PREFIX, _MARKER_SUFFIX = ".vector_backup_", ".run"
-_DATA_EXTENSIONS = ("csv",)
+_FORMAT_EXTENSIONS: Mapping[Format, str] = {"csv": "csv", "binary": "pgcopy"}
+_COMPRESSION_EXTENSIONS: Mapping[Compression, str] = {"none": "", "gzip": ".gz", "zstd": ".zst"}
+_DATA_EXTENSIONS = tuple(
+    each + packed
+    for each in _FORMAT_EXTENSIONS.values()
+    for packed in _COMPRESSION_EXTENSIONS.values()
+)
 # What a file name can't hold, or what would leave the directory or hide the file.
 _UNSAFE = re.compile(r"[/\\%\x00-\x1f\x7f-\x9f]|^\.+")
+
+
+def data_extension(form: Format, compression: Compression) -> str:
+    """`csv`, `csv.zst`, `pgcopy.gz` and so on."""
+    return _FORMAT_EXTENSIONS[form] + _COMPRESSION_EXTENSIONS[compression]
 
 
 def data_file_name(schema: str, table: str, stamp: str, extension: str) -> str:

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from vector_backup_pipeline.engine.errors import IntegrityError
+from vector_backup_pipeline.engine.parameters import Compression, Format
 from vector_backup_pipeline.engine.results import BackupResult
 from vector_backup_pipeline.engine.table_definition import Dependencies, TableDefinition
 
@@ -29,18 +30,19 @@ class _Record(BaseModel):
 class Digest(_Record):
     """The sum modulo 2^128 of xxh3-128 over every row's bytes: independent of the rows' order.
 
-    `encoding` says which bytes: for `csv`, the record over `columns` in their order, without its
-    line end and without the header. `value` is 32 hexadecimal digits.
+    `encoding` says which bytes, over `columns` in their order: for `csv` the record without its
+    line end, for `binary` the tuple; never header or trailer. `value` is 32 hexadecimal digits.
     """
 
     algorithm: Literal["xxh3_128_sum"] = "xxh3_128_sum"
-    encoding: Literal["csv"] = "csv"
+    encoding: Format = "csv"
     columns: list[str]
     value: str
 
 
 class Block(_Record):
-    """A run of whole rows in the stored file: bytes `offset` to `offset + length`."""
+    """A run of whole rows in the stored file: bytes `offset` to `offset + length`. In a compressed
+    file, whole frames."""
 
     offset: int
     length: int
@@ -58,8 +60,8 @@ class DataFile(_Record):
     """A stored table. `sha256` is of the stored bytes, `duration` in seconds."""
 
     name: Annotated[str, AfterValidator(_check_bare)]
-    format: Literal["csv"]
-    compression: Literal["none"]
+    format: Format
+    compression: Compression
     rows: int
     bytes: int
     sha256: str

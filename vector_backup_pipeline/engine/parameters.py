@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal, TypeVar, get_args
 
 from vector_backup_pipeline.engine.errors import InvalidParams
 
+Format = Literal["csv", "binary"]
+Compression = Literal["none", "gzip", "zstd"]
+_Choice = TypeVar("_Choice", bound=str)
+
 EXPORT_METHODS = ("copy", "cursor")
-FORMATS = ("csv",)
-COMPRESSIONS = ("none",)
+FORMATS: tuple[Format, ...] = get_args(Format)
+COMPRESSIONS: tuple[Compression, ...] = get_args(Compression)
+# First the fast level, which is the default: vectors hardly get smaller with a slower one.
+COMPRESSION_LEVELS: Mapping[str, range] = {"gzip": range(1, 10), "zstd": range(1, 23)}
 DEFAULT_BATCH_SIZE = 10_000
 DEFAULT_PROGRESS_EVERY = 50_000
 # A connection is a server process: past a few a backup only takes cores from the queries it shares
@@ -44,8 +51,8 @@ class BackupRequest:
     progress_every: int
     workers: int
     export_method: str
-    format: str
-    compression: str
+    format: Format
+    compression: Compression
     compression_level: int | None
 
     def __post_init__(self) -> None:
@@ -59,10 +66,11 @@ class BackupRequest:
         check_at_least_one("workers", self.workers)
         if self.workers > MOST_WORKERS:
             raise InvalidParams(f"workers is {self.workers}; at most {MOST_WORKERS} are allowed.")
-        if self.compression_level is not None:
+        self._check_compression_level()
+        if (self.export_method, self.format) == ("cursor", "binary"):
             raise InvalidParams(
-                f"compression_level is {self.compression_level}, but compression is 'none'. "
-                "Leave compression_level out."
+                "export_method 'cursor' gives values as text, and format 'binary' is COPY's own. "
+                "Use export_method 'copy', or format 'csv'."
             )
         if self.truncate_vector_tables:
             self._check_truncated_tables_are_exported()
@@ -78,6 +86,21 @@ class BackupRequest:
             return ()
         wanted = {parse_table_name(table) for table in self.truncate_tables}
         return tuple(table for table in self.tables if parse_table_name(table) in wanted)
+
+    def _check_compression_level(self) -> None:
+        level, levels = self.compression_level, COMPRESSION_LEVELS.get(self.compression)
+        if level is None:
+            return
+        if levels is None:
+            raise InvalidParams(
+                f"compression_level is {level}, but compression is 'none'. Leave "
+                "compression_level out."
+            )
+        if level not in levels:
+            raise InvalidParams(
+                f"compression_level is {level}; with {self.compression} it must be from "
+                f"{levels[0]} to {levels[-1]}."
+            )
 
     def _check_truncated_tables_are_exported(self) -> None:
         if not self.truncate_tables:
@@ -159,9 +182,12 @@ def _malformed_name(text: str) -> InvalidParams:
     )
 
 
-def check_choice(key: str, value: str, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise InvalidParams(f"{key} is {value!r}; it must be one of: {', '.join(choices)}.")
+def check_choice(key: str, value: str, choices: Sequence[_Choice]) -> _Choice:
+    """The choice that `value` is. Raises `InvalidParams` if it is none."""
+    for choice in choices:
+        if choice == value:
+            return choice
+    raise InvalidParams(f"{key} is {value!r}; it must be one of: {', '.join(choices)}.")
 
 
 def check_at_least_one(key: str, value: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import queue
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import psycopg2
@@ -12,7 +12,9 @@ import psycopg2
 from vector_backup_pipeline.engine.connection_threads import ConnectionThreads
 from vector_backup_pipeline.engine.errors import IntegrityError
 from vector_backup_pipeline.engine.formats.blocks import BlockBuilder, RowBlock
+from vector_backup_pipeline.engine.formats.compression import Pack
 from vector_backup_pipeline.engine.formats.csv import csv_record
+from vector_backup_pipeline.engine.formats.row_formats import RowFormat
 from vector_backup_pipeline.engine.postgres.connection import Connection, database_errors
 from vector_backup_pipeline.engine.postgres.copy_out import copy_range, fetch_range
 from vector_backup_pipeline.engine.postgres.ranges import BlockRange
@@ -33,20 +35,32 @@ class FetchOptions:
 
 @dataclass(frozen=True)
 class ReadJob:
-    """What is read: `columns` of the rows in `ranges`; `name` and `secrets` are for messages."""
+    """What is read: `columns` of the rows in `ranges`, in that `form`; `name` and `secrets` are for
+    messages."""
 
     name: str
     columns: tuple[str, ...]
     ranges: Sequence[BlockRange]
+    form: RowFormat
     secrets: tuple[str, ...]
 
 
 class RangeReaders:
-    """Threads that read ranges, one connection each; a context that never leaves one behind."""
+    """Threads that read ranges, one connection each; a context that never leaves one behind.
 
-    def __init__(self, streams: Sequence[Connection], job: ReadJob, options: FetchOptions) -> None:
+    `make_pack` gives each thread what compresses its blocks, before they are handed on.
+    """
+
+    def __init__(
+        self,
+        streams: Sequence[Connection],
+        job: ReadJob,
+        options: FetchOptions,
+        make_pack: Callable[[], Pack] = lambda: _as_it_is,
+    ) -> None:
         self._job = job
         self._options = options
+        self._make_pack = make_pack
         self._streams = streams[: len(job.ranges)]
         self._ranges: queue.SimpleQueue[BlockRange] = queue.SimpleQueue()
         for item in job.ranges:
@@ -84,22 +98,27 @@ class RangeReaders:
         self._put(ended)
 
     def _read_ranges(self, stream: Connection) -> None:
+        pack = self._make_pack()
+
+        def emit(block: RowBlock) -> None:
+            self._put(RowBlock(pack(block.data), block.rows, block.digest))
+
         with _savepoint(stream):
             while not self._threads.stopped.is_set():
                 try:
                     rows = self._ranges.get_nowait()
                 except queue.Empty:
                     return
-                self._read(stream, rows)
+                self._read(stream, rows, emit)
                 self._put(rows)
 
-    def _read(self, stream: Connection, rows: BlockRange) -> None:
-        columns = self._job.columns
-        builder = BlockBuilder(self._put)
+    def _read(self, stream: Connection, rows: BlockRange, emit: Callable[[RowBlock], None]) -> None:
+        columns, form = self._job.columns, self._job.form
+        builder = BlockBuilder(emit, form)
         if self._options.method == "copy":
-            expected = copy_range(stream, rows, columns, builder)
+            expected = copy_range(stream, rows, columns, form.name, builder)
             builder.flush()
-            self._check_count(builder.rows, expected)
+            self._check_count(builder, expected)
         else:
             for values in fetch_range(stream, rows, columns, self._options.batch_size):
                 builder.write(csv_record(values))
@@ -107,10 +126,11 @@ class RangeReaders:
                     return
             builder.flush()
 
-    def _check_count(self, received: int, expected: int) -> None:
-        if received != expected and not self._threads.stopped.is_set():
+    def _check_count(self, received: BlockBuilder, expected: int) -> None:
+        is_whole = received.rows == expected and received.can_end
+        if not is_whole and not self._threads.stopped.is_set():
             raise IntegrityError(
-                f"The server sent {expected} rows of {self._job.name} in {received} "
+                f"The server sent {expected} rows of {self._job.name} in {received.rows} "
                 "messages: something between it and this process rewrites the COPY stream. Use "
                 "export_method 'cursor'."
             )
@@ -125,6 +145,10 @@ class RangeReaders:
             with contextlib.suppress(queue.Full):
                 self._output.put(item, timeout=_STOP_CHECK_SECONDS)
                 return
+
+
+def _as_it_is(data: bytes) -> bytes:
+    return data
 
 
 @dataclass(frozen=True)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import accumulate
 
-import xxhash
-
 from vector_backup_pipeline.engine.errors import IntegrityError
-from vector_backup_pipeline.engine.formats.blocks import DIGEST_MODULUS
-from vector_backup_pipeline.engine.formats.csv import csv_record
-from vector_backup_pipeline.engine.formats.csv_records import UnfinishedRecord, record_batches
+from vector_backup_pipeline.engine.formats.blocks import DIGEST_MODULUS, digest_of
+from vector_backup_pipeline.engine.formats.compression import UnreadableFrame, codec
+from vector_backup_pipeline.engine.formats.csv_records import LONGEST_RECORD, UnfinishedRecord
+from vector_backup_pipeline.engine.formats.row_formats import row_format
 from vector_backup_pipeline.engine.manifest import DataFile
 from vector_backup_pipeline.engine.storage.contract import BackupDirectory
 
@@ -59,9 +57,12 @@ def check_rows(directory: BackupDirectory, data_file: DataFile) -> None:
 
 
 def contradiction(data_file: DataFile) -> str | None:
-    """What is wrong with the entry by itself: its blocks must be all of the file after the header,
-    and hold its rows."""
-    end = len(csv_record(data_file.digest.columns))
+    """What is wrong with the entry by itself: its blocks must be all of the file between header and
+    trailer, and hold its rows."""
+    form, is_plain = row_format(data_file.format), data_file.compression == "none"
+    header, trailer = len(form.header(data_file.digest.columns)), len(form.trailer)
+    # How long a compressed header or trailer is, nothing tells but the file.
+    end = header if is_plain or not data_file.blocks else max(1, data_file.blocks[0].offset)
     for number, block in enumerate(data_file.blocks, 1):
         if block.offset != end or block.length < 1 or block.rows < 1:
             return (
@@ -70,10 +71,15 @@ def contradiction(data_file: DataFile) -> str | None:
             )
         end += block.length
     rows = sum(block.rows for block in data_file.blocks)
-    if (end, rows) != (data_file.bytes, data_file.rows):
+    has_right_end = (
+        end + trailer == data_file.bytes
+        if is_plain
+        else not data_file.blocks or (end < data_file.bytes if trailer else end == data_file.bytes)
+    )
+    if not has_right_end or rows != data_file.rows:
         return (
-            f"the blocks end at byte {end} and hold {rows} rows, expected byte {data_file.bytes} "
-            f"and {data_file.rows} rows"
+            f"the blocks end at byte {end} and hold {rows} rows, expected byte "
+            f"{data_file.bytes - (trailer if is_plain else 0)} and {data_file.rows} rows"
         )
     return None
 
@@ -103,26 +109,33 @@ def _differing(what: str, found: object, expected: object) -> list[str]:
 
 
 class _Rows:
-    """The records of a file, counted and hashed as they go by."""
+    """The rows of a file, counted and hashed as they go by."""
 
     def __init__(self, expected: DataFile) -> None:
         self._expected = expected
-        self._header = csv_record(expected.digest.columns)
-        self._blocks = _BlockCheck(expected, len(self._header))
-        self._found_header = b""
+        self._form = row_format(expected.format)
+        self._unpacker = codec(expected.compression).unpacker()
+        self._splitter = self._form.splitter(_longest_row(expected))
+        self._borders = _Borders(expected)
         self._rows = 0
         self._digest = 0
         self._end: str | None = None
 
     def read(self, stored: _StoredBytes) -> None:
-        """To the end, also after the last whole record, so that size and hash are the file's."""
+        """To the end, also after what can't be read, so that size and hash are the file's."""
         chunks = stored.chunks()
         try:
-            for records in self._without_header(chunks):
-                self._rows += len(records)
-                self._digest += sum(map(xxhash.xxh3_128_intdigest, records))
-                self._blocks.add(records)
-        except UnfinishedRecord as error:
+            for piece in self._borders.cut(chunks):
+                for chunk in self._unpacker.feed(piece):
+                    rows = self._splitter.feed(chunk)
+                    self._rows += len(rows)
+                    self._digest += digest_of(rows)
+                is_whole = self._unpacker.is_between_frames and not self._splitter.begun
+                self._borders.check(self._rows, is_whole=is_whole)
+            self._splitter.finish()
+            if not self._unpacker.is_between_frames:
+                self._end = "its compressed data ends in the middle"
+        except (UnfinishedRecord, UnreadableFrame) as error:
             self._end = str(error)
         for _ in chunks:
             pass
@@ -134,57 +147,69 @@ class _Rows:
             *self._header_fault(),
             *_differing("the number of rows", self._rows, self._expected.rows),
             *_differing("the content digest", digest, self._expected.digest.value),
-            *self._blocks.faults(),
+            *self._borders.faults(),
         ]
 
     def _header_fault(self) -> list[str]:
+        if self._splitter.header == self._form.header(self._expected.digest.columns):
+            return []
         # What a strange file begins with is nobody's business.
-        is_right = self._found_header == self._header
-        return [] if is_right else ["its first line does not name the manifest's columns"]
-
-    def _without_header(self, chunks: Iterator[bytes]) -> Iterator[list[bytes]]:
-        # No record is longer than its block; a longer one would only fill the memory.
-        longest = max((block.length for block in self._expected.blocks), default=0)
-        batches = record_batches(chunks, longest + len(self._header))
-        first = next(batches, None)
-        if first is not None:
-            self._found_header = first[0] + b"\n"
-            yield first[1:]
-            yield from batches
+        if self._form.name == "csv":
+            return ["its first line does not name the manifest's columns"]
+        return ["it does not begin as a binary COPY does"]
 
 
-class _BlockCheck:
-    """Whether the index's blocks begin and end where records do, and hold their rows."""
+def _longest_row(expected: DataFile) -> int:
+    """In bytes. No row is longer than its block; a longer one would only fill the memory."""
+    if expected.compression != "none":
+        return LONGEST_RECORD
+    longest = max((block.length for block in expected.blocks), default=0)
+    return longest + len(row_format(expected.format).header(expected.digest.columns))
 
-    def __init__(self, expected: DataFile, start: int) -> None:
-        self._offset, self._rows = start, 0
+
+class _Borders:
+    """Where blocks begin and end: there a row must end, and a frame, and their number be right."""
+
+    def __init__(self, expected: DataFile) -> None:
         self._fault = contradiction(expected)
-        # Where each block ends, and how many rows end up to there.
-        self._ends = [block.offset + block.length for block in expected.blocks]
-        self._rows_to = list(accumulate(block.rows for block in expected.blocks))
+        blocks = expected.blocks
+        # Where the first block begins, then where each ends; and how many rows end up to there.
+        self._ends = [blocks[0].offset] if blocks else []
+        self._ends += [block.offset + block.length for block in blocks]
+        self._rows_to = list(accumulate((block.rows for block in blocks), initial=0))
+        self._next = 0
         self._at = 0
 
-    def add(self, records: Sequence[bytes]) -> None:
-        end = self._offset + sum(map(len, records)) + len(records)
-        if self._fault is None and self._at < len(self._ends) and self._ends[self._at] <= end:
-            self._pass_borders(records)
-        self._offset, self._rows = end, self._rows + len(records)
+    def cut(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
+        """The chunks, none of which goes across a border."""
+        for chunk in chunks:
+            begin = 0
+            while begin < len(chunk):
+                left = self._ends[self._next] - self._at if self._is_open else len(chunk)
+                piece = chunk[begin : begin + left]
+                begin += len(piece)
+                self._at += len(piece)
+                yield piece
+
+    def check(self, rows: int, *, is_whole: bool) -> None:
+        """After a piece has been read: `rows` in all, `is_whole` if none of them is begun."""
+        if not (self._is_open and self._at == self._ends[self._next]):
+            return
+        expected = self._rows_to[self._next]
+        where = f"block {self._next}" if self._next else "the header"
+        if not is_whole:
+            self._fault = f"{where} does not end where a row ends, at byte {self._at}"
+        elif rows != expected:
+            self._fault = f"{rows} rows end with {where}, expected {expected}"
+        self._next += 1
 
     def faults(self) -> list[str]:
-        if self._fault is None and self._at < len(self._ends):
-            self._fault = f"the file ends before block {self._at + 1} of {len(self._ends)} does"
+        if self._is_open:
+            number = max(1, self._next)
+            self._fault = f"the file ends before block {number} of {len(self._ends) - 1} does"
         return [self._fault] if self._fault else []
 
-    def _pass_borders(self, records: Sequence[bytes]) -> None:
-        borders = list(accumulate((len(each) + 1 for each in records), initial=self._offset))
-        while self._at < len(self._ends) and self._ends[self._at] <= borders[-1]:
-            end, rows = self._ends[self._at], self._rows_to[self._at]
-            place = bisect_left(borders, end)
-            number = self._at + 1
-            self._at += 1
-            if borders[place] != end:
-                self._fault = f"block {number} does not end where a row ends, at byte {end}"
-            elif self._rows + place != rows:
-                self._fault = f"{self._rows + place} rows end with block {number}, expected {rows}"
-            if self._fault:
-                return
+    @property
+    def _is_open(self) -> bool:
+        """Whether there is a border still to come, and none was wrong."""
+        return self._fault is None and self._next < len(self._ends)

@@ -47,8 +47,8 @@ class ColumnType(Noun):
     kind: str = Field(description="pg_type.typtype: b base, c composite, d domain, e enum, …")
     modifier: int = Field(description="atttypmod, -1 for none")
     binary_portable: bool = Field(
-        description="false where the binary form holds OIDs of the source database: reg* types, "
-        "composites, and arrays of types that are not built in, also deep inside"
+        description="false where there is no binary form, or it holds OIDs of the source database: "
+        "reg* types, composites, and arrays of types that are not built in, also deep inside"
     )
 
 

@@ -50,6 +50,10 @@ class RestoreParameters(dg.Config):
         default=False,
         description="Let the triggers of target tables run; without it such tables are refused.",
     )
+    allow_other_versions: bool = Field(
+        default=False,
+        description="Load binary files into another version of server or pgvector than wrote them.",
+    )
     workers: int = Field(
         default=DEFAULT_WORKERS,
         description="Parallel connections, where every table is new in the target.",
@@ -85,6 +89,7 @@ class RestoreParameters(dg.Config):
             rename=dict(self.rename),
             collections=None if self.collections is None else tuple(self.collections),
             fire_triggers=self.fire_triggers,
+            allow_other_versions=self.allow_other_versions,
             workers=self.workers,
             maintenance_work_mem=self.maintenance_work_mem,
             max_parallel_maintenance_workers=self.max_parallel_maintenance_workers,

@@ -5,10 +5,13 @@ from pydantic import Field
 
 from vector_backup_pipeline.engine.backup.run import BackupRun, BackupTarget
 from vector_backup_pipeline.engine.parameters import (
+    COMPRESSIONS,
     DEFAULT_BATCH_SIZE,
     DEFAULT_PROGRESS_EVERY,
     DEFAULT_WORKERS,
+    FORMATS,
     BackupRequest,
+    check_choice,
 )
 from vector_backup_pipeline.outcome import failing_step
 from vector_backup_pipeline.resources import BackupRunResource, BackupStorageResource
@@ -48,10 +51,17 @@ class BackupParameters(dg.Config):
         default="copy",
         description="copy, or cursor for servers and proxies that refuse COPY. Same bytes.",
     )
-    format: str = Field(default="csv", description="Format of the files: csv.")
-    compression: str = Field(default="none", description="How the files are compressed: none.")
+    format: str = Field(
+        default="csv",
+        description="csv, which loads anywhere, or binary (COPY's own), which is a third of the "
+        "size and several times as fast, for the same versions of server and pgvector.",
+    )
+    compression: str = Field(
+        default="none", description="none, gzip or zstd: block by block, in the workers."
+    )
     compression_level: int | None = Field(
-        default=None, description="Level of the compression. Default: the codec's fast level."
+        default=None,
+        description="Level of the compression: gzip 1 to 9, zstd 1 to 22. Default: 1, fast.",
     )
 
     def request(self, settings: Settings) -> BackupRequest:
@@ -70,8 +80,8 @@ class BackupParameters(dg.Config):
             progress_every=self.progress_every,
             workers=self.workers,
             export_method=self.export_method,
-            format=self.format,
-            compression=self.compression,
+            format=check_choice("format", self.format, FORMATS),
+            compression=check_choice("compression", self.compression, COMPRESSIONS),
             compression_level=self.compression_level,
         )
 

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from psycopg2.extras import execute_values
 
 from vector_backup_pipeline.engine.backup.export import StoredTable, export_table
+from vector_backup_pipeline.engine.backup.file_form import FileForm
 from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings
 from vector_backup_pipeline.engine.postgres.snapshot import pin_snapshot
 from vector_backup_pipeline.engine.range_readers import FetchOptions
@@ -122,6 +123,7 @@ class Table:
                 pinned.tables[name],
                 LocalDirectory(self.directory),
                 f"{next(NUMBERS)}.csv",
+                FileForm("csv", "none", None),
                 FetchOptions(method, 3),
                 lambda _: None,
             )

@@ -9,6 +9,7 @@ first; where none is, they are made in a scratch schema.
 
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from vector_backup_pipeline.engine.postgres import copy_in
@@ -80,11 +81,11 @@ def _stop_in_the_middle_of_the_embeddings() -> None:
         stand_still()
 
     def copying(
-        cursor: Any, table: Any, columns: Any, chunks: Iterator[bytes], where: Any = None
+        cursor: Any, table: Any, columns: Any, rows: copy_in.RowStream, where: Any = None
     ) -> int:
         if EMBEDDINGS in table.as_string(cursor):
-            chunks = first_and_no_more(chunks)
-        return copy_in.copy_rows(cursor, table, columns, chunks, where)
+            rows = replace(rows, chunks=first_and_no_more(rows.chunks))
+        return copy_in.copy_rows(cursor, table, columns, rows, where)
 
     setattr(rows, "copy_rows", copying)  # noqa: B010 - a name that mypy takes for private
 

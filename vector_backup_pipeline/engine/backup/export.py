@@ -1,7 +1,7 @@
 """One table into one file: several connections read ranges, one writer hashes and stores.
 
-    worker 1: ranges ─▶ records ─▶ blocks ─┐
-    worker n: ranges ─▶ records ─▶ blocks ─┴▶ bounded queue ─▶ writer: hash, append, index
+    worker 1: ranges ─▶ rows ─▶ blocks, compressed ─┐
+    worker n: ranges ─▶ rows ─▶ blocks, compressed ─┴▶ bounded queue ─▶ writer: hash, append, index
 
 The caller's thread is the writer, so an interrupt (which Python raises there) ends everything: the
 workers' queries are cancelled, their threads joined, the file discarded.
@@ -13,9 +13,11 @@ import hashlib
 import time
 from dataclasses import dataclass
 
+from vector_backup_pipeline.engine.backup.file_form import FileForm
 from vector_backup_pipeline.engine.formats.block_index import BlockIndex, IndexEntry
 from vector_backup_pipeline.engine.formats.blocks import DIGEST_MODULUS, RowBlock
-from vector_backup_pipeline.engine.formats.csv import csv_record
+from vector_backup_pipeline.engine.formats.compression import Pack, codec
+from vector_backup_pipeline.engine.formats.row_formats import row_format
 from vector_backup_pipeline.engine.postgres.ranges import BlockRange, cut_into_ranges
 from vector_backup_pipeline.engine.postgres.snapshot import PinnedSnapshot
 from vector_backup_pipeline.engine.postgres.tables import TableSource
@@ -29,6 +31,7 @@ class StoredTable:
     """A finished file. `digest` is the sum modulo 2^128 over its rows, `duration` in seconds."""
 
     name: str
+    form: FileForm
     rows: int
     size: int
     sha256: str
@@ -42,6 +45,7 @@ def export_table(
     table: TableSource,
     directory: BackupDirectory,
     file_name: str,
+    form: FileForm,
     options: FetchOptions,
     listener: ProgressListener,
 ) -> StoredTable:
@@ -54,37 +58,44 @@ def export_table(
     started = time.monotonic()
     ranges = cut_into_ranges(table)
     blocks = sum(relation.blocks for relation in table.relations)
-    job = ReadJob(table.found.requested, table.columns, ranges, pinned.settings.secrets)
+    rows, packing = row_format(form.format), codec(form.compression)
+    job = ReadJob(table.found.requested, table.columns, ranges, rows, pinned.settings.secrets)
+
+    def make_pack() -> Pack:
+        return packing.make_pack(form.level)
+
     meter = ProgressMeter(
         table.found.requested, blocks, len(ranges), table.estimated_rows, listener
     )
     with (
-        directory.create(file_name) as file,
-        RangeReaders(pinned.streams(), job, options) as readers,
+        directory.create(file_name, form.expected_size(table)) as file,
+        RangeReaders(pinned.streams(), job, options, make_pack) as readers,
     ):
-        writer = _Writer(file, header=csv_record(table.columns))
+        writer = _Writer(file, make_pack(), header=rows.header(table.columns))
         for item in readers.blocks():
             if isinstance(item, BlockRange):
                 meter.range_done(item.blocks)
             else:
                 writer.append(item)
                 meter.wrote(item.rows, len(item.data))
+        writer.end(rows.trailer)
         file.commit()
     meter.finish()
-    return writer.stored(file_name, time.monotonic() - started)
+    return writer.stored(file_name, form, time.monotonic() - started)
 
 
 class _Writer:
     """Hashes, appends and indexes blocks, in whatever order they come."""
 
-    def __init__(self, file: PendingFile, header: bytes) -> None:
+    def __init__(self, file: PendingFile, pack: Pack, header: bytes) -> None:
         self._file = file
+        self._pack = pack
         self._sha256 = hashlib.sha256()
-        self._index = BlockIndex(start=len(header))
         self._rows = 0
         self._digest = 0
         self._size = 0
-        self._store(header)
+        self._store(pack(header))
+        self._index = BlockIndex(start=self._size)
 
     def append(self, block: RowBlock) -> None:
         self._store(block.data)
@@ -92,9 +103,14 @@ class _Writer:
         self._rows += block.rows
         self._digest = (self._digest + block.digest) % DIGEST_MODULUS
 
-    def stored(self, name: str, duration: float) -> StoredTable:
+    def end(self, trailer: bytes) -> None:
+        if trailer:
+            self._store(self._pack(trailer))
+
+    def stored(self, name: str, form: FileForm, duration: float) -> StoredTable:
         return StoredTable(
             name=name,
+            form=form,
             rows=self._rows,
             size=self._size,
             sha256=self._sha256.hexdigest(),

@@ -115,12 +115,16 @@ def _table(
 def _data_file(source: TableSource, stored: StoredTable) -> DataFile:
     return DataFile(
         name=stored.name,
-        format="csv",
-        compression="none",
+        format=stored.form.format,
+        compression=stored.form.compression,
         rows=stored.rows,
         bytes=stored.size,
         sha256=stored.sha256,
-        digest=Digest(columns=list(source.columns), value=f"{stored.digest:032x}"),
+        digest=Digest(
+            encoding=stored.form.format,
+            columns=list(source.columns),
+            value=f"{stored.digest:032x}",
+        ),
         duration=round(stored.duration, 3),
         blocks=[Block(**entry._asdict()) for entry in stored.index],
     )

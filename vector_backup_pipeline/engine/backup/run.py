@@ -17,6 +17,7 @@ from datetime import datetime, timezone
 from typing import Literal, TypeVar
 
 from vector_backup_pipeline.engine.backup.export import StoredTable, export_table
+from vector_backup_pipeline.engine.backup.file_form import FileForm
 from vector_backup_pipeline.engine.backup.manifest import SnapshotRecord, build_manifest
 from vector_backup_pipeline.engine.backup.report import log_section
 from vector_backup_pipeline.engine.backup.run_marker import claim_timestamp, remove_leftovers
@@ -263,10 +264,12 @@ class BackupRun:
         )
         if table in pinned.failures:
             raise pinned.failures[table]
-        source = pinned.tables[table]
-        name = data_file_name(source.found.schema, source.found.name, stamp, "csv")
-        options = FetchOptions(self.request.export_method, self.request.batch_size)
-        return export_table(pinned, source, directory, name, options, listener)
+        source, request = pinned.tables[table], self.request
+        form = FileForm(request.format, request.compression, request.compression_level)
+        form.check(source, _known(self._record).definitions.tables[source.found.oid])
+        name = data_file_name(source.found.schema, source.found.name, stamp, form.extension)
+        options = FetchOptions(request.export_method, request.batch_size)
+        return export_table(pinned, source, directory, name, form, options, listener)
 
     def _prepare_truncate(self) -> None:
         """All that can still be given up: proof of the stored files, and the pending manifest."""

@@ -211,6 +211,8 @@ def _says_complete(directory: BackupDirectory, manifest: str) -> bool:
 
 def older_header(directory: BackupDirectory, name: str) -> bytes | None:
     """The header line of an older system's file with its end; None for every other file."""
+    if not name.endswith(".csv"):
+        return None
     records = split_records(directory.read(name, 0, _LONGEST_HEADER))
     try:
         header = next(records, b"")

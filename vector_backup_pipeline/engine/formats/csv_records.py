@@ -30,28 +30,57 @@ def split_records(chunks: Iterable[bytes]) -> Iterator[bytes]:
 def record_batches(chunks: Iterable[bytes], longest: int = LONGEST_RECORD) -> Iterator[list[bytes]]:
     """The records *without* their line ends, in one list for each chunk that ends any.
 
-    The chunks may be cut anywhere. What runs in Python runs once a chunk; only where line feeds
-    stand inside quotes, once a line.
+    The chunks may be cut anywhere.
 
     Raises:
         UnfinishedRecord: the last record has no line end, or an open quote; or a record is longer
             than `longest` bytes.
     """
-    begun = _Begun()
+    splitter = RecordSplitter(longest)
     for chunk in chunks:
-        *lines, rest = chunk.split(b"\n")
-        batch = begun.complete(lines, has_quotes=b'"' in chunk) if lines else []
-        if batch:
+        if batch := splitter.feed(chunk):
             yield batch
-        begun.add(rest)
-        if begun.size > longest:
+    splitter.finish()
+
+
+class RecordSplitter:
+    """Cuts a stream into records. What runs in Python runs once a chunk; only where line feeds
+    stand inside quotes, once a line."""
+
+    def __init__(self, longest: int = LONGEST_RECORD) -> None:
+        self._longest = longest
+        self._begun = _Begun()
+
+    @property
+    def begun(self) -> int:
+        """Bytes of a record that is not over yet."""
+        return self._begun.size
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """The records that end in `chunk`, without their line ends.
+
+        Raises:
+            UnfinishedRecord: the record that was begun before it has no end that could be.
+        """
+        self._check_length()
+        *lines, rest = chunk.split(b"\n")
+        batch = self._begun.complete(lines, has_quotes=b'"' in chunk) if lines else []
+        self._begun.add(rest)
+        return batch
+
+    def finish(self) -> None:
+        """Raises `UnfinishedRecord` if a record is not over."""
+        self._check_length()
+        if self.begun:
             raise UnfinishedRecord(
-                f"a record has more than {longest} bytes: somewhere a quote is never closed"
+                f"it ends in the middle of a record, of which {self.begun} bytes are there"
             )
-    if begun.size:
-        raise UnfinishedRecord(
-            f"it ends in the middle of a record, of which {begun.size} bytes are there"
-        )
+
+    def _check_length(self) -> None:
+        if self.begun > self._longest:
+            raise UnfinishedRecord(
+                f"a record has more than {self._longest} bytes: somewhere a quote is never closed"
+            )
 
 
 class _Begun:

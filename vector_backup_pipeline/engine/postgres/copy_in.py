@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.sql import SQL, Composable, Identifier, Literal
 
 from vector_backup_pipeline.engine.errors import IntegrityError
+from vector_backup_pipeline.engine.parameters import Format
 
 _STAGE = Identifier("pg_temp", "vector_restore_stage")
 # The server takes a message whole before it looks at it. What fits into the socket's buffer (about
 # 200 KiB) comes while it parses the message before; with 1 MiB it stood still in between.
 _MESSAGE_BYTES = 64 << 10
+
+
+@dataclass(frozen=True)
+class RowStream:
+    """What COPY reads: CSV records without a header, or a binary stream with header and trailer.
+
+    `chunks` must not hold empty ones, which would end the stream.
+    """
+
+    form: Format
+    chunks: Iterator[bytes]
 
 
 class _Chunks:
@@ -38,17 +51,16 @@ def copy_rows(
     cursor: Cursor,
     table: Composable,
     columns: Sequence[str],
-    chunks: Iterator[bytes],
+    rows: RowStream,
     where: Composable | None = None,
 ) -> int:
-    """Stream CSV records without a header into `table`; returns the server's count of rows.
-
-    `chunks` must not hold empty ones, which would end the stream.
-    """
-    statement = SQL("COPY {}{} FROM STDIN (FORMAT csv)").format(table, _column_list(columns))
+    """Stream rows into `table`; returns the server's count of them."""
+    statement = SQL("COPY {}{} FROM STDIN (FORMAT {})").format(
+        table, _column_list(columns), SQL(rows.form)
+    )
     if where is not None:
         statement = SQL("{} WHERE {}").format(statement, where)
-    cursor.copy_expert(statement, _Chunks(chunks), _MESSAGE_BYTES)
+    cursor.copy_expert(statement, _Chunks(rows.chunks), _MESSAGE_BYTES)
     return int(cursor.rowcount)
 
 
@@ -62,7 +74,7 @@ def skip_or_replace(
     table: Composable,
     columns: Sequence[str],
     key: Sequence[str],
-    chunks: Iterator[bytes],
+    rows: RowStream,
     where: Composable | None = None,
     *,
     replaces: bool,
@@ -78,7 +90,7 @@ def skip_or_replace(
             Identifier("vector_restore_stage"), listed, table
         )
     )
-    staged = copy_rows(cursor, _STAGE, columns, chunks, where)
+    staged = copy_rows(cursor, _STAGE, columns, rows, where)
     cursor.execute(
         # OVERRIDING: an identity column takes the backup's value, as it does from COPY.
         SQL("INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {} {}").format(

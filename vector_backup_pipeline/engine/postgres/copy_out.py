@@ -9,6 +9,7 @@ from psycopg2.extensions import cursor as Cursor
 from psycopg2.extensions import new_type, register_type, string_types
 from psycopg2.sql import SQL, Identifier, Literal
 
+from vector_backup_pipeline.engine.parameters import Format
 from vector_backup_pipeline.engine.postgres.connection import Connection
 from vector_backup_pipeline.engine.postgres.ranges import BlockRange
 
@@ -25,17 +26,22 @@ Row = tuple[str | None, ...]
 
 
 class RowSink(Protocol):
-    """Takes one CSV record with its line end a call: the server sends a row a message
-    (PostgreSQL documentation, "Message Formats", CopyData)."""
+    """Takes one row a call, as a CSV record with its line end or a binary tuple: the server sends a
+    row a message (PostgreSQL documentation, "Message Formats", CopyData)."""
 
-    def write(self, record: bytes, /) -> object: ...
+    def write(self, message: bytes, /) -> object: ...
 
 
 def copy_range(
-    connection: Connection, rows: BlockRange, columns: tuple[str, ...], sink: RowSink
+    connection: Connection,
+    rows: BlockRange,
+    columns: tuple[str, ...],
+    form: Format,
+    sink: RowSink,
 ) -> int:
-    """Stream a range as CSV records without a header; returns the server's count of rows."""
-    statement = SQL("COPY ({}) TO STDOUT (FORMAT csv)").format(rows.query(columns))
+    """Stream a range, CSV without a header, binary with header and trailer; returns the server's
+    count of rows."""
+    statement = SQL("COPY ({}) TO STDOUT (FORMAT {})").format(rows.query(columns), SQL(form))
     with connection.cursor() as cursor:
         cursor.copy_expert(statement, sink)
         return int(cursor.rowcount)

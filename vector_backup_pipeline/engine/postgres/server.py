@@ -79,6 +79,13 @@ def identify_server(cursor: Cursor) -> ServerIdentity:
     )
 
 
+def pgvector_to_come(cursor: Cursor) -> str | None:
+    """The version that CREATE EXTENSION would make, None where there is none to make."""
+    cursor.execute("SELECT default_version FROM pg_available_extensions WHERE name = 'vector'")
+    row = cursor.fetchone()
+    return str(row[0]) if row else None
+
+
 def _if_allowed(cursor: Cursor, query: str) -> Any:
     """The query's value, None where a managed service has revoked the function."""
     cursor.execute("SAVEPOINT identity")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from vector_backup_pipeline.engine import stored_rows
 from vector_backup_pipeline.engine.catalog import COLLECTION_TABLE, EMBEDDING_TABLE
 from vector_backup_pipeline.engine.errors import InvalidParams, ResourceNotFound
 from vector_backup_pipeline.engine.formats.csv import csv_fields
-from vector_backup_pipeline.engine.formats.csv_records import split_records
+from vector_backup_pipeline.engine.formats.pgcopy import tuple_fields
 from vector_backup_pipeline.engine.older_system import read_rows
 from vector_backup_pipeline.engine.postgres.copy_in import any_of
 from vector_backup_pipeline.engine.restore.plan import PlannedTable
@@ -51,9 +53,9 @@ def _identities(directory: BackupDirectory, table: PlannedTable, names: Sequence
     name_at = table.columns.index(_NAME)
     identity_at = table.columns.index(_IDENTITY[COLLECTION_TABLE])
     found: dict[str, list[str]] = {}
-    for row in _rows(directory, table):
+    for name, identity in _named_rows(directory, table, name_at, identity_at):
         # LangChain's older layout let two collections have one name.
-        found.setdefault(row[name_at], []).append(row[identity_at])
+        found.setdefault(name, []).append(identity)
     missing = [name for name in names if name not in found]
     if missing:
         there = ", ".join(sorted(found)[:_SHOWN]) + (", …" if len(found) > _SHOWN else "")
@@ -63,11 +65,21 @@ def _identities(directory: BackupDirectory, table: PlannedTable, names: Sequence
     return [identity for name in names for identity in found[name]]
 
 
-def _rows(directory: BackupDirectory, table: PlannedTable) -> Iterator[list[str]]:
-    if table.stored.data is None:
-        yield from (fields for _, fields in read_rows(directory, table.stored.file))
-        return
-    records = split_records(directory.read(table.stored.file))
-    next(records)  # The header.
-    for record in records:
-        yield [value or "" for value in csv_fields(record.decode())]
+def _named_rows(
+    directory: BackupDirectory, table: PlannedTable, name_at: int, identity_at: int
+) -> Iterator[tuple[str, str]]:
+    """Each collection's name and identity, as text."""
+    data = table.stored.data
+    if data is None:
+        for _, fields in read_rows(directory, table.stored.file):
+            yield fields[name_at], fields[identity_at]
+    elif data.format == "binary":
+        for row in stored_rows.read_rows(directory, data):
+            values = tuple_fields(row)
+            # varchar_send writes the text in the client's encoding, uuid_send 16 bytes.
+            identity = uuid.UUID(bytes=values[identity_at])
+            yield (values[name_at] or b"").decode(), str(identity)
+    else:
+        for row in stored_rows.read_rows(directory, data):
+            texts = csv_fields(row.decode())
+            yield texts[name_at] or "", texts[identity_at] or ""

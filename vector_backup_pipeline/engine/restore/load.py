@@ -14,7 +14,7 @@ import contextlib
 import hashlib
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -23,10 +23,14 @@ from psycopg2.extensions import cursor as Cursor
 
 from vector_backup_pipeline.engine.connection_threads import ConnectionThreads
 from vector_backup_pipeline.engine.errors import IntegrityError
+from vector_backup_pipeline.engine.formats.row_formats import row_format
 from vector_backup_pipeline.engine.manifest import Block, DataFile
+from vector_backup_pipeline.engine.parameters import Format
 from vector_backup_pipeline.engine.postgres.connection import Connection, database_errors
+from vector_backup_pipeline.engine.postgres.copy_in import RowStream
 from vector_backup_pipeline.engine.progress import LoadMeter, ProgressListener
 from vector_backup_pipeline.engine.storage.contract import BackupDirectory
+from vector_backup_pipeline.engine.stored_rows import read_block
 
 # Records of the older system's files are few bytes each; the driver takes them in larger pieces.
 _RECORDS_BYTES = 1 << 18
@@ -51,22 +55,21 @@ class RowSource(Protocol):
 class BlockSource:
     """The blocks of a stored file; every share takes the next one that is left."""
 
-    def __init__(self, directory: BackupDirectory, file: str, blocks: Iterable[Block]) -> None:
+    def __init__(self, directory: BackupDirectory, file: DataFile) -> None:
         self._directory = directory
         self._file = file
         self._blocks: queue.SimpleQueue[Block] = queue.SimpleQueue()
-        for block in blocks:
+        for block in file.blocks:
             self._blocks.put(block)
 
     def chunks(self, sent: Callable[[Sent], None]) -> Iterator[bytes]:
+        return _as_copied(self._file, self._rows(sent))
+
+    def _rows(self, sent: Callable[[Sent], None]) -> Iterator[bytes]:
         with contextlib.suppress(queue.Empty):
             while True:
                 block = self._blocks.get_nowait()
-                left = block.length
-                for chunk in self._directory.read(self._file, block.offset, block.length):
-                    yield chunk
-                    left -= len(chunk)
-                    sent(Sent(0 if left else block.rows, len(chunk)))
+                yield from _read_told(self._directory, self._file, block, sent)
 
 
 class HashedSource:
@@ -78,17 +81,19 @@ class HashedSource:
         self._file = file
 
     def chunks(self, sent: Callable[[Sent], None]) -> Iterator[bytes]:
+        return _as_copied(self._file, self._rows(sent))
+
+    def _rows(self, sent: Callable[[Sent], None]) -> Iterator[bytes]:
+        file, blocks = self._file, self._file.blocks
         found = hashlib.sha256()
-        begin = self._file.blocks[0].offset if self._file.blocks else self._file.bytes
-        for chunk in self._directory.read(self._file.name, 0, begin):
+        begin = blocks[0].offset if blocks else file.bytes
+        end = blocks[-1].offset + blocks[-1].length if blocks else file.bytes
+        for chunk in self._directory.read(file.name, 0, begin):
             found.update(chunk)
-        for block in self._file.blocks:
-            left = block.length
-            for chunk in self._directory.read(self._file.name, block.offset, block.length):
-                found.update(chunk)
-                yield chunk
-                left -= len(chunk)
-                sent(Sent(0 if left else block.rows, len(chunk)))
+        for block in blocks:
+            yield from _read_told(self._directory, file, block, sent, found.update)
+        for chunk in self._directory.read(file.name, end):
+            found.update(chunk)
         if found.hexdigest() != self._file.sha256:
             raise IntegrityError(
                 f"{self._directory.location}/{self._file.name} changed while it was being loaded. "
@@ -96,8 +101,41 @@ class HashedSource:
             )
 
 
+def _read_told(
+    directory: BackupDirectory,
+    file: DataFile,
+    block: Block,
+    sent: Callable[[Sent], None],
+    took: Callable[[bytes], None] = lambda _: None,
+) -> Iterator[bytes]:
+    """A block's rows; `sent` hears of its stored bytes when they were handed on."""
+    size = 0
+
+    def count(stored: bytes) -> None:
+        nonlocal size
+        took(stored)
+        size += len(stored)
+
+    for chunk in read_block(directory, file, block, count):
+        yield chunk
+        if size:
+            sent(Sent(0, size))
+            size = 0
+    sent(Sent(block.rows, size))
+
+
+def _as_copied(file: DataFile, rows: Iterator[bytes]) -> Iterator[bytes]:
+    """What one COPY reads: a header that names columns is ours, any other the format's own."""
+    form = row_format(file.format)
+    if form.trailer:
+        yield form.header(file.digest.columns)
+    yield from rows
+    if form.trailer:
+        yield form.trailer
+
+
 class RecordSource:
-    """Records that are made one after the other; one connection takes all of them."""
+    """CSV records that are made one after the other; one connection takes all of them."""
 
     def __init__(self, records: Iterator[bytes]) -> None:
         self._records = records
@@ -119,15 +157,16 @@ class RecordSource:
 
 @dataclass(frozen=True)
 class Loading:
-    """What is loaded: `write` sends chunks to the server over a cursor and returns the rows that
-    it wrote, over `most_streams` connections at most. `size` in bytes; `table` and `secrets` are
-    for messages."""
+    """What is loaded: `write` sends rows of that `form` to the server over a cursor and returns how
+    many it wrote, over `most_streams` connections at most. `size` in bytes; `table` and `secrets`
+    are for messages."""
 
     table: str
     size: int
     source: RowSource
+    form: Format
     most_streams: int
-    write: Callable[[Cursor, Iterator[bytes]], int]
+    write: Callable[[Cursor, RowStream], int]
     secrets: tuple[str, ...]
 
 
@@ -189,7 +228,7 @@ class _Loaders:
         feed = _Feed(self._loading.source.chunks(self._events.put), self._threads.stopped)
         with connection.cursor() as cursor:
             try:
-                return self._loading.write(cursor, feed)
+                return self._loading.write(cursor, RowStream(self._loading.form, feed))
             except psycopg2.Error as error:
                 # Of what fails while it reads from us, the driver keeps the text alone.
                 raise feed.error or error from error

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from vector_backup_pipeline.engine.errors import IntegrityError
 from vector_backup_pipeline.engine.formats.blocks import DIGEST_MODULUS, RowBlock
+from vector_backup_pipeline.engine.formats.row_formats import RowFormat
 from vector_backup_pipeline.engine.postgres.connection import Connection, database_errors
 from vector_backup_pipeline.engine.postgres.ranges import cut_into_ranges
 from vector_backup_pipeline.engine.postgres.tables import FoundTable, read_sources
@@ -31,6 +32,7 @@ def content_of(
     streams: Sequence[Connection],
     table: FoundTable,
     columns: tuple[str, ...],
+    form: RowFormat,
     secrets: tuple[str, ...],
 ) -> Content:
     """Read `columns` of every row over all `streams`, as an export would, and keep nothing.
@@ -42,7 +44,7 @@ def content_of(
         streams[0].cursor() as cursor,
     ):
         source = read_sources(cursor, [table])[table.oid]
-    job = ReadJob(table.requested, columns, cut_into_ranges(source), secrets)
+    job = ReadJob(table.requested, columns, cut_into_ranges(source), form, secrets)
     rows, digest = 0, 0
     with RangeReaders(streams, job, FetchOptions("copy", batch_size=1)) as readers:
         for item in readers.blocks():

@@ -45,6 +45,7 @@ class RestoreRequest:
     rename: Mapping[str, str]
     collections: tuple[str, ...] | None
     fire_triggers: bool
+    allow_other_versions: bool
     workers: int
     maintenance_work_mem: str | None
     max_parallel_maintenance_workers: int | None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.sql import Identifier
@@ -14,7 +14,11 @@ from vector_backup_pipeline.engine.older_system import (
     read_header,
     read_rows,
 )
-from vector_backup_pipeline.engine.postgres.copy_in import copy_rows, skip_or_replace
+from vector_backup_pipeline.engine.postgres.copy_in import (
+    RowStream,
+    copy_rows,
+    skip_or_replace,
+)
 from vector_backup_pipeline.engine.restore.load import (
     BlockSource,
     HashedSource,
@@ -27,7 +31,7 @@ from vector_backup_pipeline.engine.restore.request import RestoreRequest
 from vector_backup_pipeline.engine.restore.source import StoredTable
 from vector_backup_pipeline.engine.storage.contract import BackupDirectory
 
-Write = Callable[[Cursor, Iterator[bytes]], int]
+Write = Callable[[Cursor, RowStream], int]
 
 
 def columns_of(directory: BackupDirectory, stored: StoredTable) -> tuple[str, ...]:
@@ -60,6 +64,7 @@ def loading_of(
         table=table.table,
         size=table.stored.size,
         source=source,
+        form=table.stored.form.name,
         most_streams=most_streams,
         write=_write(table, request, Identifier(*place)),
         secrets=secrets,
@@ -74,7 +79,7 @@ def _source(
     if data is not None and not request.loads_every_row_as_it_is:
         return HashedSource(directory, data), 1
     if data is not None:
-        return BlockSource(directory, data.name, data.blocks), max(1, len(data.blocks))
+        return BlockSource(directory, data), max(1, len(data.blocks))
     rows = read_rows(directory, table.stored.file)
     records = as_csv_records(rows, table.columns, _json_columns(table), _not_null(table))
     return RecordSource(records), 1
@@ -82,16 +87,16 @@ def _source(
 
 def _write(table: PlannedTable, request: RestoreRequest, target: Identifier) -> Write:
     if request.on_conflict == "fail" or table.existing is None:  # In a new one nothing collides.
-        return lambda cursor, chunks: copy_rows(cursor, target, table.columns, chunks, table.where)
+        return lambda cursor, rows: copy_rows(cursor, target, table.columns, rows, table.where)
     key = table.key()
     if key is None:
         raise BackupError(f"{table.table} has no key to tell its rows apart by.")  # The plan's own.
-    return lambda cursor, chunks: skip_or_replace(
+    return lambda cursor, rows: skip_or_replace(
         cursor,
         target,
         table.columns,
         key,
-        chunks,
+        rows,
         table.where,
         replaces=request.on_conflict == "replace",
     )

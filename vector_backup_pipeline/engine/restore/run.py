@@ -35,6 +35,7 @@ from vector_backup_pipeline.engine.postgres.connection import (
 )
 from vector_backup_pipeline.engine.postgres.probes import measure_recall
 from vector_backup_pipeline.engine.progress import ProgressListener
+from vector_backup_pipeline.engine.restore.binary_rows import check_binary_rows
 from vector_backup_pipeline.engine.restore.collections import chosen_rows
 from vector_backup_pipeline.engine.restore.load import load_rows
 from vector_backup_pipeline.engine.restore.plan import PlannedTable, plan_tables
@@ -194,6 +195,13 @@ class RestoreRun:
         source = _known(self._source)
         columns = {table.table: columns_of(source.directory, table) for table in source.tables}
         planned = plan_tables(cursor, source, self.request, columns)
+        if source.manifest_set is not None:
+            check_binary_rows(
+                cursor,
+                planned,
+                source.manifest_set.manifest,
+                allow_other_versions=self.request.allow_other_versions,
+            )
         if self.request.collections is None:
             return planned
         return chosen_rows(source.directory, planned, self.request.collections)

@@ -12,12 +12,13 @@ from vector_backup_pipeline.engine.errors import (
     ResourceNotFound,
 )
 from vector_backup_pipeline.engine.file_names import stamp_of_manifest
-from vector_backup_pipeline.engine.formats.csv import csv_record
+from vector_backup_pipeline.engine.formats.row_formats import CSV, RowFormat, row_format
 from vector_backup_pipeline.engine.manifest import DataFile, TableBackup
 from vector_backup_pipeline.engine.parameters import TableName, parse_table_name
 from vector_backup_pipeline.engine.restore.request import LATEST, RestoreRequest
 from vector_backup_pipeline.engine.storage.contract import BackupDirectory, BackupRoot
 from vector_backup_pipeline.engine.stored_files import check_stored_file, contradiction
+from vector_backup_pipeline.engine.stored_rows import read_header
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
 
 
@@ -37,6 +38,11 @@ class StoredTable:
     @property
     def data(self) -> DataFile | None:
         return self.backup.file if self.backup else None
+
+    @property
+    def form(self) -> RowFormat:
+        """What the rows are stored in, and what their digest is taken over."""
+        return row_format(self.data.format) if self.data else CSV
 
     @property
     def identity(self) -> TableName:
@@ -202,12 +208,15 @@ def _check_rename(tables: Sequence[StoredTable], request: RestoreRequest) -> Non
 def _check_entry(table: StoredTable, data: DataFile) -> None:
     if (what := contradiction(data)) is not None:
         raise _contradicts(table, what)
+    if data.digest.encoding != data.format:
+        raise _contradicts(
+            table, f"its digest is over {data.digest.encoding}, its rows are {data.format}"
+        )
 
 
 def _check_header(directory: BackupDirectory, table: StoredTable, data: DataFile) -> None:
     """Columns in another order could take each other's values, and the digest would not tell."""
-    expected = csv_record(data.digest.columns)
-    if b"".join(directory.read(table.file, 0, len(expected))) != expected:
+    if read_header(directory, data) != table.form.header(data.digest.columns):
         raise _contradicts(table, "its columns are not those of the file's header")
 
 

@@ -304,7 +304,8 @@ class Target:
         try:
             with self._errors(f"prove {table.table}"), self.streams[0].cursor() as cursor:
                 identity = table_identity(cursor, *place)
-            return content_of(self.streams, identity, table.columns, self.settings.secrets)
+            secrets = self.settings.secrets
+            return content_of(self.streams, identity, table.columns, table.stored.form, secrets)
         finally:
             # Their read locks would stand in the way of the move into place.
             for worker in self._workers:

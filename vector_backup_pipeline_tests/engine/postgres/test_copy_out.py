@@ -158,7 +158,7 @@ def test_copy_tells_the_servers_own_count_one_message_a_row(database: Database, 
             received.append(record)
 
     with database.session() as connection:
-        assert copy_range(connection, WHOLE, ("v",), Sink()) == rows
+        assert copy_range(connection, WHOLE, ("v",), "csv", Sink()) == rows
 
     assert received == [csv_record(["a\nb"])] * rows
 

@@ -12,6 +12,7 @@ import psycopg2
 import pytest
 
 from vector_backup_pipeline.engine.backup.export import StoredTable, export_table
+from vector_backup_pipeline.engine.backup.file_form import FileForm
 from vector_backup_pipeline.engine.postgres import ranges, snapshot
 from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings
 from vector_backup_pipeline.engine.postgres.snapshot import PinnedSnapshot, pin_snapshot
@@ -53,6 +54,7 @@ def export(
         opened.tables[table],
         LocalDirectory(directory),
         f"{table}.{method}.csv",
+        FileForm("csv", "none", None),
         FetchOptions(method, 100),
         lambda _: None,
     )

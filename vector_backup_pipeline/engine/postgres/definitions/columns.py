@@ -59,6 +59,7 @@ SELECT DISTINCT held.root
  WHERE t.typtype IN ('c', 'p')
     OR (n.nspname = 'pg_catalog' AND t.typname ~ '^reg')
     OR (t.typcategory = 'A' AND t.typelem >= 16384)
+    OR t.typsend = 0 OR t.typreceive = 0
 """)
 
 _STORAGE = {"p": "PLAIN", "e": "EXTERNAL", "m": "MAIN", "x": "EXTENDED"}

@@ -1,0 +1,121 @@
+"""COPY's binary form (PostgreSQL documentation, COPY, "Binary Format").
+
+A signature with flags and an extension's length; tuples, each the number of its fields and for each
+field its length and bytes, -1 for NULL; a trailer. Numbers are big-endian. No tuple has as many
+fields as signature or trailer would mean, so neither can be taken for one.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+
+from vector_backup_pipeline.engine.errors import IntegrityError
+from vector_backup_pipeline.engine.formats.csv_records import LONGEST_RECORD, UnfinishedRecord
+
+_SIGNATURE = b"PGCOPY\n\xff\r\n\0"
+HEADER = _SIGNATURE + bytes(8)
+TRAILER = b"\xff\xff"
+
+_FIELD_COUNT, _FIELD_LENGTH = Struct(">H"), Struct(">i")
+
+
+def without_framing(messages: list[bytes]) -> tuple[list[bytes], bool]:
+    """The tuples in consecutive messages of a COPY, and whether it ends with them: its first
+    message begins with the header, its last one is the trailer.
+
+    Raises:
+        IntegrityError: the header says something that no known server writes.
+    """
+    if messages[0].startswith(_SIGNATURE):
+        if not messages[0].startswith(HEADER):
+            raise IntegrityError(
+                "The server writes a binary COPY with flags or an extension that this version "
+                "does not know. Use format 'csv'."
+            )
+        first = messages[0][len(HEADER) :]
+        messages = [first, *messages[1:]] if first else messages[1:]
+    has_ended = messages[-1:] == [TRAILER]
+    return (messages[:-1] if has_ended else messages), has_ended
+
+
+def tuple_fields(row: bytes) -> list[bytes | None]:
+    """The fields of one tuple, as their types' send functions wrote them."""
+    fields: list[bytes | None] = []
+    at = _FIELD_COUNT.size
+    for _ in range(_FIELD_COUNT.unpack_from(row)[0]):
+        (length,) = _FIELD_LENGTH.unpack_from(row, at)
+        at += _FIELD_LENGTH.size
+        fields.append(None if length < 0 else row[at : at + length])
+        at += max(length, 0)
+    return fields
+
+
+class TupleSplitter:
+    """Cuts a whole stream into tuples, whatever the chunks it comes in."""
+
+    def __init__(self) -> None:
+        self.header = b""
+        self._pieces: list[bytes] = []
+        self._needed = len(HEADER)
+        self._has_ended = False
+        self.begun = 0
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """The tuples that end in `chunk`.
+
+        Raises:
+            UnfinishedRecord: these are no tuples.
+        """
+        self._pieces.append(chunk)
+        self.begun += len(chunk)
+        # What a long field lacks is known: so its pieces are joined once.
+        if self.begun < self._needed:
+            return []
+        return self._split(b"".join(self._pieces))
+
+    def finish(self) -> None:
+        """Raises `UnfinishedRecord` unless the stream ended with the trailer."""
+        if not self._has_ended:
+            raise UnfinishedRecord(
+                f"it ends without the trailer of a binary COPY, {self.begun} bytes after a row"
+            )
+
+    def _split(self, data: bytes) -> list[bytes]:
+        rows, at = [], 0
+        if not self.header:
+            self.header, at = data[: len(HEADER)], len(HEADER)
+        while not self._has_ended:
+            end, is_whole = _end_of_tuple(data, at)
+            if not is_whole:
+                self._needed = end - at
+                break
+            if data[at:end] == TRAILER:
+                self._has_ended = True
+            else:
+                rows.append(data[at:end])
+            at = end
+        if self._has_ended and at < len(data):
+            raise UnfinishedRecord(f"{len(data) - at} bytes follow the trailer of a binary COPY")
+        self._pieces, self.begun = [data[at:]], len(data) - at
+        return rows
+
+
+def _end_of_tuple(data: bytes, begin: int) -> tuple[int, bool]:
+    """Where the tuple at `begin` ends, and True; or up to where `data` would have to go on to tell
+    more, and False. The trailer counts as a tuple."""
+    size, at = len(data), begin + _FIELD_COUNT.size
+    if size < at:
+        return at, False
+    (fields,) = _FIELD_COUNT.unpack_from(data, begin)
+    if data[begin:at] == TRAILER:
+        return at, True
+    for _ in range(fields):
+        if size < at + _FIELD_LENGTH.size:
+            return at + _FIELD_LENGTH.size, False
+        (length,) = _FIELD_LENGTH.unpack_from(data, at)
+        if not -1 <= length <= LONGEST_RECORD:
+            raise UnfinishedRecord(f"a field of {length} bytes is no field of a binary COPY")
+        at += _FIELD_LENGTH.size + max(length, 0)
+        if size < at:
+            return at, False
+    return at, True
