@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import psycopg2
 from psycopg2.extensions import cursor as Cursor
@@ -124,14 +125,16 @@ def row_count(cursor: Cursor, table: str) -> int | None:
     return int(rows)
 
 
-def run_job(server: EmbeddedServer, table: str, workers: int) -> dict[str, float]:
+def run_job(
+    server: EmbeddedServer, table: str, workers: int, **parameters: str
+) -> dict[str, float]:
     """The job in a process of its own: seconds of its steps, MB of memory over the idle job."""
     environment = os.environ | {
         "VECTOR_BACKUP_DB_URL": server.connection_string(),
         "VECTOR_BACKUP_ROOT": str(DIRECTORY / "root"),
     }
     done = subprocess.run(
-        [sys.executable, __file__, "--job", table, str(workers)],
+        [sys.executable, __file__, "--job", table, json.dumps({"workers": workers, **parameters})],
         env=environment,
         check=True,
         stdout=subprocess.PIPE,
@@ -140,11 +143,11 @@ def run_job(server: EmbeddedServer, table: str, workers: int) -> dict[str, float
     return measured
 
 
-def job_in_this_process(table: str, workers: int) -> None:
+def job_in_this_process(table: str, parameters: dict[str, Any]) -> None:
     from vector_backup_pipeline.launch import launch_backup
 
     def run(name: str) -> float:
-        outcome = launch_backup({"tables": [name], "workers": workers})
+        outcome = launch_backup({"tables": [name], **parameters})
         assert outcome.result is not None and outcome.error_type is None, outcome.message
         return float(outcome.result["duration"])
 
@@ -193,6 +196,6 @@ def clear_output() -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--job"]:
-        job_in_this_process(sys.argv[2], int(sys.argv[3]))
+        job_in_this_process(sys.argv[2], json.loads(sys.argv[3]))
     else:
         main()

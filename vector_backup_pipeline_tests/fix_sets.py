@@ -11,7 +11,9 @@ from pathlib import Path
 import xxhash
 
 from vector_backup_pipeline.engine.file_names import data_file_name, manifest_name, marker_name
+from vector_backup_pipeline.engine.formats.compression import codec
 from vector_backup_pipeline.engine.formats.csv import csv_record
+from vector_backup_pipeline.engine.formats.row_formats import row_format
 from vector_backup_pipeline.engine.manifest import (
     Block,
     DataFile,
@@ -21,6 +23,7 @@ from vector_backup_pipeline.engine.manifest import (
     TableBackup,
     TruncateState,
 )
+from vector_backup_pipeline.engine.parameters import Compression, Format
 from vector_backup_pipeline.engine.results import BackupResult, ExportedTable, FailedTable
 from vector_backup_pipeline.engine.storage.contract import Claim
 from vector_backup_pipeline.engine.storage.local import LocalDirectory
@@ -136,27 +139,36 @@ class SetWriter:
 
 
 def stored_file(
-    path: Path, columns: Sequence[str], records: Sequence[bytes], rows_a_block: int = 1000
+    path: Path,
+    columns: Sequence[str],
+    records: Sequence[bytes],
+    rows_a_block: int = 1000,
+    form: Format = "csv",
+    compression: Compression = "none",
 ) -> DataFile:
     """Write a data file of `records`; what its manifest says of it."""
-    header = csv_record(list(columns))
-    data = header + b"".join(records)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
-    digest = sum(xxhash.xxh3_128_intdigest(record[:-1]) for record in records) % 2**128
-    blocks, offset = [], len(header)
+    rows = row_format(form)
+    pack = codec(compression).make_pack(None)
+    data = pack(rows.header(columns))
+    digest = sum(xxhash.xxh3_128_intdigest(r[: len(r) - rows.line_end]) for r in records)
+    blocks = []
     for begin in range(0, len(records), rows_a_block):
         part = records[begin : begin + rows_a_block]
-        blocks.append(Block(offset=offset, length=sum(map(len, part)), rows=len(part)))
-        offset += blocks[-1].length
+        stored = pack(b"".join(part))
+        blocks.append(Block(offset=len(data), length=len(stored), rows=len(part)))
+        data += stored
+    if rows.trailer:
+        data += pack(rows.trailer)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
     return DataFile(
         name=path.name,
-        format="csv",
-        compression="none",
+        format=form,
+        compression=compression,
         rows=len(records),
         bytes=len(data),
         sha256=hashlib.sha256(data).hexdigest(),
-        digest=Digest(columns=list(columns), value=f"{digest:032x}"),
+        digest=Digest(encoding=form, columns=list(columns), value=f"{digest % 2**128:032x}"),
         duration=0.1,
         blocks=blocks,
     )

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vector_backup_pipeline.engine.file_names import (
+    data_extension,
     data_file_name,
     manifest_name,
     marker_name,
@@ -20,6 +21,7 @@ from vector_backup_pipeline.engine.file_names import (
     table_of_data_file,
     verdict_name,
 )
+from vector_backup_pipeline.engine.parameters import COMPRESSIONS, FORMATS, Compression, Format
 from vector_backup_pipeline.engine.timestamps import DEFAULT_TIMESTAMP_FORMAT, TimestampFormat
 
 TIMESTAMPS = TimestampFormat(DEFAULT_TIMESTAMP_FORMAT, timezone.utc)
@@ -62,9 +64,11 @@ def test_tables_of_one_schema_never_share_a_file(one: str, other: str) -> None:
     assert len(names) == len({one, other})
 
 
-@given(NAMES, NAMES)
-def test_a_data_file_is_known_again_by_its_stamp(schema: str, table: str) -> None:
-    name = data_file_name(schema, table, STAMP, "csv")
+@given(NAMES, NAMES, st.sampled_from(FORMATS), st.sampled_from(COMPRESSIONS))
+def test_a_data_file_is_known_again_by_its_stamp(
+    schema: str, table: str, form: Format, compression: Compression
+) -> None:
+    name = data_file_name(schema, table, STAMP, data_extension(form, compression))
 
     assert stamp_of_data_file(name, TIMESTAMPS) == STAMP
     assert stamp_of_pending(name + ".tmp", TIMESTAMPS) == STAMP

@@ -133,6 +133,24 @@ def test_a_bad_value_is_refused_by_its_keys_name(key: str, value: object) -> Non
         request(**{key: value})
 
 
+@pytest.mark.parametrize(
+    ("compression", "good", "bad"), [("gzip", (1, 9), (0, 10)), ("zstd", (1, 22), (0, 23, -1))]
+)
+def test_each_compression_has_levels_of_its_own(
+    compression: str, good: tuple[int, ...], bad: tuple[int, ...]
+) -> None:
+    for level in good:
+        assert request(compression=compression, compression_level=level).compression_level == level
+    for level in bad:
+        with pytest.raises(InvalidParams, match=f"^compression_level is {level}; with"):
+            request(compression=compression, compression_level=level)
+
+
+def test_a_cursor_gives_no_binary_rows() -> None:
+    with pytest.raises(InvalidParams, match="format 'binary' is COPY's own"):
+        request(export_method="cursor", format="binary")
+
+
 def test_only_tables_of_the_same_run_are_truncated() -> None:
     with pytest.raises(InvalidParams, match="not among the tables"):
         request(truncate_vector_tables=True, tables=("docs",), truncate_tables=("other",))

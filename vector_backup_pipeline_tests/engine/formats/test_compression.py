@@ -1,0 +1,120 @@
+"""Blocks are packed one by one, and read as one stream, by us and by Python's own readers."""
+
+from __future__ import annotations
+
+import gzip
+import random
+import threading
+import tracemalloc
+
+import pytest
+from backports import zstd
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vector_backup_pipeline.engine.formats.compression import UnreadableFrame, codec
+from vector_backup_pipeline.engine.parameters import COMPRESSION_LEVELS, COMPRESSIONS, Compression
+
+PACKED = ("gzip", "zstd")
+BLOCKS = st.lists(st.binary(min_size=1, max_size=300), max_size=6)
+
+
+def packed(compression: Compression, blocks: list[bytes], level: int | None = None) -> bytes:
+    pack = codec(compression).make_pack(level)
+    return b"".join(map(pack, blocks))
+
+
+def unpacked(compression: Compression, data: bytes, step: int) -> tuple[bytes, bool]:
+    unpacker = codec(compression).unpacker()
+    chunks = [
+        chunk
+        for begin in range(0, len(data), step)
+        for chunk in unpacker.feed(data[begin : begin + step])
+    ]
+    assert all(chunks)
+    return b"".join(chunks), unpacker.is_between_frames
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+@given(blocks=BLOCKS, step=st.integers(1, 400))
+def test_blocks_come_back_whatever_the_pieces_they_are_read_in(
+    compression: Compression, blocks: list[bytes], step: int
+) -> None:
+    found, is_whole = unpacked(compression, packed(compression, blocks), step)
+
+    assert found == b"".join(blocks)
+    assert is_whole
+
+
+@given(blocks=BLOCKS.filter(bool))
+def test_pythons_own_readers_take_the_blocks_for_one_stream(blocks: list[bytes]) -> None:
+    assert gzip.decompress(packed("gzip", blocks)) == b"".join(blocks)
+    assert zstd.decompress(packed("zstd", blocks)) == b"".join(blocks)
+
+
+@pytest.mark.parametrize("compression", PACKED)
+def test_each_block_can_be_read_alone(compression: Compression) -> None:
+    pack = codec(compression).make_pack(None)
+    pack(b"the block before")
+
+    assert unpacked(compression, pack(b"a block"), 1000) == (b"a block", True)
+
+
+@pytest.mark.parametrize("compression", PACKED)
+def test_every_level_of_the_list_can_be_used(compression: Compression) -> None:
+    data = b"a line that is there many times\n" * 500
+
+    sizes = [len(packed(compression, [data], level)) for level in COMPRESSION_LEVELS[compression]]
+
+    assert all(size < len(data) / 10 for size in sizes)
+    assert len(packed(compression, [data])) == sizes[0]
+
+
+@pytest.mark.parametrize("compression", PACKED)
+def test_what_ends_in_the_middle_of_a_frame_is_not_whole(compression: Compression) -> None:
+    data = packed(compression, [b"first" * 50, b"second" * 50])
+
+    for end in range(1, len(data)):
+        is_whole = unpacked(compression, data[:end], 7)[1]
+        assert is_whole == (end == len(packed(compression, [b"first" * 50])))
+
+
+@pytest.mark.parametrize("compression", PACKED)
+def test_damage_is_told(compression: Compression) -> None:
+    data = random.Random(1).randbytes(2000)  # noqa: S311 - only to be hard to compress
+    stored = bytearray(packed(compression, [data]))
+    stored[1000] ^= 1
+
+    with pytest.raises(UnreadableFrame, match="its compressed data is damaged"):
+        unpacked(compression, bytes(stored), 100)
+
+
+@pytest.mark.parametrize("compression", PACKED)
+def test_bytes_that_unfold_to_much_come_in_small_chunks(compression: Compression) -> None:
+    stored = packed(compression, [bytes(50 << 20)])
+
+    tracemalloc.start()
+    unpacker = codec(compression).unpacker()
+    size = sum(map(len, unpacker.feed(stored)))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert size == 50 << 20
+    assert peak < 4 << 20
+
+
+def test_workers_pack_at_the_same_time_each_with_a_packer_of_its_own() -> None:
+    blocks = [random.Random(n).randbytes(200_000) for n in range(8)]  # noqa: S311 - see above
+    found: dict[int, bytes] = {}
+
+    def work(number: int) -> None:
+        found[number] = packed("zstd", blocks[number::2])
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    for number in (0, 1):
+        assert zstd.decompress(found[number]) == b"".join(blocks[number::2])
