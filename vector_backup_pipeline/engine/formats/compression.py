@@ -25,6 +25,11 @@ _OUTPUT_BYTES = 1 << 20
 # A gzip header and trailer around the deflated data, instead of zlib's own.
 _AS_GZIP = 16 + zlib.MAX_WBITS
 
+# Higher levels of zstd make tables for inputs of many MB: 18 MB a worker. A block is a MiB, and with
+# tables for that it got as small (text of vectors, level 19: 0.378 of its size with both) in 3 MB,
+# twice as fast.
+_LAST_SMALL_LEVEL, _TABLE_LOG = 3, 17
+
 Pack = Callable[[bytes], bytes]
 
 
@@ -148,11 +153,12 @@ def _gzip_packer(level: int) -> Pack:
 
 
 def _zstd_packer(level: int) -> Pack:
-    # With a checksum in each frame `zstd -t` can tell a damaged file without our manifest.
     parameter = zstd.CompressionParameter
-    compressor = zstd.ZstdCompressor(
-        options={parameter.compression_level: level, parameter.checksum_flag: 1}
-    )
+    # With a checksum in each frame `zstd -t` can tell a damaged file without our manifest.
+    options = {parameter.compression_level: level, parameter.checksum_flag: 1}
+    if level > _LAST_SMALL_LEVEL:
+        options |= {parameter.hash_log: _TABLE_LOG, parameter.chain_log: _TABLE_LOG}
+    compressor = zstd.ZstdCompressor(options=options)
 
     def pack(data: bytes) -> bytes:
         packed: bytes = compressor.compress(data, zstd.ZstdCompressor.FLUSH_FRAME)
