@@ -25,7 +25,7 @@ _OUTPUT_BYTES = 1 << 20
 # A gzip header and trailer around the deflated data, instead of zlib's own.
 _AS_GZIP = 16 + zlib.MAX_WBITS
 
-# Higher levels of zstd make tables for inputs of many MB: 18 MB a worker. A block is a MiB, and with
+# Higher levels of zstd make tables for inputs of many MB: 18 MB a worker. A block is a MiB; with
 # tables for that it got as small (text of vectors, level 19: 0.378 of its size with both) in 3 MB,
 # twice as fast.
 _LAST_SMALL_LEVEL, _TABLE_LOG = 3, 17
