@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vector_backup_pipeline.engine.checkup.finding import Finding, failed_with, ok, warning
@@ -47,12 +47,18 @@ def read_environment(environment: Mapping[str, str]) -> ReadEnvironment:
             if left.pop(error.variable, None) is None:
                 raise
             errors.append(error)
-    findings = [failed_with("settings", error.variable, error) for error in errors]
+    findings = [_wrong(error) for error in errors]
     findings += _unknown(environment)
     findings += _relative_root(settings)
     if not findings:
         findings.append(ok("settings", "environment", _told(environment)))
     return ReadEnvironment(settings, frozenset(e.variable for e in errors), findings)
+
+
+def _wrong(error: SettingsError) -> Finding:
+    told = failed_with("settings", error.variable, error)
+    # Its name stands before the message anyway.
+    return replace(told, message=told.message.removeprefix(f"{error.variable}: "))
 
 
 def _told(environment: Mapping[str, str]) -> str:

@@ -17,11 +17,10 @@ from vector_backup_pipeline.engine.checkup.finding import (
     warning,
 )
 from vector_backup_pipeline.engine.checkup.plan import CheckPlan
+from vector_backup_pipeline.engine.storage.local_claim import DEAD_AFTER
 
 # Clocks that are set by NTP differ by less.
 _NOTABLE = timedelta(seconds=5)
-# As long as a run on another host may be silent before it is taken for dead.
-_INTOLERABLE = timedelta(minutes=15)
 _ADVICE = (
     "Switch on time synchronisation (NTP) on both machines: timedatectl set-ntp true. Files are "
     "named by this machine's clock, and whether a run elsewhere is alive is judged by it."
@@ -29,10 +28,15 @@ _ADVICE = (
 
 
 def clock_ahead(ask: Callable[[], datetime], now: Callable[[], datetime]) -> timedelta:
-    """How far another clock is before ours, the way there and back taken as equally long."""
+    """How far another clock is before ours."""
     before = now()
     told = ask()
-    after = now()
+    return ahead_of(told, before, now())
+
+
+def ahead_of(told: datetime, before: datetime, after: datetime) -> timedelta:
+    """The same, of what another clock told between two moments of ours: half-way, as one takes the
+    way there and back to be equally long."""
     return told - (before + (after - before) / 2)
 
 
@@ -63,7 +67,7 @@ def _compared(name: str, whose: str, ahead: timedelta) -> Finding:
     if off <= _NOTABLE:
         return ok("clock", name, f"{whose} clock agrees with this machine's ({_seconds(off)})")
     side = "ahead of" if ahead > timedelta() else "behind"
-    make = failed if off > _INTOLERABLE else warning
+    make = failed if off > DEAD_AFTER else warning
     return make("clock", name, f"{whose} clock is {_seconds(off)} {side} this machine's", _ADVICE)
 
 

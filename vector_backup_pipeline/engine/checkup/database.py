@@ -15,6 +15,7 @@ from vector_backup_pipeline.engine.checkup.finding import (
     failed_with,
     ok,
     skipped,
+    told_apart,
     warning,
 )
 from vector_backup_pipeline.engine.checkup.plan import CheckPlan
@@ -203,7 +204,9 @@ def _workers_finding(plan: CheckPlan, pinned: PinnedSnapshot) -> Finding:
     pinned.end_workers()
     if joined == wanted:
         return ok("database", name, f"{wanted} more connections share the snapshot")
-    why = f": {refusal.message}" if refusal else ", since somebody waits for a lock on a table"
+    why = (
+        f": {told_apart(refusal)[0]}" if refusal else ", since somebody waits for a lock on a table"
+    )
     return warning(
         "database",
         name,

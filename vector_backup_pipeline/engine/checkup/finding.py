@@ -42,7 +42,7 @@ def failed(area: Area, name: str, message: str, advice: str | None = None) -> Fi
 
 
 def skipped(area: Area, name: str, reason: str, advice: str | None = None) -> Finding:
-    return Finding(area, name, "skipped", f"{reason}", advice)
+    return Finding(area, name, "skipped", f"not tried: {reason}", advice)
 
 
 def failed_with(

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 
-from vector_backup_pipeline.engine.checkup.clock import clock_ahead
+from vector_backup_pipeline.engine.checkup.clock import ahead_of
 from vector_backup_pipeline.engine.checkup.finding import (
     Finding,
     failed_with,
@@ -151,18 +151,17 @@ class _Trial:
         self._findings.append(ok("storage", name, message))
 
     def _put(self, directory: BackupDirectory) -> str:
+        before = self._plan.now()
         _write(directory, self._small, [_CONTENT])
+        written = modified_at(directory, self._small)
+        if written is not None:
+            self._ahead = ahead_of(written, before, self._plan.now())
         size = directory.size(self._small)
         if size != len(_CONTENT):
             raise IntegrityError(
                 f"A file of {len(_CONTENT)} bytes was put and has {size} bytes now. {_DISTRUST}"
             )
-        self._ahead = self._clock_ahead(directory)
         return "a file can be written whole, and has its size"
-
-    def _clock_ahead(self, directory: BackupDirectory) -> timedelta | None:
-        written = modified_at(directory, self._small)
-        return None if written is None else clock_ahead(lambda: written, self._plan.now)
 
     def _list(self, directory: BackupDirectory) -> str:
         if self._small not in directory.names():

@@ -37,17 +37,25 @@ _CSV_EXPANSION = 3
 
 @dataclass(frozen=True)
 class TableAdvice:
-    """By the caller's names: statements that grant what is missing, and tables of like name."""
+    """By the caller's names: statements that grant what is missing for reading and for truncating,
+    and tables of like name."""
 
-    grants: Mapping[str, Sequence[str]]
+    reading: Mapping[str, Sequence[str]]
+    truncating: Mapping[str, Sequence[str]]
     similar: Mapping[str, Sequence[str]]
 
     def mending(self, table: str, error: BackupError) -> str | None:
         if isinstance(error, TableNotFound):
             names = self.similar.get(table, ())
             return f"There is {', '.join(names)}: name it so, with its schema." if names else None
-        statements = self.grants.get(table, ())
-        return f"Run: {' '.join(statements)}" if statements else None
+        return _to_run(self.reading.get(table, ()))
+
+    def mending_truncate(self, table: str) -> str | None:
+        return _to_run(self.truncating.get(table, ()))
+
+
+def _to_run(statements: Sequence[str]) -> str | None:
+    return f"Run: {' '.join(statements)}" if statements else None
 
 
 @dataclass(frozen=True)
@@ -64,7 +72,8 @@ def read_advice(
     """Ask while the connection still has its own search path."""
     emptied = tables_among(tables, truncate_tables)
     return TableAdvice(
-        grants={t: missing_grants(cursor, t, truncate=t in emptied) for t in tables},
+        reading={t: missing_grants(cursor, t, ("SELECT",)) for t in tables},
+        truncating={t: missing_grants(cursor, t, ("TRUNCATE",)) for t in emptied},
         similar={t: similar_tables(cursor, t) for t in tables},
     )
 
@@ -78,7 +87,7 @@ def tables_among(tables: Sequence[str], truncate_tables: Sequence[str]) -> list[
 def check_tables(plan: CheckPlan, pinned: PinnedSnapshot, advice: TableAdvice) -> TablesReport:
     """Each table by itself, inside the snapshot."""
     if plan.tables is None:
-        return TablesReport([skipped("tables", "tables", "VECTOR_BACKUP_TABLES")], None)
+        return TablesReport([skipped("tables", "tables", "VECTOR_BACKUP_TABLES is wrong")], None)
     findings, sizes = [], []
     for table in plan.tables:
         finding, size = _check_table(table, pinned, advice)
@@ -159,10 +168,12 @@ def _truncate_finding(
     name = f"truncate {table}"
     source = pinned.tables.get(table)
     if source is None:
-        return skipped("tables", name, "the table can't be backed up")
+        return skipped(
+            "tables", name, "the table can't be backed up", advice.mending_truncate(table)
+        )
     refusal = source.found.truncate_refusal
     if refusal is not None:
-        statements = advice.mending(table, refusal)
+        statements = advice.mending_truncate(table)
         return failed_with("tables", name, refusal, statements, fatal=False)
     referring = _referring(pinned, source, emptied)
     if referring:

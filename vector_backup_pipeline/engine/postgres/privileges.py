@@ -6,15 +6,15 @@ from collections.abc import Sequence
 
 from psycopg2.extensions import cursor as Cursor
 
-from vector_backup_pipeline.engine.parameters import TableName, parse_table_name
+from vector_backup_pipeline.engine.parameters import parse_table_name
 
 # As `find_table` looks a name up. Roles and names come back quoted as a statement needs them.
 _PRIVILEGES = """
     SELECT quote_ident(current_user), quote_ident(n.nspname),
            format('%%I.%%I', n.nspname, c.relname),
            has_schema_privilege(n.oid, 'USAGE'),
-           has_table_privilege(c.oid, 'SELECT'),
-           has_table_privilege(c.oid, 'TRUNCATE')
+           ARRAY(SELECT each FROM unnest(%(privileges)s::text[]) each
+                  WHERE NOT has_table_privilege(c.oid, each))
       FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
      WHERE c.relname::text = %(name)s AND CASE WHEN %(schema)s::text IS NULL
            THEN c.oid = to_regclass(quote_ident(%(name)s))
@@ -40,27 +40,23 @@ _REFERENCES = """
 """
 
 
-def missing_grants(cursor: Cursor, requested: str, *, truncate: bool) -> list[str]:
-    """The statements that give this role what it lacks to read the table, and to truncate it."""
+def missing_grants(cursor: Cursor, requested: str, privileges: Sequence[str]) -> list[str]:
+    """The statements that give this role what it lacks of `privileges` on the table, and the use of
+    its schema; none where there is no such table."""
     wanted = parse_table_name(requested)
-    cursor.execute(_PRIVILEGES, {"schema": wanted.schema, "name": wanted.name})
+    about = {"schema": wanted.schema, "name": wanted.name, "privileges": list(privileges)}
+    cursor.execute(_PRIVILEGES, about)
     row = cursor.fetchone()
     if row is None:
         return []
-    role, schema, table, may_use, may_select, may_truncate = row
-    statements = []
-    if not may_use:
-        statements.append(f"GRANT USAGE ON SCHEMA {schema} TO {role};")
-    if not may_select:
-        statements.append(f"GRANT SELECT ON {table} TO {role};")
-    if truncate and not may_truncate:
-        statements.append(f"GRANT TRUNCATE ON {table} TO {role};")
-    return statements
+    role, schema, table, may_use, missing = row
+    statements = [] if may_use else [f"GRANT USAGE ON SCHEMA {schema} TO {role};"]
+    return [*statements, *(f"GRANT {each} ON {table} TO {role};" for each in missing)]
 
 
 def similar_tables(cursor: Cursor, requested: str) -> list[str]:
     """Tables of that name in whatever schema and case, as the settings would name them."""
-    wanted: TableName = parse_table_name(requested)
+    wanted = parse_table_name(requested)
     cursor.execute(_SIMILAR, {"name": wanted.name})
     return [name for (name,) in cursor.fetchall()]
 
