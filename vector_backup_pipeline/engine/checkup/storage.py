@@ -84,6 +84,7 @@ class _Trial:
         self._claimed = f"{self._token}_run"
         self._findings: list[Finding] = []
         self._ahead: timedelta | None = None
+        self._has_written = False
 
     def run(self, root: BackupRoot) -> StorageReport:
         try:
@@ -108,7 +109,8 @@ class _Trial:
                 raise left from interrupt
             raise
         left = uninterrupted(lambda: self._remove(directory))
-        if left is not None:
+        # Where nothing could be written, nothing is left, though that can't be seen either.
+        if left is not None and self._has_written:
             self._findings.append(failed_with("storage", "left behind", left))
 
     def _remove(self, directory: BackupDirectory) -> LeftBehind | None:
@@ -153,6 +155,7 @@ class _Trial:
     def _put(self, directory: BackupDirectory) -> str:
         before = self._plan.now()
         _write(directory, self._small, [_CONTENT])
+        self._has_written = True
         written = modified_at(directory, self._small)
         if written is not None:
             self._ahead = ahead_of(written, before, self._plan.now())
@@ -204,6 +207,7 @@ class _Trial:
                 f"The run marker {self._claimed} exists already, though its name was never used. "
                 "Run the check again."
             )
+        self._has_written = True
         try:
             second = directory.claim(self._claimed, owner)
             if second is not None:
