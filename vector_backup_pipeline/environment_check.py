@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from vector_backup_pipeline.settings import (
 )
 
 # VECTORBACKUP_ROOT and vector_backup_root are meant for us, too.
-_ALMOST_PREFIXES = (PREFIX.rstrip("_"), PREFIX.replace("_", ""))
+_ALMOST_OURS = re.compile(r"VECTOR_?BACKUPS?_?(\w*)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -69,16 +70,17 @@ def _told(environment: Mapping[str, str]) -> str:
 
 
 def _unknown(environment: Mapping[str, str]) -> Iterator[Finding]:
-    known = known_variables()
-    for name in sorted(environment.keys() - known):
-        if not name.upper().startswith(_ALMOST_PREFIXES):
+    known = {name.removeprefix(PREFIX) for name in known_variables()}
+    for name in sorted(environment.keys() - known_variables()):
+        match = _ALMOST_OURS.fullmatch(name)
+        if match is None:
             continue
-        near = difflib.get_close_matches(name.upper(), known, n=1)
+        near = difflib.get_close_matches(match.group(1).upper(), known, n=1)
         yield warning(
             "settings",
             name,
             f"{name} is set, but there is no such setting, so nothing reads it",
-            f"Did you mean {near[0]}?" if near else "See the settings in the README.",
+            f"Did you mean {PREFIX}{near[0]}?" if near else "See the settings in the README.",
         )
 
 

@@ -80,5 +80,5 @@ def clock_off_by(difference: timedelta) -> Callable[[], datetime]:
 @pytest.fixture
 def check(tmp_path: Path) -> Checker:
     root = tmp_path / "root"
-    root.mkdir()
+    root.mkdir(exist_ok=True)  # A test that makes backups too has it already.
     return Checker(root)

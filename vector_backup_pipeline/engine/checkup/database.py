@@ -12,6 +12,7 @@ from typing import TypeVar
 from vector_backup_pipeline.engine.checkup.clock import clock_ahead
 from vector_backup_pipeline.engine.checkup.finding import (
     Finding,
+    failed,
     failed_with,
     ok,
     skipped,
@@ -82,6 +83,8 @@ def check_database(plan: CheckPlan) -> DatabaseReport:
     try:
         with _pinned(plan, plan.connection) as pinned:
             findings.append(ok("database", "snapshot", _snapshot_told(plan)))
+            if not pinned.server.is_same_process_as(look.server):
+                findings.append(_balancer_finding())
             tables = _waiting_on(
                 pinned.coordinator, lambda: check_tables(plan, pinned, look.advice)
             )
@@ -190,6 +193,16 @@ def _snapshot_told(plan: CheckPlan) -> str:
     return (
         "one snapshot over all tables was taken, with the session's settings and a lock_timeout "
         f"of {plan.lock_timeout:g} s as a backup sets it"
+    )
+
+
+def _balancer_finding() -> Finding:
+    return failed(
+        "database",
+        "balancer",
+        "two connections reached two servers, which share no snapshot",
+        "Connect to one server directly, not to a balancer or pooler that spreads connections, or "
+        "run backups with workers 1.",
     )
 
 

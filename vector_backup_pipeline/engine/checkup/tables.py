@@ -29,7 +29,7 @@ from vector_backup_pipeline.engine.postgres.tables import TableSource
 from vector_backup_pipeline.engine.postgres.trial import Sample, copy_sample, fetch_sample
 from vector_backup_pipeline.engine.results import readable_size
 
-_SAMPLE_ROWS = 100
+_SAMPLE_ROWS = 200
 # CSV against stored bytes, where no rows are counted: 60,000 rows of 1,536 dimensions made 2.8
 # times their size.
 _CSV_EXPANSION = 3
@@ -137,9 +137,9 @@ def _advice_without_copy(pinned: PinnedSnapshot, source: TableSource) -> str | N
 
 def _expected_size(source: TableSource, sample: Sample) -> int:
     """Bytes as CSV: the sample's for each row that the planner counts, else by what is stored."""
-    if sample.rows < _SAMPLE_ROWS:
+    if sample.is_whole:
         return sample.size
-    if source.estimated_rows:
+    if source.estimated_rows and sample.rows:
         return sample.size * source.estimated_rows // sample.rows
     return max(sample.size, source.size * _CSV_EXPANSION)
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
+import psycopg2
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.sql import SQL, Composable, Identifier, Literal
 
@@ -18,6 +19,8 @@ from vector_backup_pipeline.engine.postgres.connection import (
     database_errors,
 )
 from vector_backup_pipeline.engine.postgres.tables import TableSource
+
+_SAMPLE_BLOCKS = 20
 
 
 @dataclass(frozen=True)
@@ -33,10 +36,11 @@ class Destination:
 
 @dataclass(frozen=True)
 class Sample:
-    """A few of a table's rows: how many, and their bytes as CSV."""
+    """A few of a table's rows, or all of them: how many, and their bytes as CSV."""
 
     rows: int
     size: int
+    is_whole: bool
 
 
 class _Counter:
@@ -77,7 +81,7 @@ def read_clock(cursor: Cursor) -> datetime:
 def copy_sample(
     connection: Connection, table: TableSource, most_rows: int, secrets: tuple[str, ...]
 ) -> Sample:
-    """The first rows by COPY. The transaction goes on after a failure.
+    """Rows from all over the table by COPY. The transaction goes on after a failure.
 
     Raises:
         PermissionDenied, DatabaseError: the server refuses.
@@ -86,9 +90,11 @@ def copy_sample(
     with _undone_on_failure(
         connection, f"read {table.found.requested} with COPY", secrets
     ) as cursor:
-        statement = SQL("COPY ({}) TO STDOUT (FORMAT csv)").format(_first_rows(table, most_rows))
-        cursor.copy_expert(statement, sink)
-        return Sample(max(0, cursor.rowcount), sink.size)
+        spread = _spread(table)
+        query = _some_rows(table, most_rows, spread)
+        cursor.copy_expert(SQL("COPY ({}) TO STDOUT (FORMAT csv)").format(query), sink)
+        rows = max(0, cursor.rowcount)
+        return Sample(rows, sink.size, is_whole=spread is None and rows < most_rows)
 
 
 def fetch_sample(
@@ -103,13 +109,27 @@ def fetch_sample(
         _undone_on_failure(connection, f"read {table.found.requested} with a cursor", secrets),
         connection.cursor(name="vector_backup_check", scrollable=False) as cursor,
     ):
-        cursor.execute(_first_rows(table, most_rows))
+        cursor.execute(_some_rows(table, most_rows, None))
         return len(cursor.fetchall())
 
 
-def _first_rows(table: TableSource, most_rows: int) -> Composable:
+def _some_rows(table: TableSource, most_rows: int, spread: Composable | None) -> Composable:
     columns = SQL(", ").join(map(Identifier, table.columns))
-    return SQL("SELECT {} FROM {} LIMIT {}").format(columns, table.found.target, Literal(most_rows))
+    return SQL("SELECT {} FROM {}{} LIMIT {}").format(
+        columns, table.found.target, spread or SQL(""), Literal(most_rows)
+    )
+
+
+def _spread(table: TableSource) -> Composable | None:
+    """Pages from all over the table, since its oldest rows may be of another kind; None where it
+    is small or can't be sampled, and is read from its beginning."""
+    blocks = sum(relation.blocks for relation in table.relations)
+    can_be_sampled = all(relation.by_ranges for relation in table.relations)
+    if blocks <= _SAMPLE_BLOCKS or not can_be_sampled:
+        return None
+    percent = Literal(100 * _SAMPLE_BLOCKS / blocks)
+    # The same pages each time, so that two checks tell the same.
+    return SQL(" TABLESAMPLE SYSTEM ({}) REPEATABLE (0)").format(percent)
 
 
 @contextlib.contextmanager
@@ -121,7 +141,7 @@ def _undone_on_failure(
         try:
             yield cursor
         except BaseException:
-            with contextlib.suppress(Exception):
+            with contextlib.suppress(psycopg2.Error):
                 cursor.execute("ROLLBACK TO SAVEPOINT trial")
             raise
         cursor.execute("RELEASE SAVEPOINT trial")
