@@ -27,6 +27,7 @@ class CheckCall:
     task_id: str | None
     tables: list[str] | None
     workers: int
+    export_method: str
     db_connection: str | None
 
 
@@ -38,7 +39,10 @@ def check_installation(call: CheckCall) -> Iterator[Finding]:
     """
     environment = read_environment(os.environ)
     request = VectorBackupConfig(
-        task_id=call.task_id, tables=call.tables, workers=call.workers
+        task_id=call.task_id,
+        tables=call.tables,
+        workers=call.workers,
+        export_method=call.export_method,
     ).request(environment.settings)
     given = None
     if call.db_connection is not None:
@@ -74,6 +78,7 @@ def _findings(
             if environment.makes_sense("TRUNCATE_TABLES")
             else (),
             workers=request.workers,
+            export_method=request.export_method,
             lock_timeout=settings.lock_timeout,
             # The daily schedule makes no backups of tasks.
             expected_every=longest_pause(settings, now) if request.task_id is None else None,

@@ -58,6 +58,7 @@ class Checker:
             "tables": LANGCHAIN,
             "truncate_tables": (EMBEDDINGS,),
             "workers": 2,
+            "export_method": "copy",
             "lock_timeout": 1.0,
             "expected_every": timedelta(days=1),
         }

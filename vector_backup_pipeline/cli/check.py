@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vector_backup_pipeline.cli.showing import DONE, FAILED, show_json
-from vector_backup_pipeline.engine.parameters import DEFAULT_WORKERS
+from vector_backup_pipeline.engine.parameters import DEFAULT_WORKERS, EXPORT_METHODS
 from vector_backup_pipeline.settings import split_tables
 
 if TYPE_CHECKING:
@@ -49,6 +49,13 @@ _COUNTED: "dict[Status, str]" = {
     help="Parallel connections that a backup would open, such as 4.",
 )
 @click.option(
+    "--export-method",
+    type=click.Choice(EXPORT_METHODS),
+    default="copy",
+    show_default=True,
+    help="How a backup would read: --export-method cursor where COPY is refused.",
+)
+@click.option(
     "--json",
     "as_json",
     is_flag=True,
@@ -59,6 +66,7 @@ def command(
     db_connection: str | None,
     tables: str | None,
     workers: int,
+    export_method: str,
     as_json: bool,
 ) -> int:
     """Prove the configuration before the first night: what a backup needs is tried, and what is
@@ -75,7 +83,8 @@ def command(
     from vector_backup_pipeline.checkup import CheckCall, check_installation
 
     named = None if tables is None else list(split_tables(tables))
-    findings = check_installation(CheckCall(task_id, named, workers, db_connection))
+    call = CheckCall(task_id, named, workers, export_method, db_connection)
+    findings = check_installation(call)
     told = list(findings) if as_json else list(_shown(findings))
     success = all(finding.status != "failed" for finding in told)
     if as_json:

@@ -31,6 +31,7 @@ class CheckPlan:
     tables: tuple[str, ...] | None
     truncate_tables: tuple[str, ...]
     workers: int
+    export_method: str
     lock_timeout: float
     expected_every: timedelta | None
     now: Callable[[], datetime] = _now

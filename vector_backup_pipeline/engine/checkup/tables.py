@@ -26,7 +26,7 @@ from vector_backup_pipeline.engine.postgres.privileges import (
 )
 from vector_backup_pipeline.engine.postgres.snapshot import PinnedSnapshot
 from vector_backup_pipeline.engine.postgres.tables import TableSource
-from vector_backup_pipeline.engine.postgres.trial import Sample, copy_sample, fetch_sample
+from vector_backup_pipeline.engine.postgres.trial import copy_sample, fetch_sample
 from vector_backup_pipeline.engine.results import readable_size
 
 _SAMPLE_ROWS = 200
@@ -90,7 +90,7 @@ def check_tables(plan: CheckPlan, pinned: PinnedSnapshot, advice: TableAdvice) -
         return TablesReport([skipped("tables", "tables", "VECTOR_BACKUP_TABLES is wrong")], None)
     findings, sizes = [], []
     for table in plan.tables:
-        finding, size = _check_table(table, pinned, advice)
+        finding, size = _check_table(plan, table, pinned, advice)
         findings.append(finding)
         sizes += [] if size is None else [size]
     findings += _truncate_findings(plan, plan.tables, pinned, advice)
@@ -99,18 +99,18 @@ def check_tables(plan: CheckPlan, pinned: PinnedSnapshot, advice: TableAdvice) -
 
 
 def _check_table(
-    table: str, pinned: PinnedSnapshot, advice: TableAdvice
+    plan: CheckPlan, table: str, pinned: PinnedSnapshot, advice: TableAdvice
 ) -> tuple[Finding, int | None]:
     failure = pinned.failures.get(table)
     if failure is not None:
         return _failure(table, failure, advice), None
     source = pinned.tables[table]
+    by_copy = plan.export_method == "copy"
     try:
-        sample = copy_sample(pinned.coordinator, source, _SAMPLE_ROWS, pinned.settings.secrets)
+        size = _size_by_copy(pinned, source) if by_copy else _size_by_cursor(pinned, source)
     except BackupError as error:
-        instead = _advice_without_copy(pinned, source)
+        instead = _advice_without_copy(pinned, source) if by_copy else None
         return failed_with("tables", table, error, instead), None
-    size = _expected_size(source, sample)
     rows = source.estimated_rows
     counted = "rows not counted yet" if rows is None else f"about {rows} rows"
     told = (
@@ -127,21 +127,27 @@ def _failure(table: str, error: BackupError, advice: TableAdvice) -> Finding:
     return failed_with("tables", table, error, advice.mending(table, error))
 
 
-def _advice_without_copy(pinned: PinnedSnapshot, source: TableSource) -> str | None:
-    try:
-        fetch_sample(pinned.coordinator, source, _SAMPLE_ROWS, pinned.settings.secrets)
-    except BackupError:
-        return None
-    return "A cursor can read it: run the backup with export_method cursor."
-
-
-def _expected_size(source: TableSource, sample: Sample) -> int:
+def _size_by_copy(pinned: PinnedSnapshot, source: TableSource) -> int:
     """Bytes as CSV: the sample's for each row that the planner counts, else by what is stored."""
+    sample = copy_sample(pinned.coordinator, source, _SAMPLE_ROWS, pinned.settings.secrets)
     if sample.is_whole:
         return sample.size
     if source.estimated_rows and sample.rows:
         return sample.size * source.estimated_rows // sample.rows
     return max(sample.size, source.size * _CSV_EXPANSION)
+
+
+def _size_by_cursor(pinned: PinnedSnapshot, source: TableSource) -> int:
+    fetch_sample(pinned.coordinator, source, _SAMPLE_ROWS, pinned.settings.secrets)
+    return source.size * _CSV_EXPANSION
+
+
+def _advice_without_copy(pinned: PinnedSnapshot, source: TableSource) -> str | None:
+    try:
+        _size_by_cursor(pinned, source)
+    except BackupError:
+        return None
+    return "A cursor can read it: run the backup with export_method cursor."
 
 
 def _truncate_findings(

@@ -295,7 +295,10 @@ def test_a_server_that_refuses_copy_fails_with_the_way_around_it(
         raise DatabaseError("Could not read the table: COPY is not supported. See its manual.")
 
     monkeypatch.setattr(tables_check, "copy_sample", refuse)
-    if not cursor_works:
+    if cursor_works:
+        by_cursor = check(langchain.url, export_method="cursor")
+        assert by_cursor[f"tables: {EMBEDDINGS}"].status == "ok"
+    else:
         monkeypatch.setattr(tables_check, "fetch_sample", refuse)
 
     told = check(langchain.url)[f"tables: {EMBEDDINGS}"]
@@ -321,3 +324,22 @@ def test_what_a_backup_takes_is_estimated_from_its_first_rows(
     taken = sum(made.file(table).bytes for table in LANGCHAIN)
     assert expected is not None
     assert 0.8 * taken < expected < 1.25 * taken
+
+
+def test_partitions_and_the_empty_table_are_sampled_too(database: Database, check: Checker) -> None:
+    database.run(
+        "CREATE TABLE events (id int, body text) PARTITION BY RANGE (id);"
+        "CREATE TABLE events_1 PARTITION OF events FOR VALUES FROM (0) TO (5000);"
+        "CREATE TABLE events_2 PARTITION OF events FOR VALUES FROM (5000) TO (9000);"
+        "INSERT INTO events SELECT i, repeat('word', 50) FROM generate_series(0, 8999) i;"
+        "CREATE TABLE empty (id int)"
+    )
+    tables = ("events", "empty")
+    uncounted = check(database.url, tables=tables, truncate_tables=())
+    database.run("ANALYZE")
+    counted = check(database.url, tables=tables, truncate_tables=())
+
+    assert "rows not counted yet" in uncounted["tables: events"].message
+    assert "about 9000 rows" in counted["tables: events"].message
+    assert "about 1.8 MB as CSV" in counted["tables: events"].message
+    assert counted["tables: empty"].message.endswith("about 0.0 B as CSV")
