@@ -371,7 +371,14 @@ def test_a_list_that_can_not_be_is_an_error_document(
 
 
 @pytest.mark.parametrize(
-    "arguments", [("--help",), ("list", "--json"), ("list", "--bogus"), ("backup", "--help")]
+    "arguments",
+    [
+        ("--help",),
+        ("list", "--json"),
+        ("list", "--bogus"),
+        ("backup", "--help"),
+        ("check", "--help"),
+    ],
 )
 def test_what_needs_no_run_does_without_dagster(root: Path, arguments: Sequence[str]) -> None:
     command = ["-X", "importtime", "-m", "vector_backup_pipeline.cli"]

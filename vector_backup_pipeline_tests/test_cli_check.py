@@ -160,7 +160,8 @@ def test_a_malformed_connection_string_of_the_settings_is_a_finding(
 
 
 def test_names_can_not_speak_to_the_terminal(installed: Database, terminal: Terminal) -> None:
-    assert "\x1b" not in terminal("check", "--tables", "\x1b[2Jt").out
+    # click itself takes out what begins with an escape.
+    assert "\a" not in terminal("check", "--tables", "bell\at").out
 
 
 def test_every_documented_variable_is_known() -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import psycopg2
 import pytest
 
 from vector_backup_pipeline.embedded import find_free_port
@@ -50,20 +51,26 @@ def test_where_everything_is_there_all_is_well(any_database: Database, check: Ch
     assert check.paths == []
 
 
-def test_reading_and_truncating_change_nothing(langchain: Database, check: Checker) -> None:
+def test_a_check_changes_nothing_and_closes_its_connections(
+    langchain: Database, check: Checker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     query = "SELECT sum(n_tup_ins + n_tup_upd + n_tup_del) FROM pg_stat_user_tables"
     before = langchain.ask_one(query)
+    opened: list[Any] = []
+    connect = psycopg2.connect
 
-    check(langchain.url)
+    def remembering(**parameters: Any) -> Any:
+        opened.append(connect(**parameters))
+        return opened[-1]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(psycopg2, "connect", remembering)
+        check(langchain.url)
 
     assert langchain.ask_one(query) == before
     assert langchain.ask_one("SELECT count(*) FROM langchain_pg_embedding") == 58
-    assert (
-        langchain.ask_one(
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-        )
-        == 1
-    ), "every connection is closed"
+    assert len(opened) == 4, "one looks, one has the snapshot, two share it"
+    assert all(connection.closed for connection in opened)
 
 
 def test_no_server_leaves_the_rest_to_be_tried(check: Checker) -> None:
@@ -308,10 +315,11 @@ def test_a_server_that_refuses_copy_fails_with_the_way_around_it(
     assert ("export_method cursor" in str(told.advice)) == cursor_works
 
 
-def test_what_a_backup_takes_is_estimated_from_its_first_rows(
+def test_what_a_backup_takes_is_estimated_from_rows_all_over_the_table(
     langchain: Database, backup: BackupMaker, check: Checker
 ) -> None:
     langchain.run(
+        "INSERT INTO langchain_pg_embedding (id) SELECT 'old-' || i FROM generate_series(1, 300) i;"
         "INSERT INTO langchain_pg_embedding (id, embedding, document)"
         " SELECT 'more-' || i, ARRAY[random(), random(), i]::vector, repeat('word ', 20)"
         " FROM generate_series(1, 3000) i"

@@ -91,6 +91,8 @@ def test_a_backup_older_than_two_periods_is_a_warning(check: Checker, sets: SetW
     sets.write("20250108_110000")
 
     assert backups(check)["backups: newest"].status == "warning"
+    at_once = NOON - timedelta(hours=12)
+    assert backups(check, now=at_once)["backups: newest"].status == "ok"
     assert backups(check, expected_every=timedelta(days=7))["backups: newest"].status == "ok"
     assert backups(check, expected_every=None)["backups: newest"].status == "ok"
 
