@@ -79,7 +79,7 @@ def _unknown(environment: Mapping[str, str]) -> Iterator[Finding]:
         yield warning(
             "settings",
             name,
-            f"{name} is set, but there is no such setting, so nothing reads it",
+            "is set, but there is no such setting: nothing reads it",
             f"Did you mean {PREFIX}{near[0]}?" if near else "See the settings in the README.",
         )
 
