@@ -84,7 +84,8 @@ def _findings(
             expected_every=longest_pause(settings, now) if request.task_id is None else None,
         )
     )
-    yield from check_dagster(settings, now)
+    schedule = settings if environment.makes_sense("CRON", "TIMEZONE") else None
+    yield from check_dagster(schedule, now)
 
 
 def _own_connection() -> tuple[ConnectionSettings | None, Finding | None]:
@@ -95,7 +96,7 @@ def _own_connection() -> tuple[ConnectionSettings | None, Finding | None]:
         return None, failed_with("settings", name, error)
     if connection.parameters:
         return connection, None
-    return connection, ok("settings", name, f"{name} is not set: PG* variables and libpq decide")
+    return connection, ok("settings", name, "is not set: PG* variables and libpq decide")
 
 
 def _root(environment: ReadEnvironment) -> tuple[BackupRoot | None, Finding | None]:

@@ -10,7 +10,6 @@ from itertools import islice, pairwise
 import dagster as dg
 from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.scheduler.instigation import InstigatorStatus
-from dagster._daemon.types import DaemonStatus
 from dagster._utils.schedules import schedule_execution_time_iterator
 
 from vector_backup_pipeline.engine.checkup.finding import (
@@ -36,9 +35,11 @@ def longest_pause(settings: Settings, since: datetime) -> timedelta:
     return max(later - earlier for earlier, later in pairwise(_next_runs(settings, since)))
 
 
-def check_dagster(settings: Settings, now: datetime) -> Iterator[Finding]:
-    """Look at the instance of DAGSTER_HOME. Where it has no storage yet, Dagster makes it."""
-    when = f"{_next_runs(settings, now)[0]:%Y-%m-%d %H:%M %Z}"
+def check_dagster(settings: Settings | None, now: datetime) -> Iterator[Finding]:
+    """Look at the instance of DAGSTER_HOME. Where it has no storage yet, Dagster makes it.
+
+    `settings` is None where they do not tell when the schedule runs.
+    """
     if not os.environ.get("DAGSTER_HOME"):
         yield warning(
             "dagster",
@@ -51,8 +52,7 @@ def check_dagster(settings: Settings, now: datetime) -> Iterator[Finding]:
         return
     try:
         with dagster_instance() as instance:
-            enabled = _schedule_is_on(instance, settings)
-            daemon = instance.get_daemon_statuses().get(_SCHEDULER)
+            schedule = _schedule_finding(instance, settings, now)
             yield ok("dagster", "instance", f"runs are kept in {os.environ['DAGSTER_HOME']}")
     except InvalidParams as error:
         yield failed_with("dagster", "instance", error)
@@ -67,11 +67,17 @@ def check_dagster(settings: Settings, now: datetime) -> Iterator[Finding]:
             "Check its dagster.yaml and the storage that it names: dagster instance info",
         )
         return
-    yield _schedule_finding(when, daemon, enabled=enabled)
+    yield schedule
 
 
-def _schedule_finding(when: str, daemon: DaemonStatus | None, *, enabled: bool) -> Finding:
-    if not enabled:
+def _schedule_finding(
+    instance: dg.DagsterInstance, settings: Settings | None, now: datetime
+) -> Finding:
+    if settings is None:
+        return skipped("dagster", "schedule", "the settings do not tell when it runs")
+    when = f"{_next_runs(settings, now)[0]:%Y-%m-%d %H:%M %Z}"
+    daemon = instance.get_daemon_statuses().get(_SCHEDULER)
+    if not _schedule_is_on(instance, settings):
         return ok(
             "dagster",
             "schedule",

@@ -109,7 +109,10 @@ def test_bad_parameters_end_with_2_before_anything_is_tried(
 
 
 def test_wrong_variables_are_all_told_and_the_rest_is_checked(
-    installed: Database, terminal: Terminal, root: Path, monkeypatch: pytest.MonkeyPatch
+    installed: Database,
+    terminal: Terminal,
+    dagster_home: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv(PREFIX + "TIMEZONE", "Mars/Olympus")
     monkeypatch.setenv(PREFIX + "CRON", "at night")
@@ -131,6 +134,7 @@ def test_wrong_variables_are_all_told_and_the_rest_is_checked(
     assert finding(called, "storage", "put")["status"] == "ok"
     assert finding(called, "tables", "tables")["status"] == "skipped"
     assert finding(called, "clock", "time zone")["status"] == "skipped"
+    assert finding(called, "dagster", "schedule")["status"] == "skipped"
 
 
 def test_a_root_that_makes_no_sense_is_not_replaced_by_the_default(

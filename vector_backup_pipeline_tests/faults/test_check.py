@@ -75,6 +75,18 @@ def test_a_directory_one_may_not_write_to_fails_with_what_to_do(
     assert left == ["vector_bak"]
 
 
+def test_a_place_one_may_not_even_enter_fails_with_what_to_do(check: Checker) -> None:
+    with tempfile.TemporaryDirectory() as closed:
+        checker = replace(check, root=Path(closed) / "root")
+        with as_somebody_else():
+            found = checker(None)
+
+    for place in ("storage: directory", "space: free space", "backups: newest"):
+        assert found[place].status == "failed"
+        assert "Permission denied" in found[place].message
+        assert "Let this process's user write there" in str(found[place].advice)
+
+
 @pytest.mark.parametrize("first_ones", [1, 2], ids=["coordinator", "workers"])
 def test_a_balancer_that_leads_to_two_servers_is_found_out(
     langchain: Database, check: Checker, request: pytest.FixtureRequest, first_ones: int

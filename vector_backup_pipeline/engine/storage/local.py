@@ -46,12 +46,14 @@ class LocalRoot:
         return str(self._root / self._directory)
 
     def free_bytes(self) -> int:
-        existing = next(path for path in (self._root, *self._root.parents) if path.is_dir())
-        with _storage_errors(f"look for free space in {existing}"):
+        with _storage_errors(f"look for free space in {self._root}"):
+            existing = next(path for path in (self._root, *self._root.parents) if path.is_dir())
             return shutil.disk_usage(existing).free
 
     def task_ids(self, accept: Callable[[str], bool]) -> list[str]:
-        if not self._root.is_dir():
+        with _storage_errors(f"look for {self._root}"):
+            is_there = self._root.is_dir()
+        if not is_there:
             return []
         with _storage_errors(f"list {self._root}"), os.scandir(self._root) as entries:
             return sorted(
@@ -83,7 +85,9 @@ class LocalRoot:
 
     def find(self, task_id: str | None) -> LocalDirectory | None:
         path = self._place(task_id)
-        return LocalDirectory(path) if path.is_dir() else None
+        with _storage_errors(f"look for the backup directory {path}"):
+            is_there = path.is_dir()
+        return LocalDirectory(path) if is_there else None
 
     def open(self, task_id: str | None) -> LocalDirectory:
         path = self._place(task_id)
