@@ -20,7 +20,12 @@ from vector_backup_pipeline.engine.checkup.finding import (
     warning,
 )
 from vector_backup_pipeline.engine.checkup.plan import CheckPlan
-from vector_backup_pipeline.engine.checkup.tables import TableAdvice, check_tables, read_advice
+from vector_backup_pipeline.engine.checkup.tables import (
+    TableAdvice,
+    TablesReport,
+    check_tables,
+    read_advice,
+)
 from vector_backup_pipeline.engine.errors import BackupError
 from vector_backup_pipeline.engine.interrupts import interruptible
 from vector_backup_pipeline.engine.postgres.connection import (
@@ -48,6 +53,7 @@ _T = TypeVar("_T")
 # A table that somebody holds for longer is told as such; a check should not take half a minute.
 _LONGEST_LOCK_WAIT = 3.0
 _RANGES_SINCE = 140000
+_SNAPSHOT_TAKEN = "one snapshot over all tables was taken, in a session set up as a backup's"
 _NO_CONNECTION = "there is no connection to the database"
 
 
@@ -82,18 +88,23 @@ def check_database(plan: CheckPlan) -> DatabaseReport:
     findings = list(_server_findings(look))
     try:
         with _pinned(plan, plan.connection) as pinned:
-            findings.append(ok("database", "snapshot", _snapshot_told(plan)))
+            findings.append(ok("database", "snapshot", _SNAPSHOT_TAKEN))
             if not pinned.server.is_same_process_as(look.server):
                 findings.append(_balancer_finding())
-            tables = _waiting_on(
-                pinned.coordinator, lambda: check_tables(plan, pinned, look.advice)
-            )
+            tables = _tables_report(plan, pinned, look.advice)
             findings.append(_workers_finding(plan, pinned))
     except BackupError as error:
         findings.append(failed_with("database", "snapshot", error))
         findings.append(skipped("tables", "tables", "no snapshot could be taken"))
         return DatabaseReport(findings, look.ahead)
     return DatabaseReport([*findings, *tables.findings], look.ahead, tables.expected_size)
+
+
+def _tables_report(plan: CheckPlan, pinned: PinnedSnapshot, advice: TableAdvice) -> TablesReport:
+    try:
+        return _waiting_on(pinned.coordinator, lambda: check_tables(plan, pinned, advice))
+    except BackupError as error:
+        return TablesReport([failed_with("tables", "tables", error)], None)
 
 
 def _all_skipped(name: str, reason: str) -> list[Finding]:
@@ -187,13 +198,6 @@ def _version_finding(server: ServerIdentity) -> Finding:
             "From PostgreSQL 14 on, large tables are read by several connections at once.",
         )
     return ok("database", "server", told)
-
-
-def _snapshot_told(plan: CheckPlan) -> str:
-    return (
-        "one snapshot over all tables was taken, with the session's settings and a lock_timeout "
-        f"of {plan.lock_timeout:g} s as a backup sets it"
-    )
 
 
 def _balancer_finding() -> Finding:

@@ -26,7 +26,11 @@ from vector_backup_pipeline.engine.postgres.privileges import (
 )
 from vector_backup_pipeline.engine.postgres.snapshot import PinnedSnapshot
 from vector_backup_pipeline.engine.postgres.tables import TableSource
-from vector_backup_pipeline.engine.postgres.trial import copy_sample, fetch_sample
+from vector_backup_pipeline.engine.postgres.trial import (
+    copy_sample,
+    fetch_sample,
+    undone_on_failure,
+)
 from vector_backup_pipeline.engine.results import readable_size
 
 _SAMPLE_ROWS = 200
@@ -205,15 +209,13 @@ def _referring(pinned: PinnedSnapshot, source: TableSource, emptied: Sequence[st
 
 def _definition_findings(pinned: PinnedSnapshot) -> Iterator[Finding]:
     """What recreates the tables is read once more, since a run that can't read it has no
-    manifest. Last: a failure ends the transaction."""
+    manifest."""
     oids = [source.found.oid for source in pinned.tables.values()]
     if not oids:
         return
+    action = "read the tables' definitions"
     try:
-        with (
-            database_errors("read the tables' definitions", pinned.settings.secrets),
-            pinned.coordinator.cursor() as cursor,
-        ):
+        with undone_on_failure(pinned.coordinator, action, pinned.settings.secrets) as cursor:
             read_definitions(cursor, oids)
     except BackupError as error:
         yield failed_with("tables", "definitions", error)

@@ -87,7 +87,7 @@ def copy_sample(
         PermissionDenied, DatabaseError: the server refuses.
     """
     sink = _Counter()
-    with _undone_on_failure(
+    with undone_on_failure(
         connection, f"read {table.found.requested} with COPY", secrets
     ) as cursor:
         spread = _spread(table)
@@ -106,7 +106,7 @@ def fetch_sample(
         PermissionDenied, DatabaseError: the server refuses.
     """
     with (
-        _undone_on_failure(connection, f"read {table.found.requested} with a cursor", secrets),
+        undone_on_failure(connection, f"read {table.found.requested} with a cursor", secrets),
         connection.cursor(name="vector_backup_check", scrollable=False) as cursor,
     ):
         cursor.execute(_some_rows(table, most_rows, None))
@@ -133,15 +133,21 @@ def _spread(table: TableSource) -> Composable | None:
 
 
 @contextlib.contextmanager
-def _undone_on_failure(
+def undone_on_failure(
     connection: Connection, action: str, secrets: tuple[str, ...]
 ) -> Iterator[Cursor]:
+    """A cursor for what may be refused: the transaction goes on after it.
+
+    Raises:
+        BackupError: the server's refusal: "Could not {action}: …".
+    """
     with database_errors(action, secrets), connection.cursor() as cursor:
         cursor.execute("SAVEPOINT trial")
         try:
             yield cursor
         except BaseException:
             with contextlib.suppress(psycopg2.Error):
-                cursor.execute("ROLLBACK TO SAVEPOINT trial")
+                # Released too: a snapshot can't be exported from a subtransaction.
+                cursor.execute("ROLLBACK TO SAVEPOINT trial; RELEASE SAVEPOINT trial")
             raise
         cursor.execute("RELEASE SAVEPOINT trial")

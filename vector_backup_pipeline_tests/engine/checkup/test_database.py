@@ -351,3 +351,21 @@ def test_partitions_and_the_empty_table_are_sampled_too(database: Database, chec
     assert "about 9000 rows" in counted["tables: events"].message
     assert "about 1.8 MB as CSV" in counted["tables: events"].message
     assert counted["tables: empty"].message.endswith("about 0.0 B as CSV")
+
+
+def test_a_table_that_can_not_be_read_keeps_no_other_check_from_being_made(
+    langchain: Database, check: Checker
+) -> None:
+    langchain.run(
+        "CREATE FOREIGN DATA WRAPPER far; CREATE SERVER away FOREIGN DATA WRAPPER far;"
+        "CREATE FOREIGN TABLE remote (id int) SERVER away"
+    )
+
+    found = check(langchain.url, tables=("remote", EMBEDDINGS))
+
+    assert found.of_status("failed") == ["tables: remote"]
+    assert "has no handler" in found["tables: remote"].message
+    assert "cursor" not in str(found["tables: remote"].advice)
+    assert found[f"tables: {EMBEDDINGS}"].status == "ok"
+    assert found["tables: definitions"].status == "ok"
+    assert found["database: workers"].status == "ok"
