@@ -106,7 +106,7 @@ def _launch(
         tags=job.tags,
     )
     run_id = str(uuid.uuid4())
-    with _instance() as instance:
+    with dagster_instance() as instance:
         # An interrupted run's own tear-down tells it, and the outcome says so.
         with suppress(KeyboardInterrupt, DagsterExecutionInterruptedError):
             in_process.execute_in_process(
@@ -162,7 +162,12 @@ def _without_log_lines(spread: dg.RunConfig) -> dg.RunConfig:
 
 
 @contextmanager
-def _instance() -> Iterator[dg.DagsterInstance]:
+def dagster_instance() -> Iterator[dg.DagsterInstance]:
+    """The instance of DAGSTER_HOME, or one that forgets everything.
+
+    Raises:
+        InvalidParams: DAGSTER_HOME names no directory.
+    """
     # Of the run itself the instance keeps everything; this is what Dagster says of itself.
     logging.getLogger("dagster").setLevel(logging.ERROR)
     if not os.environ.get("DAGSTER_HOME"):

@@ -41,7 +41,11 @@ _DIRECTORY_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
 class SettingsError(InvalidParams):
-    """A variable of the environment does not make sense."""
+    """A variable of the environment does not make sense: `variable`, in full."""
+
+    def __init__(self, variable: str, reason: str) -> None:
+        super().__init__(f"{variable}: {reason}.")
+        self.variable = variable
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,10 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
     Raises:
         SettingsError: a value does not make sense; the message names its variable.
     """
-    source = _Source(os.environ if environment is None else environment)
+    return _read(_Source(os.environ if environment is None else environment))
+
+
+def _read(source: _Source) -> Settings:
     timezone = source.text("TIMEZONE", "UTC")
     return Settings(
         root=_root(source),
@@ -88,6 +95,13 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
     )
 
 
+def known_variables() -> frozenset[str]:
+    """The full names of all variables that are read."""
+    source = _Source({})
+    _read(source)
+    return frozenset({DATABASE_URL_VARIABLE, *(PREFIX + name for name in source.asked)})
+
+
 def split_tables(text: str) -> tuple[str, ...]:
     """The names in a comma-separated list; a comma inside double quotes belongs to its name."""
     return tuple(part.strip() for part in _TABLE_IN_LIST.findall(text) if part.strip())
@@ -96,8 +110,10 @@ def split_tables(text: str) -> tuple[str, ...]:
 class _Source:
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._environment = environment
+        self.asked: set[str] = set()
 
     def text(self, name: str, default: str) -> str:
+        self.asked.add(name)
         return self._environment.get(PREFIX + name, "").strip() or default
 
     def flag(self, name: str) -> bool:
@@ -120,7 +136,7 @@ class _Source:
 
 def wrong(name: str, reason: str) -> SettingsError:
     """The error for the variable `VECTOR_BACKUP_{name}`."""
-    return SettingsError(f"{PREFIX}{name}: {reason}.")
+    return SettingsError(PREFIX + name, reason)
 
 
 def _root(source: _Source) -> str:

@@ -181,7 +181,7 @@ def test_runs_show_in_an_instance_that_the_checkouts_dagster_yaml_configures(
         assert [run.job_name for run in instance.get_runs()] == ["vector_backup_job"]
 
 
-@pytest.mark.parametrize("name", ["backup", "demo", "list"])
+@pytest.mark.parametrize("name", ["backup", "check", "demo", "list"])
 def test_help_explains_each_flag_with_its_default_and_an_example(
     terminal: Terminal, name: str
 ) -> None:
@@ -371,7 +371,14 @@ def test_a_list_that_can_not_be_is_an_error_document(
 
 
 @pytest.mark.parametrize(
-    "arguments", [("--help",), ("list", "--json"), ("list", "--bogus"), ("backup", "--help")]
+    "arguments",
+    [
+        ("--help",),
+        ("list", "--json"),
+        ("list", "--bogus"),
+        ("backup", "--help"),
+        ("check", "--help"),
+    ],
 )
 def test_what_needs_no_run_does_without_dagster(root: Path, arguments: Sequence[str]) -> None:
     command = ["-X", "importtime", "-m", "vector_backup_pipeline.cli"]

@@ -289,8 +289,17 @@ def _add_workers(pinned: PinnedSnapshot, workers: int, lock_timeout: float) -> N
     server has no room for more connections, those that are there do.
     """
     wanted = min(workers, max((most_ranges(t) for t in pinned.tables.values()), default=0))
-    if wanted < 2:
-        return
+    if wanted >= 2:
+        connect_workers(pinned, wanted, lock_timeout)
+
+
+def connect_workers(pinned: PinnedSnapshot, wanted: int, lock_timeout: float) -> BackupError | None:
+    """Let `wanted` connections join the snapshot, or as many as can; tells why one was refused.
+
+    Raises:
+        DatabaseError: a connection reached another server; none of them is left.
+    """
+    refusal: BackupError | None = None
     with pinned.coordinator.cursor() as cursor:
         cursor.execute("SELECT pg_export_snapshot()")
         (exported,) = cursor.fetchone() or ("",)
@@ -298,13 +307,15 @@ def _add_workers(pinned: PinnedSnapshot, workers: int, lock_timeout: float) -> N
         for _ in range(wanted):
             try:
                 worker = connect(pinned.settings)
-            except (DatabaseError, ServiceUnavailable):
+            except (DatabaseError, ServiceUnavailable) as error:
+                refusal = error
                 break
             if _join_snapshot(worker, pinned, exported, lock_timeout):
                 pinned.workers.append(worker)
     except BaseException:
         pinned.end_workers()
         raise
+    return refusal
 
 
 def _join_snapshot(

@@ -8,7 +8,8 @@ import fcntl
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime, timezone
 from pathlib import Path
 
 from vector_backup_pipeline.engine.errors import (
@@ -25,6 +26,7 @@ READ_BYTES = 1 << 20
 _PENDING_SUFFIX = ".tmp"
 
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NOTHING_TO_REMOVE = {errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST}
 _NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
@@ -44,12 +46,14 @@ class LocalRoot:
         return str(self._root / self._directory)
 
     def free_bytes(self) -> int:
-        existing = next(path for path in (self._root, *self._root.parents) if path.is_dir())
-        with _storage_errors(f"look for free space in {existing}"):
+        with _storage_errors(f"look for free space in {self._root}"):
+            existing = next(path for path in (self._root, *self._root.parents) if path.is_dir())
             return shutil.disk_usage(existing).free
 
     def task_ids(self, accept: Callable[[str], bool]) -> list[str]:
-        if not self._root.is_dir():
+        with _storage_errors(f"look for {self._root}"):
+            is_there = self._root.is_dir()
+        if not is_there:
             return []
         with _storage_errors(f"list {self._root}"), os.scandir(self._root) as entries:
             return sorted(
@@ -81,13 +85,21 @@ class LocalRoot:
 
     def find(self, task_id: str | None) -> LocalDirectory | None:
         path = self._place(task_id)
-        return LocalDirectory(path) if path.is_dir() else None
+        with _storage_errors(f"look for the backup directory {path}"):
+            is_there = path.is_dir()
+        return LocalDirectory(path) if is_there else None
 
     def open(self, task_id: str | None) -> LocalDirectory:
         path = self._place(task_id)
         with _storage_errors(f"make the backup directory {path}"):
             _make_directory(path, parents=task_id is None)
         return LocalDirectory(path)
+
+    def missing_directories(self, task_id: str | None) -> list[Path]:
+        """The directories that `open` would make, the innermost first."""
+        path = self._place(task_id)
+        with _storage_errors(f"look for {path}"):
+            return [each for each in (path, *path.parents) if not each.exists()]
 
     def _place(self, task_id: str | None) -> Path:
         if task_id is None:
@@ -133,6 +145,12 @@ class LocalDirectory:
         path = self._path / name
         with _storage_errors(f"look at {path}"):
             return path.stat().st_size
+
+    def modified_at(self, name: str) -> datetime:
+        """By the clock of whoever keeps the files: on a network mount its server's."""
+        path = self._path / name
+        with _storage_errors(f"look at {path}"):
+            return datetime.fromtimestamp(path.stat().st_mtime, timezone.utc)
 
     def read(self, name: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
         path = self._path / name
@@ -241,6 +259,21 @@ def _make_directory(path: Path, *, parents: bool) -> None:
         _make_directory(path.parent, parents=True)
     path.mkdir(exist_ok=True)
     _flush_directory(path.parent)
+
+
+def remove_empty_directories(paths: Sequence[Path]) -> None:
+    """Remove those that are there, the innermost first; one that holds anything stays.
+
+    Raises:
+        StorageError: an empty one can't be removed.
+    """
+    for path in paths:
+        with _storage_errors(f"remove the directory {path}"):
+            try:
+                path.rmdir()
+            except OSError as error:
+                if error.errno not in _NOTHING_TO_REMOVE:
+                    raise
 
 
 def _append_whole(descriptor: int, data: bytes) -> None:

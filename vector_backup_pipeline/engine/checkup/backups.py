@@ -1,0 +1,106 @@
+"""The backups that are there already: how old, and were they ever verified?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+
+from vector_backup_pipeline.engine.catalog import FoundSet, find_locations
+from vector_backup_pipeline.engine.checkup.finding import (
+    Finding,
+    failed_with,
+    ok,
+    skipped,
+    warning,
+)
+from vector_backup_pipeline.engine.checkup.plan import CheckPlan
+from vector_backup_pipeline.engine.errors import BackupError, ResourceNotFound
+
+# A set's creation is noted to the microsecond by another machine, maybe.
+_FUTURE = timedelta(seconds=60)
+
+
+@dataclass(frozen=True)
+class BackupsReport:
+    """`newest_size` in bytes, of the newest good set; None without one."""
+
+    findings: list[Finding]
+    newest_size: int | None = None
+
+
+def check_backups(plan: CheckPlan) -> BackupsReport:
+    """Look through the catalog of the place where the next backup goes."""
+    if plan.root is None or plan.timestamps is None:
+        return BackupsReport([skipped("backups", "newest", "the settings are wrong")])
+    try:
+        found = find_locations(
+            plan.root, plan.timestamps, task_id=plan.task_id, global_only=plan.task_id is None
+        )
+    except ResourceNotFound:
+        return BackupsReport([skipped("backups", "newest", "there is no such task")])
+    except BackupError as error:
+        return BackupsReport([failed_with("backups", "newest", error)])
+    sets = [each for location in found for each in location.sets]
+    good = [each for each in sets if _is_good(each)]
+    findings = [*_newest(plan, good), *_damaged(sets), *_from_the_future(plan, sets)]
+    return BackupsReport(findings, _size(good[0]) if good else None)
+
+
+def _is_good(each: FoundSet) -> bool:
+    return each.complete and (each.verdict is None or each.verdict.files_passed)
+
+
+def _size(each: FoundSet) -> int:
+    return sum(file.size or 0 for file in each.files)
+
+
+def _newest(plan: CheckPlan, good: list[FoundSet]) -> Iterator[Finding]:
+    if not good:
+        yield ok("backups", "newest", "there is no good backup yet")
+        return
+    newest = good[0]
+    age = plan.now() - newest.created_at
+    verdict = newest.verdict
+    verified = f"verified on {verdict.verified_at:%Y-%m-%d}" if verdict else "never verified"
+    told = f"the newest good backup is {newest.stamp}, {_readable(age)} old, {verified}"
+    if plan.expected_every is not None and age > 2 * plan.expected_every:
+        yield warning(
+            "backups",
+            "newest",
+            f"{told}; one is expected every {_readable(plan.expected_every)}",
+            "See in Dagster's UI or vector_backup_log.txt what became of the runs since.",
+        )
+    else:
+        yield ok("backups", "newest", told)
+
+
+def _damaged(sets: list[FoundSet]) -> Iterator[Finding]:
+    bad = [s.stamp for s in sets if s.kind == "damaged" or s.lost_files or _failed_verification(s)]
+    if bad:
+        yield warning(
+            "backups",
+            "damaged",
+            f"damaged, or files of it are missing: {', '.join(bad)}",
+            "See vector-backup list and vector-backup verify; make a new backup.",
+        )
+
+
+def _failed_verification(each: FoundSet) -> bool:
+    return each.verdict is not None and not each.verdict.files_passed
+
+
+def _from_the_future(plan: CheckPlan, sets: list[FoundSet]) -> Iterator[Finding]:
+    late = [each.stamp for each in sets if each.created_at > plan.now() + _FUTURE]
+    if late:
+        yield warning(
+            "backups",
+            "future",
+            f"made in the future, by this machine's clock: {', '.join(late)}",
+            "One of the clocks was wrong. Until that time has come, these count as the newest.",
+        )
+
+
+def _readable(span: timedelta) -> str:
+    hours = span.total_seconds() / 3600
+    return f"{hours / 24:.0f} days" if hours >= 72 else f"{hours:.1f} hours"
