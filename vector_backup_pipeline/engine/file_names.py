@@ -13,6 +13,7 @@ PENDING_SUFFIX = ".tmp"
 _MANIFEST_PREFIX, _MANIFEST_SUFFIX = "vector_backup_", ".json"
 _VERDICT_SUFFIX = ".verified.json"
 _MARKER_PREFIX, _MARKER_SUFFIX = ".vector_backup_", ".run"
+_MARKER_TOKEN = re.compile(r"(?<=\.run)\.[0-9a-f]{32}\Z")
 _DATA_EXTENSIONS = ("csv",)
 # What a file name can't hold, or what would leave the directory or hide the file.
 _UNSAFE = re.compile(r"[/\\%\x00-\x1f\x7f-\x9f]|^\.+")
@@ -46,7 +47,12 @@ def stamp_of_verdict(name: str, timestamps: TimestampFormat) -> str | None:
 
 
 def stamp_of_marker(name: str, timestamps: TimestampFormat) -> str | None:
-    return _stamp_between(name, _MARKER_PREFIX, _MARKER_SUFFIX, timestamps)
+    """Also of `{marker}.{token}`, as a store names it that can't create under a condition."""
+    return _stamp_between(_MARKER_TOKEN.sub("", name), _MARKER_PREFIX, _MARKER_SUFFIX, timestamps)
+
+
+def is_marker_of(name: str, stamp: str) -> bool:
+    return _MARKER_TOKEN.sub("", name) == marker_name(stamp)
 
 
 def stamp_of_data_file(name: str, timestamps: TimestampFormat) -> str | None:
