@@ -113,7 +113,10 @@ def strict_access(s3_endpoint: str, bucket: Bucket) -> Iterator[None]:
 
     def allow_without(count: str) -> None:
         request = urllib.request.Request(  # noqa: S310 - our own server
-            f"{s3_endpoint}/moto-api/reset-auth", data=count.encode(), method="POST"
+            f"{s3_endpoint}/moto-api/reset-auth",
+            data=count.encode(),
+            headers={"Content-Type": "text/plain"},
+            method="POST",
         )
         urllib.request.urlopen(request).close()  # noqa: S310
 

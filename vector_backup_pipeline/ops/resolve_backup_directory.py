@@ -10,7 +10,7 @@ from vector_backup_pipeline.engine.parameters import (
     DEFAULT_WORKERS,
     BackupRequest,
 )
-from vector_backup_pipeline.outcome import failing_step
+from vector_backup_pipeline.outcome import failing_step, place_metadata
 from vector_backup_pipeline.resources import BackupRunResource, BackupStorageResource
 from vector_backup_pipeline.settings import Settings, load_settings
 
@@ -100,7 +100,7 @@ def resolve_backup_directory(
     return dg.Output(
         target,
         metadata={
-            "directory": dg.MetadataValue.path(target.directory),
+            "directory": place_metadata(target.directory),
             "timestamp": target.timestamp or "nothing to do",
             "task_id": target.task_id or "none",
         },

@@ -7,7 +7,7 @@ import uuid
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from vector_backup_pipeline.engine.errors import ResourceNotFound
 from vector_backup_pipeline.engine.storage.object_errors import (
@@ -15,7 +15,7 @@ from vector_backup_pipeline.engine.storage.object_errors import (
     object_errors,
     store_exceptions,
 )
-from vector_backup_pipeline.engine.storage.object_store import open_store
+from vector_backup_pipeline.engine.storage.object_store import obstore_of, open_store
 from vector_backup_pipeline.engine.storage.object_url import ObjectUrl
 
 if TYPE_CHECKING:
@@ -68,13 +68,17 @@ class Bucket:
     def store(self) -> ObjectStore:
         return open_store(self.url)
 
+    @cached_property
+    def _obstore(self) -> Any:
+        return obstore_of(self.url)
+
     def at(self, key: str) -> str:
         """The key as a URL, for people."""
         return str(ObjectUrl(self.url.scheme, self.url.bucket, key))
 
     def objects(self, prefix: str) -> list[StoredObject]:
-        """What lies directly under `prefix/`."""
-        return self._list(prefix)[0]
+        """What lies directly under `prefix/`, without an empty object of that very name."""
+        return [found for found in self._list(prefix)[0] if found.key != prefix]
 
     def folders(self, prefix: str) -> list[str]:
         """The names directly under `prefix/` under which something lies."""
@@ -96,11 +100,9 @@ class Bucket:
 
     def read(self, key: str) -> tuple[bytes, Version] | None:
         """A small object whole, None if it is not there."""
-        import obstore
-
         try:
             with object_errors(f"read {self.at(key)}"):
-                found = obstore.get(self.store, key)
+                found = self._obstore.get(self.store, key)
                 data = bytes(found.bytes())
                 return data, _version(found.meta)
         except ResourceNotFound:
@@ -108,11 +110,9 @@ class Bucket:
 
     def look(self, key: str) -> StoredObject | None:
         """The object's size and age, None if it is not there."""
-        import obstore
-
         try:
             with object_errors(f"look at {self.at(key)}"):
-                found = obstore.head(self.store, key)
+                found = self._obstore.head(self.store, key)
         except ResourceNotFound:
             return None
         return StoredObject(key, found["size"], found["last_modified"])
@@ -141,11 +141,9 @@ class Bucket:
 
     def delete(self, key: str) -> None:
         """Remove an object; one that is gone already is fine."""
-        import obstore
-
         try:
             with object_errors(f"remove {self.at(key)}"):
-                obstore.delete(self.store, key)
+                self._obstore.delete(self.store, key)
         except ResourceNotFound:
             pass
 
@@ -165,11 +163,11 @@ class Bucket:
         nobodys = Version(_NOBODYS_TAG, "1")
         try:
             self._put_probe(key, "create")
-            return not (self._put_probe(key, "create") or self._put_probe(key, nobodys.as_mode))
+            kept = not (self._put_probe(key, "create") or self._put_probe(key, nobodys.as_mode))
         except _ConditionUnknown:
-            return False
-        finally:
-            self.delete(key)
+            kept = False
+        self.delete(key)
+        return kept
 
     def _put_probe(self, key: str, mode: PutMode) -> bool:
         """Whether it was written."""
@@ -187,16 +185,12 @@ class Bucket:
         return True
 
     def _put(self, key: str, data: bytes, mode: PutMode) -> Version:
-        import obstore
-
-        found = obstore.put(self.store, key, data, mode=mode, use_multipart=False)
+        found = self._obstore.put(self.store, key, data, mode=mode, use_multipart=False)
         return Version(found["e_tag"], found["version"])
 
     def _list(self, prefix: str) -> tuple[list[StoredObject], list[str]]:
-        import obstore
-
         with object_errors(f"list {self.at(prefix)}"):
-            found = obstore.list_with_delimiter(self.store, prefix or None)
+            found = self._obstore.list_with_delimiter(self.store, prefix or None)
         objects = [
             StoredObject(each["path"], each["size"], each["last_modified"])
             for each in found["objects"]

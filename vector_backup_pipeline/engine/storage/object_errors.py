@@ -69,12 +69,6 @@ def is_condition_unknown(error: Exception) -> bool:
     )
 
 
-def is_lasting(error: Exception) -> bool:
-    """Whether asking again would get the same answer."""
-    status = _status(error)
-    return status is not None and 400 <= status < 500 and status not in (408, 409, 429)
-
-
 def _status(error: Exception) -> int | None:
     found = _STATUS.search(str(error))
     return int(found[1]) if found else None
@@ -90,13 +84,13 @@ def _is_bucket_missing(text: str) -> bool:
 
 
 def _reason(text: str) -> str:
+    if any(service in text for service in _METADATA_SERVICES):
+        return "no credentials were found."
     status, message = _STATUS.search(text), _MESSAGE.search(text)
     if status is not None:
         told = " ".join(part for part in (status[1], _code(text)) if part)
         more = f": {message[1].strip().rstrip('.')}" if message else ""
         return _without_secrets(f"the server answered {told}{more}.")
-    if any(service in text for service in _METADATA_SERVICES):
-        return "no credentials were found."
     if "BadScheme" in text:
         return "the endpoint is http://, where https:// is asked for."
     if "HTTP error" in text:
@@ -111,13 +105,13 @@ def _advice(error: Exception, text: str) -> str:
     kind, code = type(error).__name__, _code(text)
     if _is_bucket_missing(text):
         return (
-            "The bucket is not there: create it, or check VECTOR_BACKUP_ROOT and the endpoint and "
-            "region of the credentials."
+            "The bucket is not there: create it, or check VECTOR_BACKUP_ROOT, the endpoint and the "
+            "region."
         )
     if code in _CREDENTIALS or kind == "UnauthenticatedError" or "no credentials" in _reason(text):
         return (
-            "Check the credentials in the environment of this process: AWS_ACCESS_KEY_ID and "
-            "AWS_SECRET_ACCESS_KEY, or those of docs/storage.md for this store."
+            "Check the credentials in the environment of this process, such as AWS_ACCESS_KEY_ID "
+            "and AWS_SECRET_ACCESS_KEY: docs/storage.md names each store's variables."
         )
     if kind == "PermissionDeniedError" or (_STATUS.search(text) and "403" in _reason(text)):
         return (
@@ -128,7 +122,9 @@ def _advice(error: Exception, text: str) -> str:
         return "Give an https:// endpoint, or set AWS_ALLOW_HTTP=true."
     if "HTTP error" in text:
         return "Check the endpoint and the network, and try again."
-    return "Try again; if it stays, look at the store's own status and logs."
+    if _STATUS.search(text):
+        return "Try again; if it stays, look at the store's own status and logs."
+    return "Check the environment variables of this store: docs/storage.md names them."
 
 
 def _without_secrets(text: str) -> str:

@@ -7,11 +7,10 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from vector_backup_pipeline.engine.errors import BackupError, IntegrityError
+from vector_backup_pipeline.engine.errors import IntegrityError
 from vector_backup_pipeline.engine.storage.object_bucket import Bucket
 from vector_backup_pipeline.engine.storage.object_errors import (
     as_storage_error,
-    is_lasting,
     store_exceptions,
 )
 
@@ -38,18 +37,14 @@ def read_object(
         return
     reading = _Reading(bucket, key, offset, length)
     failures = 0
-    while True:
+    while (answer := reading.ask()) is not None:
         before = reading.position
         try:
-            yield from reading.chunks()
+            yield from reading.chunks(answer)
             return
-        except BackupError:
-            raise
         except store_exceptions() as error:
-            if reading.is_past_the_end():
-                return
             failures = 1 if reading.position > before else failures + 1
-            if failures >= _TRIES or isinstance(error, FileNotFoundError) or is_lasting(error):
+            if failures >= _TRIES:
                 raise as_storage_error(error, f"read {bucket.at(key)}") from None
         time.sleep(min(_LONGEST_WAIT, _FIRST_WAIT * 2**failures) * random.uniform(0.5, 1))  # noqa: S311
 
@@ -65,18 +60,27 @@ class _Reading:
         self._e_tag: str | None = None
         self._is_begun = False
 
-    def chunks(self) -> Iterator[bytes]:
+    def ask(self) -> GetResult | None:
+        """Ask for what is left, None if nothing is. The driver itself asks again where that may
+        help."""
         if self._is_begun and self.position == self._end:
-            return
-        found = self._get()
-        for chunk in found.stream(min_chunk_size=CHUNK_BYTES):
+            return None
+        try:
+            return self._get()
+        except store_exceptions() as error:
+            if self._is_past_the_end():
+                return None
+            raise as_storage_error(error, f"read {self._bucket.at(self._key)}") from None
+
+    def chunks(self, answer: GetResult) -> Iterator[bytes]:
+        for chunk in answer.stream(min_chunk_size=CHUNK_BYTES):
             data = bytes(chunk)
             self.position += len(data)
             yield data
         if self.position != self._end:
             raise ConnectionError("HTTP error: the answer ended too early")
 
-    def is_past_the_end(self) -> bool:
+    def _is_past_the_end(self) -> bool:
         """Whether nothing is there to read because the object ends before."""
         if self._is_begun or (self.position == 0 and self._end is None):
             return False

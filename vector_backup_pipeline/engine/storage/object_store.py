@@ -20,9 +20,10 @@ _CONNECT_TIMEOUT = "10s"
 # The driver's time-outs know nothing of bytes that go out, so a part has to be sent whole in time:
 # a minute, and what it takes at a rate that only a broken line is below.
 _UPLOAD_SECONDS, _SLOWEST_UPLOAD = 60, 128 << 10
-# An outage of two minutes is waited out; the last waits are 10 seconds.
-_RETRIES = 16
-_RETRY_SECONDS = 120
+# How long an outage is waited out. A wrong endpoint looks like one, so not longer than a person
+# waits; an upload of hours may wait longer.
+_RETRY_SECONDS, _UPLOAD_RETRY_SECONDS = 60, 180
+_RETRIES = 30
 _BACKOFF = {
     "init_backoff": timedelta(milliseconds=200),
     "max_backoff": timedelta(seconds=10),
@@ -39,11 +40,13 @@ def open_store(url: ObjectUrl) -> ObjectStore:
 def open_store_for_parts(url: ObjectUrl, part_size: int) -> ObjectStore:
     """For uploads in parts of `part_size` bytes."""
     seconds = _UPLOAD_SECONDS + part_size // _SLOWEST_UPLOAD
-    return _open(url, {"timeout": f"{seconds}s"}, timedelta(seconds=seconds + _RETRY_SECONDS))
+    return _open(
+        url, {"timeout": f"{seconds}s"}, timedelta(seconds=seconds + _UPLOAD_RETRY_SECONDS)
+    )
 
 
 def _open(url: ObjectUrl, client: dict[str, Any], retry_timeout: timedelta) -> ObjectStore:
-    store = _driver(url)
+    store = obstore_of(url).store
     client = {**client, "connect_timeout": _CONNECT_TIMEOUT}
     retry: Any = {"max_retries": _RETRIES, "backoff": _BACKOFF, "retry_timeout": retry_timeout}
     with object_errors(f"set up the access to {url.scheme}://{url.bucket}"):
@@ -64,12 +67,18 @@ def _open(url: ObjectUrl, client: dict[str, Any], retry_timeout: timedelta) -> O
     return cast("ObjectStore", opened)
 
 
-def _driver(url: ObjectUrl) -> Any:
+def obstore_of(url: ObjectUrl) -> Any:
+    """obstore, imported when it is needed.
+
+    Raises:
+        StorageError: it is not installed.
+    """
     try:
-        from obstore import store
+        import obstore
+        import obstore.store
     except ImportError as error:
         raise StorageError(
             f"{url.scheme}:// needs the package obstore, which is not installed. Install it: "
             f"pip install 'vector-backup-pipeline[{_EXTRAS[url.scheme]}]'"
         ) from error
-    return store
+    return obstore
