@@ -33,7 +33,7 @@ class Bucket:
     def url(self) -> str:
         return f"s3://{self.name}"
 
-    def keys(self) -> list[str]:
+    def all_keys(self) -> list[str]:
         found = self.client.list_objects_v2(Bucket=self.name)
         return [each["Key"] for each in found.get("Contents", ())]
 

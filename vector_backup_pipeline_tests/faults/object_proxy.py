@@ -7,10 +7,12 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal
 from urllib.parse import urlsplit
 
 LOOPBACK = "127.0.0.1"
 _LENGTH = re.compile(rb"(?i)\r\ncontent-length: *(\d+)")
+_CONDITION = re.compile(rb"(?i)\r\nif-(?:none-)?match:[^\r]*")
 _CONNECTION = re.compile(rb"(?i)\r\nconnection:[^\r]*")
 
 
@@ -33,7 +35,8 @@ class Fault:
 class ObjectProxy:
     """Sends one request after the other to the server, each on a connection of its own.
 
-    `fault` is asked for each, by its first line such as `PUT /bucket/key?partNumber=1 HTTP/1.1`.
+    `conditions` are If-Match and If-None-Match of a write. `fault` is asked for each request, by
+    its first line such as `PUT /bucket/key?partNumber=1 HTTP/1.1`.
     """
 
     def __init__(self, endpoint: str) -> None:
@@ -44,6 +47,7 @@ class ObjectProxy:
         self._clients: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
         self.requests: list[str] = []
+        self.conditions: Literal["kept", "ignored", "refused"] = "kept"
         self.fault: Callable[[str], Fault | None] = lambda _: None
 
     @classmethod
@@ -99,14 +103,17 @@ class ObjectProxy:
         if fault.is_cut:
             return False
         if fault.status is not None:
-            answer = f"HTTP/1.1 {fault.status} Fault\r\ncontent-length: 0\r\n\r\n"
-            client.sendall(answer.encode())
-            return True
+            return _send_status(client, fault.status)
         if fault.happens is not None:
             fault.happens()
+        if head.startswith(b"PUT ") and self.conditions != "kept" and _CONDITION.search(head):
+            if self.conditions == "refused":
+                return _send_status(client, 501)
+            head = _CONDITION.sub(b"", head)
         with socket.create_connection(self._server) as server:
             server.sendall(_CONNECTION.sub(b"", head)[:-2] + b"connection: close\r\n\r\n" + body)
-            return not fault.answer_is_lost and _copy(server, client, fault.answer_ends_after)
+            answer = b"".join(iter(lambda: server.recv(1 << 16), b""))
+        return not fault.answer_is_lost and _send(client, answer, fault.answer_ends_after)
 
     def _close(self) -> None:
         with contextlib.suppress(OSError):
@@ -131,9 +138,13 @@ def _head(readline: Callable[[], bytes]) -> bytes | None:
     return head
 
 
-def _copy(server: socket.socket, client: socket.socket, most: int | None) -> bool:
-    """The server ends its connection after the answer; the client's stays."""
-    answer = b"".join(iter(lambda: server.recv(1 << 16), b""))
+def _send_status(client: socket.socket, status: int) -> bool:
+    client.sendall(f"HTTP/1.1 {status} Fault\r\ncontent-length: 0\r\n\r\n".encode())
+    return True
+
+
+def _send(client: socket.socket, answer: bytes, most: int | None) -> bool:
+    """Without the server's word that its connection ends: the client's stays."""
     head, _, body = answer.partition(b"\r\n\r\n")
     answer = _CONNECTION.sub(b"", head) + b"\r\n\r\n" + body
     client.sendall(answer[:most])

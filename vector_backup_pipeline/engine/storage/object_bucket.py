@@ -120,7 +120,7 @@ class Bucket:
     def write(self, key: str, data: bytes) -> Version:
         """Write a small object, over whatever had the key."""
         with object_errors(f"write {self.at(key)}"):
-            return self._put(key, data, "overwrite")
+            return self._put(self.store, key, data, "overwrite")
 
     def write_if(self, key: str, data: bytes, state: Literal["create"] | Version) -> Version | None:
         """Write a small object if the key is free, or the object still in that state; else None.
@@ -133,7 +133,7 @@ class Bucket:
         mode: PutMode = "create" if state == "create" else state.as_mode
         with object_errors(f"write {self.at(key)}"):
             try:
-                return self._put(key, data, mode)
+                return self._put(self.store, key, data, mode)
             except (AlreadyExistsError, PreconditionError, FileNotFoundError) as error:
                 if isinstance(error, FileNotFoundError) and state == "create":
                     raise
@@ -170,22 +170,29 @@ class Bucket:
         return kept
 
     def _put_probe(self, key: str, mode: PutMode) -> bool:
-        """Whether it was written."""
+        """Whether it was written.
+
+        Asked once first: the driver takes a "not implemented" for a passing trouble.
+        """
+        try:
+            return self._is_written(open_store(self.url, is_patient=False), key, mode)
+        except store_exceptions() as error:
+            if is_condition_unknown(error):
+                raise _ConditionUnknown from None
+        with object_errors(f"write {self.at(key)}"):
+            return self._is_written(self.store, key, mode)
+
+    def _is_written(self, store: ObjectStore, key: str, mode: PutMode) -> bool:
         from obstore.exceptions import AlreadyExistsError, PreconditionError
 
-        with object_errors(f"write {self.at(key)}"):
-            try:
-                self._put(key, b"", mode)
-            except (AlreadyExistsError, PreconditionError):
-                return False
-            except store_exceptions() as error:
-                if is_condition_unknown(error):
-                    raise _ConditionUnknown from None
-                raise
+        try:
+            self._put(store, key, b"", mode)
+        except (AlreadyExistsError, PreconditionError):
+            return False
         return True
 
-    def _put(self, key: str, data: bytes, mode: PutMode) -> Version:
-        found = self._obstore.put(self.store, key, data, mode=mode, use_multipart=False)
+    def _put(self, store: ObjectStore, key: str, data: bytes, mode: PutMode) -> Version:
+        found = self._obstore.put(store, key, data, mode=mode, use_multipart=False)
         return Version(found["e_tag"], found["version"])
 
     def _list(self, prefix: str) -> tuple[list[StoredObject], list[str]]:

@@ -31,10 +31,10 @@ _BACKOFF = {
 }
 
 
-def open_store(url: ObjectUrl) -> ObjectStore:
-    """For all requests whose answer soon begins."""
+def open_store(url: ObjectUrl, *, is_patient: bool = True) -> ObjectStore:
+    """For all requests whose answer soon begins; an impatient one asks once."""
     client = {"timeout": _ANSWER_TIMEOUT, "read_timeout": _READ_TIMEOUT}
-    return _open(url, client, timedelta(seconds=_RETRY_SECONDS))
+    return _open(url, client, timedelta(seconds=_RETRY_SECONDS if is_patient else 0))
 
 
 def open_store_for_parts(url: ObjectUrl, part_size: int) -> ObjectStore:

@@ -18,7 +18,7 @@ def test_looking_makes_nothing(bucket: Bucket) -> None:
     root.task_ids(is_task_id)
     with pytest.raises(ResourceNotFound):
         root.open("task_1")
-    assert bucket.keys() == []
+    assert bucket.all_keys() == []
 
 
 @pytest.mark.parametrize("prefix", ["", "all/backups/"])

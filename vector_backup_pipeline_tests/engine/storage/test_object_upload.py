@@ -69,7 +69,7 @@ def test_an_upload_that_was_given_up_is_aborted_at_once(
         for _ in range(blocks):
             file.write(_BLOCK)
         raise error
-    assert (bucket.keys(), bucket.unfinished()) == ([], [])
+    assert (bucket.all_keys(), bucket.unfinished()) == ([], [])
 
 
 @pytest.mark.parametrize("blocks", [1, 9])
@@ -122,7 +122,7 @@ def test_memory_does_not_grow_with_the_file(bucket: Bucket) -> None:
     # Three parts and what waits for them; what a part takes, Python and Rust may hold a while.
     assert after_some < 80 * MEBIBYTE
     assert after_all < 80 * MEBIBYTE
-    assert bucket.keys() == [_KEY]
+    assert bucket.all_keys() == [_KEY]
 
 
 def _upload_and_measure(url: str, blocks: int, grown: Any) -> None:
