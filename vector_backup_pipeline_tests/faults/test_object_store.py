@@ -123,6 +123,23 @@ def test_a_stored_file_of_another_size_is_not_called_done(
     object_proxy.fault = lambda request: next(heads) if request.startswith("HEAD") else None
     with pytest.raises(IntegrityError, match=r"13 bytes but 20971520 were written"):
         _upload(directory)
+    assert bucket.all_keys() == []
+
+
+def test_an_upload_that_is_interrupted_while_it_is_completed_leaves_nothing(
+    bucket: Bucket, directory: BackupDirectory, object_proxy: ObjectProxy
+) -> None:
+    """The request may be on its way by then; what it makes is removed again."""
+    interrupted = threading.Event()
+
+    def interrupt() -> None:
+        signal.raise_signal(signal.SIGINT)
+        interrupted.wait(0.3)
+
+    object_proxy.does(Fault(happens=interrupt), _completes, times=1)
+    with pytest.raises(KeyboardInterrupt):
+        _upload(directory)
+    assert (bucket.all_keys(), bucket.unfinished()) == ([], [])
 
 
 @pytest.mark.parametrize("bytes_each", [400, 3_000_000, 9_000_000])

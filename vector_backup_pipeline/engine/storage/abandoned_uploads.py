@@ -24,6 +24,8 @@ from vector_backup_pipeline.engine.storage.s3_environment import S3Environment
 _WITHOUT_MARKER = timedelta(hours=1)
 # `{table}_{timestamp}.{extension}`, in whichever format a timestamp is.
 _DATA_FILE = re.compile(r".+_.*[0-9].*\.[a-z][a-z0-9.]*")
+# Not every service of S3's kind has all of S3's requests.
+_UNKNOWN = {"NotImplemented", "MethodNotAllowed"}
 _MARKER = re.compile(r"\.vector_backup_(.+)\.run(?:\.[0-9a-f]+)?")
 
 
@@ -115,9 +117,14 @@ def _boto3_errors(action: str) -> Iterator[None]:
         yield
     except ClientError as error:
         code = error.response.get("Error", {}).get("Code", "an error")
+        advice = (
+            "This service can't tell. Let a lifecycle rule remove unfinished uploads"
+            if code in _UNKNOWN
+            else "Let these credentials list and abort multipart uploads"
+        )
         raise StorageError(
-            f"Could not {action}: the server answered {code}. Let these credentials list and "
-            "abort multipart uploads: docs/storage.md has a policy to paste."
+            f"Could not {action}: the server answered {code}. {advice}: docs/storage.md has one to "
+            "paste."
         ) from None
     except BotoCoreError as error:
         raise StorageError(

@@ -85,18 +85,13 @@ class Bucket:
         return self._list(prefix)[1]
 
     def holds_anything(self, prefix: str) -> bool:
-        """Whether anything lies under `prefix/`; an empty object of that very name, which is how
-        some tools make a folder, counts.
+        """Whether anything lies under `prefix/`; an empty object `prefix/` counts, which is how
+        consoles make a folder.
 
         Raises:
             StorageError: there is no such bucket, or it can't be looked into.
         """
-        objects, folders = self._list(prefix)
-        if objects or folders or not prefix:
-            return bool(objects or folders)
-        above, _, name = prefix.rpartition("/")
-        objects, folders = self._list(above)
-        return name in folders or any(each.key == prefix for each in objects)
+        return any(self._list(prefix))
 
     def read(self, key: str) -> tuple[bytes, Version] | None:
         """A small object whole, None if it is not there."""

@@ -10,6 +10,7 @@ A marker is rewritten every minute; the store's own clock says when that was.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import threading
@@ -100,21 +101,31 @@ def claim(
 ) -> ObjectClaim | None:
     """Take `name` in `folder` with a marker; None if somebody has it."""
     marker = _Marker(owner)
-    key, version = f"{folder}/{name}", None
-    if bucket.has_conditions(folder):
-        version = bucket.write_if(key, marker.text(), "create") or marker.version_in(bucket, key)
-        if version is None:
+    has_conditions = bucket.has_conditions(folder)
+    key = f"{folder}/{name}" if has_conditions else f"{folder}/{name}.{marker.token}"
+    try:
+        version = None
+        if not has_conditions:
+            bucket.write(key, marker.text())
+        elif (version := _create(bucket, key, marker)) is None:
             return None
-    else:
-        key = f"{key}.{marker.token}"
-        bucket.write(key, marker.text())
-    # Also with conditions: another run may have been told that there are none.
-    if [found.key for found in markers(bucket, folder, name)] != [key]:
-        bucket.delete(key)
-        # So that two runs that both gave up do not go on in step.
-        time.sleep(random.uniform(0, _LONGEST_WAIT))  # noqa: S311
-        return None
-    return ObjectClaim(bucket, key, marker, version)
+        # Also with conditions: another run may have been told that there are none.
+        if [found.key for found in markers(bucket, folder, name)] == [key]:
+            return ObjectClaim(bucket, key, marker, version)
+    except BaseException:
+        with contextlib.suppress(BackupError):  # The error that led here matters more.
+            if marker.is_in(bucket, key):
+                bucket.delete(key)
+        raise
+    bucket.delete(key)
+    # So that two runs that both gave up do not go on in step.
+    time.sleep(random.uniform(0, _LONGEST_WAIT))  # noqa: S311
+    return None
+
+
+def _create(bucket: Bucket, key: str, marker: _Marker) -> Version | None:
+    """None if the marker of another is there; ours may be, and the answer was lost."""
+    return bucket.write_if(key, marker.text(), "create") or marker.version_in(bucket, key)
 
 
 def markers(bucket: Bucket, folder: str, name: str) -> list[StoredObject]:

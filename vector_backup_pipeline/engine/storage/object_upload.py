@@ -7,6 +7,7 @@ file-like writer leaves the parts behind, and so does a process that is killed).
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import deque
 from collections.abc import Iterator
@@ -52,7 +53,9 @@ class ObjectPendingFile:
         self._held: list[bytes] = []
         self._written = 0
         self._upload: _Upload | None = None
-        self._is_closed = False
+        self._is_closed = self._is_committed = False
+        # Once nothing was found under the name, what appears there is ours.
+        self._name_was_free = False
 
     def write(self, data: bytes) -> None:
         self._check_open()
@@ -69,6 +72,7 @@ class ObjectPendingFile:
         self._check_open()
         if self._bucket.look(self._key) is not None:
             raise self._exists()
+        self._name_was_free = True
         if self._upload is None:
             self._put()
         else:
@@ -81,13 +85,19 @@ class ObjectPendingFile:
                 f"{self._where} has {size} bytes but {self._written} were written to it. Check the "
                 "store, and make a new backup."
             )
+        self._is_committed = True
 
     def discard(self) -> None:
-        """Abort what was not committed."""
+        """Abort what was not committed, and remove what a commit that was cut short completed."""
         self._is_closed = True
+        if self._is_committed:
+            return
         self._held.clear()
         if self._upload is not None:
             self._upload.abort()
+        if self._name_was_free:
+            with contextlib.suppress(BackupError):  # The error that led here matters more.
+                self._bucket.delete(self._key)
 
     @property
     def _where(self) -> str:
@@ -109,6 +119,7 @@ class ObjectPendingFile:
             # By somebody else, or by ourselves, and the answer was lost.
             found = self._bucket.read(self._key)
             if found is None or found[0] != data:
+                self._name_was_free = False
                 raise self._exists()
 
     def _finish(self, upload: _Upload) -> None:
