@@ -17,6 +17,7 @@ from vector_backup_pipeline.engine.results import (
     VerifyResult,
     error_line,
 )
+from vector_backup_pipeline.engine.storage.object_url import is_url
 
 RESULT_KEY = "vector_backup_result"
 RESTORE_RESULT_KEY = "vector_restore_result"
@@ -46,6 +47,11 @@ def outcome_metadata(result: RunResult, error: BackupError | None) -> dict[str, 
     key = next(key for key, kind in _RESULTS.items() if isinstance(result, kind))
     metadata: dict[str, dg.MetadataValue] = {key: dg.MetadataValue.json(result.as_json())}
     return metadata | (error_metadata(error) if error else {})
+
+
+def place_metadata(location: str) -> dg.MetadataValue:
+    """A directory or file of backups, as the UI shows it: a path, or a URL of object storage."""
+    return dg.MetadataValue.url(location) if is_url(location) else dg.MetadataValue.path(location)
 
 
 def failure(error: BackupError) -> RunOutcome:

@@ -99,11 +99,15 @@ class BackupStorageResource(dg.ConfigurableResource[None]):
     """Where the backups go. Without `root`, the environment's settings."""
 
     root: str | None = Field(
-        default=None, description="Root of all backups; VECTOR_BACKUP_ROOT if not given."
+        default=None,
+        description="Root of all backups, a path or a URL such as s3://bucket/prefix; "
+        "VECTOR_BACKUP_ROOT if not given.",
     )
 
     def open_root(self, settings: Settings) -> BackupRoot:
-        return open_root(self.root or settings.root, settings.directory)
+        return open_root(
+            self.root or settings.root, settings.directory, part_size=settings.part_size
+        )
 
 
 class DrillServerResource(dg.ConfigurableResource[None]):

@@ -3,8 +3,9 @@
 | variable | default | meaning |
 |---|---|---|
 | `VECTOR_BACKUP_DB_URL` | none | connection string; read when a run connects, never stored |
-| `VECTOR_BACKUP_ROOT` | `data_pipeline/training_data` | where backups go |
+| `VECTOR_BACKUP_ROOT` | `data_pipeline/training_data` | where backups go: a path or a URL |
 | `VECTOR_BACKUP_DIRECTORY` | `vector_bak` | name of the backup directory in the root or a task |
+| `VECTOR_BACKUP_PART_SIZE` | fits the table | MiB of each part of an upload to object storage |
 | `VECTOR_BACKUP_TABLES` | LangChain's two tables | comma-separated |
 | `VECTOR_BACKUP_TRUNCATE_TABLES` | `langchain_pg_embedding` | comma-separated |
 | `VECTOR_BACKUP_TIMESTAMP_FORMAT` | `%Y%m%d_%H%M%S` | of file names |
@@ -28,6 +29,7 @@ from zoneinfo import ZoneInfo
 
 from vector_backup_pipeline.engine.errors import InvalidParams
 from vector_backup_pipeline.engine.parameters import check_tables
+from vector_backup_pipeline.engine.storage.object_url import is_url, parse_object_url
 from vector_backup_pipeline.engine.timestamps import DEFAULT_TIMESTAMP_FORMAT, TimestampFormat
 
 PREFIX = "VECTOR_BACKUP_"
@@ -54,6 +56,7 @@ class Settings:
 
     root: str
     directory: str
+    part_size: int | None
     tables: tuple[str, ...]
     truncate_tables: tuple[str, ...]
     timestamps: TimestampFormat
@@ -81,6 +84,7 @@ def _read(source: _Source) -> Settings:
     return Settings(
         root=_root(source),
         directory=_directory(source),
+        part_size=_part_size(source),
         tables=_tables(source, "TABLES", _DEFAULT_TABLES),
         truncate_tables=_tables(source, "TRUNCATE_TABLES", _DEFAULT_TRUNCATE_TABLES),
         timestamps=_timestamps(source, timezone),
@@ -141,9 +145,23 @@ def wrong(name: str, reason: str) -> SettingsError:
 
 def _root(source: _Source) -> str:
     root = source.text("ROOT", "data_pipeline/training_data")
-    if "://" in root:
-        raise wrong("ROOT", f"{root!r} is a URL; this version keeps backups in a local directory")
+    if is_url(root):
+        try:
+            parse_object_url(root)
+        except InvalidParams as error:
+            # The URL itself is not repeated: there may be a password in it.
+            raise wrong("ROOT", str(error).rstrip(".")) from None
     return root
+
+
+def _part_size(source: _Source) -> int | None:
+    """In bytes. S3 takes parts of 5 MiB to 5 GiB."""
+    value = source.text("PART_SIZE", "")
+    if not value:
+        return None
+    if not (value.isdecimal() and 5 <= int(value) <= 5120):
+        raise wrong("PART_SIZE", f"{value!r} is not a whole number of MiB from 5 to 5120")
+    return int(value) << 20
 
 
 def _directory(source: _Source) -> str:

@@ -3,6 +3,7 @@
 pytest_plugins = [
     "vector_backup_pipeline_tests.fix_backup",
     "vector_backup_pipeline_tests.fix_checkup",
+    "vector_backup_pipeline_tests.fix_object_store",
     "vector_backup_pipeline_tests.fix_postgres",
     "vector_backup_pipeline_tests.fix_restore",
     "vector_backup_pipeline_tests.fix_rows",

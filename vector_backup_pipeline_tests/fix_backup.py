@@ -19,7 +19,7 @@ from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings
 from vector_backup_pipeline.engine.progress import ProgressListener
 from vector_backup_pipeline.engine.results import BackupResult
 from vector_backup_pipeline.engine.secrets import SecretText
-from vector_backup_pipeline.engine.storage.local import LocalRoot
+from vector_backup_pipeline.engine.storage.opening import open_root
 from vector_backup_pipeline.engine.timestamps import DEFAULT_TIMESTAMP_FORMAT, TimestampFormat
 from vector_backup_pipeline.settings import PREFIX
 
@@ -76,13 +76,15 @@ class BackupMaker:
 
     root: Path
     lock_timeout: float = 2.0
+    url: str | None = None
+    """Of a root in object storage, instead of `root`."""
     between: dict[str, Callable[[], None]] = field(default_factory=dict)
 
     def run(self, **parameters: Any) -> BackupRun:
         """A run that has not begun; the caller drives it."""
         return BackupRun(
             BackupRequest(**{**_DEFAULTS, **parameters}),
-            LocalRoot(str(self.root), "vector_bak"),
+            open_root(self.url or str(self.root), "vector_bak"),
             TIMESTAMPS,
             lock_timeout=self.lock_timeout,
             run_id=str(uuid.uuid4()),
@@ -114,7 +116,7 @@ class BackupMaker:
         except BackupError:
             pass
         result = run.close()
-        directory = Path(result.backup_directory) if result.backup_directory else self.root
+        directory = Path(result.backup_directory or self.root)
         return FinishedBackup(result, run.error, directory, stamp)
 
     def _step(self, name: str) -> None:

@@ -17,6 +17,7 @@ def test_an_empty_environment_gives_defaults_that_work() -> None:
     assert settings.truncate_tables == ("langchain_pg_embedding",)
     assert settings.timezone == "UTC"
     assert settings.cron == "0 2 * * *"
+    assert settings.part_size is None
     assert settings.lock_timeout == 30
     assert not (settings.schedule_enabled or settings.sensor_enabled or settings.sensor_backfill)
     moment = datetime(2025, 7, 21, 23, 49, 14, tzinfo=timezone.utc)
@@ -55,7 +56,12 @@ def test_every_variable_is_read() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("ROOT", "s3://bucket/prefix"),
+        ("ROOT", "ftp://server/prefix"),
+        ("ROOT", "s3://"),
+        ("ROOT", "s3://key:secret@bucket/prefix"),
+        ("PART_SIZE", "4"),
+        ("PART_SIZE", "6000"),
+        ("PART_SIZE", "8.5"),
         ("DIRECTORY", "../elsewhere"),
         ("DIRECTORY", "a/b"),
         ("DIRECTORY", ".."),
@@ -80,6 +86,14 @@ def test_a_value_that_makes_no_sense_names_its_variable(name: str, value: str) -
     with pytest.raises(SettingsError, match=f"^VECTOR_BACKUP_{name}: .*[^.]\\.$") as raised:
         load_settings({f"VECTOR_BACKUP_{name}": value})
     assert raised.value.error_type == "INVALID_PARAMS"
+    assert "secret" not in str(raised.value)
+    assert raised.value.__suppress_context__ or name != "ROOT"
+
+
+@pytest.mark.parametrize("root", ["s3://bucket/prefix", "gs://bucket", "az://container/a/b"])
+def test_a_root_may_be_a_url_of_object_storage(root: str) -> None:
+    settings = load_settings({"VECTOR_BACKUP_ROOT": root, "VECTOR_BACKUP_PART_SIZE": "64"})
+    assert (settings.root, settings.part_size) == (root, 64 << 20)
 
 
 def test_a_blank_variable_counts_as_unset() -> None:

@@ -15,6 +15,7 @@ PENDING_SUFFIX = ".tmp"
 _MANIFEST_PREFIX, _MANIFEST_SUFFIX = "vector_backup_", ".json"
 _VERDICT_SUFFIX = ".verified.json"
 _MARKER_PREFIX, _MARKER_SUFFIX = ".vector_backup_", ".run"
+_MARKER_TOKEN = re.compile(r"(?<=\.run)\.[0-9a-f]{32}\Z")
 _FORMAT_EXTENSIONS: Mapping[Format, str] = {"csv": "csv", "binary": "pgcopy"}
 _COMPRESSION_EXTENSIONS: Mapping[Compression, str] = {"none": "", "gzip": ".gz", "zstd": ".zst"}
 _DATA_EXTENSIONS = tuple(
@@ -59,7 +60,12 @@ def stamp_of_verdict(name: str, timestamps: TimestampFormat) -> str | None:
 
 
 def stamp_of_marker(name: str, timestamps: TimestampFormat) -> str | None:
-    return _stamp_between(name, _MARKER_PREFIX, _MARKER_SUFFIX, timestamps)
+    """Also of `{marker}.{token}`, as a store names it that can't create under a condition."""
+    return _stamp_between(_MARKER_TOKEN.sub("", name), _MARKER_PREFIX, _MARKER_SUFFIX, timestamps)
+
+
+def is_marker_of(name: str, stamp: str) -> bool:
+    return _MARKER_TOKEN.sub("", name) == marker_name(stamp)
 
 
 def stamp_of_data_file(name: str, timestamps: TimestampFormat) -> str | None:

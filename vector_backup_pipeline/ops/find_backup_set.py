@@ -7,7 +7,7 @@ from vector_backup_pipeline.engine.parameters import DEFAULT_PROGRESS_EVERY, DEF
 from vector_backup_pipeline.engine.restore.request import DEFAULT_PROBES, RestoreRequest
 from vector_backup_pipeline.engine.restore.run import FoundBackup, RestoreRun
 from vector_backup_pipeline.engine.results import readable_size
-from vector_backup_pipeline.outcome import failing_step
+from vector_backup_pipeline.outcome import failing_step, place_metadata
 from vector_backup_pipeline.resources import BackupStorageResource, RestoreRunResource
 from vector_backup_pipeline.settings import load_settings
 
@@ -123,7 +123,7 @@ def find_backup_set(
     return dg.Output(
         found,
         metadata={
-            "directory": dg.MetadataValue.path(found.directory),
+            "directory": place_metadata(found.directory),
             "timestamp": found.timestamp,
             "tables": ", ".join(found.tables),
             "size": readable_size(found.size),

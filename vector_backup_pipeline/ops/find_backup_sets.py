@@ -9,7 +9,7 @@ from vector_backup_pipeline.engine.parameters import DEFAULT_WORKERS
 from vector_backup_pipeline.engine.restore.request import DEFAULT_PROBES
 from vector_backup_pipeline.engine.verification.request import VerifyRequest
 from vector_backup_pipeline.engine.verification.run import SetToVerify, VerifyRun
-from vector_backup_pipeline.outcome import failing_step
+from vector_backup_pipeline.outcome import failing_step, place_metadata
 from vector_backup_pipeline.resources import (
     BackupStorageResource,
     DrillServerResource,
@@ -88,7 +88,7 @@ def find_backup_sets(
             each,
             mapping_key=each.key,
             metadata={
-                "directory": dg.MetadataValue.path(each.directory),
+                "directory": place_metadata(each.directory),
                 "timestamp": each.timestamp,
             },
         )

@@ -13,7 +13,7 @@ from vector_backup_pipeline.engine.parameters import (
     BackupRequest,
     check_choice,
 )
-from vector_backup_pipeline.outcome import failing_step
+from vector_backup_pipeline.outcome import failing_step, place_metadata
 from vector_backup_pipeline.resources import BackupRunResource, BackupStorageResource
 from vector_backup_pipeline.settings import Settings, load_settings
 
@@ -110,7 +110,7 @@ def resolve_backup_directory(
     return dg.Output(
         target,
         metadata={
-            "directory": dg.MetadataValue.path(target.directory),
+            "directory": place_metadata(target.directory),
             "timestamp": target.timestamp or "nothing to do",
             "task_id": target.task_id or "none",
         },

@@ -6,7 +6,7 @@ import dagster as dg
 
 from vector_backup_pipeline.assets import table_asset_key
 from vector_backup_pipeline.engine.backup.run import BackupRun
-from vector_backup_pipeline.outcome import failing_step, outcome_metadata
+from vector_backup_pipeline.outcome import failing_step, outcome_metadata, place_metadata
 from vector_backup_pipeline.resources import BackupRunResource
 
 
@@ -41,6 +41,6 @@ def _materializations(run: BackupRun) -> Iterator[dg.AssetMaterialization]:
                 "seconds": round(seconds, 3),
                 "rows/s": round(stored.rows / seconds, 1),
                 "MB/s": round(stored.size / 1e6 / seconds, 3),
-                "path": dg.MetadataValue.path(run.path_of(stored.name)),
+                "path": place_metadata(run.path_of(stored.name)),
             },
         )

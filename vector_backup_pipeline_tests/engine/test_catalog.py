@@ -104,13 +104,13 @@ def test_stamps_in_use_are_those_of_every_kind_of_file_but_one(tmp_path: Path) -
         "vector_backup_20250101_000003.json",
         ".vector_backup_20250101_000004.run",
         ".vector_backup_20250101_000005.run",
+        f".vector_backup_20250101_000005.run.{'0' * 32}",
         "vector_backup_20250101_000006.verified.json",
         "vector_backup_log.txt",
     }
     for name in names:
         (tmp_path / name).touch()
 
-    own = ".vector_backup_20250101_000005.run"
-    found = stamps_in_use(LocalDirectory(tmp_path), TIMESTAMPS, but=own)
+    found = stamps_in_use(LocalDirectory(tmp_path), TIMESTAMPS, but_marker_of="20250101_000005")
 
     assert found == {f"20250101_00000{n}" for n in (1, 2, 3, 4, 6)}

@@ -38,7 +38,7 @@ def claim_timestamp(
         claim = directory.claim(marker_name(stamp), owner)
         if claim is None:
             continue
-        if stamp in stamps_in_use(directory, timestamps, but=marker_name(stamp)):
+        if stamp in stamps_in_use(directory, timestamps, but_marker_of=stamp):
             # A run that took this second has ended between the look and the claim.
             claim.release()
             continue
@@ -56,15 +56,15 @@ def remove_leftovers(directory: BackupDirectory, timestamps: TimestampFormat) ->
     a run whose marker is there to see, or to one that is over.
     """
     names = directory.names()
-    markers = {s: name for name in directory.names() if (s := stamp_of_marker(name, timestamps))}
-    dead = {s: marker for s, marker in markers.items() if not directory.claim_is_alive(marker)}
-    alive = markers.keys() - dead.keys()
+    markers = {name: s for name in directory.names() if (s := stamp_of_marker(name, timestamps))}
+    alive = {marker for marker in markers if directory.claim_is_alive(marker)}
+    live_stamps = {markers[marker] for marker in alive}
     removed = []
     for name in names:
         stamp = stamp_of_pending(name, timestamps)
-        if stamp is not None and stamp not in alive:
+        if stamp is not None and stamp not in live_stamps:
             directory.delete(name)
             removed.append(name)
-    for marker in dead.values():
+    for marker in markers.keys() - alive:
         directory.remove_dead_claim(marker)
     return removed

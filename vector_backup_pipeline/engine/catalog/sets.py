@@ -11,6 +11,7 @@ from typing import TypeAlias
 from vector_backup_pipeline.engine.errors import IntegrityError, ResourceNotFound
 from vector_backup_pipeline.engine.file_names import (
     PENDING_SUFFIX,
+    is_marker_of,
     stamp_of_data_file,
     stamp_of_manifest,
     stamp_of_marker,
@@ -188,12 +189,13 @@ def has_backup(directory: BackupDirectory, timestamps: TimestampFormat) -> bool:
 
 
 def stamps_in_use(
-    directory: BackupDirectory, timestamps: TimestampFormat, *, but: str | None = None
+    directory: BackupDirectory, timestamps: TimestampFormat, *, but_marker_of: str | None = None
 ) -> set[str]:
-    """Every stamp that some file there has already, finished or not; the file `but` aside."""
+    """Every stamp that some file there has already, finished or not; markers of the stamp
+    `but_marker_of` aside."""
     stamps = set()
     for name in directory.names():
-        if name == but:
+        if but_marker_of is not None and is_marker_of(name, but_marker_of):
             continue
         final = name.removesuffix(PENDING_SUFFIX)
         for stamp_of in (stamp_of_manifest, stamp_of_verdict, stamp_of_marker, stamp_of_data_file):

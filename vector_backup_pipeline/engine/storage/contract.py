@@ -1,6 +1,7 @@
 """What every store promises; one suite of tests holds all of them to it.
 
-- A file appears whole or not at all: written under `{name}.tmp`, durable before it has its name.
+- A file appears whole or not at all, durable before it has its name. In a local directory it is
+  written under `{name}.tmp`; in a bucket nothing is to be seen of it before.
 - `claim` is create-only: of two runs at once exactly one gets a name.
 - Errors are ours (`engine.errors`): `StorageError` for what the store refuses, `ResourceNotFound`
   for what is not there. No driver's own exception leaks out.
@@ -10,7 +11,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
+
+
+@dataclass(frozen=True)
+class AbandonedUpload:
+    """Parts of a file whose run died before it was complete; `size` in bytes, None if unknown."""
+
+    location: str
+    started_at: datetime
+    size: int | None
 
 
 class PendingFile(Protocol):
@@ -61,7 +73,8 @@ class BackupDirectory(Protocol):
         """Add to a text that others append to at the same time; no part is lost or torn."""
 
     def claim(self, name: str, owner: Mapping[str, str | int]) -> Claim | None:
-        """Create the marker `name`; None if it exists already."""
+        """Create the marker `name`; None if it exists already. Where a store can't create under
+        a condition, the marker's name gets an ending of its run's own, `{name}.{token}`."""
 
     def claim_is_alive(self, name: str) -> bool:
         """Whether the marker's run still lives; False too when the marker is gone."""
@@ -98,3 +111,11 @@ class BackupRoot(Protocol):
 
     def open(self, task_id: str | None) -> BackupDirectory:
         """The backup directory, made if missing. Raises `ResourceNotFound` for the task's."""
+
+    def abort_abandoned_uploads(self, *, dry_run: bool) -> list[AbandonedUpload]:
+        """Find the parts that killed runs left where nobody sees them, and remove them unless it
+        is a dry run. None where a store keeps no such parts, or removes them by itself.
+
+        Raises:
+            StorageError: the store can't be asked.
+        """

@@ -18,7 +18,7 @@ from vector_backup_pipeline.engine.errors import (
     ResourceNotFound,
     StorageError,
 )
-from vector_backup_pipeline.engine.storage.contract import BackupDirectory
+from vector_backup_pipeline.engine.storage.contract import AbandonedUpload, BackupDirectory
 from vector_backup_pipeline.engine.storage.local_claim import LocalClaim, is_alive, remove_if_dead
 
 # Large enough that a read costs no more than its bytes, small beside a worker's few MB.
@@ -100,6 +100,9 @@ class LocalRoot:
         path = self._place(task_id)
         with _storage_errors(f"look for {path}"):
             return [each for each in (path, *path.parents) if not each.exists()]
+
+    def abort_abandoned_uploads(self, *, dry_run: bool) -> list[AbandonedUpload]:  # noqa: ARG002
+        return []  # What a killed run leaves here is a `.tmp`, which the next run removes.
 
     def _place(self, task_id: str | None) -> Path:
         if task_id is None:

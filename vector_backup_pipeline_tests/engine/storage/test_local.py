@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from vector_backup_pipeline.engine.errors import IntegrityError
+from vector_backup_pipeline.engine.errors import BackupError, IntegrityError
 from vector_backup_pipeline.engine.storage import local_claim
 from vector_backup_pipeline.engine.storage.local import LocalDirectory, LocalRoot
 
@@ -56,6 +56,12 @@ def test_a_file_is_durable_before_it_has_its_name_and_then_its_name_is(
     directory.replace("m.json", b"{}")
 
     assert order == ["flush m.json.tmp", "rename to m.json", f"flush {tmp_path.name}"]
+
+
+def test_only_errors_of_ours_come_out(tmp_path: Path) -> None:
+    (tmp_path / "root").write_text("in the way")
+    with pytest.raises(BackupError):
+        LocalRoot(str(tmp_path / "root"), "vector_bak").open(None)
 
 
 def test_a_file_that_something_else_wrote_to_is_not_committed(

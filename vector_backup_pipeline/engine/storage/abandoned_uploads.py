@@ -1,0 +1,133 @@
+"""Parts of uploads that nobody will complete: a killed process leaves them, unseen and paid for.
+
+obstore can't list them, S3's own API can. An upload is abandoned when the marker of its run is
+dead, or when there is none and the upload began more than an hour ago: a run removes its marker
+last, after its uploads.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from vector_backup_pipeline.engine.errors import StorageError
+from vector_backup_pipeline.engine.parameters import is_task_id
+from vector_backup_pipeline.engine.storage.contract import AbandonedUpload
+from vector_backup_pipeline.engine.storage.object_bucket import Bucket, StoredObject
+from vector_backup_pipeline.engine.storage.object_claim import is_alive
+from vector_backup_pipeline.engine.storage.object_url import ObjectUrl
+from vector_backup_pipeline.engine.storage.s3_environment import S3Environment
+
+_WITHOUT_MARKER = timedelta(hours=1)
+# `{table}_{timestamp}.{extension}`, in whichever format a timestamp is.
+_DATA_FILE = re.compile(r".+_.*[0-9].*\.[a-z][a-z0-9.]*")
+# Not every service of S3's kind has all of S3's requests.
+_UNKNOWN = {"NotImplemented", "MethodNotAllowed"}
+_MARKER = re.compile(r"\.vector_backup_(.+)\.run(?:\.[0-9a-f]+)?")
+
+
+def abort_abandoned_uploads(
+    bucket: Bucket, root: ObjectUrl, directory: str, *, dry_run: bool
+) -> list[AbandonedUpload]:
+    """Find the abandoned uploads under `root`, and abort them unless it is a dry run.
+
+    Raises:
+        StorageError: boto3 is not installed, or the store refuses.
+    """
+    client = S3Environment.read(root.bucket).boto3_client()
+    runs = _Runs(bucket)
+    aborted = []
+    for upload in _uploads(client, root):
+        folder, _, name = upload["Key"].rpartition("/")
+        if not (_is_ours(root, folder, directory) and _DATA_FILE.fullmatch(name)):
+            continue
+        if not runs.have_left(folder, name, upload["Initiated"]):
+            continue
+        aborted.append(_told(client, root, upload))
+        if not dry_run:
+            with _boto3_errors(f"abort the upload of {aborted[-1].location}"):
+                client.abort_multipart_upload(
+                    Bucket=root.bucket, Key=upload["Key"], UploadId=upload["UploadId"]
+                )
+    return aborted
+
+
+class _Runs:
+    """The runs of each folder, by their markers."""
+
+    def __init__(self, bucket: Bucket) -> None:
+        self._bucket = bucket
+        self._markers: dict[str, list[tuple[str, StoredObject]]] = {}
+
+    def have_left(self, folder: str, name: str, began: datetime) -> bool:
+        """Whether the run that began to upload `name` is over."""
+        own = [marker for stamp, marker in self._of(folder) if f"_{stamp}." in name]
+        if own:
+            return not any(map(is_alive, own))
+        return datetime.now(timezone.utc) - began >= _WITHOUT_MARKER
+
+    def _of(self, folder: str) -> list[tuple[str, StoredObject]]:
+        if folder not in self._markers:
+            self._markers[folder] = [
+                (match[1], found)
+                for found in self._bucket.objects(folder)
+                if (match := _MARKER.fullmatch(found.name))
+            ]
+        return self._markers[folder]
+
+
+def _is_ours(root: ObjectUrl, folder: str, directory: str) -> bool:
+    """Whether `folder` is a backup directory of this root: its own or a task's."""
+    own = (root / directory).key
+    if folder == own:
+        return True
+    task = folder.removesuffix(f"/{directory}")
+    above, _, task_id = task.rpartition("/")
+    return task != folder and above == root.key and is_task_id(task_id)
+
+
+def _uploads(client: Any, root: ObjectUrl) -> Iterator[dict[str, Any]]:
+    prefix = f"{root.key}/" if root.key else ""
+    pages = client.get_paginator("list_multipart_uploads")
+    with _boto3_errors(f"list the unfinished uploads under {root}"):
+        for page in pages.paginate(Bucket=root.bucket, Prefix=prefix):
+            yield from page.get("Uploads", ())
+
+
+def _told(client: Any, root: ObjectUrl, upload: dict[str, Any]) -> AbandonedUpload:
+    location = str(ObjectUrl(root.scheme, root.bucket, upload["Key"]))
+    size = 0
+    with _boto3_errors(f"list the parts of {location}"):
+        pages = client.get_paginator("list_parts").paginate(
+            Bucket=root.bucket, Key=upload["Key"], UploadId=upload["UploadId"]
+        )
+        for page in pages:
+            size += sum(part["Size"] for part in page.get("Parts", ()))
+    return AbandonedUpload(location, upload["Initiated"], size)
+
+
+@contextmanager
+def _boto3_errors(action: str) -> Iterator[None]:
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        yield
+    except ClientError as error:
+        code = error.response.get("Error", {}).get("Code", "an error")
+        advice = (
+            "This service can't tell. Let a lifecycle rule remove unfinished uploads"
+            if code in _UNKNOWN
+            else "Let these credentials list and abort multipart uploads"
+        )
+        raise StorageError(
+            f"Could not {action}: the server answered {code}. {advice}: docs/storage.md has one to "
+            "paste."
+        ) from None
+    except BotoCoreError as error:
+        raise StorageError(
+            f"Could not {action}: {type(error).__name__}. Check the credentials, the endpoint and "
+            "the network."
+        ) from None

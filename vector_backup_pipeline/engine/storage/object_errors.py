@@ -1,0 +1,134 @@
+"""What object storage answers, as errors of ours: what happened, to what, what to do next."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from vector_backup_pipeline.engine.errors import BackupError, ResourceNotFound, StorageError
+
+_STATUS = re.compile(r"status code: (\d{3})")
+_CODE = re.compile(r"<Code>([\w.]+)</Code>")
+_MESSAGE = re.compile(r"<Message>([^<\n\r]*)")
+# How the operating system names what failed, deep in the driver's own account.
+_SYSTEM = re.compile(r'message: "([^"\\]+)"')
+_NO_BUCKET = {"NoSuchBucket", "ContainerNotFound"}
+_CREDENTIALS = {
+    "AuthenticationFailed",
+    "ExpiredToken",
+    "InvalidAccessKeyId",
+    "InvalidSecurity",
+    "InvalidToken",
+    "SignatureDoesNotMatch",
+    "TokenRefreshRequired",
+    "UnauthorizedAccess",
+}
+# Where a machine in a cloud asks for credentials when it was given none.
+_METADATA_SERVICES = ("169.254.", "metadata.google.internal", "fd00:ec2")
+_SECRET_VARIABLE = re.compile(r"SECRET|TOKEN|KEY|PASSWORD|SAS|CREDENTIAL", re.IGNORECASE)
+_SHORTEST_SECRET = 8
+
+
+def store_exceptions() -> tuple[type[Exception], ...]:
+    """What obstore raises. For `except`, so that nothing is imported until something was raised."""
+    from obstore.exceptions import BaseError
+
+    return (BaseError, OSError, NotImplementedError, ValueError)
+
+
+@contextmanager
+def object_errors(action: str) -> Iterator[None]:
+    """Raise what obstore raises in the block as an error of ours: "Could not {action}: …"."""
+    try:
+        yield
+    except BackupError:
+        raise
+    except store_exceptions() as error:
+        # Not `from error`: the driver's text holds URLs, and those may hold signatures.
+        raise as_storage_error(error, action) from None
+
+
+def as_storage_error(error: Exception, action: str) -> BackupError:
+    """The error of ours for what obstore raised."""
+    text = str(error)
+    if isinstance(error, FileNotFoundError) and not _is_bucket_missing(text):
+        return ResourceNotFound(f"Could not {action}: it does not exist.")
+    return StorageError(f"Could not {action}: {_reason(text)} {_advice(error, text)}")
+
+
+def is_condition_unknown(error: Exception) -> bool:
+    """Whether the store said that it can't write under a condition."""
+    status, code = _status(error), _code(str(error))
+    return (
+        isinstance(error, NotImplementedError)
+        or status == 501
+        or code == "NotImplemented"
+        or (status == 400 and code in {"InvalidArgument", "InvalidRequest"})
+    )
+
+
+def _status(error: Exception) -> int | None:
+    found = _STATUS.search(str(error))
+    return int(found[1]) if found else None
+
+
+def _code(text: str) -> str:
+    found = _CODE.search(text)
+    return found[1] if found else ""
+
+
+def _is_bucket_missing(text: str) -> bool:
+    return _code(text) in _NO_BUCKET or "specified bucket does not exist" in text
+
+
+def _reason(text: str) -> str:
+    if any(service in text for service in _METADATA_SERVICES):
+        return "no credentials were found."
+    status, message = _STATUS.search(text), _MESSAGE.search(text)
+    if status is not None:
+        told = " ".join(part for part in (status[1], _code(text)) if part)
+        more = f": {message[1].strip().rstrip('.')}" if message else ""
+        return _without_secrets(f"the server answered {told}{more}.")
+    if "BadScheme" in text:
+        return "the endpoint is http://, where https:// is asked for."
+    if "HTTP error" in text:
+        system = _SYSTEM.search(text)
+        kind = "it took too long" if "Timeout" in text else "the connection failed"
+        return f"{kind}{f' ({system[1]})' if system else ''}."
+    first = text.partition("\n")[0].partition("?")[0].rstrip(".")
+    return _without_secrets(f"{first}.")
+
+
+def _advice(error: Exception, text: str) -> str:
+    kind, code = type(error).__name__, _code(text)
+    if _is_bucket_missing(text):
+        return (
+            "The bucket is not there: create it, or check VECTOR_BACKUP_ROOT, the endpoint and the "
+            "region."
+        )
+    if code in _CREDENTIALS or kind == "UnauthenticatedError" or "no credentials" in _reason(text):
+        return (
+            "Check the credentials in the environment of this process, such as AWS_ACCESS_KEY_ID "
+            "and AWS_SECRET_ACCESS_KEY: docs/storage.md names each store's variables."
+        )
+    if kind == "PermissionDeniedError" or (_STATUS.search(text) and "403" in _reason(text)):
+        return (
+            "Let these credentials list, read, write and delete there: docs/storage.md has a "
+            "policy to paste."
+        )
+    if "BadScheme" in text:
+        return "Give an https:// endpoint, or set AWS_ALLOW_HTTP=true."
+    if "HTTP error" in text:
+        return "Check the endpoint and the network, and try again."
+    if _STATUS.search(text):
+        return "Try again; if it stays, look at the store's own status and logs."
+    return "Check the environment variables of this store: docs/storage.md names them."
+
+
+def _without_secrets(text: str) -> str:
+    for name, value in os.environ.items():
+        if _SECRET_VARIABLE.search(name) and len(value) >= _SHORTEST_SECRET:
+            text = text.replace(value, "***")
+    return text

@@ -1,0 +1,155 @@
+"""Everything that works on a local root, on a bucket: through the command, the jobs, the sensor."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from vector_backup_pipeline.assets import table_asset_key
+from vector_backup_pipeline_tests.fix_backup import BackupMaker
+from vector_backup_pipeline_tests.fix_dagster import JobRunner
+from vector_backup_pipeline_tests.fix_object_store import SECRET, Bucket
+from vector_backup_pipeline_tests.fix_postgres import Database
+from vector_backup_pipeline_tests.fix_restore import rows_of
+from vector_backup_pipeline_tests.fix_terminal import Called, Terminal
+from vector_backup_pipeline_tests.test_sensors import Daemon
+
+EMBEDDINGS = "langchain_pg_embedding"
+
+
+@pytest.fixture(params=["etag", "disabled"])
+def url(
+    request: pytest.FixtureRequest,
+    bucket: Bucket,
+    installed: Database,
+    monkeypatch: pytest.MonkeyPatch,
+) -> str:
+    """A root in a bucket, with and without conditional writes."""
+    monkeypatch.setenv("AWS_CONDITIONAL_PUT", request.param)
+    monkeypatch.setenv("VECTOR_BACKUP_ROOT", f"{bucket.url}/all")
+    return f"{bucket.url}/all"
+
+
+def _does(called: Called) -> dict[str, Any]:
+    assert called.code == 0, called.err + called.out
+    assert SECRET not in called.out + called.err
+    return called.document
+
+
+def test_backup_list_verify_truncate_and_restore(
+    installed: Database, bucket: Bucket, url: str, terminal: Terminal
+) -> None:
+    before = rows_of(installed)
+
+    made = _does(terminal("backup", "--truncate", "--json"))
+
+    assert made["backup_directory"] == f"{url}/vector_bak"
+    assert made["truncate_results"][EMBEDDINGS]["rows_after"] == 0
+    assert installed.ask_one(f"SELECT count(*) FROM {EMBEDDINGS}") == 0  # noqa: S608
+    names = [key.removeprefix("all/vector_bak/") for key in bucket.all_keys()]
+    stamp = made["tables_backed_up"][EMBEDDINGS]["backup_file"][-19:-4]
+    assert {
+        f"langchain_pg_collection_{stamp}.csv",
+        f"{EMBEDDINGS}_{stamp}.csv",
+        f"vector_backup_{stamp}.json",
+        "vector_backup_log.txt",
+    } == {name for name in names if not name.startswith("vector_backup_log/")}
+
+    listed = _does(terminal("list", "--json"))
+    (location,) = listed["backup_locations"]
+    assert location["backups"][0]["timestamp"] == stamp
+    assert f"Backups of the root: {url}/vector_bak" in terminal("list").out
+
+    verified = _does(terminal("verify", "--json"))
+    assert verified["sets"][0]["passed"]
+
+    for path in (f"{url}/vector_bak", "all/vector_bak"):
+        restored = _does(
+            terminal(
+                *("restore", "--timestamp", stamp, "--backup-path", path),
+                *("--truncate-before-restore", "--json"),
+            )
+        )
+        assert restored["restore_results"][EMBEDDINGS]["digest_matches"]
+        assert rows_of(installed) == before
+    log = bucket.stored("all/vector_bak/vector_backup_log.txt").decode()
+    assert log.count("langchain_pg_collection: ") >= 1
+    assert SECRET not in log
+
+
+def test_a_damaged_object_is_found_before_anything_is_truncated_or_restored(
+    installed: Database, bucket: Bucket, url: str, terminal: Terminal
+) -> None:
+    made = _does(terminal("backup", "--json"))
+    key = f"all/vector_bak/{made['tables_backed_up'][EMBEDDINGS]['backup_file']}"
+    damaged = bytearray(bucket.stored(key))
+    damaged[len(damaged) // 2] ^= 1
+    bucket.put(key, bytes(damaged))
+
+    assert terminal("verify", "--json").code == 1
+    called = terminal("restore", "--timestamp", "latest", "--truncate-before-restore", "--json")
+
+    assert called.document["error_type"] == "INTEGRITY_ERROR"
+    assert installed.ask_one(f"SELECT count(*) FROM {EMBEDDINGS}") == 58  # noqa: S608
+
+
+@pytest.mark.usefixtures("url")
+def test_a_task_is_there_when_something_lies_under_its_prefix(
+    bucket: Bucket, terminal: Terminal
+) -> None:
+    called = terminal("backup", "--task-id", "corpus_7", "--json")
+    assert called.document["error_type"] == "RESOURCE_NOT_FOUND"
+    bucket.put("all/corpus_7/")
+    made = _does(terminal("backup", "--task-id", "corpus_7", "--json"))
+    assert made["backup_directory"] == f"{bucket.url}/all/corpus_7/vector_bak"
+    listed = _does(terminal("list", "--json"))
+    assert [each["task_id"] for each in listed["backup_locations"]] == ["corpus_7"]
+
+
+def test_the_ui_links_to_what_was_stored(job: JobRunner, url: str) -> None:
+    made = job()
+    assert made.outcome.error_type is None
+    shown = made.metadata("STEP_OUTPUT", "resolve_backup_directory")
+    assert shown["directory"] == f"{url}/vector_bak"
+    (materialization,) = [
+        event.step_materialization_data.materialization
+        for event in made.of_type("ASSET_MATERIALIZATION")
+        if event.asset_key == table_asset_key(EMBEDDINGS)
+    ]
+    file = made.result["tables_backed_up"][EMBEDDINGS]["backup_file"]
+    assert materialization.metadata["path"] == dg.MetadataValue.url(f"{url}/vector_bak/{file}")
+
+
+def test_two_runs_at_once_take_two_timestamps_and_lose_no_section(
+    installed: Database, bucket: Bucket, url: str
+) -> None:
+    stamps = []
+
+    def run() -> None:
+        made = BackupMaker(Path(), url=url)(installed.url)
+        assert made.error is None
+        stamps.append(made.stamp)
+
+    threads = [threading.Thread(target=run) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(stamps)) == 2
+    log = bucket.stored("all/vector_bak/vector_backup_log.txt").decode()
+    for stamp in stamps:
+        assert f"{EMBEDDINGS}_{stamp}.csv" in log
+        assert f"all/vector_bak/vector_backup_{stamp}.json" in bucket.all_keys()
+
+
+def test_the_sensor_sees_a_new_prefix(
+    bucket: Bucket, url: str, instance: dg.DagsterInstance
+) -> None:
+    daemon = Daemon(instance, Path())
+    assert daemon.tick() == []
+    assert daemon.tick() == []
+    assert daemon.skip_reason == f"No new task directory under {url}."
+    bucket.put("all/corpus_7/notes.txt", b"x")
+    assert daemon.tick() == ["corpus_7"]

@@ -1,0 +1,141 @@
+"""Files in parts of real size: whole or not at all, nothing left behind, bounded memory."""
+
+import hashlib
+import multiprocessing
+from typing import Any
+
+import psutil
+import pytest
+
+from vector_backup_pipeline.engine.errors import StorageError
+from vector_backup_pipeline.engine.storage import object_upload
+from vector_backup_pipeline.engine.storage.contract import BackupDirectory
+from vector_backup_pipeline.engine.storage.object_root import ObjectRoot
+from vector_backup_pipeline.engine.storage.object_upload import MEBIBYTE, part_size_for
+from vector_backup_pipeline_tests.fix_object_store import Bucket
+
+_KEY = "vector_bak/t_20250101_000000.csv"
+_NAME = "t_20250101_000000.csv"
+_BLOCK = bytes(range(256)) * 4096
+
+
+@pytest.fixture
+def directory(bucket: Bucket) -> BackupDirectory:
+    return ObjectRoot(bucket.url, "vector_bak").open(None)
+
+
+@pytest.mark.parametrize(
+    ("expected", "mebibytes"),
+    [(None, 8), (0, 8), (40_000 * MEBIBYTE, 8), (100 << 30, 21), (2 << 40, 420)],
+)
+def test_a_part_is_large_enough_for_twice_the_expected_size(
+    expected: int | None, mebibytes: int
+) -> None:
+    size = part_size_for(expected)
+    assert size == mebibytes * MEBIBYTE
+    assert size * object_upload.MOST_PARTS >= 2 * (expected or 0)
+
+
+def test_a_large_file_goes_up_in_equal_parts_and_reads_back(
+    bucket: Bucket, directory: BackupDirectory
+) -> None:
+    digest = hashlib.sha256()
+    with directory.create(_NAME) as file:
+        for _ in range(21):
+            file.write(_BLOCK)
+            digest.update(_BLOCK)
+        assert directory.names() == []
+        file.commit()
+    assert directory.names() == [_NAME]
+    assert directory.size(_NAME) == 21 * MEBIBYTE
+    again = hashlib.sha256()
+    for chunk in directory.read(_NAME):
+        assert len(chunk) < 3 * MEBIBYTE
+        again.update(chunk)
+    assert again.digest() == digest.digest()
+    parts = [
+        bucket.client.head_object(Bucket=bucket.name, Key=_KEY, PartNumber=number)["ContentLength"]
+        for number in (1, 2, 3)
+    ]
+    assert parts == [8 * MEBIBYTE, 8 * MEBIBYTE, 5 * MEBIBYTE]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+@pytest.mark.parametrize("blocks", [1, 9, 30])
+def test_an_upload_that_was_given_up_is_aborted_at_once(
+    bucket: Bucket, directory: BackupDirectory, error: type[BaseException], blocks: int
+) -> None:
+    with pytest.raises(error), directory.create(_NAME) as file:
+        for _ in range(blocks):
+            file.write(_BLOCK)
+        raise error
+    assert (bucket.all_keys(), bucket.unfinished()) == ([], [])
+
+
+@pytest.mark.parametrize("blocks", [1, 9])
+def test_a_finished_file_that_came_in_between_is_not_overwritten(
+    bucket: Bucket, directory: BackupDirectory, blocks: int
+) -> None:
+    with (
+        pytest.raises(StorageError, match="not overwritten"),
+        directory.create(_NAME) as file,
+    ):
+        for _ in range(blocks):
+            file.write(_BLOCK)
+        bucket.put(_KEY, b"another's")
+        file.commit()
+    assert bucket.stored(_KEY) == b"another's"
+    assert bucket.unfinished() == []
+
+
+def test_a_file_of_too_many_parts_is_refused_with_the_variable_that_helps(
+    bucket: Bucket, directory: BackupDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(object_upload, "MOST_PARTS", 2)
+    with (
+        pytest.raises(StorageError, match="VECTOR_BACKUP_PART_SIZE"),
+        directory.create(_NAME) as file,
+    ):
+        for _ in range(17):
+            file.write(_BLOCK)
+    assert bucket.unfinished() == []
+
+
+def test_a_part_size_that_was_set_is_taken(bucket: Bucket) -> None:
+    directory = ObjectRoot(bucket.url, "vector_bak", part_size=5 * MEBIBYTE).open(None)
+    with directory.create(_NAME, expected_size=1 << 40) as file:
+        for _ in range(11):
+            file.write(_BLOCK)
+        file.commit()
+    part = bucket.client.head_object(Bucket=bucket.name, Key=_KEY, PartNumber=1)
+    assert part["ContentLength"] == 5 * MEBIBYTE
+
+
+def test_memory_does_not_grow_with_the_file(bucket: Bucket) -> None:
+    """In a process of its own, whose memory nothing else has filled."""
+    context = multiprocessing.get_context("spawn")
+    grown = context.Queue()
+    process = context.Process(target=_upload_and_measure, args=(bucket.url, 160, grown))
+    process.start()
+    after_some, after_all = grown.get(timeout=60)
+    process.join()
+    # Three parts and what waits for them; what a part takes, Python and Rust may hold a while.
+    assert after_some < 80 * MEBIBYTE
+    assert after_all < 80 * MEBIBYTE
+    assert bucket.all_keys() == [_KEY]
+
+
+def _upload_and_measure(url: str, blocks: int, grown: Any) -> None:
+    directory = ObjectRoot(url, "vector_bak").open(None)
+    directory.replace("small", _BLOCK)
+    directory.delete("small")
+    process = psutil.Process()
+    idle = process.memory_info().rss
+    most = [0, 0]
+    with directory.create(_NAME) as file:
+        for number in range(blocks):
+            file.write(bytes(_BLOCK[:-1] + b"x"))
+            half = number * 2 // blocks
+            most[half] = max(most[half], process.memory_info().rss - idle)
+        file.commit()
+    grown.put(tuple(most))

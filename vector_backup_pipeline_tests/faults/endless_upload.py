@@ -1,0 +1,37 @@
+"""An upload that never comes to its end, in a process of its own.
+
+    python -m vector_backup_pipeline_tests.faults.endless_upload URL
+
+says "under way" when its first parts are stored.
+"""
+
+import sys
+import time
+
+from vector_backup_pipeline.engine.backup.run_marker import claim_timestamp
+from vector_backup_pipeline.engine.file_names import data_file_name
+from vector_backup_pipeline.engine.storage.opening import open_root
+from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
+
+_BLOCK = bytes(1 << 20)
+# With two parts under way at most, so many bytes can't be handed over before one is stored.
+_BLOCKS_BEFORE_A_PART_IS_STORED = 34
+
+
+def main(url: str) -> None:
+    directory = open_root(url, "vector_bak").open(None)
+    stamp, claim = claim_timestamp(directory, TIMESTAMPS, "endless")
+    try:
+        with directory.create(data_file_name("public", "t", stamp, "csv")) as file:
+            for _ in range(_BLOCKS_BEFORE_A_PART_IS_STORED):
+                file.write(_BLOCK)
+            print("under way", flush=True)  # noqa: T201 - the protocol
+            while True:  # Slowly, so that the server's memory does not fill.
+                file.write(_BLOCK)
+                time.sleep(0.1)
+    finally:
+        claim.release()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,151 @@
+"""A proxy before an object store, which answers, delays or loses requests on purpose."""
+
+import contextlib
+import re
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import urlsplit
+
+LOOPBACK = "127.0.0.1"
+_LENGTH = re.compile(rb"(?i)\r\ncontent-length: *(\d+)")
+_CONDITION = re.compile(rb"(?i)\r\nif-(?:none-)?match:[^\r]*")
+_CONNECTION = re.compile(rb"(?i)\r\nconnection:[^\r]*")
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What becomes of a request: one of these."""
+
+    status: int | None = None
+    """It does not reach the server; this is the answer."""
+    is_cut: bool = False
+    """It does not reach the server; the connection ends."""
+    answer_is_lost: bool = False
+    """It reaches the server; the connection ends without an answer."""
+    answer_ends_after: int | None = None
+    """Its answer ends, with the connection, after so many bytes."""
+    happens: Callable[[], object] | None = None
+    """This is done before it reaches the server."""
+
+
+class ObjectProxy:
+    """Sends one request after the other to the server, each on a connection of its own.
+
+    `conditions` are If-Match and If-None-Match of a write. `fault` is asked for each request, by
+    its first line such as `PUT /bucket/key?partNumber=1 HTTP/1.1`.
+    """
+
+    def __init__(self, endpoint: str) -> None:
+        parts = urlsplit(endpoint)
+        self._server = (parts.hostname or "", parts.port or 80)
+        self._listener = socket.create_server((LOOPBACK, 0))
+        self.url = f"http://{LOOPBACK}:{self._listener.getsockname()[1]}"
+        self._clients: list[socket.socket] = []
+        self._threads: list[threading.Thread] = []
+        self.requests: list[str] = []
+        self.conditions: Literal["kept", "ignored", "refused"] = "kept"
+        self.fault: Callable[[str], Fault | None] = lambda _: None
+
+    @classmethod
+    @contextmanager
+    def before(cls, endpoint: str) -> Iterator["ObjectProxy"]:
+        proxy = cls(endpoint)
+        thread = threading.Thread(target=proxy._serve)
+        thread.start()
+        try:
+            yield proxy
+        finally:
+            proxy._close()
+            thread.join()
+
+    def does(self, fault: Fault, to: Callable[[str], bool], times: int | None = None) -> None:
+        """Do that to the requests of which `to` is true: the first so many, or all."""
+        left = [times]
+        lock = threading.Lock()
+
+        def choose(request: str) -> Fault | None:
+            with lock:
+                if left[0] == 0 or not to(request):
+                    return None
+                if left[0] is not None:
+                    left[0] -= 1
+                return fault
+
+        self.fault = choose
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                self._clients.append(client)
+                thread = threading.Thread(target=self._pass_on, args=(client,))
+                self._threads.append(thread)
+                thread.start()
+
+    def _pass_on(self, client: socket.socket) -> None:
+        with contextlib.suppress(OSError), client.makefile("rb") as reader:
+            while (head := _head(reader.readline)) is not None:
+                length = _LENGTH.search(head)
+                body = reader.read(int(length[1])) if length else b""
+                request = head.partition(b"\r\n")[0].decode()
+                self.requests.append(request)
+                if not self._answer(client, head, body, self.fault(request) or Fault()):
+                    break
+        with contextlib.suppress(OSError):
+            client.shutdown(socket.SHUT_RDWR)
+
+    def _answer(self, client: socket.socket, head: bytes, body: bytes, fault: Fault) -> bool:
+        """False when the connection is to end."""
+        if fault.is_cut:
+            return False
+        if fault.status is not None:
+            return _send_status(client, fault.status)
+        if fault.happens is not None:
+            fault.happens()
+        if head.startswith(b"PUT ") and self.conditions != "kept" and _CONDITION.search(head):
+            if self.conditions == "refused":
+                return _send_status(client, 501)
+            head = _CONDITION.sub(b"", head)
+        with socket.create_connection(self._server) as server:
+            server.sendall(_CONNECTION.sub(b"", head)[:-2] + b"connection: close\r\n\r\n" + body)
+            answer = b"".join(iter(lambda: server.recv(1 << 16), b""))
+        return not fault.answer_is_lost and _send(client, answer, fault.answer_ends_after)
+
+    def _close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for client in self._clients:
+            with contextlib.suppress(OSError):
+                client.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join()
+        for client in self._clients:
+            client.close()
+
+
+def _head(readline: Callable[[], bytes]) -> bytes | None:
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        line = readline()
+        if not line:
+            return None
+        head += line
+    return head
+
+
+def _send_status(client: socket.socket, status: int) -> bool:
+    client.sendall(f"HTTP/1.1 {status} Fault\r\ncontent-length: 0\r\n\r\n".encode())
+    return True
+
+
+def _send(client: socket.socket, answer: bytes, most: int | None) -> bool:
+    """Without the server's word that its connection ends: the client's stays."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    answer = _CONNECTION.sub(b"", head) + b"\r\n\r\n" + body
+    client.sendall(answer[:most])
+    return most is None or len(answer) <= most

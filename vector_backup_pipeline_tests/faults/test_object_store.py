@@ -1,0 +1,242 @@
+"""Object storage that fails in between: what may help is tried again, nothing is left behind."""
+
+import hashlib
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+
+from vector_backup_pipeline.engine.catalog import find_locations
+from vector_backup_pipeline.engine.errors import IntegrityError, StorageError
+from vector_backup_pipeline.engine.storage import object_claim, object_reading, object_store
+from vector_backup_pipeline.engine.storage.contract import BackupDirectory
+from vector_backup_pipeline.engine.storage.object_root import ObjectRoot
+from vector_backup_pipeline_tests.faults import endless_upload
+from vector_backup_pipeline_tests.faults.object_proxy import Fault, ObjectProxy
+from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
+from vector_backup_pipeline_tests.fix_object_store import Bucket
+
+_NAME = "t_20250101_000000.csv"
+_KEY = f"vector_bak/{_NAME}"
+_BLOCK = bytes(range(256)) * 4096
+_BLOCKS = 20
+
+
+@pytest.fixture(autouse=True)
+def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same retries, without their waits."""
+    monkeypatch.setattr(object_store, "_RETRIES", 3)
+    quick = {"init_backoff": timedelta(milliseconds=5), "max_backoff": timedelta(milliseconds=20)}
+    monkeypatch.setattr(object_store, "_BACKOFF", quick)
+    monkeypatch.setattr(object_reading, "_FIRST_WAIT", 0.001)
+
+
+@pytest.fixture
+def directory(bucket: Bucket, object_proxy: ObjectProxy) -> BackupDirectory:
+    return ObjectRoot(bucket.url, "vector_bak").open(None)
+
+
+def _is_part(number: int) -> Callable[[str], bool]:
+    return lambda request: f"partNumber={number}&" in request
+
+
+def _completes(request: str) -> bool:
+    return request.startswith("POST") and "uploadId=" in request
+
+
+def _reads(request: str) -> bool:
+    return request.startswith("GET") and _KEY in request
+
+
+def _upload(directory: BackupDirectory) -> None:
+    with directory.create(_NAME) as file:
+        for _ in range(_BLOCKS):
+            file.write(_BLOCK)
+        file.commit()
+
+
+def _sha256(directory: BackupDirectory) -> str:
+    digest = hashlib.sha256()
+    for chunk in directory.read(_NAME):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+_WHOLE = hashlib.sha256(_BLOCK * _BLOCKS).hexdigest()
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [Fault(status=500), Fault(status=503), Fault(is_cut=True), Fault(answer_is_lost=True)],
+    ids=["500", "503", "cut", "answer lost"],
+)
+@pytest.mark.parametrize("to", [_is_part(1), _is_part(3), _completes], ids=["1", "3", "complete"])
+def test_an_upload_goes_on_after_a_passing_trouble(
+    bucket: Bucket,
+    directory: BackupDirectory,
+    object_proxy: ObjectProxy,
+    fault: Fault,
+    to: Callable[[str], bool],
+) -> None:
+    object_proxy.does(fault, to, times=2)
+    _upload(directory)
+    assert hashlib.sha256(bucket.stored(_KEY)).hexdigest() == _WHOLE
+    assert bucket.unfinished() == []
+
+
+@pytest.mark.parametrize(
+    "to",
+    [lambda request: "?uploads" in request, _is_part(1), _is_part(2), _is_part(3), _completes],
+    ids=["begin", "1", "2", "3", "complete"],
+)
+def test_an_upload_that_fails_for_good_is_aborted_and_told(
+    bucket: Bucket,
+    directory: BackupDirectory,
+    object_proxy: ObjectProxy,
+    to: Callable[[str], bool],
+) -> None:
+    object_proxy.does(Fault(status=500), to)
+    with pytest.raises(StorageError, match=f"upload {bucket.url}/{_KEY}: the server answered 500"):
+        _upload(directory)
+    assert (bucket.all_keys(), bucket.unfinished()) == ([], [])
+
+
+def test_an_upload_whose_completion_is_never_answered_is_complete_if_it_is_there(
+    bucket: Bucket, directory: BackupDirectory, object_proxy: ObjectProxy
+) -> None:
+    object_proxy.does(Fault(answer_is_lost=True), _completes)
+    _upload(directory)
+    assert hashlib.sha256(bucket.stored(_KEY)).hexdigest() == _WHOLE
+
+
+def test_a_stored_file_of_another_size_is_not_called_done(
+    bucket: Bucket, directory: BackupDirectory, object_proxy: ObjectProxy
+) -> None:
+    def shorten() -> None:
+        bucket.put(_KEY, b"not all of it")
+
+    heads = iter([Fault(), Fault(happens=shorten)])
+    object_proxy.fault = lambda request: next(heads) if request.startswith("HEAD") else None
+    with pytest.raises(IntegrityError, match=r"13 bytes but 20971520 were written"):
+        _upload(directory)
+    assert bucket.all_keys() == []
+
+
+def test_an_upload_that_is_interrupted_while_it_is_completed_leaves_nothing(
+    bucket: Bucket, directory: BackupDirectory, object_proxy: ObjectProxy
+) -> None:
+    """The request may be on its way by then; what it makes is removed again."""
+    interrupted = threading.Event()
+
+    def interrupt() -> None:
+        signal.raise_signal(signal.SIGINT)
+        interrupted.wait(0.3)
+
+    object_proxy.does(Fault(happens=interrupt), _completes, times=1)
+    with pytest.raises(KeyboardInterrupt):
+        _upload(directory)
+    assert (bucket.all_keys(), bucket.unfinished()) == ([], [])
+
+
+@pytest.mark.parametrize("bytes_each", [400, 3_000_000, 9_000_000])
+def test_a_read_goes_on_where_the_connection_was_lost(
+    directory: BackupDirectory, object_proxy: ObjectProxy, bytes_each: int
+) -> None:
+    _upload(directory)
+    object_proxy.does(Fault(answer_ends_after=bytes_each), _reads, times=2)
+    assert _sha256(directory) == _WHOLE
+
+
+def test_a_read_that_gets_nowhere_is_given_up(
+    bucket: Bucket, directory: BackupDirectory, object_proxy: ObjectProxy
+) -> None:
+    _upload(directory)
+    object_proxy.does(Fault(answer_ends_after=400), _reads)
+    with pytest.raises(StorageError, match=f"read {bucket.url}/{_KEY}"):
+        _sha256(directory)
+
+
+def test_a_file_that_is_replaced_while_it_is_read_is_not_mixed(
+    bucket: Bucket, directory: BackupDirectory, object_proxy: ObjectProxy
+) -> None:
+    _upload(directory)
+    reads = iter(
+        [Fault(answer_ends_after=3_000_000)]
+        + [Fault(happens=lambda: bucket.put(_KEY, b"another" * 1_000_000))] * 20
+    )
+    object_proxy.fault = lambda request: next(reads) if _reads(request) else None
+    with pytest.raises(IntegrityError, match="was replaced while it was being read"):
+        _sha256(directory)
+
+
+def test_an_answer_that_does_not_come_is_asked_for_again(
+    bucket: Bucket, object_proxy: ObjectProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(object_store, "_READ_TIMEOUT", "200ms")
+    directory = ObjectRoot(bucket.url, "vector_bak").open(None)
+    directory.replace(_NAME, b"here")
+    over = threading.Event()
+    object_proxy.does(Fault(happens=lambda: over.wait(20)), _reads, times=1)
+    assert b"".join(directory.read(_NAME)) == b"here"
+    over.set()
+
+
+def test_several_read_one_file_at_once(directory: BackupDirectory) -> None:
+    _upload(directory)
+    wrong = []
+
+    def read(number: int) -> None:
+        part = b"".join(directory.read(_NAME, number * 1000, 2 << 20))
+        if part != (_BLOCK * 4)[number * 1000 :][: 2 << 20]:
+            wrong.append(number)
+
+    threads = [threading.Thread(target=read, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def _begin_endless_upload(bucket: Bucket) -> "subprocess.Popen[str]":
+    process = subprocess.Popen(
+        [sys.executable, "-m", endless_upload.__name__, bucket.url],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "under way\n"
+    return process
+
+
+def test_a_killed_process_leaves_no_file_and_its_parts_are_found_and_aborted(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with _begin_endless_upload(bucket) as process:
+        process.kill()
+    (key,) = bucket.unfinished()
+    assert [key for key in bucket.all_keys() if not key.endswith(".run")] == []
+    root = ObjectRoot(bucket.url, "vector_bak")
+    (location,) = find_locations(root, TIMESTAMPS)
+    assert (location.sets, location.other_files) == ((), ())
+    # Its marker counts as alive for a while.
+    assert root.abort_abandoned_uploads(dry_run=False) == []
+
+    monkeypatch.setattr(object_claim, "DEAD_AFTER", timedelta(0))
+
+    (aborted,) = root.abort_abandoned_uploads(dry_run=False)
+    assert aborted.location == f"{bucket.url}/{key}"
+    assert aborted.size is not None
+    assert aborted.size >= 8 << 20
+    assert bucket.unfinished() == []
+
+
+def test_an_interrupted_process_leaves_nothing(bucket: Bucket) -> None:
+    with _begin_endless_upload(bucket) as process:
+        process.send_signal(signal.SIGINT)
+    assert (bucket.all_keys(), bucket.unfinished()) == ([], [])

@@ -1,0 +1,125 @@
+"""An S3 server of this test session, moto, spoken to over HTTP."""
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import boto3
+import pytest
+
+from vector_backup_pipeline_tests.faults.object_proxy import ObjectProxy
+
+LOOPBACK = "127.0.0.1"
+SECRET = "not-to-be-seen-anywhere"
+
+
+@dataclass
+class Bucket:
+    """A bucket of one test's own, and what really is in it."""
+
+    name: str
+    endpoint: str
+    client: Any
+
+    @property
+    def url(self) -> str:
+        return f"s3://{self.name}"
+
+    def all_keys(self) -> list[str]:
+        found = self.client.list_objects_v2(Bucket=self.name)
+        return [each["Key"] for each in found.get("Contents", ())]
+
+    def unfinished(self) -> list[str]:
+        """The keys of multipart uploads that were neither completed nor aborted."""
+        found = self.client.list_multipart_uploads(Bucket=self.name)
+        return [each["Key"] for each in found.get("Uploads", ())]
+
+    def stored(self, key: str) -> bytes:
+        data: bytes = self.client.get_object(Bucket=self.name, Key=key)["Body"].read()
+        return data
+
+    def put(self, key: str, data: bytes = b"") -> None:
+        self.client.put_object(Bucket=self.name, Key=key, Body=data)
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """moto as a process of its own; it keeps all in memory."""
+    with socket.create_server((LOOPBACK, 0)) as free:
+        port = free.getsockname()[1]
+    environment = {**os.environ, "MOTO_S3_DEFAULT_KEY_BUFFER_SIZE": str(64 << 20)}
+    server = subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-H", LOOPBACK, "-p", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=environment,
+    )
+    try:
+        _wait_for(port, server)
+        yield f"http://{LOOPBACK}:{port}"
+    finally:
+        server.kill()
+        server.wait()
+
+
+def _wait_for(port: int, server: "subprocess.Popen[bytes]") -> None:
+    give_up = time.monotonic() + 30
+    while time.monotonic() < give_up and server.poll() is None:
+        with contextlib.suppress(OSError), socket.create_connection((LOOPBACK, port)):
+            return
+        time.sleep(0.02)
+    raise RuntimeError("moto did not start.")
+
+
+@pytest.fixture
+def own_aws_environment(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variables that a user would set for this server, and no other of AWS's."""
+    for name in [name for name in os.environ if name.startswith(("AWS_", "GOOGLE_", "AZURE_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_endpoint)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "somebody")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+
+
+@pytest.fixture
+def bucket(s3_endpoint: str, own_aws_environment: None) -> Bucket:
+    """An empty bucket, and the environment that leads to it."""
+    client = boto3.client("s3", endpoint_url=s3_endpoint, region_name="us-east-1")
+    name = f"backups-{uuid.uuid4().hex[:12]}"
+    client.create_bucket(Bucket=name)
+    return Bucket(name, s3_endpoint, client)
+
+
+@pytest.fixture
+def object_proxy(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectProxy]:
+    """A proxy before the bucket's server, through which all requests but `bucket`'s own go."""
+    with ObjectProxy.before(bucket.endpoint) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+        yield proxy
+
+
+@pytest.fixture
+def strict_access(s3_endpoint: str, bucket: Bucket) -> Iterator[None]:
+    """From now on the server checks credentials, and knows none of ours."""
+
+    def allow_without(count: str) -> None:
+        request = urllib.request.Request(  # noqa: S310 - our own server
+            f"{s3_endpoint}/moto-api/reset-auth",
+            data=count.encode(),
+            headers={"Content-Type": "text/plain"},
+            method="POST",
+        )
+        urllib.request.urlopen(request).close()  # noqa: S310
+
+    allow_without("0")
+    yield
+    allow_without("inf")
