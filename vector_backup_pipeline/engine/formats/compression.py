@@ -155,7 +155,7 @@ def _gzip_packer(level: int) -> Pack:
 def _zstd_packer(level: int) -> Pack:
     parameter = zstd.CompressionParameter
     # With a checksum in each frame `zstd -t` can tell a damaged file without our manifest.
-    options = {parameter.compression_level: level, parameter.checksum_flag: 1}
+    options: dict[int, int] = {parameter.compression_level: level, parameter.checksum_flag: 1}
     if level > _LAST_SMALL_LEVEL:
         options |= {parameter.hash_log: _TABLE_LOG, parameter.chain_log: _TABLE_LOG}
     compressor = zstd.ZstdCompressor(options=options)
