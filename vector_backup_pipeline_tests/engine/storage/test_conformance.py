@@ -5,12 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from obstore.store import MemoryStore
 
 from vector_backup_pipeline.engine.errors import InvalidParams, ResourceNotFound, StorageError
 from vector_backup_pipeline.engine.parameters import is_task_id
+from vector_backup_pipeline.engine.storage import object_bucket, object_upload
 from vector_backup_pipeline.engine.storage.contract import BackupDirectory, BackupRoot
 from vector_backup_pipeline.engine.storage.local import LocalRoot
-from vector_backup_pipeline.engine.storage.object_bucket import Bucket as ObjectBucket
 from vector_backup_pipeline.engine.storage.object_root import ObjectDirectory, ObjectRoot
 from vector_backup_pipeline.engine.storage.object_url import parse_object_url
 from vector_backup_pipeline_tests.fix_object_store import Bucket
@@ -34,8 +35,18 @@ def _s3_without_conditions(request: pytest.FixtureRequest) -> BackupRoot:
     return _s3(request)
 
 
+def _memory(request: pytest.FixtureRequest) -> BackupRoot:
+    """obstore's own store, which is neither S3's kind nor asked over a network."""
+    patch: pytest.MonkeyPatch = request.getfixturevalue("monkeypatch")
+    store = MemoryStore()
+    patch.setattr(object_bucket, "open_store", lambda *_, **__: store)
+    patch.setattr(object_upload, "open_store_for_parts", lambda *_: store)
+    return ObjectRoot("gs://bucket/all/backups", "vector_bak")
+
+
 _STORES: dict[str, Callable[[pytest.FixtureRequest], BackupRoot]] = {
     "local": _local,
+    "memory": _memory,
     "s3": _s3,
     "s3 without conditions": _s3_without_conditions,
 }
@@ -275,4 +286,4 @@ def _in_task(root: BackupRoot, task_id: str, name: str) -> None:
         Path(root.location, task_id, name).touch()
     else:
         url = parse_object_url(f"{root.location}/{task_id}")
-        ObjectDirectory(ObjectBucket(url), url).replace(name, b"")
+        ObjectDirectory(object_bucket.Bucket(url), url).replace(name, b"")

@@ -79,6 +79,20 @@ def test_sections_that_are_in_the_log_are_not_read_again(
     assert len([request for request in section_reads if "prefix=" not in request]) == 1
 
 
+def test_an_answer_that_another_is_writing_is_asked_again(
+    bucket: Bucket, object_proxy: ObjectProxy
+) -> None:
+    """S3 says 409 instead of 412 when two conditional writes meet."""
+    _append(bucket.url, "one\n")
+    object_proxy.does(
+        Fault(status=409),
+        to=lambda request: request.startswith("PUT") and _LOG in request,
+        times=3,
+    )
+    _append(bucket.url, "two\n")
+    assert bucket.stored(_KEY) == b"one\ntwo\n"
+
+
 def test_a_section_whose_answer_was_lost_is_there_once(
     bucket: Bucket, object_proxy: ObjectProxy
 ) -> None:
