@@ -40,7 +40,7 @@ def abort_abandoned_uploads(
     client = S3Environment.read(root.bucket).boto3_client()
     runs = _Runs(bucket)
     aborted = []
-    for upload in _uploads(client, root):
+    for upload in _uploads(client, root, f"{root.key}/" if root.key else ""):
         folder, _, name = upload["Key"].rpartition("/")
         if not (_is_ours(root, folder, directory) and _DATA_FILE.fullmatch(name)):
             continue
@@ -48,11 +48,20 @@ def abort_abandoned_uploads(
             continue
         aborted.append(_told(client, root, upload))
         if not dry_run:
-            with _boto3_errors(f"abort the upload of {aborted[-1].location}"):
-                client.abort_multipart_upload(
-                    Bucket=root.bucket, Key=upload["Key"], UploadId=upload["UploadId"]
-                )
+            _abort(client, root.bucket, upload)
     return aborted
+
+
+def abort_uploads_of(url: ObjectUrl) -> None:
+    """Abort every unfinished upload of one object, for the run that alone may write it.
+
+    Raises:
+        StorageError: boto3 is not installed, or the store refuses.
+    """
+    client = S3Environment.read(url.bucket).boto3_client()
+    for upload in _uploads(client, url, url.key):
+        if upload["Key"] == url.key:
+            _abort(client, url.bucket, upload)
 
 
 class _Runs:
@@ -89,12 +98,16 @@ def _is_ours(root: ObjectUrl, folder: str, directory: str) -> bool:
     return task != folder and above == root.key and is_task_id(task_id)
 
 
-def _uploads(client: Any, root: ObjectUrl) -> Iterator[dict[str, Any]]:
-    prefix = f"{root.key}/" if root.key else ""
+def _uploads(client: Any, place: ObjectUrl, prefix: str) -> Iterator[dict[str, Any]]:
     pages = client.get_paginator("list_multipart_uploads")
-    with _boto3_errors(f"list the unfinished uploads under {root}"):
-        for page in pages.paginate(Bucket=root.bucket, Prefix=prefix):
+    with _boto3_errors(f"list the unfinished uploads under {place}"):
+        for page in pages.paginate(Bucket=place.bucket, Prefix=prefix):
             yield from page.get("Uploads", ())
+
+
+def _abort(client: Any, bucket: str, upload: dict[str, Any]) -> None:
+    with _boto3_errors(f"abort the upload of s3://{bucket}/{upload['Key']}"):
+        client.abort_multipart_upload(Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])
 
 
 def _told(client: Any, root: ObjectUrl, upload: dict[str, Any]) -> AbandonedUpload:

@@ -74,7 +74,10 @@ class Bucket:
 
     def at(self, key: str) -> str:
         """The key as a URL, for people."""
-        return str(ObjectUrl(self.url.scheme, self.url.bucket, key))
+        return str(self.url_of(key))
+
+    def url_of(self, key: str) -> ObjectUrl:
+        return ObjectUrl(self.url.scheme, self.url.bucket, key)
 
     def objects(self, prefix: str) -> list[StoredObject]:
         """What lies directly under `prefix/`, without an empty object of that very name."""

@@ -14,9 +14,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from vector_backup_pipeline.engine.errors import BackupError, IntegrityError, StorageError
+from vector_backup_pipeline.engine.storage.abandoned_uploads import abort_uploads_of
 from vector_backup_pipeline.engine.storage.object_bucket import Bucket
 from vector_backup_pipeline.engine.storage.object_errors import object_errors
 from vector_backup_pipeline.engine.storage.object_store import open_store_for_parts
+from vector_backup_pipeline.engine.storage.object_url import S3
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -95,9 +97,16 @@ class ObjectPendingFile:
         self._held.clear()
         if self._upload is not None:
             self._upload.abort()
+            self._abort_what_is_left(self._upload)
         if self._name_was_free:
             with contextlib.suppress(BackupError):  # The error that led here matters more.
                 self._bucket.delete(self._key)
+
+    def _abort_what_is_left(self, upload: _Upload) -> None:
+        """obstore 0.11, the newest for Python 3.10, aborts nothing when a last part fails."""
+        if upload.has_failed and self._bucket.url.scheme == S3:
+            with contextlib.suppress(BackupError):  # `prune` and lifecycle rules come after us.
+                abort_uploads_of(self._bucket.url_of(self._key))
 
     @property
     def _where(self) -> str:
@@ -173,6 +182,10 @@ class _Upload:
         self._thread.join()
         if self._error is not None:
             raise self._error
+
+    @property
+    def has_failed(self) -> bool:
+        return self._error is not None
 
     def abort(self) -> None:
         """Abort what is not complete."""

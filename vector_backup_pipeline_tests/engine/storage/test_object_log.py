@@ -64,6 +64,20 @@ def test_a_log_that_lost_a_section_gets_it_back(
     assert bucket.stored(_KEY) == b"one\ntwo\nthree\n"
 
 
+def test_a_run_that_writes_over_anothers_section_puts_it_back(
+    bucket: Bucket, object_proxy: ObjectProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_CONDITIONAL_PUT", "disabled")
+    # All of the other's comes between this one's look and its writing.
+    object_proxy.does(
+        Fault(happens=lambda: _append(bucket.url, "two\n")),
+        to=lambda request: request.startswith("PUT") and _LOG in request,
+        times=1,
+    )
+    _append(bucket.url, "one\n")
+    assert bucket.stored(_KEY) == b"one\ntwo\n"
+
+
 def test_sections_that_are_in_the_log_are_not_read_again(
     bucket: Bucket, object_proxy: ObjectProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
