@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 
@@ -70,6 +72,16 @@ class BackupDirectory(Protocol):
         """Remove a dead run's marker; a live one's stays."""
 
 
+@dataclass(frozen=True)
+class AbandonedUpload:
+    """What a killed run left of an upload: parts that no name leads to. `size` in bytes, None where
+    the store does not say."""
+
+    location: str
+    started_at: datetime
+    size: int | None
+
+
 class BackupRoot(Protocol):
     """The root of all backups: one directory of its own, and one for each task."""
 
@@ -98,3 +110,7 @@ class BackupRoot(Protocol):
 
     def open(self, task_id: str | None) -> BackupDirectory:
         """The backup directory, made if missing. Raises `ResourceNotFound` for the task's."""
+
+    def abort_abandoned_uploads(self, *, dry_run: bool) -> list[AbandonedUpload]:
+        """Find uploads under the root that no live run can finish, and end them unless `dry_run`.
+        None where a store has no such thing."""

@@ -17,7 +17,7 @@ from vector_backup_pipeline.engine.errors import (
     ResourceNotFound,
     StorageError,
 )
-from vector_backup_pipeline.engine.storage.contract import BackupDirectory
+from vector_backup_pipeline.engine.storage.contract import AbandonedUpload, BackupDirectory
 from vector_backup_pipeline.engine.storage.local_claim import LocalClaim, is_alive, remove_if_dead
 
 # Large enough that a read costs no more than its bytes, small beside a worker's few MB.
@@ -88,6 +88,10 @@ class LocalRoot:
         with _storage_errors(f"make the backup directory {path}"):
             _make_directory(path, parents=task_id is None)
         return LocalDirectory(path)
+
+    def abort_abandoned_uploads(self, *, dry_run: bool) -> list[AbandonedUpload]:  # noqa: ARG002
+        """None: what a killed run leaves here is a `.tmp`, which the next run removes."""
+        return []
 
     def _place(self, task_id: str | None) -> Path:
         if task_id is None:
