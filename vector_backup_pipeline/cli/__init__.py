@@ -13,7 +13,7 @@ from typing import NoReturn
 import click
 
 from vector_backup_pipeline import __version__
-from vector_backup_pipeline.cli import backup, demo, listing, restore, verify
+from vector_backup_pipeline.cli import backup, demo, listing, prune, restore, verify
 from vector_backup_pipeline.cli.showing import DONE, show_error
 from vector_backup_pipeline.engine.errors import (
     BackupError,
@@ -63,4 +63,5 @@ commands.add_command(backup.command)
 commands.add_command(restore.command)
 commands.add_command(verify.command)
 commands.add_command(listing.command)
+commands.add_command(prune.command)
 commands.add_command(demo.command)

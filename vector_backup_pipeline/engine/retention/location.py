@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timezone
 
 from vector_backup_pipeline import __version__
@@ -163,7 +163,8 @@ class LocationPrune:
                 removing.bury(names)
 
     def _remove(self, history: History, removal: Removal) -> None:
-        obstacle = self._obstacle(history, removal)
+        names = frozenset(self.directory.names())
+        obstacle = self._obstacle(history, removal, names)
         removing = Removing(self.directory, self._tombstone(removal))
         if obstacle is not None:
             self._spared[removal.stamp] = obstacle
@@ -171,23 +172,23 @@ class LocationPrune:
             self._removing.append(removing)
             removing.foretell(removal.names)
         else:
-            self._remove_for_good(history, removal, removing)
+            self._check_vital(history, names)
+            self._remove_for_good(removal, removing)
         del self._waiting[removal.stamp]
 
-    def _remove_for_good(self, history: History, removal: Removal, removing: Removing) -> None:
-        self._check_vital(history)
+    def _remove_for_good(self, removal: Removal, removing: Removing) -> None:
         removing.write_tombstone()
-        if self._is_being_read(removal.stamp):
+        if self._is_being_read(removal.stamp, self.directory.names()):
             removing.take_back_tombstone()
             self._spared[removal.stamp] = _IS_BEING_READ
             return
         self._removing.append(removing)
         removing.bury(removal.names)
 
-    def _obstacle(self, history: History, removal: Removal) -> str | None:
+    def _obstacle(self, history: History, removal: Removal, names: frozenset[str]) -> str | None:
         """What has come between the judgement and now, if anything has."""
-        stamp, names = removal.stamp, self.directory.names()
-        if self._is_being_read(stamp):
+        stamp = removal.stamp
+        if self._is_being_read(stamp, names):
             return _IS_BEING_READ
         if marker_name(stamp) in names and self.directory.claim_is_alive(marker_name(stamp)):
             return "its run is still at work"
@@ -200,12 +201,11 @@ class LocationPrune:
                 return f"the new set {known} mentions it"
         return None
 
-    def _is_being_read(self, stamp: str) -> bool:
-        return stamp in stamps_being_read(self.directory, self._timestamps, self.directory.names())
+    def _is_being_read(self, stamp: str, names: Iterable[str]) -> bool:
+        return stamp in stamps_being_read(self.directory, self._timestamps, names)
 
-    def _check_vital(self, history: History) -> None:
+    def _check_vital(self, history: History, names: frozenset[str]) -> None:
         """That the sets which make it safe to remove others are still there, and whole by name."""
-        names = set(self.directory.names())
         kinds = {each.stamp: each.kind for each in history.sets}
         for stamp in self._verdicts.vital:
             wanted = set(history.files[stamp])

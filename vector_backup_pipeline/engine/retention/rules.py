@@ -5,7 +5,7 @@ from __future__ import annotations
 import calendar
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone, tzinfo
 
 from vector_backup_pipeline.engine.errors import InvalidParams
@@ -95,6 +95,12 @@ class KeepRules:
         numbers = [f"{name} {n}" for name in RULE_NAMES if (n := getattr(self, name))]
         within = [f"keep_within {self.keep_within}"] if self.keep_within else []
         return ", ".join([*numbers, *within])
+
+    def but(self, *, keep_within: Duration | None, **given: int | None) -> KeepRules:
+        """These rules, with those that a caller gave in place of their own."""
+        numbers = {name: number for name, number in given.items() if number is not None}
+        within = self.keep_within if keep_within is None else keep_within
+        return replace(self, keep_within=within, **numbers)
 
     def keeping(self, moments: Sequence[datetime], zone: tzinfo) -> list[list[str]]:
         """For each of the moments of the good sets, newest first, which rules keep it."""

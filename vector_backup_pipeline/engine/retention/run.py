@@ -178,7 +178,7 @@ class PruneRun:
             return
         for place in self._places.values():
             told = place.tell()
-            if not (told.removed or told.finished):
+            if not (told.removed or told.finished or told.errors):
                 continue
             section = prune_section(
                 told, str(self.request.rules), self._local(self._began_at), run_id=self._run_id
