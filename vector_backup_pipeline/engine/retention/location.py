@@ -37,7 +37,6 @@ from vector_backup_pipeline.engine.results import (
     KeptSet,
     LeftFile,
     PrunedLocation,
-    RemovedSet,
     error_line,
 )
 from vector_backup_pipeline.engine.retention.history import (
@@ -231,7 +230,8 @@ class LocationPrune:
 
     def tell(self) -> PrunedLocation:
         """What is known now."""
-        removed, finished = _told(self._removing), _told(self._finishing)
+        removed = [each.tell() for each in self._removing if each.files]
+        finished = [each.tell() for each in self._finishing]
         gone = {file for each in (*removed, *finished) for file in each.files}
         others = self._history.other_files if self._history else ()
         return PrunedLocation(
@@ -257,7 +257,3 @@ class LocationPrune:
         if stamp in self._waiting and not has_gone:
             return KeptSet(timestamp=stamp, reasons=["this prune ended before it came to it"])
         return None
-
-
-def _told(removing: list[Removing]) -> list[RemovedSet]:
-    return [each.tell() for each in removing if each.files]

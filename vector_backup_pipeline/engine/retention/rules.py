@@ -10,7 +10,7 @@ from datetime import datetime, timedelta, timezone, tzinfo
 
 from vector_backup_pipeline.engine.errors import InvalidParams
 
-_DURATION = re.compile(r"(?:(\d{1,6})y)?(?:(\d{1,6})m)?(?:(\d{1,6})d)?(?:(\d{1,6})h)?")
+_DURATION = re.compile("".join(rf"(?:([0-9]{{1,6}}){unit})?" for unit in "ymdh"))
 
 # By the name of their rule: what each period is called, so that two moments of one are equal.
 _PERIODS: dict[str, Callable[[datetime], str]] = {
