@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vector_backup_pipeline.engine.retention.policy import StoredSet, Verdicts, judge
-from vector_backup_pipeline.engine.retention.rules import Duration, KeepRules
+from vector_backup_pipeline.engine.retention.rules import RULE_NAMES, Duration, KeepRules
 from vector_backup_pipeline_tests.engine.retention.histories import histories, rules, zones
 
 UTC = timezone.utc
@@ -112,10 +112,8 @@ def test_what_was_kept_once_is_kept_again(
 def test_one_more_rule_never_removes_more(
     history: list[StoredSet], keep: KeepRules, more: KeepRules, zone: tzinfo
 ) -> None:
-    both = KeepRules(
-        *(max(getattr(keep, name), getattr(more, name)) for name in list(vars(keep))[:5]),
-        keep_within=keep.keep_within or more.keep_within,
-    )
+    numbers = {name: max(getattr(keep, name), getattr(more, name)) for name in RULE_NAMES}
+    both = KeepRules(**numbers, keep_within=keep.keep_within or more.keep_within)
     assert _kept(judge(history, keep, zone)) <= _kept(judge(history, both, zone))
 
 

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ from vector_backup_pipeline.engine.errors import (
 from vector_backup_pipeline.engine.file_names import PRUNE_MARKER, manifest_name
 from vector_backup_pipeline.engine.retention.request import PruneRequest
 from vector_backup_pipeline.engine.retention.rules import KeepRules
-from vector_backup_pipeline.engine.storage.contract import AbandonedUpload
+from vector_backup_pipeline.engine.storage.contract import AbandonedUpload, Claim
 from vector_backup_pipeline.engine.storage.local import LocalDirectory, LocalRoot
 from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
 from vector_backup_pipeline_tests.fix_prune import Prune, prune_root
@@ -202,7 +203,8 @@ def test_a_reader_that_comes_between_the_judgement_and_the_tombstone_is_seen(
 ) -> None:
     sets.write(FIRST)
     sets.write(SECOND)
-    replace, readers = LocalDirectory.replace, []
+    replace = LocalDirectory.replace
+    readers: list[Claim | None] = []
 
     def with_a_reader_first(directory: LocalDirectory, name: str, data: bytes) -> None:
         readers.append(claim_reading(directory, FIRST, "restore"))
@@ -213,7 +215,9 @@ def test_a_reader_that_comes_between_the_judgement_and_the_tombstone_is_seen(
     monkeypatch.undo()
 
     assert done.kept[FIRST] == "a restore or a verification is reading it"
-    readers[0].release()
+    (reader,) = readers
+    assert reader is not None
+    reader.release()
     assert not [name for name in names(sets) if "tombstone" in name]
     assert find_set(sets.directory, TIMESTAMPS, FIRST, None).complete
 
@@ -328,7 +332,7 @@ def test_an_error_in_one_place_does_not_stop_the_others(
 
 @pytest.mark.parametrize("restricted", [{"task_id": "task_1"}, {"global_only": True}])
 def test_abandoned_uploads_are_ended_once_and_only_by_a_prune_of_everything(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restricted: dict[str, object]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restricted: dict[str, Any]
 ) -> None:
     (tmp_path / "task_1" / "vector_bak").mkdir(parents=True)
     found = AbandonedUpload("s3://bucket/a.csv", TIMESTAMPS.now(), None)

@@ -133,7 +133,8 @@ def histories(draw: st.DrawFn) -> list[tuple[str, str, str | None]]:
     for hour in hours:
         stamp = f"{begin + timedelta(hours=hour):%Y%m%d_%H%M%S}"
         kind = draw(st.sampled_from([*_KINDS, *_KINDS, *_OTHER_KINDS]))
-        bases = st.sampled_from([None, None, *(each[0] for each in history)])
+        # Of what is not the older system's: nothing was ever written on top of that.
+        bases = st.sampled_from([None, None, *(each[0] for each in history if each[1] != "older")])
         history.append((stamp, kind, draw(bases)))
     return history
 
@@ -184,10 +185,9 @@ def _check_what_stays(
     kinds = {stamp: kind for stamp, kind, _ in history}
     bases = {stamp: base for stamp, _, base in history if kinds[stamp] not in _OTHER_KINDS}
     assert set(_FOREIGN) <= place.files().keys()
-    assert set(place.good[-max(1, keep.keep_last) :] if not chosen["include_older"] else []) <= set(
-        there
-    )
-    assert set(place.good[-1:] + place.verified[-1:]) <= there.keys()
+    # Included, older sets take some of the last places.
+    last = 1 if chosen["include_older"] else max(1, keep.keep_last)
+    assert {*place.good[-last:], *place.verified[-1:]} <= there.keys()
     for stamp, kind in kinds.items():
         stays = (
             kind == "damaged"
