@@ -48,17 +48,13 @@ class History:
 
 @dataclass(frozen=True)
 class Removal:
-    """What goes with a set: these names and no others, in this order."""
+    """What goes with a set: these names and no others."""
 
     stamp: str
     reasons: tuple[str, ...]
     manifest: str | None
     verdict: str | None
     files: tuple[str, ...]
-
-    @property
-    def names(self) -> list[str]:
-        return [name for name in (self.manifest, self.verdict) if name] + list(self.files)
 
 
 def read_tombstones(contents: Contents) -> LeftTombstones:

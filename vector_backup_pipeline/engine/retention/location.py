@@ -153,13 +153,12 @@ class LocationPrune:
     def _finish(self, history: History, left: LeftTombstones) -> None:
         in_sets = {name for files in history.files.values() for name in files}
         for tombstone in left.begun.values():
-            names = [n for n in tombstone.names if n in history.contents.names and n not in in_sets]
-            removing = Removing(self.directory, tombstone)
+            removing = Removing(self.directory, tombstone, sparing=in_sets)
             self._finishing.append(removing)
             if self._request.dry_run:
-                removing.foretell(names)
+                removing.foretell()
             else:
-                removing.bury(names)
+                removing.bury()
 
     def _remove(self, history: History, removal: Removal) -> None:
         names = frozenset(self.directory.names())
@@ -169,7 +168,7 @@ class LocationPrune:
             self._spared[removal.stamp] = obstacle
         elif self._request.dry_run:
             self._removing.append(removing)
-            removing.foretell(removal.names)
+            removing.foretell()
         else:
             self._check_vital(history, names)
             self._remove_for_good(removal, removing)
@@ -182,7 +181,7 @@ class LocationPrune:
             self._spared[removal.stamp] = _IS_BEING_READ
             return
         self._removing.append(removing)
-        removing.bury(removal.names)
+        removing.bury()
 
     def _obstacle(self, history: History, removal: Removal, names: frozenset[str]) -> str | None:
         """What has come between the judgement and now, if anything has."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Container
 
 from vector_backup_pipeline.engine.errors import BackupError
 from vector_backup_pipeline.engine.file_names import tombstone_name
@@ -14,11 +14,15 @@ from vector_backup_pipeline.engine.storage.contract import BackupDirectory
 
 
 class Removing:
-    """A set on its way out, and what of it is gone so far."""
+    """A set on its way out, and what of it is gone so far. What is to go is all that its tombstone
+    names, but for the files `sparing`."""
 
-    def __init__(self, directory: BackupDirectory, tombstone: Tombstone) -> None:
+    def __init__(
+        self, directory: BackupDirectory, tombstone: Tombstone, sparing: Container[str] = ()
+    ) -> None:
         self._directory = directory
         self._tombstone = tombstone
+        self._names = [name for name in tombstone.names if name not in sparing]
         self._files: list[str] = []
         self._bytes = 0
 
@@ -30,9 +34,9 @@ class Removing:
     def files(self) -> list[str]:
         return self._files
 
-    def foretell(self, names: Iterable[str]) -> None:
+    def foretell(self) -> None:
         """Count what would go."""
-        for name in names:
+        for name in self._names:
             self._count(name, size_of(self._directory, name))
 
     def write_tombstone(self) -> None:
@@ -43,15 +47,15 @@ class Removing:
         """Nothing of the set is gone; it is one again."""
         self._directory.delete(tombstone_name(self.stamp))
 
-    def bury(self, names: Iterable[str]) -> None:
-        """Remove these in their order, the manifest first, and the tombstone last.
+    def bury(self) -> None:
+        """Remove everything, the manifest first and the tombstone last.
 
         Raises:
             StorageError: something can't be removed. If all of it is still there, the tombstone is
                 taken back; else it stays, for the next prune to go on from.
         """
         try:
-            for name in names:
+            for name in self._names:
                 size = size_of(self._directory, name)
                 self._directory.delete(name)
                 self._count(name, size)
@@ -63,8 +67,9 @@ class Removing:
         self._directory.delete(tombstone_name(self.stamp))
 
     def _count(self, name: str, size: int | None) -> None:
-        self._files.append(name)
-        self._bytes += size or 0
+        if size is not None:
+            self._files.append(name)
+            self._bytes += size
 
     def tell(self) -> RemovedSet:
         return RemovedSet(

@@ -16,6 +16,8 @@ from vector_backup_pipeline.engine.errors import (
     StorageError,
 )
 from vector_backup_pipeline.engine.file_names import PRUNE_MARKER, manifest_name
+from vector_backup_pipeline.engine.retention import location
+from vector_backup_pipeline.engine.retention.policy import Verdicts, judge
 from vector_backup_pipeline.engine.retention.request import PruneRequest
 from vector_backup_pipeline.engine.retention.rules import KeepRules
 from vector_backup_pipeline.engine.storage.contract import AbandonedUpload, Claim
@@ -220,6 +222,25 @@ def test_a_reader_that_comes_between_the_judgement_and_the_tombstone_is_seen(
     reader.release()
     assert not [name for name in names(sets) if "tombstone" in name]
     assert find_set(sets.directory, TIMESTAMPS, FIRST, None).complete
+
+
+def test_a_reader_that_comes_after_the_judgement_sees_no_tombstone(
+    sets: SetWriter, prune: Prune, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sets.write(FIRST)
+    sets.write(SECOND)
+    readers: list[Claim | None] = []
+
+    def and_a_reader_comes(*arguments: Any, **options: Any) -> Verdicts:
+        readers.append(claim_reading(sets.directory, FIRST, "restore"))
+        return judge(*arguments, **options)
+
+    monkeypatch.setattr(location, "judge", and_a_reader_comes)
+    monkeypatch.setattr(LocalDirectory, "replace", lambda *_: pytest.fail("a tombstone"))
+    assert prune().kept[FIRST] == "a restore or a verification is reading it"
+    (reader,) = readers
+    assert reader is not None
+    reader.release()
 
 
 def test_a_dead_reader_s_marker_is_removed(sets: SetWriter, prune: Prune) -> None:
