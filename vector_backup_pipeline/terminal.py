@@ -110,10 +110,10 @@ def prune_summary(result: dict[str, Any]) -> str:
     removed = sum(len(each.removed) + len(each.finished) for each in told.locations)
     size = readable_size(told.bytes_freed)
     if told.dry_run:
-        lines.append(f"{kept} sets would be kept, {removed} removed, {size} freed.")
+        lines.append(f"To keep: {kept}, to remove: {removed}, to free: {size}.")
         lines.append("This was a dry run, and nothing was removed; --yes does it.")
     else:
-        lines.append(f"{kept} sets kept, {removed} removed, {size} freed, {told.duration:.1f} s")
+        lines.append(f"Kept: {kept}, removed: {removed}, freed: {size}, {told.duration:.1f} s.")
     return "\n".join(lines)
 
 

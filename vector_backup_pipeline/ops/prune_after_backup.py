@@ -8,14 +8,17 @@ from vector_backup_pipeline.engine.retention.report import location_lines
 from vector_backup_pipeline.engine.retention.request import PruneRequest
 from vector_backup_pipeline.engine.retention.run import PruneRun
 from vector_backup_pipeline.outcome import PRUNE_RESULT_KEY
-from vector_backup_pipeline.resources import BackupStorageResource
+from vector_backup_pipeline.resources import BackupStorageResource, ProgressResource
 from vector_backup_pipeline.settings import Settings, load_settings
 
 PRUNE_ERROR_KEY = "prune_error"
 
 
 def prune_after_backup(
-    context: dg.OpExecutionContext, backup_storage: BackupStorageResource, task_id: str | None
+    context: dg.OpExecutionContext,
+    backup_storage: BackupStorageResource,
+    progress: ProgressResource,
+    task_id: str | None,
 ) -> dict[str, dg.MetadataValue]:
     """Prune the backup's own place by the settings' rules, and say in metadata what came of it.
 
@@ -25,14 +28,15 @@ def prune_after_backup(
         settings = load_settings()
         if not settings.prune_after_backup:
             return {}
+        progress.said("Pruning after the backup")
         result, error = _prune(context, backup_storage, settings, task_id)
     except Exception as cause:  # noqa: BLE001 - the backup is good, whatever this is
-        return _warning(context, as_backup_error(cause))
+        return _warning(context, progress, as_backup_error(cause))
     metadata: dict[str, dg.MetadataValue] = {
         PRUNE_RESULT_KEY: dg.MetadataValue.json(result.as_json()),
         "freed by the prune": dg.MetadataValue.text(readable_size(result.bytes_freed)),
     }
-    return metadata | (_warning(context, error) if error else {})
+    return metadata | (_warning(context, progress, error) if error else {})
 
 
 def _prune(
@@ -53,10 +57,14 @@ def _prune(
     return result, run.error
 
 
-def _warning(context: dg.OpExecutionContext, error: BackupError) -> dict[str, dg.MetadataValue]:
+def _warning(
+    context: dg.OpExecutionContext, progress: ProgressResource, error: BackupError
+) -> dict[str, dg.MetadataValue]:
     text = f"{error.error_type}: {error.message}"
-    context.log.warning(
-        f"The backup is complete, but the prune after it failed, and old sets may fill the "
-        f"storage. {text}"
+    warning = (
+        "The backup is complete, but the prune after it failed, and old sets may fill the storage. "
+        f"{text}"
     )
+    context.log.warning(warning)
+    progress.said(warning)
     return {PRUNE_ERROR_KEY: dg.MetadataValue.text(text)}

@@ -8,7 +8,11 @@ from vector_backup_pipeline.assets import table_asset_key
 from vector_backup_pipeline.engine.backup.run import BackupRun
 from vector_backup_pipeline.ops.prune_after_backup import prune_after_backup
 from vector_backup_pipeline.outcome import failing_step, outcome_metadata
-from vector_backup_pipeline.resources import BackupRunResource, BackupStorageResource
+from vector_backup_pipeline.resources import (
+    BackupRunResource,
+    BackupStorageResource,
+    ProgressResource,
+)
 
 
 # It depends on the first step alone, since what depends on a failed table would be skipped; the
@@ -21,6 +25,7 @@ from vector_backup_pipeline.resources import BackupRunResource, BackupStorageRes
 def write_backup_log(
     context: dg.OpExecutionContext,
     backup_storage: BackupStorageResource,
+    progress: ProgressResource,
     backup_run: BackupRunResource,
 ) -> Iterator[dg.AssetMaterialization | dg.Output[dict[str, object]]]:
     """Write manifest and log, whatever became of the tables, and show the result. Prune, if the
@@ -31,7 +36,7 @@ def write_backup_log(
     yield from _materializations(run)
     pruned: dict[str, dg.MetadataValue] = {}
     if result.backup_performed and run.error is None:
-        pruned = prune_after_backup(context, backup_storage, run.request.task_id)
+        pruned = prune_after_backup(context, backup_storage, progress, run.request.task_id)
     backup_run.result_is_told()
     yield dg.Output(result.as_json(), metadata=outcome_metadata(result, run.error) | pruned)
 

@@ -10,6 +10,7 @@ from vector_backup_pipeline.engine.errors import ResourceNotFound, StorageError
 from vector_backup_pipeline.engine.file_names import stamp_of_reading, tombstone_name
 from vector_backup_pipeline.engine.restore.request import RestoreRequest
 from vector_backup_pipeline.engine.restore.run import RestoreRun
+from vector_backup_pipeline.engine.storage.contract import Claim
 from vector_backup_pipeline.engine.storage.local import LocalDirectory, LocalRoot
 from vector_backup_pipeline.engine.verification.request import VerifyRequest
 from vector_backup_pipeline.engine.verification.run import VerifyRun
@@ -111,6 +112,28 @@ def test_a_verification_holds_each_set_while_it_reads_it(
 
     assert kept == ["prune", "a restore or a verification is reading it"]
     assert all(verdict.passed for verdict in verdicts)
+    assert _readers(two) == []
+
+
+def test_a_claim_that_was_lost_to_somebody_s_look_is_made_again(
+    two: SetWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim, lost = LocalDirectory.claim, [None, None]
+
+    def lost_at_first(directory: LocalDirectory, *arguments: Any) -> Claim | None:
+        return lost.pop() if lost else claim(directory, *arguments)
+
+    monkeypatch.setattr(LocalDirectory, "claim", lost_at_first)
+    reading = claim_reading(two.directory, OLD, "restore")
+    assert reading is not None
+    reading.release()
+
+
+def test_a_run_that_reads_a_set_twice_holds_it_once(two: SetWriter) -> None:
+    reading = claim_reading(two.directory, OLD, "restore")
+    assert reading is not None
+    assert claim_reading(two.directory, OLD, "restore") is None
+    reading.release()
     assert _readers(two) == []
 
 

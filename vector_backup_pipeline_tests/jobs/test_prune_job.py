@@ -10,6 +10,7 @@ from vector_backup_pipeline.engine.file_names import PRUNE_MARKER, manifest_name
 from vector_backup_pipeline.engine.storage.local import LocalDirectory
 from vector_backup_pipeline.outcome import PRUNE_RESULT_KEY
 from vector_backup_pipeline_tests.fix_dagster import FinishedRun, JobRunner
+from vector_backup_pipeline_tests.fix_postgres import Database
 from vector_backup_pipeline_tests.fix_sets import SetWriter
 from vector_backup_pipeline_tests.fix_terminal import Terminal
 
@@ -97,7 +98,7 @@ def test_the_terminal_only_tells_unless_it_is_told_yes(terminal: Terminal, sets:
     assert told.code == 0
     assert f"keep    {THIRD}  one of the last 1; newest good set" in told.out
     assert f"remove  {FIRST}  no rule keeps it (3 files, " in told.out
-    assert "1 sets would be kept, 2 removed, " in told.out
+    assert "To keep: 1, to remove: 2, to free: " in told.out
     assert "--yes" in told.out
     assert _is_there(sets, FIRST)
 
@@ -190,6 +191,18 @@ def test_a_prune_that_fails_is_a_warning_of_a_backup_that_succeeded(
         entry.user_message for entry in job.instance.all_logs(done.run.run_id) if entry.level == 30
     ]
     assert [text for text in warnings if "the prune after it failed" in text]
+
+
+def test_the_terminal_hears_of_a_prune_that_failed_after_its_backup(
+    terminal: Terminal, installed: Database, sets: SetWriter, pruning: None
+) -> None:
+    other = sets.directory.claim(PRUNE_MARKER, {"host": "h", "pid": 1, "run_id": "r"})
+    assert other is not None
+    called = terminal("backup")
+    other.release()
+    assert called.code == 0
+    assert "the prune after it failed" in called.err
+    assert "Another prune is at work" in called.err
 
 
 def test_a_backup_that_failed_prunes_nothing(

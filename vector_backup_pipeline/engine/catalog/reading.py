@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from vector_backup_pipeline.engine.errors import ResourceNotFound, StorageError
 from vector_backup_pipeline.engine.file_names import (
@@ -18,6 +18,9 @@ from vector_backup_pipeline.engine.file_names import (
 )
 from vector_backup_pipeline.engine.storage.contract import BackupDirectory, Claim
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
+
+# Who looks whether a marker is dead holds it for an instant, and may take it from its owner then.
+_TRIES = 20
 
 
 def claim_reading(directory: BackupDirectory, stamp: str, run_id: str) -> Claim | None:
@@ -32,9 +35,7 @@ def claim_reading(directory: BackupDirectory, stamp: str, run_id: str) -> Claim 
         "pid": os.getpid(),
         "run_id": run_id,
     }
-    name = reading_name(stamp, run_id)
-    directory.remove_dead_claim(name)
-    claim = directory.claim(name, owner)
+    claim = _claim(directory, reading_name(stamp, run_id), owner)
     try:
         is_being_removed = tombstone_name(stamp) in directory.names()
     except BaseException:
@@ -47,6 +48,15 @@ def claim_reading(directory: BackupDirectory, stamp: str, run_id: str) -> Claim 
             "one."
         )
     return claim
+
+
+def _claim(directory: BackupDirectory, name: str, owner: Mapping[str, str | int]) -> Claim | None:
+    for _ in range(_TRIES):
+        directory.remove_dead_claim(name)
+        claim = directory.claim(name, owner)
+        if claim is not None or directory.claim_is_alive(name):
+            return claim
+    raise StorageError(f"The marker {name} in {directory.location} was taken away {_TRIES} times.")
 
 
 def hold_while_reading(

@@ -15,11 +15,12 @@ from vector_backup_pipeline.engine.errors import (
     ResourceNotFound,
     StorageError,
 )
-from vector_backup_pipeline.engine.file_names import PRUNE_MARKER, manifest_name
+from vector_backup_pipeline.engine.file_names import PRUNE_MARKER, manifest_name, tombstone_name
 from vector_backup_pipeline.engine.retention import location
 from vector_backup_pipeline.engine.retention.policy import Verdicts, judge
 from vector_backup_pipeline.engine.retention.request import PruneRequest
 from vector_backup_pipeline.engine.retention.rules import KeepRules
+from vector_backup_pipeline.engine.retention.tombstone import Tombstone
 from vector_backup_pipeline.engine.storage.contract import AbandonedUpload, Claim
 from vector_backup_pipeline.engine.storage.local import LocalDirectory, LocalRoot
 from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
@@ -389,3 +390,50 @@ def test_the_list_shows_what_a_prune_left(tmp_path: Path, sets: SetWriter, prune
     prune()
     listed = list_backups(LocalRoot(str(tmp_path), "vector_bak"), TIMESTAMPS)
     assert [each.timestamp for each in listed.backup_locations[0].backups] == [SECOND]
+
+
+def test_a_set_of_which_nothing_could_be_removed_is_one_again(
+    sets: SetWriter, prune: Prune, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sets.write(FIRST)
+    sets.write(SECOND)
+    delete = LocalDirectory.delete
+
+    def failing(directory: LocalDirectory, name: str) -> None:
+        if name == manifest_name(FIRST):
+            raise StorageError("no luck")
+        delete(directory, name)
+
+    monkeypatch.setattr(LocalDirectory, "delete", failing)
+    done = prune()
+    assert isinstance(done.error, StorageError)
+    assert done.kept[FIRST] == "this prune ended before it came to it"
+    assert find_set(sets.directory, TIMESTAMPS, FIRST, None).complete
+
+
+def test_what_a_set_names_outlives_another_one_s_tombstone(sets: SetWriter, prune: Prune) -> None:
+    sets.write(FIRST, {"a": 1})
+    tombstone = Tombstone(
+        tool_version="1",
+        timestamp=SECOND,
+        written_at=TIMESTAMPS.now(),
+        run_id="killed",
+        reasons=["no rule keeps it"],
+        manifest=manifest_name(SECOND),
+        verdict=None,
+        files=[f"a_{FIRST}.csv", f"a_{SECOND}.csv"],
+    )
+    sets.file(tombstone_name(SECOND), tombstone.to_json())
+    sets.file(f"a_{SECOND}.csv")
+
+    (finished,) = prune().place.finished
+
+    assert finished.files == [f"a_{SECOND}.csv"]
+    assert names(sets) == {manifest_name(FIRST), f"a_{FIRST}.csv"}
+
+
+def test_orphans_that_a_damaged_manifest_mentions_stay(sets: SetWriter, prune: Prune) -> None:
+    sets.write(FIRST)
+    sets.file("a_20250101_000000.csv")
+    sets.damaged(SECOND, '{"name": "a_20250101_000000.csv"')
+    assert prune(include_orphans=True).removed == []
