@@ -192,11 +192,10 @@ class LocationPrune:
             return "its run is still at work"
         if (manifest_name(stamp) in names) != (removal.manifest is not None):
             return "its manifest has come or gone since it was judged"
-        for name in names:
-            known = stamp_of_manifest(name, self._timestamps)
-            is_new = known is not None and known not in history.contents.manifests
-            if is_new and mentioned(self.directory, name, (stamp, *removal.files)):
-                return f"the new set {known} mentions it"
+        for name in sorted(names - history.contents.names):
+            new = stamp_of_manifest(name, self._timestamps)
+            if new and mentioned(self.directory, name, (stamp, *removal.files)):
+                return f"the new set {new} mentions it"
         return None
 
     def _is_being_read(self, stamp: str, names: Iterable[str]) -> bool:
