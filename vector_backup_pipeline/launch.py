@@ -20,6 +20,8 @@ from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings
 from vector_backup_pipeline.engine.secrets import SecretText
 from vector_backup_pipeline.jobs.backup import VectorBackupConfig, vector_backup_job
 from vector_backup_pipeline.jobs.backup import spread_over_steps as backup_over_steps
+from vector_backup_pipeline.jobs.prune import VectorPruneConfig, vector_prune_job
+from vector_backup_pipeline.jobs.prune import spread_over_steps as prune_over_steps
 from vector_backup_pipeline.jobs.restore import VectorRestoreConfig, vector_restore_job
 from vector_backup_pipeline.jobs.restore import spread_over_steps as restore_over_steps
 from vector_backup_pipeline.jobs.verify import VectorVerifyConfig, vector_verify_job
@@ -27,6 +29,7 @@ from vector_backup_pipeline.jobs.verify import spread_over_steps as verification
 from vector_backup_pipeline.outcome import RunOutcome, RunResult, read_outcome
 from vector_backup_pipeline.resources import (
     BackupRunResource,
+    PruneRunResource,
     RestoreRunResource,
     RunResource,
     VerifyRunResource,
@@ -68,6 +71,15 @@ def check_verification(parameters: dict[str, Any], scratch_connection: str | Non
     _check_connection(scratch_connection)
 
 
+def check_prune(parameters: dict[str, Any]) -> None:
+    """The same for a prune.
+
+    Raises:
+        InvalidParams, MissingRequiredParams: as the job itself would.
+    """
+    VectorPruneConfig(**parameters).request(load_settings())
+
+
 def _check_connection(db_connection: str | None) -> None:
     if db_connection is not None:
         ConnectionSettings.from_caller(SecretText(db_connection))
@@ -89,6 +101,12 @@ def launch_verification(run_config: dict[str, Any]) -> RunOutcome:
     """Run `vector_verify_job` to its end, in the instance of DAGSTER_HOME if there is one."""
     resources = {"verify_run": _interruptible(VerifyRunResource)}
     return _launch(vector_verify_job, _quiet_verification, resources, run_config)
+
+
+def launch_prune(run_config: dict[str, Any]) -> RunOutcome:
+    """Run `vector_prune_job` to its end, in the instance of DAGSTER_HOME if there is one."""
+    resources = {"prune_run": _interruptible(PruneRunResource)}
+    return _launch(vector_prune_job, _quiet_prune, resources, run_config)
 
 
 def _launch(
@@ -149,6 +167,11 @@ def _quiet_restore(config: VectorRestoreConfig) -> dg.RunConfig:
 @dg.config_mapping
 def _quiet_verification(config: VectorVerifyConfig) -> dg.RunConfig:
     return _without_log_lines(verification_over_steps(config))
+
+
+@dg.config_mapping
+def _quiet_prune(config: VectorPruneConfig) -> dg.RunConfig:
+    return _without_log_lines(prune_over_steps(config))
 
 
 def _without_log_lines(spread: dg.RunConfig) -> dg.RunConfig:

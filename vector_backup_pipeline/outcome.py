@@ -13,6 +13,7 @@ import dagster as dg
 from vector_backup_pipeline.engine.errors import BackupError
 from vector_backup_pipeline.engine.results import (
     BackupResult,
+    PruneResult,
     RestoreResult,
     VerifyResult,
     error_line,
@@ -22,13 +23,15 @@ from vector_backup_pipeline.engine.storage.object_url import is_url
 RESULT_KEY = "vector_backup_result"
 RESTORE_RESULT_KEY = "vector_restore_result"
 VERIFY_RESULT_KEY = "vector_verify_result"
+PRUNE_RESULT_KEY = "vector_prune_result"
 
-RunResult = BackupResult | RestoreResult | VerifyResult
+RunResult = BackupResult | RestoreResult | VerifyResult | PruneResult
 
 _RESULTS: Mapping[str, type[RunResult]] = {
     RESULT_KEY: BackupResult,
     RESTORE_RESULT_KEY: RestoreResult,
     VERIFY_RESULT_KEY: VerifyResult,
+    PRUNE_RESULT_KEY: PruneResult,
 }
 
 
@@ -97,6 +100,21 @@ def refused_verification(error: BackupError, at: datetime) -> VerifyResult:
         verified=False,
         sets=[],
         notices=[],
+        errors=[error_line(error)],
+        duration=0.0,
+        timestamp=at.replace(microsecond=0),
+    )
+
+
+def refused_prune(error: BackupError, at: datetime) -> PruneResult:
+    """The result of a prune that was refused before it began."""
+    return PruneResult(
+        pruned=False,
+        dry_run=False,
+        rules="",
+        locations=[],
+        bytes_freed=0,
+        abandoned_uploads=[],
         errors=[error_line(error)],
         duration=0.0,
         timestamp=at.replace(microsecond=0),

@@ -19,7 +19,13 @@ from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings
 from vector_backup_pipeline.engine.postgres.drill_database import DrillServer
 from vector_backup_pipeline.engine.progress import Progress
 from vector_backup_pipeline.engine.restore.run import RestoreRun
-from vector_backup_pipeline.engine.results import BackupResult, RestoreResult, VerifyResult
+from vector_backup_pipeline.engine.results import (
+    BackupResult,
+    PruneResult,
+    RestoreResult,
+    VerifyResult,
+)
+from vector_backup_pipeline.engine.retention.run import PruneRun
 from vector_backup_pipeline.engine.secrets import SecretText
 from vector_backup_pipeline.engine.storage.contract import BackupRoot
 from vector_backup_pipeline.engine.storage.opening import open_root
@@ -28,6 +34,7 @@ from vector_backup_pipeline.outcome import (
     RunResult,
     outcome_metadata,
     refused_backup,
+    refused_prune,
     refused_restore,
     refused_verification,
 )
@@ -282,6 +289,27 @@ class VerifyRunResource(RunResource):
         return refused_verification(error, _now())
 
 
+class PruneRunResource(RunResource):
+    """The prune in charge: its places, what was kept there and what removed."""
+
+    def begin(self, make_run: Callable[[], PruneRun]) -> PruneRun:
+        """Make the run and take it in charge, from its first step on."""
+        return self._take_charge(make_run)
+
+    @property
+    def current(self) -> PruneRun:
+        """The run that this process has begun.
+
+        Raises:
+            InvalidParams: this step was launched without the steps before it.
+        """
+        run: PruneRun = self._in_charge()
+        return run
+
+    def _refused(self, error: BackupError) -> PruneResult:
+        return refused_prune(error, _now())
+
+
 def _now() -> datetime:
     """Now in the settings' time zone, as far as the settings can be read."""
     try:
@@ -298,6 +326,7 @@ def default_resources() -> dict[str, object]:
         "backup_run": BackupRunResource(),
         "restore_run": RestoreRunResource(),
         "verify_run": VerifyRunResource(),
+        "prune_run": PruneRunResource(),
         "drill_server": DrillServerResource(),
         "progress": ProgressResource(),
     }

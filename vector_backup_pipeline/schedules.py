@@ -1,10 +1,11 @@
-"""What recurs: the daily backup, the weekly verification."""
+"""What recurs: the daily backup, the weekly verification, the daily prune."""
 
 from __future__ import annotations
 
 import dagster as dg
 
 from vector_backup_pipeline.jobs.backup import vector_backup_job
+from vector_backup_pipeline.jobs.prune import vector_prune_job
 from vector_backup_pipeline.jobs.verify import vector_verify_job
 from vector_backup_pipeline.settings import Settings, wrong
 
@@ -45,6 +46,25 @@ def make_weekly_verify_schedule(settings: Settings) -> dg.ScheduleDefinition:
         )
     except dg.DagsterInvalidDefinitionError as error:
         raise _no_cron("VERIFY_CRON", settings.verify_cron, "0 4 * * 0") from error
+
+
+def make_daily_prune_schedule(settings: Settings) -> dg.ScheduleDefinition:
+    """A prune of every place by the settings' rules every time `VECTOR_BACKUP_PRUNE_CRON` says.
+
+    Raises:
+        SettingsError: the cron expression does not parse.
+    """
+    try:
+        return _schedule(
+            "daily_prune_schedule",
+            vector_prune_job,
+            settings.prune_cron,
+            settings,
+            enabled=settings.prune_schedule_enabled,
+            description="Remove the sets that no VECTOR_BACKUP_KEEP_* rule keeps, in every place.",
+        )
+    except dg.DagsterInvalidDefinitionError as error:
+        raise _no_cron("PRUNE_CRON", settings.prune_cron, "30 4 * * *") from error
 
 
 def _schedule(

@@ -16,6 +16,15 @@
 | `VECTOR_BACKUP_SENSOR_BACKFILL` | false | the sensor's first tick backs up what is there already |
 | `VECTOR_BACKUP_VERIFY_CRON` | `0 4 * * 0` | of the weekly verification of every set |
 | `VECTOR_BACKUP_VERIFY_SCHEDULE_ENABLED` | false | it runs without being switched on in the UI |
+| `VECTOR_BACKUP_KEEP_LAST` | 0 | good sets that a prune keeps in each place: so many, |
+| `VECTOR_BACKUP_KEEP_DAILY` | 0 | the newest of so many days, |
+| `VECTOR_BACKUP_KEEP_WEEKLY` | 0 | of weeks, |
+| `VECTOR_BACKUP_KEEP_MONTHLY` | 0 | of months, |
+| `VECTOR_BACKUP_KEEP_YEARLY` | 0 | of years, |
+| `VECTOR_BACKUP_KEEP_WITHIN` | none | and all of a time, such as `14d` or `1y6m` |
+| `VECTOR_BACKUP_PRUNE_CRON` | `30 4 * * *` | of the daily prune |
+| `VECTOR_BACKUP_PRUNE_SCHEDULE_ENABLED` | false | it runs without being switched on in the UI |
+| `VECTOR_BACKUP_PRUNE_AFTER_BACKUP` | false | each successful backup prunes its own place |
 | `VECTOR_BACKUP_LOCK_TIMEOUT` | 30 | seconds to wait for a lock |
 """
 
@@ -29,6 +38,12 @@ from zoneinfo import ZoneInfo
 
 from vector_backup_pipeline.engine.errors import InvalidParams
 from vector_backup_pipeline.engine.parameters import check_tables
+from vector_backup_pipeline.engine.retention.rules import (
+    MOST_KEPT,
+    RULE_NAMES,
+    Duration,
+    KeepRules,
+)
 from vector_backup_pipeline.engine.storage.object_url import is_url, parse_object_url
 from vector_backup_pipeline.engine.timestamps import DEFAULT_TIMESTAMP_FORMAT, TimestampFormat
 
@@ -67,6 +82,10 @@ class Settings:
     sensor_backfill: bool
     verify_cron: str
     verify_schedule_enabled: bool
+    keep: KeepRules
+    prune_cron: str
+    prune_schedule_enabled: bool
+    prune_after_backup: bool
     lock_timeout: float
 
 
@@ -81,6 +100,7 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
 
 def _read(source: _Source) -> Settings:
     timezone = source.text("TIMEZONE", "UTC")
+    keep = _keep(source)
     return Settings(
         root=_root(source),
         directory=_directory(source),
@@ -95,6 +115,10 @@ def _read(source: _Source) -> Settings:
         sensor_backfill=source.flag("SENSOR_BACKFILL"),
         verify_cron=source.text("VERIFY_CRON", "0 4 * * 0"),
         verify_schedule_enabled=source.flag("VERIFY_SCHEDULE_ENABLED"),
+        keep=keep,
+        prune_cron=source.text("PRUNE_CRON", "30 4 * * *"),
+        prune_schedule_enabled=source.flag("PRUNE_SCHEDULE_ENABLED"),
+        prune_after_backup=_prune_after_backup(source, keep),
         lock_timeout=source.seconds("LOCK_TIMEOUT", 30.0),
     )
 
@@ -125,6 +149,13 @@ class _Source:
         if value not in _TRUE | _FALSE:
             raise wrong(name, f"{value!r} is neither true nor false")
         return value in _TRUE
+
+    def number(self, name: str) -> int:
+        value = self.text(name, "0")
+        # int() alone would take "1_000", " 7" and digits of other scripts too.
+        if not re.fullmatch(r"[0-9]{1,9}", value):
+            raise wrong(name, f"{value!r} is not a number of backup sets, such as 7")
+        return int(value)
 
     def seconds(self, name: str, default: float) -> float:
         value = self.text(name, str(default))
@@ -178,6 +209,29 @@ def _tables(source: _Source, name: str, default: str) -> tuple[str, ...]:
     except InvalidParams as error:
         raise wrong(name, str(error).rstrip(".")) from error
     return tables
+
+
+def _keep(source: _Source) -> KeepRules:
+    numbers = {}
+    for name in RULE_NAMES:
+        numbers[name] = source.number(name.upper())
+        if numbers[name] > MOST_KEPT:
+            raise wrong(name.upper(), f"{numbers[name]} is out of range: give 0 to {MOST_KEPT}")
+    text = source.text("KEEP_WITHIN", "")
+    try:
+        return KeepRules(**numbers, keep_within=Duration.parse(text) if text else None)
+    except InvalidParams as error:
+        raise wrong("KEEP_WITHIN", str(error).rstrip(".")) from error
+
+
+def _prune_after_backup(source: _Source, keep: KeepRules) -> bool:
+    is_wanted = source.flag("PRUNE_AFTER_BACKUP")
+    if is_wanted and not keep:
+        raise wrong(
+            "PRUNE_AFTER_BACKUP",
+            "it is on, but no rule says what to keep; set VECTOR_BACKUP_KEEP_LAST or its like too",
+        )
+    return is_wanted
 
 
 def _timestamps(source: _Source, timezone: str) -> TimestampFormat:

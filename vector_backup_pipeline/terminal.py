@@ -14,7 +14,15 @@ from vector_backup_pipeline.engine.progress import Progress as Moment
 from vector_backup_pipeline.engine.progress import progress_line
 from vector_backup_pipeline.engine.report import truncate_line
 from vector_backup_pipeline.engine.restore.report import restore_lines
-from vector_backup_pipeline.engine.results import BackupResult, RestoreResult, VerifyResult
+from vector_backup_pipeline.engine.results import (
+    BackupResult,
+    EndedUpload,
+    PruneResult,
+    RestoreResult,
+    VerifyResult,
+    readable_size,
+)
+from vector_backup_pipeline.engine.retention.report import location_lines
 from vector_backup_pipeline.engine.verification.report import verdict_lines
 from vector_backup_pipeline.resources import ProgressResource
 
@@ -89,6 +97,30 @@ def verification_summary(result: dict[str, Any]) -> str:
     lines += [f"! {notice}" for notice in told.notices]
     passed = sum(verdict.passed for verdict in told.sets)
     return "\n".join([*lines, f"{passed} of {len(told.sets)} sets passed, {told.duration:.1f} s"])
+
+
+def prune_summary(result: dict[str, Any]) -> str:
+    """A prune's result as a person reads it: every set, why it stays or goes, and the totals."""
+    told = PruneResult.model_validate(result)
+    lines: list[str] = []
+    for location in told.locations:
+        lines += [*location_lines(location, dry_run=told.dry_run), ""]
+    lines += [_upload_line(each, dry_run=told.dry_run) for each in told.abandoned_uploads]
+    kept = sum(len(each.kept) for each in told.locations)
+    removed = sum(len(each.removed) + len(each.finished) for each in told.locations)
+    size = readable_size(told.bytes_freed)
+    if told.dry_run:
+        lines.append(f"To keep: {kept}, to remove: {removed}, to free: {size}.")
+        lines.append("This was a dry run, and nothing was removed; --yes does it.")
+    else:
+        lines.append(f"Kept: {kept}, removed: {removed}, freed: {size}, {told.duration:.1f} s.")
+    return "\n".join(lines)
+
+
+def _upload_line(upload: EndedUpload, *, dry_run: bool) -> str:
+    size = "" if upload.size is None else f", {readable_size(upload.size)}"
+    word = "would be ended" if dry_run else "ended"
+    return f"Abandoned upload {word}: {upload.location} of {upload.started_at:%Y-%m-%d %H:%M}{size}"
 
 
 def backup_summary(result: dict[str, Any]) -> str:

@@ -5,6 +5,7 @@ pytest_plugins = [
     "vector_backup_pipeline_tests.fix_checkup",
     "vector_backup_pipeline_tests.fix_object_store",
     "vector_backup_pipeline_tests.fix_postgres",
+    "vector_backup_pipeline_tests.fix_prune",
     "vector_backup_pipeline_tests.fix_restore",
     "vector_backup_pipeline_tests.fix_rows",
     # Last, since it imports from the others, which pytest wants to import itself.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -10,7 +11,12 @@ from pathlib import Path
 
 import xxhash
 
-from vector_backup_pipeline.engine.file_names import data_file_name, manifest_name, marker_name
+from vector_backup_pipeline.engine.file_names import (
+    data_file_name,
+    manifest_name,
+    marker_name,
+    verdict_name,
+)
 from vector_backup_pipeline.engine.formats.compression import codec
 from vector_backup_pipeline.engine.formats.csv import csv_record
 from vector_backup_pipeline.engine.formats.row_formats import row_format
@@ -83,6 +89,7 @@ class SetWriter:
         failed: Sequence[str] = (),
         truncate: TruncateState = "none",
         truncated: Sequence[str] = (),
+        builds_on: str | None = None,
     ) -> Manifest:
         """A set with a manifest; it is complete unless tables `failed`."""
         moment = datetime.strptime(stamp, "%Y%m%d_%H%M%S").replace(tzinfo=timezone.utc)
@@ -102,6 +109,7 @@ class SetWriter:
             truncate=truncate,
             truncated_tables=list(truncated),
             result=_result(moment, list(tables), failed),
+            builds_on=builds_on,
         )
         (self.path / manifest_name(stamp)).write_bytes(manifest.to_json())
         return manifest
@@ -114,6 +122,20 @@ class SetWriter:
     def file(self, name: str, data: bytes = b"id,document\n1,text\n") -> None:
         self.path.mkdir(parents=True, exist_ok=True)
         (self.path / name).write_bytes(data)
+
+    def damaged(self, stamp: str, text: str = "{") -> None:
+        """A set whose manifest nobody can read, with a data file."""
+        self.file(manifest_name(stamp), text.encode())
+        self.file(f"{EMBEDDING}_{stamp}.csv")
+
+    def verdict(self, stamp: str, *, files_passed: bool = True, passed: bool = True) -> None:
+        """What a verification left beside a set."""
+        told = {
+            "verified_at": "2026-01-01T00:00:00Z",
+            "files_passed": files_passed,
+            "passed": passed,
+        }
+        self.file(verdict_name(stamp), json.dumps(told).encode())
 
     def running(self, stamp: str) -> Claim:
         """A live run's marker; the caller releases it."""

@@ -1,11 +1,11 @@
-"""The daily schedule."""
+"""The daily schedules."""
 
 from datetime import datetime, timezone
 
 import dagster as dg
 import pytest
 
-from vector_backup_pipeline.schedules import make_daily_backup_schedule
+from vector_backup_pipeline.schedules import make_daily_backup_schedule, make_daily_prune_schedule
 from vector_backup_pipeline.settings import SettingsError, load_settings
 
 
@@ -49,3 +49,22 @@ def test_a_cron_expression_that_makes_no_sense_names_its_variable(cron: str) -> 
 def test_a_time_zone_that_is_none_names_its_variable(zone: str) -> None:
     with pytest.raises(SettingsError, match=r"^VECTOR_BACKUP_TIMEZONE: "):
         _schedule(TIMEZONE=zone)
+
+
+def _prune_schedule(**environment: str) -> dg.ScheduleDefinition:
+    settings = load_settings({f"VECTOR_BACKUP_{key}": value for key, value in environment.items()})
+    return make_daily_prune_schedule(settings)
+
+
+def test_the_prune_follows_the_backup_and_is_switched_off_by_default() -> None:
+    schedule = _prune_schedule()
+    assert (schedule.name, schedule.cron_schedule) == ("daily_prune_schedule", "30 4 * * *")
+    assert schedule.default_status is dg.DefaultScheduleStatus.STOPPED
+
+
+def test_the_environment_sets_the_prune_s_time_and_status() -> None:
+    schedule = _prune_schedule(PRUNE_CRON="0 5 * * *", PRUNE_SCHEDULE_ENABLED="yes")
+    assert schedule.cron_schedule == "0 5 * * *"
+    assert schedule.default_status is dg.DefaultScheduleStatus.RUNNING
+    with pytest.raises(SettingsError, match=r"^VECTOR_BACKUP_PRUNE_CRON: "):
+        _prune_schedule(PRUNE_CRON="daily")

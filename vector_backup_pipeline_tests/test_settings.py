@@ -118,3 +118,46 @@ def test_a_list_of_tables_is_split_at_commas_outside_of_quotes(
     text: str, tables: tuple[str, ...]
 ) -> None:
     assert split_tables(text) == tables
+
+
+def test_retention_is_read_rule_by_rule_and_off_by_default() -> None:
+    assert not load_settings({}).keep
+    assert not load_settings({}).prune_after_backup
+    settings = load_settings(
+        {
+            "VECTOR_BACKUP_KEEP_LAST": "3",
+            "VECTOR_BACKUP_KEEP_DAILY": "7",
+            "VECTOR_BACKUP_KEEP_WEEKLY": "5",
+            "VECTOR_BACKUP_KEEP_MONTHLY": "12",
+            "VECTOR_BACKUP_KEEP_YEARLY": "2",
+            "VECTOR_BACKUP_KEEP_WITHIN": "1y6m",
+            "VECTOR_BACKUP_PRUNE_AFTER_BACKUP": "true",
+        }
+    )
+    assert settings.prune_after_backup
+    assert str(settings.keep) == (
+        "keep_last 3, keep_daily 7, keep_weekly 5, keep_monthly 12, keep_yearly 2, keep_within 1y6m"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("KEEP_LAST", "-1"),
+        ("KEEP_DAILY", "1.5"),
+        ("KEEP_WEEKLY", "all"),
+        ("KEEP_MONTHLY", "1_000"),
+        ("KEEP_YEARLY", "9999999"),
+        ("KEEP_WITHIN", "two weeks"),
+        ("PRUNE_SCHEDULE_ENABLED", "perhaps"),
+        ("PRUNE_AFTER_BACKUP", "perhaps"),
+    ],
+)
+def test_a_retention_setting_that_makes_no_sense_names_its_variable(name: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=rf"^VECTOR_BACKUP_{name}: "):
+        load_settings({f"VECTOR_BACKUP_{name}": value})
+
+
+def test_a_prune_after_each_backup_needs_a_rule() -> None:
+    with pytest.raises(SettingsError, match=r"^VECTOR_BACKUP_PRUNE_AFTER_BACKUP: .*KEEP_LAST"):
+        load_settings({"VECTOR_BACKUP_PRUNE_AFTER_BACKUP": "true", "VECTOR_BACKUP_KEEP_LAST": "0"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from urllib.parse import quote
@@ -14,8 +15,9 @@ PENDING_SUFFIX = ".tmp"
 
 _MANIFEST_PREFIX, _MANIFEST_SUFFIX = "vector_backup_", ".json"
 _VERDICT_SUFFIX = ".verified.json"
+_TOMBSTONE_SUFFIX = ".tombstone.json"
 _MARKER_PREFIX, _MARKER_SUFFIX = ".vector_backup_", ".run"
-_MARKER_TOKEN = re.compile(r"(?<=\.run)\.[0-9a-f]{32}\Z")
+_MARKER_TOKEN = re.compile(r"(?:(?<=\.run)|(?<=\.reading))\.[0-9a-f]{32}\Z")
 _FORMAT_EXTENSIONS: Mapping[Format, str] = {"csv": "csv", "binary": "pgcopy"}
 _COMPRESSION_EXTENSIONS: Mapping[Compression, str] = {"none": "", "gzip": ".gz", "zstd": ".zst"}
 _DATA_EXTENSIONS = tuple(
@@ -23,6 +25,10 @@ _DATA_EXTENSIONS = tuple(
     for each in _FORMAT_EXTENSIONS.values()
     for packed in _COMPRESSION_EXTENSIONS.values()
 )
+_READING_SUFFIX = ".reading"
+# Of the one prune that may work in a directory at a time; "prune" is no timestamp.
+PRUNE_MARKER = f"{_MARKER_PREFIX}prune{_MARKER_SUFFIX}"
+_READING = re.compile(r"_[0-9a-f]{8}\.reading\Z")
 # What a file name can't hold, or what would leave the directory or hide the file.
 _UNSAFE = re.compile(r"[/\\%\x00-\x1f\x7f-\x9f]|^\.+")
 
@@ -47,6 +53,17 @@ def verdict_name(stamp: str) -> str:
     return f"{_MANIFEST_PREFIX}{stamp}{_VERDICT_SUFFIX}"
 
 
+def tombstone_name(stamp: str) -> str:
+    """Of what says that the set is being removed, and which files that takes."""
+    return f"{_MANIFEST_PREFIX}{stamp}{_TOMBSTONE_SUFFIX}"
+
+
+def reading_name(stamp: str, run_id: str) -> str:
+    """Of the marker of a run that reads the set."""
+    run = hashlib.sha256(run_id.encode()).hexdigest()[:8]
+    return f"{_MARKER_PREFIX}{stamp}_{run}{_READING_SUFFIX}"
+
+
 def marker_name(stamp: str) -> str:
     return f"{_MARKER_PREFIX}{stamp}{_MARKER_SUFFIX}"
 
@@ -66,6 +83,20 @@ def stamp_of_marker(name: str, timestamps: TimestampFormat) -> str | None:
 
 def is_marker_of(name: str, stamp: str) -> bool:
     return _MARKER_TOKEN.sub("", name) == marker_name(stamp)
+
+
+def stamp_of_tombstone(name: str, timestamps: TimestampFormat) -> str | None:
+    return _stamp_between(name, _MANIFEST_PREFIX, _TOMBSTONE_SUFFIX, timestamps)
+
+
+def stamp_of_reading(name: str, timestamps: TimestampFormat) -> str | None:
+    """The stamp of the set that is being read; None for every other file."""
+    name = _MARKER_TOKEN.sub("", name)
+    if not _READING.search(name):
+        return None
+    return _stamp_between(
+        _READING.sub(_READING_SUFFIX, name), _MARKER_PREFIX, _READING_SUFFIX, timestamps
+    )
 
 
 def stamp_of_data_file(name: str, timestamps: TimestampFormat) -> str | None:

@@ -49,7 +49,7 @@ class Block(_Record):
     rows: int
 
 
-def _check_bare(name: str) -> str:
+def check_bare(name: str) -> str:
     """A file of the set's own directory, and of no other."""
     if name in ("", ".", "..") or "/" in name or "\0" in name:
         raise ValueError("is no plain file name")
@@ -59,7 +59,7 @@ def _check_bare(name: str) -> str:
 class DataFile(_Record):
     """A stored table. `sha256` is of the stored bytes, `duration` in seconds."""
 
-    name: Annotated[str, AfterValidator(_check_bare)]
+    name: Annotated[str, AfterValidator(check_bare)]
     format: Format
     compression: Compression
     rows: int
@@ -110,6 +110,9 @@ class Server(_Record):
 class Manifest(_Record):
     """One backup set. `complete` is False when a table of the run failed.
 
+    `builds_on` is the timestamp of the set whose rows this one needs beside its own; None for a set
+    that stands alone, as all of this version do.
+
     `checksum` is the last field: the SHA-256 of the stored manifest itself, with 64 zeros in its
     place. Manifests of the first version have none.
     """
@@ -131,6 +134,7 @@ class Manifest(_Record):
     truncate: TruncateState
     truncated_tables: list[str]
     result: BackupResult
+    builds_on: str | None = None
     checksum: str | None = None
 
     def to_json(self) -> bytes:

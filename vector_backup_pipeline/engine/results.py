@@ -193,6 +193,74 @@ class VerifyResult(_Record):
         return self.model_dump(mode="json") | {"timestamp": self.timestamp.isoformat()}
 
 
+class KeptSet(_Record):
+    """A set that stays, and everything that keeps it."""
+
+    timestamp: str
+    reasons: list[str]
+
+
+class RemovedSet(_Record):
+    """What was taken away, or would be: `bytes` in all. Without a manifest among `files` they were
+    an orphan's or the older system's."""
+
+    timestamp: str
+    reasons: list[str]
+    files: list[str]
+    bytes: int
+
+
+class LeftFile(_Record):
+    """A data file that belongs to no set and is still there; `state` as the list has it."""
+
+    file: str
+    state: str
+
+
+class PrunedLocation(_Record):
+    """What became of one place; `task_id` is None for the root's own. Newest kept set first.
+
+    `finished` are removals that an earlier prune had begun.
+    """
+
+    task_id: str | None
+    backup_path: str
+    kept: list[KeptSet]
+    removed: list[RemovedSet]
+    finished: list[RemovedSet]
+    other_files: list[LeftFile]
+    bytes_freed: int
+    errors: list[str]
+
+
+class EndedUpload(_Record):
+    """An upload that a killed run left unfinished. `size` in bytes, where the store says it."""
+
+    location: str
+    started_at: datetime
+    size: int | None
+
+
+class PruneResult(_Record):
+    """The result of a prune. After a dry run, what another one would do: `removed` is still there.
+
+    `rules` are those that it went by, in words.
+    """
+
+    pruned: bool
+    dry_run: bool
+    rules: str
+    locations: list[PrunedLocation]
+    bytes_freed: int
+    abandoned_uploads: list[EndedUpload]
+    errors: list[str]
+    duration: float
+    timestamp: datetime
+
+    def as_json(self) -> dict[str, Any]:
+        return self.model_dump(mode="json") | {"timestamp": self.timestamp.isoformat()}
+
+
 def failed_table(error: BackupError, duration: float) -> FailedTable:
     return FailedTable(
         error_type=error.error_type, error=error.message, duration=round(duration, 3)

@@ -6,8 +6,13 @@ import dagster as dg
 
 from vector_backup_pipeline.assets import table_asset_key
 from vector_backup_pipeline.engine.backup.run import BackupRun
+from vector_backup_pipeline.ops.prune_after_backup import prune_after_backup
 from vector_backup_pipeline.outcome import failing_step, outcome_metadata, place_metadata
-from vector_backup_pipeline.resources import BackupRunResource
+from vector_backup_pipeline.resources import (
+    BackupRunResource,
+    BackupStorageResource,
+    ProgressResource,
+)
 
 
 # It depends on the first step alone, since what depends on a failed table would be skipped; the
@@ -18,15 +23,22 @@ from vector_backup_pipeline.resources import BackupRunResource
     tags={"dagster/priority": "-10"},
 )
 def write_backup_log(
+    context: dg.OpExecutionContext,
+    backup_storage: BackupStorageResource,
+    progress: ProgressResource,
     backup_run: BackupRunResource,
 ) -> Iterator[dg.AssetMaterialization | dg.Output[dict[str, object]]]:
-    """Write manifest and log, whatever became of the tables, and show the result."""
+    """Write manifest and log, whatever became of the tables, and show the result. Prune, if the
+    settings ask for it and the backup is good."""
     with failing_step():
         run = backup_run.current
         result = run.finish()
     yield from _materializations(run)
+    pruned: dict[str, dg.MetadataValue] = {}
+    if result.backup_performed and run.error is None:
+        pruned = prune_after_backup(context, backup_storage, progress, run.request.task_id)
     backup_run.result_is_told()
-    yield dg.Output(result.as_json(), metadata=outcome_metadata(result, run.error))
+    yield dg.Output(result.as_json(), metadata=outcome_metadata(result, run.error) | pruned)
 
 
 def _materializations(run: BackupRun) -> Iterator[dg.AssetMaterialization]:

@@ -11,6 +11,7 @@ from vector_backup_pipeline.engine.file_names import (
     marker_name,
     stamp_of_marker,
     stamp_of_pending,
+    stamp_of_reading,
 )
 from vector_backup_pipeline.engine.storage.contract import BackupDirectory, Claim
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
@@ -50,7 +51,7 @@ def claim_timestamp(
 
 
 def remove_leftovers(directory: BackupDirectory, timestamps: TimestampFormat) -> list[str]:
-    """Remove unfinished files and markers of dead runs; a live run's are never touched.
+    """Remove unfinished files and markers of dead runs and readers; a live one's are never touched.
 
     Files are listed before the markers are looked at: so an unfinished file in the list belongs to
     a run whose marker is there to see, or to one that is over.
@@ -65,6 +66,7 @@ def remove_leftovers(directory: BackupDirectory, timestamps: TimestampFormat) ->
         if stamp is not None and stamp not in live_stamps:
             directory.delete(name)
             removed.append(name)
-    for marker in markers.keys() - alive:
+    readers = {name for name in names if stamp_of_reading(name, timestamps)}
+    for marker in (markers.keys() - alive) | readers:
         directory.remove_dead_claim(marker)
     return removed

@@ -24,7 +24,6 @@ from vector_backup_pipeline.engine.timestamps import TimestampFormat
 
 LATEST = "latest"
 
-_EMPTIED = {"done", "pending", "unknown"}
 _SHOWN = 5
 
 
@@ -75,6 +74,11 @@ def _not_found(contents: Contents, stamp: str) -> ResourceNotFound:
     files = sorted(name for name in contents.names if f"_{stamp}." in name)
     if stamp in contents.alive:
         told = f"{stamp} in {where} is no backup set yet: its run is still at work. Wait for it."
+    elif stamp in contents.tombstones:
+        told = (
+            f"{stamp} in {where} is no backup set any more: a prune is removing it, or was stopped "
+            "while it did; the next one finishes that."
+        )
     elif files:
         told = (
             f"{stamp} in {where} is no backup set: {', '.join(files)} {_are(files)} what is left "
@@ -127,12 +131,8 @@ class _Emptied:
 
 
 def _emptied_by(backup: ManifestSet) -> Iterator[_Emptied]:
-    manifest = backup.manifest
-    if manifest.truncate not in _EMPTIED:
-        return
-    for table in manifest.tables:
-        if table.table in manifest.truncated_tables and table.file and table.file.rows:
-            yield _Emptied(backup.stamp, backup.created_at, table.schema_name, table.name)
+    for table in backup.emptied:
+        yield _Emptied(backup.stamp, backup.created_at, table.schema_name, table.name)
 
 
 def _check_emptied(

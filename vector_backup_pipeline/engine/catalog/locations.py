@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Literal
 
 from vector_backup_pipeline.engine.catalog.sets import (
+    STAMPS_OF,
     BackupSet,
     Contents,
     ManifestSet,
@@ -19,10 +20,6 @@ from vector_backup_pipeline.engine.errors import InvalidParams, ResourceNotFound
 from vector_backup_pipeline.engine.file_names import (
     LOG_NAME,
     PENDING_SUFFIX,
-    stamp_of_data_file,
-    stamp_of_manifest,
-    stamp_of_marker,
-    stamp_of_verdict,
     table_of_data_file,
     verdict_name,
 )
@@ -30,7 +27,7 @@ from vector_backup_pipeline.engine.parameters import check_task_id, is_task_id
 from vector_backup_pipeline.engine.storage.contract import BackupDirectory, BackupRoot
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
 
-FileState = Literal["running", "orphan"]
+FileState = Literal["running", "orphan", "removed"]
 SetKind = Literal["manifest", "older", "damaged"]
 
 
@@ -83,7 +80,8 @@ class FoundSet:
 
 @dataclass(frozen=True)
 class OtherFile:
-    """A data file that belongs to no set: a live run's, or what a dead one or a removal left."""
+    """A data file that belongs to no set: a live run's (`running`), what a dead one left
+    (`orphan`), or a part of a set that is being `removed`."""
 
     name: str
     state: FileState
@@ -153,27 +151,25 @@ def _location(
     contents = look_into(directory, timestamps)
     if not any(_is_ours(name, timestamps) for name in contents.names):
         return None
-    found = [_found(contents, each) for each in contents.sets()]
+    found = [found_set(contents, each) for each in contents.sets()]
     found.sort(key=lambda each: (each.created_at, each.stamp), reverse=True)
     return FoundLocation(
         task_id=task,
         location=directory.location,
         relative_path=root.relative_path(directory),
         sets=tuple(found),
-        other_files=tuple(_other_files(contents, found)),
+        other_files=tuple(other_files(contents, found)),
         has_log=LOG_NAME in contents.names,
     )
 
 
 def _is_ours(name: str, timestamps: TimestampFormat) -> bool:
     final = name.removesuffix(PENDING_SUFFIX)
-    return name == LOG_NAME or any(
-        stamp_of(final, timestamps)
-        for stamp_of in (stamp_of_data_file, stamp_of_manifest, stamp_of_marker, stamp_of_verdict)
-    )
+    return name == LOG_NAME or any(stamp_of(final, timestamps) for stamp_of in STAMPS_OF)
 
 
-def _found(contents: Contents, backup: BackupSet) -> FoundSet:
+def found_set(contents: Contents, backup: BackupSet) -> FoundSet:
+    """What people want to know of a set."""
     kinds: dict[type[BackupSet], SetKind] = {ManifestSet: "manifest", OlderSet: "older"}
     return FoundSet(
         stamp=backup.stamp,
@@ -207,14 +203,21 @@ def _size(contents: Contents, name: str) -> int | None:
         return None
 
 
-def _other_files(contents: Contents, found: Sequence[FoundSet]) -> Iterator[OtherFile]:
+def other_files(contents: Contents, found: Sequence[FoundSet]) -> Iterator[OtherFile]:
+    """The data files that none of the sets `found` has."""
     in_sets = {file.name for each in found for file in each.files}
     for files in (contents.data_files, contents.unfinished):
         for stamp, names in sorted(files.items()):
-            state: FileState = "running" if stamp in contents.alive else "orphan"
+            state = _state(contents, stamp)
             for name in names:
                 if name in contents.names and name not in in_sets:
                     yield OtherFile(name, state)
+
+
+def _state(contents: Contents, stamp: str) -> FileState:
+    if stamp in contents.tombstones:
+        return "removed"
+    return "running" if stamp in contents.alive else "orphan"
 
 
 def _verdict(contents: Contents, stamp: str) -> Verdict | None:

@@ -15,16 +15,18 @@ from vector_backup_pipeline.engine.file_names import (
     stamp_of_data_file,
     stamp_of_manifest,
     stamp_of_marker,
+    stamp_of_tombstone,
     stamp_of_verdict,
     table_of_data_file,
 )
 from vector_backup_pipeline.engine.formats.csv_records import UnfinishedRecord, split_records
-from vector_backup_pipeline.engine.manifest import Manifest, read_manifest
+from vector_backup_pipeline.engine.manifest import Manifest, TableBackup, read_manifest
 from vector_backup_pipeline.engine.storage.contract import BackupDirectory
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
 
 COLLECTION_TABLE, EMBEDDING_TABLE = "langchain_pg_collection", "langchain_pg_embedding"
 
+_EMPTIED = {"done", "pending", "unknown"}
 # Only the older system ended its header line so; it wrote no manifest.
 _OLDER_HEADER_END = b"\r\n"
 # PostgreSQL's 1600 columns of 63 bytes, with room; a file without any line end is not read whole.
@@ -42,6 +44,17 @@ class ManifestSet:
     @property
     def complete(self) -> bool:
         return self.manifest.complete
+
+    @property
+    def emptied(self) -> list[TableBackup]:
+        """The tables with rows in this set that its run then truncated, or may have."""
+        if self.manifest.truncate not in _EMPTIED:
+            return []
+        return [
+            table
+            for table in self.manifest.tables
+            if table.table in self.manifest.truncated_tables and table.file and table.file.rows
+        ]
 
 
 @dataclass(frozen=True)
@@ -75,13 +88,26 @@ class DamagedSet:
         return False
 
 
+# Of every kind of file by which a stamp is taken.
+STAMPS_OF = (
+    stamp_of_manifest,
+    stamp_of_verdict,
+    stamp_of_tombstone,
+    stamp_of_marker,
+    stamp_of_data_file,
+)
+
 BackupSet: TypeAlias = ManifestSet | OlderSet | DamagedSet
 
 
 @dataclass(frozen=True)
 class Contents:
     """A directory's files by their stamps. `data_files` are all, whether a set names them or not,
-    `unfinished` those that have not got their name; `alive` are the runs that were at work."""
+    `unfinished` those that have not got their name; `alive` are the runs that were at work.
+
+    `tombstones` are those of sets that are being removed: what is left of one is no set any more,
+    and its manifest, if it is there yet, is not among the `manifests`.
+    """
 
     directory: BackupDirectory
     timestamps: TimestampFormat
@@ -90,6 +116,7 @@ class Contents:
     data_files: Mapping[str, tuple[str, ...]]
     unfinished: Mapping[str, tuple[str, ...]]
     alive: frozenset[str]
+    tombstones: Mapping[str, str]
 
     def backup_set(self, stamp: str) -> BackupSet | None:
         """The set of that stamp, None if there is none (any more).
@@ -97,6 +124,8 @@ class Contents:
         Raises:
             StorageError: its files can't be read.
         """
+        if stamp in self.tombstones:
+            return None
         if stamp in self.manifests:
             return self._with_manifest(stamp)
         files = {
@@ -145,20 +174,26 @@ def look_into(directory: BackupDirectory, timestamps: TimestampFormat) -> Conten
     """List a directory in which runs may begin and end meanwhile.
 
     Data files first, markers next, manifests last: so a file in the list belongs to a run that was
-    seen alive, to a set whose manifest was seen, or to a run that is dead.
+    seen alive, to a set whose manifest was seen, or to a run that is dead. Tombstones at both ends:
+    one is there before anything of its set goes, and until all of it is gone.
     """
     first, second = directory.names(), directory.names()
     markers = {name: s for name in second if (s := stamp_of_marker(name, timestamps))}
     alive = {stamp for name, stamp in markers.items() if directory.claim_is_alive(name)}
     last = directory.names()
+    tombstones = {
+        s: name for name in (*first, *last) if (s := stamp_of_tombstone(name, timestamps))
+    }
+    manifests = {s: name for name in last if (s := stamp_of_manifest(name, timestamps))}
     return Contents(
         directory,
         timestamps,
         names=frozenset(last),
-        manifests={s: name for name in last if (s := stamp_of_manifest(name, timestamps))},
+        manifests={s: name for s, name in manifests.items() if s not in tombstones},
         data_files=_by_stamp(first, timestamps, ending=""),
         unfinished=_by_stamp(first, timestamps, ending=PENDING_SUFFIX),
         alive=frozenset(alive),
+        tombstones=tombstones,
     )
 
 
@@ -198,7 +233,7 @@ def stamps_in_use(
         if but_marker_of is not None and is_marker_of(name, but_marker_of):
             continue
         final = name.removesuffix(PENDING_SUFFIX)
-        for stamp_of in (stamp_of_manifest, stamp_of_verdict, stamp_of_marker, stamp_of_data_file):
+        for stamp_of in STAMPS_OF:
             if stamp := stamp_of(final, timestamps):
                 stamps.add(stamp)
     return stamps

@@ -18,6 +18,7 @@ from typing import Literal, TypeVar
 
 from psycopg2.extensions import cursor as Cursor
 
+from vector_backup_pipeline.engine.catalog.reading import hold_while_reading
 from vector_backup_pipeline.engine.errors import (
     BackupError,
     IntegrityError,
@@ -61,7 +62,7 @@ from vector_backup_pipeline.engine.results import (
     failed_table,
     readable_size,
 )
-from vector_backup_pipeline.engine.storage.contract import BackupRoot
+from vector_backup_pipeline.engine.storage.contract import BackupRoot, Claim
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
 
 _T = TypeVar("_T")
@@ -118,6 +119,7 @@ class RestoreRun:
         self._started = time.monotonic()
         self._began_at = datetime.now(timezone.utc)
         self._source: RestoreSource | None = None
+        self._reading: Claim | None = None
         self._target: Target | None = None
         self._durations: dict[str, float] = {}
         self._rows: dict[str, int] = {}
@@ -151,6 +153,9 @@ class RestoreRun:
         with self._remembering():
             source = find_source(self._root, self._timestamps, self.request, self._default_path)
             self._source = source
+            self._reading = hold_while_reading(
+                source.directory, source.backup.stamp, self._run_id, self._notices
+            )
             for covered in source.covered:
                 self._notices.append(
                     f"{covered} is a partition; its rows come with the partitioned table."
@@ -374,8 +379,13 @@ class RestoreRun:
             self._let_go()
 
     def _let_go(self) -> None:
-        if self._target is not None:
-            self._target.close()
+        try:
+            if self._target is not None:
+                self._target.close()
+        finally:
+            reading, self._reading = self._reading, None
+            if reading is not None:
+                reading.release()
 
     def _refuse_after_failure(self) -> None:
         if self._run_error is not None:

@@ -19,6 +19,7 @@ from vector_backup_pipeline.engine.catalog import (
     OlderSet,
     read_sets,
 )
+from vector_backup_pipeline.engine.catalog.reading import hold_while_reading
 from vector_backup_pipeline.engine.errors import (
     BackupError,
     InvalidParams,
@@ -153,8 +154,24 @@ class VerifyRun:
     def verify(self, key: str) -> SetVerdict:
         """Verify one set and keep the verdict beside it. A set that fails raises nothing."""
         directory, backup = self._sets[key]
-        checked = check_files(directory, backup)
-        drilled = None if checked.errors else self._drill(directory, backup, checked)
+        try:
+            reading = hold_while_reading(directory, backup.stamp, self._run_id, self._notices)
+        except ResourceNotFound as error:
+            gone = CheckedFiles()
+            gone.failed(error)
+            return self._judge(key, gone, None)
+        try:
+            checked = check_files(directory, backup)
+            drilled = None if checked.errors else self._drill(directory, backup, checked)
+            verdict = self._judge(key, checked, drilled)
+            self._keep(directory, verdict)
+        finally:
+            if reading is not None:
+                reading.release()
+        return verdict
+
+    def _judge(self, key: str, checked: CheckedFiles, drilled: DrilledSet | None) -> SetVerdict:
+        directory, backup = self._sets[key]
         errors = list(checked.errors)
         if drilled is not None and drilled.error is not None:
             errors.append(drilled.error)
@@ -173,7 +190,6 @@ class VerifyRun:
             errors=[*checked.lines, *_drill_lines(drilled, backup.stamp)],
         )
         self._verdicts[key] = verdict
-        self._keep(directory, verdict)
         return verdict
 
     def _drill(

@@ -1,0 +1,231 @@
+"""Which sets stay and which may go, and why: decided from what is known of them, touching nothing.
+
+Whatever the rules say, these stay:
+
+- the newest good set, the newest good one with a manifest, and the newest verified one;
+- all that a set which stays builds on;
+- a set that may hold the only copy of rows which its run removed from the database;
+- a set whose run is at work, and one that is being read;
+- what can't be judged: damaged sets, and the older system's unless they are included;
+- everything, where no set is good.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, tzinfo
+
+from vector_backup_pipeline.engine.catalog.locations import SetKind
+from vector_backup_pipeline.engine.retention.rules import KeepRules
+
+
+@dataclass(frozen=True)
+class StoredSet:
+    """What retention has to know of a set. `created_at` in UTC.
+
+    `broken_files` are gone or of another size than they should be. `files_passed` and `passed` are
+    of the last verification, None without one. `emptied` are tables whose rows the database may
+    not have any more. `needs` are the stamps of what it builds on, or, of a damaged set, what it
+    mentions: its manifest may be one of a later version.
+    """
+
+    stamp: str
+    created_at: datetime
+    kind: SetKind
+    says_complete: bool
+    broken_files: tuple[str, ...] = ()
+    files_passed: bool | None = None
+    passed: bool | None = None
+    emptied: tuple[str, ...] = ()
+    needs: frozenset[str] = frozenset()
+    is_running: bool = False
+    is_being_read: bool = False
+
+    @property
+    def age(self) -> tuple[datetime, str]:
+        return self.created_at, self.stamp
+
+    @property
+    def flaw(self) -> str | None:
+        """What keeps it, taken by itself, from being good; None if nothing does."""
+        if self.kind == "damaged":
+            return "its manifest can't be read"
+        if not self.says_complete:
+            return "it is incomplete"
+        if self.broken_files:
+            return f"{', '.join(self.broken_files)} is missing or of another size"
+        return "a verification found its files damaged" if self.files_passed is False else None
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A set that is kept, or one that may be removed, and every reason for it."""
+
+    stamp: str
+    is_kept: bool
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """The judgements of a place, newest set first.
+
+    `vital` are the sets that must still be there when another one is removed. `removable` are the
+    stamps of those that may go, in the order in which they have to: what builds on another first.
+    """
+
+    judgements: tuple[Judgement, ...]
+    vital: frozenset[str]
+    removable: tuple[str, ...]
+
+
+def judge(
+    sets: Sequence[StoredSet],
+    rules: KeepRules,
+    zone: tzinfo,
+    *,
+    include_truncated: bool = False,
+    include_older: bool = False,
+) -> Verdicts:
+    """Judge the sets of one place; periods and days are those of `zone`.
+
+    A set counts as good when it says that it is complete, all its files are there, no verification
+    found them damaged, and what it builds on is good too.
+    """
+    newest_first = sorted(sets, key=lambda each: each.age, reverse=True)
+    judged = [s for s in newest_first if s.kind == "manifest" or _is_included(s, include_older)]
+    flaws = _flaws(judged)
+    good = [each for each in judged if each.stamp not in flaws]
+    reasons: dict[str, list[str]] = defaultdict(list)
+    if good:
+        _keep_by_rules(good, rules, zone, reasons)
+        _keep_flawed(judged, good, flaws, rules, zone, reasons)
+    vital = _keep_vital(good, reasons)
+    for each in newest_first:
+        reasons[each.stamp] += _own_reasons(
+            each, include_truncated=include_truncated, include_older=include_older
+        )
+        if not good:
+            reasons[each.stamp].append("there is no good set here, so nothing is removed")
+    _keep_what_others_need(newest_first, reasons)
+    judgements = tuple(_judgement(each, good, flaws, reasons[each.stamp]) for each in newest_first)
+    going = [each for each in newest_first if not reasons[each.stamp]]
+    return Verdicts(judgements, vital, tuple(_in_removal_order(going)))
+
+
+def _is_included(each: StoredSet, include_older: bool) -> bool:
+    return each.kind == "older" and include_older
+
+
+def _flaws(judged: Sequence[StoredSet]) -> dict[str, str]:
+    """Why sets are not good, by their stamp; those that build on such a set are none either."""
+    flaws = {each.stamp: flaw for each in judged if (flaw := each.flaw) is not None}
+    good = {each.stamp for each in judged} - flaws.keys()
+    # Sets that only lean on each other stand on nothing, so what stands is found from below.
+    standing: set[str] = set()
+    while rising := {s.stamp for s in judged if s.stamp in good and s.needs <= standing} - standing:
+        standing |= rising
+    for each in judged:
+        if each.stamp in good - standing:
+            missing = ", ".join(sorted(each.needs - standing))
+            flaws[each.stamp] = f"{missing}, which it builds on, is not there or not good"
+    return flaws
+
+
+def _keep_by_rules(
+    good: Sequence[StoredSet], rules: KeepRules, zone: tzinfo, reasons: Mapping[str, list[str]]
+) -> None:
+    kept_by = rules.keeping([each.created_at for each in good], zone)
+    for each, why in zip(good, kept_by, strict=True):
+        reasons[each.stamp].extend(why)
+
+
+def _keep_flawed(
+    judged: Sequence[StoredSet],
+    good: Sequence[StoredSet],
+    flaws: Mapping[str, str],
+    rules: KeepRules,
+    zone: tzinfo,
+    reasons: Mapping[str, list[str]],
+) -> None:
+    """A set that is not good stays until a newer one is, and as long as `keep_within` says."""
+    newest = good[0]
+    for each in judged:
+        if each.stamp not in flaws:
+            continue
+        if each.age > newest.age:
+            reasons[each.stamp].append(f"{flaws[each.stamp]}, but no newer set is good")
+        elif rules.is_within(each.created_at, newest.created_at, zone):
+            reasons[each.stamp].append(f"within {rules.keep_within} of the newest good set")
+
+
+def _keep_vital(good: Sequence[StoredSet], reasons: Mapping[str, list[str]]) -> frozenset[str]:
+    with_manifest = [each for each in good if each.kind == "manifest"]
+    verified = [each for each in good if each.passed]
+    vital: set[str] = set()
+    for found, reason in (
+        (good, "newest good set"),
+        (with_manifest, "newest good set with a manifest"),
+        (verified, "only verified set" if len(verified) == 1 else "newest verified set"),
+    ):
+        if found and not (found is with_manifest and found[0] is good[0]):
+            reasons[found[0].stamp].append(reason)
+            vital.add(found[0].stamp)
+    return frozenset(vital)
+
+
+def _own_reasons(each: StoredSet, *, include_truncated: bool, include_older: bool) -> Iterator[str]:
+    if each.is_running:
+        yield "its run is still at work"
+    if each.is_being_read:
+        yield "a restore or a verification is reading it"
+    if each.kind == "damaged":
+        yield "its manifest can't be read, so nobody knows which files are its own"
+    if each.kind == "older" and not include_older:
+        yield "it is the older system's (--include-older)"
+    if each.emptied and not include_truncated:
+        yield (
+            f"its run emptied {', '.join(each.emptied)}, and it may hold the only copy "
+            "(--include-truncated)"
+        )
+
+
+def _keep_what_others_need(sets: Sequence[StoredSet], reasons: Mapping[str, list[str]]) -> None:
+    by_stamp = {each.stamp: each for each in sets}
+    waiting = [each for each in sets if reasons[each.stamp]]
+    while waiting:
+        kept = waiting.pop()
+        for stamp in sorted((kept.needs & by_stamp.keys()) - {kept.stamp}):
+            if not reasons[stamp]:
+                waiting.append(by_stamp[stamp])
+            mentions = kept.kind == "damaged"
+            reasons[stamp].append(
+                f"the damaged set {kept.stamp} mentions it"
+                if mentions
+                else f"{kept.stamp} builds on it"
+            )
+
+
+def _judgement(
+    each: StoredSet, good: Sequence[StoredSet], flaws: Mapping[str, str], kept_for: Sequence[str]
+) -> Judgement:
+    if kept_for:
+        return Judgement(each.stamp, True, tuple(kept_for))
+    if each.stamp in flaws:
+        reason = f"{flaws[each.stamp]}, and {good[0].stamp} is newer and good"
+    else:
+        reason = "no rule keeps it"
+    return Judgement(each.stamp, False, (reason,))
+
+
+def _in_removal_order(going: Sequence[StoredSet]) -> Iterator[str]:
+    """Each one after all that build on it, else the oldest first."""
+    left = sorted(going, key=lambda each: each.age)
+    while left:
+        needed = {stamp for each in left for stamp in each.needs - {each.stamp}}
+        # Sets that need each other in a ring are good for nothing; some one of them goes first.
+        free = [each for each in left if each.stamp not in needed] or left[:1]
+        yield from (each.stamp for each in free)
+        left = [each for each in left if each not in free]

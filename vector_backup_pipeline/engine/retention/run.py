@@ -1,0 +1,208 @@
+"""One prune from beginning to end, place by place.
+
+    find ─▶ prune (each place) ─▶ finish ─▶ close
+
+A place where something goes wrong does not stop the others.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import datetime, timezone
+
+from vector_backup_pipeline.engine.errors import (
+    BackupError,
+    InvalidParams,
+    ResourceNotFound,
+    RunCancelled,
+    as_backup_error,
+)
+from vector_backup_pipeline.engine.file_names import LOG_NAME
+from vector_backup_pipeline.engine.parameters import is_task_id
+from vector_backup_pipeline.engine.results import (
+    EndedUpload,
+    PrunedLocation,
+    PruneResult,
+    error_line,
+)
+from vector_backup_pipeline.engine.retention.location import LocationPrune
+from vector_backup_pipeline.engine.retention.report import prune_section
+from vector_backup_pipeline.engine.retention.request import PruneRequest
+from vector_backup_pipeline.engine.storage.contract import BackupDirectory, BackupRoot
+from vector_backup_pipeline.engine.timestamps import TimestampFormat
+
+
+@dataclass(frozen=True)
+class LocationToPrune:
+    """A place that is about to be pruned; `key` names it within the run."""
+
+    key: str
+    directory: str
+    task_id: str | None
+
+
+class PruneRun:
+    """The state of one prune. `prune` is called once a place."""
+
+    def __init__(
+        self, request: PruneRequest, root: BackupRoot, timestamps: TimestampFormat, *, run_id: str
+    ) -> None:
+        self.request = request
+        self._root = root
+        self._timestamps = timestamps
+        self._run_id = run_id
+        self._started = time.monotonic()
+        self._began_at = datetime.now(timezone.utc)
+        self._places: dict[str, LocationPrune] = {}
+        self._pruned: set[str] = set()
+        self._uploads: list[EndedUpload] = []
+        self._own_errors: list[BackupError] = []
+        self._result: PruneResult | None = None
+
+    @property
+    def error(self) -> BackupError | None:
+        """What the run failed of: its own error, else the first one of a place."""
+        of_places = (error for place in self._places.values() for error in place.errors)
+        return next(iter(self._own_errors), None) or next(of_places, None)
+
+    def error_of(self, key: str) -> BackupError | None:
+        """What went wrong in a place first."""
+        return next(iter(self._places[key].errors), None)
+
+    def find(self) -> list[LocationToPrune]:
+        """The places that are asked for.
+
+        Raises:
+            ResourceNotFound: the root is not there, or the place that was named.
+        """
+        try:
+            self._check_root()
+            for task_id, directory in self._directories():
+                self._places[f"location_{len(self._places) + 1}"] = LocationPrune(
+                    self.request, directory, self._timestamps, task_id=task_id, run_id=self._run_id
+                )
+        except BaseException as cause:
+            self._own_errors.append(as_backup_error(cause))
+            raise
+        return [
+            LocationToPrune(key, place.directory.location, place.task_id)
+            for key, place in self._places.items()
+        ]
+
+    def _check_root(self) -> None:
+        # A mistyped root has nothing to prune, and the disk with the backups would fill up.
+        if self._root.find_path(self._root.location) is None:
+            raise ResourceNotFound(
+                f"There is no directory {self._root.location}, where all backups should be. Check "
+                "VECTOR_BACKUP_ROOT, or that the disk is mounted."
+            )
+
+    def _directories(self) -> list[tuple[str | None, BackupDirectory]]:
+        if not self.request.is_of_everything:
+            task_id = self.request.task_id
+            found = self._root.find(task_id)
+            if found is None and task_id is not None:
+                raise ResourceNotFound(
+                    f"The task {task_id} has no backups under {self._root.location}. vector-backup "
+                    "list shows what is there."
+                )
+            return [] if found is None else [(task_id, found)]
+        directories = []
+        for place in (None, *self._root.task_ids(is_task_id)):
+            try:
+                found = self._root.find(place)
+            except ResourceNotFound:
+                continue  # Removed since it was listed.
+            if found is not None:
+                directories.append((place, found))
+        return directories
+
+    def prune(self, key: str) -> PrunedLocation:
+        """Prune one place. What goes wrong there raises nothing; it is told, and in `error_of`."""
+        place = self._places[key]
+        self._pruned.add(key)
+        place.prune()
+        return place.tell()
+
+    def finish(self) -> PruneResult:
+        """End abandoned uploads, write the log of each place, and tell the result. Once.
+
+        Raises:
+            InvalidParams: steps were left out, and so not every place was pruned.
+        """
+        if self._result is not None:
+            return self._result
+        left_out = self._left_out() if self.error is None else None
+        if left_out is not None:
+            self._own_errors.append(left_out)
+        if not self._own_errors and self.request.is_of_everything:
+            self._end_abandoned_uploads()
+        self._append_to_logs()
+        self._result = self._tell_result()
+        if left_out is not None:
+            raise left_out
+        return self._result
+
+    def close(self) -> PruneResult:
+        """Leave nothing untold, whatever happened before."""
+        if self._result is None and self.error is None and self._untouched():
+            self._own_errors.append(RunCancelled())
+        return self.finish()
+
+    def _untouched(self) -> list[str]:
+        return [p.directory.location for key, p in self._places.items() if key not in self._pruned]
+
+    def _left_out(self) -> BackupError | None:
+        untouched = self._untouched()
+        if not untouched:
+            return None
+        return InvalidParams(
+            f"{', '.join(untouched)} was not pruned: a step of the job was left out. Launch the "
+            "whole job."
+        )
+
+    def _end_abandoned_uploads(self) -> None:
+        try:
+            found = self._root.abort_abandoned_uploads(dry_run=self.request.dry_run)
+        except BackupError as error:
+            self._own_errors.append(error)
+            return
+        self._uploads = [
+            EndedUpload(location=each.location, started_at=each.started_at, size=each.size)
+            for each in found
+        ]
+
+    def _append_to_logs(self) -> None:
+        if self.request.dry_run:
+            return
+        for place in self._places.values():
+            told = place.tell()
+            if not (told.removed or told.finished or told.errors):
+                continue
+            section = prune_section(
+                told, str(self.request.rules), self._local(self._began_at), run_id=self._run_id
+            )
+            try:
+                place.directory.append(LOG_NAME, section)
+            except BackupError as error:
+                place.errors.append(error)
+
+    def _tell_result(self) -> PruneResult:
+        locations = [place.tell() for place in self._places.values()]
+        errors = [error_line(error) for error in self._own_errors]
+        errors += [f"{each.backup_path}: {line}" for each in locations for line in each.errors]
+        return PruneResult(
+            pruned=not errors and not self.request.dry_run,
+            dry_run=self.request.dry_run,
+            rules=str(self.request.rules),
+            locations=locations,
+            bytes_freed=sum(each.bytes_freed for each in locations),
+            abandoned_uploads=self._uploads,
+            errors=errors,
+            duration=round(time.monotonic() - self._started, 3),
+            timestamp=self._local(self._began_at),
+        )
+
+    def _local(self, moment: datetime) -> datetime:
+        return moment.astimezone(self._timestamps.timezone).replace(microsecond=0)

@@ -1,0 +1,439 @@
+"""A prune of a real directory: what goes, what stays, and that nothing else is touched."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vector_backup_pipeline.engine.catalog import find_set, list_backups
+from vector_backup_pipeline.engine.catalog.reading import claim_reading
+from vector_backup_pipeline.engine.errors import (
+    InvalidParams,
+    LockTimeout,
+    MissingRequiredParams,
+    ResourceNotFound,
+    StorageError,
+)
+from vector_backup_pipeline.engine.file_names import PRUNE_MARKER, manifest_name, tombstone_name
+from vector_backup_pipeline.engine.retention import location
+from vector_backup_pipeline.engine.retention.policy import Verdicts, judge
+from vector_backup_pipeline.engine.retention.request import PruneRequest
+from vector_backup_pipeline.engine.retention.rules import KeepRules
+from vector_backup_pipeline.engine.retention.tombstone import Tombstone
+from vector_backup_pipeline.engine.storage.contract import AbandonedUpload, Claim
+from vector_backup_pipeline.engine.storage.local import LocalDirectory, LocalRoot
+from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
+from vector_backup_pipeline_tests.fix_prune import Prune, prune_root
+from vector_backup_pipeline_tests.fix_sets import EMBEDDING, SetWriter
+
+FIRST, SECOND, THIRD = "20260101_020000", "20260102_020000", "20260103_020000"
+
+
+def names(sets: SetWriter) -> set[str]:
+    return set(sets.directory.names()) - {"vector_backup_log.txt"}
+
+
+def test_a_set_goes_with_its_manifest_its_verdict_and_its_files(
+    sets: SetWriter, prune: Prune
+) -> None:
+    sets.write(SECOND)
+    left = names(sets)
+    sets.write(FIRST, {"a": 3})
+    sets.verdict(FIRST, files_passed=False, passed=False)
+    size = sum((sets.path / name).stat().st_size for name in names(sets) - left)
+
+    done = prune()
+
+    assert names(sets) == left
+    (removed,) = done.place.removed
+    assert removed.files == [
+        f"vector_backup_{FIRST}.json",
+        f"vector_backup_{FIRST}.verified.json",
+        f"a_{FIRST}.csv",
+    ]
+    assert (removed.bytes, done.result.bytes_freed) == (size, size)
+    assert done.result.pruned
+    assert done.error is None
+
+
+def test_a_dry_run_tells_what_the_real_one_does_and_does_nothing(
+    sets: SetWriter, prune: Prune
+) -> None:
+    for stamp in (FIRST, SECOND, THIRD):
+        sets.write(stamp)
+    sets.file(f"lost_{FIRST}.csv.tmp")
+    before = names(sets)
+
+    told = prune(dry_run=True)
+
+    assert names(sets) == before
+    assert not (sets.path / "vector_backup_log.txt").exists()
+    assert told.removed == [FIRST, SECOND]
+    assert not told.result.pruned
+    assert prune().place == told.place
+
+
+def test_what_is_not_known_is_left_alone(sets: SetWriter, prune: Prune) -> None:
+    foreign = {
+        "notes.txt",
+        f"{EMBEDDING}_{FIRST}.csv.bak",
+        f"{EMBEDDING}.csv",
+        f"vector_backup_{FIRST}.json.bak",
+        f"other_{FIRST}.csv",
+        f".vector_backup_{FIRST}.other",
+        "orphan_20250101_000000.csv",
+    }
+    for name in foreign:
+        sets.file(name)
+    sets.write(FIRST)
+    sets.write(SECOND)
+
+    done = prune()
+
+    assert done.removed == [FIRST]
+    assert foreign <= names(sets)
+    assert {(each.file, each.state) for each in done.place.other_files} == {
+        (f"other_{FIRST}.csv", "orphan"),
+        ("orphan_20250101_000000.csv", "orphan"),
+    }
+
+
+def test_each_place_is_pruned_by_itself(tmp_path: Path, sets: SetWriter, prune: Prune) -> None:
+    tasks = [SetWriter(tmp_path / task / "vector_bak") for task in ("task_1", "task_2")]
+    for place in (sets, *tasks):
+        place.write(FIRST)
+        place.write(SECOND)
+
+    of_task = prune(task_id="task_1")
+    of_root = prune(global_only=True)
+    of_all = prune()
+
+    assert [each.task_id for each in of_task.result.locations] == ["task_1"]
+    assert (of_task.removed, of_root.removed) == ([FIRST], [FIRST])
+    assert [len(each.removed) for each in of_all.result.locations] == [0, 0, 1]
+    for place in (sets, *tasks):
+        assert manifest_name(SECOND) in names(place)
+
+
+def test_orphans_and_the_older_system_s_sets_go_only_when_asked_for(
+    sets: SetWriter, prune: Prune
+) -> None:
+    sets.file("a_20250101_000000.csv")
+    sets.older("20250102_000000")
+    sets.write(FIRST)
+
+    assert prune().removed == []
+    assert prune(include_orphans=True).removed == ["20250101_000000"]
+    assert prune(include_older=True).removed == ["20250102_000000"]
+    assert prune(include_older=True, include_orphans=True).removed == []
+
+
+def test_files_of_a_live_run_are_no_orphans(sets: SetWriter, prune: Prune) -> None:
+    sets.write(FIRST)
+    sets.file(f"a_{SECOND}.csv")
+    run = sets.running(SECOND)
+    try:
+        done = prune(include_orphans=True)
+    finally:
+        run.release()
+    assert done.removed == []
+    assert f"a_{SECOND}.csv" in names(sets)
+
+
+def test_without_a_good_set_not_even_orphans_go(sets: SetWriter, prune: Prune) -> None:
+    sets.write(FIRST, failed=["t"])
+    sets.file("a_20250101_000000.csv")
+    assert prune(include_orphans=True).removed == []
+
+
+def test_a_file_that_another_set_names_stays_with_that_set(sets: SetWriter, prune: Prune) -> None:
+    manifest = sets.write(FIRST, {"a": 1})
+    copied = manifest.model_copy(update={"timestamp": THIRD, "checksum": None})
+    sets.file(manifest_name(THIRD), copied.to_json())
+    sets.write(SECOND, {"a": 1})
+
+    assert prune(KeepRules(keep_last=2)).removed == [FIRST]
+    assert f"a_{FIRST}.csv" in names(sets)
+    assert prune(KeepRules(keep_last=2)).kept.keys() == {SECOND, THIRD}
+
+
+def test_what_a_damaged_manifest_still_tells_keeps_that_set(sets: SetWriter, prune: Prune) -> None:
+    sets.write(FIRST)
+    sets.damaged(SECOND, f'{{"schema_version": 2, "builds_on": "{FIRST}"')
+    sets.write(THIRD)
+    assert prune().kept[FIRST] == f"the damaged set {SECOND} mentions it"
+
+
+def test_a_file_of_another_size_makes_no_good_set(sets: SetWriter, prune: Prune) -> None:
+    sets.write(FIRST)
+    sets.write(SECOND)
+    sets.file(f"{EMBEDDING}_{SECOND}.csv", b"")
+    done = prune()
+    assert done.removed == []
+    assert "newest good set" in done.kept[FIRST]
+
+
+def test_a_manifest_that_names_what_is_no_data_file_gives_no_right_to_it(
+    sets: SetWriter, prune: Prune
+) -> None:
+    manifest = sets.write(FIRST, {"a": 1})
+    table = manifest.tables[0]
+    assert table.file is not None
+    foreign = table.model_copy(update={"file": table.file.model_copy(update={"name": "notes.txt"})})
+    sets.file(manifest_name(FIRST), manifest.model_copy(update={"tables": [foreign]}).to_json())
+    sets.file("notes.txt")
+    sets.write(SECOND)
+    assert prune().removed == [FIRST]
+    assert "notes.txt" in names(sets)
+
+
+def test_a_set_that_is_being_read_stays_until_its_reader_is_done(
+    sets: SetWriter, prune: Prune
+) -> None:
+    sets.write(FIRST)
+    sets.write(SECOND)
+    reading = claim_reading(sets.directory, FIRST, "restore")
+    assert reading is not None
+    assert prune(dry_run=True).removed == []
+    assert prune().kept[FIRST] == "a restore or a verification is reading it"
+    reading.release()
+    assert prune().removed == [FIRST]
+
+
+def test_a_reader_that_comes_between_the_judgement_and_the_tombstone_is_seen(
+    sets: SetWriter, prune: Prune, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sets.write(FIRST)
+    sets.write(SECOND)
+    replace = LocalDirectory.replace
+    readers: list[Claim | None] = []
+
+    def with_a_reader_first(directory: LocalDirectory, name: str, data: bytes) -> None:
+        readers.append(claim_reading(directory, FIRST, "restore"))
+        replace(directory, name, data)
+
+    monkeypatch.setattr(LocalDirectory, "replace", with_a_reader_first)
+    done = prune()
+    monkeypatch.undo()
+
+    assert done.kept[FIRST] == "a restore or a verification is reading it"
+    (reader,) = readers
+    assert reader is not None
+    reader.release()
+    assert not [name for name in names(sets) if "tombstone" in name]
+    assert find_set(sets.directory, TIMESTAMPS, FIRST, None).complete
+
+
+def test_a_reader_that_comes_after_the_judgement_sees_no_tombstone(
+    sets: SetWriter, prune: Prune, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sets.write(FIRST)
+    sets.write(SECOND)
+    readers: list[Claim | None] = []
+
+    def and_a_reader_comes(*arguments: Any, **options: Any) -> Verdicts:
+        readers.append(claim_reading(sets.directory, FIRST, "restore"))
+        return judge(*arguments, **options)
+
+    monkeypatch.setattr(location, "judge", and_a_reader_comes)
+    monkeypatch.setattr(LocalDirectory, "replace", lambda *_: pytest.fail("a tombstone"))
+    assert prune().kept[FIRST] == "a restore or a verification is reading it"
+    (reader,) = readers
+    assert reader is not None
+    reader.release()
+
+
+def test_a_dead_reader_s_marker_is_removed(sets: SetWriter, prune: Prune) -> None:
+    sets.write(FIRST)
+    sets.write(SECOND)
+    sets.file(f".vector_backup_{FIRST}_0123abcd.reading", b"")
+    os.utime(sets.path / f".vector_backup_{FIRST}_0123abcd.reading", (0, 0))
+    assert prune().removed == [FIRST]
+    assert not [name for name in names(sets) if name.endswith(".reading")]
+
+
+def test_nothing_goes_when_the_newest_good_set_is_gone_since_it_was_judged(
+    sets: SetWriter, prune: Prune, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for stamp in (FIRST, SECOND, THIRD):
+        sets.write(stamp)
+    claim = LocalDirectory.replace
+
+    def and_somebody_removes_the_newest(directory: LocalDirectory, name: str, data: bytes) -> None:
+        claim(directory, name, data)
+        directory.delete(manifest_name(THIRD))
+
+    monkeypatch.setattr(LocalDirectory, "replace", and_somebody_removes_the_newest)
+    done = prune()
+
+    assert isinstance(done.error, ResourceNotFound)
+    assert done.removed == [FIRST]
+    assert done.kept[SECOND] == "this prune ended before it came to it"
+    assert manifest_name(SECOND) in names(sets)
+
+
+def test_a_set_that_came_meanwhile_and_builds_on_one_keeps_it(
+    sets: SetWriter, prune: Prune, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for stamp in (FIRST, SECOND, THIRD):
+        sets.write(stamp)
+    replace = LocalDirectory.replace
+
+    def and_a_set_comes(directory: LocalDirectory, name: str, data: bytes) -> None:
+        replace(directory, name, data)
+        sets.write("20260104_020000", builds_on=SECOND)
+
+    monkeypatch.setattr(LocalDirectory, "replace", and_a_set_comes)
+    done = prune()
+    assert done.removed == [FIRST]
+    assert done.kept[SECOND] == "the new set 20260104_020000 mentions it"
+
+
+def test_only_one_prune_works_in_a_place(sets: SetWriter, prune: Prune) -> None:
+    sets.write(FIRST)
+    sets.write(SECOND)
+    other = sets.directory.claim(PRUNE_MARKER, {"host": "h", "pid": 1, "run_id": "r"})
+    assert other is not None
+    before = names(sets)
+
+    done = prune()
+
+    assert isinstance(done.error, LockTimeout)
+    assert done.error.can_retry
+    assert names(sets) == before
+    other.release()
+    assert prune().removed == [FIRST]
+    assert PRUNE_MARKER not in names(sets)
+
+
+def test_the_marker_of_a_dead_prune_is_taken_over(sets: SetWriter, prune: Prune) -> None:
+    sets.write(FIRST)
+    sets.write(SECOND)
+    sets.file(PRUNE_MARKER, b"")
+    os.utime(sets.path / PRUNE_MARKER, (0, 0))
+    assert prune().removed == [FIRST]
+
+
+def test_the_log_tells_what_went_and_why(sets: SetWriter, prune: Prune) -> None:
+    sets.write(FIRST)
+    sets.write(SECOND)
+    prune()
+    log = (sets.path / "vector_backup_log.txt").read_text()
+    assert "prune: SUCCESS" in log
+    assert "Rules: keep_last 1" in log
+    assert f"removed {FIRST}  no rule keeps it (3 files, " in log
+    prune()
+    assert (sets.path / "vector_backup_log.txt").read_text() == log
+
+
+def test_an_error_in_one_place_does_not_stop_the_others(
+    tmp_path: Path, sets: SetWriter, prune: Prune, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = SetWriter(tmp_path / "task_1" / "vector_bak")
+    for place in (sets, task):
+        place.write(FIRST)
+        place.write(SECOND)
+    delete = LocalDirectory.delete
+
+    def failing(directory: LocalDirectory, name: str) -> None:
+        if directory.location == str(sets.path):
+            raise StorageError("no luck")
+        delete(directory, name)
+
+    monkeypatch.setattr(LocalDirectory, "delete", failing)
+    done = prune()
+
+    of_root, of_task = done.result.locations
+    assert of_root.errors == ["STORAGE_ERROR: no luck"]
+    assert [kept.timestamp for kept in of_root.kept] == [SECOND, FIRST]
+    assert [removed.timestamp for removed in of_task.removed] == [FIRST]
+    assert done.result.errors == [f"{sets.path}: STORAGE_ERROR: no luck"]
+    assert not done.result.pruned
+
+
+@pytest.mark.parametrize("restricted", [{"task_id": "task_1"}, {"global_only": True}])
+def test_abandoned_uploads_are_ended_once_and_only_by_a_prune_of_everything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restricted: dict[str, Any]
+) -> None:
+    (tmp_path / "task_1" / "vector_bak").mkdir(parents=True)
+    found = AbandonedUpload("s3://bucket/a.csv", TIMESTAMPS.now(), None)
+    asked: list[bool] = []
+
+    def abandoned(_: LocalRoot, *, dry_run: bool) -> list[AbandonedUpload]:
+        asked.append(dry_run)
+        return [found]
+
+    monkeypatch.setattr(LocalRoot, "abort_abandoned_uploads", abandoned)
+    prune_root(tmp_path, **restricted)
+    told = prune_root(tmp_path, dry_run=True)
+    prune_root(tmp_path)
+    assert asked == [True, False]
+    assert [each.location for each in told.result.abandoned_uploads] == ["s3://bucket/a.csv"]
+
+
+def test_a_root_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ResourceNotFound, match="VECTOR_BACKUP_ROOT"):
+        prune_root(tmp_path / "mistyped")
+
+
+def test_a_prune_without_rules_is_refused() -> None:
+    with pytest.raises(MissingRequiredParams, match="VECTOR_BACKUP_KEEP_LAST"):
+        PruneRequest(task_id=None, global_only=False, rules=KeepRules())
+    with pytest.raises(InvalidParams, match="Give one of them"):
+        PruneRequest(task_id="t", global_only=True, rules=KeepRules(keep_last=1))
+
+
+def test_the_list_shows_what_a_prune_left(tmp_path: Path, sets: SetWriter, prune: Prune) -> None:
+    sets.write(FIRST)
+    sets.write(SECOND)
+    prune()
+    listed = list_backups(LocalRoot(str(tmp_path), "vector_bak"), TIMESTAMPS)
+    assert [each.timestamp for each in listed.backup_locations[0].backups] == [SECOND]
+
+
+def test_a_set_of_which_nothing_could_be_removed_is_one_again(
+    sets: SetWriter, prune: Prune, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sets.write(FIRST)
+    sets.write(SECOND)
+    delete = LocalDirectory.delete
+
+    def failing(directory: LocalDirectory, name: str) -> None:
+        if name == manifest_name(FIRST):
+            raise StorageError("no luck")
+        delete(directory, name)
+
+    monkeypatch.setattr(LocalDirectory, "delete", failing)
+    done = prune()
+    assert isinstance(done.error, StorageError)
+    assert done.kept[FIRST] == "this prune ended before it came to it"
+    assert find_set(sets.directory, TIMESTAMPS, FIRST, None).complete
+
+
+def test_what_a_set_names_outlives_another_one_s_tombstone(sets: SetWriter, prune: Prune) -> None:
+    sets.write(FIRST, {"a": 1})
+    tombstone = Tombstone(
+        tool_version="1",
+        timestamp=SECOND,
+        written_at=TIMESTAMPS.now(),
+        run_id="killed",
+        reasons=["no rule keeps it"],
+        manifest=manifest_name(SECOND),
+        verdict=None,
+        files=[f"a_{FIRST}.csv", f"a_{SECOND}.csv"],
+    )
+    sets.file(tombstone_name(SECOND), tombstone.to_json())
+    sets.file(f"a_{SECOND}.csv")
+
+    (finished,) = prune().place.finished
+
+    assert finished.files == [f"a_{SECOND}.csv"]
+    assert names(sets) == {manifest_name(FIRST), f"a_{FIRST}.csv"}
+
+
+def test_orphans_that_a_damaged_manifest_mentions_stay(sets: SetWriter, prune: Prune) -> None:
+    sets.write(FIRST)
+    sets.file("a_20250101_000000.csv")
+    sets.damaged(SECOND, '{"name": "a_20250101_000000.csv"')
+    assert prune(include_orphans=True).removed == []

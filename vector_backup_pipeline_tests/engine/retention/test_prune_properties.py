@@ -1,0 +1,258 @@
+"""Whatever lies in a directory, and wherever a prune is stopped: the promises hold on the disk."""
+
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vector_backup_pipeline.engine.catalog import ManifestSet, find_set, read_sets
+from vector_backup_pipeline.engine.errors import LockTimeout
+from vector_backup_pipeline.engine.file_names import manifest_name
+from vector_backup_pipeline.engine.retention.rules import KeepRules
+from vector_backup_pipeline.engine.storage.local import LocalDirectory
+from vector_backup_pipeline_tests.engine.retention.histories import rules
+from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
+from vector_backup_pipeline_tests.fix_prune import prune_root
+from vector_backup_pipeline_tests.fix_sets import COLLECTION, EMBEDDING, SetWriter
+
+_TABLES = {COLLECTION: 1, EMBEDDING: 2}
+_FOREIGN = ("notes.txt", "b_20261001_020000.csv.gpg", "b.csv", ".vector_backup_x.run", "x.tmp")
+_KINDS = ("good", "good", "good", "verified", "failed", "cut", "incomplete", "emptied")
+_OTHER_KINDS = ("older", "damaged", "orphan", "tombstone")
+
+flags = st.booleans()
+options = st.fixed_dictionaries(
+    {"include_truncated": flags, "include_older": flags, "include_orphans": flags}
+)
+
+
+@dataclass
+class Place:
+    """A directory with a drawn history; `good` and `verified` are the stamps of such sets."""
+
+    root: Path
+    good: list[str] = field(default_factory=list)
+    verified: list[str] = field(default_factory=list)
+
+    @property
+    def sets(self) -> SetWriter:
+        return SetWriter(self.root / "vector_bak")
+
+    def files(self) -> dict[str, bytes]:
+        """All but the log, which names the moment."""
+        found = {path.name: path.read_bytes() for path in self.sets.path.iterdir()}
+        found.pop("vector_backup_log.txt", None)
+        return found
+
+    def add(self, stamp: str, kind: str, base: str | None) -> None:
+        sets = self.sets
+        if kind == "older":
+            sets.older(stamp, _TABLES)
+        elif kind == "damaged":
+            sets.damaged(stamp)
+        elif kind == "orphan":
+            sets.file(f"{EMBEDDING}_{stamp}.csv")
+        elif kind == "tombstone":
+            self._left_by_a_prune(stamp)
+        else:
+            self._add_with_manifest(stamp, kind, base)
+
+    def _add_with_manifest(self, stamp: str, kind: str, base: str | None) -> None:
+        emptied = [EMBEDDING] if kind == "emptied" else []
+        self.sets.write(
+            stamp,
+            _TABLES,
+            failed=["t"] if kind == "incomplete" else (),
+            truncate="done" if emptied else "none",
+            truncated=emptied,
+            builds_on=base,
+        )
+        if kind in ("verified", "failed"):
+            passed = kind == "verified"
+            self.sets.verdict(stamp, files_passed=passed, passed=passed)
+        if kind == "cut":
+            self.sets.file(f"{EMBEDDING}_{stamp}.csv", b"")
+        elif kind not in ("failed", "incomplete") and (base is None or base in self.good):
+            self.good.append(stamp)
+            if kind == "verified":
+                self.verified.append(stamp)
+
+    def _left_by_a_prune(self, stamp: str) -> None:
+        """A removal that stopped between its files."""
+        with tempfile.TemporaryDirectory() as folder:
+            other = Place(Path(folder))
+            other.add(stamp, "good", None)
+            other.add("20990101_000000", "good", None)
+            with stopped_at(3):
+                prune_root(other.root)
+            for name, data in other.files().items():
+                if stamp in name:
+                    self.sets.file(name, data)
+
+
+@contextmanager
+def stopped_at(call: int) -> Iterator[None]:
+    """The process as good as dead before the change of that number: nothing is written any more."""
+    calls = iter(range(call))
+
+    def dying(name: str) -> Any:
+        original = getattr(LocalDirectory, name)
+
+        def change(*arguments: Any) -> Any:
+            if next(calls, None) is None:
+                raise _Killed
+            return original(*arguments)
+
+        return change
+
+    class _Killed(BaseException):
+        pass
+
+    with (
+        suppress(_Killed),
+        patch.multiple(LocalDirectory, delete=dying("delete"), replace=dying("replace")),
+    ):
+        yield
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> list[tuple[str, str, str | None]]:
+    """Stamps, oldest first, each with its kind and what it builds on."""
+    hours = sorted(draw(st.sets(st.integers(0, 24 * 40), min_size=1, max_size=7)))
+    begin = datetime(2026, 10, 1, 2)  # noqa: DTZ001 - a stamp has no zone
+    history: list[tuple[str, str, str | None]] = []
+    for hour in hours:
+        stamp = f"{begin + timedelta(hours=hour):%Y%m%d_%H%M%S}"
+        kind = draw(st.sampled_from([*_KINDS, *_KINDS, *_OTHER_KINDS]))
+        # Of what is not the older system's: nothing was ever written on top of that.
+        bases = st.sampled_from([None, None, *(each[0] for each in history if each[1] != "older")])
+        history.append((stamp, kind, draw(bases)))
+    return history
+
+
+@contextmanager
+def made(history: list[tuple[str, str, str | None]]) -> Iterator[Place]:
+    with tempfile.TemporaryDirectory() as folder:
+        place = Place(Path(folder) / "root")
+        for name in _FOREIGN:
+            place.sets.file(name)
+        for stamp, kind, base in history:
+            place.add(stamp, kind, base)
+        yield place
+
+
+@settings(max_examples=60, deadline=None)
+@given(histories(), rules, options)
+def test_a_prune_keeps_its_promises_and_does_what_its_dry_run_said(
+    history: list[tuple[str, str, str | None]], keep: KeepRules, chosen: dict[str, bool]
+) -> None:
+    with made(history) as place:
+        before = place.files()
+        told = prune_root(place.root, keep, dry_run=True, **chosen)
+        assert place.files() == before
+
+        done = prune_root(place.root, keep, **chosen)
+
+        after = place.files()
+        assert done.error is None
+        assert done.place == told.place
+        gone = [f for each in (*done.place.removed, *done.place.finished) for f in each.files]
+        tombstones = {name for name in before if name.endswith(".tombstone.json")}
+        assert before.keys() - after.keys() == {*gone} | tombstones
+        assert after.items() <= before.items()
+        assert done.result.bytes_freed == sum(len(before[name]) for name in gone)
+        _check_what_stays(place, history, keep, chosen)
+        again = prune_root(place.root, keep, **chosen)
+        assert (again.place.removed, place.files()) == ([], after)
+
+
+def _check_what_stays(
+    place: Place,
+    history: list[tuple[str, str, str | None]],
+    keep: KeepRules,
+    chosen: dict[str, bool],
+) -> None:
+    there = {each.stamp: each for each in read_sets(place.sets.directory, TIMESTAMPS)}
+    kinds = {stamp: kind for stamp, kind, _ in history}
+    bases = {stamp: base for stamp, _, base in history if kinds[stamp] not in _OTHER_KINDS}
+    assert set(_FOREIGN) <= place.files().keys()
+    # Included, older sets take some of the last places.
+    last = 1 if chosen["include_older"] else max(1, keep.keep_last)
+    assert {*place.good[-last:], *place.verified[-1:]} <= there.keys()
+    for stamp, kind in kinds.items():
+        stays = (
+            kind == "damaged"
+            or (kind == "older" and not chosen["include_older"])
+            or (kind == "emptied" and not chosen["include_truncated"])
+        )
+        assert not stays or stamp in there
+        base = bases.get(stamp)
+        if stamp in there and base in bases:
+            assert base in there
+    for each in there.values():
+        if isinstance(each, ManifestSet) and each.stamp in place.good:
+            find_set(place.sets.directory, TIMESTAMPS, each.stamp, None)
+
+
+@settings(max_examples=60, deadline=None)
+@given(histories(), rules, options, st.integers(0, 12))
+def test_stopped_anywhere_no_half_set_is_one_and_the_next_prune_comes_to_the_same_end(
+    history: list[tuple[str, str, str | None]],
+    keep: KeepRules,
+    chosen: dict[str, bool],
+    call: int,
+) -> None:
+    with made(history) as place:
+        before = place.files()
+        stamps = {each.stamp for each in read_sets(place.sets.directory, TIMESTAMPS)}
+        twin = Place(place.root.parent / "twin")
+        shutil.copytree(place.root, twin.root)
+        prune_root(twin.root, keep, **chosen)
+
+        with stopped_at(call):
+            prune_root(place.root, keep, **chosen)
+
+        left = place.files()
+        for each in read_sets(place.sets.directory, TIMESTAMPS):
+            assert each.stamp in stamps
+            assert all(left.get(n) == d for n, d in before.items() if each.stamp in n)
+        prune_root(place.root, keep, **chosen)
+        assert place.files() == twin.files()
+
+
+def test_of_two_prunes_by_different_rules_at_once_one_works_or_one_after_the_other(
+    tmp_path: Path,
+) -> None:
+    place = Place(tmp_path)
+    for day in range(1, 30):
+        place.add(f"202610{day:02}_020000", "verified" if day % 7 == 0 else "good", None)
+    done: list[Any] = []
+    start = threading.Barrier(2)
+
+    def prune(keep: KeepRules) -> None:
+        start.wait()
+        done.append(prune_root(tmp_path, keep))
+
+    threads = [
+        threading.Thread(target=prune, args=[keep])
+        for keep in (KeepRules(keep_last=1), KeepRules(keep_weekly=2))
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert all(each.error is None or isinstance(each.error, LockTimeout) for each in done)
+    assert any(each.error is None for each in done)
+    names = place.files().keys()
+    assert {manifest_name("20261029_020000"), manifest_name("20261028_020000")} <= names
+    assert not [name for name in names if "tombstone" in name or name.endswith(".run")]

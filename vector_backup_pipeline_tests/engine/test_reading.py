@@ -1,0 +1,172 @@
+"""While a set is being read no prune takes it, and a reader does not begin on one that goes."""
+
+from typing import Any
+
+import pytest
+
+from vector_backup_pipeline.engine.backup.run_marker import remove_leftovers
+from vector_backup_pipeline.engine.catalog.reading import claim_reading, stamps_being_read
+from vector_backup_pipeline.engine.errors import ResourceNotFound, StorageError
+from vector_backup_pipeline.engine.file_names import stamp_of_reading, tombstone_name
+from vector_backup_pipeline.engine.restore.request import RestoreRequest
+from vector_backup_pipeline.engine.restore.run import RestoreRun
+from vector_backup_pipeline.engine.storage.contract import Claim
+from vector_backup_pipeline.engine.storage.local import LocalDirectory, LocalRoot
+from vector_backup_pipeline.engine.verification.request import VerifyRequest
+from vector_backup_pipeline.engine.verification.run import VerifyRun
+from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
+from vector_backup_pipeline_tests.fix_prune import Prune
+from vector_backup_pipeline_tests.fix_restore import DEFAULTS
+from vector_backup_pipeline_tests.fix_sets import SetWriter
+
+OLD, NEW = "20260101_020000", "20260102_020000"
+
+
+@pytest.fixture
+def two(sets: SetWriter) -> SetWriter:
+    sets.write(OLD)
+    sets.write(NEW)
+    return sets
+
+
+def _restore(sets: SetWriter, timestamp: str) -> RestoreRun:
+    root = LocalRoot(str(sets.path.parent), "vector_bak")
+    request = RestoreRequest(**{**DEFAULTS, "timestamp": timestamp})
+    return RestoreRun(
+        request,
+        root,
+        TIMESTAMPS,
+        lock_timeout=1.0,
+        run_id="restore",
+        default_path=root.default_path,
+    )
+
+
+def _readers(sets: SetWriter) -> list[str]:
+    return [name for name in sets.directory.names() if name.endswith(".reading")]
+
+
+def test_a_restore_holds_its_set_from_when_it_was_found_to_its_end(
+    two: SetWriter, prune: Prune
+) -> None:
+    restore = _restore(two, OLD)
+    restore.find()
+
+    assert prune().kept[OLD] == "a restore or a verification is reading it"
+
+    restore.close()
+    assert _readers(two) == []
+    assert prune().removed == [OLD]
+
+
+def test_a_restore_that_is_refused_leaves_no_marker(two: SetWriter) -> None:
+    (two.path / f"langchain_pg_embedding_{OLD}.csv").write_bytes(b"changed")
+    restore = _restore(two, OLD)
+    with pytest.raises(Exception, match="langchain_pg_embedding"):
+        restore.find()
+    restore.close()
+    assert _readers(two) == []
+
+
+def test_where_nothing_can_be_written_a_restore_goes_on_and_says_so(
+    two: SetWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise StorageError("Could not create the marker: Read-only file system.")
+
+    monkeypatch.setattr(LocalDirectory, "claim", refuse)
+    restore = _restore(two, OLD)
+    assert restore.find().timestamp == OLD
+    assert any("Read-only file system" in notice for notice in restore.notices)
+    restore.close()
+
+
+def test_a_verification_holds_each_set_while_it_reads_it(
+    two: SetWriter, prune: Prune, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = LocalDirectory.read
+    kept: list[str] = []
+
+    def and_prune_meanwhile(
+        directory: LocalDirectory, name: str, *where: int | None, **more: int | None
+    ) -> Any:
+        if name == f"langchain_pg_embedding_{OLD}.csv" and not kept:
+            kept.append("prune")
+            kept.append(prune().kept[OLD])
+        return read(directory, name, *where, **more)  # type: ignore[arg-type]
+
+    run = VerifyRun(
+        VerifyRequest(
+            timestamp=None, backup_path=None, task_id=None, drill=False, workers=1, probes=0
+        ),
+        LocalRoot(str(two.path.parent), "vector_bak"),
+        TIMESTAMPS,
+        lambda: pytest.fail("no drill"),
+        lock_timeout=1.0,
+        run_id="verify",
+    )
+    found = run.find()
+    monkeypatch.setattr(LocalDirectory, "read", and_prune_meanwhile)
+    verdicts = [run.verify(each.key) for each in found]
+    run.close()
+
+    assert kept == ["prune", "a restore or a verification is reading it"]
+    assert all(verdict.passed for verdict in verdicts)
+    assert _readers(two) == []
+
+
+def test_a_claim_that_was_lost_to_somebody_s_look_is_made_again(
+    two: SetWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim, lost = LocalDirectory.claim, [None, None]
+
+    def lost_at_first(directory: LocalDirectory, *arguments: Any) -> Claim | None:
+        return lost.pop() if lost else claim(directory, *arguments)
+
+    monkeypatch.setattr(LocalDirectory, "claim", lost_at_first)
+    reading = claim_reading(two.directory, OLD, "restore")
+    assert reading is not None
+    reading.release()
+
+
+def test_a_run_that_reads_a_set_twice_holds_it_once(two: SetWriter) -> None:
+    reading = claim_reading(two.directory, OLD, "restore")
+    assert reading is not None
+    assert claim_reading(two.directory, OLD, "restore") is None
+    reading.release()
+    assert _readers(two) == []
+
+
+def test_nobody_begins_to_read_a_set_that_is_being_removed(two: SetWriter) -> None:
+    two.file(tombstone_name(OLD))
+    with pytest.raises(ResourceNotFound, match="being removed by a prune"):
+        claim_reading(two.directory, OLD, "restore")
+    assert _readers(two) == []
+
+
+def test_a_dead_reader_s_marker_goes_with_the_next_backup_and_a_live_one_s_stays(
+    two: SetWriter,
+) -> None:
+    dead = f".vector_backup_{OLD}_0123abcd.reading"
+    two.file(dead, b'{"host": "gone", "heartbeat": "2020-01-01T00:00:00+00:00"}')
+    live = claim_reading(two.directory, NEW, "restore")
+    assert live is not None
+    assert stamps_being_read(two.directory, TIMESTAMPS, two.directory.names()) == {NEW}
+    remove_leftovers(two.directory, TIMESTAMPS)
+    assert dead not in two.directory.names()
+    assert len(_readers(two)) == 1
+    live.release()
+
+
+@pytest.mark.parametrize(
+    ("name", "stamp"),
+    [
+        (f".vector_backup_{OLD}_0123abcd.reading", OLD),
+        (f".vector_backup_{OLD}.reading", None),
+        (f".vector_backup_{OLD}_0123abcg.reading", None),
+        (f"vector_backup_{OLD}_0123abcd.reading", None),
+        (f".vector_backup_{OLD}_0123abcd.run", None),
+    ],
+)
+def test_a_reader_s_marker_is_known_by_its_name(name: str, stamp: str | None) -> None:
+    assert stamp_of_reading(name, TIMESTAMPS) == stamp

@@ -1,0 +1,78 @@
+"""A real prune in a process of its own, which stands still at a named step until it is killed.
+
+    python -m vector_backup_pipeline_tests.faults.stopped_prune ROOT STEP
+
+says "reached" when it is at the step, and "done" when it came to its end.
+"""
+
+import sys
+import threading
+from collections.abc import Callable
+from datetime import timezone
+from pathlib import Path
+from typing import Any
+
+from vector_backup_pipeline.engine.retention.request import PruneRequest
+from vector_backup_pipeline.engine.retention.rules import KeepRules
+from vector_backup_pipeline.engine.retention.run import PruneRun
+from vector_backup_pipeline.engine.storage.local import LocalDirectory, LocalPendingFile, LocalRoot
+from vector_backup_pipeline.engine.timestamps import DEFAULT_TIMESTAMP_FORMAT, TimestampFormat
+
+# In the order they come; of a set with a verdict and two files.
+STEPS = (
+    "claimed",
+    "writing the tombstone",
+    "tombstone written",
+    "manifest removed",
+    "verdict removed",
+    "one file removed",
+    "all files removed",
+)
+# Before the first removal, the second, …
+_REMOVALS = STEPS[2:]
+
+
+def stand_still() -> None:
+    print("reached", flush=True)  # noqa: T201 - the protocol
+    threading.Event().wait()
+
+
+def main(root: str, step: str) -> None:
+    _arrange(step)
+    run = PruneRun(
+        PruneRequest(task_id=None, global_only=False, rules=KeepRules(keep_last=1)),
+        LocalRoot(root, "vector_bak"),
+        TimestampFormat(DEFAULT_TIMESTAMP_FORMAT, timezone.utc),
+        run_id="stopped prune",
+    )
+    for place in run.find():
+        run.prune(place.key)
+    run.close()
+    print("done", flush=True)  # noqa: T201 - the protocol
+
+
+def _arrange(step: str) -> None:
+    if step == "claimed":
+        _stop_at(LocalDirectory, "replace", 0)
+    elif step == "writing the tombstone":
+        _stop_at(LocalPendingFile, "commit", 0)
+    elif step in _REMOVALS:
+        _stop_at(LocalDirectory, "delete", _REMOVALS.index(step))
+
+
+def _stop_at(owner: Any, name: str, call: int) -> None:
+    """Stand still before the call of that number, counted from 0."""
+    original: Callable[..., Any] = getattr(owner, name)
+    calls = iter(range(call))
+
+    def stopping(*arguments: Any, **keywords: Any) -> Any:
+        if next(calls, None) is None:
+            stand_still()
+        return original(*arguments, **keywords)
+
+    setattr(owner, name, stopping)
+
+
+if __name__ == "__main__":
+    assert Path(sys.argv[1]).is_dir()
+    main(sys.argv[1], sys.argv[2])

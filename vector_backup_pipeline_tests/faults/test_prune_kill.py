@@ -1,0 +1,192 @@
+"""A prune that is killed, or that the storage refuses, at any moment leaves no half set: it is
+whole and listed, or it is none, and the next prune takes what is left."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pytest
+
+from vector_backup_pipeline.engine.backup.run_marker import claim_timestamp, remove_leftovers
+from vector_backup_pipeline.engine.catalog import find_locations, find_set, has_backup, read_sets
+from vector_backup_pipeline.engine.errors import ResourceNotFound, StorageError
+from vector_backup_pipeline.engine.file_names import manifest_name, tombstone_name
+from vector_backup_pipeline.engine.storage.local import LocalDirectory, LocalRoot
+from vector_backup_pipeline.engine.timestamps import TimestampFormat
+from vector_backup_pipeline_tests.faults.stopped_prune import STEPS
+from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
+from vector_backup_pipeline_tests.fix_prune import LAST_1, Prune
+from vector_backup_pipeline_tests.fix_sets import COLLECTION, EMBEDDING, SetWriter
+
+OLD, NEW = "20260101_020000", "20260102_020000"
+# Of a set with a verdict: manifest, verdict, two files, tombstone.
+_REMOVALS = 5
+
+
+def _names(sets: SetWriter) -> set[str]:
+    return set(sets.directory.names()) - {"vector_backup_log.txt"}
+
+
+def _write_new(sets: SetWriter) -> set[str]:
+    """The set that stays; the names of its files."""
+    sets.write(NEW)
+    sets.verdict(NEW)
+    return _names(sets)
+
+
+def _check_no_half_set(sets: SetWriter) -> bool:
+    """Whether the old set is still one; then it is whole."""
+    there = {each.stamp for each in read_sets(sets.directory, TIMESTAMPS)}
+    assert NEW in there
+    assert find_set(sets.directory, TIMESTAMPS, "latest", None).stamp == NEW
+    if OLD in there:
+        assert find_set(sets.directory, TIMESTAMPS, OLD, None).complete
+        return True
+    with pytest.raises(ResourceNotFound, match=OLD):
+        find_set(sets.directory, TIMESTAMPS, OLD, None)
+    (place,) = find_locations(LocalRoot(str(sets.path.parent), "vector_bak"), TIMESTAMPS)
+    assert {each.state for each in place.other_files} <= {"removed"}
+    return False
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_the_next_prune_ends_what_a_killed_one_began(
+    tmp_path: Path, sets: SetWriter, prune: Prune, step: str
+) -> None:
+    left = _write_new(sets)
+    _manifest_set(sets)
+
+    _run_until_killed(tmp_path, step)
+
+    assert _check_no_half_set(sets) == (step in STEPS[:2])
+    remove_leftovers(sets.directory, TIMESTAMPS)
+    assert (tombstone_name(OLD) in _names(sets)) == (step in STEPS[2:])
+    done = prune()
+    assert done.error is None
+    assert [each.timestamp for each in (*done.place.removed, *done.place.finished)] == [OLD]
+    assert _names(sets) == left
+
+
+def _run_until_killed(root: Path, step: str) -> None:
+    command = [sys.executable, "-m", "vector_backup_pipeline_tests.faults.stopped_prune"]
+    with subprocess.Popen(
+        [*command, str(root), step], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        try:
+            assert process.stdout.readline() == "reached\n"
+        finally:
+            process.kill()
+
+
+def _manifest_set(sets: SetWriter) -> None:
+    sets.write(OLD)
+    sets.verdict(OLD)
+
+
+def _older_set(sets: SetWriter) -> None:
+    sets.older(OLD)
+    sets.verdict(OLD)
+
+
+def _orphans(sets: SetWriter) -> None:
+    sets.file(f"{COLLECTION}_{OLD}.csv")
+    sets.file(f"{EMBEDDING}_{OLD}.csv")
+
+
+@pytest.mark.parametrize("write", [_manifest_set, _older_set, _orphans])
+@pytest.mark.parametrize("call", range(_REMOVALS))
+@pytest.mark.parametrize("too_late", [False, True])
+def test_the_next_prune_ends_what_the_storage_refused(
+    sets: SetWriter,
+    prune: Prune,
+    monkeypatch: pytest.MonkeyPatch,
+    write: Callable[[SetWriter], None],
+    call: int,
+    too_late: bool,
+) -> None:
+    left = _write_new(sets)
+    write(sets)
+    rules, options = LAST_1, {"include_older": True, "include_orphans": True}
+    _refuse(monkeypatch, call, after_it_is_done=too_late)
+
+    failed = prune(rules, **options)
+    monkeypatch.undo()
+
+    names = _names(sets)
+    if failed.error is not None:
+        assert isinstance(failed.error, StorageError)
+        if write is not _orphans:
+            _check_no_half_set(sets)
+    done = prune(rules, **options)
+    assert done.error is None
+    assert _names(sets) == left, names
+    assert prune(rules, **options).place.removed == []
+
+
+def _refuse(monkeypatch: pytest.MonkeyPatch, call: int, *, after_it_is_done: bool) -> None:
+    """The removal of that number fails, and all that come after it."""
+    original, calls = LocalDirectory.delete, iter(range(call))
+
+    def failing(directory: LocalDirectory, name: str) -> None:
+        if next(calls, None) is None:
+            if after_it_is_done:
+                original(directory, name)
+            raise StorageError("The storage refuses.")
+        original(directory, name)
+
+    monkeypatch.setattr(LocalDirectory, "delete", failing)
+
+
+def test_a_tombstone_that_took_nothing_yet_is_taken_back_and_the_set_judged_again(
+    tmp_path: Path, sets: SetWriter, prune: Prune
+) -> None:
+    sets.write(NEW)
+    sets.write(OLD)
+    _run_until_killed(tmp_path, "tombstone written")
+    # The set for whose sake the old one could go is lost meanwhile.
+    (sets.path / manifest_name(NEW)).unlink()
+
+    told = prune(dry_run=True)
+    done = prune()
+
+    assert done.place == told.place
+    assert done.kept == {OLD: "one of the last 1; newest good set"}
+    assert find_set(sets.directory, TIMESTAMPS, "latest", None).stamp == OLD
+
+
+def test_no_run_takes_the_second_of_a_set_that_is_being_removed(
+    sets: SetWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sets.file(tombstone_name(OLD))
+    now = datetime(2026, 1, 1, 2, 0, 0, tzinfo=timezone.utc)
+    monkeypatch.setattr(TimestampFormat, "now", lambda _: now)
+    stamp, claim = claim_timestamp(sets.directory, TIMESTAMPS, "run")
+    claim.release()
+    assert stamp == "20260101_020001"
+
+
+@pytest.mark.parametrize("write", [_manifest_set, _older_set])
+def test_beside_its_tombstone_a_set_is_none(
+    sets: SetWriter, write: Callable[[SetWriter], None]
+) -> None:
+    write(sets)
+    sets.file(tombstone_name(OLD))
+    assert not has_backup(sets.directory, TIMESTAMPS)
+    assert read_sets(sets.directory, TIMESTAMPS) == []
+    with pytest.raises(ResourceNotFound, match="a prune is removing it"):
+        find_set(sets.directory, TIMESTAMPS, OLD, None)
+
+
+def test_a_tombstone_that_can_t_be_read_is_told_and_removes_nothing(
+    sets: SetWriter, prune: Prune
+) -> None:
+    sets.write(NEW)
+    sets.file(f"{EMBEDDING}_{OLD}.csv")
+    sets.file(tombstone_name(OLD), b"{")
+    before = _names(sets)
+    done = prune(include_orphans=True)
+    assert done.result.errors[0].startswith(f"{sets.path}: INTEGRITY_ERROR: The tombstone ")
+    assert _names(sets) == before

@@ -1,0 +1,65 @@
+"""Prunes made through the engine, of a root of the test's own."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vector_backup_pipeline.engine.errors import BackupError
+from vector_backup_pipeline.engine.results import PrunedLocation, PruneResult
+from vector_backup_pipeline.engine.retention.request import PruneRequest
+from vector_backup_pipeline.engine.retention.rules import KeepRules
+from vector_backup_pipeline.engine.retention.run import PruneRun
+from vector_backup_pipeline.engine.storage.local import LocalRoot
+from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
+from vector_backup_pipeline_tests.fix_sets import SetWriter
+
+LAST_1 = KeepRules(keep_last=1)
+
+
+@dataclass(frozen=True)
+class FinishedPrune:
+    result: PruneResult
+    error: BackupError | None
+
+    @property
+    def place(self) -> PrunedLocation:
+        """The only place that there is."""
+        (place,) = self.result.locations
+        return place
+
+    @property
+    def removed(self) -> list[str]:
+        return [each.timestamp for each in self.place.removed]
+
+    @property
+    def kept(self) -> dict[str, str]:
+        return {each.timestamp: "; ".join(each.reasons) for each in self.place.kept}
+
+
+def prune_root(root: Path, rules: KeepRules = LAST_1, **options: Any) -> FinishedPrune:
+    """A prune from beginning to end, of all places unless the options say less."""
+    request = PruneRequest(**{"task_id": None, "global_only": False, "rules": rules, **options})
+    run = PruneRun(request, LocalRoot(str(root), "vector_bak"), TIMESTAMPS, run_id="prune")
+    try:
+        for place in run.find():
+            run.prune(place.key)
+    finally:
+        result = run.close()
+    return FinishedPrune(result, run.error)
+
+
+@pytest.fixture
+def sets(tmp_path: Path) -> SetWriter:
+    """The sets of the root itself."""
+    return SetWriter(tmp_path / "vector_bak")
+
+
+Prune = Callable[..., FinishedPrune]
+
+
+@pytest.fixture
+def prune(tmp_path: Path) -> Prune:
+    return lambda *arguments, **options: prune_root(tmp_path, *arguments, **options)

@@ -1,0 +1,222 @@
+"""Pruning as Dagster and the terminal run it, and after a backup."""
+
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from vector_backup_pipeline.engine.errors import StorageError
+from vector_backup_pipeline.engine.file_names import PRUNE_MARKER, manifest_name
+from vector_backup_pipeline.engine.storage.local import LocalDirectory
+from vector_backup_pipeline.outcome import PRUNE_RESULT_KEY
+from vector_backup_pipeline_tests.fix_dagster import FinishedRun, JobRunner
+from vector_backup_pipeline_tests.fix_postgres import Database
+from vector_backup_pipeline_tests.fix_sets import SetWriter
+from vector_backup_pipeline_tests.fix_terminal import Terminal
+
+PRUNE = "vector_prune_job"
+FIRST, SECOND, THIRD = "20260101_020000", "20260102_020000", "20260103_020000"
+
+
+@pytest.fixture
+def sets(root: Path) -> SetWriter:
+    """Three good sets in the root's own directory."""
+    writer = SetWriter(root / "vector_bak")
+    for stamp in (FIRST, SECOND, THIRD):
+        writer.write(stamp)
+    return writer
+
+
+@pytest.fixture
+def plain_job(instance: dg.DagsterInstance, root: Path) -> JobRunner:
+    """Jobs that need no database."""
+    return JobRunner(instance, root)
+
+
+def _is_there(sets: SetWriter, stamp: str) -> bool:
+    return (sets.path / manifest_name(stamp)).exists()
+
+
+def test_the_job_removes_by_the_rules_of_its_config(plain_job: JobRunner, sets: SetWriter) -> None:
+    task = SetWriter(sets.path.parent / "task_1" / "vector_bak")
+    task.write(FIRST)
+
+    done = plain_job({"keep_last": 1}, PRUNE)
+
+    assert done.run.status is dg.DagsterRunStatus.SUCCESS
+    of_root, of_task = done.result["locations"]
+    assert [removed["timestamp"] for removed in of_root["removed"]] == [FIRST, SECOND]
+    assert of_root["kept"] == [
+        {"timestamp": THIRD, "reasons": ["one of the last 1", "newest good set"]}
+    ]
+    assert (of_task["task_id"], len(of_task["kept"]), of_task["removed"]) == ("task_1", 1, [])
+    assert done.result["pruned"] is True
+    assert done.result["bytes_freed"] == of_root["bytes_freed"] > 0
+    assert done.steps("STEP_SUCCESS")[-1] == "write_prune_log"
+    assert not _is_there(sets, FIRST)
+
+
+def test_an_empty_config_goes_by_the_settings(
+    plain_job: JobRunner, sets: SetWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VECTOR_BACKUP_KEEP_DAILY", "2")
+    done = plain_job({}, PRUNE)
+    assert done.result["rules"] == "keep_daily 2"
+    assert [_is_there(sets, stamp) for stamp in (FIRST, SECOND, THIRD)] == [False, True, True]
+
+
+def test_without_any_rule_the_job_fails_and_removes_nothing(
+    plain_job: JobRunner, sets: SetWriter
+) -> None:
+    done = plain_job({}, PRUNE)
+    assert done.run.status is dg.DagsterRunStatus.FAILURE
+    assert done.outcome.error_type == "MISSING_REQUIRED_PARAMS"
+    assert _is_there(sets, FIRST)
+
+
+def test_a_place_that_fails_fails_the_run_and_the_others_are_pruned(
+    plain_job: JobRunner, sets: SetWriter
+) -> None:
+    task = SetWriter(sets.path.parent / "task_1" / "vector_bak")
+    task.write(FIRST)
+    task.write(SECOND)
+    other = sets.directory.claim(PRUNE_MARKER, {"host": "h", "pid": 1, "run_id": "r"})
+    assert other is not None
+
+    done = plain_job({"keep_last": 1}, PRUNE)
+    other.release()
+
+    assert done.run.status is dg.DagsterRunStatus.FAILURE
+    assert (done.outcome.error_type, done.outcome.can_retry) == ("LOCK_TIMEOUT", True)
+    assert [len(each["removed"]) for each in done.result["locations"]] == [0, 1]
+    assert _is_there(sets, FIRST)
+
+
+def test_the_terminal_only_tells_unless_it_is_told_yes(terminal: Terminal, sets: SetWriter) -> None:
+    told = terminal("prune", "--keep-last", "1")
+
+    assert told.code == 0
+    assert f"keep    {THIRD}  one of the last 1; newest good set" in told.out
+    assert f"remove  {FIRST}  no rule keeps it (3 files, " in told.out
+    assert "To keep: 1, to remove: 2, to free: " in told.out
+    assert "--yes" in told.out
+    assert _is_there(sets, FIRST)
+
+    done = terminal("prune", "--keep-last", "1", "--yes")
+
+    assert done.code == 0
+    assert f"removed {FIRST}  no rule keeps it" in done.out
+    assert not _is_there(sets, FIRST)
+
+
+def test_the_terminal_s_document_is_the_job_s_result(terminal: Terminal, sets: SetWriter) -> None:
+    told = terminal("prune", "--keep-within", "24h", "--json").document
+    assert (told["dry_run"], told["pruned"]) == (True, False)
+    assert [each["timestamp"] for each in told["locations"][0]["removed"]] == [FIRST, SECOND]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error_type"),
+    [
+        ([], "MISSING_REQUIRED_PARAMS"),
+        (["--keep-last", "0"], "MISSING_REQUIRED_PARAMS"),
+        (["--keep-last", "-1"], "INVALID_PARAMS"),
+        (["--keep-last", "many"], "INVALID_PARAMS"),
+        (["--keep-within", "2 weeks"], "INVALID_PARAMS"),
+        (["--keep-last", "1", "--task-id", "../x"], "INVALID_PARAMS"),
+        (["--keep-last", "1", "--task-id", "t", "--global-only"], "INVALID_PARAMS"),
+    ],
+)
+def test_a_call_that_makes_no_sense_is_exit_code_2(
+    terminal: Terminal, sets: SetWriter, arguments: list[str], error_type: str
+) -> None:
+    called = terminal("prune", *arguments, "--yes", "--json")
+    assert (called.code, called.document["error_type"]) == (2, error_type)
+    assert _is_there(sets, FIRST)
+
+
+def test_a_task_that_is_not_there_is_exit_code_1(terminal: Terminal, sets: SetWriter) -> None:
+    called = terminal("prune", "--keep-last", "1", "--task-id", "gone", "--json")
+    assert (called.code, called.document["error_type"]) == (1, "RESOURCE_NOT_FOUND")
+
+
+@pytest.fixture
+def pruning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Settings by which each backup is followed by a prune."""
+    monkeypatch.setenv("VECTOR_BACKUP_PRUNE_AFTER_BACKUP", "true")
+    monkeypatch.setenv("VECTOR_BACKUP_KEEP_LAST", "2")
+
+
+def _story(done: FinishedRun) -> dict[str, object]:
+    return done.metadata("STEP_OUTPUT", "write_backup_log")
+
+
+def test_a_backup_prunes_its_own_place_when_the_settings_say_so(
+    job: JobRunner, sets: SetWriter, pruning: None
+) -> None:
+    task = SetWriter(sets.path.parent / "task_1" / "vector_bak")
+    for stamp in (FIRST, SECOND, THIRD):
+        task.write(stamp)
+
+    done = job()
+
+    assert done.outcome.error_type is None
+    assert done.result["backup_performed"] is True
+    told = _story(done)[PRUNE_RESULT_KEY]
+    assert isinstance(told, dict)
+    (place,) = told["locations"]
+    assert [each["timestamp"] for each in place["removed"]] == [FIRST, SECOND]
+    assert [_is_there(sets, stamp) for stamp in (FIRST, SECOND, THIRD)] == [False, False, True]
+    assert _is_there(task, FIRST)
+
+
+def test_a_prune_that_fails_is_a_warning_of_a_backup_that_succeeded(
+    job: JobRunner, sets: SetWriter, pruning: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delete = LocalDirectory.delete
+
+    def failing(directory: LocalDirectory, name: str) -> None:
+        if name == manifest_name(FIRST):
+            raise StorageError("no luck")
+        delete(directory, name)
+
+    monkeypatch.setattr(LocalDirectory, "delete", failing)
+    done = job()
+
+    assert done.run.status is dg.DagsterRunStatus.SUCCESS
+    assert done.outcome.error_type is None
+    assert _story(done)["prune_error"] == "STORAGE_ERROR: no luck"
+    assert _is_there(sets, FIRST)
+    warnings = [
+        entry.user_message for entry in job.instance.all_logs(done.run.run_id) if entry.level == 30
+    ]
+    assert [text for text in warnings if "the prune after it failed" in text]
+
+
+def test_the_terminal_hears_of_a_prune_that_failed_after_its_backup(
+    terminal: Terminal, installed: Database, sets: SetWriter, pruning: None
+) -> None:
+    other = sets.directory.claim(PRUNE_MARKER, {"host": "h", "pid": 1, "run_id": "r"})
+    assert other is not None
+    called = terminal("backup")
+    other.release()
+    assert called.code == 0
+    assert "the prune after it failed" in called.err
+    assert "Another prune is at work" in called.err
+
+
+def test_a_backup_that_failed_prunes_nothing(
+    job: JobRunner, sets: SetWriter, pruning: None
+) -> None:
+    done = job({"tables": ["langchain_pg_collection", "gone"]})
+    assert done.run.status is dg.DagsterRunStatus.FAILURE
+    assert PRUNE_RESULT_KEY not in _story(done)
+    assert _is_there(sets, FIRST)
+
+
+def test_without_the_setting_a_backup_prunes_nothing(
+    job: JobRunner, sets: SetWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VECTOR_BACKUP_KEEP_LAST", "1")
+    job()
+    assert _is_there(sets, FIRST)
