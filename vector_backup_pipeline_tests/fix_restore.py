@@ -19,7 +19,7 @@ from vector_backup_pipeline.engine.restore.request import RestoreRequest
 from vector_backup_pipeline.engine.restore.run import RestoreRun
 from vector_backup_pipeline.engine.results import FailedTable, RestoredTable, RestoreResult
 from vector_backup_pipeline.engine.secrets import SecretText
-from vector_backup_pipeline.engine.storage.local import LocalRoot
+from vector_backup_pipeline.engine.storage.opening import open_root
 from vector_backup_pipeline_tests.faults.watching import wait_until_nothing_is_open
 from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS, BackupMaker
 from vector_backup_pipeline_tests.fix_postgres import Database
@@ -72,12 +72,13 @@ class RestoreMaker:
     root: Path
     lock_timeout: float = 2.0
     between: dict[str, Callable[[], None]] = field(default_factory=dict)
+    url: str | None = None
 
     def run(self, **parameters: Any) -> RestoreRun:
         """A run that has not begun; the caller drives it."""
         return RestoreRun(
             RestoreRequest(**{**DEFAULTS, **parameters}),
-            LocalRoot(str(self.root), "vector_bak"),
+            open_root(self.url or str(self.root), "vector_bak"),
             TIMESTAMPS,
             lock_timeout=self.lock_timeout,
             run_id=str(uuid.uuid4()),

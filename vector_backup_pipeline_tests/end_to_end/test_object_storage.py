@@ -11,8 +11,8 @@ from vector_backup_pipeline.assets import table_asset_key
 from vector_backup_pipeline_tests.fix_backup import BackupMaker
 from vector_backup_pipeline_tests.fix_dagster import JobRunner
 from vector_backup_pipeline_tests.fix_object_store import SECRET, Bucket
-from vector_backup_pipeline_tests.fix_postgres import Database
-from vector_backup_pipeline_tests.fix_restore import rows_of
+from vector_backup_pipeline_tests.fix_postgres import LANGCHAIN_TABLES, Database
+from vector_backup_pipeline_tests.fix_restore import RestoreMaker, rows_of
 from vector_backup_pipeline_tests.fix_terminal import Called, Terminal
 from vector_backup_pipeline_tests.test_sensors import Daemon
 
@@ -153,3 +153,44 @@ def test_the_sensor_sees_a_new_prefix(
     assert daemon.skip_reason == f"No new task directory under {url}."
     bucket.put("all/corpus_7/notes.txt", b"x")
     assert daemon.tick() == ["corpus_7"]
+
+
+@pytest.mark.parametrize("compression", ["none", "gzip", "zstd"])
+@pytest.mark.parametrize("form", ["csv", "binary"])
+def test_every_form_comes_back_from_a_bucket(
+    any_database: Database,
+    bucket: Bucket,
+    tmp_path: Path,
+    form: str,
+    compression: str,
+) -> None:
+    any_database.run(LANGCHAIN_TABLES)
+    before = rows_of(any_database)
+    backup = BackupMaker(tmp_path, url=f"{bucket.url}/all")
+    assert backup(any_database.url, format=form, compression=compression).error is None
+    any_database.run("DROP TABLE langchain_pg_embedding, langchain_pg_collection")
+
+    done = RestoreMaker(tmp_path, url=f"{bucket.url}/all")(any_database.url)
+
+    assert done.error is None, done.error
+    assert done.restored(EMBEDDINGS).digest_matches
+    assert rows_of(any_database) == before
+
+
+def test_prune_removes_what_no_rule_keeps(bucket: Bucket, url: str, terminal: Terminal) -> None:
+    first = _does(terminal("backup", "--compression", "zstd", "--json"))
+    second = _does(terminal("backup", "--format", "binary", "--json"))
+    old, new = (
+        made["tables_backed_up"][EMBEDDINGS]["backup_file"].split(".")[0][-15:]
+        for made in (first, second)
+    )
+
+    _does(terminal("prune", "--keep-last", "1", "--json"))
+    assert any(old in key for key in bucket.all_keys()), "a dry run"
+    _does(terminal("prune", "--keep-last", "1", "--yes", "--json"))
+
+    names = [key.rsplit("/", 1)[-1] for key in bucket.all_keys()]
+    assert not [name for name in names if old in name]
+    assert f"vector_backup_{new}.json" in names
+    assert not [name for name in names if "tombstone" in name or name.startswith(".vector")]
+    assert _does(terminal("verify", "--json"))["verified"]

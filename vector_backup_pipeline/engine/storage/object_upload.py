@@ -105,7 +105,7 @@ class ObjectPendingFile:
     def _abort_what_is_left(self, upload: _Upload) -> None:
         """obstore 0.11, the newest for Python 3.10, aborts nothing when a last part fails."""
         if upload.has_failed and self._bucket.url.scheme == S3:
-            with contextlib.suppress(BackupError):  # Lifecycle rules come after us.
+            with contextlib.suppress(BackupError):  # `prune` and lifecycle rules come after us.
                 abort_uploads_of(self._bucket.url_of(self._key))
 
     @property
