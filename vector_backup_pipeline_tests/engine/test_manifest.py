@@ -51,6 +51,13 @@ def test_a_manifest_of_the_first_version_has_no_checksum_and_is_read(data: bytes
     assert read_manifest(json.dumps(document).encode(), NAME).checksum is None
 
 
+def test_a_manifest_that_says_nothing_of_it_builds_on_no_other_set(data: bytes) -> None:
+    document = json.loads(data)
+    del document["checksum"], document["builds_on"]
+
+    assert read_manifest(json.dumps(document).encode(), NAME).builds_on is None
+
+
 def test_no_flipped_bit_is_accepted(data: bytes) -> None:
     for at in range(len(data)):
         for bit in range(8):
