@@ -194,3 +194,14 @@ def test_prune_removes_what_no_rule_keeps(bucket: Bucket, url: str, terminal: Te
     assert f"vector_backup_{new}.json" in names
     assert not [name for name in names if "tombstone" in name or name.startswith(".vector")]
     assert _does(terminal("verify", "--json"))["verified"]
+
+
+def test_a_check_tries_the_bucket_and_leaves_nothing(
+    bucket: Bucket, url: str, terminal: Terminal
+) -> None:
+    found = _does(terminal("check", "--json"))["findings"]
+
+    tried = {each["name"]: each["status"] for each in found if each["area"] == "storage"}
+    assert {"put", "list", "get", "delete", "run marker"} <= tried.keys()
+    assert set(tried.values()) == {"ok"}
+    assert bucket.all_keys() == []
