@@ -134,7 +134,7 @@ def _launch(
     return read_outcome(e.dagster_event for e in entries if e.dagster_event is not None)
 
 
-def _interruptible(kind: type[RunResource]) -> RunResource:
+def _interruptible(kind: type[RunResource[Any]]) -> RunResource[Any]:
     """A run's resource for this process, whose interrupt is its user's request to end the run.
 
     Without that request in its storage Dagster takes the run for one that crashed.

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import dagster as dg
 from dagster._core.events import EngineEventData
@@ -167,7 +167,7 @@ class _Run(Protocol):
     def close(self) -> RunResult: ...
 
 
-class RunResource(dg.ConfigurableResource[None]):
+class RunResource(dg.ConfigurableResource[None], Generic[_R]):
     """A run's shared state, in charge from its first step to its end.
 
     All steps of a run are in one process, so one object serves them all. Torn down after success,
@@ -179,7 +179,8 @@ class RunResource(dg.ConfigurableResource[None]):
     _refusal: BackupError | None = PrivateAttr(default=None)
     _told: bool = PrivateAttr(default=False)
 
-    def _take_charge(self, make_run: Callable[[], _R]) -> _R:
+    def begin(self, make_run: Callable[[], _R]) -> _R:
+        """Make the run and take it in charge, from its first step on."""
         try:
             run = make_run()
         except Exception as error:
@@ -188,7 +189,13 @@ class RunResource(dg.ConfigurableResource[None]):
         self._run = run
         return run
 
-    def _in_charge(self) -> Any:
+    @property
+    def current(self) -> _R:
+        """The run that this process has begun.
+
+        Raises:
+            InvalidParams: this step was launched without the steps before it.
+        """
         if self._run is None:
             self._refusal = InvalidParams(
                 "This step needs the transactions and the locks of its own run, and those ended "
@@ -196,7 +203,8 @@ class RunResource(dg.ConfigurableResource[None]):
                 "all steps, not from failure)."
             )
             raise self._refusal
-        return self._run
+        run: _R = self._run
+        return run
 
     def result_is_told(self) -> None:
         """A step has put the result into its own metadata."""
@@ -226,85 +234,29 @@ class RunResource(dg.ConfigurableResource[None]):
         )
 
 
-class BackupRunResource(RunResource):
+class BackupRunResource(RunResource[BackupRun]):
     """The backup in charge: its snapshot, its files, its outcomes."""
-
-    def begin(self, make_run: Callable[[], BackupRun]) -> BackupRun:
-        """Make the run and take it in charge, from its first step on."""
-        return self._take_charge(make_run)
-
-    @property
-    def current(self) -> BackupRun:
-        """The run that this process has begun.
-
-        Raises:
-            InvalidParams: this step was launched without the steps before it.
-        """
-        run: BackupRun = self._in_charge()
-        return run
 
     def _refused(self, error: BackupError) -> BackupResult:
         return refused_backup(error, _now())
 
 
-class RestoreRunResource(RunResource):
+class RestoreRunResource(RunResource[RestoreRun]):
     """The restore in charge: its set, its target, its outcomes."""
-
-    def begin(self, make_run: Callable[[], RestoreRun]) -> RestoreRun:
-        """Make the run and take it in charge, from its first step on."""
-        return self._take_charge(make_run)
-
-    @property
-    def current(self) -> RestoreRun:
-        """The run that this process has begun.
-
-        Raises:
-            InvalidParams: this step was launched without the steps before it.
-        """
-        run: RestoreRun = self._in_charge()
-        return run
 
     def _refused(self, error: BackupError) -> RestoreResult:
         return refused_restore(error, _now())
 
 
-class VerifyRunResource(RunResource):
+class VerifyRunResource(RunResource[VerifyRun]):
     """The verification in charge: its sets and their verdicts."""
-
-    def begin(self, make_run: Callable[[], VerifyRun]) -> VerifyRun:
-        """Make the run and take it in charge, from its first step on."""
-        return self._take_charge(make_run)
-
-    @property
-    def current(self) -> VerifyRun:
-        """The run that this process has begun.
-
-        Raises:
-            InvalidParams: this step was launched without the steps before it.
-        """
-        run: VerifyRun = self._in_charge()
-        return run
 
     def _refused(self, error: BackupError) -> VerifyResult:
         return refused_verification(error, _now())
 
 
-class PruneRunResource(RunResource):
+class PruneRunResource(RunResource[PruneRun]):
     """The prune in charge: its places, what was kept there and what removed."""
-
-    def begin(self, make_run: Callable[[], PruneRun]) -> PruneRun:
-        """Make the run and take it in charge, from its first step on."""
-        return self._take_charge(make_run)
-
-    @property
-    def current(self) -> PruneRun:
-        """The run that this process has begun.
-
-        Raises:
-            InvalidParams: this step was launched without the steps before it.
-        """
-        run: PruneRun = self._in_charge()
-        return run
 
     def _refused(self, error: BackupError) -> PruneResult:
         return refused_prune(error, _now())

@@ -16,17 +16,14 @@ def make_daily_backup_schedule(settings: Settings) -> dg.ScheduleDefinition:
     Raises:
         SettingsError: the cron expression does not parse.
     """
-    try:
-        return _schedule(
-            "daily_backup_schedule",
-            vector_backup_job,
-            settings.cron,
-            settings,
-            enabled=settings.schedule_enabled,
-            description="Back up the vector tables under the root, without truncating.",
-        )
-    except dg.DagsterInvalidDefinitionError as error:
-        raise _no_cron("CRON", settings.cron, "0 2 * * *") from error
+    return _schedule(
+        "daily_backup_schedule",
+        vector_backup_job,
+        settings,
+        ("CRON", settings.cron, "0 2 * * *"),
+        enabled=settings.schedule_enabled,
+        description="Back up the vector tables under the root, without truncating.",
+    )
 
 
 def make_weekly_verify_schedule(settings: Settings) -> dg.ScheduleDefinition:
@@ -35,17 +32,14 @@ def make_weekly_verify_schedule(settings: Settings) -> dg.ScheduleDefinition:
     Raises:
         SettingsError: the cron expression does not parse.
     """
-    try:
-        return _schedule(
-            "weekly_verify_schedule",
-            vector_verify_job,
-            settings.verify_cron,
-            settings,
-            enabled=settings.verify_schedule_enabled,
-            description="Read every stored set again and hold it against its manifest.",
-        )
-    except dg.DagsterInvalidDefinitionError as error:
-        raise _no_cron("VERIFY_CRON", settings.verify_cron, "0 4 * * 0") from error
+    return _schedule(
+        "weekly_verify_schedule",
+        vector_verify_job,
+        settings,
+        ("VERIFY_CRON", settings.verify_cron, "0 4 * * 0"),
+        enabled=settings.verify_schedule_enabled,
+        description="Read every stored set again and hold it against its manifest.",
+    )
 
 
 def make_daily_prune_schedule(settings: Settings) -> dg.ScheduleDefinition:
@@ -54,39 +48,37 @@ def make_daily_prune_schedule(settings: Settings) -> dg.ScheduleDefinition:
     Raises:
         SettingsError: the cron expression does not parse.
     """
-    try:
-        return _schedule(
-            "daily_prune_schedule",
-            vector_prune_job,
-            settings.prune_cron,
-            settings,
-            enabled=settings.prune_schedule_enabled,
-            description="Remove the sets that no VECTOR_BACKUP_KEEP_* rule keeps, in every place.",
-        )
-    except dg.DagsterInvalidDefinitionError as error:
-        raise _no_cron("PRUNE_CRON", settings.prune_cron, "30 4 * * *") from error
+    return _schedule(
+        "daily_prune_schedule",
+        vector_prune_job,
+        settings,
+        ("PRUNE_CRON", settings.prune_cron, "30 4 * * *"),
+        enabled=settings.prune_schedule_enabled,
+        description="Remove the sets that no VECTOR_BACKUP_KEEP_* rule keeps, in every place.",
+    )
 
 
 def _schedule(
     name: str,
     job: dg.JobDefinition,
-    cron: str,
     settings: Settings,
+    cron: tuple[str, str, str],
     *,
     enabled: bool,
     description: str,
 ) -> dg.ScheduleDefinition:
+    """`cron` is the variable, what it says, and an example of what it may say."""
+    variable, given, example = cron
     status = dg.DefaultScheduleStatus
-    return dg.ScheduleDefinition(
-        name=name,
-        job=job,
-        cron_schedule=cron,
-        execution_timezone=settings.timezone,
-        run_config={},
-        default_status=status.RUNNING if enabled else status.STOPPED,
-        description=description,
-    )
-
-
-def _no_cron(variable: str, given: str, example: str) -> Exception:
-    return wrong(variable, f"{given!r} is not a cron expression such as {example!r}")
+    try:
+        return dg.ScheduleDefinition(
+            name=name,
+            job=job,
+            cron_schedule=given,
+            execution_timezone=settings.timezone,
+            run_config={},
+            default_status=status.RUNNING if enabled else status.STOPPED,
+            description=description,
+        )
+    except dg.DagsterInvalidDefinitionError as error:
+        raise wrong(variable, f"{given!r} is not a cron expression such as {example!r}") from error

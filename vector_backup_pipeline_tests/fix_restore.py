@@ -82,7 +82,6 @@ class RestoreMaker:
             TIMESTAMPS,
             lock_timeout=self.lock_timeout,
             run_id=str(uuid.uuid4()),
-            default_path="vector_bak",
         )
 
     def __call__(

@@ -5,13 +5,18 @@ from typing import Any
 import click
 
 from vector_backup_pipeline.cli.connection import handed_over
-from vector_backup_pipeline.cli.options import json_option, progress_option
+from vector_backup_pipeline.cli.options import (
+    db_connection_option,
+    export_method_option,
+    json_option,
+    progress_option,
+    tables_option,
+    workers_option,
+)
 from vector_backup_pipeline.cli.showing import show_outcome
 from vector_backup_pipeline.engine.parameters import (
     COMPRESSIONS,
     DEFAULT_BATCH_SIZE,
-    DEFAULT_WORKERS,
-    EXPORT_METHODS,
     FORMATS,
 )
 from vector_backup_pipeline.settings import split_tables
@@ -23,12 +28,7 @@ from vector_backup_pipeline.settings import split_tables
     metavar="ID",
     help="Back up under {root}/ID/, such as corpus_7. Default: the root itself.",
 )
-@click.option(
-    "--db-connection",
-    metavar="STRING",
-    help="postgresql://user@host:5432/dbname or 'host=db dbname=rag'. Other processes can see a "
-    "command line: better set that variable. Default: VECTOR_BACKUP_DB_URL.",
-)
+@db_connection_option
 @click.option(
     "--truncate",
     is_flag=True,
@@ -40,12 +40,7 @@ from vector_backup_pipeline.settings import split_tables
     help="Do nothing: a dry call that checks the parameters. --truncate backs up all the same. "
     "Default: off.",
 )
-@click.option(
-    "--tables",
-    metavar="A,B",
-    help="name or schema.name, comma-separated, such as docs,app.images. Default: "
-    "VECTOR_BACKUP_TABLES, else LangChain's two tables.",
-)
+@tables_option
 @click.option(
     "--format",
     "file_format",
@@ -68,21 +63,8 @@ from vector_backup_pipeline.settings import split_tables
     metavar="N",
     help="Level of the compression, such as 3: gzip 1 to 9, zstd 1 to 22. Default: 1, fast.",
 )
-@click.option(
-    "--workers",
-    type=int,
-    default=DEFAULT_WORKERS,
-    show_default=True,
-    metavar="N",
-    help="Parallel connections inside one table, such as 4.",
-)
-@click.option(
-    "--export-method",
-    type=click.Choice(EXPORT_METHODS),
-    default="copy",
-    show_default=True,
-    help="--export-method cursor for servers and proxies that refuse COPY; same bytes.",
-)
+@workers_option
+@export_method_option
 @click.option(
     "--batch-size",
     type=int,

@@ -6,8 +6,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from vector_backup_pipeline.cli.options import (
+    db_connection_option,
+    export_method_option,
+    tables_option,
+    workers_option,
+)
 from vector_backup_pipeline.cli.showing import DONE, FAILED, show_json
-from vector_backup_pipeline.engine.parameters import DEFAULT_WORKERS, EXPORT_METHODS
 from vector_backup_pipeline.settings import split_tables
 
 if TYPE_CHECKING:
@@ -28,33 +33,10 @@ _COUNTED: "dict[Status, str]" = {
     metavar="ID",
     help="Check where that task's backups go, such as corpus_7. Default: the root itself.",
 )
-@click.option(
-    "--db-connection",
-    metavar="STRING",
-    help="postgresql://user@host:5432/dbname or 'host=db dbname=rag'. Other processes can see a "
-    "command line: better set that variable. Default: VECTOR_BACKUP_DB_URL.",
-)
-@click.option(
-    "--tables",
-    metavar="A,B",
-    help="name or schema.name, comma-separated, such as docs,app.images. Default: "
-    "VECTOR_BACKUP_TABLES, else LangChain's two tables.",
-)
-@click.option(
-    "--workers",
-    type=int,
-    default=DEFAULT_WORKERS,
-    show_default=True,
-    metavar="N",
-    help="Parallel connections that a backup would open, such as 4.",
-)
-@click.option(
-    "--export-method",
-    type=click.Choice(EXPORT_METHODS),
-    default="copy",
-    show_default=True,
-    help="How a backup would read: --export-method cursor where COPY is refused.",
-)
+@db_connection_option
+@tables_option
+@workers_option
+@export_method_option
 @click.option(
     "--json",
     "as_json",

@@ -29,6 +29,9 @@ _READING_SUFFIX = ".reading"
 # Of the one prune that may work in a directory at a time; "prune" is no timestamp.
 PRUNE_MARKER = f"{_MARKER_PREFIX}prune{_MARKER_SUFFIX}"
 _READING = re.compile(r"_[0-9a-f]{8}\.reading\Z")
+_LIKE_A_DATA_FILE = re.compile(
+    rf".+_[^.]*[0-9][^.]*\.(?:{'|'.join(map(re.escape, _DATA_EXTENSIONS))})"
+)
 # What a file name can't hold, or what would leave the directory or hide the file.
 _UNSAFE = re.compile(r"[/\\%\x00-\x1f\x7f-\x9f]|^\.+")
 
@@ -79,6 +82,19 @@ def stamp_of_verdict(name: str, timestamps: TimestampFormat) -> str | None:
 def stamp_of_marker(name: str, timestamps: TimestampFormat) -> str | None:
     """Also of `{marker}.{token}`, as a store names it that can't create under a condition."""
     return _stamp_between(_MARKER_TOKEN.sub("", name), _MARKER_PREFIX, _MARKER_SUFFIX, timestamps)
+
+
+def is_marker_of_file(marker: str, file: str) -> bool:
+    """Whether `marker` is that of the run which writes `file`, however timestamps are written."""
+    bare = _MARKER_TOKEN.sub("", marker)
+    if not (bare.startswith(_MARKER_PREFIX) and bare.endswith(_MARKER_SUFFIX)):
+        return False
+    return f"_{bare[len(_MARKER_PREFIX) : -len(_MARKER_SUFFIX)]}." in file
+
+
+def is_like_a_data_file(name: str) -> bool:
+    """Whether it may be one of ours, for those who do not know how timestamps are written."""
+    return _LIKE_A_DATA_FILE.fullmatch(name) is not None
 
 
 def is_marker_of(name: str, stamp: str) -> bool:

@@ -115,7 +115,6 @@ def find_backup_set(
             settings.timestamps,
             lock_timeout=settings.lock_timeout,
             run_id=context.run_id,
-            default_path=settings.directory,
         )
 
     with failing_step():

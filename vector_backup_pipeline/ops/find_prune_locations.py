@@ -8,7 +8,7 @@ from pydantic import Field
 from vector_backup_pipeline.engine.retention.request import PruneRequest
 from vector_backup_pipeline.engine.retention.rules import Duration
 from vector_backup_pipeline.engine.retention.run import LocationToPrune, PruneRun
-from vector_backup_pipeline.outcome import failing_step
+from vector_backup_pipeline.outcome import failing_step, place_metadata
 from vector_backup_pipeline.resources import BackupStorageResource, PruneRunResource
 from vector_backup_pipeline.settings import Settings, load_settings
 
@@ -103,7 +103,7 @@ def find_prune_locations(
             each,
             mapping_key=each.key,
             metadata={
-                "directory": dg.MetadataValue.path(each.directory),
+                "directory": place_metadata(each.directory),
                 "task_id": each.task_id or "none",
             },
         )

@@ -38,7 +38,6 @@ def _restore(sets: SetWriter, timestamp: str) -> RestoreRun:
         TIMESTAMPS,
         lock_timeout=1.0,
         run_id="restore",
-        default_path=root.default_path,
     )
 
 

@@ -95,18 +95,6 @@ def test_a_file_that_was_cut_is_found(tmp_path: Path, file: DataFile, left: int)
     assert "the number of rows is " in told
 
 
-def test_a_lost_and_a_doubled_row_are_told(tmp_path: Path, file: DataFile) -> None:
-    path = tmp_path / file.name
-    path.write_bytes(csv_record(COLUMNS) + b"".join([*RECORDS[:50], *RECORDS[49:], RECORDS[0]]))
-
-    told = _faults(tmp_path, file)
-
-    assert "the number of rows is 102, expected 100" in told
-    assert f"the content digest is {'0' * 32}" not in told
-    assert f"expected {file.digest.value}" in told
-    assert "the header" not in told
-
-
 @pytest.mark.parametrize(
     ("change", "told"),
     [
@@ -130,42 +118,6 @@ def test_other_columns_and_another_digest_are_told(tmp_path: Path, file: DataFil
     assert "its first line does not name the manifest's columns" in told
     assert "then go" not in told, "what a file begins with is nobody's business"
     assert f"expected {'0' * 32}" in told
-
-
-def test_a_block_that_does_not_end_where_a_row_ends_is_told(tmp_path: Path, file: DataFile) -> None:
-    first, second, *others = file.blocks
-    shifted = [
-        first.model_copy(update={"length": first.length + 1}),
-        second.model_copy(update={"offset": second.offset + 1, "length": second.length - 1}),
-        *others,
-    ]
-
-    told = _faults(tmp_path, file.model_copy(update={"blocks": shifted}))
-
-    assert "block 1 does not end where a row ends" in told
-    assert "SHA-256" not in told
-    assert "number of rows" not in told
-
-
-def test_a_block_with_other_rows_than_it_says_is_told(tmp_path: Path, file: DataFile) -> None:
-    first, second, *others = file.blocks
-    shifted = [
-        first.model_copy(update={"rows": first.rows + 1}),
-        second.model_copy(update={"rows": second.rows - 1}),
-        *others,
-    ]
-
-    told = _faults(tmp_path, file.model_copy(update={"blocks": shifted}))
-
-    assert "30 rows end with block 1, expected 31" in told
-
-
-@pytest.mark.parametrize("kept", [slice(0), slice(3), slice(1, None)], ids=["none", "3", "last 3"])
-def test_blocks_that_leave_out_a_part_are_told(tmp_path: Path, file: DataFile, kept: slice) -> None:
-    told = _faults(tmp_path, file.model_copy(update={"blocks": file.blocks[kept]}))
-
-    assert "block" in told
-    assert "SHA-256" not in told
 
 
 def test_a_file_that_is_gone_is_not_found(tmp_path: Path, file: DataFile) -> None:

@@ -46,7 +46,6 @@ def main(root: str, step: str) -> None:
         TIMESTAMPS,
         lock_timeout=10.0,
         run_id=RUN_ID,
-        default_path="vector_bak",
     )
     print("begun", flush=True)  # noqa: T201 - the protocol
     run.find()

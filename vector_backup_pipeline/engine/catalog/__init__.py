@@ -6,7 +6,9 @@ from vector_backup_pipeline.engine.catalog.locations import (
     FoundFile,
     FoundLocation,
     FoundSet,
+    check_root,
     find_locations,
+    find_places,
 )
 from vector_backup_pipeline.engine.catalog.sets import (
     COLLECTION_TABLE,
@@ -33,7 +35,9 @@ __all__ = [
     "ManifestSet",
     "OlderSet",
     "as_list",
+    "check_root",
     "find_locations",
+    "find_places",
     "find_set",
     "has_backup",
     "list_backups",

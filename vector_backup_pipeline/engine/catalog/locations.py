@@ -125,15 +125,30 @@ def find_locations(
         )
     return [
         location
-        for task, directory in _places(root, task_id, global_only=global_only)
+        for task, directory in find_places(root, task_id, global_only=global_only)
         if directory is not None
         and (location := _location(root, timestamps, task, directory)) is not None
     ]
 
 
-def _places(
-    root: BackupRoot, task_id: str | None, *, global_only: bool
+def check_root(root: BackupRoot) -> None:
+    """Raises `ResourceNotFound` if the root is not there: a mistyped one has no set that could fail
+    a verification, and nothing that a prune could free, and all would be green for ever."""
+    if root.find_path(root.location) is None:
+        raise ResourceNotFound(
+            f"There is no directory {root.location}, where all backups should be. Check "
+            "VECTOR_BACKUP_ROOT, or that the disk is mounted."
+        )
+
+
+def find_places(
+    root: BackupRoot, task_id: str | None = None, *, global_only: bool = False
 ) -> Iterator[tuple[str | None, BackupDirectory | None]]:
+    """The root's own directory, then the tasks', each None if it is not there; or those asked for.
+
+    Raises:
+        ResourceNotFound: the task's directory does not exist.
+    """
     if task_id is not None:
         yield task_id, root.find(task_id)
         return

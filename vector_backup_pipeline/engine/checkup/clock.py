@@ -17,7 +17,7 @@ from vector_backup_pipeline.engine.checkup.finding import (
     warning,
 )
 from vector_backup_pipeline.engine.checkup.plan import CheckPlan
-from vector_backup_pipeline.engine.storage.local_claim import DEAD_AFTER
+from vector_backup_pipeline.engine.storage.contract import DEAD_AFTER
 
 # Clocks that are set by NTP differ by less.
 _NOTABLE = timedelta(seconds=5)

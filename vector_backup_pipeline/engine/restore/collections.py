@@ -74,12 +74,29 @@ def _named_rows(
         for _, fields in read_rows(directory, table.stored.file):
             yield fields[name_at], fields[identity_at]
     elif data.format == "binary":
+        types = _types(table)
         for row in stored_rows.read_rows(directory, data):
             values = tuple_fields(row)
-            # varchar_send writes the text in the client's encoding, uuid_send 16 bytes.
-            identity = uuid.UUID(bytes=values[identity_at])
-            yield (values[name_at] or b"").decode(), str(identity)
+            yield (
+                _text(values[name_at], types[name_at]),
+                _text(values[identity_at], types[identity_at]),
+            )
     else:
         for row in stored_rows.read_rows(directory, data):
             texts = csv_fields(row.decode())
             yield texts[name_at] or "", texts[identity_at] or ""
+
+
+def _types(table: PlannedTable) -> list[str]:
+    """The names of the types of the file's columns, in its order."""
+    backup = table.stored.backup
+    columns = backup.definition.columns if backup else ()
+    by_name = {column.name: column.type.name for column in columns}
+    return [by_name[name] for name in table.columns]
+
+
+def _text(value: bytes | None, type_name: str) -> str:
+    """uuid_send writes 16 bytes, those of texts the text in the client's encoding."""
+    if type_name == "uuid" and value is not None:
+        return str(uuid.UUID(bytes=value))
+    return (value or b"").decode()

@@ -94,8 +94,7 @@ class TableLoad:
 class RestoreRun:
     """The state of one restore. Its methods are called in order, once each (`load` once a table).
 
-    `default_path` is where the sets are that nobody named a place for, for messages. A drill keeps
-    no log: `writes_log` is False then.
+    A drill keeps no log: `writes_log` is False then.
     """
 
     def __init__(
@@ -106,7 +105,6 @@ class RestoreRun:
         *,
         lock_timeout: float,
         run_id: str,
-        default_path: str,
         writes_log: bool = True,
     ) -> None:
         self.request = request
@@ -114,7 +112,6 @@ class RestoreRun:
         self._timestamps = timestamps
         self._lock_timeout = lock_timeout
         self._run_id = run_id
-        self._default_path = default_path
         self._writes_log = writes_log
         self._started = time.monotonic()
         self._began_at = datetime.now(timezone.utc)
@@ -151,7 +148,7 @@ class RestoreRun:
     def find(self) -> FoundBackup:
         """Find the set, and prove the stored files of the tables that are asked for."""
         with self._remembering():
-            source = find_source(self._root, self._timestamps, self.request, self._default_path)
+            source = find_source(self._root, self._timestamps, self.request)
             self._source = source
             self._reading = hold_while_reading(
                 source.directory, source.backup.stamp, self._run_id, self._notices

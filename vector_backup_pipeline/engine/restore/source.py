@@ -73,7 +73,7 @@ class RestoreSource:
 
 
 def find_source(
-    root: BackupRoot, timestamps: TimestampFormat, request: RestoreRequest, default_path: str
+    root: BackupRoot, timestamps: TimestampFormat, request: RestoreRequest
 ) -> RestoreSource:
     """Find the set and the tables asked for; nothing of their files is read yet.
 
@@ -81,7 +81,7 @@ def find_source(
         ResourceNotFound: no such directory, set, table in the set, or file.
         InvalidParams, IntegrityError: see `find_set`.
     """
-    directory = _directory(root, request, default_path)
+    directory = _directory(root, request)
     backup = find_set(directory, timestamps, request.timestamp, request.tables)
     stored = _stored_tables(directory, backup)
     chosen = _chosen(stored, request.tables, backup.stamp)
@@ -104,9 +104,9 @@ def check_source(directory: BackupDirectory, table: StoredTable) -> None:
         _check_header(directory, table, table.data)
 
 
-def _directory(root: BackupRoot, request: RestoreRequest, default_path: str) -> BackupDirectory:
+def _directory(root: BackupRoot, request: RestoreRequest) -> BackupDirectory:
     if request.backup_path is None:
-        directory, path = root.find(request.task_id), request.task_id or default_path
+        directory, path = root.find(request.task_id), request.task_id or root.default_path
     else:
         directory, path = root.find_path(request.backup_path), request.backup_path
     if directory is None:

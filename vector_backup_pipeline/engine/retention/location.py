@@ -188,7 +188,7 @@ class LocationPrune:
         stamp = removal.stamp
         if self._is_being_read(stamp, names):
             return _IS_BEING_READ
-        if marker_name(stamp) in names and self.directory.claim_is_alive(marker_name(stamp)):
+        if self.directory.claim_is_alive(marker_name(stamp)):
             return "its run is still at work"
         if (manifest_name(stamp) in names) != (removal.manifest is not None):
             return "its manifest has come or gone since it was judged"

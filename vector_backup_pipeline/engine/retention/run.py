@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
+from vector_backup_pipeline.engine.catalog import check_root, find_places
 from vector_backup_pipeline.engine.errors import (
     BackupError,
     InvalidParams,
@@ -19,7 +20,6 @@ from vector_backup_pipeline.engine.errors import (
     as_backup_error,
 )
 from vector_backup_pipeline.engine.file_names import LOG_NAME
-from vector_backup_pipeline.engine.parameters import is_task_id
 from vector_backup_pipeline.engine.results import (
     EndedUpload,
     PrunedLocation,
@@ -77,7 +77,7 @@ class PruneRun:
             ResourceNotFound: the root is not there, or the place that was named.
         """
         try:
-            self._check_root()
+            check_root(self._root)
             for task_id, directory in self._directories():
                 self._places[f"location_{len(self._places) + 1}"] = LocationPrune(
                     self.request, directory, self._timestamps, task_id=task_id, run_id=self._run_id
@@ -90,33 +90,16 @@ class PruneRun:
             for key, place in self._places.items()
         ]
 
-    def _check_root(self) -> None:
-        # A mistyped root has nothing to prune, and the disk with the backups would fill up.
-        if self._root.find_path(self._root.location) is None:
-            raise ResourceNotFound(
-                f"There is no directory {self._root.location}, where all backups should be. Check "
-                "VECTOR_BACKUP_ROOT, or that the disk is mounted."
-            )
-
     def _directories(self) -> list[tuple[str | None, BackupDirectory]]:
-        if not self.request.is_of_everything:
-            task_id = self.request.task_id
-            found = self._root.find(task_id)
-            if found is None and task_id is not None:
-                raise ResourceNotFound(
-                    f"The task {task_id} has no backups under {self._root.location}. vector-backup "
-                    "list shows what is there."
-                )
-            return [] if found is None else [(task_id, found)]
-        directories = []
-        for place in (None, *self._root.task_ids(is_task_id)):
-            try:
-                found = self._root.find(place)
-            except ResourceNotFound:
-                continue  # Removed since it was listed.
-            if found is not None:
-                directories.append((place, found))
-        return directories
+        request = self.request
+        places = find_places(self._root, request.task_id, global_only=request.global_only)
+        found = [(task_id, directory) for task_id, directory in places if directory is not None]
+        if request.task_id is not None and not found:
+            raise ResourceNotFound(
+                f"The task {request.task_id} has no backups under {self._root.location}. "
+                "vector-backup list shows what is there."
+            )
+        return found
 
     def prune(self, key: str) -> PrunedLocation:
         """Prune one place. What goes wrong there raises nothing; it is told, and in `error_of`."""

@@ -7,13 +7,13 @@ last, after its uploads.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from vector_backup_pipeline.engine.errors import StorageError
+from vector_backup_pipeline.engine.file_names import is_like_a_data_file, is_marker_of_file
 from vector_backup_pipeline.engine.parameters import is_task_id
 from vector_backup_pipeline.engine.storage.contract import AbandonedUpload
 from vector_backup_pipeline.engine.storage.object_bucket import Bucket, StoredObject
@@ -22,11 +22,8 @@ from vector_backup_pipeline.engine.storage.object_url import ObjectUrl
 from vector_backup_pipeline.engine.storage.s3_environment import S3Environment
 
 _WITHOUT_MARKER = timedelta(hours=1)
-# `{table}_{timestamp}.{extension}`, in whichever format a timestamp is.
-_DATA_FILE = re.compile(r".+_.*[0-9].*\.[a-z][a-z0-9.]*")
 # Not every service of S3's kind has all of S3's requests.
 _UNKNOWN = {"NotImplemented", "MethodNotAllowed"}
-_MARKER = re.compile(r"\.vector_backup_(.+)\.run(?:\.[0-9a-f]+)?")
 
 
 def abort_abandoned_uploads(
@@ -42,7 +39,7 @@ def abort_abandoned_uploads(
     aborted = []
     for upload in _uploads(client, root, f"{root.key}/" if root.key else ""):
         folder, _, name = upload["Key"].rpartition("/")
-        if not (_is_ours(root, folder, directory) and _DATA_FILE.fullmatch(name)):
+        if not (_is_ours(root, folder, directory) and is_like_a_data_file(name)):
             continue
         if not runs.have_left(folder, name, upload["Initiated"]):
             continue
@@ -69,23 +66,19 @@ class _Runs:
 
     def __init__(self, bucket: Bucket) -> None:
         self._bucket = bucket
-        self._markers: dict[str, list[tuple[str, StoredObject]]] = {}
+        self._objects: dict[str, list[StoredObject]] = {}
 
     def have_left(self, folder: str, name: str, began: datetime) -> bool:
         """Whether the run that began to upload `name` is over."""
-        own = [marker for stamp, marker in self._of(folder) if f"_{stamp}." in name]
+        own = [found for found in self._of(folder) if is_marker_of_file(found.name, name)]
         if own:
             return not any(map(is_alive, own))
         return datetime.now(timezone.utc) - began >= _WITHOUT_MARKER
 
-    def _of(self, folder: str) -> list[tuple[str, StoredObject]]:
-        if folder not in self._markers:
-            self._markers[folder] = [
-                (match[1], found)
-                for found in self._bucket.objects(folder)
-                if (match := _MARKER.fullmatch(found.name))
-            ]
-        return self._markers[folder]
+    def _of(self, folder: str) -> list[StoredObject]:
+        if folder not in self._objects:
+            self._objects[folder] = self._bucket.objects(folder)
+        return self._objects[folder]
 
 
 def _is_ours(root: ObjectUrl, folder: str, directory: str) -> bool:

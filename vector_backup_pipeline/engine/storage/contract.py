@@ -12,8 +12,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
+
+# How often a run's marker shows a sign of life, and after how long without one its run counts as
+# dead where nothing else tells: time for a store to be out of reach for a while.
+HEARTBEAT_SECONDS = 60.0
+DEAD_AFTER = timedelta(minutes=15)
 
 
 @dataclass(frozen=True)

@@ -101,7 +101,11 @@ class LocalRoot:
         with _storage_errors(f"look for {path}"):
             return [each for each in (path, *path.parents) if not each.exists()]
 
-    def abort_abandoned_uploads(self, *, dry_run: bool) -> list[AbandonedUpload]:  # noqa: ARG002
+    def abort_abandoned_uploads(
+        self,
+        *,
+        dry_run: bool,  # noqa: ARG002 - there are none either way.
+    ) -> list[AbandonedUpload]:
         return []  # What a killed run leaves here is a `.tmp`, which the next run removes.
 
     def _place(self, task_id: str | None) -> Path:

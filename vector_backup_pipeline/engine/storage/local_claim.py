@@ -15,13 +15,13 @@ import os
 import socket
 import threading
 from collections.abc import Mapping
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from pathlib import Path
 
-HEARTBEAT_SECONDS = 60.0
+from vector_backup_pipeline.engine.storage.contract import DEAD_AFTER, HEARTBEAT_SECONDS
+
 # Another user's marker, or a medium mounted read-only.
 _NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS}
-DEAD_AFTER = timedelta(minutes=15)
 
 
 class LocalClaim:

@@ -17,13 +17,12 @@ import threading
 import time
 import uuid
 from collections.abc import Mapping
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 
 from vector_backup_pipeline.engine.errors import BackupError
+from vector_backup_pipeline.engine.storage.contract import DEAD_AFTER, HEARTBEAT_SECONDS
 from vector_backup_pipeline.engine.storage.object_bucket import Bucket, StoredObject, Version
 
-HEARTBEAT_SECONDS = 60.0
-DEAD_AFTER = timedelta(minutes=15)
 _LONGEST_WAIT = 0.3
 
 

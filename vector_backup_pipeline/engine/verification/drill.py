@@ -57,7 +57,6 @@ def drill_set(
                 timestamps,
                 lock_timeout=lock_timeout,
                 run_id=drill_id,
-                default_path=path,
                 writes_log=False,
             )
             return _drilled(restore, settings)

@@ -17,6 +17,8 @@ from vector_backup_pipeline.engine.catalog import (
     BackupSet,
     DamagedSet,
     OlderSet,
+    check_root,
+    find_places,
     read_sets,
 )
 from vector_backup_pipeline.engine.catalog.reading import hold_while_reading
@@ -28,7 +30,6 @@ from vector_backup_pipeline.engine.errors import (
     as_backup_error,
 )
 from vector_backup_pipeline.engine.file_names import LOG_NAME, verdict_name
-from vector_backup_pipeline.engine.parameters import is_task_id
 from vector_backup_pipeline.engine.restore.request import LATEST
 from vector_backup_pipeline.engine.results import SetVerdict, VerifyResult, error_line
 from vector_backup_pipeline.engine.storage.contract import BackupDirectory, BackupRoot
@@ -95,7 +96,7 @@ class VerifyRun:
         """
         try:
             self._check_timestamp()
-            self._check_root()
+            check_root(self._root)
             for directory in self._directories():
                 self._add_sets(directory)
             if self.request.timestamp is not None and not self._sets:
@@ -122,14 +123,6 @@ class VerifyRun:
                 "every set."
             )
 
-    def _check_root(self) -> None:
-        # A mistyped root has no set that could fail, and would be green for ever.
-        if self._root.find_path(self._root.location) is None:
-            raise ResourceNotFound(
-                f"There is no directory {self._root.location}, where all backups should be. Check "
-                "VECTOR_BACKUP_ROOT, or that the disk is mounted."
-            )
-
     def _directories(self) -> list[BackupDirectory]:
         path, task_id = self.request.backup_path, self.request.task_id
         if self.request.names_a_place:
@@ -140,8 +133,7 @@ class VerifyRun:
                     "vector-backup list shows what is there."
                 )
             return [found]
-        places = [None, *self._root.task_ids(is_task_id)]
-        return [found for place in places if (found := self._root.find(place)) is not None]
+        return [found for _, found in find_places(self._root) if found is not None]
 
     def _add_sets(self, directory: BackupDirectory) -> None:
         sets = read_sets(directory, self._timestamps)

@@ -130,7 +130,9 @@ def test_what_is_not_there_is_told_before_anybody_connects(
 
 
 def test_without_any_backup_the_message_says_so(langchain: Database, restore: RestoreMaker) -> None:
-    restore.fails(langchain, "RESOURCE_NOT_FOUND", "There is no backup directory vector_bak")
+    restore.fails(
+        langchain, "RESOURCE_NOT_FOUND", "There is no backup directory", "/vector_bak under"
+    )
     (restore.root / "vector_bak").mkdir()
     restore.fails(langchain, "RESOURCE_NOT_FOUND", "There is no complete backup set in")
 

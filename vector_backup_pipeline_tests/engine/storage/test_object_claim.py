@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from vector_backup_pipeline.engine.storage import object_claim
+from vector_backup_pipeline.engine.storage import contract, object_claim
 from vector_backup_pipeline.engine.storage.object_bucket import Bucket as ObjectBucket
 from vector_backup_pipeline.engine.storage.object_claim import ObjectClaim
 from vector_backup_pipeline.engine.storage.object_root import ObjectDirectory, ObjectRoot
@@ -90,7 +90,7 @@ def test_a_marker_without_a_beat_for_a_quarter_of_an_hour_is_dead(
     bucket: Bucket, directory: ObjectDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held = _held(directory)
-    assert timedelta(minutes=15) == object_claim.DEAD_AFTER
+    assert timedelta(minutes=15) == contract.DEAD_AFTER
     monkeypatch.setattr(object_claim, "DEAD_AFTER", timedelta(0))
     for name in (_NAME, *directory.names()):
         assert not directory.claim_is_alive(name)
