@@ -210,7 +210,7 @@ def test_a_check_tries_the_bucket_and_leaves_nothing(
 def test_prune_aborts_the_uploads_of_killed_runs(
     bucket: Bucket, url: str, terminal: Terminal
 ) -> None:
-    _does(terminal("backup"))
+    _does(terminal("backup", "--json"))
     ours, foreign = "all/vector_bak/t_20250101_000000.pgcopy.zst", "all/vector_bak/my_2025.mp4"
     for key in (ours, foreign):
         bucket.client.create_multipart_upload(Bucket=bucket.name, Key=key)
@@ -218,6 +218,6 @@ def test_prune_aborts_the_uploads_of_killed_runs(
     told = _does(terminal("prune", "--keep-last", "1", "--json"))
     assert [each["location"] for each in told["abandoned_uploads"]] == [f"{bucket.url}/{ours}"]
     assert bucket.unfinished() == sorted([ours, foreign]), "a dry run"
-    _does(terminal("prune", "--keep-last", "1", "--yes"))
+    _does(terminal("prune", "--keep-last", "1", "--yes", "--json"))
 
     assert bucket.unfinished() == [foreign]

@@ -289,3 +289,18 @@ def test_collections_are_found_in_binary_and_compressed_files(
 
     assert langchain.ask("SELECT name FROM langchain_pg_collection") == [("collection 3",)]
     assert langchain.ask("SELECT id FROM langchain_pg_embedding") == [("other",)]
+
+
+def test_collections_whose_identity_is_a_text_are_found_in_binary_files(
+    database: Database, backup: BackupMaker, restore: RestoreMaker
+) -> None:
+    database.run(
+        "CREATE TABLE langchain_pg_collection (uuid varchar PRIMARY KEY, name varchar);"
+        "INSERT INTO langchain_pg_collection VALUES ('one', 'first'), ('two', 'second')"
+    )
+    backup(database.url, format="binary", tables=(COLLECTION,))
+    database.run("DROP TABLE langchain_pg_collection")
+
+    restore.succeeds(database, timestamp="latest", collections=("second",))
+
+    assert database.ask("TABLE langchain_pg_collection") == [("two", "second")]
