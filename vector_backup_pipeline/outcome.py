@@ -144,15 +144,22 @@ def failing_step() -> Iterator[None]:
 
 
 def read_outcome(events: Iterable[dg.DagsterEvent]) -> RunOutcome:
-    """The outcome that a run's events tell: the result's, else the first failed step's."""
+    """The outcome that a run's events tell."""
+    return outcome_of(
+        {label: value.value for label, value in _metadata_of(event).items()} for event in events
+    )
+
+
+def outcome_of(told: Iterable[Mapping[str, Any]]) -> RunOutcome:
+    """The outcome that the metadata of a run's events tell: the result's, else the first failed
+    step's. Values are plain ones, by their labels."""
     result: dict[str, Any] | None = None
-    error: Mapping[str, dg.MetadataValue] = {}
-    for event in events:
-        metadata = _metadata_of(event)
+    error: Mapping[str, Any] = {}
+    for metadata in told:
         key = next((key for key in _RESULTS if key in metadata), None)
         if key is not None:
             # Dagster's storage sorts keys; the model puts its fields in their order again.
-            result = _RESULTS[key].model_validate(metadata[key].value).as_json()
+            result = _RESULTS[key].model_validate(metadata[key]).as_json()
             error = metadata if "error_type" in metadata else error
         elif "error_type" in metadata and not error:
             error = metadata
@@ -160,10 +167,15 @@ def read_outcome(events: Iterable[dg.DagsterEvent]) -> RunOutcome:
         return failure(BackupError("The run ended without a result; see its events in Dagster."))
     return RunOutcome(
         result=result,
-        error_type=str(error["error_type"].value) if error else None,
-        message=str(error["error"].value) if error else None,
-        can_retry=bool(error["can_retry"].value) if error else False,
+        error_type=str(error["error_type"]) if error else None,
+        message=str(error["error"]) if error else None,
+        can_retry=bool(error["can_retry"]) if error else False,
     )
+
+
+def is_told_by(metadata: Mapping[str, Any]) -> bool:
+    """Whether `outcome_of` would read anything in an event's metadata."""
+    return "error_type" in metadata or any(key in metadata for key in _RESULTS)
 
 
 def _metadata_of(event: dg.DagsterEvent) -> Mapping[str, Any]:

@@ -38,6 +38,7 @@ from vector_backup_pipeline.outcome import (
     refused_restore,
     refused_verification,
 )
+from vector_backup_pipeline.sealing import is_sealed, open_sealed
 from vector_backup_pipeline.settings import DATABASE_URL_VARIABLE, Settings, load_settings
 
 _R = TypeVar("_R", bound="_Run")
@@ -56,8 +57,8 @@ class PostgresResource(dg.ConfigurableResource[None]):
 
     db_connection: str | None = Field(
         default=None,
-        description="A run's own connection string. It stands alone: nothing is added to it from "
-        "the worker's environment.",
+        description="A run's own connection string, plain or as the API sealed it. It stands "
+        "alone: nothing is added to it from the worker's environment.",
         json_schema_extra=_SECRET,
     )
     connection_variable: str = Field(
@@ -79,10 +80,12 @@ class PostgresResource(dg.ConfigurableResource[None]):
         """Read where to connect, now.
 
         Raises:
-            InvalidParams: a connection string is malformed; it is not repeated.
+            InvalidParams: a connection string is malformed, or can't be opened; it is not repeated.
         """
         if self.db_connection is not None:
-            return ConnectionSettings.from_caller(SecretText(self.db_connection))
+            is_of_api = is_sealed(self.db_connection)
+            given = open_sealed if is_of_api else SecretText
+            return ConnectionSettings.from_caller(given(self.db_connection))
         fields = self._fields()
         if fields:
             return ConnectionSettings.from_fields(fields)

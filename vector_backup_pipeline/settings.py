@@ -26,14 +26,20 @@
 | `VECTOR_BACKUP_PRUNE_SCHEDULE_ENABLED` | false | it runs without being switched on in the UI |
 | `VECTOR_BACKUP_PRUNE_AFTER_BACKUP` | false | each successful backup prunes its own place |
 | `VECTOR_BACKUP_LOCK_TIMEOUT` | 30 | seconds to wait for a lock |
+| `VECTOR_BACKUP_DAGSTER_URL` | `http://127.0.0.1:3000` | where the API finds Dagster's webserver |
+| `VECTOR_BACKUP_DAGSTER_LOCATION` | the one with the jobs | code location of the API's runs |
+| `VECTOR_BACKUP_API_TOKEN` | none | who calls the API has to know it |
+| `VECTOR_BACKUP_SECRET_KEY` | a file in DAGSTER_HOME | seals connections between API and runs |
 """
 
 from __future__ import annotations
 
 import os
 import re
+from base64 import b64decode
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from vector_backup_pipeline.engine.errors import InvalidParams
@@ -44,16 +50,22 @@ from vector_backup_pipeline.engine.retention.rules import (
     Duration,
     KeepRules,
 )
+from vector_backup_pipeline.engine.secrets import SecretText
 from vector_backup_pipeline.engine.storage.object_url import is_url, parse_object_url
 from vector_backup_pipeline.engine.timestamps import DEFAULT_TIMESTAMP_FORMAT, TimestampFormat
 
 PREFIX = "VECTOR_BACKUP_"
 DATABASE_URL_VARIABLE = PREFIX + "DB_URL"
+API_TOKEN_VARIABLE = PREFIX + "API_TOKEN"
+SECRET_KEY_VARIABLE = PREFIX + "SECRET_KEY"
 
 _DEFAULT_TABLES = "langchain_pg_collection,langchain_pg_embedding"
 _DEFAULT_TRUNCATE_TABLES = "langchain_pg_embedding"
 _TRUE, _FALSE = {"true", "1", "yes", "on"}, {"false", "0", "no", "off", ""}
 _TABLE_IN_LIST = re.compile(r'(?:"(?:[^"]|"")*"|[^,"])+')
+# What a header can carry as it is.
+_TOKEN = re.compile(r"[!-~]+")
+_KEY_BYTES = 32
 _DIRECTORY_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
@@ -87,6 +99,11 @@ class Settings:
     prune_schedule_enabled: bool
     prune_after_backup: bool
     lock_timeout: float
+    # It may hold a user and a password of whatever stands before Dagster.
+    dagster_url: str = field(repr=False)
+    dagster_location: str | None
+    api_token: SecretText | None
+    secret_key: SecretText | None
 
 
 def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
@@ -120,6 +137,10 @@ def _read(source: _Source) -> Settings:
         prune_schedule_enabled=source.flag("PRUNE_SCHEDULE_ENABLED"),
         prune_after_backup=_prune_after_backup(source, keep),
         lock_timeout=source.seconds("LOCK_TIMEOUT", 30.0),
+        dagster_url=_dagster_url(source),
+        dagster_location=source.text("DAGSTER_LOCATION", "") or None,
+        api_token=_api_token(source),
+        secret_key=_secret_key(source),
     )
 
 
@@ -232,6 +253,41 @@ def _prune_after_backup(source: _Source, keep: KeepRules) -> bool:
             "it is on, but no rule says what to keep; set VECTOR_BACKUP_KEEP_LAST or its like too",
         )
     return is_wanted
+
+
+def _dagster_url(source: _Source) -> str:
+    url = source.text("DAGSTER_URL", "http://127.0.0.1:3000")
+    try:
+        parts = urlsplit(url)
+        makes_sense = bool(parts.hostname) and parts.scheme in ("http", "https")
+        makes_sense = makes_sense and not (parts.query or parts.fragment) and parts.port != 0
+    except ValueError:
+        makes_sense = False
+    if not makes_sense:
+        # Not repeated: there may be a password in it.
+        raise wrong("DAGSTER_URL", "it is no address such as http://127.0.0.1:3000")
+    return url.rstrip("/")
+
+
+def _api_token(source: _Source) -> SecretText | None:
+    token = source.text("API_TOKEN", "")
+    if token and not _TOKEN.fullmatch(token):
+        raise wrong("API_TOKEN", "it may only have printable ASCII characters, and no blanks")
+    return SecretText(token) if token else None
+
+
+def _secret_key(source: _Source) -> SecretText | None:
+    """In the URL-safe alphabet, whichever it was given in."""
+    text = source.text("SECRET_KEY", "").replace("+", "-").replace("/", "_")
+    if not text:
+        return None
+    try:
+        is_key = len(b64decode(text, altchars=b"-_", validate=True)) == _KEY_BYTES
+    except ValueError:
+        is_key = False
+    if not is_key:
+        raise wrong("SECRET_KEY", "it is not 32 bytes in base64; make one: openssl rand -base64 32")
+    return SecretText(text)
 
 
 def _timestamps(source: _Source, timezone: str) -> TimestampFormat:

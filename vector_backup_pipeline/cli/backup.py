@@ -118,7 +118,8 @@ def command(
 
 def run_backup(parameters: dict[str, Any], db_connection: str | None, *, as_json: bool) -> int:
     """Run the job in this process and show its outcome; returns the exit code."""
-    from vector_backup_pipeline.launch import check_backup, launch_backup
+    from vector_backup_pipeline.call_checks import check_backup
+    from vector_backup_pipeline.launch import launch_backup
     from vector_backup_pipeline.terminal import backup_summary
 
     check_backup(parameters, db_connection)

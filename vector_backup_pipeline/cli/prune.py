@@ -78,7 +78,8 @@ def command(as_json: bool, **given: Any) -> int:
 
 def run_prune(parameters: dict[str, Any], *, as_json: bool) -> int:
     """Run the job in this process and show its outcome; returns the exit code."""
-    from vector_backup_pipeline.launch import check_prune, launch_prune
+    from vector_backup_pipeline.call_checks import check_prune
+    from vector_backup_pipeline.launch import launch_prune
     from vector_backup_pipeline.terminal import prune_summary
 
     check_prune(parameters)

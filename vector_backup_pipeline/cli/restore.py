@@ -150,7 +150,8 @@ def _collection_names(text: str) -> list[str]:
 
 
 def _run_restore(parameters: dict[str, Any], db_connection: str | None, *, as_json: bool) -> int:
-    from vector_backup_pipeline.launch import check_restore, launch_restore
+    from vector_backup_pipeline.call_checks import check_restore
+    from vector_backup_pipeline.launch import launch_restore
     from vector_backup_pipeline.terminal import restore_summary
 
     check_restore(parameters, db_connection)

@@ -73,7 +73,8 @@ def run_verification(
     parameters: dict[str, Any], scratch_connection: str | None, *, as_json: bool
 ) -> int:
     """Run the job in this process and show its outcome; returns the exit code."""
-    from vector_backup_pipeline.launch import check_verification, launch_verification
+    from vector_backup_pipeline.call_checks import check_verification
+    from vector_backup_pipeline.launch import launch_verification
     from vector_backup_pipeline.terminal import verification_summary
 
     check_verification(parameters, scratch_connection)

@@ -22,6 +22,7 @@ A message says what happened, to what, and what to do next. It never holds a pas
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import ClassVar
 
 
@@ -135,3 +136,16 @@ def as_backup_error(error: BaseException) -> BackupError:
     if not isinstance(error, Exception):
         return RunCancelled()
     return BackupError(f"{type(error).__name__}: {error}")
+
+
+def http_status_of(error_type: str) -> int:
+    """The HTTP status of a kind of error that is known by its name alone, as a run's events tell
+    it."""
+    known = {each.error_type: each.http_status for each in _all_kinds(BackupError)}
+    return known.get(error_type, BackupError.http_status)
+
+
+def _all_kinds(kind: type[BackupError]) -> Iterator[type[BackupError]]:
+    yield kind
+    for each in kind.__subclasses__():
+        yield from _all_kinds(each)

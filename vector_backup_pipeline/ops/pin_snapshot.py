@@ -28,6 +28,7 @@ def pin_snapshot(
             mapping_key=key,
             metadata={
                 "table": export.table,
+                "step": f"export_table[{key}]",
                 "size in database": readable_size(export.size),
                 "estimated rows": "unknown"
                 if export.estimated_rows is None

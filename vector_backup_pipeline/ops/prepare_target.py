@@ -26,6 +26,7 @@ def prepare_target(
             mapping_key=key,
             metadata={
                 "table": load.table,
+                "step": f"load_table[{key}]",
                 "target": load.target,
                 "size": readable_size(load.size),
                 "rows": "unknown" if load.rows is None else load.rows,

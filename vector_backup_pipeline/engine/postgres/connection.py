@@ -106,6 +106,11 @@ _CHOICES = {
 # Data exceptions, violated constraints, unsupported features, statements that don't fit: asked
 # again, the server says the same again.
 _REFUSALS = {"0A", "22", "23", "42"}
+# They name files or services of the machine that connects, or make libpq write one.
+_LOCAL_OPTIONS = {
+    *("service", "servicefile", "passfile", "sslcert", "sslkey", "sslkeylogfile"),
+    *("sslrootcert", "sslcrl", "sslcrldir"),
+}
 _SECRET_OPTIONS = ("password", "sslpassword", "scram_client_key", "oauth_client_secret")
 
 
@@ -144,6 +149,34 @@ class ConnectionSettings:
     def from_fields(cls, fields: Mapping[str, str]) -> ConnectionSettings:
         """host, port, dbname, user, password; none at all means libpq's environment."""
         return cls(dict(fields), _secrets_of(fields))
+
+
+def check_remote_caller(text: SecretText) -> None:
+    """Refuse what a caller over the network may not say in a `db_connection`: it names a host, and
+    neither a socket nor a file of the machine that will connect.
+
+    Raises:
+        InvalidParams: it does, or it is malformed. The message does not repeat it.
+    """
+    given = _parse(text, "db_connection")
+    of_this_machine = sorted(key for key in _LOCAL_OPTIONS if _names_a_file(key, given.get(key)))
+    if of_this_machine:
+        raise InvalidParams(
+            f"The db_connection has {', '.join(of_this_machine)}, which a caller over the network "
+            "may not give: they name files or services of the machine that makes the backup. "
+            "Leave them out."
+        )
+    hosts = (given.get("host") or given.get("hostaddr") or "").split(",")
+    if not all(hosts) or any(host.startswith(("/", "@")) for host in hosts):
+        raise InvalidParams(
+            "The db_connection must name the host of a database server: "
+            "postgresql://user:password@host:port/dbname."
+        )
+
+
+def _names_a_file(option: str, value: str | None) -> bool:
+    # libpq's one word for the system's own certificates.
+    return bool(value) and (option, value) != ("sslrootcert", "system")
 
 
 def connect(settings: ConnectionSettings) -> Connection:
