@@ -13,7 +13,16 @@ from typing import NoReturn
 import click
 
 from vector_backup_pipeline import __version__
-from vector_backup_pipeline.cli import backup, check, demo, listing, prune, restore, verify
+from vector_backup_pipeline.cli import (
+    backup,
+    check,
+    demo,
+    listing,
+    prune,
+    restore,
+    serve,
+    verify,
+)
 from vector_backup_pipeline.cli.showing import DONE, show_error
 from vector_backup_pipeline.engine.errors import (
     BackupError,
@@ -65,4 +74,5 @@ commands.add_command(verify.command)
 commands.add_command(listing.command)
 commands.add_command(check.command)
 commands.add_command(prune.command)
+commands.add_command(serve.command)
 commands.add_command(demo.command)

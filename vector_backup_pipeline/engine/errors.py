@@ -141,8 +141,18 @@ def as_backup_error(error: BaseException) -> BackupError:
 def http_status_of(error_type: str) -> int:
     """The HTTP status of a kind of error that is known by its name alone, as a run's events tell
     it."""
-    known = {each.error_type: each.http_status for each in _all_kinds(BackupError)}
-    return known.get(error_type, BackupError.http_status)
+    for status, kinds in kinds_by_status().items():
+        if any(kind.error_type == error_type for kind in kinds):
+            return status
+    return BackupError.http_status
+
+
+def kinds_by_status() -> dict[int, list[type[BackupError]]]:
+    """Every kind of error there is, by its HTTP status."""
+    kinds: dict[int, list[type[BackupError]]] = {}
+    for kind in _all_kinds(BackupError):
+        kinds.setdefault(kind.http_status, []).append(kind)
+    return kinds
 
 
 def _all_kinds(kind: type[BackupError]) -> Iterator[type[BackupError]]:

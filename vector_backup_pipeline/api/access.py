@@ -1,0 +1,98 @@
+"""Who may call: whoever knows the token; without one, this machine alone."""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from vector_backup_pipeline.api.envelope import failure
+from vector_backup_pipeline.api.errors import Unauthorized
+from vector_backup_pipeline.engine.secrets import SecretText
+from vector_backup_pipeline.settings import API_TOKEN_VARIABLE
+
+OPEN_PATH = "/healthz"
+_SCHEME = "bearer"
+
+
+class TokenRequired:
+    """Lets only those through who send `Authorization: Bearer` and the token."""
+
+    def __init__(self, app: ASGIApp, token: SecretText) -> None:
+        self._app = app
+        self._token = token
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] == OPEN_PATH or self._is_known(scope):
+            await self._app(scope, receive, send)
+            return
+        refusal = Unauthorized(
+            f"Send the header 'Authorization: Bearer' with the token of {API_TOKEN_VARIABLE}."
+        )
+        await _refuse(refusal, scope, receive, send)
+
+    def _is_known(self, scope: Scope) -> bool:
+        scheme, _, token = Headers(scope=scope).get("authorization", "").partition(" ")
+        given, wanted = token.strip().encode(), self._token.reveal().encode()
+        return scheme.lower() == _SCHEME and hmac.compare_digest(given, wanted)
+
+
+class ThisMachineOnly:
+    """Lets only those through who call this machine by a name of its own.
+
+    The socket is bound to the loopback already. A browser on this machine is what is left: a page
+    of somebody else's must not make it call, neither by a form nor by a name of its own that leads
+    here (DNS rebinding).
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] == OPEN_PATH or _is_from_here(scope):
+            await self._app(scope, receive, send)
+            return
+        refusal = Unauthorized(
+            "Without a token only calls to 127.0.0.1 or localhost are answered, and none from the "
+            f"pages of other sites. Set {API_TOKEN_VARIABLE} to call by another name."
+        )
+        await _refuse(refusal, scope, receive, send)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether that host is this machine and can't be reached from another one."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _is_from_here(scope: Scope) -> bool:
+    headers = Headers(scope=scope)
+    named = [f"//{headers.get('host', 'localhost')}"]
+    if "origin" in headers:
+        named.append(headers["origin"])
+    return all(map(_names_this_machine, named))
+
+
+def _names_this_machine(url: str) -> bool:
+    try:
+        return is_loopback(urlsplit(url).hostname or "")
+    except ValueError:
+        return False
+
+
+async def _refuse(refusal: Unauthorized, scope: Scope, receive: Receive, send: Send) -> None:
+    answer = failure(
+        refusal.http_status,
+        refusal.error_type,
+        "缺少访问令牌或令牌无效",
+        refusal.message,
+        headers={"WWW-Authenticate": "Bearer"},
+    )
+    await answer(scope, receive, send)

@@ -1,0 +1,188 @@
+"""The API as one application: routes, who may call, and one form for every error."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+
+from vector_backup_pipeline import __version__
+from vector_backup_pipeline.api.access import ThisMachineOnly, TokenRequired
+from vector_backup_pipeline.api.dagster_client import DagsterClient
+from vector_backup_pipeline.api.envelope import failure
+from vector_backup_pipeline.api.errors import (
+    BodyTooLarge,
+    CallerGone,
+    DagsterUnavailable,
+    MethodNotAllowed,
+    RangeNotSatisfiable,
+    StateConflict,
+)
+from vector_backup_pipeline.api.health import HealthReader
+from vector_backup_pipeline.api.operations import (
+    BACKUP,
+    RESTORE,
+    Operation,
+    refusal_text,
+)
+from vector_backup_pipeline.api.routes import files, health, runs
+from vector_backup_pipeline.api.runs import Runs
+from vector_backup_pipeline.api.server_paths import without_paths
+from vector_backup_pipeline.api.services import Services
+from vector_backup_pipeline.engine.errors import (
+    BackupError,
+    InvalidParams,
+    MissingRequiredParams,
+    ResourceNotFound,
+    StorageError,
+)
+from vector_backup_pipeline.engine.storage.opening import open_root
+from vector_backup_pipeline.settings import Settings
+
+# By the names of their routes.
+_OPERATIONS: Mapping[str, Operation] = {"back_up": BACKUP, "restore": RESTORE}
+# What people are told where no operation has words of its own, the special before the general.
+_RESPONSES: Mapping[type[BackupError], str] = {
+    BodyTooLarge: "请求体超过大小限制",
+    MethodNotAllowed: "该地址不支持此请求方法",
+    RangeNotSatisfiable: "请求的字节范围不在文件内",
+    StateConflict: "当前状态不允许此操作",
+    DagsterUnavailable: "Dagster服务不可用，请稍后重试",
+    MissingRequiredParams: "缺少必需的参数",
+    InvalidParams: "请求参数无效，请检查后重试",
+    ResourceNotFound: "请求的资源不存在",
+    StorageError: "存储访问失败，请稍后重试",
+    BackupError: "服务内部错误，请稍后重试",
+}
+_ABOUT = """\
+Backs up PostgreSQL's pgvector tables by way of Dagster, and gets them back.
+
+Every answer has one form: `code` (the HTTP status), `success`, `message`, and `data`. An error's
+`data` has `response` for people, `error_type` for programs, and the precise reason in `detail`.
+"""
+
+
+def create_app(settings: Settings, *, open_to_all: bool = False) -> FastAPI:
+    """The application for these settings. Without a token it answers this machine alone, unless it
+    is `open_to_all`.
+
+    Raises:
+        InvalidParams, StorageError: the root can't be opened.
+    """
+    root = open_root(settings.root, settings.directory, part_size=settings.part_size)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        client = DagsterClient(settings.dagster_url, settings.dagster_location)
+        services = Services(settings, root, client, Runs(client, root), HealthReader(client))
+        app.state.services = services
+        try:
+            yield
+        finally:
+            await services.runs.watch.aclose()
+            await client.aclose()
+
+    app = FastAPI(
+        title="vector_backup_pipeline",
+        version=__version__,
+        description=_ABOUT,
+        lifespan=lifespan,
+        # Else a call without a slash at the end is answered with a redirection in no known form.
+        redirect_slashes=False,
+    )
+    for router in (runs.router, files.router, health.router):
+        app.include_router(router)
+    _handle_errors(app, root.location)
+    _complete_openapi(app, needs_token=settings.api_token is not None)
+    if settings.api_token is not None:
+        app.add_middleware(TokenRequired, token=settings.api_token)
+    elif not open_to_all:
+        app.add_middleware(ThisMachineOnly)
+    return app
+
+
+def _handle_errors(app: FastAPI, root: str) -> None:
+    def answer(request: Request, error: BackupError) -> JSONResponse:
+        headers = {}
+        if isinstance(error, RangeNotSatisfiable):
+            headers["Content-Range"] = f"bytes */{error.size}"
+        more = {}
+        if isinstance(error, DagsterUnavailable) and error.run_id is not None:
+            more["run_id"] = error.run_id
+        return failure(
+            error.http_status,
+            error.error_type,
+            _response(request, error),
+            without_paths(error.message, root),
+            can_retry=error.can_retry,
+            more=more,
+            headers=headers,
+        )
+
+    @app.exception_handler(BackupError)
+    async def of_ours(request: Request, error: BackupError) -> JSONResponse:
+        return answer(request, error)
+
+    @app.exception_handler(RequestValidationError)
+    async def of_parameters(request: Request, error: RequestValidationError) -> JSONResponse:
+        told = " ".join(f"{each['loc'][-1]}: {each['msg']}." for each in error.errors())
+        return answer(request, InvalidParams(told))
+
+    @app.exception_handler(HTTPException)
+    async def of_the_framework(request: Request, error: HTTPException) -> JSONResponse:
+        if error.status_code == MethodNotAllowed.http_status:
+            told = answer(request, MethodNotAllowed(f"{request.method} is not for this address."))
+            told.headers.update(error.headers or {})
+            return told
+        if error.status_code == ResourceNotFound.http_status:
+            return answer(request, ResourceNotFound("There is no such address. See /docs."))
+        return answer(request, InvalidParams(f"The request was not understood: {error.detail}."))
+
+    @app.exception_handler(CallerGone)
+    async def of_nobody(_request: Request, _error: CallerGone) -> Response:
+        return Response(status_code=499)
+
+    @app.exception_handler(Exception)
+    async def of_a_defect(request: Request, _error: Exception) -> JSONResponse:
+        # The server logs it, with its stack trace.
+        return answer(
+            request, BackupError("Something went wrong that should not; see the service's log.")
+        )
+
+
+def _response(request: Request, error: BackupError) -> str:
+    operation = _OPERATIONS.get(getattr(request.scope.get("route"), "name", ""))
+    task_id = getattr(request.state, "task_id", None)
+    if operation is not None and not isinstance(error, BodyTooLarge | MethodNotAllowed):
+        return refusal_text(operation, error, task_id)
+    return next(text for kind, text in _RESPONSES.items() if isinstance(error, kind))
+
+
+def _complete_openapi(app: FastAPI, *, needs_token: bool) -> None:
+    """The framework's document, without the status that is never answered here, with the token."""
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema:
+            return app.openapi_schema
+        document = generate()
+        for path, methods in document["paths"].items():
+            for operation in methods.values():
+                operation["responses"].pop("422", None)
+                if path == "/healthz":
+                    operation["security"] = []
+        for unused in ("HTTPValidationError", "ValidationError"):
+            document["components"]["schemas"].pop(unused, None)
+        if needs_token:
+            document["components"]["securitySchemes"] = {
+                "token": {"type": "http", "scheme": "bearer"}
+            }
+            document["security"] = [{"token": []}]
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]

@@ -1,0 +1,161 @@
+"""Request bodies: bounded, plain JSON, of the keys and types of a job's run config."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import dagster as dg
+from fastapi import Request
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+
+from vector_backup_pipeline.api.errors import BodyTooLarge, InvalidTaskId
+from vector_backup_pipeline.engine.errors import InvalidParams
+from vector_backup_pipeline.engine.parameters import (
+    COMPRESSIONS,
+    EXPORT_METHODS,
+    FORMATS,
+    MOST_WORKERS,
+)
+from vector_backup_pipeline.engine.restore.request import CONFLICT_RULES
+
+# Far more than all parameters can need.
+MOST_BODY_BYTES = 1 << 20
+
+# Of what a caller made up.
+_SHOWN, _SHOWN_PROBLEMS = 80, 5
+
+# What the checks of the engine ask of a value, for who reads the OpenAPI document.
+_OF_VALUES: Mapping[str, dict[str, Any]] = {
+    "task_id": {"pattern": "^[A-Za-z0-9_]*$", "examples": ["corpus_7"]},
+    "db_connection": {
+        "examples": ["postgresql://reader:secret@db.example.com:5432/rag"],
+        "format": "password",
+    },
+    "tables": {"minItems": 1, "examples": [["docs", "app.images"]]},
+    "batch_size": {"minimum": 1},
+    "progress_every": {"minimum": 1},
+    "workers": {"minimum": 1, "maximum": MOST_WORKERS},
+    "export_method": {"enum": list(EXPORT_METHODS)},
+    "format": {"enum": list(FORMATS)},
+    "compression": {"enum": list(COMPRESSIONS)},
+    "on_conflict": {"enum": list(CONFLICT_RULES)},
+    "timestamp": {"examples": ["20250721_234914", "latest"]},
+    "backup_path": {"examples": ["training_data/corpus_7/vector_bak"]},
+    "probes": {"minimum": 0},
+}
+_CONNECTION = (
+    "Connection string of another database, with its host: postgresql://user:password@host:port/db "
+    "or libpq's key=value form. It is sealed before Dagster stores it. Default: the "
+    "installation's own."
+)
+
+
+def body_model(name: str, config: type[dg.Config]) -> type[BaseModel]:
+    """The flat config of a job as a strict model: no unknown keys, no value of another type, and
+    plain values only, so that nobody reads the workers' environment by `{"env": …}`."""
+    fields: dict[str, Any] = {
+        key: (field.annotation, field) for key, field in config.model_fields.items()
+    }
+    return create_model(name, __config__=ConfigDict(extra="forbid", strict=True), **fields)
+
+
+def body_schema(model: type[BaseModel]) -> dict[str, Any]:
+    """The JSON schema of such a body, with what is asked of its values."""
+    schema = model.model_json_schema()
+    for key, told in schema["properties"].items():
+        told.pop("title", None)
+        of_value = dict(_OF_VALUES.get(key, {}))
+        if "examples" in of_value:
+            told["examples"] = of_value.pop("examples")
+        plain = next((each for each in told.get("anyOf", ()) if each["type"] != "null"), told)
+        plain.update(of_value)
+    schema["properties"]["db_connection"]["description"] = _CONNECTION
+    return schema
+
+
+async def read_body(request: Request, model: type[BaseModel]) -> dict[str, Any]:
+    """The keys that the caller gave, checked for their types; none for an empty body.
+
+    Raises:
+        BodyTooLarge: it has more than a MiB.
+        InvalidParams: it is no JSON object, or has an unknown key or a value of another type.
+    """
+    given = _parsed(await _bounded(request))
+    try:
+        parameters = model.model_validate(given).model_dump(exclude_unset=True)
+    except ValidationError as error:
+        raise _told(error, model) from None
+    if parameters.get("task_id") == "":
+        parameters["task_id"] = None
+    return parameters
+
+
+async def _bounded(request: Request) -> bytes:
+    too_large = BodyTooLarge(
+        f"The request's body has more than {MOST_BODY_BYTES} bytes. The parameters of a run need "
+        "a few hundred."
+    )
+    announced = request.headers.get("content-length", "0")
+    if announced.isdecimal() and int(announced) > MOST_BODY_BYTES:
+        raise too_large
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > MOST_BODY_BYTES:
+            raise too_large
+    return bytes(body)
+
+
+def _parsed(body: bytes) -> dict[str, Any]:
+    if not body.strip():
+        return {}
+    try:
+        given = json.loads(body.decode(), parse_constant=_not_json)
+        for text in _texts(given):
+            # JSON can write lone surrogates and NUL; UTF-8 and PostgreSQL can't.
+            if "\0" in text.encode().decode():
+                raise ValueError("NUL in a text")
+    except (ValueError, RecursionError):
+        raise InvalidParams(
+            'The request\'s body is not JSON in UTF-8. Send an object such as {"workers": 2}.'
+        ) from None
+    if not isinstance(given, dict):
+        raise InvalidParams(
+            'The request\'s body is no JSON object. Send one such as {"workers": 2}.'
+        )
+    return given
+
+
+def _not_json(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON.")
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, each in value.items():
+            yield key
+            yield from _texts(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _texts(each)
+
+
+def _told(error: ValidationError, model: type[BaseModel]) -> InvalidParams:
+    """Never with the value itself: it may be a connection string."""
+    problems = error.errors(include_input=False, include_url=False, include_context=False)
+    unknown = [str(p["loc"][0])[:_SHOWN] for p in problems if p["type"] == "extra_forbidden"]
+    if unknown:
+        return InvalidParams(
+            f"Unknown: {', '.join(map(repr, unknown[:_SHOWN_PROBLEMS]))}. There are: "
+            f"{', '.join(model.model_fields)}."
+        )
+    message = " ".join(
+        f"{'.'.join(map(str, p['loc']))[:_SHOWN]}: {p['msg']}." for p in problems[:_SHOWN_PROBLEMS]
+    )
+    if problems[0]["loc"][0] == "task_id":
+        return InvalidTaskId(message)
+    return InvalidParams(message)

@@ -1,0 +1,261 @@
+"""Dagster's webserver, asked over GraphQL. One client serves any number of callers at once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from vector_backup_pipeline.api import queries
+from vector_backup_pipeline.api.errors import DagsterUnavailable, StateConflict
+from vector_backup_pipeline.engine.errors import InvalidParams
+
+# A webserver that is starting or loaded takes seconds; one that is not there is known at once.
+_TIMEOUT = httpx.Timeout(15, connect=3)
+# Where the code location is called as in workspace.yaml, when several have the jobs.
+_USUAL_LOCATION = "vector_backup_pipeline"
+# By this tag a run is found again whose launch was not answered.
+_REQUEST_TAG = "vector_backup/request"
+_LOOKS_FOR_LOST_RUN = 5
+# Only there where runs are queued.
+_QUEUE_DAEMON = "QUEUED_RUN_COORDINATOR"
+
+
+@dataclass(frozen=True)
+class RunEvent:
+    """An event of a run: its type in GraphQL, its step if it has one, its metadata as plain
+    values by their labels."""
+
+    kind: str
+    step: str | None
+    metadata: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class RunReading:
+    """A run and its events after a cursor. Times in seconds since 1970, None if not reached."""
+
+    job: str
+    status: str
+    created_at: float | None
+    started_at: float | None
+    ended_at: float | None
+    events: Sequence[RunEvent]
+    cursor: str | None
+    has_more: bool
+
+
+@dataclass(frozen=True)
+class Health:
+    """Dagster's version, and each of its daemons that has to run: whether it gives signs of
+    life."""
+
+    version: str
+    daemons: Mapping[str, bool]
+
+    @property
+    def has_stuck_queue(self) -> bool:
+        """Whether runs are queued and nobody takes them out of the queue."""
+        return self.daemons.get(_QUEUE_DAEMON) is False
+
+
+class DagsterClient:
+    """Launches, reads and ends runs.
+
+    Every method raises `DagsterUnavailable` if Dagster does not answer as it should.
+    """
+
+    def __init__(self, url: str, location: str | None = None) -> None:
+        # No proxy and no .netrc of this process's user: Dagster is near, and its own affair.
+        self._http = httpx.AsyncClient(base_url=url, timeout=_TIMEOUT, trust_env=False)
+        self._location = location
+        self._selector: dict[str, str] | None = None
+
+    async def aclose(self) -> None:
+        await self._http.aclose()
+
+    async def launch(self, job: str, run_config: Mapping[str, Any]) -> str:
+        """Start a run of `job` with the flat `run_config`; returns its id.
+
+        Raises:
+            InvalidParams: Dagster does not take that run config.
+        """
+        for is_last_try in (False, True):
+            selector = await self._find_jobs(job)
+            answer = await self._submit(selector | {"jobName": job}, run_config)
+            if isinstance(answer, str):
+                return answer
+            if answer["__typename"] == "PipelineNotFoundError" and not is_last_try:
+                self._selector = None  # The code location was renamed since.
+                continue
+            break
+        if answer["__typename"] == "RunConfigValidationInvalid":
+            raise InvalidParams(" ".join(each["message"] for each in answer["errors"]))
+        raise _refused("launch the run", answer)
+
+    async def statuses(self, run_ids: Sequence[str]) -> dict[str, str]:
+        """The status of each run that is there."""
+        answer = (await self._ask(queries.STATUSES, runs=list(run_ids)))["runsOrError"]
+        if answer["__typename"] != "Runs":
+            raise _refused("tell the status of runs", answer)
+        return {each["runId"]: each["status"] for each in answer["results"]}
+
+    async def read(self, run_id: str, after: str | None = None) -> RunReading | None:
+        """The run and its events after the cursor `after`, None if there is no such run."""
+        answer = await self._ask(queries.RUN, run=run_id, after=after)
+        run, events = answer["runOrError"], answer["logsForRun"]
+        if "RunNotFoundError" in (run["__typename"], events["__typename"]):
+            return None
+        for each, wanted in ((run, "Run"), (events, "EventConnection")):
+            if each["__typename"] != wanted:
+                raise _refused(f"tell of the run {run_id}", each)
+        return RunReading(
+            job=run["jobName"],
+            status=run["status"],
+            created_at=run["creationTime"],
+            started_at=run["startTime"],
+            ended_at=run["endTime"],
+            events=[_event(each) for each in events["events"]],
+            cursor=events["cursor"],
+            has_more=events["hasMore"],
+        )
+
+    async def terminate(self, run_id: str) -> None:
+        """Ask a run to end.
+
+        Raises:
+            StateConflict: it can't be ended any more.
+        """
+        answer = (await self._ask(queries.TERMINATE, run=run_id))["terminateRun"]
+        if answer["__typename"] == "TerminateRunFailure":
+            raise StateConflict(f"Dagster could not end the run {run_id}: {answer['message']}")
+        if answer["__typename"] != "TerminateRunSuccess":
+            raise _refused(f"end the run {run_id}", answer)
+
+    async def health(self) -> Health:
+        answer = await self._ask(queries.HEALTH)
+        daemons = answer["instance"]["daemonHealth"]["allDaemonStatuses"]
+        return Health(
+            version=answer["version"],
+            daemons={d["daemonType"]: d["healthy"] is True for d in daemons if d["required"]},
+        )
+
+    async def _find_jobs(self, job: str) -> dict[str, str]:
+        """Where the jobs are: in the location that the settings name, else the one that has
+        them."""
+        if self._selector is not None:
+            return self._selector
+        answer = (await self._ask(queries.JOBS))["repositoriesOrError"]
+        if answer["__typename"] != "RepositoryConnection":
+            raise _refused("list its jobs", answer)
+        found = {
+            node["location"]["name"]: node["name"]
+            for node in answer["nodes"]
+            if job in {each["name"] for each in node["pipelines"]}
+        }
+        wanted = self._location or (_USUAL_LOCATION if len(found) > 1 else next(iter(found), None))
+        if wanted not in found:
+            raise DagsterUnavailable(
+                f"Dagster answers, but no code location {wanted or ''} with the job {job} is "
+                f"loaded (there is: {', '.join(found) or 'none'}). See Deployment in its UI, or "
+                "set VECTOR_BACKUP_DAGSTER_LOCATION."
+            )
+        self._selector = {
+            "repositoryLocationName": wanted,
+            "repositoryName": found[wanted],
+        }
+        return self._selector
+
+    async def _submit(
+        self, selector: Mapping[str, str], run_config: Mapping[str, Any]
+    ) -> str | dict[str, Any]:
+        """The new run's id, or what Dagster answers instead."""
+        tag = {"key": _REQUEST_TAG, "value": str(uuid.uuid4())}
+        params = {
+            "selector": selector,
+            "runConfigData": run_config,
+            "executionMetadata": {"tags": [tag]},
+        }
+        try:
+            answer: dict[str, Any] = (await self._ask(queries.LAUNCH, params=params))["launchRun"]
+        except DagsterUnavailable as error:
+            if isinstance(error.__cause__, httpx.ConnectError | httpx.ConnectTimeout):
+                raise
+            # It may have been launched all the same.
+            return await self._find_lost_run(tag, error)
+        if answer["__typename"] == "LaunchRunSuccess":
+            return str(answer["run"]["runId"])
+        return answer
+
+    async def _find_lost_run(self, tag: Mapping[str, str], error: DagsterUnavailable) -> str:
+        for _ in range(_LOOKS_FOR_LOST_RUN):
+            try:
+                answer = (await self._ask(queries.RUNS_WITH_TAG, tag=tag))["runsOrError"]
+            except DagsterUnavailable:
+                answer = {}
+            if answer.get("results"):
+                return str(answer["results"][0]["runId"])
+            await asyncio.sleep(1)
+        raise DagsterUnavailable(
+            f"{error.message} It is not known whether the run was launched: look for one with the "
+            f"tag {_REQUEST_TAG}={tag['value']} in Dagster's UI before you send it again."
+        ) from error
+
+    async def _ask(self, query: str, **variables: Any) -> dict[str, Any]:
+        try:
+            reply = await self._http.post("/graphql", json={"query": query, "variables": variables})
+            reply.raise_for_status()
+            answer = reply.json()
+        except httpx.HTTPStatusError as error:
+            raise DagsterUnavailable(
+                f"Dagster's webserver answered with HTTP {error.response.status_code}. Check "
+                "VECTOR_BACKUP_DAGSTER_URL, and the webserver's own log."
+            ) from error
+        except httpx.HTTPError as error:
+            raise DagsterUnavailable(
+                f"Dagster's webserver was not reached ({type(error).__name__}). Check that it is "
+                "running, and VECTOR_BACKUP_DAGSTER_URL."
+            ) from error
+        except ValueError as error:
+            raise DagsterUnavailable(
+                "What answers at VECTOR_BACKUP_DAGSTER_URL is not Dagster's webserver."
+            ) from error
+        data = answer.get("data") if isinstance(answer, dict) else None
+        if not isinstance(data, dict) or answer.get("errors"):
+            raise DagsterUnavailable(
+                "Dagster's webserver could not answer: see its log. It may still be starting, or "
+                "be of a version that speaks another GraphQL."
+            )
+        return data
+
+
+def _event(told: Mapping[str, Any]) -> RunEvent:
+    holder = told.get("failureMetadata") or told
+    return RunEvent(
+        kind=told["__typename"],
+        step=told.get("stepKey"),
+        metadata={e["label"]: _value(e) for e in holder.get("metadataEntries", ())},
+    )
+
+
+def _value(entry: Mapping[str, Any]) -> Any:
+    kind = entry["__typename"]
+    if kind == "JsonMetadataEntry":
+        return json.loads(entry["jsonString"])
+    if kind == "IntMetadataEntry":
+        return int(entry["intRepr"])
+    for key in ("text", "floatValue", "boolValue"):
+        if key in entry:
+            return entry[key]
+    return None
+
+
+def _refused(wish: str, answer: Mapping[str, Any]) -> DagsterUnavailable:
+    # The first line alone: Dagster's own errors go on with a stack trace.
+    said = str(answer.get("message") or answer["__typename"]).strip().splitlines()[0]
+    return DagsterUnavailable(f"Dagster could not {wish}: {said}")

@@ -1,0 +1,85 @@
+"""What goes wrong at this door alone; the rest of the hierarchy is in engine/errors.py.
+
+BackupError
+├── InvalidParams
+│   └── InvalidTaskId          INVALID_PARAMS            400
+├── Unauthorized               UNAUTHORIZED              401
+├── ResourceNotFound
+│   └── TaskDirectoryNotFound  RESOURCE_NOT_FOUND        404
+├── MethodNotAllowed           METHOD_NOT_ALLOWED        405
+├── StateConflict              STATE_CONFLICT            409
+├── BodyTooLarge               PAYLOAD_TOO_LARGE         413
+└── ServiceUnavailable
+    └── DagsterUnavailable     SERVICE_UNAVAILABLE       503  can retry
+"""
+
+from __future__ import annotations
+
+from vector_backup_pipeline.engine.errors import (
+    BackupError,
+    InvalidParams,
+    ResourceNotFound,
+    ServiceUnavailable,
+)
+
+
+class InvalidTaskId(InvalidParams):
+    """The task_id is no text of ASCII letters, digits and `_`."""
+
+
+class Unauthorized(BackupError):
+    """The caller does not show that it may call."""
+
+    error_type = "UNAUTHORIZED"
+    http_status = 401
+
+
+class TaskDirectoryNotFound(ResourceNotFound):
+    """There is no directory of that task under the root."""
+
+
+class MethodNotAllowed(BackupError):
+    """The address is there, but not for this method."""
+
+    error_type = "METHOD_NOT_ALLOWED"
+    http_status = 405
+
+
+class StateConflict(BackupError):
+    """What is asked for does not go with the state of the run."""
+
+    error_type = "STATE_CONFLICT"
+    http_status = 409
+
+
+class BodyTooLarge(BackupError):
+    """The request's body has more bytes than are taken."""
+
+    error_type = "PAYLOAD_TOO_LARGE"
+    http_status = 413
+
+
+class DagsterUnavailable(ServiceUnavailable):
+    """Dagster does not answer, or can't do what it is asked for now.
+
+    `run_id` is the run that goes on all the same, if there may be one.
+    """
+
+    def __init__(self, message: str, run_id: str | None = None) -> None:
+        super().__init__(message)
+        self.run_id = run_id
+
+
+class CallerGone(Exception):
+    """Nobody waits for the answer any more. No error of anybody's."""
+
+
+class RangeNotSatisfiable(BackupError):
+    """No byte of the range that is asked for is in the file, which has `size` of them."""
+
+    error_type = "RANGE_NOT_SATISFIABLE"
+    http_status = 416
+
+    def __init__(self, size: int) -> None:
+        super().__init__(f"The file has {size} bytes, and the range lies behind them.")
+        self.size = size

@@ -1,0 +1,108 @@
+"""What can be started here: each with its job, its parameters, its checks, its words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel
+
+from vector_backup_pipeline.api.bodies import body_model
+from vector_backup_pipeline.api.errors import InvalidTaskId, TaskDirectoryNotFound
+from vector_backup_pipeline.call_checks import check_backup, check_restore
+from vector_backup_pipeline.engine.errors import (
+    BackupError,
+    DatabaseError,
+    ResourceNotFound,
+    ServiceUnavailable,
+)
+from vector_backup_pipeline.jobs.backup import VectorBackupConfig, vector_backup_job
+from vector_backup_pipeline.jobs.restore import VectorRestoreConfig, vector_restore_job
+
+
+@dataclass(frozen=True)
+class Operation:
+    """A job, and how callers are told of it. `thing` is its name in Chinese, `performed` the key
+    of its result that says whether anything was done."""
+
+    job: str
+    thing: str
+    performed: str
+    body: type[BaseModel]
+    check: Callable[[dict[str, Any], str | None], None]
+
+    @property
+    def done(self) -> str:
+        return f"{self.thing}完成"
+
+    @property
+    def started(self) -> str:
+        return f"{self.thing}已启动"
+
+    @property
+    def going_on(self) -> str:
+        return f"{self.thing}进行中"
+
+    @property
+    def failed(self) -> str:
+        return f"{self.thing}失败，请稍后重试"
+
+    @property
+    def cancelled(self) -> str:
+        return f"{self.thing}已取消"
+
+    @property
+    def cancelling(self) -> str:
+        return f"{self.thing}取消请求已提交"
+
+    @property
+    def nothing_done(self) -> str:
+        return f"{self.thing}未执行：没有要求任何操作"
+
+
+BACKUP = Operation(
+    job=vector_backup_job.name,
+    thing="Vector表备份",
+    performed="backup_performed",
+    body=body_model("BackupBody", VectorBackupConfig),
+    check=check_backup,
+)
+RESTORE = Operation(
+    job=vector_restore_job.name,
+    thing="Vector表恢复",
+    performed="restore_performed",
+    body=body_model("RestoreBody", VectorRestoreConfig),
+    check=check_restore,
+)
+
+NO_CONNECTION = "数据库连接失败，请检查连接配置"
+INVALID_TASK_ID = "无效的task_id格式，只能包含字母、数字和下划线"
+
+
+def no_task_directory(task_id: str) -> str:
+    return f"指定的任务目录不存在: {task_id}"
+
+
+def refusal_text(operation: Operation, error: BackupError, task_id: str | None) -> str:
+    """What people are told of a call that never became a run."""
+    if isinstance(error, InvalidTaskId):
+        return INVALID_TASK_ID
+    if isinstance(error, TaskDirectoryNotFound):
+        return no_task_directory(task_id or "")
+    return operation.failed
+
+
+def failure_text(
+    operation: Operation, error_type: str, task_id: str | None, *, can_retry: bool
+) -> str:
+    """What people are told of a run that failed."""
+    if error_type == ServiceUnavailable.error_type:
+        return NO_CONNECTION
+    # A server that refuses a login, or drops a connection, may be the wrong one.
+    if error_type == DatabaseError.error_type and can_retry:
+        return NO_CONNECTION
+    # A backup looks for nothing else that may not be there.
+    if operation is BACKUP and task_id and error_type == ResourceNotFound.error_type:
+        return no_task_directory(task_id)
+    return operation.failed

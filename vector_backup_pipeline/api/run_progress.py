@@ -1,0 +1,92 @@
+"""How far a run is, folded from its events as they come."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from vector_backup_pipeline.api.dagster_client import RunEvent, RunReading
+from vector_backup_pipeline.outcome import RunOutcome, is_told_by, outcome_of
+
+ENDED = frozenset({"SUCCESS", "FAILURE", "CANCELED"})
+QUEUED = frozenset({"QUEUED", "NOT_STARTED"})
+_END_EVENTS = {"RunSuccessEvent", "RunFailureEvent", "RunCanceledEvent"}
+# Of the steps that work on one table each.
+_TABLE_STEPS = ("export_table[", "load_table[")
+
+
+class TableProgress(BaseModel):
+    """How far one table is. What is not known yet is null; `size` is that of the bytes so far."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    state: Literal["waiting", "running", "done", "failed"] = "waiting"
+    rows: int | None = Field(None, description="Rows so far.", examples=[50000])
+    size: str | None = Field(None, description="Bytes so far.", examples=["764.0 KB"])
+    percent: float | None = Field(None, description="Of the table, 0 to 100.", examples=[43.1])
+    rows_per_second: float | None = Field(None, examples=[14210.5])
+    seconds_left: float | None = Field(None, description="A guess.", examples=[4.6])
+
+
+class RunProgress:
+    """What is known of a run; `take` adds what has been read of it since."""
+
+    def __init__(self, run_id: str, reading: RunReading) -> None:
+        self.run_id = run_id
+        self.job = reading.job
+        self.tables: dict[str, TableProgress] = {}
+        self.cursor: str | None = None
+        self._told: list[Mapping[str, Any]] = []
+        self._tables_of_steps: dict[str, str] = {}
+        self._has_end_event = False
+        self.take(reading)
+
+    def take(self, reading: RunReading) -> None:
+        self.status = reading.status
+        self.created_at, self.started_at = reading.created_at, reading.started_at
+        self.ended_at = reading.ended_at
+        self.cursor = reading.cursor or self.cursor
+        self._fold(reading.events)
+
+    @property
+    def has_ended(self) -> bool:
+        return self.status in ENDED
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing is to come any more, and everything was read."""
+        return self.has_ended and self._has_end_event
+
+    @property
+    def outcome(self) -> RunOutcome:
+        """How the run ended. Of one that has not ended, nothing is told."""
+        return outcome_of(self._told)
+
+    def _fold(self, events: Iterable[RunEvent]) -> None:
+        for event in events:
+            self._has_end_event |= event.kind in _END_EVENTS
+            if is_told_by(event.metadata):
+                self._told.append(event.metadata)
+            if {"table", "step"} <= event.metadata.keys():
+                # The step before names the tables, and the steps that they will have.
+                self._tables_of_steps[event.metadata["step"]] = event.metadata["table"]
+                self.tables.setdefault(event.metadata["table"], TableProgress())
+            elif event.step is not None and event.step.startswith(_TABLE_STEPS):
+                self._fold_table(event, event.step)
+
+    def _fold_table(self, event: RunEvent, step: str) -> None:
+        table = event.metadata.get("table") or self._tables_of_steps.get(step)
+        if table is None:
+            return
+        progress = self.tables.setdefault(table, TableProgress())
+        if event.kind == "ExecutionStepFailureEvent":
+            progress.state = "failed"
+        elif event.kind == "ExecutionStepOutputEvent":
+            progress.state, progress.percent, progress.seconds_left = "done", 100.0, None
+        elif progress.state == "waiting":
+            progress.state = "running"
+        for key in ("rows", "size", "percent", "rows_per_second", "seconds_left"):
+            if key in event.metadata:
+                setattr(progress, key, event.metadata[key])

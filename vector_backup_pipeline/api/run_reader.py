@@ -1,0 +1,80 @@
+"""What is known of runs, kept for a moment: many who ask cost Dagster one query a second."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+from vector_backup_pipeline.api.dagster_client import DagsterClient
+from vector_backup_pipeline.api.run_progress import RunProgress
+from vector_backup_pipeline.engine.errors import ResourceNotFound
+
+# A second, with room for clocks: of each run, at most one query in that time.
+FRESH_SECONDS = 1.05
+# Some KB each; one that was forgotten is read again from its beginning.
+_MOST_KNOWN = 256
+_RUN_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+@dataclass
+class _Known:
+    """A run as it was last read; None if it was not there."""
+
+    progress: RunProgress | None = None
+    read_at: float = float("-inf")
+    reading: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class RunReader:
+    """Reads runs by way of the client. It belongs to one event loop."""
+
+    def __init__(self, client: DagsterClient) -> None:
+        self._client = client
+        self._known: OrderedDict[str, _Known] = OrderedDict()
+
+    async def read(self, run_id: str, job: str, *, now: bool = False) -> RunProgress:
+        """The run as it was at most a second ago, or with `now` as it is.
+
+        Raises:
+            ResourceNotFound: there is no such run of `job`.
+            DagsterUnavailable: Dagster does not answer.
+        """
+        progress = await self._read(run_id, now=now) if _RUN_ID.fullmatch(run_id) else None
+        if progress is None or progress.job != job:
+            raise ResourceNotFound(f"There is no run {run_id} of {job}. Check its id.")
+        return progress
+
+    async def _read(self, run_id: str, *, now: bool) -> RunProgress | None:
+        known = self._remember(run_id)
+        # Those who ask at once wait for one answer.
+        async with known.reading:
+            is_fresh = time.monotonic() - known.read_at < FRESH_SECONDS
+            is_over = known.progress is not None and known.progress.is_complete
+            if not is_over and (now or not is_fresh):
+                await self._read_on(run_id, known)
+                known.read_at = time.monotonic()
+        return known.progress
+
+    async def _read_on(self, run_id: str, known: _Known) -> None:
+        while True:
+            progress = known.progress
+            reading = await self._client.read(run_id, progress.cursor if progress else None)
+            if reading is None:
+                known.progress = None
+                return
+            if progress is None:
+                known.progress = RunProgress(run_id, reading)
+            else:
+                progress.take(reading)
+            if not reading.has_more:
+                return
+
+    def _remember(self, run_id: str) -> _Known:
+        known = self._known.setdefault(run_id, _Known())
+        self._known.move_to_end(run_id)
+        while len(self._known) > _MOST_KNOWN:
+            self._known.popitem(last=False)
+        return known

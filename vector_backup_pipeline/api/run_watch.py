@@ -1,0 +1,86 @@
+"""Waiting for runs to end: one query after the other asks for all that somebody waits for."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+
+from vector_backup_pipeline.api.dagster_client import DagsterClient
+from vector_backup_pipeline.api.errors import DagsterUnavailable
+from vector_backup_pipeline.api.run_progress import ENDED
+from vector_backup_pipeline.engine.errors import BackupError
+
+# An answer shall leave within 0.3 s of the run's end, and two queries lie between them.
+_LOOK_SECONDS = 0.1
+# Dagster may be restarted while somebody waits; the run goes on meanwhile.
+OUTAGE_SECONDS = 60.0
+
+_log = logging.getLogger(__name__)
+
+
+class RunWatch:
+    """Tells who waits when a run has ended. It belongs to one event loop."""
+
+    def __init__(self, client: DagsterClient) -> None:
+        self._client = client
+        self._waiting: dict[asyncio.Future[None], str] = {}
+        self._looking: asyncio.Task[None] | None = None
+        self._is_stopped = False
+
+    async def ended(self, run_id: str) -> None:
+        """Return when the run has ended; may be cancelled.
+
+        Raises:
+            DagsterUnavailable: Dagster did not answer for a minute, or this service is stopping.
+        """
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting[future] = run_id
+        if self._is_stopped:
+            self.stop()
+        elif self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._look())
+        try:
+            await future
+        finally:
+            self._waiting.pop(future, None)
+
+    def stop(self) -> None:
+        """Let nobody wait any more: the service is about to end."""
+        self._is_stopped = True
+        self._fail_all("This service is being stopped.")
+
+    async def aclose(self) -> None:
+        self.stop()
+        if self._looking is not None:
+            self._looking.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._looking
+
+    async def _look(self) -> None:
+        answered_at = time.monotonic()
+        while self._waiting:
+            try:
+                statuses = await self._client.statuses(sorted(set(self._waiting.values())))
+            except DagsterUnavailable as error:
+                _log.warning("%s", error)
+                if time.monotonic() - answered_at > OUTAGE_SECONDS:
+                    self._fail_all(error.message)
+                await asyncio.sleep(1)
+                continue
+            answered_at = time.monotonic()
+            for future, run_id in list(self._waiting.items()):
+                # One that was deleted meanwhile has no status any more.
+                if statuses.get(run_id, "CANCELED") in ENDED and not future.done():
+                    future.set_result(None)
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    def _fail_all(self, reason: str) -> None:
+        for future, run_id in self._waiting.items():
+            if not future.done():
+                future.set_exception(_gone_on(reason, run_id))
+
+
+def _gone_on(reason: str, run_id: str) -> BackupError:
+    return DagsterUnavailable(f"{reason} The run {run_id} goes on; ask for its status.", run_id)

@@ -1,0 +1,221 @@
+"""A run from the call that starts it to the answer that tells its end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import anyio
+from fastapi import Request
+from fastapi.responses import JSONResponse
+
+from vector_backup_pipeline.api import envelope
+from vector_backup_pipeline.api.dagster_client import DagsterClient
+from vector_backup_pipeline.api.errors import (
+    CallerGone,
+    DagsterUnavailable,
+    InvalidTaskId,
+    StateConflict,
+    TaskDirectoryNotFound,
+)
+from vector_backup_pipeline.api.operations import Operation, failure_text
+from vector_backup_pipeline.api.run_progress import QUEUED, RunProgress
+from vector_backup_pipeline.api.run_reader import RunReader
+from vector_backup_pipeline.api.run_watch import RunWatch
+from vector_backup_pipeline.api.server_paths import without_paths
+from vector_backup_pipeline.engine.errors import (
+    InvalidParams,
+    ResourceNotFound,
+    StorageError,
+    http_status_of,
+)
+from vector_backup_pipeline.engine.parameters import check_task_id
+from vector_backup_pipeline.engine.postgres.connection import check_remote_caller
+from vector_backup_pipeline.engine.secrets import SecretText
+from vector_backup_pipeline.engine.storage.contract import BackupRoot
+from vector_backup_pipeline.outcome import RunOutcome
+from vector_backup_pipeline.sealing import seal
+
+# The launch shall leave within 0.3 s of the call. A store that is slower than this is not asked
+# twice: the run finds out by itself.
+_LOOK_AT_ROOT_SECONDS = 0.2
+_MOST_LOOKS = 4
+# How often somebody who waits is looked for, and a run that does not leave the queue.
+_STILL_THERE_SECONDS = 2.0
+_LONG_IN_QUEUE_SECONDS = 30.0
+
+
+class Runs:
+    """Starts, follows and ends the runs of the operations."""
+
+    def __init__(self, client: DagsterClient, root: BackupRoot) -> None:
+        self._client = client
+        self._root = root
+        self._reader = RunReader(client)
+        self.watch = RunWatch(client)
+        self._looks = anyio.CapacityLimiter(_MOST_LOOKS)
+
+    async def start(self, operation: Operation, parameters: Mapping[str, Any]) -> str:
+        """Check the parameters and launch the run; returns its id.
+
+        Raises:
+            BackupError: what is wrong with the call, as the job itself would say it; or
+                DagsterUnavailable.
+        """
+        given = dict(parameters)
+        connection = given.pop("db_connection", None)
+        task_id = given.get("task_id")
+        try:
+            check_task_id(task_id)
+        except InvalidParams as error:
+            raise InvalidTaskId(error.message) from error
+        operation.check(given, connection)
+        if connection is not None:
+            check_remote_caller(SecretText(connection))
+        if task_id is not None or given.get("backup_path"):
+            await self._look_for_place(task_id, given.get("backup_path"))
+        if connection is not None:
+            given["db_connection"] = seal(SecretText(connection))
+        return await self._client.launch(operation.job, given)
+
+    async def end_of(self, operation: Operation, run_id: str, request: Request) -> RunProgress:
+        """Wait for the end of a run, or until nobody waits any more.
+
+        Raises:
+            CallerGone: the caller has closed the connection; the run goes on.
+            DagsterUnavailable: Dagster is away, or has no daemon that would begin the run.
+        """
+        end = asyncio.ensure_future(self.watch.ended(run_id))
+        looked_at = time.monotonic()
+        try:
+            while not end.done():
+                await asyncio.wait([end], timeout=_STILL_THERE_SECONDS)
+                if not end.done() and await request.is_disconnected():
+                    raise CallerGone
+                if time.monotonic() - looked_at > _LONG_IN_QUEUE_SECONDS:
+                    looked_at = time.monotonic()
+                    await self._check_queue(operation, run_id)
+            await end
+        finally:
+            end.cancel()
+        return await self._reader.read(run_id, operation.job, now=True)
+
+    async def read(self, operation: Operation, run_id: str) -> RunProgress:
+        """Raises `ResourceNotFound` if there is no such run of that operation."""
+        return await self._reader.read(run_id, operation.job)
+
+    async def cancel(self, operation: Operation, run_id: str) -> None:
+        """Ask a run to end.
+
+        Raises:
+            ResourceNotFound: there is no such run.
+            StateConflict: it has ended already.
+        """
+        progress = await self._reader.read(run_id, operation.job, now=True)
+        if progress.has_ended:
+            raise StateConflict(f"The run {run_id} has ended already: {progress.status}.")
+        await self._client.terminate(run_id)
+
+    async def _look_for_place(self, task_id: str | None, backup_path: str | None) -> None:
+        """See the mistake before a run is made of it, where the root can be read from here."""
+
+        def look() -> None:
+            if self._root.find_path(self._root.location) is None:
+                return
+            if backup_path is not None:
+                self._root.find_path(backup_path)
+            if task_id is not None:
+                try:
+                    self._root.find(task_id)
+                except ResourceNotFound as error:
+                    raise TaskDirectoryNotFound(error.message) from error
+
+        # What takes longer, or can't be read from here, is for the run to find out.
+        with contextlib.suppress(TimeoutError, StorageError):
+            with anyio.fail_after(_LOOK_AT_ROOT_SECONDS):
+                await anyio.to_thread.run_sync(look, abandon_on_cancel=True, limiter=self._looks)
+
+    async def _check_queue(self, operation: Operation, run_id: str) -> None:
+        progress = await self._reader.read(run_id, operation.job)
+        if progress.status not in QUEUED:
+            return
+        if (await self._client.health()).has_stuck_queue:
+            raise DagsterUnavailable(
+                f"The run {run_id} waits in Dagster's queue, and the daemon that would begin it "
+                "gives no sign of life. Start it: dagster-daemon run.",
+                run_id,
+            )
+
+
+def end_answer(
+    operation: Operation, progress: RunProgress, task_id: str | None, root: str
+) -> JSONResponse:
+    """The answer to who has waited for the run."""
+    outcome = outcome_of_end(progress, root)
+    more: dict[str, Any] = {"run_id": progress.run_id}
+    if outcome.error_type is None and outcome.result is not None:
+        was_done = outcome.result.get(operation.performed)
+        response = operation.done if was_done else operation.nothing_done
+        return envelope.success(response, {**outcome.result, **more})
+    error_type = str(outcome.error_type)
+    if outcome.result is not None:
+        more["result"] = outcome.result
+    response = failure_text(operation, error_type, task_id, can_retry=outcome.can_retry)
+    return envelope.failure(
+        http_status_of(error_type),
+        error_type,
+        operation.cancelled if progress.status == "CANCELED" else response,
+        str(outcome.message),
+        can_retry=outcome.can_retry,
+        more=more,
+    )
+
+
+def status_answer(operation: Operation, progress: RunProgress, root: str) -> JSONResponse:
+    """The answer to who asks how far the run is."""
+    told: dict[str, Any] = {
+        "run_id": progress.run_id,
+        "status": progress.status,
+        "created_at": envelope.moment(progress.created_at),
+        "started_at": envelope.moment(progress.started_at),
+        "ended_at": envelope.moment(progress.ended_at),
+        "progress": {table: each.model_dump() for table, each in progress.tables.items()},
+        "result": None,
+        "error": None,
+        "timestamp": envelope.now(),
+    }
+    response = operation.going_on
+    if progress.has_ended:
+        outcome = outcome_of_end(progress, root)
+        told["result"] = outcome.result
+        response = operation.done
+        if outcome.error_type is not None:
+            told["error"] = {
+                "error_type": outcome.error_type,
+                "code": http_status_of(outcome.error_type),
+                "detail": outcome.message,
+                "can_retry": outcome.can_retry,
+            }
+            was_cancelled = progress.status == "CANCELED"
+            response = operation.cancelled if was_cancelled else operation.failed
+    return envelope.success(response, told)
+
+
+def outcome_of_end(progress: RunProgress, root: str) -> RunOutcome:
+    """How the run ended, without paths of the server."""
+    outcome = progress.outcome
+    message = outcome.message
+    if outcome.result is None and progress.status == "CANCELED":
+        message = "The run was cancelled before it began."
+    # The run's own root, if it is another machine's.
+    known = (outcome.result or {}).get("backup_directory") or root
+    known = root if known.startswith(root) else known
+    return RunOutcome(
+        result=without_paths(outcome.result, known),
+        error_type=outcome.error_type,
+        message=without_paths(message, known),
+        can_retry=outcome.can_retry or progress.status == "CANCELED",
+    )

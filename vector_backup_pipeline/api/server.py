@@ -1,0 +1,71 @@
+"""The API as a service of its own: where it listens, and how it ends."""
+
+from __future__ import annotations
+
+import logging
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from vector_backup_pipeline.api.access import is_loopback
+from vector_backup_pipeline.api.app import create_app
+from vector_backup_pipeline.engine.errors import InvalidParams
+from vector_backup_pipeline.settings import API_TOKEN_VARIABLE, Settings
+
+# Those who wait for a run are told at once; this is for downloads.
+_END_SECONDS = 10
+
+_log = logging.getLogger("vector_backup_pipeline")
+
+
+def serve(settings: Settings, *, host: str, port: int, no_auth: bool) -> bool:
+    """Answer until the process is told to end; False if it could not begin.
+
+    Raises:
+        InvalidParams: nobody would have to show who they are, and `no_auth` was not given.
+    """
+    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.INFO)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    _check_access(settings, host, no_auth=no_auth)
+    app = create_app(settings, open_to_all=no_auth)
+    server = _Server(
+        uvicorn.Config(
+            app,
+            host=host,
+            port=port,
+            server_header=False,
+            timeout_graceful_shutdown=_END_SECONDS,
+        )
+    )
+    server.run()
+    return server.started
+
+
+def _check_access(settings: Settings, host: str, *, no_auth: bool) -> None:
+    if settings.api_token is not None and no_auth:
+        raise InvalidParams(f"--no-auth was given, but {API_TOKEN_VARIABLE} is set. Leave one out.")
+    if settings.api_token is not None:
+        _log.info("Callers need the token of %s.", API_TOKEN_VARIABLE)
+    elif no_auth:
+        _log.warning(
+            "--no-auth: whoever reaches %s may back up, truncate, restore and download.", host
+        )
+    elif is_loopback(host):
+        _log.info("No %s: only this machine is answered.", API_TOKEN_VARIABLE)
+    else:
+        raise InvalidParams(
+            f"The host {host} can be reached from other machines, and nobody would have to show "
+            f"who they are. Set {API_TOKEN_VARIABLE}, or give --no-auth if something else keeps "
+            "strangers out."
+        )
+
+
+class _Server(uvicorn.Server):
+    """Tells those who wait for a run that it goes on without them."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        super().handle_exit(sig, frame)
+        app = self.config.app
+        if isinstance(app, FastAPI) and hasattr(app.state, "services"):
+            app.state.services.runs.watch.stop()
