@@ -63,6 +63,15 @@ class BackupDirectory(Protocol):
     def size(self, name: str) -> int:
         """The stored file's size in bytes. Raises `ResourceNotFound`."""
 
+    def version(self, name: str) -> str:
+        """A text that is another one whenever the stored bytes may be others: the same name with
+        the same version has the same bytes. Printable ASCII without quotes or spaces.
+
+        Raises:
+            ResourceNotFound: there is no such file; in a local directory also what is no regular
+                file itself, such as a symbolic link, wherever it leads.
+        """
+
     def read(self, name: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
         """The stored bytes from `offset` on in chunks of about a MiB, `length` of them or all; a
         file that ends before ends the chunks. From the medium itself as far as that can be asked

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import quote
 
 from vector_backup_pipeline.engine.errors import ResourceNotFound
 from vector_backup_pipeline.engine.storage.object_errors import (
@@ -23,20 +24,9 @@ if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
 _PROBE_PREFIX = ".vector_backup_probe."
+# All of ASCII that is printed but spaces and quotes.
+_IN_A_VERSION = "!#$%&'()*+,/:;<=>?@[\\]^`{|}~"
 _NOBODYS_TAG = '"00000000000000000000000000000000"'
-
-
-@dataclass(frozen=True)
-class StoredObject:
-    """What a listing tells of an object."""
-
-    key: str
-    size: int
-    last_modified: datetime
-
-    @property
-    def name(self) -> str:
-        return self.key.rpartition("/")[2]
 
 
 @dataclass(frozen=True)
@@ -54,6 +44,29 @@ class Version:
         if self.version is not None:
             mode["version"] = self.version
         return mode
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """What a listing tells of an object."""
+
+    key: str
+    size: int
+    last_modified: datetime
+    version: Version
+
+    @property
+    def name(self) -> str:
+        return self.key.rpartition("/")[2]
+
+    @property
+    def version_text(self) -> str:
+        """What is another text for other bytes: the store's own, in printable ASCII."""
+        e_tag = self.version.e_tag or ""
+        # A weak one stays where only the meaning does.
+        own = "" if e_tag.startswith("W/") else e_tag.strip('"')
+        told = own or self.version.version or f"{self.size}-{self.last_modified.timestamp()}"
+        return quote(told, safe=_IN_A_VERSION)
 
 
 class Bucket:
@@ -107,13 +120,13 @@ class Bucket:
             return None
 
     def look(self, key: str) -> StoredObject | None:
-        """The object's size and age, None if it is not there."""
+        """The object's size, age and version, None if it is not there."""
         try:
             with object_errors(f"look at {self.at(key)}"):
                 found = self._obstore.head(self.store, key)
         except ResourceNotFound:
             return None
-        return StoredObject(key, found["size"], found["last_modified"])
+        return _stored_object(found)
 
     def write(self, key: str, data: bytes) -> Version:
         """Write a small object, over whatever had the key."""
@@ -196,16 +209,17 @@ class Bucket:
     def _list(self, prefix: str) -> tuple[list[StoredObject], list[str]]:
         with object_errors(f"list {self.at(prefix)}"):
             found = self._obstore.list_with_delimiter(self.store, prefix or None)
-        objects = [
-            StoredObject(each["path"], each["size"], each["last_modified"])
-            for each in found["objects"]
-        ]
+        objects = [_stored_object(each) for each in found["objects"]]
         folders = [each.rstrip("/").rpartition("/")[2] for each in found["common_prefixes"]]
         return objects, folders
 
 
 class _ConditionUnknown(Exception):
     """The store refuses conditions."""
+
+
+def _stored_object(meta: ObjectMeta) -> StoredObject:
+    return StoredObject(meta["path"], meta["size"], meta["last_modified"], _version(meta))
 
 
 def _version(meta: ObjectMeta) -> Version:

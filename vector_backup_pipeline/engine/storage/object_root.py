@@ -129,10 +129,10 @@ class ObjectDirectory:
             pending.discard()
 
     def size(self, name: str) -> int:
-        found = self._bucket.look(self._key(name))
-        if found is None:
-            raise ResourceNotFound(f"Could not look at {self._url / name}: it does not exist.")
-        return found.size
+        return self._look(name).size
+
+    def version(self, name: str) -> str:
+        return self._look(name).version_text
 
     def read(self, name: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
         return read_object(self._bucket, self._key(name), offset, length)
@@ -159,6 +159,12 @@ class ObjectDirectory:
 
     def _markers(self, name: str) -> list[StoredObject]:
         return object_claim.markers(self._bucket, self._url.key, name)
+
+    def _look(self, name: str) -> StoredObject:
+        found = self._bucket.look(self._key(name))
+        if found is None:
+            raise ResourceNotFound(f"Could not look at {self._url / name}: it does not exist.")
+        return found
 
     def _key(self, name: str) -> str:
         return (self._url / name).key

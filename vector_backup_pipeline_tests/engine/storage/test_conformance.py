@@ -1,5 +1,6 @@
 """What every store must do, held against each of them. A new store is one more `_STORES` entry."""
 
+import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -203,9 +204,34 @@ def test_replacing_is_whole_and_may_be_done_again(directory: BackupDirectory) ->
 
 
 def test_a_file_that_is_not_there_is_not_found(directory: BackupDirectory) -> None:
-    for look in (_stored, lambda *_: directory.size("a.csv")):
-        with pytest.raises(ResourceNotFound):
-            look(directory, "a.csv")
+    with pytest.raises(ResourceNotFound):
+        _stored(directory, "a.csv")
+    with pytest.raises(ResourceNotFound):
+        directory.size("a.csv")
+    with pytest.raises(ResourceNotFound):
+        directory.version("a.csv")
+
+
+def test_a_version_stays_until_the_bytes_may_be_others(directory: BackupDirectory) -> None:
+    directory.replace("a.csv", b"first")
+    versions = [directory.version("a.csv")]
+    assert directory.version("a.csv") == versions[0]
+    for data in (b"other", b"a longer one", b""):
+        directory.replace("a.csv", data)
+        versions.append(directory.version("a.csv"))
+    assert len(set(versions)) == len(versions)
+
+
+def test_what_is_appended_is_another_version(directory: BackupDirectory) -> None:
+    directory.append("log.txt", "one\n")
+    first = directory.version("log.txt")
+    directory.append("log.txt", "two\n")
+    assert directory.version("log.txt") != first
+
+
+def test_a_version_can_stand_in_an_e_tag(directory: BackupDirectory) -> None:
+    directory.replace("ü #&+.csv", b"x")
+    assert re.fullmatch(r"[!#-~]+", directory.version("ü #&+.csv"))
 
 
 def test_deleting_twice_is_deleting_once(directory: BackupDirectory) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from vector_backup_pipeline.engine.errors import BackupError, IntegrityError
+from vector_backup_pipeline.engine.errors import BackupError, IntegrityError, ResourceNotFound
 from vector_backup_pipeline.engine.storage import local_claim
 from vector_backup_pipeline.engine.storage.local import LocalDirectory, LocalRoot
 
@@ -145,3 +145,35 @@ def test_a_marker_on_a_medium_mounted_read_only_is_looked_at_all_the_same(
     monkeypatch.setattr(os, "open", read_only)
 
     assert not directory.claim_is_alive("marker")
+
+
+def test_what_is_no_regular_file_itself_has_no_version(
+    directory: LocalDirectory, tmp_path: Path
+) -> None:
+    (tmp_path / "file.csv").write_bytes(b"x")
+    (tmp_path / "link.csv").symlink_to(tmp_path / "file.csv")
+    (tmp_path / "loop.csv").symlink_to(tmp_path / "loop.csv")
+    (tmp_path / "folder.csv").mkdir()
+    os.mkfifo(tmp_path / "pipe.csv")
+
+    assert directory.version("file.csv")
+    for name in ("link.csv", "loop.csv", "folder.csv", "pipe.csv"):
+        with pytest.raises(ResourceNotFound):
+            directory.version(name)
+
+
+def test_a_file_changed_in_place_is_another_version(
+    directory: LocalDirectory, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"1")
+    first = directory.version("a.csv")
+    os.utime(path, ns=(0, 0))
+    assert directory.version("a.csv") != first
+
+
+def test_a_link_that_leads_round_in_a_circle_is_no_directory(tmp_path: Path) -> None:
+    (tmp_path / "vector_bak").symlink_to(tmp_path / "vector_bak")
+    root = LocalRoot(str(tmp_path), "vector_bak")
+    assert root.find(None) is None
+    assert root.find_path(root.default_path) is None
