@@ -1,0 +1,1 @@
+"""The REST door: the older service's API, over Dagster."""
