@@ -11,4 +11,5 @@ pytest_plugins = [
     # Last, since it imports from the others, which pytest wants to import itself.
     "vector_backup_pipeline_tests.fix_dagster",
     "vector_backup_pipeline_tests.fix_terminal",
+    "vector_backup_pipeline_tests.fix_api",
 ]

@@ -177,8 +177,12 @@ class DagsterDev:
     log: Path
 
     @property
+    def webserver(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/graphql"
+        return f"{self.webserver}/graphql"
 
     def ask(self, query: str, **variables: Any) -> dict[str, Any]:
         """The answer's data; GraphQL errors fail the test."""

@@ -95,7 +95,8 @@ def create_app(settings: Settings, *, open_to_all: bool = False) -> FastAPI:
         # Else a call without a slash at the end is answered with a redirection in no known form.
         redirect_slashes=False,
     )
-    for router in (runs.router, files.router, health.router):
+    # The list before the status of a restore, which would take "list" for a run.
+    for router in (files.router, runs.router, health.router):
         app.include_router(router)
     _handle_errors(app, root.location)
     _complete_openapi(app, needs_token=settings.api_token is not None)

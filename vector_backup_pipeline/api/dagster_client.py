@@ -85,15 +85,12 @@ class DagsterClient:
         Raises:
             InvalidParams: Dagster does not take that run config.
         """
-        for is_last_try in (False, True):
-            selector = await self._find_jobs(job)
-            answer = await self._submit(selector | {"jobName": job}, run_config)
-            if isinstance(answer, str):
-                return answer
-            if answer["__typename"] == "PipelineNotFoundError" and not is_last_try:
-                self._selector = None  # The code location was renamed since.
-                continue
-            break
+        answer = await self._submit(job, run_config)
+        if not isinstance(answer, str) and answer["__typename"] == "PipelineNotFoundError":
+            self._selector = None  # The code location was renamed since it was found.
+            answer = await self._submit(job, run_config)
+        if isinstance(answer, str):
+            return answer
         if answer["__typename"] == "RunConfigValidationInvalid":
             raise InvalidParams(" ".join(each["message"] for each in answer["errors"]))
         raise _refused("launch the run", answer)
@@ -158,26 +155,23 @@ class DagsterClient:
             for node in answer["nodes"]
             if job in {each["name"] for each in node["pipelines"]}
         }
-        wanted = self._location or (_USUAL_LOCATION if len(found) > 1 else next(iter(found), None))
+        usual = _USUAL_LOCATION if len(found) != 1 else next(iter(found))
+        wanted = self._location or usual
         if wanted not in found:
             raise DagsterUnavailable(
-                f"Dagster answers, but no code location {wanted or ''} with the job {job} is "
-                f"loaded (there is: {', '.join(found) or 'none'}). See Deployment in its UI, or "
-                "set VECTOR_BACKUP_DAGSTER_LOCATION."
+                f"Dagster answers, but no code location {wanted} with the job {job} is loaded "
+                f"(there is: {', '.join(found) or 'none'}). See Deployment in its UI, or set "
+                "VECTOR_BACKUP_DAGSTER_LOCATION."
             )
-        self._selector = {
-            "repositoryLocationName": wanted,
-            "repositoryName": found[wanted],
-        }
+        self._selector = {"repositoryLocationName": wanted, "repositoryName": found[wanted]}
         return self._selector
 
-    async def _submit(
-        self, selector: Mapping[str, str], run_config: Mapping[str, Any]
-    ) -> str | dict[str, Any]:
+    async def _submit(self, job: str, run_config: Mapping[str, Any]) -> str | dict[str, Any]:
         """The new run's id, or what Dagster answers instead."""
+        selector = await self._find_jobs(job)
         tag = {"key": _REQUEST_TAG, "value": str(uuid.uuid4())}
         params = {
-            "selector": selector,
+            "selector": selector | {"jobName": job},
             "runConfigData": run_config,
             "executionMetadata": {"tags": [tag]},
         }

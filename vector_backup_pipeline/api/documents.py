@@ -227,33 +227,20 @@ _ERROR_EXAMPLES: Mapping[int, tuple[str, str, str]] = {
 
 
 def _good(name: str, data: type[BaseModel], code: int, example: Mapping[str, Any]) -> Any:
-    model = create_model(
-        name,
-        __config__=ConfigDict(extra="forbid"),
-        code=(Literal[code], code),
-        success=(Literal[True], True),
-        message=(Literal[DONE], DONE),
-        data=(data, ...),
-    )
     told = {"code": code, "success": True, "message": DONE, "data": example}
-    return code, {"model": model, "content": {"application/json": {"example": told}}}
+    return code, {
+        "model": _envelope(name, data, told),
+        "description": HTTPStatus(code).phrase,
+        "content": {"application/json": {"example": told}},
+    }
 
 
 def _bad(code: int) -> Any:
     response, error_type, detail = _ERROR_EXAMPLES[code]
+    error_types = sorted({kind.error_type for kind in kinds_by_status()[code]})
+    of_data: dict[str, Any] = {"error_type": (Literal[tuple(error_types)], ...)}
     data = create_model(
-        f"Error{code}Data",
-        __base__=ErrorData,
-        __doc__=ErrorData.__doc__,
-        error_type=(Literal[tuple(sorted({k.error_type for k in kinds_by_status()[code]}))], ...),
-    )
-    model = create_model(
-        f"Error{code}",
-        __config__=ConfigDict(extra="forbid"),
-        code=(Literal[code], code),
-        success=(Literal[False], False),
-        message=(Literal[MESSAGES[code]], MESSAGES[code]),
-        data=(data, ...),
+        f"Error{code}Data", __base__=ErrorData, __doc__=ErrorData.__doc__, **of_data
     )
     told = {
         "code": code,
@@ -266,12 +253,20 @@ def _bad(code: int) -> Any:
             "timestamp": _TIME,
         },
     }
-    about = {
-        "model": model,
+    return code, {
+        "model": _envelope(f"Error{code}", data, told),
         "description": HTTPStatus(code).phrase,
         "content": {"application/json": {"example": told}},
     }
-    return code, about
+
+
+def _envelope(name: str, data: type[BaseModel], told: Mapping[str, Any]) -> type[BaseModel]:
+    """Its three constants are those of the example."""
+    fields: dict[str, Any] = {
+        key: (Literal[told[key]], ...) for key in ("code", "success", "message")
+    }
+    fields["data"] = (data, ...)
+    return create_model(name, __config__=ConfigDict(extra="forbid"), **fields)
 
 
 _BYTES = {"schema": {"type": "string", "format": "binary"}}

@@ -20,6 +20,7 @@ from vector_backup_pipeline.engine.errors import (
     InvalidParams,
     ResourceNotFound,
     ServiceUnavailable,
+    StorageError,
 )
 
 
@@ -70,16 +71,30 @@ class DagsterUnavailable(ServiceUnavailable):
         self.run_id = run_id
 
 
-class CallerGone(Exception):
-    """Nobody waits for the answer any more. No error of anybody's."""
-
-
 class RangeNotSatisfiable(BackupError):
-    """No byte of the range that is asked for is in the file, which has `size` of them."""
+    """The bytes asked for lie outside of the file, which has `size` bytes."""
 
     error_type = "RANGE_NOT_SATISFIABLE"
     http_status = 416
 
     def __init__(self, size: int) -> None:
-        super().__init__(f"The file has {size} bytes, and the range lies behind them.")
+        super().__init__(
+            f"The range that was asked for lies outside of the file, which has {size} bytes. Ask "
+            "for bytes of it, or without a Range for all of it."
+        )
         self.size = size
+
+
+class FileChanged(StorageError):
+    """The file became another one between being found and being opened."""
+
+    can_retry = True
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"The file {name!r} was changed in the moment of its download. Ask for it again."
+        )
+
+
+class CallerGone(Exception):
+    """Nobody waits for the answer any more. No error of anybody's."""

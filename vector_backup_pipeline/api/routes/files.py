@@ -99,4 +99,4 @@ async def _send(
         file,
         task_id or None,
     )
-    return await file_response(found, request.headers, send_body=request.method != "HEAD")
+    return file_response(found, request.headers, send_body=request.method != "HEAD")

@@ -1,0 +1,117 @@
+"""The REST door as a process of its own, before the tests' `dagster dev`."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from vector_backup_pipeline.embedded import find_free_port
+from vector_backup_pipeline.settings import PREFIX
+from vector_backup_pipeline_tests.fix_dagster import CHECKOUT, DagsterDev, eventually
+
+BASE = "/api/v0/data_pipeline/vector"
+_SERVE = "from vector_backup_pipeline.cli import main; main()"
+
+
+@dataclass
+class Api:
+    """A running API, and a client of it."""
+
+    port: int
+    log: Path
+    process: subprocess.Popen[bytes]
+    http: httpx.Client = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=120)
+
+    def back_up(self, body: Any = None, **query: str) -> httpx.Response:
+        return self.http.post(f"{BASE}/backup", json=body, params=query)
+
+    def restore(self, body: Any, **query: str) -> httpx.Response:
+        return self.http.post(f"{BASE}/restore", json=body, params=query)
+
+    def status(self, run_id: str, operation: str = "backup") -> dict[str, Any]:
+        answer = self.http.get(f"{BASE}/{operation}/{run_id}")
+        assert answer.status_code == 200, answer.text
+        data: dict[str, Any] = answer.json()["data"]
+        return data
+
+    def ended(self, run_id: str, operation: str = "backup") -> dict[str, Any]:
+        """Its status when the run has ended."""
+
+        def read() -> dict[str, Any] | None:
+            told = self.status(run_id, operation)
+            return told if told["ended_at"] else None
+
+        told: dict[str, Any] = eventually(read, f"the end of run {run_id}")
+        return told
+
+    def is_up(self) -> bool:
+        try:
+            self.http.get("/healthz")
+        except httpx.TransportError:
+            return False
+        return True
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+@contextmanager
+def serving(
+    directory: Path,
+    dagster_url: str,
+    environment: Mapping[str, str],
+    *arguments: str,
+    port: int | None = None,
+) -> Iterator[Api]:
+    """`vector-backup serve`, with the settings in `environment` and no others."""
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith((PREFIX, "PG", "DAGSTER_"))
+    }
+    port = port or find_free_port()
+    log = directory / f"api_{port}.log"
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-c", _SERVE, "serve", "--port", str(port), *arguments],
+            cwd=directory,
+            env=inherited
+            | {"PYTHONPATH": str(CHECKOUT), PREFIX + "DAGSTER_URL": dagster_url}
+            | environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    api = Api(port, log, process)
+    try:
+        eventually(lambda: process.poll() is not None or api.is_up(), "the API")
+        assert process.poll() is None, log.read_text()
+        yield api
+    finally:
+        api.http.close()
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
+
+
+def settings_of(dev: DagsterDev) -> dict[str, str]:
+    """What the API shares with Dagster's processes."""
+    return {"DAGSTER_HOME": str(dev.home), PREFIX + "ROOT": str(dev.root)}
+
+
+@pytest.fixture(scope="session")
+def api(dagster_dev: DagsterDev, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    """The API of the session, on the loopback and without a token."""
+    directory = tmp_path_factory.mktemp("api")
+    with serving(directory, dagster_dev.webserver, settings_of(dagster_dev)) as running:
+        yield running
