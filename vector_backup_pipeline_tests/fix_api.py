@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,7 +71,7 @@ class Api:
 def serving(
     directory: Path,
     dagster_url: str,
-    environment: Mapping[str, str],
+    environment: dict[str, str],
     *arguments: str,
     port: int | None = None,
 ) -> Iterator[Api]:
