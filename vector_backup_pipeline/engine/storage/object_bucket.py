@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
 _PROBE_PREFIX = ".vector_backup_probe."
-# All of ASCII that is printed but spaces and quotes.
-_IN_A_VERSION = "!#$%&'()*+,/:;<=>?@[\\]^`{|}~"
+# What an entity tag may hold, beside letters and digits; "%" is for what it may not.
+_IN_A_VERSION = "!#$&'()*+,/:;<=>?@[\\]^`{|}"
 _NOBODYS_TAG = '"00000000000000000000000000000000"'
 
 
