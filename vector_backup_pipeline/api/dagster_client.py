@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,9 @@ _TIMEOUT = httpx.Timeout(15, connect=3)
 _USUAL_LOCATION = "vector_backup_pipeline"
 # By this tag a run is found again whose launch was not answered.
 _REQUEST_TAG = "vector_backup/request"
-_LOOKS_FOR_LOST_RUN = 5
+_LAUNCH_SECONDS, _LOOK_SECONDS = 5.0, 0.5
+# Dagster may be restarted while somebody waits; a run goes on meanwhile.
+OUTAGE_SECONDS = 60.0
 # Only there where runs are queued.
 _QUEUE_DAEMON = "QUEUED_RUN_COORDINATOR"
 
@@ -187,14 +190,19 @@ class DagsterClient:
         return answer
 
     async def _find_lost_run(self, tag: Mapping[str, str], error: DagsterUnavailable) -> str:
-        for _ in range(_LOOKS_FOR_LOST_RUN):
+        """The run with that tag: Dagster may have to be waited for, and then to finish launching
+        it."""
+        give_up_at = time.monotonic() + OUTAGE_SECONDS
+        while time.monotonic() < give_up_at:
             try:
                 answer = (await self._ask(queries.RUNS_WITH_TAG, tag=tag))["runsOrError"]
             except DagsterUnavailable:
                 answer = {}
+            else:
+                give_up_at = min(give_up_at, time.monotonic() + _LAUNCH_SECONDS)
             if answer.get("results"):
                 return str(answer["results"][0]["runId"])
-            await asyncio.sleep(1)
+            await asyncio.sleep(_LOOK_SECONDS)
         raise DagsterUnavailable(
             f"{error.message} It is not known whether the run was launched: look for one with the "
             f"tag {_REQUEST_TAG}={tag['value']} in Dagster's UI before you send it again."

@@ -7,15 +7,13 @@ import contextlib
 import logging
 import time
 
-from vector_backup_pipeline.api.dagster_client import DagsterClient
+from vector_backup_pipeline.api.dagster_client import OUTAGE_SECONDS, DagsterClient
 from vector_backup_pipeline.api.errors import DagsterUnavailable
 from vector_backup_pipeline.api.run_progress import ENDED
 from vector_backup_pipeline.engine.errors import BackupError
 
 # An answer shall leave within 0.3 s of the run's end, and two queries lie between them.
 _LOOK_SECONDS = 0.1
-# Dagster may be restarted while somebody waits; the run goes on meanwhile.
-OUTAGE_SECONDS = 60.0
 
 _log = logging.getLogger(__name__)
 
@@ -61,8 +59,9 @@ class RunWatch:
     async def _look(self) -> None:
         answered_at = time.monotonic()
         while self._waiting:
+            asked = dict(self._waiting)
             try:
-                statuses = await self._client.statuses(sorted(set(self._waiting.values())))
+                statuses = await self._client.statuses(sorted(set(asked.values())))
             except DagsterUnavailable as error:
                 _log.warning("%s", error)
                 if time.monotonic() - answered_at > OUTAGE_SECONDS:
@@ -70,7 +69,7 @@ class RunWatch:
                 await asyncio.sleep(1)
                 continue
             answered_at = time.monotonic()
-            for future, run_id in list(self._waiting.items()):
+            for future, run_id in asked.items():
                 # One that was deleted meanwhile has no status any more.
                 if statuses.get(run_id, "CANCELED") in ENDED and not future.done():
                     future.set_result(None)
