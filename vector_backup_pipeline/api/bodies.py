@@ -9,8 +9,9 @@ from typing import Any
 import dagster as dg
 from fastapi import Request
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from starlette.requests import ClientDisconnect
 
-from vector_backup_pipeline.api.errors import BodyTooLarge, InvalidTaskId
+from vector_backup_pipeline.api.errors import BodyTooLarge, CallerGone, InvalidTaskId
 from vector_backup_pipeline.engine.errors import InvalidParams
 from vector_backup_pipeline.engine.parameters import (
     COMPRESSIONS,
@@ -80,6 +81,7 @@ async def read_body(request: Request, model: type[BaseModel]) -> dict[str, Any]:
 
     Raises:
         BodyTooLarge: it has more than a MiB.
+        CallerGone: the connection was closed before all of it had come.
         InvalidParams: it is no JSON object, or has an unknown key or a value of another type.
     """
     given = _parsed(await _bounded(request))
@@ -101,10 +103,13 @@ async def _bounded(request: Request) -> bytes:
     if announced.isdecimal() and int(announced) > MOST_BODY_BYTES:
         raise too_large
     body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > MOST_BODY_BYTES:
-            raise too_large
+    try:
+        async for part in request.stream():
+            body += part
+            if len(body) > MOST_BODY_BYTES:
+                raise too_large
+    except ClientDisconnect:
+        raise CallerGone from None
     return bytes(body)
 
 
@@ -133,15 +138,17 @@ def _not_json(constant: str) -> None:
 
 
 def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for key, each in value.items():
-            yield key
-            yield from _texts(each)
-    elif isinstance(value, list):
-        for each in value:
-            yield from _texts(each)
+    # Generators within generators would take time by depth and length: half a minute for a MiB.
+    pending = [value]
+    while pending:
+        each = pending.pop()
+        if isinstance(each, str):
+            yield each
+        elif isinstance(each, dict):
+            pending += each.keys()
+            pending += each.values()
+        elif isinstance(each, list):
+            pending += each
 
 
 def _told(error: ValidationError, model: type[BaseModel]) -> InvalidParams:
