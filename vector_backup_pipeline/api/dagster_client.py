@@ -206,10 +206,11 @@ class DagsterClient:
             reply.raise_for_status()
             answer = reply.json()
         except httpx.HTTPStatusError as error:
+            # Not from the error, which repeats the URL with its password.
             raise DagsterUnavailable(
                 f"Dagster's webserver answered with HTTP {error.response.status_code}. Check "
                 "VECTOR_BACKUP_DAGSTER_URL, and the webserver's own log."
-            ) from error
+            ) from None
         except httpx.HTTPError as error:
             raise DagsterUnavailable(
                 f"Dagster's webserver was not reached ({type(error).__name__}). Check that it is "
@@ -251,5 +252,5 @@ def _value(entry: Mapping[str, Any]) -> Any:
 
 def _refused(wish: str, answer: Mapping[str, Any]) -> DagsterUnavailable:
     # The first line alone: Dagster's own errors go on with a stack trace.
-    said = str(answer.get("message") or answer["__typename"]).strip().splitlines()[0]
-    return DagsterUnavailable(f"Dagster could not {wish}: {said}")
+    said = str(answer.get("message") or "").strip() or str(answer["__typename"])
+    return DagsterUnavailable(f"Dagster could not {wish}: {said.splitlines()[0]}")
