@@ -203,14 +203,7 @@ class DagsterClient:
     async def _ask(self, query: str, **variables: Any) -> dict[str, Any]:
         try:
             reply = await self._http.post("/graphql", json={"query": query, "variables": variables})
-            reply.raise_for_status()
-            answer = reply.json()
-        except httpx.HTTPStatusError as error:
-            # Not from the error, which repeats the URL with its password.
-            raise DagsterUnavailable(
-                f"Dagster's webserver answered with HTTP {error.response.status_code}. Check "
-                "VECTOR_BACKUP_DAGSTER_URL, and the webserver's own log."
-            ) from None
+            answer = reply.json() if reply.is_success else None
         except httpx.HTTPError as error:
             raise DagsterUnavailable(
                 f"Dagster's webserver was not reached ({type(error).__name__}). Check that it is "
@@ -220,6 +213,11 @@ class DagsterClient:
             raise DagsterUnavailable(
                 "What answers at VECTOR_BACKUP_DAGSTER_URL is not Dagster's webserver."
             ) from error
+        if not reply.is_success:
+            raise DagsterUnavailable(
+                f"Dagster's webserver answered with HTTP {reply.status_code}. Check "
+                "VECTOR_BACKUP_DAGSTER_URL, and the webserver's own log."
+            )
         data = answer.get("data") if isinstance(answer, dict) else None
         if not isinstance(data, dict) or answer.get("errors"):
             raise DagsterUnavailable(
