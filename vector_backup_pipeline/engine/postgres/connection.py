@@ -364,7 +364,8 @@ def _parse(text: SecretText, source: str) -> dict[str, str]:
 
 
 def _parsed(text: str) -> dict[str, str] | None:
-    if not text.strip() or _breaks_apart(text):
+    # libpq would not see what follows a NUL.
+    if not text.strip() or "\0" in text or _breaks_apart(text):
         return None
     try:
         given = {key: str(value) for key, value in parse_dsn(text).items()}
