@@ -203,7 +203,7 @@ class DagsterClient:
     async def _ask(self, query: str, **variables: Any) -> dict[str, Any]:
         try:
             reply = await self._http.post("/graphql", json={"query": query, "variables": variables})
-            answer = reply.json() if reply.is_success else None
+            answer: Any = reply.json() if reply.is_success else None
         except httpx.HTTPError as error:
             raise DagsterUnavailable(
                 f"Dagster's webserver was not reached ({type(error).__name__}). Check that it is "
