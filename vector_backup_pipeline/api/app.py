@@ -141,7 +141,12 @@ def _handle_errors(app: FastAPI, root: str) -> None:
             told.headers.update(error.headers or {})
             return told
         if error.status_code == ResourceNotFound.http_status:
-            return answer(request, ResourceNotFound("There is no such address. See /docs."))
+            return answer(
+                request,
+                ResourceNotFound(
+                    "There is no such address. This service's openapi.json names all."
+                ),
+            )
         return answer(request, InvalidParams(f"The request was not understood: {error.detail}."))
 
     @app.exception_handler(CallerGone)

@@ -211,13 +211,7 @@ class DagsterClient:
     async def _ask(self, query: str, **variables: Any) -> dict[str, Any]:
         try:
             reply = await self._http.post("/graphql", json={"query": query, "variables": variables})
-            reply.raise_for_status()
-            answer = reply.json()
-        except httpx.HTTPStatusError as error:
-            raise DagsterUnavailable(
-                f"Dagster's webserver answered with HTTP {error.response.status_code}. Check "
-                "VECTOR_BACKUP_DAGSTER_URL, and the webserver's own log."
-            ) from error
+            answer: Any = reply.json() if reply.is_success else None
         except httpx.HTTPError as error:
             raise DagsterUnavailable(
                 f"Dagster's webserver was not reached ({type(error).__name__}). Check that it is "
@@ -227,6 +221,11 @@ class DagsterClient:
             raise DagsterUnavailable(
                 "What answers at VECTOR_BACKUP_DAGSTER_URL is not Dagster's webserver."
             ) from error
+        if not reply.is_success:
+            raise DagsterUnavailable(
+                f"Dagster's webserver answered with HTTP {reply.status_code}. Check "
+                "VECTOR_BACKUP_DAGSTER_URL, and the webserver's own log."
+            )
         data = answer.get("data") if isinstance(answer, dict) else None
         if not isinstance(data, dict) or answer.get("errors"):
             raise DagsterUnavailable(
@@ -259,5 +258,5 @@ def _value(entry: Mapping[str, Any]) -> Any:
 
 def _refused(wish: str, answer: Mapping[str, Any]) -> DagsterUnavailable:
     # The first line alone: Dagster's own errors go on with a stack trace.
-    said = str(answer.get("message") or answer["__typename"]).strip().splitlines()[0]
-    return DagsterUnavailable(f"Dagster could not {wish}: {said}")
+    said = str(answer.get("message") or "").strip() or str(answer["__typename"])
+    return DagsterUnavailable(f"Dagster could not {wish}: {said.splitlines()[0]}")

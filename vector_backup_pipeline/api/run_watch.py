@@ -57,6 +57,13 @@ class RunWatch:
                 await self._looking
 
     async def _look(self) -> None:
+        try:
+            await self._look_while_somebody_waits()
+        except Exception:  # noqa: BLE001 - whatever it is, nobody shall wait for ever.
+            _log.exception("Runs can't be followed.")
+            self._fail_all("This service could not follow its runs; see its log.")
+
+    async def _look_while_somebody_waits(self) -> None:
         answered_at = time.monotonic()
         while self._waiting:
             asked = dict(self._waiting)
