@@ -200,7 +200,8 @@ class DagsterClient:
                 answer = {}
             else:
                 give_up_at = min(give_up_at, time.monotonic() + _LAUNCH_SECONDS)
-            if answer.get("results"):
+            # One that a webserver left before it was queued never begins.
+            if answer.get("results") and answer["results"][0]["status"] != "NOT_STARTED":
                 return str(answer["results"][0]["runId"])
             await asyncio.sleep(_LOOK_SECONDS)
         raise DagsterUnavailable(
