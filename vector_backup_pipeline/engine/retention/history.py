@@ -18,6 +18,7 @@ from vector_backup_pipeline.engine.catalog.sets import (
     Contents,
     DamagedSet,
     ManifestSet,
+    OlderSet,
 )
 from vector_backup_pipeline.engine.errors import IntegrityError, ResourceNotFound
 from vector_backup_pipeline.engine.file_names import manifest_name, stamp_of_data_file, verdict_name
@@ -119,6 +120,7 @@ def _stored_set(
         files_passed=verdict.files_passed if verdict else None,
         passed=verdict.passed if verdict else None,
         emptied=tuple(t.table for t in backup.emptied) if isinstance(backup, ManifestSet) else (),
+        tables=frozenset(_tables(backup)),
         needs=_needs(contents, backup),
         is_running=found.stamp in contents.alive,
         is_being_read=found.stamp in being_read,
@@ -130,6 +132,14 @@ def _broken(directory: BackupDirectory, found: FoundSet) -> Iterator[str]:
     for file in found.files:
         if file.size is None or size_of(directory, file.name) != file.size:
             yield file.name
+
+
+def _tables(backup: BackupSet) -> Iterator[str]:
+    if isinstance(backup, ManifestSet):
+        tables = (table for table in backup.manifest.tables if table.file is not None)
+        yield from (f"{table.schema_name}.{table.name}" for table in tables)
+    elif isinstance(backup, OlderSet):
+        yield from (f"public.{name}" for name in backup.files)
 
 
 def _needs(contents: Contents, backup: BackupSet) -> frozenset[str]:

@@ -14,6 +14,7 @@ _BEGIN = datetime(2026, 10, 1, tzinfo=timezone.utc)
 zones: st.SearchStrategy[tzinfo] = st.sampled_from(
     [timezone.utc, ZoneInfo("Europe/Berlin"), ZoneInfo("Asia/Shanghai"), ZoneInfo("Pacific/Apia")]
 )
+_BOTH = frozenset({"a", "b"})
 _few = st.integers(0, 3)
 rules = st.builds(
     KeepRules,
@@ -48,6 +49,7 @@ def _sets(draw: st.DrawFn, stamp: str, created_at: datetime, stamps: list[str]) 
         broken_files=("a.csv",) if draw(rarely) else (),
         files_passed=draw(st.sampled_from([None, None, True, True, False])),
         emptied=("t",) if draw(rarely) else (),
+        tables=draw(st.sampled_from([_BOTH, _BOTH, _BOTH, frozenset({"a"}), frozenset({"b"})])),
         needs=frozenset(draw(st.lists(st.sampled_from([*stamps, "gone"]), max_size=1)))
         if draw(rarely)
         else frozenset(),

@@ -37,7 +37,7 @@ def names(sets: SetWriter) -> set[str]:
 def test_a_set_goes_with_its_manifest_its_verdict_and_its_files(
     sets: SetWriter, prune: Prune
 ) -> None:
-    sets.write(SECOND)
+    sets.write(SECOND, {"a": 3})
     left = names(sets)
     sets.write(FIRST, {"a": 3})
     sets.verdict(FIRST, files_passed=False, passed=False)
@@ -183,7 +183,7 @@ def test_a_manifest_that_names_what_is_no_data_file_gives_no_right_to_it(
     foreign = table.model_copy(update={"file": table.file.model_copy(update={"name": "notes.txt"})})
     sets.file(manifest_name(FIRST), manifest.model_copy(update={"tables": [foreign]}).to_json())
     sets.file("notes.txt")
-    sets.write(SECOND)
+    sets.write(SECOND, {"a": 1})
     assert prune().removed == [FIRST]
     assert "notes.txt" in names(sets)
 
@@ -430,6 +430,16 @@ def test_what_a_set_names_outlives_another_one_s_tombstone(sets: SetWriter, prun
 
     assert finished.files == [f"a_{SECOND}.csv"]
     assert names(sets) == {manifest_name(FIRST), f"a_{FIRST}.csv"}
+
+
+def test_a_backup_of_one_table_does_not_cost_the_last_one_of_all(
+    sets: SetWriter, prune: Prune
+) -> None:
+    sets.write(FIRST)
+    sets.write(SECOND)
+    sets.write(THIRD, {"another": 1})
+    assert prune().removed == [FIRST]
+    assert find_set(sets.directory, TIMESTAMPS, SECOND, [EMBEDDING]).complete
 
 
 def test_orphans_that_a_damaged_manifest_mentions_stay(sets: SetWriter, prune: Prune) -> None:
