@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 
 from vector_backup_pipeline.engine.catalog.locations import (
     FoundSet,
@@ -25,6 +26,9 @@ from vector_backup_pipeline.engine.file_names import manifest_name, stamp_of_dat
 from vector_backup_pipeline.engine.retention.policy import StoredSet, Verdicts
 from vector_backup_pipeline.engine.retention.tombstone import Tombstone, read_tombstone
 from vector_backup_pipeline.engine.storage.contract import BackupDirectory
+
+# Clocks of several machines differ, and that of the older system's may be in another zone's summer.
+_CLOCKS_DIFFER_BY = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
@@ -122,6 +126,7 @@ def _stored_set(
         emptied=tuple(t.table for t in backup.emptied) if isinstance(backup, ManifestSet) else (),
         tables=frozenset(_tables(backup)),
         needs=_needs(contents, backup),
+        is_of_the_future=found.created_at > contents.timestamps.now() + _CLOCKS_DIFFER_BY,
         is_running=found.stamp in contents.alive,
         is_being_read=found.stamp in being_read,
     )

@@ -7,7 +7,8 @@ Whatever the rules say, these stay:
 - all that a set which stays builds on;
 - a set that may hold the only copy of rows which its run removed from the database;
 - a set whose run is at work, and one that is being read;
-- what can't be judged: damaged sets, and the older system's unless they are included;
+- what can't be judged: damaged sets, those of the future, and the older system's unless they are
+  included;
 - everything, where no set is good.
 """
 
@@ -42,6 +43,7 @@ class StoredSet:
     emptied: tuple[str, ...] = ()
     tables: frozenset[str] = frozenset()
     needs: frozenset[str] = frozenset()
+    is_of_the_future: bool = False
     is_running: bool = False
     is_being_read: bool = False
 
@@ -98,7 +100,7 @@ def judge(
     stand for another one, and count with it: a backup of one small table replaces none of all.
     """
     newest_first = sorted(sets, key=lambda each: each.age, reverse=True)
-    judged = [s for s in newest_first if s.kind == "manifest" or _is_included(s, include_older)]
+    judged = [each for each in newest_first if _is_judged(each, include_older)]
     flaws = _flaws(judged)
     good = [each for each in judged if each.stamp not in flaws]
     reasons: dict[str, list[str]] = defaultdict(list)
@@ -118,8 +120,10 @@ def judge(
     return Verdicts(judgements, vital, tuple(_in_removal_order(going)))
 
 
-def _is_included(each: StoredSet, include_older: bool) -> bool:
-    return each.kind == "older" and include_older
+def _is_judged(each: StoredSet, include_older: bool) -> bool:
+    is_known = each.kind == "manifest" or (each.kind == "older" and include_older)
+    # Made while a clock was wrong, it would be the newest of all for ever.
+    return is_known and not each.is_of_the_future
 
 
 def _flaws(judged: Sequence[StoredSet]) -> dict[str, str]:
@@ -207,6 +211,8 @@ def _own_reasons(each: StoredSet, *, include_truncated: bool, include_older: boo
         yield "a restore or a verification is reading it"
     if each.kind == "damaged":
         yield "its manifest can't be read, so nobody knows which files are its own"
+    if each.is_of_the_future:
+        yield "its time lies in the future, so no rule can judge it; check the clocks"
     if each.kind == "older" and not include_older:
         yield "it is the older system's (--include-older)"
     if each.emptied and not include_truncated:

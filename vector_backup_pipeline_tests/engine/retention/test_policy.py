@@ -39,6 +39,7 @@ def _stands(each: StoredSet, sets: dict[str, StoredSet], older: bool, seen: froz
     is_known = each.kind == "manifest" or (each.kind == "older" and older)
     return (
         is_known
+        and not each.is_of_the_future
         and each.stamp not in seen
         and _is_whole(each)
         and all(
@@ -72,7 +73,7 @@ def test_the_promises_hold(
             each.kind != "damaged"
             and (each.kind != "older" or older)
             and (not each.emptied or truncated)
-            and not (each.is_running or each.is_being_read)
+            and not (each.is_running or each.is_being_read or each.is_of_the_future)
         )
         assert may_go or each.stamp in kept
         if each.stamp in kept:

@@ -442,6 +442,24 @@ def test_a_backup_of_one_table_does_not_cost_the_last_one_of_all(
     assert find_set(sets.directory, TIMESTAMPS, SECOND, [EMBEDDING]).complete
 
 
+def test_a_set_made_while_the_clock_was_wrong_does_not_cost_the_true_ones(
+    sets: SetWriter, prune: Prune
+) -> None:
+    for stamp in (FIRST, SECOND, THIRD):
+        sets.write(stamp)
+    sets.write("20991231_020000")
+    done = prune(KeepRules(keep_last=2))
+    assert done.removed == [FIRST]
+    assert "lies in the future" in done.kept["20991231_020000"]
+    assert done.kept[THIRD].startswith("one of the last 2; newest good set")
+
+
+def test_a_set_of_the_future_alone_lets_nothing_go(sets: SetWriter, prune: Prune) -> None:
+    sets.write(FIRST, failed=["t"])
+    sets.write("20991231_020000")
+    assert prune().removed == []
+
+
 def test_orphans_that_a_damaged_manifest_mentions_stay(sets: SetWriter, prune: Prune) -> None:
     sets.write(FIRST)
     sets.file("a_20250101_000000.csv")
