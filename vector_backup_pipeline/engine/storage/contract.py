@@ -42,7 +42,9 @@ class PendingFile(Protocol):
 class Claim(Protocol):
     """This run's marker in a directory; it keeps its own heartbeat until released."""
 
-    def release(self) -> None: ...
+    def release(self) -> None:
+        """Remove it. Raises nothing, since what was done under it is done: one that can't be
+        removed stays, and counts as dead in a while."""
 
 
 class BackupDirectory(Protocol):

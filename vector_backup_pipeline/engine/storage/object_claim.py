@@ -45,9 +45,10 @@ class ObjectClaim:
             return
         self._released.set()
         self._thread.join()
-        # Taken for dead, it may have been replaced by another run's.
-        if self._marker.is_in(self._bucket, self._key):
-            self._bucket.delete(self._key)
+        with contextlib.suppress(BackupError):
+            # Taken for dead, it may have been replaced by another run's.
+            if self._marker.is_in(self._bucket, self._key):
+                self._bucket.delete(self._key)
 
     def _keep_beating(self) -> None:
         while not self._released.wait(HEARTBEAT_SECONDS):

@@ -145,3 +145,20 @@ def test_a_marker_on_a_medium_mounted_read_only_is_looked_at_all_the_same(
     monkeypatch.setattr(os, "open", read_only)
 
     assert not directory.claim_is_alive("marker")
+
+
+def test_a_marker_that_can_t_be_removed_is_left_and_told_to_nobody(
+    directory: LocalDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = directory.claim(".m.run", _OWNER)
+    assert held is not None
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    held.release()
+    monkeypatch.undo()
+    assert not directory.claim_is_alive(".m.run")
+    directory.remove_dead_claim(".m.run")
+    assert directory.names() == []
