@@ -137,5 +137,26 @@ def markers(bucket: Bucket, folder: str, name: str) -> list[StoredObject]:
     ]
 
 
+def remove_dead(bucket: Bucket, folder: str, name: str) -> None:
+    """Remove the markers of that name whose runs are dead."""
+    for found in markers(bucket, folder, name):
+        if is_alive(found):
+            continue
+        # One that carries its run's token nobody takes again.
+        if found.name != name or not bucket.has_conditions(folder) or _take_over(bucket, found.key):
+            bucket.delete(found.key)
+
+
+def _take_over(bucket: Bucket, key: str) -> bool:
+    """Make a dead marker ours, so that nobody else puts a new one in its place before it is
+    removed; False if somebody has. A removal knows no condition, a write does."""
+    seen, found = bucket.read(key), bucket.look(key)
+    if seen is None or found is None or is_alive(found):
+        return False
+    ours = _Marker({})
+    written = bucket.write_if(key, ours.text(), seen[1])
+    return written is not None or ours.is_in(bucket, key)
+
+
 def is_alive(found: StoredObject) -> bool:
     return datetime.now(timezone.utc) - found.last_modified < DEAD_AFTER

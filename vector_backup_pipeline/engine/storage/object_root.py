@@ -153,9 +153,7 @@ class ObjectDirectory:
         return any(map(object_claim.is_alive, self._markers(name)))
 
     def remove_dead_claim(self, name: str) -> None:
-        for marker in self._markers(name):
-            if not object_claim.is_alive(marker):
-                self._bucket.delete(marker.key)
+        object_claim.remove_dead(self._bucket, self._url.key, name)
 
     def _markers(self, name: str) -> list[StoredObject]:
         return object_claim.markers(self._bucket, self._url.key, name)
