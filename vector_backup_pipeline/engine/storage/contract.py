@@ -65,6 +65,10 @@ class BackupDirectory(Protocol):
     def size(self, name: str) -> int:
         """The stored file's size in bytes. Raises `ResourceNotFound`."""
 
+    def modified_at(self, name: str) -> datetime:
+        """When the file was written, by the clock of whoever keeps it: a network mount's server's,
+        a bucket's. Raises `ResourceNotFound`."""
+
     def read(self, name: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
         """The stored bytes from `offset` on in chunks of about a MiB, `length` of them or all; a
         file that ends before ends the chunks. From the medium itself as far as that can be asked
@@ -118,6 +122,9 @@ class BackupRoot(Protocol):
 
     def open(self, task_id: str | None) -> BackupDirectory:
         """The backup directory, made if missing. Raises `ResourceNotFound` for the task's."""
+
+    def open_for_trial(self, task_id: str | None) -> AbstractContextManager[BackupDirectory]:
+        """As `open`; what had to be made for that goes again, unless something lies in it."""
 
     def abort_abandoned_uploads(self, *, dry_run: bool) -> list[AbandonedUpload]:
         """Find the parts that killed runs left where nobody sees them, and remove them unless it

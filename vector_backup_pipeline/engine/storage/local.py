@@ -18,6 +18,7 @@ from vector_backup_pipeline.engine.errors import (
     ResourceNotFound,
     StorageError,
 )
+from vector_backup_pipeline.engine.interrupts import uninterrupted
 from vector_backup_pipeline.engine.storage.contract import AbandonedUpload, BackupDirectory
 from vector_backup_pipeline.engine.storage.local_claim import LocalClaim, is_alive, remove_if_dead
 
@@ -95,11 +96,15 @@ class LocalRoot:
             _make_directory(path, parents=task_id is None)
         return LocalDirectory(path)
 
-    def missing_directories(self, task_id: str | None) -> list[Path]:
-        """The directories that `open` would make, the innermost first."""
+    @contextlib.contextmanager
+    def open_for_trial(self, task_id: str | None) -> Iterator[LocalDirectory]:
         path = self._place(task_id)
         with _storage_errors(f"look for {path}"):
-            return [each for each in (path, *path.parents) if not each.exists()]
+            missing = [each for each in (path, *path.parents) if not each.exists()]
+        try:
+            yield self.open(task_id)
+        finally:
+            uninterrupted(lambda: _remove_empty_directories(missing))
 
     def abort_abandoned_uploads(
         self,
@@ -154,7 +159,6 @@ class LocalDirectory:
             return path.stat().st_size
 
     def modified_at(self, name: str) -> datetime:
-        """By the clock of whoever keeps the files: on a network mount its server's."""
         path = self._path / name
         with _storage_errors(f"look at {path}"):
             return datetime.fromtimestamp(path.stat().st_mtime, timezone.utc)
@@ -268,7 +272,7 @@ def _make_directory(path: Path, *, parents: bool) -> None:
     _flush_directory(path.parent)
 
 
-def remove_empty_directories(paths: Sequence[Path]) -> None:
+def _remove_empty_directories(paths: Sequence[Path]) -> None:
     """Remove those that are there, the innermost first; one that holds anything stays.
 
     Raises:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
 
 from vector_backup_pipeline.engine.errors import InvalidParams, ResourceNotFound
 from vector_backup_pipeline.engine.storage import object_claim, object_log
@@ -76,6 +77,10 @@ class ObjectRoot:
             self._bucket.holds_anything(url.key)
         return self._at(url)
 
+    @contextlib.contextmanager
+    def open_for_trial(self, task_id: str | None) -> Iterator[ObjectDirectory]:
+        yield self.open(task_id)
+
     def abort_abandoned_uploads(self, *, dry_run: bool) -> list[AbandonedUpload]:
         if self._url.scheme != S3:
             return []  # Neither can be asked; both remove parts by themselves: docs/storage.md.
@@ -129,10 +134,10 @@ class ObjectDirectory:
             pending.discard()
 
     def size(self, name: str) -> int:
-        found = self._bucket.look(self._key(name))
-        if found is None:
-            raise ResourceNotFound(f"Could not look at {self._url / name}: it does not exist.")
-        return found.size
+        return self._look(name).size
+
+    def modified_at(self, name: str) -> datetime:
+        return self._look(name).last_modified
 
     def read(self, name: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
         return read_object(self._bucket, self._key(name), offset, length)
@@ -154,6 +159,12 @@ class ObjectDirectory:
 
     def remove_dead_claim(self, name: str) -> None:
         object_claim.remove_dead(self._bucket, self._url.key, name)
+
+    def _look(self, name: str) -> StoredObject:
+        found = self._bucket.look(self._key(name))
+        if found is None:
+            raise ResourceNotFound(f"Could not look at {self._url / name}: it does not exist.")
+        return found
 
     def _markers(self, name: str) -> list[StoredObject]:
         return object_claim.markers(self._bucket, self._url.key, name)
