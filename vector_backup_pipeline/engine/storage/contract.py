@@ -54,7 +54,8 @@ class BackupDirectory(Protocol):
     def location(self) -> str:
         """Its absolute path or URL, for people and results."""
 
-    def names(self) -> list[str]: ...
+    def names(self) -> list[str]:
+        """The files directly in it, sorted."""
 
     def create(
         self, name: str, expected_size: int | None = None

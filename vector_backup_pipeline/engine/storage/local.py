@@ -138,8 +138,8 @@ class LocalDirectory:
         return str(self._path)
 
     def names(self) -> list[str]:
-        with _storage_errors(f"list {self._path}"):
-            return sorted(path.name for path in self._path.iterdir())
+        with _storage_errors(f"list {self._path}"), os.scandir(self._path) as entries:
+            return sorted(each.name for each in entries if not each.is_dir() and _is_text(each))
 
     @contextlib.contextmanager
     def create(
@@ -260,6 +260,11 @@ class LocalPendingFile:
         if self._descriptor is not None:
             descriptor, self._descriptor = self._descriptor, None
             os.close(descriptor)
+
+
+def _is_text(entry: os.DirEntry[str]) -> bool:
+    """Whether its name is UTF-8, as all of ours are; another can't be put into any document."""
+    return entry.name.encode(errors="ignore").decode() == entry.name
 
 
 def _make_directory(path: Path, *, parents: bool) -> None:

@@ -460,6 +460,24 @@ def test_a_set_of_the_future_alone_lets_nothing_go(sets: SetWriter, prune: Prune
     assert prune().removed == []
 
 
+def test_what_is_no_file_of_ours_but_named_like_one_keeps_nobody_from_working(
+    tmp_path: Path, sets: SetWriter, prune: Prune
+) -> None:
+    sets.write(FIRST)
+    sets.write(SECOND)
+    for name in (f"t_{THIRD}.csv", manifest_name(THIRD), tombstone_name(SECOND)):
+        (sets.path / name).mkdir()
+    latin_1 = sets.path / os.fsdecode(b"tabl\xe9_20260104_020000.csv")
+    latin_1.write_bytes(b"a\n1\n")
+
+    assert find_set(sets.directory, TIMESTAMPS, "latest", None).stamp == SECOND
+    listed = list_backups(LocalRoot(str(tmp_path), "vector_bak"), TIMESTAMPS)
+    assert [each.timestamp for each in listed.backup_locations[0].backups] == [SECOND, FIRST]
+    done = prune(include_orphans=True)
+    assert (done.error, done.removed) == (None, [FIRST])
+    assert latin_1.exists()
+
+
 def test_orphans_that_a_damaged_manifest_mentions_stay(sets: SetWriter, prune: Prune) -> None:
     sets.write(FIRST)
     sets.file("a_20250101_000000.csv")
