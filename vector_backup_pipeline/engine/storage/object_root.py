@@ -59,8 +59,8 @@ class ObjectRoot:
                 "or set VECTOR_BACKUP_ROOT."
             )
         is_there = self._bucket.holds_anything(url.key)
-        # The root itself is there when its bucket is, empty as it may be.
-        return self._at(url) if is_there or url == self._url else None
+        # A bucket is there, empty as it may be; a prefix is where something lies under it.
+        return self._at(url) if is_there or not url.key else None
 
     def relative_path(self, directory: BackupDirectory) -> str:
         above = len(self._url.segments) - 1

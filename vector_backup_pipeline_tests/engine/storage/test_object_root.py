@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
+from vector_backup_pipeline.engine.catalog import check_root
 from vector_backup_pipeline.engine.errors import ResourceNotFound, StorageError
 from vector_backup_pipeline.engine.parameters import is_task_id
 from vector_backup_pipeline.engine.storage.object_bucket import Bucket as ObjectBucket
@@ -139,3 +140,11 @@ def test_a_key_that_nobody_can_list_is_named(bucket: Bucket) -> None:
     bucket.put("vector_bak//foreign")
     with pytest.raises(StorageError, match=r'"vector_bak//".*remove or rename it'):
         ObjectRoot(bucket.url, "vector_bak").open(None).names()
+
+
+def test_a_mistyped_prefix_is_no_root_without_backups(bucket: Bucket) -> None:
+    bucket.put("all/vector_bak/notes.txt")
+    check_root(ObjectRoot(f"{bucket.url}/all", "vector_bak"))
+    check_root(ObjectRoot(bucket.url, "vector_bak"))
+    with pytest.raises(ResourceNotFound, match=r"/al, where all backups.*VECTOR_BACKUP_ROOT"):
+        check_root(ObjectRoot(f"{bucket.url}/al", "vector_bak"))
