@@ -21,6 +21,7 @@ from vector_backup_pipeline.engine.errors import (
 from vector_backup_pipeline.engine.interrupts import uninterrupted
 from vector_backup_pipeline.engine.storage.contract import AbandonedUpload, BackupDirectory
 from vector_backup_pipeline.engine.storage.local_claim import LocalClaim, is_alive, remove_if_dead
+from vector_backup_pipeline.engine.storage.object_url import is_url
 
 # Large enough that a read costs no more than its bytes, small beside a worker's few MB.
 READ_BYTES = 1 << 20
@@ -64,6 +65,12 @@ class LocalRoot:
             )
 
     def find_path(self, path: str) -> LocalDirectory | None:
+        if is_url(path):
+            # Not repeated: it may hold a password.
+            raise InvalidParams(
+                f"The backup_path is a URL, and the root is the directory {self._root}. Give a "
+                "path under it, or set VECTOR_BACKUP_ROOT."
+            )
         with _storage_errors(f"look for {path}"):
             # Resolved, so that neither ".." nor a symbolic link leads out of the root.
             found = (self._root.parent / path).resolve()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from vector_backup_pipeline.engine.errors import BackupError, IntegrityError
+from vector_backup_pipeline.engine.errors import BackupError, IntegrityError, InvalidParams
 from vector_backup_pipeline.engine.storage import local_claim
 from vector_backup_pipeline.engine.storage.local import LocalDirectory, LocalRoot
 
@@ -162,3 +162,9 @@ def test_a_marker_that_can_t_be_removed_is_left_and_told_to_nobody(
     assert not directory.claim_is_alive(".m.run")
     directory.remove_dead_claim(".m.run")
     assert directory.names() == []
+
+
+def test_a_url_as_path_is_refused_and_its_password_not_repeated(tmp_path: Path) -> None:
+    with pytest.raises(InvalidParams, match="is a URL") as raised:
+        LocalRoot(str(tmp_path), "vector_bak").find_path("s3://key:hidden@bucket/vector_bak")
+    assert "hidden" not in str(raised.value)
