@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from vector_backup_pipeline.engine.errors import StorageError
 from vector_backup_pipeline.engine.storage import contract, object_claim
 from vector_backup_pipeline.engine.storage.object_bucket import Bucket as ObjectBucket
 from vector_backup_pipeline.engine.storage.object_claim import ObjectClaim
@@ -182,4 +183,17 @@ def test_a_dead_marker_goes_also_when_the_answers_are_lost(
         Fault(answer_is_lost=True), to=lambda request: f"{_NAME} " in request, times=1
     )
     _directory(bucket).remove_dead_claim(_NAME)
+    assert bucket.all_keys() == []
+
+
+def test_a_store_that_can_t_be_asked_for_its_conditions_keeps_no_probe(
+    bucket: Bucket, object_proxy: ObjectProxy
+) -> None:
+    def refuse(request: str) -> Fault | None:
+        is_second = request.startswith("PUT") and bucket.all_keys() != []
+        return Fault(status=403) if is_second else None
+
+    object_proxy.fault = refuse
+    with pytest.raises(StorageError, match="403"):
+        _directory(bucket).claim(_NAME, _OWNER)
     assert bucket.all_keys() == []
