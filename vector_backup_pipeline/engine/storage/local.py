@@ -146,7 +146,7 @@ class LocalDirectory:
 
     def names(self) -> list[str]:
         with _storage_errors(f"list {self._path}"), os.scandir(self._path) as entries:
-            return sorted(each.name for each in entries if not each.is_dir() and _is_text(each))
+            return sorted(each.name for each in entries if _is_file(each) and _is_text(each))
 
     @contextlib.contextmanager
     def create(
@@ -267,6 +267,13 @@ class LocalPendingFile:
         if self._descriptor is not None:
             descriptor, self._descriptor = self._descriptor, None
             os.close(descriptor)
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return not entry.is_dir()
+    except OSError:
+        return True  # A link that can't be followed; who reads it is told so.
 
 
 def _is_text(entry: os.DirEntry[str]) -> bool:

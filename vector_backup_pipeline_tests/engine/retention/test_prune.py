@@ -467,6 +467,7 @@ def test_what_is_no_file_of_ours_but_named_like_one_keeps_nobody_from_working(
     sets.write(SECOND)
     for name in (f"t_{THIRD}.csv", manifest_name(THIRD), tombstone_name(SECOND)):
         (sets.path / name).mkdir()
+    (sets.path / "leading_to_itself").symlink_to("leading_to_itself")
     latin_1 = sets.path / os.fsdecode(b"tabl\xe9_20260104_020000.csv")
     latin_1.write_bytes(b"a\n1\n")
 
