@@ -7,7 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import dagster as dg
 import pytest
 
 from vector_backup_pipeline.engine.catalog import find_set, read_sets
@@ -94,7 +93,7 @@ def test_what_went_while_the_interrupt_came_is_told(
     assert FIRST not in " ".join(set(sets.directory.names()))
 
 
-def test_a_signal_to_the_command_ends_it_in_order(root: Path, dagster_home: Path) -> None:
+def test_a_signal_to_the_command_ends_it_in_order(root: Path) -> None:
     sets = SetWriter(root / "vector_bak")
     for stamp in (FIRST, SECOND, THIRD):
         sets.write(stamp)
@@ -125,8 +124,5 @@ def test_a_signal_to_the_command_ends_it_in_order(root: Path, dagster_home: Path
     assert after - before == {tombstone_name(FIRST), "vector_backup_log.txt"}
     assert "cancelled" in (sets.path / "vector_backup_log.txt").read_text()
     assert [each.stamp for each in read_sets(sets.directory, TIMESTAMPS)] == [SECOND, THIRD]
-    with dg.DagsterInstance.get() as instance:
-        (run,) = instance.get_runs()
-    assert run.status is dg.DagsterRunStatus.CANCELED
     assert prune_root(root).removed == [SECOND]
     assert {each.stamp for each in read_sets(sets.directory, TIMESTAMPS)} == {THIRD}
