@@ -8,7 +8,7 @@ from typing import Any
 
 # Before a slash that begins a path there is none of these: it would be that of a URL, of a relative
 # path or of `rows/s`.
-_NOT_BEFORE = r"(?<![\w.%/~\]\\-])"
+_NOT_BEFORE = r"(?<![\w.%/~+@…)\]\\-])"
 _WITHIN = r"[^\s/'\"`,;:()<>|]"
 _PATH = re.compile(
     # Between quotes it may hold anything else, blanks among it.
