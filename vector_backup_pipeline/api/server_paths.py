@@ -36,7 +36,7 @@ def without_paths(told: Any, root: str | None = None) -> Any:
 
 def _in_text(text: str, root: str | None) -> str:
     if root is not None and root.startswith("/") and root != "/":
-        whole = rf"{_NOT_BEFORE}{re.escape(root)}(?![^\s/'\"`,;:().<>|])"
+        whole = rf"{_NOT_BEFORE}{re.escape(root)}(?![^\s/'\"`,;:().<>|\]}}])"
         name = PurePosixPath(root).name
         text = re.sub(whole, lambda _: name, text)
     return _PATH.sub(lambda path: f"…/{PurePosixPath(path.group()).name}", text)

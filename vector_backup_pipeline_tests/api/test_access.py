@@ -177,11 +177,10 @@ _OTHER_NAMES = [
     "localhost@evil.com",
     "127.0.0.1@evil.com",
     "192.168.0.7",
-    "0.0.0.0",
+    "0.0.0.0",  # noqa: S104 - it is refused.
     "[::]",
     "[2001:db8::1]:8084",
     "[::1",
-    "::1",
     "2130706433",
     "127.1",
     "",
@@ -229,8 +228,6 @@ def test_the_loopback_is_this_machine_alone(host: str) -> None:
     assert is_loopback(host)
 
 
-@pytest.mark.parametrize(
-    "host", ["", "0.0.0.0", "::", "192.168.0.7", "db.example.com", "localhost.evil.com", "127.1"]
-)
+@pytest.mark.parametrize("host", ["", "::", *(name for name in _OTHER_NAMES if "[" not in name)])
 def test_any_other_host_can_be_reached_from_elsewhere(host: str) -> None:
     assert not is_loopback(host)
