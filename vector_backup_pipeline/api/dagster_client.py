@@ -22,6 +22,7 @@ _USUAL_LOCATION = "vector_backup_pipeline"
 # By this tag a run is found again whose launch was not answered.
 _REQUEST_TAG = "vector_backup/request"
 _LOOKS_FOR_LOST_RUN = 5
+_LOST_RUN_SECONDS = 1.0
 # Only there where runs are queued.
 _QUEUE_DAEMON = "QUEUED_RUN_COORDINATOR"
 
@@ -71,8 +72,15 @@ class DagsterClient:
     """
 
     def __init__(self, url: str, location: str | None = None) -> None:
-        # No proxy and no .netrc of this process's user: Dagster is near, and its own affair.
-        self._http = httpx.AsyncClient(base_url=url, timeout=_TIMEOUT, trust_env=False)
+        address = httpx.URL(url)
+        self._http = httpx.AsyncClient(
+            # A request, and so an error that has it, would show a password in its URL.
+            base_url=address.copy_with(userinfo=b""),
+            auth=(address.username, address.password) if address.userinfo else None,
+            timeout=_TIMEOUT,
+            # No proxy and no .netrc of this process's user: Dagster is near, and its own affair.
+            trust_env=False,
+        )
         self._location = location
         self._selector: dict[str, str] | None = None
 
@@ -194,7 +202,7 @@ class DagsterClient:
                 answer = {}
             if answer.get("results"):
                 return str(answer["results"][0]["runId"])
-            await asyncio.sleep(1)
+            await asyncio.sleep(_LOST_RUN_SECONDS)
         raise DagsterUnavailable(
             f"{error.message} It is not known whether the run was launched: look for one with the "
             f"tag {_REQUEST_TAG}={tag['value']} in Dagster's UI before you send it again."

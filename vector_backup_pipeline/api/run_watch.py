@@ -16,6 +16,7 @@ from vector_backup_pipeline.engine.errors import BackupError
 _LOOK_SECONDS = 0.1
 # Dagster may be restarted while somebody waits; the run goes on meanwhile.
 OUTAGE_SECONDS = 60.0
+_OUTAGE_LOOK_SECONDS = 1.0
 
 _log = logging.getLogger(__name__)
 
@@ -74,7 +75,7 @@ class RunWatch:
                 _log.warning("%s", error)
                 if time.monotonic() - answered_at > OUTAGE_SECONDS:
                     self._fail_all(error.message)
-                await asyncio.sleep(1)
+                await asyncio.sleep(_OUTAGE_LOOK_SECONDS)
                 continue
             answered_at = time.monotonic()
             for future, run_id in list(self._waiting.items()):
