@@ -159,7 +159,7 @@ class StandIn:
         return {"version": "1.13.27", "instance": {"daemonHealth": health}}
 
 
-def event(kind: str, step: str | None = None, **metadata: Any) -> dict[str, Any]:
+def event(kind: str, step: str | None = None, /, **metadata: Any) -> dict[str, Any]:
     """An event as GraphQL tells it."""
     entries = [_entry(label, value) for label, value in metadata.items()]
     told: dict[str, Any] = {"__typename": kind}
