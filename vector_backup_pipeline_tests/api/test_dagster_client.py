@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
+import httpx
 import pytest
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
@@ -255,6 +256,17 @@ def test_a_webserver_that_is_not_there_is_told_at_once_and_nothing_was_launched(
     with pytest.raises(DagsterUnavailable, match=r"not reached \(ConnectError\)") as refusal:
         dagster.ask(_launch, url)
     _check_no_password(refusal.value)
+    assert "not known whether" not in refusal.value.message
+
+
+def test_a_launch_that_never_reached_anybody_is_not_looked_for(dagster: StandIn) -> None:
+    async def launch_when_it_has_gone(client: DagsterClient) -> None:
+        await client.launch(JOB, CONFIG)
+        client._http.base_url = httpx.URL(f"http://127.0.0.1:{find_free_port()}")
+        await client.launch(JOB, CONFIG)
+
+    with pytest.raises(DagsterUnavailable, match="not reached") as refusal:
+        dagster.ask(launch_when_it_has_gone)
     assert "not known whether" not in refusal.value.message
 
 
