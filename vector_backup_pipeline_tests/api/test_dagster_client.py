@@ -221,14 +221,17 @@ def test_of_dagsters_own_errors_the_first_line_is_told(
         else JSONResponse({"data": {"runOrError": error, "logsForRun": error}})
     )
 
-    for ask in (
-        _launch,
-        lambda client: client.statuses([run]),
-        lambda client: client.terminate(run),
-        lambda client: client.read(run),
-    ):
-        with pytest.raises(DagsterUnavailable, match=f": {told}$"):
-            dagster.ask(ask)
+    async def ask_for_everything(client: DagsterClient) -> None:
+        for asking in (
+            _launch(client),
+            client.statuses([run]),
+            client.terminate(run),
+            client.read(run),
+        ):
+            with pytest.raises(DagsterUnavailable, match=f": {told}$"):
+                await asking
+
+    dagster.ask(ask_for_everything)
 
 
 @pytest.mark.parametrize("broken", _BROKEN.values(), ids=_BROKEN)
@@ -238,14 +241,17 @@ def test_a_webserver_that_does_not_answer_as_dagster_is_told_without_the_passwor
     dagster.instead = broken
     url = dagster.url.replace("//", "//user:hunter2@")
 
-    for ask in (_launch, lambda client: client.health(), lambda client: client.read("x")):
-        with pytest.raises(DagsterUnavailable) as refusal:
-            dagster.ask(ask, url)
-        _check_no_password(refusal.value)
-        assert refusal.value.http_status == 503
-        assert refusal.value.can_retry
-        assert len(refusal.value.message.splitlines()) == 1
-        assert "/srv" not in refusal.value.message
+    async def ask_for_everything(client: DagsterClient) -> None:
+        for asking in (_launch(client), client.health(), client.read("x")):
+            with pytest.raises(DagsterUnavailable) as refusal:
+                await asking
+            _check_no_password(refusal.value)
+            assert refusal.value.http_status == 503
+            assert refusal.value.can_retry
+            assert len(refusal.value.message.splitlines()) == 1
+            assert "/srv" not in refusal.value.message
+
+    dagster.ask(ask_for_everything, url)
 
 
 def test_a_webserver_that_is_not_there_is_told_at_once_and_nothing_was_launched(
