@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 import dagster as dg
+from pydantic import ValidationError
 
 from vector_backup_pipeline.engine.errors import BackupError
 from vector_backup_pipeline.engine.results import (
@@ -158,8 +159,7 @@ def outcome_of(told: Iterable[Mapping[str, Any]]) -> RunOutcome:
     for metadata in told:
         key = next((key for key in _RESULTS if key in metadata), None)
         if key is not None:
-            # Dagster's storage sorts keys; the model puts its fields in their order again.
-            result = _RESULTS[key].model_validate(metadata[key]).as_json()
+            result = _in_order(_RESULTS[key], metadata[key])
             error = metadata if "error_type" in metadata else error
         elif "error_type" in metadata and not error:
             error = metadata
@@ -171,6 +171,15 @@ def outcome_of(told: Iterable[Mapping[str, Any]]) -> RunOutcome:
         message=str(error["error"]) if error else None,
         can_retry=bool(error["can_retry"]) if error else False,
     )
+
+
+def _in_order(kind: type[RunResult], told: dict[str, Any]) -> dict[str, Any]:
+    """Dagster's storage sorts keys; the model puts its fields in their order again."""
+    try:
+        return kind.model_validate(told).as_json()
+    except ValidationError:
+        # Another version's, told by a worker or a run that is not of this one.
+        return told
 
 
 def is_told_by(metadata: Mapping[str, Any]) -> bool:

@@ -141,3 +141,9 @@ def test_plain_values_in_any_order_are_read_as_dagsters_own_events_are() -> None
 def test_what_an_outcome_is_read_from_is_known(metadata: dict[str, object], is_told: bool) -> None:
     assert is_told_by(metadata) is is_told
     assert (outcome_of([metadata]) != outcome_of([])) is is_told
+
+
+def test_a_result_of_another_version_is_told_as_it_is() -> None:
+    told = {"backup_performed": True, "something_new": 1}
+
+    assert outcome_of([{RESULT_KEY: told}]).result == told

@@ -74,8 +74,15 @@ class DagsterClient:
     """
 
     def __init__(self, url: str, location: str | None = None) -> None:
-        # No proxy and no .netrc of this process's user: Dagster is near, and its own affair.
-        self._http = httpx.AsyncClient(base_url=url, timeout=_TIMEOUT, trust_env=False)
+        address = httpx.URL(url)
+        self._http = httpx.AsyncClient(
+            # A request, and so an error that has it, would show a password in its URL.
+            base_url=address.copy_with(userinfo=b""),
+            auth=(address.username, address.password) if address.userinfo else None,
+            timeout=_TIMEOUT,
+            # No proxy and no .netrc of this process's user: Dagster is near, and its own affair.
+            trust_env=False,
+        )
         self._location = location
         self._selector: dict[str, str] | None = None
 

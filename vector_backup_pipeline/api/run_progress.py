@@ -18,11 +18,12 @@ _TABLE_STEPS = ("export_table[", "load_table[")
 
 
 class TableProgress(BaseModel):
-    """How far one table is. What is not known yet is null; `size` is that of the bytes so far."""
+    """How far one table is; `stopped` is one that the run's end found unfinished. What is not known
+    is null; `size` is that of the bytes so far."""
 
     model_config = ConfigDict(extra="forbid")
 
-    state: Literal["waiting", "running", "done", "failed"] = "waiting"
+    state: Literal["waiting", "running", "done", "failed", "stopped"] = "waiting"
     rows: int | None = Field(None, description="Rows so far.", examples=[50000])
     size: str | None = Field(None, description="Bytes so far.", examples=["764.0 KB"])
     percent: float | None = Field(None, description="Of the table, 0 to 100.", examples=[43.1])
@@ -49,6 +50,10 @@ class RunProgress:
         self.ended_at = reading.ended_at
         self.cursor = reading.cursor or self.cursor
         self._fold(reading.events)
+        if self.has_ended:
+            for progress in self.tables.values():
+                if progress.state in ("waiting", "running"):
+                    progress.state, progress.seconds_left = "stopped", None
 
     @property
     def has_ended(self) -> bool:

@@ -14,6 +14,7 @@ from vector_backup_pipeline.engine.errors import BackupError
 
 # An answer shall leave within 0.3 s of the run's end, and two queries lie between them.
 _LOOK_SECONDS = 0.1
+_OUTAGE_LOOK_SECONDS = 1.0
 
 _log = logging.getLogger(__name__)
 
@@ -73,7 +74,7 @@ class RunWatch:
                 _log.warning("%s", error)
                 if time.monotonic() - answered_at > OUTAGE_SECONDS:
                     self._fail_all(error.message)
-                await asyncio.sleep(1)
+                await asyncio.sleep(_OUTAGE_LOOK_SECONDS)
                 continue
             answered_at = time.monotonic()
             for future, run_id in asked.items():

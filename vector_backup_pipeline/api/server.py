@@ -38,7 +38,11 @@ def serve(settings: Settings, *, host: str, port: int, no_auth: bool) -> bool:
             timeout_graceful_shutdown=_END_SECONDS,
         )
     )
-    server.run()
+    try:
+        server.run()
+    except SystemExit:
+        # It has said why it can't listen there; with a code of its own, which no door has.
+        return False
     return server.started
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 # Before a slash that begins a path there is none of these: it would be that of a URL, of a relative
 # path or of `rows/s`.
-_NOT_BEFORE = r"(?<![\w.%/~\]\\-])"
+_NOT_BEFORE = r"(?<![\w.%/~+@…)\]\\-])"
 _WITHIN = r"[^\s/'\"`,;:()<>|]"
 _PATH = re.compile(
     # Between quotes it may hold anything else, blanks among it.
@@ -36,7 +36,7 @@ def without_paths(told: Any, root: str | None = None) -> Any:
 
 def _in_text(text: str, root: str | None) -> str:
     if root is not None and root.startswith("/") and root != "/":
-        whole = rf"{_NOT_BEFORE}{re.escape(root)}(?![^\s/'\"`,;:().<>|])"
+        whole = rf"{_NOT_BEFORE}{re.escape(root)}(?![^\s/'\"`,;:().<>|\]}}])"
         name = PurePosixPath(root).name
         text = re.sub(whole, lambda _: name, text)
     return _PATH.sub(lambda path: f"…/{PurePosixPath(path.group()).name}", text)

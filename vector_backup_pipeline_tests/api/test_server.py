@@ -1,0 +1,201 @@
+"""`vector-backup serve`: where it listens and for whom, and how it ends."""
+
+import importlib.util
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from vector_backup_pipeline.api import server
+from vector_backup_pipeline.embedded import find_free_port
+from vector_backup_pipeline.settings import API_TOKEN_VARIABLE, PREFIX
+from vector_backup_pipeline_tests.api.dagster_stand_in import StandIn
+from vector_backup_pipeline_tests.fix_api import BASE
+from vector_backup_pipeline_tests.fix_dagster import CHECKOUT, eventually
+from vector_backup_pipeline_tests.fix_terminal import Terminal
+
+TOKEN = "geheim-4711"
+_ANYWHERE = "0.0.0.0"  # noqa: S104 - that it is refused is what is tested.
+_SERVE = "from vector_backup_pipeline.cli import main; main()"
+
+
+@pytest.fixture
+def began(root: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """With what each service began; none really does."""
+    begun: list[dict[str, Any]] = []
+
+    class NoServer:
+        started = True
+
+        def __init__(self, config: Any) -> None:
+            kinds = {each.cls.__name__ for each in config.app.user_middleware}
+            begun.append({"host": config.host, "port": config.port, "guards": kinds})
+
+        def run(self) -> None: ...
+
+    monkeypatch.setattr(server, "_Server", NoServer)
+    monkeypatch.delenv(API_TOKEN_VARIABLE, raising=False)
+    return begun
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "localhost", "::1", _ANYWHERE, "::", "192.0.2.7", ""]
+)
+@pytest.mark.parametrize("token", [True, False])
+@pytest.mark.parametrize("no_auth", [True, False])
+def test_nobody_listens_to_strangers_without_a_token_unless_told_to(
+    host: str,
+    token: bool,
+    no_auth: bool,
+    began: list[dict[str, Any]],
+    terminal: Terminal,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if token:
+        monkeypatch.setenv(API_TOKEN_VARIABLE, TOKEN)
+    is_local = host in ("127.0.0.1", "localhost", "::1")
+
+    called = terminal("serve", "--host", host, "--port", "8085", *["--no-auth"] * no_auth)
+
+    assert TOKEN not in called.out + called.err
+    if token and no_auth:
+        assert (called.code, began) == (2, [])
+        assert API_TOKEN_VARIABLE in called.err
+    elif not (token or no_auth or is_local):
+        assert (called.code, began) == (2, [])
+        assert f"Set {API_TOKEN_VARIABLE}, or give --no-auth" in called.err
+    else:
+        guard = {"TokenRequired"} if token else set() if no_auth else {"ThisMachineOnly"}
+        assert called.code == 0
+        assert began == [{"host": host, "port": 8085, "guards": guard}]
+
+
+def test_by_default_it_listens_to_this_machine(
+    began: list[dict[str, Any]], terminal: Terminal
+) -> None:
+    assert terminal("serve").code == 0
+    assert began == [{"host": "127.0.0.1", "port": 8084, "guards": {"ThisMachineOnly"}}]
+
+
+def test_that_everybody_may_call_is_said_aloud(
+    began: list[dict[str, Any]], terminal: Terminal, caplog: pytest.LogCaptureFixture
+) -> None:
+    terminal("serve", "--host", _ANYWHERE, "--no-auth")
+    assert "whoever reaches 0.0.0.0 may back up, truncate, restore" in caplog.text
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "99999", "-1", "http"])
+def test_a_port_that_is_none_is_refused(
+    port: str, began: list[dict[str, Any]], terminal: Terminal
+) -> None:
+    called = terminal("serve", "--port", port)
+    assert (called.code, began) == (2, [])
+    assert "--port" in called.err
+
+
+def test_a_setting_that_makes_no_sense_is_named_before_anything_begins(
+    began: list[dict[str, Any]], terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(PREFIX + "DAGSTER_URL", "dagster:hunter2")
+    called = terminal("serve")
+    assert (called.code, began) == (2, [])
+    assert PREFIX + "DAGSTER_URL" in called.err
+    assert "hunter2" not in called.err
+
+
+def test_missing_packages_are_named_with_what_installs_them(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = importlib.util.find_spec
+    missing = ("fastapi", "cryptography")
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name in missing else find(name)
+    )
+    called = terminal("serve")
+    assert called.code == 1
+    assert "The API needs fastapi, cryptography, not installed here" in called.err
+    assert "pip install 'vector-backup-pipeline[api]'" in called.err
+
+
+@contextmanager
+def _process(
+    tmp_path: Path, port: int, dagster_url: str = "http://127.0.0.1:1"
+) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", _SERVE, "serve", "--port", str(port)],
+        cwd=tmp_path,
+        env={name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+        | {
+            "PYTHONPATH": str(CHECKOUT),
+            PREFIX + "ROOT": str(tmp_path),
+            PREFIX + "DAGSTER_URL": dagster_url,
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def test_a_port_in_use_ends_it_with_a_clear_message(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with _process(tmp_path, port) as process:
+            told, _ = process.communicate(timeout=30)
+
+    assert process.returncode == 1
+    assert "address already in use" in told
+    assert str(port) in told
+    assert "Traceback" not in told
+
+
+def test_it_ends_at_once_when_asked_and_tells_who_waits_for_a_run(
+    tmp_path: Path, dagster: StandIn
+) -> None:
+    dagster.delay = 0.01
+    port = find_free_port()
+    with (
+        _process(tmp_path, port, dagster.url) as process,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as http,
+    ):
+        eventually(lambda: process.poll() is not None or _answers(http), "the API")
+        assert process.poll() is None
+
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as waiting:
+            waiting.sendall(f"POST {BASE}/backup HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            eventually(lambda: dagster.count("Statuses") > 1, "the API's waiting")
+            began = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            with waiting.makefile("rb") as answer:
+                told = answer.read()
+        output, _ = process.communicate(timeout=30)
+
+    assert time.monotonic() - began < 8
+    assert process.returncode == 0, output
+    assert "Traceback" not in output
+    (run_id,) = dagster.runs
+    assert told.startswith(b"HTTP/1.1 503")
+    assert run_id.encode() in told
+    assert b"being stopped" in told
+
+
+def _answers(http: httpx.Client) -> bool:
+    try:
+        http.get("/healthz")
+    except httpx.TransportError:
+        return False
+    return True
