@@ -61,8 +61,10 @@ class RunWatch:
     async def _look(self) -> None:
         answered_at = time.monotonic()
         while self._waiting:
+            # Whoever comes while Dagster answers is asked for the next time.
+            asked_for = dict(self._waiting)
             try:
-                statuses = await self._client.statuses(sorted(set(self._waiting.values())))
+                statuses = await self._client.statuses(sorted(set(asked_for.values())))
             except DagsterUnavailable as error:
                 _log.warning("%s", error)
                 if time.monotonic() - answered_at > OUTAGE_SECONDS:
@@ -70,7 +72,7 @@ class RunWatch:
                 await asyncio.sleep(1)
                 continue
             answered_at = time.monotonic()
-            for future, run_id in list(self._waiting.items()):
+            for future, run_id in asked_for.items():
                 # One that was deleted meanwhile has no status any more.
                 if statuses.get(run_id, "CANCELED") in ENDED and not future.done():
                     future.set_result(None)
