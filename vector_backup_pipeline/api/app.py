@@ -48,6 +48,7 @@ from vector_backup_pipeline.settings import Settings
 
 # The list before the status of a restore, which would take "list" for a run.
 _ROUTERS = (files.router, runs.router, health.router)
+_ROUTES = [route for router in _ROUTERS for route in router.routes if isinstance(route, APIRoute)]
 # By the names of their routes.
 _OPERATIONS: Mapping[str, Operation] = {"back_up": BACKUP, "restore": RESTORE}
 # What people are told where no operation has words of its own, the special before the general.
@@ -163,13 +164,10 @@ def _handle_errors(app: FastAPI, root: str) -> None:
 
 def _methods_of(address: str) -> list[str]:
     """What may be asked of it: the framework tells the methods of one route alone."""
-    routes = [
-        route for router in _ROUTERS for route in router.routes if isinstance(route, APIRoute)
-    ]
-    path = next((route.path for route in routes if route.path_regex.match(address)), None)
+    path = next((route.path for route in _ROUTES if route.path_regex.match(address)), None)
     if path is None:
         return ["GET", "HEAD"]  # The document and its pages, which are the framework's.
-    of_path = [route for route in routes if route.path == path and route.include_in_schema]
+    of_path = [route for route in _ROUTES if route.path == path and route.include_in_schema]
     return sorted({method for route in of_path for method in route.methods or ()})
 
 
@@ -185,6 +183,6 @@ def _complete_openapi(app: FastAPI, settings: Settings) -> None:
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:
-        return app.openapi_schema or complete_document(generate(), settings)
+        return app.openapi_schema or complete_document(generate(), _ROUTES, settings)
 
     app.openapi = openapi  # type: ignore[method-assign]

@@ -31,7 +31,7 @@ _UNTOLD = [
 
 @schemathesis.check
 def tells_no_defect_and_no_path(
-    _context: Any, response: schemathesis.Response, case: schemathesis.Case
+    _context: Any, response: schemathesis.Response, case: schemathesis.Case[Any]
 ) -> None:
     """A file is the caller's own; everything else is ours."""
     if case.operation.label.endswith("{file}") and response.status_code < 400:
@@ -46,7 +46,7 @@ def tells_no_defect_and_no_path(
 def filter_failure(
     _context: Any,
     failure: AssertionError,
-    _case: schemathesis.Case,
+    _case: schemathesis.Case[Any],
     response: schemathesis.Response,
 ) -> bool:
     """What is refused for a reason that no schema can tell is not held against the document."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
+
+from fastapi.routing import APIRoute
 
 from vector_backup_pipeline.api.access import OPEN_PATH
 from vector_backup_pipeline.engine.catalog import LATEST
@@ -24,9 +26,12 @@ _STAMPS: Mapping[str, str] = {
 _ANY_STAMP = "[A-Za-z0-9_-]+"
 
 
-def complete_document(document: dict[str, Any], settings: Settings) -> dict[str, Any]:
-    """The framework's `document`, completed in place: without the 422 that is never answered, with
-    the token if one is needed, with the form of the timestamps."""
+def complete_document(
+    document: dict[str, Any], routes: Iterable[APIRoute], settings: Settings
+) -> dict[str, Any]:
+    """The framework's `document` of those routes, completed in place: with whole examples, without
+    the 422 that is never answered, with the token if one is needed and the form of timestamps."""
+    _put_examples_back(document, routes)
     stamp = _STAMPS.get(settings.timestamps.pattern, _ANY_STAMP)
     for path, methods in document["paths"].items():
         for operation in methods.values():
@@ -53,3 +58,15 @@ def complete_document(document: dict[str, Any], settings: Settings) -> dict[str,
         }
         document["security"] = [{"token": []}]
     return document
+
+
+def _put_examples_back(document: dict[str, Any], routes: Iterable[APIRoute]) -> None:
+    """The framework leaves out what is null, in examples too."""
+    for route in routes:
+        for method in route.methods or ():
+            told = document["paths"].get(route.path, {}).get(method.lower(), {})
+            for code, answer in route.responses.items():
+                for kind, content in answer.get("content", {}).items():
+                    if "examples" in content and str(code) in told.get("responses", {}):
+                        there = told["responses"][str(code)]["content"][kind]
+                        there["examples"] = content["examples"]
