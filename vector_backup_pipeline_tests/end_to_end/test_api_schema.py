@@ -35,7 +35,7 @@ _NOBODY = "postgresql://nobody:secret@127.0.0.1:1/rag"
 @pytest.fixture(scope="module")
 def answered(api: Api, dagster_dev: DagsterDev) -> dict[str, list[httpx.Response]]:
     """Real runs, by operation: good ones, one that fails in part, ones that are refused."""
-    (dagster_dev.root / _TASK).mkdir()
+    (dagster_dev.root / _TASK).mkdir(exist_ok=True)
     back_up = [
         {"task_id": _TASK, "workers": 1.0, "export_method": "cursor", "batch_size": 10**30},
         {"task_id": _TASK, "tables": ["langchain_pg_collection", "no\u0001where"]},
@@ -148,11 +148,14 @@ def _about_what_is_there(
             if "requestBody" in method:
                 keys = method["requestBody"]["content"]["application/json"]["schema"]["properties"]
                 keys["db_connection"] = {
-                    "type": "string",
+                    "type": ["string", "null"],
                     "pattern": "^postgresql://[a-z]{1,8}:[a-z]{1,8}@[a-z]{1,8}:[1-9][0-9]{3}/[a-z]$",
                 }
                 if "backup_path" in keys:
-                    keys["backup_path"] = {"type": "string", "pattern": "^(root/[a-z]{1,8})?$"}
+                    keys["backup_path"] = {
+                        "type": ["string", "null"],
+                        "pattern": "^(root/[a-z]{1,8})?$",
+                    }
     return document
 
 
