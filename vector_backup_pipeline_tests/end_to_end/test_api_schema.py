@@ -234,6 +234,12 @@ def test_every_refusal_says_in_its_headers_what_would_do(api: Api) -> None:
     assert (refused.status_code, refused.headers["WWW-Authenticate"]) == (401, "Bearer")
 
 
+def test_parameters_without_a_value_are_none(api: Api) -> None:
+    listed = api.http.get(f"{BASE}/restore/list?task_id=&global_only=")
+
+    assert listed.status_code == 200, listed.text
+
+
 def test_a_file_is_looked_at_and_read_in_part(
     api: Api, answered: dict[str, list[httpx.Response]]
 ) -> None:

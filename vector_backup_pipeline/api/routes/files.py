@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, HTTPException, Path, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, Response
+from pydantic import BeforeValidator
 
 from vector_backup_pipeline.api import envelope
 from vector_backup_pipeline.api.documents import (
@@ -51,7 +52,10 @@ async def list_sets(
     services: ServicesOf,
     task_id: _TaskId = None,
     global_only: Annotated[
-        bool, Query(description="Those of the root itself, not those of tasks.")
+        bool,
+        # As of the older service: a switch without a value is off.
+        BeforeValidator(lambda given: given or False),
+        Query(description="Those of the root itself, not those of tasks."),
     ] = False,
 ) -> JSONResponse:
     """Backup sets by location, newest first. Without parameters: of the root and of every task."""
