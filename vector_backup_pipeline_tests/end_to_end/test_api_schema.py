@@ -28,8 +28,6 @@ _ELSEWHERE = {
     "langchain_pg_collection": "by_schema.collections",
     "langchain_pg_embedding": "by_schema.embeddings",
 }
-# Nobody listens there.
-_NOBODY = "postgresql://nobody:secret@127.0.0.1:1/rag"
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +37,6 @@ def answered(api: Api, dagster_dev: DagsterDev) -> dict[str, list[httpx.Response
     back_up = [
         {"task_id": _TASK, "workers": 1.0, "export_method": "cursor", "batch_size": 10**30},
         {"task_id": _TASK, "tables": ["langchain_pg_collection", "no\u0001where"]},
-        {"db_connection": _NOBODY},
     ]
     missing = {"timestamp": "20200101_000000", "task_id": _TASK}
     with ThreadPoolExecutor() as pool:
@@ -85,7 +82,7 @@ def test_what_real_runs_lead_to_is_what_the_document_says(
         for answer in answers:
             content = documented[str(answer.status_code)]["content"]["application/json"]
             check_by_schema(document, content["schema"], answer.json())
-    assert [each.status_code for each in answered["backup"]] == [200, 404, 503]
+    assert [each.status_code for each in answered["backup"]] == [200, 404]
     assert [each.status_code for each in answered["restore"]] == [200, 404]
 
 
@@ -105,7 +102,7 @@ def test_whatever_is_sent_the_answer_is_one_of_the_document(
             *("--url", str(gated_api.http.base_url), "--checks", "all"),
             # A 503 is an answer: the database of a run may be away.
             *("--exclude-checks", "not_a_server_error"),
-            *("--generation-deterministic", "--max-examples", "5", "--no-color"),
+            *("--generation-deterministic", "--max-examples", "3", "--no-color"),
         ],
         cwd=tmp_path,
         env=os.environ
