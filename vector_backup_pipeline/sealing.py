@@ -47,11 +47,12 @@ def open_sealed(text: str) -> SecretText:
     Raises:
         InvalidParams: it was sealed with another key, or is no sealed text.
     """
+    fernet = _fernet(load_settings().secret_key or _file_key(make=False))
+    # Not before: that it is missing is told there.
     from cryptography.fernet import InvalidToken
 
-    key = load_settings().secret_key or _file_key(make=False)
     try:
-        opened = _fernet(key).decrypt(text.removeprefix(_PREFIX).encode())
+        opened = fernet.decrypt(text.removeprefix(_PREFIX).encode(errors="replace"))
     except InvalidToken:
         raise InvalidParams(
             "The sealed db_connection can't be opened: the API that sealed it has another key than "
@@ -94,7 +95,8 @@ def _file_key(*, make: bool) -> SecretText:
                 f"Others may read the key {KEY_FILE} in DAGSTER_HOME, so nothing is sealed with "
                 f"it. If nobody did, run: chmod 600 $DAGSTER_HOME/{KEY_FILE}; else remove it."
             )
-        return SecretText(path.read_text().strip())
+        # One that was damaged may hold any bytes.
+        return SecretText(path.read_text("ascii", errors="replace").strip())
     except OSError as error:
         raise InvalidParams(
             f"The key {KEY_FILE} in DAGSTER_HOME can't be had: {error.strerror}. The API makes it; "

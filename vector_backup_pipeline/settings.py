@@ -63,8 +63,8 @@ _DEFAULT_TABLES = "langchain_pg_collection,langchain_pg_embedding"
 _DEFAULT_TRUNCATE_TABLES = "langchain_pg_embedding"
 _TRUE, _FALSE = {"true", "1", "yes", "on"}, {"false", "0", "no", "off", ""}
 _TABLE_IN_LIST = re.compile(r'(?:"(?:[^"]|"")*"|[^,"])+')
-# What a header can carry as it is.
-_TOKEN = re.compile(r"[!-~]+")
+# What a header or a URL can carry as it is.
+_PLAIN = re.compile(r"[!-~]+")
 _KEY_BYTES = 32
 _DIRECTORY_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
@@ -261,6 +261,7 @@ def _dagster_url(source: _Source) -> str:
         parts = urlsplit(url)
         makes_sense = bool(parts.hostname) and parts.scheme in ("http", "https")
         makes_sense = makes_sense and not (parts.query or parts.fragment) and parts.port != 0
+        makes_sense = makes_sense and _PLAIN.fullmatch(url) is not None
     except ValueError:
         makes_sense = False
     if not makes_sense:
@@ -271,7 +272,7 @@ def _dagster_url(source: _Source) -> str:
 
 def _api_token(source: _Source) -> SecretText | None:
     token = source.text("API_TOKEN", "")
-    if token and not _TOKEN.fullmatch(token):
+    if token and not _PLAIN.fullmatch(token):
         raise wrong("API_TOKEN", "it may only have printable ASCII characters, and no blanks")
     return SecretText(token) if token else None
 

@@ -26,13 +26,16 @@ from vector_backup_pipeline_tests.fix_postgres import LANGCHAIN_TABLES, Database
 CHECKOUT = Path(__file__).parent.parent
 INSTANCE_CONFIG = "telemetry:\n  enabled: false\nnux:\n  enabled: false\n"
 # A run waits five seconds in the queue otherwise.
-_QUICK_QUEUE = """
+QUICK_INSTANCE_CONFIG = (
+    INSTANCE_CONFIG
+    + """
 run_coordinator:
   module: dagster.core.run_coordinator
   class: QueuedRunCoordinator
   config:
     dequeue_interval_seconds: 1
 """
+)
 _PATIENCE_SECONDS = 60.0
 
 
@@ -215,23 +218,28 @@ def dagster_dev(
     home, root = directory / "home", directory / "root"
     home.mkdir()
     root.mkdir()
-    (home / "dagster.yaml").write_text(INSTANCE_CONFIG + _QUICK_QUEUE)
+    (home / "dagster.yaml").write_text(QUICK_INSTANCE_CONFIG)
     server18.create_database("dagster_dev")
     database = Database(server18, "dagster_dev")
     database.run("CREATE EXTENSION vector")
     database.run(LANGCHAIN_TABLES)
     dev = DagsterDev(find_free_port(), home, root, database, directory / "log.txt")
-    with dev.log.open("wb") as log:
+    with dagster_process(dev, "dagster", "dev"):
+        yield dev
+    server18.drop_database("dagster_dev")
+
+
+@contextmanager
+def dagster_process(
+    dev: DagsterDev, module: str, *arguments: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Dagster itself, or its webserver alone, until it answers; ended when it is not needed any
+    more."""
+    with dev.log.open("ab") as log:
         process = subprocess.Popen(
             [
-                sys.executable,
-                "-m",
-                "dagster",
-                "dev",
-                "--host",
-                "127.0.0.1",
-                "--port",
-                str(dev.port),
+                *(sys.executable, "-m", module, *arguments),
+                *("--host", "127.0.0.1", "--port", str(dev.port)),
             ],
             cwd=CHECKOUT,
             env=_installation(dev),
@@ -241,13 +249,14 @@ def dagster_dev(
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
     try:
-        eventually(lambda: process.poll() is not None or dev.is_up(), "dagster dev")
+        eventually(
+            lambda: process.poll() is not None or dev.is_up(), " ".join((module, *arguments))
+        )
         assert process.poll() is None, dev.log.read_text()
-        yield dev
+        yield process
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(60)
-        server18.drop_database("dagster_dev")
 
 
 def _installation(dev: DagsterDev) -> dict[str, str]:

@@ -9,9 +9,12 @@ from dagster._core.events import EngineEventData
 from vector_backup_pipeline.engine.errors import DatabaseError, InvalidParams, LockTimeout
 from vector_backup_pipeline.engine.results import BackupResult, ExportedTable
 from vector_backup_pipeline.outcome import (
+    RESULT_KEY,
     failing_step,
     failure,
+    is_told_by,
     outcome_metadata,
+    outcome_of,
     read_outcome,
     refused_backup,
 )
@@ -95,3 +98,46 @@ def test_an_error_of_ours_fails_its_step_with_its_type_and_without_a_second_try(
 def test_a_defect_is_not_disguised() -> None:
     with pytest.raises(ZeroDivisionError), failing_step():
         raise ZeroDivisionError
+
+
+_STEP_ERROR = {"error_type": "LOCK_TIMEOUT", "error": "First.", "can_retry": True}
+_LATER_ERROR = {"error_type": "STORAGE_ERROR", "error": "Later.", "can_retry": False}
+_TOLD = {RESULT_KEY: RESULT.as_json()}
+
+
+def test_the_first_failed_step_tells_of_a_run_without_a_result() -> None:
+    outcome = outcome_of([{"rows": 1}, _STEP_ERROR, _LATER_ERROR])
+
+    assert outcome.result is None
+    assert (outcome.error_type, outcome.message) == ("LOCK_TIMEOUT", "First.")
+    assert outcome.can_retry
+
+
+def test_the_error_beside_the_result_comes_before_those_of_steps() -> None:
+    outcome = outcome_of([_STEP_ERROR, _TOLD | _LATER_ERROR])
+
+    assert (outcome.result, outcome.error_type) == (RESULT.as_json(), "STORAGE_ERROR")
+    assert not outcome.can_retry
+
+
+def test_a_step_that_failed_fails_a_run_whose_result_names_no_error() -> None:
+    assert outcome_of([_STEP_ERROR, _TOLD]).error_type == "LOCK_TIMEOUT"
+    assert outcome_of([_TOLD, _STEP_ERROR]).error_type == "LOCK_TIMEOUT"
+
+
+def test_plain_values_in_any_order_are_read_as_dagsters_own_events_are() -> None:
+    shuffled = {key: RESULT.as_json()[key] for key in sorted(RESULT.as_json())}
+
+    outcome = outcome_of([{RESULT_KEY: shuffled}])
+
+    assert outcome == read_outcome([_event(outcome_metadata(RESULT, None))])
+    assert list(outcome.result or {}) == list(BackupResult.model_fields)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "is_told"),
+    [({}, False), ({"rows": 1}, False), (_TOLD, True), (_STEP_ERROR, True)],
+)
+def test_what_an_outcome_is_read_from_is_known(metadata: dict[str, object], is_told: bool) -> None:
+    assert is_told_by(metadata) is is_told
+    assert (outcome_of([metadata]) != outcome_of([])) is is_told

@@ -221,11 +221,12 @@ def test_a_damaged_manifest_stops_nobody(running: Daemon) -> None:
 
 def test_a_directory_that_can_not_be_read_waits_and_stops_nobody(running: Daemon) -> None:
     manifest = running.make_directory("a_odd") / "vector_bak" / "vector_backup_20250102_030405.json"
-    manifest.mkdir(parents=True)
+    manifest.parent.mkdir(parents=True)
+    manifest.symlink_to(manifest)  # Nobody can follow it.
     running.make_directory("b_good")
 
     assert running.tick() == ["b_good"]
-    manifest.rmdir()
+    manifest.unlink()
     assert running.tick() == ["a_odd"]
 
 

@@ -1,10 +1,12 @@
 """The environment, read once; each error names its variable."""
 
+import base64
 from datetime import datetime, timezone
 
 import pytest
 
 from vector_backup_pipeline.settings import SettingsError, load_settings, split_tables
+from vector_backup_pipeline_tests.faults.watching import all_that_it_tells
 from vector_backup_pipeline_tests.fix_backup import LANGCHAIN
 
 
@@ -161,3 +163,74 @@ def test_a_retention_setting_that_makes_no_sense_names_its_variable(name: str, v
 def test_a_prune_after_each_backup_needs_a_rule() -> None:
     with pytest.raises(SettingsError, match=r"^VECTOR_BACKUP_PRUNE_AFTER_BACKUP: .*KEEP_LAST"):
         load_settings({"VECTOR_BACKUP_PRUNE_AFTER_BACKUP": "true", "VECTOR_BACKUP_KEEP_LAST": "0"})
+
+
+def test_the_apis_settings_have_defaults_that_ask_for_nothing() -> None:
+    settings = load_settings({})
+
+    assert settings.dagster_url == "http://127.0.0.1:3000"
+    assert settings.dagster_location is None
+    assert settings.api_token is None
+    assert settings.secret_key is None
+
+
+def test_the_apis_settings_are_read_and_show_no_secret() -> None:
+    # Its base64 has a character of each alphabet's own two.
+    key = b"\xfb\xef\xff" * 10 + b"\xfb\xef"
+    settings = load_settings(
+        {
+            "VECTOR_BACKUP_DAGSTER_URL": " https://u:hunter2@dagster.example.com:8443/prefix/ ",
+            "VECTOR_BACKUP_DAGSTER_LOCATION": "backups",
+            "VECTOR_BACKUP_API_TOKEN": " to-ken~!\u0022 ",
+            "VECTOR_BACKUP_SECRET_KEY": base64.b64encode(key).decode(),
+        }
+    )
+
+    assert settings.dagster_url == "https://u:hunter2@dagster.example.com:8443/prefix"
+    assert settings.dagster_location == "backups"
+    assert settings.api_token is not None
+    assert settings.api_token.reveal() == 'to-ken~!"'
+    assert settings.secret_key is not None
+    assert settings.secret_key.reveal() == base64.urlsafe_b64encode(key).decode()
+    shown = repr(settings)
+    assert not any(
+        secret in shown for secret in ("hunter2", "to-ken", settings.secret_key.reveal())
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DAGSTER_URL", "u:hunter2@dagster:3000"),
+        ("DAGSTER_URL", "ftp://u:hunter2@dagster"),
+        ("DAGSTER_URL", "http://u:hunter2@"),
+        ("DAGSTER_URL", "http://u:hunter2@dagster:port"),
+        ("DAGSTER_URL", "http://u:hunter2@dagster:99999"),
+        ("DAGSTER_URL", "http://u:hunter2@dagster:0"),
+        ("DAGSTER_URL", "http://u:hunter2@dagster/?a=b"),
+        ("DAGSTER_URL", "http://u:hunter2@dagster/#a"),
+        ("DAGSTER_URL", "http://u:hunter2@[::1/"),
+        ("DAGSTER_URL", "http://u:hunter2@dag ster/"),
+        ("DAGSTER_URL", "http://u:hunter2@dagster\x7f/"),
+        ("API_TOKEN", "hunter2 and more"),
+        ("API_TOKEN", "hunter2\nx"),
+        ("API_TOKEN", "hunter2\u00e4"),
+        ("SECRET_KEY", "hunter2"),
+        ("SECRET_KEY", base64.b64encode(b"hunter2" * 4).decode()),
+        ("SECRET_KEY", base64.b64encode(b"h" * 33).decode()),
+        ("SECRET_KEY", base64.b64encode(b"h" * 32).decode().rstrip("=")),
+        ("SECRET_KEY", "=" + base64.b64encode(b"h" * 32).decode()),
+        ("SECRET_KEY", "h\u00e4" * 22),
+    ],
+)
+def test_a_setting_of_the_api_that_makes_no_sense_is_not_repeated(name: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=f"^VECTOR_BACKUP_{name}: .*[^.]\\.$") as refusal:
+        load_settings({f"VECTOR_BACKUP_{name}": value})
+    told = all_that_it_tells(refusal.value)
+    assert "hunter2" not in told
+    assert value not in told
+
+
+def test_blank_settings_of_the_api_count_as_unset() -> None:
+    names = ("DAGSTER_URL", "DAGSTER_LOCATION", "API_TOKEN", "SECRET_KEY")
+    assert load_settings({f"VECTOR_BACKUP_{name}": " " for name in names}) == load_settings({})

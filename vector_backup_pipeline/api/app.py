@@ -147,7 +147,12 @@ def _handle_errors(app: FastAPI, root: str) -> None:
             told.headers["Allow"] = ", ".join(_methods_of(request.scope["path"]))
             return told
         if error.status_code == ResourceNotFound.http_status:
-            return answer(request, ResourceNotFound("There is no such address. See /docs."))
+            return answer(
+                request,
+                ResourceNotFound(
+                    "There is no such address. This service's openapi.json names all."
+                ),
+            )
         return answer(request, InvalidParams(f"The request was not understood: {error.detail}."))
 
     @app.exception_handler(CallerGone)

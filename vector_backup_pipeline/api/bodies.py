@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 import dagster as dg
 from fastapi import Request
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from starlette.requests import ClientDisconnect
 
-from vector_backup_pipeline.api.errors import BodyTooLarge, InvalidTaskId
+from vector_backup_pipeline.api.errors import BodyTooLarge, CallerGone, InvalidTaskId
 from vector_backup_pipeline.engine.errors import InvalidParams
 
 # Far more than all parameters can need.
@@ -18,6 +20,9 @@ MOST_BODY_BYTES = 1 << 20
 
 # Of what a caller made up.
 _SHOWN, _SHOWN_PROBLEMS = 80, 5
+# Looking at half a million of them takes seconds, in which nobody else is answered.
+_MOST_PROBLEMS = 1000
+_NOT_JSON = object()
 
 
 def body_model(name: str, config: type[dg.Config]) -> type[BaseModel]:
@@ -34,13 +39,21 @@ async def read_body(request: Request, model: type[BaseModel]) -> dict[str, Any]:
 
     Raises:
         BodyTooLarge: it has more than a MiB.
+        CallerGone: the connection was closed before all of it had come.
         InvalidParams: it is no JSON object, or has an unknown key or a value of another type.
     """
     given = _parsed(await _bounded(request))
     try:
         parameters = model.model_validate(given).model_dump(exclude_unset=True)
     except ValidationError as error:
-        raise _told(error, model) from None
+        refusal = _told(error, model)
+    else:
+        return _without_empty_task(parameters)
+    # Not inside `except`: the other error, which has the values, would stay on ours as its context.
+    raise refusal
+
+
+def _without_empty_task(parameters: dict[str, Any]) -> dict[str, Any]:
     if parameters.get("task_id") == "":
         parameters["task_id"] = None
     return parameters
@@ -55,30 +68,39 @@ async def _bounded(request: Request) -> bytes:
     if announced.isdecimal() and int(announced) > MOST_BODY_BYTES:
         raise too_large
     body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > MOST_BODY_BYTES:
-            raise too_large
+    try:
+        async for part in request.stream():
+            body += part
+            if len(body) > MOST_BODY_BYTES:
+                raise too_large
+    except ClientDisconnect:
+        raise CallerGone from None
     return bytes(body)
 
 
 def _parsed(body: bytes) -> dict[str, Any]:
     if not body.strip():
         return {}
-    try:
-        given = json.loads(body.decode(), parse_constant=_not_json, parse_float=_number)
-        for text in _texts(given):
-            # JSON can write lone surrogates and NUL; UTF-8 and PostgreSQL can't.
-            if "\0" in text.encode().decode():
-                raise ValueError("NUL in a text")
-    except (ValueError, RecursionError):
+    given: Any = _NOT_JSON
+    with contextlib.suppress(ValueError, RecursionError):
+        given = _plain_json(body)
+    if given is _NOT_JSON:
         raise InvalidParams(
             'The request\'s body is not JSON in UTF-8. Send an object such as {"workers": 2}.'
-        ) from None
+        )
     if not isinstance(given, dict):
         raise InvalidParams(
             'The request\'s body is no JSON object. Send one such as {"workers": 2}.'
         )
+    return given
+
+
+def _plain_json(body: bytes) -> Any:
+    given = json.loads(body.decode(), parse_constant=_not_json, parse_float=_number)
+    for text in _texts(given):
+        # JSON can write lone surrogates and NUL; UTF-8 and PostgreSQL can't.
+        if "\0" in text.encode().decode():
+            raise ValueError("NUL in a text")
     return given
 
 
@@ -93,19 +115,26 @@ def _number(text: str) -> int | float:
 
 
 def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for key, each in value.items():
-            yield key
-            yield from _texts(each)
-    elif isinstance(value, list):
-        for each in value:
-            yield from _texts(each)
+    # Generators within generators would take time by depth and length: half a minute for a MiB.
+    pending = [value]
+    while pending:
+        each = pending.pop()
+        if isinstance(each, str):
+            yield each
+        elif isinstance(each, dict):
+            pending += each.keys()
+            pending += each.values()
+        elif isinstance(each, list):
+            pending += each
 
 
 def _told(error: ValidationError, model: type[BaseModel]) -> InvalidParams:
     """Never with the value itself: it may be a connection string."""
+    if error.error_count() > _MOST_PROBLEMS:
+        return InvalidParams(
+            f"{error.error_count()} keys and values are not those of a run. The keys are: "
+            f"{', '.join(model.model_fields)}."
+        )
     problems = error.errors(include_input=False, include_url=False, include_context=False)
     unknown = [str(p["loc"][0])[:_SHOWN] for p in problems if p["type"] == "extra_forbidden"]
     if unknown:

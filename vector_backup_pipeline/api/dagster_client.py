@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,9 @@ _TIMEOUT = httpx.Timeout(15, connect=3)
 _USUAL_LOCATION = "vector_backup_pipeline"
 # By this tag a run is found again whose launch was not answered.
 _REQUEST_TAG = "vector_backup/request"
-_LOOKS_FOR_LOST_RUN = 5
+_LAUNCH_SECONDS, _LOOK_SECONDS = 5.0, 0.5
+# Dagster may be restarted while somebody waits; a run goes on meanwhile.
+OUTAGE_SECONDS = 60.0
 # Only there where runs are queued.
 _QUEUE_DAEMON = "QUEUED_RUN_COORDINATOR"
 
@@ -187,14 +190,20 @@ class DagsterClient:
         return answer
 
     async def _find_lost_run(self, tag: Mapping[str, str], error: DagsterUnavailable) -> str:
-        for _ in range(_LOOKS_FOR_LOST_RUN):
+        """The run with that tag: Dagster may have to be waited for, and then to finish launching
+        it."""
+        give_up_at = time.monotonic() + OUTAGE_SECONDS
+        while time.monotonic() < give_up_at:
             try:
                 answer = (await self._ask(queries.RUNS_WITH_TAG, tag=tag))["runsOrError"]
             except DagsterUnavailable:
                 answer = {}
-            if answer.get("results"):
+            else:
+                give_up_at = min(give_up_at, time.monotonic() + _LAUNCH_SECONDS)
+            # One that a webserver left before it was queued never begins.
+            if answer.get("results") and answer["results"][0]["status"] != "NOT_STARTED":
                 return str(answer["results"][0]["runId"])
-            await asyncio.sleep(1)
+            await asyncio.sleep(_LOOK_SECONDS)
         raise DagsterUnavailable(
             f"{error.message} It is not known whether the run was launched: look for one with the "
             f"tag {_REQUEST_TAG}={tag['value']} in Dagster's UI before you send it again."
@@ -203,13 +212,7 @@ class DagsterClient:
     async def _ask(self, query: str, **variables: Any) -> dict[str, Any]:
         try:
             reply = await self._http.post("/graphql", json={"query": query, "variables": variables})
-            reply.raise_for_status()
-            answer = reply.json()
-        except httpx.HTTPStatusError as error:
-            raise DagsterUnavailable(
-                f"Dagster's webserver answered with HTTP {error.response.status_code}. Check "
-                "VECTOR_BACKUP_DAGSTER_URL, and the webserver's own log."
-            ) from error
+            answer: Any = reply.json() if reply.is_success else None
         except httpx.HTTPError as error:
             raise DagsterUnavailable(
                 f"Dagster's webserver was not reached ({type(error).__name__}). Check that it is "
@@ -219,6 +222,11 @@ class DagsterClient:
             raise DagsterUnavailable(
                 "What answers at VECTOR_BACKUP_DAGSTER_URL is not Dagster's webserver."
             ) from error
+        if not reply.is_success:
+            raise DagsterUnavailable(
+                f"Dagster's webserver answered with HTTP {reply.status_code}. Check "
+                "VECTOR_BACKUP_DAGSTER_URL, and the webserver's own log."
+            )
         data = answer.get("data") if isinstance(answer, dict) else None
         if not isinstance(data, dict) or answer.get("errors"):
             raise DagsterUnavailable(
@@ -251,5 +259,5 @@ def _value(entry: Mapping[str, Any]) -> Any:
 
 def _refused(wish: str, answer: Mapping[str, Any]) -> DagsterUnavailable:
     # The first line alone: Dagster's own errors go on with a stack trace.
-    said = str(answer.get("message") or answer["__typename"]).strip().splitlines()[0]
-    return DagsterUnavailable(f"Dagster could not {wish}: {said}")
+    said = str(answer.get("message") or "").strip() or str(answer["__typename"])
+    return DagsterUnavailable(f"Dagster could not {wish}: {said.splitlines()[0]}")

@@ -29,7 +29,7 @@ RUNS_WITH_TAG = """
 query VectorBackupRunsWithTag($tag: ExecutionTag!) {
   runsOrError(filter: {tags: [$tag]}, limit: 1) {
     __typename
-    ... on Runs { results { runId } }
+    ... on Runs { results { runId status } }
     ... on PythonError { message }
   }
 }

@@ -9,6 +9,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 
 from vector_backup_pipeline.api.dagster_client import DagsterClient
+from vector_backup_pipeline.api.errors import DagsterUnavailable
 from vector_backup_pipeline.api.run_progress import RunProgress
 from vector_backup_pipeline.engine.errors import ResourceNotFound
 
@@ -21,9 +22,10 @@ _RUN_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 @dataclass
 class _Known:
-    """A run as it was last read; None if it was not there."""
+    """A run as it was last read, None if it was not there; and why it could not be read, if so."""
 
     progress: RunProgress | None = None
+    failure: str | None = None
     read_at: float = float("-inf")
     reading: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -54,8 +56,15 @@ class RunReader:
             is_fresh = time.monotonic() - known.read_at < FRESH_SECONDS
             is_over = known.progress is not None and known.progress.is_complete
             if not is_over and (now or not is_fresh):
-                await self._read_on(run_id, known)
+                try:
+                    await self._read_on(run_id, known)
+                    known.failure = None
+                except DagsterUnavailable as error:
+                    # Else each of many who ask would wait in vain, one after the other.
+                    known.failure = error.message
                 known.read_at = time.monotonic()
+        if known.failure is not None:
+            raise DagsterUnavailable(known.failure)
         return known.progress
 
     async def _read_on(self, run_id: str, known: _Known) -> None:

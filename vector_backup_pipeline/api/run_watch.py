@@ -7,15 +7,13 @@ import contextlib
 import logging
 import time
 
-from vector_backup_pipeline.api.dagster_client import DagsterClient
+from vector_backup_pipeline.api.dagster_client import OUTAGE_SECONDS, DagsterClient
 from vector_backup_pipeline.api.errors import DagsterUnavailable
 from vector_backup_pipeline.api.run_progress import ENDED
 from vector_backup_pipeline.engine.errors import BackupError
 
 # An answer shall leave within 0.3 s of the run's end, and two queries lie between them.
 _LOOK_SECONDS = 0.1
-# Dagster may be restarted while somebody waits; the run goes on meanwhile.
-OUTAGE_SECONDS = 60.0
 
 _log = logging.getLogger(__name__)
 
@@ -59,12 +57,18 @@ class RunWatch:
                 await self._looking
 
     async def _look(self) -> None:
+        try:
+            await self._look_while_somebody_waits()
+        except Exception:  # noqa: BLE001 - whatever it is, nobody shall wait for ever.
+            _log.exception("Runs can't be followed.")
+            self._fail_all("This service could not follow its runs; see its log.")
+
+    async def _look_while_somebody_waits(self) -> None:
         answered_at = time.monotonic()
         while self._waiting:
-            # Whoever comes while Dagster answers is asked for the next time.
-            asked_for = dict(self._waiting)
+            asked = dict(self._waiting)
             try:
-                statuses = await self._client.statuses(sorted(set(asked_for.values())))
+                statuses = await self._client.statuses(sorted(set(asked.values())))
             except DagsterUnavailable as error:
                 _log.warning("%s", error)
                 if time.monotonic() - answered_at > OUTAGE_SECONDS:
@@ -72,7 +76,7 @@ class RunWatch:
                 await asyncio.sleep(1)
                 continue
             answered_at = time.monotonic()
-            for future, run_id in asked_for.items():
+            for future, run_id in asked.items():
                 # One that was deleted meanwhile has no status any more.
                 if statuses.get(run_id, "CANCELED") in ENDED and not future.done():
                     future.set_result(None)

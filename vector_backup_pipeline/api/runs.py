@@ -102,7 +102,11 @@ class Runs:
             await end
         finally:
             end.cancel()
-        return await self._reader.read(run_id, operation.job, now=True)
+        try:
+            return await self._reader.read(run_id, operation.job, now=True)
+        except DagsterUnavailable as error:
+            told = f"{error.message} The run {run_id} has ended; ask for its status."
+            raise DagsterUnavailable(told, run_id) from error
 
     async def read(self, operation: Operation, run_id: str) -> RunProgress:
         """Raises `ResourceNotFound` if there is no such run of that operation."""
@@ -140,10 +144,12 @@ class Runs:
                 await anyio.to_thread.run_sync(look, abandon_on_cancel=True, limiter=self._looks)
 
     async def _check_queue(self, operation: Operation, run_id: str) -> None:
-        progress = await self._reader.read(run_id, operation.job)
-        if progress.status not in QUEUED:
-            return
-        if (await self._client.health()).has_stuck_queue:
+        try:
+            progress = await self._reader.read(run_id, operation.job)
+            is_stuck = progress.status in QUEUED and (await self._client.health()).has_stuck_queue
+        except DagsterUnavailable:
+            return  # How long that is borne, the watch knows.
+        if is_stuck:
             raise DagsterUnavailable(
                 f"The run {run_id} waits in Dagster's queue, and the daemon that would begin it "
                 "gives no sign of life. Start it: dagster-daemon run.",

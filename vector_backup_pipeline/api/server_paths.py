@@ -6,9 +6,15 @@ import re
 from pathlib import PurePosixPath
 from typing import Any
 
-# A slash at the beginning of a word, and what belongs to it. Not that of a URL, of a relative path
-# or of `rows/s`.
-_PATH = re.compile(r"(?<![\w.%:/~\\-])/[^\s/'\"`,;:()<>|]+(?:/[^\s/'\"`,;:()<>|]*)*")
+# Before a slash that begins a path there is none of these: it would be that of a URL, of a relative
+# path or of `rows/s`.
+_NOT_BEFORE = r"(?<![\w.%/~\]\\-])"
+_WITHIN = r"[^\s/'\"`,;:()<>|]"
+_PATH = re.compile(
+    # Between quotes it may hold anything else, blanks among it.
+    r"(?<!\w')(?<=')/[^'\n]+(?=')|(?<!\w\")(?<=\")/[^\"\n]+(?=\")|"
+    rf"{_NOT_BEFORE}(?:file://)?(?:/(?!/)|(?<!:)//+){_WITHIN}+(?:/{_WITHIN}*)*"
+)
 # The one place where a result has a path, so that who runs both may find the files.
 _KEPT = "backup_directory"
 
@@ -30,5 +36,7 @@ def without_paths(told: Any, root: str | None = None) -> Any:
 
 def _in_text(text: str, root: str | None) -> str:
     if root is not None and root.startswith("/") and root != "/":
-        text = re.sub(rf"{re.escape(root)}(?![^\s/'\"`,;:().<>|])", PurePosixPath(root).name, text)
+        whole = rf"{_NOT_BEFORE}{re.escape(root)}(?![^\s/'\"`,;:().<>|])"
+        name = PurePosixPath(root).name
+        text = re.sub(whole, lambda _: name, text)
     return _PATH.sub(lambda path: f"…/{PurePosixPath(path.group()).name}", text)

@@ -20,12 +20,15 @@ from vector_backup_pipeline.cli.verify import run_verification
 @click.option(
     "--ui",
     is_flag=True,
-    help="Open Dagster's UI on the demo's database, until Ctrl-C. Default: off.",
+    help="Open Dagster's UI and the API on the demo's database, until Ctrl-C. Default: off.",
 )
 @click.option(
     "--port", type=int, default=3000, show_default=True, help="Port of the UI, such as 3001."
 )
-def command(directory: Path, ui: bool, port: int) -> int:
+@click.option(
+    "--api-port", type=int, default=8084, show_default=True, help="Port of the API, such as 8085."
+)
+def command(directory: Path, ui: bool, port: int, api_port: int) -> int:
     """Show a real backup: PostgreSQL with LangChain's tables, the job, its files; then restore it
     into a server of its own, and prove it there.
 
@@ -38,7 +41,7 @@ def command(directory: Path, ui: bool, port: int) -> int:
 
     with demonstration.running(directory) as stage:
         if ui:
-            return stage.open_ui(port)
+            return stage.open_ui(port, api_port)
         code = run_backup({}, None, as_json=False)
         stage.show_files()
         if code == DONE:

@@ -19,7 +19,14 @@ _NEEDED = ("fastapi", "uvicorn", "httpx", "cryptography")
     help="Where to listen. Another one than this machine, such as 0.0.0.0, needs "
     "VECTOR_BACKUP_API_TOKEN.",
 )
-@click.option("--port", type=int, default=8084, show_default=True, help="Port, such as 8084.")
+@click.option(
+    "--port",
+    # asyncio takes a higher one too, and listens somewhere else then.
+    type=click.IntRange(1, 65535),
+    default=8084,
+    show_default=True,
+    help="Port, such as 8084.",
+)
 @click.option(
     "--no-auth",
     is_flag=True,

@@ -33,6 +33,21 @@ def check_stored_file(directory: BackupDirectory, name: str, size: int, sha256: 
         )
 
 
+def check_stored_size(directory: BackupDirectory, name: str, size: int) -> None:
+    """Look whether `name` is there and of its size; nothing is read.
+
+    Raises:
+        IntegrityError: it is of another size.
+        ResourceNotFound, StorageError: it can't be looked at.
+    """
+    found = directory.size(name)
+    if found != size:
+        raise IntegrityError(
+            f"{directory.location}/{name} has {found} bytes, and {size} were written. Look for "
+            "what else writes there, and make a new backup."
+        )
+
+
 def check_rows(directory: BackupDirectory, data_file: DataFile) -> None:
     """Read a stored file once, and compare with its entry in the manifest: size, SHA-256, header,
     number of rows, content digest, and the block index.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import socket
@@ -16,13 +17,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
+from starlette.types import Message
 
+from vector_backup_pipeline.api.file_response import file_response
+from vector_backup_pipeline.engine.catalog import find_download
 from vector_backup_pipeline.engine.errors import StorageError
 from vector_backup_pipeline.engine.file_names import LOG_NAME, manifest_name
 from vector_backup_pipeline.engine.storage.contract import BackupDirectory, BackupRoot
 from vector_backup_pipeline.engine.storage.local import READ_BYTES, LocalDirectory, LocalRoot
 from vector_backup_pipeline.engine.storage.object_root import ObjectRoot
 from vector_backup_pipeline_tests.api.serving import Served, download_app, served
+from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
 from vector_backup_pipeline_tests.fix_object_store import Bucket
 
 STAMP = "20250101_000000"
@@ -390,6 +395,43 @@ def test_a_client_that_goes_away_closes_the_file(
         assert not closed.is_set()
     assert closed.wait(10)
     assert not [each for each in caplog.records if each.levelno >= logging.ERROR]
+
+
+@pytest.mark.parametrize("blocks_before", [0, 1])
+def test_an_answer_that_is_cancelled_in_the_midst_of_a_read_closes_the_file(
+    root: BackupRoot, monkeypatch: pytest.MonkeyPatch, blocks_before: int
+) -> None:
+    reading, go_on, closed = threading.Event(), threading.Event(), threading.Event()
+
+    def slow(*_: object) -> Iterator[bytes]:
+        try:
+            yield from [b"block"] * blocks_before
+            reading.set()
+            go_on.wait(10)
+            yield b"block"
+        finally:
+            closed.set()
+
+    monkeypatch.setattr(LocalDirectory, "read", slow)
+    found = find_download(root, TIMESTAMPS, STAMP, FILE, None)
+
+    async def send(_: Message) -> None:
+        pass
+
+    async def receive() -> Message:
+        return await asyncio.Future[Message]()
+
+    async def cancel_while_reading() -> None:
+        answer = file_response(found, {}, send_body=True)
+        task = asyncio.ensure_future(answer({"type": "http"}, receive, send))
+        await asyncio.to_thread(reading.wait, 10)
+        task.cancel()
+        asyncio.get_running_loop().call_later(0.05, go_on.set)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(cancel_while_reading())
+    assert closed.is_set()
 
 
 def test_a_large_file_takes_little_memory(server: Served, directory: BackupDirectory) -> None:

@@ -8,6 +8,7 @@ import dagster as dg
 import pytest
 
 from vector_backup_pipeline.assets import table_asset_key
+from vector_backup_pipeline_tests.faults.object_proxy import Fault, ObjectProxy
 from vector_backup_pipeline_tests.fix_backup import BackupMaker
 from vector_backup_pipeline_tests.fix_dagster import JobRunner
 from vector_backup_pipeline_tests.fix_object_store import SECRET, Bucket
@@ -221,3 +222,23 @@ def test_prune_aborts_the_uploads_of_killed_runs(
     _does(terminal("prune", "--keep-last", "1", "--yes", "--json"))
 
     assert bucket.unfinished() == [foreign]
+
+
+def test_what_was_done_is_told_as_done_also_when_its_marker_can_t_be_removed(
+    installed: Database,
+    bucket: Bucket,
+    object_proxy: ObjectProxy,
+    terminal: Terminal,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("VECTOR_BACKUP_ROOT", bucket.url)
+    _does(terminal("backup", "--json"))
+    object_proxy.does(
+        Fault(status=403),
+        to=lambda request: request.startswith("DELETE") and ".reading" in request,
+    )
+    assert _does(terminal("verify", "--json"))["verified"]
+    restored = _does(
+        terminal("restore", "--timestamp", "latest", "--truncate-before-restore", "--json")
+    )
+    assert restored["outcome"] == "restored"

@@ -91,7 +91,8 @@ def test_a_file_whose_set_says_incomplete_is_not_taken_for_an_older_systems(tmp_
 
 
 def test_what_can_not_be_read_is_an_error_and_not_a_missing_backup(tmp_path: Path) -> None:
-    (tmp_path / f"vector_backup_{STAMP}.json").mkdir()
+    manifest = tmp_path / f"vector_backup_{STAMP}.json"
+    manifest.symlink_to(manifest)  # Nobody can follow it.
 
     with pytest.raises(StorageError):
         _backed_up(tmp_path)

@@ -170,7 +170,8 @@ def test_a_root_that_can_not_be_listed_is_an_error_and_not_an_empty_list(
     listing: Listing,
 ) -> None:
     listing.sets().file("vector_backup_20250101_000000.json")
-    (listing.sets().path / "vector_backup_20250102_000000.json").mkdir()
+    leading_to_itself = listing.sets().path / "vector_backup_20250102_000000.json"
+    leading_to_itself.symlink_to(leading_to_itself)
 
     with pytest.raises(StorageError):
         listing()

@@ -164,13 +164,13 @@ _RESTORE_EXAMPLES: Mapping[str, tuple[str, dict[str, Any]]] = {
 
 def backup_body() -> dict[str, Any]:
     """The body of a backup, which may be missing."""
-    schema = _schema(BACKUP.body)
+    schema = body_schema(BACKUP.body)
     schema["allOf"] = _BACKUP_RULES
     return _body(schema, _BACKUP_EXAMPLES, required=False)
 
 
 def restore_body() -> dict[str, Any]:
-    schema = _schema(RESTORE.body)
+    schema = body_schema(RESTORE.body)
     schema["required"] = ["timestamp"]
     timestamp = schema["properties"]["timestamp"]
     # Null is none, and one is required.
@@ -180,7 +180,7 @@ def restore_body() -> dict[str, Any]:
     return _body(schema, _RESTORE_EXAMPLES, required=True)
 
 
-def _schema(model: type[BaseModel]) -> dict[str, Any]:
+def body_schema(model: type[BaseModel]) -> dict[str, Any]:
     """The JSON schema of such a body, with what is asked of its values."""
     schema = model.model_json_schema()
     for key, told in schema["properties"].items():

@@ -25,7 +25,9 @@ from vector_backup_pipeline.engine.errors import (
     BackupError,
     IntegrityError,
     InvalidParams,
+    ResourceNotFound,
     RunCancelled,
+    StorageError,
     as_backup_error,
 )
 from vector_backup_pipeline.engine.file_names import LOG_NAME, data_file_name, manifest_name
@@ -51,7 +53,7 @@ from vector_backup_pipeline.engine.results import (
     readable_size,
 )
 from vector_backup_pipeline.engine.storage.contract import BackupDirectory, BackupRoot, Claim
-from vector_backup_pipeline.engine.stored_files import check_stored_file
+from vector_backup_pipeline.engine.stored_files import check_stored_file, check_stored_size
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
 
 _T = TypeVar("_T")
@@ -199,6 +201,7 @@ class BackupRun:
             )
         if self._pinned is not None:
             self._pinned.close()
+        first = first or self._check_stored()
         for step in (self._write_manifest, self._append_to_log):
             try:
                 with self._remembering():
@@ -224,6 +227,25 @@ class BackupRun:
             if self._claim is not None:
                 self._claim.release()
         return self._result or self._tell_result()
+
+    def _check_stored(self) -> BackupError | None:
+        """Before a set is made of the files: that each is still there. A run that lost its store
+        for long counts as dead to others, and its files as left over."""
+        if self._has_manifest:
+            return None  # They were proven before the truncate.
+        first: BackupError | None = None
+        for table, stored in list(self._stored.items()):
+            try:
+                check_stored_size(_known(self._directory), stored.name, stored.size)
+            except (IntegrityError, ResourceNotFound) as error:
+                del self._stored[table]
+                self._errors[table] = error
+                self._failures[table] = failed_table(error, stored.duration)
+                first = first or error
+            except StorageError as error:
+                self._run_error = self._run_error or error
+                return first or error  # Out of reach; the others would only wait for it too.
+        return first
 
     def _untold_tables(self) -> list[str]:
         """Tables that should have been backed up and of which nothing is known."""

@@ -99,7 +99,8 @@ def _are(files: Sequence[str]) -> str:
 
 
 def _what_is_there(contents: Contents) -> str:
-    stamps = [each.stamp for each in sorted(contents.sets(), key=age, reverse=True)]
+    # Not the sets themselves, whose manifests may be many MB each.
+    stamps = [stamp for _, stamp in sorted((age(each) for each in contents.sets()), reverse=True)]
     if not stamps:
         return "There is no other set; check task_id or backup_path."
     more = ", …" if len(stamps) > _SHOWN else ""

@@ -29,7 +29,6 @@ from vector_backup_pipeline.engine.file_names import PENDING_SUFFIX
 from vector_backup_pipeline.engine.interrupts import uninterrupted
 from vector_backup_pipeline.engine.results import readable_size
 from vector_backup_pipeline.engine.storage.contract import BackupDirectory, BackupRoot
-from vector_backup_pipeline.engine.storage.trial import modified_at, opened_for_trial
 
 _PREFIX = ".vector_backup_check_"
 _OURS = re.compile(re.escape(_PREFIX) + r"(\d+)_[0-9a-f]{8}_\w+(\.tmp)?")
@@ -46,8 +45,8 @@ _DISTRUST = "Do not trust this storage with backups: check the disk, mount or bu
 
 @dataclass(frozen=True)
 class StorageReport:
-    """`clock_ahead` is how far the storage's clock is before this machine's, None where it has
-    none that can be read."""
+    """`clock_ahead` is how far the storage's clock is before this machine's, None where no file
+    could be written to tell it."""
 
     findings: list[Finding]
     clock_ahead: timedelta | None = None
@@ -89,7 +88,7 @@ class _Trial:
     def run(self, root: BackupRoot) -> StorageReport:
         try:
             is_there = root.find(self._plan.task_id) is not None
-            with opened_for_trial(root, self._plan.task_id) as directory:
+            with root.open_for_trial(self._plan.task_id) as directory:
                 made = "is there" if is_there else "is not there yet and can be made"
                 self._tell("directory", f"{directory.location} {made}")
                 self._try_and_remove(directory)
@@ -156,9 +155,8 @@ class _Trial:
         before = self._plan.now()
         _write(directory, self._small, [_CONTENT])
         self._has_written = True
-        written = modified_at(directory, self._small)
-        if written is not None:
-            self._ahead = ahead_of(written, before, self._plan.now())
+        written = directory.modified_at(self._small)
+        self._ahead = ahead_of(written, before, self._plan.now())
         size = directory.size(self._small)
         if size != len(_CONTENT):
             raise IntegrityError(

@@ -111,6 +111,9 @@ _LOCAL_OPTIONS = {
     *("service", "servicefile", "passfile", "sslcert", "sslkey", "sslkeylogfile"),
     *("sslrootcert", "sslcrl", "sslcrldir"),
 }
+# What lets libpq show the Kerberos ticket of this machine's user, with the value that does not.
+_KERBEROS_OPTIONS = {"gssencmode": "disable", "gssdelegation": "0"}
+_KERBEROS_METHODS = {"gss", "sspi"}
 _SECRET_OPTIONS = ("password", "sslpassword", "scram_client_key", "oauth_client_secret")
 
 
@@ -129,11 +132,13 @@ class ConnectionSettings:
         Raises:
             InvalidParams: it is malformed. The message does not repeat it.
         """
-        given = _parse(text, "db_connection")
-        if "service" in given:
+        parsed = _parse(text, "db_connection")
+        if "service" in parsed:
             raise InvalidParams(
                 "The db_connection names a service; write host, port, dbname and user instead."
             )
+        # An empty option would have libpq look where it always looks: passfile='' in ~/.pgpass.
+        given = {key: value for key, value in parsed.items() if value}
         user = given.get("user") or _own_user()
         own = {"user": user, "dbname": given.get("dbname") or user}
         isolated = {key: value for key, value in _ISOLATED.items() if _is_known(key)}
@@ -153,18 +158,18 @@ class ConnectionSettings:
 
 def check_remote_caller(text: SecretText) -> None:
     """Refuse what a caller over the network may not say in a `db_connection`: it names a host, and
-    neither a socket nor a file of the machine that will connect.
+    neither a socket, a file nor a Kerberos ticket of the machine that will connect.
 
     Raises:
         InvalidParams: it does, or it is malformed. The message does not repeat it.
     """
     given = _parse(text, "db_connection")
-    of_this_machine = sorted(key for key in _LOCAL_OPTIONS if _names_a_file(key, given.get(key)))
+    of_this_machine = sorted(key for key, value in given.items() if _is_local(key, value))
     if of_this_machine:
         raise InvalidParams(
             f"The db_connection has {', '.join(of_this_machine)}, which a caller over the network "
-            "may not give: they name files or services of the machine that makes the backup. "
-            "Leave them out."
+            "may not give like that: it leads to files, services or credentials of the machine "
+            "that makes the backup. Leave it out."
         )
     hosts = (given.get("host") or given.get("hostaddr") or "").split(",")
     if not all(hosts) or any(host.startswith(("/", "@")) for host in hosts):
@@ -174,9 +179,19 @@ def check_remote_caller(text: SecretText) -> None:
         )
 
 
-def _names_a_file(option: str, value: str | None) -> bool:
+def _is_local(option: str, value: str) -> bool:
+    """Whether it leads to something that the machine has which connects. What is empty does not:
+    a caller's empty options count as not given."""
+    if not value:
+        return False
+    if option == "require_auth":
+        methods = set(value.split(","))
+        refused = {method[1:] for method in methods if method.startswith("!")}
+        return not refused >= _KERBEROS_METHODS if refused else bool(methods & _KERBEROS_METHODS)
+    if option in _KERBEROS_OPTIONS:
+        return value != _KERBEROS_OPTIONS[option]
     # libpq's one word for the system's own certificates.
-    return bool(value) and (option, value) != ("sslrootcert", "system")
+    return option in _LOCAL_OPTIONS and (option, value) != ("sslrootcert", "system")
 
 
 def connect(settings: ConnectionSettings) -> Connection:
@@ -349,7 +364,8 @@ def _parse(text: SecretText, source: str) -> dict[str, str]:
 
 
 def _parsed(text: str) -> dict[str, str] | None:
-    if not text.strip() or _breaks_apart(text):
+    # libpq would not see what follows a NUL.
+    if not text.strip() or "\0" in text or _breaks_apart(text):
         return None
     try:
         given = {key: str(value) for key, value in parse_dsn(text).items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 
 from vector_backup_pipeline.engine.catalog.locations import (
     FoundSet,
@@ -18,12 +19,16 @@ from vector_backup_pipeline.engine.catalog.sets import (
     Contents,
     DamagedSet,
     ManifestSet,
+    OlderSet,
 )
 from vector_backup_pipeline.engine.errors import IntegrityError, ResourceNotFound
 from vector_backup_pipeline.engine.file_names import manifest_name, stamp_of_data_file, verdict_name
 from vector_backup_pipeline.engine.retention.policy import StoredSet, Verdicts
 from vector_backup_pipeline.engine.retention.tombstone import Tombstone, read_tombstone
 from vector_backup_pipeline.engine.storage.contract import BackupDirectory
+
+# Clocks of several machines differ, and that of the older system's may be in another zone's summer.
+_CLOCKS_DIFFER_BY = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
@@ -119,7 +124,9 @@ def _stored_set(
         files_passed=verdict.files_passed if verdict else None,
         passed=verdict.passed if verdict else None,
         emptied=tuple(t.table for t in backup.emptied) if isinstance(backup, ManifestSet) else (),
+        tables=frozenset(_tables(backup)),
         needs=_needs(contents, backup),
+        is_of_the_future=found.created_at > contents.timestamps.now() + _CLOCKS_DIFFER_BY,
         is_running=found.stamp in contents.alive,
         is_being_read=found.stamp in being_read,
     )
@@ -130,6 +137,14 @@ def _broken(directory: BackupDirectory, found: FoundSet) -> Iterator[str]:
     for file in found.files:
         if file.size is None or size_of(directory, file.name) != file.size:
             yield file.name
+
+
+def _tables(backup: BackupSet) -> Iterator[str]:
+    if isinstance(backup, ManifestSet):
+        tables = (table for table in backup.manifest.tables if table.file is not None)
+        yield from (f"{table.schema_name}.{table.name}" for table in tables)
+    elif isinstance(backup, OlderSet):
+        yield from (f"public.{name}" for name in backup.files)
 
 
 def _needs(contents: Contents, backup: BackupSet) -> frozenset[str]:

@@ -33,6 +33,7 @@ from vector_backup_pipeline.engine.file_names import (
     stamp_of_tombstone,
     tombstone_name,
 )
+from vector_backup_pipeline.engine.interrupts import uninterrupted
 from vector_backup_pipeline.engine.results import (
     KeptSet,
     LeftFile,
@@ -175,13 +176,17 @@ class LocationPrune:
         del self._waiting[removal.stamp]
 
     def _remove_for_good(self, removal: Removal, removing: Removing) -> None:
-        removing.write_tombstone()
-        if self._is_being_read(removal.stamp, self.directory.names()):
-            removing.take_back_tombstone()
-            self._spared[removal.stamp] = _IS_BEING_READ
-            return
-        self._removing.append(removing)
-        removing.bury()
+        try:
+            removing.write_tombstone()
+            if self._is_being_read(removal.stamp, self.directory.names()):
+                removing.take_back_tombstone()
+                self._spared[removal.stamp] = _IS_BEING_READ
+                return
+            self._removing.append(removing)
+            removing.bury()
+        except BaseException:
+            uninterrupted(removing.give_up)
+            raise
 
     def _obstacle(self, history: History, removal: Removal, names: frozenset[str]) -> str | None:
         """What has come between the judgement and now, if anything has."""

@@ -2,11 +2,13 @@
 
 Whatever the rules say, these stay:
 
-- the newest good set, the newest good one with a manifest, and the newest verified one;
+- the newest good set, the newest good one with a manifest, and the newest verified one, of all and
+  of each selection of tables;
 - all that a set which stays builds on;
 - a set that may hold the only copy of rows which its run removed from the database;
 - a set whose run is at work, and one that is being read;
-- what can't be judged: damaged sets, and the older system's unless they are included;
+- what can't be judged: damaged sets, those of the future, and the older system's unless they are
+  included;
 - everything, where no set is good.
 """
 
@@ -27,8 +29,8 @@ class StoredSet:
 
     `broken_files` are gone or of another size than they should be. `files_passed` and `passed` are
     of the last verification, None without one. `emptied` are tables whose rows the database may
-    not have any more. `needs` are the stamps of what it builds on, or, of a damaged set, what it
-    mentions: its manifest may be one of a later version.
+    not have any more, `tables` those that it has files of. `needs` are the stamps of what it builds
+    on, or, of a damaged set, what it mentions: its manifest may be one of a later version.
     """
 
     stamp: str
@@ -39,7 +41,9 @@ class StoredSet:
     files_passed: bool | None = None
     passed: bool | None = None
     emptied: tuple[str, ...] = ()
+    tables: frozenset[str] = frozenset()
     needs: frozenset[str] = frozenset()
+    is_of_the_future: bool = False
     is_running: bool = False
     is_being_read: bool = False
 
@@ -92,10 +96,11 @@ def judge(
     """Judge the sets of one place; periods and days are those of `zone`.
 
     A set counts as good when it says that it is complete, all its files are there, no verification
-    found them damaged, and what it builds on is good too.
+    found them damaged, and what it builds on is good too. Only sets that hold all of its tables can
+    stand for another one, and count with it: a backup of one small table replaces none of all.
     """
     newest_first = sorted(sets, key=lambda each: each.age, reverse=True)
-    judged = [s for s in newest_first if s.kind == "manifest" or _is_included(s, include_older)]
+    judged = [each for each in newest_first if _is_judged(each, include_older)]
     flaws = _flaws(judged)
     good = [each for each in judged if each.stamp not in flaws]
     reasons: dict[str, list[str]] = defaultdict(list)
@@ -115,8 +120,10 @@ def judge(
     return Verdicts(judgements, vital, tuple(_in_removal_order(going)))
 
 
-def _is_included(each: StoredSet, include_older: bool) -> bool:
-    return each.kind == "older" and include_older
+def _is_judged(each: StoredSet, include_older: bool) -> bool:
+    is_known = each.kind == "manifest" or (each.kind == "older" and include_older)
+    # Made while a clock was wrong, it would be the newest of all for ever.
+    return is_known and not each.is_of_the_future
 
 
 def _flaws(judged: Sequence[StoredSet]) -> dict[str, str]:
@@ -134,12 +141,24 @@ def _flaws(judged: Sequence[StoredSet]) -> dict[str, str]:
     return flaws
 
 
+def _with_tables(good: Sequence[StoredSet], tables: frozenset[str]) -> list[StoredSet]:
+    """Those that hold all of the tables."""
+    return [each for each in good if tables <= each.tables]
+
+
+def _selections(good: Sequence[StoredSet]) -> list[frozenset[str]]:
+    return sorted({each.tables for each in good}, key=sorted)
+
+
 def _keep_by_rules(
     good: Sequence[StoredSet], rules: KeepRules, zone: tzinfo, reasons: Mapping[str, list[str]]
 ) -> None:
-    kept_by = rules.keeping([each.created_at for each in good], zone)
-    for each, why in zip(good, kept_by, strict=True):
-        reasons[each.stamp].extend(why)
+    for tables in _selections(good):
+        counted = _with_tables(good, tables)
+        kept_by = rules.keeping([each.created_at for each in counted], zone)
+        for each, why in zip(counted, kept_by, strict=True):
+            if each.tables == tables:
+                reasons[each.stamp].extend(why)
 
 
 def _keep_flawed(
@@ -151,29 +170,38 @@ def _keep_flawed(
     reasons: Mapping[str, list[str]],
 ) -> None:
     """A set that is not good stays until a newer one is, and as long as `keep_within` says."""
-    newest = good[0]
     for each in judged:
         if each.stamp not in flaws:
             continue
-        if each.age > newest.age:
-            reasons[each.stamp].append(f"{flaws[each.stamp]}, but no newer set is good")
-        elif rules.is_within(each.created_at, newest.created_at, zone):
+        counted = _with_tables(good, each.tables)
+        if not counted or each.age > counted[0].age:
+            of = " of its tables" if each.age < good[0].age else ""
+            reasons[each.stamp].append(f"{flaws[each.stamp]}, but no newer set{of} is good")
+        elif rules.is_within(each.created_at, counted[0].created_at, zone):
             reasons[each.stamp].append(f"within {rules.keep_within} of the newest good set")
 
 
 def _keep_vital(good: Sequence[StoredSet], reasons: Mapping[str, list[str]]) -> frozenset[str]:
+    vital: set[str] = set()
+    for tables in (frozenset[str](), *_selections(good)):
+        of = " of its tables" if tables else ""
+        for stamp, reason in _vital_of(_with_tables(good, tables)):
+            vital.add(stamp)
+            if reason not in reasons[stamp]:
+                reasons[stamp].append(f"{reason}{of}")
+    return frozenset(vital)
+
+
+def _vital_of(good: Sequence[StoredSet]) -> Iterator[tuple[str, str]]:
     with_manifest = [each for each in good if each.kind == "manifest"]
     verified = [each for each in good if each.passed]
-    vital: set[str] = set()
-    for found, reason in (
-        (good, "newest good set"),
-        (with_manifest, "newest good set with a manifest"),
-        (verified, "only verified set" if len(verified) == 1 else "newest verified set"),
-    ):
-        if found and not (found is with_manifest and found[0] is good[0]):
-            reasons[found[0].stamp].append(reason)
-            vital.add(found[0].stamp)
-    return frozenset(vital)
+    if good:
+        yield good[0].stamp, "newest good set"
+    if with_manifest and with_manifest[0] is not good[0]:
+        yield with_manifest[0].stamp, "newest good set with a manifest"
+    if verified:
+        only = len(verified) == 1
+        yield verified[0].stamp, "only verified set" if only else "newest verified set"
 
 
 def _own_reasons(each: StoredSet, *, include_truncated: bool, include_older: bool) -> Iterator[str]:
@@ -183,6 +211,8 @@ def _own_reasons(each: StoredSet, *, include_truncated: bool, include_older: boo
         yield "a restore or a verification is reading it"
     if each.kind == "damaged":
         yield "its manifest can't be read, so nobody knows which files are its own"
+    if each.is_of_the_future:
+        yield "its time lies in the future, so no rule can judge it; check the clocks"
     if each.kind == "older" and not include_older:
         yield "it is the older system's (--include-older)"
     if each.emptied and not include_truncated:
@@ -214,7 +244,8 @@ def _judgement(
     if kept_for:
         return Judgement(each.stamp, True, tuple(kept_for))
     if each.stamp in flaws:
-        reason = f"{flaws[each.stamp]}, and {good[0].stamp} is newer and good"
+        newer = _with_tables(good, each.tables)[0]
+        reason = f"{flaws[each.stamp]}, and {newer.stamp} is newer and good"
     else:
         reason = "no rule keeps it"
     return Judgement(each.stamp, False, (reason,))

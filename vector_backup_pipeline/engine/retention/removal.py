@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Container
 
 from vector_backup_pipeline.engine.errors import BackupError
 from vector_backup_pipeline.engine.file_names import tombstone_name
+from vector_backup_pipeline.engine.interrupts import uninterrupted
 from vector_backup_pipeline.engine.results import RemovedSet
 from vector_backup_pipeline.engine.retention.history import size_of
 from vector_backup_pipeline.engine.retention.tombstone import Tombstone
@@ -47,24 +49,27 @@ class Removing:
         """Nothing of the set is gone; it is one again."""
         self._directory.delete(tombstone_name(self.stamp))
 
+    def give_up(self) -> None:
+        """If all of the set is still there, take the tombstone back; else it stays, for the next
+        prune to go on from. Raises nothing: what led here says more."""
+        with contextlib.suppress(BackupError):
+            if not self._tombstone.has_begun(self._directory.names()):
+                self.take_back_tombstone()
+
     def bury(self) -> None:
         """Remove everything, the manifest first and the tombstone last.
 
         Raises:
-            StorageError: something can't be removed. If all of it is still there, the tombstone is
-                taken back; else it stays, for the next prune to go on from.
+            StorageError: something can't be removed.
         """
-        try:
-            for name in self._names:
-                size = size_of(self._directory, name)
-                self._directory.delete(name)
-                self._count(name, size)
-        except BackupError:
-            with contextlib.suppress(BackupError):  # The first error says more.
-                if not self._tombstone.has_begun(self._directory.names()):
-                    self.take_back_tombstone()
-            raise
+        for name in self._names:
+            uninterrupted(functools.partial(self._remove, name))
         self._directory.delete(tombstone_name(self.stamp))
+
+    def _remove(self, name: str) -> None:
+        size = size_of(self._directory, name)
+        self._directory.delete(name)
+        self._count(name, size)
 
     def _count(self, name: str, size: int | None) -> None:
         if size is not None:

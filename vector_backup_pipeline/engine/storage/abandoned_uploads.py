@@ -8,11 +8,11 @@ last, after its uploads.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from vector_backup_pipeline.engine.errors import StorageError
+from vector_backup_pipeline.engine.errors import ResourceNotFound, StorageError
 from vector_backup_pipeline.engine.file_names import is_like_a_data_file, is_marker_of_file
 from vector_backup_pipeline.engine.parameters import is_task_id
 from vector_backup_pipeline.engine.storage.contract import AbandonedUpload
@@ -22,6 +22,7 @@ from vector_backup_pipeline.engine.storage.object_url import ObjectUrl
 from vector_backup_pipeline.engine.storage.s3_environment import S3Environment
 
 _WITHOUT_MARKER = timedelta(hours=1)
+_GONE = "NoSuchUpload"
 # Not every service of S3's kind has all of S3's requests.
 _UNKNOWN = {"NotImplemented", "MethodNotAllowed"}
 
@@ -43,9 +44,13 @@ def abort_abandoned_uploads(
             continue
         if not runs.have_left(folder, name, upload["Initiated"]):
             continue
-        aborted.append(_told(client, root, upload))
-        if not dry_run:
-            _abort(client, root.bucket, upload)
+        try:
+            told = _told(client, root, upload)
+            if not dry_run:
+                _abort(client, root.bucket, upload)
+        except ResourceNotFound:
+            continue  # Somebody else, or a lifecycle rule, has aborted it since it was listed.
+        aborted.append(told)
     return aborted
 
 
@@ -58,7 +63,8 @@ def abort_uploads_of(url: ObjectUrl) -> None:
     client = S3Environment.read(url.bucket).boto3_client()
     for upload in _uploads(client, url, url.key):
         if upload["Key"] == url.key:
-            _abort(client, url.bucket, upload)
+            with suppress(ResourceNotFound):
+                _abort(client, url.bucket, upload)
 
 
 class _Runs:
@@ -123,6 +129,8 @@ def _boto3_errors(action: str) -> Iterator[None]:
         yield
     except ClientError as error:
         code = error.response.get("Error", {}).get("Code", "an error")
+        if code == _GONE:
+            raise ResourceNotFound(f"Could not {action}: it does not exist.") from None
         advice = (
             "This service can't tell. Let a lifecycle rule remove unfinished uploads"
             if code in _UNKNOWN

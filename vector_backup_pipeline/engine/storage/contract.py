@@ -42,7 +42,9 @@ class PendingFile(Protocol):
 class Claim(Protocol):
     """This run's marker in a directory; it keeps its own heartbeat until released."""
 
-    def release(self) -> None: ...
+    def release(self) -> None:
+        """Remove it. Raises nothing, since what was done under it is done: one that can't be
+        removed stays, and counts as dead in a while."""
 
 
 class BackupDirectory(Protocol):
@@ -52,7 +54,8 @@ class BackupDirectory(Protocol):
     def location(self) -> str:
         """Its absolute path or URL, for people and results."""
 
-    def names(self) -> list[str]: ...
+    def names(self) -> list[str]:
+        """The files directly in it, sorted."""
 
     def create(
         self, name: str, expected_size: int | None = None
@@ -71,6 +74,10 @@ class BackupDirectory(Protocol):
             ResourceNotFound: there is no such file; in a local directory also what is no regular
                 file itself, such as a symbolic link, wherever it leads.
         """
+
+    def modified_at(self, name: str) -> datetime:
+        """When the file was written, by the clock of whoever keeps it: a network mount's server's,
+        a bucket's. Raises `ResourceNotFound`."""
 
     def read(self, name: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
         """The stored bytes from `offset` on in chunks of about a MiB, `length` of them or all; a
@@ -125,6 +132,9 @@ class BackupRoot(Protocol):
 
     def open(self, task_id: str | None) -> BackupDirectory:
         """The backup directory, made if missing. Raises `ResourceNotFound` for the task's."""
+
+    def open_for_trial(self, task_id: str | None) -> AbstractContextManager[BackupDirectory]:
+        """As `open`; what had to be made for that goes again, unless something lies in it."""
 
     def abort_abandoned_uploads(self, *, dry_run: bool) -> list[AbandonedUpload]:
         """Find the parts that killed runs left where nobody sees them, and remove them unless it

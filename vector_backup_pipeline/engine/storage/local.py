@@ -20,8 +20,10 @@ from vector_backup_pipeline.engine.errors import (
     ResourceNotFound,
     StorageError,
 )
+from vector_backup_pipeline.engine.interrupts import uninterrupted
 from vector_backup_pipeline.engine.storage.contract import AbandonedUpload, BackupDirectory
 from vector_backup_pipeline.engine.storage.local_claim import LocalClaim, is_alive, remove_if_dead
+from vector_backup_pipeline.engine.storage.object_url import is_url
 
 # Large enough that a read costs no more than its bytes, small beside a worker's few MB.
 READ_BYTES = 1 << 20
@@ -65,6 +67,12 @@ class LocalRoot:
             )
 
     def find_path(self, path: str) -> LocalDirectory | None:
+        if is_url(path):
+            # Not repeated: it may hold a password.
+            raise InvalidParams(
+                f"The backup_path is a URL, and the root is the directory {self._root}. Give a "
+                "path under it, or set VECTOR_BACKUP_ROOT."
+            )
         with _storage_errors(f"look for {path}"):
             # Resolved, so that neither ".." nor a symbolic link leads out of the root.
             try:
@@ -100,11 +108,15 @@ class LocalRoot:
             _make_directory(path, parents=task_id is None)
         return LocalDirectory(path)
 
-    def missing_directories(self, task_id: str | None) -> list[Path]:
-        """The directories that `open` would make, the innermost first."""
+    @contextlib.contextmanager
+    def open_for_trial(self, task_id: str | None) -> Iterator[LocalDirectory]:
         path = self._place(task_id)
         with _storage_errors(f"look for {path}"):
-            return [each for each in (path, *path.parents) if not each.exists()]
+            missing = [each for each in (path, *path.parents) if not each.exists()]
+        try:
+            yield self.open(task_id)
+        finally:
+            uninterrupted(lambda: _remove_empty_directories(missing))
 
     def abort_abandoned_uploads(
         self,
@@ -138,8 +150,8 @@ class LocalDirectory:
         return str(self._path)
 
     def names(self) -> list[str]:
-        with _storage_errors(f"list {self._path}"):
-            return sorted(path.name for path in self._path.iterdir())
+        with _storage_errors(f"list {self._path}"), os.scandir(self._path) as entries:
+            return sorted(each.name for each in entries if _is_file(each) and _is_text(each))
 
     @contextlib.contextmanager
     def create(
@@ -169,7 +181,6 @@ class LocalDirectory:
         return hashlib.sha256(told.encode()).hexdigest()[:32]
 
     def modified_at(self, name: str) -> datetime:
-        """By the clock of whoever keeps the files: on a network mount its server's."""
         path = self._path / name
         with _storage_errors(f"look at {path}"):
             return datetime.fromtimestamp(path.stat().st_mtime, timezone.utc)
@@ -273,6 +284,18 @@ class LocalPendingFile:
             os.close(descriptor)
 
 
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return not entry.is_dir()
+    except OSError:
+        return True  # A link that can't be followed; who reads it is told so.
+
+
+def _is_text(entry: os.DirEntry[str]) -> bool:
+    """Whether its name is UTF-8, as all of ours are; another can't be put into any document."""
+    return entry.name.encode(errors="ignore").decode() == entry.name
+
+
 def _make_directory(path: Path, *, parents: bool) -> None:
     """Make `path` durable as a name too: else a power failure takes it with all that lies in it."""
     if path.is_dir():
@@ -283,7 +306,7 @@ def _make_directory(path: Path, *, parents: bool) -> None:
     _flush_directory(path.parent)
 
 
-def remove_empty_directories(paths: Sequence[Path]) -> None:
+def _remove_empty_directories(paths: Sequence[Path]) -> None:
     """Remove those that are there, the innermost first; one that holds anything stays.
 
     Raises:

@@ -63,11 +63,13 @@ class LocalClaim:
         self._released.set()
         self._thread.join()
         try:
-            # Taken for dead from another host, it may have been replaced by another run's.
-            if _is_at(self._descriptor, self._path):
-                self._path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                # Taken for dead from another host, it may have been replaced by another run's.
+                if _is_at(self._descriptor, self._path):
+                    self._path.unlink(missing_ok=True)
         finally:
-            os.close(self._descriptor)
+            with contextlib.suppress(OSError):  # The lock is free all the same.
+                os.close(self._descriptor)
 
     def _keep_beating(self) -> None:
         while not self._released.wait(HEARTBEAT_SECONDS):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import uuid
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
-from vector_backup_pipeline.engine.errors import ResourceNotFound
+from vector_backup_pipeline.engine.errors import BackupError, ResourceNotFound
 from vector_backup_pipeline.engine.storage.object_errors import (
     is_condition_unknown,
     object_errors,
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
 _PROBE_PREFIX = ".vector_backup_probe."
-# All of ASCII that is printed but spaces and quotes.
-_IN_A_VERSION = "!#$%&'()*+,/:;<=>?@[\\]^`{|}~"
+# What an entity tag may hold, beside letters and digits; "%" is for what it may not.
+_IN_A_VERSION = "!#$&'()*+,/:;<=>?@[\\]^`{|}"
 _NOBODYS_TAG = '"00000000000000000000000000000000"'
 
 
@@ -177,6 +178,10 @@ class Bucket:
             kept = not (self._put_probe(key, "create") or self._put_probe(key, nobodys.as_mode))
         except _ConditionUnknown:
             kept = False
+        except BaseException:
+            with contextlib.suppress(BackupError):  # The error that led here matters more.
+                self.delete(key)
+            raise
         self.delete(key)
         return kept
 

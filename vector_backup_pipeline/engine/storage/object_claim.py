@@ -45,9 +45,10 @@ class ObjectClaim:
             return
         self._released.set()
         self._thread.join()
-        # Taken for dead, it may have been replaced by another run's.
-        if self._marker.is_in(self._bucket, self._key):
-            self._bucket.delete(self._key)
+        with contextlib.suppress(BackupError):
+            # Taken for dead, it may have been replaced by another run's.
+            if self._marker.is_in(self._bucket, self._key):
+                self._bucket.delete(self._key)
 
     def _keep_beating(self) -> None:
         while not self._released.wait(HEARTBEAT_SECONDS):
@@ -134,6 +135,27 @@ def markers(bucket: Bucket, folder: str, name: str) -> list[StoredObject]:
         for found in bucket.objects(folder)
         if found.name == name or found.name.startswith(f"{name}.")
     ]
+
+
+def remove_dead(bucket: Bucket, folder: str, name: str) -> None:
+    """Remove the markers of that name whose runs are dead."""
+    for found in markers(bucket, folder, name):
+        if is_alive(found):
+            continue
+        # One that carries its run's token nobody takes again.
+        if found.name != name or not bucket.has_conditions(folder) or _take_over(bucket, found.key):
+            bucket.delete(found.key)
+
+
+def _take_over(bucket: Bucket, key: str) -> bool:
+    """Make a dead marker ours, so that nobody else puts a new one in its place before it is
+    removed; False if somebody has. A removal knows no condition, a write does."""
+    seen, found = bucket.read(key), bucket.look(key)
+    if seen is None or found is None or is_alive(found):
+        return False
+    ours = _Marker({})
+    written = bucket.write_if(key, ours.text(), seen[1])
+    return written is not None or ours.is_in(bucket, key)
 
 
 def is_alive(found: StoredObject) -> bool:

@@ -118,6 +118,11 @@ def _advice(error: Exception, text: str) -> str:
             "Let these credentials list, read, write and delete there: docs/storage.md has a "
             "policy to paste."
         )
+    if "invalid path" in text:
+        return (
+            "Another program's key there has a part that is empty, '.', '..' or a control "
+            "character, and keeps the place from being listed: remove or rename it."
+        )
     if "BadScheme" in text:
         return "Give an https:// endpoint, or set AWS_ALLOW_HTTP=true."
     if "HTTP error" in text:

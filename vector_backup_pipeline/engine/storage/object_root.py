@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
 
 from vector_backup_pipeline.engine.errors import InvalidParams, ResourceNotFound
 from vector_backup_pipeline.engine.storage import object_claim, object_log
@@ -58,8 +59,8 @@ class ObjectRoot:
                 "or set VECTOR_BACKUP_ROOT."
             )
         is_there = self._bucket.holds_anything(url.key)
-        # The root itself is there when its bucket is, empty as it may be.
-        return self._at(url) if is_there or url == self._url else None
+        # A bucket is there, empty as it may be; a prefix is where something lies under it.
+        return self._at(url) if is_there or not url.key else None
 
     def relative_path(self, directory: BackupDirectory) -> str:
         above = len(self._url.segments) - 1
@@ -75,6 +76,10 @@ class ObjectRoot:
             # A wrong bucket or wrong credentials shall be known before anything is begun.
             self._bucket.holds_anything(url.key)
         return self._at(url)
+
+    @contextlib.contextmanager
+    def open_for_trial(self, task_id: str | None) -> Iterator[ObjectDirectory]:
+        yield self.open(task_id)
 
     def abort_abandoned_uploads(self, *, dry_run: bool) -> list[AbandonedUpload]:
         if self._url.scheme != S3:
@@ -134,6 +139,9 @@ class ObjectDirectory:
     def version(self, name: str) -> str:
         return self._look(name).version_text
 
+    def modified_at(self, name: str) -> datetime:
+        return self._look(name).last_modified
+
     def read(self, name: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
         return read_object(self._bucket, self._key(name), offset, length)
 
@@ -153,9 +161,7 @@ class ObjectDirectory:
         return any(map(object_claim.is_alive, self._markers(name)))
 
     def remove_dead_claim(self, name: str) -> None:
-        for marker in self._markers(name):
-            if not object_claim.is_alive(marker):
-                self._bucket.delete(marker.key)
+        object_claim.remove_dead(self._bucket, self._url.key, name)
 
     def _markers(self, name: str) -> list[StoredObject]:
         return object_claim.markers(self._bucket, self._url.key, name)

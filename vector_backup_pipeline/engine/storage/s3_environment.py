@@ -7,7 +7,9 @@ host name, plain HTTP on this machine, profiles, and what is known of single ser
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -19,6 +21,7 @@ from vector_backup_pipeline.engine.errors import StorageError
 # The first that is set counts, as in obstore.
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 _TRUE = {"1", "true", "yes", "on", "y"}
+_HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+")
 _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 # Aliyun OSS refuses path-style requests, and conditions on a write.
 _OSS = ".aliyuncs.com"
@@ -44,8 +47,20 @@ class S3Environment:
 
     @classmethod
     def read(cls, bucket: str, environment: Mapping[str, str] | None = None) -> S3Environment:
+        """What the environment says for `bucket`.
+
+        Raises:
+            StorageError: the endpoint is no address.
+        """
         source = os.environ if environment is None else environment
-        endpoint = next((source[name] for name in _ENDPOINTS if source.get(name)), None)
+        variable = next((name for name in _ENDPOINTS if source.get(name)), None)
+        endpoint = source[variable] if variable else None
+        if endpoint is not None and not _is_address(endpoint):
+            # obstore would panic. It may hold a password, and is not repeated.
+            raise StorageError(
+                f"{variable} is no address of a server. Give it as https://host or "
+                "https://host:port (http:// if the server speaks nothing else)."
+            )
         plain, has_bucket = _without_bucket(endpoint, bucket)
         said = source.get("AWS_VIRTUAL_HOSTED_STYLE_REQUEST")
         is_oss = _host(plain).endswith(_OSS)
@@ -73,14 +88,26 @@ class S3Environment:
         if allowed or _host(self.endpoint) in _LOOPBACK:
             options["allow_http"] = True
         if self._is_set("AWS_CA_BUNDLE"):
-            options["root_certificate"] = Path(self.variables["AWS_CA_BUNDLE"]).read_bytes()
+            options["root_certificate"] = self._ca_bundle()
         return options
+
+    def _ca_bundle(self) -> bytes:
+        file = Path(self.variables["AWS_CA_BUNDLE"])
+        try:
+            return file.read_bytes()
+        except OSError as error:
+            # Not as a file that is not there: that would be taken for an object.
+            raise StorageError(
+                f"AWS_CA_BUNDLE names {file}, which can't be read: {error.strerror}."
+            ) from error
 
     def credential_provider(self) -> Callable[[], Any] | None:
         """A profile's credentials, as boto3 finds them; None where obstore finds its own."""
         if not self._has_profile():
             return None
-        credentials = boto3_of_extra().Session().get_credentials()
+        boto3 = boto3_of_extra()
+        with _profile_errors():
+            credentials = boto3.Session().get_credentials()
         if credentials is None:
             raise StorageError(
                 "The AWS profile has no credentials. Check AWS_PROFILE and ~/.aws, or set "
@@ -113,14 +140,17 @@ class S3Environment:
             connect_timeout=10,
             read_timeout=60,
         )
-        region = self._region() or boto3.Session().region_name or "us-east-1"
-        return boto3.client("s3", endpoint_url=self.endpoint, region_name=region, config=config)
+        with _profile_errors():
+            region = self._region() or boto3.Session().region_name or "us-east-1"
+            return boto3.client("s3", endpoint_url=self.endpoint, region_name=region, config=config)
 
     def _region(self) -> str | None:
         given = self.variables.get("AWS_REGION") or self.variables.get("AWS_DEFAULT_REGION")
         if given or not self._has_profile():
             return given or None
-        found = boto3_of_extra().Session().region_name
+        boto3 = boto3_of_extra()
+        with _profile_errors():
+            found = boto3.Session().region_name
         return None if found is None else str(found)
 
     def _has_profile(self) -> bool:
@@ -153,6 +183,31 @@ def boto3_of_extra() -> Any:
             "'vector-backup-pipeline[s3]'"
         ) from error
     return boto3
+
+
+@contextmanager
+def _profile_errors() -> Iterator[None]:
+    from botocore.exceptions import BotoCoreError
+
+    try:
+        yield
+    except BotoCoreError as error:
+        raise StorageError(
+            f"The AWS profile can't be used: {error}. Check AWS_PROFILE and ~/.aws, or set "
+            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
+        ) from error
+
+
+def _is_address(endpoint: str) -> bool:
+    try:
+        parts = urlsplit(endpoint)
+        return (
+            parts.scheme in {"http", "https"}
+            and _HOST.fullmatch(parts.hostname or "") is not None
+            and parts.port != 0
+        )
+    except ValueError:
+        return False
 
 
 def _without_bucket(endpoint: str | None, bucket: str) -> tuple[str | None, bool]:

@@ -88,6 +88,30 @@ def test_the_manifest_is_the_last_file_and_the_marker_goes(
     ]
 
 
+@pytest.mark.parametrize(
+    ("left", "error_type"), [(None, "RESOURCE_NOT_FOUND"), (b"id\n", "INTEGRITY_ERROR")]
+)
+def test_a_file_that_is_not_there_any_more_makes_no_complete_set(
+    langchain: Database, backup: BackupMaker, left: bytes | None, error_type: str
+) -> None:
+    def lose() -> None:
+        (path,) = (backup.root / "vector_bak").glob("langchain_pg_embedding_*.csv")
+        path.unlink()
+        if left is not None:
+            path.write_bytes(left)
+
+    backup.between["finish"] = lose
+    made = backup(langchain.url)
+
+    assert made.error is not None
+    assert made.error.error_type == error_type
+    assert f"{made.directory}/langchain_pg_embedding_{made.stamp}.csv" in made.error.message
+    assert not made.result.backup_performed
+    assert not made.manifest.complete
+    assert made.result.errors == [f"langchain_pg_embedding: {error_type}: {made.error.message}"]
+    assert made.file("langchain_pg_collection").rows == 4
+
+
 def test_closing_again_changes_nothing(langchain: Database, backup: BackupMaker) -> None:
     run = backup.run()
     run.resolve()

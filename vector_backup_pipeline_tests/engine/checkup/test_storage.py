@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from vector_backup_pipeline.engine.errors import StorageError
 from vector_backup_pipeline.engine.storage.contract import BackupRoot
 from vector_backup_pipeline.engine.storage.local import LocalDirectory, LocalRoot
 from vector_backup_pipeline.engine.storage.local_claim import LocalClaim
+from vector_backup_pipeline.engine.storage.object_root import ObjectRoot
 from vector_backup_pipeline_tests.fix_checkup import Checker, Found
+from vector_backup_pipeline_tests.fix_object_store import Bucket
 from vector_backup_pipeline_tests.fix_sets import SetWriter
 
 STEPS = ["directory", "put", "list", "get", "replace", "delete", "run marker", "speed"]
@@ -214,3 +217,11 @@ def test_what_a_killed_check_left_is_removed_by_the_next_one(check: Checker) -> 
     storage(check)
 
     assert sorted(path.name for path in directory.iterdir()) == sorted(others)
+
+
+def test_a_bucket_passes_and_its_clock_is_read(check: Checker, bucket: Bucket) -> None:
+    report = check_storage(check.plan(None, root=ObjectRoot(bucket.url, "vector_bak")))
+    assert [each.name for each in report.findings] == STEPS
+    assert report.clock_ahead is not None
+    assert abs(report.clock_ahead) < timedelta(seconds=30)
+    assert bucket.all_keys() == []

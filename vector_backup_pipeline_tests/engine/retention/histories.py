@@ -10,10 +10,11 @@ from vector_backup_pipeline.engine.retention.policy import StoredSet
 from vector_backup_pipeline.engine.retention.rules import Duration, KeepRules
 
 # Around the day when Berlin's clocks went back: there, an hour comes twice.
-_BEGIN = datetime(2026, 10, 1, tzinfo=timezone.utc)
+_BEGIN = datetime(2025, 10, 1, tzinfo=timezone.utc)
 zones: st.SearchStrategy[tzinfo] = st.sampled_from(
     [timezone.utc, ZoneInfo("Europe/Berlin"), ZoneInfo("Asia/Shanghai"), ZoneInfo("Pacific/Apia")]
 )
+_BOTH = frozenset({"a", "b"})
 _few = st.integers(0, 3)
 rules = st.builds(
     KeepRules,
@@ -48,9 +49,11 @@ def _sets(draw: st.DrawFn, stamp: str, created_at: datetime, stamps: list[str]) 
         broken_files=("a.csv",) if draw(rarely) else (),
         files_passed=draw(st.sampled_from([None, None, True, True, False])),
         emptied=("t",) if draw(rarely) else (),
+        tables=draw(st.sampled_from([_BOTH, _BOTH, _BOTH, frozenset({"a"}), frozenset({"b"})])),
         needs=frozenset(draw(st.lists(st.sampled_from([*stamps, "gone"]), max_size=1)))
         if draw(rarely)
         else frozenset(),
+        is_of_the_future=draw(rarely) and draw(rarely),
         is_running=draw(rarely) and draw(rarely),
         is_being_read=draw(rarely) and draw(rarely),
     )

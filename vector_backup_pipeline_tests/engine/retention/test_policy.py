@@ -39,6 +39,7 @@ def _stands(each: StoredSet, sets: dict[str, StoredSet], older: bool, seen: froz
     is_known = each.kind == "manifest" or (each.kind == "older" and older)
     return (
         is_known
+        and not each.is_of_the_future
         and each.stamp not in seen
         and _is_whole(each)
         and all(
@@ -72,14 +73,18 @@ def test_the_promises_hold(
             each.kind != "damaged"
             and (each.kind != "older" or older)
             and (not each.emptied or truncated)
-            and not (each.is_running or each.is_being_read)
+            and not (each.is_running or each.is_being_read or each.is_of_the_future)
         )
         assert may_go or each.stamp in kept
         if each.stamp in kept:
             assert each.needs & sets.keys() <= kept
-        elif each not in good:
-            # Something newer is good, so nothing is lost with it.
-            assert good[0].created_at >= each.created_at
+        else:
+            # Something newer that stays is good and has all of its tables, so none is lost with it.
+            assert any(
+                other.created_at >= each.created_at and other.tables >= each.tables
+                for other in good
+                if other.stamp in kept
+            )
 
 
 @given(histories(), rules, zones, flags, flags)
@@ -224,3 +229,33 @@ def test_an_incomplete_set_is_kept_as_long_as_keep_within_says() -> None:
 @pytest.mark.parametrize("state", [{"is_running": True}, {"is_being_read": True}])
 def test_what_is_in_use_stays(state: dict[str, bool]) -> None:
     assert judge([_set(1, **state), _set(2)], LAST_1, UTC).removable == ()
+
+
+ALL, SMALL = frozenset({"public.large", "public.small"}), frozenset({"public.small"})
+
+
+def test_backups_of_a_small_table_push_out_none_of_all_tables() -> None:
+    history = [
+        _set(1, tables=ALL, passed=True, files_passed=True),
+        _set(2, tables=ALL),
+        _set(3, tables=SMALL, passed=True, files_passed=True),
+        _set(4, tables=SMALL),
+    ]
+    assert _reasons(judge(history, LAST_1, UTC)) == {
+        "day_4": (True, "one of the last 1; newest good set"),
+        "day_3": (True, "newest verified set"),
+        "day_2": (True, "one of the last 1; newest good set of its tables"),
+        "day_1": (True, "only verified set of its tables"),
+    }
+
+
+def test_a_backup_of_all_tables_replaces_those_of_some() -> None:
+    history = [_set(1, tables=SMALL), _set(2, tables=ALL), _set(3, tables=ALL)]
+    assert _kept(judge(history, LAST_1, UTC)) == {"day_3"}
+
+
+def test_a_set_that_is_not_good_is_replaced_by_one_with_its_tables_alone() -> None:
+    history = [_set(1, tables=ALL, says_complete=False), _set(2, tables=SMALL)]
+    told = _reasons(judge(history, LAST_1, UTC))
+    assert told["day_1"] == (True, "it is incomplete, but no newer set of its tables is good")
+    assert _kept(judge([*history, _set(3, tables=ALL)], LAST_1, UTC)) == {"day_3"}

@@ -37,7 +37,7 @@ def names(sets: SetWriter) -> set[str]:
 def test_a_set_goes_with_its_manifest_its_verdict_and_its_files(
     sets: SetWriter, prune: Prune
 ) -> None:
-    sets.write(SECOND)
+    sets.write(SECOND, {"a": 3})
     left = names(sets)
     sets.write(FIRST, {"a": 3})
     sets.verdict(FIRST, files_passed=False, passed=False)
@@ -183,7 +183,7 @@ def test_a_manifest_that_names_what_is_no_data_file_gives_no_right_to_it(
     foreign = table.model_copy(update={"file": table.file.model_copy(update={"name": "notes.txt"})})
     sets.file(manifest_name(FIRST), manifest.model_copy(update={"tables": [foreign]}).to_json())
     sets.file("notes.txt")
-    sets.write(SECOND)
+    sets.write(SECOND, {"a": 1})
     assert prune().removed == [FIRST]
     assert "notes.txt" in names(sets)
 
@@ -430,6 +430,53 @@ def test_what_a_set_names_outlives_another_one_s_tombstone(sets: SetWriter, prun
 
     assert finished.files == [f"a_{SECOND}.csv"]
     assert names(sets) == {manifest_name(FIRST), f"a_{FIRST}.csv"}
+
+
+def test_a_backup_of_one_table_does_not_cost_the_last_one_of_all(
+    sets: SetWriter, prune: Prune
+) -> None:
+    sets.write(FIRST)
+    sets.write(SECOND)
+    sets.write(THIRD, {"another": 1})
+    assert prune().removed == [FIRST]
+    assert find_set(sets.directory, TIMESTAMPS, SECOND, [EMBEDDING]).complete
+
+
+def test_a_set_made_while_the_clock_was_wrong_does_not_cost_the_true_ones(
+    sets: SetWriter, prune: Prune
+) -> None:
+    for stamp in (FIRST, SECOND, THIRD):
+        sets.write(stamp)
+    sets.write("20991231_020000")
+    done = prune(KeepRules(keep_last=2))
+    assert done.removed == [FIRST]
+    assert "lies in the future" in done.kept["20991231_020000"]
+    assert done.kept[THIRD].startswith("one of the last 2; newest good set")
+
+
+def test_a_set_of_the_future_alone_lets_nothing_go(sets: SetWriter, prune: Prune) -> None:
+    sets.write(FIRST, failed=["t"])
+    sets.write("20991231_020000")
+    assert prune().removed == []
+
+
+def test_what_is_no_file_of_ours_but_named_like_one_keeps_nobody_from_working(
+    tmp_path: Path, sets: SetWriter, prune: Prune
+) -> None:
+    sets.write(FIRST)
+    sets.write(SECOND)
+    for name in (f"t_{THIRD}.csv", manifest_name(THIRD), tombstone_name(SECOND)):
+        (sets.path / name).mkdir()
+    (sets.path / "leading_to_itself").symlink_to("leading_to_itself")
+    latin_1 = sets.path / os.fsdecode(b"tabl\xe9_20260104_020000.csv")
+    latin_1.write_bytes(b"a\n1\n")
+
+    assert find_set(sets.directory, TIMESTAMPS, "latest", None).stamp == SECOND
+    listed = list_backups(LocalRoot(str(tmp_path), "vector_bak"), TIMESTAMPS)
+    assert [each.timestamp for each in listed.backup_locations[0].backups] == [SECOND, FIRST]
+    done = prune(include_orphans=True)
+    assert (done.error, done.removed) == (None, [FIRST])
+    assert latin_1.exists()
 
 
 def test_orphans_that_a_damaged_manifest_mentions_stay(sets: SetWriter, prune: Prune) -> None:

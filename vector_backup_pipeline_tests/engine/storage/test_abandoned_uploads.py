@@ -8,6 +8,7 @@ import pytest
 from vector_backup_pipeline.engine.errors import StorageError
 from vector_backup_pipeline.engine.storage import abandoned_uploads, object_claim
 from vector_backup_pipeline.engine.storage.object_root import ObjectRoot
+from vector_backup_pipeline_tests.faults.object_proxy import Fault, ObjectProxy
 from vector_backup_pipeline_tests.fix_object_store import SECRET, Bucket
 
 _STAMP = "20250101_000000"
@@ -117,3 +118,26 @@ def test_what_hinders_it_is_told_without_a_secret(
     monkeypatch.setitem(sys.modules, "boto3", None)
     with pytest.raises(StorageError, match=r"pip install 'vector-backup-pipeline\[s3\]'"):
         root.abort_abandoned_uploads(dry_run=True)
+
+
+@pytest.mark.parametrize("asked", ["GET", "DELETE"])
+def test_one_that_somebody_else_aborts_meanwhile_does_not_keep_the_others(
+    bucket: Bucket, object_proxy: ObjectProxy, asked: str
+) -> None:
+    other = f"all/task_1/vector_bak/{_NAME}"
+    for key in (_KEY, other):
+        _begin(bucket, key, b"part")
+    object_proxy.does(
+        Fault(happens=lambda: _abort_all(bucket, _KEY)),
+        to=lambda request: request.startswith(f"{asked} ") and _KEY in request,
+        times=1,
+    )
+    found = ObjectRoot(f"{bucket.url}/all", "vector_bak").abort_abandoned_uploads(dry_run=False)
+    assert f"{bucket.url}/{other}" in {each.location for each in found}
+    assert bucket.unfinished() == []
+
+
+def _abort_all(bucket: Bucket, key: str) -> None:
+    listed = bucket.client.list_multipart_uploads(Bucket=bucket.name, Prefix=key)
+    for each in listed["Uploads"]:
+        bucket.client.abort_multipart_upload(Bucket=bucket.name, Key=key, UploadId=each["UploadId"])

@@ -3,6 +3,7 @@
 import re
 import threading
 from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -135,6 +136,27 @@ def test_a_part_of_a_file_is_read_and_what_is_past_its_end_is_nothing(
     assert b"".join(directory.read("a.csv", 5, 0)) == b""
     assert b"".join(directory.read("empty.csv", 0, 10)) == b""
     assert directory.size("a.csv") == 10
+
+
+def test_a_file_tells_when_it_was_written(directory: BackupDirectory) -> None:
+    with pytest.raises(ResourceNotFound):
+        directory.modified_at("a.csv")
+    before = datetime.now(timezone.utc)
+    directory.replace("a.csv", b"x")
+    # A bucket tells whole seconds.
+    assert abs(directory.modified_at("a.csv") - before) < timedelta(seconds=30)
+
+
+def test_a_directory_opened_for_trial_leaves_nothing(root: BackupRoot) -> None:
+    with root.open_for_trial(None) as directory:
+        directory.replace("a.csv", b"x")
+        directory.delete("a.csv")
+    assert root.find(None) is None
+    with root.open_for_trial(None) as directory:
+        directory.replace("a.csv", b"x")
+    found = root.find(None)
+    assert found is not None
+    assert found.names() == ["a.csv"]
 
 
 @pytest.mark.parametrize("name", ["a%2Fb_1.csv", "ü #&+.csv", ".vector_backup_1.run", "a=b;c.csv"])

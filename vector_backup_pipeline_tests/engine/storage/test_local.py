@@ -9,7 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from vector_backup_pipeline.engine.errors import BackupError, IntegrityError, ResourceNotFound
+from vector_backup_pipeline.engine.errors import (
+    BackupError,
+    IntegrityError,
+    InvalidParams,
+    ResourceNotFound,
+)
 from vector_backup_pipeline.engine.storage import local_claim
 from vector_backup_pipeline.engine.storage.local import LocalDirectory, LocalRoot
 
@@ -177,3 +182,26 @@ def test_a_link_that_leads_round_in_a_circle_is_no_directory(tmp_path: Path) -> 
     root = LocalRoot(str(tmp_path), "vector_bak")
     assert root.find(None) is None
     assert root.find_path(root.default_path) is None
+
+
+def test_a_marker_that_can_t_be_removed_is_left_and_told_to_nobody(
+    directory: LocalDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = directory.claim(".m.run", _OWNER)
+    assert held is not None
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    held.release()
+    monkeypatch.undo()
+    assert not directory.claim_is_alive(".m.run")
+    directory.remove_dead_claim(".m.run")
+    assert directory.names() == []
+
+
+def test_a_url_as_path_is_refused_and_its_password_not_repeated(tmp_path: Path) -> None:
+    with pytest.raises(InvalidParams, match="is a URL") as raised:
+        LocalRoot(str(tmp_path), "vector_bak").find_path("s3://key:hidden@bucket/vector_bak")
+    assert "hidden" not in str(raised.value)

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from vector_backup_pipeline.engine.errors import StorageError
 from vector_backup_pipeline.engine.storage import contract, object_claim
 from vector_backup_pipeline.engine.storage.object_bucket import Bucket as ObjectBucket
 from vector_backup_pipeline.engine.storage.object_claim import ObjectClaim
@@ -144,4 +145,55 @@ def test_a_claim_whose_answer_was_lost_is_ours_all_the_same(
     held = _held(directory)
     assert bucket.all_keys() == [_KEY]
     held.release()
+    assert bucket.all_keys() == []
+
+
+def test_of_two_that_find_a_dead_marker_the_slower_takes_none_away_from_the_faster(
+    bucket: Bucket, object_proxy: ObjectProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead = b"dead"
+    monkeypatch.setattr(object_claim, "is_alive", lambda found: found.size != len(dead))
+    bucket.put(_KEY, dead)
+    faster, slower = _directory(bucket), _directory(bucket)
+    held: list[ObjectClaim | None] = []
+
+    def overtake() -> None:
+        faster.remove_dead_claim(_NAME)
+        held.append(faster.claim(_NAME, _OWNER))
+
+    object_proxy.does(
+        Fault(happens=overtake),
+        to=lambda request: not request.startswith(("GET", "HEAD")) and f"{_NAME} " in request,
+        times=1,
+    )
+    slower.remove_dead_claim(_NAME)
+    (of_faster,) = held
+    assert of_faster is not None
+    assert slower.claim(_NAME, _OWNER) is None
+    of_faster.release()
+    assert bucket.all_keys() == []
+
+
+def test_a_dead_marker_goes_also_when_the_answers_are_lost(
+    bucket: Bucket, object_proxy: ObjectProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(object_claim, "DEAD_AFTER", timedelta(0))
+    bucket.put(_KEY, b"dead")
+    object_proxy.does(
+        Fault(answer_is_lost=True), to=lambda request: f"{_NAME} " in request, times=1
+    )
+    _directory(bucket).remove_dead_claim(_NAME)
+    assert bucket.all_keys() == []
+
+
+def test_a_store_that_can_t_be_asked_for_its_conditions_keeps_no_probe(
+    bucket: Bucket, object_proxy: ObjectProxy
+) -> None:
+    def refuse(request: str) -> Fault | None:
+        is_second = request.startswith("PUT") and bucket.all_keys() != []
+        return Fault(status=403) if is_second else None
+
+    object_proxy.fault = refuse
+    with pytest.raises(StorageError, match="403"):
+        _directory(bucket).claim(_NAME, _OWNER)
     assert bucket.all_keys() == []

@@ -5,9 +5,12 @@ from collections.abc import Callable
 
 import pytest
 
+from vector_backup_pipeline.engine.catalog import check_root
 from vector_backup_pipeline.engine.errors import ResourceNotFound, StorageError
 from vector_backup_pipeline.engine.parameters import is_task_id
-from vector_backup_pipeline.engine.storage.object_root import ObjectRoot
+from vector_backup_pipeline.engine.storage.object_bucket import Bucket as ObjectBucket
+from vector_backup_pipeline.engine.storage.object_root import ObjectDirectory, ObjectRoot
+from vector_backup_pipeline.engine.storage.object_url import parse_object_url
 from vector_backup_pipeline_tests.fix_object_store import SECRET, Bucket
 
 
@@ -77,3 +80,71 @@ def test_a_package_that_is_not_installed_is_named(
     monkeypatch.setitem(sys.modules, "obstore", None)
     with pytest.raises(StorageError, match=r"pip install 'vector-backup-pipeline\[s3\]'"):
         ObjectRoot(bucket.url, "vector_bak").open(None)
+
+
+def _looks(bucket: Bucket) -> list[Callable[[], object]]:
+    root = ObjectRoot(bucket.url, "vector_bak")
+    directory = ObjectDirectory(
+        ObjectBucket(parse_object_url(bucket.url)), parse_object_url("s3://b/d")
+    )
+    return [
+        lambda: root.find(None),
+        lambda: directory.size("a.csv"),
+        lambda: directory.append("log.txt", "text"),
+        lambda: root.abort_abandoned_uploads(dry_run=True),
+    ]
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "minio.internal:9000",
+        "127.0.0.1:9000",
+        "minio",
+        "ftp://u:hidden@host",
+        "http://[bad",
+        "http://u:hidden@a b",
+    ],
+)
+def test_an_endpoint_that_is_no_address_is_told_and_not_shown(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch, endpoint: str
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    for look in _looks(bucket):
+        with pytest.raises(StorageError, match="AWS_ENDPOINT_URL is no address") as raised:
+            look()
+        assert "hidden" not in str(raised.value)
+
+
+def test_certificates_that_are_not_there_are_no_missing_backup(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_CA_BUNDLE", "/there/is/no/ca.pem")
+    for look in _looks(bucket)[:3]:
+        with pytest.raises(StorageError, match=r"AWS_CA_BUNDLE names /there/is/no/ca\.pem"):
+            look()
+
+
+def test_a_profile_that_is_not_there_is_an_error_of_ours(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_PROFILE", "mistyped")
+    for look in _looks(bucket):
+        with pytest.raises(StorageError, match=r"\(mistyped\).*AWS_PROFILE"):
+            look()
+
+
+def test_a_key_that_nobody_can_list_is_named(bucket: Bucket) -> None:
+    bucket.put("vector_bak//foreign")
+    with pytest.raises(StorageError, match=r'"vector_bak//".*remove or rename it'):
+        ObjectRoot(bucket.url, "vector_bak").open(None).names()
+
+
+def test_a_mistyped_prefix_is_no_root_without_backups(bucket: Bucket) -> None:
+    bucket.put("all/vector_bak/notes.txt")
+    check_root(ObjectRoot(f"{bucket.url}/all", "vector_bak"))
+    check_root(ObjectRoot(bucket.url, "vector_bak"))
+    with pytest.raises(ResourceNotFound, match=r"/al, where all backups.*VECTOR_BACKUP_ROOT"):
+        check_root(ObjectRoot(f"{bucket.url}/al", "vector_bak"))

@@ -1,0 +1,481 @@
+"""The REST door with everything real: PostgreSQL, Dagster's webserver and daemon, the service."""
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+import pytest
+
+from vector_backup_pipeline.embedded import find_free_port
+from vector_backup_pipeline.settings import PREFIX
+from vector_backup_pipeline_tests.end_to_end.graphql_proxy import GraphQLProxy, proxy_before
+from vector_backup_pipeline_tests.fix_api import BASE, Api, serving, settings_of
+from vector_backup_pipeline_tests.fix_dagster import RESULT_KEYS, DagsterDev, eventually
+from vector_backup_pipeline_tests.fix_postgres import LANGCHAIN_TABLES, Database
+
+_PASSWORD = "S3cret/pass:wörd'1"
+_WRONG_PASSWORD = "wrong-S3cret/2"
+_SUCCESS_KEYS = {"code", "success", "message", "data"}
+_AT_ONCE = 8
+
+
+@dataclass(frozen=True)
+class Called:
+    """An answer, with when the question was sent and the answer there, in seconds since 1970."""
+
+    answer: httpx.Response
+    asked_at: float
+    answered_at: float
+
+    @property
+    def body(self) -> dict[str, Any]:
+        body: dict[str, Any] = self.answer.json()
+        return body
+
+    @property
+    def data(self) -> dict[str, Any]:
+        data: dict[str, Any] = self.body["data"]
+        return data
+
+
+@dataclass(frozen=True)
+class Stage:
+    """An API that asks Dagster through a proxy, and a database of its callers' own."""
+
+    api: Api
+    proxy: GraphQLProxy
+    dev: DagsterDev
+    callers: Database
+
+    def back_up(self, body: Any) -> Called:
+        asked_at = time.time()
+        return Called(self.api.back_up(body), asked_at, time.time())
+
+
+@pytest.fixture(scope="module")
+def stage(dagster_dev: DagsterDev, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    server = dagster_dev.database.server
+    server.create_database("api_callers")
+    callers = Database(server, "api_callers")
+    callers.run("CREATE EXTENSION vector")
+    callers.run(LANGCHAIN_TABLES)
+    callers.create_role("api_owner", _PASSWORD)
+    callers.run("ALTER TABLE langchain_pg_collection OWNER TO api_owner")
+    callers.run("ALTER TABLE langchain_pg_embedding OWNER TO api_owner")
+    callers.create_role("api_stranger", _PASSWORD)
+    for task in ("corpus_a", "callers_own", "broken", "damaged"):
+        (dagster_dev.root / task).mkdir()
+    # Where the directory of backups should be, there is a file.
+    (dagster_dev.root / "broken" / "vector_bak").write_text("no directory")
+    directory = tmp_path_factory.mktemp("staged_api")
+    with (
+        proxy_before(dagster_dev.webserver) as proxy,
+        serving(directory, proxy.url, settings_of(dagster_dev)) as api,
+    ):
+        yield Stage(api, proxy, dagster_dev, callers)
+    server.drop_database("api_callers")
+
+
+@pytest.fixture(scope="module")
+def answers(stage: Stage) -> Mapping[str, Called]:
+    """Eight callers at once, each with a wish of its own."""
+    owner = stage.callers.url_as("api_owner", _PASSWORD)
+    bodies: Mapping[str, Any] = {
+        "empty": {},
+        "task": {"task_id": "corpus_a", "format": "binary", "compression": "zstd"},
+        "truncate": {
+            "task_id": "callers_own",
+            "db_connection": owner,
+            "truncate_vector_tables": True,
+        },
+        "no table": {"tables": ["langchain_pg_collection", "nowhere"]},
+        "no server": {
+            "db_connection": f"postgresql://u:{quote(_WRONG_PASSWORD, safe='')}@127.0.0.1:1/d"
+        },
+        "wrong password": {"db_connection": stage.callers.url_as("api_owner", _WRONG_PASSWORD)},
+        "not allowed": {"db_connection": stage.callers.url_as("api_stranger", _PASSWORD)},
+        "no storage": {"task_id": "broken"},
+    }
+    assert len(bodies) == _AT_ONCE
+    with ThreadPoolExecutor(_AT_ONCE) as callers:
+        called = {name: callers.submit(stage.back_up, body) for name, body in bodies.items()}
+        return {name: each.result() for name, each in called.items()}
+
+
+def _refused(called: Called, code: int, message: str, error_type: str) -> dict[str, Any]:
+    """The data of an error in the form that is promised."""
+    assert called.answer.status_code == code, called.body
+    assert called.body.keys() == _SUCCESS_KEYS
+    assert (called.body["code"], called.body["success"]) == (code, False)
+    assert called.body["message"] == message
+    assert called.data["error_type"] == error_type
+    assert datetime.fromisoformat(called.data["timestamp"]).tzinfo is not None
+    return called.data
+
+
+def test_an_empty_object_is_backed_up_and_answered_key_by_key(
+    answers: Mapping[str, Called], stage: Stage
+) -> None:
+    called = answers["empty"]
+
+    assert called.answer.status_code == 200, called.body
+    assert {key: called.body[key] for key in ("code", "success", "message")} == {
+        "code": 200,
+        "success": True,
+        "message": "操作成功",
+    }
+    assert list(called.data) == ["response", *RESULT_KEYS, "run_id"]
+    assert called.data["response"] == "Vector表备份完成"
+    assert called.data["backup_performed"] is True
+    assert called.data["truncate_performed"] is False
+    assert called.data["backup_directory"] == str(stage.dev.root / "vector_bak")
+    table = called.data["tables_backed_up"]["langchain_pg_collection"]
+    assert list(table) == ["success", "row_count", "file_size", "backup_file", "duration"]
+    assert (table["success"], table["row_count"]) == (True, 4)
+    assert (stage.dev.root / "vector_bak" / table["backup_file"]).stat().st_size > 0
+    assert (called.data["truncate_results"], called.data["errors"]) == ({}, [])
+    assert datetime.fromisoformat(called.data["timestamp"]).tzinfo is not None
+    assert called.answer.headers["content-type"] == "application/json"
+
+
+def test_a_tasks_backup_goes_into_its_directory_in_the_form_that_was_asked_for(
+    answers: Mapping[str, Called], stage: Stage
+) -> None:
+    data = answers["task"].data
+
+    assert data["backup_directory"] == str(stage.dev.root / "corpus_a" / "vector_bak")
+    assert data["tables_backed_up"]["langchain_pg_embedding"]["backup_file"].endswith(".pgcopy.zst")
+
+
+def test_a_callers_own_database_is_backed_up_and_its_table_emptied(
+    answers: Mapping[str, Called], stage: Stage
+) -> None:
+    data = answers["truncate"].data
+
+    assert data["truncate_performed"] is True, data
+    emptied = data["truncate_results"]["langchain_pg_embedding"]
+    assert list(emptied) == ["success", "rows_before", "rows_after", "duration"]
+    assert (emptied["rows_before"], emptied["rows_after"]) == (58, 0)
+    assert stage.callers.ask_one("SELECT count(*) FROM langchain_pg_embedding") == 0
+    assert stage.dev.database.ask_one("SELECT count(*) FROM langchain_pg_embedding") == 58
+
+
+def test_a_missing_table_is_404_and_the_other_one_is_backed_up(
+    answers: Mapping[str, Called],
+) -> None:
+    data = _refused(answers["no table"], 404, "资源未找到", "TABLE_NOT_FOUND")
+
+    assert data["response"] == "Vector表备份失败，请稍后重试"
+    assert "nowhere" in data["detail"]
+    assert data["result"]["tables_backed_up"]["langchain_pg_collection"]["success"] is True
+    assert "can_retry" not in data
+
+
+def test_no_database_server_is_503_and_may_be_tried_again(answers: Mapping[str, Called]) -> None:
+    data = _refused(answers["no server"], 503, "服务暂时不可用", "SERVICE_UNAVAILABLE")
+
+    assert data["response"] == "数据库连接失败，请检查连接配置"
+    assert data["can_retry"] is True
+
+
+def test_a_refused_login_is_an_error_of_the_database(answers: Mapping[str, Called]) -> None:
+    data = _refused(answers["wrong password"], 500, "系统内部错误", "DATABASE_ERROR")
+
+    assert data["response"] == "数据库连接失败，请检查连接配置"
+
+
+def test_a_role_without_privileges_is_told_what_is_missing(answers: Mapping[str, Called]) -> None:
+    data = _refused(answers["not allowed"], 500, "系统内部错误", "PERMISSION_DENIED")
+
+    assert data["response"] == "Vector表备份失败，请稍后重试"
+    assert "langchain_pg_collection" in data["detail"]
+
+
+def test_a_refusing_storage_is_told_without_the_servers_paths(
+    answers: Mapping[str, Called], stage: Stage
+) -> None:
+    called = answers["no storage"]
+    data = _refused(called, 500, "系统内部错误", "STORAGE_ERROR")
+
+    assert "root/broken/vector_bak" in data["detail"]
+    assert str(stage.dev.root) not in called.answer.text
+    assert "Traceback" not in called.answer.text
+
+
+def test_the_launch_leaves_at_once_and_the_answer_comes_with_the_end(stage: Stage) -> None:
+    called = stage.back_up({"backup_vector_tables": False})
+
+    launched_at = [at for at in stage.proxy.times("VectorBackupLaunch") if at > called.asked_at]
+    ended_at = datetime.fromisoformat(stage.api.status(called.data["run_id"])["ended_at"])
+    assert called.data["response"] == "Vector表备份未执行：没有要求任何操作"
+    assert launched_at[0] - called.asked_at < 0.3
+    assert called.answered_at - ended_at.timestamp() < 0.3
+
+
+def test_a_hundred_status_calls_a_second_cost_dagster_one_query_a_second(stage: Stage) -> None:
+    started = stage.api.back_up({}, wait="false")
+    assert (started.status_code, started.json()["code"]) == (202, 202)
+    told = started.json()["data"]
+    assert list(told) == ["response", "run_id", "timestamp"]
+    assert told["response"] == "Vector表备份已启动"
+    run_id = told["run_id"]
+
+    begun = time.monotonic()
+    statuses: list[dict[str, Any]] = []
+
+    def poll() -> bool:
+        statuses.extend(stage.api.status(run_id) for _ in range(10))
+        return statuses[-1]["ended_at"] is not None
+
+    eventually(poll, f"the end of run {run_id}")
+    seconds = time.monotonic() - begun
+    # What is over is not asked for again.
+    statuses.extend(stage.api.status(run_id) for _ in range(10))
+
+    asked = stage.proxy.times("VectorBackupRun", run_id)
+    assert len(statuses) / seconds > 20
+    assert len(asked) <= seconds + 2
+    assert all(later - earlier > 1 for earlier, later in pairwise(asked))
+    ended = statuses[-1]
+    assert (ended["status"], ended["response"]) == ("SUCCESS", "Vector表备份完成")
+    assert ended["progress"]["langchain_pg_embedding"]["state"] == "done"
+    assert ended["progress"]["langchain_pg_embedding"]["rows"] == 58
+    assert list(ended["result"]) == RESULT_KEYS
+    assert ended["error"] is None
+
+
+def test_a_lost_answer_to_the_launch_does_not_lose_the_run(stage: Stage) -> None:
+    stage.proxy.loses_answer_to = "VectorBackupLaunch"
+    before = len(stage.proxy.times("VectorBackupLaunch"))
+
+    started = stage.api.back_up({"backup_vector_tables": False}, wait="false")
+
+    assert started.status_code == 202, started.text
+    assert len(stage.proxy.times("VectorBackupLaunch")) == before + 1
+    assert stage.api.ended(started.json()["data"]["run_id"])["status"] == "SUCCESS"
+
+
+def test_the_service_may_be_killed_while_a_run_goes_on(stage: Stage, tmp_path: Path) -> None:
+    port = find_free_port()
+    settings = settings_of(stage.dev)
+    with serving(tmp_path, stage.proxy.url, settings, port=port) as first:
+        run_id = first.back_up({}, wait="false").json()["data"]["run_id"]
+        first.kill()
+
+    with serving(tmp_path, stage.proxy.url, settings, port=port) as second:
+        assert second.status(run_id)["run_id"] == run_id
+        assert second.ended(run_id)["result"]["backup_performed"] is True
+
+
+def test_a_service_that_is_stopped_tells_who_waits_that_the_run_goes_on(
+    stage: Stage, tmp_path: Path
+) -> None:
+    with (
+        ThreadPoolExecutor(1) as caller,
+        serving(tmp_path, stage.proxy.url, settings_of(stage.dev)) as api,
+    ):
+        known = len(stage.proxy.times("VectorBackupLaunch"))
+        waiting = caller.submit(api.back_up, {})
+        eventually(lambda: len(stage.proxy.times("VectorBackupLaunch")) > known, "the launch")
+        eventually(lambda: stage.proxy.times("VectorBackupStatuses"), "somebody who waits")
+        api.process.terminate()
+        answer = waiting.result()
+
+    assert answer.status_code == 503, answer.text
+    data = answer.json()["data"]
+    assert data["can_retry"] is True
+    assert stage.api.ended(data["run_id"])["status"] == "SUCCESS"
+
+
+def test_a_cancelled_run_tells_who_waits_for_it_and_can_not_be_cancelled_again(
+    stage: Stage,
+) -> None:
+    with ThreadPoolExecutor(1) as caller, stage.callers.session() as holder:
+        # The run waits for this lock, so it is there to be cancelled.
+        holder.cursor().execute("LOCK TABLE langchain_pg_collection IN ACCESS EXCLUSIVE MODE")
+        launches = len(stage.proxy.times("VectorBackupLaunch"))
+        owner = stage.callers.url_as("api_owner", _PASSWORD)
+        waiting = caller.submit(stage.back_up, {"db_connection": owner, "task_id": "callers_own"})
+        run_id = _newest_run(stage, launches)
+        eventually(lambda: stage.api.status(run_id)["status"] == "STARTED", "its start")
+        _wait_for_lock(stage.callers)
+
+        cancelled = stage.api.http.delete(f"{BASE}/backup/{run_id}")
+        assert cancelled.status_code == 202, cancelled.text
+        assert cancelled.json()["data"]["response"] == "Vector表备份取消请求已提交"
+        called = waiting.result()
+
+    data = _refused(called, 500, "系统内部错误", "INTERNAL_ERROR")
+    assert data["response"] == "Vector表备份已取消"
+    assert data["can_retry"] is True
+    again = stage.api.http.delete(f"{BASE}/backup/{run_id}")
+    assert again.status_code == 409
+    assert again.json()["message"] == "状态冲突"
+    assert stage.api.status(run_id)["status"] == "CANCELED"
+
+
+def test_what_was_backed_up_is_listed_downloaded_and_restored(
+    answers: Mapping[str, Called], stage: Stage
+) -> None:
+    name = answers["truncate"].data["tables_backed_up"]["langchain_pg_embedding"]["backup_file"]
+    listed = stage.api.http.get(f"{BASE}/restore/list", params={"task_id": "callers_own"})
+    (location,) = listed.json()["data"]["backup_locations"]
+    stamp = next(b["timestamp"] for b in location["backups"] if name in b["files"])
+    assert location["relative_path"] == "root/callers_own/vector_bak"
+
+    address = f"{BASE}/backup/files/{stamp}/{name}"
+    whole = stage.api.http.get(address, params={"task_id": "callers_own"})
+    part = stage.api.http.get(
+        address,
+        params={"task_id": "callers_own"},
+        headers={"Range": "bytes=10-", "If-Range": whole.headers["ETag"]},
+    )
+    assert whole.content == (stage.dev.root / "callers_own" / "vector_bak" / name).read_bytes()
+    assert (part.status_code, part.content) == (206, whole.content[10:])
+    elsewhere = stage.api.http.get(address)
+    assert elsewhere.status_code == 404
+    assert str(stage.dev.root) not in elsewhere.text
+
+    restored = stage.api.restore(
+        {
+            "timestamp": stamp,
+            "backup_path": location["relative_path"],
+            "db_connection": stage.callers.url_as("api_owner", _PASSWORD),
+            "tables": ["langchain_pg_embedding"],
+        }
+    )
+    assert restored.status_code == 200, restored.text
+    data = restored.json()["data"]
+    assert data["response"] == "Vector表恢复完成"
+    assert data["restore_results"]["langchain_pg_embedding"]["rows_restored"] == 58
+    assert data["restore_results"]["langchain_pg_embedding"]["digest_matches"] is True
+    assert data["backup_info"]["backup_path"] == "root/callers_own/vector_bak"
+    assert stage.callers.ask_one("SELECT count(*) FROM langchain_pg_embedding") == 58
+
+
+def test_a_damaged_backup_is_not_restored(answers: Mapping[str, Called], stage: Stage) -> None:
+    task = stage.dev.root / "corpus_a" / "vector_bak"
+    name = answers["task"].data["tables_backed_up"]["langchain_pg_embedding"]["backup_file"]
+    whole = (task / name).read_bytes()
+    (task / name).write_bytes(whole[:-1] + b"?")
+
+    refused = stage.api.restore({"timestamp": "latest", "task_id": "corpus_a"})
+
+    (task / name).write_bytes(whole)
+    assert refused.status_code == 500, refused.text
+    data = refused.json()["data"]
+    assert (data["error_type"], data["response"]) == (
+        "INTEGRITY_ERROR",
+        "Vector表恢复失败，请稍后重试",
+    )
+    assert str(stage.dev.root) not in json.dumps(data)
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "error_type", "response"),
+    [
+        (
+            {"task_id": "a-b"},
+            400,
+            "INVALID_PARAMS",
+            "无效的task_id格式，只能包含字母、数字和下划线",
+        ),
+        ({"task_id": 7}, 400, "INVALID_PARAMS", "无效的task_id格式，只能包含字母、数字和下划线"),
+        ({"task_id": "nobody"}, 404, "RESOURCE_NOT_FOUND", "指定的任务目录不存在: nobody"),
+        ({"bogus": 1}, 400, "INVALID_PARAMS", "Vector表备份失败，请稍后重试"),
+        ({"workers": "2"}, 400, "INVALID_PARAMS", "Vector表备份失败，请稍后重试"),
+        ({"db_connection": {"env": "HOME"}}, 400, "INVALID_PARAMS", "Vector表备份失败，请稍后重试"),
+        ({"db_connection": "no://thing"}, 400, "INVALID_PARAMS", "Vector表备份失败，请稍后重试"),
+        ({"db_connection": "dbname=x"}, 400, "INVALID_PARAMS", "Vector表备份失败，请稍后重试"),
+        ({"format": "parquet"}, 400, "INVALID_PARAMS", "Vector表备份失败，请稍后重试"),
+        ([1], 400, "INVALID_PARAMS", "Vector表备份失败，请稍后重试"),
+    ],
+)
+def test_a_mistake_is_told_before_a_run_is_made_of_it(
+    stage: Stage, body: Any, code: int, error_type: str, response: str
+) -> None:
+    launches = len(stage.proxy.times("VectorBackupLaunch"))
+
+    called = stage.back_up(body)
+
+    message = {400: "请求参数错误", 404: "资源未找到"}[code]
+    assert _refused(called, code, message, error_type)["response"] == response
+    assert len(stage.proxy.times("VectorBackupLaunch")) == launches
+
+
+def test_dagster_that_is_away_is_503(tmp_path: Path, dagster_dev: DagsterDev) -> None:
+    nobody = f"http://user:{_PASSWORD_OF_URL}@127.0.0.1:{find_free_port()}"
+    with serving(tmp_path, nobody, settings_of(dagster_dev)) as api:
+        called = Called(api.back_up({}), 0, 0)
+        health = api.http.get("/healthz")
+
+    data = _refused(called, 503, "服务暂时不可用", "SERVICE_UNAVAILABLE")
+    assert data["can_retry"] is True
+    assert "VECTOR_BACKUP_DAGSTER_URL" in data["detail"]
+    assert health.status_code == 503
+    assert _PASSWORD_OF_URL not in called.answer.text + health.text + api.log.read_text()
+
+
+def test_without_a_key_to_share_a_connection_is_refused_and_not_leaked(
+    stage: Stage, tmp_path: Path
+) -> None:
+    settings = {PREFIX + "ROOT": str(stage.dev.root)}
+    launches = len(stage.proxy.times("VectorBackupLaunch"))
+    with serving(tmp_path, stage.proxy.url, settings) as api:
+        refused = api.back_up({"db_connection": stage.callers.url_as("api_owner", _PASSWORD)})
+
+    assert refused.status_code == 400, refused.text
+    assert "VECTOR_BACKUP_SECRET_KEY" in refused.json()["data"]["detail"]
+    assert len(stage.proxy.times("VectorBackupLaunch")) == launches
+
+
+def test_no_password_is_anywhere(
+    answers: Mapping[str, Called], stage: Stage, dagster_dev: DagsterDev
+) -> None:
+    """After success and each kind of failure, in all that Dagster and the service have written."""
+    told = "".join(called.answer.text for called in answers.values())
+    told += "".join(asked.body for asked in stage.proxy.asked)
+    written = [
+        path.read_bytes()
+        for place in (dagster_dev.home, dagster_dev.root, stage.api.log.parent, dagster_dev.log)
+        for path in ([place] if place.is_file() else place.rglob("*"))
+        if path.is_file()
+    ]
+    assert sum(map(len, written)) > 100_000
+    for secret in (_PASSWORD, _WRONG_PASSWORD):
+        for form in {secret, quote(secret), quote(secret, safe=""), json.dumps(secret)[1:-1]}:
+            assert form not in told
+            assert not [content for content in written if form.encode() in content]
+    # It did get there.
+    assert "sealed:gAAAA" in told
+
+
+_PASSWORD_OF_URL = "webserver-S3cret-3"
+
+
+def _newest_run(stage: Stage, launches: int) -> str:
+    eventually(lambda: len(stage.proxy.times("VectorBackupLaunch")) > launches, "the launch")
+
+    def found() -> str | None:
+        asked = stage.proxy.asked[-1]
+        runs: list[str] = json.loads(asked.body)["variables"].get("runs") or [""]
+        return runs[0]
+
+    run_id: str = eventually(found, "the run that somebody waits for")
+    return run_id
+
+
+def _wait_for_lock(database: Database) -> None:
+    waiting = """
+        SELECT count(*) FROM pg_stat_activity
+         WHERE datname = current_database() AND wait_event_type = 'Lock'
+    """
+    eventually(lambda: database.ask_one(waiting), "the run that waits for the lock")

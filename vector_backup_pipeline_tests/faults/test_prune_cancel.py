@@ -1,0 +1,128 @@
+"""A prune that is told to stop in its middle says what became of every file, and hides no set."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vector_backup_pipeline.engine.catalog import find_set, read_sets
+from vector_backup_pipeline.engine.errors import RunCancelled
+from vector_backup_pipeline.engine.file_names import manifest_name, tombstone_name
+from vector_backup_pipeline.engine.retention.request import PruneRequest
+from vector_backup_pipeline.engine.retention.run import PruneRun
+from vector_backup_pipeline.engine.storage.local import LocalDirectory, LocalRoot
+from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
+from vector_backup_pipeline_tests.fix_dagster import CHECKOUT
+from vector_backup_pipeline_tests.fix_prune import LAST_1, prune_root
+from vector_backup_pipeline_tests.fix_sets import SetWriter
+
+FIRST, SECOND, THIRD = "20260101_020000", "20260102_020000", "20260103_020000"
+
+# Before the first file goes, it says so and waits for a line.
+_COMMAND = """
+import sys
+from vector_backup_pipeline.cli import main
+from vector_backup_pipeline.engine.storage.local import LocalDirectory
+delete = LocalDirectory.delete
+def waiting(directory, name):
+    LocalDirectory.delete = delete
+    print("reached", flush=True)
+    sys.stdin.readline()
+    delete(directory, name)
+LocalDirectory.delete = waiting
+main()
+"""
+
+
+def _interrupted_prune(root: Path) -> PruneRun:
+    request = PruneRequest(task_id=None, global_only=False, rules=LAST_1)
+    run = PruneRun(request, LocalRoot(str(root), "vector_bak"), TIMESTAMPS, run_id="prune")
+    (place,) = run.find()
+    with pytest.raises(KeyboardInterrupt):
+        run.prune(place.key)
+    return run
+
+
+def test_a_set_of_which_nothing_is_gone_yet_is_one_again(
+    tmp_path: Path, sets: SetWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sets.write(FIRST)
+    sets.write(SECOND)
+    replace = LocalDirectory.replace
+
+    def interrupting(directory: LocalDirectory, name: str, data: bytes) -> None:
+        replace(directory, name, data)
+        assert tombstone_name(FIRST) in directory.names()
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(LocalDirectory, "replace", interrupting)
+    (place,) = _interrupted_prune(tmp_path).close().locations
+
+    assert [each.timestamp for each in place.kept] == [SECOND, FIRST]
+    assert place.removed == []
+    assert tombstone_name(FIRST) not in sets.directory.names()
+    assert find_set(sets.directory, TIMESTAMPS, FIRST, None).complete
+
+
+def test_what_went_while_the_interrupt_came_is_told(
+    tmp_path: Path, sets: SetWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sets.write(FIRST)
+    sets.write(SECOND)
+    delete = LocalDirectory.delete
+
+    def interrupting(directory: LocalDirectory, name: str) -> None:
+        delete(directory, name)
+        if name == manifest_name(FIRST):
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(LocalDirectory, "delete", interrupting)
+    run = _interrupted_prune(tmp_path)
+    monkeypatch.undo()
+    (place,) = run.close().locations
+
+    assert isinstance(run.error, RunCancelled)
+    assert [each.files for each in place.removed] == [[manifest_name(FIRST)]]
+    assert [each.timestamp for each in place.kept] == [SECOND]
+    assert tombstone_name(FIRST) in sets.directory.names()
+    assert prune_root(tmp_path).error is None
+    assert FIRST not in " ".join(set(sets.directory.names()))
+
+
+def test_a_signal_to_the_command_ends_it_in_order(root: Path) -> None:
+    sets = SetWriter(root / "vector_bak")
+    for stamp in (FIRST, SECOND, THIRD):
+        sets.write(stamp)
+    before = set(sets.directory.names())
+    with subprocess.Popen(
+        [sys.executable, "-c", _COMMAND, "prune", "--keep-last", "1", "--yes", "--json"],
+        env=os.environ | {"PYTHONPATH": str(CHECKOUT)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "reached\n"
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate("\n", timeout=30)
+
+    assert process.returncode == 1
+    assert "Traceback" not in err
+    told = json.loads(out)
+    assert "cancelled" in told["message"]
+    assert told["can_retry"] is True
+    (place,) = told["data"]["locations"]
+    assert [each["timestamp"] for each in place["kept"]] == [THIRD, SECOND]
+    (removed,) = place["removed"]
+    after = set(sets.directory.names())
+    assert removed["files"] == [manifest_name(FIRST)] == sorted(before - after)
+    assert after - before == {tombstone_name(FIRST), "vector_backup_log.txt"}
+    assert "cancelled" in (sets.path / "vector_backup_log.txt").read_text()
+    assert [each.stamp for each in read_sets(sets.directory, TIMESTAMPS)] == [SECOND, THIRD]
+    assert prune_root(root).removed == [SECOND]
+    assert {each.stamp for each in read_sets(sets.directory, TIMESTAMPS)} == {THIRD}
