@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,17 @@ import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from vector_backup_pipeline.api.app import create_app
+from vector_backup_pipeline.api.dagster_client import RunEvent, RunReading
 from vector_backup_pipeline.api.operations import BACKUP, RESTORE
+from vector_backup_pipeline.api.run_progress import RunProgress
+from vector_backup_pipeline.api.runs import end_answer
 from vector_backup_pipeline.call_checks import check_backup, check_restore
-from vector_backup_pipeline.engine.errors import InvalidParams, MissingRequiredParams
+from vector_backup_pipeline.engine.errors import (
+    InvalidParams,
+    MissingRequiredParams,
+    ResourceNotFound,
+)
+from vector_backup_pipeline.outcome import refused_restore
 from vector_backup_pipeline.settings import PREFIX, load_settings
 from vector_backup_pipeline_tests.api.documented import check_by_schema
 from vector_backup_pipeline_tests.fix_dagster import CHECKOUT
@@ -218,6 +227,26 @@ def test_what_the_engine_refuses_the_schema_refuses(
         check(body, None)
     with pytest.raises(AssertionError):
         check_by_schema(document, schema, body)
+
+
+def test_what_a_refused_restore_is_answered_with_is_told(document: Json) -> None:
+    error = ResourceNotFound("There is no such set.")
+    result = refused_restore(error, datetime.now(timezone.utc)).as_json()
+    told = {
+        "vector_restore_result": result,
+        "error_type": error.error_type,
+        "error": error.message,
+        "can_retry": error.can_retry,
+    }
+    events = [RunEvent("EngineEvent", None, told), RunEvent("RunFailureEvent", None, {})]
+    reading = RunReading(RESTORE.job, "FAILURE", 1.0, 2.0, 3.0, events, None, has_more=False)
+
+    answer = end_answer(RESTORE, RunProgress("a-run", reading), None, "/training_data")
+
+    assert answer.status_code == 404
+    answers = document["paths"]["/api/v0/data_pipeline/vector/restore"]["post"]["responses"]
+    schema = answers["404"]["content"]["application/json"]["schema"]
+    check_by_schema(document, schema, json.loads(bytes(answer.body)))
 
 
 @pytest.mark.parametrize(

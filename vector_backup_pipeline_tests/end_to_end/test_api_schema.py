@@ -32,21 +32,19 @@ _ELSEWHERE = {
 
 @pytest.fixture(scope="module")
 def answered(api: Api, dagster_dev: DagsterDev) -> dict[str, list[httpx.Response]]:
-    """Real runs, by operation: good ones, one that fails in part, ones that are refused."""
+    """Real runs, by operation: good ones, and one that fails in part."""
     (dagster_dev.root / _TASK).mkdir(exist_ok=True)
     back_up = [
         {"task_id": _TASK, "workers": 1.0, "export_method": "cursor", "batch_size": 10**30},
         {"task_id": _TASK, "tables": ["langchain_pg_collection", "no\u0001where"]},
     ]
-    missing = {"timestamp": "20200101_000000", "task_id": _TASK}
     with ThreadPoolExecutor() as pool:
         backups = [pool.submit(api.back_up, body) for body in back_up]
-        refused = pool.submit(api.restore, missing)
         assert backups[0].result().status_code == 200, backups[0].result().text
         restored = api.restore({"timestamp": "latest", "task_id": _TASK, "rename": _ELSEWHERE})
         return {
             "backup": [each.result() for each in backups],
-            "restore": [restored, refused.result()],
+            "restore": [restored],
         }
 
 
@@ -83,7 +81,7 @@ def test_what_real_runs_lead_to_is_what_the_document_says(
             content = documented[str(answer.status_code)]["content"]["application/json"]
             check_by_schema(document, content["schema"], answer.json())
     assert [each.status_code for each in answered["backup"]] == [200, 404]
-    assert [each.status_code for each in answered["restore"]] == [200, 404]
+    assert [each.status_code for each in answered["restore"]] == [200]
 
 
 def test_whatever_is_sent_the_answer_is_one_of_the_document(
