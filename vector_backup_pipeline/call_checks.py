@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from vector_backup_pipeline.engine.catalog import check_timestamp
 from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings
 from vector_backup_pipeline.engine.secrets import SecretText
 from vector_backup_pipeline.jobs.backup import VectorBackupConfig
@@ -27,8 +28,8 @@ def check_restore(parameters: dict[str, Any], db_connection: str | None) -> None
     Raises:
         InvalidParams, MissingRequiredParams: as the job itself would.
     """
-    VectorRestoreConfig(**parameters).request()
-    load_settings()
+    request = VectorRestoreConfig(**parameters).request()
+    check_timestamp(load_settings().timestamps, request.timestamp)
     _check_connection(db_connection)
 
 

@@ -9,11 +9,13 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from vector_backup_pipeline import __version__
 from vector_backup_pipeline.api.access import ThisMachineOnly, TokenRequired
 from vector_backup_pipeline.api.dagster_client import DagsterClient
+from vector_backup_pipeline.api.documents import TAGS, complete_document
 from vector_backup_pipeline.api.envelope import failure
 from vector_backup_pipeline.api.errors import (
     BodyTooLarge,
@@ -44,6 +46,9 @@ from vector_backup_pipeline.engine.errors import (
 from vector_backup_pipeline.engine.storage.opening import open_root
 from vector_backup_pipeline.settings import Settings
 
+# The list before the status of a restore, which would take "list" for a run.
+_ROUTERS = (files.router, runs.router, health.router)
+_ROUTES = [route for router in _ROUTERS for route in router.routes if isinstance(route, APIRoute)]
 # By the names of their routes.
 _OPERATIONS: Mapping[str, Operation] = {"back_up": BACKUP, "restore": RESTORE}
 # What people are told where no operation has words of its own, the special before the general.
@@ -94,12 +99,13 @@ def create_app(settings: Settings, *, open_to_all: bool = False) -> FastAPI:
         lifespan=lifespan,
         # Else a call without a slash at the end is answered with a redirection in no known form.
         redirect_slashes=False,
+        openapi_tags=TAGS,
+        generate_unique_id_function=lambda route: route.name,
     )
-    # The list before the status of a restore, which would take "list" for a run.
-    for router in (files.router, runs.router, health.router):
+    for router in _ROUTERS:
         app.include_router(router)
     _handle_errors(app, root.location)
-    _complete_openapi(app, needs_token=settings.api_token is not None)
+    _complete_openapi(app, settings)
     if settings.api_token is not None:
         app.add_middleware(TokenRequired, token=settings.api_token)
     elif not open_to_all:
@@ -138,7 +144,7 @@ def _handle_errors(app: FastAPI, root: str) -> None:
     async def of_the_framework(request: Request, error: HTTPException) -> JSONResponse:
         if error.status_code == MethodNotAllowed.http_status:
             told = answer(request, MethodNotAllowed(f"{request.method} is not for this address."))
-            told.headers.update(error.headers or {})
+            told.headers["Allow"] = ", ".join(_methods_of(request.scope["path"]))
             return told
         if error.status_code == ResourceNotFound.http_status:
             return answer(
@@ -161,6 +167,15 @@ def _handle_errors(app: FastAPI, root: str) -> None:
         )
 
 
+def _methods_of(address: str) -> list[str]:
+    """What may be asked of it: the framework tells the methods of one route alone."""
+    path = next((route.path for route in _ROUTES if route.path_regex.match(address)), None)
+    if path is None:
+        return ["GET", "HEAD"]  # The document and its pages, which are the framework's.
+    of_path = [route for route in _ROUTES if route.path == path and route.include_in_schema]
+    return sorted({method for route in of_path for method in route.methods or ()})
+
+
 def _response(request: Request, error: BackupError) -> str:
     operation = _OPERATIONS.get(getattr(request.scope.get("route"), "name", ""))
     task_id = getattr(request.state, "task_id", None)
@@ -169,26 +184,10 @@ def _response(request: Request, error: BackupError) -> str:
     return next(text for kind, text in _RESPONSES.items() if isinstance(error, kind))
 
 
-def _complete_openapi(app: FastAPI, *, needs_token: bool) -> None:
-    """The framework's document, without the status that is never answered here, with the token."""
+def _complete_openapi(app: FastAPI, settings: Settings) -> None:
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:
-        if app.openapi_schema:
-            return app.openapi_schema
-        document = generate()
-        for path, methods in document["paths"].items():
-            for operation in methods.values():
-                operation["responses"].pop("422", None)
-                if path == "/healthz":
-                    operation["security"] = []
-        for unused in ("HTTPValidationError", "ValidationError"):
-            document["components"]["schemas"].pop(unused, None)
-        if needs_token:
-            document["components"]["securitySchemes"] = {
-                "token": {"type": "http", "scheme": "bearer"}
-            }
-            document["security"] = [{"token": []}]
-        return document
+        return app.openapi_schema or complete_document(generate(), _ROUTES, settings)
 
     app.openapi = openapi  # type: ignore[method-assign]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
@@ -14,13 +14,6 @@ from starlette.requests import ClientDisconnect
 
 from vector_backup_pipeline.api.errors import BodyTooLarge, CallerGone, InvalidTaskId
 from vector_backup_pipeline.engine.errors import InvalidParams
-from vector_backup_pipeline.engine.parameters import (
-    COMPRESSIONS,
-    EXPORT_METHODS,
-    FORMATS,
-    MOST_WORKERS,
-)
-from vector_backup_pipeline.engine.restore.request import CONFLICT_RULES
 
 # Far more than all parameters can need.
 MOST_BODY_BYTES = 1 << 20
@@ -31,31 +24,6 @@ _SHOWN, _SHOWN_PROBLEMS = 80, 5
 _MOST_PROBLEMS = 1000
 _NOT_JSON = object()
 
-# What the checks of the engine ask of a value, for who reads the OpenAPI document.
-_OF_VALUES: Mapping[str, dict[str, Any]] = {
-    "task_id": {"pattern": "^[A-Za-z0-9_]*$", "examples": ["corpus_7"]},
-    "db_connection": {
-        "examples": ["postgresql://reader:secret@db.example.com:5432/rag"],
-        "format": "password",
-    },
-    "tables": {"minItems": 1, "examples": [["docs", "app.images"]]},
-    "batch_size": {"minimum": 1},
-    "progress_every": {"minimum": 1},
-    "workers": {"minimum": 1, "maximum": MOST_WORKERS},
-    "export_method": {"enum": list(EXPORT_METHODS)},
-    "format": {"enum": list(FORMATS)},
-    "compression": {"enum": list(COMPRESSIONS)},
-    "on_conflict": {"enum": list(CONFLICT_RULES)},
-    "timestamp": {"examples": ["20250721_234914", "latest"]},
-    "backup_path": {"examples": ["training_data/corpus_7/vector_bak"]},
-    "probes": {"minimum": 0},
-}
-_CONNECTION = (
-    "Connection string of another database, with its host: postgresql://user:password@host:port/db "
-    "or libpq's key=value form. It is sealed before Dagster stores it. Default: the "
-    "installation's own."
-)
-
 
 def body_model(name: str, config: type[dg.Config]) -> type[BaseModel]:
     """The flat config of a job as a strict model: no unknown keys, no value of another type, and
@@ -64,20 +32,6 @@ def body_model(name: str, config: type[dg.Config]) -> type[BaseModel]:
         key: (field.annotation, field) for key, field in config.model_fields.items()
     }
     return create_model(name, __config__=ConfigDict(extra="forbid", strict=True), **fields)
-
-
-def body_schema(model: type[BaseModel]) -> dict[str, Any]:
-    """The JSON schema of such a body, with what is asked of its values."""
-    schema = model.model_json_schema()
-    for key, told in schema["properties"].items():
-        told.pop("title", None)
-        of_value = dict(_OF_VALUES.get(key, {}))
-        if "examples" in of_value:
-            told["examples"] = of_value.pop("examples")
-        plain = next((each for each in told.get("anyOf", ()) if each["type"] != "null"), told)
-        plain.update(of_value)
-    schema["properties"]["db_connection"]["description"] = _CONNECTION
-    return schema
 
 
 async def read_body(request: Request, model: type[BaseModel]) -> dict[str, Any]:
@@ -142,7 +96,7 @@ def _parsed(body: bytes) -> dict[str, Any]:
 
 
 def _plain_json(body: bytes) -> Any:
-    given = json.loads(body.decode(), parse_constant=_not_json)
+    given = json.loads(body.decode(), parse_constant=_not_json, parse_float=_number)
     for text in _texts(given):
         # JSON can write lone surrogates and NUL; UTF-8 and PostgreSQL can't.
         if "\0" in text.encode().decode():
@@ -152,6 +106,12 @@ def _plain_json(body: bytes) -> Any:
 
 def _not_json(constant: str) -> None:
     raise ValueError(f"{constant} is no JSON.")
+
+
+def _number(text: str) -> int | float:
+    """JSON has one kind of numbers: 2.0 is the integer 2."""
+    number = float(text)
+    return int(number) if number.is_integer() else number
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -75,8 +75,9 @@ class Runs:
         operation.check(given, connection)
         if connection is not None:
             check_remote_caller(SecretText(connection))
-        if task_id is not None or given.get("backup_path"):
-            await self._look_for_place(task_id, given.get("backup_path"))
+        backup_path = given.get("backup_path") or None
+        if task_id is not None or backup_path is not None:
+            await self._look_for_place(task_id, backup_path)
         if connection is not None:
             given["db_connection"] = seal(SecretText(connection))
         return await self._client.launch(operation.job, given)

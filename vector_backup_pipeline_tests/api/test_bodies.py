@@ -13,7 +13,8 @@ from fastapi import Request
 from pydantic import BaseModel
 from starlette.types import Message
 
-from vector_backup_pipeline.api.bodies import MOST_BODY_BYTES, body_schema, read_body
+from vector_backup_pipeline.api.bodies import MOST_BODY_BYTES, read_body
+from vector_backup_pipeline.api.documents.requests import body_schema
 from vector_backup_pipeline.api.errors import BodyTooLarge, CallerGone, InvalidTaskId
 from vector_backup_pipeline.api.operations import BACKUP, RESTORE
 from vector_backup_pipeline.definitions import defs
@@ -208,7 +209,7 @@ def test_every_key_takes_its_own_type_alone(model: type[BaseModel], key: str) ->
 
     assert _read(_body(key, _SAMPLES[kind]), model=model) == {key: _SAMPLES[kind]}
     wrong: list[Any] = [sample for each, sample in _SAMPLES.items() if each is not kind]
-    wrong += [1.0, "3", "true", 0, -1.5, [1], [None], {"env": "HOME"}, {"a": 1}]
+    wrong += [1.5, "3", "true", 0, -1.5, [1], [None], {"env": "HOME"}, {"a": 1}]
     for value in wrong:
         if type(value) is not kind or value in ([1], [None], {"a": 1}):
             assert _refused(_body(key, value), model).startswith(key)
@@ -217,6 +218,18 @@ def test_every_key_takes_its_own_type_alone(model: type[BaseModel], key: str) ->
         assert _read(_body(key, None), model=model) == {key: None}
     else:
         _refused(_body(key, None), model)
+
+
+@pytest.mark.parametrize("number", [b"2.0", b"2e0", b"20e-1"])
+def test_a_whole_number_is_an_integer_however_it_is_written(number: bytes) -> None:
+    workers = _read(b'{"workers": %s}' % number)["workers"]
+
+    assert (workers, type(workers)) == (2, int)
+
+
+@pytest.mark.parametrize("number", [b"1e400", b"-1e400", b"2.5"])
+def test_what_is_no_whole_number_is_no_integer(number: bytes) -> None:
+    assert _refused(b'{"workers": %s}' % number).startswith("workers")
 
 
 @pytest.mark.parametrize(("model", "key"), _KEYS)

@@ -2,12 +2,20 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, HTTPException, Path, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, Response
+from pydantic import BeforeValidator
 
 from vector_backup_pipeline.api import envelope
-from vector_backup_pipeline.api.documents import FILE, answers
+from vector_backup_pipeline.api.documents import (
+    DOWNLOAD_HEADERS,
+    FILE,
+    FILE_HEAD,
+    TASK_ID_PATTERN,
+    answers,
+)
+from vector_backup_pipeline.api.errors import MethodNotAllowed
 from vector_backup_pipeline.api.file_response import file_response
 from vector_backup_pipeline.api.routes import BASE_PATH
 from vector_backup_pipeline.api.server_paths import without_paths
@@ -22,7 +30,7 @@ _TaskId = Annotated[
     Query(
         description="Of this task; of the root itself if not given.",
         examples=["corpus_7"],
-        json_schema_extra={"pattern": "^[A-Za-z0-9_]*$"},
+        json_schema_extra={"pattern": TASK_ID_PATTERN},
     ),
 ]
 _Timestamp = Annotated[str, Path(description="The set's own.", examples=["20250721_234914"])]
@@ -38,13 +46,16 @@ _File = Annotated[
 @router.get(
     "/restore/list",
     summary="Which backups are there",
-    responses=answers("listed", 400, 401, 404, 500),
+    responses=answers("files", "listed", 400, 401, 404, 500),
 )
 async def list_sets(
     services: ServicesOf,
     task_id: _TaskId = None,
     global_only: Annotated[
-        bool, Query(description="Those of the root itself, not those of tasks.")
+        bool,
+        # As of the older service: a switch without a value is off.
+        BeforeValidator(lambda given: given or False),
+        Query(description="Those of the root itself, not those of tasks."),
     ] = False,
 ) -> JSONResponse:
     """Backup sets by location, newest first. Without parameters: of the root and of every task."""
@@ -59,11 +70,18 @@ async def list_sets(
     return envelope.success("查询成功", told)
 
 
+@router.delete("/restore/list", include_in_schema=False)
+async def not_a_run() -> None:
+    """Else the list would be taken for a restore that is to be cancelled."""
+    raise HTTPException(MethodNotAllowed.http_status)
+
+
 @router.get(
     _FILE_PATH,
     summary="Download a file of a backup set",
     response_class=Response,
-    responses=answers(FILE, 400, 401, 404, 416, 500),
+    responses=answers("files", FILE, 400, 401, 404, 416, 500),
+    openapi_extra={"parameters": DOWNLOAD_HEADERS},
 )
 async def download(
     request: Request,
@@ -77,7 +95,13 @@ async def download(
     return await _send(request, services, timestamp, file, task_id)
 
 
-@router.head(_FILE_PATH, include_in_schema=False)
+@router.head(
+    _FILE_PATH,
+    summary="Look at a file of a backup set",
+    response_class=Response,
+    responses=answers("files", FILE_HEAD),
+    openapi_extra={"parameters": [each for each in DOWNLOAD_HEADERS if each["name"] != "Range"]},
+)
 async def look_at_download(
     request: Request,
     services: ServicesOf,
@@ -85,6 +109,7 @@ async def look_at_download(
     file: _File,
     task_id: _TaskId = None,
 ) -> Response:
+    """What a download would tell of the file, without its bytes."""
     return await _send(request, services, timestamp, file, task_id)
 
 

@@ -17,7 +17,7 @@ router = APIRouter()
 @router.get(
     OPEN_PATH,
     summary="Whether Dagster answers and begins runs",
-    responses=answers("healthy", 503),
+    responses=answers("health", "healthy", 500, 503),
     tags=["health"],
 )
 async def healthz(services: ServicesOf) -> JSONResponse:

@@ -1,13 +1,13 @@
 """Starting a backup or a restore, following it, cancelling it."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import JSONResponse
 
 from vector_backup_pipeline.api import envelope
-from vector_backup_pipeline.api.bodies import body_schema, read_body
-from vector_backup_pipeline.api.documents import answers
+from vector_backup_pipeline.api.bodies import read_body
+from vector_backup_pipeline.api.documents import answers, backup_body, restore_body
 from vector_backup_pipeline.api.operations import BACKUP, RESTORE, Operation
 from vector_backup_pipeline.api.routes import BASE_PATH
 from vector_backup_pipeline.api.runs import end_answer, status_answer
@@ -28,16 +28,11 @@ _RunId = Annotated[
 ]
 
 
-def _takes(operation: Operation) -> dict[str, Any]:
-    schema = body_schema(operation.body)
-    return {"requestBody": {"content": {"application/json": {"schema": schema}}}}
-
-
 @router.post(
     "/backup",
     summary="Back up the vector tables",
-    responses=answers("backed_up", "started", 400, 401, 404, 413, 500, 503),
-    openapi_extra=_takes(BACKUP),
+    responses=answers("backup", "backed_up", "backup_started", 400, 401, 404, 413, 500, 503),
+    openapi_extra=backup_body(),
     tags=["backup"],
 )
 async def back_up(request: Request, services: ServicesOf, wait: _Wait = True) -> JSONResponse:
@@ -48,8 +43,8 @@ async def back_up(request: Request, services: ServicesOf, wait: _Wait = True) ->
 @router.post(
     "/restore",
     summary="Restore a backup set",
-    responses=answers("restored", "started", 400, 401, 404, 413, 500, 503),
-    openapi_extra=_takes(RESTORE),
+    responses=answers("restore", "restored", "restore_started", 400, 401, 404, 413, 500, 503),
+    openapi_extra=restore_body(),
     tags=["restore"],
 )
 async def restore(request: Request, services: ServicesOf, wait: _Wait = True) -> JSONResponse:
@@ -61,7 +56,7 @@ async def restore(request: Request, services: ServicesOf, wait: _Wait = True) ->
 @router.get(
     "/backup/{run_id}",
     summary="How far a backup is",
-    responses=answers("status", 401, 404, 500, 503),
+    responses=answers("run", "backup_status", 401, 404, 500, 503),
     tags=["backup"],
 )
 async def backup_status(run_id: _RunId, services: ServicesOf) -> JSONResponse:
@@ -73,11 +68,12 @@ async def backup_status(run_id: _RunId, services: ServicesOf) -> JSONResponse:
 @router.get(
     "/restore/{run_id}",
     summary="How far a restore is",
-    responses=answers("status", 401, 404, 500, 503),
+    responses=answers("run", "restore_status", 401, 404, 500, 503),
     tags=["restore"],
 )
 async def restore_status(run_id: _RunId, services: ServicesOf) -> JSONResponse:
-    """As of a backup."""
+    """Its status as Dagster has it, the progress of each table, and its result or error when it
+    has ended. At most a second old."""
     return await _status(RESTORE, run_id, services)
 
 
@@ -85,7 +81,7 @@ async def restore_status(run_id: _RunId, services: ServicesOf) -> JSONResponse:
     "/backup/{run_id}",
     summary="Cancel a backup",
     status_code=202,
-    responses=answers("cancelling", 401, 404, 409, 500, 503),
+    responses=answers("run", "backup_cancelling", 401, 404, 409, 500, 503),
     tags=["backup"],
 )
 async def cancel_backup(run_id: _RunId, services: ServicesOf) -> JSONResponse:
@@ -98,7 +94,7 @@ async def cancel_backup(run_id: _RunId, services: ServicesOf) -> JSONResponse:
     "/restore/{run_id}",
     summary="Cancel a restore",
     status_code=202,
-    responses=answers("cancelling", 401, 404, 409, 500, 503),
+    responses=answers("run", "restore_cancelling", 401, 404, 409, 500, 503),
     tags=["restore"],
 )
 async def cancel_restore(run_id: _RunId, services: ServicesOf) -> JSONResponse:

@@ -44,11 +44,7 @@ def find_set(
         IntegrityError: the set's manifest is damaged, or a table or file is missing that should
             be there.
     """
-    if timestamp != LATEST and not timestamps.is_stamp(timestamp):
-        raise InvalidParams(
-            f"The timestamp {timestamp!r} is not valid: give that of a backup set, such as "
-            f"{timestamps.stamp(timestamps.now())}, or {LATEST}."
-        )
+    check_timestamp(timestamps, timestamp)
     contents = look_into(directory, timestamps)
     if timestamp == LATEST:
         found = _latest(contents, tables)
@@ -58,6 +54,15 @@ def find_set(
             _check_tables_of_incomplete(contents, found, tables)
     _check_files(contents, found, tables)
     return found
+
+
+def check_timestamp(timestamps: TimestampFormat, timestamp: str) -> None:
+    """Raise `InvalidParams` if a set can't be named so."""
+    if timestamp != LATEST and not timestamps.is_stamp(timestamp):
+        raise InvalidParams(
+            f"The timestamp {timestamp!r} is not valid: give that of a backup set, such as "
+            f"{timestamps.stamp(timestamps.now())}, or {LATEST}."
+        )
 
 
 def _by_stamp(contents: Contents, stamp: str) -> ManifestSet | OlderSet:

@@ -26,10 +26,13 @@ from vector_backup_pipeline.engine.results import readable_size
 from vector_backup_pipeline.engine.storage.contract import BackupRoot
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
 
-# With its offset, also where that is UTC's, for which pydantic writes "Z".
-_IsoTime = Annotated[
-    datetime, PlainSerializer(datetime.isoformat, return_type=str, when_used="json")
-]
+
+def _iso(moment: datetime) -> str:
+    """With its offset, also where that is UTC's, for which pydantic writes "Z"."""
+    return moment.isoformat()
+
+
+_IsoTime = Annotated[datetime, PlainSerializer(_iso, return_type=str, when_used="json")]
 
 
 class _Record(BaseModel):

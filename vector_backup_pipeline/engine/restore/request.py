@@ -22,10 +22,11 @@ LATEST = "latest"
 DEFAULT_PROBES = 5
 # Each probe scans the whole table once for the exact answer.
 MOST_PROBES = 1000
+MOST_MAINTENANCE_WORKERS = 1024
+MEMORY_PATTERN = "[1-9][0-9]*(kB|MB|GB|TB)"
 
 _LONGEST_NAME = 63  # NAMEDATALEN - 1, as PostgreSQL is built everywhere
-_MEMORY = re.compile(r"[1-9][0-9]*(kB|MB|GB|TB)")
-_MOST_MAINTENANCE_WORKERS = 1024
+_MEMORY = re.compile(MEMORY_PATTERN)
 
 
 @dataclass(frozen=True)
@@ -122,10 +123,10 @@ class RestoreRequest:
                 "'2GB'."
             )
         workers = self.max_parallel_maintenance_workers
-        if workers is not None and not 0 <= workers <= _MOST_MAINTENANCE_WORKERS:
+        if workers is not None and not 0 <= workers <= MOST_MAINTENANCE_WORKERS:
             raise InvalidParams(
                 f"max_parallel_maintenance_workers is {workers}; it must be from 0 to "
-                f"{_MOST_MAINTENANCE_WORKERS}."
+                f"{MOST_MAINTENANCE_WORKERS}."
             )
 
 

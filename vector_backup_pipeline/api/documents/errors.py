@@ -1,0 +1,291 @@
+"""Examples of errors: what each address says of each status, by the address's subject."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from vector_backup_pipeline.api.documents.data import (
+    BackupErrorData,
+    ErrorData,
+    HealthErrorData,
+    RestoreErrorData,
+)
+from vector_backup_pipeline.api.documents.examples import (
+    EMBEDDING_FILE,
+    FAILED_BACKUP_RESULT,
+    FAILED_RESTORE_RESULT,
+    FULL_DISK,
+    NO_SET,
+    RUN_ID,
+)
+from vector_backup_pipeline.api.errors import (
+    BodyTooLarge,
+    RangeNotSatisfiable,
+    StateConflict,
+    Unauthorized,
+)
+from vector_backup_pipeline.api.operations import (
+    BACKUP,
+    INVALID_TASK_ID,
+    NO_CONNECTION,
+    RESTORE,
+    no_task_directory,
+)
+from vector_backup_pipeline.engine.errors import (
+    InvalidParams,
+    MissingRequiredParams,
+    ResourceNotFound,
+    ServiceUnavailable,
+    StorageError,
+    TableNotFound,
+)
+
+Subject = Literal["backup", "restore", "run", "files", "health"]
+
+
+@dataclass(frozen=True)
+class ErrorExample:
+    """An error as a caller sees it; `more` is what its data has beside the usual keys."""
+
+    summary: str
+    response: str
+    error_type: str
+    detail: str
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+
+_RETRY = {"can_retry": True}
+_BAD_TASK_ID = ErrorExample(
+    "A malformed task_id",
+    INVALID_TASK_ID,
+    InvalidParams.error_type,
+    "The task_id 'a-b' is not valid: only ASCII letters, digits and '_' are allowed.",
+)
+_NO_TASK = ErrorExample(
+    "No such task",
+    no_task_directory("corpus_7"),
+    ResourceNotFound.error_type,
+    "The task directory training_data/corpus_7 does not exist.",
+)
+_NO_DATABASE = ErrorExample(
+    "No database server was reached",
+    NO_CONNECTION,
+    ServiceUnavailable.error_type,
+    "No database server was reached: connection refused. Check host and port, and that the "
+    "server is running.",
+    {**_RETRY, "run_id": RUN_ID},
+)
+_NO_DAGSTER = ErrorExample(
+    "Dagster does not answer",
+    "Dagster服务不可用，请稍后重试",
+    ServiceUnavailable.error_type,
+    "Dagster's webserver was not reached (ConnectError). Check that it is running, and "
+    "VECTOR_BACKUP_DAGSTER_URL.",
+    _RETRY,
+)
+_NO_TOKEN = ErrorExample(
+    "No token, or a wrong one",
+    "缺少访问令牌或令牌无效",
+    Unauthorized.error_type,
+    "Send the header 'Authorization: Bearer' with the token of VECTOR_BACKUP_API_TOKEN.",
+)
+_TOO_LARGE = ErrorExample(
+    "More than a MiB",
+    "请求体超过大小限制",
+    BodyTooLarge.error_type,
+    "The request's body has more than 1048576 bytes. The parameters of a run need a few hundred.",
+)
+_DEFECT = ErrorExample(
+    "A defect of this service",
+    "服务内部错误，请稍后重试",
+    "INTERNAL_ERROR",
+    "Something went wrong that should not; see the service's log.",
+)
+# By status, for every subject that has none of its own.
+_OF_ALL: Mapping[int, dict[str, ErrorExample]] = {
+    401: {"token": _NO_TOKEN},
+    413: {"large": _TOO_LARGE},
+    500: {"defect": _DEFECT},
+    503: {"dagster": _NO_DAGSTER},
+}
+_OF_SUBJECTS: Mapping[Subject, Mapping[int, dict[str, ErrorExample]]] = {
+    "backup": {
+        400: {
+            "task_id": _BAD_TASK_ID,
+            "unknown": ErrorExample(
+                "An unknown key",
+                BACKUP.failed,
+                InvalidParams.error_type,
+                f"Unknown: 'table'. There are: {', '.join(BACKUP.body.model_fields)}.",
+            ),
+        },
+        404: {
+            "task": _NO_TASK,
+            "table": ErrorExample(
+                "No such table, as the run found out",
+                BACKUP.failed,
+                TableNotFound.error_type,
+                "There is no table 'docs' on the connection's search path.",
+                {"run_id": RUN_ID},
+            ),
+        },
+        500: {
+            "disk": ErrorExample(
+                "No space",
+                BACKUP.failed,
+                StorageError.error_type,
+                FULL_DISK["detail"],
+                {"run_id": RUN_ID, "result": FAILED_BACKUP_RESULT},
+            )
+        },
+        503: {"database": _NO_DATABASE, "dagster": _NO_DAGSTER},
+    },
+    "restore": {
+        400: {
+            "timestamp": ErrorExample(
+                "No timestamp",
+                RESTORE.failed,
+                MissingRequiredParams.error_type,
+                "timestamp is missing: name the backup set to restore, such as 20250721_234914, "
+                "or latest. vector-backup list shows what is there.",
+            ),
+            "task_id": _BAD_TASK_ID,
+        },
+        404: {
+            "task": _NO_TASK,
+            "set": ErrorExample(
+                "No such backup set, as the run found out",
+                RESTORE.failed,
+                ResourceNotFound.error_type,
+                NO_SET["detail"],
+                {"run_id": RUN_ID, "result": FAILED_RESTORE_RESULT},
+            ),
+        },
+        500: {
+            "damaged": ErrorExample(
+                "A stored file is not what was written",
+                RESTORE.failed,
+                "INTEGRITY_ERROR",
+                f"The file {EMBEDDING_FILE} is not what was written: its SHA-256 differs.",
+                {"run_id": RUN_ID},
+            )
+        },
+        503: {"database": _NO_DATABASE, "dagster": _NO_DAGSTER},
+    },
+    "run": {
+        404: {
+            "run": ErrorExample(
+                "No such run",
+                "请求的资源不存在",
+                ResourceNotFound.error_type,
+                f"There is no run {RUN_ID} of vector_backup_job. Check its id.",
+            )
+        },
+        409: {
+            "ended": ErrorExample(
+                "It has ended",
+                "当前状态不允许此操作",
+                StateConflict.error_type,
+                f"The run {RUN_ID} has ended already: SUCCESS.",
+            )
+        },
+    },
+    "files": {
+        400: {
+            "timestamp": ErrorExample(
+                "A malformed parameter",
+                "请求参数无效，请检查后重试",
+                InvalidParams.error_type,
+                _BAD_TASK_ID.detail,
+            )
+        },
+        404: {
+            "missing": ErrorExample(
+                "No such task, set or file",
+                "请求的资源不存在",
+                ResourceNotFound.error_type,
+                "There are no backups in the task corpus_7. Check task_id, and see the list of "
+                "backups for what is there.",
+            )
+        },
+        416: {
+            "range": ErrorExample(
+                "A range behind the file's end",
+                "请求的字节范围不在文件内",
+                RangeNotSatisfiable.error_type,
+                RangeNotSatisfiable(209).message,
+            )
+        },
+        500: {
+            "storage": ErrorExample(
+                "The storage refuses",
+                "存储访问失败，请稍后重试",
+                StorageError.error_type,
+                f"The file {EMBEDDING_FILE!r} can't be read: the storage refused. This service's "
+                "log says why.",
+            )
+        },
+    },
+    "health": {
+        503: {
+            "dagster": _NO_DAGSTER,
+            "daemon": ErrorExample(
+                "Runs would wait in the queue for ever",
+                "Dagster守护进程未运行，任务不会启动",
+                ServiceUnavailable.error_type,
+                "Dagster's daemon gives no sign of life, so runs would wait in the queue for "
+                "ever. Start it: dagster-daemon run.",
+                {
+                    **_RETRY,
+                    "dagster": "1.13.27",
+                    "daemons": {"QUEUED_RUN_COORDINATOR": "missing", "SCHEDULER": "missing"},
+                },
+            ),
+        }
+    },
+}
+# Whose data has keys of its own, at the statuses that a run or Dagster may lead to.
+_DATA: Mapping[Subject, tuple[type[ErrorData], tuple[int, ...]]] = {
+    "backup": (BackupErrorData, (400, 404, 500, 503)),
+    "restore": (RestoreErrorData, (400, 404, 500, 503)),
+    "health": (HealthErrorData, (503,)),
+}
+# What the answer has beside its body.
+ERROR_HEADERS: Mapping[int, dict[str, Any]] = {
+    401: {
+        "WWW-Authenticate": {
+            "description": "`Bearer`",
+            "required": True,
+            "schema": {"type": "string", "enum": ["Bearer"]},
+        }
+    },
+    416: {
+        "Content-Range": {
+            "description": "The size of the file in bytes: `bytes */209`",
+            "required": True,
+            "schema": {"type": "string", "pattern": r"^bytes \*/[0-9]+$"},
+        }
+    },
+}
+ERROR_DESCRIPTIONS: Mapping[int, str] = {
+    400: "The call is wrong.",
+    401: "The caller does not show that it may call.",
+    404: "What is named is not there.",
+    409: "What is asked for does not go with the state of the run.",
+    413: "The body is too large.",
+    416: "None of the file's bytes is in the range.",
+    500: "It was tried and failed.",
+    503: "Something that is needed is not there now.",
+}
+
+
+def error_examples(subject: Subject, code: int) -> dict[str, ErrorExample]:
+    return _OF_SUBJECTS[subject].get(code) or _OF_ALL[code]
+
+
+def error_data(subject: Subject, code: int) -> tuple[str, type[ErrorData]]:
+    """How the schema of that error is called, and its data."""
+    data, codes = _DATA.get(subject, (ErrorData, ()))
+    return (f"{subject.title()}Error{code}", data) if code in codes else (f"Error{code}", ErrorData)

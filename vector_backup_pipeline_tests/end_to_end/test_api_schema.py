@@ -1,0 +1,253 @@
+"""What the API answers is what its OpenAPI document says, whatever it is sent."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from vector_backup_pipeline_tests.api.documented import check_by_schema
+from vector_backup_pipeline_tests.end_to_end.launch_gate import LaunchGate, gate_before
+from vector_backup_pipeline_tests.fix_api import BASE, Api, serving, settings_of
+from vector_backup_pipeline_tests.fix_dagster import CHECKOUT, DagsterDev
+
+# The task of the document's own examples.
+_TASK = "corpus_7"
+_CHECKS = "vector_backup_pipeline_tests.end_to_end.schema_checks"
+_ELSEWHERE = {
+    "langchain_pg_collection": "by_schema.collections",
+    "langchain_pg_embedding": "by_schema.embeddings",
+}
+
+
+@pytest.fixture(scope="module")
+def answered(api: Api, dagster_dev: DagsterDev) -> dict[str, list[httpx.Response]]:
+    """Real runs, by operation: good ones, and one that fails in part."""
+    (dagster_dev.root / _TASK).mkdir(exist_ok=True)
+    back_up = [
+        {"task_id": _TASK, "workers": 1.0, "export_method": "cursor", "batch_size": 10**30},
+        {"task_id": _TASK, "tables": ["langchain_pg_collection", "no\u0001where"]},
+    ]
+    with ThreadPoolExecutor() as pool:
+        backups = [pool.submit(api.back_up, body) for body in back_up]
+        assert backups[0].result().status_code == 200, backups[0].result().text
+        restored = api.restore({"timestamp": "latest", "task_id": _TASK, "rename": _ELSEWHERE})
+        return {
+            "backup": [each.result() for each in backups],
+            "restore": [restored],
+        }
+
+
+@pytest.fixture(scope="module")
+def gate(
+    dagster_dev: DagsterDev, answered: dict[str, list[httpx.Response]]
+) -> Iterator[LaunchGate]:
+    runs = {
+        f"vector_{operation}_job": [each.json()["data"]["run_id"] for each in answers]
+        for operation, answers in answered.items()
+    }
+    with gate_before(dagster_dev.webserver, runs) as gate:
+        yield gate
+
+
+@pytest.fixture(scope="module")
+def gated_api(
+    dagster_dev: DagsterDev, gate: LaunchGate, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Api]:
+    """An API that makes no runs, however often it is told to."""
+    directory = tmp_path_factory.mktemp("gated_api")
+    with serving(directory, gate.url, settings_of(dagster_dev)) as running:
+        yield running
+
+
+def test_what_real_runs_lead_to_is_what_the_document_says(
+    api: Api, answered: dict[str, list[httpx.Response]]
+) -> None:
+    document = api.http.get("/openapi.json").json()
+
+    for operation, answers in answered.items():
+        documented = document["paths"][f"{BASE}/{operation}"]["post"]["responses"]
+        for answer in answers:
+            content = documented[str(answer.status_code)]["content"]["application/json"]
+            check_by_schema(document, content["schema"], answer.json())
+    assert [each.status_code for each in answered["backup"]] == [200, 404]
+    assert [each.status_code for each in answered["restore"]] == [200]
+
+
+def test_whatever_is_sent_the_answer_is_one_of_the_document(
+    gated_api: Api,
+    gate: LaunchGate,
+    dagster_dev: DagsterDev,
+    answered: dict[str, list[httpx.Response]],
+    tmp_path: Path,
+) -> None:
+    document = _about_what_is_there(gated_api.http.get("/openapi.json").json(), answered)
+    (tmp_path / "openapi.json").write_text(json.dumps(document))
+
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "schemathesis.cli", "run", "openapi.json"),
+            *("--url", str(gated_api.http.base_url), "--checks", "all"),
+            # A 503 is an answer: the database of a run may be away.
+            *("--exclude-checks", "not_a_server_error"),
+            *("--generation-deterministic", "--max-examples", "3", "--no-color"),
+        ],
+        cwd=tmp_path,
+        env=os.environ
+        | {
+            "PYTHONPATH": str(CHECKOUT),
+            "SCHEMATHESIS_HOOKS": _CHECKS,
+            "SCHEMA_CHECKS_ROOT": str(dagster_dev.root),
+        },
+        capture_output=True,
+        text=True,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Tested: 10" in done.stdout
+    # Bodies came through all checks, also to the end of a run.
+    assert len(gate.launched) > 20
+
+
+def _about_what_is_there(
+    document: dict[str, Any], answered: dict[str, list[httpx.Response]]
+) -> dict[str, Any]:
+    """The document with examples of runs, sets and files that are there, and of values that no
+    schema can describe only those that can be right."""
+    document = copy.deepcopy(document)
+    told = answered["backup"][0].json()["data"]
+    file = told["tables_backed_up"]["langchain_pg_embedding"]["backup_file"]
+    stamp = file.removeprefix("langchain_pg_embedding_").removesuffix(".csv")
+    for path, methods in document["paths"].items():
+        operation = "restore" if path.startswith(f"{BASE}/restore") else "backup"
+        runs = [each.json()["data"]["run_id"] for each in answered[operation]]
+        names = {
+            "run_id": runs,
+            "timestamp": [stamp],
+            "file": [file, f"vector_backup_{stamp}.json", "vector_backup_log.txt"],
+        }
+        for method in methods.values():
+            for parameter in method.get("parameters", ()):
+                if parameter["name"] in names:
+                    parameter["schema"]["examples"] = names[parameter["name"]]
+            if "requestBody" in method:
+                keys = method["requestBody"]["content"]["application/json"]["schema"]["properties"]
+                keys["db_connection"] = {
+                    "type": ["string", "null"],
+                    "pattern": "^postgresql://[a-z]{1,8}:[a-z]{1,8}@[a-z]{1,8}:[1-9][0-9]{3}/[a-z]$",
+                }
+                if "backup_path" in keys:
+                    keys["backup_path"] = {
+                        "type": ["string", "null"],
+                        "pattern": "^(root/[a-z]{1,8})?$",
+                    }
+    return document
+
+
+@pytest.mark.parametrize(
+    "request_line",
+    [
+        "GET /%zz HTTP/1.1",
+        f"GET {BASE}/backup/%ff%00%e0%80 HTTP/1.1",
+        f"GET {BASE}/backup/files/%2e%2e/%2e%2e%2f%2e%2e HTTP/1.1",
+        f"GET {BASE}/backup/files/../../../etc/passwd HTTP/1.1",
+        f"GET {BASE}/restore/list?task_id=%zz%ff HTTP/1.1",
+        f"GET {BASE}/restore/list?global_only=perhaps HTTP/1.1",
+        f"POST {BASE}/backup?wait=perhaps HTTP/1.1",
+        f"GET {BASE}/backup/ HTTP/1.1",
+        f"BREW {BASE}/backup HTTP/1.1",
+        f"DELETE {BASE}/restore/list HTTP/1.1",
+        "GET /unknown HTTP/1.1",
+        "GET  / HTTP/9.9",
+        "nonsense",
+        f"GET /unknown HTTP/1.1\r\nX-Long: {'x' * 1_000_000}",
+        f"GET /{'x' * 1_000_000} HTTP/1.1",
+        f"POST {BASE}/backup HTTP/1.1\r\nContent-Length: -1",
+        f"POST {BASE}/backup HTTP/1.1\r\nContent-Length: 99999999999",
+        f"POST {BASE}/backup HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    ],
+    ids=lambda line: line[:60],
+)
+def test_what_is_no_request_of_the_document_is_refused(api: Api, request_line: str) -> None:
+    with socket.create_connection(("127.0.0.1", api.port), timeout=30) as connection:
+        head = f"{request_line}\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        answer = _sent(connection, head.encode())
+
+    status, _, rest = answer.partition(b"\r\n")
+    head_lines, _, body = rest.partition(b"\r\n\r\n")
+    assert status.split()[1].startswith(b"4"), answer[:200]
+    if b"application/json" in head_lines:
+        told = json.loads(body)
+        assert told["code"] == int(status.split()[1])
+        assert told["success"] is False
+        assert told["data"]["error_type"] != "INTERNAL_ERROR"
+    else:
+        # The server's own, of what never was a request.
+        assert body == b"Invalid HTTP request received."
+    assert b"/tmp" not in answer
+
+
+def _sent(connection: socket.socket, request: bytes) -> bytes:
+    """The answer to the end, also of a server that answers before it has read everything."""
+    answer = b""
+    try:
+        connection.sendall(request)
+        while part := connection.recv(1 << 16):
+            answer += part
+    except ConnectionError:
+        pass
+    return answer
+
+
+def test_every_refusal_says_in_its_headers_what_would_do(api: Api) -> None:
+    run = f"{BASE}/backup/9a3c1f2e-6b0d-4a57-8f11-2d3c4b5a6978"
+    file = f"{BASE}/backup/files/20200101_000000/x.csv"
+    allowed = {
+        f"{BASE}/backup": "POST",
+        run: "DELETE, GET",
+        f"{BASE}/restore/list": "GET",
+        file: "GET, HEAD",
+        "/healthz": "GET",
+        "/docs": "GET, HEAD",
+    }
+
+    for address, methods in allowed.items():
+        answer = api.http.patch(address)
+        assert (answer.status_code, answer.headers["Allow"]) == (405, methods)
+        assert answer.json()["data"]["error_type"] == "METHOD_NOT_ALLOWED"
+    refused = api.http.get(f"{BASE}/restore/list", headers={"Origin": "https://elsewhere.example"})
+    assert (refused.status_code, refused.headers["WWW-Authenticate"]) == (401, "Bearer")
+
+
+def test_parameters_without_a_value_are_none(api: Api) -> None:
+    listed = api.http.get(f"{BASE}/restore/list?task_id=&global_only=")
+
+    assert listed.status_code == 200, listed.text
+
+
+def test_a_file_is_looked_at_and_read_in_part(
+    api: Api, answered: dict[str, list[httpx.Response]]
+) -> None:
+    told = answered["backup"][0].json()["data"]["tables_backed_up"]["langchain_pg_embedding"]
+    stamp = told["backup_file"].removeprefix("langchain_pg_embedding_").removesuffix(".csv")
+    address = f"{BASE}/backup/files/{stamp}/{told['backup_file']}?task_id={_TASK}"
+    whole = api.http.get(address)
+
+    looked_at = api.http.head(address)
+    behind = api.http.get(address, headers={"Range": f"bytes={len(whole.content)}-"})
+
+    assert looked_at.status_code == 200
+    assert looked_at.headers["Content-Length"] == str(len(whole.content))
+    assert looked_at.headers["ETag"] == whole.headers["ETag"]
+    assert behind.status_code == 416
+    assert behind.headers["Content-Range"] == f"bytes */{len(whole.content)}"
