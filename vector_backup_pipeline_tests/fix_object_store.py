@@ -19,6 +19,7 @@ from vector_backup_pipeline_tests.faults.object_proxy import ObjectProxy
 
 LOOPBACK = "127.0.0.1"
 SECRET = "not-to-be-seen-anywhere"
+OBJECTS_A_PAGE = 20
 
 
 @dataclass
@@ -34,8 +35,8 @@ class Bucket:
         return f"s3://{self.name}"
 
     def all_keys(self) -> list[str]:
-        found = self.client.list_objects_v2(Bucket=self.name)
-        return [each["Key"] for each in found.get("Contents", ())]
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.name)
+        return [each["Key"] for page in pages for each in page.get("Contents", ())]
 
     def unfinished(self) -> list[str]:
         """The keys of multipart uploads that were neither completed nor aborted."""
@@ -55,7 +56,12 @@ def s3_endpoint() -> Iterator[str]:
     """moto as a process of its own; it keeps all in memory."""
     with socket.create_server((LOOPBACK, 0)) as free:
         port = free.getsockname()[1]
-    environment = {**os.environ, "MOTO_S3_DEFAULT_KEY_BUFFER_SIZE": str(64 << 20)}
+    environment = {
+        **os.environ,
+        "MOTO_S3_DEFAULT_KEY_BUFFER_SIZE": str(64 << 20),
+        # Amazon's 1000 would take a thousand objects for a second page.
+        "MOTO_S3_DEFAULT_MAX_KEYS": str(OBJECTS_A_PAGE),
+    }
     server = subprocess.Popen(
         [sys.executable, "-m", "moto.server", "-H", LOOPBACK, "-p", str(port)],
         stdout=subprocess.DEVNULL,

@@ -11,7 +11,7 @@ from vector_backup_pipeline.engine.parameters import is_task_id
 from vector_backup_pipeline.engine.storage.object_bucket import Bucket as ObjectBucket
 from vector_backup_pipeline.engine.storage.object_root import ObjectDirectory, ObjectRoot
 from vector_backup_pipeline.engine.storage.object_url import parse_object_url
-from vector_backup_pipeline_tests.fix_object_store import SECRET, Bucket
+from vector_backup_pipeline_tests.fix_object_store import OBJECTS_A_PAGE, SECRET, Bucket
 
 
 def test_looking_makes_nothing(bucket: Bucket) -> None:
@@ -36,9 +36,11 @@ def test_a_folder_made_in_a_console_is_a_task(bucket: Bucket, prefix: str) -> No
 
 def test_more_files_than_a_page_of_a_listing_are_all_listed(bucket: Bucket) -> None:
     directory = ObjectRoot(bucket.url, "vector_bak").open(None)
-    names = [f"t_{number:04}.csv" for number in range(1001)]
+    names = [f"t_{number:04}.csv" for number in range(2 * OBJECTS_A_PAGE + 1)]
     for name in names:
         bucket.put(f"vector_bak/{name}")
+    first = bucket.client.list_objects_v2(Bucket=bucket.name)
+    assert (first["KeyCount"], first["IsTruncated"]) == (OBJECTS_A_PAGE, True)
     assert directory.names() == names
 
 
