@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ import pytest
 
 from vector_backup_pipeline.api import server
 from vector_backup_pipeline.embedded import find_free_port
-from vector_backup_pipeline.settings import API_TOKEN_VARIABLE, PREFIX
+from vector_backup_pipeline.settings import API_TOKEN_VARIABLE, PREFIX, load_settings
 from vector_backup_pipeline_tests.api.dagster_stand_in import StandIn
 from vector_backup_pipeline_tests.fix_api import BASE
 from vector_backup_pipeline_tests.fix_dagster import CHECKOUT, eventually
@@ -77,6 +78,59 @@ def test_nobody_listens_to_strangers_without_a_token_unless_told_to(
         guard = {"TokenRequired"} if token else set() if no_auth else {"ThisMachineOnly"}
         assert called.code == 0
         assert began == [{"host": host, "port": 8085, "guards": guard}]
+
+
+@pytest.fixture
+def serving(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """The port of a service as `serve` sets it up, in a thread of this process."""
+    begun: list[server._Server] = []
+
+    class Noticed(server._Server):
+        def __init__(self, config: Any) -> None:
+            super().__init__(config)
+            begun.append(self)
+
+    monkeypatch.setattr(server, "_Server", Noticed)
+    port = find_free_port()
+    thread = threading.Thread(
+        target=server.serve,
+        args=(load_settings(),),
+        kwargs={"host": "127.0.0.1", "port": port, "no_auth": False},
+    )
+    thread.start()
+    try:
+        eventually(lambda: not thread.is_alive() or any(each.started for each in begun), "the API")
+        yield port
+    finally:
+        for each in begun:
+            each.should_exit = True
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("beginning", "line"),
+    [
+        ("GET /healthz HTTP/1.1\r\nHost: localhost\r\n", "X: y\r\n"),
+        (
+            f"POST {BASE}/backup HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+            "1\r\n[\r\n0\r\n",
+            "X: y\r\n",
+        ),
+    ],
+    ids=["headers", "trailers"],
+)
+def test_headers_and_trailers_without_end_are_not_kept(
+    beginning: str, line: str, serving: int
+) -> None:
+    with socket.create_connection(("127.0.0.1", serving), timeout=5) as caller:
+        caller.sendall(beginning.encode())
+        # Ended from the other side: by its answer, or, as not all was read, by force.
+        try:
+            caller.sendall(line.encode() * 50_000)
+            while caller.recv(65536):
+                pass
+        except ConnectionError:
+            pass
 
 
 def test_by_default_it_listens_to_this_machine(
