@@ -89,9 +89,11 @@ class RunProgress:
         if event.kind == "ExecutionStepFailureEvent":
             progress.state = "failed"
         elif event.kind == "ExecutionStepOutputEvent":
-            progress.state, progress.percent, progress.seconds_left = "done", 100.0, None
+            progress.state, progress.percent = "done", 100.0
         elif progress.state == "waiting":
             progress.state = "running"
         for key in ("rows", "size", "percent", "rows_per_second", "seconds_left"):
             if key in event.metadata:
                 setattr(progress, key, event.metadata[key])
+        if progress.state not in ("waiting", "running"):
+            progress.seconds_left = None

@@ -216,7 +216,12 @@ def outcome_of_end(progress: RunProgress, root: str) -> RunOutcome:
     outcome = progress.outcome
     message = outcome.message
     if outcome.result is None and progress.status == "CANCELED":
-        message = "The run was cancelled before it began."
+        message = (
+            "The run was cancelled before it began."
+            if progress.started_at is None
+            else "The run was marked as cancelled before it told what it had done. It may still be "
+            "at work: see its events in Dagster, and the list of backups."
+        )
     # The run's own root, if it is another machine's.
     known = (outcome.result or {}).get("backup_directory") or root
     known = root if known.startswith(root) else known

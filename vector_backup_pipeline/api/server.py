@@ -34,6 +34,8 @@ def serve(settings: Settings, *, host: str, port: int, no_auth: bool) -> bool:
             app,
             host=host,
             port=port,
+            # The other parser keeps headers and trailers without end, whoever sends them.
+            http="h11",
             server_header=False,
             timeout_graceful_shutdown=_END_SECONDS,
         )

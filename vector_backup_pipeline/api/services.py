@@ -23,7 +23,8 @@ class Services:
     health: HealthReader
 
 
-def _services(request: Request) -> Services:
+async def _services(request: Request) -> Services:
+    # With a plain `def` every call would need a thread, and a storage may hang in all of them.
     services: Services = request.app.state.services
     return services
 

@@ -81,9 +81,11 @@ def test_a_table_runs_from_its_first_event_and_fails_with_its_step() -> None:
     progress = _progress(*PLANNED, _event("ExecutionStepStartEvent", STEP))
     assert _states(progress)["docs"] == "running"
 
-    progress.take(_reading(_said(rows=3, percent=3.0), _event("ExecutionStepFailureEvent", STEP)))
+    said = _said(rows=3, percent=3.0, seconds_left=26.4)
+    progress.take(_reading(said, _event("ExecutionStepFailureEvent", STEP)))
 
     assert progress.tables["docs"].state == "failed"
+    assert progress.tables["docs"].seconds_left is None
     assert progress.tables["docs"].rows == 3
     assert progress.tables["images"].state == "waiting"
 

@@ -11,10 +11,11 @@ from starlette.responses import Response
 from starlette.types import Message
 
 from vector_backup_pipeline.api import run_watch, runs
+from vector_backup_pipeline.api.dagster_client import RunEvent, RunReading
 from vector_backup_pipeline.api.errors import CallerGone, DagsterUnavailable
 from vector_backup_pipeline.api.operations import BACKUP
 from vector_backup_pipeline.api.run_progress import RunProgress
-from vector_backup_pipeline.api.runs import Runs
+from vector_backup_pipeline.api.runs import Runs, outcome_of_end
 from vector_backup_pipeline.engine.storage.opening import open_root
 from vector_backup_pipeline_tests.api.dagster_stand_in import JOB, StandIn, event
 
@@ -113,3 +114,18 @@ def test_a_caller_who_has_gone_is_not_waited_for_and_the_run_goes_on(
         _with_runs(dagster, tmp_path, lambda of: of.end_of(BACKUP, run_id, _caller(goes=True)))
     assert dagster.runs[run_id].status == "STARTED"
     assert dagster.count("Terminate") == 0
+
+
+@pytest.mark.parametrize(
+    ("started_at", "told"), [(None, "before it began"), (2.5, "It may still be at work")]
+)
+def test_of_a_run_that_was_cancelled_without_a_result_it_is_told_whether_it_had_begun(
+    started_at: float | None, told: str
+) -> None:
+    ended = RunEvent("RunCanceledEvent", None, {})
+    reading = RunReading(JOB, "CANCELED", 1.5, started_at, 3.5, [ended], "1", False)
+
+    outcome = outcome_of_end(RunProgress("run", reading), "/srv/backups")
+
+    assert told in str(outcome.message)
+    assert outcome.can_retry

@@ -1,11 +1,13 @@
 """`vector-backup serve`: where it listens and for whom, and how it ends."""
 
+import contextlib
 import importlib.util
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,8 +18,10 @@ import httpx
 import pytest
 
 from vector_backup_pipeline.api import server
+from vector_backup_pipeline.api.routes import files
 from vector_backup_pipeline.embedded import find_free_port
-from vector_backup_pipeline.settings import API_TOKEN_VARIABLE, PREFIX
+from vector_backup_pipeline.engine.errors import StorageError
+from vector_backup_pipeline.settings import API_TOKEN_VARIABLE, PREFIX, load_settings
 from vector_backup_pipeline_tests.api.dagster_stand_in import StandIn
 from vector_backup_pipeline_tests.fix_api import BASE
 from vector_backup_pipeline_tests.fix_dagster import CHECKOUT, eventually
@@ -25,6 +29,8 @@ from vector_backup_pipeline_tests.fix_terminal import Terminal
 
 TOKEN = "geheim-4711"
 _ANYWHERE = "0.0.0.0"  # noqa: S104 - that it is refused is what is tested.
+# That a server's calls of a storage have, by default.
+_THREADS = 40
 _SERVE = "from vector_backup_pipeline.cli import main; main()"
 
 
@@ -77,6 +83,86 @@ def test_nobody_listens_to_strangers_without_a_token_unless_told_to(
         guard = {"TokenRequired"} if token else set() if no_auth else {"ThisMachineOnly"}
         assert called.code == 0
         assert began == [{"host": host, "port": 8085, "guards": guard}]
+
+
+@pytest.fixture
+def serving(root: Path, dagster: StandIn, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """The port of a service as `serve` sets it up, in a thread of this process."""
+    monkeypatch.setenv(PREFIX + "DAGSTER_URL", dagster.url)
+    monkeypatch.delenv(API_TOKEN_VARIABLE, raising=False)
+    begun: list[server._Server] = []
+
+    class Noticed(server._Server):
+        def __init__(self, config: Any) -> None:
+            super().__init__(config)
+            begun.append(self)
+
+    monkeypatch.setattr(server, "_Server", Noticed)
+    port = find_free_port()
+    thread = threading.Thread(
+        target=server.serve,
+        args=(load_settings(),),
+        kwargs={"host": "127.0.0.1", "port": port, "no_auth": False},
+    )
+    thread.start()
+    try:
+        eventually(lambda: not thread.is_alive() or any(each.started for each in begun), "the API")
+        yield port
+    finally:
+        for each in begun:
+            each.should_exit = True
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("beginning", "line"),
+    [
+        ("GET /healthz HTTP/1.1\r\nHost: localhost\r\n", "X: y\r\n"),
+        (
+            f"POST {BASE}/backup HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+            "1\r\n[\r\n0\r\n",
+            "X: y\r\n",
+        ),
+    ],
+    ids=["headers", "trailers"],
+)
+def test_headers_and_trailers_without_end_are_not_kept(
+    beginning: str, line: str, serving: int
+) -> None:
+    with socket.create_connection(("127.0.0.1", serving), timeout=5) as caller:
+        caller.sendall(beginning.encode())
+        # Ended from the other side: by its answer, or, as not all was read, by force.
+        try:
+            caller.sendall(line.encode() * 50_000)
+            while caller.recv(65536):
+                pass
+        except ConnectionError:
+            pass
+
+
+def test_who_asks_for_a_run_does_not_wait_for_a_storage_that_hangs(
+    serving: int, dagster: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    let_go, hanging = threading.Event(), []
+
+    def hang(*_: Any, **__: Any) -> Any:
+        hanging.append(let_go)
+        let_go.wait()
+        raise StorageError("It hung.")
+
+    monkeypatch.setattr(files, "list_backups", hang)
+    run_id = dagster.add()
+    ask = f"GET {BASE}/restore/list HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+    with contextlib.ExitStack() as stack:
+        stack.callback(let_go.set)
+        for _ in range(_THREADS + 5):
+            caller = stack.enter_context(socket.create_connection(("127.0.0.1", serving)))
+            caller.sendall(ask)
+        eventually(lambda: len(hanging) >= _THREADS, "as many calls of the storage as there may be")
+
+        with httpx.Client(base_url=f"http://127.0.0.1:{serving}", timeout=5) as http:
+            assert http.get(f"{BASE}/backup/{run_id}").status_code == 200
+            assert http.get("/healthz").status_code == 200
 
 
 def test_by_default_it_listens_to_this_machine(
