@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
 
 from vector_backup_pipeline.embedded import find_free_port
 from vector_backup_pipeline.settings import PREFIX
@@ -107,11 +106,3 @@ def serving(
 def settings_of(dev: DagsterDev) -> dict[str, str]:
     """What the API shares with Dagster's processes."""
     return {"DAGSTER_HOME": str(dev.home), PREFIX + "ROOT": str(dev.root)}
-
-
-@pytest.fixture(scope="session")
-def api(dagster_dev: DagsterDev, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    """The API of the session, on the loopback and without a token."""
-    directory = tmp_path_factory.mktemp("api")
-    with serving(directory, dagster_dev.webserver, settings_of(dagster_dev)) as running:
-        yield running

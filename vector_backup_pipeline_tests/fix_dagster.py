@@ -18,10 +18,9 @@ import dagster as dg
 import pytest
 
 from vector_backup_pipeline.definitions import defs
-from vector_backup_pipeline.embedded import EmbeddedServer, find_free_port
 from vector_backup_pipeline.outcome import RunOutcome, read_outcome
 from vector_backup_pipeline.settings import DATABASE_URL_VARIABLE, PREFIX
-from vector_backup_pipeline_tests.fix_postgres import LANGCHAIN_TABLES, Database
+from vector_backup_pipeline_tests.fix_postgres import Database
 
 CHECKOUT = Path(__file__).parent.parent
 INSTANCE_CONFIG = "telemetry:\n  enabled: false\nnux:\n  enabled: false\n"
@@ -207,26 +206,6 @@ class DagsterDev:
             return bool(self.ask("{ version }"))
         except (urllib.error.URLError, ConnectionError):
             return False
-
-
-@pytest.fixture(scope="session")
-def dagster_dev(
-    server18: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[DagsterDev]:
-    """`dagster dev`, as the checkout configures it; one for the whole session."""
-    directory = tmp_path_factory.mktemp("dagster_dev")
-    home, root = directory / "home", directory / "root"
-    home.mkdir()
-    root.mkdir()
-    (home / "dagster.yaml").write_text(QUICK_INSTANCE_CONFIG)
-    server18.create_database("dagster_dev")
-    database = Database(server18, "dagster_dev")
-    database.run("CREATE EXTENSION vector")
-    database.run(LANGCHAIN_TABLES)
-    dev = DagsterDev(find_free_port(), home, root, database, directory / "log.txt")
-    with dagster_process(dev, "dagster", "dev"):
-        yield dev
-    server18.drop_database("dagster_dev")
 
 
 @contextmanager

@@ -1,0 +1,42 @@
+"""One `dagster dev` and one API for this package; neither idles beside the tests of others."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from vector_backup_pipeline.embedded import EmbeddedServer, find_free_port
+from vector_backup_pipeline_tests.fix_api import Api, serving, settings_of
+from vector_backup_pipeline_tests.fix_dagster import (
+    QUICK_INSTANCE_CONFIG,
+    DagsterDev,
+    dagster_process,
+)
+from vector_backup_pipeline_tests.fix_postgres import LANGCHAIN_TABLES, Database
+
+
+@pytest.fixture(scope="package")
+def dagster_dev(
+    server18: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[DagsterDev]:
+    """`dagster dev`, as the checkout configures it."""
+    directory = tmp_path_factory.mktemp("dagster_dev")
+    home, root = directory / "home", directory / "root"
+    home.mkdir()
+    root.mkdir()
+    (home / "dagster.yaml").write_text(QUICK_INSTANCE_CONFIG)
+    server18.create_database("dagster_dev")
+    database = Database(server18, "dagster_dev")
+    database.run("CREATE EXTENSION vector")
+    database.run(LANGCHAIN_TABLES)
+    dev = DagsterDev(find_free_port(), home, root, database, directory / "log.txt")
+    with dagster_process(dev, "dagster", "dev"):
+        yield dev
+    server18.drop_database("dagster_dev")
+
+
+@pytest.fixture(scope="package")
+def api(dagster_dev: DagsterDev, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    """On the loopback and without a token."""
+    directory = tmp_path_factory.mktemp("api")
+    with serving(directory, dagster_dev.webserver, settings_of(dagster_dev)) as running:
+        yield running
