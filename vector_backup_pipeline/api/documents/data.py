@@ -18,6 +18,7 @@ RunStatus = Literal[
     "MANAGED",
     "STARTING",
     "STARTED",
+    "SUSPENDED",
     "SUCCESS",
     "FAILURE",
     "CANCELING",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from vector_backup_pipeline.api.documents.data import (
@@ -140,7 +140,10 @@ _OF_SUBJECTS: Mapping[Subject, Mapping[int, dict[str, ErrorExample]]] = {
                 {"run_id": RUN_ID, "result": FAILED_BACKUP_RESULT},
             )
         },
-        503: {"database": _NO_DATABASE, "dagster": _NO_DAGSTER},
+        503: {
+            "database": _NO_DATABASE,
+            "dagster": replace(_NO_DAGSTER, response=BACKUP.failed),
+        },
     },
     "restore": {
         400: {
@@ -172,7 +175,10 @@ _OF_SUBJECTS: Mapping[Subject, Mapping[int, dict[str, ErrorExample]]] = {
                 {"run_id": RUN_ID},
             )
         },
-        503: {"database": _NO_DATABASE, "dagster": _NO_DAGSTER},
+        503: {
+            "database": _NO_DATABASE,
+            "dagster": replace(_NO_DAGSTER, response=RESTORE.failed),
+        },
     },
     "run": {
         404: {
