@@ -15,8 +15,8 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from vector_backup_pipeline.api.app import create_app
 from vector_backup_pipeline.api.dagster_client import RunEvent, RunReading
 from vector_backup_pipeline.api.operations import BACKUP, RESTORE
+from vector_backup_pipeline.api.run_answers import end_answer
 from vector_backup_pipeline.api.run_progress import RunProgress
-from vector_backup_pipeline.api.runs import end_answer
 from vector_backup_pipeline.call_checks import check_backup, check_restore
 from vector_backup_pipeline.engine.errors import (
     InvalidParams,

@@ -14,8 +14,9 @@ from vector_backup_pipeline.api import run_watch, runs
 from vector_backup_pipeline.api.dagster_client import RunEvent, RunReading
 from vector_backup_pipeline.api.errors import CallerGone, DagsterUnavailable
 from vector_backup_pipeline.api.operations import BACKUP
+from vector_backup_pipeline.api.run_answers import outcome_of_end
 from vector_backup_pipeline.api.run_progress import RunProgress
-from vector_backup_pipeline.api.runs import Runs, outcome_of_end
+from vector_backup_pipeline.api.runs import Runs
 from vector_backup_pipeline.engine.storage.opening import open_root
 from vector_backup_pipeline_tests.api.dagster_stand_in import JOB, StandIn, event
 

@@ -10,7 +10,7 @@ from vector_backup_pipeline.api.bodies import read_body
 from vector_backup_pipeline.api.documents import answers, backup_body, restore_body
 from vector_backup_pipeline.api.operations import BACKUP, RESTORE, Operation
 from vector_backup_pipeline.api.routes import BASE_PATH
-from vector_backup_pipeline.api.runs import end_answer, status_answer
+from vector_backup_pipeline.api.run_answers import end_answer, status_answer
 from vector_backup_pipeline.api.services import ServicesOf
 
 router = APIRouter(prefix=BASE_PATH)
