@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from vector_backup_pipeline.api.envelope import failure
 from vector_backup_pipeline.api.errors import Unauthorized
+from vector_backup_pipeline.api.responses import RESPONSES
 from vector_backup_pipeline.engine.secrets import SecretText
 from vector_backup_pipeline.settings import API_TOKEN_VARIABLE
 
@@ -91,7 +92,7 @@ async def _refuse(refusal: Unauthorized, scope: Scope, receive: Receive, send: S
     answer = failure(
         refusal.http_status,
         refusal.error_type,
-        "缺少访问令牌或令牌无效",
+        RESPONSES[Unauthorized],
         refusal.message,
         headers={"WWW-Authenticate": "Bearer"},
     )

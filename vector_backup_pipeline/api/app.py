@@ -23,7 +23,6 @@ from vector_backup_pipeline.api.errors import (
     DagsterUnavailable,
     MethodNotAllowed,
     RangeNotSatisfiable,
-    StateConflict,
 )
 from vector_backup_pipeline.api.health import HealthReader
 from vector_backup_pipeline.api.operations import (
@@ -32,6 +31,7 @@ from vector_backup_pipeline.api.operations import (
     Operation,
     refusal_text,
 )
+from vector_backup_pipeline.api.responses import RESPONSES
 from vector_backup_pipeline.api.routes import files, health, runs
 from vector_backup_pipeline.api.runs import Runs
 from vector_backup_pipeline.api.server_paths import without_paths
@@ -39,9 +39,7 @@ from vector_backup_pipeline.api.services import Services
 from vector_backup_pipeline.engine.errors import (
     BackupError,
     InvalidParams,
-    MissingRequiredParams,
     ResourceNotFound,
-    StorageError,
 )
 from vector_backup_pipeline.engine.storage.opening import open_root
 from vector_backup_pipeline.settings import Settings
@@ -51,19 +49,6 @@ _ROUTERS = (files.router, runs.router, health.router)
 _ROUTES = [route for router in _ROUTERS for route in router.routes if isinstance(route, APIRoute)]
 # By the names of their routes.
 _OPERATIONS: Mapping[str, Operation] = {"back_up": BACKUP, "restore": RESTORE}
-# What people are told where no operation has words of its own, the special before the general.
-_RESPONSES: Mapping[type[BackupError], str] = {
-    BodyTooLarge: "请求体超过大小限制",
-    MethodNotAllowed: "该地址不支持此请求方法",
-    RangeNotSatisfiable: "请求的字节范围不在文件内",
-    StateConflict: "当前状态不允许此操作",
-    DagsterUnavailable: "Dagster服务不可用，请稍后重试",
-    MissingRequiredParams: "缺少必需的参数",
-    InvalidParams: "请求参数无效，请检查后重试",
-    ResourceNotFound: "请求的资源不存在",
-    StorageError: "存储访问失败，请稍后重试",
-    BackupError: "服务内部错误，请稍后重试",
-}
 _ABOUT = """\
 Backs up PostgreSQL's pgvector tables by way of Dagster, and gets them back.
 
@@ -181,7 +166,7 @@ def _response(request: Request, error: BackupError) -> str:
     task_id = getattr(request.state, "task_id", None)
     if operation is not None and not isinstance(error, BodyTooLarge | MethodNotAllowed):
         return refusal_text(operation, error, task_id)
-    return next(text for kind, text in _RESPONSES.items() if isinstance(error, kind))
+    return next(text for kind, text in RESPONSES.items() if isinstance(error, kind))
 
 
 def _complete_openapi(app: FastAPI, settings: Settings) -> None:
@@ -190,4 +175,5 @@ def _complete_openapi(app: FastAPI, settings: Settings) -> None:
     def openapi() -> dict[str, Any]:
         return app.openapi_schema or complete_document(generate(), _ROUTES, settings)
 
+    # The framework's own documented way to complete the document.
     app.openapi = openapi  # type: ignore[method-assign]

@@ -22,6 +22,7 @@ from vector_backup_pipeline.api.documents.examples import (
 )
 from vector_backup_pipeline.api.errors import (
     BodyTooLarge,
+    DagsterUnavailable,
     RangeNotSatisfiable,
     StateConflict,
     Unauthorized,
@@ -33,7 +34,9 @@ from vector_backup_pipeline.api.operations import (
     RESTORE,
     no_task_directory,
 )
+from vector_backup_pipeline.api.responses import NO_DAEMON, RESPONSES
 from vector_backup_pipeline.engine.errors import (
+    BackupError,
     InvalidParams,
     MissingRequiredParams,
     ResourceNotFound,
@@ -79,7 +82,7 @@ _NO_DATABASE = ErrorExample(
 )
 _NO_DAGSTER = ErrorExample(
     "Dagster does not answer",
-    "Dagster服务不可用，请稍后重试",
+    RESPONSES[DagsterUnavailable],
     ServiceUnavailable.error_type,
     "Dagster's webserver was not reached (ConnectError). Check that it is running, and "
     "VECTOR_BACKUP_DAGSTER_URL.",
@@ -87,19 +90,19 @@ _NO_DAGSTER = ErrorExample(
 )
 _NO_TOKEN = ErrorExample(
     "No token, or a wrong one",
-    "缺少访问令牌或令牌无效",
+    RESPONSES[Unauthorized],
     Unauthorized.error_type,
     "Send the header 'Authorization: Bearer' with the token of VECTOR_BACKUP_API_TOKEN.",
 )
 _TOO_LARGE = ErrorExample(
     "More than a MiB",
-    "请求体超过大小限制",
+    RESPONSES[BodyTooLarge],
     BodyTooLarge.error_type,
     "The request's body has more than 1048576 bytes. The parameters of a run need a few hundred.",
 )
 _DEFECT = ErrorExample(
     "A defect of this service",
-    "服务内部错误，请稍后重试",
+    RESPONSES[BackupError],
     "INTERNAL_ERROR",
     "Something went wrong that should not; see the service's log.",
 )
@@ -184,7 +187,7 @@ _OF_SUBJECTS: Mapping[Subject, Mapping[int, dict[str, ErrorExample]]] = {
         404: {
             "run": ErrorExample(
                 "No such run",
-                "请求的资源不存在",
+                RESPONSES[ResourceNotFound],
                 ResourceNotFound.error_type,
                 f"There is no run {RUN_ID} of vector_backup_job. Check its id.",
             )
@@ -192,7 +195,7 @@ _OF_SUBJECTS: Mapping[Subject, Mapping[int, dict[str, ErrorExample]]] = {
         409: {
             "ended": ErrorExample(
                 "It has ended",
-                "当前状态不允许此操作",
+                RESPONSES[StateConflict],
                 StateConflict.error_type,
                 f"The run {RUN_ID} has ended already: SUCCESS.",
             )
@@ -202,7 +205,7 @@ _OF_SUBJECTS: Mapping[Subject, Mapping[int, dict[str, ErrorExample]]] = {
         400: {
             "timestamp": ErrorExample(
                 "A malformed parameter",
-                "请求参数无效，请检查后重试",
+                RESPONSES[InvalidParams],
                 InvalidParams.error_type,
                 _BAD_TASK_ID.detail,
             )
@@ -210,7 +213,7 @@ _OF_SUBJECTS: Mapping[Subject, Mapping[int, dict[str, ErrorExample]]] = {
         404: {
             "missing": ErrorExample(
                 "No such task, set or file",
-                "请求的资源不存在",
+                RESPONSES[ResourceNotFound],
                 ResourceNotFound.error_type,
                 "There are no backups in the task corpus_7. Check task_id, and see the list of "
                 "backups for what is there.",
@@ -219,7 +222,7 @@ _OF_SUBJECTS: Mapping[Subject, Mapping[int, dict[str, ErrorExample]]] = {
         416: {
             "range": ErrorExample(
                 "A range behind the file's end",
-                "请求的字节范围不在文件内",
+                RESPONSES[RangeNotSatisfiable],
                 RangeNotSatisfiable.error_type,
                 RangeNotSatisfiable(209).message,
             )
@@ -227,7 +230,7 @@ _OF_SUBJECTS: Mapping[Subject, Mapping[int, dict[str, ErrorExample]]] = {
         500: {
             "storage": ErrorExample(
                 "The storage refuses",
-                "存储访问失败，请稍后重试",
+                RESPONSES[StorageError],
                 StorageError.error_type,
                 f"The file {EMBEDDING_FILE!r} can't be read: the storage refused. This service's "
                 "log says why.",
@@ -239,7 +242,7 @@ _OF_SUBJECTS: Mapping[Subject, Mapping[int, dict[str, ErrorExample]]] = {
             "dagster": _NO_DAGSTER,
             "daemon": ErrorExample(
                 "Runs would wait in the queue for ever",
-                "Dagster守护进程未运行，任务不会启动",
+                NO_DAEMON,
                 ServiceUnavailable.error_type,
                 "Dagster's daemon gives no sign of life, so runs would wait in the queue for "
                 "ever. Start it: dagster-daemon run.",

@@ -9,6 +9,7 @@ from vector_backup_pipeline.api import envelope
 from vector_backup_pipeline.api.access import OPEN_PATH
 from vector_backup_pipeline.api.documents import answers
 from vector_backup_pipeline.api.errors import DagsterUnavailable
+from vector_backup_pipeline.api.responses import NO_DAEMON
 from vector_backup_pipeline.api.services import ServicesOf
 
 router = APIRouter()
@@ -31,7 +32,7 @@ async def healthz(services: ServicesOf) -> JSONResponse:
         return envelope.failure(
             503,
             DagsterUnavailable.error_type,
-            "Dagster守护进程未运行，任务不会启动",
+            NO_DAEMON,
             "Dagster's daemon gives no sign of life, so runs would wait in the queue for ever. "
             "Start it: dagster-daemon run.",
             can_retry=True,
