@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from vector_backup_pipeline.engine.catalog import ManifestSet, find_set, read_sets
 from vector_backup_pipeline.engine.errors import LockTimeout
-from vector_backup_pipeline.engine.file_names import manifest_name
+from vector_backup_pipeline.engine.file_names import manifest_name, tombstone_name
 from vector_backup_pipeline.engine.retention.rules import KeepRules
 from vector_backup_pipeline.engine.storage.local import LocalDirectory
 from vector_backup_pipeline_tests.engine.retention.histories import rules
@@ -27,6 +27,8 @@ from vector_backup_pipeline_tests.fix_sets import COLLECTION, EMBEDDING, SetWrit
 _TABLES = {COLLECTION: 1, EMBEDDING: 2}
 _FOREIGN = ("notes.txt", "b_20261001_020000.csv.gpg", "b.csv", ".vector_backup_x.run", "x.tmp")
 _KINDS = ("good", "good", "good", "verified", "failed", "cut", "incomplete", "emptied")
+# After all of a history, and past: sets of the future count for nothing.
+_BEGIN, _NEWER = datetime(2025, 10, 1, 2), "20260101_000000"  # noqa: DTZ001 - a stamp has no zone
 _OTHER_KINDS = ("older", "damaged", "orphan", "tombstone")
 
 flags = st.booleans()
@@ -91,9 +93,11 @@ class Place:
         with tempfile.TemporaryDirectory() as folder:
             other = Place(Path(folder))
             other.add(stamp, "good", None)
-            other.add("20990101_000000", "good", None)
+            other.add(_NEWER, "good", None)
             with stopped_at(3):
                 prune_root(other.root)
+            names = other.files().keys()
+            assert tombstone_name(stamp) in names and manifest_name(stamp) not in names
             for name, data in other.files().items():
                 if stamp in name:
                     self.sets.file(name, data)
@@ -128,10 +132,9 @@ def stopped_at(call: int) -> Iterator[None]:
 def histories(draw: st.DrawFn) -> list[tuple[str, str, str | None]]:
     """Stamps, oldest first, each with its kind and what it builds on."""
     hours = sorted(draw(st.sets(st.integers(0, 24 * 40), min_size=1, max_size=7)))
-    begin = datetime(2026, 10, 1, 2)  # noqa: DTZ001 - a stamp has no zone
     history: list[tuple[str, str, str | None]] = []
     for hour in hours:
-        stamp = f"{begin + timedelta(hours=hour):%Y%m%d_%H%M%S}"
+        stamp = f"{_BEGIN + timedelta(hours=hour):%Y%m%d_%H%M%S}"
         kind = draw(st.sampled_from([*_KINDS, *_KINDS, *_OTHER_KINDS]))
         # Of what is not the older system's: nothing was ever written on top of that.
         bases = st.sampled_from([None, None, *(each[0] for each in history if each[1] != "older")])
