@@ -26,7 +26,7 @@ ui: $(INSTALLED) ## Open Dagster's UI and the API on the demo's database
 	@$(BIN)/vector-backup demo --ui
 
 test: $(INSTALLED) ## Run the tests, against real PostgreSQL 18 and 16
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 $(ARGS)
 
 lint: $(INSTALLED) ## Check style, formatting, types and the arrows between packages
 	$(BIN)/ruff check

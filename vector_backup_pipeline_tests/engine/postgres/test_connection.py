@@ -120,13 +120,12 @@ def test_a_callers_string_gets_no_password_of_ours_but_the_installations_does(
     tmp_path: Path,
     give: Callable[[Database, pytest.MonkeyPatch, Path], None],
 ) -> None:
-    give(database, monkeypatch, tmp_path)
-
-    with pytest.raises(DatabaseError, match="no password supplied"):
-        connect(_from_caller(url_without_password))
-    connect(
-        ConnectionSettings.from_installation(SecretText(url_without_password), "the test")
-    ).close()
+    installation = ConnectionSettings.from_installation
+    with monkeypatch.context() as patch:
+        give(database, patch, tmp_path)
+        with pytest.raises(DatabaseError, match="no password supplied"):
+            connect(_from_caller(url_without_password))
+        connect(installation(SecretText(url_without_password), "the test")).close()
 
 
 def test_a_callers_string_does_not_mind_a_service_that_is_not_there(
