@@ -25,6 +25,8 @@ demo: $(INSTALLED) ## See a real backup: PostgreSQL, LangChain's tables, the job
 ui: $(INSTALLED) ## Open Dagster's UI and the API on the demo's database
 	@$(BIN)/vector-backup demo --ui
 
+# The tests start hundreds of processes, and none should compile the same code anew.
+test: export PYTHONDONTWRITEBYTECODE :=
 test: $(INSTALLED) ## Run the tests, against real PostgreSQL 18 and 16
 	$(BIN)/python -m pytest --numprocesses 2 $(ARGS)
 

@@ -7,10 +7,11 @@ import re
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, ValidationError
 
 from vector_backup_pipeline.engine.errors import IntegrityError
 from vector_backup_pipeline.engine.parameters import Compression, Format
+from vector_backup_pipeline.engine.record import Record
 from vector_backup_pipeline.engine.results import BackupResult
 from vector_backup_pipeline.engine.table_definition import Dependencies, TableDefinition
 
@@ -23,11 +24,7 @@ _CHECKSUM = re.compile(rb'"checksum": ?"([0-9a-f]{64})"\s*}\s*\Z')
 TruncateState = Literal["none", "pending", "done", "not_truncated", "unknown"]
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Digest(_Record):
+class Digest(Record):
     """The sum modulo 2^128 of xxh3-128 over every row's bytes: independent of the rows' order.
 
     `encoding` says which bytes, over `columns` in their order: for `csv` the record without its
@@ -40,7 +37,7 @@ class Digest(_Record):
     value: str
 
 
-class Block(_Record):
+class Block(Record):
     """A run of whole rows in the stored file: bytes `offset` to `offset + length`. In a compressed
     file, whole frames."""
 
@@ -56,7 +53,7 @@ def check_bare(name: str) -> str:
     return name
 
 
-class DataFile(_Record):
+class DataFile(Record):
     """A stored table. `sha256` is of the stored bytes, `duration` in seconds."""
 
     name: Annotated[str, AfterValidator(check_bare)]
@@ -70,7 +67,7 @@ class DataFile(_Record):
     blocks: list[Block]
 
 
-class Relation(_Record):
+class Relation(Record):
     """A relation that rows were read from: the table, or a leaf partition. Sizes in bytes."""
 
     schema_name: str
@@ -80,7 +77,7 @@ class Relation(_Record):
     size: int
 
 
-class TableBackup(_Record):
+class TableBackup(Record):
     """A table of the set; `file` is None when its export failed (`error` says why)."""
 
     table: str
@@ -94,7 +91,7 @@ class TableBackup(_Record):
     definition: TableDefinition
 
 
-class Server(_Record):
+class Server(Record):
     """The server that the rows came from. `system_identifier` tells clusters apart."""
 
     version: str
@@ -107,7 +104,7 @@ class Server(_Record):
     pgvector_version: str | None
 
 
-class Manifest(_Record):
+class Manifest(Record):
     """One backup set. `complete` is False when a table of the run failed.
 
     `builds_on` is the timestamp of the set whose rows this one needs beside its own; None for a set

@@ -5,18 +5,13 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from vector_backup_pipeline.engine.errors import BackupError
+from vector_backup_pipeline.engine.record import Record
 
 _UNITS = ("B", "KB", "MB", "GB", "TB", "PB")
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ExportedTable(_Record):
+class ExportedTable(Record):
     """A table whose file is complete and durable. `duration` in seconds."""
 
     success: Literal[True] = True
@@ -26,21 +21,21 @@ class ExportedTable(_Record):
     duration: float
 
 
-class FailedTable(_Record):
+class FailedTable(Record):
     success: Literal[False] = False
     error_type: str
     error: str
     duration: float
 
 
-class TruncatedTable(_Record):
+class TruncatedTable(Record):
     success: Literal[True] = True
     rows_before: int
     rows_after: int
     duration: float
 
 
-class TruncateFailure(_Record):
+class TruncateFailure(Record):
     """A table that was not emptied, or (`outcome` unknown) of which nobody can tell."""
 
     success: Literal[False] = False
@@ -50,7 +45,7 @@ class TruncateFailure(_Record):
     duration: float
 
 
-class BackupResult(_Record):
+class BackupResult(Record):
     """The result of a run. Table names are the caller's own spelling."""
 
     backup_performed: bool
@@ -66,7 +61,7 @@ class BackupResult(_Record):
         return self.model_dump(mode="json") | {"timestamp": self.timestamp.isoformat()}
 
 
-class BackupInfo(_Record):
+class BackupInfo(Record):
     """The set that was restored from. `backup_date` is when it was made."""
 
     backup_path: str
@@ -74,7 +69,7 @@ class BackupInfo(_Record):
     backup_date: datetime
 
 
-class RestoredTable(_Record):
+class RestoredTable(Record):
     """A table whose rows are in the target. `duration` in seconds, of loading alone.
 
     `digest_matches` is None where no digest can be compared: rows were chosen, skipped or
@@ -89,7 +84,7 @@ class RestoredTable(_Record):
     digest_matches: bool | None
 
 
-class Recall(_Record):
+class Recall(Record):
     """How many of the ten true nearest neighbours a search finds, from 0 to 1, over some probes.
 
     `index` is None for a vector column that has none; `metric` is pgvector's operator. `recall`
@@ -107,7 +102,7 @@ class Recall(_Record):
     note: str | None = None
 
 
-class RestoreResult(_Record):
+class RestoreResult(Record):
     """The result of a restore. Tables are named as in the backup, indexes as in the target.
 
     `outcome` is unknown when the answer to COMMIT was lost and no server could tell.
@@ -133,7 +128,7 @@ class RestoreResult(_Record):
         return told
 
 
-class VerifiedTable(_Record):
+class VerifiedTable(Record):
     """A stored file that is what was written. `rows` is counted in the file, not taken on trust.
 
     `has_digest` is False for the older system's files, which left nothing to compare with.
@@ -147,7 +142,7 @@ class VerifiedTable(_Record):
     duration: float
 
 
-class Drill(_Record):
+class Drill(Record):
     """A set that was restored into a database of its own, proven there, and dropped again."""
 
     passed: bool
@@ -160,7 +155,7 @@ class Drill(_Record):
     duration: float
 
 
-class SetVerdict(_Record):
+class SetVerdict(Record):
     """What became of verifying one set. `drill` is None when none was asked for.
 
     `files_passed` is of the stored files alone; `passed` of them and of the drill, if one was made.
@@ -179,7 +174,7 @@ class SetVerdict(_Record):
     errors: list[str]
 
 
-class VerifyResult(_Record):
+class VerifyResult(Record):
     """The result of a verification, over all sets that were asked for, oldest first."""
 
     verified: bool
@@ -193,14 +188,14 @@ class VerifyResult(_Record):
         return self.model_dump(mode="json") | {"timestamp": self.timestamp.isoformat()}
 
 
-class KeptSet(_Record):
+class KeptSet(Record):
     """A set that stays, and everything that keeps it."""
 
     timestamp: str
     reasons: list[str]
 
 
-class RemovedSet(_Record):
+class RemovedSet(Record):
     """What was taken away, or would be: `bytes` in all. Without a manifest among `files` they were
     an orphan's or the older system's."""
 
@@ -210,14 +205,14 @@ class RemovedSet(_Record):
     bytes: int
 
 
-class LeftFile(_Record):
+class LeftFile(Record):
     """A data file that belongs to no set and is still there; `state` as the list has it."""
 
     file: str
     state: str
 
 
-class PrunedLocation(_Record):
+class PrunedLocation(Record):
     """What became of one place; `task_id` is None for the root's own. Newest kept set first.
 
     `finished` are removals that an earlier prune had begun.
@@ -233,7 +228,7 @@ class PrunedLocation(_Record):
     errors: list[str]
 
 
-class EndedUpload(_Record):
+class EndedUpload(Record):
     """An upload that a killed run left unfinished. `size` in bytes, where the store says it."""
 
     location: str
@@ -241,7 +236,7 @@ class EndedUpload(_Record):
     size: int | None
 
 
-class PruneResult(_Record):
+class PruneResult(Record):
     """The result of a prune. After a dry run, what another one would do: `removed` is still there.
 
     `rules` are those that it went by, in words.

@@ -16,18 +16,16 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from vector_backup_pipeline.engine.record import Record
 
 Kind = Literal["ordinary", "partitioned", "foreign"]
 Persistence = Literal["permanent", "unlogged", "temporary"]
 ReplicaIdentity = Literal["default", "full", "nothing", "index"]
 
 
-class Noun(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class QualifiedName(Noun):
+class QualifiedName(Record):
     """Names as they are, unquoted."""
 
     schema_name: str
@@ -37,7 +35,7 @@ class QualifiedName(Noun):
         return self.schema_name + "." + self.name
 
 
-class ColumnType(Noun):
+class ColumnType(Record):
     """`text` is SQL, qualified and with its modifier: `public.vector(3)`."""
 
     text: str
@@ -52,7 +50,7 @@ class ColumnType(Noun):
     )
 
 
-class Column(Noun):
+class Column(Record):
     """One live column. Expressions and collations are SQL with qualified names."""
 
     name: str
@@ -71,7 +69,7 @@ class Column(Noun):
     inherited: bool = False
 
 
-class Constraint(Noun):
+class Constraint(Record):
     """`kind` is pg_constraint.contype: p, u, c, f, x or n (not null, from PostgreSQL 18)."""
 
     name: str
@@ -88,7 +86,7 @@ class Constraint(Noun):
     )
 
 
-class Index(Noun):
+class Index(Record):
     """An index that no constraint owns; it lives in its table's schema."""
 
     name: str
@@ -128,7 +126,7 @@ class SequenceValue(QualifiedName):
     is_called: bool
 
 
-class Policy(Noun):
+class Policy(Record):
     name: str
     permissive: bool
     command: Literal["ALL", "SELECT", "INSERT", "UPDATE", "DELETE"]
@@ -144,14 +142,14 @@ class Statistics(QualifiedName):
     target: int | None = None
 
 
-class Comment(Noun):
+class Comment(Record):
     on: Literal["TABLE", "COLUMN", "CONSTRAINT", "INDEX", "POLICY", "SEQUENCE", "STATISTICS"]
     name: str
     schema_name: str | None = Field(None, description="of sequences and statistics")
     text: str
 
 
-class ForeignKey(Noun):
+class ForeignKey(Record):
     """A foreign key's statement, kept apart because the other table may not be restored."""
 
     table: QualifiedName
@@ -225,7 +223,7 @@ class TableDefinition(Relation):
         return tuple(key.ddl for key in self.foreign_keys)
 
 
-class Dependency(Noun):
+class Dependency(Record):
     """`key` is unique in a set: the kind and the qualified name."""
 
     key: str
@@ -256,7 +254,7 @@ class EnumDependency(Dependency, QualifiedName):
     labels: tuple[str, ...]
 
 
-class DomainConstraint(Noun):
+class DomainConstraint(Record):
     name: str
     definition: str
     validated: bool
@@ -271,7 +269,7 @@ class DomainDependency(Dependency, QualifiedName):
     constraints: tuple[DomainConstraint, ...]
 
 
-class CompositeAttribute(Noun):
+class CompositeAttribute(Record):
     name: str
     type: str
     collation: str | None
@@ -300,7 +298,7 @@ AnyDependency = Annotated[
 ]
 
 
-class Dependencies(Noun):
+class Dependencies(Record):
     """What tables share and need first, in creation order; each one's `ddl` may be run alone.
 
     Types have no `IF NOT EXISTS`: whoever restores skips those that are there.
@@ -314,7 +312,7 @@ class Dependencies(Noun):
         return tuple(statement for each in self.objects for statement in each.ddl)
 
 
-class Definitions(Noun):
+class Definitions(Record):
     """All tables of a set by their OID in the source, and what they share."""
 
     tables: dict[int, TableDefinition]

@@ -5,13 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    PlainSerializer,
-    SerializerFunctionWrapHandler,
-    model_serializer,
-)
+from pydantic import Field, PlainSerializer, SerializerFunctionWrapHandler, model_serializer
 
 from vector_backup_pipeline.engine.catalog.locations import (
     FileState,
@@ -22,6 +16,7 @@ from vector_backup_pipeline.engine.catalog.locations import (
 )
 from vector_backup_pipeline.engine.catalog.sets import COLLECTION_TABLE, EMBEDDING_TABLE
 from vector_backup_pipeline.engine.file_names import LOG_NAME
+from vector_backup_pipeline.engine.record import Record
 from vector_backup_pipeline.engine.results import readable_size
 from vector_backup_pipeline.engine.storage.contract import BackupRoot
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
@@ -35,11 +30,7 @@ def _iso(moment: datetime) -> str:
 _IsoTime = Annotated[datetime, PlainSerializer(_iso, return_type=str, when_used="json")]
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ListedBackup(_Record):
+class ListedBackup(Record):
     """A backup set. Files and sizes are None where the set has no such file."""
 
     timestamp: str
@@ -54,21 +45,21 @@ class ListedBackup(_Record):
     log_file: str | None
 
 
-class ListedFile(_Record):
+class ListedFile(Record):
     """A data file that belongs to no set."""
 
     file: str
     state: FileState
 
 
-class ListedLocation(_Record):
+class ListedLocation(Record):
     """A directory of backups, newest first. Without `other_files` JSON does not have that key."""
 
     type: Literal["global", "task"]
     task_id: str | None
     relative_path: str
     backups: list[ListedBackup]
-    other_files: list[ListedFile] = []
+    other_files: list[ListedFile] = Field(default_factory=list)
 
     @model_serializer(mode="wrap")
     def _without_empty_other_files(self, serialize: SerializerFunctionWrapHandler) -> Any:
@@ -78,7 +69,7 @@ class ListedLocation(_Record):
         return told
 
 
-class ListSummary(_Record):
+class ListSummary(Record):
     """`scan_time` is when the list was made."""
 
     total_locations: int
@@ -88,7 +79,7 @@ class ListSummary(_Record):
     scan_time: _IsoTime
 
 
-class BackupList(_Record):
+class BackupList(Record):
     """All backups under a root."""
 
     backup_locations: list[ListedLocation]

@@ -11,19 +11,18 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, ValidationError
 
 from vector_backup_pipeline.engine.errors import IntegrityError
 from vector_backup_pipeline.engine.manifest import check_bare
+from vector_backup_pipeline.engine.record import Record
 
 _BareName = Annotated[str, AfterValidator(check_bare)]
 
 
-class Tombstone(BaseModel):
+class Tombstone(Record):
     """`files` are the data files, without the manifest and the verdict; None where there are none
     of these."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: Literal[1] = 1
     tool: Literal["vector_backup_pipeline"] = "vector_backup_pipeline"
