@@ -13,8 +13,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timezone
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 from psycopg2.extensions import cursor as Cursor
 
@@ -36,6 +35,7 @@ from vector_backup_pipeline.engine.postgres.connection import (
 )
 from vector_backup_pipeline.engine.postgres.probes import measure_recall
 from vector_backup_pipeline.engine.progress import ProgressListener
+from vector_backup_pipeline.engine.restore.account import RestoreAccount
 from vector_backup_pipeline.engine.restore.binary_rows import check_binary_rows
 from vector_backup_pipeline.engine.restore.collections import chosen_rows
 from vector_backup_pipeline.engine.restore.load import load_rows
@@ -45,22 +45,14 @@ from vector_backup_pipeline.engine.restore.report import restore_section
 from vector_backup_pipeline.engine.restore.request import RestoreRequest
 from vector_backup_pipeline.engine.restore.rows import check_rows_of, columns_of, loading_of
 from vector_backup_pipeline.engine.restore.source import (
-    RestoreSource,
     check_source,
     find_source,
 )
 from vector_backup_pipeline.engine.restore.target import IndexListener, Target
 from vector_backup_pipeline.engine.results import (
-    BackupInfo,
-    FailedTable,
     Recall,
-    RestoredTable,
     RestoreResult,
-    TruncatedTable,
-    TruncateFailure,
-    error_line,
     failed_table,
-    readable_size,
 )
 from vector_backup_pipeline.engine.storage.contract import BackupRoot, Claim
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
@@ -113,52 +105,40 @@ class RestoreRun:
         self._lock_timeout = lock_timeout
         self._run_id = run_id
         self._writes_log = writes_log
-        self._started = time.monotonic()
-        self._began_at = datetime.now(timezone.utc)
-        self._source: RestoreSource | None = None
+        self._account = RestoreAccount(request, timestamps.timezone)
         self._reading: Claim | None = None
-        self._target: Target | None = None
-        self._durations: dict[str, float] = {}
-        self._rows: dict[str, int] = {}
-        self._proved: dict[str, bool | None] = {}
-        self._failures: dict[str, FailedTable] = {}
-        self._run_error: BackupError | None = None
-        self._is_restored = False
-        self._outcome_is_unknown = False
-        self._recall: list[Recall] = []
         self._measured = False
-        self._notices: list[str] = []
         self._result: RestoreResult | None = None
 
     @property
     def error(self) -> BackupError | None:
         """What the restore failed of first."""
-        return self._run_error
+        return self._account.error
 
     @property
     def notices(self) -> list[str]:
         """What a person should know and no error is, so far."""
-        return [*self._notices, *(self._target.notices if self._target else [])]
+        return self._account.notices
 
     @property
     def server(self) -> str | None:
         """Which database on which server, without any secret; None before it was reached."""
-        return self._target.description if self._target else None
+        return self._account.target.description if self._account.target else None
 
     def find(self) -> FoundBackup:
         """Find the set, and prove the stored files of the tables that are asked for."""
         with self._remembering():
             source = find_source(self._root, self._timestamps, self.request)
-            self._source = source
+            self._account.source = source
             self._reading = hold_while_reading(
-                source.directory, source.backup.stamp, self._run_id, self._notices
+                source.directory, source.backup.stamp, self._run_id, self._account.notes
             )
             for covered in source.covered:
-                self._notices.append(
+                self._account.notes.append(
                     f"{covered} is a partition; its rows come with the partitioned table."
                 )
             if source.passed_over:
-                self._notices.append(
+                self._account.notes.append(
                     f"Newer than {source.backup.stamp}, but incomplete or damaged: "
                     f"{', '.join(source.passed_over)}. vector-backup verify says what is wrong."
                 )
@@ -174,8 +154,8 @@ class RestoreRun:
     def prepare(self, connection_settings: Callable[[], ConnectionSettings]) -> list[TableLoad]:
         """Look at the target, then lock, empty and make its tables, as asked."""
         with self._remembering():
-            source = _known(self._source)
-            self._target = target = Target(
+            source = _known(self._account.source)
+            self._account.target = target = Target(
                 connection_settings(), self.request, self._lock_timeout, self._run_id
             )
             target.plan(self._plan)
@@ -194,7 +174,7 @@ class RestoreRun:
         ]
 
     def _plan(self, cursor: Cursor) -> list[PlannedTable]:
-        source = _known(self._source)
+        source = _known(self._account.source)
         columns = {table.table: columns_of(source.directory, table) for table in source.tables}
         planned = plan_tables(cursor, source, self.request, columns)
         if source.manifest_set is not None:
@@ -217,23 +197,23 @@ class RestoreRun:
                 rows = self._load(self._planned(table), listener)
         except BaseException as cause:
             error = as_backup_error(cause)
-            self._failures[table] = failed_table(error, time.monotonic() - started)
+            self._account.failures[table] = failed_table(error, time.monotonic() - started)
             raise
-        self._durations[table] = time.monotonic() - started
-        self._rows[table] = rows
+        self._account.durations[table] = time.monotonic() - started
+        self._account.rows[table] = rows
         self._note_skipped(table, rows)
         return rows
 
     def _note_skipped(self, table: str, rows: int) -> None:
-        stored = _known(self._source).table(table).rows
+        stored = _known(self._account.source).table(table).rows
         left = (stored or 0) - rows
         if self.request.on_conflict == "skip" and not self.request.selects_rows and left > 0:
-            self._notices.append(f"{table}: {left} rows were there already and were left.")
+            self._account.notes.append(f"{table}: {left} rows were there already and were left.")
 
     def _load(self, table: PlannedTable, listener: ProgressListener) -> int:
-        target = _known(self._target)
+        target = _known(self._account.target)
         loading = loading_of(
-            _known(self._source).directory,
+            _known(self._account.source).directory,
             table,
             self.request,
             target.birthplace(table),
@@ -248,7 +228,7 @@ class RestoreRun:
         """Build what was left for after the rows: keys and indexes."""
         with self._remembering():
             self._refuse_after_failure()
-            _known(self._target).build(listener)
+            _known(self._account.target).build(listener)
 
     def prove(self) -> dict[str, bool | None]:
         """Prove every table, then make the restore visible, all at once; by table, whether its
@@ -259,17 +239,17 @@ class RestoreRun:
         """
         with self._remembering():
             self._refuse_after_failure()
-            target = _known(self._target)
-            if untold := [t.table for t in target.planned if t.table not in self._rows]:
+            target = _known(self._account.target)
+            if untold := [t.table for t in target.planned if t.table not in self._account.rows]:
                 raise InvalidParams(
                     f"{', '.join(untold)} was not loaded: a step of the job was left out. Launch "
                     "the whole job."
                 )
             for table in target.planned:
-                self._proved[table.table] = self._prove(target, table)
+                self._account.proved[table.table] = self._prove(target, table)
             target.finish_tables()
             uninterrupted(self._commit)
-        return dict(self._proved)
+        return dict(self._account.proved)
 
     def _prove(self, target: Target, table: PlannedTable) -> bool | None:
         data = table.stored.data
@@ -283,7 +263,7 @@ class RestoreRun:
         return None
 
     def _prove_count(self, target: Target, table: PlannedTable) -> None:
-        loaded = self._rows[table.table]
+        loaded = self._account.rows[table.table]
         if table.existing is None:
             rows, kept = target.content(table).rows, 0
         else:
@@ -301,31 +281,31 @@ class RestoreRun:
 
     def _commit(self) -> None:
         try:
-            _known(self._target).commit()
+            _known(self._account.target).commit()
         except CommitUnknown:
-            self._outcome_is_unknown = True
+            self._account.outcome_is_unknown = True
             raise
-        self._is_restored = True
+        self._account.is_restored = True
 
     def measure_recall(self) -> list[Recall]:
         """Ask the restored tables for the neighbours of a few of their own vectors.
 
         Comes after the commit and never fails the restore: what can't be measured is noted.
         """
-        if not self.request.probes or not self._is_restored:
+        if not self.request.probes or not self._account.is_restored:
             self._measured = True
             return []
-        target = _known(self._target)
+        target = _known(self._account.target)
         until = time.monotonic() + _PROBE_SECONDS
         try:
             connection = connect(target.settings)
         except BackupError as error:
-            self._notices.append(f"Recall was not measured: {error.message}")
+            self._account.notes.append(f"Recall was not measured: {error.message}")
             self._measured = True
             return []
         try:
             for table in target.planned:
-                self._recall += measure_recall(
+                self._account.recall += measure_recall(
                     connection,
                     table.schema,
                     table.name,
@@ -336,7 +316,7 @@ class RestoreRun:
         finally:
             close_quietly(connection)
         self._measured = True
-        return list(self._recall)
+        return list(self._account.recall)
 
     def finish(self) -> RestoreResult:
         """Let go of the target, write the log, and tell the result. Once.
@@ -346,21 +326,21 @@ class RestoreRun:
         """
         if self._result is not None:
             return self._result
-        if self._is_restored and not self._measured:
-            self._notices.append("Recall was not measured: the run was stopped before.")
+        if self._account.is_restored and not self._measured:
+            self._account.notes.append("Recall was not measured: the run was stopped before.")
         left_out: BackupError | None = None
-        if self.error is None and not self._is_restored:
-            left_out = self._run_error = InvalidParams(
+        if self.error is None and not self._account.is_restored:
+            left_out = self._account.error = InvalidParams(
                 "Nothing was restored: a step of the job was left out. Launch the whole job."
             )
         self._let_go()
-        result = self._tell_result()
+        result = self._account.tell()
         try:
             self._append_to_log(result)
         except BackupError as error:
             # A backup may well lie where nobody can write; the restore is no worse for it.
-            self._notices.append(f"The log was not written: {error.message}")
-            result = self._tell_result()
+            self._account.notes.append(f"The log was not written: {error.message}")
+            result = self._account.tell()
         self._result = result
         if left_out is not None:
             raise left_out
@@ -369,36 +349,30 @@ class RestoreRun:
     def close(self) -> RestoreResult:
         """Leave nothing open and nothing untold, whatever happened before."""
         try:
-            if self._result is None and self.error is None and not self._is_restored:
-                self._run_error = RunCancelled()
+            if self._result is None and self.error is None and not self._account.is_restored:
+                self._account.error = RunCancelled()
             return self.finish()
         finally:
             self._let_go()
 
     def _let_go(self) -> None:
         try:
-            if self._target is not None:
-                self._target.close()
+            if self._account.target is not None:
+                self._account.target.close()
         finally:
             reading, self._reading = self._reading, None
             if reading is not None:
                 reading.release()
 
     def _refuse_after_failure(self) -> None:
-        if self._run_error is not None:
-            raise _RolledBack(f"Not restored: {self._why_not_restored()}")
-
-    def _why_not_restored(self) -> str:
-        if self._outcome_is_unknown:
-            return "whether it was committed is unknown."
-        failed = self._failed_table() or "a step of the restore"
-        return f"everything was rolled back when {failed} failed."
+        if self._account.error is not None:
+            raise self._account.rolled_back()
 
     def _planned(self, table: str) -> PlannedTable:
-        return next(each for each in _known(self._target).planned if each.table == table)
+        return next(each for each in _known(self._account.target).planned if each.table == table)
 
     def _append_to_log(self, result: RestoreResult) -> None:
-        if self._source is None or not self._writes_log:
+        if self._account.source is None or not self._writes_log:
             return
         section = restore_section(
             self.request,
@@ -407,101 +381,7 @@ class RestoreRun:
             run_id=self._run_id,
             target=self.server,
         )
-        self._source.directory.append(LOG_NAME, section)
-
-    def _tell_result(self) -> RestoreResult:
-        return RestoreResult(
-            restore_performed=self._is_restored,
-            outcome=self._outcome,
-            truncate_performed=self._is_restored and bool(self._truncated()),
-            backup_info=self._backup_info(),
-            truncate_results=self._truncate_results(),
-            restore_results=self._restore_results(),
-            not_recreated=self._not_recreated(),
-            recall_at_10=list(self._recall),
-            notices=self.notices,
-            errors=[error_line(self._run_error, self._failed_table())] if self._run_error else [],
-            duration=round(time.monotonic() - self._started, 3),
-            timestamp=self._local(self._began_at),
-        )
-
-    @property
-    def _outcome(self) -> Literal["restored", "not_restored", "unknown"]:
-        if self._outcome_is_unknown:
-            return "unknown"
-        return "restored" if self._is_restored else "not_restored"
-
-    def _not_recreated(self) -> dict[str, list[str]]:
-        return self._target.not_recreated() if self._target and self._is_restored else {}
-
-    def _failed_table(self) -> str | None:
-        for table, failure in self._failures.items():
-            if self._run_error is not None and failure.error == self._run_error.message:
-                return table
-        return None
-
-    def _backup_info(self) -> BackupInfo | None:
-        if self._source is None:
-            return None
-        return BackupInfo(
-            backup_path=self._source.directory.location,
-            timestamp=self._source.backup.stamp,
-            backup_date=self._local(self._source.backup.created_at),
-        )
-
-    def _local(self, moment: datetime) -> datetime:
-        return moment.astimezone(self._timestamps.timezone).replace(microsecond=0)
-
-    def _truncated(self) -> dict[str, int]:
-        """Rows before, of the tables that this run empties."""
-        if self._target is None or not self.request.truncate_before_restore:
-            return {}
-        return {table: before.rows for table, before in self._target.existing.before.items()}
-
-    def _truncate_results(self) -> dict[str, TruncatedTable | TruncateFailure]:
-        return {table: self._truncate_result(rows) for table, rows in self._truncated().items()}
-
-    def _truncate_result(self, rows: int) -> TruncatedTable | TruncateFailure:
-        seconds = self._target.existing.truncate_seconds if self._target else 0.0
-        duration = round(seconds, 3)
-        if self._is_restored or self._run_error is None:
-            return TruncatedTable(rows_before=rows, rows_after=0, duration=duration)
-        outcome: Literal["unknown", "not_truncated"] = (
-            "unknown" if self._outcome_is_unknown else "not_truncated"
-        )
-        return TruncateFailure(
-            error_type=self._run_error.error_type,
-            error=self._run_error.message,
-            outcome=outcome,
-            duration=duration,
-        )
-
-    def _restore_results(self) -> dict[str, RestoredTable | FailedTable]:
-        if self._source is None or self._target is None:
-            return {}
-        return {
-            table.table: self._restore_result(table.table)
-            for table in self._source.tables
-            if table.table in self._rows or table.table in self._failures
-        }
-
-    def _restore_result(self, table: str) -> RestoredTable | FailedTable:
-        if table in self._failures:
-            return self._failures[table]
-        duration = self._durations[table]
-        if not self._is_restored:
-            reason = self._run_error or RunCancelled()
-            return failed_table(
-                _RolledBack(f"Loaded, but {self._why_not_restored()}"), duration
-            ).model_copy(update={"error_type": reason.error_type})
-        stored = _known(self._source).table(table)
-        return RestoredTable(
-            source_file=stored.file,
-            rows_restored=self._rows[table],
-            file_size=readable_size(stored.size),
-            duration=round(duration, 3),
-            digest_matches=self._proved[table],
-        )
+        self._account.source.directory.append(LOG_NAME, section)
 
     @contextlib.contextmanager
     def _remembering(self) -> Iterator[None]:
@@ -509,14 +389,10 @@ class RestoreRun:
         try:
             yield
         except BaseException as cause:
-            if self._run_error is None:
-                self._run_error = as_backup_error(cause)
+            if self._account.error is None:
+                self._account.error = as_backup_error(cause)
                 self._let_go()
             raise
-
-
-class _RolledBack(BackupError):
-    """A table that shares the fate of another."""
 
 
 def _known(value: _T | None) -> _T:
