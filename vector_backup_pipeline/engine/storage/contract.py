@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from vector_backup_pipeline.engine.errors import InvalidParams
+
 # How often a run's marker shows a sign of life, and after how long without one its run counts as
 # dead where nothing else tells: time for a store to be out of reach for a while.
 HEARTBEAT_SECONDS = 60.0
@@ -128,10 +130,11 @@ class BackupRoot(Protocol):
         """How `find_path` takes a directory of this root: relative to the root's parent."""
 
     def find(self, task_id: str | None) -> BackupDirectory | None:
-        """The backup directory if it exists already. Raises `ResourceNotFound` for the task's."""
+        """The backup directory if it exists already. Raises `ResourceNotFound` for the task's, and
+        `InvalidParams` for a task with the name of the root's own."""
 
     def open(self, task_id: str | None) -> BackupDirectory:
-        """The backup directory, made if missing. Raises `ResourceNotFound` for the task's."""
+        """The backup directory, made if missing. Raises as `find` does."""
 
     def open_for_trial(self, task_id: str | None) -> AbstractContextManager[BackupDirectory]:
         """As `open`; what had to be made for that goes again, unless something lies in it."""
@@ -143,3 +146,13 @@ class BackupRoot(Protocol):
         Raises:
             StorageError: the store can't be asked.
         """
+
+
+def check_is_no_backup_directory(task_id: str, directory: str) -> None:
+    """Raises `InvalidParams` for a task whose directory would be the root's own `directory` of
+    backups: what lies in that is taken for no task, so its backups would never be found."""
+    if task_id == directory:
+        raise InvalidParams(
+            f"The task_id {task_id!r} is the name of the directory for backups without a task, so "
+            "a task can't be called so. Choose another task_id, or leave it out."
+        )

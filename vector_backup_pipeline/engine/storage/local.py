@@ -21,7 +21,11 @@ from vector_backup_pipeline.engine.errors import (
     StorageError,
 )
 from vector_backup_pipeline.engine.interrupts import uninterrupted
-from vector_backup_pipeline.engine.storage.contract import AbandonedUpload, BackupDirectory
+from vector_backup_pipeline.engine.storage.contract import (
+    AbandonedUpload,
+    BackupDirectory,
+    check_is_no_backup_directory,
+)
 from vector_backup_pipeline.engine.storage.local_claim import LocalClaim, is_alive, remove_if_dead
 from vector_backup_pipeline.engine.storage.object_url import is_url
 
@@ -128,6 +132,7 @@ class LocalRoot:
     def _place(self, task_id: str | None) -> Path:
         if task_id is None:
             return self._root / self._directory
+        check_is_no_backup_directory(task_id, self._directory)
         task = self._root / task_id
         with _storage_errors(f"look for the task directory {task}"):
             is_there = task.is_dir()

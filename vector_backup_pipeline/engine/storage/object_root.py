@@ -9,7 +9,11 @@ from datetime import datetime
 from vector_backup_pipeline.engine.errors import InvalidParams, ResourceNotFound
 from vector_backup_pipeline.engine.storage import object_claim, object_log
 from vector_backup_pipeline.engine.storage.abandoned_uploads import abort_abandoned_uploads
-from vector_backup_pipeline.engine.storage.contract import AbandonedUpload, BackupDirectory
+from vector_backup_pipeline.engine.storage.contract import (
+    AbandonedUpload,
+    BackupDirectory,
+    check_is_no_backup_directory,
+)
 from vector_backup_pipeline.engine.storage.object_bucket import Bucket, StoredObject
 from vector_backup_pipeline.engine.storage.object_reading import read_object
 from vector_backup_pipeline.engine.storage.object_upload import ObjectPendingFile, part_size_for
@@ -96,6 +100,7 @@ class ObjectRoot:
     def _place(self, task_id: str | None) -> ObjectUrl:
         if task_id is None:
             return self._url / self._directory
+        check_is_no_backup_directory(task_id, self._directory)
         task = self._url / task_id
         if not self._bucket.holds_anything(task.key):
             raise ResourceNotFound(

@@ -107,6 +107,16 @@ def test_a_task_with_a_file_is_there_and_is_told_from_the_roots_own(root: Backup
         assert again.names() == ["a.csv"]
 
 
+def test_no_task_is_called_like_the_roots_own_directory(root: BackupRoot) -> None:
+    root.open(None).replace("a.csv", b"")
+
+    for look in (root.find, root.open):
+        with pytest.raises(InvalidParams, match="Choose another task_id"):
+            look("vector_bak")
+    with pytest.raises(InvalidParams), root.open_for_trial("vector_bak"):
+        pass
+
+
 def test_a_path_leads_nowhere_but_into_the_root(root: BackupRoot) -> None:
     own = root.open(None)
     own.replace("a.csv", b"")
