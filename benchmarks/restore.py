@@ -7,6 +7,7 @@
 Every way fills a database that was just made, in turn, `--rounds` times; the ratios are of the
 medians, since machines are shared and noisy. `\\copy` loads the very file that is restored, into a
 table with its primary key. pg_restore loads an uncompressed dump in directory format with two jobs.
+"binary" is a set in binary and zstd, else it is csv and not compressed.
 Of the restore, "load" is what its result says of the rows' way into the table, "whole" is the run:
 the source's check, the indexes, the proof and the probes too. Memory is the peak of the process
 while the job runs, over what it was after the same job on an almost empty table.
@@ -22,6 +23,8 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +89,7 @@ def main() -> None:
 
 def report(rows: int, rounds: list[Times]) -> None:
     medians = {name: statistics.median(times[name] for times in rounds) for name in rounds[0]}
-    print(f"\n{rows} rows x {DIMENSIONS} dimensions, csv, medians:")
+    print(f"\n{rows} rows x {DIMENSIONS} dimensions, medians:")
     for name, median in medians.items():
         print(f"  {name:44} {median:8.2f} s")
     print("\nratios, above 1 is slower:")
@@ -98,10 +101,25 @@ def report(rows: int, rounds: list[Times]) -> None:
 COPY, PG_RESTORE = "psql \\copy", "pg_restore -j2, HNSW index"
 _COMPARED = [
     ("existing table, 1 connection: load", COPY),
+    ("existing table, 1 connection, binary: load", COPY),
     ("new table, 2 workers: load", COPY),
     ("new table, 2 workers: whole", COPY),
+    ("new table, 2 workers, binary: load", COPY),
+    ("new table, 2 workers, binary: whole", COPY),
     ("new table and HNSW index: whole", PG_RESTORE),
 ]
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A set of one table, by that table's file."""
+
+    table: str
+    file: Path
+
+    @property
+    def timestamp(self) -> str:
+        return self.file.name.removeprefix(f"{self.table}_").partition(".")[0]
 
 
 class Bench:
@@ -110,14 +128,22 @@ class Bench:
     def __init__(self, server: EmbeddedServer, *, with_index: bool) -> None:
         self.server = server
         self.with_index = with_index
-        self.files = {TINY: self.backup(TINY), BIG: self.backup(BIG)}
+        self.tiny, self.big = self.backup(TINY), self.backup(BIG)
+        self.binary = self.backup(BIG, format="binary", compression="zstd")
         if with_index:
-            self.files[INDEXED] = self.backup(INDEXED)
+            self.indexed = self.backup(INDEXED)
             self.dump()
 
     def round(self, number: int) -> Times:
         times: Times = {}
-        for way in (self.copy, self.into_existing, self.into_new, *self.indexed_ways()):
+        csv, binary = (self.big, ""), (self.binary, ", binary")
+        ways: list[Callable[[], Times]] = [
+            self.copy,
+            *(partial(self.into_existing, *each) for each in (csv, binary)),
+            *(partial(self.into_new, *each) for each in (csv, binary)),
+            *self.indexed_ways(),
+        ]
+        for way in ways:
             self.make_target()
             for name, seconds in way().items():
                 times[name] = seconds
@@ -130,20 +156,20 @@ class Bench:
     def copy(self) -> Times:
         self.make_table()
         # \copy takes its file name raw, up to the next space.
-        command = f"\\copy {BIG} from '{self.files[BIG]}' csv header"
+        command = f"\\copy {BIG} from '{self.big.file}' csv header"
         return {COPY: self.timed("psql", self.url(TARGET), "-Xqc", command)}
 
-    def into_existing(self) -> Times:
+    def into_existing(self, stored: Stored, form: str) -> Times:
         self.make_table()
-        done = self.restore(BIG, workers=1)
-        return {"existing table, 1 connection: load": done["load"]}
+        done = self.restore(stored, workers=1)
+        return {f"existing table, 1 connection{form}: load": done["load"]}
 
-    def into_new(self) -> Times:
-        done = self.restore(BIG, workers=2)
-        return {f"new table, 2 workers: {what}": done[what] for what in ("load", "whole")}
+    def into_new(self, stored: Stored, form: str) -> Times:
+        done = self.restore(stored, workers=2)
+        return {f"new table, 2 workers{form}: {what}": done[what] for what in ("load", "whole")}
 
     def with_hnsw(self) -> Times:
-        done = self.restore(INDEXED, workers=2, maintenance_work_mem=MAINTENANCE_WORK_MEM)
+        done = self.restore(self.indexed, workers=2, maintenance_work_mem=MAINTENANCE_WORK_MEM)
         return {"new table and HNSW index: whole": done["whole"]}
 
     def pg_restore(self) -> Times:
@@ -154,18 +180,17 @@ class Bench:
     def memory(self, workers: int) -> float:
         """MB over the idle job."""
         self.make_target()
-        return self.restore(BIG, workers=workers)["memory"]
+        return self.restore(self.big, workers=workers)["memory"]
 
-    def restore(self, table: str, **parameters: Any) -> dict[str, float]:
+    def restore(self, stored: Stored, **parameters: Any) -> dict[str, float]:
         """The job in a process of its own: "load" and "whole" in seconds, "memory" in MB."""
-        sets = [(each, self.files[each].stem.removeprefix(f"{each}_")) for each in (TINY, table)]
+        sets = [(each.table, each.timestamp) for each in (self.tiny, stored)]
         measured: dict[str, float] = self.job("restore", sets, parameters)
         return measured
 
-    def backup(self, table: str) -> Path:
-        """The file of a set with this table alone."""
-        file: str = self.job("backup", table)
-        return Path(file)
+    def backup(self, table: str, **parameters: Any) -> Stored:
+        """A set with this table alone."""
+        return Stored(table, Path(self.job("backup", table, parameters)))
 
     def job(self, *what: Any) -> Any:
         environment = os.environ | {
@@ -235,10 +260,10 @@ def job_in_this_process(kind: str, *what: Any) -> None:
     print(json.dumps(backup_job(*what) if kind == "backup" else restore_job(*what)))
 
 
-def backup_job(table: str) -> str:
+def backup_job(table: str, parameters: dict[str, Any]) -> str:
     from vector_backup_pipeline.launch import launch_backup
 
-    outcome = launch_backup({"tables": [table]})
+    outcome = launch_backup({"tables": [table], **parameters})
     assert outcome.result is not None and outcome.error_type is None, outcome.message
     file = outcome.result["tables_backed_up"][table]["backup_file"]
     return str(Path(outcome.result["backup_directory"]) / file)
