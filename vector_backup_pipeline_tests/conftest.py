@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,9 @@ _ROOM_NEEDED = 4 << 30
 def pytest_configure() -> None:
     """Work in memory where there is room: a thousand databases are made and flushed to disk, which
     doubles the time. TMPDIR names another place."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A shell's "&" lets it be ignored, by all processes that tests start and interrupt too.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if "TMPDIR" not in os.environ and _has_room(_MEMORY):
         os.environ["TMPDIR"] = str(_MEMORY)
         tempfile.tempdir = None
