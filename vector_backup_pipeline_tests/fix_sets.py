@@ -11,6 +11,7 @@ from pathlib import Path
 
 import xxhash
 
+from vector_backup_pipeline.engine.catalog.sets import BackupSet, age, look_into
 from vector_backup_pipeline.engine.file_names import (
     data_file_name,
     manifest_name,
@@ -34,6 +35,7 @@ from vector_backup_pipeline.engine.results import BackupResult, ExportedTable, F
 from vector_backup_pipeline.engine.storage.contract import Claim
 from vector_backup_pipeline.engine.storage.local import LocalDirectory
 from vector_backup_pipeline.engine.table_definition import Dependencies, TableDefinition
+from vector_backup_pipeline.engine.timestamps import TimestampFormat
 
 COLLECTION, EMBEDDING = "langchain_pg_collection", "langchain_pg_embedding"
 TABLES = {COLLECTION: 4, EMBEDDING: 58}
@@ -158,6 +160,11 @@ class SetWriter:
             error=None,
             definition=_DEFINITION,
         )
+
+
+def read_sets(directory: LocalDirectory, timestamps: TimestampFormat) -> list[BackupSet]:
+    """All sets of a directory, oldest first by their creation in UTC; damaged ones too."""
+    return sorted(look_into(directory, timestamps).sets(), key=age)
 
 
 def stored_file(

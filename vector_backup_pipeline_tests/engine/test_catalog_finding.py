@@ -15,7 +15,6 @@ from vector_backup_pipeline.engine.catalog import (
     ManifestSet,
     OlderSet,
     find_set,
-    read_sets,
 )
 from vector_backup_pipeline.engine.errors import (
     BackupError,
@@ -26,7 +25,13 @@ from vector_backup_pipeline.engine.errors import (
 from vector_backup_pipeline.engine.timestamps import DEFAULT_TIMESTAMP_FORMAT, TimestampFormat
 from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS, BackupMaker
 from vector_backup_pipeline_tests.fix_postgres import Database
-from vector_backup_pipeline_tests.fix_sets import COLLECTION, EMBEDDING, TABLES, SetWriter
+from vector_backup_pipeline_tests.fix_sets import (
+    COLLECTION,
+    EMBEDDING,
+    TABLES,
+    SetWriter,
+    read_sets,
+)
 
 FIRST, SECOND, THIRD = "20250101_000000", "20250102_000000", "20250103_000000"
 

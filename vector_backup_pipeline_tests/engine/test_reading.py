@@ -80,6 +80,35 @@ def test_where_nothing_can_be_written_a_restore_goes_on_and_says_so(
     restore.close()
 
 
+def _verification(two: SetWriter) -> VerifyRun:
+    return VerifyRun(
+        VerifyRequest(
+            timestamp=None, backup_path=None, task_id=None, drill=False, workers=1, probes=0
+        ),
+        LocalRoot(str(two.path.parent), "vector_bak"),
+        TIMESTAMPS,
+        lambda: pytest.fail("no drill"),
+        lock_timeout=1.0,
+        run_id="verify",
+    )
+
+
+def test_a_set_that_is_gone_before_its_turn_is_red_and_the_next_one_is_read(
+    two: SetWriter, prune: Prune
+) -> None:
+    run = _verification(two)
+    found = run.find()
+    assert prune().removed == [OLD]
+
+    gone, there = (run.verify(each.key) for each in found)
+    result = run.close()
+
+    assert (gone.timestamp, gone.passed, there.passed) == (OLD, False, True)
+    assert "was removed before its turn came" in gone.errors[0]
+    assert result.verified is False
+    assert _readers(two) == []
+
+
 def test_a_verification_holds_each_set_while_it_reads_it(
     two: SetWriter, prune: Prune, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -94,16 +123,7 @@ def test_a_verification_holds_each_set_while_it_reads_it(
             kept.append(prune().kept[OLD])
         return read(directory, name, *where, **more)  # type: ignore[arg-type]
 
-    run = VerifyRun(
-        VerifyRequest(
-            timestamp=None, backup_path=None, task_id=None, drill=False, workers=1, probes=0
-        ),
-        LocalRoot(str(two.path.parent), "vector_bak"),
-        TIMESTAMPS,
-        lambda: pytest.fail("no drill"),
-        lock_timeout=1.0,
-        run_id="verify",
-    )
+    run = _verification(two)
     found = run.find()
     monkeypatch.setattr(LocalDirectory, "read", and_prune_meanwhile)
     verdicts = [run.verify(each.key) for each in found]

@@ -19,7 +19,6 @@ from vector_backup_pipeline.engine.catalog.sets import (
     ManifestSet,
     OlderSet,
     has_backup,
-    read_sets,
     stamps_in_use,
 )
 
@@ -45,6 +44,5 @@ __all__ = [
     "find_set",
     "has_backup",
     "list_backups",
-    "read_sets",
     "stamps_in_use",
 ]

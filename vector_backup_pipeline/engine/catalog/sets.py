@@ -197,15 +197,6 @@ def look_into(directory: BackupDirectory, timestamps: TimestampFormat) -> Conten
     )
 
 
-def read_sets(directory: BackupDirectory, timestamps: TimestampFormat) -> list[BackupSet]:
-    """The sets of a directory, oldest first by their creation in UTC; damaged ones too.
-
-    Raises:
-        StorageError: the directory or a manifest can't be read.
-    """
-    return sorted(look_into(directory, timestamps).sets(), key=age)
-
-
 def age(backup: BackupSet) -> tuple[datetime, str]:
     """What sets are ordered by: the later, the greater."""
     return backup.created_at, backup.stamp

@@ -19,9 +19,9 @@ from vector_backup_pipeline.engine.catalog import (
     OlderSet,
     check_root,
     find_places,
-    read_sets,
 )
 from vector_backup_pipeline.engine.catalog.reading import hold_while_reading
+from vector_backup_pipeline.engine.catalog.sets import Contents, look_into
 from vector_backup_pipeline.engine.errors import (
     BackupError,
     InvalidParams,
@@ -70,7 +70,7 @@ class VerifyRun:
         self._run_id = run_id
         self._started = time.monotonic()
         self._began_at = datetime.now(timezone.utc)
-        self._sets: dict[str, tuple[BackupDirectory, BackupSet]] = {}
+        self._sets: dict[str, _FoundSet] = {}
         self._verdicts: dict[str, SetVerdict] = {}
         self._set_errors: dict[str, list[BackupError]] = {}
         self._run_error: BackupError | None = None
@@ -110,8 +110,8 @@ class VerifyRun:
             self._run_error = as_backup_error(cause)
             raise
         return [
-            SetToVerify(key, directory.location, each.stamp)
-            for key, (directory, each) in self._sets.items()
+            SetToVerify(key, each.directory.location, each.stamp)
+            for key, each in self._sets.items()
         ]
 
     def _check_timestamp(self) -> None:
@@ -136,50 +136,57 @@ class VerifyRun:
         return [found for _, found in find_places(self._root) if found is not None]
 
     def _add_sets(self, directory: BackupDirectory) -> None:
-        sets = read_sets(directory, self._timestamps)
+        contents = look_into(directory, self._timestamps)
+        sets = sorted((_found(contents, each) for each in contents.sets()), key=_age)
         if self.request.timestamp == LATEST:
             sets = _latest(sets)
         for each in sets:
             if self.request.timestamp in (None, LATEST, each.stamp):
-                self._sets[f"set_{len(self._sets) + 1}"] = directory, each
+                self._sets[f"set_{len(self._sets) + 1}"] = each
 
     def verify(self, key: str) -> SetVerdict:
         """Verify one set and keep the verdict beside it. A set that fails raises nothing."""
-        directory, backup = self._sets[key]
+        found = self._sets[key]
         try:
-            reading = hold_while_reading(directory, backup.stamp, self._run_id, self._notices)
+            reading = hold_while_reading(found.directory, found.stamp, self._run_id, self._notices)
         except ResourceNotFound as error:
-            gone = CheckedFiles()
-            gone.failed(error)
-            return self._judge(key, gone, None)
+            return self._judge_gone(key, error)
         try:
-            checked = check_files(directory, backup)
-            drilled = None if checked.errors else self._drill(directory, backup, checked)
+            backup = found.contents.backup_set(found.stamp)
+            if backup is None:
+                return self._judge_gone(key, _gone(found))
+            checked = check_files(found.directory, backup)
+            drilled = None if checked.errors else self._drill(found.directory, backup, checked)
             verdict = self._judge(key, checked, drilled)
-            self._keep(directory, verdict)
+            self._keep(found.directory, verdict)
         finally:
             if reading is not None:
                 reading.release()
         return verdict
 
+    def _judge_gone(self, key: str, error: BackupError) -> SetVerdict:
+        gone = CheckedFiles()
+        gone.failed(error)
+        return self._judge(key, gone, None)
+
     def _judge(self, key: str, checked: CheckedFiles, drilled: DrilledSet | None) -> SetVerdict:
-        directory, backup = self._sets[key]
+        found = self._sets[key]
         errors = list(checked.errors)
         if drilled is not None and drilled.error is not None:
             errors.append(drilled.error)
         self._set_errors[key] = errors
         verdict = SetVerdict(
-            backup_path=directory.location,
-            timestamp=backup.stamp,
-            backup_date=None if isinstance(backup, DamagedSet) else self._local(backup.created_at),
-            complete=_is_complete(backup),
+            backup_path=found.directory.location,
+            timestamp=found.stamp,
+            backup_date=None if found.is_damaged else self._local(found.created_at),
+            complete=found.complete,
             files_passed=not checked.errors,
             passed=not errors,
             verified_at=datetime.now(timezone.utc).replace(microsecond=0),
             tool_version=__version__,
             tables=checked.tables,
             drill=drilled.drill if drilled else None,
-            errors=[*checked.lines, *_drill_lines(drilled, backup.stamp)],
+            errors=[*checked.lines, *_drill_lines(drilled, found.stamp)],
         )
         self._verdicts[key] = verdict
         return verdict
@@ -233,7 +240,7 @@ class VerifyRun:
         return self._result
 
     def _left_out(self) -> BackupError | None:
-        untold = [each.stamp for key, (_, each) in self._sets.items() if key not in self._verdicts]
+        untold = [each.stamp for key, each in self._sets.items() if key not in self._verdicts]
         if not untold:
             return None
         return InvalidParams(
@@ -249,7 +256,7 @@ class VerifyRun:
         return self.finish()
 
     def _append_to_logs(self) -> None:
-        places = {directory.location: directory for directory, _ in self._sets.values()}
+        places = {each.directory.location: each.directory for each in self._sets.values()}
         for location, directory in places.items():
             verdicts = [v for v in self._verdicts.values() if v.backup_path == location]
             section = verify_section(verdicts, self._local(self._began_at), run_id=self._run_id)
@@ -276,18 +283,44 @@ class VerifyRun:
         return moment.astimezone(self._timestamps.timezone).replace(microsecond=0)
 
 
-def _is_complete(backup: BackupSet) -> bool:
-    return not isinstance(backup, DamagedSet) and backup.complete
+@dataclass(frozen=True)
+class _FoundSet:
+    """What has to be known of a set until its turn: its manifest may be many MB, so not that."""
+
+    contents: Contents
+    stamp: str
+    created_at: datetime
+    complete: bool
+    is_damaged: bool
+
+    @property
+    def directory(self) -> BackupDirectory:
+        return self.contents.directory
 
 
-def _latest(sets: Sequence[BackupSet]) -> list[BackupSet]:
+def _found(contents: Contents, backup: BackupSet) -> _FoundSet:
+    is_damaged = isinstance(backup, DamagedSet)
+    return _FoundSet(contents, backup.stamp, backup.created_at, backup.complete, is_damaged)
+
+
+def _age(found: _FoundSet) -> tuple[datetime, str]:
+    return found.created_at, found.stamp
+
+
+def _gone(found: _FoundSet) -> ResourceNotFound:
+    return ResourceNotFound(
+        f"The set {found.stamp} in {found.directory.location} was removed before its turn came."
+    )
+
+
+def _latest(sets: Sequence[_FoundSet]) -> list[_FoundSet]:
     """Of a place's sets, oldest first, the newest complete one; and newer ones that are damaged,
     since each of them may have been the newest."""
-    found: list[BackupSet] = []
+    found: list[_FoundSet] = []
     for each in sets:
-        if _is_complete(each):
+        if each.complete:
             found = [each]
-        elif isinstance(each, DamagedSet):
+        elif each.is_damaged:
             found.append(each)
     return found
 
