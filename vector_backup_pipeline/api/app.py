@@ -10,7 +10,9 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from fastapi.routing import APIRoute
+from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
+from starlette.routing import Route
 
 from vector_backup_pipeline import __version__
 from vector_backup_pipeline.api.access import ThisMachineOnly, TokenRequired
@@ -77,7 +79,7 @@ def create_app(settings: Settings, *, open_to_all: bool = False) -> FastAPI:
             await services.runs.watch.aclose()
             await client.aclose()
 
-    app = FastAPI(
+    app = FastAPIOffline(
         title="vector_backup_pipeline",
         version=__version__,
         description=_ABOUT,
@@ -129,7 +131,7 @@ def _handle_errors(app: FastAPI, root: str) -> None:
     async def of_the_framework(request: Request, error: HTTPException) -> JSONResponse:
         if error.status_code == MethodNotAllowed.http_status:
             told = answer(request, MethodNotAllowed(f"{request.method} is not for this address."))
-            told.headers["Allow"] = ", ".join(_methods_of(request.scope["path"]))
+            told.headers["Allow"] = ", ".join(_methods_of(request))
             return told
         if error.status_code == ResourceNotFound.http_status:
             return answer(
@@ -152,11 +154,14 @@ def _handle_errors(app: FastAPI, root: str) -> None:
         )
 
 
-def _methods_of(address: str) -> list[str]:
-    """What may be asked of it: the framework tells the methods of one route alone."""
+def _methods_of(request: Request) -> list[str]:
+    """What may be asked of that address: the framework tells the methods of one route alone."""
+    address = request.scope["path"]
     path = next((route.path for route in _ROUTES if route.path_regex.match(address)), None)
     if path is None:
-        return ["GET", "HEAD"]  # The document and its pages, which are the framework's.
+        pages = [route for route in request.app.routes if isinstance(route, Route)]
+        page = next((route for route in pages if route.path_regex.match(address)), None)
+        return sorted(page.methods or ()) if page else ["GET", "HEAD"]  # Else it is a page's file.
     of_path = [route for route in _ROUTES if route.path == path and route.include_in_schema]
     return sorted({method for route in of_path for method in route.methods or ()})
 

@@ -8,7 +8,7 @@ from vector_backup_pipeline.cli.showing import DONE, FAILED
 from vector_backup_pipeline.engine.errors import BackupError
 from vector_backup_pipeline.settings import load_settings
 
-_NEEDED = ("fastapi", "uvicorn", "httpx", "cryptography")
+_NEEDED = ("fastapi", "fastapi_offline", "uvicorn", "httpx", "cryptography")
 
 
 @click.command("serve")

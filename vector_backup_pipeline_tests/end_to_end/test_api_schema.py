@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -218,7 +219,9 @@ def test_every_refusal_says_in_its_headers_what_would_do(api: Api) -> None:
         f"{BASE}/restore/list": "GET",
         file: "GET, HEAD",
         "/healthz": "GET",
-        "/docs": "GET, HEAD",
+        "/openapi.json": "GET, HEAD",
+        "/docs": "GET",
+        "/static-offline-docs/swagger-ui.css": "GET, HEAD",
     }
 
     for address, methods in allowed.items():
@@ -227,6 +230,20 @@ def test_every_refusal_says_in_its_headers_what_would_do(api: Api) -> None:
         assert answer.json()["data"]["error_type"] == "METHOD_NOT_ALLOWED"
     refused = api.http.get(f"{BASE}/restore/list", headers={"Origin": "https://elsewhere.example"})
     assert (refused.status_code, refused.headers["WWW-Authenticate"]) == (401, "Bearer")
+
+
+def test_the_page_of_the_document_is_all_this_services_own(api: Api) -> None:
+    page = api.http.get("/docs")
+
+    assert page.status_code == 200
+    assert "https://" not in page.text
+    files = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+    assert len(files) == 3
+    for file in files:
+        assert api.http.get(file).status_code == 200
+    assert api.http.get("/static-offline-docs/no.js").json()["data"]["error_type"] == (
+        "RESOURCE_NOT_FOUND"
+    )
 
 
 def test_parameters_without_a_value_are_none(api: Api) -> None:
