@@ -14,6 +14,7 @@ import pytest
 
 from vector_backup_pipeline.settings import DATABASE_URL_VARIABLE
 from vector_backup_pipeline_tests.end_to_end.test_graphql import ended, launch, result_of
+from vector_backup_pipeline_tests.faults.watching import wait_until_nothing_is_open
 from vector_backup_pipeline_tests.fix_dagster import CHECKOUT, DagsterDev, eventually
 from vector_backup_pipeline_tests.fix_postgres import Database
 
@@ -21,10 +22,6 @@ _EXPORTING = """
     SELECT count(*) FROM pg_stat_activity
      WHERE datname = current_database() AND pid <> pg_backend_pid() AND query LIKE 'COPY (%'
        AND state = 'active'
-"""
-_SESSIONS = """
-    SELECT count(*) FROM pg_stat_activity
-     WHERE datname = current_database() AND pid <> pg_backend_pid()
 """
 
 
@@ -37,7 +34,7 @@ def _fill(database: Database) -> None:
 
 
 def _nothing_is_left(database: Database, directory: Path) -> None:
-    assert database.ask_one(_SESSIONS) == 0
+    wait_until_nothing_is_open(database)
     assert database.ask_one("SELECT count(*) FROM langchain_pg_embedding") == 58
     left = [path.name for path in directory.iterdir()]
     assert not [name for name in left if name.endswith((".tmp", ".run"))]
@@ -68,7 +65,6 @@ def test_terminating_a_run_over_graphql_cancels_it_and_it_says_so(dagster_dev: D
     assert result["backup_performed"] is False
     assert result["truncate_performed"] is False
     assert any("cancelled" in error for error in result["errors"])
-    eventually(lambda: database.ask_one(_SESSIONS) == 0, "the end of the run's process")
     _nothing_is_left(database, dagster_dev.root / "to_cancel" / "vector_bak")
 
 

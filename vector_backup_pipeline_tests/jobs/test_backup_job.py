@@ -11,14 +11,10 @@ from vector_backup_pipeline.definitions import defs
 from vector_backup_pipeline.jobs.backup import vector_backup_job
 from vector_backup_pipeline.outcome import RESULT_KEY
 from vector_backup_pipeline.settings import DATABASE_URL_VARIABLE, PREFIX
+from vector_backup_pipeline_tests.faults.watching import wait_until_nothing_is_open
 from vector_backup_pipeline_tests.fix_backup import LANGCHAIN
 from vector_backup_pipeline_tests.fix_dagster import RESULT_KEYS, FinishedRun, JobRunner, finished
 from vector_backup_pipeline_tests.fix_postgres import Database
-
-SESSIONS = """
-    SELECT count(*) FROM pg_stat_activity
-     WHERE datname = current_database() AND pid <> pg_backend_pid()
-"""
 
 
 def test_without_any_config_the_tables_of_the_settings_are_backed_up(
@@ -43,7 +39,7 @@ def test_without_any_config_the_tables_of_the_settings_are_backed_up(
     assert 0 < embedding["duration"] <= done.result["duration"]
     assert "SUCCESS" in done.log
     assert done.manifest["complete"] is True
-    assert langchain.ask_one(SESSIONS) == 0
+    wait_until_nothing_is_open(langchain)
 
 
 def test_the_result_is_on_the_last_step_to_run(job: JobRunner) -> None:
@@ -226,7 +222,7 @@ def test_a_failed_table_is_a_red_step_and_the_rest_has_its_turn(
     assert "✓ langchain_pg_embedding: 58 rows" in done.log
     assert [m.asset_key.path[-1] for m in _materializations(done)] == ["langchain_pg_embedding"]
     assert langchain.ask_one("SELECT count(*) FROM langchain_pg_embedding") == 58
-    assert langchain.ask_one(SESSIONS) == 0
+    wait_until_nothing_is_open(langchain)
 
 
 def test_the_runs_error_is_the_first_failed_tables_in_the_callers_order(
