@@ -28,8 +28,8 @@ _ROOM_NEEDED = 4 << 30
 
 
 def pytest_configure() -> None:
-    """Work in memory where there is room: a thousand databases are made and flushed to disk, which
-    doubles the time. TMPDIR names another place."""
+    """Work in memory where there is room: over a thousand databases are made, and on a disk all
+    takes half as long again. TMPDIR names another place."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # A shell's "&" lets it be ignored, by all processes that tests start and interrupt too.
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,4 +1,4 @@
-"""What every nested object of a stored or told document is."""
+"""What every object of a stored or told document is."""
 
 from pydantic import BaseModel, ConfigDict
 

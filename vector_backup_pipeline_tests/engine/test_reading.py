@@ -7,7 +7,12 @@ import pytest
 from vector_backup_pipeline.engine.backup.run_marker import remove_leftovers
 from vector_backup_pipeline.engine.catalog.reading import claim_reading, stamps_being_read
 from vector_backup_pipeline.engine.errors import ResourceNotFound, StorageError
-from vector_backup_pipeline.engine.file_names import stamp_of_reading, tombstone_name
+from vector_backup_pipeline.engine.file_names import (
+    manifest_name,
+    stamp_of_reading,
+    tombstone_name,
+    verdict_name,
+)
 from vector_backup_pipeline.engine.restore.request import RestoreRequest
 from vector_backup_pipeline.engine.restore.run import RestoreRun
 from vector_backup_pipeline.engine.storage.contract import Claim
@@ -106,6 +111,29 @@ def test_a_set_that_is_gone_before_its_turn_is_red_and_the_next_one_is_read(
     assert (gone.timestamp, gone.passed, there.passed) == (OLD, False, True)
     assert "was removed before its turn came" in gone.errors[0]
     assert result.verified is False
+    assert _readers(two) == []
+
+
+def test_a_manifest_that_can_not_be_read_stops_no_other_set(
+    two: SetWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = _verification(two)
+    found = run.find()
+    read = LocalDirectory.read
+
+    def refuse(directory: LocalDirectory, name: str, *where: Any) -> Any:
+        if name == manifest_name(OLD):
+            raise StorageError("Could not read the manifest: Input/output error.")
+        return read(directory, name, *where)
+
+    monkeypatch.setattr(LocalDirectory, "read", refuse)
+    unread, there = (run.verify(each.key) for each in found)
+    run.close()
+
+    assert (unread.passed, there.passed) == (False, True)
+    assert "Input/output error" in unread.errors[0]
+    # Else a prune would take the set for a damaged one.
+    assert verdict_name(OLD) not in two.directory.names()
     assert _readers(two) == []
 
 

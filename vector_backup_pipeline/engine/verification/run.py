@@ -150,24 +150,29 @@ class VerifyRun:
         try:
             reading = hold_while_reading(found.directory, found.stamp, self._run_id, self._notices)
         except ResourceNotFound as error:
-            return self._judge_gone(key, error)
+            return self._judge_unread(key, error)
         try:
-            backup = found.contents.backup_set(found.stamp)
-            if backup is None:
-                return self._judge_gone(key, _gone(found))
-            checked = check_files(found.directory, backup)
-            drilled = None if checked.errors else self._drill(found.directory, backup, checked)
-            verdict = self._judge(key, checked, drilled)
-            self._keep(found.directory, verdict)
+            return self._verify(key, found)
         finally:
             if reading is not None:
                 reading.release()
+
+    def _verify(self, key: str, found: _FoundSet) -> SetVerdict:
+        try:
+            backup = _read(found)
+        except BackupError as error:
+            return self._judge_unread(key, error)
+        checked = check_files(found.directory, backup)
+        drilled = None if checked.errors else self._drill(found.directory, backup, checked)
+        verdict = self._judge(key, checked, drilled)
+        self._keep(found.directory, verdict)
         return verdict
 
-    def _judge_gone(self, key: str, error: BackupError) -> SetVerdict:
-        gone = CheckedFiles()
-        gone.failed(error)
-        return self._judge(key, gone, None)
+    def _judge_unread(self, key: str, error: BackupError) -> SetVerdict:
+        """No verdict is kept: nothing is known of the files."""
+        unread = CheckedFiles()
+        unread.failed(error)
+        return self._judge(key, unread, None)
 
     def _judge(self, key: str, checked: CheckedFiles, drilled: DrilledSet | None) -> SetVerdict:
         found = self._sets[key]
@@ -307,10 +312,14 @@ def _age(found: _FoundSet) -> tuple[datetime, str]:
     return found.created_at, found.stamp
 
 
-def _gone(found: _FoundSet) -> ResourceNotFound:
-    return ResourceNotFound(
-        f"The set {found.stamp} in {found.directory.location} was removed before its turn came."
-    )
+def _read(found: _FoundSet) -> BackupSet:
+    """Raises `ResourceNotFound` if the set is gone, and `StorageError` if it can't be read."""
+    backup = found.contents.backup_set(found.stamp)
+    if backup is None:
+        raise ResourceNotFound(
+            f"The set {found.stamp} in {found.directory.location} was removed before its turn came."
+        )
+    return backup
 
 
 def _latest(sets: Sequence[_FoundSet]) -> list[_FoundSet]:
