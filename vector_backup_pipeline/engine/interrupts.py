@@ -7,14 +7,15 @@ blocks in C can't be ended there.
 
 from __future__ import annotations
 
-import threading
+import _thread
 from collections.abc import Callable
-from concurrent.futures import Future, wait
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 _T = TypeVar("_T")
 
 _CANCEL_EVERY_SECONDS = 0.5
+# A signal that comes in the instant before a thread begins to wait does not end that wait.
+_LOOK_EVERY_SECONDS = 1.0
 
 
 def uninterrupted(action: Callable[[], _T]) -> _T:
@@ -22,27 +23,22 @@ def uninterrupted(action: Callable[[], _T]) -> _T:
 
     For what must not be torn apart, such as a COMMIT and the line that notes it.
     """
-    outcome: Future[_T] = Future()
-    thread = threading.Thread(
-        target=_settle, args=(outcome, action), name="vector-backup-uninterrupted"
-    )
+    work = _Work(action)
     interrupt: BaseException | None = None
     try:
-        thread.start()
+        work.start()
     except BaseException as error:
-        if outcome.cancel():
-            raise  # It has not begun, and will not.
+        if work.call_off():
+            raise
         interrupt = error
-    # Not by the thread: one whose join() was interrupted counts as ended up to Python 3.12, though
-    # it still runs.
-    while not outcome.done():
+    while not work.is_done:
         try:
-            wait([outcome])
+            work.wait()
         except BaseException as error:  # noqa: BLE001 - raised below, when the work is done
             interrupt = error
     if interrupt is not None:
         raise interrupt
-    return outcome.result()
+    return work.outcome()
 
 
 def interruptible(action: Callable[[], _T], cancel: Callable[[], None]) -> _T:
@@ -51,24 +47,62 @@ def interruptible(action: Callable[[], _T], cancel: Callable[[], None]) -> _T:
     For statements that wait for a lock or count every row. `cancel` may be called from here at any
     moment, also between two statements, where it cancels nothing: hence again and again.
     """
-    outcome: Future[_T] = Future()
-    threading.Thread(
-        target=_settle, args=(outcome, action), name="vector-backup-interruptible"
-    ).start()
+    work = _Work(action)
     try:
-        wait([outcome])
+        work.start()
+        while not work.is_done:
+            work.wait(_LOOK_EVERY_SECONDS)
     except BaseException:
-        while not outcome.done():
-            cancel()
-            wait([outcome], timeout=_CANCEL_EVERY_SECONDS)
+        if not work.call_off():
+            while not work.is_done:
+                cancel()
+                work.wait(_CANCEL_EVERY_SECONDS)
         raise
-    return outcome.result()
+    return work.outcome()
 
 
-def _settle(outcome: Future[_T], action: Callable[[], _T]) -> None:
-    if not outcome.set_running_or_notify_cancel():
-        return
-    try:
-        outcome.set_result(action())
-    except BaseException as error:  # noqa: BLE001 - raised in the caller's thread
-        outcome.set_exception(error)
+class _Work(Generic[_T]):
+    """An action in a thread.
+
+    Bare locks, and a thread without the ceremony of `threading`: an exception raised inside a
+    Condition, as futures, events and `Thread.start` have them, may leave its lock held for ever, by
+    the very thread that is to wait.
+    """
+
+    def __init__(self, action: Callable[[], _T]) -> None:
+        self._action = action
+        self._begun = _thread.allocate_lock()
+        self._going_on = _thread.allocate_lock()
+        self._going_on.acquire()
+        self._error: BaseException | None = None
+        self._result: _T
+        self.is_done = False
+
+    def start(self) -> None:
+        _thread.start_new_thread(self._run, ())
+
+    def call_off(self) -> bool:
+        """True: it has not begun, and will not."""
+        return self._begun.acquire(blocking=False)
+
+    def wait(self, timeout: float = -1) -> None:
+        """Until it is done, or for `timeout` seconds."""
+        if self._going_on.acquire(timeout=timeout):
+            self._going_on.release()
+
+    def outcome(self) -> _T:
+        """Its result, or raises its error. Only once it is done."""
+        if self._error is not None:
+            raise self._error
+        return self._result
+
+    def _run(self) -> None:
+        if not self._begun.acquire(blocking=False):
+            return
+        try:
+            self._result = self._action()
+        except BaseException as error:  # noqa: BLE001 - raised in the caller's thread
+            self._error = error
+        finally:
+            self.is_done = True
+            self._going_on.release()

@@ -223,12 +223,14 @@ class _Handover:
     def __init__(self) -> None:
         self._waiting: deque[bytes] = deque()
         self._bytes = 0
-        self._changed = threading.Condition()
+        # Entered by itself: an interrupt while a condition is entered could leave its lock held.
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         self._is_ended = self._is_given_up = self._is_abandoned = False
 
     def give(self, data: bytes) -> bool:
         """False when nobody takes any more."""
-        with self._changed:
+        with self._lock:
             self._changed.wait_for(lambda: self._is_abandoned or self._has_room(len(data)))
             if self._is_abandoned:
                 return False
@@ -241,17 +243,17 @@ class _Handover:
         return not self._bytes or self._bytes + size <= _WAITING_BYTES
 
     def end(self) -> None:
-        with self._changed:
+        with self._lock:
             self._is_ended = True
             self._changed.notify_all()
 
     def give_up(self) -> None:
-        with self._changed:
+        with self._lock:
             self._is_given_up = True
             self._changed.notify_all()
 
     def stop_taking(self) -> None:
-        with self._changed:
+        with self._lock:
             self._is_abandoned = True
             self._waiting.clear()
             self._changed.notify_all()
@@ -261,7 +263,7 @@ class _Handover:
             yield data
 
     def _take(self) -> bytes | None:
-        with self._changed:
+        with self._lock:
             self._changed.wait_for(lambda: self._waiting or self._is_ended or self._is_given_up)
             if self._is_given_up:
                 raise _GivenUp
