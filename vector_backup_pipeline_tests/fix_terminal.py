@@ -12,6 +12,9 @@ from vector_backup_pipeline import cli
 from vector_backup_pipeline.settings import DATABASE_URL_VARIABLE
 from vector_backup_pipeline_tests.fix_postgres import Database
 
+# By the command, for the process it expects to be alone in.
+_HANDLED = (signal.SIGTERM, signal.SIGHUP)
+
 
 @dataclass(frozen=True)
 class Called:
@@ -34,12 +37,13 @@ class Terminal:
         self._captured = captured
 
     def __call__(self, *arguments: str) -> Called:
-        handler = signal.getsignal(signal.SIGTERM)
+        handlers = {number: signal.getsignal(number) for number in _HANDLED}
         try:
             with pytest.raises(SystemExit) as ended:
                 cli.main(arguments)
         finally:
-            signal.signal(signal.SIGTERM, handler)
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
         told = self._captured.readouterr()
         return Called(int(ended.value.code or 0), told.out, told.err)
 

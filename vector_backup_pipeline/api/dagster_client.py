@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import json
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import httpx
 
 from vector_backup_pipeline.api import queries
 from vector_backup_pipeline.api.errors import DagsterUnavailable, StateConflict
 from vector_backup_pipeline.engine.errors import InvalidParams
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 # A webserver that is starting or loaded takes seconds; one that is not there is known at once.
 _TIMEOUT = httpx.Timeout(15, connect=3)
@@ -27,6 +32,10 @@ _LAUNCH_SECONDS, _LOOK_SECONDS = 5.0, 0.5
 OUTAGE_SECONDS = 60.0
 # Only there where runs are queued.
 _QUEUE_DAEMON = "QUEUED_RUN_COORDINATOR"
+_NOT_UNDERSTOOD = (
+    "Dagster's webserver could not answer: see its log. It may still be starting, or be of a "
+    "version that speaks another GraphQL."
+)
 
 
 @dataclass(frozen=True)
@@ -67,6 +76,21 @@ class Health:
         return self.daemons.get(_QUEUE_DAEMON) is False
 
 
+def _understood(
+    method: Callable[_P, Coroutine[Any, Any, _T]],
+) -> Callable[_P, Coroutine[Any, Any, _T]]:
+    """An answer that lacks what was asked for, or has it in another shape, is no answer."""
+
+    @functools.wraps(method)
+    async def asked(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+        try:
+            return await method(*args, **kwargs)
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            raise DagsterUnavailable(_NOT_UNDERSTOOD) from error
+
+    return asked
+
+
 class DagsterClient:
     """Launches, reads and ends runs.
 
@@ -89,6 +113,7 @@ class DagsterClient:
     async def aclose(self) -> None:
         await self._http.aclose()
 
+    @_understood
     async def launch(self, job: str, run_config: Mapping[str, Any]) -> str:
         """Start a run of `job` with the flat `run_config`; returns its id.
 
@@ -105,6 +130,7 @@ class DagsterClient:
             raise InvalidParams(" ".join(each["message"] for each in answer["errors"]))
         raise _refused("launch the run", answer)
 
+    @_understood
     async def statuses(self, run_ids: Sequence[str]) -> dict[str, str]:
         """The status of each run that is there."""
         answer = (await self._ask(queries.STATUSES, runs=list(run_ids)))["runsOrError"]
@@ -112,6 +138,7 @@ class DagsterClient:
             raise _refused("tell the status of runs", answer)
         return {each["runId"]: each["status"] for each in answer["results"]}
 
+    @_understood
     async def read(self, run_id: str, after: str | None = None) -> RunReading | None:
         """The run and its events after the cursor `after`, None if there is no such run."""
         answer = await self._ask(queries.RUN, run=run_id, after=after)
@@ -132,6 +159,7 @@ class DagsterClient:
             has_more=events["hasMore"],
         )
 
+    @_understood
     async def terminate(self, run_id: str) -> None:
         """Ask a run to end.
 
@@ -144,6 +172,7 @@ class DagsterClient:
         if answer["__typename"] != "TerminateRunSuccess":
             raise _refused(f"end the run {run_id}", answer)
 
+    @_understood
     async def health(self) -> Health:
         answer = await self._ask(queries.HEALTH)
         daemons = answer["instance"]["daemonHealth"]["allDaemonStatuses"]
@@ -186,12 +215,16 @@ class DagsterClient:
             "executionMetadata": {"tags": [tag]},
         }
         try:
-            answer: dict[str, Any] = (await self._ask(queries.LAUNCH, params=params))["launchRun"]
+            return await self._launch_once(params)
         except DagsterUnavailable as error:
             if isinstance(error.__cause__, httpx.ConnectError | httpx.ConnectTimeout):
                 raise
             # It may have been launched all the same.
             return await self._find_lost_run(tag, error)
+
+    @_understood
+    async def _launch_once(self, params: Mapping[str, Any]) -> str | dict[str, Any]:
+        answer: dict[str, Any] = (await self._ask(queries.LAUNCH, params=params))["launchRun"]
         if answer["__typename"] == "LaunchRunSuccess":
             return str(answer["run"]["runId"])
         return answer
@@ -201,20 +234,25 @@ class DagsterClient:
         it."""
         give_up_at = time.monotonic() + OUTAGE_SECONDS
         while time.monotonic() < give_up_at:
-            try:
-                answer = (await self._ask(queries.RUNS_WITH_TAG, tag=tag))["runsOrError"]
-            except DagsterUnavailable:
-                answer = {}
-            else:
+            found = None
+            with contextlib.suppress(DagsterUnavailable):
+                found = await self._run_with_tag(tag)
                 give_up_at = min(give_up_at, time.monotonic() + _LAUNCH_SECONDS)
-            # One that a webserver left before it was queued never begins.
-            if answer.get("results") and answer["results"][0]["status"] != "NOT_STARTED":
-                return str(answer["results"][0]["runId"])
+            if found is not None:
+                return found
             await asyncio.sleep(_LOOK_SECONDS)
         raise DagsterUnavailable(
             f"{error.message} It is not known whether the run was launched: look for one with the "
             f"tag {_REQUEST_TAG}={tag['value']} in Dagster's UI before you send it again."
         ) from error
+
+    @_understood
+    async def _run_with_tag(self, tag: Mapping[str, str]) -> str | None:
+        answer = (await self._ask(queries.RUNS_WITH_TAG, tag=tag))["runsOrError"]
+        for each in answer.get("results", ()):
+            # One that a webserver left before it was queued never begins.
+            return None if each["status"] == "NOT_STARTED" else str(each["runId"])
+        return None
 
     async def _ask(self, query: str, **variables: Any) -> dict[str, Any]:
         try:
@@ -236,10 +274,7 @@ class DagsterClient:
             )
         data = answer.get("data") if isinstance(answer, dict) else None
         if not isinstance(data, dict) or answer.get("errors"):
-            raise DagsterUnavailable(
-                "Dagster's webserver could not answer: see its log. It may still be starting, or "
-                "be of a version that speaks another GraphQL."
-            )
+            raise DagsterUnavailable(_NOT_UNDERSTOOD)
         return data
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import signal
+import threading
+from collections.abc import Iterator
 from types import FrameType
 
 import uvicorn
@@ -69,6 +73,17 @@ def _check_access(settings: Settings, host: str, *, no_auth: bool) -> None:
 
 class _Server(uvicorn.Server):
     """Tells those who wait for a run that it goes on without them."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """A closed terminal ends it too, unless nohup had that ignored."""
+        with super().capture_signals(), contextlib.ExitStack() as undo:
+            before = signal.getsignal(signal.SIGHUP)
+            is_main = threading.current_thread() is threading.main_thread()
+            if is_main and before is not signal.SIG_IGN:
+                signal.signal(signal.SIGHUP, self.handle_exit)
+                undo.callback(signal.signal, signal.SIGHUP, before)
+            yield
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         super().handle_exit(sig, frame)

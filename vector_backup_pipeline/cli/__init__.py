@@ -36,8 +36,11 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a command and exit: 0 done, 1 failed, 2 bad parameters."""
     given = sys.argv[1:] if arguments is None else list(arguments)
     as_json = "--json" in given
-    # What is being done ends in order, by Ctrl-C and by the system's request alike.
+    # What is being done ends in order: by Ctrl-C, by the system's request, and by a terminal that
+    # is closed, unless nohup had that ignored.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.default_int_handler)
     try:
         code = commands.main(args=given, prog_name="vector-backup", standalone_mode=False)
     except click.UsageError as error:

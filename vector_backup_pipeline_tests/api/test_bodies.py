@@ -138,9 +138,9 @@ def test_what_is_no_object_is_refused(body: bytes) -> None:
         rb'{"rename": {"a": "\u0000"}}',
         b'{"tables": ["a\0b"]}',
         b"\0",
-        b"[" * 200_000,
-        b"[" * 200_000 + b"]" * 200_000,
-        b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
+        b"[" * 60_000,
+        b"[" * 30_000 + b"]" * 30_000,
+        b'{"a":' * 10_000 + b"1" + b"}" * 10_000,
         b'{"workers": ' + b"1" * 5000 + b"}",
     ],
     ids=range(22),
@@ -164,7 +164,7 @@ def test_a_body_that_is_announced_as_too_large_is_not_read(announced: str) -> No
 def test_a_body_that_grows_too_large_is_not_read_to_its_end(announced: str | None) -> None:
     with pytest.raises(BodyTooLarge, match=f"more than {MOST_BODY_BYTES} bytes"):
         # Reading on would find nobody there.
-        _read(*[b" " * 65536] * 17, announced=announced, breaks_off=True)
+        _read(*[b" " * 4096] * 17, announced=announced, breaks_off=True)
 
 
 def test_a_body_of_just_the_allowed_size_is_read() -> None:
@@ -180,9 +180,9 @@ def test_who_goes_while_sending_is_not_answered() -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        b"[" * 900 + b",".join([b'""'] * 300_000) + b"]" * 900,
-        b'{"tables": [' + b",".join([b"1"] * 500_000) + b"]}",
-        b"{" + b",".join(b'"%d":1' % each for each in range(100_000)) + b"}",
+        b"[" * 900 + b",".join([b'""'] * 20_000) + b"]" * 900,
+        b'{"tables": [' + b",".join([b"1"] * 32_000) + b"]}",
+        b"{" + b",".join(b'"%d":1' % each for each in range(6_000)) + b"}",
     ],
     ids=["deep", "wrong", "unknown"],
 )
@@ -190,8 +190,8 @@ def test_the_largest_bodies_are_refused_quickly_and_briefly(body: bytes) -> None
     assert len(body) <= MOST_BODY_BYTES
     began = time.process_time()
     assert len(_refused(body)) < 1000
-    # Nobody else is answered meanwhile. Half a minute, when texts were looked for by recursion.
-    assert time.process_time() - began < 3
+    # Nobody else is answered meanwhile.
+    assert time.process_time() - began < 1
 
 
 def test_unknown_keys_are_named_in_short_with_those_there_are() -> None:

@@ -19,6 +19,7 @@ from vector_backup_pipeline_tests.api.dagster_stand_in import JOB, StandIn, even
 from vector_backup_pipeline_tests.faults.watching import all_that_it_tells
 
 CONFIG = {"workers": 2, "tables": ["docs"]}
+_ROOT_FIELDS = ("repositoriesOrError", "launchRun", "runOrError", "instance", "version")
 _BROKEN: dict[str, Callable[[str], Response]] = {
     "HTTP 500": lambda _: Response("Internal\nServer Error", 500),
     "HTTP 302": lambda _: Response(status_code=302, headers={"Location": "/elsewhere"}),
@@ -28,6 +29,8 @@ _BROKEN: dict[str, Callable[[str], Response]] = {
     "a list": lambda _: JSONResponse([1]),
     "null": lambda _: JSONResponse(None),
     "no data": lambda _: JSONResponse({"data": None}),
+    "nothing of what was asked": lambda _: JSONResponse({"data": {}}),
+    "other shapes": lambda _: JSONResponse({"data": {field: [] for field in _ROOT_FIELDS}}),
     "GraphQL's errors": lambda _: JSONResponse(
         {"data": {"version": "1"}, "errors": [{"message": "No field.\n  File /srv/x.py"}]}
     ),

@@ -10,6 +10,7 @@ import pytest
 from starlette.responses import JSONResponse, Response
 
 from vector_backup_pipeline.api import run_watch
+from vector_backup_pipeline.api.dagster_client import DagsterClient
 from vector_backup_pipeline.api.errors import DagsterUnavailable
 from vector_backup_pipeline.api.run_watch import RunWatch
 from vector_backup_pipeline_tests.api.dagster_stand_in import StandIn
@@ -240,16 +241,20 @@ def test_who_gives_up_leaves_nothing_behind(dagster: StandIn) -> None:
 
 
 def test_a_defect_lets_nobody_wait_for_ever(
-    dagster: StandIn, caplog: pytest.LogCaptureFixture
+    dagster: StandIn, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_id = dagster.add()
-    dagster.instead = lambda _: JSONResponse({"data": {"unexpected": 1}})
+
+    async def defective(_: DagsterClient, run_ids: object) -> dict[str, str]:
+        raise KeyError(run_ids)
+
+    monkeypatch.setattr(DagsterClient, "statuses", defective)
 
     async def wait(watch: RunWatch) -> None:
         with pytest.raises(DagsterUnavailable, match="see its log") as failure:
             await watch.ended(run_id)
         assert failure.value.run_id == run_id
-        dagster.instead = lambda _: None
+        monkeypatch.undo()
         dagster.runs[run_id].status = "SUCCESS"
         await watch.ended(run_id)
 

@@ -249,8 +249,9 @@ def test_a_port_in_use_ends_it_with_a_clear_message(tmp_path: Path) -> None:
     assert "Traceback" not in told
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_it_ends_at_once_when_asked_and_tells_who_waits_for_a_run(
-    tmp_path: Path, dagster: StandIn
+    tmp_path: Path, dagster: StandIn, number: signal.Signals
 ) -> None:
     dagster.delay = 0.01
     port = find_free_port()
@@ -265,7 +266,7 @@ def test_it_ends_at_once_when_asked_and_tells_who_waits_for_a_run(
             waiting.sendall(f"POST {BASE}/backup HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
             eventually(lambda: dagster.count("Statuses") > 1, "the API's waiting")
             began = time.monotonic()
-            process.send_signal(signal.SIGTERM)
+            process.send_signal(number)
             with waiting.makefile("rb") as answer:
                 told = answer.read()
         output, _ = process.communicate(timeout=30)

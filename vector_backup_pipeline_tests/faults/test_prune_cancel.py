@@ -93,7 +93,8 @@ def test_what_went_while_the_interrupt_came_is_told(
     assert FIRST not in " ".join(set(sets.directory.names()))
 
 
-def test_a_signal_to_the_command_ends_it_in_order(root: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_to_the_command_ends_it_in_order(root: Path, number: signal.Signals) -> None:
     sets = SetWriter(root / "vector_bak")
     for stamp in (FIRST, SECOND, THIRD):
         sets.write(stamp)
@@ -108,7 +109,7 @@ def test_a_signal_to_the_command_ends_it_in_order(root: Path) -> None:
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "reached\n"
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(number)
         out, err = process.communicate("\n", timeout=30)
 
     assert process.returncode == 1

@@ -95,10 +95,10 @@ _NO_TOKEN = ErrorExample(
     "Send the header 'Authorization: Bearer' with the token of VECTOR_BACKUP_API_TOKEN.",
 )
 _TOO_LARGE = ErrorExample(
-    "More than a MiB",
+    "More than 64 KiB",
     RESPONSES[BodyTooLarge],
     BodyTooLarge.error_type,
-    "The request's body has more than 1048576 bytes. The parameters of a run need a few hundred.",
+    "The request's body has more than 65536 bytes. The parameters of a run need a few hundred.",
 )
 _DEFECT = ErrorExample(
     "A defect of this service",
