@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 
+from vector_backup_pipeline.engine.interrupts import Latch
 from vector_backup_pipeline.engine.postgres.connection import Connection, cancel_quietly
 
 _CANCEL_EVERY_SECONDS = 0.5
@@ -24,7 +25,7 @@ class ConnectionThreads:
             threading.Thread(target=work, args=(each,), name=f"{name}-{number}")
             for number, each in enumerate(connections)
         ]
-        self.stopped = threading.Event()
+        self.stopped = Latch()
 
     def __len__(self) -> int:
         return len(self._threads)

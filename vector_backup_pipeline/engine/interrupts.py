@@ -3,6 +3,10 @@
 Python raises a signal's exception in the main thread, between any two instructions, and only once
 the C code that runs there returns. So work that must reach its end is not safe there, and work that
 blocks in C can't be ended there.
+
+An exception that is raised while a `threading.Condition` is entered leaves its lock held for ever.
+Futures, events, bounded queues and `Thread.start` have one; what the main thread shares with others
+is made of bare locks here.
 """
 
 from __future__ import annotations
@@ -61,22 +65,42 @@ def interruptible(action: Callable[[], _T], cancel: Callable[[], None]) -> _T:
     return work.outcome()
 
 
-class _Work(Generic[_T]):
-    """An action in a thread.
+class Latch:
+    """Set once, by one thread; any number may wait for that."""
 
-    Bare locks, and a thread without the ceremony of `threading`: an exception raised inside a
-    Condition, as futures, events and `Thread.start` have them, may leave its lock held for ever, by
-    the very thread that is to wait.
-    """
+    def __init__(self) -> None:
+        self._is_set = False
+        self._unset = _thread.allocate_lock()
+        self._unset.acquire()
+
+    def is_set(self) -> bool:
+        return self._is_set
+
+    def set(self) -> None:
+        if not self._is_set:
+            self._is_set = True
+            self._unset.release()
+
+    def wait(self, timeout: float = -1) -> bool:
+        """Until it is set, or for `timeout` seconds; whether it is."""
+        if self._unset.acquire(timeout=timeout):
+            self._unset.release()
+        return self._is_set
+
+
+class _Work(Generic[_T]):
+    """An action in a thread."""
 
     def __init__(self, action: Callable[[], _T]) -> None:
         self._action = action
         self._begun = _thread.allocate_lock()
-        self._going_on = _thread.allocate_lock()
-        self._going_on.acquire()
+        self._done = Latch()
         self._error: BaseException | None = None
         self._result: _T
-        self.is_done = False
+
+    @property
+    def is_done(self) -> bool:
+        return self._done.is_set()
 
     def start(self) -> None:
         _thread.start_new_thread(self._run, ())
@@ -87,8 +111,7 @@ class _Work(Generic[_T]):
 
     def wait(self, timeout: float = -1) -> None:
         """Until it is done, or for `timeout` seconds."""
-        if self._going_on.acquire(timeout=timeout):
-            self._going_on.release()
+        self._done.wait(timeout)
 
     def outcome(self) -> _T:
         """Its result, or raises its error. Only once it is done."""
@@ -104,5 +127,4 @@ class _Work(Generic[_T]):
         except BaseException as error:  # noqa: BLE001 - raised in the caller's thread
             self._error = error
         finally:
-            self.is_done = True
-            self._going_on.release()
+            self._done.set()

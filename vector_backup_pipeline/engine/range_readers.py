@@ -65,8 +65,11 @@ class RangeReaders:
         self._ranges: queue.SimpleQueue[BlockRange] = queue.SimpleQueue()
         for item in job.ranges:
             self._ranges.put(item)
-        room = _QUEUED_BLOCKS_PER_WORKER * len(self._streams)
-        self._output: queue.Queue[RowBlock | BlockRange | _Ended] = queue.Queue(room)
+        # No bounded queue: an interrupt could tear it apart (engine.interrupts).
+        self._output: queue.SimpleQueue[RowBlock | BlockRange | _Ended] = queue.SimpleQueue()
+        self._room: queue.SimpleQueue[None] = queue.SimpleQueue()
+        for _ in range(_QUEUED_BLOCKS_PER_WORKER * len(self._streams)):
+            self._room.put(None)
         self._threads = ConnectionThreads(self._streams, self._run, "vector-backup-read")
 
     def __enter__(self) -> RangeReaders:
@@ -81,6 +84,7 @@ class RangeReaders:
         running = len(self._threads)
         while running:
             item = self._output.get()
+            self._room.put(None)
             if not isinstance(item, _Ended):
                 yield item
             elif item.error is not None:
@@ -142,8 +146,9 @@ class RangeReaders:
         connection in the middle of a COPY: the cancelled query ends it properly.
         """
         while not self._threads.stopped.is_set():
-            with contextlib.suppress(queue.Full):
-                self._output.put(item, timeout=_STOP_CHECK_SECONDS)
+            with contextlib.suppress(queue.Empty):
+                self._room.get(timeout=_STOP_CHECK_SECONDS)
+                self._output.put(item)
                 return
 
 

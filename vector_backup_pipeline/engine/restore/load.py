@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import queue
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -24,6 +23,7 @@ from psycopg2.extensions import cursor as Cursor
 from vector_backup_pipeline.engine.connection_threads import ConnectionThreads
 from vector_backup_pipeline.engine.errors import IntegrityError
 from vector_backup_pipeline.engine.formats.row_formats import row_format
+from vector_backup_pipeline.engine.interrupts import Latch
 from vector_backup_pipeline.engine.manifest import Block, DataFile
 from vector_backup_pipeline.engine.parameters import Format
 from vector_backup_pipeline.engine.postgres.connection import Connection, database_errors
@@ -237,7 +237,7 @@ class _Loaders:
 class _Feed(Iterator[bytes]):
     """The chunks of one share, until the load is given up; keeps what fails in making them."""
 
-    def __init__(self, chunks: Iterator[bytes], stop: threading.Event) -> None:
+    def __init__(self, chunks: Iterator[bytes], stop: Latch) -> None:
         self._chunks = chunks
         self._stop = stop
         self.error: BaseException | None = None

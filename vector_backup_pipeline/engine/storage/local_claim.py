@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 
+from vector_backup_pipeline.engine.interrupts import Latch
 from vector_backup_pipeline.engine.storage.contract import DEAD_AFTER, HEARTBEAT_SECONDS
 
 # Another user's marker, or a medium mounted read-only.
@@ -31,7 +32,7 @@ class LocalClaim:
         self._path = path
         self._descriptor = descriptor
         self._owner = dict(owner)
-        self._released = threading.Event()
+        self._released = Latch()
         self._beat()
         self._thread = threading.Thread(
             target=self._keep_beating, name="vector-backup-heartbeat", daemon=True

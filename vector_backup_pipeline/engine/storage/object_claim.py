@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 
 from vector_backup_pipeline.engine.errors import BackupError
+from vector_backup_pipeline.engine.interrupts import Latch
 from vector_backup_pipeline.engine.storage.contract import DEAD_AFTER, HEARTBEAT_SECONDS
 from vector_backup_pipeline.engine.storage.object_bucket import Bucket, StoredObject, Version
 
@@ -34,7 +35,7 @@ class ObjectClaim:
         self._key = key
         self._marker = marker
         self._version = version
-        self._released = threading.Event()
+        self._released = Latch()
         self._thread = threading.Thread(
             target=self._keep_beating, name="vector-backup-heartbeat", daemon=True
         )
