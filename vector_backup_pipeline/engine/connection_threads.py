@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 
-from vector_backup_pipeline.engine.interrupts import Latch
+from vector_backup_pipeline.engine.interrupts import Latch, Work, uninterrupted
 from vector_backup_pipeline.engine.postgres.connection import Connection, cancel_quietly
 
 _CANCEL_EVERY_SECONDS = 0.5
 
 
 class ConnectionThreads:
-    """Runs `work` once a connection, as a context: its end cancels what still runs, and joins.
+    """Runs `work` once a connection, as a context: its end cancels what still runs, and waits.
 
     `stopped` is set from then on. `work` keeps its errors to itself, for the caller's thread.
     """
 
     def __init__(
-        self, connections: Sequence[Connection], work: Callable[[Connection], None], name: str
+        self, connections: Sequence[Connection], work: Callable[[Connection], None]
     ) -> None:
-        self._connections = connections
-        self._threads = [
-            threading.Thread(target=work, args=(each,), name=f"{name}-{number}")
-            for number, each in enumerate(connections)
-        ]
+        self._threads = [(Work(partial(work, each)), each) for each in connections]
         self.stopped = Latch()
 
     def __len__(self) -> int:
@@ -32,7 +28,7 @@ class ConnectionThreads:
 
     def __enter__(self) -> ConnectionThreads:
         try:
-            for thread in self._threads:
+            for thread, _ in self._threads:
                 thread.start()
         except BaseException:
             self.__exit__()
@@ -41,8 +37,13 @@ class ConnectionThreads:
 
     def __exit__(self, *_: object) -> None:
         self.stopped.set()
-        for thread, connection in zip(self._threads, self._connections, strict=True):
-            while thread.is_alive():
+        uninterrupted(self._end)
+
+    def _end(self) -> None:
+        for thread, connection in self._threads:
+            if thread.call_off():
+                continue
+            # Usually it has said all it had to say, and is about to end.
+            while not thread.wait(_CANCEL_EVERY_SECONDS):
                 # Again and again: a cancel that arrives between two statements cancels nothing.
                 cancel_quietly(connection)
-                thread.join(_CANCEL_EVERY_SECONDS)

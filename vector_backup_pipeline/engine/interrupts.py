@@ -17,9 +17,8 @@ from typing import Generic, TypeVar
 
 _T = TypeVar("_T")
 
-_CANCEL_EVERY_SECONDS = 0.5
 # A signal that comes in the instant before a thread begins to wait does not end that wait.
-_LOOK_EVERY_SECONDS = 1.0
+_LOOK_EVERY_SECONDS = 0.5
 
 
 def uninterrupted(action: Callable[[], _T]) -> _T:
@@ -27,22 +26,7 @@ def uninterrupted(action: Callable[[], _T]) -> _T:
 
     For what must not be torn apart, such as a COMMIT and the line that notes it.
     """
-    work = _Work(action)
-    interrupt: BaseException | None = None
-    try:
-        work.start()
-    except BaseException as error:
-        if work.call_off():
-            raise
-        interrupt = error
-    while not work.is_done:
-        try:
-            work.wait()
-        except BaseException as error:  # noqa: BLE001 - raised below, when the work is done
-            interrupt = error
-    if interrupt is not None:
-        raise interrupt
-    return work.outcome()
+    return interruptible(action, cancel=lambda: None)
 
 
 def interruptible(action: Callable[[], _T], cancel: Callable[[], None]) -> _T:
@@ -51,17 +35,26 @@ def interruptible(action: Callable[[], _T], cancel: Callable[[], None]) -> _T:
     For statements that wait for a lock or count every row. `cancel` may be called from here at any
     moment, also between two statements, where it cancels nothing: hence again and again.
     """
-    work = _Work(action)
+    work = Work(action)
+    interrupt: BaseException | None = None
     try:
         work.start()
-        while not work.is_done:
-            work.wait(_LOOK_EVERY_SECONDS)
-    except BaseException:
-        if not work.call_off():
-            while not work.is_done:
-                cancel()
-                work.wait(_CANCEL_EVERY_SECONDS)
-        raise
+    except BaseException as error:
+        if work.call_off():
+            raise
+        interrupt = error
+    while True:
+        # Around the loop: looking whether it is done is Python too, and can be interrupted.
+        try:
+            while not work.wait(_LOOK_EVERY_SECONDS if interrupt is None else 0):
+                if interrupt is not None:
+                    cancel()
+                    work.wait(_LOOK_EVERY_SECONDS)
+            break
+        except BaseException as error:  # noqa: BLE001 - raised below, when the work is done
+            interrupt = error
+    if interrupt is not None:
+        raise interrupt
     return work.outcome()
 
 
@@ -81,15 +74,15 @@ class Latch:
             self._is_set = True
             self._unset.release()
 
-    def wait(self, timeout: float = -1) -> bool:
-        """Until it is set, or for `timeout` seconds; whether it is."""
-        if self._unset.acquire(timeout=timeout):
+    def wait(self, seconds: float) -> bool:
+        """Until it is set, or for some seconds; whether it is."""
+        if self._unset.acquire(timeout=seconds):
             self._unset.release()
         return self._is_set
 
 
-class _Work(Generic[_T]):
-    """An action in a thread."""
+class Work(Generic[_T]):
+    """An action in a thread, which does not keep the process from ending."""
 
     def __init__(self, action: Callable[[], _T]) -> None:
         self._action = action
@@ -98,10 +91,6 @@ class _Work(Generic[_T]):
         self._error: BaseException | None = None
         self._result: _T
 
-    @property
-    def is_done(self) -> bool:
-        return self._done.is_set()
-
     def start(self) -> None:
         _thread.start_new_thread(self._run, ())
 
@@ -109,12 +98,14 @@ class _Work(Generic[_T]):
         """True: it has not begun, and will not."""
         return self._begun.acquire(blocking=False)
 
-    def wait(self, timeout: float = -1) -> None:
-        """Until it is done, or for `timeout` seconds."""
-        self._done.wait(timeout)
+    def wait(self, seconds: float) -> bool:
+        """Until it is done, or for some seconds; whether it is."""
+        return self._done.wait(seconds)
 
     def outcome(self) -> _T:
-        """Its result, or raises its error. Only once it is done."""
+        """Its result when it is done, or raises its error."""
+        while not self.wait(_LOOK_EVERY_SECONDS):
+            pass
         if self._error is not None:
             raise self._error
         return self._result

@@ -15,14 +15,13 @@ from vector_backup_pipeline.engine.formats.blocks import BlockBuilder, RowBlock
 from vector_backup_pipeline.engine.formats.compression import Pack
 from vector_backup_pipeline.engine.formats.csv import csv_record
 from vector_backup_pipeline.engine.formats.row_formats import RowFormat
+from vector_backup_pipeline.engine.handover import Handover
 from vector_backup_pipeline.engine.postgres.connection import Connection, database_errors
 from vector_backup_pipeline.engine.postgres.copy_out import copy_range, fetch_range
 from vector_backup_pipeline.engine.postgres.ranges import BlockRange
 
 # Two a worker keep every core busy; each is one block of memory.
 _QUEUED_BLOCKS_PER_WORKER = 2
-# How often a worker that waits for room looks whether the reading was given up.
-_STOP_CHECK_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
@@ -65,26 +64,23 @@ class RangeReaders:
         self._ranges: queue.SimpleQueue[BlockRange] = queue.SimpleQueue()
         for item in job.ranges:
             self._ranges.put(item)
-        # No bounded queue: an interrupt could tear it apart (engine.interrupts).
-        self._output: queue.SimpleQueue[RowBlock | BlockRange | _Ended] = queue.SimpleQueue()
-        self._room: queue.SimpleQueue[None] = queue.SimpleQueue()
-        for _ in range(_QUEUED_BLOCKS_PER_WORKER * len(self._streams)):
-            self._room.put(None)
-        self._threads = ConnectionThreads(self._streams, self._run, "vector-backup-read")
+        room = _QUEUED_BLOCKS_PER_WORKER * len(self._streams)
+        self._output: Handover[RowBlock | BlockRange | _Ended] = Handover(room)
+        self._threads = ConnectionThreads(self._streams, self._run)
 
     def __enter__(self) -> RangeReaders:
         self._threads.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._output.close()
         self._threads.__exit__()
 
     def blocks(self) -> Iterator[RowBlock | BlockRange]:
         """Blocks as they come; a range once all its blocks have come. Raises a worker's error."""
         running = len(self._threads)
         while running:
-            item = self._output.get()
-            self._room.put(None)
+            item = self._output.take()
             if not isinstance(item, _Ended):
                 yield item
             elif item.error is not None:
@@ -145,11 +141,7 @@ class RangeReaders:
         A block is then dropped rather than refused with an exception, which would leave the
         connection in the middle of a COPY: the cancelled query ends it properly.
         """
-        while not self._threads.stopped.is_set():
-            with contextlib.suppress(queue.Empty):
-                self._room.get(timeout=_STOP_CHECK_SECONDS)
-                self._output.put(item)
-                return
+        self._output.give(item)
 
 
 def _as_it_is(data: bytes) -> bytes:

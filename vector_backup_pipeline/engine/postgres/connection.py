@@ -35,6 +35,7 @@ from vector_backup_pipeline.engine.errors import (
     ServiceUnavailable,
     TableNotFound,
 )
+from vector_backup_pipeline.engine.postgres.cancellable import CancellableConnection
 from vector_backup_pipeline.engine.postgres.reachability import server_answers
 from vector_backup_pipeline.engine.secrets import SecretText, redact
 
@@ -207,7 +208,9 @@ def connect(settings: ConnectionSettings) -> Connection:
     refusal: psycopg2.Error | UnicodeError
     try:
         with _surroundings(settings):
-            connection: Connection = psycopg2.connect(**keywords)
+            connection: Connection = psycopg2.connect(
+                connection_factory=CancellableConnection, **keywords
+            )
     except (psycopg2.Error, UnicodeError) as error:
         refusal = error
     else:

@@ -13,13 +13,12 @@ import fcntl
 import json
 import os
 import socket
-import threading
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 
-from vector_backup_pipeline.engine.interrupts import Latch
-from vector_backup_pipeline.engine.storage.contract import DEAD_AFTER, HEARTBEAT_SECONDS
+from vector_backup_pipeline.engine.storage.contract import DEAD_AFTER
+from vector_backup_pipeline.engine.storage.heart import Heart
 
 # Another user's marker, or a medium mounted read-only.
 _NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -32,12 +31,9 @@ class LocalClaim:
         self._path = path
         self._descriptor = descriptor
         self._owner = dict(owner)
-        self._released = Latch()
+        self._is_released = False
         self._beat()
-        self._thread = threading.Thread(
-            target=self._keep_beating, name="vector-backup-heartbeat", daemon=True
-        )
-        self._thread.start()
+        self._heart = Heart(self._try_to_beat)
 
     @classmethod
     def create(cls, path: Path, owner: Mapping[str, str | int]) -> LocalClaim | None:
@@ -59,10 +55,10 @@ class LocalClaim:
             raise
 
     def release(self) -> None:
-        if self._released.is_set():
+        if self._is_released:
             return
-        self._released.set()
-        self._thread.join()
+        self._heart.stop()
+        self._is_released = True
         try:
             with contextlib.suppress(OSError):
                 # Taken for dead from another host, it may have been replaced by another run's.
@@ -72,11 +68,11 @@ class LocalClaim:
             with contextlib.suppress(OSError):  # The lock is free all the same.
                 os.close(self._descriptor)
 
-    def _keep_beating(self) -> None:
-        while not self._released.wait(HEARTBEAT_SECONDS):
-            # A full disk must not end the run's claim; a missed beat is made up by the next.
-            with contextlib.suppress(OSError):
-                self._beat()
+    def _try_to_beat(self) -> bool:
+        # A full disk must not end the run's claim; a missed beat is made up by the next.
+        with contextlib.suppress(OSError):
+            self._beat()
+        return True
 
     def _beat(self) -> None:
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")

@@ -13,15 +13,14 @@ from __future__ import annotations
 import contextlib
 import json
 import random
-import threading
 import time
 import uuid
 from collections.abc import Mapping
 from datetime import datetime, timezone
 
 from vector_backup_pipeline.engine.errors import BackupError
-from vector_backup_pipeline.engine.interrupts import Latch
-from vector_backup_pipeline.engine.storage.contract import DEAD_AFTER, HEARTBEAT_SECONDS
+from vector_backup_pipeline.engine.storage.contract import DEAD_AFTER
+from vector_backup_pipeline.engine.storage.heart import Heart
 from vector_backup_pipeline.engine.storage.object_bucket import Bucket, StoredObject, Version
 
 _LONGEST_WAIT = 0.3
@@ -35,30 +34,25 @@ class ObjectClaim:
         self._key = key
         self._marker = marker
         self._version = version
-        self._released = Latch()
-        self._thread = threading.Thread(
-            target=self._keep_beating, name="vector-backup-heartbeat", daemon=True
-        )
-        self._thread.start()
+        self._is_released = False
+        self._heart = Heart(self._try_to_beat)
 
     def release(self) -> None:
-        if self._released.is_set():
+        if self._is_released:
             return
-        self._released.set()
-        self._thread.join()
+        self._heart.stop()
+        self._is_released = True
         with contextlib.suppress(BackupError):
             # Taken for dead, it may have been replaced by another run's.
             if self._marker.is_in(self._bucket, self._key):
                 self._bucket.delete(self._key)
 
-    def _keep_beating(self) -> None:
-        while not self._released.wait(HEARTBEAT_SECONDS):
-            try:
-                if not self._beat():
-                    return
-            except BackupError:
-                # A store out of reach must not end the run's claim; the next beat makes up for it.
-                continue
+    def _try_to_beat(self) -> bool:
+        try:
+            return self._beat()
+        except BackupError:
+            # A store out of reach must not end the run's claim; the next beat makes up for it.
+            return True
 
     def _beat(self) -> bool:
         """False when the marker is not ours any more; it is not made again then."""

@@ -8,12 +8,13 @@ file-like writer leaves the parts behind, and so does a process that is killed).
 from __future__ import annotations
 
 import contextlib
-import threading
-from collections import deque
 from collections.abc import Iterator
+from enum import Enum
 from typing import TYPE_CHECKING
 
 from vector_backup_pipeline.engine.errors import BackupError, IntegrityError, StorageError
+from vector_backup_pipeline.engine.handover import Handover
+from vector_backup_pipeline.engine.interrupts import Work
 from vector_backup_pipeline.engine.storage.abandoned_uploads import abort_uploads_of
 from vector_backup_pipeline.engine.storage.object_bucket import Bucket
 from vector_backup_pipeline.engine.storage.object_errors import object_errors
@@ -29,8 +30,8 @@ MOST_PARTS = 10_000
 # Three parts are in memory at most: two under way, one that fills.
 _SMALLEST_PART = 8 * MEBIBYTE
 _PARTS_UNDER_WAY = 2
-# Waits between the writer and the part that fills: a block of rows or two.
-_WAITING_BYTES = 2 * MEBIBYTE
+# Wait between the writer and the part that fills: blocks of rows.
+_WAITING_PIECES = 2
 _SMALL = 8 * MEBIBYTE
 # An abort waits for the parts under way; beyond this it goes on by itself.
 _ABORT_SECONDS = 60.0
@@ -164,11 +165,11 @@ class _Upload:
         self._key = key
         self._part_size = part_size
         self._action = action
-        self._handover = _Handover()
-        self._error: BaseException | None = None
-        # A daemon: an abort that can't get through must not keep the process from ending.
-        self._thread = threading.Thread(target=self._run, name="vector-backup-upload", daemon=True)
-        self._thread.start()
+        self._handover: Handover[bytes | _End] = Handover(_WAITING_PIECES)
+        self._has_failed = False
+        # An abort that can't get through does not keep the process from ending.
+        self._work = Work(self._run)
+        self._work.start()
 
     def feed(self, data: bytes) -> None:
         """Hand over some bytes; waits while more than a few are waiting."""
@@ -178,19 +179,17 @@ class _Upload:
 
     def finish(self) -> None:
         """Complete the object. Raises what the upload failed of, which is then aborted."""
-        self._handover.end()
-        self._thread.join()
-        if self._error is not None:
-            raise self._error
+        self._handover.give_at_once(_End.COMPLETE)
+        self._work.outcome()
 
     @property
     def has_failed(self) -> bool:
-        return self._error is not None
+        return self._has_failed
 
     def abort(self) -> None:
         """Abort what is not complete."""
-        self._handover.give_up()
-        self._thread.join(_ABORT_SECONDS)
+        self._handover.give_at_once(_End.GIVEN_UP)
+        self._work.wait(_ABORT_SECONDS)
 
     def _run(self) -> None:
         import obstore
@@ -200,76 +199,30 @@ class _Upload:
                 obstore.put(
                     self._store,
                     self._key,
-                    self._handover.taken(),
+                    self._taken(),
                     use_multipart=True,
                     chunk_size=self._part_size,
                     max_concurrency=_PARTS_UNDER_WAY,
                 )
         except _GivenUp:
             pass
-        except BaseException as error:  # noqa: BLE001 - raised again by the writer's thread
-            self._error = error
+        except BaseException:
+            self._has_failed = True
+            raise
         finally:
-            self._handover.stop_taking()
+            self._handover.close()
+
+    def _taken(self) -> Iterator[bytes]:
+        while (item := self._handover.take()) is not _End.COMPLETE:
+            if item is _End.GIVEN_UP:
+                raise _GivenUp
+            yield item
+
+
+class _End(Enum):
+    COMPLETE = "complete"
+    GIVEN_UP = "given up"
 
 
 class _GivenUp(Exception):
     """Raised into obstore, which then aborts the upload."""
-
-
-class _Handover:
-    """Bytes from one thread to another, few at a time; either side may end it."""
-
-    def __init__(self) -> None:
-        self._waiting: deque[bytes] = deque()
-        self._bytes = 0
-        # Entered by itself: an interrupt while a condition is entered could leave its lock held.
-        self._lock = threading.Lock()
-        self._changed = threading.Condition(self._lock)
-        self._is_ended = self._is_given_up = self._is_abandoned = False
-
-    def give(self, data: bytes) -> bool:
-        """False when nobody takes any more."""
-        with self._lock:
-            self._changed.wait_for(lambda: self._is_abandoned or self._has_room(len(data)))
-            if self._is_abandoned:
-                return False
-            self._waiting.append(data)
-            self._bytes += len(data)
-            self._changed.notify_all()
-            return True
-
-    def _has_room(self, size: int) -> bool:
-        return not self._bytes or self._bytes + size <= _WAITING_BYTES
-
-    def end(self) -> None:
-        with self._lock:
-            self._is_ended = True
-            self._changed.notify_all()
-
-    def give_up(self) -> None:
-        with self._lock:
-            self._is_given_up = True
-            self._changed.notify_all()
-
-    def stop_taking(self) -> None:
-        with self._lock:
-            self._is_abandoned = True
-            self._waiting.clear()
-            self._changed.notify_all()
-
-    def taken(self) -> Iterator[bytes]:
-        while (data := self._take()) is not None:
-            yield data
-
-    def _take(self) -> bytes | None:
-        with self._lock:
-            self._changed.wait_for(lambda: self._waiting or self._is_ended or self._is_given_up)
-            if self._is_given_up:
-                raise _GivenUp
-            if not self._waiting:
-                return None
-            data = self._waiting.popleft()
-            self._bytes -= len(data)
-            self._changed.notify_all()
-            return data

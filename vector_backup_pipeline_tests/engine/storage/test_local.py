@@ -15,7 +15,7 @@ from vector_backup_pipeline.engine.errors import (
     InvalidParams,
     ResourceNotFound,
 )
-from vector_backup_pipeline.engine.storage import local_claim
+from vector_backup_pipeline.engine.storage import heart
 from vector_backup_pipeline.engine.storage.local import LocalDirectory, LocalRoot
 
 _OWNER: dict[str, str | int] = {"host": socket.gethostname(), "pid": os.getpid(), "run_id": "x"}
@@ -99,7 +99,7 @@ def test_a_marker_that_replaced_ours_is_not_removed_with_it(
 def test_the_heart_beats_until_the_release(
     directory: LocalDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local_claim, "HEARTBEAT_SECONDS", 0.01)
+    monkeypatch.setattr(heart, "HEARTBEAT_SECONDS", 0.01)
     held = directory.claim(".m.run", _OWNER)
     assert held is not None
     os.truncate(tmp_path / ".m.run", 0)

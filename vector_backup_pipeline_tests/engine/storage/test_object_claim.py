@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from vector_backup_pipeline.engine.errors import StorageError
-from vector_backup_pipeline.engine.storage import contract, object_claim
+from vector_backup_pipeline.engine.storage import contract, heart, object_claim
 from vector_backup_pipeline.engine.storage.object_bucket import Bucket as ObjectBucket
 from vector_backup_pipeline.engine.storage.object_claim import ObjectClaim
 from vector_backup_pipeline.engine.storage.object_root import ObjectDirectory, ObjectRoot
@@ -62,7 +62,7 @@ def test_a_marker_that_another_run_put_in_place_of_ours_stays(
 def test_the_heart_beats_until_the_release(
     bucket: Bucket, directory: ObjectDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(object_claim, "HEARTBEAT_SECONDS", 0.01)
+    monkeypatch.setattr(heart, "HEARTBEAT_SECONDS", 0.01)
     held = _held(directory)
     (key,) = bucket.all_keys()
     written = bucket.stored(key)
@@ -77,12 +77,11 @@ def test_the_heart_beats_until_the_release(
 def test_a_marker_that_was_taken_away_is_not_made_again(
     bucket: Bucket, directory: ObjectDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(object_claim, "HEARTBEAT_SECONDS", 0.2)
+    monkeypatch.setattr(heart, "HEARTBEAT_SECONDS", 0.2)
     held = _held(directory)
     (key,) = bucket.all_keys()
     bucket.client.delete_object(Bucket=bucket.name, Key=key)
-    held._thread.join(timeout=20)
-    assert not held._thread.is_alive()
+    assert held._heart._beating.wait(20)
     held.release()
     assert bucket.all_keys() == []
 
