@@ -1,0 +1,57 @@
+"""Ending a statement from another thread."""
+
+import time
+
+import psycopg2.errors
+import pytest
+
+from vector_backup_pipeline.engine.interrupts import Work
+from vector_backup_pipeline.engine.postgres import cancellable
+from vector_backup_pipeline.engine.postgres.connection import Connection, connect
+from vector_backup_pipeline_tests.faults.proxy import LOOPBACK, proxy
+from vector_backup_pipeline_tests.faults.watching import settings_for
+from vector_backup_pipeline_tests.fix_postgres import Database
+
+
+def _sleep(connection: Connection) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_sleep(60)")
+
+
+def test_other_threads_run_while_a_cancel_is_under_way(database: Database) -> None:
+    database.run("ALTER ROLE postgres PASSWORD 'p'")
+    # Of this process: what passes the cancel on has to run while the cancel waits for it.
+    with proxy(database.server.port) as between:
+        url = f"postgresql://postgres:p@{LOOPBACK}:{between.port}/{database.name}"
+        connection = connect(settings_for(url))
+        sleeping = Work(lambda: _sleep(connection))
+        sleeping.start()
+        while not database.ask_one(
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+        ):
+            time.sleep(0.01)
+        connection.cancel()
+        with pytest.raises(psycopg2.errors.QueryCanceled):
+            sleeping.outcome()
+        connection.close()
+
+
+def test_a_connection_that_is_closed_has_nothing_to_cancel(database: Database) -> None:
+    connection = connect(settings_for(database.url))
+    connection.close()
+    with pytest.raises(psycopg2.InterfaceError):
+        connection.cancel()
+
+
+def test_a_libpq_whose_functions_are_hidden_cancels_all_the_same(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cancellable, "_LIBPQ", None)
+    connection = connect(settings_for(database.url))
+    sleeping = Work(lambda: _sleep(connection))
+    sleeping.start()
+    while not sleeping.wait(0.05):
+        connection.cancel()
+    with pytest.raises(psycopg2.errors.QueryCanceled):
+        sleeping.outcome()
+    connection.close()
