@@ -18,9 +18,12 @@ class ConnectionThreads:
     """
 
     def __init__(
-        self, connections: Sequence[Connection], work: Callable[[Connection], None]
+        self, connections: Sequence[Connection], work: Callable[[Connection], None], name: str
     ) -> None:
-        self._threads = [(Work(partial(work, each)), each) for each in connections]
+        self._threads = [
+            (Work(partial(work, each), f"{name}-{number}"), each)
+            for number, each in enumerate(connections)
+        ]
         self.stopped = Latch()
 
     def __len__(self) -> int:

@@ -12,6 +12,7 @@ is made of bare locks here.
 from __future__ import annotations
 
 import _thread
+import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
@@ -35,7 +36,7 @@ def interruptible(action: Callable[[], _T], cancel: Callable[[], None]) -> _T:
     For statements that wait for a lock or count every row. `cancel` may be called from here at any
     moment, also between two statements, where it cancels nothing: hence again and again.
     """
-    work = Work(action)
+    work = Work(action, "vector-backup-work")
     interrupt: BaseException | None = None
     try:
         work.start()
@@ -84,15 +85,16 @@ class Latch:
 class Work(Generic[_T]):
     """An action in a thread, which does not keep the process from ending."""
 
-    def __init__(self, action: Callable[[], _T]) -> None:
+    def __init__(self, action: Callable[[], _T], name: str) -> None:
         self._action = action
+        self._name = name
         self._begun = _thread.allocate_lock()
         self._done = Latch()
         self._error: BaseException | None = None
         self._result: _T
 
     def start(self) -> None:
-        _thread.start_new_thread(self._run, ())
+        _thread.start_new_thread(self._start, ())
 
     def call_off(self) -> bool:
         """True: it has not begun, and will not."""
@@ -109,6 +111,14 @@ class Work(Generic[_T]):
         if self._error is not None:
             raise self._error
         return self._result
+
+    def _start(self) -> None:
+        """In a thread of no importance, since `Thread.start` has a Condition too."""
+        try:
+            threading.Thread(target=self._run, name=self._name, daemon=True).start()
+        except BaseException as error:  # noqa: BLE001 - raised in the caller's thread
+            self._error = error
+            self._done.set()
 
     def _run(self) -> None:
         if not self._begun.acquire(blocking=False):

@@ -66,7 +66,7 @@ class RangeReaders:
             self._ranges.put(item)
         room = _QUEUED_BLOCKS_PER_WORKER * len(self._streams)
         self._output: Handover[RowBlock | BlockRange | _Ended] = Handover(room)
-        self._threads = ConnectionThreads(self._streams, self._run)
+        self._threads = ConnectionThreads(self._streams, self._run, "vector-backup-read")
 
     def __enter__(self) -> RangeReaders:
         self._threads.__enter__()

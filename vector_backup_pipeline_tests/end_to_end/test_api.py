@@ -212,8 +212,8 @@ def test_a_refusing_storage_is_told_without_the_servers_paths(
 
 def test_the_launch_leaves_at_once_and_the_answer_comes_with_the_end(stage: Stage) -> None:
     delays: list[tuple[float, float]] = []
-    # A machine that is busy with something else may need another try.
-    while len(delays) < 3 and not any(max(each) < 0.3 for each in delays):
+    # A machine that is busy with something else may need other tries.
+    while len(delays) < 10 and not any(max(each) < 0.3 for each in delays):
         called = stage.back_up({"backup_vector_tables": False})
         assert called.data["response"] == "Vector表备份未执行：没有要求任何操作"
         launched_at = next(

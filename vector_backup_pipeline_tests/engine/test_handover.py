@@ -16,7 +16,7 @@ def test_items_come_in_order_and_never_more_than_there_is_room_for() -> None:
             assert handover.give(each)
             given.append(each)
 
-    giving = Work(give)
+    giving = Work(give, "test")
     giving.start()
     for taken in range(5):
         while len(given) < min(taken + 2, 5):

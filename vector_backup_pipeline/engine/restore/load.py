@@ -192,7 +192,7 @@ class _Loaders:
     def __init__(self, connections: Sequence[Connection], loading: Loading) -> None:
         self._loading = loading
         self._events: queue.SimpleQueue[Sent | _Ended] = queue.SimpleQueue()
-        self._threads = ConnectionThreads(connections, self._run)
+        self._threads = ConnectionThreads(connections, self._run, "vector-backup-load")
         self.rows = 0
 
     def __enter__(self) -> _Loaders:

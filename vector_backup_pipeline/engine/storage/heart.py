@@ -15,7 +15,7 @@ class Heart:
     def __init__(self, beat: Callable[[], bool]) -> None:
         self._beat = beat
         self._stopped = Latch()
-        self._beating = Work(self._keep_beating)
+        self._beating = Work(self._keep_beating, "vector-backup-heartbeat")
         self._beating.start()
 
     def stop(self) -> None:

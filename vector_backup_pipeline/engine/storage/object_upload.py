@@ -168,7 +168,7 @@ class _Upload:
         self._handover: Handover[bytes | _End] = Handover(_WAITING_PIECES)
         self._has_failed = False
         # An abort that can't get through does not keep the process from ending.
-        self._work = Work(self._run)
+        self._work = Work(self._run, "vector-backup-upload")
         self._work.start()
 
     def feed(self, data: bytes) -> None:

@@ -24,7 +24,7 @@ def test_other_threads_run_while_a_cancel_is_under_way(database: Database) -> No
     with proxy(database.server.port) as between:
         url = f"postgresql://postgres:p@{LOOPBACK}:{between.port}/{database.name}"
         connection = connect(settings_for(url))
-        sleeping = Work(lambda: _sleep(connection))
+        sleeping = Work(lambda: _sleep(connection), "test")
         sleeping.start()
         while not database.ask_one(
             "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
@@ -48,7 +48,7 @@ def test_a_libpq_whose_functions_are_hidden_cancels_all_the_same(
 ) -> None:
     monkeypatch.setattr(cancellable, "_LIBPQ", None)
     connection = connect(settings_for(database.url))
-    sleeping = Work(lambda: _sleep(connection))
+    sleeping = Work(lambda: _sleep(connection), "test")
     sleeping.start()
     while not sleeping.wait(0.05):
         connection.cancel()
