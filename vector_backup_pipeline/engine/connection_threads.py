@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from vector_backup_pipeline.engine.interrupts import Latch, Work, uninterrupted
+from vector_backup_pipeline.engine.interrupts import Latch, Work, insist
 from vector_backup_pipeline.engine.postgres.connection import Connection, cancel_quietly
 
 _CANCEL_EVERY_SECONDS = 0.5
@@ -39,13 +39,12 @@ class ConnectionThreads:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.stopped.set()
-        uninterrupted(self._end)
+        insist(self._end)
 
     def _end(self) -> None:
+        self.stopped.set()
         for thread, connection in self._threads:
-            if thread.call_off():
-                continue
+            thread.call_off()
             # Usually it has said all it had to say, and is about to end.
             while not thread.wait(_CANCEL_EVERY_SECONDS):
                 # Again and again: a cancel that arrives between two statements cancels nothing.

@@ -59,6 +59,22 @@ def interruptible(action: Callable[[], _T], cancel: Callable[[], None]) -> _T:
     return work.outcome()
 
 
+def insist(action: Callable[[], None]) -> None:
+    """Run `action` to its end in this thread, which does it again from its beginning after an
+    interrupt; that is raised then."""
+    interrupt: BaseException | None = None
+    while True:
+        try:
+            action()
+            break
+        except Exception:
+            raise
+        except BaseException as error:  # noqa: BLE001 - raised below, when it is done
+            interrupt = error
+    if interrupt is not None:
+        raise interrupt
+
+
 class Latch:
     """Set once, by one thread; any number may wait for that."""
 
@@ -89,19 +105,29 @@ class Work(Generic[_T]):
         self._action = action
         self._name = name
         self._begun = _thread.allocate_lock()
+        self._launched = Latch()
         self._done = Latch()
+        self._refusal: BaseException | None = None
         self._error: BaseException | None = None
         self._result: _T
 
     def start(self) -> None:
-        _thread.start_new_thread(self._start, ())
+        """Begin, or raise why no thread is to be had."""
+        _thread.start_new_thread(self._launch, ())
+        while not self._launched.wait(_LOOK_EVERY_SECONDS):
+            pass
+        if self._refusal is not None:
+            raise self._refusal
 
     def call_off(self) -> bool:
-        """True: it has not begun, and will not."""
-        return self._begun.acquire(blocking=False)
+        """True: it had not begun, and will not."""
+        was_in_time = self._begun.acquire(blocking=False)
+        if was_in_time:
+            self._done.set()
+        return was_in_time
 
     def wait(self, seconds: float) -> bool:
-        """Until it is done, or for some seconds; whether it is."""
+        """Until it is done or called off, or for some seconds; whether it is."""
         return self._done.wait(seconds)
 
     def outcome(self) -> _T:
@@ -112,13 +138,14 @@ class Work(Generic[_T]):
             raise self._error
         return self._result
 
-    def _start(self) -> None:
+    def _launch(self) -> None:
         """In a thread of no importance, since `Thread.start` has a Condition too."""
         try:
             threading.Thread(target=self._run, name=self._name, daemon=True).start()
         except BaseException as error:  # noqa: BLE001 - raised in the caller's thread
-            self._error = error
-            self._done.set()
+            self._refusal = error
+        finally:
+            self._launched.set()
 
     def _run(self) -> None:
         if not self._begun.acquire(blocking=False):

@@ -16,6 +16,7 @@ import pytest
 from vector_backup_pipeline.engine.interrupts import (
     Latch,
     Work,
+    insist,
     interruptible,
     uninterrupted,
 )
@@ -105,3 +106,39 @@ def _interrupt_at(instruction: int, raised: threading.Event) -> Iterator[None]:
         yield
     finally:
         sys.settrace(before)
+
+
+def test_what_is_insisted_on_is_done_again_until_no_interrupt_comes() -> None:
+    interrupts = [KeyboardInterrupt("first"), KeyboardInterrupt("second")]
+    begun: list[int] = []
+
+    def action() -> None:
+        begun.append(1)
+        if interrupts:
+            raise interrupts.pop(0)
+
+    with pytest.raises(KeyboardInterrupt, match="second"):
+        insist(action)
+    assert len(begun) == 3
+
+
+def test_an_error_of_what_is_insisted_on_is_raised_at_once() -> None:
+    def action() -> None:
+        raise LookupError("its own")
+
+    with pytest.raises(LookupError, match="its own"):
+        insist(action)
+
+
+def test_a_thread_that_is_not_to_be_had_is_told_and_nothing_was_done(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    done: list[int] = []
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(RuntimeError, match="can't start"):
+        uninterrupted(lambda: done.append(1))
+    assert done == []
