@@ -5,7 +5,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
@@ -19,6 +20,7 @@ from vector_backup_pipeline_tests.faults import endless_upload
 from vector_backup_pipeline_tests.faults.object_proxy import Fault, ObjectProxy
 from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
 from vector_backup_pipeline_tests.fix_object_store import Bucket
+from vector_backup_pipeline_tests.fix_process import child, end, hears
 
 _NAME = "t_20250101_000000.csv"
 _KEY = f"vector_bak/{_NAME}"
@@ -202,22 +204,22 @@ def test_several_read_one_file_at_once(directory: BackupDirectory) -> None:
     assert wrong == []
 
 
-def _begin_endless_upload(bucket: Bucket) -> "subprocess.Popen[str]":
-    process = subprocess.Popen(
+@contextmanager
+def _endless_upload(bucket: Bucket) -> Iterator["subprocess.Popen[str]"]:
+    with child(
         [sys.executable, "-m", endless_upload.__name__, bucket.url],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "under way\n"
-    return process
+    ) as process:
+        assert hears(process) == "under way"
+        yield process
 
 
 def test_a_killed_process_leaves_no_file_and_its_parts_are_found_and_aborted(
     bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with _begin_endless_upload(bucket) as process:
+    with _endless_upload(bucket) as process:
         process.kill()
     (key,) = bucket.unfinished()
     assert [key for key in bucket.all_keys() if not key.endswith(".run")] == []
@@ -237,6 +239,6 @@ def test_a_killed_process_leaves_no_file_and_its_parts_are_found_and_aborted(
 
 
 def test_an_interrupted_process_leaves_nothing(bucket: Bucket) -> None:
-    with _begin_endless_upload(bucket) as process:
-        process.send_signal(signal.SIGINT)
+    with _endless_upload(bucket) as process:
+        end(process, signal.SIGINT, seconds=60)
     assert (bucket.all_keys(), bucket.unfinished()) == ([], [])
