@@ -196,11 +196,12 @@ def test_several_read_one_file_at_once(directory: BackupDirectory) -> None:
         if part != (_BLOCK * 4)[number * 1000 :][: 2 << 20]:
             wrong.append(number)
 
-    threads = [threading.Thread(target=read, args=(number,)) for number in range(8)]
+    threads = [threading.Thread(target=read, args=(number,), daemon=True) for number in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(60)
+    assert not any(thread.is_alive() for thread in threads)
     assert wrong == []
 
 

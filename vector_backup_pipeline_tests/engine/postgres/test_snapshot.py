@@ -76,7 +76,10 @@ def in_the_background(*works: Callable[[], None]) -> Iterator[None]:
             errors.append(error)
             first_done.set()
 
-    threads = [threading.Thread(target=run, args=pair) for pair in zip(works, began, strict=True)]
+    threads = [
+        threading.Thread(target=run, args=pair, daemon=True)
+        for pair in zip(works, began, strict=True)
+    ]
     try:
         for thread in threads:
             thread.start()
@@ -86,7 +89,8 @@ def in_the_background(*works: Callable[[], None]) -> Iterator[None]:
     finally:
         stop.set()
         for thread in threads:
-            thread.join()
+            thread.join(90)
+    assert not any(thread.is_alive() for thread in threads)
     assert errors == []
 
 
