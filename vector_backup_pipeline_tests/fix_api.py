@@ -15,6 +15,7 @@ import httpx
 from vector_backup_pipeline.embedded import find_free_port
 from vector_backup_pipeline.settings import PREFIX
 from vector_backup_pipeline_tests.fix_dagster import CHECKOUT, DagsterDev, eventually
+from vector_backup_pipeline_tests.fix_process import end
 
 BASE = "/api/v0/data_pipeline/vector"
 _SERVE = "from vector_backup_pipeline.cli import main; main()"
@@ -99,8 +100,7 @@ def serving(
         yield api
     finally:
         api.http.close()
-        process.send_signal(signal.SIGTERM)
-        process.wait(30)
+        end(process, signal.SIGTERM, seconds=30)
 
 
 def settings_of(dev: DagsterDev) -> dict[str, str]:

@@ -115,7 +115,8 @@ class BackupMaker:
             run.finish()
         except BackupError:
             pass
-        result = run.close()
+        finally:
+            result = run.close()
         directory = Path(result.backup_directory or self.root)
         return FinishedBackup(result, run.error, directory, stamp)
 

@@ -9,8 +9,8 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,11 @@ import dagster as dg
 import pytest
 
 from vector_backup_pipeline.definitions import defs
+from vector_backup_pipeline.embedded import find_free_port
 from vector_backup_pipeline.outcome import RunOutcome, read_outcome
 from vector_backup_pipeline.settings import DATABASE_URL_VARIABLE, PREFIX
 from vector_backup_pipeline_tests.fix_postgres import Database
+from vector_backup_pipeline_tests.fix_process import end
 
 CHECKOUT = Path(__file__).parent.parent
 INSTANCE_CONFIG = "telemetry:\n  enabled: false\nnux:\n  enabled: false\n"
@@ -188,9 +190,12 @@ class DagsterDev:
 
     def ask(self, query: str, **variables: Any) -> dict[str, Any]:
         """The answer's data; GraphQL errors fail the test."""
+        return self._ask(query, variables, _PATIENCE_SECONDS)
+
+    def _ask(self, query: str, variables: dict[str, Any], seconds: float) -> dict[str, Any]:
         body = json.dumps({"query": query, "variables": variables}).encode()
         request = urllib.request.Request(self.url, body, {"Content-Type": "application/json"})  # noqa: S310
-        with urllib.request.urlopen(request) as reply:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=seconds) as reply:  # noqa: S310
             answer = json.load(reply)
         assert "errors" not in answer, answer["errors"]
         data: dict[str, Any] = answer["data"]
@@ -201,10 +206,14 @@ class DagsterDev:
         with dg.DagsterInstance.from_config(str(self.home)) as instance:
             yield instance
 
+    def lacks_its_port(self) -> bool:
+        """Whether somebody else was quicker to take it."""
+        return "address already in use" in self.log.read_text()
+
     def is_up(self) -> bool:
         try:
-            return bool(self.ask("{ version }"))
-        except (urllib.error.URLError, ConnectionError):
+            return bool(self._ask("{ version }", {}, 5.0))
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
             return False
 
 
@@ -229,13 +238,28 @@ def dagster_process(
         )
     try:
         eventually(
-            lambda: process.poll() is not None or dev.is_up(), " ".join((module, *arguments))
+            lambda: process.poll() is not None or dev.lacks_its_port() or dev.is_up(),
+            " ".join((module, *arguments)),
         )
-        assert process.poll() is None, dev.log.read_text()
+        assert process.poll() is None and not dev.lacks_its_port(), dev.log.read_text()
         yield process
     finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(60)
+        end(process, signal.SIGINT, seconds=60)
+
+
+@contextmanager
+def dagster_dev_somewhere(dev: DagsterDev) -> Iterator[DagsterDev]:
+    """`dagster dev` at its port; at another where somebody else took that first."""
+    with ExitStack() as stack:
+        for tries_left in (2, 1, 0):
+            try:
+                stack.enter_context(dagster_process(dev, "dagster", "dev"))
+                break
+            except AssertionError:
+                if not (tries_left and dev.lacks_its_port()):
+                    raise
+                dev = replace(dev, port=find_free_port(), log=dev.log.with_suffix(f".{dev.port}"))
+        yield dev
 
 
 def _installation(dev: DagsterDev) -> dict[str, str]:

@@ -1,11 +1,8 @@
 """An S3 server of this test session, moto, spoken to over HTTP."""
 
-import contextlib
 import os
-import socket
 import subprocess
 import sys
-import time
 import urllib.request
 import uuid
 from collections.abc import Iterator
@@ -16,10 +13,21 @@ import boto3
 import pytest
 
 from vector_backup_pipeline_tests.faults.object_proxy import ObjectProxy
+from vector_backup_pipeline_tests.fix_process import child, hears, killed_after
 
 LOOPBACK = "127.0.0.1"
 SECRET = "not-to-be-seen-anywhere"
 OBJECTS_A_PAGE = 20
+# At a port of its own choice, which nobody can take before it; it ends with its standard input.
+_SERVER = f"""
+import sys
+from moto.server import ThreadedMotoServer
+server = ThreadedMotoServer({LOOPBACK!r}, 0, verbose=False)
+server.start()
+print(server.get_host_and_port()[1], flush=True)
+sys.stdout = sys.stderr
+sys.stdin.read()
+"""
 
 
 @dataclass
@@ -54,35 +62,24 @@ class Bucket:
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
     """moto as a process of its own; it keeps all in memory."""
-    with socket.create_server((LOOPBACK, 0)) as free:
-        port = free.getsockname()[1]
     environment = {
         **os.environ,
         "MOTO_S3_DEFAULT_KEY_BUFFER_SIZE": str(64 << 20),
         # Amazon's 1000 would take a thousand objects for a second page.
         "MOTO_S3_DEFAULT_MAX_KEYS": str(OBJECTS_A_PAGE),
     }
-    server = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", LOOPBACK, "-p", str(port)],
-        stdout=subprocess.DEVNULL,
+    with child(
+        [sys.executable, "-c", _SERVER],
+        seconds=None,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         env=environment,
-    )
-    try:
-        _wait_for(port, server)
+    ) as server:
+        with killed_after(60, server):
+            port = hears(server)
+        assert port, "moto did not start."
         yield f"http://{LOOPBACK}:{port}"
-    finally:
-        server.kill()
-        server.wait()
-
-
-def _wait_for(port: int, server: "subprocess.Popen[bytes]") -> None:
-    give_up = time.monotonic() + 30
-    while time.monotonic() < give_up and server.poll() is None:
-        with contextlib.suppress(OSError), socket.create_connection((LOOPBACK, port)):
-            return
-        time.sleep(0.02)
-    raise RuntimeError("moto did not start.")
 
 
 @pytest.fixture
@@ -124,7 +121,7 @@ def strict_access(s3_endpoint: str, bucket: Bucket) -> Iterator[None]:
             headers={"Content-Type": "text/plain"},
             method="POST",
         )
-        urllib.request.urlopen(request).close()  # noqa: S310
+        urllib.request.urlopen(request, timeout=30).close()  # noqa: S310
 
     allow_without("0")
     yield

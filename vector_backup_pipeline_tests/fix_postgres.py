@@ -4,7 +4,7 @@ import itertools
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from vector_backup_pipeline.embedded import (
     EMBEDDED_VERSIONS,
     THROWAWAY_SETTINGS,
     EmbeddedServer,
+    EmbeddedServerError,
     find_free_port,
     start_embedded_server,
 )
@@ -64,8 +65,10 @@ class Database:
 
     @contextmanager
     def session(self, url: str | None = None) -> Iterator[Connection]:
-        """A connection of the test's own; what is not committed is rolled back."""
-        with closing(psycopg2.connect(url or self.url)) as connection:
+        """A connection of the test's own; what is not committed is rolled back. It waits a minute
+        for a lock, then the test has failed."""
+        options = "-c lock_timeout=60s"
+        with closing(psycopg2.connect(url or self.url, options=options)) as connection:
             yield connection
 
     def run(self, statements: str, parameters: Sequence[Any] | None = None) -> None:
@@ -90,6 +93,7 @@ class Database:
             check=True,
             capture_output=True,
             text=True,
+            timeout=60,
         )
         return done.stdout
 
@@ -105,14 +109,27 @@ def _server(version: int) -> Iterator[EmbeddedServer]:
     directory = Path(tempfile.mkdtemp(prefix=f"vector-backup-{version}-"))
     settings = {**THROWAWAY_SETTINGS, "max_connections": 60, "max_prepared_transactions": 5}
     try:
-        with start_embedded_server(
-            directory / "data", version, settings=settings, tcp_port=find_free_port()
-        ) as server:
+        with _started(directory / "data", version, settings) as server:
             server.create_database(_TEMPLATE)
             Database(server, _TEMPLATE).run("CREATE EXTENSION vector")
             yield server
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def _started(
+    directory: Path, version: int, settings: Mapping[str, str | int | float]
+) -> EmbeddedServer:
+    """At a port that nobody else took first."""
+    for _ in range(2):
+        try:
+            return start_embedded_server(
+                directory, version, settings=settings, tcp_port=find_free_port()
+            )
+        except EmbeddedServerError as error:
+            if "Address already in use" not in str(error):
+                raise
+    return start_embedded_server(directory, version, settings=settings, tcp_port=find_free_port())
 
 
 @pytest.fixture(scope="session")

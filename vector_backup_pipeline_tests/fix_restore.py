@@ -213,6 +213,7 @@ def _dump(database: Database, *options: str) -> list[str]:
         check=True,
         capture_output=True,
         text=True,
+        timeout=60,
     )
     # Newer versions guard what psql would run with a key that is another one each time.
     guards = ("\\restrict ", "\\unrestrict ")

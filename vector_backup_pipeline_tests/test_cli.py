@@ -217,6 +217,7 @@ def test_as_a_process_it_writes_its_result_on_stdout_and_no_log_line_or_warning_
         env=os.environ | {"PYTHONPATH": str(CHECKOUT)},
         capture_output=True,
         text=True,
+        timeout=120,
     )
 
     assert done.returncode == 0
@@ -388,6 +389,7 @@ def test_what_needs_no_run_does_without_dagster(root: Path, arguments: Sequence[
         env=os.environ | {"PYTHONPATH": str(CHECKOUT)},
         capture_output=True,
         text=True,
+        timeout=120,
     )
 
     assert done.returncode == (2 if "--bogus" in arguments else 0)

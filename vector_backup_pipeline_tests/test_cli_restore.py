@@ -12,6 +12,7 @@ import pytest
 
 from vector_backup_pipeline_tests.fix_dagster import CHECKOUT
 from vector_backup_pipeline_tests.fix_postgres import Database
+from vector_backup_pipeline_tests.fix_process import child
 from vector_backup_pipeline_tests.fix_terminal import Terminal
 from vector_backup_pipeline_tests.jobs.test_restore_job import RESULT_KEYS
 
@@ -153,7 +154,7 @@ def test_a_restore_that_is_ended_by_the_system_leaves_the_target_as_it_was(
 ) -> None:
     with backed_up.session() as session, session.cursor() as cursor:
         cursor.execute("LOCK TABLE langchain_pg_collection IN ROW EXCLUSIVE MODE")
-        process = subprocess.Popen(
+        with child(
             [
                 *(sys.executable, "-c", "from vector_backup_pipeline.cli import main; main()"),
                 *("restore", "--timestamp", "latest", "--truncate-before-restore", "--json"),
@@ -161,12 +162,11 @@ def test_a_restore_that_is_ended_by_the_system_leaves_the_target_as_it_was(
             env=os.environ | {"PYTHONPATH": str(CHECKOUT), "VECTOR_BACKUP_ROOT": str(root)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        )
-        _wait_for_a_waiting_lock(backed_up)
-        process.send_signal(signal.SIGTERM)
-        out, _ = process.communicate(timeout=60)
+        ) as process:
+            _wait_for_a_waiting_lock(backed_up)
+            process.send_signal(signal.SIGTERM)
+            out, _ = process.communicate(timeout=60)
 
     assert process.returncode == 1
     assert json.loads(out)["data"]["restore_performed"] is False

@@ -90,4 +90,5 @@ def _load(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         env=os.environ | {"PYTHONPATH": str(CHECKOUT)},
         capture_output=True,
         text=True,
+        timeout=120,
     )

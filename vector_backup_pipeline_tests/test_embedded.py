@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 
 import psutil
@@ -25,6 +25,7 @@ from vector_backup_pipeline.embedded import (
     find_free_port,
     start_embedded_server,
 )
+from vector_backup_pipeline_tests.fix_process import child, hears
 
 
 @pytest.fixture
@@ -56,7 +57,7 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def start_in_another_process(directory: Path) -> subprocess.Popen[str]:
+def start_in_another_process(directory: Path) -> AbstractContextManager[subprocess.Popen[str]]:
     """A process that has started the server and waits; its first line says so."""
     program = (
         "import sys, pathlib\n"
@@ -65,11 +66,10 @@ def start_in_another_process(directory: Path) -> subprocess.Popen[str]:
         "print(server.postmaster_pid, flush=True)\n"
         "sys.stdin.read()\n"
     )
-    return subprocess.Popen(
+    return child(
         [sys.executable, "-c", program, str(directory)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        text=True,
     )
 
 
@@ -84,7 +84,9 @@ def test_each_version_answers_with_pgvector_and_its_own_tools(
         assert ask(database, "SELECT current_setting('server_version_num')::int / 10000") == version
 
         pg_dump = [str(server.bin_directory / "pg_dump"), "--schema-only", database]
-        dumped = subprocess.run(pg_dump, capture_output=True, text=True, check=True).stdout
+        dumped = subprocess.run(
+            pg_dump, capture_output=True, text=True, check=True, timeout=60
+        ).stdout
         assert f"-- Dumped by pg_dump version {version}" in dumped
     assert server.postmaster_pid is None
 
@@ -108,7 +110,7 @@ def test_the_last_user_stops_the_server(directory: Path) -> None:
 
 def test_a_process_that_forgets_to_stop_it_stops_it_at_its_exit(directory: Path) -> None:
     with start_in_another_process(directory) as process:
-        assert process.stdout and process.stdout.readline().strip().isdigit()
+        assert hears(process).isdigit()
         process.communicate("")
     assert process.returncode == 0
     assert not (directory / "data" / "postmaster.pid").exists()
@@ -116,8 +118,7 @@ def test_a_process_that_forgets_to_stop_it_stops_it_at_its_exit(directory: Path)
 
 def test_a_server_whose_process_was_killed_is_taken_over_and_stopped(directory: Path) -> None:
     with start_in_another_process(directory) as process:
-        assert process.stdout
-        orphan = int(process.stdout.readline())
+        orphan = int(hears(process))
         process.kill()
     assert is_alive(orphan)
     with start(directory) as server:
@@ -128,8 +129,7 @@ def test_a_server_whose_process_was_killed_is_taken_over_and_stopped(directory: 
 
 def test_a_server_that_another_process_uses_outlives_us(directory: Path) -> None:
     with start_in_another_process(directory) as process:
-        assert process.stdout
-        shared = int(process.stdout.readline())
+        shared = int(hears(process))
         with start(directory) as server:
             assert server.postmaster_pid == shared
         assert is_alive(shared)
@@ -148,7 +148,8 @@ def test_a_killed_postmaster_does_not_keep_the_next_from_starting(directory: Pat
     server.stop()
     with start(directory) as server:
         assert ask(server.connection_string(), "SELECT answer FROM kept") == 42
-    query.join()
+    query.join(60)
+    assert not query.is_alive()
     busy.close()
 
 
@@ -162,15 +163,12 @@ def test_stale_lock_files_that_name_a_living_stranger_are_no_obstacle(directory:
     data = directory / "data"
     # PostgreSQL believes in a process only if it may signal it, so it must be its own user's.
     server_user = data.stat().st_uid if os.geteuid() == 0 else None
-    with subprocess.Popen(["sleep", "600"], user=server_user) as stranger:
-        try:
-            for lock in ("postmaster.pid", ".s.PGSQL.5432.lock"):
-                (data / lock).write_text(f"{stranger.pid}\n{data}\n1700000000\n5432\n{data}\n")
-            with start(directory) as server:
-                assert ask(server.connection_string(), "SELECT 1") == 1
-            assert stranger.poll() is None
-        finally:
-            stranger.kill()
+    with child(["sleep", "600"], user=server_user) as stranger:
+        for lock in ("postmaster.pid", ".s.PGSQL.5432.lock"):
+            (data / lock).write_text(f"{stranger.pid}\n{data}\n1700000000\n5432\n{data}\n")
+        with start(directory) as server:
+            assert ask(server.connection_string(), "SELECT 1") == 1
+        assert stranger.poll() is None
 
 
 def test_a_half_made_cluster_is_made_anew(directory: Path) -> None:

@@ -9,6 +9,7 @@ import threading
 import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from vector_backup_pipeline.sealing import KEY_FILE, is_sealed, open_sealed, sea
 from vector_backup_pipeline.settings import SECRET_KEY_VARIABLE
 from vector_backup_pipeline_tests.faults.watching import all_that_it_tells
 from vector_backup_pipeline_tests.fix_dagster import CHECKOUT
+from vector_backup_pipeline_tests.fix_process import child, hears
 
 PASSWORD = "geheim-4711"
 URL = f"postgresql://u:{PASSWORD}@db.example.com/d"
@@ -95,10 +97,10 @@ def test_the_variable_comes_before_the_file(home: Path, key: str) -> None:
 
 
 def test_many_threads_at_once_make_one_key(home: Path) -> None:
-    together = threading.Barrier(16)
+    together = threading.Barrier(16, timeout=20)
 
     def seal_together(_: int) -> str:
-        together.wait(10)
+        together.wait()
         return seal(SecretText(URL))
 
     with ThreadPoolExecutor(16) as pool:
@@ -115,24 +117,25 @@ def test_several_processes_at_once_make_one_key(home: Path) -> None:
         "import cryptography.fernet; print('ready', flush=True); sys.stdin.read();"
         f"print(seal(SecretText({URL!r})))"
     )
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", sealing],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=os.environ | {"PYTHONPATH": str(CHECKOUT)},
-            text=True,
-        )
-        for _ in range(3)
-    ]
-    for each in processes:
-        assert each.stdout is not None
-        assert each.stdout.readline() == "ready\n"
-    for each in processes:
-        assert each.stdin is not None
-        each.stdin.close()
-        each.stdin = None
-    sealed = [each.communicate(timeout=20)[0].strip() for each in processes]
+    with ExitStack() as stack:
+        processes = [
+            stack.enter_context(
+                child(
+                    [sys.executable, "-c", sealing],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    env=os.environ | {"PYTHONPATH": str(CHECKOUT)},
+                )
+            )
+            for _ in range(3)
+        ]
+        for each in processes:
+            assert hears(each) == "ready"
+        for each in processes:
+            assert each.stdin is not None
+            each.stdin.close()
+            each.stdin = None
+        sealed = [each.communicate(timeout=60)[0].strip() for each in processes]
 
     assert [open_sealed(each).reveal() for each in sealed] == [URL] * 3
 

@@ -4,6 +4,7 @@ import os
 import pty
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import dagster as dg
@@ -20,6 +21,7 @@ from vector_backup_pipeline.terminal import (
 )
 from vector_backup_pipeline_tests.fix_dagster import CHECKOUT
 from vector_backup_pipeline_tests.fix_postgres import Database
+from vector_backup_pipeline_tests.fix_process import child
 
 MOMENT = Progress(table="docs [x]", rows=500, bytes=2_000_000, seconds=2.0, percent=25.0)
 
@@ -53,16 +55,20 @@ def test_on_a_terminal_each_table_has_a_bar_and_stdout_stays_clean(
 ) -> None:
     monkeypatch.setenv(DATABASE_URL_VARIABLE, langchain.url)
     ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-c", "from vector_backup_pipeline.cli import main; main()", "backup"],
-        env=os.environ | {"PYTHONPATH": str(CHECKOUT), "TERM": "xterm", "COLUMNS": "120"},
-        stdout=subprocess.PIPE,
-        stderr=theirs,
-        text=True,
-    )
-    os.close(theirs)
-    out, _ = process.communicate(timeout=60)
-    drawn = _read_all(ours)
+    # Read all the while: whoever draws waits when nobody does.
+    with (
+        ThreadPoolExecutor(1) as reader,
+        child(
+            [sys.executable, "-c", "from vector_backup_pipeline.cli import main; main()", "backup"],
+            env=os.environ | {"PYTHONPATH": str(CHECKOUT), "TERM": "xterm", "COLUMNS": "120"},
+            stdout=subprocess.PIPE,
+            stderr=theirs,
+        ) as process,
+    ):
+        os.close(theirs)
+        reading = reader.submit(_read_all, ours)
+        out, _ = process.communicate(timeout=60)
+        drawn = reading.result(timeout=20)
 
     assert process.returncode == 0
     assert "langchain_pg_collection" in drawn

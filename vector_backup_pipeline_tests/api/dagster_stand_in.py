@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import re
+import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
@@ -74,7 +75,7 @@ class StandIn:
         self._at_once += 1
         self.most_at_once = max(self.most_at_once, self._at_once)
         try:
-            await asyncio.sleep(self.delay)
+            await self._hesitate()
             given = await request.json()
             self.authorizations.add(request.headers.get("authorization"))
             found = _OPERATION.search(given["query"])
@@ -85,6 +86,13 @@ class StandIn:
             return self.instead(name) or JSONResponse({"data": data})
         finally:
             self._at_once -= 1
+
+    async def _hesitate(self) -> None:
+        """As long as `delay` says, also when it is changed meanwhile."""
+        began = time.monotonic()
+        await asyncio.sleep(min(self.delay, 0.05))
+        while (left := began + self.delay - time.monotonic()) > 0:
+            await asyncio.sleep(min(left, 0.05))
 
     def _Jobs(self) -> Any:  # noqa: N802 - as the query is called
         nodes = [

@@ -75,10 +75,11 @@ def served(app: ASGIApp) -> Iterator[Served]:
     # It takes connections from now on; the server answers them once it is up.
     with socket.create_server((LOOPBACK, 0)) as listening:
         server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_config=None))
-        thread = threading.Thread(target=server.run, args=([listening],))
+        thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
         thread.start()
         try:
             yield Served(listening.getsockname()[1])
         finally:
             server.should_exit = True
-            thread.join()
+            thread.join(60)
+            assert not thread.is_alive()

@@ -28,19 +28,22 @@ def test_a_run_that_was_not_asked_about_has_not_ended() -> None:
     asyncio.run(_wait_late())
 
 
+async def _asked(dagster: _SlowDagster, times: int) -> None:
+    while len(dagster.questions) < times:
+        await asyncio.sleep(0.01)
+
+
 async def _wait_late() -> None:
     dagster = _SlowDagster()
     dagster.statuses_of = {"first": "STARTED", "second": "STARTED"}
     watch = RunWatch(dagster)
     first = asyncio.create_task(watch.ended("first"))
-    while not dagster.questions:
-        await asyncio.sleep(0)
+    await asyncio.wait_for(_asked(dagster, 1), timeout=30)
     second = asyncio.create_task(watch.ended("second"))
     await asyncio.sleep(0)
 
     dagster.may_answer.set()
-    while len(dagster.questions) < 3:
-        await asyncio.sleep(0.01)
+    await asyncio.wait_for(_asked(dagster, 3), timeout=30)
 
     assert dagster.questions[:2] == [["first"], ["first", "second"]]
     assert not first.done()

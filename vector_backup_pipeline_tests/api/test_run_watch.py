@@ -206,18 +206,19 @@ def test_a_stop_frees_who_waits_at_once_also_while_dagster_is_slow(dagster: Stan
     async def wait(watch: RunWatch) -> None:
         waiting = _waiting(watch, *[run_id] * 10)
         await _looked(dagster)
-        dagster.delay = 0.5
+        dagster.delay = 5
         await asyncio.sleep(0.05)
         began = time.monotonic()
         watch.stop()
         failures = await asyncio.gather(*waiting, return_exceptions=True)
-        assert time.monotonic() - began < 0.3
+        assert time.monotonic() - began < 2.5
         assert {type(each) for each in failures} == {DagsterUnavailable}
         assert "being stopped" in str(failures[0])
         # Nor does anybody begin to wait any more.
         with pytest.raises(DagsterUnavailable, match="being stopped"):
             await watch.ended(run_id)
         watch.stop()
+        dagster.delay = 0
 
     _with_watch(dagster, wait)
 

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from vector_backup_pipeline.settings import API_TOKEN_VARIABLE, PREFIX, load_set
 from vector_backup_pipeline_tests.api.dagster_stand_in import StandIn
 from vector_backup_pipeline_tests.fix_api import BASE
 from vector_backup_pipeline_tests.fix_dagster import CHECKOUT, eventually
+from vector_backup_pipeline_tests.fix_process import child
 from vector_backup_pipeline_tests.fix_terminal import Terminal
 
 TOKEN = "geheim-4711"
@@ -111,7 +112,8 @@ def serving(root: Path, dagster: StandIn, monkeypatch: pytest.MonkeyPatch) -> It
     finally:
         for each in begun:
             each.should_exit = True
-        thread.join()
+        thread.join(60)
+        assert not thread.is_alive()
 
 
 @pytest.mark.parametrize(
@@ -147,7 +149,7 @@ def test_who_asks_for_a_run_does_not_wait_for_a_storage_that_hangs(
 
     def hang(*_: Any, **__: Any) -> Any:
         hanging.append(let_go)
-        let_go.wait()
+        let_go.wait(60)
         raise StorageError("It hung.")
 
     monkeypatch.setattr(files, "list_backups", hang)
@@ -156,7 +158,7 @@ def test_who_asks_for_a_run_does_not_wait_for_a_storage_that_hangs(
     with contextlib.ExitStack() as stack:
         stack.callback(let_go.set)
         for _ in range(_THREADS + 5):
-            caller = stack.enter_context(socket.create_connection(("127.0.0.1", serving)))
+            caller = stack.enter_context(socket.create_connection(("127.0.0.1", serving), 20))
             caller.sendall(ask)
         eventually(lambda: len(hanging) >= _THREADS, "as many calls of the storage as there may be")
 
@@ -212,11 +214,10 @@ def test_missing_packages_are_named_with_what_installs_them(
     assert "pip install 'vector-backup-pipeline[api]'" in called.err
 
 
-@contextmanager
 def _process(
     tmp_path: Path, port: int, dagster_url: str = "http://127.0.0.1:1"
-) -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen(
+) -> AbstractContextManager[subprocess.Popen[str]]:
+    return child(
         [sys.executable, "-c", _SERVE, "serve", "--port", str(port)],
         cwd=tmp_path,
         env={name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
@@ -227,14 +228,7 @@ def _process(
         },
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
     )
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
 
 
 def test_a_port_in_use_ends_it_with_a_clear_message(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from vector_backup_pipeline_tests.fix_api import Api, serving, settings_of
 from vector_backup_pipeline_tests.fix_dagster import (
     QUICK_INSTANCE_CONFIG,
     DagsterDev,
-    dagster_process,
+    dagster_dev_somewhere,
 )
 from vector_backup_pipeline_tests.fix_postgres import LANGCHAIN_TABLES, Database
 
@@ -29,8 +29,8 @@ def dagster_dev(
     database.run("CREATE EXTENSION vector")
     database.run(LANGCHAIN_TABLES)
     dev = DagsterDev(find_free_port(), home, root, database, directory / "log.txt")
-    with dagster_process(dev, "dagster", "dev"):
-        yield dev
+    with dagster_dev_somewhere(dev) as running:
+        yield running
     server18.drop_database("dagster_dev")
 
 

@@ -36,7 +36,7 @@ class LaunchGate(ThreadingHTTPServer):
         told = json.loads(asked)
         if "launchRun" not in told["query"]:
             request = urllib.request.Request(self._graphql, asked, JSON)  # noqa: S310
-            with urllib.request.urlopen(request) as reply:  # noqa: S310
+            with urllib.request.urlopen(request, timeout=60) as reply:  # noqa: S310
                 answer: bytes = reply.read()
                 return answer
         params = told["variables"]["params"]

@@ -112,6 +112,7 @@ def test_whatever_is_sent_the_answer_is_one_of_the_document(
         },
         capture_output=True,
         text=True,
+        timeout=240,
     )
 
     assert done.returncode == 0, done.stdout + done.stderr

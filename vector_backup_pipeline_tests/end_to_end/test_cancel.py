@@ -5,8 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import dagster as dg
@@ -17,6 +16,7 @@ from vector_backup_pipeline_tests.end_to_end.test_graphql import ended, launch, 
 from vector_backup_pipeline_tests.faults.watching import wait_until_nothing_is_open
 from vector_backup_pipeline_tests.fix_dagster import CHECKOUT, DagsterDev, eventually
 from vector_backup_pipeline_tests.fix_postgres import Database
+from vector_backup_pipeline_tests.fix_process import child
 
 _EXPORTING = """
     SELECT count(*) FROM pg_stat_activity
@@ -68,22 +68,15 @@ def test_terminating_a_run_over_graphql_cancels_it_and_it_says_so(dagster_dev: D
     _nothing_is_left(database, dagster_dev.root / "to_cancel" / "vector_bak")
 
 
-@contextmanager
-def _backup_command(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+def _backup_command(*arguments: str) -> AbstractContextManager[subprocess.Popen[str]]:
     command = "from vector_backup_pipeline.cli import main; main()"
-    process = subprocess.Popen(
+    return child(
         [sys.executable, "-c", command, "backup", "--json", *arguments],
         env=os.environ | {"PYTHONPATH": str(CHECKOUT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -5,18 +5,20 @@ import re
 import signal
 import subprocess
 import sys
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
 from vector_backup_pipeline_tests.fix_dagster import CHECKOUT
+from vector_backup_pipeline_tests.fix_process import child
 
 pytest.importorskip("langchain_postgres")
 
 
-def _start(directory: Path, *arguments: str) -> subprocess.Popen[str]:
+def _demo(directory: Path, *arguments: str) -> AbstractContextManager[subprocess.Popen[str]]:
     command = "from vector_backup_pipeline.cli import main; main()"
-    return subprocess.Popen(
+    return child(
         [sys.executable, "-c", command, "demo", "--directory", str(directory), *arguments],
         # A user's own settings, which would break the run if they were used.
         env=os.environ
@@ -28,7 +30,6 @@ def _start(directory: Path, *arguments: str) -> subprocess.Popen[str]:
         },
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
@@ -38,16 +39,16 @@ def _backups(directory: Path) -> list[Path]:
 
 
 def test_it_works_again_and_again_and_after_it_was_killed(tmp_path: Path) -> None:
-    killed = _start(tmp_path)
-    for line in killed.stderr or ():
-        if "documents" in line:  # The server is up and full, the backup begins.
-            break
-    killed.send_signal(signal.SIGKILL)
-    killed.communicate()
+    with _demo(tmp_path) as killed:
+        for line in killed.stderr or ():
+            if "documents" in line:  # The server is up and full, the backup begins.
+                break
+        killed.send_signal(signal.SIGKILL)
+        killed.wait()
 
     before = len(_backups(tmp_path))
-    done = _start(tmp_path)
-    out, err = done.communicate(timeout=100)
+    with _demo(tmp_path) as done:
+        out, err = done.communicate(timeout=100)
 
     assert done.returncode == 0, err
     assert re.search(r"✓ langchain_pg_embedding: \d{3,} rows", out)

@@ -133,11 +133,11 @@ def test_two_runs_at_once_take_two_timestamps_and_lose_no_section(
         assert made.error is None
         stamps.append(made.stamp)
 
-    threads = [threading.Thread(target=run) for _ in range(2)]
+    threads = [threading.Thread(target=run, daemon=True) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(60)
     assert len(set(stamps)) == 2
     log = bucket.stored("all/vector_bak/vector_backup_log.txt").decode()
     for stamp in stamps:

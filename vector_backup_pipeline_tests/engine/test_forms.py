@@ -136,14 +136,14 @@ def _unpacked(made: FinishedBackup, table: str, compression: Compression) -> Pat
     if compression == "none":
         return path
     if compression == "gzip":
-        plain.write_bytes(subprocess.check_output(["zcat", path]))
+        plain.write_bytes(subprocess.check_output(["zcat", path], timeout=60))
         with gzip.open(path) as file:
             assert file.read() == plain.read_bytes()
     else:
         if shutil.which("zstd") is None:
             pytest.skip("zstd is not installed")
-        subprocess.run(["zstd", "-q", "-t", path], check=True)
-        subprocess.run(["zstd", "-q", "-d", path, "-o", plain], check=True)
+        subprocess.run(["zstd", "-q", "-t", path], check=True, timeout=60)
+        subprocess.run(["zstd", "-q", "-d", path, "-o", plain], check=True, timeout=60)
     return plain
 
 

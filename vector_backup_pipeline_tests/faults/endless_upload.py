@@ -1,11 +1,13 @@
-"""An upload that never comes to its end, in a process of its own.
+"""An upload that never comes to its end, in a process of its own; with its standard input it ends.
 
     python -m vector_backup_pipeline_tests.faults.endless_upload URL
 
 says "under way" when its first parts are stored.
 """
 
+import os
 import sys
+import threading
 import time
 
 from vector_backup_pipeline.engine.backup.run_marker import claim_timestamp
@@ -19,6 +21,7 @@ _BLOCKS_BEFORE_A_PART_IS_STORED = 34
 
 
 def main(url: str) -> None:
+    threading.Thread(target=_end_with_who_started_it, daemon=True).start()
     directory = open_root(url, "vector_bak").open(None)
     stamp, claim = claim_timestamp(directory, TIMESTAMPS, "endless")
     try:
@@ -31,6 +34,12 @@ def main(url: str) -> None:
                 time.sleep(0.1)
     finally:
         claim.release()
+
+
+def _end_with_who_started_it() -> None:
+    while os.read(sys.stdin.fileno(), 1):
+        pass
+    os._exit(1)
 
 
 if __name__ == "__main__":

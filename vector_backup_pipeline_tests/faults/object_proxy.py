@@ -59,8 +59,10 @@ class ObjectProxy:
         try:
             yield proxy
         finally:
-            proxy._close()
+            proxy._stop_listening()
+            # From now on no client is added.
             thread.join()
+            proxy._close()
 
     def does(self, fault: Fault, to: Callable[[str], bool], times: int | None = None) -> None:
         """Do that to the requests of which `to` is true: the first so many, or all."""
@@ -110,15 +112,17 @@ class ObjectProxy:
             if self.conditions == "refused":
                 return _send_status(client, 501)
             head = _CONDITION.sub(b"", head)
-        with socket.create_connection(self._server) as server:
+        with socket.create_connection(self._server, timeout=60) as server:
             server.sendall(_CONNECTION.sub(b"", head)[:-2] + b"connection: close\r\n\r\n" + body)
             answer = b"".join(iter(lambda: server.recv(1 << 16), b""))
         return not fault.answer_is_lost and _send(client, answer, fault.answer_ends_after)
 
-    def _close(self) -> None:
+    def _stop_listening(self) -> None:
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
+
+    def _close(self) -> None:
         for client in self._clients:
             with contextlib.suppress(OSError):
                 client.shutdown(socket.SHUT_RDWR)

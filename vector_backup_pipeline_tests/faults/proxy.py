@@ -42,8 +42,13 @@ class Proxy:
         with contextlib.suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
-                server = socket.create_connection((LOOPBACK, next(self._ports)))
-                self._sockets += [client, server]
+                self._sockets.append(client)
+                try:
+                    server = socket.create_connection((LOOPBACK, next(self._ports)))
+                except OSError:
+                    _shut(client)
+                    continue
+                self._sockets.append(server)
                 link = _Link(client, server)
                 self._start(self._forward, link)
                 self._start(self._answer, link)

@@ -18,6 +18,7 @@ from vector_backup_pipeline_tests.faults.test_disk import _mounted as mounted
 from vector_backup_pipeline_tests.fix_checkup import EMBEDDINGS, Checker
 from vector_backup_pipeline_tests.fix_dagster import CHECKOUT
 from vector_backup_pipeline_tests.fix_postgres import Database
+from vector_backup_pipeline_tests.fix_process import child
 
 
 def test_a_disk_without_room_fails_and_nothing_stays(langchain: Database, check: Checker) -> None:
@@ -113,7 +114,7 @@ def test_ctrl_c_leaves_nothing_and_ends_with_1(langchain: Database, check: Check
     """Interrupted while the check waits for a lock on a table."""
     with langchain.session() as holder, holder.cursor() as cursor:
         cursor.execute(f"LOCK TABLE {EMBEDDINGS} IN ACCESS EXCLUSIVE MODE")
-        with subprocess.Popen(
+        with child(
             [sys.executable, "-m", "vector_backup_pipeline.cli", "check", "--json"],
             env={
                 **os.environ,
@@ -123,7 +124,6 @@ def test_ctrl_c_leaves_nothing_and_ends_with_1(langchain: Database, check: Check
             },
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
         ) as process:
             while not langchain.ask_one("SELECT count(*) FROM pg_locks WHERE NOT granted"):
                 assert process.poll() is None

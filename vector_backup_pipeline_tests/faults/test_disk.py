@@ -31,14 +31,14 @@ _FILLER = "filler"
 @contextlib.contextmanager
 def _mounted(path: Path, *options: str) -> Iterator[None]:
     mounted = subprocess.run(
-        ["mount", *options, str(path)], capture_output=True, text=True, check=False
+        ["mount", *options, str(path)], capture_output=True, text=True, check=False, timeout=60
     )
     if mounted.returncode:
         pytest.skip(f"may not mount here: {mounted.stderr.strip()}")
     try:
         yield
     finally:
-        subprocess.run(["umount", "-l", str(path)], check=True)
+        subprocess.run(["umount", "-l", str(path)], check=True, timeout=60)
 
 
 @pytest.fixture

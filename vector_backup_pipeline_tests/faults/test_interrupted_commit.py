@@ -3,22 +3,34 @@
 import os
 import signal
 import threading
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
+from psycopg2.extensions import cursor as Cursor
 
 from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings
 from vector_backup_pipeline.engine.secrets import SecretText
+from vector_backup_pipeline_tests.faults.watching import in_background
 from vector_backup_pipeline_tests.fix_backup import LANGCHAIN, BackupMaker
 from vector_backup_pipeline_tests.fix_postgres import Database
 
-# PostgreSQL runs deferred constraint triggers inside COMMIT: here one that takes its time.
-_SLOW_COMMIT = """
+_LOCK = 4711
+_LINGERING_SECONDS = 0.4
+# PostgreSQL runs deferred constraint triggers inside COMMIT: here one that waits, half a minute at
+# most, until nobody holds the lock any more.
+_SLOW_COMMIT = f"""
     CREATE TABLE truncations (at timestamptz DEFAULT now());
     CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS
         $$ BEGIN INSERT INTO public.truncations DEFAULT VALUES; RETURN NULL; END $$;
     CREATE FUNCTION linger() RETURNS trigger LANGUAGE plpgsql AS
-        $$ BEGIN PERFORM pg_sleep(0.7); RETURN NULL; END $$;
+        $$ BEGIN
+            FOR i IN 1..3000 LOOP
+                EXIT WHEN pg_try_advisory_xact_lock({_LOCK});
+                PERFORM pg_sleep(0.01);
+            END LOOP;
+            RETURN NULL;
+        END $$;
     CREATE TRIGGER note AFTER TRUNCATE ON langchain_pg_embedding EXECUTE FUNCTION note();
     CREATE CONSTRAINT TRIGGER linger AFTER INSERT ON truncations
         DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION linger();
@@ -36,11 +48,8 @@ def test_an_interrupt_during_commit_leaves_a_manifest_that_says_done(
     for table in LANGCHAIN:
         run.export(table, lambda _: None)
 
-    interrupter = threading.Thread(target=_interrupt_when_committing, args=(langchain,))
-    interrupter.start()
-    with pytest.raises(KeyboardInterrupt):
+    with _interrupted_when_committing(langchain), pytest.raises(KeyboardInterrupt):
         run.truncate()
-    interrupter.join()
     result = run.close()
 
     assert langchain.ask_one("SELECT count(*) FROM langchain_pg_embedding") == 0
@@ -50,16 +59,28 @@ def test_an_interrupt_during_commit_leaves_a_manifest_that_says_done(
     assert '"truncate": "done"' in manifest
 
 
-def _interrupt_when_committing(database: Database) -> None:
-    committing = (
-        "SELECT count(*) FROM pg_stat_activity"
-        " WHERE query = 'COMMIT' AND state = 'active' AND datname = current_database()"
-    )
-    deadline = time.monotonic() + 60
-    with database.session() as connection, connection.cursor() as cursor:
-        connection.autocommit = True
-        while time.monotonic() < deadline:
-            cursor.execute(committing)
-            if cursor.fetchone() != (0,):
-                os.kill(os.getpid(), signal.SIGINT)
-                return
+@contextmanager
+def _interrupted_when_committing(database: Database) -> Iterator[None]:
+    """The main thread gets a SIGINT while the server commits, which takes until then."""
+    over = threading.Event()
+    with database.session() as holder, holder.cursor() as cursor:
+        holder.autocommit = True
+        cursor.execute("SELECT pg_advisory_lock(%s)", [_LOCK])
+        with in_background(lambda: _interrupt(cursor, over)):
+            try:
+                yield
+            finally:
+                over.set()
+
+
+def _interrupt(cursor: Cursor, over: threading.Event) -> None:
+    while not over.is_set():
+        cursor.execute(
+            "SELECT count(*) FROM pg_stat_activity"
+            " WHERE query = 'COMMIT' AND state = 'active' AND datname = current_database()"
+        )
+        if cursor.fetchone() != (0,):
+            os.kill(os.getpid(), signal.SIGINT)
+            over.wait(_LINGERING_SECONDS)
+            cursor.execute("SELECT pg_advisory_unlock_all()")
+            return

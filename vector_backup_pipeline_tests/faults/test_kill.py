@@ -21,6 +21,7 @@ from vector_backup_pipeline_tests.faults.watching import (
 )
 from vector_backup_pipeline_tests.fix_backup import BackupMaker
 from vector_backup_pipeline_tests.fix_postgres import Database
+from vector_backup_pipeline_tests.fix_process import child, hears
 
 _ROWS = 4000
 _MORE_ROWS = f"""
@@ -44,7 +45,7 @@ def test_killed_at_a_step_every_row_is_in_the_table_or_in_a_set(
 ) -> None:
     before = ids(filled)
     with _run(filled, backup, step) as process:
-        assert _hears(process) == "reached"
+        assert hears(process) == "reached"
         names = _names(backup)
         process.kill()
 
@@ -66,7 +67,7 @@ def test_the_next_run_clears_up_after_a_killed_one(
     filled: Database, backup: BackupMaker, step: str
 ) -> None:
     with _run(filled, backup, step) as process:
-        assert _hears(process) == "reached"
+        assert hears(process) == "reached"
         process.kill()
     left = _names(backup)
 
@@ -80,7 +81,7 @@ def test_the_next_run_clears_up_after_a_killed_one(
 
 def test_a_live_runs_files_are_left_alone(filled: Database, backup: BackupMaker) -> None:
     with _run(filled, backup, "exporting") as process:
-        assert _hears(process) == "reached"
+        assert hears(process) == "reached"
         of_the_live_run = set(_names(backup))
         assert any(name.endswith(".tmp") for name in of_the_live_run)
 
@@ -97,7 +98,7 @@ def test_killed_at_any_moment_every_row_is_in_the_table_or_in_a_complete_set(
     before = ids(filled)
     with _run(filled, backup, "never") as process:
         started = time.monotonic()
-        assert _hears(process) == "done"
+        assert hears(process) == "done"
         whole = time.monotonic() - started
     assert ids(filled) == set()
     assert _saved(backup) == before
@@ -124,26 +125,16 @@ def test_killed_at_any_moment_every_row_is_in_the_table_or_in_a_complete_set(
 
 @contextmanager
 def _run(database: Database, backup: BackupMaker, step: str) -> Iterator["subprocess.Popen[str]"]:
-    process = subprocess.Popen(
+    with child(
         [sys.executable, "-m", stopped_run.__name__, str(backup.root), step],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        text=True,
-    )
-    with process:
-        try:
-            assert process.stdin is not None
-            process.stdin.write(database.url + "\n")
-            process.stdin.flush()
-            assert _hears(process) == "begun"
-            yield process
-        finally:
-            process.kill()
-
-
-def _hears(process: "subprocess.Popen[str]") -> str:
-    assert process.stdout is not None
-    return process.stdout.readline().strip()
+    ) as process:
+        assert process.stdin is not None
+        process.stdin.write(database.url + "\n")
+        process.stdin.flush()
+        assert hears(process) == "begun"
+        yield process
 
 
 def _directory(backup: BackupMaker) -> Path:

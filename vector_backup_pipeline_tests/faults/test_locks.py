@@ -16,6 +16,7 @@ from vector_backup_pipeline.engine.postgres.session import apply_session_setting
 from vector_backup_pipeline_tests.faults.watching import (
     COLLECTIONS,
     EMBEDDINGS,
+    JOIN_SECONDS,
     count,
     error_type,
     in_background,
@@ -140,13 +141,16 @@ def test_a_deadlock_over_the_truncate_loses_nothing(
         threads = []
 
         def start_writing() -> None:
-            threads.append(threading.Thread(target=want_to_write))
+            threads.append(threading.Thread(target=want_to_write, daemon=True))
             threads[0].start()
             wait_for_a_waiting_lock(langchain)
 
         backup.between["truncate"] = start_writing
-        made = backup(langchain.url, truncate_vector_tables=True)
-        threads[0].join()
+        try:
+            made = backup(langchain.url, truncate_vector_tables=True)
+        finally:
+            for thread in threads:
+                thread.join(JOIN_SECONDS)
 
     assert victims == [False]
     assert error_type(made.error) == "DATABASE_ERROR"
@@ -175,12 +179,13 @@ def test_a_queued_alter_neither_stops_the_backup_nor_is_stopped(
         joined.append(join_snapshot(*arguments))  # type: ignore[arg-type]
         return joined[-1]
 
-    altering = threading.Thread(target=alter)
+    altering = threading.Thread(target=alter, daemon=True)
     join_snapshot = snapshot._join_snapshot
     monkeypatch.setattr(snapshot, "_join_snapshot", queue_and_join)
     backup.lock_timeout = 15
     made = backup(langchain.url)
-    altering.join()
+    altering.join(JOIN_SECONDS)
+    assert not altering.is_alive()
 
     assert joined == [False, False]
     assert made.result.duration < backup.lock_timeout, "no worker has waited for the ALTER"
@@ -295,8 +300,10 @@ def test_no_lock_is_left_between_pinning_and_closing(
     with in_background(
         lambda: langchain.run("INSERT INTO langchain_pg_embedding (id) VALUES ('waits')")
     ):
-        wait_for_a_waiting_lock(langchain)
-        run.close()
+        try:
+            wait_for_a_waiting_lock(langchain)
+        finally:
+            run.close()
     assert count(langchain) == 59
 
 

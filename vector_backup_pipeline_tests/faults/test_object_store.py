@@ -1,11 +1,13 @@
 """Object storage that fails in between: what may help is tried again, nothing is left behind."""
 
 import hashlib
+import os
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
@@ -19,6 +21,7 @@ from vector_backup_pipeline_tests.faults import endless_upload
 from vector_backup_pipeline_tests.faults.object_proxy import Fault, ObjectProxy
 from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
 from vector_backup_pipeline_tests.fix_object_store import Bucket
+from vector_backup_pipeline_tests.fix_process import child, end, hears
 
 _NAME = "t_20250101_000000.csv"
 _KEY = f"vector_bak/{_NAME}"
@@ -133,7 +136,7 @@ def test_an_upload_that_is_interrupted_while_it_is_completed_leaves_nothing(
     interrupted = threading.Event()
 
     def interrupt() -> None:
-        signal.raise_signal(signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
         interrupted.wait(0.3)
 
     object_proxy.does(Fault(happens=interrupt), _completes, times=1)
@@ -194,30 +197,31 @@ def test_several_read_one_file_at_once(directory: BackupDirectory) -> None:
         if part != (_BLOCK * 4)[number * 1000 :][: 2 << 20]:
             wrong.append(number)
 
-    threads = [threading.Thread(target=read, args=(number,)) for number in range(8)]
+    threads = [threading.Thread(target=read, args=(number,), daemon=True) for number in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(60)
+    assert not any(thread.is_alive() for thread in threads)
     assert wrong == []
 
 
-def _begin_endless_upload(bucket: Bucket) -> "subprocess.Popen[str]":
-    process = subprocess.Popen(
+@contextmanager
+def _endless_upload(bucket: Bucket) -> Iterator["subprocess.Popen[str]"]:
+    with child(
         [sys.executable, "-m", endless_upload.__name__, bucket.url],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "under way\n"
-    return process
+    ) as process:
+        assert hears(process) == "under way"
+        yield process
 
 
 def test_a_killed_process_leaves_no_file_and_its_parts_are_found_and_aborted(
     bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with _begin_endless_upload(bucket) as process:
+    with _endless_upload(bucket) as process:
         process.kill()
     (key,) = bucket.unfinished()
     assert [key for key in bucket.all_keys() if not key.endswith(".run")] == []
@@ -237,6 +241,6 @@ def test_a_killed_process_leaves_no_file_and_its_parts_are_found_and_aborted(
 
 
 def test_an_interrupted_process_leaves_nothing(bucket: Bucket) -> None:
-    with _begin_endless_upload(bucket) as process:
-        process.send_signal(signal.SIGINT)
+    with _endless_upload(bucket) as process:
+        end(process, signal.SIGINT, seconds=60)
     assert (bucket.all_keys(), bucket.unfinished()) == ([], [])

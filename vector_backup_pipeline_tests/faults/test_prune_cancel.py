@@ -17,6 +17,7 @@ from vector_backup_pipeline.engine.retention.run import PruneRun
 from vector_backup_pipeline.engine.storage.local import LocalDirectory, LocalRoot
 from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
 from vector_backup_pipeline_tests.fix_dagster import CHECKOUT
+from vector_backup_pipeline_tests.fix_process import child, hears
 from vector_backup_pipeline_tests.fix_prune import LAST_1, prune_root
 from vector_backup_pipeline_tests.fix_sets import SetWriter, read_sets
 
@@ -99,16 +100,14 @@ def test_a_signal_to_the_command_ends_it_in_order(root: Path, number: signal.Sig
     for stamp in (FIRST, SECOND, THIRD):
         sets.write(stamp)
     before = set(sets.directory.names())
-    with subprocess.Popen(
+    with child(
         [sys.executable, "-c", _COMMAND, "prune", "--keep-last", "1", "--yes", "--json"],
         env=os.environ | {"PYTHONPATH": str(CHECKOUT)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
     ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "reached\n"
+        assert hears(process) == "reached"
         process.send_signal(number)
         out, err = process.communicate("\n", timeout=30)
 

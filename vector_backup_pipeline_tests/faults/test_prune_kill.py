@@ -17,6 +17,7 @@ from vector_backup_pipeline.engine.storage.local import LocalDirectory, LocalRoo
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
 from vector_backup_pipeline_tests.faults.stopped_prune import STEPS
 from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
+from vector_backup_pipeline_tests.fix_process import child, hears
 from vector_backup_pipeline_tests.fix_prune import LAST_1, Prune
 from vector_backup_pipeline_tests.fix_sets import COLLECTION, EMBEDDING, SetWriter, read_sets
 
@@ -71,14 +72,10 @@ def test_the_next_prune_ends_what_a_killed_one_began(
 
 def _run_until_killed(root: Path, step: str) -> None:
     command = [sys.executable, "-m", "vector_backup_pipeline_tests.faults.stopped_prune"]
-    with subprocess.Popen(
-        [*command, str(root), step], stdout=subprocess.PIPE, text=True
+    with child(
+        [*command, str(root), step], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
-        assert process.stdout is not None
-        try:
-            assert process.stdout.readline() == "reached\n"
-        finally:
-            process.kill()
+        assert hears(process) == "reached"
 
 
 def _manifest_set(sets: SetWriter) -> None:

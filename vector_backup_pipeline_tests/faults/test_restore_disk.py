@@ -89,7 +89,9 @@ def test_a_directory_that_nobody_may_write_to_restores_all_the_same(
         langchain.run("DELETE FROM langchain_pg_embedding")
         if way == "a mount":
             with mounted(made.directory, "--bind", str(made.directory)):
-                subprocess.run(["mount", "-o", "remount,ro,bind", str(made.directory)], check=True)
+                subprocess.run(
+                    ["mount", "-o", "remount,ro,bind", str(made.directory)], check=True, timeout=60
+                )
                 done = restore(langchain.url, truncate_before_restore=True)
         else:
             made.directory.chmod(0o555)

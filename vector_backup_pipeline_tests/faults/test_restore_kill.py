@@ -15,6 +15,7 @@ from vector_backup_pipeline_tests.faults.stopped_restore import RUN_ID, STEPS
 from vector_backup_pipeline_tests.faults.watching import count, wait_until_nothing_is_open
 from vector_backup_pipeline_tests.fix_backup import BackupMaker
 from vector_backup_pipeline_tests.fix_postgres import Database
+from vector_backup_pipeline_tests.fix_process import child, hears
 from vector_backup_pipeline_tests.fix_restore import (
     RestoreMaker,
     everything_in,
@@ -43,7 +44,7 @@ def test_killed_at_a_step_existing_tables_are_as_before_or_restored(
     before = everything_in(langchain)
 
     with _run(langchain, restore, step) as process:
-        assert _hears(process) == "reached"
+        assert hears(process) == "reached"
         process.kill()
     wait_until_nothing_is_open(langchain)
 
@@ -60,7 +61,7 @@ def test_killed_at_a_step_new_tables_are_not_there_or_whole(
     langchain.run("DROP TABLE langchain_pg_collection, langchain_pg_embedding")
 
     with _run(langchain, restore, step) as process:
-        assert _hears(process) == "reached"
+        assert hears(process) == "reached"
         process.kill()
     wait_until_nothing_is_open(langchain)
 
@@ -82,7 +83,7 @@ def test_a_live_runs_schema_is_left_alone(
     rows = rows_of(langchain)
     langchain.run("DROP TABLE langchain_pg_collection, langchain_pg_embedding")
     with _run(langchain, restore, "loaded") as process:
-        assert _hears(process) == "reached"
+        assert hears(process) == "reached"
 
         done = restore(langchain.url)
 
@@ -125,7 +126,7 @@ def test_killed_at_any_moment_the_target_is_as_before_or_restored(
     before = everything_in(langchain)
     with _run(langchain, restore, "never") as process:
         started = time.monotonic()
-        assert _hears(process) == "done"
+        assert hears(process) == "done"
         whole_time = time.monotonic() - started
     assert everything_in(langchain) == whole
 
@@ -142,23 +143,13 @@ def test_killed_at_any_moment_the_target_is_as_before_or_restored(
 
 @contextmanager
 def _run(database: Database, restore: RestoreMaker, step: str) -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen(
+    with child(
         [sys.executable, "-m", stopped_restore.__name__, str(restore.root), step],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        text=True,
-    )
-    with process:
-        try:
-            assert process.stdin is not None
-            process.stdin.write(database.url + "\n")
-            process.stdin.flush()
-            assert _hears(process) == "begun"
-            yield process
-        finally:
-            process.kill()
-
-
-def _hears(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None
-    return process.stdout.readline().strip()
+    ) as process:
+        assert process.stdin is not None
+        process.stdin.write(database.url + "\n")
+        process.stdin.flush()
+        assert hears(process) == "begun"
+        yield process

@@ -17,6 +17,7 @@ from vector_backup_pipeline.engine.restore.target import Target
 from vector_backup_pipeline_tests.faults.watching import (
     COLLECTIONS,
     EMBEDDINGS,
+    JOIN_SECONDS,
     count,
     in_background,
     wait_for_a_waiting_lock,
@@ -107,7 +108,9 @@ def test_writers_wait_until_the_restore_has_ended(
 ) -> None:
     backed_up.run("DELETE FROM langchain_pg_embedding")
     writing = threading.Thread(
-        target=backed_up.run, args=["INSERT INTO langchain_pg_embedding (id) VALUES ('waits')"]
+        target=backed_up.run,
+        args=["INSERT INTO langchain_pg_embedding (id) VALUES ('waits')"],
+        daemon=True,
     )
 
     def begin_to_write() -> None:
@@ -116,7 +119,8 @@ def test_writers_wait_until_the_restore_has_ended(
 
     restore.between["load"] = begin_to_write
     done = restore.succeeds(backed_up, tables=(EMBEDDINGS,))
-    writing.join()
+    writing.join(JOIN_SECONDS)
+    assert not writing.is_alive()
 
     assert done.restored(EMBEDDINGS).digest_matches is True, "the writer's row is not in the proof"
     assert count(backed_up) == 59
@@ -275,14 +279,17 @@ def test_a_backup_and_a_restore_at_once_do_not_mix(
 
     def begin_to_restore() -> None:
         waiting.append(
-            threading.Thread(target=lambda: done.append(restore(backed_up.url, **TRUNCATING)))
+            threading.Thread(
+                target=lambda: done.append(restore(backed_up.url, **TRUNCATING)), daemon=True
+            )
         )
         waiting[0].start()
         wait_for_a_waiting_lock(backed_up)
 
     backup.between["export"] = begin_to_restore
     made = backup(backed_up.url)
-    waiting[0].join()
+    waiting[0].join(JOIN_SECONDS)
+    assert not waiting[0].is_alive()
 
     assert made.error is None
     assert made.path(EMBEDDINGS).read_text().count(",old,") == 58
@@ -337,5 +344,5 @@ def test_the_partitions_of_a_table_together_are_waited_for_no_longer_than_a_tabl
         writer.connection.rollback()
 
     assert done.error_type == "LOCK_TIMEOUT"
-    assert seconds < 3
+    assert seconds < 8
     restore.succeeds(database, **TRUNCATING)

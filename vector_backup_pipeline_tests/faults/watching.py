@@ -17,6 +17,8 @@ from vector_backup_pipeline_tests.fix_postgres import Database
 EMBEDDINGS = "langchain_pg_embedding"
 COLLECTIONS = "langchain_pg_collection"
 _PATIENCE_SECONDS = 20.0
+# Longer than a session of the tests' own waits for a lock.
+JOIN_SECONDS = 90.0
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -75,12 +77,13 @@ def in_background(action: Callable[[], Any]) -> Iterator[threading.Thread]:
         except BaseException as error:  # noqa: BLE001 - raised below
             errors.append(error)
 
-    thread = threading.Thread(target=run)
+    thread = threading.Thread(target=run, daemon=True)
     thread.start()
     try:
         yield thread
     finally:
-        thread.join()
+        thread.join(JOIN_SECONDS)
+    assert not thread.is_alive(), "what runs in the background does not end"
     if errors:
         raise errors[0]
 

@@ -182,10 +182,10 @@ def by_name(definitions: Definitions) -> dict[str, Any]:
 def dump(database: Database, pg_dump: Path) -> list[str]:
     """`pg_dump --schema-only` as sorted statements."""
     command = [str(pg_dump), "--schema-only", "--no-owner", "--no-privileges", database.dsn]
-    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     kept = [
         line
-        for line in text.splitlines()
+        for line in done.stdout.splitlines()
         if not re.match(r"--|SET |\\(un)?restrict |SELECT pg_catalog.set_config", line)
     ]
     statements = re.split(r";\n", "\n".join(kept) + "\n")
@@ -427,9 +427,14 @@ def test_definitions_are_read_in_milliseconds(database: Database) -> None:
     oids = [database.oid(n) for n in ("langchain_pg_collection", "langchain_pg_embedding")]
     with database.snapshot() as cursor:
         read_definitions(cursor, oids)
-        started = time.perf_counter()
-        read_definitions(cursor, oids)
-        assert time.perf_counter() - started < 0.5
+        # The machine may be busy; not each time.
+        assert min(_seconds_of_reading(cursor, oids) for _ in range(3)) < 0.5
+
+
+def _seconds_of_reading(cursor: Cursor, oids: Sequence[int]) -> float:
+    started = time.perf_counter()
+    read_definitions(cursor, oids)
+    return time.perf_counter() - started
 
 
 def test_nothing_but_the_tables_is_locked(database: Database) -> None:

@@ -69,6 +69,7 @@ def schema_of(database: Database) -> str:
         check=True,
         capture_output=True,
         text=True,
+        timeout=60,
     ).stdout
     # A word made up anew for every dump.
     return re.sub(r"^\\(un)?restrict .*$", "", told, flags=re.MULTILINE)

@@ -383,14 +383,16 @@ def test_the_time_is_kept_and_what_was_measured_in_it_is_told(docs18: Database) 
         $$ BEGIN IF current_setting('transaction_isolation') = 'repeatable read' THEN
              PERFORM pg_sleep(0.05); END IF; RETURN $1; END $$;
         CREATE INDEX docs_slow ON docs USING hnsw ((slow(v)::vector(8)) vector_l2_ops);
+        CREATE INDEX docs_t ON docs USING hnsw (v vector_ip_ops);
+        CREATE INDEX docs_u ON docs USING hnsw (v vector_cosine_ops);
         CREATE INDEX docs_v ON docs USING hnsw (v vector_l2_ops);
         ALTER TABLE docs DROP loose, DROP half, DROP sparse, DROP bits;
     """)
     started = time.monotonic()
 
-    measured = {each.index: each for each in measure(docs18, seconds=2.0)}
+    measured = {each.index: each for each in measure(docs18, seconds=4.0)}
 
-    assert time.monotonic() - started < 4
+    assert time.monotonic() - started < 8
     assert measured["docs_slow"].note == "the time for it ran out"
     assert measured["docs_v"].recall == 1.0, "the slow one has left its share"
 
@@ -442,12 +444,12 @@ def interrupted_once_it_waits(database: Database) -> Iterator[None]:
             pass
         os.kill(os.getpid(), signal.SIGINT)
 
-    thread = threading.Thread(target=watch)
+    thread = threading.Thread(target=watch, daemon=True)
     thread.start()
     try:
         yield
     finally:
-        thread.join()
+        thread.join(90)
 
 
 def test_an_interrupt_ends_it(docs18: Database) -> None:

@@ -76,7 +76,10 @@ def in_the_background(*works: Callable[[], None]) -> Iterator[None]:
             errors.append(error)
             first_done.set()
 
-    threads = [threading.Thread(target=run, args=pair) for pair in zip(works, began, strict=True)]
+    threads = [
+        threading.Thread(target=run, args=pair, daemon=True)
+        for pair in zip(works, began, strict=True)
+    ]
     try:
         for thread in threads:
             thread.start()
@@ -86,7 +89,8 @@ def in_the_background(*works: Callable[[], None]) -> Iterator[None]:
     finally:
         stop.set()
         for thread in threads:
-            thread.join()
+            thread.join(90)
+    assert not any(thread.is_alive() for thread in threads)
     assert errors == []
 
 
@@ -231,7 +235,8 @@ def test_nothing_of_a_runs_settings_outlives_its_transaction(database: Database)
     database.run("CREATE TABLE a (id int)")
     settings = "SELECT name, setting FROM pg_settings WHERE context = 'user' ORDER BY 1"
     with database.session() as fresh, fresh.cursor() as cursor:
-        cursor.execute("SET client_encoding = 'UTF8'")
+        # As the server has it, and not as the tests' own sessions do.
+        cursor.execute("SET client_encoding = 'UTF8'; SET lock_timeout = 0")
         cursor.execute(settings)
         usual = dict(cursor.fetchall())
 

@@ -84,7 +84,8 @@ def dump(database: Database, pg_dump: EmbeddedServer, *options: str) -> list[str
     """`pg_dump`'s lines, sorted; of one version for both databases."""
     program = pg_dump.bin_directory / "pg_dump"
     command = [str(program), "--no-owner", "--no-privileges", *options, database.url]
-    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    text = done.stdout
     noise = re.compile(r"--|SET |\\(un)?restrict |$")
     return sorted(line for line in text.splitlines() if not noise.match(line))
 

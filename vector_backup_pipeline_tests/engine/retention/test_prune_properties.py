@@ -239,21 +239,22 @@ def test_of_two_prunes_by_different_rules_at_once_one_works_or_one_after_the_oth
     for day in range(1, 30):
         place.add(f"202610{day:02}_020000", "verified" if day % 7 == 0 else "good", None)
     done: list[Any] = []
-    start = threading.Barrier(2)
+    start = threading.Barrier(2, timeout=20)
 
     def prune(keep: KeepRules) -> None:
         start.wait()
         done.append(prune_root(tmp_path, keep))
 
     threads = [
-        threading.Thread(target=prune, args=[keep])
+        threading.Thread(target=prune, args=[keep], daemon=True)
         for keep in (KeepRules(keep_last=1), KeepRules(keep_weekly=2))
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(60)
 
+    assert len(done) == 2
     assert all(each.error is None or isinstance(each.error, LockTimeout) for each in done)
     assert any(each.error is None for each in done)
     names = place.files().keys()

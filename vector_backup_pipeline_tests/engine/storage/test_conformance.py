@@ -276,29 +276,30 @@ def test_deleting_twice_is_deleting_once(directory: BackupDirectory) -> None:
 def test_no_part_of_what_many_append_at_once_is_lost_or_torn(directory: BackupDirectory) -> None:
     sections = [f"{number}:" + f"{number % 10}" * 20_000 + "\n" for number in range(16)]
     threads = [
-        threading.Thread(target=directory.append, args=("log.txt", text)) for text in sections
+        threading.Thread(target=directory.append, args=("log.txt", text), daemon=True)
+        for text in sections
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(60)
     written = _stored(directory, "log.txt").decode().splitlines(keepends=True)
     assert sorted(written) == sorted(sections)
 
 
 def test_of_many_at_once_no_two_get_a_claim(directory: BackupDirectory) -> None:
-    together = threading.Barrier(8)
+    together = threading.Barrier(8, timeout=20)
     claims = []
 
     def claim() -> None:
         together.wait()
         claims.append(directory.claim(".m.run", _OWNER))
 
-    threads = [threading.Thread(target=claim) for _ in range(8)]
+    threads = [threading.Thread(target=claim, daemon=True) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(60)
     assert len(claims) == 8
     held = [claim for claim in claims if claim is not None]
     # Where there are no conditions, each may see another and give up.

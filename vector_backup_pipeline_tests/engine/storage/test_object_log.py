@@ -30,9 +30,14 @@ def test_two_processes_at_once_lose_no_section(
     processes = [context.Process(target=_append, args=(bucket.url, *each)) for each in sections]
     for process in processes:
         process.start()
-    for process in processes:
-        process.join()
-        assert process.exitcode == 0
+    try:
+        for process in processes:
+            process.join(60)
+            assert process.exitcode == 0
+    finally:
+        for process in processes:
+            process.kill()
+            process.join()
     first, *written = bucket.stored(_KEY).decode().splitlines(keepends=True)
     assert first == "what was there before\n"
     assert sorted(written) == sorted(sections[0] + sections[1])

@@ -19,13 +19,14 @@ import pytest
 
 from vector_backup_pipeline.drill_server import embedded_drill_server
 from vector_backup_pipeline.engine.errors import StorageError
+from vector_backup_pipeline_tests.fix_process import child, hears
 
 _PROGRAM = """
-import time
+import sys
 from vector_backup_pipeline.drill_server import embedded_drill_server
 with embedded_drill_server():
     print("ready", flush=True)
-    time.sleep(1000)
+    sys.stdin.read()
 """
 
 
@@ -43,18 +44,16 @@ def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @pytest.fixture
 def killed(folder: Path) -> psutil.Process:
     """The server of a drill that was killed."""
-    drill = subprocess.Popen(
+    with child(
         [sys.executable, "-c", _PROGRAM],
         env={**os.environ, "TMPDIR": str(folder)},
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert drill.stdout is not None
-    with drill.stdout:
-        assert drill.stdout.readline() == "ready\n"
-    (pid_file,) = folder.glob("*/postgres/data/postmaster.pid")
-    drill.send_signal(signal.SIGKILL)
-    drill.wait()
+    ) as drill:
+        assert hears(drill) == "ready"
+        (pid_file,) = folder.glob("*/postgres/data/postmaster.pid")
+        drill.send_signal(signal.SIGKILL)
+        drill.wait()
     return psutil.Process(int(pid_file.read_text().split("\n")[0]))
 
 

@@ -1,0 +1,74 @@
+"""Processes that tests start: none outlives its test, and none lets it wait for ever."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+
+@contextmanager
+def child(
+    arguments: Sequence[str | Path], *, seconds: float | None = 120, **options: Any
+) -> Iterator[subprocess.Popen[str]]:
+    """A process that speaks text, killed at the end of the block, or after so many seconds: whoever
+    reads from it or waits for it then goes on."""
+    process = subprocess.Popen(arguments, text=True, **options)
+    try:
+        with contextlib.nullcontext() if seconds is None else killed_after(seconds, process):
+            yield process
+    finally:
+        process.kill()
+        process.wait()
+        for stream in (process.stdin, process.stdout, process.stderr):
+            if stream is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    stream.close()
+
+
+@contextmanager
+def killed_after(seconds: float, process: subprocess.Popen[Any]) -> Iterator[None]:
+    """The process and all of its own, unless the block has ended by then."""
+    timer = threading.Timer(seconds, kill_with_its_children, [process])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()
+
+
+def kill_with_its_children(process: subprocess.Popen[Any]) -> None:
+    """They might hold its pipes."""
+    children: list[psutil.Process] = []
+    with contextlib.suppress(psutil.Error):
+        children = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    for each in children:
+        with contextlib.suppress(psutil.Error):
+            each.kill()
+
+
+def hears(process: subprocess.Popen[str]) -> str:
+    """Its next line."""
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def end(process: subprocess.Popen[Any], number: signal.Signals, seconds: float) -> None:
+    """By a signal; killed when it takes longer, which is an error."""
+    process.send_signal(number)
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        kill_with_its_children(process)
+        process.wait()
+        raise
