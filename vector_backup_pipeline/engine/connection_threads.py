@@ -8,6 +8,8 @@ from functools import partial
 from vector_backup_pipeline.engine.interrupts import Latch, Work, insist
 from vector_backup_pipeline.engine.postgres.connection import Connection, cancel_quietly
 
+# Who has said all it had to say ends in no time, and is not worth a cancel.
+_ENDING_SECONDS = 0.05
 _CANCEL_EVERY_SECONDS = 0.5
 
 
@@ -45,7 +47,8 @@ class ConnectionThreads:
         self.stopped.set()
         for thread, connection in self._threads:
             thread.call_off()
-            # Usually it has said all it had to say, and is about to end.
-            while not thread.wait(_CANCEL_EVERY_SECONDS):
+            patience = _ENDING_SECONDS
+            while not thread.wait(patience):
                 # Again and again: a cancel that arrives between two statements cancels nothing.
                 cancel_quietly(connection)
+                patience = _CANCEL_EVERY_SECONDS

@@ -85,13 +85,18 @@ _NOT_AROUND_THE_WORK = {
 }
 
 
+# Else of whatever runs in between, such as a callback of the garbage collector.
+_WAITING_CODE = ("engine/interrupts.py", "/threading.py", "concurrent/futures/_base.py")
+
+
 @contextmanager
 def _interrupt_at(instruction: int, raised: threading.Event) -> Iterator[None]:
     """Raises at an instruction of what `uninterrupted` calls, in this thread."""
     count = itertools.count(1)
 
     def trace(frame: FrameType, event: str, _: object) -> Any:
-        if frame.f_code in _NOT_AROUND_THE_WORK:
+        code = frame.f_code
+        if code in _NOT_AROUND_THE_WORK or not code.co_filename.endswith(_WAITING_CODE):
             return None
         if event == "call":
             frame.f_trace_opcodes = True

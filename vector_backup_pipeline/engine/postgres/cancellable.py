@@ -34,13 +34,19 @@ class CancellableConnection(connection):
     a network that swallows packets the whole process, heartbeats and signals too, would stand
     still for minutes."""
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self._handle: int | None = None
-        if _LIBPQ is not None and self.pgconn_ptr is not None:
+    _handle: int | None = None
+
+    @classmethod
+    def open(cls, **keywords: Any) -> CancellableConnection:
+        """Connect as `psycopg2.connect` does."""
+        # Not by an __init__: its frame would stay on the error of a connection that is refused,
+        # and with it the connection, which the server would wait for.
+        opened: CancellableConnection = psycopg2.connect(connection_factory=cls, **keywords)
+        if _LIBPQ is not None and opened.pgconn_ptr is not None:
             # Now, since it can't be had safely while another thread closes the connection.
-            self._handle = _LIBPQ.PQgetCancel(self.pgconn_ptr)
-            weakref.finalize(self, _LIBPQ.PQfreeCancel, self._handle).atexit = False
+            opened._handle = _LIBPQ.PQgetCancel(opened.pgconn_ptr)
+            weakref.finalize(opened, _LIBPQ.PQfreeCancel, opened._handle).atexit = False
+        return opened
 
     def cancel(self) -> None:
         if _LIBPQ is None or self._handle is None or self.closed:

@@ -208,9 +208,7 @@ def connect(settings: ConnectionSettings) -> Connection:
     refusal: psycopg2.Error | UnicodeError
     try:
         with _surroundings(settings):
-            connection: Connection = psycopg2.connect(
-                connection_factory=CancellableConnection, **keywords
-            )
+            connection = CancellableConnection.open(**keywords)
     except (psycopg2.Error, UnicodeError) as error:
         refusal = error
     else:

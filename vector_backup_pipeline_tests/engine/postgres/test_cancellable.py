@@ -5,6 +5,7 @@ import time
 import psycopg2.errors
 import pytest
 
+from vector_backup_pipeline.engine.errors import DatabaseError
 from vector_backup_pipeline.engine.interrupts import Work
 from vector_backup_pipeline.engine.postgres import cancellable
 from vector_backup_pipeline.engine.postgres.connection import Connection, connect
@@ -55,3 +56,18 @@ def test_a_libpq_whose_functions_are_hidden_cancels_all_the_same(
     with pytest.raises(psycopg2.errors.QueryCanceled):
         sleeping.outcome()
     connection.close()
+
+
+def test_a_refused_connection_is_gone_while_its_error_is_still_there(database: Database) -> None:
+    database.run("DROP ROLE IF EXISTS refused")
+    database.create_role("refused")
+    without_password = database.server.connection_string(database.name, user="refused", tcp=True)
+    with pytest.raises(DatabaseError, match="no password supplied") as refusal:
+        connect(settings_for(without_password))
+
+    assert refusal.value.__cause__ is not None
+    # Else the server waits for the password: for a minute, and who drops the database for it.
+    began = time.monotonic()
+    database.server.drop_database(database.name)
+    assert time.monotonic() - began < 20
+    database.server.create_database(database.name)
