@@ -34,6 +34,8 @@ from vector_backup_pipeline.engine.stored_rows import read_block
 
 # Records of the older system's files are few bytes each; the driver takes them in larger pieces.
 _RECORDS_BYTES = 1 << 18
+# An interrupt in the instant before a wait begins does not end it.
+_LOOK_EVERY_SECONDS = 0.5
 
 
 class Sent(NamedTuple):
@@ -206,7 +208,10 @@ class _Loaders:
         """What is sent as it is sent, until all have ended. Raises a thread's error."""
         running = len(self._threads)
         while running:
-            event = self._events.get()
+            try:
+                event = self._events.get(timeout=_LOOK_EVERY_SECONDS)
+            except queue.Empty:
+                continue
             if isinstance(event, Sent):
                 yield event
             elif event.error is not None:
