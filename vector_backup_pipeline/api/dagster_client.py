@@ -249,7 +249,7 @@ class DagsterClient:
     @_understood
     async def _run_with_tag(self, tag: Mapping[str, str]) -> str | None:
         answer = (await self._ask(queries.RUNS_WITH_TAG, tag=tag))["runsOrError"]
-        for each in answer.get("results", ()):
+        for each in answer.get("results") or ():
             # One that a webserver left before it was queued never begins.
             return None if each["status"] == "NOT_STARTED" else str(each["runId"])
         return None

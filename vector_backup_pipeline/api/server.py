@@ -80,7 +80,7 @@ class _Server(uvicorn.Server):
         with super().capture_signals(), contextlib.ExitStack() as undo:
             before = signal.getsignal(signal.SIGHUP)
             is_main = threading.current_thread() is threading.main_thread()
-            if is_main and before is not signal.SIG_IGN:
+            if is_main and before not in (None, signal.SIG_IGN):
                 signal.signal(signal.SIGHUP, self.handle_exit)
                 undo.callback(signal.signal, signal.SIGHUP, before)
             yield

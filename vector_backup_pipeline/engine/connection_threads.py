@@ -35,10 +35,10 @@ class ConnectionThreads:
         try:
             for thread, _ in self._threads:
                 thread.start()
+            return self
         except BaseException:
             self.__exit__()
             raise
-        return self
 
     def __exit__(self, *_: object) -> None:
         insist(self._end)

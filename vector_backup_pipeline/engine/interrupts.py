@@ -12,6 +12,7 @@ is made of bare locks here.
 from __future__ import annotations
 
 import _thread
+import contextlib
 import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
@@ -20,6 +21,8 @@ _T = TypeVar("_T")
 
 # A signal that comes in the instant before a thread begins to wait does not end that wait.
 _LOOK_EVERY_SECONDS = 0.5
+# SIGINT, SIGTERM and SIGHUP may come at once.
+_SIGNALS_AT_ONCE = 3
 
 
 def uninterrupted(action: Callable[[], _T]) -> _T:
@@ -37,42 +40,57 @@ def interruptible(action: Callable[[], _T], cancel: Callable[[], None]) -> _T:
     moment, also between two statements, where it cancels nothing: hence again and again.
     """
     work = Work(action, "vector-backup-work")
-    interrupt: BaseException | None = None
-    try:
-        work.start()
-    except BaseException as error:
-        if work.call_off():
-            raise
-        interrupt = error
-    while True:
-        # Around the loop: looking whether it is done is Python too, and can be interrupted.
-        try:
-            while not work.wait(_LOOK_EVERY_SECONDS if interrupt is None else 0):
-                if interrupt is not None:
+
+    def wait() -> None:
+        if not work.has_begun:
+            work.start()
+        while not work.wait(_LOOK_EVERY_SECONDS if insistence.interrupt is None else 0):
+            if insistence.interrupt is not None:
+                with contextlib.suppress(Exception):  # It is sent again.
                     cancel()
-                    work.wait(_LOOK_EVERY_SECONDS)
-            break
-        except BaseException as error:  # noqa: BLE001 - raised below, when the work is done
-            interrupt = error
-    if interrupt is not None:
-        raise interrupt
+                work.wait(_LOOK_EVERY_SECONDS)
+
+    insistence = _Insistence(wait)
+    insistence.run()
     return work.outcome()
 
 
 def insist(action: Callable[[], None]) -> None:
     """Run `action` to its end in this thread, which does it again from its beginning after an
     interrupt; that is raised then."""
-    interrupt: BaseException | None = None
-    while True:
+    _Insistence(action).run()
+
+
+class _Insistence:
+    """`interrupt` is the last one that came."""
+
+    def __init__(self, action: Callable[[], None]) -> None:
+        self._action = action
+        self.interrupt: BaseException | None = None
+
+    def run(self) -> None:
         try:
-            action()
-            break
-        except Exception:
+            self._run(_SIGNALS_AT_ONCE)
+        except Exception as error:
+            if self.interrupt is not None:
+                raise self.interrupt from error
             raise
-        except BaseException as error:  # noqa: BLE001 - raised below, when it is done
-            interrupt = error
-    if interrupt is not None:
-        raise interrupt
+        if self.interrupt is not None:
+            raise self.interrupt
+
+    def _run(self, levels: int) -> None:
+        """Each level is the `try` for what is raised between one below and its next attempt."""
+        while True:
+            try:
+                if levels:
+                    self._run(levels - 1)
+                else:
+                    self._action()
+                return
+            except Exception:
+                raise
+            except BaseException as error:  # noqa: BLE001 - raised when the action is done
+                self.interrupt = error
 
 
 class Latch:
@@ -99,29 +117,33 @@ class Latch:
 
 
 class Work(Generic[_T]):
-    """An action in a thread, which does not keep the process from ending."""
+    """An action in a thread, which does not keep the process from ending.
+
+    After an interrupt every method may be called again.
+    """
 
     def __init__(self, action: Callable[[], _T], name: str) -> None:
         self._action = action
         self._name = name
-        self._begun = _thread.allocate_lock()
-        self._launched = Latch()
+        # Whoever's key is in it first has the action: asked and taken in one call to C.
+        self._taken_by: dict[str, object] = {}
         self._done = Latch()
-        self._refusal: BaseException | None = None
         self._error: BaseException | None = None
         self._result: _T
 
+    @property
+    def has_begun(self) -> bool:
+        return bool(self._taken_by)
+
     def start(self) -> None:
-        """Begin, or raise why no thread is to be had."""
-        _thread.start_new_thread(self._launch, ())
-        while not self._launched.wait(_LOOK_EVERY_SECONDS):
-            pass
-        if self._refusal is not None:
-            raise self._refusal
+        """Begin, unless it has begun; or raise why no thread is to be had."""
+        launching = _Launching(self._run, self._name)
+        _thread.start_new_thread(launching.run, ())
+        launching.check()
 
     def call_off(self) -> bool:
         """True: it had not begun, and will not."""
-        was_in_time = self._begun.acquire(blocking=False)
+        was_in_time = self._taken_by.setdefault("by", self) is self
         if was_in_time:
             self._done.set()
         return was_in_time
@@ -138,17 +160,9 @@ class Work(Generic[_T]):
             raise self._error
         return self._result
 
-    def _launch(self) -> None:
-        """In a thread of no importance, since `Thread.start` has a Condition too."""
-        try:
-            threading.Thread(target=self._run, name=self._name, daemon=True).start()
-        except BaseException as error:  # noqa: BLE001 - raised in the caller's thread
-            self._refusal = error
-        finally:
-            self._launched.set()
-
     def _run(self) -> None:
-        if not self._begun.acquire(blocking=False):
+        me = object()
+        if self._taken_by.setdefault("by", me) is not me:
             return
         try:
             self._result = self._action()
@@ -156,3 +170,26 @@ class Work(Generic[_T]):
             self._error = error
         finally:
             self._done.set()
+
+
+class _Launching:
+    """Starts a thread from one of no importance, since `Thread.start` has a Condition too."""
+
+    def __init__(self, target: Callable[[], None], name: str) -> None:
+        self._thread = threading.Thread(target=target, name=name, daemon=True)
+        self._done = Latch()
+        self._refusal: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            self._thread.start()
+        except BaseException as error:  # noqa: BLE001 - raised in the caller's thread
+            self._refusal = error
+        finally:
+            self._done.set()
+
+    def check(self) -> None:
+        while not self._done.wait(_LOOK_EVERY_SECONDS):
+            pass
+        if self._refusal is not None:
+            raise self._refusal

@@ -64,16 +64,17 @@ class RangeReaders:
         self._ranges: queue.SimpleQueue[BlockRange] = queue.SimpleQueue()
         for item in job.ranges:
             self._ranges.put(item)
-        room = _QUEUED_BLOCKS_PER_WORKER * len(self._streams)
-        self._output: Handover[RowBlock | BlockRange | _Ended] = Handover(room)
         self._threads = ConnectionThreads(self._streams, self._run, "vector-backup-read")
+        room = _QUEUED_BLOCKS_PER_WORKER * len(self._streams)
+        self._output: Handover[RowBlock | BlockRange | _Ended] = Handover(
+            room, self._threads.stopped
+        )
 
     def __enter__(self) -> RangeReaders:
         self._threads.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._output.close()
         self._threads.__exit__()
 
     def blocks(self) -> Iterator[RowBlock | BlockRange]:

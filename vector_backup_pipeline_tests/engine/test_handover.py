@@ -4,11 +4,11 @@ import threading
 import time
 
 from vector_backup_pipeline.engine.handover import Handover
-from vector_backup_pipeline.engine.interrupts import Work
+from vector_backup_pipeline.engine.interrupts import Latch, Work
 
 
 def test_items_come_in_order_and_never_more_than_there_is_room_for() -> None:
-    handover: Handover[int] = Handover(2)
+    handover: Handover[int] = Handover(2, Latch())
     given: list[int] = []
 
     def give() -> None:
@@ -28,16 +28,17 @@ def test_items_come_in_order_and_never_more_than_there_is_room_for() -> None:
 
 
 def test_what_is_given_at_once_needs_no_room() -> None:
-    handover: Handover[str] = Handover(1)
+    handover: Handover[str] = Handover(1, Latch())
     assert handover.give("first")
     handover.give_at_once("second")
     assert (handover.take(), handover.take()) == ("first", "second")
 
 
 def test_nobody_waits_for_room_once_it_is_closed() -> None:
-    handover: Handover[int] = Handover(1)
+    closed = Latch()
+    handover: Handover[int] = Handover(1, closed)
     assert handover.give(1)
-    closing = threading.Timer(0.05, handover.close)
+    closing = threading.Timer(0.05, closed.set)
     closing.start()
     assert not handover.give(2)
     assert not handover.give(3)

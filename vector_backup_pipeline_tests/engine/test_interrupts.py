@@ -1,12 +1,13 @@
 """Work that has begun is done before an interrupt is raised."""
 
+import hashlib
 import itertools
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
@@ -14,8 +15,10 @@ from typing import Any
 import pytest
 
 from vector_backup_pipeline.engine.interrupts import (
+    _SIGNALS_AT_ONCE,
     Latch,
     Work,
+    _Insistence,
     insist,
     interruptible,
     uninterrupted,
@@ -81,7 +84,10 @@ def test_an_interrupt_at_any_instruction_of_the_wait_leaves_no_lock_held() -> No
 # In these alone nothing goes on, or no more, that an interrupt could leave behind.
 _NOT_AROUND_THE_WORK = {
     each.__code__
-    for each in (uninterrupted, interruptible, Latch.__init__, Work.__init__, Work.outcome)
+    for each in (
+        *(uninterrupted, interruptible, Latch.__init__, Work.__init__, Work.outcome),
+        *(_Insistence.__init__, _Insistence.run),
+    )
 }
 
 
@@ -98,6 +104,8 @@ def _interrupt_at(instruction: int, raised: threading.Event) -> Iterator[None]:
         code = frame.f_code
         if code in _NOT_AROUND_THE_WORK or not code.co_filename.endswith(_WAITING_CODE):
             return None
+        if frame.f_locals.get("levels") == _SIGNALS_AT_ONCE:
+            return None  # The outermost level alone has no other around it.
         if event == "call":
             frame.f_trace_opcodes = True
         elif event == "opcode" and next(count) == instruction:
@@ -147,3 +155,67 @@ def test_a_thread_that_is_not_to_be_had_is_told_and_nothing_was_done(
     with pytest.raises(RuntimeError, match="can't start"):
         uninterrupted(lambda: done.append(1))
     assert done == []
+
+
+class _Interrupt(BaseException):
+    """No KeyboardInterrupt, which would end all tests if it escaped."""
+
+
+@pytest.fixture
+def three_signals() -> Iterator[Callable[[], None]]:
+    """Sends this process three at once, while the main thread is in C, where it sees none."""
+    numbers = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM)
+
+    def interrupt(*_: object) -> None:
+        raise _Interrupt
+
+    def send() -> None:
+        for number in numbers:
+            os.kill(os.getpid(), number)
+
+    before = [signal.signal(number, interrupt) for number in numbers]
+    yield lambda: threading.Timer(0.05, send).start()
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
+
+
+def _stay_in_c() -> None:
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 400_000)
+
+
+def test_several_signals_at_once_tear_nothing_that_is_insisted_on(
+    three_signals: Callable[[], None],
+) -> None:
+    done: list[int] = []
+
+    def action() -> None:
+        _stay_in_c()
+        done.append(1)
+
+    three_signals()
+    with pytest.raises(_Interrupt):
+        insist(action)
+    assert done
+
+
+def test_several_signals_at_once_leave_no_work_behind(three_signals: Callable[[], None]) -> None:
+    cancelled = threading.Event()
+    cancels: list[int] = []
+    done: list[int] = []
+
+    def work() -> None:
+        cancelled.wait(10)
+        time.sleep(0.2)
+        done.append(1)
+
+    def cancel() -> None:
+        cancels.append(1)
+        if len(cancels) == 1:
+            three_signals()
+            _stay_in_c()
+        cancelled.set()
+
+    threading.Timer(0.05, os.kill, [os.getpid(), signal.SIGUSR1]).start()
+    with pytest.raises(_Interrupt):
+        interruptible(work, cancel)
+    assert done == [1]

@@ -2,6 +2,7 @@
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -314,4 +315,25 @@ def test_a_listener_that_fails_fails_the_table_alone(
     run.close()
 
     assert type(run.error) is BackupError
+    wait_until_nothing_is_open(several_workers)
+
+
+def test_a_reader_that_can_not_be_started_fails_the_table_and_holds_nobody_up(
+    several_workers: Database, backup: BackupMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = threading.Thread.start
+
+    def refuse_the_second(thread: threading.Thread) -> None:
+        if thread.name == "vector-backup-read-1":
+            # The first one has read more by now than there is room for.
+            time.sleep(0.3)
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse_the_second)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        backup(several_workers.url, workers=2)
+
+    names = [path.name for path in (backup.root / "vector_bak").iterdir()]
+    assert not [name for name in names if name.endswith((".tmp", ".run"))]
     wait_until_nothing_is_open(several_workers)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import ctypes
 import weakref
+from functools import partial
 from typing import Any
 
 import psycopg2
 import psycopg2._psycopg
 from psycopg2.extensions import connection
 
+from vector_backup_pipeline.engine.interrupts import Work
+
 _MESSAGE_BYTES = 256  # libpq's own advice
+_ANSWER_SECONDS = 2.0
 
 
 def _libpq() -> ctypes.CDLL | None:
@@ -35,6 +39,7 @@ class CancellableConnection(connection):
     still for minutes."""
 
     _handle: int | None = None
+    _asking: Work[None] | None = None
 
     @classmethod
     def open(cls, **keywords: Any) -> CancellableConnection:
@@ -49,9 +54,21 @@ class CancellableConnection(connection):
         return opened
 
     def cancel(self) -> None:
+        """Ask the server to cancel what goes on. Waits for its answer for some seconds only, since
+        libpq knows no limit; while it is out, nothing is asked again."""
         if _LIBPQ is None or self._handle is None or self.closed:
             super().cancel()
             return
+        if self._asking is None:
+            # Of a method, so that the handle is not freed meanwhile.
+            asking = Work(partial(self._ask, _LIBPQ), "vector-backup-cancel")
+            asking.start()
+            self._asking = asking
+        if self._asking.wait(_ANSWER_SECONDS):
+            asking, self._asking = self._asking, None
+            asking.outcome()
+
+    def _ask(self, libpq: ctypes.CDLL) -> None:
         message = ctypes.create_string_buffer(_MESSAGE_BYTES)
-        if not _LIBPQ.PQcancel(self._handle, message, _MESSAGE_BYTES):
+        if not libpq.PQcancel(self._handle, message, _MESSAGE_BYTES):
             raise psycopg2.OperationalError(message.value.decode(errors="replace"))

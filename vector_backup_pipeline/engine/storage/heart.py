@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 from vector_backup_pipeline.engine.interrupts import Latch, Work
 from vector_backup_pipeline.engine.storage.contract import HEARTBEAT_SECONDS
+
+_LOOK_EVERY_SECONDS = 0.5
+_log = logging.getLogger("vector_backup_pipeline")
 
 
 class Heart:
@@ -16,13 +20,22 @@ class Heart:
         self._beat = beat
         self._stopped = Latch()
         self._beating = Work(self._keep_beating, "vector-backup-heartbeat")
-        self._beating.start()
+        try:
+            self._beating.start()
+        except BaseException:
+            self._stopped.set()
+            raise
 
     def stop(self) -> None:
         """No beat comes after this; it waits for one that is under way."""
         self._stopped.set()
-        self._beating.outcome()
+        while not self._beating.wait(_LOOK_EVERY_SECONDS):
+            pass
 
     def _keep_beating(self) -> None:
-        while not self._stopped.wait(HEARTBEAT_SECONDS) and self._beat():
-            pass
+        while not self._stopped.wait(HEARTBEAT_SECONDS):
+            try:
+                if not self._beat():
+                    return
+            except Exception:  # noqa: BLE001 - a defect must not end the run's claim
+                _log.exception("The heartbeat of a run's marker failed; it is tried again.")

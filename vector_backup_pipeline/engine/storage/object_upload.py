@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from vector_backup_pipeline.engine.errors import BackupError, IntegrityError, StorageError
 from vector_backup_pipeline.engine.handover import Handover
-from vector_backup_pipeline.engine.interrupts import Work
+from vector_backup_pipeline.engine.interrupts import Latch, Work
 from vector_backup_pipeline.engine.storage.abandoned_uploads import abort_uploads_of
 from vector_backup_pipeline.engine.storage.object_bucket import Bucket
 from vector_backup_pipeline.engine.storage.object_errors import object_errors
@@ -30,8 +30,8 @@ MOST_PARTS = 10_000
 # Three parts are in memory at most: two under way, one that fills.
 _SMALLEST_PART = 8 * MEBIBYTE
 _PARTS_UNDER_WAY = 2
-# Wait between the writer and the part that fills: blocks of rows.
-_WAITING_PIECES = 2
+# Wait between the writer and the part that fills: a block of rows.
+_WAITING_PIECES = 1
 _SMALL = 8 * MEBIBYTE
 # An abort waits for the parts under way; beyond this it goes on by itself.
 _ABORT_SECONDS = 60.0
@@ -165,11 +165,16 @@ class _Upload:
         self._key = key
         self._part_size = part_size
         self._action = action
-        self._handover: Handover[bytes | _End] = Handover(_WAITING_PIECES)
+        self._ended = Latch()
+        self._handover: Handover[bytes | _End] = Handover(_WAITING_PIECES, self._ended)
         self._has_failed = False
         # An abort that can't get through does not keep the process from ending.
         self._work = Work(self._run, "vector-backup-upload")
-        self._work.start()
+        try:
+            self._work.start()
+        except BaseException:
+            self._handover.give_at_once(_End.GIVEN_UP)
+            raise
 
     def feed(self, data: bytes) -> None:
         """Hand over some bytes; waits while more than a few are waiting."""
@@ -210,7 +215,7 @@ class _Upload:
             self._has_failed = True
             raise
         finally:
-            self._handover.close()
+            self._ended.set()
 
     def _taken(self) -> Iterator[bytes]:
         while (item := self._handover.take()) is not _End.COMPLETE:

@@ -1,0 +1,62 @@
+"""The heartbeat of a run's marker."""
+
+import threading
+
+import pytest
+
+from vector_backup_pipeline.engine.interrupts import Work
+from vector_backup_pipeline.engine.storage import heart
+from vector_backup_pipeline.engine.storage.heart import Heart
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heart, "HEARTBEAT_SECONDS", 0.01)
+
+
+def test_a_defect_of_a_beat_is_told_and_ends_neither_the_heart_nor_its_owner(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    beaten = threading.Event()
+    defects = [MemoryError("no room"), MemoryError("no room")]
+
+    def beat() -> bool:
+        if defects:
+            raise defects.pop()
+        beaten.set()
+        return True
+
+    beating = Heart(beat)
+    assert beaten.wait(20)
+    beating.stop()
+    assert caplog.text.count("MemoryError: no room") == 2
+
+
+def test_it_stops_when_a_beat_says_so() -> None:
+    beats: list[int] = []
+
+    def beat() -> bool:
+        beats.append(1)
+        return len(beats) < 3
+
+    beating = Heart(beat)
+    assert beating._beating.wait(20)
+    beating.stop()
+    assert len(beats) == 3
+
+
+def test_an_interrupt_while_it_begins_leaves_no_beat_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begun: list[Work[None]] = []
+    start = Work.start
+
+    def interrupted(work: Work[None]) -> None:
+        start(work)
+        begun.append(work)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Work, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        Heart(lambda: True)
+    assert begun[0].wait(20)
