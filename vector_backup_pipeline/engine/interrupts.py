@@ -41,42 +41,41 @@ def interruptible(action: Callable[[], _T], cancel: Callable[[], None]) -> _T:
     """
     work = Work(action, "vector-backup-work")
 
-    def wait() -> None:
+    def wait(is_interrupted: bool) -> None:
         if not work.has_begun:
             work.start()
-        while not work.wait(_LOOK_EVERY_SECONDS if insistence.interrupt is None else 0):
-            if insistence.interrupt is not None:
+        while not work.wait(0 if is_interrupted else _LOOK_EVERY_SECONDS):
+            if is_interrupted:
                 with contextlib.suppress(Exception):  # It is sent again.
                     cancel()
                 work.wait(_LOOK_EVERY_SECONDS)
 
-    insistence = _Insistence(wait)
-    insistence.run()
+    _Insistence(wait).run()
     return work.outcome()
 
 
 def insist(action: Callable[[], None]) -> None:
     """Run `action` to its end in this thread, which does it again from its beginning after an
     interrupt; that is raised then."""
-    _Insistence(action).run()
+    _Insistence(lambda _: action()).run()
 
 
 class _Insistence:
-    """`interrupt` is the last one that came."""
+    """The action is told whether an interrupt has come; the last one is raised."""
 
-    def __init__(self, action: Callable[[], None]) -> None:
+    def __init__(self, action: Callable[[bool], None]) -> None:
         self._action = action
-        self.interrupt: BaseException | None = None
+        self._interrupt: BaseException | None = None
 
     def run(self) -> None:
         try:
             self._run(_SIGNALS_AT_ONCE)
         except Exception as error:
-            if self.interrupt is not None:
-                raise self.interrupt from error
+            if self._interrupt is not None:
+                raise self._interrupt from error
             raise
-        if self.interrupt is not None:
-            raise self.interrupt
+        if self._interrupt is not None:
+            raise self._interrupt
 
     def _run(self, levels: int) -> None:
         """Each level is the `try` for what is raised between one below and its next attempt."""
@@ -85,12 +84,12 @@ class _Insistence:
                 if levels:
                     self._run(levels - 1)
                 else:
-                    self._action()
+                    self._action(self._interrupt is not None)
                 return
             except Exception:
                 raise
             except BaseException as error:  # noqa: BLE001 - raised when the action is done
-                self.interrupt = error
+                self._interrupt = error
 
 
 class Latch:

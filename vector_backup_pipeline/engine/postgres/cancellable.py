@@ -59,13 +59,14 @@ class CancellableConnection(connection):
         if _LIBPQ is None or self._handle is None or self.closed:
             super().cancel()
             return
-        if self._asking is None:
+        asking = self._asking
+        if asking is None:
             # Of a method, so that the handle is not freed meanwhile.
             asking = Work(partial(self._ask, _LIBPQ), "vector-backup-cancel")
             asking.start()
             self._asking = asking
-        if self._asking.wait(_ANSWER_SECONDS):
-            asking, self._asking = self._asking, None
+        if asking.wait(_ANSWER_SECONDS):
+            self._asking = None
             asking.outcome()
 
     def _ask(self, libpq: ctypes.CDLL) -> None:
