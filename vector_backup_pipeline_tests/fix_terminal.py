@@ -13,7 +13,7 @@ from vector_backup_pipeline.settings import DATABASE_URL_VARIABLE
 from vector_backup_pipeline_tests.fix_postgres import Database
 
 # By the command, for the process it expects to be alone in.
-_HANDLED = (signal.SIGTERM, signal.SIGHUP)
+_HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -396,3 +397,20 @@ def test_what_needs_no_run_does_without_dagster(root: Path, arguments: Sequence[
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "vector_backup_pipeline.cli" in imported
     assert not imported & {"dagster", "psycopg2"}
+
+
+def test_signals_that_come_at_once_are_one_interrupt(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupts: list[int] = []
+
+    def interrupted(*_: object, **__: object) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            try:
+                signal.raise_signal(number)
+            except KeyboardInterrupt:
+                interrupts.append(number)
+
+    monkeypatch.setattr(cli.commands, "main", interrupted)
+    assert terminal().code == 0
+    assert interrupts == [signal.SIGINT]

@@ -6,6 +6,7 @@ who use it.
 
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Sequence
 from typing import NoReturn
@@ -31,16 +32,14 @@ from vector_backup_pipeline.engine.errors import (
     as_backup_error,
 )
 
+_AT_ONCE_SECONDS = 1.0
+
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a command and exit: 0 done, 1 failed, 2 bad parameters."""
     given = sys.argv[1:] if arguments is None else list(arguments)
     as_json = "--json" in given
-    # What is being done ends in order: by Ctrl-C, by the system's request, and by a terminal that
-    # is closed, unless nohup had that ignored.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        signal.signal(signal.SIGHUP, signal.default_int_handler)
+    _end_in_order_when_asked()
     try:
         code = commands.main(args=given, prog_name="vector-backup", standalone_mode=False)
     except click.UsageError as error:
@@ -53,6 +52,23 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         traceback.print_exc()
         code = show_error(as_backup_error(error), as_json=as_json)
     sys.exit(code or DONE)
+
+
+def _end_in_order_when_asked() -> None:
+    """By Ctrl-C, by the system's request, and by a terminal that is closed, unless a shell's `&` or
+    nohup had those ignored. Several at once are one: what ends in order is not torn by the next."""
+    last = -_AT_ONCE_SECONDS
+
+    def interrupt(*_: object) -> None:
+        nonlocal last
+        before, last = last, time.monotonic()
+        if last - before >= _AT_ONCE_SECONDS:
+            raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, interrupt)
 
 
 @click.group(

@@ -14,7 +14,8 @@ _CANCEL_EVERY_SECONDS = 0.5
 
 
 class ConnectionThreads:
-    """Runs `work` once a connection, as a context: its end cancels what still runs, and waits.
+    """Runs `work` once a connection, from `start` on, within a context: its end cancels what still
+    runs, and waits.
 
     `stopped` is set from then on. `work` keeps its errors to itself, for the caller's thread.
     """
@@ -31,16 +32,11 @@ class ConnectionThreads:
     def __len__(self) -> int:
         return len(self._threads)
 
-    def __enter__(self) -> ConnectionThreads:
-        try:
-            for thread, _ in self._threads:
-                thread.start()
-            return self
-        except BaseException:
-            self.__exit__()
-            raise
+    def start(self) -> None:
+        for thread, _ in self._threads:
+            thread.start()
 
-    def __exit__(self, *_: object) -> None:
+    def end(self) -> None:
         insist(self._end)
 
     def _end(self) -> None:

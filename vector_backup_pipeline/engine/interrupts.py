@@ -42,8 +42,13 @@ def interruptible(action: Callable[[], _T], cancel: Callable[[], None]) -> _T:
     work = Work(action, "vector-backup-work")
 
     def wait(is_interrupted: bool) -> None:
-        if not work.has_begun:
-            work.start()
+        try:
+            if not work.has_begun:
+                work.start()
+        except Exception:
+            # Unless an earlier attempt, before an interrupt, had its thread.
+            if work.call_off():
+                raise
         while not work.wait(0 if is_interrupted else _LOOK_EVERY_SECONDS):
             if is_interrupted:
                 with contextlib.suppress(Exception):  # It is sent again.
@@ -110,7 +115,7 @@ class Latch:
 
     def wait(self, seconds: float) -> bool:
         """Until it is set, or for some seconds; whether it is."""
-        if self._unset.acquire(timeout=seconds):
+        if not self._is_set and self._unset.acquire(timeout=seconds):
             self._unset.release()
         return self._is_set
 
@@ -168,6 +173,7 @@ class Work(Generic[_T]):
         except BaseException as error:  # noqa: BLE001 - raised in the caller's thread
             self._error = error
         finally:
+            del self._action  # And with it what it holds.
             self._done.set()
 
 
@@ -175,13 +181,16 @@ class _Launching:
     """Starts a thread from one of no importance, since `Thread.start` has a Condition too."""
 
     def __init__(self, target: Callable[[], None], name: str) -> None:
-        self._thread = threading.Thread(target=target, name=name, daemon=True)
+        self._target = target
+        self._name = name
         self._done = Latch()
         self._refusal: BaseException | None = None
 
     def run(self) -> None:
         try:
-            self._thread.start()
+            # Made here, so that it never ends in the main thread: an interrupt that is raised in a
+            # callback of its weak references is lost.
+            threading.Thread(target=self._target, name=self._name, daemon=True).start()
         except BaseException as error:  # noqa: BLE001 - raised in the caller's thread
             self._refusal = error
         finally:

@@ -71,14 +71,14 @@ class RangeReaders:
         )
 
     def __enter__(self) -> RangeReaders:
-        self._threads.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._threads.__exit__()
+        self._threads.end()
 
     def blocks(self) -> Iterator[RowBlock | BlockRange]:
         """Blocks as they come; a range once all its blocks have come. Raises a worker's error."""
+        self._threads.start()
         running = len(self._threads)
         while running:
             item = self._output.take()

@@ -219,3 +219,19 @@ def test_several_signals_at_once_leave_no_work_behind(three_signals: Callable[[]
     with pytest.raises(_Interrupt):
         interruptible(work, cancel)
     assert done == [1]
+
+
+def test_no_thread_is_made_where_the_end_of_its_weak_references_could_lose_an_interrupt(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made_in: list[int] = []
+    make = threading.Thread.__init__
+
+    def noted(thread: threading.Thread, *args: Any, **options: Any) -> None:
+        made_in.append(threading.get_ident())
+        make(thread, *args, **options)
+
+    monkeypatch.setattr(threading.Thread, "__init__", noted)
+    assert uninterrupted(lambda: 42) == 42
+    assert len(made_in) == 1
+    assert made_in != [threading.get_ident()]

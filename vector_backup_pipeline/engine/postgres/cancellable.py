@@ -63,7 +63,11 @@ class CancellableConnection(connection):
         if asking is None:
             # Of a method, so that the handle is not freed meanwhile.
             asking = Work(partial(self._ask, _LIBPQ), "vector-backup-cancel")
-            asking.start()
+            try:
+                asking.start()
+            except RuntimeError:  # No thread is to be had.
+                self._ask(_LIBPQ)
+                return
             self._asking = asking
         if asking.wait(_ANSWER_SECONDS):
             self._asking = None

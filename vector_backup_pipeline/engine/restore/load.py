@@ -198,14 +198,14 @@ class _Loaders:
         self.rows = 0
 
     def __enter__(self) -> _Loaders:
-        self._threads.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._threads.__exit__()
+        self._threads.end()
 
     def progress(self) -> Iterator[Sent]:
         """What is sent as it is sent, until all have ended. Raises a thread's error."""
+        self._threads.start()
         running = len(self._threads)
         while running:
             try:

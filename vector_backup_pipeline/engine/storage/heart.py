@@ -13,22 +13,21 @@ _log = logging.getLogger("vector_backup_pipeline")
 
 
 class Heart:
-    """Beats in a thread of its own, from `HEARTBEAT_SECONDS` on, until `beat` returns False or it
-    is stopped."""
+    """Beats every `HEARTBEAT_SECONDS` in a thread of its own, from `start` on, until `beat` returns
+    False or it is stopped."""
 
     def __init__(self, beat: Callable[[], bool]) -> None:
         self._beat = beat
         self._stopped = Latch()
         self._beating = Work(self._keep_beating, "vector-backup-heartbeat")
-        try:
-            self._beating.start()
-        except BaseException:
-            self._stopped.set()
-            raise
+
+    def start(self) -> None:
+        self._beating.start()
 
     def stop(self) -> None:
         """No beat comes after this; it waits for one that is under way."""
         self._stopped.set()
+        self._beating.call_off()
         while not self._beating.wait(_LOOK_EVERY_SECONDS):
             pass
 

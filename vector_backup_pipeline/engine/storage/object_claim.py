@@ -37,6 +37,9 @@ class ObjectClaim:
         self._is_released = False
         self._heart = Heart(self._try_to_beat)
 
+    def start(self) -> None:
+        self._heart.start()
+
     def release(self) -> None:
         if self._is_released:
             return
@@ -106,7 +109,9 @@ def claim(
             return None
         # Also with conditions: another run may have been told that there are none.
         if [found.key for found in markers(bucket, folder, name)] == [key]:
-            return ObjectClaim(bucket, key, marker, version)
+            held = ObjectClaim(bucket, key, marker, version)
+            held.start()
+            return held
     except BaseException:
         with contextlib.suppress(BackupError):  # The error that led here matters more.
             if marker.is_in(bucket, key):

@@ -116,6 +116,7 @@ class ObjectPendingFile:
     def _begin(self) -> None:
         store = open_store_for_parts(self._bucket.url, self._part_size)
         self._upload = _Upload(store, self._key, self._part_size, f"upload {self._where}")
+        self._upload.start()
         held, self._held = self._held, []
         for data in held:
             self._upload.feed(data)
@@ -170,11 +171,9 @@ class _Upload:
         self._has_failed = False
         # An abort that can't get through does not keep the process from ending.
         self._work = Work(self._run, "vector-backup-upload")
-        try:
-            self._work.start()
-        except BaseException:
-            self._handover.give_at_once(_End.GIVEN_UP)
-            raise
+
+    def start(self) -> None:
+        self._work.start()
 
     def feed(self, data: bytes) -> None:
         """Hand over some bytes; waits while more than a few are waiting."""
@@ -194,6 +193,7 @@ class _Upload:
     def abort(self) -> None:
         """Abort what is not complete."""
         self._handover.give_at_once(_End.GIVEN_UP)
+        self._work.call_off()
         self._work.wait(_ABORT_SECONDS)
 
     def _run(self) -> None:

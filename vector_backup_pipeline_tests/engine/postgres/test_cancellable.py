@@ -1,5 +1,6 @@
 """Ending a statement from another thread."""
 
+import threading
 import time
 
 import psycopg2.errors
@@ -71,3 +72,20 @@ def test_a_refused_connection_is_gone_while_its_error_is_still_there(database: D
     database.server.drop_database(database.name)
     assert time.monotonic() - began < 20
     database.server.create_database(database.name)
+
+
+def test_without_a_thread_to_be_had_it_cancels_in_its_callers(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    connection = connect(settings_for(database.url))
+    sleeping = Work(lambda: _sleep(connection), "test")
+    sleeping.start()
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    while not sleeping.wait(0.05):
+        connection.cancel()
+    with pytest.raises(psycopg2.errors.QueryCanceled):
+        sleeping.outcome()
+    connection.close()

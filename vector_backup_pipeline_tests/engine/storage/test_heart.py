@@ -4,7 +4,6 @@ import threading
 
 import pytest
 
-from vector_backup_pipeline.engine.interrupts import Work
 from vector_backup_pipeline.engine.storage import heart
 from vector_backup_pipeline.engine.storage.heart import Heart
 
@@ -27,6 +26,7 @@ def test_a_defect_of_a_beat_is_told_and_ends_neither_the_heart_nor_its_owner(
         return True
 
     beating = Heart(beat)
+    beating.start()
     assert beaten.wait(20)
     beating.stop()
     assert caplog.text.count("MemoryError: no room") == 2
@@ -40,23 +40,14 @@ def test_it_stops_when_a_beat_says_so() -> None:
         return len(beats) < 3
 
     beating = Heart(beat)
+    beating.start()
     assert beating._beating.wait(20)
     beating.stop()
     assert len(beats) == 3
 
 
-def test_an_interrupt_while_it_begins_leaves_no_beat_behind(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    begun: list[Work[None]] = []
-    start = Work.start
-
-    def interrupted(work: Work[None]) -> None:
-        start(work)
-        begun.append(work)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(Work, "start", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        Heart(lambda: True)
-    assert begun[0].wait(20)
+def test_one_that_was_never_started_stops_at_once_and_beats_no_more() -> None:
+    beating = Heart(lambda: pytest.fail("a beat"))
+    beating.stop()
+    beating.start()
+    assert beating._beating.wait(0)
