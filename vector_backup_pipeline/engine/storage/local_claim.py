@@ -41,19 +41,21 @@ class LocalClaim:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
         except FileExistsError:
             return None
-        claim = cls(path, descriptor, owner)
+        claim = None
         try:
             if not (_lock(descriptor) and _is_at(descriptor, path)):
                 # Another run saw the marker in the instant before it was locked, and took it for
                 # a dead run's.
                 os.close(descriptor)
                 return None
+            claim = cls(path, descriptor, owner)
             claim._beat()
             claim._heart.start()
             return claim
         except BaseException:
-            # First: no beat may go to another file that gets the descriptor's number.
-            claim._heart.stop()
+            if claim is not None:
+                # First: no beat may go to another file that gets the descriptor's number.
+                claim._heart.stop()
             path.unlink(missing_ok=True)
             os.close(descriptor)
             raise
