@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -31,6 +32,21 @@ def child(
             if stream is not None:
                 with contextlib.suppress(BrokenPipeError):
                     stream.close()
+
+
+@contextmanager
+def begun(module: str, root: Path, step: str, url: str) -> Iterator[subprocess.Popen[str]]:
+    """A run of faults/ that stops at a step; it is told the database by its standard input."""
+    with child(
+        [sys.executable, "-m", module, str(root), step],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdin is not None
+        process.stdin.write(url + "\n")
+        process.stdin.flush()
+        assert hears(process) == "begun"
+        yield process
 
 
 @contextmanager

@@ -61,8 +61,9 @@ def _end_in_order_when_asked() -> None:
 
     def interrupt(*_: object) -> None:
         nonlocal last
-        before, last = last, time.monotonic()
-        if last - before >= _AT_ONCE_SECONDS:
+        now = time.monotonic()
+        if now - last >= _AT_ONCE_SECONDS:
+            last = now
             raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, interrupt)

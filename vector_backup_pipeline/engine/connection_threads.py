@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from vector_backup_pipeline.engine.interrupts import Latch, Work, insist
+from vector_backup_pipeline.engine.background import Latch, Work
+from vector_backup_pipeline.engine.interrupts import insist
 from vector_backup_pipeline.engine.postgres.connection import Connection, cancel_quietly
 
 # Who has said all it had to say ends in no time, and is not worth a cancel.

@@ -6,7 +6,7 @@ import contextlib
 import queue
 from typing import Generic, TypeVar
 
-from vector_backup_pipeline.engine.interrupts import Latch
+from vector_backup_pipeline.engine.background import Latch
 
 _T = TypeVar("_T")
 
@@ -18,7 +18,7 @@ class Handover(Generic[_T]):
     """A queue with little room, until `closed` is set: then nobody takes any more.
 
     Of two endless queues in C, one for items and one for the room that is left: an interrupt can
-    tear a bounded queue of Python's apart (see engine.interrupts).
+    tear a bounded queue of Python's apart (see engine.background).
     """
 
     def __init__(self, room: int, closed: Latch) -> None:

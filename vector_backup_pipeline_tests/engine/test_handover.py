@@ -3,8 +3,8 @@
 import threading
 import time
 
+from vector_backup_pipeline.engine.background import Latch, Work
 from vector_backup_pipeline.engine.handover import Handover
-from vector_backup_pipeline.engine.interrupts import Latch, Work
 
 
 def test_items_come_in_order_and_never_more_than_there_is_room_for() -> None:

@@ -1,10 +1,8 @@
 """A run that is killed, at any moment, loses no row and claims nothing that is not so."""
 
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -21,7 +19,7 @@ from vector_backup_pipeline_tests.faults.watching import (
 )
 from vector_backup_pipeline_tests.fix_backup import BackupMaker
 from vector_backup_pipeline_tests.fix_postgres import Database
-from vector_backup_pipeline_tests.fix_process import child, hears
+from vector_backup_pipeline_tests.fix_process import begun, hears
 
 _ROWS = 4000
 _MORE_ROWS = f"""
@@ -123,18 +121,10 @@ def test_killed_at_any_moment_every_row_is_in_the_table_or_in_a_complete_set(
             assert _saved(backup) == before
 
 
-@contextmanager
-def _run(database: Database, backup: BackupMaker, step: str) -> Iterator["subprocess.Popen[str]"]:
-    with child(
-        [sys.executable, "-m", stopped_run.__name__, str(backup.root), step],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    ) as process:
-        assert process.stdin is not None
-        process.stdin.write(database.url + "\n")
-        process.stdin.flush()
-        assert hears(process) == "begun"
-        yield process
+def _run(
+    database: Database, backup: BackupMaker, step: str
+) -> AbstractContextManager[subprocess.Popen[str]]:
+    return begun(stopped_run.__name__, backup.root, step, database.url)
 
 
 def _directory(backup: BackupMaker) -> Path:

@@ -8,16 +8,19 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from vector_backup_pipeline.embedded import THROWAWAY_SETTINGS, start_embedded_server
 from vector_backup_pipeline.engine.postgres import commit
 from vector_backup_pipeline.engine.progress import Progress
+from vector_backup_pipeline.engine.restore.load import load_rows
 from vector_backup_pipeline.engine.restore.target import Target
 from vector_backup_pipeline.engine.results import FailedTable, TruncateFailure
+from vector_backup_pipeline.engine.stored_rows import read_block
 from vector_backup_pipeline_tests.faults.proxy import LOOPBACK, Proxy, proxy
 from vector_backup_pipeline_tests.faults.watching import (
     COLLECTIONS,
@@ -94,9 +97,24 @@ def test_a_backend_that_is_killed_between_steps_leaves_the_target_as_it_was(
 
 
 def test_a_backend_that_is_killed_in_a_load_leaves_the_target_as_it_was(
-    backed_up: Database, restore: RestoreMaker
+    backed_up: Database, restore: RestoreMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kill = _InTheMiddle(lambda: backed_up.run(_TERMINATE))
+    killed = threading.Event()
+
+    def read_until_killed(*arguments: Any) -> Iterator[bytes]:
+        chunks = read_block(*arguments)
+        yield next(chunks)
+        if arguments[1].name.startswith(EMBEDDINGS):
+            killed.wait(20)
+        yield from chunks
+
+    def terminate() -> None:
+        backed_up.run(_TERMINATE)
+        killed.set()
+
+    # Else all may have been sent before the server acts on it.
+    monkeypatch.setattr(f"{load_rows.__module__}.read_block", read_until_killed)
+    kill = _InTheMiddle(terminate)
 
     done = restore.fails(backed_up, "DATABASE_ERROR", EMBEDDINGS, listener=kill, **TRUNCATING)
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
 import pytest
 
@@ -15,7 +13,7 @@ from vector_backup_pipeline_tests.faults.stopped_restore import RUN_ID, STEPS
 from vector_backup_pipeline_tests.faults.watching import count, wait_until_nothing_is_open
 from vector_backup_pipeline_tests.fix_backup import BackupMaker
 from vector_backup_pipeline_tests.fix_postgres import Database
-from vector_backup_pipeline_tests.fix_process import child, hears
+from vector_backup_pipeline_tests.fix_process import begun, hears
 from vector_backup_pipeline_tests.fix_restore import (
     RestoreMaker,
     everything_in,
@@ -141,15 +139,7 @@ def test_killed_at_any_moment_the_target_is_as_before_or_restored(
         assert count(langchain) in (58, len(before.split("\ndoc-")) - 1)
 
 
-@contextmanager
-def _run(database: Database, restore: RestoreMaker, step: str) -> Iterator[subprocess.Popen[str]]:
-    with child(
-        [sys.executable, "-m", stopped_restore.__name__, str(restore.root), step],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    ) as process:
-        assert process.stdin is not None
-        process.stdin.write(database.url + "\n")
-        process.stdin.flush()
-        assert hears(process) == "begun"
-        yield process
+def _run(
+    database: Database, restore: RestoreMaker, step: str
+) -> AbstractContextManager[subprocess.Popen[str]]:
+    return begun(stopped_restore.__name__, restore.root, step, database.url)

@@ -344,5 +344,5 @@ def test_the_partitions_of_a_table_together_are_waited_for_no_longer_than_a_tabl
         writer.connection.rollback()
 
     assert done.error_type == "LOCK_TIMEOUT"
-    assert seconds < 8
+    assert seconds < 3
     restore.succeeds(database, **TRUNCATING)

@@ -11,7 +11,7 @@ import psycopg2
 import psycopg2._psycopg
 from psycopg2.extensions import connection
 
-from vector_backup_pipeline.engine.interrupts import Work
+from vector_backup_pipeline.engine.background import Work
 
 _MESSAGE_BYTES = 256  # libpq's own advice
 _ANSWER_SECONDS = 2.0

@@ -20,10 +20,10 @@ from typing import NamedTuple, Protocol
 import psycopg2
 from psycopg2.extensions import cursor as Cursor
 
+from vector_backup_pipeline.engine.background import LOOK_EVERY_SECONDS, Latch
 from vector_backup_pipeline.engine.connection_threads import ConnectionThreads
 from vector_backup_pipeline.engine.errors import IntegrityError
 from vector_backup_pipeline.engine.formats.row_formats import row_format
-from vector_backup_pipeline.engine.interrupts import Latch
 from vector_backup_pipeline.engine.manifest import Block, DataFile
 from vector_backup_pipeline.engine.parameters import Format
 from vector_backup_pipeline.engine.postgres.connection import Connection, database_errors
@@ -34,8 +34,6 @@ from vector_backup_pipeline.engine.stored_rows import read_block
 
 # Records of the older system's files are few bytes each; the driver takes them in larger pieces.
 _RECORDS_BYTES = 1 << 18
-# An interrupt in the instant before a wait begins does not end it.
-_LOOK_EVERY_SECONDS = 0.5
 
 
 class Sent(NamedTuple):
@@ -209,7 +207,7 @@ class _Loaders:
         running = len(self._threads)
         while running:
             try:
-                event = self._events.get(timeout=_LOOK_EVERY_SECONDS)
+                event = self._events.get(timeout=LOOK_EVERY_SECONDS)
             except queue.Empty:
                 continue
             if isinstance(event, Sent):

@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from vector_backup_pipeline.engine.interrupts import Latch, Work
+from vector_backup_pipeline.engine.background import Latch, Work
 from vector_backup_pipeline.engine.storage.contract import HEARTBEAT_SECONDS
 
-_LOOK_EVERY_SECONDS = 0.5
 _log = logging.getLogger("vector_backup_pipeline")
 
 
@@ -28,8 +27,7 @@ class Heart:
         """No beat comes after this; it waits for one that is under way."""
         self._stopped.set()
         self._beating.call_off()
-        while not self._beating.wait(_LOOK_EVERY_SECONDS):
-            pass
+        self._beating.wait()
 
     def _keep_beating(self) -> None:
         while not self._stopped.wait(HEARTBEAT_SECONDS):

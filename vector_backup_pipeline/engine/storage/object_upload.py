@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from vector_backup_pipeline.engine.background import Latch, Work
 from vector_backup_pipeline.engine.errors import BackupError, IntegrityError, StorageError
 from vector_backup_pipeline.engine.handover import Handover
-from vector_backup_pipeline.engine.interrupts import Latch, Work
 from vector_backup_pipeline.engine.storage.abandoned_uploads import abort_uploads_of
 from vector_backup_pipeline.engine.storage.object_bucket import Bucket
 from vector_backup_pipeline.engine.storage.object_errors import object_errors
@@ -168,7 +168,7 @@ class _Upload:
         self._action = action
         self._ended = Latch()
         self._handover: Handover[bytes | _End] = Handover(_WAITING_PIECES, self._ended)
-        self._has_failed = False
+        self.has_failed = False
         # An abort that can't get through does not keep the process from ending.
         self._work = Work(self._run, "vector-backup-upload")
 
@@ -176,7 +176,7 @@ class _Upload:
         self._work.start()
 
     def feed(self, data: bytes) -> None:
-        """Hand over some bytes; waits while more than a few are waiting."""
+        """Hand over some bytes; waits while others do."""
         if not self._handover.give(data):
             self.finish()
             raise StorageError(f"Could not {self._action}: it ended too early. Try again.")
@@ -185,10 +185,6 @@ class _Upload:
         """Complete the object. Raises what the upload failed of, which is then aborted."""
         self._handover.give_at_once(_End.COMPLETE)
         self._work.outcome()
-
-    @property
-    def has_failed(self) -> bool:
-        return self._has_failed
 
     def abort(self) -> None:
         """Abort what is not complete."""
@@ -212,7 +208,7 @@ class _Upload:
         except _GivenUp:
             pass
         except BaseException:
-            self._has_failed = True
+            self.has_failed = True
             raise
         finally:
             self._ended.set()

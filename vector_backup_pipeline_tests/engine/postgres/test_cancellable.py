@@ -6,8 +6,8 @@ import time
 import psycopg2.errors
 import pytest
 
+from vector_backup_pipeline.engine.background import Work
 from vector_backup_pipeline.engine.errors import DatabaseError
-from vector_backup_pipeline.engine.interrupts import Work
 from vector_backup_pipeline.engine.postgres import cancellable
 from vector_backup_pipeline.engine.postgres.connection import Connection, connect
 from vector_backup_pipeline_tests.faults.proxy import LOOPBACK, proxy
