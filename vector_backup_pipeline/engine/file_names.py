@@ -32,6 +32,10 @@ _READING = re.compile(r"_[0-9a-f]{8}\.reading\Z")
 _LIKE_A_DATA_FILE = re.compile(
     rf".+_[^.]*[0-9][^.]*\.(?:{'|'.join(map(re.escape, _DATA_EXTENSIONS))})"
 )
+# File systems take 255 bytes; timestamp, extensions and `.tmp` need room too. A name in schema
+# `public`, 63 bytes at most, always fits, also percent-encoded.
+_LONGEST_NAME = 190
+_HASH_LENGTH = 16
 # What a file name can't hold, or what would leave the directory or hide the file.
 _UNSAFE = re.compile(r"[/\\%\x00-\x1f\x7f-\x9f]|^\.+")
 
@@ -154,7 +158,12 @@ def _stamp_after_underscore(stem: str, timestamps: TimestampFormat) -> str | Non
 
 
 def _encoded(name: str) -> str:
-    return _UNSAFE.sub(_percent, name)
+    """`name` as a file name; one that is too long is cut and ends in its hash instead."""
+    encoded = _UNSAFE.sub(_percent, name)
+    if len(encoded.encode()) <= _LONGEST_NAME:
+        return encoded
+    kept = encoded.encode()[: _LONGEST_NAME - _HASH_LENGTH - 1].decode(errors="ignore")
+    return f"{kept}~{hashlib.sha256(name.encode()).hexdigest()[:_HASH_LENGTH]}"
 
 
 def _percent(match: re.Match[str]) -> str:

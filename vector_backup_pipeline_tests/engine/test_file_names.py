@@ -64,6 +64,13 @@ def test_tables_of_one_schema_never_share_a_file(one: str, other: str) -> None:
     assert len(names) == len({one, other})
 
 
+def test_long_names_fit_into_a_file_name_and_stay_apart() -> None:
+    names = {data_file_name("/" * 63, "/" * 62 + end, STAMP, "csv.zst") for end in "ab"}
+
+    assert len(names) == 2
+    assert all(len(f"{name}.tmp".encode()) <= 255 for name in names)
+
+
 @given(NAMES, NAMES, st.sampled_from(FORMATS), st.sampled_from(COMPRESSIONS))
 def test_a_data_file_is_known_again_by_its_stamp(
     schema: str, table: str, form: Format, compression: Compression

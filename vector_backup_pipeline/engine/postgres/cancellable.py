@@ -12,6 +12,7 @@ import psycopg2._psycopg
 from psycopg2.extensions import connection
 
 from vector_backup_pipeline.engine.background import Work
+from vector_backup_pipeline.engine.postgres.escaping_cursor import EscapingCursor
 
 _MESSAGE_BYTES = 256  # libpq's own advice
 _ANSWER_SECONDS = 2.0
@@ -46,7 +47,9 @@ class CancellableConnection(connection):
         """Connect as `psycopg2.connect` does."""
         # Not by an __init__: its frame would stay on the error of a connection that is refused,
         # and with it the connection, which the server would wait for.
-        opened: CancellableConnection = psycopg2.connect(connection_factory=cls, **keywords)
+        opened: CancellableConnection = psycopg2.connect(
+            connection_factory=cls, cursor_factory=EscapingCursor, **keywords
+        )
         if _LIBPQ is not None and opened.pgconn_ptr is not None:
             # Now, since it can't be had safely while another thread closes the connection.
             opened._handle = _LIBPQ.PQgetCancel(opened.pgconn_ptr)

@@ -1,0 +1,119 @@
+"""Whatever a schema, table, column or sequence is called, all that is done with it works."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from psycopg2.sql import SQL, Identifier, Literal
+
+from vector_backup_pipeline.engine.storage.local import LocalRoot
+from vector_backup_pipeline.engine.verification.request import VerifyRequest
+from vector_backup_pipeline.engine.verification.run import VerifyRun
+from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS, BackupMaker
+from vector_backup_pipeline_tests.fix_checkup import Checker
+from vector_backup_pipeline_tests.fix_postgres import Database
+from vector_backup_pipeline_tests.fix_prune import prune_root
+from vector_backup_pipeline_tests.fix_restore import RestoreMaker
+from vector_backup_pipeline_tests.fix_rows import quoted
+
+LONGEST = 63  # NAMEDATALEN - 1, in bytes
+WORST = '%s 100%%(a)s "ü".\'{}😀'
+
+
+def _cut(text: str) -> str:
+    return text.encode()[:LONGEST].decode(errors="ignore")
+
+
+names = st.text(st.sampled_from("a%s()'\". é😀\\{}[]/;:$?*-"), min_size=1).map(_cut) | st.text(
+    st.sampled_from("%é/"), min_size=LONGEST
+).map(_cut)
+
+
+@contextmanager
+def _table(database: Database, schema: str, name: str, column: str) -> Iterator[None]:
+    """A table of five rows, whose sequence, index, check and comment have the names in them too."""
+    parts = {
+        "table": Identifier(schema, name),
+        "schema": Identifier(schema),
+        "column": Identifier(column),
+        "text": Literal(name),
+        "other": Identifier(_cut("i" + name)),
+    }
+    with database.session() as session, session.cursor() as cursor:
+        cursor.execute(
+            SQL("""
+                CREATE SCHEMA IF NOT EXISTS {schema};
+                CREATE TABLE {table} ({column} bigserial PRIMARY KEY,
+                    body text DEFAULT {text} CHECK (body <> '%s'), "vector%" vector(3));
+                CREATE INDEX {other} ON {table} USING hnsw ("vector%" vector_l2_ops);
+                COMMENT ON TABLE {table} IS {text};
+                INSERT INTO {table} ("vector%") SELECT '[1,2,3]' FROM generate_series(1, 5)
+            """).format(**parts)
+        )
+        session.commit()
+        try:
+            yield
+        finally:
+            cursor.execute(SQL("DROP TABLE IF EXISTS {table}, public.renamed").format(**parts))
+            session.commit()
+
+
+@settings(
+    max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(schema=st.just("public") | names, name=names, column=names)
+@example(schema="public", name=WORST, column=WORST)
+@example(schema="%/" * 31, name="%" * LONGEST, column="%" * LONGEST)
+def test_a_table_of_any_name_goes_all_the_way(
+    database: Database, schema: str, name: str, column: str
+) -> None:
+    if schema.startswith("pg_") or column in ("body", "vector%"):
+        return
+    table = f"{quoted(schema)}.{quoted(name)}"
+    with TemporaryDirectory() as directory, _table(database, schema, name, column):
+        root = Path(directory)
+        backup, restore = BackupMaker(root), RestoreMaker(root)
+        found = Checker(root)(database.url, tables=(table,), truncate_tables=(table,))
+        assert found[f"tables: {table}"].status == found[f"tables: truncate {table}"].status == "ok"
+
+        made = backup(
+            database.url, tables=(table,), truncate_tables=(table,), truncate_vector_tables=True
+        )
+        assert made.error is None
+        restore.succeeds(database)
+        restore.fails(database, "DATABASE_ERROR")
+        restore.succeeds(database, on_conflict="skip")
+        restore.succeeds(database, on_conflict="replace")
+        restore.succeeds(database, truncate_before_restore=True)
+        assert database.ask_one(f"SELECT count(*) FROM {table}") == 5  # noqa: S608
+        restore.succeeds(database, rename={table: "public.renamed"}, probes=1)
+        database.run(f"DROP TABLE {table}")
+        restore.succeeds(database)
+        database.run(f'INSERT INTO {table} ("vector%") VALUES (NULL)')  # noqa: S608
+
+        assert backup(database.url, tables=(table,)).error is None
+        _verify(root)
+        assert prune_root(root, include_truncated=True).place.removed[0].timestamp == made.stamp
+
+
+def _verify(root: Path) -> None:
+    request = VerifyRequest(
+        timestamp=None, backup_path=None, task_id=None, drill=False, workers=1, probes=0
+    )
+    run = VerifyRun(
+        request,
+        LocalRoot(str(root), "vector_bak"),
+        TIMESTAMPS,
+        lambda: pytest.fail("no drill"),
+        lock_timeout=1.0,
+        run_id="verify",
+    )
+    for each in run.find():
+        run.verify(each.key)
+    assert run.close().verified
