@@ -9,11 +9,13 @@ from typing import Any
 
 import dagster as dg
 from dagster._core.definitions.config import ConfigMapping
+from dagster._core.definitions.repository_definition import SINGLETON_REPOSITORY_NAME
 from dagster._core.errors import (
     DagsterExecutionInterruptedError,
     DagsterHomeNotSetError,
     DagsterInvariantViolationError,
 )
+from dagster._core.storage.tags import REPOSITORY_LABEL_TAG
 
 from vector_backup_pipeline.engine.errors import BackupError, InvalidParams, RunCancelled
 from vector_backup_pipeline.jobs.backup import VectorBackupConfig, vector_backup_job
@@ -33,7 +35,12 @@ from vector_backup_pipeline.resources import (
     VerifyRunResource,
     default_resources,
 )
+from vector_backup_pipeline.settings import load_settings
 from vector_backup_pipeline.terminal import TerminalProgressResource
+
+# In the workspace that `vector-backup init` writes, unless VECTOR_BACKUP_DAGSTER_LOCATION names
+# another.
+LOCATION_NAME = "vector_backup_pipeline"
 
 
 def launch_backup(run_config: dict[str, Any]) -> RunOutcome:
@@ -79,10 +86,20 @@ def _launch(
         # An interrupted run's own tear-down tells it, and the outcome says so.
         with suppress(KeyboardInterrupt, DagsterExecutionInterruptedError):
             in_process.execute_in_process(
-                run_config=run_config, instance=instance, run_id=run_id, raise_on_error=False
+                run_config=run_config,
+                instance=instance,
+                run_id=run_id,
+                tags=_history_tags(),
+                raise_on_error=False,
             )
         entries = instance.all_logs(run_id)
     return read_outcome(e.dagster_event for e in entries if e.dagster_event is not None)
+
+
+def _history_tags() -> dict[str, str]:
+    """The tag by which Dagster's UI files a run in its job's history."""
+    location = load_settings().dagster_location or LOCATION_NAME
+    return {REPOSITORY_LABEL_TAG: f"{SINGLETON_REPOSITORY_NAME}@{location}"}
 
 
 def _interruptible(kind: type[RunResource[Any]]) -> RunResource[Any]:

@@ -1,8 +1,9 @@
 """What a backup looks like in a terminal: bars while it runs, a summary when it is over."""
 
+import io
 import sys
 import time
-from typing import Any
+from typing import Any, TextIO
 
 import dagster as dg
 from pydantic import PrivateAttr
@@ -24,6 +25,7 @@ from vector_backup_pipeline.engine.results import (
 )
 from vector_backup_pipeline.engine.retention.report import location_lines
 from vector_backup_pipeline.engine.verification.report import verdict_lines
+from vector_backup_pipeline.output import TolerantOutput
 from vector_backup_pipeline.resources import ProgressResource
 
 # Where nobody watches a bar, a line now and then is enough.
@@ -36,9 +38,11 @@ class TerminalProgressResource(ProgressResource):
     _bars: Progress | None = PrivateAttr(default=None)
     _tasks: dict[str, TaskID] = PrivateAttr(default_factory=dict)
     _last_line: float = PrivateAttr(default=0.0)
+    _stream: Any = PrivateAttr(default=None)
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002 - Dagster's
-        console = Console(stderr=True)
+        self._stream = _own_stderr()
+        console = Console(file=self._stream)
         if console.is_terminal:
             self._bars = Progress(
                 TextColumn("{task.fields[table]}", markup=False),
@@ -51,6 +55,8 @@ class TerminalProgressResource(ProgressResource):
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002 - Dagster's
         if self._bars is not None:
             self._bars.stop()
+        if self._stream is not sys.stderr:
+            self._stream.close()
 
     def table_started(self, table: str) -> None:
         self._last_line = time.monotonic()
@@ -74,7 +80,16 @@ class TerminalProgressResource(ProgressResource):
             self._print(line)
 
     def _print(self, line: str) -> None:
-        print(line, file=sys.stderr, flush=True)  # noqa: T201 - the door
+        print(line, file=self._stream or sys.stderr, flush=True)
+
+
+def _own_stderr() -> TextIO:
+    """Standard error by a descriptor of its own: while a step runs, a persistent instance redirects
+    descriptor 2 to the step's compute log, where nobody watches a bar."""
+    try:
+        return TolerantOutput(sys.stderr)
+    except io.UnsupportedOperation:
+        return sys.stderr
 
 
 def restore_summary(result: dict[str, Any]) -> str:

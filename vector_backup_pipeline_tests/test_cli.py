@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 import dagster as dg
@@ -179,7 +180,10 @@ def test_runs_show_in_an_instance_that_the_checkouts_dagster_yaml_configures(
 
     assert terminal("backup", "--json").code == 0
     with dg.DagsterInstance.get() as instance:
-        assert [run.job_name for run in instance.get_runs()] == ["vector_backup_job"]
+        (run,) = instance.get_runs()
+    assert run.job_name == "vector_backup_job"
+    # By this tag the UI files a run in the job's history.
+    assert run.tags[".dagster/repository"] == "__repository__@vector_backup_pipeline"
 
 
 @pytest.mark.parametrize("name", ["backup", "check", "demo", "list"])
@@ -225,6 +229,32 @@ def test_as_a_process_it_writes_its_result_on_stdout_and_no_log_line_or_warning_
     assert json.loads(done.stdout)["backup_performed"] is True
     # Once for each DAGSTER_HOME Dagster tells of its telemetry.
     assert not re.search("WARNING|Warning|DEBUG|No dagster instance", done.stderr)
+
+
+@pytest.mark.parametrize("output", ["latin-1", "full disk", "closed pipe"])
+def test_output_that_can_not_be_written_never_changes_the_exit_code(
+    installed: Database, root: Path, output: str
+) -> None:
+    command = "from vector_backup_pipeline.cli import main; main()"
+    encoding = "latin-1" if output == "latin-1" else "utf-8"
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    with Path("/dev/full").open("w") as full:
+        files: dict[str, Any] = {"full disk": full, "closed pipe": write_end}
+        done = subprocess.run(
+            [sys.executable, "-c", command, "backup"],
+            env=os.environ | {"PYTHONPATH": str(CHECKOUT), "PYTHONIOENCODING": encoding},
+            stdout=files.get(output, subprocess.PIPE),
+            stderr=subprocess.PIPE,
+            timeout=120,
+        )
+    os.close(write_end)
+
+    assert done.returncode == 0
+    assert ("No space left" in done.stderr.decode(encoding)) == (output == "full disk")
+    if output == "latin-1":
+        assert b"? langchain_pg_embedding: 58 rows" in done.stdout
+    assert len(list(root.glob("vector_bak/vector_backup_*[0-9].json"))) == 1
 
 
 @pytest.fixture

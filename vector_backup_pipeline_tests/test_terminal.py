@@ -51,7 +51,7 @@ def test_a_short_export_needs_no_line(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_on_a_terminal_each_table_has_a_bar_and_stdout_stays_clean(
-    langchain: Database, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    langchain: Database, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(DATABASE_URL_VARIABLE, langchain.url)
     ours, theirs = pty.openpty()
@@ -76,6 +76,25 @@ def test_on_a_terminal_each_table_has_a_bar_and_stdout_stays_clean(
     assert "58 rows, 100.0%" in drawn
     assert "✓ langchain_pg_embedding: 58 rows" in out
     assert "\x1b" not in out
+
+
+def test_bars_are_drawn_while_a_step_redirects_standard_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As Dagster does in an instance that keeps compute logs."""
+    ours, theirs = pty.openpty()
+    monkeypatch.setenv("TERM", "xterm")
+    progress = TerminalProgressResource()
+    with os.fdopen(theirs, "w") as stderr, Path(os.devnull).open("wb") as null:
+        monkeypatch.setattr(sys, "stderr", stderr)
+        with dg.build_init_resource_context() as context:
+            progress.setup_for_execution(context)
+            os.dup2(null.fileno(), theirs)
+            progress.table_started(MOMENT.table)
+            progress.progressed(MOMENT)
+            progress.teardown_after_execution(context)
+
+    assert "500 rows, 25.0%" in _read_all(ours)
 
 
 def _read_all(descriptor: int) -> str:

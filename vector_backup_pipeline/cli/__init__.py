@@ -31,17 +31,24 @@ from vector_backup_pipeline.engine.errors import (
     RunCancelled,
     as_backup_error,
 )
+from vector_backup_pipeline.output import tolerant_output
 
 _AT_ONCE_SECONDS = 1.0
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a command and exit: 0 done, 1 failed, 2 bad parameters."""
-    given = sys.argv[1:] if arguments is None else list(arguments)
-    as_json = "--json" in given
     _end_in_order_when_asked()
+    with tolerant_output():
+        code = _run(sys.argv[1:] if arguments is None else list(arguments))
+    sys.exit(code)
+
+
+def _run(arguments: list[str]) -> int:
+    """Run a command and show its error, if it has one. Returns the exit code."""
+    as_json = "--json" in arguments
     try:
-        code = commands.main(args=given, prog_name="vector-backup", standalone_mode=False)
+        code = commands.main(args=arguments, prog_name="vector-backup", standalone_mode=False)
     except click.UsageError as error:
         code = show_error(InvalidParams(error.format_message()), as_json=as_json)
     except click.Abort:
@@ -51,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except Exception as error:  # noqa: BLE001 - a caller of --json gets its document in any case.
         traceback.print_exc()
         code = show_error(as_backup_error(error), as_json=as_json)
-    sys.exit(code or DONE)
+    return code or DONE
 
 
 def _end_in_order_when_asked() -> None:

@@ -20,8 +20,8 @@ _BAD_PARAMETERS = {InvalidParams.error_type, MissingRequiredParams.error_type}
 
 
 def show_json(document: dict[str, Any]) -> None:
-    """One document on one line: with --json, all that stdout gets."""
-    click.echo(json.dumps(document, ensure_ascii=False))
+    """One document on one line, in ASCII: with --json, all that stdout gets."""
+    click.echo(json.dumps(document))
 
 
 def show_outcome(outcome: "RunOutcome", summary: Summary, *, as_json: bool) -> int:

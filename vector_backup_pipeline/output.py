@@ -1,0 +1,59 @@
+"""Standard output and error that never decide an exit code."""
+
+import io
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from typing import TextIO
+
+
+class TolerantOutput(io.TextIOWrapper):
+    """A stream of its own onto the file of `stream`, which never raises.
+
+    Characters that the encoding lacks are replaced. `failure` is the first error of the operating
+    system: a closed pipe, a full disk. Raises `io.UnsupportedOperation` if `stream` has no file.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        stream.flush()
+        super().__init__(
+            os.fdopen(os.dup(stream.fileno()), "wb"),
+            encoding=stream.encoding,
+            errors="replace",
+            line_buffering=True,
+        )
+        self.failure: OSError | None = None
+
+    def write(self, text: str, /) -> int:
+        try:
+            return super().write(text)
+        except OSError as error:
+            self.failure = self.failure or error
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            super().flush()
+        except OSError as error:
+            self.failure = self.failure or error
+
+    def close(self) -> None:
+        with suppress(OSError):
+            super().close()
+
+
+@contextmanager
+def tolerant_output() -> Iterator[None]:
+    """Standard output and error as `TolerantOutput`, where they have files."""
+    try:
+        output, errors = TolerantOutput(sys.stdout), TolerantOutput(sys.stderr)
+    except (io.UnsupportedOperation, AttributeError, ValueError, OSError):
+        # They are closed or replaced: there is nothing to protect.
+        yield
+        return
+    with output, errors, redirect_stdout(output), redirect_stderr(errors):
+        yield
+        output.flush()
+        if output.failure is not None and not isinstance(output.failure, BrokenPipeError):
+            errors.write(f"Could not write to standard output: {output.failure}.\n")
