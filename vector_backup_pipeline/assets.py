@@ -58,7 +58,7 @@ def evaluations(result: VerifyResult, tables: Sequence[str]) -> Iterator[dg.Asse
     """
     found: dict[tuple[str, str], _Found] = {}
     for verdict in result.sets:
-        if not verdict.files_passed and not verdict.tables:
+        if verdict.files_passed is False and not verdict.tables:
             _add_unreadable(found, verdict, tables)
         for table, entry in verdict.tables.items():
             of_files = found.setdefault((table, STORED_FILES), _Found())

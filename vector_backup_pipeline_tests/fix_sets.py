@@ -130,14 +130,15 @@ class SetWriter:
         self.file(manifest_name(stamp), text.encode())
         self.file(f"{EMBEDDING}_{stamp}.csv")
 
-    def verdict(self, stamp: str, *, files_passed: bool = True, passed: bool = True) -> None:
+    def verdict(self, stamp: str, *, files_passed: bool = True, drill: bool | None = None) -> None:
         """What a verification left beside a set."""
-        told = {
+        kept = {
             "verified_at": "2026-01-01T00:00:00Z",
             "files_passed": files_passed,
-            "passed": passed,
+            "passed": files_passed and drill is not False,
+            "drill": None if drill is None else {"passed": drill},
         }
-        self.file(verdict_name(stamp), json.dumps(told).encode())
+        self.file(verdict_name(stamp), json.dumps(kept).encode())
 
     def running(self, stamp: str) -> Claim:
         """A live run's marker; the caller releases it."""

@@ -12,7 +12,7 @@ from vector_backup_pipeline.engine.catalog import (
     as_list,
     find_locations,
 )
-from vector_backup_pipeline.engine.catalog.locations import Verdict
+from vector_backup_pipeline.engine.catalog.verdicts import Verdict
 from vector_backup_pipeline.engine.results import readable_size
 from vector_backup_pipeline.engine.storage.contract import BackupRoot
 from vector_backup_pipeline.engine.storage.opening import open_root
@@ -94,18 +94,18 @@ def _state(found: FoundSet) -> str:
         return "damaged"
     if found.lost_files:
         return "files missing"
-    if found.verdict is not None:
-        return _verdict_state(found.verdict)
+    if found.verdicts.verified is not None:
+        return _verdict_state(found.verdicts.verified, found.verdicts.drill)
     if not found.says_complete:
         return "incomplete"
     return "older system" if found.kind == "older" else "complete"
 
 
-def _verdict_state(verdict: Verdict) -> str:
-    day = f"{verdict.verified_at:%Y-%m-%d}"
-    if not verdict.files_passed:
+def _verdict_state(verified: Verdict, drill: Verdict | None) -> str:
+    day = f"{verified.at:%Y-%m-%d}"
+    if not verified.passed:
         return f"damaged {day}"
-    return f"verified {day}" if verdict.passed else f"verified {day}, drill failed"
+    return f"verified {day}" if drill is None or drill.passed else f"verified {day}, drill failed"
 
 
 def _file(file: FoundFile) -> str:

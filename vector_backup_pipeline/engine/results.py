@@ -143,9 +143,13 @@ class VerifiedTable(Record):
 
 
 class Drill(Record):
-    """A set that was restored into a database of its own, proven there, and dropped again."""
+    """A restore test: the set was restored into a database of its own, proven there, and dropped.
+
+    `drilled_at` is None in files of earlier versions.
+    """
 
     passed: bool
+    drilled_at: datetime | None = None
     server: str | None
     restore_results: dict[str, RestoredTable | FailedTable]
     not_recreated: dict[str, list[str]]
@@ -156,16 +160,17 @@ class Drill(Record):
 
 
 class SetVerdict(Record):
-    """What became of verifying one set. `drill` is None when none was asked for.
+    """The verification of one set.
 
-    `files_passed` is of the stored files alone; `passed` of them and of the drill, if one was made.
+    `files_passed` is None when the stored files could not be read; `drill` when no restore test
+    was made. `passed` is true when all that was asked for was done, and the set is good.
     """
 
     backup_path: str
     timestamp: str
     backup_date: datetime | None
     complete: bool
-    files_passed: bool
+    files_passed: bool | None
     passed: bool
     verified_at: datetime
     tool_version: str

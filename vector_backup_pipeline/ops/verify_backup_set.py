@@ -15,11 +15,14 @@ def verify_backup_set(
     set_to_verify: SetToVerify,
     progress: ProgressResource,
     verify_run: VerifyRunResource,
-) -> dg.Output[SetVerdict]:
-    """Read the set's files whole; restore them elsewhere if a drill is asked for."""
+) -> dg.Output[SetVerdict | None]:
+    """Read the set's files whole; restore them elsewhere if a drill is asked for. A set that was
+    removed meanwhile is skipped."""
     progress.said(f"Verifying {set_to_verify.directory}, {set_to_verify.timestamp}")
     with failing_step():
         verdict = verify_run.current.verify(set_to_verify.key)
+        if verdict is None:
+            return dg.Output(None, metadata={"timestamp": set_to_verify.timestamp, "skipped": True})
         lines = "\n".join(verdict_lines(verdict))
         context.log.info(lines)
         if not verdict.passed:

@@ -19,6 +19,8 @@ from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
 from vector_backup_pipeline_tests.fix_sets import COLLECTION, EMBEDDING, SetWriter
 
 SHANGHAI = TimestampFormat(DEFAULT_TIMESTAMP_FORMAT, ZoneInfo("Asia/Shanghai"))
+AT = "2026-11-24T10:00:00Z"
+DRILL = {"passed": False, "errors": []}
 FIRST, SECOND, THIRD = "20250101_000000", "20250102_000000", "20250103_000000"
 
 
@@ -272,22 +274,21 @@ def test_a_place_where_every_run_failed_is_listed_without_a_set(listing: Listing
 
 
 @pytest.mark.parametrize(
-    ("verdict", "passed"),
+    ("verdict", "verified", "drill"),
     [
-        ({"passed": True, "verified_at": "2026-11-24T10:00:00Z"}, (True, True)),
-        ({"passed": False, "verified_at": "2026-11-24T10:00:00+08:00", "more": {}}, (False, False)),
-        (
-            {"files_passed": True, "passed": False, "verified_at": "2026-11-24T10:00:00Z"},
-            (True, False),
-        ),
-        ({"passed": True}, None),
-        ({"passed": True, "verified_at": "yesterday"}, None),
-        ([], None),
-        (None, None),
+        ({"passed": True, "verified_at": AT}, True, None),
+        ({"passed": False, "verified_at": "2026-11-24T10:00:00+08:00", "more": {}}, False, None),
+        ({"files_passed": True, "passed": False, "verified_at": AT}, True, None),
+        ({"passed": False, "files_passed": True, "verified_at": AT, "drill": DRILL}, True, False),
+        ({"passed": True}, None, None),
+        ({"passed": True, "verified_at": "yesterday"}, None, None),
+        ({"passed": True, "verified_at": "2026-11-24T10:00:00"}, None, None),
+        ([], None, None),
+        (None, None, None),
     ],
 )
 def test_a_verdict_is_read_as_far_as_it_can_be(
-    listing: Listing, verdict: Any, passed: tuple[bool, bool] | None
+    listing: Listing, verdict: Any, verified: bool | None, drill: bool | None
 ) -> None:
     listing.sets().write(FIRST)
     listing.sets().file(
@@ -295,9 +296,9 @@ def test_a_verdict_is_read_as_far_as_it_can_be(
     )
 
     (location,) = find_locations(listing.root, TIMESTAMPS)
-    found = location.sets[0].verdict
+    found = location.sets[0].verdicts
 
-    assert ((found.files_passed, found.passed) if found else None) == passed
-    if found:
-        assert found.verified_at.isoformat().startswith("2026-11-24T10:00:00+0")
+    for each, passed in ((found.verified, verified), (found.drill, drill)):
+        assert (each.passed if each else None) == passed
+        assert each is None or each.at.isoformat().startswith("2026-11-24T10:00:00+0")
     assert listing.only()["backups"][0]["complete"]

@@ -6,6 +6,7 @@ import pytest
 
 from vector_backup_pipeline.engine.backup.run_marker import remove_leftovers
 from vector_backup_pipeline.engine.catalog.reading import claim_reading, stamps_being_read
+from vector_backup_pipeline.engine.catalog.verdicts import read_verdicts
 from vector_backup_pipeline.engine.errors import ResourceNotFound, StorageError
 from vector_backup_pipeline.engine.file_names import (
     manifest_name,
@@ -15,10 +16,11 @@ from vector_backup_pipeline.engine.file_names import (
 )
 from vector_backup_pipeline.engine.restore.request import RestoreRequest
 from vector_backup_pipeline.engine.restore.run import RestoreRun
+from vector_backup_pipeline.engine.results import SetVerdict
 from vector_backup_pipeline.engine.storage.contract import Claim
 from vector_backup_pipeline.engine.storage.local import LocalDirectory, LocalRoot
 from vector_backup_pipeline.engine.verification.request import VerifyRequest
-from vector_backup_pipeline.engine.verification.run import VerifyRun
+from vector_backup_pipeline.engine.verification.run import SetToVerify, VerifyRun
 from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
 from vector_backup_pipeline_tests.fix_prune import Prune
 from vector_backup_pipeline_tests.fix_restore import DEFAULTS
@@ -98,20 +100,96 @@ def _verification(two: SetWriter) -> VerifyRun:
     )
 
 
-def test_a_set_that_is_gone_before_its_turn_is_red_and_the_next_one_is_read(
+def _verified(run: VerifyRun, found: list[SetToVerify]) -> list[SetVerdict]:
+    verdicts = [run.verify(each.key) for each in found]
+    return [verdict for verdict in verdicts if verdict is not None]
+
+
+def test_a_set_that_is_gone_before_its_turn_is_skipped_with_a_notice(
     two: SetWriter, prune: Prune
 ) -> None:
     run = _verification(two)
     found = run.find()
     assert prune().removed == [OLD]
 
-    gone, there = (run.verify(each.key) for each in found)
+    (there,) = _verified(run, found)
     result = run.close()
 
-    assert (gone.timestamp, gone.passed, there.passed) == (OLD, False, True)
-    assert "was removed before its turn came" in gone.errors[0]
-    assert result.verified is False
+    assert (there.timestamp, there.passed) == (NEW, True)
+    assert (result.verified, result.errors, run.error) == (True, [], None)
+    assert f"The set {OLD} in {two.path} was removed" in result.notices[0]
     assert _readers(two) == []
+    assert verdict_name(OLD) not in two.directory.names()
+
+
+@pytest.mark.parametrize("how_far", ["tombstone", "all of it"])
+def test_a_set_that_goes_while_no_marker_could_be_written_is_skipped_too(
+    two: SetWriter, monkeypatch: pytest.MonkeyPatch, how_far: str
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise StorageError("Read-only file system.")
+
+    run = _verification(two)
+    old, new = run.find()
+    monkeypatch.setattr(LocalDirectory, "claim", refuse)
+    read = LocalDirectory.read
+
+    def and_prune_meanwhile(directory: LocalDirectory, name: str, *where: Any) -> Any:
+        if name == manifest_name(OLD):
+            data = list(read(directory, name, *where))
+            if how_far == "tombstone":
+                two.file(tombstone_name(OLD))
+                (two.path / f"langchain_pg_embedding_{OLD}.csv").unlink()
+            else:
+                for path in two.path.glob(f"*_{OLD}.*"):
+                    path.unlink()
+            return iter(data)
+        return read(directory, name, *where)
+
+    monkeypatch.setattr(LocalDirectory, "read", and_prune_meanwhile)
+    assert _verified(run, [old, new])[0].timestamp == NEW
+    assert run.close().verified
+
+
+def test_a_manifest_that_vanishes_while_its_files_stay_is_an_error(two: SetWriter) -> None:
+    run = _verification(two)
+    found = run.find()
+    (two.path / manifest_name(OLD)).unlink()
+
+    lost, there = _verified(run, found)
+
+    assert (lost.passed, there.passed) == (False, True)
+    assert verdict_name(OLD) not in two.directory.names()
+    run.close()
+
+
+@pytest.mark.parametrize(("damaged", "kept"), [(None, True), ("langchain_pg_collection", False)])
+def test_a_file_that_can_not_be_read_is_an_error_of_the_run_and_no_verdict(
+    two: SetWriter, monkeypatch: pytest.MonkeyPatch, damaged: str | None, kept: bool
+) -> None:
+    two.verdict(OLD)
+    if damaged is not None:
+        two.file(f"{damaged}_{OLD}.csv", b"damaged")
+    run = _verification(two)
+    found = run.find()
+    read = LocalDirectory.read
+
+    def refuse(directory: LocalDirectory, name: str, *where: Any) -> Any:
+        if name == f"langchain_pg_embedding_{OLD}.csv":
+            raise StorageError("Could not read the file: Connection timed out.")
+        return read(directory, name, *where)
+
+    monkeypatch.setattr(LocalDirectory, "read", refuse)
+    unread, there = _verified(run, found)
+    result = run.close()
+
+    assert (unread.passed, there.passed, result.verified) == (False, True, False)
+    assert any("timed out" in error for error in unread.errors)
+    assert "langchain_pg_embedding" not in unread.tables
+    monkeypatch.undo()
+    verified = read_verdicts(two.directory, OLD).verified
+    assert verified is not None
+    assert verified.passed is kept
 
 
 def test_a_manifest_that_can_not_be_read_stops_no_other_set(
@@ -127,7 +205,7 @@ def test_a_manifest_that_can_not_be_read_stops_no_other_set(
         return read(directory, name, *where)
 
     monkeypatch.setattr(LocalDirectory, "read", refuse)
-    unread, there = (run.verify(each.key) for each in found)
+    unread, there = _verified(run, found)
     run.close()
 
     assert (unread.passed, there.passed) == (False, True)
@@ -154,11 +232,11 @@ def test_a_verification_holds_each_set_while_it_reads_it(
     run = _verification(two)
     found = run.find()
     monkeypatch.setattr(LocalDirectory, "read", and_prune_meanwhile)
-    verdicts = [run.verify(each.key) for each in found]
+    verdicts = _verified(run, found)
     run.close()
 
     assert kept == ["prune", "a restore or a verification is reading it"]
-    assert all(verdict.passed for verdict in verdicts)
+    assert [verdict.passed for verdict in verdicts] == [True, True]
     assert _readers(two) == []
 
 

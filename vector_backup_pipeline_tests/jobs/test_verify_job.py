@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from pathlib import Path
 
 import dagster as dg
@@ -9,8 +10,11 @@ import pytest
 
 from vector_backup_pipeline.assets import RESTORE_DRILL, STORED_FILES, table_asset_key
 from vector_backup_pipeline.definitions import defs
+from vector_backup_pipeline.engine.catalog.verdicts import Verdict, read_verdicts
+from vector_backup_pipeline.engine.postgres.recreation.extensions import ExtensionState
 from vector_backup_pipeline_tests.fix_dagster import FinishedRun, JobRunner
 from vector_backup_pipeline_tests.fix_postgres import Database
+from vector_backup_pipeline_tests.fix_sets import SetWriter
 from vector_backup_pipeline_tests.fix_terminal import Terminal
 
 VERIFY = "vector_verify_job"
@@ -172,13 +176,17 @@ def test_a_role_that_may_not_make_databases_is_told_so(
     assert "PERMISSION_DENIED" in done.result["errors"][0]
     assert done.outcome.error_type == "PERMISSION_DENIED"
     assert checks(done)[EMBEDDINGS, STORED_FILES] is True
-    assert checks(done)[EMBEDDINGS, RESTORE_DRILL] is False
+    assert (EMBEDDINGS, RESTORE_DRILL) not in checks(done)
 
 
 @pytest.mark.usefixtures("backed_up")
-def test_a_set_is_not_called_damaged_where_only_its_drill_had_no_server(
-    job: JobRunner, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("earlier", ["passed", "failed", None])
+def test_a_restore_test_that_could_not_run_is_an_error_of_the_run_and_no_verdict(
+    job: JobRunner, backed_up: FinishedRun, monkeypatch: pytest.MonkeyPatch, earlier: str | None
 ) -> None:
+    kept = SetWriter(backed_up.directory)
+    if earlier is not None:
+        kept.verdict(stamp_of(backed_up), drill=earlier == "passed")
     monkeypatch.setenv("SCRATCH", "postgresql://nobody@127.0.0.1:1/none")
 
     done = job({"drill": True, "scratch_connection": {"env": "SCRATCH"}}, VERIFY)
@@ -186,11 +194,53 @@ def test_a_set_is_not_called_damaged_where_only_its_drill_had_no_server(
     assert done.run.status is dg.DagsterRunStatus.FAILURE
     assert done.outcome.error_type == "SERVICE_UNAVAILABLE"
     (verdict,) = done.result["sets"]
-    assert (verdict["files_passed"], verdict["passed"]) == (True, False)
-    assert "The drill of " in done.result["errors"][0]
-    line = terminal("list").out.splitlines()[2]
-    assert "  verified " in line
-    assert ", drill failed  " in line
+    assert (verdict["files_passed"], verdict["passed"], verdict["drill"]) == (True, False, None)
+    assert "The restore test of " in done.result["errors"][0]
+    assert "could not run" in done.result["errors"][0]
+    found = read_verdicts(kept.directory, stamp_of(backed_up))
+    assert found.verified is not None
+    assert found.verified.passed
+    if earlier is None:
+        assert found.drill is None
+    else:
+        assert found.drill == Verdict(
+            earlier == "passed", datetime(2026, 1, 1, tzinfo=timezone.utc)
+        )
+        assert found.verified.at > found.drill.at
+
+
+@pytest.mark.usefixtures("backed_up")
+@pytest.mark.parametrize("lack", ["the extra", "a folder"])
+def test_without_the_extra_or_space_a_restore_test_judges_nothing(
+    job: JobRunner, backed_up: FinishedRun, monkeypatch: pytest.MonkeyPatch, lack: str
+) -> None:
+    if lack == "the extra":
+        monkeypatch.setattr("vector_backup_pipeline.drill_server._NEEDED", "not_installed")
+    else:
+        monkeypatch.setattr("tempfile.tempdir", "/nowhere")
+
+    done = job({"drill": True}, VERIFY)
+
+    assert done.run.status is dg.DagsterRunStatus.FAILURE
+    found = read_verdicts(SetWriter(backed_up.directory).directory, stamp_of(backed_up))
+    assert (found.verified is not None and found.verified.passed, found.drill) == (True, None)
+
+
+@pytest.mark.usefixtures("backed_up")
+def test_a_server_without_the_extension_judges_no_set(
+    job: JobRunner, langchain: Database, backed_up: FinishedRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCRATCH", langchain.url)
+    monkeypatch.setattr(
+        "vector_backup_pipeline.engine.postgres.recreation.extensions.extension_states",
+        lambda _, names: {name: ExtensionState(None, None, None) for name in names},
+    )
+
+    done = job({"drill": True, "scratch_connection": {"env": "SCRATCH"}}, VERIFY)
+
+    assert done.outcome.error_type == "DATABASE_ERROR"
+    found = read_verdicts(SetWriter(backed_up.directory).directory, stamp_of(backed_up))
+    assert found.drill is None
 
 
 @pytest.fixture

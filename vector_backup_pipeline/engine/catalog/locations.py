@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,6 +15,7 @@ from vector_backup_pipeline.engine.catalog.sets import (
     OlderSet,
     look_into,
 )
+from vector_backup_pipeline.engine.catalog.verdicts import Verdicts, read_verdicts
 from vector_backup_pipeline.engine.errors import InvalidParams, ResourceNotFound
 from vector_backup_pipeline.engine.file_names import (
     LOG_NAME,
@@ -43,17 +43,8 @@ class FoundFile:
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What the set's last verification found: of its files, and of all that was asked for."""
-
-    files_passed: bool
-    passed: bool
-    verified_at: datetime
-
-
-@dataclass(frozen=True)
 class FoundSet:
-    """A set, its files and its verdict, if it was ever verified. `created_at` in UTC.
+    """A set, its files and the verdicts on it. `created_at` in UTC.
 
     `says_complete` is what the set itself says. The manifest is not kept: it may be large.
     """
@@ -63,11 +54,15 @@ class FoundSet:
     kind: SetKind
     says_complete: bool
     files: tuple[FoundFile, ...]
-    verdict: Verdict | None
+    verdicts: Verdicts
 
     @property
     def complete(self) -> bool:
         return self.says_complete and not self.lost_files
+
+    @property
+    def failed_verification(self) -> bool:
+        return self.verdicts.verified is not None and not self.verdicts.verified.passed
 
     @property
     def lost_files(self) -> list[str]:
@@ -192,7 +187,11 @@ def found_set(contents: Contents, backup: BackupSet) -> FoundSet:
         kind=kinds.get(type(backup), "damaged"),
         says_complete=backup.complete,
         files=tuple(_files(contents, backup)),
-        verdict=_verdict(contents, backup.stamp),
+        verdicts=(
+            read_verdicts(contents.directory, backup.stamp)
+            if verdict_name(backup.stamp) in contents.names
+            else Verdicts()
+        ),
     )
 
 
@@ -233,19 +232,3 @@ def _state(contents: Contents, stamp: str) -> FileState:
     if stamp in contents.tombstones:
         return "removed"
     return "running" if stamp in contents.alive else "orphan"
-
-
-def _verdict(contents: Contents, stamp: str) -> Verdict | None:
-    name = verdict_name(stamp)
-    if name not in contents.names:
-        return None
-    try:
-        told = json.loads(b"".join(contents.directory.read(name)))
-        verified_at = datetime.fromisoformat(str(told["verified_at"]).replace("Z", "+00:00"))
-        passed = told["passed"]
-        # Older verdicts did not tell the files from the drill.
-        files_passed = told.get("files_passed", passed)
-        return Verdict(files_passed is True, passed is True, verified_at)
-    except (ValueError, KeyError, TypeError, ResourceNotFound):
-        # What tells of a verification is no part of the backup; a torn one tells nothing.
-        return None

@@ -48,7 +48,7 @@ def check_backups(plan: CheckPlan) -> BackupsReport:
 
 
 def _is_good(each: FoundSet) -> bool:
-    return each.complete and (each.verdict is None or each.verdict.files_passed)
+    return each.complete and not each.failed_verification
 
 
 def _size(each: FoundSet) -> int:
@@ -61,8 +61,8 @@ def _newest(plan: CheckPlan, good: list[FoundSet]) -> Iterator[Finding]:
         return
     newest = good[0]
     age = plan.now() - newest.created_at
-    verdict = newest.verdict
-    verified = f"verified on {verdict.verified_at:%Y-%m-%d}" if verdict else "never verified"
+    verdict = newest.verdicts.verified
+    verified = f"verified on {verdict.at:%Y-%m-%d}" if verdict else "never verified"
     told = f"the newest good backup is {newest.stamp}, {_readable(age)} old, {verified}"
     if plan.expected_every is not None and age > 2 * plan.expected_every:
         yield warning(
@@ -76,7 +76,7 @@ def _newest(plan: CheckPlan, good: list[FoundSet]) -> Iterator[Finding]:
 
 
 def _damaged(sets: list[FoundSet]) -> Iterator[Finding]:
-    bad = [s.stamp for s in sets if s.kind == "damaged" or s.lost_files or _failed_verification(s)]
+    bad = [s.stamp for s in sets if s.kind == "damaged" or s.lost_files or s.failed_verification]
     if bad:
         yield warning(
             "backups",
@@ -84,10 +84,6 @@ def _damaged(sets: list[FoundSet]) -> Iterator[Finding]:
             f"damaged, or files of it are missing: {', '.join(bad)}",
             "See vector-backup list and vector-backup verify; make a new backup.",
         )
-
-
-def _failed_verification(each: FoundSet) -> bool:
-    return each.verdict is not None and not each.verdict.files_passed
 
 
 def _from_the_future(plan: CheckPlan, sets: list[FoundSet]) -> Iterator[Finding]:

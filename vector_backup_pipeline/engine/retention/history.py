@@ -114,15 +114,15 @@ def _with_idle(contents: Contents, left: LeftTombstones) -> Contents:
 def _stored_set(
     contents: Contents, backup: BackupSet, found: FoundSet, being_read: frozenset[str]
 ) -> StoredSet:
-    verdict = found.verdict
+    verified, drill = found.verdicts.verified, found.verdicts.drill
     return StoredSet(
         stamp=found.stamp,
         created_at=found.created_at,
         kind=found.kind,
         says_complete=found.says_complete,
         broken_files=tuple(_broken(contents.directory, found)),
-        files_passed=verdict.files_passed if verdict else None,
-        passed=verdict.passed if verdict else None,
+        files_passed=verified.passed if verified else None,
+        passed=verified.passed and (drill is None or drill.passed) if verified else None,
         emptied=tuple(t.table for t in backup.emptied) if isinstance(backup, ManifestSet) else (),
         tables=frozenset(_tables(backup)),
         needs=_needs(contents, backup),

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import datetime, timezone
 
 from vector_backup_pipeline.engine.catalog import ManifestSet
-from vector_backup_pipeline.engine.errors import BackupError
+from vector_backup_pipeline.engine.errors import (
+    BackupError,
+    DatabaseRefused,
+    IntegrityError,
+    ResourceNotFound,
+    TableNotFound,
+)
 from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings
 from vector_backup_pipeline.engine.postgres.drill_database import DrillServer, drill_database
+from vector_backup_pipeline.engine.postgres.recreation.extensions import ExtensionUnavailable
 from vector_backup_pipeline.engine.restore.request import RestoreRequest
 from vector_backup_pipeline.engine.restore.run import RestoreRun
-from vector_backup_pipeline.engine.results import Drill, RestoreResult, error_line
+from vector_backup_pipeline.engine.results import Drill, RestoreResult
 from vector_backup_pipeline.engine.storage.contract import BackupRoot
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
 from vector_backup_pipeline.engine.verification.request import VerifyRequest
@@ -23,11 +30,16 @@ from vector_backup_pipeline.engine.verification.request import VerifyRequest
 OpenScratch = Callable[[], AbstractContextManager[DrillServer]]
 
 
+# What a restore test fails with when the set is at fault: its files, or its definitions.
+_SET_AT_FAULT = (IntegrityError, ResourceNotFound, TableNotFound, DatabaseRefused)
+
+
 @dataclass(frozen=True)
 class DrilledSet:
-    """A drill, and what it failed of if it did."""
+    """A restore test, and its error. `drill` is None when the set could not be judged: no server,
+    no space, no privilege."""
 
-    drill: Drill
+    drill: Drill | None
     error: BackupError | None
 
 
@@ -42,10 +54,9 @@ def drill_set(
     tables: tuple[str, ...],
     lock_timeout: float,
 ) -> DrilledSet:
-    """Restore `tables` of the set at `path` and say what came of it; without a place to restore to
-    that is a drill that failed."""
+    """Restore `tables` of the set at `path`, and prove them."""
     drill_id = uuid.uuid4().hex
-    started = time.monotonic()
+    drilled = DrilledSet(None, None)
     try:
         with (
             open_scratch() as scratch,
@@ -59,9 +70,10 @@ def drill_set(
                 run_id=drill_id,
                 writes_log=False,
             )
-            return _drilled(restore, settings)
+            drilled = _drilled(restore, settings)
     except BackupError as error:
-        return DrilledSet(_no_drill(error, time.monotonic() - started), error)
+        return DrilledSet(drilled.drill, drilled.error or error)
+    return drilled
 
 
 def _drilled(restore: RestoreRun, settings: ConnectionSettings) -> DrilledSet:
@@ -71,7 +83,11 @@ def _drilled(restore: RestoreRun, settings: ConnectionSettings) -> DrilledSet:
         pass  # Remembered; the result tells it.
     finally:
         result = restore.close()
-    return DrilledSet(_told(result, restore.server), restore.error)
+    is_judged = restore.error is None or (
+        isinstance(restore.error, _SET_AT_FAULT)
+        and not isinstance(restore.error, ExtensionUnavailable)
+    )
+    return DrilledSet(_told(result, restore.server) if is_judged else None, restore.error)
 
 
 def _roles(backup: ManifestSet) -> set[str]:
@@ -116,6 +132,7 @@ def _restore_request(
 def _told(result: RestoreResult, server: str | None) -> Drill:
     return Drill(
         passed=result.restore_performed and not result.errors,
+        drilled_at=datetime.now(timezone.utc).replace(microsecond=0),
         server=server,
         restore_results=result.restore_results,
         not_recreated=result.not_recreated,
@@ -123,17 +140,4 @@ def _told(result: RestoreResult, server: str | None) -> Drill:
         notices=result.notices,
         errors=result.errors,
         duration=result.duration,
-    )
-
-
-def _no_drill(error: BackupError, duration: float) -> Drill:
-    return Drill(
-        passed=False,
-        server=None,
-        restore_results={},
-        not_recreated={},
-        recall_at_10=[],
-        notices=[],
-        errors=[error_line(error)],
-        duration=round(duration, 3),
     )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from vector_backup_pipeline.engine.catalog import BackupSet, DamagedSet, OlderSet
-from vector_backup_pipeline.engine.errors import BackupError
+from vector_backup_pipeline.engine.errors import BackupError, IntegrityError, ResourceNotFound
 from vector_backup_pipeline.engine.manifest import DataFile
 from vector_backup_pipeline.engine.older_system import check_older_file
 from vector_backup_pipeline.engine.results import (
@@ -24,13 +24,28 @@ from vector_backup_pipeline.engine.stored_files import check_rows
 _JSON_COLUMNS = ("cmetadata",)
 
 
+# What proves that a file is damaged or gone; any other error means that it could not be read.
+_DAMAGE = (IntegrityError, ResourceNotFound)
+
+
 @dataclass
 class CheckedFiles:
-    """What the files of a set are, by table; `errors` is empty when all of them are as written."""
+    """The files of a set, by table: those that are good, and those that are damaged.
+
+    `errors` also has those that could not be read: the storage refused, which says nothing of the
+    set.
+    """
 
     tables: dict[str, VerifiedTable | FailedTable] = field(default_factory=dict)
     errors: list[BackupError] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
+
+    @property
+    def passed(self) -> bool | None:
+        """None if nothing was proven: a file could not be read, and no other one is damaged."""
+        if any(isinstance(error, _DAMAGE) for error in self.errors):
+            return False
+        return None if self.errors else True
 
     def failed(self, error: BackupError, table: str | None = None) -> None:
         self.errors.append(error)
@@ -47,7 +62,8 @@ def check_files(directory: BackupDirectory, backup: BackupSet) -> CheckedFiles:
         try:
             checked.tables[table] = check()
         except BackupError as error:
-            checked.tables[table] = failed_table(error, time.monotonic() - started)
+            if isinstance(error, _DAMAGE):
+                checked.tables[table] = failed_table(error, time.monotonic() - started)
             checked.failed(error, table)
     return checked
 

@@ -2,7 +2,9 @@
 
     find ─▶ verify (each set: files, then the drill) ─▶ finish ─▶ close
 
-A set that fails does not stop the others. Its verdict is kept beside it, whatever it is.
+A set that fails does not stop the others. A verdict is kept beside each set that was judged; a
+set that could not be read, or a restore test that could not run, is an error of the run. A set that
+was removed before its turn is skipped with a notice.
 """
 
 from __future__ import annotations
@@ -22,14 +24,21 @@ from vector_backup_pipeline.engine.catalog import (
 )
 from vector_backup_pipeline.engine.catalog.reading import hold_while_reading
 from vector_backup_pipeline.engine.catalog.sets import Contents, look_into
+from vector_backup_pipeline.engine.catalog.verdicts import keep_verdict
 from vector_backup_pipeline.engine.errors import (
     BackupError,
     InvalidParams,
     ResourceNotFound,
     RunCancelled,
+    StorageError,
     as_backup_error,
 )
-from vector_backup_pipeline.engine.file_names import LOG_NAME, verdict_name
+from vector_backup_pipeline.engine.file_names import (
+    LOG_NAME,
+    manifest_name,
+    stamp_of_data_file,
+    tombstone_name,
+)
 from vector_backup_pipeline.engine.restore.request import LATEST
 from vector_backup_pipeline.engine.results import SetVerdict, VerifyResult, error_line
 from vector_backup_pipeline.engine.storage.contract import BackupDirectory, BackupRoot
@@ -72,6 +81,7 @@ class VerifyRun:
         self._began_at = datetime.now(timezone.utc)
         self._sets: dict[str, _FoundSet] = {}
         self._verdicts: dict[str, SetVerdict] = {}
+        self._gone: set[str] = set()
         self._set_errors: dict[str, list[BackupError]] = {}
         self._run_error: BackupError | None = None
         self._notices: list[str] = []
@@ -144,35 +154,50 @@ class VerifyRun:
             if self.request.timestamp in (None, LATEST, each.stamp):
                 self._sets[f"set_{len(self._sets) + 1}"] = each
 
-    def verify(self, key: str) -> SetVerdict:
-        """Verify one set and keep the verdict beside it. A set that fails raises nothing."""
+    def verify(self, key: str) -> SetVerdict | None:
+        """Verify one set and keep the verdict beside it; None if the set has been removed. A set
+        that fails raises nothing."""
         found = self._sets[key]
         try:
             reading = hold_while_reading(found.directory, found.stamp, self._run_id, self._notices)
-        except ResourceNotFound as error:
-            return self._judge_unread(key, error)
+        except ResourceNotFound:
+            self._skip(key, found)
+            return None
         try:
             return self._verify(key, found)
         finally:
             if reading is not None:
                 reading.release()
 
-    def _verify(self, key: str, found: _FoundSet) -> SetVerdict:
+    def _verify(self, key: str, found: _FoundSet) -> SetVerdict | None:
+        checked, drilled = CheckedFiles(), None
         try:
-            backup = _read(found)
+            backup = found.contents.backup_set(found.stamp)
+            if backup is None:
+                raise StorageError(
+                    f"The manifest of {found.stamp} in {found.directory.location} is gone, and its "
+                    "data files are still there. Look for what removed it."
+                )
+            checked = check_files(found.directory, backup)
+            drilled = None if checked.errors else self._drill(found.directory, backup, checked)
         except BackupError as error:
-            return self._judge_unread(key, error)
-        checked = check_files(found.directory, backup)
-        drilled = None if checked.errors else self._drill(found.directory, backup, checked)
+            checked.failed(error)
+        # Without a marker nothing keeps a prune from removing the set while it is being read.
+        has_failed = checked.errors or (drilled is not None and drilled.error is not None)
+        if has_failed and _is_gone(found):
+            self._skip(key, found)
+            return None
         verdict = self._judge(key, checked, drilled)
-        self._keep(found.directory, verdict)
+        if verdict.files_passed is not None:
+            self._keep(found.directory, verdict)
         return verdict
 
-    def _judge_unread(self, key: str, error: BackupError) -> SetVerdict:
-        """No verdict is kept: nothing is known of the files."""
-        unread = CheckedFiles()
-        unread.failed(error)
-        return self._judge(key, unread, None)
+    def _skip(self, key: str, found: _FoundSet) -> None:
+        self._gone.add(key)
+        self._notices.append(
+            f"The set {found.stamp} in {found.directory.location} was removed before it was "
+            "verified, and was skipped."
+        )
 
     def _judge(self, key: str, checked: CheckedFiles, drilled: DrilledSet | None) -> SetVerdict:
         found = self._sets[key]
@@ -185,7 +210,7 @@ class VerifyRun:
             timestamp=found.stamp,
             backup_date=None if found.is_damaged else self._local(found.created_at),
             complete=found.complete,
-            files_passed=not checked.errors,
+            files_passed=checked.passed,
             passed=not errors,
             verified_at=datetime.now(timezone.utc).replace(microsecond=0),
             tool_version=__version__,
@@ -220,8 +245,7 @@ class VerifyRun:
 
     def _keep(self, directory: BackupDirectory, verdict: SetVerdict) -> None:
         try:
-            data = verdict.model_dump_json(indent=1).encode() + b"\n"
-            directory.replace(verdict_name(verdict.timestamp), data)
+            keep_verdict(directory, verdict)
         except BackupError as error:
             # A backup may well lie where nobody can write; the verdict is no worse for it.
             self._notices.append(
@@ -245,18 +269,20 @@ class VerifyRun:
         return self._result
 
     def _left_out(self) -> BackupError | None:
-        untold = [each.stamp for key, each in self._sets.items() if key not in self._verdicts]
-        if not untold:
+        waiting = [self._sets[key].stamp for key in self._waiting()]
+        if not waiting:
             return None
         return InvalidParams(
-            f"{', '.join(untold)} was not verified: a step of the job was left out. Launch the "
-            "whole job."
+            f"Not verified: {', '.join(waiting)}. A step of the job was left out. Launch the whole "
+            "job."
         )
+
+    def _waiting(self) -> list[str]:
+        return [key for key in self._sets if key not in self._verdicts and key not in self._gone]
 
     def close(self) -> VerifyResult:
         """Leave nothing untold, whatever happened before."""
-        is_untold = self._result is None and len(self._verdicts) < len(self._sets)
-        if is_untold and self._run_error is None:
+        if self._result is None and self._waiting() and self._run_error is None:
             self._run_error = RunCancelled()
         return self.finish()
 
@@ -312,14 +338,18 @@ def _age(found: _FoundSet) -> tuple[datetime, str]:
     return found.created_at, found.stamp
 
 
-def _read(found: _FoundSet) -> BackupSet:
-    """Raises `ResourceNotFound` if the set is gone, and `StorageError` if it can't be read."""
-    backup = found.contents.backup_set(found.stamp)
-    if backup is None:
-        raise ResourceNotFound(
-            f"The set {found.stamp} in {found.directory.location} was removed before its turn came."
-        )
-    return backup
+def _is_gone(found: _FoundSet) -> bool:
+    """Whether a prune is removing the set, or nothing of it is left."""
+    try:
+        names = found.directory.names()
+    except BackupError:
+        return False  # The errors so far say more.
+    stamp, timestamps = found.stamp, found.contents.timestamps
+    if tombstone_name(stamp) in names:
+        return True
+    return manifest_name(stamp) not in names and not any(
+        stamp_of_data_file(name, timestamps) == stamp for name in names
+    )
 
 
 def _latest(sets: Sequence[_FoundSet]) -> list[_FoundSet]:
@@ -335,5 +365,8 @@ def _latest(sets: Sequence[_FoundSet]) -> list[_FoundSet]:
 
 
 def _drill_lines(drilled: DrilledSet | None, stamp: str) -> list[str]:
-    errors = drilled.drill.errors if drilled else []
-    return [f"The drill of {stamp} failed: {line}" for line in errors]
+    if drilled is None or drilled.error is None:
+        return []
+    if drilled.drill is None:
+        return [f"The restore test of {stamp} could not run: {error_line(drilled.error)}"]
+    return [f"The restore test of {stamp} failed: {line}" for line in drilled.drill.errors]

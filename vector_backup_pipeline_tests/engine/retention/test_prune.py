@@ -40,7 +40,7 @@ def test_a_set_goes_with_its_manifest_its_verdict_and_its_files(
     sets.write(SECOND, {"a": 3})
     left = names(sets)
     sets.write(FIRST, {"a": 3})
-    sets.verdict(FIRST, files_passed=False, passed=False)
+    sets.verdict(FIRST, files_passed=False)
     size = sum((sets.path / name).stat().st_size for name in names(sets) - left)
 
     done = prune()

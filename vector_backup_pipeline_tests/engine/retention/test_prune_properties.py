@@ -80,7 +80,7 @@ class Place:
         )
         if kind in ("verified", "failed"):
             passed = kind == "verified"
-            self.sets.verdict(stamp, files_passed=passed, passed=passed)
+            self.sets.verdict(stamp, files_passed=passed)
         if kind == "cut":
             self.sets.file(f"{EMBEDDING}_{stamp}.csv", b"")
         elif kind not in ("failed", "incomplete") and (base is None or base in self.good):

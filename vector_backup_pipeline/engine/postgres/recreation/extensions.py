@@ -24,6 +24,11 @@ SELECT asked.name, e.extversion, n.nspname::text, a.default_version
   LEFT JOIN pg_catalog.pg_available_extensions a ON a.name::text = asked.name
 """
 
+
+class ExtensionUnavailable(DatabaseRefused):
+    """The target server does not offer an extension, or only a version that is too old."""
+
+
 # Of a member, its kind and its name within the extension's schema; array types are never printed.
 _MEMBERS = """
 WITH member AS (
@@ -103,7 +108,7 @@ def extension_members(cursor: Cursor, name: str) -> Iterator[tuple[str, bool]]:
 def check_extensions(
     cursor: Cursor, needed: Sequence[AnyDependency], tables: Sequence[NewTable]
 ) -> None:
-    """Raises DatabaseRefused: one is not to be had, or pgvector is older than the tables need."""
+    """Raises ExtensionUnavailable: the target offers none, or an older pgvector than needed."""
     extensions = [each for each in needed if isinstance(each, ExtensionDependency)]
     states = extension_states(cursor, [each.name for each in extensions])
     for each in extensions:
@@ -114,15 +119,15 @@ def check_extensions(
             _check_pgvector(state, *_pgvector_needed(each, needed, tables))
 
 
-def _unavailable(name: str) -> DatabaseRefused:
+def _unavailable(name: str) -> ExtensionUnavailable:
     if name == _PGVECTOR:
-        return DatabaseRefused(
+        return ExtensionUnavailable(
             "The target server has no pgvector, which the backup's tables need. Install it there "
             "(package postgresql-<version>-pgvector on Debian and Ubuntu, pgvector_<version> on "
             "Red Hat, or from github.com/pgvector/pgvector; managed services list it among their "
             "extensions), then restore again."
         )
-    return DatabaseRefused(
+    return ExtensionUnavailable(
         f"The target server has no extension {name}, which the backup's tables need. Install its "
         "package there (many are in postgresql-contrib), then restore again."
     )
@@ -133,7 +138,7 @@ def _check_pgvector(state: ExtensionState, needed: Version, reason: str) -> None
     if not needed or parsed_version(found) >= needed:
         return
     at_least = ".".join(map(str, needed))
-    raise DatabaseRefused(
+    raise ExtensionUnavailable(
         f"The backup's tables use {reason}, for which pgvector {at_least} or newer is needed; the "
         f"target {'has' if state.installed else 'offers'} {found}. {_how_to_update(state, needed)}"
     )
