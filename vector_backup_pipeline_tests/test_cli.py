@@ -173,10 +173,11 @@ def test_every_flag_becomes_its_parameter(
     assert not [path for path in kept if b"geheim-0815" in path.read_bytes()]
 
 
-def test_runs_show_in_an_instance_that_the_checkouts_dagster_yaml_configures(
+def test_runs_show_in_an_instance_that_init_configures(
     installed: Database, terminal: Terminal, dagster_home: Path
 ) -> None:
-    (dagster_home / "dagster.yaml").write_text((CHECKOUT / "dagster.yaml").read_text())
+    (dagster_home / "dagster.yaml").unlink()
+    assert terminal("init", str(dagster_home)).code == 0
 
     assert terminal("backup", "--json").code == 0
     with dg.DagsterInstance.get() as instance:

@@ -18,6 +18,7 @@ from vector_backup_pipeline.cli import (
     backup,
     check,
     demo,
+    init,
     listing,
     prune,
     restore,
@@ -101,5 +102,6 @@ commands.add_command(verify.command)
 commands.add_command(listing.command)
 commands.add_command(check.command)
 commands.add_command(prune.command)
+commands.add_command(init.command)
 commands.add_command(serve.command)
 commands.add_command(demo.command)

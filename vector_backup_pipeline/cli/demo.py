@@ -1,5 +1,6 @@
 """`vector-backup demo`."""
 
+import shlex
 from pathlib import Path
 
 import click
@@ -29,8 +30,7 @@ from vector_backup_pipeline.cli.verify import run_verification
     "--api-port", type=int, default=8084, show_default=True, help="Port of the API, such as 8085."
 )
 def command(directory: Path, ui: bool, port: int, api_port: int) -> int:
-    """Show a real backup: PostgreSQL with LangChain's tables, the job, its files; then restore it
-    into a server of its own, and prove it there.
+    """Back up a real PostgreSQL with LangChain's tables, and test the restore in another server.
 
     \b
     Examples:
@@ -39,13 +39,19 @@ def command(directory: Path, ui: bool, port: int, api_port: int) -> int:
     """
     from vector_backup_pipeline import demo as demonstration
 
-    with demonstration.running(directory) as stage:
+    if ui:
+        demonstration.check_ports(port, api_port)
+    with demonstration.running(directory) as running:
         if ui:
-            return stage.open_ui(port, api_port)
+            return running.open_ui(port, api_port)
         code = run_backup({}, None, as_json=False)
-        stage.show_files()
+        running.show_files()
         if code == DONE:
-            click.echo("\nNow it is restored into a server of its own, and proven there:\n")
+            click.echo("\nRestore test: restoring the set into a server of its own\n")
             code = run_verification({"timestamp": "latest", "drill": True}, None, as_json=False)
-        click.echo("\nSee these runs in Dagster's UI, and start more: make ui")
+        click.echo(
+            "\nList these backups:           "
+            f"VECTOR_BACKUP_ROOT={shlex.quote(str(running.backups))} vector-backup list\n"
+            "See the runs in Dagster's UI: make ui"
+        )
         return code

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from contextlib import AbstractContextManager
@@ -14,6 +15,21 @@ from vector_backup_pipeline_tests.fix_dagster import CHECKOUT
 from vector_backup_pipeline_tests.fix_process import child
 
 pytest.importorskip("langchain_postgres")
+
+
+@pytest.mark.parametrize("flag", ["--port", "--api-port"])
+def test_a_port_in_use_is_refused_before_anything_starts(tmp_path: Path, flag: str) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = str(listener.getsockname()[1])
+        with _demo(tmp_path, "--ui", flag, port) as refused:
+            _, err = refused.communicate(timeout=30)
+
+    assert refused.returncode == 2
+    assert f"port {port}" in err
+    assert flag in err
+    assert not list(tmp_path.iterdir())
 
 
 def _demo(directory: Path, *arguments: str) -> AbstractContextManager[subprocess.Popen[str]]:
@@ -54,5 +70,6 @@ def test_it_works_again_and_again_and_after_it_was_killed(tmp_path: Path) -> Non
     assert re.search(r"✓ langchain_pg_embedding: \d{3,} rows", out)
     assert "restored and proven" in out
     assert "make ui" in out
+    assert f"VECTOR_BACKUP_ROOT={tmp_path / 'training_data'} vector-backup list" in out
     assert len(_backups(tmp_path)) == before + 1
     assert not list(tmp_path.rglob("*.tmp"))

@@ -1,0 +1,46 @@
+"""`vector-backup init`: a directory for DAGSTER_HOME, ready to use."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import dagster as dg
+import yaml
+
+from vector_backup_pipeline_tests.fix_dagster import CHECKOUT
+from vector_backup_pipeline_tests.fix_terminal import Terminal
+
+
+def test_init_writes_the_files_and_creates_the_instances_tables(
+    terminal: Terminal, tmp_path: Path
+) -> None:
+    home = tmp_path / "new" / "home"
+
+    called = terminal("init", str(home))
+
+    assert called.code == 0
+    assert "dagster.yaml" in called.out
+    assert yaml.safe_load((home / "dagster.yaml").read_text())["run_monitoring"]["enabled"] is True
+    databases = list(home.rglob("*.db"))
+    assert len(databases) >= 3
+    for database in databases:
+        with closing(sqlite3.connect(database)) as connection:
+            assert connection.execute("SELECT count(*) FROM alembic_version").fetchone() == (1,)
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        assert instance.get_runs_count() == 0
+
+
+def test_init_keeps_files_that_exist(terminal: Terminal, tmp_path: Path) -> None:
+    (tmp_path / "dagster.yaml").write_text("telemetry:\n  enabled: false\n# mine\n")
+
+    called = terminal("init", str(tmp_path))
+
+    assert called.code == 0
+    assert f"kept     {tmp_path / 'dagster.yaml'}" in called.out
+    assert "# mine" in (tmp_path / "dagster.yaml").read_text()
+    assert (tmp_path / "workspace.yaml").exists()
+
+
+def test_the_checkouts_workspace_is_the_one_that_init_writes() -> None:
+    template = CHECKOUT / "vector_backup_pipeline" / "templates" / "workspace.yaml"
+    assert (CHECKOUT / "workspace.yaml").read_text() == template.read_text()
