@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from vector_backup_pipeline.engine.backup.report import table_line
 from vector_backup_pipeline.engine.progress import Progress as Moment
 from vector_backup_pipeline.engine.progress import progress_line
-from vector_backup_pipeline.engine.report import truncate_line
+from vector_backup_pipeline.engine.report import notice_lines, truncate_line
 from vector_backup_pipeline.engine.restore.report import restore_lines
 from vector_backup_pipeline.engine.results import (
     BackupResult,
@@ -143,6 +143,7 @@ def backup_summary(result: dict[str, Any]) -> str:
     told = BackupResult.model_validate(result)
     lines = [table_line(table, entry) for table, entry in told.tables_backed_up.items()]
     lines += [truncate_line(table, entry) for table, entry in told.truncate_results.items()]
+    lines += notice_lines(told.notices)
     if not told.tables_backed_up:
         lines.append("  Nothing was backed up.")
     elif told.backup_directory:

@@ -23,6 +23,10 @@ def truncate_line(name: str, entry: TruncatedTable | TruncateFailure) -> str:
     return f"  ✗ {name}: {state} - {entry.error}"
 
 
+def notice_lines(notices: Sequence[str]) -> list[str]:
+    return [f"  ! {notice}" for notice in notices]
+
+
 def error_lines(errors: Sequence[str]) -> list[str]:
     if not errors:
         return ["Errors: none"]

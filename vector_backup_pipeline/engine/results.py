@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal
 
+from pydantic import Field
+
 from vector_backup_pipeline.engine.errors import BackupError
 from vector_backup_pipeline.engine.record import Record
 
@@ -53,6 +55,8 @@ class BackupResult(Record):
     backup_directory: str | None
     tables_backed_up: dict[str, ExportedTable | FailedTable]
     truncate_results: dict[str, TruncatedTable | TruncateFailure]
+    # Results in the manifests of earlier versions have none.
+    notices: list[str] = Field(default_factory=list)
     errors: list[str]
     duration: float
     timestamp: datetime

@@ -90,6 +90,7 @@ def test_the_result_is_the_documented_object() -> None:
         "truncate_results": {
             "docs": {"success": True, "rows_before": 58, "rows_after": 0, "duration": 0.068}
         },
+        "notices": [],
         "errors": ["gone: TABLE_NOT_FOUND: The table gone is not there."],
         "duration": 0.498,
         "timestamp": "2025-07-21T23:49:14+08:00",

@@ -35,6 +35,7 @@ BACKUP_RESULT: Example = {
         },
     },
     "truncate_results": {},
+    "notices": [],
     "errors": [],
     "duration": 0.498,
     "timestamp": TIME,

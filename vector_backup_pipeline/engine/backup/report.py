@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from vector_backup_pipeline.engine.errors import BackupError
 from vector_backup_pipeline.engine.parameters import BackupRequest
-from vector_backup_pipeline.engine.report import RULE, error_lines, truncate_line, verdict
+from vector_backup_pipeline.engine.report import (
+    RULE,
+    error_lines,
+    notice_lines,
+    truncate_line,
+    verdict,
+)
 from vector_backup_pipeline.engine.results import BackupResult, ExportedTable, FailedTable
 
 
@@ -27,6 +33,7 @@ def log_section(
         "Tables:",
         *(table_line(name, entry) for name, entry in result.tables_backed_up.items()),
         *_truncate_lines(request, result),
+        *notice_lines(result.notices),
         *error_lines(result.errors),
     ]
     return "\n".join(lines) + "\n\n"

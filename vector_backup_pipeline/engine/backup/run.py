@@ -19,6 +19,7 @@ from typing import Literal, TypeVar
 from vector_backup_pipeline.engine.backup.export import StoredTable, export_table
 from vector_backup_pipeline.engine.backup.file_form import FileForm
 from vector_backup_pipeline.engine.backup.manifest import SnapshotRecord, build_manifest
+from vector_backup_pipeline.engine.backup.notices import read_notices
 from vector_backup_pipeline.engine.backup.report import log_section
 from vector_backup_pipeline.engine.backup.run_marker import claim_timestamp, remove_leftovers
 from vector_backup_pipeline.engine.errors import (
@@ -106,6 +107,7 @@ class BackupRun:
         self._failures: dict[str, FailedTable] = {}
         self._errors: dict[str, BackupError] = {}
         self._run_error: BackupError | None = None
+        self._notices: list[str] = []
         self._truncate_state: TruncateState = "none"
         self._truncate_results: dict[str, TruncatedTable | TruncateFailure] = {}
         self._result: BackupResult | None = None
@@ -265,6 +267,7 @@ class BackupRun:
             pinned.coordinator.cursor() as cursor,
         ):
             definitions = read_definitions(cursor, oids)
+            self._notices += map(str, read_notices(cursor, pinned.tables.values(), definitions))
         return SnapshotRecord(
             server=pinned.server,
             snapshot=pinned.snapshot,
@@ -395,6 +398,7 @@ class BackupRun:
             backup_directory=self._directory.location if self._directory else None,
             tables_backed_up=tables,
             truncate_results=dict(self._truncate_results),
+            notices=list(self._notices),
             errors=errors,
             duration=round(time.monotonic() - self._started, 3),
             timestamp=self._created_at.astimezone(self._timestamps.timezone).replace(microsecond=0),

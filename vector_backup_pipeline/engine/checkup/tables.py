@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from psycopg2.extensions import cursor as Cursor
 
+from vector_backup_pipeline.engine.backup.notices import read_notices
 from vector_backup_pipeline.engine.checkup.finding import (
     Finding,
     failed_with,
@@ -76,8 +77,8 @@ def read_advice(
     """Ask while the connection still has its own search path."""
     emptied = tables_among(tables, truncate_tables)
     return TableAdvice(
-        reading={t: missing_grants(cursor, t, ("SELECT",)) for t in tables},
-        truncating={t: missing_grants(cursor, t, ("TRUNCATE",)) for t in emptied},
+        reading={t: missing_grants(cursor, parse_table_name(t), ("SELECT",)) for t in tables},
+        truncating={t: missing_grants(cursor, parse_table_name(t), ("TRUNCATE",)) for t in emptied},
         similar={t: similar_tables(cursor, t) for t in tables},
     )
 
@@ -133,6 +134,9 @@ def _failure(table: str, error: BackupError, advice: TableAdvice) -> Finding:
 
 def _size_by_copy(pinned: PinnedSnapshot, source: TableSource) -> int:
     """Bytes as CSV: the sample's for each row that the planner counts, else by what is stored."""
+    if not source.plannable:
+        # A sample is a query; the plain COPY that a backup uses would read the whole table.
+        return source.size * _CSV_EXPANSION
     sample = copy_sample(pinned.coordinator, source, _SAMPLE_ROWS, pinned.settings.secrets)
     if sample.is_whole:
         return sample.size
@@ -216,8 +220,11 @@ def _definition_findings(pinned: PinnedSnapshot) -> Iterator[Finding]:
     action = "read the tables' definitions"
     try:
         with undone_on_failure(pinned.coordinator, action, pinned.settings.secrets) as cursor:
-            read_definitions(cursor, oids)
+            definitions = read_definitions(cursor, oids)
+            notices = read_notices(cursor, pinned.tables.values(), definitions)
     except BackupError as error:
         yield failed_with("tables", "definitions", error)
     else:
         yield ok("tables", "definitions", "what recreates the tables can be read")
+        for notice in notices:
+            yield warning("tables", notice.subject, notice.message, notice.advice)

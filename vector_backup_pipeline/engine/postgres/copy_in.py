@@ -10,6 +10,7 @@ from psycopg2.sql import SQL, Composable, Identifier, Literal
 
 from vector_backup_pipeline.engine.errors import IntegrityError
 from vector_backup_pipeline.engine.parameters import Format
+from vector_backup_pipeline.engine.postgres.ranges import column_list
 
 _STAGE = Identifier("pg_temp", "vector_restore_stage")
 # The server takes a message whole before it looks at it. What fits into the socket's buffer (about
@@ -56,7 +57,7 @@ def copy_rows(
 ) -> int:
     """Stream rows into `table`; returns the server's count of them."""
     statement = SQL("COPY {}{} FROM STDIN (FORMAT {})").format(
-        table, _column_list(columns), SQL(rows.form)
+        table, column_list(columns), SQL(rows.form)
     )
     if where is not None:
         statement = SQL("{} WHERE {}").format(statement, where)
@@ -120,13 +121,6 @@ def _on_conflict(columns: Sequence[str], key: Sequence[str], *, replaces: bool) 
             for column in changed
         ),
     )
-
-
-def _column_list(columns: Sequence[str]) -> Composable:
-    """Nothing for a table with no column to write, which has no list either."""
-    if not columns:
-        return SQL("")
-    return SQL(" ({})").format(SQL(", ").join(map(Identifier, columns)))
 
 
 def _array(values: Sequence[str]) -> str:

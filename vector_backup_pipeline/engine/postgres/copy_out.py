@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -12,6 +13,8 @@ from psycopg2.sql import SQL, Identifier, Literal
 from vector_backup_pipeline.engine.parameters import Format
 from vector_backup_pipeline.engine.postgres.connection import Connection
 from vector_backup_pipeline.engine.postgres.ranges import BlockRange
+from vector_backup_pipeline.engine.postgres.session import own_search_path
+from vector_backup_pipeline.engine.postgres.tables import TableSource
 
 # What one fetch may bring: a batch counted in rows alone was 180 MB (10,000 rows × 1,536
 # dimensions).
@@ -41,10 +44,34 @@ def copy_range(
 ) -> int:
     """Stream a range, CSV without a header, binary with header and trailer; returns the server's
     count of rows."""
-    statement = SQL("COPY ({}) TO STDOUT (FORMAT {})").format(rows.query(columns), SQL(form))
+    statement = SQL("COPY {} TO STDOUT (FORMAT {})").format(rows.copy_source(columns), SQL(form))
     with connection.cursor() as cursor:
-        cursor.copy_expert(statement, sink)
+        with contextlib.nullcontext() if rows.needs_no_plan else _plannable(connection, rows):
+            cursor.copy_expert(statement, sink)
         return int(cursor.rowcount)
+
+
+class _Discard:
+    def write(self, message: bytes, /) -> None:
+        """Only the server's count matters."""
+
+
+def count_by_copy(connection: Connection, table: TableSource) -> int:
+    """Count rows without a query, for a table whose queries can't be planned."""
+    return sum(
+        copy_range(connection, BlockRange(relation, 0, None), table.columns[:1], "csv", _Discard())
+        for relation in table.relations
+    )
+
+
+@contextlib.contextmanager
+def _plannable(connection: Connection, rows: BlockRange) -> Iterator[None]:
+    """Plan under the role's own search path what can't be planned under the empty one."""
+    if rows.relation.plannable:
+        yield
+    else:
+        with connection.cursor() as cursor, own_search_path(cursor):
+            yield
 
 
 def fetch_range(
@@ -55,7 +82,8 @@ def fetch_range(
     cursor = connection.cursor(name="vector_backup", scrollable=False)
     try:
         _take_values_as_text(cursor)
-        cursor.execute(rows.query(columns))
+        with _plannable(connection, rows):
+            cursor.execute(rows.query(columns))  # The values come under the empty path again.
         size = most
         while batch := cursor.fetchmany(size):
             yield from batch
@@ -71,16 +99,18 @@ def _rows_that_fit(widest: int, at_most: int) -> int:
 
 # TOAST is read for compressed values alone, and not for text, whose length its pointer tells.
 _TEXT_SIZE = SQL("""
-    CASE WHEN pg_typeof({column}) IN ('text'::regtype, 'varchar'::regtype) OR {is_compressed}
-         THEN octet_length({column}::text)::bigint
-         ELSE pg_column_size({column})::bigint * {expansion} END
+    CASE WHEN pg_catalog.pg_typeof({column}) OPERATOR(pg_catalog.=)
+              ANY ('{{pg_catalog.text,pg_catalog.varchar}}'::pg_catalog.regtype[])
+           OR {is_compressed}
+         THEN pg_catalog.octet_length({column}::pg_catalog.text)::bigint
+         ELSE pg_catalog.pg_column_size({column})::bigint OPERATOR(pg_catalog.*) {expansion} END
 """)
 
 
 def _widest_row(connection: Connection, rows: BlockRange, columns: tuple[str, ...]) -> int:
     """Bytes of the range's longest row as text, at most; by what is stored, so not exact."""
     can_tell = connection.server_version >= _TELLS_COMPRESSION_SINCE
-    is_compressed = SQL("pg_column_compression({}) IS NOT NULL" if can_tell else "false")
+    is_compressed = SQL("pg_catalog.pg_column_compression({}) IS NOT NULL" if can_tell else "false")
     sizes = [
         SQL("coalesce({}, 0)").format(
             _TEXT_SIZE.format(
@@ -91,8 +121,14 @@ def _widest_row(connection: Connection, rows: BlockRange, columns: tuple[str, ..
         )
         for column in map(Identifier, columns)
     ]
-    with connection.cursor() as cursor:
-        cursor.execute(rows.select(SQL("max({})").format(SQL(" + ").join(sizes or [SQL("0")]))))
+    with connection.cursor() as cursor, _plannable(connection, rows):
+        cursor.execute(
+            rows.select(
+                SQL("pg_catalog.max({})").format(
+                    SQL(" OPERATOR(pg_catalog.+) ").join(sizes or [SQL("0")])
+                )
+            )
+        )
         (widest,) = cursor.fetchone() or (None,)
     return int(widest or 0)
 

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 from psycopg2.extensions import cursor as Cursor
 
-from vector_backup_pipeline.engine.parameters import parse_table_name
+from vector_backup_pipeline.engine.parameters import TableName, parse_table_name
 
 # As `find_table` looks a name up. Roles and names come back quoted as a statement needs them.
 _PRIVILEGES = """
     SELECT quote_ident(current_user), quote_ident(n.nspname),
-           format('%%I.%%I', n.nspname, c.relname),
+           CASE c.relkind WHEN 'S' THEN 'SEQUENCE ' ELSE '' END
+               || format('%%I.%%I', n.nspname, c.relname),
            has_schema_privilege(n.oid, 'USAGE'),
            ARRAY(SELECT each FROM unnest(%(privileges)s::text[]) each
                   WHERE NOT has_table_privilege(c.oid, each))
@@ -40,10 +41,9 @@ _REFERENCES = """
 """
 
 
-def missing_grants(cursor: Cursor, requested: str, privileges: Sequence[str]) -> list[str]:
-    """The statements that give this role what it lacks of `privileges` on the table, and the use of
-    its schema; none where there is no such table."""
-    wanted = parse_table_name(requested)
+def missing_grants(cursor: Cursor, wanted: TableName, privileges: Sequence[str]) -> list[str]:
+    """The GRANT statements that this role needs to have `privileges` on the table or sequence, and
+    USAGE of its schema; none where it does not exist."""
     about = {"schema": wanted.schema, "name": wanted.name, "privileges": list(privileges)}
     cursor.execute(_PRIVILEGES, about)
     row = cursor.fetchone()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from psycopg2.sql import SQL, Composable, Identifier, Literal
@@ -30,6 +31,18 @@ class BlockRange:
     def query(self, columns: tuple[str, ...]) -> Composable:
         """The SELECT of the range's rows, `columns` in the file's order."""
         return self.select(SQL(", ").join(map(Identifier, columns)))
+
+    def copy_source(self, columns: tuple[str, ...]) -> Composable:
+        """What COPY reads: the query, or the relation itself, without its children."""
+        if self.needs_no_plan:
+            return Identifier(self.relation.schema, self.relation.name) + column_list(columns)
+        return SQL("({})").format(self.query(columns))
+
+    @property
+    def needs_no_plan(self) -> bool:
+        """Whether COPY reads the relation itself, since no query can be planned. It can't read a
+        partitioned table so."""
+        return self.relation.only and not self.relation.plannable
 
     def select(self, expressions: Composable) -> Composable:
         select = SQL("SELECT {} FROM {}").format(expressions, self.relation.source)
@@ -62,6 +75,13 @@ def _count(relation: Relation) -> int:
     if not relation.by_ranges:
         return 1
     return max(1, min(relation.blocks, relation.size // _RANGE_BYTES, _MOST_RANGES))
+
+
+def column_list(columns: Sequence[str]) -> Composable:
+    """COPY's list of columns; none for a table without columns, which can't have a list."""
+    if not columns:
+        return SQL("")
+    return SQL(" ({})").format(SQL(", ").join(map(Identifier, columns)))
 
 
 def _tid(block: int) -> Composable:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.sql import SQL, Composed, Identifier, Literal
 
@@ -52,6 +55,12 @@ def apply_session_settings(cursor: Cursor, lock_timeout: float) -> None:
     cursor.execute(SQL("; ").join(_set_local(*item) for item in settings.items()))
 
 
+def allow_writes(cursor: Cursor) -> None:
+    """Let this transaction write, whatever the role or the database has for a default. Fails on a
+    standby, and after the first query."""
+    cursor.execute(_set_local("transaction_read_only", "off"))
+
+
 def apply_time_limits(cursor: Cursor, lock_timeout: float) -> None:
     """Of the settings of a dump those alone that say how long something may take."""
     version = cursor.connection.server_version
@@ -66,6 +75,18 @@ def apply_maintenance_settings(cursor: Cursor, memory: str | None, workers: int 
     for name, value in wanted.items():
         if value is not None:
             cursor.execute(_set_local(name, str(value)))
+
+
+@contextlib.contextmanager
+def own_search_path(cursor: Cursor) -> Iterator[None]:
+    """The session's own search_path in the block, then the empty one.
+
+    For statements that run expressions or triggers of users' tables, which were written for it.
+    They qualify every name. After an error the caller rolls back, which resets it too.
+    """
+    cursor.execute("SET LOCAL search_path TO DEFAULT")
+    yield
+    cursor.execute(_set_local("search_path", ""))
 
 
 def defer_constraints(cursor: Cursor) -> None:

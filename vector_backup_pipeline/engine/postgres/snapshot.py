@@ -39,7 +39,7 @@ from vector_backup_pipeline.engine.postgres.connection import (
 )
 from vector_backup_pipeline.engine.postgres.ranges import most_ranges
 from vector_backup_pipeline.engine.postgres.server import ServerIdentity, identify_server
-from vector_backup_pipeline.engine.postgres.session import apply_session_settings
+from vector_backup_pipeline.engine.postgres.session import allow_writes, apply_session_settings
 from vector_backup_pipeline.engine.postgres.tables import (
     FoundTable,
     TableSource,
@@ -134,6 +134,8 @@ def _pin(
         server = identify_server(cursor)
         coordinator.commit()
         apply_session_settings(cursor, lock_timeout)
+        if truncate_tables and not server.in_recovery:
+            allow_writes(cursor)
         locked, refusal = _lock_tables(cursor, found, failures, truncate_tables, settings.secrets)
         cursor.execute("SELECT pg_current_snapshot()::text")
         (snapshot,) = cursor.fetchone() or ("",)

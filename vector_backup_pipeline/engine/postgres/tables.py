@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import psycopg2
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.sql import SQL, Composable, Identifier
 
@@ -28,6 +29,9 @@ _KIND_NAMES = {
 }
 # TID range scans; older servers would read the whole table for every range.
 _RANGES_SINCE = 140000
+# Connection lost, out of resources, lock not available or statement canceled, system error: these
+# say nothing about the table.
+_SERVER_TROUBLE = {"08", "53", "55", "57", "58"}
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,8 @@ class Relation:
     """Something rows are read from: a table without its children, a leaf, or a whole tree.
 
     `blocks` counts the main fork inside the snapshot, `size` is bytes with TOAST, `estimated_rows`
-    the planner's (None if never analysed). `by_ranges` says whether ctid ranges can be used.
+    the planner's (None if never analysed). `by_ranges` says whether ctid ranges can be used,
+    `plannable` whether queries can be planned under the empty search path.
     """
 
     oid: int
@@ -72,6 +77,8 @@ class Relation:
     size: int
     estimated_rows: int | None
     relfilenode: int | None
+    is_foreign: bool = False
+    plannable: bool = True
 
     @property
     def source(self) -> Composable:
@@ -85,6 +92,10 @@ class TableSource:
     found: FoundTable
     columns: tuple[str, ...]
     relations: tuple[Relation, ...]
+
+    @property
+    def plannable(self) -> bool:
+        return all(relation.plannable for relation in self.relations)
 
     @property
     def size(self) -> int:
@@ -208,7 +219,7 @@ _LEAVES = """
                      / current_setting('block_size')::bigint ELSE 0 END,
            CASE WHEN c.relkind = 'r' THEN pg_table_size(c.oid) ELSE 0 END,
            CASE WHEN c.reltuples >= 0 THEN c.reltuples::bigint END,
-           pg_relation_filenode(c.oid)
+           pg_relation_filenode(c.oid), c.relkind = 'f'
       FROM tree
       JOIN pg_class c ON c.oid = tree.oid AND c.relkind <> 'p'
       JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -242,17 +253,52 @@ def read_sources(cursor: Cursor, tables: Sequence[FoundTable]) -> dict[int, Tabl
         table.oid: TableSource(
             found=table,
             columns=columns.get(table.oid, ()),
-            relations=_relations(table, leaves[table.oid], readable[table.oid]),
+            relations=_with_plannable(
+                cursor, _relations(table, leaves[table.oid], readable[table.oid])
+            ),
         )
         for table in tables
     }
 
 
+def _with_plannable(cursor: Cursor, relations: Sequence[Relation]) -> tuple[Relation, ...]:
+    """The relations with `plannable` set. The planner evaluates the expressions of a table's
+    indexes, extended statistics and constraints; a function in them may use unqualified names."""
+    if _can_plan(cursor, relations):
+        return tuple(relations)
+    return tuple(
+        relation
+        if _can_plan(cursor, [relation])
+        else replace(relation, by_ranges=False, plannable=False)
+        for relation in relations
+    )
+
+
+def _can_plan(cursor: Cursor, relations: Sequence[Relation]) -> bool:
+    explain = [
+        SQL("EXPLAIN SELECT FROM {}").format(relation.source)
+        for relation in relations
+        if not relation.is_foreign  # Its plan would be made with the help of the other server.
+    ]
+    if not explain:
+        return True
+    cursor.execute("SAVEPOINT planning")
+    try:
+        cursor.execute(SQL("; ").join(explain))
+    except psycopg2.Error as error:
+        if error.pgcode is None or error.pgcode[:2] in _SERVER_TROUBLE:
+            raise
+        cursor.execute("ROLLBACK TO SAVEPOINT planning; RELEASE SAVEPOINT planning")
+        return False
+    cursor.execute("RELEASE SAVEPOINT planning")
+    return True
+
+
 def _relations(
-    table: FoundTable, leaves: list[Relation], each_is_readable: bool
+    table: FoundTable, leaves: list[Relation], all_readable: bool
 ) -> tuple[Relation, ...]:
     """The leaves one by one, or the tree as a whole where only the parent grants access."""
-    if each_is_readable:
+    if all_readable:
         return tuple(leaves)
     estimates = [leaf.estimated_rows for leaf in leaves]
     return (
@@ -266,6 +312,7 @@ def _relations(
             size=sum(leaf.size for leaf in leaves),
             estimated_rows=None if None in estimates else sum(e or 0 for e in estimates),
             relfilenode=None,
+            is_foreign=any(leaf.is_foreign for leaf in leaves),
         ),
     )
 

@@ -18,6 +18,7 @@ from vector_backup_pipeline.engine.postgres.connection import (
     connect,
     database_errors,
 )
+from vector_backup_pipeline.engine.postgres.session import own_search_path
 from vector_backup_pipeline.engine.postgres.tables import TableSource
 
 _SAMPLE_BLOCKS = 20
@@ -106,7 +107,10 @@ def fetch_sample(
         PermissionDenied, DatabaseError: the server refuses.
     """
     with (
-        undone_on_failure(connection, f"read {table.found.requested} with a cursor", secrets),
+        undone_on_failure(
+            connection, f"read {table.found.requested} with a cursor", secrets
+        ) as settings,
+        contextlib.nullcontext() if table.plannable else own_search_path(settings),
         connection.cursor(name="vector_backup_check", scrollable=False) as cursor,
     ):
         cursor.execute(_some_rows(table, most_rows, None))

@@ -14,6 +14,8 @@ from vector_backup_pipeline.engine.errors import IntegrityError
 from vector_backup_pipeline.engine.interrupts import interruptible
 from vector_backup_pipeline.engine.postgres.commit import commit_or_learn
 from vector_backup_pipeline.engine.postgres.connection import cancel_quietly, database_errors
+from vector_backup_pipeline.engine.postgres.copy_out import count_by_copy
+from vector_backup_pipeline.engine.postgres.session import own_search_path
 from vector_backup_pipeline.engine.postgres.snapshot import WRITERS_LOCK_MODE, PinnedSnapshot
 from vector_backup_pipeline.engine.postgres.tables import TableSource, relations_locked_here
 
@@ -60,7 +62,9 @@ def truncate_tables(pinned: PinnedSnapshot, names: Sequence[str]) -> dict[str, i
         with pinned.coordinator.cursor() as cursor:
             in_oid_order = sorted(tables, key=lambda table: table.found.oid)
             targets = SQL(", ").join(table.found.target for table in in_oid_order)
-            cursor.execute(SQL("TRUNCATE TABLE {}").format(targets))
+            # Triggers, and indexes that the server rebuilds, may rely on the role's own path.
+            with own_search_path(cursor):
+                cursor.execute(SQL("TRUNCATE TABLE {}").format(targets))
             rows_after = {table.found.requested: _count(cursor, table) for table in tables}
             _check_empty(rows_after)
         commit_or_learn(pinned.coordinator, pinned.settings, pinned.server, _IF_UNKNOWN)
@@ -105,6 +109,8 @@ def _check_empty(after: Mapping[str, int]) -> None:
 
 
 def _count(cursor: Cursor, table: TableSource) -> int:
+    if not table.plannable:
+        return count_by_copy(cursor.connection, table)
     cursor.execute(SQL("SELECT count(*) FROM {}").format(table.found.target))
     (rows,) = cursor.fetchone() or (0,)
     return int(rows)

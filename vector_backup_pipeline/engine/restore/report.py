@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from vector_backup_pipeline.engine.errors import BackupError
-from vector_backup_pipeline.engine.report import RULE, error_lines, truncate_line, verdict
+from vector_backup_pipeline.engine.report import (
+    RULE,
+    error_lines,
+    notice_lines,
+    truncate_line,
+    verdict,
+)
 from vector_backup_pipeline.engine.restore.request import RestoreRequest
 from vector_backup_pipeline.engine.results import (
     FailedTable,
@@ -45,7 +51,7 @@ def restore_lines(result: RestoreResult) -> list[str]:
     lines += [recall_line(each) for each in result.recall_at_10]
     for table, things in result.not_recreated.items():
         lines += [f"  - {table}: not recreated: {thing}" for thing in things]
-    return [*lines, *(f"  ! {notice}" for notice in result.notices)]
+    return [*lines, *notice_lines(result.notices)]
 
 
 def _emptied_line(name: str, entry: TruncatedTable | TruncateFailure) -> str:

@@ -1,0 +1,75 @@
+"""What a backup does not hold, or reads in an unusual way: a run's notices, a check's warnings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from psycopg2.extensions import cursor as Cursor
+
+from vector_backup_pipeline.engine.parameters import TableName
+from vector_backup_pipeline.engine.postgres.privileges import missing_grants
+from vector_backup_pipeline.engine.postgres.tables import TableSource
+from vector_backup_pipeline.engine.table_definition import Definitions, TableDefinition
+
+_LARGE_OBJECT = "lo"  # The domain of the extension lo.
+
+
+@dataclass(frozen=True)
+class Notice:
+    """`subject` is what it is about."""
+
+    subject: str
+    message: str
+    advice: str
+
+    def __str__(self) -> str:
+        return f"{self.message}. {self.advice}"
+
+
+def read_notices(
+    cursor: Cursor, sources: Iterable[TableSource], definitions: Definitions
+) -> list[Notice]:
+    """The notices of all tables."""
+    return [
+        notice
+        for source in sources
+        for notice in _notices(cursor, source, definitions.tables.get(source.found.oid))
+    ]
+
+
+def _notices(
+    cursor: Cursor, source: TableSource, definition: TableDefinition | None
+) -> Iterator[Notice]:
+    table = source.found.requested
+    if not source.plannable:
+        yield Notice(
+            f"queries of {table}",
+            f"{table} is read in one stream: the server can't plan queries of it under an empty "
+            "search_path",
+            "A function in an index, a constraint or extended statistics uses names without their "
+            "schemas. Qualify them, or give the function a search_path: ALTER FUNCTION ... SET "
+            "search_path.",
+        )
+    if definition is None:
+        return
+    for sequence in definition.sequences:
+        if sequence.last_value is None:
+            grants = missing_grants(
+                cursor, TableName(sequence.schema_name, sequence.name), ("SELECT",)
+            )
+            advice = f"Run: {' '.join(grants)}" if grants else "Run the backup again."
+            yield Notice(
+                f"sequence {sequence}",
+                f"the value of sequence {sequence} of {table} can't be read, so a restore sets it "
+                f"from the largest value in column {sequence.column}",
+                advice,
+            )
+    for column in definition.columns:
+        if column.type.name == _LARGE_OBJECT:
+            yield Notice(
+                f"large objects of {table}",
+                f"column {column.name} of {table} refers to large objects, which are not in the "
+                "backup: a restore brings back their OIDs only",
+                "Back them up with pg_dump --large-objects, or store the data in a bytea column.",
+            )
