@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from typing import Any
 
 from vector_backup_pipeline.engine.errors import ResourceNotFound, StorageError
@@ -78,8 +78,8 @@ class _Runs:
         """Whether the run that began to upload `name` is over."""
         own = [found for found in self._of(folder) if is_marker_of_file(found.name, name)]
         if own:
-            return not any(map(is_alive, own))
-        return datetime.now(timezone.utc) - began >= _WITHOUT_MARKER
+            return not any(is_alive(self._bucket, marker) for marker in own)
+        return self._bucket.now(folder) - began >= _WITHOUT_MARKER
 
     def _of(self, folder: str) -> list[StoredObject]:
         if folder not in self._objects:

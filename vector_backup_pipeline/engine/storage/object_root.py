@@ -163,7 +163,7 @@ class ObjectDirectory:
         return object_claim.claim(self._bucket, self._url.key, name, owner)
 
     def claim_is_alive(self, name: str) -> bool:
-        return any(map(object_claim.is_alive, self._markers(name)))
+        return any(object_claim.is_alive(self._bucket, each) for each in self._markers(name))
 
     def remove_dead_claim(self, name: str) -> None:
         object_claim.remove_dead(self._bucket, self._url.key, name)
