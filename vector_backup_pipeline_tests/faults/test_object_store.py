@@ -51,6 +51,10 @@ def _is_part(number: int) -> Callable[[str], bool]:
     return lambda request: f"partNumber={number}&" in request
 
 
+def _begins(request: str) -> bool:
+    return "?uploads" in request
+
+
 def _completes(request: str) -> bool:
     return request.startswith("POST") and "uploadId=" in request
 
@@ -140,10 +144,14 @@ _WHOLE = hashlib.sha256(_BLOCK * _BLOCKS).hexdigest()
 
 @pytest.mark.parametrize(
     "fault",
-    [Fault(status=500), Fault(status=503), Fault(is_cut=True), Fault(answer_is_lost=True)],
-    ids=["500", "503", "cut", "answer lost"],
+    [Fault(status=500), Fault(is_cut=True), Fault(is_reset=True), Fault(answer_is_lost=True)],
+    ids=["500", "cut", "reset", "answer lost"],
 )
-@pytest.mark.parametrize("to", [_is_part(1), _is_part(3), _completes], ids=["1", "3", "complete"])
+@pytest.mark.parametrize(
+    "to",
+    [_begins, _is_part(3), _completes],
+    ids=["begin", "3", "complete"],
+)
 def test_an_upload_goes_on_after_a_passing_trouble(
     bucket: Bucket,
     directory: BackupDirectory,
@@ -154,12 +162,14 @@ def test_an_upload_goes_on_after_a_passing_trouble(
     object_proxy.does(fault, to, times=2)
     _upload(directory)
     assert hashlib.sha256(bucket.stored(_KEY)).hexdigest() == _WHOLE
-    assert bucket.unfinished() == []
+    # Nobody knows the id of an upload whose beginning was not answered; a prune finds it.
+    begun_unknown = 2 if to is _begins and fault.answer_is_lost else 0
+    assert bucket.unfinished() == [_KEY] * begun_unknown
 
 
 @pytest.mark.parametrize(
     "to",
-    [lambda request: "?uploads" in request, _is_part(1), _is_part(2), _is_part(3), _completes],
+    [_begins, _is_part(1), _is_part(2), _is_part(3), _completes],
     ids=["begin", "1", "2", "3", "complete"],
 )
 def test_an_upload_that_fails_for_good_is_aborted_and_told(
