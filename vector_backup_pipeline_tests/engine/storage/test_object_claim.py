@@ -1,6 +1,7 @@
 """Run markers in a bucket: heartbeats, takeovers, stores without conditions."""
 
 import json
+import time
 from datetime import datetime, timedelta, tzinfo
 
 import pytest
@@ -112,10 +113,11 @@ def test_the_stores_clock_tells_how_old_a_marker_is(
 ) -> None:
     class OurClock(datetime):
         @classmethod
-        def now(cls, tz: tzinfo | None = None) -> datetime:
-            return datetime.now(tz) + timedelta(minutes=ahead)
+        def now(cls, tz: tzinfo | None = None) -> "OurClock":
+            return cls.fromtimestamp(time.time() + 60 * ahead, tz)
 
-    monkeypatch.setattr(object_bucket, "datetime", OurClock)
+    for module in (object_bucket, object_claim):
+        monkeypatch.setattr(module, "datetime", OurClock)
     monkeypatch.setattr(object_claim, "DEAD_AFTER", dead_after)
     held = _held(directory)
     assert directory.claim_is_alive(_NAME) == lives
