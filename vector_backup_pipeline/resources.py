@@ -120,7 +120,10 @@ class BackupStorageResource(dg.ConfigurableResource[None]):
 
     def open_root(self, settings: Settings) -> BackupRoot:
         return open_root(
-            self.root or settings.root, settings.directory, part_size=settings.part_bytes
+            self.root or settings.root,
+            settings.directory,
+            part_size=settings.part_bytes,
+            manifest_key=settings.manifest_key,
         )
 
 

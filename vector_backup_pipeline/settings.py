@@ -259,6 +259,11 @@ class Settings(BaseSettings):
         description="Key that encrypts connection strings between the REST API and the runs. "
         "Default: a file in `DAGSTER_HOME`.",
     )
+    manifest_key: Annotated[SecretText | None, _parsed(SecretText)] = Field(
+        None,
+        description="Key that signs the manifests (HMAC-SHA256), any text. With it, unsigned or "
+        "altered manifests are refused.",
+    )
 
     @property
     def timestamps(self) -> TimestampFormat:

@@ -40,7 +40,7 @@ from vector_backup_pipeline.engine.timestamps import TimestampFormat
 COLLECTION, EMBEDDING = "langchain_pg_collection", "langchain_pg_embedding"
 TABLES = {COLLECTION: 4, EMBEDDING: 58}
 _COLUMNS = ["id", "document"]
-_DEFINITION = TableDefinition(
+DEFINITION = TableDefinition(
     schema_name="public",
     name="t",
     kind="ordinary",
@@ -159,8 +159,15 @@ class SetWriter:
             columns=_COLUMNS,
             file=stored_file(self.path / file, _COLUMNS, records),
             error=None,
-            definition=_DEFINITION,
+            definition=DEFINITION,
         )
+
+
+def sealed(document: Mapping[str, object]) -> bytes:
+    """A manifest's bytes with a checksum that fits, from whatever stands in `document`."""
+    blank = "0" * 64
+    data = json.dumps({**document, "checksum": blank}).encode()
+    return data.replace(blank.encode(), hashlib.sha256(data).hexdigest().encode())
 
 
 def read_sets(directory: LocalDirectory, timestamps: TimestampFormat) -> list[BackupSet]:

@@ -183,6 +183,7 @@ def test_the_apis_settings_are_read_and_show_no_secret() -> None:
             "VECTOR_BACKUP_DAGSTER_LOCATION": "backups",
             "VECTOR_BACKUP_API_TOKEN": " to-ken~!\u0022 ",
             "VECTOR_BACKUP_SECRET_KEY": base64.b64encode(key).decode(),
+            "VECTOR_BACKUP_MANIFEST_KEY": " any text ",
         }
     )
 
@@ -192,9 +193,12 @@ def test_the_apis_settings_are_read_and_show_no_secret() -> None:
     assert settings.api_token.reveal() == 'to-ken~!"'
     assert settings.secret_key is not None
     assert settings.secret_key.reveal() == base64.urlsafe_b64encode(key).decode()
+    assert settings.manifest_key is not None
+    assert settings.manifest_key.reveal() == "any text"
     shown = repr(settings)
     assert not any(
-        secret in shown for secret in ("hunter2", "to-ken", settings.secret_key.reveal())
+        secret in shown
+        for secret in ("hunter2", "to-ken", settings.secret_key.reveal(), "any text")
     )
 
 
@@ -232,7 +236,7 @@ def test_a_setting_of_the_api_that_makes_no_sense_is_not_repeated(name: str, val
 
 
 def test_blank_settings_of_the_api_count_as_unset() -> None:
-    names = ("DAGSTER_URL", "DAGSTER_LOCATION", "API_TOKEN", "SECRET_KEY")
+    names = ("DAGSTER_URL", "DAGSTER_LOCATION", "API_TOKEN", "SECRET_KEY", "MANIFEST_KEY")
     assert load_settings({f"VECTOR_BACKUP_{name}": " " for name in names}) == load_settings({})
 
 

@@ -156,7 +156,9 @@ class Contents:
 
     def _manifest(self, stamp: str) -> Manifest:
         name = self.manifests[stamp]
-        manifest = read_manifest(b"".join(self.directory.read(name)), name)
+        manifest = read_manifest(
+            b"".join(self.directory.read(name)), name, self.directory.manifest_key
+        )
         if manifest.timestamp != stamp:
             # A copy would claim the files of the set that it is a copy of.
             raise IntegrityError(
@@ -232,7 +234,8 @@ def stamps_in_use(
 
 def _says_complete(directory: BackupDirectory, manifest: str) -> bool:
     try:
-        return read_manifest(b"".join(directory.read(manifest)), manifest).complete
+        data = b"".join(directory.read(manifest))
+        return read_manifest(data, manifest, directory.manifest_key).complete
     except (IntegrityError, ResourceNotFound):
         return False
 
