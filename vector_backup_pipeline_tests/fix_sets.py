@@ -92,8 +92,11 @@ class SetWriter:
         truncate: TruncateState = "none",
         truncated: Sequence[str] = (),
         builds_on: str | None = None,
+        database: str = "d",
+        server: str | None = None,
     ) -> Manifest:
-        """A set with a manifest; it is complete unless tables `failed`."""
+        """A set with a manifest; it is complete unless tables `failed`. It is of that `database`,
+        on the server of that system identifier."""
         moment = datetime.strptime(stamp, "%Y%m%d_%H%M%S").replace(tzinfo=timezone.utc)
         manifest = Manifest(
             tool_version="1",
@@ -104,7 +107,7 @@ class SetWriter:
             run_id="run",
             export_method="copy",
             workers=1,
-            server=_SERVER,
+            server=_SERVER.model_copy(update={"database": database, "system_identifier": server}),
             snapshot="1:1:",
             tables=[self._table(table, rows, stamp) for table, rows in tables.items()],
             dependencies=Dependencies(objects=(), not_recreated=()),

@@ -109,6 +109,11 @@ class Target:
         return self._workers or [self._open_coordinator]
 
     @property
+    def server(self) -> ServerIdentity | None:
+        """None before it was reached."""
+        return self._server
+
+    @property
     def description(self) -> str | None:
         if self._server is None:
             return None

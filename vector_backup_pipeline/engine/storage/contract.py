@@ -64,6 +64,9 @@ class BackupDirectory(Protocol):
     def names(self) -> list[str]:
         """The files directly in it, sorted."""
 
+    def sizes(self) -> dict[str, int]:
+        """The same files, each with its size in bytes, from one listing."""
+
     def create(
         self, name: str, expected_size: int | None = None
     ) -> AbstractContextManager[PendingFile]:

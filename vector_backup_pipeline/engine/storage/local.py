@@ -164,6 +164,11 @@ class LocalDirectory:
         with _storage_errors(f"list {self._path}"), os.scandir(self._path) as entries:
             return sorted(each.name for each in entries if _is_file(each) and _is_text(each))
 
+    def sizes(self) -> dict[str, int]:
+        with _storage_errors(f"list {self._path}"), os.scandir(self._path) as entries:
+            found = {e.name: _size(e) for e in entries if _is_file(e) and _is_text(e)}
+        return {name: size for name, size in found.items() if size is not None}
+
     @contextlib.contextmanager
     def create(
         self,
@@ -300,6 +305,16 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
         return not entry.is_dir()
     except OSError:
         return True  # A link that can't be followed; who reads it is told so.
+
+
+def _size(entry: os.DirEntry[str]) -> int | None:
+    """None if the file has been removed since it was listed."""
+    for follows_links in (True, False):
+        try:
+            return entry.stat(follow_symlinks=follows_links).st_size
+        except OSError:
+            continue  # Of a link that can't be followed, the link's own size.
+    return None
 
 
 def _is_text(entry: os.DirEntry[str]) -> bool:

@@ -142,7 +142,10 @@ class ObjectDirectory:
         return str(self._url)
 
     def names(self) -> list[str]:
-        return sorted(found.name for found in self._bucket.objects(self._url.key))
+        return sorted(self.sizes())
+
+    def sizes(self) -> dict[str, int]:
+        return {found.name: found.size for found in self._bucket.objects(self._url.key)}
 
     @contextlib.contextmanager
     def create(self, name: str, expected_size: int | None = None) -> Iterator[ObjectPendingFile]:

