@@ -66,12 +66,7 @@ def create_app(settings: Settings, *, open_to_all: bool = False) -> FastAPI:
     Raises:
         InvalidParams, StorageError: the root can't be opened.
     """
-    root = open_root(
-        settings.root,
-        settings.directory,
-        part_size=settings.part_bytes,
-        manifest_key=settings.manifest_key,
-    )
+    root = open_root(settings.root, settings.directory, part_size=settings.part_size)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

@@ -29,7 +29,7 @@ from vector_backup_pipeline.engine.errors import (
     StorageError,
 )
 from vector_backup_pipeline.engine.parameters import check_task_id
-from vector_backup_pipeline.engine.postgres.connection import check_remote_caller
+from vector_backup_pipeline.engine.postgres.connection_strings import check_remote_caller
 from vector_backup_pipeline.engine.secrets import SecretText
 from vector_backup_pipeline.engine.storage.contract import BackupRoot
 from vector_backup_pipeline.sealing import seal

@@ -257,7 +257,6 @@ class PruneResult(Record):
     locations: list[PrunedLocation]
     bytes_freed: int
     abandoned_uploads: list[EndedUpload]
-    notices: list[str]
     errors: list[str]
     duration: float
     timestamp: datetime

@@ -8,11 +8,7 @@ from vector_backup_pipeline.engine.restore.request import DEFAULT_PROBES, Restor
 from vector_backup_pipeline.engine.restore.run import FoundBackup, RestoreRun
 from vector_backup_pipeline.engine.results import readable_size
 from vector_backup_pipeline.outcome import failing_step, place_metadata
-from vector_backup_pipeline.resources import (
-    BackupStorageResource,
-    PostgresResource,
-    RestoreRunResource,
-)
+from vector_backup_pipeline.resources import BackupStorageResource, RestoreRunResource
 from vector_backup_pipeline.settings import load_settings
 
 
@@ -106,7 +102,6 @@ class RestoreParameters(dg.Config):
 def find_backup_set(
     context: dg.OpExecutionContext,
     config: RestoreParameters,
-    postgres: PostgresResource,
     backup_storage: BackupStorageResource,
     restore_run: RestoreRunResource,
 ) -> dg.Output[FoundBackup]:
@@ -123,7 +118,7 @@ def find_backup_set(
         )
 
     with failing_step():
-        found = restore_run.begin(make_run).find(postgres.connection_settings)
+        found = restore_run.begin(make_run).find()
     return dg.Output(
         found,
         metadata={

@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 LOOPBACK = "127.0.0.1"
 
@@ -16,6 +17,9 @@ class Proxy:
     With `loses_commit_before_server`, or `..._before_client`, the connection that has sent
     `commit_of` is lost when its COMMIT is on the way; with `deaf_afterwards` nobody can connect
     from then on.
+
+    As a pooler it takes every login, but has servers for the statements of `pool_size` connections
+    alone, or, with `pools_statements`, for none that begins a transaction.
     """
 
     def __init__(
@@ -26,12 +30,16 @@ class Proxy:
         loses_commit_before_client: bool = False,
         deaf_afterwards: bool = False,
         commit_of: bytes = b"TRUNCATE TABLE",
+        pool_size: int | None = None,
+        pools_statements: bool = False,
     ) -> None:
         self._ports = itertools.chain(ports, itertools.repeat(ports[-1]))
         self._before_server = loses_commit_before_server
         self._before_client = loses_commit_before_client
         self._deaf_afterwards = deaf_afterwards
         self._commit_of = commit_of
+        self._pool_size = pool_size
+        self._pools_statements = pools_statements
         self._listener = socket.create_server((LOOPBACK, 0))
         self._sockets: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
@@ -49,7 +57,8 @@ class Proxy:
                     _shut(client)
                     continue
                 self._sockets.append(server)
-                link = _Link(client, server)
+                is_in_pool = self._pool_size is None or len(self._sockets) <= 2 * self._pool_size
+                link = _Link(client, server, is_in_pool)
                 self._start(self._forward, link)
                 self._start(self._answer, link)
 
@@ -61,6 +70,10 @@ class Proxy:
     def _forward(self, link: "_Link") -> None:
         with contextlib.suppress(OSError):
             while data := link.client.recv(1 << 16):
+                if not link.is_in_pool and data.startswith(b"Q"):
+                    continue
+                if self._pools_statements and b"BEGIN" in data:
+                    break
                 link.is_meant |= self._commit_of in data
                 if link.is_meant and b"COMMIT\0" in data:
                     if self._before_server:
@@ -107,8 +120,8 @@ class Proxy:
 class _Link:
     """One connection: the client's side and the server's."""
 
-    def __init__(self, client: socket.socket, server: socket.socket) -> None:
-        self.client, self.server = client, server
+    def __init__(self, client: socket.socket, server: socket.socket, is_in_pool: bool) -> None:
+        self.client, self.server, self.is_in_pool = client, server, is_in_pool
         self.is_meant = False
         self.answer_is_lost = False
 
@@ -123,9 +136,9 @@ def _shut(each: socket.socket) -> None:
 
 
 @contextmanager
-def proxy(*ports: int, commit_of: bytes = b"TRUNCATE TABLE", **losses: bool) -> Iterator[Proxy]:
+def proxy(*ports: int, **options: Any) -> Iterator[Proxy]:
     """A proxy that serves until the end of the block."""
-    served = Proxy(ports, commit_of=commit_of, **losses)
+    served = Proxy(ports, **options)
     thread = threading.Thread(target=served.serve)
     thread.start()
     try:

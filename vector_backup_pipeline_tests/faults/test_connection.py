@@ -1,16 +1,19 @@
 """Servers that are not there, refuse, vanish or change: the right error, and nothing left."""
 
+import re
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import psycopg2
 import pytest
 
-from vector_backup_pipeline.engine.errors import BackupError
-from vector_backup_pipeline.engine.postgres import ranges, reachability, snapshot
+from vector_backup_pipeline.engine.errors import BackupError, DatabaseError
+from vector_backup_pipeline.engine.postgres import login, ranges, snapshot
+from vector_backup_pipeline.engine.postgres.connection import connect, database_errors
+from vector_backup_pipeline.engine.postgres.lost_session import naming_the_connection
 from vector_backup_pipeline.engine.postgres.server import identify_server
 from vector_backup_pipeline.engine.progress import Progress
 from vector_backup_pipeline_tests.faults.proxy import LOOPBACK, proxy
@@ -58,10 +61,10 @@ def closed_port() -> int:
     return port
 
 
-def _assert_never_begun(made: FinishedBackup, error: str) -> None:
+def _assert_never_begun(made: FinishedBackup, error: str, *, can_retry: bool = True) -> None:
     assert error_type(made.error) == error
     assert made.error is not None
-    assert made.error.can_retry
+    assert made.error.can_retry is can_retry
     assert not made.result.backup_performed
     assert made.names == ["vector_backup_log.txt"]
     log = (made.directory / "vector_backup_log.txt").read_text()
@@ -71,12 +74,29 @@ def _assert_never_begun(made: FinishedBackup, error: str) -> None:
         assert "hunter2" not in told
 
 
-def test_a_wrong_password_is_the_servers_refusal(langchain: Database, backup: BackupMaker) -> None:
-    langchain.create_role("knows_better")
+@pytest.mark.parametrize("encryption", ["scram-sha-256", "md5"])
+def test_a_wrong_password_is_the_servers_refusal_and_no_retry_helps(
+    langchain: Database, backup: BackupMaker, encryption: str
+) -> None:
+    langchain.run("DROP ROLE IF EXISTS knows_better")
+    langchain.run(f"SET password_encryption = '{encryption}'; CREATE ROLE knows_better LOGIN")
+    langchain.run(f"SET password_encryption = '{encryption}'; ALTER ROLE knows_better PASSWORD 'x'")
 
     made = backup(langchain.url_as("knows_better", _PASSWORD))
 
+    _assert_never_begun(made, "DATABASE_ERROR", can_retry=False)
+
+
+def test_a_server_without_a_free_connection_is_worth_a_retry(
+    langchain: Database, backup: BackupMaker
+) -> None:
+    url = langchain.create_role("one_at_a_time", _PASSWORD)
+    langchain.run("ALTER ROLE one_at_a_time CONNECTION LIMIT 0")
+
+    made = backup(url)
+
     _assert_never_begun(made, "DATABASE_ERROR")
+    assert "too many connections" in str(made.error)
 
 
 def test_no_file_of_a_backup_holds_the_password(langchain: Database, backup: BackupMaker) -> None:
@@ -98,7 +118,7 @@ def test_a_database_that_is_not_there_is_the_servers_refusal(
 ) -> None:
     made = backup(langchain.server.connection_string("no such database", password=_PASSWORD))
 
-    _assert_never_begun(made, "DATABASE_ERROR")
+    _assert_never_begun(made, "DATABASE_ERROR", can_retry=False)
 
 
 def test_a_closed_port_is_no_server(backup: BackupMaker, closed_port: int) -> None:
@@ -119,7 +139,7 @@ def test_a_socket_that_is_not_there_is_no_server(backup: BackupMaker) -> None:
 def test_a_listener_that_says_nothing_is_no_server(
     backup: BackupMaker, silent_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reachability, "_PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(login, "_PATIENCE_SECONDS", 0.2)
     # libpq takes 2 seconds for its shortest.
     made = backup(f"postgresql://u:hunter2@{LOOPBACK}:{silent_port}/db?connect_timeout=2")
     _assert_never_begun(made, "SERVICE_UNAVAILABLE")
@@ -219,6 +239,7 @@ def test_a_worker_that_is_terminated_fails_its_table_and_leaves_no_file(
     assert error_type(made.error) == "DATABASE_ERROR"
     assert made.error is not None
     assert made.error.can_retry
+    assert "administrator command" in made.error.message
     assert not made.manifest.complete
     assert not [name for name in made.names if name.startswith(EMBEDDINGS)]
     assert made.file(COLLECTIONS).rows == 4, "the other table has its turn"
@@ -250,6 +271,74 @@ def test_a_coordinator_that_is_terminated_truncates_nothing(
     assert made.manifest.complete
     assert not made.result.truncate_performed
     assert count(several_workers) == 6058
+
+
+class _SlowSink:
+    """Reads a row, and no more until the server that sends them has ended."""
+
+    def __init__(self, end: Callable[[], object]) -> None:
+        self._end = end
+        self._rows = 0
+
+    def write(self, _: bytes) -> None:
+        self._rows += 1
+        if self._rows == 1:
+            self._end()
+
+
+def test_the_reason_is_told_of_a_session_that_ends_while_it_waits_to_send(
+    several_workers: Database,
+) -> None:
+    """The server says nothing then, since half a row may be on its way."""
+    connection = connect(settings_for(several_workers.url))
+    pid = connection.info.backend_pid
+
+    def end() -> None:
+        waits = f"SELECT wait_event FROM pg_stat_activity WHERE pid = {pid}"  # noqa: S608
+        wait_until(lambda: several_workers.ask_one(waits) == "ClientWrite")
+        several_workers.run(f"SELECT pg_terminate_backend({pid}, 5000)")
+
+    query = "SELECT repeat('x', 100000) FROM generate_series(1, 1000)"
+    with (
+        connection.cursor() as cursor,
+        pytest.raises(DatabaseError, match=r"administrator command.*sessions_killed"),
+        database_errors("read"),
+        naming_the_connection(connection),
+    ):
+        cursor.copy_expert(f"COPY ({query}) TO STDOUT", _SlowSink(end))
+
+
+@pytest.mark.parametrize(
+    ("pool_size", "used"), [(2, "1 of 4 workers"), (1, r"one stream \(0 workers\)")]
+)
+def test_a_pool_that_is_too_small_for_all_workers_is_used_as_far_as_it_goes(
+    several_workers: Database,
+    backup: BackupMaker,
+    monkeypatch: pytest.MonkeyPatch,
+    pool_size: int,
+    used: str,
+) -> None:
+    several_workers.run("ALTER ROLE postgres PASSWORD 'p'")
+    monkeypatch.setattr(snapshot, "WORKER_PATIENCE_SECONDS", 0.2)
+    with proxy(several_workers.server.port, pool_size=pool_size) as pooler:
+        url = f"postgresql://postgres:p@{LOOPBACK}:{pooler.port}/{several_workers.name}"
+        made = backup(url, workers=4)
+
+    assert made.error is None
+    assert made.manifest.complete
+    (notice,) = made.result.notices
+    assert re.search(f"{used}.*pooler.*--workers 1", notice)
+    assert notice in (made.directory / "vector_backup_log.txt").read_text()
+    wait_until_nothing_is_open(several_workers)
+
+
+def test_statement_pooling_is_named(langchain: Database, backup: BackupMaker) -> None:
+    langchain.run("ALTER ROLE postgres PASSWORD 'p'")
+    with proxy(langchain.server.port, pools_statements=True) as pooler:
+        made = backup(f"postgresql://postgres:p@{LOOPBACK}:{pooler.port}/{langchain.name}")
+
+    _assert_never_begun(made, "DATABASE_ERROR", can_retry=False)
+    assert "pool_mode = statement" in str(made.error)
 
 
 def test_nothing_is_open_after_success(several_workers: Database, backup: BackupMaker) -> None:

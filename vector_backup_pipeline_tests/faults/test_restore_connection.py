@@ -17,6 +17,7 @@ import pytest
 from vector_backup_pipeline.embedded import THROWAWAY_SETTINGS, start_embedded_server
 from vector_backup_pipeline.engine.postgres import commit
 from vector_backup_pipeline.engine.progress import Progress
+from vector_backup_pipeline.engine.restore import target
 from vector_backup_pipeline.engine.restore.load import load_rows
 from vector_backup_pipeline.engine.restore.target import Target
 from vector_backup_pipeline.engine.results import FailedTable, TruncateFailure
@@ -90,7 +91,7 @@ def test_a_backend_that_is_killed_between_steps_leaves_the_target_as_it_was(
 ) -> None:
     restore.between[step] = lambda: backed_up.run(_TERMINATE)
 
-    done = restore.fails(backed_up, "DATABASE_ERROR", "See the server's log", **TRUNCATING)
+    done = restore.fails(backed_up, "DATABASE_ERROR", "administrator command", **TRUNCATING)
 
     assert done.error is not None
     assert done.error.can_retry
@@ -121,6 +122,7 @@ def test_a_backend_that_is_killed_in_a_load_leaves_the_target_as_it_was(
     assert kill.done
     assert done.error is not None
     assert done.error.can_retry
+    assert "administrator command" in done.error.message
     loaded = done.result.restore_results[COLLECTIONS]
     assert isinstance(loaded, FailedTable)
     assert f"rolled back when {EMBEDDINGS} failed" in loaded.error
@@ -148,6 +150,26 @@ def test_a_worker_that_is_killed_in_a_load_leaves_nothing_where_nothing_was(
     restore.fails(gone, "DATABASE_ERROR", EMBEDDINGS, listener=kill)
 
     assert kill.done
+
+
+@pytest.mark.usefixtures("in_scratch")
+@pytest.mark.parametrize(
+    ("pool_size", "used"), [(2, "1 of 4 workers"), (1, "one connection (0 workers)")]
+)
+def test_a_pool_that_is_too_small_for_all_workers_is_used_as_far_as_it_goes(
+    gone: Database,
+    restore: RestoreMaker,
+    monkeypatch: pytest.MonkeyPatch,
+    pool_size: int,
+    used: str,
+) -> None:
+    monkeypatch.setattr(target, "WORKER_PATIENCE_SECONDS", 0.2)
+    with proxy(gone.server.port, pool_size=pool_size) as pooler:
+        done = restore(_through(pooler, gone), workers=4)
+
+    assert done.error is None
+    assert any(f"over {used}" in notice for notice in done.result.notices)
+    assert count(gone) == 2558
 
 
 def test_a_connection_that_is_cut_in_a_load_leaves_the_target_as_it_was(

@@ -148,6 +148,7 @@ class BackupRun:
                 workers=request.workers,
                 lock_timeout=self._lock_timeout,
             )
+            self._notices += pinned.notices
             self._record = self._read_record(pinned)
         return [self._table_export(pinned, table) for table in request.tables]
 
@@ -362,7 +363,7 @@ class BackupRun:
         )
         # One that is there stays there, whatever becomes of its replacement.
         self._has_manifest = bool(self._has_manifest)
-        directory.replace(manifest_name(stamp), manifest.to_json(directory.manifest_key))
+        directory.replace(manifest_name(stamp), manifest.to_json())
         self._has_manifest = True
 
     def _append_to_log(self) -> None:

@@ -12,7 +12,9 @@ import psycopg2._psycopg
 from psycopg2.extensions import connection
 
 from vector_backup_pipeline.engine.background import Work
+from vector_backup_pipeline.engine.postgres.connection_strings import ConnectionSettings
 from vector_backup_pipeline.engine.postgres.escaping_cursor import EscapingCursor
+from vector_backup_pipeline.engine.postgres.lost_session import SessionCounts
 
 _MESSAGE_BYTES = 256  # libpq's own advice
 _ANSWER_SECONDS = 2.0
@@ -39,6 +41,9 @@ class CancellableConnection(connection):
     a network that swallows packets the whole process, heartbeats and signals too, would stand
     still for minutes."""
 
+    # How it was opened, and what the server counted then.
+    settings: ConnectionSettings | None = None
+    counts: SessionCounts | None = None
     _handle: int | None = None
     _asking: Work[None] | None = None
 

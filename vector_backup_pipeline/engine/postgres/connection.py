@@ -1,43 +1,40 @@
-"""Connecting, and what a server's refusals mean.
-
-Three sources of a connection, and what each may take from its surroundings:
-
-- a caller's string (`db_connection`): nothing. Whatever it leaves out gets libpq's own default and
-  never a PG* variable, a service, a password file or a key of this process's user; else
-  `postgresql://u@elsewhere/db` would send our password to a stranger.
-- the installation's own string or fields: libpq fills in the rest as it does for psql.
-- none of these: libpq's environment alone.
-"""
+"""Connecting, and what a server's refusals mean."""
 
 from __future__ import annotations
 
 import contextlib
-import getpass
 import os
+import socket
 import threading
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from typing import Any
-from urllib.parse import quote
 
 import psycopg2
 from psycopg2 import errorcodes
-from psycopg2.extensions import ISOLATION_LEVEL_READ_COMMITTED, parse_dsn
+from psycopg2.extensions import ISOLATION_LEVEL_READ_COMMITTED
 from psycopg2.extensions import connection as Connection
+from psycopg2.extensions import cursor as Cursor
 
 from vector_backup_pipeline.engine.errors import (
     BackupError,
     DatabaseError,
     DatabaseRefused,
-    InvalidParams,
     LockTimeout,
     PermissionDenied,
     ServiceUnavailable,
     TableNotFound,
 )
 from vector_backup_pipeline.engine.postgres.cancellable import CancellableConnection
-from vector_backup_pipeline.engine.postgres.reachability import server_answers
-from vector_backup_pipeline.engine.secrets import SecretText, redact
+from vector_backup_pipeline.engine.postgres.connection_strings import ConnectionSettings
+from vector_backup_pipeline.engine.postgres.login import refusal_of
+from vector_backup_pipeline.engine.postgres.lost_session import (
+    connection_of,
+    explain,
+    keep_stderr_clean,
+    last_words,
+    read_counts,
+)
+from vector_backup_pipeline.engine.secrets import redact
 
 __all__ = ["Connection", "ConnectionSettings", "connect", "database_errors"]
 
@@ -52,193 +49,143 @@ _TRANSPORT = {
     "keepalives_interval": "10",
     "keepalives_count": "3",
 }
+# How long a pooler may take to find a server connection for one more worker.
+WORKER_PATIENCE_SECONDS = 10.0
+_EXPLANATION_SECONDS = "5"
 # As a start-up parameter, since poolers keep it apart from client to client.
 _ALWAYS = {"client_encoding": "UTF8"}
 
-_NO_SUCH_FILE = "/dev/null/none"
-# Every libpq option that has an environment variable, a service entry or a default file behind
-# it, with the value that shuts that out. Options unknown to the linked libpq are left away.
-_ISOLATED = {
-    "host": "",
-    "hostaddr": "",
-    "port": "",
-    "password": "",
-    "passfile": _NO_SUCH_FILE,
-    "options": "",
-    "sslmode": "prefer",
-    "sslcertmode": "disable",
-    "sslcert": _NO_SUCH_FILE,
-    "sslkey": "",
-    "sslrootcert": "",
-    "sslcrl": "",
-    "sslcrldir": "",
-    "sslsni": "1",
-    "sslnegotiation": "postgres",
-    "sslcompression": "0",
-    "requirepeer": "",
-    "require_auth": "!gss,!sspi",
-    "channel_binding": "prefer",
-    "ssl_min_protocol_version": "TLSv1.2",
-    "ssl_max_protocol_version": "",
-    "gssencmode": "disable",
-    "gssdelegation": "0",
-    "krbsrvname": "postgres",
-    "gsslib": "",
-    "target_session_attrs": "any",
-    "load_balance_hosts": "disable",
-}
 # libpq has no value that shuts PGSERVICE out, so the variable itself goes while such a connection
 # is made; the lock keeps others, who may want it, from connecting in that moment.
 _SERVICE_VARIABLE = "PGSERVICE"
 _connecting = threading.Lock()
-_HIGHEST_PORT = 65535
-# libpq looks at these only when it connects, and its refusal then looks like a server's (PostgreSQL
-# documentation, "Parameter Key Words").
-_CHOICES = {
-    "sslmode": {"disable", "allow", "prefer", "require", "verify-ca", "verify-full"},
-    "sslnegotiation": {"postgres", "direct"},
-    "channel_binding": {"disable", "prefer", "require"},
-    "gssencmode": {"disable", "prefer", "require"},
-    "load_balance_hosts": {"disable", "random"},
-    "target_session_attrs": {
-        *("any", "read-write", "read-only", "primary", "standby", "prefer-standby")
-    },
-}
 # Data exceptions, violated constraints, unsupported features, statements that don't fit: asked
 # again, the server says the same again.
 _REFUSALS = {"0A", "22", "23", "42"}
-# They name files or services of the machine that connects, or make libpq write one.
-_LOCAL_OPTIONS = {
-    *("service", "servicefile", "passfile", "sslcert", "sslkey", "sslkeylogfile"),
-    *("sslrootcert", "sslcrl", "sslcrldir"),
-}
-# What lets libpq show the Kerberos ticket of this machine's user, with the value that does not.
-_KERBEROS_OPTIONS = {"gssencmode": "disable", "gssdelegation": "0"}
-_KERBEROS_METHODS = {"gss", "sspi"}
-_SECRET_OPTIONS = ("password", "sslpassword", "scram_client_key", "oauth_client_secret")
 
 
-@dataclass(frozen=True)
-class ConnectionSettings:
-    """Where to connect and with what. Never shows its parameters."""
-
-    parameters: Mapping[str, str] = field(repr=False)
-    secrets: tuple[str, ...] = field(repr=False)
-    stands_alone: bool = False
-
-    @classmethod
-    def from_caller(cls, text: SecretText) -> ConnectionSettings:
-        """A `db_connection`: stands on its own.
-
-        Raises:
-            InvalidParams: it is malformed. The message does not repeat it.
-        """
-        parsed = _parse(text, "db_connection")
-        if "service" in parsed:
-            raise InvalidParams(
-                "The db_connection names a service; write host, port, dbname and user instead."
-            )
-        # An empty option would have libpq look where it always looks: passfile='' in ~/.pgpass.
-        given = {key: value for key, value in parsed.items() if value}
-        user = given.get("user") or _own_user()
-        own = {"user": user, "dbname": given.get("dbname") or user}
-        isolated = {key: value for key, value in _ISOLATED.items() if _is_known(key)}
-        return cls(isolated | given | own, _secrets_of(given), stands_alone=True)
-
-    @classmethod
-    def from_installation(cls, text: SecretText, source: str) -> ConnectionSettings:
-        """The installation's own string; `source` names its variable or field in messages."""
-        given = _parse(text, source)
-        return cls(given, _secrets_of(given))
-
-    @classmethod
-    def from_fields(cls, fields: Mapping[str, str]) -> ConnectionSettings:
-        """host, port, dbname, user, password; none at all means libpq's environment."""
-        return cls(dict(fields), _secrets_of(fields))
-
-
-def check_remote_caller(text: SecretText) -> None:
-    """Refuse what a caller over the network may not say in a `db_connection`: it names a host, and
-    neither a socket, a file nor a Kerberos ticket of the machine that will connect.
-
-    Raises:
-        InvalidParams: it does, or it is malformed. The message does not repeat it.
-    """
-    given = _parse(text, "db_connection")
-    of_this_machine = sorted(key for key, value in given.items() if _is_local(key, value))
-    if of_this_machine:
-        raise InvalidParams(
-            f"The db_connection has {', '.join(of_this_machine)}, which a caller over the network "
-            "may not give like that: it leads to files, services or credentials of the machine "
-            "that makes the backup. Leave it out."
-        )
-    hosts = (given.get("host") or given.get("hostaddr") or "").split(",")
-    if not all(hosts) or any(host.startswith(("/", "@")) for host in hosts):
-        raise InvalidParams(
-            "The db_connection must name the host of a database server: "
-            "postgresql://user:password@host:port/dbname."
-        )
-
-
-def _is_local(option: str, value: str) -> bool:
-    """Whether it leads to something that the machine has which connects. What is empty does not:
-    a caller's empty options count as not given."""
-    if not value:
-        return False
-    if option == "require_auth":
-        methods = set(value.split(","))
-        refused = {method[1:] for method in methods if method.startswith("!")}
-        return not refused >= _KERBEROS_METHODS if refused else bool(methods & _KERBEROS_METHODS)
-    if option in _KERBEROS_OPTIONS:
-        return value != _KERBEROS_OPTIONS[option]
-    # libpq's one word for the system's own certificates.
-    return option in _LOCAL_OPTIONS and (option, value) != ("sslrootcert", "system")
-
-
-def connect(settings: ConnectionSettings) -> Connection:
+def connect(settings: ConnectionSettings, patience: float | None = None) -> Connection:
     """Open a connection whose transactions begin with the first statement.
+
+    A pooler accepts connections that it has no server for yet. With `patience`, it gets that many
+    seconds to find one.
 
     Raises:
         ServiceUnavailable: no server was reached.
-        DatabaseError: a server answered and refused.
+        DatabaseError: a server or pooler answered and refused.
     """
-    parameters = _TRANSPORT | dict(settings.parameters) | _ALWAYS
-    parameters.setdefault("application_name", "vector_backup_pipeline")
-    keywords: dict[str, Any] = parameters
     refusal: psycopg2.Error | UnicodeError
     try:
-        with _surroundings(settings):
-            connection = CancellableConnection.open(**keywords)
+        connection = _opened(settings)
     except (psycopg2.Error, UnicodeError) as error:
         refusal = error
     else:
-        return _new_enough(connection)
+        return _tried(connection, settings, patience)
     # Not inside `except`: the driver's error would stay on ours as its context.
     raise _refused(refusal, settings) from _cause(refusal, settings.secrets)
 
 
-def connect_to_write(settings: ConnectionSettings) -> Connection:
+def _opened(settings: ConnectionSettings, **overrides: str) -> CancellableConnection:
+    keep_stderr_clean()
+    parameters: dict[str, Any] = _TRANSPORT | dict(settings.parameters) | _ALWAYS | overrides
+    parameters.setdefault("application_name", "vector_backup_pipeline")
+    with _surroundings(settings):
+        connection = CancellableConnection.open(**parameters)
+    connection.settings = settings
+    return connection
+
+
+def connect_to_write(settings: ConnectionSettings, patience: float | None = None) -> Connection:
     """Open a connection whose transactions are READ COMMITTED and may write, whatever the role or
     the database has for a default.
 
     Raises:
         ServiceUnavailable, DatabaseError: as `connect`.
     """
-    connection = connect(settings)
+    connection = connect(settings, patience)
     connection.set_session(
         isolation_level=ISOLATION_LEVEL_READ_COMMITTED, readonly=False, autocommit=False
     )
     return connection
 
 
-def _new_enough(connection: Connection) -> Connection:
-    if connection.server_version < OLDEST_SERVER:
-        version = connection.server_version // 10000
-        connection.close()
-        raise DatabaseError(
-            f"The server is PostgreSQL {version}; version 13 is the oldest that can be backed up."
-        )
+def _tried(
+    connection: CancellableConnection, settings: ConnectionSettings, patience: float | None
+) -> Connection:
+    """The connection, after an empty transaction went through it."""
+    try:
+        if connection.server_version < OLDEST_SERVER:
+            version = connection.server_version // 10000
+            raise DatabaseError(
+                f"The server is PostgreSQL {version}; version 13 is the oldest that can be backed "
+                "up."
+            )
+        connection.autocommit = True
+        with (
+            database_errors("use the connection", settings.secrets),
+            _answering_within(connection, patience),
+            connection.cursor() as cursor,
+        ):
+            connection.counts = read_counts(cursor)
+            _try_transaction(cursor, settings.secrets)
+        connection.autocommit = False
+    except BaseException:
+        close_quietly(connection)
+        raise
     return connection
+
+
+def _try_transaction(cursor: Cursor, secrets: tuple[str, ...]) -> None:
+    try:
+        cursor.execute("BEGIN")
+    except psycopg2.Error as error:
+        if error.pgcode is not None:
+            raise
+        raise DatabaseRefused(
+            "The connection was closed as soon as a transaction began "
+            f"({redact(last_words(error), secrets)}). A pooler in statement mode (PgBouncer's "
+            "pool_mode = statement) does that, and backups and restores need transactions. Connect "
+            "to the server directly, or to a pool in transaction or session mode."
+        ) from _cause(error, secrets)
+    cursor.execute("ROLLBACK")
+
+
+@contextlib.contextmanager
+def _answering_within(connection: Connection, seconds: float | None) -> Iterator[None]:
+    """End the connection if the block takes longer."""
+    if seconds is None:
+        yield
+        return
+    # A duplicate: the timer may fire while the connection is being closed.
+    with socket.socket(fileno=os.dup(connection.fileno())) as transport:
+        watch = _Watch(transport)
+        timer = threading.Timer(seconds, watch.end)
+        timer.start()
+        try:
+            yield
+        except (psycopg2.Error, BackupError) as error:
+            if watch.has_ended:
+                raise DatabaseError(
+                    f"A connection was accepted, but ran no statement within {seconds:g} s. A "
+                    "pooler in between has no server connection free (PgBouncer: "
+                    "default_pool_size, max_db_connections). Raise its limit, or use fewer "
+                    "connections: --workers 1."
+                ) from error
+            raise
+        finally:
+            timer.cancel()
+            timer.join()
+
+
+class _Watch:
+    def __init__(self, transport: socket.socket) -> None:
+        self._transport = transport
+        self.has_ended = False
+
+    def end(self) -> None:
+        self.has_ended = True
+        with contextlib.suppress(OSError):
+            self._transport.shutdown(socket.SHUT_RDWR)
 
 
 @contextlib.contextmanager
@@ -289,12 +236,12 @@ def database_errors(action: str, secrets: tuple[str, ...] = ()) -> Iterator[None
 
 def translated(error: psycopg2.Error, action: str, secrets: tuple[str, ...]) -> BackupError:
     """What `error` means, by SQLSTATE; without one the connection itself is gone."""
-    text = redact(_first_line(error), secrets)
     if error.pgcode is None:
+        reason = redact(f"{last_words(error)}. {_explanation(error)}", secrets)
         return DatabaseError(
-            f"Could not {action}: the connection to the server was lost ({text}). "
-            "See the server's log for why, then run it again."
+            f"Could not {action}: the connection to the server was lost: {reason}. Run it again."
         )
+    text = redact(_first_line(error), secrets)
     if error.pgcode == errorcodes.INSUFFICIENT_PRIVILEGE:
         return PermissionDenied(f"Could not {action}: {text}. {_permission_advice(text)}")
     if error.pgcode in (errorcodes.UNDEFINED_TABLE, errorcodes.INVALID_SCHEMA_NAME):
@@ -326,16 +273,40 @@ def _permission_advice(text: str) -> str:
     return "Grant the role of this connection what is missing."
 
 
+def _explanation(error: psycopg2.Error) -> str:
+    """What a new connection finds out about why this one was lost."""
+    lost = connection_of(error)
+    if not isinstance(lost, CancellableConnection) or lost.settings is None:
+        return "See the server's log"
+    try:
+        connection = _opened(lost.settings, connect_timeout=_EXPLANATION_SECONDS)
+    except (psycopg2.Error, UnicodeError) as refusal:
+        return f"The server can't be reached now ({_first_line(refusal)})"
+    try:
+        connection.autocommit = True
+        with (
+            _answering_within(connection, float(_EXPLANATION_SECONDS)),
+            connection.cursor() as cursor,
+        ):
+            return explain(lost.counts, read_counts(cursor))
+    except (psycopg2.Error, BackupError):
+        return "See the server's log"
+    finally:
+        close_quietly(connection)
+
+
 def _refused(error: psycopg2.Error | UnicodeError, settings: ConnectionSettings) -> BackupError:
     text = redact(_first_line(error), settings.secrets)
-    if server_answers(settings.parameters):
-        return DatabaseError(
-            f"The database server refused the connection: {text}. "
-            "Check user, password and database name, and the server's pg_hba.conf."
+    refusal = refusal_of(settings.parameters)
+    if refusal is None:
+        return ServiceUnavailable(
+            f"No database server was reached: {text}. "
+            "Check host and port, and that the server is running."
         )
-    return ServiceUnavailable(
-        f"No database server was reached: {text}. "
-        "Check host and port, and that the server is running."
+    kind = DatabaseRefused if refusal.is_final else DatabaseError
+    return kind(
+        f"The database server refused the connection: {text}. "
+        "Check user, password and database name, and the server's pg_hba.conf."
     )
 
 
@@ -349,62 +320,3 @@ def _cause(error: Exception, secrets: tuple[str, ...]) -> Exception | None:
 def _first_line(error: Exception) -> str:
     lines = str(error).strip().splitlines()
     return lines[0].rstrip(".") if lines else type(error).__name__
-
-
-def _parse(text: SecretText, source: str) -> dict[str, str]:
-    malformed = InvalidParams(
-        f"The connection string in {source} is malformed. Write "
-        "postgresql://user:password@host:port/dbname (with special characters percent-encoded) "
-        "or libpq's key=value form. It is not shown here, since it may hold a password."
-    )
-    given = _parsed(text.reveal())
-    if given is None:
-        # Raised out of reach of the driver's error, whose message repeats the string.
-        raise malformed
-    return given
-
-
-def _parsed(text: str) -> dict[str, str] | None:
-    # libpq would not see what follows a NUL.
-    if not text.strip() or "\0" in text or _breaks_apart(text):
-        return None
-    try:
-        given = {key: str(value) for key, value in parse_dsn(text).items()}
-    except (psycopg2.Error, UnicodeError, ValueError):
-        return None
-    ports = [port for port in given.get("port", "").split(",") if port]
-    choices = [given[option] in values for option, values in _CHOICES.items() if option in given]
-    return given if all(map(_is_port, ports)) and all(choices) else None
-
-
-def _breaks_apart(text: str) -> bool:
-    """Whether a URL's password holds an `@` or `/` as it is: libpq would take what follows for the
-    host or the database, and show it in its messages."""
-    if not text.startswith(("postgresql://", "postgres://")):
-        return False
-    authority, _, path = text.partition("://")[2].partition("?")[0].partition("/")
-    return authority.count("@") > 1 or "@" in path
-
-
-def _is_port(text: str) -> bool:
-    return text.isascii() and text.isdigit() and 0 < int(text) <= _HIGHEST_PORT
-
-
-def _secrets_of(parameters: Mapping[str, str]) -> tuple[str, ...]:
-    plain = {parameters[key] for key in _SECRET_OPTIONS if parameters.get(key)}
-    return tuple(sorted(plain | {quote(secret, safe="") for secret in plain}))
-
-
-def _own_user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError) as error:  # A container's user may have no name.
-        raise InvalidParams("The db_connection names no user: add one.") from error
-
-
-def _is_known(option: str) -> bool:
-    try:
-        parse_dsn(f"{option}=x")
-    except psycopg2.ProgrammingError:
-        return False
-    return True

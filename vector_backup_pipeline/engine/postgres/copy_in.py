@@ -10,6 +10,7 @@ from psycopg2.sql import SQL, Composable, Identifier, Literal
 
 from vector_backup_pipeline.engine.errors import IntegrityError
 from vector_backup_pipeline.engine.parameters import Format
+from vector_backup_pipeline.engine.postgres.lost_session import naming_the_connection
 from vector_backup_pipeline.engine.postgres.ranges import column_list
 
 _STAGE = Identifier("pg_temp", "vector_restore_stage")
@@ -61,7 +62,8 @@ def copy_rows(
     )
     if where is not None:
         statement = SQL("{} WHERE {}").format(statement, where)
-    cursor.copy_expert(statement, _Chunks(rows.chunks), _MESSAGE_BYTES)
+    with naming_the_connection(cursor.connection):
+        cursor.copy_expert(statement, _Chunks(rows.chunks), _MESSAGE_BYTES)
     return int(cursor.rowcount)
 
 

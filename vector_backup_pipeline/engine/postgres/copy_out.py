@@ -12,6 +12,7 @@ from psycopg2.sql import SQL, Identifier, Literal
 
 from vector_backup_pipeline.engine.parameters import Format
 from vector_backup_pipeline.engine.postgres.connection import Connection
+from vector_backup_pipeline.engine.postgres.lost_session import naming_the_connection
 from vector_backup_pipeline.engine.postgres.ranges import BlockRange
 from vector_backup_pipeline.engine.postgres.session import own_search_path
 from vector_backup_pipeline.engine.postgres.tables import TableSource
@@ -45,7 +46,7 @@ def copy_range(
     """Stream a range, CSV without a header, binary with header and trailer; returns the server's
     count of rows."""
     statement = SQL("COPY {} TO STDOUT (FORMAT {})").format(rows.copy_source(columns), SQL(form))
-    with connection.cursor() as cursor:
+    with connection.cursor() as cursor, naming_the_connection(connection):
         with contextlib.nullcontext() if rows.needs_no_plan else _plannable(connection, rows):
             cursor.copy_expert(statement, sink)
         return int(cursor.rowcount)

@@ -28,6 +28,7 @@ from vector_backup_pipeline.engine.errors import (
 )
 from vector_backup_pipeline.engine.interrupts import interruptible
 from vector_backup_pipeline.engine.postgres.connection import (
+    WORKER_PATIENCE_SECONDS,
     Connection,
     ConnectionSettings,
     cancel_quietly,
@@ -63,7 +64,8 @@ class PinnedSnapshot:
     """The open transactions of a run. `close` ends them all.
 
     `tables` and `failures` are by the caller's names; together they hold every table asked for.
-    `truncate_refusal` says why nothing may be truncated in this run, None if it may.
+    `truncate_refusal` says why nothing may be truncated in this run, None if it may. `notices` are
+    for the run's result.
     """
 
     settings: ConnectionSettings
@@ -74,6 +76,7 @@ class PinnedSnapshot:
     failures: dict[str, BackupError]
     truncate_refusal: BackupError | None
     workers: list[Connection] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
 
     def streams(self) -> list[Connection]:
         """The connections an export may use: the workers, or with none left the coordinator."""
@@ -287,16 +290,18 @@ def _changed(table: FoundTable) -> BackupError:
 def _add_workers(pinned: PinnedSnapshot, workers: int, lock_timeout: float) -> None:
     """Connect as many workers as the largest table has ranges for, all on the one snapshot.
 
-    A single stream is the coordinator's own: a second connection would gain nothing. When the
-    server has no room for more connections, those that are there do.
+    A single stream is the coordinator's own: a second connection would gain nothing. If the server
+    or its pooler has no room for more connections, the export uses those that came.
     """
     wanted = min(workers, max((most_ranges(t) for t in pinned.tables.values()), default=0))
-    if wanted >= 2:
-        connect_workers(pinned, wanted, lock_timeout)
+    if wanted >= 2 and (refusal := connect_workers(pinned, wanted, lock_timeout)) is not None:
+        came = len(pinned.workers)
+        used = f"{came} of {wanted} workers" if came else "one stream (0 workers)"
+        pinned.notices.append(f"The tables are read over {used}: {refusal.message}")
 
 
 def connect_workers(pinned: PinnedSnapshot, wanted: int, lock_timeout: float) -> BackupError | None:
-    """Let `wanted` connections join the snapshot, or as many as can; tells why one was refused.
+    """Let `wanted` connections join the snapshot, or as many as can; returns why one was refused.
 
     Raises:
         DatabaseError: a connection reached another server; none of them is left.
@@ -308,7 +313,7 @@ def connect_workers(pinned: PinnedSnapshot, wanted: int, lock_timeout: float) ->
     try:
         for _ in range(wanted):
             try:
-                worker = connect(pinned.settings)
+                worker = connect(pinned.settings, WORKER_PATIENCE_SECONDS)
             except (DatabaseError, ServiceUnavailable) as error:
                 refusal = error
                 break

@@ -18,6 +18,7 @@ from vector_backup_pipeline.engine.postgres.connection import (
     connect,
     database_errors,
 )
+from vector_backup_pipeline.engine.postgres.lost_session import naming_the_connection
 from vector_backup_pipeline.engine.postgres.session import own_search_path
 from vector_backup_pipeline.engine.postgres.tables import TableSource
 
@@ -93,7 +94,8 @@ def copy_sample(
     ) as cursor:
         spread = _spread(table)
         query = _some_rows(table, most_rows, spread)
-        cursor.copy_expert(SQL("COPY ({}) TO STDOUT (FORMAT csv)").format(query), sink)
+        with naming_the_connection(connection):
+            cursor.copy_expert(SQL("COPY ({}) TO STDOUT (FORMAT csv)").format(query), sink)
         rows = max(0, cursor.rowcount)
         return Sample(rows, sink.size, is_whole=spread is None and rows < most_rows)
 

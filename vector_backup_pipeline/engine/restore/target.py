@@ -33,6 +33,7 @@ from vector_backup_pipeline.engine.errors import (
 from vector_backup_pipeline.engine.interrupts import interruptible
 from vector_backup_pipeline.engine.postgres.commit import commit_or_learn
 from vector_backup_pipeline.engine.postgres.connection import (
+    WORKER_PATIENCE_SECONDS,
     Connection,
     ConnectionSettings,
     cancel_quietly,
@@ -55,7 +56,6 @@ from vector_backup_pipeline.engine.postgres.server import ServerIdentity, identi
 from vector_backup_pipeline.engine.postgres.session import (
     apply_maintenance_settings,
     apply_session_settings,
-    apply_statement_syntax,
     apply_time_limits,
     check_deferred_constraints,
 )
@@ -107,11 +107,6 @@ class Target:
     def streams(self) -> list[Connection]:
         """The connections that rows go through: the workers, or the coordinator alone."""
         return self._workers or [self._open_coordinator]
-
-    @property
-    def server(self) -> ServerIdentity | None:
-        """None before it was reached."""
-        return self._server
 
     @property
     def description(self) -> str | None:
@@ -186,7 +181,11 @@ class Target:
                 f"its own, and the role {self._role} may not make one. GRANT CREATE ON DATABASE to "
                 "it, restore into a table of that name that exists, or restore without rename."
             )
-        self._is_parallel = self._worth_workers(cursor) and recreation.can_be_born_elsewhere(cursor)
+        self._is_parallel = (
+            self._worth_workers(cursor)
+            and recreation.can_be_born_elsewhere(cursor)
+            and self._add_workers()
+        )
         if not (self._is_parallel or is_renamed):
             recreation = self._make_recreation(dependencies, None)
         self._recreation = recreation
@@ -212,7 +211,6 @@ class Target:
         scratch = scratch_name(self.run_id)
         hold_scratch(cursor, scratch)
         recreation.hold_extensions(cursor)
-        self._add_workers()
         self._scratch = scratch
         with self._building() as building:
             recreation.create(building)
@@ -228,20 +226,19 @@ class Target:
         connection.commit()
         self._begin_on(connection)
 
-    def _add_workers(self) -> None:
-        """As many as are wanted; where the server has no room for more, those that are there do."""
-        for number in range(self.request.workers):
+    def _add_workers(self) -> bool:
+        """Connect as many workers as the server, or its pooler, has room for; whether any came."""
+        wanted = self.request.workers
+        for number in range(wanted):
             try:
-                worker = connect_to_write(self.settings)
-            except (DatabaseError, ServiceUnavailable):
-                if not number:
-                    raise
-                self.notices.append(
-                    f"The server took {number} connections of {self.request.workers}."
-                )
-                return
+                worker = connect_to_write(self.settings, WORKER_PATIENCE_SECONDS)
+            except (DatabaseError, ServiceUnavailable) as error:
+                used = f"{number} of {wanted} workers" if number else "one connection (0 workers)"
+                self.notices.append(f"The rows are loaded over {used}: {error.message}")
+                break
             self._workers.append(worker)
             self._begin_on(worker)
+        return bool(self._workers)
 
     def _begin_in_place(self, cursor: Cursor) -> None:
         self.existing.take(cursor, self._content, self.lock_timeout)
@@ -284,7 +281,6 @@ class Target:
         """A cursor on the connection that makes things, committed where that is the workers'."""
         connection = self.streams[0]
         with connection.cursor() as cursor:
-            apply_statement_syntax(cursor)
             apply_maintenance_settings(
                 cursor,
                 self.request.maintenance_work_mem,
@@ -344,7 +340,6 @@ class Target:
             self._end_workers()
             with self._open_coordinator.cursor() as cursor:
                 if self._recreation is not None:
-                    apply_statement_syntax(cursor)
                     self._recreation.publish(cursor)
                 # Before the sequences move, which no rollback takes back.
                 check_deferred_constraints(cursor)

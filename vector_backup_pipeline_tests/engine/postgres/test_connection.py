@@ -50,6 +50,37 @@ def test_a_malformed_string_is_refused_and_never_shown(text: str) -> None:
     assert refusal.value.error_type == "INVALID_PARAMS"
 
 
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("postgresql://u:hunter2@host/db?pgbouncer=true", "keyword pgbouncer"),
+        ("postgresql+psycopg://u:hunter2@host/db?schema=hunter2", "keyword schema"),
+        ("postgresql://u:pass?hunter2=x@host/db?foo=1", "keyword foo"),
+        ("host=h foo=1 password=hunter2", "keyword foo"),
+        ("host=h password=hunter2 pgbouncer=true", "keyword pgbouncer"),
+        ("postgresql://u:hunter2@host/db?sslmode=no-verify", "sslmode; write .*verify-full"),
+        ("postgresql://u:hunter2@host/db?connect_timeout=hunter2", "connect_timeout"),
+        ("postgresql://u:hunter2@host:port/db", "port"),
+        # What follows may be a piece of the password.
+        ("host=h password=pass hunter2=x user=u", "malformed"),
+        ("postgresql://host/db?password=pass&hunter2=x", "malformed"),
+    ],
+)
+def test_what_is_wrong_with_a_string_is_named_without_its_value(text: str, named: str) -> None:
+    with pytest.raises(InvalidParams, match=named) as refusal:
+        _from_caller(text)
+    assert "hunter2" not in all_that_it_tells(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "scheme", ["postgresql+psycopg", "postgres+psycopg2", "postgresql+asyncpg"]
+)
+def test_a_string_of_sqlalchemy_is_taken(scheme: str) -> None:
+    settings = _from_caller(f"{scheme}://u:p@host:5433/db")
+    taken = {key: settings.parameters[key] for key in ("host", "port", "user", "dbname")}
+    assert taken == {"host": "host", "port": "5433", "user": "u", "dbname": "db"}
+
+
 def test_a_password_with_reserved_characters_may_be_percent_encoded() -> None:
     settings = _from_caller("postgresql://u:p%40ss%2Fword@host/db")
     assert settings.parameters["password"] == "p@ss/word"

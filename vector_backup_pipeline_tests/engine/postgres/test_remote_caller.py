@@ -7,9 +7,11 @@ import pytest
 
 from vector_backup_pipeline.engine.errors import DatabaseError, InvalidParams
 from vector_backup_pipeline.engine.postgres.connection import (
+    connect,
+)
+from vector_backup_pipeline.engine.postgres.connection_strings import (
     ConnectionSettings,
     check_remote_caller,
-    connect,
 )
 from vector_backup_pipeline.engine.secrets import SecretText
 from vector_backup_pipeline_tests.faults.watching import all_that_it_tells
@@ -140,7 +142,7 @@ def test_the_workers_kerberos_ticket_is_not_shown_to_strangers(option: str, valu
     ],
 )
 def test_what_is_malformed_is_refused_and_not_repeated(text: str) -> None:
-    _refuse(text.format(p=PASSWORD), "malformed")
+    _refuse(text.format(p=PASSWORD), "The connection string in db_connection")
 
 
 def test_a_connection_string_as_the_databases_name_leads_nowhere_else(database: Database) -> None:
