@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from pydantic_core import PydanticSerializationError
+
 from vector_backup_pipeline import __version__
 from vector_backup_pipeline.engine.backup.export import StoredTable
-from vector_backup_pipeline.engine.errors import BackupError
+from vector_backup_pipeline.engine.errors import BackupError, InvalidParams
 from vector_backup_pipeline.engine.manifest import (
     Block,
     DataFile,
@@ -21,7 +23,10 @@ from vector_backup_pipeline.engine.manifest import (
 )
 from vector_backup_pipeline.engine.parameters import BackupRequest
 from vector_backup_pipeline.engine.postgres.server import ServerIdentity
+from vector_backup_pipeline.engine.postgres.snapshot import PinnedSnapshot
+from vector_backup_pipeline.engine.postgres.sql_ascii import ENCODING
 from vector_backup_pipeline.engine.postgres.tables import TableSource
+from vector_backup_pipeline.engine.record import Record
 from vector_backup_pipeline.engine.results import BackupResult
 from vector_backup_pipeline.engine.table_definition import Definitions
 
@@ -34,6 +39,29 @@ class SnapshotRecord:
     snapshot: str
     tables: Mapping[str, TableSource]
     definitions: Definitions
+
+
+def leave_out_unstorable(pinned: PinnedSnapshot, definitions: Definitions) -> None:
+    """Fail the tables whose definitions a manifest can't hold: it is UTF-8, and in a SQL_ASCII
+    database a name, default or comment may be other bytes."""
+    if pinned.server.encoding != ENCODING:
+        return
+    shared_is_storable = _is_storable(definitions.dependencies)
+    for name, source in list(pinned.tables.items()):
+        if not (shared_is_storable and _is_storable(definitions.tables[source.found.oid])):
+            del pinned.tables[name]
+            pinned.failures[name] = InvalidParams(
+                f"{name} can't be backed up: a name, default, comment or type in its definition "
+                "holds bytes that are not UTF-8. Change it, with ALTER or COMMENT."
+            )
+
+
+def _is_storable(record: Record) -> bool:
+    try:
+        record.model_dump_json()
+    except PydanticSerializationError:
+        return False
+    return True
 
 
 def build_manifest(

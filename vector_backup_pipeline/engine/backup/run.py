@@ -18,7 +18,11 @@ from typing import Literal, TypeVar
 
 from vector_backup_pipeline.engine.backup.export import StoredTable, export_table
 from vector_backup_pipeline.engine.backup.file_form import FileForm
-from vector_backup_pipeline.engine.backup.manifest import SnapshotRecord, build_manifest
+from vector_backup_pipeline.engine.backup.manifest import (
+    SnapshotRecord,
+    build_manifest,
+    leave_out_unstorable,
+)
 from vector_backup_pipeline.engine.backup.notices import read_notices
 from vector_backup_pipeline.engine.backup.report import log_section
 from vector_backup_pipeline.engine.backup.run_marker import claim_timestamp, remove_leftovers
@@ -268,6 +272,7 @@ class BackupRun:
             pinned.coordinator.cursor() as cursor,
         ):
             definitions = read_definitions(cursor, oids)
+            leave_out_unstorable(pinned, definitions)
             self._notices += map(str, read_notices(cursor, pinned.tables.values(), definitions))
         return SnapshotRecord(
             server=pinned.server,

@@ -41,6 +41,7 @@ from vector_backup_pipeline.engine.postgres.snapshot import (
     connect_workers,
     pin_snapshot,
 )
+from vector_backup_pipeline.engine.postgres.sql_ascii import ENCODING
 from vector_backup_pipeline.engine.postgres.trial import (
     Destination,
     connect_to_look,
@@ -161,13 +162,13 @@ def _server_findings(look: _FirstLook) -> Iterator[Finding]:
         f"{encrypted}",
     )
     yield _version_finding(server)
-    if server.encoding == "SQL_ASCII":
+    if server.encoding == ENCODING:
         yield warning(
             "database",
             "encoding",
             "the database's encoding is SQL_ASCII: it may hold bytes that are not UTF-8",
-            "A restore refuses such bytes, and so does export_method cursor. Drill a restore: "
-            "vector-backup verify --timestamp latest --drill",
+            "They are backed up as they are. A restore needs a SQL_ASCII database too: "
+            "CREATE DATABASE ... TEMPLATE template0 ENCODING 'SQL_ASCII'.",
         )
     if server.in_recovery:
         yield warning(

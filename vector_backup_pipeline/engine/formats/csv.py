@@ -15,9 +15,10 @@ _NEEDS_QUOTES = re.compile('[",\r\n]').search
 
 
 def csv_record(values: Sequence[str | None]) -> bytes:
-    """One record with its line end, UTF-8."""
+    """One record with its line end, UTF-8; bytes that a SQL_ASCII database kept as they were."""
     sole = len(values) == 1
-    return (",".join([_field(value, sole=sole) for value in values]) + "\n").encode()
+    record = ",".join([_field(value, sole=sole) for value in values]) + "\n"
+    return record.encode(errors="surrogateescape")
 
 
 def _field(value: str | None, *, sole: bool) -> str:

@@ -12,6 +12,7 @@ import psycopg2._psycopg
 from psycopg2.extensions import connection
 
 from vector_backup_pipeline.engine.background import Work
+from vector_backup_pipeline.engine.postgres import sql_ascii
 from vector_backup_pipeline.engine.postgres.connection_strings import ConnectionSettings
 from vector_backup_pipeline.engine.postgres.escaping_cursor import EscapingCursor
 from vector_backup_pipeline.engine.postgres.lost_session import SessionCounts
@@ -52,9 +53,14 @@ class CancellableConnection(connection):
         """Connect as `psycopg2.connect` does."""
         # Not by an __init__: its frame would stay on the error of a connection that is refused,
         # and with it the connection, which the server would wait for.
-        opened: CancellableConnection = psycopg2.connect(
-            connection_factory=cls, cursor_factory=EscapingCursor, **keywords
-        )
+        connect = partial(psycopg2.connect, connection_factory=cls, cursor_factory=EscapingCursor)
+        opened: CancellableConnection = connect(**keywords)
+        if opened.info.parameter_status("server_encoding") == sql_ascii.ENCODING:
+            # Any other client encoding refuses bytes that it does not know. As a start-up
+            # parameter, since poolers keep it apart from client to client.
+            opened.close()
+            sql_ascii.register_codec()
+            opened = connect(**{**keywords, "client_encoding": sql_ascii.ENCODING})
         if _LIBPQ is not None and opened.pgconn_ptr is not None:
             # Now, since it can't be had safely while another thread closes the connection.
             opened._handle = _LIBPQ.PQgetCancel(opened.pgconn_ptr)

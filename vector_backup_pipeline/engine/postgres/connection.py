@@ -227,11 +227,6 @@ def database_errors(action: str, secrets: tuple[str, ...] = ()) -> Iterator[None
         yield
     except psycopg2.Error as error:
         raise translated(error, action, secrets) from _cause(error, secrets)
-    except UnicodeDecodeError as error:
-        raise DatabaseError(
-            f"Could not {action}: a value holds bytes that are not UTF-8 ({error.reason}). "
-            "Use export_method 'copy', which takes bytes as they are."
-        ) from error
 
 
 def translated(error: psycopg2.Error, action: str, secrets: tuple[str, ...]) -> BackupError:

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
 from psycopg2.extensions import cursor as Cursor
-from psycopg2.sql import SQL, Identifier
+from psycopg2.sql import SQL, Identifier, Literal
 
 from vector_backup_pipeline.engine.postgres.connection import (
     ConnectionSettings,
@@ -21,6 +21,7 @@ from vector_backup_pipeline.engine.postgres.connection import (
     database_errors,
 )
 from vector_backup_pipeline.engine.postgres.recreation.lookups import roles_there
+from vector_backup_pipeline.engine.postgres.sql_ascii import ENCODING
 
 _PREFIX = "vector_drill_"
 _NAME = re.compile(r"vector_drill_[0-9a-f]{32}")
@@ -41,7 +42,7 @@ class DrillServer:
 
 @contextlib.contextmanager
 def drill_database(
-    server: DrillServer, drill_id: str, roles: Collection[str]
+    server: DrillServer, drill_id: str, roles: Collection[str], source_encoding: str
 ) -> Iterator[ConnectionSettings]:
     """An empty database beside the one that the server's settings lead to; gone at the end. On a
     throwaway server the `roles` are there too, and may not log in.
@@ -60,7 +61,7 @@ def drill_database(
                 guard.set_session(readonly=False, autocommit=True)
                 _drop_dead(cursor)
                 _hold(cursor, name)
-                _make(cursor, name)
+                _make(cursor, name, source_encoding)
                 if server.is_throwaway:
                     _make_roles(cursor, roles)
             try:
@@ -73,14 +74,15 @@ def drill_database(
         close_quietly(guard)
 
 
-def _make(cursor: Cursor, name: str) -> None:
+def _make(cursor: Cursor, name: str, source_encoding: str) -> None:
     """template0 alone can be copied while others are connected to template1, holds nothing of this
-    installation, and goes with any encoding. UTF8 holds every row, and locale C fits it on every
-    server."""
+    installation, and goes with any encoding. UTF8 holds every row but those of a SQL_ASCII
+    database, and locale C fits both on every server."""
+    encoding = ENCODING if source_encoding == ENCODING else "UTF8"
     cursor.execute(
-        SQL(
-            "CREATE DATABASE {} TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C'"
-        ).format(Identifier(name))
+        SQL("CREATE DATABASE {} TEMPLATE template0 ENCODING {} LC_COLLATE 'C' LC_CTYPE 'C'").format(
+            Identifier(name), Literal(encoding)
+        )
     )
 
 

@@ -83,7 +83,7 @@ def _named_rows(
             )
     else:
         for row in stored_rows.read_rows(directory, data):
-            texts = csv_fields(row.decode())
+            texts = csv_fields(row.decode(errors="surrogateescape"))
             yield texts[name_at] or "", texts[identity_at] or ""
 
 
@@ -99,4 +99,4 @@ def _text(value: bytes | None, type_name: str) -> str:
     """uuid_send writes 16 bytes, those of texts the text in the client's encoding."""
     if type_name == "uuid" and value is not None:
         return str(uuid.UUID(bytes=value))
-    return (value or b"").decode()
+    return (value or b"").decode(errors="surrogateescape")

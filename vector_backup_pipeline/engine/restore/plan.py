@@ -13,7 +13,10 @@ from psycopg2.extensions import cursor as Cursor
 from psycopg2.sql import Composable
 
 from vector_backup_pipeline.engine.errors import InvalidParams, TableNotFound
+from vector_backup_pipeline.engine.manifest import Server
 from vector_backup_pipeline.engine.parameters import TableName, parse_table_name
+from vector_backup_pipeline.engine.postgres.server import ServerIdentity
+from vector_backup_pipeline.engine.postgres.sql_ascii import ENCODING
 from vector_backup_pipeline.engine.postgres.targets import (
     ExistingTable,
     TargetColumn,
@@ -28,6 +31,17 @@ from vector_backup_pipeline.engine.table_definition import Column
 _FIXED_DIMENSIONS = {"vector", "halfvec", "sparsevec", "bit"}
 _NEVER_CUT = {"vector", "halfvec", "sparsevec"}
 _TEXTS = {"text", "varchar"}
+
+
+def check_encoding(source: Server, target: ServerIdentity) -> None:
+    """Raises `InvalidParams` if the bytes of a SQL_ASCII database can't go into the target."""
+    if source.encoding == ENCODING != target.encoding:
+        raise InvalidParams(
+            f"The set was made from the SQL_ASCII database {source.database}, whose bytes have no "
+            f"known encoding; the database {target.database} has encoding {target.encoding}. "
+            "Restore into a database made with: CREATE DATABASE ... TEMPLATE template0 ENCODING "
+            "'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C'."
+        )
 
 
 @dataclass(frozen=True)

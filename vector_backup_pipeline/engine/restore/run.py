@@ -34,12 +34,13 @@ from vector_backup_pipeline.engine.postgres.connection import (
     connect,
 )
 from vector_backup_pipeline.engine.postgres.probes import measure_recall
+from vector_backup_pipeline.engine.postgres.server import identify_server
 from vector_backup_pipeline.engine.progress import ProgressListener
 from vector_backup_pipeline.engine.restore.account import RestoreAccount
 from vector_backup_pipeline.engine.restore.binary_rows import check_binary_rows
 from vector_backup_pipeline.engine.restore.collections import chosen_rows
 from vector_backup_pipeline.engine.restore.load import load_rows
-from vector_backup_pipeline.engine.restore.plan import PlannedTable, plan_tables
+from vector_backup_pipeline.engine.restore.plan import PlannedTable, check_encoding, plan_tables
 from vector_backup_pipeline.engine.restore.proof import Content, prove_equal
 from vector_backup_pipeline.engine.restore.report import restore_section
 from vector_backup_pipeline.engine.restore.request import RestoreRequest
@@ -178,6 +179,7 @@ class RestoreRun:
         columns = {table.table: columns_of(source.directory, table) for table in source.tables}
         planned = plan_tables(cursor, source, self.request, columns)
         if source.manifest_set is not None:
+            check_encoding(source.manifest_set.manifest.server, identify_server(cursor))
             check_binary_rows(
                 cursor,
                 planned,

@@ -60,7 +60,9 @@ def drill_set(
     try:
         with (
             open_scratch() as scratch,
-            drill_database(scratch, drill_id, _roles(backup)) as settings,
+            drill_database(
+                scratch, drill_id, _roles(backup), backup.manifest.server.encoding
+            ) as settings,
         ):
             restore = RestoreRun(
                 _restore_request(request, path, backup.stamp, tables),

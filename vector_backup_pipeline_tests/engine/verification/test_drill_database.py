@@ -53,7 +53,7 @@ def of(url: str, *, is_throwaway: bool = False) -> DrillServer:
 
 def test_it_holds_utf8_on_a_server_of_another_encoding(latin_server: EmbeddedServer) -> None:
     with (
-        drill_database(of(latin_server.connection_string()), _ID, ()) as settings,
+        drill_database(of(latin_server.connection_string()), _ID, (), "UTF8") as settings,
         closing(connect(settings)) as connection,
         connection.cursor() as cursor,
     ):
@@ -63,11 +63,21 @@ def test_it_holds_utf8_on_a_server_of_another_encoding(latin_server: EmbeddedSer
         assert cursor.fetchone() == ("UTF8",)
 
 
+def test_it_holds_any_bytes_for_a_set_of_a_sql_ascii_database(database: Database) -> None:
+    with (
+        drill_database(of(database.url), _ID, (), "SQL_ASCII") as settings,
+        closing(connect(settings)) as connection,
+        connection.cursor() as cursor,
+    ):
+        cursor.execute(r"SELECT E'caf\351 \303\251'")
+        assert cursor.fetchone() == ("caf\udce9 é",)
+
+
 def test_a_role_that_only_reads_by_default_makes_it_too(any_database: Database) -> None:
     any_database.run(f"ALTER DATABASE {any_database.name} SET default_transaction_read_only = on")
 
     with (
-        drill_database(of(any_database.url), _ID, ()) as settings,
+        drill_database(of(any_database.url), _ID, (), "UTF8") as settings,
         closing(connect(settings)) as connection,
         connection.cursor() as cursor,
     ):
@@ -81,7 +91,7 @@ def test_names_that_postgresql_keeps_for_itself_are_no_roles_to_make(
 ) -> None:
     roles = ["pg_of_another_version", "a drill's role"]
 
-    with drill_database(of(any_database.url, is_throwaway=True), _ID, roles):
+    with drill_database(of(any_database.url, is_throwaway=True), _ID, roles, "UTF8"):
         found = any_database.ask(
             "SELECT rolname, rolcanlogin FROM pg_roles WHERE rolname = ANY(%s)", [roles]
         )
