@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -17,7 +16,7 @@ from vector_backup_pipeline.engine.storage.contract import BackupRoot
 from vector_backup_pipeline.environment_check import ReadEnvironment, read_environment
 from vector_backup_pipeline.jobs.backup import VectorBackupConfig
 from vector_backup_pipeline.resources import BackupStorageResource, PostgresResource
-from vector_backup_pipeline.settings import DATABASE_URL_VARIABLE
+from vector_backup_pipeline.settings import DATABASE_URL_VARIABLE, Settings
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ def check_installation(call: CheckCall) -> Iterator[Finding]:
     Raises:
         InvalidParams: the call makes no sense; before anything is tried.
     """
-    environment = read_environment(os.environ)
+    environment = read_environment()
     request = VectorBackupConfig(
         task_id=call.task_id,
         tables=call.tables,
@@ -58,7 +57,7 @@ def _findings(
 ) -> Iterator[Finding]:
     yield from environment.findings
     settings = environment.settings
-    connection, told = (given, None) if given is not None else _own_connection()
+    connection, told = (given, None) if given is not None else _own_connection(settings)
     if told is not None:
         yield told
     root, told = _root(environment)
@@ -70,12 +69,12 @@ def _findings(
             connection=connection,
             root=root,
             timestamps=settings.timestamps
-            if environment.makes_sense("TIMEZONE", "TIMESTAMP_FORMAT")
+            if environment.makes_sense("timezone", "timestamp_format")
             else None,
             task_id=request.task_id,
-            tables=request.tables if call.tables or environment.makes_sense("TABLES") else None,
+            tables=request.tables if call.tables or environment.makes_sense("tables") else None,
             truncate_tables=settings.truncate_tables
-            if environment.makes_sense("TRUNCATE_TABLES")
+            if environment.makes_sense("truncate_tables")
             else (),
             workers=request.workers,
             export_method=request.export_method,
@@ -84,14 +83,14 @@ def _findings(
             expected_every=longest_pause(settings, now) if request.task_id is None else None,
         )
     )
-    schedule = settings if environment.makes_sense("CRON", "TIMEZONE") else None
+    schedule = settings if environment.makes_sense("cron", "timezone") else None
     yield from check_dagster(schedule, now)
 
 
-def _own_connection() -> tuple[ConnectionSettings | None, Finding | None]:
+def _own_connection(settings: Settings) -> tuple[ConnectionSettings | None, Finding | None]:
     name = DATABASE_URL_VARIABLE
     try:
-        connection = PostgresResource().connection_settings()
+        connection = PostgresResource().connection_settings(settings)
     except InvalidParams as error:
         return None, failed_with("settings", name, error)
     if connection.parameters:
@@ -100,7 +99,7 @@ def _own_connection() -> tuple[ConnectionSettings | None, Finding | None]:
 
 
 def _root(environment: ReadEnvironment) -> tuple[BackupRoot | None, Finding | None]:
-    if not environment.makes_sense("ROOT", "DIRECTORY"):
+    if not environment.makes_sense("root", "directory"):
         return None, None
     try:
         return BackupStorageResource().open_root(environment.settings), None

@@ -11,11 +11,7 @@ from vector_backup_pipeline.jobs.prune import vector_prune_job
 from vector_backup_pipeline.jobs.restore import vector_restore_job
 from vector_backup_pipeline.jobs.verify import vector_verify_job
 from vector_backup_pipeline.resources import default_resources
-from vector_backup_pipeline.schedules import (
-    make_daily_backup_schedule,
-    make_daily_prune_schedule,
-    make_weekly_verify_schedule,
-)
+from vector_backup_pipeline.schedules import SCHEDULES
 from vector_backup_pipeline.sensors import make_task_directory_sensor
 from vector_backup_pipeline.settings import load_settings
 
@@ -25,11 +21,7 @@ defs = dg.Definitions(
     assets=table_asset_specs(_settings.tables),
     asset_checks=[make_table_checks(_settings.tables)],
     jobs=[vector_backup_job, vector_restore_job, vector_verify_job, vector_prune_job],
-    schedules=[
-        make_daily_backup_schedule(_settings),
-        make_weekly_verify_schedule(_settings),
-        make_daily_prune_schedule(_settings),
-    ],
+    schedules=[schedule.define(_settings) for schedule in SCHEDULES],
     sensors=[make_task_directory_sensor(_settings)],
     resources=default_resources(),
 )

@@ -3,75 +3,81 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vector_backup_pipeline.engine.checkup.finding import Finding, failed_with, ok, warning
-from vector_backup_pipeline.schedules import make_daily_backup_schedule, make_weekly_verify_schedule
+from vector_backup_pipeline.schedules import SCHEDULES
 from vector_backup_pipeline.settings import (
     PREFIX,
     Settings,
     SettingsError,
     known_variables,
-    load_settings,
+    read_settings,
+    variable_of,
 )
 
-# VECTORBACKUP_ROOT and vector_backup_root are meant for us, too.
+# VECTORBACKUP_ROOT is a misspelled setting, too.
 _ALMOST_OURS = re.compile(r"VECTOR_?BACKUPS?_?(\w*)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class ReadEnvironment:
-    """`settings` have their defaults where a variable is wrong; `wrong` are those variables."""
+    """`settings` have their defaults where a value is invalid; `wrong` are those fields."""
 
     settings: Settings
     wrong: frozenset[str]
     findings: list[Finding]
 
-    def makes_sense(self, *names: str) -> bool:
-        """Whether the variables `VECTOR_BACKUP_{name}` are all as they should be."""
-        return not any(PREFIX + name in self.wrong for name in names)
+    def makes_sense(self, *fields: str) -> bool:
+        """Whether the fields of the settings are all valid."""
+        return self.wrong.isdisjoint(fields)
 
 
-def read_environment(environment: Mapping[str, str]) -> ReadEnvironment:
-    """Read what can be read; whatever is wrong becomes a finding, one a variable."""
-    left, errors = dict(environment), list[SettingsError]()
-    while True:
+def read_environment() -> ReadEnvironment:
+    """Read what can be read; each invalid setting becomes a finding.
+
+    Raises:
+        SettingsError: the YAML file can't be read.
+    """
+    settings, errors = read_settings()
+    for schedule in SCHEDULES:
         try:
-            settings = load_settings(left)
-            make_daily_backup_schedule(settings)
-            make_weekly_verify_schedule(settings)
-            break
+            schedule.define(settings)
         except SettingsError as error:
-            if left.pop(error.variable, None) is None:
-                raise
             errors.append(error)
+            default = Settings.model_fields[error.field].default
+            settings = settings.model_copy(update={error.field: default})
     findings = [_wrong(error) for error in errors]
-    findings += _unknown(environment)
+    findings += _unknown(os.environ)
     findings += _relative_root(settings)
     if not findings:
-        findings.append(ok("settings", "environment", _told(environment)))
-    return ReadEnvironment(settings, frozenset(e.variable for e in errors), findings)
+        findings.append(ok("settings", "environment", _summary(settings)))
+    return ReadEnvironment(settings, frozenset(error.field for error in errors), findings)
 
 
 def _wrong(error: SettingsError) -> Finding:
-    told = failed_with("settings", error.variable, error)
+    finding = failed_with("settings", error.variable, error)
     # Its name stands before the message anyway.
-    return replace(told, message=told.message.removeprefix(f"{error.variable}: "))
+    return replace(finding, message=finding.message.removeprefix(f"{error.variable}: "))
 
 
-def _told(environment: Mapping[str, str]) -> str:
-    given = sorted(known_variables() & environment.keys())
-    if not given:
-        return f"no {PREFIX}* variable is set: everything has its default"
-    return f"each variable makes sense: {', '.join(given)}"
+def _summary(settings: Settings) -> str:
+    variables = sorted(map(variable_of, settings.model_fields_set))
+    if not variables:
+        return "all settings have their defaults"
+    return f"all settings are valid: {', '.join(variables)}"
 
 
 def _unknown(environment: Mapping[str, str]) -> Iterator[Finding]:
     known = {name.removeprefix(PREFIX) for name in known_variables()}
-    for name in sorted(environment.keys() - known_variables()):
+    for name in sorted(environment):
+        # Case does not matter to pydantic-settings.
+        if name.upper() in known_variables():
+            continue
         match = _ALMOST_OURS.fullmatch(name)
         if match is None:
             continue

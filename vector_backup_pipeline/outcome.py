@@ -116,6 +116,7 @@ def refused_prune(error: BackupError, at: datetime) -> PruneResult:
         locations=[],
         bytes_freed=0,
         abandoned_uploads=[],
+        notices=[],
         errors=[error_line(error)],
         duration=0.0,
         timestamp=at.replace(microsecond=0),

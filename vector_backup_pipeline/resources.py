@@ -76,8 +76,8 @@ class PostgresResource(dg.ConfigurableResource[None]):
         json_schema_extra=_SECRET,
     )
 
-    def connection_settings(self) -> ConnectionSettings:
-        """Read where to connect, now.
+    def connection_settings(self, settings: Settings | None = None) -> ConnectionSettings:
+        """Where to connect; the settings are read now if they are not given.
 
         Raises:
             InvalidParams: a connection string is malformed, or can't be opened; it is not repeated.
@@ -89,10 +89,14 @@ class PostgresResource(dg.ConfigurableResource[None]):
         fields = self._fields()
         if fields:
             return ConnectionSettings.from_fields(fields)
-        text = os.environ.get(self.connection_variable, "")
-        if text.strip():
-            return ConnectionSettings.from_installation(SecretText(text), self.connection_variable)
-        return ConnectionSettings.from_fields({})
+        if self.connection_variable == DATABASE_URL_VARIABLE:
+            url = (settings or load_settings()).db_url
+        else:
+            text = os.environ.get(self.connection_variable, "").strip()
+            url = SecretText(text) if text else None
+        if url is None:
+            return ConnectionSettings.from_fields({})
+        return ConnectionSettings.from_installation(url, self.connection_variable)
 
     def _fields(self) -> dict[str, str]:
         given = {
@@ -116,7 +120,10 @@ class BackupStorageResource(dg.ConfigurableResource[None]):
 
     def open_root(self, settings: Settings) -> BackupRoot:
         return open_root(
-            self.root or settings.root, settings.directory, part_size=settings.part_size
+            self.root or settings.root,
+            settings.directory,
+            part_size=settings.part_bytes,
+            manifest_key=settings.manifest_key,
         )
 
 

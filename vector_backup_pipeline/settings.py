@@ -1,35 +1,8 @@
-"""The environment, read and typed once. Every variable begins with `VECTOR_BACKUP`.
+"""The settings: variables `VECTOR_BACKUP_*` of the environment, an `.env` file, and a YAML file.
 
-| variable | default | meaning |
-|---|---|---|
-| `VECTOR_BACKUP_DB_URL` | none | connection string; read when a run connects, never stored |
-| `VECTOR_BACKUP_ROOT` | `data_pipeline/training_data` | where backups go: a path or a URL |
-| `VECTOR_BACKUP_DIRECTORY` | `vector_bak` | name of the backup directory in the root or a task |
-| `VECTOR_BACKUP_PART_SIZE` | fits the table | MiB of each part of an upload to object storage |
-| `VECTOR_BACKUP_TABLES` | LangChain's two tables | comma-separated |
-| `VECTOR_BACKUP_TRUNCATE_TABLES` | `langchain_pg_embedding` | comma-separated |
-| `VECTOR_BACKUP_TIMESTAMP_FORMAT` | `%Y%m%d_%H%M%S` | of file names |
-| `VECTOR_BACKUP_TIMEZONE` | `UTC` | of file names, log and schedule |
-| `VECTOR_BACKUP_CRON` | `0 2 * * *` | of the daily schedule |
-| `VECTOR_BACKUP_SCHEDULE_ENABLED` | false | the schedule runs without being switched on in the UI |
-| `VECTOR_BACKUP_SENSOR_ENABLED` | false | the same for the task directory sensor |
-| `VECTOR_BACKUP_SENSOR_BACKFILL` | false | the sensor's first tick backs up what is there already |
-| `VECTOR_BACKUP_VERIFY_CRON` | `0 4 * * 0` | of the weekly verification of every set |
-| `VECTOR_BACKUP_VERIFY_SCHEDULE_ENABLED` | false | it runs without being switched on in the UI |
-| `VECTOR_BACKUP_KEEP_LAST` | 0 | good sets that a prune keeps in each place: so many, |
-| `VECTOR_BACKUP_KEEP_DAILY` | 0 | the newest of so many days, |
-| `VECTOR_BACKUP_KEEP_WEEKLY` | 0 | of weeks, |
-| `VECTOR_BACKUP_KEEP_MONTHLY` | 0 | of months, |
-| `VECTOR_BACKUP_KEEP_YEARLY` | 0 | of years, |
-| `VECTOR_BACKUP_KEEP_WITHIN` | none | and all of a time, such as `14d` or `1y6m` |
-| `VECTOR_BACKUP_PRUNE_CRON` | `30 4 * * *` | of the daily prune |
-| `VECTOR_BACKUP_PRUNE_SCHEDULE_ENABLED` | false | it runs without being switched on in the UI |
-| `VECTOR_BACKUP_PRUNE_AFTER_BACKUP` | false | each successful backup prunes its own place |
-| `VECTOR_BACKUP_LOCK_TIMEOUT` | 30 | seconds to wait for a lock |
-| `VECTOR_BACKUP_DAGSTER_URL` | `http://127.0.0.1:3000` | where the API finds Dagster's webserver |
-| `VECTOR_BACKUP_DAGSTER_LOCATION` | the one with the jobs | code location of the API's runs |
-| `VECTOR_BACKUP_API_TOKEN` | none | who calls the API has to know it |
-| `VECTOR_BACKUP_SECRET_KEY` | a file in DAGSTER_HOME | seals connections between API and runs |
+The order of precedence: the environment, `.env` in the working directory, `.env` in
+`DAGSTER_HOME`, the YAML file that `VECTOR_BACKUP_CONFIG` names (its keys are the names of the
+fields). A blank value counts as not set.
 """
 
 from __future__ import annotations
@@ -37,19 +10,35 @@ from __future__ import annotations
 import os
 import re
 from base64 import b64decode
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
+import yaml
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import ErrorDetails
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    InitSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
 from vector_backup_pipeline.engine.errors import InvalidParams
 from vector_backup_pipeline.engine.parameters import check_tables
-from vector_backup_pipeline.engine.retention.rules import (
-    MOST_KEPT,
-    RULE_NAMES,
-    Duration,
-    KeepRules,
-)
+from vector_backup_pipeline.engine.retention.rules import MOST_KEPT, Duration, KeepRules
 from vector_backup_pipeline.engine.secrets import SecretText
 from vector_backup_pipeline.engine.storage.object_url import is_url, parse_object_url
 from vector_backup_pipeline.engine.timestamps import DEFAULT_TIMESTAMP_FORMAT, TimestampFormat
@@ -58,97 +47,28 @@ PREFIX = "VECTOR_BACKUP_"
 DATABASE_URL_VARIABLE = PREFIX + "DB_URL"
 API_TOKEN_VARIABLE = PREFIX + "API_TOKEN"
 SECRET_KEY_VARIABLE = PREFIX + "SECRET_KEY"
+CONFIG_VARIABLE = PREFIX + "CONFIG"
 
-_DEFAULT_TABLES = "langchain_pg_collection,langchain_pg_embedding"
-_DEFAULT_TRUNCATE_TABLES = "langchain_pg_embedding"
-_TRUE, _FALSE = {"true", "1", "yes", "on"}, {"false", "0", "no", "off", ""}
 _TABLE_IN_LIST = re.compile(r'(?:"(?:[^"]|"")*"|[^,"])+')
-# What a header or a URL can carry as it is.
+# What a header or a URL can carry unescaped.
 _PLAIN = re.compile(r"[!-~]+")
 _KEY_BYTES = 32
 _DIRECTORY_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_T = TypeVar("_T")
 
 
 class SettingsError(InvalidParams):
-    """A variable of the environment does not make sense: `variable`, in full."""
+    """A setting has an invalid value."""
 
-    def __init__(self, variable: str, reason: str) -> None:
-        super().__init__(f"{variable}: {reason}.")
-        self.variable = variable
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What the environment says; every field has a default that works."""
-
-    root: str
-    directory: str
-    part_size: int | None
-    tables: tuple[str, ...]
-    truncate_tables: tuple[str, ...]
-    timestamps: TimestampFormat
-    timezone: str
-    cron: str
-    schedule_enabled: bool
-    sensor_enabled: bool
-    sensor_backfill: bool
-    verify_cron: str
-    verify_schedule_enabled: bool
-    keep: KeepRules
-    prune_cron: str
-    prune_schedule_enabled: bool
-    prune_after_backup: bool
-    lock_timeout: float
-    # It may hold a user and a password of whatever stands before Dagster.
-    dagster_url: str = field(repr=False)
-    dagster_location: str | None
-    api_token: SecretText | None
-    secret_key: SecretText | None
+    def __init__(self, field: str, reason: str) -> None:
+        self.field = field
+        self.variable = variable_of(field)
+        super().__init__(f"{self.variable}: {reason.rstrip('.')}.")
 
 
-def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
-    """Read the settings from `environment` (the process's own by default).
-
-    Raises:
-        SettingsError: a value does not make sense; the message names its variable.
-    """
-    return _read(_Source(os.environ if environment is None else environment))
-
-
-def _read(source: _Source) -> Settings:
-    timezone = source.text("TIMEZONE", "UTC")
-    keep = _keep(source)
-    return Settings(
-        root=_root(source),
-        directory=_directory(source),
-        part_size=_part_size(source),
-        tables=_tables(source, "TABLES", _DEFAULT_TABLES),
-        truncate_tables=_tables(source, "TRUNCATE_TABLES", _DEFAULT_TRUNCATE_TABLES),
-        timestamps=_timestamps(source, timezone),
-        timezone=timezone,
-        cron=source.text("CRON", "0 2 * * *"),
-        schedule_enabled=source.flag("SCHEDULE_ENABLED"),
-        sensor_enabled=source.flag("SENSOR_ENABLED"),
-        sensor_backfill=source.flag("SENSOR_BACKFILL"),
-        verify_cron=source.text("VERIFY_CRON", "0 4 * * 0"),
-        verify_schedule_enabled=source.flag("VERIFY_SCHEDULE_ENABLED"),
-        keep=keep,
-        prune_cron=source.text("PRUNE_CRON", "30 4 * * *"),
-        prune_schedule_enabled=source.flag("PRUNE_SCHEDULE_ENABLED"),
-        prune_after_backup=_prune_after_backup(source, keep),
-        lock_timeout=source.seconds("LOCK_TIMEOUT", 30.0),
-        dagster_url=_dagster_url(source),
-        dagster_location=source.text("DAGSTER_LOCATION", "") or None,
-        api_token=_api_token(source),
-        secret_key=_secret_key(source),
-    )
-
-
-def known_variables() -> frozenset[str]:
-    """The full names of all variables that are read."""
-    source = _Source({})
-    _read(source)
-    return frozenset({DATABASE_URL_VARIABLE, *(PREFIX + name for name in source.asked)})
+def variable_of(field: str) -> str:
+    """The variable that sets a field."""
+    return PREFIX + field.upper()
 
 
 def split_tables(text: str) -> tuple[str, ...]:
@@ -156,149 +76,311 @@ def split_tables(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in _TABLE_IN_LIST.findall(text) if part.strip())
 
 
-class _Source:
-    def __init__(self, environment: Mapping[str, str]) -> None:
-        self._environment = environment
-        self.asked: set[str] = set()
+def _checked(check: Callable[[_T], object]) -> AfterValidator:
+    """A validator that keeps the value if `check` raises no `InvalidParams`."""
 
-    def text(self, name: str, default: str) -> str:
-        self.asked.add(name)
-        return self._environment.get(PREFIX + name, "").strip() or default
-
-    def flag(self, name: str) -> bool:
-        value = self.text(name, "false").lower()
-        if value not in _TRUE | _FALSE:
-            raise wrong(name, f"{value!r} is neither true nor false")
-        return value in _TRUE
-
-    def number(self, name: str) -> int:
-        value = self.text(name, "0")
-        # int() alone would take "1_000", " 7" and digits of other scripts too.
-        if not re.fullmatch(r"[0-9]{1,9}", value):
-            raise wrong(name, f"{value!r} is not a number of backup sets, such as 7")
-        return int(value)
-
-    def seconds(self, name: str, default: float) -> float:
-        value = self.text(name, str(default))
+    def validate(value: _T) -> _T:
         try:
-            seconds = float(value)
-        except ValueError as error:
-            raise wrong(name, f"{value!r} is not a number of seconds") from error
-        # The server counts lock_timeout in milliseconds in 32 bits, and 0 would wait for ever.
-        if not 0.001 <= seconds <= 2_147_483:
-            raise wrong(name, f"{value} is out of range: give 0.001 to 2147483 seconds")
-        return seconds
-
-
-def wrong(name: str, reason: str) -> SettingsError:
-    """The error for the variable `VECTOR_BACKUP_{name}`."""
-    return SettingsError(PREFIX + name, reason)
-
-
-def _root(source: _Source) -> str:
-    root = source.text("ROOT", "data_pipeline/training_data")
-    if is_url(root):
-        try:
-            parse_object_url(root)
+            check(value)
         except InvalidParams as error:
-            # The URL itself is not repeated: there may be a password in it.
-            raise wrong("ROOT", str(error).rstrip(".")) from None
-    return root
+            raise ValueError(error.message) from None
+        return value
+
+    return AfterValidator(validate)
 
 
-def _part_size(source: _Source) -> int | None:
-    """In bytes. S3 takes parts of 5 MiB to 5 GiB."""
-    value = source.text("PART_SIZE", "")
-    if not value:
-        return None
-    if not (value.isdecimal() and 5 <= int(value) <= 5120):
-        raise wrong("PART_SIZE", f"{value!r} is not a whole number of MiB from 5 to 5120")
-    return int(value) << 20
+def _check_root(root: str) -> None:
+    if is_url(root):
+        parse_object_url(root)
 
 
-def _directory(source: _Source) -> str:
-    directory = source.text("DIRECTORY", "vector_bak")
-    if not _DIRECTORY_NAME.fullmatch(directory):
-        raise wrong("DIRECTORY", f"{directory!r} must be a plain directory name, not a path")
-    return directory
+def _check_directory(name: str) -> None:
+    if not _DIRECTORY_NAME.fullmatch(name):
+        raise InvalidParams(f"{name!r} must be a plain directory name, not a path.")
 
 
-def _tables(source: _Source, name: str, default: str) -> tuple[str, ...]:
-    tables = split_tables(source.text(name, default))
+def _check_timezone(name: str) -> None:
     try:
-        check_tables(tables)
-    except InvalidParams as error:
-        raise wrong(name, str(error).rstrip(".")) from error
-    return tables
+        ZoneInfo(name)
+    except (OSError, ValueError, KeyError):
+        raise InvalidParams(f"{name!r} is not a time zone such as UTC or Asia/Shanghai.") from None
 
 
-def _keep(source: _Source) -> KeepRules:
-    numbers = {}
-    for name in RULE_NAMES:
-        numbers[name] = source.number(name.upper())
-        if numbers[name] > MOST_KEPT:
-            raise wrong(name.upper(), f"{numbers[name]} is out of range: give 0 to {MOST_KEPT}")
-    text = source.text("KEEP_WITHIN", "")
+def _check_timestamp_format(pattern: str) -> None:
     try:
-        return KeepRules(**numbers, keep_within=Duration.parse(text) if text else None)
-    except InvalidParams as error:
-        raise wrong("KEEP_WITHIN", str(error).rstrip(".")) from error
+        TimestampFormat(pattern, ZoneInfo("UTC"))
+    except ValueError as error:
+        raise InvalidParams(str(error)) from error
 
 
-def _prune_after_backup(source: _Source, keep: KeepRules) -> bool:
-    is_wanted = source.flag("PRUNE_AFTER_BACKUP")
-    if is_wanted and not keep:
-        raise wrong(
-            "PRUNE_AFTER_BACKUP",
-            "it is on, but no rule says what to keep; set VECTOR_BACKUP_KEEP_LAST or its like too",
-        )
-    return is_wanted
-
-
-def _dagster_url(source: _Source) -> str:
-    url = source.text("DAGSTER_URL", "http://127.0.0.1:3000")
+def _address(url: str) -> str:
+    """An address without its last slash. It may hold a password, so no error repeats it."""
     try:
         parts = urlsplit(url)
-        makes_sense = bool(parts.hostname) and parts.scheme in ("http", "https")
-        makes_sense = makes_sense and not (parts.query or parts.fragment) and parts.port != 0
-        makes_sense = makes_sense and _PLAIN.fullmatch(url) is not None
+        is_valid = bool(parts.hostname) and parts.scheme in ("http", "https")
+        is_valid = is_valid and not (parts.query or parts.fragment) and parts.port != 0
+        is_valid = is_valid and _PLAIN.fullmatch(url) is not None
     except ValueError:
-        makes_sense = False
-    if not makes_sense:
-        # Not repeated: there may be a password in it.
-        raise wrong("DAGSTER_URL", "it is no address such as http://127.0.0.1:3000")
+        is_valid = False
+    if not is_valid:
+        raise ValueError("it is not an address such as http://127.0.0.1:3000")
     return url.rstrip("/")
 
 
-def _api_token(source: _Source) -> SecretText | None:
-    token = source.text("API_TOKEN", "")
-    if token and not _PLAIN.fullmatch(token):
-        raise wrong("API_TOKEN", "it may only have printable ASCII characters, and no blanks")
-    return SecretText(token) if token else None
+def _token(text: str) -> SecretText:
+    if not _PLAIN.fullmatch(text):
+        raise ValueError("only printable ASCII characters without blanks are allowed")
+    return SecretText(text)
 
 
-def _secret_key(source: _Source) -> SecretText | None:
+def _secret_key(text: str) -> SecretText:
     """In the URL-safe alphabet, whichever it was given in."""
-    text = source.text("SECRET_KEY", "").replace("+", "-").replace("/", "_")
-    if not text:
-        return None
+    text = text.replace("+", "-").replace("/", "_")
     try:
         is_key = len(b64decode(text, altchars=b"-_", validate=True)) == _KEY_BYTES
     except ValueError:
         is_key = False
     if not is_key:
-        raise wrong("SECRET_KEY", "it is not 32 bytes in base64; make one: openssl rand -base64 32")
+        raise ValueError("it is not 32 bytes in base64; create a key: openssl rand -base64 32")
     return SecretText(text)
 
 
-def _timestamps(source: _Source, timezone: str) -> TimestampFormat:
+def _parsed(parse: Callable[[str], object]) -> BeforeValidator:
+    """A validator that parses a text and keeps what is parsed already."""
+    return BeforeValidator(lambda value: parse(value) if isinstance(value, str) else value)
+
+
+def _duration(text: str) -> Duration:
     try:
-        zone = ZoneInfo(timezone)
-    except (OSError, ValueError, KeyError) as error:
-        raise wrong(
-            "TIMEZONE", f"{timezone!r} is not a time zone such as UTC or Asia/Shanghai"
-        ) from error
+        return Duration.parse(text)
+    except InvalidParams as error:
+        raise ValueError(error.message) from None
+
+
+Tables = Annotated[tuple[str, ...], NoDecode, _parsed(split_tables), _checked(check_tables)]
+Kept = Annotated[int, Field(ge=0, le=MOST_KEPT)]
+
+
+class Settings(BaseSettings):
+    """All settings. Each field is the variable `VECTOR_BACKUP_` plus its name in capitals, and has
+    a default that works."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        extra="ignore",
+        frozen=True,
+        arbitrary_types_allowed=True,
+        hide_input_in_errors=True,
+    )
+
+    db_url: Annotated[SecretText | None, _parsed(SecretText)] = Field(
+        None,
+        description="Connection string, read when a run connects and never stored. Default: "
+        "libpq's environment (`PGHOST`, a service file, `.pgpass`).",
+    )
+    root: Annotated[str, _checked(_check_root)] = Field(
+        "data_pipeline/training_data",
+        description="Root of the backups: a path, or `s3://…`, `gs://…`, `az://…`.",
+    )
+    directory: Annotated[str, _checked(_check_directory)] = Field(
+        "vector_bak", description="Name of the backup directory in the root and in each task."
+    )
+    part_size: Annotated[int | None, Field(ge=5, le=5120)] = Field(
+        None,
+        description="MiB of each part of an upload to object storage. Default: fits the table.",
+    )
+    tables: Tables = Field(
+        ("langchain_pg_collection", "langchain_pg_embedding"),
+        description="Tables to back up, comma-separated: `name` or `schema.name`.",
+    )
+    truncate_tables: Tables = Field(
+        ("langchain_pg_embedding",),
+        description="Tables that `truncate_vector_tables` empties, comma-separated.",
+    )
+    timestamp_format: Annotated[str, _checked(_check_timestamp_format)] = Field(
+        DEFAULT_TIMESTAMP_FORMAT,
+        description="Timestamp in file names. It must be safe there and sort by time.",
+    )
+    timezone: Annotated[str, _checked(_check_timezone)] = Field(
+        "UTC", description="Time zone of file names, log and schedules."
+    )
+    lock_timeout: float = Field(
+        30.0,
+        # The server counts in milliseconds in 32 bits; 0 would wait for ever.
+        ge=0.001,
+        le=2_147_483,
+        allow_inf_nan=False,
+        description="Seconds to wait for a lock.",
+    )
+    cron: str = Field("0 2 * * *", description="When `daily_backup_schedule` runs.")
+    schedule_enabled: bool = Field(
+        False, description="Start `daily_backup_schedule` with the daemon."
+    )
+    verify_cron: str = Field("0 4 * * 0", description="When `weekly_verify_schedule` runs.")
+    verify_schedule_enabled: bool = Field(
+        False, description="Start `weekly_verify_schedule` with the daemon."
+    )
+    prune_cron: str = Field("30 4 * * *", description="When `daily_prune_schedule` runs.")
+    prune_schedule_enabled: bool = Field(
+        False, description="Start `daily_prune_schedule` with the daemon."
+    )
+    sensor_enabled: bool = Field(False, description="Start `task_directory_sensor`.")
+    sensor_backfill: bool = Field(
+        False, description="Let the sensor's first tick back up existing task directories."
+    )
+    keep_last: Kept = Field(0, description="Retention: the newest good sets.")
+    keep_daily: Kept = Field(0, description="Retention: the newest good set of each of N days.")
+    keep_weekly: Kept = Field(0, description="The same for weeks.")
+    keep_monthly: Kept = Field(0, description="The same for months.")
+    keep_yearly: Kept = Field(0, description="The same for years.")
+    keep_within: Annotated[Duration | None, _parsed(_duration)] = Field(
+        None, description="Retention: all sets of a time such as `14d` or `1y6m`."
+    )
+    prune_after_backup: bool = Field(
+        False, description="Let each successful backup prune its own location."
+    )
+    dagster_url: Annotated[str, AfterValidator(_address)] = Field(
+        "http://127.0.0.1:3000",
+        # It may hold the user and password of a proxy.
+        repr=False,
+        description="Address of Dagster's webserver, for the REST API.",
+    )
+    dagster_location: str | None = Field(
+        None,
+        description="Code location of the runs that the REST API and the command line start. "
+        "Default: the one with the jobs.",
+    )
+    api_token: Annotated[SecretText | None, _parsed(_token)] = Field(
+        None,
+        description="Token of the REST API. Default: none, and only this machine is served.",
+    )
+    secret_key: Annotated[SecretText | None, _parsed(_secret_key)] = Field(
+        None,
+        description="Key that encrypts connection strings between the REST API and the runs. "
+        "Default: a file in `DAGSTER_HOME`.",
+    )
+    manifest_key: Annotated[SecretText | None, _parsed(SecretText)] = Field(
+        None,
+        description="Key that signs the manifests (HMAC-SHA256), any text. With it, unsigned or "
+        "altered manifests are refused.",
+    )
+
+    @property
+    def timestamps(self) -> TimestampFormat:
+        return TimestampFormat(self.timestamp_format, ZoneInfo(self.timezone))
+
+    @property
+    def keep(self) -> KeepRules:
+        return KeepRules(**{name: getattr(self, name) for name in KeepRules.__dataclass_fields__})
+
+    @property
+    def part_bytes(self) -> int | None:
+        return None if self.part_size is None else self.part_size << 20
+
+    @model_validator(mode="before")
+    @classmethod
+    def _strip_and_drop_blanks(cls, values: dict[str, Any]) -> dict[str, Any]:
+        stripped = {
+            name: value.strip() if isinstance(value, str) else value
+            for name, value in values.items()
+        }
+        return {name: value for name, value in stripped.items() if value != ""}
+
+    @field_validator("prune_after_backup")
+    @classmethod
+    def _check_that_a_rule_is_set(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and not any(info.data.get(name) for name in KeepRules.__dataclass_fields__):
+            raise ValueError(f"it is on, but no rule is set. Set {PREFIX}KEEP_LAST, too")
+        return value
+
+    @classmethod
+    def settings_customise_sources(  # type: ignore[override]
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        **_: object,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        home = os.environ.get("DAGSTER_HOME")
+        files = [Path(home) / ".env"] if home else []
+        dotenv = DotEnvSettingsSource(settings_cls, env_file=[*files, Path(".env")])
+        config = InitSettingsSource(settings_cls, _read_config(cls))
+        return init_settings, env_settings, dotenv, config
+
+
+class _GivenSettings(Settings):
+    """Settings from the arguments alone."""
+
+    @classmethod
+    def settings_customise_sources(  # type: ignore[override]
+        cls, _: type[BaseSettings], init_settings: PydanticBaseSettingsSource, **__: object
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings,)
+
+
+def _read_config(settings: type[Settings]) -> dict[str, Any]:
+    name = os.environ.get(CONFIG_VARIABLE, "").strip()
+    if not name:
+        return {}
     try:
-        return TimestampFormat(source.text("TIMESTAMP_FORMAT", DEFAULT_TIMESTAMP_FORMAT), zone)
-    except (InvalidParams, ValueError) as error:
-        raise wrong("TIMESTAMP_FORMAT", str(error).rstrip(".")) from error
+        values = yaml.safe_load(Path(name).read_text())
+    except OSError as error:
+        raise SettingsError("config", f"cannot read {name}: {error.strerror}") from error
+    except yaml.YAMLError:
+        # Its text quotes the line, which may hold a password.
+        raise SettingsError("config", f"{name} is not valid YAML") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise SettingsError("config", f"{name} must hold keys and values")
+    unknown = sorted(str(key) for key in values if key not in settings.model_fields)
+    if unknown:
+        raise SettingsError("config", f"{name} has unknown keys: {', '.join(unknown)}")
+    return values
+
+
+def known_variables() -> frozenset[str]:
+    """The full names of all variables that are read."""
+    return frozenset({CONFIG_VARIABLE, *map(variable_of, Settings.model_fields)})
+
+
+def read_settings(
+    environment: Mapping[str, str] | None = None,
+) -> tuple[Settings, list[SettingsError]]:
+    """Read the settings; with `environment`, from its variables alone. Fields with an invalid value
+    have their defaults, and each has its error in the list.
+
+    Raises:
+        SettingsError: the YAML file can't be read.
+    """
+    kind = Settings if environment is None else _GivenSettings
+    fields = {variable_of(field): field for field in Settings.model_fields}
+    given: dict[str, Any] = {
+        fields[name]: value for name, value in (environment or {}).items() if name in fields
+    }
+    errors: list[SettingsError] = []
+    while True:
+        try:
+            return kind(**given), errors
+        except ValidationError as invalid:
+            for error in invalid.errors(include_url=False, include_input=False):
+                field = str(error["loc"][0])
+                errors.append(SettingsError(field, _reason(error)))
+                given[field] = Settings.model_fields[field].default
+
+
+def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings; with `environment`, from its variables alone.
+
+    Raises:
+        SettingsError: a value is invalid; the message names its variable.
+    """
+    settings, errors = read_settings(environment)
+    if errors:
+        raise errors[0]
+    return settings
+
+
+def _reason(error: ErrorDetails) -> str:
+    cause = error.get("ctx", {}).get("error")
+    return str(cause) if isinstance(cause, ValueError) else error["msg"]

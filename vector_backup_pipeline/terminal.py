@@ -121,6 +121,7 @@ def prune_summary(result: dict[str, Any]) -> str:
     for location in told.locations:
         lines += [*location_lines(location, dry_run=told.dry_run), ""]
     lines += [_upload_line(each, dry_run=told.dry_run) for each in told.abandoned_uploads]
+    lines += [f"! {notice}" for notice in told.notices]
     kept = sum(len(each.kept) for each in told.locations)
     removed = sum(len(each.removed) + len(each.finished) for each in told.locations)
     size = readable_size(told.bytes_freed)

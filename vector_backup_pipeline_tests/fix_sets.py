@@ -40,7 +40,7 @@ from vector_backup_pipeline.engine.timestamps import TimestampFormat
 COLLECTION, EMBEDDING = "langchain_pg_collection", "langchain_pg_embedding"
 TABLES = {COLLECTION: 4, EMBEDDING: 58}
 _COLUMNS = ["id", "document"]
-_DEFINITION = TableDefinition(
+DEFINITION = TableDefinition(
     schema_name="public",
     name="t",
     kind="ordinary",
@@ -92,8 +92,11 @@ class SetWriter:
         truncate: TruncateState = "none",
         truncated: Sequence[str] = (),
         builds_on: str | None = None,
+        database: str = "d",
+        server: str | None = None,
     ) -> Manifest:
-        """A set with a manifest; it is complete unless tables `failed`."""
+        """A set with a manifest; it is complete unless tables `failed`. It is of that `database`,
+        on the server of that system identifier."""
         moment = datetime.strptime(stamp, "%Y%m%d_%H%M%S").replace(tzinfo=timezone.utc)
         manifest = Manifest(
             tool_version="1",
@@ -104,7 +107,7 @@ class SetWriter:
             run_id="run",
             export_method="copy",
             workers=1,
-            server=_SERVER,
+            server=_SERVER.model_copy(update={"database": database, "system_identifier": server}),
             snapshot="1:1:",
             tables=[self._table(table, rows, stamp) for table, rows in tables.items()],
             dependencies=Dependencies(objects=(), not_recreated=()),
@@ -159,8 +162,15 @@ class SetWriter:
             columns=_COLUMNS,
             file=stored_file(self.path / file, _COLUMNS, records),
             error=None,
-            definition=_DEFINITION,
+            definition=DEFINITION,
         )
+
+
+def sealed(document: Mapping[str, object]) -> bytes:
+    """A manifest's bytes with a checksum that fits, from whatever stands in `document`."""
+    blank = "0" * 64
+    data = json.dumps({**document, "checksum": blank}).encode()
+    return data.replace(blank.encode(), hashlib.sha256(data).hexdigest().encode())
 
 
 def read_sets(directory: LocalDirectory, timestamps: TimestampFormat) -> list[BackupSet]:

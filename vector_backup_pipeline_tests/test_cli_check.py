@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 
-from vector_backup_pipeline import settings as settings_module
 from vector_backup_pipeline.dagster_check import check_dagster, longest_pause
 from vector_backup_pipeline.environment_check import read_environment
-from vector_backup_pipeline.settings import PREFIX, known_variables, load_settings
+from vector_backup_pipeline.settings import PREFIX, load_settings
 from vector_backup_pipeline_tests.fix_checkup import EMBEDDINGS, Found
 from vector_backup_pipeline_tests.fix_postgres import Database
 from vector_backup_pipeline_tests.fix_terminal import Called, Terminal
@@ -116,6 +115,7 @@ def test_wrong_variables_are_all_told_and_the_rest_is_checked(
 ) -> None:
     monkeypatch.setenv(PREFIX + "TIMEZONE", "Mars/Olympus")
     monkeypatch.setenv(PREFIX + "CRON", "at night")
+    monkeypatch.setenv(PREFIX + "PRUNE_CRON", "never")
     monkeypatch.setenv(PREFIX + "TABLES", "a,a")
     monkeypatch.setenv(PREFIX + "ROTO", "/srv")
 
@@ -127,7 +127,7 @@ def test_wrong_variables_are_all_told_and_the_rest_is_checked(
         for each in called.document["findings"]
         if each["area"] == "settings" and each["status"] == "failed"
     }
-    assert wrong.keys() == {PREFIX + name for name in ("TIMEZONE", "CRON", "TABLES")}
+    assert wrong.keys() == {PREFIX + name for name in ("TIMEZONE", "CRON", "PRUNE_CRON", "TABLES")}
     assert wrong[PREFIX + "CRON"].startswith("'at night' is not a cron expression")
     assert finding(called, "settings", PREFIX + "ROTO")["advice"] == f"Did you mean {PREFIX}ROOT?"
     assert finding(called, "database", "connection")["status"] == "ok"
@@ -168,32 +168,32 @@ def test_names_can_not_speak_to_the_terminal(installed: Database, terminal: Term
     assert "\a" not in terminal("check", "--tables", "bell\at").out
 
 
-def test_every_documented_variable_is_known() -> None:
-    documented = re.findall(r"^\| `(VECTOR_BACKUP_\w+)`", str(settings_module.__doc__), re.M)
-
-    assert set(documented) == known_variables()
-
-
 @pytest.mark.parametrize(
     ("name", "advice"),
     [
         ("VECTOR_BACKUP_TABEL", "Did you mean VECTOR_BACKUP_TABLES?"),
-        ("vector_backup_root", "Did you mean VECTOR_BACKUP_ROOT?"),
+        ("vector_backup_tables", None),
         ("VECTORBACKUP_ROOT", "Did you mean VECTOR_BACKUP_ROOT?"),
         ("VECTOR_BACKUP_ZZZ", "See the settings in the README."),
         ("VECTOR_DATABASE", None),
     ],
 )
-def test_a_misspelt_variable_is_told_with_the_nearest(name: str, advice: str | None) -> None:
-    found = Found(read_environment({name: "x", PREFIX + "ROOT": "/srv"}).findings)
+def test_a_misspelt_variable_is_told_with_the_nearest(
+    name: str, advice: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, "x")
+    monkeypatch.setenv(PREFIX + "ROOT", "/srv")
+
+    found = Found(read_environment().findings)
 
     warnings = [each.advice for each in found.findings if each.status == "warning"]
     assert warnings == ([advice] if advice else [])
 
 
-def test_a_relative_root_is_a_warning() -> None:
-    relative = Found(read_environment({}).findings)
-    absolute = Found(read_environment({PREFIX + "ROOT": "/srv/backups"}).findings)
+def test_a_relative_root_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    relative = Found(read_environment().findings)
+    monkeypatch.setenv(PREFIX + "ROOT", "/srv/backups")
+    absolute = Found(read_environment().findings)
 
     assert relative.of_status("warning") == [f"settings: {PREFIX}ROOT"]
     assert absolute.of_status("warning") == []

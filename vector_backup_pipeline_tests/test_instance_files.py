@@ -1,12 +1,15 @@
 """`vector-backup init`: a directory for DAGSTER_HOME, ready to use."""
 
+import re
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
 import dagster as dg
+import pytest
 import yaml
 
+from vector_backup_pipeline.settings import known_variables, load_settings
 from vector_backup_pipeline_tests.fix_dagster import CHECKOUT
 from vector_backup_pipeline_tests.fix_terminal import Terminal
 
@@ -44,3 +47,16 @@ def test_init_keeps_files_that_exist(terminal: Terminal, tmp_path: Path) -> None
 def test_the_checkouts_workspace_is_the_one_that_init_writes() -> None:
     template = CHECKOUT / "vector_backup_pipeline" / "templates" / "workspace.yaml"
     assert (CHECKOUT / "workspace.yaml").read_text() == template.read_text()
+
+
+def test_the_example_of_an_env_file_holds_every_setting_with_its_default(
+    terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal("init", str(tmp_path))
+    text = (tmp_path / ".env.example").read_text()
+    settings = re.findall(r"^# (VECTOR_BACKUP_\w+)=(.*)$", text, re.M)
+    assert {name for name, _ in settings} == known_variables() - {"VECTOR_BACKUP_CONFIG"}
+
+    (tmp_path / ".env").write_text("\n".join(f"{name}='{value}'" for name, value in settings))
+    monkeypatch.chdir(tmp_path)
+    assert load_settings().model_dump() == load_settings({}).model_dump()

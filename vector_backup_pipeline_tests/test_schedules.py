@@ -5,13 +5,13 @@ from datetime import datetime, timezone
 import dagster as dg
 import pytest
 
-from vector_backup_pipeline.schedules import make_daily_backup_schedule, make_daily_prune_schedule
+from vector_backup_pipeline.schedules import SCHEDULES
 from vector_backup_pipeline.settings import SettingsError, load_settings
 
 
 def _schedule(**environment: str) -> dg.ScheduleDefinition:
     settings = load_settings({f"VECTOR_BACKUP_{key}": value for key, value in environment.items()})
-    return make_daily_backup_schedule(settings)
+    return SCHEDULES[0].define(settings)
 
 
 def test_by_default_it_is_two_o_clock_utc_and_switched_off() -> None:
@@ -53,7 +53,7 @@ def test_a_time_zone_that_is_none_names_its_variable(zone: str) -> None:
 
 def _prune_schedule(**environment: str) -> dg.ScheduleDefinition:
     settings = load_settings({f"VECTOR_BACKUP_{key}": value for key, value in environment.items()})
-    return make_daily_prune_schedule(settings)
+    return SCHEDULES[2].define(settings)
 
 
 def test_the_prune_follows_the_backup_and_is_switched_off_by_default() -> None:

@@ -66,7 +66,12 @@ def create_app(settings: Settings, *, open_to_all: bool = False) -> FastAPI:
     Raises:
         InvalidParams, StorageError: the root can't be opened.
     """
-    root = open_root(settings.root, settings.directory, part_size=settings.part_size)
+    root = open_root(
+        settings.root,
+        settings.directory,
+        part_size=settings.part_bytes,
+        manifest_key=settings.manifest_key,
+    )
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

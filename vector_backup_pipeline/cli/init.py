@@ -1,5 +1,6 @@
 """`vector-backup init`."""
 
+import shlex
 from pathlib import Path
 
 import click
@@ -29,7 +30,7 @@ def command(directory: Path) -> int:
         click.echo(f"  kept     {path}")
     click.echo(
         "\nCopy .env.example to .env and set the database and the root of the backups. Then:\n"
-        f"\n  export DAGSTER_HOME={directory.absolute()}\n  cd $DAGSTER_HOME\n"
+        f"\n  export DAGSTER_HOME={shlex.quote(str(directory.absolute()))}\n  cd $DAGSTER_HOME\n"
         "  vector-backup check\n"
         "  dagster-webserver -w workspace.yaml &\n"
         "  dagster-daemon run -w workspace.yaml"

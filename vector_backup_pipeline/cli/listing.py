@@ -49,7 +49,7 @@ def command(task_id: str | None, global_only: bool, as_json: bool) -> int:
       vector-backup list --json | jq '.backup_locations[0].backups[0].timestamp'
     """
     settings = load_settings()
-    root = open_root(settings.root, settings.directory)
+    root = open_root(settings.root, settings.directory, manifest_key=settings.manifest_key)
     found = find_locations(root, settings.timestamps, task_id=task_id, global_only=global_only)
     if as_json:
         show_json(as_list(found, settings.timestamps).as_json())

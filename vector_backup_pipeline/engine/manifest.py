@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import re
 from datetime import datetime
 from typing import Annotated, Literal
@@ -10,16 +11,25 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, ValidationError
 
 from vector_backup_pipeline.engine.errors import IntegrityError
+from vector_backup_pipeline.engine.manifest_statements import unexpected_statements
 from vector_backup_pipeline.engine.parameters import Compression, Format
 from vector_backup_pipeline.engine.record import Record
 from vector_backup_pipeline.engine.results import BackupResult
+from vector_backup_pipeline.engine.secrets import SecretText
 from vector_backup_pipeline.engine.table_definition import Dependencies, TableDefinition
 
 SCHEMA_VERSION = 1
 
-# Stands where the checksum does while it is taken.
-_NO_CHECKSUM = "0" * 64
-_CHECKSUM = re.compile(rb'"checksum": ?"([0-9a-f]{64})"\s*}\s*\Z')
+# Of an unexpected statement: enough to find it.
+_SHOWN = 200
+# Stands in place of the signature and the checksum while they are computed.
+_BLANK = "0" * 64
+_SEALS = re.compile(
+    rb'(?:"signature": ?(?:null|"(?P<signature>[0-9a-f]{64})"),\s*)?'
+    rb'"checksum": ?"(?P<checksum>[0-9a-f]{64})"\s*}\s*\Z'
+)
+# They are the end of a manifest that may be many MB.
+_SEALS_BYTES = 256
 
 TruncateState = Literal["none", "pending", "done", "not_truncated", "unknown"]
 
@@ -110,8 +120,9 @@ class Manifest(Record):
     `builds_on` is the timestamp of the set whose rows this one needs beside its own; None for a set
     that stands alone, as all of this version do.
 
-    `checksum` is the last field: the SHA-256 of the stored manifest itself, with 64 zeros in its
-    place. Manifests of the first version have none.
+    `signature` and `checksum` are the last fields. `signature` is the HMAC-SHA256 of the stored
+    manifest with 64 zeros in place of both, None without a key. `checksum` is the SHA-256 of the
+    stored manifest with 64 zeros in its place.
     """
 
     schema_version: Literal[1] = 1
@@ -132,24 +143,28 @@ class Manifest(Record):
     truncated_tables: list[str]
     result: BackupResult
     builds_on: str | None = None
+    signature: str | None = None
     checksum: str | None = None
 
-    def to_json(self) -> bytes:
-        """The bytes to store, with their checksum."""
-        bare = self.model_copy(update={"checksum": _NO_CHECKSUM})
-        data = bare.model_dump_json(indent=1).encode() + b"\n"
-        begin, _, end = data.rpartition(_NO_CHECKSUM.encode())
-        return begin + hashlib.sha256(data).hexdigest().encode() + end
+    def to_json(self, key: SecretText | None = None) -> bytes:
+        """The bytes to store, with their checksum; signed, if there is a key."""
+        blanks = {"signature": None if key is None else _BLANK, "checksum": _BLANK}
+        data = self.model_copy(update=blanks).model_dump_json(indent=1).encode() + b"\n"
+        if key is not None:
+            data = _with(data, "signature", _hmac(key, data))
+        return _with(data, "checksum", hashlib.sha256(data).hexdigest())
 
 
-def read_manifest(data: bytes, name: str) -> Manifest:
-    """Parse a stored manifest.
+def read_manifest(data: bytes, name: str, key: SecretText | None = None) -> Manifest:
+    """Parse a stored manifest. With a `key`, it must be signed with that key.
 
     Raises:
-        IntegrityError: it is not one, is of a version this tool does not know, or was changed
-            after it was written.
+        IntegrityError: It is not a manifest, is of an unknown version, was changed after it was
+            written, is not signed, or holds a statement that no backup writes.
     """
-    is_proven = _check_checksum(data, name)
+    seals = _find_seals(data)
+    if seals is not None:
+        _check_seals(data, seals, name, key)
     try:
         manifest = Manifest.model_validate_json(data)
     except ValidationError as error:
@@ -157,24 +172,65 @@ def read_manifest(data: bytes, name: str) -> Manifest:
             f"The manifest {name} is damaged or was written by another version of this tool: "
             f"{error.error_count()} field(s) do not fit, first {error.errors()[0]['loc']}."
         ) from error
-    if manifest.checksum is not None and not is_proven:
-        raise _was_changed(name)
+    if seals is None:
+        raise _was_changed(name, "it has no checksum")
+    _check_statements(manifest, name)
     return manifest
 
 
-def _check_checksum(data: bytes, name: str) -> bool:
-    """Whether a checksum stands where it belongs; it is over the bytes, whatever their fields."""
-    found = _CHECKSUM.search(data)
-    if found is None:
-        return False
-    bare = data[: found.start(1)] + _NO_CHECKSUM.encode() + data[found.end(1) :]
-    if hashlib.sha256(bare).hexdigest().encode() != found[1]:
-        raise _was_changed(name)
-    return True
+def _check_statements(manifest: Manifest, name: str) -> None:
+    definitions = [table.definition for table in manifest.tables]
+    for found in unexpected_statements(definitions, manifest.dependencies):
+        raise IntegrityError(
+            f"The manifest {name} holds a statement that no backup writes, so nothing of it is "
+            f"run: {found[:_SHOWN]!r}. Somebody changed the manifest. Find out who can write to "
+            "the backup directory, and use another set."
+        )
 
 
-def _was_changed(name: str) -> IntegrityError:
+def _check_seals(data: bytes, seals: re.Match[bytes], name: str, key: SecretText | None) -> None:
+    """Check checksum and signature over the bytes, before anything of them is parsed."""
+    without_checksum = _with(data, "checksum", _BLANK)
+    if hashlib.sha256(without_checksum).hexdigest().encode() != seals["checksum"]:
+        raise _was_changed(name, "its checksum does not match")
+    if key is None:
+        return
+    if seals["signature"] is None:
+        raise IntegrityError(
+            f"The manifest {name} is not signed, and VECTOR_BACKUP_MANIFEST_KEY is set. Anyone who "
+            "can write to the backup directory may have written it. Use a signed set, or unset the "
+            "variable for this one set if you know that you can trust it."
+        )
+    unsigned = _with(without_checksum, "signature", _BLANK)
+    if not hmac.compare_digest(_hmac(key, unsigned).encode(), seals["signature"]):
+        raise IntegrityError(
+            f"The signature of the manifest {name} does not match VECTOR_BACKUP_MANIFEST_KEY: the "
+            "manifest was changed, or was signed with another key. Check the key, or use another "
+            "set."
+        )
+
+
+def _find_seals(data: bytes) -> re.Match[bytes] | None:
+    return _SEALS.search(data, max(0, len(data) - _SEALS_BYTES))
+
+
+def _with(data: bytes, field: str, value: str) -> bytes:
+    """`data` with another value of the same length in one of its last two fields."""
+    seals = _find_seals(data)
+    if seals is None:
+        raise ValueError("These bytes do not end in a checksum.")
+    begin, end = seals.span(field)
+    return data[:begin] + value.encode() + data[end:]
+
+
+def _hmac(key: SecretText, data: bytes) -> str:
+    # A variable of the environment may hold any bytes.
+    secret = key.reveal().encode("utf-8", "surrogateescape")
+    return hmac.new(secret, data, hashlib.sha256).hexdigest()
+
+
+def _was_changed(name: str, reason: str) -> IntegrityError:
     return IntegrityError(
-        f"The manifest {name} was changed after it was written: its checksum does not fit. Check "
-        "the disk, and use another set."
+        f"The manifest {name} was changed after it was written: {reason}. Check the disk, and use "
+        "another set."
     )

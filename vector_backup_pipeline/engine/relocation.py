@@ -13,59 +13,22 @@ Text alone does not tell two things apart, and the rules for them are:
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+
+from vector_backup_pipeline.engine.sql_tokens import Token, scan
 
 __all__ = ["Name", "names_in", "relocated"]
 
 # Schema and name, unquoted. An operator's is its sign: ("public", "<->").
 Name = tuple[str, str]
 
-# PostgreSQL's scan.l. What is not closed reaches to the end, so that nothing in it is a name.
-_TOKEN = re.compile(
-    r"""
-    (?P<space> [ \t\n\r\f\v]+ | --[^\n\r]* )
-  | (?P<comment> /\* )
-  | (?P<escaped> [eE]'[^'\\]*(?:(?:\\.|'')[^'\\]*)*(?:'|\Z|\\\Z) )
-  | (?P<string> (?:[bBxXnN]|[uU]&)?'[^']*(?:''[^']*)*(?:'|\Z) )
-  | (?P<dollars> \$(?P<tag>(?:[A-Za-z_\x80-\U0010ffff][\w\x80-\U0010ffff]*)?)\$
-        .*?(?:\$(?P=tag)\$|\Z) )
-  | (?P<odd> [uU]&"[^"]*(?:""[^"]*)*(?:"|\Z) )
-  | (?P<quoted> "[^"]*(?:""[^"]*)*" )
-  | (?P<unclosed> ".* )
-  | (?P<bare> [A-Za-z_\x80-\U0010ffff][\w$\x80-\U0010ffff]* )
-  | (?P<number> \.?[0-9][\w.]* | \$[0-9]+ )
-  | (?P<cast> :: )
-  | (?P<operator> (?:(?!--|/\*)[-+*/<>=~!@\#%^&|`?])+ )
-  | (?P<other> . )
-    """,
-    re.VERBOSE | re.DOTALL | re.ASCII,
-)
-_NESTED_COMMENT = re.compile(r"/\*|\*/")
 # Words before a relation (or collation, or statistics) that an opening parenthesis may follow.
 _BEFORE_RELATIONS = {
     *("TABLE", "EXISTS", "ONLY", "REFERENCES", "INTO", "ON", "COLLATION", "STATISTICS")
 }
 # Types whose literals are names: `nextval('public.docs_id_seq'::regclass)`.
 _NAMING_TYPES = {"regclass", "regtype", "regproc", "regprocedure", "regcollation"}
-
-
-@dataclass(frozen=True)
-class _Token:
-    kind: str
-    text: str
-    start: int
-    end: int
-
-    @property
-    def identifier(self) -> str | None:
-        if self.kind == "bare":
-            return self.text
-        return self.text[1:-1].replace('""', '"') if self.kind == "quoted" else None
-
-    def is_word(self, *words: str) -> bool:
-        return self.kind == "bare" and self.text.upper() in words
 
 
 @dataclass(frozen=True)
@@ -134,14 +97,14 @@ def _literal(text: str) -> str:
 
 
 def _find(statement: str) -> Iterator[_Found]:
-    tokens = list(_tokens(statement))
+    tokens = [token for token in scan(statement) if token.kind != "comment"]
     for number, token in enumerate(tokens):
         found = _pair(tokens, number) or _naming_literal(tokens, number, token)
         if found is not None:
             yield found
 
 
-def _pair(tokens: list[_Token], number: int) -> _Found | None:
+def _pair(tokens: list[Token], number: int) -> _Found | None:
     """The qualified name that begins at a token, if one does."""
     if len(tokens) < number + 3 or (number and tokens[number - 1].text == "."):
         return None
@@ -159,15 +122,15 @@ def _pair(tokens: list[_Token], number: int) -> _Found | None:
     return None
 
 
-def _wants_relation(before: list[_Token]) -> bool:
+def _wants_relation(before: list[Token]) -> bool:
     return bool(before) and before[-1].is_word(*_BEFORE_RELATIONS)
 
 
-def _opens_operator(before: list[_Token]) -> bool:
+def _opens_operator(before: list[Token]) -> bool:
     return len(before) == 2 and before[0].is_word("OPERATOR") and before[1].text == "("
 
 
-def _naming_literal(tokens: list[_Token], number: int, token: _Token) -> _Found | None:
+def _naming_literal(tokens: list[Token], number: int, token: Token) -> _Found | None:
     after = tokens[number + 1 : number + 3]
     if len(after) < 2 or after[0].kind != "cast" or after[1].text not in _NAMING_TYPES:
         return None
@@ -178,24 +141,3 @@ def _naming_literal(tokens: list[_Token], number: int, token: _Token) -> _Found 
     else:
         return None
     return _Found(token.start, token.end, literal=content)
-
-
-def _tokens(statement: str) -> Iterator[_Token]:
-    """What has a meaning: comments and space left out."""
-    position = 0
-    while match := _TOKEN.match(statement, position):
-        kind = match.lastgroup or ""
-        end = _comment_end(statement, position) if kind == "comment" else match.end()
-        if kind not in ("space", "comment"):
-            yield _Token(kind, statement[position:end], position, end)
-        position = end
-
-
-def _comment_end(statement: str, start: int) -> int:
-    """Comments nest."""
-    depth = 0
-    for mark in _NESTED_COMMENT.finditer(statement, start):
-        depth += 1 if mark.group() == "/*" else -1
-        if not depth:
-            return mark.end()
-    return len(statement)

@@ -257,6 +257,7 @@ class PruneResult(Record):
     locations: list[PrunedLocation]
     bytes_freed: int
     abandoned_uploads: list[EndedUpload]
+    notices: list[str]
     errors: list[str]
     duration: float
     timestamp: datetime

@@ -8,7 +8,11 @@ from vector_backup_pipeline.engine.restore.request import DEFAULT_PROBES, Restor
 from vector_backup_pipeline.engine.restore.run import FoundBackup, RestoreRun
 from vector_backup_pipeline.engine.results import readable_size
 from vector_backup_pipeline.outcome import failing_step, place_metadata
-from vector_backup_pipeline.resources import BackupStorageResource, RestoreRunResource
+from vector_backup_pipeline.resources import (
+    BackupStorageResource,
+    PostgresResource,
+    RestoreRunResource,
+)
 from vector_backup_pipeline.settings import load_settings
 
 
@@ -102,6 +106,7 @@ class RestoreParameters(dg.Config):
 def find_backup_set(
     context: dg.OpExecutionContext,
     config: RestoreParameters,
+    postgres: PostgresResource,
     backup_storage: BackupStorageResource,
     restore_run: RestoreRunResource,
 ) -> dg.Output[FoundBackup]:
@@ -118,7 +123,7 @@ def find_backup_set(
         )
 
     with failing_step():
-        found = restore_run.begin(make_run).find()
+        found = restore_run.begin(make_run).find(postgres.connection_settings)
     return dg.Output(
         found,
         metadata={

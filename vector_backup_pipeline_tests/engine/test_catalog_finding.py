@@ -117,7 +117,6 @@ def test_latest_is_never_damaged_incomplete_running_or_left_over(sets: SetWriter
     sets.write(FIRST)
     sets.write("20250201_000000", {COLLECTION: 4}, failed=[EMBEDDING])
     sets.file("vector_backup_20250202_000000.json", b"{")
-    sets.older("20250203_000000", {EMBEDDING: 1})
     sets.file("langchain_pg_embedding_20250204_000000.csv")
     sets.file("langchain_pg_embedding_20250205_000000.csv")
     claim = sets.running("20250205_000000")
@@ -249,15 +248,6 @@ def test_the_table_is_the_same_however_it_was_spelled(sets: SetWriter) -> None:
 
     assert FIRST in _refused(sets, InvalidParams, "latest", ["public.t"])
     assert _found(sets, "latest", ["app.t"]) == SECOND
-
-
-def test_an_older_set_without_rows_is_refused_just_so(sets: SetWriter) -> None:
-    sets.write(FIRST, truncate="done", truncated=[EMBEDDING])
-    sets.older(SECOND, {COLLECTION: 4, EMBEDDING: 0})
-
-    assert FIRST in _refused(sets, InvalidParams, "latest")
-    sets.older(SECOND)
-    assert _found(sets, "latest") == SECOND
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,11 @@ import pytest
 
 from vector_backup_pipeline.engine.errors import IntegrityError
 from vector_backup_pipeline.engine.manifest import read_manifest
-from vector_backup_pipeline_tests.fix_sets import SetWriter
+from vector_backup_pipeline.engine.secrets import SecretText
+from vector_backup_pipeline_tests.fix_sets import SetWriter, sealed
 
 NAME = "vector_backup_20250102_030405.json"
+KEY = SecretText("a key of ours")
 
 
 @pytest.fixture
@@ -44,18 +46,53 @@ def test_written_again_it_has_the_same_bytes(data: bytes) -> None:
     assert read_manifest(data, NAME).to_json() == data
 
 
-def test_a_manifest_of_the_first_version_has_no_checksum_and_is_read(data: bytes) -> None:
+def test_a_manifest_without_a_checksum_is_refused(data: bytes) -> None:
     document = json.loads(data)
     del document["checksum"]
 
-    assert read_manifest(json.dumps(document).encode(), NAME).checksum is None
+    for changed in (document, {**document, "checksum": None}):
+        with pytest.raises(IntegrityError, match="was changed after it was written"):
+            read_manifest(json.dumps(changed).encode(), NAME)
 
 
-def test_a_manifest_that_says_nothing_of_it_builds_on_no_other_set(data: bytes) -> None:
+def test_a_manifest_that_says_nothing_of_it_builds_on_no_other_set_and_is_not_signed(
+    data: bytes,
+) -> None:
     document = json.loads(data)
-    del document["checksum"], document["builds_on"]
+    del document["builds_on"], document["signature"]
 
-    assert read_manifest(json.dumps(document).encode(), NAME).builds_on is None
+    read = read_manifest(sealed(document), NAME)
+
+    assert (read.builds_on, read.signature) == (None, None)
+
+
+@pytest.fixture
+def signed(data: bytes) -> bytes:
+    return read_manifest(data, NAME).to_json(KEY)
+
+
+def test_a_signed_manifest_is_read_with_its_key_and_without_one(signed: bytes) -> None:
+    read = read_manifest(signed, NAME, KEY)
+
+    assert read_manifest(signed, NAME) == read
+    assert read.to_json(KEY) == signed
+    assert KEY.reveal().encode() not in signed
+
+
+def test_with_a_key_only_manifests_signed_with_it_are_read(data: bytes, signed: bytes) -> None:
+    document = json.loads(signed)
+
+    with pytest.raises(IntegrityError, match=r"not signed.*VECTOR_BACKUP_MANIFEST_KEY"):
+        read_manifest(data, NAME, KEY)
+    with pytest.raises(IntegrityError, match="not signed"):
+        read_manifest(sealed({**document, "signature": None}), NAME, KEY)
+    for changed, key in (
+        (signed, SecretText("another key")),
+        (sealed({**document, "complete": False}), KEY),
+        (sealed({**document, "signature": "0" * 63 + "1"}), KEY),
+    ):
+        with pytest.raises(IntegrityError, match=r"signature of the manifest .* does not match"):
+            read_manifest(changed, NAME, key)
 
 
 def test_no_flipped_bit_is_accepted(data: bytes) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import re
 import socket
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from urllib.parse import urlsplit
 LOOPBACK = "127.0.0.1"
 _LENGTH = re.compile(rb"(?i)\r\ncontent-length: *(\d+)")
 _CONDITION = re.compile(rb"(?i)\r\nif-(?:none-)?match:[^\r]*")
+_RANGE = re.compile(rb"(?i)\r\nrange:[^\r]*")
 _CONNECTION = re.compile(rb"(?i)\r\nconnection:[^\r]*")
 
 
@@ -24,6 +26,8 @@ class Fault:
     """It does not reach the server; this is the answer."""
     is_cut: bool = False
     """It does not reach the server; the connection ends."""
+    is_reset: bool = False
+    """It does not reach the server; the connection is reset."""
     answer_is_lost: bool = False
     """It reaches the server; the connection ends without an answer."""
     answer_ends_after: int | None = None
@@ -35,8 +39,8 @@ class Fault:
 class ObjectProxy:
     """Sends one request after the other to the server, each on a connection of its own.
 
-    `conditions` are If-Match and If-None-Match of a write. `fault` is asked for each request, by
-    its first line such as `PUT /bucket/key?partNumber=1 HTTP/1.1`.
+    `conditions` are If-Match and If-None-Match of a write, `ranges` the Range of a read. `fault` is
+    asked for each request, by its first line such as `PUT /bucket/key?partNumber=1 HTTP/1.1`.
     """
 
     def __init__(self, endpoint: str) -> None:
@@ -48,6 +52,7 @@ class ObjectProxy:
         self._threads: list[threading.Thread] = []
         self.requests: list[str] = []
         self.conditions: Literal["kept", "ignored", "refused"] = "kept"
+        self.ranges: Literal["kept", "ignored"] = "kept"
         self.fault: Callable[[str], Fault | None] = lambda _: None
 
     @classmethod
@@ -104,6 +109,10 @@ class ObjectProxy:
         """False when the connection is to end."""
         if fault.is_cut:
             return False
+        if fault.is_reset:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.close()
+            return False
         if fault.status is not None:
             return _send_status(client, fault.status)
         if fault.happens is not None:
@@ -112,6 +121,8 @@ class ObjectProxy:
             if self.conditions == "refused":
                 return _send_status(client, 501)
             head = _CONDITION.sub(b"", head)
+        if self.ranges == "ignored":
+            head = _RANGE.sub(b"", head)
         with socket.create_connection(self._server, timeout=60) as server:
             server.sendall(_CONNECTION.sub(b"", head)[:-2] + b"connection: close\r\n\r\n" + body)
             answer = b"".join(iter(lambda: server.recv(1 << 16), b""))

@@ -9,33 +9,37 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Literal
 
 import pytest
 
 from vector_backup_pipeline.engine.catalog import find_locations
 from vector_backup_pipeline.engine.errors import IntegrityError, StorageError
-from vector_backup_pipeline.engine.storage import object_claim, object_reading, object_store
+from vector_backup_pipeline.engine.file_names import LOG_NAME
+from vector_backup_pipeline.engine.storage import object_claim, object_retries, object_store
 from vector_backup_pipeline.engine.storage.contract import BackupDirectory
 from vector_backup_pipeline.engine.storage.object_root import ObjectRoot
 from vector_backup_pipeline_tests.faults import endless_upload
 from vector_backup_pipeline_tests.faults.object_proxy import Fault, ObjectProxy
 from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
-from vector_backup_pipeline_tests.fix_object_store import Bucket
+from vector_backup_pipeline_tests.fix_object_store import DEAD_AT_ONCE, Bucket
 from vector_backup_pipeline_tests.fix_process import child, end, hears
 
 _NAME = "t_20250101_000000.csv"
 _KEY = f"vector_bak/{_NAME}"
 _BLOCK = bytes(range(256)) * 4096
 _BLOCKS = 20
+_MARKER = ".vector_backup_20250101_000000.run"
 
 
 @pytest.fixture(autouse=True)
 def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same retries, without their waits."""
-    monkeypatch.setattr(object_store, "_RETRIES", 3)
+    monkeypatch.setattr(object_store, "_UPLOAD_RETRIES", 3)
     quick = {"init_backoff": timedelta(milliseconds=5), "max_backoff": timedelta(milliseconds=20)}
     monkeypatch.setattr(object_store, "_BACKOFF", quick)
-    monkeypatch.setattr(object_reading, "_FIRST_WAIT", 0.001)
+    monkeypatch.setattr(object_retries, "_FIRST_WAIT", 0.001)
+    monkeypatch.setattr(object_retries, "_LONGEST_WAIT", 0.05)
 
 
 @pytest.fixture
@@ -45,6 +49,10 @@ def directory(bucket: Bucket, object_proxy: ObjectProxy) -> BackupDirectory:
 
 def _is_part(number: int) -> Callable[[str], bool]:
     return lambda request: f"partNumber={number}&" in request
+
+
+def _begins(request: str) -> bool:
+    return "?uploads" in request
 
 
 def _completes(request: str) -> bool:
@@ -69,15 +77,81 @@ def _sha256(directory: BackupDirectory) -> str:
     return digest.hexdigest()
 
 
+_LOST = {
+    "500": Fault(status=500),
+    "503": Fault(status=503),
+    "429": Fault(status=429),
+    "cut": Fault(is_cut=True),
+    "reset": Fault(is_reset=True),
+    "answer lost": Fault(answer_is_lost=True),
+    "answer cut": Fault(answer_ends_after=400),
+}
+
+
+@pytest.mark.parametrize("conditions", ["kept", "ignored"])
+@pytest.mark.parametrize("fault", _LOST.values(), ids=_LOST)
+def test_a_small_request_is_repeated_when_its_answer_is_lost(
+    bucket: Bucket,
+    object_proxy: ObjectProxy,
+    fault: Fault,
+    conditions: Literal["kept", "ignored"],
+) -> None:
+    """Each of them, the first time that it is sent."""
+    seen: set[str] = set()
+
+    def first_time(request: str) -> Fault | None:
+        is_new = request not in seen
+        seen.add(request)
+        return fault if is_new else None
+
+    object_proxy.fault = first_time
+    object_proxy.conditions = conditions
+    directory = ObjectRoot(bucket.url, "vector_bak").open(None)
+
+    held = directory.claim(_MARKER, {"host": "here"})
+    assert held is not None
+    assert any(name.startswith(_MARKER) for name in directory.names())
+    for text in ("one\n", "two\n"):
+        directory.append(LOG_NAME, text)
+    with directory.create(_NAME) as file:
+        file.write(b"rows")
+        file.commit()
+    directory.replace("verdict.json", b"{}")
+    assert b"".join(directory.read(_NAME, 1, 2)) == b"ow"
+    assert directory.size(_NAME) == len(b"rows")
+    directory.delete("verdict.json")
+    held.release()
+
+    assert directory.names() == [_NAME, LOG_NAME]
+    assert bucket.stored(f"vector_bak/{LOG_NAME}") == b"one\ntwo\n"
+
+
+def test_a_store_that_sends_the_whole_object_for_a_range_is_named(
+    bucket: Bucket, directory: BackupDirectory, object_proxy: ObjectProxy
+) -> None:
+    directory.replace(_NAME, b"rows of a table")
+    object_proxy.ranges = "ignored"
+    asked = len(object_proxy.requests)
+    with pytest.raises(
+        StorageError, match=r"sent the whole object \(HTTP status 200 instead of 206"
+    ):
+        list(directory.read(_NAME, 5, 2))
+    assert len(object_proxy.requests) == asked + 1
+
+
 _WHOLE = hashlib.sha256(_BLOCK * _BLOCKS).hexdigest()
 
 
 @pytest.mark.parametrize(
     "fault",
-    [Fault(status=500), Fault(status=503), Fault(is_cut=True), Fault(answer_is_lost=True)],
-    ids=["500", "503", "cut", "answer lost"],
+    [Fault(status=500), Fault(is_cut=True), Fault(is_reset=True), Fault(answer_is_lost=True)],
+    ids=["500", "cut", "reset", "answer lost"],
 )
-@pytest.mark.parametrize("to", [_is_part(1), _is_part(3), _completes], ids=["1", "3", "complete"])
+@pytest.mark.parametrize(
+    "to",
+    [_begins, _is_part(3), _completes],
+    ids=["begin", "3", "complete"],
+)
 def test_an_upload_goes_on_after_a_passing_trouble(
     bucket: Bucket,
     directory: BackupDirectory,
@@ -88,12 +162,14 @@ def test_an_upload_goes_on_after_a_passing_trouble(
     object_proxy.does(fault, to, times=2)
     _upload(directory)
     assert hashlib.sha256(bucket.stored(_KEY)).hexdigest() == _WHOLE
-    assert bucket.unfinished() == []
+    # Nobody knows the id of an upload whose beginning was not answered; a prune finds it.
+    begun_unknown = 2 if to is _begins and fault.answer_is_lost else 0
+    assert bucket.unfinished() == [_KEY] * begun_unknown
 
 
 @pytest.mark.parametrize(
     "to",
-    [lambda request: "?uploads" in request, _is_part(1), _is_part(2), _is_part(3), _completes],
+    [_begins, _is_part(1), _is_part(2), _is_part(3), _completes],
     ids=["begin", "1", "2", "3", "complete"],
 )
 def test_an_upload_that_fails_for_good_is_aborted_and_told(
@@ -155,9 +231,13 @@ def test_a_read_goes_on_where_the_connection_was_lost(
 
 
 def test_a_read_that_gets_nowhere_is_given_up(
-    bucket: Bucket, directory: BackupDirectory, object_proxy: ObjectProxy
+    bucket: Bucket,
+    directory: BackupDirectory,
+    object_proxy: ObjectProxy,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     _upload(directory)
+    monkeypatch.setattr(object_retries, "_OUTAGE_SECONDS", 0.5)
     object_proxy.does(Fault(answer_ends_after=400), _reads)
     with pytest.raises(StorageError, match=f"read {bucket.url}/{_KEY}"):
         _sha256(directory)
@@ -231,7 +311,7 @@ def test_a_killed_process_leaves_no_file_and_its_parts_are_found_and_aborted(
     # Its marker counts as alive for a while.
     assert root.abort_abandoned_uploads(dry_run=False) == []
 
-    monkeypatch.setattr(object_claim, "DEAD_AFTER", timedelta(0))
+    monkeypatch.setattr(object_claim, "DEAD_AFTER", DEAD_AT_ONCE)
 
     (aborted,) = root.abort_abandoned_uploads(dry_run=False)
     assert aborted.location == f"{bucket.url}/{key}"

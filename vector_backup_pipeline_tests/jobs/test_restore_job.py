@@ -204,3 +204,25 @@ def test_no_password_reaches_dagsters_storage(
     stored = "".join(str(entry) for entry in job.instance.all_logs(done.run.run_id))
     assert "not the pass word" not in stored
     assert "not%20the%20pass%20word" not in stored
+
+
+def test_with_a_key_manifests_are_signed_and_others_are_not_restored(
+    job: JobRunner, langchain: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VECTOR_BACKUP_MANIFEST_KEY", "this key is ours")
+    # Its manifest is written again with the truncate's outcome.
+    made = job({"truncate_vector_tables": True})
+    assert made.manifest["truncate"] == "done"
+    stamp = made.manifest["timestamp"]
+
+    monkeypatch.setenv("VECTOR_BACKUP_MANIFEST_KEY", "another key")
+    refused = job({"timestamp": stamp}, RESTORE)
+    assert refused.outcome.error_type == "INTEGRITY_ERROR"
+    assert count(langchain) == 0
+
+    monkeypatch.setenv("VECTOR_BACKUP_MANIFEST_KEY", "this key is ours")
+    done = job({"timestamp": stamp, "tables": ["langchain_pg_embedding"]}, RESTORE)
+    assert done.outcome.error_type is None, done.outcome.message
+    assert count(langchain) == 58
+    for run in (made, refused, done):
+        assert "key is ours" not in str(job.instance.all_logs(run.run.run_id))

@@ -368,7 +368,7 @@ class BackupRun:
         )
         # One that is there stays there, whatever becomes of its replacement.
         self._has_manifest = bool(self._has_manifest)
-        directory.replace(manifest_name(stamp), manifest.to_json())
+        directory.replace(manifest_name(stamp), manifest.to_json(directory.manifest_key))
         self._has_manifest = True
 
     def _append_to_log(self) -> None:

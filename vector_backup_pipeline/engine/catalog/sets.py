@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import TypeAlias
 
+from vector_backup_pipeline.engine.catalog.sources import OLDER_SYSTEM, SourceDatabase
 from vector_backup_pipeline.engine.errors import IntegrityError, ResourceNotFound
 from vector_backup_pipeline.engine.file_names import (
     PENDING_SUFFIX,
@@ -21,11 +22,15 @@ from vector_backup_pipeline.engine.file_names import (
 )
 from vector_backup_pipeline.engine.formats.csv_records import UnfinishedRecord, split_records
 from vector_backup_pipeline.engine.manifest import Manifest, TableBackup, read_manifest
+from vector_backup_pipeline.engine.parameters import parse_table_name
 from vector_backup_pipeline.engine.storage.contract import BackupDirectory
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
 
 COLLECTION_TABLE, EMBEDDING_TABLE = "langchain_pg_collection", "langchain_pg_embedding"
 
+# Clocks of several machines differ; the older system's may have been in another zone's summer.
+_CLOCKS_DIFFER_BY = timedelta(hours=1)
+_SHOWN = 5
 _EMPTIED = {"done", "pending", "unknown"}
 # Only the older system ended its header line so; it wrote no manifest.
 _OLDER_HEADER_END = b"\r\n"
@@ -46,14 +51,22 @@ class ManifestSet:
         return self.manifest.complete
 
     @property
+    def source(self) -> SourceDatabase:
+        return SourceDatabase(self.manifest.server.system_identifier, self.manifest.server.database)
+
+    @property
+    def truncated(self) -> list[str]:
+        """The tables that its run truncated, or may have."""
+        return self.manifest.truncated_tables if self.manifest.truncate in _EMPTIED else []
+
+    @property
     def emptied(self) -> list[TableBackup]:
         """The tables with rows in this set that its run then truncated, or may have."""
-        if self.manifest.truncate not in _EMPTIED:
-            return []
+        truncated = self.truncated
         return [
             table
             for table in self.manifest.tables
-            if table.table in self.manifest.truncated_tables and table.file and table.file.rows
+            if table.table in truncated and table.file and table.file.rows
         ]
 
 
@@ -72,6 +85,10 @@ class OlderSet:
     @property
     def complete(self) -> bool:
         return {COLLECTION_TABLE, EMBEDDING_TABLE} <= self.files.keys()
+
+    @property
+    def source(self) -> SourceDatabase:
+        return OLDER_SYSTEM
 
 
 @dataclass(frozen=True)
@@ -102,8 +119,9 @@ BackupSet: TypeAlias = ManifestSet | OlderSet | DamagedSet
 
 @dataclass(frozen=True)
 class Contents:
-    """A directory's files by their stamps. `data_files` are all, whether a set names them or not,
-    `unfinished` those that have not got their name; `alive` are the runs that were at work.
+    """A directory's files by their stamps. `sizes` are of all files, in bytes. `data_files` are all
+    data files, whether a set names them or not, `unfinished` those that have not got their name;
+    `alive` are the runs that were at work.
 
     `tombstones` are those of sets that are being removed: what is left of one is no set any more,
     and its manifest, if it is there yet, is not among the `manifests`.
@@ -111,12 +129,16 @@ class Contents:
 
     directory: BackupDirectory
     timestamps: TimestampFormat
-    names: frozenset[str]
+    sizes: Mapping[str, int]
     manifests: Mapping[str, str]
     data_files: Mapping[str, tuple[str, ...]]
     unfinished: Mapping[str, tuple[str, ...]]
     alive: frozenset[str]
     tombstones: Mapping[str, str]
+
+    @property
+    def names(self) -> Set[str]:
+        return self.sizes.keys()
 
     def backup_set(self, stamp: str) -> BackupSet | None:
         """The set of that stamp, None if there is none (any more).
@@ -156,7 +178,9 @@ class Contents:
 
     def _manifest(self, stamp: str) -> Manifest:
         name = self.manifests[stamp]
-        manifest = read_manifest(b"".join(self.directory.read(name)), name)
+        manifest = read_manifest(
+            b"".join(self.directory.read(name)), name, self.directory.manifest_key
+        )
         if manifest.timestamp != stamp:
             # A copy would claim the files of the set that it is a copy of.
             raise IntegrityError(
@@ -180,7 +204,7 @@ def look_into(directory: BackupDirectory, timestamps: TimestampFormat) -> Conten
     first, second = directory.names(), directory.names()
     markers = {name: s for name in second if (s := stamp_of_marker(name, timestamps))}
     alive = {stamp for name, stamp in markers.items() if directory.claim_is_alive(name)}
-    last = directory.names()
+    last = directory.sizes()
     tombstones = {
         s: name for name in (*first, *last) if (s := stamp_of_tombstone(name, timestamps))
     }
@@ -188,7 +212,7 @@ def look_into(directory: BackupDirectory, timestamps: TimestampFormat) -> Conten
     return Contents(
         directory,
         timestamps,
-        names=frozenset(last),
+        sizes=last,
         manifests={s: name for s, name in manifests.items() if s not in tombstones},
         data_files=_by_stamp(first, timestamps, ending=""),
         unfinished=_by_stamp(first, timestamps, ending=PENDING_SUFFIX),
@@ -200,6 +224,46 @@ def look_into(directory: BackupDirectory, timestamps: TimestampFormat) -> Conten
 def age(backup: BackupSet) -> tuple[datetime, str]:
     """What sets are ordered by: the later, the greater."""
     return backup.created_at, backup.stamp
+
+
+def is_of_the_future(moment: datetime, now: datetime) -> bool:
+    """Whether a set's creation lies in the future: some clock was wrong."""
+    return moment > now + _CLOCKS_DIFFER_BY
+
+
+def what_is_there(contents: Contents) -> str:
+    """For messages: the newest sets."""
+    # Not the sets themselves, whose manifests may be many MB each.
+    stamps = [stamp for _, stamp in sorted((age(each) for each in contents.sets()), reverse=True)]
+    if not stamps:
+        return "There is no other set; check task_id or backup_path."
+    more = ", …" if len(stamps) > _SHOWN else ""
+    return f"Sets that are there, newest first: {', '.join(stamps[:_SHOWN])}{more}."
+
+
+def has_file(backup: ManifestSet | OlderSet, text: str) -> bool:
+    """Whether the set has the file of the table that `text` names."""
+    if isinstance(backup, OlderSet):
+        return parse_table_name(text).name in backup.files
+    return any(table.file is not None for table in backup.manifest.tables if is_named(text, table))
+
+
+def tables_with_file(backup: ManifestSet | OlderSet) -> list[str]:
+    if isinstance(backup, OlderSet):
+        return sorted(backup.files)
+    return [table.table for table in backup.manifest.tables if table.file is not None]
+
+
+def is_named(text: str, table: TableBackup) -> bool:
+    """Whether `text` means that table: as the backup's caller spelled it, or by its own name."""
+    return parse_table_name(text) == parse_table_name(table.table) or names_table(
+        text, table.schema_name, table.name
+    )
+
+
+def names_table(text: str, schema: str, name: str) -> bool:
+    wanted = parse_table_name(text)
+    return wanted.name == name and wanted.schema in (None, schema)
 
 
 def has_backup(directory: BackupDirectory, timestamps: TimestampFormat) -> bool:
@@ -232,7 +296,8 @@ def stamps_in_use(
 
 def _says_complete(directory: BackupDirectory, manifest: str) -> bool:
     try:
-        return read_manifest(b"".join(directory.read(manifest)), manifest).complete
+        data = b"".join(directory.read(manifest))
+        return read_manifest(data, manifest, directory.manifest_key).complete
     except (IntegrityError, ResourceNotFound):
         return False
 

@@ -89,6 +89,20 @@ def own_search_path(cursor: Cursor) -> Iterator[None]:
     cursor.execute(_set_local("search_path", ""))
 
 
+def apply_statement_syntax(cursor: Cursor) -> None:
+    """Have the server split the statements that follow as this tool does.
+
+    Loading rows runs expressions of the backup's tables, and those may have called set_config().
+    """
+    encoding = cursor.connection.encoding
+    cursor.execute(
+        SQL("; ").join(
+            _set_local(*item)
+            for item in (("standard_conforming_strings", "on"), ("client_encoding", encoding))
+        )
+    )
+
+
 def defer_constraints(cursor: Cursor) -> None:
     """Let those that may be deferred be violated until they are checked."""
     cursor.execute("SET CONSTRAINTS ALL DEFERRED")

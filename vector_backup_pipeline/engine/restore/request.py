@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from vector_backup_pipeline.engine.errors import InvalidParams, MissingRequiredParams
 from vector_backup_pipeline.engine.parameters import (
@@ -38,6 +38,7 @@ class RestoreRequest:
     """
 
     timestamp: str
+    source_database: str | None = field(default=None, kw_only=True)
     backup_path: str | None
     task_id: str | None
     tables: tuple[str, ...] | None

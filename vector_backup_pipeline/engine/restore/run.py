@@ -38,12 +38,18 @@ from vector_backup_pipeline.engine.postgres.server import identify_server
 from vector_backup_pipeline.engine.progress import ProgressListener
 from vector_backup_pipeline.engine.restore.account import RestoreAccount
 from vector_backup_pipeline.engine.restore.binary_rows import check_binary_rows
+from vector_backup_pipeline.engine.restore.choice import (
+    asking,
+    database_of,
+    notice_on_target,
+    notices_on_set,
+)
 from vector_backup_pipeline.engine.restore.collections import chosen_rows
 from vector_backup_pipeline.engine.restore.load import load_rows
 from vector_backup_pipeline.engine.restore.plan import PlannedTable, check_encoding, plan_tables
 from vector_backup_pipeline.engine.restore.proof import Content, prove_equal
 from vector_backup_pipeline.engine.restore.report import restore_section
-from vector_backup_pipeline.engine.restore.request import RestoreRequest
+from vector_backup_pipeline.engine.restore.request import LATEST, RestoreRequest
 from vector_backup_pipeline.engine.restore.rows import check_rows_of, columns_of, loading_of
 from vector_backup_pipeline.engine.restore.source import (
     check_source,
@@ -126,10 +132,16 @@ class RestoreRun:
         """Which database on which server, without any secret; None before it was reached."""
         return self._account.target.description if self._account.target else None
 
-    def find(self) -> FoundBackup:
-        """Find the set, and prove the stored files of the tables that are asked for."""
+    def find(
+        self, connection_settings: Callable[[], ConnectionSettings] | None = None
+    ) -> FoundBackup:
+        """Find the set, and prove the stored files of the tables that are asked for.
+
+        If the location holds sets of several databases, the target is asked which one it is.
+        """
+        ask_target = asking(connection_settings) if connection_settings else None
         with self._remembering():
-            source = find_source(self._root, self._timestamps, self.request)
+            source = find_source(self._root, self._timestamps, self.request, ask_target)
             self._account.source = source
             self._reading = hold_while_reading(
                 source.directory, source.backup.stamp, self._run_id, self._account.notes
@@ -138,11 +150,8 @@ class RestoreRun:
                 self._account.notes.append(
                     f"{covered} is a partition; its rows come with the partitioned table."
                 )
-            if source.passed_over:
-                self._account.notes.append(
-                    f"Newer than {source.backup.stamp}, but incomplete or damaged: "
-                    f"{', '.join(source.passed_over)}. vector-backup verify says what is wrong."
-                )
+            if self.request.timestamp == LATEST:
+                self._account.notes += notices_on_set(source, self._timestamps.now())
             for table in source.tables:
                 check_source(source.directory, table)
         return FoundBackup(
@@ -160,6 +169,9 @@ class RestoreRun:
                 connection_settings(), self.request, self._lock_timeout, self._run_id
             )
             target.plan(self._plan)
+            if target.server is not None:
+                database = database_of(target.server)
+                self._account.notes += notice_on_target(source, self.request, database)
             for table in target.planned:
                 check_rows_of(source.directory, table)
             manifest = source.manifest_set.manifest if source.manifest_set else None

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from vector_backup_pipeline.engine.catalog import ManifestSet, OlderSet, find_set
+from vector_backup_pipeline.engine.catalog import ManifestSet, OlderSet
+from vector_backup_pipeline.engine.catalog.finding import choose_set
+from vector_backup_pipeline.engine.catalog.latest import AskTarget
 from vector_backup_pipeline.engine.errors import (
     IntegrityError,
     InvalidParams,
     ResourceNotFound,
 )
-from vector_backup_pipeline.engine.file_names import stamp_of_manifest
 from vector_backup_pipeline.engine.formats.row_formats import CSV, RowFormat, row_format
 from vector_backup_pipeline.engine.manifest import DataFile, TableBackup
 from vector_backup_pipeline.engine.parameters import TableName, parse_table_name
-from vector_backup_pipeline.engine.restore.request import LATEST, RestoreRequest
+from vector_backup_pipeline.engine.restore.request import RestoreRequest
 from vector_backup_pipeline.engine.storage.contract import BackupDirectory, BackupRoot
 from vector_backup_pipeline.engine.stored_files import check_stored_file, contradiction
 from vector_backup_pipeline.engine.stored_rows import read_header
@@ -53,7 +54,7 @@ class StoredTable:
 class RestoreSource:
     """A set that was found whole, and the tables of it that shall be restored.
 
-    `passed_over` are newer sets that can't be the latest one: incomplete, or damaged.
+    With `latest`, `passed_over` are newer sets that are incomplete or damaged.
     `covered` are partitions that are in the set as tables of their own, while their rows come with
     the partitioned table.
     """
@@ -73,23 +74,33 @@ class RestoreSource:
 
 
 def find_source(
-    root: BackupRoot, timestamps: TimestampFormat, request: RestoreRequest
+    root: BackupRoot,
+    timestamps: TimestampFormat,
+    request: RestoreRequest,
+    ask_target: AskTarget | None,
 ) -> RestoreSource:
     """Find the set and the tables asked for; nothing of their files is read yet.
 
     Raises:
         ResourceNotFound: no such directory, set, table in the set, or file.
-        InvalidParams, IntegrityError: see `find_set`.
+        InvalidParams, IntegrityError: see `choose_set`.
     """
     directory = _directory(root, request)
-    backup = find_set(directory, timestamps, request.timestamp, request.tables)
+    found = choose_set(
+        directory,
+        timestamps,
+        request.timestamp,
+        request.tables,
+        request.source_database,
+        ask_target,
+    )
+    backup = found.backup
     stored = _stored_tables(directory, backup)
     chosen = _chosen(stored, request.tables, backup.stamp)
     covered = _covered(chosen)
     tables = tuple(table for table in chosen if table.table not in covered)
     _check_rename(tables, request)
-    newer = _newer(directory, timestamps, backup.stamp) if request.timestamp == LATEST else ()
-    return RestoreSource(directory, backup, tables, covered, newer)
+    return RestoreSource(directory, backup, tables, covered, found.passed_over)
 
 
 def check_source(directory: BackupDirectory, table: StoredTable) -> None:
@@ -115,12 +126,6 @@ def _directory(root: BackupRoot, request: RestoreRequest) -> BackupDirectory:
             "what is there."
         )
     return directory
-
-
-def _newer(directory: BackupDirectory, timestamps: TimestampFormat, stamp: str) -> tuple[str, ...]:
-    """The stamps of later manifests; stamps sort by time."""
-    stamps = (stamp_of_manifest(name, timestamps) for name in directory.names())
-    return tuple(sorted(each for each in stamps if each is not None and each > stamp))
 
 
 def _stored_tables(

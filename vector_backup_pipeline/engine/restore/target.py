@@ -56,6 +56,7 @@ from vector_backup_pipeline.engine.postgres.server import ServerIdentity, identi
 from vector_backup_pipeline.engine.postgres.session import (
     apply_maintenance_settings,
     apply_session_settings,
+    apply_statement_syntax,
     apply_time_limits,
     check_deferred_constraints,
 )
@@ -107,6 +108,11 @@ class Target:
     def streams(self) -> list[Connection]:
         """The connections that rows go through: the workers, or the coordinator alone."""
         return self._workers or [self._open_coordinator]
+
+    @property
+    def server(self) -> ServerIdentity | None:
+        """None before it was reached."""
+        return self._server
 
     @property
     def description(self) -> str | None:
@@ -281,6 +287,7 @@ class Target:
         """A cursor on the connection that makes things, committed where that is the workers'."""
         connection = self.streams[0]
         with connection.cursor() as cursor:
+            apply_statement_syntax(cursor)
             apply_maintenance_settings(
                 cursor,
                 self.request.maintenance_work_mem,
@@ -340,6 +347,7 @@ class Target:
             self._end_workers()
             with self._open_coordinator.cursor() as cursor:
                 if self._recreation is not None:
+                    apply_statement_syntax(cursor)
                     self._recreation.publish(cursor)
                 # Before the sequences move, which no rollback takes back.
                 check_deferred_constraints(cursor)

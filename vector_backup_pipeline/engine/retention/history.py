@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
 
 from vector_backup_pipeline.engine.catalog.locations import (
     FoundSet,
@@ -20,15 +19,13 @@ from vector_backup_pipeline.engine.catalog.sets import (
     DamagedSet,
     ManifestSet,
     OlderSet,
+    is_of_the_future,
 )
 from vector_backup_pipeline.engine.errors import IntegrityError, ResourceNotFound
 from vector_backup_pipeline.engine.file_names import manifest_name, stamp_of_data_file, verdict_name
 from vector_backup_pipeline.engine.retention.policy import StoredSet, Verdicts
 from vector_backup_pipeline.engine.retention.tombstone import Tombstone, read_tombstone
 from vector_backup_pipeline.engine.storage.contract import BackupDirectory
-
-# Clocks of several machines differ, and that of the older system's may be in another zone's summer.
-_CLOCKS_DIFFER_BY = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
@@ -125,8 +122,9 @@ def _stored_set(
         passed=verified.passed and (drill is None or drill.passed) if verified else None,
         emptied=tuple(t.table for t in backup.emptied) if isinstance(backup, ManifestSet) else (),
         tables=frozenset(_tables(backup)),
+        source=None if isinstance(backup, DamagedSet) else backup.source,
         needs=_needs(contents, backup),
-        is_of_the_future=found.created_at > contents.timestamps.now() + _CLOCKS_DIFFER_BY,
+        is_of_the_future=is_of_the_future(found.created_at, contents.timestamps.now()),
         is_running=found.stamp in contents.alive,
         is_being_read=found.stamp in being_read,
     )

@@ -2,8 +2,8 @@
 
 Whatever the rules say, these stay:
 
-- the newest good set, the newest good one with a manifest, and the newest verified one, of all and
-  of each selection of tables;
+- of each source database, and of each of its selections of tables: the newest good set, the newest
+  good one with a manifest, and the newest verified one;
 - all that a set which stays builds on;
 - a set that may hold the only copy of rows which its run removed from the database;
 - a set whose run is at work, and one that is being read;
@@ -15,11 +15,12 @@ Whatever the rules say, these stay:
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
 
 from vector_backup_pipeline.engine.catalog.locations import SetKind
+from vector_backup_pipeline.engine.catalog.sources import SourceDatabase
 from vector_backup_pipeline.engine.retention.rules import KeepRules
 
 
@@ -29,7 +30,8 @@ class StoredSet:
 
     `broken_files` are gone or of another size than they should be. `files_passed` and `passed` are
     of the last verification, None without one. `emptied` are tables whose rows the database may
-    not have any more, `tables` those that it has files of. `needs` are the stamps of what it builds
+    not have any more, `tables` those that it has files of. `source` is the database that they came
+    from, None if the manifest can't be read. `needs` are the stamps of what it builds
     on, or, of a damaged set, what it mentions: its manifest may be one of a later version.
     """
 
@@ -42,6 +44,7 @@ class StoredSet:
     passed: bool | None = None
     emptied: tuple[str, ...] = ()
     tables: frozenset[str] = frozenset()
+    source: SourceDatabase | None = None
     needs: frozenset[str] = frozenset()
     is_of_the_future: bool = False
     is_running: bool = False
@@ -96,8 +99,9 @@ def judge(
     """Judge the sets of one place; periods and days are those of `zone`.
 
     A set counts as good when it says that it is complete, all its files are there, no verification
-    found them damaged, and what it builds on is good too. Only sets that hold all of its tables can
-    stand for another one, and count with it: a backup of one small table replaces none of all.
+    found them damaged, and what it builds on is good too. A set is replaced only by sets of the
+    same source database that hold all of its tables, and counts with these: a backup of one small
+    table replaces none of all, and one of another database none at all.
     """
     newest_first = sorted(sets, key=lambda each: each.age, reverse=True)
     judged = [each for each in newest_first if _is_judged(each, include_older)]
@@ -141,23 +145,34 @@ def _flaws(judged: Sequence[StoredSet]) -> dict[str, str]:
     return flaws
 
 
-def _with_tables(good: Sequence[StoredSet], tables: frozenset[str]) -> list[StoredSet]:
-    """Those that hold all of the tables."""
-    return [each for each in good if tables <= each.tables]
+@dataclass(frozen=True)
+class _Selection:
+    """Tables of a source database; none for all of its sets."""
+
+    source: SourceDatabase | None
+    tables: frozenset[str] = frozenset()
+
+    def among(self, good: Sequence[StoredSet]) -> list[StoredSet]:
+        """The sets that hold all of its tables."""
+        return [each for each in good if each.source == self.source and self.tables <= each.tables]
 
 
-def _selections(good: Sequence[StoredSet]) -> list[frozenset[str]]:
-    return sorted({each.tables for each in good}, key=sorted)
+def _selection(each: StoredSet) -> _Selection:
+    return _Selection(each.source, each.tables)
+
+
+def _distinct(selections: Iterable[_Selection]) -> list[_Selection]:
+    return list(dict.fromkeys(selections))
 
 
 def _keep_by_rules(
     good: Sequence[StoredSet], rules: KeepRules, zone: tzinfo, reasons: Mapping[str, list[str]]
 ) -> None:
-    for tables in _selections(good):
-        counted = _with_tables(good, tables)
+    for selection in _distinct(map(_selection, good)):
+        counted = selection.among(good)
         kept_by = rules.keeping([each.created_at for each in counted], zone)
         for each, why in zip(counted, kept_by, strict=True):
-            if each.tables == tables:
+            if _selection(each) == selection:
                 reasons[each.stamp].extend(why)
 
 
@@ -173,9 +188,11 @@ def _keep_flawed(
     for each in judged:
         if each.stamp not in flaws:
             continue
-        counted = _with_tables(good, each.tables)
+        counted = _selection(each).among(good)
         if not counted or each.age > counted[0].age:
-            of = " of its tables" if each.age < good[0].age else ""
+            of_source = _Selection(each.source).among(good)
+            of = " of its tables" if of_source and each.age < of_source[0].age else ""
+            of = of or (" of its database" if each.age < good[0].age else "")
             reasons[each.stamp].append(f"{flaws[each.stamp]}, but no newer set{of} is good")
         elif rules.is_within(each.created_at, counted[0].created_at, zone):
             reasons[each.stamp].append(f"within {rules.keep_within} of the newest good set")
@@ -183,12 +200,13 @@ def _keep_flawed(
 
 def _keep_vital(good: Sequence[StoredSet], reasons: Mapping[str, list[str]]) -> frozenset[str]:
     vital: set[str] = set()
-    for tables in (frozenset[str](), *_selections(good)):
-        of = " of its tables" if tables else ""
-        for stamp, reason in _vital_of(_with_tables(good, tables)):
+    sources = _distinct(_Selection(each.source) for each in good)
+    for selection in (*sources, *_distinct(map(_selection, good))):
+        of = " of its database" if len(sources) > 1 else ""
+        for stamp, reason in _vital_of(selection.among(good)):
             vital.add(stamp)
-            if reason not in reasons[stamp]:
-                reasons[stamp].append(f"{reason}{of}")
+            if f"{reason}{of}" not in reasons[stamp]:
+                reasons[stamp].append(f"{reason}{' of its tables' if selection.tables else of}")
     return frozenset(vital)
 
 
@@ -244,7 +262,7 @@ def _judgement(
     if kept_for:
         return Judgement(each.stamp, True, tuple(kept_for))
     if each.stamp in flaws:
-        newer = _with_tables(good, each.tables)[0]
+        newer = _selection(each).among(good)[0]
         reason = f"{flaws[each.stamp]}, and {newer.stamp} is newer and good"
     else:
         reason = "no rule keeps it"

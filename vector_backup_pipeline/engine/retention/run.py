@@ -58,6 +58,7 @@ class PruneRun:
         self._pruned: set[str] = set()
         self._uploads: list[EndedUpload] = []
         self._own_errors: list[BackupError] = []
+        self._notices: list[str] = []
         self._result: PruneResult | None = None
 
     @property
@@ -149,7 +150,8 @@ class PruneRun:
         try:
             found = self._root.abort_abandoned_uploads(dry_run=self.request.dry_run)
         except BackupError as error:
-            self._own_errors.append(error)
+            # The sets are pruned, and some stores cannot list unfinished uploads.
+            self._notices.append(f"Abandoned uploads were not removed. {error.message}")
             return
         self._uploads = [
             EndedUpload(location=each.location, started_at=each.started_at, size=each.size)
@@ -182,6 +184,7 @@ class PruneRun:
             locations=locations,
             bytes_freed=sum(each.bytes_freed for each in locations),
             abandoned_uploads=self._uploads,
+            notices=self._notices,
             errors=errors,
             duration=round(time.monotonic() - self._started, 3),
             timestamp=self._local(self._began_at),

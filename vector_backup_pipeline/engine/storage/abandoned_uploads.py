@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from typing import Any
 
 from vector_backup_pipeline.engine.errors import ResourceNotFound, StorageError
@@ -24,7 +24,7 @@ from vector_backup_pipeline.engine.storage.s3_environment import S3Environment
 _WITHOUT_MARKER = timedelta(hours=1)
 _GONE = "NoSuchUpload"
 # Not every service of S3's kind has all of S3's requests.
-_UNKNOWN = {"NotImplemented", "MethodNotAllowed"}
+_UNSUPPORTED_STATUS = {405, 501}
 
 
 def abort_abandoned_uploads(
@@ -78,8 +78,8 @@ class _Runs:
         """Whether the run that began to upload `name` is over."""
         own = [found for found in self._of(folder) if is_marker_of_file(found.name, name)]
         if own:
-            return not any(map(is_alive, own))
-        return datetime.now(timezone.utc) - began >= _WITHOUT_MARKER
+            return not any(is_alive(self._bucket, marker) for marker in own)
+        return self._bucket.now(folder) - began >= _WITHOUT_MARKER
 
     def _of(self, folder: str) -> list[StoredObject]:
         if folder not in self._objects:
@@ -111,36 +111,40 @@ def _abort(client: Any, bucket: str, upload: dict[str, Any]) -> None:
 
 def _told(client: Any, root: ObjectUrl, upload: dict[str, Any]) -> AbandonedUpload:
     location = str(ObjectUrl(root.scheme, root.bucket, upload["Key"]))
-    size = 0
-    with _boto3_errors(f"list the parts of {location}"):
-        pages = client.get_paginator("list_parts").paginate(
-            Bucket=root.bucket, Key=upload["Key"], UploadId=upload["UploadId"]
-        )
-        for page in pages:
-            size += sum(part["Size"] for part in page.get("Parts", ()))
+    size: int | None = 0
+    try:
+        with _boto3_errors(f"list the parts of {location}"):
+            pages = client.get_paginator("list_parts").paginate(
+                Bucket=root.bucket, Key=upload["Key"], UploadId=upload["UploadId"]
+            )
+            size = sum(part["Size"] for page in pages for part in page.get("Parts", ()))
+    except StorageError:
+        size = None
     return AbandonedUpload(location, upload["Initiated"], size)
 
 
 @contextmanager
 def _boto3_errors(action: str) -> Iterator[None]:
     from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.parsers import ResponseParserError
 
     try:
         yield
     except ClientError as error:
         code = error.response.get("Error", {}).get("Code", "an error")
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
         if code == _GONE:
             raise ResourceNotFound(f"Could not {action}: it does not exist.") from None
         advice = (
-            "This service can't tell. Let a lifecycle rule remove unfinished uploads"
-            if code in _UNKNOWN
+            "This store does not support it. Let a lifecycle rule remove unfinished uploads"
+            if status in _UNSUPPORTED_STATUS
             else "Let these credentials list and abort multipart uploads"
         )
         raise StorageError(
             f"Could not {action}: the server answered {code}. {advice}: docs/storage.md has one to "
             "paste."
         ) from None
-    except BotoCoreError as error:
+    except (BotoCoreError, ResponseParserError) as error:
         raise StorageError(
             f"Could not {action}: {type(error).__name__}. Check the credentials, the endpoint and "
             "the network."

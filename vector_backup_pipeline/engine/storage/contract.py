@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from vector_backup_pipeline.engine.errors import InvalidParams
+from vector_backup_pipeline.engine.secrets import SecretText
 
 # How often a run's marker shows a sign of life, and after how long without one its run counts as
 # dead where nothing else tells: time for a store to be out of reach for a while.
@@ -56,8 +57,15 @@ class BackupDirectory(Protocol):
     def location(self) -> str:
         """Its absolute path or URL, for people and results."""
 
+    @property
+    def manifest_key(self) -> SecretText | None:
+        """The key that signs the manifests in it. With a key, an unsigned manifest is refused."""
+
     def names(self) -> list[str]:
         """The files directly in it, sorted."""
+
+    def sizes(self) -> dict[str, int]:
+        """The same files, each with its size in bytes, from one listing."""
 
     def create(
         self, name: str, expected_size: int | None = None

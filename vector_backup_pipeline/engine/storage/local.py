@@ -21,6 +21,7 @@ from vector_backup_pipeline.engine.errors import (
     StorageError,
 )
 from vector_backup_pipeline.engine.interrupts import uninterrupted
+from vector_backup_pipeline.engine.secrets import SecretText
 from vector_backup_pipeline.engine.storage.contract import (
     AbandonedUpload,
     BackupDirectory,
@@ -41,9 +42,10 @@ _NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS}
 class LocalRoot:
     """A directory that holds `{directory}/` and `{task_id}/{directory}/`."""
 
-    def __init__(self, root: str, directory: str) -> None:
+    def __init__(self, root: str, directory: str, manifest_key: SecretText | None = None) -> None:
         self._root = Path(root).absolute()
         self._directory = directory
+        self._manifest_key = manifest_key
 
     @property
     def location(self) -> str:
@@ -91,7 +93,7 @@ class LocalRoot:
                 f"under it, relative to its parent such as {self._root.name}/{self._directory}, "
                 "or absolute; or set VECTOR_BACKUP_ROOT."
             )
-        return LocalDirectory(found) if is_there else None
+        return self._at(found) if is_there else None
 
     def relative_path(self, directory: BackupDirectory) -> str:
         location = Path(directory.location)
@@ -104,13 +106,13 @@ class LocalRoot:
         path = self._place(task_id)
         with _storage_errors(f"look for the backup directory {path}"):
             is_there = path.is_dir()
-        return LocalDirectory(path) if is_there else None
+        return self._at(path) if is_there else None
 
     def open(self, task_id: str | None) -> LocalDirectory:
         path = self._place(task_id)
         with _storage_errors(f"make the backup directory {path}"):
             _make_directory(path, parents=task_id is None)
-        return LocalDirectory(path)
+        return self._at(path)
 
     @contextlib.contextmanager
     def open_for_trial(self, task_id: str | None) -> Iterator[LocalDirectory]:
@@ -143,12 +145,16 @@ class LocalRoot:
             )
         return task / self._directory
 
+    def _at(self, path: Path) -> LocalDirectory:
+        return LocalDirectory(path, self._manifest_key)
+
 
 class LocalDirectory:
     """One directory of backup sets on a POSIX file system."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, manifest_key: SecretText | None = None) -> None:
         self._path = path
+        self.manifest_key = manifest_key
 
     @property
     def location(self) -> str:
@@ -157,6 +163,11 @@ class LocalDirectory:
     def names(self) -> list[str]:
         with _storage_errors(f"list {self._path}"), os.scandir(self._path) as entries:
             return sorted(each.name for each in entries if _is_file(each) and _is_text(each))
+
+    def sizes(self) -> dict[str, int]:
+        with _storage_errors(f"list {self._path}"), os.scandir(self._path) as entries:
+            found = {e.name: _size(e) for e in entries if _is_file(e) and _is_text(e)}
+        return {name: size for name, size in found.items() if size is not None}
 
     @contextlib.contextmanager
     def create(
@@ -294,6 +305,16 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
         return not entry.is_dir()
     except OSError:
         return True  # A link that can't be followed; who reads it is told so.
+
+
+def _size(entry: os.DirEntry[str]) -> int | None:
+    """None if the file has been removed since it was listed."""
+    for follows_links in (True, False):
+        try:
+            return entry.stat(follow_symlinks=follows_links).st_size
+        except OSError:
+            continue  # Of a link that can't be followed, the link's own size.
+    return None
 
 
 def _is_text(entry: os.DirEntry[str]) -> bool:

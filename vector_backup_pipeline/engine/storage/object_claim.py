@@ -105,7 +105,7 @@ def claim(
         version = None
         if not has_conditions:
             bucket.write(key, marker.text())
-        elif (version := _create(bucket, key, marker)) is None:
+        elif (version := bucket.write_if(key, marker.text(), "create")) is None:
             return None
         # Also with conditions: another run may have been told that there are none.
         if [found.key for found in markers(bucket, folder, name)] == [key]:
@@ -123,11 +123,6 @@ def claim(
     return None
 
 
-def _create(bucket: Bucket, key: str, marker: _Marker) -> Version | None:
-    """None if the marker of another is there; ours may be, and the answer was lost."""
-    return bucket.write_if(key, marker.text(), "create") or marker.version_in(bucket, key)
-
-
 def markers(bucket: Bucket, folder: str, name: str) -> list[StoredObject]:
     """Every run's marker of that name."""
     return [
@@ -140,7 +135,7 @@ def markers(bucket: Bucket, folder: str, name: str) -> list[StoredObject]:
 def remove_dead(bucket: Bucket, folder: str, name: str) -> None:
     """Remove the markers of that name whose runs are dead."""
     for found in markers(bucket, folder, name):
-        if is_alive(found):
+        if is_alive(bucket, found):
             continue
         # One that carries its run's token nobody takes again.
         if found.name != name or not bucket.has_conditions(folder) or _take_over(bucket, found.key):
@@ -151,12 +146,12 @@ def _take_over(bucket: Bucket, key: str) -> bool:
     """Make a dead marker ours, so that nobody else puts a new one in its place before it is
     removed; False if somebody has. A removal knows no condition, a write does."""
     seen, found = bucket.read(key), bucket.look(key)
-    if seen is None or found is None or is_alive(found):
+    if seen is None or found is None or is_alive(bucket, found):
         return False
-    ours = _Marker({})
-    written = bucket.write_if(key, ours.text(), seen[1])
-    return written is not None or ours.is_in(bucket, key)
+    return bucket.write_if(key, _Marker({}).text(), seen[1]) is not None
 
 
-def is_alive(found: StoredObject) -> bool:
-    return datetime.now(timezone.utc) - found.last_modified < DEAD_AFTER
+def is_alive(bucket: Bucket, marker: StoredObject) -> bool:
+    """Whether the marker was rewritten lately, by the clock of the store that dates it."""
+    folder = marker.key.rpartition("/")[0]
+    return bucket.now(folder) - marker.last_modified < DEAD_AFTER

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import random
-import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from vector_backup_pipeline.engine.errors import IntegrityError
 from vector_backup_pipeline.engine.storage.object_bucket import Bucket
 from vector_backup_pipeline.engine.storage.object_errors import (
-    as_storage_error,
+    is_range_ignored,
+    is_transient,
+    object_errors,
     store_exceptions,
 )
+from vector_backup_pipeline.engine.storage.object_retries import Retries
 
 if TYPE_CHECKING:
     from obstore import GetOptions, GetResult
 
 CHUNK_BYTES = 1 << 20
-# Each without a byte in between; a connection that brings some may be lost any number of times.
-_TRIES = 6
-_FIRST_WAIT, _LONGEST_WAIT = 0.2, 5.0
 
 
 def read_object(
@@ -36,17 +34,17 @@ def read_object(
     if length == 0:
         return
     reading = _Reading(bucket, key, offset, length)
-    failures = 0
-    while (answer := reading.ask()) is not None:
-        before = reading.position
-        try:
-            yield from reading.chunks(answer)
-            return
-        except store_exceptions() as error:
-            failures = 1 if reading.position > before else failures + 1
-            if failures >= _TRIES:
-                raise as_storage_error(error, f"read {bucket.at(key)}") from None
-        time.sleep(min(_LONGEST_WAIT, _FIRST_WAIT * 2**failures) * random.uniform(0.5, 1))  # noqa: S311
+    retries = Retries()
+    with object_errors(f"read {bucket.at(key)}"):
+        while True:
+            before = reading.position
+            try:
+                yield from reading.rest()
+                return
+            except store_exceptions() as error:
+                if reading.position > before:
+                    retries = Retries()
+                retries.pause_after(error)
 
 
 class _Reading:
@@ -60,25 +58,22 @@ class _Reading:
         self._e_tag: str | None = None
         self._is_begun = False
 
-    def ask(self) -> GetResult | None:
-        """Ask for what is left, None if nothing is. The driver itself asks again where that may
-        help."""
+    def rest(self) -> Iterator[bytes]:
+        """What has not been read yet."""
         if self._is_begun and self.position == self._end:
-            return None
+            return
         try:
-            return self._get()
+            answer = self._get()
         except store_exceptions() as error:
-            if self._is_past_the_end():
-                return None
-            raise as_storage_error(error, f"read {self._bucket.at(self._key)}") from None
-
-    def chunks(self, answer: GetResult) -> Iterator[bytes]:
+            if is_transient(error) or is_range_ignored(error) or not self._is_past_the_end():
+                raise
+            return
         for chunk in answer.stream(min_chunk_size=CHUNK_BYTES):
             data = bytes(chunk)
             self.position += len(data)
             yield data
         if self.position != self._end:
-            raise ConnectionError("HTTP error: the answer ended too early")
+            raise ConnectionError("The answer ended early.")
 
     def _is_past_the_end(self) -> bool:
         """Whether nothing is there to read because the object ends before."""

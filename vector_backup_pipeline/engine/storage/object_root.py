@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 
 from vector_backup_pipeline.engine.errors import InvalidParams, ResourceNotFound
+from vector_backup_pipeline.engine.secrets import SecretText
 from vector_backup_pipeline.engine.storage import object_claim, object_log
 from vector_backup_pipeline.engine.storage.abandoned_uploads import abort_abandoned_uploads
 from vector_backup_pipeline.engine.storage.contract import (
@@ -29,10 +30,17 @@ from vector_backup_pipeline.engine.storage.object_url import (
 class ObjectRoot:
     """A prefix of a bucket that holds `{directory}/` and `{task_id}/{directory}/`."""
 
-    def __init__(self, root: str, directory: str, part_size: int | None = None) -> None:
+    def __init__(
+        self,
+        root: str,
+        directory: str,
+        part_size: int | None = None,
+        manifest_key: SecretText | None = None,
+    ) -> None:
         self._url = parse_object_url(root)
         self._directory = directory
         self._part_size = part_size
+        self._manifest_key = manifest_key
         self._bucket = Bucket(self._url)
 
     @property
@@ -111,23 +119,33 @@ class ObjectRoot:
         return task / self._directory
 
     def _at(self, url: ObjectUrl) -> ObjectDirectory:
-        return ObjectDirectory(self._bucket, url, self._part_size)
+        return ObjectDirectory(self._bucket, url, self._part_size, self._manifest_key)
 
 
 class ObjectDirectory:
     """What lies directly under one prefix."""
 
-    def __init__(self, bucket: Bucket, url: ObjectUrl, part_size: int | None = None) -> None:
+    def __init__(
+        self,
+        bucket: Bucket,
+        url: ObjectUrl,
+        part_size: int | None = None,
+        manifest_key: SecretText | None = None,
+    ) -> None:
         self._bucket = bucket
         self._url = url
         self._part_size = part_size
+        self.manifest_key = manifest_key
 
     @property
     def location(self) -> str:
         return str(self._url)
 
     def names(self) -> list[str]:
-        return sorted(found.name for found in self._bucket.objects(self._url.key))
+        return sorted(self.sizes())
+
+    def sizes(self) -> dict[str, int]:
+        return {found.name: found.size for found in self._bucket.objects(self._url.key)}
 
     @contextlib.contextmanager
     def create(self, name: str, expected_size: int | None = None) -> Iterator[ObjectPendingFile]:
@@ -163,7 +181,7 @@ class ObjectDirectory:
         return object_claim.claim(self._bucket, self._url.key, name, owner)
 
     def claim_is_alive(self, name: str) -> bool:
-        return any(map(object_claim.is_alive, self._markers(name)))
+        return any(object_claim.is_alive(self._bucket, each) for each in self._markers(name))
 
     def remove_dead_claim(self, name: str) -> None:
         object_claim.remove_dead(self._bucket, self._url.key, name)

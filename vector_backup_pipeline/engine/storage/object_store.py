@@ -15,15 +15,14 @@ if TYPE_CHECKING:
 
 _EXTRAS = {S3: "s3", GCS: "gcs", AZURE: "azure"}
 # A whole answer may take long, since its reader may; but not one read of it.
-_ANSWER_TIMEOUT, _READ_TIMEOUT = "1day", "60s"
+_ANSWER_TIMEOUT, _READ_TIMEOUT = "1day", "20s"
 _CONNECT_TIMEOUT = "10s"
-# The driver's time-outs know nothing of bytes that go out, so a part has to be sent whole in time:
+# The driver's time-outs know nothing of bytes that go out, so a body has to be sent whole in time:
 # a minute, and what it takes at a rate that only a broken line is below.
-_UPLOAD_SECONDS, _SLOWEST_UPLOAD = 60, 128 << 10
-# How long an outage is waited out. A wrong endpoint looks like one, so not longer than a person
-# waits; an upload of hours may wait longer.
-_RETRY_SECONDS, _UPLOAD_RETRY_SECONDS = 60, 180
-_RETRIES = 30
+_SENDING_SECONDS, _SLOWEST_SENDING = 60, 128 << 10
+# Of an upload, which may be the work of hours; `object_retries` waits out shorter outages.
+_UPLOAD_RETRY_SECONDS = 180
+_UPLOAD_RETRIES = 30
 _BACKOFF = {
     "init_backoff": timedelta(milliseconds=200),
     "max_backoff": timedelta(seconds=10),
@@ -31,24 +30,36 @@ _BACKOFF = {
 }
 
 
-def open_store(url: ObjectUrl, *, is_patient: bool = True) -> ObjectStore:
-    """For all requests whose answer soon begins; an impatient one asks once."""
-    client = {"timeout": _ANSWER_TIMEOUT, "read_timeout": _READ_TIMEOUT}
-    return _open(url, client, timedelta(seconds=_RETRY_SECONDS if is_patient else 0))
+def open_store(url: ObjectUrl) -> ObjectStore:
+    """For requests that send next to nothing; each is sent once."""
+    return _open(url, {"timeout": _ANSWER_TIMEOUT, "read_timeout": _READ_TIMEOUT})
+
+
+def open_store_for_writing(url: ObjectUrl, size: int) -> ObjectStore:
+    """For a body of `size` bytes; each is sent once."""
+    return _open(url, {"timeout": f"{_seconds_to_send(size)}s"})
 
 
 def open_store_for_parts(url: ObjectUrl, part_size: int) -> ObjectStore:
-    """For uploads in parts of `part_size` bytes."""
-    seconds = _UPLOAD_SECONDS + part_size // _SLOWEST_UPLOAD
-    return _open(
-        url, {"timeout": f"{seconds}s"}, timedelta(seconds=seconds + _UPLOAD_RETRY_SECONDS)
-    )
+    """For uploads in parts of `part_size` bytes, each of which the driver retries."""
+    seconds = _seconds_to_send(part_size)
+    patience = timedelta(seconds=seconds + _UPLOAD_RETRY_SECONDS)
+    return _open(url, {"timeout": f"{seconds}s"}, _UPLOAD_RETRIES, patience)
 
 
-def _open(url: ObjectUrl, client: dict[str, Any], retry_timeout: timedelta) -> ObjectStore:
+def _seconds_to_send(size: int) -> int:
+    return _SENDING_SECONDS + size // _SLOWEST_SENDING
+
+
+def _open(
+    url: ObjectUrl,
+    client: dict[str, Any],
+    retries: int = 0,
+    patience: timedelta = timedelta(),
+) -> ObjectStore:
     store = obstore_of(url).store
     client = {**client, "connect_timeout": _CONNECT_TIMEOUT}
-    retry: Any = {"max_retries": _RETRIES, "backoff": _BACKOFF, "retry_timeout": retry_timeout}
+    retry: Any = {"max_retries": retries, "backoff": _BACKOFF, "retry_timeout": patience}
     with object_errors(f"set up the access to {url.scheme}://{url.bucket}"):
         if url.scheme == S3:
             environment = S3Environment.read(url.bucket)

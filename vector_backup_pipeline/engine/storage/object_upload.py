@@ -127,11 +127,8 @@ class ObjectPendingFile:
         if not self._bucket.has_conditions(folder):
             self._bucket.write(self._key, data)
         elif self._bucket.write_if(self._key, data, "create") is None:
-            # By somebody else, or by ourselves, and the answer was lost.
-            found = self._bucket.read(self._key)
-            if found is None or found[0] != data:
-                self._name_was_free = False
-                raise self._exists()
+            self._name_was_free = False
+            raise self._exists()
 
     def _finish(self, upload: _Upload) -> None:
         try:

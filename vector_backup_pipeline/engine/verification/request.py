@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from vector_backup_pipeline.engine.errors import InvalidParams
 from vector_backup_pipeline.engine.parameters import (
@@ -22,6 +22,7 @@ class VerifyRequest:
     """
 
     timestamp: str | None
+    source_database: str | None = field(default=None, kw_only=True)
     backup_path: str | None
     task_id: str | None
     drill: bool

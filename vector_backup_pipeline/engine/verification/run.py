@@ -10,7 +10,7 @@ was removed before its turn is skipped with a notice.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
@@ -23,7 +23,8 @@ from vector_backup_pipeline.engine.catalog import (
     find_places,
 )
 from vector_backup_pipeline.engine.catalog.reading import hold_while_reading
-from vector_backup_pipeline.engine.catalog.sets import Contents, look_into
+from vector_backup_pipeline.engine.catalog.sets import Contents, is_of_the_future, look_into
+from vector_backup_pipeline.engine.catalog.sources import SourceDatabase, source_named
 from vector_backup_pipeline.engine.catalog.verdicts import keep_verdict
 from vector_backup_pipeline.engine.errors import (
     BackupError,
@@ -107,8 +108,9 @@ class VerifyRun:
         try:
             self._check_timestamp()
             check_root(self._root)
-            for directory in self._directories():
-                self._add_sets(directory)
+            found = [self._sets_in(directory) for directory in self._directories()]
+            for each in self._wanted(found):
+                self._sets[f"set_{len(self._sets) + 1}"] = each
             if self.request.timestamp is not None and not self._sets:
                 raise ResourceNotFound(
                     f"There is no set {self.request.timestamp} to verify. vector-backup list shows "
@@ -145,14 +147,24 @@ class VerifyRun:
             return [found]
         return [found for _, found in find_places(self._root) if found is not None]
 
-    def _add_sets(self, directory: BackupDirectory) -> None:
+    def _sets_in(self, directory: BackupDirectory) -> list[_FoundSet]:
         contents = look_into(directory, self._timestamps)
-        sets = sorted((_found(contents, each) for each in contents.sets()), key=_age)
-        if self.request.timestamp == LATEST:
-            sets = _latest(sets)
-        for each in sets:
-            if self.request.timestamp in (None, LATEST, each.stamp):
-                self._sets[f"set_{len(self._sets) + 1}"] = each
+        return sorted((_found(contents, each) for each in contents.sets()), key=_age)
+
+    def _wanted(self, found: Sequence[list[_FoundSet]]) -> Iterator[_FoundSet]:
+        """Of the sets of each location, those that are asked for. A damaged set may be of any
+        source database."""
+        timestamp, text = self.request.timestamp, self.request.source_database
+        source: SourceDatabase | None = None
+        if text is not None:
+            sources = [each.source for sets in found for each in sets if each.source is not None]
+            source = source_named(text, sources, self._root.location)
+        for sets in found:
+            of_source = [s for s in sets if source is None or s.source in (None, source)]
+            if timestamp == LATEST:
+                of_source = _latest(of_source)
+                self._notices += _future_notices(of_source, self._timestamps.now())
+            yield from (s for s in of_source if timestamp in (None, LATEST, s.stamp))
 
     def verify(self, key: str) -> SetVerdict | None:
         """Verify one set and keep the verdict beside it; None if the set has been removed. A set
@@ -322,7 +334,11 @@ class _FoundSet:
     stamp: str
     created_at: datetime
     complete: bool
-    is_damaged: bool
+    source: SourceDatabase | None
+
+    @property
+    def is_damaged(self) -> bool:
+        return self.source is None
 
     @property
     def directory(self) -> BackupDirectory:
@@ -330,8 +346,8 @@ class _FoundSet:
 
 
 def _found(contents: Contents, backup: BackupSet) -> _FoundSet:
-    is_damaged = isinstance(backup, DamagedSet)
-    return _FoundSet(contents, backup.stamp, backup.created_at, backup.complete, is_damaged)
+    source = None if isinstance(backup, DamagedSet) else backup.source
+    return _FoundSet(contents, backup.stamp, backup.created_at, backup.complete, source)
 
 
 def _age(found: _FoundSet) -> tuple[datetime, str]:
@@ -353,15 +369,26 @@ def _is_gone(found: _FoundSet) -> bool:
 
 
 def _latest(sets: Sequence[_FoundSet]) -> list[_FoundSet]:
-    """Of a place's sets, oldest first, the newest complete one; and newer ones that are damaged,
-    since each of them may have been the newest."""
-    found: list[_FoundSet] = []
+    """Of the sets of a location, oldest first: the newest complete one of each source database;
+    and damaged ones that may have been newer than one of these."""
+    newest = {each.source: each for each in sets if each.complete}
+    oldest_of_these = min(map(_age, newest.values()), default=None)
+    return [
+        each
+        for each in sets
+        if newest.get(each.source) is each
+        or (each.is_damaged and (oldest_of_these is None or _age(each) > oldest_of_these))
+    ]
+
+
+def _future_notices(sets: Sequence[_FoundSet], now: datetime) -> Iterator[str]:
     for each in sets:
-        if each.complete:
-            found = [each]
-        elif each.is_damaged:
-            found.append(each)
-    return found
+        if is_of_the_future(each.created_at, now):
+            yield (
+                f"The latest set {each.stamp} in {each.directory.location} was created in the "
+                "future by this machine's clock: a clock was or is wrong. Sets made since then "
+                "may be newer."
+            )
 
 
 def _drill_lines(drilled: DrilledSet | None, stamp: str) -> list[str]:

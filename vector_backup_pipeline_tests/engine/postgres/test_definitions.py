@@ -18,6 +18,7 @@ from psycopg2.extensions import cursor as Cursor
 from psycopg2.extensions import parse_dsn
 
 from vector_backup_pipeline.embedded import EmbeddedServer
+from vector_backup_pipeline.engine.manifest_statements import unexpected_statements
 from vector_backup_pipeline.engine.postgres.definitions import read_definitions, reading
 from vector_backup_pipeline.engine.table_definition import Definitions, TableDefinition
 from vector_backup_pipeline_tests.engine.postgres import rich_schema
@@ -148,6 +149,8 @@ def in_order(definitions: Definitions) -> list[TableDefinition]:
 
 def recreate(target: Database, definitions: Definitions) -> None:
     tables = in_order(definitions)
+    # A manifest with a statement of an unknown kind is refused: what is written must be known.
+    assert list(unexpected_statements(tables, definitions.dependencies)) == []
     target.run(definitions.dependencies.ddl)
     for each in (
         "sequence_ddl",

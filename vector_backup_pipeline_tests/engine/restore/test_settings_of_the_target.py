@@ -54,6 +54,29 @@ def test_settings_of_the_database_change_nothing(
         langchain.server.drop_database("other_settings")
 
 
+@pytest.mark.parametrize(
+    "setting", [("standard_conforming_strings", "off"), ("client_encoding", "SJIS")]
+)
+def test_a_check_that_changes_a_setting_does_not_change_how_statements_are_read(
+    database: Database, backup: BackupMaker, restore: RestoreMaker, setting: tuple[str, str]
+) -> None:
+    """Else rows could have a part of a string run as a statement."""
+    database.run(
+        r"CREATE TABLE odd (id int, a text, CHECK (set_config(%s, %s, true) <> ''));"
+        r"INSERT INTO odd VALUES (1, 'x'); CREATE INDEX parts ON odd (a) WHERE a <> 'あ\d';"
+        r"COMMENT ON TABLE odd IS 'あ'",
+        setting,
+    )
+    made = backup(database.url, tables=("odd",))
+    database.run("DROP TABLE odd")
+
+    restore.succeeds(database, timestamp=made.stamp)
+
+    again = backup(database.url, tables=("odd",))
+    was, now = (each.manifest.tables[0].definition for each in (made, again))
+    assert (now.indexes, now.comments) == (was.indexes, was.comments)
+
+
 @pytest.mark.usefixtures("in_scratch")
 def test_idle_workers_are_not_ended_by_a_time_out_for_idle_sessions(
     langchain: Database, backup: BackupMaker, restore: RestoreMaker

@@ -6,6 +6,7 @@ from zoneinfo import ZoneInfo
 
 from hypothesis import strategies as st
 
+from vector_backup_pipeline.engine.catalog.sources import SourceDatabase
 from vector_backup_pipeline.engine.retention.policy import StoredSet
 from vector_backup_pipeline.engine.retention.rules import Duration, KeepRules
 
@@ -15,6 +16,7 @@ zones: st.SearchStrategy[tzinfo] = st.sampled_from(
     [timezone.utc, ZoneInfo("Europe/Berlin"), ZoneInfo("Asia/Shanghai"), ZoneInfo("Pacific/Apia")]
 )
 _BOTH = frozenset({"a", "b"})
+_A, _B = SourceDatabase("7", "a"), SourceDatabase("7", "b")
 _few = st.integers(0, 3)
 rules = st.builds(
     KeepRules,
@@ -50,6 +52,7 @@ def _sets(draw: st.DrawFn, stamp: str, created_at: datetime, stamps: list[str]) 
         files_passed=draw(st.sampled_from([None, None, True, True, False])),
         emptied=("t",) if draw(rarely) else (),
         tables=draw(st.sampled_from([_BOTH, _BOTH, _BOTH, frozenset({"a"}), frozenset({"b"})])),
+        source=draw(st.sampled_from([_A, _A, _B])),
         needs=frozenset(draw(st.lists(st.sampled_from([*stamps, "gone"]), max_size=1)))
         if draw(rarely)
         else frozenset(),

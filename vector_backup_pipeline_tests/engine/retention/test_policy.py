@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vector_backup_pipeline.engine.catalog.sources import SourceDatabase
 from vector_backup_pipeline.engine.retention.policy import StoredSet, Verdicts, judge
 from vector_backup_pipeline.engine.retention.rules import RULE_NAMES, Duration, KeepRules
 from vector_backup_pipeline_tests.engine.retention.histories import histories, rules, zones
@@ -64,9 +65,10 @@ def test_the_promises_hold(
     if not good:
         assert kept == sets.keys()
         return
-    assert {each.stamp for each in good[: max(1, keep.keep_last)]} <= kept
-    assert {each.stamp for each in [e for e in good if e.kind == "manifest"][:1]} <= kept
-    assert {each.stamp for each in [e for e in good if e.passed][:1]} <= kept
+    for source in {each.source for each in good}:
+        of_source = [each for each in good if each.source == source]
+        assert {each.stamp for each in of_source[: max(1, keep.keep_last)]} <= kept
+        assert {each.stamp for each in [e for e in of_source if e.passed][:1]} <= kept
     assert verdicts.vital <= kept & {each.stamp for each in good}
     for each in history:
         may_go = (
@@ -81,7 +83,9 @@ def test_the_promises_hold(
         else:
             # Something newer that stays is good and has all of its tables, so none is lost with it.
             assert any(
-                other.created_at >= each.created_at and other.tables >= each.tables
+                other.created_at >= each.created_at
+                and other.tables >= each.tables
+                and other.source == each.source
                 for other in good
                 if other.stamp in kept
             )
@@ -252,6 +256,26 @@ def test_backups_of_a_small_table_push_out_none_of_all_tables() -> None:
 def test_a_backup_of_all_tables_replaces_those_of_some() -> None:
     history = [_set(1, tables=SMALL), _set(2, tables=ALL), _set(3, tables=ALL)]
     assert _kept(judge(history, LAST_1, UTC)) == {"day_3"}
+
+
+A, B = SourceDatabase("7", "a"), SourceDatabase("7", "b")
+
+
+def test_sets_of_another_database_replace_none() -> None:
+    history = [
+        _set(1, tables=SMALL, source=A, passed=True, files_passed=True),
+        _set(2, tables=SMALL, source=A),
+        _set(3, tables=SMALL, source=A, says_complete=False),
+        _set(4, tables=ALL, source=B),
+        _set(5, tables=ALL, source=B),
+    ]
+    assert _reasons(judge(history, LAST_1, UTC)) == {
+        "day_5": (True, "one of the last 1; newest good set of its database"),
+        "day_4": (False, "no rule keeps it"),
+        "day_3": (True, "it is incomplete, but no newer set of its database is good"),
+        "day_2": (True, "one of the last 1; newest good set of its database"),
+        "day_1": (True, "only verified set of its database"),
+    }
 
 
 def test_a_set_that_is_not_good_is_replaced_by_one_with_its_tables_alone() -> None:

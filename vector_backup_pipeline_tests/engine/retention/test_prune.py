@@ -23,7 +23,10 @@ from vector_backup_pipeline.engine.retention.rules import KeepRules
 from vector_backup_pipeline.engine.retention.tombstone import Tombstone
 from vector_backup_pipeline.engine.storage.contract import AbandonedUpload, Claim
 from vector_backup_pipeline.engine.storage.local import LocalDirectory, LocalRoot
+from vector_backup_pipeline.terminal import prune_summary
+from vector_backup_pipeline_tests.faults.object_proxy import Fault, ObjectProxy
 from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
+from vector_backup_pipeline_tests.fix_object_store import Bucket
 from vector_backup_pipeline_tests.fix_prune import Prune, prune_root
 from vector_backup_pipeline_tests.fix_sets import EMBEDDING, SetWriter
 
@@ -125,8 +128,7 @@ def test_orphans_and_the_older_system_s_sets_go_only_when_asked_for(
 
     assert prune().removed == []
     assert prune(include_orphans=True).removed == ["20250101_000000"]
-    assert prune(include_older=True).removed == ["20250102_000000"]
-    assert prune(include_older=True, include_orphans=True).removed == []
+    assert prune(include_older=True).removed == []
 
 
 def test_files_of_a_live_run_are_no_orphans(sets: SetWriter, prune: Prune) -> None:
@@ -370,6 +372,19 @@ def test_abandoned_uploads_are_ended_once_and_only_by_a_prune_of_everything(
     prune_root(tmp_path)
     assert asked == [True, False]
     assert [each.location for each in told.result.abandoned_uploads] == ["s3://bucket/a.csv"]
+
+
+def test_a_store_that_cannot_list_unfinished_uploads_gives_a_notice(
+    bucket: Bucket, object_proxy: ObjectProxy
+) -> None:
+    bucket.put("vector_bak/notes.txt")
+    object_proxy.does(Fault(status=501), to=lambda request: "?uploads" in request)
+    told = prune_root(bucket.url)
+    assert told.error is None
+    (notice,) = told.result.notices
+    assert "list the unfinished uploads" in notice
+    assert "lifecycle rule" in notice
+    assert notice in prune_summary(told.result.as_json())
 
 
 def test_a_root_that_is_not_there_is_an_error(tmp_path: Path) -> None:

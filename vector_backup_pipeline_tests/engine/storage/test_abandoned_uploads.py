@@ -9,7 +9,7 @@ from vector_backup_pipeline.engine.errors import StorageError
 from vector_backup_pipeline.engine.storage import abandoned_uploads, object_claim
 from vector_backup_pipeline.engine.storage.object_root import ObjectRoot
 from vector_backup_pipeline_tests.faults.object_proxy import Fault, ObjectProxy
-from vector_backup_pipeline_tests.fix_object_store import SECRET, Bucket
+from vector_backup_pipeline_tests.fix_object_store import DEAD_AT_ONCE, SECRET, Bucket
 
 _STAMP = "20250101_000000"
 _NAME = f"langchain_pg_embedding_{_STAMP}.csv"
@@ -91,7 +91,7 @@ def test_a_live_runs_uploads_stay_until_its_marker_is_dead(
     assert held is not None
     _begin(bucket, _KEY)
     assert root.abort_abandoned_uploads(dry_run=False) == []
-    monkeypatch.setattr(object_claim, "DEAD_AFTER", timedelta(0))
+    monkeypatch.setattr(object_claim, "DEAD_AFTER", DEAD_AT_ONCE)
     assert len(root.abort_abandoned_uploads(dry_run=False)) == 1
     held.release()
 

@@ -41,7 +41,8 @@ def _memory(request: pytest.FixtureRequest) -> BackupRoot:
     """obstore's own store, which is neither S3's kind nor asked over a network."""
     patch: pytest.MonkeyPatch = request.getfixturevalue("monkeypatch")
     store = MemoryStore()
-    patch.setattr(object_bucket, "open_store", lambda *_, **__: store)
+    for each in ("open_store", "open_store_for_writing"):
+        patch.setattr(object_bucket, each, lambda *_: store)
     patch.setattr(object_upload, "open_store_for_parts", lambda *_: store)
     return ObjectRoot("gs://bucket/all/backups", "vector_bak")
 

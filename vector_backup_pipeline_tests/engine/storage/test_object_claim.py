@@ -1,18 +1,19 @@
 """Run markers in a bucket: heartbeats, takeovers, stores without conditions."""
 
 import json
-from datetime import timedelta
+import time
+from datetime import datetime, timedelta, tzinfo
 
 import pytest
 
 from vector_backup_pipeline.engine.errors import StorageError
-from vector_backup_pipeline.engine.storage import contract, heart, object_claim
+from vector_backup_pipeline.engine.storage import contract, heart, object_bucket, object_claim
 from vector_backup_pipeline.engine.storage.object_bucket import Bucket as ObjectBucket
 from vector_backup_pipeline.engine.storage.object_claim import ObjectClaim
 from vector_backup_pipeline.engine.storage.object_root import ObjectDirectory, ObjectRoot
 from vector_backup_pipeline.engine.storage.object_url import parse_object_url
 from vector_backup_pipeline_tests.faults.object_proxy import Fault, ObjectProxy
-from vector_backup_pipeline_tests.fix_object_store import Bucket
+from vector_backup_pipeline_tests.fix_object_store import DEAD_AT_ONCE, Bucket
 
 _OWNER: dict[str, str | int] = {"host": "here", "pid": 1, "run_id": "x"}
 _NAME = ".vector_backup_20250101_000000.run"
@@ -91,11 +92,35 @@ def test_a_marker_without_a_beat_for_a_quarter_of_an_hour_is_dead(
 ) -> None:
     held = _held(directory)
     assert timedelta(minutes=15) == contract.DEAD_AFTER
-    monkeypatch.setattr(object_claim, "DEAD_AFTER", timedelta(0))
+    monkeypatch.setattr(object_claim, "DEAD_AFTER", DEAD_AT_ONCE)
     for name in (_NAME, *directory.names()):
         assert not directory.claim_is_alive(name)
     directory.remove_dead_claim(directory.names()[0])
     assert bucket.all_keys() == []
+    held.release()
+
+
+@pytest.mark.parametrize(
+    ("ahead", "dead_after", "lives"),
+    [(20, contract.DEAD_AFTER, True), (-20, DEAD_AT_ONCE, False)],
+)
+def test_the_stores_clock_tells_how_old_a_marker_is(
+    directory: ObjectDirectory,
+    monkeypatch: pytest.MonkeyPatch,
+    ahead: int,
+    dead_after: timedelta,
+    lives: bool,
+) -> None:
+    class OurClock(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> "OurClock":
+            return cls.fromtimestamp(time.time() + 60 * ahead, tz)
+
+    for module in (object_bucket, object_claim):
+        monkeypatch.setattr(module, "datetime", OurClock)
+    monkeypatch.setattr(object_claim, "DEAD_AFTER", dead_after)
+    held = _held(directory)
+    assert directory.claim_is_alive(_NAME) == lives
     held.release()
 
 
@@ -134,6 +159,28 @@ def test_a_store_that_keeps_them_is_known_for_it_and_nothing_is_left(bucket: Buc
     assert bucket.all_keys() == []
 
 
+def test_probes_of_killed_runs_are_removed_and_a_run_whose_own_is_removed_is_not_misled(
+    bucket: Bucket, object_proxy: ObjectProxy
+) -> None:
+    left = "vector_bak/.vector_backup_probe.0123456789abcdef0123456789abcdef"
+    bucket.put(left)
+
+    def remove_probes() -> None:
+        for key in bucket.all_keys():
+            bucket.client.delete_object(Bucket=bucket.name, Key=key)
+
+    creations = iter([None, Fault(happens=remove_probes)])
+    object_proxy.fault = lambda request: (
+        next(creations, None) if request.startswith("PUT") else None
+    )
+    held = _held(_directory(bucket))
+    assert bucket.all_keys() == [_KEY]
+    held.release()
+    bucket.put(left)
+    _held(_directory(bucket)).release()
+    assert bucket.all_keys() == []
+
+
 def test_a_claim_whose_answer_was_lost_is_ours_all_the_same(
     bucket: Bucket, object_proxy: ObjectProxy
 ) -> None:
@@ -151,7 +198,7 @@ def test_of_two_that_find_a_dead_marker_the_slower_takes_none_away_from_the_fast
     bucket: Bucket, object_proxy: ObjectProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dead = b"dead"
-    monkeypatch.setattr(object_claim, "is_alive", lambda found: found.size != len(dead))
+    monkeypatch.setattr(object_claim, "is_alive", lambda _, found: found.size != len(dead))
     bucket.put(_KEY, dead)
     faster, slower = _directory(bucket), _directory(bucket)
     held: list[ObjectClaim | None] = []
@@ -176,7 +223,7 @@ def test_of_two_that_find_a_dead_marker_the_slower_takes_none_away_from_the_fast
 def test_a_dead_marker_goes_also_when_the_answers_are_lost(
     bucket: Bucket, object_proxy: ObjectProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(object_claim, "DEAD_AFTER", timedelta(0))
+    monkeypatch.setattr(object_claim, "DEAD_AFTER", DEAD_AT_ONCE)
     bucket.put(_KEY, b"dead")
     object_proxy.does(
         Fault(answer_is_lost=True), to=lambda request: f"{_NAME} " in request, times=1
