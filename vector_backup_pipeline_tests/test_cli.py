@@ -293,16 +293,18 @@ def test_the_list_is_a_table_a_location(terminal: Terminal, root: Path, sets: Se
     lines = listed.out.splitlines()
     assert lines[0] == f"Backups of the root: {root}/vector_bak"
     assert [_cells(line) for line in lines[1:4]] == [
-        ["TIMESTAMP", "DATE", "STATE", "FILES"],
+        ["TIMESTAMP", "DATE", "DATABASE", "STATE", "FILES"],
         [
             "20250102_000000",
             "2025-01-02 00:00:00 UTC",
+            "d",
             "incomplete",
             f"{COLLECTION}_20250102_000000.csv (4 rows, 88.0 B)",
         ],
         [
             "20250101_000000",
             "2025-01-01 00:00:00 UTC",
+            "d",
             "complete",
             f"{COLLECTION}_20250101_000000.csv (4 rows, 88.0 B)",
         ],
@@ -312,7 +314,7 @@ def test_the_list_is_a_table_a_location(terminal: Terminal, root: Path, sets: Se
         "",
         f"Backups of task corpus_7: {root}/corpus_7/vector_bak",
     ]
-    assert _cells(lines[8])[3] == f"{COLLECTION}_20250104_000000.csv (21.0 B)"
+    assert _cells(lines[8])[4] == f"{COLLECTION}_20250104_000000.csv (21.0 B)"
     assert len({line.index("2025-") for line in (lines[2], lines[3])}) == 1
 
 
@@ -328,8 +330,14 @@ def test_every_file_of_a_set_has_its_line(terminal: Terminal, sets: SetWriter) -
 @pytest.mark.parametrize(
     ("verdict", "state"),
     [
-        ('{"passed": true, "verified_at": "2026-11-24T10:00:00Z"}', "verified 2026-11-24"),
-        ('{"passed": false, "verified_at": "2026-11-24T10:00:00Z"}', "damaged 2026-11-24"),
+        (
+            '{"passed": true, "verified_at": "2026-11-24T10:00:00Z", "drill": {"passed": false}}',
+            "complete, verified 2026-11-24, drill failed 2026-11-24",
+        ),
+        (
+            '{"passed": false, "verified_at": "2026-11-24T10:00:00Z"}',
+            "damaged, verification failed 2026-11-24",
+        ),
         ("{", "complete"),
     ],
 )
@@ -339,20 +347,22 @@ def test_a_verified_set_says_so(
     sets.write("20250101_000000")
     sets.file("vector_backup_20250101_000000.verified.json", verdict.encode())
 
-    assert _cells(terminal("list").out.splitlines()[2])[2] == state
+    assert _cells(terminal("list").out.splitlines()[2])[3] == state
 
 
 def test_what_is_wrong_with_a_set_is_shown(terminal: Terminal, sets: SetWriter) -> None:
-    sets.older("20250104_000000")
+    sets.write("20250104_000000", truncate="done", truncated=[EMBEDDING])
+    sets.file(f"{COLLECTION}_20250104_000000.csv", b"short")
     sets.write("20250103_000000")
     (sets.path / f"{COLLECTION}_20250103_000000.csv").unlink()
     sets.file("vector_backup_20250102_000000.json", b"{")
 
     lines = terminal("list").out.splitlines()[2:]
 
-    states = [_cells(line)[2] for line in lines if line.startswith("  2025")]
-    assert states == ["older system", "files missing", "damaged"]
-    assert f"{COLLECTION}_20250103_000000.csv (4 rows, missing)" in lines[2]
+    states = [_cells(line)[3] for line in lines if line.startswith("  2025")]
+    assert states == [f"damaged, truncated {EMBEDDING}", "damaged", "damaged"]
+    assert f"{COLLECTION}_20250104_000000.csv (4 rows, 88.0 B, 5.0 B stored)" in lines[0]
+    assert f"{COLLECTION}_20250103_000000.csv (4 rows, 88.0 B, missing)" in lines[2]
 
 
 def test_a_file_name_can_not_speak_to_the_terminal(terminal: Terminal, sets: SetWriter) -> None:

@@ -1,6 +1,6 @@
 """`vector-backup list`."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import click
 
@@ -12,14 +12,15 @@ from vector_backup_pipeline.engine.catalog import (
     as_list,
     find_locations,
 )
-from vector_backup_pipeline.engine.catalog.verdicts import Verdict
+from vector_backup_pipeline.engine.catalog.listing import labels_of
+from vector_backup_pipeline.engine.catalog.sources import SourceDatabase
 from vector_backup_pipeline.engine.results import readable_size
 from vector_backup_pipeline.engine.storage.contract import BackupRoot
 from vector_backup_pipeline.engine.storage.opening import open_root
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
 from vector_backup_pipeline.settings import load_settings
 
-_HEADINGS = ("TIMESTAMP", "DATE", "STATE", "FILES")
+_HEADINGS = ("TIMESTAMP", "DATE", "DATABASE", "STATE", "FILES")
 
 
 @click.command("list")
@@ -63,55 +64,57 @@ def _lines(
 ) -> Iterator[str]:
     if not found:
         yield f"No backups under {root.location}."
+    labels = labels_of(found)
     for number, location in enumerate(found):
         if number:
             yield ""
-        yield from _location_lines(location, timestamps)
+        yield from _location_lines(location, timestamps, labels)
 
 
-def _location_lines(location: FoundLocation, timestamps: TimestampFormat) -> Iterator[str]:
+def _location_lines(
+    location: FoundLocation, timestamps: TimestampFormat, labels: Mapping[SourceDatabase, str]
+) -> Iterator[str]:
     of = "the root" if location.task_id is None else f"task {location.task_id}"
     yield f"Backups of {of}: {_printable(location.location)}"
-    rows = [_HEADINGS]
+    rows: list[tuple[str, ...]] = [_HEADINGS]
     for each in location.sets:
-        rows += _set_rows(each, timestamps)
+        database = labels[each.source] if each.source else "unknown"
+        rows += _set_rows(each, timestamps, _printable(database))
     yield from _table(rows) if location.sets else ["  none"]
     for other in location.other_files:
         yield f"  {other.state}: {_printable(other.name)}"
 
 
-def _set_rows(found: FoundSet, timestamps: TimestampFormat) -> Iterator[tuple[str, str, str, str]]:
-    about = (found.stamp, f"{found.date(timestamps):%Y-%m-%d %H:%M:%S %Z}", _state(found))
+def _set_rows(
+    found: FoundSet, timestamps: TimestampFormat, database: str
+) -> Iterator[tuple[str, ...]]:
+    date = f"{found.date(timestamps):%Y-%m-%d %H:%M:%S %Z}"
     first, *others = [_file(file) for file in found.files] or ["none"]
-    yield (*about, first)
+    yield found.stamp, date, database, ", ".join(_state(found)), first
     for other in others:
-        yield "", "", "", other
+        yield "", "", "", "", other
 
 
-def _state(found: FoundSet) -> str:
-    """The worst that is known of a set, in a word or two."""
-    if found.kind == "damaged":
-        return "damaged"
-    if found.lost_files:
-        return "files missing"
-    if found.verdicts.verified is not None:
-        return _verdict_state(found.verdicts.verified, found.verdicts.drill)
-    if not found.says_complete:
-        return "incomplete"
-    return "older system" if found.kind == "older" else "complete"
-
-
-def _verdict_state(verified: Verdict, drill: Verdict | None) -> str:
-    day = f"{verified.at:%Y-%m-%d}"
-    if not verified.passed:
-        return f"damaged {day}"
-    return f"verified {day}" if drill is None or drill.passed else f"verified {day}, drill failed"
+def _state(found: FoundSet) -> Iterator[str]:
+    """What is known of a set: `complete, verified 2026-11-24, drill passed 2026-11-24`."""
+    verified, drill = found.verdicts.verified, found.verdicts.drill
+    yield found.state
+    if verified is not None:
+        yield f"{'verified' if verified.passed else 'verification failed'} {verified.at:%Y-%m-%d}"
+    if drill is not None:
+        yield f"drill {'passed' if drill.passed else 'failed'} {drill.at:%Y-%m-%d}"
+    if found.truncated:
+        yield f"truncated {_printable(' and '.join(found.truncated))}"
 
 
 def _file(file: FoundFile) -> str:
-    rows = [] if file.rows is None else [f"{file.rows} rows"]
-    size = "missing" if file.size is None else readable_size(file.size)
-    return f"{_printable(file.name)} ({', '.join([*rows, size])})"
+    about = [] if file.rows is None else [f"{file.rows} rows"]
+    about.append(readable_size(file.bytes))
+    if file.size is None:
+        about.append("missing")
+    elif not file.is_whole:
+        about.append(f"{readable_size(file.size)} stored")
+    return f"{_printable(file.name)} ({', '.join(about)})"
 
 
 def _table(rows: Iterable[tuple[str, ...]]) -> Iterator[str]:

@@ -21,7 +21,7 @@ from vector_backup_pipeline_tests.fix_sets import COLLECTION, EMBEDDING, SetWrit
 SHANGHAI = TimestampFormat(DEFAULT_TIMESTAMP_FORMAT, ZoneInfo("Asia/Shanghai"))
 AT = "2026-11-24T10:00:00Z"
 DRILL = {"passed": False, "errors": []}
-FIRST, SECOND, THIRD = "20250101_000000", "20250102_000000", "20250103_000000"
+FIRST, SECOND, THIRD, FOURTH, FIFTH = (f"2025010{day}_000000" for day in range(1, 6))
 
 
 class Listing:
@@ -59,7 +59,8 @@ def _stamps(location: dict[str, Any]) -> Sequence[str]:
 def test_the_list_has_the_contracts_shape(listing: Listing) -> None:
     listing.sets().write("20250721_154914")
     listing.sets().file("vector_backup_log.txt", b"a run")
-    size = (listing.sets().path / f"{COLLECTION}_20250721_154914.csv").stat().st_size
+    sizes = listing.sets().directory.sizes()
+    size = sizes[f"{COLLECTION}_20250721_154914.csv"]
 
     listed = listing(SHANGHAI)
 
@@ -87,6 +88,22 @@ def test_the_list_has_the_contracts_shape(listing: Listing) -> None:
                         "complete": True,
                         "has_log": True,
                         "log_file": "vector_backup_log.txt",
+                        "state": "complete",
+                        "verified": None,
+                        "verified_at": None,
+                        "drill": None,
+                        "drilled_at": None,
+                        "truncated": [],
+                        "source_database": "d",
+                        "mode": "full",
+                        "builds_on": None,
+                        "tables": {
+                            COLLECTION: {"rows": 4, "bytes": size},
+                            EMBEDDING: {
+                                "rows": 58,
+                                "bytes": sizes[f"{EMBEDDING}_20250721_154914.csv"],
+                            },
+                        },
                     }
                 ],
             }
@@ -211,12 +228,19 @@ def test_sets_that_are_not_whole_are_listed_as_incomplete(listing: Listing) -> N
     (sets.path / f"vector_backup_{SECOND}.json").write_bytes(b"{")
     sets.write(THIRD)
     (sets.path / f"{EMBEDDING}_{THIRD}.csv").unlink()
-    sets.older("20250104_000000", {EMBEDDING: 1})
+    sets.write(FOURTH)
+    sets.file(f"{EMBEDDING}_{FOURTH}.csv", b"short")
+    sets.write(FIFTH)
+    sets.verdict(FIFTH, files_passed=False)
 
-    half, lost, damaged, failed = listing.only()["backups"]
+    changed, short, lost, damaged, failed = listing.only()["backups"]
 
-    assert [each["complete"] for each in (half, lost, damaged, failed)] == [False] * 4
-    assert (half["collection_file"], half["collection_size"]) == (None, None)
+    bad = (changed, short, lost, damaged)
+    assert [each["state"] for each in (*bad, failed)] == ["damaged"] * 4 + ["incomplete"]
+    assert not any(each["complete"] for each in (*bad, failed))
+    assert (short["embedding_size"], short["tables"][EMBEDDING]["rows"]) == ("5.0 B", 58)
+    assert [each["source_database"] for each in (lost, damaged)] == ["d", None]
+    assert (damaged["mode"], damaged["tables"][EMBEDDING]["rows"]) == (None, None)
     assert lost["embedding_file"] == f"{EMBEDDING}_{THIRD}.csv"
     assert lost["embedding_size"] is None
     assert damaged["files"] == [f"{COLLECTION}_{SECOND}.csv", f"{EMBEDDING}_{SECOND}.csv"]
@@ -301,4 +325,35 @@ def test_a_verdict_is_read_as_far_as_it_can_be(
     for each, passed in ((found.verified, verified), (found.drill, drill)):
         assert (each.passed if each else None) == passed
         assert each is None or each.at.isoformat().startswith("2026-11-24T10:00:00+0")
-    assert listing.only()["backups"][0]["complete"]
+    (listed,) = listing.only()["backups"]
+    words = {True: "passed", False: "failed", None: None}
+    assert (listed["verified"], listed["drill"]) == (words[verified], words[drill])
+    assert (listed["verified_at"] is None, listed["drilled_at"] is None) == (
+        verified is None,
+        drill is None,
+    )
+    assert listed["state"] == ("damaged" if verified is False else "complete")
+
+
+def test_each_set_is_listed_with_its_source_database(listing: Listing) -> None:
+    listing.sets().write(FIRST, database="a", server="7")
+    listing.sets().write(SECOND, database="b", server="7")
+    listing.sets("task_1").write(THIRD, database="a", server="7")
+
+    def sources() -> list[str]:
+        locations = listing()["backup_locations"]
+        return [each["source_database"] for place in locations for each in place["backups"]]
+
+    assert sources() == ["b", "a", "a"]
+    listing.sets("task_1").write(FOURTH, database="a", server="8")
+    assert sources() == ["b", "7/a", "8/a", "7/a"]
+
+
+@pytest.mark.parametrize("state", ["done", "pending", "unknown", "not_truncated", "none"])
+def test_the_tables_that_a_run_emptied_are_listed(listing: Listing, state: Any) -> None:
+    listing.sets().write(FIRST, truncate=state, truncated=[EMBEDDING])
+
+    (listed,) = listing.only()["backups"]
+
+    emptied = state in ("done", "pending", "unknown")
+    assert listed["truncated"] == ([EMBEDDING] if emptied else [])

@@ -207,6 +207,19 @@ LISTED: Example = {
                     "complete": True,
                     "has_log": True,
                     "log_file": "vector_backup_log.txt",
+                    "state": "complete",
+                    "verified": "passed",
+                    "verified_at": TIME,
+                    "drill": None,
+                    "drilled_at": None,
+                    "truncated": [],
+                    "source_database": "rag",
+                    "mode": "full",
+                    "builds_on": None,
+                    "tables": {
+                        "langchain_pg_collection": {"rows": 4, "bytes": 209},
+                        "langchain_pg_embedding": {"rows": 58, "bytes": 782336},
+                    },
                 }
             ],
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -12,9 +13,13 @@ from vector_backup_pipeline.engine.catalog.locations import (
     FoundFile,
     FoundLocation,
     FoundSet,
+    Mode,
+    State,
     find_locations,
 )
 from vector_backup_pipeline.engine.catalog.sets import COLLECTION_TABLE, EMBEDDING_TABLE
+from vector_backup_pipeline.engine.catalog.sources import SourceDatabase, source_labels
+from vector_backup_pipeline.engine.catalog.verdicts import Verdict
 from vector_backup_pipeline.engine.file_names import LOG_NAME
 from vector_backup_pipeline.engine.record import Record
 from vector_backup_pipeline.engine.results import readable_size
@@ -27,11 +32,23 @@ def _iso(moment: datetime) -> str:
     return moment.isoformat()
 
 
+Passed = Literal["passed", "failed"]
 _IsoTime = Annotated[datetime, PlainSerializer(_iso, return_type=str, when_used="json")]
 
 
+class ListedTable(Record):
+    """What was written of a table. `rows` is None if the manifest can't be read."""
+
+    rows: int | None
+    bytes: int
+
+
 class ListedBackup(Record):
-    """A backup set. Files and sizes are None where the set has no such file."""
+    """A backup set. Files and sizes are None where the set has no such file.
+
+    `complete` is true if `state` is. `truncated` are the tables that this set's run truncated, or
+    may have. `source_database`, `mode` and `builds_on` are None if the manifest can't be read.
+    """
 
     timestamp: str
     collection_file: str | None
@@ -43,6 +60,16 @@ class ListedBackup(Record):
     complete: bool
     has_log: bool
     log_file: str | None
+    state: State
+    verified: Passed | None
+    verified_at: _IsoTime | None
+    drill: Passed | None
+    drilled_at: _IsoTime | None
+    truncated: list[str]
+    source_database: str | None
+    mode: Mode | None
+    builds_on: str | None
+    tables: dict[str, ListedTable]
 
 
 class ListedFile(Record):
@@ -107,10 +134,11 @@ def list_backups(
 
 def as_list(locations: list[FoundLocation], timestamps: TimestampFormat) -> BackupList:
     """Locations in the order they are in."""
+    labels = labels_of(locations)
     in_root = sum(len(each.sets) for each in locations if each.task_id is None)
     in_all = sum(len(each.sets) for each in locations)
     return BackupList(
-        backup_locations=[_location(each, timestamps) for each in locations],
+        backup_locations=[_location(each, timestamps, labels) for each in locations],
         summary=ListSummary(
             total_locations=len(locations),
             total_backup_sets=in_all,
@@ -121,17 +149,31 @@ def as_list(locations: list[FoundLocation], timestamps: TimestampFormat) -> Back
     )
 
 
-def _location(found: FoundLocation, timestamps: TimestampFormat) -> ListedLocation:
+def labels_of(locations: Sequence[FoundLocation]) -> dict[SourceDatabase, str]:
+    """How the source databases of a list are shown."""
+    sets = (each for location in locations for each in location.sets)
+    return source_labels(each.source for each in sets if each.source is not None)
+
+
+def _location(
+    found: FoundLocation, timestamps: TimestampFormat, labels: Mapping[SourceDatabase, str]
+) -> ListedLocation:
     return ListedLocation(
         type="global" if found.task_id is None else "task",
         task_id=found.task_id,
         relative_path=found.relative_path,
-        backups=[_backup(each, found, timestamps) for each in found.sets],
+        backups=[_backup(each, found, timestamps, labels) for each in found.sets],
         other_files=[ListedFile(file=each.name, state=each.state) for each in found.other_files],
     )
 
 
-def _backup(found: FoundSet, location: FoundLocation, timestamps: TimestampFormat) -> ListedBackup:
+def _backup(
+    found: FoundSet,
+    location: FoundLocation,
+    timestamps: TimestampFormat,
+    labels: Mapping[SourceDatabase, str],
+) -> ListedBackup:
+    verified, drill = found.verdicts.verified, found.verdicts.drill
     collection, embedding = _of_table(found, COLLECTION_TABLE), _of_table(found, EMBEDDING_TABLE)
     return ListedBackup(
         timestamp=found.stamp,
@@ -141,14 +183,30 @@ def _backup(found: FoundSet, location: FoundLocation, timestamps: TimestampForma
         collection_size=_size(collection),
         embedding_size=_size(embedding),
         backup_date=found.date(timestamps),
-        complete=found.complete,
+        complete=found.state == "complete",
         has_log=location.has_log,
         log_file=LOG_NAME if location.has_log else None,
+        state=found.state,
+        verified=_passed(verified),
+        verified_at=verified.at.astimezone(timestamps.timezone) if verified else None,
+        drill=_passed(drill),
+        drilled_at=drill.at.astimezone(timestamps.timezone) if drill else None,
+        truncated=list(found.truncated),
+        source_database=labels[found.source] if found.source else None,
+        mode=found.mode,
+        builds_on=found.builds_on,
+        tables={f.table: ListedTable(rows=f.rows, bytes=f.bytes) for f in found.files},
     )
 
 
+def _passed(verdict: Verdict | None) -> Passed | None:
+    if verdict is None:
+        return None
+    return "passed" if verdict.passed else "failed"
+
+
 def _of_table(found: FoundSet, table: str) -> FoundFile | None:
-    return next((file for file in found.files if file.table == table), None)
+    return next((file for file in found.files if file.table_name == table), None)
 
 
 def _size(file: FoundFile | None) -> str | None:

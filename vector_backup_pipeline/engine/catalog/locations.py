@@ -11,10 +11,12 @@ from vector_backup_pipeline.engine.catalog.sets import (
     STAMPS_OF,
     BackupSet,
     Contents,
+    DamagedSet,
     ManifestSet,
     OlderSet,
     look_into,
 )
+from vector_backup_pipeline.engine.catalog.sources import SourceDatabase
 from vector_backup_pipeline.engine.catalog.verdicts import Verdicts, read_verdicts
 from vector_backup_pipeline.engine.errors import InvalidParams, ResourceNotFound
 from vector_backup_pipeline.engine.file_names import (
@@ -31,22 +33,38 @@ FileState = Literal["running", "orphan", "removed"]
 SetKind = Literal["manifest", "older", "damaged"]
 
 
+State = Literal["complete", "incomplete", "damaged"]
+Mode = Literal["full", "incremental"]
+
+
 @dataclass(frozen=True)
 class FoundFile:
-    """A data file of a set. `rows` is None where nothing says how many; `size` in bytes, None if
-    the file is gone."""
+    """A data file of a set.
+
+    `table` is spelled as in the manifest, `table_name` is its name alone. `rows` and `bytes` are
+    what was written, `rows` None if nothing says it. `size` is that of the stored file, None if it
+    is missing.
+    """
 
     name: str
     table: str
+    table_name: str
     rows: int | None
+    bytes: int
     size: int | None
+
+    @property
+    def is_whole(self) -> bool:
+        return self.size == self.bytes
 
 
 @dataclass(frozen=True)
 class FoundSet:
-    """A set, its files and the verdicts on it. `created_at` in UTC.
+    """A set, its files and the verdicts on it: the one model for every listing.
 
-    `says_complete` is what the set itself says. The manifest is not kept: it may be large.
+    `created_at` in UTC. `says_complete` is what the set itself says. `truncated` are the tables
+    that its run truncated, or may have. `source` is None if the manifest can't be read. The
+    manifest is not kept: it may be large.
     """
 
     stamp: str
@@ -55,18 +73,27 @@ class FoundSet:
     says_complete: bool
     files: tuple[FoundFile, ...]
     verdicts: Verdicts
+    source: SourceDatabase | None
+    truncated: tuple[str, ...]
+    builds_on: str | None
 
     @property
-    def complete(self) -> bool:
-        return self.says_complete and not self.lost_files
+    def state(self) -> State:
+        verified = self.verdicts.verified
+        if self.kind == "damaged" or self.broken_files or (verified and not verified.passed):
+            return "damaged"
+        return "complete" if self.says_complete else "incomplete"
 
     @property
-    def failed_verification(self) -> bool:
-        return self.verdicts.verified is not None and not self.verdicts.verified.passed
+    def broken_files(self) -> list[str]:
+        """Those that are missing or of another size; the contents are not read."""
+        return [file.name for file in self.files if not file.is_whole]
 
     @property
-    def lost_files(self) -> list[str]:
-        return [file.name for file in self.files if file.size is None]
+    def mode(self) -> Mode | None:
+        if self.source is None:
+            return None
+        return "full" if self.builds_on is None else "incremental"
 
     def date(self, timestamps: TimestampFormat) -> datetime:
         """When it was made, to the second, in the time zone of the settings."""
@@ -179,7 +206,8 @@ def _is_ours(name: str, timestamps: TimestampFormat) -> bool:
 
 
 def found_set(contents: Contents, backup: BackupSet) -> FoundSet:
-    """What people want to know of a set."""
+    """A set as it is listed."""
+    manifest = backup.manifest if isinstance(backup, ManifestSet) else None
     kinds: dict[type[BackupSet], SetKind] = {ManifestSet: "manifest", OlderSet: "older"}
     return FoundSet(
         stamp=backup.stamp,
@@ -192,29 +220,29 @@ def found_set(contents: Contents, backup: BackupSet) -> FoundSet:
             if verdict_name(backup.stamp) in contents.names
             else Verdicts()
         ),
+        source=None if isinstance(backup, DamagedSet) else backup.source,
+        truncated=tuple(backup.truncated) if isinstance(backup, ManifestSet) else (),
+        builds_on=manifest.builds_on if manifest else None,
     )
 
 
 def _files(contents: Contents, backup: BackupSet) -> Iterator[FoundFile]:
     if isinstance(backup, ManifestSet):
         for table in backup.manifest.tables:
-            if table.file is not None:
-                size = table.file.bytes if table.file.name in contents.names else None
-                yield FoundFile(table.file.name, table.name, table.file.rows, size)
-    elif isinstance(backup, OlderSet):
-        for name, file in sorted(backup.files.items()):
-            yield FoundFile(file, name, None, _size(contents, file))
-    else:
-        for file in sorted(contents.data_files.get(backup.stamp, ())):
-            name = table_of_data_file(file, backup.stamp)
-            yield FoundFile(file, name, None, _size(contents, file))
-
-
-def _size(contents: Contents, name: str) -> int | None:
-    try:
-        return contents.directory.size(name)
-    except ResourceNotFound:
-        return None
+            if (file := table.file) is not None:
+                yield FoundFile(
+                    name=file.name,
+                    table=table.table,
+                    table_name=table.name,
+                    rows=file.rows,
+                    bytes=file.bytes,
+                    size=contents.sizes.get(file.name),
+                )
+        return
+    for name in sorted(contents.data_files.get(backup.stamp, ())):
+        if (size := contents.sizes.get(name)) is not None:
+            table_name = table_of_data_file(name, backup.stamp)
+            yield FoundFile(name, table_name, table_name, None, size, size)
 
 
 def other_files(contents: Contents, found: Sequence[FoundSet]) -> Iterator[OtherFile]:

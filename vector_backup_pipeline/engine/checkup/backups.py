@@ -42,13 +42,9 @@ def check_backups(plan: CheckPlan) -> BackupsReport:
     except BackupError as error:
         return BackupsReport([failed_with("backups", "newest", error)])
     sets = [each for location in found for each in location.sets]
-    good = [each for each in sets if _is_good(each)]
+    good = [each for each in sets if each.state == "complete"]
     findings = [*_newest(plan, good), *_damaged(sets), *_from_the_future(plan, sets)]
     return BackupsReport(findings, _size(good[0]) if good else None)
-
-
-def _is_good(each: FoundSet) -> bool:
-    return each.complete and not each.failed_verification
 
 
 def _size(each: FoundSet) -> int:
@@ -76,7 +72,7 @@ def _newest(plan: CheckPlan, good: list[FoundSet]) -> Iterator[Finding]:
 
 
 def _damaged(sets: list[FoundSet]) -> Iterator[Finding]:
-    bad = [s.stamp for s in sets if s.kind == "damaged" or s.lost_files or s.failed_verification]
+    bad = [each.stamp for each in sets if each.state == "damaged"]
     if bad:
         yield warning(
             "backups",

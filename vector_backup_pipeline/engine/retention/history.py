@@ -117,24 +117,17 @@ def _stored_set(
         created_at=found.created_at,
         kind=found.kind,
         says_complete=found.says_complete,
-        broken_files=tuple(_broken(contents.directory, found)),
+        broken_files=tuple(found.broken_files),
         files_passed=verified.passed if verified else None,
         passed=verified.passed and (drill is None or drill.passed) if verified else None,
         emptied=tuple(t.table for t in backup.emptied) if isinstance(backup, ManifestSet) else (),
         tables=frozenset(_tables(backup)),
-        source=None if isinstance(backup, DamagedSet) else backup.source,
+        source=found.source,
         needs=_needs(contents, backup),
         is_of_the_future=is_of_the_future(found.created_at, contents.timestamps.now()),
         is_running=found.stamp in contents.alive,
         is_being_read=found.stamp in being_read,
     )
-
-
-def _broken(directory: BackupDirectory, found: FoundSet) -> Iterator[str]:
-    """The files that are gone or of another size; a size alone is a cheap look at every set."""
-    for file in found.files:
-        if file.size is None or size_of(directory, file.name) != file.size:
-            yield file.name
 
 
 def _tables(backup: BackupSet) -> Iterator[str]:
