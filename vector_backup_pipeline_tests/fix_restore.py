@@ -34,6 +34,7 @@ DEFAULTS: dict[str, Any] = {
     "rename": {},
     "collections": None,
     "fire_triggers": False,
+    "disable_triggers": False,
     "allow_other_versions": False,
     "workers": 2,
     "maintenance_work_mem": None,

@@ -25,20 +25,21 @@ def show_json(document: dict[str, Any]) -> None:
 
 
 def show_outcome(outcome: "RunOutcome", summary: Summary, *, as_json: bool) -> int:
-    """Show how a run ended: its result on stdout; its error there as JSON, in words on stderr.
-    Returns the exit code."""
+    """Show how a run ended: its result on stdout; its error first, there as JSON, in words on
+    stderr. Returns the exit code."""
     if outcome.error_type is None and outcome.result is not None:
         _show_result(outcome.result, summary, as_json=as_json)
         return DONE
-    if not as_json and outcome.result is not None:
-        _show_result(outcome.result, summary, as_json=False)
-    return _show_failure(
+    code = _show_failure(
         str(outcome.error_type),
         str(outcome.message),
         outcome.result,
         can_retry=outcome.can_retry,
         as_json=as_json,
     )
+    if not as_json and outcome.result is not None:
+        _show_result(outcome.result, summary, as_json=False)
+    return code
 
 
 def show_error(error: BackupError, *, as_json: bool) -> int:

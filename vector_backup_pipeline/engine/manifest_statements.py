@@ -77,7 +77,9 @@ _STATEMENTS: Mapping[str, tuple[re.Pattern[str], ...]] = {
         rf"|OF {_EXPRESSION}|ATTACH PARTITION {_name('partition')} {_BOUND})",
         rf"ALTER SEQUENCE {_name('sequence')} OWNED BY {_name('table')} \. {_I}",
     ),
-    "preference_ddl": _any_of(rf"{_ALTER_COLUMN}SET COMPRESSION {_I}"),
+    "preference_ddl": _any_of(
+        rf"{_ALTER_COLUMN}SET (?:COMPRESSION {_I}|{_GROUP})", rf"{_ALTER_TABLE}SET {_GROUP}"
+    ),
     "key_ddl": _any_of(
         rf"{_ALTER_TABLE}ADD CONSTRAINT {_I} (?:PRIMARY KEY|UNIQUE|EXCLUDE) {_EXPRESSION}",
         rf"{_ALTER_INDEX}(?:SET {_GROUP}|ATTACH PARTITION {_name('partition_index')})",

@@ -28,7 +28,10 @@ _BEFORE_RELATIONS = {
     *("TABLE", "EXISTS", "ONLY", "REFERENCES", "INTO", "ON", "COLLATION", "STATISTICS")
 }
 # Types whose literals are names: `nextval('public.docs_id_seq'::regclass)`.
-_NAMING_TYPES = {"regclass", "regtype", "regproc", "regprocedure", "regcollation"}
+_NAMING_TYPES = {
+    *("regclass", "regtype", "regproc", "regprocedure"),
+    *("regcollation", "regconfig", "regdictionary"),
+}
 
 
 @dataclass(frozen=True)

@@ -91,7 +91,7 @@ class RestoredTable(Record):
 class Recall(Record):
     """How many of the ten true nearest neighbours a search finds, from 0 to 1, over some probes.
 
-    `index` is None for a vector column that has none; `metric` is pgvector's operator. `recall`
+    `index` is None if the table could not be looked at; `metric` is pgvector's operator. `recall`
     is None when nothing was measured, and `note` says why.
     """
 

@@ -49,6 +49,11 @@ class ColumnType(Record):
         "reg* types, composites, and arrays of types that are not built in, also deep inside"
     )
 
+    @property
+    def is_large_object(self) -> bool:
+        """Whether values are OIDs of large objects, by the type of the extension lo."""
+        return self.name in ("lo", "_lo") and self.kind in ("b", "d")
+
 
 class Column(Record):
     """One live column. Expressions and collations are SQL with qualified names."""
@@ -158,6 +163,19 @@ class ForeignKey(Record):
     ddl: str
 
 
+class ExternalObject(Record):
+    """An object that a backup names but does not hold: a function, operator, text search
+    configuration, … The first three fields are those of pg_identify_object_as_address."""
+
+    kind: str
+    names: tuple[str, ...]
+    arguments: tuple[str, ...]
+    description: str
+
+    def __str__(self) -> str:
+        return self.description
+
+
 class Relation(QualifiedName):
     """What a table and each of its partitions have alike."""
 
@@ -182,6 +200,11 @@ class Relation(QualifiedName):
     of_type: str | None
     comments: tuple[Comment, ...]
 
+    @property
+    def large_object_columns(self) -> tuple[str, ...]:
+        """Columns of which a backup holds the OIDs, and not the large objects."""
+        return tuple(column.name for column in self.columns if column.type.is_large_object)
+
 
 class Partition(Relation):
     """One node of the partition tree below a table; its columns may be in another order."""
@@ -203,11 +226,14 @@ class TableDefinition(Relation):
     sequences: tuple[Sequence, ...]
     sequence_values: tuple[SequenceValue, ...]
     needs: tuple[str, ...] = Field(description="keys of the dependencies used, in creation order")
+    external_objects: tuple[ExternalObject, ...] = Field(
+        (), description="what the table depends on and the target must have already"
+    )
     not_recreated: tuple[str, ...]
     sequence_ddl: tuple[str, ...] = ()
     ddl: tuple[str, ...] = ()
     preference_ddl: tuple[str, ...] = Field(
-        (), description="may fail on a server built otherwise, each alone, and nothing is lost"
+        (), description="each may fail on a server that does not know the option; no row is lost"
     )
     key_ddl: tuple[str, ...] = ()
     index_ddl: tuple[str, ...] = ()

@@ -1,5 +1,6 @@
 """While a set is being read no prune takes it, and a reader does not begin on one that goes."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -269,15 +270,32 @@ def test_nobody_begins_to_read_a_set_that_is_being_removed(two: SetWriter) -> No
     assert _readers(two) == []
 
 
-def test_a_dead_reader_s_marker_goes_with_the_next_backup_and_a_live_one_s_stays(
-    two: SetWriter,
+def _restores(two: SetWriter) -> None:
+    run = _restore(two, OLD)
+    run.find()
+    run.close()
+
+
+def _verifies(two: SetWriter) -> None:
+    run = _verification(two)
+    _verified(run, run.find())
+    run.close()
+
+
+@pytest.mark.parametrize(
+    "next_run",
+    [lambda two: remove_leftovers(two.directory, TIMESTAMPS), _restores, _verifies],
+    ids=["backup", "restore", "verification"],
+)
+def test_a_dead_reader_s_marker_goes_with_the_next_run_and_a_live_one_s_stays(
+    two: SetWriter, next_run: Callable[[SetWriter], Any]
 ) -> None:
     dead = f".vector_backup_{OLD}_0123abcd.reading"
     two.file(dead, b'{"host": "gone", "heartbeat": "2020-01-01T00:00:00+00:00"}')
     live = claim_reading(two.directory, NEW, "restore")
     assert live is not None
     assert stamps_being_read(two.directory, TIMESTAMPS, two.directory.names()) == {NEW}
-    remove_leftovers(two.directory, TIMESTAMPS)
+    next_run(two)
     assert dead not in two.directory.names()
     assert len(_readers(two)) == 1
     live.release()

@@ -6,12 +6,12 @@ import os
 import socket
 
 from vector_backup_pipeline.engine.catalog import stamps_in_use
+from vector_backup_pipeline.engine.catalog.reading import remove_dead_readers
 from vector_backup_pipeline.engine.errors import StorageError
 from vector_backup_pipeline.engine.file_names import (
     marker_name,
     stamp_of_marker,
     stamp_of_pending,
-    stamp_of_reading,
 )
 from vector_backup_pipeline.engine.storage.contract import BackupDirectory, Claim
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
@@ -66,7 +66,7 @@ def remove_leftovers(directory: BackupDirectory, timestamps: TimestampFormat) ->
         if stamp is not None and stamp not in live_stamps:
             directory.delete(name)
             removed.append(name)
-    readers = {name for name in names if stamp_of_reading(name, timestamps)}
-    for marker in (markers.keys() - alive) | readers:
+    for marker in markers.keys() - alive:
         directory.remove_dead_claim(marker)
+    remove_dead_readers(directory, timestamps, names)
     return removed

@@ -6,6 +6,7 @@ tombstone and then looks for readers. So one of them sees the other, whoever was
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from collections.abc import Iterable, Mapping
@@ -60,14 +61,20 @@ def _claim(directory: BackupDirectory, name: str, owner: Mapping[str, str | int]
 
 
 def hold_while_reading(
-    directory: BackupDirectory, stamp: str, run_id: str, notices: list[str]
+    directory: BackupDirectory,
+    timestamps: TimestampFormat,
+    stamp: str,
+    run_id: str,
+    notices: list[str],
 ) -> Claim | None:
-    """The same for a run that goes on without its claim where nothing can be written; a notice says
-    so then.
+    """The same, for a run that continues without its claim if nothing can be written there: then a
+    notice says so. Removes the markers of dead readers first.
 
     Raises:
         ResourceNotFound: a prune is removing the set.
     """
+    with contextlib.suppress(StorageError):  # They hinder nobody.
+        remove_dead_readers(directory, timestamps, directory.names())
     try:
         return claim_reading(directory, stamp, run_id)
     except StorageError as error:
@@ -76,6 +83,15 @@ def hold_while_reading(
             f"could be put beside it: {error.message}"
         )
         return None
+
+
+def remove_dead_readers(
+    directory: BackupDirectory, timestamps: TimestampFormat, names: Iterable[str]
+) -> None:
+    """Remove the markers, among `names`, of readers that died."""
+    for name in names:
+        if stamp_of_reading(name, timestamps):
+            directory.remove_dead_claim(name)
 
 
 def stamps_being_read(

@@ -246,9 +246,20 @@ def translated(error: psycopg2.Error, action: str, secrets: tuple[str, ...]) -> 
             f"Could not {action}: {text}. Another session holds the table; find it in pg_locks, "
             "try again later, or raise VECTOR_BACKUP_LOCK_TIMEOUT."
         )
+    if error.diag.source_file in _SHARED_MEMORY_SOURCES:
+        return DatabaseError(
+            f"Could not {action}: {text} (SQLSTATE {error.pgcode}). Parallel index builds use "
+            "the server's shared memory (/dev/shm), which is too small; its disk is not full. Run "
+            "it again with --max-parallel-maintenance-workers 0, or give the server more shared "
+            "memory (docker run --shm-size)."
+        )
     text += _detail(error, secrets)
     kind = DatabaseRefused if error.pgcode[:2] in _REFUSALS else DatabaseError
     return kind(f"Could not {action}: {text} (SQLSTATE {error.pgcode}).")
+
+
+# The server's files that allocate shared memory while it runs. The SQLSTATE is that of a full disk.
+_SHARED_MEMORY_SOURCES = {"dsm.c", "dsm_impl.c"}
 
 
 def _detail(error: psycopg2.Error, secrets: tuple[str, ...]) -> str:

@@ -15,12 +15,15 @@ from psycopg2.sql import SQL, Identifier, Literal
 
 from vector_backup_pipeline.engine.postgres.definitions.constraints import read_indexes
 from vector_backup_pipeline.engine.postgres.definitions.reading import rows
+from vector_backup_pipeline.engine.postgres.session import check_deferred_constraints
 from vector_backup_pipeline.engine.table_definition import Index
 
 BeforeIndex = Callable[[tuple[str, str], Index], None]
 
 # Dropping takes the table owner's rights, and CREATE on the schema and the tablespace to make it
-# again. An index that names an extension it depends on would come back without that.
+# again. An index that names an extension it depends on would come back without that. A user's own
+# function may use unqualified names, which CREATE INDEX does not find (from PostgreSQL 17 on, under
+# no search path): its index is kept up while the rows are loaded.
 _REBUILDABLE = """
 SELECT n.nspname AS schema_name, c.relname AS table_name, i.relname AS name,
        t.spcname AS tablespace, pg_catalog.obj_description(i.oid, 'pg_class') AS comment
@@ -39,6 +42,12 @@ SELECT n.nspname AS schema_name, c.relname AS table_name, i.relname AS name,
    AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
                     WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = i.oid
                       AND d.deptype IN ('e', 'x'))
+   AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
+                    WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = i.oid
+                      AND d.refclassid = 'pg_catalog.pg_proc'::regclass
+                      AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend e
+                                       WHERE e.classid = d.refclassid AND e.objid = d.refobjid
+                                         AND e.deptype = 'e'))
    AND pg_catalog.pg_has_role(c.relowner, 'USAGE')
    AND pg_catalog.has_schema_privilege(n.oid, 'CREATE')
    AND (t.oid IS NULL OR pg_catalog.has_tablespace_privilege(t.oid, 'CREATE'))
@@ -92,7 +101,7 @@ def rebuild_indexes(
     """
     if indexes:
         # PostgreSQL builds no index on a table whose rows still wait for such a check.
-        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        check_deferred_constraints(cursor)
     for each in indexes:
         before_index((each.schema, each.table), each.index)
         with _default_tablespace(cursor, each.tablespace or ""):

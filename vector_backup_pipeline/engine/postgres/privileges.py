@@ -29,14 +29,16 @@ _SIMILAR = """
      ORDER BY 1
      LIMIT 5
 """
-# A partition's own constraint only repeats its parent's.
+# A partition's copy of its parent's key only repeats it. The row of a key to this partition's root
+# counts: TRUNCATE of the partition alone is refused for it.
 _REFERENCES = """
     SELECT format('%%I.%%I', n.nspname, c.relname), quote_ident(k.conname)
       FROM pg_constraint k
       JOIN pg_class c ON c.oid = k.conrelid
       JOIN pg_namespace n ON n.oid = c.relnamespace
      WHERE k.contype = 'f' AND k.confrelid = %(oid)s AND k.conrelid <> ALL(%(but)s)
-       AND k.conparentid = 0
+       AND NOT EXISTS (SELECT FROM pg_constraint above
+                        WHERE above.oid = k.conparentid AND above.conrelid <> k.conrelid)
      ORDER BY 1, 2
 """
 

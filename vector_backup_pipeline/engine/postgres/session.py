@@ -109,8 +109,9 @@ def defer_constraints(cursor: Cursor) -> None:
 
 
 def check_deferred_constraints(cursor: Cursor) -> None:
-    """Check now what would otherwise fail in COMMIT."""
-    cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+    """Check now what would otherwise fail in COMMIT; fires deferred triggers."""
+    with own_search_path(cursor):
+        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
 
 
 def _milliseconds(seconds: float) -> str:

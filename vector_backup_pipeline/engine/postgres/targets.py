@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Sequence as Ordered
 from dataclasses import dataclass
 from typing import Any
 
 import psycopg2
 from psycopg2.extensions import cursor as Cursor
-from psycopg2.sql import SQL, Composable, Identifier
+from psycopg2.sql import SQL, Composable, Identifier, Literal
 
 from vector_backup_pipeline.engine.errors import InvalidParams, PermissionDenied
+from vector_backup_pipeline.engine.postgres.session import own_search_path
 from vector_backup_pipeline.engine.postgres.tables import FoundTable, relation_name
+from vector_backup_pipeline.engine.postgres.triggers import Trigger, read_triggers
+from vector_backup_pipeline.engine.table_definition import Sequence
 
 _ORDINARY, _PARTITIONED = "r", "p"
 _KINDS = {
@@ -64,7 +68,7 @@ class ExistingTable:
     kind: str
     columns: tuple[TargetColumn, ...]
     unique_keys: tuple[tuple[str, ...], ...]
-    triggers: tuple[str, ...]
+    triggers: tuple[Trigger, ...]
     rules: tuple[str, ...]
     referenced_by: tuple[tuple[str, str], ...]
     references: tuple[tuple[str, str], ...]
@@ -112,19 +116,16 @@ _UNIQUE_KEYS = """
     HAVING bool_and(a.attnotnull)
      ORDER BY NOT x.indisprimary, x.indexrelid
 """
-_TRIGGERS = """
-    SELECT DISTINCT tgname::text FROM pg_trigger
-     WHERE NOT tgisinternal AND tgenabled IN ('O', 'A')
-       AND (tgrelid = %(oid)s OR tgrelid IN (SELECT relid FROM pg_partition_tree(%(oid)s::oid)))
-     ORDER BY 1
-"""
 _RULES = "SELECT rulename::text FROM pg_rewrite WHERE ev_class = %s AND ev_type IN ('2', '3')"
+# A partition's copy of its parent's key says nothing new; the row of a key to this partition's root
+# does, since TRUNCATE of the partition alone is refused for it.
 _REFERENCED_BY = """
     SELECT DISTINCT n.nspname::text, c.relname::text
       FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid
       JOIN pg_namespace n ON n.oid = c.relnamespace
      WHERE k.confrelid = %(oid)s AND k.conrelid <> %(oid)s AND k.contype = 'f'
-       AND k.conparentid = 0
+       AND NOT EXISTS (SELECT FROM pg_constraint above
+                        WHERE above.oid = k.conparentid AND above.conrelid <> k.conrelid)
      ORDER BY 1, 2
 """
 _REFERENCES = """
@@ -181,7 +182,7 @@ def find_existing(cursor: Cursor, schema: str, name: str) -> ExistingTable | Non
         kind=kind,
         columns=tuple(TargetColumn(*each) for each in _ask(cursor, _COLUMNS, (oid,))),
         unique_keys=tuple(tuple(names) for (names,) in _ask(cursor, _UNIQUE_KEYS, (oid,))),
-        triggers=tuple(each for (each,) in _ask(cursor, _TRIGGERS, {"oid": oid})),
+        triggers=read_triggers(cursor, oid),
         rules=tuple(each for (each,) in _ask(cursor, _RULES, (oid,))),
         referenced_by=_names(_ask(cursor, _REFERENCED_BY, {"oid": oid})),
         references=_names(_ask(cursor, _REFERENCES, {"oid": oid})),
@@ -217,7 +218,7 @@ def lock_targets(
 
 def _locked_at_once(
     cursor: Cursor,
-    in_order: Sequence[ExistingTable],
+    in_order: Ordered[ExistingTable],
     from_readers: Collection[int],
     until: float,
 ) -> bool:
@@ -257,19 +258,26 @@ def _wait_for_locks(cursor: Cursor, seconds: float) -> None:
 
 
 def count_rows(cursor: Cursor, source: Composable, at_most: int | None = None) -> int:
-    """The rows of `source`; `at_most` keeps a look at a big table short."""
-    query = SQL("SELECT count(*) FROM {}").format(source)
+    """The number of rows of `source`; `at_most` limits how many are read.
+
+    The planner evaluates the expressions of the table's indexes, hence the search path.
+    """
+    query = SQL("SELECT pg_catalog.count(*) FROM {}").format(source)
     if at_most is not None:
-        query = SQL("SELECT count(*) FROM (SELECT FROM {} LIMIT %s) few").format(source)
-    cursor.execute(query, None if at_most is None else (at_most,))
-    (rows,) = cursor.fetchone() or (0,)
+        query = SQL("SELECT pg_catalog.count(*) FROM (SELECT FROM {} LIMIT {}) few").format(
+            source, Literal(at_most)
+        )
+    with own_search_path(cursor):
+        cursor.execute(query)
+        (rows,) = cursor.fetchone() or (0,)
     return int(rows)
 
 
-def truncate_targets(cursor: Cursor, tables: Sequence[ExistingTable]) -> None:
+def truncate_targets(cursor: Cursor, tables: Ordered[ExistingTable]) -> None:
     in_oid_order = sorted(tables, key=lambda each: each.oid)
     targets = SQL(", ").join(table.target for table in in_oid_order)
-    cursor.execute(SQL("TRUNCATE TABLE {}").format(targets))
+    with own_search_path(cursor):
+        cursor.execute(SQL("TRUNCATE TABLE {}").format(targets))
 
 
 def current_role(cursor: Cursor) -> str:
@@ -322,6 +330,35 @@ def move_sequence_forward(
     if behind:
         cursor.execute("SELECT setval(%s::regclass, %s, %s)", (name, last_value, is_called))
     return True
+
+
+_IS_NUMBER = """
+    SELECT a.atttypid = ANY ('{int2,int4,int8,numeric}'::regtype[])
+      FROM pg_attribute a WHERE a.attrelid = %s::regclass AND a.attname::text = %s
+"""
+_EXTREME = SQL(
+    "SELECT {extreme}({column}) FROM {table} WHERE {column} BETWEEN {lowest} AND {highest}"
+)
+
+
+def last_value_in_column(cursor: Cursor, table: tuple[str, str], sequence: Sequence) -> int | None:
+    """Where `sequence` must stand for the rows of `table`, if its own value could not be read: at
+    the last value in its column. None if the column has no value that is the sequence's."""
+    name = Identifier(*table)
+    cursor.execute(_IS_NUMBER, (name.as_string(cursor), sequence.column))
+    if cursor.fetchone() != (True,):
+        return None
+    query = _EXTREME.format(
+        extreme=SQL("pg_catalog.max" if sequence.increment > 0 else "pg_catalog.min"),
+        column=Identifier(sequence.column),
+        table=name,
+        lowest=Literal(sequence.minimum),
+        highest=Literal(sequence.maximum),
+    )
+    with own_search_path(cursor):
+        cursor.execute(query)
+        ((value,),) = cursor.fetchall()
+    return None if value is None else int(value)
 
 
 def _ask(cursor: Cursor, query: str, parameters: Any) -> list[tuple[Any, ...]]:

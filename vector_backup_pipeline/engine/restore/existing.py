@@ -23,11 +23,13 @@ from vector_backup_pipeline.engine.postgres.targets import (
     ExistingTable,
     count_rows,
     find_existing,
+    last_value_in_column,
     lock_targets,
     move_sequence_forward,
     truncate_targets,
 )
-from vector_backup_pipeline.engine.restore.plan import PlannedTable
+from vector_backup_pipeline.engine.postgres.triggers import disable_triggers, reset_triggers
+from vector_backup_pipeline.engine.restore.plan import PlannedTable, firing_triggers
 from vector_backup_pipeline.engine.restore.proof import EMPTY, Content
 from vector_backup_pipeline.engine.restore.request import RestoreRequest
 from vector_backup_pipeline.engine.table_definition import Index, Sequence
@@ -128,6 +130,9 @@ class ExistingTables:
                 )
         for planned, table in self.tables.values():
             self.before[planned.table] = self._look(cursor, planned, table, content_of)
+        if self.request.disable_triggers:
+            for _, table in self.tables.values():
+                disable_triggers(cursor, firing_triggers(table, self.request))
         if self.request.truncate_before_restore and self.tables:
             started = time.monotonic()
             truncate_targets(cursor, tables)
@@ -165,22 +170,35 @@ class ExistingTables:
         for indexes in self._dropped.values():
             rebuild_indexes(cursor, indexes, before_index)
 
+    def reset_triggers(self, cursor: Cursor) -> None:
+        """Undo what `take` did to triggers, when no deferred trigger is pending any more."""
+        if self.request.disable_triggers:
+            for _, table in self.tables.values():
+                disabled = {each.name for each in firing_triggers(table, self.request)}
+                reset_triggers(cursor, [each for each in table.triggers if each.name in disabled])
+
     def count(self, cursor: Cursor, table: str) -> int:
         """The rows that `table` holds now."""
         return count_rows(cursor, self.tables[table][1].target)
 
     def move_sequences(self, cursor: Cursor) -> list[str]:
-        """Move the sequences that the tables own or draw from forward to where the backup's were;
-        returns what a person should know of those that could not be."""
+        """Move the sequences that the tables use forward to the backup's values, or to the last
+        values in their columns where the backup has none. Returns notices."""
         left = []
         for planned, table in self.tables.values():
             definition = planned.stored.backup.definition if planned.stored.backup else None
             for sequence in definition.sequences if definition else ():
                 place = _place_of(cursor, sequence, table)
-                if place is None or sequence.last_value is None:
+                if place is None:
                     continue
-                if not move_sequence_forward(
-                    cursor, place, sequence.last_value, is_called=bool(sequence.is_called)
+                last_value, is_called = sequence.last_value, bool(sequence.is_called)
+                if last_value is None:
+                    last_value, is_called = (
+                        last_value_in_column(cursor, table.place, sequence),
+                        True,
+                    )
+                if last_value is not None and not move_sequence_forward(
+                    cursor, place, last_value, is_called=is_called
                 ):
                     left.append(
                         f"The sequence {'.'.join(place)} was left where it is: this role may not "

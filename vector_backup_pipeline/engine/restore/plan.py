@@ -23,6 +23,7 @@ from vector_backup_pipeline.engine.postgres.targets import (
     find_existing,
     place_of_bare_name,
 )
+from vector_backup_pipeline.engine.postgres.triggers import Trigger
 from vector_backup_pipeline.engine.restore.request import RestoreRequest
 from vector_backup_pipeline.engine.restore.source import RestoreSource, StoredTable, find_stored
 from vector_backup_pipeline.engine.table_definition import Column
@@ -159,14 +160,26 @@ def _check(table: PlannedTable, request: RestoreRequest) -> None:
             raise _no_definition(table.stored, f"{table.schema}.{table.name}")
         return
     _check_columns(table, existing, request)
-    if existing.triggers and not request.fire_triggers:
+    triggers = firing_triggers(existing, request)
+    if triggers and not (request.fire_triggers or request.disable_triggers):
+        names = dict.fromkeys(each.name for each in triggers)
         raise InvalidParams(
-            f"{existing.label} has triggers ({', '.join(existing.triggers)}), which would run for "
-            "every restored row and may change it. Disable them for the restore, or set "
-            "fire_triggers."
+            f"{existing.label} has triggers ({', '.join(names)}) that this restore would fire. "
+            "Set disable_triggers to load without them, as the table's owner; or fire_triggers to "
+            "let them run."
         )
     if request.on_conflict != "fail":
         _check_conflicts(table, existing, request)
+
+
+def firing_triggers(existing: ExistingTable, request: RestoreRequest) -> list[Trigger]:
+    """The triggers that the restore would fire if nothing disables them."""
+    events = {"INSERT"}
+    if request.on_conflict == "replace":
+        events.add("UPDATE")
+    if request.truncate_before_restore:
+        events.add("TRUNCATE")
+    return [each for each in existing.triggers if each.enabled and events & each.events]
 
 
 def _check_columns(table: PlannedTable, existing: ExistingTable, request: RestoreRequest) -> None:

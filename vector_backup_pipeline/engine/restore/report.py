@@ -37,9 +37,9 @@ def restore_section(
         f"Task: {request.task_id or '(none)'}   Run: {run_id}",
         f"Target: {target or '(not reached)'}",
         f"Duration: {result.duration:.3f} s",
+        *error_lines(result.errors),
         "Tables:",
         *restore_lines(result),
-        *error_lines(result.errors),
     ]
     return "\n".join(lines) + "\n\n"
 
@@ -71,7 +71,7 @@ def restored_line(name: str, entry: RestoredTable | FailedTable) -> str:
 
 
 def recall_line(measured: Recall) -> str:
-    what = measured.index or f"{measured.table}.{measured.column} (no index)"
+    what = measured.index or measured.table
     if measured.recall is None:
         return f"  ~ {what}: recall@10 was not measured: {measured.note}"
     note = f" ({measured.note})" if measured.note else ""

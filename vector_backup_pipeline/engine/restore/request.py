@@ -53,6 +53,7 @@ class RestoreRequest:
     max_parallel_maintenance_workers: int | None
     probes: int
     progress_every: int
+    disable_triggers: bool = False
 
     def __post_init__(self) -> None:
         if not self.timestamp:
@@ -109,6 +110,10 @@ class RestoreRequest:
             raise InvalidParams(
                 "collections with truncate_before_restore would wipe all other collections. Use "
                 "on_conflict 'replace' to put some collections back over what is there."
+            )
+        if self.fire_triggers and self.disable_triggers:
+            raise InvalidParams(
+                "fire_triggers and disable_triggers exclude each other. Give one of them."
             )
         if self.truncate_before_restore and self.on_conflict != "fail":
             raise InvalidParams(

@@ -144,7 +144,11 @@ class RestoreRun:
             source = find_source(self._root, self._timestamps, self.request, ask_target)
             self._account.source = source
             self._reading = hold_while_reading(
-                source.directory, source.backup.stamp, self._run_id, self._account.notes
+                source.directory,
+                self._timestamps,
+                source.backup.stamp,
+                self._run_id,
+                self._account.notes,
             )
             for covered in source.covered:
                 self._account.notes.append(

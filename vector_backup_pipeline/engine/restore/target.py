@@ -59,6 +59,7 @@ from vector_backup_pipeline.engine.postgres.session import (
     apply_statement_syntax,
     apply_time_limits,
     check_deferred_constraints,
+    own_search_path,
 )
 from vector_backup_pipeline.engine.postgres.targets import current_role, table_identity
 from vector_backup_pipeline.engine.restore.existing import ExistingTables
@@ -259,8 +260,16 @@ class Target:
 
     @contextlib.contextmanager
     def loading(self, table: PlannedTable) -> Iterator[list[Connection]]:
-        """The connections to load `table` over, ready; what they wrote is kept if nothing fails."""
-        yield self.streams
+        """The connections to load `table` over; their work is kept if nothing fails.
+
+        Generated columns, CHECK constraints and triggers were written for the role's own search
+        path, so rows are loaded under it.
+        """
+        with contextlib.ExitStack() as stack, self._errors(f"restore {table.table}"):
+            for stream in self.streams:
+                cursor = stack.enter_context(stream.cursor())
+                stack.enter_context(own_search_path(cursor))
+            yield self.streams
         with self._errors(f"restore {table.table}"):
             for worker in self._workers:
                 self._keep(worker)
@@ -281,6 +290,7 @@ class Target:
             if not self._workers:
                 # Before the proof: a deferred constraint trigger may change rows.
                 check_deferred_constraints(cursor)
+                self.existing.reset_triggers(cursor)
 
     @contextlib.contextmanager
     def _building(self) -> Iterator[Cursor]:

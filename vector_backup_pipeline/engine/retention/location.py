@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime, timezone
 
 from vector_backup_pipeline import __version__
-from vector_backup_pipeline.engine.catalog.reading import stamps_being_read
+from vector_backup_pipeline.engine.catalog.reading import remove_dead_readers, stamps_being_read
 from vector_backup_pipeline.engine.catalog.sets import look_into
 from vector_backup_pipeline.engine.errors import (
     BackupError,
@@ -29,7 +29,6 @@ from vector_backup_pipeline.engine.file_names import (
     manifest_name,
     marker_name,
     stamp_of_manifest,
-    stamp_of_reading,
     stamp_of_tombstone,
     tombstone_name,
 )
@@ -142,9 +141,8 @@ class LocationPrune:
         """Markers of dead readers, and tombstones of prunes that died before they took anything."""
         if self._request.dry_run:
             return
+        remove_dead_readers(self.directory, self._timestamps, history.contents.names)
         for name in history.contents.names:
-            if stamp_of_reading(name, self._timestamps):
-                self.directory.remove_dead_claim(name)
             final = name.removesuffix(PENDING_SUFFIX)
             if final != name and stamp_of_tombstone(final, self._timestamps):
                 self.directory.delete(name)

@@ -171,7 +171,9 @@ class VerifyRun:
         that fails raises nothing."""
         found = self._sets[key]
         try:
-            reading = hold_while_reading(found.directory, found.stamp, self._run_id, self._notices)
+            reading = hold_while_reading(
+                found.directory, self._timestamps, found.stamp, self._run_id, self._notices
+            )
         except ResourceNotFound:
             self._skip(key, found)
             return None

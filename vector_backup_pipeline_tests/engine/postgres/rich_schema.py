@@ -140,6 +140,11 @@ CREATE INDEX parts_vec ON parts USING hnsw (embedding vector_l2_ops);
 CREATE INDEX rest_only ON parts_rest (at);
 CREATE UNIQUE INDEX parts_unique ON parts (region, at, id);
 COMMENT ON TABLE leaves.parts_eu_1 IS 'a leaf';
+CREATE TABLE to_parts (k bigint, region text, at date,
+    CONSTRAINT to_partitioned FOREIGN KEY (k, region, at) REFERENCES parts ON DELETE CASCADE);
+COMMENT ON CONSTRAINT to_partitioned ON to_parts IS 'a key to all partitions';
+CREATE TABLE tree (id int PRIMARY KEY, up int REFERENCES tree) PARTITION BY HASH (id);
+CREATE TABLE tree_0 PARTITION OF tree FOR VALUES WITH (MODULUS 1, REMAINDER 0);
 CREATE TABLE hashed (k int, v text, c uuid REFERENCES langchain_pg_collection (uuid),
     FOREIGN KEY (k) REFERENCES guarded) PARTITION BY HASH (k);
 CREATE TABLE hashed_0 PARTITION OF hashed FOR VALUES WITH (MODULUS 2, REMAINDER 0);

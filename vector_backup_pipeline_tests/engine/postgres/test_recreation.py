@@ -539,12 +539,19 @@ def test_a_refused_preference_is_named_and_nothing_else_is_lost(
     source.run("CREATE TABLE t (a text, b int)")
     oid = source.oid("t")
     read = source.definitions("t")
-    wish = 'ALTER TABLE ONLY "public"."t" ALTER COLUMN "a" SET COMPRESSION unheard'
-    table = read.tables[oid].model_copy(update={"preference_ddl": (wish,)})
+    alter = 'ALTER TABLE ONLY "public"."t"'
+    wishes = (
+        f'{alter} ALTER COLUMN "a" SET COMPRESSION unheard',
+        f'{alter} ALTER COLUMN "a" SET ("pg_unheard" = 1)',
+        f'{alter} SET ("unheard" = 1)',
+        f'{alter} SET ("toast"."unheard" = 1)',
+    )
+    table = read.tables[oid].model_copy(update={"preference_ddl": wishes})
     restore = Restore(target, read.model_copy(update={"tables": {oid: table}}))
     recreation = restore.in_scratch()
     assert_same(source, target)
-    assert recreation.not_recreated()["public.t"][-1].startswith(wish + " (")
+    lost = recreation.not_recreated()["public.t"][-len(wishes) :]
+    assert all(said.startswith(f"{wish} (") for said, wish in zip(lost, wishes, strict=True))
 
 
 def test_a_policy_for_a_role_that_is_missing_is_refused(source: Database, target: Database) -> None:
@@ -637,13 +644,24 @@ USER_DEFINED = [
         IMMUTABLE LANGUAGE sql AS 'SELECT 1'""",
     "CREATE FUNCTION below(a int, b int) RETURNS bool IMMUTABLE LANGUAGE sql AS 'SELECT $1 < $2'",
     "CREATE OPERATOR === (FUNCTION = below, LEFTARG = int, RIGHTARG = int)",
+    "CREATE OPERATOR !!! (FUNCTION = pg_catalog.int4um, RIGHTARG = int)",
+    """CREATE TEXT SEARCH DICTIONARY "my words" (TEMPLATE = simple)""",
+    "CREATE TEXT SEARCH CONFIGURATION my_search (COPY = simple)",
+    """ALTER TEXT SEARCH CONFIGURATION my_search
+        ALTER MAPPING FOR asciiword WITH "my words", simple""",
+    "CREATE TEXT SEARCH CONFIGURATION unused (COPY = simple)",
+    """CREATE OPERATOR CLASS my_ops FOR TYPE int USING btree AS
+        OPERATOR 1 <, OPERATOR 2 <=, OPERATOR 3 =, OPERATOR 4 >=, OPERATOR 5 >,
+        FUNCTION 1 btint4cmp(int, int)""",
 ]
 USES_THEM = [
     "CREATE TABLE other (a int)",
     """CREATE TABLE t (a int, o other, d int DEFAULT "Some (where)"."f, of"(1, NULL),
-        CHECK (a === 5)) PARTITION BY LIST (a)""",
+        words text, lexemes tsvector GENERATED ALWAYS AS (to_tsvector('my_search', words)) STORED,
+        CHECK (a === 5), CHECK (!!! a < 0)) PARTITION BY LIST (a)""",
     "CREATE TABLE part PARTITION OF t FOR VALUES IN (1)",
     "CREATE INDEX ON part ((below(a, 1)))",
+    "CREATE INDEX ON part (a my_ops)",
 ]
 
 
@@ -658,10 +676,14 @@ def test_functions_operators_and_types_that_no_backup_holds_are_missed_beforehan
         'function "Some (where)"."f, of"(integer,public.vector[])',
         "function public.below(integer,integer)",
         "operator public.===(integer,integer)",
+        "operator public.!!!(NONE,integer)",
         "type public.other",
+        "text search configuration public.my_search",
+        "operator class public.my_ops for access method btree",
     ):
         assert missing in refused.value.message
     assert "Create them first, then restore" in refused.value.message
+    assert "unused" not in refused.value.message
 
     target.run(["CREATE SCHEMA ext", "CREATE EXTENSION vector SCHEMA ext"])
     target.run(["SET search_path = public, ext", *USER_DEFINED[:1]])

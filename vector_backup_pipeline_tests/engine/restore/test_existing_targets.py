@@ -415,6 +415,131 @@ def test_a_trigger_that_would_fire_is_refused(
     assert count(langchain, "seen") == 58, "it has fired, as was asked for"
 
 
+@pytest.mark.parametrize(
+    ("event", "fired_by"),
+    [
+        ("UPDATE", {"on_conflict": "replace"}),
+        ("UPDATE OF document", {"on_conflict": "replace"}),
+        ("TRUNCATE", {"truncate_before_restore": True}),
+        ("DELETE", None),
+    ],
+)
+def test_a_trigger_that_no_restored_row_fires_is_not_in_the_way(
+    langchain: Database,
+    backup: BackupMaker,
+    restore: RestoreMaker,
+    event: str,
+    fired_by: dict[str, Any] | None,
+) -> None:
+    langchain.run(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql"
+        " AS $$ BEGIN RAISE 'fired'; END $$;"
+        f"CREATE TRIGGER guard BEFORE {event} ON langchain_pg_embedding"
+        " FOR EACH STATEMENT EXECUTE FUNCTION refuse()"
+    )
+    before = everything_in(langchain)
+    backup(langchain.url)
+    if fired_by is not None:
+        restore.fails(langchain, "INVALID_PARAMS", "(guard)", "disable_triggers", **fired_by)
+        restore.succeeds(langchain, disable_triggers=True, **fired_by)
+    langchain.run("ALTER TABLE langchain_pg_embedding DISABLE TRIGGER ALL")
+    _emptied(langchain)
+    langchain.run("ALTER TABLE langchain_pg_embedding ENABLE TRIGGER ALL")
+
+    restore.succeeds(langchain)
+
+    assert everything_in(langchain) == before
+
+
+def test_rows_are_loaded_without_triggers_which_are_then_as_they_were(
+    any_database: Database, backup: BackupMaker, restore: RestoreMaker
+) -> None:
+    any_database.run(
+        """CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql
+               AS $$ BEGIN RAISE 'fired'; END $$;
+           CREATE TABLE parent (id int PRIMARY KEY);
+           CREATE TABLE p (id int PRIMARY KEY REFERENCES parent DEFERRABLE INITIALLY DEFERRED)
+               PARTITION BY HASH (id);
+           CREATE TABLE p0 PARTITION OF p FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+           CREATE TABLE p1 PARTITION OF p FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+           INSERT INTO parent SELECT generate_series(1, 9);
+           INSERT INTO p SELECT generate_series(1, 9)"""
+    )
+    any_database.run(
+        """CREATE TRIGGER a BEFORE INSERT ON p FOR EACH ROW EXECUTE FUNCTION refuse();
+           CREATE TRIGGER b AFTER INSERT ON p EXECUTE FUNCTION refuse();
+           CREATE TRIGGER c BEFORE INSERT ON p0 FOR EACH ROW EXECUTE FUNCTION refuse();
+           CREATE TRIGGER d BEFORE INSERT ON p1 FOR EACH ROW EXECUTE FUNCTION refuse();
+           CREATE CONSTRAINT TRIGGER e AFTER INSERT ON p DEFERRABLE INITIALLY DEFERRED
+               FOR EACH ROW EXECUTE FUNCTION refuse();
+           ALTER TABLE p1 DISABLE TRIGGER a; ALTER TABLE p1 DISABLE TRIGGER d;
+           ALTER TABLE p ENABLE ALWAYS TRIGGER b; ALTER TABLE p0 ENABLE ALWAYS TRIGGER c"""
+    )
+    url = any_database.create_role("loads_only")
+    any_database.run("GRANT ALL ON parent, p, p0, p1 TO loads_only")
+    before = everything_in(any_database)
+    backup(any_database.url, tables=("parent", "p"))
+    any_database.run("TRUNCATE parent, p")
+
+    restore.fails(any_database, "INVALID_PARAMS", "public.p has triggers (a, b, e, c)")
+    restore.fails(any_database, "PERMISSION_DENIED", "owner", url=url, disable_triggers=True)
+    restore.succeeds(any_database, disable_triggers=True)
+
+    assert everything_in(any_database) == before
+
+
+_BY_SEARCH_PATH = """
+    CREATE FUNCTION unit(v vector) RETURNS vector LANGUAGE plpgsql IMMUTABLE
+        AS 'BEGIN RETURN l2_normalize(v); END';
+    CREATE FUNCTION is_unit(v vector) RETURNS bool LANGUAGE plpgsql IMMUTABLE
+        AS 'BEGIN RETURN unit(v) = v; END';
+    CREATE TABLE seen (id int);
+    CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql
+        AS 'BEGIN INSERT INTO seen VALUES (1); RETURN NULL; END';
+    CREATE TABLE docs (id int PRIMARY KEY, embedding vector(2) CHECK (unit(embedding) IS NOT NULL),
+        u vector(2) GENERATED ALWAYS AS (unit(embedding)) STORED);
+    CREATE INDEX by_unit ON docs (is_unit(embedding));
+    CREATE CONSTRAINT TRIGGER late AFTER INSERT ON docs DEFERRABLE INITIALLY DEFERRED
+        FOR EACH ROW EXECUTE FUNCTION see();
+    CREATE TRIGGER emptied AFTER TRUNCATE ON docs EXECUTE FUNCTION see();
+    INSERT INTO docs SELECT i, ARRAY[i, 1]::vector FROM generate_series(1, 20) i;
+"""
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"truncate_before_restore": True},
+        {"on_conflict": "skip"},
+        {"on_conflict": "replace"},
+    ],
+)
+def test_a_table_takes_rows_by_the_search_path_that_it_was_made_for(
+    database: Database, backup: BackupMaker, restore: RestoreMaker, options: dict[str, Any]
+) -> None:
+    database.run(_BY_SEARCH_PATH)
+    before = everything_in(database).replace("\n1", "")
+    backup(database.url, tables=("docs",))
+    database.run("DELETE FROM docs WHERE id > 5" if options else "TRUNCATE docs")
+
+    restore.succeeds(database, fire_triggers=True, **options)
+
+    assert everything_in(database).replace("\n1", "") == before
+
+
+def test_a_renamed_copy_takes_rows_by_the_roles_search_path(
+    database: Database, backup: BackupMaker, restore: RestoreMaker
+) -> None:
+    database.run(_BY_SEARCH_PATH)
+    database.run("DROP INDEX by_unit")
+    backup(database.url, tables=("docs",))
+
+    restore.succeeds(database, rename={"docs": "copied"})
+
+    assert database.ask_one("SELECT count(*) FROM copied JOIN docs USING (id, u)") == 20
+
+
 @pytest.mark.parametrize("on_conflict", ["fail", "skip", "replace"])
 def test_a_disabled_trigger_neither_fires_nor_is_in_the_way(
     langchain: Database, backup: BackupMaker, restore: RestoreMaker, on_conflict: str
@@ -758,6 +883,29 @@ def test_a_descending_sequence_moves_on_downwards(
 
     database.run("INSERT INTO down DEFAULT VALUES")
     assert database.ask_one("SELECT min(id) FROM down") == -4
+
+
+def test_a_sequence_that_the_backup_could_not_read_is_set_from_the_rows(
+    database: Database, backup: BackupMaker, restore: RestoreMaker
+) -> None:
+    database.run(
+        "CREATE SEQUENCE names; CREATE TABLE numbered (id serial PRIMARY KEY,"
+        " down int GENERATED BY DEFAULT AS IDENTITY (INCREMENT -1),"
+        " none int GENERATED BY DEFAULT AS IDENTITY, name text DEFAULT 'n' || nextval('names'));"
+        "INSERT INTO numbered (none) SELECT 0 FROM generate_series(1, 3)"
+    )
+    url = database.create_role("reads_no_sequence")
+    database.run("GRANT SELECT ON numbered TO reads_no_sequence")
+    backup(url, tables=("numbered",))
+    database.run("TRUNCATE numbered RESTART IDENTITY")
+
+    restore.succeeds(database)
+    restore.succeeds(database, rename={"numbered": "copied"})
+
+    for table in ("numbered", "copied"):
+        database.run(f"INSERT INTO {table} DEFAULT VALUES")
+        found = database.ask(f"SELECT max(id), min(down), max(none) FROM {table}")  # noqa: S608
+        assert found == [(4, -4, 1)]
 
 
 def test_a_sequence_that_the_role_may_not_set_is_told(

@@ -85,6 +85,6 @@ def _dependencies(graph: Graph, prerequisites: Prerequisites, relations: Relatio
             prerequisites.recreated[each] for each in order if each in prerequisites.recreated
         ),
         not_recreated=tuple(
-            prerequisites.named[each] for each in order if each in prerequisites.named
+            str(prerequisites.external[each]) for each in order if each in prerequisites.external
         ),
     )

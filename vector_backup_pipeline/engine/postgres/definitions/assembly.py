@@ -78,6 +78,11 @@ def table_definition(cursor: Cursor, catalog: Catalog, oid: int) -> TableDefinit
             for each in needed
             if each in catalog.prerequisites.recreated
         ),
+        external_objects=tuple(
+            catalog.prerequisites.external[each]
+            for each in needed
+            if each in catalog.prerequisites.external
+        ),
         not_recreated=tuple(_not_recreated(catalog, oid, whole_tree, sequences)),
     )
     if creator is not None:
@@ -178,6 +183,9 @@ def _not_recreated(
         whose = catalog.relations.name(each)
         for what in catalog.omissions.get(each, []):
             yield omissions.about(table, whose, what)
+        for column in catalog.columns.get(each, []):
+            if column.type.is_large_object:
+                yield omissions.about(table, whose, omissions.large_objects(column.name))
         for policy in catalog.policies.unread.get(each, []):
             yield omissions.about(
                 table, whose, "policy " + policy + ", which could not be read without waiting"
@@ -187,8 +195,8 @@ def _not_recreated(
     yield from omissions.of_sequences(list(sequences))
     yield from _lost_ties(catalog, oid)
     for thing in catalog.graph.in_creation_order(tree):
-        if thing in catalog.prerequisites.named:
-            yield catalog.prerequisites.named[thing]
+        if thing in catalog.prerequisites.external:
+            yield str(catalog.prerequisites.external[thing])
 
 
 def _lost_ties(catalog: Catalog, oid: int) -> Iterator[str]:
@@ -199,6 +207,10 @@ def _lost_ties(catalog: Catalog, oid: int) -> Iterator[str]:
                 yield "identity of " + str(each.table) + "." + each.column + ", a partition's own"
     if catalog.relations.created_with(oid) is not None or _inherits(catalog, oid):
         return
+    own = {each.column for each in catalog.sequences.by_table.get(oid, [])}
+    for column in catalog.columns.get(oid, []):
+        if column.identity and column.name not in own:
+            yield "identity of column " + column.name + ", which the partitioned table has"
     for parent in _parents(catalog, oid):
         if row["relispartition"]:
             yield "place as a partition of " + str(parent) + " " + row["bound"]

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
 
-from vector_backup_pipeline.engine.postgres.definitions.reading import grouped, rows
+from vector_backup_pipeline.engine.postgres.definitions.reading import (
+    grouped,
+    not_internal,
+    rows,
+)
 from vector_backup_pipeline.engine.table_definition import Comment
 
-_COMMENTS = """
+_COMMENTS = sql.SQL("""
 WITH described(relid, kind, name, schema_name, classoid, objoid, objsubid) AS (
     SELECT c.oid, 'TABLE', c.relname, NULL::name, 'pg_catalog.pg_class'::regclass, c.oid, 0
       FROM pg_catalog.pg_class c WHERE c.oid = ANY(%(oids)s::oid[])
@@ -21,6 +26,7 @@ WITH described(relid, kind, name, schema_name, classoid, objoid, objsubid) AS (
            k.oid, 0
       FROM pg_catalog.pg_constraint k
      WHERE k.conrelid = ANY(%(oids)s::oid[]) AND k.contype <> 't'
+       AND {not_internal}
     UNION ALL
     SELECT x.indrelid, 'INDEX', i.relname, NULL, 'pg_catalog.pg_class'::regclass, i.oid, 0
       FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
@@ -45,7 +51,7 @@ SELECT o.relid, o.kind, o.name, o.schema_name, d.description
   FROM described o
   JOIN pg_catalog.pg_description d USING (classoid, objoid, objsubid)
  ORDER BY o.relid, o.kind, o.name
-"""
+""").format(not_internal=not_internal("k"))
 
 
 def read_comments(

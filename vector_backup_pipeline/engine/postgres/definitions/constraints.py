@@ -8,6 +8,7 @@ from psycopg2.extensions import cursor as Cursor
 from vector_backup_pipeline.engine.postgres.definitions.reading import (
     Row,
     grouped,
+    not_internal,
     options,
     rows,
 )
@@ -20,7 +21,7 @@ from vector_backup_pipeline.engine.table_definition import (
 
 # NOT ENFORCED constraints are not validated either, so `validated` says enough. A row with
 # conparentid is a partition's copy, which its parent's statement makes again.
-_CONSTRAINTS = """
+_CONSTRAINTS = sql.SQL("""
 SELECT c.conrelid, c.conname AS name, c.contype AS kind,
        pg_catalog.pg_get_constraintdef(c.oid) AS definition,
        ARRAY(SELECT a.attname::text
@@ -40,8 +41,9 @@ SELECT c.conrelid, c.conname AS name, c.contype AS kind,
   LEFT JOIN pg_catalog.pg_class p ON p.oid = h.inhparent
   LEFT JOIN pg_catalog.pg_namespace pn ON pn.oid = p.relnamespace
  WHERE c.conrelid = ANY(%(oids)s::oid[]) AND c.contype IN ('p', 'u', 'c', 'f', 'x', 'n')
+   AND {not_internal}
  ORDER BY c.conrelid, c.contype, c.conname
-"""
+""").format(not_internal=not_internal("c"))
 
 # A partitioned table's index is "invalid" until each partition's is attached: pg_dump and we
 # take it all the same. An expression column's statistics target sits in the index's pg_attribute.

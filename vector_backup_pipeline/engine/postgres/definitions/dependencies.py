@@ -2,7 +2,7 @@
 
 The server's own objects are pinned or have OIDs below FIRST_USER_OID, so the walk meets only what
 users and extensions made. It stops at extension members (the extension brings them), at functions,
-operators and base types (not recreated, named) and at other tables.
+operators, base types and text search objects (not recreated, named) and at other tables.
 """
 
 from __future__ import annotations
@@ -82,6 +82,8 @@ _LEAVES = frozenset(
         "pg_operator",
         "pg_opfamily",
         "pg_proc",
+        "pg_ts_config",
+        "pg_ts_dict",
     }
 )
 

@@ -15,13 +15,15 @@ from vector_backup_pipeline.engine.postgres.definitions.reading import (
 from vector_backup_pipeline.engine.postgres.definitions.relations import Relations
 from vector_backup_pipeline.engine.table_definition import QualifiedName, Sequence
 
-# A partition's copy of its parent's trigger (tgparentid) is not named again, nor are publications
-# of everything, nor the internal triggers, which are foreign keys. relacl is null until something
-# is granted or revoked.
+# A partition's copy of a trigger is named only if its parent's is not (then the partition alone is
+# backed up). Internal triggers are left out: they belong to foreign keys. relacl is null until
+# something is granted or revoked.
 _OMISSIONS = sql.SQL("""
 SELECT t.tgrelid AS relid, 'trigger ' || t.tgname AS what
   FROM pg_catalog.pg_trigger t
- WHERE t.tgrelid = ANY(%(oids)s::oid[]) AND NOT t.tgisinternal AND t.tgparentid = 0
+ WHERE t.tgrelid = ANY(%(oids)s::oid[]) AND NOT t.tgisinternal
+   AND NOT EXISTS (SELECT FROM pg_catalog.pg_trigger above
+                    WHERE above.oid = t.tgparentid AND above.tgrelid = ANY(%(oids)s::oid[]))
 UNION ALL
 SELECT r.ev_class, 'rule ' || r.rulename
   FROM pg_catalog.pg_rewrite r WHERE r.ev_class = ANY(%(oids)s::oid[])
@@ -94,10 +96,17 @@ def read_omissions(cursor: Cursor, relations: Relations) -> dict[int, list[str]]
 
 def of_sequences(sequences: list[Sequence]) -> list[str]:
     return [
-        "last value of sequence " + str(each) + ", which the role may not read"
+        "last value of sequence "
+        + str(each)
+        + ", which the role may not read: a restore sets it by the values of "
+        + each.column
         for each in sequences
         if each.last_value is None
     ]
+
+
+def large_objects(column: str) -> str:
+    return "large objects of column " + column + ": the backup holds only their OIDs"
 
 
 def about(table: QualifiedName, whose: QualifiedName, what: str) -> str:

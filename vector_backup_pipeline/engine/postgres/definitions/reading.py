@@ -51,6 +51,19 @@ def grouped(
     return groups
 
 
+def not_internal(alias: str) -> sql.Composed:
+    """That the row of pg_constraint called `alias` is a constraint that somebody declared.
+
+    A foreign key to a partitioned table has an internal row for each partition of that table.
+    Unlike a partition's copy of its parent's constraint, it belongs to the same table as its parent
+    row.
+    """
+    return sql.SQL(
+        "NOT EXISTS (SELECT FROM pg_catalog.pg_constraint above"
+        " WHERE above.oid = {row}.conparentid AND above.conrelid = {row}.conrelid)"
+    ).format(row=sql.Identifier(alias))
+
+
 def options(stored: Sequence[str] | None) -> dict[str, str]:
     """`{fillfactor=70}` of reloptions and attoptions; only a value may hold another `=`."""
     return dict(each.split("=", 1) for each in stored or ())

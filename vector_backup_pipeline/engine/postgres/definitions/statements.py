@@ -103,9 +103,6 @@ def _table_clauses(
         yield sql.SQL("PARTITION BY {}").format(sql.SQL(table.partition_key))
     if table.access_method not in (None, "heap"):
         yield sql.SQL("USING {}").format(sql.Identifier(table.access_method))
-    options = [*_options(table.options), *_options(table.toast_options, "toast.")]
-    if options:
-        yield sql.SQL("WITH ({})").format(sql.SQL(", ").join(options))
 
 
 def _split(table: Relation) -> bool:
@@ -250,18 +247,22 @@ def column_settings(table: Relation) -> Iterator[sql.Composable]:
         if column.statistics_target is not None:
             target = sql.Literal(column.statistics_target)
             yield sql.SQL("{} SET STATISTICS {}").format(alter, target)
-        if column.options:
-            options = sql.SQL(", ").join(_options(column.options))
-            yield sql.SQL("{} SET ({})").format(alter, options)
 
 
 def preferences(table: Relation) -> Iterator[sql.Composable]:
-    """LZ4 is a build option of the server: without it the column is whole, but larger."""
+    """Options that another server may not know: storage parameters, which versions and even minor
+    releases add to, and LZ4, which is a build option. Without them the table holds the same rows.
+
+    One statement for each option, so that an unknown one loses no other."""
+    alter_table = sql.SQL("ALTER TABLE ONLY {}").format(named(table))
+    for option in (*_options(table.options), *_options(table.toast_options, "toast.")):
+        yield sql.SQL("{} SET ({})").format(alter_table, option)
     for column in table.columns:
+        alter = _alter_column(table, column)
+        for option in _options(column.options):
+            yield sql.SQL("{} SET ({})").format(alter, option)
         if column.compression:
-            yield sql.SQL("{} SET COMPRESSION {}").format(
-                _alter_column(table, column), sql.SQL(column.compression)
-            )
+            yield sql.SQL("{} SET COMPRESSION {}").format(alter, sql.SQL(column.compression))
 
 
 def type_of(table: Relation) -> Iterator[sql.Composable]:

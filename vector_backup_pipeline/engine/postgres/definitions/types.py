@@ -19,7 +19,7 @@ from vector_backup_pipeline.engine.postgres.definitions.reading import (
     rows,
     since,
 )
-from vector_backup_pipeline.engine.table_definition import AnyDependency
+from vector_backup_pipeline.engine.table_definition import AnyDependency, ExternalObject
 
 _SCHEMAS = sql.SQL("""
 SELECT n.oid, n.nspname AS name FROM pg_catalog.pg_namespace n WHERE n.oid = ANY(%(oids)s::oid[])
@@ -132,9 +132,12 @@ SELECT t.oid FROM pg_catalog.pg_type t
    AND ((t.typcategory = 'A' AND t.typelem <> 0) OR t.typtype = 'm')
 """)
 
-_NAMES = """
-SELECT class::text AS class, oid, pg_catalog.pg_describe_object(class, oid, 0) AS name
+_EXTERNAL = """
+SELECT u.class::text AS class, u.oid, a.type AS kind, a.object_names AS names,
+       a.object_args AS arguments,
+       pg_catalog.pg_describe_object(u.class, u.oid, 0) AS description
   FROM unnest(%(classes)s::regclass[], %(objects)s::oid[]) u(class, oid)
+ CROSS JOIN LATERAL pg_catalog.pg_identify_object_as_address(u.class, u.oid, 0) a
 """
 
 # In between on the walk, made by what stands at their ends.
@@ -145,10 +148,10 @@ Found = dict[Object, AnyDependency]
 
 @dataclass(frozen=True)
 class Prerequisites:
-    """What the walk met: what is recreated, and the names of what isn't."""
+    """The objects that a restore recreates, and those that it can only name."""
 
     recreated: Found
-    named: dict[Object, str]
+    external: dict[Object, ExternalObject]
 
 
 def read_prerequisites(cursor: Cursor, graph: Graph, order: list[Object]) -> Prerequisites:
@@ -162,19 +165,19 @@ def read_prerequisites(cursor: Cursor, graph: Graph, order: list[Object]) -> Pre
         for thing in own
         if thing not in found and thing not in silent and thing[0] not in _SILENT
     ]
-    return Prerequisites(found, _names(cursor, left))
+    return Prerequisites(found, _external(cursor, left))
 
 
-def _names(cursor: Cursor, things: list[Object]) -> dict[Object, str]:
+def _external(cursor: Cursor, things: list[Object]) -> dict[Object, ExternalObject]:
     if not things:
         return {}
     found = rows(
         cursor,
-        _NAMES,
+        _EXTERNAL,
         classes=["pg_catalog." + thing[0] for thing in things],
         objects=[thing[1] for thing in things],
     )
-    return {(row["class"], row["oid"]): row["name"] for row in found}
+    return {(row.pop("class"), row.pop("oid")): ExternalObject(**row) for row in found}
 
 
 def _ask(cursor: Cursor, query: sql.Composable, order: list[Object], catalog: str) -> list[Row]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from psycopg2.sql import Composable
@@ -29,19 +29,14 @@ from vector_backup_pipeline.engine.postgres.probes.statements import (
 )
 from vector_backup_pipeline.engine.results import Recall
 
-_AS_THE_PLANNER_LIKES: Mapping[str, str] = {}
-# Without an index a search reads every vector: one shows that it can be done, more show no more.
-_WITHOUT_INDEX = 1
-
 
 def measure_recall(
     connection: Connection, schema: str, table: str, label: str, probes: int, seconds: float
 ) -> list[Recall]:
-    """The recall of every vector index of a table, and of every vector column without one.
+    """The recall of every vector index of a table, each by `probes` searches.
 
-    Takes a fresh connection, and `seconds` at most. `label` is how results name the table; `probes`
-    are for each number of dimensions that occurs, none with 0; a column without an index gets one.
-    What can't be measured comes with a note; only interrupts are raised.
+    Takes a fresh connection, and `seconds` at most. `label` is how results name the table. What
+    can't be measured comes with a note; only interrupts are raised.
     """
     if not probes:
         return []
@@ -58,7 +53,7 @@ def measure_recall(
                     # Who takes long leaves their share to those that follow.
                     share = (until - time.monotonic()) / left
                     measurement = _Measurement(reader, ProbeStatements(source, search), share)
-                    measured += measurement.recall(label, probes)
+                    measured.append(measurement.recall(label, probes))
     except NotMeasured as reason:
         measured.append(_not_looked_at(label, str(reason), time.monotonic() - started))
     return measured
@@ -82,22 +77,16 @@ class _Measurement:
     def search(self) -> Search:
         return self.statements.search
 
-    def recall(self, label: str, probes: int) -> list[Recall]:
-        """The result; none where indexes are for all that the column holds."""
+    def recall(self, label: str, probes: int) -> Recall:
         note = None
         try:
-            by_dimensions = self._by_dimensions()
-            if not by_dimensions and self.search.elsewhere:
-                return []
-            for statements in by_dimensions:
-                self._ask(statements, probes if self.search.index else _WITHOUT_INDEX)
+            for probe in self._choose(probes):
+                self.dimensions.add(probe.dimensions)
+                self.shares += self._share_found(probe)
             if not self.shares:
                 note = "there is no vector to search for"
         except NotMeasured as reason:
             note = str(reason)
-        return [self._recall(label, note)]
-
-    def _recall(self, label: str, note: str | None) -> Recall:
         shares = self.shares
         return Recall(
             table=label,
@@ -111,40 +100,20 @@ class _Measurement:
             note=note,
         )
 
-    def _ask(self, statements: ProbeStatements, probes: int) -> None:
-        for probe in self._choose(statements, probes):
-            self.dimensions.add(probe.dimensions)
-            self.shares += self._share_found(statements, probe)
-
-    def _by_dimensions(self) -> list[ProbeStatements]:
-        """An index holds vectors of one kind, a column without a modifier any."""
-        if not self.search.dimensions_vary:
-            return [self.statements]
-        found = self.reader.ask(self.statements.occurring_dimensions(), self._until)
-        occurring = [int(row["dimensions"]) for row in found]
-        return [
-            replace(self.statements, dimensions=number if len(occurring) > 1 else None)
-            for number in occurring
-            if number not in self.search.elsewhere
-        ]
-
-    def _choose(self, statements: ProbeStatements, probes: int) -> list[Probe]:
+    def _choose(self, probes: int) -> list[Probe]:
         for look_at_all in (False, True):
-            query = statements.choose(probes, look_at_all=look_at_all)
+            query = self.statements.choose(probes, look_at_all=look_at_all)
             found = self.reader.ask(query, self._until)
             if len(found) == probes:
                 break
         return [Probe(row["text"], int(row["dimensions"])) for row in found]
 
-    def _share_found(self, statements: ProbeStatements, probe: Probe) -> list[float]:
+    def _share_found(self, probe: Probe) -> list[float]:
         """Of the true neighbours; nothing where there are none, since all distances overflow."""
-        if self.search.index is None:
-            found = self._identities(statements.neighbours(probe), _AS_THE_PLANNER_LIKES)
-        else:
-            query = statements.neighbours_by_index(probe)
-            self._check_index_is_used(query)
-            found = self._identities(query, THROUGH_INDEX)
-        true = self._identities(statements.neighbours(probe), EXACTLY)
+        query = self.statements.neighbours_by_index(probe)
+        self._check_index_is_used(query)
+        found = self._identities(query, THROUGH_INDEX)
+        true = self._identities(self.statements.neighbours(probe), EXACTLY)
         return [len(found & true) / len(true)] if true else []
 
     def _identities(self, query: Composable, settings: Mapping[str, str]) -> set[str]:

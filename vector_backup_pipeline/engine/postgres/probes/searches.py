@@ -72,22 +72,18 @@ class Source:
 
 @dataclass(frozen=True)
 class Search:
-    """A column (or an expression over it) that can be searched, through `index` if there is one.
+    """A column (or an expression over it) that can be searched through `index`.
 
-    `parts` are the names that an index's scans may bear: its own, or those of its partitions.
-    `dimensions_vary` where no modifier says how many there are; `elsewhere` are those of them that
-    indexes of the same column are for.
+    `parts` are the names that the index's scans may have: its own, or those of its partitions.
     """
 
     column: str
-    index: str | None
+    index: str
     value: Composable
     predicate: Composable
     type: VectorType
     operator: Operator
-    parts: frozenset[str] = frozenset()
-    dimensions_vary: bool = False
-    elsewhere: frozenset[int] = frozenset()
+    parts: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -112,25 +108,13 @@ SELECT c.oid, c.relkind = 'p' AS is_partitioned,
  WHERE n.nspname::text = {schema} AND c.relname::text = {table}
 """)
 
-# Vectors are what pgvector measures by cosine, bits by hamming; a column may be of a domain.
-_COLUMNS = SQL("""
-SELECT a.attname::text AS column, t.typname::text AS type, tn.nspname::text AS type_schema,
-       pg_catalog.format_type(t.oid, -1) AS type_text,
-       CASE d.typtype WHEN 'd' THEN d.typtypmod ELSE a.atttypmod END AS modifier,
-       opn.nspname::text AS operator_schema, op.oprname::text AS operator
+# A column may be of a domain.
+_VECTOR_COLUMNS = SQL("""
+SELECT a.attname::text AS column
   FROM pg_catalog.pg_attribute a
   JOIN pg_catalog.pg_type d ON d.oid = a.atttypid
   JOIN pg_catalog.pg_type t ON t.oid = CASE d.typtype WHEN 'd' THEN d.typbasetype ELSE d.oid END
-  JOIN pg_catalog.pg_namespace tn ON tn.oid = t.typnamespace
-  JOIN pg_catalog.pg_operator op ON op.oprleft = t.oid AND op.oprright = t.oid
-       AND op.oprname = CASE t.typname WHEN 'bit' THEN '<~>' ELSE '<=>' END
-  JOIN pg_catalog.pg_namespace opn ON opn.oid = op.oprnamespace
-  JOIN pg_catalog.pg_depend o ON o.classid = 'pg_catalog.pg_operator'::regclass
-       AND o.objid = op.oid AND o.deptype = 'e'
-       AND o.refclassid = 'pg_catalog.pg_extension'::regclass
-  JOIN pg_catalog.pg_extension e ON e.oid = o.refobjid AND e.extname = 'vector'
- WHERE a.attrelid = {oid} AND a.attnum > 0 AND NOT a.attisdropped
- ORDER BY a.attnum
+ WHERE a.attrelid = {oid} AND a.attnum > 0 AND NOT a.attisdropped AND t.typname = ANY ({types})
 """)
 
 # The columns of an expression are known from what the index depends on.
@@ -138,7 +122,6 @@ _INDEXES = SQL("""
 SELECT i.relname::text AS index, x.indisvalid AND x.indisready AS is_valid,
        pg_catalog.pg_get_indexdef(i.oid, 1, false) AS value,
        COALESCE(pg_catalog.pg_get_expr(x.indpred, x.indrelid), 'true') AS predicate,
-       k.atttypmod AS modifier,
        t.typname::text AS type, tn.nspname::text AS type_schema,
        pg_catalog.format_type(t.oid, -1) AS type_text,
        opn.nspname::text AS operator_schema, op.oprname::text AS operator,
@@ -172,7 +155,7 @@ SELECT i.relname::text AS index, x.indisvalid AND x.indisready AS is_valid,
 def find_searches(
     reader: ProbeReader, schema: str, table: str, until: float
 ) -> tuple[Source, list[Search | Unsearchable]]:
-    """All that can be searched: each index, and each column that has none.
+    """The table's vector indexes.
 
     Raises:
         NotMeasured: the table is not there, or can't be looked at.
@@ -182,35 +165,11 @@ def find_searches(
         raise NotMeasured(f"{schema}.{table} is not there any more")
     (row,) = found
     oid = Literal(row["oid"])
-    columns = reader.ask(_COLUMNS.format(oid=oid), until)
     indexes = reader.ask(_INDEXES.format(oid=oid), until)
+    vector_columns = _VECTOR_COLUMNS.format(oid=oid, types=Literal(list(_TYPE_NAMES)))
+    names = {found["column"] for found in reader.ask(vector_columns, until)}
     relation = relation_name(schema, table, only=not row["is_partitioned"])
-    searches: list[Search | Unsearchable] = []
-    for column in columns:
-        searches += _of_column(column, [i for i in indexes if column["column"] in i["columns"]])
-    names = {column["column"] for column in columns}
-    searches += [_of_index(i, names) for i in indexes]
-    return Source(relation, tuple(row["primary_key"])), searches
-
-
-def _of_column(column: Row, indexes: list[Row]) -> list[Search]:
-    """The search without an index, where there are vectors that no index is for."""
-    varies = column["modifier"] < 0
-    elsewhere = frozenset(int(index["modifier"]) for index in indexes)
-    if indexes and (not varies or min(elsewhere) < 0):
-        return []
-    return [
-        Search(
-            column=column["column"],
-            index=None,
-            value=Identifier(column["column"]),
-            predicate=SQL("true"),
-            type=_type(column),
-            operator=Operator(column["operator_schema"], column["operator"]),
-            dimensions_vary=varies,
-            elsewhere=elsewhere,
-        )
-    ]
+    return Source(relation, tuple(row["primary_key"])), [_of_index(each, names) for each in indexes]
 
 
 def _of_index(index: Row, vector_columns: set[str]) -> Search | Unsearchable:

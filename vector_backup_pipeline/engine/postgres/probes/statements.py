@@ -44,19 +44,10 @@ class Probe:
 
 @dataclass(frozen=True)
 class ProbeStatements:
-    """The statements for the rows that `search` is about, of them those of `dimensions` alone
-    (None where they can be of one kind only)."""
+    """The statements for the rows of one search."""
 
     source: Source
     search: Search
-    dimensions: int | None = None
-
-    def occurring_dimensions(self) -> Composable:
-        return SQL(
-            "SELECT DISTINCT {} AS dimensions FROM {} WHERE {} IS NOT NULL ORDER BY 1"
-        ).format(
-            self.search.type.dimensions(self.search.value), self.source.relation, self.search.value
-        )
 
     def choose(self, probes: int, *, look_at_all: bool) -> Composable:
         """The first vectors in an order that the data alone decides, so in any database alike.
@@ -74,7 +65,7 @@ class ProbeStatements:
             value=search.value,
             seed=self._seed,
             relation=self._relation,
-            rows=self._rows,
+            rows=search.predicate,
             # CASE keeps the order: the value of a row outside the predicate may be an error.
             predicate=search.predicate,
             is_candidate=search.type.is_not_zero(search.value)
@@ -120,23 +111,13 @@ class ProbeStatements:
             ),
             "key": self._key,
             "relation": self._relation,
-            "rows": self._rows,
+            "rows": self.search.predicate,
             "limit": Literal(NEIGHBOURS),
         }
 
     @property
     def _relation(self) -> Composable:
         return SQL("{} {}").format(self.source.relation, _ALIAS)
-
-    @property
-    def _rows(self) -> Composable:
-        if self.dimensions is None:
-            return self.search.predicate
-        return SQL("{} AND {} = {}").format(
-            self.search.predicate,
-            self.search.type.dimensions(self.search.value),
-            Literal(self.dimensions),
-        )
 
     @property
     def _key(self) -> Composable:

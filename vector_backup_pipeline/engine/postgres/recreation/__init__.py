@@ -14,8 +14,8 @@ places
     where the backup's names are in the target
 sequences, row_security, checks
     what must be there, or must not, and what may be shared
-user_defined
-    functions, operators and types that no backup holds, and the target must have
+external_objects
+    functions, operators and others that a backup only names, and the target must have
 naming, moves
     the way from the scratch schemas to the final places and names
 recreation

@@ -62,6 +62,12 @@ SELECT named.is_function, named.name::text
        UNION ALL
        SELECT false, l.collname, l.collnamespace FROM pg_catalog.pg_collation l
         WHERE m.classid = 'pg_catalog.pg_collation'::regclass AND l.oid = m.objid
+       UNION ALL
+       SELECT false, g.cfgname, g.cfgnamespace FROM pg_catalog.pg_ts_config g
+        WHERE m.classid = 'pg_catalog.pg_ts_config'::regclass AND g.oid = m.objid
+       UNION ALL
+       SELECT false, d.dictname, d.dictnamespace FROM pg_catalog.pg_ts_dict d
+        WHERE m.classid = 'pg_catalog.pg_ts_dict'::regclass AND d.oid = m.objid
  ) named(is_function, name, namespace)
  WHERE named.namespace = m.extnamespace
 """

@@ -15,6 +15,7 @@ import psycopg2
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.sql import SQL, Identifier
 
+from vector_backup_pipeline.engine import table_definition
 from vector_backup_pipeline.engine.postgres.recreation.birthplaces import Birthplaces
 from vector_backup_pipeline.engine.postgres.recreation.checks import (
     check_makers,
@@ -22,6 +23,9 @@ from vector_backup_pipeline.engine.postgres.recreation.checks import (
     parents_elsewhere,
 )
 from vector_backup_pipeline.engine.postgres.recreation.extensions import check_extensions
+from vector_backup_pipeline.engine.postgres.recreation.external_objects import (
+    check_external_objects,
+)
 from vector_backup_pipeline.engine.postgres.recreation.lookups import (
     schemas_there,
     sequences_there,
@@ -61,9 +65,11 @@ from vector_backup_pipeline.engine.postgres.recreation.tables import (
     name_of,
     relations_of,
 )
-from vector_backup_pipeline.engine.postgres.recreation.user_defined import check_user_defined
 from vector_backup_pipeline.engine.postgres.scratch import hold_extensions
-from vector_backup_pipeline.engine.postgres.targets import move_sequence_forward
+from vector_backup_pipeline.engine.postgres.targets import (
+    last_value_in_column,
+    move_sequence_forward,
+)
 from vector_backup_pipeline.engine.relocation import Name, names_in
 from vector_backup_pipeline.engine.table_definition import (
     Dependencies,
@@ -111,6 +117,7 @@ class Recreation:
         self._scratch_made: set[str] = set()
         self._shared_born: set[Name] = set()
         self._shared_there: set[Name] = set()
+        self._shared_values: list[tuple[NewTable, table_definition.Sequence, int]] = []
         self._lost: dict[str, list[str]] = defaultdict(list)
 
     def check(self, cursor: Cursor) -> None:
@@ -119,13 +126,13 @@ class Recreation:
         Raises:
             InvalidParams: a table can't be made without another one.
             DatabaseRefused: an extension is not to be had or too old, a policy can't be made, or
-                the target lacks a function, an operator or a type that no backup holds.
+                the target lacks an object that the backup only names, such as a function.
         """
         check_makers(self._asked)
         check_parents(cursor, self._tables, self._existing)
         check_extensions(cursor, self._needed, self._tables)
         check_policies(cursor, self._tables)
-        self._check_user_defined(cursor)
+        self._check_external_objects(cursor)
 
     def can_be_born_elsewhere(self, cursor: Cursor) -> bool:
         """Whether all that is missing may be committed before `publish`.
@@ -223,11 +230,11 @@ class Recreation:
             for table in self._asked
         }
 
-    def _check_user_defined(self, cursor: Cursor) -> None:
+    def _check_external_objects(self, cursor: Cursor) -> None:
         places = Places(self._existing)
         map_installed_extensions(cursor, self._needed, places)
         missing = [each.what for each in missing_prerequisites(cursor, self._needed)]
-        check_user_defined(cursor, self._tables, missing, places)
+        check_external_objects(cursor, self._tables, missing, places)
 
     # What is where
 
@@ -313,23 +320,32 @@ class Recreation:
     # Finishing
 
     def _set_values(self, cursor: Cursor) -> None:
+        """Values that the backup does not hold are taken from the rows."""
         for table in self._tables:
-            for value in table.definition.sequence_values:
-                if name_of(value) not in self._shared_there:
-                    set_value(cursor, self._birthplaces.place(name_of(value)), value)
+            for sequence in table.definition.sequences:
+                name, last_value = name_of(sequence), sequence.last_value
+                if last_value is None:
+                    place = self._birthplaces.place(name_of(sequence.table))
+                    last_value = last_value_in_column(cursor, place, sequence)
+                if last_value is None:
+                    continue
+                if name in self._shared_there:
+                    self._shared_values.append((table, sequence, last_value))
+                elif sequence.last_value is None:
+                    place = self._birthplaces.place(name)
+                    move_sequence_forward(cursor, place, last_value, is_called=True)
+                else:
+                    set_value(cursor, self._birthplaces.place(name), sequence)
 
     def _move_shared_sequences(self, cursor: Cursor) -> None:
-        """Last, for no rollback takes it back; and forward only, as others draw from them."""
-        for table in self._tables:
-            for each in table.definition.sequences:
-                if name_of(each) not in self._shared_there or each.last_value is None:
-                    continue
-                if not move_sequence_forward(
-                    cursor, name_of(each), each.last_value, is_called=bool(each.is_called)
-                ):
-                    self._lost[str(table.definition)].append(
-                        f"value of sequence {each}, which the role may not set"
-                    )
+        """Last, because no rollback undoes it; and forward only, because others use them."""
+        for table, sequence, last_value in self._shared_values:
+            if not move_sequence_forward(
+                cursor, name_of(sequence), last_value, is_called=sequence.is_called is not False
+            ):
+                self._lost[str(table.definition)].append(
+                    f"value of sequence {sequence}, which the role may not set"
+                )
 
     def _is_about_new(self, comment: str) -> bool:
         """A shared sequence that is there keeps its own comment."""

@@ -51,7 +51,7 @@ def check_not_taken(cursor: Cursor, tables: Sequence[NewTable]) -> None:
         )
 
 
-def set_value(cursor: Cursor, place: Name, value: table_definition.SequenceValue) -> None:
+def set_value(cursor: Cursor, place: Name, value: table_definition.Sequence) -> None:
     name = Identifier(*place).as_string(cursor)
     cursor.execute(
         "SELECT pg_catalog.setval(%s::regclass, %s, %s)",
