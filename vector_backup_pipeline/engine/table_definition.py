@@ -200,11 +200,6 @@ class Relation(QualifiedName):
     of_type: str | None
     comments: tuple[Comment, ...]
 
-    @property
-    def large_object_columns(self) -> tuple[str, ...]:
-        """Columns of which a backup holds the OIDs, and not the large objects."""
-        return tuple(column.name for column in self.columns if column.type.is_large_object)
-
 
 class Partition(Relation):
     """One node of the partition tree below a table; its columns may be in another order."""

@@ -12,8 +12,6 @@ from vector_backup_pipeline.engine.postgres.privileges import missing_grants
 from vector_backup_pipeline.engine.postgres.tables import TableSource
 from vector_backup_pipeline.engine.table_definition import Definitions, TableDefinition
 
-_LARGE_OBJECT = "lo"  # The domain of the extension lo.
-
 
 @dataclass(frozen=True)
 class Notice:
@@ -66,7 +64,7 @@ def _notices(
                 advice,
             )
     for column in definition.columns:
-        if column.type.name == _LARGE_OBJECT:
+        if column.type.is_large_object:
             yield Notice(
                 f"large objects of {table}",
                 f"column {column.name} of {table} refers to large objects, which are not in the "

@@ -2,12 +2,17 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import psycopg2
 import pytest
 
 from vector_backup_pipeline.engine.errors import BackupError, DatabaseError, InvalidParams
-from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings, connect
+from vector_backup_pipeline.engine.postgres.connection import (
+    ConnectionSettings,
+    connect,
+    translated,
+)
 from vector_backup_pipeline.engine.secrets import SecretText, redact
 from vector_backup_pipeline_tests.faults.watching import all_that_it_tells
 from vector_backup_pipeline_tests.fix_postgres import Database
@@ -213,3 +218,19 @@ def test_without_a_string_libpqs_own_environment_leads_to_the_server(
     connection = connect(ConnectionSettings.from_fields({}))
     assert connection.info.dbname == database.name
     connection.close()
+
+
+@pytest.mark.parametrize(("source", "is_shared_memory"), [("dsm_impl.c", True), ("md.c", False)])
+def test_a_lack_of_shared_memory_is_told_from_a_full_disk(
+    source: str, *, is_shared_memory: bool
+) -> None:
+    class NoSpace(psycopg2.errors.DiskFull):
+        pgcode = "53100"
+        diag = SimpleNamespace(  # type: ignore[assignment]
+            source_file=source, message_detail=None, context=None
+        )
+
+    error = translated(NoSpace("could not resize: No space left on device"), "build", ())
+
+    assert "No space left on device (SQLSTATE 53100)" in error.message
+    assert ("--max-parallel-maintenance-workers 0" in error.message) is is_shared_memory

@@ -297,6 +297,23 @@ def test_a_table_that_another_refers_to_is_not_truncated_alone(
     )
 
 
+def test_a_partition_of_a_table_that_another_refers_to_is_not_truncated_alone(
+    database: Database, backup: BackupMaker, restore: RestoreMaker
+) -> None:
+    database.run(
+        "CREATE TABLE parts (id int PRIMARY KEY) PARTITION BY HASH (id);"
+        "CREATE TABLE part PARTITION OF parts FOR VALUES WITH (MODULUS 1, REMAINDER 0);"
+        "CREATE TABLE refers (id int REFERENCES parts)"
+    )
+    backup(database.url, tables=("parts", "part", "refers"))
+    truncating = {"truncate_before_restore": True}
+
+    for table in ("part", "parts"):
+        refused = f"public.{table} can't be truncated: public.refers has"
+        restore.fails(database, "INVALID_PARAMS", refused, tables=(table,), **truncating)
+    restore.succeeds(database, tables=("parts", "refers"), **truncating)
+
+
 def test_children_whose_parents_are_missing_fail_and_name_them(
     langchain: Database, backup: BackupMaker, restore: RestoreMaker
 ) -> None:
