@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from datetime import timedelta
 
 from vector_backup_pipeline.engine.catalog import FoundSet, find_locations
+from vector_backup_pipeline.engine.catalog.sets import is_of_the_future
+from vector_backup_pipeline.engine.catalog.sources import (
+    OLDER_SYSTEM,
+    SourceDatabase,
+    listed_sources,
+)
 from vector_backup_pipeline.engine.checkup.finding import (
     Finding,
     failed_with,
@@ -17,9 +23,6 @@ from vector_backup_pipeline.engine.checkup.finding import (
 from vector_backup_pipeline.engine.checkup.plan import CheckPlan
 from vector_backup_pipeline.engine.errors import BackupError, ResourceNotFound
 
-# A set's creation is noted to the microsecond by another machine, maybe.
-_FUTURE = timedelta(seconds=60)
-
 
 @dataclass(frozen=True)
 class BackupsReport:
@@ -29,8 +32,9 @@ class BackupsReport:
     newest_size: int | None = None
 
 
-def check_backups(plan: CheckPlan) -> BackupsReport:
-    """Look through the catalog of the place where the next backup goes."""
+def check_backups(plan: CheckPlan, source: SourceDatabase | None) -> BackupsReport:
+    """Look through the sets of the location where the next backup goes; the newest good one is that
+    of the database `source`, if it is known."""
     if plan.root is None or plan.timestamps is None:
         return BackupsReport([skipped("backups", "newest", "the settings are wrong")])
     try:
@@ -42,18 +46,29 @@ def check_backups(plan: CheckPlan) -> BackupsReport:
     except BackupError as error:
         return BackupsReport([failed_with("backups", "newest", error)])
     sets = [each for location in found for each in location.sets]
-    good = [each for each in sets if each.state == "complete"]
-    findings = [*_newest(plan, good), *_damaged(sets), *_from_the_future(plan, sets)]
+    complete = [each for each in sets if each.state == "complete"]
+    good = [each for each in complete if _is_of(each, source)]
+    others = {each.source for each in complete if each.source and not _is_of(each, source)}
+    findings = [*_newest(plan, good, others), *_damaged(sets), *_from_the_future(plan, sets)]
     return BackupsReport(findings, _size(good[0]) if good else None)
+
+
+def _is_of(each: FoundSet, source: SourceDatabase | None) -> bool:
+    if source is None or each.source in (None, OLDER_SYSTEM):
+        return True
+    return not each.source.differs_from(source)
 
 
 def _size(each: FoundSet) -> int:
     return sum(file.size or 0 for file in each.files)
 
 
-def _newest(plan: CheckPlan, good: list[FoundSet]) -> Iterator[Finding]:
+def _newest(
+    plan: CheckPlan, good: list[FoundSet], others: Set[SourceDatabase]
+) -> Iterator[Finding]:
     if not good:
-        yield ok("backups", "newest", "there is no good backup yet")
+        of = f" of this database, only of {listed_sources(others)}" if others else ""
+        yield ok("backups", "newest", f"there is no good backup yet{of}")
         return
     newest = good[0]
     age = plan.now() - newest.created_at
@@ -83,7 +98,7 @@ def _damaged(sets: list[FoundSet]) -> Iterator[Finding]:
 
 
 def _from_the_future(plan: CheckPlan, sets: list[FoundSet]) -> Iterator[Finding]:
-    late = [each.stamp for each in sets if each.created_at > plan.now() + _FUTURE]
+    late = [each.stamp for each in sets if is_of_the_future(each.created_at, plan.now())]
     if late:
         yield warning(
             "backups",

@@ -9,6 +9,7 @@ from datetime import timedelta
 from functools import partial
 from typing import TypeVar
 
+from vector_backup_pipeline.engine.catalog.sources import SourceDatabase
 from vector_backup_pipeline.engine.checkup.clock import clock_ahead
 from vector_backup_pipeline.engine.checkup.finding import (
     Finding,
@@ -61,11 +62,13 @@ _NO_CONNECTION = "there is no connection to the database"
 @dataclass(frozen=True)
 class DatabaseReport:
     """`server_ahead` is how far the server's clock is before this machine's, `expected_size` the
-    bytes that the next backup may take as CSV; None where that could not be found out."""
+    bytes that the next backup may take as CSV, `source` which database this is; None where that
+    could not be found out."""
 
     findings: list[Finding]
     server_ahead: timedelta | None = None
     expected_size: int | None = None
+    source: SourceDatabase | None = None
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,7 @@ def check_database(plan: CheckPlan) -> DatabaseReport:
         told = failed_with("database", "connection", error)
         return DatabaseReport([told, *_all_skipped("snapshot", _NO_CONNECTION)])
     findings = list(_server_findings(look))
+    source = SourceDatabase(look.server.system_identifier, look.server.database)
     try:
         with _pinned(plan, plan.connection) as pinned:
             findings.append(ok("database", "snapshot", _SNAPSHOT_TAKEN))
@@ -97,8 +101,9 @@ def check_database(plan: CheckPlan) -> DatabaseReport:
     except BackupError as error:
         findings.append(failed_with("database", "snapshot", error))
         findings.append(skipped("tables", "tables", "no snapshot could be taken"))
-        return DatabaseReport(findings, look.ahead)
-    return DatabaseReport([*findings, *tables.findings], look.ahead, tables.expected_size)
+        return DatabaseReport(findings, look.ahead, None, source)
+    findings += tables.findings
+    return DatabaseReport(findings, look.ahead, tables.expected_size, source)
 
 
 def _tables_report(plan: CheckPlan, pinned: PinnedSnapshot, advice: TableAdvice) -> TablesReport:

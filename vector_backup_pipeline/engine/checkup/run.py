@@ -23,7 +23,7 @@ def check_configuration(plan: CheckPlan) -> Iterator[Finding]:
     yield from database.findings
     storage = check_storage(plan)
     yield from storage.findings
-    backups = check_backups(plan)
+    backups = check_backups(plan, database.source)
     if plan.root is None:
         yield skipped("space", "free space", "the settings are wrong")
     else:

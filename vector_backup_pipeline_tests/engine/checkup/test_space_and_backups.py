@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from vector_backup_pipeline.engine.catalog.sources import SourceDatabase
 from vector_backup_pipeline.engine.checkup.backups import check_backups
 from vector_backup_pipeline.engine.checkup.clock import check_clock
 from vector_backup_pipeline.engine.checkup.space import check_space
@@ -55,7 +56,7 @@ def test_the_room_is_held_against_the_larger_of_estimate_and_newest_backup(
 
 
 def backups(check: Checker, *, now: datetime = NOON, **changed: object) -> Found:
-    return Found(check_backups(check.plan(None, now=lambda: now, **changed)).findings)
+    return Found(check_backups(check.plan(None, now=lambda: now, **changed), None).findings)
 
 
 @pytest.fixture
@@ -73,7 +74,7 @@ def test_the_newest_good_backup_is_told_with_its_age_size_and_verdict(
     sets.write("20250109_120000")
     sets.write("20250110_000000")
 
-    report = check_backups(check.plan(None, now=lambda: NOON))
+    report = check_backups(check.plan(None, now=lambda: NOON), None)
 
     (told,) = report.findings
     assert told.status == "ok"
@@ -85,6 +86,18 @@ def test_the_newest_good_backup_is_told_with_its_age_size_and_verdict(
         b'{"passed": true, "verified_at": "2025-01-10T10:00:00Z"}',
     )
     assert "verified on 2025-01-10" in backups(check)["backups: newest"].message
+
+
+def test_the_newest_good_backup_is_that_of_this_database(check: Checker, sets: SetWriter) -> None:
+    sets.write("20250109_120000", database="ours", server="7")
+    sets.write("20250110_000000", database="theirs", server="7")
+
+    def newest(source: SourceDatabase) -> str:
+        report = check_backups(check.plan(None, now=lambda: NOON), source)
+        return Found(report.findings)["backups: newest"].message
+
+    assert "20250109_120000" in newest(SourceDatabase("7", "ours"))
+    assert "only of ours, theirs" in newest(SourceDatabase("7", "new"))
 
 
 def test_a_backup_older_than_two_periods_is_a_warning(check: Checker, sets: SetWriter) -> None:
@@ -113,9 +126,9 @@ def test_a_newer_one_that_is_damaged_does_not_count_and_is_told(
 
 
 def test_a_backup_of_the_future_is_a_warning(check: Checker, sets: SetWriter) -> None:
-    sets.write("20250110_130000")
+    sets.write("20250110_140000")
 
-    assert "20250110_130000" in backups(check)["backups: future"].message
+    assert "20250110_140000" in backups(check)["backups: future"].message
 
 
 def test_the_stamp_of_the_next_file_is_told_in_the_settings_time_zone(check: Checker) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import pytest
 
 from vector_backup_pipeline.engine.errors import BackupError, InvalidParams
 from vector_backup_pipeline.engine.file_names import manifest_name
+from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings
+from vector_backup_pipeline.engine.secrets import SecretText
 from vector_backup_pipeline_tests.faults.watching import COLLECTIONS, EMBEDDINGS, count
 from vector_backup_pipeline_tests.fix_backup import BackupMaker, FinishedBackup
 from vector_backup_pipeline_tests.fix_postgres import Database
@@ -127,6 +130,49 @@ def test_what_is_not_there_is_told_before_anybody_connects(
     assert words in str(raised.value)
     assert not result.restore_performed
     assert run.server is None
+
+
+def test_latest_is_of_the_database_that_is_restored_into(
+    langchain: Database, backup: BackupMaker, restore: RestoreMaker
+) -> None:
+    made = backup(langchain.url)
+    SetWriter(restore.root / "vector_bak").write(
+        "20990102_030405",
+        database="other",
+        created_at=datetime.now(timezone.utc) - timedelta(minutes=1),
+    )
+
+    def settings() -> ConnectionSettings:
+        return ConnectionSettings.from_installation(SecretText(langchain.url), "the test")
+
+    run = restore.run()
+    assert run.find(settings).timestamp == made.stamp
+    run.close()
+    run = restore.run(source_database="other")
+    assert run.find(settings).timestamp == "20990102_030405"
+    run.close()
+
+
+def test_a_set_of_another_database_and_one_of_the_future_are_restored_with_notices(
+    langchain: Database, backup: BackupMaker, restore: RestoreMaker
+) -> None:
+    made = backup(langchain.url)
+    path = made.directory / manifest_name(str(made.stamp))
+    server = made.manifest.server.model_copy(update={"database": "other"})
+    later = datetime.now(timezone.utc) + timedelta(days=1)
+    told = made.manifest.model_copy(update={"server": server, "created_at": later})
+    path.write_bytes(told.to_json())
+
+    done = restore.succeeds(langchain, truncate_before_restore=True)
+
+    target = f"{server.system_identifier}/{langchain.name}"
+    assert any(
+        f"backup of the database {server.system_identifier}/other" in notice and target in notice
+        for notice in done.result.notices
+    )
+    assert any("created in the future" in notice for notice in done.result.notices)
+    done = restore.succeeds(langchain, timestamp=made.stamp, truncate_before_restore=True)
+    assert not any("/other" in notice for notice in done.result.notices)
 
 
 def test_without_any_backup_the_message_says_so(langchain: Database, restore: RestoreMaker) -> None:
