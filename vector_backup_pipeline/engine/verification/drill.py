@@ -23,6 +23,7 @@ from vector_backup_pipeline.engine.restore.request import RestoreRequest
 from vector_backup_pipeline.engine.restore.run import RestoreRun
 from vector_backup_pipeline.engine.results import Drill, RestoreResult
 from vector_backup_pipeline.engine.storage.contract import BackupRoot
+from vector_backup_pipeline.engine.table_definition import ExtensionDependency
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
 from vector_backup_pipeline.engine.verification.request import VerifyRequest
 
@@ -61,7 +62,11 @@ def drill_set(
         with (
             open_scratch() as scratch,
             drill_database(
-                scratch, drill_id, _roles(backup), backup.manifest.server.encoding
+                scratch,
+                drill_id,
+                _roles(backup),
+                backup.manifest.server.encoding,
+                _extensions(backup),
             ) as settings,
         ):
             restore = RestoreRun(
@@ -97,6 +102,12 @@ def _roles(backup: ManifestSet) -> set[str]:
     tables = [table.definition for table in backup.manifest.tables]
     relations = [each for table in tables for each in (table, *table.partitions)]
     return {role for each in relations for policy in each.policies for role in policy.roles}
+
+
+def _extensions(backup: ManifestSet) -> list[ExtensionDependency]:
+    needed = {key for table in backup.manifest.tables for key in table.definition.needs}
+    objects = backup.manifest.dependencies.objects
+    return [e for e in objects if isinstance(e, ExtensionDependency) and e.key in needed]
 
 
 def _restore(restore: RestoreRun, settings: ConnectionSettings) -> None:

@@ -10,14 +10,18 @@ from contextlib import contextmanager
 import pytest
 
 from vector_backup_pipeline.embedded import EmbeddedServer
+from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings
+from vector_backup_pipeline.engine.postgres.drill_database import DrillServer, drill_database
 from vector_backup_pipeline.engine.results import RestoredTable
+from vector_backup_pipeline.engine.secrets import SecretText
+from vector_backup_pipeline.engine.table_definition import ExtensionDependency
 from vector_backup_pipeline_tests.engine.postgres import rich_schema
 from vector_backup_pipeline_tests.engine.test_round_trip import (
     PARTITIONED,
     TYPES,
     make_table_of_every_type,
 )
-from vector_backup_pipeline_tests.fix_backup import BackupMaker
+from vector_backup_pipeline_tests.fix_backup import BackupMaker, FinishedBackup
 from vector_backup_pipeline_tests.fix_postgres import LANGCHAIN_TABLES, Database
 from vector_backup_pipeline_tests.fix_restore import RestoreMaker
 
@@ -133,7 +137,22 @@ def test_every_kind_of_table_comes_back_from_nothing(
         source_server.drop_database("source_of_all")
 
 
-@pytest.mark.parametrize("way", ["one transaction", "scratch schema"])
+@contextmanager
+def restore_test_database(
+    server: EmbeddedServer, made: FinishedBackup
+) -> Iterator[tuple[Database, str]]:
+    """A restore test's database, and the connection string of its role."""
+    root = ConnectionSettings.from_installation(SecretText(server.connection_string()), "the test")
+    objects = made.manifest.dependencies.objects
+    extensions = [each for each in objects if isinstance(each, ExtensionDependency)]
+    with drill_database(
+        DrillServer(root, is_throwaway=False), "1" * 32, (), "UTF8", extensions
+    ) as settings:
+        name, user = settings.parameters["dbname"], settings.parameters["user"]
+        yield Database(server, name), server.connection_string(name, user=user)
+
+
+@pytest.mark.parametrize("way", ["one transaction", "scratch schema", "restore test"])
 def test_all_that_one_can_say_about_a_table_comes_back(
     way: str,
     database: Database,
@@ -162,6 +181,12 @@ def test_all_that_one_can_say_about_a_table_comes_back(
     ]
     made = backup(database.url, tables=tuple(tables))
     assert made.error is None
+    if way == "restore test":
+        with restore_test_database(server18, made) as (risen, url):
+            done = restore(url)
+            assert done.error is None
+            assert dump(risen, server18) == dump(database, server18)
+        return
     with empty_database(server18) as risen:
         restore.succeeds(risen)
 

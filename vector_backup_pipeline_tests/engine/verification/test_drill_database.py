@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -17,9 +18,15 @@ from vector_backup_pipeline.embedded import (
     EmbeddedServer,
     start_embedded_server,
 )
+from vector_backup_pipeline.engine.errors import DatabaseError, InvalidParams
 from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings, connect
 from vector_backup_pipeline.engine.postgres.drill_database import DrillServer, drill_database
 from vector_backup_pipeline.engine.secrets import SecretText
+from vector_backup_pipeline.engine.storage.opening import open_root
+from vector_backup_pipeline.engine.table_definition import ExtensionDependency
+from vector_backup_pipeline.engine.verification.request import VerifyRequest
+from vector_backup_pipeline.engine.verification.run import VerifyRun
+from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS, BackupMaker
 from vector_backup_pipeline_tests.fix_postgres import Database
 
 _ID = "0" * 32
@@ -98,3 +105,130 @@ def test_names_that_postgresql_keeps_for_itself_are_no_roles_to_make(
     any_database.run('DROP ROLE "a drill\'s role"')
 
     assert found == [("a drill's role", False)]
+
+
+_VECTOR = ExtensionDependency(
+    key="extension vector", name="vector", version="0.1", schema_name="ai", ddl=()
+)
+_MAY_NOT = [
+    "SELECT pg_read_file('PG_VERSION')",
+    "SELECT pg_ls_dir('.')",
+    "SELECT lo_import('/etc/passwd')",
+    "COPY (SELECT 1) TO PROGRAM 'true'",
+    "CREATE TABLE t (a text); COPY t FROM '/etc/passwd'",
+    "SELECT set_config('role', 'postgres', false)",
+    "SET SESSION AUTHORIZATION postgres",
+    "CREATE ROLE another",
+    "CREATE FUNCTION f() RETURNS int LANGUAGE c AS 'x'",
+]
+
+
+@pytest.mark.parametrize("tcp", [False, True], ids=["socket", "TCP, with a password"])
+def test_where_ours_is_a_superuser_the_test_has_a_role_without_rights(
+    any_database: Database, *, tcp: bool
+) -> None:
+    any_database.run("CREATE ROLE our_superuser SUPERUSER LOGIN PASSWORD 'pass word''1'")
+    url = any_database.url_as("our_superuser") if tcp else any_database.url
+
+    with (
+        drill_database(of(url), _ID, (), "UTF8", [_VECTOR]) as settings,
+        closing(connect(settings)) as connection,
+        connection.cursor() as cursor,
+    ):
+        assert settings.parameters["password"] in settings.secrets
+        connection.set_session(autocommit=True)
+        for statement in _MAY_NOT:
+            with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+                cursor.execute(statement)
+        # What a restore needs, it can do.
+        cursor.execute("CREATE SCHEMA s CREATE TABLE s.t (v ai.vector(3))")
+        cursor.execute("CREATE TABLE ai.t (id int); CREATE TABLE public.t ()")
+    any_database.run("DROP ROLE our_superuser")
+    assert any_database.ask("SELECT FROM pg_roles WHERE rolname ~ '^vector_drill'") == []
+    assert any_database.ask("SELECT FROM pg_database WHERE datname ~ '^vector_drill'") == []
+
+
+def test_a_server_that_does_not_let_the_role_in_is_named(database: Database) -> None:
+    rules = database.server.directory / "data" / "pg_hba.conf"
+    before = rules.read_text()
+    rules.write_text("local all /^vector_drill_ reject\n" + before)
+    database.run("SELECT pg_reload_conf()")
+    try:
+        with (
+            pytest.raises(DatabaseError, match=r"own role log in.*pg_hba\.conf"),
+            drill_database(of(database.url), _ID, (), "UTF8"),
+        ):
+            pass
+    finally:
+        rules.write_text(before)
+        database.run("SELECT pg_reload_conf()")
+    assert database.ask("SELECT FROM pg_roles WHERE rolname ~ '^vector_drill'") == []
+
+
+def test_a_role_with_createdb_alone_is_used_as_it_is(database: Database) -> None:
+    url = database.create_role("may_create")
+    database.run("ALTER ROLE may_create CREATEDB")
+
+    with (
+        drill_database(of(url), _ID, (), "UTF8", [_VECTOR]) as settings,
+        closing(connect(settings)) as connection,
+        connection.cursor() as cursor,
+    ):
+        cursor.execute("SELECT session_user, current_database()")
+        assert cursor.fetchone() == ("may_create", "vector_drill_" + _ID)
+    database.run("DROP OWNED BY may_create; DROP ROLE may_create")
+
+
+@pytest.mark.parametrize("membership", ["pg_execute_server_program", "root_by_another_name"])
+def test_a_role_that_may_start_programs_is_refused(database: Database, membership: str) -> None:
+    database.run("CREATE ROLE root_by_another_name SUPERUSER")
+    url = database.create_role("may_start")
+    database.run(f"ALTER ROLE may_start CREATEDB; GRANT {membership} TO may_start")
+
+    with pytest.raises(InvalidParams, match=membership), drill_database(of(url), _ID, (), "UTF8"):
+        pass
+    database.run("DROP OWNED BY may_start; DROP ROLE may_start, root_by_another_name")
+
+
+def test_a_dead_tests_role_goes_with_its_database(database: Database) -> None:
+    dead, without_database = ("vector_drill_" + digit * 32 for digit in "12")
+    database.run(f"CREATE ROLE {dead} LOGIN; CREATE ROLE {without_database} LOGIN")
+    database.run(f"CREATE DATABASE {dead} OWNER {dead}")
+
+    with drill_database(of(database.url), _ID, (), "UTF8"):
+        found = database.ask("SELECT rolname FROM pg_roles WHERE rolname ~ '^vector_drill'")
+
+    assert found == [("vector_drill_" + _ID,)]
+
+
+def test_an_expression_of_a_hostile_set_reads_no_file(
+    database: Database, backup: BackupMaker
+) -> None:
+    """A check constraint is a statement that a backup writes, and calls what its role may call."""
+    database.run("CREATE TABLE t (id int CHECK (length(pg_read_file('PG_VERSION')) > 0))")
+    database.run("INSERT INTO t VALUES (1)")
+    assert backup(database.url, tables=("t",)).error is None
+    run = VerifyRun(
+        VerifyRequest(
+            timestamp="latest",
+            backup_path=None,
+            task_id=None,
+            drill=True,
+            workers=1,
+            probes=0,
+        ),
+        open_root(str(backup.root), "vector_bak"),
+        TIMESTAMPS,
+        lambda: contextlib.nullcontext(of(database.url)),
+        lock_timeout=2.0,
+        run_id="r",
+    )
+
+    (found,) = run.find()
+    verdict = run.verify(found.key)
+
+    assert verdict is not None
+    assert verdict.files_passed
+    assert not verdict.passed
+    assert "permission denied for function pg_read_file" in run.error_of(found.key).message
+    run.close()
