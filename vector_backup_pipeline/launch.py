@@ -110,6 +110,9 @@ def _interruptible(kind: type[RunResource[Any]]) -> RunResource[Any]:
 
     # mypy knows no class whose base is a value, and each kind of run needs this of its own.
     class Interruptible(kind):  # type: ignore[misc, valid-type]
+        def _canceller(self, _: dg.InitResourceContext) -> str:
+            return "Ctrl-C or another signal to the command"
+
         def _ended(
             self, context: dg.InitResourceContext, result: RunResult, error: BackupError | None
         ) -> None:

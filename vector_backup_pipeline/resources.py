@@ -171,6 +171,8 @@ class ProgressResource(dg.ConfigurableResource[None]):
 class _Run(Protocol):
     """What the steps of a run share: it can be closed at any time, and then tells its result."""
 
+    canceled_by: str | None
+
     @property
     def error(self) -> BackupError | None: ...
 
@@ -222,11 +224,21 @@ class RunResource(dg.ConfigurableResource[None], Generic[_R]):
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
         if self._run is not None:
+            self._run.canceled_by = self._canceller(context)
             result = self._run.close()
             self._ended(context, result, self._run.error)
         elif self._refusal is not None:
             self._ended(context, self._refused(self._refusal), self._refusal)
         self._run = None
+
+    def _canceller(self, context: dg.InitResourceContext) -> str:
+        """Who canceled the run, if somebody did."""
+        run = (
+            context.run and context.instance and context.instance.get_run_by_id(context.run.run_id)
+        )
+        if run and run.status is dg.DagsterRunStatus.CANCELING:
+            return "a request to Dagster (its UI, GraphQL or the REST API)"
+        return "a signal to the run's process"
 
     def _refused(self, error: BackupError) -> RunResult:
         """The result of a run that never began; each kind of run has a shape of its own."""

@@ -47,6 +47,7 @@ RESULT_KEYS = [
     "backup_directory",
     "tables_backed_up",
     "truncate_results",
+    "notices",
     "errors",
     "duration",
     "timestamp",

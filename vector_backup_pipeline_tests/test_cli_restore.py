@@ -173,7 +173,7 @@ def test_a_restore_that_is_ended_by_the_system_leaves_the_target_as_it_was(
     assert "stopped before it was done" in json.loads(out)["message"]
     assert count(backed_up) == 58
     log = (root / "vector_bak" / "vector_backup_log.txt").read_text()
-    assert "CANCELLED" in log
+    assert "CANCELED" in log
 
 
 def _wait_for_a_waiting_lock(database: Database) -> None:

@@ -10,7 +10,7 @@ from vector_backup_pipeline.api import envelope
 from vector_backup_pipeline.api.operations import Operation, failure_text
 from vector_backup_pipeline.api.run_progress import RunProgress
 from vector_backup_pipeline.api.server_paths import without_paths
-from vector_backup_pipeline.engine.errors import http_status_of
+from vector_backup_pipeline.engine.errors import RunCancelled, http_status_of
 from vector_backup_pipeline.outcome import RunOutcome
 
 
@@ -71,20 +71,21 @@ def status_answer(operation: Operation, progress: RunProgress, root: str) -> JSO
 def outcome_of_end(progress: RunProgress, root: str) -> RunOutcome:
     """How the run ended, without paths of the server."""
     outcome = progress.outcome
-    message = outcome.message
+    error_type, message = outcome.error_type, outcome.message
     if outcome.result is None and progress.status == "CANCELED":
+        error_type = RunCancelled.error_type
         message = (
-            "The run was cancelled before it began."
+            "The run was canceled before it began."
             if progress.started_at is None
-            else "The run was marked as cancelled before it told what it had done. It may still be "
-            "at work: see its events in Dagster, and the list of backups."
+            else "The run was marked as canceled before it reported what it had done. It may still "
+            "be running: see its events in Dagster, and the list of backups."
         )
     # The run's own root, if it is another machine's.
     known = (outcome.result or {}).get("backup_directory") or root
     known = root if known.startswith(root) else known
     return RunOutcome(
         result=without_paths(outcome.result, known),
-        error_type=outcome.error_type,
+        error_type=error_type,
         message=without_paths(message, known),
         can_retry=outcome.can_retry or progress.status == "CANCELED",
     )

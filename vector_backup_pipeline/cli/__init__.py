@@ -38,7 +38,7 @@ _AT_ONCE_SECONDS = 1.0
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run a command and exit: 0 done, 1 failed, 2 bad parameters."""
+    """Run a command and exit: 0 done, 1 failed, 2 bad parameters, 130 canceled."""
     _end_in_order_when_asked()
     with tolerant_output():
         code = _run(sys.argv[1:] if arguments is None else list(arguments))

@@ -6,12 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vector_backup_pipeline.engine.errors import BackupError, InvalidParams, MissingRequiredParams
+from vector_backup_pipeline.engine.errors import (
+    BackupError,
+    InvalidParams,
+    MissingRequiredParams,
+    RunCancelled,
+)
 
 if TYPE_CHECKING:
     from vector_backup_pipeline.outcome import RunOutcome
 
-DONE, FAILED, BAD_CALL = 0, 1, 2
+# The last as for a command that Ctrl-C ended (128 + SIGINT).
+DONE, FAILED, BAD_CALL, CANCELED = 0, 1, 2, 130
 
 # Writes a result in words.
 Summary = Callable[[dict[str, Any]], str]
@@ -69,4 +75,6 @@ def _show_failure(
         show_json(told if data is None else {**told, "data": data})
     else:
         click.secho(f"{error_type}: {message}", err=True, fg="red")
+    if error_type == RunCancelled.error_type:
+        return CANCELED
     return BAD_CALL if error_type in _BAD_PARAMETERS else FAILED

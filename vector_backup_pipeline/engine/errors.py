@@ -15,7 +15,7 @@ Each class carries what the doors need: `error_type` (stable, machine-readable),
     ├── LockTimeout                LOCK_TIMEOUT              503  can retry
     ├── StorageError               STORAGE_ERROR             500
     ├── IntegrityError             INTEGRITY_ERROR           500
-    └── RunCancelled               INTERNAL_ERROR            500  can retry
+    └── RunCancelled               RUN_CANCELED              409  can retry
 
 A message says what happened, to what, and what to do next. It never holds a password.
 """
@@ -114,15 +114,14 @@ class IntegrityError(BackupError):
 
 
 class RunCancelled(BackupError):
-    """The run was stopped before it was done."""
+    """The run was canceled: by a signal, or in Dagster."""
 
+    error_type = "RUN_CANCELED"
+    http_status = 409
     can_retry = True
 
     def __init__(self) -> None:
-        super().__init__(
-            "The run was stopped before it was done: cancelled, or ended by Dagster. Launch it "
-            "again."
-        )
+        super().__init__("The run was canceled before it was done. To do the rest, run it again.")
 
 
 def as_backup_error(error: BaseException) -> BackupError:

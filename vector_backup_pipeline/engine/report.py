@@ -10,9 +10,16 @@ from vector_backup_pipeline.engine.results import TruncatedTable, TruncateFailur
 RULE = "=" * 78
 
 
-def verdict(error: BackupError | None) -> str:
-    if isinstance(error, RunCancelled):
-        return "CANCELLED"
+def canceled(error: BackupError | None, canceled_by: str | None) -> str | None:
+    """The verdict on a run that was canceled, and by whom as far as known; None on others."""
+    if not isinstance(error, RunCancelled):
+        return None
+    return f"CANCELED by {canceled_by}" if canceled_by else "CANCELED"
+
+
+def verdict(error: BackupError | None, canceled_by: str | None) -> str:
+    if told := canceled(error, canceled_by):
+        return told
     return "SUCCESS" if error is None else f"FAILED ({error.error_type})"
 
 

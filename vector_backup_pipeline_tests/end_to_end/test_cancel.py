@@ -33,12 +33,14 @@ def _fill(database: Database) -> None:
     )
 
 
-def _nothing_is_left(database: Database, directory: Path) -> None:
+def _nothing_is_left(database: Database, directory: Path, canceler: str) -> None:
     wait_until_nothing_is_open(database)
     assert database.ask_one("SELECT count(*) FROM langchain_pg_embedding") == 58
     left = [path.name for path in directory.iterdir()]
     assert not [name for name in left if name.endswith((".tmp", ".run"))]
-    assert "cancelled" in (directory / "vector_backup_log.txt").read_text()
+    # Nothing was stored, so there is no set, only the section in the log.
+    assert left == ["vector_backup_log.txt"]
+    assert f": CANCELED by {canceler}" in (directory / "vector_backup_log.txt").read_text()
 
 
 def test_terminating_a_run_over_graphql_cancels_it_and_it_says_so(dagster_dev: DagsterDev) -> None:
@@ -64,8 +66,10 @@ def test_terminating_a_run_over_graphql_cancels_it_and_it_says_so(dagster_dev: D
     result = result_of(run)
     assert result["backup_performed"] is False
     assert result["truncate_performed"] is False
-    assert any("cancelled" in error for error in result["errors"])
-    _nothing_is_left(database, dagster_dev.root / "to_cancel" / "vector_bak")
+    assert any("RUN_CANCELED" in error for error in result["errors"])
+    _nothing_is_left(
+        database, dagster_dev.root / "to_cancel" / "vector_bak", "a request to Dagster"
+    )
 
 
 def _backup_command(*arguments: str) -> AbstractContextManager[subprocess.Popen[str]]:
@@ -96,13 +100,13 @@ def test_a_signal_to_the_command_cancels_its_run_in_order(
         process.send_signal(number)
         out, err = process.communicate(timeout=30)
 
-    assert process.returncode == 1
+    assert process.returncode == 130
     told = json.loads(out)
-    assert "cancelled" in told["message"]
+    assert told["error_type"] == "RUN_CANCELED"
     assert told["can_retry"] is True
     assert told["data"]["truncate_performed"] is False
     assert "Traceback" not in err
-    _nothing_is_left(langchain, root / "vector_bak")
+    _nothing_is_left(langchain, root / "vector_bak", "Ctrl-C or another signal")
     with dg.DagsterInstance.get() as instance:
         (run,) = instance.get_runs()
     assert run.status is dg.DagsterRunStatus.CANCELED

@@ -374,13 +374,9 @@ def test_an_interrupt_in_an_export_leaves_nothing_but_the_word_of_it(
     result = run.close()
 
     directory = backup.root / "vector_bak"
-    (manifest,) = directory.glob("*.json")
-    assert sorted(path.name for path in directory.iterdir()) == sorted(
-        [manifest.name, "vector_backup_log.txt"]
-    )
-    assert '"complete": false' in manifest.read_text()
+    assert [path.name for path in directory.iterdir()] == ["vector_backup_log.txt"]
     assert not result.backup_performed
-    assert "CANCELLED" in (directory / "vector_backup_log.txt").read_text()
+    assert "CANCELED" in (directory / "vector_backup_log.txt").read_text()
     wait_until(lambda: set(threading.enumerate()) <= threads)
     wait_until_nothing_is_open(several_workers)
     assert count(several_workers) == 6058

@@ -111,10 +111,10 @@ def test_a_signal_to_the_command_ends_it_in_order(root: Path, number: signal.Sig
         process.send_signal(number)
         out, err = process.communicate("\n", timeout=30)
 
-    assert process.returncode == 1
+    assert process.returncode == 130
     assert "Traceback" not in err
     told = json.loads(out)
-    assert "cancelled" in told["message"]
+    assert told["error_type"] == "RUN_CANCELED"
     assert told["can_retry"] is True
     (place,) = told["data"]["locations"]
     assert [each["timestamp"] for each in place["kept"]] == [THIRD, SECOND]
@@ -122,7 +122,9 @@ def test_a_signal_to_the_command_ends_it_in_order(root: Path, number: signal.Sig
     after = set(sets.directory.names())
     assert removed["files"] == [manifest_name(FIRST)] == sorted(before - after)
     assert after - before == {tombstone_name(FIRST), "vector_backup_log.txt"}
-    assert "cancelled" in (sets.path / "vector_backup_log.txt").read_text()
+    assert (
+        "CANCELED by Ctrl-C or another signal" in (sets.path / "vector_backup_log.txt").read_text()
+    )
     assert [each.stamp for each in read_sets(sets.directory, TIMESTAMPS)] == [SECOND, THIRD]
     assert prune_root(root).removed == [SECOND]
     assert {each.stamp for each in read_sets(sets.directory, TIMESTAMPS)} == {THIRD}

@@ -377,7 +377,7 @@ def test_an_interrupt_in_a_load_leaves_the_target_as_it_was(
 
     assert set(threading.enumerate()) <= threads
     log = (backup.root / "vector_bak" / "vector_backup_log.txt").read_text()
-    assert log.count("restore ") == log.count(": CANCELLED") == 1
+    assert log.count("restore ") == log.count(": CANCELED") == 1
 
 
 @pytest.mark.usefixtures("in_scratch")

@@ -25,7 +25,7 @@ RunStatus = Literal[
     "CANCELED",
 ]
 # What a run may have failed with: those that this door alone knows are of no run.
-_RUN_CODES = [400, 404, 500, 503]
+_RUN_CODES = [400, 404, 409, 500, 503]
 
 
 def error_types(*codes: int) -> list[str]:

@@ -40,6 +40,7 @@ from vector_backup_pipeline.engine.errors import (
     InvalidParams,
     MissingRequiredParams,
     ResourceNotFound,
+    RunCancelled,
     ServiceUnavailable,
     StorageError,
     TableNotFound,
@@ -134,6 +135,15 @@ _OF_SUBJECTS: Mapping[Subject, Mapping[int, dict[str, ErrorExample]]] = {
                 {"run_id": RUN_ID},
             ),
         },
+        409: {
+            "canceled": ErrorExample(
+                "Somebody canceled the run",
+                BACKUP.cancelled,
+                RunCancelled.error_type,
+                RunCancelled().message,
+                {**_RETRY, "run_id": RUN_ID},
+            )
+        },
         500: {
             "disk": ErrorExample(
                 "No space",
@@ -168,6 +178,15 @@ _OF_SUBJECTS: Mapping[Subject, Mapping[int, dict[str, ErrorExample]]] = {
                 NO_SET["detail"],
                 {"run_id": RUN_ID, "result": FAILED_RESTORE_RESULT},
             ),
+        },
+        409: {
+            "canceled": ErrorExample(
+                "Somebody canceled the run",
+                RESTORE.cancelled,
+                RunCancelled.error_type,
+                RunCancelled().message,
+                {**_RETRY, "run_id": RUN_ID},
+            )
         },
         500: {
             "damaged": ErrorExample(
@@ -257,8 +276,8 @@ _OF_SUBJECTS: Mapping[Subject, Mapping[int, dict[str, ErrorExample]]] = {
 }
 # Whose data has keys of its own, at the statuses that a run or Dagster may lead to.
 _DATA: Mapping[Subject, tuple[type[ErrorData], tuple[int, ...]]] = {
-    "backup": (BackupErrorData, (400, 404, 500, 503)),
-    "restore": (RestoreErrorData, (400, 404, 500, 503)),
+    "backup": (BackupErrorData, (400, 404, 409, 500, 503)),
+    "restore": (RestoreErrorData, (400, 404, 409, 500, 503)),
     "health": (HealthErrorData, (503,)),
 }
 # What the answer has beside its body.
@@ -282,7 +301,7 @@ ERROR_DESCRIPTIONS: Mapping[int, str] = {
     400: "The call is wrong.",
     401: "The caller does not show that it may call.",
     404: "What is named is not there.",
-    409: "What is asked for does not go with the state of the run.",
+    409: "The state of the run does not allow it, or the run was canceled.",
     413: "The body is too large.",
     416: "None of the file's bytes is in the range.",
     500: "It was tried and failed.",

@@ -31,7 +31,7 @@ _RunId = Annotated[
 @router.post(
     "/backup",
     summary="Back up the vector tables",
-    responses=answers("backup", "backed_up", "backup_started", 400, 401, 404, 413, 500, 503),
+    responses=answers("backup", "backed_up", "backup_started", 400, 401, 404, 409, 413, 500, 503),
     openapi_extra=backup_body(),
     tags=["backup"],
 )
@@ -43,7 +43,7 @@ async def back_up(request: Request, services: ServicesOf, wait: _Wait = True) ->
 @router.post(
     "/restore",
     summary="Restore a backup set",
-    responses=answers("restore", "restored", "restore_started", 400, 401, 404, 413, 500, 503),
+    responses=answers("restore", "restored", "restore_started", 400, 401, 404, 409, 413, 500, 503),
     openapi_extra=restore_body(),
     tags=["restore"],
 )

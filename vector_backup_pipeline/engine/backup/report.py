@@ -20,13 +20,14 @@ def log_section(
     error: BackupError | None,
     *,
     run_id: str,
+    canceled_by: str | None,
     stamp: str,
     source: str | None,
 ) -> str:
     """The section of one run; `source` says which server and database, without any secret."""
     lines = [
         RULE,
-        f"{result.timestamp:%Y-%m-%d %H:%M:%S %Z}  backup {stamp}: {verdict(error)}",
+        f"{result.timestamp:%Y-%m-%d %H:%M:%S %Z}  backup {stamp}: {verdict(error, canceled_by)}",
         f"Task: {request.task_id or '(none)'}   Run: {run_id}",
         f"Source: {source or '(not reached)'}",
         f"Duration: {result.duration:.3f} s",

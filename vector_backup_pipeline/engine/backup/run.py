@@ -100,6 +100,8 @@ class BackupRun:
         self._timestamps = timestamps
         self._lock_timeout = lock_timeout
         self._run_id = run_id
+        # Who canceled the run, as far as known; for the log.
+        self.canceled_by: str | None = None
         self._started = time.monotonic()
         self._created_at = datetime.now(timezone.utc)
         self._directory: BackupDirectory | None = None
@@ -351,8 +353,8 @@ class BackupRun:
             self._truncate_state = outcome
 
     def _write_manifest(self) -> None:
-        """Write or replace the manifest, once the tables are known and one has been tried."""
-        if self._record is None or not (self._stored or self._failures):
+        """Write or replace the manifest. Without a stored file there is no set."""
+        if self._record is None or not self._stored:
             return
         directory, stamp = _known(self._directory), _known(self._stamp)
         manifest = build_manifest(
@@ -379,6 +381,7 @@ class BackupRun:
             self._tell_result(),
             self.error,
             run_id=self._run_id,
+            canceled_by=self.canceled_by,
             stamp=self._stamp,
             source=self._source(),
         )

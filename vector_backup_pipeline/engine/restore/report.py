@@ -27,13 +27,14 @@ def restore_section(
     error: BackupError | None,
     *,
     run_id: str,
+    canceled_by: str | None,
     target: str | None,
 ) -> str:
     """The section of one restore; `target` says which server and database, without any secret."""
     stamp = result.backup_info.timestamp if result.backup_info else request.timestamp
     lines = [
         RULE,
-        f"{result.timestamp:%Y-%m-%d %H:%M:%S %Z}  restore {stamp}: {verdict(error)}",
+        f"{result.timestamp:%Y-%m-%d %H:%M:%S %Z}  restore {stamp}: {verdict(error, canceled_by)}",
         f"Task: {request.task_id or '(none)'}   Run: {run_id}",
         f"Target: {target or '(not reached)'}",
         f"Duration: {result.duration:.3f} s",

@@ -111,6 +111,8 @@ class RestoreRun:
         self._timestamps = timestamps
         self._lock_timeout = lock_timeout
         self._run_id = run_id
+        # Who canceled the restore, as far as known; for the log.
+        self.canceled_by: str | None = None
         self._writes_log = writes_log
         self._account = RestoreAccount(request, timestamps.timezone)
         self._reading: Claim | None = None
@@ -397,6 +399,7 @@ class RestoreRun:
             result,
             self.error,
             run_id=self._run_id,
+            canceled_by=self.canceled_by,
             target=self.server,
         )
         self._account.source.directory.append(LOG_NAME, section)

@@ -9,10 +9,14 @@ from vector_backup_pipeline.engine.report import RULE, error_lines
 from vector_backup_pipeline.engine.results import PrunedLocation, RemovedSet, readable_size
 
 
-def prune_section(told: PrunedLocation, rules: str, began_at: datetime, *, run_id: str) -> str:
+def prune_section(
+    told: PrunedLocation, rules: str, began_at: datetime, *, run_id: str, canceled: str | None
+) -> str:
+    """The section of one run in a location's log; `canceled` if the run was."""
+    outcome = canceled or ("FAILED" if told.errors else "SUCCESS")
     lines = [
         RULE,
-        f"{began_at:%Y-%m-%d %H:%M:%S %Z}  prune: {'FAILED' if told.errors else 'SUCCESS'}",
+        f"{began_at:%Y-%m-%d %H:%M:%S %Z}  prune: {outcome}",
         f"Run: {run_id}",
         f"Rules: {rules}",
         *removed_lines(told, dry_run=False),

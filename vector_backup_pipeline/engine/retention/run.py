@@ -20,6 +20,7 @@ from vector_backup_pipeline.engine.errors import (
     as_backup_error,
 )
 from vector_backup_pipeline.engine.file_names import LOG_NAME
+from vector_backup_pipeline.engine.report import canceled
 from vector_backup_pipeline.engine.results import (
     EndedUpload,
     PrunedLocation,
@@ -52,6 +53,8 @@ class PruneRun:
         self._root = root
         self._timestamps = timestamps
         self._run_id = run_id
+        # Who canceled the run, as far as known; for the log.
+        self.canceled_by: str | None = None
         self._started = time.monotonic()
         self._began_at = datetime.now(timezone.utc)
         self._places: dict[str, LocationPrune] = {}
@@ -166,7 +169,11 @@ class PruneRun:
             if not (told.removed or told.finished or told.errors):
                 continue
             section = prune_section(
-                told, str(self.request.rules), self._local(self._began_at), run_id=self._run_id
+                told,
+                str(self.request.rules),
+                self._local(self._began_at),
+                run_id=self._run_id,
+                canceled=canceled(self.error, self.canceled_by),
             )
             try:
                 place.directory.append(LOG_NAME, section)

@@ -10,11 +10,15 @@ from vector_backup_pipeline.engine.restore.report import recall_line
 from vector_backup_pipeline.engine.results import FailedTable, SetVerdict, VerifiedTable
 
 
-def verify_section(verdicts: Sequence[SetVerdict], began_at: datetime, *, run_id: str) -> str:
+def verify_section(
+    verdicts: Sequence[SetVerdict], began_at: datetime, *, run_id: str, canceled: str | None
+) -> str:
+    """The section of one run in a location's log; `canceled` if the run was."""
     passed = all(verdict.passed for verdict in verdicts)
+    outcome = canceled or ("SUCCESS" if passed else "FAILED")
     lines = [
         RULE,
-        f"{began_at:%Y-%m-%d %H:%M:%S %Z}  verify: {'SUCCESS' if passed else 'FAILED'}",
+        f"{began_at:%Y-%m-%d %H:%M:%S %Z}  verify: {outcome}",
         f"Run: {run_id}",
         *(line for verdict in verdicts for line in verdict_lines(verdict)),
     ]

@@ -40,6 +40,7 @@ from vector_backup_pipeline.engine.file_names import (
     stamp_of_data_file,
     tombstone_name,
 )
+from vector_backup_pipeline.engine.report import canceled
 from vector_backup_pipeline.engine.restore.request import LATEST
 from vector_backup_pipeline.engine.results import SetVerdict, VerifyResult, error_line
 from vector_backup_pipeline.engine.storage.contract import BackupDirectory, BackupRoot
@@ -78,6 +79,8 @@ class VerifyRun:
         self._open_scratch = open_scratch
         self._lock_timeout = lock_timeout
         self._run_id = run_id
+        # Who canceled the run, as far as known; for the log.
+        self.canceled_by: str | None = None
         self._started = time.monotonic()
         self._began_at = datetime.now(timezone.utc)
         self._sets: dict[str, _FoundSet] = {}
@@ -304,7 +307,12 @@ class VerifyRun:
         places = {each.directory.location: each.directory for each in self._sets.values()}
         for location, directory in places.items():
             verdicts = [v for v in self._verdicts.values() if v.backup_path == location]
-            section = verify_section(verdicts, self._local(self._began_at), run_id=self._run_id)
+            section = verify_section(
+                verdicts,
+                self._local(self._began_at),
+                run_id=self._run_id,
+                canceled=canceled(self._run_error, self.canceled_by),
+            )
             try:
                 directory.append(LOG_NAME, section)
             except BackupError as error:

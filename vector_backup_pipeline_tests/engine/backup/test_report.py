@@ -45,9 +45,10 @@ def test_a_failed_table_is_told_and_what_it_kept_from_being_truncated(
 def test_a_cancelled_run_is_told(langchain: Database, backup: BackupMaker) -> None:
     run = backup.run()
     run.resolve()
+    run.canceled_by = "a test"
     result = run.close()
     log = _log(backup.root / "vector_bak")
-    assert ": CANCELLED\n" in log
+    assert ": CANCELED by a test\n" in log
     assert "(not reached)" in log
     assert not result.backup_performed
 

@@ -117,7 +117,7 @@ def test_closing_again_changes_nothing(langchain: Database, backup: BackupMaker)
     run.resolve()
     assert run.close() == run.close()
     log = (backup.root / "vector_bak" / "vector_backup_log.txt").read_text()
-    assert log.count("CANCELLED") == 1
+    assert log.count(": CANCELED") == 1
 
 
 def test_steps_out_of_their_order_are_refused(backup: BackupMaker) -> None:
