@@ -84,6 +84,7 @@ class RangeReaders:
             item = self._output.take()
             if not isinstance(item, _Ended):
                 yield item
+                del item  # Not to be kept, if it is large, while the next one comes.
             elif item.error is not None:
                 raise item.error
             else:
@@ -123,6 +124,7 @@ class RangeReaders:
         else:
             for values in fetch_range(stream, rows, columns, self._options.batch_size):
                 builder.write(csv_record(values))
+                del values  # Not to be kept, if it is large, while the next row comes.
                 if self._threads.stopped.is_set():
                     return
             builder.flush()

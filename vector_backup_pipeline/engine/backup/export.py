@@ -78,6 +78,7 @@ def export_table(
             else:
                 writer.append(item)
                 meter.wrote(item.rows, len(item.data))
+            del item  # Not to be kept, if it is large, while the next one comes.
         writer.end(rows.trailer)
         file.commit()
     meter.finish()

@@ -87,9 +87,11 @@ def fetch_range(
             cursor.execute(rows.query(columns))  # The values come under the empty path again.
         size = most
         while batch := cursor.fetchmany(size):
-            yield from batch
             widest = max(sum(len(value) for value in row if value is not None) for row in batch)
             size = min(2 * size, _rows_that_fit(widest, most))
+            batch.reverse()
+            while batch:  # A row may be large, so none is kept until the next ones come.
+                yield batch.pop()
     finally:
         cursor.close()
 

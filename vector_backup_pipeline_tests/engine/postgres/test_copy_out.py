@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -206,3 +207,19 @@ def test_a_server_that_can_not_tell_compression_is_asked_without(
     database.run("CREATE TABLE t (v jsonb); INSERT INTO t VALUES ('{}'), (NULL)")
 
     assert fetched(database, "v") == [("{}",), (None,)]
+
+
+def test_no_large_row_is_kept_until_the_next_one_comes(database: Database) -> None:
+    size = 8 << 20
+    database.run(
+        "CREATE TABLE t (v text); INSERT INTO t SELECT repeat('x', %s) FROM generate_series(1, 4)",
+        [size],
+    )
+    with database.session() as connection:
+        tracemalloc.start()
+        rows = sum(map(len, fetch_range(connection, WHOLE, ("v",), BATCH)))
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+
+    assert rows == 4
+    assert peak < 1.5 * size
