@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import psycopg2
 from psycopg2.extensions import cursor as Cursor
@@ -80,35 +81,50 @@ def drop_scratch(cursor: Cursor, scratch: str) -> list[str]:
 
     And the extensions that it made, where nothing depends on them and the role may.
     """
-    mine = [name for name in _scratch_schemas(cursor) if _base(name) == scratch]
-    extensions = _noted_extensions(cursor, scratch)
-    _drop(cursor, mine)
-    for name in extensions:
-        _drop_extension_if_unused(cursor, name)
-    return mine
+    dropped = _drop_schemas(cursor, scratch)
+    _drop_unused_extensions(cursor, dropped.extensions)
+    return dropped.schemas
 
 
 def drop_dead_scratch(cursor: Cursor) -> list[str]:
-    """Drop the schemas of runs that died, as far as this role may; returns their names.
+    """Drop the schemas of runs that died, and the extensions that they made, as far as this role
+    may; returns the schemas' names.
 
     The caller commits.
     """
-    dead = []
+    dead: list[_Dropped] = []
     for base in sorted({_base(name) for name in _scratch_schemas(cursor)}):
         cursor.execute(_TRY, (base,))
         if cursor.fetchone() == (True,):
-            dead += _drop_if_allowed(cursor, base)
-    return dead
+            dead.append(_drop_schemas_if_allowed(cursor, base))
+    # When all schemas are gone: one dead run may have used what another one made.
+    _drop_unused_extensions(cursor, [name for each in dead for name in each.extensions])
+    return [name for each in dead for name in each.schemas]
 
 
-def _drop_if_allowed(cursor: Cursor, scratch: str) -> list[str]:
+class _Dropped(NamedTuple):
+    """A run's schemas, which are dropped, and the extensions that it made, which are not yet."""
+
+    schemas: list[str]
+    extensions: list[str]
+
+
+def _drop_schemas(cursor: Cursor, scratch: str) -> _Dropped:
+    schemas = [name for name in _scratch_schemas(cursor) if _base(name) == scratch]
+    extensions = _noted_extensions(cursor, scratch)
+    for name in schemas:
+        cursor.execute(SQL("DROP SCHEMA {} CASCADE").format(Identifier(name)))
+    return _Dropped(schemas, extensions)
+
+
+def _drop_schemas_if_allowed(cursor: Cursor, scratch: str) -> _Dropped:
     """Another role's schema, or one that somebody looks into, is left for its own next run."""
     cursor.execute("SAVEPOINT dead_scratch")
     try:
-        dropped = drop_scratch(cursor, scratch)
+        dropped = _drop_schemas(cursor, scratch)
     except (psycopg2.errors.InsufficientPrivilege, psycopg2.errors.LockNotAvailable):
         cursor.execute("ROLLBACK TO SAVEPOINT dead_scratch")
-        dropped = []
+        dropped = _Dropped([], [])
     cursor.execute("RELEASE SAVEPOINT dead_scratch")
     return dropped
 
@@ -119,11 +135,6 @@ def _scratch_schemas(cursor: Cursor) -> list[str]:
         (len(_PREFIX), _PREFIX),
     )
     return [name for (name,) in cursor.fetchall() if _NAME.fullmatch(name)]
-
-
-def _drop(cursor: Cursor, schemas: Iterable[str]) -> None:
-    for name in schemas:
-        cursor.execute(SQL("DROP SCHEMA {} CASCADE").format(Identifier(name)))
 
 
 def _noted_extensions(cursor: Cursor, scratch: str) -> list[str]:
@@ -145,6 +156,11 @@ def _read_note(comment: str) -> list[tuple[str, int]]:
         return [(str(name), int(oid)) for name, oid in json.loads(comment)[_NOTE]]
     except (ValueError, KeyError, TypeError):
         return []
+
+
+def _drop_unused_extensions(cursor: Cursor, names: Iterable[str]) -> None:
+    for name in dict.fromkeys(names):
+        _drop_extension_if_unused(cursor, name)
 
 
 def _drop_extension_if_unused(cursor: Cursor, name: str) -> None:

@@ -211,6 +211,15 @@ def test_the_extension_of_a_dead_run_goes_and_that_of_a_live_one_stays(
     assert (scratch_schemas(target), extensions(target)) == ([], [])
 
 
+def test_the_extension_goes_too_if_another_dead_run_used_it(
+    of_a_failed_run: Database, definitions: Definitions
+) -> None:
+    with transaction(of_a_failed_run) as cursor:
+        assert create(cursor, definitions, B) == ()
+    assert drop_dead(of_a_failed_run) == [A, B]
+    assert extensions(of_a_failed_run) == []
+
+
 def live_until_closed(coordinator: Connection) -> None:
     with coordinator.cursor() as cursor:
         hold_scratch(cursor, A)
