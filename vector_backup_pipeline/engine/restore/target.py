@@ -285,7 +285,9 @@ class Target:
         with self._errors("build the indexes"), self._building() as cursor:
             before_index = _IndexAnnouncer(cursor, self._rows_by_place(), self.notices, listener)
             if self._recreation is not None:
-                self._recreation.build(cursor, before_index)
+                # For functions in indexes; from PostgreSQL 17 on CREATE INDEX sets a path itself.
+                with own_search_path(cursor):
+                    self._recreation.build(cursor, before_index)
             self.existing.rebuild_indexes(cursor, before_index)
             if not self._workers:
                 # Before the proof: a deferred constraint trigger may change rows.

@@ -546,15 +546,16 @@ def test_a_table_takes_rows_by_the_search_path_that_it_was_made_for(
 
 
 def test_a_renamed_copy_takes_rows_by_the_roles_search_path(
-    database: Database, backup: BackupMaker, restore: RestoreMaker
+    any_database: Database, backup: BackupMaker, restore: RestoreMaker
 ) -> None:
-    database.run(_BY_SEARCH_PATH)
-    database.run("DROP INDEX by_unit")
-    backup(database.url, tables=("docs",))
+    any_database.run(_BY_SEARCH_PATH)
+    if any_database.server.version >= 17:  # CREATE INDEX has a search path of its own there.
+        any_database.run("DROP INDEX by_unit")
+    backup(any_database.url, tables=("docs",))
 
-    restore.succeeds(database, rename={"docs": "copied"})
+    restore.succeeds(any_database, rename={"docs": "copied"})
 
-    assert database.ask_one("SELECT count(*) FROM copied JOIN docs USING (id, u)") == 20
+    assert any_database.ask_one("SELECT count(*) FROM copied JOIN docs USING (id, u)") == 20
 
 
 @pytest.mark.parametrize("on_conflict", ["fail", "skip", "replace"])
