@@ -216,8 +216,9 @@ def test_with_a_key_manifests_are_signed_and_others_are_not_restored(
     stamp = made.manifest["timestamp"]
 
     monkeypatch.setenv("VECTOR_BACKUP_MANIFEST_KEY", "another key")
-    refused = job({"timestamp": stamp}, RESTORE)
-    assert refused.outcome.error_type == "INTEGRITY_ERROR"
+    for timestamp in ("latest", stamp):
+        refused = job({"timestamp": timestamp}, RESTORE)
+        assert refused.outcome.error_type == "INTEGRITY_ERROR"
     assert count(langchain) == 0
 
     monkeypatch.setenv("VECTOR_BACKUP_MANIFEST_KEY", "this key is ours")

@@ -23,7 +23,7 @@ from vector_backup_pipeline.engine.catalog.sources import (
     listed_sources,
     source_named,
 )
-from vector_backup_pipeline.engine.errors import InvalidParams, ResourceNotFound
+from vector_backup_pipeline.engine.errors import IntegrityError, InvalidParams, ResourceNotFound
 
 # The database that a restore writes to. Asked only if the sets do not decide.
 AskTarget = Callable[[], SourceDatabase]
@@ -51,6 +51,7 @@ def find_latest(
     Raises:
         InvalidParams: several databases have sets, and none of the above decides; or the set has
             no rows of a table that the run of an earlier set emptied.
+        IntegrityError: all sets are damaged. The error is that of the newest one.
         ResourceNotFound: there is no such set.
     """
     found = _Found.read(contents, tables)
@@ -84,20 +85,22 @@ class _Found:
 
     `newest` are the newest complete ones that hold all tables, by their source database. `not_good`
     are the incomplete ones, and the damaged ones, whose source is not known. `lacking` are the
-    newest complete ones that do not hold all tables.
+    newest complete ones that do not hold all tables. `damaged` are the errors of damaged sets.
     """
 
     newest: dict[SourceDatabase, ManifestSet | OlderSet]
     not_good: list[tuple[datetime, str, SourceDatabase | None]]
     emptied: list[_Emptied]
     lacking: dict[SourceDatabase, ManifestSet | OlderSet]
+    damaged: dict[tuple[datetime, str], IntegrityError]
 
     @classmethod
     def read(cls, contents: Contents, tables: Sequence[str] | None) -> _Found:
-        found = cls({}, [], [], {})
+        found = cls({}, [], [], {}, {})
         for each in contents.sets():
             if isinstance(each, DamagedSet):
                 found.not_good.append((*age(each), None))
+                found.damaged[age(each)] = each.error
                 continue
             if isinstance(each, ManifestSet):
                 found.emptied.extend(_emptied_by(each))
@@ -149,9 +152,11 @@ def _no_latest(
     found: _Found,
     source: SourceDatabase | None,
     tables: Sequence[str] | None,
-) -> ResourceNotFound:
+) -> IntegrityError | ResourceNotFound:
     where = contents.directory.location
     lacking = [each for of, each in found.lacking.items() if source in (None, of)]
+    if found.damaged and not (lacking or found.sources):
+        return found.damaged[max(found.damaged)]
     if not lacking:
         of = "" if source is None else f" of the database {source.name}"
         return ResourceNotFound(
