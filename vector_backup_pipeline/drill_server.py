@@ -31,7 +31,7 @@ _SETTINGS: Mapping[str, str | bool] = {
     "shared_buffers": "256MB",
     "maintenance_work_mem": "1GB",
     "max_wal_size": "4GB",
-    # In files of the server's own: a container's /dev/shm has 64 MB, and a parallel index build takes
+    # In the server's own files: a container's /dev/shm has 64 MB, and a parallel index build takes
     # up to maintenance_work_mem there.
     "dynamic_shared_memory_type": "mmap",
 }

@@ -72,7 +72,13 @@ from vector_backup_pipeline.settings import split_tables
 @click.option(
     "--fire-triggers",
     is_flag=True,
-    help="Let the target tables' triggers run; else such tables are refused. Default: off.",
+    help="Let the target tables' triggers run. Without it, a table with triggers that the restore "
+    "would fire is refused. Default: off.",
+)
+@click.option(
+    "--disable-triggers",
+    is_flag=True,
+    help="Load without the target tables' triggers, which the tables' owner may do. Default: off.",
 )
 @click.option(
     "--allow-other-versions",

@@ -52,7 +52,12 @@ class RestoreParameters(dg.Config):
     )
     fire_triggers: bool = Field(
         default=False,
-        description="Let the triggers of target tables run; without it such tables are refused.",
+        description="Let the triggers of the target tables run. Without it, a table with triggers "
+        "that the restore would fire is refused.",
+    )
+    disable_triggers: bool = Field(
+        default=False,
+        description="Load without the triggers of the target tables; their owner may do so.",
     )
     allow_other_versions: bool = Field(
         default=False,
@@ -93,6 +98,7 @@ class RestoreParameters(dg.Config):
             rename=dict(self.rename),
             collections=None if self.collections is None else tuple(self.collections),
             fire_triggers=self.fire_triggers,
+            disable_triggers=self.disable_triggers,
             allow_other_versions=self.allow_other_versions,
             workers=self.workers,
             maintenance_work_mem=self.maintenance_work_mem,

@@ -116,6 +116,11 @@ _RESTORE_RULES = [
         truncate_before_restore={"const": True},
         on_conflict={"enum": [rule for rule in CONFLICT_RULES if rule != "fail"]},
     ),
+    _never(
+        "Triggers either run or don't.",
+        fire_triggers={"const": True},
+        disable_triggers={"const": True},
+    ),
 ]
 _BACKUP_EXAMPLES: Mapping[str, tuple[str, dict[str, Any]]] = {
     "defaults": ("Every default", {}),

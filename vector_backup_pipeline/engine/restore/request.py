@@ -47,13 +47,13 @@ class RestoreRequest:
     rename: Mapping[str, str]
     collections: tuple[str, ...] | None
     fire_triggers: bool
+    disable_triggers: bool
     allow_other_versions: bool
     workers: int
     maintenance_work_mem: str | None
     max_parallel_maintenance_workers: int | None
     probes: int
     progress_every: int
-    disable_triggers: bool = False
 
     def __post_init__(self) -> None:
         if not self.timestamp:

@@ -132,6 +132,7 @@ def _restore_request(
         rename={},
         collections=None,
         fire_triggers=False,
+        disable_triggers=False,
         # The embedded server is of one version; the digest proves what it read.
         allow_other_versions=True,
         workers=request.workers,

@@ -11,6 +11,7 @@ from vector_backup_pipeline_tests.faults.watching import COLLECTIONS, EMBEDDINGS
 from vector_backup_pipeline_tests.fix_backup import BackupMaker
 from vector_backup_pipeline_tests.fix_postgres import LANGCHAIN_TABLES, Database
 from vector_backup_pipeline_tests.fix_restore import (
+    TRUNCATING,
     RestoreMaker,
     everything_in,
     kept_from_locking,
@@ -306,12 +307,11 @@ def test_a_partition_of_a_table_that_another_refers_to_is_not_truncated_alone(
         "CREATE TABLE refers (id int REFERENCES parts)"
     )
     backup(database.url, tables=("parts", "part", "refers"))
-    truncating = {"truncate_before_restore": True}
 
     for table in ("part", "parts"):
         refused = f"public.{table} can't be truncated: public.refers has"
-        restore.fails(database, "INVALID_PARAMS", refused, tables=(table,), **truncating)
-    restore.succeeds(database, tables=("parts", "refers"), **truncating)
+        restore.fails(database, "INVALID_PARAMS", refused, tables=(table,), **TRUNCATING)
+    restore.succeeds(database, tables=("parts", "refers"), **TRUNCATING)
 
 
 def test_children_whose_parents_are_missing_fail_and_name_them(

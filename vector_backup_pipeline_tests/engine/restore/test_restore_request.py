@@ -47,6 +47,7 @@ def test_what_can_be_done_is_taken(parameters: dict[str, Any]) -> None:
         ({"on_conflict": "ignore"}, "one of: fail, skip, replace"),
         ({"on_conflict": "skip", "truncate_before_restore": True}, "nothing collides"),
         ({"on_conflict": "replace", "truncate_before_restore": True}, "nothing collides"),
+        ({"fire_triggers": True, "disable_triggers": True}, "exclude each other"),
         ({"collections": ()}, "collections is empty"),
         (
             {"collections": ("a",), "truncate_before_restore": True},
