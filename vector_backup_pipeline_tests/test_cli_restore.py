@@ -168,7 +168,7 @@ def test_a_restore_that_is_ended_by_the_system_leaves_the_target_as_it_was(
             process.send_signal(signal.SIGTERM)
             out, _ = process.communicate(timeout=60)
 
-    assert process.returncode == 1
+    assert process.returncode == 130
     assert json.loads(out)["data"]["restore_performed"] is False
     assert "stopped before it was done" in json.loads(out)["message"]
     assert count(backed_up) == 58
