@@ -40,7 +40,7 @@ def _notices(
     cursor: Cursor, source: TableSource, definition: TableDefinition | None
 ) -> Iterator[Notice]:
     table = source.found.requested
-    if not source.plannable:
+    if not all(relation.plannable for relation in source.relations):
         yield Notice(
             f"queries of {table}",
             f"{table} is read in one stream: the server can't plan queries of it under an empty "

@@ -87,15 +87,13 @@ class Relation:
 
 @dataclass(frozen=True)
 class TableSource:
-    """A locked table inside the snapshot: all that an export reads. `columns` in table order."""
+    """A locked table inside the snapshot: all that an export reads. `columns` in table order;
+    `plannable` says whether queries of the table can be planned, and of all its relations."""
 
     found: FoundTable
     columns: tuple[str, ...]
     relations: tuple[Relation, ...]
-
-    @property
-    def plannable(self) -> bool:
-        return all(relation.plannable for relation in self.relations)
+    plannable: bool = True
 
     @property
     def size(self) -> int:
@@ -250,15 +248,31 @@ def read_sources(cursor: Cursor, tables: Sequence[FoundTable]) -> dict[int, Tabl
         leaves[root].append(relation)
         readable[root] &= root == oid or (may_read and not guarded)
     return {
-        table.oid: TableSource(
-            found=table,
-            columns=columns.get(table.oid, ()),
-            relations=_with_plannable(
-                cursor, _relations(table, leaves[table.oid], readable[table.oid])
-            ),
+        table.oid: _source(
+            cursor, table, columns.get(table.oid, ()), leaves[table.oid], readable[table.oid]
         )
         for table in tables
     }
+
+
+def _source(
+    cursor: Cursor,
+    table: FoundTable,
+    columns: tuple[str, ...],
+    leaves: list[Relation],
+    all_readable: bool,
+) -> TableSource:
+    """The leaves one by one, or the tree as a whole where only the parent grants access."""
+    tree = _tree(table, leaves)
+    relations = _with_plannable(cursor, leaves if all_readable else [tree])
+    return TableSource(
+        found=table,
+        columns=columns,
+        relations=relations,
+        # The partition key's expressions are planned with the tree alone.
+        plannable=all(relation.plannable for relation in relations)
+        and (table.kind != _PARTITIONED or _can_plan(cursor, [tree])),
+    )
 
 
 def _with_plannable(cursor: Cursor, relations: Sequence[Relation]) -> tuple[Relation, ...]:
@@ -294,26 +308,19 @@ def _can_plan(cursor: Cursor, relations: Sequence[Relation]) -> bool:
     return True
 
 
-def _relations(
-    table: FoundTable, leaves: list[Relation], all_readable: bool
-) -> tuple[Relation, ...]:
-    """The leaves one by one, or the tree as a whole where only the parent grants access."""
-    if all_readable:
-        return tuple(leaves)
+def _tree(table: FoundTable, leaves: list[Relation]) -> Relation:
     estimates = [leaf.estimated_rows for leaf in leaves]
-    return (
-        Relation(
-            oid=table.oid,
-            schema=table.schema,
-            name=table.name,
-            only=False,
-            by_ranges=False,
-            blocks=sum(leaf.blocks for leaf in leaves),
-            size=sum(leaf.size for leaf in leaves),
-            estimated_rows=None if None in estimates else sum(e or 0 for e in estimates),
-            relfilenode=None,
-            is_foreign=any(leaf.is_foreign for leaf in leaves),
-        ),
+    return Relation(
+        oid=table.oid,
+        schema=table.schema,
+        name=table.name,
+        only=False,
+        by_ranges=False,
+        blocks=sum(leaf.blocks for leaf in leaves),
+        size=sum(leaf.size for leaf in leaves),
+        estimated_rows=None if None in estimates else sum(e or 0 for e in estimates),
+        relfilenode=None,
+        is_foreign=any(leaf.is_foreign for leaf in leaves),
     )
 
 

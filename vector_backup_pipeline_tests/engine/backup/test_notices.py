@@ -35,6 +35,12 @@ STATISTICS = """
     CREATE STATISTICS about ON (unit(embedding)), id FROM docs;
     INSERT INTO docs SELECT i, 'docs', ARRAY[i, 1, 2]::vector FROM generate_series(1, 50) i;
 """
+BY_KEY = """
+    CREATE TABLE docs (id int, of regclass, embedding vector(3))
+        PARTITION BY LIST (unit(embedding));
+    CREATE TABLE docs_0 PARTITION OF docs DEFAULT;
+    INSERT INTO docs SELECT i, 'docs', ARRAY[i, 1, 2]::vector FROM generate_series(1, 50) i;
+"""
 DOCS: dict[str, Any] = {"tables": ("docs",), "truncate_tables": ("docs",)}
 
 
@@ -55,6 +61,19 @@ def test_a_table_that_no_query_can_read_gives_the_same_bytes(
     assert notice in (after.directory / "vector_backup_log.txt").read_text()
     assert after.file("docs").rows == 50
     assert after.file("docs").digest == before.file("docs").digest
+
+
+@pytest.mark.parametrize("method", ["copy", "cursor"])
+def test_a_partition_key_that_no_query_can_use_stops_nothing(
+    any_database: Database, backup: BackupMaker, check: Checker, method: str
+) -> None:
+    any_database.run(_QUALIFIED + BY_KEY + _UNQUALIFIED)
+    made = backup(any_database.url, export_method=method, **DOCS)
+
+    assert made.error is None
+    assert made.file("docs").rows == 50
+    assert made.result.notices == []
+    assert check(any_database.url, export_method=method, **DOCS)["tables: docs"].status == "ok"
 
 
 def test_such_a_table_goes_into_a_binary_file_too(database: Database, backup: BackupMaker) -> None:
@@ -79,7 +98,7 @@ def test_such_a_tree_is_read_where_only_its_parent_may_be(
 
 
 @pytest.mark.parametrize("any_database", [16], indirect=True)
-@pytest.mark.parametrize("tables", [ORDINARY, PARTITIONED])
+@pytest.mark.parametrize("tables", [ORDINARY, PARTITIONED, BY_KEY])
 def test_such_a_table_is_truncated(
     any_database: Database, backup: BackupMaker, tables: str
 ) -> None:
