@@ -69,7 +69,7 @@ def _table(database: Database, schema: str, name: str, column: str) -> Iterator[
 
 
 @settings(
-    max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=1, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(schema=st.just("public") | names, name=names, column=names)
 @example(schema="public", name=WORST, column=WORST)

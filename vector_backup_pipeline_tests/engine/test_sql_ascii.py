@@ -49,18 +49,15 @@ def latin(make_database: MakeDatabase) -> Database:
     return source
 
 
-@pytest.mark.parametrize(
-    ("method", "form"), [("copy", "csv"), ("cursor", "csv"), ("copy", "binary")]
-)
+@pytest.mark.parametrize("form", ["csv", "binary"])
 def test_all_bytes_come_back(
     latin: Database,
     make_database: MakeDatabase,
     backup: BackupMaker,
     restore: RestoreMaker,
-    method: str,
     form: str,
 ) -> None:
-    made = backup(latin.url, export_method=method, format=form)
+    made = backup(latin.url, format=form)
     assert made.error is None
     assert made.manifest.server.encoding == "SQL_ASCII"
     assert b"caf\xe9" in made.path("langchain_pg_collection").read_bytes()
