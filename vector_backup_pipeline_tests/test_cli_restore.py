@@ -170,7 +170,7 @@ def test_a_restore_that_is_ended_by_the_system_leaves_the_target_as_it_was(
 
     assert process.returncode == 130
     assert json.loads(out)["data"]["restore_performed"] is False
-    assert "stopped before it was done" in json.loads(out)["message"]
+    assert json.loads(out)["error_type"] == "RUN_CANCELED"
     assert count(backed_up) == 58
     log = (root / "vector_bak" / "vector_backup_log.txt").read_text()
     assert "CANCELED" in log
