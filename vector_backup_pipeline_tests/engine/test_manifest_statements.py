@@ -71,6 +71,10 @@ def refused(field: str, *statements: str) -> bool:
 _REFUSED = {
     # A second statement, and what could hide one.
     "a second statement": ("ddl", f"{CREATE}; {_PROGRAM}"),
+    "a second statement behind an expression": (
+        "key_ddl",
+        "ALTER TABLE ONLY public.t ADD CONSTRAINT k UNIQUE (id); DROP TABLE public.u",
+    ),
     "a closing semicolon": ("ddl", f"{CREATE};"),
     "behind a comment": ("ddl", f"{CREATE} /* ' */; {_PROGRAM} -- '"),
     "a line comment": ("ddl", f"{CREATE} -- x"),
@@ -79,7 +83,7 @@ _REFUSED = {
     "no escape string": ("comment_ddl", f"COMMENT ON TABLE public.t IS '\\'; {_PROGRAM} --'"),
     "an escape string that goes on in the next line": (
         "ddl",
-        f"CREATE TABLE public.t (a text DEFAULT E'x'\n'\\'); {_PROGRAM} --')",
+        "CREATE TABLE public.t (a text DEFAULT E'x'\n'\\' x'); COPY t TO PROGRAM ' id ' --')",
     ),
     "an escape string behind a number": (
         "ddl",
