@@ -23,6 +23,13 @@ from vector_backup_pipeline.settings import split_tables
     "vector-backup list shows what is there.",
 )
 @click.option(
+    "--source-database",
+    metavar="NAME",
+    help="Database whose newest set latest is, such as rag: its name as vector-backup list shows "
+    "it, or {system_identifier}/{name} if servers share the name. Default: the only one with sets, "
+    "else the target.",
+)
+@click.option(
     "--backup-path",
     metavar="PATH",
     help="Where the set is: under the root, absolute or relative to the root's parent, such as "

@@ -15,9 +15,15 @@ from vector_backup_pipeline.engine.restore.request import DEFAULT_PROBES
 @click.option(
     "--timestamp",
     metavar="STAMP",
-    help="Which set, such as 20250721_234914, or latest for the newest complete one of each place "
-    "(and any newer one that is damaged). "
+    help="Which set, such as 20250721_234914, or latest for the newest complete one of each "
+    "location and database (and any newer one that is damaged). "
     "Default: every set.",
+)
+@click.option(
+    "--source-database",
+    metavar="NAME",
+    help="Database whose sets to verify, such as rag: its name as vector-backup list shows it, or "
+    "{system_identifier}/{name} if servers share the name. Default: all databases.",
 )
 @click.option(
     "--backup-path",

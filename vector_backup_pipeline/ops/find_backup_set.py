@@ -23,6 +23,12 @@ class RestoreParameters(dg.Config):
         default=None,
         description="Which set: YYYYMMDD_HHMMSS, or latest for the newest complete one. Required.",
     )
+    source_database: str | None = Field(
+        default=None,
+        description="Database whose newest set latest is, as vector-backup list shows it: its "
+        "name, or {system_identifier}/{name} if servers share the name. Default: the only one with "
+        "sets, else the target.",
+    )
     backup_path: str | None = Field(
         default=None,
         description="Where the set is: relative to the root's parent, or absolute under the root. "
@@ -90,6 +96,7 @@ class RestoreParameters(dg.Config):
         """
         return RestoreRequest(
             timestamp=self.timestamp or "",
+            source_database=self.source_database or None,
             backup_path=self.backup_path or None,
             task_id=self.task_id or None,
             tables=None if self.tables is None else tuple(self.tables),

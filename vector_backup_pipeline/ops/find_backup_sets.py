@@ -24,7 +24,12 @@ class VerifyParameters(dg.Config):
     timestamp: str | None = Field(
         default=None,
         description="Which set: YYYYMMDD_HHMMSS, or latest for the newest complete one of each "
-        "place and damaged ones that are newer. Default: every set.",
+        "location and source database, and damaged ones that may be newer. Default: every set.",
+    )
+    source_database: str | None = Field(
+        default=None,
+        description="Database whose sets to verify, as vector-backup list shows it: its name, or "
+        "{system_identifier}/{name} if servers share the name. Default: all databases.",
     )
     backup_path: str | None = Field(
         default=None,
@@ -52,6 +57,7 @@ class VerifyParameters(dg.Config):
         """
         return VerifyRequest(
             timestamp=self.timestamp or None,
+            source_database=self.source_database or None,
             backup_path=self.backup_path or None,
             task_id=self.task_id or None,
             drill=self.drill,

@@ -1,0 +1,74 @@
+"""Which sets a verification takes, where several databases are backed up."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vector_backup_pipeline.engine.errors import InvalidParams, ResourceNotFound
+from vector_backup_pipeline.engine.storage.local import LocalRoot
+from vector_backup_pipeline.engine.verification.run import VerifyRun
+from vector_backup_pipeline.ops.find_backup_sets import VerifyParameters
+from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
+from vector_backup_pipeline_tests.fix_sets import SetWriter
+
+DAYS = {day: f"2025010{day}_000000" for day in range(1, 8)}
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Sets of the databases a and b of one server, and in a task of another server's a."""
+    sets = SetWriter(tmp_path / "vector_bak")
+    for day, database in ((1, "a"), (2, "b"), (3, "a"), (5, "a")):
+        sets.write(DAYS[day], {"t": 1}, database=database, server="7")
+    sets.write(DAYS[6], {"t": 1}, failed=["u"], database="b", server="7")
+    sets.damaged(DAYS[4])
+    task = SetWriter(tmp_path / "task_1" / "vector_bak")
+    task.write(DAYS[7], {"t": 1}, database="a", server="8")
+    return tmp_path
+
+
+def _run(root: Path, **parameters: Any) -> VerifyRun:
+    return VerifyRun(
+        VerifyParameters(**parameters).request(),
+        LocalRoot(str(root), "vector_bak"),
+        TIMESTAMPS,
+        lambda: pytest.fail("no drill"),
+        lock_timeout=1.0,
+        run_id="verify",
+    )
+
+
+def _days(root: Path, **parameters: Any) -> list[int]:
+    found = _run(root, **parameters).find()
+    return [day for each in found for day, stamp in DAYS.items() if each.timestamp == stamp]
+
+
+def test_latest_is_the_newest_of_each_database_in_each_location(root: Path) -> None:
+    # The damaged set may be of b, and newer than that one's newest.
+    assert _days(root, timestamp="latest") == [2, 4, 5, 7]
+    assert _days(root, timestamp="latest", source_database="b") == [2, 4]
+    assert _days(root, timestamp="latest", source_database="7/a") == [5]
+
+
+def test_the_sets_of_one_database_are_verified(root: Path) -> None:
+    # A damaged set may be of any database.
+    assert _days(root, source_database="b") == [2, 4, 6]
+    assert _days(root, source_database="8/a") == [4, 7]
+    assert _days(root, source_database="a", task_id="task_1") == [7]
+    with pytest.raises(InvalidParams, match="7/a, 8/a, b"):
+        _days(root, source_database="a")
+    with pytest.raises(ResourceNotFound, match="Databases with sets there: 7/a, 8/a, b"):
+        _days(root, source_database="c")
+    with pytest.raises(ResourceNotFound, match=DAYS[2]):
+        _days(root, source_database="8/a", timestamp=DAYS[2])
+
+
+def test_latest_says_so_if_it_lies_in_the_future(root: Path) -> None:
+    SetWriter(root / "vector_bak").write("20990101_000000", {"t": 1}, database="b", server="7")
+    run = _run(root, timestamp="latest", source_database="b")
+    for each in run.find():
+        run.verify(each.key)
+    (notice,) = run.close().notices
+    assert "20990101_000000" in notice
+    assert "created in the future" in notice
