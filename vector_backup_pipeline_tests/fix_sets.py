@@ -11,6 +11,7 @@ from pathlib import Path
 
 import xxhash
 
+from vector_backup_pipeline.engine.adoption import AdoptRequest, adopt
 from vector_backup_pipeline.engine.catalog.sets import BackupSet, age, look_into
 from vector_backup_pipeline.engine.file_names import (
     data_file_name,
@@ -33,9 +34,10 @@ from vector_backup_pipeline.engine.manifest import (
 from vector_backup_pipeline.engine.parameters import Compression, Format
 from vector_backup_pipeline.engine.results import BackupResult, ExportedTable, FailedTable
 from vector_backup_pipeline.engine.storage.contract import Claim
-from vector_backup_pipeline.engine.storage.local import LocalDirectory
+from vector_backup_pipeline.engine.storage.local import LocalDirectory, LocalRoot
 from vector_backup_pipeline.engine.table_definition import Dependencies, TableDefinition
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
+from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
 
 COLLECTION, EMBEDDING = "langchain_pg_collection", "langchain_pg_embedding"
 TABLES = {COLLECTION: 4, EMBEDDING: 58}
@@ -119,10 +121,20 @@ class SetWriter:
         (self.path / manifest_name(stamp)).write_bytes(manifest.to_json())
         return manifest
 
-    def older(self, stamp: str, tables: Mapping[str, int] = TABLES) -> None:
+    def older(
+        self, stamp: str, tables: Mapping[str, int] = TABLES, line_end: bytes = b"\r\n"
+    ) -> None:
         """Files of the older system."""
         for table, rows in tables.items():
-            self.file(f"{table}_{stamp}.csv", b"id,document\r\n" + b"1,text\r\n" * rows)
+            self.file(
+                f"{table}_{stamp}.csv", line_end.join([b"id,document", *[b"1,text"] * rows, b""])
+            )
+
+    def adopt(self, timestamps: TimestampFormat = TIMESTAMPS) -> None:
+        """Make sets of all of the older system's pairs."""
+        root = LocalRoot(str(self.path.parent), self.path.name)
+        adoption = adopt(root, timestamps, AdoptRequest(None, None, dry_run=False), run_id="adopts")
+        assert adoption.error is None, adoption.error
 
     def file(self, name: str, data: bytes = b"id,document\n1,text\n") -> None:
         self.path.mkdir(parents=True, exist_ok=True)

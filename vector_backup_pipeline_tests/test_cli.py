@@ -285,7 +285,10 @@ def test_the_list_is_a_table_a_location(terminal: Terminal, root: Path, sets: Se
     sets.write("20250101_000000", {COLLECTION: 4})
     sets.write("20250102_000000", {COLLECTION: 4}, failed=[EMBEDDING])
     sets.file("t_20250103_000000.csv")
-    SetWriter(root / "corpus_7" / "vector_bak").older("20250104_000000", {COLLECTION: 1})
+    of_task = SetWriter(root / "corpus_7" / "vector_bak")
+    of_task.older("20250104_000000")
+    of_task.adopt()
+    of_task.older("20250105_000000")
 
     listed = terminal("list")
 
@@ -314,7 +317,11 @@ def test_the_list_is_a_table_a_location(terminal: Terminal, root: Path, sets: Se
         "",
         f"Backups of task corpus_7: {root}/corpus_7/vector_bak",
     ]
-    assert _cells(lines[8])[4] == f"{COLLECTION}_20250104_000000.csv (21.0 B)"
+    file = f"{COLLECTION}_20250104_000000.csv (4 rows, 45.0 B)"
+    assert _cells(lines[8])[2:] == ["older_system", "complete", file]
+    assert lines[10:] == [
+        f"  adoptable: {table}_20250105_000000.csv" for table in (COLLECTION, EMBEDDING)
+    ]
     assert len({line.index("2025-") for line in (lines[2], lines[3])}) == 1
 
 

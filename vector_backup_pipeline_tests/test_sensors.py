@@ -198,16 +198,12 @@ def test_an_incomplete_backup_does_not_count(running: Daemon, job_manifest: byte
     assert running.tick() == ["t1"]
 
 
-def test_an_older_systems_backup_counts(running: Daemon) -> None:
-    running.make_backup(
-        "t1", "langchain_pg_embedding_20250102_030405.csv", b"id,document\r\n1,a\r\n"
-    )
-
-    assert running.tick() == []
-
-
-def test_a_dead_runs_file_does_not_count(running: Daemon) -> None:
-    running.make_backup("t1", "langchain_pg_embedding_20250102_030405.csv", b"id,document\n1,a\n")
+@pytest.mark.parametrize("line_end", [b"\n", b"\r\n"])
+def test_files_without_a_manifest_do_not_count(running: Daemon, line_end: bytes) -> None:
+    for table in ("langchain_pg_collection", "langchain_pg_embedding"):
+        running.make_backup(
+            "t1", f"{table}_20250102_030405.csv", line_end.join([b"id,document", b"1,a", b""])
+        )
 
     assert running.tick() == ["t1"]
 

@@ -46,9 +46,6 @@ def _keep_option(name: str, text: str) -> Callable[[_F], _F]:
     "its rows. Default: off.",
 )
 @click.option(
-    "--include-older", is_flag=True, help="Also the sets of the older system. Default: off."
-)
-@click.option(
     "--include-orphans",
     is_flag=True,
     help="Remove also data files that a dead run left without a manifest. Default: off.",

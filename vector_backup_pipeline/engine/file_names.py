@@ -28,6 +28,8 @@ _DATA_EXTENSIONS = tuple(
 _READING_SUFFIX = ".reading"
 # Of the one prune that may work in a directory at a time; "prune" is no timestamp.
 PRUNE_MARKER = f"{_MARKER_PREFIX}prune{_MARKER_SUFFIX}"
+# Of the one adoption that may work in a directory at a time.
+ADOPT_MARKER = f"{_MARKER_PREFIX}adopt{_MARKER_SUFFIX}"
 _READING = re.compile(r"_[0-9a-f]{8}\.reading\Z")
 _LIKE_A_DATA_FILE = re.compile(
     rf".+_[^.]*[0-9][^.]*\.(?:{'|'.join(map(re.escape, _DATA_EXTENSIONS))})"

@@ -19,6 +19,7 @@ from vector_backup_pipeline.engine.secrets import SecretText
 from vector_backup_pipeline.engine.table_definition import Dependencies, TableDefinition
 
 SCHEMA_VERSION = 1
+OLDER_SYSTEM: Literal["older_system"] = "older_system"
 
 # Of an unexpected statement: enough to find it.
 _SHOWN = 200
@@ -38,13 +39,14 @@ class Digest(Record):
     """The sum modulo 2^128 of xxh3-128 over every row's bytes: independent of the rows' order.
 
     `encoding` says which bytes, over `columns` in their order: for `csv` the record without its
-    line end, for `binary` the tuple; never header or trailer. `value` is 32 hexadecimal digits.
+    line end, for `binary` the tuple; never header or trailer. `value` is 32 hexadecimal digits, or
+    None for a file of the older system: PostgreSQL did not write its records.
     """
 
     algorithm: Literal["xxh3_128_sum"] = "xxh3_128_sum"
     encoding: Format = "csv"
     columns: list[str]
-    value: str
+    value: str | None
 
 
 class Block(Record):
@@ -64,7 +66,10 @@ def check_bare(name: str) -> str:
 
 
 class DataFile(Record):
-    """A stored table. `sha256` is of the stored bytes, `duration` in seconds."""
+    """A stored table. `sha256` is of the stored bytes, `duration` in seconds.
+
+    A file of the older system has no digest value and no blocks.
+    """
 
     name: Annotated[str, AfterValidator(check_bare)]
     format: Format
@@ -75,6 +80,10 @@ class DataFile(Record):
     digest: Digest
     duration: float
     blocks: list[Block]
+
+    @property
+    def has_digest(self) -> bool:
+        return self.digest.value is not None
 
 
 class Relation(Record):
@@ -88,17 +97,20 @@ class Relation(Record):
 
 
 class TableBackup(Record):
-    """A table of the set; `file` is None when its export failed (`error` says why)."""
+    """A table of the set. `file` is None if its export failed (`error` says why).
+
+    `oid` and `definition` are None for a file of the older system, which kept no definitions.
+    """
 
     table: str
     schema_name: str
     name: str
-    oid: int
+    oid: int | None
     relations: list[Relation]
     columns: list[str]
     file: DataFile | None
     error: str | None
-    definition: TableDefinition
+    definition: TableDefinition | None
 
 
 class Server(Record):
@@ -119,6 +131,10 @@ class Manifest(Record):
 
     `builds_on` is the timestamp of the set whose rows this one needs beside its own; None for a set
     that stands alone, as all of this version do.
+
+    `origin` is "older_system" for a set that `vector-backup adopt` made of that system's files, and
+    None for a backup. Such a set's `server.database` is `OLDER_SYSTEM` too: nothing is known of its
+    server.
 
     `signature` and `checksum` are the last fields. `signature` is the HMAC-SHA256 of the stored
     manifest with 64 zeros in place of both, None without a key. `checksum` is the SHA-256 of the
@@ -143,8 +159,14 @@ class Manifest(Record):
     truncated_tables: list[str]
     result: BackupResult
     builds_on: str | None = None
+    origin: Literal["older_system"] | None = None
     signature: str | None = None
     checksum: str | None = None
+
+    @property
+    def definitions(self) -> list[TableDefinition]:
+        """Those of all tables that have one."""
+        return [table.definition for table in self.tables if table.definition is not None]
 
     def to_json(self, key: SecretText | None = None) -> bytes:
         """The bytes to store, with their checksum; signed, if there is a key."""
@@ -179,8 +201,7 @@ def read_manifest(data: bytes, name: str, key: SecretText | None = None) -> Mani
 
 
 def _check_statements(manifest: Manifest, name: str) -> None:
-    definitions = [table.definition for table in manifest.tables]
-    for found in unexpected_statements(definitions, manifest.dependencies):
+    for found in unexpected_statements(manifest.definitions, manifest.dependencies):
         raise IntegrityError(
             f"The manifest {name} holds a statement that no backup writes, so nothing of it is "
             f"run: {found[:_SHOWN]!r}. Somebody changed the manifest. Find out who can write to "

@@ -1,8 +1,8 @@
 """Files of the older backup service, which wrote CSV with Python's `csv.writer` and no manifest.
 
-Rows end in `\\r\\n`; a value stands in quotes where it needs them; NULL and the empty string are
-both nothing; JSON is the `repr` of what Python had made of it. Nothing tells what such a file
-should hold, so it is read strictly: what `csv.writer` does not write is an error, never guessed at.
+Rows end in `\\r\\n`, or in `\\n` after a file transfer that changed line ends; values are quoted
+where needed; NULL and the empty string are both nothing; JSON is Python's `repr` of it, or JSON.
+Such a file is read strictly: what `csv.writer` does not write is an error.
 """
 
 from __future__ import annotations
@@ -16,12 +16,16 @@ from vector_backup_pipeline.engine.errors import IntegrityError
 from vector_backup_pipeline.engine.formats.csv import csv_record
 from vector_backup_pipeline.engine.formats.csv_records import LONGEST_RECORD
 from vector_backup_pipeline.engine.formats.python_text import json_of
+from vector_backup_pipeline.engine.results import UnreadableRow
 from vector_backup_pipeline.engine.storage.contract import BackupDirectory
+from vector_backup_pipeline.engine.stored_files import StoredBytes
 
-_ROW_END = "\r\n"
+_ROW_ENDS = ("\r\n", "\n")
 _PLAIN = re.compile(r'[^",\r\n]*')
 _CUT_IN_QUOTES = "the file ends inside quotes: it was cut, or a quote is missing"
-_SHOWN_FAULTS = 20
+# A row takes some hundred bytes here; a file that is something else altogether has millions.
+_KEPT_UNREADABLE = 10_000
+_SHOWN_UNREADABLE = 20
 
 Row: TypeAlias = tuple[int, list[str]]
 
@@ -47,7 +51,7 @@ def read_rows(directory: BackupDirectory, name: str) -> Iterator[Row]:
     """
     _, rows = _open(directory, name)
     for row in rows:
-        if isinstance(row, _Fault):
+        if isinstance(row, UnreadableRow):
             raise _unreadable(directory, name, [row], 1)
         yield row
 
@@ -78,83 +82,106 @@ def as_csv_records(
         yield csv_record(values)
 
 
-def check_older_file(
+@dataclass(frozen=True)
+class OlderFile:
+    """What a file was found to hold: `size` in bytes, `sha256` of them, `rows` with those that
+    can't be read. Of many `unreadable` rows the first are kept; `unreadable_count` counts all."""
+
+    columns: tuple[str, ...]
+    rows: int
+    size: int
+    sha256: str
+    unreadable: tuple[UnreadableRow, ...]
+    unreadable_count: int
+
+
+def examine_file(
     directory: BackupDirectory, name: str, json_columns: Collection[str] = ()
-) -> int:
-    """Read the file whole, and return the number of its rows.
+) -> OlderFile:
+    """Read the file whole, and find every row that can't be read.
+
+    Raises:
+        ResourceNotFound, StorageError: the file can't be read.
+    """
+    stored = StoredBytes(directory, name)
+    read = _read(stored.chunks())
+    header = next(read)
+    columns = () if isinstance(header, UnreadableRow) else tuple(header[1])
+    json_at = [at for at, column in enumerate(columns) if column in json_columns]
+    unreadable = [header] if isinstance(header, UnreadableRow) else []
+    rows, count = 0, len(unreadable)
+    for row in read:
+        rows += 1
+        fault = row if isinstance(row, UnreadableRow) else _json_fault(row, columns, json_at)
+        if fault is not None:
+            count += 1
+            unreadable += [fault] if count <= _KEPT_UNREADABLE else []
+    return OlderFile(columns, rows, stored.size, stored.sha256, tuple(unreadable), count)
+
+
+def check_file(directory: BackupDirectory, name: str, json_columns: Collection[str]) -> None:
+    """Read the file whole.
 
     Raises:
         IntegrityError: rows can't be read; it names the first of them by line, and why.
         ResourceNotFound, StorageError: the file can't be read.
     """
-    columns, rows = _open(directory, name)
-    json_at = [at for at, column in enumerate(columns) if column in json_columns]
-    count, faults, shown = 0, 0, list[_Fault]()
-    for row in rows:
-        fault = row if isinstance(row, _Fault) else _json_fault(row, columns, json_at)
-        count += 1
-        if fault is not None:
-            faults += 1
-            shown += [fault] if faults <= _SHOWN_FAULTS else []
-    if faults:
-        raise _unreadable(directory, name, shown, faults)
-    return count
+    found = examine_file(directory, name, json_columns)
+    if found.unreadable_count:
+        raise _unreadable(directory, name, found.unreadable, found.unreadable_count)
 
 
-@dataclass(frozen=True)
-class _Fault:
-    """Why the row that begins in `line` can't be read."""
-
-    line: int
-    reason: str
-
-
-_Rows: TypeAlias = Generator[Row | _Fault, None, None]
+_Rows: TypeAlias = Generator[Row | UnreadableRow, None, None]
 
 
 def _open(directory: BackupDirectory, name: str) -> tuple[tuple[str, ...], _Rows]:
     """The columns, and what follows the header."""
-    rows = _read(directory, name)
-    header = next(rows, _Fault(1, "the file is empty"))
-    if isinstance(header, _Fault):
+    rows = _read(directory.read(name))
+    header = next(rows)
+    if isinstance(header, UnreadableRow):
         raise _unreadable(directory, name, [header], 1)
     return tuple(header[1]), rows
 
 
-def _read(directory: BackupDirectory, name: str) -> _Rows:
-    """The header and the rows, and what takes the place of those that can't be read.
+def _read(chunks: Iterable[bytes]) -> _Rows:
+    """The header and the rows, and an `UnreadableRow` for each that can't be read.
 
-    After a fault, reading goes on with the next line. A header that can't be read is the only item.
+    After such a row, reading goes on with the next line. A header that can't be read is the only
+    item.
     """
     reader = _RowReader()
     width = None
-    for line in _lines(directory.read(name)):
+    for line in _lines(chunks):
         row = reader.take(line)
         if row is None:
             continue
         if width is None:
             row = _checked_header(row)
-            width = 0 if isinstance(row, _Fault) else len(row[1])
-        elif not isinstance(row, _Fault) and len(row[1]) != width:
-            row = _Fault(row[0], f"{len(row[1])} values where the header has {width} columns")
+            width = 0 if isinstance(row, UnreadableRow) else len(row[1])
+        elif not isinstance(row, UnreadableRow) and len(row[1]) != width:
+            reason = f"{len(row[1])} values where the header has {width} columns"
+            row = UnreadableRow(line=row[0], reason=reason)
         yield row
         if not width:
             return
     if cut := reader.end():
         yield cut
+    elif width is None:
+        yield UnreadableRow(line=1, reason="the file is empty")
 
 
-def _checked_header(header: Row | _Fault) -> Row | _Fault:
-    if isinstance(header, _Fault):
+def _checked_header(header: Row | UnreadableRow) -> Row | UnreadableRow:
+    if isinstance(header, UnreadableRow):
         return header
     names = header[1]
     doubtful = {name for name in names if not name or names.count(name) > 1}
     if doubtful:
-        return _Fault(1, f"the header has a column name empty or twice: {sorted(doubtful)}")
+        reason = f"the header has a column name empty or twice: {sorted(doubtful)}"
+        return UnreadableRow(line=1, reason=reason)
     return header
 
 
-def _lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
+def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
     """Each line with its line feed; the last one may have none."""
     begun: list[bytes] = []
     for chunk in chunks:
@@ -181,7 +208,7 @@ class _RowReader:
         self._quoted: list[str] | None = None
         self._size = 0
 
-    def take(self, data: bytes) -> Row | _Fault | None:
+    def take(self, data: bytes) -> Row | UnreadableRow | None:
         """None as long as the row goes on in the next line."""
         self._line += 1
         self._size += len(data)
@@ -197,21 +224,21 @@ class _RowReader:
         self._begin()
         return row
 
-    def end(self) -> _Fault | None:
+    def end(self) -> UnreadableRow | None:
         """What the end of the file cuts off, if anything."""
         if self._quoted is None:
             return None
         return self._fault(_CUT_IN_QUOTES)
 
-    def _fault(self, reason: str) -> _Fault:
-        fault = _Fault(self._first_line, reason)
+    def _fault(self, reason: str) -> UnreadableRow:
+        fault = UnreadableRow(line=self._first_line, reason=reason)
         self._begin()
         return fault
 
     def _take(self, line: str) -> bool:
         if "\0" in line:
             raise _Malformed("a zero byte, which no text of the database holds")
-        if self._quoted is None and line in (_ROW_END, "\n"):
+        if self._quoted is None and line in _ROW_ENDS:
             raise _Malformed("an empty line")
         at = 0
         while True:
@@ -220,7 +247,7 @@ class _RowReader:
                 return False
             if line.startswith(",", at):
                 at += 1
-            elif line.startswith(_ROW_END, at):
+            elif line[at:] in _ROW_ENDS:
                 return True
             else:
                 raise _Malformed(self._why_not_over(line, at))
@@ -257,8 +284,6 @@ class _RowReader:
         value = len(self._fields)
         if at == len(line):
             return "the file ends in the middle of this row: it was cut"
-        if line[at] == "\n":
-            return "the row ends in a bare line feed, where the older system wrote \\r\\n"
         if line[at] == "\r":
             return f"a stray carriage return in value {value}"
         if line[at] == '"':
@@ -278,14 +303,14 @@ class _Malformed(Exception):
     """The reason why a row can't be read."""
 
 
-def _json_fault(row: Row, columns: Sequence[str], json_at: Iterable[int]) -> _Fault | None:
+def _json_fault(row: Row, columns: Sequence[str], json_at: Iterable[int]) -> UnreadableRow | None:
     line, fields = row
     for at in json_at:
         try:
             if fields[at]:
                 json_of(fields[at])
         except ValueError as error:
-            return _Fault(line, _no_json(columns[at], error))
+            return UnreadableRow(line=line, reason=_no_json(columns[at], error))
     return None
 
 
@@ -304,11 +329,12 @@ def _no_json(column: str, error: ValueError) -> str:
 
 
 def _unreadable(
-    directory: BackupDirectory, name: str, shown: Sequence[_Fault], faults: int
+    directory: BackupDirectory, name: str, rows: Sequence[UnreadableRow], count: int
 ) -> IntegrityError:
-    lines = "".join(f"\n  line {fault.line}: {fault.reason}" for fault in shown)
-    more = f"\n  and {faults - len(shown)} more" if faults > len(shown) else ""
+    shown = rows[:_SHOWN_UNREADABLE]
+    lines = "".join(f"\n  line {row.line}: {row.reason}" for row in shown)
+    more = f"\n  and {count - len(shown)} more" if count > len(shown) else ""
     return IntegrityError(
-        f"{directory.location}/{name} has {faults} row(s) that can't be read:{lines}{more}\n"
+        f"{directory.location}/{name} has {count} row(s) that can't be read:{lines}{more}\n"
         "Correct the file (a copy of it), or restore another set."
     )

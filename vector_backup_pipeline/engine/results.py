@@ -197,6 +197,60 @@ class VerifyResult(Record):
         return self.model_dump(mode="json") | {"timestamp": self.timestamp.isoformat()}
 
 
+class UnreadableRow(Record):
+    """Why the row that begins in `line` of a file can't be read."""
+
+    line: int
+    reason: str
+
+
+class AdoptedFile(Record):
+    """A file of the older system that can be read."""
+
+    success: Literal[True] = True
+    source_file: str
+    rows: int
+    file_size: str
+
+
+class UnreadableFile(Record):
+    """A file of the older system that can't be adopted. Of many `unreadable_rows` the first are
+    listed; `unreadable_count` counts all."""
+
+    success: Literal[False] = False
+    source_file: str
+    error_type: str
+    error: str
+    unreadable_count: int
+    unreadable_rows: list[UnreadableRow]
+
+
+class AdoptedPair(Record):
+    """A pair of the older system's files. `adoptable` is the state of a readable one in a dry run;
+    `task_id` is None for the root's own."""
+
+    task_id: str | None
+    backup_path: str
+    timestamp: str
+    state: Literal["adopted", "adoptable", "not_adopted"]
+    tables: dict[str, AdoptedFile | UnreadableFile]
+
+
+class AdoptResult(Record):
+    """The result of an adoption. `adopt_performed` if a manifest was written."""
+
+    adopt_performed: bool
+    dry_run: bool
+    pairs: list[AdoptedPair]
+    notices: list[str]
+    errors: list[str]
+    duration: float
+    timestamp: datetime
+
+    def as_json(self) -> dict[str, Any]:
+        return self.model_dump(mode="json") | {"timestamp": self.timestamp.isoformat()}
+
+
 class KeptSet(Record):
     """A set that stays, and everything that keeps it."""
 
@@ -206,7 +260,7 @@ class KeptSet(Record):
 
 class RemovedSet(Record):
     """What was taken away, or would be: `bytes` in all. Without a manifest among `files` they were
-    an orphan's or the older system's."""
+    orphans."""
 
     timestamp: str
     reasons: list[str]

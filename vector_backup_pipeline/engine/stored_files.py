@@ -22,7 +22,7 @@ def check_stored_file(directory: BackupDirectory, name: str, size: int, sha256: 
         IntegrityError: they differ.
         ResourceNotFound, StorageError: it can't be read.
     """
-    stored = _StoredBytes(directory, name)
+    stored = StoredBytes(directory, name)
     for _ in stored.chunks():
         pass
     if (stored.size, stored.sha256) != (size, sha256):
@@ -56,7 +56,7 @@ def check_rows(directory: BackupDirectory, data_file: DataFile) -> None:
         IntegrityError: it names all that differs, with what was found and what was expected.
         ResourceNotFound, StorageError: the file can't be read.
     """
-    stored = _StoredBytes(directory, data_file.name)
+    stored = StoredBytes(directory, data_file.name)
     rows = _Rows(data_file)
     rows.read(stored)
     faults = [
@@ -73,7 +73,9 @@ def check_rows(directory: BackupDirectory, data_file: DataFile) -> None:
 
 def contradiction(data_file: DataFile) -> str | None:
     """What is wrong with the entry by itself: its blocks must be all of the file between header and
-    trailer, and hold its rows."""
+    trailer, and hold its rows. A file of the older system has no blocks."""
+    if not data_file.has_digest:
+        return None
     form, is_plain = row_format(data_file.format), data_file.compression == "none"
     header, trailer = len(form.header(data_file.digest.columns)), len(form.trailer)
     # How long a compressed header or trailer is, nothing tells but the file.
@@ -99,7 +101,7 @@ def contradiction(data_file: DataFile) -> str | None:
     return None
 
 
-class _StoredBytes:
+class StoredBytes:
     """A stored file as it is read: its chunks, and the size and SHA-256 of those read so far."""
 
     def __init__(self, directory: BackupDirectory, name: str) -> None:
@@ -136,7 +138,7 @@ class _Rows:
         self._digest = 0
         self._end: str | None = None
 
-    def read(self, stored: _StoredBytes) -> None:
+    def read(self, stored: StoredBytes) -> None:
         """To the end, also after what can't be read, so that size and hash are the file's."""
         chunks = stored.chunks()
         try:
@@ -159,9 +161,15 @@ class _Rows:
         digest = f"{self._digest % DIGEST_MODULUS:032x}"
         return [
             *([] if self._end is None else [self._end]),
-            *self._header_fault(),
             *_differing("the number of rows", self._rows, self._expected.rows),
-            *_differing("the content digest", digest, self._expected.digest.value),
+            *(
+                [
+                    *self._header_fault(),
+                    *_differing("the content digest", digest, self._expected.digest.value),
+                ]
+                if self._expected.has_digest
+                else []
+            ),
             *self._borders.faults(),
         ]
 
@@ -176,7 +184,7 @@ class _Rows:
 
 def _longest_row(expected: DataFile) -> int:
     """In bytes. No row is longer than its block; a longer one would only fill the memory."""
-    if expected.compression != "none":
+    if expected.compression != "none" or not expected.has_digest:
         return LONGEST_RECORD
     longest = max((block.length for block in expected.blocks), default=0)
     return longest + len(row_format(expected.format).header(expected.digest.columns))

@@ -65,6 +65,11 @@ class TimestampFormat:
     def now(self) -> datetime:
         return datetime.now(self.timezone)
 
+    def moment(self, stamp: str) -> datetime:
+        """The time that `stamp` names, in UTC."""
+        local = datetime.strptime(stamp, self.pattern)  # noqa: DTZ007 - the next line adds it
+        return local.replace(tzinfo=self.timezone).astimezone(timezone.utc)
+
     def candidates(self, moment: datetime, tries: int) -> list[str]:
         """The stamp of `moment`, then of each following second."""
         return [self.stamp(moment + timedelta(seconds=second)) for second in range(tries)]

@@ -44,9 +44,6 @@ class PruneParameters(dg.Config):
         description="Remove by the rules also sets whose run emptied a table. They may hold the "
         "only copy of its rows.",
     )
-    include_older: bool = Field(
-        default=False, description="Judge and remove also the older system's sets."
-    )
     include_orphans: bool = Field(
         default=False, description="Remove also data files that a dead run left without a manifest."
     )
@@ -72,7 +69,6 @@ class PruneParameters(dg.Config):
             global_only=self.global_only,
             rules=rules,
             include_truncated=self.include_truncated,
-            include_older=self.include_older,
             include_orphans=self.include_orphans,
             dry_run=self.dry_run,
         )

@@ -54,24 +54,14 @@ def test_a_damaged_manifest_is_no_backup(tmp_path: Path, content: bytes) -> None
     assert not _backed_up(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("content", "is_backup"),
-    [
-        (OLDER, True),
-        (b"id,document\n1,text\n", False),
-        (b"id,document\n1,text\r\n", False),
-        (b"", False),
-        (b"no line end", False),
-        (b"x" * (1 << 20) + b"\r\n", True),
-    ],
-    ids=["older", "orphan", "text with a return", "empty", "torn", "wide header"],
-)
-def test_the_header_tells_an_older_systems_file_from_an_orphan(
-    tmp_path: Path, content: bytes, is_backup: bool
-) -> None:
-    (tmp_path / f"langchain_pg_embedding_{STAMP}.csv").write_bytes(content)
+@pytest.mark.parametrize("line_end", [b"\r\n", b"\n"])
+def test_the_older_systems_files_are_a_backup_once_adopted(tmp_path: Path, line_end: bytes) -> None:
+    sets = SetWriter(tmp_path)
+    sets.older(STAMP, line_end=line_end)
+    assert not _backed_up(tmp_path)
 
-    assert _backed_up(tmp_path) is is_backup
+    sets.adopt()
+    assert _backed_up(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -79,13 +69,6 @@ def test_the_header_tells_an_older_systems_file_from_an_orphan(
 )
 def test_a_file_of_another_name_is_no_backup(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(OLDER)
-
-    assert not _backed_up(tmp_path)
-
-
-def test_a_file_whose_set_says_incomplete_is_not_taken_for_an_older_systems(tmp_path: Path) -> None:
-    (tmp_path / f"t_{STAMP}.csv").write_bytes(OLDER)
-    (tmp_path / f"vector_backup_{STAMP}.json").write_bytes(b"{}")
 
     assert not _backed_up(tmp_path)
 

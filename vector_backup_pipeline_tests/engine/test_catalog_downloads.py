@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from vector_backup_pipeline.engine.catalog import Download, downloads, find_download
+from vector_backup_pipeline.engine.catalog import Download, find_download
 from vector_backup_pipeline.engine.errors import (
     BackupError,
     InvalidParams,
@@ -122,21 +122,12 @@ def test_the_files_of_a_task_are_its_own(root: LocalRoot, sets: SetWriter, tmp_p
     assert "task task_3" in _refused(root, FILE, STAMP, "task_3")
 
 
-def test_the_older_systems_files_and_their_log_are_found(root: LocalRoot, sets: SetWriter) -> None:
+def test_the_older_systems_files_are_found_once_adopted(root: LocalRoot, sets: SetWriter) -> None:
     sets.older(STAMP)
-    sets.file(LOG_NAME)
-    for name in (FILE, f"{COLLECTION}_{STAMP}.csv", LOG_NAME):
-        assert _found(root, name).name == name
-    _refused(root, manifest_name(STAMP))
-
-
-def test_what_a_dead_run_left_beside_the_older_systems_files_is_not_theirs(
-    root: LocalRoot, sets: SetWriter
-) -> None:
-    sets.older(STAMP, {COLLECTION: 1})
-    sets.file(FILE)
-    _found(root, f"{COLLECTION}_{STAMP}.csv")
     _refused(root, FILE)
+    sets.adopt()
+    for name in (FILE, f"{COLLECTION}_{STAMP}.csv", manifest_name(STAMP), LOG_NAME):
+        assert _found(root, name).name == name
 
 
 def test_what_belongs_to_no_set_is_not_handed_out(root: LocalRoot, sets: SetWriter) -> None:
@@ -335,7 +326,6 @@ def test_the_manifest_is_not_read_and_the_directory_listed_once(
 
     monkeypatch.setattr(LocalDirectory, "names", watched)
     monkeypatch.setattr(LocalDirectory, "read", read)
-    monkeypatch.setattr(downloads, "older_header", read)
     for name in (FILE, manifest_name(STAMP)):
         _found(root, name)
     assert len(listed) == 2

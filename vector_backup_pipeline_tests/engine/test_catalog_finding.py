@@ -13,7 +13,6 @@ import pytest
 from vector_backup_pipeline.engine.catalog import (
     DamagedSet,
     ManifestSet,
-    OlderSet,
     find_set,
 )
 from vector_backup_pipeline.engine.errors import (
@@ -70,29 +69,32 @@ def test_sets_are_read_oldest_first_by_their_creation_in_utc(sets: SetWriter) ->
     sets.write(THIRD, created_at=datetime(2025, 1, 1, 12, tzinfo=timezone.utc))
     sets.write(FIRST)
     sets.older(SECOND)
+    sets.adopt()
     sets.file("vector_backup_20250104_000000.json", b"{")
 
     read = read_sets(sets.directory, TIMESTAMPS)
 
     assert [each.stamp for each in read] == [FIRST, THIRD, SECOND, "20250104_000000"]
-    assert [type(each) for each in read] == [ManifestSet, ManifestSet, OlderSet, DamagedSet]
+    assert [type(each) for each in read] == [ManifestSet, ManifestSet, ManifestSet, DamagedSet]
 
 
 def test_a_set_knows_its_files_and_whether_it_is_complete(sets: SetWriter) -> None:
     sets.older(FIRST)
-    sets.older(SECOND, {COLLECTION: 1})
+    sets.adopt()
     sets.write(THIRD, {"t": 1}, failed=["u"])
 
-    older, half, failed = read_sets(sets.directory, TIMESTAMPS)
+    adopted, failed = read_sets(sets.directory, TIMESTAMPS)
 
-    assert isinstance(older, OlderSet)
-    assert older.files == {table: f"{table}_{FIRST}.csv" for table in TABLES}
-    assert [each.complete for each in (older, half, failed)] == [True, False, False]
+    assert isinstance(adopted, ManifestSet)
+    files = {table.name: table.file.name for table in adopted.manifest.tables if table.file}
+    assert files == {table: f"{table}_{FIRST}.csv" for table in TABLES}
+    assert [each.complete for each in (adopted, failed)] == [True, False]
 
 
-def test_an_older_sets_stamp_is_in_the_time_zone_of_the_settings(sets: SetWriter) -> None:
+def test_an_adopted_sets_stamp_is_in_the_time_zone_of_the_settings(sets: SetWriter) -> None:
     shanghai = TimestampFormat(DEFAULT_TIMESTAMP_FORMAT, ZoneInfo("Asia/Shanghai"))
     sets.older("20250721_234914")
+    sets.adopt(shanghai)
 
     (found,) = read_sets(sets.directory, shanghai)
 
@@ -106,17 +108,22 @@ def test_latest_goes_by_creation_and_not_by_name(sets: SetWriter) -> None:
     assert _found(sets, "latest") == SECOND
 
 
-@pytest.mark.parametrize("timestamp", ["latest", FIRST])
-def test_an_older_pair_is_a_set(sets: SetWriter, timestamp: str) -> None:
-    sets.older(FIRST)
+@pytest.mark.parametrize("line_end", [b"\r\n", b"\n"])
+def test_a_pair_of_the_older_system_is_a_set_once_adopted(sets: SetWriter, line_end: bytes) -> None:
+    sets.older(FIRST, line_end=line_end)
 
-    assert _found(sets, timestamp) == FIRST
+    message = _refused(sets, ResourceNotFound, FIRST)
+    assert f"vector-backup adopt --timestamp {FIRST}" in message
+    assert "vector-backup adopt" in _refused(sets, ResourceNotFound, "latest")
+    sets.adopt()
+    assert [_found(sets, timestamp) for timestamp in ("latest", FIRST)] == [FIRST, FIRST]
 
 
 def test_latest_is_never_damaged_incomplete_running_or_left_over(sets: SetWriter) -> None:
     sets.write(FIRST)
     sets.write("20250201_000000", {COLLECTION: 4}, failed=[EMBEDDING])
     sets.file("vector_backup_20250202_000000.json", b"{")
+    sets.older("20250203_000000")
     sets.file("langchain_pg_embedding_20250204_000000.csv")
     sets.file("langchain_pg_embedding_20250205_000000.csv")
     claim = sets.running("20250205_000000")
@@ -170,7 +177,7 @@ def test_a_live_runs_files_are_no_set_yet(sets: SetWriter, end: str) -> None:
     sets.file(f"t_{FIRST}.{end}")
     claim = sets.running(FIRST)
 
-    assert "its run is still at work" in _refused(sets, ResourceNotFound, FIRST, ["t"])
+    assert "its run is active" in _refused(sets, ResourceNotFound, FIRST, ["t"])
     claim.release()
 
 
@@ -179,7 +186,7 @@ def test_an_orphan_is_no_set(sets: SetWriter) -> None:
 
     told = _refused(sets, ResourceNotFound, FIRST, ["t"])
 
-    assert f"t_{FIRST}.csv is what is left of a run that died" in told
+    assert f"a dead run or an interrupted prune left t_{FIRST}.csv" in told
 
 
 def test_a_damaged_set_is_refused_for_what_is_wrong_with_it(sets: SetWriter) -> None:
@@ -212,14 +219,6 @@ def test_an_incomplete_set_is_given_only_table_by_table(sets: SetWriter) -> None
     assert "its export failed (TABLE_NOT_FOUND: it is gone)" in told
     told = _refused(sets, ResourceNotFound, FIRST, ["other.docs"])
     assert f"has no table other.docs. It has: {COLLECTION}, app.docs." in told
-
-
-def test_half_of_an_older_pair_is_given_by_its_name_alone(sets: SetWriter) -> None:
-    sets.older(FIRST, {EMBEDDING: 1})
-
-    assert "one is missing" in _refused(sets, IntegrityError, FIRST)
-    assert _found(sets, FIRST, [EMBEDDING]) == FIRST
-    assert f"no table {COLLECTION}" in _refused(sets, ResourceNotFound, FIRST, [COLLECTION])
 
 
 @pytest.mark.parametrize("timestamp", ["latest", FIRST])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 from vector_backup_pipeline.engine.catalog import find_locations, list_backups
 from vector_backup_pipeline.engine.errors import InvalidParams, ResourceNotFound, StorageError
+from vector_backup_pipeline.engine.file_names import marker_name, tombstone_name
 from vector_backup_pipeline.engine.storage.local import LocalDirectory, LocalRoot
 from vector_backup_pipeline.engine.timestamps import DEFAULT_TIMESTAMP_FORMAT, TimestampFormat
 from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
@@ -208,8 +210,14 @@ def test_other_tables_are_listed_by_their_files(listing: Listing) -> None:
     assert (backup["has_log"], backup["log_file"]) == (False, None)
 
 
-def test_an_older_pair_is_listed_with_its_sizes(listing: Listing) -> None:
-    listing.sets().older("20250721_234914", {COLLECTION: 1, EMBEDDING: 2})
+def test_an_adopted_pair_is_listed_like_any_set(listing: Listing) -> None:
+    sets = listing.sets()
+    sets.older("20250721_234914", {COLLECTION: 1, EMBEDDING: 2})
+    assert listing.only()["other_files"] == [
+        {"file": f"{table}_20250721_234914.csv", "state": "adoptable"}
+        for table in (COLLECTION, EMBEDDING)
+    ]
+    sets.adopt(SHANGHAI)
 
     (location,) = listing(SHANGHAI)["backup_locations"]
     (backup,) = location["backups"]
@@ -271,6 +279,49 @@ def test_files_without_a_set_are_listed_as_what_they_are(listing: Listing) -> No
         {"file": f"t_{SECOND}.csv.tmp", "state": "orphan"},
         {"file": f"u_{THIRD}.csv.tmp", "state": "running"},
     ]
+
+
+@pytest.mark.parametrize("line_end", [b"\r\n", b"\n"])
+def test_both_files_of_a_pair_are_adoptable_whatever_their_line_ends(
+    listing: Listing, line_end: bytes
+) -> None:
+    listing.sets().older(FIRST, line_end=line_end)
+
+    assert _states(listing) == ["adoptable", "adoptable"]
+    (listing.sets().path / f"{COLLECTION}_{FIRST}.csv").unlink()
+    assert _states(listing) == ["orphan"]
+
+
+@pytest.mark.parametrize(
+    ("evidence", "state"),
+    [
+        (marker_name(FIRST), "orphan"),
+        (f"docs_{FIRST}.csv.tmp", "orphan"),
+        (tombstone_name(FIRST), "removed"),
+    ],
+    ids=["a dead run's marker", "an unfinished file", "a tombstone"],
+)
+def test_a_pair_that_this_tool_wrote_is_not_adoptable(
+    listing: Listing, evidence: str, state: str
+) -> None:
+    listing.sets().older(FIRST)
+    listing.sets().file(evidence, b"{}")
+    os.utime(listing.sets().path / evidence, (0, 0))
+
+    assert set(_states(listing)) == {state}
+
+
+def test_a_pair_that_a_live_run_writes_is_not_adoptable(listing: Listing) -> None:
+    listing.sets().older(FIRST)
+    claim = listing.sets().running(FIRST)
+    try:
+        assert set(_states(listing)) == {"running"}
+    finally:
+        claim.release()
+
+
+def _states(listing: Listing) -> list[str]:
+    return [each["state"] for each in listing.only()["other_files"]]
 
 
 def test_a_file_that_gets_its_name_meanwhile_is_not_listed_under_its_old_one(

@@ -342,6 +342,7 @@ def test_a_table_made_from_the_manifest_elsewhere_takes_the_rows(
             elsewhere.run(statement)
         trip = RoundTrip(elsewhere, backup)
         for entry in made.manifest.tables:
+            assert entry.definition is not None
             for statement in entry.definition.ddl:
                 elsewhere.run(statement)
             trip.copy_in(made.path(entry.table), entry.name)

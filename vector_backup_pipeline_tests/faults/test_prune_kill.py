@@ -12,14 +12,14 @@ import pytest
 from vector_backup_pipeline.engine.backup.run_marker import claim_timestamp, remove_leftovers
 from vector_backup_pipeline.engine.catalog import find_locations, find_set, has_backup
 from vector_backup_pipeline.engine.errors import ResourceNotFound, StorageError
-from vector_backup_pipeline.engine.file_names import manifest_name, tombstone_name
+from vector_backup_pipeline.engine.file_names import LOG_NAME, manifest_name, tombstone_name
 from vector_backup_pipeline.engine.storage.local import LocalDirectory, LocalRoot
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
 from vector_backup_pipeline_tests.faults.stopped_prune import STEPS
 from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
 from vector_backup_pipeline_tests.fix_process import child, hears
 from vector_backup_pipeline_tests.fix_prune import LAST_1, Prune
-from vector_backup_pipeline_tests.fix_sets import COLLECTION, EMBEDDING, SetWriter, read_sets
+from vector_backup_pipeline_tests.fix_sets import EMBEDDING, SetWriter, read_sets
 
 OLD, NEW = "20260101_020000", "20260102_020000"
 # Of a set with a verdict: manifest, verdict, two files, tombstone.
@@ -83,17 +83,19 @@ def _manifest_set(sets: SetWriter) -> None:
     sets.verdict(OLD)
 
 
-def _older_set(sets: SetWriter) -> None:
+def _adopted_set(sets: SetWriter) -> None:
     sets.older(OLD)
+    sets.adopt()
+    (sets.path / LOG_NAME).unlink()
     sets.verdict(OLD)
 
 
 def _orphans(sets: SetWriter) -> None:
-    sets.file(f"{COLLECTION}_{OLD}.csv")
+    sets.file(f"docs_{OLD}.csv")
     sets.file(f"{EMBEDDING}_{OLD}.csv")
 
 
-@pytest.mark.parametrize("write", [_manifest_set, _older_set, _orphans])
+@pytest.mark.parametrize("write", [_manifest_set, _adopted_set, _orphans])
 @pytest.mark.parametrize("call", range(_REMOVALS))
 @pytest.mark.parametrize("too_late", [False, True])
 def test_the_next_prune_ends_what_the_storage_refused(
@@ -106,7 +108,7 @@ def test_the_next_prune_ends_what_the_storage_refused(
 ) -> None:
     left = _write_new(sets)
     write(sets)
-    rules, options = LAST_1, {"include_older": True, "include_orphans": True}
+    rules, options = LAST_1, {"include_orphans": True}
     _refuse(monkeypatch, call, after_it_is_done=too_late)
 
     failed = prune(rules, **options)
@@ -165,7 +167,7 @@ def test_no_run_takes_the_second_of_a_set_that_is_being_removed(
     assert stamp == "20260101_020001"
 
 
-@pytest.mark.parametrize("write", [_manifest_set, _older_set])
+@pytest.mark.parametrize("write", [_manifest_set, _adopted_set])
 def test_beside_its_tombstone_a_set_is_none(
     sets: SetWriter, write: Callable[[SetWriter], None]
 ) -> None:

@@ -249,6 +249,7 @@ def test_a_manifest_with_another_digest_is_found_out_in_the_target(
     langchain: Database, made: FinishedBackup, restore: RestoreMaker
 ) -> None:
     digest = made.file(EMBEDDINGS).digest
+    assert digest.value is not None
     value = f"{(int(digest.value, 16) + 1) % 2**128:032x}"
     _rewrite(made, digest=digest.model_copy(update={"value": value}))
 

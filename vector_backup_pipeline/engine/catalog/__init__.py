@@ -17,7 +17,6 @@ from vector_backup_pipeline.engine.catalog.sets import (
     BackupSet,
     DamagedSet,
     ManifestSet,
-    OlderSet,
     has_backup,
     stamps_in_use,
 )
@@ -34,7 +33,6 @@ __all__ = [
     "FoundLocation",
     "FoundSet",
     "ManifestSet",
-    "OlderSet",
     "as_list",
     "check_root",
     "check_timestamp",

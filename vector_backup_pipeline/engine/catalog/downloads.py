@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from vector_backup_pipeline.engine.catalog.sets import older_header
 from vector_backup_pipeline.engine.errors import InvalidParams, ResourceNotFound, StorageError
 from vector_backup_pipeline.engine.file_names import (
     LOG_NAME,
@@ -66,8 +65,7 @@ def find_download(
                 f"The set {timestamp} in {place} is being removed. Choose another one from the "
                 "list of backups."
             )
-        has_manifest = manifest_name(timestamp) in names
-        if not (has_manifest or _is_older_set(directory, timestamps, timestamp, file, names)):
+        if manifest_name(timestamp) not in names:
             raise ResourceNotFound(
                 f"There is no backup set {timestamp} in {place} with a file {file!r}: a run may "
                 "still be at work on it, or have died. See the list of backups for what is there."
@@ -108,27 +106,6 @@ def _is_of_set(file: str, timestamp: str, timestamps: TimestampFormat) -> bool:
         file in (LOG_NAME, manifest_name(timestamp), verdict_name(timestamp))
         or stamp_of_data_file(file, timestamps) == timestamp
     )
-
-
-def _is_older_set(
-    directory: BackupDirectory,
-    timestamps: TimestampFormat,
-    timestamp: str,
-    file: str,
-    names: frozenset[str],
-) -> bool:
-    """Whether the files of that timestamp are the older system's, and `file`, if it is one of
-    those, too: beside them may lie what a dead run left."""
-    files = {name for name in names if stamp_of_data_file(name, timestamps) == timestamp}
-    return any(_is_older_file(directory, name) for name in ({file} if file in files else files))
-
-
-def _is_older_file(directory: BackupDirectory, name: str) -> bool:
-    try:
-        directory.version(name)  # What is no regular file is not even opened.
-    except ResourceNotFound:
-        return False
-    return older_header(directory, name) is not None
 
 
 def _no_file(timestamp: str, file: str, place: str) -> ResourceNotFound:

@@ -9,7 +9,6 @@ from vector_backup_pipeline.engine.catalog.sets import (
     Contents,
     DamagedSet,
     ManifestSet,
-    OlderSet,
     has_file,
     is_named,
     look_into,
@@ -30,7 +29,7 @@ def find_set(
     timestamps: TimestampFormat,
     timestamp: str,
     tables: Sequence[str] | None,
-) -> ManifestSet | OlderSet:
+) -> ManifestSet:
     """The set that `choose_set` chooses, where the sets alone decide."""
     return choose_set(directory, timestamps, timestamp, tables, None, None).backup
 
@@ -82,7 +81,7 @@ def check_timestamp(timestamps: TimestampFormat, timestamp: str) -> None:
         )
 
 
-def _by_stamp(contents: Contents, stamp: str) -> ManifestSet | OlderSet:
+def _by_stamp(contents: Contents, stamp: str) -> ManifestSet:
     found = contents.backup_set(stamp)
     if found is None:
         raise _not_found(contents, stamp)
@@ -93,30 +92,32 @@ def _by_stamp(contents: Contents, stamp: str) -> ManifestSet | OlderSet:
 
 def _not_found(contents: Contents, stamp: str) -> ResourceNotFound:
     where = contents.directory.location
+    state = contents.state_without_manifest(stamp)
     files = sorted(name for name in contents.names if f"_{stamp}." in name)
-    if stamp in contents.alive:
-        told = f"{stamp} in {where} is no backup set yet: its run is still at work. Wait for it."
-    elif stamp in contents.tombstones:
-        told = (
-            f"{stamp} in {where} is no backup set any more: a prune is removing it, or was stopped "
-            "while it did; the next one finishes that."
+    message = f"There is no backup set {stamp} in {where}."
+    if state == "running":
+        message = f"{stamp} in {where} is not a backup set yet: its run is active. Wait for it."
+    elif state == "removed":
+        message = (
+            f"{stamp} in {where} is no longer a backup set: a prune is removing it. If that prune "
+            "was interrupted, the next one finishes it."
+        )
+    elif state == "adoptable":
+        message = (
+            f"{stamp} in {where} is a pair of the older system's files, without a manifest. To "
+            f"make it a backup set: vector-backup adopt --timestamp {stamp} (with --task-id for a "
+            "task's)."
         )
     elif files:
-        told = (
-            f"{stamp} in {where} is no backup set: {', '.join(files)} {_are(files)} what is left "
-            "of a run that died or of a removed set, and can't be restored."
+        message = (
+            f"{stamp} in {where} is not a backup set: a dead run or an interrupted prune left "
+            f"{', '.join(files)}, which can't be restored."
         )
-    else:
-        told = f"There is no backup set {stamp} in {where}."
-    return ResourceNotFound(f"{told} {what_is_there(contents)}")
-
-
-def _are(files: Sequence[str]) -> str:
-    return "is" if len(files) == 1 else "are"
+    return ResourceNotFound(f"{message} {what_is_there(contents)}")
 
 
 def _check_tables_of_incomplete(
-    contents: Contents, backup: ManifestSet | OlderSet, tables: Sequence[str] | None
+    contents: Contents, backup: ManifestSet, tables: Sequence[str] | None
 ) -> None:
     if not tables:
         raise IntegrityError(
@@ -128,7 +129,7 @@ def _check_tables_of_incomplete(
         _check_table_of_incomplete(backup, text)
 
 
-def _check_table_of_incomplete(backup: ManifestSet | OlderSet, text: str) -> None:
+def _check_table_of_incomplete(backup: ManifestSet, text: str) -> None:
     if has_file(backup, text):
         return
     failure = _failure_of(backup, text)
@@ -143,9 +144,7 @@ def _check_table_of_incomplete(backup: ManifestSet | OlderSet, text: str) -> Non
     )
 
 
-def _what_it_lacks(backup: ManifestSet | OlderSet) -> str:
-    if isinstance(backup, OlderSet):
-        return "of the older system's two files one is missing"
+def _what_it_lacks(backup: ManifestSet) -> str:
     failed = [
         name
         for name, entry in backup.manifest.result.tables_backed_up.items()
@@ -154,10 +153,8 @@ def _what_it_lacks(backup: ManifestSet | OlderSet) -> str:
     return f"the export of {', '.join(failed)} failed" if failed else "its run was stopped"
 
 
-def _failure_of(backup: ManifestSet | OlderSet, text: str) -> str | None:
+def _failure_of(backup: ManifestSet, text: str) -> str | None:
     """Why the set has no file of that table, as far as its run knew of it."""
-    if isinstance(backup, OlderSet):
-        return None
     for table in backup.manifest.tables:
         if is_named(text, table):
             return table.error or "its run was stopped"
@@ -167,11 +164,7 @@ def _failure_of(backup: ManifestSet | OlderSet, text: str) -> str | None:
     return None
 
 
-def _check_files(
-    contents: Contents, backup: ManifestSet | OlderSet, tables: Sequence[str] | None
-) -> None:
-    if isinstance(backup, OlderSet):
-        return
+def _check_files(contents: Contents, backup: ManifestSet, tables: Sequence[str] | None) -> None:
     for table in backup.manifest.tables:
         wanted = tables is None or any(is_named(text, table) for text in tables)
         if wanted and table.file is not None and table.file.name not in contents.names:

@@ -10,11 +10,9 @@ from vector_backup_pipeline.engine.catalog.sets import (
     Contents,
     DamagedSet,
     ManifestSet,
-    OlderSet,
     age,
     has_file,
     names_table,
-    older_header,
     tables_with_file,
     what_is_there,
 )
@@ -33,7 +31,7 @@ AskTarget = Callable[[], SourceDatabase]
 class ChosenSet:
     """`passed_over` are the stamps of newer sets that are incomplete or damaged."""
 
-    backup: ManifestSet | OlderSet
+    backup: ManifestSet
     passed_over: tuple[str, ...]
 
 
@@ -59,7 +57,7 @@ def find_latest(
     latest = found.newest.get(source) if source is not None else None
     if latest is None:
         raise _no_latest(contents, found, source, tables)
-    _check_emptied(contents, latest, found.emptied, tables)
+    _check_emptied(latest, found.emptied, tables)
     newer = [
         (moment, stamp)
         for moment, stamp, of in found.not_good
@@ -88,10 +86,10 @@ class _Found:
     newest complete ones that do not hold all tables. `damaged` are the errors of damaged sets.
     """
 
-    newest: dict[SourceDatabase, ManifestSet | OlderSet]
+    newest: dict[SourceDatabase, ManifestSet]
     not_good: list[tuple[datetime, str, SourceDatabase | None]]
     emptied: list[_Emptied]
-    lacking: dict[SourceDatabase, ManifestSet | OlderSet]
+    lacking: dict[SourceDatabase, ManifestSet]
     damaged: dict[tuple[datetime, str], IntegrityError]
 
     @classmethod
@@ -102,8 +100,7 @@ class _Found:
                 found.not_good.append((*age(each), None))
                 found.damaged[age(each)] = each.error
                 continue
-            if isinstance(each, ManifestSet):
-                found.emptied.extend(_emptied_by(each))
+            found.emptied.extend(_emptied_by(each))
             if not each.complete:
                 found.not_good.append((*age(each), each.source))
             else:
@@ -172,15 +169,12 @@ def _no_latest(
 
 
 def _check_emptied(
-    contents: Contents,
-    latest: ManifestSet | OlderSet,
-    emptied: Sequence[_Emptied],
-    tables: Sequence[str] | None,
+    latest: ManifestSet, emptied: Sequence[_Emptied], tables: Sequence[str] | None
 ) -> None:
     for each in sorted(emptied, key=lambda each: each.created_at, reverse=True):
         wanted = tables is None or any(names_table(text, each.schema, each.name) for text in tables)
         earlier = each.created_at < latest.created_at and each.source == latest.source
-        if wanted and earlier and _is_empty(contents, latest, each.schema, each.name):
+        if wanted and earlier and _is_empty(latest, each.schema, each.name):
             raise InvalidParams(
                 f"The latest set {latest.stamp} has no rows of {each.schema}.{each.name}: the run "
                 f"of {each.backup} emptied that table, and that set holds its rows. Give "
@@ -188,15 +182,9 @@ def _check_emptied(
             )
 
 
-def _is_empty(contents: Contents, backup: ManifestSet | OlderSet, schema: str, name: str) -> bool:
-    if isinstance(backup, ManifestSet):
-        return any(
-            table.file is not None and table.file.rows == 0
-            for table in backup.manifest.tables
-            if (table.schema_name, table.name) == (schema, name)
-        )
-    file = backup.files.get(name)
-    if file is None:
-        return False
-    header = older_header(contents.directory, file) or b""
-    return contents.directory.size(file) == len(header)
+def _is_empty(backup: ManifestSet, schema: str, name: str) -> bool:
+    return any(
+        table.file is not None and table.file.rows == 0
+        for table in backup.manifest.tables
+        if (table.schema_name, table.name) == (schema, name)
+    )

@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PlainSerializer, SerializerFunctionWrapHandler, model_serializer
 
 from vector_backup_pipeline.engine.catalog.locations import (
-    FileState,
     FoundFile,
     FoundLocation,
     FoundSet,
@@ -17,7 +16,7 @@ from vector_backup_pipeline.engine.catalog.locations import (
     State,
     find_locations,
 )
-from vector_backup_pipeline.engine.catalog.sets import COLLECTION_TABLE, EMBEDDING_TABLE
+from vector_backup_pipeline.engine.catalog.sets import COLLECTION_TABLE, EMBEDDING_TABLE, FileState
 from vector_backup_pipeline.engine.catalog.sources import SourceDatabase, source_labels
 from vector_backup_pipeline.engine.catalog.verdicts import Verdict
 from vector_backup_pipeline.engine.file_names import LOG_NAME

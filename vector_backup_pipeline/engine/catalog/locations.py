@@ -12,8 +12,8 @@ from vector_backup_pipeline.engine.catalog.sets import (
     BackupSet,
     Contents,
     DamagedSet,
+    FileState,
     ManifestSet,
-    OlderSet,
     look_into,
 )
 from vector_backup_pipeline.engine.catalog.sources import SourceDatabase
@@ -29,8 +29,7 @@ from vector_backup_pipeline.engine.parameters import check_task_id, is_task_id
 from vector_backup_pipeline.engine.storage.contract import BackupDirectory, BackupRoot
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
 
-FileState = Literal["running", "orphan", "removed"]
-SetKind = Literal["manifest", "older", "damaged"]
+SetKind = Literal["manifest", "damaged"]
 
 
 State = Literal["complete", "incomplete", "damaged"]
@@ -102,8 +101,9 @@ class FoundSet:
 
 @dataclass(frozen=True)
 class OtherFile:
-    """A data file that belongs to no set: a live run's (`running`), what a dead one left
-    (`orphan`), or a part of a set that is being `removed`."""
+    """A data file that belongs to no set. `state`: written by a live run (`running`), part of a
+    set that is being `removed`, one of a pair of the older system's that is `adoptable`, or left by
+    a dead run or an interrupted prune (`orphan`)."""
 
     name: str
     state: FileState
@@ -208,11 +208,10 @@ def _is_ours(name: str, timestamps: TimestampFormat) -> bool:
 def found_set(contents: Contents, backup: BackupSet) -> FoundSet:
     """A set as it is listed."""
     manifest = backup.manifest if isinstance(backup, ManifestSet) else None
-    kinds: dict[type[BackupSet], SetKind] = {ManifestSet: "manifest", OlderSet: "older"}
     return FoundSet(
         stamp=backup.stamp,
         created_at=backup.created_at,
-        kind=kinds.get(type(backup), "damaged"),
+        kind="manifest" if isinstance(backup, ManifestSet) else "damaged",
         says_complete=backup.complete,
         files=tuple(_files(contents, backup)),
         verdicts=(
@@ -250,13 +249,7 @@ def other_files(contents: Contents, found: Sequence[FoundSet]) -> Iterator[Other
     in_sets = {file.name for each in found for file in each.files}
     for files in (contents.data_files, contents.unfinished):
         for stamp, names in sorted(files.items()):
-            state = _state(contents, stamp)
+            state = contents.state_without_manifest(stamp)
             for name in names:
                 if name in contents.names and name not in in_sets:
                     yield OtherFile(name, state)
-
-
-def _state(contents: Contents, stamp: str) -> FileState:
-    if stamp in contents.tombstones:
-        return "removed"
-    return "running" if stamp in contents.alive else "orphan"

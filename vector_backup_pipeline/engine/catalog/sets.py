@@ -6,21 +6,20 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
-from vector_backup_pipeline.engine.catalog.sources import OLDER_SYSTEM, SourceDatabase
+from vector_backup_pipeline.engine.catalog.sources import SourceDatabase
 from vector_backup_pipeline.engine.errors import IntegrityError, ResourceNotFound
 from vector_backup_pipeline.engine.file_names import (
     PENDING_SUFFIX,
+    data_file_name,
     is_marker_of,
     stamp_of_data_file,
     stamp_of_manifest,
     stamp_of_marker,
     stamp_of_tombstone,
     stamp_of_verdict,
-    table_of_data_file,
 )
-from vector_backup_pipeline.engine.formats.csv_records import UnfinishedRecord, split_records
 from vector_backup_pipeline.engine.manifest import Manifest, TableBackup, read_manifest
 from vector_backup_pipeline.engine.parameters import parse_table_name
 from vector_backup_pipeline.engine.storage.contract import BackupDirectory
@@ -31,11 +30,9 @@ COLLECTION_TABLE, EMBEDDING_TABLE = "langchain_pg_collection", "langchain_pg_emb
 # Clocks of several machines differ; the older system's may have been in another zone's summer.
 _CLOCKS_DIFFER_BY = timedelta(hours=1)
 _SHOWN = 5
+# The older system backed up these two tables, and no others.
+_OLDER_TABLES = COLLECTION_TABLE, EMBEDDING_TABLE
 _EMPTIED = {"done", "pending", "unknown"}
-# Only the older system ended its header line so; it wrote no manifest.
-_OLDER_HEADER_END = b"\r\n"
-# PostgreSQL's 1600 columns of 63 bytes, with room; a file without any line end is not read whole.
-_LONGEST_HEADER = 4 << 20
 
 
 @dataclass(frozen=True)
@@ -71,30 +68,9 @@ class ManifestSet:
 
 
 @dataclass(frozen=True)
-class OlderSet:
-    """Files of the older system that share a stamp, by the name of their table.
-
-    Nothing says what such a set should hold; it counts as complete with both of LangChain's
-    tables. `created_at` is its stamp in the time zone of the settings, as UTC.
-    """
-
-    stamp: str
-    files: Mapping[str, str]
-    created_at: datetime
-
-    @property
-    def complete(self) -> bool:
-        return {COLLECTION_TABLE, EMBEDDING_TABLE} <= self.files.keys()
-
-    @property
-    def source(self) -> SourceDatabase:
-        return OLDER_SYSTEM
-
-
-@dataclass(frozen=True)
 class DamagedSet:
-    """A set whose manifest can't be read, for the reason in `error`. `created_at` as its stamp
-    tells, in UTC."""
+    """A set whose manifest can't be read, for the reason in `error`. `created_at` is the time of
+    its stamp, in UTC."""
 
     stamp: str
     error: IntegrityError
@@ -114,17 +90,18 @@ STAMPS_OF = (
     stamp_of_data_file,
 )
 
-BackupSet: TypeAlias = ManifestSet | OlderSet | DamagedSet
+BackupSet: TypeAlias = ManifestSet | DamagedSet
+FileState = Literal["running", "removed", "adoptable", "orphan"]
 
 
 @dataclass(frozen=True)
 class Contents:
-    """A directory's files by their stamps. `sizes` are of all files, in bytes. `data_files` are all
-    data files, whether a set names them or not, `unfinished` those that have not got their name;
-    `alive` are the runs that were at work.
+    """The files of a directory, by their stamps. `sizes` are of all files, in bytes.
 
-    `tombstones` are those of sets that are being removed: what is left of one is no set any more,
-    and its manifest, if it is there yet, is not among the `manifests`.
+    `data_files` are finished data files, whether a set names them or not; `unfinished` are still
+    being written. `alive` are the stamps of live runs, `dead` those of dead runs whose marker is
+    still there. `tombstones` belong to sets that are being removed: such a set's manifest is not
+    among the `manifests`.
     """
 
     directory: BackupDirectory
@@ -134,6 +111,7 @@ class Contents:
     data_files: Mapping[str, tuple[str, ...]]
     unfinished: Mapping[str, tuple[str, ...]]
     alive: frozenset[str]
+    dead: frozenset[str]
     tombstones: Mapping[str, str]
 
     @property
@@ -141,40 +119,51 @@ class Contents:
         return self.sizes.keys()
 
     def backup_set(self, stamp: str) -> BackupSet | None:
-        """The set of that stamp, None if there is none (any more).
+        """The set of that stamp; None if there is none.
 
         Raises:
-            StorageError: its files can't be read.
+            StorageError: its manifest can't be read.
         """
-        if stamp in self.tombstones:
+        if stamp not in self.manifests:
             return None
-        if stamp in self.manifests:
-            return self._with_manifest(stamp)
-        files = {
-            table_of_data_file(name, stamp): name
-            for name in self.data_files.get(stamp, ())
-            if older_header(self.directory, name) is not None
-        }
-        return OlderSet(stamp, files, self._moment(stamp)) if files else None
-
-    def sets(self) -> Iterator[BackupSet]:
-        """All sets, one after the other: a manifest may be many MB."""
-        for stamp in sorted({*self.manifests, *self.data_files}):
-            found = self.backup_set(stamp)
-            if found is not None:
-                yield found
-
-    def _with_manifest(self, stamp: str) -> ManifestSet | DamagedSet | None:
         try:
             manifest = self._manifest(stamp)
         except IntegrityError as error:
-            return DamagedSet(stamp, error, self._moment(stamp))
+            return DamagedSet(stamp, error, self.timestamps.moment(stamp))
         except ResourceNotFound:
             return None
         created = manifest.created_at
         if created.tzinfo is None:
             created = created.replace(tzinfo=timezone.utc)
         return ManifestSet(stamp, manifest, created.astimezone(timezone.utc))
+
+    def sets(self) -> Iterator[BackupSet]:
+        """All sets, one after the other: a manifest may be many MB."""
+        for stamp in sorted(self.manifests):
+            found = self.backup_set(stamp)
+            if found is not None:
+                yield found
+
+    def state_without_manifest(self, stamp: str) -> FileState:
+        """The state of the files of that stamp that belong to no set."""
+        if stamp in self.tombstones:
+            return "removed"
+        if stamp in self.alive:
+            return "running"
+        return "adoptable" if self.adoptable_pair(stamp) else "orphan"
+
+    def adoptable_pair(self, stamp: str) -> Mapping[str, str] | None:
+        """The names of the older system's two files of that stamp, by table; None if there is no
+        such pair, or if another file shows that a run of this tool wrote it.
+
+        Nothing else tells them apart: file transfers change line ends, and the contents are not
+        read here.
+        """
+        known = (self.manifests, self.tombstones, self.alive, self.dead, self.unfinished)
+        if any(stamp in stamps for stamps in known):
+            return None
+        pair = {t: data_file_name("public", t, stamp, "csv") for t in _OLDER_TABLES}
+        return pair if set(pair.values()) <= set(self.data_files.get(stamp, ())) else None
 
     def _manifest(self, stamp: str) -> Manifest:
         name = self.manifests[stamp]
@@ -189,10 +178,6 @@ class Contents:
             )
         return manifest
 
-    def _moment(self, stamp: str) -> datetime:
-        local = datetime.strptime(stamp, self.timestamps.pattern)  # noqa: DTZ007 - its zone follows
-        return local.replace(tzinfo=self.timestamps.timezone).astimezone(timezone.utc)
-
 
 def look_into(directory: BackupDirectory, timestamps: TimestampFormat) -> Contents:
     """List a directory in which runs may begin and end meanwhile.
@@ -204,6 +189,7 @@ def look_into(directory: BackupDirectory, timestamps: TimestampFormat) -> Conten
     first, second = directory.names(), directory.names()
     markers = {name: s for name in second if (s := stamp_of_marker(name, timestamps))}
     alive = {stamp for name, stamp in markers.items() if directory.claim_is_alive(name)}
+    dead = set(markers.values()) - alive
     last = directory.sizes()
     tombstones = {
         s: name for name in (*first, *last) if (s := stamp_of_tombstone(name, timestamps))
@@ -217,6 +203,7 @@ def look_into(directory: BackupDirectory, timestamps: TimestampFormat) -> Conten
         data_files=_by_stamp(first, timestamps, ending=""),
         unfinished=_by_stamp(first, timestamps, ending=PENDING_SUFFIX),
         alive=frozenset(alive),
+        dead=frozenset(dead),
         tombstones=tombstones,
     )
 
@@ -232,25 +219,24 @@ def is_of_the_future(moment: datetime, now: datetime) -> bool:
 
 
 def what_is_there(contents: Contents) -> str:
-    """For messages: the newest sets."""
+    """For messages: the newest sets, and the command for the older system's files."""
     # Not the sets themselves, whose manifests may be many MB each.
     stamps = [stamp for _, stamp in sorted((age(each) for each in contents.sets()), reverse=True)]
+    adopt = ""
+    if any(contents.adoptable_pair(stamp) for stamp in contents.data_files):
+        adopt = " vector-backup adopt --all makes sets of the older system's files there."
     if not stamps:
-        return "There is no other set; check task_id or backup_path."
+        return f"There is no other set; check task_id or backup_path.{adopt}"
     more = ", …" if len(stamps) > _SHOWN else ""
-    return f"Sets that are there, newest first: {', '.join(stamps[:_SHOWN])}{more}."
+    return f"Existing sets, newest first: {', '.join(stamps[:_SHOWN])}{more}.{adopt}"
 
 
-def has_file(backup: ManifestSet | OlderSet, text: str) -> bool:
+def has_file(backup: ManifestSet, text: str) -> bool:
     """Whether the set has the file of the table that `text` names."""
-    if isinstance(backup, OlderSet):
-        return parse_table_name(text).name in backup.files
     return any(table.file is not None for table in backup.manifest.tables if is_named(text, table))
 
 
-def tables_with_file(backup: ManifestSet | OlderSet) -> list[str]:
-    if isinstance(backup, OlderSet):
-        return sorted(backup.files)
+def tables_with_file(backup: ManifestSet) -> list[str]:
     return [table.table for table in backup.manifest.tables if table.file is not None]
 
 
@@ -267,15 +253,10 @@ def names_table(text: str, schema: str, name: str) -> bool:
 
 
 def has_backup(directory: BackupDirectory, timestamps: TimestampFormat) -> bool:
-    """Whether a complete backup set is there: a manifest that says so, or an older system's file.
-
-    A live run's files, a dead run's orphans and a set whose manifest is damaged are none.
-    """
+    """Whether a manifest there says that its set is complete. Files without a manifest and sets
+    whose manifest is damaged don't count."""
     contents = look_into(directory, timestamps)
-    if any(_says_complete(directory, name) for name in contents.manifests.values()):
-        return True
-    others = contents.data_files.keys() - contents.manifests.keys()
-    return any(isinstance(contents.backup_set(stamp), OlderSet) for stamp in others)
+    return any(_says_complete(directory, name) for name in contents.manifests.values())
 
 
 def stamps_in_use(
@@ -300,18 +281,6 @@ def _says_complete(directory: BackupDirectory, manifest: str) -> bool:
         return read_manifest(data, manifest, directory.manifest_key).complete
     except (IntegrityError, ResourceNotFound):
         return False
-
-
-def older_header(directory: BackupDirectory, name: str) -> bytes | None:
-    """The header line of an older system's file with its end; None for every other file."""
-    if not name.endswith(".csv"):
-        return None
-    records = split_records(directory.read(name, 0, _LONGEST_HEADER))
-    try:
-        header = next(records, b"")
-    except (UnfinishedRecord, ResourceNotFound):
-        return None
-    return header if header.endswith(_OLDER_HEADER_END) else None
 
 
 def _by_stamp(

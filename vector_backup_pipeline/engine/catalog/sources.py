@@ -9,13 +9,14 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from vector_backup_pipeline.engine import manifest
 from vector_backup_pipeline.engine.errors import InvalidParams, ResourceNotFound
 
 
 @dataclass(frozen=True)
 class SourceDatabase:
     """A database of a server. `system_identifier` is None if the role could not read it, and for
-    files of the older system."""
+    sets adopted from the older system."""
 
     system_identifier: str | None
     name: str
@@ -34,8 +35,8 @@ class SourceDatabase:
         return self != other
 
 
-# The source of the older system's files, which say nothing about it.
-OLDER_SYSTEM = SourceDatabase(None, "older_system")
+# The source of sets that were adopted from the older system, whose files say nothing about it.
+OLDER_SYSTEM = SourceDatabase(None, manifest.OLDER_SYSTEM)
 
 
 def source_labels(sources: Iterable[SourceDatabase]) -> dict[SourceDatabase, str]:

@@ -46,10 +46,10 @@ def check_binary_rows(
 
 
 def _check_types(table: PlannedTable) -> None:
-    backup, existing = table.stored.backup, table.existing
-    if backup is None or existing is None:
+    definition, existing = table.stored.definition, table.existing
+    if definition is None or existing is None:
         return
-    for column in backup.definition.columns:
+    for column in definition.columns:
         found = existing.column(column.name)
         if found is None or column.name not in table.columns:
             continue
@@ -79,8 +79,8 @@ def _check_versions(cursor: Cursor, binary: Sequence[PlannedTable], manifest: Ma
 
 
 def _has_vectors(table: PlannedTable) -> bool:
-    backup = table.stored.backup
-    columns = backup.definition.columns if backup else ()
+    definition = table.stored.definition
+    columns = definition.columns if definition else ()
     return any(column.type.name in _PGVECTOR_TYPES for column in columns)
 
 

@@ -70,7 +70,7 @@ def _named_rows(
 ) -> Iterator[tuple[str, str]]:
     """Each collection's name and identity, as text."""
     data = table.stored.data
-    if data is None:
+    if not data.has_digest:
         for _, fields in read_rows(directory, table.stored.file):
             yield fields[name_at], fields[identity_at]
     elif data.format == "binary":
@@ -89,8 +89,8 @@ def _named_rows(
 
 def _types(table: PlannedTable) -> list[str]:
     """The names of the types of the file's columns, in its order."""
-    backup = table.stored.backup
-    columns = backup.definition.columns if backup else ()
+    definition = table.stored.definition
+    columns = definition.columns if definition else ()
     by_name = {column.name: column.type.name for column in columns}
     return [by_name[name] for name in table.columns]
 

@@ -90,7 +90,7 @@ class ExistingTables:
         }
         lost = []
         for planned, table in self.tables.values():
-            definition = planned.stored.backup.definition if planned.stored.backup else None
+            definition = planned.stored.definition
             for key in definition.foreign_keys if definition else ():
                 own = key.references.schema_name, key.references.name
                 of_partition = str(key.table) != str(definition)
@@ -157,7 +157,7 @@ class ExistingTables:
                 "columns: restoring the same set twice would double its rows. Truncate it before "
                 "the restore, or restore under another name with rename."
             )
-        if not (self.request.loads_every_row_as_it_is and planned.stored.data is not None):
+        if not (self.request.loads_every_row_as_it_is and planned.stored.data.has_digest):
             return Before(rows, Content(rows, 0))
         return Before(rows, content_of(planned))
 
@@ -186,7 +186,7 @@ class ExistingTables:
         values in their columns where the backup has none. Returns notices."""
         left = []
         for planned, table in self.tables.values():
-            definition = planned.stored.backup.definition if planned.stored.backup else None
+            definition = planned.stored.definition
             for sequence in definition.sequences if definition else ():
                 place = _place_of(cursor, sequence, table)
                 if place is None:

@@ -49,19 +49,23 @@ def check_encoding(source: Server, target: ServerIdentity) -> None:
 class PlannedTable:
     """A stored table and its place in the target: `existing`, or None where it is to be made.
 
-    `columns` are those of the file. `where` chooses among its rows, None for all of them.
+    `where` chooses among the file's rows, None for all of them.
     """
 
     stored: StoredTable
     schema: str
     name: str
     existing: ExistingTable | None
-    columns: tuple[str, ...]
     where: Composable | None = None
 
     @property
     def table(self) -> str:
         return self.stored.table
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Those of the file."""
+        return tuple(self.stored.data.digest.columns)
 
     @property
     def place(self) -> tuple[str, str]:
@@ -74,8 +78,8 @@ class PlannedTable:
     @property
     def holds_names(self) -> bool:
         """Whether values name tables or types (regclass and its like), and so have to find them."""
-        backup = self.stored.backup
-        columns = backup.definition.columns if backup else []
+        definition = self.stored.definition
+        columns = definition.columns if definition else ()
         return any(column.type.name.lstrip("_").startswith("reg") for column in columns)
 
     def key(self) -> tuple[str, ...] | None:
@@ -88,12 +92,10 @@ def plan_tables(
     cursor: Cursor,
     source: RestoreSource,
     request: RestoreRequest,
-    columns: Mapping[str, tuple[str, ...]],
 ) -> list[PlannedTable]:
     """Find the place of every table of `source`, parents before their children.
 
-    The connection's own search path leads bare names of the older system's files; so this comes
-    before it is emptied. `columns` are each file's, by table.
+    Call this before the search path is emptied: tables of the older system's files are found by it.
 
     Raises:
         InvalidParams, TableNotFound, PermissionDenied: a table can't take its rows.
@@ -102,7 +104,7 @@ def plan_tables(
     for stored in source.tables:
         schema, name = _place(cursor, source, stored, request.rename)
         existing = find_existing(cursor, schema, name)
-        planned.append(PlannedTable(stored, schema, name, existing, columns[stored.table]))
+        planned.append(PlannedTable(stored, schema, name, existing))
     _check_places(planned)
     for table in planned:
         _check(table, request)
@@ -114,13 +116,13 @@ def plan_tables(
 def _place(
     cursor: Cursor, source: RestoreSource, stored: StoredTable, rename: Mapping[str, str]
 ) -> tuple[str, str]:
-    wanted = stored.identity
+    wanted = TableName(None, stored.name)
     for old, new in rename.items():
         if find_stored(source.tables, old) is stored:
             wanted = parse_table_name(new)
     if wanted.schema is not None:
         return wanted.schema, wanted.name
-    if stored.schema is not None:
+    if stored.definition is not None:
         return stored.schema, wanted.name
     return _place_by_search_path(cursor, stored, wanted)
 
@@ -136,9 +138,8 @@ def _place_by_search_path(
 
 def _no_definition(stored: StoredTable, name: str) -> TableNotFound:
     return TableNotFound(
-        f"The table {name} is not there, and {stored.file} is the older system's, which kept no "
-        "table definitions. Create the table first (LangChain's own set-up makes both), then "
-        "restore."
+        f"The table {name} does not exist, and {stored.file} is the older system's, which kept no "
+        "table definitions. Create the table first (LangChain creates both), then restore."
     )
 
 
@@ -156,7 +157,7 @@ def _check_places(planned: Sequence[PlannedTable]) -> None:
 def _check(table: PlannedTable, request: RestoreRequest) -> None:
     existing = table.existing
     if existing is None:
-        if table.stored.backup is None:
+        if table.stored.definition is None:
             raise _no_definition(table.stored, f"{table.schema}.{table.name}")
         return
     _check_columns(table, existing, request)
@@ -206,8 +207,8 @@ def _check_columns(table: PlannedTable, existing: ExistingTable, request: Restor
             f"{existing.label} needs a value in {_listed(needed)}, which the backup does not have. "
             "Give a default for the restore, or restore under another name with rename."
         )
-    if table.stored.backup is not None:
-        for column in table.stored.backup.definition.columns:
+    if table.stored.definition is not None:
+        for column in table.stored.definition.columns:
             _check_computed(existing, column)
             _check_dimensions(table, existing, column)
             if not request.loads_every_row_as_it_is:
@@ -310,10 +311,9 @@ def _parents(table: PlannedTable, planned: Iterable[PlannedTable]) -> set[tuple[
     """The places of the other tables that this one's rows refer to."""
     if table.existing is not None:
         return set(table.existing.references) - {table.place}
-    backup = table.stored.backup
-    if backup is None:
-        return set()
-    named = {(k.references.schema_name, k.references.name) for k in backup.definition.foreign_keys}
+    definition = table.stored.definition
+    keys = definition.foreign_keys if definition else ()
+    named = {(key.references.schema_name, key.references.name) for key in keys}
     places = {other.place for other in planned if (other.stored.schema, other.stored.name) in named}
     return places - {table.place}
 

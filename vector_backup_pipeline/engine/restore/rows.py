@@ -10,8 +10,7 @@ from psycopg2.sql import Identifier
 from vector_backup_pipeline.engine.errors import BackupError
 from vector_backup_pipeline.engine.older_system import (
     as_csv_records,
-    check_older_file,
-    read_header,
+    check_file,
     read_rows,
 )
 from vector_backup_pipeline.engine.postgres.copy_in import (
@@ -28,27 +27,20 @@ from vector_backup_pipeline.engine.restore.load import (
 )
 from vector_backup_pipeline.engine.restore.plan import PlannedTable
 from vector_backup_pipeline.engine.restore.request import RestoreRequest
-from vector_backup_pipeline.engine.restore.source import StoredTable
 from vector_backup_pipeline.engine.storage.contract import BackupDirectory
 
 Write = Callable[[Cursor, RowStream], int]
 
 
-def columns_of(directory: BackupDirectory, stored: StoredTable) -> tuple[str, ...]:
-    """The columns that a file holds, in its order."""
-    if stored.data is not None:
-        return tuple(stored.data.digest.columns)
-    return read_header(directory, stored.file)
-
-
 def check_rows_of(directory: BackupDirectory, table: PlannedTable) -> None:
-    """Read a file of the older system whole: what can't be read shall be known before a lock.
+    """Read a file of the older system whole, before anything is locked: which of its columns are
+    JSON, only the target tells.
 
     Raises:
         IntegrityError: names the rows that can't be read, by line.
     """
-    if table.stored.data is None:
-        check_older_file(directory, table.stored.file, _json_columns(table))
+    if not table.stored.data.has_digest:
+        check_file(directory, table.stored.file, _json_columns(table))
 
 
 def loading_of(
@@ -76,13 +68,13 @@ def _source(
 ) -> tuple[RowSource, int]:
     """Where the rows come from, and over how many connections they can go."""
     data = table.stored.data
-    if data is not None and not request.loads_every_row_as_it_is:
+    if not data.has_digest:
+        rows = read_rows(directory, table.stored.file)
+        records = as_csv_records(rows, table.columns, _json_columns(table), _not_null(table))
+        return RecordSource(records), 1
+    if not request.loads_every_row_as_it_is:
         return HashedSource(directory, data), 1
-    if data is not None:
-        return BlockSource(directory, data), max(1, len(data.blocks))
-    rows = read_rows(directory, table.stored.file)
-    records = as_csv_records(rows, table.columns, _json_columns(table), _not_null(table))
-    return RecordSource(records), 1
+    return BlockSource(directory, data), max(1, len(data.blocks))
 
 
 def _write(table: PlannedTable, request: RestoreRequest, target: Identifier) -> Write:

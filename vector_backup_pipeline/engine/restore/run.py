@@ -50,7 +50,7 @@ from vector_backup_pipeline.engine.restore.plan import PlannedTable, check_encod
 from vector_backup_pipeline.engine.restore.proof import Content, prove_equal
 from vector_backup_pipeline.engine.restore.report import restore_section
 from vector_backup_pipeline.engine.restore.request import LATEST, RestoreRequest
-from vector_backup_pipeline.engine.restore.rows import check_rows_of, columns_of, loading_of
+from vector_backup_pipeline.engine.restore.rows import check_rows_of, loading_of
 from vector_backup_pipeline.engine.restore.source import (
     check_source,
     find_source,
@@ -180,8 +180,7 @@ class RestoreRun:
                 self._account.notes += notice_on_target(source, self.request, database)
             for table in target.planned:
                 check_rows_of(source.directory, table)
-            manifest = source.manifest_set.manifest if source.manifest_set else None
-            target.begin(manifest.dependencies if manifest else None)
+            target.begin(source.backup.manifest.dependencies)
         return [
             TableLoad(
                 table=table.table,
@@ -194,16 +193,15 @@ class RestoreRun:
 
     def _plan(self, cursor: Cursor) -> list[PlannedTable]:
         source = _known(self._account.source)
-        columns = {table.table: columns_of(source.directory, table) for table in source.tables}
-        planned = plan_tables(cursor, source, self.request, columns)
-        if source.manifest_set is not None:
-            check_encoding(source.manifest_set.manifest.server, identify_server(cursor))
-            check_binary_rows(
-                cursor,
-                planned,
-                source.manifest_set.manifest,
-                allow_other_versions=self.request.allow_other_versions,
-            )
+        manifest = source.backup.manifest
+        planned = plan_tables(cursor, source, self.request)
+        check_encoding(manifest.server, identify_server(cursor))
+        check_binary_rows(
+            cursor,
+            planned,
+            manifest,
+            allow_other_versions=self.request.allow_other_versions,
+        )
         if self.request.collections is None:
             return planned
         return chosen_rows(source.directory, planned, self.request.collections)
@@ -226,7 +224,7 @@ class RestoreRun:
 
     def _note_skipped(self, table: str, rows: int) -> None:
         stored = _known(self._account.source).table(table).rows
-        left = (stored or 0) - rows
+        left = stored - rows
         if self.request.on_conflict == "skip" and not self.request.selects_rows and left > 0:
             self._account.notes.append(f"{table}: {left} rows were there already and were left.")
 
@@ -273,7 +271,7 @@ class RestoreRun:
 
     def _prove(self, target: Target, table: PlannedTable) -> bool | None:
         data = table.stored.data
-        if data is not None and self.request.loads_every_row_as_it_is:
+        if data.digest.value is not None and self.request.loads_every_row_as_it_is:
             before = target.existing.before.get(table.table)
             found = target.content(table)
             added = found - before.kept if before else found
@@ -284,6 +282,12 @@ class RestoreRun:
 
     def _prove_count(self, target: Target, table: PlannedTable) -> None:
         loaded = self._account.rows[table.table]
+        if self.request.loads_every_row_as_it_is and loaded != table.stored.rows:
+            raise IntegrityError(
+                f"{loaded} rows were loaded into {table.table}, and {table.stored.file} had "
+                f"{table.stored.rows} when it was adopted. Everything was rolled back, and the "
+                "target is as it was. Check the disk."
+            )
         if table.existing is None:
             rows, kept = target.content(table).rows, 0
         else:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from vector_backup_pipeline.engine.catalog import ManifestSet, OlderSet
+from vector_backup_pipeline.engine import older_system
+from vector_backup_pipeline.engine.catalog import ManifestSet
 from vector_backup_pipeline.engine.catalog.finding import choose_set
 from vector_backup_pipeline.engine.catalog.latest import AskTarget
 from vector_backup_pipeline.engine.errors import (
@@ -13,37 +14,44 @@ from vector_backup_pipeline.engine.errors import (
     InvalidParams,
     ResourceNotFound,
 )
-from vector_backup_pipeline.engine.formats.row_formats import CSV, RowFormat, row_format
-from vector_backup_pipeline.engine.manifest import DataFile, TableBackup
+from vector_backup_pipeline.engine.formats.row_formats import RowFormat, row_format
+from vector_backup_pipeline.engine.manifest import DataFile
 from vector_backup_pipeline.engine.parameters import TableName, parse_table_name
 from vector_backup_pipeline.engine.restore.request import RestoreRequest
 from vector_backup_pipeline.engine.storage.contract import BackupDirectory, BackupRoot
 from vector_backup_pipeline.engine.stored_files import check_stored_file, contradiction
 from vector_backup_pipeline.engine.stored_rows import read_header
+from vector_backup_pipeline.engine.table_definition import TableDefinition
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
 
 
 @dataclass(frozen=True)
 class StoredTable:
-    """A table of the set. `backup` and `schema` are None for the older system's files, which say
-    nothing but their columns. `size` in bytes."""
+    """A table of the set and its file. `definition` is None for a file of the older system."""
 
     table: str
-    schema: str | None
+    schema: str
     name: str
-    file: str
-    size: int
-    rows: int | None
-    backup: TableBackup | None
+    data: DataFile
+    definition: TableDefinition | None
 
     @property
-    def data(self) -> DataFile | None:
-        return self.backup.file if self.backup else None
+    def file(self) -> str:
+        return self.data.name
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return self.data.bytes
+
+    @property
+    def rows(self) -> int:
+        return self.data.rows
 
     @property
     def form(self) -> RowFormat:
         """What the rows are stored in, and what their digest is taken over."""
-        return row_format(self.data.format) if self.data else CSV
+        return row_format(self.data.format)
 
     @property
     def identity(self) -> TableName:
@@ -60,14 +68,10 @@ class RestoreSource:
     """
 
     directory: BackupDirectory
-    backup: ManifestSet | OlderSet
+    backup: ManifestSet
     tables: tuple[StoredTable, ...]
     covered: tuple[str, ...]
     passed_over: tuple[str, ...]
-
-    @property
-    def manifest_set(self) -> ManifestSet | None:
-        return self.backup if isinstance(self.backup, ManifestSet) else None
 
     def table(self, name: str) -> StoredTable:
         return next(table for table in self.tables if table.table == name)
@@ -95,7 +99,11 @@ def find_source(
         ask_target,
     )
     backup = found.backup
-    stored = _stored_tables(directory, backup)
+    stored = tuple(
+        StoredTable(each.table, each.schema_name, each.name, each.file, each.definition)
+        for each in backup.manifest.tables
+        if each.file is not None
+    )
     chosen = _chosen(stored, request.tables, backup.stamp)
     covered = _covered(chosen)
     tables = tuple(table for table in chosen if table.table not in covered)
@@ -104,15 +112,14 @@ def find_source(
 
 
 def check_source(directory: BackupDirectory, table: StoredTable) -> None:
-    """Prove that a stored file is what was written; the older system left nothing to prove by.
+    """Prove that a stored file is what was written, or what was adopted.
 
     Raises:
         IntegrityError: it is not, or its entry in the manifest contradicts itself.
     """
-    if table.data is not None:
-        _check_entry(table, table.data)
-        check_stored_file(directory, table.file, table.data.bytes, table.data.sha256)
-        _check_header(directory, table, table.data)
+    _check_entry(table)
+    check_stored_file(directory, table.file, table.size, table.data.sha256)
+    _check_header(directory, table)
 
 
 def _directory(root: BackupRoot, request: RestoreRequest) -> BackupDirectory:
@@ -126,29 +133,6 @@ def _directory(root: BackupRoot, request: RestoreRequest) -> BackupDirectory:
             "what is there."
         )
     return directory
-
-
-def _stored_tables(
-    directory: BackupDirectory, backup: ManifestSet | OlderSet
-) -> tuple[StoredTable, ...]:
-    if isinstance(backup, OlderSet):
-        return tuple(
-            StoredTable(table, None, table, file, directory.size(file), None, None)
-            for table, file in backup.files.items()
-        )
-    return tuple(
-        StoredTable(
-            table=each.table,
-            schema=each.schema_name,
-            name=each.name,
-            file=each.file.name,
-            size=each.file.bytes,
-            rows=each.file.rows,
-            backup=each,
-        )
-        for each in backup.manifest.tables
-        if each.file is not None
-    )
 
 
 def _chosen(
@@ -186,7 +170,7 @@ def _covered(chosen: Sequence[StoredTable]) -> tuple[str, ...]:
     places = {(each.schema, each.name) for each in chosen}
     covered = []
     for each in chosen:
-        creator = each.backup.definition.created_with if each.backup else None
+        creator = each.definition.created_with if each.definition else None
         if creator is not None and (creator.schema_name, creator.name) in places:
             covered.append(each.table)
     return tuple(covered)
@@ -210,7 +194,8 @@ def _check_rename(tables: Sequence[StoredTable], request: RestoreRequest) -> Non
             )
 
 
-def _check_entry(table: StoredTable, data: DataFile) -> None:
+def _check_entry(table: StoredTable) -> None:
+    data = table.data
     if (what := contradiction(data)) is not None:
         raise _contradicts(table, what)
     if data.digest.encoding != data.format:
@@ -219,9 +204,14 @@ def _check_entry(table: StoredTable, data: DataFile) -> None:
         )
 
 
-def _check_header(directory: BackupDirectory, table: StoredTable, data: DataFile) -> None:
+def _check_header(directory: BackupDirectory, table: StoredTable) -> None:
     """Columns in another order could take each other's values, and the digest would not tell."""
-    if read_header(directory, data) != table.form.header(data.digest.columns):
+    columns = table.data.digest.columns
+    if table.data.has_digest:
+        is_right = read_header(directory, table.data) == table.form.header(columns)
+    else:
+        is_right = older_system.read_header(directory, table.file) == tuple(columns)
+    if not is_right:
         raise _contradicts(table, "its columns are not those of the file's header")
 
 

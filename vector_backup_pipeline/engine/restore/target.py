@@ -174,9 +174,9 @@ class Target:
         if not new or dependencies is None:
             return
         self._new = {
-            table.table: NewTable(table.stored.backup.definition, table.schema, table.name)
+            table.table: NewTable(table.stored.definition, table.schema, table.name)
             for table in new
-            if table.stored.backup is not None
+            if table.stored.definition is not None
         }
         is_renamed = any(table.is_renamed for table in new)
         scratch = scratch_name(self.run_id)
@@ -210,7 +210,7 @@ class Target:
         existing = {
             (table.stored.schema, table.stored.name): table.place
             for table in self.planned
-            if table.existing is not None and table.stored.schema is not None
+            if table.existing is not None
         }
         return Recreation(list(self._new.values()), existing, dependencies, scratch)
 

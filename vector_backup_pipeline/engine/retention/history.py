@@ -16,9 +16,7 @@ from vector_backup_pipeline.engine.catalog.reading import stamps_being_read
 from vector_backup_pipeline.engine.catalog.sets import (
     BackupSet,
     Contents,
-    DamagedSet,
     ManifestSet,
-    OlderSet,
     is_of_the_future,
 )
 from vector_backup_pipeline.engine.errors import IntegrityError, ResourceNotFound
@@ -134,18 +132,14 @@ def _tables(backup: BackupSet) -> Iterator[str]:
     if isinstance(backup, ManifestSet):
         tables = (table for table in backup.manifest.tables if table.file is not None)
         yield from (f"{table.schema_name}.{table.name}" for table in tables)
-    elif isinstance(backup, OlderSet):
-        yield from (f"public.{name}" for name in backup.files)
 
 
 def _needs(contents: Contents, backup: BackupSet) -> frozenset[str]:
     if isinstance(backup, ManifestSet):
         base = backup.manifest.builds_on
         return frozenset() if base is None else frozenset({base})
-    if isinstance(backup, DamagedSet):
-        stamps = {*contents.manifests, *contents.data_files} - {backup.stamp}
-        return mentioned(contents.directory, contents.manifests[backup.stamp], stamps)
-    return frozenset()
+    stamps = {*contents.manifests, *contents.data_files} - {backup.stamp}
+    return mentioned(contents.directory, contents.manifests[backup.stamp], stamps)
 
 
 def mentioned(directory: BackupDirectory, manifest: str, texts: Iterable[str]) -> frozenset[str]:
@@ -201,9 +195,10 @@ def _orphans(
     contents = history.contents
     staying = {each.stamp for each in verdicts.judgements if each.is_kept}
     needed = {stamp for s in history.sets if s.stamp in staying for stamp in s.needs}
-    spared = staying | needed | contents.alive | contents.tombstones.keys()
+    spared = staying | needed
     taken = {name for each in removals for name in each.files}
     for stamp, names in sorted(contents.data_files.items()):
         files = tuple(n for n in names if n in contents.names and n not in taken and n not in named)
-        if files and stamp not in spared:
+        is_orphan = contents.state_without_manifest(stamp) == "orphan"
+        if files and is_orphan and stamp not in spared:
             yield Removal(stamp, ("files of a run that left no manifest",), None, None, files)

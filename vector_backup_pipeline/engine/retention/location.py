@@ -103,7 +103,6 @@ class LocationPrune:
             self._request.rules,
             self._timestamps.timezone,
             include_truncated=self._request.include_truncated,
-            include_older=self._request.include_older,
         )
         removals = plan_removals(
             history, self._verdicts, include_orphans=self._request.include_orphans
@@ -206,11 +205,8 @@ class LocationPrune:
 
     def _check_vital(self, history: History, names: frozenset[str]) -> None:
         """That the sets which make it safe to remove others are still there, and whole by name."""
-        kinds = {each.stamp: each.kind for each in history.sets}
         for stamp in self._verdicts.vital:
-            wanted = set(history.files[stamp])
-            if kinds[stamp] == "manifest":
-                wanted.add(manifest_name(stamp))
+            wanted = {*history.files[stamp], manifest_name(stamp)}
             if wanted - names or tombstone_name(stamp) in names:
                 raise ResourceNotFound(
                     f"The set {stamp} in {self.directory.location}, which has to stay when others "

@@ -2,13 +2,12 @@
 
 Whatever the rules say, these stay:
 
-- of each source database, and of each of its selections of tables: the newest good set, the newest
-  good one with a manifest, and the newest verified one;
+- of each source database, and of each of its selections of tables: the newest good set and the
+  newest verified one;
 - all that a set which stays builds on;
 - a set that may hold the only copy of rows which its run removed from the database;
 - a set whose run is at work, and one that is being read;
-- what can't be judged: damaged sets, those of the future, and the older system's unless they are
-  included;
+- what can't be judged: damaged sets and those of the future;
 - everything, where no set is good.
 """
 
@@ -94,7 +93,6 @@ def judge(
     zone: tzinfo,
     *,
     include_truncated: bool = False,
-    include_older: bool = False,
 ) -> Verdicts:
     """Judge the sets of one place; periods and days are those of `zone`.
 
@@ -104,7 +102,7 @@ def judge(
     table replaces none of all, and one of another database none at all.
     """
     newest_first = sorted(sets, key=lambda each: each.age, reverse=True)
-    judged = [each for each in newest_first if _is_judged(each, include_older)]
+    judged = [each for each in newest_first if _is_judged(each)]
     flaws = _flaws(judged)
     good = [each for each in judged if each.stamp not in flaws]
     reasons: dict[str, list[str]] = defaultdict(list)
@@ -113,9 +111,7 @@ def judge(
         _keep_flawed(judged, good, flaws, rules, zone, reasons)
     vital = _keep_vital(good, reasons)
     for each in newest_first:
-        reasons[each.stamp] += _own_reasons(
-            each, include_truncated=include_truncated, include_older=include_older
-        )
+        reasons[each.stamp] += _own_reasons(each, include_truncated=include_truncated)
         if not good:
             reasons[each.stamp].append("there is no good set here, so nothing is removed")
     _keep_what_others_need(newest_first, reasons)
@@ -124,10 +120,9 @@ def judge(
     return Verdicts(judgements, vital, tuple(_in_removal_order(going)))
 
 
-def _is_judged(each: StoredSet, include_older: bool) -> bool:
-    is_known = each.kind == "manifest" or (each.kind == "older" and include_older)
+def _is_judged(each: StoredSet) -> bool:
     # Made while a clock was wrong, it would be the newest of all for ever.
-    return is_known and not each.is_of_the_future
+    return each.kind == "manifest" and not each.is_of_the_future
 
 
 def _flaws(judged: Sequence[StoredSet]) -> dict[str, str]:
@@ -211,18 +206,15 @@ def _keep_vital(good: Sequence[StoredSet], reasons: Mapping[str, list[str]]) -> 
 
 
 def _vital_of(good: Sequence[StoredSet]) -> Iterator[tuple[str, str]]:
-    with_manifest = [each for each in good if each.kind == "manifest"]
     verified = [each for each in good if each.passed]
     if good:
         yield good[0].stamp, "newest good set"
-    if with_manifest and with_manifest[0] is not good[0]:
-        yield with_manifest[0].stamp, "newest good set with a manifest"
     if verified:
         only = len(verified) == 1
         yield verified[0].stamp, "only verified set" if only else "newest verified set"
 
 
-def _own_reasons(each: StoredSet, *, include_truncated: bool, include_older: bool) -> Iterator[str]:
+def _own_reasons(each: StoredSet, *, include_truncated: bool) -> Iterator[str]:
     if each.is_running:
         yield "its run is still at work"
     if each.is_being_read:
@@ -231,8 +223,6 @@ def _own_reasons(each: StoredSet, *, include_truncated: bool, include_older: boo
         yield "its manifest can't be read, so nobody knows which files are its own"
     if each.is_of_the_future:
         yield "its time lies in the future, so no rule can judge it; check the clocks"
-    if each.kind == "older" and not include_older:
-        yield "it is the older system's (--include-older)"
     if each.emptied and not include_truncated:
         yield (
             f"its run emptied {', '.join(each.emptied)}, and it may hold the only copy "

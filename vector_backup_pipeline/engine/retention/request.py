@@ -18,7 +18,6 @@ class PruneRequest:
     global_only: bool
     rules: KeepRules
     include_truncated: bool = False
-    include_older: bool = False
     include_orphans: bool = False
     dry_run: bool = False
 

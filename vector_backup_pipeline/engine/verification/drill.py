@@ -99,13 +99,13 @@ def _drilled(restore: RestoreRun, settings: ConnectionSettings) -> DrilledSet:
 
 def _roles(backup: ManifestSet) -> set[str]:
     """The roles that row security policies of the set are for."""
-    tables = [table.definition for table in backup.manifest.tables]
+    tables = backup.manifest.definitions
     relations = [each for table in tables for each in (table, *table.partitions)]
     return {role for each in relations for policy in each.policies for role in policy.roles}
 
 
 def _extensions(backup: ManifestSet) -> list[ExtensionDependency]:
-    needed = {key for table in backup.manifest.tables for key in table.definition.needs}
+    needed = {key for table in backup.manifest.definitions for key in table.needs}
     objects = backup.manifest.dependencies.objects
     return [e for e in objects if isinstance(e, ExtensionDependency) and e.key in needed]
 

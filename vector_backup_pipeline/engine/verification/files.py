@@ -6,10 +6,9 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from vector_backup_pipeline.engine.catalog import BackupSet, DamagedSet, OlderSet
+from vector_backup_pipeline.engine.catalog import BackupSet, DamagedSet
 from vector_backup_pipeline.engine.errors import BackupError, IntegrityError, ResourceNotFound
 from vector_backup_pipeline.engine.manifest import DataFile
-from vector_backup_pipeline.engine.older_system import check_older_file
 from vector_backup_pipeline.engine.results import (
     FailedTable,
     VerifiedTable,
@@ -19,10 +18,6 @@ from vector_backup_pipeline.engine.results import (
 )
 from vector_backup_pipeline.engine.storage.contract import BackupDirectory
 from vector_backup_pipeline.engine.stored_files import check_rows
-
-# Where LangChain keeps JSON; the older system's files do not say what their columns are.
-_JSON_COLUMNS = ("cmetadata",)
-
 
 # What proves that a file is damaged or gone; any other error means that it could not be read.
 _DAMAGE = (IntegrityError, ResourceNotFound)
@@ -73,10 +68,6 @@ def _checks(
 ) -> Iterator[tuple[str, Callable[[], VerifiedTable]]]:
     if isinstance(backup, DamagedSet):
         return
-    if isinstance(backup, OlderSet):
-        for table, file in backup.files.items():
-            yield table, _OlderCheck(directory, file)
-        return
     for each in backup.manifest.tables:
         # A table whose export failed has no file: the set is incomplete, and says so itself.
         if each.file is not None:
@@ -95,23 +86,6 @@ class _Check:
             source_file=self.file.name,
             rows=self.file.rows,
             file_size=readable_size(self.file.bytes),
-            has_digest=True,
-            duration=round(time.monotonic() - started, 3),
-        )
-
-
-@dataclass(frozen=True)
-class _OlderCheck:
-    directory: BackupDirectory
-    name: str
-
-    def __call__(self) -> VerifiedTable:
-        started = time.monotonic()
-        rows = check_older_file(self.directory, self.name, _JSON_COLUMNS)
-        return VerifiedTable(
-            source_file=self.name,
-            rows=rows,
-            file_size=readable_size(self.directory.size(self.name)),
-            has_digest=False,
+            has_digest=self.file.has_digest,
             duration=round(time.monotonic() - started, 3),
         )

@@ -18,7 +18,6 @@ from vector_backup_pipeline import __version__
 from vector_backup_pipeline.engine.catalog import (
     BackupSet,
     DamagedSet,
-    OlderSet,
     check_root,
     find_places,
 )
@@ -40,6 +39,7 @@ from vector_backup_pipeline.engine.file_names import (
     stamp_of_data_file,
     tombstone_name,
 )
+from vector_backup_pipeline.engine.manifest import OLDER_SYSTEM
 from vector_backup_pipeline.engine.report import canceled
 from vector_backup_pipeline.engine.restore.request import LATEST
 from vector_backup_pipeline.engine.results import SetVerdict, VerifyResult, error_line
@@ -243,10 +243,10 @@ class VerifyRun:
     ) -> DrilledSet | None:
         if not self.request.drill or not checked.tables or isinstance(backup, DamagedSet):
             return None
-        if isinstance(backup, OlderSet):
+        if backup.manifest.origin == OLDER_SYSTEM:
             self._notices.append(
-                f"{backup.stamp} is the older system's, which kept no table definitions: its files "
-                "were read, and no drill was made."
+                f"{backup.stamp} was adopted from the older system, which kept no table "
+                "definitions: its files were verified, and no restore test was made."
             )
             return None
         return drill_set(

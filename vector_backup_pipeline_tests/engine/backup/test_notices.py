@@ -182,8 +182,8 @@ def test_a_sequence_that_the_role_can_not_read_is_told_with_its_grant(
         assert notice.endswith(f"Run: {statements}")
         assert found[f"tables: sequence {name}"].advice == f"Run: {statements}"
         database.run(statements)
-    (table,) = made.manifest.tables
-    assert [each.last_value for each in table.definition.sequences] == [None, None]
+    (table,) = made.manifest.definitions
+    assert [each.last_value for each in table.sequences] == [None, None]
     assert backup(url, **DOCS).result.notices == []
 
 

@@ -1,19 +1,21 @@
-"""The older system's files, written as it wrote them, into LangChain's tables."""
+"""The older system's files, written as it wrote them, adopted, and restored into LangChain's
+tables."""
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from vector_backup_pipeline.engine.file_names import manifest_name
 from vector_backup_pipeline_tests.faults.watching import COLLECTIONS, EMBEDDINGS, count
 from vector_backup_pipeline_tests.fix_backup import BackupMaker
 from vector_backup_pipeline_tests.fix_postgres import Database
 from vector_backup_pipeline_tests.fix_restore import RestoreMaker, rows_of
+from vector_backup_pipeline_tests.fix_sets import SetWriter
 
 STAMP = "20240102_030405"
 
@@ -57,18 +59,25 @@ def filled(langchain: Database) -> Database:
     return langchain
 
 
-def older_backup(database: Database, root: Path, stamp: str = STAMP) -> Path:
-    """What the older service did: fetch rows with the driver, and hand each to `csv.writer`."""
+def older_backup(database: Database, root: Path, line_end: str = "\r\n") -> Path:
+    """An adopted backup of the older service, which fetched rows with the driver and handed each to
+    `csv.writer`."""
+    directory = write_older_pair(database, root, line_end)
+    SetWriter(directory).adopt()
+    return directory
+
+
+def write_older_pair(database: Database, root: Path, line_end: str = "\r\n") -> Path:
     directory = root / "vector_bak"
     directory.mkdir(exist_ok=True)
     for table in (COLLECTIONS, EMBEDDINGS):
         with database.session() as session, session.cursor() as cursor:
             cursor.execute(f"SELECT * FROM {table}")  # noqa: S608
             assert cursor.description is not None
-            with (directory / f"{table}_{stamp}.csv").open(
+            with (directory / f"{table}_{STAMP}.csv").open(
                 "w", newline="", encoding="utf-8"
             ) as file:
-                writer = csv.writer(file)
+                writer = csv.writer(file, lineterminator=line_end)
                 writer.writerow([column.name for column in cursor.description])
                 writer.writerows(cursor.fetchall())
     return directory
@@ -80,15 +89,20 @@ def written(filled: Database, backup: BackupMaker) -> Path:
     return older_backup(filled, backup.root)
 
 
+def _manifest(directory: Path) -> Path:
+    return directory / manifest_name(STAMP)
+
+
 def _path(directory: Path, table: str = EMBEDDINGS) -> Path:
     return directory / f"{table}_{STAMP}.csv"
 
 
-@pytest.mark.parametrize("timestamp", ["latest", STAMP])
+@pytest.mark.parametrize(("timestamp", "line_end"), [("latest", "\n"), (STAMP, "\r\n")])
 def test_every_row_comes_back_and_json_is_json(
-    filled: Database, written: Path, restore: RestoreMaker, timestamp: str
+    filled: Database, restore: RestoreMaker, timestamp: str, line_end: str
 ) -> None:
     before = rows_of(filled)
+    written = older_backup(filled, restore.root, line_end)
     assert b"'createdat': None" in _path(written).read_bytes()
 
     done = restore.succeeds(filled, timestamp=timestamp, truncate_before_restore=True)
@@ -120,6 +134,7 @@ def test_nothing_is_null_or_the_empty_string_where_null_may_not_be(
     filled: Database, written: Path, restore: RestoreMaker
 ) -> None:
     filled.run("UPDATE langchain_pg_embedding SET document = ''")
+    _manifest(written).unlink()
     older_backup(filled, restore.root)
 
     restore.succeeds(filled, truncate_before_restore=True)
@@ -155,53 +170,41 @@ def test_a_collection_of_an_older_set(
     assert (count(filled, COLLECTIONS), count(filled)) == (2, len(_METADATA) + 1)
 
 
-_BROKEN: dict[str, tuple[Callable[[bytes], bytes], str]] = {
-    "no JSON": (
-        lambda data: data.replace(b"'createdat': None", b"'createdat': datetime"),
-        "line 2: column cmetadata holds no JSON",
-    ),
-    "a call": (
-        lambda data: data.replace(b"[1, 'two', None]", b"__import__('os').getpid()"),
-        "column cmetadata holds no JSON",
-    ),
-    "a field too many": (
-        lambda data: data.replace(b"d0,", b"d0,,", 1),
-        "line 2: 6 values where the header has 5 columns",
-    ),
-    "cut": (lambda data: data[:-9], "the file ends"),
-    "no UTF-8": (lambda data: data.replace(b"plain 2", b"plain \xff"), "is not UTF-8"),
-}
-
-
-@pytest.mark.parametrize("fault", list(_BROKEN))
-def test_one_unreadable_row_is_named_and_nothing_is_restored(
-    filled: Database, written: Path, restore: RestoreMaker, fault: str
+def test_a_pair_that_is_not_adopted_is_refused_with_the_command(
+    filled: Database, restore: RestoreMaker
 ) -> None:
-    change, words = _BROKEN[fault]
-    path = _path(written)
-    data = path.read_bytes()
-    assert change(data) != data
-    path.write_bytes(change(data))
+    write_older_pair(filled, restore.root)
 
-    restore.fails(
-        filled, "INTEGRITY_ERROR", str(path), "1 row(s)", words, truncate_before_restore=True
-    )
+    command = f"vector-backup adopt --timestamp {STAMP}"
+    restore.fails(filled, "RESOURCE_NOT_FOUND", command, timestamp=STAMP)
+    restore.fails(filled, "RESOURCE_NOT_FOUND", "vector-backup adopt", timestamp="latest")
 
 
-def test_every_unreadable_row_is_named(
+def test_a_file_that_changed_since_it_was_adopted_is_not_restored(
     filled: Database, written: Path, restore: RestoreMaker
 ) -> None:
     path = _path(written)
-    path.write_bytes(path.read_bytes().replace(b"None", b"Nothing", 1).replace(b"[]\r\n", b"[\r\n"))
+    path.write_bytes(path.read_bytes().replace(b"plain 2", b"plain 3"))
 
-    restore.fails(filled, "INTEGRITY_ERROR", "2 row(s)", "line 2: ", "line 11: ")
+    restore.fails(filled, "INTEGRITY_ERROR", str(path), truncate_before_restore=True)
+
+
+def test_json_that_only_the_target_shows_to_be_json_is_checked_before_a_lock(
+    filled: Database, written: Path, restore: RestoreMaker
+) -> None:
+    filled.run(
+        "ALTER TABLE langchain_pg_embedding ALTER document TYPE json USING to_json(document)"
+    )
+
+    restore.fails(filled, "INTEGRITY_ERROR", "line 2: column document holds no JSON")
 
 
 def test_a_value_that_the_table_refuses_restores_nothing(
-    filled: Database, written: Path, restore: RestoreMaker
+    filled: Database, restore: RestoreMaker
 ) -> None:
-    path = _path(written)
+    path = _path(write_older_pair(filled, restore.root))
     path.write_bytes(path.read_bytes().replace(b'"[3,0.1,-1e-07]"', b'"[3,0.1]"'))
+    SetWriter(path.parent).adopt()
 
     restore.fails(
         filled, "DATABASE_ERROR", "expected 3 dimensions, not 2", truncate_before_restore=True
@@ -214,7 +217,7 @@ def test_without_the_tables_the_message_says_how_to_get_them(
     filled.run("DROP TABLE langchain_pg_embedding")
 
     restore.fails(
-        filled, "TABLE_NOT_FOUND", "langchain_pg_embedding is not there", "Create the table first"
+        filled, "TABLE_NOT_FOUND", "langchain_pg_embedding does not exist", "Create the table first"
     )
 
 
@@ -245,21 +248,12 @@ def test_an_older_file_into_a_table_of_another_name(
     assert filled.ask("SELECT * FROM aside.e EXCEPT SELECT * FROM langchain_pg_embedding") == []
 
 
-def test_half_a_pair_is_restored_by_name_alone(
-    filled: Database, written: Path, restore: RestoreMaker
-) -> None:
-    _path(written, COLLECTIONS).unlink()
-
-    restore.fails(filled, "INTEGRITY_ERROR", "one is missing", timestamp=STAMP)
-    restore.succeeds(filled, timestamp=STAMP, tables=(EMBEDDINGS,), on_conflict="skip")
-
-
-def test_a_newer_set_with_a_manifest_is_the_latest(
+def test_adopted_sets_are_of_a_source_database_of_their_own(
     filled: Database, written: Path, backup: BackupMaker, restore: RestoreMaker
 ) -> None:
     made = backup(filled.url)
 
-    done = restore.succeeds(filled, truncate_before_restore=True)
-
-    assert done.result.backup_info is not None
-    assert done.result.backup_info.timestamp == made.stamp
+    for source, stamp in ((filled.name, made.stamp), ("older_system", STAMP)):
+        done = restore.succeeds(filled, source_database=source, truncate_before_restore=True)
+        assert done.result.backup_info is not None
+        assert done.result.backup_info.timestamp == stamp

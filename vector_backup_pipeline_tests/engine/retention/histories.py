@@ -46,7 +46,7 @@ def _sets(draw: st.DrawFn, stamp: str, created_at: datetime, stamps: list[str]) 
     found = StoredSet(
         stamp,
         created_at,
-        kind=draw(st.sampled_from(["manifest", "manifest", "manifest", "older", "damaged"])),
+        kind=draw(st.sampled_from(["manifest", "manifest", "manifest", "damaged"])),
         says_complete=not draw(rarely),
         broken_files=("a.csv",) if draw(rarely) else (),
         files_passed=draw(st.sampled_from([None, None, True, True, False])),

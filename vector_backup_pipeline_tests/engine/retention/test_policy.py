@@ -35,30 +35,28 @@ def _is_whole(each: StoredSet) -> bool:
     return each.says_complete and not each.broken_files and each.files_passed is not False
 
 
-def _stands(each: StoredSet, sets: dict[str, StoredSet], older: bool, seen: frozenset[str]) -> bool:
+def _stands(each: StoredSet, sets: dict[str, StoredSet], seen: frozenset[str]) -> bool:
     """Whether all that the set needs is there and whole, down to the ground."""
-    is_known = each.kind == "manifest" or (each.kind == "older" and older)
     return (
-        is_known
+        each.kind == "manifest"
         and not each.is_of_the_future
         and each.stamp not in seen
         and _is_whole(each)
         and all(
-            need in sets and _stands(sets[need], sets, older, seen | {each.stamp})
-            for need in each.needs
+            need in sets and _stands(sets[need], sets, seen | {each.stamp}) for need in each.needs
         )
     )
 
 
-@given(histories(), rules, zones, flags, flags)
+@given(histories(), rules, zones, flags)
 def test_the_promises_hold(
-    history: list[StoredSet], keep: KeepRules, zone: tzinfo, truncated: bool, older: bool
+    history: list[StoredSet], keep: KeepRules, zone: tzinfo, truncated: bool
 ) -> None:
-    verdicts = judge(history, keep, zone, include_truncated=truncated, include_older=older)
+    verdicts = judge(history, keep, zone, include_truncated=truncated)
 
     kept, sets = _kept(verdicts), {each.stamp: each for each in history}
     by_age = sorted(history, key=lambda each: (each.created_at, each.stamp), reverse=True)
-    good = [each for each in by_age if _stands(each, sets, older, frozenset())]
+    good = [each for each in by_age if _stands(each, sets, frozenset())]
     assert sorted(j.stamp for j in verdicts.judgements) == sorted(sets)
     assert all(judgement.reasons for judgement in verdicts.judgements)
     assert sorted(verdicts.removable) == sorted(sets.keys() - kept)
@@ -73,7 +71,6 @@ def test_the_promises_hold(
     for each in history:
         may_go = (
             each.kind != "damaged"
-            and (each.kind != "older" or older)
             and (not each.emptied or truncated)
             and not (each.is_running or each.is_being_read or each.is_of_the_future)
         )
@@ -91,28 +88,27 @@ def test_the_promises_hold(
             )
 
 
-@given(histories(), rules, zones, flags, flags)
+@given(histories(), rules, zones, flags)
 def test_of_each_of_the_last_days_one_good_set_stays(
-    history: list[StoredSet], keep: KeepRules, zone: tzinfo, truncated: bool, older: bool
+    history: list[StoredSet], keep: KeepRules, zone: tzinfo, truncated: bool
 ) -> None:
-    verdicts = judge(history, keep, zone, include_truncated=truncated, include_older=older)
+    verdicts = judge(history, keep, zone, include_truncated=truncated)
 
     sets, kept = {each.stamp: each for each in history}, _kept(verdicts)
-    good = [each for each in history if _stands(each, sets, older, frozenset())]
+    good = [each for each in history if _stands(each, sets, frozenset())]
     for number, period in ((keep.keep_daily, "%Y%m%d"), (keep.keep_yearly, "%Y")):
         periods = {each.stamp: f"{each.created_at.astimezone(zone):{period}}" for each in good}
         wanted = sorted(set(periods.values()), reverse=True)[:number]
         assert set(wanted) <= {periods[stamp] for stamp in kept & periods.keys()}
 
 
-@given(histories(), rules, zones, flags, flags)
+@given(histories(), rules, zones, flags)
 def test_what_was_kept_once_is_kept_again(
-    history: list[StoredSet], keep: KeepRules, zone: tzinfo, truncated: bool, older: bool
+    history: list[StoredSet], keep: KeepRules, zone: tzinfo, truncated: bool
 ) -> None:
-    options = {"include_truncated": truncated, "include_older": older}
-    kept = _kept(judge(history, keep, zone, **options))
+    kept = _kept(judge(history, keep, zone, include_truncated=truncated))
 
-    again = judge([e for e in history if e.stamp in kept], keep, zone, **options)
+    again = judge([e for e in history if e.stamp in kept], keep, zone, include_truncated=truncated)
 
     assert _kept(again) == kept
 
@@ -147,7 +143,6 @@ def test_every_set_says_why_it_stays_or_goes() -> None:
         _set(2, passed=True, files_passed=True),
         _set(3, says_complete=False),
         _set(4, emptied=("t",)),
-        _set(5, kind="older"),
         _set(6, kind="damaged", says_complete=False),
         _set(7, files_passed=False, passed=False),
         _set(8, broken_files=("t_8.csv",)),
@@ -163,7 +158,6 @@ def test_every_set_says_why_it_stays_or_goes() -> None:
             True,
             "its run emptied t, and it may hold the only copy (--include-truncated)",
         ),
-        "day_5": (True, "it is the older system's (--include-older)"),
         "day_6": (True, "its manifest can't be read, so nobody knows which files are its own"),
         "day_7": (
             False,
@@ -214,13 +208,6 @@ def test_without_a_good_set_nothing_goes() -> None:
     verdicts = judge(history, LAST_1, UTC)
     assert verdicts.removable == ()
     assert verdicts.vital == frozenset()
-
-
-def test_an_older_set_never_takes_the_place_of_the_newest_one_with_a_manifest() -> None:
-    history = [_set(1), _set(2), _set(3, kind="older")]
-    told = _reasons(judge(history, LAST_1, UTC, include_older=True))
-    assert told["day_2"] == (True, "newest good set with a manifest")
-    assert told["day_1"][0] is False
 
 
 def test_an_incomplete_set_is_kept_as_long_as_keep_within_says() -> None:

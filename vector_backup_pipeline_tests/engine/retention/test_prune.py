@@ -119,16 +119,29 @@ def test_each_place_is_pruned_by_itself(tmp_path: Path, sets: SetWriter, prune: 
         assert manifest_name(SECOND) in names(place)
 
 
-def test_orphans_and_the_older_system_s_sets_go_only_when_asked_for(
+def test_orphans_are_removed_only_on_request_and_adoptable_pairs_never(
     sets: SetWriter, prune: Prune
 ) -> None:
     sets.file("a_20250101_000000.csv")
     sets.older("20250102_000000")
+    sets.older("20250103_000000", line_end=b"\n")
+    sets.older("20250104_000000", {EMBEDDING: 1})
     sets.write(FIRST)
 
     assert prune().removed == []
-    assert prune(include_orphans=True).removed == ["20250101_000000"]
-    assert prune(include_older=True).removed == []
+    done = prune(include_orphans=True)
+    assert done.removed == ["20250101_000000", "20250104_000000"]
+    assert {each.state for each in done.place.other_files} == {"adoptable"}
+    assert len(done.place.other_files) == 4
+
+
+def test_an_adopted_set_is_pruned_like_any_other(sets: SetWriter, prune: Prune) -> None:
+    sets.older("20240102_000000")
+    sets.older("20240103_000000")
+    sets.adopt()
+
+    assert prune().removed == ["20240102_000000"]
+    assert [name for name in names(sets) if "20240102" in name] == []
 
 
 def test_files_of_a_live_run_are_no_orphans(sets: SetWriter, prune: Prune) -> None:

@@ -29,12 +29,10 @@ _FOREIGN = ("notes.txt", "b_20261001_020000.csv.gpg", "b.csv", ".vector_backup_x
 _KINDS = ("good", "good", "good", "verified", "failed", "cut", "incomplete", "emptied")
 # After all of a history, and past: sets of the future count for nothing.
 _BEGIN, _NEWER = datetime(2025, 10, 1, 2), "20260101_000000"  # noqa: DTZ001 - a stamp has no zone
-_OTHER_KINDS = ("older", "damaged", "orphan", "tombstone")
+_OTHER_KINDS = ("adoptable", "damaged", "orphan", "tombstone")
 
 flags = st.booleans()
-options = st.fixed_dictionaries(
-    {"include_truncated": flags, "include_older": flags, "include_orphans": flags}
-)
+options = st.fixed_dictionaries({"include_truncated": flags, "include_orphans": flags})
 
 
 @dataclass
@@ -57,7 +55,7 @@ class Place:
 
     def add(self, stamp: str, kind: str, base: str | None) -> None:
         sets = self.sets
-        if kind == "older":
+        if kind == "adoptable":
             sets.older(stamp, _TABLES)
         elif kind == "damaged":
             sets.damaged(stamp)
@@ -136,8 +134,9 @@ def histories(draw: st.DrawFn) -> list[tuple[str, str, str | None]]:
     for hour in hours:
         stamp = f"{_BEGIN + timedelta(hours=hour):%Y%m%d_%H%M%S}"
         kind = draw(st.sampled_from([*_KINDS, *_KINDS, *_OTHER_KINDS]))
-        # Of what is not the older system's: nothing was ever written on top of that.
-        bases = st.sampled_from([None, None, *(each[0] for each in history if each[1] != "older")])
+        # Nothing was ever written on top of the older system's files.
+        others = [each[0] for each in history if each[1] != "adoptable"]
+        bases = st.sampled_from([None, None, *others])
         history.append((stamp, kind, draw(bases)))
     return history
 
@@ -188,15 +187,12 @@ def _check_what_stays(
     kinds = {stamp: kind for stamp, kind, _ in history}
     bases = {stamp: base for stamp, _, base in history if kinds[stamp] not in _OTHER_KINDS}
     assert set(_FOREIGN) <= place.files().keys()
-    # Included, older sets take some of the last places.
-    last = 1 if chosen["include_older"] else max(1, keep.keep_last)
+    last = max(1, keep.keep_last)
     assert {*place.good[-last:], *place.verified[-1:]} <= there.keys()
     for stamp, kind in kinds.items():
-        stays = (
-            kind == "damaged"
-            or (kind == "older" and not chosen["include_older"])
-            or (kind == "emptied" and not chosen["include_truncated"])
-        )
+        if kind == "adoptable":
+            assert {f"{table}_{stamp}.csv" for table in _TABLES} <= place.files().keys()
+        stays = kind == "damaged" or (kind == "emptied" and not chosen["include_truncated"])
         assert not stays or stamp in there
         base = bases.get(stamp)
         if stamp in there and base in bases:
