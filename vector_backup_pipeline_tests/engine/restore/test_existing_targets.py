@@ -435,7 +435,6 @@ def test_a_trigger_that_would_fire_is_refused(
 @pytest.mark.parametrize(
     ("event", "fired_by"),
     [
-        ("UPDATE", {"on_conflict": "replace"}),
         ("UPDATE OF document", {"on_conflict": "replace"}),
         ("TRUNCATE", {"truncate_before_restore": True}),
         ("DELETE", None),
@@ -525,12 +524,7 @@ _BY_SEARCH_PATH = """
 
 @pytest.mark.parametrize(
     "options",
-    [
-        {},
-        {"truncate_before_restore": True},
-        {"on_conflict": "skip"},
-        {"on_conflict": "replace"},
-    ],
+    [{}, {"truncate_before_restore": True}, {"on_conflict": "replace"}],
 )
 def test_a_table_takes_rows_by_the_search_path_that_it_was_made_for(
     database: Database, backup: BackupMaker, restore: RestoreMaker, options: dict[str, Any]
