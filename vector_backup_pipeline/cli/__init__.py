@@ -15,6 +15,7 @@ import click
 
 from vector_backup_pipeline import __version__
 from vector_backup_pipeline.cli import (
+    adopt,
     backup,
     check,
     demo,
@@ -100,6 +101,7 @@ commands.add_command(backup.command)
 commands.add_command(restore.command)
 commands.add_command(verify.command)
 commands.add_command(listing.command)
+commands.add_command(adopt.command)
 commands.add_command(check.command)
 commands.add_command(prune.command)
 commands.add_command(init.command)

@@ -48,10 +48,10 @@ def show_outcome(outcome: "RunOutcome", summary: Summary, *, as_json: bool) -> i
     return code
 
 
-def show_error(error: BackupError, *, as_json: bool) -> int:
-    """Show what kept a call from becoming a run. Returns the exit code."""
+def show_error(error: BackupError, data: dict[str, Any] | None = None, *, as_json: bool) -> int:
+    """Show the error that ended a command, as JSON with its `data`. Returns the exit code."""
     return _show_failure(
-        error.error_type, error.message, None, can_retry=error.can_retry, as_json=as_json
+        error.error_type, error.message, data, can_retry=error.can_retry, as_json=as_json
     )
 
 

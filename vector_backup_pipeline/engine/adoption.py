@@ -98,14 +98,14 @@ class AdoptRequest:
         check_task_id(task_id)
         if timestamp is None and not all_pairs:
             raise MissingRequiredParams(
-                "Which pairs to adopt is missing. Give the timestamp of a pair, or all for every "
-                "pair. vector-backup list shows them as adoptable."
+                "Nothing says which files to adopt. Give --timestamp, or --all for every pair. "
+                "vector-backup list shows them as adoptable."
             )
         if timestamp is not None and all_pairs:
-            raise InvalidParams("timestamp and all exclude each other. Give one of them.")
+            raise InvalidParams("--timestamp and --all exclude each other. Give one of them.")
         if timestamp is not None and not timestamps.is_stamp(timestamp):
             raise InvalidParams(
-                f"The timestamp {timestamp!r} is not valid. Give one such as "
+                f"The --timestamp {timestamp!r} is not valid. Give one such as "
                 f"{timestamps.stamp(timestamps.now())}."
             )
         return cls(timestamp, task_id, dry_run)
