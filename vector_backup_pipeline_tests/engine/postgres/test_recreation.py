@@ -554,6 +554,25 @@ def test_a_refused_preference_is_named_and_nothing_else_is_lost(
     assert all(said.startswith(f"{wish} (") for said, wish in zip(lost, wishes, strict=True))
 
 
+def test_an_index_is_built_without_storage_parameters_that_the_server_does_not_know(
+    source: Database, target: Database
+) -> None:
+    source.run(
+        """CREATE TABLE t (a text, b int);
+CREATE INDEX known ON t (b) WITH (fillfactor = 70) WHERE a <> 'WITH (x)';
+CREATE INDEX unknown ON t (b) INCLUDE (a) WITH (fillfactor = 70) WHERE a <> 'WITH (x)'"""
+    )
+    source.run("UPDATE pg_class SET reloptions = '{unheard=1}' WHERE relname = 'unknown'")
+    recreation = Restore(target, read_all(source)).in_scratch()
+    definitions = "SELECT indexdef FROM pg_indexes WHERE tablename = 't' ORDER BY indexname"
+    (known,), (unknown,) = source.ask(definitions)
+    plain = unknown.replace(" WITH (unheard='1')", "")
+    assert target.ask(definitions) == [(known,), (plain,)]
+    (lost,) = [e for e in recreation.not_recreated()["public.t"] if e.startswith("storage")]
+    assert "unknown" in lost
+    assert "unheard" in lost
+
+
 def test_a_policy_for_a_role_that_is_missing_is_refused(source: Database, target: Database) -> None:
     source.run(
         """CREATE TABLE t (a int);

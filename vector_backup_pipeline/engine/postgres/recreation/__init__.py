@@ -14,6 +14,8 @@ places
     where the backup's names are in the target
 sequences, row_security, checks
     what must be there, or must not, and what may be shared
+index_options
+    storage parameters, which another server may not know
 external_objects
     functions, operators and others that a backup only names, and the target must have
 naming, moves

@@ -26,6 +26,7 @@ from vector_backup_pipeline.engine.postgres.recreation.extensions import check_e
 from vector_backup_pipeline.engine.postgres.recreation.external_objects import (
     check_external_objects,
 )
+from vector_backup_pipeline.engine.postgres.recreation.index_options import without_options
 from vector_backup_pipeline.engine.postgres.recreation.lookups import (
     schemas_there,
     sequences_there,
@@ -198,7 +199,7 @@ class Recreation:
                 if statement in built:
                     relation, index = built[statement]
                     before_index(self._birthplaces.place(relation), index)
-                cursor.execute(self._places.relocated(statement))
+                self._run_index_statement(cursor, table, statement)
 
     def finish(self, cursor: Cursor) -> None:
         """Make what comes when the rows are there, as far as it concerns the new tables alone."""
@@ -314,6 +315,24 @@ class Recreation:
             cursor.execute(_UNDO)
             reason = error.diag.message_primary or type(error).__name__
             self._lost[str(table.definition)].append(f"{statement} ({reason})")
+        else:
+            cursor.execute("RELEASE SAVEPOINT vector_backup_preference")
+
+    def _run_index_statement(self, cursor: Cursor, table: NewTable, statement: str) -> None:
+        """An index whose storage parameters the server does not take is built without them."""
+        plain = without_options(statement)
+        if plain == statement:
+            cursor.execute(self._places.relocated(statement))
+            return
+        cursor.execute(_SAVEPOINT)
+        try:
+            cursor.execute(self._places.relocated(statement))
+        except psycopg2.errors.InvalidParameterValue as error:
+            cursor.execute(_UNDO)
+            cursor.execute(self._places.relocated(plain))
+            self._lost[str(table.definition)].append(
+                f"storage parameters of {statement} ({error.diag.message_primary})"
+            )
         else:
             cursor.execute("RELEASE SAVEPOINT vector_backup_preference")
 
