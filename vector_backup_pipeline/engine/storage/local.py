@@ -69,7 +69,10 @@ class LocalRoot:
             return sorted(
                 entry.name
                 for entry in entries
-                if entry.name != self._directory and accept(entry.name) and entry.is_dir()
+                if entry.name != self._directory
+                and accept(entry.name)
+                and entry.is_dir()
+                and not self._leads_out(Path(entry.path, self._directory))
             )
 
     def find_path(self, path: str) -> LocalDirectory | None:
@@ -79,21 +82,17 @@ class LocalRoot:
                 f"The backup_path is a URL, and the root is the directory {self._root}. Give a "
                 "path under it, or set VECTOR_BACKUP_ROOT."
             )
+        found = self._root.parent / path
         with _storage_errors(f"look for {path}"):
-            # Resolved, so that neither ".." nor a symbolic link leads out of the root.
-            try:
-                found = (self._root.parent / path).resolve()
-            except RuntimeError:
-                return None  # Links in a circle, before Python 3.13.
-            root = self._root.resolve()
-            is_there = found.is_dir()
-        if not found.is_relative_to(root):
+            leads_out = self._leads_out(found)
+            is_there = not leads_out and found.is_dir()
+        if leads_out:
             raise InvalidParams(
                 f"The backup_path {path!r} lies outside of the root {self._root}. Give a path "
                 f"under it, relative to its parent such as {self._root.name}/{self._directory}, "
                 "or absolute; or set VECTOR_BACKUP_ROOT."
             )
-        return self._at(found) if is_there else None
+        return self._at(found.resolve()) if is_there else None
 
     def relative_path(self, directory: BackupDirectory) -> str:
         location = Path(directory.location)
@@ -131,9 +130,26 @@ class LocalRoot:
     ) -> list[AbandonedUpload]:
         return []  # What a killed run leaves here is a `.tmp`, which the next run removes.
 
+    def _leads_out(self, path: Path) -> bool:
+        """Whether `path` is outside of the root: by itself, by "..", or by a symbolic link."""
+        try:
+            found = path.resolve()
+        except RuntimeError:
+            return False  # A loop of links, before Python 3.13, which leads nowhere.
+        return not found.is_relative_to(self._root.resolve())
+
     def _place(self, task_id: str | None) -> Path:
+        path = self._root / (task_id or "") / self._directory
+        with _storage_errors(f"look for the backup directory {path}"):
+            leads_out = self._leads_out(path)
+        if leads_out:
+            raise InvalidParams(
+                f"A symbolic link leads the backup directory {path} out of the root {self._root}. "
+                "Replace the link by a directory or a mount, or set VECTOR_BACKUP_ROOT to the "
+                "directory that holds the backups."
+            )
         if task_id is None:
-            return self._root / self._directory
+            return path
         check_is_no_backup_directory(task_id, self._directory)
         task = self._root / task_id
         with _storage_errors(f"look for the task directory {task}"):
@@ -143,7 +159,7 @@ class LocalRoot:
                 f"The task directory {task} does not exist. Create it, check task_id, or leave "
                 "task_id out to back up under the root itself."
             )
-        return task / self._directory
+        return path
 
     def _at(self, path: Path) -> LocalDirectory:
         return LocalDirectory(path, self._manifest_key)

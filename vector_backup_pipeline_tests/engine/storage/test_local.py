@@ -4,6 +4,8 @@ import errno
 import json
 import os
 import socket
+from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -182,6 +184,39 @@ def test_a_link_that_leads_round_in_a_circle_is_no_directory(tmp_path: Path) -> 
     root = LocalRoot(str(tmp_path), "vector_bak")
     assert root.find(None) is None
     assert root.find_path(root.default_path) is None
+
+
+@pytest.mark.parametrize("place", ["task_1", "task_1/vector_bak", "vector_bak"])
+def test_a_link_that_leads_out_of_the_root_is_refused_by_everything(
+    tmp_path: Path, place: str
+) -> None:
+    path, outside = tmp_path / "root" / place, tmp_path / "outside"
+    (outside / "vector_bak").mkdir(parents=True)
+    path.parent.mkdir(parents=True)
+    path.symlink_to(outside)
+    root = LocalRoot(str(tmp_path / "root"), "vector_bak")
+    task = "task_1" if "task_1" in place else None
+
+    assert root.task_ids(lambda _: True) == []
+    looks: list[Callable[[], object]] = [
+        lambda: root.find(task),
+        lambda: root.open(task),
+        lambda: ExitStack().enter_context(root.open_for_trial(task)),
+        lambda: root.find_path(f"root/{place}"),
+    ]
+    for look in looks:
+        with pytest.raises(InvalidParams, match="out"):
+            look()
+    assert [entry.name for entry in outside.iterdir()] == ["vector_bak"]
+
+
+def test_a_link_within_the_root_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "task_1" / "vector_bak").mkdir(parents=True)
+    (tmp_path / "task_2").symlink_to(tmp_path / "task_1")
+    root = LocalRoot(str(tmp_path), "vector_bak")
+
+    assert root.task_ids(lambda _: True) == ["task_1", "task_2"]
+    assert root.find("task_2") is not None
 
 
 def test_a_marker_that_can_t_be_removed_is_left_and_told_to_nobody(
