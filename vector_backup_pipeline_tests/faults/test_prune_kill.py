@@ -95,7 +95,7 @@ def _orphans(sets: SetWriter) -> None:
     sets.file(f"{EMBEDDING}_{OLD}.csv")
 
 
-@pytest.mark.parametrize("write", [_manifest_set, _adopted_set, _orphans])
+@pytest.mark.parametrize("write", [_manifest_set, _orphans])
 @pytest.mark.parametrize("call", range(_REMOVALS))
 @pytest.mark.parametrize("too_late", [False, True])
 def test_the_next_prune_ends_what_the_storage_refused(

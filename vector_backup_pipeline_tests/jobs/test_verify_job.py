@@ -377,3 +377,17 @@ def test_the_check_from_the_ui_does_not_pass_over_a_damaged_set(job: JobRunner) 
     key = dg.AssetCheckKey(table_asset_key(EMBEDDINGS), STORED_FILES)
 
     assert not run_from_the_ui(job, key).passed
+
+
+def test_an_adopted_set_is_verified_and_no_restore_test_is_made(job: JobRunner) -> None:
+    sets = SetWriter(job.root / "vector_bak")
+    sets.older("20240102_030405", line_end=b"\n")
+    sets.adopt()
+
+    done = job({"drill": True}, VERIFY)
+
+    assert done.outcome.error_type is None, done.outcome.message
+    (verdict,) = done.result["sets"]
+    assert (verdict["passed"], verdict["drill"]) == (True, None)
+    assert verdict["tables"][EMBEDDINGS]["has_digest"] is False
+    assert "no restore test was made" in done.result["notices"][0]
