@@ -91,9 +91,9 @@ class RestoreMaker:
         """A whole restore. `between` holds what shall happen just before a step of that name."""
         run = self.run(**parameters)
         try:
-            run.find()
-            self._step("prepare")
             settings = ConnectionSettings.from_installation(SecretText(url), "the test")
+            run.find(lambda: settings)
+            self._step("prepare")
             loads = run.prepare(lambda: settings)
             self._step("load")
             for load in loads:
