@@ -11,6 +11,7 @@ from typing import Any
 import dagster as dg
 from pydantic import ValidationError
 
+from vector_backup_pipeline.engine.cancellation import listening
 from vector_backup_pipeline.engine.errors import BackupError
 from vector_backup_pipeline.engine.results import (
     BackupResult,
@@ -134,9 +135,11 @@ def error_metadata(error: BackupError) -> dict[str, dg.MetadataValue]:
 @contextmanager
 def failing_step() -> Iterator[None]:
     """Let a `BackupError` fail the step with its type in the metadata, and never retry the step:
-    the snapshot is the run's, so what can be tried again is the run."""
+    the snapshot is the run's, so what can be tried again is the run. A signal cancels what the step
+    does, and reaches Dagster, which ends the run, when the step has cleaned up."""
     try:
-        yield
+        with listening():
+            yield
     except BackupError as error:
         raise dg.Failure(
             description=f"{error.error_type}: {error.message}",

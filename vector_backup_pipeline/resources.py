@@ -14,6 +14,7 @@ from pydantic import Field, JsonValue, PrivateAttr
 
 from vector_backup_pipeline.drill_server import embedded_drill_server
 from vector_backup_pipeline.engine.backup.run import BackupRun
+from vector_backup_pipeline.engine.cancellation import deferred_signals
 from vector_backup_pipeline.engine.errors import BackupError, InvalidParams, as_backup_error
 from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings
 from vector_backup_pipeline.engine.postgres.drill_database import DrillServer
@@ -223,13 +224,14 @@ class RunResource(dg.ConfigurableResource[None], Generic[_R]):
         self._told = True
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
-        if self._run is not None:
-            self._run.canceled_by = self._canceller(context)
-            result = self._run.close()
-            self._ended(context, result, self._run.error)
-        elif self._refusal is not None:
-            self._ended(context, self._refused(self._refusal), self._refusal)
-        self._run = None
+        with deferred_signals():
+            if self._run is not None:
+                self._run.canceled_by = self._canceller(context)
+                result = self._run.close()
+                self._ended(context, result, self._run.error)
+            elif self._refusal is not None:
+                self._ended(context, self._refused(self._refusal), self._refusal)
+            self._run = None
 
     def _canceller(self, context: dg.InitResourceContext) -> str:
         """Who canceled the run, if somebody did."""

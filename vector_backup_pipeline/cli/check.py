@@ -63,11 +63,13 @@ def command(
       vector-backup check --json | jq '.findings[] | select(.status == "failed")'
     """
     from vector_backup_pipeline.checkup import CheckCall, check_installation
+    from vector_backup_pipeline.engine.cancellation import listening
 
     named = None if tables is None else list(split_tables(tables))
     call = CheckCall(task_id, named, workers, export_method, db_connection)
-    findings = check_installation(call)
-    told = list(findings) if as_json else list(_shown(findings))
+    with listening():
+        findings = check_installation(call)
+        told = list(findings) if as_json else list(_shown(findings))
     success = all(finding.status != "failed" for finding in told)
     if as_json:
         show_json({"success": success, "findings": [finding.as_json() for finding in told]})

@@ -12,6 +12,7 @@ from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from vector_backup_pipeline.engine.cancellation import check
 from vector_backup_pipeline.engine.errors import IntegrityError
 from vector_backup_pipeline.engine.formats.csv import csv_record
 from vector_backup_pipeline.engine.formats.csv_records import LONGEST_RECORD
@@ -152,6 +153,7 @@ def _read(chunks: Iterable[bytes]) -> _Rows:
     reader = _RowReader()
     width = None
     for line in _lines(chunks):
+        check()
         row = reader.take(line)
         if row is None:
             continue

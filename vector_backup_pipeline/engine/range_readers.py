@@ -9,19 +9,21 @@ from dataclasses import dataclass
 
 import psycopg2
 
-from vector_backup_pipeline.engine.connection_threads import ConnectionThreads
+from vector_backup_pipeline.engine import cancellation
 from vector_backup_pipeline.engine.errors import IntegrityError
 from vector_backup_pipeline.engine.formats.blocks import BlockBuilder, RowBlock
 from vector_backup_pipeline.engine.formats.compression import Pack
 from vector_backup_pipeline.engine.formats.csv import csv_record
 from vector_backup_pipeline.engine.formats.row_formats import RowFormat
-from vector_backup_pipeline.engine.handover import Handover
 from vector_backup_pipeline.engine.postgres.connection import Connection, database_errors
 from vector_backup_pipeline.engine.postgres.copy_out import copy_range, fetch_range
 from vector_backup_pipeline.engine.postgres.ranges import BlockRange
+from vector_backup_pipeline.engine.stream_threads import StreamThreads
 
 # Two a worker keep every core busy; each is one block of memory.
 _QUEUED_BLOCKS_PER_WORKER = 2
+# How often who waits looks whether it still should.
+_LOOK_EVERY_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
@@ -64,10 +66,9 @@ class RangeReaders:
         self._ranges: queue.SimpleQueue[BlockRange] = queue.SimpleQueue()
         for item in job.ranges:
             self._ranges.put(item)
-        self._threads = ConnectionThreads(self._streams, self._run, "vector-backup-read")
-        room = _QUEUED_BLOCKS_PER_WORKER * len(self._streams)
-        self._output: Handover[RowBlock | BlockRange | _Ended] = Handover(
-            room, self._threads.stopped
+        self._threads = StreamThreads(self._streams, self._run, "vector-backup-read")
+        self._output: queue.Queue[RowBlock | BlockRange | _Ended] = queue.Queue(
+            _QUEUED_BLOCKS_PER_WORKER * len(self._streams)
         )
 
     def __enter__(self) -> RangeReaders:
@@ -81,7 +82,11 @@ class RangeReaders:
         self._threads.start()
         running = len(self._threads)
         while running:
-            item = self._output.take()
+            cancellation.check()
+            try:
+                item = self._output.get(timeout=_LOOK_EVERY_SECONDS)
+            except queue.Empty:
+                continue
             if not isinstance(item, _Ended):
                 yield item
                 del item  # Not to be kept, if it is large, while the next one comes.
@@ -144,7 +149,10 @@ class RangeReaders:
         A block is then dropped rather than refused with an exception, which would leave the
         connection in the middle of a COPY: the cancelled query ends it properly.
         """
-        self._output.give(item)
+        while not self._threads.stopped.is_set():
+            with contextlib.suppress(queue.Full):
+                self._output.put(item, timeout=_LOOK_EVERY_SECONDS)
+                return
 
 
 def _as_it_is(data: bytes) -> bytes:

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from itertools import accumulate
 
+from vector_backup_pipeline.engine.cancellation import check
 from vector_backup_pipeline.engine.errors import IntegrityError
 from vector_backup_pipeline.engine.formats.blocks import DIGEST_MODULUS, digest_of
 from vector_backup_pipeline.engine.formats.compression import UnreadableFrame, codec
@@ -116,6 +117,7 @@ class StoredBytes:
 
     def chunks(self) -> Iterator[bytes]:
         for chunk in self._directory.read(self._name):
+            check()
             self.size += len(chunk)
             self._hash.update(chunk)
             yield chunk

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
+from vector_backup_pipeline.engine.cancellation import check
 from vector_backup_pipeline.engine.errors import IntegrityError
 from vector_backup_pipeline.engine.formats.compression import UnreadableFrame, codec
 from vector_backup_pipeline.engine.formats.csv_records import UnfinishedRecord
@@ -43,6 +44,7 @@ def read_rows(directory: BackupDirectory, file: DataFile) -> Iterator[bytes]:
     splitter = row_format(file.format).splitter()
     try:
         for chunk in _unpacked(directory, file, directory.read(file.name)):
+            check()
             yield from splitter.feed(chunk)
         splitter.finish()
     except UnfinishedRecord as error:
@@ -51,6 +53,7 @@ def read_rows(directory: BackupDirectory, file: DataFile) -> Iterator[bytes]:
 
 def _telling(stored: Iterable[bytes], took: Callable[[bytes], None]) -> Iterator[bytes]:
     for chunk in stored:
+        check()
         took(chunk)
         yield chunk
 

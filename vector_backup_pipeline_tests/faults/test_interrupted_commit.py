@@ -9,6 +9,9 @@ from contextlib import contextmanager
 import pytest
 from psycopg2.extensions import cursor as Cursor
 
+from vector_backup_pipeline.engine.backup.run import BackupRun
+from vector_backup_pipeline.engine.cancellation import listening
+from vector_backup_pipeline.engine.errors import RunCancelled
 from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings
 from vector_backup_pipeline.engine.secrets import SecretText
 from vector_backup_pipeline_tests.faults.watching import in_background
@@ -48,7 +51,11 @@ def test_an_interrupt_during_commit_leaves_a_manifest_that_says_done(
     for table in LANGCHAIN:
         run.export(table, lambda _: None)
 
-    with _interrupted_when_committing(langchain), pytest.raises(KeyboardInterrupt):
+    with (
+        _interrupted_when_committing(langchain),
+        pytest.raises(KeyboardInterrupt),
+        listening(),
+    ):
         run.truncate()
     result = run.close()
 
@@ -57,6 +64,33 @@ def test_an_interrupt_during_commit_leaves_a_manifest_that_says_done(
     assert result.truncate_results["langchain_pg_embedding"].success
     manifest = (backup.root / "vector_bak" / f"vector_backup_{stamp}.json").read_text()
     assert '"truncate": "done"' in manifest
+
+
+def test_an_interrupt_just_before_the_truncate_leaves_a_manifest_that_says_so(
+    langchain: Database, backup: BackupMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = ConnectionSettings.from_installation(SecretText(langchain.url), "the test")
+    run = backup.run(truncate_vector_tables=True)
+    stamp = run.resolve().timestamp
+    run.pin(lambda: settings)
+    for table in LANGCHAIN:
+        run.export(table, lambda _: None)
+    prepare = BackupRun._prepare_truncate
+
+    def interrupted(self: BackupRun) -> None:
+        prepare(self)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(BackupRun, "_prepare_truncate", interrupted)
+    with pytest.raises(KeyboardInterrupt), listening():
+        run.truncate()
+    result = run.close()
+
+    assert isinstance(run.error, RunCancelled)
+    assert not result.truncate_performed
+    assert langchain.ask_one("SELECT count(*) FROM langchain_pg_embedding") == 58
+    manifest = (backup.root / "vector_bak" / f"vector_backup_{stamp}.json").read_text()
+    assert '"truncate": "not_truncated"' in manifest
 
 
 @contextmanager

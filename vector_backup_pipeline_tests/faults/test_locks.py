@@ -11,6 +11,7 @@ import psycopg2
 import pytest
 from psycopg2.extensions import cursor as Cursor
 
+from vector_backup_pipeline.engine.cancellation import listening
 from vector_backup_pipeline.engine.postgres import ranges, snapshot
 from vector_backup_pipeline.engine.postgres.session import apply_session_settings
 from vector_backup_pipeline_tests.faults.watching import (
@@ -320,7 +321,7 @@ def test_a_run_that_waits_for_a_lock_can_be_cancelled(
 
     started = time.monotonic()
     with _holding(langchain, "LOCK TABLE langchain_pg_collection"), in_background(interrupt):
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt), listening():
             run.pin(lambda: settings_for(langchain.url))
         run.close()
 

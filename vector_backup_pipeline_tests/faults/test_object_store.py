@@ -13,6 +13,7 @@ from typing import Literal
 
 import pytest
 
+from vector_backup_pipeline.engine.cancellation import listening
 from vector_backup_pipeline.engine.catalog import find_locations
 from vector_backup_pipeline.engine.errors import IntegrityError, StorageError
 from vector_backup_pipeline.engine.file_names import LOG_NAME
@@ -216,7 +217,7 @@ def test_an_upload_that_is_interrupted_while_it_is_completed_leaves_nothing(
         interrupted.wait(0.3)
 
     object_proxy.does(Fault(happens=interrupt), _completes, times=1)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt), listening():
         _upload(directory)
     assert (bucket.all_keys(), bucket.unfinished()) == ([], [])
 

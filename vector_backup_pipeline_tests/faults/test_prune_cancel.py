@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from vector_backup_pipeline.engine.cancellation import listening
 from vector_backup_pipeline.engine.catalog import find_set
 from vector_backup_pipeline.engine.errors import RunCancelled
 from vector_backup_pipeline.engine.file_names import manifest_name, tombstone_name
@@ -43,7 +44,7 @@ def _interrupted_prune(root: Path) -> PruneRun:
     request = PruneRequest(task_id=None, global_only=False, rules=LAST_1)
     run = PruneRun(request, LocalRoot(str(root), "vector_bak"), TIMESTAMPS, run_id="prune")
     (place,) = run.find()
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt), listening():
         run.prune(place.key)
     return run
 

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from vector_backup_pipeline.embedded import THROWAWAY_SETTINGS, start_embedded_server
+from vector_backup_pipeline.engine.cancellation import listening
 from vector_backup_pipeline.engine.postgres import commit
 from vector_backup_pipeline.engine.progress import Progress
 from vector_backup_pipeline.engine.restore import target
@@ -428,7 +429,12 @@ def test_an_interrupt_ends_what_the_server_does_at_once(
         os.kill(os.getpid(), signal.SIGINT)
 
     started = time.monotonic()
-    with untouched(langchain), in_background(interrupt), pytest.raises(KeyboardInterrupt):
+    with (
+        untouched(langchain),
+        in_background(interrupt),
+        pytest.raises(KeyboardInterrupt),
+        listening(),
+    ):
         restore(langchain.url, tables=(EMBEDDINGS,), rename=rename)
 
     assert time.monotonic() - started < 10
@@ -449,7 +455,7 @@ def test_an_interrupt_while_committing_does_not_blur_what_happened(
     for load in run.prepare(lambda: settings_for(backed_up.url)):
         run.load(load.table, lambda _: None)
     run.build_indexes()
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt), listening():
         run.prove()
     result = run.close()
 

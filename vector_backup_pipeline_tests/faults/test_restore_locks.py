@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from psycopg2.extensions import cursor as Cursor
 
+from vector_backup_pipeline.engine.cancellation import listening
 from vector_backup_pipeline.engine.restore.target import Target
 from vector_backup_pipeline_tests.faults.watching import (
     COLLECTIONS,
@@ -140,6 +141,7 @@ def test_a_restore_that_waits_for_a_lock_can_be_cancelled(
         untouched(backed_up),
         in_background(interrupt),
         pytest.raises(KeyboardInterrupt),
+        listening(),
     ):
         restore(backed_up.url, **TRUNCATING)
 

@@ -3,8 +3,8 @@
     worker 1: ranges ─▶ rows ─▶ blocks, compressed ─┐
     worker n: ranges ─▶ rows ─▶ blocks, compressed ─┴▶ bounded queue ─▶ writer: hash, append, index
 
-The caller's thread is the writer, so an interrupt (which Python raises there) ends everything: the
-workers' queries are cancelled, their threads joined, the file discarded.
+The caller's thread is the writer. When the run is canceled, the workers' connections are shut down,
+their threads joined, and the file is discarded.
 """
 
 from __future__ import annotations

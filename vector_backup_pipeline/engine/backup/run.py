@@ -26,6 +26,7 @@ from vector_backup_pipeline.engine.backup.manifest import (
 from vector_backup_pipeline.engine.backup.notices import read_notices
 from vector_backup_pipeline.engine.backup.report import log_section
 from vector_backup_pipeline.engine.backup.run_marker import claim_timestamp, remove_leftovers
+from vector_backup_pipeline.engine.cancellation import uncancellable
 from vector_backup_pipeline.engine.errors import (
     BackupError,
     IntegrityError,
@@ -36,7 +37,6 @@ from vector_backup_pipeline.engine.errors import (
     as_backup_error,
 )
 from vector_backup_pipeline.engine.file_names import LOG_NAME, data_file_name, manifest_name
-from vector_backup_pipeline.engine.interrupts import uninterrupted
 from vector_backup_pipeline.engine.manifest import TruncateState
 from vector_backup_pipeline.engine.parameters import BackupRequest
 from vector_backup_pipeline.engine.postgres.commit import CommitUnknown
@@ -196,7 +196,12 @@ class BackupRun:
             self._remember_truncate_failure(cause, started)
             raise
         with self._remembering():
-            return uninterrupted(lambda: self._truncate(started))
+            try:
+                with uncancellable(unless_requested=True):
+                    return self._truncate(started)
+            except RunCancelled as error:
+                self._remember_truncate_failure(error, started)
+                raise
 
     def finish(self) -> BackupResult:
         """End the snapshot, write manifest and log, and tell the result. Once."""

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
 from typing import TypeVar
 
 from vector_backup_pipeline.engine.catalog.sources import SourceDatabase
@@ -28,11 +27,9 @@ from vector_backup_pipeline.engine.checkup.tables import (
     read_advice,
 )
 from vector_backup_pipeline.engine.errors import BackupError
-from vector_backup_pipeline.engine.interrupts import interruptible
 from vector_backup_pipeline.engine.postgres.connection import (
     Connection,
     ConnectionSettings,
-    cancel_quietly,
     database_errors,
     end_quietly,
 )
@@ -108,7 +105,7 @@ def check_database(plan: CheckPlan) -> DatabaseReport:
 
 def _tables_report(plan: CheckPlan, pinned: PinnedSnapshot, advice: TableAdvice) -> TablesReport:
     try:
-        return _waiting_on(pinned.coordinator, lambda: check_tables(plan, pinned, advice))
+        return check_tables(plan, pinned, advice)
     except BackupError as error:
         return TablesReport([failed_with("tables", "tables", error)], None)
 
@@ -122,7 +119,7 @@ def _look(plan: CheckPlan, settings: ConnectionSettings) -> _FirstLook:
     connection = connect_to_look(settings)
     try:
         with database_errors("look at the server", settings.secrets):
-            return _waiting_on(connection, lambda: _look_on(connection, plan))
+            return _look_on(connection, plan)
     finally:
         end_quietly(connection)
 
@@ -151,10 +148,6 @@ def _pinned(plan: CheckPlan, settings: ConnectionSettings) -> Iterator[PinnedSna
         yield pinned
     finally:
         pinned.close()
-
-
-def _waiting_on(connection: Connection, ask: Callable[[], _T]) -> _T:
-    return interruptible(ask, cancel=partial(cancel_quietly, connection))
 
 
 def _server_findings(look: _FirstLook) -> Iterator[Finding]:

@@ -26,7 +26,6 @@ from vector_backup_pipeline.engine.checkup.finding import (
 from vector_backup_pipeline.engine.checkup.plan import CheckPlan
 from vector_backup_pipeline.engine.errors import BackupError, IntegrityError, StorageError
 from vector_backup_pipeline.engine.file_names import PENDING_SUFFIX
-from vector_backup_pipeline.engine.interrupts import uninterrupted
 from vector_backup_pipeline.engine.results import readable_size
 from vector_backup_pipeline.engine.storage.contract import BackupDirectory, BackupRoot
 
@@ -103,11 +102,11 @@ class _Trial:
         try:
             self._try(directory)
         except BaseException as interrupt:
-            left = uninterrupted(lambda: self._remove(directory))
+            left = self._remove(directory)
             if left is not None:
                 raise left from interrupt
             raise
-        left = uninterrupted(lambda: self._remove(directory))
+        left = self._remove(directory)
         # Where nothing could be written, nothing is left, though that can't be seen either.
         if left is not None and self._has_written:
             self._findings.append(failed_with("storage", "left behind", left))

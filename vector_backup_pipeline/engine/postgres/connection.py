@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import socket
-import threading
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
 
 import psycopg2
 from psycopg2 import errorcodes
@@ -15,6 +11,7 @@ from psycopg2.extensions import ISOLATION_LEVEL_READ_COMMITTED
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 
+from vector_backup_pipeline.engine import cancellation
 from vector_backup_pipeline.engine.errors import (
     BackupError,
     DatabaseError,
@@ -24,41 +21,41 @@ from vector_backup_pipeline.engine.errors import (
     ServiceUnavailable,
     TableNotFound,
 )
-from vector_backup_pipeline.engine.postgres.cancellable import CancellableConnection
 from vector_backup_pipeline.engine.postgres.connection_strings import ConnectionSettings
 from vector_backup_pipeline.engine.postgres.login import refusal_of
 from vector_backup_pipeline.engine.postgres.lost_session import (
     connection_of,
     explain,
-    keep_stderr_clean,
     last_words,
     read_counts,
 )
+from vector_backup_pipeline.engine.postgres.server_connection import (
+    SHORT_SECONDS,
+    Backend,
+    ServerConnection,
+    answering_within,
+    cancel_statements,
+    open_connection,
+)
 from vector_backup_pipeline.engine.secrets import redact
 
-__all__ = ["Connection", "ConnectionSettings", "connect", "database_errors"]
+__all__ = [
+    "Connection",
+    "ConnectionSettings",
+    "abandon",
+    "cancel_statements",
+    "connect",
+    "database_errors",
+]
 
 OLDEST_SERVER = 130000  # pg_current_snapshot() and what else the snapshot needs
 
-# The coordinator sits idle in its transaction for as long as the export takes; a firewall would
-# forget the connection, and a dead peer would hold the run for hours.
-_TRANSPORT = {
-    "connect_timeout": "10",
-    "keepalives": "1",
-    "keepalives_idle": "30",
-    "keepalives_interval": "10",
-    "keepalives_count": "3",
-}
 # How long a pooler may take to find a server connection for one more worker.
 WORKER_PATIENCE_SECONDS = 10.0
-_EXPLANATION_SECONDS = "5"
-# As a start-up parameter, since poolers keep it apart from client to client.
-_ALWAYS = {"client_encoding": "UTF8"}
-
-# libpq has no value that shuts PGSERVICE out, so the variable itself goes while such a connection
-# is made; the lock keeps others, who may want it, from connecting in that moment.
-_SERVICE_VARIABLE = "PGSERVICE"
-_connecting = threading.Lock()
+_BACKEND = """
+    SELECT pid, backend_start
+      FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid())
+"""
 # Data exceptions, violated constraints, unsupported features, statements that don't fit: asked
 # again, the server says the same again.
 _REFUSALS = {"0A", "22", "23", "42"}
@@ -74,25 +71,16 @@ def connect(settings: ConnectionSettings, patience: float | None = None) -> Conn
         ServiceUnavailable: no server was reached.
         DatabaseError: a server or pooler answered and refused.
     """
+    cancellation.check()
     refusal: psycopg2.Error | UnicodeError
     try:
-        connection = _opened(settings)
+        connection = open_connection(settings)
     except (psycopg2.Error, UnicodeError) as error:
         refusal = error
     else:
         return _tried(connection, settings, patience)
     # Not inside `except`: the driver's error would stay on ours as its context.
     raise _refused(refusal, settings) from _cause(refusal, settings.secrets)
-
-
-def _opened(settings: ConnectionSettings, **overrides: str) -> CancellableConnection:
-    keep_stderr_clean()
-    parameters: dict[str, Any] = _TRANSPORT | dict(settings.parameters) | _ALWAYS | overrides
-    parameters.setdefault("application_name", "vector_backup_pipeline")
-    with _surroundings(settings):
-        connection = CancellableConnection.open(**parameters)
-    connection.settings = settings
-    return connection
 
 
 def connect_to_write(settings: ConnectionSettings, patience: float | None = None) -> Connection:
@@ -110,7 +98,7 @@ def connect_to_write(settings: ConnectionSettings, patience: float | None = None
 
 
 def _tried(
-    connection: CancellableConnection, settings: ConnectionSettings, patience: float | None
+    connection: ServerConnection, settings: ConnectionSettings, patience: float | None
 ) -> Connection:
     """The connection, after an empty transaction went through it."""
     try:
@@ -120,14 +108,16 @@ def _tried(
                 f"The server is PostgreSQL {version}; version 13 is the oldest that can be backed "
                 "up."
             )
+        cancellation.covers(connection)
         connection.autocommit = True
         with (
             database_errors("use the connection", settings.secrets),
-            _answering_within(connection, patience),
+            answering_within(connection, patience),
             connection.cursor() as cursor,
         ):
             connection.counts = read_counts(cursor)
-            _try_transaction(cursor, settings.secrets)
+            connection.backend = _backend(cursor)
+            connection.notices_its_end = _try_transaction(cursor, settings.secrets)
         connection.autocommit = False
     except BaseException:
         close_quietly(connection)
@@ -135,7 +125,16 @@ def _tried(
     return connection
 
 
-def _try_transaction(cursor: Cursor, secrets: tuple[str, ...]) -> None:
+def _backend(cursor: Cursor) -> Backend | None:
+    cursor.execute(_BACKEND)
+    row = cursor.fetchone()
+    # A pooler makes up a pid for each client.
+    is_known = row is not None and row[0] == cursor.connection.info.backend_pid
+    return Backend(*row) if row is not None and is_known else None
+
+
+def _try_transaction(cursor: Cursor, secrets: tuple[str, ...]) -> bool:
+    """Whether the server can notice that its client has gone (from 14 on, on most systems)."""
     try:
         cursor.execute("BEGIN")
     except psycopg2.Error as error:
@@ -147,57 +146,16 @@ def _try_transaction(cursor: Cursor, secrets: tuple[str, ...]) -> None:
             "pool_mode = statement) does that, and backups and restores need transactions. Connect "
             "to the server directly, or to a pool in transaction or session mode."
         ) from _cause(error, secrets)
-    cursor.execute("ROLLBACK")
-
-
-@contextlib.contextmanager
-def _answering_within(connection: Connection, seconds: float | None) -> Iterator[None]:
-    """End the connection if the block takes longer."""
-    if seconds is None:
-        yield
-        return
-    # A duplicate: the timer may fire while the connection is being closed.
-    with socket.socket(fileno=os.dup(connection.fileno())) as transport:
-        watch = _Watch(transport)
-        timer = threading.Timer(seconds, watch.end)
-        timer.start()
-        try:
-            yield
-        except (psycopg2.Error, BackupError) as error:
-            if watch.has_ended:
-                raise DatabaseError(
-                    f"A connection was accepted, but ran no statement within {seconds:g} s. A "
-                    "pooler in between has no server connection free (PgBouncer: "
-                    "default_pool_size, max_db_connections). Raise its limit, or use fewer "
-                    "connections: --workers 1."
-                ) from error
+    try:
+        cursor.execute("SET LOCAL client_connection_check_interval = '1s'")
+    except psycopg2.Error as error:
+        if error.pgcode is None:
             raise
-        finally:
-            timer.cancel()
-            timer.join()
-
-
-class _Watch:
-    def __init__(self, transport: socket.socket) -> None:
-        self._transport = transport
-        self.has_ended = False
-
-    def end(self) -> None:
-        self.has_ended = True
-        with contextlib.suppress(OSError):
-            self._transport.shutdown(socket.SHUT_RDWR)
-
-
-@contextlib.contextmanager
-def _surroundings(settings: ConnectionSettings) -> Iterator[None]:
-    """The environment as libpq may see it while it connects with `settings`."""
-    with _connecting:
-        hidden = os.environ.pop(_SERVICE_VARIABLE, None) if settings.stands_alone else None
-        try:
-            yield
-        finally:
-            if hidden is not None:
-                os.environ[_SERVICE_VARIABLE] = hidden
+        return False
+    finally:
+        if not cursor.connection.closed:
+            cursor.execute("ROLLBACK")
+    return True
 
 
 def close_quietly(connection: Connection | None) -> None:
@@ -214,10 +172,11 @@ def end_quietly(connection: Connection) -> None:
     close_quietly(connection)
 
 
-def cancel_quietly(connection: Connection) -> None:
-    """Cancel what the connection does, from any thread; a closed one does nothing."""
-    with contextlib.suppress(psycopg2.Error):
-        connection.cancel()
+def abandon(connections: Iterable[Connection]) -> None:
+    """End connections, from any thread: whoever waits for the server gets an error."""
+    for each in connections:
+        if isinstance(each, ServerConnection):
+            each.abandon()
 
 
 @contextlib.contextmanager
@@ -226,6 +185,7 @@ def database_errors(action: str, secrets: tuple[str, ...] = ()) -> Iterator[None
     try:
         yield
     except psycopg2.Error as error:
+        cancellation.check()
         raise translated(error, action, secrets) from _cause(error, secrets)
 
 
@@ -282,16 +242,16 @@ def _permission_advice(text: str) -> str:
 def _explanation(error: psycopg2.Error) -> str:
     """What a new connection finds out about why this one was lost."""
     lost = connection_of(error)
-    if not isinstance(lost, CancellableConnection) or lost.settings is None:
+    if not isinstance(lost, ServerConnection) or lost.settings is None or lost.is_abandoned:
         return "See the server's log"
     try:
-        connection = _opened(lost.settings, connect_timeout=_EXPLANATION_SECONDS)
+        connection = open_connection(lost.settings, connect_timeout=SHORT_SECONDS)
     except (psycopg2.Error, UnicodeError) as refusal:
         return f"The server can't be reached now ({_first_line(refusal)})"
     try:
         connection.autocommit = True
         with (
-            _answering_within(connection, float(_EXPLANATION_SECONDS)),
+            answering_within(connection, float(SHORT_SECONDS)),
             connection.cursor() as cursor,
         ):
             return explain(lost.counts, read_counts(cursor))

@@ -25,7 +25,7 @@ _COUNTS = """
     SELECT pg_catalog.pg_postmaster_start_time(), b.stats_reset,
            d.conflicts, d.sessions_killed, d.sessions_fatal
       FROM pg_catalog.pg_stat_database d, pg_catalog.pg_stat_bgwriter b
-     WHERE d.datname = pg_catalog.current_database()
+     WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()
 """
 
 

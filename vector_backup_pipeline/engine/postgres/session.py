@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.sql import SQL, Composed, Identifier, Literal
 
+from vector_backup_pipeline.engine.postgres.server_connection import ServerConnection
+
 # name -> (value, reason). The oldest server that knows a setting stands in `_SINCE`.
 _SETTINGS: dict[str, str] = {
     # A policy that would hide rows makes an error, not a silent gap.
@@ -42,6 +44,8 @@ _TIME_LIMITS = (
     "transaction_timeout",
 )
 _SINCE = {"transaction_timeout": 170000}
+# A statement ends when its client has gone, also one that waits for a lock.
+_CLIENT_CHECK = ("client_connection_check_interval", "1s")
 
 
 def apply_session_settings(cursor: Cursor, lock_timeout: float) -> None:
@@ -51,7 +55,7 @@ def apply_session_settings(cursor: Cursor, lock_timeout: float) -> None:
     """
     version = cursor.connection.server_version
     settings = {name: v for name, v in _SETTINGS.items() if version >= _SINCE.get(name, 0)}
-    settings["lock_timeout"] = _milliseconds(lock_timeout)
+    settings |= _limits(cursor, lock_timeout)
     cursor.execute(SQL("; ").join(_set_local(*item) for item in settings.items()))
 
 
@@ -65,7 +69,7 @@ def apply_time_limits(cursor: Cursor, lock_timeout: float) -> None:
     """Of the settings of a dump those alone that say how long something may take."""
     version = cursor.connection.server_version
     limits = {name: "0" for name in _TIME_LIMITS if version >= _SINCE.get(name, 0)}
-    limits["lock_timeout"] = _milliseconds(lock_timeout)
+    limits |= _limits(cursor, lock_timeout)
     cursor.execute(SQL("; ").join(_set_local(*item) for item in limits.items()))
 
 
@@ -112,6 +116,14 @@ def check_deferred_constraints(cursor: Cursor) -> None:
     """Check now what would otherwise fail in COMMIT; fires deferred triggers."""
     with own_search_path(cursor):
         cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+
+
+def _limits(cursor: Cursor, lock_timeout: float) -> dict[str, str]:
+    limits = {"lock_timeout": _milliseconds(lock_timeout)}
+    connection = cursor.connection
+    if isinstance(connection, ServerConnection) and connection.notices_its_end:
+        limits[_CLIENT_CHECK[0]] = _CLIENT_CHECK[1]
+    return limits
 
 
 def _milliseconds(seconds: float) -> str:

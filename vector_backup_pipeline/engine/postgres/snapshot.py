@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
 import psycopg2
 from psycopg2 import errorcodes
@@ -26,12 +25,10 @@ from vector_backup_pipeline.engine.errors import (
     PermissionDenied,
     ServiceUnavailable,
 )
-from vector_backup_pipeline.engine.interrupts import interruptible
 from vector_backup_pipeline.engine.postgres.connection import (
     WORKER_PATIENCE_SECONDS,
     Connection,
     ConnectionSettings,
-    cancel_quietly,
     close_quietly,
     connect,
     database_errors,
@@ -113,10 +110,7 @@ def pin_snapshot(
     coordinator = connect(settings)
     try:
         with database_errors("pin the snapshot", settings.secrets):
-            pinned = interruptible(
-                lambda: _pin(coordinator, settings, tables, truncate_tables, lock_timeout),
-                cancel=partial(cancel_quietly, coordinator),
-            )
+            pinned = _pin(coordinator, settings, tables, truncate_tables, lock_timeout)
             _add_workers(pinned, workers, lock_timeout)
         return pinned
     except BaseException:
@@ -271,8 +265,9 @@ def _checked_sources(
                 "backup would have gaps. Back up as the table's owner or as a role with BYPASSRLS."
             )
     usable = [table for table in locked if table.requested not in failures]
-    sources = read_sources(cursor, usable)
+    # Before the sources are read, which plans queries and thereby locks what came since.
     held = {oid for oid, _ in relations_locked_here(cursor)}
+    sources = read_sources(cursor, usable)
     for table in usable:
         relations = {relation.oid for relation in sources[table.oid].relations}
         if table.can_be_locked and not relations <= held:

@@ -5,15 +5,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.sql import SQL
 
 from vector_backup_pipeline.engine.errors import IntegrityError
-from vector_backup_pipeline.engine.interrupts import interruptible
 from vector_backup_pipeline.engine.postgres.commit import commit_or_learn
-from vector_backup_pipeline.engine.postgres.connection import cancel_quietly, database_errors
+from vector_backup_pipeline.engine.postgres.connection import database_errors
 from vector_backup_pipeline.engine.postgres.copy_out import count_by_copy
 from vector_backup_pipeline.engine.postgres.session import own_search_path
 from vector_backup_pipeline.engine.postgres.snapshot import WRITERS_LOCK_MODE, PinnedSnapshot
@@ -40,10 +38,7 @@ def check_before_truncate(pinned: PinnedSnapshot, exported_rows: Mapping[str, in
     ):
         _check_writers_are_locked_out(cursor, tables)
         for table in tables:
-            rows = interruptible(
-                partial(_count, cursor, table),
-                cancel=partial(cancel_quietly, pinned.coordinator),
-            )
+            rows = _count(cursor, table)
             _check_backup_holds_every_row(table, rows, exported_rows[table.found.requested])
 
 

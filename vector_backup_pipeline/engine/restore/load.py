@@ -4,8 +4,8 @@
     block n ─▶ connection n: COPY ─┴▶ progress ─▶ the caller's thread
 
 Each connection runs one COPY, which takes block after block as long as there are any; so all of
-them finish together. The caller's thread waits and tells progress; an interrupt, which Python
-raises there, ends the COPYs and joins the threads. Committing is the caller's.
+them finish together. The caller's thread waits and reports progress; when the run is canceled, it
+joins the threads. Committing is the caller's.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import queue
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -20,8 +21,7 @@ from typing import NamedTuple, Protocol
 import psycopg2
 from psycopg2.extensions import cursor as Cursor
 
-from vector_backup_pipeline.engine.background import LOOK_EVERY_SECONDS, Latch
-from vector_backup_pipeline.engine.connection_threads import ConnectionThreads
+from vector_backup_pipeline.engine import cancellation
 from vector_backup_pipeline.engine.errors import IntegrityError
 from vector_backup_pipeline.engine.formats.row_formats import row_format
 from vector_backup_pipeline.engine.manifest import Block, DataFile
@@ -31,9 +31,12 @@ from vector_backup_pipeline.engine.postgres.copy_in import RowStream
 from vector_backup_pipeline.engine.progress import LoadMeter, ProgressListener
 from vector_backup_pipeline.engine.storage.contract import BackupDirectory
 from vector_backup_pipeline.engine.stored_rows import read_block
+from vector_backup_pipeline.engine.stream_threads import StreamThreads
 
 # Records of the older system's files are few bytes each; the driver takes them in larger pieces.
 _RECORDS_BYTES = 1 << 18
+# How often who waits looks whether it still should.
+_LOOK_EVERY_SECONDS = 0.1
 
 
 class Sent(NamedTuple):
@@ -192,7 +195,7 @@ class _Loaders:
     def __init__(self, connections: Sequence[Connection], loading: Loading) -> None:
         self._loading = loading
         self._events: queue.SimpleQueue[Sent | _Ended] = queue.SimpleQueue()
-        self._threads = ConnectionThreads(connections, self._run, "vector-backup-load")
+        self._threads = StreamThreads(connections, self._run, "vector-backup-load")
         self.rows = 0
 
     def __enter__(self) -> _Loaders:
@@ -206,8 +209,9 @@ class _Loaders:
         self._threads.start()
         running = len(self._threads)
         while running:
+            cancellation.check()
             try:
-                event = self._events.get(timeout=LOOK_EVERY_SECONDS)
+                event = self._events.get(timeout=_LOOK_EVERY_SECONDS)
             except queue.Empty:
                 continue
             if isinstance(event, Sent):
@@ -240,7 +244,7 @@ class _Loaders:
 class _Feed(Iterator[bytes]):
     """The chunks of one share, until the load is given up; keeps what fails in making them."""
 
-    def __init__(self, chunks: Iterator[bytes], stop: Latch) -> None:
+    def __init__(self, chunks: Iterator[bytes], stop: threading.Event) -> None:
         self._chunks = chunks
         self._stop = stop
         self.error: BaseException | None = None

@@ -17,6 +17,7 @@ from typing import TypeVar
 
 from psycopg2.extensions import cursor as Cursor
 
+from vector_backup_pipeline.engine.cancellation import uncancellable
 from vector_backup_pipeline.engine.catalog.reading import hold_while_reading
 from vector_backup_pipeline.engine.errors import (
     BackupError,
@@ -26,7 +27,6 @@ from vector_backup_pipeline.engine.errors import (
     as_backup_error,
 )
 from vector_backup_pipeline.engine.file_names import LOG_NAME
-from vector_backup_pipeline.engine.interrupts import uninterrupted
 from vector_backup_pipeline.engine.postgres.commit import CommitUnknown
 from vector_backup_pipeline.engine.postgres.connection import (
     ConnectionSettings,
@@ -266,7 +266,8 @@ class RestoreRun:
             for table in target.planned:
                 self._account.proved[table.table] = self._prove(target, table)
             target.finish_tables()
-            uninterrupted(self._commit)
+            with uncancellable(unless_requested=True):
+                self._commit()
         return dict(self._account.proved)
 
     def _prove(self, target: Target, table: PlannedTable) -> bool | None:

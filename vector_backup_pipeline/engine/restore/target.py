@@ -23,6 +23,7 @@ from typing import TypeVar
 import psycopg2
 from psycopg2.extensions import cursor as Cursor
 
+from vector_backup_pipeline.engine.cancellation import uncancellable
 from vector_backup_pipeline.engine.errors import (
     BackupError,
     DatabaseError,
@@ -30,13 +31,11 @@ from vector_backup_pipeline.engine.errors import (
     PermissionDenied,
     ServiceUnavailable,
 )
-from vector_backup_pipeline.engine.interrupts import interruptible
 from vector_backup_pipeline.engine.postgres.commit import commit_or_learn
 from vector_backup_pipeline.engine.postgres.connection import (
     WORKER_PATIENCE_SECONDS,
     Connection,
     ConnectionSettings,
-    cancel_quietly,
     close_quietly,
     connect_to_write,
     database_errors,
@@ -125,25 +124,21 @@ class Target:
         """Connect, and let `make_plan` look at the target as the connection finds it."""
         self._coordinator = connect_to_write(self.settings)
 
-        def look() -> None:
-            connection = self._open_coordinator
-            with self._errors("look at the target"), connection.cursor() as cursor:
-                # No more than that: the connection's own search path still leads bare names.
-                apply_time_limits(cursor, self.lock_timeout)
-                self._server = identify_server(cursor)
-                if self._server.in_recovery:
-                    raise DatabaseRefused(
-                        "The target server is a standby, which takes no rows. Connect to its "
-                        "primary."
-                    )
-                self._role = current_role(cursor)
-                self.planned = make_plan(cursor)
-                self.existing = ExistingTables.of(self.planned, self.request)
-                self.existing.decide(cursor)
-                self.notices += self.existing.lost_foreign_keys()
-                self._keep(connection)
-
-        self._interruptibly(look)
+        connection = self._open_coordinator
+        with self._errors("look at the target"), connection.cursor() as cursor:
+            # No more than that: the connection's own search path still leads bare names.
+            apply_time_limits(cursor, self.lock_timeout)
+            self._server = identify_server(cursor)
+            if self._server.in_recovery:
+                raise DatabaseRefused(
+                    "The target server is a standby, which takes no rows. Connect to its primary."
+                )
+            self._role = current_role(cursor)
+            self.planned = make_plan(cursor)
+            self.existing = ExistingTables.of(self.planned, self.request)
+            self.existing.decide(cursor)
+            self.notices += self.existing.lost_foreign_keys()
+            self._keep(connection)
 
     def begin(self, dependencies: Dependencies | None) -> None:
         """Lock, empty and make the tables, as asked; from here on the target is ours to put back.
@@ -152,9 +147,6 @@ class Target:
             LockTimeout: somebody holds a table.
             DatabaseRefused, InvalidParams, PermissionDenied: the target can't take it.
         """
-        self._interruptibly(lambda: self._begin(dependencies))
-
-    def _begin(self, dependencies: Dependencies | None) -> None:
         with self._errors("prepare the target"), self._open_coordinator.cursor() as cursor:
             self._drop_dead_scratch(cursor)
             self._prepare_recreation(cursor, dependencies)
@@ -279,9 +271,6 @@ class Target:
 
     def build(self, listener: IndexListener) -> None:
         """Keys and indexes of new tables, and those that were dropped before the load."""
-        self._interruptibly(lambda: self._build(listener))
-
-    def _build(self, listener: IndexListener) -> None:
         with self._errors("build the indexes"), self._building() as cursor:
             before_index = _IndexAnnouncer(cursor, self._rows_by_place(), self.notices, listener)
             if self._recreation is not None:
@@ -319,7 +308,7 @@ class Target:
 
     def content(self, table: PlannedTable) -> Content:
         """What `table` holds now, over every stream."""
-        return self._interruptibly(lambda: self._content(table))
+        return self._content(table)
 
     def _content(self, table: PlannedTable) -> Content:
         place = self.birthplace(table)
@@ -341,17 +330,11 @@ class Target:
     def rows(self, table: PlannedTable) -> int:
         """How many rows an existing `table` holds now."""
 
-        def count() -> int:
-            with self._errors(f"count {table.table}"), self._open_coordinator.cursor() as cursor:
-                return self.existing.count(cursor, table.table)
-
-        return self._interruptibly(count)
+        with self._errors(f"count {table.table}"), self._open_coordinator.cursor() as cursor:
+            return self.existing.count(cursor, table.table)
 
     def finish_tables(self) -> None:
         """What comes when the rows are proven: constraints, row security, places, sequences."""
-        self._interruptibly(self._finish_tables)
-
-    def _finish_tables(self) -> None:
         with self._errors("finish the tables"):
             if self._recreation is not None:
                 with self._building() as cursor:
@@ -391,12 +374,13 @@ class Target:
 
     def close(self) -> None:
         """End every connection; unless it was committed, the target is then as it was."""
-        self._end_workers()
-        if self._coordinator is not None:
-            end_quietly(self._coordinator)
-        if self._scratch is not None and not self.is_published:
-            self._abandon_scratch(self._scratch)
-            self._scratch = None
+        with uncancellable():
+            self._end_workers()
+            if self._coordinator is not None:
+                end_quietly(self._coordinator)
+            if self._scratch is not None and not self.is_published:
+                self._abandon_scratch(self._scratch)
+                self._scratch = None
 
     def _abandon_scratch(self, scratch: str) -> None:
         try:
@@ -424,14 +408,6 @@ class Target:
         for worker in self._workers:
             end_quietly(worker)
         self._workers = []
-
-    def _interruptibly(self, action: Callable[[], _T]) -> _T:
-        return interruptible(action, cancel=self._cancel)
-
-    def _cancel(self) -> None:
-        for connection in (self._coordinator, *self._workers):
-            if connection is not None:
-                cancel_quietly(connection)
 
     def _errors(self, action: str) -> contextlib.AbstractContextManager[None]:
         return database_errors(action, self.settings.secrets)

@@ -32,7 +32,6 @@ from vector_backup_pipeline.engine.file_names import (
     stamp_of_tombstone,
     tombstone_name,
 )
-from vector_backup_pipeline.engine.interrupts import uninterrupted
 from vector_backup_pipeline.engine.results import (
     KeptSet,
     LeftFile,
@@ -182,7 +181,7 @@ class LocationPrune:
             self._removing.append(removing)
             removing.bury()
         except BaseException:
-            uninterrupted(removing.give_up)
+            removing.give_up()
             raise
 
     def _obstacle(self, history: History, removal: Removal, names: frozenset[str]) -> str | None:

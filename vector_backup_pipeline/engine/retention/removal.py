@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 from collections.abc import Container
 
+from vector_backup_pipeline.engine.cancellation import check
 from vector_backup_pipeline.engine.errors import BackupError
 from vector_backup_pipeline.engine.file_names import tombstone_name
-from vector_backup_pipeline.engine.interrupts import uninterrupted
 from vector_backup_pipeline.engine.results import RemovedSet
 from vector_backup_pipeline.engine.retention.history import size_of
 from vector_backup_pipeline.engine.retention.tombstone import Tombstone
@@ -63,7 +62,8 @@ class Removing:
             StorageError: something can't be removed.
         """
         for name in self._names:
-            uninterrupted(functools.partial(self._remove, name))
+            check()
+            self._remove(name)
         self._directory.delete(tombstone_name(self.stamp))
 
     def _remove(self, name: str) -> None:

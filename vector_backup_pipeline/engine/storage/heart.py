@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 
-from vector_backup_pipeline.engine.background import Latch, Work
 from vector_backup_pipeline.engine.storage.contract import HEARTBEAT_SECONDS
 
 _log = logging.getLogger("vector_backup_pipeline")
@@ -17,8 +17,10 @@ class Heart:
 
     def __init__(self, beat: Callable[[], bool]) -> None:
         self._beat = beat
-        self._stopped = Latch()
-        self._beating = Work(self._keep_beating, "vector-backup-heartbeat")
+        self._stopped = threading.Event()
+        self._beating = threading.Thread(
+            target=self._keep_beating, name="vector-backup-heartbeat", daemon=True
+        )
 
     def start(self) -> None:
         self._beating.start()
@@ -26,8 +28,8 @@ class Heart:
     def stop(self) -> None:
         """No beat comes after this; it waits for one that is under way."""
         self._stopped.set()
-        self._beating.call_off()
-        self._beating.wait()
+        if self._beating.ident is not None:
+            self._beating.join()
 
     def _keep_beating(self) -> None:
         while not self._stopped.wait(HEARTBEAT_SECONDS):

@@ -20,7 +20,6 @@ from vector_backup_pipeline.engine.errors import (
     ResourceNotFound,
     StorageError,
 )
-from vector_backup_pipeline.engine.interrupts import uninterrupted
 from vector_backup_pipeline.engine.secrets import SecretText
 from vector_backup_pipeline.engine.storage.contract import (
     AbandonedUpload,
@@ -121,7 +120,7 @@ class LocalRoot:
         try:
             yield self.open(task_id)
         finally:
-            uninterrupted(lambda: _remove_empty_directories(missing))
+            _remove_empty_directories(missing)
 
     def abort_abandoned_uploads(
         self,

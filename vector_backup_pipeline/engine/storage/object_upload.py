@@ -8,13 +8,13 @@ file-like writer leaves the parts behind, and so does a process that is killed).
 from __future__ import annotations
 
 import contextlib
+import queue
+import threading
 from collections.abc import Iterator
-from enum import Enum
 from typing import TYPE_CHECKING
 
-from vector_backup_pipeline.engine.background import Latch, Work
+from vector_backup_pipeline.engine import cancellation
 from vector_backup_pipeline.engine.errors import BackupError, IntegrityError, StorageError
-from vector_backup_pipeline.engine.handover import Handover
 from vector_backup_pipeline.engine.storage.abandoned_uploads import abort_uploads_of
 from vector_backup_pipeline.engine.storage.object_bucket import Bucket
 from vector_backup_pipeline.engine.storage.object_errors import object_errors
@@ -35,6 +35,8 @@ _WAITING_PIECES = 1
 _SMALL = 8 * MEBIBYTE
 # An abort waits for the parts under way; beyond this it goes on by itself.
 _ABORT_SECONDS = 60.0
+# How often who waits looks whether it still should.
+_LOOK_EVERY_SECONDS = 0.1
 
 
 def part_size_for(expected_size: int | None) -> int:
@@ -163,31 +165,39 @@ class _Upload:
         self._key = key
         self._part_size = part_size
         self._action = action
-        self._ended = Latch()
-        self._handover: Handover[bytes | _End] = Handover(_WAITING_PIECES, self._ended)
-        self.has_failed = False
-        # An abort that can't get through does not keep the process from ending.
-        self._work = Work(self._run, "vector-backup-upload")
+        self._pieces: queue.Queue[bytes | None] = queue.Queue(_WAITING_PIECES)
+        self._is_given_up = threading.Event()
+        self._error: BaseException | None = None
+        # A daemon: an abort that can't get through does not keep the process from ending.
+        self._thread = threading.Thread(target=self._run, name="vector-backup-upload", daemon=True)
+
+    @property
+    def has_failed(self) -> bool:
+        return self._error is not None
 
     def start(self) -> None:
-        self._work.start()
+        self._thread.start()
 
     def feed(self, data: bytes) -> None:
         """Hand over some bytes; waits while others do."""
-        if not self._handover.give(data):
+        if not self._put(data):
             self.finish()
             raise StorageError(f"Could not {self._action}: it ended too early. Try again.")
 
     def finish(self) -> None:
         """Complete the object. Raises what the upload failed of, which is then aborted."""
-        self._handover.give_at_once(_End.COMPLETE)
-        self._work.outcome()
+        self._put(None)
+        while self._thread.is_alive():
+            cancellation.check()
+            self._thread.join(_LOOK_EVERY_SECONDS)
+        if self._error is not None:
+            raise self._error
 
     def abort(self) -> None:
         """Abort what is not complete."""
-        self._handover.give_at_once(_End.GIVEN_UP)
-        self._work.call_off()
-        self._work.wait(_ABORT_SECONDS)
+        self._is_given_up.set()
+        if self._thread.ident is not None:
+            self._thread.join(_ABORT_SECONDS)
 
     def _run(self) -> None:
         import obstore
@@ -204,22 +214,28 @@ class _Upload:
                 )
         except _GivenUp:
             pass
-        except BaseException:
-            self.has_failed = True
-            raise
-        finally:
-            self._ended.set()
+        except BaseException as error:  # noqa: BLE001 - raised in the writer's thread.
+            self._error = error
 
     def _taken(self) -> Iterator[bytes]:
-        while (item := self._handover.take()) is not _End.COMPLETE:
-            if item is _End.GIVEN_UP:
-                raise _GivenUp
-            yield item
+        while not self._is_given_up.is_set():
+            try:
+                piece = self._pieces.get(timeout=_LOOK_EVERY_SECONDS)
+            except queue.Empty:
+                continue
+            if piece is None:
+                return
+            yield piece
+        raise _GivenUp
 
-
-class _End(Enum):
-    COMPLETE = "complete"
-    GIVEN_UP = "given up"
+    def _put(self, piece: bytes | None) -> bool:
+        """Hand over a piece, None for the end; False if the upload has ended already."""
+        while self._thread.is_alive():
+            cancellation.check()
+            with contextlib.suppress(queue.Full):
+                self._pieces.put(piece, timeout=_LOOK_EVERY_SECONDS)
+                return True
+        return False
 
 
 class _GivenUp(Exception):

@@ -13,6 +13,7 @@ from contextlib import closing, contextmanager
 
 import pytest
 
+from vector_backup_pipeline.engine.cancellation import listening
 from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings, connect
 from vector_backup_pipeline.engine.postgres.probes import measure_recall
 from vector_backup_pipeline.engine.postgres.probes.reading import probe_reader
@@ -440,5 +441,5 @@ def interrupted_once_it_waits(database: Database) -> Iterator[None]:
 def test_an_interrupt_ends_it(docs18: Database) -> None:
     with docs18.session() as other, other.cursor() as cursor:
         cursor.execute("LOCK TABLE docs IN ACCESS EXCLUSIVE MODE")
-        with pytest.raises(KeyboardInterrupt), interrupted_once_it_waits(docs18):
+        with pytest.raises(KeyboardInterrupt), interrupted_once_it_waits(docs18), listening():
             measure(docs18)

@@ -6,7 +6,6 @@ import contextlib
 import math
 import time
 from collections.abc import Iterator, Mapping
-from functools import partial
 
 import psycopg2
 from psycopg2.errors import QueryCanceled
@@ -14,8 +13,8 @@ from psycopg2.extensions import ISOLATION_LEVEL_REPEATABLE_READ
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.sql import SQL, Composable, Identifier, Literal
 
-from vector_backup_pipeline.engine.interrupts import interruptible
-from vector_backup_pipeline.engine.postgres.connection import Connection, cancel_quietly
+from vector_backup_pipeline.engine.cancellation import check
+from vector_backup_pipeline.engine.postgres.connection import Connection
 from vector_backup_pipeline.engine.postgres.definitions.reading import Row, rows
 from vector_backup_pipeline.engine.postgres.session import apply_session_settings
 
@@ -38,7 +37,7 @@ class ProbeReader:
     ) -> list[Row]:
         """The rows of `query`, with the planner's `settings` for it alone.
 
-        `until` is a reading of the monotonic clock. An interrupt cancels the query.
+        `until` is a reading of the monotonic clock.
 
         Raises:
             NotMeasured: it failed, or there is no time left; others can still be asked.
@@ -48,10 +47,7 @@ class ProbeReader:
             raise NotMeasured(OUT_OF_TIME)
         all_settings = {**settings, "statement_timeout": f"{math.ceil(left * 1000)}ms"}
         with _told(until):
-            return interruptible(
-                partial(self._run, query, all_settings),
-                cancel=partial(cancel_quietly, self._cursor.connection),
-            )
+            return self._run(query, all_settings)
 
     def _run(self, query: Composable, settings: Mapping[str, str]) -> list[Row]:
         # It only reads, so going back in any case loses nothing and takes the settings away.
@@ -91,6 +87,7 @@ def _told(until: float) -> Iterator[None]:
     try:
         yield
     except psycopg2.Error as error:
+        check()
         # By the clock: the message is in the server's language, and others may cancel too.
         if isinstance(error, QueryCanceled) and time.monotonic() >= until:
             raise NotMeasured(OUT_OF_TIME) from error
