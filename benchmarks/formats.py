@@ -20,7 +20,7 @@ from collections.abc import Callable
 from export import BIG, DIMENSIONS, DIRECTORY, clear_output, fill, psql_copy, run_job
 
 from vector_backup_pipeline.embedded import EmbeddedServer, start_embedded_server
-from vector_backup_pipeline.engine.parameters import COMPRESSIONS, FORMATS
+from vector_backup_pipeline.parameters.types import COMPRESSIONS, FORMATS
 
 DUMP, COPY = "pg_dump -Fc", "psql \\copy csv"
 

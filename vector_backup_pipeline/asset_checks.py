@@ -6,7 +6,8 @@ import dagster as dg
 
 from vector_backup_pipeline.assets import RESTORE_DRILL, evaluations, table_check_specs
 from vector_backup_pipeline.engine.verification.run import VerifyRun
-from vector_backup_pipeline.ops.find_backup_sets import VerifyParameters
+from vector_backup_pipeline.parameters.types import LATEST
+from vector_backup_pipeline.parameters.verify import VerifyParameters
 from vector_backup_pipeline.resources import BackupStorageResource, DrillServerResource
 from vector_backup_pipeline.settings import load_settings
 
@@ -31,10 +32,10 @@ def make_table_checks(tables: Sequence[str]) -> dg.AssetChecksDefinition:
         root = backup_storage.open_root(settings)
         run = VerifyRun(
             VerifyParameters(
-                timestamp="latest",
+                timestamp=LATEST,
                 backup_path=root.default_path,
                 drill=any(key.name == RESTORE_DRILL for key in chosen),
-            ).request(),
+            ),
             root,
             settings.timestamps,
             drill_server.open,

@@ -3,56 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from vector_backup_pipeline.dagster_check import check_dagster, longest_pause
 from vector_backup_pipeline.engine.checkup import CheckPlan, Finding, check_configuration
 from vector_backup_pipeline.engine.checkup.finding import failed_with, ok
 from vector_backup_pipeline.engine.errors import BackupError, InvalidParams
-from vector_backup_pipeline.engine.parameters import BackupRequest
 from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings
 from vector_backup_pipeline.engine.storage.contract import BackupRoot
 from vector_backup_pipeline.environment_check import ReadEnvironment, read_environment
-from vector_backup_pipeline.jobs.backup import VectorBackupConfig
+from vector_backup_pipeline.parameters.backup import CheckParameters
 from vector_backup_pipeline.resources import BackupStorageResource, PostgresResource
 from vector_backup_pipeline.settings import DATABASE_URL_VARIABLE, Settings
 
 
-@dataclass(frozen=True)
-class CheckCall:
-    """The backup that is to be checked; None takes the settings' own."""
-
-    task_id: str | None
-    tables: list[str] | None
-    workers: int
-    export_method: str
-    db_connection: str | None
-
-
-def check_installation(call: CheckCall) -> Iterator[Finding]:
+def check_installation(parameters: CheckParameters) -> Iterator[Finding]:
     """What was found, as it is found.
 
     Raises:
-        InvalidParams: the call makes no sense; before anything is tried.
+        InvalidParams: the connection string is malformed; before anything is tried.
     """
     environment = read_environment()
-    request = VectorBackupConfig(
-        task_id=call.task_id,
-        tables=call.tables,
-        workers=call.workers,
-        export_method=call.export_method,
-    ).request(environment.settings)
     given = None
-    if call.db_connection is not None:
-        given = PostgresResource(db_connection=call.db_connection).connection_settings()
-    return _findings(environment, request, call, given)
+    if parameters.db_connection is not None:
+        text = parameters.db_connection.get_secret_value()
+        given = PostgresResource(db_connection=text).connection_settings()
+    return _findings(environment, parameters, given)
 
 
 def _findings(
     environment: ReadEnvironment,
-    request: BackupRequest,
-    call: CheckCall,
+    parameters: CheckParameters,
     given: ConnectionSettings | None,
 ) -> Iterator[Finding]:
     yield from environment.findings
@@ -64,6 +45,7 @@ def _findings(
     if told is not None:
         yield told
     now = datetime.now(timezone.utc)
+    own_tables = settings.tables if environment.makes_sense("tables") else None
     yield from check_configuration(
         CheckPlan(
             connection=connection,
@@ -71,16 +53,16 @@ def _findings(
             timestamps=settings.timestamps
             if environment.makes_sense("timezone", "timestamp_format")
             else None,
-            task_id=request.task_id,
-            tables=request.tables if call.tables or environment.makes_sense("tables") else None,
+            task_id=parameters.task_id,
+            tables=parameters.tables or own_tables,
             truncate_tables=settings.truncate_tables
             if environment.makes_sense("truncate_tables")
             else (),
-            workers=request.workers,
-            export_method=request.export_method,
+            workers=parameters.workers,
+            export_method=parameters.export_method,
             lock_timeout=settings.lock_timeout,
             # The daily schedule makes no backups of tasks.
-            expected_every=longest_pause(settings, now) if request.task_id is None else None,
+            expected_every=longest_pause(settings, now) if parameters.task_id is None else None,
         )
     )
     schedule = settings if environment.makes_sense("cron", "timezone") else None

@@ -8,7 +8,6 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import dagster as dg
-from dagster._core.definitions.config import ConfigMapping
 from dagster._core.definitions.repository_definition import SINGLETON_REPOSITORY_NAME
 from dagster._core.errors import (
     DagsterExecutionInterruptedError,
@@ -18,14 +17,10 @@ from dagster._core.errors import (
 from dagster._core.storage.tags import REPOSITORY_LABEL_TAG
 
 from vector_backup_pipeline.engine.errors import BackupError, InvalidParams, RunCancelled
-from vector_backup_pipeline.jobs.backup import VectorBackupConfig, vector_backup_job
-from vector_backup_pipeline.jobs.backup import spread_over_steps as backup_over_steps
-from vector_backup_pipeline.jobs.prune import VectorPruneConfig, vector_prune_job
-from vector_backup_pipeline.jobs.prune import spread_over_steps as prune_over_steps
-from vector_backup_pipeline.jobs.restore import VectorRestoreConfig, vector_restore_job
-from vector_backup_pipeline.jobs.restore import spread_over_steps as restore_over_steps
-from vector_backup_pipeline.jobs.verify import VectorVerifyConfig, vector_verify_job
-from vector_backup_pipeline.jobs.verify import spread_over_steps as verification_over_steps
+from vector_backup_pipeline.jobs.backup import vector_backup_job
+from vector_backup_pipeline.jobs.prune import vector_prune_job
+from vector_backup_pipeline.jobs.restore import vector_restore_job
+from vector_backup_pipeline.jobs.verify import vector_verify_job
 from vector_backup_pipeline.outcome import RunOutcome, RunResult, read_outcome
 from vector_backup_pipeline.resources import (
     BackupRunResource,
@@ -35,6 +30,7 @@ from vector_backup_pipeline.resources import (
     VerifyRunResource,
     default_resources,
 )
+from vector_backup_pipeline.run_config import with_log_level
 from vector_backup_pipeline.settings import load_settings
 from vector_backup_pipeline.terminal import TerminalProgressResource
 
@@ -46,36 +42,38 @@ LOCATION_NAME = "vector_backup_pipeline"
 def launch_backup(run_config: dict[str, Any]) -> RunOutcome:
     """Run `vector_backup_job` to its end, in the instance of DAGSTER_HOME if there is one."""
     resources = {"backup_run": _interruptible(BackupRunResource)}
-    return _launch(vector_backup_job, _quiet_backup, resources, run_config)
+    return _launch(vector_backup_job, resources, run_config)
 
 
 def launch_restore(run_config: dict[str, Any]) -> RunOutcome:
     """Run `vector_restore_job` to its end, in the instance of DAGSTER_HOME if there is one."""
     resources = {"restore_run": _interruptible(RestoreRunResource)}
-    return _launch(vector_restore_job, _quiet_restore, resources, run_config)
+    return _launch(vector_restore_job, resources, run_config)
 
 
 def launch_verification(run_config: dict[str, Any]) -> RunOutcome:
     """Run `vector_verify_job` to its end, in the instance of DAGSTER_HOME if there is one."""
     resources = {"verify_run": _interruptible(VerifyRunResource)}
-    return _launch(vector_verify_job, _quiet_verification, resources, run_config)
+    return _launch(vector_verify_job, resources, run_config)
 
 
 def launch_prune(run_config: dict[str, Any]) -> RunOutcome:
     """Run `vector_prune_job` to its end, in the instance of DAGSTER_HOME if there is one."""
     resources = {"prune_run": _interruptible(PruneRunResource)}
-    return _launch(vector_prune_job, _quiet_prune, resources, run_config)
+    return _launch(vector_prune_job, resources, run_config)
 
 
 def _launch(
     job: dg.JobDefinition,
-    config: ConfigMapping,
     resources: Mapping[str, object],
     run_config: dict[str, Any],
 ) -> RunOutcome:
+    config = job.config_mapping
+    assert config is not None  # noqa: S101 - all jobs have a flat config.
     in_process = job.graph.to_job(
         name=job.name,
-        config=config,
+        # Dagster's log lines stay off the terminal; the instance has them.
+        config=with_log_level(config, "CRITICAL"),
         executor_def=dg.in_process_executor,
         resource_defs={**default_resources(), **resources}
         | {"progress": TerminalProgressResource()},
@@ -123,36 +121,6 @@ def _interruptible(kind: type[RunResource[Any]]) -> RunResource[Any]:
                 )
 
     return Interruptible()
-
-
-@dg.config_mapping
-def _quiet_backup(config: VectorBackupConfig) -> dg.RunConfig:
-    return _without_log_lines(backup_over_steps(config))
-
-
-@dg.config_mapping
-def _quiet_restore(config: VectorRestoreConfig) -> dg.RunConfig:
-    return _without_log_lines(restore_over_steps(config))
-
-
-@dg.config_mapping
-def _quiet_verification(config: VectorVerifyConfig) -> dg.RunConfig:
-    return _without_log_lines(verification_over_steps(config))
-
-
-@dg.config_mapping
-def _quiet_prune(config: VectorPruneConfig) -> dg.RunConfig:
-    return _without_log_lines(prune_over_steps(config))
-
-
-def _without_log_lines(spread: dg.RunConfig) -> dg.RunConfig:
-    """The job's own mapping, with Dagster's log lines kept off the terminal; the instance has
-    them."""
-    return dg.RunConfig(
-        ops=spread.ops,
-        resources=spread.resources,
-        loggers={"console": {"config": {"log_level": "CRITICAL"}}},
-    )
 
 
 @contextmanager

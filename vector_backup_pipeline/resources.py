@@ -10,7 +10,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import dagster as dg
 from dagster._core.events import EngineEventData
-from pydantic import Field, JsonValue, PrivateAttr
+from pydantic import Field, JsonValue, PrivateAttr, SecretStr
 
 from vector_backup_pipeline.drill_server import embedded_drill_server
 from vector_backup_pipeline.engine.backup.run import BackupRun
@@ -46,6 +46,12 @@ _R = TypeVar("_R", bound="_Run")
 
 # The UI shows `********` for these, also where somebody wrote a literal into the code.
 _SECRET: dict[str, JsonValue] = {"dagster__is_secret": True}
+
+
+def check_connection(key: str, connection: SecretStr | None) -> None:
+    """Raise `InvalidParams` if the connection string in `key` is malformed."""
+    if connection is not None:
+        ConnectionSettings.from_caller(SecretText(connection.get_secret_value()), key)
 
 
 class PostgresResource(dg.ConfigurableResource[None]):
@@ -147,7 +153,9 @@ class DrillServerResource(dg.ConfigurableResource[None]):
             StorageError, EmbeddedServerError: the embedded one can't be made.
         """
         if self.scratch_connection is not None:
-            given = ConnectionSettings.from_caller(SecretText(self.scratch_connection))
+            given = ConnectionSettings.from_caller(
+                SecretText(self.scratch_connection), "scratch_connection"
+            )
             yield DrillServer(given, is_throwaway=False)
             return
         with embedded_drill_server() as connection_string:

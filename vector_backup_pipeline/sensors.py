@@ -8,9 +8,9 @@ import dagster as dg
 
 from vector_backup_pipeline.engine.catalog import has_backup
 from vector_backup_pipeline.engine.errors import BackupError
-from vector_backup_pipeline.engine.parameters import is_task_id
 from vector_backup_pipeline.engine.storage.contract import BackupRoot
 from vector_backup_pipeline.jobs.backup import vector_backup_job
+from vector_backup_pipeline.parameters.types import is_task_id
 from vector_backup_pipeline.resources import BackupStorageResource
 from vector_backup_pipeline.settings import Settings, load_settings
 

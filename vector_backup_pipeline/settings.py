@@ -37,11 +37,14 @@ from pydantic_settings import (
 )
 
 from vector_backup_pipeline.engine.errors import InvalidParams
-from vector_backup_pipeline.engine.parameters import check_tables
-from vector_backup_pipeline.engine.retention.rules import MOST_KEPT, Duration, KeepRules
+from vector_backup_pipeline.engine.retention.rules import KeepRules
 from vector_backup_pipeline.engine.secrets import SecretText
 from vector_backup_pipeline.engine.storage.object_url import is_url, parse_object_url
 from vector_backup_pipeline.engine.timestamps import DEFAULT_TIMESTAMP_FORMAT, TimestampFormat
+from vector_backup_pipeline.parameters.durations import Duration
+from vector_backup_pipeline.parameters.prune import MOST_KEPT
+from vector_backup_pipeline.parameters.table_names import split_tables
+from vector_backup_pipeline.parameters.types import Tables
 
 PREFIX = "VECTOR_BACKUP_"
 DATABASE_URL_VARIABLE = PREFIX + "DB_URL"
@@ -49,7 +52,6 @@ API_TOKEN_VARIABLE = PREFIX + "API_TOKEN"
 SECRET_KEY_VARIABLE = PREFIX + "SECRET_KEY"
 CONFIG_VARIABLE = PREFIX + "CONFIG"
 
-_TABLE_IN_LIST = re.compile(r'(?:"(?:[^"]|"")*"|[^,"])+')
 # What a header or a URL can carry unescaped.
 _PLAIN = re.compile(r"[!-~]+")
 _KEY_BYTES = 32
@@ -69,11 +71,6 @@ class SettingsError(InvalidParams):
 def variable_of(field: str) -> str:
     """The variable that sets a field."""
     return PREFIX + field.upper()
-
-
-def split_tables(text: str) -> tuple[str, ...]:
-    """The names in a comma-separated list; a comma inside double quotes belongs to its name."""
-    return tuple(part.strip() for part in _TABLE_IN_LIST.findall(text) if part.strip())
 
 
 def _checked(check: Callable[[_T], object]) -> AfterValidator:
@@ -153,11 +150,11 @@ def _parsed(parse: Callable[[str], object]) -> BeforeValidator:
 def _duration(text: str) -> Duration:
     try:
         return Duration.parse(text)
-    except InvalidParams as error:
-        raise ValueError(error.message) from None
+    except ValueError as error:
+        raise ValueError(f"it {error}") from None
 
 
-Tables = Annotated[tuple[str, ...], NoDecode, _parsed(split_tables), _checked(check_tables)]
+TableList = Annotated[Tables, NoDecode, _parsed(split_tables)]
 Kept = Annotated[int, Field(ge=0, le=MOST_KEPT)]
 
 
@@ -189,11 +186,11 @@ class Settings(BaseSettings):
         None,
         description="MiB of each part of an upload to object storage. Default: fits the table.",
     )
-    tables: Tables = Field(
+    tables: TableList = Field(
         ("langchain_pg_collection", "langchain_pg_embedding"),
         description="Tables to back up, comma-separated: `name` or `schema.name`.",
     )
-    truncate_tables: Tables = Field(
+    truncate_tables: TableList = Field(
         ("langchain_pg_embedding",),
         description="Tables that `truncate_vector_tables` empties, comma-separated.",
     )

@@ -14,31 +14,22 @@ from vector_backup_pipeline.engine.backup.run import BackupRun
 from vector_backup_pipeline.engine.errors import BackupError
 from vector_backup_pipeline.engine.file_names import manifest_name
 from vector_backup_pipeline.engine.manifest import DataFile, Manifest, read_manifest
-from vector_backup_pipeline.engine.parameters import BackupRequest
 from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings
 from vector_backup_pipeline.engine.progress import ProgressListener
 from vector_backup_pipeline.engine.results import BackupResult
 from vector_backup_pipeline.engine.secrets import SecretText
 from vector_backup_pipeline.engine.storage.opening import open_root
 from vector_backup_pipeline.engine.timestamps import DEFAULT_TIMESTAMP_FORMAT, TimestampFormat
+from vector_backup_pipeline.parameters.backup import BackupRequest
 from vector_backup_pipeline.settings import PREFIX
 
 TIMESTAMPS = TimestampFormat(DEFAULT_TIMESTAMP_FORMAT, timezone.utc)
 LANGCHAIN = ("langchain_pg_collection", "langchain_pg_embedding")
 
 _DEFAULTS: dict[str, Any] = {
-    "task_id": None,
-    "truncate_vector_tables": False,
-    "backup_vector_tables": True,
     "tables": LANGCHAIN,
     "truncate_tables": ("langchain_pg_embedding",),
-    "batch_size": 10_000,
-    "progress_every": 50_000,
     "workers": 2,
-    "export_method": "copy",
-    "format": "csv",
-    "compression": "none",
-    "compression_level": None,
 }
 
 

@@ -9,10 +9,10 @@ import pytest
 
 from vector_backup_pipeline.engine.errors import BackupError
 from vector_backup_pipeline.engine.results import PrunedLocation, PruneResult
-from vector_backup_pipeline.engine.retention.request import PruneRequest
 from vector_backup_pipeline.engine.retention.rules import KeepRules
 from vector_backup_pipeline.engine.retention.run import PruneRun
 from vector_backup_pipeline.engine.storage.opening import open_root
+from vector_backup_pipeline.parameters.prune import PruneParameters
 from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
 from vector_backup_pipeline_tests.fix_sets import SetWriter
 
@@ -41,8 +41,10 @@ class FinishedPrune:
 
 def prune_root(root: Path | str, rules: KeepRules = LAST_1, **options: Any) -> FinishedPrune:
     """A prune from beginning to end, of all places unless the options say less."""
-    request = PruneRequest(**{"task_id": None, "global_only": False, "rules": rules, **options})
-    run = PruneRun(request, open_root(str(root), "vector_bak"), TIMESTAMPS, run_id="prune")
+    parameters = PruneParameters(**options)
+    run = PruneRun(
+        parameters, rules, open_root(str(root), "vector_bak"), TIMESTAMPS, run_id="prune"
+    )
     try:
         for place in run.find():
             run.prune(place.key)

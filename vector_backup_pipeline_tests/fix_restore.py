@@ -15,11 +15,11 @@ from vector_backup_pipeline.engine.errors import BackupError
 from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings
 from vector_backup_pipeline.engine.progress import ProgressListener
 from vector_backup_pipeline.engine.restore import target
-from vector_backup_pipeline.engine.restore.request import RestoreRequest
 from vector_backup_pipeline.engine.restore.run import RestoreRun
 from vector_backup_pipeline.engine.results import FailedTable, RestoredTable, RestoreResult
 from vector_backup_pipeline.engine.secrets import SecretText
 from vector_backup_pipeline.engine.storage.opening import open_root
+from vector_backup_pipeline.parameters.restore import RestoreParameters
 from vector_backup_pipeline_tests.faults.watching import wait_until_nothing_is_open
 from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS, BackupMaker
 from vector_backup_pipeline_tests.fix_postgres import Database
@@ -27,20 +27,8 @@ from vector_backup_pipeline_tests.fix_postgres import Database
 DEFAULTS: dict[str, Any] = {
     "timestamp": "latest",
     "backup_path": None,
-    "task_id": None,
-    "tables": None,
-    "truncate_before_restore": False,
-    "on_conflict": "fail",
-    "rename": {},
-    "collections": None,
-    "fire_triggers": False,
-    "disable_triggers": False,
-    "allow_other_versions": False,
     "workers": 2,
-    "maintenance_work_mem": None,
-    "max_parallel_maintenance_workers": None,
     "probes": 0,
-    "progress_every": 50_000,
 }
 TRUNCATING: dict[str, Any] = {"truncate_before_restore": True}
 
@@ -78,7 +66,7 @@ class RestoreMaker:
     def run(self, **parameters: Any) -> RestoreRun:
         """A run that has not begun; the caller drives it."""
         return RestoreRun(
-            RestoreRequest(**{**DEFAULTS, **parameters}),
+            RestoreParameters(**{**DEFAULTS, **parameters}),
             open_root(self.url or str(self.root), "vector_bak"),
             TIMESTAMPS,
             lock_timeout=self.lock_timeout,

@@ -31,12 +31,12 @@ from vector_backup_pipeline.engine.manifest import (
     TableBackup,
     TruncateState,
 )
-from vector_backup_pipeline.engine.parameters import Compression, Format
 from vector_backup_pipeline.engine.results import BackupResult, ExportedTable, FailedTable
 from vector_backup_pipeline.engine.storage.contract import Claim
 from vector_backup_pipeline.engine.storage.local import LocalDirectory, LocalRoot
 from vector_backup_pipeline.engine.table_definition import Dependencies, TableDefinition
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
+from vector_backup_pipeline.parameters.types import Compression, Format
 from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
 
 COLLECTION, EMBEDDING = "langchain_pg_collection", "langchain_pg_embedding"

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from vector_backup_pipeline.settings import SettingsError, load_settings, split_tables
+from vector_backup_pipeline.parameters.table_names import split_tables
+from vector_backup_pipeline.settings import SettingsError, load_settings
 from vector_backup_pipeline_tests.faults.watching import all_that_it_tells
 from vector_backup_pipeline_tests.fix_backup import LANGCHAIN
 

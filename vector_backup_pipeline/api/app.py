@@ -50,7 +50,7 @@ from vector_backup_pipeline.settings import Settings
 _ROUTERS = (files.router, runs.router, health.router)
 _ROUTES = [route for router in _ROUTERS for route in router.routes if isinstance(route, APIRoute)]
 # By the names of their routes.
-_OPERATIONS: Mapping[str, Operation] = {"back_up": BACKUP, "restore": RESTORE}
+_OPERATIONS: Mapping[str, Operation[Any]] = {"back_up": BACKUP, "restore": RESTORE}
 _ABOUT = """\
 Backs up PostgreSQL's pgvector tables by way of Dagster, and gets them back.
 

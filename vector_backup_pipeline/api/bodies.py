@@ -1,63 +1,38 @@
-"""Request bodies: bounded, plain JSON, of the keys and types of a job's run config."""
+"""Request bodies: bounded, plain JSON of a model's parameters."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
-import dagster as dg
 from fastapi import Request
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from starlette.requests import ClientDisconnect
 
-from vector_backup_pipeline.api.errors import BodyTooLarge, CallerGone, InvalidTaskId
+from vector_backup_pipeline.api.errors import BodyTooLarge, CallerGone
 from vector_backup_pipeline.engine.errors import InvalidParams
+from vector_backup_pipeline.parameters.model import Parameters
 
 # Far more than all parameters can need, and little enough that one who sends them byte by byte
 # keeps nobody waiting.
 MOST_BODY_BYTES = 64 << 10
 
-# Of what a caller made up.
-_SHOWN, _SHOWN_PROBLEMS = 80, 5
-# Looking at tens of thousands takes a while, in which nobody else is answered.
-_MOST_PROBLEMS = 1000
+_P = TypeVar("_P", bound=Parameters)
 _NOT_JSON = object()
 
 
-def body_model(name: str, config: type[dg.Config]) -> type[BaseModel]:
-    """The flat config of a job as a strict model: no unknown keys, no value of another type, and
-    plain values only, so that nobody reads the workers' environment by `{"env": …}`."""
-    fields: dict[str, Any] = {
-        key: (field.annotation, field) for key, field in config.model_fields.items()
-    }
-    return create_model(name, __config__=ConfigDict(extra="forbid", strict=True), **fields)
-
-
-async def read_body(request: Request, model: type[BaseModel]) -> dict[str, Any]:
-    """The keys that the caller gave, checked for their types; none for an empty body.
+async def read_body(request: Request, model: type[_P]) -> _P:
+    """The parameters of the body; every default for an empty one.
 
     Raises:
         BodyTooLarge: it has more than 64 KiB.
         CallerGone: the connection was closed before all of it had come.
-        InvalidParams: it is no JSON object, or has an unknown key or a value of another type.
+        InvalidParams: it is not a JSON object, or not of parameters.
+        MissingRequiredParams: it lacks one.
     """
-    given = _parsed(await _bounded(request))
-    try:
-        parameters = model.model_validate(given).model_dump(exclude_unset=True)
-    except ValidationError as error:
-        refusal = _told(error, model)
-    else:
-        return _without_empty_task(parameters)
-    # Not inside `except`: the other error, which has the values, would stay on ours as its context.
-    raise refusal
-
-
-def _without_empty_task(parameters: dict[str, Any]) -> dict[str, Any]:
-    if parameters.get("task_id") == "":
-        parameters["task_id"] = None
-    return parameters
+    # Nothing here resolves {"env": …}: to the model it is a value of a wrong type.
+    return model(**_parsed(await _bounded(request)))
 
 
 async def _bounded(request: Request) -> bytes:
@@ -127,25 +102,3 @@ def _texts(value: Any) -> Iterator[str]:
             pending += each.values()
         elif isinstance(each, list):
             pending += each
-
-
-def _told(error: ValidationError, model: type[BaseModel]) -> InvalidParams:
-    """Never with the value itself: it may be a connection string."""
-    if error.error_count() > _MOST_PROBLEMS:
-        return InvalidParams(
-            f"{error.error_count()} keys and values are not those of a run. The keys are: "
-            f"{', '.join(model.model_fields)}."
-        )
-    problems = error.errors(include_input=False, include_url=False, include_context=False)
-    unknown = [str(p["loc"][0])[:_SHOWN] for p in problems if p["type"] == "extra_forbidden"]
-    if unknown:
-        return InvalidParams(
-            f"Unknown: {', '.join(map(repr, unknown[:_SHOWN_PROBLEMS]))}. There are: "
-            f"{', '.join(model.model_fields)}."
-        )
-    message = " ".join(
-        f"{'.'.join(map(str, p['loc']))[:_SHOWN]}: {p['msg']}." for p in problems[:_SHOWN_PROBLEMS]
-    )
-    if problems[0]["loc"][0] == "task_id":
-        return InvalidTaskId(message)
-    return InvalidParams(message)

@@ -1,8 +1,6 @@
 """What goes wrong at this door alone; the rest of the hierarchy is in engine/errors.py.
 
 BackupError
-├── InvalidParams
-│   └── InvalidTaskId          INVALID_PARAMS            400
 ├── Unauthorized               UNAUTHORIZED              401
 ├── ResourceNotFound
 │   └── TaskDirectoryNotFound  RESOURCE_NOT_FOUND        404
@@ -17,15 +15,10 @@ from __future__ import annotations
 
 from vector_backup_pipeline.engine.errors import (
     BackupError,
-    InvalidParams,
     ResourceNotFound,
     ServiceUnavailable,
     StorageError,
 )
-
-
-class InvalidTaskId(InvalidParams):
-    """The task_id is no text of ASCII letters, digits and `_`."""
 
 
 class Unauthorized(BackupError):

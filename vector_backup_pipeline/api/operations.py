@@ -4,33 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-from pydantic import BaseModel
-
-from vector_backup_pipeline.api.bodies import body_model
-from vector_backup_pipeline.api.errors import InvalidTaskId, TaskDirectoryNotFound
-from vector_backup_pipeline.call_checks import check_backup, check_restore
+from vector_backup_pipeline.api.errors import TaskDirectoryNotFound
 from vector_backup_pipeline.engine.errors import (
     BackupError,
     DatabaseError,
     ResourceNotFound,
     ServiceUnavailable,
 )
-from vector_backup_pipeline.jobs.backup import VectorBackupConfig, vector_backup_job
-from vector_backup_pipeline.jobs.restore import VectorRestoreConfig, vector_restore_job
+from vector_backup_pipeline.jobs.backup import check_backup, vector_backup_job
+from vector_backup_pipeline.jobs.restore import check_restore, vector_restore_job
+from vector_backup_pipeline.parameters.backup import BackupParameters
+from vector_backup_pipeline.parameters.restore import RestoreParameters
+
+_P = TypeVar("_P", BackupParameters, RestoreParameters)
+_TASK_ID = ("task_id",)
 
 
 @dataclass(frozen=True)
-class Operation:
+class Operation(Generic[_P]):
     """A job, and how callers are told of it. `thing` is its name in Chinese, `performed` the key
     of its result that says whether anything was done."""
 
     job: str
     thing: str
     performed: str
-    body: type[BaseModel]
-    check: Callable[[dict[str, Any], str | None], None]
+    parameters: type[_P]
+    check: Callable[[_P], None]
 
     @property
     def done(self) -> str:
@@ -61,18 +62,18 @@ class Operation:
         return f"{self.thing}未执行：没有要求任何操作"
 
 
-BACKUP = Operation(
+BACKUP: Operation[BackupParameters] = Operation(
     job=vector_backup_job.name,
     thing="Vector表备份",
     performed="backup_performed",
-    body=body_model("BackupBody", VectorBackupConfig),
+    parameters=BackupParameters,
     check=check_backup,
 )
-RESTORE = Operation(
+RESTORE: Operation[RestoreParameters] = Operation(
     job=vector_restore_job.name,
     thing="Vector表恢复",
     performed="restore_performed",
-    body=body_model("RestoreBody", VectorRestoreConfig),
+    parameters=RestoreParameters,
     check=check_restore,
 )
 
@@ -84,9 +85,9 @@ def no_task_directory(task_id: str) -> str:
     return f"指定的任务目录不存在: {task_id}"
 
 
-def refusal_text(operation: Operation, error: BackupError, task_id: str | None) -> str:
+def refusal_text(operation: Operation[Any], error: BackupError, task_id: str | None) -> str:
     """What people are told of a call that never became a run."""
-    if isinstance(error, InvalidTaskId):
+    if any(problem.keys == _TASK_ID for problem in error.problems):
         return INVALID_TASK_ID
     if isinstance(error, TaskDirectoryNotFound):
         return no_task_directory(task_id or "")
@@ -94,7 +95,7 @@ def refusal_text(operation: Operation, error: BackupError, task_id: str | None) 
 
 
 def failure_text(
-    operation: Operation, error_type: str, task_id: str | None, *, can_retry: bool
+    operation: Operation[Any], error_type: str, task_id: str | None, *, can_retry: bool
 ) -> str:
     """What people are told of a run that failed."""
     if error_type == ServiceUnavailable.error_type:

@@ -15,7 +15,7 @@ from vector_backup_pipeline.outcome import RunOutcome
 
 
 def end_answer(
-    operation: Operation, progress: RunProgress, task_id: str | None, root: str
+    operation: Operation[Any], progress: RunProgress, task_id: str | None, root: str
 ) -> JSONResponse:
     """The answer to who has waited for the run."""
     outcome = outcome_of_end(progress, root)
@@ -38,7 +38,7 @@ def end_answer(
     )
 
 
-def status_answer(operation: Operation, progress: RunProgress, root: str) -> JSONResponse:
+def status_answer(operation: Operation[Any], progress: RunProgress, root: str) -> JSONResponse:
     """The answer to who asks how far the run is."""
     told: dict[str, Any] = {
         "run_id": progress.run_id,

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 from fastapi import Request
@@ -15,7 +14,6 @@ from vector_backup_pipeline.api.dagster_client import DagsterClient
 from vector_backup_pipeline.api.errors import (
     CallerGone,
     DagsterUnavailable,
-    InvalidTaskId,
     StateConflict,
     TaskDirectoryNotFound,
 )
@@ -24,15 +22,17 @@ from vector_backup_pipeline.api.run_progress import QUEUED, RunProgress
 from vector_backup_pipeline.api.run_reader import RunReader
 from vector_backup_pipeline.api.run_watch import RunWatch
 from vector_backup_pipeline.engine.errors import (
-    InvalidParams,
     ResourceNotFound,
     StorageError,
 )
-from vector_backup_pipeline.engine.parameters import check_task_id
 from vector_backup_pipeline.engine.postgres.connection_strings import check_remote_caller
 from vector_backup_pipeline.engine.secrets import SecretText
 from vector_backup_pipeline.engine.storage.contract import BackupRoot
+from vector_backup_pipeline.parameters.backup import BackupParameters
+from vector_backup_pipeline.parameters.restore import RestoreParameters
 from vector_backup_pipeline.sealing import seal
+
+_P = TypeVar("_P", BackupParameters, RestoreParameters)
 
 # The launch shall leave within 0.3 s of the call. A store that is slower than this is not asked
 # twice: the run finds out by itself.
@@ -53,31 +53,29 @@ class Runs:
         self.watch = RunWatch(client)
         self._looks = anyio.CapacityLimiter(_MOST_LOOKS)
 
-    async def start(self, operation: Operation, parameters: Mapping[str, Any]) -> str:
+    async def start(self, operation: Operation[_P], parameters: _P) -> str:
         """Check the parameters and launch the run; returns its id.
 
         Raises:
             BackupError: what is wrong with the call, as the job itself would say it; or
                 DagsterUnavailable.
         """
-        given = dict(parameters)
-        connection = given.pop("db_connection", None)
-        task_id = given.get("task_id")
-        try:
-            check_task_id(task_id)
-        except InvalidParams as error:
-            raise InvalidTaskId(error.message) from error
-        operation.check(given, connection)
+        operation.check(parameters)
+        connection = parameters.db_connection
         if connection is not None:
-            check_remote_caller(SecretText(connection))
-        backup_path = given.get("backup_path") or None
+            check_remote_caller(SecretText(connection.get_secret_value()))
+        task_id = parameters.task_id
+        backup_path = None
+        if isinstance(parameters, RestoreParameters):
+            backup_path = parameters.backup_path
         if task_id is not None or backup_path is not None:
             await self._look_for_place(task_id, backup_path)
-        if connection is not None:
-            given["db_connection"] = seal(SecretText(connection))
-        return await self._client.launch(operation.job, given)
+        config = parameters.as_run_config(
+            lambda secret: seal(SecretText(secret.get_secret_value()))
+        )
+        return await self._client.launch(operation.job, config)
 
-    async def end_of(self, operation: Operation, run_id: str, request: Request) -> RunProgress:
+    async def end_of(self, operation: Operation[Any], run_id: str, request: Request) -> RunProgress:
         """Wait for the end of a run, or until nobody waits any more.
 
         Raises:
@@ -103,11 +101,11 @@ class Runs:
             told = f"{error.message} The run {run_id} has ended; ask for its status."
             raise DagsterUnavailable(told, run_id) from error
 
-    async def read(self, operation: Operation, run_id: str) -> RunProgress:
+    async def read(self, operation: Operation[Any], run_id: str) -> RunProgress:
         """Raises `ResourceNotFound` if there is no such run of that operation."""
         return await self._reader.read(run_id, operation.job)
 
-    async def cancel(self, operation: Operation, run_id: str) -> None:
+    async def cancel(self, operation: Operation[Any], run_id: str) -> None:
         """Ask a run to end.
 
         Raises:
@@ -138,7 +136,7 @@ class Runs:
             with anyio.fail_after(_LOOK_AT_ROOT_SECONDS):
                 await anyio.to_thread.run_sync(look, abandon_on_cancel=True, limiter=self._looks)
 
-    async def _check_queue(self, operation: Operation, run_id: str) -> None:
+    async def _check_queue(self, operation: Operation[Any], run_id: str) -> None:
         try:
             progress = await self._reader.read(run_id, operation.job)
             is_stuck = progress.status in QUEUED and (await self._client.health()).has_stuck_queue

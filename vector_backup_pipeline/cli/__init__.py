@@ -56,7 +56,9 @@ def _run(arguments: list[str]) -> int:
     except click.Abort:
         code = show_error(RunCancelled(), as_json=as_json)
     except BackupError as error:
-        code = show_error(error, as_json=as_json)
+        # The first word that is a command's name.
+        called = next(filter(None, map(commands.commands.get, arguments)), None)
+        code = show_error(error, as_json=as_json, command=called)
     except Exception as error:  # noqa: BLE001 - a caller of --json gets its document in any case.
         traceback.print_exc()
         code = show_error(as_backup_error(error), as_json=as_json)

@@ -2,18 +2,13 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from vector_backup_pipeline.cli.options import (
-    db_connection_option,
-    export_method_option,
-    tables_option,
-    workers_option,
-)
+from vector_backup_pipeline.cli.options import parameter_options, read_parameters
 from vector_backup_pipeline.cli.showing import DONE, FAILED, show_json
-from vector_backup_pipeline.settings import split_tables
+from vector_backup_pipeline.parameters.backup import CheckParameters
 
 if TYPE_CHECKING:
     from vector_backup_pipeline.engine.checkup import Finding, Status
@@ -28,29 +23,14 @@ _COUNTED: "dict[Status, str]" = {
 
 
 @click.command("check")
-@click.option(
-    "--task-id",
-    metavar="ID",
-    help="Check where that task's backups go, such as corpus_7. Default: the root itself.",
-)
-@db_connection_option
-@tables_option
-@workers_option
-@export_method_option
+@parameter_options(CheckParameters)
 @click.option(
     "--json",
     "as_json",
     is_flag=True,
     help="Print the findings, or the error, as JSON and nothing else, such as for | jq.",
 )
-def command(
-    task_id: str | None,
-    db_connection: str | None,
-    tables: str | None,
-    workers: int,
-    export_method: str,
-    as_json: bool,
-) -> int:
+def command(as_json: bool, **options: Any) -> int:
     """Prove the configuration before the first night: what a backup needs is tried, and what is
     missing is told with what mends it. Nothing is changed; what the check writes, it removes.
 
@@ -62,13 +42,12 @@ def command(
       vector-backup check --task-id corpus_7 --workers 8
       vector-backup check --json | jq '.findings[] | select(.status == "failed")'
     """
-    from vector_backup_pipeline.checkup import CheckCall, check_installation
+    parameters = read_parameters(CheckParameters, options)
+    from vector_backup_pipeline.checkup import check_installation
     from vector_backup_pipeline.engine.cancellation import listening
 
-    named = None if tables is None else list(split_tables(tables))
-    call = CheckCall(task_id, named, workers, export_method, db_connection)
     with listening():
-        findings = check_installation(call)
+        findings = check_installation(parameters)
         told = list(findings) if as_json else list(_shown(findings))
     success = all(finding.status != "failed" for finding in told)
     if as_json:

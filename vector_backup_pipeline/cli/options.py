@@ -1,12 +1,24 @@
-"""Options that several commands share."""
+"""The options of a command, made from the model of its parameters."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar, get_args, get_origin
 
 import click
+from pydantic import SecretStr
+from pydantic.fields import FieldInfo
 
-from vector_backup_pipeline.engine.parameters import (
-    DEFAULT_PROGRESS_EVERY,
-    DEFAULT_WORKERS,
-    EXPORT_METHODS,
-)
+from vector_backup_pipeline.engine.errors import Problem, parameter_error
+from vector_backup_pipeline.parameters.model import Parameters, choices, plain_type, shown
+from vector_backup_pipeline.parameters.table_names import split_names, split_pair, split_tables
+from vector_backup_pipeline.parameters.types import TableText
+
+_C = TypeVar("_C", bound=Callable[..., object])
+_P = TypeVar("_P", bound=Parameters)
+
+_CONNECTION_VARIABLE = "VECTOR_BACKUP_RUN_CONNECTION"
 
 json_option = click.option(
     "--json",
@@ -14,39 +26,107 @@ json_option = click.option(
     is_flag=True,
     help="Print the result, or the error, as JSON and nothing else, such as for | jq.",
 )
-progress_option = click.option(
-    "--progress-every",
-    type=int,
-    default=DEFAULT_PROGRESS_EVERY,
-    show_default=True,
-    metavar="N",
-    help="Rows between progress events in the run's log, such as 10000.",
-)
-# What a backup takes, and a check of it.
-db_connection_option = click.option(
-    "--db-connection",
-    metavar="STRING",
-    help="postgresql://user@host:5432/dbname or 'host=db dbname=rag'. Other processes can see a "
-    "command line: better set that variable. Default: VECTOR_BACKUP_DB_URL.",
-)
-tables_option = click.option(
-    "--tables",
-    metavar="A,B",
-    help="name or schema.name, comma-separated, such as docs,app.images. Default: "
-    "VECTOR_BACKUP_TABLES, else LangChain's two tables.",
-)
-workers_option = click.option(
-    "--workers",
-    type=int,
-    default=DEFAULT_WORKERS,
-    show_default=True,
-    metavar="N",
-    help="Parallel connections inside one table, such as 4.",
-)
-export_method_option = click.option(
-    "--export-method",
-    type=click.Choice(EXPORT_METHODS),
-    default="copy",
-    show_default=True,
-    help="--export-method cursor for servers and proxies that refuse COPY; same bytes.",
-)
+
+
+def parameter_options(model: type[Parameters]) -> Callable[[_C], _C]:
+    """An option for each field of the model. The command is called with None for those that are
+    not given; `read_parameters` makes a model of them."""
+
+    def decorate(command: _C) -> _C:
+        for key, field in reversed(model.model_fields.items()):
+            command = _option(key, field)(command)
+        return command
+
+    return decorate
+
+
+def read_parameters(model: type[_P], options: dict[str, Any]) -> _P:
+    """The parameters that the options give.
+
+    Raises:
+        InvalidParams, MissingRequiredParams: their message names parameters as config does.
+    """
+    given: dict[str, Any] = {}
+    for key, value in options.items():
+        field = model.model_fields[key]
+        if value is None or value == ():
+            continue
+        try:
+            given[key] = _value(field, value)
+        except ValueError as error:
+            raise parameter_error([Problem((key,), str(error))]) from error
+    return model(**given)
+
+
+def hand_over(secret: SecretStr) -> dict[str, str]:
+    """A connection string as run config: Dagster stores a variable's name and never the string."""
+    os.environ[_CONNECTION_VARIABLE] = secret.get_secret_value()
+    return {"env": _CONNECTION_VARIABLE}
+
+
+def at_terminal(problems: Iterable[Problem], command: click.Command | None) -> str:
+    """What is wrong, in the words of that command: its flags."""
+    flags = {option.name: option.opts[0] for option in command.params} if command else {}
+    return " ".join(
+        problem.sentence(lambda key: flags.get(key, "--" + key.replace("_", "-")))
+        for problem in problems
+    )
+
+
+def _option(key: str, field: FieldInfo) -> Callable[[_C], _C]:
+    how, plain = shown(field), plain_type(field.annotation)
+    flag = how.flag or "--" + key.replace("_", "-")
+    text = how.flag_help or f"{field.description} {_default(field)}"
+    if plain is bool:
+        return click.option(flag, key, is_flag=True, default=None, help=text)
+    texts = choices(plain)
+    kind = click.Choice(texts) if texts else click.INT if plain is int else click.STRING
+    return click.option(
+        flag,
+        key,
+        type=kind,
+        metavar=None if texts else how.metavar,
+        multiple=get_origin(plain) is dict,
+        help=f"{text} Example: {_written(field.examples)}",
+    )
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "Required."
+    default = field.get_default(call_default_factory=True)
+    if default is False:
+        return "Default: off."
+    if default is None or default == {}:
+        default = shown(field).default or "none"
+    return f"Default: {default}."
+
+
+def _written(examples: list[Any] | None) -> str:
+    """The first example, as it is typed."""
+    example = (examples or [""])[0]
+    if isinstance(example, list):
+        return ",".join(example)
+    if isinstance(example, dict):
+        return " ".join(f"{old}={new}" for old, new in example.items())
+    return str(example)
+
+
+def _value(field: FieldInfo, value: Any) -> Any:
+    """What is typed at the terminal, as the model takes it."""
+    plain = plain_type(field.annotation)
+    if plain is bool:
+        # --no-backup denies what it names.
+        return value is not field.default if field.default else value
+    if get_origin(plain) is tuple:
+        return (split_tables if get_args(plain)[0] == TableText else split_names)(value)
+    return _pairs(value) if get_origin(plain) is dict else value
+
+
+def _pairs(texts: tuple[str, ...]) -> dict[str, str]:
+    pairs: dict[str, str] = {}
+    for old, new in map(split_pair, texts):
+        if old in pairs:
+            raise ValueError(f"gives {old} two new names: {pairs[old]} and {new}.")
+        pairs[old] = new
+    return pairs

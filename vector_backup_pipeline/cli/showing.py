@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vector_backup_pipeline.cli.options import at_terminal
 from vector_backup_pipeline.engine.errors import (
     BackupError,
     InvalidParams,
@@ -48,10 +49,18 @@ def show_outcome(outcome: "RunOutcome", summary: Summary, *, as_json: bool) -> i
     return code
 
 
-def show_error(error: BackupError, data: dict[str, Any] | None = None, *, as_json: bool) -> int:
-    """Show the error that ended a command, as JSON with its `data`. Returns the exit code."""
+def show_error(
+    error: BackupError,
+    data: dict[str, Any] | None = None,
+    *,
+    as_json: bool,
+    command: click.Command | None = None,
+) -> int:
+    """Show the error that ended a command, with that command's flags, as JSON with its `data`.
+    Returns the exit code."""
+    message = at_terminal(error.problems, command) if error.problems else error.message
     return _show_failure(
-        error.error_type, error.message, data, can_retry=error.can_retry, as_json=as_json
+        error.error_type, message, data, can_retry=error.can_retry, as_json=as_json
     )
 
 

@@ -39,7 +39,6 @@ from vector_backup_pipeline.engine.manifest import (
     TableBackup,
 )
 from vector_backup_pipeline.engine.older_system import OlderFile, examine_file
-from vector_backup_pipeline.engine.parameters import check_task_id
 from vector_backup_pipeline.engine.report import RULE, error_lines
 from vector_backup_pipeline.engine.results import (
     AdoptedFile,
@@ -54,6 +53,7 @@ from vector_backup_pipeline.engine.results import (
 from vector_backup_pipeline.engine.storage.contract import BackupDirectory, BackupRoot
 from vector_backup_pipeline.engine.table_definition import Dependencies
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
+from vector_backup_pipeline.parameters.types import check_task_id
 
 # Where LangChain keeps JSON. The files don't tell the types of their columns.
 _JSON_COLUMNS = ("cmetadata",)

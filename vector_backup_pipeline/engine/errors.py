@@ -22,8 +22,23 @@ A message says what happened, to what, and what to do next. It never holds a pas
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import ClassVar
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong with the parameters `keys`: `text` continues a sentence that begins with their
+    names, or stands alone if there are none."""
+
+    keys: tuple[str, ...]
+    text: str
+    is_missing: bool = False
+
+    def sentence(self, name: Callable[[str], str] = str) -> str:
+        """The problem, with each parameter called as `name` says."""
+        return " ".join(filter(None, (" and ".join(map(name, self.keys)), self.text)))
 
 
 class BackupError(Exception):
@@ -32,6 +47,8 @@ class BackupError(Exception):
     error_type: ClassVar[str] = "INTERNAL_ERROR"
     http_status: ClassVar[int] = 500
     can_retry: ClassVar[bool] = False
+    # Of parameters, where the error is about some; the message is made of them.
+    problems: tuple[Problem, ...] = ()
 
     @property
     def message(self) -> str:
@@ -122,6 +139,15 @@ class RunCancelled(BackupError):
 
     def __init__(self) -> None:
         super().__init__("The run was canceled before it was done. To do the rest, run it again.")
+
+
+def parameter_error(problems: Sequence[Problem]) -> InvalidParams | MissingRequiredParams:
+    """The error for these problems of parameters."""
+    is_missing = all(problem.is_missing for problem in problems)
+    kind = MissingRequiredParams if is_missing else InvalidParams
+    error = kind(" ".join(problem.sentence() for problem in problems))
+    error.problems = tuple(problems)
+    return error
 
 
 def as_backup_error(error: BaseException) -> BackupError:

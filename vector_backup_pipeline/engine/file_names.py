@@ -7,8 +7,8 @@ import re
 from collections.abc import Mapping
 from urllib.parse import quote
 
-from vector_backup_pipeline.engine.parameters import Compression, Format
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
+from vector_backup_pipeline.parameters.types import Compression, Format
 
 LOG_NAME = "vector_backup_log.txt"
 PENDING_SUFFIX = ".tmp"

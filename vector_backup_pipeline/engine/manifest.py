@@ -12,11 +12,11 @@ from pydantic import AfterValidator, ValidationError
 
 from vector_backup_pipeline.engine.errors import IntegrityError
 from vector_backup_pipeline.engine.manifest_statements import unexpected_statements
-from vector_backup_pipeline.engine.parameters import Compression, Format
 from vector_backup_pipeline.engine.record import Record
 from vector_backup_pipeline.engine.results import BackupResult
 from vector_backup_pipeline.engine.secrets import SecretText
 from vector_backup_pipeline.engine.table_definition import Dependencies, TableDefinition
+from vector_backup_pipeline.parameters.types import Compression, Format
 
 SCHEMA_VERSION = 1
 OLDER_SYSTEM: Literal["older_system"] = "older_system"

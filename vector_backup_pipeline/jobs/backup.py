@@ -1,48 +1,29 @@
 """The main job: back up the vector tables."""
 
 import dagster as dg
-from pydantic import Field
 
 from vector_backup_pipeline.ops.export_table import export_table
 from vector_backup_pipeline.ops.pin_snapshot import pin_snapshot
-from vector_backup_pipeline.ops.resolve_backup_directory import (
-    BackupParameters,
-    resolve_backup_directory,
-)
+from vector_backup_pipeline.ops.resolve_backup_directory import resolve_backup_directory
 from vector_backup_pipeline.ops.truncate_embedding_table import truncate_embedding_table
 from vector_backup_pipeline.ops.write_backup_log import write_backup_log
-from vector_backup_pipeline.resources import PostgresResource
+from vector_backup_pipeline.parameters.backup import BackupParameters
+from vector_backup_pipeline.resources import check_connection
+from vector_backup_pipeline.run_config import flat_config
+from vector_backup_pipeline.settings import load_settings
 
 
-class VectorBackupConfig(BackupParameters):
-    """The job's run config: flat, every key optional, `{}` is valid."""
-
-    db_connection: str | None = Field(
-        default=None,
-        description="Connection string of the database to back up. Give it as {env: NAME}: what "
-        'is typed here is stored with the run. Default: the "postgres" resource\'s own.',
-    )
-
-
-def spread_over_steps(config: VectorBackupConfig) -> dg.RunConfig:
-    """The flat config as the steps and resources take it."""
-    parameters = config.model_dump(exclude={"db_connection"})
-    return dg.RunConfig(
-        ops={resolve_backup_directory.name: BackupParameters(**parameters)},
-        resources={"postgres": PostgresResource(db_connection=config.db_connection)}
-        if config.db_connection is not None
-        else {},
-    )
-
-
-@dg.config_mapping
-def vector_backup_config(config: VectorBackupConfig) -> dg.RunConfig:
-    """Called by Dagster several times a run, so it only rearranges."""
-    return spread_over_steps(config)
+def check_backup(parameters: BackupParameters) -> None:
+    """Raise what the job would raise for these parameters, before a run is made of them."""
+    settings = load_settings()
+    parameters.with_tables(settings.tables, settings.truncate_tables)
+    check_connection("db_connection", parameters.db_connection)
 
 
 @dg.job(
-    config=vector_backup_config,
+    config=flat_config(
+        BackupParameters, resolve_backup_directory.name, resource="postgres", key="db_connection"
+    ),
     # One process holds the snapshot for all steps.
     executor_def=dg.in_process_executor,
     # A retried run needs a snapshot of its own, so all its steps.

@@ -2,29 +2,21 @@
 
 import dagster as dg
 
-from vector_backup_pipeline.ops.find_prune_locations import PruneParameters, find_prune_locations
+from vector_backup_pipeline.ops.find_prune_locations import find_prune_locations
 from vector_backup_pipeline.ops.prune_location import prune_location
 from vector_backup_pipeline.ops.write_prune_log import write_prune_log
+from vector_backup_pipeline.parameters.prune import PruneParameters
+from vector_backup_pipeline.run_config import flat_config
+from vector_backup_pipeline.settings import load_settings
 
 
-class VectorPruneConfig(PruneParameters):
-    """The job's run config: flat, every key optional, `{}` prunes every place by the settings'
-    rules."""
-
-
-def spread_over_steps(config: VectorPruneConfig) -> dg.RunConfig:
-    """The flat config as the steps take it."""
-    return dg.RunConfig(ops={find_prune_locations.name: PruneParameters(**config.model_dump())})
-
-
-@dg.config_mapping
-def vector_prune_config(config: VectorPruneConfig) -> dg.RunConfig:
-    """Called by Dagster several times a run, so it only rearranges."""
-    return spread_over_steps(config)
+def check_prune(parameters: PruneParameters) -> None:
+    """Raise what the job would raise for these parameters, before a run is made of them."""
+    load_settings().keep.but(parameters)
 
 
 @dg.job(
-    config=vector_prune_config,
+    config=flat_config(PruneParameters, find_prune_locations.name),
     # One process holds the run's state for all steps.
     executor_def=dg.in_process_executor,
     tags={"dagster/retry_strategy": "ALL_STEPS"},

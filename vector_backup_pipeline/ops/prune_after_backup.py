@@ -5,9 +5,9 @@ import dagster as dg
 from vector_backup_pipeline.engine.errors import BackupError, as_backup_error
 from vector_backup_pipeline.engine.results import PruneResult, readable_size
 from vector_backup_pipeline.engine.retention.report import location_lines
-from vector_backup_pipeline.engine.retention.request import PruneRequest
 from vector_backup_pipeline.engine.retention.run import PruneRun
 from vector_backup_pipeline.outcome import PRUNE_RESULT_KEY
+from vector_backup_pipeline.parameters.prune import PruneParameters
 from vector_backup_pipeline.resources import BackupStorageResource, ProgressResource
 from vector_backup_pipeline.settings import Settings, load_settings
 
@@ -45,9 +45,9 @@ def _prune(
     settings: Settings,
     task_id: str | None,
 ) -> tuple[PruneResult, BackupError | None]:
-    request = PruneRequest(task_id=task_id, global_only=task_id is None, rules=settings.keep)
+    parameters = PruneParameters(task_id=task_id, global_only=task_id is None)
     root = backup_storage.open_root(settings)
-    run = PruneRun(request, root, settings.timestamps, run_id=context.run_id)
+    run = PruneRun(parameters, settings.keep, root, settings.timestamps, run_id=context.run_id)
     try:
         for location in run.find():
             told = run.prune(location.key)

@@ -21,7 +21,7 @@ def prune_location(
     run = prune_run.current
     with failing_step():
         told = run.prune(location.key)
-        lines = "\n".join(location_lines(told, dry_run=run.request.dry_run))
+        lines = "\n".join(location_lines(told, dry_run=run.parameters.dry_run))
         context.log.info(lines)
         error = run.error_of(location.key)
         if error is not None:

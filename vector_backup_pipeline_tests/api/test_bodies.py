@@ -10,35 +10,56 @@ import dagster as dg
 import pytest
 from dagster._core.errors import DagsterInvalidConfigError
 from fastapi import Request
-from pydantic import BaseModel
+from pydantic import SecretStr
 from starlette.types import Message
 
 from vector_backup_pipeline.api.bodies import MOST_BODY_BYTES, read_body
-from vector_backup_pipeline.api.documents.requests import body_schema
-from vector_backup_pipeline.api.errors import BodyTooLarge, CallerGone, InvalidTaskId
-from vector_backup_pipeline.api.operations import BACKUP, RESTORE
+from vector_backup_pipeline.api.documents import request_body
+from vector_backup_pipeline.api.errors import BodyTooLarge, CallerGone
+from vector_backup_pipeline.api.operations import (
+    BACKUP,
+    INVALID_TASK_ID,
+    RESTORE,
+    refusal_text,
+)
 from vector_backup_pipeline.definitions import defs
-from vector_backup_pipeline.engine.errors import BackupError, InvalidParams
-from vector_backup_pipeline.jobs.backup import VectorBackupConfig
-from vector_backup_pipeline.jobs.restore import VectorRestoreConfig
+from vector_backup_pipeline.engine.errors import (
+    BackupError,
+    InvalidParams,
+    MissingRequiredParams,
+)
+from vector_backup_pipeline.parameters.backup import BackupParameters
+from vector_backup_pipeline.parameters.model import Parameters
+from vector_backup_pipeline.parameters.restore import RestoreParameters
 from vector_backup_pipeline_tests.faults.watching import all_that_it_tells
 
 PASSWORD = "hunter2-geheim"
 URL = f"postgresql://u:{PASSWORD}@h/d"
 _SAMPLES: dict[type, Any] = {str: "text", int: 3, bool: True, list: ["a", "b"], dict: {"a": "b"}}
-_BODIES = (
-    (BACKUP.body, VectorBackupConfig, BACKUP.job),
-    (RESTORE.body, VectorRestoreConfig, RESTORE.job),
-)
+# Where not every text will do; one that excludes another is left out.
+_GOOD: dict[str, Any] = {
+    "timestamp": "latest",
+    "format": "binary",
+    "compression": "zstd",
+    "export_method": "copy",
+    "on_conflict": "fail",
+    "db_connection": URL,
+    "maintenance_work_mem": "2GB",
+    "backup_path": None,
+    "truncate_before_restore": False,
+    "fire_triggers": False,
+}
+_BODIES = ((BackupParameters, BACKUP.job), (RestoreParameters, RESTORE.job))
 
 
 def _read(
     *parts: bytes,
-    model: type[BaseModel] = BACKUP.body,
+    model: type[Parameters] = BackupParameters,
     announced: str | None = None,
     breaks_off: bool = False,
 ) -> dict[str, Any]:
-    """The body that came in these parts, with a Content-Length if one was `announced`."""
+    """What would be launched for the body that came in these parts, with a Content-Length if one
+    was `announced`."""
     messages: list[Message] = [
         {"type": "http.request", "body": part, "more_body": True} for part in parts
     ]
@@ -52,11 +73,13 @@ def _read(
 
     headers = [] if announced is None else [(b"content-length", announced.encode())]
     request = Request({"type": "http", "method": "POST", "headers": headers}, receive)
-    return asyncio.run(read_body(request, model))
+    return asyncio.run(read_body(request, model)).as_run_config(SecretStr.get_secret_value)
 
 
 def _refused(
-    body: bytes, model: type[BaseModel] = BACKUP.body, kind: type[BackupError] = InvalidParams
+    body: bytes,
+    model: type[Parameters] = BackupParameters,
+    kind: type[BackupError] = InvalidParams,
 ) -> str:
     with pytest.raises(kind) as refusal:
         _read(body, model=model)
@@ -64,9 +87,19 @@ def _refused(
     return refusal.value.message
 
 
-def _kind(model: type[BaseModel], key: str) -> tuple[type, bool]:
+def _schema(model: type[Parameters]) -> dict[str, Any]:
+    content = request_body(model)["requestBody"]["content"]
+    schema: dict[str, Any] = content["application/json"]["schema"]
+    return schema
+
+
+def _needed(model: type[Parameters]) -> dict[str, Any]:
+    return {"timestamp": "latest"} if model is RestoreParameters else {}
+
+
+def _kind(model: type[Parameters], key: str) -> tuple[type, bool]:
     """The type of a key's values, and whether they may be null."""
-    schema = body_schema(model)["properties"][key]
+    schema = _schema(model)["properties"][key]
     kinds = {each["type"] for each in schema.get("anyOf", [schema])}
     (name,) = kinds - {"null"}
     names = {"string": str, "integer": int, "boolean": bool, "array": list, "object": dict}
@@ -75,7 +108,7 @@ def _kind(model: type[BaseModel], key: str) -> tuple[type, bool]:
 
 _KEYS = [
     pytest.param(model, key, id=f"{model.__name__}.{key}")
-    for model, _, _ in _BODIES
+    for model, _ in _BODIES
     for key in model.model_fields
 ]
 
@@ -93,10 +126,12 @@ def test_only_the_keys_that_were_given_are_handed_on() -> None:
 
 def test_an_empty_task_is_none() -> None:
     assert _read(b'{"task_id": ""}') == {"task_id": None}
-    assert _read(b'{"task_id": "", "timestamp": ""}', model=RESTORE.body) == {
-        "task_id": None,
-        "timestamp": "",
-    }
+
+
+@pytest.mark.parametrize("body", [b"", b'{"timestamp": ""}', b'{"timestamp": null}'])
+def test_what_must_be_given_is_missing(body: bytes) -> None:
+    message = _refused(body, RestoreParameters, MissingRequiredParams)
+    assert message.startswith("timestamp is missing")
 
 
 def test_a_body_may_come_in_pieces_that_cut_characters() -> None:
@@ -204,20 +239,27 @@ def test_unknown_keys_are_named_in_short_with_those_there_are() -> None:
 
 
 @pytest.mark.parametrize(("model", "key"), _KEYS)
-def test_every_key_takes_its_own_type_alone(model: type[BaseModel], key: str) -> None:
+def test_every_key_takes_its_own_type_alone(model: type[Parameters], key: str) -> None:
     kind, is_nullable = _kind(model, key)
+    needed = _needed(model)
+    good = _GOOD.get(key, _SAMPLES[kind])
+    more = {"compression": "gzip"} if key == "compression_level" else {}
 
-    assert _read(_body(key, _SAMPLES[kind]), model=model) == {key: _SAMPLES[kind]}
+    given = needed | more | {key: good}
+    assert _read(json.dumps(given).encode(), model=model) == given
     wrong: list[Any] = [sample for each, sample in _SAMPLES.items() if each is not kind]
     wrong += [1.5, "3", "true", 0, -1.5, [1], [None], {"env": "HOME"}, {"a": 1}]
     for value in wrong:
         if type(value) is not kind or value in ([1], [None], {"a": 1}):
-            assert _refused(_body(key, value), model).startswith(key)
-    assert _refused(f'{{"{key}": 1e999}}'.encode(), model).startswith(key)
+            told = _refused(json.dumps(needed | {key: value}).encode(), model)
+            assert told.startswith(f"{key} ")
+    overflow = json.dumps(needed | {key: "?"}).replace('"?"', "1e999")
+    assert _refused(overflow.encode(), model).startswith(f"{key} ")
+    null = json.dumps(needed | {key: None}).encode()
     if is_nullable:
-        assert _read(_body(key, None), model=model) == {key: None}
+        assert _read(null, model=model) == needed | {key: None}
     else:
-        _refused(_body(key, None), model)
+        _refused(null, model, MissingRequiredParams if key == "timestamp" else InvalidParams)
 
 
 @pytest.mark.parametrize("number", [b"2.0", b"2e0", b"20e-1"])
@@ -235,14 +277,16 @@ def test_what_is_no_whole_number_is_no_integer(number: bytes) -> None:
 @pytest.mark.parametrize(("model", "key"), _KEYS)
 @pytest.mark.parametrize("wrap", [lambda env: env, lambda env: [env], lambda env: {"docs": env}])
 def test_no_key_reads_the_workers_environment(
-    model: type[BaseModel], key: str, wrap: Callable[[Any], Any]
+    model: type[Parameters], key: str, wrap: Callable[[Any], Any]
 ) -> None:
     value = wrap({"env": "VECTOR_BACKUP_DB_URL"})
+    given = _needed(model) | {key: value}
+    body = json.dumps(given).encode()
     if key == "rename" and value == {"env": "VECTOR_BACKUP_DB_URL"}:
         # A table may be called "env".
-        assert _read(_body(key, value), model=model) == {key: value}
+        assert _read(body, model=model) == given
     else:
-        assert _refused(_body(key, value), model).startswith(key)
+        assert _refused(body, model).startswith(f"{key} ")
 
 
 def test_a_table_called_env_is_renamed_and_nothing_is_read(
@@ -267,24 +311,40 @@ def test_no_value_is_repeated(key: str, value: Any) -> None:
 
 @pytest.mark.parametrize("value", [7, True, ["a"], {"a": "b"}, 1.5])
 def test_a_task_that_is_no_text_is_refused_as_a_task(value: Any) -> None:
-    _refused(_body("task_id", value), kind=InvalidTaskId)
+    with pytest.raises(InvalidParams) as refusal:
+        _read(_body("task_id", value))
+    assert refusal_text(BACKUP, refusal.value, None) == INVALID_TASK_ID
+
+
+@pytest.mark.parametrize("body", [{"task_id": "a" * 201}, {"task_id": "a-b", "workers": 0}])
+def test_a_bad_task_is_answered_as_one(body: dict[str, Any]) -> None:
+    with pytest.raises(InvalidParams) as refusal:
+        _read(json.dumps(body).encode())
+    assert refusal_text(BACKUP, refusal.value, None) == INVALID_TASK_ID
 
 
 @pytest.mark.parametrize(
-    ("model", "config", "job"), _BODIES, ids=[model.__name__ for model, _, _ in _BODIES]
+    "body",
+    [
+        b'{"progress_every": 1e18}',
+        b'{"batch_size": 1e300}',
+        b'{"workers": 65}',
+        b'{"compression_level": 1e18, "compression": "zstd"}',
+    ],
 )
-def test_a_body_is_in_step_with_its_jobs_config(
-    model: type[BaseModel], config: type[dg.Config], job: str
-) -> None:
+def test_numbers_have_limits(body: bytes) -> None:
+    assert "it must be from 1 to" in _refused(body)
+
+
+@pytest.mark.parametrize(("model", "job"), _BODIES, ids=["backup", "restore"])
+def test_a_body_is_in_step_with_its_jobs_config(model: type[Parameters], job: str) -> None:
     definition = defs.resolve_job_def(job)
-    assert list(model.model_fields) == list(config.model_fields)
-    full = {key: _SAMPLES[_kind(model, key)[0]] for key in model.model_fields}
+    full = {key: _GOOD.get(key, _SAMPLES[_kind(model, key)[0]]) for key in model.model_fields}
     given = _read(json.dumps(full).encode(), model=model)
 
     assert given == full
-    # Dagster takes the same object, and reads it as the same.
+    # Dagster takes the same object.
     dg.validate_run_config(definition, given)
-    assert config(**given).model_dump() == full
     with pytest.raises(DagsterInvalidConfigError):
         dg.validate_run_config(definition, given | {"unknown": 1})
     for key in model.model_fields:
@@ -292,20 +352,16 @@ def test_a_body_is_in_step_with_its_jobs_config(
             dg.validate_run_config(definition, given | {key: None})
 
 
-@pytest.mark.parametrize(
-    ("model", "config"), [each[:2] for each in _BODIES], ids=["backup", "restore"]
-)
-def test_the_document_tells_of_every_key_with_its_default(
-    model: type[BaseModel], config: type[dg.Config]
-) -> None:
-    schema = body_schema(model)
+@pytest.mark.parametrize("model", [model for model, _ in _BODIES], ids=["backup", "restore"])
+def test_the_document_tells_of_every_key_with_its_default(model: type[Parameters]) -> None:
+    schema = _schema(model)
 
     assert schema["additionalProperties"] is False
-    assert list(schema["properties"]) == list(config.model_fields)
+    assert list(schema["properties"]) == list(model.model_fields)
     for key, told in schema["properties"].items():
         assert told["description"]
-        default = config.model_fields[key].get_default(call_default_factory=True)
-        assert told.get("default", default) == default
+        if key not in schema.get("required", ()):
+            assert told["default"] == model.model_fields[key].get_default()
 
 
 def _body(key: str, value: Any) -> bytes:

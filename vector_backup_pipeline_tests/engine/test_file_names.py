@@ -21,8 +21,8 @@ from vector_backup_pipeline.engine.file_names import (
     table_of_data_file,
     verdict_name,
 )
-from vector_backup_pipeline.engine.parameters import COMPRESSIONS, FORMATS, Compression, Format
 from vector_backup_pipeline.engine.timestamps import DEFAULT_TIMESTAMP_FORMAT, TimestampFormat
+from vector_backup_pipeline.parameters.types import COMPRESSIONS, FORMATS, Compression, Format
 
 TIMESTAMPS = TimestampFormat(DEFAULT_TIMESTAMP_FORMAT, timezone.utc)
 STAMP = "20250721_234914"

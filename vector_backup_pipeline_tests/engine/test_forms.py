@@ -12,9 +12,9 @@ import pytest
 
 from vector_backup_pipeline.embedded import EmbeddedServer
 from vector_backup_pipeline.engine.errors import InvalidParams
-from vector_backup_pipeline.engine.parameters import COMPRESSIONS, FORMATS, Compression, Format
 from vector_backup_pipeline.engine.storage.local import LocalDirectory
 from vector_backup_pipeline.engine.stored_files import check_rows
+from vector_backup_pipeline.parameters.types import COMPRESSIONS, FORMATS, Compression, Format
 from vector_backup_pipeline_tests.fix_backup import LANGCHAIN, BackupMaker, FinishedBackup
 from vector_backup_pipeline_tests.fix_postgres import LANGCHAIN_TABLES, Database
 from vector_backup_pipeline_tests.fix_restore import RestoreMaker, everything_in

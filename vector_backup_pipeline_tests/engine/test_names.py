@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from psycopg2.sql import SQL, Identifier, Literal
 
 from vector_backup_pipeline.engine.storage.local import LocalRoot
-from vector_backup_pipeline.engine.verification.request import VerifyRequest
 from vector_backup_pipeline.engine.verification.run import VerifyRun
+from vector_backup_pipeline.parameters.verify import VerifyParameters
 from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS, BackupMaker
 from vector_backup_pipeline_tests.fix_checkup import Checker
 from vector_backup_pipeline_tests.fix_postgres import Database
@@ -107,7 +107,7 @@ def test_a_table_of_any_name_goes_all_the_way(
 
 
 def _verify(root: Path) -> None:
-    request = VerifyRequest(
+    request = VerifyParameters(
         timestamp=None, backup_path=None, task_id=None, drill=False, workers=1, probes=0
     )
     run = VerifyRun(

@@ -15,13 +15,13 @@ from vector_backup_pipeline.engine.file_names import (
     tombstone_name,
     verdict_name,
 )
-from vector_backup_pipeline.engine.restore.request import RestoreRequest
 from vector_backup_pipeline.engine.restore.run import RestoreRun
 from vector_backup_pipeline.engine.results import SetVerdict
 from vector_backup_pipeline.engine.storage.contract import Claim
 from vector_backup_pipeline.engine.storage.local import LocalDirectory, LocalRoot
-from vector_backup_pipeline.engine.verification.request import VerifyRequest
 from vector_backup_pipeline.engine.verification.run import SetToVerify, VerifyRun
+from vector_backup_pipeline.parameters.restore import RestoreParameters
+from vector_backup_pipeline.parameters.verify import VerifyParameters
 from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
 from vector_backup_pipeline_tests.fix_prune import Prune
 from vector_backup_pipeline_tests.fix_restore import DEFAULTS
@@ -39,7 +39,7 @@ def two(sets: SetWriter) -> SetWriter:
 
 def _restore(sets: SetWriter, timestamp: str) -> RestoreRun:
     root = LocalRoot(str(sets.path.parent), "vector_bak")
-    request = RestoreRequest(**{**DEFAULTS, "timestamp": timestamp})
+    request = RestoreParameters(**{**DEFAULTS, "timestamp": timestamp})
     return RestoreRun(
         request,
         root,
@@ -90,7 +90,7 @@ def test_where_nothing_can_be_written_a_restore_goes_on_and_says_so(
 
 def _verification(two: SetWriter) -> VerifyRun:
     return VerifyRun(
-        VerifyRequest(
+        VerifyParameters(
             timestamp=None, backup_path=None, task_id=None, drill=False, workers=1, probes=0
         ),
         LocalRoot(str(two.path.parent), "vector_bak"),

@@ -12,11 +12,11 @@ from datetime import timezone
 from pathlib import Path
 from typing import Any
 
-from vector_backup_pipeline.engine.retention.request import PruneRequest
 from vector_backup_pipeline.engine.retention.rules import KeepRules
 from vector_backup_pipeline.engine.retention.run import PruneRun
 from vector_backup_pipeline.engine.storage.local import LocalDirectory, LocalPendingFile, LocalRoot
 from vector_backup_pipeline.engine.timestamps import DEFAULT_TIMESTAMP_FORMAT, TimestampFormat
+from vector_backup_pipeline.parameters.prune import PruneParameters
 
 # In the order they come; of a set with a verdict and two files.
 STEPS = (
@@ -42,7 +42,8 @@ def stand_still() -> None:
 def main(root: str, step: str) -> None:
     _arrange(step)
     run = PruneRun(
-        PruneRequest(task_id=None, global_only=False, rules=KeepRules(keep_last=1)),
+        PruneParameters(keep_last=1),
+        KeepRules(),
         LocalRoot(root, "vector_bak"),
         TimestampFormat(DEFAULT_TIMESTAMP_FORMAT, timezone.utc),
         run_id="stopped prune",

@@ -14,10 +14,10 @@ from typing import Any
 
 from vector_backup_pipeline.engine.postgres import copy_in
 from vector_backup_pipeline.engine.restore import rows, target
-from vector_backup_pipeline.engine.restore.request import RestoreRequest
 from vector_backup_pipeline.engine.restore.run import RestoreRun
 from vector_backup_pipeline.engine.restore.target import Target
 from vector_backup_pipeline.engine.storage.local import LocalRoot
+from vector_backup_pipeline.parameters.restore import RestoreParameters
 from vector_backup_pipeline_tests.faults.stopped_run import (
     _stop_after as stop_after,
 )
@@ -41,7 +41,7 @@ def main(root: str, step: str) -> None:
     target._WORTH_CONNECTIONS = 0
     _arrange(step)
     run = RestoreRun(
-        RestoreRequest(**{**DEFAULTS, "truncate_before_restore": True}),
+        RestoreParameters(**{**DEFAULTS, "truncate_before_restore": True}),
         LocalRoot(root, "vector_bak"),
         TIMESTAMPS,
         lock_timeout=10.0,

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from vector_backup_pipeline.engine.backup.run import BackupRun
-from vector_backup_pipeline.engine.parameters import BackupRequest
 from vector_backup_pipeline.engine.postgres import ranges
 from vector_backup_pipeline.engine.storage.local import LocalPendingFile, LocalRoot
 from vector_backup_pipeline.engine.timestamps import DEFAULT_TIMESTAMP_FORMAT, TimestampFormat
+from vector_backup_pipeline.parameters.backup import BackupRequest
 from vector_backup_pipeline_tests.faults.watching import pinned_and_exported
 
 # In the order they come.
@@ -47,18 +47,10 @@ def main(root: str, step: str) -> None:
     _arrange(step)
     run = BackupRun(
         BackupRequest(
-            task_id=None,
             truncate_vector_tables=True,
-            backup_vector_tables=True,
             tables=(TABLE,),
             truncate_tables=(TABLE,),
-            batch_size=10_000,
-            progress_every=50_000,
             workers=2,
-            export_method="copy",
-            format="csv",
-            compression="none",
-            compression_level=None,
         ),
         LocalRoot(root, "vector_bak"),
         TimestampFormat(DEFAULT_TIMESTAMP_FORMAT, timezone.utc),

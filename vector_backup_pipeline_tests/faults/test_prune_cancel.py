@@ -13,9 +13,9 @@ from vector_backup_pipeline.engine.cancellation import listening
 from vector_backup_pipeline.engine.catalog import find_set
 from vector_backup_pipeline.engine.errors import RunCancelled
 from vector_backup_pipeline.engine.file_names import manifest_name, tombstone_name
-from vector_backup_pipeline.engine.retention.request import PruneRequest
 from vector_backup_pipeline.engine.retention.run import PruneRun
 from vector_backup_pipeline.engine.storage.local import LocalDirectory, LocalRoot
+from vector_backup_pipeline.parameters.prune import PruneParameters
 from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
 from vector_backup_pipeline_tests.fix_dagster import CHECKOUT
 from vector_backup_pipeline_tests.fix_process import child, hears
@@ -41,8 +41,8 @@ main()
 
 
 def _interrupted_prune(root: Path) -> PruneRun:
-    request = PruneRequest(task_id=None, global_only=False, rules=LAST_1)
-    run = PruneRun(request, LocalRoot(str(root), "vector_bak"), TIMESTAMPS, run_id="prune")
+    root_directory = LocalRoot(str(root), "vector_bak")
+    run = PruneRun(PruneParameters(), LAST_1, root_directory, TIMESTAMPS, run_id="prune")
     (place,) = run.find()
     with pytest.raises(KeyboardInterrupt), listening():
         run.prune(place.key)

@@ -121,14 +121,12 @@ def test_a_restore_that_fails_is_red_where_it_failed_and_tells_everything(
 @pytest.mark.parametrize(
     ("config", "error_type"),
     [
-        ({}, "MISSING_REQUIRED_PARAMS"),
         ({"timestamp": ""}, "MISSING_REQUIRED_PARAMS"),
         ({"timestamp": "yesterday"}, "INVALID_PARAMS"),
         ({"timestamp": "20010101_000000"}, "RESOURCE_NOT_FOUND"),
         ({"timestamp": "latest", "task_id": "../x"}, "INVALID_PARAMS"),
         ({"timestamp": "latest", "task_id": "nobody"}, "RESOURCE_NOT_FOUND"),
         ({"timestamp": "latest", "backup_path": "/etc"}, "INVALID_PARAMS"),
-        ({"timestamp": "latest", "on_conflict": "ignore"}, "INVALID_PARAMS"),
         ({"timestamp": "latest", "collections": []}, "INVALID_PARAMS"),
         (
             {"timestamp": "latest", "collections": ["a"], "truncate_before_restore": True},
@@ -150,6 +148,17 @@ def test_a_restore_that_is_refused_tells_why(
     assert done.outcome.error_type == error_type
     assert list(done.result) == RESULT_KEYS
     assert done.result["errors"] == [f"{error_type}: {done.outcome.message}"]
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [({}, "timestamp"), ({"timestamp": "latest", "on_conflict": "ignore"}, "on_conflict")],
+)
+def test_what_is_required_and_which_choices_there_are_dagster_knows(
+    job: JobRunner, config: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(dg.DagsterInvalidConfigError, match=words):
+        job(config, RESTORE)
 
 
 @pytest.mark.usefixtures("backed_up")

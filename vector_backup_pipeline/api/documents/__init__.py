@@ -4,9 +4,7 @@ from vector_backup_pipeline.api.documents.answers import FILE, FILE_HEAD, answer
 from vector_backup_pipeline.api.documents.document import TAGS, complete_document
 from vector_backup_pipeline.api.documents.requests import (
     DOWNLOAD_HEADERS,
-    TASK_ID_PATTERN,
-    backup_body,
-    restore_body,
+    request_body,
 )
 
 __all__ = [
@@ -14,9 +12,7 @@ __all__ = [
     "FILE",
     "FILE_HEAD",
     "TAGS",
-    "TASK_ID_PATTERN",
     "answers",
-    "backup_body",
     "complete_document",
-    "restore_body",
+    "request_body",
 ]

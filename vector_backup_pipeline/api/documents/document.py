@@ -8,8 +8,8 @@ from typing import Any
 from fastapi.routing import APIRoute
 
 from vector_backup_pipeline.api.access import OPEN_PATH
-from vector_backup_pipeline.engine.catalog import LATEST
 from vector_backup_pipeline.engine.timestamps import DEFAULT_TIMESTAMP_FORMAT
+from vector_backup_pipeline.parameters.types import LATEST
 from vector_backup_pipeline.settings import API_TOKEN_VARIABLE, Settings
 
 TAGS = [

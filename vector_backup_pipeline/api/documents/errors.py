@@ -122,7 +122,7 @@ _OF_SUBJECTS: Mapping[Subject, Mapping[int, dict[str, ErrorExample]]] = {
                 "An unknown key",
                 BACKUP.failed,
                 InvalidParams.error_type,
-                f"Unknown: 'table'. There are: {', '.join(BACKUP.body.model_fields)}.",
+                f"Unknown: 'table'. There are: {', '.join(BACKUP.parameters.model_fields)}.",
             ),
         },
         404: {

@@ -12,7 +12,6 @@ from vector_backup_pipeline.api.documents import (
     DOWNLOAD_HEADERS,
     FILE,
     FILE_HEAD,
-    TASK_ID_PATTERN,
     answers,
 )
 from vector_backup_pipeline.api.errors import MethodNotAllowed
@@ -21,6 +20,7 @@ from vector_backup_pipeline.api.routes import BASE_PATH
 from vector_backup_pipeline.api.server_paths import without_paths
 from vector_backup_pipeline.api.services import ServicesOf
 from vector_backup_pipeline.engine.catalog import find_download, list_backups
+from vector_backup_pipeline.parameters.types import TASK_ID_PATTERN
 
 router = APIRouter(prefix=BASE_PATH, tags=["files"])
 

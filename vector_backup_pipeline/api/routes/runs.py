@@ -1,17 +1,21 @@
 """Starting a backup or a restore, following it, cancelling it."""
 
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import JSONResponse
 
 from vector_backup_pipeline.api import envelope
 from vector_backup_pipeline.api.bodies import read_body
-from vector_backup_pipeline.api.documents import answers, backup_body, restore_body
+from vector_backup_pipeline.api.documents import answers, request_body
 from vector_backup_pipeline.api.operations import BACKUP, RESTORE, Operation
 from vector_backup_pipeline.api.routes import BASE_PATH
 from vector_backup_pipeline.api.run_answers import end_answer, status_answer
 from vector_backup_pipeline.api.services import ServicesOf
+from vector_backup_pipeline.parameters.backup import BackupParameters
+from vector_backup_pipeline.parameters.restore import RestoreParameters
+
+_P = TypeVar("_P", BackupParameters, RestoreParameters)
 
 router = APIRouter(prefix=BASE_PATH)
 
@@ -32,7 +36,7 @@ _RunId = Annotated[
     "/backup",
     summary="Back up the vector tables",
     responses=answers("backup", "backed_up", "backup_started", 400, 401, 404, 409, 413, 500, 503),
-    openapi_extra=backup_body(),
+    openapi_extra=request_body(BackupParameters),
     tags=["backup"],
 )
 async def back_up(request: Request, services: ServicesOf, wait: _Wait = True) -> JSONResponse:
@@ -44,7 +48,7 @@ async def back_up(request: Request, services: ServicesOf, wait: _Wait = True) ->
     "/restore",
     summary="Restore a backup set",
     responses=answers("restore", "restored", "restore_started", 400, 401, 404, 409, 413, 500, 503),
-    openapi_extra=restore_body(),
+    openapi_extra=request_body(RestoreParameters),
     tags=["restore"],
 )
 async def restore(request: Request, services: ServicesOf, wait: _Wait = True) -> JSONResponse:
@@ -103,11 +107,11 @@ async def cancel_restore(run_id: _RunId, services: ServicesOf) -> JSONResponse:
 
 
 async def _run(
-    operation: Operation, request: Request, services: ServicesOf, *, wait: bool
+    operation: Operation[_P], request: Request, services: ServicesOf, *, wait: bool
 ) -> JSONResponse:
-    parameters = await read_body(request, operation.body)
+    parameters = await read_body(request, operation.parameters)
     # For the words of a refusal.
-    request.state.task_id = task_id = parameters.get("task_id")
+    request.state.task_id = task_id = parameters.task_id
     run_id = await services.runs.start(operation, parameters)
     if not wait:
         return envelope.success(operation.started, {"run_id": run_id}, code=202)
@@ -115,11 +119,11 @@ async def _run(
     return end_answer(operation, progress, task_id, services.root.location)
 
 
-async def _status(operation: Operation, run_id: str, services: ServicesOf) -> JSONResponse:
+async def _status(operation: Operation[Any], run_id: str, services: ServicesOf) -> JSONResponse:
     progress = await services.runs.read(operation, run_id)
     return status_answer(operation, progress, services.root.location)
 
 
-async def _cancel(operation: Operation, run_id: str, services: ServicesOf) -> JSONResponse:
+async def _cancel(operation: Operation[Any], run_id: str, services: ServicesOf) -> JSONResponse:
     await services.runs.cancel(operation, run_id)
     return envelope.success(operation.cancelling, {"run_id": run_id}, code=202)

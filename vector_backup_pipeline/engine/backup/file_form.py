@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from vector_backup_pipeline.engine.errors import InvalidParams
 from vector_backup_pipeline.engine.file_names import data_extension
-from vector_backup_pipeline.engine.parameters import Compression, Format
 from vector_backup_pipeline.engine.postgres.tables import TableSource
 from vector_backup_pipeline.engine.table_definition import TableDefinition
+from vector_backup_pipeline.parameters.types import Compression, Format
 
 # The text of vectors is 2.5 times as long as their binary form in the table; all other forms are at
 # most about as large. A guess, for a store that has to choose early how to cut a file up.

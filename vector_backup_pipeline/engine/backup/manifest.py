@@ -21,7 +21,6 @@ from vector_backup_pipeline.engine.manifest import (
     TableBackup,
     TruncateState,
 )
-from vector_backup_pipeline.engine.parameters import BackupRequest
 from vector_backup_pipeline.engine.postgres.server import ServerIdentity
 from vector_backup_pipeline.engine.postgres.snapshot import PinnedSnapshot
 from vector_backup_pipeline.engine.postgres.sql_ascii import ENCODING
@@ -29,6 +28,7 @@ from vector_backup_pipeline.engine.postgres.tables import TableSource
 from vector_backup_pipeline.engine.record import Record
 from vector_backup_pipeline.engine.results import BackupResult
 from vector_backup_pipeline.engine.table_definition import Definitions
+from vector_backup_pipeline.parameters.backup import BackupRequest
 
 
 @dataclass(frozen=True)

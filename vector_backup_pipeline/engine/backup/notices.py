@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from psycopg2.extensions import cursor as Cursor
 
-from vector_backup_pipeline.engine.parameters import TableName
 from vector_backup_pipeline.engine.postgres.privileges import missing_grants
 from vector_backup_pipeline.engine.postgres.tables import TableSource
 from vector_backup_pipeline.engine.table_definition import Definitions, TableDefinition
+from vector_backup_pipeline.parameters.table_names import TableName
 
 
 @dataclass(frozen=True)

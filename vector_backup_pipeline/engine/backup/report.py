@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from vector_backup_pipeline.engine.errors import BackupError
-from vector_backup_pipeline.engine.parameters import BackupRequest
 from vector_backup_pipeline.engine.report import (
     RULE,
     error_lines,
@@ -12,6 +11,7 @@ from vector_backup_pipeline.engine.report import (
     verdict,
 )
 from vector_backup_pipeline.engine.results import BackupResult, ExportedTable, FailedTable
+from vector_backup_pipeline.parameters.backup import BackupRequest
 
 
 def log_section(

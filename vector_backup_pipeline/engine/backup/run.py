@@ -38,7 +38,6 @@ from vector_backup_pipeline.engine.errors import (
 )
 from vector_backup_pipeline.engine.file_names import LOG_NAME, data_file_name, manifest_name
 from vector_backup_pipeline.engine.manifest import TruncateState
-from vector_backup_pipeline.engine.parameters import BackupRequest
 from vector_backup_pipeline.engine.postgres.commit import CommitUnknown
 from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings, database_errors
 from vector_backup_pipeline.engine.postgres.definitions import read_definitions
@@ -60,6 +59,7 @@ from vector_backup_pipeline.engine.results import (
 from vector_backup_pipeline.engine.storage.contract import BackupDirectory, BackupRoot, Claim
 from vector_backup_pipeline.engine.stored_files import check_stored_file, check_stored_size
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
+from vector_backup_pipeline.parameters.backup import BackupRequest
 
 _T = TypeVar("_T")
 

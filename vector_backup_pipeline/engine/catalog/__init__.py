@@ -1,7 +1,7 @@
 """Which backups a directory holds: the one catalog of restore, verify, retention and the doors."""
 
 from vector_backup_pipeline.engine.catalog.downloads import Download, find_download
-from vector_backup_pipeline.engine.catalog.finding import LATEST, check_timestamp, find_set
+from vector_backup_pipeline.engine.catalog.finding import check_timestamp, find_set
 from vector_backup_pipeline.engine.catalog.listing import BackupList, as_list, list_backups
 from vector_backup_pipeline.engine.catalog.locations import (
     FoundFile,
@@ -24,7 +24,6 @@ from vector_backup_pipeline.engine.catalog.sets import (
 __all__ = [
     "COLLECTION_TABLE",
     "EMBEDDING_TABLE",
-    "LATEST",
     "BackupList",
     "BackupSet",
     "DamagedSet",

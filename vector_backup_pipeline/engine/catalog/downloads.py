@@ -16,9 +16,9 @@ from vector_backup_pipeline.engine.file_names import (
     tombstone_name,
     verdict_name,
 )
-from vector_backup_pipeline.engine.parameters import check_task_id
 from vector_backup_pipeline.engine.storage.contract import BackupDirectory, BackupRoot
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
+from vector_backup_pipeline.parameters.types import check_task_id
 
 # No name of ours has one; of lone surrogates a client could not be told.
 _NO_PART_OF_A_NAME = re.compile(r"[/\\\x00\ud800-\udfff]")

@@ -15,13 +15,17 @@ from vector_backup_pipeline.engine.catalog.sets import (
     tables_with_file,
     what_is_there,
 )
-from vector_backup_pipeline.engine.errors import IntegrityError, InvalidParams, ResourceNotFound
-from vector_backup_pipeline.engine.parameters import parse_table_name
+from vector_backup_pipeline.engine.errors import (
+    IntegrityError,
+    Problem,
+    ResourceNotFound,
+    parameter_error,
+)
 from vector_backup_pipeline.engine.results import FailedTable
 from vector_backup_pipeline.engine.storage.contract import BackupDirectory
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
-
-LATEST = "latest"
+from vector_backup_pipeline.parameters.table_names import parse_table_name
+from vector_backup_pipeline.parameters.types import LATEST
 
 
 def find_set(
@@ -75,10 +79,11 @@ def choose_set(
 def check_timestamp(timestamps: TimestampFormat, timestamp: str) -> None:
     """Raise `InvalidParams` if a set can't be named so."""
     if timestamp != LATEST and not timestamps.is_stamp(timestamp):
-        raise InvalidParams(
-            f"The timestamp {timestamp!r} is not valid: give that of a backup set, such as "
+        text = (
+            f"is {timestamp!r}, which is not valid: give that of a backup set, such as "
             f"{timestamps.stamp(timestamps.now())}, or {LATEST}."
         )
+        raise parameter_error([Problem(("timestamp",), text)])
 
 
 def _by_stamp(contents: Contents, stamp: str) -> ManifestSet:

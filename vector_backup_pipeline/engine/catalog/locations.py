@@ -25,9 +25,9 @@ from vector_backup_pipeline.engine.file_names import (
     table_of_data_file,
     verdict_name,
 )
-from vector_backup_pipeline.engine.parameters import check_task_id, is_task_id
 from vector_backup_pipeline.engine.storage.contract import BackupDirectory, BackupRoot
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
+from vector_backup_pipeline.parameters.types import check_task_id, is_task_id
 
 SetKind = Literal["manifest", "damaged"]
 

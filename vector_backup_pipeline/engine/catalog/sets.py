@@ -21,9 +21,9 @@ from vector_backup_pipeline.engine.file_names import (
     stamp_of_verdict,
 )
 from vector_backup_pipeline.engine.manifest import Manifest, TableBackup, read_manifest
-from vector_backup_pipeline.engine.parameters import parse_table_name
 from vector_backup_pipeline.engine.storage.contract import BackupDirectory
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
+from vector_backup_pipeline.parameters.table_names import parse_table_name
 
 COLLECTION_TABLE, EMBEDDING_TABLE = "langchain_pg_collection", "langchain_pg_embedding"
 

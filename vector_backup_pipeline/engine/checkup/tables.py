@@ -17,7 +17,6 @@ from vector_backup_pipeline.engine.checkup.finding import (
 )
 from vector_backup_pipeline.engine.checkup.plan import CheckPlan
 from vector_backup_pipeline.engine.errors import BackupError, LockTimeout, TableNotFound
-from vector_backup_pipeline.engine.parameters import parse_table_name
 from vector_backup_pipeline.engine.postgres.connection import database_errors
 from vector_backup_pipeline.engine.postgres.definitions import read_definitions
 from vector_backup_pipeline.engine.postgres.privileges import (
@@ -33,6 +32,7 @@ from vector_backup_pipeline.engine.postgres.trial import (
     undone_on_failure,
 )
 from vector_backup_pipeline.engine.results import readable_size
+from vector_backup_pipeline.parameters.table_names import parse_table_name
 
 _SAMPLE_ROWS = 200
 # CSV against stored bytes, where no rows are counted: 60,000 rows of 1,536 dimensions made 2.8

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from vector_backup_pipeline.engine.parameters import COMPRESSION_LEVELS, Compression
+from vector_backup_pipeline.parameters.types import COMPRESSION_LEVELS, Compression
 
 if sys.version_info >= (3, 14):
     from compression import zstd

@@ -8,7 +8,7 @@ from typing import Protocol
 from vector_backup_pipeline.engine.formats import pgcopy
 from vector_backup_pipeline.engine.formats.csv import csv_record
 from vector_backup_pipeline.engine.formats.csv_records import LONGEST_RECORD, RecordSplitter
-from vector_backup_pipeline.engine.parameters import Format
+from vector_backup_pipeline.parameters.types import Format
 
 
 class RowSplitter(Protocol):

@@ -18,7 +18,7 @@ from urllib.parse import parse_qsl, quote
 import psycopg2
 from psycopg2.extensions import parse_dsn
 
-from vector_backup_pipeline.engine.errors import InvalidParams
+from vector_backup_pipeline.engine.errors import InvalidParams, Problem, parameter_error
 from vector_backup_pipeline.engine.secrets import SecretText
 
 _NO_SUCH_FILE = "/dev/null/none"
@@ -106,17 +106,16 @@ class ConnectionSettings:
     stands_alone: bool = False
 
     @classmethod
-    def from_caller(cls, text: SecretText) -> ConnectionSettings:
-        """A `db_connection`: stands on its own.
+    def from_caller(cls, text: SecretText, key: str = "db_connection") -> ConnectionSettings:
+        """The connection string of a caller, in the parameter `key`: stands on its own.
 
         Raises:
             InvalidParams: it is malformed. The message does not repeat it.
         """
-        parsed = _parse(text, "db_connection")
+        parsed = _parse(text, key)
         if "service" in parsed:
-            raise InvalidParams(
-                "The db_connection names a service; write host, port, dbname and user instead."
-            )
+            advice = "names a service; write host, port, dbname and user instead."
+            raise parameter_error([Problem((key,), advice)])
         # An empty option would have libpq look where it always looks: passfile='' in ~/.pgpass.
         given = {key: value for key, value in parsed.items() if value}
         user = given.get("user") or _own_user()
@@ -190,10 +189,8 @@ def _parse(text: SecretText, source: str) -> dict[str, str]:
         )
     # Raised away from the driver's error, whose message repeats the string.
     if given is None or problem is not None:
-        raise InvalidParams(
-            f"The connection string in {source} {problem} The string is not shown, because it may "
-            "hold a password."
-        )
+        text_of_problem = f"{problem} The string is not shown, because it may hold a password."
+        raise parameter_error([Problem((source,), text_of_problem)])
     return given
 
 

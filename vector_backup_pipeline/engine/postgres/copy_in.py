@@ -9,9 +9,9 @@ from psycopg2.extensions import cursor as Cursor
 from psycopg2.sql import SQL, Composable, Identifier, Literal
 
 from vector_backup_pipeline.engine.errors import IntegrityError
-from vector_backup_pipeline.engine.parameters import Format
 from vector_backup_pipeline.engine.postgres.lost_session import naming_the_connection
 from vector_backup_pipeline.engine.postgres.ranges import column_list
+from vector_backup_pipeline.parameters.types import Format
 
 _STAGE = Identifier("pg_temp", "vector_restore_stage")
 # The server takes a message whole before it looks at it. What fits into the socket's buffer (about

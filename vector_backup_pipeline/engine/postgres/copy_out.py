@@ -10,12 +10,12 @@ from psycopg2.extensions import cursor as Cursor
 from psycopg2.extensions import new_type, register_type, string_types
 from psycopg2.sql import SQL, Identifier, Literal
 
-from vector_backup_pipeline.engine.parameters import Format
 from vector_backup_pipeline.engine.postgres.connection import Connection
 from vector_backup_pipeline.engine.postgres.lost_session import naming_the_connection
 from vector_backup_pipeline.engine.postgres.ranges import BlockRange
 from vector_backup_pipeline.engine.postgres.session import own_search_path
 from vector_backup_pipeline.engine.postgres.tables import TableSource
+from vector_backup_pipeline.parameters.types import Format
 
 # What one fetch may bring: a batch counted in rows alone was 180 MB (10,000 rows × 1,536
 # dimensions).

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from psycopg2.extensions import cursor as Cursor
 
-from vector_backup_pipeline.engine.parameters import TableName, parse_table_name
+from vector_backup_pipeline.parameters.table_names import TableName, parse_table_name
 
 # As `find_table` looks a name up. Roles and names come back quoted as a statement needs them.
 _PRIVILEGES = """

@@ -15,7 +15,7 @@ from vector_backup_pipeline.engine.errors import (
     PermissionDenied,
     TableNotFound,
 )
-from vector_backup_pipeline.engine.parameters import parse_table_name
+from vector_backup_pipeline.parameters.table_names import parse_table_name
 
 _ORDINARY, _PARTITIONED, _FOREIGN = "r", "p", "f"
 _KIND_NAMES = {

@@ -8,7 +8,6 @@ from datetime import datetime, timezone, tzinfo
 from typing import Literal
 
 from vector_backup_pipeline.engine.errors import BackupError, RunCancelled
-from vector_backup_pipeline.engine.restore.request import RestoreRequest
 from vector_backup_pipeline.engine.restore.source import RestoreSource
 from vector_backup_pipeline.engine.restore.target import Target
 from vector_backup_pipeline.engine.results import (
@@ -23,6 +22,7 @@ from vector_backup_pipeline.engine.results import (
     failed_table,
     readable_size,
 )
+from vector_backup_pipeline.parameters.restore import RestoreParameters
 
 
 class RolledBack(BackupError):
@@ -34,7 +34,7 @@ class RestoreAccount:
     """Filled in by the run. What goes by tables has an entry for each that came so far: `rows` are
     written, `durations` in seconds, `proved` whether the digest is the manifest's."""
 
-    request: RestoreRequest
+    request: RestoreParameters
     zone: tzinfo
     source: RestoreSource | None = None
     target: Target | None = None

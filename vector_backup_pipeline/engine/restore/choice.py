@@ -15,8 +15,9 @@ from vector_backup_pipeline.engine.postgres.connection import (
     end_quietly,
 )
 from vector_backup_pipeline.engine.postgres.server import ServerIdentity, identify_server
-from vector_backup_pipeline.engine.restore.request import LATEST, RestoreRequest
 from vector_backup_pipeline.engine.restore.source import RestoreSource
+from vector_backup_pipeline.parameters.restore import RestoreParameters
+from vector_backup_pipeline.parameters.types import LATEST
 
 
 def asking(connection_settings: Callable[[], ConnectionSettings]) -> AskTarget:
@@ -58,7 +59,7 @@ def notices_on_set(source: RestoreSource, now: datetime) -> Iterator[str]:
 
 
 def notice_on_target(
-    source: RestoreSource, request: RestoreRequest, target: SourceDatabase
+    source: RestoreSource, request: RestoreParameters, target: SourceDatabase
 ) -> Iterator[str]:
     """Says so if `latest` is of another database than the target, and nobody asked for that."""
     origin = source.backup.source

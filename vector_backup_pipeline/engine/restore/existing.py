@@ -31,8 +31,8 @@ from vector_backup_pipeline.engine.postgres.targets import (
 from vector_backup_pipeline.engine.postgres.triggers import disable_triggers, reset_triggers
 from vector_backup_pipeline.engine.restore.plan import PlannedTable, firing_triggers
 from vector_backup_pipeline.engine.restore.proof import EMPTY, Content
-from vector_backup_pipeline.engine.restore.request import RestoreRequest
 from vector_backup_pipeline.engine.table_definition import Index, Sequence
+from vector_backup_pipeline.parameters.restore import RestoreParameters
 
 BeforeIndex = Callable[[tuple[str, str], Index], None]
 
@@ -52,7 +52,7 @@ class ExistingTables:
     They are truncated in one statement, which took `truncate_seconds`.
     """
 
-    request: RestoreRequest
+    request: RestoreParameters
     tables: Mapping[str, tuple[PlannedTable, ExistingTable]]
     before: dict[str, Before] = field(default_factory=dict)
     truncate_seconds: float = 0.0
@@ -60,7 +60,7 @@ class ExistingTables:
     _dropped: dict[str, list[RebuildableIndex]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, planned: Ordered[PlannedTable], request: RestoreRequest) -> ExistingTables:
+    def of(cls, planned: Ordered[PlannedTable], request: RestoreParameters) -> ExistingTables:
         found = {t.table: (t, t.existing) for t in planned if t.existing is not None}
         return cls(request, found)
 

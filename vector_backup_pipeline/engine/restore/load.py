@@ -25,13 +25,13 @@ from vector_backup_pipeline.engine import cancellation
 from vector_backup_pipeline.engine.errors import IntegrityError
 from vector_backup_pipeline.engine.formats.row_formats import row_format
 from vector_backup_pipeline.engine.manifest import Block, DataFile
-from vector_backup_pipeline.engine.parameters import Format
 from vector_backup_pipeline.engine.postgres.connection import Connection, database_errors
 from vector_backup_pipeline.engine.postgres.copy_in import RowStream
 from vector_backup_pipeline.engine.progress import LoadMeter, ProgressListener
 from vector_backup_pipeline.engine.storage.contract import BackupDirectory
 from vector_backup_pipeline.engine.stored_rows import read_block
 from vector_backup_pipeline.engine.stream_threads import StreamThreads
+from vector_backup_pipeline.parameters.types import Format
 
 # Records of the older system's files are few bytes each; the driver takes them in larger pieces.
 _RECORDS_BYTES = 1 << 18

@@ -14,7 +14,6 @@ from psycopg2.sql import Composable
 
 from vector_backup_pipeline.engine.errors import InvalidParams, TableNotFound
 from vector_backup_pipeline.engine.manifest import Server
-from vector_backup_pipeline.engine.parameters import TableName, parse_table_name
 from vector_backup_pipeline.engine.postgres.server import ServerIdentity
 from vector_backup_pipeline.engine.postgres.sql_ascii import ENCODING
 from vector_backup_pipeline.engine.postgres.targets import (
@@ -24,9 +23,10 @@ from vector_backup_pipeline.engine.postgres.targets import (
     place_of_bare_name,
 )
 from vector_backup_pipeline.engine.postgres.triggers import Trigger
-from vector_backup_pipeline.engine.restore.request import RestoreRequest
 from vector_backup_pipeline.engine.restore.source import RestoreSource, StoredTable, find_stored
 from vector_backup_pipeline.engine.table_definition import Column
+from vector_backup_pipeline.parameters.restore import RestoreParameters
+from vector_backup_pipeline.parameters.table_names import TableName, parse_table_name
 
 # Types whose modifier is a number of dimensions, which a value either has or does not fit.
 _FIXED_DIMENSIONS = {"vector", "halfvec", "sparsevec", "bit"}
@@ -91,7 +91,7 @@ class PlannedTable:
 def plan_tables(
     cursor: Cursor,
     source: RestoreSource,
-    request: RestoreRequest,
+    request: RestoreParameters,
 ) -> list[PlannedTable]:
     """Find the place of every table of `source`, parents before their children.
 
@@ -154,7 +154,7 @@ def _check_places(planned: Sequence[PlannedTable]) -> None:
         taken[table.place] = table.table
 
 
-def _check(table: PlannedTable, request: RestoreRequest) -> None:
+def _check(table: PlannedTable, request: RestoreParameters) -> None:
     existing = table.existing
     if existing is None:
         if table.stored.definition is None:
@@ -173,7 +173,7 @@ def _check(table: PlannedTable, request: RestoreRequest) -> None:
         _check_conflicts(table, existing, request)
 
 
-def firing_triggers(existing: ExistingTable, request: RestoreRequest) -> list[Trigger]:
+def firing_triggers(existing: ExistingTable, request: RestoreParameters) -> list[Trigger]:
     """The triggers that the restore would fire if nothing disables them."""
     events = {"INSERT"}
     if request.on_conflict == "replace":
@@ -183,7 +183,9 @@ def firing_triggers(existing: ExistingTable, request: RestoreRequest) -> list[Tr
     return [each for each in existing.triggers if each.enabled and events & each.events]
 
 
-def _check_columns(table: PlannedTable, existing: ExistingTable, request: RestoreRequest) -> None:
+def _check_columns(
+    table: PlannedTable, existing: ExistingTable, request: RestoreParameters
+) -> None:
     missing = [name for name in table.columns if existing.column(name) is None]
     if missing:
         raise InvalidParams(
@@ -255,7 +257,9 @@ def _check_dimensions(table: PlannedTable, existing: ExistingTable, column: Colu
         )
 
 
-def _check_conflicts(table: PlannedTable, existing: ExistingTable, request: RestoreRequest) -> None:
+def _check_conflicts(
+    table: PlannedTable, existing: ExistingTable, request: RestoreParameters
+) -> None:
     key = table.key()
     if key is None:
         raise InvalidParams(

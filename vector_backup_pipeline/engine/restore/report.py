@@ -10,7 +10,6 @@ from vector_backup_pipeline.engine.report import (
     truncate_line,
     verdict,
 )
-from vector_backup_pipeline.engine.restore.request import RestoreRequest
 from vector_backup_pipeline.engine.results import (
     FailedTable,
     Recall,
@@ -19,10 +18,11 @@ from vector_backup_pipeline.engine.results import (
     TruncatedTable,
     TruncateFailure,
 )
+from vector_backup_pipeline.parameters.restore import RestoreParameters
 
 
 def restore_section(
-    request: RestoreRequest,
+    request: RestoreParameters,
     result: RestoreResult,
     error: BackupError | None,
     *,

@@ -26,8 +26,8 @@ from vector_backup_pipeline.engine.restore.load import (
     RowSource,
 )
 from vector_backup_pipeline.engine.restore.plan import PlannedTable
-from vector_backup_pipeline.engine.restore.request import RestoreRequest
 from vector_backup_pipeline.engine.storage.contract import BackupDirectory
+from vector_backup_pipeline.parameters.restore import RestoreParameters
 
 Write = Callable[[Cursor, RowStream], int]
 
@@ -46,7 +46,7 @@ def check_rows_of(directory: BackupDirectory, table: PlannedTable) -> None:
 def loading_of(
     directory: BackupDirectory,
     table: PlannedTable,
-    request: RestoreRequest,
+    request: RestoreParameters,
     place: tuple[str, str],
     secrets: tuple[str, ...],
 ) -> Loading:
@@ -64,7 +64,7 @@ def loading_of(
 
 
 def _source(
-    directory: BackupDirectory, table: PlannedTable, request: RestoreRequest
+    directory: BackupDirectory, table: PlannedTable, request: RestoreParameters
 ) -> tuple[RowSource, int]:
     """Where the rows come from, and over how many connections they can go."""
     data = table.stored.data
@@ -77,7 +77,7 @@ def _source(
     return BlockSource(directory, data), max(1, len(data.blocks))
 
 
-def _write(table: PlannedTable, request: RestoreRequest, target: Identifier) -> Write:
+def _write(table: PlannedTable, request: RestoreParameters, target: Identifier) -> Write:
     if request.on_conflict == "fail" or table.existing is None:  # In a new one nothing collides.
         return lambda cursor, rows: copy_rows(cursor, target, table.columns, rows, table.where)
     key = table.key()

@@ -49,7 +49,6 @@ from vector_backup_pipeline.engine.restore.load import load_rows
 from vector_backup_pipeline.engine.restore.plan import PlannedTable, check_encoding, plan_tables
 from vector_backup_pipeline.engine.restore.proof import Content, prove_equal
 from vector_backup_pipeline.engine.restore.report import restore_section
-from vector_backup_pipeline.engine.restore.request import LATEST, RestoreRequest
 from vector_backup_pipeline.engine.restore.rows import check_rows_of, loading_of
 from vector_backup_pipeline.engine.restore.source import (
     check_source,
@@ -63,6 +62,8 @@ from vector_backup_pipeline.engine.results import (
 )
 from vector_backup_pipeline.engine.storage.contract import BackupRoot, Claim
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
+from vector_backup_pipeline.parameters.restore import RestoreParameters
+from vector_backup_pipeline.parameters.types import LATEST
 
 _T = TypeVar("_T")
 
@@ -98,7 +99,7 @@ class RestoreRun:
 
     def __init__(
         self,
-        request: RestoreRequest,
+        request: RestoreParameters,
         root: BackupRoot,
         timestamps: TimestampFormat,
         *,

@@ -16,13 +16,13 @@ from vector_backup_pipeline.engine.errors import (
 )
 from vector_backup_pipeline.engine.formats.row_formats import RowFormat, row_format
 from vector_backup_pipeline.engine.manifest import DataFile
-from vector_backup_pipeline.engine.parameters import TableName, parse_table_name
-from vector_backup_pipeline.engine.restore.request import RestoreRequest
 from vector_backup_pipeline.engine.storage.contract import BackupDirectory, BackupRoot
 from vector_backup_pipeline.engine.stored_files import check_stored_file, contradiction
 from vector_backup_pipeline.engine.stored_rows import read_header
 from vector_backup_pipeline.engine.table_definition import TableDefinition
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
+from vector_backup_pipeline.parameters.restore import RestoreParameters
+from vector_backup_pipeline.parameters.table_names import TableName, parse_table_name
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class RestoreSource:
 def find_source(
     root: BackupRoot,
     timestamps: TimestampFormat,
-    request: RestoreRequest,
+    request: RestoreParameters,
     ask_target: AskTarget | None,
 ) -> RestoreSource:
     """Find the set and the tables asked for; nothing of their files is read yet.
@@ -122,7 +122,7 @@ def check_source(directory: BackupDirectory, table: StoredTable) -> None:
     _check_header(directory, table)
 
 
-def _directory(root: BackupRoot, request: RestoreRequest) -> BackupDirectory:
+def _directory(root: BackupRoot, request: RestoreParameters) -> BackupDirectory:
     if request.backup_path is None:
         directory, path = root.find(request.task_id), request.task_id or root.default_path
     else:
@@ -176,7 +176,7 @@ def _covered(chosen: Sequence[StoredTable]) -> tuple[str, ...]:
     return tuple(covered)
 
 
-def _check_rename(tables: Sequence[StoredTable], request: RestoreRequest) -> None:
+def _check_rename(tables: Sequence[StoredTable], request: RestoreParameters) -> None:
     renamed: dict[str, str] = {}
     for old in request.rename:
         stored = find_stored(tables, old)

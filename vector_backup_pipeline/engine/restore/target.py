@@ -64,8 +64,8 @@ from vector_backup_pipeline.engine.postgres.targets import current_role, table_i
 from vector_backup_pipeline.engine.restore.existing import ExistingTables
 from vector_backup_pipeline.engine.restore.plan import PlannedTable
 from vector_backup_pipeline.engine.restore.proof import Content, content_of
-from vector_backup_pipeline.engine.restore.request import RestoreRequest
 from vector_backup_pipeline.engine.table_definition import Dependencies, Index
+from vector_backup_pipeline.parameters.restore import RestoreParameters
 
 # Below this a second connection costs more than it brings: two blocks of a stored file's index.
 _WORTH_CONNECTIONS = 16 << 20
@@ -84,7 +84,7 @@ class Target:
     """`notices` collects what a person should know and no error is."""
 
     settings: ConnectionSettings
-    request: RestoreRequest
+    request: RestoreParameters
     lock_timeout: float
     run_id: str
     notices: list[str] = field(default_factory=list)

@@ -49,10 +49,11 @@ from vector_backup_pipeline.engine.retention.history import (
 )
 from vector_backup_pipeline.engine.retention.policy import Judgement, Verdicts, judge
 from vector_backup_pipeline.engine.retention.removal import Removing
-from vector_backup_pipeline.engine.retention.request import PruneRequest
+from vector_backup_pipeline.engine.retention.rules import KeepRules
 from vector_backup_pipeline.engine.retention.tombstone import Tombstone
 from vector_backup_pipeline.engine.storage.contract import BackupDirectory
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
+from vector_backup_pipeline.parameters.prune import PruneParameters
 
 _IS_BEING_READ = "a restore or a verification is reading it"
 
@@ -62,7 +63,8 @@ class LocationPrune:
 
     def __init__(
         self,
-        request: PruneRequest,
+        parameters: PruneParameters,
+        rules: KeepRules,
         directory: BackupDirectory,
         timestamps: TimestampFormat,
         *,
@@ -72,7 +74,8 @@ class LocationPrune:
         self.directory = directory
         self.task_id = task_id
         self.errors: list[BackupError] = []
-        self._request = request
+        self._parameters = parameters
+        self._rules = rules
         self._timestamps = timestamps
         self._run_id = run_id
         self._history: History | None = None
@@ -99,12 +102,12 @@ class LocationPrune:
         self._history = history = read_history(contents, left)
         self._verdicts = judge(
             history.sets,
-            self._request.rules,
+            self._rules,
             self._timestamps.timezone,
-            include_truncated=self._request.include_truncated,
+            include_truncated=self._parameters.include_truncated,
         )
         removals = plan_removals(
-            history, self._verdicts, include_orphans=self._request.include_orphans
+            history, self._verdicts, include_orphans=self._parameters.include_orphans
         )
         self._waiting = {each.stamp: each for each in removals}
         self._clear_up(history, left)
@@ -115,7 +118,7 @@ class LocationPrune:
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
         """Two prunes by different rules could each remove what the other one counts on."""
-        if self._request.dry_run:
+        if self._parameters.dry_run:
             yield
             return
         owner: dict[str, str | int] = {
@@ -137,7 +140,7 @@ class LocationPrune:
 
     def _clear_up(self, history: History, left: LeftTombstones) -> None:
         """Markers of dead readers, and tombstones of prunes that died before they took anything."""
-        if self._request.dry_run:
+        if self._parameters.dry_run:
             return
         remove_dead_readers(self.directory, self._timestamps, history.contents.names)
         for name in history.contents.names:
@@ -152,7 +155,7 @@ class LocationPrune:
         for tombstone in left.begun.values():
             removing = Removing(self.directory, tombstone, sparing=in_sets)
             self._finishing.append(removing)
-            if self._request.dry_run:
+            if self._parameters.dry_run:
                 removing.foretell()
             else:
                 removing.bury()
@@ -163,7 +166,7 @@ class LocationPrune:
         removing = Removing(self.directory, self._tombstone(removal))
         if obstacle is not None:
             self._spared[removal.stamp] = obstacle
-        elif self._request.dry_run:
+        elif self._parameters.dry_run:
             self._removing.append(removing)
             removing.foretell()
         else:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import calendar
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta, timezone, tzinfo
+from datetime import datetime, tzinfo
 
-from vector_backup_pipeline.engine.errors import InvalidParams
-
-_DURATION = re.compile("".join(rf"(?:([0-9]{{1,6}}){unit})?" for unit in "ymdh"))
+from vector_backup_pipeline.engine.errors import Problem, parameter_error
+from vector_backup_pipeline.parameters.durations import Duration
+from vector_backup_pipeline.parameters.prune import PruneParameters
 
 # By the name of their rule: what each period is called, so that two moments of one are equal.
 _PERIODS: dict[str, Callable[[datetime], str]] = {
@@ -20,54 +18,13 @@ _PERIODS: dict[str, Callable[[datetime], str]] = {
     "yearly": lambda local: f"{local:%Y}",
 }
 RULE_NAMES = ("keep_last", *(f"keep_{period}" for period in _PERIODS))
-MOST_KEPT = 1_000_000
 
-
-@dataclass(frozen=True)
-class Duration:
-    """A time as calendars count it, such as `14d`, `1y6m` or `36h`."""
-
-    years: int
-    months: int
-    days: int
-    hours: int
-
-    @classmethod
-    def parse(cls, text: str) -> Duration:
-        """Read years, months, days and hours, in this order, each optional.
-
-        Raises:
-            InvalidParams: it is no such text, or says nothing.
-        """
-        found = _DURATION.fullmatch(text)
-        if found is None or not text:
-            raise InvalidParams(
-                f"keep_within is {text!r}; give years, months, days and hours in this order, such "
-                "as 14d, 1y6m or 36h."
-            )
-        return cls(*(int(number or 0) for number in found.groups()))
-
-    def __bool__(self) -> bool:
-        return any((self.years, self.months, self.days, self.hours))
-
-    def __str__(self) -> str:
-        numbers = zip((self.years, self.months, self.days, self.hours), "ymdh", strict=True)
-        return "".join(f"{number}{unit}" for number, unit in numbers if number) or "0d"
-
-    def before(self, moment: datetime, zone: tzinfo) -> datetime | None:
-        """The moment that lies this time before `moment` in that zone; None before all years.
-
-        A day that a month does not have is its last one.
-        """
-        local = moment.astimezone(zone).replace(tzinfo=None)
-        years, month = divmod(local.year * 12 + local.month - 1 - self.years * 12 - self.months, 12)
-        try:
-            day = min(local.day, calendar.monthrange(years, month + 1)[1])
-            wall = local.replace(year=years, month=month + 1, day=day) - timedelta(days=self.days)
-            begin = wall.replace(tzinfo=zone).astimezone(timezone.utc)
-            return begin - timedelta(hours=self.hours)
-        except (ValueError, OverflowError, calendar.IllegalMonthError):
-            return None
+_NO_RULE = Problem(
+    (*RULE_NAMES, "keep_within"),
+    "are all 0 or not given, so no rule says which sets to keep, and hardly any would be kept. "
+    "Give one of them, or set VECTOR_BACKUP_KEEP_LAST and its like.",
+    is_missing=True,
+)
 
 
 @dataclass(frozen=True)
@@ -81,12 +38,6 @@ class KeepRules:
     keep_yearly: int = 0
     keep_within: Duration | None = None
 
-    def __post_init__(self) -> None:
-        for name in RULE_NAMES:
-            number = getattr(self, name)
-            if not 0 <= number <= MOST_KEPT:
-                raise InvalidParams(f"{name} is {number}; it must be from 0 to {MOST_KEPT}.")
-
     def __bool__(self) -> bool:
         return bool(self.keep_within) or any(getattr(self, name) for name in RULE_NAMES)
 
@@ -96,11 +47,19 @@ class KeepRules:
         within = [f"keep_within {self.keep_within}"] if self.keep_within else []
         return ", ".join([*numbers, *within])
 
-    def but(self, *, keep_within: Duration | None, **given: int | None) -> KeepRules:
-        """These rules, with those that a caller gave in place of their own."""
-        numbers = {name: number for name, number in given.items() if number is not None}
-        within = self.keep_within if keep_within is None else keep_within
-        return replace(self, keep_within=within, **numbers)
+    def but(self, parameters: PruneParameters) -> KeepRules:
+        """These rules, with those that a caller gave in place of their own.
+
+        Raises:
+            MissingRequiredParams: no rule is left that keeps anything.
+        """
+        given = parameters.model_dump(include={*RULE_NAMES, "keep_within"}, exclude_none=True)
+        if "keep_within" in given:
+            given["keep_within"] = Duration.parse(given["keep_within"])
+        rules = replace(self, **given)
+        if not rules:
+            raise parameter_error([_NO_RULE])
+        return rules
 
     def keeping(self, moments: Sequence[datetime], zone: tzinfo) -> list[list[str]]:
         """For each of the moments of the good sets, newest first, which rules keep it."""

@@ -29,9 +29,10 @@ from vector_backup_pipeline.engine.results import (
 )
 from vector_backup_pipeline.engine.retention.location import LocationPrune
 from vector_backup_pipeline.engine.retention.report import prune_section
-from vector_backup_pipeline.engine.retention.request import PruneRequest
+from vector_backup_pipeline.engine.retention.rules import KeepRules
 from vector_backup_pipeline.engine.storage.contract import BackupDirectory, BackupRoot
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
+from vector_backup_pipeline.parameters.prune import PruneParameters
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,17 @@ class PruneRun:
     """The state of one prune. `prune` is called once a place."""
 
     def __init__(
-        self, request: PruneRequest, root: BackupRoot, timestamps: TimestampFormat, *, run_id: str
+        self,
+        parameters: PruneParameters,
+        default_rules: KeepRules,
+        root: BackupRoot,
+        timestamps: TimestampFormat,
+        *,
+        run_id: str,
     ) -> None:
-        self.request = request
+        """Raises `MissingRequiredParams` if no rule keeps anything."""
+        self.parameters = parameters
+        self._rules = default_rules.but(parameters)
         self._root = root
         self._timestamps = timestamps
         self._run_id = run_id
@@ -84,7 +93,12 @@ class PruneRun:
             check_root(self._root)
             for task_id, directory in self._directories():
                 self._places[f"location_{len(self._places) + 1}"] = LocationPrune(
-                    self.request, directory, self._timestamps, task_id=task_id, run_id=self._run_id
+                    self.parameters,
+                    self._rules,
+                    directory,
+                    self._timestamps,
+                    task_id=task_id,
+                    run_id=self._run_id,
                 )
         except BaseException as cause:
             self._own_errors.append(as_backup_error(cause))
@@ -95,12 +109,12 @@ class PruneRun:
         ]
 
     def _directories(self) -> list[tuple[str | None, BackupDirectory]]:
-        request = self.request
-        places = find_places(self._root, request.task_id, global_only=request.global_only)
+        parameters = self.parameters
+        places = find_places(self._root, parameters.task_id, global_only=parameters.global_only)
         found = [(task_id, directory) for task_id, directory in places if directory is not None]
-        if request.task_id is not None and not found:
+        if parameters.task_id is not None and not found:
             raise ResourceNotFound(
-                f"The task {request.task_id} has no backups under {self._root.location}. "
+                f"The task {parameters.task_id} has no backups under {self._root.location}. "
                 "vector-backup list shows what is there."
             )
         return found
@@ -123,7 +137,7 @@ class PruneRun:
         left_out = self._left_out() if self.error is None else None
         if left_out is not None:
             self._own_errors.append(left_out)
-        if not self._own_errors and self.request.is_of_everything:
+        if not self._own_errors and self.parameters.is_of_everything:
             self._end_abandoned_uploads()
         self._append_to_logs()
         self._result = self._tell_result()
@@ -151,7 +165,7 @@ class PruneRun:
 
     def _end_abandoned_uploads(self) -> None:
         try:
-            found = self._root.abort_abandoned_uploads(dry_run=self.request.dry_run)
+            found = self._root.abort_abandoned_uploads(dry_run=self.parameters.dry_run)
         except BackupError as error:
             # The sets are pruned, and some stores cannot list unfinished uploads.
             self._notices.append(f"Abandoned uploads were not removed. {error.message}")
@@ -162,7 +176,7 @@ class PruneRun:
         ]
 
     def _append_to_logs(self) -> None:
-        if self.request.dry_run:
+        if self.parameters.dry_run:
             return
         for place in self._places.values():
             told = place.tell()
@@ -170,7 +184,7 @@ class PruneRun:
                 continue
             section = prune_section(
                 told,
-                str(self.request.rules),
+                str(self._rules),
                 self._local(self._began_at),
                 run_id=self._run_id,
                 canceled=canceled(self.error, self.canceled_by),
@@ -185,9 +199,9 @@ class PruneRun:
         errors = [error_line(error) for error in self._own_errors]
         errors += [f"{each.backup_path}: {line}" for each in locations for line in each.errors]
         return PruneResult(
-            pruned=not errors and not self.request.dry_run,
-            dry_run=self.request.dry_run,
-            rules=str(self.request.rules),
+            pruned=not errors and not self.parameters.dry_run,
+            dry_run=self.parameters.dry_run,
+            rules=str(self._rules),
             locations=locations,
             bytes_freed=sum(each.bytes_freed for each in locations),
             abandoned_uploads=self._uploads,

@@ -14,12 +14,12 @@ from typing import Any
 
 from vector_backup_pipeline.engine.errors import ResourceNotFound, StorageError
 from vector_backup_pipeline.engine.file_names import is_like_a_data_file, is_marker_of_file
-from vector_backup_pipeline.engine.parameters import is_task_id
 from vector_backup_pipeline.engine.storage.contract import AbandonedUpload
 from vector_backup_pipeline.engine.storage.object_bucket import Bucket, StoredObject
 from vector_backup_pipeline.engine.storage.object_claim import is_alive
 from vector_backup_pipeline.engine.storage.object_url import ObjectUrl
 from vector_backup_pipeline.engine.storage.s3_environment import S3Environment
+from vector_backup_pipeline.parameters.types import is_task_id
 
 _WITHOUT_MARKER = timedelta(hours=1)
 _GONE = "NoSuchUpload"

@@ -19,13 +19,13 @@ from vector_backup_pipeline.engine.errors import (
 from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings
 from vector_backup_pipeline.engine.postgres.drill_database import DrillServer, drill_database
 from vector_backup_pipeline.engine.postgres.recreation.extensions import ExtensionUnavailable
-from vector_backup_pipeline.engine.restore.request import RestoreRequest
 from vector_backup_pipeline.engine.restore.run import RestoreRun
 from vector_backup_pipeline.engine.results import Drill, RestoreResult
 from vector_backup_pipeline.engine.storage.contract import BackupRoot
 from vector_backup_pipeline.engine.table_definition import ExtensionDependency
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
-from vector_backup_pipeline.engine.verification.request import VerifyRequest
+from vector_backup_pipeline.parameters.restore import RestoreParameters
+from vector_backup_pipeline.parameters.verify import VerifyParameters
 
 # Where drills restore to: a server, given for as long as the drill takes.
 OpenScratch = Callable[[], AbstractContextManager[DrillServer]]
@@ -45,7 +45,7 @@ class DrilledSet:
 
 
 def drill_set(
-    request: VerifyRequest,
+    request: VerifyParameters,
     root: BackupRoot,
     timestamps: TimestampFormat,
     open_scratch: OpenScratch,
@@ -120,24 +120,15 @@ def _restore(restore: RestoreRun, settings: ConnectionSettings) -> None:
 
 
 def _restore_request(
-    request: VerifyRequest, path: str, stamp: str, tables: tuple[str, ...]
-) -> RestoreRequest:
-    return RestoreRequest(
+    request: VerifyParameters, path: str, stamp: str, tables: tuple[str, ...]
+) -> RestoreParameters:
+    return RestoreParameters(
         timestamp=stamp,
         backup_path=path,
-        task_id=None,
         tables=tables,
-        truncate_before_restore=False,
-        on_conflict="fail",
-        rename={},
-        collections=None,
-        fire_triggers=False,
-        disable_triggers=False,
         # The embedded server is of one version; the digest proves what it read.
         allow_other_versions=True,
         workers=request.workers,
-        maintenance_work_mem=None,
-        max_parallel_maintenance_workers=None,
         probes=request.probes,
         progress_every=1,
     )

@@ -41,14 +41,14 @@ from vector_backup_pipeline.engine.file_names import (
 )
 from vector_backup_pipeline.engine.manifest import OLDER_SYSTEM
 from vector_backup_pipeline.engine.report import canceled
-from vector_backup_pipeline.engine.restore.request import LATEST
 from vector_backup_pipeline.engine.results import SetVerdict, VerifyResult, error_line
 from vector_backup_pipeline.engine.storage.contract import BackupDirectory, BackupRoot
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
 from vector_backup_pipeline.engine.verification.drill import DrilledSet, OpenScratch, drill_set
 from vector_backup_pipeline.engine.verification.files import CheckedFiles, check_files
 from vector_backup_pipeline.engine.verification.report import verify_section
-from vector_backup_pipeline.engine.verification.request import VerifyRequest
+from vector_backup_pipeline.parameters.types import LATEST
+from vector_backup_pipeline.parameters.verify import VerifyParameters
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class VerifyRun:
 
     def __init__(
         self,
-        request: VerifyRequest,
+        request: VerifyParameters,
         root: BackupRoot,
         timestamps: TimestampFormat,
         open_scratch: OpenScratch,

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vector_backup_pipeline.engine.formats.compression import UnreadableFrame, codec
-from vector_backup_pipeline.engine.parameters import COMPRESSION_LEVELS, COMPRESSIONS, Compression
+from vector_backup_pipeline.parameters.types import COMPRESSION_LEVELS, COMPRESSIONS, Compression
 
 PACKED = ("gzip", "zstd")
 BLOCKS = st.lists(st.binary(min_size=1, max_size=300), max_size=6)

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from vector_backup_pipeline.engine.catalog.sources import SourceDatabase
 from vector_backup_pipeline.engine.retention.policy import StoredSet
-from vector_backup_pipeline.engine.retention.rules import Duration, KeepRules
+from vector_backup_pipeline.engine.retention.rules import KeepRules
+from vector_backup_pipeline.parameters.durations import Duration
 
 # Around the day when Berlin's clocks went back: there, an hour comes twice.
 _BEGIN = datetime(2025, 10, 1, tzinfo=timezone.utc)

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from vector_backup_pipeline.engine.catalog.sources import SourceDatabase
 from vector_backup_pipeline.engine.retention.policy import StoredSet, Verdicts, judge
-from vector_backup_pipeline.engine.retention.rules import RULE_NAMES, Duration, KeepRules
+from vector_backup_pipeline.engine.retention.rules import RULE_NAMES, KeepRules
+from vector_backup_pipeline.parameters.durations import Duration
 from vector_backup_pipeline_tests.engine.retention.histories import histories, rules, zones
 
 UTC = timezone.utc

@@ -18,7 +18,6 @@ from vector_backup_pipeline.engine.errors import (
 from vector_backup_pipeline.engine.file_names import PRUNE_MARKER, manifest_name, tombstone_name
 from vector_backup_pipeline.engine.retention import location
 from vector_backup_pipeline.engine.retention.policy import Verdicts, judge
-from vector_backup_pipeline.engine.retention.request import PruneRequest
 from vector_backup_pipeline.engine.retention.rules import KeepRules
 from vector_backup_pipeline.engine.retention.tombstone import Tombstone
 from vector_backup_pipeline.engine.storage.contract import AbandonedUpload, Claim
@@ -405,11 +404,13 @@ def test_a_root_that_is_not_there_is_an_error(tmp_path: Path) -> None:
         prune_root(tmp_path / "mistyped")
 
 
-def test_a_prune_without_rules_is_refused() -> None:
+def test_a_prune_without_rules_is_refused(prune: Prune) -> None:
     with pytest.raises(MissingRequiredParams, match="VECTOR_BACKUP_KEEP_LAST"):
-        PruneRequest(task_id=None, global_only=False, rules=KeepRules())
+        prune(KeepRules())
+    with pytest.raises(MissingRequiredParams, match=r"^keep_last and keep_daily .* are all 0"):
+        prune(keep_last=0)
     with pytest.raises(InvalidParams, match="Give one of them"):
-        PruneRequest(task_id="t", global_only=True, rules=KeepRules(keep_last=1))
+        prune(task_id="t", global_only=True)
 
 
 def test_the_list_shows_what_a_prune_left(tmp_path: Path, sets: SetWriter, prune: Prune) -> None:

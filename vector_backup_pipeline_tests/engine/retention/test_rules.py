@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vector_backup_pipeline.engine.errors import InvalidParams
-from vector_backup_pipeline.engine.retention.rules import Duration, KeepRules
+from vector_backup_pipeline.engine.errors import InvalidParams, MissingRequiredParams
+from vector_backup_pipeline.engine.retention.rules import KeepRules
+from vector_backup_pipeline.parameters.durations import Duration
+from vector_backup_pipeline.parameters.prune import PruneParameters
 
 UTC = timezone.utc
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -57,7 +59,7 @@ def test_a_time_longer_than_all_years_keeps_everything(text: str) -> None:
     "text", ["", "14", "d", "14 d", "14D", "-1d", "1d1y", "1.5d", "14d\n", "٣d"]
 )
 def test_what_is_no_duration_is_refused(text: str) -> None:
-    with pytest.raises(InvalidParams, match=r"keep_within is .*such as 14d"):
+    with pytest.raises(ValueError, match=r"^is .*such as 14d"):
         Duration.parse(text)
 
 
@@ -123,15 +125,16 @@ def test_within_is_counted_from_the_newest_and_not_from_today() -> None:
 
 @pytest.mark.parametrize("number", [-1, 10**7])
 def test_a_number_that_makes_no_sense_is_refused(number: int) -> None:
-    with pytest.raises(InvalidParams, match=r"^keep_weekly is"):
-        KeepRules(keep_weekly=number)
+    with pytest.raises(InvalidParams, match=r"^keep_weekly is .* from 0 to 1000000"):
+        PruneParameters(keep_weekly=number)
 
 
 def test_a_caller_s_rules_take_the_place_of_the_settings() -> None:
     settings = KeepRules(keep_last=7, keep_daily=3, keep_within=Duration.parse("14d"))
 
-    given = settings.but(keep_last=None, keep_daily=0, keep_within=Duration.parse("0d"))
+    given = settings.but(PruneParameters(keep_daily=0, keep_within="0d"))
 
     assert str(given) == "keep_last 7"
-    assert str(settings.but(keep_within=None)) == "keep_last 7, keep_daily 3, keep_within 14d"
-    assert not settings.but(keep_last=0, keep_daily=0, keep_within=Duration.parse("0h"))
+    assert str(settings.but(PruneParameters())) == "keep_last 7, keep_daily 3, keep_within 14d"
+    with pytest.raises(MissingRequiredParams):
+        settings.but(PruneParameters(keep_last=0, keep_daily=0, keep_within="0h"))

@@ -10,12 +10,12 @@ import pytest
 from obstore.store import MemoryStore
 
 from vector_backup_pipeline.engine.errors import InvalidParams, ResourceNotFound, StorageError
-from vector_backup_pipeline.engine.parameters import is_task_id
 from vector_backup_pipeline.engine.storage import object_bucket, object_upload
 from vector_backup_pipeline.engine.storage.contract import BackupDirectory, BackupRoot
 from vector_backup_pipeline.engine.storage.local import LocalRoot
 from vector_backup_pipeline.engine.storage.object_root import ObjectDirectory, ObjectRoot
 from vector_backup_pipeline.engine.storage.object_url import parse_object_url
+from vector_backup_pipeline.parameters.types import is_task_id
 from vector_backup_pipeline_tests.fix_object_store import Bucket
 
 _OWNER: dict[str, str | int] = {"host": "here", "pid": 1, "run_id": "x"}

@@ -7,10 +7,10 @@ import pytest
 
 from vector_backup_pipeline.engine.catalog import check_root
 from vector_backup_pipeline.engine.errors import ResourceNotFound, StorageError
-from vector_backup_pipeline.engine.parameters import is_task_id
 from vector_backup_pipeline.engine.storage.object_bucket import Bucket as ObjectBucket
 from vector_backup_pipeline.engine.storage.object_root import ObjectDirectory, ObjectRoot
 from vector_backup_pipeline.engine.storage.object_url import parse_object_url
+from vector_backup_pipeline.parameters.types import is_task_id
 from vector_backup_pipeline_tests.fix_object_store import OBJECTS_A_PAGE, SECRET, Bucket
 
 

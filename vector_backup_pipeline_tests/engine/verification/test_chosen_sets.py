@@ -8,7 +8,7 @@ import pytest
 from vector_backup_pipeline.engine.errors import InvalidParams, ResourceNotFound
 from vector_backup_pipeline.engine.storage.local import LocalRoot
 from vector_backup_pipeline.engine.verification.run import VerifyRun
-from vector_backup_pipeline.ops.find_backup_sets import VerifyParameters
+from vector_backup_pipeline.parameters.verify import VerifyParameters
 from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
 from vector_backup_pipeline_tests.fix_sets import SetWriter
 
@@ -30,7 +30,7 @@ def root(tmp_path: Path) -> Path:
 
 def _run(root: Path, **parameters: Any) -> VerifyRun:
     return VerifyRun(
-        VerifyParameters(**parameters).request(),
+        VerifyParameters(**parameters),
         LocalRoot(str(root), "vector_bak"),
         TIMESTAMPS,
         lambda: pytest.fail("no drill"),

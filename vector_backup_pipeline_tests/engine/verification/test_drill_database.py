@@ -24,8 +24,8 @@ from vector_backup_pipeline.engine.postgres.drill_database import DrillServer, d
 from vector_backup_pipeline.engine.secrets import SecretText
 from vector_backup_pipeline.engine.storage.opening import open_root
 from vector_backup_pipeline.engine.table_definition import ExtensionDependency
-from vector_backup_pipeline.engine.verification.request import VerifyRequest
 from vector_backup_pipeline.engine.verification.run import VerifyRun
+from vector_backup_pipeline.parameters.verify import VerifyParameters
 from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS, BackupMaker
 from vector_backup_pipeline_tests.fix_postgres import Database
 
@@ -209,7 +209,7 @@ def test_an_expression_of_a_hostile_set_reads_no_file(
     database.run("INSERT INTO t VALUES (1)")
     assert backup(database.url, tables=("t",)).error is None
     run = VerifyRun(
-        VerifyRequest(
+        VerifyParameters(
             timestamp="latest",
             backup_path=None,
             task_id=None,

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from vector_backup_pipeline.engine.errors import BackupError, MissingRequiredParams
-from vector_backup_pipeline.engine.restore.request import RestoreRequest
+from vector_backup_pipeline.parameters.restore import RestoreParameters
 from vector_backup_pipeline_tests.fix_restore import DEFAULTS
 
 
-def _request(**parameters: Any) -> RestoreRequest:
-    return RestoreRequest(**{**DEFAULTS, **parameters})
+def _request(**parameters: Any) -> RestoreParameters:
+    return RestoreParameters(**{**DEFAULTS, **parameters})
 
 
 @pytest.mark.parametrize(
@@ -51,14 +51,14 @@ def test_what_can_be_done_is_taken(parameters: dict[str, Any]) -> None:
         ({"collections": ()}, "collections is empty"),
         (
             {"collections": ("a",), "truncate_before_restore": True},
-            "would wipe all other collections. Use on_conflict 'replace'",
+            "would remove all other collections. To put some collections back",
         ),
         ({"rename": {"a": "x", "b": "x"}}, "both to 'x'"),
         ({"rename": {"a": '"x"', "b": "x"}}, "both to 'x'"),
         ({"rename": {"a": ""}}, "table"),
         ({"rename": {"": "a"}}, "table"),
         ({"workers": 0}, "workers is 0"),
-        ({"workers": 100_000}, "at most"),
+        ({"workers": 100_000}, "from 1 to 64"),
         ({"progress_every": 0}, "progress_every"),
         ({"probes": -1}, "probes is -1"),
         ({"probes": 1001}, "to 1000"),

@@ -10,28 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vector_backup_pipeline.engine.errors import InvalidParams
-from vector_backup_pipeline.engine.parameters import (
-    MOST_WORKERS,
-    BackupRequest,
-    TableName,
-    check_task_id,
-    is_task_id,
-    parse_table_name,
-)
+from vector_backup_pipeline.parameters.backup import BackupRequest
+from vector_backup_pipeline.parameters.table_names import TableName, parse_table_name
+from vector_backup_pipeline.parameters.types import MOST_WORKERS, check_task_id, is_task_id
 
 GOOD: dict[str, Any] = {
-    "task_id": None,
-    "truncate_vector_tables": False,
-    "backup_vector_tables": True,
     "tables": ("docs", "app.docs"),
     "truncate_tables": ("app.docs",),
-    "batch_size": 10_000,
-    "progress_every": 50_000,
-    "workers": 2,
-    "export_method": "copy",
-    "format": "csv",
-    "compression": "none",
-    "compression_level": None,
 }
 NAMES = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1)
 
@@ -40,27 +25,49 @@ def request(**changes: Any) -> BackupRequest:
     return BackupRequest(**{**GOOD, **changes})
 
 
-@pytest.mark.parametrize("task_id", ["a", "0", "_", "task_1", "A" * 500, None])
+@pytest.mark.parametrize("task_id", ["a", "0", "_", "task_1", "A" * 200, None])
 def test_letters_digits_and_underscores_are_a_task_id(task_id: str | None) -> None:
     check_task_id(task_id)
+    assert request(task_id=task_id).task_id == task_id
+
+
+def test_an_empty_task_is_none() -> None:
+    assert request(task_id="").task_id is None
 
 
 @pytest.mark.parametrize(
     "task_id",
-    ["", "../x", "a b", "task\n", "a/b", "a\\b", ".", "..", "a-b", "ä", "١", "a\0", "%2e%2e", "~"],
+    [
+        "a" * 201,
+        "../x",
+        "a b",
+        "task\n",
+        "a/b",
+        "a\\b",
+        ".",
+        "..",
+        "a-b",
+        "ä",
+        "١",
+        "a\0",
+        "%2e%2e",
+        "~",
+    ],
 )
 def test_anything_else_is_refused_and_shown_readably(task_id: str) -> None:
     with pytest.raises(InvalidParams) as refusal:
         request(task_id=task_id)
 
-    assert repr(task_id) in refusal.value.message
+    assert repr(task_id[:40])[:-1] in refusal.value.message
+    with pytest.raises(InvalidParams, match=r"^task_id is"):
+        check_task_id(task_id)
 
 
 @given(st.text())
 def test_a_task_id_never_leaves_its_directory(text: str) -> None:
     allowed = set(string.ascii_letters + string.digits + "_")
 
-    assert is_task_id(text) == (bool(text) and set(text) <= allowed)
+    assert is_task_id(text) == (0 < len(text) <= 200 and set(text) <= allowed)
 
 
 @pytest.mark.parametrize(
@@ -123,6 +130,8 @@ def test_no_table_and_a_table_named_twice_are_refused(tables: tuple[str, ...]) -
         ("compression", "gz"),
         ("compression_level", 3),
         ("batch_size", 0),
+        ("batch_size", 10**300),
+        ("progress_every", 10**18),
         ("progress_every", -1),
         ("workers", 0),
         ("workers", MOST_WORKERS + 1),
@@ -142,7 +151,7 @@ def test_each_compression_has_levels_of_its_own(
     for level in good:
         assert request(compression=compression, compression_level=level).compression_level == level
     for level in bad:
-        with pytest.raises(InvalidParams, match=f"^compression_level is {level}; with"):
+        with pytest.raises(InvalidParams, match=f"^compression_level is {level}; .*must be from 1"):
             request(compression=compression, compression_level=level)
 
 
