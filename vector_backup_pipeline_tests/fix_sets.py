@@ -11,7 +11,7 @@ from pathlib import Path
 
 import xxhash
 
-from vector_backup_pipeline.engine.adoption import AdoptRequest, adopt
+from vector_backup_pipeline.engine.adoption import adopt
 from vector_backup_pipeline.engine.catalog.sets import BackupSet, age, look_into
 from vector_backup_pipeline.engine.file_names import (
     data_file_name,
@@ -36,6 +36,7 @@ from vector_backup_pipeline.engine.storage.contract import Claim
 from vector_backup_pipeline.engine.storage.local import LocalDirectory, LocalRoot
 from vector_backup_pipeline.engine.table_definition import Dependencies, TableDefinition
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
+from vector_backup_pipeline.parameters.adopt import AdoptParameters
 from vector_backup_pipeline.parameters.types import Compression, Format
 from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
 
@@ -133,7 +134,7 @@ class SetWriter:
     def adopt(self, timestamps: TimestampFormat = TIMESTAMPS) -> None:
         """Make sets of all of the older system's pairs."""
         root = LocalRoot(str(self.path.parent), self.path.name)
-        adoption = adopt(root, timestamps, AdoptRequest(None, None, dry_run=False), run_id="adopts")
+        adoption = adopt(root, timestamps, AdoptParameters(all_pairs=True), run_id="adopts")
         assert adoption.error is None, adoption.error
 
     def file(self, name: str, data: bytes = b"id,document\n1,text\n") -> None:

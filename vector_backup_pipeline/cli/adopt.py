@@ -1,34 +1,22 @@
 """`vector-backup adopt`."""
 
 import uuid
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from vector_backup_pipeline.cli.options import json_option
+from vector_backup_pipeline.cli.options import json_option, parameter_options, read_parameters
 from vector_backup_pipeline.cli.showing import DONE, show_error, show_json
-from vector_backup_pipeline.engine.adoption import AdoptRequest, adopt, pair_lines
-from vector_backup_pipeline.engine.results import AdoptResult
-from vector_backup_pipeline.engine.storage.opening import open_root
-from vector_backup_pipeline.settings import load_settings
+from vector_backup_pipeline.parameters.adopt import AdoptParameters
+
+if TYPE_CHECKING:
+    from vector_backup_pipeline.engine.results import AdoptResult
 
 
 @click.command("adopt")
-@click.option(
-    "--timestamp",
-    metavar="STAMP",
-    help="Adopt the pair of this timestamp, such as 20240102_030405.",
-)
-@click.option("--all", "all_pairs", is_flag=True, help="Adopt every adoptable pair. Default: off.")
-@click.option(
-    "--task-id", metavar="ID", help="Only the files of this task, such as corpus_7. Default: all."
-)
-@click.option(
-    "--dry-run", is_flag=True, help="Read the files, report, and write nothing. Default: off."
-)
+@parameter_options(AdoptParameters)
 @json_option
-def command(
-    timestamp: str | None, all_pairs: bool, task_id: str | None, dry_run: bool, as_json: bool
-) -> int:
+def command(as_json: bool, **options: Any) -> int:
     """Make backup sets of the older system's files, which have no manifest.
 
     Reads both files of a pair completely, and reports each row that can't be read by its line. If
@@ -40,16 +28,14 @@ def command(
       vector-backup adopt --timestamp 20240102_030405
       vector-backup adopt --all --task-id corpus_7 --json
     """
+    parameters = read_parameters(AdoptParameters, options)
+    from vector_backup_pipeline.engine.adoption import adopt
+    from vector_backup_pipeline.engine.storage.opening import open_root
+    from vector_backup_pipeline.settings import load_settings
+
     settings = load_settings()
-    request = AdoptRequest.checked(
-        settings.timestamps,
-        timestamp=timestamp,
-        all_pairs=all_pairs,
-        task_id=task_id,
-        dry_run=dry_run,
-    )
     root = open_root(settings.root, settings.directory, manifest_key=settings.manifest_key)
-    done = adopt(root, settings.timestamps, request, run_id=str(uuid.uuid4()))
+    done = adopt(root, settings.timestamps, parameters, run_id=str(uuid.uuid4()))
     result = done.result.as_json()
     code = DONE if done.error is None else show_error(done.error, result, as_json=as_json)
     if not as_json:
@@ -59,7 +45,9 @@ def command(
     return code
 
 
-def _summary(result: AdoptResult) -> str:
+def _summary(result: "AdoptResult") -> str:
+    from vector_backup_pipeline.engine.adoption import pair_lines
+
     lines = [line for pair in result.pairs for line in pair_lines(pair)]
     text = "\n".join([*lines, *result.notices])
     return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)

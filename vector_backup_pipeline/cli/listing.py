@@ -1,24 +1,19 @@
 """`vector-backup list`."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING
 
 import click
 
 from vector_backup_pipeline.cli.showing import DONE, show_json
-from vector_backup_pipeline.engine.catalog import (
-    FoundFile,
-    FoundLocation,
-    FoundSet,
-    as_list,
-    find_locations,
-)
-from vector_backup_pipeline.engine.catalog.listing import labels_of
-from vector_backup_pipeline.engine.catalog.sources import SourceDatabase
-from vector_backup_pipeline.engine.results import readable_size
-from vector_backup_pipeline.engine.storage.contract import BackupRoot
-from vector_backup_pipeline.engine.storage.opening import open_root
-from vector_backup_pipeline.engine.timestamps import TimestampFormat
-from vector_backup_pipeline.settings import load_settings
+
+if TYPE_CHECKING:
+    from vector_backup_pipeline.engine.catalog import FoundFile, FoundLocation, FoundSet
+    from vector_backup_pipeline.engine.catalog.sources import SourceDatabase
+    from vector_backup_pipeline.engine.storage.contract import BackupRoot
+    from vector_backup_pipeline.engine.timestamps import TimestampFormat
 
 _HEADINGS = ("TIMESTAMP", "DATE", "DATABASE", "STATE", "FILES")
 
@@ -49,6 +44,10 @@ def command(task_id: str | None, global_only: bool, as_json: bool) -> int:
       vector-backup list --task-id corpus_7
       vector-backup list --json | jq '.backup_locations[0].backups[0].timestamp'
     """
+    from vector_backup_pipeline.engine.catalog import as_list, find_locations
+    from vector_backup_pipeline.engine.storage.opening import open_root
+    from vector_backup_pipeline.settings import load_settings
+
     settings = load_settings()
     root = open_root(settings.root, settings.directory, manifest_key=settings.manifest_key)
     found = find_locations(root, settings.timestamps, task_id=task_id, global_only=global_only)
@@ -62,6 +61,8 @@ def command(task_id: str | None, global_only: bool, as_json: bool) -> int:
 def _lines(
     found: list[FoundLocation], root: BackupRoot, timestamps: TimestampFormat
 ) -> Iterator[str]:
+    from vector_backup_pipeline.engine.catalog.listing import labels_of
+
     if not found:
         yield f"No backups under {root.location}."
     labels = labels_of(found)
@@ -108,6 +109,8 @@ def _state(found: FoundSet) -> Iterator[str]:
 
 
 def _file(file: FoundFile) -> str:
+    from vector_backup_pipeline.engine.results import readable_size
+
     about = [] if file.rows is None else [f"{file.rows} rows"]
     about.append(readable_size(file.bytes))
     if file.size is None:

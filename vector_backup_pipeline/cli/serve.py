@@ -6,7 +6,6 @@ import click
 
 from vector_backup_pipeline.cli.showing import DONE, FAILED
 from vector_backup_pipeline.engine.errors import BackupError
-from vector_backup_pipeline.settings import load_settings
 
 _NEEDED = ("fastapi", "fastapi_offline", "uvicorn", "httpx", "cryptography")
 
@@ -47,6 +46,7 @@ def command(host: str, port: int, no_auth: bool) -> int:
             "Install what it needs: pip install 'vector-backup-pipeline[api]'"
         )
     from vector_backup_pipeline.api.server import serve
+    from vector_backup_pipeline.settings import load_settings
 
     try:
         return DONE if serve(load_settings(), host=host, port=port, no_auth=no_auth) else FAILED

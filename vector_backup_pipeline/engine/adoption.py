@@ -19,10 +19,10 @@ from vector_backup_pipeline.engine.catalog.sets import Contents, look_into
 from vector_backup_pipeline.engine.errors import (
     BackupError,
     IntegrityError,
-    InvalidParams,
     LockTimeout,
-    MissingRequiredParams,
+    Problem,
     ResourceNotFound,
+    parameter_error,
 )
 from vector_backup_pipeline.engine.file_names import (
     ADOPT_MARKER,
@@ -53,7 +53,7 @@ from vector_backup_pipeline.engine.results import (
 from vector_backup_pipeline.engine.storage.contract import BackupDirectory, BackupRoot
 from vector_backup_pipeline.engine.table_definition import Dependencies
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
-from vector_backup_pipeline.parameters.types import check_task_id
+from vector_backup_pipeline.parameters.adopt import AdoptParameters
 
 # Where LangChain keeps JSON. The files don't tell the types of their columns.
 _JSON_COLUMNS = ("cmetadata",)
@@ -72,46 +72,6 @@ _SERVER = Server(
 
 
 @dataclass(frozen=True)
-class AdoptRequest:
-    """The parameters of an adoption. `timestamp` is None for every pair, `task_id` for every
-    location."""
-
-    timestamp: str | None
-    task_id: str | None
-    dry_run: bool
-
-    @classmethod
-    def checked(
-        cls,
-        timestamps: TimestampFormat,
-        *,
-        timestamp: str | None,
-        all_pairs: bool,
-        task_id: str | None,
-        dry_run: bool,
-    ) -> AdoptRequest:
-        """Check the parameters.
-
-        Raises:
-            InvalidParams, MissingRequiredParams: they don't say which pairs to adopt.
-        """
-        check_task_id(task_id)
-        if timestamp is None and not all_pairs:
-            raise MissingRequiredParams(
-                "Nothing says which files to adopt. Give --timestamp, or --all for every pair. "
-                "vector-backup list shows them as adoptable."
-            )
-        if timestamp is not None and all_pairs:
-            raise InvalidParams("--timestamp and --all exclude each other. Give one of them.")
-        if timestamp is not None and not timestamps.is_stamp(timestamp):
-            raise InvalidParams(
-                f"The --timestamp {timestamp!r} is not valid. Give one such as "
-                f"{timestamps.stamp(timestamps.now())}."
-            )
-        return cls(timestamp, task_id, dry_run)
-
-
-@dataclass(frozen=True)
 class Adoption:
     """What an adoption did, and the error that failed it, if any."""
 
@@ -120,14 +80,20 @@ class Adoption:
 
 
 def adopt(
-    root: BackupRoot, timestamps: TimestampFormat, request: AdoptRequest, *, run_id: str
+    root: BackupRoot, timestamps: TimestampFormat, request: AdoptParameters, *, run_id: str
 ) -> Adoption:
     """Read the pairs asked for, and write a manifest for each that can be read, unless it is a dry
     run. A pair that can't be read does not stop the others, nor does a location that fails.
 
     Raises:
+        InvalidParams: the timestamp can't be that of a pair.
         ResourceNotFound: the root, the task's directory or a pair of that timestamp is missing.
     """
+    stamp = request.timestamp
+    if stamp is not None and not timestamps.is_stamp(stamp):
+        example = timestamps.stamp(timestamps.now())
+        text = f"is {stamp[:40]!r}, which is not valid: give one such as {example}."
+        raise parameter_error([Problem(("timestamp",), text)])
     started, began_at = time.monotonic(), timestamps.now().replace(microsecond=0)
     check_root(root)
     run = _Run(request, timestamps, began_at, run_id)
@@ -160,7 +126,7 @@ class _Run:
     location."""
 
     def __init__(
-        self, request: AdoptRequest, timestamps: TimestampFormat, began_at: datetime, run_id: str
+        self, request: AdoptParameters, timestamps: TimestampFormat, began_at: datetime, run_id: str
     ) -> None:
         self.pairs: list[AdoptedPair] = []
         self.errors: list[BackupError] = []

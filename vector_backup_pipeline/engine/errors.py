@@ -38,7 +38,11 @@ class Problem:
 
     def sentence(self, name: Callable[[str], str] = str) -> str:
         """The problem, with each parameter called as `name` says."""
-        return " ".join(filter(None, (" and ".join(map(name, self.keys)), self.text)))
+        if not self.keys:
+            return self.text
+        *first, last = map(name, self.keys)
+        names = f"{', '.join(first)} and {last}" if first else last
+        return f"{names} {self.text}"
 
 
 class BackupError(Exception):

@@ -35,20 +35,17 @@ from vector_backup_pipeline.parameters.types import (
 )
 
 DEFAULT_PROBES = 5
-MEMORY_PATTERN = "[1-9][0-9]{0,9}(kB|MB|GB|TB)"
+# The server counts kB in 31 bits.
+MEMORY_PATTERN = "([1-9][0-9]{0,8}kB|[1-9][0-9]{0,5}MB|[1-9][0-9]{0,2}GB|1TB)"
 
 _LONGEST_NAME = 63  # NAMEDATALEN - 1, as PostgreSQL is built everywhere
 _MEMORY = re.compile(MEMORY_PATTERN)
-_MEMORY_UNITS = {"kB": 1, "MB": 1 << 10, "GB": 1 << 20, "TB": 1 << 30}
-_MOST_MEMORY = (1 << 31) - 1  # in kB, as the server counts it
 
 
 def _memory(text: str | None) -> str | None:
-    if text is None:
-        return None
-    if not _MEMORY.fullmatch(text) or int(text[:-2]) * _MEMORY_UNITS[text[-2:]] > _MOST_MEMORY:
+    if text is not None and not _MEMORY.fullmatch(text):
         raise ValueError(
-            f"is {text[:40]!r}; write a number and kB, MB, GB or TB, such as '2GB', below 2TB."
+            f"is {text[:40]!r}; write a number and kB, MB or GB, such as '2GB'; at most 1TB."
         )
     return text
 

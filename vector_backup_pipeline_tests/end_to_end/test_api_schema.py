@@ -36,7 +36,7 @@ def answered(api: Api, dagster_dev: DagsterDev) -> dict[str, list[httpx.Response
     """Real runs, by operation: good ones, and one that fails in part."""
     (dagster_dev.root / _TASK).mkdir(exist_ok=True)
     back_up = [
-        {"task_id": _TASK, "workers": 1.0, "export_method": "cursor", "batch_size": 10**30},
+        {"task_id": _TASK, "workers": 1.0, "export_method": "cursor", "batch_size": 10**6},
         {"task_id": _TASK, "tables": ["langchain_pg_collection", "no\u0001where"]},
     ]
     with ThreadPoolExecutor() as pool:

@@ -131,6 +131,7 @@ def test_what_is_no_parameter_makes_no_run(dagster_dev: DagsterDev) -> None:
         {"workers": "many"},
         {"resources": {}},
         {"execution": {}},
+        {"compression": "brotli"},
     ]
     for config in wrong:
         assert launch(dagster_dev, config)["__typename"] == "RunConfigValidationInvalid"
@@ -141,7 +142,7 @@ def test_a_bad_value_fails_the_run_with_a_result_that_says_why(dagster_dev: Dags
 
     assert run["status"] == "FAILURE"
     (error,) = result_of(run)["errors"]
-    assert error.startswith("INVALID_PARAMS: The task_id '../x'")
+    assert error.startswith("INVALID_PARAMS: task_id is '../x'")
 
 
 def test_the_daemon_evaluates_the_sensor_and_runs_what_it_asks_for(

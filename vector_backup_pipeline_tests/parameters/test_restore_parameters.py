@@ -28,6 +28,7 @@ def _request(**parameters: Any) -> RestoreParameters:
         {"probes": 0},
         {"probes": 1000},
         {"maintenance_work_mem": "512MB"},
+        {"maintenance_work_mem": "1TB"},
         {"max_parallel_maintenance_workers": 0},
     ],
 )
@@ -64,6 +65,8 @@ def test_what_can_be_done_is_taken(parameters: dict[str, Any]) -> None:
         ({"probes": 1001}, "to 1000"),
         ({"maintenance_work_mem": "2 GB"}, "such as '2GB'"),
         ({"maintenance_work_mem": "0GB"}, "such as '2GB'"),
+        ({"maintenance_work_mem": "2TB"}, "at most 1TB"),
+        ({"maintenance_work_mem": "1" + "0" * 17 + "kB"}, "at most 1TB"),
         ({"maintenance_work_mem": "1GB; DROP TABLE docs"}, "such as '2GB'"),
         ({"max_parallel_maintenance_workers": -1}, "from 0 to 1024"),
         ({"max_parallel_maintenance_workers": 1025}, "from 0 to 1024"),

@@ -65,7 +65,8 @@ _BAD_TASK_ID = ErrorExample(
     "A malformed task_id",
     INVALID_TASK_ID,
     InvalidParams.error_type,
-    "The task_id 'a-b' is not valid: only ASCII letters, digits and '_' are allowed.",
+    "task_id is 'a-b', which is not valid: only ASCII letters, digits and '_' are allowed, at most "
+    "200 of them.",
 )
 _NO_TASK = ErrorExample(
     "No such task",

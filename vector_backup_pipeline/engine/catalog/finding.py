@@ -80,7 +80,7 @@ def check_timestamp(timestamps: TimestampFormat, timestamp: str) -> None:
     """Raise `InvalidParams` if a set can't be named so."""
     if timestamp != LATEST and not timestamps.is_stamp(timestamp):
         text = (
-            f"is {timestamp!r}, which is not valid: give that of a backup set, such as "
+            f"is {timestamp[:40]!r}, which is not valid: give that of a backup set, such as "
             f"{timestamps.stamp(timestamps.now())}, or {LATEST}."
         )
         raise parameter_error([Problem(("timestamp",), text)])

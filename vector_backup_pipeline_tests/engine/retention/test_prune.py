@@ -407,7 +407,9 @@ def test_a_root_that_is_not_there_is_an_error(tmp_path: Path) -> None:
 def test_a_prune_without_rules_is_refused(prune: Prune) -> None:
     with pytest.raises(MissingRequiredParams, match="VECTOR_BACKUP_KEEP_LAST"):
         prune(KeepRules())
-    with pytest.raises(MissingRequiredParams, match=r"^keep_last and keep_daily .* are all 0"):
+    with pytest.raises(
+        MissingRequiredParams, match=r"^keep_last, keep_daily, .* and keep_within are all 0"
+    ):
         prune(keep_last=0)
     with pytest.raises(InvalidParams, match="Give one of them"):
         prune(task_id="t", global_only=True)
