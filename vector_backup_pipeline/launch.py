@@ -16,6 +16,7 @@ from dagster._core.errors import (
 )
 from dagster._core.storage.tags import REPOSITORY_LABEL_TAG
 
+from vector_backup_pipeline.engine.cancellation import last_signal
 from vector_backup_pipeline.engine.errors import BackupError, InvalidParams, RunCancelled
 from vector_backup_pipeline.jobs.backup import vector_backup_job
 from vector_backup_pipeline.jobs.prune import vector_prune_job
@@ -109,7 +110,7 @@ def _interruptible(kind: type[RunResource[Any]]) -> RunResource[Any]:
     # mypy knows no class whose base is a value, and each kind of run needs this of its own.
     class Interruptible(kind):  # type: ignore[misc, valid-type]
         def _canceller(self, _: dg.InitResourceContext) -> str:
-            return "Ctrl-C or another signal to the command"
+            return f"{last_signal() or 'a signal'} to the command"
 
         def _ended(
             self, context: dg.InitResourceContext, result: RunResult, error: BackupError | None

@@ -14,7 +14,7 @@ from pydantic import Field, JsonValue, PrivateAttr, SecretStr
 
 from vector_backup_pipeline.drill_server import embedded_drill_server
 from vector_backup_pipeline.engine.backup.run import BackupRun
-from vector_backup_pipeline.engine.cancellation import deferred_signals
+from vector_backup_pipeline.engine.cancellation import deferred_signals, last_signal
 from vector_backup_pipeline.engine.errors import BackupError, InvalidParams, as_backup_error
 from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings
 from vector_backup_pipeline.engine.postgres.drill_database import DrillServer
@@ -248,7 +248,7 @@ class RunResource(dg.ConfigurableResource[None], Generic[_R]):
         )
         if run and run.status is dg.DagsterRunStatus.CANCELING:
             return "a request to Dagster (its UI, GraphQL or the REST API)"
-        return "a signal to the run's process"
+        return f"{last_signal() or 'a signal'} to the run's process"
 
     def _refused(self, error: BackupError) -> RunResult:
         """The result of a run that never began; each kind of run has a shape of its own."""

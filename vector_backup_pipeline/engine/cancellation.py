@@ -76,6 +76,7 @@ class Cancellation:
 
 # Nobody listens yet, and so nobody sets it.
 _current = Cancellation()
+_last_signal: int | None = None
 
 
 def check() -> None:
@@ -85,6 +86,11 @@ def check() -> None:
 
 def is_requested() -> bool:
     return _current.is_requested
+
+
+def last_signal() -> str | None:
+    """The name of the last signal that came to what listened."""
+    return None if _last_signal is None else signal.Signals(_last_signal).name
 
 
 def covers(waiting: Abandonable) -> None:
@@ -166,6 +172,8 @@ def _replace(earlier: dict[int, _Handler], received: list[int], mark: Callable[[
     """Put a handler in place that only notes the signal. What is ignored stays ignored."""
 
     def note(number: int, _: FrameType | None) -> None:
+        global _last_signal
+        _last_signal = number
         received.append(number)
         mark()
 

@@ -106,7 +106,7 @@ def test_a_signal_to_the_command_cancels_its_run_in_order(
     assert told["can_retry"] is True
     assert told["data"]["truncate_performed"] is False
     assert "Traceback" not in err
-    _nothing_is_left(langchain, root / "vector_bak", "Ctrl-C or another signal")
+    _nothing_is_left(langchain, root / "vector_bak", f"{number.name} to the command")
     with dg.DagsterInstance.get() as instance:
         (run,) = instance.get_runs()
     assert run.status is dg.DagsterRunStatus.CANCELED

@@ -13,7 +13,6 @@ from typing import Literal
 
 import pytest
 
-from vector_backup_pipeline.engine.cancellation import listening
 from vector_backup_pipeline.engine.catalog import find_locations
 from vector_backup_pipeline.engine.errors import IntegrityError, StorageError
 from vector_backup_pipeline.engine.file_names import LOG_NAME
@@ -22,6 +21,7 @@ from vector_backup_pipeline.engine.storage.contract import BackupDirectory
 from vector_backup_pipeline.engine.storage.object_root import ObjectRoot
 from vector_backup_pipeline_tests.faults import endless_upload
 from vector_backup_pipeline_tests.faults.object_proxy import Fault, ObjectProxy
+from vector_backup_pipeline_tests.faults.watching import interrupted
 from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
 from vector_backup_pipeline_tests.fix_object_store import DEAD_AT_ONCE, Bucket
 from vector_backup_pipeline_tests.fix_process import child, end, hears
@@ -210,14 +210,14 @@ def test_an_upload_that_is_interrupted_while_it_is_completed_leaves_nothing(
     bucket: Bucket, directory: BackupDirectory, object_proxy: ObjectProxy
 ) -> None:
     """The request may be on its way by then; what it makes is removed again."""
-    interrupted = threading.Event()
+    signalled = threading.Event()
 
     def interrupt() -> None:
         os.kill(os.getpid(), signal.SIGINT)
-        interrupted.wait(0.3)
+        signalled.wait(0.3)
 
     object_proxy.does(Fault(happens=interrupt), _completes, times=1)
-    with pytest.raises(KeyboardInterrupt), listening():
+    with interrupted():
         _upload(directory)
     assert (bucket.all_keys(), bucket.unfinished()) == ([], [])
 

@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 from vector_backup_pipeline.embedded import THROWAWAY_SETTINGS, start_embedded_server
-from vector_backup_pipeline.engine.cancellation import listening
 from vector_backup_pipeline.engine.postgres import commit
 from vector_backup_pipeline.engine.progress import Progress
 from vector_backup_pipeline.engine.restore import target
@@ -30,6 +29,7 @@ from vector_backup_pipeline_tests.faults.watching import (
     all_that_it_tells,
     count,
     in_background,
+    interrupted,
     settings_for,
     wait_until,
     wait_until_nothing_is_open,
@@ -432,8 +432,7 @@ def test_an_interrupt_ends_what_the_server_does_at_once(
     with (
         untouched(langchain),
         in_background(interrupt),
-        pytest.raises(KeyboardInterrupt),
-        listening(),
+        interrupted(),
     ):
         restore(langchain.url, tables=(EMBEDDINGS,), rename=rename)
 
@@ -455,7 +454,7 @@ def test_an_interrupt_while_committing_does_not_blur_what_happened(
     for load in run.prepare(lambda: settings_for(backed_up.url)):
         run.load(load.table, lambda _: None)
     run.build_indexes()
-    with pytest.raises(KeyboardInterrupt), listening():
+    with interrupted():
         run.prove()
     result = run.close()
 

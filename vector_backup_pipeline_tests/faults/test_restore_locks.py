@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from psycopg2.extensions import cursor as Cursor
 
-from vector_backup_pipeline.engine.cancellation import listening
 from vector_backup_pipeline.engine.restore.target import Target
 from vector_backup_pipeline_tests.faults.watching import (
     COLLECTIONS,
@@ -21,6 +20,7 @@ from vector_backup_pipeline_tests.faults.watching import (
     JOIN_SECONDS,
     count,
     in_background,
+    interrupted,
     wait_for_a_waiting_lock,
     wait_until_nothing_is_open,
 )
@@ -140,8 +140,7 @@ def test_a_restore_that_waits_for_a_lock_can_be_cancelled(
         kept_from_locking(backed_up, COLLECTIONS),
         untouched(backed_up),
         in_background(interrupt),
-        pytest.raises(KeyboardInterrupt),
-        listening(),
+        interrupted(),
     ):
         restore(backed_up.url, **TRUNCATING)
 

@@ -11,7 +11,7 @@ import pytest
 
 from vector_backup_pipeline.engine.backup.run import BackupRun
 from vector_backup_pipeline.engine.cancellation import deferred_signals, listening
-from vector_backup_pipeline.engine.errors import BackupError
+from vector_backup_pipeline.engine.errors import RunCancelled
 from vector_backup_pipeline.engine.manifest import read_manifest
 from vector_backup_pipeline_tests.faults.watching import (
     EMBEDDINGS,
@@ -55,8 +55,10 @@ def _signalled(seconds: float, action: Callable[[], object]) -> bool:
             # One that comes too late for the run is not for what follows either.
             timer.cancel()
             timer.join()
-    except (_Passed, BackupError) as error:
-        return isinstance(error, _Passed)
+    except _Passed as error:
+        hidden = error.__context__
+        assert hidden is None or isinstance(hidden, RunCancelled), repr(hidden)
+        return True
     finally:
         timer.join()
         for number, handler in before.items():

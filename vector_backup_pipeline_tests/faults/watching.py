@@ -7,8 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from vector_backup_pipeline.engine.backup.run import BackupRun
-from vector_backup_pipeline.engine.errors import BackupError
+from vector_backup_pipeline.engine.cancellation import Cancellation, listening
+from vector_backup_pipeline.engine.errors import BackupError, RunCancelled
 from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings
 from vector_backup_pipeline.engine.secrets import SecretText
 from vector_backup_pipeline_tests.fix_backup import LANGCHAIN
@@ -114,6 +117,17 @@ def all_that_it_tells(error: BaseException) -> str:
         # The context too, though `raise … from None` keeps it out of tracebacks.
         queue += [each.__cause__, each.__context__]
     return "\n".join(f"{e}\n{e!r}\n{e.args!r}\n{vars(e)!r}" for e in seen)
+
+
+@contextmanager
+def interrupted(kind: type[BaseException] = KeyboardInterrupt) -> Iterator[Cancellation]:
+    """The block gets a signal, which `listening` passes on to a handler that raises `kind`. That
+    hides what the block raises, which may be RunCancelled alone."""
+    with pytest.raises(kind) as raised, listening() as cancellation:
+        yield cancellation
+    hidden = raised.value.__context__
+    if hidden is not None and not isinstance(hidden, RunCancelled):
+        raise hidden
 
 
 def error_type(error: BackupError | None) -> str | None:

@@ -13,7 +13,6 @@ from contextlib import closing, contextmanager
 
 import pytest
 
-from vector_backup_pipeline.engine.cancellation import listening
 from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings, connect
 from vector_backup_pipeline.engine.postgres.probes import measure_recall
 from vector_backup_pipeline.engine.postgres.probes.reading import probe_reader
@@ -21,6 +20,7 @@ from vector_backup_pipeline.engine.postgres.probes.searches import Search, find_
 from vector_backup_pipeline.engine.postgres.probes.statements import ProbeStatements
 from vector_backup_pipeline.engine.results import Recall
 from vector_backup_pipeline.engine.secrets import SecretText
+from vector_backup_pipeline_tests.faults.watching import interrupted
 from vector_backup_pipeline_tests.fix_postgres import Database
 
 ROWS = 200
@@ -426,9 +426,10 @@ def interrupted_once_it_waits(database: Database) -> Iterator[None]:
 
     def watch() -> None:
         end = time.monotonic() + 30
-        while not database.ask_one(waiting) and time.monotonic() < end:
-            pass
-        os.kill(os.getpid(), signal.SIGINT)
+        while time.monotonic() < end:
+            if database.ask_one(waiting):
+                os.kill(os.getpid(), signal.SIGINT)
+                return
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
@@ -439,7 +440,8 @@ def interrupted_once_it_waits(database: Database) -> Iterator[None]:
 
 
 def test_an_interrupt_ends_it(docs18: Database) -> None:
+    docs18.run("CREATE INDEX docs_v ON docs USING hnsw (v vector_l2_ops)")
     with docs18.session() as other, other.cursor() as cursor:
         cursor.execute("LOCK TABLE docs IN ACCESS EXCLUSIVE MODE")
-        with pytest.raises(KeyboardInterrupt), interrupted_once_it_waits(docs18), listening():
+        with interrupted_once_it_waits(docs18), interrupted():
             measure(docs18)
