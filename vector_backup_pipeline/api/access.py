@@ -16,18 +16,22 @@ from vector_backup_pipeline.engine.secrets import SecretText
 from vector_backup_pipeline.settings import API_TOKEN_VARIABLE
 
 OPEN_PATH = "/healthz"
+# Browsers open a page without a token. The page sends the one that is entered there with each call.
+DOCUMENT_PATHS = ("/", "/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json")
+DOCUMENT_FILES = "/static-offline-docs/"
 _SCHEME = "bearer"
 
 
 class TokenRequired:
-    """Lets only those through who send `Authorization: Bearer` and the token."""
+    """Lets only those through who send `Authorization: Bearer` and the token; everybody to the
+    health and to the API's own documentation."""
 
     def __init__(self, app: ASGIApp, token: SecretText) -> None:
         self._app = app
         self._token = token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] == OPEN_PATH or self._is_known(scope):
+        if scope["type"] != "http" or _is_open(scope["path"]) or self._is_known(scope):
             await self._app(scope, receive, send)
             return
         refusal = Unauthorized(
@@ -61,6 +65,10 @@ class ThisMachineOnly:
             f"pages of other sites. Set {API_TOKEN_VARIABLE} to call by another name."
         )
         await _refuse(refusal, scope, receive, send)
+
+
+def _is_open(path: str) -> bool:
+    return path in (OPEN_PATH, *DOCUMENT_PATHS) or path.startswith(DOCUMENT_FILES)
 
 
 def is_loopback(host: str) -> bool:

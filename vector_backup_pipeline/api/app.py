@@ -8,7 +8,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, RedirectResponse, Response
 from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
@@ -25,6 +25,7 @@ from vector_backup_pipeline.api.errors import (
     DagsterUnavailable,
     MethodNotAllowed,
     RangeNotSatisfiable,
+    RunUnresolved,
 )
 from vector_backup_pipeline.api.health import HealthReader
 from vector_backup_pipeline.api.operations import (
@@ -96,6 +97,7 @@ def create_app(settings: Settings, *, open_to_all: bool = False) -> FastAPI:
     )
     for router in _ROUTERS:
         app.include_router(router)
+    _redirect_to_docs(app)
     _handle_errors(app, root.location)
     _complete_openapi(app, settings)
     if settings.api_token is not None:
@@ -105,14 +107,22 @@ def create_app(settings: Settings, *, open_to_all: bool = False) -> FastAPI:
     return app
 
 
+def _redirect_to_docs(app: FastAPI) -> None:
+    @app.get("/", include_in_schema=False)
+    async def index(request: Request) -> RedirectResponse:
+        return RedirectResponse(f"{request.scope.get('root_path', '')}/docs")
+
+
 def _handle_errors(app: FastAPI, root: str) -> None:
     def answer(request: Request, error: BackupError) -> JSONResponse:
         headers = {}
         if isinstance(error, RangeNotSatisfiable):
             headers["Content-Range"] = f"bytes */{error.size}"
-        more = {}
+        more: dict[str, Any] = {}
         if isinstance(error, DagsterUnavailable) and error.run_id is not None:
             more["run_id"] = error.run_id
+        if isinstance(error, RunUnresolved):
+            more["can_retry"] = False
         return failure(
             error.http_status,
             error.error_type,

@@ -15,7 +15,7 @@ from typing import Any, ParamSpec, TypeVar
 import httpx
 
 from vector_backup_pipeline.api import queries
-from vector_backup_pipeline.api.errors import DagsterUnavailable, StateConflict
+from vector_backup_pipeline.api.errors import DagsterUnavailable, RunUnresolved, StateConflict
 from vector_backup_pipeline.engine.errors import InvalidParams
 
 _P = ParamSpec("_P")
@@ -241,9 +241,10 @@ class DagsterClient:
             if found is not None:
                 return found
             await asyncio.sleep(_LOOK_SECONDS)
-        raise DagsterUnavailable(
-            f"{error.message} It is not known whether the run was launched: look for one with the "
-            f"tag {_REQUEST_TAG}={tag['value']} in Dagster's UI before you send it again."
+        raise RunUnresolved(
+            f"{error.message} The run may have been launched and may still start: look for a run "
+            f"with the tag {_REQUEST_TAG}={tag['value']} in Dagster's UI before you send this call "
+            "again."
         ) from error
 
     @_understood

@@ -9,6 +9,7 @@ BackupError
 ├── BodyTooLarge               PAYLOAD_TOO_LARGE         413
 └── ServiceUnavailable
     └── DagsterUnavailable     SERVICE_UNAVAILABLE       503  can retry
+        └── RunUnresolved      SERVICE_UNAVAILABLE       503
 """
 
 from __future__ import annotations
@@ -56,12 +57,19 @@ class BodyTooLarge(BackupError):
 class DagsterUnavailable(ServiceUnavailable):
     """Dagster does not answer, or can't do what it is asked for now.
 
-    `run_id` is the run that goes on all the same, if there may be one.
+    `run_id` is the run that was launched, if one was; it was canceled before it started.
     """
 
     def __init__(self, message: str, run_id: str | None = None) -> None:
         super().__init__(message)
         self.run_id = run_id
+
+
+class RunUnresolved(DagsterUnavailable):
+    """A run may start or go on although its call is answered with an error; a second call would
+    add another run."""
+
+    can_retry = False
 
 
 class RangeNotSatisfiable(BackupError):

@@ -6,10 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from vector_backup_pipeline.api.errors import TaskDirectoryNotFound
+from vector_backup_pipeline.api.errors import RunUnresolved, TaskDirectoryNotFound
 from vector_backup_pipeline.engine.errors import (
     BackupError,
     DatabaseError,
+    InvalidParams,
+    MissingRequiredParams,
     ResourceNotFound,
     ServiceUnavailable,
 )
@@ -20,6 +22,12 @@ from vector_backup_pipeline.parameters.restore import RestoreParameters
 
 _P = TypeVar("_P", BackupParameters, RestoreParameters)
 _TASK_ID = ("task_id",)
+
+# What to do about an error, for those that a second call would only repeat.
+_ADVICE = {
+    InvalidParams.error_type: "请检查请求参数",
+    MissingRequiredParams.error_type: "缺少必需的参数",
+}
 
 
 @dataclass(frozen=True)
@@ -45,9 +53,8 @@ class Operation(Generic[_P]):
     def going_on(self) -> str:
         return f"{self.thing}进行中"
 
-    @property
-    def failed(self) -> str:
-        return f"{self.thing}失败，请稍后重试"
+    def failed(self, error_type: str) -> str:
+        return f"{self.thing}失败，{_ADVICE.get(error_type, '请稍后重试')}"
 
     @property
     def cancelled(self) -> str:
@@ -56,6 +63,10 @@ class Operation(Generic[_P]):
     @property
     def cancelling(self) -> str:
         return f"{self.thing}取消请求已提交"
+
+    @property
+    def unresolved(self) -> str:
+        return f"{self.thing}结果未知，任务可能仍会执行，请查询任务状态，不要重复提交"
 
     @property
     def nothing_done(self) -> str:
@@ -91,7 +102,9 @@ def refusal_text(operation: Operation[Any], error: BackupError, task_id: str | N
         return INVALID_TASK_ID
     if isinstance(error, TaskDirectoryNotFound):
         return no_task_directory(task_id or "")
-    return operation.failed
+    if isinstance(error, RunUnresolved):
+        return operation.unresolved
+    return operation.failed(error.error_type)
 
 
 def failure_text(
@@ -106,4 +119,4 @@ def failure_text(
     # A backup looks for nothing else that may not be there.
     if operation is BACKUP and task_id and error_type == ResourceNotFound.error_type:
         return no_task_directory(task_id)
-    return operation.failed
+    return operation.failed(error_type)

@@ -64,7 +64,9 @@ def status_answer(operation: Operation[Any], progress: RunProgress, root: str) -
                 "can_retry": outcome.can_retry,
             }
             was_cancelled = progress.status == "CANCELED"
-            response = operation.cancelled if was_cancelled else operation.failed
+            response = (
+                operation.cancelled if was_cancelled else operation.failed(outcome.error_type)
+            )
     return envelope.success(response, told)
 
 

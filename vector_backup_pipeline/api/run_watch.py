@@ -10,7 +10,6 @@ import time
 from vector_backup_pipeline.api.dagster_client import OUTAGE_SECONDS, DagsterClient
 from vector_backup_pipeline.api.errors import DagsterUnavailable
 from vector_backup_pipeline.api.run_progress import ENDED
-from vector_backup_pipeline.engine.errors import BackupError
 
 # An answer shall leave within 0.3 s of the run's end, and two queries lie between them.
 _LOOK_SECONDS = 0.1
@@ -86,8 +85,4 @@ class RunWatch:
     def _fail_all(self, reason: str) -> None:
         for future, run_id in self._waiting.items():
             if not future.done():
-                future.set_exception(_gone_on(reason, run_id))
-
-
-def _gone_on(reason: str, run_id: str) -> BackupError:
-    return DagsterUnavailable(f"{reason} The run {run_id} goes on; ask for its status.", run_id)
+                future.set_exception(DagsterUnavailable(reason, run_id))

@@ -14,6 +14,7 @@ from vector_backup_pipeline.api.dagster_client import DagsterClient
 from vector_backup_pipeline.api.errors import (
     CallerGone,
     DagsterUnavailable,
+    RunUnresolved,
     StateConflict,
     TaskDirectoryNotFound,
 )
@@ -41,6 +42,8 @@ _MOST_LOOKS = 4
 # How often somebody who waits is looked for, and a run that does not leave the queue.
 _STILL_THERE_SECONDS = 2.0
 _LONG_IN_QUEUE_SECONDS = 30.0
+# For all that a cancellation asks of Dagster, while the caller waits for an error.
+_CANCEL_SECONDS = 5.0
 
 
 class Runs:
@@ -80,7 +83,9 @@ class Runs:
 
         Raises:
             CallerGone: the caller has closed the connection; the run goes on.
-            DagsterUnavailable: Dagster is away, or has no daemon that would begin the run.
+            DagsterUnavailable: Dagster is away, or has no daemon that would start the run. The run
+                was canceled before it started.
+            RunUnresolved: the same, but the run goes on or may still start.
         """
         end = asyncio.ensure_future(self.watch.ended(run_id))
         looked_at = time.monotonic()
@@ -93,13 +98,15 @@ class Runs:
                     looked_at = time.monotonic()
                     await self._check_queue(operation, run_id)
             await end
+        except DagsterUnavailable as error:
+            raise await self._given_up(run_id, error.message) from error
         finally:
             end.cancel()
         try:
             return await self._reader.read(run_id, operation.job, now=True)
         except DagsterUnavailable as error:
-            told = f"{error.message} The run {run_id} has ended; ask for its status."
-            raise DagsterUnavailable(told, run_id) from error
+            message = f"{error.message} The run {run_id} has ended; ask for its status."
+            raise RunUnresolved(message, run_id) from error
 
     async def read(self, operation: Operation[Any], run_id: str) -> RunProgress:
         """Raises `ResourceNotFound` if there is no such run of that operation."""
@@ -136,6 +143,39 @@ class Runs:
             with anyio.fail_after(_LOOK_AT_ROOT_SECONDS):
                 await anyio.to_thread.run_sync(look, abandon_on_cancel=True, limiter=self._looks)
 
+    async def _given_up(self, run_id: str, reason: str) -> DagsterUnavailable:
+        """The error for a caller who waits no longer, after the run was canceled if it was still
+        in the queue."""
+        status = await self._cancel_in_queue(run_id)
+        if status == "CANCELED":
+            return DagsterUnavailable(
+                f"{reason} The run {run_id} was canceled before it started.", run_id
+            )
+        if status is None or status in QUEUED:
+            message = (
+                f"The run {run_id} could not be canceled and may still start. Ask for its status, "
+                "or cancel it, before you send this call again."
+            )
+        else:
+            message = f"The run {run_id} goes on ({status}); ask for its status."
+        return RunUnresolved(f"{reason} {message}", run_id)
+
+    async def _cancel_in_queue(self, run_id: str) -> str | None:
+        """Cancel the run if it has not started; returns its status after that, None if unknown."""
+        status = None
+        with contextlib.suppress(DagsterUnavailable, TimeoutError):
+            with anyio.fail_after(_CANCEL_SECONDS):
+                status = await self._status(run_id)
+                if status in QUEUED:
+                    with contextlib.suppress(DagsterUnavailable, StateConflict):
+                        await self._client.terminate(run_id)
+                    status = await self._status(run_id)
+        return status
+
+    async def _status(self, run_id: str) -> str:
+        # A run that was deleted will not start either.
+        return (await self._client.statuses([run_id])).get(run_id, "CANCELED")
+
     async def _check_queue(self, operation: Operation[Any], run_id: str) -> None:
         try:
             progress = await self._reader.read(run_id, operation.job)
@@ -144,7 +184,7 @@ class Runs:
             return  # How long that is borne, the watch knows.
         if is_stuck:
             raise DagsterUnavailable(
-                f"The run {run_id} waits in Dagster's queue, and the daemon that would begin it "
-                "gives no sign of life. Start it: dagster-daemon run.",
+                "The run waits in Dagster's queue, and the daemon that would start it is not "
+                "running. Start the daemon: dagster-daemon run.",
                 run_id,
             )

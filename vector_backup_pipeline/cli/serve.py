@@ -5,7 +5,7 @@ import importlib.util
 import click
 
 from vector_backup_pipeline.cli.showing import DONE, FAILED
-from vector_backup_pipeline.engine.errors import BackupError
+from vector_backup_pipeline.engine.errors import MissingExtra
 
 _NEEDED = ("fastapi", "fastapi_offline", "uvicorn", "httpx", "cryptography")
 
@@ -41,10 +41,7 @@ def command(host: str, port: int, no_auth: bool) -> int:
     """
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     if missing:
-        raise BackupError(
-            f"The API needs {', '.join(missing)}, not installed here. "
-            "Install what it needs: pip install 'vector-backup-pipeline[api]'"
-        )
+        raise MissingExtra(f"The API needs {', '.join(missing)}, not installed here.", "api")
     from vector_backup_pipeline.api.server import serve
     from vector_backup_pipeline.settings import load_settings
 

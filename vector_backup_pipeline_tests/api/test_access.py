@@ -123,8 +123,22 @@ def test_health_is_open_to_everybody(with_token: Served, without_token: Served, 
 
 
 @pytest.mark.parametrize(
+    "path", ["/", "/docs", "/redoc", "/openapi.json", "/static-offline-docs/swagger-ui.css"]
+)
+def test_the_documentation_is_open_to_everybody_where_a_token_protects_the_calls(
+    with_token: Served, without_token: Served, path: str
+) -> None:
+    assert _is_let_in(_ask(with_token, path))
+    assert not _is_let_in(_ask(without_token, path, host=b"evil.com"))
+
+
+@pytest.mark.parametrize(
     "path",
     [
+        "/docs/",
+        "/docs/../api",
+        "/openapi.json/api",
+        "/static-offline-docs",
         "/healthz/",
         "//healthz",
         "/healthz//",

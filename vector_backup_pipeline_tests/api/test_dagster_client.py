@@ -12,7 +12,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from vector_backup_pipeline.api import dagster_client
 from vector_backup_pipeline.api.dagster_client import DagsterClient, RunEvent
-from vector_backup_pipeline.api.errors import DagsterUnavailable, StateConflict
+from vector_backup_pipeline.api.errors import DagsterUnavailable, RunUnresolved, StateConflict
 from vector_backup_pipeline.embedded import find_free_port
 from vector_backup_pipeline.engine.errors import InvalidParams
 from vector_backup_pipeline_tests.api.dagster_stand_in import JOB, StandIn, event
@@ -178,8 +178,9 @@ def test_a_launch_of_which_nothing_is_found_says_by_which_tag_to_look(dagster: S
 
     dagster.instead = forget
 
-    with pytest.raises(DagsterUnavailable, match="not known whether") as refusal:
+    with pytest.raises(RunUnresolved, match="may still start") as refusal:
         dagster.ask(_launch)
+    assert not refusal.value.can_retry
     tag = dagster.asked[1][1]["params"]["executionMetadata"]["tags"][0]
     assert f"{tag['key']}={tag['value']}" in refusal.value.message
     assert dagster.count("Launch") == 1
@@ -196,7 +197,7 @@ def test_a_run_that_was_made_and_never_queued_is_not_taken_for_launched(dagster:
 
     dagster.instead = die_before_it_is_queued
 
-    with pytest.raises(DagsterUnavailable, match="not known whether"):
+    with pytest.raises(RunUnresolved, match="may still start"):
         dagster.ask(_launch)
 
 

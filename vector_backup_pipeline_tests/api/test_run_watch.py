@@ -172,7 +172,6 @@ def test_an_outage_longer_than_the_patience_fails_with_the_runs_id(
         for run_id, failure in zip(run_ids, failures, strict=True):
             assert isinstance(failure, DagsterUnavailable)
             assert failure.run_id == run_id
-            assert f"The run {run_id} goes on" in failure.message
         # Whoever waits later is answered again.
         dagster.instead = lambda _: None
         dagster.runs[run_ids[0]].status = "SUCCESS"

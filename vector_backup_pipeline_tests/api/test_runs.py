@@ -12,7 +12,7 @@ from starlette.types import Message
 
 from vector_backup_pipeline.api import run_watch, runs
 from vector_backup_pipeline.api.dagster_client import RunEvent, RunReading
-from vector_backup_pipeline.api.errors import CallerGone, DagsterUnavailable
+from vector_backup_pipeline.api.errors import CallerGone, DagsterUnavailable, RunUnresolved
 from vector_backup_pipeline.api.operations import BACKUP
 from vector_backup_pipeline.api.run_answers import outcome_of_end
 from vector_backup_pipeline.api.run_progress import RunProgress
@@ -76,18 +76,20 @@ def test_a_run_whose_end_can_no_longer_be_read_is_told_by_its_id(
     run_id = dagster.add("SUCCESS", JOB, event("RunSuccessEvent"))
     dagster.instead = lambda asked: Response(status_code=502) if asked == "Run" else None
 
-    with pytest.raises(DagsterUnavailable, match=f"The run {run_id} has ended") as failure:
+    with pytest.raises(RunUnresolved, match=f"The run {run_id} has ended") as failure:
         _with_runs(dagster, tmp_path, lambda of: of.end_of(BACKUP, run_id, _caller()))
     assert failure.value.run_id == run_id
 
 
+_NO_DAEMON = {"daemonType": "QUEUED_RUN_COORDINATOR", "required": True, "healthy": False}
+
+
 @pytest.mark.parametrize("status", ["QUEUED", "STARTED"])
-def test_a_run_in_a_queue_that_nobody_empties_is_not_waited_for(
+def test_a_run_in_a_queue_that_nobody_empties_is_canceled_and_not_waited_for(
     dagster: StandIn, tmp_path: Path, status: str
 ) -> None:
     run_id = dagster.add(status)
-    daemon = {"daemonType": "QUEUED_RUN_COORDINATOR", "required": True, "healthy": False}
-    dagster.daemons = [daemon]
+    dagster.daemons = [_NO_DAEMON]
 
     async def wait(of: Runs) -> None:
         waiting = asyncio.create_task(of.end_of(BACKUP, run_id, _caller()))
@@ -101,9 +103,68 @@ def test_a_run_in_a_queue_that_nobody_empties_is_not_waited_for(
     if status == "STARTED":
         _with_runs(dagster, tmp_path, wait)
     else:
-        with pytest.raises(DagsterUnavailable, match="dagster-daemon run") as failure:
+        with pytest.raises(DagsterUnavailable, match=r"daemon run.*was canceled") as failure:
             _with_runs(dagster, tmp_path, wait)
         assert failure.value.run_id == run_id
+        assert failure.value.can_retry
+        assert dagster.runs[run_id].status == "CANCELED"
+
+
+@pytest.mark.parametrize(
+    ("becomes", "told", "can_retry"),
+    [
+        ("QUEUED", "may still start", False),
+        ("STARTED", r"goes on \(STARTED\)", False),
+        ("CANCELED", "was canceled before it started", True),
+    ],
+)
+def test_what_became_of_a_queued_run_whose_cancellation_was_not_answered_is_told(
+    dagster: StandIn, tmp_path: Path, becomes: str, told: str, *, can_retry: bool
+) -> None:
+    run_id = dagster.add("QUEUED")
+    dagster.daemons = [_NO_DAEMON]
+
+    def lose_answer(asked: str) -> Response | None:
+        if asked != "Terminate":
+            return None
+        dagster.runs[run_id].status = becomes
+        return Response(status_code=502)
+
+    dagster.instead = lose_answer
+    with pytest.raises(DagsterUnavailable, match=told) as failure:
+        _with_runs(dagster, tmp_path, lambda of: of.end_of(BACKUP, run_id, _caller()))
+    assert (failure.value.run_id, failure.value.can_retry) == (run_id, can_retry)
+
+
+@pytest.mark.parametrize("status", ["QUEUED", "STARTED"])
+def test_a_service_that_stops_cancels_what_has_not_started(
+    dagster: StandIn, tmp_path: Path, status: str
+) -> None:
+    run_id = dagster.add(status)
+
+    async def stop(of: Runs) -> None:
+        waiting = asyncio.create_task(of.end_of(BACKUP, run_id, _caller()))
+        while dagster.count("Statuses") < 1:
+            await asyncio.sleep(0.005)
+        of.watch.stop()
+        await waiting
+
+    with pytest.raises(DagsterUnavailable, match="is being stopped") as failure:
+        _with_runs(dagster, tmp_path, stop)
+    assert failure.value.can_retry == (status == "QUEUED")
+    assert dagster.runs[run_id].status == ("CANCELED" if status == "QUEUED" else "STARTED")
+
+
+def test_a_run_may_still_start_when_dagster_cannot_be_asked(
+    dagster: StandIn, tmp_path: Path
+) -> None:
+    run_id = dagster.add("QUEUED")
+    dagster.daemons = [_NO_DAEMON]
+    dagster.instead = lambda asked: (
+        Response(status_code=502) if asked == "Statuses" and dagster.count("Health") else None
+    )
+    with pytest.raises(RunUnresolved, match="may still start"):
+        _with_runs(dagster, tmp_path, lambda of: of.end_of(BACKUP, run_id, _caller()))
 
 
 def test_a_caller_who_has_gone_is_not_waited_for_and_the_run_goes_on(

@@ -209,7 +209,7 @@ def test_missing_packages_are_named_with_what_installs_them(
         importlib.util, "find_spec", lambda name: None if name in missing else find(name)
     )
     called = terminal("serve")
-    assert called.code == 1
+    assert called.code == 2
     assert "The API needs fastapi, cryptography, not installed here" in called.err
     assert "pip install 'vector-backup-pipeline[api]'" in called.err
 

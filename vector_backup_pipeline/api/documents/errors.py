@@ -90,6 +90,13 @@ _NO_DAGSTER = ErrorExample(
     "VECTOR_BACKUP_DAGSTER_URL.",
     _RETRY,
 )
+_UNRESOLVED = replace(
+    _NO_DAGSTER,
+    summary="Dagster does not answer, and the run may still start",
+    detail=f"{_NO_DAGSTER.detail} The run {RUN_ID} could not be canceled and may still start. Ask "
+    "for its status, or cancel it, before you send this call again.",
+    more={"can_retry": False, "run_id": RUN_ID},
+)
 _NO_TOKEN = ErrorExample(
     "No token, or a wrong one",
     RESPONSES[Unauthorized],
@@ -121,7 +128,7 @@ _OF_SUBJECTS: Mapping[Subject, Mapping[int, dict[str, ErrorExample]]] = {
             "task_id": _BAD_TASK_ID,
             "unknown": ErrorExample(
                 "An unknown key",
-                BACKUP.failed,
+                BACKUP.failed(InvalidParams.error_type),
                 InvalidParams.error_type,
                 f"Unknown: 'table'. There are: {', '.join(BACKUP.parameters.model_fields)}.",
             ),
@@ -130,7 +137,7 @@ _OF_SUBJECTS: Mapping[Subject, Mapping[int, dict[str, ErrorExample]]] = {
             "task": _NO_TASK,
             "table": ErrorExample(
                 "No such table, as the run found out",
-                BACKUP.failed,
+                BACKUP.failed(TableNotFound.error_type),
                 TableNotFound.error_type,
                 "There is no table 'docs' on the connection's search path.",
                 {"run_id": RUN_ID},
@@ -148,7 +155,7 @@ _OF_SUBJECTS: Mapping[Subject, Mapping[int, dict[str, ErrorExample]]] = {
         500: {
             "disk": ErrorExample(
                 "No space",
-                BACKUP.failed,
+                BACKUP.failed(StorageError.error_type),
                 StorageError.error_type,
                 FULL_DISK["detail"],
                 {"run_id": RUN_ID, "result": FAILED_BACKUP_RESULT},
@@ -156,14 +163,15 @@ _OF_SUBJECTS: Mapping[Subject, Mapping[int, dict[str, ErrorExample]]] = {
         },
         503: {
             "database": _NO_DATABASE,
-            "dagster": replace(_NO_DAGSTER, response=BACKUP.failed),
+            "dagster": replace(_NO_DAGSTER, response=BACKUP.failed(ServiceUnavailable.error_type)),
+            "unresolved": replace(_UNRESOLVED, response=BACKUP.unresolved),
         },
     },
     "restore": {
         400: {
             "timestamp": ErrorExample(
                 "No timestamp",
-                RESTORE.failed,
+                RESTORE.failed(MissingRequiredParams.error_type),
                 MissingRequiredParams.error_type,
                 "timestamp is missing: name the backup set to restore, such as 20250721_234914, "
                 "or latest. vector-backup list shows what is there.",
@@ -174,7 +182,7 @@ _OF_SUBJECTS: Mapping[Subject, Mapping[int, dict[str, ErrorExample]]] = {
             "task": _NO_TASK,
             "set": ErrorExample(
                 "No such backup set, as the run found out",
-                RESTORE.failed,
+                RESTORE.failed(ResourceNotFound.error_type),
                 ResourceNotFound.error_type,
                 NO_SET["detail"],
                 {"run_id": RUN_ID, "result": FAILED_RESTORE_RESULT},
@@ -192,7 +200,7 @@ _OF_SUBJECTS: Mapping[Subject, Mapping[int, dict[str, ErrorExample]]] = {
         500: {
             "damaged": ErrorExample(
                 "A stored file is not what was written",
-                RESTORE.failed,
+                RESTORE.failed("INTEGRITY_ERROR"),
                 "INTEGRITY_ERROR",
                 f"The file {EMBEDDING_FILE} is not what was written: its SHA-256 differs.",
                 {"run_id": RUN_ID},
@@ -200,7 +208,8 @@ _OF_SUBJECTS: Mapping[Subject, Mapping[int, dict[str, ErrorExample]]] = {
         },
         503: {
             "database": _NO_DATABASE,
-            "dagster": replace(_NO_DAGSTER, response=RESTORE.failed),
+            "dagster": replace(_NO_DAGSTER, response=RESTORE.failed(ServiceUnavailable.error_type)),
+            "unresolved": replace(_UNRESOLVED, response=RESTORE.unresolved),
         },
     },
     "run": {
