@@ -113,9 +113,10 @@ class ErrorData(Data):
 
     error_type: str
     detail: str
-    can_retry: Literal[True] | None = Field(
+    can_retry: bool | None = Field(
         None,
-        description="There only where the same call may succeed later.",
+        description="True: the same call may succeed later. False: a run of this call may still "
+        "start or go on.",
         json_schema_extra=_left_out,
     )
 
@@ -128,12 +129,6 @@ class HealthErrorData(ErrorData):
 
 
 class _RunErrorData(ErrorData):
-    can_retry: bool | None = Field(
-        None,
-        description="True: the same call may succeed later. False: a run of this call may still "
-        "start or go on.",
-        json_schema_extra=_left_out,
-    )
     run_id: str | None = Field(
         None, description="There if a run was made.", json_schema_extra=_left_out
     )
