@@ -108,13 +108,18 @@ def refusal_text(operation: Operation[Any], error: BackupError, task_id: str | N
 
 
 def failure_text(
-    operation: Operation[Any], error_type: str, task_id: str | None, *, can_retry: bool
+    operation: Operation[Any],
+    error_type: str,
+    task_id: str | None,
+    *,
+    can_retry: bool,
+    has_reached_tables: bool,
 ) -> str:
     """What people are told of a run that failed."""
     if error_type == ServiceUnavailable.error_type:
         return NO_CONNECTION
-    # A server that refuses a login, or drops a connection, may be the wrong one.
-    if error_type == DatabaseError.error_type and can_retry:
+    # A refused login, or a lost connection.
+    if error_type == DatabaseError.error_type and (can_retry or not has_reached_tables):
         return NO_CONNECTION
     # A backup looks for nothing else that may not be there.
     if operation is BACKUP and task_id and error_type == ResourceNotFound.error_type:

@@ -27,7 +27,15 @@ def end_answer(
     error_type = str(outcome.error_type)
     if outcome.result is not None:
         more["result"] = outcome.result
-    response = failure_text(operation, error_type, task_id, can_retry=outcome.can_retry)
+    result = outcome.result or {}
+    has_reached_tables = bool(result.get("tables_backed_up") or result.get("restore_results"))
+    response = failure_text(
+        operation,
+        error_type,
+        task_id,
+        can_retry=outcome.can_retry,
+        has_reached_tables=has_reached_tables,
+    )
     return envelope.failure(
         http_status_of(error_type),
         error_type,

@@ -319,7 +319,7 @@ def test_a_cancelled_run_tells_who_waits_for_it_and_can_not_be_cancelled_again(
         assert cancelled.json()["data"]["response"] == "Vector表备份取消请求已提交"
         called = waiting.result()
 
-    data = _refused(called, 500, "系统内部错误", "INTERNAL_ERROR")
+    data = _refused(called, 409, "状态冲突", "RUN_CANCELED")
     assert data["response"] == "Vector表备份已取消"
     assert data["can_retry"] is True
     again = stage.api.http.delete(f"{BASE}/backup/{run_id}")
