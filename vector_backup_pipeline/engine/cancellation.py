@@ -21,7 +21,7 @@ from types import FrameType
 from typing import Protocol, TypeAlias
 from weakref import WeakSet
 
-from vector_backup_pipeline.engine.errors import RunCancelled
+from vector_backup_pipeline.engine.errors import BackupError, RunCancelled, as_backup_error
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # The end of a watch; no signal has this number.
@@ -91,6 +91,13 @@ def is_requested() -> bool:
 def last_signal() -> str | None:
     """The name of the last signal that came to what listened."""
     return None if _last_signal is None else signal.Signals(_last_signal).name
+
+
+def as_run_error(cause: BaseException) -> BackupError:
+    """What ended a run. An error of a driver follows from a cancellation, if one is requested."""
+    if is_requested() and not isinstance(cause, BackupError):
+        return RunCancelled()
+    return as_backup_error(cause)
 
 
 def covers(waiting: Abandonable) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from vector_backup_pipeline.engine.cancellation import (
+    as_run_error,
     check,
     covers,
     deferred_signals,
@@ -17,7 +18,7 @@ from vector_backup_pipeline.engine.cancellation import (
     listening,
     uncancellable,
 )
-from vector_backup_pipeline.engine.errors import RunCancelled
+from vector_backup_pipeline.engine.errors import IntegrityError, RunCancelled
 from vector_backup_pipeline_tests.faults.watching import interrupted
 
 _ALL = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -170,3 +171,12 @@ def test_outside_the_main_thread_nothing_is_listened_to() -> None:
     thread.start()
     thread.join()
     assert errors == []
+
+
+def test_a_drivers_error_during_a_cancellation_is_the_cancellation() -> None:
+    damaged = IntegrityError("damaged")
+    with listening() as cancellation:
+        assert as_run_error(OSError("no luck")).error_type == "INTERNAL_ERROR"
+        cancellation.mark()
+        assert as_run_error(OSError("shut down")).error_type == "RUN_CANCELED"
+        assert as_run_error(damaged) is damaged

@@ -26,7 +26,7 @@ from vector_backup_pipeline.engine.backup.manifest import (
 from vector_backup_pipeline.engine.backup.notices import read_notices
 from vector_backup_pipeline.engine.backup.report import log_section
 from vector_backup_pipeline.engine.backup.run_marker import claim_timestamp, remove_leftovers
-from vector_backup_pipeline.engine.cancellation import uncancellable
+from vector_backup_pipeline.engine.cancellation import as_run_error, uncancellable
 from vector_backup_pipeline.engine.errors import (
     BackupError,
     IntegrityError,
@@ -34,7 +34,6 @@ from vector_backup_pipeline.engine.errors import (
     ResourceNotFound,
     RunCancelled,
     StorageError,
-    as_backup_error,
 )
 from vector_backup_pipeline.engine.file_names import LOG_NAME, data_file_name, manifest_name
 from vector_backup_pipeline.engine.manifest import TruncateState
@@ -164,7 +163,7 @@ class BackupRun:
         try:
             stored = self._export(table, listener)
         except BaseException as cause:
-            error = as_backup_error(cause)
+            error = as_run_error(cause)
             self._errors[table] = error
             self._failures[table] = failed_table(error, time.monotonic() - started)
             raise
@@ -343,7 +342,7 @@ class BackupRun:
         return {table: self._stored[table].rows for table in self.request.tables_to_truncate}
 
     def _remember_truncate_failure(self, cause: BaseException, started: float) -> None:
-        error = as_backup_error(cause)
+        error = as_run_error(cause)
         outcome: Literal["not_truncated", "unknown"] = "not_truncated"
         if isinstance(error, CommitUnknown):
             outcome = "unknown"
@@ -430,7 +429,7 @@ class BackupRun:
             yield
         except BaseException as cause:
             if self._run_error is None:
-                self._run_error = as_backup_error(cause)
+                self._run_error = as_run_error(cause)
             raise
 
 

@@ -17,14 +17,13 @@ from typing import TypeVar
 
 from psycopg2.extensions import cursor as Cursor
 
-from vector_backup_pipeline.engine.cancellation import uncancellable
+from vector_backup_pipeline.engine.cancellation import as_run_error, uncancellable
 from vector_backup_pipeline.engine.catalog.reading import hold_while_reading
 from vector_backup_pipeline.engine.errors import (
     BackupError,
     IntegrityError,
     InvalidParams,
     RunCancelled,
-    as_backup_error,
 )
 from vector_backup_pipeline.engine.file_names import LOG_NAME
 from vector_backup_pipeline.engine.postgres.commit import CommitUnknown
@@ -215,7 +214,7 @@ class RestoreRun:
                 self._refuse_after_failure()
                 rows = self._load(self._planned(table), listener)
         except BaseException as cause:
-            error = as_backup_error(cause)
+            error = as_run_error(cause)
             self._account.failures[table] = failed_table(error, time.monotonic() - started)
             raise
         self._account.durations[table] = time.monotonic() - started
@@ -417,7 +416,7 @@ class RestoreRun:
             yield
         except BaseException as cause:
             if self._account.error is None:
-                self._account.error = as_backup_error(cause)
+                self._account.error = as_run_error(cause)
                 self._let_go()
             raise
 

@@ -15,13 +15,13 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime, timezone
 
 from vector_backup_pipeline import __version__
+from vector_backup_pipeline.engine.cancellation import as_run_error
 from vector_backup_pipeline.engine.catalog.reading import remove_dead_readers, stamps_being_read
 from vector_backup_pipeline.engine.catalog.sets import look_into
 from vector_backup_pipeline.engine.errors import (
     BackupError,
     LockTimeout,
     ResourceNotFound,
-    as_backup_error,
 )
 from vector_backup_pipeline.engine.file_names import (
     PENDING_SUFFIX,
@@ -91,7 +91,7 @@ class LocationPrune:
             with self._alone():
                 self._prune()
         except BaseException as cause:
-            self.errors.append(as_backup_error(cause))
+            self.errors.append(as_run_error(cause))
             if not isinstance(cause, BackupError):
                 raise
 

@@ -11,13 +11,13 @@ import time
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
+from vector_backup_pipeline.engine.cancellation import as_run_error
 from vector_backup_pipeline.engine.catalog import check_root, find_places
 from vector_backup_pipeline.engine.errors import (
     BackupError,
     InvalidParams,
     ResourceNotFound,
     RunCancelled,
-    as_backup_error,
 )
 from vector_backup_pipeline.engine.file_names import LOG_NAME
 from vector_backup_pipeline.engine.report import canceled
@@ -101,7 +101,7 @@ class PruneRun:
                     run_id=self._run_id,
                 )
         except BaseException as cause:
-            self._own_errors.append(as_backup_error(cause))
+            self._own_errors.append(as_run_error(cause))
             raise
         return [
             LocationToPrune(key, place.directory.location, place.task_id)

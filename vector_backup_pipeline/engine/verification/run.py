@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from vector_backup_pipeline import __version__
+from vector_backup_pipeline.engine.cancellation import as_run_error
 from vector_backup_pipeline.engine.catalog import (
     BackupSet,
     DamagedSet,
@@ -31,7 +32,6 @@ from vector_backup_pipeline.engine.errors import (
     ResourceNotFound,
     RunCancelled,
     StorageError,
-    as_backup_error,
 )
 from vector_backup_pipeline.engine.file_names import (
     LOG_NAME,
@@ -122,7 +122,7 @@ class VerifyRun:
             if not self._sets:
                 self._notices.append("There is nothing to verify: no backup set was found.")
         except BaseException as cause:
-            self._run_error = as_backup_error(cause)
+            self._run_error = as_run_error(cause)
             raise
         return [
             SetToVerify(key, each.directory.location, each.stamp)
