@@ -257,7 +257,7 @@ class Target:
         Generated columns, CHECK constraints and triggers were written for the role's own search
         path, so rows are loaded under it.
         """
-        with contextlib.ExitStack() as stack, self._errors(f"restore {table.table}"):
+        with self._errors(f"restore {table.table}"), contextlib.ExitStack() as stack:
             for stream in self.streams:
                 cursor = stack.enter_context(stream.cursor())
                 stack.enter_context(own_search_path(cursor))

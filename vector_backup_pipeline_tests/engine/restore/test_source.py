@@ -99,7 +99,7 @@ def test_an_incomplete_set_is_restored_table_by_table_alone(
     ("parameters", "error_type", "words"),
     [
         ({"timestamp": "20200101_000000"}, "RESOURCE_NOT_FOUND", "no backup set 20200101_000000"),
-        ({"timestamp": "newest"}, "INVALID_PARAMS", "'newest' is not valid"),
+        ({"timestamp": "newest"}, "INVALID_PARAMS", "'newest', which is not valid"),
         ({"timestamp": "20201301_000000"}, "INVALID_PARAMS", "is not valid"),
         ({"tables": ("docs",)}, "RESOURCE_NOT_FOUND", "has no table docs. It has: langchain"),
         ({"tables": ("other.langchain_pg_embedding",)}, "RESOURCE_NOT_FOUND", "has no table"),
