@@ -1,14 +1,24 @@
 """Servers that are not there, refuse, vanish or change: the right error, and nothing left."""
 
+import contextlib
 import re
 import socket
+import socketserver
+import ssl
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
-import psycopg2
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from vector_backup_pipeline.engine.errors import BackupError, DatabaseError
 from vector_backup_pipeline.engine.postgres import login, ranges, snapshot
@@ -59,6 +69,37 @@ def closed_port() -> int:
     with socket.create_server((LOOPBACK, 0)) as listener:
         port: int = listener.getsockname()[1]
     return port
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """Of a host that no test connects to, and trusted: `path` has the certificate."""
+
+    path: Path
+    tls: ssl.SSLContext
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "elsewhere.invalid")])
+    now = datetime.now(timezone.utc)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    path = tmp_path_factory.mktemp("tls") / "certificate.pem"
+    private = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    path.write_bytes(made.public_bytes(serialization.Encoding.PEM) + private)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(path)
+    return Certificate(path, tls)
 
 
 def _assert_never_begun(made: FinishedBackup, error: str, *, can_retry: bool = True) -> None:
@@ -145,22 +186,99 @@ def test_a_listener_that_says_nothing_is_no_server(
     _assert_never_begun(made, "SERVICE_UNAVAILABLE")
 
 
-def test_what_happened_tells_the_error_whatever_the_messages_language(
-    langchain: Database,
-    backup: BackupMaker,
-    closed_port: int,
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(
+    ("sqlstate", "can_retry"),
+    [("28P01", False), ("28000", False), ("3D000", False), ("53300", True), ("57P03", True)],
+)
+def test_the_sqlstate_of_a_refused_login_decides_whatever_the_language(
+    sqlstate: str, can_retry: bool
 ) -> None:
-    def refuse(**_: Any) -> None:
-        raise psycopg2.OperationalError("无法连接")
+    """Severity and message are in another language, and in another encoding."""
+    with _refusing_server(sqlstate, "致命错误", "无法连接") as port:
+        error = _connection_error(f"postgresql://u:hunter2@{LOOPBACK}:{port}/db?sslmode=prefer")
 
-    with monkeypatch.context() as patch:
-        patch.setattr(psycopg2, "connect", refuse)
-        there = backup(langchain.server.connection_string(tcp=True))
-        not_there = backup(f"postgresql://u@{LOOPBACK}:{closed_port}/db")
+    assert error.error_type == "DATABASE_ERROR"
+    assert error.can_retry is can_retry
+    assert "hunter2" not in all_that_it_tells(error)
 
-    assert error_type(there.error) == "DATABASE_ERROR"
-    assert error_type(not_there.error) == "SERVICE_UNAVAILABLE"
+
+@pytest.mark.parametrize(
+    ("sslmode", "is_trusted"), [("require", False), ("verify-ca", True), ("verify-full", False)]
+)
+def test_a_login_is_repeated_only_to_a_server_that_the_connection_trusts(
+    sslmode: str, is_trusted: bool, certificate: Certificate
+) -> None:
+    """One without TLS, the right one, and one with the certificate of another host."""
+    tls = None if sslmode == "require" else certificate.tls
+    with _refusing_server("28P01", "FATAL", "no", tls) as port:
+        url = f"host={LOOPBACK} port={port} user=u password=x dbname=db sslmode={sslmode}"
+        error = _connection_error(f"{url} sslrootcert={certificate.path}")
+
+    assert error.error_type == "DATABASE_ERROR"
+    assert error.can_retry is not is_trusted
+
+
+def test_a_server_behind_one_that_is_not_there_is_asked_too(
+    langchain: Database, closed_port: int
+) -> None:
+    langchain.create_role("knows_hosts", _PASSWORD)
+    hosts = f"host={LOOPBACK},{LOOPBACK} port={closed_port},{langchain.server.port}"
+
+    error = _connection_error(f"{hosts} user=knows_hosts password=hunter2 dbname=postgres")
+
+    assert error.error_type == "DATABASE_ERROR"
+    assert not error.can_retry
+
+
+def test_a_wrong_password_from_a_password_file_is_final(
+    langchain: Database, tmp_path: Path
+) -> None:
+    langchain.create_role("reads_a_file", _PASSWORD)
+    passwords = tmp_path / "passwords"
+    passwords.write_text("*:*:*:*:hunter2")
+    passwords.chmod(0o600)
+    url = f"host={LOOPBACK} port={langchain.server.port} user=reads_a_file dbname=postgres"
+
+    error = _connection_error(f"{url} passfile={passwords}")
+
+    assert error.error_type == "DATABASE_ERROR"
+    assert not error.can_retry
+
+
+def _connection_error(url: str) -> BackupError:
+    with pytest.raises(BackupError) as caught:
+        connect(settings_for(url))
+    return caught.value
+
+
+@contextlib.contextmanager
+def _refusing_server(
+    sqlstate: str, severity: str, message: str, tls: ssl.SSLContext | None = None
+) -> Iterator[int]:
+    """Refuses every login, as a server does whose encoding is GB18030."""
+    fields = b"".join(
+        key + text.encode("gb18030") + b"\0"
+        for key, text in ((b"S", severity), (b"C", sqlstate), (b"M", message))
+    )
+    refusal = b"E" + struct.pack("!i", len(fields) + 5) + fields + b"\0"
+
+    class Refuse(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            peer = self.request
+            with contextlib.suppress(OSError):  # The client does not trust the certificate.
+                if peer.recv(1024) == struct.pack("!ii", 8, 80877103):
+                    peer.sendall(b"S" if tls else b"N")
+                    peer = tls.wrap_socket(peer, server_side=True) if tls else peer
+                    peer.recv(1024)
+                peer.sendall(refusal)
+            peer.close()
+
+    with socketserver.ThreadingTCPServer((LOOPBACK, 0), Refuse) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
 
 
 def test_workers_that_land_on_another_server_are_found_out(

@@ -22,7 +22,6 @@ from vector_backup_pipeline.engine.errors import (
     TableNotFound,
 )
 from vector_backup_pipeline.engine.postgres.connection_strings import ConnectionSettings
-from vector_backup_pipeline.engine.postgres.login import refusal_of
 from vector_backup_pipeline.engine.postgres.lost_session import (
     connection_of,
     explain,
@@ -35,6 +34,7 @@ from vector_backup_pipeline.engine.postgres.server_connection import (
     ServerConnection,
     answering_within,
     cancel_statements,
+    login_refusal,
     open_connection,
 )
 from vector_backup_pipeline.engine.secrets import redact
@@ -198,7 +198,7 @@ def translated(error: psycopg2.Error, action: str, secrets: tuple[str, ...]) -> 
         )
     text = redact(_first_line(error), secrets)
     if error.pgcode == errorcodes.INSUFFICIENT_PRIVILEGE:
-        return PermissionDenied(f"Could not {action}: {text}. {_permission_advice(text)}")
+        return PermissionDenied(f"Could not {action}: {text}. {_permission_advice(error)}")
     if error.pgcode in (errorcodes.UNDEFINED_TABLE, errorcodes.INVALID_SCHEMA_NAME):
         return TableNotFound(f"Could not {action}: {text}.")
     if error.pgcode == errorcodes.LOCK_NOT_AVAILABLE:
@@ -220,6 +220,9 @@ def translated(error: psycopg2.Error, action: str, secrets: tuple[str, ...]) -> 
 
 # The server's files that allocate shared memory while it runs. The SQLSTATE is that of a full disk.
 _SHARED_MEMORY_SOURCES = {"dsm.c", "dsm_impl.c"}
+# The one that refuses a query which row security would filter (check_enable_rls). The SQLSTATE is
+# that of a missing privilege.
+_ROW_SECURITY_SOURCE = "rls.c"
 
 
 def _detail(error: psycopg2.Error, secrets: tuple[str, ...]) -> str:
@@ -227,14 +230,12 @@ def _detail(error: psycopg2.Error, secrets: tuple[str, ...]) -> str:
     parts = []
     if error.diag.message_detail:
         parts.append(error.diag.message_detail.rstrip("."))
-    context = (error.diag.context or "").splitlines()
-    if context and context[0].startswith("COPY "):
-        parts.append(context[0])
+    parts += (error.diag.context or "").splitlines()[:1]
     return redact("".join(f": {part}" for part in parts), secrets)
 
 
-def _permission_advice(text: str) -> str:
-    if "row-level security" in text:
+def _permission_advice(error: psycopg2.Error) -> str:
+    if error.diag.source_file == _ROW_SECURITY_SOURCE:
         return "Back up as the table's owner or as a role with BYPASSRLS."
     return "Grant the role of this connection what is missing."
 
@@ -263,7 +264,7 @@ def _explanation(error: psycopg2.Error) -> str:
 
 def _refused(error: psycopg2.Error | UnicodeError, settings: ConnectionSettings) -> BackupError:
     text = redact(_first_line(error), settings.secrets)
-    refusal = refusal_of(settings.parameters)
+    refusal = login_refusal(settings)
     if refusal is None:
         return ServiceUnavailable(
             f"No database server was reached: {text}. "

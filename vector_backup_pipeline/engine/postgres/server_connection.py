@@ -21,6 +21,7 @@ from vector_backup_pipeline.engine.errors import BackupError, DatabaseError
 from vector_backup_pipeline.engine.postgres import sql_ascii
 from vector_backup_pipeline.engine.postgres.connection_strings import ConnectionSettings
 from vector_backup_pipeline.engine.postgres.escaping_cursor import EscapingCursor
+from vector_backup_pipeline.engine.postgres.login import Refusal, begin_login, refusal_of
 from vector_backup_pipeline.engine.postgres.lost_session import SessionCounts, keep_stderr_clean
 
 # The coordinator sits idle in its transaction for as long as the export takes; a firewall would
@@ -105,12 +106,25 @@ class ServerConnection(connection):
 
 def open_connection(settings: ConnectionSettings, **overrides: str) -> ServerConnection:
     keep_stderr_clean()
-    parameters: dict[str, Any] = _TRANSPORT | dict(settings.parameters) | _ALWAYS | overrides
-    parameters.setdefault("application_name", "vector_backup_pipeline")
     with _surroundings(settings):
-        connection = ServerConnection.open(**parameters)
+        connection = ServerConnection.open(**(_parameters(settings) | overrides))
     connection.settings = settings
     return connection
+
+
+def login_refusal(settings: ConnectionSettings) -> Refusal | None:
+    """How the server refuses the login of `settings`; None if no server answers."""
+    try:
+        with _surroundings(settings):
+            connection = begin_login(_parameters(settings))
+    except (psycopg2.Error, UnicodeError):
+        return None
+    return refusal_of(connection)
+
+
+def _parameters(settings: ConnectionSettings) -> dict[str, Any]:
+    parameters = _TRANSPORT | dict(settings.parameters) | _ALWAYS
+    return {"application_name": "vector_backup_pipeline"} | parameters
 
 
 @contextlib.contextmanager
