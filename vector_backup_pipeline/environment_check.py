@@ -6,10 +6,11 @@ import difflib
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from vector_backup_pipeline.engine.checkup.finding import Finding, failed_with, ok, warning
+from vector_backup_pipeline.engine.errors import InvalidParams
 from vector_backup_pipeline.schedules import SCHEDULES
 from vector_backup_pipeline.settings import (
     PREFIX,
@@ -60,9 +61,8 @@ def read_environment() -> ReadEnvironment:
 
 
 def _wrong(error: SettingsError) -> Finding:
-    finding = failed_with("settings", error.variable, error)
-    # Its name stands before the message anyway.
-    return replace(finding, message=finding.message.removeprefix(f"{error.variable}: "))
+    # The finding's name already says which setting it is about.
+    return failed_with("settings", error.variable, InvalidParams(error.reason))
 
 
 def _summary(settings: Settings) -> str:

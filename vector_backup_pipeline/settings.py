@@ -65,7 +65,8 @@ class SettingsError(InvalidParams):
     def __init__(self, field: str, reason: str) -> None:
         self.field = field
         self.variable = variable_of(field)
-        super().__init__(f"{self.variable}: {reason.rstrip('.')}.")
+        self.reason = reason.rstrip(".") + "."
+        super().__init__(f"{self.variable}: {self.reason}")
 
 
 def variable_of(field: str) -> str:

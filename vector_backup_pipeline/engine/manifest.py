@@ -12,6 +12,7 @@ from pydantic import AfterValidator, ValidationError
 
 from vector_backup_pipeline.engine.errors import IntegrityError
 from vector_backup_pipeline.engine.manifest_statements import unexpected_statements
+from vector_backup_pipeline.engine.older_definitions import definition_as_written_today
 from vector_backup_pipeline.engine.record import Record
 from vector_backup_pipeline.engine.results import BackupResult
 from vector_backup_pipeline.engine.secrets import SecretText
@@ -196,8 +197,19 @@ def read_manifest(data: bytes, name: str, key: SecretText | None = None) -> Mani
         ) from error
     if seals is None:
         raise _was_changed(name, "it has no checksum")
+    manifest = _as_written_today(manifest)
     _check_statements(manifest, name)
     return manifest
+
+
+def _as_written_today(manifest: Manifest) -> Manifest:
+    tables = [
+        table
+        if table.definition is None
+        else table.model_copy(update={"definition": definition_as_written_today(table.definition)})
+        for table in manifest.tables
+    ]
+    return manifest.model_copy(update={"tables": tables})
 
 
 def _check_statements(manifest: Manifest, name: str) -> None:

@@ -113,9 +113,9 @@ _STATEMENTS: Mapping[str, tuple[re.Pattern[str], ...]] = {
         rf"COMMENT ON COLUMN {_name('table')} \. {_I} IS '",
         rf"COMMENT ON (?:CONSTRAINT|POLICY) {_I} ON {_name('table')} IS '",
         rf"COMMENT ON INDEX {_name('index')} IS '",
-        rf"COMMENT ON SEQUENCE {_name('sequence')} IS '",
         rf"COMMENT ON STATISTICS {_name('statistics')} IS '",
     ),
+    "sequence_comment_ddl": _any_of(rf"COMMENT ON SEQUENCE {_name('sequence')} IS '"),
 }
 _COMMENT_ON_TYPE = rf"COMMENT ON TYPE {_name('object')} IS '"
 _DEPENDENCIES: Mapping[str, tuple[re.Pattern[str], ...]] = {

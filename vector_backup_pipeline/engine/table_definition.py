@@ -6,7 +6,7 @@ statements inside are run as they are, with no parameters, in this order:
     dependencies.ddl, then over all tables at once: sequence_ddl, ddl, preference_ddl
     (rows)
     key_ddl, index_ddl, late_constraint_ddl, foreign_key_ddl, sequence_values, row_security_ddl,
-    comment_ddl
+    comment_ddl, sequence_comment_ddl
 
 `ddl` of an inheritance parent must run before its children's: `inherits` names the parents.
 Row security comes late because `FORCE` would filter the restoring owner's own statements.
@@ -84,6 +84,7 @@ class Constraint(Record):
     validated: bool
     local: bool
     inherited: bool
+    no_inherit: bool = Field(False, description="of a NOT NULL constraint")
     references: QualifiedName | None = None
     index_options: dict[str, str] = Field(default_factory=dict)
     attached_to: QualifiedName | None = Field(
@@ -152,6 +153,19 @@ class Comment(Record):
     name: str
     schema_name: str | None = Field(None, description="of sequences and statistics")
     text: str
+
+
+class SequenceComment(QualifiedName):
+    """A sequence's comment, kept apart because a shared sequence of the target keeps its own."""
+
+    ddl: str
+
+
+class UnreadPolicy(Record):
+    """A row security policy whose expressions the backup could not read without waiting."""
+
+    table: QualifiedName
+    name: str
 
 
 class ForeignKey(Record):
@@ -224,7 +238,10 @@ class TableDefinition(Relation):
     external_objects: tuple[ExternalObject, ...] = Field(
         (), description="what the table depends on and the target must have already"
     )
-    not_recreated: tuple[str, ...]
+    not_recreated: tuple[str, ...] = Field(
+        description="in words; the owner and unread policies are not among them"
+    )
+    unread_policies: tuple[UnreadPolicy, ...] = ()
     sequence_ddl: tuple[str, ...] = ()
     ddl: tuple[str, ...] = ()
     preference_ddl: tuple[str, ...] = Field(
@@ -238,6 +255,11 @@ class TableDefinition(Relation):
     foreign_keys: tuple[ForeignKey, ...] = ()
     row_security_ddl: tuple[str, ...] = ()
     comment_ddl: tuple[str, ...] = ()
+    sequence_comments: tuple[SequenceComment, ...] = ()
+
+    @property
+    def sequence_comment_ddl(self) -> tuple[str, ...]:
+        return tuple(comment.ddl for comment in self.sequence_comments)
 
     @property
     def foreign_key_ddl(self) -> tuple[str, ...]:

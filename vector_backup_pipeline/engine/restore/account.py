@@ -32,7 +32,8 @@ class RolledBack(BackupError):
 @dataclass
 class RestoreAccount:
     """Filled in by the run. What goes by tables has an entry for each that came so far: `rows` are
-    written, `durations` in seconds, `proved` whether the digest is the manifest's."""
+    written, `durations` in seconds, `proved` whether the digest is the manifest's. `error` is the
+    first error, `failed_table` the table whose load raised it."""
 
     request: RestoreParameters
     zone: tzinfo
@@ -43,6 +44,7 @@ class RestoreAccount:
     proved: dict[str, bool | None] = field(default_factory=dict)
     failures: dict[str, FailedTable] = field(default_factory=dict)
     error: BackupError | None = None
+    failed_table: str | None = None
     is_restored: bool = False
     outcome_is_unknown: bool = False
     recall: list[Recall] = field(default_factory=list)
@@ -60,7 +62,7 @@ class RestoreAccount:
         if self.outcome_is_unknown:
             why = "whether it was committed is unknown."
         else:
-            failed = self._failed_table() or "a step of the restore"
+            failed = self.failed_table or "a step of the restore"
             why = f"everything was rolled back when {failed} failed."
         return RolledBack(f"Loaded, but {why}" if loaded else f"Not restored: {why}")
 
@@ -76,7 +78,7 @@ class RestoreAccount:
             not_recreated=self.target.not_recreated() if self.target and self.is_restored else {},
             recall_at_10=list(self.recall),
             notices=self.notices,
-            errors=[error_line(self.error, self._failed_table())] if self.error else [],
+            errors=[error_line(self.error, self.failed_table)] if self.error else [],
             duration=round(time.monotonic() - self._started, 3),
             timestamp=self._local(self._began_at),
         )
@@ -86,12 +88,6 @@ class RestoreAccount:
         if self.outcome_is_unknown:
             return "unknown"
         return "restored" if self.is_restored else "not_restored"
-
-    def _failed_table(self) -> str | None:
-        for table, failure in self.failures.items():
-            if self.error is not None and failure.error == self.error.message:
-                return table
-        return None
 
     def _backup_info(self) -> BackupInfo | None:
         if self.source is None:

@@ -80,7 +80,8 @@ class PlannedTable:
         """Whether values name tables or types (regclass and its like), and so have to find them."""
         definition = self.stored.definition
         columns = definition.columns if definition else ()
-        return any(column.type.name.lstrip("_").startswith("reg") for column in columns)
+        types = [column.type for column in columns if column.type.schema_name == "pg_catalog"]
+        return any(each.name.lstrip("_").startswith("reg") for each in types)
 
     def key(self) -> tuple[str, ...] | None:
         """The unique key that the file's rows can be told apart by, the primary key if possible."""

@@ -210,7 +210,7 @@ class RestoreRun:
         """Load one table; the rows that were written. After a failure nothing more is loaded."""
         started = time.monotonic()
         try:
-            with self._remembering():
+            with self._remembering(table):
                 self._refuse_after_failure()
                 rows = self._load(self._planned(table), listener)
         except BaseException as cause:
@@ -410,13 +410,15 @@ class RestoreRun:
         self._account.source.directory.append(LOG_NAME, section)
 
     @contextlib.contextmanager
-    def _remembering(self) -> Iterator[None]:
-        """Keep the first error, and let go of the target: nobody waits for a lost restore."""
+    def _remembering(self, table: str | None = None) -> Iterator[None]:
+        """Keep the first error, with the `table` that it is about, and release the target: nobody
+        waits for a failed restore."""
         try:
             yield
         except BaseException as cause:
             if self._account.error is None:
                 self._account.error = as_run_error(cause)
+                self._account.failed_table = table
                 self._let_go()
             raise
 

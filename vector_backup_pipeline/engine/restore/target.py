@@ -363,13 +363,8 @@ class Target:
     def not_recreated(self) -> dict[str, list[str]]:
         if self._recreation is None:
             return {}
-        lost = self._recreation.not_recreated()
-        # A table whose owner restores it has its owner again.
-        same = f"owner {self._role}"
-        found = {
-            name: [what for what in lost.get(str(new.definition), []) if what != same]
-            for name, new in self._new.items()
-        }
+        lost = self._recreation.not_recreated(self._role)
+        found = {name: lost.get(str(new.definition), []) for name, new in self._new.items()}
         return {name: what for name, what in found.items() if what}
 
     def close(self) -> None:

@@ -28,9 +28,11 @@ from vector_backup_pipeline.engine.table_definition import (
     QualifiedName,
     Relation,
     Sequence,
+    SequenceComment,
     SequenceValue,
     Statistics,
     TableDefinition,
+    UnreadPolicy,
 )
 
 _KINDS = {"r": "ordinary", "p": "partitioned", "f": "foreign"}
@@ -84,6 +86,11 @@ def table_definition(cursor: Cursor, catalog: Catalog, oid: int) -> TableDefinit
             if each in catalog.prerequisites.external
         ),
         not_recreated=tuple(_not_recreated(catalog, oid, whole_tree, sequences)),
+        unread_policies=tuple(
+            UnreadPolicy(table=catalog.relations.name(each), name=policy)
+            for each in whole_tree
+            for policy in catalog.policies.unread.get(each, [])
+        ),
     )
     if creator is not None:
         return plain
@@ -186,10 +193,6 @@ def _not_recreated(
         for column in catalog.columns.get(each, []):
             if column.type.is_large_object:
                 yield omissions.about(table, whose, omissions.large_objects(column.name))
-        for policy in catalog.policies.unread.get(each, []):
-            yield omissions.about(
-                table, whose, "policy " + policy + ", which could not be read without waiting"
-            )
         for sequence in catalog.sequences.grants.get(each, []):
             yield omissions.about(table, whose, "grants on sequence " + sequence)
     yield from omissions.of_sequences(list(sequences))
@@ -220,7 +223,7 @@ def _lost_ties(catalog: Catalog, oid: int) -> Iterator[str]:
 
 def _statements(
     cursor: Cursor, catalog: Catalog, oid: int, table: TableDefinition
-) -> dict[str, tuple[str, ...] | tuple[ForeignKey, ...]]:
+) -> dict[str, tuple[Any, ...]]:
     def texts(made: Iterable[sql.Composable]) -> tuple[str, ...]:
         return tuple(text(cursor, statement) for statement in made)
 
@@ -242,7 +245,8 @@ def _statements(
         "row_security_ddl": texts(
             made for each, _ in relations for made in late_statements.row_security(each)
         ),
-        "comment_ddl": texts(_comments(relations, table.sequences)),
+        "comment_ddl": texts(_comments(relations)),
+        "sequence_comments": tuple(_sequence_comments(cursor, relations, table.sequences)),
     }
 
 
@@ -306,16 +310,26 @@ def _foreign_keys(
             )
 
 
-def _comments(
-    relations: list[tuple[Relation, Creation]], sequences: Iterable[Sequence]
-) -> Iterator[sql.Composable]:
-    """A sequence that several partitions draw from is commented on once."""
-    left = {(each.schema_name, each.name) for each in sequences}
+def _comments(relations: list[tuple[Relation, Creation]]) -> Iterator[sql.Composable]:
     for relation, _ in relations:
-        sayable = [
-            each
-            for each in relation.comments
-            if each.on != "SEQUENCE" or (each.schema_name, each.name) in left
-        ]
-        left -= {(each.schema_name or "", each.name) for each in sayable if each.on == "SEQUENCE"}
-        yield from late_statements.comments(relation.model_copy(update={"comments": sayable}))
+        for comment in relation.comments:
+            if comment.on != "SEQUENCE":
+                yield late_statements.comment_on(relation, comment)
+
+
+def _sequence_comments(
+    cursor: Cursor, relations: list[tuple[Relation, Creation]], sequences: Iterable[Sequence]
+) -> Iterator[SequenceComment]:
+    """One for each sequence, also if several partitions use it."""
+    named = {
+        (comment.schema_name, comment.name): late_statements.comment_on(relation, comment)
+        for relation, _ in relations
+        for comment in relation.comments
+        if comment.on == "SEQUENCE"
+    }
+    for each in sequences:
+        statement = named.get((each.schema_name, each.name))
+        if statement is not None:
+            yield SequenceComment(
+                schema_name=each.schema_name, name=each.name, ddl=text(cursor, statement)
+            )

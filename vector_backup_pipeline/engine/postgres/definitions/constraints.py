@@ -31,6 +31,7 @@ SELECT c.conrelid, c.conname AS name, c.contype AS kind,
               ORDER BY k.place) AS columns,
        c.convalidated AS validated, c.conislocal AND c.conparentid = 0 AS local,
        c.coninhcount > 0 OR c.conparentid <> 0 AS inherited,
+       c.contype = 'n' AND c.connoinherit AS no_inherit,
        fn.nspname AS referenced_schema, f.relname AS referenced_name,
        i.reloptions, pn.nspname AS attached_schema, p.relname AS attached_name
   FROM pg_catalog.pg_constraint c
@@ -51,7 +52,7 @@ _INDEXES = """
 SELECT x.indrelid, i.relname AS name, pg_catalog.pg_get_indexdef(x.indexrelid) AS definition,
        am.amname AS access_method, x.indisunique AS unique,
        (x.indisvalid AND x.indisready) OR i.relkind = 'I' AS valid,
-       ARRAY(SELECT pg_catalog.format('%%s %%s', ocn.nspname, oc.opcname)
+       ARRAY(SELECT ARRAY[ocn.nspname::text, oc.opcname::text]
                FROM pg_catalog.unnest(x.indclass::oid[]) WITH ORDINALITY k(oid, place)
                JOIN pg_catalog.pg_opclass oc ON oc.oid = k.oid
                JOIN pg_catalog.pg_namespace ocn ON ocn.oid = oc.opcnamespace
@@ -128,6 +129,7 @@ def _constraint(row: Row) -> Constraint:
         validated=row["validated"],
         local=row["local"],
         inherited=row["inherited"],
+        no_inherit=row["no_inherit"],
         references=_named(row, "referenced"),
         index_options=options(row["reloptions"]),
         attached_to=_named(row, "attached"),
@@ -148,8 +150,8 @@ def _index(row: Row) -> Index:
     )
 
 
-def _operator_class(stored: str) -> QualifiedName:
-    schema_name, name = stored.split(" ", 1)
+def _operator_class(names: list[str]) -> QualifiedName:
+    schema_name, name = names
     return QualifiedName(schema_name=schema_name, name=name)
 
 

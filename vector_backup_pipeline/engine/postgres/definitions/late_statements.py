@@ -37,11 +37,10 @@ def _policy(table: Relation, policy: Policy) -> sql.Composable:
     return sql.SQL(" ").join(parts)
 
 
-def comments(table: Relation) -> Iterator[sql.Composable]:
-    for comment in table.comments:
-        yield sql.SQL("COMMENT ON {} {} IS {}").format(
-            sql.SQL(comment.on), _commented(table, comment), sql.Literal(comment.text)
-        )
+def comment_on(table: Relation, comment: Comment) -> sql.Composable:
+    return sql.SQL("COMMENT ON {} {} IS {}").format(
+        sql.SQL(comment.on), _commented(table, comment), sql.Literal(comment.text)
+    )
 
 
 def _commented(table: Relation, comment: Comment) -> sql.Composable:

@@ -80,10 +80,7 @@ def read_omissions(cursor: Cursor, relations: Relations) -> dict[int, list[str]]
     schema_publications = since(cursor, POSTGRES_15, _SCHEMA_PUBLICATIONS, "")
     query = _OMISSIONS.format(schema_publications=schema_publications)
     found: dict[int, list[str]] = defaultdict(list)
-    owners = {relations.rows[oid]["owner"] for oid in relations.asked}
     for oid, row in relations.rows.items():
-        if oid in relations.asked or row["owner"] not in owners:
-            found[oid].append("owner " + row["owner"])
         if row["tablespace"]:
             found[oid].append("tablespace " + row["tablespace"])
         if row["foreign_server"]:

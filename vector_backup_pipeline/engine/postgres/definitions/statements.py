@@ -182,9 +182,8 @@ def _column_not_null(
             yield sql.SQL("NOT NULL")
     elif constraint.validated and how.says(constraint.local):
         # The column's form of the constraint, which servers before 18 understand too.
-        no_inherit = constraint.definition.endswith(" NO INHERIT")
         yield sql.SQL("CONSTRAINT {} NOT NULL{}").format(
-            sql.Identifier(constraint.name), sql.SQL(" NO INHERIT" if no_inherit else "")
+            sql.Identifier(constraint.name), sql.SQL(" NO INHERIT" if constraint.no_inherit else "")
         )
 
 

@@ -48,10 +48,7 @@ from vector_backup_pipeline.engine.postgres.recreation.prerequisites import (
     missing_prerequisites,
     needed_prerequisites,
 )
-from vector_backup_pipeline.engine.postgres.recreation.row_security import (
-    check_policies,
-    is_forcing,
-)
+from vector_backup_pipeline.engine.postgres.recreation.row_security import check_policies
 from vector_backup_pipeline.engine.postgres.recreation.sequences import (
     check_not_taken,
     made_first,
@@ -71,7 +68,7 @@ from vector_backup_pipeline.engine.postgres.targets import (
     last_value_in_column,
     move_sequence_forward,
 )
-from vector_backup_pipeline.engine.relocation import Name, names_in
+from vector_backup_pipeline.engine.relocation import Name
 from vector_backup_pipeline.engine.table_definition import (
     Dependencies,
     ForeignKey,
@@ -206,14 +203,14 @@ class Recreation:
         self._run(cursor, lambda table: table.late_constraint_ddl)
         self._run(cursor, lambda table: (k.ddl for k in table.foreign_keys if self._is_new(k)))
         self._set_values(cursor)
-        self._run(cursor, lambda table: (s for s in table.row_security_ddl if not is_forcing(s)))
-        self._run(cursor, lambda table: filter(self._is_about_new, table.comment_ddl))
 
     def publish(self, cursor: Cursor) -> None:
         """Tie the new tables to those that are there, and move all of it into place."""
         self._tie_to_existing(cursor)
-        # Only now: FORCE would put our own check of those foreign keys under the policies.
-        self._run(cursor, lambda table: filter(is_forcing, table.row_security_ddl))
+        # Last, because FORCE would filter the rows that the checks of foreign keys read.
+        self._run(cursor, lambda table: table.row_security_ddl)
+        self._run(cursor, lambda table: table.comment_ddl)
+        self._run(cursor, self._sequence_comments)
         if self._scratch is not None:
             moves = self._moves(cursor)
             self._make_schemas(cursor, {move.final[0] for move in moves})
@@ -221,10 +218,12 @@ class Recreation:
             self._drop_birth_schemas(cursor)
         self._move_shared_sequences(cursor)
 
-    def not_recreated(self) -> Mapping[str, list[str]]:
-        """By the backup's `schema.name`: what the manifest names, and what could not be made."""
+    def not_recreated(self, role: str) -> Mapping[str, list[str]]:
+        """By the backup's `schema.name`: what the manifest names, and what could not be created by
+        `role`, which owns the new tables."""
         return {
             str(table.definition): [
+                *_other_owners(table.definition, role),
                 *table.definition.not_recreated,
                 *self._lost[str(table.definition)],
             ]
@@ -366,10 +365,11 @@ class Recreation:
                     f"value of sequence {sequence}, which the role may not set"
                 )
 
-    def _is_about_new(self, comment: str) -> bool:
-        """A shared sequence that is there keeps its own comment."""
-        named = next(names_in(comment), None)
-        return not comment.startswith("COMMENT ON SEQUENCE ") or named not in self._shared_there
+    def _sequence_comments(self, table: TableDefinition) -> Iterator[str]:
+        """A shared sequence that the target has keeps its own comment."""
+        for comment in table.sequence_comments:
+            if name_of(comment) not in self._shared_there:
+                yield comment.ddl
 
     def _is_new(self, key: ForeignKey) -> bool:
         return name_of(key.references) in self._new
@@ -400,6 +400,14 @@ class Recreation:
             *moves_of_sequences(self._shared_born),
             *moves_of_tables(cursor, self._asked),
         ]
+
+
+def _other_owners(table: TableDefinition, role: str) -> Iterator[str]:
+    if table.owner != role:
+        yield f"owner {table.owner}"
+    for partition in table.partitions:
+        if partition.owner not in (role, table.owner):
+            yield f"partition {partition}: owner {partition.owner}"
 
 
 def _indexes_with_rows(table: NewTable) -> dict[str, tuple[Name, Index]]:

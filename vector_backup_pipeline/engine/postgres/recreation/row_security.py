@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from psycopg2.extensions import cursor as Cursor
@@ -11,18 +10,15 @@ from vector_backup_pipeline.engine.errors import DatabaseRefused
 from vector_backup_pipeline.engine.postgres.recreation.lookups import roles_there
 from vector_backup_pipeline.engine.postgres.recreation.tables import NewTable, relations_of
 
-# As `definitions` says it of a policy that a lock kept it from reading.
-_UNREAD = re.compile(r"(?:.*: )?(policy .*), which could not be read without waiting", re.DOTALL)
-
 
 def check_policies(cursor: Cursor, tables: Sequence[NewTable]) -> None:
     """Raises DatabaseRefused: one of the policies can't be made."""
     for table in tables:
-        for lost in filter(None, map(_UNREAD.fullmatch, table.definition.not_recreated)):
+        for policy in table.definition.unread_policies:
             raise DatabaseRefused(
-                f"The backup holds no definition of the row security {lost.group(1)!r} of "
-                f"{table.definition}: the table would be made without it. Create the table with "
-                "its policies first, and restore the rows into it."
+                f"The backup holds no definition of the row security policy {policy.name!r} of "
+                f"{policy.table}: the table would be created without it. Create the table with its "
+                "policies first, and restore the rows into it."
             )
     _check_roles(cursor, tables)
 
@@ -41,8 +37,3 @@ def _check_roles(cursor: Cursor, tables: Sequence[NewTable]) -> None:
                     f"{role!r}, which the target server does not have. Create the role there "
                     "(CREATE ROLE), then restore again."
                 )
-
-
-def is_forcing(statement: str) -> bool:
-    """Whether this statement of `row_security_ddl` puts the owner itself under the policies."""
-    return statement.startswith("ALTER TABLE ") and statement.endswith(" FORCE ROW LEVEL SECURITY")
