@@ -17,7 +17,6 @@ from starlette.routing import Route
 from vector_backup_pipeline import __version__
 from vector_backup_pipeline.api.access import ThisMachineOnly, TokenRequired
 from vector_backup_pipeline.api.dagster_client import DagsterClient
-from vector_backup_pipeline.api.documents import TAGS, complete_document
 from vector_backup_pipeline.api.envelope import failure
 from vector_backup_pipeline.api.errors import (
     BodyTooLarge,
@@ -28,6 +27,7 @@ from vector_backup_pipeline.api.errors import (
     RunUnresolved,
 )
 from vector_backup_pipeline.api.health import HealthReader
+from vector_backup_pipeline.api.openapi import TAGS, complete_document
 from vector_backup_pipeline.api.operations import (
     BACKUP,
     RESTORE,
@@ -35,9 +35,9 @@ from vector_backup_pipeline.api.operations import (
     refusal_text,
 )
 from vector_backup_pipeline.api.responses import RESPONSES
+from vector_backup_pipeline.api.root_name import with_root_name
 from vector_backup_pipeline.api.routes import files, health, runs
 from vector_backup_pipeline.api.runs import Runs
-from vector_backup_pipeline.api.server_paths import without_paths
 from vector_backup_pipeline.api.services import Services
 from vector_backup_pipeline.engine.errors import (
     BackupError,
@@ -53,10 +53,10 @@ _ROUTES = [route for router in _ROUTERS for route in router.routes if isinstance
 # By the names of their routes.
 _OPERATIONS: Mapping[str, Operation[Any]] = {"back_up": BACKUP, "restore": RESTORE}
 _ABOUT = """\
-Backs up PostgreSQL's pgvector tables by way of Dagster, and gets them back.
+Backs up and restores PostgreSQL pgvector tables through Dagster.
 
-Every answer has one form: `code` (the HTTP status), `success`, `message`, and `data`. An error's
-`data` has `response` for people, `error_type` for programs, and the precise reason in `detail`.
+Every answer has `code` (the HTTP status), `success`, `message` and `data`. The `data` of an error
+has `response` for people, `error_type` for programs, and the exact reason in `detail`.
 """
 
 
@@ -127,7 +127,7 @@ def _handle_errors(app: FastAPI, root: str) -> None:
             error.http_status,
             error.error_type,
             _response(request, error),
-            without_paths(error.message, root),
+            with_root_name(error.message, root),
             can_retry=error.can_retry,
             more=more,
             headers=headers,

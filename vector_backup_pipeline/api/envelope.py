@@ -1,4 +1,4 @@
-"""The one form of every answer, which callers of the older service know."""
+"""The form of every answer, the same as in the older Flask service."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from fastapi.responses import JSONResponse
 from vector_backup_pipeline.engine.errors import InvalidParams
 from vector_backup_pipeline.settings import load_settings
 
-DONE = "操作成功"
 MESSAGES: Mapping[int, str] = {
+    200: "操作成功",
+    202: "操作成功",
     400: "请求参数错误",
     401: "未授权",
     404: "资源未找到",
@@ -27,14 +28,13 @@ MESSAGES: Mapping[int, str] = {
 
 
 def success(response: str, data: Mapping[str, Any], code: int = HTTPStatus.OK) -> JSONResponse:
-    """`data` with its `timestamp`, or now."""
-    told = {"response": response, **data}
+    """`data` with its own `timestamp`, or the current time."""
     return JSONResponse(
         {
             "code": code,
             "success": True,
-            "message": DONE,
-            "data": told if "timestamp" in told else {**told, "timestamp": now()},
+            "message": MESSAGES[code],
+            "data": {"response": response, **data, "timestamp": data.get("timestamp") or now()},
         },
         status_code=code,
     )
@@ -50,7 +50,7 @@ def failure(
     more: Mapping[str, Any] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> JSONResponse:
-    """`response` says it to people, `detail` precisely, `error_type` to programs."""
+    """`response` is for people, `detail` has the exact reason, `error_type` is for programs."""
     data: dict[str, Any] = {"response": response, "error_type": error_type, "detail": detail}
     if can_retry:
         data["can_retry"] = True

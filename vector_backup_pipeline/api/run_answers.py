@@ -8,8 +8,8 @@ from fastapi.responses import JSONResponse
 
 from vector_backup_pipeline.api import envelope
 from vector_backup_pipeline.api.operations import Operation, failure_text
+from vector_backup_pipeline.api.root_name import with_root_name
 from vector_backup_pipeline.api.run_progress import RunProgress
-from vector_backup_pipeline.api.server_paths import without_paths
 from vector_backup_pipeline.engine.errors import RunCancelled, http_status_of
 from vector_backup_pipeline.outcome import RunOutcome
 
@@ -94,8 +94,8 @@ def outcome_of_end(progress: RunProgress, root: str) -> RunOutcome:
     known = (outcome.result or {}).get("backup_directory") or root
     known = root if known.startswith(root) else known
     return RunOutcome(
-        result=without_paths(outcome.result, known),
+        result=with_root_name(outcome.result, known),
         error_type=error_type,
-        message=without_paths(message, known),
+        message=with_root_name(message, known),
         can_retry=outcome.can_retry or progress.status == "CANCELED",
     )

@@ -13,8 +13,6 @@ from vector_backup_pipeline.outcome import RunOutcome, is_told_by, outcome_of
 ENDED = frozenset({"SUCCESS", "FAILURE", "CANCELED"})
 QUEUED = frozenset({"QUEUED", "NOT_STARTED"})
 _END_EVENTS = {"RunSuccessEvent", "RunFailureEvent", "RunCanceledEvent"}
-# Of the steps that work on one table each.
-_TABLE_STEPS = ("export_table[", "load_table[")
 
 
 class TableProgress(BaseModel):
@@ -75,17 +73,13 @@ class RunProgress:
             if is_told_by(event.metadata):
                 self._told.append(event.metadata)
             if {"table", "step"} <= event.metadata.keys():
-                # The step before names the tables, and the steps that they will have.
+                # The step that plans the run names each table and its step.
                 self._tables_of_steps[event.metadata["step"]] = event.metadata["table"]
                 self.tables.setdefault(event.metadata["table"], TableProgress())
-            elif event.step is not None and event.step.startswith(_TABLE_STEPS):
-                self._fold_table(event, event.step)
+            elif event.step in self._tables_of_steps:
+                self._fold_table(event, self.tables[self._tables_of_steps[event.step]])
 
-    def _fold_table(self, event: RunEvent, step: str) -> None:
-        table = event.metadata.get("table") or self._tables_of_steps.get(step)
-        if table is None:
-            return
-        progress = self.tables.setdefault(table, TableProgress())
+    def _fold_table(self, event: RunEvent, progress: TableProgress) -> None:
         if event.kind == "ExecutionStepFailureEvent":
             progress.state = "failed"
         elif event.kind == "ExecutionStepOutputEvent":

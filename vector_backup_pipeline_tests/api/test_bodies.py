@@ -14,8 +14,8 @@ from pydantic import SecretStr
 from starlette.types import Message
 
 from vector_backup_pipeline.api.bodies import MOST_BODY_BYTES, read_body
-from vector_backup_pipeline.api.documents import request_body
 from vector_backup_pipeline.api.errors import BodyTooLarge, CallerGone
+from vector_backup_pipeline.api.openapi import request_body
 from vector_backup_pipeline.api.operations import (
     BACKUP,
     INVALID_TASK_ID,

@@ -90,8 +90,8 @@ def test_a_table_runs_from_its_first_event_and_fails_with_its_step() -> None:
     assert progress.tables["images"].state == "waiting"
 
 
-@pytest.mark.parametrize("step", ["load_table[docs]", "export_table[docs]"])
-def test_steps_of_both_jobs_are_followed(step: str) -> None:
+@pytest.mark.parametrize("step", ["load_table[docs]", "export_table[docs]", "any_name"])
+def test_a_step_is_followed_by_the_name_in_the_plan(step: str) -> None:
     planned = _event("EngineEvent", "before", table="app.docs", step=step)
     assert _states(_progress(planned, _event("EngineEvent", step, rows=1))) == {
         "app.docs": "running"

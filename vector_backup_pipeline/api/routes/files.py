@@ -1,4 +1,4 @@
-"""Which backups are there, and their files."""
+"""List backups and download their files."""
 
 from typing import Annotated
 
@@ -8,16 +8,17 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BeforeValidator
 
 from vector_backup_pipeline.api import envelope
-from vector_backup_pipeline.api.documents import (
-    DOWNLOAD_HEADERS,
-    FILE,
-    FILE_HEAD,
-    answers,
-)
 from vector_backup_pipeline.api.errors import MethodNotAllowed
 from vector_backup_pipeline.api.file_response import file_response
+from vector_backup_pipeline.api.models import ListData
+from vector_backup_pipeline.api.openapi import (
+    answer,
+    errors,
+    errors_without_body,
+    file_answers,
+    request_headers,
+)
 from vector_backup_pipeline.api.routes import BASE_PATH
-from vector_backup_pipeline.api.server_paths import without_paths
 from vector_backup_pipeline.api.services import ServicesOf
 from vector_backup_pipeline.engine.catalog import find_download, list_backups
 from vector_backup_pipeline.parameters.types import TASK_ID_PATTERN
@@ -28,37 +29,47 @@ _FILE_PATH = "/backup/files/{timestamp}/{file}"
 _TaskId = Annotated[
     str | None,
     Query(
-        description="Of this task; of the root itself if not given.",
+        description="The task; default: the root.",
         examples=["corpus_7"],
         json_schema_extra={"pattern": TASK_ID_PATTERN},
     ),
 ]
-_Timestamp = Annotated[str, Path(description="The set's own.", examples=["20250721_234914"])]
+_Timestamp = Annotated[
+    str, Path(description="The backup set's timestamp.", examples=["20250721_234914"])
+]
 _File = Annotated[
     str,
     Path(
-        description="As the list spells it, percent-encoded once.",
+        description="The file name from the list, percent-encoded once.",
         examples=["langchain_pg_embedding_20250721_234914.csv"],
     ),
 ]
+_RANGE = {"Range": ("One range of bytes. Several ranges get the whole file.", "bytes=0-99")}
+_CONDITIONS = {
+    "If-Range": ("An ETag: send the range only of this version.", '"1f-5c2a"'),
+    "If-None-Match": ("An ETag: 304 if the file has not changed.", '"1f-5c2a"'),
+}
 
 
 @router.get(
     "/restore/list",
-    summary="Which backups are there",
-    responses=answers("files", "listed", 400, 401, 404, 500),
+    summary="List backups",
+    responses={
+        **answer(200, ListData, "The backup sets."),
+        **errors(400, 401, 404, 500),
+    },
 )
 async def list_sets(
     services: ServicesOf,
     task_id: _TaskId = None,
     global_only: Annotated[
         bool,
-        # As of the older service: a switch without a value is off.
-        BeforeValidator(lambda given: given or False),
-        Query(description="Those of the root itself, not those of tasks."),
+        # As in the older service, `?global_only=` without a value is false.
+        BeforeValidator(lambda value: value or False),
+        Query(description="List only the root's backups, not those of tasks."),
     ] = False,
 ) -> JSONResponse:
-    """Backup sets by location, newest first. Without parameters: of the root and of every task."""
+    """Backup sets by location, newest first. By default those of the root and of all tasks."""
     found = await run_in_threadpool(
         list_backups,
         services.root,
@@ -66,13 +77,12 @@ async def list_sets(
         task_id=task_id or None,
         global_only=global_only,
     )
-    told = without_paths(found.as_json(), services.root.location)
-    return envelope.success("查询成功", told)
+    return envelope.success("查询成功", found.as_json())
 
 
 @router.delete("/restore/list", include_in_schema=False)
 async def not_a_run() -> None:
-    """Else the list would be taken for a restore that is to be cancelled."""
+    """Without this route, "list" would be taken for the id of a restore to cancel."""
     raise HTTPException(MethodNotAllowed.http_status)
 
 
@@ -80,8 +90,8 @@ async def not_a_run() -> None:
     _FILE_PATH,
     summary="Download a file of a backup set",
     response_class=Response,
-    responses=answers("files", FILE, 400, 401, 404, 416, 500),
-    openapi_extra={"parameters": DOWNLOAD_HEADERS},
+    responses={**file_answers(with_body=True), **errors(400, 401, 404, 416, 500)},
+    openapi_extra=request_headers(_RANGE | _CONDITIONS),
 )
 async def download(
     request: Request,
@@ -90,17 +100,20 @@ async def download(
     file: _File,
     task_id: _TaskId = None,
 ) -> Response:
-    """A data file, the manifest, the verdict or the log. `Range` takes one range, `If-None-Match`
-    and `If-Range` the `ETag`: a download goes on where it broke."""
+    """A data file, the manifest, the verification result or the log. To resume a download, send
+    `Range`, with the `ETag` in `If-Range`."""
     return await _send(request, services, timestamp, file, task_id)
 
 
 @router.head(
     _FILE_PATH,
-    summary="Look at a file of a backup set",
+    summary="Get the headers of a file of a backup set",
     response_class=Response,
-    responses=answers("files", FILE_HEAD),
-    openapi_extra={"parameters": [each for each in DOWNLOAD_HEADERS if each["name"] != "Range"]},
+    responses={
+        **file_answers(with_body=False),
+        **errors_without_body(400, 401, 404, 500),
+    },
+    openapi_extra=request_headers(_CONDITIONS),
 )
 async def look_at_download(
     request: Request,
@@ -109,7 +122,7 @@ async def look_at_download(
     file: _File,
     task_id: _TaskId = None,
 ) -> Response:
-    """What a download would tell of the file, without its bytes."""
+    """The headers of a download, without the content."""
     return await _send(request, services, timestamp, file, task_id)
 
 

@@ -1,4 +1,4 @@
-"""Starting a backup or a restore, following it, cancelling it."""
+"""Start, follow and cancel backups and restores."""
 
 from typing import Annotated, Any, TypeVar
 
@@ -7,7 +7,22 @@ from fastapi.responses import JSONResponse
 
 from vector_backup_pipeline.api import envelope
 from vector_backup_pipeline.api.bodies import read_body
-from vector_backup_pipeline.api.documents import answers, request_body
+from vector_backup_pipeline.api.models import (
+    BackupData,
+    BackupStatusData,
+    CancelingData,
+    ResponseData,
+    RestoreData,
+    RestoreStatusData,
+    StartedData,
+)
+from vector_backup_pipeline.api.openapi import (
+    Responses,
+    answer,
+    errors,
+    request_body,
+    run_links,
+)
 from vector_backup_pipeline.api.operations import BACKUP, RESTORE, Operation
 from vector_backup_pipeline.api.routes import BASE_PATH
 from vector_backup_pipeline.api.run_answers import end_answer, status_answer
@@ -21,63 +36,84 @@ router = APIRouter(prefix=BASE_PATH)
 
 _Wait = Annotated[
     bool,
-    Query(description="Answer when the run has ended; false: as soon as it is launched, with 202."),
+    Query(description="Wait for the end of the run. If false, answer 202 when it is launched."),
 ]
 _RunId = Annotated[
     str,
     Path(
-        description="The run's id, as the call that launched it was told.",
+        description="The run's id, from the call that launched it.",
         examples=["9a3c1f2e-6b0d-4a57-8f11-2d3c4b5a6978"],
     ),
 ]
+_STATUS_ERRORS = errors(401, 404, 500, 503)
+_CANCELING = {
+    **answer(202, CancelingData, "Cancellation requested."),
+    **errors(401, 404, 409, 500, 503),
+}
+
+
+def _run_answers(operation: str, data: type[ResponseData]) -> Responses:
+    links = run_links(operation)
+    return {
+        **answer(200, data, "The run has ended and succeeded.", links=links),
+        **answer(202, StartedData, "With `wait=false`: the run was launched.", links=links),
+        **errors(400, 401, 404, 409, 413, 500, 503),
+    }
 
 
 @router.post(
     "/backup",
     summary="Back up the vector tables",
-    responses=answers("backup", "backed_up", "backup_started", 400, 401, 404, 409, 413, 500, 503),
+    responses=_run_answers("backup", BackupData),
     openapi_extra=request_body(BackupParameters),
     tags=["backup"],
 )
 async def back_up(request: Request, services: ServicesOf, wait: _Wait = True) -> JSONResponse:
-    """Launches `vector_backup_job` and waits for its end. An empty body takes every default."""
+    """Launches `vector_backup_job` and waits for its end. An empty body means all defaults."""
     return await _run(BACKUP, request, services, wait=wait)
 
 
 @router.post(
     "/restore",
     summary="Restore a backup set",
-    responses=answers("restore", "restored", "restore_started", 400, 401, 404, 409, 413, 500, 503),
+    responses=_run_answers("restore", RestoreData),
     openapi_extra=request_body(RestoreParameters),
     tags=["restore"],
 )
 async def restore(request: Request, services: ServicesOf, wait: _Wait = True) -> JSONResponse:
-    """Launches `vector_restore_job` and waits for its end: all tables or none, proven before
-    anybody sees them. `timestamp` must be given: that of a set, or `latest`."""
+    """Launches `vector_restore_job` and waits for its end. It restores all tables or none, and
+    compares them with the backup before the commit. `timestamp` is required: a backup set's, or
+    `latest`."""
     return await _run(RESTORE, request, services, wait=wait)
 
 
 @router.get(
     "/backup/{run_id}",
-    summary="How far a backup is",
-    responses=answers("run", "backup_status", 401, 404, 500, 503),
+    summary="Get the status of a backup",
+    responses={
+        **answer(200, BackupStatusData, "The run's status."),
+        **_STATUS_ERRORS,
+    },
     tags=["backup"],
 )
 async def backup_status(run_id: _RunId, services: ServicesOf) -> JSONResponse:
-    """Its status as Dagster has it, the progress of each table, and its result or error when it
-    has ended. At most a second old."""
+    """The run's status in Dagster, the progress of each table and, when the run has ended, its
+    result or error. At most one second old."""
     return await _status(BACKUP, run_id, services)
 
 
 @router.get(
     "/restore/{run_id}",
-    summary="How far a restore is",
-    responses=answers("run", "restore_status", 401, 404, 500, 503),
+    summary="Get the status of a restore",
+    responses={
+        **answer(200, RestoreStatusData, "The run's status."),
+        **_STATUS_ERRORS,
+    },
     tags=["restore"],
 )
 async def restore_status(run_id: _RunId, services: ServicesOf) -> JSONResponse:
-    """Its status as Dagster has it, the progress of each table, and its result or error when it
-    has ended. At most a second old."""
+    """The run's status in Dagster, the progress of each table and, when the run has ended, its
+    result or error. At most one second old."""
     return await _status(RESTORE, run_id, services)
 
 
@@ -85,12 +121,12 @@ async def restore_status(run_id: _RunId, services: ServicesOf) -> JSONResponse:
     "/backup/{run_id}",
     summary="Cancel a backup",
     status_code=202,
-    responses=answers("run", "backup_cancelling", 401, 404, 409, 500, 503),
+    responses=_CANCELING,
     tags=["backup"],
 )
 async def cancel_backup(run_id: _RunId, services: ServicesOf) -> JSONResponse:
-    """Asks the run to end. It leaves no unfinished file; what it had finished is told by its
-    status. While a truncate commits, the cancellation waits for it."""
+    """Requests cancellation. The run removes unfinished files; its status shows what it finished.
+    A truncate that is being committed is finished first."""
     return await _cancel(BACKUP, run_id, services)
 
 
@@ -98,11 +134,11 @@ async def cancel_backup(run_id: _RunId, services: ServicesOf) -> JSONResponse:
     "/restore/{run_id}",
     summary="Cancel a restore",
     status_code=202,
-    responses=answers("run", "restore_cancelling", 401, 404, 409, 500, 503),
+    responses=_CANCELING,
     tags=["restore"],
 )
 async def cancel_restore(run_id: _RunId, services: ServicesOf) -> JSONResponse:
-    """Asks the run to end. The target is then as it was before, unless it was committed already."""
+    """Requests cancellation. The target stays unchanged, unless the restore was committed."""
     return await _cancel(RESTORE, run_id, services)
 
 
