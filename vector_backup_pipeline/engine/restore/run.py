@@ -234,7 +234,7 @@ class RestoreRun:
             _known(self._account.source).directory,
             table,
             self.request,
-            target.birthplace(table),
+            target.loading_name(table),
             target.settings.secrets,
         )
         with target.loading(table) as streams:

@@ -161,7 +161,7 @@ class Target:
         self._keep(self._open_coordinator)
 
     def _prepare_recreation(self, cursor: Cursor, dependencies: Dependencies | None) -> None:
-        """Decide where new tables are born: a rename needs the scratch schema in any case."""
+        """Decide where new tables are created: a rename needs the scratch schema in any case."""
         new = [table for table in self.planned if table.existing is None]
         if not new or dependencies is None:
             return
@@ -176,13 +176,13 @@ class Target:
         recreation.check(cursor)
         if is_renamed and not may_create_schema(cursor):
             raise PermissionDenied(
-                "A table that is made under another name than the backup's is born in a schema of "
+                "A table that is created under another name is first created in a schema of "
                 f"its own, and the role {self._role} may not make one. GRANT CREATE ON DATABASE to "
                 "it, restore into a table of that name that exists, or restore without rename."
             )
         self._is_parallel = (
             self._worth_workers(cursor)
-            and recreation.can_be_born_elsewhere(cursor)
+            and recreation.can_be_created_elsewhere(cursor)
             and self._add_workers()
         )
         if not (self._is_parallel or is_renamed):
@@ -244,10 +244,10 @@ class Target:
         if self._recreation is not None:
             self._recreation.create(cursor)
 
-    def birthplace(self, table: PlannedTable) -> tuple[str, str]:
+    def loading_name(self, table: PlannedTable) -> tuple[str, str]:
         """Where the rows of a table go, for now."""
         if self._recreation is not None and table.table in self._new:
-            return self._recreation.birthplace(self._new[table.table])
+            return self._recreation.loading_name(self._new[table.table])
         return table.place
 
     @contextlib.contextmanager
@@ -303,7 +303,7 @@ class Target:
         for table in self.planned:
             before = self.existing.before.get(table.table)
             kept = before.kept.rows if before else 0
-            rows[self.birthplace(table)] = kept + self._loaded.get(table.table, 0)
+            rows[self.loading_name(table)] = kept + self._loaded.get(table.table, 0)
         return rows
 
     def content(self, table: PlannedTable) -> Content:
@@ -311,7 +311,7 @@ class Target:
         return self._content(table)
 
     def _content(self, table: PlannedTable) -> Content:
-        place = self.birthplace(table)
+        place = self.loading_name(table)
         try:
             with self._errors(f"prove {table.table}"), self.streams[0].cursor() as cursor:
                 identity = table_identity(cursor, *place)

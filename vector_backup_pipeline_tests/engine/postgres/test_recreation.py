@@ -246,11 +246,11 @@ def test_a_missing_extension_is_made_where_it_belongs_and_never_in_a_scratch_sch
     target.run('CREATE SCHEMA "Ext"')
     restore = Restore(target, read_all(source))
     with step(target) as cursor:
-        assert restore.recreation().can_be_born_elsewhere(cursor)
+        assert restore.recreation().can_be_created_elsewhere(cursor)
 
     def put_vectors(cursor: Cursor, recreation: Recreation) -> None:
         assert extension_schema(target) == "Ext"
-        place = Identifier(*recreation.birthplace(restore.table("langchain_pg_embedding")))
+        place = Identifier(*recreation.loading_name(restore.table("langchain_pg_embedding")))
         rows = "(id, embedding) VALUES ('a', '[1,2,3]'), ('b', '[3,4,5]')"
         cursor.execute(SQL("INSERT INTO {} " + rows).format(place))
 
@@ -271,7 +271,7 @@ def test_an_extension_whose_schema_is_missing_comes_with_it_in_the_one_transacti
     source.run("CREATE TABLE t (v ext.vector(2))")
     restore = Restore(target, read_all(source))
     with step(target) as cursor:
-        assert not restore.recreation().can_be_born_elsewhere(cursor)
+        assert not restore.recreation().can_be_created_elsewhere(cursor)
     restore.in_one_transaction()
     assert_same(source, target)
 
@@ -426,7 +426,7 @@ def test_a_foreign_key_that_the_rows_break_fails_and_leaves_nothing(
     before = dump(target, target.pg_dump)
 
     def load(cursor: Cursor, recreation: Recreation) -> None:
-        place = Identifier(*recreation.birthplace(restore.table("bottom")))
+        place = Identifier(*recreation.loading_name(restore.table("bottom")))
         cursor.execute(SQL("INSERT INTO {} VALUES (1, NULL, 7)").format(place))
 
     with pytest.raises(psycopg2.errors.ForeignKeyViolation):
@@ -472,7 +472,7 @@ def test_an_inheritance_parent_may_be_there_already(source: Database, target: Da
     )
     with step(target) as cursor:
         recreation = restore.recreation()
-        assert not recreation.can_be_born_elsewhere(cursor), "its rows would show in the parent"
+        assert not recreation.can_be_created_elsewhere(cursor), "its rows would show in the parent"
     restore.in_place()
     assert target.ask("SELECT inhparent::regclass::text FROM pg_inherits") == [("other_base",)]
 
@@ -504,7 +504,7 @@ CREATE TABLE p1 PARTITION OF p DEFAULT"""
     restore = Restore(target, definitions)
     both = restore.in_scratch()
     assert list(both.not_recreated("restorer")) == ["public.p", "public.p1"]
-    assert both.birthplace(restore.table("p1")) == (SCRATCH, "p1")
+    assert both.loading_name(restore.table("p1")) == (SCRATCH, "p1")
     assert_same(source, target)
 
 
@@ -527,12 +527,12 @@ CREATE TABLE t (p types.pair)"""
     )
     restore = Restore(target, read_all(source))
     with step(target) as cursor:
-        assert not restore.recreation().can_be_born_elsewhere(cursor)
+        assert not restore.recreation().can_be_created_elsewhere(cursor)
     restore.in_one_transaction()
     assert_same(source, target)
     with step(target) as cursor:
         again = Restore(target, read_all(source), rename={"public.t": "public.t2"})
-        assert again.recreation().can_be_born_elsewhere(cursor), "the type is there by now"
+        assert again.recreation().can_be_created_elsewhere(cursor), "the type is there by now"
 
 
 def test_a_refused_preference_is_named_and_nothing_else_is_lost(
@@ -656,7 +656,7 @@ def test_a_failure_leaves_nothing_but_the_scratch_schemas(
         assert set(drop_scratch(cursor, SCRATCH)) == left
     # The range type can't be born elsewhere, of which a run has been told.
     with step(target) as cursor:
-        assert recreation.can_be_born_elsewhere(cursor) == (failing != "create")
+        assert recreation.can_be_created_elsewhere(cursor) == (failing != "create")
     target.run([f"DROP SCHEMA {name} CASCADE" for name in in_place])
     assert dump(target, target.pg_dump) == before
 
@@ -836,7 +836,7 @@ def test_two_tables_swap_their_names(source: Database, target: Database) -> None
     assert [c.name for c in target.definition("b").columns] == ["of_a"]
 
 
-def test_tables_of_one_name_in_two_schemas_are_both_born(
+def test_tables_of_one_name_in_two_schemas_are_both_created(
     source: Database, target: Database
 ) -> None:
     source.run(
@@ -846,7 +846,7 @@ CREATE TABLE app.docs (b serial PRIMARY KEY REFERENCES docs)"""
     )
     restore = Restore(target, read_all(source))
     recreation = restore.in_scratch()
-    places = [recreation.birthplace(table) for table in restore.new_tables()]
+    places = [recreation.loading_name(table) for table in restore.new_tables()]
     assert places == [(SCRATCH, "docs"), (SCRATCH + "_2", "docs")]
     assert_same(source, target)
 
@@ -951,6 +951,6 @@ def test_a_trusted_extension_is_made_by_a_role_that_could_not_move_it(
             ]
         )
         with step(target, user="defs_reader") as cursor:
-            assert restore.recreation().can_be_born_elsewhere(cursor)
+            assert restore.recreation().can_be_created_elsewhere(cursor)
             restore.all_steps(cursor, restore.recreation())
     assert_same(source, target)

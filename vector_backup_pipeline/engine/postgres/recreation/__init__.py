@@ -4,22 +4,20 @@ tables
     a new table, its place, and in which order tables come
 lookups
     what the target has: relations, schemas, roles, types
-birthplaces
-    which scratch schema stands for which schema of the backup
+names
+    names of the backup's objects in the scratch schemas and in the target
 extensions
     whether the target has them, new enough, and where their members are
 prerequisites
     extensions, collations and types: which are missing, and their making
-places
-    where the backup's names are in the target
-sequences, row_security, checks
-    what must be there, or must not, and what may be shared
+sequences, checks
+    what must exist, what must not, and what may be shared
 index_options
     storage parameters, which another server may not know
 external_objects
     functions, operators and others that a backup only names, and the target must have
 naming, moves
-    the way from the scratch schemas to the final places and names
+    the way from the scratch schemas to the final schemas and names
 recreation
     all of it in the order of `table_definition`
 """

@@ -8,7 +8,7 @@ import psycopg2
 from psycopg2.extensions import cursor as Cursor
 
 from vector_backup_pipeline.engine.errors import DatabaseRefused
-from vector_backup_pipeline.engine.postgres.recreation.places import Places
+from vector_backup_pipeline.engine.postgres.recreation.names import NameMap
 from vector_backup_pipeline.engine.postgres.recreation.tables import (
     NewTable,
     name_of,
@@ -36,7 +36,7 @@ _NOT_FOUND = (
 
 
 def check_external_objects(
-    cursor: Cursor, tables: Sequence[NewTable], missing: Sequence[AnyDependency], places: Places
+    cursor: Cursor, tables: Sequence[NewTable], missing: Sequence[AnyDependency], name_map: NameMap
 ) -> None:
     """Check that the target has what the statements of `tables`, and of their `missing`
     prerequisites, use.
@@ -58,7 +58,7 @@ def check_external_objects(
     needed = dict.fromkeys(
         each for table in tables for each in table.definition.external_objects if is_needed(each)
     )
-    absent = [str(each) for each in needed if not _exists(cursor, each, places)]
+    absent = [str(each) for each in needed if not _exists(cursor, each, name_map)]
     if absent:
         raise DatabaseRefused(
             f"The target lacks objects that the backup's tables use: {', '.join(absent)}. A backup "
@@ -80,11 +80,11 @@ def _name(each: ExternalObject) -> Name | None:
     return (each.names[-2], each.names[-1]) if len(each.names) > 1 else None
 
 
-def _exists(cursor: Cursor, each: ExternalObject, places: Places) -> bool:
+def _exists(cursor: Cursor, each: ExternalObject, name_map: NameMap) -> bool:
     names = each.names
     if each.kind == "type":
-        names = tuple(map(places.relocated, names))
-    arguments = tuple(map(places.relocated, each.arguments))
+        names = tuple(map(name_map.relocated, names))
+    arguments = tuple(map(name_map.relocated, each.arguments))
     cursor.execute("SAVEPOINT external_object")
     try:
         if each.kind == "operator" and len(arguments) == 1:

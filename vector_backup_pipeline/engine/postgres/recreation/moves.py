@@ -1,4 +1,4 @@
-"""From the scratch schemas to the final places, and from the old names to the new ones.
+"""From the scratch schemas to the final schemas, and from the old names to the new ones.
 
 By ALTER … RENAME and SET SCHEMA: PostgreSQL itself then follows with every expression, default
 and policy that names the thing.
@@ -13,11 +13,11 @@ from typing import Literal
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.sql import SQL, Composable, Identifier
 
-from vector_backup_pipeline.engine.postgres.recreation.birthplaces import Birthplaces
 from vector_backup_pipeline.engine.postgres.recreation.lookups import (
     relation_names_taken,
     statistics_names_taken,
 )
+from vector_backup_pipeline.engine.postgres.recreation.names import ScratchSchemas
 from vector_backup_pipeline.engine.postgres.recreation.naming import free_name
 from vector_backup_pipeline.engine.postgres.recreation.prerequisites import Missing
 from vector_backup_pipeline.engine.postgres.recreation.tables import (
@@ -101,14 +101,14 @@ def moves_of_sequences(names: Iterable[Name]) -> list[Move]:
 
 
 def make_moves(
-    cursor: Cursor, moves: Sequence[Move], birthplaces: Birthplaces, passing: str
+    cursor: Cursor, moves: Sequence[Move], scratch_schemas: ScratchSchemas, passing: str
 ) -> None:
     """All moves at once; two tables may swap their names.
 
     Whatever is renamed passes the schemas under a name that begins with `passing` and is nobody's.
     """
     steps = [
-        _Steps(move, birthplaces.schema(move.original[0]), f"{passing}_{number}")
+        _Steps(move, scratch_schemas.schema(move.original[0]), f"{passing}_{number}")
         for number, move in enumerate(moves)
     ]
     for step in steps:
@@ -122,19 +122,19 @@ def make_moves(
 @dataclass(frozen=True)
 class _Steps:
     move: Move
-    birth_schema: str
+    first_schema: str
     passing_name: str
 
     def leave_old_name(self, cursor: Cursor) -> None:
         if self.move.is_renamed:
-            born = Identifier(self.birth_schema, self.move.original[1])
-            self._alter(cursor, born, "RENAME TO {}", self.passing_name)
+            created = Identifier(self.first_schema, self.move.original[1])
+            self._alter(cursor, created, "RENAME TO {}", self.passing_name)
 
     def change_schema(self, cursor: Cursor) -> None:
         if not self.move.follows:
             name = self.passing_name if self.move.is_renamed else self.move.original[1]
-            born = Identifier(self.birth_schema, name)
-            self._alter(cursor, born, "SET SCHEMA {}", self.move.final[0])
+            created = Identifier(self.first_schema, name)
+            self._alter(cursor, created, "SET SCHEMA {}", self.move.final[0])
 
     def take_new_name(self, cursor: Cursor) -> None:
         if self.move.is_renamed:

@@ -14,7 +14,7 @@ from psycopg2.sql import SQL, Identifier
 from vector_backup_pipeline.engine.errors import PermissionDenied
 from vector_backup_pipeline.engine.postgres.recreation.extensions import extension_states
 from vector_backup_pipeline.engine.postgres.recreation.lookups import collations_there, types_there
-from vector_backup_pipeline.engine.postgres.recreation.places import Places
+from vector_backup_pipeline.engine.postgres.recreation.names import NameMap
 from vector_backup_pipeline.engine.postgres.recreation.tables import NewTable, name_of
 from vector_backup_pipeline.engine.relocation import Name
 from vector_backup_pipeline.engine.table_definition import (
@@ -85,7 +85,7 @@ def missing_prerequisites(cursor: Cursor, needed: Sequence[Prerequisite]) -> lis
 
 
 def map_installed_extensions(
-    cursor: Cursor, needed: Sequence[Prerequisite], places: Places
+    cursor: Cursor, needed: Sequence[Prerequisite], name_map: NameMap
 ) -> None:
     """Those that the target has in another schema than the backup's server had."""
     extensions = list(extensions_of(needed))
@@ -93,18 +93,18 @@ def map_installed_extensions(
     for each in extensions:
         schema = states[each.name].schema
         if schema is not None:
-            places.put_members(cursor, each, schema)
+            name_map.put_members(cursor, each, schema)
 
 
-def make_prerequisite(cursor: Cursor, what: Prerequisite, schema: str, places: Places) -> None:
+def make_prerequisite(cursor: Cursor, what: Prerequisite, schema: str, name_map: NameMap) -> None:
     """Make it in `schema`, and remember that it is there."""
     if isinstance(what, ExtensionDependency):
         _create_extension(cursor, what, schema)
-        places.put_members(cursor, what, schema)
+        name_map.put_members(cursor, what, schema)
         return
-    places.put(name_of(what), (schema, what.name))
+    name_map.put(name_of(what), (schema, what.name))
     for statement in what.ddl:
-        cursor.execute(places.relocated(statement))
+        cursor.execute(name_map.relocated(statement))
 
 
 def _create_extension(cursor: Cursor, what: ExtensionDependency, schema: str) -> None:

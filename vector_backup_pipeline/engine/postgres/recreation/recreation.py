@@ -16,10 +16,10 @@ from psycopg2.extensions import cursor as Cursor
 from psycopg2.sql import SQL, Identifier
 
 from vector_backup_pipeline.engine import table_definition
-from vector_backup_pipeline.engine.postgres.recreation.birthplaces import Birthplaces
 from vector_backup_pipeline.engine.postgres.recreation.checks import (
     check_makers,
     check_parents,
+    check_policies,
     parents_elsewhere,
 )
 from vector_backup_pipeline.engine.postgres.recreation.extensions import check_extensions
@@ -39,7 +39,7 @@ from vector_backup_pipeline.engine.postgres.recreation.moves import (
     moves_of_sequences,
     moves_of_tables,
 )
-from vector_backup_pipeline.engine.postgres.recreation.places import Places
+from vector_backup_pipeline.engine.postgres.recreation.names import NameMap, ScratchSchemas
 from vector_backup_pipeline.engine.postgres.recreation.prerequisites import (
     Missing,
     extensions_of,
@@ -48,7 +48,6 @@ from vector_backup_pipeline.engine.postgres.recreation.prerequisites import (
     missing_prerequisites,
     needed_prerequisites,
 )
-from vector_backup_pipeline.engine.postgres.recreation.row_security import check_policies
 from vector_backup_pipeline.engine.postgres.recreation.sequences import (
     check_not_taken,
     made_first,
@@ -88,8 +87,8 @@ class Recreation:
     """One restore's new tables.
 
     `existing` are the backup's tables that the target has already: the backup's name, and the name
-    there. `scratch` is the scratch schema's name, or None: then everything is born in its own
-    place, and no table may be renamed.
+    there. `scratch` is the scratch schema's name, or None: then everything is created in its own
+    schema, and no table may be renamed.
     """
 
     def __init__(
@@ -100,20 +99,20 @@ class Recreation:
         scratch: str | None,
     ) -> None:
         if scratch is None and any(table.is_renamed for table in tables):
-            raise ValueError("A renamed table is born in a scratch schema.")
+            raise ValueError("A renamed table is created in a scratch schema.")
         self._tables = in_creation_order(tables)
         self._asked = list(tables)
         self._new = {name_of(relation) for relation in relations_of(tables)}
         self._existing = dict(existing)
         self._needed = needed_prerequisites(dependencies, tables)
         self._scratch = scratch
-        self._birthplaces = Birthplaces(scratch, self._schemas())
-        self._places = Places(existing)
+        self._scratch_schemas = ScratchSchemas(scratch, self._schemas())
+        self._name_map = NameMap(existing)
         # What `create` found and made; the later steps go by it.
-        self._born: list[Missing] = []
+        self._created: list[Missing] = []
         self._extensions_made: tuple[str, ...] = ()
         self._scratch_made: set[str] = set()
-        self._shared_born: set[Name] = set()
+        self._shared_created: set[Name] = set()
         self._shared_there: set[Name] = set()
         self._shared_values: list[tuple[NewTable, table_definition.Sequence, int]] = []
         self._lost: dict[str, list[str]] = defaultdict(list)
@@ -132,7 +131,7 @@ class Recreation:
         check_policies(cursor, self._tables)
         self._check_external_objects(cursor)
 
-    def can_be_born_elsewhere(self, cursor: Cursor) -> bool:
+    def can_be_created_elsewhere(self, cursor: Cursor) -> bool:
         """Whether all that is missing may be committed before `publish`.
 
         In a scratch schema; an extension where it belongs, if that schema is there. A table that
@@ -154,12 +153,12 @@ class Recreation:
         """
         self.hold_extensions(cursor)
         missing = missing_prerequisites(cursor, self._needed)
-        map_installed_extensions(cursor, self._needed, self._places)
+        map_installed_extensions(cursor, self._needed, self._name_map)
         self._sort_sequences(cursor)
-        self._make_birth_schemas(cursor, missing)
+        self._create_first_schemas(cursor, missing)
         for each in missing:
-            make_prerequisite(cursor, each.what, self._birth_schema(each), self._places)
-        self._born = [each for each in missing if each.is_movable]
+            make_prerequisite(cursor, each.what, self._first_schema(each), self._name_map)
+        self._created = [each for each in missing if each.is_movable]
         made = extensions_of(each.what for each in missing)
         self._extensions_made = tuple(each.name for each in made)
         self._place_relations()
@@ -179,9 +178,9 @@ class Recreation:
         """Those that `create` made, in that order."""
         return self._extensions_made
 
-    def birthplace(self, table: NewTable) -> Name:
+    def loading_name(self, table: NewTable) -> Name:
         """Where its rows are loaded, between `create` and `publish`."""
-        return self._birthplaces.place(table.original)
+        return self._scratch_schemas.name(table.original)
 
     def build(self, cursor: Cursor, before_index: BeforeIndex) -> None:
         """Make keys and indexes over the rows.
@@ -195,7 +194,7 @@ class Recreation:
             for statement in table.definition.index_ddl:
                 if statement in built:
                     relation, index = built[statement]
-                    before_index(self._birthplaces.place(relation), index)
+                    before_index(self._scratch_schemas.name(relation), index)
                 self._run_index_statement(cursor, table, statement)
 
     def finish(self, cursor: Cursor) -> None:
@@ -214,8 +213,8 @@ class Recreation:
         if self._scratch is not None:
             moves = self._moves(cursor)
             self._make_schemas(cursor, {move.final[0] for move in moves})
-            make_moves(cursor, moves, self._birthplaces, self._scratch)
-            self._drop_birth_schemas(cursor)
+            make_moves(cursor, moves, self._scratch_schemas, self._scratch)
+            self._drop_scratch_schemas(cursor)
         self._move_shared_sequences(cursor)
 
     def not_recreated(self, role: str) -> Mapping[str, list[str]]:
@@ -231,15 +230,15 @@ class Recreation:
         }
 
     def _check_external_objects(self, cursor: Cursor) -> None:
-        places = Places(self._existing)
-        map_installed_extensions(cursor, self._needed, places)
+        name_map = NameMap(self._existing)
+        map_installed_extensions(cursor, self._needed, name_map)
         missing = [each.what for each in missing_prerequisites(cursor, self._needed)]
-        check_external_objects(cursor, self._tables, missing, places)
+        check_external_objects(cursor, self._tables, missing, name_map)
 
     # What is where
 
     def _schemas(self) -> Iterator[str]:
-        """Every schema that something may be born for, the tables' own first."""
+        """Every schema that something may be created for, the tables' own first."""
         yield from (table.original[0] for table in self._asked)
         for relation in relations_of(self._tables):
             yield relation.schema_name
@@ -255,15 +254,15 @@ class Recreation:
             yield from ((relation.schema_name, name) for name in index_names(relation))
             yield from map(name_of, relation.statistics)
         yield from owned_sequences(self._tables)
-        yield from self._shared_born
+        yield from self._shared_created
 
-    def _birth_schema(self, missing: Missing) -> str:
+    def _first_schema(self, missing: Missing) -> str:
         schema = missing.what.schema_name
-        return self._birthplaces.schema(schema) if missing.is_movable else schema
+        return self._scratch_schemas.schema(schema) if missing.is_movable else schema
 
     def _place_relations(self) -> None:
         for name in self._names():
-            self._places.put(name, self._birthplaces.place(name))
+            self._name_map.put(name, self._scratch_schemas.name(name))
 
     # Making
 
@@ -271,13 +270,13 @@ class Recreation:
         """One kind of statements, over all tables."""
         for table in self._tables:
             for statement in statements(table.definition):
-                cursor.execute(self._places.relocated(statement))
+                cursor.execute(self._name_map.relocated(statement))
 
-    def _make_birth_schemas(self, cursor: Cursor, missing: Sequence[Missing]) -> None:
-        born = {self._birth_schema(each) for each in missing}
-        born |= {self._birthplaces.schema(schema) for schema, _ in self._names()}
-        scratch = born & self._birthplaces.scratch_schemas
-        self._make_schemas(cursor, born - scratch)
+    def _create_first_schemas(self, cursor: Cursor, missing: Sequence[Missing]) -> None:
+        needed = {self._first_schema(each) for each in missing}
+        needed |= {self._scratch_schemas.schema(schema) for schema, _ in self._names()}
+        scratch = needed & self._scratch_schemas.created
+        self._make_schemas(cursor, needed - scratch)
         for name in sorted(scratch):
             # Fails where it is: it would be somebody else's.
             cursor.execute(_CREATE_SCHEMA.format(Identifier(name)))
@@ -288,7 +287,7 @@ class Recreation:
         for name in sorted(names - schemas_there(cursor, names)):
             cursor.execute(_CREATE_SCHEMA.format(Identifier(name)))
 
-    def _drop_birth_schemas(self, cursor: Cursor) -> None:
+    def _drop_scratch_schemas(self, cursor: Cursor) -> None:
         """Not CASCADE: it fails if anything were left behind."""
         for name in sorted(self._scratch_made):
             cursor.execute(SQL("DROP SCHEMA {} RESTRICT").format(Identifier(name)))
@@ -296,7 +295,7 @@ class Recreation:
     def _sort_sequences(self, cursor: Cursor) -> None:
         shared = shared_sequences(self._tables)
         self._shared_there = sequences_there(cursor, shared)
-        self._shared_born = shared - self._shared_there
+        self._shared_created = shared - self._shared_there
         if self._scratch is None:
             check_not_taken(cursor, self._tables)
 
@@ -304,12 +303,12 @@ class Recreation:
         for table in self._tables:
             for sequence, statement in made_first(table):
                 if name_of(sequence) not in self._shared_there:
-                    cursor.execute(self._places.relocated(statement))
+                    cursor.execute(self._name_map.relocated(statement))
 
     def _prefer(self, cursor: Cursor, table: NewTable, statement: str) -> None:
         cursor.execute(_SAVEPOINT)
         try:
-            cursor.execute(self._places.relocated(statement))
+            cursor.execute(self._name_map.relocated(statement))
         except (psycopg2.NotSupportedError, psycopg2.ProgrammingError, psycopg2.DataError) as error:
             cursor.execute(_UNDO)
             reason = error.diag.message_primary or type(error).__name__
@@ -321,14 +320,14 @@ class Recreation:
         """An index whose storage parameters the server does not take is built without them."""
         plain = without_options(statement)
         if plain == statement:
-            cursor.execute(self._places.relocated(statement))
+            cursor.execute(self._name_map.relocated(statement))
             return
         cursor.execute(_SAVEPOINT)
         try:
-            cursor.execute(self._places.relocated(statement))
+            cursor.execute(self._name_map.relocated(statement))
         except psycopg2.errors.InvalidParameterValue as error:
             cursor.execute(_UNDO)
-            cursor.execute(self._places.relocated(plain))
+            cursor.execute(self._name_map.relocated(plain))
             self._lost[str(table.definition)].append(
                 f"storage parameters of {statement} ({error.diag.message_primary})"
             )
@@ -343,17 +342,17 @@ class Recreation:
             for sequence in table.definition.sequences:
                 name, last_value = name_of(sequence), sequence.last_value
                 if last_value is None:
-                    place = self._birthplaces.place(name_of(sequence.table))
+                    place = self._scratch_schemas.name(name_of(sequence.table))
                     last_value = last_value_in_column(cursor, place, sequence)
                 if last_value is None:
                     continue
                 if name in self._shared_there:
                     self._shared_values.append((table, sequence, last_value))
                 elif sequence.last_value is None:
-                    place = self._birthplaces.place(name)
+                    place = self._scratch_schemas.name(name)
                     move_sequence_forward(cursor, place, last_value, is_called=True)
                 else:
-                    set_value(cursor, self._birthplaces.place(name), sequence)
+                    set_value(cursor, self._scratch_schemas.name(name), sequence)
 
     def _move_shared_sequences(self, cursor: Cursor) -> None:
         """Last, because no rollback undoes it; and forward only, because others use them."""
@@ -386,8 +385,8 @@ class Recreation:
                     self._lost[str(table.definition)].append(
                         f"foreign key {key.name} to {key.references}, which is not restored along"
                     )
-                elif tables_there(cursor, {self._places.find(name_of(key.references))}):
-                    cursor.execute(self._places.relocated(key.ddl))
+                elif tables_there(cursor, {self._name_map.find(name_of(key.references))}):
+                    cursor.execute(self._name_map.relocated(key.ddl))
                 else:
                     self._lost[str(table.definition)].append(
                         f"foreign key {key.name} to {key.references}, which is neither restored "
@@ -396,8 +395,8 @@ class Recreation:
 
     def _moves(self, cursor: Cursor) -> list[Move]:
         return [
-            *moves_of_prerequisites(self._born),
-            *moves_of_sequences(self._shared_born),
+            *moves_of_prerequisites(self._created),
+            *moves_of_sequences(self._shared_created),
             *moves_of_tables(cursor, self._asked),
         ]
 
