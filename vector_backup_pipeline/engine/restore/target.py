@@ -48,7 +48,6 @@ from vector_backup_pipeline.engine.postgres.scratch import (
     drop_scratch,
     hold_scratch,
     may_create_schema,
-    note_extensions,
     scratch_name,
 )
 from vector_backup_pipeline.engine.postgres.server import ServerIdentity, identify_server
@@ -182,7 +181,7 @@ class Target:
             )
         self._is_parallel = (
             self._worth_workers(cursor)
-            and recreation.can_be_created_elsewhere(cursor)
+            and self._can_be_parallel(cursor, recreation)
             and self._add_workers()
         )
         if not (self._is_parallel or is_renamed):
@@ -198,6 +197,16 @@ class Target:
             and may_create_schema(cursor)
         )
 
+    def _can_be_parallel(self, cursor: Cursor, recreation: Recreation) -> bool:
+        if extensions := recreation.missing_extensions(cursor):
+            self.notices.append(
+                f"The rows are loaded over one connection, because the same transaction creates "
+                f"the extension {' and '.join(extensions)}. To load over several, run CREATE "
+                "EXTENSION before a restore."
+            )
+            return False
+        return recreation.can_be_created_elsewhere(cursor)
+
     def _make_recreation(self, dependencies: Dependencies, scratch: str | None) -> Recreation:
         existing = {
             (table.stored.schema, table.stored.name): table.place
@@ -209,11 +218,9 @@ class Target:
     def _begin_in_scratch(self, cursor: Cursor, recreation: Recreation) -> None:
         scratch = scratch_name(self.run_id)
         hold_scratch(cursor, scratch)
-        recreation.hold_extensions(cursor)
         self._scratch = scratch
         with self._building() as building:
             recreation.create(building)
-            note_extensions(building, scratch, recreation.extensions_made)
 
     def _begin_on(self, connection: Connection) -> None:
         """Between its tasks too a connection is in a transaction: our settings hold, and no

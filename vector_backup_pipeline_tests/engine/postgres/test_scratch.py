@@ -8,7 +8,6 @@ from itertools import count
 
 import psycopg2
 import pytest
-from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 
 from vector_backup_pipeline.embedded import EmbeddedServer
@@ -17,7 +16,6 @@ from vector_backup_pipeline.engine.postgres.scratch import (
     drop_dead_scratch,
     drop_scratch,
     hold_scratch,
-    note_extensions,
     scratch_name,
 )
 from vector_backup_pipeline.engine.postgres.session import apply_session_settings
@@ -76,21 +74,11 @@ def transaction(database: Database) -> Iterator[Cursor]:
         connection.commit()
 
 
-def create(cursor: Cursor, definitions: Definitions, scratch: str) -> tuple[str, ...]:
-    """The part of a restore that makes the extension and the table."""
+def create(database: Database, definitions: Definitions, scratch: str) -> None:
+    """The part of a restore that makes the tables, committed."""
     new = [NewTable(each, "public", each.name) for each in definitions.tables.values()]
-    recreation = Recreation(new, {}, definitions.dependencies, scratch)
-    recreation.create(cursor)
-    note_extensions(cursor, scratch, recreation.extensions_made)
-    return recreation.extensions_made
-
-
-@pytest.fixture
-def of_a_failed_run(target: Database, definitions: Definitions) -> Database:
-    """The target after the run A made its things and committed them, and ended there."""
-    with transaction(target) as cursor:
-        assert create(cursor, definitions, A) == ("vector",)
-    return target
+    with transaction(database) as cursor:
+        Recreation(new, {}, definitions.dependencies, scratch).create(cursor)
 
 
 def extensions(database: Database) -> list[str]:
@@ -105,135 +93,49 @@ def scratch_schemas(database: Database) -> list[str]:
     return [name for (name,) in found]
 
 
-def clean_up(database: Database) -> None:
-    with transaction(database) as cursor:
-        assert drop_scratch(cursor, A) == [A]
-    assert scratch_schemas(database) == []
-
-
-def test_the_extension_that_a_failed_run_made_goes_with_its_schema(
-    of_a_failed_run: Database,
-) -> None:
-    clean_up(of_a_failed_run)
-    assert extensions(of_a_failed_run) == []
-
-
-def test_an_extension_that_somebody_uses_meanwhile_stays_and_so_does_their_column(
-    of_a_failed_run: Database,
-) -> None:
-    of_a_failed_run.run("CREATE TABLE theirs (id int, v vector(2))")
-    of_a_failed_run.run("INSERT INTO theirs VALUES (1, '[1,2]')")
-    clean_up(of_a_failed_run)
-    assert extensions(of_a_failed_run) == ["vector"]
-    assert of_a_failed_run.ask("SELECT id, v::text FROM theirs") == [(1, "[1,2]")]
-
-
-def test_an_extension_that_another_restore_uses_uncommitted_stays(
-    of_a_failed_run: Database, definitions: Definitions
-) -> None:
-    """DROP EXTENSION doesn't see its table yet, whose column would then have no type."""
-    with transaction(of_a_failed_run) as other:
-        assert create(other, definitions, B) == ()
-        clean_up(of_a_failed_run)
-    assert extensions(of_a_failed_run) == ["vector"]
-    assert of_a_failed_run.definition(f"{B}.docs").columns[0].type.text == "public.vector(2)"
-
-
-def test_an_extension_that_was_there_before_the_failed_run_stays(
-    target: Database, definitions: Definitions
-) -> None:
-    target.run("CREATE EXTENSION vector")
-    with transaction(target) as cursor:
-        assert create(cursor, definitions, A) == ()
-    clean_up(target)
-    assert extensions(target) == ["vector"]
-
-
-def test_an_extension_that_was_made_anew_stays(of_a_failed_run: Database) -> None:
-    of_a_failed_run.run("DROP EXTENSION vector CASCADE;\nCREATE EXTENSION vector")
-    clean_up(of_a_failed_run)
-    assert extensions(of_a_failed_run) == ["vector"]
-
-
-@pytest.mark.parametrize("comment", ["mine", "[]", "3", '{"extensions_made": [["vector"]]}'])
-def test_a_strangers_comment_drops_nothing(of_a_failed_run: Database, comment: str) -> None:
-    of_a_failed_run.run([f"COMMENT ON SCHEMA {A} IS '{comment}'"])
-    clean_up(of_a_failed_run)
-    assert extensions(of_a_failed_run) == ["vector"]
-
-
-def test_a_note_drops_no_extension_of_another_role(
-    target: Database, server: EmbeddedServer
-) -> None:
-    """Else whoever may make a schema could have a superuser's restore drop any unused one."""
-    role = f"schemer_{next(_NUMBERS)}"
-    target.run("CREATE EXTENSION vector")
-    target.run(f"CREATE ROLE {role};\nCREATE SCHEMA {A} AUTHORIZATION {role}")
-    with transaction(target) as cursor:
-        note_extensions(cursor, A, ["vector"])
-    clean_up(target)
-    target.run(f"DROP ROLE {role}")
-    assert extensions(target) == ["vector"]
-
-
-def test_extensions_that_need_each_other_all_go(target: Database) -> None:
-    with transaction(target) as cursor:
-        cursor.execute("CREATE EXTENSION vector SCHEMA public")
-        cursor.execute(f"CREATE SCHEMA {A}")
-        note_extensions(cursor, A, ["plpgsql", "vector"])
-        # As an extension that requires plpgsql would.
-        cursor.execute(
-            "INSERT INTO pg_depend SELECT tableoid, oid, 0, tableoid,"
-            " (SELECT oid FROM pg_extension WHERE extname = 'plpgsql'), 0, 'n'"
-            " FROM pg_extension WHERE extname = 'vector'"
-        )
-    clean_up(target)
-    assert target.ask("SELECT count(*) FROM pg_extension") == [(0,)]
-
-
 def drop_dead(database: Database) -> list[str]:
     with transaction(database) as cursor:
         return drop_dead_scratch(cursor)
 
 
-def test_the_extension_of_a_dead_run_goes_and_that_of_a_live_one_stays(
+def test_a_failed_run_s_schema_goes_and_the_extension_stays(
     target: Database, definitions: Definitions
 ) -> None:
-    with closing(psycopg2.connect(target.dsn)) as coordinator:
-        live_until_closed(coordinator)
-        with transaction(target) as cursor:
-            create(cursor, definitions, A)
-        target.run(f"DROP TABLE {A}.docs")
-        assert drop_dead(target) == []
-        assert (scratch_schemas(target), extensions(target)) == ([A], ["vector"])
-    # The server lets go of a closed session's lock in its own time.
-    assert eventually(lambda: drop_dead(target), "the end of the session") == [A]
-    assert (scratch_schemas(target), extensions(target)) == ([], [])
+    target.run("CREATE EXTENSION vector")
+    create(target, definitions, A)
+
+    with transaction(target) as cursor:
+        assert drop_scratch(cursor, A) == [A]
+
+    assert scratch_schemas(target) == []
+    assert extensions(target) == ["vector"]
 
 
-def test_the_extension_goes_too_if_another_dead_run_used_it(
-    of_a_failed_run: Database, definitions: Definitions
+def test_the_schemas_of_dead_runs_go_and_that_of_a_live_one_stays(
+    target: Database, definitions: Definitions
 ) -> None:
-    with transaction(of_a_failed_run) as cursor:
-        assert create(cursor, definitions, B) == ()
-    assert drop_dead(of_a_failed_run) == [A, B]
-    assert extensions(of_a_failed_run) == []
+    target.run("CREATE EXTENSION vector")
+    with closing(psycopg2.connect(target.dsn)) as coordinator:
+        with coordinator.cursor() as cursor:
+            hold_scratch(cursor, A)
+        create(target, definitions, A)
+        create(target, definitions, B)
+        assert drop_dead(target) == [B]
+        assert scratch_schemas(target) == [A]
+    # The server releases a closed session's lock in its own time.
+    assert eventually(lambda: drop_dead(target), "the end of the session") == [A]
+    assert (scratch_schemas(target), extensions(target)) == ([], ["vector"])
 
 
-def live_until_closed(coordinator: Connection) -> None:
-    with coordinator.cursor() as cursor:
-        hold_scratch(cursor, A)
-
-
-def test_what_a_published_run_made_stays(target: Database, definitions: Definitions) -> None:
+def test_an_extension_to_create_is_never_committed_before_the_rows(
+    target: Database, definitions: Definitions
+) -> None:
     new = [NewTable(each, "public", each.name) for each in definitions.tables.values()]
     recreation = Recreation(new, {}, definitions.dependencies, A)
     with transaction(target) as cursor:
-        recreation.create(cursor)
-        note_extensions(cursor, A, recreation.extensions_made)
+        assert recreation.missing_extensions(cursor) == ["vector"]
+        assert not recreation.can_be_created_elsewhere(cursor)
+    target.run("CREATE EXTENSION vector")
     with transaction(target) as cursor:
-        recreation.publish(cursor)
-    target.run("DROP TABLE docs")
-    with transaction(target) as cursor:
-        assert drop_scratch(cursor, A) == []
-    assert extensions(target) == ["vector"]
+        assert recreation.missing_extensions(cursor) == []
+        assert recreation.can_be_created_elsewhere(cursor)

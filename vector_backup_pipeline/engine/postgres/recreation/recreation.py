@@ -62,7 +62,6 @@ from vector_backup_pipeline.engine.postgres.recreation.tables import (
     name_of,
     relations_of,
 )
-from vector_backup_pipeline.engine.postgres.scratch import hold_extensions
 from vector_backup_pipeline.engine.postgres.targets import (
     last_value_in_column,
     move_sequence_forward,
@@ -110,7 +109,6 @@ class Recreation:
         self._name_map = NameMap(existing)
         # What `create` found and made; the later steps go by it.
         self._created: list[Missing] = []
-        self._extensions_made: tuple[str, ...] = ()
         self._scratch_made: set[str] = set()
         self._shared_created: set[Name] = set()
         self._shared_there: set[Name] = set()
@@ -131,27 +129,25 @@ class Recreation:
         check_policies(cursor, self._tables)
         self._check_external_objects(cursor)
 
-    def can_be_created_elsewhere(self, cursor: Cursor) -> bool:
-        """Whether all that is missing may be committed before `publish`.
+    def missing_extensions(self, cursor: Cursor) -> list[str]:
+        """The extensions that `create` will make."""
+        missing = missing_prerequisites(cursor, self._needed)
+        return [extension.name for extension in extensions_of(each.what for each in missing)]
 
-        In a scratch schema; an extension where it belongs, if that schema is there. A table that
-        inherits from one that is there would be seen through it.
+    def can_be_created_elsewhere(self, cursor: Cursor) -> bool:
+        """Whether all that is missing may be committed before `publish`, in a scratch schema.
+
+        An extension may not: its name is the whole database's, and others may use it at once. A
+        table that inherits from one that is there would be seen through it.
         """
-        fixed = [e.what for e in missing_prerequisites(cursor, self._needed) if not e.is_movable]
-        extensions = list(extensions_of(fixed))
-        schemas = {each.schema_name for each in extensions}
-        return (
-            len(extensions) == len(fixed)
-            and schemas <= schemas_there(cursor, schemas)
-            and not any(parents_elsewhere(self._tables))
-        )
+        missing = missing_prerequisites(cursor, self._needed)
+        return all(each.is_movable for each in missing) and not any(parents_elsewhere(self._tables))
 
     def create(self, cursor: Cursor) -> None:
         """Make the tables, empty and without keys, and what they need first.
 
         What can't be moved later is made in its own place, also when there is a scratch schema.
         """
-        self.hold_extensions(cursor)
         missing = missing_prerequisites(cursor, self._needed)
         map_installed_extensions(cursor, self._needed, self._name_map)
         self._sort_sequences(cursor)
@@ -159,24 +155,12 @@ class Recreation:
         for each in missing:
             make_prerequisite(cursor, each.what, self._first_schema(each), self._name_map)
         self._created = [each for each in missing if each.is_movable]
-        made = extensions_of(each.what for each in missing)
-        self._extensions_made = tuple(each.name for each in made)
         self._place_relations()
         self._make_sequences(cursor)
         self._run(cursor, lambda table: table.ddl)
         for table in self._tables:
             for statement in table.definition.preference_ddl:
                 self._prefer(cursor, table, statement)
-
-    def hold_extensions(self, cursor: Cursor) -> None:
-        """Keep the clean-up of other runs from the extensions that are needed, until the
-        transaction of `cursor` ends."""
-        hold_extensions(cursor, [each.name for each in extensions_of(self._needed)])
-
-    @property
-    def extensions_made(self) -> tuple[str, ...]:
-        """Those that `create` made, in that order."""
-        return self._extensions_made
 
     def loading_name(self, table: NewTable) -> Name:
         """Where its rows are loaded, between `create` and `publish`."""
