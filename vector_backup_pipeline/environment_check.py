@@ -86,7 +86,7 @@ def _unknown(environment: Mapping[str, str]) -> Iterator[Finding]:
             "settings",
             name,
             "is set, but there is no such setting: nothing reads it",
-            f"Did you mean {PREFIX}{near[0]}?" if near else "See the settings in the README.",
+            f"Did you mean {PREFIX}{near[0]}?" if near else "See the settings in docs/settings.md.",
         )
 
 

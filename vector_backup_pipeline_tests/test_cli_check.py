@@ -174,7 +174,7 @@ def test_names_can_not_speak_to_the_terminal(installed: Database, terminal: Term
         ("VECTOR_BACKUP_TABEL", "Did you mean VECTOR_BACKUP_TABLES?"),
         ("vector_backup_tables", None),
         ("VECTORBACKUP_ROOT", "Did you mean VECTOR_BACKUP_ROOT?"),
-        ("VECTOR_BACKUP_ZZZ", "See the settings in the README."),
+        ("VECTOR_BACKUP_ZZZ", "See the settings in docs/settings.md."),
         ("VECTOR_DATABASE", None),
     ],
 )

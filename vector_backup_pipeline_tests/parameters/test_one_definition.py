@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import vector_backup_pipeline
-from vector_backup_pipeline.parameters.tables import with_tables
+from vector_backup_pipeline.documentation_tables import with_tables
 from vector_backup_pipeline_tests.fix_dagster import CHECKOUT
 
 _NEW_FIELD = """
@@ -27,7 +27,7 @@ from click.testing import CliRunner
 from vector_backup_pipeline.api.app import create_app
 from vector_backup_pipeline.cli import commands
 from vector_backup_pipeline.jobs.backup import vector_backup_job
-from vector_backup_pipeline.parameters.tables import with_tables
+from vector_backup_pipeline.documentation_tables import with_tables
 from vector_backup_pipeline.settings import load_settings
 
 post = create_app(load_settings()).openapi()["paths"]["/api/v0/data_pipeline/vector/backup"]["post"]
@@ -90,9 +90,9 @@ def test_a_new_field_is_in_the_table_of_the_documentation(told: dict[str, Any]) 
     assert "| `sparkle` | `3` | How much it sparkles. |" in told["table"]
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/retention.md"])
+@pytest.mark.parametrize("name", ["parameters.md", "retention.md", "settings.md"])
 def test_the_tables_of_the_documentation_are_those_of_the_models(name: str) -> None:
-    document = (CHECKOUT / name).read_text("utf-8")
+    document = (CHECKOUT / "docs" / name).read_text("utf-8")
 
-    assert "<!-- parameters of " in document
+    assert "<!-- end -->" in document
     assert with_tables(document) == document

@@ -1,0 +1,87 @@
+"""The tables of parameters and settings in the documentation.
+
+    python -m vector_backup_pipeline.documentation_tables docs/{parameters,retention,settings}.md
+
+rewrites them between `<!-- parameters of backup -->` or `<!-- settings -->` and `<!-- end -->`.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from pydantic.fields import FieldInfo
+
+from vector_backup_pipeline.parameters.backup import BackupParameters
+from vector_backup_pipeline.parameters.model import Parameters, shown
+from vector_backup_pipeline.parameters.prune import PruneParameters
+from vector_backup_pipeline.parameters.restore import RestoreParameters
+from vector_backup_pipeline.parameters.types import DEFAULT_WORKERS
+from vector_backup_pipeline.parameters.verify import VerifyParameters
+from vector_backup_pipeline.settings import Settings, variable_of
+
+MODELS: Mapping[str, type[Parameters]] = {
+    "backup": BackupParameters,
+    "restore": RestoreParameters,
+    "verify": VerifyParameters,
+    "prune": PruneParameters,
+}
+_TABLE = re.compile(r"(<!-- (?:parameters of (\w+)|settings) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def with_tables(text: str) -> str:
+    """The document with its tables generated anew."""
+
+    def generate(table: re.Match[str]) -> str:
+        rows = _parameter_rows(MODELS[table[2]]) if table[2] else _setting_rows()
+        return table[1] + "".join(f"| {' | '.join(row)} |\n" for row in rows) + table[3]
+
+    return _TABLE.sub(generate, text)
+
+
+def _parameter_rows(model: type[Parameters]) -> Iterator[tuple[str, str, str]]:
+    yield "key", "default", "meaning"
+    yield "---", "---", "---"
+    for key, field in model.model_fields.items():
+        yield f"`{key}`", _default(key, field), _meaning(field)
+
+
+def _setting_rows() -> Iterator[tuple[str, str, str]]:
+    yield "variable", "default", "meaning"
+    yield "---", "---", "---"
+    for name, field in Settings.model_fields.items():
+        default = field.get_default()
+        yield (
+            f"`{variable_of(name)}`",
+            "" if default is None else _literal(default),
+            _meaning(field),
+        )
+
+
+def _meaning(field: FieldInfo) -> str:
+    return (field.description or "").replace("|", r"\|")
+
+
+def _literal(value: object) -> str:
+    if isinstance(value, tuple):
+        value = ",".join(map(str, value))
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def _default(key: str, field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    default = field.get_default()
+    if key == "workers" and default == DEFAULT_WORKERS:
+        return "4, or the number of cores if less"  # Not those of this machine.
+    if default is None or default == {}:
+        return shown(field).default or "none"
+    return _literal(default)
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:]:
+        document = Path(name)
+        document.write_text(with_tables(document.read_text("utf-8")), "utf-8")
