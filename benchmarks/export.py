@@ -144,10 +144,12 @@ def run_job(
 
 
 def job_in_this_process(table: str, parameters: dict[str, Any]) -> None:
-    from vector_backup_pipeline.launch import launch_backup
+    from vector_backup_pipeline.launch import launch
+    from vector_backup_pipeline.operations import BACKUP
+    from vector_backup_pipeline.settings import load_settings
 
     def run(name: str) -> float:
-        outcome = launch_backup({"tables": [name], **parameters})
+        outcome = launch(BACKUP, {"tables": [name], **parameters}, load_settings())
         assert outcome.result is not None and outcome.error_type is None, outcome.message
         return float(outcome.result["duration"])
 

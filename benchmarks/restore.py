@@ -261,9 +261,11 @@ def job_in_this_process(kind: str, *what: Any) -> None:
 
 
 def backup_job(table: str, parameters: dict[str, Any]) -> str:
-    from vector_backup_pipeline.launch import launch_backup
+    from vector_backup_pipeline.launch import launch
+    from vector_backup_pipeline.operations import BACKUP
+    from vector_backup_pipeline.settings import load_settings
 
-    outcome = launch_backup({"tables": [table], **parameters})
+    outcome = launch(BACKUP, {"tables": [table], **parameters}, load_settings())
     assert outcome.result is not None and outcome.error_type is None, outcome.message
     file = outcome.result["tables_backed_up"][table]["backup_file"]
     return str(Path(outcome.result["backup_directory"]) / file)
@@ -271,12 +273,14 @@ def backup_job(table: str, parameters: dict[str, Any]) -> str:
 
 def restore_job(sets: list[tuple[str, str]], parameters: dict[str, Any]) -> dict[str, float]:
     """Restores the tables one after the other, each from its set; measures the last one."""
-    from vector_backup_pipeline.launch import launch_restore
+    from vector_backup_pipeline.launch import launch
+    from vector_backup_pipeline.operations import RESTORE
+    from vector_backup_pipeline.settings import load_settings
 
     def run(table: str, timestamp: str) -> Times:
         connection = {"env": "BENCH_TARGET"}
         what = {"timestamp": timestamp, "tables": [table], "db_connection": connection}
-        outcome = launch_restore({**what, **parameters})
+        outcome = launch(RESTORE, {**what, **parameters}, load_settings())
         assert outcome.result is not None and outcome.error_type is None, outcome.message
         restored = outcome.result["restore_results"][table]
         assert restored["digest_matches"] is True

@@ -27,7 +27,7 @@ def check_installation(parameters: CheckParameters) -> Iterator[Finding]:
     given = None
     if parameters.db_connection is not None:
         text = parameters.db_connection.get_secret_value()
-        given = PostgresResource(db_connection=text).connection_settings()
+        given = PostgresResource(db_connection=text).connection_settings(environment.settings)
     return _findings(environment, parameters, given)
 
 

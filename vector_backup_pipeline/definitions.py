@@ -6,10 +6,7 @@ import dagster as dg
 
 from vector_backup_pipeline.asset_checks import make_table_checks
 from vector_backup_pipeline.assets import table_asset_specs
-from vector_backup_pipeline.jobs.backup import vector_backup_job
-from vector_backup_pipeline.jobs.prune import vector_prune_job
-from vector_backup_pipeline.jobs.restore import vector_restore_job
-from vector_backup_pipeline.jobs.verify import vector_verify_job
+from vector_backup_pipeline.jobs.index import JOBS
 from vector_backup_pipeline.resources import default_resources
 from vector_backup_pipeline.schedules import SCHEDULES
 from vector_backup_pipeline.sensors import make_task_directory_sensor
@@ -20,7 +17,7 @@ _settings = load_settings()
 defs = dg.Definitions(
     assets=table_asset_specs(_settings.tables),
     asset_checks=[make_table_checks(_settings.tables)],
-    jobs=[vector_backup_job, vector_restore_job, vector_verify_job, vector_prune_job],
+    jobs=list(JOBS.values()),
     schedules=[schedule.define(_settings) for schedule in SCHEDULES],
     sensors=[make_task_directory_sensor(_settings)],
     resources=default_resources(),

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 import dagster as dg
@@ -13,28 +12,11 @@ from pydantic import ValidationError
 
 from vector_backup_pipeline.engine.cancellation import listening
 from vector_backup_pipeline.engine.errors import BackupError
-from vector_backup_pipeline.engine.results import (
-    BackupResult,
-    PruneResult,
-    RestoreResult,
-    VerifyResult,
-    error_line,
-)
+from vector_backup_pipeline.engine.results import RunResult
 from vector_backup_pipeline.engine.storage.object_url import is_url
+from vector_backup_pipeline.operations import OPERATIONS, Operation
 
-RESULT_KEY = "vector_backup_result"
-RESTORE_RESULT_KEY = "vector_restore_result"
-VERIFY_RESULT_KEY = "vector_verify_result"
-PRUNE_RESULT_KEY = "vector_prune_result"
-
-RunResult = BackupResult | RestoreResult | VerifyResult | PruneResult
-
-_RESULTS: Mapping[str, type[RunResult]] = {
-    RESULT_KEY: BackupResult,
-    RESTORE_RESULT_KEY: RestoreResult,
-    VERIFY_RESULT_KEY: VerifyResult,
-    PRUNE_RESULT_KEY: PruneResult,
-}
+_RESULTS = {operation.result_key: operation.result for operation in OPERATIONS}
 
 
 @dataclass(frozen=True)
@@ -47,10 +29,13 @@ class RunOutcome:
     can_retry: bool
 
 
-def outcome_metadata(result: RunResult, error: BackupError | None) -> dict[str, dg.MetadataValue]:
+def outcome_metadata(
+    operation: Operation, result: RunResult, error: BackupError | None
+) -> dict[str, dg.MetadataValue]:
     """The result as JSON, and what failed the run if anything did."""
-    key = next(key for key, kind in _RESULTS.items() if isinstance(result, kind))
-    metadata: dict[str, dg.MetadataValue] = {key: dg.MetadataValue.json(result.as_json())}
+    metadata: dict[str, dg.MetadataValue] = {
+        operation.result_key: dg.MetadataValue.json(result.as_json())
+    }
     return metadata | (error_metadata(error) if error else {})
 
 
@@ -62,66 +47,6 @@ def place_metadata(location: str) -> dg.MetadataValue:
 def failure(error: BackupError) -> RunOutcome:
     """The outcome of a call that never became a run."""
     return RunOutcome(None, error.error_type, error.message, error.can_retry)
-
-
-def refused_backup(error: BackupError, at: datetime) -> BackupResult:
-    """The result of a backup that was refused before it began."""
-    return BackupResult(
-        backup_performed=False,
-        truncate_performed=False,
-        backup_directory=None,
-        tables_backed_up={},
-        truncate_results={},
-        errors=[error_line(error)],
-        duration=0.0,
-        timestamp=at.replace(microsecond=0),
-    )
-
-
-def refused_restore(error: BackupError, at: datetime) -> RestoreResult:
-    """The result of a restore that was refused before it began."""
-    return RestoreResult(
-        restore_performed=False,
-        outcome="not_restored",
-        truncate_performed=False,
-        backup_info=None,
-        truncate_results={},
-        restore_results={},
-        not_recreated={},
-        recall_at_10=[],
-        notices=[],
-        errors=[error_line(error)],
-        duration=0.0,
-        timestamp=at.replace(microsecond=0),
-    )
-
-
-def refused_verification(error: BackupError, at: datetime) -> VerifyResult:
-    """The result of a verification that was refused before it began."""
-    return VerifyResult(
-        verified=False,
-        sets=[],
-        notices=[],
-        errors=[error_line(error)],
-        duration=0.0,
-        timestamp=at.replace(microsecond=0),
-    )
-
-
-def refused_prune(error: BackupError, at: datetime) -> PruneResult:
-    """The result of a prune that was refused before it began."""
-    return PruneResult(
-        pruned=False,
-        dry_run=False,
-        rules="",
-        locations=[],
-        bytes_freed=0,
-        abandoned_uploads=[],
-        notices=[],
-        errors=[error_line(error)],
-        duration=0.0,
-        timestamp=at.replace(microsecond=0),
-    )
 
 
 def error_metadata(error: BackupError) -> dict[str, dg.MetadataValue]:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import dagster as dg
 from dagster._core.events import EngineEventData
@@ -15,30 +15,24 @@ from pydantic import Field, JsonValue, PrivateAttr, SecretStr
 from vector_backup_pipeline.drill_server import embedded_drill_server
 from vector_backup_pipeline.engine.backup.run import BackupRun
 from vector_backup_pipeline.engine.cancellation import deferred_signals, last_signal
-from vector_backup_pipeline.engine.errors import BackupError, InvalidParams, as_backup_error
+from vector_backup_pipeline.engine.errors import (
+    BackupError,
+    InvalidParams,
+    RunCancelled,
+    as_backup_error,
+)
 from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings
 from vector_backup_pipeline.engine.postgres.drill_database import DrillServer
 from vector_backup_pipeline.engine.progress import Progress
 from vector_backup_pipeline.engine.restore.run import RestoreRun
-from vector_backup_pipeline.engine.results import (
-    BackupResult,
-    PruneResult,
-    RestoreResult,
-    VerifyResult,
-)
+from vector_backup_pipeline.engine.results import RunResult
 from vector_backup_pipeline.engine.retention.run import PruneRun
 from vector_backup_pipeline.engine.secrets import SecretText
 from vector_backup_pipeline.engine.storage.contract import BackupRoot
 from vector_backup_pipeline.engine.storage.opening import open_root
 from vector_backup_pipeline.engine.verification.run import VerifyRun
-from vector_backup_pipeline.outcome import (
-    RunResult,
-    outcome_metadata,
-    refused_backup,
-    refused_prune,
-    refused_restore,
-    refused_verification,
-)
+from vector_backup_pipeline.operations import BACKUP, PRUNE, RESTORE, VERIFY, Operation
+from vector_backup_pipeline.outcome import outcome_metadata
 from vector_backup_pipeline.sealing import is_sealed, open_sealed
 from vector_backup_pipeline.settings import DATABASE_URL_VARIABLE, Settings, load_settings
 
@@ -83,8 +77,8 @@ class PostgresResource(dg.ConfigurableResource[None]):
         json_schema_extra=_SECRET,
     )
 
-    def connection_settings(self, settings: Settings | None = None) -> ConnectionSettings:
-        """Where to connect; the settings are read now if they are not given.
+    def connection_settings(self, settings: Settings) -> ConnectionSettings:
+        """Where to connect.
 
         Raises:
             InvalidParams: a connection string is malformed, or can't be opened; it is not repeated.
@@ -97,7 +91,7 @@ class PostgresResource(dg.ConfigurableResource[None]):
         if fields:
             return ConnectionSettings.from_fields(fields)
         if self.connection_variable == DATABASE_URL_VARIABLE:
-            url = (settings or load_settings()).db_url
+            url = settings.db_url
         else:
             text = os.environ.get(self.connection_variable, "").strip()
             url = SecretText(text) if text else None
@@ -189,21 +183,42 @@ class _Run(Protocol):
 
 
 class RunResource(dg.ConfigurableResource[None], Generic[_R]):
-    """A run's shared state, in charge from its first step to its end.
+    """The state of one run of `operation`, from its first step to its end.
 
     All steps of a run are in one process, so one object serves them all. Torn down after success,
-    failure and cancellation alike: then nothing stays open, and a result that no step has told is
-    reported as an event of the run.
+    failure and cancellation alike: then nothing stays open, and a result that no step has reported
+    becomes an event of the run.
     """
 
-    _run: Any = PrivateAttr(default=None)
-    _refusal: BackupError | None = PrivateAttr(default=None)
-    _told: bool = PrivateAttr(default=False)
+    operation: ClassVar[Operation]
 
-    def begin(self, make_run: Callable[[], _R]) -> _R:
-        """Make the run and take it in charge, from its first step on."""
+    is_of_terminal: bool = Field(
+        default=False,
+        description="Whether the run belongs to a command at a terminal, to which a signal is the "
+        "request to end it. Without that request in its storage, Dagster takes the run for one "
+        "that crashed.",
+    )
+
+    _run: Any = PrivateAttr(default=None)
+    _settings: Settings | None = PrivateAttr(default=None)
+    _refusal: BackupError | None = PrivateAttr(default=None)
+    _is_reported: bool = PrivateAttr(default=False)
+
+    @property
+    def settings(self) -> Settings:
+        """The settings, read once per run.
+
+        Raises:
+            SettingsError: a value is invalid.
+        """
+        if self._settings is None:
+            self._settings = load_settings()
+        return self._settings
+
+    def begin(self, make_run: Callable[[Settings], _R]) -> _R:
+        """Make the run, and close it when the job ends."""
         try:
-            run = make_run()
+            run = make_run(self.settings)
         except Exception as error:
             self._refusal = as_backup_error(error)
             raise
@@ -227,90 +242,91 @@ class RunResource(dg.ConfigurableResource[None], Generic[_R]):
         run: _R = self._run
         return run
 
-    def result_is_told(self) -> None:
-        """A step has put the result into its own metadata."""
-        self._told = True
+    def report(self, result: RunResult) -> dict[str, dg.MetadataValue]:
+        """The metadata by which a step reports the result."""
+        self._is_reported = True
+        return outcome_metadata(self.operation, result, self._run.error)
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
         with deferred_signals():
             if self._run is not None:
                 self._run.canceled_by = self._canceller(context)
                 result = self._run.close()
-                self._ended(context, result, self._run.error)
+                self._end(context, result, self._run.error)
             elif self._refusal is not None:
-                self._ended(context, self._refused(self._refusal), self._refusal)
+                result = self.operation.result.refused(self._refusal, self._now())
+                self._end(context, result, self._refusal)
             self._run = None
 
     def _canceller(self, context: dg.InitResourceContext) -> str:
         """Who canceled the run, if somebody did."""
+        signal = last_signal() or "a signal"
+        if self.is_of_terminal:
+            return f"{signal} to the command"
         run = (
             context.run and context.instance and context.instance.get_run_by_id(context.run.run_id)
         )
         if run and run.status is dg.DagsterRunStatus.CANCELING:
             return "a request to Dagster (its UI, GraphQL or the REST API)"
-        return f"{last_signal() or 'a signal'} to the run's process"
+        return f"{signal} to the run's process"
 
-    def _refused(self, error: BackupError) -> RunResult:
-        """The result of a run that never began; each kind of run has a shape of its own."""
-        raise NotImplementedError  # A resource of Dagster's can't be an abstract class.
-
-    def _ended(
+    def _end(
         self, context: dg.InitResourceContext, result: RunResult, error: BackupError | None
     ) -> None:
-        if self._told or context.instance is None or context.run is None:
+        if context.instance is None or context.run is None:
             return
-        context.instance.report_engine_event(
-            "The run's result",
-            context.run,
-            EngineEventData(metadata=outcome_metadata(result, error)),
-        )
+        if not self._is_reported:
+            metadata = outcome_metadata(self.operation, result, error)
+            context.instance.report_engine_event(
+                "The run's result", context.run, EngineEventData(metadata=metadata)
+            )
+        if self.is_of_terminal and isinstance(error, RunCancelled):
+            context.instance.report_run_canceling(context.run, "The terminal interrupted the run.")
+
+    def _now(self) -> datetime:
+        """Now in the settings' time zone, as far as the settings can be read."""
+        try:
+            return self.settings.timestamps.now()
+        except InvalidParams:
+            return datetime.now(timezone.utc)
 
 
 class BackupRunResource(RunResource[BackupRun]):
-    """The backup in charge: its snapshot, its files, its outcomes."""
+    """The running backup: its snapshot, files and outcomes."""
 
-    def _refused(self, error: BackupError) -> BackupResult:
-        return refused_backup(error, _now())
+    operation = BACKUP
 
 
 class RestoreRunResource(RunResource[RestoreRun]):
-    """The restore in charge: its set, its target, its outcomes."""
+    """The running restore: its set, target and outcomes."""
 
-    def _refused(self, error: BackupError) -> RestoreResult:
-        return refused_restore(error, _now())
+    operation = RESTORE
 
 
 class VerifyRunResource(RunResource[VerifyRun]):
-    """The verification in charge: its sets and their verdicts."""
+    """The running verification: its sets and their verdicts."""
 
-    def _refused(self, error: BackupError) -> VerifyResult:
-        return refused_verification(error, _now())
+    operation = VERIFY
 
 
 class PruneRunResource(RunResource[PruneRun]):
-    """The prune in charge: its places, what was kept there and what removed."""
+    """The running prune: its locations, and what was kept and removed there."""
 
-    def _refused(self, error: BackupError) -> PruneResult:
-        return refused_prune(error, _now())
+    operation = PRUNE
 
 
-def _now() -> datetime:
-    """Now in the settings' time zone, as far as the settings can be read."""
-    try:
-        return load_settings().timestamps.now()
-    except InvalidParams:
-        return datetime.now(timezone.utc)
+def run_resources(*, is_of_terminal: bool = False) -> dict[str, object]:
+    """The resource of each operation's run."""
+    kinds = (BackupRunResource, RestoreRunResource, VerifyRunResource, PruneRunResource)
+    return {k.operation.resource_key: k(is_of_terminal=is_of_terminal) for k in kinds}
 
 
 def default_resources() -> dict[str, object]:
-    """What the jobs need, each with its defaults."""
+    """The resources of all jobs, with their defaults."""
     return {
         "postgres": PostgresResource(),
         "backup_storage": BackupStorageResource(),
-        "backup_run": BackupRunResource(),
-        "restore_run": RestoreRunResource(),
-        "verify_run": VerifyRunResource(),
-        "prune_run": PruneRunResource(),
         "drill_server": DrillServerResource(),
         "progress": ProgressResource(),
+        **run_resources(),
     }

@@ -15,7 +15,8 @@ import dagster as dg
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-from vector_backup_pipeline.parameters.model import Parameters, choices, plain_type
+from vector_backup_pipeline.operations import Operation
+from vector_backup_pipeline.parameters.model import choices, plain_type
 
 # Each of these takes {"env": "NAME"} too, which Dagster resolves where the step runs.
 _SOURCES: dict[Any, Any] = {
@@ -26,27 +27,25 @@ _SOURCES: dict[Any, Any] = {
 }
 
 
-def config_schema(model: type[Parameters], *, without: str | None = None) -> dict[str, dg.Field]:
-    """The model's fields as Dagster describes config; `without` one that is no config of a step."""
-    fields = model.model_fields.items()
-    return {key: _field(field) for key, field in fields if key != without}
+def config_schema(operation: Operation) -> dict[str, dg.Field]:
+    """The config of the operation's first step: its parameters without the connection string."""
+    return _fields(operation, without=operation.connection_key)
 
 
-def flat_config(
-    model: type[Parameters], op: str, *, resource: str | None = None, key: str | None = None
-) -> dg.ConfigMapping:
-    """The mapping from the flat run config to the step `op` that reads it; the connection string in
-    `key`, if there is one, goes to `resource` instead."""
+def flat_config(operation: Operation, first_step: str) -> dg.ConfigMapping:
+    """The mapping from the flat run config to `first_step`, which reads the parameters; the
+    connection string goes to its resource instead."""
+    key, resource = operation.connection_key, operation.connection_resource
 
     # Called by Dagster several times a run, so it only rearranges.
     def to_step(config: Mapping[str, Any]) -> dict[str, Any]:
         step = {name: value for name, value in config.items() if name != key}
-        mapped: dict[str, Any] = {"ops": {op: {"config": step}}}
-        if key is not None and resource is not None and config.get(key) is not None:
+        mapped: dict[str, Any] = {"ops": {first_step: {"config": step}}}
+        if key is not None and config.get(key) is not None:
             mapped["resources"] = {resource: {"config": {key: config[key]}}}
         return mapped
 
-    return dg.ConfigMapping(config_fn=to_step, config_schema=config_schema(model))
+    return dg.ConfigMapping(config_fn=to_step, config_schema=_fields(operation))
 
 
 def with_log_level(mapping: dg.ConfigMapping, level: str) -> dg.ConfigMapping:
@@ -57,6 +56,11 @@ def with_log_level(mapping: dg.ConfigMapping, level: str) -> dg.ConfigMapping:
         config_fn=lambda config: {**to_step(config), "loggers": loggers},
         config_schema=mapping.config_schema,
     )
+
+
+def _fields(operation: Operation, *, without: str | None = None) -> dict[str, dg.Field]:
+    fields = operation.parameters.model_fields.items()
+    return {key: _field(field) for key, field in fields if key != without}
 
 
 def _field(field: FieldInfo) -> dg.Field:

@@ -3,6 +3,7 @@
 import io
 import sys
 import time
+from collections.abc import Callable, Mapping
 from typing import Any, TextIO
 
 import dagster as dg
@@ -25,6 +26,7 @@ from vector_backup_pipeline.engine.results import (
 )
 from vector_backup_pipeline.engine.retention.report import location_lines
 from vector_backup_pipeline.engine.verification.report import verdict_lines
+from vector_backup_pipeline.operations import BACKUP, PRUNE, RESTORE, VERIFY, Operation
 from vector_backup_pipeline.output import TolerantOutput
 from vector_backup_pipeline.resources import ProgressResource
 
@@ -150,3 +152,11 @@ def backup_summary(result: dict[str, Any]) -> str:
     elif told.backup_directory:
         lines.append(f"  in {told.backup_directory}, {told.duration:.1f} s")
     return "\n".join(lines)
+
+
+SUMMARIES: Mapping[Operation, Callable[[dict[str, Any]], str]] = {
+    BACKUP: backup_summary,
+    RESTORE: restore_summary,
+    VERIFY: verification_summary,
+    PRUNE: prune_summary,
+}

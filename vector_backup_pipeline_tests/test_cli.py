@@ -120,7 +120,7 @@ def test_a_defect_still_gives_one_document(
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("a defect")
 
-    monkeypatch.setattr("vector_backup_pipeline.launch.launch_backup", broken)
+    monkeypatch.setattr("vector_backup_pipeline.launch.launch", broken)
 
     called = terminal("backup", "--json")
 

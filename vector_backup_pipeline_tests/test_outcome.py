@@ -8,15 +8,14 @@ from dagster._core.events import EngineEventData
 
 from vector_backup_pipeline.engine.errors import DatabaseError, InvalidParams, LockTimeout
 from vector_backup_pipeline.engine.results import BackupResult, ExportedTable
+from vector_backup_pipeline.operations import BACKUP, OPERATIONS, Operation
 from vector_backup_pipeline.outcome import (
-    RESULT_KEY,
     failing_step,
     failure,
     is_told_by,
     outcome_metadata,
     outcome_of,
     read_outcome,
-    refused_backup,
 )
 
 RESULT = BackupResult(
@@ -43,7 +42,7 @@ def _event(metadata: dict[str, dg.MetadataValue]) -> dg.DagsterEvent:
 
 def test_the_result_keeps_the_order_of_the_contract_through_dagsters_storage() -> None:
     stored = dg.deserialize_value(
-        dg.serialize_value(_event(outcome_metadata(RESULT, None))), dg.DagsterEvent
+        dg.serialize_value(_event(outcome_metadata(BACKUP, RESULT, None))), dg.DagsterEvent
     )
 
     outcome = read_outcome([stored])
@@ -54,7 +53,7 @@ def test_the_result_keeps_the_order_of_the_contract_through_dagsters_storage() -
 
 
 def test_an_error_beside_the_result_is_the_runs() -> None:
-    outcome = read_outcome([_event(outcome_metadata(RESULT, LockTimeout("Too long.")))])
+    outcome = read_outcome([_event(outcome_metadata(BACKUP, RESULT, LockTimeout("Too long.")))])
 
     assert (outcome.error_type, outcome.message, outcome.can_retry) == (
         "LOCK_TIMEOUT",
@@ -71,14 +70,19 @@ def test_a_run_that_tells_nothing_has_failed() -> None:
     assert outcome.message
 
 
-def test_a_refused_run_has_a_result_that_says_why() -> None:
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
+def test_a_refused_run_of_each_operation_has_a_result_that_says_why(operation: Operation) -> None:
     moment = datetime(2025, 7, 21, 23, 49, 14, 567, tzinfo=timezone.utc)
 
-    result = refused_backup(InvalidParams("No."), moment)
+    result = operation.result.refused(InvalidParams("No."), moment)
 
-    assert result.errors == ["INVALID_PARAMS: No."]
-    assert result.as_json()["timestamp"] == "2025-07-21T23:49:14+00:00"
-    assert not result.backup_performed
+    told = result.as_json()
+    assert (told.pop("errors"), told.pop("timestamp")) == (
+        ["INVALID_PARAMS: No."],
+        "2025-07-21T23:49:14+00:00",
+    )
+    assert told.pop("outcome", "not_restored") == "not_restored"
+    assert not any(told.values())
 
 
 def test_a_call_that_never_was_a_run_has_no_result() -> None:
@@ -102,7 +106,7 @@ def test_a_defect_is_not_disguised() -> None:
 
 _STEP_ERROR = {"error_type": "LOCK_TIMEOUT", "error": "First.", "can_retry": True}
 _LATER_ERROR = {"error_type": "STORAGE_ERROR", "error": "Later.", "can_retry": False}
-_TOLD = {RESULT_KEY: RESULT.as_json()}
+_TOLD = {BACKUP.result_key: RESULT.as_json()}
 
 
 def test_the_first_failed_step_tells_of_a_run_without_a_result() -> None:
@@ -128,9 +132,9 @@ def test_a_step_that_failed_fails_a_run_whose_result_names_no_error() -> None:
 def test_plain_values_in_any_order_are_read_as_dagsters_own_events_are() -> None:
     shuffled = {key: RESULT.as_json()[key] for key in sorted(RESULT.as_json())}
 
-    outcome = outcome_of([{RESULT_KEY: shuffled}])
+    outcome = outcome_of([{BACKUP.result_key: shuffled}])
 
-    assert outcome == read_outcome([_event(outcome_metadata(RESULT, None))])
+    assert outcome == read_outcome([_event(outcome_metadata(BACKUP, RESULT, None))])
     assert list(outcome.result or {}) == list(BackupResult.model_fields)
 
 
@@ -146,4 +150,4 @@ def test_what_an_outcome_is_read_from_is_known(metadata: dict[str, object], is_t
 def test_a_result_of_another_version_is_told_as_it_is() -> None:
     told = {"backup_performed": True, "something_new": 1}
 
-    assert outcome_of([{RESULT_KEY: told}]).result == told
+    assert outcome_of([{BACKUP.result_key: told}]).result == told

@@ -10,7 +10,7 @@ import pytest
 from vector_backup_pipeline.engine.errors import InvalidParams
 from vector_backup_pipeline.engine.postgres.connection import connect
 from vector_backup_pipeline.resources import BackupRunResource, PostgresResource
-from vector_backup_pipeline.settings import DATABASE_URL_VARIABLE
+from vector_backup_pipeline.settings import DATABASE_URL_VARIABLE, load_settings
 from vector_backup_pipeline_tests.fix_dagster import JobRunner
 from vector_backup_pipeline_tests.fix_postgres import Database
 
@@ -18,7 +18,7 @@ PASSWORD = "geheim-4711-pass"
 
 
 def _parameters(resource: PostgresResource) -> dict[str, str]:
-    return dict(resource.connection_settings().parameters)
+    return dict(resource.connection_settings(load_settings()).parameters)
 
 
 def test_a_runs_own_string_comes_before_everything(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,7 +62,7 @@ def test_with_nothing_given_libpqs_environment_decides(
         monkeypatch.setenv("PGUSER", info.user)
     monkeypatch.setenv("PGDATABASE", langchain.name)
 
-    connection = connect(PostgresResource().connection_settings())
+    connection = connect(PostgresResource().connection_settings(load_settings()))
     try:
         assert connection.info.dbname == langchain.name
     finally:
@@ -82,7 +82,7 @@ def test_a_malformed_string_names_its_variable_and_does_not_repeat_it(
     monkeypatch.setenv(DATABASE_URL_VARIABLE, f"postgresql//u:{PASSWORD}@h/d")
 
     with pytest.raises(InvalidParams) as raised:
-        PostgresResource().connection_settings()
+        PostgresResource().connection_settings(load_settings())
     assert DATABASE_URL_VARIABLE in raised.value.message
     assert PASSWORD not in raised.value.message
 

@@ -19,7 +19,7 @@ from vector_backup_pipeline.engine.errors import InvalidParams, MissingExtra
 from vector_backup_pipeline.engine.secrets import SecretText
 from vector_backup_pipeline.resources import PostgresResource
 from vector_backup_pipeline.sealing import KEY_FILE, is_sealed, open_sealed, seal
-from vector_backup_pipeline.settings import SECRET_KEY_VARIABLE
+from vector_backup_pipeline.settings import SECRET_KEY_VARIABLE, load_settings
 from vector_backup_pipeline_tests.faults.watching import all_that_it_tells
 from vector_backup_pipeline_tests.fix_dagster import CHECKOUT
 from vector_backup_pipeline_tests.fix_process import child, hears
@@ -277,7 +277,7 @@ def test_what_was_opened_shows_itself_nowhere(key: str) -> None:
 def test_a_run_opens_what_the_api_sealed(key: str) -> None:
     resource = PostgresResource(db_connection=seal(SecretText(URL)))
 
-    settings = resource.connection_settings()
+    settings = resource.connection_settings(load_settings())
 
     assert settings.parameters["host"] == "db.example.com"
     assert settings.parameters["password"] == PASSWORD
@@ -293,5 +293,5 @@ def test_a_run_with_another_key_says_so_and_shows_nothing(
     monkeypatch.setenv(SECRET_KEY_VARIABLE, Fernet.generate_key().decode())
 
     with pytest.raises(InvalidParams, match="can't be opened") as refusal:
-        resource.connection_settings()
+        resource.connection_settings(load_settings())
     assert PASSWORD not in _told(refusal.value)

@@ -16,15 +16,12 @@ import click
 from vector_backup_pipeline import __version__
 from vector_backup_pipeline.cli import (
     adopt,
-    backup,
     check,
     demo,
     init,
     listing,
-    prune,
-    restore,
+    operations,
     serve,
-    verify,
 )
 from vector_backup_pipeline.cli.showing import DONE, show_error
 from vector_backup_pipeline.engine.errors import (
@@ -99,13 +96,13 @@ def commands(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-commands.add_command(backup.command)
-commands.add_command(restore.command)
-commands.add_command(verify.command)
+commands.add_command(operations.backup)
+commands.add_command(operations.restore)
+commands.add_command(operations.verify)
 commands.add_command(listing.command)
 commands.add_command(adopt.command)
 commands.add_command(check.command)
-commands.add_command(prune.command)
+commands.add_command(operations.prune)
 commands.add_command(init.command)
 commands.add_command(serve.command)
 commands.add_command(demo.command)

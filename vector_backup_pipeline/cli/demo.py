@@ -5,9 +5,8 @@ from pathlib import Path
 
 import click
 
-from vector_backup_pipeline.cli.backup import run_backup
+from vector_backup_pipeline.cli.operations import run_operation
 from vector_backup_pipeline.cli.showing import DONE
-from vector_backup_pipeline.cli.verify import run_verification
 from vector_backup_pipeline.parameters.backup import BackupParameters
 from vector_backup_pipeline.parameters.types import LATEST
 from vector_backup_pipeline.parameters.verify import VerifyParameters
@@ -47,12 +46,12 @@ def command(directory: Path, ui: bool, port: int, api_port: int) -> int:
     with demonstration.running(directory) as running:
         if ui:
             return running.open_ui(port, api_port)
-        code = run_backup(BackupParameters(), as_json=False)
+        code = run_operation(BackupParameters(), as_json=False)
         running.show_files()
         if code == DONE:
             click.echo("\nRestore test: restoring the set into a server of its own\n")
             parameters = VerifyParameters(timestamp=LATEST, drill=True)
-            code = run_verification(parameters, as_json=False)
+            code = run_operation(parameters, as_json=False)
         click.echo(
             "\nList these backups:           "
             f"VECTOR_BACKUP_ROOT={shlex.quote(str(running.backups))} vector-backup list\n"

@@ -3,14 +3,41 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal
+from types import NoneType
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, get_args, get_origin
 
 from pydantic import Field
 
 from vector_backup_pipeline.engine.errors import BackupError
 from vector_backup_pipeline.engine.record import Record
 
+_R = TypeVar("_R", bound="RunResult")
+
 _UNITS = ("B", "KB", "MB", "GB", "TB", "PB")
+
+
+class RunResult(Record):
+    """What the results of all operations have in common. Each also has `errors` and `timestamp`."""
+
+    # Of a refused run, where it is not the empty value of the field's type.
+    _of_refused: ClassVar[dict[str, object]] = {}
+
+    if TYPE_CHECKING:
+        # Declared by each model, as its last field.
+        timestamp: datetime
+
+    @classmethod
+    def refused(cls: type[_R], error: BackupError, at: datetime) -> _R:
+        """The result of a run that was refused before it began."""
+        required = {k: f.annotation for k, f in cls.model_fields.items() if f.is_required()}
+        own = {"errors": [error_line(error)], "timestamp": at.replace(microsecond=0)}
+        own |= cls._of_refused
+        empty = {key: _empty(kind) for key, kind in required.items() if key not in own}
+        return cls.model_validate(empty | own)
+
+    def as_json(self) -> dict[str, Any]:
+        """The result as JSON types."""
+        return self.model_dump(mode="json") | {"timestamp": self.timestamp.isoformat()}
 
 
 class ExportedTable(Record):
@@ -47,7 +74,7 @@ class TruncateFailure(Record):
     duration: float
 
 
-class BackupResult(Record):
+class BackupResult(RunResult):
     """The result of a run. Table names are the caller's own spelling."""
 
     backup_performed: bool
@@ -60,9 +87,6 @@ class BackupResult(Record):
     errors: list[str]
     duration: float
     timestamp: datetime
-
-    def as_json(self) -> dict[str, Any]:
-        return self.model_dump(mode="json") | {"timestamp": self.timestamp.isoformat()}
 
 
 class BackupInfo(Record):
@@ -106,11 +130,13 @@ class Recall(Record):
     note: str | None = None
 
 
-class RestoreResult(Record):
+class RestoreResult(RunResult):
     """The result of a restore. Tables are named as in the backup, indexes as in the target.
 
     `outcome` is unknown when the answer to COMMIT was lost and no server could tell.
     """
+
+    _of_refused: ClassVar[dict[str, object]] = {"outcome": "not_restored"}
 
     restore_performed: bool
     outcome: Literal["restored", "not_restored", "unknown"]
@@ -126,7 +152,7 @@ class RestoreResult(Record):
     timestamp: datetime
 
     def as_json(self) -> dict[str, Any]:
-        told = self.model_dump(mode="json") | {"timestamp": self.timestamp.isoformat()}
+        told = super().as_json()
         if self.backup_info is not None:
             told["backup_info"]["backup_date"] = self.backup_info.backup_date.isoformat()
         return told
@@ -183,7 +209,7 @@ class SetVerdict(Record):
     errors: list[str]
 
 
-class VerifyResult(Record):
+class VerifyResult(RunResult):
     """The result of a verification, over all sets that were asked for, oldest first."""
 
     verified: bool
@@ -192,9 +218,6 @@ class VerifyResult(Record):
     errors: list[str]
     duration: float
     timestamp: datetime
-
-    def as_json(self) -> dict[str, Any]:
-        return self.model_dump(mode="json") | {"timestamp": self.timestamp.isoformat()}
 
 
 class UnreadableRow(Record):
@@ -236,7 +259,7 @@ class AdoptedPair(Record):
     tables: dict[str, AdoptedFile | UnreadableFile]
 
 
-class AdoptResult(Record):
+class AdoptResult(RunResult):
     """The result of an adoption. `adopt_performed` if a manifest was written."""
 
     adopt_performed: bool
@@ -246,9 +269,6 @@ class AdoptResult(Record):
     errors: list[str]
     duration: float
     timestamp: datetime
-
-    def as_json(self) -> dict[str, Any]:
-        return self.model_dump(mode="json") | {"timestamp": self.timestamp.isoformat()}
 
 
 class KeptSet(Record):
@@ -299,7 +319,7 @@ class EndedUpload(Record):
     size: int | None
 
 
-class PruneResult(Record):
+class PruneResult(RunResult):
     """The result of a prune. After a dry run, what another one would do: `removed` is still there.
 
     `rules` are those that it went by, in words.
@@ -316,8 +336,10 @@ class PruneResult(Record):
     duration: float
     timestamp: datetime
 
-    def as_json(self) -> dict[str, Any]:
-        return self.model_dump(mode="json") | {"timestamp": self.timestamp.isoformat()}
+
+def _empty(kind: Any) -> Any:
+    """None where the type allows it, else false, 0, or an empty text, list or dict."""
+    return None if NoneType in get_args(kind) else (get_origin(kind) or kind)()
 
 
 def failed_table(error: BackupError, duration: float) -> FailedTable:

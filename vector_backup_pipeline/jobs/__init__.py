@@ -1,1 +1,1 @@
-"""How the steps of a run are composed, and the flat config each job takes."""
+"""The jobs: how the steps of each operation are composed."""

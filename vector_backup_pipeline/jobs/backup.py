@@ -1,34 +1,27 @@
 """The main job: back up the vector tables."""
 
-import dagster as dg
-
-from vector_backup_pipeline.ops.export_table import export_table
-from vector_backup_pipeline.ops.pin_snapshot import pin_snapshot
-from vector_backup_pipeline.ops.resolve_backup_directory import resolve_backup_directory
-from vector_backup_pipeline.ops.truncate_embedding_table import truncate_embedding_table
-from vector_backup_pipeline.ops.write_backup_log import write_backup_log
+from vector_backup_pipeline.jobs.frame import job_of
+from vector_backup_pipeline.operations import BACKUP
+from vector_backup_pipeline.ops.backup import (
+    export_table,
+    pin_snapshot,
+    resolve_backup_directory,
+    truncate_embedding_table,
+    write_backup_log,
+)
 from vector_backup_pipeline.parameters.backup import BackupParameters
 from vector_backup_pipeline.resources import check_connection
-from vector_backup_pipeline.run_config import flat_config
-from vector_backup_pipeline.settings import load_settings
+from vector_backup_pipeline.settings import Settings, load_settings
 
 
-def check_backup(parameters: BackupParameters) -> None:
-    """Raise what the job would raise for these parameters, before a run is made of them."""
-    settings = load_settings()
+def check_backup(parameters: BackupParameters, settings: Settings | None = None) -> None:
+    """Raise what the job would raise for these parameters, before it is launched."""
+    settings = settings or load_settings()
     parameters.with_tables(settings.tables, settings.truncate_tables)
     check_connection("db_connection", parameters.db_connection)
 
 
-@dg.job(
-    config=flat_config(
-        BackupParameters, resolve_backup_directory.name, resource="postgres", key="db_connection"
-    ),
-    # One process holds the snapshot for all steps.
-    executor_def=dg.in_process_executor,
-    # A retried run needs a snapshot of its own, so all its steps.
-    tags={"dagster/retry_strategy": "ALL_STEPS"},
-)
+@job_of(BACKUP, first_step=resolve_backup_directory.name)
 def vector_backup_job() -> None:
     """Back up the pgvector tables from one snapshot, and truncate the embedding table if asked."""
     target = resolve_backup_directory()

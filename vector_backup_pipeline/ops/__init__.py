@@ -1,1 +1,1 @@
-"""The steps of a run, one module each: config in, one call to the engine, metadata out."""
+"""The steps of the runs, a module per operation: config in, an engine call, metadata out."""

@@ -22,7 +22,7 @@ from vector_backup_pipeline.engine.errors import (
     MissingRequiredParams,
     ResourceNotFound,
 )
-from vector_backup_pipeline.outcome import refused_restore
+from vector_backup_pipeline.engine.results import RestoreResult
 from vector_backup_pipeline.settings import PREFIX, load_settings
 from vector_backup_pipeline_tests.api.documented import check_by_schema
 from vector_backup_pipeline_tests.fix_dagster import CHECKOUT
@@ -237,7 +237,7 @@ def test_what_the_engine_refuses_the_schema_refuses(
 
 def test_what_a_refused_restore_is_answered_with_is_told(document: Json) -> None:
     error = ResourceNotFound("There is no such set.")
-    result = refused_restore(error, datetime.now(timezone.utc)).as_json()
+    result = RestoreResult.refused(error, datetime.now(timezone.utc)).as_json()
     told = {
         "vector_restore_result": result,
         "error_type": error.error_type,

@@ -10,10 +10,10 @@ from vector_backup_pipeline.api.dagster_client import RunEvent, RunReading
 from vector_backup_pipeline.api.run_progress import RunProgress
 from vector_backup_pipeline.engine.errors import BackupError
 from vector_backup_pipeline.engine.results import BackupResult
-from vector_backup_pipeline.outcome import RESULT_KEY, refused_backup
+from vector_backup_pipeline.operations import BACKUP
 
 STEP = "export_table[docs]"
-RESULT: BackupResult = refused_backup(
+RESULT: BackupResult = BackupResult.refused(
     BackupError("No."), datetime(2025, 7, 21, tzinfo=timezone.utc)
 )
 
@@ -138,7 +138,7 @@ def test_a_run_is_complete_when_it_has_ended_and_its_last_event_was_read(
 def test_the_outcome_comes_from_all_readings_together() -> None:
     told = {"error_type": "LOCK_TIMEOUT", "error": "Too long.", "can_retry": True}
     progress = _progress(_event("ExecutionStepFailureEvent", STEP, **told))
-    progress.take(_reading(_event("EngineEvent", None, **{RESULT_KEY: RESULT.as_json()})))
+    progress.take(_reading(_event("EngineEvent", None, **{BACKUP.result_key: RESULT.as_json()})))
 
     assert progress.outcome.result == RESULT.as_json()
     assert progress.outcome.error_type == "LOCK_TIMEOUT"

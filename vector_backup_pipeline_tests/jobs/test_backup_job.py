@@ -9,7 +9,7 @@ import pytest
 
 from vector_backup_pipeline.definitions import defs
 from vector_backup_pipeline.jobs.backup import vector_backup_job
-from vector_backup_pipeline.outcome import RESULT_KEY
+from vector_backup_pipeline.operations import BACKUP
 from vector_backup_pipeline.settings import DATABASE_URL_VARIABLE, PREFIX
 from vector_backup_pipeline_tests.faults.watching import wait_until_nothing_is_open
 from vector_backup_pipeline_tests.fix_backup import LANGCHAIN
@@ -46,7 +46,7 @@ def test_the_result_is_on_the_last_step_to_run(job: JobRunner) -> None:
     done = job()
 
     assert done.steps("STEP_SUCCESS")[-1] == "write_backup_log"
-    assert RESULT_KEY in done.metadata("STEP_OUTPUT", "write_backup_log")
+    assert BACKUP.result_key in done.metadata("STEP_OUTPUT", "write_backup_log")
     assert sum(_tells_result(event) for event in done.events) == 1
 
 
@@ -385,7 +385,7 @@ def test_truncating_alone_is_refused_for_want_of_the_runs_own_lock(
 
 
 def _tells_result(event: dg.DagsterEvent) -> bool:
-    return RESULT_KEY in (getattr(event.event_specific_data, "metadata", None) or {})
+    return BACKUP.result_key in (getattr(event.event_specific_data, "metadata", None) or {})
 
 
 def _materializations(done: FinishedRun) -> list[dg.AssetMaterialization]:

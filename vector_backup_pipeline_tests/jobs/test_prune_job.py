@@ -8,13 +8,12 @@ import pytest
 from vector_backup_pipeline.engine.errors import StorageError
 from vector_backup_pipeline.engine.file_names import PRUNE_MARKER, manifest_name
 from vector_backup_pipeline.engine.storage.local import LocalDirectory
-from vector_backup_pipeline.outcome import PRUNE_RESULT_KEY
+from vector_backup_pipeline.operations import PRUNE
 from vector_backup_pipeline_tests.fix_dagster import FinishedRun, JobRunner
 from vector_backup_pipeline_tests.fix_postgres import Database
 from vector_backup_pipeline_tests.fix_sets import SetWriter
 from vector_backup_pipeline_tests.fix_terminal import Terminal
 
-PRUNE = "vector_prune_job"
 FIRST, SECOND, THIRD = "20260101_020000", "20260102_020000", "20260103_020000"
 
 
@@ -41,7 +40,7 @@ def test_the_job_removes_by_the_rules_of_its_config(plain_job: JobRunner, sets: 
     task = SetWriter(sets.path.parent / "task_1" / "vector_bak")
     task.write(FIRST)
 
-    done = plain_job({"keep_last": 1}, PRUNE)
+    done = plain_job({"keep_last": 1}, PRUNE.job_name)
 
     assert done.run.status is dg.DagsterRunStatus.SUCCESS
     of_root, of_task = done.result["locations"]
@@ -60,7 +59,7 @@ def test_an_empty_config_goes_by_the_settings(
     plain_job: JobRunner, sets: SetWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("VECTOR_BACKUP_KEEP_DAILY", "2")
-    done = plain_job({}, PRUNE)
+    done = plain_job({}, PRUNE.job_name)
     assert done.result["rules"] == "keep_daily 2"
     assert [_is_there(sets, stamp) for stamp in (FIRST, SECOND, THIRD)] == [False, True, True]
 
@@ -68,7 +67,7 @@ def test_an_empty_config_goes_by_the_settings(
 def test_without_any_rule_the_job_fails_and_removes_nothing(
     plain_job: JobRunner, sets: SetWriter
 ) -> None:
-    done = plain_job({}, PRUNE)
+    done = plain_job({}, PRUNE.job_name)
     assert done.run.status is dg.DagsterRunStatus.FAILURE
     assert done.outcome.error_type == "MISSING_REQUIRED_PARAMS"
     assert _is_there(sets, FIRST)
@@ -83,7 +82,7 @@ def test_a_place_that_fails_fails_the_run_and_the_others_are_pruned(
     other = sets.directory.claim(PRUNE_MARKER, {"host": "h", "pid": 1, "run_id": "r"})
     assert other is not None
 
-    done = plain_job({"keep_last": 1}, PRUNE)
+    done = plain_job({"keep_last": 1}, PRUNE.job_name)
     other.release()
 
     assert done.run.status is dg.DagsterRunStatus.FAILURE
@@ -162,7 +161,7 @@ def test_a_backup_prunes_its_own_place_when_the_settings_say_so(
 
     assert done.outcome.error_type is None
     assert done.result["backup_performed"] is True
-    told = _story(done)[PRUNE_RESULT_KEY]
+    told = _story(done)[PRUNE.result_key]
     assert isinstance(told, dict)
     (place,) = told["locations"]
     # The new set is of another database, and counts for that one alone.
@@ -211,7 +210,7 @@ def test_a_backup_that_failed_prunes_nothing(
 ) -> None:
     done = job({"tables": ["langchain_pg_collection", "gone"]})
     assert done.run.status is dg.DagsterRunStatus.FAILURE
-    assert PRUNE_RESULT_KEY not in _story(done)
+    assert PRUNE.result_key not in _story(done)
     assert _is_there(sets, FIRST)
 
 

@@ -6,12 +6,11 @@ import dagster as dg
 import pytest
 
 from vector_backup_pipeline.definitions import defs
-from vector_backup_pipeline.outcome import RESTORE_RESULT_KEY
+from vector_backup_pipeline.operations import RESTORE
 from vector_backup_pipeline.settings import DATABASE_URL_VARIABLE
 from vector_backup_pipeline_tests.fix_dagster import FinishedRun, JobRunner, finished
 from vector_backup_pipeline_tests.fix_postgres import Database
 
-RESTORE = "vector_restore_job"
 RESULT_KEYS = [
     "restore_performed",
     "outcome",
@@ -53,7 +52,7 @@ def count(database: Database) -> int:
 def test_lost_rows_come_back_and_the_result_says_so(job: JobRunner, langchain: Database) -> None:
     langchain.run("TRUNCATE langchain_pg_collection, langchain_pg_embedding")
 
-    done = job({"timestamp": "latest"}, RESTORE)
+    done = job({"timestamp": "latest"}, RESTORE.job_name)
 
     assert done.run.status is dg.DagsterRunStatus.SUCCESS
     assert done.steps("STEP_SUCCESS") == STEPS
@@ -90,7 +89,7 @@ def test_another_database_is_named_by_a_variable(
             "db_connection": {"env": "THE_OTHER_DATABASE"},
         }
 
-        done = job(config, RESTORE)
+        done = job(config, RESTORE.job_name)
 
         assert done.outcome.error_type is None
         assert done.run.run_config == config
@@ -103,7 +102,7 @@ def test_another_database_is_named_by_a_variable(
 def test_a_restore_that_fails_is_red_where_it_failed_and_tells_everything(
     job: JobRunner, langchain: Database
 ) -> None:
-    done = job({"timestamp": "latest"}, RESTORE)
+    done = job({"timestamp": "latest"}, RESTORE.job_name)
 
     assert done.run.status is dg.DagsterRunStatus.FAILURE
     assert done.steps("STEP_FAILURE")[0] == "load_table[langchain_pg_collection]"
@@ -114,7 +113,7 @@ def test_a_restore_that_fails_is_red_where_it_failed_and_tells_everything(
     assert done.result["restore_performed"] is False
     assert not any(e["success"] for e in done.result["restore_results"].values())
     assert "rolled back" in done.result["restore_results"]["langchain_pg_embedding"]["error"]
-    assert [RESTORE_RESULT_KEY in done.metadata("STEP_OUTPUT", "write_restore_log")] == [True]
+    assert [RESTORE.result_key in done.metadata("STEP_OUTPUT", "write_restore_log")] == [True]
     assert count(langchain) == 58
 
 
@@ -142,7 +141,7 @@ def test_a_restore_that_fails_is_red_where_it_failed_and_tells_everything(
 def test_a_restore_that_is_refused_tells_why(
     job: JobRunner, config: dict[str, Any], error_type: str
 ) -> None:
-    done = job(config, RESTORE)
+    done = job(config, RESTORE.job_name)
 
     assert done.run.status is dg.DagsterRunStatus.FAILURE
     assert done.outcome.error_type == error_type
@@ -158,14 +157,14 @@ def test_what_is_required_and_which_choices_there_are_dagster_knows(
     job: JobRunner, config: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(dg.DagsterInvalidConfigError, match=words):
-        job(config, RESTORE)
+        job(config, RESTORE.job_name)
 
 
 @pytest.mark.usefixtures("backed_up")
 def test_progress_is_told_while_a_table_is_loaded(job: JobRunner, langchain: Database) -> None:
     langchain.run("TRUNCATE langchain_pg_collection, langchain_pg_embedding")
 
-    done = job({"timestamp": "latest", "progress_every": 10}, RESTORE)
+    done = job({"timestamp": "latest", "progress_every": 10}, RESTORE.job_name)
 
     told = done.metadata("ENGINE_EVENT", "load_table[langchain_pg_embedding]")
     assert told["rows"] == 58
@@ -187,7 +186,7 @@ def test_a_run_that_left_a_step_out_restores_nothing_and_is_no_success(
     needs_more["build_indexes"] = ["prove_restore"]
     part = [name for name in part if name not in needs_more.get(left_out, [])]
 
-    subset = defs.resolve_job_def(RESTORE).get_subset(op_selection=part)
+    subset = defs.resolve_job_def(RESTORE.job_name).get_subset(op_selection=part)
     run = subset.execute_in_process(
         run_config={"timestamp": "latest"}, instance=job.instance, raise_on_error=False
     )
@@ -207,7 +206,7 @@ def test_no_password_reaches_dagsters_storage(
     wrong = langchain.url_as("postgres", "not the pass word")
     monkeypatch.setenv(DATABASE_URL_VARIABLE, wrong)
 
-    done = job({"timestamp": "latest"}, RESTORE)
+    done = job({"timestamp": "latest"}, RESTORE.job_name)
 
     assert done.outcome.error_type == "DATABASE_ERROR"
     stored = "".join(str(entry) for entry in job.instance.all_logs(done.run.run_id))
@@ -226,12 +225,12 @@ def test_with_a_key_manifests_are_signed_and_others_are_not_restored(
 
     monkeypatch.setenv("VECTOR_BACKUP_MANIFEST_KEY", "another key")
     for timestamp in ("latest", stamp):
-        refused = job({"timestamp": timestamp}, RESTORE)
+        refused = job({"timestamp": timestamp}, RESTORE.job_name)
         assert refused.outcome.error_type == "INTEGRITY_ERROR"
     assert count(langchain) == 0
 
     monkeypatch.setenv("VECTOR_BACKUP_MANIFEST_KEY", "this key is ours")
-    done = job({"timestamp": stamp, "tables": ["langchain_pg_embedding"]}, RESTORE)
+    done = job({"timestamp": stamp, "tables": ["langchain_pg_embedding"]}, RESTORE.job_name)
     assert done.outcome.error_type is None, done.outcome.message
     assert count(langchain) == 58
     for run in (made, refused, done):

@@ -1,0 +1,159 @@
+"""The steps of a backup."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+
+from vector_backup_pipeline.assets import table_asset_key
+from vector_backup_pipeline.engine.backup.run import BackupRun, BackupTarget, TableExport
+from vector_backup_pipeline.engine.results import ExportedTable, TruncatedTable, readable_size
+from vector_backup_pipeline.operations import BACKUP
+from vector_backup_pipeline.ops.prune import prune_after_backup
+from vector_backup_pipeline.ops.table_steps import mapping_keys, table_progress
+from vector_backup_pipeline.outcome import failing_step, place_metadata
+from vector_backup_pipeline.parameters.backup import BackupParameters
+from vector_backup_pipeline.resources import (
+    BackupRunResource,
+    BackupStorageResource,
+    PostgresResource,
+    ProgressResource,
+)
+from vector_backup_pipeline.run_config import config_schema
+from vector_backup_pipeline.settings import Settings
+
+
+@dg.op(config_schema=config_schema(BACKUP))
+def resolve_backup_directory(
+    context: dg.OpExecutionContext,
+    backup_storage: BackupStorageResource,
+    backup_run: BackupRunResource,
+) -> dg.Output[BackupTarget]:
+    """Check the parameters, make the backup directory and take a timestamp of its own in it."""
+
+    def make_run(settings: Settings) -> BackupRun:
+        parameters = BackupParameters(**context.op_config)
+        return BackupRun(
+            parameters.with_tables(settings.tables, settings.truncate_tables),
+            backup_storage.open_root(settings),
+            settings.timestamps,
+            lock_timeout=settings.lock_timeout,
+            run_id=context.run_id,
+        )
+
+    with failing_step():
+        target = backup_run.begin(make_run).resolve()
+    return dg.Output(
+        target,
+        metadata={
+            "directory": place_metadata(target.directory),
+            "timestamp": target.timestamp or "nothing to do",
+            "task_id": target.task_id or "none",
+        },
+    )
+
+
+@dg.op(out=dg.DynamicOut(TableExport))
+def pin_snapshot(
+    backup_target: BackupTarget,
+    postgres: PostgresResource,
+    backup_run: BackupRunResource,
+) -> Iterator[dg.DynamicOutput[TableExport]]:
+    """Open the run's transactions on one snapshot; give each table to a step of its own."""
+    if backup_target.timestamp is None:
+        return
+    with failing_step():
+        exports = backup_run.current.pin(lambda: postgres.connection_settings(backup_run.settings))
+    for export, key in zip(exports, mapping_keys([e.table for e in exports]), strict=True):
+        yield dg.DynamicOutput(
+            export,
+            mapping_key=key,
+            metadata={
+                "table": export.table,
+                "step": f"export_table[{key}]",
+                "size in database": readable_size(export.size),
+                "estimated rows": "unknown"
+                if export.estimated_rows is None
+                else export.estimated_rows,
+                "ranges": export.ranges,
+            },
+        )
+
+
+@dg.op
+def export_table(
+    context: dg.OpExecutionContext,
+    table_export: TableExport,
+    progress: ProgressResource,
+    backup_run: BackupRunResource,
+) -> dg.Output[ExportedTable]:
+    """Stream every row that the table has in the snapshot into a file that appears when whole."""
+    table = table_export.table
+    with failing_step():
+        run = backup_run.current
+        listener = table_progress(context, progress, table, run.request.progress_every)
+        exported = run.export(table, listener)
+    return dg.Output(
+        exported,
+        metadata={
+            "table": table,
+            "rows": exported.row_count,
+            "file": exported.backup_file,
+            "size": exported.file_size,
+            "seconds": exported.duration,
+        },
+    )
+
+
+@dg.op
+def truncate_embedding_table(
+    exported_tables: list[ExportedTable], backup_run: BackupRunResource
+) -> dg.Output[dict[str, TruncatedTable]]:
+    """Re-read the stored files, then truncate in the transaction that has kept writers out."""
+    with failing_step():
+        truncated = backup_run.current.truncate()
+    rows = {f"{table}: rows truncated": entry.rows_before for table, entry in truncated.items()}
+    return dg.Output(truncated, metadata={"tables backed up": len(exported_tables), **rows})
+
+
+# Dagster skips what depends on a failed table, so it depends on the first step alone; the priority
+# makes it the last one.
+@dg.op(
+    ins={"found": dg.In(dg.Nothing)},
+    out=dg.Out(dict[str, object], description="The run's result."),
+    tags={"dagster/priority": "-10"},
+)
+def write_backup_log(
+    context: dg.OpExecutionContext,
+    backup_storage: BackupStorageResource,
+    progress: ProgressResource,
+    backup_run: BackupRunResource,
+) -> Iterator[dg.AssetMaterialization | dg.Output[dict[str, object]]]:
+    """Write manifest and log, whatever became of the tables, and show the result. Prune, if the
+    settings ask for it and the backup is good."""
+    with failing_step():
+        run = backup_run.current
+        result = run.finish()
+    yield from _materializations(run)
+    pruned: dict[str, dg.MetadataValue] = {}
+    if result.backup_performed and run.error is None:
+        pruned = prune_after_backup(
+            context, backup_storage, progress, backup_run.settings, run.request.task_id
+        )
+    yield dg.Output(result.as_json(), metadata=backup_run.report(result) | pruned)
+
+
+def _materializations(run: BackupRun) -> Iterator[dg.AssetMaterialization]:
+    """One for each stored table, with numbers that the UI plots over time."""
+    for table, stored in run.stored.items():
+        seconds = max(stored.duration, 1e-6)
+        yield dg.AssetMaterialization(
+            asset_key=table_asset_key(table),
+            metadata={
+                "rows": stored.rows,
+                "bytes": stored.size,
+                "seconds": round(seconds, 3),
+                "rows/s": round(stored.rows / seconds, 1),
+                "MB/s": round(stored.size / 1e6 / seconds, 3),
+                "path": place_metadata(run.path_of(stored.name)),
+            },
+        )
