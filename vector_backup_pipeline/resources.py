@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime, timezone
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
@@ -31,12 +33,15 @@ from vector_backup_pipeline.engine.secrets import SecretText
 from vector_backup_pipeline.engine.storage.contract import BackupRoot
 from vector_backup_pipeline.engine.storage.opening import open_root
 from vector_backup_pipeline.engine.verification.run import VerifyRun
+from vector_backup_pipeline.log_output import log_output
 from vector_backup_pipeline.operations import BACKUP, PRUNE, RESTORE, VERIFY, Operation
 from vector_backup_pipeline.outcome import outcome_metadata
 from vector_backup_pipeline.sealing import is_sealed, open_sealed
 from vector_backup_pipeline.settings import DATABASE_URL_VARIABLE, Settings, load_settings
 
 _R = TypeVar("_R", bound="_Run")
+
+_log = logging.getLogger(__name__)
 
 # The UI shows `********` for these, also where somebody wrote a literal into the code.
 _SECRET: dict[str, JsonValue] = {"dagster__is_secret": True}
@@ -203,6 +208,7 @@ class RunResource(dg.ConfigurableResource[None], Generic[_R]):
     _settings: Settings | None = PrivateAttr(default=None)
     _refusal: BackupError | None = PrivateAttr(default=None)
     _is_reported: bool = PrivateAttr(default=False)
+    _log_output: ExitStack = PrivateAttr(default_factory=ExitStack)
 
     @property
     def settings(self) -> Settings:
@@ -247,11 +253,21 @@ class RunResource(dg.ConfigurableResource[None], Generic[_R]):
         self._is_reported = True
         return outcome_metadata(self.operation, result, self._run.error)
 
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002 - Dagster's
+        # While a step runs, Dagster redirects this stream to the step's compute log. The log of a
+        # command goes to its terminal.
+        if not self.is_of_terminal:
+            self._log_output.enter_context(log_output(sys.__stderr__, logging.INFO))
+
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
-        with deferred_signals():
+        with deferred_signals(), self._log_output:
             if self._run is not None:
                 self._run.canceled_by = self._canceller(context)
                 result = self._run.close()
+                if isinstance(self._run.error, RunCancelled):
+                    _log.warning(
+                        "The %s was canceled by %s", self.operation.name, self._run.canceled_by
+                    )
                 self._end(context, result, self._run.error)
             elif self._refusal is not None:
                 result = self.operation.result.refused(self._refusal, self._now())

@@ -462,3 +462,18 @@ def test_signals_that_come_at_once_are_one_interrupt(
     monkeypatch.setattr(cli.commands, "main", interrupted)
     assert terminal().code == 0
     assert interrupts == [signal.SIGINT]
+
+
+@pytest.mark.parametrize("flags", [["-v"], []])
+def test_the_flag_logs_each_phase_on_standard_error(
+    flags: list[str], installed: Database, terminal: Terminal
+) -> None:
+    called = terminal(*flags, "backup", "--json")
+
+    assert called.code == 0
+    assert called.document["backup_performed"]
+    logged = [line.split(" INFO ")[1] for line in called.err.splitlines() if " INFO " in line]
+    phases = ["Snapshot pinned", "Exported", "Exported", "Manifest written"]
+    assert [next(p for p in phases if line.startswith(p)) for line in logged] == (
+        phases if flags else []
+    )

@@ -4,6 +4,7 @@ Dagster takes a second to import, which --help need not wait for: what needs it 
 who use it.
 """
 
+import logging
 import signal
 import sys
 import time
@@ -30,6 +31,7 @@ from vector_backup_pipeline.engine.errors import (
     RunCancelled,
     as_backup_error,
 )
+from vector_backup_pipeline.log_output import log_output
 from vector_backup_pipeline.output import tolerant_output
 
 _AT_ONCE_SECONDS = 1.0
@@ -85,13 +87,21 @@ def _end_in_order_when_asked() -> None:
     invoke_without_command=True,
 )
 @click.version_option(__version__, prog_name="vector-backup")
+@click.option(
+    "-v",
+    "--verbose",
+    is_flag=True,
+    help="Log each phase of a run on standard error, such as for vector-backup -v backup. "
+    "Default: off.",
+)
 @click.pass_context
-def commands(context: click.Context) -> None:
+def commands(context: click.Context, verbose: bool) -> None:
     """Back up PostgreSQL's pgvector tables, and get them back.
 
     Settings come from VECTOR_BACKUP_* variables; runs are kept in the Dagster instance of
     DAGSTER_HOME, if that is set, and show in its UI.
     """
+    context.with_resource(log_output(sys.stderr, logging.INFO if verbose else logging.ERROR))
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
 

@@ -77,6 +77,8 @@ def test_an_empty_object_backs_up_and_its_event_holds_the_result(dagster_dev: Da
     assert run["status"] == "SUCCESS"
     assert result_of(run)["backup_performed"] is True
     assert result_of(run)["tables_backed_up"]["langchain_pg_embedding"]["row_count"] == 58
+    logs = "".join(path.read_text() for path in dagster_dev.home.rglob("*.err"))
+    assert "INFO Exported langchain_pg_embedding: 58 rows" in logs
 
 
 def test_a_flat_object_is_the_run_config_and_keeps_a_connection_by_name(

@@ -10,6 +10,7 @@ and removes the run's marker last.
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -61,6 +62,7 @@ from vector_backup_pipeline.engine.timestamps import TimestampFormat
 from vector_backup_pipeline.parameters.backup import BackupRequest
 
 _T = TypeVar("_T")
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,7 @@ class BackupRun:
     def pin(self, connection_settings: Callable[[], ConnectionSettings]) -> list[TableExport]:
         """Open the run's transactions and read the tables; a table that can't be read is left to
         its own `export` to report."""
-        request = self.request
+        request, started = self.request, time.monotonic()
         with self._remembering():
             self._pinned = pinned = pin_snapshot(
                 connection_settings(),
@@ -155,6 +157,8 @@ class BackupRun:
             )
             self._notices += pinned.notices
             self._record = self._read_record(pinned)
+        seconds = time.monotonic() - started
+        _log.info("Snapshot pinned: %d tables, %.1f s", len(pinned.tables), seconds)
         return [self._table_export(pinned, table) for table in request.tables]
 
     def export(self, table: str, listener: ProgressListener) -> ExportedTable:
@@ -168,7 +172,10 @@ class BackupRun:
             self._failures[table] = failed_table(error, time.monotonic() - started)
             raise
         self._stored[table] = stored
-        return _exported(stored)
+        told = _exported(stored)
+        size, seconds = told.file_size, stored.duration
+        _log.info("Exported %s: %d rows, %s, %.1f s", table, stored.rows, size, seconds)
+        return told
 
     @property
     def stored(self) -> Mapping[str, StoredTable]:
@@ -294,11 +301,7 @@ class BackupRun:
         return TableExport(table, source.size, source.estimated_rows, most_ranges(source))
 
     def _export(self, table: str, listener: ProgressListener) -> StoredTable:
-        pinned, directory, stamp = (
-            _known(self._pinned),
-            _known(self._directory),
-            _known(self._stamp),
-        )
+        pinned, stamp = _known(self._pinned), _known(self._stamp)
         if table in pinned.failures:
             raise pinned.failures[table]
         source, request = pinned.tables[table], self.request
@@ -306,7 +309,7 @@ class BackupRun:
         form.check(source, _known(self._record).definitions.tables[source.found.oid])
         name = data_file_name(source.found.schema, source.found.name, stamp, form.extension)
         options = FetchOptions(request.export_method, request.batch_size)
-        return export_table(pinned, source, directory, name, form, options, listener)
+        return export_table(pinned, source, _known(self._directory), name, form, options, listener)
 
     def _prepare_truncate(self) -> None:
         """All that can still be given up: proof of the stored files, and the pending manifest."""
@@ -333,6 +336,7 @@ class BackupRun:
             table: TruncatedTable(rows_before=rows, rows_after=rows_after[table], duration=duration)
             for table, rows in self._rows_to_truncate().items()
         }
+        _log.info("Truncated: %s", ", ".join(truncated))
         self._truncate_results = dict(truncated)
         self._truncate_state = "done"
         self._write_manifest()
@@ -376,6 +380,7 @@ class BackupRun:
         self._has_manifest = bool(self._has_manifest)
         directory.replace(manifest_name(stamp), manifest.to_json(directory.manifest_key))
         self._has_manifest = True
+        _log.info("Manifest written: %s", self.path_of(manifest_name(stamp)))
 
     def _append_to_log(self) -> None:
         if self._directory is None or self._stamp is None:
@@ -399,8 +404,9 @@ class BackupRun:
 
     def _tell_result(self, *, with_manifest: bool = False) -> BackupResult:
         """What is known now; without a manifest, nothing counts as backed up."""
-        entries = {table: self._entry(table) for table in self.request.tables}
-        tables = {table: entry for table, entry in entries.items() if entry is not None}
+        stored = {table: _exported(entry) for table, entry in self._stored.items()}
+        entries: dict[str, ExportedTable | FailedTable] = {**self._failures, **stored}
+        tables = {table: entries[table] for table in self.request.tables if table in entries}
         errors = [error_line(e, t) for t in self.request.tables if (e := self._errors.get(t))]
         if self._run_error is not None:
             errors.append(error_line(self._run_error))
@@ -416,11 +422,6 @@ class BackupRun:
             duration=round(time.monotonic() - self._started, 3),
             timestamp=self._created_at.astimezone(self._timestamps.timezone).replace(microsecond=0),
         )
-
-    def _entry(self, table: str) -> ExportedTable | FailedTable | None:
-        if table in self._stored:
-            return _exported(self._stored[table])
-        return self._failures.get(table)
 
     @contextlib.contextmanager
     def _remembering(self) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -18,6 +19,8 @@ from vector_backup_pipeline.engine.postgres.session import own_search_path
 from vector_backup_pipeline.engine.postgres.tables import FoundTable, relation_name
 from vector_backup_pipeline.engine.postgres.triggers import Trigger, read_triggers
 from vector_backup_pipeline.engine.table_definition import Sequence
+
+_log = logging.getLogger(__name__)
 
 _ORDINARY, _PARTITIONED = "r", "p"
 _KINDS = {
@@ -211,7 +214,11 @@ def lock_targets(
     """
     in_order = sorted(tables, key=lambda each: each.oid)
     until = time.monotonic() + lock_timeout
+    is_first = True
     while not _locked_at_once(cursor, in_order, from_readers, until):
+        if is_first:
+            _log.warning("Waiting for locks that other sessions hold on the target's tables")
+        is_first = False
         time.sleep(random.uniform(*_BETWEEN_TRIES_SECONDS))  # noqa: S311 - not to meet again
     _wait_for_locks(cursor, lock_timeout)
 

@@ -10,6 +10,7 @@ the whole story. `close` may come at any time and after any failure.
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -65,6 +66,7 @@ from vector_backup_pipeline.parameters.restore import RestoreParameters
 from vector_backup_pipeline.parameters.types import LATEST
 
 _T = TypeVar("_T")
+_log = logging.getLogger(__name__)
 
 # Of all probes together: a look, not a benchmark.
 _PROBE_SECONDS = 60.0
@@ -181,6 +183,7 @@ class RestoreRun:
             for table in target.planned:
                 check_rows_of(source.directory, table)
             target.begin(source.backup.manifest.dependencies)
+        _log.info("Target prepared: %d tables", len(target.planned))
         return [
             TableLoad(
                 table=table.table,
@@ -219,6 +222,7 @@ class RestoreRun:
             raise
         self._account.durations[table] = time.monotonic() - started
         self._account.rows[table] = rows
+        _log.info("Loaded %s: %d rows, %.1f s", table, rows, self._account.durations[table])
         self._note_skipped(table, rows)
         return rows
 
@@ -244,9 +248,11 @@ class RestoreRun:
 
     def build_indexes(self, listener: IndexListener = lambda _: None) -> None:
         """Build what was left for after the rows: keys and indexes."""
+        started = time.monotonic()
         with self._remembering():
             self._refuse_after_failure()
             _known(self._account.target).build(listener)
+        _log.info("Indexes built: %.1f s", time.monotonic() - started)
 
     def prove(self) -> dict[str, bool | None]:
         """Prove every table, then make the restore visible, all at once; by table, whether its
@@ -265,6 +271,7 @@ class RestoreRun:
                 )
             for table in target.planned:
                 self._account.proved[table.table] = self._prove(target, table)
+            _log.info("Proved: %s", ", ".join(self._account.proved))
             target.finish_tables()
             with uncancellable(unless_requested=True):
                 self._commit()
@@ -311,6 +318,7 @@ class RestoreRun:
             self._account.outcome_is_unknown = True
             raise
         self._account.is_restored = True
+        _log.info("Committed")
 
     def measure_recall(self) -> list[Recall]:
         """Ask the restored tables for the neighbours of a few of their own vectors.

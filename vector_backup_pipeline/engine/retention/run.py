@@ -7,6 +7,7 @@ A place where something goes wrong does not stop the others.
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -26,6 +27,7 @@ from vector_backup_pipeline.engine.results import (
     PrunedLocation,
     PruneResult,
     error_line,
+    readable_size,
 )
 from vector_backup_pipeline.engine.retention.location import LocationPrune
 from vector_backup_pipeline.engine.retention.report import prune_section
@@ -33,6 +35,8 @@ from vector_backup_pipeline.engine.retention.rules import KeepRules
 from vector_backup_pipeline.engine.storage.contract import BackupDirectory, BackupRoot
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
 from vector_backup_pipeline.parameters.prune import PruneParameters
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -124,7 +128,12 @@ class PruneRun:
         place = self._places[key]
         self._pruned.add(key)
         place.prune()
-        return place.tell()
+        told = place.tell()
+        kept, removed, freed = len(told.kept), len(told.removed), readable_size(told.bytes_freed)
+        action = "Would prune" if self.parameters.dry_run else "Pruned"
+        message = "%s %s: %d sets kept, %d removed, %s freed"
+        _log.info(message, action, told.backup_path, kept, removed, freed)
+        return told
 
     def finish(self) -> PruneResult:
         """End abandoned uploads, write the log of each place, and tell the result. Once.

@@ -6,6 +6,7 @@ whether it repeated a write. Only uploads in parts keep the driver's retries.
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from collections.abc import Callable
@@ -18,6 +19,8 @@ from vector_backup_pipeline.engine.storage.object_errors import (
 )
 
 _T = TypeVar("_T")
+
+_log = logging.getLogger(__name__)
 
 # An outage this long is waited out. A wrong endpoint looks the same, so not longer than a person
 # waits.
@@ -42,7 +45,10 @@ class Retries:
         wait = self._wait * random.uniform(0.5, 1)  # noqa: S311
         self._wait = min(_LONGEST_WAIT, 2 * self._wait)
         # The last attempt is made when the minute is over.
-        time.sleep(min(wait, self._deadline - now))
+        wait = min(wait, self._deadline - now)
+        # The error's text may name the request's credentials.
+        _log.warning("A storage request failed (%s); retry in %.1f s", type(error).__name__, wait)
+        time.sleep(wait)
 
 
 def with_retries(action: str, request: Callable[[], _T]) -> _T:

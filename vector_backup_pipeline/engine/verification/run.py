@@ -9,6 +9,7 @@ was removed before its turn is skipped with a notice.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -49,6 +50,8 @@ from vector_backup_pipeline.engine.verification.files import CheckedFiles, check
 from vector_backup_pipeline.engine.verification.report import verify_section
 from vector_backup_pipeline.parameters.types import LATEST
 from vector_backup_pipeline.parameters.verify import VerifyParameters
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -205,6 +208,8 @@ class VerifyRun:
             self._skip(key, found)
             return None
         verdict = self._judge(key, checked, drilled)
+        passed = "passed" if verdict.passed else "failed"
+        _log.info("Verified %s in %s: %s", found.stamp, found.directory.location, passed)
         if verdict.files_passed is not None:
             self._keep(found.directory, verdict)
         return verdict
