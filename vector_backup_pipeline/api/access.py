@@ -1,4 +1,4 @@
-"""Who may call: whoever knows the token; without one, this machine alone."""
+"""Access control: a bearer token or, without one, this machine only."""
 
 from __future__ import annotations
 
@@ -10,21 +10,20 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from vector_backup_pipeline.api.envelope import failure
-from vector_backup_pipeline.api.errors import Unauthorized
-from vector_backup_pipeline.api.responses import RESPONSES
+from vector_backup_pipeline.api.errors import RESPONSES, Unauthorized
 from vector_backup_pipeline.engine.secrets import SecretText
 from vector_backup_pipeline.settings import API_TOKEN_VARIABLE
 
 OPEN_PATH = "/healthz"
-# Browsers open a page without a token. The page sends the one that is entered there with each call.
+# Browsers open pages without a token. The page sends the token that a user enters there.
 DOCUMENT_PATHS = ("/", "/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json")
 DOCUMENT_FILES = "/static-offline-docs/"
 _SCHEME = "bearer"
 
 
 class TokenRequired:
-    """Lets only those through who send `Authorization: Bearer` and the token; everybody to the
-    health and to the API's own documentation."""
+    """Requires `Authorization: Bearer` with the token, except for the health check and the API's
+    documentation."""
 
     def __init__(self, app: ASGIApp, token: SecretText) -> None:
         self._app = app
@@ -41,16 +40,15 @@ class TokenRequired:
 
     def _is_known(self, scope: Scope) -> bool:
         scheme, _, token = Headers(scope=scope).get("authorization", "").partition(" ")
-        given, wanted = token.strip().encode(), self._token.reveal().encode()
-        return scheme.lower() == _SCHEME and hmac.compare_digest(given, wanted)
+        sent, expected = token.strip().encode(), self._token.reveal().encode()
+        return scheme.lower() == _SCHEME and hmac.compare_digest(sent, expected)
 
 
 class ThisMachineOnly:
-    """Lets only those through who call this machine by a name of its own.
+    """Accepts only requests addressed to a loopback name.
 
-    The socket is bound to the loopback already. A browser on this machine is what is left: a page
-    of somebody else's must not make it call, neither by a form nor by a name of its own that leads
-    here (DNS rebinding).
+    The socket is bound to loopback. This check keeps web pages of other sites from calling the API
+    through a browser on this machine, by a form or by DNS rebinding.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -72,7 +70,7 @@ def _is_open(path: str) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether that host is this machine and can't be reached from another one."""
+    """Whether `host` is a loopback name or address."""
     if host == "localhost":
         return True
     try:

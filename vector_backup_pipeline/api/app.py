@@ -1,4 +1,4 @@
-"""The API as one application: routes, who may call, and one form for every error."""
+"""The FastAPI application: routes, access control and error handlers."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from vector_backup_pipeline.api.access import ThisMachineOnly, TokenRequired
 from vector_backup_pipeline.api.dagster_client import DagsterClient
 from vector_backup_pipeline.api.envelope import failure
 from vector_backup_pipeline.api.errors import (
+    RESPONSES,
     BodyTooLarge,
     CallerGone,
     DagsterUnavailable,
@@ -34,7 +35,6 @@ from vector_backup_pipeline.api.operations import (
     Operation,
     refusal_text,
 )
-from vector_backup_pipeline.api.responses import RESPONSES
 from vector_backup_pipeline.api.root_name import with_root_name
 from vector_backup_pipeline.api.routes import files, health, runs
 from vector_backup_pipeline.api.runs import Runs
@@ -47,10 +47,10 @@ from vector_backup_pipeline.engine.errors import (
 from vector_backup_pipeline.engine.storage.opening import open_root
 from vector_backup_pipeline.settings import Settings
 
-# The list before the status of a restore, which would take "list" for a run.
+# The list comes first: the route of a restore's status would take "list" for a run id.
 _ROUTERS = (files.router, runs.router, health.router)
 _ROUTES = [route for router in _ROUTERS for route in router.routes if isinstance(route, APIRoute)]
-# By the names of their routes.
+# By route name.
 _OPERATIONS: Mapping[str, Operation[Any]] = {"back_up": BACKUP, "restore": RESTORE}
 _ABOUT = """\
 Backs up and restores PostgreSQL pgvector tables through Dagster.
@@ -61,8 +61,8 @@ has `response` for people, `error_type` for programs, and the exact reason in `d
 
 
 def create_app(settings: Settings, *, open_to_all: bool = False) -> FastAPI:
-    """The application for these settings. Without a token it answers this machine alone, unless it
-    is `open_to_all`.
+    """The application for these settings. Without a token it answers only this machine, unless
+    `open_to_all`.
 
     Raises:
         InvalidParams, StorageError: the root can't be opened.
@@ -90,7 +90,7 @@ def create_app(settings: Settings, *, open_to_all: bool = False) -> FastAPI:
         version=__version__,
         description=_ABOUT,
         lifespan=lifespan,
-        # Else a call without a slash at the end is answered with a redirection in no known form.
+        # A redirect would not have the form of the other answers.
         redirect_slashes=False,
         openapi_tags=TAGS,
         generate_unique_id_function=lambda route: route.name,
@@ -134,49 +134,49 @@ def _handle_errors(app: FastAPI, root: str) -> None:
         )
 
     @app.exception_handler(BackupError)
-    async def of_ours(request: Request, error: BackupError) -> JSONResponse:
+    async def handle_backup_error(request: Request, error: BackupError) -> JSONResponse:
         return answer(request, error)
 
     @app.exception_handler(RequestValidationError)
-    async def of_parameters(request: Request, error: RequestValidationError) -> JSONResponse:
-        told = " ".join(f"{each['loc'][-1]}: {each['msg']}." for each in error.errors())
-        return answer(request, InvalidParams(told))
+    async def handle_invalid_request(
+        request: Request, error: RequestValidationError
+    ) -> JSONResponse:
+        message = " ".join(f"{each['loc'][-1]}: {each['msg']}." for each in error.errors())
+        return answer(request, InvalidParams(message))
 
     @app.exception_handler(HTTPException)
-    async def of_the_framework(request: Request, error: HTTPException) -> JSONResponse:
+    async def handle_http_error(request: Request, error: HTTPException) -> JSONResponse:
         if error.status_code == MethodNotAllowed.http_status:
-            told = answer(request, MethodNotAllowed(f"{request.method} is not for this address."))
-            told.headers["Allow"] = ", ".join(_methods_of(request))
-            return told
+            error_answer = answer(
+                request, MethodNotAllowed(f"This address does not support {request.method}.")
+            )
+            error_answer.headers["Allow"] = ", ".join(_methods_of(request))
+            return error_answer
         if error.status_code == ResourceNotFound.http_status:
             return answer(
                 request,
-                ResourceNotFound(
-                    "There is no such address. This service's openapi.json names all."
-                ),
+                ResourceNotFound("Address not found. See /openapi.json for all addresses."),
             )
-        return answer(request, InvalidParams(f"The request was not understood: {error.detail}."))
+        return answer(request, InvalidParams(f"Invalid request: {error.detail}."))
 
     @app.exception_handler(CallerGone)
-    async def of_nobody(_request: Request, _error: CallerGone) -> Response:
+    async def handle_client_disconnect(_request: Request, _error: CallerGone) -> Response:
         return Response(status_code=499)
 
     @app.exception_handler(Exception)
-    async def of_a_defect(request: Request, _error: Exception) -> JSONResponse:
-        # The server logs it, with its stack trace.
-        return answer(
-            request, BackupError("Something went wrong that should not; see the service's log.")
-        )
+    async def handle_unexpected_error(request: Request, _error: Exception) -> JSONResponse:
+        # Uvicorn logs it with its stack trace.
+        return answer(request, BackupError("Internal error. See the log of this service."))
 
 
 def _methods_of(request: Request) -> list[str]:
-    """What may be asked of that address: the framework tells the methods of one route alone."""
+    """The methods of the address. The framework only knows those of one route."""
     address = request.scope["path"]
     path = next((route.path for route in _ROUTES if route.path_regex.match(address)), None)
     if path is None:
         pages = [route for route in request.app.routes if isinstance(route, Route)]
         page = next((route for route in pages if route.path_regex.match(address)), None)
-        return sorted(page.methods or ()) if page else ["GET", "HEAD"]  # Else it is a page's file.
+        return sorted(page.methods or ()) if page else ["GET", "HEAD"]  # A static file.
     of_path = [route for route in _ROUTES if route.path == path and route.include_in_schema]
     return sorted({method for route in of_path for method in route.methods or ()})
 
@@ -195,5 +195,5 @@ def _complete_openapi(app: FastAPI, settings: Settings) -> None:
     def openapi() -> dict[str, Any]:
         return app.openapi_schema or complete_document(generate(), _ROUTES, settings)
 
-    # The framework's own documented way to complete the document.
+    # The documented way to extend OpenAPI: FastAPI docs, "Extending OpenAPI".
     app.openapi = openapi  # type: ignore[method-assign]

@@ -1,4 +1,4 @@
-"""Request bodies: bounded, plain JSON of a model's parameters."""
+"""Read request bodies: JSON of limited size with the parameters of a model."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from vector_backup_pipeline.api.errors import BodyTooLarge, CallerGone
 from vector_backup_pipeline.engine.errors import InvalidParams
 from vector_backup_pipeline.parameters.model import Parameters
 
-# Far more than all parameters can need, and little enough that one who sends them byte by byte
-# keeps nobody waiting.
+# Far more than the parameters need, and small enough to parse without delaying other calls.
 MOST_BODY_BYTES = 64 << 10
 
 _P = TypeVar("_P", bound=Parameters)
@@ -23,15 +22,15 @@ _NOT_JSON = object()
 
 
 async def read_body(request: Request, model: type[_P]) -> _P:
-    """The parameters of the body; every default for an empty one.
+    """The parameters in the body; the defaults if it is empty.
 
     Raises:
         BodyTooLarge: it has more than 64 KiB.
-        CallerGone: the connection was closed before all of it had come.
-        InvalidParams: it is not a JSON object, or not of parameters.
-        MissingRequiredParams: it lacks one.
+        CallerGone: the connection was closed before the body was complete.
+        InvalidParams: it is not a JSON object of valid parameters.
+        MissingRequiredParams: a required parameter is missing.
     """
-    # Nothing here resolves {"env": …}: to the model it is a value of a wrong type.
+    # {"env": …} is not resolved: the model rejects it as a value of the wrong type.
     return model(**_parsed(await _bounded(request)))
 
 
@@ -85,7 +84,7 @@ def _not_json(constant: str) -> None:
 
 
 def _number(text: str) -> int | float:
-    """JSON has one kind of numbers: 2.0 is the integer 2."""
+    """JSON has one number type: 2.0 is the integer 2."""
     number = float(text)
     return int(number) if number.is_integer() else number
 

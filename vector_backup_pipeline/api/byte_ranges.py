@@ -1,6 +1,6 @@
-"""Which bytes of a file a request is about, by its headers: RFC 9110, sections 13 and 14.
+"""Conditional and range requests (RFC 9110, sections 13 and 14).
 
-Entity tags of ours are strong: `"…"`.
+Our entity tags are strong: `"…"`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from vector_backup_pipeline.api.errors import RangeNotSatisfiable
 
-# One range. The elements of a list may be empty, and have blanks around them.
+# One range. A list may have empty elements and blanks.
 _ONE_RANGE = re.compile(
     r"bytes=[ \t,]*(?:(?P<first>[0-9]+)-(?P<last>[0-9]*)|-(?P<suffix>[0-9]+))[ \t,]*",
     re.IGNORECASE,
@@ -24,7 +24,7 @@ _MOST_DIGITS = len(str(sys.maxsize)) - 1
 
 @dataclass(frozen=True)
 class ByteRange:
-    """A part of a file: `first` and `last` are its first and its last byte, from 0."""
+    """The bytes `first` to `last` of a file, counted from 0, both included."""
 
     first: int
     last: int
@@ -38,17 +38,17 @@ class ByteRange:
 
 
 def is_known(headers: Mapping[str, str], e_tag: str) -> bool:
-    """Whether the caller has this version already (`If-None-Match`)."""
+    """Whether the client already has this version (`If-None-Match`)."""
     known = headers.get("if-none-match", "").strip()
     return known == "*" or e_tag in _ENTITY_TAG.findall(known)
 
 
 def requested_range(headers: Mapping[str, str], size: int, e_tag: str) -> ByteRange | None:
-    """The part of the file of `size` bytes that is asked for, None for all of it: also for several
-    ranges, for what is no range, and where `If-Range` names another version.
+    """The requested range of a file of `size` bytes. None means the whole file: no, several or
+    invalid ranges, or an `If-Range` with another version.
 
     Raises:
-        RangeNotSatisfiable: none of the file's bytes is in it.
+        RangeNotSatisfiable: the range contains no byte of the file.
     """
     asked = _ONE_RANGE.fullmatch(headers.get("range", "").strip())
     if asked is None or headers.get("if-range", e_tag).strip() != e_tag:
@@ -67,7 +67,7 @@ def requested_range(headers: Mapping[str, str], size: int, e_tag: str) -> ByteRa
 def _last_bytes(count: int, size: int) -> ByteRange | None:
     if count == 0:
         raise RangeNotSatisfiable(size)
-    # Of an empty file that is all of it, which no Content-Range can say.
+    # Content-Range cannot describe an empty file.
     return ByteRange(max(0, size - count), size - 1) if size else None
 
 

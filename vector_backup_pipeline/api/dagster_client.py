@@ -1,4 +1,4 @@
-"""Dagster's webserver, asked over GraphQL. One client serves any number of callers at once."""
+"""A client for Dagster's GraphQL. One client serves any number of concurrent callers."""
 
 from __future__ import annotations
 
@@ -21,27 +21,26 @@ from vector_backup_pipeline.engine.errors import InvalidParams
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
-# A webserver that is starting or loaded takes seconds; one that is not there is known at once.
+# A starting or loaded webserver takes seconds to answer; a missing one refuses at once.
 _TIMEOUT = httpx.Timeout(15, connect=3)
-# Where the code location is called as in workspace.yaml, when several have the jobs.
+# The name in workspace.yaml, used when several code locations have the jobs.
 _USUAL_LOCATION = "vector_backup_pipeline"
-# By this tag a run is found again whose launch was not answered.
+# This tag finds a run whose launch request got no answer.
 _REQUEST_TAG = "vector_backup/request"
 _LAUNCH_SECONDS, _LOOK_SECONDS = 5.0, 0.5
-# Dagster may be restarted while somebody waits; a run goes on meanwhile.
+# Tolerates a restart of Dagster's webserver, during which runs continue.
 OUTAGE_SECONDS = 60.0
-# Only there where runs are queued.
+# Exists only where runs are queued.
 _QUEUE_DAEMON = "QUEUED_RUN_COORDINATOR"
 _NOT_UNDERSTOOD = (
-    "Dagster's webserver could not answer: see its log. It may still be starting, or be of a "
-    "version that speaks another GraphQL."
+    "Dagster's webserver sent an unexpected answer. It may still be starting, or have an "
+    "incompatible version. See its log."
 )
 
 
 @dataclass(frozen=True)
 class RunEvent:
-    """An event of a run: its type in GraphQL, its step if it has one, its metadata as plain
-    values by their labels."""
+    """An event of a run: its GraphQL type, its step if any, and its metadata by label."""
 
     kind: str
     step: str | None
@@ -64,22 +63,21 @@ class RunReading:
 
 @dataclass(frozen=True)
 class Health:
-    """Dagster's version, and each of its daemons that has to run: whether it gives signs of
-    life."""
+    """Dagster's version, and for each required daemon whether it is running."""
 
     version: str
     daemons: Mapping[str, bool]
 
     @property
     def has_stuck_queue(self) -> bool:
-        """Whether runs are queued and nobody takes them out of the queue."""
+        """Whether runs are queued and the daemon that starts them is not running."""
         return self.daemons.get(_QUEUE_DAEMON) is False
 
 
 def _understood(
     method: Callable[_P, Coroutine[Any, Any, _T]],
 ) -> Callable[_P, Coroutine[Any, Any, _T]]:
-    """An answer that lacks what was asked for, or has it in another shape, is no answer."""
+    """Report an answer of an unexpected shape as `DagsterUnavailable`."""
 
     @functools.wraps(method)
     async def asked(*args: _P.args, **kwargs: _P.kwargs) -> _T:
@@ -92,7 +90,7 @@ def _understood(
 
 
 class DagsterClient:
-    """Launches, reads and ends runs.
+    """Launches, reads and terminates runs.
 
     Every method raises `DagsterUnavailable` if Dagster does not answer as it should.
     """
@@ -100,11 +98,11 @@ class DagsterClient:
     def __init__(self, url: str, location: str | None = None) -> None:
         address = httpx.URL(url)
         self._http = httpx.AsyncClient(
-            # A request, and so an error that has it, would show a password in its URL.
+            # Keeps a password in the URL out of requests and errors.
             base_url=address.copy_with(userinfo=b""),
             auth=(address.username, address.password) if address.userinfo else None,
             timeout=_TIMEOUT,
-            # No proxy and no .netrc of this process's user: Dagster is near, and its own affair.
+            # Ignores proxies and .netrc.
             trust_env=False,
         )
         self._location = location
@@ -118,11 +116,11 @@ class DagsterClient:
         """Start a run of `job` with the flat `run_config`; returns its id.
 
         Raises:
-            InvalidParams: Dagster does not take that run config.
+            InvalidParams: Dagster rejects the run config.
         """
         answer = await self._submit(job, run_config)
         if not isinstance(answer, str) and answer["__typename"] == "PipelineNotFoundError":
-            self._selector = None  # The code location was renamed since it was found.
+            self._selector = None  # The code location was renamed.
             answer = await self._submit(job, run_config)
         if isinstance(answer, str):
             return answer
@@ -132,7 +130,7 @@ class DagsterClient:
 
     @_understood
     async def statuses(self, run_ids: Sequence[str]) -> dict[str, str]:
-        """The status of each run that is there."""
+        """The status of each run that exists."""
         answer = (await self._ask(queries.STATUSES, runs=list(run_ids)))["runsOrError"]
         if answer["__typename"] != "Runs":
             raise _refused("tell the status of runs", answer)
@@ -140,7 +138,7 @@ class DagsterClient:
 
     @_understood
     async def read(self, run_id: str, after: str | None = None) -> RunReading | None:
-        """The run and its events after the cursor `after`, None if there is no such run."""
+        """The run and its events after the cursor `after`; None if the run does not exist."""
         answer = await self._ask(queries.RUN, run=run_id, after=after)
         run, events = answer["runOrError"], answer["logsForRun"]
         if "RunNotFoundError" in (run["__typename"], events["__typename"]):
@@ -161,10 +159,10 @@ class DagsterClient:
 
     @_understood
     async def terminate(self, run_id: str) -> None:
-        """Ask a run to end.
+        """Request the termination of a run.
 
         Raises:
-            StateConflict: it can't be ended any more.
+            StateConflict: the run can no longer be terminated.
         """
         answer = (await self._ask(queries.TERMINATE, run=run_id))["terminateRun"]
         if answer["__typename"] == "TerminateRunFailure":
@@ -182,8 +180,7 @@ class DagsterClient:
         )
 
     async def _find_jobs(self, job: str) -> dict[str, str]:
-        """Where the jobs are: in the location that the settings name, else the one that has
-        them."""
+        """The code location of the jobs: from the settings, else the only one that has them."""
         if self._selector is not None:
             return self._selector
         answer = (await self._ask(queries.JOBS))["repositoriesOrError"]
@@ -206,7 +203,7 @@ class DagsterClient:
         return self._selector
 
     async def _submit(self, job: str, run_config: Mapping[str, Any]) -> str | dict[str, Any]:
-        """The new run's id, or what Dagster answers instead."""
+        """The new run's id, or Dagster's error."""
         selector = await self._find_jobs(job)
         tag = {"key": _REQUEST_TAG, "value": str(uuid.uuid4())}
         params = {
@@ -219,7 +216,7 @@ class DagsterClient:
         except DagsterUnavailable as error:
             if isinstance(error.__cause__, httpx.ConnectError | httpx.ConnectTimeout):
                 raise
-            # It may have been launched all the same.
+            # The run may have been launched.
             return await self._find_lost_run(tag, error)
 
     @_understood
@@ -230,8 +227,7 @@ class DagsterClient:
         return answer
 
     async def _find_lost_run(self, tag: Mapping[str, str], error: DagsterUnavailable) -> str:
-        """The run with that tag: Dagster may have to be waited for, and then to finish launching
-        it."""
+        """The run with that tag. Waits for Dagster, and then for the launch to finish."""
         give_up_at = time.monotonic() + OUTAGE_SECONDS
         while time.monotonic() < give_up_at:
             found = None
@@ -251,7 +247,7 @@ class DagsterClient:
     async def _run_with_tag(self, tag: Mapping[str, str]) -> str | None:
         answer = (await self._ask(queries.RUNS_WITH_TAG, tag=tag))["runsOrError"]
         for each in answer.get("results") or ():
-            # One that a webserver left before it was queued never begins.
+            # A webserver that stopped before queueing the run leaves it here for ever.
             return None if each["status"] == "NOT_STARTED" else str(each["runId"])
         return None
 
@@ -266,7 +262,7 @@ class DagsterClient:
             ) from error
         except ValueError as error:
             raise DagsterUnavailable(
-                "What answers at VECTOR_BACKUP_DAGSTER_URL is not Dagster's webserver."
+                "The server at VECTOR_BACKUP_DAGSTER_URL is not Dagster's webserver."
             ) from error
         if not reply.is_success:
             raise DagsterUnavailable(
@@ -300,7 +296,7 @@ def _value(entry: Mapping[str, Any]) -> Any:
     return None
 
 
-def _refused(wish: str, answer: Mapping[str, Any]) -> DagsterUnavailable:
-    # The first line alone: Dagster's own errors go on with a stack trace.
+def _refused(action: str, answer: Mapping[str, Any]) -> DagsterUnavailable:
+    # Only the first line: a stack trace follows in Dagster's own errors.
     said = str(answer.get("message") or "").strip() or str(answer["__typename"])
-    return DagsterUnavailable(f"Dagster could not {wish}: {said.splitlines()[0]}")
+    return DagsterUnavailable(f"Dagster could not {action}: {said.splitlines()[0]}")

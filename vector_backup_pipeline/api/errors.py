@@ -1,4 +1,4 @@
-"""What goes wrong at this door alone; the rest of the hierarchy is in engine/errors.py.
+"""The errors of the API, added to the hierarchy in engine/errors.py, and their Chinese texts.
 
 BackupError
 ├── Unauthorized               UNAUTHORIZED              401
@@ -14,8 +14,12 @@ BackupError
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from vector_backup_pipeline.engine.errors import (
     BackupError,
+    InvalidParams,
+    MissingRequiredParams,
     ResourceNotFound,
     ServiceUnavailable,
     StorageError,
@@ -23,39 +27,39 @@ from vector_backup_pipeline.engine.errors import (
 
 
 class Unauthorized(BackupError):
-    """The caller does not show that it may call."""
+    """The access token is missing or wrong."""
 
     error_type = "UNAUTHORIZED"
     http_status = 401
 
 
 class TaskDirectoryNotFound(ResourceNotFound):
-    """There is no directory of that task under the root."""
+    """The root has no directory of this task."""
 
 
 class MethodNotAllowed(BackupError):
-    """The address is there, but not for this method."""
+    """The address does not support this method."""
 
     error_type = "METHOD_NOT_ALLOWED"
     http_status = 405
 
 
 class StateConflict(BackupError):
-    """What is asked for does not go with the state of the run."""
+    """The run's state does not allow the operation."""
 
     error_type = "STATE_CONFLICT"
     http_status = 409
 
 
 class BodyTooLarge(BackupError):
-    """The request's body has more bytes than are taken."""
+    """The request's body exceeds the limit."""
 
     error_type = "PAYLOAD_TOO_LARGE"
     http_status = 413
 
 
 class DagsterUnavailable(ServiceUnavailable):
-    """Dagster does not answer, or can't do what it is asked for now.
+    """Dagster does not answer, or cannot do this now.
 
     `run_id` is the run that was launched, if one was; it was canceled before it started.
     """
@@ -73,29 +77,45 @@ class RunUnresolved(DagsterUnavailable):
 
 
 class RangeNotSatisfiable(BackupError):
-    """The bytes asked for lie outside of the file, which has `size` bytes."""
+    """The requested range is outside the file, which has `size` bytes."""
 
     error_type = "RANGE_NOT_SATISFIABLE"
     http_status = 416
 
     def __init__(self, size: int) -> None:
         super().__init__(
-            f"The range that was asked for lies outside of the file, which has {size} bytes. Ask "
-            "for bytes of it, or without a Range for all of it."
+            f"The requested range is outside the file, which has {size} bytes. Request a range "
+            "inside it, or send no Range header to get the whole file."
         )
         self.size = size
 
 
 class FileChanged(StorageError):
-    """The file became another one between being found and being opened."""
+    """The file was replaced between lookup and opening."""
 
     can_retry = True
 
     def __init__(self, name: str) -> None:
-        super().__init__(
-            f"The file {name!r} was changed in the moment of its download. Ask for it again."
-        )
+        super().__init__(f"The file {name!r} changed during its download. Request it again.")
 
 
 class CallerGone(Exception):
-    """Nobody waits for the answer any more. No error of anybody's."""
+    """The client has disconnected. Not an error of the API."""
+
+
+# The texts for people. Subclasses come before their base. Backups and restores have their own texts
+# in operations.py.
+RESPONSES: Mapping[type[BackupError], str] = {
+    BodyTooLarge: "请求体超过大小限制",
+    MethodNotAllowed: "该地址不支持此请求方法",
+    RangeNotSatisfiable: "请求的字节范围不在文件内",
+    StateConflict: "当前状态不允许此操作",
+    Unauthorized: "缺少访问令牌或令牌无效",
+    DagsterUnavailable: "Dagster服务不可用，请稍后重试",
+    MissingRequiredParams: "缺少必需的参数",
+    InvalidParams: "请求参数无效，请检查后重试",
+    ResourceNotFound: "请求的资源不存在",
+    StorageError: "存储访问失败，请稍后重试",
+    BackupError: "服务内部错误，请稍后重试",
+}
+NO_DAEMON = "Dagster守护进程未运行，任务不会启动"

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vector_backup_pipeline.api.errors import (
+    RESPONSES,
     BodyTooLarge,
     DagsterUnavailable,
     RangeNotSatisfiable,
@@ -15,7 +16,6 @@ from vector_backup_pipeline.api.errors import (
 from vector_backup_pipeline.api.operations import BACKUP as _BACKUP
 from vector_backup_pipeline.api.operations import INVALID_TASK_ID, NO_CONNECTION, no_task_directory
 from vector_backup_pipeline.api.operations import RESTORE as _RESTORE
-from vector_backup_pipeline.api.responses import RESPONSES
 from vector_backup_pipeline.engine.errors import (
     BackupError,
     InvalidParams,
@@ -122,16 +122,7 @@ FAILED_BACKUP_STATUS: Example = {
     "result": _FAILED_RESULT,
     "error": {**_FULL_DISK, "code": 500, "can_retry": False},
 }
-FINISHED_RESTORE_STATUS: Example = {
-    **RUNNING_STATUS,
-    "response": _RESTORE.done,
-    "status": "SUCCESS",
-    "ended_at": TIME,
-    "progress": {
-        _TABLE: {**_PROGRESS, "state": "done", "rows": 58, "percent": 100.0, "seconds_left": None}
-    },
-    "result": _RESTORE_RESULT,
-}
+RESTORE_STATUS: Example = {**RUNNING_STATUS, "response": _RESTORE.going_on}
 _LISTED: Example = {
     "timestamp": "20250721_234914",
     "collection_file": None,

@@ -1,4 +1,4 @@
-"""A stored file as an HTTP answer: streamed, whole or in part, never whole in memory."""
+"""Stream a stored file, or a range of it, as an HTTP response."""
 
 from __future__ import annotations
 
@@ -33,26 +33,26 @@ _MEDIA_TYPES = {
     ".zst": "application/zstd",
 }
 _OTHER_MEDIA_TYPE = "application/octet-stream"
-# Always asked for again: the log grows, and a manifest is written anew after a truncate.
+# Always revalidate: the log grows, and a truncate rewrites the manifest.
 _CACHE_CONTROL = "private, no-cache"
-# What every client takes as it is in `filename="…"`; some decode "%41" there, or stop at ";".
+# Safe in `filename="…"` with every client; some decode "%41" there, or stop at ";".
 _NOT_PLAIN = re.compile(r"[^A-Za-z0-9 ._-]")
 # RFC 8187's attr-char, beside letters and digits.
-_AS_IT_IS = "!#$&+-.^_`|~"
+_ATTR_CHARS = "!#$&+-.^_`|~"
 
 
 def file_response(download: Download, headers: Mapping[str, str], *, send_body: bool) -> Response:
-    """The answer to a request with these `headers` (their names in lower case, or a mapping that
-    does not tell cases apart): 200, 206 or 304. Without a body for HEAD, which knows no ranges.
+    """The response to a request with these `headers` (a case-insensitive mapping, or lower-case
+    names): 200, 206 or 304. HEAD has no body and ignores ranges.
 
-    Nothing is read before the answer is sent. Then the first block is read before the headers go
-    out: until then an error is raised as one of ours, to be made an error's answer. What fails
-    later breaks the connection, so that the caller gets fewer bytes than `Content-Length` says.
+    The first block is read before the headers are sent, so that an error until then becomes an
+    error response. A later error closes the connection: the client gets fewer bytes than
+    `Content-Length`.
 
     Raises:
-        RangeNotSatisfiable: none of the file's bytes is in the range asked for.
-        ResourceNotFound, FileChanged, StorageError: when it is sent: the file is gone, is another
-            one by now, or can't be read. No message names a path of this machine.
+        RangeNotSatisfiable: the range contains no byte of the file.
+        ResourceNotFound, FileChanged, StorageError: while sending: the file was removed, was
+            replaced, or cannot be read. The messages contain no path.
     """
     e_tag = f'"{download.version}"'
     shown = {"ETag": e_tag, "Cache-Control": _CACHE_CONTROL}
@@ -80,24 +80,24 @@ def _media_type(name: str) -> str:
 
 def _content_disposition(name: str) -> str:
     plain = _NOT_PLAIN.sub("_", name)
-    exact = "" if plain == name else f"; filename*=UTF-8''{quote(name, safe=_AS_IT_IS)}"
+    exact = "" if plain == name else f"; filename*=UTF-8''{quote(name, safe=_ATTR_CHARS)}"
     return f'attachment; filename="{plain}"{exact}'
 
 
 class _Blocks:
-    """`length` bytes of a stored file from `offset` on, block after block. Each step runs in a
-    worker thread."""
+    """Iterates over blocks of a stored file: `length` bytes from `offset`. Reads run in worker
+    threads."""
 
     def __init__(self, download: Download, offset: int, length: int) -> None:
         self._download = download
         self._left = length
         self._blocks = _read(download, offset, length)
         self._first: bytes | None = None
-        # A cancelled step may still be at work in its thread when the file is to be closed.
+        # A cancelled read may still run in its thread when the file is closed.
         self._lock = threading.Lock()
 
     async def begin(self) -> None:
-        """Read the first block; the file is open, and known to be the one that was found."""
+        """Open the file, read its first block, and check that it was not replaced."""
         await run_in_threadpool(self._begin)
 
     def __aiter__(self) -> _Blocks:
@@ -112,7 +112,7 @@ class _Blocks:
         return block
 
     async def close(self) -> None:
-        """Close the file, whatever is being cancelled meanwhile."""
+        """Close the file, even during cancellation."""
         with anyio.CancelScope(shield=True):
             await run_in_threadpool(self._close)
 
@@ -124,10 +124,10 @@ class _Blocks:
                 if self._download.directory.version(name) != self._download.version:
                     raise FileChanged(name)
         except (FileChanged, ResourceNotFound, IntegrityError) as error:
-            raise _told_without_path(error, name) from error
+            raise _error_without_path(error, name) from error
         except StorageError as error:
-            _logger.error("The download of %r can't begin: %s", name, error)
-            raise _told_without_path(error, name) from error
+            _logger.error("The download of %r cannot start: %s", name, error)
+            raise _error_without_path(error, name) from error
 
     def _next(self) -> bytes:
         try:
@@ -156,15 +156,14 @@ class _Blocks:
 
 
 def _read(download: Download, offset: int, length: int) -> Generator[bytes, None, None]:
-    # `yield from` closes what it reads from when it is closed itself.
+    # Closing this generator closes the one that it reads from.
     yield from download.directory.read(download.name, offset, length)
 
 
-def _told_without_path(error: BackupError, name: str) -> BackupError:
+def _error_without_path(error: BackupError, name: str) -> BackupError:
     if isinstance(error, ResourceNotFound):
         return ResourceNotFound(
-            f"The file {name!r} is gone since it was asked for. See the list of backups for what "
-            "is there."
+            f"The file {name!r} was removed. See the list of backups for the files that exist."
         )
     if isinstance(error, (FileChanged, IntegrityError)):
         return FileChanged(name)
@@ -174,7 +173,7 @@ def _told_without_path(error: BackupError, name: str) -> BackupError:
 
 
 class _FileStream(StreamingResponse):
-    """Blocks as an answer's body; the file is closed however that ends."""
+    """Sends blocks as the body and always closes the file."""
 
     def __init__(self, blocks: _Blocks, status_code: int, headers: Mapping[str, str]) -> None:
         super().__init__(blocks, status_code, headers)

@@ -1,4 +1,4 @@
-"""Dagster's health, asked for at most once a second, whoever calls: anybody may."""
+"""Dagster's health, queried at most once per second, since calls need no token."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vector_backup_pipeline.api.run_reader import FRESH_SECONDS
 
 
 class HealthReader:
-    """It belongs to one event loop."""
+    """Belongs to one event loop."""
 
     def __init__(self, client: DagsterClient) -> None:
         self._client = client

@@ -13,10 +13,10 @@ from vector_backup_pipeline.api.examples import (
     BACKUP,
     ERRORS,
     FAILED_BACKUP_STATUS,
-    FINISHED_RESTORE_STATUS,
     HEALTH,
     LIST,
     RESTORE,
+    RESTORE_STATUS,
     RUN,
     RUNNING_STATUS,
     TIME,
@@ -151,7 +151,7 @@ class BackupStatusData(_StatusData):
 
 
 class RestoreStatusData(_StatusData):
-    EXAMPLES = {"Finished": FINISHED_RESTORE_STATUS}
+    EXAMPLES = {"Running": RESTORE_STATUS}
 
     result: RestoreResult | None = Field(description="Null until the run has ended.")
 

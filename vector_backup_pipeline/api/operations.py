@@ -1,4 +1,4 @@
-"""What can be started here: each with its job, its parameters, its checks, its words."""
+"""Backup and restore: job, parameters, checks and Chinese texts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from vector_backup_pipeline.parameters.restore import RestoreParameters
 _P = TypeVar("_P", BackupParameters, RestoreParameters)
 _TASK_ID = ("task_id",)
 
-# What to do about an error, for those that a second call would only repeat.
+# What to do about an error that a second call would only repeat.
 _ADVICE = {
     InvalidParams.error_type: "请检查请求参数",
     MissingRequiredParams.error_type: "缺少必需的参数",
@@ -32,8 +32,8 @@ _ADVICE = {
 
 @dataclass(frozen=True)
 class Operation(Generic[_P]):
-    """A job, and how callers are told of it. `thing` is its name in Chinese, `performed` the key
-    of its result that says whether anything was done."""
+    """A job that the API starts. `thing` is its name in Chinese, `performed` the key in its result
+    that is true if it did anything."""
 
     job: str
     thing: str
@@ -97,7 +97,7 @@ def no_task_directory(task_id: str) -> str:
 
 
 def refusal_text(operation: Operation[Any], error: BackupError, task_id: str | None) -> str:
-    """What people are told of a call that never became a run."""
+    """The text for a call that was refused before a run was launched."""
     if any(problem.keys == _TASK_ID for problem in error.problems):
         return INVALID_TASK_ID
     if isinstance(error, TaskDirectoryNotFound):
@@ -115,13 +115,13 @@ def failure_text(
     can_retry: bool,
     has_reached_tables: bool,
 ) -> str:
-    """What people are told of a run that failed."""
+    """The text for a run that failed."""
     if error_type == ServiceUnavailable.error_type:
         return NO_CONNECTION
-    # A refused login, or a lost connection.
+    # A rejected login or a lost connection.
     if error_type == DatabaseError.error_type and (can_retry or not has_reached_tables):
         return NO_CONNECTION
-    # A backup looks for nothing else that may not be there.
+    # A backup looks up nothing but the task directory.
     if operation is BACKUP and task_id and error_type == ResourceNotFound.error_type:
         return no_task_directory(task_id)
     return operation.failed(error_type)

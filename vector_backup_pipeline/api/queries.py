@@ -1,4 +1,4 @@
-"""What is asked of Dagster, as GraphQL."""
+"""The GraphQL queries."""
 
 JOBS = """
 query VectorBackupJobs {
@@ -45,7 +45,7 @@ query VectorBackupStatuses($runs: [String]!) {
 }
 """
 
-# The run before its events: they are then at least as new as its status.
+# The run comes first, so its events are at least as new as its status.
 RUN = """
 query VectorBackupRun($run: ID!, $after: String) {
   runOrError(runId: $run) {

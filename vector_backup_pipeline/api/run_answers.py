@@ -1,4 +1,4 @@
-"""What callers are told of a run: its end, or how far it is."""
+"""Answers about runs: their end and their status."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vector_backup_pipeline.outcome import RunOutcome
 def end_answer(
     operation: Operation[Any], progress: RunProgress, task_id: str | None, root: str
 ) -> JSONResponse:
-    """The answer to who has waited for the run."""
+    """The answer to a call that waited for the run."""
     outcome = outcome_of_end(progress, root)
     more: dict[str, Any] = {"run_id": progress.run_id}
     if outcome.error_type is None and outcome.result is not None:
@@ -47,8 +47,8 @@ def end_answer(
 
 
 def status_answer(operation: Operation[Any], progress: RunProgress, root: str) -> JSONResponse:
-    """The answer to who asks how far the run is."""
-    told: dict[str, Any] = {
+    """The answer to a status request."""
+    data: dict[str, Any] = {
         "run_id": progress.run_id,
         "status": progress.status,
         "created_at": envelope.moment(progress.created_at),
@@ -62,10 +62,10 @@ def status_answer(operation: Operation[Any], progress: RunProgress, root: str) -
     response = operation.going_on
     if progress.has_ended:
         outcome = outcome_of_end(progress, root)
-        told["result"] = outcome.result
+        data["result"] = outcome.result
         response = operation.done
         if outcome.error_type is not None:
-            told["error"] = {
+            data["error"] = {
                 "error_type": outcome.error_type,
                 "code": http_status_of(outcome.error_type),
                 "detail": outcome.message,
@@ -75,22 +75,22 @@ def status_answer(operation: Operation[Any], progress: RunProgress, root: str) -
             response = (
                 operation.cancelled if was_cancelled else operation.failed(outcome.error_type)
             )
-    return envelope.success(response, told)
+    return envelope.success(response, data)
 
 
 def outcome_of_end(progress: RunProgress, root: str) -> RunOutcome:
-    """How the run ended, without paths of the server."""
+    """How the run ended, with the backup root replaced by its name."""
     outcome = progress.outcome
     error_type, message = outcome.error_type, outcome.message
     if outcome.result is None and progress.status == "CANCELED":
         error_type = RunCancelled.error_type
         message = (
-            "The run was canceled before it began."
+            "The run was canceled before it started."
             if progress.started_at is None
             else "The run was marked as canceled before it reported what it had done. It may still "
             "be running: see its events in Dagster, and the list of backups."
         )
-    # The run's own root, if it is another machine's.
+    # The worker may have mounted the root elsewhere.
     known = (outcome.result or {}).get("backup_directory") or root
     known = root if known.startswith(root) else known
     return RunOutcome(

@@ -1,4 +1,4 @@
-"""How far a run is, folded from its events as they come."""
+"""The progress of a run, updated from its events."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ _END_EVENTS = {"RunSuccessEvent", "RunFailureEvent", "RunCanceledEvent"}
 
 
 class TableProgress(BaseModel):
-    """How far one table is; `stopped` is one that the run's end found unfinished. What is not known
-    is null; `size` is that of the bytes so far."""
+    """The progress of one table. `stopped`: the run ended before the table was finished. Unknown
+    values are null."""
 
     model_config = ConfigDict(extra="forbid")
 
     state: Literal["waiting", "running", "done", "failed", "stopped"] = "waiting"
     rows: int | None = Field(None, description="Rows so far.", examples=[50000])
     size: str | None = Field(None, description="Bytes so far.", examples=["764.0 KB"])
-    percent: float | None = Field(None, description="Of the table, 0 to 100.", examples=[43.1])
+    percent: float | None = Field(None, description="Percent of the table.", examples=[43.1])
     rows_per_second: float | None = Field(None, examples=[14210.5])
-    seconds_left: float | None = Field(None, description="A guess.", examples=[4.6])
+    seconds_left: float | None = Field(None, description="An estimate.", examples=[4.6])
 
 
 class RunProgress:
-    """What is known of a run; `take` adds what has been read of it since."""
+    """A run as last read. `take` applies a newer reading."""
 
     def __init__(self, run_id: str, reading: RunReading) -> None:
         self.run_id = run_id
         self.job = reading.job
         self.tables: dict[str, TableProgress] = {}
         self.cursor: str | None = None
-        self._told: list[Mapping[str, Any]] = []
+        self._outcome_metadata: list[Mapping[str, Any]] = []
         self._tables_of_steps: dict[str, str] = {}
         self._has_end_event = False
         self.take(reading)
@@ -59,19 +59,19 @@ class RunProgress:
 
     @property
     def is_complete(self) -> bool:
-        """Whether nothing is to come any more, and everything was read."""
+        """Whether the run has ended and all its events were read."""
         return self.has_ended and self._has_end_event
 
     @property
     def outcome(self) -> RunOutcome:
-        """How the run ended. Of one that has not ended, nothing is told."""
-        return outcome_of(self._told)
+        """How the run ended."""
+        return outcome_of(self._outcome_metadata)
 
     def _fold(self, events: Iterable[RunEvent]) -> None:
         for event in events:
             self._has_end_event |= event.kind in _END_EVENTS
             if is_told_by(event.metadata):
-                self._told.append(event.metadata)
+                self._outcome_metadata.append(event.metadata)
             if {"table", "step"} <= event.metadata.keys():
                 # The step that plans the run names each table and its step.
                 self._tables_of_steps[event.metadata["step"]] = event.metadata["table"]

@@ -1,4 +1,4 @@
-"""What is known of runs, kept for a moment: many who ask cost Dagster one query a second."""
+"""Read runs with a cache: at most one query per second and run, for any number of callers."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from vector_backup_pipeline.api.errors import DagsterUnavailable
 from vector_backup_pipeline.api.run_progress import RunProgress
 from vector_backup_pipeline.engine.errors import ResourceNotFound
 
-# A second, with room for clocks: of each run, at most one query in that time.
+# One second, with a margin for clock resolution.
 FRESH_SECONDS = 1.05
-# Some KB each; one that was forgotten is read again from its beginning.
+# A few KB each. A run that was evicted is read again from its beginning.
 _MOST_KNOWN = 256
 _RUN_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 @dataclass
 class _Known:
-    """A run as it was last read, None if it was not there; and why it could not be read, if so."""
+    """A run as last read, None if it does not exist, and why the last read failed."""
 
     progress: RunProgress | None = None
     failure: str | None = None
@@ -31,14 +31,14 @@ class _Known:
 
 
 class RunReader:
-    """Reads runs by way of the client. It belongs to one event loop."""
+    """Belongs to one event loop."""
 
     def __init__(self, client: DagsterClient) -> None:
         self._client = client
         self._known: OrderedDict[str, _Known] = OrderedDict()
 
     async def read(self, run_id: str, job: str, *, now: bool = False) -> RunProgress:
-        """The run as it was at most a second ago, or with `now` as it is.
+        """The run as of at most one second ago; with `now`, its current state.
 
         Raises:
             ResourceNotFound: there is no such run of `job`.
@@ -51,7 +51,7 @@ class RunReader:
 
     async def _read(self, run_id: str, *, now: bool) -> RunProgress | None:
         known = self._remember(run_id)
-        # Those who ask at once wait for one answer.
+        # Concurrent callers share one query.
         async with known.reading:
             is_fresh = time.monotonic() - known.read_at < FRESH_SECONDS
             is_over = known.progress is not None and known.progress.is_complete
@@ -60,7 +60,7 @@ class RunReader:
                     await self._read_on(run_id, known)
                     known.failure = None
                 except DagsterUnavailable as error:
-                    # Else each of many who ask would wait in vain, one after the other.
+                    # Concurrent callers share the failure too, instead of waiting for it in turn.
                     known.failure = error.message
                 known.read_at = time.monotonic()
         if known.failure is not None:

@@ -1,4 +1,4 @@
-"""Waiting for runs to end: one query after the other asks for all that somebody waits for."""
+"""Wait for runs to end. One query at a time reads the status of all runs that callers wait for."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vector_backup_pipeline.api.dagster_client import OUTAGE_SECONDS, DagsterCli
 from vector_backup_pipeline.api.errors import DagsterUnavailable
 from vector_backup_pipeline.api.run_progress import ENDED
 
-# An answer shall leave within 0.3 s of the run's end, and two queries lie between them.
+# Answer within 0.3 s of the run's end, with two queries in between.
 _LOOK_SECONDS = 0.1
 _OUTAGE_LOOK_SECONDS = 1.0
 
@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 
 
 class RunWatch:
-    """Tells who waits when a run has ended. It belongs to one event loop."""
+    """Wakes callers when their run has ended. Belongs to one event loop."""
 
     def __init__(self, client: DagsterClient) -> None:
         self._client = client
@@ -45,7 +45,7 @@ class RunWatch:
             self._waiting.pop(future, None)
 
     def stop(self) -> None:
-        """Let nobody wait any more: the service is about to end."""
+        """End all waits: the service is stopping."""
         self._is_stopped = True
         self._fail_all("This service is being stopped.")
 
@@ -58,12 +58,12 @@ class RunWatch:
 
     async def _look(self) -> None:
         try:
-            await self._look_while_somebody_waits()
-        except Exception:  # noqa: BLE001 - whatever it is, nobody shall wait for ever.
+            await self._poll_while_awaited()
+        except Exception:  # noqa: BLE001 - no caller may wait for ever.
             _log.exception("Runs can't be followed.")
             self._fail_all("This service could not follow its runs; see its log.")
 
-    async def _look_while_somebody_waits(self) -> None:
+    async def _poll_while_awaited(self) -> None:
         answered_at = time.monotonic()
         while self._waiting:
             asked = dict(self._waiting)
@@ -77,7 +77,7 @@ class RunWatch:
                 continue
             answered_at = time.monotonic()
             for future, run_id in asked.items():
-                # One that was deleted meanwhile has no status any more.
+                # A deleted run has no status.
                 if statuses.get(run_id, "CANCELED") in ENDED and not future.done():
                     future.set_result(None)
             await asyncio.sleep(_LOOK_SECONDS)

@@ -1,4 +1,4 @@
-"""Runs, from the call that starts one to its end."""
+"""Start, follow and cancel runs."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ from vector_backup_pipeline.sealing import seal
 
 _P = TypeVar("_P", BackupParameters, RestoreParameters)
 
-# The launch shall leave within 0.3 s of the call. A store that is slower than this is not asked
-# twice: the run finds out by itself.
+# The launch request should leave within 0.3 s of the call. With slower storage, the run itself
+# reports a missing directory.
 _LOOK_AT_ROOT_SECONDS = 0.2
 _MOST_LOOKS = 4
-# How often somebody who waits is looked for, and a run that does not leave the queue.
+# How often to check for a disconnected caller, and for a run that stays in the queue.
 _STILL_THERE_SECONDS = 2.0
 _LONG_IN_QUEUE_SECONDS = 30.0
-# For all that a cancellation asks of Dagster, while the caller waits for an error.
+# The limit for a cancellation in the queue, while the caller waits for the error.
 _CANCEL_SECONDS = 5.0
 
 
 class Runs:
-    """Starts, follows and ends the runs of the operations."""
+    """Starts, follows and cancels the runs of the operations."""
 
     def __init__(self, client: DagsterClient, root: BackupRoot) -> None:
         self._client = client
@@ -60,8 +60,8 @@ class Runs:
         """Check the parameters and launch the run; returns its id.
 
         Raises:
-            BackupError: what is wrong with the call, as the job itself would say it; or
-                DagsterUnavailable.
+            BackupError: the job would refuse the call for the same reason.
+            DagsterUnavailable: Dagster does not answer.
         """
         operation.check(parameters)
         connection = parameters.db_connection
@@ -72,17 +72,17 @@ class Runs:
         if isinstance(parameters, RestoreParameters):
             backup_path = parameters.backup_path
         if task_id is not None or backup_path is not None:
-            await self._look_for_place(task_id, backup_path)
+            await self._check_directories(task_id, backup_path)
         config = parameters.as_run_config(
             lambda secret: seal(SecretText(secret.get_secret_value()))
         )
         return await self._client.launch(operation.job, config)
 
     async def end_of(self, operation: Operation[Any], run_id: str, request: Request) -> RunProgress:
-        """Wait for the end of a run, or until nobody waits any more.
+        """Wait until the run ends or the caller disconnects.
 
         Raises:
-            CallerGone: the caller has closed the connection; the run goes on.
+            CallerGone: the caller has closed the connection; the run continues.
             DagsterUnavailable: Dagster is away, or has no daemon that would start the run. The run
                 was canceled before it started.
             RunUnresolved: the same, but the run goes on or may still start.
@@ -124,8 +124,8 @@ class Runs:
             raise StateConflict(f"The run {run_id} has ended already: {progress.status}.")
         await self._client.terminate(run_id)
 
-    async def _look_for_place(self, task_id: str | None, backup_path: str | None) -> None:
-        """See the mistake before a run is made of it, where the root can be read from here."""
+    async def _check_directories(self, task_id: str | None, backup_path: str | None) -> None:
+        """Report a missing directory before the launch, if the root can be read from here."""
 
         def look() -> None:
             if self._root.find_path(self._root.location) is None:
@@ -138,14 +138,13 @@ class Runs:
                 except ResourceNotFound as error:
                     raise TaskDirectoryNotFound(error.message) from error
 
-        # What takes longer, or can't be read from here, is for the run to find out.
+        # If the root is slow or unreadable here, the run does this check.
         with contextlib.suppress(TimeoutError, StorageError):
             with anyio.fail_after(_LOOK_AT_ROOT_SECONDS):
                 await anyio.to_thread.run_sync(look, abandon_on_cancel=True, limiter=self._looks)
 
     async def _given_up(self, run_id: str, reason: str) -> DagsterUnavailable:
-        """The error for a caller who waits no longer, after the run was canceled if it was still
-        in the queue."""
+        """Cancel the run if it is still queued; returns the error for its caller."""
         status = await self._cancel_in_queue(run_id)
         if status == "CANCELED":
             return DagsterUnavailable(
@@ -181,7 +180,7 @@ class Runs:
             progress = await self._reader.read(run_id, operation.job)
             is_stuck = progress.status in QUEUED and (await self._client.health()).has_stuck_queue
         except DagsterUnavailable:
-            return  # How long that is borne, the watch knows.
+            return  # RunWatch decides how long an outage may last.
         if is_stuck:
             raise DagsterUnavailable(
                 "The run waits in Dagster's queue, and the daemon that would start it is not "

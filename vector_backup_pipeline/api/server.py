@@ -1,4 +1,4 @@
-"""The API as a service of its own: where it listens, and how it ends."""
+"""Run the API as a service: address, access and shutdown."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from vector_backup_pipeline.api.app import create_app
 from vector_backup_pipeline.engine.errors import InvalidParams
 from vector_backup_pipeline.settings import API_TOKEN_VARIABLE, Settings
 
-# Those who wait for a run are told at once; this is for downloads.
+# For downloads: callers that wait for a run are answered at once.
 _END_SECONDS = 10
 
 _log = logging.getLogger("vector_backup_pipeline")
 
 
 def serve(settings: Settings, *, host: str, port: int, no_auth: bool) -> bool:
-    """Answer until the process is told to end; False if it could not begin.
+    """Serve until the process gets a signal to stop; False if it could not start.
 
     Raises:
-        InvalidParams: nobody would have to show who they are, and `no_auth` was not given.
+        InvalidParams: access would be unrestricted, and `no_auth` was not given.
     """
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.INFO)
     logging.getLogger("httpx").setLevel(logging.WARNING)
@@ -38,7 +38,7 @@ def serve(settings: Settings, *, host: str, port: int, no_auth: bool) -> bool:
             app,
             host=host,
             port=port,
-            # The other parser keeps headers and trailers without end, whoever sends them.
+            # httptools does not limit the size of headers and trailers.
             http="h11",
             server_header=False,
             timeout_graceful_shutdown=_END_SECONDS,
@@ -47,7 +47,7 @@ def serve(settings: Settings, *, host: str, port: int, no_auth: bool) -> bool:
     try:
         server.run()
     except SystemExit:
-        # It has said why it can't listen there; with a code of its own, which no door has.
+        # Uvicorn has logged why it cannot listen. Its exit code is not one of ours.
         return False
     return server.started
 
@@ -72,11 +72,11 @@ def _check_access(settings: Settings, host: str, *, no_auth: bool) -> None:
 
 
 class _Server(uvicorn.Server):
-    """Tells those who wait for a run that it goes on without them."""
+    """Answers callers that wait for a run when the service stops."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """A closed terminal ends it too, unless nohup had that ignored."""
+        """SIGHUP stops the service too, unless it is ignored (nohup)."""
         with super().capture_signals(), contextlib.ExitStack() as undo:
             before = signal.getsignal(signal.SIGHUP)
             is_main = threading.current_thread() is threading.main_thread()

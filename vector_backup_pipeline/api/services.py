@@ -1,4 +1,4 @@
-"""What the routes share: one of each for a running API."""
+"""The objects that the routes share."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Services:
 
 
 async def _services(request: Request) -> Services:
-    # With a plain `def` every call would need a thread, and a storage may hang in all of them.
+    # Asynchronous, since a plain `def` would need a thread, and slow storage can occupy them all.
     services: Services = request.app.state.services
     return services
 

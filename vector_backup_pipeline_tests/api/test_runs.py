@@ -179,7 +179,7 @@ def test_a_caller_who_has_gone_is_not_waited_for_and_the_run_goes_on(
 
 
 @pytest.mark.parametrize(
-    ("started_at", "told"), [(None, "before it began"), (2.5, "It may still be running")]
+    ("started_at", "told"), [(None, "before it started"), (2.5, "It may still be running")]
 )
 def test_of_a_run_that_was_cancelled_without_a_result_it_is_told_whether_it_had_begun(
     started_at: float | None, told: str

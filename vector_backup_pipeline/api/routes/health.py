@@ -7,10 +7,9 @@ from fastapi.responses import JSONResponse
 
 from vector_backup_pipeline.api import envelope
 from vector_backup_pipeline.api.access import OPEN_PATH
-from vector_backup_pipeline.api.errors import DagsterUnavailable
+from vector_backup_pipeline.api.errors import NO_DAEMON, DagsterUnavailable
 from vector_backup_pipeline.api.models import HealthData
 from vector_backup_pipeline.api.openapi import answer, errors
-from vector_backup_pipeline.api.responses import NO_DAEMON
 from vector_backup_pipeline.api.services import ServicesOf
 
 router = APIRouter()
