@@ -68,7 +68,7 @@ def make_task_directory_sensor(settings: Settings) -> dg.SensorDefinition:
         found = root.task_ids(is_task_id)
         if context.cursor is None and not now.sensor_backfill:
             cursor = SensorCursor(done=set(found) - _begun(context))
-            reason = f"First tick: recorded {len(cursor.done)} task directories that are there."
+            reason = f"First tick: recorded {len(cursor.done)} existing task directories."
         else:
             cursor = SensorCursor.from_text(context.cursor) if context.cursor else SensorCursor()
             reason = f"No new task directory under {root.location}."

@@ -62,7 +62,7 @@ def test_what_fails_ends_with_1_and_is_told_with_what_mends_it(
     assert "  ✗ Langchain_pg_embedding: The table Langchain_pg_embedding is not there" in called.out
     assert f"\n      There is public.{EMBEDDINGS}: name it so" in called.out
     assert "1 failed" in called.out.splitlines()[-1]
-    assert "Mend what is marked ✗" in called.out.splitlines()[-1]
+    assert "Fix the items marked ✗" in called.out.splitlines()[-1]
     as_json = terminal("check", "--json", "--tables", "Langchain_pg_embedding")
     assert (as_json.code, as_json.document["success"]) == (1, False)
 

@@ -105,7 +105,7 @@ def test_the_first_tick_only_records_what_is_there(daemon: Daemon) -> None:
     daemon.make_directory("old")
 
     assert daemon.tick() == []
-    assert daemon.skip_reason == "First tick: recorded 1 task directories that are there."
+    assert daemon.skip_reason == "First tick: recorded 1 existing task directories."
     assert daemon.tick() == []
 
 

@@ -79,7 +79,7 @@ def _summary(findings: "list[Finding]") -> str:
     parts = [f"{counted[status]} {word}" for status, word in _COUNTED.items() if counted[status]]
     told = ", ".join(parts)
     if counted["failed"]:
-        return f"{told}. Mend what is marked ✗ before the first night, and check again."
+        return f"{told}. Fix the items marked ✗, then run the check again."
     return f"{told}. A backup can be made: vector-backup backup"
 
 

@@ -1,6 +1,8 @@
 """`vector-backup demo`."""
 
 import shlex
+import shutil
+import sys
 from pathlib import Path
 
 import click
@@ -54,7 +56,14 @@ def command(directory: Path, ui: bool, port: int, api_port: int) -> int:
             code = run_operation(parameters, as_json=False)
         click.echo(
             "\nList these backups:           "
-            f"VECTOR_BACKUP_ROOT={shlex.quote(str(running.backups))} vector-backup list\n"
+            f"VECTOR_BACKUP_ROOT={shlex.quote(str(running.backups))} {_this_command()} list\n"
             "See the runs in Dagster's UI: make ui"
         )
         return code
+
+
+def _this_command() -> str:
+    """The command as the caller can type it: a virtual environment need not be on the path."""
+    beside = Path(sys.executable).with_name("vector-backup")
+    is_on_path = shutil.which("vector-backup") == str(beside)
+    return "vector-backup" if is_on_path or not beside.exists() else shlex.quote(str(beside))

@@ -222,7 +222,7 @@ class _Trial:
             claim.release()
         if self._claimed in directory.names():
             raise StorageError(f"The run marker {self._claimed} was not removed. {_DISTRUST}")
-        return "one run alone can have it, its life is seen, and it goes again"
+        return "created only once, liveness detected, and removed"
 
     def _measure(self, directory: BackupDirectory) -> str:
         # Not compressible, and the same bytes for each MiB: making them takes no time.
