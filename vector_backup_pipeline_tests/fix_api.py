@@ -50,7 +50,7 @@ class Api:
 
         def read() -> dict[str, Any] | None:
             told = self.status(run_id, operation)
-            return told if told["ended_at"] else None
+            return told if told["status"] in {"SUCCESS", "FAILURE", "CANCELED"} else None
 
         told: dict[str, Any] = eventually(read, f"the end of run {run_id}")
         return told

@@ -44,6 +44,8 @@ _STILL_THERE_SECONDS = 2.0
 _LONG_IN_QUEUE_SECONDS = 30.0
 # The limit for a cancellation in the queue, while the caller waits for the error.
 _CANCEL_SECONDS = 5.0
+# The daemon takes less from reading the queue to launching a run.
+_DEQUEUE_SECONDS = 1.5
 
 
 class Runs:
@@ -168,6 +170,9 @@ class Runs:
                 if status in QUEUED:
                     with contextlib.suppress(DagsterUnavailable, StateConflict):
                         await self._client.terminate(run_id)
+                    # The daemon may be launching the run at this moment, and then sets it from
+                    # CANCELED to STARTING.
+                    await anyio.sleep(_DEQUEUE_SECONDS)
                     status = await self._status(run_id)
         return status
 
