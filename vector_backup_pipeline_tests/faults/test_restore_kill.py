@@ -75,6 +75,27 @@ def test_killed_at_a_step_new_tables_are_not_there_or_whole(
     assert rows_of(langchain) == rows
 
 
+def test_killed_in_a_database_without_the_extension_nothing_but_the_schema_is_left(
+    langchain: Database, whole: str, restore: RestoreMaker
+) -> None:
+    langchain.run("DROP TABLE langchain_pg_collection, langchain_pg_embedding")
+    langchain.run("DROP EXTENSION vector")
+
+    with _run(langchain, restore, "loaded") as process:
+        assert hears(process) == "reached"
+        process.kill()
+    wait_until_nothing_is_open(langchain)
+
+    assert scratch_schemas(langchain) == [_SCRATCH]
+    assert langchain.ask("SELECT FROM pg_extension WHERE extname = 'vector'") == []
+    assert (
+        langchain.ask(f"SELECT FROM pg_class WHERE relnamespace = '{_SCRATCH}'::regnamespace") == []
+    )
+    done = restore.succeeds(langchain)
+    assert any(_SCRATCH in notice for notice in done.result.notices)
+    assert count(langchain) == 58
+
+
 def test_a_live_runs_schema_is_left_alone(
     langchain: Database, whole: str, restore: RestoreMaker
 ) -> None:

@@ -25,6 +25,10 @@ def scratch_name(run_id: str) -> str:
     return _PREFIX + digits[:32].rjust(32, "0")
 
 
+def create_scratch(cursor: Cursor, scratch: str) -> None:
+    cursor.execute(SQL("CREATE SCHEMA {}").format(Identifier(scratch)))
+
+
 def hold_scratch(cursor: Cursor, scratch: str) -> None:
     """Take the lock that tells others that this schema's run lives, until the transaction ends."""
     cursor.execute(_HOLD, (scratch,))

@@ -44,6 +44,7 @@ from vector_backup_pipeline.engine.postgres.connection import (
 from vector_backup_pipeline.engine.postgres.index_memory import hnsw_memory_notice
 from vector_backup_pipeline.engine.postgres.recreation import NewTable, Recreation
 from vector_backup_pipeline.engine.postgres.scratch import (
+    create_scratch,
     drop_dead_scratch,
     drop_scratch,
     hold_scratch,
@@ -95,9 +96,9 @@ class Target:
         self._role = ""
         self._recreation: Recreation | None = None
         self._new: dict[str, NewTable] = {}
-        # The scratch schema that is committed, and so has to be dropped if nothing comes of it.
+        # The scratch schema, which is committed, and so has to be dropped if nothing comes of it.
         self._scratch: str | None = None
-        self._is_parallel = False
+        self._uses_scratch = False
         self._loaded: dict[str, int] = {}
         self.existing = ExistingTables(self.request, {})
         self.planned: list[PlannedTable] = []
@@ -149,8 +150,11 @@ class Target:
         with self._errors("prepare the target"), self._open_coordinator.cursor() as cursor:
             self._drop_dead_scratch(cursor)
             self._prepare_recreation(cursor, dependencies)
-            if self._recreation is not None and self._is_parallel:
-                self._begin_in_scratch(cursor, self._recreation)
+            if self._uses_scratch:
+                self._make_scratch(cursor)
+            if self._recreation is not None and self._workers:
+                with self._building() as building:
+                    self._recreation.create(building)
             else:
                 self._begin_in_place(cursor)
 
@@ -179,12 +183,11 @@ class Target:
                 f"its own, and the role {self._role} may not make one. GRANT CREATE ON DATABASE to "
                 "it, restore into a table of that name that exists, or restore without rename."
             )
-        self._is_parallel = (
-            self._worth_workers(cursor)
-            and self._can_be_parallel(cursor, recreation)
-            and self._add_workers()
-        )
-        if not (self._is_parallel or is_renamed):
+        is_worth_workers = self._worth_workers(cursor)
+        if is_worth_workers and self._can_be_parallel(cursor, recreation):
+            self._add_workers()
+        self._uses_scratch = is_worth_workers or is_renamed
+        if not self._uses_scratch:
             recreation = self._make_recreation(dependencies, None)
         self._recreation = recreation
 
@@ -215,12 +218,14 @@ class Target:
         }
         return Recreation(list(self._new.values()), existing, dependencies, scratch)
 
-    def _begin_in_scratch(self, cursor: Cursor, recreation: Recreation) -> None:
+    def _make_scratch(self, cursor: Cursor) -> None:
+        """Commit the scratch schema, empty, before anything else is made; then keep it from other
+        restores. If one of them drops it in between, it is made again with the tables."""
         scratch = scratch_name(self.run_id)
-        hold_scratch(cursor, scratch)
+        create_scratch(cursor, scratch)
         self._scratch = scratch
-        with self._building() as building:
-            recreation.create(building)
+        self._keep(self._open_coordinator)
+        hold_scratch(cursor, scratch)
 
     def _begin_on(self, connection: Connection) -> None:
         """Between its tasks too a connection is in a transaction: our settings hold, and no
@@ -232,8 +237,8 @@ class Target:
         connection.commit()
         self._begin_on(connection)
 
-    def _add_workers(self) -> bool:
-        """Connect as many workers as the server, or its pooler, has room for; whether any came."""
+    def _add_workers(self) -> None:
+        """Connect as many workers as the server, or its pooler, has room for."""
         wanted = self.request.workers
         for number in range(wanted):
             try:
@@ -244,7 +249,6 @@ class Target:
                 break
             self._workers.append(worker)
             self._begin_on(worker)
-        return bool(self._workers)
 
     def _begin_in_place(self, cursor: Cursor) -> None:
         self.existing.take(cursor, self._content, self.lock_timeout)

@@ -259,12 +259,8 @@ class Recreation:
     def _create_first_schemas(self, cursor: Cursor, missing: Sequence[Missing]) -> None:
         needed = {self._first_schema(each) for each in missing}
         needed |= {self._scratch_schemas.schema(schema) for schema, _ in self._names()}
-        scratch = needed & self._scratch_schemas.created
-        self._make_schemas(cursor, needed - scratch)
-        for name in sorted(scratch):
-            # Fails where it is: it would be somebody else's.
-            cursor.execute(_CREATE_SCHEMA.format(Identifier(name)))
-        self._scratch_made = scratch
+        self._make_schemas(cursor, needed)
+        self._scratch_made = needed & self._scratch_schemas.created
 
     def _make_schemas(self, cursor: Cursor, names: set[str]) -> None:
         # IF NOT EXISTS would ask for the right to make schemas also where they are.
