@@ -1,89 +1,171 @@
-"""The whole check of an installation: its environment, the engine's part, Dagster."""
+"""The check of an installation: its settings, a dry run of a backup, Dagster."""
 
 from __future__ import annotations
 
+import difflib
+import os
 from collections.abc import Iterator
-from datetime import datetime, timezone
+from pathlib import Path
 
-from vector_backup_pipeline.dagster_check import check_dagster, longest_pause
-from vector_backup_pipeline.engine.checkup import CheckPlan, Finding, check_configuration
-from vector_backup_pipeline.engine.checkup.finding import failed_with, ok
+from dagster import DagsterInstance
+from dagster._core.definitions.run_request import InstigatorType
+from dagster._core.scheduler.instigation import InstigatorStatus
+
+from vector_backup_pipeline.engine.checkup import check_backup
+from vector_backup_pipeline.engine.checkup.finding import (
+    Finding,
+    failed,
+    from_error,
+    ok,
+    warning,
+)
 from vector_backup_pipeline.engine.errors import BackupError, InvalidParams
-from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings
-from vector_backup_pipeline.engine.storage.contract import BackupRoot
-from vector_backup_pipeline.environment_check import ReadEnvironment, read_environment
-from vector_backup_pipeline.parameters.backup import CheckParameters
+from vector_backup_pipeline.launch import dagster_instance
+from vector_backup_pipeline.parameters.backup import BackupParameters, CheckParameters
 from vector_backup_pipeline.resources import BackupStorageResource, PostgresResource
-from vector_backup_pipeline.settings import DATABASE_URL_VARIABLE, Settings
+from vector_backup_pipeline.schedules import SCHEDULES
+from vector_backup_pipeline.settings import (
+    DATABASE_URL_VARIABLE,
+    PREFIX,
+    Settings,
+    SettingsError,
+    known_variables,
+    read_settings,
+    variable_of,
+)
 
 
 def check_installation(parameters: CheckParameters) -> Iterator[Finding]:
-    """What was found, as it is found.
+    """Each finding as soon as there is one. With invalid settings, nothing else is tried.
 
     Raises:
-        InvalidParams: the connection string is malformed; before anything is tried.
+        InvalidParams: a parameter is invalid; before the first finding.
+        RunCancelled: the check was interrupted.
     """
-    environment = read_environment()
-    given = None
+    settings, errors = _read_settings()
+    postgres = PostgresResource()
     if parameters.db_connection is not None:
-        text = parameters.db_connection.get_secret_value()
-        given = PostgresResource(db_connection=text).connection_settings(environment.settings)
-    return _findings(environment, parameters, given)
-
-
-def _findings(
-    environment: ReadEnvironment,
-    parameters: CheckParameters,
-    given: ConnectionSettings | None,
-) -> Iterator[Finding]:
-    yield from environment.findings
-    settings = environment.settings
-    connection, told = (given, None) if given is not None else _own_connection(settings)
-    if told is not None:
-        yield told
-    root, told = _root(environment)
-    if told is not None:
-        yield told
-    now = datetime.now(timezone.utc)
-    own_tables = settings.tables if environment.makes_sense("tables") else None
-    yield from check_configuration(
-        CheckPlan(
-            connection=connection,
-            root=root,
-            timestamps=settings.timestamps
-            if environment.makes_sense("timezone", "timestamp_format")
-            else None,
-            task_id=parameters.task_id,
-            tables=parameters.tables or own_tables,
-            truncate_tables=settings.truncate_tables
-            if environment.makes_sense("truncate_tables")
-            else (),
-            workers=parameters.workers,
-            export_method=parameters.export_method,
-            lock_timeout=settings.lock_timeout,
-            # The daily schedule makes no backups of tasks.
-            expected_every=longest_pause(settings, now) if parameters.task_id is None else None,
-        )
-    )
-    schedule = settings if environment.makes_sense("cron", "timezone") else None
-    yield from check_dagster(schedule, now)
-
-
-def _own_connection(settings: Settings) -> tuple[ConnectionSettings | None, Finding | None]:
-    name = DATABASE_URL_VARIABLE
+        postgres = PostgresResource(db_connection=parameters.db_connection.get_secret_value())
+        postgres.connection_settings(settings)
+    findings = [failed("settings", error.variable, error.reason) for error in errors]
+    findings += [*_unknown_variables(), *_root_finding(settings)]
+    yield from findings or [ok("settings", "environment", _summary(settings))]
+    if errors:
+        return
     try:
-        connection = PostgresResource().connection_settings(settings)
+        connection = postgres.connection_settings(settings)
     except InvalidParams as error:
-        return None, failed_with("settings", name, error)
-    if connection.parameters:
-        return connection, None
-    return connection, ok("settings", name, "is not set: PG* variables and libpq decide")
-
-
-def _root(environment: ReadEnvironment) -> tuple[BackupRoot | None, Finding | None]:
-    if not environment.makes_sense("root", "directory"):
-        return None, None
+        yield from_error("settings", DATABASE_URL_VARIABLE, error)
+        return
     try:
-        return BackupStorageResource().open_root(environment.settings), None
+        root = BackupStorageResource().open_root(settings)
     except BackupError as error:
-        return None, failed_with("settings", "VECTOR_BACKUP_ROOT", error)
+        yield from_error("settings", PREFIX + "ROOT", error)
+        return
+    backup = BackupParameters(**dict(parameters))
+    request = backup.with_tables(settings.tables, settings.truncate_tables)
+    yield from _truncate_finding(backup, settings)
+    yield from check_backup(request, connection, root, settings.timestamps, settings.lock_timeout)
+    yield from check_dagster(settings)
+
+
+def _read_settings() -> tuple[Settings, list[SettingsError]]:
+    settings, errors = read_settings()
+    for schedule in SCHEDULES:
+        try:
+            schedule.define(settings)
+        except SettingsError as error:
+            errors.append(error)
+    return settings, errors
+
+
+def _summary(settings: Settings) -> str:
+    variables = sorted(map(variable_of, settings.model_fields_set))
+    return f"valid: {', '.join(variables)}" if variables else "every setting has its default"
+
+
+def _unknown_variables() -> Iterator[Finding]:
+    known = {name.removeprefix(PREFIX) for name in known_variables()}
+    for name in sorted(os.environ):
+        # pydantic-settings ignores the case.
+        suffix = name.upper().removeprefix(PREFIX)
+        if suffix == name.upper() or suffix in known:
+            continue
+        near = difflib.get_close_matches(suffix, known, n=1)
+        advice = f"Did you mean {PREFIX}{near[0]}?" if near else "See docs/settings.md."
+        yield warning("settings", name, "unknown setting, which has no effect", advice)
+
+
+def _root_finding(settings: Settings) -> Iterator[Finding]:
+    if "://" not in settings.root and not Path(settings.root).is_absolute():
+        yield warning(
+            "settings",
+            PREFIX + "ROOT",
+            f"{settings.root} is relative: here it is {Path(settings.root).absolute()}, for a "
+            "daemon with another working directory it is another location",
+            "Set an absolute path.",
+        )
+
+
+def _truncate_finding(backup: BackupParameters, settings: Settings) -> Iterator[Finding]:
+    """Whether a backup with truncate would be accepted."""
+    given = {**dict(backup), "truncate_vector_tables": True}
+    try:
+        BackupParameters(**given).with_tables(settings.tables, settings.truncate_tables)
+    except InvalidParams as error:
+        yield from_error("settings", PREFIX + "TRUNCATE_TABLES", error, "warning")
+
+
+def check_dagster(settings: Settings) -> Iterator[Finding]:
+    """Open the instance of DAGSTER_HOME, and look whether a daemon runs its schedules."""
+    home = os.environ.get("DAGSTER_HOME")
+    if not home:
+        yield warning(
+            "dagster",
+            "instance",
+            "DAGSTER_HOME is not set: no history of the runs is kept, and no schedule runs",
+            "Set DAGSTER_HOME to a directory (vector-backup init), or start backups by cron.",
+        )
+        return
+    try:
+        with dagster_instance() as instance:
+            daemon = _daemon_finding(instance, settings)
+    except InvalidParams as error:
+        yield from_error("dagster", "instance", error)
+    except Exception as error:  # noqa: BLE001 - of any storage that Dagster supports
+        # The message may repeat the configuration, with its password.
+        yield failed(
+            "dagster",
+            "instance",
+            f"the instance in {home} cannot be opened ({type(error).__name__})",
+            "Check its dagster.yaml and the storage named there: dagster instance info",
+        )
+    else:
+        yield ok("dagster", "instance", f"runs are kept in {home}")
+        yield daemon
+
+
+def _daemon_finding(instance: DagsterInstance, settings: Settings) -> Finding:
+    states = instance.all_instigator_state(instigator_type=InstigatorType.SCHEDULE)
+    # A schedule that was switched in the UI ignores the settings.
+    switched = {state.instigator_name: state.status for state in states}
+    on = [
+        schedule.name
+        for schedule in SCHEDULES
+        if switched.get(schedule.name) is InstigatorStatus.RUNNING
+        or (
+            switched.get(schedule.name) is not InstigatorStatus.STOPPED
+            and getattr(settings, schedule.enabled)
+        )
+    ]
+    if not on:
+        return ok("dagster", "daemon", "not needed: every schedule is off")
+    status = instance.get_daemon_statuses().get("SCHEDULER")
+    if status is None or not status.healthy:
+        return warning(
+            "dagster",
+            "daemon",
+            f"not running, so these schedules start no runs: {', '.join(on)}",
+            "Start it: dagster-daemon run -w workspace.yaml",
+        )
+    return ok("dagster", "daemon", f"running, for {', '.join(on)}")

@@ -2,33 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from vector_backup_pipeline.engine.checkup import CheckPlan, Finding, check_configuration
+from vector_backup_pipeline.engine.checkup import Finding, check_backup
 from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings
 from vector_backup_pipeline.engine.secrets import SecretText
 from vector_backup_pipeline.engine.storage.contract import BackupRoot
 from vector_backup_pipeline.engine.storage.local import LocalRoot
+from vector_backup_pipeline.parameters.backup import BackupRequest
 from vector_backup_pipeline_tests.fix_backup import LANGCHAIN, TIMESTAMPS
 
 EMBEDDINGS = "langchain_pg_embedding"
 
 
-@dataclass(frozen=True)
 class Found:
-    """What a check has found, by area and name."""
+    """The findings of a check, by area and name."""
 
-    findings: Sequence[Finding]
+    def __init__(self, findings: Iterable[Finding]) -> None:
+        self.findings = list(findings)
 
-    def __getitem__(self, place: str) -> Finding:
-        area, _, name = place.partition(": ")
-        (finding,) = [f for f in self.findings if (f.area, f.name) == (area, name)]
+    def __getitem__(self, key: str) -> Finding:
+        (finding,) = [f for f in self.findings if f"{f.area}: {f.name}" == key]
         return finding
 
     def of_status(self, *statuses: str) -> list[str]:
@@ -36,7 +35,7 @@ class Found:
 
     @property
     def text(self) -> str:
-        return "\n".join(f"{each.message} {each.advice}" for each in self.findings)
+        return "\n".join(f"{finding.message} {finding.advice}" for finding in self.findings)
 
 
 @dataclass(frozen=True)
@@ -45,37 +44,29 @@ class Checker:
 
     root: Path
 
-    def plan(self, url: str | None, **changed: Any) -> CheckPlan:
-        connection = None
-        if url is not None:
-            connection = ConnectionSettings.from_installation(SecretText(url), "the test")
-        root: BackupRoot = LocalRoot(str(self.root), "vector_bak")
-        given: dict[str, Any] = {
-            "connection": connection,
-            "root": root,
-            "timestamps": TIMESTAMPS,
-            "task_id": None,
-            "tables": LANGCHAIN,
-            "truncate_tables": (EMBEDDINGS,),
-            "workers": 2,
-            "export_method": "copy",
-            "lock_timeout": 1.0,
-            "expected_every": timedelta(days=1),
-        }
-        return CheckPlan(**given | changed)
-
-    def __call__(self, url: str | None, **changed: Any) -> Found:
-        return Found(list(check_configuration(self.plan(url, **changed))))
+    def __call__(
+        self,
+        url: str = "postgresql://127.0.0.1:1/none",
+        *,
+        root: BackupRoot | None = None,
+        lock_timeout: float = 1.0,
+        **parameters: Any,
+    ) -> Found:
+        given = {"tables": LANGCHAIN, "truncate_tables": (EMBEDDINGS,), "workers": 2}
+        return Found(
+            check_backup(
+                BackupRequest(**given | parameters),
+                ConnectionSettings.from_installation(SecretText(url), "the test"),
+                root or LocalRoot(str(self.root), "vector_bak"),
+                TIMESTAMPS,
+                lock_timeout,
+            )
+        )
 
     @property
     def paths(self) -> list[str]:
-        """All that lies in the root."""
+        """All files and directories in the root."""
         return sorted(str(path.relative_to(self.root)) for path in self.root.rglob("*"))
-
-
-def clock_off_by(difference: timedelta) -> Callable[[], datetime]:
-    """This machine's clock, as far before the true time."""
-    return lambda: datetime.now(timezone.utc) + difference
 
 
 @pytest.fixture

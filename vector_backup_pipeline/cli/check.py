@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vector_backup_pipeline.cli.options import parameter_options, read_parameters
-from vector_backup_pipeline.cli.showing import DONE, FAILED, show_json
+from vector_backup_pipeline.cli.options import json_option, parameter_options, read_parameters
+from vector_backup_pipeline.cli.showing import DONE, FAILED, printable, show_json
 from vector_backup_pipeline.parameters.backup import CheckParameters
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _SIGNS = {"ok": "✓", "warning": "!", "failed": "✗", "skipped": "–"}
 _COUNTED: "dict[Status, str]" = {
     "ok": "ok",
-    "warning": "to look at",
+    "warning": "warnings",
     "failed": "failed",
     "skipped": "not tried",
 }
@@ -24,17 +24,12 @@ _COUNTED: "dict[Status, str]" = {
 
 @click.command("check")
 @parameter_options(CheckParameters)
-@click.option(
-    "--json",
-    "as_json",
-    is_flag=True,
-    help="Print the findings, or the error, as JSON and nothing else, such as for | jq.",
-)
+@json_option
 def command(as_json: bool, **options: Any) -> int:
-    """Prove the configuration before the first night: what a backup needs is tried, and what is
-    missing is told with what mends it. Nothing is changed; what the check writes, it removes.
+    """Try everything that a backup needs, in a dry run that changes nothing.
 
-    Ends with 0 if nothing failed, also with warnings; with 1 if something did.
+    Reports what is missing and how to fix it. The exit code is 1 if something failed, 0 otherwise,
+    also with warnings.
 
     \b
     Examples:
@@ -48,41 +43,34 @@ def command(as_json: bool, **options: Any) -> int:
 
     with listening():
         findings = check_installation(parameters)
-        told = list(findings) if as_json else list(_shown(findings))
-    success = all(finding.status != "failed" for finding in told)
+        if not as_json:
+            findings = _shown(findings)
+        reported = list(findings)
+    success = all(finding.status != "failed" for finding in reported)
     if as_json:
-        show_json({"success": success, "findings": [finding.as_json() for finding in told]})
+        show_json({"success": success, "findings": [finding.as_json() for finding in reported]})
     else:
-        click.echo(f"\n{_summary(told)}")
+        click.echo(f"\n{_summary(reported)}")
     return DONE if success else FAILED
 
 
 def _shown(findings: "Iterable[Finding]") -> "Iterator[Finding]":
-    """Each finding, printed as it comes: some take their time."""
+    """Print each finding as it comes, under the name of its area."""
     area = None
     for finding in findings:
         if finding.area != area:
             click.echo(finding.area if area is None else f"\n{finding.area}")
             area = finding.area
-        click.echo(f"  {_SIGNS[finding.status]} {_line(finding)}")
+        line = printable(f"{finding.name}: {finding.message}")
+        click.echo(f"  {_SIGNS[finding.status]} {line}")
         if finding.advice:
-            click.echo(f"      {_printable(finding.advice)}")
+            click.echo(f"      {printable(finding.advice)}")
         yield finding
-
-
-def _line(finding: "Finding") -> str:
-    return _printable(f"{finding.name}: {finding.message}")
 
 
 def _summary(findings: "list[Finding]") -> str:
     counted = Counter(finding.status for finding in findings)
-    parts = [f"{counted[status]} {word}" for status, word in _COUNTED.items() if counted[status]]
-    told = ", ".join(parts)
+    counts = ", ".join(f"{counted[s]} {word}" for s, word in _COUNTED.items() if counted[s])
     if counted["failed"]:
-        return f"{told}. Fix the items marked ✗, then run the check again."
-    return f"{told}. A backup can be made: vector-backup backup"
-
-
-def _printable(text: str) -> str:
-    """A text without what a terminal would obey: names of tables and files are in it."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
+        return f"{counts}. Fix the items marked ✗, then run the check again."
+    return f"{counts}. A backup can be made: vector-backup backup"

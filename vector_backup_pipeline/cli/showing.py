@@ -26,6 +26,11 @@ Summary = Callable[[dict[str, Any]], str]
 _BAD_PARAMETERS = {InvalidParams.error_type, MissingRequiredParams.error_type}
 
 
+def printable(text: str) -> str:
+    """`text` without control characters, which a name of a table or file may hold."""
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
 def show_json(document: dict[str, Any]) -> None:
     """One document on one line, in ASCII: with --json, all that stdout gets."""
     click.echo(json.dumps(document))

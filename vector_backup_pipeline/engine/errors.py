@@ -55,6 +55,13 @@ class BackupError(Exception):
     # Of parameters, where the error is about some; the message is made of them.
     problems: tuple[Problem, ...] = ()
 
+    def __init__(self, summary: str, advice: str | None = None) -> None:
+        """`summary` says what happened, to what. `advice` says what to do next, unless the summary
+        does."""
+        super().__init__(f"{summary} {advice}" if advice else summary)
+        self.summary = summary
+        self.advice = advice
+
     @property
     def message(self) -> str:
         return str(self)

@@ -10,6 +10,7 @@ from pydantic_core import PydanticSerializationError
 
 from vector_backup_pipeline import __version__
 from vector_backup_pipeline.engine.backup.export import StoredTable
+from vector_backup_pipeline.engine.backup.notices import Notice, read_notices
 from vector_backup_pipeline.engine.errors import BackupError, InvalidParams
 from vector_backup_pipeline.engine.manifest import (
     Block,
@@ -21,6 +22,8 @@ from vector_backup_pipeline.engine.manifest import (
     TableBackup,
     TruncateState,
 )
+from vector_backup_pipeline.engine.postgres.connection import database_errors
+from vector_backup_pipeline.engine.postgres.definitions import read_definitions
 from vector_backup_pipeline.engine.postgres.server import ServerIdentity
 from vector_backup_pipeline.engine.postgres.snapshot import PinnedSnapshot
 from vector_backup_pipeline.engine.postgres.sql_ascii import ENCODING
@@ -41,7 +44,26 @@ class SnapshotRecord:
     definitions: Definitions
 
 
-def leave_out_unstorable(pinned: PinnedSnapshot, definitions: Definitions) -> None:
+def read_record(pinned: PinnedSnapshot) -> tuple[SnapshotRecord, list[Notice]]:
+    """Read what the manifest keeps, and what a person should know of the tables."""
+    oids = [source.found.oid for source in pinned.tables.values()]
+    with (
+        database_errors("read the tables' definitions", pinned.settings.secrets),
+        pinned.coordinator.cursor() as cursor,
+    ):
+        definitions = read_definitions(cursor, oids)
+        _leave_out_unstorable(pinned, definitions)
+        notices = read_notices(cursor, pinned.tables.values(), definitions)
+    record = SnapshotRecord(
+        server=pinned.server,
+        snapshot=pinned.snapshot,
+        tables=dict(pinned.tables),
+        definitions=definitions,
+    )
+    return record, notices
+
+
+def _leave_out_unstorable(pinned: PinnedSnapshot, definitions: Definitions) -> None:
     """Fail the tables whose definitions a manifest can't hold: it is UTF-8, and in a SQL_ASCII
     database a name, default or comment may be other bytes."""
     if pinned.server.encoding != ENCODING:

@@ -22,9 +22,8 @@ from vector_backup_pipeline.engine.backup.file_form import FileForm
 from vector_backup_pipeline.engine.backup.manifest import (
     SnapshotRecord,
     build_manifest,
-    leave_out_unstorable,
+    read_record,
 )
-from vector_backup_pipeline.engine.backup.notices import read_notices
 from vector_backup_pipeline.engine.backup.report import log_section
 from vector_backup_pipeline.engine.backup.run_marker import claim_timestamp, remove_leftovers
 from vector_backup_pipeline.engine.cancellation import as_run_error, uncancellable
@@ -39,8 +38,7 @@ from vector_backup_pipeline.engine.errors import (
 from vector_backup_pipeline.engine.file_names import LOG_NAME, data_file_name, manifest_name
 from vector_backup_pipeline.engine.manifest import TruncateState
 from vector_backup_pipeline.engine.postgres.commit import CommitUnknown
-from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings, database_errors
-from vector_backup_pipeline.engine.postgres.definitions import read_definitions
+from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings
 from vector_backup_pipeline.engine.postgres.ranges import most_ranges
 from vector_backup_pipeline.engine.postgres.snapshot import PinnedSnapshot, pin_snapshot
 from vector_backup_pipeline.engine.postgres.truncate import check_before_truncate, truncate_tables
@@ -156,7 +154,8 @@ class BackupRun:
                 lock_timeout=self._lock_timeout,
             )
             self._notices += pinned.notices
-            self._record = self._read_record(pinned)
+            self._record, notices = read_record(pinned)
+            self._notices += map(str, notices)
         seconds = time.monotonic() - started
         _log.info("Snapshot pinned: %d tables, %.1f s", len(pinned.tables), seconds)
         return [self._table_export(pinned, table) for table in request.tables]
@@ -277,22 +276,6 @@ class BackupRun:
     def _is_done(self) -> bool:
         truncated = self._truncate_state == "done" or not self.request.truncate_vector_tables
         return not self._untold_tables() and truncated
-
-    def _read_record(self, pinned: PinnedSnapshot) -> SnapshotRecord:
-        oids = [source.found.oid for source in pinned.tables.values()]
-        with (
-            database_errors("read the tables' definitions", pinned.settings.secrets),
-            pinned.coordinator.cursor() as cursor,
-        ):
-            definitions = read_definitions(cursor, oids)
-            leave_out_unstorable(pinned, definitions)
-            self._notices += map(str, read_notices(cursor, pinned.tables.values(), definitions))
-        return SnapshotRecord(
-            server=pinned.server,
-            snapshot=pinned.snapshot,
-            tables=dict(pinned.tables),
-            definitions=definitions,
-        )
 
     def _table_export(self, pinned: PinnedSnapshot, table: str) -> TableExport:
         source = pinned.tables.get(table)

@@ -1,10 +1,91 @@
-"""Proving a configuration before its first backup: what works, what is missing, how to mend it.
+"""A dry run of a backup: its own code does each step, except that it stores no rows.
 
-Nothing of the user's is changed; what a check writes, it removes again.
+It changes nothing: the transactions are rolled back, and the files it writes are deleted.
 """
 
-from vector_backup_pipeline.engine.checkup.finding import Area, Finding, Status
-from vector_backup_pipeline.engine.checkup.plan import CheckPlan
-from vector_backup_pipeline.engine.checkup.run import check_configuration
+from __future__ import annotations
 
-__all__ = ["Area", "CheckPlan", "Finding", "Status", "check_configuration"]
+from collections.abc import Iterator
+from datetime import timedelta
+
+from vector_backup_pipeline.engine.checkup.database import check_database
+from vector_backup_pipeline.engine.checkup.finding import (
+    Area,
+    Finding,
+    Status,
+    failed,
+    from_error,
+    ok,
+    skipped,
+    warning,
+)
+from vector_backup_pipeline.engine.checkup.storage import check_storage
+from vector_backup_pipeline.engine.errors import BackupError
+from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings
+from vector_backup_pipeline.engine.results import readable_size
+from vector_backup_pipeline.engine.storage.contract import DEAD_AFTER, BackupRoot
+from vector_backup_pipeline.engine.timestamps import TimestampFormat
+from vector_backup_pipeline.parameters.backup import BackupRequest
+
+__all__ = ["Area", "Finding", "Status", "check_backup", "check_clock", "check_space"]
+
+# Clocks that NTP sets differ by less.
+_TOLERATED_OFFSET = timedelta(seconds=5)
+
+
+def check_backup(
+    request: BackupRequest,
+    connection: ConnectionSettings,
+    root: BackupRoot,
+    timestamps: TimestampFormat,
+    lock_timeout: float,
+) -> Iterator[Finding]:
+    """Try the backup that `request` describes. A step that fails does not stop the others, unless
+    they need it. `lock_timeout` in seconds.
+
+    Raises:
+        RunCancelled: the check was interrupted; nothing is left behind.
+    """
+    database = yield from check_database(request, connection, lock_timeout)
+    storage_offset = yield from check_storage(request.task_id, root, timestamps)
+    yield check_space(root, database.expected_size)
+    yield check_clock("server", "database server", database.clock_offset)
+    yield check_clock("storage", "storage", storage_offset)
+
+
+def check_space(root: BackupRoot, expected_size: int | None) -> Finding:
+    """Compare the free space with the estimated size of the next backup, in bytes."""
+    name = "free space"
+    try:
+        free = root.free_bytes()
+    except BackupError as error:
+        return from_error("space", name, error)
+    if free is None:
+        return ok("space", name, "this kind of storage has no limit")
+    message = f"{readable_size(free)} free under {root.location}"
+    if expected_size is None:
+        return skipped("space", name, f"{message}; the size of the next backup is unknown")
+    message += f"; the next backup takes about {readable_size(expected_size)}"
+    advice = "Free space there, or set VECTOR_BACKUP_ROOT to a larger location."
+    if free < expected_size:
+        return failed("space", name, message, advice)
+    if free < 2 * expected_size:
+        return warning("space", name, f"{message}, and a second one would not fit", advice)
+    return ok("space", name, message)
+
+
+def check_clock(name: str, owner: str, offset: timedelta | None) -> Finding:
+    """Judge how far another clock is ahead of this machine's; None if it could not be read."""
+    if offset is None:
+        return skipped("clock", name, f"the clock of the {owner} could not be read")
+    seconds = abs(offset.total_seconds())
+    if abs(offset) <= _TOLERATED_OFFSET:
+        return ok("clock", name, f"the clock of the {owner} agrees with ours ({seconds:.1f} s)")
+    side = "ahead of" if offset > timedelta() else "behind"
+    return (failed if abs(offset) > DEAD_AFTER else warning)(
+        "clock",
+        name,
+        f"the clock of the {owner} is {seconds:.1f} s {side} ours",
+        "Synchronize the clocks of both machines (timedatectl set-ntp true): they name the files "
+        "and decide whether a run on another machine is alive.",
+    )

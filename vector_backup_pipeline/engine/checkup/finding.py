@@ -1,23 +1,19 @@
-"""What a check has found: one line of its report."""
+"""One line of a check's report."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from vector_backup_pipeline.engine.errors import BackupError
+from vector_backup_pipeline.engine.errors import BackupError, LockTimeout, RunCancelled
 
 Status = Literal["ok", "warning", "failed", "skipped"]
-Area = Literal["settings", "database", "tables", "storage", "space", "clock", "backups", "dagster"]
-
-# Our errors say first what happened, and then what to do.
-_NEXT_SENTENCE = re.compile(r"(?<=[.]) (?=[A-Z])")
+Area = Literal["settings", "database", "tables", "storage", "space", "clock", "dagster"]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """`name` says what was looked at, `advice` how to mend what is missing."""
+    """The outcome of one step. `name` says what was tried, `advice` how to fix a problem."""
 
     area: Area
     name: str
@@ -41,21 +37,20 @@ def failed(area: Area, name: str, message: str, advice: str | None = None) -> Fi
     return Finding(area, name, "failed", message, advice)
 
 
-def skipped(area: Area, name: str, reason: str, advice: str | None = None) -> Finding:
-    return Finding(area, name, "skipped", f"not tried: {reason}", advice)
+def skipped(area: Area, name: str, reason: str) -> Finding:
+    return Finding(area, name, "skipped", f"not tried: {reason}")
 
 
-def failed_with(
-    area: Area, name: str, error: BackupError, advice: str | None = None, *, fatal: bool = True
+def from_error(
+    area: Area, name: str, error: BackupError, status: Literal["warning", "failed"] = "failed"
 ) -> Finding:
-    """The finding of an error, its own advice apart; `advice` comes before that. One that is not
-    `fatal` is a warning."""
-    message, *its_own = told_apart(error)
-    told = " ".join(part for part in (advice, *its_own) if part)
-    return Finding(area, name, "failed" if fatal else "warning", message, told or None)
+    """The finding of an error. A lock timeout is a warning: the lock may be free tonight.
 
-
-def told_apart(error: BackupError) -> list[str]:
-    """What happened, without its full stop; then what the error advises, if it does."""
-    happened, *advice = _NEXT_SENTENCE.split(error.message, maxsplit=1)
-    return [happened.rstrip("."), *advice]
+    Raises:
+        RunCancelled: `error` is one.
+    """
+    if isinstance(error, RunCancelled):
+        raise error
+    if isinstance(error, LockTimeout):
+        status = "warning"
+    return Finding(area, name, status, error.summary, error.advice)

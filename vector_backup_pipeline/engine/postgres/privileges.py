@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from psycopg2.extensions import cursor as Cursor
 
-from vector_backup_pipeline.parameters.table_names import TableName, parse_table_name
+from vector_backup_pipeline.parameters.table_names import TableName
 
 # As `find_table` looks a name up. Roles and names come back quoted as a statement needs them.
 _PRIVILEGES = """
@@ -21,26 +21,6 @@ _PRIVILEGES = """
            THEN c.oid = to_regclass(quote_ident(%(name)s))
            ELSE n.nspname::text = %(schema)s END
 """
-_SIMILAR = """
-    SELECT format('%%I.%%I', n.nspname, c.relname)
-      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-     WHERE lower(c.relname) = lower(%(name)s) AND c.relkind IN ('r', 'p', 'f')
-       AND n.nspname !~ '^pg_(toast|temp)' AND n.nspname NOT IN ('pg_catalog', 'information_schema')
-     ORDER BY 1
-     LIMIT 5
-"""
-# A partition's copy of its parent's key only repeats it. The row of a key to this partition's root
-# counts: TRUNCATE of the partition alone is refused for it.
-_REFERENCES = """
-    SELECT format('%%I.%%I', n.nspname, c.relname), quote_ident(k.conname)
-      FROM pg_constraint k
-      JOIN pg_class c ON c.oid = k.conrelid
-      JOIN pg_namespace n ON n.oid = c.relnamespace
-     WHERE k.contype = 'f' AND k.confrelid = %(oid)s AND k.conrelid <> ALL(%(but)s)
-       AND NOT EXISTS (SELECT FROM pg_constraint above
-                        WHERE above.oid = k.conparentid AND above.conrelid <> k.conrelid)
-     ORDER BY 1, 2
-"""
 
 
 def missing_grants(cursor: Cursor, wanted: TableName, privileges: Sequence[str]) -> list[str]:
@@ -54,19 +34,3 @@ def missing_grants(cursor: Cursor, wanted: TableName, privileges: Sequence[str])
     role, schema, table, may_use, missing = row
     statements = [] if may_use else [f"GRANT USAGE ON SCHEMA {schema} TO {role};"]
     return [*statements, *(f"GRANT {each} ON {table} TO {role};" for each in missing)]
-
-
-def similar_tables(cursor: Cursor, requested: str) -> list[str]:
-    """Tables of that name in whatever schema and case, as the settings would name them."""
-    wanted = parse_table_name(requested)
-    cursor.execute(_SIMILAR, {"name": wanted.name})
-    return [name for (name,) in cursor.fetchall()]
-
-
-def references_from_elsewhere(
-    cursor: Cursor, oid: int, but: Sequence[int]
-) -> list[tuple[str, str]]:
-    """(table, foreign key) of every table that refers to `oid`, those of `but` left out: while
-    one does, TRUNCATE refuses it."""
-    cursor.execute(_REFERENCES, {"oid": oid, "but": [oid, *but]})
-    return [(table, constraint) for table, constraint in cursor.fetchall()]

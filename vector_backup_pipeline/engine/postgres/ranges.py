@@ -18,11 +18,13 @@ _MOST_RANGES = 1024
 
 @dataclass(frozen=True)
 class BlockRange:
-    """The rows of `relation` in blocks `first` up to, not with, `end`; open where that is None."""
+    """The rows of `relation` in blocks `first` up to, not with, `end`; open where that is None.
+    With a `limit`, only so many of them."""
 
     relation: Relation
     first: int
     end: int | None
+    limit: int | None = None
 
     @property
     def blocks(self) -> int:
@@ -42,10 +44,15 @@ class BlockRange:
     def needs_no_plan(self) -> bool:
         """Whether COPY reads the relation itself, since no query can be planned. It can't read a
         partitioned table so."""
-        return self.relation.only and not self.relation.plannable
+        return self.relation.only and not self.relation.plannable and self.limit is None
 
     def select(self, expressions: Composable) -> Composable:
-        select = SQL("SELECT {} FROM {}").format(expressions, self.relation.source)
+        source = self.relation.source
+        if self.limit is not None:
+            source = SQL("(SELECT * FROM {} LIMIT {}) AS limited").format(
+                source, Literal(self.limit)
+            )
+        select = SQL("SELECT {} FROM {}").format(expressions, source)
         bounds = []
         if self.first > 0:
             bounds.append(SQL("ctid >= {}").format(_tid(self.first)))

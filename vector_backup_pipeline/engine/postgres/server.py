@@ -60,6 +60,14 @@ _IDENTITY = """
 """
 
 
+def read_clock(cursor: Cursor) -> datetime:
+    """The server's time now."""
+    cursor.execute("SELECT clock_timestamp()")
+    ((now,),) = cursor.fetchall()
+    moment: datetime = now
+    return moment
+
+
 def identify_server(cursor: Cursor) -> ServerIdentity:
     cursor.execute(_IDENTITY)
     ((version, version_num, encoding, database, started_at, *rest),) = cursor.fetchall()

@@ -15,6 +15,7 @@ from vector_backup_pipeline.engine.errors import (
     PermissionDenied,
     TableNotFound,
 )
+from vector_backup_pipeline.engine.postgres.privileges import missing_grants
 from vector_backup_pipeline.parameters.table_names import parse_table_name
 
 _ORDINARY, _PARTITIONED, _FOREIGN = "r", "p", "f"
@@ -145,9 +146,10 @@ def find_table(cursor: Cursor, requested: str) -> FoundTable:
             "Name the tables that its rows come from."
         )
     if not (may_use and may_select):
-        missing = f"SELECT on {schema}.{name}" if may_use else f"USAGE on schema {schema}"
-        raise PermissionDenied(f"This role may not read {requested}: grant it {missing}.")
-    refusal = _truncate_refusal(requested, kind, bool(may_truncate), bool(has_children))
+        raise PermissionDenied(
+            f"This role may not read {requested}.", advice=_grants(cursor, requested, "SELECT")
+        )
+    refusal = _truncate_refusal(cursor, requested, kind, bool(may_truncate), bool(has_children))
     return FoundTable(requested, oid, schema, name, kind, refusal)
 
 
@@ -161,8 +163,13 @@ def _not_found(cursor: Cursor, requested: str, *, bare: bool) -> str:
     )
 
 
+def _grants(cursor: Cursor, requested: str, privilege: str) -> str:
+    statements = missing_grants(cursor, parse_table_name(requested), (privilege,))
+    return f"Run: {' '.join(statements)}"
+
+
 def _truncate_refusal(
-    requested: str, kind: str, may_truncate: bool, has_children: bool
+    cursor: Cursor, requested: str, kind: str, may_truncate: bool, has_children: bool
 ) -> BackupError | None:
     if kind == _FOREIGN:
         return InvalidParams(f"{requested} is a foreign table: it can't be locked for truncating.")
@@ -173,8 +180,8 @@ def _truncate_refusal(
         )
     if not may_truncate:
         return PermissionDenied(
-            f"This role may not truncate {requested}: grant it TRUNCATE. The backup is not "
-            "affected."
+            f"This role may not truncate {requested}. The backup is not affected.",
+            advice=_grants(cursor, requested, "TRUNCATE"),
         )
     return None
 

@@ -136,12 +136,12 @@ def test_one_failed_table_does_not_stop_the_others(
 @pytest.mark.parametrize(
     ("grants", "missing"),
     [
-        ("SELECT 1", "SELECT on app.docs"),
-        ("GRANT INSERT, UPDATE, TRUNCATE ON app.docs TO {role}", "SELECT on app.docs"),
-        ("GRANT SELECT (id) ON app.docs TO {role}", "SELECT on app.docs"),
+        ("SELECT 1", "SELECT ON app.docs"),
+        ("GRANT INSERT, UPDATE, TRUNCATE ON app.docs TO {role}", "SELECT ON app.docs"),
+        ("GRANT SELECT (id) ON app.docs TO {role}", "SELECT ON app.docs"),
         (
             "GRANT SELECT ON app.docs TO {role}; REVOKE USAGE ON SCHEMA app FROM {role}",
-            "USAGE on schema app",
+            "USAGE ON SCHEMA app",
         ),
     ],
     ids=["nothing granted", "all but SELECT", "some columns only", "no USAGE"],
