@@ -52,7 +52,11 @@ class Checker:
         lock_timeout: float = 1.0,
         **parameters: Any,
     ) -> Found:
-        given = {"tables": LANGCHAIN, "truncate_tables": (EMBEDDINGS,), "workers": 2}
+        given: dict[str, Any] = {
+            "tables": LANGCHAIN,
+            "truncate_tables": (EMBEDDINGS,),
+            "workers": 2,
+        }
         return Found(
             check_backup(
                 BackupRequest(**given | parameters),

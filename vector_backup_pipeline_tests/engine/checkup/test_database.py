@@ -82,7 +82,10 @@ def test_the_printed_grants_are_all_that_a_role_needs(
     langchain: Database, url: str, role: str, check: Checker
 ) -> None:
     langchain.run('CREATE SCHEMA "my App"; CREATE TABLE "my App".docs (id bigserial)')
-    tables = {"tables": ('"my App".docs', EMBEDDINGS), "truncate_tables": (EMBEDDINGS,)}
+    tables: dict[str, Any] = {
+        "tables": ('"my App".docs', EMBEDDINGS),
+        "truncate_tables": (EMBEDDINGS,),
+    }
 
     found = check(url, **tables)
 
