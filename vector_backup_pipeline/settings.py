@@ -42,7 +42,7 @@ from vector_backup_pipeline.engine.secrets import SecretText
 from vector_backup_pipeline.engine.storage.object_url import is_url, parse_object_url
 from vector_backup_pipeline.engine.timestamps import DEFAULT_TIMESTAMP_FORMAT, TimestampFormat
 from vector_backup_pipeline.parameters.durations import Duration
-from vector_backup_pipeline.parameters.prune import MOST_KEPT
+from vector_backup_pipeline.parameters.prune import MAX_KEPT_SETS
 from vector_backup_pipeline.parameters.table_names import split_tables
 from vector_backup_pipeline.parameters.types import Tables
 
@@ -149,14 +149,11 @@ def _parsed(parse: Callable[[str], object]) -> BeforeValidator:
 
 
 def _duration(text: str) -> Duration:
-    try:
-        return Duration.parse(text)
-    except ValueError as error:
-        raise ValueError(f"it {error}") from None
+    return Duration.parse(text)
 
 
 TableList = Annotated[Tables, NoDecode, _parsed(split_tables)]
-Kept = Annotated[int, Field(ge=0, le=MOST_KEPT)]
+Kept = Annotated[int, Field(ge=0, le=MAX_KEPT_SETS)]
 
 
 class Settings(BaseSettings):

@@ -142,8 +142,7 @@ def request_body(model: type[Parameters]) -> dict[str, Any]:
     for field in schema["properties"].values():
         field.pop("title", None)
     examples = {
-        name: {"summary": example.summary, "value": example.given}
-        for name, example in model.EXAMPLES.items()
+        summary: {"summary": summary, "value": body} for summary, body in model.EXAMPLES.items()
     }
     content = {"application/json": {"schema": schema, "examples": examples}}
     return {"requestBody": {"required": "required" in schema, "content": content}}

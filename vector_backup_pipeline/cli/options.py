@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar, get_args, get_origin
@@ -12,12 +13,13 @@ from pydantic.fields import FieldInfo
 
 from vector_backup_pipeline.engine.errors import Problem, parameter_error
 from vector_backup_pipeline.parameters.model import Parameters, choices, plain_type, shown
-from vector_backup_pipeline.parameters.table_names import split_names, split_pair, split_tables
+from vector_backup_pipeline.parameters.table_names import split_tables
 from vector_backup_pipeline.parameters.types import TableText
 
 _C = TypeVar("_C", bound=Callable[..., object])
 _P = TypeVar("_P", bound=Parameters)
 
+_METAVARS: dict[Any, str] = {int: "N", tuple: "A,B", dict: "OLD=NEW"}
 _CONNECTION_VARIABLE = "VECTOR_BACKUP_RUN_CONNECTION"
 
 json_option = click.option(
@@ -85,7 +87,7 @@ def _option(key: str, field: FieldInfo) -> Callable[[_C], _C]:
         flag,
         key,
         type=kind,
-        metavar=None if texts else how.metavar,
+        metavar=_METAVARS.get(get_origin(plain) or plain),
         multiple=get_origin(plain) is dict,
         help=f"{text} Example: {_written(field.examples)}",
     )
@@ -119,13 +121,21 @@ def _value(field: FieldInfo, value: Any) -> Any:
         # --no-backup denies what it names.
         return value is not field.default if field.default else value
     if get_origin(plain) is tuple:
-        return (split_tables if get_args(plain)[0] == TableText else split_names)(value)
+        return split_tables(value) if get_args(plain)[0] == TableText else _split_names(value)
     return _pairs(value) if get_origin(plain) is dict else value
+
+
+def _split_names(text: str) -> tuple[str, ...]:
+    """The names in a line of CSV; one with a comma is in double quotes."""
+    return tuple(next(csv.reader([text]), []))
 
 
 def _pairs(texts: tuple[str, ...]) -> dict[str, str]:
     pairs: dict[str, str] = {}
-    for old, new in map(split_pair, texts):
+    for text in texts:
+        old, separator, new = text.partition("=")
+        if not separator:
+            raise ValueError(f"is {text!r}; write OLD=NEW, such as docs=restored.docs.")
         if old in pairs:
             raise ValueError(f"gives {old} two new names: {pairs[old]} and {new}.")
         pairs[old] = new

@@ -1,6 +1,6 @@
-"""What a caller may ask of each operation: one model per operation.
+"""The parameters of each operation, one model per operation: the only place of a parameter's name,
+type, default, limits and description.
 
-A parameter's name, type, default, limits and description stand here and nowhere else. From the
-models come the run configs of the jobs, the options of the command line, the bodies of the REST API
-with their schemas, and the tables of the documentation. The engine takes the models themselves.
+The models make the run configs of the jobs, the options of the command line, the bodies of the REST
+API with their schemas, and the tables of the documentation. The engine takes the models themselves.
 """

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from vector_backup_pipeline.engine.errors import Problem
-from vector_backup_pipeline.parameters.model import Parameters, Shown
+from vector_backup_pipeline.parameters.model import ANY, Exclusion, Parameters, Shown
 from vector_backup_pipeline.parameters.types import TaskId
 
 
 class AdoptParameters(Parameters):
-    """What may be asked of an adoption: one pair of files, or all."""
+    """The parameters of an adoption: one pair of files, or all."""
 
-    timestamp: Annotated[
-        str | None, AfterValidator(lambda text: text or None), Shown(metavar="STAMP")
-    ] = Field(
+    EXCLUSIONS = (Exclusion({"timestamp": ANY, "all_pairs": [True]}, "give one of them."),)
+
+    timestamp: str | None = Field(
         default=None,
         description="Adopt the pair of files of this timestamp.",
         examples=["20240102_030405"],
@@ -31,9 +31,7 @@ class AdoptParameters(Parameters):
     dry_run: bool = Field(default=False, description="Read the files, report, and write nothing.")
 
     def conflicts(self) -> Iterator[Problem]:
-        keys = ("timestamp", "all_pairs")
+        yield from super().conflicts()
         if self.timestamp is None and not self.all_pairs:
             text = "are both missing. Give one of them; vector-backup list shows adoptable files."
-            yield Problem(keys, text, is_missing=True)
-        if self.timestamp is not None and self.all_pairs:
-            yield Problem(keys, "exclude each other. Give one of them.")
+            yield Problem(("timestamp", "all_pairs"), text, is_missing=True)

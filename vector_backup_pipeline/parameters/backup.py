@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from vector_backup_pipeline.engine.errors import Problem
-from vector_backup_pipeline.parameters.model import Example, Parameters, Shown
+from vector_backup_pipeline.parameters.model import ANY, Exclusion, Parameters, Shown
 from vector_backup_pipeline.parameters.table_names import parse_table_name
 from vector_backup_pipeline.parameters.types import (
     COMPRESSION_LEVELS,
-    CONNECTION_FORM,
     DEFAULT_WORKERS,
     Compression,
     Connection,
@@ -24,31 +23,26 @@ from vector_backup_pipeline.parameters.types import (
     Workers,
 )
 
-_GZIP_LEVELS, _ZSTD_LEVELS = COMPRESSION_LEVELS["gzip"], COMPRESSION_LEVELS["zstd"]
+_GZIP, _ZSTD = COMPRESSION_LEVELS["gzip"], COMPRESSION_LEVELS["zstd"]
 
 
 class CheckParameters(Parameters):
-    """What a backup needs that can be tried without making one."""
+    """The parameters of a backup that can be checked without making one."""
 
     task_id: TaskId = Field(
         default=None,
         description="Task whose directory {root}/{task_id}/ takes the backup. The directory must "
-        "exist; letters, digits and '_'.",
+        "exist. ASCII letters, digits and '_', at most 200.",
     )
-    db_connection: Annotated[Connection, Shown(default="VECTOR_BACKUP_DB_URL")] = Field(
-        default=None, description=f"Connection string of the database to back up: {CONNECTION_FORM}"
-    )
+    db_connection: Connection = None
     tables: Annotated[
-        Tables | None,
-        Shown(metavar="A,B", default="VECTOR_BACKUP_TABLES, else LangChain's two tables"),
+        Tables | None, Shown(default="VECTOR_BACKUP_TABLES, else LangChain's two tables")
     ] = Field(
         default=None,
         description="Tables to back up: name or schema.name, as the database spells them.",
         examples=[["docs", "app.images"]],
     )
-    workers: Workers = Field(
-        default=DEFAULT_WORKERS, description="Parallel connections for each table, at most 64."
-    )
+    workers: Workers = DEFAULT_WORKERS
     export_method: ExportMethod = Field(
         default="copy",
         description="How rows are read: copy, or cursor for servers and proxies that refuse COPY. "
@@ -58,66 +52,34 @@ class CheckParameters(Parameters):
 
 
 class BackupParameters(CheckParameters):
-    """What may be asked of a backup."""
+    """The parameters of a backup."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "allOf": [
-                {
-                    "description": "cursor returns values as text, and binary is COPY's own.",
-                    "not": {
-                        "required": ["export_method", "format"],
-                        "properties": {
-                            "export_method": {"const": "cursor"},
-                            "format": {"const": "binary"},
-                        },
-                    },
-                },
-                {
-                    "description": "A level needs a compression.",
-                    "not": {
-                        "required": ["compression_level"],
-                        "properties": {
-                            "compression_level": {"type": "integer"},
-                            "compression": {"const": "none"},
-                        },
-                    },
-                },
-                {
-                    "description": f"gzip has levels {_GZIP_LEVELS[0]} to {_GZIP_LEVELS[-1]}.",
-                    "not": {
-                        "required": ["compression", "compression_level"],
-                        "properties": {
-                            "compression": {"const": "gzip"},
-                            "compression_level": {
-                                "type": "integer",
-                                "minimum": _GZIP_LEVELS.stop,
-                            },
-                        },
-                    },
-                },
-            ]
-        }
-    )
-    EXAMPLES: ClassVar[dict[str, Example]] = {
-        "defaults": Example("Every default", {}),
-        "task": Example("Into the directory of a task", {"task_id": "corpus_7"}),
-        "truncate": Example(
-            "Back up, and empty the embeddings before re-training",
-            {"task_id": "corpus_7", "truncate_vector_tables": True},
-        ),
-        "other_database": Example(
-            "Some tables of another database",
-            {
-                "db_connection": "postgresql://reader:secret@db.example.com:5432/rag",
-                "tables": ["docs", "app.images"],
-            },
-        ),
-        "small_and_fast": Example(
-            "Binary and compressed, for the same versions of server and pgvector",
-            {"format": "binary", "compression": "zstd"},
-        ),
+    EXAMPLES: ClassVar[dict[str, Any]] = {
+        "Every default": {},
+        "Back up, and empty the embeddings before re-training": {
+            "task_id": "corpus_7",
+            "truncate_vector_tables": True,
+        },
+        "Some tables of another database": {
+            "db_connection": "postgresql://reader:secret@db.example.com:5432/rag",
+            "tables": ["docs", "app.images"],
+        },
     }
+    EXCLUSIONS = (
+        Exclusion(
+            {"export_method": ["cursor"], "format": ["binary"]},
+            "cursor returns values as text, and format 'binary' is COPY's own. Use copy with "
+            "binary, or cursor with csv.",
+        ),
+        Exclusion(
+            {"compression_level": ANY, "compression": ["none"]},
+            "there is no compression. Choose one, or leave the level out.",
+        ),
+        Exclusion(
+            {"compression_level": _ZSTD[len(_GZIP) :], "compression": ["gzip"]},
+            f"gzip has levels {_GZIP[0]} to {_GZIP[-1]}.",
+        ),
+    )
 
     truncate_vector_tables: Annotated[bool, Shown("--truncate")] = Field(
         default=False,
@@ -146,15 +108,15 @@ class BackupParameters(CheckParameters):
         description="How the files are compressed; zstd is the faster one.",
         examples=["zstd"],
     )
-    compression_level: Annotated[int | None, Shown(metavar="N", default="1, fast")] = Field(
+    compression_level: Annotated[int | None, Shown(default="1, fast")] = Field(
         default=None,
-        ge=_ZSTD_LEVELS[0],
-        le=_ZSTD_LEVELS[-1],
-        description=f"Level of the compression: gzip {_GZIP_LEVELS[0]} to {_GZIP_LEVELS[-1]}, zstd "
-        f"{_ZSTD_LEVELS[0]} to {_ZSTD_LEVELS[-1]}.",
+        ge=_ZSTD[0],
+        le=_ZSTD[-1],
+        description=f"Level of the compression: gzip {_GZIP[0]} to {_GZIP[-1]}, zstd {_ZSTD[0]} to "
+        f"{_ZSTD[-1]}.",
         examples=[3],
     )
-    batch_size: Annotated[int, Shown(metavar="N")] = Field(
+    batch_size: int = Field(
         default=10_000,
         ge=1,
         le=1_000_000,
@@ -164,37 +126,21 @@ class BackupParameters(CheckParameters):
     )
     progress_every: ProgressEvery = 50_000
 
-    def conflicts(self) -> Iterator[Problem]:
-        level, levels = self.compression_level, COMPRESSION_LEVELS.get(self.compression)
-        if level is not None and levels is None:
-            text = f"is {level}, but compression is 'none'. Leave it out, or choose a compression."
-            yield Problem(("compression_level",), text)
-        elif level is not None and levels is not None and level not in levels:
-            text = f"must be from {levels[0]} to {levels[-1]}."
-            yield Problem(("compression_level",), f"is {level}; with {self.compression} it {text}")
-        if (self.export_method, self.format) == ("cursor", "binary"):
-            yield Problem(
-                ("export_method", "format"),
-                "exclude each other: cursor returns values as text, and format 'binary' is COPY's "
-                "own. Use copy with binary, or cursor with csv.",
-            )
-
     def with_tables(
         self, tables: tuple[str, ...], truncate_tables: tuple[str, ...]
     ) -> BackupRequest:
-        """The parameters, with the tables that the settings name where the caller names none.
+        """The parameters with the tables of the settings, where the caller named none.
 
         Raises:
             InvalidParams: a table would be truncated that is not backed up.
         """
-        given: dict[str, Any] = dict(self)
-        return BackupRequest(
-            **{**given, "tables": self.tables or tables, "truncate_tables": truncate_tables}
-        )
+        values: dict[str, Any] = dict(self)
+        values |= {"tables": self.tables or tables, "truncate_tables": truncate_tables}
+        return BackupRequest(**values)
 
 
 class BackupRequest(BackupParameters):
-    """The parameters of one run, with what the settings add to them."""
+    """The parameters of one run, completed by the settings."""
 
     tables: Tables
     truncate_tables: tuple[str, ...]
@@ -205,30 +151,20 @@ class BackupRequest(BackupParameters):
 
     @property
     def tables_to_truncate(self) -> tuple[str, ...]:
-        """The tables to empty, spelled as in `tables`; none if the caller did not ask for it."""
+        """The tables to empty, spelled as in `tables`; none unless the caller asked for it."""
         if not self.truncate_vector_tables:
             return ()
-        wanted = {parse_table_name(table) for table in self.truncate_tables}
-        return tuple(table for table in self.tables if parse_table_name(table) in wanted)
+        names = {parse_table_name(table) for table in self.truncate_tables}
+        return tuple(table for table in self.tables if parse_table_name(table) in names)
 
     def conflicts(self) -> Iterator[Problem]:
         yield from super().conflicts()
-        if not self.truncate_vector_tables:
-            return
-        key = ("truncate_vector_tables",)
-        if not self.truncate_tables:
-            yield Problem(
-                key,
-                "is set, but no table is set to be truncated. Name them in "
-                "VECTOR_BACKUP_TRUNCATE_TABLES.",
-            )
         exported = {parse_table_name(table) for table in self.tables}
-        for table in self.truncate_tables:
+        for table in self.truncate_tables if self.truncate_vector_tables else ():
             if parse_table_name(table) not in exported:
                 yield Problem(
-                    key,
+                    ("truncate_vector_tables",),
                     f"would empty the table {table!r}, which is not among the tables of this run "
                     f"({', '.join(self.tables)}). A table is only truncated after a complete "
-                    "backup of it in the same run: add it to the tables in the same spelling, or "
-                    "don't truncate.",
+                    "backup of it in the same run: add it to the tables, or don't truncate.",
                 )

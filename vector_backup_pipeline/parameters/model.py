@@ -1,14 +1,12 @@
-"""The base of all parameter models: strict, frozen, and with errors of this package."""
+"""The base of the parameter models: strict, frozen, with errors that name the parameters."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import NoneType, UnionType
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin
 
-from annotated_types import Ge, Le
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -24,64 +22,74 @@ from vector_backup_pipeline.engine.errors import Problem, parameter_error
 
 _P = TypeVar("_P", bound="Parameters")
 
-_SHOWN_LETTERS, _SHOWN_PROBLEMS = 80, 5
-# Looking at tens of thousands takes a while, in which a server answers nobody else.
-_MOST_PROBLEMS = 1000
-# A value is repeated only if it can't be a connection string.
-_PLAIN = re.compile(r"[\w.+-]{0,40}")
-_WRONG_TYPES = {
-    "int": "must be a whole number.",
-    "bool": "must be true or false.",
-    "string": "must be text.",
-    "tuple": "must be a list.",
-    "dict": "must be an object.",
-}
+_MAX_PROBLEMS, _MAX_LETTERS = 5, 80
+
+ANY: tuple[object, ...] = ()
 
 
 @dataclass(frozen=True)
 class Shown:
     """How a parameter is shown: its flag and that flag's help, if they are not its name with dashes
-    and its description; the placeholder for its value; what decides if it is not given, for a
-    default of None."""
+    and its description; and what applies without it, if its default is None."""
 
     flag: str | None = None
     flag_help: str | None = None
-    metavar: str | None = None
     default: str | None = None
 
 
 @dataclass(frozen=True)
-class Example:
-    """A call that is worth showing."""
+class Exclusion:
+    """Values of parameters that no run may combine: some values of each, or `ANY` value."""
 
-    summary: str
-    given: dict[str, Any]
+    values: Mapping[str, Sequence[object]]
+    reason: str
+
+    def applies_to(self, parameters: Parameters) -> bool:
+        return all(
+            getattr(parameters, key) in values if values else getattr(parameters, key) is not None
+            for key, values in self.values.items()
+        )
+
+    def as_json_schema(self, fields: Mapping[str, FieldInfo]) -> dict[str, Any]:
+        properties = {
+            key: {"enum": list(values)} if values else {"not": {"enum": [None, ""]}}
+            for key, values in self.values.items()
+        }
+        required = [key for key, values in self.values.items() if fields[key].default not in values]
+        return {"description": self.reason, "not": {"required": required, "properties": properties}}
+
+
+def _add_exclusions(schema: dict[str, Any], model: type[Parameters]) -> None:
+    if model.EXCLUSIONS:
+        schema["allOf"] = [each.as_json_schema(model.model_fields) for each in model.EXCLUSIONS]
 
 
 class Parameters(BaseModel):
-    """The parameters of one operation.
+    """The parameters of one operation. An empty text counts as absent.
 
     Raises:
         InvalidParams, MissingRequiredParams: on construction, with the problems of all parameters.
     """
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, hide_input_in_errors=True, defer_build=True
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        hide_input_in_errors=True,
+        defer_build=True,
+        json_schema_extra=_add_exclusions,
     )
-    EXAMPLES: ClassVar[dict[str, Example]] = {}
+    # Calls for the API's documentation, by what they do.
+    EXAMPLES: ClassVar[dict[str, Any]] = {}
+    EXCLUSIONS: ClassVar[Sequence[Exclusion]] = ()
 
     @model_validator(mode="wrap")
     @classmethod
-    def _check(cls: type[_P], given: Any, read: ModelWrapValidatorHandler[_P]) -> _P:
-        if isinstance(given, dict):
-            # Of what must be given, null and nothing are the same as not given.
-            given = {
-                key: value
-                for key, value in given.items()
-                if value not in (None, "") or not is_required(cls, key)
-            }
+    def _validate(cls: type[_P], values: Any, read: ModelWrapValidatorHandler[_P]) -> _P:
+        if isinstance(values, dict):
+            values = {k: value for k, value in values.items() if not _is_absent(cls, k, value)}
         try:
-            parameters = read(given)
+            parameters = read(values)
         except ValidationError as error:
             problems = _problems(error, cls)
         else:
@@ -92,12 +100,14 @@ class Parameters(BaseModel):
         raise parameter_error(problems)
 
     def conflicts(self) -> Iterator[Problem]:
-        """What is wrong with values that are good by themselves."""
-        yield from ()
+        """What is wrong with the combination of values that are valid by themselves."""
+        for exclusion in self.EXCLUSIONS:
+            if exclusion.applies_to(self):
+                yield Problem(tuple(exclusion.values), f"exclude each other: {exclusion.reason}")
 
     def as_run_config(self, hide: Callable[[SecretStr], object]) -> dict[str, Any]:
-        """The parameters that were given, as a job takes them; `hide` stores a secret elsewhere
-        and returns what stands for it."""
+        """The parameters that were set, as a job takes them; `hide` stores a secret elsewhere and
+        returns a reference to it."""
         config: dict[str, Any] = {}
         for key, value in self.model_dump(exclude_unset=True).items():
             if isinstance(value, SecretStr):
@@ -106,25 +116,17 @@ class Parameters(BaseModel):
         return config
 
 
-def is_required(model: type[Parameters], key: str) -> bool:
-    return key in model.model_fields and model.model_fields[key].is_required()
-
-
 def shown(field: FieldInfo) -> Shown:
-    """All that is said of it; the outermost annotation counts."""
-    merged: dict[str, str] = {}
-    for each in field.metadata:
-        if isinstance(each, Shown):
-            merged |= {name: text for name, text in vars(each).items() if text is not None}
-    return Shown(**merged)
+    """How the field is shown; the outermost annotation counts."""
+    return next((each for each in reversed(field.metadata) if isinstance(each, Shown)), Shown())
 
 
 def plain_type(annotation: Any) -> Any:
-    """The type of a parameter's values, without None and without what is annotated."""
+    """The type of a parameter's values, without None and without annotations."""
     if get_origin(annotation) is Annotated:
         return plain_type(get_args(annotation)[0])
     if get_origin(annotation) in (Union, UnionType):
-        (plain,) = (each for each in get_args(annotation) if each is not NoneType)
+        (plain,) = (option for option in get_args(annotation) if option is not NoneType)
         return plain_type(plain)
     return annotation
 
@@ -134,55 +136,31 @@ def choices(annotation: Any) -> tuple[str, ...]:
     return get_args(annotation) if get_origin(annotation) is Literal else ()
 
 
+def _is_absent(model: type[Parameters], key: str, value: object) -> bool:
+    if value not in (None, "") or key not in model.model_fields:
+        return False
+    field = model.model_fields[key]
+    return field.is_required() or (value == "" and plain_type(field.annotation) is str)
+
+
 def _problems(error: ValidationError, model: type[Parameters]) -> list[Problem]:
-    known = ", ".join(model.model_fields)
-    if error.error_count() > _MOST_PROBLEMS:
-        text = f"{error.error_count()} keys and values are not parameters. There are: {known}."
-        return [Problem((), text)]
     details = error.errors(include_url=False)
     unknown = [str(each["loc"][0]) for each in details if each["type"] == "extra_forbidden"]
     if unknown:
-        names = ", ".join(repr(key[:_SHOWN_LETTERS]) for key in unknown[:_SHOWN_PROBLEMS])
-        return [Problem((), f"Unknown: {names}. There are: {known}.")]
-    return [_problem(each, model) for each in details[:_SHOWN_PROBLEMS]]
+        names = ", ".join(repr(key[:_MAX_LETTERS]) for key in unknown[:_MAX_PROBLEMS])
+        return [Problem((), f"Unknown: {names}. Known: {', '.join(model.model_fields)}.")]
+    return [_problem(detail, model) for detail in details[:_MAX_PROBLEMS]]
 
 
 def _problem(detail: ErrorDetails, model: type[Parameters]) -> Problem:
     key, kind = str(detail["loc"][0]), detail["type"]
-    field = model.model_fields[key]
+    description = model.model_fields[key].description
     if kind == "missing":
-        return Problem((key,), f"is missing. {field.description}", is_missing=True)
-    return Problem((key,), _text(detail, field))
-
-
-def _text(detail: ErrorDetails, field: FieldInfo) -> str:
-    kind, context = detail["type"], detail.get("ctx", {})
+        return Problem((key,), f"is missing. {description}", is_missing=True)
+    if kind == "string_pattern_mismatch":
+        return Problem((key,), f"is malformed. {description}")
     if kind == "value_error":
-        return str(context["error"])
-    if kind in ("greater_than_equal", "less_than_equal"):
-        low, high = _bounds(field)
-        return f"is {_value(detail)}; it must be from {low} to {high}."
-    if kind == "literal_error":
-        expected = ", ".join(choices(field.annotation))
-        return f"is {_value(detail)}; it must be one of: {expected}."
-    if kind == "too_short":
-        return "is empty: name at least one, or leave it out."
-    if kind == "string_too_long":
-        return f"is too long: at most {context['max_length']} characters are allowed."
-    if len(detail["loc"]) > 1:
-        return "must hold nothing but texts."
-    return _WRONG_TYPES.get(kind.partition("_")[0], f"is not valid: {detail['msg']}.")
-
-
-def _value(detail: ErrorDetails) -> str:
-    """The value that was given, if it can be shown."""
-    text = str(detail["input"])
-    if not _PLAIN.fullmatch(text):
-        return "another value"
-    return text if isinstance(detail["input"], int) else repr(text)
-
-
-def _bounds(field: FieldInfo) -> tuple[object, object]:
-    lows = [each.ge for each in field.metadata if isinstance(each, Ge)]
-    highs = [each.le for each in field.metadata if isinstance(each, Le)]
-    return lows[0], highs[0]
+        return Problem((key,), str(detail["ctx"]["error"]))
+    # "Input should be less than or equal to 64": pydantic's messages don't repeat the value.
+    requirement = detail["msg"].partition(" should ")[2].replace("tuple", "list")
+    return Problem((key,), f"must {requirement}.")

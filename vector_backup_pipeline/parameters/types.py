@@ -1,21 +1,17 @@
-"""Types of parameters that several operations have, with their limits."""
+"""Types of parameters that several operations have, with their limits and descriptions."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Literal, get_args
 
-from pydantic import AfterValidator, Field, SecretStr, Strict, WithJsonSchema
+from pydantic import AfterValidator, Field, SecretStr, Strict
 
 from vector_backup_pipeline.engine.errors import Problem, parameter_error
-from vector_backup_pipeline.parameters.model import Shown
-from vector_backup_pipeline.parameters.table_names import (
-    TABLE_PATTERN,
-    check_different,
-    check_table_name,
-)
+from vector_backup_pipeline.parameters.model import ANY, Exclusion, Shown
+from vector_backup_pipeline.parameters.table_names import TABLE_PATTERN, check_different
 
 ExportMethod = Literal["copy", "cursor"]
 Format = Literal["csv", "binary"]
@@ -24,122 +20,102 @@ OnConflict = Literal["fail", "skip", "replace"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 COMPRESSIONS: tuple[Compression, ...] = get_args(Compression)
 
-# The first level, the fast one, is the default: vectors hardly get smaller with a slower one.
+# The default is the first level, the fast one: slower ones hardly make vectors smaller.
 COMPRESSION_LEVELS: Mapping[str, range] = {"gzip": range(1, 10), "zstd": range(1, 23)}
 LATEST = "latest"
+# A connection is a server process: with more, a backup takes cores from the server's queries.
+DEFAULT_WORKERS = min(4, os.cpu_count() or 1)
+MAX_WORKERS = 64
+# With a prefix and a suffix, a name must fit into the 255 bytes of a file's.
+TASK_ID_PATTERN = "^[A-Za-z0-9_]{0,200}$"
+
 CONNECTION_FORM = (
     "a URL, or libpq's 'host=db dbname=rag'. Dagster stores what is typed into a run config: write "
     '{"env": "NAME"} there. The REST API encrypts it. Other processes can see a command line.'
 )
-# A connection is a server process: past a few a backup only takes cores from the queries it shares
-# the server with.
-DEFAULT_WORKERS = min(4, os.cpu_count() or 1)
-MOST_WORKERS = 64
-# Each search scans the whole table once for the exact answer.
-MOST_PROBES = 1000
-# With what is put before and after it, a name must fit into the 255 bytes of a file's.
-MOST_TASK_LETTERS = 200
-MOST_PATH_BYTES, MOST_NAME_BYTES = 4096, 255
-
-TASK_ID_PATTERN = f"^[A-Za-z0-9_]{{0,{MOST_TASK_LETTERS}}}$"
-_TASK_ID = re.compile(f"[A-Za-z0-9_]{{1,{MOST_TASK_LETTERS}}}")
 
 
 def is_task_id(text: str) -> bool:
-    return _TASK_ID.fullmatch(text) is not None
+    return text != "" and re.fullmatch(TASK_ID_PATTERN, text) is not None
 
 
 def check_task_id(task_id: str | None) -> None:
-    """Raise `InvalidParams` for what can't be a task's."""
+    """Raise `InvalidParams` unless it is None or can be a task's."""
     if task_id is not None and not is_task_id(task_id):
-        raise parameter_error([Problem(("task_id",), _not_a_task(task_id))])
+        text = f"is {task_id[:40]!r}; it must be 1 to 200 ASCII letters, digits and '_'."
+        raise parameter_error([Problem(("task_id",), text)])
 
 
-def _not_a_task(text: str) -> str:
-    shown = f"{text[:40]!r}…" if len(text) > MOST_TASK_LETTERS else repr(text)
-    return (
-        f"is {shown}, which is not valid: only ASCII letters, digits and '_' are allowed, at most "
-        f"{MOST_TASK_LETTERS} of them."
-    )
+def _different(names: tuple[str, ...]) -> tuple[str, ...]:
+    check_different(names)
+    return names
 
 
-def two_locations(task_id: str | None, backup_path: str | None) -> Iterator[Problem]:
-    if task_id is not None and backup_path is not None:
-        yield Problem(
-            ("task_id", "backup_path"),
-            "are both given; a task is a shorthand for a path. Give one of them.",
-        )
-
-
-def _task_id(text: str | None) -> str | None:
-    if not text:
-        return None
-    if not is_task_id(text):
-        raise ValueError(_not_a_task(text))
-    return text
-
-
-def _path(text: str | None) -> str | None:
-    if not text:
-        return None
-    parts = [len(part.encode()) for part in text.split("/")]
-    if max(parts) > MOST_NAME_BYTES or sum(parts) > MOST_PATH_BYTES:
-        raise ValueError(
-            f"is too long: at most {MOST_PATH_BYTES} bytes are allowed, and "
-            f"{MOST_NAME_BYTES} for each directory."
-        )
-    return text
-
-
-def _tables(tables: tuple[str, ...]) -> tuple[str, ...]:
-    check_different(tables)
-    return tables
-
-
-TableText = Annotated[
-    str,
-    AfterValidator(check_table_name),
-    WithJsonSchema({"type": "string", "pattern": TABLE_PATTERN}),
-]
+TableText = Annotated[str, Field(pattern=TABLE_PATTERN)]
 Tables = Annotated[
     tuple[TableText, ...],
     Strict(False),
     Field(min_length=1, json_schema_extra={"uniqueItems": True}),
-    AfterValidator(_tables),
+    AfterValidator(_different),
 ]
 Names = Annotated[tuple[str, ...], Strict(False), Field(min_length=1)]
 TaskId = Annotated[
     str | None,
-    AfterValidator(_task_id),
-    Field(json_schema_extra={"pattern": TASK_ID_PATTERN}, examples=["corpus_7"]),
-    Shown(metavar="ID"),
+    Field(
+        pattern=TASK_ID_PATTERN,
+        description="Task whose directory holds the sets, a shorthand for its path: ASCII letters, "
+        "digits and '_', at most 200.",
+        examples=["corpus_7"],
+    ),
 ]
 BackupPath = Annotated[
     str | None,
-    AfterValidator(_path),
-    Field(examples=["training_data/corpus_7/vector_bak"]),
-    Shown(metavar="PATH"),
+    Field(
+        max_length=4096,
+        description="Directory of the sets: relative to the root's parent, or absolute under the "
+        "root.",
+        examples=["training_data/corpus_7/vector_bak"],
+    ),
 ]
 SourceDatabase = Annotated[
     str | None,
-    AfterValidator(lambda text: text or None),
-    Field(examples=["rag"]),
-    Shown(metavar="NAME"),
+    Field(
+        description="Database whose sets count, as vector-backup list shows it: its name, or "
+        "{system_identifier}/{name} if servers share the name.",
+        examples=["rag"],
+    ),
 ]
 Connection = Annotated[
     SecretStr | None,
-    Field(examples=["postgresql://reader:secret@db.example.com:5432/rag"]),
-    Shown(metavar="STRING"),
+    Field(
+        description=f"Connection string of the database: {CONNECTION_FORM}",
+        examples=["postgresql://reader:secret@db.example.com:5432/rag"],
+    ),
+    Shown(default="VECTOR_BACKUP_DB_URL"),
 ]
-Workers = Annotated[int, Field(ge=1, le=MOST_WORKERS, examples=[4]), Shown(metavar="N")]
-Probes = Annotated[int, Field(ge=0, le=MOST_PROBES, examples=[20]), Shown(metavar="N")]
-ProgressEvery = Annotated[
+Workers = Annotated[
     int,
     Field(
         ge=1,
-        le=1_000_000_000,
-        description="Rows between progress events.",
-        examples=[10_000],
+        le=MAX_WORKERS,
+        description=f"Parallel connections, at most {MAX_WORKERS}.",
+        examples=[4],
     ),
-    Shown(metavar="N"),
 ]
+# Each search scans the whole table once for the exact answer.
+Probes = Annotated[
+    int,
+    Field(
+        ge=0,
+        le=1000,
+        description="Searches that measure the recall@10 of each vector index; 0: none.",
+        examples=[20],
+    ),
+]
+ProgressEvery = Annotated[
+    int, Field(ge=1, le=10**9, description="Rows between progress events.", examples=[10_000])
+]
+
+ONE_LOCATION = Exclusion(
+    {"task_id": ANY, "backup_path": ANY}, "a task is a shorthand for a path. Give one of them."
+)

@@ -125,7 +125,7 @@ def test_only_the_keys_that_were_given_are_handed_on() -> None:
 
 
 def test_an_empty_task_is_none() -> None:
-    assert _read(b'{"task_id": ""}') == {"task_id": None}
+    assert _read(b'{"task_id": ""}') == {}
 
 
 @pytest.mark.parametrize("body", [b"", b'{"timestamp": ""}', b'{"timestamp": null}'])
@@ -333,7 +333,7 @@ def test_a_bad_task_is_answered_as_one(body: dict[str, Any]) -> None:
     ],
 )
 def test_numbers_have_limits(body: bytes) -> None:
-    assert "it must be from 1 to" in _refused(body)
+    assert "must be less than or equal to" in _refused(body)
 
 
 @pytest.mark.parametrize(("model", "job"), _BODIES, ids=["backup", "restore"])

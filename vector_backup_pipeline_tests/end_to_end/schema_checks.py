@@ -24,9 +24,9 @@ _UNTOLD = [
         # Of the right form, but no day: the 31st of February.
         r"^The timestamp '[0-9]{6}(29|30|31)_[0-9]{6}' is not valid",
         # These depend on the settings, on what two names mean, and on bytes.
-        "would be truncated but is not among the tables",
-        "is named twice",
-        "^rename leads ",
+        "would empty the table",
+        "names the table .* twice",
+        "^rename has ",
     )
 ]
 

@@ -1,4 +1,4 @@
-"""What is typed at the terminal, as the models take it; and their errors, with flags for keys."""
+"""Words at the terminal become parameters, and errors name flags instead of keys."""
 
 from __future__ import annotations
 
@@ -20,9 +20,11 @@ from vector_backup_pipeline.parameters.backup import BackupParameters
 from vector_backup_pipeline.parameters.model import Parameters
 from vector_backup_pipeline.parameters.restore import RestoreParameters
 
+LATEST = ("--timestamp", "latest")
 
-def _typed(model: type[Parameters], *words: str) -> dict[str, Any]:
-    """The run config that these words give."""
+
+def run_config(model: type[Parameters], *words: str) -> dict[str, Any]:
+    """The run config from these words."""
     read: list[Parameters] = []
 
     @click.command()
@@ -40,60 +42,42 @@ def _typed(model: type[Parameters], *words: str) -> dict[str, Any]:
         ((), {}),
         (("--no-backup",), {"backup_vector_tables": False}),
         (("--truncate", "--workers", "3"), {"truncate_vector_tables": True, "workers": 3}),
-        (("--tables", 'q"uote'), {"tables": ['q"uote']}),
         (("--tables", 'a"b, "c,d" ,e."f,""g"'), {"tables": ['a"b', '"c,d"', 'e."f,""g"']}),
-        (("--task-id", ""), {"task_id": None}),
+        (("--task-id", ""), {}),
     ],
 )
-def test_options_give_the_parameters_that_were_typed(
-    words: tuple[str, ...], config: dict[str, Any]
-) -> None:
-    assert _typed(BackupParameters, *words) == config
+def test_flags_become_parameters(words: tuple[str, ...], config: dict[str, Any]) -> None:
+    assert run_config(BackupParameters, *words) == config
 
 
 @pytest.mark.parametrize(
     ("words", "config"),
     [
         (("--collections", 'faq,"a,b",q"x'), {"collections": ["faq", "a,b", 'q"x']}),
-        (
-            ("--rename", "a=b", "--rename", '"c=d"=e."f=g"'),
-            {"rename": {"a": "b", '"c=d"': 'e."f=g"'}},
-        ),
+        (("--rename", "a=b", "--rename", "c=e.d"), {"rename": {"a": "b", "c": "e.d"}}),
     ],
 )
-def test_quotes_protect_commas_and_equals_signs(
-    words: tuple[str, ...], config: dict[str, Any]
-) -> None:
-    typed = _typed(RestoreParameters, "--timestamp", "latest", *words)
-    assert typed == {"timestamp": "latest", **config}
+def test_lists_and_pairs_are_split(words: tuple[str, ...], config: dict[str, Any]) -> None:
+    assert run_config(RestoreParameters, *LATEST, *words) == {"timestamp": "latest", **config}
 
 
-def test_a_connection_string_is_run_config_by_the_name_of_a_variable(
+def test_a_connection_string_becomes_the_name_of_a_variable(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("VECTOR_BACKUP_RUN_CONNECTION", "")
-    config = _typed(BackupParameters, "--db-connection", "postgresql://u:hunter2@h/d")
+    config = run_config(BackupParameters, "--db-connection", "postgresql://u:hunter2@h/d")
     assert config == {"db_connection": {"env": "VECTOR_BACKUP_RUN_CONNECTION"}}
 
 
 @pytest.mark.parametrize(
     ("command", "words", "message"),
     [
-        ("prune", ("--keep-last", "-1"), "--keep-last is -1; it must be from 0 to 1000000."),
-        ("backup", ("--tables", "docs,docs"), "--tables names the table 'docs' twice"),
-        ("backup", ("--tables", 'docs,"x'), "--tables holds a table name that can't be read"),
-        (
-            "backup",
-            ("--workers", "65", "--batch-size", "0"),
-            "--workers is 65; it must be from 1 to 64. --batch-size is 0; it must be from 1 to",
-        ),
+        ("prune", ("--keep-last", "-1"), "--keep-last must be greater than or equal to 0."),
+        ("backup", ("--tables", 'docs,"x'), "--tables is malformed."),
+        ("backup", ("--workers", "65", "--batch-size", "0"), "--workers must be less than"),
         ("restore", (), "--timestamp is missing."),
-        ("restore", ("--timestamp", "latest", "--rename", "a"), "--rename is 'a'; write OLD=NEW"),
-        (
-            "restore",
-            ("--timestamp", "latest", "--collections", '"a'),
-            "--collections can't be split",
-        ),
+        ("restore", (*LATEST, "--rename", "a"), "--rename is 'a'; write OLD=NEW"),
+        ("restore", (*LATEST, "--fire-triggers", "--disable-triggers"), "--fire-triggers and --"),
         ("verify", ("--scratch-connection", "x"), "--scratch-connection is malformed."),
         ("adopt", (), "--timestamp and --all are both missing."),
     ],
@@ -102,14 +86,13 @@ def test_an_error_names_the_flag(command: str, words: tuple[str, ...], message: 
     result = CliRunner().invoke(commands, [command, *words])
 
     assert isinstance(result.exception, BackupError)
-    told = at_terminal(result.exception.problems, commands.commands[command])
-    assert told.startswith(message)
+    text = at_terminal(result.exception.problems, commands.commands[command])
+    assert text.startswith(message)
 
 
-def test_an_error_names_a_flag_that_is_not_called_like_its_key() -> None:
+def test_an_error_names_a_flag_that_differs_from_its_key() -> None:
     with pytest.raises(BackupError) as refusal:
         BackupParameters(truncate_vector_tables=True).with_tables(("docs",), ("other",))
 
-    assert refusal.value.message.startswith("truncate_vector_tables would empty the table 'other'")
-    told = at_terminal(refusal.value.problems, commands.commands["backup"])
-    assert told.startswith("--truncate would empty the table 'other'")
+    text = at_terminal(refusal.value.problems, commands.commands["backup"])
+    assert text.startswith("--truncate would empty the table 'other'")

@@ -146,7 +146,7 @@ class PruneRun:
         left_out = self._left_out() if self.error is None else None
         if left_out is not None:
             self._own_errors.append(left_out)
-        if not self._own_errors and self.parameters.is_of_everything:
+        if not self._own_errors and self.parameters.has_all_locations:
             self._end_abandoned_uploads()
         self._append_to_logs()
         self._result = self._tell_result()

@@ -143,7 +143,7 @@ class VerifyRun:
 
     def _directories(self) -> list[BackupDirectory]:
         path, task_id = self.request.backup_path, self.request.task_id
-        if self.request.names_a_place:
+        if self.request.has_location:
             found = self._root.find_path(path) if path else self._root.find(task_id)
             if found is None:
                 raise ResourceNotFound(

@@ -411,7 +411,7 @@ def test_a_prune_without_rules_is_refused(prune: Prune) -> None:
         MissingRequiredParams, match=r"^keep_last, keep_daily, .* and keep_within are all 0"
     ):
         prune(keep_last=0)
-    with pytest.raises(InvalidParams, match="Give one of them"):
+    with pytest.raises(InvalidParams, match="exclude each other"):
         prune(task_id="t", global_only=True)
 
 

@@ -55,11 +55,9 @@ def test_a_time_longer_than_all_years_keeps_everything(text: str) -> None:
     assert _kept(rules, moments) == moments
 
 
-@pytest.mark.parametrize(
-    "text", ["", "14", "d", "14 d", "14D", "-1d", "1d1y", "1.5d", "14d\n", "٣d"]
-)
+@pytest.mark.parametrize("text", ["", "14", "d", "14 d", "14D", "-1d", "1.5d", "14d\n", "٣d"])
 def test_what_is_no_duration_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"^is .*such as 14d"):
+    with pytest.raises(ValueError, match="is not a time such as 14d"):
         Duration.parse(text)
 
 
@@ -125,7 +123,7 @@ def test_within_is_counted_from_the_newest_and_not_from_today() -> None:
 
 @pytest.mark.parametrize("number", [-1, 10**7])
 def test_a_number_that_makes_no_sense_is_refused(number: int) -> None:
-    with pytest.raises(InvalidParams, match=r"^keep_weekly is .* from 0 to 1000000"):
+    with pytest.raises(InvalidParams, match=r"^keep_weekly must be "):
         PruneParameters(keep_weekly=number)
 
 
