@@ -108,6 +108,7 @@ class RestoreParameters(Parameters):
         default={},
         description="Other names for tables in the target: name or schema.name.",
         examples=[{"docs": "restored.docs"}],
+        json_schema_extra={"additionalProperties": False},
     )
     collections: Annotated[Names | None, Shown(default="all")] = Field(
         default=None,
