@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import dagster as dg
 
-from vector_backup_pipeline.engine.catalog import has_backup
+from vector_backup_pipeline.engine.catalog.contents import has_backup
 from vector_backup_pipeline.engine.errors import BackupError
 from vector_backup_pipeline.engine.storage.contract import BackupRoot
 from vector_backup_pipeline.jobs.backup import vector_backup_job

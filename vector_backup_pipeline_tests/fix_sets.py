@@ -12,7 +12,8 @@ from pathlib import Path
 import xxhash
 
 from vector_backup_pipeline.engine.adoption import adopt
-from vector_backup_pipeline.engine.catalog.sets import BackupSet, age, look_into
+from vector_backup_pipeline.engine.catalog.choice import choose_set
+from vector_backup_pipeline.engine.catalog.contents import BackupSet, ManifestSet, read_contents
 from vector_backup_pipeline.engine.file_names import (
     data_file_name,
     manifest_name,
@@ -188,7 +189,18 @@ def sealed(document: Mapping[str, object]) -> bytes:
 
 def read_sets(directory: LocalDirectory, timestamps: TimestampFormat) -> list[BackupSet]:
     """All sets of a directory, oldest first by their creation in UTC; damaged ones too."""
-    return sorted(look_into(directory, timestamps).sets(), key=age)
+    sets = read_contents(directory, timestamps).sets()
+    return sorted(sets, key=lambda each: (each.created_at, each.stamp))
+
+
+def find_set(
+    directory: LocalDirectory,
+    timestamps: TimestampFormat,
+    timestamp: str,
+    tables: Sequence[str] | None,
+) -> ManifestSet:
+    """The set that a restore would take, where the sets alone decide."""
+    return choose_set(directory, timestamps, timestamp, tables).backup
 
 
 def stored_file(

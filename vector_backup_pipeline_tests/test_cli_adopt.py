@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from vector_backup_pipeline.engine.catalog import find_set
 from vector_backup_pipeline.engine.errors import IntegrityError
 from vector_backup_pipeline.engine.file_names import (
     ADOPT_MARKER,
@@ -23,7 +22,7 @@ from vector_backup_pipeline.engine.stored_files import check_rows
 from vector_backup_pipeline.settings import PREFIX
 from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
 from vector_backup_pipeline_tests.fix_object_store import Bucket
-from vector_backup_pipeline_tests.fix_sets import COLLECTION, EMBEDDING, SetWriter
+from vector_backup_pipeline_tests.fix_sets import COLLECTION, EMBEDDING, SetWriter, find_set
 from vector_backup_pipeline_tests.fix_terminal import Terminal
 
 FIRST, SECOND = "20240102_030405", "20240103_030405"
@@ -88,7 +87,7 @@ def test_a_readable_pair_becomes_a_set(
     assert f"✓ {FIRST}" in (sets.path / LOG_NAME).read_text()
     listed = terminal("list", "--json").document["backup_locations"][0]
     assert listed["backups"][0]["source_database"] == "older_system"
-    assert "other_files" not in listed
+    assert listed["other_files"] == []
 
 
 def test_each_unreadable_row_is_named_and_the_other_pairs_are_adopted(

@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from vector_backup_pipeline.api.byte_ranges import is_known, requested_range
 from vector_backup_pipeline.api.errors import FileChanged
-from vector_backup_pipeline.engine.catalog import Download
+from vector_backup_pipeline.engine.catalog.downloads import Download
 from vector_backup_pipeline.engine.errors import (
     BackupError,
     IntegrityError,

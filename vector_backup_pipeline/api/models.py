@@ -23,7 +23,7 @@ from vector_backup_pipeline.api.examples import (
     Example,
 )
 from vector_backup_pipeline.api.run_progress import TableProgress
-from vector_backup_pipeline.engine.catalog import BackupList
+from vector_backup_pipeline.engine.catalog.listing import BackupList
 from vector_backup_pipeline.engine.errors import kinds_by_status
 from vector_backup_pipeline.engine.results import BackupResult, RestoreResult
 

@@ -10,7 +10,11 @@ import click
 from vector_backup_pipeline.cli.showing import DONE, show_json
 
 if TYPE_CHECKING:
-    from vector_backup_pipeline.engine.catalog import FoundFile, FoundLocation, FoundSet
+    from vector_backup_pipeline.engine.catalog.locations import (
+        BackupLocation,
+        StoredFile,
+        StoredSet,
+    )
     from vector_backup_pipeline.engine.catalog.sources import SourceDatabase
     from vector_backup_pipeline.engine.storage.contract import BackupRoot
     from vector_backup_pipeline.engine.timestamps import TimestampFormat
@@ -44,7 +48,8 @@ def command(task_id: str | None, global_only: bool, as_json: bool) -> int:
       vector-backup list --task-id corpus_7
       vector-backup list --json | jq '.backup_locations[0].backups[0].timestamp'
     """
-    from vector_backup_pipeline.engine.catalog import as_list, find_locations
+    from vector_backup_pipeline.engine.catalog.listing import as_list
+    from vector_backup_pipeline.engine.catalog.locations import find_locations
     from vector_backup_pipeline.engine.storage.opening import open_root
     from vector_backup_pipeline.settings import load_settings
 
@@ -59,7 +64,7 @@ def command(task_id: str | None, global_only: bool, as_json: bool) -> int:
 
 
 def _lines(
-    found: list[FoundLocation], root: BackupRoot, timestamps: TimestampFormat
+    found: list[BackupLocation], root: BackupRoot, timestamps: TimestampFormat
 ) -> Iterator[str]:
     from vector_backup_pipeline.engine.catalog.listing import labels_of
 
@@ -73,7 +78,7 @@ def _lines(
 
 
 def _location_lines(
-    location: FoundLocation, timestamps: TimestampFormat, labels: Mapping[SourceDatabase, str]
+    location: BackupLocation, timestamps: TimestampFormat, labels: Mapping[SourceDatabase, str]
 ) -> Iterator[str]:
     of = "the root" if location.task_id is None else f"task {location.task_id}"
     yield f"Backups of {of}: {_printable(location.location)}"
@@ -87,7 +92,7 @@ def _location_lines(
 
 
 def _set_rows(
-    found: FoundSet, timestamps: TimestampFormat, database: str
+    found: StoredSet, timestamps: TimestampFormat, database: str
 ) -> Iterator[tuple[str, ...]]:
     date = f"{found.date(timestamps):%Y-%m-%d %H:%M:%S %Z}"
     first, *others = [_file(file) for file in found.files] or ["none"]
@@ -96,7 +101,7 @@ def _set_rows(
         yield "", "", "", "", other
 
 
-def _state(found: FoundSet) -> Iterator[str]:
+def _state(found: StoredSet) -> Iterator[str]:
     """What is known of a set: `complete, verified 2026-11-24, drill passed 2026-11-24`."""
     verified, drill = found.verdicts.verified, found.verdicts.drill
     yield found.state
@@ -108,15 +113,15 @@ def _state(found: FoundSet) -> Iterator[str]:
         yield f"truncated {_printable(' and '.join(found.truncated))}"
 
 
-def _file(file: FoundFile) -> str:
+def _file(file: StoredFile) -> str:
     from vector_backup_pipeline.engine.results import readable_size
 
     about = [] if file.rows is None else [f"{file.rows} rows"]
     about.append(readable_size(file.bytes))
-    if file.size is None:
+    if file.stored_bytes is None:
         about.append("missing")
     elif not file.is_whole:
-        about.append(f"{readable_size(file.size)} stored")
+        about.append(f"{readable_size(file.stored_bytes)} stored")
     return f"{_printable(file.name)} ({', '.join(about)})"
 
 

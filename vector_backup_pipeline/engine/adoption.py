@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from vector_backup_pipeline import __version__
-from vector_backup_pipeline.engine.catalog import check_root, find_places
-from vector_backup_pipeline.engine.catalog.sets import Contents, look_into
+from vector_backup_pipeline.engine.catalog.contents import Contents, read_contents
+from vector_backup_pipeline.engine.catalog.locations import check_root, find_directories
 from vector_backup_pipeline.engine.errors import (
     BackupError,
     IntegrityError,
@@ -97,9 +97,7 @@ def adopt(
     started, began_at = time.monotonic(), timestamps.now().replace(microsecond=0)
     check_root(root)
     run = _Run(request, timestamps, began_at, run_id)
-    for task_id, directory in find_places(root, request.task_id):
-        if directory is None:
-            continue
+    for task_id, directory in find_directories(root, request.task_id):
         try:
             run.adopt_in(directory, task_id)
         except BackupError as error:
@@ -139,11 +137,11 @@ class _Run:
 
     def adopt_in(self, directory: BackupDirectory, task_id: str | None) -> None:
         """Adopt the pairs of one location."""
-        if not self._pairs(look_into(directory, self._timestamps)):
+        if not self._pairs(read_contents(directory, self._timestamps)):
             return  # Nothing is written where there is nothing to adopt.
         with self._alone(directory):
             done, errors = [], []
-            for stamp, files in self._pairs(look_into(directory, self._timestamps)).items():
+            for stamp, files in self._pairs(read_contents(directory, self._timestamps)).items():
                 pair, error = self._adopt(directory, task_id, stamp, files)
                 done.append(pair)
                 errors += [error] if error else []
@@ -295,7 +293,7 @@ def _state(contents: Contents, stamp: str) -> str:
         return "is a backup set already"
     if not contents.data_files.get(stamp):
         return "has no files"
-    state = contents.state_without_manifest(stamp)
+    state = contents.state_without_set(stamp)
     if state == "orphan":
         return "is not a pair of both of LangChain's tables, or a run of this tool wrote it"
     return f"is {state}"

@@ -1,6 +1,6 @@
 """Getting it back: restore a backup set, proven, all or nothing."""
 
-from vector_backup_pipeline.engine.catalog import check_timestamp
+from vector_backup_pipeline.engine.catalog.choice import check_timestamp
 from vector_backup_pipeline.jobs.frame import job_of
 from vector_backup_pipeline.operations import RESTORE
 from vector_backup_pipeline.ops.restore import (

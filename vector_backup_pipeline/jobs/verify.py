@@ -1,6 +1,6 @@
 """Proving stored sets again, and that they restore."""
 
-from vector_backup_pipeline.engine.catalog import check_timestamp
+from vector_backup_pipeline.engine.catalog.choice import check_timestamp
 from vector_backup_pipeline.jobs.frame import job_of
 from vector_backup_pipeline.operations import VERIFY
 from vector_backup_pipeline.ops.verify import (

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp
 
 from vector_backup_pipeline.api.errors import RangeNotSatisfiable
 from vector_backup_pipeline.api.file_response import file_response
-from vector_backup_pipeline.engine.catalog import find_download
+from vector_backup_pipeline.engine.catalog.downloads import find_download
 from vector_backup_pipeline.engine.errors import BackupError
 from vector_backup_pipeline.engine.storage.contract import BackupRoot
 from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS

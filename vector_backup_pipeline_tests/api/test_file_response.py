@@ -20,7 +20,7 @@ from starlette.testclient import TestClient
 from starlette.types import Message
 
 from vector_backup_pipeline.api.file_response import file_response
-from vector_backup_pipeline.engine.catalog import find_download
+from vector_backup_pipeline.engine.catalog.downloads import find_download
 from vector_backup_pipeline.engine.errors import StorageError
 from vector_backup_pipeline.engine.file_names import LOG_NAME, manifest_name
 from vector_backup_pipeline.engine.storage.contract import BackupDirectory, BackupRoot

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from vector_backup_pipeline.engine.catalog import has_backup, stamps_in_use
+from vector_backup_pipeline.engine.catalog.contents import has_backup, stamps_in_use
 from vector_backup_pipeline.engine.errors import StorageError
 from vector_backup_pipeline.engine.storage.local import LocalDirectory
 from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS, BackupMaker

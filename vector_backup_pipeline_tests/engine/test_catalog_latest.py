@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from vector_backup_pipeline.engine.catalog.finding import choose_set
+from vector_backup_pipeline.engine.catalog.choice import choose_set
 from vector_backup_pipeline.engine.catalog.sources import SourceDatabase, source_labels
 from vector_backup_pipeline.engine.errors import BackupError, InvalidParams, ResourceNotFound
 from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
@@ -114,7 +114,7 @@ def test_latest_is_the_newest_set_that_has_all_tables(sets: SetWriter) -> None:
     assert _latest(sets, tables=("docs", "notes")) == FIRST
     assert _latest(sets, tables=("app.notes",)) == FIRST
     told = _refused(sets, ResourceNotFound, tables=("docs", "other"))
-    assert f"The newest, {THIRD}, has no table docs. It has: other." in told
+    assert "no complete backup set that has docs and other" in told
 
 
 def test_databases_without_the_tables_do_not_count(sets: SetWriter) -> None:
@@ -123,7 +123,7 @@ def test_databases_without_the_tables_do_not_count(sets: SetWriter) -> None:
 
     assert _latest(sets, tables=("docs",)) == FIRST
     told = _refused(sets, ResourceNotFound, tables=("docs",), source="b")
-    assert f"The newest, {SECOND}, has no table docs" in told
+    assert "no complete backup set of the database b that has docs" in told
 
 
 def test_only_newer_sets_of_the_same_database_are_passed_over(sets: SetWriter) -> None:
@@ -152,5 +152,5 @@ def test_a_named_set_is_given_if_it_is_of_the_named_database(sets: SetWriter) ->
     for text in ("a", "7/a", None):
         found = choose_set(sets.directory, TIMESTAMPS, FIRST, None, text, _nobody)
         assert found.backup.stamp == FIRST
-    with pytest.raises(ResourceNotFound, match="is of the database 7/a, not of 'b'"):
+    with pytest.raises(ResourceNotFound, match="is a backup of the database 7/a, not of 'b'"):
         choose_set(sets.directory, TIMESTAMPS, FIRST, None, "b", _nobody)

@@ -12,7 +12,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from vector_backup_pipeline.engine.catalog import find_locations, list_backups
+from vector_backup_pipeline.engine.catalog.listing import list_backups
+from vector_backup_pipeline.engine.catalog.locations import find_locations
 from vector_backup_pipeline.engine.errors import InvalidParams, ResourceNotFound, StorageError
 from vector_backup_pipeline.engine.file_names import marker_name, tombstone_name
 from vector_backup_pipeline.engine.storage.local import LocalDirectory, LocalRoot
@@ -108,6 +109,7 @@ def test_the_list_has_the_contracts_shape(listing: Listing) -> None:
                         },
                     }
                 ],
+                "other_files": [],
             }
         ],
         "summary": {
@@ -226,7 +228,7 @@ def test_an_adopted_pair_is_listed_like_any_set(listing: Listing) -> None:
     assert (backup["collection_size"], backup["embedding_size"]) == ("21.0 B", "29.0 B")
     assert backup["backup_date"] == "2025-07-21T23:49:14+08:00"
     assert backup["complete"]
-    assert "other_files" not in location
+    assert location["other_files"] == []
 
 
 def test_sets_that_are_not_whole_are_listed_as_incomplete(listing: Listing) -> None:
@@ -275,8 +277,8 @@ def test_files_without_a_set_are_listed_as_what_they_are(listing: Listing) -> No
     assert location["other_files"] == [
         {"file": f"u_{FIRST}.csv", "state": "orphan"},
         {"file": f"t_{SECOND}.csv", "state": "orphan"},
-        {"file": f"t_{THIRD}.csv", "state": "running"},
         {"file": f"t_{SECOND}.csv.tmp", "state": "orphan"},
+        {"file": f"t_{THIRD}.csv", "state": "running"},
         {"file": f"u_{THIRD}.csv.tmp", "state": "running"},
     ]
 
@@ -339,7 +341,7 @@ def test_a_file_that_gets_its_name_meanwhile_is_not_listed_under_its_old_one(
     location = listing.only()
     claim.release()
 
-    assert "other_files" not in location
+    assert location["other_files"] == []
 
 
 def test_a_place_where_every_run_failed_is_listed_without_a_set(listing: Listing) -> None:

@@ -13,7 +13,7 @@ from typing import Literal
 
 import pytest
 
-from vector_backup_pipeline.engine.catalog import find_locations
+from vector_backup_pipeline.engine.catalog.locations import find_locations
 from vector_backup_pipeline.engine.errors import IntegrityError, StorageError
 from vector_backup_pipeline.engine.file_names import LOG_NAME
 from vector_backup_pipeline.engine.storage import object_claim, object_retries, object_store

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from vector_backup_pipeline.engine.catalog import find_set
 from vector_backup_pipeline.engine.errors import RunCancelled
 from vector_backup_pipeline.engine.file_names import manifest_name, tombstone_name
 from vector_backup_pipeline.engine.retention.run import PruneRun
@@ -20,7 +19,7 @@ from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
 from vector_backup_pipeline_tests.fix_dagster import CHECKOUT
 from vector_backup_pipeline_tests.fix_process import child, hears
 from vector_backup_pipeline_tests.fix_prune import LAST_1, prune_root
-from vector_backup_pipeline_tests.fix_sets import SetWriter, read_sets
+from vector_backup_pipeline_tests.fix_sets import SetWriter, find_set, read_sets
 
 FIRST, SECOND, THIRD = "20260101_020000", "20260102_020000", "20260103_020000"
 

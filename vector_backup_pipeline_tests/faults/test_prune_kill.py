@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from vector_backup_pipeline.engine.backup.run_marker import claim_timestamp, remove_leftovers
-from vector_backup_pipeline.engine.catalog import find_locations, find_set, has_backup
+from vector_backup_pipeline.engine.catalog.contents import has_backup
+from vector_backup_pipeline.engine.catalog.locations import find_locations
 from vector_backup_pipeline.engine.errors import ResourceNotFound, StorageError
 from vector_backup_pipeline.engine.file_names import LOG_NAME, manifest_name, tombstone_name
 from vector_backup_pipeline.engine.storage.local import LocalDirectory, LocalRoot
@@ -19,7 +20,7 @@ from vector_backup_pipeline_tests.faults.stopped_prune import STEPS
 from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
 from vector_backup_pipeline_tests.fix_process import child, hears
 from vector_backup_pipeline_tests.fix_prune import LAST_1, Prune
-from vector_backup_pipeline_tests.fix_sets import EMBEDDING, SetWriter, read_sets
+from vector_backup_pipeline_tests.fix_sets import EMBEDDING, SetWriter, find_set, read_sets
 
 OLD, NEW = "20260101_020000", "20260102_020000"
 # Of a set with a verdict: manifest, verdict, two files, tombstone.

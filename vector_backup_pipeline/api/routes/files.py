@@ -20,7 +20,8 @@ from vector_backup_pipeline.api.openapi import (
 )
 from vector_backup_pipeline.api.routes import BASE_PATH
 from vector_backup_pipeline.api.services import ServicesOf
-from vector_backup_pipeline.engine.catalog import find_download, list_backups
+from vector_backup_pipeline.engine.catalog.downloads import find_download
+from vector_backup_pipeline.engine.catalog.listing import list_backups
 from vector_backup_pipeline.parameters.types import TASK_ID_PATTERN
 
 router = APIRouter(prefix=BASE_PATH, tags=["files"])

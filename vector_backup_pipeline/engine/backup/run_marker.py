@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import socket
 
-from vector_backup_pipeline.engine.catalog import stamps_in_use
-from vector_backup_pipeline.engine.catalog.reading import remove_dead_readers
+from vector_backup_pipeline.engine.catalog.claims import remove_dead_readers
+from vector_backup_pipeline.engine.catalog.contents import stamps_in_use
 from vector_backup_pipeline.engine.errors import StorageError
 from vector_backup_pipeline.engine.file_names import (
     marker_name,

@@ -1,4 +1,4 @@
-"""The backups under a root as every door lists them: one JSON document."""
+"""The list of backups as one JSON document, for the command line and the REST API."""
 
 from __future__ import annotations
 
@@ -6,17 +6,21 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PlainSerializer, SerializerFunctionWrapHandler, model_serializer
+from pydantic import Field, PlainSerializer
 
+from vector_backup_pipeline.engine.catalog.contents import (
+    COLLECTION_TABLE,
+    EMBEDDING_TABLE,
+    FileState,
+)
 from vector_backup_pipeline.engine.catalog.locations import (
-    FoundFile,
-    FoundLocation,
-    FoundSet,
+    BackupLocation,
     Mode,
     State,
+    StoredFile,
+    StoredSet,
     find_locations,
 )
-from vector_backup_pipeline.engine.catalog.sets import COLLECTION_TABLE, EMBEDDING_TABLE, FileState
 from vector_backup_pipeline.engine.catalog.sources import SourceDatabase, source_labels
 from vector_backup_pipeline.engine.catalog.verdicts import Verdict
 from vector_backup_pipeline.engine.file_names import LOG_NAME
@@ -27,7 +31,7 @@ from vector_backup_pipeline.engine.timestamps import TimestampFormat
 
 
 def _iso(moment: datetime) -> str:
-    """With its offset, also where that is UTC's, for which pydantic writes "Z"."""
+    """With an offset for UTC too, where pydantic writes "Z"."""
     return moment.isoformat()
 
 
@@ -46,7 +50,8 @@ class ListedBackup(Record):
     """A backup set. Files and sizes are None where the set has no such file.
 
     `complete` is true if `state` is. `truncated` are the tables that this set's run truncated, or
-    may have. `source_database`, `mode` and `builds_on` are None if the manifest can't be read.
+    may have truncated. `source_database`, `mode` and `builds_on` are None if the manifest can't be
+    read.
     """
 
     timestamp: str
@@ -72,27 +77,24 @@ class ListedBackup(Record):
 
 
 class ListedFile(Record):
-    """A data file that belongs to no set."""
+    """A data file that belongs to no set.
+
+    A live run is writing it (`running`), a prune is removing its set (`removed`), it is one of the
+    older system's pair (`adoptable`), or a dead run or an interrupted prune left it (`orphan`).
+    """
 
     file: str
     state: FileState
 
 
 class ListedLocation(Record):
-    """A directory of backups, newest first. Without `other_files` JSON does not have that key."""
+    """A directory of backups, newest first."""
 
     type: Literal["global", "task"]
     task_id: str | None
     relative_path: str
     backups: list[ListedBackup]
     other_files: list[ListedFile] = Field(default_factory=list)
-
-    @model_serializer(mode="wrap")
-    def _without_empty_other_files(self, serialize: SerializerFunctionWrapHandler) -> Any:
-        told = serialize(self)
-        if not self.other_files:
-            told.pop("other_files", None)
-        return told
 
 
 class ListSummary(Record):
@@ -122,22 +124,27 @@ def list_backups(
     task_id: str | None = None,
     global_only: bool = False,
 ) -> BackupList:
-    """The backups of the root and of its tasks; of one task, or of the root alone.
-
-    Raises:
-        As `find_locations`.
-    """
-    found = find_locations(root, timestamps, task_id=task_id, global_only=global_only)
-    return as_list(found, timestamps)
+    """The backups of the root and of its tasks, of one task, or of the root alone. Raises as
+    `find_locations`."""
+    locations = find_locations(root, timestamps, task_id=task_id, global_only=global_only)
+    return as_list(locations, timestamps)
 
 
-def as_list(locations: list[FoundLocation], timestamps: TimestampFormat) -> BackupList:
-    """Locations in the order they are in."""
+def as_list(locations: Sequence[BackupLocation], timestamps: TimestampFormat) -> BackupList:
     labels = labels_of(locations)
     in_root = sum(len(each.sets) for each in locations if each.task_id is None)
     in_all = sum(len(each.sets) for each in locations)
     return BackupList(
-        backup_locations=[_location(each, timestamps, labels) for each in locations],
+        backup_locations=[
+            ListedLocation(
+                type="global" if location.task_id is None else "task",
+                task_id=location.task_id,
+                relative_path=location.relative_path,
+                backups=[_backup(each, location, timestamps, labels) for each in location.sets],
+                other_files=[ListedFile(file=f.name, state=f.state) for f in location.other_files],
+            )
+            for location in locations
+        ],
         summary=ListSummary(
             total_locations=len(locations),
             total_backup_sets=in_all,
@@ -148,65 +155,49 @@ def as_list(locations: list[FoundLocation], timestamps: TimestampFormat) -> Back
     )
 
 
-def labels_of(locations: Sequence[FoundLocation]) -> dict[SourceDatabase, str]:
+def labels_of(locations: Sequence[BackupLocation]) -> dict[SourceDatabase, str]:
     """How the source databases of a list are shown."""
     sets = (each for location in locations for each in location.sets)
     return source_labels(each.source for each in sets if each.source is not None)
 
 
-def _location(
-    found: FoundLocation, timestamps: TimestampFormat, labels: Mapping[SourceDatabase, str]
-) -> ListedLocation:
-    return ListedLocation(
-        type="global" if found.task_id is None else "task",
-        task_id=found.task_id,
-        relative_path=found.relative_path,
-        backups=[_backup(each, found, timestamps, labels) for each in found.sets],
-        other_files=[ListedFile(file=each.name, state=each.state) for each in found.other_files],
-    )
-
-
 def _backup(
-    found: FoundSet,
-    location: FoundLocation,
+    backup: StoredSet,
+    location: BackupLocation,
     timestamps: TimestampFormat,
     labels: Mapping[SourceDatabase, str],
 ) -> ListedBackup:
-    verified, drill = found.verdicts.verified, found.verdicts.drill
-    collection, embedding = _of_table(found, COLLECTION_TABLE), _of_table(found, EMBEDDING_TABLE)
+    def passed(verdict: Verdict | None) -> Passed | None:
+        return None if verdict is None else "passed" if verdict.passed else "failed"
+
+    def moment(verdict: Verdict | None) -> datetime | None:
+        return verdict.at.astimezone(timestamps.timezone) if verdict else None
+
+    def size(file: StoredFile | None) -> str | None:
+        return readable_size(file.stored_bytes) if file and file.stored_bytes is not None else None
+
+    verified, drill = backup.verdicts.verified, backup.verdicts.drill
+    by_table = {file.table_name: file for file in reversed(backup.files)}
+    collection, embedding = by_table.get(COLLECTION_TABLE), by_table.get(EMBEDDING_TABLE)
     return ListedBackup(
-        timestamp=found.stamp,
+        timestamp=backup.stamp,
         collection_file=collection.name if collection else None,
         embedding_file=embedding.name if embedding else None,
-        files=[file.name for file in found.files],
-        collection_size=_size(collection),
-        embedding_size=_size(embedding),
-        backup_date=found.date(timestamps),
-        complete=found.state == "complete",
+        files=[file.name for file in backup.files],
+        collection_size=size(collection),
+        embedding_size=size(embedding),
+        backup_date=backup.date(timestamps),
+        complete=backup.state == "complete",
         has_log=location.has_log,
         log_file=LOG_NAME if location.has_log else None,
-        state=found.state,
-        verified=_passed(verified),
-        verified_at=verified.at.astimezone(timestamps.timezone) if verified else None,
-        drill=_passed(drill),
-        drilled_at=drill.at.astimezone(timestamps.timezone) if drill else None,
-        truncated=list(found.truncated),
-        source_database=labels[found.source] if found.source else None,
-        mode=found.mode,
-        builds_on=found.builds_on,
-        tables={f.table: ListedTable(rows=f.rows, bytes=f.bytes) for f in found.files},
+        state=backup.state,
+        verified=passed(verified),
+        verified_at=moment(verified),
+        drill=passed(drill),
+        drilled_at=moment(drill),
+        truncated=list(backup.truncated),
+        source_database=labels[backup.source] if backup.source else None,
+        mode=backup.mode,
+        builds_on=backup.builds_on,
+        tables={f.table: ListedTable(rows=f.rows, bytes=f.bytes) for f in backup.files},
     )
-
-
-def _passed(verdict: Verdict | None) -> Passed | None:
-    if verdict is None:
-        return None
-    return "passed" if verdict.passed else "failed"
-
-
-def _of_table(found: FoundSet, table: str) -> FoundFile | None:
-    return next((file for file in found.files if file.table_name == table), None)
-
-
-def _size(file: FoundFile | None) -> str | None:
-    return None if file is None or file.size is None else readable_size(file.size)

@@ -1,4 +1,4 @@
-"""Source databases: which database the rows of a set came from.
+"""Source databases: which database the rows of a backup set came from.
 
 Several databases may share a location. `latest` and retention never take one for another.
 """
@@ -16,14 +16,14 @@ from vector_backup_pipeline.engine.errors import InvalidParams, ResourceNotFound
 @dataclass(frozen=True)
 class SourceDatabase:
     """A database of a server. `system_identifier` is None if the role could not read it, and for
-    sets adopted from the older system."""
+    adopted sets."""
 
     system_identifier: str | None
     name: str
 
     @property
     def qualified(self) -> str:
-        """The name with its server's identifier, as far as that is known."""
+        """The name with its server's identifier, if that is known."""
         if self.system_identifier is None:
             return self.name
         return f"{self.system_identifier}/{self.name}"
@@ -35,15 +35,15 @@ class SourceDatabase:
         return self != other
 
 
-# The source of sets that were adopted from the older system, whose files say nothing about it.
+# The source of adopted sets: the older system's files don't name their database.
 OLDER_SYSTEM = SourceDatabase(None, manifest.OLDER_SYSTEM)
 
 
 def source_labels(sources: Iterable[SourceDatabase]) -> dict[SourceDatabase, str]:
-    """How each is shown and named: by its name, or qualified if several servers have that name."""
+    """How each database is shown: by its name, or qualified if several servers share the name."""
     distinct = set(sources)
-    times = Counter(each.name for each in distinct)
-    return {each: each.name if times[each.name] == 1 else each.qualified for each in distinct}
+    uses = Counter(source.name for source in distinct)
+    return {s: s.name if uses[s.name] == 1 else s.qualified for s in distinct}
 
 
 def listed_sources(sources: Iterable[SourceDatabase]) -> str:
@@ -51,25 +51,24 @@ def listed_sources(sources: Iterable[SourceDatabase]) -> str:
 
 
 def source_named(text: str, sources: Iterable[SourceDatabase], where: str) -> SourceDatabase:
-    """The one of the sources in `where` that `text` names.
+    """The database that the parameter `source_database` names, among those in `where`.
 
     Raises:
         InvalidParams: several servers have a database of that name.
         ResourceNotFound: there is none.
     """
     labels = source_labels(sources)
-    found = [each for each, label in labels.items() if label == text]
-    found = found or [each for each in labels if each.qualified == text]
-    found = found or [each for each in labels if each.name == text]
-    if not found:
-        there = listed_sources(labels)
+    # A database without a known server is shown by its bare name, also beside its namesakes.
+    matches = [source for source, label in labels.items() if text in (label, source.qualified)]
+    matches = matches or [source for source in labels if source.name == text]
+    if not matches:
         raise ResourceNotFound(
-            f"There is no backup set of the database {text!r} in {where}. "
-            + (f"Databases with sets there: {there}." if there else "There are no sets at all.")
+            f"There is no backup set of the database {text!r} in {where}. Databases with sets "
+            f"there: {listed_sources(labels) or 'none'}."
         )
-    if len(found) > 1:
+    if len(matches) > 1:
         raise InvalidParams(
             f"source_database {text!r} is the name of several databases in {where}. Give one of "
             f"{listed_sources(labels)}."
         )
-    return found[0]
+    return matches[0]

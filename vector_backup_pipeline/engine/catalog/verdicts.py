@@ -1,15 +1,17 @@
-"""The verdict kept beside a set: what its last verification and its last restore test found.
+"""The verdict beside a backup set: the outcome of its last verification and its last restore test.
 
-A verification without a restore test keeps the verdict of the last one, so each has its own time.
+A verification without a restore test keeps the outcome of the last restore test, so each has a time
+of its own.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+
+from pydantic import AwareDatetime, BaseModel, ValidationError
 
 from vector_backup_pipeline.engine.errors import ResourceNotFound
 from vector_backup_pipeline.engine.file_names import verdict_name
@@ -19,7 +21,7 @@ from vector_backup_pipeline.engine.storage.contract import BackupDirectory
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether the set passed, and when that was found."""
+    """Whether the set passed, and when."""
 
     passed: bool
     at: datetime
@@ -27,64 +29,64 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Verdicts:
-    """Of the stored files, and of a restore test; None if the set was never judged."""
+    """The last verification of the stored files, and the last restore test; None without one."""
 
     verified: Verdict | None = None
     drill: Verdict | None = None
 
 
+NO_VERDICTS = Verdicts()
+
+
+class _StoredDrill(BaseModel, extra="allow"):
+    passed: bool
+    # Files of earlier versions have none; it is then the time of the verification.
+    drilled_at: AwareDatetime | None = None
+
+
+class _StoredVerdict(BaseModel):
+    verified_at: AwareDatetime
+    passed: bool
+    # Files of the first version have none.
+    files_passed: bool | None = None
+    drill: _StoredDrill | None = None
+
+
 def read_verdicts(directory: BackupDirectory, stamp: str) -> Verdicts:
-    """The verdicts on a set. A file that is missing or unreadable counts as no verdict.
+    """The verdicts on a set. A file that is missing or can't be parsed counts as no verdict.
 
     Raises:
-        StorageError: the storage refuses.
+        StorageError: the file can't be read.
     """
-    kept = _kept(directory, stamp)
-    try:
-        verified = Verdict(_files_passed(kept), _moment(kept["verified_at"]))
-    except (KeyError, TypeError, ValueError):
-        return Verdicts()
-    try:
-        drill = kept["drill"]
-        at = _moment(drill["drilled_at"]) if "drilled_at" in drill else verified.at
-        return Verdicts(verified, Verdict(drill["passed"] is True, at))
-    except (KeyError, TypeError, ValueError):
-        return Verdicts(verified)
+    stored = _read(directory, stamp)
+    if stored is None:
+        return NO_VERDICTS
+    files_passed = stored.passed if stored.files_passed is None else stored.files_passed
+    verified, drill = Verdict(files_passed, stored.verified_at), None
+    if stored.drill is not None:
+        drill = Verdict(stored.drill.passed, stored.drill.drilled_at or stored.verified_at)
+    return Verdicts(verified, drill)
 
 
-def keep_verdict(directory: BackupDirectory, verdict: SetVerdict) -> None:
+def write_verdict(directory: BackupDirectory, verdict: SetVerdict) -> None:
     """Write the verdict beside its set, with the last restore test if this one made none.
 
     Raises:
-        StorageError: the storage refuses.
+        StorageError: the file can't be written.
     """
-    data = verdict.model_dump(mode="json")
-    if verdict.drill is None:
-        earlier = _kept(directory, verdict.timestamp)
-        drill = earlier.get("drill")
-        if isinstance(drill, dict):
-            data["drill"] = {"drilled_at": earlier.get("verified_at"), **drill}
-    drill_passed = data["drill"] is None or data["drill"].get("passed") is True
+    data: dict[str, Any] = verdict.model_dump(mode="json")
+    earlier = _read(directory, verdict.timestamp)
+    if verdict.drill is None and earlier is not None and earlier.drill is not None:
+        data["drill"] = earlier.drill.model_dump(mode="json")
+        data["drill"]["drilled_at"] = (earlier.drill.drilled_at or earlier.verified_at).isoformat()
+    drill_passed = data["drill"] is None or data["drill"]["passed"]
     data["passed"] = verdict.files_passed is True and drill_passed
     text = json.dumps(data, indent=1, ensure_ascii=False) + "\n"
     directory.replace(verdict_name(verdict.timestamp), text.encode())
 
 
-def _kept(directory: BackupDirectory, stamp: str) -> Mapping[str, Any]:
+def _read(directory: BackupDirectory, stamp: str) -> _StoredVerdict | None:
     try:
-        kept = json.loads(b"".join(directory.read(verdict_name(stamp))))
-    except (ValueError, ResourceNotFound):
-        return {}
-    return kept if isinstance(kept, dict) else {}
-
-
-def _files_passed(kept: Mapping[str, Any]) -> bool:
-    # Verdicts of the first version did not tell the files from the restore test.
-    return kept.get("files_passed", kept["passed"]) is True
-
-
-def _moment(text: object) -> datetime:
-    moment = datetime.fromisoformat(str(text).replace("Z", "+00:00"))
-    if moment.tzinfo is None:
-        raise ValueError("has no time zone")
-    return moment
+        return _StoredVerdict.model_validate_json(b"".join(directory.read(verdict_name(stamp))))
+    except (ValidationError, ResourceNotFound):
+        return None

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from datetime import datetime
 
-from vector_backup_pipeline.engine.catalog.latest import AskTarget
-from vector_backup_pipeline.engine.catalog.sets import is_of_the_future
+from vector_backup_pipeline.engine.catalog.choice import AskTarget
+from vector_backup_pipeline.engine.catalog.contents import is_in_future
 from vector_backup_pipeline.engine.catalog.sources import OLDER_SYSTEM, SourceDatabase
 from vector_backup_pipeline.engine.postgres.connection import (
     ConnectionSettings,
@@ -50,7 +50,7 @@ def notices_on_set(source: RestoreSource, now: datetime) -> Iterator[str]:
             f"Newer than {backup.stamp}, but incomplete or damaged: "
             f"{', '.join(source.passed_over)}. vector-backup verify says what is wrong."
         )
-    if is_of_the_future(backup.created_at, now):
+    if is_in_future(backup.created_at, now):
         yield (
             f"The latest set {backup.stamp} was created in the future by this machine's clock "
             f"({backup.created_at:%Y-%m-%d %H:%M} UTC): a clock was or is wrong. Sets made since "

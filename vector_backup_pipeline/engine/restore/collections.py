@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from vector_backup_pipeline.engine import stored_rows
-from vector_backup_pipeline.engine.catalog import COLLECTION_TABLE, EMBEDDING_TABLE
+from vector_backup_pipeline.engine.catalog.contents import COLLECTION_TABLE, EMBEDDING_TABLE
 from vector_backup_pipeline.engine.errors import InvalidParams, ResourceNotFound
 from vector_backup_pipeline.engine.formats.csv import csv_fields
 from vector_backup_pipeline.engine.formats.pgcopy import tuple_fields

@@ -19,7 +19,7 @@ from typing import TypeVar
 from psycopg2.extensions import cursor as Cursor
 
 from vector_backup_pipeline.engine.cancellation import as_run_error, uncancellable
-from vector_backup_pipeline.engine.catalog.reading import hold_while_reading
+from vector_backup_pipeline.engine.catalog.claims import hold_while_reading
 from vector_backup_pipeline.engine.errors import (
     BackupError,
     IntegrityError,

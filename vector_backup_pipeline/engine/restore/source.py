@@ -6,9 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from vector_backup_pipeline.engine import older_system
-from vector_backup_pipeline.engine.catalog import ManifestSet
-from vector_backup_pipeline.engine.catalog.finding import choose_set
-from vector_backup_pipeline.engine.catalog.latest import AskTarget
+from vector_backup_pipeline.engine.catalog.choice import AskTarget, choose_set
+from vector_backup_pipeline.engine.catalog.contents import ManifestSet
 from vector_backup_pipeline.engine.errors import (
     IntegrityError,
     InvalidParams,

@@ -6,21 +6,26 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from vector_backup_pipeline.engine.catalog.locations import (
-    FoundSet,
-    OtherFile,
-    found_set,
-    other_files,
-)
-from vector_backup_pipeline.engine.catalog.reading import stamps_being_read
-from vector_backup_pipeline.engine.catalog.sets import (
+from vector_backup_pipeline.engine.catalog.claims import stamps_being_read
+from vector_backup_pipeline.engine.catalog.contents import (
     BackupSet,
     Contents,
     ManifestSet,
-    is_of_the_future,
+    is_in_future,
 )
+from vector_backup_pipeline.engine.catalog.locations import (
+    OtherFile,
+    other_files,
+    stored_set,
+)
+from vector_backup_pipeline.engine.catalog.locations import StoredSet as CatalogSet
 from vector_backup_pipeline.engine.errors import IntegrityError, ResourceNotFound
-from vector_backup_pipeline.engine.file_names import manifest_name, stamp_of_data_file, verdict_name
+from vector_backup_pipeline.engine.file_names import (
+    manifest_name,
+    stamp_of_data_file,
+    tombstone_name,
+    verdict_name,
+)
 from vector_backup_pipeline.engine.retention.policy import StoredSet, Verdicts
 from vector_backup_pipeline.engine.retention.tombstone import Tombstone, read_tombstone
 from vector_backup_pipeline.engine.storage.contract import BackupDirectory
@@ -61,18 +66,19 @@ def read_tombstones(contents: Contents) -> LeftTombstones:
     begun: dict[str, Tombstone] = {}
     idle: dict[str, str] = {}
     errors: dict[str, IntegrityError] = {}
-    for stamp, name in sorted(contents.tombstones.items()):
+    for stamp in sorted(contents.tombstones):
+        name = tombstone_name(stamp)
         try:
             found = read_tombstone(b"".join(contents.directory.read(name)), name, stamp)
         except ResourceNotFound:
             continue  # Removed since the directory was listed.
         except IntegrityError as error:
-            if manifest_name(stamp) in contents.names:
+            if manifest_name(stamp) in contents.sizes:
                 idle[stamp] = name
             else:
                 errors[stamp] = error
             continue
-        if found.has_begun(contents.names):
+        if found.has_begun(contents.sizes):
             begun[stamp] = found
         else:
             idle[stamp] = name
@@ -82,11 +88,11 @@ def read_tombstones(contents: Contents) -> LeftTombstones:
 def read_history(contents: Contents, left: LeftTombstones) -> History:
     """The sets that are there, those of idle tombstones among them."""
     contents = _with_idle(contents, left)
-    being_read = stamps_being_read(contents.directory, contents.timestamps, contents.names)
-    found: list[FoundSet] = []
+    being_read = stamps_being_read(contents.directory, contents.timestamps, contents.sizes)
+    found: list[CatalogSet] = []
     sets: list[StoredSet] = []
     for backup in contents.sets():
-        found.append(found_set(contents, backup))
+        found.append(stored_set(contents, backup))
         sets.append(_stored_set(contents, backup, found[-1], being_read))
     return History(
         contents=contents,
@@ -97,23 +103,22 @@ def read_history(contents: Contents, left: LeftTombstones) -> History:
 
 
 def _with_idle(contents: Contents, left: LeftTombstones) -> Contents:
-    manifests = {stamp: manifest_name(stamp) for stamp in left.idle}
-    there = {stamp: name for stamp, name in manifests.items() if name in contents.names}
+    there = {stamp for stamp in left.idle if manifest_name(stamp) in contents.sizes}
     return replace(
         contents,
-        manifests={**contents.manifests, **there},
-        tombstones={s: name for s, name in contents.tombstones.items() if s not in left.idle},
+        manifests=contents.manifests | there,
+        tombstones=contents.tombstones - left.idle.keys(),
     )
 
 
 def _stored_set(
-    contents: Contents, backup: BackupSet, found: FoundSet, being_read: frozenset[str]
+    contents: Contents, backup: BackupSet, found: CatalogSet, being_read: frozenset[str]
 ) -> StoredSet:
     verified, drill = found.verdicts.verified, found.verdicts.drill
     return StoredSet(
         stamp=found.stamp,
         created_at=found.created_at,
-        kind=found.kind,
+        kind="damaged" if found.source is None else "manifest",
         says_complete=found.says_complete,
         broken_files=tuple(found.broken_files),
         files_passed=verified.passed if verified else None,
@@ -122,8 +127,8 @@ def _stored_set(
         tables=frozenset(_tables(backup)),
         source=found.source,
         needs=_needs(contents, backup),
-        is_of_the_future=is_of_the_future(found.created_at, contents.timestamps.now()),
-        is_running=found.stamp in contents.alive,
+        is_in_future=is_in_future(found.created_at, contents.timestamps.now()),
+        is_running=contents.runs.get(found.stamp, False),
         is_being_read=found.stamp in being_read,
     )
 
@@ -139,7 +144,7 @@ def _needs(contents: Contents, backup: BackupSet) -> frozenset[str]:
         base = backup.manifest.builds_on
         return frozenset() if base is None else frozenset({base})
     stamps = {*contents.manifests, *contents.data_files} - {backup.stamp}
-    return mentioned(contents.directory, contents.manifests[backup.stamp], stamps)
+    return mentioned(contents.directory, manifest_name(backup.stamp), stamps)
 
 
 def mentioned(directory: BackupDirectory, manifest: str, texts: Iterable[str]) -> frozenset[str]:
@@ -158,7 +163,7 @@ def size_of(directory: BackupDirectory, name: str) -> int | None:
         return None
 
 
-def _data_files(contents: Contents, found: FoundSet) -> tuple[str, ...]:
+def _data_files(contents: Contents, found: CatalogSet) -> tuple[str, ...]:
     """What the set may call its own: a manifest that names anything else gives no right to it."""
     names = (file.name for file in found.files)
     return tuple(name for name in names if stamp_of_data_file(name, contents.timestamps))
@@ -166,7 +171,7 @@ def _data_files(contents: Contents, found: FoundSet) -> tuple[str, ...]:
 
 def plan_removals(history: History, verdicts: Verdicts, *, include_orphans: bool) -> list[Removal]:
     """What goes with the sets that may go. A file that another set names goes with the last one."""
-    names = history.contents.names
+    names = history.contents.sizes.keys()
     reasons = {each.stamp: each.reasons for each in verdicts.judgements}
     named = Counter(name for files in history.files.values() for name in set(files))
     removals = []
@@ -198,7 +203,9 @@ def _orphans(
     spared = staying | needed
     taken = {name for each in removals for name in each.files}
     for stamp, names in sorted(contents.data_files.items()):
-        files = tuple(n for n in names if n in contents.names and n not in taken and n not in named)
-        is_orphan = contents.state_without_manifest(stamp) == "orphan"
+        files = tuple(
+            n for n in names if not n.endswith(".tmp") and n not in taken and n not in named
+        )
+        is_orphan = contents.state_without_set(stamp) == "orphan"
         if files and is_orphan and stamp not in spared:
             yield Removal(stamp, ("files of a run that left no manifest",), None, None, files)

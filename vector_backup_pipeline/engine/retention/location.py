@@ -16,8 +16,8 @@ from datetime import datetime, timezone
 
 from vector_backup_pipeline import __version__
 from vector_backup_pipeline.engine.cancellation import as_run_error
-from vector_backup_pipeline.engine.catalog.reading import remove_dead_readers, stamps_being_read
-from vector_backup_pipeline.engine.catalog.sets import look_into
+from vector_backup_pipeline.engine.catalog.claims import remove_dead_readers, stamps_being_read
+from vector_backup_pipeline.engine.catalog.contents import read_contents
 from vector_backup_pipeline.engine.errors import (
     BackupError,
     LockTimeout,
@@ -96,7 +96,7 @@ class LocationPrune:
                 raise
 
     def _prune(self) -> None:
-        contents = look_into(self.directory, self._timestamps)
+        contents = read_contents(self.directory, self._timestamps)
         left = read_tombstones(contents)
         self.errors += left.errors.values()
         self._history = history = read_history(contents, left)
@@ -142,8 +142,8 @@ class LocationPrune:
         """Markers of dead readers, and tombstones of prunes that died before they took anything."""
         if self._parameters.dry_run:
             return
-        remove_dead_readers(self.directory, self._timestamps, history.contents.names)
-        for name in history.contents.names:
+        remove_dead_readers(self.directory, self._timestamps, history.contents.sizes)
+        for name in history.contents.sizes:
             final = name.removesuffix(PENDING_SUFFIX)
             if final != name and stamp_of_tombstone(final, self._timestamps):
                 self.directory.delete(name)
@@ -196,7 +196,7 @@ class LocationPrune:
             return "its run is still at work"
         if (manifest_name(stamp) in names) != (removal.manifest is not None):
             return "its manifest has come or gone since it was judged"
-        for name in sorted(names - history.contents.names):
+        for name in sorted(names - history.contents.sizes.keys()):
             new = stamp_of_manifest(name, self._timestamps)
             if new and mentioned(self.directory, name, (stamp, *removal.files)):
                 return f"the new set {new} mentions it"

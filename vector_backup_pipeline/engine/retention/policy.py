@@ -17,8 +17,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
+from typing import Literal
 
-from vector_backup_pipeline.engine.catalog.locations import SetKind
 from vector_backup_pipeline.engine.catalog.sources import SourceDatabase
 from vector_backup_pipeline.engine.retention.rules import KeepRules
 
@@ -36,7 +36,7 @@ class StoredSet:
 
     stamp: str
     created_at: datetime
-    kind: SetKind
+    kind: Literal["manifest", "damaged"]
     says_complete: bool
     broken_files: tuple[str, ...] = ()
     files_passed: bool | None = None
@@ -45,7 +45,7 @@ class StoredSet:
     tables: frozenset[str] = frozenset()
     source: SourceDatabase | None = None
     needs: frozenset[str] = frozenset()
-    is_of_the_future: bool = False
+    is_in_future: bool = False
     is_running: bool = False
     is_being_read: bool = False
 
@@ -122,7 +122,7 @@ def judge(
 
 def _is_judged(each: StoredSet) -> bool:
     # Made while a clock was wrong, it would be the newest of all for ever.
-    return each.kind == "manifest" and not each.is_of_the_future
+    return each.kind == "manifest" and not each.is_in_future
 
 
 def _flaws(judged: Sequence[StoredSet]) -> dict[str, str]:
@@ -221,7 +221,7 @@ def _own_reasons(each: StoredSet, *, include_truncated: bool) -> Iterator[str]:
         yield "a restore or a verification is reading it"
     if each.kind == "damaged":
         yield "its manifest can't be read, so nobody knows which files are its own"
-    if each.is_of_the_future:
+    if each.is_in_future:
         yield "its time lies in the future, so no rule can judge it; check the clocks"
     if each.emptied and not include_truncated:
         yield (

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from vector_backup_pipeline.engine.cancellation import as_run_error
-from vector_backup_pipeline.engine.catalog import check_root, find_places
+from vector_backup_pipeline.engine.catalog.locations import check_root, find_directories
 from vector_backup_pipeline.engine.errors import (
     BackupError,
     InvalidParams,
@@ -114,7 +114,9 @@ class PruneRun:
 
     def _directories(self) -> list[tuple[str | None, BackupDirectory]]:
         parameters = self.parameters
-        places = find_places(self._root, parameters.task_id, global_only=parameters.global_only)
+        places = find_directories(
+            self._root, parameters.task_id, global_only=parameters.global_only
+        )
         found = [(task_id, directory) for task_id, directory in places if directory is not None]
         if parameters.task_id is not None and not found:
             raise ResourceNotFound(

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
-from vector_backup_pipeline.engine.catalog import ManifestSet
+from vector_backup_pipeline.engine.catalog.contents import ManifestSet
 from vector_backup_pipeline.engine.errors import (
     BackupError,
     DatabaseRefused,

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from vector_backup_pipeline.engine.catalog import BackupSet, DamagedSet
+from vector_backup_pipeline.engine.catalog.contents import BackupSet, DamagedSet
 from vector_backup_pipeline.engine.errors import BackupError, IntegrityError, ResourceNotFound
 from vector_backup_pipeline.engine.manifest import DataFile
 from vector_backup_pipeline.engine.results import (

@@ -17,16 +17,17 @@ from datetime import datetime, timezone
 
 from vector_backup_pipeline import __version__
 from vector_backup_pipeline.engine.cancellation import as_run_error
-from vector_backup_pipeline.engine.catalog import (
+from vector_backup_pipeline.engine.catalog.claims import hold_while_reading
+from vector_backup_pipeline.engine.catalog.contents import (
     BackupSet,
+    Contents,
     DamagedSet,
-    check_root,
-    find_places,
+    is_in_future,
+    read_contents,
 )
-from vector_backup_pipeline.engine.catalog.reading import hold_while_reading
-from vector_backup_pipeline.engine.catalog.sets import Contents, is_of_the_future, look_into
+from vector_backup_pipeline.engine.catalog.locations import check_root, find_directories
 from vector_backup_pipeline.engine.catalog.sources import SourceDatabase, source_named
-from vector_backup_pipeline.engine.catalog.verdicts import keep_verdict
+from vector_backup_pipeline.engine.catalog.verdicts import write_verdict
 from vector_backup_pipeline.engine.errors import (
     BackupError,
     InvalidParams,
@@ -151,10 +152,10 @@ class VerifyRun:
                     "vector-backup list shows what is there."
                 )
             return [found]
-        return [found for _, found in find_places(self._root) if found is not None]
+        return [directory for _, directory in find_directories(self._root)]
 
     def _sets_in(self, directory: BackupDirectory) -> list[_FoundSet]:
-        contents = look_into(directory, self._timestamps)
+        contents = read_contents(directory, self._timestamps)
         return sorted((_found(contents, each) for each in contents.sets()), key=_age)
 
     def _wanted(self, found: Sequence[list[_FoundSet]]) -> Iterator[_FoundSet]:
@@ -267,7 +268,7 @@ class VerifyRun:
 
     def _keep(self, directory: BackupDirectory, verdict: SetVerdict) -> None:
         try:
-            keep_verdict(directory, verdict)
+            write_verdict(directory, verdict)
         except BackupError as error:
             # A backup may well lie where nobody can write; the verdict is no worse for it.
             self._notices.append(
@@ -398,7 +399,7 @@ def _latest(sets: Sequence[_FoundSet]) -> list[_FoundSet]:
 
 def _future_notices(sets: Sequence[_FoundSet], now: datetime) -> Iterator[str]:
     for each in sets:
-        if is_of_the_future(each.created_at, now):
+        if is_in_future(each.created_at, now):
             yield (
                 f"The latest set {each.stamp} in {each.directory.location} was created in the "
                 "future by this machine's clock: a clock was or is wrong. Sets made since then "

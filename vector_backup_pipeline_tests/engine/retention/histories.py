@@ -57,7 +57,7 @@ def _sets(draw: st.DrawFn, stamp: str, created_at: datetime, stamps: list[str]) 
         needs=frozenset(draw(st.lists(st.sampled_from([*stamps, "gone"]), max_size=1)))
         if draw(rarely)
         else frozenset(),
-        is_of_the_future=draw(rarely) and draw(rarely),
+        is_in_future=draw(rarely) and draw(rarely),
         is_running=draw(rarely) and draw(rarely),
         is_being_read=draw(rarely) and draw(rarely),
     )

@@ -40,7 +40,7 @@ def _stands(each: StoredSet, sets: dict[str, StoredSet], seen: frozenset[str]) -
     """Whether all that the set needs is there and whole, down to the ground."""
     return (
         each.kind == "manifest"
-        and not each.is_of_the_future
+        and not each.is_in_future
         and each.stamp not in seen
         and _is_whole(each)
         and all(
@@ -73,7 +73,7 @@ def test_the_promises_hold(
         may_go = (
             each.kind != "damaged"
             and (not each.emptied or truncated)
-            and not (each.is_running or each.is_being_read or each.is_of_the_future)
+            and not (each.is_running or each.is_being_read or each.is_in_future)
         )
         assert may_go or each.stamp in kept
         if each.stamp in kept:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from vector_backup_pipeline.engine.catalog import find_set, list_backups
-from vector_backup_pipeline.engine.catalog.reading import claim_reading
+from vector_backup_pipeline.engine.catalog.claims import claim_reading
+from vector_backup_pipeline.engine.catalog.listing import list_backups
 from vector_backup_pipeline.engine.errors import (
     InvalidParams,
     LockTimeout,
@@ -27,7 +27,7 @@ from vector_backup_pipeline_tests.faults.object_proxy import Fault, ObjectProxy
 from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
 from vector_backup_pipeline_tests.fix_object_store import Bucket
 from vector_backup_pipeline_tests.fix_prune import Prune, prune_root
-from vector_backup_pipeline_tests.fix_sets import EMBEDDING, SetWriter
+from vector_backup_pipeline_tests.fix_sets import EMBEDDING, SetWriter, find_set
 
 FIRST, SECOND, THIRD = "20260101_020000", "20260102_020000", "20260103_020000"
 

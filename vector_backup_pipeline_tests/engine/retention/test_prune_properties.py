@@ -14,7 +14,7 @@ from unittest.mock import patch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vector_backup_pipeline.engine.catalog import ManifestSet, find_set
+from vector_backup_pipeline.engine.catalog.contents import ManifestSet
 from vector_backup_pipeline.engine.errors import LockTimeout
 from vector_backup_pipeline.engine.file_names import manifest_name, tombstone_name
 from vector_backup_pipeline.engine.retention.rules import KeepRules
@@ -22,7 +22,13 @@ from vector_backup_pipeline.engine.storage.local import LocalDirectory
 from vector_backup_pipeline_tests.engine.retention.histories import rules
 from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
 from vector_backup_pipeline_tests.fix_prune import prune_root
-from vector_backup_pipeline_tests.fix_sets import COLLECTION, EMBEDDING, SetWriter, read_sets
+from vector_backup_pipeline_tests.fix_sets import (
+    COLLECTION,
+    EMBEDDING,
+    SetWriter,
+    find_set,
+    read_sets,
+)
 
 _TABLES = {COLLECTION: 1, EMBEDDING: 2}
 _FOREIGN = ("notes.txt", "b_20261001_020000.csv.gpg", "b.csv", ".vector_backup_x.run", "x.tmp")

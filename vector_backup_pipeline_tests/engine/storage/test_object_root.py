@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from vector_backup_pipeline.engine.catalog import check_root
+from vector_backup_pipeline.engine.catalog.locations import check_root
 from vector_backup_pipeline.engine.errors import ResourceNotFound, StorageError
 from vector_backup_pipeline.engine.storage.object_bucket import Bucket as ObjectBucket
 from vector_backup_pipeline.engine.storage.object_root import ObjectDirectory, ObjectRoot

@@ -1,0 +1,117 @@
+"""Markers that keep runs apart: a set that is being read is not removed, and a location has one
+prune and one adoption at a time.
+
+A reader writes its marker and then checks for a tombstone; a prune writes its tombstone and then
+checks for readers. So one of them sees the other, whoever came first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Iterable, Iterator
+
+from vector_backup_pipeline.engine.errors import LockTimeout, ResourceNotFound, StorageError
+from vector_backup_pipeline.engine.file_names import (
+    reading_name,
+    stamp_of_reading,
+    tombstone_name,
+)
+from vector_backup_pipeline.engine.storage.contract import BackupDirectory, Claim
+from vector_backup_pipeline.engine.timestamps import TimestampFormat
+
+# A process that checks whether a marker is dead holds it for an instant.
+_ATTEMPTS = 20
+
+
+def marker_owner(run_id: str) -> dict[str, str | int]:
+    """What this process writes into its markers."""
+    return {"host": socket.gethostname(), "pid": os.getpid(), "run_id": run_id}
+
+
+@contextlib.contextmanager
+def exclusive(directory: BackupDirectory, marker: str, run_id: str, work: str) -> Iterator[None]:
+    """Hold a marker that only one run may hold. `work` is what such runs do, such as `prune`.
+
+    Raises:
+        LockTimeout: another run holds it.
+    """
+    directory.remove_dead_claim(marker)
+    claim = directory.claim(marker, marker_owner(run_id))
+    if claim is None:
+        raise LockTimeout(
+            f"Another {work} is active in {directory.location}. Retry when it has ended."
+        )
+    try:
+        yield
+    finally:
+        claim.release()
+
+
+def claim_reading(directory: BackupDirectory, stamp: str, run_id: str) -> Claim | None:
+    """Keep the set from being removed until the claim is released; None if this run holds one.
+
+    Raises:
+        ResourceNotFound: a prune is removing the set.
+        StorageError: the marker can't be written.
+    """
+    name = reading_name(stamp, run_id)
+    for _ in range(_ATTEMPTS):
+        directory.remove_dead_claim(name)
+        claim = directory.claim(name, marker_owner(run_id))
+        if claim is not None or directory.claim_is_alive(name):
+            break
+    else:
+        raise StorageError(f"The marker {name} in {directory.location} could not be created.")
+    with contextlib.ExitStack() as on_error:
+        if claim is not None:
+            on_error.callback(claim.release)
+        if tombstone_name(stamp) in directory.names():
+            raise ResourceNotFound(
+                f"The set {stamp} in {directory.location} is being removed by a prune. Choose "
+                "another one."
+            )
+        on_error.pop_all()
+    return claim
+
+
+def hold_while_reading(
+    directory: BackupDirectory,
+    timestamps: TimestampFormat,
+    stamp: str,
+    run_id: str,
+    notices: list[str],
+) -> Claim | None:
+    """`claim_reading` for a run that continues without a marker if none can be written, with a
+    notice. Removes the markers of dead readers first.
+
+    Raises:
+        ResourceNotFound: a prune is removing the set.
+    """
+    try:
+        remove_dead_readers(directory, timestamps, directory.names())
+        return claim_reading(directory, stamp, run_id)
+    except StorageError as error:
+        notices.append(
+            f"No marker could be written beside {stamp}, so a prune may remove the set while it is "
+            f"being read: {error.message}"
+        )
+        return None
+
+
+def remove_dead_readers(
+    directory: BackupDirectory, timestamps: TimestampFormat, names: Iterable[str]
+) -> None:
+    """Remove those markers among `names` whose readers have died."""
+    for name in names:
+        if stamp_of_reading(name, timestamps):
+            directory.remove_dead_claim(name)
+
+
+def stamps_being_read(
+    directory: BackupDirectory, timestamps: TimestampFormat, names: Iterable[str]
+) -> frozenset[str]:
+    """The timestamps of the sets that a live run reads, by the markers among `names`."""
+    markers = {name: stamp for name in names if (stamp := stamp_of_reading(name, timestamps))}
+    return frozenset(stamp for name, stamp in markers.items() if directory.claim_is_alive(name))

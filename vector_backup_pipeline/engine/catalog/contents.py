@@ -1,0 +1,246 @@
+"""The files of one backup directory, and the backup sets that they make up.
+
+A backup set exists when its manifest does. All files of a set share its timestamp.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from typing import Literal, TypeAlias
+
+from vector_backup_pipeline.engine.catalog.sources import SourceDatabase
+from vector_backup_pipeline.engine.errors import IntegrityError, ResourceNotFound
+from vector_backup_pipeline.engine.file_names import (
+    PENDING_SUFFIX,
+    data_file_name,
+    is_marker_of,
+    manifest_name,
+    stamp_of_data_file,
+    stamp_of_manifest,
+    stamp_of_marker,
+    stamp_of_tombstone,
+    stamp_of_verdict,
+)
+from vector_backup_pipeline.engine.manifest import Manifest, TableBackup, read_manifest
+from vector_backup_pipeline.engine.storage.contract import BackupDirectory
+from vector_backup_pipeline.engine.timestamps import TimestampFormat
+from vector_backup_pipeline.parameters.table_names import parse_table_name
+
+COLLECTION_TABLE, EMBEDDING_TABLE = "langchain_pg_collection", "langchain_pg_embedding"
+# The older system backed up these two tables, and no others.
+_OLDER_TABLES = COLLECTION_TABLE, EMBEDDING_TABLE
+
+# The clocks of several machines may differ by this much.
+_CLOCK_TOLERANCE = timedelta(hours=1)
+_STAMP_OF = (
+    stamp_of_manifest,
+    stamp_of_verdict,
+    stamp_of_tombstone,
+    stamp_of_marker,
+    stamp_of_data_file,
+)
+
+# The state of files that belong to no backup set.
+FileState = Literal["running", "removed", "adoptable", "orphan"]
+
+
+@dataclass(frozen=True)
+class ManifestSet:
+    """A backup set with its manifest. `created_at` is in UTC."""
+
+    stamp: str
+    manifest: Manifest
+    created_at: datetime
+
+    @property
+    def complete(self) -> bool:
+        return self.manifest.complete
+
+    @property
+    def source(self) -> SourceDatabase:
+        return SourceDatabase(self.manifest.server.system_identifier, self.manifest.server.database)
+
+    @property
+    def truncated(self) -> list[str]:
+        """The tables that the set's run truncated, or may have truncated."""
+        may_be_empty = self.manifest.truncate in ("done", "pending", "unknown")
+        return self.manifest.truncated_tables if may_be_empty else []
+
+    @property
+    def emptied(self) -> list[TableBackup]:
+        """The truncated tables that had rows: the set may hold the only copy of them."""
+        truncated = self.truncated
+        return [t for t in self.stored_tables if t.table in truncated and t.file and t.file.rows]
+
+    @property
+    def stored_tables(self) -> list[TableBackup]:
+        """The tables of which the set has a file."""
+        return [table for table in self.manifest.tables if table.file is not None]
+
+    def tables_named(self, text: str) -> list[TableBackup]:
+        """The stored tables that `text` names: as in the backup's parameters, or by `name` or
+        `schema.name`."""
+        wanted = parse_table_name(text)
+        return [
+            table
+            for table in self.stored_tables
+            if parse_table_name(table.table) == wanted
+            or (wanted.name == table.name and wanted.schema in (None, table.schema_name))
+        ]
+
+
+@dataclass(frozen=True)
+class DamagedSet:
+    """A backup set whose manifest can't be read, with the reason in `error`. `created_at` is the
+    time of its timestamp, in UTC."""
+
+    stamp: str
+    error: IntegrityError
+    created_at: datetime
+
+    @property
+    def complete(self) -> bool:
+        return False
+
+
+BackupSet: TypeAlias = ManifestSet | DamagedSet
+
+
+@dataclass(frozen=True)
+class Contents:
+    """The files of a directory at one moment, by timestamp.
+
+    `sizes` has every file, in bytes. `data_files` includes unfinished ones (`.tmp`). `runs` tells
+    of each run marker whether its run is alive. `tombstones` are of sets that are being removed;
+    `manifests` are those of all other sets.
+    """
+
+    directory: BackupDirectory
+    timestamps: TimestampFormat
+    sizes: Mapping[str, int]
+    data_files: Mapping[str, tuple[str, ...]]
+    runs: Mapping[str, bool]
+    tombstones: frozenset[str]
+    manifests: frozenset[str]
+
+    def sets(self) -> Iterator[BackupSet]:
+        """All backup sets, read one at a time: a manifest may have many MB.
+
+        Raises:
+            StorageError: a manifest can't be read.
+        """
+        for stamp in sorted(self.manifests):
+            if (backup := self.backup_set(stamp)) is not None:
+                yield backup
+
+    def backup_set(self, stamp: str) -> BackupSet | None:
+        """The backup set with that timestamp, None if there is none.
+
+        Raises:
+            StorageError: its manifest can't be read.
+        """
+        if stamp not in self.manifests:
+            return None
+        try:
+            manifest = self._read_manifest(stamp)
+        except IntegrityError as error:
+            return DamagedSet(stamp, error, self.timestamps.moment(stamp))
+        except ResourceNotFound:
+            return None  # Removed since the directory was listed.
+        created = manifest.created_at
+        if created.tzinfo is None:
+            created = created.replace(tzinfo=timezone.utc)
+        return ManifestSet(stamp, manifest, created.astimezone(timezone.utc))
+
+    def _read_manifest(self, stamp: str) -> Manifest:
+        name = manifest_name(stamp)
+        data = b"".join(self.directory.read(name))
+        manifest = read_manifest(data, name, self.directory.manifest_key)
+        if manifest.timestamp != stamp:
+            # A copy would claim the files of the set that it was copied from.
+            raise IntegrityError(
+                f"The manifest {name} was renamed or copied: it is that of the set "
+                f"{manifest.timestamp}. Rename it back, or remove it."
+            )
+        return manifest
+
+    def state_without_set(self, stamp: str) -> FileState:
+        """The state of that timestamp's files that belong to no backup set."""
+        if stamp in self.tombstones:
+            return "removed"
+        if self.runs.get(stamp):
+            return "running"
+        return "adoptable" if self.adoptable_pair(stamp) else "orphan"
+
+    def adoptable_pair(self, stamp: str) -> Mapping[str, str] | None:
+        """The names of the older system's two files, by table; None if there is no such pair, or
+        if another file shows that a run of this tool wrote it."""
+        files = self.data_files.get(stamp, ())
+        if stamp in {*self.manifests, *self.tombstones, *self.runs}:
+            return None
+        if any(name.endswith(PENDING_SUFFIX) for name in files):
+            return None
+        pair = {t: data_file_name("public", t, stamp, "csv") for t in _OLDER_TABLES}
+        return pair if set(pair.values()) <= set(files) else None
+
+
+def read_contents(directory: BackupDirectory, timestamps: TimestampFormat) -> Contents:
+    """List a directory in which runs may begin and end meanwhile.
+
+    The directory is listed three times: data files are taken from the first list, markers from the
+    second, manifests from the third. So the run of a data file is seen to be alive, or its manifest
+    is seen, or it is dead. A tombstone exists before and after anything else of its set is removed,
+    so those of the first and the last list count.
+    """
+    first, second = directory.names(), directory.names()
+    runs: dict[str, bool] = {}
+    for name in second:
+        if stamp := stamp_of_marker(name, timestamps):
+            runs[stamp] = directory.claim_is_alive(name) or runs.get(stamp, False)
+    sizes = directory.sizes()
+    data_files: dict[str, tuple[str, ...]] = defaultdict(tuple)
+    for name in first:
+        stamp = stamp_of_data_file(name.removesuffix(PENDING_SUFFIX), timestamps)
+        if stamp and name in sizes:
+            data_files[stamp] += (name,)
+    tombstones = {s for name in (*first, *sizes) if (s := stamp_of_tombstone(name, timestamps))}
+    manifests = {s for name in sizes if (s := stamp_of_manifest(name, timestamps))}
+    return Contents(
+        directory,
+        timestamps,
+        sizes,
+        dict(data_files),
+        runs,
+        frozenset(tombstones),
+        frozenset(manifests - tombstones),
+    )
+
+
+def is_in_future(moment: datetime, now: datetime) -> bool:
+    """Whether a set was created in the future, so that some clock was wrong."""
+    return moment > now + _CLOCK_TOLERANCE
+
+
+def has_backup(directory: BackupDirectory, timestamps: TimestampFormat) -> bool:
+    """Whether the directory has a complete backup set, according to its manifest."""
+    return any(backup.complete for backup in read_contents(directory, timestamps).sets())
+
+
+def stamp_of_file(name: str, timestamps: TimestampFormat) -> str | None:
+    """The timestamp of any file that a run writes, finished or not; None for other files."""
+    final = name.removesuffix(PENDING_SUFFIX)
+    return next((stamp for stamp_of in _STAMP_OF if (stamp := stamp_of(final, timestamps))), None)
+
+
+def stamps_in_use(
+    directory: BackupDirectory, timestamps: TimestampFormat, *, but_marker_of: str | None = None
+) -> set[str]:
+    """The timestamps of all files in the directory, except for the run marker of
+    `but_marker_of`."""
+    names = directory.names()
+    if but_marker_of is not None:
+        names = [name for name in names if not is_marker_of(name, but_marker_of)]
+    return {stamp for name in names if (stamp := stamp_of_file(name, timestamps))}
