@@ -1,6 +1,5 @@
 """The task directory sensor, tick by tick, with the runs of a real instance."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,8 +11,7 @@ from vector_backup_pipeline.definitions import defs
 from vector_backup_pipeline.resources import BackupStorageResource
 from vector_backup_pipeline.sensors import RETRIES, SENSOR_NAME, make_task_directory_sensor
 from vector_backup_pipeline.settings import PREFIX, load_settings
-from vector_backup_pipeline_tests.fix_backup import BackupMaker
-from vector_backup_pipeline_tests.fix_postgres import Database
+from vector_backup_pipeline_tests.fix_sets import SetWriter
 
 SUCCESS, FAILURE = dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE
 CANCELED, STARTED = dg.DagsterRunStatus.CANCELED, dg.DagsterRunStatus.STARTED
@@ -85,13 +83,6 @@ class Daemon:
 @pytest.fixture
 def daemon(instance: dg.DagsterInstance, root: Path) -> Daemon:
     return Daemon(instance, root)
-
-
-@pytest.fixture
-def job_manifest(langchain: Database, backup: BackupMaker) -> bytes:
-    """The manifest of a complete set."""
-    made = backup(langchain.url)
-    return (made.directory / f"vector_backup_{made.stamp}.json").read_bytes()
 
 
 @pytest.fixture
@@ -183,19 +174,11 @@ def test_a_failed_run_that_dagster_tries_again_is_left_to_it(running: Daemon) ->
     assert running.tick() == ["t1:1"]
 
 
-def test_a_directory_with_a_complete_backup_needs_none(
-    running: Daemon, job_manifest: bytes
-) -> None:
-    running.make_backup("t1", "vector_backup_20250102_030405.json", job_manifest)
+def test_only_a_directory_with_a_complete_backup_needs_none(running: Daemon) -> None:
+    SetWriter(running.root / "t1" / "vector_bak").write("20250102_030405")
+    SetWriter(running.root / "t2" / "vector_bak").write("20250102_030405", failed=["t"])
 
-    assert running.tick() == []
-
-
-def test_an_incomplete_backup_does_not_count(running: Daemon, job_manifest: bytes) -> None:
-    manifest = json.loads(job_manifest) | {"complete": False}
-    running.make_backup("t1", "vector_backup_20250102_030405.json", json.dumps(manifest).encode())
-
-    assert running.tick() == ["t1"]
+    assert running.tick() == ["t2"]
 
 
 @pytest.mark.parametrize("line_end", [b"\n", b"\r\n"])

@@ -176,7 +176,7 @@ def test_beside_its_tombstone_a_set_is_none(
     sets.file(tombstone_name(OLD))
     assert not has_backup(sets.directory, TIMESTAMPS)
     assert read_sets(sets.directory, TIMESTAMPS) == []
-    with pytest.raises(ResourceNotFound, match="a prune is removing it"):
+    with pytest.raises(ResourceNotFound, match="is being removed by a prune"):
         find_set(sets.directory, TIMESTAMPS, OLD, None)
 
 
