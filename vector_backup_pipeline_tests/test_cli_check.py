@@ -149,7 +149,7 @@ def test_control_characters_in_names_are_not_printed(
 
 
 def dagster(**environment: str) -> Found:
-    settings = load_settings({PREFIX + name: value for name, value in environment.items()})
+    settings = load_settings(**{name.lower(): value for name, value in environment.items()})
     return Found(check_dagster(settings))
 
 

@@ -153,14 +153,18 @@ def _problems(error: ValidationError, model: type[Parameters]) -> list[Problem]:
 
 
 def _problem(detail: ErrorDetails, model: type[Parameters]) -> Problem:
-    key, kind = str(detail["loc"][0]), detail["type"]
-    description = model.model_fields[key].description
-    if kind == "missing":
-        return Problem((key,), f"is missing. {description}", is_missing=True)
-    if kind == "string_pattern_mismatch":
-        return Problem((key,), f"is malformed. {description}")
-    if kind == "value_error":
-        return Problem((key,), str(detail["ctx"]["error"]))
-    # "Input should be less than or equal to 64": pydantic's messages don't repeat the value.
-    requirement = detail["msg"].partition(" should ")[2].replace("tuple", "list")
-    return Problem((key,), f"must {requirement}.")
+    key = str(detail["loc"][0])
+    field = model.model_fields[key]
+    if detail["type"] == "missing":
+        return Problem((key,), f"is missing. {field.description}", is_missing=True)
+    return Problem((key,), requirement(detail, field))
+
+
+def requirement(detail: ErrorDetails, field: FieldInfo) -> str:
+    """What is wrong with the value of a field, without the value."""
+    if detail["type"] == "string_pattern_mismatch":
+        return f"is malformed. {field.description}"
+    if detail["type"] == "value_error":
+        return str(detail["ctx"]["error"])
+    # Such as "Input should be less than or equal to 64".
+    return f"must {detail['msg'].partition(' should ')[2].replace('tuple', 'list')}."
