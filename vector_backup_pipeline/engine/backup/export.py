@@ -59,13 +59,13 @@ def export_table(
     ranges = cut_into_ranges(table)
     blocks = sum(relation.blocks for relation in table.relations)
     rows, packing = row_format(form.format), codec(form.compression)
-    job = ReadJob(table.found.requested, table.columns, ranges, rows, pinned.settings.secrets)
+    job = ReadJob(table.table.requested, table.columns, ranges, rows, pinned.settings.secrets)
 
     def make_pack() -> Pack:
         return packing.make_pack(form.level)
 
     meter = ProgressMeter(
-        table.found.requested, blocks, len(ranges), table.estimated_rows, listener
+        table.table.requested, blocks, len(ranges), table.estimated_rows, listener
     )
     with (
         directory.create(file_name, form.expected_size(table)) as file,

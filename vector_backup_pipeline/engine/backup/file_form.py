@@ -43,7 +43,7 @@ class FileForm:
         ]
         if found:
             raise InvalidParams(
-                f"{table.found.requested} can't be backed up in format 'binary': the binary form "
+                f"{table.table.requested} can't be backed up in format 'binary': the binary form "
                 f"of {', '.join(found)} holds object numbers that mean something else in another "
                 "database, or there is none. Use format 'csv'."
             )

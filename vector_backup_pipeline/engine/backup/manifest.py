@@ -46,7 +46,7 @@ class SnapshotRecord:
 
 def read_record(pinned: PinnedSnapshot) -> tuple[SnapshotRecord, list[Notice]]:
     """Read what the manifest keeps, and what a person should know of the tables."""
-    oids = [source.found.oid for source in pinned.tables.values()]
+    oids = [source.table.oid for source in pinned.tables.values()]
     with (
         database_errors("read the tables' definitions", pinned.settings.secrets),
         pinned.coordinator.cursor() as cursor,
@@ -70,7 +70,7 @@ def _leave_out_unstorable(pinned: PinnedSnapshot, definitions: Definitions) -> N
         return
     shared_is_storable = _is_storable(definitions.dependencies)
     for name, source in list(pinned.tables.items()):
-        if not (shared_is_storable and _is_storable(definitions.tables[source.found.oid])):
+        if not (shared_is_storable and _is_storable(definitions.tables[source.table.oid])):
             del pinned.tables[name]
             pinned.failures[name] = InvalidParams(
                 f"{name} can't be backed up: a name, default, comment or type in its definition "
@@ -141,10 +141,10 @@ def _table(
     record: SnapshotRecord,
 ) -> TableBackup:
     return TableBackup(
-        table=source.found.requested,
-        schema_name=source.found.schema,
-        name=source.found.name,
-        oid=source.found.oid,
+        table=source.table.requested,
+        schema_name=source.table.schema,
+        name=source.table.name,
+        oid=source.table.oid,
         relations=[
             Relation(
                 schema_name=relation.schema,
@@ -158,7 +158,7 @@ def _table(
         columns=list(source.columns),
         file=_data_file(source, stored) if stored else None,
         error=f"{failure.error_type}: {failure.message}" if failure else None,
-        definition=record.definitions.tables[source.found.oid],
+        definition=record.definitions.tables[source.table.oid],
     )
 
 

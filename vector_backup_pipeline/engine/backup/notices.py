@@ -32,14 +32,14 @@ def read_notices(
     return [
         notice
         for source in sources
-        for notice in _notices(cursor, source, definitions.tables.get(source.found.oid))
+        for notice in _notices(cursor, source, definitions.tables.get(source.table.oid))
     ]
 
 
 def _notices(
     cursor: Cursor, source: TableSource, definition: TableDefinition | None
 ) -> Iterator[Notice]:
-    table = source.found.requested
+    table = source.table.requested
     if not all(relation.plannable for relation in source.relations):
         yield Notice(
             f"queries of {table}",

@@ -289,8 +289,8 @@ class BackupRun:
             raise pinned.failures[table]
         source, request = pinned.tables[table], self.request
         form = FileForm(request.format, request.compression, request.compression_level)
-        form.check(source, _known(self._record).definitions.tables[source.found.oid])
-        name = data_file_name(source.found.schema, source.found.name, stamp, form.extension)
+        form.check(source, _known(self._record).definitions.tables[source.table.oid])
+        name = data_file_name(source.table.schema, source.table.name, stamp, form.extension)
         options = FetchOptions(request.export_method, request.batch_size)
         return export_table(pinned, source, _known(self._directory), name, form, options, listener)
 

@@ -136,7 +136,7 @@ def _table_findings(pinned: PinnedSnapshot, request: BackupRequest) -> Iterator[
 
 
 def _read_first_row(pinned: PinnedSnapshot, source: TableSource, options: FetchOptions) -> Finding:
-    table = source.found.requested
+    table = source.table.requested
     ranges = [BlockRange(relation, 0, None, limit=1) for relation in source.relations]
     job = ReadJob(table, source.columns, ranges, row_format("csv"), pinned.settings.secrets)
     try:
@@ -154,8 +154,8 @@ def _truncate_findings(pinned: PinnedSnapshot, request: BackupRequest) -> Iterat
         source = pinned.tables.get(table)
         if source is None:
             yield skipped("tables", f"truncate {table}", "the table cannot be backed up")
-        elif source.found.truncate_refusal is not None:
-            refusal = source.found.truncate_refusal
+        elif source.table.truncate_refusal is not None:
+            refusal = source.table.truncate_refusal
             yield from_error("tables", f"truncate {table}", refusal, "warning")
         else:
             yield ok("tables", f"truncate {table}", "may be truncated")

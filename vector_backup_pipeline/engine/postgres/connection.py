@@ -1,15 +1,26 @@
-"""Connecting, and what a server's refusals mean."""
+"""Connections to a server, and what its errors mean.
+
+A connection can be ended from any thread, whatever it waits for (`abandon`), and its statements can
+be canceled (`cancel_statements`). Every error of psycopg2 becomes one of ours (`database_errors`).
+"""
 
 from __future__ import annotations
 
 import contextlib
+import os
+import socket
+import threading
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
 
 import psycopg2
 from psycopg2 import errorcodes
-from psycopg2.extensions import ISOLATION_LEVEL_READ_COMMITTED
+from psycopg2.extensions import ISOLATION_LEVEL_READ_COMMITTED, make_dsn
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
+from psycopg2.sql import Composable, Composed, Identifier, Literal
 
 from vector_backup_pipeline.engine import cancellation
 from vector_backup_pipeline.engine.errors import (
@@ -21,69 +32,196 @@ from vector_backup_pipeline.engine.errors import (
     ServiceUnavailable,
     TableNotFound,
 )
+from vector_backup_pipeline.engine.postgres import sql_ascii
 from vector_backup_pipeline.engine.postgres.connection_strings import ConnectionSettings
-from vector_backup_pipeline.engine.postgres.lost_session import (
-    connection_of,
-    explain,
-    last_words,
-    read_counts,
-)
-from vector_backup_pipeline.engine.postgres.server_connection import (
-    SHORT_SECONDS,
-    Backend,
-    ServerConnection,
-    answering_within,
-    cancel_statements,
-    login_refusal,
-    open_connection,
-)
 from vector_backup_pipeline.engine.secrets import redact
 
-__all__ = [
-    "Connection",
-    "ConnectionSettings",
-    "abandon",
-    "cancel_statements",
-    "connect",
-    "database_errors",
-]
+__all__ = ["Connection", "ConnectionSettings", "Cursor", "connect", "database_errors"]
 
-OLDEST_SERVER = 130000  # pg_current_snapshot() and what else the snapshot needs
+OLDEST_SERVER = 130000  # The first with pg_current_snapshot().
 
-# How long a pooler may take to find a server connection for one more worker.
+# A pooler accepts connections that it has no server connection for yet. The first connection waits
+# as long as PgBouncer does by default (query_wait_timeout), further workers much shorter.
+_PATIENCE_SECONDS = 120.0
 WORKER_PATIENCE_SECONDS = 10.0
+# For the connections that cancel a statement or ask why another one was lost.
+SHORT_SECONDS = 3
+
+# The coordinator sits idle in its transaction for as long as the export takes; a firewall would
+# forget the connection, and a dead peer would hold the run for hours.
+_TRANSPORT = {
+    "application_name": "vector_backup_pipeline",
+    "connect_timeout": "10",
+    "keepalives": "1",
+    "keepalives_idle": "30",
+    "keepalives_interval": "10",
+    "keepalives_count": "3",
+}
+# libpq has no value that shuts PGSERVICE out, so the variable itself is removed while such a
+# connection is made; the lock keeps others, who may want it, from connecting in that moment.
+_SERVICE_VARIABLE = "PGSERVICE"
+_connecting = threading.Lock()
+
 _BACKEND = """
     SELECT pid, backend_start
       FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid())
 """
-# Data exceptions, violated constraints, unsupported features, statements that don't fit: asked
-# again, the server says the same again.
-_REFUSALS = {"0A", "22", "23", "42"}
+# PostgreSQL 14 and newer, on most systems: a statement ends when its client has gone.
+_CLIENT_CHECK = "SELECT pg_catalog.set_config('client_connection_check_interval', '1s', true)"
+# PostgreSQL 14 and newer.
+_SESSION_COUNTS = """
+    SELECT pg_catalog.pg_postmaster_start_time(), d.sessions_killed, d.conflicts, d.sessions_fatal
+      FROM pg_catalog.pg_stat_database d
+     WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()
+"""
+# Of this very session: behind a balancer another server may have one with the same pid.
+_CANCEL = """
+    SELECT pg_catalog.pg_cancel_backend(pid) FROM pg_catalog.pg_stat_get_activity(%s)
+     WHERE backend_start OPERATOR(pg_catalog.=) %s
+"""
+# Data exceptions, violated constraints, unsupported features, invalid statements: asked again, the
+# server says the same again.
+_FINAL_CLASSES = {"0A", "22", "23", "42"}
+# The server's files that allocate shared memory while it runs. The SQLSTATE is that of a full disk.
+_SHARED_MEMORY_SOURCES = {"dsm.c", "dsm_impl.c"}
 
 
-def connect(settings: ConnectionSettings, patience: float | None = None) -> Connection:
-    """Open a connection whose transactions begin with the first statement.
+class Backend(NamedTuple):
+    """The server process of one session. A pid alone may soon be another's."""
 
-    A pooler accepts connections that it has no server for yet. With `patience`, it gets that many
-    seconds to find one.
+    pid: int
+    started_at: datetime
+
+
+@dataclass(frozen=True)
+class SessionCounts:
+    """When the server started, and how many sessions of the database it has ended."""
+
+    started_at: datetime
+    killed: int
+    conflicts: int
+    fatal: int
+
+
+class LostConnection(psycopg2.OperationalError):
+    """For a connection that ends within a COPY psycopg2's own error names no connection."""
+
+    def __init__(self, connection: Connection, error: psycopg2.Error) -> None:
+        super().__init__(str(error))
+        self.connection = connection
+
+
+class EscapingCursor(Cursor):
+    """The cursor of every connection of the engine.
+
+    psycopg2 formats a statement with `%` when it has parameters, so a `%` in a composed name or
+    literal is doubled then.
+    """
+
+    def execute(self, query: str | bytes | Composable, vars: Any = None) -> None:
+        if vars is not None and isinstance(query, Composable):
+            query = self._escaped(query)
+        super().execute(query, vars)
+
+    def copy_expert(self, sql: str | bytes | Composable, file: Any, size: int = 8192) -> None:
+        try:
+            super().copy_expert(sql, file, size)
+        except psycopg2.Error as error:
+            if error.cursor is None and self.connection.closed:
+                raise LostConnection(self.connection, error) from error
+            raise
+
+    def _escaped(self, part: Composable) -> str:
+        if isinstance(part, Composed):
+            return "".join(map(self._escaped, part.seq))
+        text: str = part.as_string(self)
+        return text.replace("%", "%%") if isinstance(part, Identifier | Literal) else text
+
+
+class ServerConnection(Connection):
+    """`backend` is None behind a pooler, which may change it, and `counts` where the server keeps
+    none. `notices_lost_client`: the server ends a statement whose client has gone."""
+
+    backend: Backend | None = None
+    counts: SessionCounts | None = None
+    notices_lost_client = False
+    is_abandoned = False
+
+    def __init__(self, settings: ConnectionSettings, overrides: dict[str, str]) -> None:
+        # The encoding as a start-up parameter, since poolers keep it apart for each client.
+        parameters = {**_TRANSPORT, **settings.parameters, "client_encoding": "UTF8", **overrides}
+        refusal: psycopg2.Error | UnicodeError
+        try:
+            super().__init__(make_dsn(**parameters))
+        except (psycopg2.Error, UnicodeError) as error:
+            refusal = error
+        else:
+            self.settings = settings
+            self.cursor_factory = EscapingCursor
+            # A duplicate, since the driver may close its own at any moment.
+            self._transport = socket.socket(fileno=os.dup(self.fileno()))
+            self._transport_lock = threading.Lock()
+            return
+        failure = _refused(refusal, self, settings)
+        super().close()  # Else the server would wait for the client.
+        # Not inside `except`: the driver's error would stay on ours as its context.
+        raise failure from _cause(refusal, settings.secrets)
+
+    def shut_down(self) -> None:
+        """End the network connection, from any thread: who waits for the server gets an error."""
+        with self._transport_lock, contextlib.suppress(OSError):
+            self._transport.shutdown(socket.SHUT_RDWR)
+
+    def abandon(self) -> None:
+        """Shut down, and have the server end the statement too."""
+        self.is_abandoned = True
+        self.shut_down()
+        if not self.notices_lost_client:
+            cancel_statements([self])
+
+    def close(self) -> None:
+        super().close()
+        with self._transport_lock:
+            self._transport.close()
+
+
+def connect(settings: ConnectionSettings, patience: float = _PATIENCE_SECONDS) -> ServerConnection:
+    """Open a connection whose transactions begin with the first statement. A pooler gets `patience`
+    seconds to find a server connection for it.
 
     Raises:
         ServiceUnavailable: no server was reached.
         DatabaseError: a server or pooler answered and refused.
     """
     cancellation.check()
-    refusal: psycopg2.Error | UnicodeError
+    connection = _open(settings)
     try:
-        connection = open_connection(settings)
-    except (psycopg2.Error, UnicodeError) as error:
-        refusal = error
-    else:
-        return _tried(connection, settings, patience)
-    # Not inside `except`: the driver's error would stay on ours as its context.
-    raise _refused(refusal, settings) from _cause(refusal, settings.secrets)
+        if connection.server_version < OLDEST_SERVER:
+            version = connection.server_version // 10000
+            raise DatabaseRefused(
+                f"The server is PostgreSQL {version}; version 13 is the oldest that can be backed "
+                "up."
+            )
+        cancellation.covers(connection)
+        with (
+            database_errors("use the connection", settings.secrets),
+            _answering_within(connection, patience),
+        ):
+            backend = _ask(connection, _BACKEND)
+            # A pooler makes up a pid for each client.
+            if backend is not None and backend[0] == connection.info.backend_pid:
+                connection.backend = Backend(*backend)
+            connection.counts = _session_counts(connection)
+            connection.notices_lost_client = _ask(connection, _CLIENT_CHECK) is not None
+    except BaseException:
+        close_quietly(connection)
+        raise
+    return connection
 
 
-def connect_to_write(settings: ConnectionSettings, patience: float | None = None) -> Connection:
+def connect_to_write(
+    settings: ConnectionSettings, patience: float = _PATIENCE_SECONDS
+) -> ServerConnection:
     """Open a connection whose transactions are READ COMMITTED and may write, whatever the role or
     the database has for a default.
 
@@ -95,67 +233,6 @@ def connect_to_write(settings: ConnectionSettings, patience: float | None = None
         isolation_level=ISOLATION_LEVEL_READ_COMMITTED, readonly=False, autocommit=False
     )
     return connection
-
-
-def _tried(
-    connection: ServerConnection, settings: ConnectionSettings, patience: float | None
-) -> Connection:
-    """The connection, after an empty transaction went through it."""
-    try:
-        if connection.server_version < OLDEST_SERVER:
-            version = connection.server_version // 10000
-            raise DatabaseError(
-                f"The server is PostgreSQL {version}; version 13 is the oldest that can be backed "
-                "up."
-            )
-        cancellation.covers(connection)
-        connection.autocommit = True
-        with (
-            database_errors("use the connection", settings.secrets),
-            answering_within(connection, patience),
-            connection.cursor() as cursor,
-        ):
-            connection.counts = read_counts(cursor)
-            connection.backend = _backend(cursor)
-            connection.notices_its_end = _try_transaction(cursor, settings.secrets)
-        connection.autocommit = False
-    except BaseException:
-        close_quietly(connection)
-        raise
-    return connection
-
-
-def _backend(cursor: Cursor) -> Backend | None:
-    cursor.execute(_BACKEND)
-    row = cursor.fetchone()
-    # A pooler makes up a pid for each client.
-    is_known = row is not None and row[0] == cursor.connection.info.backend_pid
-    return Backend(*row) if row is not None and is_known else None
-
-
-def _try_transaction(cursor: Cursor, secrets: tuple[str, ...]) -> bool:
-    """Whether the server can notice that its client has gone (from 14 on, on most systems)."""
-    try:
-        cursor.execute("BEGIN")
-    except psycopg2.Error as error:
-        if error.pgcode is not None:
-            raise
-        raise DatabaseRefused(
-            "The connection was closed as soon as a transaction began "
-            f"({redact(last_words(error), secrets)}). A pooler in statement mode (PgBouncer's "
-            "pool_mode = statement) does that, and backups and restores need transactions. Connect "
-            "to the server directly, or to a pool in transaction or session mode."
-        ) from _cause(error, secrets)
-    try:
-        cursor.execute("SET LOCAL client_connection_check_interval = '1s'")
-    except psycopg2.Error as error:
-        if error.pgcode is None:
-            raise
-        return False
-    finally:
-        if not cursor.connection.closed:
-            cursor.execute("ROLLBACK")
-    return True
 
 
 def close_quietly(connection: Connection | None) -> None:
@@ -172,11 +249,19 @@ def end_quietly(connection: Connection) -> None:
     close_quietly(connection)
 
 
-def abandon(connections: Iterable[Connection]) -> None:
-    """End connections, from any thread: whoever waits for the server gets an error."""
-    for each in connections:
-        if isinstance(each, ServerConnection):
-            each.abandon()
+def cancel_statements(connections: Iterable[Connection]) -> None:
+    """Cancel what the connections do, from any thread and without waiting for long.
+
+    By a connection of its own: psycopg2's `cancel` stops the whole process while it waits for the
+    server.
+    """
+    ours = [c for c in connections if isinstance(c, ServerConnection) and c.backend is not None]
+    if not ours:
+        return
+    with contextlib.suppress(psycopg2.Error, BackupError), _short(ours[0].settings) as canceling:
+        with canceling.cursor() as cursor:
+            for connection in ours:
+                cursor.execute(_CANCEL, connection.backend)
 
 
 @contextlib.contextmanager
@@ -190,15 +275,18 @@ def database_errors(action: str, secrets: tuple[str, ...] = ()) -> Iterator[None
 
 
 def translated(error: psycopg2.Error, action: str, secrets: tuple[str, ...]) -> BackupError:
-    """What `error` means, by SQLSTATE; without one the connection itself is gone."""
-    if error.pgcode is None:
-        reason = redact(f"{last_words(error)}. {_explanation(error)}", secrets)
-        return DatabaseError(
-            f"Could not {action}: the connection to the server was lost: {reason}. Run it again."
-        )
+    """What `error` means, by SQLSTATE; without one the connection itself is lost."""
     text = redact(_first_line(error), secrets)
+    if error.pgcode is None:
+        return DatabaseError(
+            f"Could not {action}: the connection to the server was lost: {text}. "
+            f"{redact(_why_lost(error), secrets)}. Run it again."
+        )
     if error.pgcode == errorcodes.INSUFFICIENT_PRIVILEGE:
-        return PermissionDenied(f"Could not {action}: {text}. {_permission_advice(error)}")
+        return PermissionDenied(
+            f"Could not {action}: {text}. Grant the role of this connection what is missing, or "
+            "connect as the owner."
+        )
     if error.pgcode in (errorcodes.UNDEFINED_TABLE, errorcodes.INVALID_SCHEMA_NAME):
         return TableNotFound(f"Could not {action}: {text}.")
     if error.pgcode == errorcodes.LOCK_NOT_AVAILABLE:
@@ -213,68 +301,135 @@ def translated(error: psycopg2.Error, action: str, secrets: tuple[str, ...]) -> 
             "it again with --max-parallel-maintenance-workers 0, or give the server more shared "
             "memory (docker run --shm-size)."
         )
-    text += _detail(error, secrets)
-    kind = DatabaseRefused if error.pgcode[:2] in _REFUSALS else DatabaseError
+    # Which row or object the error is about, as far as the server says.
+    details = [(error.diag.message_detail or "").rstrip(".")]
+    details += (error.diag.context or "").splitlines()[:1]
+    text += redact("".join(f": {detail}" for detail in details if detail), secrets)
+    kind = DatabaseRefused if error.pgcode[:2] in _FINAL_CLASSES else DatabaseError
     return kind(f"Could not {action}: {text} (SQLSTATE {error.pgcode}).")
 
 
-# The server's files that allocate shared memory while it runs. The SQLSTATE is that of a full disk.
-_SHARED_MEMORY_SOURCES = {"dsm.c", "dsm_impl.c"}
-# The one that refuses a query which row security would filter (check_enable_rls). The SQLSTATE is
-# that of a missing privilege.
-_ROW_SECURITY_SOURCE = "rls.c"
+def _refused(
+    error: psycopg2.Error | UnicodeError, failed: Connection, settings: ConnectionSettings
+) -> BackupError:
+    """What a failed login means. libpq gives no SQLSTATE, and a message in the server's language.
 
-
-def _detail(error: psycopg2.Error, secrets: tuple[str, ...]) -> str:
-    """Which row or thing it was about, as far as the server says."""
-    parts = []
-    if error.diag.message_detail:
-        parts.append(error.diag.message_detail.rstrip("."))
-    parts += (error.diag.context or "").splitlines()[:1]
-    return redact("".join(f": {part}" for part in parts), secrets)
-
-
-def _permission_advice(error: psycopg2.Error) -> str:
-    if error.diag.source_file == _ROW_SECURITY_SOURCE:
-        return "Back up as the table's owner or as a role with BYPASSRLS."
-    return "Grant the role of this connection what is missing."
-
-
-def _explanation(error: psycopg2.Error) -> str:
-    """What a new connection finds out about why this one was lost."""
-    lost = connection_of(error)
-    if not isinstance(lost, ServerConnection) or lost.settings is None or lost.is_abandoned:
-        return "See the server's log"
-    try:
-        connection = open_connection(lost.settings, connect_timeout=SHORT_SECONDS)
-    except (psycopg2.Error, UnicodeError) as refusal:
-        return f"The server can't be reached now ({_first_line(refusal)})"
-    try:
-        connection.autocommit = True
-        with (
-            answering_within(connection, float(SHORT_SECONDS)),
-            connection.cursor() as cursor,
-        ):
-            return explain(lost.counts, read_counts(cursor))
-    except (psycopg2.Error, BackupError):
-        return "See the server's log"
-    finally:
-        close_quietly(connection)
-
-
-def _refused(error: psycopg2.Error | UnicodeError, settings: ConnectionSettings) -> BackupError:
+    But it keeps the socket of a server that has answered (fe-connect.c, `error_return`), and knows
+    whether that asked for a password.
+    """
     text = redact(_first_line(error), settings.secrets)
-    refusal = login_refusal(settings)
-    if refusal is None:
+    if failed.info.socket == -1:
         return ServiceUnavailable(
             f"No database server was reached: {text}. "
             "Check host and port, and that the server is running."
         )
-    kind = DatabaseRefused if refusal.is_final else DatabaseError
+    # A wrong password must not be tried again, since accounts may be locked for it.
+    kind = DatabaseRefused if failed.info.used_password else DatabaseError
     return kind(
         f"The database server refused the connection: {text}. "
         "Check user, password and database name, and the server's pg_hba.conf."
     )
+
+
+def _why_lost(error: psycopg2.Error) -> str:
+    """Why the server ended a session.
+
+    A server that ends a session says why, unless it is just then blocked in sending rows
+    (PostgreSQL, ProcessClientWriteInterrupt). So a new connection compares the server's own counts
+    of ended sessions with those at the beginning of the lost one.
+    """
+    lost = error.connection if isinstance(error, LostConnection) else None
+    if lost is None and error.cursor is not None:
+        lost = error.cursor.connection
+    if not isinstance(lost, ServerConnection) or lost.is_abandoned:
+        return "See the server's log"
+    try:
+        with _short(lost.settings) as connection:
+            now = _session_counts(connection)
+    except (psycopg2.Error, BackupError):
+        return "The server can't be reached now"
+    before = lost.counts
+    if before is None or now is None:
+        return "See the server's log"
+    if now.started_at != before.started_at:
+        return f"The server was restarted at {now.started_at:%Y-%m-%d %H:%M:%S %Z}"
+    if now.killed > before.killed:
+        return "An administrator command ended it, such as pg_terminate_backend"
+    if now.conflicts > before.conflicts:
+        return "The server is a standby, and a conflict with recovery ended it"
+    if now.fatal > before.fatal:
+        return "A fatal error ended it; see the server's log"
+    return "The server has ended no session: check the network, poolers and proxies in between"
+
+
+def _open(settings: ConnectionSettings, **overrides: str) -> ServerConnection:
+    with _connecting:
+        hidden = os.environ.pop(_SERVICE_VARIABLE, None) if settings.stands_alone else None
+        try:
+            opened = ServerConnection(settings, overrides)
+            if opened.info.parameter_status("server_encoding") == sql_ascii.ENCODING:
+                # Any other client encoding refuses bytes that it does not know.
+                opened.close()
+                sql_ascii.register_codec()
+                encoding = {"client_encoding": sql_ascii.ENCODING}
+                opened = ServerConnection(settings, {**overrides, **encoding})
+        finally:
+            if hidden is not None:
+                os.environ[_SERVICE_VARIABLE] = hidden
+    return opened
+
+
+@contextlib.contextmanager
+def _short(settings: ConnectionSettings) -> Iterator[ServerConnection]:
+    """A connection in autocommit that neither takes nor waits for long."""
+    connection = _open(settings, connect_timeout=str(SHORT_SECONDS))
+    try:
+        connection.autocommit = True
+        with _answering_within(connection, SHORT_SECONDS):
+            yield connection
+    finally:
+        connection.close()
+
+
+@contextlib.contextmanager
+def _answering_within(connection: ServerConnection, seconds: float) -> Iterator[None]:
+    """End the connection if the block takes longer."""
+    timer = threading.Timer(seconds, connection.shut_down)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except psycopg2.Error as error:
+        if timer.finished.is_set():
+            raise DatabaseError(
+                f"A connection was accepted, but ran no statement within {seconds:g} s. A pooler "
+                "in between has no server connection free (PgBouncer: default_pool_size, "
+                "max_db_connections). Raise its limit, or use fewer connections: --workers 1."
+            ) from error
+        raise
+    finally:
+        timer.cancel()
+        timer.join()
+
+
+def _session_counts(connection: Connection) -> SessionCounts | None:
+    row = _ask(connection, _SESSION_COUNTS)
+    return None if row is None else SessionCounts(*row)
+
+
+def _ask(connection: Connection, query: str) -> tuple[Any, ...] | None:
+    """The query's row, None where this server or role has no answer."""
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(query)
+            return cursor.fetchone()
+    except psycopg2.Error as error:
+        if error.pgcode is None:
+            raise
+        return None
+    finally:
+        if not connection.closed:
+            connection.rollback()
 
 
 def _cause(error: Exception, secrets: tuple[str, ...]) -> Exception | None:

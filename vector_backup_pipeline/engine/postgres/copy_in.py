@@ -9,7 +9,6 @@ from psycopg2.extensions import cursor as Cursor
 from psycopg2.sql import SQL, Composable, Identifier, Literal
 
 from vector_backup_pipeline.engine.errors import IntegrityError
-from vector_backup_pipeline.engine.postgres.lost_session import naming_the_connection
 from vector_backup_pipeline.engine.postgres.ranges import column_list
 from vector_backup_pipeline.parameters.types import Format
 
@@ -62,8 +61,7 @@ def copy_rows(
     )
     if where is not None:
         statement = SQL("{} WHERE {}").format(statement, where)
-    with naming_the_connection(cursor.connection):
-        cursor.copy_expert(statement, _Chunks(rows.chunks), _MESSAGE_BYTES)
+    cursor.copy_expert(statement, _Chunks(rows.chunks), _MESSAGE_BYTES)
     return int(cursor.rowcount)
 
 

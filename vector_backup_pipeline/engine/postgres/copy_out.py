@@ -11,10 +11,8 @@ from psycopg2.extensions import new_type, register_type, string_types
 from psycopg2.sql import SQL, Identifier, Literal
 
 from vector_backup_pipeline.engine.postgres.connection import Connection
-from vector_backup_pipeline.engine.postgres.lost_session import naming_the_connection
 from vector_backup_pipeline.engine.postgres.ranges import BlockRange
 from vector_backup_pipeline.engine.postgres.session import own_search_path
-from vector_backup_pipeline.engine.postgres.tables import TableSource
 from vector_backup_pipeline.parameters.types import Format
 
 # What one fetch may bring: a batch counted in rows alone was 180 MB (10,000 rows × 1,536
@@ -23,8 +21,16 @@ _FETCH_BYTES = 2 << 20
 # How much longer a value's text is than its stored form: a bit is a character, two bytes of a
 # halfvec "-6.1035156e-05,". Where one beats that (an array of NULLs), the rows seen so far count.
 _TEXT_EXPANSION = 8
-# pg_column_compression(); older servers compress too, but can't be asked.
-_TELLS_COMPRESSION_SINCE = 140000
+# The first with pg_column_compression(). Older servers compress too, but can't be asked.
+_COMPRESSION_KNOWN_SINCE = 140000
+# TOAST is read for compressed values alone, and not for text, whose pointer holds its length.
+_TEXT_SIZE = SQL("""coalesce(
+    CASE WHEN pg_catalog.pg_typeof({column}) OPERATOR(pg_catalog.=)
+              ANY ('{{pg_catalog.text,pg_catalog.varchar}}'::pg_catalog.regtype[])
+           OR {is_compressed}
+         THEN pg_catalog.octet_length({column}::pg_catalog.text)::bigint
+         ELSE pg_catalog.pg_column_size({column})::bigint OPERATOR(pg_catalog.*) {expansion} END, 0)
+""")
 
 Row = tuple[str | None, ...]
 
@@ -37,42 +43,15 @@ class RowSink(Protocol):
 
 
 def copy_range(
-    connection: Connection,
-    rows: BlockRange,
-    columns: tuple[str, ...],
-    form: Format,
-    sink: RowSink,
+    connection: Connection, rows: BlockRange, columns: tuple[str, ...], form: Format, sink: RowSink
 ) -> int:
     """Stream a range, CSV without a header, binary with header and trailer; returns the server's
     count of rows."""
     statement = SQL("COPY {} TO STDOUT (FORMAT {})").format(rows.copy_source(columns), SQL(form))
-    with connection.cursor() as cursor, naming_the_connection(connection):
-        with contextlib.nullcontext() if rows.needs_no_plan else _plannable(connection, rows):
+    with connection.cursor() as cursor:
+        with contextlib.nullcontext() if rows.needs_no_plan else _planned(connection, rows):
             cursor.copy_expert(statement, sink)
         return int(cursor.rowcount)
-
-
-class _Discard:
-    def write(self, message: bytes, /) -> None:
-        """Only the server's count matters."""
-
-
-def count_by_copy(connection: Connection, table: TableSource) -> int:
-    """Count rows without a query, for a table whose queries can't be planned."""
-    return sum(
-        copy_range(connection, BlockRange(relation, 0, None), table.columns[:1], "csv", _Discard())
-        for relation in table.relations
-    )
-
-
-@contextlib.contextmanager
-def _plannable(connection: Connection, rows: BlockRange) -> Iterator[None]:
-    """Plan under the role's own search path what can't be planned under the empty one."""
-    if rows.relation.plannable:
-        yield
-    else:
-        with connection.cursor() as cursor, own_search_path(cursor):
-            yield
 
 
 def fetch_range(
@@ -82,8 +61,10 @@ def fetch_range(
     most = _rows_that_fit(_widest_row(connection, rows, columns), batch_size)
     cursor = connection.cursor(name="vector_backup", scrollable=False)
     try:
-        _take_values_as_text(cursor)
-        with _plannable(connection, rows):
+        # Values stay as the server wrote them; the driver would make Python objects of them.
+        as_text = new_type(tuple(string_types), "AS_TEXT", lambda value, _cursor: value)
+        register_type(as_text, cursor)
+        with _planned(connection, rows):
             cursor.execute(rows.query(columns))  # The values come under the empty path again.
         size = most
         while batch := cursor.fetchmany(size):
@@ -96,47 +77,34 @@ def fetch_range(
         cursor.close()
 
 
+@contextlib.contextmanager
+def _planned(connection: Connection, rows: BlockRange) -> Iterator[Cursor]:
+    """A cursor; under the role's own search path where nothing can be planned under the empty
+    one."""
+    with connection.cursor() as cursor:
+        path = contextlib.nullcontext() if rows.relation.plannable else own_search_path(cursor)
+        with path:
+            yield cursor
+
+
 def _rows_that_fit(widest: int, at_most: int) -> int:
     return max(1, min(at_most, _FETCH_BYTES // max(1, widest)))
 
 
-# TOAST is read for compressed values alone, and not for text, whose length its pointer tells.
-_TEXT_SIZE = SQL("""
-    CASE WHEN pg_catalog.pg_typeof({column}) OPERATOR(pg_catalog.=)
-              ANY ('{{pg_catalog.text,pg_catalog.varchar}}'::pg_catalog.regtype[])
-           OR {is_compressed}
-         THEN pg_catalog.octet_length({column}::pg_catalog.text)::bigint
-         ELSE pg_catalog.pg_column_size({column})::bigint OPERATOR(pg_catalog.*) {expansion} END
-""")
-
-
 def _widest_row(connection: Connection, rows: BlockRange, columns: tuple[str, ...]) -> int:
     """Bytes of the range's longest row as text, at most; by what is stored, so not exact."""
-    can_tell = connection.server_version >= _TELLS_COMPRESSION_SINCE
-    is_compressed = SQL("pg_catalog.pg_column_compression({}) IS NOT NULL" if can_tell else "false")
+    is_known = connection.server_version >= _COMPRESSION_KNOWN_SINCE
+    is_compressed = SQL("pg_catalog.pg_column_compression({}) IS NOT NULL" if is_known else "false")
     sizes = [
-        SQL("coalesce({}, 0)").format(
-            _TEXT_SIZE.format(
-                column=column,
-                is_compressed=is_compressed.format(column),
-                expansion=Literal(_TEXT_EXPANSION),
-            )
+        _TEXT_SIZE.format(
+            column=Identifier(column),
+            is_compressed=is_compressed.format(Identifier(column)),
+            expansion=Literal(_TEXT_EXPANSION),
         )
-        for column in map(Identifier, columns)
+        for column in columns
     ]
-    with connection.cursor() as cursor, _plannable(connection, rows):
-        cursor.execute(
-            rows.select(
-                SQL("pg_catalog.max({})").format(
-                    SQL(" OPERATOR(pg_catalog.+) ").join(sizes or [SQL("0")])
-                )
-            )
-        )
+    total = SQL(" OPERATOR(pg_catalog.+) ").join(sizes or [SQL("0")])
+    with _planned(connection, rows) as cursor:
+        cursor.execute(rows.select(SQL("pg_catalog.max({})").format(total)))
         (widest,) = cursor.fetchone() or (None,)
     return int(widest or 0)
-
-
-def _take_values_as_text(cursor: Cursor) -> None:
-    """Leave values as the server wrote them; the driver would make Python objects of them."""
-    oids = tuple(string_types)
-    register_type(new_type(oids, "AS_WRITTEN", lambda value, _cursor: value), cursor)

@@ -8,7 +8,7 @@ from psycopg2.extensions import cursor as Cursor
 
 from vector_backup_pipeline.parameters.table_names import TableName
 
-# As `find_table` looks a name up. Roles and names come back quoted as a statement needs them.
+# As `resolve_table` looks a name up. Roles and names come back quoted as a statement needs them.
 _PRIVILEGES = """
     SELECT quote_ident(current_user), quote_ident(n.nspname),
            CASE c.relkind WHEN 'S' THEN 'SEQUENCE ' ELSE '' END

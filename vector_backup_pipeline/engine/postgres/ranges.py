@@ -19,7 +19,7 @@ _MOST_RANGES = 1024
 @dataclass(frozen=True)
 class BlockRange:
     """The rows of `relation` in blocks `first` up to, not with, `end`; open where that is None.
-    With a `limit`, only so many of them."""
+    With a `limit`, at most so many of them."""
 
     relation: Relation
     first: int
@@ -30,21 +30,21 @@ class BlockRange:
     def blocks(self) -> int:
         return (self.relation.blocks if self.end is None else self.end) - self.first
 
-    def query(self, columns: tuple[str, ...]) -> Composable:
-        """The SELECT of the range's rows, `columns` in the file's order."""
-        return self.select(SQL(", ").join(map(Identifier, columns)))
+    @property
+    def needs_no_plan(self) -> bool:
+        """Whether COPY reads the relation itself, since no query can be planned. It can't read a
+        partitioned table like that."""
+        return self.relation.only and not self.relation.plannable and self.limit is None
 
-    def copy_source(self, columns: tuple[str, ...]) -> Composable:
+    def copy_source(self, columns: Sequence[str]) -> Composable:
         """What COPY reads: the query, or the relation itself, without its children."""
         if self.needs_no_plan:
             return Identifier(self.relation.schema, self.relation.name) + column_list(columns)
         return SQL("({})").format(self.query(columns))
 
-    @property
-    def needs_no_plan(self) -> bool:
-        """Whether COPY reads the relation itself, since no query can be planned. It can't read a
-        partitioned table so."""
-        return self.relation.only and not self.relation.plannable and self.limit is None
+    def query(self, columns: Sequence[str]) -> Composable:
+        """The SELECT of the range's rows, `columns` in the file's order."""
+        return self.select(SQL(", ").join(map(Identifier, columns)))
 
     def select(self, expressions: Composable) -> Composable:
         source = self.relation.source
@@ -58,24 +58,25 @@ class BlockRange:
             bounds.append(SQL("ctid >= {}").format(_tid(self.first)))
         if self.end is not None:
             bounds.append(SQL("ctid < {}").format(_tid(self.end)))
-        return select + SQL(" WHERE ") + SQL(" AND ").join(bounds) if bounds else select
+        if bounds:
+            select += SQL(" WHERE ") + SQL(" AND ").join(bounds)
+        return select
 
 
 def cut_into_ranges(table: TableSource) -> list[BlockRange]:
     """Ranges that together hold every row of the snapshot once; at least one a relation."""
-    return [r for relation in table.relations for r in _cut(relation)]
+    ranges = []
+    for relation in table.relations:
+        step = -(-relation.blocks // _count(relation)) or 1
+        starts = list(range(0, relation.blocks, step)) or [0]
+        # The last range is open: blocks may have been added after the count.
+        ends = [*starts[1:], None]
+        ranges += [BlockRange(relation, *bounds) for bounds in zip(starts, ends, strict=True)]
+    return ranges
 
 
 def most_ranges(table: TableSource) -> int:
     return sum(_count(relation) for relation in table.relations)
-
-
-def _cut(relation: Relation) -> list[BlockRange]:
-    step = -(-relation.blocks // _count(relation)) or 1
-    starts = list(range(0, relation.blocks, step)) or [0]
-    # The last range is open: rows may lie in blocks added after the count.
-    ends = [*starts[1:], None]
-    return [BlockRange(relation, first, end) for first, end in zip(starts, ends, strict=True)]
 
 
 def _count(relation: Relation) -> int:

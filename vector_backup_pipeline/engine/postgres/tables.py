@@ -1,8 +1,8 @@
-"""Which tables are meant, what they are made of, and how their rows can be cut into ranges."""
+"""Which tables are meant, what they consist of, and how much there is to read."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import psycopg2
@@ -16,7 +16,8 @@ from vector_backup_pipeline.engine.errors import (
     TableNotFound,
 )
 from vector_backup_pipeline.engine.postgres.privileges import missing_grants
-from vector_backup_pipeline.parameters.table_names import parse_table_name
+from vector_backup_pipeline.engine.postgres.session import savepoint
+from vector_backup_pipeline.parameters.table_names import TableName, parse_table_name
 
 _ORDINARY, _PARTITIONED, _FOREIGN = "r", "p", "f"
 _KIND_NAMES = {
@@ -36,8 +37,8 @@ _SERVER_TROUBLE = {"08", "53", "55", "57", "58"}
 
 
 @dataclass(frozen=True)
-class FoundTable:
-    """A table as its name led to it, before anything is locked. `requested` is the caller's text.
+class ResolvedTable:
+    """The table that a name refers to, before anything is locked. `requested` is the caller's text.
 
     `truncate_refusal` says why this role may not truncate it, if it may not.
     """
@@ -56,7 +57,7 @@ class FoundTable:
 
     @property
     def target(self) -> Composable:
-        """How LOCK and TRUNCATE name it: `ONLY` unless its rows lie in partitions."""
+        """Its name in LOCK and TRUNCATE: with `ONLY` unless its rows are in partitions."""
         return relation_name(self.schema, self.name, only=self.kind != _PARTITIONED)
 
 
@@ -65,7 +66,7 @@ class Relation:
     """Something rows are read from: a table without its children, a leaf, or a whole tree.
 
     `blocks` counts the main fork inside the snapshot, `size` is bytes with TOAST, `estimated_rows`
-    the planner's (None if never analysed). `by_ranges` says whether ctid ranges can be used,
+    the planner's (None if never analyzed). `by_ranges` says whether ctid ranges can be used,
     `plannable` whether queries can be planned under the empty search path.
     """
 
@@ -88,13 +89,19 @@ class Relation:
 
 @dataclass(frozen=True)
 class TableSource:
-    """A locked table inside the snapshot: all that an export reads. `columns` in table order;
-    `plannable` says whether queries of the table can be planned, and of all its relations."""
+    """A locked table inside the snapshot: all that an export reads. `columns` in table order."""
 
-    found: FoundTable
+    table: ResolvedTable
     columns: tuple[str, ...]
     relations: tuple[Relation, ...]
-    plannable: bool = True
+
+    @property
+    def plannable(self) -> bool:
+        return all(relation.plannable for relation in self.relations)
+
+    @property
+    def blocks(self) -> int:
+        return sum(relation.blocks for relation in self.relations)
 
     @property
     def size(self) -> int:
@@ -102,43 +109,50 @@ class TableSource:
 
     @property
     def estimated_rows(self) -> int | None:
-        known = [r.estimated_rows for r in self.relations if r.estimated_rows is not None]
-        return sum(known) if len(known) == len(self.relations) else None
+        return _total(relation.estimated_rows for relation in self.relations)
+
+
+def _total(counts: Iterable[int | None]) -> int | None:
+    """The sum, None if one of the counts is unknown."""
+    known = list(counts)
+    return None if None in known else sum(count or 0 for count in known)
 
 
 def relation_name(schema: str, name: str, *, only: bool) -> Composable:
     return (SQL("ONLY ") if only else SQL("")) + Identifier(schema, name)
 
 
-_FIND = """
+# Compared as text: as a name, one that is too long would be cut and refer to another table.
+_RESOLVE = """
     SELECT c.oid, n.nspname, c.relname, c.relkind,
            has_schema_privilege(n.oid, 'USAGE'),
            has_table_privilege(c.oid, 'SELECT'),
            has_table_privilege(c.oid, 'TRUNCATE'),
            c.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = c.oid)
       FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE c.relname::text = %(name)s AND CASE WHEN %(schema)s::text IS NULL
+           THEN c.oid = to_regclass(quote_ident(%(name)s))
+           ELSE n.nspname::text = %(schema)s END
 """
-# Compared as text too: as a name, one that is too long would be cut and find another table.
-_FIND_BARE = _FIND + (
-    " WHERE c.oid = to_regclass(quote_ident(%(name)s)) AND c.relname::text = %(name)s"
-)
-_FIND_QUALIFIED = _FIND + (
-    " WHERE c.relname = %(name)s AND c.relname::text = %(name)s AND n.nspname::text = %(schema)s"
-)
 
 
-def find_table(cursor: Cursor, requested: str) -> FoundTable:
+def resolve_table(cursor: Cursor, requested: str) -> ResolvedTable:
     """Look a table up, a bare name on the connection's own search path.
 
     Raises:
         TableNotFound, InvalidParams (not a table), PermissionDenied (no SELECT).
     """
     wanted = parse_table_name(requested)
-    query = _FIND_BARE if wanted.schema is None else _FIND_QUALIFIED
-    cursor.execute(query, {"schema": wanted.schema, "name": wanted.name})
+    cursor.execute(_RESOLVE, {"schema": wanted.schema, "name": wanted.name})
     row = cursor.fetchone()
     if row is None:
-        raise TableNotFound(_not_found(cursor, requested, bare=wanted.schema is None))
+        cursor.execute("SELECT current_database(), current_setting('search_path')")
+        ((database, path),) = cursor.fetchall()
+        where = f"on the search path ({path}) " if wanted.schema is None else ""
+        raise TableNotFound(
+            f"The table {requested} was not found {where}in database {database}. Names are "
+            "case-sensitive; write schema.name for another schema."
+        )
     oid, schema, name, kind, may_use, may_select, may_truncate, has_children = row
     if kind not in (_ORDINARY, _PARTITIONED, _FOREIGN):
         raise InvalidParams(
@@ -147,64 +161,52 @@ def find_table(cursor: Cursor, requested: str) -> FoundTable:
         )
     if not (may_use and may_select):
         raise PermissionDenied(
-            f"This role may not read {requested}.", advice=_grants(cursor, requested, "SELECT")
+            f"This role may not read {requested}.", advice=_grants(cursor, wanted, "SELECT")
         )
-    refusal = _truncate_refusal(cursor, requested, kind, bool(may_truncate), bool(has_children))
-    return FoundTable(requested, oid, schema, name, kind, refusal)
-
-
-def _not_found(cursor: Cursor, requested: str, *, bare: bool) -> str:
-    cursor.execute("SELECT current_database(), current_setting('search_path')")
-    database, search_path = cursor.fetchone() or ("", "")
-    where = f"on the search path ({search_path}) " if bare else ""
-    return (
-        f"The table {requested} is not there {where}in database {database}. Names are "
-        "case-sensitive; write schema.name for another schema."
-    )
-
-
-def _grants(cursor: Cursor, requested: str, privilege: str) -> str:
-    statements = missing_grants(cursor, parse_table_name(requested), (privilege,))
-    return f"Run: {' '.join(statements)}"
-
-
-def _truncate_refusal(
-    cursor: Cursor, requested: str, kind: str, may_truncate: bool, has_children: bool
-) -> BackupError | None:
+    refusal: BackupError | None = None
     if kind == _FOREIGN:
-        return InvalidParams(f"{requested} is a foreign table: it can't be locked for truncating.")
-    if has_children:
-        return InvalidParams(
+        refusal = InvalidParams(
+            f"{requested} is a foreign table: it can't be locked for truncating."
+        )
+    elif has_children:
+        refusal = InvalidParams(
             f"{requested} has inheritance children, so it is not truncated; only its own rows are "
             "in its backup. Truncate such a table by hand."
         )
-    if not may_truncate:
-        return PermissionDenied(
+    elif not may_truncate:
+        refusal = PermissionDenied(
             f"This role may not truncate {requested}. The backup is not affected.",
-            advice=_grants(cursor, requested, "TRUNCATE"),
+            advice=_grants(cursor, wanted, "TRUNCATE"),
         )
-    return None
+    return ResolvedTable(requested, oid, schema, name, kind, refusal)
 
 
-_STILL_THERE = """
-    SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-     WHERE c.oid = ANY(%(oids)s) AND (n.nspname, c.relname, c.relkind::text) IN
-           (SELECT * FROM unnest(%(schemas)s::name[], %(names)s::name[], %(kinds)s::text[]))
+def _grants(cursor: Cursor, table: TableName, privilege: str) -> str:
+    return f"Run: {' '.join(missing_grants(cursor, table, (privilege,)))}"
+
+
+_STATES = """
+    SELECT oid, to_regclass(format('%%I.%%I', schema, name)) = oid IS TRUE, row_security_active(oid)
+      FROM unnest(%(oids)s::oid[], %(schemas)s::text[], %(names)s::text[]) t (oid, schema, name)
 """
 
 
-def tables_still_named(cursor: Cursor, tables: Sequence[FoundTable]) -> set[int]:
-    """The OIDs of those `tables` that still have the name they were found by."""
+def changed_and_guarded(
+    cursor: Cursor, tables: Sequence[ResolvedTable]
+) -> tuple[set[int], set[int]]:
+    """The OIDs of those `tables` that no longer have their name, and of those whose row-level
+    security would hide rows from this role."""
     cursor.execute(
-        _STILL_THERE,
+        _STATES,
         {
             "oids": [table.oid for table in tables],
             "schemas": [table.schema for table in tables],
             "names": [table.name for table in tables],
-            "kinds": [table.kind for table in tables],
         },
     )
-    return {oid for (oid,) in cursor.fetchall()}
+    states = cursor.fetchall()
+    changed = {oid for oid, is_same, _ in states if not is_same}
+    return changed, {oid for oid, _, is_guarded in states if is_guarded}
 
 
 # A partition whose DETACH CONCURRENTLY is under way no longer belongs to the table (14 and newer).
@@ -237,10 +239,9 @@ _COLUMNS = """
      WHERE attrelid = ANY(%(oids)s) AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
      GROUP BY attrelid
 """
-_GUARDED = "SELECT oid FROM unnest(%(oids)s::oid[]) AS oid WHERE row_security_active(oid)"
 
 
-def read_sources(cursor: Cursor, tables: Sequence[FoundTable]) -> dict[int, TableSource]:
+def read_sources(cursor: Cursor, tables: Sequence[ResolvedTable]) -> dict[int, TableSource]:
     """What an export needs to know of each locked table, by OID, as the snapshot sees it."""
     parameters = {"oids": [table.oid for table in tables]}
     cursor.execute(_COLUMNS, parameters)
@@ -255,30 +256,31 @@ def read_sources(cursor: Cursor, tables: Sequence[FoundTable]) -> dict[int, Tabl
         leaves[root].append(relation)
         readable[root] &= root == oid or (may_read and not guarded)
     return {
-        table.oid: _source(
-            cursor, table, columns.get(table.oid, ()), leaves[table.oid], readable[table.oid]
+        table.oid: TableSource(
+            table,
+            columns.get(table.oid, ()),
+            _with_plannable(
+                cursor,
+                # The tree as a whole where only the parent grants access.
+                leaves[table.oid] if readable[table.oid] else [_tree(table, leaves[table.oid])],
+            ),
         )
         for table in tables
     }
 
 
-def _source(
-    cursor: Cursor,
-    table: FoundTable,
-    columns: tuple[str, ...],
-    leaves: list[Relation],
-    all_readable: bool,
-) -> TableSource:
-    """The leaves one by one, or the tree as a whole where only the parent grants access."""
-    tree = _tree(table, leaves)
-    relations = _with_plannable(cursor, leaves if all_readable else [tree])
-    return TableSource(
-        found=table,
-        columns=columns,
-        relations=relations,
-        # The partition key's expressions are planned with the tree alone.
-        plannable=all(relation.plannable for relation in relations)
-        and (table.kind != _PARTITIONED or _can_plan(cursor, [tree])),
+def _tree(table: ResolvedTable, leaves: Sequence[Relation]) -> Relation:
+    return Relation(
+        oid=table.oid,
+        schema=table.schema,
+        name=table.name,
+        only=False,
+        by_ranges=False,
+        blocks=sum(leaf.blocks for leaf in leaves),
+        size=sum(leaf.size for leaf in leaves),
+        estimated_rows=_total(leaf.estimated_rows for leaf in leaves),
+        relfilenode=None,
+        is_foreign=any(leaf.is_foreign for leaf in leaves),
     )
 
 
@@ -301,43 +303,17 @@ def _can_plan(cursor: Cursor, relations: Sequence[Relation]) -> bool:
         for relation in relations
         if not relation.is_foreign  # Its plan would be made with the help of the other server.
     ]
-    if not explain:
-        return True
-    cursor.execute("SAVEPOINT planning")
     try:
-        cursor.execute(SQL("; ").join(explain))
+        with savepoint(cursor):
+            cursor.execute(SQL("; ").join([SQL("SELECT"), *explain]))
     except psycopg2.Error as error:
         if error.pgcode is None or error.pgcode[:2] in _SERVER_TROUBLE:
             raise
-        cursor.execute("ROLLBACK TO SAVEPOINT planning; RELEASE SAVEPOINT planning")
         return False
-    cursor.execute("RELEASE SAVEPOINT planning")
     return True
 
 
-def _tree(table: FoundTable, leaves: list[Relation]) -> Relation:
-    estimates = [leaf.estimated_rows for leaf in leaves]
-    return Relation(
-        oid=table.oid,
-        schema=table.schema,
-        name=table.name,
-        only=False,
-        by_ranges=False,
-        blocks=sum(leaf.blocks for leaf in leaves),
-        size=sum(leaf.size for leaf in leaves),
-        estimated_rows=None if None in estimates else sum(e or 0 for e in estimates),
-        relfilenode=None,
-        is_foreign=any(leaf.is_foreign for leaf in leaves),
-    )
-
-
-def tables_guarded_by_policies(cursor: Cursor, oids: Sequence[int]) -> set[int]:
-    """Those of `oids` whose row-level security would hide rows from this role."""
-    cursor.execute(_GUARDED, {"oids": list(oids)})
-    return {oid for (oid,) in cursor.fetchall()}
-
-
-def relations_locked_here(cursor: Cursor) -> set[tuple[int, str]]:
+def relation_locks(cursor: Cursor) -> set[tuple[int, str]]:
     """(OID, lock mode) of every relation lock that this session holds."""
     cursor.execute(
         "SELECT relation, mode FROM pg_locks WHERE locktype = 'relation' AND granted"

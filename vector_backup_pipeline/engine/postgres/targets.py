@@ -16,7 +16,7 @@ from psycopg2.sql import SQL, Composable, Identifier, Literal
 
 from vector_backup_pipeline.engine.errors import InvalidParams, PermissionDenied
 from vector_backup_pipeline.engine.postgres.session import own_search_path
-from vector_backup_pipeline.engine.postgres.tables import FoundTable, relation_name
+from vector_backup_pipeline.engine.postgres.tables import ResolvedTable, relation_name
 from vector_backup_pipeline.engine.postgres.triggers import Trigger, read_triggers
 from vector_backup_pipeline.engine.table_definition import Sequence
 
@@ -305,11 +305,11 @@ def place_of_bare_name(cursor: Cursor, name: str) -> tuple[str, str] | None:
     return (row[0], row[1]) if row else None
 
 
-def table_identity(cursor: Cursor, schema: str, name: str) -> FoundTable:
+def table_identity(cursor: Cursor, schema: str, name: str) -> ResolvedTable:
     """A table that was just made, as the readers of rows take it."""
     cursor.execute(_TABLE, (schema, name))
     ((oid, kind, _),) = cursor.fetchall()
-    return FoundTable(f"{schema}.{name}", oid, schema, name, kind, None)
+    return ResolvedTable(f"{schema}.{name}", oid, schema, name, kind, None)
 
 
 _SEQUENCE_STATE = SQL("SELECT last_value, is_called, {} FROM {}")

@@ -10,7 +10,7 @@ from vector_backup_pipeline.engine.formats.blocks import DIGEST_MODULUS, RowBloc
 from vector_backup_pipeline.engine.formats.row_formats import RowFormat
 from vector_backup_pipeline.engine.postgres.connection import Connection, database_errors
 from vector_backup_pipeline.engine.postgres.ranges import cut_into_ranges
-from vector_backup_pipeline.engine.postgres.tables import FoundTable, read_sources
+from vector_backup_pipeline.engine.postgres.tables import ResolvedTable, read_sources
 from vector_backup_pipeline.engine.range_readers import FetchOptions, RangeReaders, ReadJob
 
 
@@ -30,7 +30,7 @@ EMPTY = Content(0, 0)
 
 def content_of(
     streams: Sequence[Connection],
-    table: FoundTable,
+    table: ResolvedTable,
     columns: tuple[str, ...],
     form: RowFormat,
     secrets: tuple[str, ...],

@@ -14,7 +14,7 @@ from vector_backup_pipeline.engine.postgres.ranges import (
     cut_into_ranges,
     most_ranges,
 )
-from vector_backup_pipeline.engine.postgres.tables import FoundTable, Relation, TableSource
+from vector_backup_pipeline.engine.postgres.tables import ResolvedTable, Relation, TableSource
 
 MOST_BLOCKS = 2**32 - 2  # PostgreSQL's MaxBlockNumber
 
@@ -25,7 +25,7 @@ def relation(blocks: int, toast: int = 0, *, by_ranges: bool = True, name: str =
 
 
 def table(*relations: Relation) -> TableSource:
-    return TableSource(FoundTable("t", 1, "public", "t", "r", None), ("id",), relations)
+    return TableSource(ResolvedTable("t", 1, "public", "t", "r", None), ("id",), relations)
 
 
 RELATIONS = st.builds(

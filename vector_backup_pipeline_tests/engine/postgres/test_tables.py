@@ -10,7 +10,7 @@ from vector_backup_pipeline.engine.errors import (
     PermissionDenied,
     TableNotFound,
 )
-from vector_backup_pipeline.engine.postgres.tables import FoundTable, find_table
+from vector_backup_pipeline.engine.postgres.tables import ResolvedTable, resolve_table
 from vector_backup_pipeline_tests.fix_backup import BackupMaker, FinishedBackup
 from vector_backup_pipeline_tests.fix_postgres import Database
 from vector_backup_pipeline_tests.fix_rows import METHODS, rows_in
@@ -28,9 +28,9 @@ RELATIONS = """
 """
 
 
-def find(database: Database, name: str, url: str | None = None) -> FoundTable:
+def find(database: Database, name: str, url: str | None = None) -> ResolvedTable:
     with database.session(url) as connection, connection.cursor() as cursor:
-        return find_table(cursor, name)
+        return resolve_table(cursor, name)
 
 
 def error_of(made: FinishedBackup) -> BackupError:
