@@ -1,7 +1,7 @@
 """Everything that can go wrong, as one hierarchy.
 
-Each class carries what the doors need: `error_type` (stable, machine-readable),
-`http_status`, and `can_retry` (trying the same again may succeed).
+Each class has an `error_type` (stable, machine-readable), an `http_status`, and `can_retry` (trying
+the same again may succeed).
 
     BackupError                    INTERNAL_ERROR            500
     ├── InvalidParams              INVALID_PARAMS            400
@@ -31,14 +31,14 @@ from typing import ClassVar
 @dataclass(frozen=True)
 class Problem:
     """What is wrong with the parameters `keys`: `text` continues a sentence that begins with their
-    names, or stands alone if there are none."""
+    names, or is the whole sentence if there are none."""
 
     keys: tuple[str, ...]
     text: str
     is_missing: bool = False
 
     def sentence(self, name: Callable[[str], str] = str) -> str:
-        """The problem, with each parameter called as `name` says."""
+        """The problem, with `name` applied to each parameter's name."""
         if not self.keys:
             return self.text
         *first, last = map(name, self.keys)
@@ -47,7 +47,7 @@ class Problem:
 
 
 class BackupError(Exception):
-    """The root. Raised as itself only for what no other class describes."""
+    """The root. Raised itself only for what no other class describes."""
 
     error_type: ClassVar[str] = "INTERNAL_ERROR"
     http_status: ClassVar[int] = 500
@@ -68,14 +68,14 @@ class BackupError(Exception):
 
 
 class InvalidParams(BackupError):
-    """A parameter is malformed, or asks for what can't be done."""
+    """A parameter is malformed, or asks for something impossible."""
 
     error_type = "INVALID_PARAMS"
     http_status = 400
 
 
 class MissingExtra(InvalidParams):
-    """What was asked for needs packages that are not installed here."""
+    """Optional packages are not installed."""
 
     def __init__(self, need: str, extra: str) -> None:
         super().__init__(
@@ -91,14 +91,14 @@ class MissingRequiredParams(BackupError):
 
 
 class ResourceNotFound(BackupError):
-    """A task directory, backup set or file is not there."""
+    """A task directory, backup set or file was not found."""
 
     error_type = "RESOURCE_NOT_FOUND"
     http_status = 404
 
 
 class TableNotFound(BackupError):
-    """The database has no such table."""
+    """The table was not found."""
 
     error_type = "TABLE_NOT_FOUND"
     http_status = 404
@@ -118,7 +118,7 @@ class DatabaseError(BackupError):
 
 
 class DatabaseRefused(DatabaseError):
-    """The server can't take these rows or definitions, and won't when asked again."""
+    """The server refused, and will refuse the same again."""
 
     can_retry = False
 
@@ -132,7 +132,7 @@ class ServiceUnavailable(BackupError):
 
 
 class LockTimeout(BackupError):
-    """A lock was not had in time."""
+    """Lock timeout."""
 
     error_type = "LOCK_TIMEOUT"
     http_status = 503
@@ -163,7 +163,7 @@ class RunCancelled(BackupError):
 
 
 def parameter_error(problems: Sequence[Problem]) -> InvalidParams | MissingRequiredParams:
-    """The error for these problems of parameters."""
+    """The error that reports these problems."""
     is_missing = all(problem.is_missing for problem in problems)
     kind = MissingRequiredParams if is_missing else InvalidParams
     error = kind(" ".join(problem.sentence() for problem in problems))
@@ -172,11 +172,8 @@ def parameter_error(problems: Sequence[Problem]) -> InvalidParams | MissingRequi
 
 
 def as_backup_error(error: BaseException) -> BackupError:
-    """`error` as one of ours: itself, or wrapped as what no class describes.
-
-    For results and logs, where every failure needs an `error_type`. The border modules wrap what
-    they know; what arrives here unwrapped is a defect or an interrupt.
-    """
+    """`error` as one of ours, for results and logs: itself, or wrapped. Errors that the engine
+    does not wrap itself are defects or interrupts."""
     if isinstance(error, BackupError):
         return error
     if not isinstance(error, Exception):
@@ -185,16 +182,15 @@ def as_backup_error(error: BaseException) -> BackupError:
 
 
 def http_status_of(error_type: str) -> int:
-    """The HTTP status of a kind of error that is known by its name alone, as a run's events tell
-    it."""
-    for status, kinds in kinds_by_status().items():
-        if any(kind.error_type == error_type for kind in kinds):
-            return status
-    return BackupError.http_status
+    """The HTTP status of an error of which only the `error_type` is known, as in a run's events."""
+    statuses = (
+        kind.http_status for kind in _all_kinds(BackupError) if kind.error_type == error_type
+    )
+    return next(statuses, BackupError.http_status)
 
 
 def kinds_by_status() -> dict[int, list[type[BackupError]]]:
-    """Every kind of error there is, by its HTTP status."""
+    """Every class of error by its HTTP status."""
     kinds: dict[int, list[type[BackupError]]] = {}
     for kind in _all_kinds(BackupError):
         kinds.setdefault(kind.http_status, []).append(kind)
@@ -203,5 +199,5 @@ def kinds_by_status() -> dict[int, list[type[BackupError]]]:
 
 def _all_kinds(kind: type[BackupError]) -> Iterator[type[BackupError]]:
     yield kind
-    for each in kind.__subclasses__():
-        yield from _all_kinds(each)
+    for subclass in kind.__subclasses__():
+        yield from _all_kinds(subclass)

@@ -1,4 +1,4 @@
-"""How far an export or a load is, in the terms people ask: how much, how fast, how long still."""
+"""The progress of an export or a load: rows, speed and time left."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Progress:
-    """A moment of an export or a load. `percent` and `seconds_left` are None while nothing tells
-    them."""
+    """One moment of an export or a load. `percent` and `seconds_left` are None while unknown."""
 
     table: str
     rows: int
@@ -37,75 +36,35 @@ ProgressListener = Callable[[Progress], None]
 
 
 class ProgressMeter:
-    """Counts what was written; tells `listener` after every block.
+    """Counts rows and bytes; tells `listener` after every block.
 
-    Percent goes by blocks read, when a table has ranges (a table that was never analysed has no
-    estimate), else by the planner's estimate of rows. It stays below 100 until the end.
+    Percent is of `total`, in the caller's unit, by what `advance` has counted; None if the total is
+    unknown. It stays below 100 until the end.
     """
 
-    def __init__(
-        self,
-        table: str,
-        blocks: int,
-        ranges: int,
-        estimated_rows: int | None,
-        listener: ProgressListener,
-    ) -> None:
+    def __init__(self, table: str, total: int | None, listener: ProgressListener) -> None:
         self._table = table
+        self._total = total
         self._listener = listener
-        self._blocks = blocks
-        self._by_blocks = ranges > 1
-        self._estimated_rows = estimated_rows
-        self._blocks_done = 0
+        self._done = 0
         self._rows = 0
         self._bytes = 0
         self._started = time.monotonic()
 
-    def range_done(self, blocks: int) -> None:
-        self._blocks_done += blocks
+    def advance(self, done: int) -> None:
+        self._done += done
 
-    def wrote(self, rows: int, size: int) -> None:
+    def add(self, rows: int, size: int) -> None:
         self._rows += rows
         self._bytes += size
-        self._listener(self._now(self._percent()))
+        self._tell(min(99.9, 100 * self._done / self._total) if self._total else None)
 
-    def finish(self) -> None:
-        self._listener(self._now(100.0))
-
-    def _now(self, percent: float | None) -> Progress:
-        seconds = time.monotonic() - self._started
-        return Progress(self._table, self._rows, self._bytes, seconds, percent)
-
-    def _percent(self) -> float | None:
-        if self._by_blocks:
-            return min(99.9, 100 * self._blocks_done / max(1, self._blocks))
-        if self._estimated_rows:
-            return min(99.9, 100 * self._rows / self._estimated_rows)
-        return None
-
-
-class LoadMeter:
-    """Counts what was sent of a file whose size is known; tells `listener` after every block."""
-
-    def __init__(self, table: str, size: int, listener: ProgressListener) -> None:
-        self._table = table
-        self._size = size
-        self._listener = listener
-        self._rows = 0
-        self._bytes = 0
-        self._started = time.monotonic()
-
-    def sent(self, rows: int, size: int) -> None:
-        self._rows += rows
-        self._bytes += size
-        self._tell(min(99.9, 100 * self._bytes / max(1, self._size)))
-
-    def finish(self, rows: int) -> None:
-        """`rows` as the server has counted them."""
-        self._rows = rows
+    def finish(self, rows: int | None = None) -> None:
+        """`rows` if the server has counted them."""
+        self._rows = self._rows if rows is None else rows
         self._tell(100.0)
 
-    def _tell(self, percent: float) -> None:
+    def _tell(self, percent: float | None) -> None:
         seconds = time.monotonic() - self._started
         self._listener(Progress(self._table, self._rows, self._bytes, seconds, percent))
 

@@ -1,4 +1,4 @@
-"""Connection strings and passwords: a type that can't print itself, and redaction of texts."""
+"""Connection strings and passwords: a type that can't print itself, and redaction."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ _SHORTEST_REDACTED = 3
 
 
 class SecretText:
-    """A text that shows itself only when asked by name.
+    """A text that only `reveal` shows: `str`, `repr`, logs and tracebacks see `***`.
 
-    `str`, `repr`, f-strings, logs and tracebacks see `***`; it does not pickle, so no event or
-    IO manager can store it.
+    It does not pickle, so no event or IO manager can store it.
     """
 
     __slots__ = ("_text",)

@@ -7,11 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from vector_backup_pipeline.engine.cancellation import is_requested
-from vector_backup_pipeline.engine.postgres.connection import (
-    Connection,
-    abandon,
-    cancel_statements,
-)
+from vector_backup_pipeline.engine.postgres.connection import Connection, cancel_statements
 
 _JOIN_SECONDS = 0.05
 _CANCEL_EVERY_SECONDS = 0.5
@@ -22,7 +18,7 @@ _PATIENCE_SECONDS = 5.0
 class StreamThreads:
     """Runs `work` once for each connection, from `start` until `end`.
 
-    `stopped` is set from then on. `work` keeps its errors to itself, for the caller's thread.
+    `stopped` is set from then on. `work` keeps its errors for the caller's thread.
     """
 
     def __init__(
@@ -52,7 +48,8 @@ class StreamThreads:
         next_cancel = time.monotonic() + _JOIN_SECONDS
         while running := self._running():
             if is_requested() or time.monotonic() >= deadline:
-                abandon(running)
+                for connection in running:
+                    connection.abandon()
             elif time.monotonic() >= next_cancel:
                 # Repeated: a cancel between two statements cancels nothing.
                 cancel_statements(running)
@@ -61,9 +58,9 @@ class StreamThreads:
     def _running(self) -> list[Connection]:
         """The connections of threads that are still running in a moment."""
         running = []
-        for thread, stream in zip(self._threads, self._connections, strict=True):
+        for thread, connection in zip(self._threads, self._connections, strict=True):
             if thread.ident is not None:
                 thread.join(_JOIN_SECONDS)
                 if thread.is_alive():
-                    running.append(stream)
+                    running.append(connection)
         return running

@@ -177,6 +177,6 @@ def test_a_drivers_error_during_a_cancellation_is_the_cancellation() -> None:
     damaged = IntegrityError("damaged")
     with listening() as cancellation:
         assert as_run_error(OSError("no luck")).error_type == "INTERNAL_ERROR"
-        cancellation.mark()
+        cancellation.request()
         assert as_run_error(OSError("shut down")).error_type == "RUN_CANCELED"
         assert as_run_error(damaged) is damaged

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from vector_backup_pipeline_tests.fix_postgres import Database
+
 LOOPBACK = "127.0.0.1"
 
 
@@ -19,7 +21,7 @@ class Proxy:
     from then on.
 
     As a pooler it takes every login, but has servers for the statements of `pool_size` connections
-    alone, or, with `pools_statements`, for none that begins a transaction.
+    alone.
     """
 
     def __init__(
@@ -31,7 +33,6 @@ class Proxy:
         deaf_afterwards: bool = False,
         commit_of: bytes = b"TRUNCATE TABLE",
         pool_size: int | None = None,
-        pools_statements: bool = False,
     ) -> None:
         self._ports = itertools.chain(ports, itertools.repeat(ports[-1]))
         self._before_server = loses_commit_before_server
@@ -39,7 +40,6 @@ class Proxy:
         self._deaf_afterwards = deaf_afterwards
         self._commit_of = commit_of
         self._pool_size = pool_size
-        self._pools_statements = pools_statements
         self._listener = socket.create_server((LOOPBACK, 0))
         self._sockets: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
@@ -72,8 +72,6 @@ class Proxy:
             while data := link.client.recv(1 << 16):
                 if not link.is_in_pool and data.startswith(b"Q"):
                     continue
-                if self._pools_statements and b"BEGIN" in data:
-                    break
                 link.is_meant |= self._commit_of in data
                 if link.is_meant and b"COMMIT\0" in data:
                     if self._before_server:
@@ -96,6 +94,11 @@ class Proxy:
         self.has_cut = True
         if self._deaf_afterwards:
             self.stop_listening()
+
+    def url(self, database: Database, user: str = "postgres") -> str:
+        """To `database` through the proxy; the password is "p"."""
+        database.run(f"ALTER ROLE {user} PASSWORD 'p'")
+        return f"postgresql://{user}:p@{LOOPBACK}:{self.port}/{database.name}?sslmode=disable"
 
     def stop_listening(self) -> None:
         with contextlib.suppress(OSError):

@@ -57,16 +57,16 @@ def export_table(
     """
     started = time.monotonic()
     ranges = cut_into_ranges(table)
-    blocks = sum(relation.blocks for relation in table.relations)
+    # A table that was never analyzed has no estimate of rows.
+    by_blocks = len(ranges) > 1
     rows, packing = row_format(form.format), codec(form.compression)
     job = ReadJob(table.table.requested, table.columns, ranges, rows, pinned.settings.secrets)
 
     def make_pack() -> Pack:
         return packing.make_pack(form.level)
 
-    meter = ProgressMeter(
-        table.table.requested, blocks, len(ranges), table.estimated_rows, listener
-    )
+    total = table.blocks if by_blocks else table.estimated_rows
+    meter = ProgressMeter(table.table.requested, total, listener)
     with (
         directory.create(file_name, form.expected_size(table)) as file,
         RangeReaders(pinned.streams(), job, options, make_pack) as readers,
@@ -74,10 +74,11 @@ def export_table(
         writer = _Writer(file, make_pack(), header=rows.header(table.columns))
         for item in readers.blocks():
             if isinstance(item, BlockRange):
-                meter.range_done(item.blocks)
+                meter.advance(item.blocks if by_blocks else 0)
             else:
                 writer.append(item)
-                meter.wrote(item.rows, len(item.data))
+                meter.advance(0 if by_blocks else item.rows)
+                meter.add(item.rows, len(item.data))
             del item  # Not to be kept, if it is large, while the next one comes.
         writer.end(rows.trailer)
         file.commit()

@@ -53,9 +53,8 @@ def _notices(
         return
     for sequence in definition.sequences:
         if sequence.last_value is None:
-            grants = missing_grants(
-                cursor, TableName(sequence.schema_name, sequence.name), ("SELECT",)
-            )
+            name = TableName(sequence.schema_name, sequence.name)
+            grants = missing_grants(cursor, name, "SELECT")
             advice = f"Run: {' '.join(grants)}" if grants else "Run the backup again."
             yield Notice(
                 f"sequence {sequence}",

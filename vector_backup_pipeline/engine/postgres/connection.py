@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 import psycopg2
 from psycopg2 import errorcodes
 from psycopg2.extensions import ISOLATION_LEVEL_READ_COMMITTED, make_dsn
-from psycopg2.extensions import connection as Connection
-from psycopg2.extensions import cursor as Cursor
+from psycopg2.extensions import connection as PsycopgConnection
+from psycopg2.extensions import cursor as PsycopgCursor
 from psycopg2.sql import Composable, Composed, Identifier, Literal
 
 from vector_backup_pipeline.engine import cancellation
@@ -36,7 +36,7 @@ from vector_backup_pipeline.engine.postgres import sql_ascii
 from vector_backup_pipeline.engine.postgres.connection_strings import ConnectionSettings
 from vector_backup_pipeline.engine.secrets import redact
 
-__all__ = ["Connection", "ConnectionSettings", "Cursor", "connect", "database_errors"]
+__all__ = ["Connection", "ConnectionSettings", "connect", "database_errors"]
 
 OLDEST_SERVER = 130000  # The first with pg_current_snapshot().
 
@@ -106,12 +106,12 @@ class SessionCounts:
 class LostConnection(psycopg2.OperationalError):
     """For a connection that ends within a COPY psycopg2's own error names no connection."""
 
-    def __init__(self, connection: Connection, error: psycopg2.Error) -> None:
+    def __init__(self, connection: PsycopgConnection, error: psycopg2.Error) -> None:
         super().__init__(str(error))
         self.connection = connection
 
 
-class EscapingCursor(Cursor):
+class EscapingCursor(PsycopgCursor):
     """The cursor of every connection of the engine.
 
     psycopg2 formats a statement with `%` when it has parameters, so a `%` in a composed name or
@@ -138,7 +138,7 @@ class EscapingCursor(Cursor):
         return text.replace("%", "%%") if isinstance(part, Identifier | Literal) else text
 
 
-class ServerConnection(Connection):
+class Connection(PsycopgConnection):
     """`backend` is None behind a pooler, which may change it, and `counts` where the server keeps
     none. `notices_lost_client`: the server ends a statement whose client has gone."""
 
@@ -185,7 +185,7 @@ class ServerConnection(Connection):
             self._transport.close()
 
 
-def connect(settings: ConnectionSettings, patience: float = _PATIENCE_SECONDS) -> ServerConnection:
+def connect(settings: ConnectionSettings, patience: float = _PATIENCE_SECONDS) -> Connection:
     """Open a connection whose transactions begin with the first statement. A pooler gets `patience`
     seconds to find a server connection for it.
 
@@ -221,7 +221,7 @@ def connect(settings: ConnectionSettings, patience: float = _PATIENCE_SECONDS) -
 
 def connect_to_write(
     settings: ConnectionSettings, patience: float = _PATIENCE_SECONDS
-) -> ServerConnection:
+) -> Connection:
     """Open a connection whose transactions are READ COMMITTED and may write, whatever the role or
     the database has for a default.
 
@@ -255,13 +255,16 @@ def cancel_statements(connections: Iterable[Connection]) -> None:
     By a connection of its own: psycopg2's `cancel` stops the whole process while it waits for the
     server.
     """
-    ours = [c for c in connections if isinstance(c, ServerConnection) and c.backend is not None]
-    if not ours:
+    known = [connection for connection in connections if connection.backend is not None]
+    if not known:
         return
-    with contextlib.suppress(psycopg2.Error, BackupError), _short(ours[0].settings) as canceling:
-        with canceling.cursor() as cursor:
-            for connection in ours:
-                cursor.execute(_CANCEL, connection.backend)
+    with (
+        contextlib.suppress(psycopg2.Error, BackupError),
+        _short_connection(known[0].settings) as canceling,
+        canceling.cursor() as cursor,
+    ):
+        for connection in known:
+            cursor.execute(_CANCEL, connection.backend)
 
 
 @contextlib.contextmanager
@@ -310,7 +313,7 @@ def translated(error: psycopg2.Error, action: str, secrets: tuple[str, ...]) -> 
 
 
 def _refused(
-    error: psycopg2.Error | UnicodeError, failed: Connection, settings: ConnectionSettings
+    error: psycopg2.Error | UnicodeError, failed: PsycopgConnection, settings: ConnectionSettings
 ) -> BackupError:
     """What a failed login means. libpq gives no SQLSTATE, and a message in the server's language.
 
@@ -341,10 +344,10 @@ def _why_lost(error: psycopg2.Error) -> str:
     lost = error.connection if isinstance(error, LostConnection) else None
     if lost is None and error.cursor is not None:
         lost = error.cursor.connection
-    if not isinstance(lost, ServerConnection) or lost.is_abandoned:
+    if not isinstance(lost, Connection) or lost.is_abandoned:
         return "See the server's log"
     try:
-        with _short(lost.settings) as connection:
+        with _short_connection(lost.settings) as connection:
             now = _session_counts(connection)
     except (psycopg2.Error, BackupError):
         return "The server can't be reached now"
@@ -362,17 +365,17 @@ def _why_lost(error: psycopg2.Error) -> str:
     return "The server has ended no session: check the network, poolers and proxies in between"
 
 
-def _open(settings: ConnectionSettings, **overrides: str) -> ServerConnection:
+def _open(settings: ConnectionSettings, **overrides: str) -> Connection:
     with _connecting:
         hidden = os.environ.pop(_SERVICE_VARIABLE, None) if settings.stands_alone else None
         try:
-            opened = ServerConnection(settings, overrides)
+            opened = Connection(settings, overrides)
             if opened.info.parameter_status("server_encoding") == sql_ascii.ENCODING:
                 # Any other client encoding refuses bytes that it does not know.
                 opened.close()
                 sql_ascii.register_codec()
                 encoding = {"client_encoding": sql_ascii.ENCODING}
-                opened = ServerConnection(settings, {**overrides, **encoding})
+                opened = Connection(settings, {**overrides, **encoding})
         finally:
             if hidden is not None:
                 os.environ[_SERVICE_VARIABLE] = hidden
@@ -380,7 +383,7 @@ def _open(settings: ConnectionSettings, **overrides: str) -> ServerConnection:
 
 
 @contextlib.contextmanager
-def _short(settings: ConnectionSettings) -> Iterator[ServerConnection]:
+def _short_connection(settings: ConnectionSettings) -> Iterator[Connection]:
     """A connection in autocommit that neither takes nor waits for long."""
     connection = _open(settings, connect_timeout=str(SHORT_SECONDS))
     try:
@@ -392,15 +395,21 @@ def _short(settings: ConnectionSettings) -> Iterator[ServerConnection]:
 
 
 @contextlib.contextmanager
-def _answering_within(connection: ServerConnection, seconds: float) -> Iterator[None]:
+def _answering_within(connection: Connection, seconds: float) -> Iterator[None]:
     """End the connection if the block takes longer."""
-    timer = threading.Timer(seconds, connection.shut_down)
+    expired = threading.Event()
+
+    def expire() -> None:
+        expired.set()
+        connection.shut_down()
+
+    timer = threading.Timer(seconds, expire)
     timer.daemon = True
     timer.start()
     try:
         yield
     except psycopg2.Error as error:
-        if timer.finished.is_set():
+        if expired.is_set():
             raise DatabaseError(
                 f"A connection was accepted, but ran no statement within {seconds:g} s. A pooler "
                 "in between has no server connection free (PgBouncer: default_pool_size, "

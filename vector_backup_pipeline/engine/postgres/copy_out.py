@@ -6,11 +6,11 @@ import contextlib
 from collections.abc import Iterator
 from typing import Protocol
 
+from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.extensions import new_type, register_type, string_types
 from psycopg2.sql import SQL, Identifier, Literal
 
-from vector_backup_pipeline.engine.postgres.connection import Connection
 from vector_backup_pipeline.engine.postgres.ranges import BlockRange
 from vector_backup_pipeline.engine.postgres.session import own_search_path
 from vector_backup_pipeline.parameters.types import Format

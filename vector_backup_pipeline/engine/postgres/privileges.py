@@ -1,8 +1,6 @@
-"""What a role may not do with its tables, and what would mend it, as statements to run."""
+"""The privileges that a role lacks, as statements to run."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 from psycopg2.extensions import cursor as Cursor
 
@@ -14,8 +12,7 @@ _PRIVILEGES = """
            CASE c.relkind WHEN 'S' THEN 'SEQUENCE ' ELSE '' END
                || format('%%I.%%I', n.nspname, c.relname),
            has_schema_privilege(n.oid, 'USAGE'),
-           ARRAY(SELECT each FROM unnest(%(privileges)s::text[]) each
-                  WHERE NOT has_table_privilege(c.oid, each))
+           has_table_privilege(c.oid, %(privilege)s)
       FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
      WHERE c.relname::text = %(name)s AND CASE WHEN %(schema)s::text IS NULL
            THEN c.oid = to_regclass(quote_ident(%(name)s))
@@ -23,14 +20,16 @@ _PRIVILEGES = """
 """
 
 
-def missing_grants(cursor: Cursor, wanted: TableName, privileges: Sequence[str]) -> list[str]:
-    """The GRANT statements that this role needs to have `privileges` on the table or sequence, and
+def missing_grants(cursor: Cursor, wanted: TableName, privilege: str) -> list[str]:
+    """The GRANT statements that this role needs to have `privilege` on the table or sequence, and
     USAGE of its schema; none where it does not exist."""
-    about = {"schema": wanted.schema, "name": wanted.name, "privileges": list(privileges)}
-    cursor.execute(_PRIVILEGES, about)
+    parameters = {"schema": wanted.schema, "name": wanted.name, "privilege": privilege}
+    cursor.execute(_PRIVILEGES, parameters)
     row = cursor.fetchone()
     if row is None:
         return []
-    role, schema, table, may_use, missing = row
+    role, schema, relation, may_use, has_privilege = row
     statements = [] if may_use else [f"GRANT USAGE ON SCHEMA {schema} TO {role};"]
-    return [*statements, *(f"GRANT {each} ON {table} TO {role};" for each in missing)]
+    if not has_privilege:
+        statements.append(f"GRANT {privilege} ON {relation} TO {role};")
+    return statements

@@ -9,7 +9,7 @@ import psycopg2
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.sql import SQL, Composed, Identifier, Literal
 
-from vector_backup_pipeline.engine.postgres.connection import ServerConnection
+from vector_backup_pipeline.engine.postgres.connection import Connection
 
 _TIME_LIMITS = {
     # A long export is not a mistake, nor is a coordinator that waits for it.
@@ -58,7 +58,7 @@ def apply_time_limits(cursor: Cursor, lock_timeout: float) -> None:
     version = connection.server_version
     limits = {name: value for name, value in _TIME_LIMITS.items() if version >= _SINCE.get(name, 0)}
     limits["lock_timeout"] = f"{max(1, round(lock_timeout * 1000))}ms"
-    if isinstance(connection, ServerConnection) and connection.notices_lost_client:
+    if isinstance(connection, Connection) and connection.notices_lost_client:
         # A statement ends when its client has gone, also one that waits for a lock.
         limits["client_connection_check_interval"] = "1s"
     _set_local(cursor, limits)

@@ -182,7 +182,7 @@ def resolve_table(cursor: Cursor, requested: str) -> ResolvedTable:
 
 
 def _grants(cursor: Cursor, table: TableName, privilege: str) -> str:
-    return f"Run: {' '.join(missing_grants(cursor, table, (privilege,)))}"
+    return f"Run: {' '.join(missing_grants(cursor, table, privilege))}"
 
 
 _STATES = """

@@ -27,7 +27,7 @@ from vector_backup_pipeline.engine.formats.row_formats import row_format
 from vector_backup_pipeline.engine.manifest import Block, DataFile
 from vector_backup_pipeline.engine.postgres.connection import Connection, database_errors
 from vector_backup_pipeline.engine.postgres.copy_in import RowStream
-from vector_backup_pipeline.engine.progress import LoadMeter, ProgressListener
+from vector_backup_pipeline.engine.progress import ProgressListener, ProgressMeter
 from vector_backup_pipeline.engine.storage.contract import BackupDirectory
 from vector_backup_pipeline.engine.stored_rows import read_block
 from vector_backup_pipeline.engine.stream_threads import StreamThreads
@@ -181,10 +181,11 @@ def load_rows(
     Raises:
         DatabaseError and its like: the transactions of all connections are to be rolled back.
     """
-    meter = LoadMeter(loading.table, loading.size, listener)
+    meter = ProgressMeter(loading.table, loading.size, listener)
     with _Loaders(connections, loading) as loaders:
-        for sent in loaders.progress():
-            meter.sent(*sent)
+        for rows, size in loaders.progress():
+            meter.advance(size)
+            meter.add(rows, size)
     meter.finish(loaders.rows)
     return loaders.rows
 

@@ -203,7 +203,7 @@ def test_a_range_reads_no_more_blocks_than_its_own(any_database: Database) -> No
 def test_a_server_that_can_not_tell_compression_is_asked_without(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(copy_out, "_TELLS_COMPRESSION_SINCE", 999999)
+    monkeypatch.setattr(copy_out, "_COMPRESSION_KNOWN_SINCE", 999999)
     database.run("CREATE TABLE t (v jsonb); INSERT INTO t VALUES ('{}'), (NULL)")
 
     assert fetched(database, "v") == [("{}",), (None,)]

@@ -14,7 +14,7 @@ from vector_backup_pipeline.engine.postgres.ranges import (
     cut_into_ranges,
     most_ranges,
 )
-from vector_backup_pipeline.engine.postgres.tables import ResolvedTable, Relation, TableSource
+from vector_backup_pipeline.engine.postgres.tables import Relation, ResolvedTable, TableSource
 
 MOST_BLOCKS = 2**32 - 2  # PostgreSQL's MaxBlockNumber
 

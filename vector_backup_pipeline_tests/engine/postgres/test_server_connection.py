@@ -10,14 +10,12 @@ import psycopg2.errors
 import pytest
 
 from vector_backup_pipeline.engine.errors import DatabaseError
-from vector_backup_pipeline.engine.postgres import server_connection
+from vector_backup_pipeline.engine.postgres import connection as connection_module
 from vector_backup_pipeline.engine.postgres.connection import (
     Connection,
-    abandon,
     cancel_statements,
     connect,
 )
-from vector_backup_pipeline.engine.postgres.server_connection import ServerConnection
 from vector_backup_pipeline.engine.postgres.session import apply_session_settings
 from vector_backup_pipeline_tests.faults.proxy import LOOPBACK, proxy
 from vector_backup_pipeline_tests.faults.watching import (
@@ -79,14 +77,13 @@ def _locked(database: Database) -> Iterator[None]:
 def test_an_abandoned_connection_ends_here_and_on_the_server(
     database: Database, connection: Connection, statement: str, is_noticed: bool
 ) -> None:
-    assert isinstance(connection, ServerConnection)
-    assert connection.notices_its_end
+    assert connection.notices_lost_client
     # As on a server that is too old for it.
-    connection.notices_its_end = is_noticed
+    connection.notices_lost_client = is_noticed
     with _locked(database):
         running = _Statement(connection, statement, database)
         began = time.monotonic()
-        abandon([connection])
+        connection.abandon()
         assert running.ended()
         wait_until_nothing_is_open(database)
         assert time.monotonic() - began < _SECONDS
@@ -100,7 +97,7 @@ def test_an_abandoned_connection_ends_where_no_other_can_be_made(database: Datab
         connection = connect(settings_for(url))
         network.stop_listening()
         running = _Statement(connection, "SELECT pg_sleep(60)", database)
-        abandon([connection])
+        connection.abandon()
         assert running.ended()
         wait_until_nothing_is_open(database)
         connection.close()
@@ -123,7 +120,7 @@ def test_a_cancel_that_is_swallowed_holds_nobody_up(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The pooler takes the second connection, and runs nothing on it."""
-    monkeypatch.setattr(server_connection, "SHORT_SECONDS", "1")
+    monkeypatch.setattr(connection_module, "SHORT_SECONDS", 1)
     database.run("ALTER ROLE postgres PASSWORD 'p'")
     with proxy(database.server.port, pool_size=1) as network:
         url = f"postgresql://postgres:p@{LOOPBACK}:{network.port}/{database.name}"
@@ -132,14 +129,14 @@ def test_a_cancel_that_is_swallowed_holds_nobody_up(
         began = time.monotonic()
         cancel_statements([connection])
         assert time.monotonic() - began < _SECONDS
-        abandon([connection])
+        connection.abandon()
         assert running.ended()
         connection.close()
 
 
 def test_a_connection_that_is_closed_has_nothing_to_end(connection: Connection) -> None:
     connection.close()
-    abandon([connection])
+    connection.abandon()
     cancel_statements([connection])
 
 

@@ -1,0 +1,32 @@
+"""Another server behind the same address."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from vector_backup_pipeline_tests.fix_postgres import Database
+
+
+@pytest.fixture
+def server16_port(langchain: Database, request: pytest.FixtureRequest) -> Iterator[int]:
+    """PostgreSQL 16 with a database of the same name, the same password and later transactions."""
+    other = request.getfixturevalue("server16")
+    other.create_database(langchain.name)
+    database = Database(other, langchain.name)
+    database.run("ALTER ROLE postgres PASSWORD 'p'")
+    # So that it knows (of) every transaction that the run's own server knows.
+    ahead = int(langchain.ask_one("SELECT pg_current_xact_id()::text")) + 100
+    behind = int(database.ask_one("SELECT pg_current_xact_id()::text"))
+    database.run(
+        """
+        CREATE TABLE numbers (i int);
+        DO $$ BEGIN
+            FOR i IN 1 .. %s LOOP
+                BEGIN INSERT INTO numbers VALUES (i); EXCEPTION WHEN OTHERS THEN NULL; END;
+            END LOOP;
+        END $$
+        """,
+        [max(1, ahead - behind)],
+    )
+    yield other.port
+    other.drop_database(langchain.name)
