@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import psycopg2
 import pytest
 
 from vector_backup_pipeline.engine import range_readers
 from vector_backup_pipeline.engine.errors import DatabaseError
+from vector_backup_pipeline.engine.postgres.connection import Connection
 from vector_backup_pipeline_tests.fix_checkup import EMBEDDINGS, Checker
 from vector_backup_pipeline_tests.fix_postgres import Database
 
@@ -43,15 +43,15 @@ def test_a_check_changes_nothing_and_closes_its_connections(
 ) -> None:
     query = "SELECT sum(n_tup_ins + n_tup_upd + n_tup_del) FROM pg_stat_user_tables"
     before = langchain.ask_one(query)
-    opened: list[Any] = []
-    connect = psycopg2.connect
+    opened: list[Connection] = []
+    connect = Connection.__init__
 
-    def remembering(**parameters: Any) -> Any:
-        opened.append(connect(**parameters))
-        return opened[-1]
+    def remembering(self: Connection, *arguments: Any) -> None:
+        connect(self, *arguments)
+        opened.append(self)
 
     with monkeypatch.context() as patch:
-        patch.setattr(psycopg2, "connect", remembering)
+        patch.setattr(Connection, "__init__", remembering)
         check(langchain.url)
 
     assert langchain.ask_one(query) == before

@@ -1,54 +1,71 @@
-"""How a commit ended whose answer was lost."""
+"""A COMMIT whose reply is lost: the server is asked how it ended."""
 
+from contextlib import closing
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
+import psycopg2
 import pytest
 
 from vector_backup_pipeline.engine.errors import DatabaseError
 from vector_backup_pipeline.engine.postgres import commit
-from vector_backup_pipeline.engine.postgres.snapshot import pin_snapshot
-from vector_backup_pipeline_tests.faults.watching import EMBEDDINGS, settings_for
+from vector_backup_pipeline.engine.postgres.commit import commit_or_learn
+from vector_backup_pipeline.engine.postgres.connection import connect, connect_to_write
+from vector_backup_pipeline.engine.postgres.server import ServerIdentity, identify_server
+from vector_backup_pipeline_tests.faults.watching import count, settings_for
 from vector_backup_pipeline_tests.fix_postgres import Database
 
+SERVER = ServerIdentity(
+    version="18.0",
+    version_num=180000,
+    encoding="UTF8",
+    database="db",
+    started_at=datetime(2026, 1, 1, tzinfo=timezone.utc),
+    in_recovery=False,
+    system_identifier="7",
+    timeline=1,
+    pgvector_version=None,
+)
 
-def test_a_transaction_is_asked_for_until_the_server_is_back(
-    langchain: Database, monkeypatch: pytest.MonkeyPatch
+
+@pytest.mark.parametrize("has_happened", [True, False])
+def test_a_lost_reply_is_found_out_once_the_server_answers_again(
+    langchain: Database, monkeypatch: pytest.MonkeyPatch, has_happened: bool
 ) -> None:
-    answers = iter([DatabaseError("starting up"), None, "in progress", "committed"])
+    settings = settings_for(langchain.url)
+    refusals = [DatabaseError("starting up")]
 
-    def ask(*_: object) -> str | None:
-        answer = next(answers)
-        if isinstance(answer, DatabaseError):
-            raise answer
-        return answer
+    def connect_later(*arguments: Any) -> Any:
+        if refusals:
+            raise refusals.pop()
+        return connect(*arguments)
 
-    monkeypatch.setattr(commit, "_ask_status", ask)
+    monkeypatch.setattr(commit, "connect", connect_later)
     monkeypatch.setattr(commit, "_ASK_EVERY_SECONDS", 0)
-    pinned = pin_snapshot(settings_for(langchain.url), [EMBEDDINGS], [], workers=1, lock_timeout=1)
-    pinned.close()
-    assert commit._outcome(pinned.settings, pinned.server, "1") == "committed"
+    with closing(connect_to_write(settings)) as connection, connection.cursor() as cursor:
+        server = identify_server(cursor)
+        cursor.execute("DELETE FROM langchain_pg_embedding")
+        really_commit = connection.commit
 
+        def lose_reply() -> None:
+            if has_happened:
+                really_commit()
+            raise psycopg2.OperationalError("lost")
 
-def test_the_server_knows_how_a_transaction_ended(langchain: Database) -> None:
-    pinned = pin_snapshot(settings_for(langchain.url), [EMBEDDINGS], [], workers=1, lock_timeout=1)
-    pinned.close()
-    asked = (pinned.settings, pinned.server)
-    with langchain.session() as session, session.cursor() as cursor:
-        cursor.execute("SELECT pg_current_xact_id()::text")
-        ((xid,),) = cursor.fetchall()
-        assert commit._ask_status(*asked, xid) == "in progress"
-        session.commit()
-        assert commit._ask_status(*asked, xid) == "committed"
-        cursor.execute("SELECT pg_current_xact_id()::text")
-        ((xid,),) = cursor.fetchall()
-        session.rollback()
-        assert commit._ask_status(*asked, xid) == "aborted"
+        connection.commit = lose_reply  # type: ignore[method-assign]
+        if has_happened:
+            commit_or_learn(connection, settings, server, "unknown")
+        else:
+            with pytest.raises(psycopg2.OperationalError, match="lost"):
+                commit_or_learn(connection, settings, server, "unknown")
+
+    assert count(langchain) == (0 if has_happened else 58)
+    assert refusals == []
 
 
 @pytest.mark.parametrize(
-    "differs",
+    "difference",
     [
         {"system_identifier": "another"},
         {"timeline": 2},
@@ -56,16 +73,11 @@ def test_the_server_knows_how_a_transaction_ended(langchain: Database) -> None:
         {"in_recovery": True},
     ],
 )
-def test_only_the_primary_that_committed_is_believed(
-    langchain: Database, differs: dict[str, Any]
-) -> None:
-    pinned = pin_snapshot(settings_for(langchain.url), [], [], workers=1, lock_timeout=1)
-    pinned.close()
-    server = pinned.server
-    restarted = replace(server, started_at=server.started_at + timedelta(seconds=5))
-    assert restarted.continues(server)
-    assert not replace(server, **differs).continues(server)
+def test_only_the_primary_that_committed_is_believed(difference: dict[str, Any]) -> None:
+    restarted = replace(SERVER, started_at=SERVER.started_at + timedelta(seconds=5))
+    assert restarted.continues(SERVER)
+    assert not replace(SERVER, **difference).continues(SERVER)
 
-    nameless = replace(server, system_identifier=None)
+    nameless = replace(SERVER, system_identifier=None)
     assert nameless.continues(nameless)
     assert not replace(restarted, system_identifier=None).continues(nameless)

@@ -10,11 +10,11 @@ from collections.abc import Iterator, Mapping
 import psycopg2
 from psycopg2.errors import QueryCanceled
 from psycopg2.extensions import ISOLATION_LEVEL_REPEATABLE_READ
+from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.sql import SQL, Composable, Identifier, Literal
 
 from vector_backup_pipeline.engine.cancellation import check
-from vector_backup_pipeline.engine.postgres.connection import Connection
 from vector_backup_pipeline.engine.postgres.definitions.reading import Row, rows
 from vector_backup_pipeline.engine.postgres.session import apply_session_settings
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from psycopg2.extensions import connection as Connection
 from psycopg2.sql import Composable
 
-from vector_backup_pipeline.engine.postgres.connection import Connection
 from vector_backup_pipeline.engine.postgres.probes.reading import (
     NotMeasured,
     ProbeReader,
