@@ -14,10 +14,11 @@ import pytest
 import xxhash
 
 from vector_backup_pipeline.engine.manifest import DataFile
+from vector_backup_pipeline.parameters.types import ExportMethod
 from vector_backup_pipeline_tests.fix_backup import BackupMaker, FinishedBackup
 from vector_backup_pipeline_tests.fix_postgres import Database
 
-METHODS = ("copy", "cursor")
+METHODS: tuple[ExportMethod, ...] = ("copy", "cursor")
 
 # Each row as the types' binary output: stricter than `=`, which has no word on json and takes -0
 # for 0, and apart from the text output, which the file itself is made of.

@@ -1,4 +1,4 @@
-"""Reading ranges of one table over several connections at once, as blocks of whole rows."""
+"""Reading a table's ranges over several connections at once, as blocks of whole rows."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import contextlib
 import queue
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import psycopg2
 
-from vector_backup_pipeline.engine import cancellation
 from vector_backup_pipeline.engine.errors import IntegrityError
 from vector_backup_pipeline.engine.formats.blocks import BlockBuilder, RowBlock
 from vector_backup_pipeline.engine.formats.compression import Pack
@@ -20,150 +20,82 @@ from vector_backup_pipeline.engine.postgres.copy_out import copy_range, fetch_ra
 from vector_backup_pipeline.engine.postgres.ranges import BlockRange
 from vector_backup_pipeline.engine.stream_threads import StreamThreads
 
-# Two a worker keep every core busy; each is one block of memory.
+# Two per worker keep every core busy; each is one block of memory.
 _QUEUED_BLOCKS_PER_WORKER = 2
-# How often who waits looks whether it still should.
-_LOOK_EVERY_SECONDS = 0.1
 
-
-@dataclass(frozen=True)
-class FetchOptions:
-    """How rows are fetched: `method` is `copy` or `cursor`; `batch_size` rows at most a fetch."""
-
-    method: str
-    batch_size: int
+# A block of rows; or a range, when all its blocks have been emitted.
+ReadItem: TypeAlias = RowBlock | BlockRange
 
 
 @dataclass(frozen=True)
 class ReadJob:
-    """What is read: `columns` of the rows in `ranges`, in that `form`; `name` and `secrets` are for
-    messages."""
+    """`columns` of the rows in `ranges`, to be read in that `form`. With `batch_size`, through a
+    server-side cursor with at most that many rows per fetch, else by COPY. `name` and `secrets` are
+    for messages."""
 
     name: str
     columns: tuple[str, ...]
     ranges: Sequence[BlockRange]
     form: RowFormat
     secrets: tuple[str, ...]
+    batch_size: int | None = None
 
 
-class RangeReaders:
-    """Threads that read ranges, one connection each; a context that never leaves one behind.
+def read_ranges(
+    streams: Sequence[Connection],
+    job: ReadJob,
+    make_pack: Callable[[], Pack] = lambda: lambda data: data,
+) -> StreamThreads[ReadItem]:
+    """Threads that take range after range until none is left; `make_pack` makes each thread's
+    compressor."""
+    ranges: queue.SimpleQueue[BlockRange] = queue.SimpleQueue()
+    for item in job.ranges:
+        ranges.put(item)
 
-    `make_pack` gives each thread what compresses its blocks, before they are handed on.
-    """
-
-    def __init__(
-        self,
-        streams: Sequence[Connection],
-        job: ReadJob,
-        options: FetchOptions,
-        make_pack: Callable[[], Pack] = lambda: _as_it_is,
-    ) -> None:
-        self._job = job
-        self._options = options
-        self._make_pack = make_pack
-        self._streams = streams[: len(job.ranges)]
-        self._ranges: queue.SimpleQueue[BlockRange] = queue.SimpleQueue()
-        for item in job.ranges:
-            self._ranges.put(item)
-        self._threads = StreamThreads(self._streams, self._run, "vector-backup-read")
-        self._output: queue.Queue[RowBlock | BlockRange | _Ended] = queue.Queue(
-            _QUEUED_BLOCKS_PER_WORKER * len(self._streams)
-        )
-
-    def __enter__(self) -> RangeReaders:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._threads.end()
-
-    def blocks(self) -> Iterator[RowBlock | BlockRange]:
-        """Blocks as they come; a range once all its blocks have come. Raises a worker's error."""
-        self._threads.start()
-        running = len(self._threads)
-        while running:
-            cancellation.check()
-            try:
-                item = self._output.get(timeout=_LOOK_EVERY_SECONDS)
-            except queue.Empty:
-                continue
-            if not isinstance(item, _Ended):
-                yield item
-                del item  # Not to be kept, if it is large, while the next one comes.
-            elif item.error is not None:
-                raise item.error
-            else:
-                running -= 1
-
-    def _run(self, stream: Connection) -> None:
-        ended = _Ended(None)
-        try:
-            with database_errors(f"read {self._job.name}", self._job.secrets):
-                self._read_ranges(stream)
-        except BaseException as error:  # noqa: BLE001 - kept for the caller's thread, which raises it.
-            ended = _Ended(error)
-        self._put(ended)
-
-    def _read_ranges(self, stream: Connection) -> None:
-        pack = self._make_pack()
+    def work(stream: Connection, threads: StreamThreads[ReadItem]) -> None:
+        pack = make_pack()
 
         def emit(block: RowBlock) -> None:
-            self._put(RowBlock(pack(block.data), block.rows, block.digest))
+            threads.emit(RowBlock(pack(block.data), block.rows, block.digest))
 
-        with _savepoint(stream):
-            while not self._threads.stopped.is_set():
-                try:
-                    rows = self._ranges.get_nowait()
-                except queue.Empty:
-                    return
-                self._read(stream, rows, emit)
-                self._put(rows)
+        with (
+            database_errors(f"read {job.name}", job.secrets),
+            _savepoint(stream),
+            contextlib.suppress(queue.Empty),
+        ):
+            while not threads.stopped.is_set():
+                rows = ranges.get_nowait()
+                _read_range(stream, job, rows, BlockBuilder(emit, job.form), threads)
+                threads.emit(rows)
 
-    def _read(self, stream: Connection, rows: BlockRange, emit: Callable[[RowBlock], None]) -> None:
-        columns, form = self._job.columns, self._job.form
-        builder = BlockBuilder(emit, form)
-        if self._options.method == "copy":
-            expected = copy_range(stream, rows, columns, form.name, builder)
-            builder.flush()
-            self._check_count(builder, expected)
-        else:
-            for values in fetch_range(stream, rows, columns, self._options.batch_size):
-                builder.write(csv_record(values))
-                del values  # Not to be kept, if it is large, while the next row comes.
-                if self._threads.stopped.is_set():
-                    return
-            builder.flush()
+    streams = streams[: len(job.ranges)]
+    queued = _QUEUED_BLOCKS_PER_WORKER * len(streams)
+    return StreamThreads(streams, work, "vector-backup-read", queued)
 
-    def _check_count(self, received: BlockBuilder, expected: int) -> None:
-        is_whole = received.rows == expected and received.can_end
-        if not is_whole and not self._threads.stopped.is_set():
-            raise IntegrityError(
-                f"The server sent {expected} rows of {self._job.name} in {received.rows} "
-                "messages: something between it and this process rewrites the COPY stream. Use "
-                "export_method 'cursor'."
-            )
 
-    def _put(self, item: RowBlock | BlockRange | _Ended) -> None:
-        """Hand an item to the writer; once the reading is given up, let it go.
-
-        A block is then dropped rather than refused with an exception, which would leave the
-        connection in the middle of a COPY: the cancelled query ends it properly.
-        """
-        while not self._threads.stopped.is_set():
-            with contextlib.suppress(queue.Full):
-                self._output.put(item, timeout=_LOOK_EVERY_SECONDS)
+def _read_range(
+    stream: Connection,
+    job: ReadJob,
+    rows: BlockRange,
+    builder: BlockBuilder,
+    threads: StreamThreads[ReadItem],
+) -> None:
+    if job.batch_size is not None:
+        for values in fetch_range(stream, rows, job.columns, job.batch_size):
+            builder.write(csv_record(values))
+            del values  # It may be large, and is not to be kept while the next row comes.
+            if threads.stopped.is_set():
                 return
-
-
-def _as_it_is(data: bytes) -> bytes:
-    return data
-
-
-@dataclass(frozen=True)
-class _Ended:
-    """A worker is done, or ended with `error`."""
-
-    error: BaseException | None
+        builder.flush()
+        return
+    expected = copy_range(stream, rows, job.columns, job.form.name, builder)
+    builder.flush()
+    is_whole = builder.rows == expected and builder.can_end
+    if not is_whole and not threads.stopped.is_set():
+        raise IntegrityError(
+            f"The server sent {expected} rows of {job.name} in {builder.rows} messages: something "
+            "between it and this process rewrites the COPY stream. Use export_method 'cursor'."
+        )
 
 
 @contextlib.contextmanager

@@ -1,62 +1,109 @@
-"""A thread for each of several connections, all of which end together."""
+"""Work on several connections at once: a thread for each, one caller who takes what they emit."""
 
 from __future__ import annotations
 
+import contextlib
+import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
-from vector_backup_pipeline.engine.cancellation import is_requested
+from vector_backup_pipeline.engine import cancellation
 from vector_backup_pipeline.engine.postgres.connection import Connection, cancel_statements
 
+_T = TypeVar("_T")
+
+# How often a waiting thread checks whether it should stop.
+_POLL_SECONDS = 0.1
 _JOIN_SECONDS = 0.05
 _CANCEL_EVERY_SECONDS = 0.5
 # A server that has not ended its statements by then will not.
 _PATIENCE_SECONDS = 5.0
 
 
-class StreamThreads:
-    """Runs `work` once for each connection, from `start` until `end`.
+class StreamThreads(Generic[_T]):
+    """Runs `work` in a thread for each connection. Iterating yields what they emit until all have
+    ended, and raises the first error of a thread.
 
-    `stopped` is set from then on. `work` keeps its errors for the caller's thread.
+    A context: on leaving, `stopped` is set, running statements are canceled, and no thread is left.
+    With `queued`, at most that many items wait for the caller, which bounds the memory.
     """
 
     def __init__(
-        self, connections: Sequence[Connection], work: Callable[[Connection], None], name: str
+        self,
+        connections: Sequence[Connection],
+        work: Callable[[Connection, StreamThreads[_T]], None],
+        name: str,
+        queued: int = 0,
     ) -> None:
+        self._work = work
         self._connections = connections
         self._threads = [
-            threading.Thread(target=work, args=(stream,), name=f"{name}-{number}", daemon=True)
-            for number, stream in enumerate(connections)
+            threading.Thread(target=self._run, args=(each,), name=f"{name}-{number}", daemon=True)
+            for number, each in enumerate(connections)
         ]
+        self._items: queue.Queue[_T | _Ended] = queue.Queue(queued)
         self.stopped = threading.Event()
 
-    def __len__(self) -> int:
-        return len(self._threads)
-
-    def start(self) -> None:
+    def __enter__(self) -> StreamThreads[_T]:
         for thread in self._threads:
             thread.start()
+        return self
 
-    def end(self) -> None:
-        """Wait for the threads, and cancel the statements of those that do not end by themselves.
+    def __iter__(self) -> Iterator[_T]:
+        running = len(self._threads)
+        while running:
+            cancellation.check()
+            try:
+                item = self._items.get(timeout=_POLL_SECONDS)
+            except queue.Empty:
+                continue
+            if not isinstance(item, _Ended):
+                yield item
+                del item  # It may be large, and is not to be kept while the next one comes.
+            elif item.error is not None:
+                raise item.error
+            else:
+                running -= 1
 
-        Their connections stay usable, unless the server does not cancel them in time.
-        """
+    def emit(self, item: _T) -> None:
+        """Hand an item to the caller. After `stopped` it is dropped: an exception here would leave
+        the connection in the middle of a COPY, which the canceled statement ends properly."""
+        self._put(item)
+
+    def __exit__(self, *_: object) -> None:
+        """The connections stay usable, unless the server does not cancel their statements in
+        time."""
         self.stopped.set()
         deadline = time.monotonic() + _PATIENCE_SECONDS
         next_cancel = time.monotonic() + _JOIN_SECONDS
         while running := self._running():
-            if is_requested() or time.monotonic() >= deadline:
+            if cancellation.is_requested() or time.monotonic() >= deadline:
                 for connection in running:
                     connection.abandon()
             elif time.monotonic() >= next_cancel:
-                # Repeated: a cancel between two statements cancels nothing.
+                # Repeated, because a cancel between two statements cancels nothing.
                 cancel_statements(running)
                 next_cancel = time.monotonic() + _CANCEL_EVERY_SECONDS
 
+    def _run(self, connection: Connection) -> None:
+        try:
+            self._work(connection, self)
+        except BaseException as error:  # noqa: BLE001 - raised in the caller's thread
+            self._put(_Ended(error))
+        else:
+            self._put(_Ended(None))
+
+    def _put(self, item: _T | _Ended) -> None:
+        while not self.stopped.is_set():
+            with contextlib.suppress(queue.Full):
+                self._items.put(item, timeout=_POLL_SECONDS)
+                return
+
     def _running(self) -> list[Connection]:
-        """The connections of threads that are still running in a moment."""
+        """The connections of the threads that don't end within a moment."""
         running = []
         for thread, connection in zip(self._threads, self._connections, strict=True):
             if thread.ident is not None:
@@ -64,3 +111,10 @@ class StreamThreads:
                 if thread.is_alive():
                     running.append(connection)
         return running
+
+
+@dataclass(frozen=True)
+class _Ended:
+    """A thread is done, or failed with `error`."""
+
+    error: BaseException | None

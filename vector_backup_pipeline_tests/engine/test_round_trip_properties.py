@@ -17,13 +17,13 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from psycopg2.extras import execute_values
 
-from vector_backup_pipeline.engine.backup.export import StoredTable, export_table
-from vector_backup_pipeline.engine.backup.file_form import FileForm
+from vector_backup_pipeline.engine.backup.export import ExportedFile, export_table
 from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings
 from vector_backup_pipeline.engine.postgres.snapshot import pin_snapshot
-from vector_backup_pipeline.engine.range_readers import FetchOptions
 from vector_backup_pipeline.engine.secrets import SecretText
 from vector_backup_pipeline.engine.storage.local import LocalDirectory
+from vector_backup_pipeline.parameters.backup import BackupParameters
+from vector_backup_pipeline.parameters.types import ExportMethod
 from vector_backup_pipeline_tests.fix_postgres import Database
 from vector_backup_pipeline_tests.fix_rows import METHODS, RoundTrip, digest_of, rows_in
 
@@ -115,7 +115,7 @@ class Table:
             execute_values(cursor, "INSERT INTO t VALUES %s", rows, template)
             connection.commit()
 
-    def export(self, name: str = "t", method: str = "copy") -> tuple[Path, StoredTable]:
+    def export(self, name: str = "t", method: ExportMethod = "copy") -> tuple[Path, ExportedFile]:
         pinned = pin_snapshot(self._settings, [name], [], workers=1, lock_timeout=2)
         with closing(pinned):
             stored = export_table(
@@ -123,8 +123,7 @@ class Table:
                 pinned.tables[name],
                 LocalDirectory(self.directory),
                 f"{next(NUMBERS)}.csv",
-                FileForm("csv", "none", None),
-                FetchOptions(method, 3),
+                BackupParameters(export_method=method, batch_size=3),
                 lambda _: None,
             )
         return self.directory / stored.name, stored

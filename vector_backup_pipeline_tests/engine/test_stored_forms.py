@@ -12,8 +12,13 @@ from vector_backup_pipeline.engine.formats.csv import csv_record
 from vector_backup_pipeline.engine.manifest import Block, DataFile
 from vector_backup_pipeline.engine.storage import local
 from vector_backup_pipeline.engine.storage.local import LocalDirectory
-from vector_backup_pipeline.engine.stored_files import check_rows, contradiction
-from vector_backup_pipeline.engine.stored_rows import read_block, read_header, read_rows
+from vector_backup_pipeline.engine.stored_files import (
+    check_rows,
+    contradiction,
+    read_block,
+    read_header,
+    read_rows,
+)
 from vector_backup_pipeline.parameters.types import COMPRESSIONS, FORMATS, Compression, Format
 from vector_backup_pipeline_tests.fix_sets import stored_file
 

@@ -9,11 +9,11 @@ first; where none is, they are made in a scratch schema.
 
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 from vector_backup_pipeline.engine.postgres import copy_in
-from vector_backup_pipeline.engine.restore import rows, target
+from vector_backup_pipeline.engine.restore import load, target
+from vector_backup_pipeline.engine.restore.connections import TargetConnections
 from vector_backup_pipeline.engine.restore.run import RestoreRun
 from vector_backup_pipeline.engine.restore.target import Target
 from vector_backup_pipeline.engine.storage.local import LocalRoot
@@ -49,8 +49,8 @@ def main(root: str, step: str) -> None:
     )
     print("begun", flush=True)  # noqa: T201 - the protocol
     run.find()
-    for load in run.prepare(lambda: settings_for(url)):
-        run.load(load.table, lambda _: None)
+    for each in run.prepare(lambda: settings_for(url)):
+        run.load(each.table, lambda _: None)
     run.build_indexes()
     run.prove()
     run.close()
@@ -67,9 +67,9 @@ def _arrange(step: str) -> None:
     elif step == "indexes built":
         stop_after(RestoreRun, "build_indexes")
     elif step == "proven":
-        stop_before(Target, "commit")
+        stop_before(TargetConnections, "commit")
     elif step == "committed":
-        stop_after(Target, "commit")
+        stop_after(TargetConnections, "commit")
 
 
 def _stop_in_the_middle_of_the_embeddings() -> None:
@@ -80,13 +80,13 @@ def _stop_in_the_middle_of_the_embeddings() -> None:
         stand_still()
 
     def copying(
-        cursor: Any, table: Any, columns: Any, rows: copy_in.RowStream, where: Any = None
+        cursor: Any, table: Any, columns: Any, form: Any, chunks: Iterator[bytes], where: Any = None
     ) -> int:
         if EMBEDDINGS in table.as_string(cursor):
-            rows = replace(rows, chunks=first_and_no_more(rows.chunks))
-        return copy_in.copy_rows(cursor, table, columns, rows, where)
+            chunks = first_and_no_more(chunks)
+        return copy_in.copy_rows(cursor, table, columns, form, chunks, where)
 
-    setattr(rows, "copy_rows", copying)  # noqa: B010 - a name that mypy takes for private
+    setattr(load, "copy_rows", copying)  # noqa: B010 - a name that mypy takes for private
 
 
 if __name__ == "__main__":

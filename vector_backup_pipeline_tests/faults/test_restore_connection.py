@@ -17,11 +17,10 @@ import pytest
 from vector_backup_pipeline.embedded import THROWAWAY_SETTINGS, start_embedded_server
 from vector_backup_pipeline.engine.postgres import commit
 from vector_backup_pipeline.engine.progress import Progress
-from vector_backup_pipeline.engine.restore import target
-from vector_backup_pipeline.engine.restore.load import load_rows
-from vector_backup_pipeline.engine.restore.target import Target
+from vector_backup_pipeline.engine.restore import connections, load
+from vector_backup_pipeline.engine.restore.connections import TargetConnections
 from vector_backup_pipeline.engine.results import FailedTable, TruncateFailure
-from vector_backup_pipeline.engine.stored_rows import read_block
+from vector_backup_pipeline.engine.stored_files import read_block
 from vector_backup_pipeline_tests.faults.proxy import LOOPBACK, Proxy, proxy
 from vector_backup_pipeline_tests.faults.watching import (
     COLLECTIONS,
@@ -115,7 +114,7 @@ def test_a_backend_that_is_killed_in_a_load_leaves_the_target_as_it_was(
         killed.set()
 
     # Else all may have been sent before the server acts on it.
-    monkeypatch.setattr(f"{load_rows.__module__}.read_block", read_until_killed)
+    monkeypatch.setattr(load, "read_block", read_until_killed)
     kill = _InTheMiddle(terminate)
 
     done = restore.fails(backed_up, "DATABASE_ERROR", EMBEDDINGS, listener=kill, **TRUNCATING)
@@ -164,7 +163,7 @@ def test_a_pool_that_is_too_small_for_all_workers_is_used_as_far_as_it_goes(
     pool_size: int,
     used: str,
 ) -> None:
-    monkeypatch.setattr(target, "WORKER_PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(connections, "WORKER_PATIENCE_SECONDS", 0.2)
     with proxy(gone.server.port, pool_size=pool_size) as pooler:
         done = restore(_through(pooler, gone), workers=4)
 
@@ -315,7 +314,7 @@ def test_a_lost_commit_of_which_nobody_can_tell_is_unknown(
     ) as proxied:
         done = restore(_through(proxied, backed_up), **TRUNCATING)
 
-    restore.told(done, "DATABASE_ERROR", "Look whether the rows are there")
+    restore.told(done, "DATABASE_ERROR", "Check whether the rows are there")
     truncated = done.result.truncate_results[EMBEDDINGS]
     assert isinstance(truncated, TruncateFailure)
     assert truncated.outcome == "unknown"
@@ -361,7 +360,7 @@ def test_after_an_unknown_move_into_place_the_tables_stay(
     ) as proxied:
         done = restore(_through(proxied, gone))
 
-    restore.told(done, "DATABASE_ERROR", "Look whether the rows are there")
+    restore.told(done, "DATABASE_ERROR", "Check whether the rows are there")
     assert count(gone) == 2558
 
 
@@ -442,17 +441,17 @@ def test_an_interrupt_ends_what_the_server_does_at_once(
 def test_an_interrupt_while_committing_does_not_blur_what_happened(
     backed_up: Database, backup: BackupMaker, restore: RestoreMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    committed = Target.commit
+    committed = TargetConnections.commit
 
-    def interrupt_and_commit(self: Target) -> None:
+    def interrupt_and_commit(self: TargetConnections) -> None:
         os.kill(os.getpid(), signal.SIGINT)
         committed(self)
 
-    monkeypatch.setattr(Target, "commit", interrupt_and_commit)
+    monkeypatch.setattr(TargetConnections, "commit", interrupt_and_commit)
     run = restore.run(**TRUNCATING)
     run.find()
-    for load in run.prepare(lambda: settings_for(backed_up.url)):
-        run.load(load.table, lambda _: None)
+    for each in run.prepare(lambda: settings_for(backed_up.url)):
+        run.load(each.table, lambda _: None)
     run.build_indexes()
     with interrupted():
         run.prove()

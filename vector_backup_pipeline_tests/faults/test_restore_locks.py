@@ -162,7 +162,11 @@ _MADE_ANEW = """
             "was changed while it was being locked. Restore again",
         ),
         (_MADE_ANEW, "DATABASE_ERROR", "was changed while"),
-        ("CREATE TABLE o (id text REFERENCES langchain_pg_embedding)", "DATABASE_ERROR", "changed"),
+        (
+            "CREATE TABLE o (id text REFERENCES langchain_pg_embedding)",
+            "INVALID_PARAMS",
+            "Restore both tables",
+        ),
         ("DROP TABLE langchain_pg_embedding", "TABLE_NOT_FOUND", "does not exist"),
     ],
 )

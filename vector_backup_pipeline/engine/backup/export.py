@@ -13,7 +13,7 @@ import hashlib
 import time
 from dataclasses import dataclass
 
-from vector_backup_pipeline.engine.backup.file_form import FileForm
+from vector_backup_pipeline.engine.errors import InvalidParams
 from vector_backup_pipeline.engine.formats.block_index import BlockIndex, IndexEntry
 from vector_backup_pipeline.engine.formats.blocks import DIGEST_MODULUS, RowBlock
 from vector_backup_pipeline.engine.formats.compression import Pack, codec
@@ -22,16 +22,21 @@ from vector_backup_pipeline.engine.postgres.ranges import BlockRange, cut_into_r
 from vector_backup_pipeline.engine.postgres.snapshot import PinnedSnapshot
 from vector_backup_pipeline.engine.postgres.tables import TableSource
 from vector_backup_pipeline.engine.progress import ProgressListener, ProgressMeter
-from vector_backup_pipeline.engine.range_readers import FetchOptions, RangeReaders, ReadJob
+from vector_backup_pipeline.engine.range_readers import ReadJob, read_ranges
 from vector_backup_pipeline.engine.storage.contract import BackupDirectory, PendingFile
+from vector_backup_pipeline.engine.table_definition import TableDefinition
+from vector_backup_pipeline.parameters.backup import BackupParameters
+
+# The text of vectors is 2.5 times as long as their binary form in the table; all other forms are at
+# most about as large. An estimate, for a store that has to choose its part size early.
+_TEXT_EXPANSION = 3
 
 
 @dataclass(frozen=True)
-class StoredTable:
+class ExportedFile:
     """A finished file. `digest` is the sum modulo 2^128 over its rows, `duration` in seconds."""
 
     name: str
-    form: FileForm
     rows: int
     size: int
     sha256: str
@@ -40,16 +45,37 @@ class StoredTable:
     index: list[IndexEntry]
 
 
+def check_binary(table: TableSource, definition: TableDefinition) -> None:
+    """Raises `InvalidParams` for a table that can't be written in format `binary`."""
+    found = [
+        f"{column.name} ({column.type.text})"
+        for column in definition.columns
+        if column.name in table.columns and not column.type.binary_portable
+    ]
+    if found:
+        raise InvalidParams(
+            f"{table.table.requested} can't be backed up in format 'binary': the binary form of "
+            f"{', '.join(found)} holds OIDs that differ in another database, or does not exist. "
+            "Use format 'csv'."
+        )
+
+
+def expected_size(table: TableSource, request: BackupParameters) -> int:
+    """An estimate of the size of the table's file in bytes; it may be half of the truth."""
+    is_plain_text = (request.format, request.compression) == ("csv", "none")
+    return table.size * (_TEXT_EXPANSION if is_plain_text else 1)
+
+
 def export_table(
     pinned: PinnedSnapshot,
     table: TableSource,
     directory: BackupDirectory,
     file_name: str,
-    form: FileForm,
-    options: FetchOptions,
+    request: BackupParameters,
     listener: ProgressListener,
-) -> StoredTable:
-    """Write every row that `table` has in the snapshot to `file_name`, durable and counted.
+) -> ExportedFile:
+    """Write every row that `table` has in the snapshot to `file_name`, durable and counted, in the
+    form that `request` asks for.
 
     Raises:
         DatabaseError, PermissionDenied, StorageError, IntegrityError: no file is left; the
@@ -57,33 +83,39 @@ def export_table(
     """
     started = time.monotonic()
     ranges = cut_into_ranges(table)
-    # A table that was never analyzed has no estimate of rows.
-    by_blocks = len(ranges) > 1
-    rows, packing = row_format(form.format), codec(form.compression)
-    job = ReadJob(table.table.requested, table.columns, ranges, rows, pinned.settings.secrets)
+    form = row_format(request.format)
+    job = ReadJob(
+        name=table.table.requested,
+        columns=table.columns,
+        ranges=ranges,
+        form=form,
+        secrets=pinned.settings.secrets,
+        batch_size=request.batch_size if request.export_method == "cursor" else None,
+    )
 
     def make_pack() -> Pack:
-        return packing.make_pack(form.level)
+        return codec(request.compression).make_pack(request.compression_level)
 
-    total = table.blocks if by_blocks else table.estimated_rows
-    meter = ProgressMeter(table.table.requested, total, listener)
+    # A table that was never analyzed has no estimate of rows.
+    by_blocks = len(ranges) > 1
+    meter = ProgressMeter(job.name, table.blocks if by_blocks else table.estimated_rows, listener)
     with (
-        directory.create(file_name, form.expected_size(table)) as file,
-        RangeReaders(pinned.streams(), job, options, make_pack) as readers,
+        directory.create(file_name, expected_size(table, request)) as file,
+        read_ranges(pinned.streams(), job, make_pack) as readers,
     ):
-        writer = _Writer(file, make_pack(), header=rows.header(table.columns))
-        for item in readers.blocks():
+        writer = _Writer(file, make_pack(), header=form.header(table.columns))
+        for item in readers:
             if isinstance(item, BlockRange):
                 meter.advance(item.blocks if by_blocks else 0)
             else:
                 writer.append(item)
                 meter.advance(0 if by_blocks else item.rows)
                 meter.add(item.rows, len(item.data))
-            del item  # Not to be kept, if it is large, while the next one comes.
-        writer.end(rows.trailer)
+            del item  # It may be large, and is not to be kept while the next one comes.
+        writer.end(form.trailer)
         file.commit()
     meter.finish()
-    return writer.stored(file_name, form, time.monotonic() - started)
+    return writer.finished(file_name, time.monotonic() - started)
 
 
 class _Writer:
@@ -109,10 +141,9 @@ class _Writer:
         if trailer:
             self._store(self._pack(trailer))
 
-    def stored(self, name: str, form: FileForm, duration: float) -> StoredTable:
-        return StoredTable(
+    def finished(self, name: str, duration: float) -> ExportedFile:
+        return ExportedFile(
             name=name,
-            form=form,
             rows=self._rows,
             size=self._size,
             sha256=self._sha256.hexdigest(),

@@ -1,15 +1,14 @@
-"""Putting a run's manifest together from what the snapshot showed and the exports stored."""
+"""The manifest of a run, from its snapshot, the definitions and the exported files."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 
 from pydantic_core import PydanticSerializationError
 
 from vector_backup_pipeline import __version__
-from vector_backup_pipeline.engine.backup.export import StoredTable
+from vector_backup_pipeline.engine.backup.export import ExportedFile
 from vector_backup_pipeline.engine.backup.notices import Notice, read_notices
 from vector_backup_pipeline.engine.errors import BackupError, InvalidParams
 from vector_backup_pipeline.engine.manifest import (
@@ -24,28 +23,18 @@ from vector_backup_pipeline.engine.manifest import (
 )
 from vector_backup_pipeline.engine.postgres.connection import database_errors
 from vector_backup_pipeline.engine.postgres.definitions import read_definitions
-from vector_backup_pipeline.engine.postgres.server import ServerIdentity
 from vector_backup_pipeline.engine.postgres.snapshot import PinnedSnapshot
 from vector_backup_pipeline.engine.postgres.sql_ascii import ENCODING
 from vector_backup_pipeline.engine.postgres.tables import TableSource
 from vector_backup_pipeline.engine.record import Record
 from vector_backup_pipeline.engine.results import BackupResult
-from vector_backup_pipeline.engine.table_definition import Definitions
+from vector_backup_pipeline.engine.table_definition import Definitions, TableDefinition
 from vector_backup_pipeline.parameters.backup import BackupRequest
 
 
-@dataclass(frozen=True)
-class SnapshotRecord:
-    """What the manifest keeps of the snapshot, read while it was open. Tables by caller's name."""
-
-    server: ServerIdentity
-    snapshot: str
-    tables: Mapping[str, TableSource]
-    definitions: Definitions
-
-
-def read_record(pinned: PinnedSnapshot) -> tuple[SnapshotRecord, list[Notice]]:
-    """Read what the manifest keeps, and what a person should know of the tables."""
+def read_tables(pinned: PinnedSnapshot) -> tuple[Definitions, list[Notice]]:
+    """The definitions of the snapshot's tables, and notices about them. A table whose definition a
+    manifest can't hold becomes a failure."""
     oids = [source.table.oid for source in pinned.tables.values()]
     with (
         database_errors("read the tables' definitions", pinned.settings.secrets),
@@ -53,14 +42,7 @@ def read_record(pinned: PinnedSnapshot) -> tuple[SnapshotRecord, list[Notice]]:
     ):
         definitions = read_definitions(cursor, oids)
         _leave_out_unstorable(pinned, definitions)
-        notices = read_notices(cursor, pinned.tables.values(), definitions)
-    record = SnapshotRecord(
-        server=pinned.server,
-        snapshot=pinned.snapshot,
-        tables=dict(pinned.tables),
-        definitions=definitions,
-    )
-    return record, notices
+        return definitions, read_notices(cursor, pinned.tables.values(), definitions)
 
 
 def _leave_out_unstorable(pinned: PinnedSnapshot, definitions: Definitions) -> None:
@@ -88,8 +70,9 @@ def _is_storable(record: Record) -> bool:
 
 def build_manifest(
     request: BackupRequest,
-    record: SnapshotRecord,
-    stored: Mapping[str, StoredTable],
+    pinned: PinnedSnapshot,
+    definitions: Definitions,
+    stored: Mapping[str, ExportedFile],
     failures: Mapping[str, BackupError],
     result: BackupResult,
     *,
@@ -108,37 +91,29 @@ def build_manifest(
         run_id=run_id,
         export_method=request.export_method,
         workers=request.workers,
-        server=_server(record.server),
-        snapshot=record.snapshot,
+        server=Server(**{name: getattr(pinned.server, name) for name in Server.model_fields}),
+        snapshot=pinned.snapshot,
         tables=[
-            _table(source, stored.get(name), failures.get(name), record)
-            for name, source in record.tables.items()
+            _table(
+                source,
+                _data_file(request, source, stored[name]) if name in stored else None,
+                failures.get(name),
+                definitions.tables[source.table.oid],
+            )
+            for name, source in pinned.tables.items()
         ],
-        dependencies=record.definitions.dependencies,
+        dependencies=definitions.dependencies,
         truncate=truncate,
         truncated_tables=list(request.tables_to_truncate),
         result=result,
     )
 
 
-def _server(server: ServerIdentity) -> Server:
-    return Server(
-        version=server.version,
-        version_num=server.version_num,
-        encoding=server.encoding,
-        database=server.database,
-        system_identifier=server.system_identifier,
-        timeline=server.timeline,
-        in_recovery=server.in_recovery,
-        pgvector_version=server.pgvector_version,
-    )
-
-
 def _table(
     source: TableSource,
-    stored: StoredTable | None,
+    file: DataFile | None,
     failure: BackupError | None,
-    record: SnapshotRecord,
+    definition: TableDefinition,
 ) -> TableBackup:
     return TableBackup(
         table=source.table.requested,
@@ -156,22 +131,22 @@ def _table(
             for relation in source.relations
         ],
         columns=list(source.columns),
-        file=_data_file(source, stored) if stored else None,
+        file=file,
         error=f"{failure.error_type}: {failure.message}" if failure else None,
-        definition=record.definitions.tables[source.table.oid],
+        definition=definition,
     )
 
 
-def _data_file(source: TableSource, stored: StoredTable) -> DataFile:
+def _data_file(request: BackupRequest, source: TableSource, stored: ExportedFile) -> DataFile:
     return DataFile(
         name=stored.name,
-        format=stored.form.format,
-        compression=stored.form.compression,
+        format=request.format,
+        compression=request.compression,
         rows=stored.rows,
         bytes=stored.size,
         sha256=stored.sha256,
         digest=Digest(
-            encoding=stored.form.format,
+            encoding=request.format,
             columns=list(source.columns),
             value=f"{stored.digest:032x}",
         ),

@@ -1,41 +1,35 @@
-"""One backup from beginning to end: the steps in their order, and what each left behind.
+"""One backup from beginning to end.
 
     resolve ─▶ pin ─▶ export (each table) ─▶ truncate ─▶ finish ─▶ close
 
-A step that fails raises, and is remembered here, so that `finish` can tell the whole story. `close`
-may come at any time and after any failure: it ends every connection, tells the story if nobody has,
-and removes the run's marker last.
+`close` ends every connection, reports the result if `finish` has not, and removes the run's marker
+last.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timezone
-from typing import Literal, TypeVar
+from typing import Literal
 
-from vector_backup_pipeline.engine.backup.export import StoredTable, export_table
-from vector_backup_pipeline.engine.backup.file_form import FileForm
-from vector_backup_pipeline.engine.backup.manifest import (
-    SnapshotRecord,
-    build_manifest,
-    read_record,
-)
+from vector_backup_pipeline.engine.backup.export import ExportedFile, check_binary, export_table
+from vector_backup_pipeline.engine.backup.manifest import build_manifest, read_tables
 from vector_backup_pipeline.engine.backup.report import log_section
 from vector_backup_pipeline.engine.backup.run_marker import claim_timestamp, remove_leftovers
 from vector_backup_pipeline.engine.cancellation import as_run_error, uncancellable
 from vector_backup_pipeline.engine.errors import (
     BackupError,
     IntegrityError,
-    InvalidParams,
     ResourceNotFound,
-    RunCancelled,
-    StorageError,
 )
-from vector_backup_pipeline.engine.file_names import LOG_NAME, data_file_name, manifest_name
+from vector_backup_pipeline.engine.file_names import (
+    LOG_NAME,
+    data_extension,
+    data_file_name,
+    manifest_name,
+)
 from vector_backup_pipeline.engine.manifest import TruncateState
 from vector_backup_pipeline.engine.postgres.commit import CommitUnknown
 from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings
@@ -43,7 +37,6 @@ from vector_backup_pipeline.engine.postgres.ranges import most_ranges
 from vector_backup_pipeline.engine.postgres.snapshot import PinnedSnapshot, pin_snapshot
 from vector_backup_pipeline.engine.postgres.truncate import check_before_truncate, truncate_tables
 from vector_backup_pipeline.engine.progress import ProgressListener
-from vector_backup_pipeline.engine.range_readers import FetchOptions
 from vector_backup_pipeline.engine.results import (
     BackupResult,
     ExportedTable,
@@ -54,12 +47,13 @@ from vector_backup_pipeline.engine.results import (
     failed_table,
     readable_size,
 )
+from vector_backup_pipeline.engine.runs import EngineRun
 from vector_backup_pipeline.engine.storage.contract import BackupDirectory, BackupRoot, Claim
 from vector_backup_pipeline.engine.stored_files import check_stored_file, check_stored_size
+from vector_backup_pipeline.engine.table_definition import Definitions
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
 from vector_backup_pipeline.parameters.backup import BackupRequest
 
-_T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 
 
@@ -82,8 +76,26 @@ class TableExport:
     ranges: int
 
 
-class BackupRun:
-    """The state of one run. Its methods are called in order, once each (`export` once a table)."""
+@dataclass(frozen=True)
+class _Location:
+    """The run's directory, and its timestamp, which `claim` keeps from other runs."""
+
+    directory: BackupDirectory
+    stamp: str
+    claim: Claim
+
+
+@dataclass(frozen=True)
+class _Snapshot:
+    pinned: PinnedSnapshot
+    definitions: Definitions
+
+
+class BackupRun(EngineRun[BackupResult]):
+    """The state of one run. Its methods are called in order, once each (`export` once per table).
+
+    `stored` are the finished files, by the caller's names of their tables.
+    """
 
     def __init__(
         self,
@@ -94,227 +106,138 @@ class BackupRun:
         lock_timeout: float,
         run_id: str,
     ) -> None:
+        super().__init__(root, timestamps, run_id)
         self.request = request
-        self._root = root
-        self._timestamps = timestamps
         self._lock_timeout = lock_timeout
-        self._run_id = run_id
-        # Who canceled the run, as far as known; for the log.
-        self.canceled_by: str | None = None
-        self._started = time.monotonic()
-        self._created_at = datetime.now(timezone.utc)
-        self._directory: BackupDirectory | None = None
-        self._stamp: str | None = None
-        self._claim: Claim | None = None
-        self._pinned: PinnedSnapshot | None = None
-        self._record: SnapshotRecord | None = None
-        self._stored: dict[str, StoredTable] = {}
+        # What the steps have made so far.
+        self._backup_directory: str | None = None
+        self._resolved: _Location | None = None
+        self._pinned: _Snapshot | None = None
+        self.stored: dict[str, ExportedFile] = {}
         self._failures: dict[str, FailedTable] = {}
         self._errors: dict[str, BackupError] = {}
-        self._run_error: BackupError | None = None
-        self._notices: list[str] = []
         self._truncate_state: TruncateState = "none"
         self._truncate_results: dict[str, TruncatedTable | TruncateFailure] = {}
-        self._result: BackupResult | None = None
         self._has_manifest: bool | None = None
 
     @property
     def error(self) -> BackupError | None:
-        """What the run failed of: the first failed table's error, else the run's own."""
-        for table in self.request.tables:
-            if table in self._errors:
-                return self._errors[table]
-        return self._run_error
+        """The first failed table's error in the order of `tables`, else the run's own."""
+        of_tables = (self._errors[table] for table in self.request.tables if table in self._errors)
+        return next(of_tables, self._own_error)
 
     def resolve(self) -> BackupTarget:
-        """Find or make the directory, take a timestamp in it, and clear what dead runs left."""
+        """Find or create the directory, take a timestamp in it, and remove what dead runs left."""
         task_id = self.request.task_id
         with self._remembering():
             if self.request.does_nothing:
-                self._directory = self._root.find(task_id)
-                location = self._directory.location if self._directory else self._root.location
-                return BackupTarget(location, None, task_id)
-            self._directory = self._root.open(task_id)
-            remove_leftovers(self._directory, self._timestamps)
-            self._stamp, self._claim = claim_timestamp(
-                self._directory, self._timestamps, self._run_id
-            )
-            return BackupTarget(self._directory.location, self._stamp, task_id)
+                found = self._root.find(task_id)
+                self._backup_directory = found.location if found else None
+                return BackupTarget(self._backup_directory or self._root.location, None, task_id)
+            directory = self._root.open(task_id)
+            self._backup_directory = directory.location
+            remove_leftovers(directory, self._timestamps)
+            stamp, claim = claim_timestamp(directory, self._timestamps, self._run_id)
+            self._resolved = _Location(directory, stamp, claim)
+            return BackupTarget(directory.location, stamp, task_id)
 
     def pin(self, connection_settings: Callable[[], ConnectionSettings]) -> list[TableExport]:
-        """Open the run's transactions and read the tables; a table that can't be read is left to
-        its own `export` to report."""
+        """Open the run's transactions and read the tables; the `export` of a table that can't be
+        read reports it."""
         request, started = self.request, time.monotonic()
         with self._remembering():
-            self._pinned = pinned = pin_snapshot(
+            pinned = pin_snapshot(
                 connection_settings(),
                 request.tables,
                 request.tables_to_truncate,
                 workers=request.workers,
                 lock_timeout=self._lock_timeout,
             )
-            self._notices += pinned.notices
-            self._record, notices = read_record(pinned)
-            self._notices += map(str, notices)
+            try:
+                definitions, notices = read_tables(pinned)
+                self._pinned = _Snapshot(pinned, definitions)
+                self.notices += [*pinned.notices, *map(str, notices)]
+            except BaseException:
+                pinned.close()
+                raise
         seconds = time.monotonic() - started
         _log.info("Snapshot pinned: %d tables, %.1f s", len(pinned.tables), seconds)
-        return [self._table_export(pinned, table) for table in request.tables]
+        return [_table_export(pinned, table) for table in request.tables]
 
     def export(self, table: str, listener: ProgressListener) -> ExportedTable:
-        """Export one table. Raises its error, after which the next table can have its turn."""
+        """Export one table. After an error, the next table can be exported."""
         started = time.monotonic()
         try:
             stored = self._export(table, listener)
         except BaseException as cause:
-            error = as_run_error(cause)
-            self._errors[table] = error
-            self._failures[table] = failed_table(error, time.monotonic() - started)
+            self._fail(table, as_run_error(cause), time.monotonic() - started)
             raise
-        self._stored[table] = stored
-        told = _exported(stored)
-        size, seconds = told.file_size, stored.duration
+        self.stored[table] = stored
+        result = _exported(stored)
+        size, seconds = result.file_size, stored.duration
         _log.info("Exported %s: %d rows, %s, %.1f s", table, stored.rows, size, seconds)
-        return told
+        return result
 
-    @property
-    def stored(self) -> Mapping[str, StoredTable]:
-        """The finished files, by the caller's names of their tables."""
-        return self._stored
+    def _export(self, table: str, listener: ProgressListener) -> ExportedFile:
+        location, request = self._location, self.request
+        pinned, definitions = self._snapshot.pinned, self._snapshot.definitions
+        if table in pinned.failures:
+            raise pinned.failures[table]
+        source = pinned.tables[table]
+        if request.format == "binary":
+            check_binary(source, definitions.tables[source.table.oid])
+        extension = data_extension(request.format, request.compression)
+        name = data_file_name(source.table.schema, source.table.name, location.stamp, extension)
+        return export_table(pinned, source, location.directory, name, request, listener)
+
+    def _fail(self, table: str, error: BackupError, seconds: float) -> None:
+        self._errors[table] = error
+        self._failures[table] = failed_table(error, seconds)
 
     def path_of(self, file_name: str) -> str:
-        """Where a file of this run lies, as a path or URL."""
-        return f"{_known(self._directory).location}/{file_name}"
+        """The path or URL of a file of this run."""
+        return f"{self._location.directory.location}/{file_name}"
 
     def truncate(self) -> dict[str, TruncatedTable]:
-        """Empty the truncate tables, if that was asked for and everything about the backup holds.
+        """Truncate the tables, if that was asked for and everything about the backup is right.
 
         Raises:
-            BackupError: nothing was truncated, or (`outcome` unknown) nobody can tell.
+            BackupError: nothing was truncated, or (`outcome` unknown) that can't be determined.
         """
         if not self.request.truncate_vector_tables:
             return {}
         started = time.monotonic()
-        try:
-            with self._remembering():
-                self._prepare_truncate()
-        except BaseException as cause:
-            self._remember_truncate_failure(cause, started)
-            raise
         with self._remembering():
             try:
+                self._prepare_truncate()
                 with uncancellable(unless_requested=True):
-                    return self._truncate(started)
-            except RunCancelled as error:
-                self._remember_truncate_failure(error, started)
+                    rows_after = truncate_tables(
+                        self._snapshot.pinned, self.request.tables_to_truncate
+                    )
+                    return self._truncated(rows_after, time.monotonic() - started)
+            except BaseException as cause:
+                if self._truncate_state != "done":
+                    self._truncate_failed(as_run_error(cause), time.monotonic() - started)
                 raise
 
-    def finish(self) -> BackupResult:
-        """End the snapshot, write manifest and log, and tell the result. Once."""
-        if self._result is not None:
-            return self._result
-        first: Exception | None = None
-        if self.error is None and (untold := self._untold_tables()):
-            first = self._run_error = InvalidParams(
-                f"Nothing was done about {', '.join(untold)}: a step of the job was left out. "
-                "Launch the whole job."
-            )
-        if self._pinned is not None:
-            self._pinned.close()
-        first = first or self._check_stored()
-        for step in (self._write_manifest, self._append_to_log):
-            try:
-                with self._remembering():
-                    step()
-            except Exception as error:  # noqa: BLE001 - the log is told of it; then it is raised
-                first = first or error
-        self._result = self._tell_result()
-        if first is not None:
-            raise first
-        return self._result
-
-    def close(self) -> BackupResult:
-        """Leave nothing open and nothing untold, whatever happened before."""
-        try:
-            if self._result is None:
-                if self.error is None and not self._is_done():
-                    self._run_error = RunCancelled()
-                with contextlib.suppress(BackupError):  # Remembered; the result tells it.
-                    self.finish()
-        finally:
-            if self._pinned is not None:
-                self._pinned.close()
-            if self._claim is not None:
-                self._claim.release()
-        return self._result or self._tell_result()
-
-    def _check_stored(self) -> BackupError | None:
-        """Before a set is made of the files: that each is still there. A run that lost its store
-        for long counts as dead to others, and its files as left over."""
-        if self._has_manifest:
-            return None  # They were proven before the truncate.
-        first: BackupError | None = None
-        for table, stored in list(self._stored.items()):
-            try:
-                check_stored_size(_known(self._directory), stored.name, stored.size)
-            except (IntegrityError, ResourceNotFound) as error:
-                del self._stored[table]
-                self._errors[table] = error
-                self._failures[table] = failed_table(error, stored.duration)
-                first = first or error
-            except StorageError as error:
-                self._run_error = self._run_error or error
-                return first or error  # Out of reach; the others would only wait for it too.
-        return first
-
-    def _untold_tables(self) -> list[str]:
-        """Tables that should have been backed up and of which nothing is known."""
-        if self.request.does_nothing:
-            return []
-        known = self._stored.keys() | self._failures.keys()
-        return [table for table in self.request.tables if table not in known]
-
-    def _is_done(self) -> bool:
-        truncated = self._truncate_state == "done" or not self.request.truncate_vector_tables
-        return not self._untold_tables() and truncated
-
-    def _table_export(self, pinned: PinnedSnapshot, table: str) -> TableExport:
-        source = pinned.tables.get(table)
-        if source is None:
-            return TableExport(table, size=0, estimated_rows=None, ranges=0)
-        return TableExport(table, source.size, source.estimated_rows, most_ranges(source))
-
-    def _export(self, table: str, listener: ProgressListener) -> StoredTable:
-        pinned, stamp = _known(self._pinned), _known(self._stamp)
-        if table in pinned.failures:
-            raise pinned.failures[table]
-        source, request = pinned.tables[table], self.request
-        form = FileForm(request.format, request.compression, request.compression_level)
-        form.check(source, _known(self._record).definitions.tables[source.table.oid])
-        name = data_file_name(source.table.schema, source.table.name, stamp, form.extension)
-        options = FetchOptions(request.export_method, request.batch_size)
-        return export_table(pinned, source, _known(self._directory), name, form, options, listener)
-
     def _prepare_truncate(self) -> None:
-        """All that can still be given up: proof of the stored files, and the pending manifest."""
-        pinned, directory = _known(self._pinned), _known(self._directory)
-        if set(self._stored) != set(self.request.tables):
+        """The last checks: proof of the stored files, and the pending manifest."""
+        pinned, directory = self._snapshot.pinned, self._location.directory
+        if set(self.stored) != set(self.request.tables):
             raise IntegrityError("Not every table of this run was backed up; nothing is truncated.")
         if pinned.truncate_refusal is not None:
             raise pinned.truncate_refusal
         pinned.end_workers()
-        for stored in self._stored.values():
+        for stored in self.stored.values():
             check_stored_file(directory, stored.name, stored.size, stored.sha256)
         check_before_truncate(pinned, self._rows_to_truncate())
         self._truncate_state = "pending"
         self._write_manifest()
 
-    def _truncate(self, started: float) -> dict[str, TruncatedTable]:
-        try:
-            rows_after = truncate_tables(_known(self._pinned), self.request.tables_to_truncate)
-        except BaseException as cause:
-            self._remember_truncate_failure(cause, started)
-            raise
-        duration = round(time.monotonic() - started, 3)
+    def _truncated(
+        self, rows_after: Mapping[str, int], seconds: float
+    ) -> dict[str, TruncatedTable]:
+        duration = round(seconds, 3)
         truncated = {
             table: TruncatedTable(rows_before=rows, rows_after=rows_after[table], duration=duration)
             for table, rows in self._rows_to_truncate().items()
@@ -325,106 +248,149 @@ class BackupRun:
         self._write_manifest()
         return truncated
 
-    def _rows_to_truncate(self) -> dict[str, int]:
-        return {table: self._stored[table].rows for table in self.request.tables_to_truncate}
-
-    def _remember_truncate_failure(self, cause: BaseException, started: float) -> None:
-        error = as_run_error(cause)
+    def _truncate_failed(self, error: BackupError, seconds: float) -> None:
         outcome: Literal["not_truncated", "unknown"] = "not_truncated"
         if isinstance(error, CommitUnknown):
             outcome = "unknown"
-        for table in self.request.tables_to_truncate:
-            self._truncate_results[table] = TruncateFailure(
-                error_type=error.error_type,
-                error=error.message,
-                outcome=outcome,
-                duration=round(time.monotonic() - started, 3),
-            )
+        failure = TruncateFailure(
+            error_type=error.error_type,
+            error=error.message,
+            outcome=outcome,
+            duration=round(seconds, 3),
+        )
+        self._truncate_results = dict.fromkeys(self.request.tables_to_truncate, failure)
         if self._truncate_state == "pending":
             self._truncate_state = outcome
 
+    def _rows_to_truncate(self) -> dict[str, int]:
+        return {table: self.stored[table].rows for table in self.request.tables_to_truncate}
+
+    def _left_out(self) -> str | None:
+        if self.request.does_nothing:
+            return None
+        known = self.stored.keys() | self._failures.keys()
+        if missing := [table for table in self.request.tables if table not in known]:
+            return f"{', '.join(missing)} was not backed up"
+        if self.request.truncate_vector_tables and self._truncate_state != "done":
+            return "Nothing was truncated"
+        return None
+
+    def _end(self) -> None:
+        """End the snapshot, write manifest and log. Raises the first error of these."""
+        if self._pinned is not None:
+            self._pinned.pinned.close()
+        first: BackupError | None = None
+        for step in (self._check_stored, self._write_manifest, self._append_to_log):
+            try:
+                with self._remembering():
+                    step()
+            except BackupError as error:
+                first = first or error
+        if first is not None:
+            raise first
+
+    def _check_stored(self) -> None:
+        """Check that each file still exists before a set is made of them: a run that lost its
+        store for long counts as dead to others, and its files as leftovers."""
+        if self._has_manifest:
+            return  # They were proven before the truncate.
+        first: BackupError | None = None
+        for table, stored in list(self.stored.items()):
+            try:
+                check_stored_size(self._location.directory, stored.name, stored.size)
+            except (IntegrityError, ResourceNotFound) as error:
+                del self.stored[table]
+                self._fail(table, error, stored.duration)
+                first = first or error
+        if first is not None:
+            raise first
+
     def _write_manifest(self) -> None:
         """Write or replace the manifest. Without a stored file there is no set."""
-        if self._record is None or not self._stored:
+        if self._pinned is None or not self.stored:
             return
-        directory, stamp = _known(self._directory), _known(self._stamp)
+        location = self._location
         manifest = build_manifest(
             self.request,
-            self._record,
-            self._stored,
+            self._pinned.pinned,
+            self._pinned.definitions,
+            self.stored,
             self._errors,
-            self._tell_result(with_manifest=True),
-            stamp=stamp,
+            self._make_result(with_manifest=True),
+            stamp=location.stamp,
             run_id=self._run_id,
-            created_at=self._created_at,
+            created_at=self._began_at,
             truncate=self._truncate_state,
         )
-        # One that is there stays there, whatever becomes of its replacement.
+        # An existing one stays, whatever becomes of its replacement.
         self._has_manifest = bool(self._has_manifest)
-        directory.replace(manifest_name(stamp), manifest.to_json(directory.manifest_key))
+        name = manifest_name(location.stamp)
+        location.directory.replace(name, manifest.to_json(location.directory.manifest_key))
         self._has_manifest = True
-        _log.info("Manifest written: %s", self.path_of(manifest_name(stamp)))
+        _log.info("Manifest written: %s", self.path_of(name))
 
     def _append_to_log(self) -> None:
-        if self._directory is None or self._stamp is None:
+        if self._resolved is None:
             return
+        server = self._pinned.pinned.server if self._pinned else None
         section = log_section(
             self.request,
-            self._tell_result(),
+            self._make_result(),
             self.error,
             run_id=self._run_id,
             canceled_by=self.canceled_by,
-            stamp=self._stamp,
-            source=self._source(),
+            stamp=self._resolved.stamp,
+            source=f"database {server.database}, PostgreSQL {server.version}" if server else None,
         )
-        self._directory.append(LOG_NAME, section)
+        self._resolved.directory.append(LOG_NAME, section)
 
-    def _source(self) -> str | None:
-        if self._record is None:
-            return None
-        server = self._record.server
-        return f"database {server.database}, PostgreSQL {server.version}"
+    def _release(self) -> None:
+        if self._pinned is not None:
+            self._pinned.pinned.close()
+        if self._resolved is not None:
+            self._resolved.claim.release()
 
-    def _tell_result(self, *, with_manifest: bool = False) -> BackupResult:
-        """What is known now; without a manifest, nothing counts as backed up."""
-        stored = {table: _exported(entry) for table, entry in self._stored.items()}
-        entries: dict[str, ExportedTable | FailedTable] = {**self._failures, **stored}
-        tables = {table: entries[table] for table in self.request.tables if table in entries}
-        errors = [error_line(e, t) for t in self.request.tables if (e := self._errors.get(t))]
-        if self._run_error is not None:
-            errors.append(error_line(self._run_error))
+    def _make_result(self, *, with_manifest: bool = False) -> BackupResult:
+        """The result as of now; without a manifest, nothing counts as backed up."""
+        order = self.request.tables
+        entries = {**self._failures, **{t: _exported(each) for t, each in self.stored.items()}}
+        errors = [error_line(self._errors[t], t) for t in order if t in self._errors]
+        if self._own_error is not None and self._own_error not in self._errors.values():
+            errors.append(error_line(self._own_error))
         return BackupResult(
-            backup_performed=len(self._stored) == len(self.request.tables)
+            backup_performed=len(self.stored) == len(order)
             and (with_manifest or self._has_manifest is not False),
             truncate_performed=self._truncate_state == "done",
-            backup_directory=self._directory.location if self._directory else None,
-            tables_backed_up=tables,
+            backup_directory=self._backup_directory,
+            tables_backed_up={table: entries[table] for table in order if table in entries},
             truncate_results=dict(self._truncate_results),
-            notices=list(self._notices),
+            notices=list(self.notices),
             errors=errors,
-            duration=round(time.monotonic() - self._started, 3),
-            timestamp=self._created_at.astimezone(self._timestamps.timezone).replace(microsecond=0),
+            duration=self._duration,
+            timestamp=self._local(self._began_at),
         )
 
-    @contextlib.contextmanager
-    def _remembering(self) -> Iterator[None]:
-        """Keep the first error of the run itself, for the result."""
-        try:
-            yield
-        except BaseException as cause:
-            if self._run_error is None:
-                self._run_error = as_run_error(cause)
-            raise
+    @property
+    def _location(self) -> _Location:
+        if self._resolved is None:
+            raise BackupError("The steps of this backup were not called in their order.")
+        return self._resolved
+
+    @property
+    def _snapshot(self) -> _Snapshot:
+        if self._pinned is None:
+            raise BackupError("The steps of this backup were not called in their order.")
+        return self._pinned
 
 
-def _known(value: _T | None) -> _T:
-    """What an earlier step has set."""
-    if value is None:
-        raise BackupError("The steps of this run were not called in their order.")
-    return value
+def _table_export(pinned: PinnedSnapshot, table: str) -> TableExport:
+    source = pinned.tables.get(table)
+    if source is None:
+        return TableExport(table, size=0, estimated_rows=None, ranges=0)
+    return TableExport(table, source.size, source.estimated_rows, most_ranges(source))
 
 
-def _exported(stored: StoredTable) -> ExportedTable:
+def _exported(stored: ExportedFile) -> ExportedTable:
     return ExportedTable(
         row_count=stored.rows,
         file_size=readable_size(stored.size),

@@ -7,8 +7,8 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
-from vector_backup_pipeline.engine.backup.file_form import FileForm
-from vector_backup_pipeline.engine.backup.manifest import read_record
+from vector_backup_pipeline.engine.backup.export import expected_size
+from vector_backup_pipeline.engine.backup.manifest import read_tables
 from vector_backup_pipeline.engine.checkup.finding import (
     Finding,
     from_error,
@@ -27,7 +27,7 @@ from vector_backup_pipeline.engine.postgres.snapshot import (
     pin_snapshot,
 )
 from vector_backup_pipeline.engine.postgres.tables import TableSource
-from vector_backup_pipeline.engine.range_readers import FetchOptions, RangeReaders, ReadJob
+from vector_backup_pipeline.engine.range_readers import ReadJob, read_ranges
 from vector_backup_pipeline.engine.results import readable_size
 from vector_backup_pipeline.parameters.backup import BackupRequest
 from vector_backup_pipeline.parameters.table_names import parse_table_name
@@ -60,8 +60,7 @@ def check_database(
             yield _workers_finding(pinned, request.workers, wait)
             yield from _table_findings(pinned, request)
             yield from _truncate_findings(pinned, request)
-            form = FileForm(request.format, request.compression, request.compression_level)
-            sizes += map(form.expected_size, pinned.tables.values())
+            sizes += (expected_size(source, request) for source in pinned.tables.values())
     except BackupError as error:
         yield from_error("database", "connection", error)
         yield skipped("tables", "tables", "there is no connection to the database")
@@ -121,27 +120,29 @@ def _workers_finding(pinned: PinnedSnapshot, workers: int, lock_timeout: float) 
 
 def _table_findings(pinned: PinnedSnapshot, request: BackupRequest) -> Iterator[Finding]:
     try:
-        _, notices = read_record(pinned)
+        _, notices = read_tables(pinned)
     except BackupError as error:
         yield from_error("tables", "definitions", error)
         return
-    options = FetchOptions(request.export_method, request.batch_size)
+    batch_size = request.batch_size if request.export_method == "cursor" else None
     for table in request.tables:
         if table in pinned.failures:
             yield from_error("tables", table, pinned.failures[table])
         else:
-            yield _read_first_row(pinned, pinned.tables[table], options)
+            yield _read_first_row(pinned, pinned.tables[table], batch_size)
     for notice in notices:
         yield warning("tables", notice.subject, notice.message, notice.advice)
 
 
-def _read_first_row(pinned: PinnedSnapshot, source: TableSource, options: FetchOptions) -> Finding:
+def _read_first_row(pinned: PinnedSnapshot, source: TableSource, batch_size: int | None) -> Finding:
     table = source.table.requested
     ranges = [BlockRange(relation, 0, None, limit=1) for relation in source.relations]
-    job = ReadJob(table, source.columns, ranges, row_format("csv"), pinned.settings.secrets)
+    job = ReadJob(
+        table, source.columns, ranges, row_format("csv"), pinned.settings.secrets, batch_size
+    )
     try:
-        with RangeReaders(pinned.streams(), job, options) as readers:
-            for _ in readers.blocks():
+        with read_ranges(pinned.streams(), job) as readers:
+            for _ in readers:
                 pass
     except BackupError as error:
         return from_error("tables", table, error)

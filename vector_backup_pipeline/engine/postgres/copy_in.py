@@ -1,12 +1,12 @@
-"""Rows into the server: COPY straight into a table, or by way of a temporary one."""
+"""Rows into the server: COPY straight into a table, or through a temporary table."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
+import psycopg2
 from psycopg2.extensions import cursor as Cursor
-from psycopg2.sql import SQL, Composable, Identifier, Literal
+from psycopg2.sql import SQL, Composable, Identifier
 
 from vector_backup_pipeline.engine.errors import IntegrityError
 from vector_backup_pipeline.engine.postgres.ranges import column_list
@@ -18,29 +18,24 @@ _STAGE = Identifier("pg_temp", "vector_restore_stage")
 _MESSAGE_BYTES = 64 << 10
 
 
-@dataclass(frozen=True)
-class RowStream:
-    """What COPY reads: CSV records without a header, or a binary stream with header and trailer.
-
-    `chunks` must not hold empty ones, which would end the stream.
-    """
-
-    form: Format
-    chunks: Iterator[bytes]
-
-
-class _Chunks:
-    """Chunks of bytes as the file that COPY reads."""
+class _ChunkReader:
+    """Chunks of bytes as the file that COPY reads. Keeps the error of making them, of which the
+    driver passes on the text alone."""
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
         self._chunks = chunks
         self._chunk = b""
         self._at = 0
+        self.error: BaseException | None = None
 
     def read(self, size: int = _MESSAGE_BYTES, /) -> bytes:
         """At most `size` bytes; nothing at the end."""
         if self._at >= len(self._chunk):
-            self._chunk, self._at = next(self._chunks, b""), 0
+            try:
+                self._chunk, self._at = next(self._chunks, b""), 0
+            except BaseException as error:
+                self.error = error
+                raise
         begin, self._at = self._at, self._at + size
         return self._chunk[begin : self._at]
 
@@ -52,22 +47,28 @@ def copy_rows(
     cursor: Cursor,
     table: Composable,
     columns: Sequence[str],
-    rows: RowStream,
+    form: Format,
+    chunks: Iterator[bytes],
     where: Composable | None = None,
 ) -> int:
-    """Stream rows into `table`; returns the server's count of them."""
+    """Stream rows into `table`; returns the server's count of them.
+
+    `chunks` are CSV records without a header, or a binary stream with header and trailer. None is
+    empty, which would end the stream.
+    """
     statement = SQL("COPY {}{} FROM STDIN (FORMAT {})").format(
-        table, column_list(columns), SQL(rows.form)
+        table, column_list(columns), SQL(form)
     )
     if where is not None:
         statement = SQL("{} WHERE {}").format(statement, where)
-    cursor.copy_expert(statement, _Chunks(rows.chunks), _MESSAGE_BYTES)
+    reader = _ChunkReader(chunks)
+    try:
+        cursor.copy_expert(statement, reader, _MESSAGE_BYTES)
+    except psycopg2.Error as error:
+        if reader.error is None:
+            raise
+        raise reader.error from error
     return int(cursor.rowcount)
-
-
-def any_of(column: str, values: Sequence[str]) -> Composable:
-    """`column` is one of `values`, whatever its type: the literal takes the column's own."""
-    return SQL("{} = ANY ({})").format(Identifier(column), Literal(_array(values)))
 
 
 def skip_or_replace(
@@ -75,14 +76,15 @@ def skip_or_replace(
     table: Composable,
     columns: Sequence[str],
     key: Sequence[str],
-    rows: RowStream,
+    form: Format,
+    chunks: Iterator[bytes],
     where: Composable | None = None,
     *,
     replaces: bool,
 ) -> int:
-    """Load rows of which some may be there, by their `key`: they are replaced, or left.
+    """Load rows of which some may exist, by their `key`: those are replaced, or skipped.
 
-    A row that collides with another one otherwise than by the key is an error in both cases.
+    A row that collides with another one in something else than the key is an error in both cases.
     Returns the number of rows that were inserted or replaced.
     """
     listed = SQL(", ").join(map(Identifier, columns))
@@ -91,7 +93,7 @@ def skip_or_replace(
             Identifier("vector_restore_stage"), listed, table
         )
     )
-    staged = copy_rows(cursor, _STAGE, columns, rows, where)
+    staged = copy_rows(cursor, _STAGE, columns, form, chunks, where)
     cursor.execute(
         # OVERRIDING: an identity column takes the backup's value, as it does from COPY.
         SQL("INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {} {}").format(
@@ -121,8 +123,3 @@ def _on_conflict(columns: Sequence[str], key: Sequence[str], *, replaces: bool) 
             for column in changed
         ),
     )
-
-
-def _array(values: Sequence[str]) -> str:
-    quoted = ['"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"' for value in values]
-    return "{" + ",".join(quoted) + "}"

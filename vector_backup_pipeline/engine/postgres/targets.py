@@ -1,12 +1,11 @@
-"""The tables that a restore writes to, as they are before it does, and keeping writers out."""
+"""The existing tables that a restore writes to: what they are, locking, truncating, sequences."""
 
 from __future__ import annotations
 
 import logging
 import random
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from collections.abc import Sequence as Ordered
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,42 +13,30 @@ import psycopg2
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.sql import SQL, Composable, Identifier, Literal
 
+from vector_backup_pipeline.engine import table_definition
 from vector_backup_pipeline.engine.errors import InvalidParams, PermissionDenied
 from vector_backup_pipeline.engine.postgres.session import own_search_path
 from vector_backup_pipeline.engine.postgres.tables import ResolvedTable, relation_name
 from vector_backup_pipeline.engine.postgres.triggers import Trigger, read_triggers
-from vector_backup_pipeline.engine.table_definition import Sequence
 
 _log = logging.getLogger(__name__)
 
 _ORDINARY, _PARTITIONED = "r", "p"
-_KINDS = {
-    "v": "a view",
-    "m": "a materialized view",
-    "f": "a foreign table",
-    "S": "a sequence",
-    "i": "an index",
-    "I": "an index",
-    "c": "a composite type",
-}
 _JSON_TYPES = {"json", "jsonb"}
-# Below deadlock_timeout, which is a second unless somebody has changed it.
-_WHILE_HOLDING_SECONDS = 0.3
-_BETWEEN_TRIES_SECONDS = (0.05, 0.3)
+# Shorter than deadlock_timeout, which is a second by default.
+_LOCK_WAIT_SECONDS = 0.3
+_RETRY_SECONDS = (0.05, 0.3)
 
 
 @dataclass(frozen=True)
 class TargetColumn:
-    """`modifier` is atttypmod: of a vector its dimensions, -1 for any. `is_always_identity`: values
-    can be inserted, but never updated."""
+    """`modifier` is atttypmod: of a vector its dimensions, -1 for any."""
 
     name: str
     type_name: str
     modifier: int
     not_null: bool
     is_generated: bool
-    is_always_identity: bool
-    has_default: bool
 
     @property
     def is_json(self) -> bool:
@@ -58,11 +45,10 @@ class TargetColumn:
 
 @dataclass(frozen=True)
 class ExistingTable:
-    """A table that is there already.
+    """An existing table.
 
-    `unique_keys` are of columns that hold no NULL, the primary key first; `referenced_by` names
-    the tables whose foreign keys lead here, `references` those where its own lead; `sequences` are
-    those that its columns own, by column.
+    `unique_keys` are of NOT NULL columns, the primary key first; `references` are the tables that
+    its foreign keys reference; `sequences` are those that its columns own, by column.
     """
 
     oid: int
@@ -72,13 +58,11 @@ class ExistingTable:
     columns: tuple[TargetColumn, ...]
     unique_keys: tuple[tuple[str, ...], ...]
     triggers: tuple[Trigger, ...]
-    rules: tuple[str, ...]
-    referenced_by: tuple[tuple[str, str], ...]
     references: tuple[tuple[str, str], ...]
     sequences: Mapping[str, tuple[str, str]]
 
     @property
-    def place(self) -> tuple[str, str]:
+    def full_name(self) -> tuple[str, str]:
         return self.schema, self.name
 
     @property
@@ -100,36 +84,23 @@ _TABLE = """
      WHERE n.nspname::text = %s AND c.relname::text = %s
 """
 _COLUMNS = """
-    SELECT a.attname::text, t.typname::text, a.atttypmod, a.attnotnull,
-           a.attgenerated <> '', a.attidentity = 'a', a.atthasdef OR a.attidentity <> ''
+    SELECT a.attname::text, t.typname::text, a.atttypmod, a.attnotnull, a.attgenerated <> ''
       FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
      WHERE a.attrelid = %s AND a.attnum > 0 AND NOT a.attisdropped
      ORDER BY a.attnum
 """
 # Such a key keeps a second restore from doubling the rows, and ON CONFLICT can go by it.
 _UNIQUE_KEYS = """
-    SELECT array_agg(a.attname::text ORDER BY k.place)
+    SELECT array_agg(a.attname::text ORDER BY k.position)
       FROM pg_index x
-     CROSS JOIN unnest(x.indkey::int2[]) WITH ORDINALITY k(attnum, place)
+     CROSS JOIN unnest(x.indkey::int2[]) WITH ORDINALITY k(attnum, position)
       JOIN pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = k.attnum
      WHERE x.indrelid = %s AND x.indisunique AND x.indimmediate AND x.indpred IS NULL
        AND x.indexprs IS NULL AND x.indisvalid AND x.indisready AND x.indislive
-       AND k.place <= x.indnkeyatts
+       AND k.position <= x.indnkeyatts
      GROUP BY x.indexrelid, x.indisprimary
     HAVING bool_and(a.attnotnull)
      ORDER BY NOT x.indisprimary, x.indexrelid
-"""
-_RULES = "SELECT rulename::text FROM pg_rewrite WHERE ev_class = %s AND ev_type IN ('2', '3')"
-# A partition's copy of its parent's key says nothing new; the row of a key to this partition's root
-# does, since TRUNCATE of the partition alone is refused for it.
-_REFERENCED_BY = """
-    SELECT DISTINCT n.nspname::text, c.relname::text
-      FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid
-      JOIN pg_namespace n ON n.oid = c.relnamespace
-     WHERE k.confrelid = %(oid)s AND k.conrelid <> %(oid)s AND k.contype = 'f'
-       AND NOT EXISTS (SELECT FROM pg_constraint above
-                        WHERE above.oid = k.conparentid AND above.conrelid <> k.conrelid)
-     ORDER BY 1, 2
 """
 _REFERENCES = """
     SELECT DISTINCT n.nspname::text, c.relname::text
@@ -137,12 +108,6 @@ _REFERENCES = """
       JOIN pg_namespace n ON n.oid = c.relnamespace
      WHERE k.conrelid = %(oid)s AND k.confrelid <> %(oid)s AND k.contype = 'f'
      ORDER BY 1, 2
-"""
-_PARTITIONS = """
-    SELECT n.nspname::text, c.relname::text
-      FROM pg_partition_tree(%(oid)s::oid) p JOIN pg_class c ON c.oid = p.relid
-      JOIN pg_namespace n ON n.oid = c.relnamespace
-     WHERE c.oid <> %(oid)s ORDER BY c.oid
 """
 _SEQUENCES = """
     SELECT a.attname::text, n.nspname::text, c.relname::text
@@ -156,11 +121,11 @@ _SEQUENCES = """
 
 
 def find_existing(cursor: Cursor, schema: str, name: str) -> ExistingTable | None:
-    """The table of that place, None if nothing is there.
+    """The table of that name, or None.
 
     Raises:
-        InvalidParams: what is there can't take rows.
-        PermissionDenied: row security would stand between this role and the rows.
+        InvalidParams: a relation of that name is not a table.
+        PermissionDenied: row security would hide rows from this role.
     """
     cursor.execute(_TABLE, (schema, name))
     row = cursor.fetchone()
@@ -169,8 +134,8 @@ def find_existing(cursor: Cursor, schema: str, name: str) -> ExistingTable | Non
     oid, kind, is_guarded = row
     if kind not in (_ORDINARY, _PARTITIONED):
         raise InvalidParams(
-            f"{schema}.{name} in the target is {_KINDS.get(kind, 'no table')}, not a table. "
-            "Restore under another name with rename."
+            f"{schema}.{name} exists in the target and is not a table. Restore under another name "
+            "with rename."
         )
     if is_guarded:
         raise PermissionDenied(
@@ -186,9 +151,7 @@ def find_existing(cursor: Cursor, schema: str, name: str) -> ExistingTable | Non
         columns=tuple(TargetColumn(*each) for each in _ask(cursor, _COLUMNS, (oid,))),
         unique_keys=tuple(tuple(names) for (names,) in _ask(cursor, _UNIQUE_KEYS, (oid,))),
         triggers=read_triggers(cursor, oid),
-        rules=tuple(each for (each,) in _ask(cursor, _RULES, (oid,))),
-        referenced_by=_names(_ask(cursor, _REFERENCED_BY, {"oid": oid})),
-        references=_names(_ask(cursor, _REFERENCES, {"oid": oid})),
+        references=tuple(_ask(cursor, _REFERENCES, {"oid": oid})),
         sequences={
             column: (owned_in, owned)
             for column, owned_in, owned in _ask(cursor, _SEQUENCES, (oid,))
@@ -198,69 +161,39 @@ def find_existing(cursor: Cursor, schema: str, name: str) -> ExistingTable | Non
 
 def lock_targets(
     cursor: Cursor,
-    tables: Iterable[ExistingTable],
+    tables: Sequence[ExistingTable],
     from_readers: Collection[int],
     lock_timeout: float,
 ) -> None:
     """Keep writers out until the transaction ends, of the OIDs in `from_readers` readers too.
 
-    In OID order, as a backup locks; and at once in the mode that is needed, since a lock that grows
-    later invites deadlocks. Only the first is waited for in the queue: while one is held, another
-    is waited for more briefly than PostgreSQL waits before it looks for a deadlock, then all are
-    let go and asked for again. So no writer that locks in another order is ever the victim.
+    In OID order, as a backup locks, and at once in the mode that is needed: a lock that grows later
+    invites deadlocks. After a short wait all locks are released and requested again, so that no
+    writer that locks in another order becomes a deadlock's victim.
 
     Raises:
-        psycopg2.errors.LockNotAvailable: not all were had within `lock_timeout` seconds.
+        psycopg2.errors.LockNotAvailable: not all were granted within `lock_timeout` seconds.
     """
-    in_order = sorted(tables, key=lambda each: each.oid)
-    until = time.monotonic() + lock_timeout
-    is_first = True
-    while not _locked_at_once(cursor, in_order, from_readers, until):
-        if is_first:
-            _log.warning("Waiting for locks that other sessions hold on the target's tables")
-        is_first = False
-        time.sleep(random.uniform(*_BETWEEN_TRIES_SECONDS))  # noqa: S311 - not to meet again
-    _wait_for_locks(cursor, lock_timeout)
-
-
-def _locked_at_once(
-    cursor: Cursor,
-    in_order: Ordered[ExistingTable],
-    from_readers: Collection[int],
-    until: float,
-) -> bool:
-    """Whether all were had; raises when the time is over."""
-    cursor.execute("SAVEPOINT locking")
-    is_first = True
-    for table in in_order:
-        mode = SQL("ACCESS EXCLUSIVE" if table.oid in from_readers else "SHARE ROW EXCLUSIVE")
-        for place in _locked_with(cursor, table):
-            left = until - time.monotonic()
-            _wait_for_locks(cursor, left if is_first else min(left, _WHILE_HOLDING_SECONDS))
-            try:
-                cursor.execute(SQL("LOCK TABLE ONLY {} IN {} MODE").format(place, mode))
-            except psycopg2.errors.LockNotAvailable:
-                if is_first or time.monotonic() >= until:
-                    raise
-                cursor.execute("ROLLBACK TO SAVEPOINT locking")
-                cursor.execute("RELEASE SAVEPOINT locking")
-                return False
-            is_first = False
+    deadline = time.monotonic() + lock_timeout
+    while True:
+        cursor.execute("SAVEPOINT locking")
+        try:
+            for table in _in_oid_order(tables):
+                _limit_lock_wait(cursor, min(_LOCK_WAIT_SECONDS, deadline - time.monotonic()))
+                mode = "ACCESS EXCLUSIVE" if table.oid in from_readers else "SHARE ROW EXCLUSIVE"
+                cursor.execute(SQL("LOCK TABLE {} IN {} MODE").format(table.target, SQL(mode)))
+            break
+        except psycopg2.errors.LockNotAvailable:
+            cursor.execute("ROLLBACK TO SAVEPOINT locking; RELEASE SAVEPOINT locking")
+            if time.monotonic() >= deadline:
+                raise
+        _log.info("Waiting for locks that other sessions hold on the target's tables")
+        time.sleep(random.uniform(*_RETRY_SECONDS))  # noqa: S311 - so that two restores diverge
     cursor.execute("RELEASE SAVEPOINT locking")
-    return True
+    _limit_lock_wait(cursor, lock_timeout)
 
 
-def _locked_with(cursor: Cursor, table: ExistingTable) -> Iterator[Identifier]:
-    """The table, then its partitions: LOCK would take them along, but wait for each as long as for
-    one. With the table locked, no partition comes or goes."""
-    yield Identifier(table.schema, table.name)
-    if table.kind == _PARTITIONED:
-        cursor.execute(_PARTITIONS, {"oid": table.oid})
-        for schema, name in cursor.fetchall():
-            yield Identifier(schema, name)
-
-
-def _wait_for_locks(cursor: Cursor, seconds: float) -> None:
+def _limit_lock_wait(cursor: Cursor, seconds: float) -> None:
     cursor.execute("SET LOCAL lock_timeout = %s", (f"{max(1, round(seconds * 1000))}ms",))
 
 
@@ -280,11 +213,21 @@ def count_rows(cursor: Cursor, source: Composable, at_most: int | None = None) -
     return int(rows)
 
 
-def truncate_targets(cursor: Cursor, tables: Ordered[ExistingTable]) -> None:
-    in_oid_order = sorted(tables, key=lambda each: each.oid)
-    targets = SQL(", ").join(table.target for table in in_oid_order)
-    with own_search_path(cursor):
-        cursor.execute(SQL("TRUNCATE TABLE {}").format(targets))
+def truncate_targets(cursor: Cursor, tables: Sequence[ExistingTable]) -> None:
+    """Raises `InvalidParams` if another table references one of them."""
+    targets = SQL(", ").join(table.target for table in _in_oid_order(tables))
+    try:
+        with own_search_path(cursor):
+            cursor.execute(SQL("TRUNCATE TABLE {}").format(targets))
+    except psycopg2.errors.FeatureNotSupported as error:
+        raise InvalidParams(
+            f"Could not truncate: {error.diag.message_primary}. {error.diag.message_detail} "
+            "Restore both tables, or use on_conflict."
+        ) from error
+
+
+def _in_oid_order(tables: Sequence[ExistingTable]) -> list[ExistingTable]:
+    return sorted(tables, key=lambda table: table.oid)
 
 
 def current_role(cursor: Cursor) -> str:
@@ -293,8 +236,8 @@ def current_role(cursor: Cursor) -> str:
     return str(role)
 
 
-def place_of_bare_name(cursor: Cursor, name: str) -> tuple[str, str] | None:
-    """Where the connection's own search path leads; to be asked before it is emptied."""
+def resolve_bare_name(cursor: Cursor, name: str) -> tuple[str, str] | None:
+    """The table that the connection's own search path finds; to be asked before it is emptied."""
     cursor.execute(
         "SELECT n.nspname::text, c.relname::text FROM pg_class c"
         " JOIN pg_namespace n ON n.oid = c.relnamespace"
@@ -318,24 +261,24 @@ _INCREMENT = SQL("(SELECT seqincrement FROM pg_sequence WHERE seqrelid = %s::reg
 
 
 def move_sequence_forward(
-    cursor: Cursor, place: tuple[str, str], last_value: int, *, is_called: bool
+    cursor: Cursor, name: tuple[str, str], last_value: int, *, is_called: bool
 ) -> bool:
-    """Set a sequence to the backup's value if it is behind, so that no value is given out twice.
+    """Set a sequence to the backup's value if it is behind, so that no value is used twice.
 
-    `setval` outlives a rollback; but forward it only leaves a gap. Returns False where the role may
+    `setval` survives a rollback; but forward it only leaves a gap. Returns False where the role may
     not do it.
     """
-    sequence = Identifier(*place)
-    name = sequence.as_string(cursor)
-    cursor.execute(_MAY_MOVE, (name, name))
+    sequence = Identifier(*name)
+    text = sequence.as_string(cursor)
+    cursor.execute(_MAY_MOVE, (text, text))
     if cursor.fetchone() != (True,):
         return False
-    cursor.execute(_SEQUENCE_STATE.format(_INCREMENT, sequence), (name,))
+    cursor.execute(_SEQUENCE_STATE.format(_INCREMENT, sequence), (text,))
     ((current, current_is_called, increment),) = cursor.fetchall()
     step = 1 if increment > 0 else -1
     behind = (current * step, current_is_called) < (last_value * step, is_called)
     if behind:
-        cursor.execute("SELECT setval(%s::regclass, %s, %s)", (name, last_value, is_called))
+        cursor.execute("SELECT setval(%s::regclass, %s, %s)", (text, last_value, is_called))
     return True
 
 
@@ -348,7 +291,9 @@ _EXTREME = SQL(
 )
 
 
-def last_value_in_column(cursor: Cursor, table: tuple[str, str], sequence: Sequence) -> int | None:
+def last_value_in_column(
+    cursor: Cursor, table: tuple[str, str], sequence: table_definition.Sequence
+) -> int | None:
     """Where `sequence` must stand for the rows of `table`, if its own value could not be read: at
     the last value in its column. None if the column has no value that is the sequence's."""
     name = Identifier(*table)
@@ -371,7 +316,3 @@ def last_value_in_column(cursor: Cursor, table: tuple[str, str], sequence: Seque
 def _ask(cursor: Cursor, query: str, parameters: Any) -> list[tuple[Any, ...]]:
     cursor.execute(query, parameters)
     return cursor.fetchall()
-
-
-def _names(found: list[tuple[Any, ...]]) -> tuple[tuple[str, str], ...]:
-    return tuple((str(schema), str(name)) for schema, name in found)

@@ -6,13 +6,14 @@ import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from vector_backup_pipeline.engine import stored_rows
+from psycopg2.sql import SQL, Identifier, Literal
+
+from vector_backup_pipeline.engine import stored_files
 from vector_backup_pipeline.engine.catalog.contents import COLLECTION_TABLE, EMBEDDING_TABLE
 from vector_backup_pipeline.engine.errors import InvalidParams, ResourceNotFound
 from vector_backup_pipeline.engine.formats.csv import csv_fields
 from vector_backup_pipeline.engine.formats.pgcopy import tuple_fields
 from vector_backup_pipeline.engine.older_system import read_rows
-from vector_backup_pipeline.engine.postgres.copy_in import any_of
 from vector_backup_pipeline.engine.restore.plan import PlannedTable
 from vector_backup_pipeline.engine.storage.contract import BackupDirectory
 
@@ -44,8 +45,14 @@ def chosen_rows(
             "restored. Add it to tables; on_conflict 'skip' leaves its rows that are there."
         )
     identities = _identities(directory, table, names)
+    # Untyped literals take the column's own type, uuid or text.
+    listed = SQL(", ").join(map(Literal, identities))
     return [
-        replace(each, where=any_of(_IDENTITY[each.stored.name], identities)) for each in planned
+        replace(
+            each,
+            where=SQL("{} IN ({})").format(Identifier(_IDENTITY[each.stored.name]), listed),
+        )
+        for each in planned
     ]
 
 
@@ -75,14 +82,14 @@ def _named_rows(
             yield fields[name_at], fields[identity_at]
     elif data.format == "binary":
         types = _types(table)
-        for row in stored_rows.read_rows(directory, data):
+        for row in stored_files.read_rows(directory, data):
             values = tuple_fields(row)
             yield (
                 _text(values[name_at], types[name_at]),
                 _text(values[identity_at], types[identity_at]),
             )
     else:
-        for row in stored_rows.read_rows(directory, data):
+        for row in stored_files.read_rows(directory, data):
             texts = csv_fields(row.decode(errors="surrogateescape"))
             yield texts[name_at] or "", texts[identity_at] or ""
 

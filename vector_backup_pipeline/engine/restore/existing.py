@@ -1,17 +1,18 @@
-"""The tables of the target that are there already: kept from writers, looked at, emptied, rid of
-the indexes that are faster built anew. All of it in the coordinator's one transaction."""
+"""The tables of the target that exist: locked against writers, counted, emptied, and without the
+indexes that are faster to build again. All of it in the coordinator's one transaction."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from collections.abc import Sequence as Ordered
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 from psycopg2.extensions import cursor as Cursor
 
+from vector_backup_pipeline.engine import table_definition
 from vector_backup_pipeline.engine.errors import DatabaseError, InvalidParams
 from vector_backup_pipeline.engine.postgres.index_rebuild import (
+    BeforeIndex,
     RebuildableIndex,
     drop_indexes,
     rebuild_indexes,
@@ -31,80 +32,47 @@ from vector_backup_pipeline.engine.postgres.targets import (
 from vector_backup_pipeline.engine.postgres.triggers import disable_triggers, reset_triggers
 from vector_backup_pipeline.engine.restore.plan import PlannedTable, firing_triggers
 from vector_backup_pipeline.engine.restore.proof import EMPTY, Content
-from vector_backup_pipeline.engine.table_definition import Index, Sequence
 from vector_backup_pipeline.parameters.restore import RestoreParameters
-
-BeforeIndex = Callable[[tuple[str, str], Index], None]
 
 
 @dataclass(frozen=True)
 class Before:
-    """What a table held when it was locked, and what stayed of that."""
+    """The rows of a table when it was locked, and the content that was kept of them."""
 
     rows: int
     kept: Content
 
 
-@dataclass
 class ExistingTables:
-    """Those of the plan that exist. `before` is by the backup's name of the table.
+    """`before` is by the backup's name of the table. All are truncated in one statement, which took
+    `truncate_seconds`."""
 
-    They are truncated in one statement, which took `truncate_seconds`.
-    """
-
-    request: RestoreParameters
-    tables: Mapping[str, tuple[PlannedTable, ExistingTable]]
-    before: dict[str, Before] = field(default_factory=dict)
-    truncate_seconds: float = 0.0
-    _kept_from_readers: set[int] = field(default_factory=set)
-    _dropped: dict[str, list[RebuildableIndex]] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, planned: Ordered[PlannedTable], request: RestoreParameters) -> ExistingTables:
-        found = {t.table: (t, t.existing) for t in planned if t.existing is not None}
-        return cls(request, found)
-
-    def decide(self, cursor: Cursor) -> None:
-        """Decide which tables readers must be kept from too: those that are emptied, or whose
-        indexes are built anew. In a transaction of its own, whose locks are gone before we lock."""
-        for planned, table in self.tables.values():
-            if self.request.truncate_before_restore or (
-                self._is_outnumbered(cursor, planned, table)
-                and rebuildable_indexes(cursor, table.oid)
-            ):
-                self._kept_from_readers.add(table.oid)
-
-    def _is_outnumbered(self, cursor: Cursor, planned: PlannedTable, table: ExistingTable) -> bool:
-        """Whether more rows come than there are: then indexes are faster built than kept up."""
-        rows = planned.stored.rows
-        if not rows or not self.request.loads_every_row_as_it_is:
-            return False
-        return count_rows(cursor, table.target, at_most=rows) < rows
-
-    def lost_foreign_keys(self) -> list[str]:
-        """Those of the backup that lead from these tables and are gone, as a table that was dropped
-        with CASCADE takes them along: what a person should know, and how to make them."""
-        places = {
-            (planned.stored.schema, planned.stored.name): planned.place
-            for planned, _ in self.tables.values()
+    def __init__(
+        self, cursor: Cursor, planned: Sequence[PlannedTable], request: RestoreParameters
+    ) -> None:
+        """Decide which tables readers must be kept from too: those that are truncated, or whose
+        indexes are built again. In a transaction of its own, whose locks end before we lock."""
+        self.before: dict[str, Before] = {}
+        self.truncate_seconds = 0.0
+        self._request = request
+        self._tables = [(table, table.existing) for table in planned if table.existing]
+        self._dropped: list[RebuildableIndex] = []
+        self._locked_from_readers = {
+            existing.oid
+            for table, existing in self._tables
+            if request.truncate_before_restore
+            or (
+                self._is_outnumbered(cursor, table, existing)
+                and rebuildable_indexes(cursor, existing.oid)
+            )
         }
-        lost = []
-        for planned, table in self.tables.values():
-            definition = planned.stored.definition
-            for key in definition.foreign_keys if definition else ():
-                own = key.references.schema_name, key.references.name
-                of_partition = str(key.table) != str(definition)
-                if (
-                    of_partition
-                    or planned.is_renamed
-                    or places.get(own, own) in (*table.references, table.place)
-                ):
-                    continue
-                lost.append(
-                    f"{table.label} lacks the foreign key {key.name} to {key.references}, which it "
-                    f"had in the backup. To make it again: {key.ddl}"
-                )
-        return lost
+
+    def _is_outnumbered(self, cursor: Cursor, table: PlannedTable, existing: ExistingTable) -> bool:
+        """Whether more rows come than exist: then indexes are faster to build than to maintain."""
+        rows = table.stored.rows
+        if not rows or not self._request.loads_every_row_as_it_is:
+            return False
+        return count_rows(cursor, existing.target, at_most=rows) < rows
 
     def take(
         self,
@@ -112,104 +80,95 @@ class ExistingTables:
         content_of: Callable[[PlannedTable], Content],
         lock_timeout: float,
     ) -> None:
-        """Lock all of them, remember what they hold, and make room as asked.
+        """Lock all of them, remember their content, and make room as asked.
 
         Raises:
-            psycopg2.Error: a lock is not to be had.
+            psycopg2.Error: a lock is not granted.
             DatabaseError: a table was changed while it was being locked.
-            InvalidParams: a second restore could double a table's rows.
+            InvalidParams: a second restore could double a table's rows, or a table that is not
+                restored references one that is truncated.
         """
-        tables = [table for _, table in self.tables.values()]
-        lock_targets(cursor, tables, self._kept_from_readers, lock_timeout)
-        # Foreign keys that go in a circle can be satisfied at the end alone.
+        if not self._tables:
+            return
+        tables = [existing for _, existing in self._tables]
+        lock_targets(cursor, tables, self._locked_from_readers, lock_timeout)
+        # Foreign keys that form a circle can be satisfied at the end only.
         defer_constraints(cursor)
-        for _, table in self.tables.values():
-            if find_existing(cursor, table.schema, table.name) != table:
+        for existing in tables:
+            if find_existing(cursor, *existing.full_name) != existing:
                 raise DatabaseError(
-                    f"{table.label} was changed while it was being locked. Restore again."
+                    f"{existing.label} was changed while it was being locked. Restore again."
                 )
-        for planned, table in self.tables.values():
-            self.before[planned.table] = self._look(cursor, planned, table, content_of)
-        if self.request.disable_triggers:
-            for _, table in self.tables.values():
-                disable_triggers(cursor, firing_triggers(table, self.request))
-        if self.request.truncate_before_restore and self.tables:
+        for table, existing in self._tables:
+            self.before[table.table] = self._before(cursor, table, existing, content_of)
+        if self._request.disable_triggers:
+            for existing in tables:
+                disable_triggers(cursor, firing_triggers(existing, self._request))
+        if self._request.truncate_before_restore:
             started = time.monotonic()
             truncate_targets(cursor, tables)
             self.truncate_seconds = time.monotonic() - started
-        for planned, table in self.tables.values():
-            if table.oid in self._kept_from_readers:
-                self._drop_indexes(cursor, planned, table)
+        for existing in tables:
+            if existing.oid in self._locked_from_readers:
+                self._dropped += rebuildable_indexes(cursor, existing.oid)
+        drop_indexes(cursor, self._dropped)
 
-    def _look(
+    def _before(
         self,
         cursor: Cursor,
-        planned: PlannedTable,
-        table: ExistingTable,
+        table: PlannedTable,
+        existing: ExistingTable,
         content_of: Callable[[PlannedTable], Content],
     ) -> Before:
-        rows = count_rows(cursor, table.target)
-        if not rows or self.request.truncate_before_restore:
+        rows = count_rows(cursor, existing.target)
+        if not rows or self._request.truncate_before_restore:
             return Before(rows, EMPTY)
-        if planned.key() is None:
+        if table.key() is None:
             raise InvalidParams(
-                f"{table.label} holds {rows} rows and has no unique key over the backup's "
+                f"{existing.label} holds {rows} rows and has no unique key over the backup's "
                 "columns: restoring the same set twice would double its rows. Truncate it before "
                 "the restore, or restore under another name with rename."
             )
-        if not (self.request.loads_every_row_as_it_is and planned.stored.data.has_digest):
+        if not (self._request.loads_every_row_as_it_is and table.stored.data.has_digest):
             return Before(rows, Content(rows, 0))
-        return Before(rows, content_of(planned))
-
-    def _drop_indexes(self, cursor: Cursor, planned: PlannedTable, table: ExistingTable) -> None:
-        indexes = rebuildable_indexes(cursor, table.oid)
-        drop_indexes(cursor, indexes)
-        self._dropped[planned.table] = indexes
+        return Before(rows, content_of(table))
 
     def rebuild_indexes(self, cursor: Cursor, before_index: BeforeIndex) -> None:
-        for indexes in self._dropped.values():
-            rebuild_indexes(cursor, indexes, before_index)
+        rebuild_indexes(cursor, self._dropped, before_index)
 
     def reset_triggers(self, cursor: Cursor) -> None:
         """Undo what `take` did to triggers, when no deferred trigger is pending any more."""
-        if self.request.disable_triggers:
-            for _, table in self.tables.values():
-                disabled = {each.name for each in firing_triggers(table, self.request)}
-                reset_triggers(cursor, [each for each in table.triggers if each.name in disabled])
+        if self._request.disable_triggers:
+            for _, existing in self._tables:
+                # By name: a partition's trigger of that name was changed with its parent's.
+                names = {trigger.name for trigger in firing_triggers(existing, self._request)}
+                reset_triggers(cursor, [t for t in existing.triggers if t.name in names])
 
-    def count(self, cursor: Cursor, table: str) -> int:
-        """The rows that `table` holds now."""
-        return count_rows(cursor, self.tables[table][1].target)
-
-    def move_sequences(self, cursor: Cursor) -> list[str]:
+    def move_sequences(self, cursor: Cursor) -> Iterator[str]:
         """Move the sequences that the tables use forward to the backup's values, or to the last
-        values in their columns where the backup has none. Returns notices."""
-        left = []
-        for planned, table in self.tables.values():
-            definition = planned.stored.definition
+        values in their columns where the backup has none. Yields notices."""
+        for table, existing in self._tables:
+            definition = table.stored.definition
             for sequence in definition.sequences if definition else ():
-                place = _place_of(cursor, sequence, table)
-                if place is None:
-                    continue
+                name = _name_in_target(cursor, sequence, existing)
                 last_value, is_called = sequence.last_value, bool(sequence.is_called)
-                if last_value is None:
-                    last_value, is_called = (
-                        last_value_in_column(cursor, table.place, sequence),
-                        True,
-                    )
-                if last_value is not None and not move_sequence_forward(
-                    cursor, place, last_value, is_called=is_called
-                ):
-                    left.append(
-                        f"The sequence {'.'.join(place)} was left where it is: this role may not "
+                if name is not None and last_value is None:
+                    last_value = last_value_in_column(cursor, existing.full_name, sequence)
+                    is_called = True
+                if name is None or last_value is None:
+                    continue
+                if not move_sequence_forward(cursor, name, last_value, is_called=is_called):
+                    yield (
+                        f"The sequence {'.'.join(name)} was not changed, because this role may not "
                         "set it. New rows may collide with restored ones; set it with setval()."
                     )
-        return left
 
 
-def _place_of(cursor: Cursor, sequence: Sequence, table: ExistingTable) -> tuple[str, str] | None:
-    """Where the sequence is that does in the target what `sequence` did in the source."""
+def _name_in_target(
+    cursor: Cursor, sequence: table_definition.Sequence, table: ExistingTable
+) -> tuple[str, str] | None:
+    """The sequence that does in the target what `sequence` did in the source."""
     if sequence.role != "shared":
         return table.sequences.get(sequence.column)
-    place = sequence.schema_name, sequence.name
-    return place if place in sequences_there(cursor, {place}) else None
+    name = sequence.schema_name, sequence.name
+    return name if name in sequences_there(cursor, {name}) else None

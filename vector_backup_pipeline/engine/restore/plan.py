@@ -1,26 +1,24 @@
 """Which table of the target takes which stored rows, and whether it can.
 
-Everything here is asked and decided before the first lock: what does not fit is found out while
-nothing has been touched.
+All of this is checked before the first lock, while nothing has been changed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.sql import Composable
 
 from vector_backup_pipeline.engine.errors import InvalidParams, TableNotFound
-from vector_backup_pipeline.engine.manifest import Server
-from vector_backup_pipeline.engine.postgres.server import ServerIdentity
+from vector_backup_pipeline.engine.manifest import Manifest
+from vector_backup_pipeline.engine.postgres.server import ServerIdentity, pgvector_to_come
 from vector_backup_pipeline.engine.postgres.sql_ascii import ENCODING
 from vector_backup_pipeline.engine.postgres.targets import (
     ExistingTable,
-    TargetColumn,
     find_existing,
-    place_of_bare_name,
+    resolve_bare_name,
 )
 from vector_backup_pipeline.engine.postgres.triggers import Trigger
 from vector_backup_pipeline.engine.restore.source import RestoreSource, StoredTable, find_stored
@@ -28,28 +26,18 @@ from vector_backup_pipeline.engine.table_definition import Column
 from vector_backup_pipeline.parameters.restore import RestoreParameters
 from vector_backup_pipeline.parameters.table_names import TableName, parse_table_name
 
-# Types whose modifier is a number of dimensions, which a value either has or does not fit.
-_FIXED_DIMENSIONS = {"vector", "halfvec", "sparsevec", "bit"}
-_NEVER_CUT = {"vector", "halfvec", "sparsevec"}
+_PGVECTOR_TYPES = {"vector", "halfvec", "sparsevec"}
+# The modifier of these types is a number of dimensions.
+_DIMENSIONED = {*_PGVECTOR_TYPES, "bit"}
+# The same values, in text and in binary.
 _TEXTS = {"text", "varchar"}
-
-
-def check_encoding(source: Server, target: ServerIdentity) -> None:
-    """Raises `InvalidParams` if the bytes of a SQL_ASCII database can't go into the target."""
-    if source.encoding == ENCODING != target.encoding:
-        raise InvalidParams(
-            f"The set was made from the SQL_ASCII database {source.database}, whose bytes have no "
-            f"known encoding; the database {target.database} has encoding {target.encoding}. "
-            "Restore into a database made with: CREATE DATABASE ... TEMPLATE template0 ENCODING "
-            "'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C'."
-        )
 
 
 @dataclass(frozen=True)
 class PlannedTable:
-    """A stored table and its place in the target: `existing`, or None where it is to be made.
+    """A stored table and its table in the target: `existing`, or None where it is created.
 
-    `where` chooses among the file's rows, None for all of them.
+    `where` selects among the file's rows, None all of them.
     """
 
     stored: StoredTable
@@ -64,114 +52,72 @@ class PlannedTable:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Those of the file."""
+        """The file's columns."""
         return tuple(self.stored.data.digest.columns)
 
     @property
-    def place(self) -> tuple[str, str]:
+    def full_name(self) -> tuple[str, str]:
         return self.schema, self.name
 
     @property
     def is_renamed(self) -> bool:
-        return self.place != (self.stored.schema, self.stored.name)
+        return self.full_name != (self.stored.schema, self.stored.name)
 
     @property
     def holds_names(self) -> bool:
-        """Whether values name tables or types (regclass and its like), and so have to find them."""
-        definition = self.stored.definition
-        columns = definition.columns if definition else ()
-        types = [column.type for column in columns if column.type.schema_name == "pg_catalog"]
-        return any(each.name.lstrip("_").startswith("reg") for each in types)
+        """Whether values name tables or types (regclass and its like), which then must exist."""
+        types = [column.type for column in self.stored.columns]
+        return any(
+            each.schema_name == "pg_catalog" and each.name.lstrip("_").startswith("reg")
+            for each in types
+        )
+
+    @property
+    def json_columns(self) -> set[str]:
+        columns = self.existing.columns if self.existing else ()
+        return {column.name for column in columns if column.is_json}
+
+    @property
+    def not_null_columns(self) -> set[str]:
+        columns = self.existing.columns if self.existing else ()
+        return {column.name for column in columns if column.not_null}
 
     def key(self) -> tuple[str, ...] | None:
-        """The unique key that the file's rows can be told apart by, the primary key if possible."""
+        """The unique key that identifies the file's rows, the primary key if possible."""
         keys = self.existing.unique_keys if self.existing else ()
         return next((key for key in keys if set(key) <= set(self.columns)), None)
 
 
 def plan_tables(
-    cursor: Cursor,
-    source: RestoreSource,
-    request: RestoreParameters,
+    cursor: Cursor, source: RestoreSource, target: ServerIdentity, request: RestoreParameters
 ) -> list[PlannedTable]:
-    """Find the place of every table of `source`, parents before their children.
+    """Find the target of every table of `source`, parents before their children.
 
     Call this before the search path is emptied: tables of the older system's files are found by it.
 
     Raises:
         InvalidParams, TableNotFound, PermissionDenied: a table can't take its rows.
     """
-    planned = []
+    manifest = source.backup.manifest
+    planned: list[PlannedTable] = []
     for stored in source.tables:
-        schema, name = _place(cursor, source, stored, request.rename)
-        existing = find_existing(cursor, schema, name)
-        planned.append(PlannedTable(stored, schema, name, existing))
-    _check_places(planned)
+        schema, name = _target_name(cursor, source, stored, request.rename)
+        for other in planned:
+            if other.full_name == (schema, name):
+                raise InvalidParams(
+                    f"{stored.table} and {other.table} would both go into {schema}.{name}. Give "
+                    "one of them another name with rename."
+                )
+        planned.append(PlannedTable(stored, schema, name, find_existing(cursor, schema, name)))
     for table in planned:
-        _check(table, request)
-    if request.truncate_before_restore:
-        _check_truncate(planned)
-    return _parents_first(planned)
-
-
-def _place(
-    cursor: Cursor, source: RestoreSource, stored: StoredTable, rename: Mapping[str, str]
-) -> tuple[str, str]:
-    wanted = TableName(None, stored.name)
-    for old, new in rename.items():
-        if find_stored(source.tables, old) is stored:
-            wanted = parse_table_name(new)
-    if wanted.schema is not None:
-        return wanted.schema, wanted.name
-    if stored.definition is not None:
-        return stored.schema, wanted.name
-    return _place_by_search_path(cursor, stored, wanted)
-
-
-def _place_by_search_path(
-    cursor: Cursor, stored: StoredTable, wanted: TableName
-) -> tuple[str, str]:
-    place = place_of_bare_name(cursor, wanted.name)
-    if place is None:
-        raise _no_definition(stored, wanted.name)
-    return place
-
-
-def _no_definition(stored: StoredTable, name: str) -> TableNotFound:
-    return TableNotFound(
-        f"The table {name} does not exist, and {stored.file} is the older system's, which kept no "
-        "table definitions. Create the table first (LangChain creates both), then restore."
-    )
-
-
-def _check_places(planned: Sequence[PlannedTable]) -> None:
-    taken: dict[tuple[str, str], str] = {}
-    for table in planned:
-        if table.place in taken:
-            raise InvalidParams(
-                f"{table.table} and {taken[table.place]} would both go into "
-                f"{table.schema}.{table.name}. Give one of them another name with rename."
-            )
-        taken[table.place] = table.table
-
-
-def _check(table: PlannedTable, request: RestoreParameters) -> None:
-    existing = table.existing
-    if existing is None:
-        if table.stored.definition is None:
+        if table.existing is not None:
+            _check_existing(table, table.existing, request)
+        elif table.stored.definition is None:
             raise _no_definition(table.stored, f"{table.schema}.{table.name}")
-        return
-    _check_columns(table, existing, request)
-    triggers = firing_triggers(existing, request)
-    if triggers and not (request.fire_triggers or request.disable_triggers):
-        names = dict.fromkeys(each.name for each in triggers)
-        raise InvalidParams(
-            f"{existing.label} has triggers ({', '.join(names)}) that this restore would fire. "
-            "Set disable_triggers to load without them, as the table's owner; or fire_triggers to "
-            "let them run."
-        )
-    if request.on_conflict != "fail":
-        _check_conflicts(table, existing, request)
+    _check_encoding(manifest, target)
+    if not request.allow_other_versions:
+        _check_binary_versions(cursor, planned, manifest, target)
+    return _parents_first(planned)
 
 
 def firing_triggers(existing: ExistingTable, request: RestoreParameters) -> list[Trigger]:
@@ -184,120 +130,126 @@ def firing_triggers(existing: ExistingTable, request: RestoreParameters) -> list
     return [each for each in existing.triggers if each.enabled and events & each.events]
 
 
-def _check_columns(
+def _target_name(
+    cursor: Cursor, source: RestoreSource, stored: StoredTable, rename: Mapping[str, str]
+) -> tuple[str, str]:
+    wanted = TableName(None, stored.name)
+    for old, new in rename.items():
+        if find_stored(source.tables, old) is stored:
+            wanted = parse_table_name(new)
+    if wanted.schema is not None:
+        return wanted.schema, wanted.name
+    if stored.definition is not None:
+        return stored.schema, wanted.name
+    found = resolve_bare_name(cursor, wanted.name)
+    if found is None:
+        raise _no_definition(stored, wanted.name)
+    return found
+
+
+def _no_definition(stored: StoredTable, name: str) -> TableNotFound:
+    return TableNotFound(
+        f"The table {name} does not exist, and {stored.file} is the older system's, which kept no "
+        "table definitions. Create the table first (LangChain creates both), then restore."
+    )
+
+
+def _check_existing(
     table: PlannedTable, existing: ExistingTable, request: RestoreParameters
 ) -> None:
-    missing = [name for name in table.columns if existing.column(name) is None]
-    if missing:
+    """Raise `InvalidParams` unless the table can take the rows."""
+    names = {column.name for column in existing.columns}
+    if missing := [name for name in table.columns if name not in names]:
         raise InvalidParams(
-            f"{existing.label} lacks {_listed(missing)} of the backup: this set is of another "
+            f"{existing.label} lacks {', '.join(missing)} of the backup, which is of another "
             "table. Restore under another name with rename, or name the right set."
         )
-    generated = [name for name in table.columns if _column(existing, name).is_generated]
-    if generated:
+    for column in table.stored.columns:
+        _check_column(table, existing, column, request)
+    triggers = firing_triggers(existing, request)
+    if triggers and not (request.fire_triggers or request.disable_triggers):
+        listed = ", ".join(dict.fromkeys(each.name for each in triggers))
         raise InvalidParams(
-            f"{existing.label} computes {_listed(generated)} itself, while the backup holds its "
-            "values. Restore under another name with rename."
+            f"{existing.label} has triggers ({listed}) that this restore would fire. Set "
+            "disable_triggers to load without them, as the table's owner; or fire_triggers to let "
+            "them run."
         )
-    needed = [
-        column.name
-        for column in existing.columns
-        if column.not_null
-        and not (column.has_default or column.is_generated or column.name in table.columns)
-    ]
-    if needed:
-        raise InvalidParams(
-            f"{existing.label} needs a value in {_listed(needed)}, which the backup does not have. "
-            "Give a default for the restore, or restore under another name with rename."
-        )
-    if table.stored.definition is not None:
-        for column in table.stored.definition.columns:
-            _check_computed(existing, column)
-            _check_dimensions(table, existing, column)
-            if not request.loads_every_row_as_it_is:
-                _check_type(existing, column)
-
-
-def _check_computed(existing: ExistingTable, column: Column) -> None:
-    found = existing.column(column.name)
-    if column.generated is not None and found is not None and not found.is_generated:
-        raise InvalidParams(
-            f"The column {column.name} was computed in the backup, which so has no values of it, "
-            f"and is an ordinary one in {existing.label}. Restore under another name with rename."
-        )
-
-
-def _check_type(existing: ExistingTable, column: Column) -> None:
-    """Where no digest is compared, nothing would notice values that are rounded or cut."""
-    found = existing.column(column.name)
-    if found is None or column.generated is not None:
-        return
-    pair = {found.type_name, column.type.name}
-    same = len(pair) == 1 or pair == _TEXTS
-    # Another number of dimensions is an error; anything else of a modifier rounds or cuts.
-    fits = found.modifier in (-1, column.type.modifier) or found.type_name in _NEVER_CUT
-    if not (same and fits):
-        raise InvalidParams(
-            f"The column {column.name} of {existing.label} is not of the backup's type "
-            f"{column.type.text}. Where rows are chosen, skipped or replaced, no digest can show "
-            "whether values change on the way: restore under another name with rename, and take "
-            "over the rows from there."
-        )
-
-
-def _check_dimensions(table: PlannedTable, existing: ExistingTable, column: Column) -> None:
-    found = existing.column(column.name)
-    if found is None or found.type_name not in _FIXED_DIMENSIONS:
-        return
-    stored, target = column.type.modifier, found.modifier
-    if found.type_name == column.type.name and min(stored, target) >= 0 and stored != target:
-        raise InvalidParams(
-            f"The column {column.name} of {existing.label} takes {found.type_name}({target}), the "
-            f"backup of {table.table} holds {found.type_name}({stored}): these vectors do not fit. "
-            "Restore under another name with rename."
-        )
-
-
-def _check_conflicts(
-    table: PlannedTable, existing: ExistingTable, request: RestoreParameters
-) -> None:
-    key = table.key()
-    if key is None:
+    if request.on_conflict != "fail" and table.key() is None:
         raise InvalidParams(
             f"{existing.label} has no unique key over the backup's columns, so on_conflict "
-            f"{request.on_conflict!r} can't tell which rows are there already. Truncate it before "
-            "the restore, or restore under another name with rename."
+            f"{request.on_conflict!r} can't identify rows. Truncate it before the restore, or "
+            "restore under another name with rename."
         )
-    if request.on_conflict == "replace":
-        _check_replaceable(table, existing, key)
-    if existing.rules:
+
+
+def _check_column(
+    table: PlannedTable, existing: ExistingTable, column: Column, request: RestoreParameters
+) -> None:
+    """Values must not change on the way: types are compared where they would without an error, and
+    where it would only be noticed late."""
+    found = existing.column(column.name)
+    if found is None:
+        return
+    if found.is_generated != (column.generated is not None):
         raise InvalidParams(
-            f"{existing.label} has rules ({', '.join(existing.rules)}), which would rewrite what "
-            f"on_conflict {request.on_conflict!r} does. Restore under another name with rename."
+            f"The column {column.name} is generated either in the backup or in {existing.label}, "
+            "but not in both. Restore under another name with rename."
         )
-
-
-def _check_replaceable(table: PlannedTable, existing: ExistingTable, key: tuple[str, ...]) -> None:
-    changed = [_column(existing, name) for name in table.columns if name not in key]
-    fixed = [column.name for column in changed if column.is_always_identity]
-    if fixed:
+    if found.is_generated:
+        return
+    is_proven = request.loads_every_row_as_it_is  # By a digest, which shows any change.
+    has_dimensions = found.type_name in _DIMENSIONED
+    type_differs = {found.type_name, column.type.name} not in ({found.type_name}, _TEXTS)
+    size_differs = found.modifier not in (-1, column.type.modifier)
+    size_matters = column.type.modifier >= 0 if has_dimensions else not is_proven
+    if (type_differs and (table.stored.form.name == "binary" or not is_proven)) or (
+        size_differs and size_matters
+    ):
+        size = f"({found.modifier})" if has_dimensions and found.modifier >= 0 else ""
         raise InvalidParams(
-            f"{existing.label} always generates {_listed(fixed)} itself, and PostgreSQL lets "
-            "nobody update it, so on_conflict 'replace' can't put it back. Make the column "
-            "GENERATED BY DEFAULT for the restore, or use on_conflict 'skip'."
+            f"The column {column.name} of {existing.label} has type {found.type_name}{size}, in "
+            f"the backup {column.type.text}: values don't fit or would change. Restore under "
+            "another name with rename."
         )
 
 
-def _check_truncate(planned: Iterable[PlannedTable]) -> None:
-    existing = [table.existing for table in planned if table.existing is not None]
-    places = {table.place for table in existing}
-    for table in existing:
-        others = [f"{s}.{n}" for s, n in table.referenced_by if (s, n) not in places]
-        if others:
-            raise InvalidParams(
-                f"{table.label} can't be truncated: {_listed(others)} has rows that refer to it "
-                "and is not restored along. Restore both, or use on_conflict."
-            )
+def _check_encoding(manifest: Manifest, target: ServerIdentity) -> None:
+    """Raises `InvalidParams` if the bytes of a SQL_ASCII database can't go into the target."""
+    if manifest.server.encoding == ENCODING != target.encoding:
+        raise InvalidParams(
+            f"The set was made from the SQL_ASCII database {manifest.server.database}, whose bytes "
+            f"have no known encoding; the database {target.database} has encoding "
+            f"{target.encoding}. Restore into a database made with: CREATE DATABASE ... TEMPLATE "
+            "template0 ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C'."
+        )
+
+
+def _check_binary_versions(
+    cursor: Cursor, planned: Sequence[PlannedTable], manifest: Manifest, target: ServerIdentity
+) -> None:
+    """The binary form names no version: another one may read other values without any error.
+    PostgreSQL promises it within a major version (COPY, "binary"), pgvector promises nothing."""
+    binary = [table for table in planned if table.stored.form.name == "binary"]
+    if not binary:
+        return
+    source = manifest.server
+    differences = []
+    if source.version_num // 10_000 != target.version_num // 10_000:
+        differences.append(f"PostgreSQL {source.version}, the target is {target.version}")
+    columns = [column for table in binary for column in table.stored.columns]
+    if source.pgvector_version and any(c.type.name in _PGVECTOR_TYPES for c in columns):
+        found = target.pgvector_version or pgvector_to_come(cursor)
+        # Patch releases read each other's vectors.
+        if found and source.pgvector_version.split(".")[:2] != found.split(".")[:2]:
+            differences.append(f"pgvector {source.pgvector_version}, the target has {found}")
+    if differences:
+        raise InvalidParams(
+            f"{', '.join(table.stored.file for table in binary)} is binary, written by "
+            f"{'; and by '.join(differences)}. The binary form is promised within a version alone. "
+            "Restore to a server of the same version; or set allow_other_versions: types and row "
+            "digests are compared in any case, and a difference rolls everything back. To move "
+            "between versions, back up in format csv."
+        )
 
 
 def _parents_first(planned: Sequence[PlannedTable]) -> list[PlannedTable]:
@@ -305,27 +257,20 @@ def _parents_first(planned: Sequence[PlannedTable]) -> list[PlannedTable]:
     ordered: list[PlannedTable] = []
     waiting = list(planned)
     while waiting:
-        left = {table.place for table in waiting}
-        ready = [table for table in waiting if not _parents(table, planned) & left] or waiting[:1]
+        left = {table.full_name for table in waiting}
+        ready = [t for t in waiting if not left & set(_parents(t, planned))] or waiting[:1]
         ordered += ready
         waiting = [table for table in waiting if table not in ready]
     return ordered
 
 
-def _parents(table: PlannedTable, planned: Iterable[PlannedTable]) -> set[tuple[str, str]]:
-    """The places of the other tables that this one's rows refer to."""
+def _parents(table: PlannedTable, planned: Iterable[PlannedTable]) -> Iterator[tuple[str, str]]:
+    """The other tables that this one's rows reference."""
     if table.existing is not None:
-        return set(table.existing.references) - {table.place}
-    definition = table.stored.definition
-    keys = definition.foreign_keys if definition else ()
+        yield from set(table.existing.references) - {table.full_name}
+        return
+    keys = table.stored.definition.foreign_keys if table.stored.definition else ()
     named = {(key.references.schema_name, key.references.name) for key in keys}
-    places = {other.place for other in planned if (other.stored.schema, other.stored.name) in named}
-    return places - {table.place}
-
-
-def _column(existing: ExistingTable, name: str) -> TargetColumn:
-    return next(column for column in existing.columns if column.name == name)
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names)
+    for other in planned:
+        if other is not table and (other.stored.schema, other.stored.name) in named:
+            yield other.full_name

@@ -1,4 +1,4 @@
-"""What a table of the target holds, told as the manifest tells it: rows and content digest."""
+"""Proof that a table of the target holds the backup's rows: their number and content digest."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from vector_backup_pipeline.engine.formats.row_formats import RowFormat
 from vector_backup_pipeline.engine.postgres.connection import Connection, database_errors
 from vector_backup_pipeline.engine.postgres.ranges import cut_into_ranges
 from vector_backup_pipeline.engine.postgres.tables import ResolvedTable, read_sources
-from vector_backup_pipeline.engine.range_readers import FetchOptions, RangeReaders, ReadJob
+from vector_backup_pipeline.engine.range_readers import ReadJob, read_ranges
+
+_ROLLED_BACK = "Everything was rolled back, and the target is as it was."
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,8 @@ def content_of(
         source = read_sources(cursor, [table])[table.oid]
     job = ReadJob(table.requested, columns, cut_into_ranges(source), form, secrets)
     rows, digest = 0, 0
-    with RangeReaders(streams, job, FetchOptions("copy", batch_size=1)) as readers:
-        for item in readers.blocks():
+    with read_ranges(streams, job) as readers:
+        for item in readers:
             if isinstance(item, RowBlock):
                 rows += item.rows
                 digest += item.digest
@@ -55,7 +57,7 @@ def content_of(
 
 
 def prove_equal(table: str, found: Content, expected: Content) -> None:
-    """Raises `IntegrityError` unless the target holds what the manifest says."""
+    """Raises `IntegrityError` unless the target holds the manifest's content."""
     if found.rows != expected.rows:
         raise IntegrityError(
             f"After the load {table} holds {found.rows} rows of the backup, not {expected.rows}. "
@@ -70,4 +72,11 @@ def prove_equal(table: str, found: Content, expected: Content) -> None:
         )
 
 
-_ROLLED_BACK = "Everything was rolled back, and the target is as it was."
+def prove_count(table: str, loaded: int, kept: int, found: int, *, replaces: bool) -> None:
+    """Raises `IntegrityError` unless a table that had `kept` rows has got the `loaded` ones."""
+    most = kept + loaded
+    if found > most or found < (kept if replaces else most):
+        raise IntegrityError(
+            f"{loaded} rows went into {table}, which had {kept} and now has {found}. "
+            f"{_ROLLED_BACK} A trigger or a rule may have interfered."
+        )

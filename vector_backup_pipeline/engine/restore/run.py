@@ -1,10 +1,9 @@
-"""One restore from beginning to end: the steps in their order, and what each left behind.
+"""One restore from beginning to end.
 
-    find ─▶ prepare ─▶ load (each table) ─▶ build_indexes ─▶ prove ─▶ finish ─▶ close
+    find ─▶ prepare ─▶ load (each table) ─▶ build_indexes ─▶ prove ─▶ measure_recall ─▶ finish
 
-All or nothing: until `prove` has committed, whatever fails leaves the target as it was. A step
-that fails raises, lets go of the target at once, and is remembered here, so that `finish` can tell
-the whole story. `close` may come at any time and after any failure.
+All or nothing: until `prove` has committed, whatever fails leaves the target as it was. A failed
+step ends the connections at once, so that nobody waits for a failed restore's locks.
 """
 
 from __future__ import annotations
@@ -14,15 +13,14 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
-
-from psycopg2.extensions import cursor as Cursor
+from functools import partial
+from typing import Literal
 
 from vector_backup_pipeline.engine.cancellation import as_run_error, uncancellable
 from vector_backup_pipeline.engine.catalog.claims import hold_while_reading
+from vector_backup_pipeline.engine.catalog.sources import SourceDatabase
 from vector_backup_pipeline.engine.errors import (
     BackupError,
-    IntegrityError,
     InvalidParams,
     RunCancelled,
 )
@@ -34,41 +32,34 @@ from vector_backup_pipeline.engine.postgres.connection import (
     connect,
 )
 from vector_backup_pipeline.engine.postgres.probes import measure_recall
-from vector_backup_pipeline.engine.postgres.server import identify_server
 from vector_backup_pipeline.engine.progress import ProgressListener
-from vector_backup_pipeline.engine.restore.account import RestoreAccount
-from vector_backup_pipeline.engine.restore.binary_rows import check_binary_rows
-from vector_backup_pipeline.engine.restore.choice import (
-    asking,
-    database_of,
-    notice_on_target,
-    notices_on_set,
-)
 from vector_backup_pipeline.engine.restore.collections import chosen_rows
-from vector_backup_pipeline.engine.restore.load import load_rows
-from vector_backup_pipeline.engine.restore.plan import PlannedTable, check_encoding, plan_tables
-from vector_backup_pipeline.engine.restore.proof import Content, prove_equal
+from vector_backup_pipeline.engine.restore.connections import TargetConnections
+from vector_backup_pipeline.engine.restore.load import check_older_file, load_table
+from vector_backup_pipeline.engine.restore.plan import PlannedTable, plan_tables
 from vector_backup_pipeline.engine.restore.report import restore_section
-from vector_backup_pipeline.engine.restore.rows import check_rows_of, loading_of
-from vector_backup_pipeline.engine.restore.source import (
-    check_source,
-    find_source,
-)
+from vector_backup_pipeline.engine.restore.source import RestoreSource, find_source
 from vector_backup_pipeline.engine.restore.target import IndexListener, Target
 from vector_backup_pipeline.engine.results import (
+    BackupInfo,
+    FailedTable,
     Recall,
+    RestoredTable,
     RestoreResult,
+    TruncatedTable,
+    TruncateFailure,
+    error_line,
     failed_table,
+    readable_size,
 )
+from vector_backup_pipeline.engine.runs import EngineRun
 from vector_backup_pipeline.engine.storage.contract import BackupRoot, Claim
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
 from vector_backup_pipeline.parameters.restore import RestoreParameters
-from vector_backup_pipeline.parameters.types import LATEST
 
-_T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 
-# Of all probes together: a look, not a benchmark.
+# For all probes together: a check, not a benchmark.
 _PROBE_SECONDS = 60.0
 
 
@@ -84,18 +75,27 @@ class FoundBackup:
 
 @dataclass(frozen=True)
 class TableLoad:
-    """A table that is about to be loaded. `rows` is None where the backup does not say."""
+    """A table that is about to be loaded."""
 
     table: str
     target: str
     size: int
-    rows: int | None
+    rows: int
 
 
-class RestoreRun:
-    """The state of one restore. Its methods are called in order, once each (`load` once a table).
+@dataclass
+class _Loaded:
+    """`duration` in seconds; `digest_matches` as in `RestoredTable`, once it is proved."""
 
-    A drill keeps no log: `writes_log` is False then.
+    rows: int
+    duration: float
+    digest_matches: bool | None = None
+
+
+class RestoreRun(EngineRun[RestoreResult]):
+    """The state of one restore. Its methods are called in order, once each (`load` once per table).
+
+    A restore test keeps no log: `writes_log` is False then.
     """
 
     def __init__(
@@ -108,82 +108,68 @@ class RestoreRun:
         run_id: str,
         writes_log: bool = True,
     ) -> None:
+        super().__init__(root, timestamps, run_id)
         self.request = request
-        self._root = root
-        self._timestamps = timestamps
         self._lock_timeout = lock_timeout
-        self._run_id = run_id
-        # Who canceled the restore, as far as known; for the log.
-        self.canceled_by: str | None = None
         self._writes_log = writes_log
-        self._account = RestoreAccount(request, timestamps.timezone)
+        # What the steps have made so far.
+        self._source: RestoreSource | None = None
         self._reading: Claim | None = None
-        self._measured = False
-        self._result: RestoreResult | None = None
-
-    @property
-    def error(self) -> BackupError | None:
-        """What the restore failed of first."""
-        return self._account.error
-
-    @property
-    def notices(self) -> list[str]:
-        """What a person should know and no error is, so far."""
-        return self._account.notices
+        self._connections: TargetConnections | None = None
+        self._target: Target | None = None
+        self._loaded: dict[str, _Loaded] = {}
+        self._failures: dict[str, FailedTable] = {}
+        self._failed_table: str | None = None
+        self._outcome: Literal["restored", "not_restored", "unknown"] = "not_restored"
+        self._recall: list[Recall] | None = None
 
     @property
     def server(self) -> str | None:
-        """Which database on which server, without any secret; None before it was reached."""
-        return self._account.target.description if self._account.target else None
+        """The database and its server's version; None before it was reached."""
+        if self._connections is None:
+            return None
+        server = self._connections.server
+        return f"database {server.database}, PostgreSQL {server.version}"
 
     def find(
         self, connection_settings: Callable[[], ConnectionSettings] | None = None
     ) -> FoundBackup:
         """Find the set, and prove the stored files of the tables that are asked for.
 
-        If the location holds sets of several databases, the target is asked which one it is.
+        If the location holds sets of several databases, the target's name and system decide.
         """
-        ask_target = asking(connection_settings) if connection_settings else None
+
+        ask_target = None
+        if connection_settings is not None:
+            ask_target = partial(self._target_database, connection_settings)
         with self._remembering():
             source = find_source(self._root, self._timestamps, self.request, ask_target)
-            self._account.source = source
+            self._source = source
+            stamp = source.backup.stamp
             self._reading = hold_while_reading(
-                source.directory,
-                self._timestamps,
-                source.backup.stamp,
-                self._run_id,
-                self._account.notes,
+                source.directory, self._timestamps, stamp, self._run_id, self.notices
             )
-            for covered in source.covered:
-                self._account.notes.append(
-                    f"{covered} is a partition; its rows come with the partitioned table."
-                )
-            if self.request.timestamp == LATEST:
-                self._account.notes += notices_on_set(source, self._timestamps.now())
-            for table in source.tables:
-                check_source(source.directory, table)
+            self.notices += source.notices(self.request, self._timestamps.now())
+            source.check_files()
         return FoundBackup(
             directory=source.directory.location,
-            timestamp=source.backup.stamp,
+            timestamp=stamp,
             tables=tuple(table.table for table in source.tables),
             size=sum(table.size for table in source.tables),
         )
 
     def prepare(self, connection_settings: Callable[[], ConnectionSettings]) -> list[TableLoad]:
-        """Look at the target, then lock, empty and make its tables, as asked."""
+        """Check the target, then lock, truncate and create its tables, as asked."""
         with self._remembering():
-            source = _known(self._account.source)
-            self._account.target = target = Target(
-                connection_settings(), self.request, self._lock_timeout, self._run_id
-            )
-            target.plan(self._plan)
-            if target.server is not None:
-                database = database_of(target.server)
-                self._account.notes += notice_on_target(source, self.request, database)
-            for table in target.planned:
-                check_rows_of(source.directory, table)
-            target.begin(source.backup.manifest.dependencies)
-        _log.info("Target prepared: %d tables", len(target.planned))
+            source = self._found_source
+            self._connections = connections = self._connect(connection_settings)
+            self.notices += source.notices_on_target(self.request, connections.database)
+            planned = self._plan(source, connections)
+            for table in planned:
+                check_older_file(source.directory, table)
+            self._target = target = Target(connections, planned, self.request)
+            target.begin(source.backup.manifest.dependencies, self._run_id)
+        _log.info("Target prepared: %d tables", len(planned))
         return [
             TableLoad(
                 table=table.table,
@@ -191,67 +177,66 @@ class RestoreRun:
                 size=table.stored.size,
                 rows=table.stored.rows,
             )
-            for table in target.planned
+            for table in planned
         ]
 
-    def _plan(self, cursor: Cursor) -> list[PlannedTable]:
-        source = _known(self._account.source)
-        manifest = source.backup.manifest
-        planned = plan_tables(cursor, source, self.request)
-        check_encoding(manifest.server, identify_server(cursor))
-        check_binary_rows(
-            cursor,
-            planned,
-            manifest,
-            allow_other_versions=self.request.allow_other_versions,
+    def _connect(self, connection_settings: Callable[[], ConnectionSettings]) -> TargetConnections:
+        return TargetConnections(
+            connection_settings(), self.request, self._lock_timeout, self.notices
         )
+
+    def _target_database(
+        self, connection_settings: Callable[[], ConnectionSettings]
+    ) -> SourceDatabase:
+        connections = self._connect(connection_settings)
+        connections.close()
+        return connections.database
+
+    def _plan(self, source: RestoreSource, connections: TargetConnections) -> list[PlannedTable]:
+        with connections.errors("read the target"), connections.coordinator.cursor() as cursor:
+            planned = plan_tables(cursor, source, connections.server, self.request)
+            connections.keep(connections.coordinator)
         if self.request.collections is None:
             return planned
         return chosen_rows(source.directory, planned, self.request.collections)
 
     def load(self, table: str, listener: ProgressListener) -> int:
-        """Load one table; the rows that were written. After a failure nothing more is loaded."""
+        """Load one table; returns the rows that were written. After a failure nothing is loaded."""
         started = time.monotonic()
         try:
             with self._remembering(table):
                 self._refuse_after_failure()
-                rows = self._load(self._planned(table), listener)
+                rows = self._load(self._prepared_target, table, listener)
         except BaseException as cause:
             error = as_run_error(cause)
-            self._account.failures[table] = failed_table(error, time.monotonic() - started)
+            self._failures[table] = failed_table(error, time.monotonic() - started)
             raise
-        self._account.durations[table] = time.monotonic() - started
-        self._account.rows[table] = rows
-        _log.info("Loaded %s: %d rows, %.1f s", table, rows, self._account.durations[table])
-        self._note_skipped(table, rows)
+        self._loaded[table] = loaded = _Loaded(rows, time.monotonic() - started)
+        _log.info("Loaded %s: %d rows, %.1f s", table, rows, loaded.duration)
+        skipped = self._found_source.table(table).rows - rows
+        if self.request.on_conflict == "skip" and not self.request.selects_rows and skipped > 0:
+            self.notices.append(f"{table}: {skipped} rows existed already and were skipped.")
         return rows
 
-    def _note_skipped(self, table: str, rows: int) -> None:
-        stored = _known(self._account.source).table(table).rows
-        left = stored - rows
-        if self.request.on_conflict == "skip" and not self.request.selects_rows and left > 0:
-            self._account.notes.append(f"{table}: {left} rows were there already and were left.")
-
-    def _load(self, table: PlannedTable, listener: ProgressListener) -> int:
-        target = _known(self._account.target)
-        loading = loading_of(
-            _known(self._account.source).directory,
-            table,
-            self.request,
-            target.loading_name(table),
-            target.settings.secrets,
-        )
-        with target.loading(table) as streams:
-            rows = load_rows(streams[: loading.most_streams], loading, listener)
-        target.loaded(table, rows)
-        return rows
+    def _load(self, target: Target, name: str, listener: ProgressListener) -> int:
+        table = next(each for each in target.planned if each.table == name)
+        with target.loading(table) as connections:
+            return load_table(
+                connections,
+                self._found_source.directory,
+                table,
+                target.loading_name(table),
+                self.request,
+                target.connections.settings.secrets,
+                listener,
+            )
 
     def build_indexes(self, listener: IndexListener = lambda _: None) -> None:
-        """Build what was left for after the rows: keys and indexes."""
+        """Build keys and indexes over the loaded rows."""
         started = time.monotonic()
         with self._remembering():
             self._refuse_after_failure()
-            _known(self._account.target).build(listener)
+            self._prepared_target.build_indexes(listener)
         _log.info("Indexes built: %.1f s", time.monotonic() - started)
 
     def prove(self) -> dict[str, bool | None]:
@@ -259,180 +244,187 @@ class RestoreRun:
         digest is the manifest's (None where none can be compared).
 
         Raises:
-            IntegrityError: the target does not hold what the backup does; it is as it was.
+            IntegrityError: the target does not hold the backup's rows; it is as it was.
         """
         with self._remembering():
             self._refuse_after_failure()
-            target = _known(self._account.target)
-            if untold := [t.table for t in target.planned if t.table not in self._account.rows]:
+            target = self._prepared_target
+            if missing := [t.table for t in target.planned if t.table not in self._loaded]:
                 raise InvalidParams(
-                    f"{', '.join(untold)} was not loaded: a step of the job was left out. Launch "
+                    f"{', '.join(missing)} was not loaded: a step of the job was left out. Launch "
                     "the whole job."
                 )
             for table in target.planned:
-                self._account.proved[table.table] = self._prove(target, table)
-            _log.info("Proved: %s", ", ".join(self._account.proved))
-            target.finish_tables()
+                loaded = self._loaded[table.table]
+                loaded.digest_matches = target.prove(table, loaded.rows)
+            _log.info("Proved: %s", ", ".join(self._loaded))
+            target.finish()
             with uncancellable(unless_requested=True):
-                self._commit()
-        return dict(self._account.proved)
+                self._commit(target)
+        return {table: loaded.digest_matches for table, loaded in self._loaded.items()}
 
-    def _prove(self, target: Target, table: PlannedTable) -> bool | None:
-        data = table.stored.data
-        if data.digest.value is not None and self.request.loads_every_row_as_it_is:
-            before = target.existing.before.get(table.table)
-            found = target.content(table)
-            added = found - before.kept if before else found
-            prove_equal(table.table, added, Content(data.rows, int(data.digest.value, 16)))
-            return True
-        self._prove_count(target, table)
-        return None
-
-    def _prove_count(self, target: Target, table: PlannedTable) -> None:
-        loaded = self._account.rows[table.table]
-        if self.request.loads_every_row_as_it_is and loaded != table.stored.rows:
-            raise IntegrityError(
-                f"{loaded} rows were loaded into {table.table}, and {table.stored.file} had "
-                f"{table.stored.rows} when it was adopted. Everything was rolled back, and the "
-                "target is as it was. Check the disk."
-            )
-        if table.existing is None:
-            rows, kept = target.content(table).rows, 0
-        else:
-            rows, kept = target.rows(table), target.existing.before[table.table].kept.rows
-        if self.request.on_conflict == "replace":
-            is_right = kept <= rows <= kept + loaded
-        else:
-            is_right = rows == kept + loaded
-        if not is_right:
-            raise IntegrityError(
-                f"{loaded} rows went into {table.table}, which had {kept} and now has {rows}. "
-                "Everything was rolled back, and the target is as it was. A trigger or a rule may "
-                "have interfered."
-            )
-
-    def _commit(self) -> None:
+    def _commit(self, target: Target) -> None:
         try:
-            _known(self._account.target).commit()
+            target.connections.commit()
         except CommitUnknown:
-            self._account.outcome_is_unknown = True
+            self._outcome = "unknown"
             raise
-        self._account.is_restored = True
+        self._outcome = "restored"
         _log.info("Committed")
 
     def measure_recall(self) -> list[Recall]:
-        """Ask the restored tables for the neighbours of a few of their own vectors.
+        """Search the restored tables for the neighbors of a few of their own vectors.
 
-        Comes after the commit and never fails the restore: what can't be measured is noted.
+        Comes after the commit and never fails the restore: what can't be measured becomes a notice.
         """
-        if not self.request.probes or not self._account.is_restored:
-            self._measured = True
-            return []
-        target = _known(self._account.target)
-        until = time.monotonic() + _PROBE_SECONDS
-        try:
-            connection = connect(target.settings)
-        except BackupError as error:
-            self._account.notes.append(f"Recall was not measured: {error.message}")
-            self._measured = True
-            return []
-        try:
-            for table in target.planned:
-                self._account.recall += measure_recall(
-                    connection,
-                    table.schema,
-                    table.name,
-                    table.table,
-                    self.request.probes,
-                    max(0.0, until - time.monotonic()),
-                )
-        finally:
-            close_quietly(connection)
-        self._measured = True
-        return list(self._account.recall)
+        recall: list[Recall] = []
+        if self.request.probes and self._outcome == "restored":
+            target = self._prepared_target
+            deadline = time.monotonic() + _PROBE_SECONDS
+            try:
+                connection = connect(target.connections.settings)
+            except BackupError as error:
+                self.notices.append(f"Recall was not measured: {error.message}")
+            else:
+                try:
+                    for table in target.planned:
+                        seconds = max(0.0, deadline - time.monotonic())
+                        recall += measure_recall(
+                            connection, table.full_name, table.table, self.request.probes, seconds
+                        )
+                finally:
+                    close_quietly(connection)
+        self._recall = recall
+        return recall
 
-    def finish(self) -> RestoreResult:
-        """Let go of the target, write the log, and tell the result. Once.
+    def _left_out(self) -> str | None:
+        return None if self._outcome == "restored" else "Nothing was restored"
 
-        Raises:
-            InvalidParams: steps were left out, and so nothing was restored.
-        """
-        if self._result is not None:
-            return self._result
-        if self._account.is_restored and not self._measured:
-            self._account.notes.append("Recall was not measured: the run was stopped before.")
-        left_out: BackupError | None = None
-        if self.error is None and not self._account.is_restored:
-            left_out = self._account.error = InvalidParams(
-                "Nothing was restored: a step of the job was left out. Launch the whole job."
-            )
-        self._let_go()
-        result = self._account.tell()
-        try:
-            self._append_to_log(result)
-        except BackupError as error:
-            # A backup may well lie where nobody can write; the restore is no worse for it.
-            self._account.notes.append(f"The log was not written: {error.message}")
-            result = self._account.tell()
-        self._result = result
-        if left_out is not None:
-            raise left_out
-        return result
-
-    def close(self) -> RestoreResult:
-        """Leave nothing open and nothing untold, whatever happened before."""
-        try:
-            if self._result is None and self.error is None and not self._account.is_restored:
-                self._account.error = RunCancelled()
-            return self.finish()
-        finally:
-            self._let_go()
-
-    def _let_go(self) -> None:
-        try:
-            if self._account.target is not None:
-                self._account.target.close()
-        finally:
-            reading, self._reading = self._reading, None
-            if reading is not None:
-                reading.release()
-
-    def _refuse_after_failure(self) -> None:
-        if self._account.error is not None:
-            raise self._account.rolled_back()
-
-    def _planned(self, table: str) -> PlannedTable:
-        return next(each for each in _known(self._account.target).planned if each.table == table)
-
-    def _append_to_log(self, result: RestoreResult) -> None:
-        if self._account.source is None or not self._writes_log:
+    def _end(self) -> None:
+        if self._outcome == "restored" and self._recall is None:
+            self.notices.append("Recall was not measured: the run was stopped before.")
+        self._release()
+        if self._source is None or not self._writes_log:
             return
         section = restore_section(
             self.request,
-            result,
+            self._make_result(),
             self.error,
             run_id=self._run_id,
             canceled_by=self.canceled_by,
             target=self.server,
         )
-        self._account.source.directory.append(LOG_NAME, section)
+        try:
+            self._source.directory.append(LOG_NAME, section)
+        except BackupError as error:
+            # The backup may be read-only; the restore is complete all the same.
+            self.notices.append(f"The log was not written: {error.message}")
+
+    def _release(self) -> None:
+        try:
+            if self._connections is not None:
+                self._connections.close()
+        finally:
+            reading, self._reading = self._reading, None
+            if reading is not None:
+                reading.release()
 
     @contextlib.contextmanager
     def _remembering(self, table: str | None = None) -> Iterator[None]:
-        """Keep the first error, with the `table` that it is about, and release the target: nobody
-        waits for a failed restore."""
+        """Keep the first error, with the `table` that it is about, and release the target."""
+        is_first = self._own_error is None
         try:
-            yield
-        except BaseException as cause:
-            if self._account.error is None:
-                self._account.error = as_run_error(cause)
-                self._account.failed_table = table
-                self._let_go()
+            with super()._remembering():
+                yield
+        except BaseException:
+            if is_first:
+                self._failed_table = table
+                self._release()
             raise
 
+    def _refuse_after_failure(self) -> None:
+        if self._own_error is not None:
+            raise BackupError(f"Not restored: {self._why_rolled_back()}")
 
-def _known(value: _T | None) -> _T:
-    """What an earlier step has set."""
-    if value is None:
-        raise BackupError("The steps of this restore were not called in their order.")
-    return value
+    def _why_rolled_back(self) -> str:
+        if self._outcome == "unknown":
+            return "whether it was committed is unknown."
+        cause = self._failed_table or "a step of the restore"
+        return f"everything was rolled back when {cause} failed."
+
+    @property
+    def _found_source(self) -> RestoreSource:
+        if self._source is None:
+            raise BackupError("The steps of this restore were not called in their order.")
+        return self._source
+
+    @property
+    def _prepared_target(self) -> Target:
+        if self._target is None:
+            raise BackupError("The steps of this restore were not called in their order.")
+        return self._target
+
+    def _make_result(self) -> RestoreResult:
+        is_restored = self._outcome == "restored"
+        truncated = self._truncate_results()
+        source, target = self._source, self._target
+        info = source and BackupInfo(
+            backup_path=source.directory.location,
+            timestamp=source.backup.stamp,
+            backup_date=self._local(source.backup.created_at),
+        )
+        order = [table.table for table in source.tables] if source else []
+        return RestoreResult(
+            restore_performed=is_restored,
+            outcome=self._outcome,
+            truncate_performed=is_restored and bool(truncated),
+            backup_info=info,
+            truncate_results=truncated,
+            restore_results={
+                table: self._table_result(table)
+                for table in order
+                if table in self._loaded or table in self._failures
+            },
+            not_recreated=target.not_recreated() if target and is_restored else {},
+            recall_at_10=self._recall or [],
+            notices=list(self.notices),
+            errors=[error_line(self.error, self._failed_table)] if self.error else [],
+            duration=self._duration,
+            timestamp=self._local(self._began_at),
+        )
+
+    def _table_result(self, table: str) -> RestoredTable | FailedTable:
+        if table in self._failures:
+            return self._failures[table]
+        loaded, stored = self._loaded[table], self._found_source.table(table)
+        if self._outcome != "restored":
+            return FailedTable(
+                error_type=(self.error or RunCancelled()).error_type,
+                error=f"Loaded, but {self._why_rolled_back()}",
+                duration=round(loaded.duration, 3),
+            )
+        return RestoredTable(
+            source_file=stored.file,
+            rows_restored=loaded.rows,
+            file_size=readable_size(stored.size),
+            duration=round(loaded.duration, 3),
+            digest_matches=loaded.digest_matches,
+        )
+
+    def _truncate_results(self) -> dict[str, TruncatedTable | TruncateFailure]:
+        if self._target is None or not self.request.truncate_before_restore:
+            return {}
+        existing = self._target.existing
+        duration = round(existing.truncate_seconds, 3)
+        if self.error is None or self._outcome == "restored":
+            return {
+                table: TruncatedTable(rows_before=before.rows, rows_after=0, duration=duration)
+                for table, before in existing.before.items()
+            }
+        failure = TruncateFailure(
+            error_type=self.error.error_type,
+            error=self.error.message,
+            outcome="unknown" if self._outcome == "unknown" else "not_truncated",
+            duration=duration,
+        )
+        return dict.fromkeys(existing.before, failure)

@@ -51,7 +51,7 @@ def measure(
 ) -> list[Recall]:
     settings = ConnectionSettings.from_installation(SecretText(url or database.url), "the test")
     with closing(connect(settings)) as connection:
-        return measure_recall(connection, schema, table, "the docs", probes, seconds)
+        return measure_recall(connection, (schema, table), "the docs", probes, seconds)
 
 
 def by_index(database: Database, table: str = "docs", probes: int = 5) -> dict[str, Recall]:
@@ -413,7 +413,7 @@ def test_a_lost_connection_is_no_failure(docs18: Database) -> None:
     settings = ConnectionSettings.from_installation(SecretText(docs18.url), "the test")
     with closing(connect(settings)) as connection:
         docs18.run("SELECT pg_terminate_backend(%s)", [connection.get_backend_pid()])
-        (measured,) = measure_recall(connection, "public", "docs", "the docs", 5, 60.0)
+        (measured,) = measure_recall(connection, ("public", "docs"), "the docs", 5, 60.0)
 
     assert measured.recall is None
     assert measured.note

@@ -11,14 +11,14 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from vector_backup_pipeline.engine.backup.export import StoredTable, export_table
-from vector_backup_pipeline.engine.backup.file_form import FileForm
+from vector_backup_pipeline.engine.backup.export import ExportedFile, export_table
 from vector_backup_pipeline.engine.postgres import ranges, snapshot
 from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings
 from vector_backup_pipeline.engine.postgres.snapshot import PinnedSnapshot, pin_snapshot
-from vector_backup_pipeline.engine.range_readers import FetchOptions
 from vector_backup_pipeline.engine.secrets import SecretText
 from vector_backup_pipeline.engine.storage.local import LocalDirectory
+from vector_backup_pipeline.parameters.backup import BackupParameters
+from vector_backup_pipeline.parameters.types import ExportMethod
 from vector_backup_pipeline_tests.fix_backup import BackupMaker
 from vector_backup_pipeline_tests.fix_postgres import Database
 from vector_backup_pipeline_tests.fix_rows import METHODS, rows_in
@@ -47,15 +47,14 @@ def pinned(
 
 
 def export(
-    opened: PinnedSnapshot, table: str, directory: Path, method: str = "copy"
-) -> StoredTable:
+    opened: PinnedSnapshot, table: str, directory: Path, method: ExportMethod = "copy"
+) -> ExportedFile:
     return export_table(
         opened,
         opened.tables[table],
         LocalDirectory(directory),
         f"{table}.{method}.csv",
-        FileForm("csv", "none", None),
-        FetchOptions(method, 100),
+        BackupParameters(export_method=method, batch_size=100),
         lambda _: None,
     )
 
@@ -96,7 +95,7 @@ def in_the_background(*works: Callable[[], None]) -> Iterator[None]:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_tables_agree_while_others_write_and_vacuum(
-    any_database: Database, backup: BackupMaker, method: str
+    any_database: Database, backup: BackupMaker, method: ExportMethod
 ) -> None:
     any_database.run(ACCOUNTS)
     with ExitStack() as stack:
@@ -139,7 +138,7 @@ def test_tables_agree_while_others_write_and_vacuum(
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_file_holds_the_rows_of_the_moment_it_was_pinned(
-    any_database: Database, tmp_path: Path, method: str
+    any_database: Database, tmp_path: Path, method: ExportMethod
 ) -> None:
     any_database.run(ACCOUNTS)
     with pinned(any_database, "a") as opened, any_database.session() as other:

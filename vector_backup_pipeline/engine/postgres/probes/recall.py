@@ -31,7 +31,7 @@ from vector_backup_pipeline.engine.results import Recall
 
 
 def measure_recall(
-    connection: Connection, schema: str, table: str, label: str, probes: int, seconds: float
+    connection: Connection, name: tuple[str, str], label: str, probes: int, seconds: float
 ) -> list[Recall]:
     """The recall of every vector index of a table, each by `probes` searches.
 
@@ -45,7 +45,7 @@ def measure_recall(
     measured: list[Recall] = []
     try:
         with probe_reader(connection, until) as reader:
-            source, searches = find_searches(reader, schema, table, until)
+            source, searches = find_searches(reader, *name, until)
             for left, search in zip(range(len(searches), 0, -1), searches, strict=True):
                 if isinstance(search, Unsearchable):
                     measured.append(_unsearchable(label, search))

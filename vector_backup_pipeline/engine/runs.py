@@ -1,0 +1,107 @@
+"""The frame of every run: backup, restore, verification, prune.
+
+Its steps are methods that a job calls in order. A step that fails raises, and the first error is
+kept, so that `finish` can report it. `close` may come at any time and after any failure.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from typing import Generic, TypeVar
+
+from vector_backup_pipeline.engine.cancellation import as_run_error
+from vector_backup_pipeline.engine.errors import BackupError, InvalidParams, RunCancelled
+from vector_backup_pipeline.engine.results import RunResult
+from vector_backup_pipeline.engine.storage.contract import BackupRoot
+from vector_backup_pipeline.engine.timestamps import TimestampFormat
+
+_R = TypeVar("_R", bound=RunResult)
+
+
+class EngineRun(ABC, Generic[_R]):
+    """`canceled_by` says who canceled the run, as far as known, for the log."""
+
+    def __init__(self, root: BackupRoot, timestamps: TimestampFormat, run_id: str) -> None:
+        self.canceled_by: str | None = None
+        self.notices: list[str] = []
+        self._root = root
+        self._timestamps = timestamps
+        self._run_id = run_id
+        self._began_at = datetime.now(timezone.utc)
+        self._started = time.monotonic()
+        self._own_error: BackupError | None = None
+        self._result: _R | None = None
+
+    @property
+    def error(self) -> BackupError | None:
+        """The error that the run failed with."""
+        return self._own_error
+
+    def finish(self) -> _R:
+        """End the run, write its log, and return the result. Once.
+
+        Raises:
+            InvalidParams: a step of the job was left out.
+            BackupError: what `_end` raises.
+        """
+        if self._result is None:
+            failure: BackupError | None = None
+            if self.error is None and (left_out := self._left_out()):
+                failure = self._own_error = InvalidParams(
+                    f"{left_out}: a step of the job was left out. Launch the whole job."
+                )
+            try:
+                self._end()
+            except BackupError as error:
+                failure = failure or error
+            self._result = self._make_result()
+            if failure is not None:
+                raise failure
+        return self._result
+
+    def close(self) -> _R:
+        """Leave nothing open and nothing unreported, whatever happened before."""
+        try:
+            if self._result is None:
+                if self.error is None and self._left_out():
+                    self._own_error = RunCancelled()
+                with contextlib.suppress(BackupError):  # Kept; the result reports it.
+                    self.finish()
+        finally:
+            self._release()
+        return self._result or self._make_result()
+
+    @abstractmethod
+    def _left_out(self) -> str | None:
+        """What has not been done, as the beginning of a sentence; None if everything has."""
+
+    @abstractmethod
+    def _end(self) -> None:
+        """Write what the run leaves behind: manifest, log."""
+
+    @abstractmethod
+    def _make_result(self) -> _R:
+        """The result as of now."""
+
+    def _release(self) -> None:
+        """End every connection and claim; may be called again."""
+
+    @contextlib.contextmanager
+    def _remembering(self) -> Iterator[None]:
+        """Keep the first error of the run."""
+        try:
+            yield
+        except BaseException as cause:
+            self._own_error = self._own_error or as_run_error(cause)
+            raise
+
+    @property
+    def _duration(self) -> float:
+        return round(time.monotonic() - self._started, 3)
+
+    def _local(self, moment: datetime) -> datetime:
+        return moment.astimezone(self._timestamps.timezone).replace(microsecond=0)
