@@ -1,7 +1,8 @@
-"""A drill: restore a set into a database of its own, prove it there, drop it."""
+"""A restore test: restore a set into a database of its own, prove it there, drop the database."""
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -20,18 +21,17 @@ from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings
 from vector_backup_pipeline.engine.postgres.drill_database import DrillServer, drill_database
 from vector_backup_pipeline.engine.postgres.recreation.extensions import ExtensionUnavailable
 from vector_backup_pipeline.engine.restore.run import RestoreRun
-from vector_backup_pipeline.engine.results import Drill, RestoreResult
+from vector_backup_pipeline.engine.results import Drill
 from vector_backup_pipeline.engine.storage.contract import BackupRoot
 from vector_backup_pipeline.engine.table_definition import ExtensionDependency
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
 from vector_backup_pipeline.parameters.restore import RestoreParameters
 from vector_backup_pipeline.parameters.verify import VerifyParameters
 
-# Where drills restore to: a server, given for as long as the drill takes.
+# Opens the server that restore tests use, for the time of one.
 OpenScratch = Callable[[], AbstractContextManager[DrillServer]]
 
-
-# What a restore test fails with when the set is at fault: its files, or its definitions.
+# A restore test fails with one of these if the set is at fault: its files, or its definitions.
 _SET_AT_FAULT = (IntegrityError, ResourceNotFound, TableNotFound, DatabaseRefused)
 
 
@@ -57,26 +57,32 @@ def drill_set(
 ) -> DrilledSet:
     """Restore `tables` of the set at `path`, and prove them."""
     drill_id = uuid.uuid4().hex
+    restore = RestoreRun(
+        RestoreParameters(
+            timestamp=backup.stamp,
+            backup_path=path,
+            tables=tables,
+            # The embedded server has one version; the digest proves what it read.
+            allow_other_versions=True,
+            workers=request.workers,
+            probes=request.probes,
+            progress_every=1,
+        ),
+        root,
+        timestamps,
+        lock_timeout=lock_timeout,
+        run_id=drill_id,
+        writes_log=False,
+    )
     drilled = DrilledSet(None, None)
+    encoding = backup.manifest.server.encoding
     try:
         with (
             open_scratch() as scratch,
             drill_database(
-                scratch,
-                drill_id,
-                _roles(backup),
-                backup.manifest.server.encoding,
-                _extensions(backup),
+                scratch, drill_id, _roles(backup), encoding, _extensions(backup)
             ) as settings,
         ):
-            restore = RestoreRun(
-                _restore_request(request, path, backup.stamp, tables),
-                root,
-                timestamps,
-                lock_timeout=lock_timeout,
-                run_id=drill_id,
-                writes_log=False,
-            )
             drilled = _drilled(restore, settings)
     except BackupError as error:
         return DrilledSet(drilled.drill, drilled.error or error)
@@ -85,16 +91,32 @@ def drill_set(
 
 def _drilled(restore: RestoreRun, settings: ConnectionSettings) -> DrilledSet:
     try:
-        _restore(restore, settings)
-    except BackupError:
-        pass  # Remembered; the result tells it.
+        with contextlib.suppress(BackupError):  # Kept in `error`.
+            restore.find()
+            for load in restore.prepare(lambda: settings):
+                restore.load(load.table, lambda _: None)
+            restore.build_indexes()
+            restore.prove()
+            restore.measure_recall()
     finally:
         result = restore.close()
-    is_judged = restore.error is None or (
-        isinstance(restore.error, _SET_AT_FAULT)
-        and not isinstance(restore.error, ExtensionUnavailable)
+    error = restore.error
+    if error is not None and (
+        not isinstance(error, _SET_AT_FAULT) or isinstance(error, ExtensionUnavailable)
+    ):
+        return DrilledSet(None, error)
+    drill = Drill(
+        passed=result.restore_performed and not result.errors,
+        drilled_at=datetime.now(timezone.utc).replace(microsecond=0),
+        server=restore.server,
+        restore_results=result.restore_results,
+        not_recreated=result.not_recreated,
+        recall_at_10=result.recall_at_10,
+        notices=result.notices,
+        errors=result.errors,
+        duration=result.duration,
     )
-    return DrilledSet(_told(result, restore.server) if is_judged else None, restore.error)
+    return DrilledSet(drill, error)
 
 
 def _roles(backup: ManifestSet) -> set[str]:
@@ -108,41 +130,3 @@ def _extensions(backup: ManifestSet) -> list[ExtensionDependency]:
     needed = {key for table in backup.manifest.definitions for key in table.needs}
     objects = backup.manifest.dependencies.objects
     return [e for e in objects if isinstance(e, ExtensionDependency) and e.key in needed]
-
-
-def _restore(restore: RestoreRun, settings: ConnectionSettings) -> None:
-    restore.find()
-    for load in restore.prepare(lambda: settings):
-        restore.load(load.table, lambda _: None)
-    restore.build_indexes()
-    restore.prove()
-    restore.measure_recall()
-
-
-def _restore_request(
-    request: VerifyParameters, path: str, stamp: str, tables: tuple[str, ...]
-) -> RestoreParameters:
-    return RestoreParameters(
-        timestamp=stamp,
-        backup_path=path,
-        tables=tables,
-        # The embedded server is of one version; the digest proves what it read.
-        allow_other_versions=True,
-        workers=request.workers,
-        probes=request.probes,
-        progress_every=1,
-    )
-
-
-def _told(result: RestoreResult, server: str | None) -> Drill:
-    return Drill(
-        passed=result.restore_performed and not result.errors,
-        drilled_at=datetime.now(timezone.utc).replace(microsecond=0),
-        server=server,
-        restore_results=result.restore_results,
-        not_recreated=result.not_recreated,
-        recall_at_10=result.recall_at_10,
-        notices=result.notices,
-        errors=result.errors,
-        duration=result.duration,
-    )

@@ -37,7 +37,7 @@ def test_a_failed_table_is_told_and_what_it_kept_from_being_truncated(
     )
     log = _log(made.directory)
     assert "FAILED (TABLE_NOT_FOUND)" in log
-    assert "  ✗ nowhere: FAILED - The table nowhere is not there" in log
+    assert "  ✗ nowhere: FAILED - The table nowhere" in log
     assert "Truncate: nothing was truncated\n" in log
     assert "Errors:\n  nowhere: TABLE_NOT_FOUND: The table nowhere" in log
 
