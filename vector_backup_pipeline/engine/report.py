@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from datetime import datetime
 
 from vector_backup_pipeline.engine.errors import BackupError, RunCancelled
 from vector_backup_pipeline.engine.results import TruncatedTable, TruncateFailure
@@ -10,16 +11,22 @@ from vector_backup_pipeline.engine.results import TruncatedTable, TruncateFailur
 RULE = "=" * 78
 
 
+def section(title: str, began_at: datetime, outcome: str, lines: Iterable[str]) -> str:
+    """One run's section of a log."""
+    head = f"{began_at:%Y-%m-%d %H:%M:%S %Z}  {title}: {outcome}"
+    return "\n".join([RULE, head, *lines]) + "\n\n"
+
+
 def canceled(error: BackupError | None, canceled_by: str | None) -> str | None:
-    """The verdict on a run that was canceled, and by whom as far as known; None on others."""
+    """The outcome of a run that was canceled, and by whom as far as known; None of others."""
     if not isinstance(error, RunCancelled):
         return None
     return f"CANCELED by {canceled_by}" if canceled_by else "CANCELED"
 
 
-def verdict(error: BackupError | None, canceled_by: str | None) -> str:
-    if told := canceled(error, canceled_by):
-        return told
+def outcome(error: BackupError | None, canceled_by: str | None) -> str:
+    if text := canceled(error, canceled_by):
+        return text
     return "SUCCESS" if error is None else f"FAILED ({error.error_type})"
 
 

@@ -1,10 +1,14 @@
-"""What a run tells its caller: the same object in the manifest, the UI and every door."""
+"""The results of runs: the same object in the manifest, the UI, the API and the command line.
+
+Tables are named as the caller or the backup spells them. Every `duration` is in seconds, sizes are
+in bytes unless they are text.
+"""
 
 from __future__ import annotations
 
 from datetime import datetime
 from types import NoneType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, get_args, get_origin
+from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin
 
 from pydantic import Field
 
@@ -17,14 +21,15 @@ _UNITS = ("B", "KB", "MB", "GB", "TB", "PB")
 
 
 class RunResult(Record):
-    """What the results of all operations have in common. Each also has `errors` and `timestamp`."""
+    """What the results of all operations have in common."""
 
-    # Of a refused run, where it is not the empty value of the field's type.
+    notices: list[str]
+    errors: list[str]
+    duration: float
+    timestamp: datetime
+
+    # Values in a refused run's result that are not the empty value of the field's type.
     _of_refused: ClassVar[dict[str, object]] = {}
-
-    if TYPE_CHECKING:
-        # Declared by each model, as its last field.
-        timestamp: datetime
 
     @classmethod
     def refused(cls: type[_R], error: BackupError, at: datetime) -> _R:
@@ -36,18 +41,10 @@ class RunResult(Record):
         return cls.model_validate(empty | own)
 
     def as_json(self) -> dict[str, Any]:
-        """The result as JSON types."""
-        return self.model_dump(mode="json") | {"timestamp": self.timestamp.isoformat()}
-
-
-class ExportedTable(Record):
-    """A table whose file is complete and durable. `duration` in seconds."""
-
-    success: Literal[True] = True
-    row_count: int
-    file_size: str
-    backup_file: str
-    duration: float
+        """The result as JSON types, with the common fields last."""
+        values = self.model_dump(mode="json") | {"timestamp": self.timestamp.isoformat()}
+        common = {key: values.pop(key) for key in RunResult.model_fields}
+        return values | common
 
 
 class FailedTable(Record):
@@ -65,7 +62,7 @@ class TruncatedTable(Record):
 
 
 class TruncateFailure(Record):
-    """A table that was not emptied, or (`outcome` unknown) of which nobody can tell."""
+    """A table that was not truncated, or of which that is `unknown`."""
 
     success: Literal[False] = False
     error_type: str
@@ -74,9 +71,17 @@ class TruncateFailure(Record):
     duration: float
 
 
-class BackupResult(RunResult):
-    """The result of a run. Table names are the caller's own spelling."""
+class ExportedTable(Record):
+    """A table whose file is complete and durable."""
 
+    success: Literal[True] = True
+    row_count: int
+    file_size: str
+    backup_file: str
+    duration: float
+
+
+class BackupResult(RunResult):
     backup_performed: bool
     truncate_performed: bool
     backup_directory: str | None
@@ -84,13 +89,10 @@ class BackupResult(RunResult):
     truncate_results: dict[str, TruncatedTable | TruncateFailure]
     # Results in the manifests of earlier versions have none.
     notices: list[str] = Field(default_factory=list)
-    errors: list[str]
-    duration: float
-    timestamp: datetime
 
 
 class BackupInfo(Record):
-    """The set that was restored from. `backup_date` is when it was made."""
+    """The set that was restored, and when it was made."""
 
     backup_path: str
     timestamp: str
@@ -98,9 +100,9 @@ class BackupInfo(Record):
 
 
 class RestoredTable(Record):
-    """A table whose rows are in the target. `duration` in seconds, of loading alone.
+    """A table whose rows are in the target. `duration` is that of the load alone.
 
-    `digest_matches` is None where no digest can be compared: rows were chosen, skipped or
+    `digest_matches` is None where digests can't be compared: rows were selected, skipped or
     replaced, or the older system wrote the file.
     """
 
@@ -113,10 +115,10 @@ class RestoredTable(Record):
 
 
 class Recall(Record):
-    """How many of the ten true nearest neighbours a search finds, from 0 to 1, over some probes.
+    """The share of the ten true nearest neighbors that searches found, 0 to 1, over some probes.
 
-    `index` is None if the table could not be looked at; `metric` is pgvector's operator. `recall`
-    is None when nothing was measured, and `note` says why.
+    `index` is None if the table could not be read; `metric` is pgvector's operator. `recall` is
+    None when nothing was measured, and `note` says why.
     """
 
     table: str
@@ -131,10 +133,8 @@ class Recall(Record):
 
 
 class RestoreResult(RunResult):
-    """The result of a restore. Tables are named as in the backup, indexes as in the target.
-
-    `outcome` is unknown when the answer to COMMIT was lost and no server could tell.
-    """
+    """Indexes are named as in the target. `outcome` is unknown when the reply to COMMIT was lost
+    and no server could tell."""
 
     _of_refused: ClassVar[dict[str, object]] = {"outcome": "not_restored"}
 
@@ -146,23 +146,17 @@ class RestoreResult(RunResult):
     restore_results: dict[str, RestoredTable | FailedTable]
     not_recreated: dict[str, list[str]]
     recall_at_10: list[Recall]
-    notices: list[str]
-    errors: list[str]
-    duration: float
-    timestamp: datetime
 
     def as_json(self) -> dict[str, Any]:
-        told = super().as_json()
+        result = super().as_json()
         if self.backup_info is not None:
-            told["backup_info"]["backup_date"] = self.backup_info.backup_date.isoformat()
-        return told
+            result["backup_info"]["backup_date"] = self.backup_info.backup_date.isoformat()
+        return result
 
 
 class VerifiedTable(Record):
-    """A stored file that is what was written. `rows` is counted in the file, not taken on trust.
-
-    `has_digest` is False for the older system's files, which left nothing to compare with.
-    """
+    """An intact file. `rows` were counted in it. `has_digest` is False for the older system's
+    files, which left no digest to compare."""
 
     success: Literal[True] = True
     source_file: str
@@ -193,7 +187,7 @@ class SetVerdict(Record):
     """The verification of one set.
 
     `files_passed` is None when the stored files could not be read; `drill` when no restore test
-    was made. `passed` is true when all that was asked for was done, and the set is good.
+    was made. `passed` is true when everything asked for was done, and the set is good.
     """
 
     backup_path: str
@@ -210,14 +204,10 @@ class SetVerdict(Record):
 
 
 class VerifyResult(RunResult):
-    """The result of a verification, over all sets that were asked for, oldest first."""
+    """Sets are listed oldest first."""
 
     verified: bool
     sets: list[SetVerdict]
-    notices: list[str]
-    errors: list[str]
-    duration: float
-    timestamp: datetime
 
 
 class UnreadableRow(Record):
@@ -237,8 +227,7 @@ class AdoptedFile(Record):
 
 
 class UnreadableFile(Record):
-    """A file of the older system that can't be adopted. Of many `unreadable_rows` the first are
-    listed; `unreadable_count` counts all."""
+    """A file of the older system that can't be adopted, with the first of its unreadable rows."""
 
     success: Literal[False] = False
     source_file: str
@@ -260,27 +249,20 @@ class AdoptedPair(Record):
 
 
 class AdoptResult(RunResult):
-    """The result of an adoption. `adopt_performed` if a manifest was written."""
+    """`adopt_performed` if a manifest was written."""
 
     adopt_performed: bool
     dry_run: bool
     pairs: list[AdoptedPair]
-    notices: list[str]
-    errors: list[str]
-    duration: float
-    timestamp: datetime
 
 
 class KeptSet(Record):
-    """A set that stays, and everything that keeps it."""
-
     timestamp: str
     reasons: list[str]
 
 
 class RemovedSet(Record):
-    """What was taken away, or would be: `bytes` in all. Without a manifest among `files` they were
-    orphans."""
+    """What was removed, or would be. Without a manifest among `files` they were orphans."""
 
     timestamp: str
     reasons: list[str]
@@ -289,17 +271,15 @@ class RemovedSet(Record):
 
 
 class LeftFile(Record):
-    """A data file that belongs to no set and is still there; `state` as the list has it."""
+    """A data file that belongs to no set and was not removed; `state` as the list has it."""
 
     file: str
     state: str
 
 
 class PrunedLocation(Record):
-    """What became of one place; `task_id` is None for the root's own. Newest kept set first.
-
-    `finished` are removals that an earlier prune had begun.
-    """
+    """One location, newest kept set first; `task_id` is None for the root's own. `finished` are
+    removals that an earlier prune had begun."""
 
     task_id: str | None
     backup_path: str
@@ -312,7 +292,7 @@ class PrunedLocation(Record):
 
 
 class EndedUpload(Record):
-    """An upload that a killed run left unfinished. `size` in bytes, where the store says it."""
+    """An upload that a killed run left unfinished; its size where the store knows it."""
 
     location: str
     started_at: datetime
@@ -320,10 +300,7 @@ class EndedUpload(Record):
 
 
 class PruneResult(RunResult):
-    """The result of a prune. After a dry run, what another one would do: `removed` is still there.
-
-    `rules` are those that it went by, in words.
-    """
+    """After a dry run `removed` still exists. `rules` are the applied ones, in words."""
 
     pruned: bool
     dry_run: bool
@@ -331,10 +308,6 @@ class PruneResult(RunResult):
     locations: list[PrunedLocation]
     bytes_freed: int
     abandoned_uploads: list[EndedUpload]
-    notices: list[str]
-    errors: list[str]
-    duration: float
-    timestamp: datetime
 
 
 def _empty(kind: Any) -> Any:
@@ -360,5 +333,5 @@ def readable_size(size: int) -> str:
 
 
 def error_line(error: BackupError, table: str | None = None) -> str:
-    where = f"{table}: " if table else ""
-    return f"{where}{error.error_type}: {error.message}"
+    prefix = f"{table}: " if table else ""
+    return f"{prefix}{error.error_type}: {error.message}"

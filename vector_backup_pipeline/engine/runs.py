@@ -9,14 +9,16 @@ from __future__ import annotations
 import contextlib
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timezone
 from typing import Generic, TypeVar
 
+from vector_backup_pipeline.engine import report
 from vector_backup_pipeline.engine.cancellation import as_run_error
 from vector_backup_pipeline.engine.errors import BackupError, InvalidParams, RunCancelled
+from vector_backup_pipeline.engine.file_names import LOG_NAME
 from vector_backup_pipeline.engine.results import RunResult
-from vector_backup_pipeline.engine.storage.contract import BackupRoot
+from vector_backup_pipeline.engine.storage.contract import BackupDirectory, BackupRoot
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
 
 _R = TypeVar("_R", bound=RunResult)
@@ -98,6 +100,25 @@ class EngineRun(ABC, Generic[_R]):
         except BaseException as cause:
             self._own_error = self._own_error or as_run_error(cause)
             raise
+
+    def _section(self, title: str, lines: Iterable[str], outcome: str | None = None) -> str:
+        """The run's section of a log; `outcome` unless it was canceled, by default from `error`."""
+        if outcome is None or isinstance(self.error, RunCancelled):
+            outcome = report.outcome(self.error, self.canceled_by)
+        return report.section(title, self._local(self._began_at), outcome, lines)
+
+    def _append_to_log(
+        self,
+        directory: BackupDirectory,
+        title: str,
+        lines: Iterable[str],
+        outcome: str | None = None,
+    ) -> None:
+        """Append the section where that is possible: the directory may be read-only."""
+        try:
+            directory.append(LOG_NAME, self._section(title, lines, outcome))
+        except BackupError as error:
+            self.notices.append(f"The log was not written: {error.message}")
 
     @property
     def _duration(self) -> float:

@@ -164,9 +164,20 @@ def test_a_manifest_that_vanishes_while_its_files_stay_is_an_error(two: SetWrite
     run.close()
 
 
-@pytest.mark.parametrize(("damaged", "kept"), [(None, True), ("langchain_pg_collection", False)])
+@pytest.mark.parametrize(
+    ("unreadable", "damaged", "kept"),
+    [
+        (manifest_name(OLD), None, True),
+        (f"langchain_pg_embedding_{OLD}.csv", None, True),
+        (f"langchain_pg_embedding_{OLD}.csv", "langchain_pg_collection", False),
+    ],
+)
 def test_a_file_that_can_not_be_read_is_an_error_of_the_run_and_no_verdict(
-    two: SetWriter, monkeypatch: pytest.MonkeyPatch, damaged: str | None, kept: bool
+    two: SetWriter,
+    monkeypatch: pytest.MonkeyPatch,
+    unreadable: str,
+    damaged: str | None,
+    kept: bool,
 ) -> None:
     two.verdict(OLD)
     if damaged is not None:
@@ -176,7 +187,7 @@ def test_a_file_that_can_not_be_read_is_an_error_of_the_run_and_no_verdict(
     read = LocalDirectory.read
 
     def refuse(directory: LocalDirectory, name: str, *where: Any) -> Any:
-        if name == f"langchain_pg_embedding_{OLD}.csv":
+        if name == unreadable:
             raise StorageError("Could not read the file: Connection timed out.")
         return read(directory, name, *where)
 
@@ -191,29 +202,6 @@ def test_a_file_that_can_not_be_read_is_an_error_of_the_run_and_no_verdict(
     verified = read_verdicts(two.directory, OLD).verified
     assert verified is not None
     assert verified.passed is kept
-
-
-def test_a_manifest_that_can_not_be_read_stops_no_other_set(
-    two: SetWriter, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run = _verification(two)
-    found = run.find()
-    read = LocalDirectory.read
-
-    def refuse(directory: LocalDirectory, name: str, *where: Any) -> Any:
-        if name == manifest_name(OLD):
-            raise StorageError("Could not read the manifest: Input/output error.")
-        return read(directory, name, *where)
-
-    monkeypatch.setattr(LocalDirectory, "read", refuse)
-    unread, there = _verified(run, found)
-    run.close()
-
-    assert (unread.passed, there.passed) == (False, True)
-    assert "Input/output error" in unread.errors[0]
-    # Else a prune would take the set for a damaged one.
-    assert verdict_name(OLD) not in two.directory.names()
-    assert _readers(two) == []
 
 
 def test_a_verification_holds_each_set_while_it_reads_it(

@@ -202,11 +202,6 @@ def test_every_type_comes_back(any_database: Database, round_trip: MakeRoundTrip
             "row_security": "on",
             "default_transaction_read_only": "off",
         },
-        {
-            "DateStyle": "Postgres, DMY",
-            "IntervalStyle": "postgres_verbose",
-            "TimeZone": "Asia/Tokyo",
-        },
     ],
     ids=lambda settings: settings["DateStyle"],
 )
@@ -279,25 +274,6 @@ def test_null_and_the_empty_string_stay_apart(
     assert rows_in(made.path("empties")) == [b',""', b'"",', b",", b'"",""']
 
 
-@pytest.mark.parametrize("text", ["a\x00b", "\x00"])
-def test_a_null_byte_never_reaches_a_table(database: Database, text: str) -> None:
-    # What a backup needs no answer to: PostgreSQL's text can't hold it.
-    database.run("CREATE TABLE texts (value text)")
-
-    with pytest.raises(ValueError, match="NUL"):
-        database.run("INSERT INTO texts VALUES (%s)", [text])
-
-
-def test_json_keeps_its_own_spelling(database: Database, round_trip: MakeRoundTrip) -> None:
-    spelling = ' {"b" : null,\n "a":\t[true, 1.00, "\\u00e9"] , "b":1} '
-    database.run("CREATE TABLE documents (id int, j json)")
-    database.run("INSERT INTO documents VALUES (1, %s)", [spelling])
-
-    round_trip(database)("documents")
-
-    assert database.ask_one("SELECT j::text FROM restored") == spelling
-
-
 LANGCHAIN_OLDER_LAYOUT = """
     CREATE TABLE langchain_pg_collection (
         name varchar, cmetadata json, uuid uuid PRIMARY KEY
@@ -331,54 +307,16 @@ def test_langchains_tables_come_back(
         round_trip(any_database)(table)
 
 
-def test_a_table_made_from_the_manifest_elsewhere_takes_the_rows(
-    langchain: Database, server16: EmbeddedServer, backup: BackupMaker
-) -> None:
-    made = backup(langchain.url)
-    server16.create_database("elsewhere")
-    elsewhere = Database(server16, "elsewhere")
-    try:
-        for statement in made.manifest.dependencies.ddl:
-            elsewhere.run(statement)
-        trip = RoundTrip(elsewhere, backup)
-        for entry in made.manifest.tables:
-            assert entry.definition is not None
-            for statement in entry.definition.ddl:
-                elsewhere.run(statement)
-            trip.copy_in(made.path(entry.table), entry.name)
-        there = backup(elsewhere.url)
-        assert there.error is None
-        for table in LANGCHAIN:
-            assert there.file(table).digest == made.file(table).digest
-    finally:
-        server16.drop_database("elsewhere")
-
-
-@pytest.mark.parametrize(
-    ("table", "definition", "insert"),
-    [
-        ("no_columns", "", "DEFAULT VALUES"),
-        (
-            "only_generated",
-            "n int GENERATED ALWAYS AS (1 + 1) STORED",
-            "DEFAULT VALUES",
-        ),
-    ],
-)
+@pytest.mark.parametrize("columns", ["", "n int GENERATED ALWAYS AS (1 + 1) STORED"])
 def test_a_table_with_nothing_to_write_keeps_its_number_of_rows(
-    any_database: Database,
-    round_trip: MakeRoundTrip,
-    table: str,
-    definition: str,
-    insert: str,
+    any_database: Database, round_trip: MakeRoundTrip, columns: str
 ) -> None:
-    any_database.run(f"CREATE TABLE {table} ({definition})")
-    for _ in range(3):
-        any_database.run(f"INSERT INTO {table} {insert}")
+    any_database.run(f"CREATE TABLE bare ({columns})")
+    any_database.run("INSERT INTO bare SELECT FROM generate_series(1, 3)")
 
-    made = round_trip(any_database)(table)
+    made = round_trip(any_database)("bare")
 
-    assert made.path(table).read_bytes() == b"\n" * 4
+    assert made.path("bare").read_bytes() == b"\n" * 4
 
 
 def test_generated_columns_are_left_out_and_made_again(
@@ -446,24 +384,16 @@ def test_a_big_files_index_finds_whole_rows_whichever_worker_wrote_them(
 @pytest.mark.parametrize(
     ("schema", "table", "named", "file"),
     [
-        ("public", "Docs", "Docs", "Docs_"),
         ("public", "my table", "my table", "my table_"),
         ("public", "Größe 表 😀", "Größe 表 😀", "Größe 表 😀_"),
         ("public", 'with"quote', 'with"quote', 'with"quote_'),
         ("public", "up/../down", '"up/../down"', "up%2F..%2Fdown_"),
-        ("public", "back\\slash", "back\\slash", "back%5Cslash_"),
-        ("public", "100%", "100%", "100%25_"),
         ("public", "tab\tand\nline", "tab\tand\nline", "tab%09and%0Aline_"),
         ("public", ".hidden", '".hidden"', "%2Ehidden_"),
-        ("public", "..", '".."', "%2E%2E_"),
         ("public", "a.b", '"a.b"', "a.b_"),
         ("public", 'q"."q', '"q"".""q"', 'q"."q_'),
-        ("public", "select", "public.select", "select_"),
-        ("app", "docs", "app.docs", "app.docs_"),
         ("App Größe", "Docs", "App Größe.Docs", "App Größe.Docs_"),
-        (".app", "docs", '".app".docs', "%2Eapp.docs_"),
         ("my.app", "a.b", '"my.app"."a.b"', "my.app.a.b_"),
-        ("app", "a.b", "app.a.b", "app.a.b_"),
         ("public", "x" * 63, "x" * 63, "x" * 63 + "_"),
         ("public", "%s {} %(a)s", "%s {} %(a)s", "%25s {} %25(a)s_"),
     ],
@@ -562,16 +492,6 @@ def test_leaves_that_the_role_may_not_read_are_read_through_their_parent(
         assert each.error is None
         assert each.file("parts").digest == whole.file("parts").digest
     assert [relation.name for relation in made[0].manifest.tables[0].relations] == ["parts"]
-
-
-def test_a_partitioned_table_without_partitions_is_an_empty_file(
-    any_database: Database, round_trip: MakeRoundTrip
-) -> None:
-    any_database.run("CREATE TABLE parts (id int, v vector(2)) PARTITION BY RANGE (id)")
-
-    made = round_trip(any_database)("parts")
-
-    assert made.path("parts").read_bytes() == b"id,v\n"
 
 
 def test_rows_of_inheritance_children_are_not_their_parents(

@@ -1,7 +1,8 @@
-"""A stored table is proven down to its rows, and the error says what differs."""
+"""A stored table is proven down to its rows in every form, and the error says what differs."""
 
 from __future__ import annotations
 
+import struct
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -15,44 +16,68 @@ from vector_backup_pipeline.engine.formats.csv import csv_record
 from vector_backup_pipeline.engine.manifest import DataFile
 from vector_backup_pipeline.engine.storage import local
 from vector_backup_pipeline.engine.storage.local import LocalDirectory
-from vector_backup_pipeline.engine.stored_files import check_rows
-from vector_backup_pipeline_tests.fix_backup import LANGCHAIN, BackupMaker
-from vector_backup_pipeline_tests.fix_postgres import Database
+from vector_backup_pipeline.engine.stored_files import (
+    check_rows,
+    contradiction,
+    read_block,
+    read_header,
+    read_rows,
+)
+from vector_backup_pipeline.parameters.types import COMPRESSIONS, FORMATS, Compression, Format
 from vector_backup_pipeline_tests.fix_sets import stored_file
 
 COLUMNS = ["id", 'say "hi",\nthen go']
-RECORDS = [csv_record([str(n), f"line\n{n}" if n % 3 else 'a "b"']) for n in range(100)]
+RECORDS: dict[Format, list[bytes]] = {
+    "csv": [csv_record([str(n), f"line\n{n}" if n % 3 else 'a "b"']) for n in range(100)],
+    "binary": [struct.pack(">Hi", 2, 4) + struct.pack(">ii", n, -1) for n in range(100)],
+}
+FORMS = [(form, compression) for form in FORMATS for compression in COMPRESSIONS]
 VALUES = st.one_of(st.none(), st.text(st.sampled_from('a,"\n\r é'), max_size=9))
 
 
-@pytest.fixture
-def file(tmp_path: Path) -> DataFile:
-    """A sound file of 100 rows in four blocks."""
-    return stored_file(tmp_path / "t_20250102_030405.csv", COLUMNS, RECORDS, rows_a_block=30)
+@pytest.fixture(params=FORMS, ids="-".join)
+def file(request: pytest.FixtureRequest, tmp_path: Path) -> DataFile:
+    """An intact file of 100 rows in four blocks."""
+    form, compression = request.param
+    return make(tmp_path, form, compression)
 
 
-def _faults(path: Path, file: DataFile) -> str:
+def make(path: Path, form: Format, compression: Compression) -> DataFile:
+    return stored_file(path / "t_20250102_030405.x", COLUMNS, RECORDS[form], 30, form, compression)
+
+
+def faults(path: Path, file: DataFile, **changes: Any) -> str:
     with pytest.raises(IntegrityError) as raised:
-        check_rows(LocalDirectory(path), file)
-    assert f"{path}/{file.name} is not what was written" in raised.value.message
-    assert "make a new backup" in raised.value.message
-    return raised.value.message
-
-
-def test_what_a_backup_wrote_is_proven(langchain: Database, backup: BackupMaker) -> None:
-    made = backup(langchain.url)
-
-    for table in LANGCHAIN:
-        check_rows(LocalDirectory(made.directory), made.file(table))
+        check_rows(LocalDirectory(path), file.model_copy(update=changes))
+    message = raised.value.message
+    assert f"{path}/{file.name} is not what was written" in message
+    assert "make a new backup" in message
+    return message
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 1 << 20])
-def test_a_sound_file_is_proven_whatever_its_chunks(
+def test_an_intact_file_is_proven_and_read_in_any_chunks(
     tmp_path: Path, file: DataFile, chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(local, "READ_BYTES", chunk)
+    directory = LocalDirectory(tmp_path)
+    records = RECORDS[file.format]
 
-    check_rows(LocalDirectory(tmp_path), file)
+    check_rows(directory, file)
+    assert contradiction(file) is None
+    line_end = 1 if file.format == "csv" else 0
+    assert list(read_rows(directory, file)) == [r[: len(r) - line_end] for r in records]
+    assert b"".join(read_block(directory, file, file.blocks[1])) == b"".join(records[30:60])
+    assert len(read_header(directory, file)) == (25 if file.format == "csv" else 19)
+
+
+def test_no_rows_are_proven_too(tmp_path: Path, file: DataFile) -> None:
+    directory = LocalDirectory(tmp_path)
+    empty = stored_file(tmp_path / "e.x", COLUMNS, [], 30, file.format, file.compression)
+
+    check_rows(directory, empty)
+    assert list(read_rows(directory, empty)) == []
+    assert read_header(directory, empty) == read_header(directory, file)
 
 
 @given(st.lists(st.lists(VALUES, min_size=2, max_size=2).map(csv_record)), st.integers(1, 5))
@@ -66,65 +91,99 @@ def test_any_rows_are_proven(
 
 
 @pytest.mark.parametrize("columns", [[], ["only"]], ids=["no column", "one column"])
-def test_rows_of_nothing_are_rows(tmp_path: Path, columns: list[str]) -> None:
+def test_empty_lines_are_rows(tmp_path: Path, columns: list[str]) -> None:
     file = stored_file(tmp_path / "t_20250102_030405.csv", columns, [b"\n"] * 5, 2)
 
     check_rows(LocalDirectory(tmp_path), file)
 
 
-@pytest.mark.parametrize("at", [0, 20, 30, 700, -2, -1])
-def test_a_changed_byte_is_found(tmp_path: Path, file: DataFile, at: int) -> None:
+def test_every_changed_byte_and_every_cut_is_detected(tmp_path: Path, file: DataFile) -> None:
     path = tmp_path / file.name
-    data = bytearray(path.read_bytes())
-    data[at] ^= 1
-    path.write_bytes(data)
-
-    assert "SHA-256 is " in _faults(tmp_path, file)
-
-
-@pytest.mark.parametrize("left", [0, 5, 26, 400, -1])
-def test_a_file_that_was_cut_is_found(tmp_path: Path, file: DataFile, left: int) -> None:
-    path = tmp_path / file.name
-    data = path.read_bytes()
-    path.write_bytes(data[:left])
-
-    told = _faults(tmp_path, file)
-
-    assert f"size in bytes is {len(data[:left])}, expected {len(data)}" in told
-    assert "SHA-256" in told
-    assert "the number of rows is " in told
+    whole = path.read_bytes()
+    for at in range(0, len(whole), 17):
+        changed = bytearray(whole)
+        changed[at] ^= 4
+        path.write_bytes(changed)
+        assert "SHA-256 is " in faults(tmp_path, file)
+        path.write_bytes(whole[:at])
+        message = faults(tmp_path, file)
+        assert f"size in bytes is {at}, expected {len(whole)}" in message
+        assert any(word in message for word in ("number of rows", "in the middle", "trailer"))
 
 
-@pytest.mark.parametrize(
-    ("change", "told"),
-    [
-        ({"rows": 101}, "the number of rows is 100, expected 101"),
-        ({"sha256": "0" * 64}, f"expected {'0' * 64}"),
-        ({"bytes": 1}, "expected 1"),
-    ],
-    ids=["rows", "hash", "size"],
-)
-def test_a_manifest_that_says_otherwise_is_told(
-    tmp_path: Path, file: DataFile, change: dict[str, Any], told: str
-) -> None:
-    assert told in _faults(tmp_path, file.model_copy(update=change))
+def test_a_lost_and_a_doubled_row_are_named(tmp_path: Path, file: DataFile) -> None:
+    records = RECORDS[file.format]
+    other = [*records[:50], *records[49:], records[0]]
+    stored_file(tmp_path / file.name, COLUMNS, other, 30, file.format, file.compression)
+
+    message = faults(tmp_path, file)
+
+    assert "the number of rows is 102, expected 100" in message
+    assert f"expected {file.digest.value}" in message
 
 
-def test_other_columns_and_another_digest_are_told(tmp_path: Path, file: DataFile) -> None:
-    renamed = file.digest.model_copy(update={"columns": ["id", "b"], "value": "0" * 32})
+def test_another_manifest_is_detected(tmp_path: Path, file: DataFile) -> None:
+    assert "the number of rows is 100, expected 101" in faults(tmp_path, file, rows=101)
+    assert f"expected {'0' * 64}" in faults(tmp_path, file, sha256="0" * 64)
+    assert "expected 1" in faults(tmp_path, file, bytes=1)
+    digest = file.digest.model_copy(update={"columns": ["id", "b"], "value": "0" * 32})
+    message = faults(tmp_path, file, digest=digest)
+    assert f"expected {'0' * 32}" in message
+    if file.format == "csv":
+        assert "its first line does not name the manifest's columns" in message
+        assert "then go" not in message, "it may be anything"
 
-    told = _faults(tmp_path, file.model_copy(update={"digest": renamed}))
 
-    assert "its first line does not name the manifest's columns" in told
-    assert "then go" not in told, "what a file begins with is nobody's business"
-    assert f"expected {'0' * 32}" in told
+def test_another_block_index_is_detected(tmp_path: Path, file: DataFile) -> None:
+    first, second, *others = file.blocks
+    longer = first.model_copy(update={"length": first.length + 1})
+    later = second.model_copy(update={"offset": second.offset + 1, "length": second.length - 1})
+    more = first.model_copy(update={"rows": first.rows + 1})
+    fewer = second.model_copy(update={"rows": second.rows - 1})
+    begins = first.model_copy(update={"offset": first.offset + 1, "length": first.length - 1})
+    for blocks, words in [
+        ([longer, later, *others], ("block 1 does not end where a row ends",)),
+        ([more, fewer, *others], ("30 rows end with block 1, expected 31",)),
+        ([begins, second, *others], ("block 1 begins at byte", "the header does not end")),
+        ([], ("the blocks end at byte", "block")),
+        (file.blocks[:3], ("the blocks end at byte",)),
+        (file.blocks[1:], ("block 1 begins at byte", "rows end with the header", "the blocks end")),
+    ]:
+        message = faults(tmp_path, file, blocks=blocks)
+        assert any(each in message for each in words), message
+        assert "SHA-256" not in message
 
 
-def test_a_file_that_is_gone_is_not_found(tmp_path: Path, file: DataFile) -> None:
+def test_a_file_of_another_format_is_detected(tmp_path: Path) -> None:
+    binary = make(tmp_path, "binary", "none")
+    (tmp_path / binary.name).write_bytes(b"id,text\n" + b"".join(RECORDS["csv"]))
+
+    assert "it does not begin as a binary COPY does" in faults(tmp_path, binary)
+
+
+def test_a_missing_file_is_not_found(tmp_path: Path) -> None:
+    file = make(tmp_path, "csv", "none")
     (tmp_path / file.name).unlink()
 
     with pytest.raises(ResourceNotFound):
         check_rows(LocalDirectory(tmp_path), file)
+
+
+@pytest.mark.parametrize("compression", ["gzip", "zstd"])
+def test_a_block_that_can_not_be_decompressed_is_an_error(
+    tmp_path: Path, compression: Compression
+) -> None:
+    file = make(tmp_path, "csv", compression)
+    block = file.blocks[1]
+    cut = block.model_copy(update={"length": block.length - 3})
+
+    with pytest.raises(IntegrityError, match=r"t_20250102_030405.x can't be read: .*the middle"):
+        list(read_block(LocalDirectory(tmp_path), file, cut))
+    data = bytearray((tmp_path / file.name).read_bytes())
+    data[block.offset + 2] ^= 0xFF
+    (tmp_path / file.name).write_bytes(data)
+    with pytest.raises(IntegrityError, match=r"can't be read: its compressed data is damaged"):
+        list(read_block(LocalDirectory(tmp_path), file, block))
 
 
 def test_memory_does_not_grow_with_the_file_even_when_a_quote_is_lost(tmp_path: Path) -> None:
@@ -136,11 +195,11 @@ def test_memory_does_not_grow_with_the_file_even_when_a_quote_is_lost(tmp_path: 
     del records, data
 
     tracemalloc.start()
-    told = _faults(tmp_path, file)
+    message = faults(tmp_path, file)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
 
-    assert "never closed" in told
-    assert "SHA-256" in told
-    assert "size in bytes" not in told
+    assert "never closed" in message
+    assert "SHA-256" in message
+    assert "size in bytes" not in message
     assert peak < 12 << 20

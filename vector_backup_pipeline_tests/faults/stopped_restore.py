@@ -32,7 +32,7 @@ from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
 from vector_backup_pipeline_tests.fix_restore import DEFAULTS
 
 # In the order they come.
-STEPS = ("prepared", "loading", "loaded", "indexes built", "proven", "committed")
+STEPS = ("prepared", "loading", "loaded", "proven", "committed")
 RUN_ID = "0123456789abcdef0123456789abcdef"
 
 
@@ -64,8 +64,6 @@ def _arrange(step: str) -> None:
         _stop_in_the_middle_of_the_embeddings()
     elif step == "loaded":
         stop_before(RestoreRun, "build_indexes")
-    elif step == "indexes built":
-        stop_after(RestoreRun, "build_indexes")
     elif step == "proven":
         stop_before(TargetConnections, "commit")
     elif step == "committed":

@@ -16,7 +16,7 @@ from typing import Literal
 
 from vector_backup_pipeline.engine.backup.export import ExportedFile, check_binary, export_table
 from vector_backup_pipeline.engine.backup.manifest import build_manifest, read_tables
-from vector_backup_pipeline.engine.backup.report import log_section
+from vector_backup_pipeline.engine.backup.report import backup_lines
 from vector_backup_pipeline.engine.backup.run_marker import claim_timestamp, remove_leftovers
 from vector_backup_pipeline.engine.cancellation import as_run_error, uncancellable
 from vector_backup_pipeline.engine.errors import (
@@ -280,7 +280,7 @@ class BackupRun(EngineRun[BackupResult]):
         if self._pinned is not None:
             self._pinned.pinned.close()
         first: BackupError | None = None
-        for step in (self._check_stored, self._write_manifest, self._append_to_log):
+        for step in (self._check_stored, self._write_manifest, self._write_log):
             try:
                 with self._remembering():
                     step()
@@ -329,19 +329,17 @@ class BackupRun(EngineRun[BackupResult]):
         self._has_manifest = True
         _log.info("Manifest written: %s", self.path_of(name))
 
-    def _append_to_log(self) -> None:
+    def _write_log(self) -> None:
         if self._resolved is None:
             return
         server = self._pinned.pinned.server if self._pinned else None
-        section = log_section(
+        lines = backup_lines(
             self.request,
             self._make_result(),
-            self.error,
             run_id=self._run_id,
-            canceled_by=self.canceled_by,
-            stamp=self._resolved.stamp,
             source=f"database {server.database}, PostgreSQL {server.version}" if server else None,
         )
+        section = self._section(f"backup {self._resolved.stamp}", lines)
         self._resolved.directory.append(LOG_NAME, section)
 
     def _release(self) -> None:

@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-from vector_backup_pipeline.engine.errors import BackupError
-from vector_backup_pipeline.engine.report import (
-    RULE,
-    error_lines,
-    notice_lines,
-    truncate_line,
-    verdict,
-)
+from vector_backup_pipeline.engine.report import error_lines, notice_lines, truncate_line
 from vector_backup_pipeline.engine.results import (
     FailedTable,
     Recall,
@@ -18,50 +11,39 @@ from vector_backup_pipeline.engine.results import (
     TruncatedTable,
     TruncateFailure,
 )
-from vector_backup_pipeline.parameters.restore import RestoreParameters
 
 
-def restore_section(
-    request: RestoreParameters,
-    result: RestoreResult,
-    error: BackupError | None,
-    *,
-    run_id: str,
-    canceled_by: str | None,
-    target: str | None,
-) -> str:
-    """The section of one restore; `target` says which server and database, without any secret."""
-    stamp = result.backup_info.timestamp if result.backup_info else request.timestamp
-    lines = [
-        RULE,
-        f"{result.timestamp:%Y-%m-%d %H:%M:%S %Z}  restore {stamp}: {verdict(error, canceled_by)}",
-        f"Task: {request.task_id or '(none)'}   Run: {run_id}",
+def log_lines(
+    task_id: str | None, result: RestoreResult, *, run_id: str, target: str | None
+) -> list[str]:
+    """The section of one restore; `target` is the server and database, without any secret."""
+    return [
+        f"Task: {task_id or '(none)'}   Run: {run_id}",
         f"Target: {target or '(not reached)'}",
         f"Duration: {result.duration:.3f} s",
         *error_lines(result.errors),
         "Tables:",
         *restore_lines(result),
     ]
-    return "\n".join(lines) + "\n\n"
 
 
 def restore_lines(result: RestoreResult) -> list[str]:
-    """What became of the tables and their indexes, and what a person should know."""
-    lines = [_emptied_line(name, entry) for name, entry in result.truncate_results.items()]
-    lines += [restored_line(name, entry) for name, entry in result.restore_results.items()]
+    """The outcome of tables and indexes, and the notices."""
+    lines = [_truncated_line(name, entry) for name, entry in result.truncate_results.items()]
+    lines += [_restored_line(name, entry) for name, entry in result.restore_results.items()]
     lines += [recall_line(each) for each in result.recall_at_10]
     for table, things in result.not_recreated.items():
         lines += [f"  - {table}: not recreated: {thing}" for thing in things]
     return [*lines, *notice_lines(result.notices)]
 
 
-def _emptied_line(name: str, entry: TruncatedTable | TruncateFailure) -> str:
+def _truncated_line(name: str, entry: TruncatedTable | TruncateFailure) -> str:
     if isinstance(entry, TruncatedTable):
-        return f"  ✓ {name}: emptied of {entry.rows_before} rows before the load"
+        return f"  ✓ {name}: truncated before the load ({entry.rows_before} rows)"
     return truncate_line(name, entry)
 
 
-def restored_line(name: str, entry: RestoredTable | FailedTable) -> str:
+def _restored_line(name: str, entry: RestoredTable | FailedTable) -> str:
     if isinstance(entry, FailedTable):
         return f"  ✗ {name}: FAILED - {entry.error}"
     proof = "content digest proven" if entry.digest_matches else "number of rows proven"

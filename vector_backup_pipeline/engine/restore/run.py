@@ -24,7 +24,6 @@ from vector_backup_pipeline.engine.errors import (
     InvalidParams,
     RunCancelled,
 )
-from vector_backup_pipeline.engine.file_names import LOG_NAME
 from vector_backup_pipeline.engine.postgres.commit import CommitUnknown
 from vector_backup_pipeline.engine.postgres.connection import (
     ConnectionSettings,
@@ -37,7 +36,7 @@ from vector_backup_pipeline.engine.restore.collections import chosen_rows
 from vector_backup_pipeline.engine.restore.connections import TargetConnections
 from vector_backup_pipeline.engine.restore.load import check_older_file, load_table
 from vector_backup_pipeline.engine.restore.plan import PlannedTable, plan_tables
-from vector_backup_pipeline.engine.restore.report import restore_section
+from vector_backup_pipeline.engine.restore.report import log_lines
 from vector_backup_pipeline.engine.restore.source import RestoreSource, find_source
 from vector_backup_pipeline.engine.restore.target import IndexListener, Target
 from vector_backup_pipeline.engine.results import (
@@ -306,19 +305,11 @@ class RestoreRun(EngineRun[RestoreResult]):
         self._release()
         if self._source is None or not self._writes_log:
             return
-        section = restore_section(
-            self.request,
-            self._make_result(),
-            self.error,
-            run_id=self._run_id,
-            canceled_by=self.canceled_by,
-            target=self.server,
+        lines = log_lines(
+            self.request.task_id, self._make_result(), run_id=self._run_id, target=self.server
         )
-        try:
-            self._source.directory.append(LOG_NAME, section)
-        except BackupError as error:
-            # The backup may be read-only; the restore is complete all the same.
-            self.notices.append(f"The log was not written: {error.message}")
+        title = f"restore {self._source.backup.stamp}"
+        self._append_to_log(self._source.directory, title, lines)
 
     def _release(self) -> None:
         try:

@@ -2,38 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime
-
-from vector_backup_pipeline.engine.report import RULE
 from vector_backup_pipeline.engine.restore.report import recall_line
 from vector_backup_pipeline.engine.results import FailedTable, SetVerdict, VerifiedTable
 
 
-def verify_section(
-    verdicts: Sequence[SetVerdict], began_at: datetime, *, run_id: str, canceled: str | None
-) -> str:
-    """The section of one run in a location's log; `canceled` if the run was."""
-    passed = all(verdict.passed for verdict in verdicts)
-    outcome = canceled or ("SUCCESS" if passed else "FAILED")
-    lines = [
-        RULE,
-        f"{began_at:%Y-%m-%d %H:%M:%S %Z}  verify: {outcome}",
-        f"Run: {run_id}",
-        *(line for verdict in verdicts for line in verdict_lines(verdict)),
-    ]
-    return "\n".join(lines) + "\n\n"
-
-
 def verdict_lines(verdict: SetVerdict) -> list[str]:
-    """A set's verdict: the set, its files, its drill."""
+    """A set's verdict: the set, its files, its restore test."""
     mark = "✓" if verdict.passed else "✗"
     state = "" if verdict.complete else " (incomplete)"
     lines = [f"{mark} {verdict.timestamp}{state}"]
     lines += [_file_line(table, entry) for table, entry in verdict.tables.items()]
     if verdict.drill is not None:
         outcome = "restored and proven" if verdict.drill.passed else "FAILED"
-        lines.append(f"  drill on {verdict.drill.server or 'no server'}: {outcome}")
+        lines.append(f"  restore test on {verdict.drill.server or 'no server'}: {outcome}")
         lines += [f"  {recall_line(each)}" for each in verdict.drill.recall_at_10]
     shown = [entry.error for entry in verdict.tables.values() if isinstance(entry, FailedTable)]
     lines += [f"  {line}" for line in verdict.errors if not any(text in line for text in shown)]

@@ -33,20 +33,18 @@ from vector_backup_pipeline.engine.errors import (
     StorageError,
 )
 from vector_backup_pipeline.engine.file_names import (
-    LOG_NAME,
     manifest_name,
     stamp_of_data_file,
     tombstone_name,
 )
 from vector_backup_pipeline.engine.manifest import OLDER_SYSTEM
-from vector_backup_pipeline.engine.report import canceled
 from vector_backup_pipeline.engine.results import SetVerdict, VerifyResult, error_line
 from vector_backup_pipeline.engine.runs import EngineRun
 from vector_backup_pipeline.engine.storage.contract import BackupDirectory, BackupRoot
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
 from vector_backup_pipeline.engine.verification.drill import DrilledSet, OpenScratch, drill_set
 from vector_backup_pipeline.engine.verification.files import CheckedFiles, check_files
-from vector_backup_pipeline.engine.verification.report import verify_section
+from vector_backup_pipeline.engine.verification.report import verdict_lines
 from vector_backup_pipeline.parameters.types import LATEST
 from vector_backup_pipeline.parameters.verify import VerifyParameters
 
@@ -286,16 +284,14 @@ class VerifyRun(EngineRun[VerifyResult]):
         """Append to the log of each location."""
         for directory in {s.directory.location: s.directory for s in self._sets.values()}.values():
             verdicts = [v for v in self._verdicts() if v.backup_path == directory.location]
-            section = verify_section(
-                verdicts,
-                self._local(self._began_at),
-                run_id=self._run_id,
-                canceled=canceled(self._own_error, self.canceled_by),
+            passed = all(verdict.passed for verdict in verdicts)
+            lines = [line for verdict in verdicts for line in verdict_lines(verdict)]
+            self._append_to_log(
+                directory,
+                "verify",
+                [f"Run: {self._run_id}", *lines],
+                outcome="SUCCESS" if passed else "FAILED",
             )
-            try:
-                directory.append(LOG_NAME, section)
-            except BackupError as error:
-                self.notices.append(f"The log was not written: {error.message}")
 
     def _verdicts(self) -> list[SetVerdict]:
         return [each.verdict for each in self._sets.values() if each.verdict is not None]

@@ -1,6 +1,8 @@
-"""Some of LangChain's collections: their rows in both tables, and nobody else's."""
+"""Some of LangChain's collections: their rows in both tables, and no others."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import pytest
 
@@ -23,6 +25,11 @@ _OLDER = """
         (collection_id uuid REFERENCES langchain_pg_collection, embedding vector, document varchar,
          cmetadata json, custom_id varchar, id uuid PRIMARY KEY DEFAULT gen_random_uuid());
 """
+# Identities as texts, of which the binary form is another one.
+_TEXT_KEYS = _TODAY.replace("uuid uuid PRIMARY", "uuid varchar PRIMARY").replace(
+    "collection_id uuid", "collection_id varchar"
+)
+_BINARY = {"format": "binary", "compression": "zstd"}
 AWKWARD = 'so "called", it\'s\n{x}\\'
 _ROWS = """
     INSERT INTO langchain_pg_collection (uuid, name) VALUES
@@ -43,15 +50,19 @@ def _fill(database: Database, layout: str) -> None:
     database.run(layout)
     database.run(_ROWS, [AWKWARD])
     id_ = {"id": ", id", "value": ", c.name || '-' || i", "none": ", 'none'"}
-    ids = id_ if layout == _TODAY else {"id": "", "value": "", "none": ""}
+    ids = id_ if layout != _OLDER else {"id": "", "value": "", "none": ""}
     database.run(_EMBEDDINGS.format(**ids))
 
 
-@pytest.fixture(params=[_TODAY, _OLDER], ids=["today's layout", "an older layout"])
+@pytest.fixture(
+    params=[(_TODAY, {}), (_OLDER, {}), (_TODAY, _BINARY), (_TEXT_KEYS, _BINARY)],
+    ids=["today's layout", "an older layout", "binary", "binary text keys"],
+)
 def three(request: pytest.FixtureRequest, database: Database, backup: BackupMaker) -> Database:
     """Collections a, b, an awkward one of ten embeddings each, an empty one; and a backup."""
-    _fill(database, request.param)
-    assert backup(database.url).error is None
+    layout, form = request.param
+    _fill(database, layout)
+    assert backup(database.url, **form).error is None
     return database
 
 
@@ -108,15 +119,11 @@ def test_a_collection_goes_back_among_the_others(
     assert rows_of(three) == before
 
 
-def test_a_collection_that_is_there_fails_by_default(
-    today: Database, restore: RestoreMaker
-) -> None:
+def test_an_existing_collection_fails_by_default(today: Database, restore: RestoreMaker) -> None:
     restore.fails(today, "DATABASE_ERROR", "duplicate key", collections=("a",))
 
 
-def test_an_empty_collection_is_its_row_in_the_collections_alone(
-    today: Database, restore: RestoreMaker
-) -> None:
+def test_an_empty_collection_is_one_row(today: Database, restore: RestoreMaker) -> None:
     today.run("TRUNCATE langchain_pg_collection, langchain_pg_embedding")
 
     done = restore.succeeds(today, collections=("empty",))
@@ -139,31 +146,43 @@ def test_two_collections_of_one_name_both_come(
     assert _documents(database) == {"a": 20}
 
 
-def test_an_unknown_collection_is_told_with_those_that_are_there(
-    today: Database, restore: RestoreMaker
-) -> None:
-    restore.fails(
-        today,
-        "RESOURCE_NOT_FOUND",
-        "no collection 'A', 'no such'",
-        "It has: a, b, empty, so",
-        collections=("a", "A", "no such"),
-        on_conflict="skip",
-    )
-
-
 def test_collections_into_new_tables(today: Database, restore: RestoreMaker) -> None:
     today.run("DROP TABLE langchain_pg_collection, langchain_pg_embedding")
 
     done = restore.succeeds(today, collections=("a",))
 
-    assert _documents(today) == {"a": 10}
-    assert count(today) == 10
+    assert (_documents(today), count(today)) == ({"a": 10}, 10)
     assert done.restored(EMBEDDINGS).digest_matches is None
 
 
-def test_collections_are_langchains_alone(
-    database: Database, backup: BackupMaker, restore: RestoreMaker
+@pytest.mark.parametrize(
+    ("parameters", "error_type", "words"),
+    [
+        (
+            {"collections": ("a", "A", "no such")},
+            "RESOURCE_NOT_FOUND",
+            ("no collection 'A', 'no such'", "It has: a, b, empty, so"),
+        ),
+        (
+            {"collections": ("a",), "tables": (EMBEDDINGS,)},
+            "INVALID_PARAMS",
+            (f"collections needs {COLLECTIONS}",),
+        ),
+        (
+            {"collections": ("a",), "tables": ("docs", COLLECTIONS)},
+            "INVALID_PARAMS",
+            (f"docs is no table of LangChain's. Name {COLLECTIONS} and {EMBEDDINGS} in tables",),
+        ),
+    ],
+    ids=["unknown", "without the names", "another table"],
+)
+def test_a_wrong_choice_is_explained(
+    database: Database,
+    backup: BackupMaker,
+    restore: RestoreMaker,
+    parameters: dict[str, Any],
+    error_type: str,
+    words: tuple[str, ...],
 ) -> None:
     _fill(database, _TODAY)
     database.run("CREATE TABLE docs (id int PRIMARY KEY)")
@@ -171,55 +190,23 @@ def test_collections_are_langchains_alone(
 
     restore.fails(
         database,
-        "INVALID_PARAMS",
-        f"docs is no table of LangChain's. Name {COLLECTIONS} and {EMBEDDINGS} in tables",
-        collections=("a",),
-    )
-    restore.succeeds(
-        database, collections=("a",), tables=(COLLECTIONS, EMBEDDINGS), on_conflict="skip"
+        error_type,
+        *words,
+        **{"tables": (COLLECTIONS, EMBEDDINGS), "on_conflict": "skip", **parameters},
     )
 
 
-def test_the_names_are_in_the_collections_table(today: Database, restore: RestoreMaker) -> None:
-    restore.fails(
-        today,
-        "INVALID_PARAMS",
-        f"collections needs {COLLECTIONS}",
-        collections=("a",),
-        tables=(EMBEDDINGS,),
-        on_conflict="skip",
-    )
-
-
-def test_a_collection_under_another_name_of_its_tables(
-    today: Database, restore: RestoreMaker
-) -> None:
+def test_a_collection_into_tables_of_other_names(today: Database, restore: RestoreMaker) -> None:
     before = everything_in(today)
     today.run(
         "CREATE SCHEMA aside;"
         "CREATE TABLE aside.c (LIKE langchain_pg_collection INCLUDING ALL);"
         "CREATE TABLE aside.e (LIKE langchain_pg_embedding INCLUDING ALL)"
     )
+    rename = {COLLECTIONS: "aside.c", EMBEDDINGS: "aside.e"}
 
-    restore.succeeds(
-        today, collections=("b",), rename={COLLECTIONS: "aside.c", EMBEDDINGS: "aside.e"}
-    )
+    restore.succeeds(today, collections=("b",), rename=rename)
 
-    assert count(today, "aside.c") == 1
-    assert count(today, "aside.e") == 10
+    assert (count(today, "aside.c"), count(today, "aside.e")) == (1, 10)
     today.run("DROP SCHEMA aside CASCADE")
     assert everything_in(today) == before
-
-
-def test_a_collection_beside_one_of_long_metadata(
-    database: Database, backup: BackupMaker, restore: RestoreMaker
-) -> None:
-    _fill(database, _TODAY)
-    long = '{"text": "' + "long, and longer " * 20_000 + '"}'
-    database.run("UPDATE langchain_pg_collection SET cmetadata = %s WHERE name = 'a'", [long])
-    assert backup(database.url).error is None
-    database.run("TRUNCATE langchain_pg_collection, langchain_pg_embedding")
-
-    restore.succeeds(database, collections=("a",))
-
-    assert _documents(database) == {"a": 10}
