@@ -22,6 +22,14 @@ from vector_backup_pipeline.engine.storage.contract import BackupDirectory, Back
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
 
 _R = TypeVar("_R", bound=RunResult)
+_T = TypeVar("_T")
+
+
+def made(value: _T | None) -> _T:
+    """What an earlier step has made."""
+    if value is None:
+        raise BackupError("The steps of this run were not called in their order.")
+    return value
 
 
 class EngineRun(ABC, Generic[_R]):
@@ -51,14 +59,14 @@ class EngineRun(ABC, Generic[_R]):
             BackupError: what `_end` raises.
         """
         if self._result is None:
-            failure: BackupError | None = None
+            failure: Exception | None = None
             if self.error is None and (left_out := self._left_out()):
                 failure = self._own_error = InvalidParams(
                     f"{left_out}: a step of the job was left out. Launch the whole job."
                 )
             try:
                 self._end()
-            except BackupError as error:
+            except Exception as error:  # noqa: BLE001 - raised below
                 failure = failure or error
             self._result = self._make_result()
             if failure is not None:

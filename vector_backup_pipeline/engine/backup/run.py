@@ -47,7 +47,7 @@ from vector_backup_pipeline.engine.results import (
     failed_table,
     readable_size,
 )
-from vector_backup_pipeline.engine.runs import EngineRun
+from vector_backup_pipeline.engine.runs import EngineRun, made
 from vector_backup_pipeline.engine.storage.contract import BackupDirectory, BackupRoot, Claim
 from vector_backup_pipeline.engine.stored_files import check_stored_file, check_stored_size
 from vector_backup_pipeline.engine.table_definition import Definitions
@@ -111,8 +111,8 @@ class BackupRun(EngineRun[BackupResult]):
         self._lock_timeout = lock_timeout
         # What the steps have made so far.
         self._backup_directory: str | None = None
-        self._resolved: _Location | None = None
-        self._pinned: _Snapshot | None = None
+        self._location: _Location | None = None
+        self._snapshot: _Snapshot | None = None
         self.stored: dict[str, ExportedFile] = {}
         self._failures: dict[str, FailedTable] = {}
         self._errors: dict[str, BackupError] = {}
@@ -138,7 +138,7 @@ class BackupRun(EngineRun[BackupResult]):
             self._backup_directory = directory.location
             remove_leftovers(directory, self._timestamps)
             stamp, claim = claim_timestamp(directory, self._timestamps, self._run_id)
-            self._resolved = _Location(directory, stamp, claim)
+            self._location = _Location(directory, stamp, claim)
             return BackupTarget(directory.location, stamp, task_id)
 
     def pin(self, connection_settings: Callable[[], ConnectionSettings]) -> list[TableExport]:
@@ -155,7 +155,7 @@ class BackupRun(EngineRun[BackupResult]):
             )
             try:
                 definitions, notices = read_tables(pinned)
-                self._pinned = _Snapshot(pinned, definitions)
+                self._snapshot = _Snapshot(pinned, definitions)
                 self.notices += [*pinned.notices, *map(str, notices)]
             except BaseException:
                 pinned.close()
@@ -179,8 +179,8 @@ class BackupRun(EngineRun[BackupResult]):
         return result
 
     def _export(self, table: str, listener: ProgressListener) -> ExportedFile:
-        location, request = self._location, self.request
-        pinned, definitions = self._snapshot.pinned, self._snapshot.definitions
+        location, request = made(self._location), self.request
+        pinned, definitions = made(self._snapshot).pinned, made(self._snapshot).definitions
         if table in pinned.failures:
             raise pinned.failures[table]
         source = pinned.tables[table]
@@ -196,7 +196,7 @@ class BackupRun(EngineRun[BackupResult]):
 
     def path_of(self, file_name: str) -> str:
         """The path or URL of a file of this run."""
-        return f"{self._location.directory.location}/{file_name}"
+        return f"{made(self._location).directory.location}/{file_name}"
 
     def truncate(self) -> dict[str, TruncatedTable]:
         """Truncate the tables, if that was asked for and everything about the backup is right.
@@ -212,7 +212,7 @@ class BackupRun(EngineRun[BackupResult]):
                 self._prepare_truncate()
                 with uncancellable(unless_requested=True):
                     rows_after = truncate_tables(
-                        self._snapshot.pinned, self.request.tables_to_truncate
+                        made(self._snapshot).pinned, self.request.tables_to_truncate
                     )
                     return self._truncated(rows_after, time.monotonic() - started)
             except BaseException as cause:
@@ -222,7 +222,7 @@ class BackupRun(EngineRun[BackupResult]):
 
     def _prepare_truncate(self) -> None:
         """The last checks: proof of the stored files, and the pending manifest."""
-        pinned, directory = self._snapshot.pinned, self._location.directory
+        pinned, directory = made(self._snapshot).pinned, made(self._location).directory
         if set(self.stored) != set(self.request.tables):
             raise IntegrityError("Not every table of this run was backed up; nothing is truncated.")
         if pinned.truncate_refusal is not None:
@@ -277,14 +277,14 @@ class BackupRun(EngineRun[BackupResult]):
 
     def _end(self) -> None:
         """End the snapshot, write manifest and log. Raises the first error of these."""
-        if self._pinned is not None:
-            self._pinned.pinned.close()
-        first: BackupError | None = None
+        if self._snapshot is not None:
+            self._snapshot.pinned.close()
+        first: Exception | None = None
         for step in (self._check_stored, self._write_manifest, self._write_log):
             try:
                 with self._remembering():
                     step()
-            except BackupError as error:
+            except Exception as error:  # noqa: BLE001 - raised below
                 first = first or error
         if first is not None:
             raise first
@@ -297,7 +297,7 @@ class BackupRun(EngineRun[BackupResult]):
         first: BackupError | None = None
         for table, stored in list(self.stored.items()):
             try:
-                check_stored_size(self._location.directory, stored.name, stored.size)
+                check_stored_size(made(self._location).directory, stored.name, stored.size)
             except (IntegrityError, ResourceNotFound) as error:
                 del self.stored[table]
                 self._fail(table, error, stored.duration)
@@ -307,13 +307,13 @@ class BackupRun(EngineRun[BackupResult]):
 
     def _write_manifest(self) -> None:
         """Write or replace the manifest. Without a stored file there is no set."""
-        if self._pinned is None or not self.stored:
+        if self._snapshot is None or not self.stored:
             return
-        location = self._location
+        location = made(self._location)
         manifest = build_manifest(
             self.request,
-            self._pinned.pinned,
-            self._pinned.definitions,
+            self._snapshot.pinned,
+            self._snapshot.definitions,
             self.stored,
             self._errors,
             self._make_result(with_manifest=True),
@@ -330,23 +330,23 @@ class BackupRun(EngineRun[BackupResult]):
         _log.info("Manifest written: %s", self.path_of(name))
 
     def _write_log(self) -> None:
-        if self._resolved is None:
+        if self._location is None:
             return
-        server = self._pinned.pinned.server if self._pinned else None
+        server = self._snapshot.pinned.server if self._snapshot else None
         lines = backup_lines(
             self.request,
             self._make_result(),
             run_id=self._run_id,
             source=f"database {server.database}, PostgreSQL {server.version}" if server else None,
         )
-        section = self._section(f"backup {self._resolved.stamp}", lines)
-        self._resolved.directory.append(LOG_NAME, section)
+        section = self._section(f"backup {self._location.stamp}", lines)
+        self._location.directory.append(LOG_NAME, section)
 
     def _release(self) -> None:
-        if self._pinned is not None:
-            self._pinned.pinned.close()
-        if self._resolved is not None:
-            self._resolved.claim.release()
+        if self._snapshot is not None:
+            self._snapshot.pinned.close()
+        if self._location is not None:
+            self._location.claim.release()
 
     def _make_result(self, *, with_manifest: bool = False) -> BackupResult:
         """The result as of now; without a manifest, nothing counts as backed up."""
@@ -367,18 +367,6 @@ class BackupRun(EngineRun[BackupResult]):
             duration=self._duration,
             timestamp=self._local(self._began_at),
         )
-
-    @property
-    def _location(self) -> _Location:
-        if self._resolved is None:
-            raise BackupError("The steps of this backup were not called in their order.")
-        return self._resolved
-
-    @property
-    def _snapshot(self) -> _Snapshot:
-        if self._pinned is None:
-            raise BackupError("The steps of this backup were not called in their order.")
-        return self._pinned
 
 
 def _table_export(pinned: PinnedSnapshot, table: str) -> TableExport:

@@ -81,7 +81,8 @@ def _named_rows(
         for _, fields in read_rows(directory, table.stored.file):
             yield fields[name_at], fields[identity_at]
     elif data.format == "binary":
-        types = _types(table)
+        by_name = {column.name: column.type.name for column in table.stored.columns}
+        types = [by_name[name] for name in table.columns]
         for row in stored_files.read_rows(directory, data):
             values = tuple_fields(row)
             yield (
@@ -94,16 +95,8 @@ def _named_rows(
             yield texts[name_at] or "", texts[identity_at] or ""
 
 
-def _types(table: PlannedTable) -> list[str]:
-    """The names of the types of the file's columns, in its order."""
-    definition = table.stored.definition
-    columns = definition.columns if definition else ()
-    by_name = {column.name: column.type.name for column in columns}
-    return [by_name[name] for name in table.columns]
-
-
 def _text(value: bytes | None, type_name: str) -> str:
-    """uuid_send writes 16 bytes, those of texts the text in the client's encoding."""
+    """uuid_send writes 16 bytes; texts are sent in the client's encoding."""
     if type_name == "uuid" and value is not None:
         return str(uuid.UUID(bytes=value))
     return (value or b"").decode(errors="surrogateescape")

@@ -51,7 +51,7 @@ from vector_backup_pipeline.engine.results import (
     failed_table,
     readable_size,
 )
-from vector_backup_pipeline.engine.runs import EngineRun
+from vector_backup_pipeline.engine.runs import EngineRun, made
 from vector_backup_pipeline.engine.storage.contract import BackupRoot, Claim
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
 from vector_backup_pipeline.parameters.restore import RestoreParameters
@@ -160,7 +160,7 @@ class RestoreRun(EngineRun[RestoreResult]):
     def prepare(self, connection_settings: Callable[[], ConnectionSettings]) -> list[TableLoad]:
         """Check the target, then lock, truncate and create its tables, as asked."""
         with self._remembering():
-            source = self._found_source
+            source = made(self._source)
             self._connections = connections = self._connect(connection_settings)
             self.notices += source.notices_on_target(self.request, connections.database)
             planned = self._plan(source, connections)
@@ -205,14 +205,14 @@ class RestoreRun(EngineRun[RestoreResult]):
         try:
             with self._remembering(table):
                 self._refuse_after_failure()
-                rows = self._load(self._prepared_target, table, listener)
+                rows = self._load(made(self._target), table, listener)
         except BaseException as cause:
             error = as_run_error(cause)
             self._failures[table] = failed_table(error, time.monotonic() - started)
             raise
         self._loaded[table] = loaded = _Loaded(rows, time.monotonic() - started)
         _log.info("Loaded %s: %d rows, %.1f s", table, rows, loaded.duration)
-        skipped = self._found_source.table(table).rows - rows
+        skipped = made(self._source).table(table).rows - rows
         if self.request.on_conflict == "skip" and not self.request.selects_rows and skipped > 0:
             self.notices.append(f"{table}: {skipped} rows existed already and were skipped.")
         return rows
@@ -222,7 +222,7 @@ class RestoreRun(EngineRun[RestoreResult]):
         with target.loading(table) as connections:
             return load_table(
                 connections,
-                self._found_source.directory,
+                made(self._source).directory,
                 table,
                 target.loading_name(table),
                 self.request,
@@ -235,7 +235,7 @@ class RestoreRun(EngineRun[RestoreResult]):
         started = time.monotonic()
         with self._remembering():
             self._refuse_after_failure()
-            self._prepared_target.build_indexes(listener)
+            made(self._target).build_indexes(listener)
         _log.info("Indexes built: %.1f s", time.monotonic() - started)
 
     def prove(self) -> dict[str, bool | None]:
@@ -247,7 +247,7 @@ class RestoreRun(EngineRun[RestoreResult]):
         """
         with self._remembering():
             self._refuse_after_failure()
-            target = self._prepared_target
+            target = made(self._target)
             if missing := [t.table for t in target.planned if t.table not in self._loaded]:
                 raise InvalidParams(
                     f"{', '.join(missing)} was not loaded: a step of the job was left out. Launch "
@@ -278,7 +278,7 @@ class RestoreRun(EngineRun[RestoreResult]):
         """
         recall: list[Recall] = []
         if self.request.probes and self._outcome == "restored":
-            target = self._prepared_target
+            target = made(self._target)
             deadline = time.monotonic() + _PROBE_SECONDS
             try:
                 connection = connect(target.connections.settings)
@@ -343,18 +343,6 @@ class RestoreRun(EngineRun[RestoreResult]):
         cause = self._failed_table or "a step of the restore"
         return f"everything was rolled back when {cause} failed."
 
-    @property
-    def _found_source(self) -> RestoreSource:
-        if self._source is None:
-            raise BackupError("The steps of this restore were not called in their order.")
-        return self._source
-
-    @property
-    def _prepared_target(self) -> Target:
-        if self._target is None:
-            raise BackupError("The steps of this restore were not called in their order.")
-        return self._target
-
     def _make_result(self) -> RestoreResult:
         is_restored = self._outcome == "restored"
         truncated = self._truncate_results()
@@ -387,7 +375,7 @@ class RestoreRun(EngineRun[RestoreResult]):
     def _table_result(self, table: str) -> RestoredTable | FailedTable:
         if table in self._failures:
             return self._failures[table]
-        loaded, stored = self._loaded[table], self._found_source.table(table)
+        loaded, stored = self._loaded[table], made(self._source).table(table)
         if self._outcome != "restored":
             return FailedTable(
                 error_type=(self.error or RunCancelled()).error_type,
