@@ -1,11 +1,14 @@
-"""Standard output and error that never decide an exit code."""
+"""Where output and log lines go."""
 
 import io
+import logging
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from typing import TextIO
+
+_LOGGER = logging.getLogger("vector_backup_pipeline")
 
 
 class TolerantOutput(io.TextIOWrapper):
@@ -57,3 +60,22 @@ def tolerant_output() -> Iterator[None]:
         output.flush()
         if output.failure is not None and not isinstance(output.failure, BrokenPipeError):
             errors.write(f"Could not write to standard output: {output.failure}.\n")
+
+
+@contextmanager
+def log_output(stream: TextIO | None, level: int) -> Iterator[None]:
+    """Write the package's log lines, from `level` up, to `stream` if there is one."""
+    if stream is None:
+        yield
+        return
+    handler = logging.StreamHandler(stream)
+    handler.setLevel(level)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    earlier_level = _LOGGER.level
+    _LOGGER.addHandler(handler)
+    _LOGGER.setLevel(min(level, _LOGGER.getEffectiveLevel()))
+    try:
+        yield
+    finally:
+        _LOGGER.removeHandler(handler)
+        _LOGGER.setLevel(earlier_level)

@@ -33,9 +33,9 @@ from vector_backup_pipeline.engine.secrets import SecretText
 from vector_backup_pipeline.engine.storage.contract import BackupRoot
 from vector_backup_pipeline.engine.storage.opening import open_root
 from vector_backup_pipeline.engine.verification.run import VerifyRun
-from vector_backup_pipeline.log_output import log_output
 from vector_backup_pipeline.operations import BACKUP, PRUNE, RESTORE, VERIFY, Operation
 from vector_backup_pipeline.outcome import outcome_metadata
+from vector_backup_pipeline.output import log_output
 from vector_backup_pipeline.sealing import is_sealed, open_sealed
 from vector_backup_pipeline.settings import DATABASE_URL_VARIABLE, Settings, load_settings
 

@@ -1,9 +1,10 @@
-"""The terminal door: `vector-backup`, a module for each of its commands.
+"""The command line, `vector-backup`.
 
-Dagster takes a second to import, which --help need not wait for: what needs it is imported by those
-who use it.
+A command's module is imported when the command is called: pydantic takes a tenth of a second to
+import, and Dagster a second and a half, which the commands that need it import themselves.
 """
 
+import importlib
 import logging
 import signal
 import sys
@@ -15,64 +16,78 @@ from typing import NoReturn
 import click
 
 from vector_backup_pipeline import __version__
-from vector_backup_pipeline.cli import (
-    adopt,
-    check,
-    demo,
-    init,
-    listing,
-    operations,
-    serve,
-)
-from vector_backup_pipeline.cli.showing import DONE, show_error
+from vector_backup_pipeline.cli.showing import DONE, error_message, show_error
 from vector_backup_pipeline.engine.errors import (
     BackupError,
     InvalidParams,
     RunCancelled,
     as_backup_error,
 )
-from vector_backup_pipeline.log_output import log_output
-from vector_backup_pipeline.output import tolerant_output
+from vector_backup_pipeline.output import log_output, tolerant_output
 
-_AT_ONCE_SECONDS = 1.0
+# Each command with its module here, and the first sentence of its help.
+COMMANDS = {
+    "backup": ("operations", "Back up the tables from one snapshot."),
+    "restore": (
+        "operations",
+        "Restore a backup set in one transaction and verify it.",
+    ),
+    "verify": ("operations", "Verify stored backup sets, on request with a restore test."),
+    "list": ("listing", "List backup sets."),
+    "adopt": ("operations", "Create backup sets from the older system's files."),
+    "check": ("check", "Try everything that a backup needs, in a dry run that changes nothing."),
+    "prune": ("operations", "Remove the backup sets that no retention rule keeps."),
+    "init": ("services", "Set up a Dagster instance in DIRECTORY."),
+    "serve": ("services", "Serve the REST API."),
+    "demo": ("demo", "Back up a sample PostgreSQL database and test the restore."),
+}
+
+_SAME_SIGNAL_SECONDS = 1.0
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run a command and exit: 0 done, 1 failed, 2 bad parameters, 130 canceled."""
-    _end_in_order_when_asked()
+    """Run a command and exit: 0 done, 1 failed, 2 invalid parameters, 130 canceled."""
+    _interrupt_on_signals()
     with tolerant_output():
         code = _run(sys.argv[1:] if arguments is None else list(arguments))
     sys.exit(code)
 
 
 def _run(arguments: list[str]) -> int:
-    """Run a command and show its error, if it has one. Returns the exit code."""
-    as_json = "--json" in arguments
+    """Run a command and show its error. Returns the exit code."""
+    error: BackupError
+    message = None
     try:
         code = commands.main(args=arguments, prog_name="vector-backup", standalone_mode=False)
-    except click.UsageError as error:
-        code = show_error(InvalidParams(error.format_message()), as_json=as_json)
+        return code or DONE
+    except click.UsageError as usage_error:
+        error = InvalidParams(usage_error.format_message())
     except click.Abort:
-        code = show_error(RunCancelled(), as_json=as_json)
-    except BackupError as error:
-        # The first word that is a command's name.
-        called = next(filter(None, map(commands.commands.get, arguments)), None)
-        code = show_error(error, as_json=as_json, command=called)
-    except Exception as error:  # noqa: BLE001 - a caller of --json gets its document in any case.
+        error = RunCancelled()
+    except BackupError as backup_error:
+        error = backup_error
+        name = next((word for word in arguments if word in COMMANDS), None)
+        message = error_message(error, load_command(name) if name else None)
+    except Exception as defect:  # noqa: BLE001 - with --json, a defect gives a document too
         traceback.print_exc()
-        code = show_error(as_backup_error(error), as_json=as_json)
-    return code or DONE
+        error = as_backup_error(defect)
+    return show_error(
+        error.error_type,
+        message or error.message,
+        can_retry=error.can_retry,
+        as_json="--json" in arguments,
+    )
 
 
-def _end_in_order_when_asked() -> None:
-    """By Ctrl-C, by the system's request, and by a terminal that is closed, unless a shell's `&` or
-    nohup had those ignored. Several at once are one: what ends in order is not torn by the next."""
-    last = -_AT_ONCE_SECONDS
+def _interrupt_on_signals() -> None:
+    """Raise KeyboardInterrupt on SIGINT, SIGTERM and SIGHUP, unless a shell's `&` or nohup had them
+    ignored. Several at once raise it once, so that the clean-up is not interrupted in turn."""
+    last = -_SAME_SIGNAL_SECONDS
 
     def interrupt(*_: object) -> None:
         nonlocal last
         now = time.monotonic()
-        if now - last >= _AT_ONCE_SECONDS:
+        if now - last >= _SAME_SIGNAL_SECONDS:
             last = now
             raise KeyboardInterrupt
 
@@ -82,7 +97,29 @@ def _end_in_order_when_asked() -> None:
             signal.signal(number, interrupt)
 
 
+def load_command(name: str) -> click.Command:
+    """The command of that name in `COMMANDS`."""
+    module = importlib.import_module(f"{__name__}.{COMMANDS[name][0]}")
+    command: click.Command = getattr(module, f"{name}_command")
+    return command
+
+
+class _Commands(click.Group):
+    """The commands, imported one by one."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's
+        return load_command(cmd_name) if cmd_name in COMMANDS else None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+
+
 @click.group(
+    cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     invoke_without_command=True,
 )
@@ -96,23 +133,11 @@ def _end_in_order_when_asked() -> None:
 )
 @click.pass_context
 def commands(context: click.Context, verbose: bool) -> None:
-    """Back up PostgreSQL's pgvector tables, and get them back.
+    """Back up and restore PostgreSQL tables with pgvector.
 
-    Settings come from VECTOR_BACKUP_* variables; runs are kept in the Dagster instance of
-    DAGSTER_HOME, if that is set, and show in its UI.
+    Settings come from VECTOR_BACKUP_* variables. With DAGSTER_HOME, runs appear in the history of
+    that Dagster instance.
     """
     context.with_resource(log_output(sys.stderr, logging.INFO if verbose else logging.ERROR))
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
-
-
-commands.add_command(operations.backup)
-commands.add_command(operations.restore)
-commands.add_command(operations.verify)
-commands.add_command(listing.command)
-commands.add_command(adopt.command)
-commands.add_command(check.command)
-commands.add_command(operations.prune)
-commands.add_command(init.command)
-commands.add_command(serve.command)
-commands.add_command(demo.command)

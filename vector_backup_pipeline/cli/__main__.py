@@ -1,4 +1,4 @@
-"""`python -m vector_backup_pipeline.cli`, where the command itself is not on the path."""
+"""`python -m vector_backup_pipeline.cli`, for when the command is not on the path."""
 
 from vector_backup_pipeline.cli import main
 

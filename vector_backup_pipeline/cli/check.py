@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vector_backup_pipeline.cli.options import json_option, parameter_options, read_parameters
-from vector_backup_pipeline.cli.showing import DONE, FAILED, printable, show_json
+from vector_backup_pipeline.cli.options import parameter_options, read_parameters
+from vector_backup_pipeline.cli.showing import DONE, FAILED, json_option, printable, show_json
 from vector_backup_pipeline.parameters.backup import CheckParameters
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ _COUNTED: "dict[Status, str]" = {
 @click.command("check")
 @parameter_options(CheckParameters)
 @json_option
-def command(as_json: bool, **options: Any) -> int:
+def check_command(as_json: bool, **options: Any) -> int:
     """Try everything that a backup needs, in a dry run that changes nothing.
 
     Reports what is missing and how to fix it. The exit code is 1 if something failed, 0 otherwise,

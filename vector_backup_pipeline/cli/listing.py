@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vector_backup_pipeline.cli.showing import DONE, show_json
+from vector_backup_pipeline.cli.showing import DONE, json_option, printable, show_json
 
 if TYPE_CHECKING:
     from vector_backup_pipeline.engine.catalog.locations import (
@@ -26,21 +26,18 @@ _HEADINGS = ("TIMESTAMP", "DATE", "DATABASE", "STATE", "FILES")
 @click.option(
     "--task-id",
     metavar="ID",
-    help="Only the backups of that task, such as corpus_7. Default: all.",
+    help="Only the sets of this task, such as corpus_7. Default: all.",
 )
 @click.option(
     "--global-only",
     is_flag=True,
-    help="Only the backups of the root itself, not those of tasks. Default: off.",
+    help="Only the sets of the root itself, not those of tasks. Default: off.",
 )
-@click.option(
-    "--json",
-    "as_json",
-    is_flag=True,
-    help="Print the list, or the error, as JSON and nothing else, such as for | jq.",
-)
-def command(task_id: str | None, global_only: bool, as_json: bool) -> int:
-    """List the backups that are there, newest first.
+@json_option
+def list_command(task_id: str | None, global_only: bool, as_json: bool) -> int:
+    """List backup sets.
+
+    Newest first, with other files that are not part of a set.
 
     \b
     Examples:
@@ -81,14 +78,15 @@ def _location_lines(
     location: BackupLocation, timestamps: TimestampFormat, labels: Mapping[SourceDatabase, str]
 ) -> Iterator[str]:
     of = "the root" if location.task_id is None else f"task {location.task_id}"
-    yield f"Backups of {of}: {_printable(location.location)}"
+    yield f"Backups of {of}: {printable(location.location)}"
     rows: list[tuple[str, ...]] = [_HEADINGS]
-    for each in location.sets:
-        database = labels[each.source] if each.source else "unknown"
-        rows += _set_rows(each, timestamps, _printable(database))
+    for found_set in location.sets:
+        source = found_set.source
+        database = labels[source] if source else "unknown"
+        rows += _set_rows(found_set, timestamps, printable(database))
     yield from _table(rows) if location.sets else ["  none"]
     for other in location.other_files:
-        yield f"  {other.state}: {_printable(other.name)}"
+        yield f"  {other.state}: {printable(other.name)}"
 
 
 def _set_rows(
@@ -110,7 +108,7 @@ def _state(found: StoredSet) -> Iterator[str]:
     if drill is not None:
         yield f"drill {'passed' if drill.passed else 'failed'} {drill.at:%Y-%m-%d}"
     if found.truncated:
-        yield f"truncated {_printable(' and '.join(found.truncated))}"
+        yield f"truncated {printable(' and '.join(found.truncated))}"
 
 
 def _file(file: StoredFile) -> str:
@@ -122,7 +120,7 @@ def _file(file: StoredFile) -> str:
         about.append("missing")
     elif not file.is_whole:
         about.append(f"{readable_size(file.stored_bytes)} stored")
-    return f"{_printable(file.name)} ({', '.join(about)})"
+    return f"{printable(file.name)} ({', '.join(about)})"
 
 
 def _table(rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
@@ -132,8 +130,3 @@ def _table(rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
     for *cells, last in rows:
         padded = [cell.ljust(width) for cell, width in zip(cells, widths, strict=True)]
         yield "  " + "  ".join([*padded, last])
-
-
-def _printable(name: str) -> str:
-    """A file's name without what a terminal would obey."""
-    return "".join(letter if letter.isprintable() else "?" for letter in name)

@@ -1,16 +1,14 @@
-"""`vector-backup backup`, `restore`, `verify` and `prune`: the operations that run as jobs."""
+"""`vector-backup backup`, `restore`, `verify`, `prune` and `adopt`, made from their parameters."""
 
+import uuid
+from collections.abc import Callable
 from typing import Any
 
 import click
 
-from vector_backup_pipeline.cli.options import (
-    hand_over,
-    json_option,
-    parameter_options,
-    read_parameters,
-)
-from vector_backup_pipeline.cli.showing import show_outcome
+from vector_backup_pipeline.cli.options import hand_over, parameter_options, read_parameters
+from vector_backup_pipeline.cli.showing import json_option, printable, show_error, show_result
+from vector_backup_pipeline.parameters.adopt import AdoptParameters
 from vector_backup_pipeline.parameters.backup import BackupParameters
 from vector_backup_pipeline.parameters.model import Parameters
 from vector_backup_pipeline.parameters.prune import PruneParameters
@@ -18,7 +16,7 @@ from vector_backup_pipeline.parameters.restore import RestoreParameters
 from vector_backup_pipeline.parameters.verify import VerifyParameters
 
 
-def run_operation(parameters: Parameters, *, as_json: bool) -> int:
+def run_job(parameters: Parameters, *, as_json: bool) -> int:
     """Run the job of these parameters in this process and show its outcome; returns the exit
     code."""
     from vector_backup_pipeline.jobs.index import CHECKS
@@ -31,14 +29,88 @@ def run_operation(parameters: Parameters, *, as_json: bool) -> int:
     settings = load_settings()
     CHECKS[operation](parameters, settings)
     outcome = launch(operation, parameters.as_run_config(hand_over), settings)
-    return show_outcome(outcome, SUMMARIES[operation], as_json=as_json)
+    return _show_outcome(
+        outcome.result,
+        SUMMARIES[operation],
+        error_type=outcome.error_type,
+        message=str(outcome.message),
+        can_retry=outcome.can_retry,
+        as_json=as_json,
+    )
 
 
-@click.command("backup")
-@parameter_options(BackupParameters)
-@json_option
-def backup(as_json: bool, **options: Any) -> int:
-    """Back up the tables, from one snapshot.
+def run_prune(parameters: PruneParameters, *, as_json: bool) -> int:
+    """Prune; unlike the job, the command only reports unless --yes is given."""
+    if "dry_run" not in parameters.model_fields_set:
+        parameters = parameters.model_copy(update={"dry_run": True})
+    return run_job(parameters, as_json=as_json)
+
+
+def run_adopt(parameters: AdoptParameters, *, as_json: bool) -> int:
+    """Adopt in this process, without a job; returns the exit code."""
+    from vector_backup_pipeline.engine.adoption import adopt
+    from vector_backup_pipeline.engine.storage.opening import open_root
+    from vector_backup_pipeline.settings import load_settings
+
+    settings = load_settings()
+    root = open_root(settings.root, settings.directory, manifest_key=settings.manifest_key)
+    adopted = adopt(root, settings.timestamps, parameters, run_id=str(uuid.uuid4()))
+    error = adopted.error
+    return _show_outcome(
+        adopted.result.as_json(),
+        _adopt_summary,
+        error_type=error.error_type if error else None,
+        message=error.message if error else "",
+        can_retry=error is not None and error.can_retry,
+        as_json=as_json,
+    )
+
+
+def _show_outcome(
+    result: dict[str, Any] | None,
+    summary: Callable[[dict[str, Any]], str],
+    *,
+    error_type: str | None,
+    message: str,
+    can_retry: bool,
+    as_json: bool,
+) -> int:
+    """Show an error and a result; with --json, the error holds the result."""
+    code = 0
+    if error_type is not None or result is None:
+        code = show_error(str(error_type), message, result, can_retry=can_retry, as_json=as_json)
+    if result is not None and not (code and as_json):
+        show_result(result, summary, as_json=as_json)
+    return code
+
+
+def _adopt_summary(result: dict[str, Any]) -> str:
+    from vector_backup_pipeline.engine.adoption import pair_lines
+    from vector_backup_pipeline.engine.results import AdoptResult
+
+    adopted = AdoptResult.model_validate(result)
+    lines = [line for pair in adopted.pairs for line in pair_lines(pair)]
+    return "\n".join(map(printable, [*lines, *adopted.notices]))
+
+
+def _command(
+    name: str, model: type[Parameters], text: str, run: Callable[..., int] = run_job
+) -> click.Command:
+    """A command with an option for each parameter of `model`."""
+
+    @click.command(name, help=text)
+    @parameter_options(model)
+    @json_option
+    def command(as_json: bool, **options: Any) -> int:
+        return run(read_parameters(model, options), as_json=as_json)
+
+    return command
+
+
+backup_command = _command(
+    "backup",
+    BackupParameters,
+    """Back up the tables from one snapshot.
 
     \b
     Examples:
@@ -46,55 +118,62 @@ def backup(as_json: bool, **options: Any) -> int:
       vector-backup backup --task-id corpus_7 --workers 4 --json
       vector-backup backup --tables docs,app.images --truncate
       vector-backup backup --format binary --compression zstd
-    """
-    return run_operation(read_parameters(BackupParameters, options), as_json=as_json)
-
-
-@click.command("restore")
-@parameter_options(RestoreParameters)
-@json_option
-def restore(as_json: bool, **options: Any) -> int:
-    """Restore a backup set, proven, all or nothing.
+    """,
+)
+restore_command = _command(
+    "restore",
+    RestoreParameters,
+    """Restore a backup set in one transaction and verify it.
 
     \b
     Examples:
       vector-backup restore --timestamp latest
       vector-backup restore --timestamp 20250721_234914 --truncate-before-restore
       vector-backup restore --timestamp latest --collections handbook --on-conflict replace
-    """
-    return run_operation(read_parameters(RestoreParameters, options), as_json=as_json)
-
-
-@click.command("verify")
-@parameter_options(VerifyParameters)
-@json_option
-def verify(as_json: bool, **options: Any) -> int:
-    """Verify stored sets: their files, and in a restore test that they restore.
+    """,
+)
+verify_command = _command(
+    "verify",
+    VerifyParameters,
+    """Verify stored backup sets, on request with a restore test.
 
     \b
     Examples:
       vector-backup verify
       vector-backup verify --timestamp latest --drill
       vector-backup verify --task-id corpus_7 --json
-    """
-    return run_operation(read_parameters(VerifyParameters, options), as_json=as_json)
+    """,
+)
+prune_command = _command(
+    "prune",
+    PruneParameters,
+    """Remove the backup sets that no retention rule keeps.
 
-
-@click.command("prune")
-@parameter_options(PruneParameters)
-@json_option
-def prune(as_json: bool, **options: Any) -> int:
-    """Remove the backup sets that no rule keeps, in the root and each task by itself.
-
-    A set stays if any rule keeps it. The newest good set and the newest verified one always stay,
-    and so does what another set builds on. Nothing is removed without --yes.
+    The root and each task are pruned by themselves. The newest good set, the newest verified set
+    and sets that another one builds on are always kept. Without --yes, nothing is removed.
 
     \b
     Examples:
       vector-backup prune --keep-last 7
       vector-backup prune --keep-daily 7 --keep-weekly 5 --keep-monthly 12 --yes
       vector-backup prune --task-id corpus_7 --keep-within 14d --yes --json
-    """
-    # In a job the default is to remove; at the terminal it takes --yes.
-    options["dry_run"] = options["dry_run"] is not False
-    return run_operation(read_parameters(PruneParameters, options), as_json=as_json)
+    """,
+    run_prune,
+)
+adopt_command = _command(
+    "adopt",
+    AdoptParameters,
+    """Create backup sets from the older system's files.
+
+    Those files have no manifest. Both files of a pair are read completely, and each row that cannot
+    be read is reported by its line. If there is none, a manifest is written. The files are not
+    changed.
+
+    \b
+    Examples:
+      vector-backup adopt --all --dry-run
+      vector-backup adopt --timestamp 20240102_030405
+      vector-backup adopt --all --task-id corpus_7 --json
+    """,
+    run_adopt,
+)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, TypeVar, get_args, get_origin
 
 import click
@@ -21,13 +21,6 @@ _P = TypeVar("_P", bound=Parameters)
 
 _METAVARS: dict[Any, str] = {int: "N", tuple: "A,B", dict: "OLD=NEW"}
 _CONNECTION_VARIABLE = "VECTOR_BACKUP_RUN_CONNECTION"
-
-json_option = click.option(
-    "--json",
-    "as_json",
-    is_flag=True,
-    help="Print the result, or the error, as JSON and nothing else, such as for | jq.",
-)
 
 
 def parameter_options(model: type[Parameters]) -> Callable[[_C], _C]:
@@ -64,15 +57,6 @@ def hand_over(secret: SecretStr) -> dict[str, str]:
     """A connection string as run config: Dagster stores a variable's name and never the string."""
     os.environ[_CONNECTION_VARIABLE] = secret.get_secret_value()
     return {"env": _CONNECTION_VARIABLE}
-
-
-def at_terminal(problems: Iterable[Problem], command: click.Command | None) -> str:
-    """What is wrong, in the words of that command: its flags."""
-    flags = {option.name: option.opts[0] for option in command.params} if command else {}
-    return " ".join(
-        problem.sentence(lambda key: flags.get(key, "--" + key.replace("_", "-")))
-        for problem in problems
-    )
 
 
 def _option(key: str, field: FieldInfo) -> Callable[[_C], _C]:

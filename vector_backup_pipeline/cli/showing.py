@@ -1,12 +1,11 @@
-"""How results and errors are shown, and which exit code they mean."""
+"""How commands show results and errors, and their exit codes."""
 
 import json
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from vector_backup_pipeline.cli.options import at_terminal
 from vector_backup_pipeline.engine.errors import (
     BackupError,
     InvalidParams,
@@ -14,81 +13,72 @@ from vector_backup_pipeline.engine.errors import (
     RunCancelled,
 )
 
-if TYPE_CHECKING:
-    from vector_backup_pipeline.outcome import RunOutcome
+# The last is that of a command ended by Ctrl-C (128 + SIGINT).
+DONE, FAILED, INVALID, CANCELED = 0, 1, 2, 130
 
-# The last as for a command that Ctrl-C ended (128 + SIGINT).
-DONE, FAILED, BAD_CALL, CANCELED = 0, 1, 2, 130
+_EXIT_CODES = {
+    InvalidParams.error_type: INVALID,
+    MissingRequiredParams.error_type: INVALID,
+    RunCancelled.error_type: CANCELED,
+}
 
-# Writes a result in words.
-Summary = Callable[[dict[str, Any]], str]
-
-_BAD_PARAMETERS = {InvalidParams.error_type, MissingRequiredParams.error_type}
+json_option = click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print the result, or the error, as JSON and nothing else, such as for | jq.",
+)
 
 
 def printable(text: str) -> str:
-    """`text` without control characters, which a name of a table or file may hold."""
+    """`text` without control characters, which the name of a table or file may hold."""
     return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def show_json(document: dict[str, Any]) -> None:
-    """One document on one line, in ASCII: with --json, all that stdout gets."""
+    """One document on one line, in ASCII: with --json, the only output on stdout."""
     click.echo(json.dumps(document))
 
 
-def show_outcome(outcome: "RunOutcome", summary: Summary, *, as_json: bool) -> int:
-    """Show how a run ended: its result on stdout; its error first, there as JSON, in words on
-    stderr. Returns the exit code."""
-    if outcome.error_type is None and outcome.result is not None:
-        _show_result(outcome.result, summary, as_json=as_json)
-        return DONE
-    code = _show_failure(
-        str(outcome.error_type),
-        str(outcome.message),
-        outcome.result,
-        can_retry=outcome.can_retry,
-        as_json=as_json,
-    )
-    if not as_json and outcome.result is not None:
-        _show_result(outcome.result, summary, as_json=False)
-    return code
-
-
-def show_error(
-    error: BackupError,
-    data: dict[str, Any] | None = None,
-    *,
-    as_json: bool,
-    command: click.Command | None = None,
+def show_result(
+    result: dict[str, Any], summary: Callable[[dict[str, Any]], str], *, as_json: bool
 ) -> int:
-    """Show the error that ended a command, with that command's flags, as JSON with its `data`.
-    Returns the exit code."""
-    message = at_terminal(error.problems, command) if error.problems else error.message
-    return _show_failure(
-        error.error_type, message, data, can_retry=error.can_retry, as_json=as_json
-    )
-
-
-def _show_result(result: dict[str, Any], summary: Summary, *, as_json: bool) -> None:
+    """Show what a command did; returns the exit code."""
     if as_json:
         show_json(result)
     else:
         click.echo(summary(result))
+    return DONE
 
 
-def _show_failure(
-    error_type: str, message: str, data: dict[str, Any] | None, *, can_retry: bool, as_json: bool
+def show_error(
+    error_type: str,
+    message: str,
+    data: dict[str, Any] | None = None,
+    *,
+    can_retry: bool,
+    as_json: bool,
 ) -> int:
+    """Show what ended a command: on stdout as JSON, with the result in `data`, else on stderr.
+    Returns the exit code."""
     if as_json:
-        told = {
+        document = {
             "success": False,
             "error_type": error_type,
             "message": message,
             "can_retry": can_retry,
         }
-        show_json(told if data is None else {**told, "data": data})
+        show_json(document if data is None else {**document, "data": data})
     else:
         click.secho(f"{error_type}: {message}", err=True, fg="red")
-    if error_type == RunCancelled.error_type:
-        return CANCELED
-    return BAD_CALL if error_type in _BAD_PARAMETERS else FAILED
+    return _EXIT_CODES.get(error_type, FAILED)
+
+
+def error_message(error: BackupError, command: click.Command | None) -> str:
+    """The message of an error; what is wrong with parameters names the flags of `command`."""
+    flags = {option.name: option.opts[0] for option in command.params} if command else {}
+    sentences = [
+        problem.sentence(lambda key: flags.get(key, "--" + key.replace("_", "-")))
+        for problem in error.problems
+    ]
+    return " ".join(sentences) or error.message

@@ -1,0 +1,81 @@
+"""`vector-backup init` and `serve`."""
+
+import importlib.util
+import shlex
+from pathlib import Path
+
+import click
+
+from vector_backup_pipeline.cli.showing import DONE, FAILED
+from vector_backup_pipeline.engine.errors import MissingExtra
+
+_API_PACKAGES = ("fastapi", "fastapi_offline", "uvicorn", "httpx", "cryptography")
+
+
+@click.command("init")
+@click.argument("directory", type=click.Path(file_okay=False, path_type=Path), default=Path())
+def init_command(directory: Path) -> int:
+    """Set up a Dagster instance in DIRECTORY.
+
+    Writes dagster.yaml, workspace.yaml and .env.example, and creates the instance's tables.
+    Existing files are kept. The default is the current directory.
+
+    \b
+    Examples:
+      vector-backup init /var/lib/dagster
+    """
+    from vector_backup_pipeline.instance_files import create_instance_tables, write_instance_files
+
+    written, kept = write_instance_files(directory)
+    create_instance_tables(directory)
+    for path in written:
+        click.echo(f"  written  {path}")
+    for path in kept:
+        click.echo(f"  kept     {path}")
+    click.echo(
+        "\nCopy .env.example to .env and set the database and the root of the backups. Then:\n"
+        f"\n  export DAGSTER_HOME={shlex.quote(str(directory.absolute()))}\n  cd $DAGSTER_HOME\n"
+        "  vector-backup check\n"
+        "  dagster-webserver -w workspace.yaml &\n"
+        "  dagster-daemon run -w workspace.yaml"
+    )
+    return DONE
+
+
+@click.command("serve")
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to listen on. Any but this machine's own, such as 0.0.0.0, needs "
+    "VECTOR_BACKUP_API_TOKEN.",
+)
+@click.option(
+    "--port",
+    # asyncio accepts a higher one and listens on another.
+    type=click.IntRange(1, 65535),
+    default=8084,
+    show_default=True,
+    help="Port to listen on, such as 8084.",
+)
+@click.option("--no-auth", is_flag=True, help="Serve other machines without a token. Default: off.")
+def serve_command(host: str, port: int, no_auth: bool) -> int:
+    """Serve the REST API.
+
+    Its calls start runs through Dagster's webserver (VECTOR_BACKUP_DAGSTER_URL).
+
+    \b
+    Examples:
+      vector-backup serve
+      VECTOR_BACKUP_API_TOKEN=… vector-backup serve --host 0.0.0.0
+    """
+    missing = [name for name in _API_PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise MissingExtra(f"The API needs {', '.join(missing)}, not installed here.", "api")
+    from vector_backup_pipeline.api.server import serve
+    from vector_backup_pipeline.settings import load_settings
+
+    try:
+        return DONE if serve(load_settings(), host=host, port=port, no_auth=no_auth) else FAILED
+    except KeyboardInterrupt:
+        return DONE
