@@ -1,4 +1,4 @@
-"""What a backup looks like in a terminal: bars while it runs, a summary when it is over."""
+"""A run at the terminal: progress bars, and a summary at the end."""
 
 import io
 import sys
@@ -18,7 +18,6 @@ from vector_backup_pipeline.engine.report import notice_lines, truncate_line
 from vector_backup_pipeline.engine.restore.report import restore_lines
 from vector_backup_pipeline.engine.results import (
     BackupResult,
-    EndedUpload,
     PruneResult,
     RestoreResult,
     VerifyResult,
@@ -30,12 +29,12 @@ from vector_backup_pipeline.operations import BACKUP, PRUNE, RESTORE, VERIFY, Op
 from vector_backup_pipeline.output import TolerantOutput
 from vector_backup_pipeline.resources import ProgressResource
 
-# Where nobody watches a bar, a line now and then is enough.
+# Without a terminal, progress is printed this often.
 _SECONDS_BETWEEN_LINES = 5.0
 
 
 class TerminalProgressResource(ProgressResource):
-    """A live bar a table on a terminal, plain lines elsewhere; always on stderr."""
+    """A progress bar per table on a terminal, plain lines elsewhere; always on stderr."""
 
     _bars: Progress | None = PrivateAttr(default=None)
     _tasks: dict[str, TaskID] = PrivateAttr(default_factory=dict)
@@ -86,77 +85,70 @@ class TerminalProgressResource(ProgressResource):
 
 
 def _own_stderr() -> TextIO:
-    """Standard error by a descriptor of its own: while a step runs, a persistent instance redirects
-    descriptor 2 to the step's compute log, where nobody watches a bar."""
+    """Standard error with a descriptor of its own: while a step runs, a persistent instance
+    redirects descriptor 2 to the step's compute log."""
     try:
         return TolerantOutput(sys.stderr)
     except io.UnsupportedOperation:
         return sys.stderr
 
 
-def restore_summary(result: dict[str, Any]) -> str:
-    """A restore's result as a person reads it."""
-    told = RestoreResult.model_validate(result)
-    lines = restore_lines(told)
-    if told.restore_performed and told.backup_info is not None:
-        lines.append(f"  from {told.backup_info.backup_path}, {told.duration:.1f} s")
-    elif told.outcome == "unknown":
-        lines.append("  Nobody can say whether it was committed: look whether the rows are there.")
-    else:
-        lines.append("  Nothing was restored; the target is as it was.")
-    return "\n".join(lines)
-
-
-def verification_summary(result: dict[str, Any]) -> str:
-    """A verification's result as a person reads it."""
-    told = VerifyResult.model_validate(result)
-    lines = [line for verdict in told.sets for line in verdict_lines(verdict)]
-    lines += [f"! {notice}" for notice in told.notices]
-    passed = sum(verdict.passed for verdict in told.sets)
-    return "\n".join([*lines, f"{passed} of {len(told.sets)} sets passed, {told.duration:.1f} s"])
-
-
-def prune_summary(result: dict[str, Any]) -> str:
-    """A prune's result as a person reads it: every set, why it stays or goes, and the totals."""
-    told = PruneResult.model_validate(result)
-    lines: list[str] = []
-    for location in told.locations:
-        lines += [*location_lines(location, dry_run=told.dry_run), ""]
-    lines += [_upload_line(each, dry_run=told.dry_run) for each in told.abandoned_uploads]
-    lines += [f"! {notice}" for notice in told.notices]
-    kept = sum(len(each.kept) for each in told.locations)
-    removed = sum(len(each.removed) + len(each.finished) for each in told.locations)
-    size = readable_size(told.bytes_freed)
-    if told.dry_run:
-        lines.append(f"To keep: {kept}, to remove: {removed}, to free: {size}.")
-        lines.append("This was a dry run, and nothing was removed; --yes does it.")
-    else:
-        lines.append(f"Kept: {kept}, removed: {removed}, freed: {size}, {told.duration:.1f} s.")
-    return "\n".join(lines)
-
-
-def _upload_line(upload: EndedUpload, *, dry_run: bool) -> str:
-    size = "" if upload.size is None else f", {readable_size(upload.size)}"
-    word = "would be ended" if dry_run else "ended"
-    return f"Abandoned upload {word}: {upload.location} of {upload.started_at:%Y-%m-%d %H:%M}{size}"
-
-
-def backup_summary(result: dict[str, Any]) -> str:
-    """A backup's result as a person reads it."""
-    told = BackupResult.model_validate(result)
-    lines = [table_line(table, entry) for table, entry in told.tables_backed_up.items()]
-    lines += [truncate_line(table, entry) for table, entry in told.truncate_results.items()]
-    lines += notice_lines(told.notices)
-    if not told.tables_backed_up:
+def backup_summary(result: BackupResult) -> list[str]:
+    lines = [table_line(table, entry) for table, entry in result.tables_backed_up.items()]
+    lines += [truncate_line(table, entry) for table, entry in result.truncate_results.items()]
+    lines += notice_lines(result.notices)
+    if not result.tables_backed_up:
         lines.append("  Nothing was backed up.")
-    elif told.backup_directory:
-        lines.append(f"  in {told.backup_directory}, {told.duration:.1f} s")
-    return "\n".join(lines)
+    elif result.backup_directory:
+        lines.append(f"  in {result.backup_directory}, {result.duration:.1f} s")
+    return lines
 
 
-SUMMARIES: Mapping[Operation, Callable[[dict[str, Any]], str]] = {
+def restore_summary(result: RestoreResult) -> list[str]:
+    lines = restore_lines(result)
+    if result.restore_performed and result.backup_info is not None:
+        lines.append(f"  from {result.backup_info.backup_path}, {result.duration:.1f} s")
+    elif result.outcome == "unknown":
+        lines.append("  It is unknown whether the restore was committed. Check the target's rows.")
+    else:
+        lines.append("  Nothing was restored; the target is unchanged.")
+    return lines
+
+
+def verify_summary(result: VerifyResult) -> list[str]:
+    lines = [line for verdict in result.sets for line in verdict_lines(verdict)]
+    lines += [f"! {notice}" for notice in result.notices]
+    passed = sum(verdict.passed for verdict in result.sets)
+    return [*lines, f"{passed} of {len(result.sets)} sets passed, {result.duration:.1f} s"]
+
+
+def prune_summary(result: PruneResult) -> list[str]:
+    lines: list[str] = []
+    for location in result.locations:
+        lines += [*location_lines(location, dry_run=result.dry_run), ""]
+    for upload in result.abandoned_uploads:
+        action = "would be aborted" if result.dry_run else "aborted"
+        size = "" if upload.size is None else f", {readable_size(upload.size)}"
+        started_at = f"{upload.started_at:%Y-%m-%d %H:%M}"
+        lines.append(f"Abandoned upload {action}: {upload.location} of {started_at}{size}")
+    lines += [f"! {notice}" for notice in result.notices]
+    kept = sum(len(location.kept) for location in result.locations)
+    removed = sum(len(each.removed) + len(each.finished) for each in result.locations)
+    size = readable_size(result.bytes_freed)
+    if result.dry_run:
+        lines.append(f"To keep: {kept}, to remove: {removed}, to free: {size}.")
+        return [*lines, "This was a dry run: nothing was removed. Add --yes to remove."]
+    return [*lines, f"Kept: {kept}, removed: {removed}, freed: {size}, {result.duration:.1f} s."]
+
+
+_SUMMARIES: Mapping[Operation, Callable[[Any], list[str]]] = {
     BACKUP: backup_summary,
     RESTORE: restore_summary,
-    VERIFY: verification_summary,
+    VERIFY: verify_summary,
     PRUNE: prune_summary,
 }
+
+
+def summary(operation: Operation, result: dict[str, Any]) -> str:
+    """The result of an operation for a person."""
+    return "\n".join(_SUMMARIES[operation](operation.result.model_validate(result)))

@@ -1,4 +1,4 @@
-"""What a person sees: bars on a terminal, lines elsewhere, a summary in the end."""
+"""Progress bars on a terminal, lines elsewhere, and the summaries."""
 
 import os
 import pty
@@ -6,19 +6,15 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
 
 from vector_backup_pipeline import terminal
 from vector_backup_pipeline.engine.progress import Progress
-from vector_backup_pipeline.settings import DATABASE_URL_VARIABLE
-from vector_backup_pipeline.terminal import (
-    TerminalProgressResource,
-    backup_summary,
-    restore_summary,
-    verification_summary,
-)
+from vector_backup_pipeline.operations import BACKUP, RESTORE, VERIFY, Operation
+from vector_backup_pipeline.terminal import TerminalProgressResource, summary
 from vector_backup_pipeline_tests.fix_dagster import CHECKOUT
 from vector_backup_pipeline_tests.fix_postgres import Database
 from vector_backup_pipeline_tests.fix_process import child
@@ -26,10 +22,14 @@ from vector_backup_pipeline_tests.fix_process import child
 MOMENT = Progress(table="docs [x]", rows=500, bytes=2_000_000, seconds=2.0, percent=25.0)
 
 
-def test_where_nobody_watches_a_line_comes_now_and_then(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("seconds", "line"),
+    [(0.0, "docs [x]: 500 rows, 25.0%, 250 rows/s, 1.0 MB/s, 6 s left\n"), (5.0, "")],
+)
+def test_without_a_terminal_a_line_is_printed_now_and_then(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, seconds: float, line: str
 ) -> None:
-    monkeypatch.setattr(terminal, "_SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr(terminal, "_SECONDS_BETWEEN_LINES", seconds)
     progress = TerminalProgressResource()
     with dg.build_init_resource_context() as context:
         progress.setup_for_execution(context)
@@ -37,29 +37,19 @@ def test_where_nobody_watches_a_line_comes_now_and_then(
         progress.progressed(MOMENT)
         progress.teardown_after_execution(context)
 
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert told.err == "docs [x]: 500 rows, 25.0%, 250 rows/s, 1.0 MB/s, 6 s left\n"
-
-
-def test_a_short_export_needs_no_line(capsys: pytest.CaptureFixture[str]) -> None:
-    progress = TerminalProgressResource()
-    progress.table_started(MOMENT.table)
-    progress.progressed(MOMENT)
-
-    assert capsys.readouterr().err == ""
+    output = capsys.readouterr()
+    assert (output.out, output.err) == ("", line)
 
 
 def test_on_a_terminal_each_table_has_a_bar_and_stdout_stays_clean(
-    langchain: Database, root: Path, monkeypatch: pytest.MonkeyPatch
+    installed: Database,
 ) -> None:
-    monkeypatch.setenv(DATABASE_URL_VARIABLE, langchain.url)
     ours, theirs = pty.openpty()
-    # Read all the while: whoever draws waits when nobody does.
     with (
+        # A terminal that is not read blocks its writer.
         ThreadPoolExecutor(1) as reader,
         child(
-            [sys.executable, "-c", "from vector_backup_pipeline.cli import main; main()", "backup"],
+            [sys.executable, "-m", "vector_backup_pipeline.cli", "backup"],
             env=os.environ | {"PYTHONPATH": str(CHECKOUT), "TERM": "xterm", "COLUMNS": "120"},
             stdout=subprocess.PIPE,
             stderr=theirs,
@@ -102,15 +92,16 @@ def _read_all(descriptor: int) -> str:
     try:
         while part := os.read(descriptor, 65536):
             parts.append(part)
-    except OSError:  # Linux says so that the other end is closed.
+    except OSError:  # Linux, when the other end is closed.
         pass
     finally:
         os.close(descriptor)
     return b"".join(parts).decode()
 
 
-def test_the_summary_has_a_line_a_table_and_says_where_and_how_long() -> None:
-    result = {
+FAILED = {"success": False, "error_type": "X", "error": "Gone.", "duration": 0.1}
+RESULTS: dict[Operation, dict[str, Any]] = {
+    BACKUP: {
         "backup_performed": False,
         "truncate_performed": False,
         "backup_directory": "/backups",
@@ -122,26 +113,14 @@ def test_the_summary_has_a_line_a_table_and_says_where_and_how_long() -> None:
                 "backup_file": "a_20250721_234914.csv",
                 "duration": 0.1,
             },
-            "b": {"success": False, "error_type": "X", "error": "Gone.", "duration": 0.1},
+            "b": FAILED,
         },
         "truncate_results": {
             "a": {"success": True, "rows_before": 4, "rows_after": 0, "duration": 0.1}
         },
         "errors": ["b: X: Gone."],
-        "duration": 1.25,
-        "timestamp": "2025-07-21T23:49:14+08:00",
-    }
-
-    assert backup_summary(result).splitlines() == [
-        "  ✓ a: 4 rows -> a_20250721_234914.csv (209.0 B)",
-        "  ✗ b: FAILED - Gone.",
-        "  ✓ a: 4 rows before, 0 after",
-        "  in /backups, 1.2 s",
-    ]
-
-
-def test_a_restores_summary_says_what_is_proven_and_what_one_should_know() -> None:
-    result = {
+    },
+    RESTORE: {
         "restore_performed": True,
         "outcome": "restored",
         "truncate_performed": False,
@@ -177,20 +156,8 @@ def test_a_restores_summary_says_what_is_proven_and_what_one_should_know() -> No
         ],
         "notices": ["The graph of by_distance needs more memory."],
         "errors": [],
-        "duration": 0.498,
-        "timestamp": "2025-07-22T23:49:14+08:00",
-    }
-    assert restore_summary(result).splitlines() == [
-        "  ✓ docs: 58 rows <- docs_20250721_234914.csv (764.0 KB), content digest proven",
-        "  ~ by_distance: recall@10 0.980 over 5 probes",
-        "  - docs: not recreated: grants {=r/owner}",
-        "  ! The graph of by_distance needs more memory.",
-        "  from /srv/vector_bak, 0.5 s",
-    ]
-
-
-def test_a_verifications_summary_counts_what_passed() -> None:
-    result = {
+    },
+    VERIFY: {
         "verified": False,
         "sets": [
             {
@@ -202,25 +169,46 @@ def test_a_verifications_summary_counts_what_passed() -> None:
                 "passed": False,
                 "verified_at": "2025-07-22T23:49:14Z",
                 "tool_version": "0.1.0",
-                "tables": {
-                    "docs": {
-                        "success": False,
-                        "error_type": "INTEGRITY_ERROR",
-                        "error": "docs.csv is not what was written.",
-                        "duration": 0.1,
-                    }
-                },
+                "tables": {"docs": FAILED},
                 "drill": None,
-                "errors": ["docs: INTEGRITY_ERROR: docs.csv is not what was written."],
+                "errors": ["docs: X: Gone."],
             }
         ],
         "notices": [],
-        "errors": ["20250721_234914: docs: INTEGRITY_ERROR: docs.csv is not what was written."],
-        "duration": 0.1,
-        "timestamp": "2025-07-22T23:49:14+08:00",
-    }
-    assert verification_summary(result).splitlines() == [
-        "✗ 20250721_234914",
-        "  ✗ docs: docs.csv is not what was written.",
-        "0 of 1 sets passed, 0.1 s",
-    ]
+        "errors": ["20250721_234914: docs: X: Gone."],
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("operation", "lines"),
+    [
+        (
+            BACKUP,
+            [
+                "  ✓ a: 4 rows -> a_20250721_234914.csv (209.0 B)",
+                "  ✗ b: FAILED - Gone.",
+                "  ✓ a: 4 rows before, 0 after",
+                "  in /backups, 1.2 s",
+            ],
+        ),
+        (
+            RESTORE,
+            [
+                "  ✓ docs: 58 rows <- docs_20250721_234914.csv (764.0 KB), content digest proven",
+                "  ~ by_distance: recall@10 0.980 over 5 probes",
+                "  - docs: not recreated: grants {=r/owner}",
+                "  ! The graph of by_distance needs more memory.",
+                "  from /srv/vector_bak, 1.2 s",
+            ],
+        ),
+        (VERIFY, ["✗ 20250721_234914", "  ✗ docs: Gone.", "0 of 1 sets passed, 1.2 s"]),
+    ],
+    ids=lambda value: value.name if isinstance(value, Operation) else "",
+)
+def test_a_summary_has_a_line_per_table_and_says_where_and_how_long(
+    operation: Operation, lines: list[str]
+) -> None:
+    result = {"duration": 1.25, "timestamp": "2025-07-21T23:49:14+08:00", **RESULTS[operation]}
+
+    assert summary(operation, result).splitlines() == lines

@@ -16,7 +16,7 @@ from typing import NoReturn
 import click
 
 from vector_backup_pipeline import __version__
-from vector_backup_pipeline.cli.showing import DONE, error_message, show_error
+from vector_backup_pipeline.cli.showing import DONE, failure_of, show_outcome
 from vector_backup_pipeline.engine.errors import (
     BackupError,
     InvalidParams,
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 def _run(arguments: list[str]) -> int:
     """Run a command and show its error. Returns the exit code."""
     error: BackupError
-    message = None
+    name = None
     try:
         code = commands.main(args=arguments, prog_name="vector-backup", standalone_mode=False)
         return code or DONE
@@ -67,16 +67,11 @@ def _run(arguments: list[str]) -> int:
     except BackupError as backup_error:
         error = backup_error
         name = next((word for word in arguments if word in COMMANDS), None)
-        message = error_message(error, load_command(name) if name else None)
     except Exception as defect:  # noqa: BLE001 - with --json, a defect gives a document too
         traceback.print_exc()
         error = as_backup_error(defect)
-    return show_error(
-        error.error_type,
-        message or error.message,
-        can_retry=error.can_retry,
-        as_json="--json" in arguments,
-    )
+    failure = failure_of(error, load_command(name) if name else None)
+    return show_outcome(None, failure, as_json="--json" in arguments)
 
 
 def _interrupt_on_signals() -> None:

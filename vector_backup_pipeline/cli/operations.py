@@ -2,12 +2,19 @@
 
 import uuid
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import click
 
 from vector_backup_pipeline.cli.options import hand_over, parameter_options, read_parameters
-from vector_backup_pipeline.cli.showing import json_option, printable, show_error, show_result
+from vector_backup_pipeline.cli.showing import (
+    Failure,
+    failure_of,
+    json_option,
+    printable,
+    show_outcome,
+)
 from vector_backup_pipeline.parameters.adopt import AdoptParameters
 from vector_backup_pipeline.parameters.backup import BackupParameters
 from vector_backup_pipeline.parameters.model import Parameters
@@ -23,20 +30,16 @@ def run_job(parameters: Parameters, *, as_json: bool) -> int:
     from vector_backup_pipeline.launch import launch
     from vector_backup_pipeline.operations import OPERATIONS
     from vector_backup_pipeline.settings import load_settings
-    from vector_backup_pipeline.terminal import SUMMARIES
+    from vector_backup_pipeline.terminal import summary
 
     operation = next(o for o in OPERATIONS if o.parameters is type(parameters))
     settings = load_settings()
     CHECKS[operation](parameters, settings)
     outcome = launch(operation, parameters.as_run_config(hand_over), settings)
-    return _show_outcome(
-        outcome.result,
-        SUMMARIES[operation],
-        error_type=outcome.error_type,
-        message=str(outcome.message),
-        can_retry=outcome.can_retry,
-        as_json=as_json,
-    )
+    failure = None
+    if outcome.error_type is not None or outcome.result is None:
+        failure = Failure(str(outcome.error_type), str(outcome.message), outcome.can_retry)
+    return show_outcome(outcome.result, failure, partial(summary, operation), as_json=as_json)
 
 
 def run_prune(parameters: PruneParameters, *, as_json: bool) -> int:
@@ -55,33 +58,8 @@ def run_adopt(parameters: AdoptParameters, *, as_json: bool) -> int:
     settings = load_settings()
     root = open_root(settings.root, settings.directory, manifest_key=settings.manifest_key)
     adopted = adopt(root, settings.timestamps, parameters, run_id=str(uuid.uuid4()))
-    error = adopted.error
-    return _show_outcome(
-        adopted.result.as_json(),
-        _adopt_summary,
-        error_type=error.error_type if error else None,
-        message=error.message if error else "",
-        can_retry=error is not None and error.can_retry,
-        as_json=as_json,
-    )
-
-
-def _show_outcome(
-    result: dict[str, Any] | None,
-    summary: Callable[[dict[str, Any]], str],
-    *,
-    error_type: str | None,
-    message: str,
-    can_retry: bool,
-    as_json: bool,
-) -> int:
-    """Show an error and a result; with --json, the error holds the result."""
-    code = 0
-    if error_type is not None or result is None:
-        code = show_error(str(error_type), message, result, can_retry=can_retry, as_json=as_json)
-    if result is not None and not (code and as_json):
-        show_result(result, summary, as_json=as_json)
-    return code
+    failure = failure_of(adopted.error) if adopted.error else None
+    return show_outcome(adopted.result.as_json(), failure, _adopt_summary, as_json=as_json)
 
 
 def _adopt_summary(result: dict[str, Any]) -> str:

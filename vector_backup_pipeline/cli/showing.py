@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import click
@@ -35,50 +36,45 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in text)
 
 
-def show_json(document: dict[str, Any]) -> None:
-    """One document on one line, in ASCII: with --json, the only output on stdout."""
-    click.echo(json.dumps(document))
+@dataclass(frozen=True)
+class Failure:
+    """What ended a command."""
+
+    error_type: str
+    message: str
+    can_retry: bool
 
 
-def show_result(
-    result: dict[str, Any], summary: Callable[[dict[str, Any]], str], *, as_json: bool
-) -> int:
-    """Show what a command did; returns the exit code."""
-    if as_json:
-        show_json(result)
-    else:
-        click.echo(summary(result))
-    return DONE
-
-
-def show_error(
-    error_type: str,
-    message: str,
-    data: dict[str, Any] | None = None,
-    *,
-    can_retry: bool,
-    as_json: bool,
-) -> int:
-    """Show what ended a command: on stdout as JSON, with the result in `data`, else on stderr.
-    Returns the exit code."""
-    if as_json:
-        document = {
-            "success": False,
-            "error_type": error_type,
-            "message": message,
-            "can_retry": can_retry,
-        }
-        show_json(document if data is None else {**document, "data": data})
-    else:
-        click.secho(f"{error_type}: {message}", err=True, fg="red")
-    return _EXIT_CODES.get(error_type, FAILED)
-
-
-def error_message(error: BackupError, command: click.Command | None) -> str:
-    """The message of an error; what is wrong with parameters names the flags of `command`."""
+def failure_of(error: BackupError, command: click.Command | None = None) -> Failure:
+    """The failure of an error; what is wrong with parameters names the flags of `command`."""
     flags = {option.name: option.opts[0] for option in command.params} if command else {}
     sentences = [
         problem.sentence(lambda key: flags.get(key, "--" + key.replace("_", "-")))
         for problem in error.problems
     ]
-    return " ".join(sentences) or error.message
+    return Failure(error.error_type, " ".join(sentences) or error.message, error.can_retry)
+
+
+def show_json(document: dict[str, Any]) -> None:
+    """One document on one line, in ASCII: with --json, the only output on stdout."""
+    click.echo(json.dumps(document))
+
+
+def show_outcome(
+    result: dict[str, Any] | None,
+    failure: Failure | None,
+    summary: Callable[[dict[str, Any]], str] = str,
+    *,
+    as_json: bool,
+) -> int:
+    """Show what a command did and what ended it: as one JSON document, or the failure on stderr and
+    the summary of the result on stdout. Returns the exit code."""
+    if as_json:
+        data = {} if result is None else {"data": result}
+        show_json({"success": False, **asdict(failure), **data} if failure else result or {})
+    else:
+        if failure is not None:
+            click.secho(f"{failure.error_type}: {failure.message}", err=True, fg="red")
+        if result is not None:
+            click.echo(summary(result))
+    return _EXIT_CODES.get(failure.error_type, FAILED) if failure else DONE

@@ -14,7 +14,7 @@ from vector_backup_pipeline.cli.options import (
     parameter_options,
     read_parameters,
 )
-from vector_backup_pipeline.cli.showing import error_message
+from vector_backup_pipeline.cli.showing import failure_of
 from vector_backup_pipeline.engine.errors import BackupError
 from vector_backup_pipeline.parameters.backup import BackupParameters
 from vector_backup_pipeline.parameters.model import Parameters
@@ -86,7 +86,7 @@ def test_an_error_names_the_flag(command: str, words: tuple[str, ...], message: 
     result = CliRunner().invoke(commands, [command, *words])
 
     assert isinstance(result.exception, BackupError)
-    text = error_message(result.exception, load_command(command))
+    text = failure_of(result.exception, load_command(command)).message
     assert text.startswith(message)
 
 
@@ -94,5 +94,5 @@ def test_an_error_names_a_flag_that_differs_from_its_key() -> None:
     with pytest.raises(BackupError) as refusal:
         BackupParameters(truncate_vector_tables=True).with_tables(("docs",), ("other",))
 
-    text = error_message(refusal.value, load_command("backup"))
+    text = failure_of(refusal.value, load_command("backup")).message
     assert text.startswith("--truncate would empty the table 'other'")

@@ -396,7 +396,7 @@ def test_a_store_that_cannot_list_unfinished_uploads_gives_a_notice(
     (notice,) = told.result.notices
     assert "list the unfinished uploads" in notice
     assert "lifecycle rule" in notice
-    assert notice in prune_summary(told.result.as_json())
+    assert any(notice in line for line in prune_summary(told.result))
 
 
 def test_a_root_that_is_not_there_is_an_error(tmp_path: Path) -> None:
