@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
         StoredFile,
         StoredSet,
     )
-    from vector_backup_pipeline.engine.catalog.sources import SourceDatabase
     from vector_backup_pipeline.engine.storage.contract import BackupRoot
     from vector_backup_pipeline.engine.timestamps import TimestampFormat
 
@@ -61,54 +60,47 @@ def list_command(task_id: str | None, global_only: bool, as_json: bool) -> int:
 
 
 def _lines(
-    found: list[BackupLocation], root: BackupRoot, timestamps: TimestampFormat
+    locations: list[BackupLocation], root: BackupRoot, timestamps: TimestampFormat
 ) -> Iterator[str]:
     from vector_backup_pipeline.engine.catalog.listing import labels_of
 
-    if not found:
+    if not locations:
         yield f"No backups under {root.location}."
-    labels = labels_of(found)
-    for number, location in enumerate(found):
-        if number:
+    labels = labels_of(locations)
+    for number, location in enumerate(locations):
+        owner = "the root" if location.task_id is None else f"task {location.task_id}"
+        if number > 0:
             yield ""
-        yield from _location_lines(location, timestamps, labels)
-
-
-def _location_lines(
-    location: BackupLocation, timestamps: TimestampFormat, labels: Mapping[SourceDatabase, str]
-) -> Iterator[str]:
-    of = "the root" if location.task_id is None else f"task {location.task_id}"
-    yield f"Backups of {of}: {printable(location.location)}"
-    rows: list[tuple[str, ...]] = [_HEADINGS]
-    for found_set in location.sets:
-        source = found_set.source
-        database = labels[source] if source else "unknown"
-        rows += _set_rows(found_set, timestamps, printable(database))
-    yield from _table(rows) if location.sets else ["  none"]
-    for other in location.other_files:
-        yield f"  {other.state}: {printable(other.name)}"
+        yield f"Backups of {owner}: {printable(location.location)}"
+        rows: list[tuple[str, ...]] = [_HEADINGS]
+        for stored in location.sets:
+            database = labels[stored.source] if stored.source else "unknown"
+            rows += _set_rows(stored, timestamps, database)
+        yield from _table(rows) if location.sets else ["  none"]
+        for other in location.other_files:
+            yield f"  {other.state}: {printable(other.name)}"
 
 
 def _set_rows(
-    found: StoredSet, timestamps: TimestampFormat, database: str
+    stored: StoredSet, timestamps: TimestampFormat, database: str
 ) -> Iterator[tuple[str, ...]]:
-    date = f"{found.date(timestamps):%Y-%m-%d %H:%M:%S %Z}"
-    first, *others = [_file(file) for file in found.files] or ["none"]
-    yield found.stamp, date, database, ", ".join(_state(found)), first
+    date = f"{stored.date(timestamps):%Y-%m-%d %H:%M:%S %Z}"
+    first, *others = [_file(file) for file in stored.files] or ["none"]
+    yield stored.stamp, date, printable(database), ", ".join(_state(stored)), first
     for other in others:
         yield "", "", "", "", other
 
 
-def _state(found: StoredSet) -> Iterator[str]:
-    """What is known of a set: `complete, verified 2026-11-24, drill passed 2026-11-24`."""
-    verified, drill = found.verdicts.verified, found.verdicts.drill
-    yield found.state
+def _state(stored: StoredSet) -> Iterator[str]:
+    """The state of a set: `complete, verified 2026-11-24, drill passed 2026-11-24`."""
+    verified, drill = stored.verdicts.verified, stored.verdicts.drill
+    yield stored.state
     if verified is not None:
         yield f"{'verified' if verified.passed else 'verification failed'} {verified.at:%Y-%m-%d}"
     if drill is not None:
         yield f"drill {'passed' if drill.passed else 'failed'} {drill.at:%Y-%m-%d}"
-    if found.truncated:
-        yield f"truncated {printable(' and '.join(found.truncated))}"
+    if stored.truncated:
+        yield f"truncated {printable(' and '.join(stored.truncated))}"
 
 
 def _file(file: StoredFile) -> str:
@@ -123,10 +115,9 @@ def _file(file: StoredFile) -> str:
     return f"{printable(file.name)} ({', '.join(about)})"
 
 
-def _table(rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
-    """Columns side by side; only the last may be of any width."""
-    rows = list(rows)
-    widths = [max(map(len, column)) for column in list(zip(*rows, strict=True))[:-1]]
+def _table(rows: list[tuple[str, ...]]) -> Iterator[str]:
+    """Columns side by side, the last one unpadded."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for *cells, last in rows:
-        padded = [cell.ljust(width) for cell, width in zip(cells, widths, strict=True)]
+        padded = [cell.ljust(width) for cell, width in zip(cells, widths, strict=False)]
         yield "  " + "  ".join([*padded, last])
