@@ -24,8 +24,8 @@ _CONNECTION_VARIABLE = "VECTOR_BACKUP_RUN_CONNECTION"
 
 
 def parameter_options(model: type[Parameters]) -> Callable[[_C], _C]:
-    """An option for each field of the model. The command is called with None for those that are
-    not given; `read_parameters` makes a model of them."""
+    """Add an option for each field of the model to a command, which passes them to
+    `read_parameters`."""
 
     def decorate(command: _C) -> _C:
         for key, field in reversed(model.model_fields.items()):
@@ -36,21 +36,21 @@ def parameter_options(model: type[Parameters]) -> Callable[[_C], _C]:
 
 
 def read_parameters(model: type[_P], options: dict[str, Any]) -> _P:
-    """The parameters that the options give.
+    """The model with the values of the options; None and () stand for absent options.
 
     Raises:
         InvalidParams, MissingRequiredParams: their message names parameters as config does.
     """
-    given: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for key, value in options.items():
         field = model.model_fields[key]
         if value is None or value == ():
             continue
         try:
-            given[key] = _value(field, value)
+            values[key] = _value(field, value)
         except ValueError as error:
             raise parameter_error([Problem((key,), str(error))]) from error
-    return model(**given)
+    return model(**values)
 
 
 def hand_over(secret: SecretStr) -> dict[str, str]:
@@ -60,9 +60,9 @@ def hand_over(secret: SecretStr) -> dict[str, str]:
 
 
 def _option(key: str, field: FieldInfo) -> Callable[[_C], _C]:
-    how, plain = shown(field), plain_type(field.annotation)
-    flag = how.flag or "--" + key.replace("_", "-")
-    text = how.flag_help or f"{field.description} {_default(field)}"
+    display, plain = shown(field), plain_type(field.annotation)
+    flag = display.flag or "--" + key.replace("_", "-")
+    text = display.flag_help or f"{field.description} {_default(field)}"
     if plain is bool:
         return click.option(flag, key, is_flag=True, default=None, help=text)
     texts = choices(plain)
@@ -73,7 +73,7 @@ def _option(key: str, field: FieldInfo) -> Callable[[_C], _C]:
         type=kind,
         metavar=_METAVARS.get(get_origin(plain) or plain),
         multiple=get_origin(plain) is dict,
-        help=f"{text} Example: {_written(field.examples)}",
+        help=f"{text} Example: {_example(field.examples)}",
     )
 
 
@@ -88,8 +88,8 @@ def _default(field: FieldInfo) -> str:
     return f"Default: {default}."
 
 
-def _written(examples: list[Any] | None) -> str:
-    """The first example, as it is typed."""
+def _example(examples: list[Any] | None) -> str:
+    """The first example, as a user types it."""
     example = (examples or [""])[0]
     if isinstance(example, list):
         return ",".join(example)
@@ -99,10 +99,10 @@ def _written(examples: list[Any] | None) -> str:
 
 
 def _value(field: FieldInfo, value: Any) -> Any:
-    """What is typed at the terminal, as the model takes it."""
+    """An option's value as the model takes it."""
     plain = plain_type(field.annotation)
     if plain is bool:
-        # --no-backup denies what it names.
+        # --no-backup is the negation of its parameter.
         return value is not field.default if field.default else value
     if get_origin(plain) is tuple:
         return split_tables(value) if get_args(plain)[0] == TableText else _split_names(value)

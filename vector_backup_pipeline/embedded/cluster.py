@@ -82,7 +82,7 @@ class Cluster:
         return "".join(f"{name} = {_quoted(value)}\n" for name, value in everything.items())
 
     def configuration(self) -> str:
-        """What `start` was last given."""
+        """The configuration of the last start."""
         return (self.data / _SETTINGS_FILE).read_text(encoding="utf-8")
 
     def start(self, configuration: str) -> None:
