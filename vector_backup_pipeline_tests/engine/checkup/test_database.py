@@ -8,6 +8,7 @@ import pytest
 
 from vector_backup_pipeline.engine import range_readers
 from vector_backup_pipeline.engine.errors import DatabaseError
+from vector_backup_pipeline.engine.postgres import copy_out
 from vector_backup_pipeline.engine.postgres.connection import Connection
 from vector_backup_pipeline_tests.fix_checkup import EMBEDDINGS, Checker
 from vector_backup_pipeline_tests.fix_postgres import Database
@@ -194,7 +195,9 @@ def test_the_first_row_is_read_as_a_backup_reads_it(
     assert ("COPY is not supported" in finding.message) == (method == "copy")
 
 
-def test_one_row_of_every_kind_of_table_is_read(database: Database, check: Checker) -> None:
+def test_one_row_of_every_kind_of_table_is_read(
+    database: Database, check: Checker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     database.run(
         "CREATE TABLE events (id int, body text) PARTITION BY RANGE (id);"
         "CREATE TABLE events_1 PARTITION OF events FOR VALUES FROM (0) TO (5000);"
@@ -210,6 +213,13 @@ def test_one_row_of_every_kind_of_table_is_read(database: Database, check: Check
         " AS 'SELECT one() + $1'"
     )
     tables = ("events", "empty", "parent", "unplannable")
+    counts: list[int] = []
+
+    def copy_range(*arguments: Any) -> int:
+        counts.append(copy_out.copy_range(*arguments))
+        return counts[-1]
+
+    monkeypatch.setattr(range_readers, "copy_range", copy_range)
 
     for method in ("copy", "cursor"):
         found = check(database.url, tables=tables, truncate_tables=tables, export_method=method)
@@ -218,3 +228,4 @@ def test_one_row_of_every_kind_of_table_is_read(database: Database, check: Check
         assert "about 9000 rows" in found["tables: events"].message
         assert "inheritance children" in found["tables: truncate parent"].message
         assert "one stream" in found["tables: queries of unplannable"].message
+    assert sorted(counts) == [0, 0, 1, 1, 1]
