@@ -25,9 +25,8 @@ _SERVE = "from vector_backup_pipeline.cli import main; main()"
 
 
 def app_of(root: Path, **settings: str) -> FastAPI:
-    """The application with that root and these settings alone, by field."""
-    variables = {f"{PREFIX}{field.upper()}": value for field, value in settings.items()}
-    return create_app(load_settings({f"{PREFIX}ROOT": str(root), **variables}))
+    """The application with that root and these settings."""
+    return create_app(load_settings(root=str(root), **settings))
 
 
 def check_by_schema(document: dict[str, Any], schema: dict[str, Any], value: Any) -> None:

@@ -19,7 +19,7 @@ from vector_backup_pipeline.engine.errors import InvalidParams, MissingExtra
 from vector_backup_pipeline.engine.secrets import SecretText
 from vector_backup_pipeline.resources import PostgresResource
 from vector_backup_pipeline.sealing import KEY_FILE, is_sealed, open_sealed, seal
-from vector_backup_pipeline.settings import SECRET_KEY_VARIABLE, Settings, load_settings
+from vector_backup_pipeline.settings import SECRET_KEY_VARIABLE, load_settings
 from vector_backup_pipeline_tests.faults.watching import all_that_it_tells
 from vector_backup_pipeline_tests.fix_dagster import CHECKOUT
 from vector_backup_pipeline_tests.fix_process import child, hears
@@ -32,15 +32,8 @@ _RAW_KEY = b"\xfb\xef\xff" * 10 + b"\xfb\xef"
 KEY = base64.urlsafe_b64encode(_RAW_KEY).decode()
 
 
-def _with_key(key: str | bytes) -> Settings:
-    return load_settings({SECRET_KEY_VARIABLE: key if isinstance(key, str) else key.decode()})
-
-
-WITH_KEY, WITHOUT_KEY, WITH_OTHER_KEY = (
-    _with_key(KEY),
-    load_settings({}),
-    _with_key(Fernet.generate_key()),
-)
+WITH_KEY, WITHOUT_KEY = load_settings(secret_key=KEY), load_settings()
+WITH_OTHER_KEY = load_settings(secret_key=Fernet.generate_key().decode())
 
 
 @pytest.fixture(autouse=True)
@@ -66,7 +59,7 @@ def _refused(action: Callable[[], object], match: str) -> str:
 @pytest.mark.parametrize("encode", [base64.b64encode, base64.urlsafe_b64encode])
 def test_a_key_in_either_alphabet_is_the_same_key(encode: Callable[[bytes], bytes]) -> None:
     assert base64.b64encode(_RAW_KEY) != base64.urlsafe_b64encode(_RAW_KEY)
-    sealed = seal(SECRET, _with_key(encode(_RAW_KEY)))
+    sealed = seal(SECRET, load_settings(secret_key=encode(_RAW_KEY).decode()))
 
     assert is_sealed(sealed)
     assert not is_sealed(URL)
@@ -126,7 +119,7 @@ def test_several_processes_at_once_create_one_key(home: Path) -> None:
         "from vector_backup_pipeline.engine.secrets import SecretText;"
         "from vector_backup_pipeline.settings import load_settings;"
         "import cryptography.fernet; print('ready', flush=True); sys.stdin.read();"
-        f"print(seal(SecretText({URL!r}), load_settings({{}})))"
+        f"print(seal(SecretText({URL!r}), load_settings()))"
     )
     with ExitStack() as stack:
         processes = [

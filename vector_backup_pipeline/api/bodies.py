@@ -30,14 +30,17 @@ async def read_body(request: Request, model: type[_P]) -> _P:
         InvalidParams: it is not a JSON object of valid parameters.
         MissingRequiredParams: a required parameter is missing.
     """
+    too_large = BodyTooLarge(
+        f"The request's body has more than {MAX_BODY_BYTES} bytes. The parameters of a run need a "
+        "few hundred."
+    )
+    if int(request.headers.get("content-length", 0)) > MAX_BODY_BYTES:
+        raise too_large
     body = bytearray()
     async for part in request.stream():
         body += part
         if len(body) > MAX_BODY_BYTES:
-            raise BodyTooLarge(
-                f"The request's body has more than {MAX_BODY_BYTES} bytes. The parameters of a run "
-                "need a few hundred."
-            )
+            raise too_large
     values = _parse(bytes(body)) if body.strip() else {}
     return model(**{key: _integer_if_whole(value) for key, value in values.items()})
 

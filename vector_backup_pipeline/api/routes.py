@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any
@@ -207,7 +208,7 @@ def _end(
     operation: Operation, progress: RunProgress, task_id: str | None, services: Services
 ) -> JSONResponse:
     """The answer to a call that waited for the run."""
-    result, error = progress.outcome.result, _run_error(progress)
+    result, error = _result(progress, services), _run_error(progress)
     data: dict[str, Any] = {"run_id": progress.run_id}
     if error is None:
         data |= {"response": operation.end_text(result or {}), **(result or {})}
@@ -229,7 +230,7 @@ def _status(operation: Operation, progress: RunProgress, services: Services) -> 
     """The answer to a status request."""
     response, result, error = f"{operation.thing}进行中", None, None
     if progress.has_ended:
-        result, error = progress.outcome.result, _run_error(progress)
+        result, error = _result(progress, services), _run_error(progress)
         response = f"{operation.thing}完成"
         if error is not None:
             response = operation.failure_text(error, result, None)
@@ -246,6 +247,16 @@ def _status(operation: Operation, progress: RunProgress, services: Services) -> 
         "timestamp": services.now(),
     }
     return respond(200, StatusData.model_construct(**data))
+
+
+def _result(progress: RunProgress, services: Services) -> dict[str, Any] | None:
+    """The run's result, with the path of a restored set as in the list of backups."""
+    result, root = progress.outcome.result, services.root.location
+    info = result.get("backup_info") if result else None
+    if result and info and root.startswith("/") and info["backup_path"].startswith(f"{root}/"):
+        relative = posixpath.relpath(info["backup_path"], posixpath.dirname(root))
+        return result | {"backup_info": info | {"backup_path": relative}}
+    return result
 
 
 def _run_error(progress: RunProgress) -> RunError | None:

@@ -111,7 +111,11 @@ def test_an_empty_body_means_every_default(body: bytes) -> None:
 
 def test_only_the_keys_of_the_body_are_passed_on() -> None:
     body = {"workers": 2, "tables": ["docs"], "task_id": "", "compression_level": None}
-    assert _read(json.dumps(body).encode()) == {"workers": 2, "tables": ["docs"], "compression_level": None}
+    assert _read(json.dumps(body).encode()) == {
+        "workers": 2,
+        "tables": ["docs"],
+        "compression_level": None,
+    }
 
 
 @pytest.mark.parametrize("body", [b"", b'{"timestamp": ""}', b'{"timestamp": null}'])

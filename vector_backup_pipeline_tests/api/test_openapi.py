@@ -26,7 +26,7 @@ _OPERATION_IDS = [
     *("back_up", "backup_status", "cancel_backup", "cancel_restore", "download"),
     *("download_headers", "healthz", "list_sets", "restore", "restore_status"),
 ]
-_SETTINGS = load_settings({})
+_SETTINGS = load_settings()
 
 
 @pytest.fixture(scope="module")

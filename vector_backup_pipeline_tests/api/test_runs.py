@@ -5,6 +5,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import anyio
 import pytest
 from fastapi import Request
 from starlette.requests import ClientDisconnect
@@ -41,7 +42,7 @@ def _caller(*, disconnects: bool = False) -> Request:
 
 def _with_runs(dagster: StandIn, use: Callable[[Runs], Awaitable[Any]]) -> Any:
     async def within_time() -> Any:
-        settings = load_settings({"VECTOR_BACKUP_DAGSTER_URL": dagster.url})
+        settings = load_settings(dagster_url=dagster.url)
         of = Runs(settings, open_root("nowhere", "bak"))
         try:
             return await asyncio.wait_for(use(of), 20)
@@ -242,7 +243,7 @@ def test_a_run_that_the_daemon_starts_during_its_cancellation_is_not_said_to_be_
             dagster.runs[run_id].status = "STARTING"
         await asyncio.sleep(seconds)
 
-    monkeypatch.setattr(runs.anyio, "sleep", start)
+    monkeypatch.setattr(anyio, "sleep", start)
     with pytest.raises(RunUnresolved, match=r"continues \(STARTING\)"):
         _with_runs(dagster, lambda of: of.wait(BACKUP, run_id, _caller()))
 
