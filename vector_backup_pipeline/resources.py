@@ -89,9 +89,11 @@ class PostgresResource(dg.ConfigurableResource[None]):
             InvalidParams: a connection string is malformed, or can't be opened; it is not repeated.
         """
         if self.db_connection is not None:
-            is_of_api = is_sealed(self.db_connection)
-            given = open_sealed if is_of_api else SecretText
-            return ConnectionSettings.from_caller(given(self.db_connection))
+            text = self.db_connection
+            sealed = is_sealed(text)
+            return ConnectionSettings.from_caller(
+                open_sealed(text, settings) if sealed else SecretText(text)
+            )
         fields = self._fields()
         if fields:
             return ConnectionSettings.from_fields(fields)

@@ -1,4 +1,4 @@
-"""The REST door as a process of its own, before the tests' `dagster dev`."""
+"""The API: its application, and its service as a process in front of the tests' `dagster dev`."""
 
 import os
 import signal
@@ -11,14 +11,30 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from fastapi import FastAPI
+from jsonschema_rs import Draft202012Validator
 
+from vector_backup_pipeline.api.app import create_app
 from vector_backup_pipeline.embedded import find_free_port
-from vector_backup_pipeline.settings import PREFIX
+from vector_backup_pipeline.settings import PREFIX, load_settings
 from vector_backup_pipeline_tests.fix_dagster import CHECKOUT, DagsterDev, eventually
 from vector_backup_pipeline_tests.fix_process import end
 
 BASE = "/api/v0/data_pipeline/vector"
 _SERVE = "from vector_backup_pipeline.cli import main; main()"
+
+
+def app_of(root: Path, **settings: str) -> FastAPI:
+    """The application with that root and these settings."""
+    return create_app(load_settings(root=str(root), **settings))
+
+
+def check_by_schema(document: dict[str, Any], schema: dict[str, Any], value: Any) -> None:
+    """Fail unless the value conforms to that schema of the OpenAPI document."""
+    whole = {"components": document["components"], "allOf": [schema]}
+    validator = Draft202012Validator(whole, validate_formats=True)
+    problems = [f"{each.instance_path}: {each.message}" for each in validator.iter_errors(value)]
+    assert not problems, problems
 
 
 @dataclass
@@ -75,34 +91,42 @@ def serving(
     *arguments: str,
     port: int | None = None,
 ) -> Iterator[Api]:
-    """`vector-backup serve`, with the settings in `environment` and no others."""
+    """`vector-backup serve`, with the settings in `environment` and no others, until it is up."""
+    port = port or find_free_port()
+    log = directory / f"api_{port}.log"
+    environment = {PREFIX + "DAGSTER_URL": dagster_url} | environment
+    with serve_process(log, port, environment, *arguments) as process:
+        api = Api(port, log, process)
+        eventually(lambda: process.poll() is not None or api.is_up(), "the API")
+        assert process.poll() is None, log.read_text()
+        yield api
+        api.http.close()
+
+
+@contextmanager
+def serve_process(
+    log: Path, port: int, environment: dict[str, str], *arguments: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """The process of `vector-backup serve`; ended when it is no longer needed."""
     inherited = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith((PREFIX, "PG", "DAGSTER_"))
     }
-    port = port or find_free_port()
-    log = directory / f"api_{port}.log"
     with log.open("ab") as output:
         process = subprocess.Popen(
             [sys.executable, "-c", _SERVE, "serve", "--port", str(port), *arguments],
-            cwd=directory,
-            env=inherited
-            | {"PYTHONPATH": str(CHECKOUT), PREFIX + "DAGSTER_URL": dagster_url}
-            | environment,
+            cwd=log.parent,
+            env=inherited | {"PYTHONPATH": str(CHECKOUT)} | environment,
             stdout=output,
             stderr=subprocess.STDOUT,
         )
-    api = Api(port, log, process)
     try:
-        eventually(lambda: process.poll() is not None or api.is_up(), "the API")
-        assert process.poll() is None, log.read_text()
-        yield api
+        yield process
     finally:
-        api.http.close()
         end(process, signal.SIGTERM, seconds=30)
 
 
 def settings_of(dev: DagsterDev) -> dict[str, str]:
-    """What the API shares with Dagster's processes."""
+    """The settings that the API shares with Dagster's processes."""
     return {"DAGSTER_HOME": str(dev.home), PREFIX + "ROOT": str(dev.root)}

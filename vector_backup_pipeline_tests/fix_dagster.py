@@ -219,17 +219,39 @@ class DagsterDev:
 
 
 @contextmanager
-def dagster_process(
-    dev: DagsterDev, module: str, *arguments: str
-) -> Iterator[subprocess.Popen[bytes]]:
-    """Dagster itself, or its webserver alone, until it answers; ended when it is not needed any
-    more."""
+def webserver_somewhere(dev: DagsterDev) -> Iterator[DagsterDev]:
+    """Dagster's webserver at its port; at another where somebody else took that first."""
+    with ExitStack() as stack:
+        for tries_left in (2, 1, 0):
+            address = ("--host", "127.0.0.1", "--port", str(dev.port))
+            process = stack.enter_context(_process(dev, "dagster_webserver", *address))
+            _wait_until_up(dev, process)
+            if process.poll() is None and not dev.lacks_its_port():
+                break
+            assert tries_left and dev.lacks_its_port(), dev.log.read_text()
+            dev = replace(dev, port=find_free_port(), log=dev.log.with_suffix(f".{dev.port}"))
+        yield dev
+
+
+def _wait_until_up(dev: DagsterDev, process: subprocess.Popen[bytes]) -> None:
+    eventually(
+        lambda: process.poll() is not None or dev.lacks_its_port() or dev.is_up(), "the webserver"
+    )
+
+
+@contextmanager
+def dagster_daemon(dev: DagsterDev) -> Iterator[None]:
+    """The daemon of the webserver's instance."""
+    with _process(dev, "dagster._daemon", "run"):
+        yield
+
+
+@contextmanager
+def _process(dev: DagsterDev, module: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A process of Dagster; ended when it is no longer needed."""
     with dev.log.open("ab") as log:
         process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", module, *arguments),
-                *("--host", "127.0.0.1", "--port", str(dev.port)),
-            ],
+            [sys.executable, "-m", module, *arguments],
             cwd=CHECKOUT,
             env=_installation(dev),
             stdout=log,
@@ -238,29 +260,9 @@ def dagster_process(
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
     try:
-        eventually(
-            lambda: process.poll() is not None or dev.lacks_its_port() or dev.is_up(),
-            " ".join((module, *arguments)),
-        )
-        assert process.poll() is None and not dev.lacks_its_port(), dev.log.read_text()
         yield process
     finally:
         end(process, signal.SIGINT, seconds=60)
-
-
-@contextmanager
-def dagster_dev_somewhere(dev: DagsterDev) -> Iterator[DagsterDev]:
-    """`dagster dev` at its port; at another where somebody else took that first."""
-    with ExitStack() as stack:
-        for tries_left in (2, 1, 0):
-            try:
-                stack.enter_context(dagster_process(dev, "dagster", "dev"))
-                break
-            except AssertionError:
-                if not (tries_left and dev.lacks_its_port()):
-                    raise
-                dev = replace(dev, port=find_free_port(), log=dev.log.with_suffix(f".{dev.port}"))
-        yield dev
 
 
 def _installation(dev: DagsterDev) -> dict[str, str]:

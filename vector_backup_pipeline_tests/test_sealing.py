@@ -1,4 +1,4 @@
-"""A connection string on its way through Dagster's storage: only who has the key can read it."""
+"""Connection strings in Dagster's storage: only with the key can they be read."""
 
 import base64
 import os
@@ -26,14 +26,18 @@ from vector_backup_pipeline_tests.fix_process import child, hears
 
 PASSWORD = "geheim-4711"
 URL = f"postgresql://u:{PASSWORD}@db.example.com/d"
+SECRET = SecretText(URL)
 # Its base64 has a character of each alphabet's own two.
 _RAW_KEY = b"\xfb\xef\xff" * 10 + b"\xfb\xef"
 KEY = base64.urlsafe_b64encode(_RAW_KEY).decode()
 
 
+WITH_KEY, WITHOUT_KEY = load_settings(secret_key=KEY), load_settings()
+WITH_OTHER_KEY = load_settings(secret_key=Fernet.generate_key().decode())
+
+
 @pytest.fixture(autouse=True)
-def _no_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(SECRET_KEY_VARIABLE, raising=False)
+def _no_home(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DAGSTER_HOME", raising=False)
 
 
@@ -43,79 +47,79 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.fixture
-def key(monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setenv(SECRET_KEY_VARIABLE, KEY)
-    return KEY
-
-
-def _told(error: BaseException) -> str:
-    return "".join([all_that_it_tells(error), *traceback.format_exception(error)])
+def _refused(action: Callable[[], object], match: str) -> str:
+    with pytest.raises(InvalidParams, match=match) as refusal:
+        action()
+    error = refusal.value
+    told = "".join([all_that_it_tells(error), *traceback.format_exception(error)])
+    assert not any(secret in told for secret in (PASSWORD, KEY))
+    return told
 
 
 @pytest.mark.parametrize("encode", [base64.b64encode, base64.urlsafe_b64encode])
-def test_what_was_sealed_with_a_key_in_either_alphabet_is_opened_with_it(
-    encode: Callable[[bytes], bytes], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_key_in_either_alphabet_is_the_same_key(encode: Callable[[bytes], bytes]) -> None:
     assert base64.b64encode(_RAW_KEY) != base64.urlsafe_b64encode(_RAW_KEY)
-    monkeypatch.setenv(SECRET_KEY_VARIABLE, encode(_RAW_KEY).decode())
-
-    sealed = seal(SecretText(URL))
+    sealed = seal(SECRET, load_settings(secret_key=encode(_RAW_KEY).decode()))
 
     assert is_sealed(sealed)
-    assert PASSWORD not in sealed
-    assert open_sealed(sealed).reveal() == URL
     assert not is_sealed(URL)
+    assert PASSWORD not in sealed
+    assert open_sealed(sealed, WITH_KEY).reveal() == URL
+    assert seal(SECRET, WITH_KEY) != seal(SECRET, WITH_KEY)
 
 
-def test_both_spellings_of_a_key_are_one_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(SECRET_KEY_VARIABLE, base64.b64encode(_RAW_KEY).decode())
-    sealed = seal(SecretText(URL))
-    monkeypatch.setenv(SECRET_KEY_VARIABLE, base64.urlsafe_b64encode(_RAW_KEY).decode())
+def test_without_a_key_one_is_created_that_only_its_owner_can_read(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modes: list[int] = []
+    link = os.link
 
-    assert open_sealed(sealed).reveal() == URL
+    def look_and_link(source: str, target: Path) -> None:
+        modes.extend(path.stat().st_mode & 0o777 for path in home.iterdir())
+        link(source, target)
 
+    monkeypatch.setattr(os, "link", look_and_link)
+    before = os.umask(0)
+    try:
+        sealed = seal(SECRET, WITHOUT_KEY)
+    finally:
+        os.umask(before)
 
-def test_the_same_text_is_sealed_differently_each_time(key: str) -> None:
-    assert seal(SecretText(URL)) != seal(SecretText(URL))
-
-
-def test_without_a_key_one_is_made_and_kept_for_its_owner_alone(home: Path) -> None:
-    sealed = seal(SecretText(URL))
-
-    assert open_sealed(sealed).reveal() == URL
-    assert open_sealed(seal(SecretText("another"))).reveal() == "another"
+    assert open_sealed(sealed, WITHOUT_KEY).reveal() == URL
+    other = seal(SecretText("another"), WITHOUT_KEY)
+    assert open_sealed(other, WITHOUT_KEY).reveal() == "another"
     (path,) = home.iterdir()
     assert path.name == KEY_FILE
-    assert path.stat().st_mode & 0o777 == 0o600
+    assert [*modes, path.stat().st_mode & 0o777] == [0o600, 0o600]
 
 
-def test_the_variable_comes_before_the_file(home: Path, key: str) -> None:
-    seal(SecretText(URL))
+def test_the_setting_comes_before_the_file(home: Path) -> None:
+    seal(SECRET, WITH_KEY)
 
     assert list(home.iterdir()) == []
 
 
-def test_many_threads_at_once_make_one_key(home: Path) -> None:
+def test_many_threads_at_once_create_one_key(home: Path) -> None:
     together = threading.Barrier(16, timeout=20)
 
     def seal_together(_: int) -> str:
         together.wait()
-        return seal(SecretText(URL))
+        return seal(SECRET, WITHOUT_KEY)
 
     with ThreadPoolExecutor(16) as pool:
         sealed = list(pool.map(seal_together, range(16)))
 
-    assert {open_sealed(each).reveal() for each in sealed} == {URL}
+    assert {open_sealed(each, WITHOUT_KEY).reveal() for each in sealed} == {URL}
     assert [path.name for path in home.iterdir()] == [KEY_FILE]
 
 
-def test_several_processes_at_once_make_one_key(home: Path) -> None:
+def test_several_processes_at_once_create_one_key(home: Path) -> None:
     sealing = (
         "import sys; from vector_backup_pipeline.sealing import seal;"
         "from vector_backup_pipeline.engine.secrets import SecretText;"
+        "from vector_backup_pipeline.settings import load_settings;"
         "import cryptography.fernet; print('ready', flush=True); sys.stdin.read();"
-        f"print(seal(SecretText({URL!r})))"
+        f"print(seal(SecretText({URL!r}), load_settings()))"
     )
     with ExitStack() as stack:
         processes = [
@@ -137,54 +141,7 @@ def test_several_processes_at_once_make_one_key(home: Path) -> None:
             each.stdin = None
         sealed = [each.communicate(timeout=60)[0].strip() for each in processes]
 
-    assert [open_sealed(each).reveal() for each in sealed] == [URL] * 3
-
-
-def test_the_key_is_readable_for_nobody_else_from_its_first_moment(
-    home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen: list[int] = []
-    link = os.link
-
-    def look_and_link(source: str, target: Path) -> None:
-        seen.extend(path.stat().st_mode & 0o777 for path in home.iterdir())
-        link(source, target)
-        seen.extend(path.stat().st_mode & 0o777 for path in home.iterdir())
-
-    monkeypatch.setattr(os, "link", look_and_link)
-    before = os.umask(0)
-    try:
-        seal(SecretText(URL))
-    finally:
-        os.umask(before)
-
-    assert seen == [0o600] * 3
-
-
-def test_a_key_that_is_there_already_stays(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    theirs = Fernet.generate_key()
-    # Another process was quicker, after this one had looked.
-    monkeypatch.setattr(Path, "exists", lambda _: False)
-    (home / KEY_FILE).write_bytes(theirs)
-    (home / KEY_FILE).chmod(0o600)
-
-    sealed = seal(SecretText(URL))
-
-    assert (home / KEY_FILE).read_bytes() == theirs
-    assert Fernet(theirs).decrypt(sealed.removeprefix("sealed:")) == URL.encode()
-
-
-@pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o620, 0o601])
-@pytest.mark.parametrize("use", [lambda _: seal(SecretText(URL)), open_sealed])
-def test_a_key_that_others_may_read_is_not_used(
-    home: Path, mode: int, use: Callable[[str], object]
-) -> None:
-    sealed = seal(SecretText(URL))
-    (home / KEY_FILE).chmod(mode)
-
-    with pytest.raises(InvalidParams, match="Others may read") as refusal:
-        use(sealed)
-    assert (home / KEY_FILE).read_text().strip() not in _told(refusal.value)
+    assert [open_sealed(each, WITHOUT_KEY).reveal() for each in sealed] == [URL] * 3
 
 
 @pytest.mark.parametrize(
@@ -193,53 +150,37 @@ def test_a_key_that_others_may_read_is_not_used(
 def test_a_damaged_key_is_told_and_not_shown(home: Path, damaged: bytes) -> None:
     path = home / KEY_FILE
     path.write_bytes(damaged)
-    path.chmod(0o600)
 
-    with pytest.raises(InvalidParams, match=f"What is in {KEY_FILE}") as refusal:
-        seal(SecretText(URL))
-    told = _told(refusal.value)
-    assert PASSWORD not in told
+    told = _refused(lambda: seal(SECRET, WITHOUT_KEY), f"{KEY_FILE} .* does not hold a key")
     assert len(damaged) < 5 or damaged.decode(errors="replace") not in told
     assert path.read_bytes() == damaged
 
 
-def test_with_no_key_and_no_place_for_one_nothing_is_sealed() -> None:
-    with pytest.raises(InvalidParams, match=f"{SECRET_KEY_VARIABLE}.*DAGSTER_HOME") as refusal:
-        seal(SecretText(URL))
-    assert PASSWORD not in _told(refusal.value)
+def test_nothing_is_sealed_without_a_key_and_a_directory_for_one() -> None:
+    _refused(lambda: seal(SECRET, WITHOUT_KEY), f"{SECRET_KEY_VARIABLE}.*DAGSTER_HOME")
 
 
-def test_a_home_that_is_not_there_is_told_without_its_path(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("use", ["seal", "open"])
+def test_a_key_file_that_cannot_be_read_is_told_without_its_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, use: str
 ) -> None:
-    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "nowhere"))
+    # Only sealing creates a key.
+    home = tmp_path / "nowhere" if use == "seal" else tmp_path
+    monkeypatch.setenv("DAGSTER_HOME", str(home))
 
-    with pytest.raises(InvalidParams, match="can't be had: No such file") as refusal:
-        seal(SecretText(URL))
+    with pytest.raises(InvalidParams, match="can't be read: No such file") as refusal:
+        if use == "seal":
+            seal(SECRET, WITHOUT_KEY)
+        else:
+            open_sealed("sealed:gAAAA", WITHOUT_KEY)
     assert str(tmp_path) not in refusal.value.message
-
-
-def test_opening_makes_no_key(home: Path) -> None:
-    with pytest.raises(InvalidParams, match="can't be had"):
-        open_sealed("sealed:gAAAA")
-    assert list(home.iterdir()) == []
-
-
-def test_what_was_sealed_with_another_key_is_not_opened(
-    key: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sealed = seal(SecretText(URL))
-    monkeypatch.setenv(SECRET_KEY_VARIABLE, Fernet.generate_key().decode())
-
-    with pytest.raises(InvalidParams, match=f"another key.*{SECRET_KEY_VARIABLE}") as refusal:
-        open_sealed(sealed)
-    told = _told(refusal.value)
-    assert not any(secret in told for secret in (PASSWORD, KEY, sealed))
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
     "tamper",
     [
+        lambda _: seal(SECRET, WITH_OTHER_KEY),
         lambda sealed: sealed[:-8] + ("A" if sealed[-8] != "A" else "B") + sealed[-7:],
         lambda sealed: sealed[:-20],
         lambda _: "sealed:",
@@ -247,51 +188,47 @@ def test_what_was_sealed_with_another_key_is_not_opened(
         lambda _: "sealed:ключ",
         lambda _: "sealed:\ud800",
     ],
-    ids=["changed", "cut off", "nothing", "plain", "no ASCII", "no text"],
+    ids=["other key", "changed", "cut off", "nothing", "plain", "no ASCII", "no text"],
 )
-def test_what_was_tampered_with_is_not_opened(key: str, tamper: Callable[[str], str]) -> None:
-    with pytest.raises(InvalidParams, match="can't be opened") as refusal:
-        open_sealed(tamper(seal(SecretText(URL))))
-    assert PASSWORD not in _told(refusal.value)
-
-
-@pytest.mark.parametrize("use", [lambda _: seal(SecretText(URL)), open_sealed])
-def test_a_missing_package_is_named_with_what_installs_it(
-    key: str, monkeypatch: pytest.MonkeyPatch, use: Callable[[str], object]
+def test_a_text_of_another_key_or_that_was_changed_is_not_opened(
+    tamper: Callable[[str], str],
 ) -> None:
-    sealed = seal(SecretText(URL))
-    monkeypatch.setitem(sys.modules, "cryptography.fernet", None)
+    sealed = tamper(seal(SECRET, WITH_KEY))
+    told = _refused(
+        lambda: open_sealed(sealed, WITH_KEY), f"decrypted: .*another key.*{SECRET_KEY_VARIABLE}"
+    )
+    assert sealed not in told or sealed == "sealed:"
+
+
+@pytest.mark.parametrize(
+    "use", [lambda _: seal(SECRET, WITH_KEY), lambda sealed: open_sealed(sealed, WITH_KEY)]
+)
+def test_a_missing_package_is_named_with_the_command_that_installs_it(
+    monkeypatch: pytest.MonkeyPatch, use: Callable[[str], object]
+) -> None:
+    sealed = seal(SECRET, WITH_KEY)
+    monkeypatch.setitem(sys.modules, "cryptography", None)
 
     with pytest.raises(MissingExtra, match=r"pip install 'vector-backup-pipeline\[api\]'"):
         use(sealed)
 
 
-def test_what_was_opened_shows_itself_nowhere(key: str) -> None:
-    opened = open_sealed(seal(SecretText(URL)))
+def test_an_opened_text_does_not_show_itself() -> None:
+    opened = open_sealed(seal(SECRET, WITH_KEY), WITH_KEY)
 
     assert PASSWORD not in f"{opened} {opened!r} {[opened]}"
     with pytest.raises(TypeError):
         pickle.dumps(opened)
 
 
-def test_a_run_opens_what_the_api_sealed(key: str) -> None:
-    resource = PostgresResource(db_connection=seal(SecretText(URL)))
+def test_a_run_opens_the_text_that_the_api_sealed() -> None:
+    resource = PostgresResource(db_connection=seal(SECRET, WITH_KEY))
 
-    settings = resource.connection_settings(load_settings())
+    settings = resource.connection_settings(WITH_KEY)
 
     assert settings.parameters["host"] == "db.example.com"
     assert settings.parameters["password"] == PASSWORD
     # As a caller's own string: nothing of the worker's is added.
     assert settings.stands_alone
     assert PASSWORD not in repr(resource) + repr(settings)
-
-
-def test_a_run_with_another_key_says_so_and_shows_nothing(
-    key: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    resource = PostgresResource(db_connection=seal(SecretText(URL)))
-    monkeypatch.setenv(SECRET_KEY_VARIABLE, Fernet.generate_key().decode())
-
-    with pytest.raises(InvalidParams, match="can't be opened") as refusal:
-        resource.connection_settings(load_settings())
-    assert PASSWORD not in _told(refusal.value)
+    _refused(lambda: resource.connection_settings(WITH_OTHER_KEY), "can't be decrypted")

@@ -4,69 +4,47 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from vector_backup_pipeline.api.envelope import failure
-from vector_backup_pipeline.api.errors import RESPONSES, Unauthorized
+from vector_backup_pipeline.api.errors import Unauthorized
 from vector_backup_pipeline.engine.secrets import SecretText
 from vector_backup_pipeline.settings import API_TOKEN_VARIABLE
 
-OPEN_PATH = "/healthz"
+HEALTH_PATH = "/healthz"
 # Browsers open pages without a token. The page sends the token that a user enters there.
-DOCUMENT_PATHS = ("/", "/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json")
-DOCUMENT_FILES = "/static-offline-docs/"
-_SCHEME = "bearer"
+_DOCUMENT_PATHS = ("/", "/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json")
+_DOCUMENT_FILES = "/static-offline-docs/"
 
 
-class TokenRequired:
-    """Requires `Authorization: Bearer` with the token, except for the health check and the API's
-    documentation."""
+class AccessControl:
+    """Lets requests through that have the token, or that are addressed to a loopback name.
 
-    def __init__(self, app: ASGIApp, token: SecretText) -> None:
-        self._app = app
-        self._token = token
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or _is_open(scope["path"]) or self._is_known(scope):
-            await self._app(scope, receive, send)
-            return
-        refusal = Unauthorized(
-            f"Send the header 'Authorization: Bearer' with the token of {API_TOKEN_VARIABLE}."
-        )
-        await _refuse(refusal, scope, receive, send)
-
-    def _is_known(self, scope: Scope) -> bool:
-        scheme, _, token = Headers(scope=scope).get("authorization", "").partition(" ")
-        sent, expected = token.strip().encode(), self._token.reveal().encode()
-        return scheme.lower() == _SCHEME and hmac.compare_digest(sent, expected)
-
-
-class ThisMachineOnly:
-    """Accepts only requests addressed to a loopback name.
-
-    The socket is bound to loopback. This check keeps web pages of other sites from calling the API
-    through a browser on this machine, by a form or by DNS rebinding.
+    With a token, the health check and the API's documentation are open. Without one, the socket is
+    bound to loopback, and this check keeps web pages of other sites from calling the API through a
+    browser on this machine, by a form or by DNS rebinding. `refuse` makes the answer to the others.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(
+        self, app: ASGIApp, token: SecretText | None, refuse: Callable[[Unauthorized], ASGIApp]
+    ) -> None:
         self._app = app
+        self._token = token
+        self._refuse = refuse
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] == OPEN_PATH or _is_from_here(scope):
-            await self._app(scope, receive, send)
-            return
-        refusal = Unauthorized(
-            "Without a token only calls to 127.0.0.1 or localhost are answered, and none from the "
-            f"pages of other sites. Set {API_TOKEN_VARIABLE} to call by another name."
-        )
-        await _refuse(refusal, scope, receive, send)
-
-
-def _is_open(path: str) -> bool:
-    return path in (OPEN_PATH, *DOCUMENT_PATHS) or path.startswith(DOCUMENT_FILES)
+        app = self._app
+        if scope["type"] == "http" and scope["path"] != HEALTH_PATH:
+            headers = Headers(scope=scope)
+            if self._token is None:
+                if not _is_from_here(headers):
+                    app = self._refuse(_NOT_FROM_HERE)
+            elif not _is_document(scope["path"]) and not _has_token(headers, self._token):
+                app = self._refuse(_NO_TOKEN)
+        await app(scope, receive, send)
 
 
 def is_loopback(host: str) -> bool:
@@ -79,12 +57,19 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _is_from_here(scope: Scope) -> bool:
-    headers = Headers(scope=scope)
-    named = [f"//{headers.get('host', 'localhost')}"]
-    if "origin" in headers:
-        named.append(headers["origin"])
-    return all(map(_names_this_machine, named))
+def _has_token(headers: Headers, token: SecretText) -> bool:
+    scheme, _, sent = headers.get("authorization", "").partition(" ")
+    is_equal = hmac.compare_digest(sent.strip().encode(), token.reveal().encode())
+    return scheme.lower() == "bearer" and is_equal
+
+
+def _is_document(path: str) -> bool:
+    return path in _DOCUMENT_PATHS or path.startswith(_DOCUMENT_FILES)
+
+
+def _is_from_here(headers: Headers) -> bool:
+    urls = [f"//{headers.get('host', 'localhost')}", *headers.getlist("origin")]
+    return all(map(_names_this_machine, urls))
 
 
 def _names_this_machine(url: str) -> bool:
@@ -94,12 +79,10 @@ def _names_this_machine(url: str) -> bool:
         return False
 
 
-async def _refuse(refusal: Unauthorized, scope: Scope, receive: Receive, send: Send) -> None:
-    answer = failure(
-        refusal.http_status,
-        refusal.error_type,
-        RESPONSES[Unauthorized],
-        refusal.message,
-        headers={"WWW-Authenticate": "Bearer"},
-    )
-    await answer(scope, receive, send)
+_NO_TOKEN = Unauthorized(
+    f"Send the header 'Authorization: Bearer' with the token of {API_TOKEN_VARIABLE}."
+)
+_NOT_FROM_HERE = Unauthorized(
+    "Without a token only calls to 127.0.0.1 or localhost are answered, and none from the pages of "
+    f"other sites. Set {API_TOKEN_VARIABLE} to call by another name."
+)

@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import json
 import time
 import uuid
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 import httpx
 
-from vector_backup_pipeline.api import queries
 from vector_backup_pipeline.api.errors import DagsterUnavailable, RunUnresolved, StateConflict
 from vector_backup_pipeline.engine.errors import InvalidParams
 
-_P = ParamSpec("_P")
-_T = TypeVar("_T")
-
 # A starting or loaded webserver takes seconds to answer; a missing one refuses at once.
 _TIMEOUT = httpx.Timeout(15, connect=3)
-# The name in workspace.yaml, used when several code locations have the jobs.
-_USUAL_LOCATION = "vector_backup_pipeline"
+# Within the seconds that a service has to end, so that it can still answer its callers.
+_STATUS_TIMEOUT = httpx.Timeout(5, connect=3)
 # This tag finds a run whose launch request got no answer.
 _REQUEST_TAG = "vector_backup/request"
 _LAUNCH_SECONDS, _LOOK_SECONDS = 5.0, 0.5
@@ -32,10 +27,82 @@ _LAUNCH_SECONDS, _LOOK_SECONDS = 5.0, 0.5
 OUTAGE_SECONDS = 60.0
 # Exists only where runs are queued.
 _QUEUE_DAEMON = "QUEUED_RUN_COORDINATOR"
-_NOT_UNDERSTOOD = (
-    "Dagster's webserver sent an unexpected answer. It may still be starting, or have an "
-    "incompatible version. See its log."
-)
+
+_JOBS = """
+query VectorBackupJobs {
+  repositoriesOrError {
+    __typename
+    ... on RepositoryConnection { nodes { name location { name } pipelines { name } } }
+    ... on Error { message }
+  }
+}
+"""
+_LAUNCH = """
+mutation VectorBackupLaunch($params: ExecutionParams!) {
+  launchRun(executionParams: $params) {
+    __typename
+    ... on LaunchRunSuccess { run { runId } }
+    ... on RunConfigValidationInvalid { errors { message } }
+    ... on Error { message }
+  }
+}
+"""
+_RUNS = """
+query VectorBackupRuns($filter: RunsFilter!) {
+  runsOrError(filter: $filter) {
+    __typename
+    ... on Runs { results { runId status } }
+    ... on Error { message }
+  }
+}
+"""
+# Dagster reads the run before its events, so these are at least as new as its status.
+_RUN = """
+query VectorBackupRun($run: ID!, $after: String) {
+  runOrError(runId: $run) {
+    __typename
+    ... on Run {
+      jobName status creationTime startTime endTime
+      eventConnection(afterCursor: $after) {
+        cursor
+        hasMore
+        events {
+          __typename
+          ... on StepEvent { stepKey }
+          ... on EngineEvent { metadataEntries { ...entry } }
+          ... on ExecutionStepOutputEvent { metadataEntries { ...entry } }
+          ... on ExecutionStepFailureEvent { failureMetadata { metadataEntries { ...entry } } }
+        }
+      }
+    }
+    ... on Error { message }
+  }
+}
+fragment entry on MetadataEntry {
+  label
+  __typename
+  ... on JsonMetadataEntry { jsonString }
+  ... on TextMetadataEntry { text }
+  ... on IntMetadataEntry { intRepr }
+  ... on FloatMetadataEntry { floatValue }
+  ... on BoolMetadataEntry { boolValue }
+}
+"""
+_TERMINATE = """
+mutation VectorBackupTerminate($run: String!) {
+  terminateRun(runId: $run) {
+    __typename
+    ... on TerminateRunFailure { message }
+    ... on Error { message }
+  }
+}
+"""
+_HEALTH = """
+query VectorBackupHealth {
+  version
+  instance { daemonHealth { allDaemonStatuses { daemonType required healthy } } }
+}
+"""
 
 
 @dataclass(frozen=True)
@@ -57,7 +124,7 @@ class RunReading:
     started_at: float | None
     ended_at: float | None
     events: Sequence[RunEvent]
-    cursor: str | None
+    cursor: str
     has_more: bool
 
 
@@ -74,19 +141,8 @@ class Health:
         return self.daemons.get(_QUEUE_DAEMON) is False
 
 
-def _understood(
-    method: Callable[_P, Coroutine[Any, Any, _T]],
-) -> Callable[_P, Coroutine[Any, Any, _T]]:
-    """Report an answer of an unexpected shape as `DagsterUnavailable`."""
-
-    @functools.wraps(method)
-    async def asked(*args: _P.args, **kwargs: _P.kwargs) -> _T:
-        try:
-            return await method(*args, **kwargs)
-        except (AttributeError, LookupError, TypeError, ValueError) as error:
-            raise DagsterUnavailable(_NOT_UNDERSTOOD) from error
-
-    return asked
+class _NoAnswer(DagsterUnavailable):
+    """The request may have arrived, but its answer is lost or is not Dagster's."""
 
 
 class DagsterClient:
@@ -101,141 +157,117 @@ class DagsterClient:
             # Keeps a password in the URL out of requests and errors.
             base_url=address.copy_with(userinfo=b""),
             auth=(address.username, address.password) if address.userinfo else None,
-            timeout=_TIMEOUT,
             # Ignores proxies and .netrc.
             trust_env=False,
         )
         self._location = location
-        self._selector: dict[str, str] | None = None
 
     async def aclose(self) -> None:
         await self._http.aclose()
 
-    @_understood
     async def launch(self, job: str, run_config: Mapping[str, Any]) -> str:
         """Start a run of `job` with the flat `run_config`; returns its id.
 
         Raises:
             InvalidParams: Dagster rejects the run config.
+            RunUnresolved: the answer was lost, and the run was not found since.
         """
-        answer = await self._submit(job, run_config)
-        if not isinstance(answer, str) and answer["__typename"] == "PipelineNotFoundError":
-            self._selector = None  # The code location was renamed.
-            answer = await self._submit(job, run_config)
-        if isinstance(answer, str):
-            return answer
-        if answer["__typename"] == "RunConfigValidationInvalid":
+        selector = await self._find_job(job)
+        tag = {"key": _REQUEST_TAG, "value": str(uuid.uuid4())}
+        params = {
+            "selector": selector,
+            "runConfigData": run_config,
+            "executionMetadata": {"tags": [tag]},
+        }
+        expected = ("LaunchRunSuccess", "RunConfigValidationInvalid")
+        try:
+            answer = await self._ask(
+                "launchRun", _LAUNCH, "launch the run", expected, params=params
+            )
+        except _NoAnswer as error:
+            return await self._find_lost_run(tag, error)
+        if "errors" in answer:
             raise InvalidParams(" ".join(each["message"] for each in answer["errors"]))
-        raise _refused("launch the run", answer)
+        return str(answer["run"]["runId"])
 
-    @_understood
     async def statuses(self, run_ids: Sequence[str]) -> dict[str, str]:
         """The status of each run that exists."""
-        answer = (await self._ask(queries.STATUSES, runs=list(run_ids)))["runsOrError"]
-        if answer["__typename"] != "Runs":
-            raise _refused("tell the status of runs", answer)
-        return {each["runId"]: each["status"] for each in answer["results"]}
+        return await self._runs({"runIds": list(run_ids)})
 
-    @_understood
     async def read(self, run_id: str, after: str | None = None) -> RunReading | None:
         """The run and its events after the cursor `after`; None if the run does not exist."""
-        answer = await self._ask(queries.RUN, run=run_id, after=after)
-        run, events = answer["runOrError"], answer["logsForRun"]
-        if "RunNotFoundError" in (run["__typename"], events["__typename"]):
+        expected = ("Run", "RunNotFoundError")
+        run = await self._ask(
+            "runOrError", _RUN, f"read the run {run_id}", expected, run=run_id, after=after
+        )
+        if run["__typename"] == "RunNotFoundError":
             return None
-        for each, wanted in ((run, "Run"), (events, "EventConnection")):
-            if each["__typename"] != wanted:
-                raise _refused(f"tell of the run {run_id}", each)
+        events = run["eventConnection"]
         return RunReading(
             job=run["jobName"],
             status=run["status"],
             created_at=run["creationTime"],
             started_at=run["startTime"],
             ended_at=run["endTime"],
-            events=[_event(each) for each in events["events"]],
+            events=[_event(event) for event in events["events"]],
             cursor=events["cursor"],
             has_more=events["hasMore"],
         )
 
-    @_understood
     async def terminate(self, run_id: str) -> None:
         """Request the termination of a run.
 
         Raises:
             StateConflict: the run can no longer be terminated.
         """
-        answer = (await self._ask(queries.TERMINATE, run=run_id))["terminateRun"]
+        action, expected = f"end the run {run_id}", ("TerminateRunSuccess", "TerminateRunFailure")
+        answer = await self._ask("terminateRun", _TERMINATE, action, expected, run=run_id)
         if answer["__typename"] == "TerminateRunFailure":
             raise StateConflict(f"Dagster could not end the run {run_id}: {answer['message']}")
-        if answer["__typename"] != "TerminateRunSuccess":
-            raise _refused(f"end the run {run_id}", answer)
 
-    @_understood
     async def health(self) -> Health:
-        answer = await self._ask(queries.HEALTH)
+        answer = await self._post(_HEALTH, {})
         daemons = answer["instance"]["daemonHealth"]["allDaemonStatuses"]
         return Health(
             version=answer["version"],
             daemons={d["daemonType"]: d["healthy"] is True for d in daemons if d["required"]},
         )
 
-    async def _find_jobs(self, job: str) -> dict[str, str]:
-        """The code location of the jobs: from the settings, else the only one that has them."""
-        if self._selector is not None:
-            return self._selector
-        answer = (await self._ask(queries.JOBS))["repositoriesOrError"]
-        if answer["__typename"] != "RepositoryConnection":
-            raise _refused("list its jobs", answer)
-        found = {
+    async def _find_job(self, job: str) -> dict[str, str]:
+        """The job's selector, in the code location from the settings, else the only one with it."""
+        answer = await self._ask(
+            "repositoriesOrError", _JOBS, "list its jobs", ("RepositoryConnection",)
+        )
+        repositories = {
             node["location"]["name"]: node["name"]
             for node in answer["nodes"]
-            if job in {each["name"] for each in node["pipelines"]}
+            if job in {pipeline["name"] for pipeline in node["pipelines"]}
         }
-        usual = _USUAL_LOCATION if len(found) != 1 else next(iter(found))
-        wanted = self._location or usual
-        if wanted not in found:
+        location = self._location
+        if location is None and len(repositories) == 1:
+            (location,) = repositories
+        if location not in repositories:
             raise DagsterUnavailable(
-                f"Dagster answers, but no code location {wanted} with the job {job} is loaded "
-                f"(there is: {', '.join(found) or 'none'}). See Deployment in its UI, or set "
-                "VECTOR_BACKUP_DAGSTER_LOCATION."
+                f"Dagster answers, but the job {job} is not loaded, or not in one location alone "
+                f"(loaded in: {', '.join(repositories) or 'none'}). See Deployment in its UI, or "
+                "set VECTOR_BACKUP_DAGSTER_LOCATION."
             )
-        self._selector = {"repositoryLocationName": wanted, "repositoryName": found[wanted]}
-        return self._selector
-
-    async def _submit(self, job: str, run_config: Mapping[str, Any]) -> str | dict[str, Any]:
-        """The new run's id, or Dagster's error."""
-        selector = await self._find_jobs(job)
-        tag = {"key": _REQUEST_TAG, "value": str(uuid.uuid4())}
-        params = {
-            "selector": selector | {"jobName": job},
-            "runConfigData": run_config,
-            "executionMetadata": {"tags": [tag]},
+        return {
+            "repositoryLocationName": location,
+            "repositoryName": repositories[location],
+            "jobName": job,
         }
-        try:
-            return await self._launch_once(params)
-        except DagsterUnavailable as error:
-            if isinstance(error.__cause__, httpx.ConnectError | httpx.ConnectTimeout):
-                raise
-            # The run may have been launched.
-            return await self._find_lost_run(tag, error)
-
-    @_understood
-    async def _launch_once(self, params: Mapping[str, Any]) -> str | dict[str, Any]:
-        answer: dict[str, Any] = (await self._ask(queries.LAUNCH, params=params))["launchRun"]
-        if answer["__typename"] == "LaunchRunSuccess":
-            return str(answer["run"]["runId"])
-        return answer
 
     async def _find_lost_run(self, tag: Mapping[str, str], error: DagsterUnavailable) -> str:
         """The run with that tag. Waits for Dagster, and then for the launch to finish."""
         give_up_at = time.monotonic() + OUTAGE_SECONDS
         while time.monotonic() < give_up_at:
-            found = None
             with contextlib.suppress(DagsterUnavailable):
-                found = await self._run_with_tag(tag)
+                for run_id, status in (await self._runs({"tags": [tag]})).items():
+                    # A webserver that stopped before queueing the run leaves it so for ever.
+                    if status != "NOT_STARTED":
+                        return run_id
                 give_up_at = min(give_up_at, time.monotonic() + _LAUNCH_SECONDS)
-            if found is not None:
-                return found
             await asyncio.sleep(_LOOK_SECONDS)
         raise RunUnresolved(
             f"{error.message} The run may have been launched and may still start: look for a run "
@@ -243,43 +275,56 @@ class DagsterClient:
             "again."
         ) from error
 
-    @_understood
-    async def _run_with_tag(self, tag: Mapping[str, str]) -> str | None:
-        answer = (await self._ask(queries.RUNS_WITH_TAG, tag=tag))["runsOrError"]
-        for each in answer.get("results") or ():
-            # A webserver that stopped before queueing the run leaves it here for ever.
-            return None if each["status"] == "NOT_STARTED" else str(each["runId"])
-        return None
+    async def _runs(self, selected: Mapping[str, Any]) -> dict[str, str]:
+        answer = await self._ask(
+            "runsOrError", _RUNS, "read the status of runs", ("Runs",), filter=selected
+        )
+        return {run["runId"]: run["status"] for run in answer["results"]}
 
-    async def _ask(self, query: str, **variables: Any) -> dict[str, Any]:
+    async def _ask(
+        self, field: str, query: str, action: str, expected: Sequence[str], **variables: Any
+    ) -> dict[str, Any]:
+        """The answer in the query's only field, which must have one of the expected types."""
+        answer: dict[str, Any] = (await self._post(query, variables))[field]
+        if answer["__typename"] not in expected:
+            # Only the first line: a stack trace follows in Dagster's own errors.
+            lines = str(answer.get("message") or answer["__typename"]).strip().splitlines()
+            raise DagsterUnavailable(f"Dagster could not {action}: {lines[0]}")
+        return answer
+
+    async def _post(self, query: str, variables: Mapping[str, Any]) -> dict[str, Any]:
+        timeout = _STATUS_TIMEOUT if query is _RUNS else _TIMEOUT
         try:
-            reply = await self._http.post("/graphql", json={"query": query, "variables": variables})
-            answer: Any = reply.json() if reply.is_success else None
+            reply = await self._http.post(
+                "/graphql", json={"query": query, "variables": variables}, timeout=timeout
+            )
+            answer: Any = reply.json() if reply.is_success else {}
         except httpx.HTTPError as error:
-            raise DagsterUnavailable(
+            never_arrived = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
+            kind = DagsterUnavailable if never_arrived else _NoAnswer
+            raise kind(
                 f"Dagster's webserver was not reached ({type(error).__name__}). Check that it is "
                 "running, and VECTOR_BACKUP_DAGSTER_URL."
             ) from error
         except ValueError as error:
-            raise DagsterUnavailable(
+            raise _NoAnswer(
                 "The server at VECTOR_BACKUP_DAGSTER_URL is not Dagster's webserver."
             ) from error
-        if not reply.is_success:
-            raise DagsterUnavailable(
-                f"Dagster's webserver answered with HTTP {reply.status_code}. Check "
+        data = answer.get("data") if isinstance(answer, dict) else None
+        if not data or "errors" in answer:
+            raise _NoAnswer(
+                f"Dagster's webserver sent an unexpected answer (HTTP {reply.status_code}). It may "
+                "still be starting, or have an incompatible version. Check "
                 "VECTOR_BACKUP_DAGSTER_URL, and the webserver's own log."
             )
-        data = answer.get("data") if isinstance(answer, dict) else None
-        if not isinstance(data, dict) or answer.get("errors"):
-            raise DagsterUnavailable(_NOT_UNDERSTOOD)
-        return data
+        return dict(data)
 
 
-def _event(told: Mapping[str, Any]) -> RunEvent:
-    holder = told.get("failureMetadata") or told
+def _event(event: Mapping[str, Any]) -> RunEvent:
+    holder = event.get("failureMetadata") or event
     return RunEvent(
-        kind=told["__typename"],
-        step=told.get("stepKey"),
+        kind=event["__typename"],
+        step=event.get("stepKey"),
         metadata={e["label"]: _value(e) for e in holder.get("metadataEntries", ())},
     )
 
@@ -290,13 +335,4 @@ def _value(entry: Mapping[str, Any]) -> Any:
         return json.loads(entry["jsonString"])
     if kind == "IntMetadataEntry":
         return int(entry["intRepr"])
-    for key in ("text", "floatValue", "boolValue"):
-        if key in entry:
-            return entry[key]
-    return None
-
-
-def _refused(action: str, answer: Mapping[str, Any]) -> DagsterUnavailable:
-    # Only the first line: a stack trace follows in Dagster's own errors.
-    said = str(answer.get("message") or "").strip() or str(answer["__typename"])
-    return DagsterUnavailable(f"Dagster could not {action}: {said.splitlines()[0]}")
+    return next((entry[key] for key in ("text", "floatValue", "boolValue") if key in entry), None)

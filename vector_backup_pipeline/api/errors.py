@@ -1,16 +1,4 @@
-"""The errors of the API, added to the hierarchy in engine/errors.py, and their Chinese texts.
-
-BackupError
-├── Unauthorized               UNAUTHORIZED              401
-├── ResourceNotFound
-│   └── TaskDirectoryNotFound  RESOURCE_NOT_FOUND        404
-├── MethodNotAllowed           METHOD_NOT_ALLOWED        405
-├── StateConflict              STATE_CONFLICT            409
-├── BodyTooLarge               PAYLOAD_TOO_LARGE         413
-└── ServiceUnavailable
-    └── DagsterUnavailable     SERVICE_UNAVAILABLE       503  can retry
-        └── RunUnresolved      SERVICE_UNAVAILABLE       503
-"""
+"""The errors of the API, added to the hierarchy in engine/errors.py, and their Chinese texts."""
 
 from __future__ import annotations
 
@@ -31,10 +19,6 @@ class Unauthorized(BackupError):
 
     error_type = "UNAUTHORIZED"
     http_status = 401
-
-
-class TaskDirectoryNotFound(ResourceNotFound):
-    """The root has no directory of this task."""
 
 
 class MethodNotAllowed(BackupError):
@@ -58,24 +42,6 @@ class BodyTooLarge(BackupError):
     http_status = 413
 
 
-class DagsterUnavailable(ServiceUnavailable):
-    """Dagster does not answer, or cannot do this now.
-
-    `run_id` is the run that was launched, if one was; it was canceled before it started.
-    """
-
-    def __init__(self, message: str, run_id: str | None = None) -> None:
-        super().__init__(message)
-        self.run_id = run_id
-
-
-class RunUnresolved(DagsterUnavailable):
-    """A run may start or go on although its call is answered with an error; a second call would
-    add another run."""
-
-    can_retry = False
-
-
 class RangeNotSatisfiable(BackupError):
     """The requested range is outside the file, which has `size` bytes."""
 
@@ -91,7 +57,7 @@ class RangeNotSatisfiable(BackupError):
 
 
 class FileChanged(StorageError):
-    """The file was replaced between lookup and opening."""
+    """The file was replaced or cut off between lookup and opening."""
 
     can_retry = True
 
@@ -99,12 +65,26 @@ class FileChanged(StorageError):
         super().__init__(f"The file {name!r} changed during its download. Request it again.")
 
 
-class CallerGone(Exception):
-    """The client has disconnected. Not an error of the API."""
+class DagsterUnavailable(ServiceUnavailable):
+    """Dagster does not answer, or cannot do this now.
+
+    `run_id` is the run that was launched, if one was; it was canceled before it started.
+    """
+
+    def __init__(self, message: str, run_id: str | None = None) -> None:
+        super().__init__(message)
+        self.run_id = run_id
 
 
-# The texts for people. Subclasses come before their base. Backups and restores have their own texts
-# in operations.py.
+class RunUnresolved(DagsterUnavailable):
+    """A run may start or continue although its call is answered with an error. A second call would
+    add another run."""
+
+    can_retry = False
+
+
+# The texts for people. Subclasses come before their base. A refused backup or restore has a text
+# of its own, in operations.py.
 RESPONSES: Mapping[type[BackupError], str] = {
     BodyTooLarge: "请求体超过大小限制",
     MethodNotAllowed: "该地址不支持此请求方法",
@@ -118,4 +98,3 @@ RESPONSES: Mapping[type[BackupError], str] = {
     StorageError: "存储访问失败，请稍后重试",
     BackupError: "服务内部错误，请稍后重试",
 }
-NO_DAEMON = "Dagster守护进程未运行，任务不会启动"

@@ -1,32 +1,38 @@
-"""The answers as models, with examples. The OpenAPI document is made from them."""
+"""The answers as models. The routes fill them in, and the OpenAPI document is made from them.
+
+Every answer is an envelope, the same as in the older Flask service, around the `data` of its kind.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from functools import cache
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
+from fastapi.encoders import jsonable_encoder
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from vector_backup_pipeline.api.envelope import MESSAGES
-from vector_backup_pipeline.api.examples import (
-    BACKUP,
-    ERRORS,
-    FAILED_BACKUP_STATUS,
-    HEALTH,
-    LIST,
-    RESTORE,
-    RESTORE_STATUS,
-    RUN,
-    RUNNING_STATUS,
-    TIME,
-    Example,
-)
-from vector_backup_pipeline.api.run_progress import TableProgress
+from vector_backup_pipeline.api import examples
+from vector_backup_pipeline.api.examples import Example
 from vector_backup_pipeline.engine.catalog.listing import BackupList
 from vector_backup_pipeline.engine.errors import kinds_by_status
 from vector_backup_pipeline.engine.results import BackupResult, RestoreResult
 
+MESSAGES: Mapping[int, str] = {
+    200: "操作成功",
+    202: "操作成功",
+    400: "请求参数错误",
+    401: "未授权",
+    404: "资源未找到",
+    405: "请求方法不允许",
+    409: "状态冲突",
+    413: "请求体过大",
+    416: "请求范围无效",
+    500: "系统内部错误",
+    503: "服务暂时不可用",
+}
 RunStatus = Literal[
     "QUEUED",
     "NOT_STARTED",
@@ -40,16 +46,18 @@ RunStatus = Literal[
     "CANCELED",
 ]
 Daemons = dict[str, Literal["alive", "missing"]]
-# The statuses of the errors that a run may fail with.
-_RUN_CODES = [400, 404, 409, 500, 503]
 
+# The statuses of the errors that a run may fail with.
+_RUN_CODES = (400, 404, 409, 500, 503)
 _Data = TypeVar("_Data", bound=BaseModel)
 
 
-class Envelope(BaseModel, Generic[_Data]):
-    """The form of every answer. `code` is the HTTP status."""
-
+class Model(BaseModel):
     model_config = ConfigDict(extra="forbid")
+
+
+class Envelope(Model, Generic[_Data]):
+    """The form of every answer. `code` is the HTTP status."""
 
     code: int
     success: bool
@@ -57,151 +65,146 @@ class Envelope(BaseModel, Generic[_Data]):
     data: _Data
 
 
-@cache
-def envelope_model(code: int, data: type[BaseModel]) -> type[BaseModel]:
-    """The answer with this HTTP status and this data."""
-    fields: dict[str, Any] = {
-        "code": (Literal[code], ...),
-        "success": (Literal[code < 400], ...),
-        "message": (Literal[MESSAGES[code]], ...),
-    }
-    name = data.__name__.removesuffix("Data")
-    # mypy takes no variable for a type argument.
-    base: Any = Envelope
-    model: type[BaseModel] = create_model(name, __base__=base[data], **fields)
-    return model
+class ResponseData(Model):
+    """The data of an answer. Each also has `timestamp`, as its last key."""
 
-
-def examples(code: int, envelope: type[BaseModel]) -> dict[str, Any]:
-    """Complete answers in the form of OpenAPI's `examples`."""
-    data: Any = envelope.model_fields["data"].annotation
-    return {
-        summary.lower().replace(" ", "_"): {
-            "summary": summary,
-            "value": {
-                "code": code,
-                "success": code < 400,
-                "message": MESSAGES[code],
-                "data": {**example, "timestamp": TIME},
-            },
-        }
-        for summary, example in data.EXAMPLES.items()
-    }
-
-
-class ResponseData(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-    EXAMPLES: ClassVar[dict[str, Example]]
+    EXAMPLES: ClassVar[Mapping[str, Example]]
 
     response: str = Field(description="A text for people, in Chinese.")
-    timestamp: datetime
 
 
 class BackupData(BackupResult, ResponseData):
-    EXAMPLES = {"Backed up and truncated": BACKUP}
+    EXAMPLES = examples.BACKUP
 
     run_id: str
 
 
 class RestoreData(RestoreResult, ResponseData):
-    EXAMPLES = {"Restored": RESTORE}
+    EXAMPLES = examples.RESTORE
 
     run_id: str
 
 
-class StartedData(ResponseData):
-    EXAMPLES = {"Started": {"response": "Vector表备份已启动", **RUN}}
+class RunData(ResponseData):
+    EXAMPLES = examples.RUN
 
     run_id: str
+    timestamp: datetime
 
 
-class CancelingData(ResponseData):
-    EXAMPLES = {"Cancellation requested": {"response": "Vector表备份取消请求已提交", **RUN}}
+class TableProgress(Model):
+    """The progress of one table. `stopped`: the run ended before the table was finished. Unknown
+    values are null."""
 
-    run_id: str
+    state: Literal["waiting", "running", "done", "failed", "stopped"] = "waiting"
+    rows: int | None = Field(None, description="Rows so far.", examples=[50000])
+    size: str | None = Field(None, description="Bytes so far.", examples=["764.0 KB"])
+    percent: float | None = Field(None, description="Percent of the table.", examples=[43.1])
+    rows_per_second: float | None = Field(None, examples=[14210.5])
+    seconds_left: float | None = Field(None, description="An estimate.", examples=[4.6])
 
 
-class RunError(BaseModel):
+class RunError(Model):
     """Why the run failed. `code` is the HTTP status that a waiting call gets."""
 
-    model_config = ConfigDict(extra="forbid")
-
     error_type: str = Field(
-        json_schema_extra=lambda schema: schema.update(enum=[*_error_types(*_RUN_CODES)])
+        json_schema_extra=lambda schema: schema.update(enum=[*error_types(*_RUN_CODES)])
     )
     code: int = Field(json_schema_extra={"enum": [*_RUN_CODES]})
     detail: str
     can_retry: bool
 
 
-class _StatusData(ResponseData):
+class StatusData(ResponseData):
+    EXAMPLES = examples.STATUS
+
     run_id: str
     status: RunStatus
     created_at: datetime | None
     started_at: datetime | None
     ended_at: datetime | None
     progress: dict[str, TableProgress] = Field(description="The progress of each table.")
+    result: BackupResult | RestoreResult | None = Field(description="Null until the run has ended.")
     error: RunError | None = Field(description="Null unless the run has failed.")
-
-
-class BackupStatusData(_StatusData):
-    EXAMPLES = {"Running": RUNNING_STATUS, "Failed": FAILED_BACKUP_STATUS}
-
-    result: BackupResult | None = Field(description="Null until the run has ended.")
-
-
-class RestoreStatusData(_StatusData):
-    EXAMPLES = {"Running": RESTORE_STATUS}
-
-    result: RestoreResult | None = Field(description="Null until the run has ended.")
+    timestamp: datetime
 
 
 class ListData(BackupList, ResponseData):
-    EXAMPLES = {"One backup set": LIST}
+    EXAMPLES = examples.LIST
+
+    timestamp: datetime
 
 
 class HealthData(ResponseData):
     """Dagster's version, and the state of each daemon that it requires."""
 
-    EXAMPLES = {"Healthy": HEALTH}
+    EXAMPLES = examples.HEALTH
 
     dagster: str
     daemons: Daemons
-
-
-def _never_null(schema: dict[str, Any]) -> None:
-    """The schema of a key that is absent rather than null."""
-    schema.pop("default", None)
-    kinds = [kind for kind in schema.pop("anyOf", ()) if kind != {"type": "null"}]
-    schema.update(kinds[0] if len(kinds) == 1 else {"anyOf": kinds})
-
-
-def _optional(description: str) -> Any:
-    return Field(None, description=description, json_schema_extra=_never_null)
+    timestamp: datetime
 
 
 class ErrorData(ResponseData):
+    """Keys without a value are absent."""
+
     error_type: str = Field(description="The kind of error, for programs.")
     detail: str = Field(description="What happened, to what, and what to do next.")
-    can_retry: bool | None = _optional(
-        "True: the same call may succeed later. False: a run of this call may still start or "
-        "continue."
+    can_retry: bool | None = Field(
+        None,
+        description="True: the same call may succeed later. False: a run of this call may still "
+        "start or continue.",
     )
-    run_id: str | None = _optional("The run, if one was launched.")
-    result: BackupResult | RestoreResult | None = _optional("The run's result, if it has one.")
-    dagster: str | None = _optional("Only from `/healthz`: Dagster's version.")
-    daemons: Daemons | None = _optional("Only from `/healthz`: the state of Dagster's daemons.")
+    run_id: str | None = Field(None, description="The run, if one was launched.")
+    result: BackupResult | RestoreResult | None = Field(
+        None, description="The run's result, if it has one."
+    )
+    dagster: str | None = Field(None, description="Only from `/healthz`: Dagster's version.")
+    daemons: Daemons | None = Field(None, description="Only from `/healthz`: its daemons.")
+    timestamp: datetime
+
+
+def respond(
+    code: int, data: ResponseData, headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    """The answer with this HTTP status. Keys that an error does not set are left out."""
+    # A run's result is JSON already, which pydantic would warn of.
+    content = data.model_dump(exclude_unset=isinstance(data, ErrorData), warnings=False)
+    envelope = {
+        "code": code,
+        "success": code < 400,
+        "message": MESSAGES.get(code, MESSAGES[500]),
+        "data": content,
+    }
+    return JSONResponse(jsonable_encoder(envelope), code, headers)
+
+
+@cache
+def envelope_model(code: int, data: type[ResponseData]) -> type[BaseModel]:
+    """The model of the answer with this HTTP status and data."""
+    fields: dict[str, Any] = {
+        "code": (Literal[code], ...),
+        "success": (Literal[code < 400], ...),
+        "message": (Literal[MESSAGES[code]], ...),
+    }
+    # mypy takes no variable for a type argument.
+    base: Any = Envelope
+    model: type[BaseModel] = create_model(
+        data.__name__.removesuffix("Data"), __base__=base[data], **fields
+    )
+    return model
 
 
 @cache
 def error_data(code: int) -> type[ErrorData]:
-    """The data of an error with this HTTP status."""
-    fields: dict[str, Any] = {"error_type": (Literal[tuple(_error_types(code))], ...)}
+    """The model of the data of an error with this HTTP status."""
+    fields: dict[str, Any] = {"error_type": (Literal[tuple(error_types(code))], ...)}
     model = create_model(f"Error{code}Data", __base__=ErrorData, **fields)
-    model.EXAMPLES = {**ERRORS[code]}
+    model.EXAMPLES = examples.ERRORS[code]
     return model
 
 
-def _error_types(*codes: int) -> list[str]:
+def error_types(*codes: int) -> list[str]:
+    """The kinds of errors that have these HTTP statuses."""
     kinds = kinds_by_status()
     return sorted({kind.error_type for code in codes for kind in kinds[code]})

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from fastapi.routing import APIRoute
 
-from vector_backup_pipeline.api.access import OPEN_PATH
-from vector_backup_pipeline.api.models import (
-    ResponseData,
-    envelope_model,
-    error_data,
-    examples,
-)
+from vector_backup_pipeline.api.access import HEALTH_PATH
+from vector_backup_pipeline.api.examples import TIME, Examples
+from vector_backup_pipeline.api.models import MESSAGES, ResponseData, envelope_model, error_data
 from vector_backup_pipeline.engine.timestamps import DEFAULT_TIMESTAMP_FORMAT
 from vector_backup_pipeline.parameters.model import Parameters
 from vector_backup_pipeline.parameters.types import LATEST
@@ -63,22 +59,47 @@ _FILE_HEADERS = {
     "Content-Length": _header("The number of bytes in this answer."),
     "X-Content-Type-Options": _header("`nosniff`"),
 }
+_RANGE_HEADER = {"Content-Range": _header("The range and the file's size: `bytes 0-99/209`")}
 _BYTES = {"schema": {"type": "string", "format": "binary"}}
 _FILE_CONTENT = {
-    "text/csv": _BYTES | {"example": "uuid,name,cmetadata\n"},
     **dict.fromkeys(
-        ("text/plain", "application/gzip", "application/zstd", "application/octet-stream"), _BYTES
+        (
+            *("text/csv", "text/plain"),
+            *("application/gzip", "application/zstd", "application/octet-stream"),
+        ),
+        _BYTES,
     ),
     # A range of a JSON file may not be JSON.
     "application/json": {"schema": {}, "example": {"schema_version": 1, "complete": True}},
 }
-_UNCHANGED = {"description": "The file has not changed.", "headers": _CACHE_HEADERS}
-_RANGE_HEADER = {"Content-Range": _header("The range and the file's size: `bytes 0-99/209`")}
 
 
 def answer(code: int, data: type[ResponseData], description: str, **more: Any) -> Responses:
     """An answer with this HTTP status and data."""
     return {code: {"model": envelope_model(code, data), "description": description, **more}}
+
+
+def errors(*codes: int, with_body: bool = True) -> Responses:
+    """Errors with these HTTP statuses."""
+    responses: Responses = {}
+    for code in codes:
+        headers = _ERROR_HEADERS.get(code, {})
+        responses[code] = {"description": _ERROR_DESCRIPTIONS[code], "headers": headers}
+        if with_body:
+            responses[code]["model"] = envelope_model(code, error_data(code))
+    return responses
+
+
+def file_answers(*, with_body: bool) -> Responses:
+    content = {"content": _FILE_CONTENT} if with_body else {}
+    answers: Responses = {
+        200: {"description": "The whole file.", "headers": _FILE_HEADERS, **content},
+        304: {"description": "The file has not changed.", "headers": _CACHE_HEADERS},
+    }
+    if with_body:
+        headers = _FILE_HEADERS | _RANGE_HEADER
+        answers[206] = {"description": "The requested range.", "headers": headers, **content}
+    return answers
 
 
 def run_links(operation: str) -> dict[str, Any]:
@@ -88,51 +109,6 @@ def run_links(operation: str) -> dict[str, Any]:
         "status": {"operationId": f"{operation}_status", "parameters": run_id},
         "cancel": {"operationId": f"cancel_{operation}", "parameters": run_id},
     }
-
-
-def errors(*codes: int) -> Responses:
-    """Errors with these HTTP statuses."""
-    responses = errors_without_body(*codes)
-    for code in codes:
-        responses[code]["model"] = envelope_model(code, error_data(code))
-    return responses
-
-
-def errors_without_body(*codes: int) -> Responses:
-    return {
-        code: {"description": _ERROR_DESCRIPTIONS[code], "headers": _ERROR_HEADERS.get(code, {})}
-        for code in codes
-    }
-
-
-def file_answers(*, with_body: bool) -> Responses:
-    whole: dict[str, Any] = {"description": "The whole file.", "headers": _FILE_HEADERS}
-    if not with_body:
-        return {200: whole, 304: _UNCHANGED}
-    return {
-        200: whole | {"content": _FILE_CONTENT},
-        206: {
-            "description": "The requested range.",
-            "headers": _FILE_HEADERS | _RANGE_HEADER,
-            "content": _FILE_CONTENT,
-        },
-        304: _UNCHANGED,
-    }
-
-
-def request_headers(headers: Mapping[str, tuple[str, str]]) -> dict[str, Any]:
-    """Request headers by name, each with a description and an example."""
-    parameters = [
-        {
-            "name": name,
-            "in": "header",
-            "description": description,
-            "schema": {"type": "string"},
-            "example": example,
-        }
-        for name, (description, example) in headers.items()
-    ]
-    return {"parameters": parameters}
 
 
 def request_body(model: type[Parameters]) -> dict[str, Any]:
@@ -152,14 +128,15 @@ def complete_document(
     document: dict[str, Any], routes: Iterable[APIRoute], settings: Settings
 ) -> dict[str, Any]:
     """Add the examples, the access token and the timestamp format to FastAPI's document."""
-    _add_examples(document, routes)
     is_default = settings.timestamps.pattern == DEFAULT_TIMESTAMP_FORMAT
     stamp = _DEFAULT_STAMP if is_default else _ANY_STAMP
-    for path, methods in document["paths"].items():
-        for operation in methods.values():
+    for route in routes:
+        for method in route.methods or ():
+            operation = document["paths"][route.path_format][method.lower()]
             # Invalid parameters are answered with 400.
             operation["responses"].pop("422", None)
-            if settings.api_token is not None and path == OPEN_PATH:
+            _add_examples(operation, route)
+            if settings.api_token is not None and route.path == HEALTH_PATH:
                 operation["security"] = []
             for parameter in operation.get("parameters", ()):
                 if parameter["name"] == "timestamp":
@@ -179,14 +156,22 @@ def complete_document(
     return document
 
 
-def _add_examples(document: dict[str, Any], routes: Iterable[APIRoute]) -> None:
+def _add_examples(operation: dict[str, Any], route: APIRoute) -> None:
     # FastAPI would drop the nulls in examples that are declared with a route.
-    for route in routes:
-        if not route.include_in_schema:
-            continue
-        for method in route.methods or ():
-            responses = document["paths"][route.path][method.lower()]["responses"]
-            for code, declared in route.responses.items():
-                if "model" in declared:
-                    content = responses[str(code)]["content"]["application/json"]
-                    content["examples"] = examples(int(code), declared["model"])
+    for code, declared in route.responses.items():
+        if "model" in declared:
+            data = declared["model"].model_fields["data"].annotation
+            content = operation["responses"][str(code)]["content"]["application/json"]
+            content["examples"] = _examples(int(code), data.EXAMPLES)
+
+
+def _examples(code: int, examples: Examples) -> dict[str, Any]:
+    """Complete answers in the form of OpenAPI's `examples`."""
+    envelope = {"code": code, "success": code < 400, "message": MESSAGES[code]}
+    return {
+        summary.lower().replace(" ", "_"): {
+            "summary": summary,
+            "value": {**envelope, "data": {**data, "timestamp": TIME}},
+        }
+        for summary, data in examples.items()
+    }

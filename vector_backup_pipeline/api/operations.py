@@ -1,29 +1,39 @@
-"""Backup and restore: job, parameters, checks and Chinese texts."""
+"""Backup and restore as the API offers them: job, parameters, checks and Chinese texts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any
 
-from vector_backup_pipeline.api.errors import RunUnresolved, TaskDirectoryNotFound
+from vector_backup_pipeline import operations
+from vector_backup_pipeline.api.errors import BodyTooLarge, RunUnresolved
+from vector_backup_pipeline.api.models import (
+    BackupData,
+    RestoreData,
+    RunError,
+)
 from vector_backup_pipeline.engine.errors import (
     BackupError,
     DatabaseError,
     InvalidParams,
     MissingRequiredParams,
     ResourceNotFound,
+    RunCancelled,
     ServiceUnavailable,
 )
-from vector_backup_pipeline.jobs.backup import check_backup, vector_backup_job
-from vector_backup_pipeline.jobs.restore import check_restore, vector_restore_job
+from vector_backup_pipeline.jobs.backup import check_backup
+from vector_backup_pipeline.jobs.restore import check_restore
 from vector_backup_pipeline.parameters.backup import BackupParameters
 from vector_backup_pipeline.parameters.restore import RestoreParameters
+from vector_backup_pipeline.settings import Settings
 
-_P = TypeVar("_P", BackupParameters, RestoreParameters)
+RunParameters = BackupParameters | RestoreParameters
+
+NO_CONNECTION = "数据库连接失败，请检查连接配置"
+INVALID_TASK_ID = "无效的task_id格式，只能包含字母、数字和下划线"
+
 _TASK_ID = ("task_id",)
-
-# What to do about an error that a second call would only repeat.
 _ADVICE = {
     InvalidParams.error_type: "请检查请求参数",
     MissingRequiredParams.error_type: "缺少必需的参数",
@@ -31,97 +41,103 @@ _ADVICE = {
 
 
 @dataclass(frozen=True)
-class Operation(Generic[_P]):
-    """A job that the API starts. `thing` is its name in Chinese, `performed` the key in its result
-    that is true if it did anything."""
+class Operation:
+    """A job that the API starts.
 
-    job: str
+    `thing` is its name in Chinese. `performed` and `tables` are the keys of its result that say
+    whether it did anything, and to which tables. `check` raises what the job would raise for the
+    parameters. `start_name` is the operation id of its POST route; `start_help` and `cancel_help`
+    describe its routes.
+    """
+
+    base: operations.Operation
     thing: str
     performed: str
-    parameters: type[_P]
-    check: Callable[[_P], None]
+    tables: str
+    check: Callable[[Any, Settings], None]
+    data: type[BackupData] | type[RestoreData]
+    start_name: str
+    start_help: str
+    cancel_help: str
 
     @property
-    def done(self) -> str:
-        return f"{self.thing}完成"
+    def name(self) -> str:
+        return self.base.name
 
     @property
-    def started(self) -> str:
-        return f"{self.thing}已启动"
+    def job(self) -> str:
+        return self.base.job_name
 
-    @property
-    def going_on(self) -> str:
-        return f"{self.thing}进行中"
-
-    def failed(self, error_type: str) -> str:
-        return f"{self.thing}失败，{_ADVICE.get(error_type, '请稍后重试')}"
-
-    @property
-    def cancelled(self) -> str:
-        return f"{self.thing}已取消"
-
-    @property
-    def cancelling(self) -> str:
-        return f"{self.thing}取消请求已提交"
-
-    @property
-    def unresolved(self) -> str:
-        return f"{self.thing}结果未知，任务可能仍会执行，请查询任务状态，不要重复提交"
-
-    @property
-    def nothing_done(self) -> str:
+    def end_text(self, result: dict[str, Any]) -> str:
+        """The text for a run that succeeded."""
+        if result.get(self.performed):
+            return f"{self.thing}完成"
         return f"{self.thing}未执行：没有要求任何操作"
 
+    def failure_text(
+        self, error: RunError, result: dict[str, Any] | None, task_id: str | None
+    ) -> str:
+        """The text for a run that failed."""
+        if error.error_type == RunCancelled.error_type:
+            return f"{self.thing}已取消"
+        if error.error_type == ServiceUnavailable.error_type:
+            return NO_CONNECTION
+        # A rejected login or a lost connection.
+        is_before_tables = not (result and result.get(self.tables))
+        is_of_database = error.error_type == DatabaseError.error_type
+        if is_of_database and (error.can_retry or is_before_tables):
+            return NO_CONNECTION
+        # A backup looks up nothing but the task directory; a restore also looks up the set.
+        is_directory = error.error_type == ResourceNotFound.error_type and self is BACKUP
+        if is_directory and task_id:
+            return _no_task_directory(task_id)
+        return self._failed(error.error_type)
 
-BACKUP: Operation[BackupParameters] = Operation(
-    job=vector_backup_job.name,
-    thing="Vector表备份",
-    performed="backup_performed",
-    parameters=BackupParameters,
-    check=check_backup,
-)
-RESTORE: Operation[RestoreParameters] = Operation(
-    job=vector_restore_job.name,
-    thing="Vector表恢复",
-    performed="restore_performed",
-    parameters=RestoreParameters,
-    check=check_restore,
-)
+    def refusal_text(self, error: BackupError, task_id: str | None) -> str | None:
+        """The text for a call that was refused before a run was launched; None for the text that
+        the error has in all calls."""
+        if isinstance(error, BodyTooLarge):
+            return None
+        if any(problem.keys == _TASK_ID for problem in error.problems):
+            return INVALID_TASK_ID
+        if isinstance(error, ResourceNotFound) and task_id:
+            return _no_task_directory(task_id)
+        if isinstance(error, RunUnresolved):
+            return f"{self.thing}结果未知，任务可能仍会执行，请查询任务状态，不要重复提交"
+        return self._failed(error.error_type)
 
-NO_CONNECTION = "数据库连接失败，请检查连接配置"
-INVALID_TASK_ID = "无效的task_id格式，只能包含字母、数字和下划线"
+    def _failed(self, error_type: str) -> str:
+        return f"{self.thing}失败，{_ADVICE.get(error_type, '请稍后重试')}"
 
 
-def no_task_directory(task_id: str) -> str:
+def _no_task_directory(task_id: str) -> str:
     return f"指定的任务目录不存在: {task_id}"
 
 
-def refusal_text(operation: Operation[Any], error: BackupError, task_id: str | None) -> str:
-    """The text for a call that was refused before a run was launched."""
-    if any(problem.keys == _TASK_ID for problem in error.problems):
-        return INVALID_TASK_ID
-    if isinstance(error, TaskDirectoryNotFound):
-        return no_task_directory(task_id or "")
-    if isinstance(error, RunUnresolved):
-        return operation.unresolved
-    return operation.failed(error.error_type)
-
-
-def failure_text(
-    operation: Operation[Any],
-    error_type: str,
-    task_id: str | None,
-    *,
-    can_retry: bool,
-    has_reached_tables: bool,
-) -> str:
-    """The text for a run that failed."""
-    if error_type == ServiceUnavailable.error_type:
-        return NO_CONNECTION
-    # A rejected login or a lost connection.
-    if error_type == DatabaseError.error_type and (can_retry or not has_reached_tables):
-        return NO_CONNECTION
-    # A backup looks up nothing but the task directory.
-    if operation is BACKUP and task_id and error_type == ResourceNotFound.error_type:
-        return no_task_directory(task_id)
-    return operation.failed(error_type)
+BACKUP = Operation(
+    base=operations.BACKUP,
+    thing="Vector表备份",
+    performed="backup_performed",
+    tables="tables_backed_up",
+    check=check_backup,
+    data=BackupData,
+    start_name="back_up",
+    start_help="Launches `vector_backup_job` and waits for its end. An empty body means all "
+    "defaults.",
+    cancel_help="Requests cancellation. The run removes unfinished files; its status shows what it "
+    "finished. A truncate that is being committed is finished first.",
+)
+RESTORE = Operation(
+    base=operations.RESTORE,
+    thing="Vector表恢复",
+    performed="restore_performed",
+    tables="restore_results",
+    check=check_restore,
+    data=RestoreData,
+    start_name="restore",
+    start_help="Launches `vector_restore_job` and waits for its end. It restores all tables or "
+    "none, and compares them with the backup before the commit. `timestamp` is required: a backup "
+    "set's, or `latest`.",
+    cancel_help="Requests cancellation. The target stays unchanged, unless the restore was "
+    "committed.",
+)

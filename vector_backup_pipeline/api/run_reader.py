@@ -1,41 +1,131 @@
-"""Read runs with a cache: at most one query per second and run, for any number of callers."""
+"""Read runs through caches: few queries to Dagster, for any number of callers."""
 
 from __future__ import annotations
 
 import asyncio
-import re
+import functools
 import time
-from collections import OrderedDict
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Generic, TypeVar
 
-from vector_backup_pipeline.api.dagster_client import DagsterClient
+from vector_backup_pipeline.api.dagster_client import DagsterClient, RunEvent, RunReading
 from vector_backup_pipeline.api.errors import DagsterUnavailable
-from vector_backup_pipeline.api.run_progress import RunProgress
-from vector_backup_pipeline.engine.errors import ResourceNotFound
+from vector_backup_pipeline.api.models import TableProgress
+from vector_backup_pipeline.engine.errors import ResourceNotFound, RunCancelled
+from vector_backup_pipeline.outcome import RunOutcome, is_told_by, outcome_of
 
+ENDED = frozenset({"SUCCESS", "FAILURE", "CANCELED"})
+QUEUED = frozenset({"QUEUED", "NOT_STARTED"})
 # One second, with a margin for clock resolution.
 FRESH_SECONDS = 1.05
 # A few KB each. A run that was evicted is read again from its beginning.
-_MOST_KNOWN = 256
-_RUN_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+MAX_CACHED_RUNS = 256
+
+_PROGRESS_KEYS = ("rows", "size", "percent", "rows_per_second", "seconds_left")
+_T = TypeVar("_T")
 
 
-@dataclass
-class _Known:
-    """A run as last read, None if it does not exist, and why the last read failed."""
+class Cached(Generic[_T]):
+    """The answer of a query, at most `seconds` old. Concurrent callers share one query, and its
+    failure. Belongs to one event loop."""
 
-    progress: RunProgress | None = None
-    failure: str | None = None
-    read_at: float = float("-inf")
-    reading: asyncio.Lock = field(default_factory=asyncio.Lock)
+    def __init__(self, query: Callable[[], Awaitable[_T]], seconds: float = FRESH_SECONDS) -> None:
+        self._query = query
+        self._seconds = seconds
+        self._answer: _T | DagsterUnavailable = DagsterUnavailable("Not asked yet.")
+        self._asked_at = float("-inf")
+        self._lock = asyncio.Lock()
+
+    async def read(self, *, now: bool = False) -> _T:
+        """The answer; with `now`, that of a new query. Raises `DagsterUnavailable`."""
+        async with self._lock:
+            if now or time.monotonic() - self._asked_at >= self._seconds:
+                try:
+                    self._answer = await self._query()
+                except DagsterUnavailable as error:
+                    self._answer = error
+                self._asked_at = time.monotonic()
+        if isinstance(self._answer, DagsterUnavailable):
+            raise DagsterUnavailable(self._answer.message)
+        return self._answer
+
+
+class RunProgress:
+    """A run as last read. `take` applies a newer reading."""
+
+    job: str
+    status: str
+    created_at: float | None
+    started_at: float | None
+    ended_at: float | None
+
+    def __init__(self, run_id: str) -> None:
+        self.run_id = run_id
+        self.cursor: str | None = None
+        self.tables: dict[str, TableProgress] = {}
+        self._outcome_metadata: list[Mapping[str, Any]] = []
+        self._tables_of_steps: dict[str, str] = {}
+
+    def take(self, reading: RunReading) -> None:
+        self.job, self.status, self.cursor = reading.job, reading.status, reading.cursor
+        self.created_at, self.started_at = reading.created_at, reading.started_at
+        self.ended_at = reading.ended_at
+        for event in reading.events:
+            self._take_event(event)
+        if self.has_ended:
+            for progress in self.tables.values():
+                if progress.state in ("waiting", "running"):
+                    progress.state, progress.seconds_left = "stopped", None
+
+    @property
+    def has_ended(self) -> bool:
+        return self.status in ENDED
+
+    @property
+    def outcome(self) -> RunOutcome:
+        """How the run ended."""
+        outcome = outcome_of(self._outcome_metadata)
+        if self.status != "CANCELED" or outcome.error_type is None:
+            return outcome
+        message = outcome.message
+        if outcome.result is None:
+            message = (
+                "The run was canceled before it started."
+                if self.started_at is None
+                else "The run was marked as canceled before it reported a result. It may still be "
+                "running: see its events in Dagster, and the list of backups."
+            )
+        return RunOutcome(outcome.result, RunCancelled.error_type, message, can_retry=True)
+
+    def _take_event(self, event: RunEvent) -> None:
+        if is_told_by(event.metadata):
+            self._outcome_metadata.append(event.metadata)
+        if {"table", "step"} <= event.metadata.keys():
+            # The step that plans the run names each table and its step.
+            self._tables_of_steps[event.metadata["step"]] = event.metadata["table"]
+            self.tables.setdefault(event.metadata["table"], TableProgress())
+        elif event.step in self._tables_of_steps:
+            self._take_table_event(event, self.tables[self._tables_of_steps[event.step]])
+
+    def _take_table_event(self, event: RunEvent, progress: TableProgress) -> None:
+        if event.kind == "ExecutionStepFailureEvent":
+            progress.state = "failed"
+        elif event.kind == "ExecutionStepOutputEvent":
+            progress.state, progress.percent = "done", 100.0
+        elif progress.state == "waiting":
+            progress.state = "running"
+        for key in _PROGRESS_KEYS & event.metadata.keys():
+            setattr(progress, key, event.metadata[key])
+        if progress.state not in ("waiting", "running"):
+            progress.seconds_left = None
 
 
 class RunReader:
-    """Belongs to one event loop."""
+    """The runs that callers ask about, each in a cache of its own."""
 
     def __init__(self, client: DagsterClient) -> None:
         self._client = client
-        self._known: OrderedDict[str, _Known] = OrderedDict()
+        self._runs: dict[str, Cached[RunProgress | None]] = {}
 
     async def read(self, run_id: str, job: str, *, now: bool = False) -> RunProgress:
         """The run as of at most one second ago; with `now`, its current state.
@@ -44,46 +134,21 @@ class RunReader:
             ResourceNotFound: there is no such run of `job`.
             DagsterUnavailable: Dagster does not answer.
         """
-        progress = await self._read(run_id, now=now) if _RUN_ID.fullmatch(run_id) else None
+        cached = self._runs.pop(run_id, None)
+        if cached is None:
+            cached = Cached(functools.partial(self._read, RunProgress(run_id)))
+        self._runs[run_id] = cached
+        if len(self._runs) > MAX_CACHED_RUNS:
+            del self._runs[next(iter(self._runs))]
+        progress = await cached.read(now=now)
         if progress is None or progress.job != job:
             raise ResourceNotFound(f"There is no run {run_id} of {job}. Check its id.")
         return progress
 
-    async def _read(self, run_id: str, *, now: bool) -> RunProgress | None:
-        known = self._remember(run_id)
-        # Concurrent callers share one query.
-        async with known.reading:
-            is_fresh = time.monotonic() - known.read_at < FRESH_SECONDS
-            is_over = known.progress is not None and known.progress.is_complete
-            if not is_over and (now or not is_fresh):
-                try:
-                    await self._read_on(run_id, known)
-                    known.failure = None
-                except DagsterUnavailable as error:
-                    # Concurrent callers share the failure too, instead of waiting for it in turn.
-                    known.failure = error.message
-                known.read_at = time.monotonic()
-        if known.failure is not None:
-            raise DagsterUnavailable(known.failure)
-        return known.progress
-
-    async def _read_on(self, run_id: str, known: _Known) -> None:
-        while True:
-            progress = known.progress
-            reading = await self._client.read(run_id, progress.cursor if progress else None)
-            if reading is None:
-                known.progress = None
-                return
-            if progress is None:
-                known.progress = RunProgress(run_id, reading)
-            else:
-                progress.take(reading)
+    async def _read(self, progress: RunProgress) -> RunProgress | None:
+        """The run with its new events; None if it does not exist."""
+        while reading := await self._client.read(progress.run_id, progress.cursor):
+            progress.take(reading)
             if not reading.has_more:
-                return
-
-    def _remember(self, run_id: str) -> _Known:
-        known = self._known.setdefault(run_id, _Known())
-        self._known.move_to_end(run_id)
-        while len(self._known) > _MOST_KNOWN:
-            self._known.popitem(last=False)
-        return known
+                return progress
+        return None

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import signal
-import threading
-from collections.abc import Iterator
 from types import FrameType
 
 import uvicorn
@@ -17,7 +13,7 @@ from vector_backup_pipeline.api.app import create_app
 from vector_backup_pipeline.engine.errors import InvalidParams
 from vector_backup_pipeline.settings import API_TOKEN_VARIABLE, Settings
 
-# For downloads: callers that wait for a run are answered at once.
+# For downloads, and for callers that wait for a run while Dagster does not answer.
 _END_SECONDS = 10
 
 _log = logging.getLogger("vector_backup_pipeline")
@@ -32,10 +28,9 @@ def serve(settings: Settings, *, host: str, port: int, no_auth: bool) -> bool:
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.INFO)
     logging.getLogger("httpx").setLevel(logging.WARNING)
     _check_access(settings, host, no_auth=no_auth)
-    app = create_app(settings, open_to_all=no_auth)
-    server = _Server(
+    server = Server(
         uvicorn.Config(
-            app,
+            create_app(settings, open_to_all=no_auth),
             host=host,
             port=port,
             # httptools does not limit the size of headers and trailers.
@@ -54,39 +49,29 @@ def serve(settings: Settings, *, host: str, port: int, no_auth: bool) -> bool:
 
 def _check_access(settings: Settings, host: str, *, no_auth: bool) -> None:
     if settings.api_token is not None and no_auth:
-        raise InvalidParams(f"--no-auth was given, but {API_TOKEN_VARIABLE} is set. Leave one out.")
+        raise InvalidParams(f"--no-auth was given, but {API_TOKEN_VARIABLE} is set. Omit one.")
     if settings.api_token is not None:
         _log.info("Callers need the token of %s.", API_TOKEN_VARIABLE)
     elif no_auth:
         _log.warning(
-            "--no-auth: whoever reaches %s may back up, truncate, restore and download.", host
+            "--no-auth: everyone who can reach %s may back up, truncate, restore and download.",
+            host,
         )
     elif is_loopback(host):
-        _log.info("No %s: only this machine is answered.", API_TOKEN_VARIABLE)
+        _log.info("%s is not set: only this machine is answered.", API_TOKEN_VARIABLE)
     else:
         raise InvalidParams(
-            f"The host {host} can be reached from other machines, and nobody would have to show "
-            f"who they are. Set {API_TOKEN_VARIABLE}, or give --no-auth if something else keeps "
-            "strangers out."
+            f"The host {host} can be reached from other machines, and callers would not be "
+            f"authenticated. Set {API_TOKEN_VARIABLE}, or give --no-auth if something else "
+            "controls access."
         )
 
 
-class _Server(uvicorn.Server):
+class Server(uvicorn.Server):
     """Answers callers that wait for a run when the service stops."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """SIGHUP stops the service too, unless it is ignored (nohup)."""
-        with super().capture_signals(), contextlib.ExitStack() as undo:
-            before = signal.getsignal(signal.SIGHUP)
-            is_main = threading.current_thread() is threading.main_thread()
-            if is_main and before not in (None, signal.SIG_IGN):
-                signal.signal(signal.SIGHUP, self.handle_exit)
-                undo.callback(signal.signal, signal.SIGHUP, before)
-            yield
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         super().handle_exit(sig, frame)
         app = self.config.app
         if isinstance(app, FastAPI) and hasattr(app.state, "services"):
-            app.state.services.runs.watch.stop()
+            app.state.services.runs.stop()

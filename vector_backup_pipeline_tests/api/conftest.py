@@ -1,4 +1,4 @@
-"""What stands in for Dagster's webserver."""
+"""A stand-in for Dagster's webserver."""
 
 from collections.abc import Iterator
 

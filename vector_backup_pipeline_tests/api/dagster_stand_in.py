@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import re
-import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from vector_backup_pipeline.api.dagster_client import DagsterClient
 from vector_backup_pipeline_tests.api.serving import Served, served
 
 JOB = "vector_backup_job"
+DEAD_DAEMON = {"daemonType": "QUEUED_RUN_COORDINATOR", "required": True, "healthy": False}
 _T = TypeVar("_T")
 _OPERATION = re.compile(r"(?:query|mutation) VectorBackup(\w+)")
 
@@ -36,9 +36,10 @@ class StandInRun:
 
 @dataclass
 class StandIn:
-    """`asked` has each query's name and variables. `instead` may answer otherwise than Dagster:
-    with a response, or None for Dagster's own; it is called after the query has taken effect."""
+    """`asked` has the name and the variables of each query. `instead` may replace Dagster's answer
+    by a response; it is called after the query has taken effect."""
 
+    url: str = ""
     runs: dict[str, StandInRun] = field(default_factory=dict)
     locations: dict[str, list[str]] = field(default_factory=lambda: {"backups": [JOB]})
     daemons: list[dict[str, Any]] = field(default_factory=list)
@@ -48,7 +49,6 @@ class StandIn:
     asked: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     authorizations: set[str | None] = field(default_factory=set)
     most_at_once: int = 0
-    url: str = ""
     _at_once: int = 0
 
     def add(self, status: str = "STARTED", job: str = JOB, *events: dict[str, Any]) -> str:
@@ -59,8 +59,14 @@ class StandIn:
     def count(self, name: str) -> int:
         return sum(each == name for each, _ in self.asked)
 
+    def fail(self, *names: str) -> None:
+        """Answer these queries, or all, with an error of a proxy."""
+        self.instead = lambda asked: (
+            Response(status_code=502) if asked in (names or asked) else None
+        )
+
     def ask(self, use: Callable[[DagsterClient], Awaitable[_T]], url: str | None = None) -> _T:
-        """What `use` comes to with a client of this webserver, in an event loop of its own."""
+        """The result of `use` with a client of this webserver, in an event loop of its own."""
 
         async def with_client() -> _T:
             client = DagsterClient(url or self.url)
@@ -75,26 +81,19 @@ class StandIn:
         self._at_once += 1
         self.most_at_once = max(self.most_at_once, self._at_once)
         try:
-            await self._hesitate()
-            given = await request.json()
+            await asyncio.sleep(self.delay)
+            body = await request.json()
             self.authorizations.add(request.headers.get("authorization"))
-            found = _OPERATION.search(given["query"])
-            assert found is not None
-            name, variables = found.group(1), given["variables"]
+            operation = _OPERATION.search(body["query"])
+            assert operation is not None
+            name, variables = operation.group(1), body["variables"]
             self.asked.append((name, variables))
-            data = getattr(self, f"_{name}")(**variables)
+            data = getattr(self, f"_{name.lower()}")(**variables)
             return self.instead(name) or JSONResponse({"data": data})
         finally:
             self._at_once -= 1
 
-    async def _hesitate(self) -> None:
-        """As long as `delay` says, also when it is changed meanwhile."""
-        began = time.monotonic()
-        await asyncio.sleep(min(self.delay, 0.05))
-        while (left := began + self.delay - time.monotonic()) > 0:
-            await asyncio.sleep(min(left, 0.05))
-
-    def _Jobs(self) -> Any:  # noqa: N802 - as the query is called
+    def _jobs(self) -> Any:
         nodes = [
             {
                 "name": "__repository__",
@@ -105,7 +104,7 @@ class StandIn:
         ]
         return {"repositoriesOrError": {"__typename": "RepositoryConnection", "nodes": nodes}}
 
-    def _Launch(self, params: Any) -> Any:  # noqa: N802
+    def _launch(self, params: Any) -> Any:
         selector = params["selector"]
         if selector["jobName"] not in self.locations.get(selector["repositoryLocationName"], ()):
             error = {"__typename": "PipelineNotFoundError", "message": "No such job.\n  File x"}
@@ -116,81 +115,69 @@ class StandIn:
         self.runs[run_id].tags = {tag["key"]: tag["value"] for tag in tags}
         return {"launchRun": {"__typename": "LaunchRunSuccess", "run": {"runId": run_id}}}
 
-    def _RunsWithTag(self, tag: Any) -> Any:  # noqa: N802
-        found = [
+    def _runs(self, filter: dict[str, Any]) -> Any:
+        tags = {tag["key"]: tag["value"] for tag in filter.get("tags", ())}
+        results = [
             {"runId": run_id, "status": run.status}
             for run_id, run in self.runs.items()
-            if run.tags.get(tag["key"]) == tag["value"]
+            if run_id in filter.get("runIds", self.runs) and tags.items() <= run.tags.items()
         ]
-        return {"runsOrError": {"__typename": "Runs", "results": found}}
+        return {"runsOrError": {"__typename": "Runs", "results": results}}
 
-    def _Statuses(self, runs: list[str]) -> Any:  # noqa: N802
-        told = [
-            {"runId": run_id, "status": self.runs[run_id].status}
-            for run_id in runs
-            if run_id in self.runs
-        ]
-        return {"runsOrError": {"__typename": "Runs", "results": told}}
-
-    def _Run(self, run: str, after: str | None) -> Any:  # noqa: N802
+    def _run(self, run: str, after: str | None) -> Any:
         if run not in self.runs:
-            missing = {"__typename": "RunNotFoundError"}
-            return {"runOrError": missing, "logsForRun": missing}
-        known, begin = self.runs[run], int(after or 0)
-        end = min(begin + self.page, len(known.events))
+            return {"runOrError": {"__typename": "RunNotFoundError"}}
+        stored, begin = self.runs[run], int(after or 0)
+        end = min(begin + self.page, len(stored.events))
         return {
             "runOrError": {
                 "__typename": "Run",
-                "jobName": known.job,
-                "status": known.status,
+                "jobName": stored.job,
+                "status": stored.status,
                 "creationTime": 1.5,
                 "startTime": 2.5,
-                "endTime": 3.5 if known.status in ("SUCCESS", "FAILURE", "CANCELED") else None,
-            },
-            "logsForRun": {
-                "__typename": "EventConnection",
-                "cursor": str(end),
-                "hasMore": end < len(known.events),
-                "events": known.events[begin:end],
-            },
+                "endTime": 3.5 if stored.status in ("SUCCESS", "FAILURE", "CANCELED") else None,
+                "eventConnection": {
+                    "cursor": str(end),
+                    "hasMore": end < len(stored.events),
+                    "events": stored.events[begin:end],
+                },
+            }
         }
 
-    def _Terminate(self, run: str) -> Any:  # noqa: N802
+    def _terminate(self, run: str) -> Any:
         if self.runs[run].status not in ("STARTED", "QUEUED"):
-            told = {"__typename": "TerminateRunFailure", "message": "It has ended."}
-            return {"terminateRun": told}
+            return {"terminateRun": {"__typename": "TerminateRunFailure", "message": "It ended."}}
         self.runs[run].status = "CANCELED"
         return {"terminateRun": {"__typename": "TerminateRunSuccess"}}
 
-    def _Health(self) -> Any:  # noqa: N802
+    def _health(self) -> Any:
         health = {"allDaemonStatuses": self.daemons}
         return {"version": "1.13.27", "instance": {"daemonHealth": health}}
 
 
 def event(kind: str, step: str | None = None, /, **metadata: Any) -> dict[str, Any]:
-    """An event as GraphQL tells it."""
-    entries = [_entry(label, value) for label, value in metadata.items()]
+    """An event in the form of GraphQL."""
     told: dict[str, Any] = {"__typename": kind}
     if step is not None:
         told["stepKey"] = step
+    entries = {"metadataEntries": [_entry(label, value) for label, value in metadata.items()]}
     if kind == "ExecutionStepFailureEvent":
-        return told | {"failureMetadata": {"metadataEntries": entries} if entries else None}
-    return told | ({"metadataEntries": entries} if entries else {})
+        return told | {"failureMetadata": entries if metadata else None}
+    return told | (entries if metadata else {})
 
 
 def _entry(label: str, value: Any) -> dict[str, Any]:
-    if isinstance(value, bool):
-        return {"label": label, "__typename": "BoolMetadataEntry", "boolValue": value}
-    if isinstance(value, int):
-        # An Int of GraphQL has 32 bits, so Dagster tells it as text too.
-        return {"label": label, "__typename": "IntMetadataEntry", "intRepr": str(value)}
-    if isinstance(value, float):
-        return {"label": label, "__typename": "FloatMetadataEntry", "floatValue": value}
-    if isinstance(value, str):
-        return {"label": label, "__typename": "TextMetadataEntry", "text": value}
-    if value is None:
-        return {"label": label, "__typename": "NullMetadataEntry"}
-    return {"label": label, "__typename": "JsonMetadataEntry", "jsonString": json.dumps(value)}
+    # The type, the key of the value, and the value. GraphQL's Int has 32 bits, so it is a text.
+    kinds: dict[type, tuple[str, str, Any]] = {
+        bool: ("Bool", "boolValue", value),
+        int: ("Int", "intRepr", str(value)),
+        float: ("Float", "floatValue", value),
+        str: ("Text", "text", value),
+        type(None): ("Null", "label", label),
+    }
+    kind, key, shown = kinds.get(type(value)) or ("Json", "jsonString", json.dumps(value))
+    return {"label": label, "__typename": f"{kind}MetadataEntry", key: shown}
 
 
 class DagsterServer:

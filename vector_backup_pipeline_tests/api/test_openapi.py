@@ -1,9 +1,8 @@
-"""The OpenAPI document is complete, and its examples are what its schemas ask for."""
+"""The OpenAPI document is complete, and its examples conform to its schemas."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
@@ -11,39 +10,29 @@ from typing import Any
 
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
+from starlette.testclient import TestClient
 
-from vector_backup_pipeline.api.app import create_app
-from vector_backup_pipeline.api.dagster_client import RunEvent, RunReading
 from vector_backup_pipeline.api.operations import BACKUP, RESTORE
-from vector_backup_pipeline.api.run_answers import end_answer
-from vector_backup_pipeline.api.run_progress import RunProgress
-from vector_backup_pipeline.engine.errors import (
-    InvalidParams,
-    MissingRequiredParams,
-    ResourceNotFound,
-)
+from vector_backup_pipeline.engine.errors import BackupError, ResourceNotFound
 from vector_backup_pipeline.engine.results import RestoreResult
-from vector_backup_pipeline.settings import PREFIX, load_settings
-from vector_backup_pipeline_tests.api.documented import check_by_schema
+from vector_backup_pipeline.settings import load_settings
+from vector_backup_pipeline_tests.api.dagster_stand_in import StandIn, event
+from vector_backup_pipeline_tests.fix_api import BASE, app_of, check_by_schema
 from vector_backup_pipeline_tests.fix_dagster import CHECKOUT
 
 Json = dict[str, Any]
 
 _OPERATION_IDS = [
-    *("back_up", "backup_status", "cancel_backup", "cancel_restore", "download", "healthz"),
-    *("list_sets", "look_at_download", "restore", "restore_status"),
+    *("back_up", "backup_status", "cancel_backup", "cancel_restore", "download"),
+    *("download_headers", "healthz", "list_sets", "restore", "restore_status"),
 ]
+_SETTINGS = load_settings()
 
 
 @pytest.fixture(scope="module")
 def document(tmp_path_factory: pytest.TempPathFactory) -> Json:
-    """Of an installation with a root, and no setting besides."""
-    with pytest.MonkeyPatch.context() as environment:
-        for name in list(os.environ):
-            if name.startswith(PREFIX):
-                environment.delenv(name)
-        environment.setenv(PREFIX + "ROOT", str(tmp_path_factory.mktemp("training_data")))
-        return create_app(load_settings()).openapi()
+    """Of an installation with a root, and no other setting."""
+    return app_of(tmp_path_factory.mktemp("training_data")).openapi()
 
 
 def operations(document: Json) -> Iterator[tuple[str, Json]]:
@@ -52,15 +41,20 @@ def operations(document: Json) -> Iterator[tuple[str, Json]]:
             yield f"{method} {path}", operation
 
 
-def contents(document: Json) -> Iterator[tuple[str, str, Json]]:
-    """Each JSON body: where it is, the status of an answer or "body", and what is told of it."""
+def answers(document: Json) -> Iterator[tuple[str, int, Json]]:
+    """Each JSON answer of the API: where it is, its status, and its content."""
     for where, operation in operations(document):
-        told = {"body": operation["requestBody"]} if "requestBody" in operation else {}
-        for status, answer in (told | operation["responses"]).items():
+        for status, answer in operation["responses"].items():
             content = answer.get("content", {}).get("application/json")
             # A stored file may be JSON of its own form, and HEAD is answered without a body.
-            if content is not None and "schema" in content and content["schema"]:
-                yield where, status, content
+            if content is not None and content["schema"]:
+                yield where, int(status), content
+
+
+def body_of(document: Json, operation: str) -> Json:
+    body = document["paths"][f"{BASE}/{operation}"]["post"]["requestBody"]
+    content: Json = body["content"]["application/json"]
+    return content
 
 
 def resolved(document: Json, schema: Json) -> Json:
@@ -69,12 +63,10 @@ def resolved(document: Json, schema: Json) -> Json:
     return schema
 
 
-def _check(operation: str, body: Json) -> None:
-    """Raise what a call with that body is refused with before a run is made of it."""
-    if operation == "backup":
-        BACKUP.check(BACKUP.parameters(**body))
-    else:
-        RESTORE.check(RESTORE.parameters(**body))
+def _check(name: str, body: Json) -> None:
+    """Raise the error with which a call with that body is refused before a run is launched."""
+    operation = BACKUP if name == "backup" else RESTORE
+    operation.check(operation.base.parameters(**body), _SETTINGS)
 
 
 def test_it_is_openapi_3_1(document: Json) -> None:
@@ -82,14 +74,12 @@ def test_it_is_openapi_3_1(document: Json) -> None:
     OpenAPIV31SpecValidator(json.loads(json.dumps(document))).validate()
 
 
-def test_operation_ids_are_short_and_stable(document: Json) -> None:
+def test_every_address_has_a_stable_id_and_says_what_it_is_for(document: Json) -> None:
     assert sorted(told["operationId"] for _, told in operations(document)) == _OPERATION_IDS
-
-
-def test_every_address_says_what_it_is_for(document: Json) -> None:
     for where, operation in operations(document):
         assert operation["summary"], where
         assert len(operation["description"]) > 20, where
+        assert operation["tags"], where
         assert set(operation["tags"]) <= {tag["name"] for tag in document["tags"]}, where
 
 
@@ -98,53 +88,61 @@ def test_every_parameter_is_described_and_has_an_example(document: Json) -> None
         for parameter in operation.get("parameters", ()):
             schema = parameter["schema"]
             assert parameter["description"], (where, parameter["name"])
-            told = [*schema.get("examples", ()), parameter.get("example")]
-            examples = [each for each in told if each is not None]
-            # Of a switch the default says all.
+            examples = schema.get("examples", ())
+            # The default of a switch says all.
             assert examples or schema["type"] == "boolean", (where, parameter["name"])
             for example in examples:
                 check_by_schema(document, schema, example)
 
 
-def test_every_body_and_answer_has_examples_which_its_schema_takes(document: Json) -> None:
-    found = list(contents(document))
+@pytest.mark.parametrize("operation", ["backup", "restore"])
+def test_every_body_has_examples_that_conform_and_are_accepted(
+    document: Json, operation: str
+) -> None:
+    content = body_of(document, operation)
+    assert content["examples"]
+    for example in content["examples"].values():
+        assert example["summary"]
+        check_by_schema(document, content["schema"], example["value"])
+        _check(operation, example["value"])
 
-    assert len(found) > 50
+
+@pytest.mark.parametrize("operation", [BACKUP, RESTORE], ids=["backup", "restore"])
+def test_every_key_of_a_body_is_described_and_has_its_default(
+    document: Json, operation: Any
+) -> None:
+    schema, fields = body_of(document, operation.name)["schema"], operation.base.parameters
+    assert schema["additionalProperties"] is False
+    assert list(schema["properties"]) == list(fields.model_fields)
+    for key, told in schema["properties"].items():
+        assert told["description"]
+        if key not in schema.get("required", ()):
+            assert told.get("default") == fields.model_fields[key].get_default()
+
+
+def test_every_answer_has_its_own_status_and_examples_that_conform(document: Json) -> None:
+    found = list(answers(document))
+
+    assert len(found) > 40
     for where, status, content in found:
+        envelope = resolved(document, content["schema"])["properties"]
+        assert envelope["code"]["const"] == status, (where, status)
+        assert envelope["success"]["const"] is (status < 300), (where, status)
         assert content["examples"], (where, status)
-        for name, example in content["examples"].items():
-            assert example["summary"], (where, status, name)
+        for example in content["examples"].values():
+            assert example["summary"], (where, status)
+            assert example["value"]["code"] == status
             check_by_schema(document, content["schema"], example["value"])
 
 
-def test_every_answer_says_its_own_status_in_its_body(document: Json) -> None:
-    for where, status, content in contents(document):
-        if status == "body":
-            continue
-        envelope = resolved(document, content["schema"])["properties"]
-        assert envelope["code"]["const"] == int(status), (where, status)
-        assert envelope["success"]["const"] is (status < "300"), (where, status)
-        for example in content["examples"].values():
-            assert example["value"]["code"] == int(status)
-
-
 def test_every_error_names_the_error_types_that_it_may_have(document: Json) -> None:
-    for where, status, content in contents(document):
-        if status == "body" or status < "400":
+    for where, status, content in answers(document):
+        if status < 400:
             continue
         envelope = resolved(document, content["schema"])
         told = resolved(document, envelope["properties"]["data"])["properties"]["error_type"]
         error_types = told["enum"] if "enum" in told else [told["const"]]
         assert error_types == sorted(set(error_types)), (where, status)
-        for example in content["examples"].values():
-            assert example["value"]["data"]["error_type"] in error_types
-
-
-def test_no_key_that_may_be_missing_has_a_default_in_an_answer(document: Json) -> None:
-    for name, schema in document["components"]["schemas"].items():
-        if "Error" in name:
-            defaults = [key for key, told in schema["properties"].items() if "default" in told]
-            assert not defaults, name
 
 
 def test_the_frameworks_own_error_is_nowhere(document: Json) -> None:
@@ -153,18 +151,16 @@ def test_the_frameworks_own_error_is_nowhere(document: Json) -> None:
     assert "ValidationError" not in text
 
 
-def test_headers_of_refusals_are_told(document: Json) -> None:
+def test_headers_of_refusals_are_documented(document: Json) -> None:
     for where, operation in operations(document):
-        answers = operation["responses"]
-        if "401" in answers:
-            assert answers["401"]["headers"]["WWW-Authenticate"]["required"] is True, where
-        if "416" in answers:
-            assert "Content-Range" in answers["416"]["headers"], where
+        responses = operation["responses"]
+        if "401" in responses:
+            assert responses["401"]["headers"]["WWW-Authenticate"]["required"] is True, where
+        if "416" in responses:
+            assert "Content-Range" in responses["416"]["headers"], where
 
 
-def test_links_lead_from_a_run_to_its_status_and_its_end(document: Json) -> None:
-    known = {operation["operationId"] for _, operation in operations(document)}
-
+def test_links_lead_from_a_run_to_its_status_and_its_cancellation(document: Json) -> None:
     links = [
         link["operationId"]
         for _, operation in operations(document)
@@ -173,16 +169,7 @@ def test_links_lead_from_a_run_to_its_status_and_its_end(document: Json) -> None
     ]
 
     assert len(links) == 8
-    assert set(links) <= known
-
-
-def test_the_examples_of_bodies_are_what_the_engine_takes(document: Json) -> None:
-    for path in ("backup", "restore"):
-        told = document["paths"][f"/api/v0/data_pipeline/vector/{path}"]["post"]["requestBody"]
-        examples = told["content"]["application/json"]["examples"]
-        assert examples
-        for example in examples.values():
-            _check(path, example["value"])
+    assert set(links) <= set(_OPERATION_IDS)
 
 
 @pytest.mark.parametrize(
@@ -223,76 +210,77 @@ def test_the_examples_of_bodies_are_what_the_engine_takes(document: Json) -> Non
     ],
     ids=str,
 )
-def test_what_the_engine_refuses_the_schema_refuses(
+def test_a_body_that_is_refused_does_not_conform(
     document: Json, operation: str, body: Json
 ) -> None:
-    told = document["paths"][f"/api/v0/data_pipeline/vector/{operation}"]["post"]["requestBody"]
-    schema = told["content"]["application/json"]["schema"]
-
-    with pytest.raises((InvalidParams, MissingRequiredParams)):
+    with pytest.raises(BackupError):
         _check(operation, body)
     with pytest.raises(AssertionError):
-        check_by_schema(document, schema, body)
-
-
-def test_what_a_refused_restore_is_answered_with_is_told(document: Json) -> None:
-    error = ResourceNotFound("There is no such set.")
-    result = RestoreResult.refused(error, datetime.now(timezone.utc)).as_json()
-    told = {
-        "vector_restore_result": result,
-        "error_type": error.error_type,
-        "error": error.message,
-        "can_retry": error.can_retry,
-    }
-    events = [RunEvent("EngineEvent", None, told), RunEvent("RunFailureEvent", None, {})]
-    reading = RunReading(RESTORE.job, "FAILURE", 1.0, 2.0, 3.0, events, None, has_more=False)
-
-    answer = end_answer(RESTORE, RunProgress("a-run", reading), None, "/training_data")
-
-    assert answer.status_code == 404
-    answers = document["paths"]["/api/v0/data_pipeline/vector/restore"]["post"]["responses"]
-    schema = answers["404"]["content"]["application/json"]["schema"]
-    check_by_schema(document, schema, json.loads(bytes(answer.body)))
+        check_by_schema(document, body_of(document, operation)["schema"], body)
 
 
 @pytest.mark.parametrize(
     "table",
     ["docs", "App.Docs", "a.b.c", '"my.table"', 'app."my.table"', '"a""b"', "with space", "表"],
 )
-def test_what_the_engine_takes_for_a_table_the_schema_takes(document: Json, table: str) -> None:
-    told = document["paths"]["/api/v0/data_pipeline/vector/backup"]["post"]["requestBody"]
-
+def test_a_table_name_that_is_accepted_conforms(document: Json, table: str) -> None:
     _check("backup", {"tables": [table]})
-    check_by_schema(document, told["content"]["application/json"]["schema"], {"tables": [table]})
+    check_by_schema(document, body_of(document, "backup")["schema"], {"tables": [table]})
 
 
-def test_without_a_token_no_security_is_told(document: Json) -> None:
-    assert "securitySchemes" not in document["components"]
-    assert "security" not in json.dumps(document)
-
-
-def test_with_a_token_every_address_but_health_asks_for_it(
-    root: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_refused_restore_and_its_status_are_answered_as_documented(
+    document: Json, tmp_path: Path, dagster: StandIn
 ) -> None:
-    monkeypatch.setenv(PREFIX + "API_TOKEN", "a-token-of-thirty-two-characters")
+    error = ResourceNotFound("There is no such set.")
+    result = RestoreResult.refused(error, datetime.now(timezone.utc)).as_json()
+    told = {"error_type": error.error_type, "error": error.message, "can_retry": error.can_retry}
+    dagster.locations = {"backups": [RESTORE.job]}
+    events = [event("EngineEvent", None, vector_restore_result=result, **told)]
 
-    document = create_app(load_settings()).openapi()
+    def end(asked: str) -> None:
+        for run in dagster.runs.values():
+            run.status, run.events = "FAILURE", events
 
+    dagster.instead = end
+    app = app_of(tmp_path, dagster_url=dagster.url)
+    with TestClient(app, base_url="http://localhost") as client:
+        answer = client.post(f"{BASE}/restore", json={"timestamp": "latest"})
+        status = client.get(f"{BASE}/restore/{answer.json()['data']['run_id']}")
+
+    for path, method, given in (("", "post", answer), ("/{run_id}", "get", status)):
+        responses = document["paths"][f"{BASE}/restore{path}"][method]["responses"]
+        schema = responses[str(given.status_code)]["content"]["application/json"]["schema"]
+        check_by_schema(document, schema, given.json())
+    assert answer.status_code == 404
+    assert answer.json()["data"]["response"] == "Vector表恢复失败，请稍后重试"
+    assert answer.json()["data"]["result"] == status.json()["data"]["result"] == result
+    assert status.json()["data"]["error"] == {
+        "error_type": "RESOURCE_NOT_FOUND",
+        "code": 404,
+        "detail": error.message,
+        "can_retry": False,
+    }
+
+
+@pytest.mark.parametrize("token", [None, "a-token-of-thirty-two-characters"])
+def test_with_a_token_every_address_but_health_needs_it(tmp_path: Path, token: str | None) -> None:
+    document = app_of(tmp_path, **({"api_token": token} if token else {})).openapi()
+
+    if token is None:
+        assert "security" not in json.dumps(document)
+        return
     assert document["components"]["securitySchemes"]["token"]["scheme"] == "bearer"
     assert document["security"] == [{"token": []}]
     for where, operation in operations(document):
         assert operation.get("security") == ([] if where == "get /healthz" else None), where
-    assert "a-token" not in json.dumps(document)
+    assert token not in json.dumps(document)
 
 
-def test_another_form_of_timestamps_is_told(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(PREFIX + "TIMESTAMP_FORMAT", "%Y-%m-%d-%H-%M-%S")
+def test_another_format_of_timestamps_is_documented(tmp_path: Path) -> None:
+    document = app_of(tmp_path, timestamp_format="%Y-%m-%d-%H-%M-%S").openapi()
 
-    document = create_app(load_settings()).openapi()
-
-    path = "/api/v0/data_pipeline/vector/backup/files/{timestamp}/{file}"
-    told = document["paths"][path]["get"]["parameters"]
-    (timestamp,) = (each for each in told if each["name"] == "timestamp")
+    parameters = document["paths"][f"{BASE}/backup/files/{{timestamp}}/{{file}}"]["get"]
+    (timestamp,) = (p for p in parameters["parameters"] if p["name"] == "timestamp")
     check_by_schema(document, timestamp["schema"], "2025-07-21-23-49-14")
 
 

@@ -1,23 +1,30 @@
-"""Many who ask for a run cost Dagster one query a second."""
+"""A run's progress, read from its events, with one query a second for any number of callers."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import datetime, timezone
 from typing import Any
 
 import pytest
 from starlette.responses import Response
 
 from vector_backup_pipeline.api import run_reader
+from vector_backup_pipeline.api.dagster_client import RunEvent, RunReading
 from vector_backup_pipeline.api.errors import DagsterUnavailable
-from vector_backup_pipeline.api.run_progress import RunProgress
-from vector_backup_pipeline.api.run_reader import RunReader
-from vector_backup_pipeline.engine.errors import ResourceNotFound
+from vector_backup_pipeline.api.run_reader import RunProgress, RunReader
+from vector_backup_pipeline.engine.errors import BackupError, ResourceNotFound
+from vector_backup_pipeline.engine.results import BackupResult
+from vector_backup_pipeline.operations import BACKUP
 from vector_backup_pipeline_tests.api.dagster_stand_in import JOB, StandIn, event
 
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
+STEP = "export_table[docs]"
+RESULT: BackupResult = BackupResult.refused(
+    BackupError("No."), datetime(2025, 7, 21, tzinfo=timezone.utc)
+)
 
 
-class _Clock:
+class Clock:
     """Time that passes when a test says so."""
 
     now = 1000.0
@@ -26,38 +33,155 @@ class _Clock:
         return self.now
 
 
-@pytest.fixture(autouse=True)
-def clock(monkeypatch: pytest.MonkeyPatch) -> _Clock:
-    clock = _Clock()
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
     monkeypatch.setattr(run_reader, "time", clock)
     return clock
+
+
+def _progress(
+    *events: RunEvent, status: str = "STARTED", started_at: float | None = 2.0
+) -> RunProgress:
+    progress = RunProgress("run")
+    progress.take(_reading(*events, status=status, started_at=started_at))
+    return progress
+
+
+def _reading(
+    *events: RunEvent, status: str = "STARTED", started_at: float | None = 2.0
+) -> RunReading:
+    return RunReading(JOB, status, 1.0, started_at, None, events, "1", has_more=False)
+
+
+def _event(kind: str, step: str | None = None, /, **metadata: Any) -> RunEvent:
+    return RunEvent(kind, step, metadata)
+
+
+PLANNED = [
+    _event("EngineEvent", "pin_snapshot", table="docs", step=STEP),
+    _event("EngineEvent", "pin_snapshot", table="images", step="export_table[images]"),
+]
+
+
+def _states(progress: RunProgress) -> dict[str, str]:
+    return {table: each.state for table, each in progress.tables.items()}
+
+
+def test_tables_are_waiting_as_soon_as_they_are_planned_in_their_order() -> None:
+    assert _states(_progress()) == {}
+    assert _states(_progress(*PLANNED)) == {"docs": "waiting", "images": "waiting"}
+
+
+@pytest.mark.parametrize("size", [1, 2, 100])
+def test_a_table_is_followed_to_its_end_however_its_events_arrive(size: int) -> None:
+    events = [
+        *PLANNED,
+        _event("ExecutionStepStartEvent", STEP),
+        _event("EngineEvent", STEP, rows=10, size="1.0 KB", percent=12.5, seconds_left=9.0),
+        _event("EngineEvent", STEP, rows=20, percent=25.0, rows_per_second=6.0, seconds_left=4.0),
+        _event("ExecutionStepOutputEvent", STEP, table="docs", rows=80, size="8.0 KB"),
+        _event("ExecutionStepSuccessEvent", STEP),
+    ]
+    progress = _progress()
+    for start in range(0, len(events), size):
+        progress.take(_reading(*events[start : start + size]))
+
+    assert progress.tables["docs"].model_dump() == {
+        "state": "done",
+        "rows": 80,
+        "size": "8.0 KB",
+        "percent": 100.0,
+        "rows_per_second": 6.0,
+        "seconds_left": None,
+    }
+    assert progress.tables["images"].state == "waiting"
+
+
+@pytest.mark.parametrize(
+    ("last", "status", "state", "other_state"),
+    [
+        ("ExecutionStepFailureEvent", "STARTED", "failed", "waiting"),
+        ("EngineEvent", "STARTED", "running", "waiting"),
+        ("EngineEvent", "CANCELED", "stopped", "stopped"),
+        ("ExecutionStepFailureEvent", "FAILURE", "failed", "stopped"),
+    ],
+)
+def test_a_table_that_is_not_finished_runs_or_has_failed_or_was_stopped(
+    last: str, status: str, state: str, other_state: str
+) -> None:
+    said = _event("EngineEvent", STEP, rows=3, seconds_left=26.4)
+    progress = _progress(*PLANNED, said, _event(last, STEP), status=status)
+
+    assert _states(progress) == {"docs": state, "images": other_state}
+    assert progress.tables["docs"].rows == 3
+    assert (progress.tables["docs"].seconds_left is None) == (state != "running")
+
+
+@pytest.mark.parametrize("step", ["pin_snapshot", "export_table[unknown]", "other[docs]", None])
+def test_events_of_other_steps_are_not_about_a_table(step: str | None) -> None:
+    progress = _progress(*PLANNED, _event("EngineEvent", step, rows=1))
+    assert _states(progress) == {"docs": "waiting", "images": "waiting"}
+
+
+def test_the_outcome_comes_from_all_readings_together() -> None:
+    error = {"error_type": "LOCK_TIMEOUT", "error": "Too long.", "can_retry": True}
+    progress = _progress(_event("ExecutionStepFailureEvent", STEP, **error))
+    progress.take(_reading(_event("EngineEvent", None, **{BACKUP.result_key: RESULT.as_json()})))
+
+    assert progress.outcome.result == RESULT.as_json()
+    assert progress.outcome.error_type == "LOCK_TIMEOUT"
+    assert _progress(status="FAILURE").outcome.error_type == "INTERNAL_ERROR"
+
+
+@pytest.mark.parametrize(
+    ("started_at", "message"), [(None, "before it started"), (2.5, "It may still be running")]
+)
+def test_a_canceled_run_without_a_result_says_whether_it_had_begun(
+    started_at: float | None, message: str
+) -> None:
+    outcome = _progress(status="CANCELED", started_at=started_at).outcome
+
+    assert message in str(outcome.message)
+    assert (outcome.error_type, outcome.can_retry) == ("RUN_CANCELED", True)
 
 
 def _with_reader(dagster: StandIn, use: Callable[[RunReader], Awaitable[Any]]) -> Any:
     return dagster.ask(lambda client: use(RunReader(client)))
 
 
-def test_a_hundred_at_once_share_one_query(dagster: StandIn) -> None:
+@pytest.mark.parametrize("is_away", [False, True])
+def test_a_hundred_callers_at_once_share_one_query_and_its_failure(
+    dagster: StandIn, clock: Clock, is_away: bool
+) -> None:
     dagster.delay = 0.02
     run_id = dagster.add()
+    if is_away:
+        dagster.fail()
 
-    async def ask_at_once(reader: RunReader) -> list[RunProgress]:
-        return await asyncio.gather(*(reader.read(run_id, JOB) for _ in range(100)))
+    async def ask_at_once(reader: RunReader) -> list[Any]:
+        calls = [reader.read(run_id, JOB) for _ in range(100)]
+        return await asyncio.gather(*calls, return_exceptions=True)
 
     answers = _with_reader(dagster, ask_at_once)
 
-    assert {each.run_id for each in answers} == {run_id}
+    assert {type(each) for each in answers} == {DagsterUnavailable if is_away else RunProgress}
     assert (dagster.count("Run"), dagster.most_at_once) == (1, 1)
 
 
-def test_a_hundred_calls_a_second_cost_at_most_a_query_a_second(
-    dagster: StandIn, clock: _Clock
+@pytest.mark.parametrize("is_known", [True, False])
+def test_a_hundred_calls_a_second_cost_one_query_a_second(
+    dagster: StandIn, clock: Clock, is_known: bool
 ) -> None:
-    run_id = dagster.add()
+    run_id = dagster.add() if is_known else UNKNOWN
 
     async def ask_for_five_seconds(reader: RunReader) -> None:
         for _ in range(500):
-            await reader.read(run_id, JOB)
+            if is_known:
+                await reader.read(run_id, JOB)
+            else:
+                with pytest.raises(ResourceNotFound, match=UNKNOWN):
+                    await reader.read(run_id, JOB)
             clock.now += 0.01
 
     _with_reader(dagster, ask_for_five_seconds)
@@ -65,7 +189,7 @@ def test_a_hundred_calls_a_second_cost_at_most_a_query_a_second(
     assert dagster.count("Run") == 5
 
 
-def test_what_was_read_is_at_most_a_second_old(dagster: StandIn, clock: _Clock) -> None:
+def test_the_answer_is_at_most_a_second_old(dagster: StandIn, clock: Clock) -> None:
     run_id = dagster.add("QUEUED")
 
     async def follow(reader: RunReader) -> list[str]:
@@ -76,119 +200,39 @@ def test_what_was_read_is_at_most_a_second_old(dagster: StandIn, clock: _Clock) 
         dagster.runs[run_id].status = "CANCELING"
         clock.now += 1.1
         seen.append((await reader.read(run_id, JOB)).status)
+        del dagster.runs[run_id]
+        clock.now += 1.1
+        with pytest.raises(ResourceNotFound):
+            await reader.read(run_id, JOB)
         return seen
 
     assert _with_reader(dagster, follow) == ["QUEUED", "QUEUED", "STARTED", "CANCELING"]
 
 
-def test_events_are_read_on_from_where_the_last_reading_ended(
-    dagster: StandIn, clock: _Clock
+def test_only_new_events_are_read_in_pages_also_after_a_failure(
+    dagster: StandIn, clock: Clock
 ) -> None:
-    step = "export_table[docs]"
-    run_id = dagster.add("STARTED", JOB, event("EngineEvent", "pin", table="docs", step=step))
-
-    async def follow(reader: RunReader) -> RunProgress:
-        for rows in (1, 2, 3):
-            await reader.read(run_id, JOB)
-            dagster.runs[run_id].events.append(event("EngineEvent", step, rows=rows))
-            clock.now += 2
-        return await reader.read(run_id, JOB)
-
-    progress = _with_reader(dagster, follow)
-
-    assert [asked["after"] for _, asked in dagster.asked] == [None, "1", "2", "3"]
-    assert progress.tables["docs"].rows == 3
-
-
-def test_a_reading_of_several_pages_is_read_to_its_end(dagster: StandIn) -> None:
     dagster.page = 2
-    events = [event("EngineEvent", f"step {each}") for each in range(5)]
-    run_id = dagster.add("SUCCESS", JOB, *events, event("RunSuccessEvent"))
-
-    progress = _with_reader(dagster, lambda reader: reader.read(run_id, JOB))
-
-    assert progress.is_complete
-    assert [asked["after"] for _, asked in dagster.asked] == [None, "2", "4"]
-
-
-def test_a_reading_that_broke_off_goes_on_where_it_was(dagster: StandIn, clock: _Clock) -> None:
-    dagster.page = 1
-    run_id = dagster.add("SUCCESS", JOB, event("EngineEvent"), event("RunSuccessEvent"))
-    answers = iter([None, Response(status_code=502), None])
+    planned = event("EngineEvent", "pin", table="docs", step=STEP)
+    rows = [event("EngineEvent", STEP, rows=each) for each in range(4)]
+    run_id = dagster.add("STARTED", JOB, planned, *rows)
+    answers = iter([None, Response(status_code=502), None, None, None])
     dagster.instead = lambda _: next(answers)
 
-    async def read_twice(reader: RunReader) -> RunProgress:
+    async def read(reader: RunReader) -> RunProgress:
         with pytest.raises(DagsterUnavailable):
             await reader.read(run_id, JOB)
         clock.now += 2
+        await reader.read(run_id, JOB)
+        dagster.runs[run_id].events.append(event("EngineEvent", STEP, rows=9))
+        clock.now += 2
         return await reader.read(run_id, JOB)
 
-    assert _with_reader(dagster, read_twice).is_complete
-    assert [asked["after"] for _, asked in dagster.asked] == [None, "1", "1"]
+    assert _with_reader(dagster, read).tables["docs"].rows == 9
+    assert [asked["after"] for _, asked in dagster.asked] == [None, "2", "2", "4", "5"]
 
 
-@pytest.mark.parametrize("now", [False, True])
-def test_a_run_that_has_ended_is_not_asked_for_again(
-    dagster: StandIn, clock: _Clock, now: bool
-) -> None:
-    run_id = dagster.add("SUCCESS", JOB, event("RunSuccessEvent"))
-
-    async def ask_for_long(reader: RunReader) -> None:
-        for _ in range(5):
-            assert (await reader.read(run_id, JOB, now=now)).is_complete
-            clock.now += 60
-
-    _with_reader(dagster, ask_for_long)
-
-    assert dagster.count("Run") == 1
-
-
-def test_an_ended_run_whose_last_event_has_not_come_is_asked_for_again(
-    dagster: StandIn, clock: _Clock
-) -> None:
-    run_id = dagster.add("SUCCESS")
-
-    async def ask_twice(reader: RunReader) -> None:
-        await reader.read(run_id, JOB)
-        clock.now += 2
-        dagster.runs[run_id].events.append(event("RunSuccessEvent"))
-        assert (await reader.read(run_id, JOB)).is_complete
-
-    _with_reader(dagster, ask_twice)
-
-    assert dagster.count("Run") == 2
-
-
-def test_an_unknown_run_is_asked_for_at_most_once_a_second(dagster: StandIn, clock: _Clock) -> None:
-    async def ask_for_two_seconds(reader: RunReader) -> None:
-        for _ in range(200):
-            with pytest.raises(ResourceNotFound, match=UNKNOWN):
-                await reader.read(UNKNOWN, JOB)
-            clock.now += 0.01
-
-    _with_reader(dagster, ask_for_two_seconds)
-
-    assert dagster.count("Run") == 2
-
-
-def test_a_run_that_appears_and_goes_is_told_as_it_is(dagster: StandIn, clock: _Clock) -> None:
-    async def ask(reader: RunReader) -> None:
-        with pytest.raises(ResourceNotFound):
-            await reader.read(run_id, JOB)
-        dagster.runs[run_id] = run
-        clock.now += 2
-        assert (await reader.read(run_id, JOB)).status == "STARTED"
-        del dagster.runs[run_id]
-        clock.now += 2
-        with pytest.raises(ResourceNotFound):
-            await reader.read(run_id, JOB)
-
-    run_id = dagster.add()
-    run = dagster.runs.pop(run_id)
-    _with_reader(dagster, ask)
-
-
-def test_a_run_of_another_job_is_not_there(dagster: StandIn) -> None:
+def test_a_run_of_another_job_is_not_found(dagster: StandIn) -> None:
     run_id = dagster.add("STARTED", "vector_restore_job")
 
     async def ask(reader: RunReader) -> None:
@@ -199,66 +243,32 @@ def test_a_run_of_another_job_is_not_there(dagster: StandIn) -> None:
     _with_reader(dagster, ask)
 
 
-@pytest.mark.parametrize(
-    "run_id",
-    ["", "list", UNKNOWN.replace("0", "g"), UNKNOWN + "\n", UNKNOWN[:-1], "../x", "é" * 36],
-)
-def test_what_is_no_runs_id_is_not_asked_for(dagster: StandIn, run_id: str) -> None:
-    with pytest.raises(ResourceNotFound):
-        _with_reader(dagster, lambda reader: reader.read(run_id, JOB))
-    assert dagster.asked == []
-
-
-def test_only_so_many_runs_are_remembered_the_latest_asked_for(
-    dagster: StandIn, monkeypatch: pytest.MonkeyPatch
+def test_only_so_many_runs_are_cached_those_asked_for_last(
+    dagster: StandIn, monkeypatch: pytest.MonkeyPatch, clock: Clock
 ) -> None:
-    monkeypatch.setattr(run_reader, "_MOST_KNOWN", 3)
+    monkeypatch.setattr(run_reader, "MAX_CACHED_RUNS", 3)
     first, *others = [dagster.add() for _ in range(5)]
 
     async def ask(reader: RunReader) -> None:
         for run_id in others:
             await reader.read(first, JOB)
             await reader.read(run_id, JOB)
-        assert len(reader._known) == 3
         await reader.read(others[0], JOB)
 
     _with_reader(dagster, ask)
 
-    asked = [each["run"] for _, each in dagster.asked]
-    assert asked.count(first) == 1
-    assert asked.count(others[0]) == 2
+    asked = [variables["run"] for _, variables in dagster.asked]
+    assert (asked.count(first), asked.count(others[0])) == (1, 2)
 
 
-def test_many_who_ask_while_dagster_is_away_share_one_failure(
-    dagster: StandIn, clock: _Clock
-) -> None:
-    run_id = dagster.add()
-    dagster.instead = lambda _: Response(status_code=503)
-    dagster.delay = 0.02
-
-    async def ask(reader: RunReader) -> None:
-        failures = await asyncio.gather(
-            *(reader.read(run_id, JOB) for _ in range(100)), return_exceptions=True
-        )
-        assert {type(each) for each in failures} == {DagsterUnavailable}
-        dagster.instead = lambda _: None
-        clock.now += 1.1
-        assert (await reader.read(run_id, JOB)).status == "STARTED"
-
-    _with_reader(dagster, ask)
-
-    assert dagster.count("Run") == 2
-
-
-def test_who_gives_up_does_not_take_the_answer_from_others(dagster: StandIn) -> None:
+def test_a_caller_who_disconnects_does_not_take_the_answer_from_others(dagster: StandIn) -> None:
     dagster.delay = 0.05
     run_id = dagster.add()
 
     async def ask(reader: RunReader) -> RunProgress:
         first = asyncio.ensure_future(reader.read(run_id, JOB))
         second = asyncio.ensure_future(reader.read(run_id, JOB))
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.01)
         first.cancel()
         return await second
 

@@ -1,128 +1,224 @@
 """A call that waits for its run, while Dagster comes and goes."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from fastapi import Request
-from starlette.responses import Response
+from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse, Response
 from starlette.types import Message
 
-from vector_backup_pipeline.api import run_watch, runs
-from vector_backup_pipeline.api.dagster_client import RunEvent, RunReading
-from vector_backup_pipeline.api.errors import CallerGone, DagsterUnavailable, RunUnresolved
+from vector_backup_pipeline.api import runs
+from vector_backup_pipeline.api.errors import DagsterUnavailable, RunUnresolved
 from vector_backup_pipeline.api.operations import BACKUP
-from vector_backup_pipeline.api.run_answers import outcome_of_end
-from vector_backup_pipeline.api.run_progress import RunProgress
+from vector_backup_pipeline.api.run_reader import RunProgress
 from vector_backup_pipeline.api.runs import Runs
 from vector_backup_pipeline.engine.storage.opening import open_root
-from vector_backup_pipeline_tests.api.dagster_stand_in import JOB, StandIn, event
+from vector_backup_pipeline.settings import load_settings
+from vector_backup_pipeline_tests.api.dagster_stand_in import DEAD_DAEMON, JOB, StandIn, event
 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_watch, "_LOOK_SECONDS", 0.01)
-    monkeypatch.setattr(run_watch, "_OUTAGE_LOOK_SECONDS", 0.01)
-    monkeypatch.setattr(runs, "_STILL_THERE_SECONDS", 0.02)
-    monkeypatch.setattr(runs, "_LONG_IN_QUEUE_SECONDS", 0.0)
+    monkeypatch.setattr(runs, "_POLL_SECONDS", 0.01)
+    monkeypatch.setattr(runs, "_QUEUE_SECONDS", 0.0)
+    monkeypatch.setattr(runs, "_DEQUEUE_SECONDS", 0.1)
 
 
-def _caller(*, goes: bool = False) -> Request:
+def _caller(*, disconnects: bool = False) -> Request:
     """A caller who waits, or has closed the connection."""
 
     async def receive() -> Message:
-        if not goes:
+        if not disconnects:
             await asyncio.sleep(60)
         return {"type": "http.disconnect"}
 
     return Request({"type": "http", "method": "POST", "headers": []}, receive)
 
 
-def _with_runs(dagster: StandIn, root: Path, use: Callable[[Runs], Awaitable[Any]]) -> Any:
-    async def patiently(of: Runs) -> Any:
+def _with_runs(dagster: StandIn, use: Callable[[Runs], Awaitable[Any]]) -> Any:
+    async def within_time() -> Any:
+        settings = load_settings(dagster_url=dagster.url)
+        of = Runs(settings, open_root("nowhere", "bak"))
         try:
             return await asyncio.wait_for(use(of), 20)
         finally:
-            await of.watch.aclose()
-            assert of.watch._waiting == {}
+            await of.aclose()
 
-    return dagster.ask(lambda client: patiently(Runs(client, open_root(str(root), "bak"))))
+    return asyncio.run(within_time())
 
 
-def test_a_call_that_waits_outlasts_an_outage_in_the_queue_too(
-    dagster: StandIn, tmp_path: Path
-) -> None:
+def _wait(of: Runs, run_id: str) -> "asyncio.Task[RunProgress]":
+    return asyncio.create_task(of.wait(BACKUP, run_id, _caller()))
+
+
+async def _queried(dagster: StandIn, more: int = 1) -> None:
+    """Return when Dagster has been asked for statuses that many times more."""
+    wanted = dagster.count("Runs") + more
+    while dagster.count("Runs") < wanted:
+        await asyncio.sleep(0.005)
+
+
+@pytest.mark.parametrize("status", ["SUCCESS", "FAILURE", "CANCELED"])
+def test_a_caller_is_answered_when_the_run_has_ended(dagster: StandIn, status: str) -> None:
     run_id = dagster.add("QUEUED")
 
     async def wait(of: Runs) -> RunProgress:
-        waiting = asyncio.create_task(of.end_of(BACKUP, run_id, _caller()))
-        dagster.instead = lambda _: Response(status_code=502)
-        while dagster.count("Run") < 1 or dagster.count("Statuses") < 3:
-            await asyncio.sleep(0.005)
-        assert not waiting.done()
-        dagster.runs[run_id].status = "SUCCESS"
-        dagster.runs[run_id].events.append(event("RunSuccessEvent"))
-        dagster.instead = lambda _: None
+        waiting = _wait(of, run_id)
+        for other in ("STARTED", "CANCELING"):
+            dagster.runs[run_id].status = other
+            await _queried(dagster, 2)
+            assert not waiting.done()
+        dagster.runs[run_id].status = status
         return await waiting
 
-    assert _with_runs(dagster, tmp_path, wait).is_complete
+    assert _with_runs(dagster, wait).status == status
 
 
-def test_a_run_whose_end_can_no_longer_be_read_is_told_by_its_id(
-    dagster: StandIn, tmp_path: Path
-) -> None:
-    run_id = dagster.add("SUCCESS", JOB, event("RunSuccessEvent"))
-    dagster.instead = lambda asked: Response(status_code=502) if asked == "Run" else None
+def test_a_caller_is_answered_when_the_run_was_deleted(dagster: StandIn) -> None:
+    run_id = dagster.add()
 
-    with pytest.raises(RunUnresolved, match=f"The run {run_id} has ended") as failure:
-        _with_runs(dagster, tmp_path, lambda of: of.end_of(BACKUP, run_id, _caller()))
-    assert failure.value.run_id == run_id
+    async def wait(of: Runs) -> None:
+        waiting = _wait(of, run_id)
+        await _queried(dagster)
+        del dagster.runs[run_id]
+        await waiting
+
+    with pytest.raises(Exception, match=f"There is no run {run_id}"):
+        _with_runs(dagster, wait)
 
 
-_NO_DAEMON = {"daemonType": "QUEUED_RUN_COORDINATOR", "required": True, "healthy": False}
+def test_callers_who_wait_for_several_runs_share_one_query(dagster: StandIn) -> None:
+    dagster.delay = 0.01
+    run_ids = [dagster.add() for _ in range(5)]
+
+    async def wait(of: Runs) -> None:
+        waiting = [_wait(of, run_id) for run_id in run_ids * 20]
+        await _queried(dagster, 3)
+        assert dagster.most_at_once == 1
+        assert dagster.asked[-1][1]["filter"]["runIds"] == sorted(run_ids)
+        dagster.runs[run_ids[0]].status = "SUCCESS"
+        await asyncio.gather(*waiting[::5])
+        assert [each.done() for each in waiting] == [True, *[False] * 4] * 20
+        for run_id in run_ids[1:]:
+            dagster.runs[run_id].status = "SUCCESS"
+        await asyncio.gather(*waiting)
+        queries = len(dagster.asked)
+        await asyncio.sleep(0.05)
+        assert len(dagster.asked) == queries
+
+    _with_runs(dagster, wait)
+
+
+def test_a_run_that_was_not_asked_about_has_not_ended(dagster: StandIn) -> None:
+    """Somebody begins to wait for a run while Dagster is answering about others."""
+    first, second = dagster.add(), dagster.add()
+    dagster.delay = 0.1
+
+    async def wait(of: Runs) -> None:
+        waiting = [_wait(of, first)]
+        await asyncio.sleep(0.05)
+        waiting.append(_wait(of, second))
+        await _queried(dagster, 3)
+        assert not any(each.done() for each in waiting)
+        dagster.runs[first].status = dagster.runs[second].status = "SUCCESS"
+        await asyncio.gather(*waiting)
+
+    _with_runs(dagster, wait)
 
 
 @pytest.mark.parametrize("status", ["QUEUED", "STARTED"])
-def test_a_run_in_a_queue_that_nobody_empties_is_canceled_and_not_waited_for(
-    dagster: StandIn, tmp_path: Path, status: str
-) -> None:
+@pytest.mark.parametrize("down", [Response(status_code=502), JSONResponse({"errors": ["x"]})])
+def test_a_caller_waits_through_an_outage(dagster: StandIn, status: str, down: Response) -> None:
     run_id = dagster.add(status)
-    dagster.daemons = [_NO_DAEMON]
+
+    async def wait(of: Runs) -> RunProgress:
+        waiting = _wait(of, run_id)
+        await _queried(dagster)
+        dagster.instead = lambda _: down
+        await _queried(dagster, 3)
+        dagster.runs[run_id].status = "SUCCESS"
+        dagster.runs[run_id].events.append(event("RunSuccessEvent"))
+        await _queried(dagster, 2)
+        assert not waiting.done()
+        dagster.instead = lambda _: None
+        return await waiting
+
+    assert _with_runs(dagster, wait).status == "SUCCESS"
+
+
+def test_a_long_outage_ends_the_wait_and_short_ones_are_not_added_up(
+    dagster: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "OUTAGE_SECONDS", 0.5)
+    run_id = dagster.add()
 
     async def wait(of: Runs) -> None:
-        waiting = asyncio.create_task(of.end_of(BACKUP, run_id, _caller()))
-        while not waiting.done() and dagster.count("Statuses") < 20:
-            await asyncio.sleep(0.005)
-        if status == "STARTED":
-            assert not waiting.done()
-            dagster.runs[run_id].status = "SUCCESS"
+        waiting = _wait(of, run_id)
+        for _ in range(4):
+            dagster.fail()
+            await asyncio.sleep(0.2)
+            dagster.instead = lambda _: None
+            await _queried(dagster, 2)
+        assert not waiting.done()
+        dagster.fail()
         await waiting
 
-    if status == "STARTED":
-        _with_runs(dagster, tmp_path, wait)
-    else:
-        with pytest.raises(DagsterUnavailable, match=r"daemon run.*was canceled") as failure:
-            _with_runs(dagster, tmp_path, wait)
-        assert failure.value.run_id == run_id
-        assert failure.value.can_retry
-        assert dagster.runs[run_id].status == "CANCELED"
+    with pytest.raises(RunUnresolved, match="may still start") as failure:
+        _with_runs(dagster, wait)
+    assert failure.value.run_id == run_id
+
+
+def test_a_run_whose_end_can_no_longer_be_read_is_named(dagster: StandIn) -> None:
+    run_id = dagster.add("SUCCESS")
+    dagster.fail("Run")
+
+    with pytest.raises(RunUnresolved, match=f"The run {run_id} has ended") as failure:
+        _with_runs(dagster, lambda of: of.wait(BACKUP, run_id, _caller()))
+    assert failure.value.run_id == run_id
+
+
+def test_a_run_in_a_queue_without_a_daemon_is_canceled(dagster: StandIn) -> None:
+    run_id = dagster.add("QUEUED")
+    dagster.daemons = [DEAD_DAEMON]
+
+    with pytest.raises(DagsterUnavailable, match=r"daemon run.*was canceled") as failure:
+        _with_runs(dagster, lambda of: of.wait(BACKUP, run_id, _caller()))
+    assert (failure.value.run_id, failure.value.can_retry) == (run_id, True)
+    assert dagster.runs[run_id].status == "CANCELED"
+
+
+def test_a_run_that_has_started_needs_no_daemon(dagster: StandIn) -> None:
+    run_id = dagster.add("STARTED")
+    dagster.daemons = [DEAD_DAEMON]
+
+    async def wait(of: Runs) -> RunProgress:
+        waiting = _wait(of, run_id)
+        await _queried(dagster, 5)
+        assert not waiting.done()
+        dagster.runs[run_id].status = "SUCCESS"
+        return await waiting
+
+    assert _with_runs(dagster, wait).status == "SUCCESS"
 
 
 @pytest.mark.parametrize(
-    ("becomes", "told", "can_retry"),
+    ("becomes", "message", "can_retry"),
     [
         ("QUEUED", "may still start", False),
-        ("STARTED", r"goes on \(STARTED\)", False),
+        ("STARTED", r"continues \(STARTED\)", False),
         ("CANCELED", "was canceled before it started", True),
     ],
 )
-def test_what_became_of_a_queued_run_whose_cancellation_was_not_answered_is_told(
-    dagster: StandIn, tmp_path: Path, becomes: str, told: str, *, can_retry: bool
+def test_the_state_of_a_run_is_told_when_its_cancellation_was_not_answered(
+    dagster: StandIn, becomes: str, message: str, *, can_retry: bool
 ) -> None:
     run_id = dagster.add("QUEUED")
-    dagster.daemons = [_NO_DAEMON]
+    dagster.daemons = [DEAD_DAEMON]
 
     def lose_answer(asked: str) -> Response | None:
         if asked != "Terminate":
@@ -131,64 +227,61 @@ def test_what_became_of_a_queued_run_whose_cancellation_was_not_answered_is_told
         return Response(status_code=502)
 
     dagster.instead = lose_answer
-    with pytest.raises(DagsterUnavailable, match=told) as failure:
-        _with_runs(dagster, tmp_path, lambda of: of.end_of(BACKUP, run_id, _caller()))
+    with pytest.raises(DagsterUnavailable, match=message) as failure:
+        _with_runs(dagster, lambda of: of.wait(BACKUP, run_id, _caller()))
     assert (failure.value.run_id, failure.value.can_retry) == (run_id, can_retry)
 
 
-@pytest.mark.parametrize("status", ["QUEUED", "STARTED"])
-def test_a_service_that_stops_cancels_what_has_not_started(
-    dagster: StandIn, tmp_path: Path, status: str
+def test_a_run_that_the_daemon_starts_during_its_cancellation_is_not_said_to_be_canceled(
+    dagster: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    run_id = dagster.add("QUEUED")
+    dagster.daemons = [DEAD_DAEMON]
+
+    async def start(seconds: float) -> None:
+        if dagster.count("Terminate"):
+            dagster.runs[run_id].status = "STARTING"
+        await asyncio.sleep(seconds)
+
+    monkeypatch.setattr(anyio, "sleep", start)
+    with pytest.raises(RunUnresolved, match=r"continues \(STARTING\)"):
+        _with_runs(dagster, lambda of: of.wait(BACKUP, run_id, _caller()))
+
+
+def test_a_run_may_still_start_when_its_status_is_not_known(dagster: StandIn) -> None:
+    run_id = dagster.add("QUEUED")
+    dagster.daemons = [DEAD_DAEMON]
+    dagster.instead = lambda asked: (
+        Response(status_code=502) if asked == "Runs" and dagster.count("Health") else None
+    )
+    with pytest.raises(RunUnresolved, match="may still start"):
+        _with_runs(dagster, lambda of: of.wait(BACKUP, run_id, _caller()))
+
+
+@pytest.mark.parametrize("status", ["QUEUED", "STARTED"])
+def test_a_service_that_stops_cancels_what_has_not_started(dagster: StandIn, status: str) -> None:
     run_id = dagster.add(status)
 
     async def stop(of: Runs) -> None:
-        waiting = asyncio.create_task(of.end_of(BACKUP, run_id, _caller()))
-        while dagster.count("Statuses") < 1:
-            await asyncio.sleep(0.005)
-        of.watch.stop()
-        await waiting
+        waiting = _wait(of, run_id)
+        await _queried(dagster)
+        began = time.monotonic()
+        of.stop()
+        with pytest.raises(DagsterUnavailable, match="is being stopped") as failure:
+            await waiting
+        assert failure.value.can_retry == (status == "QUEUED")
+        with pytest.raises(DagsterUnavailable, match="is being stopped"):
+            await of.wait(BACKUP, run_id, _caller())
+        assert time.monotonic() - began < 2.5
 
-    with pytest.raises(DagsterUnavailable, match="is being stopped") as failure:
-        _with_runs(dagster, tmp_path, stop)
-    assert failure.value.can_retry == (status == "QUEUED")
+    _with_runs(dagster, stop)
     assert dagster.runs[run_id].status == ("CANCELED" if status == "QUEUED" else "STARTED")
 
 
-def test_a_run_may_still_start_when_dagster_cannot_be_asked(
-    dagster: StandIn, tmp_path: Path
-) -> None:
-    run_id = dagster.add("QUEUED")
-    dagster.daemons = [_NO_DAEMON]
-    dagster.instead = lambda asked: (
-        Response(status_code=502) if asked == "Statuses" and dagster.count("Health") else None
-    )
-    with pytest.raises(RunUnresolved, match="may still start"):
-        _with_runs(dagster, tmp_path, lambda of: of.end_of(BACKUP, run_id, _caller()))
+def test_a_run_continues_when_its_caller_disconnects(dagster: StandIn) -> None:
+    run_id = dagster.add("STARTED", JOB)
 
-
-def test_a_caller_who_has_gone_is_not_waited_for_and_the_run_goes_on(
-    dagster: StandIn, tmp_path: Path
-) -> None:
-    run_id = dagster.add()
-
-    with pytest.raises(CallerGone):
-        _with_runs(dagster, tmp_path, lambda of: of.end_of(BACKUP, run_id, _caller(goes=True)))
+    with pytest.raises(ClientDisconnect):
+        _with_runs(dagster, lambda of: of.wait(BACKUP, run_id, _caller(disconnects=True)))
     assert dagster.runs[run_id].status == "STARTED"
     assert dagster.count("Terminate") == 0
-
-
-@pytest.mark.parametrize(
-    ("started_at", "told"), [(None, "before it started"), (2.5, "It may still be running")]
-)
-def test_of_a_run_that_was_cancelled_without_a_result_it_is_told_whether_it_had_begun(
-    started_at: float | None, told: str
-) -> None:
-    ended = RunEvent("RunCanceledEvent", None, {})
-    reading = RunReading(JOB, "CANCELED", 1.5, started_at, 3.5, [ended], "1", False)
-
-    outcome = outcome_of_end(RunProgress("run", reading), "/srv/backups")
-
-    assert told in str(outcome.message)
-    assert outcome.error_type == "RUN_CANCELED"
-    assert outcome.can_retry

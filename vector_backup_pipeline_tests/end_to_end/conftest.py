@@ -1,4 +1,4 @@
-"""One `dagster dev` and one API for this package; neither idles beside the tests of others."""
+"""One Dagster and one API for this package; neither idles beside the tests of others."""
 
 from collections.abc import Iterator
 
@@ -9,16 +9,23 @@ from vector_backup_pipeline_tests.fix_api import Api, serving, settings_of
 from vector_backup_pipeline_tests.fix_dagster import (
     QUICK_INSTANCE_CONFIG,
     DagsterDev,
-    dagster_dev_somewhere,
+    dagster_daemon,
+    webserver_somewhere,
 )
 from vector_backup_pipeline_tests.fix_postgres import LANGCHAIN_TABLES, Database
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """First the test that sees Dagster before its daemon: a stopped daemon counts as alive for half
+    an hour."""
+    items.sort(key=lambda item: "test_api_outage" not in item.nodeid)
+
+
 @pytest.fixture(scope="package")
-def dagster_dev(
+def webserver(
     server18: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[DagsterDev]:
-    """`dagster dev`, as the checkout configures it."""
+    """Dagster's webserver, as the checkout configures it, and no daemon yet."""
     directory = tmp_path_factory.mktemp("dagster_dev")
     home, root = directory / "home", directory / "root"
     home.mkdir()
@@ -29,9 +36,16 @@ def dagster_dev(
     database.run("CREATE EXTENSION vector")
     database.run(LANGCHAIN_TABLES)
     dev = DagsterDev(find_free_port(), home, root, database, directory / "log.txt")
-    with dagster_dev_somewhere(dev) as running:
+    with webserver_somewhere(dev) as running:
         yield running
     server18.drop_database("dagster_dev")
+
+
+@pytest.fixture(scope="package")
+def dagster_dev(webserver: DagsterDev) -> Iterator[DagsterDev]:
+    """The webserver and the daemon."""
+    with dagster_daemon(webserver):
+        yield webserver
 
 
 @pytest.fixture(scope="package")

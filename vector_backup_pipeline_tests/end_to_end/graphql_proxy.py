@@ -1,48 +1,76 @@
-"""An HTTP proxy in front of Dagster's webserver, which counts what is asked and loses answers."""
+"""An HTTP proxy in front of Dagster's webserver: it records queries, loses answers, and answers
+launches itself."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import httpx
 
-_OPERATION = re.compile(r"(?:query|mutation) (\w+)")
+_OPERATION = re.compile(r"(?:query|mutation) VectorBackup(\w+)")
 
 
 @dataclass(frozen=True)
 class Asked:
-    """An operation that came through, by its name, with its body; `at` in seconds since 1970."""
+    """A query or mutation by its name, with its body; `at` in seconds since 1970."""
 
-    operation: str
+    name: str
     body: str
     at: float
 
 
 class GraphQLProxy(ThreadingHTTPServer):
-    """`loses_answer_to` is the operation whose next answer does not come back."""
+    """Passes queries on.
+
+    `loses_answer_to` is the query whose next answer does not come back; while `is_down`, none does
+    and none is passed on. With `ended_runs`, a launch of a job makes no run: its answer is one of
+    these, in turns.
+    """
 
     daemon_threads = True
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, ended_runs: Mapping[str, Sequence[str]]) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.upstream = httpx.Client(base_url=url, timeout=30)
+        self.upstream = httpx.Client(base_url=url, timeout=60)
         self.asked: list[Asked] = []
         self.loses_answer_to: str | None = None
+        self.is_down = False
+        self._turns = {job: itertools.cycle(run_ids) for job, run_ids in ended_runs.items()}
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}"
 
-    def times(self, operation: str, text: str = "") -> list[float]:
-        """When such an operation came through, with that text in its body."""
-        return [a.at for a in self.asked if a.operation == operation and text in a.body]
+    def times(self, name: str, text: str = "") -> list[float]:
+        """When such a query came through, with that text in its body."""
+        return [asked.at for asked in self.asked if asked.name == name and text in asked.body]
+
+    def answer(self, path: str, body: bytes) -> tuple[int, bytes] | None:
+        request = json.loads(body)
+        found = _OPERATION.search(request["query"])
+        name = found.group(1) if found else "?"
+        self.asked.append(Asked(name, body.decode(), time.time()))
+        if self.is_down:
+            return None
+        if name == "Launch" and self._turns:
+            job = request["variables"]["params"]["selector"]["jobName"]
+            run: Any = {"__typename": "LaunchRunSuccess", "run": {"runId": next(self._turns[job])}}
+            return 200, json.dumps({"data": {"launchRun": run}}).encode()
+        headers = {"Content-Type": "application/json"}
+        answer = self.upstream.post(path, content=body, headers=headers)
+        if self.loses_answer_to == name:
+            self.loses_answer_to = None
+            return None
+        return answer.status_code, answer.content
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -53,29 +81,26 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        found = _OPERATION.search(json.loads(body)["query"])
-        operation = found.group(1) if found else "?"
-        self.server.asked.append(Asked(operation, body.decode(), time.time()))
-        answer = self.server.upstream.post(
-            self.path, content=body, headers={"Content-Type": "application/json"}
-        )
-        if self.server.loses_answer_to == operation:
-            self.server.loses_answer_to = None
+        answer = self.server.answer(self.path, body)
+        if answer is None:
             self.close_connection = True
             return
-        self.send_response(answer.status_code)
-        self.send_header("Content-Type", answer.headers["Content-Type"])
-        self.send_header("Content-Length", str(len(answer.content)))
+        status, content = answer
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
         self.end_headers()
-        self.wfile.write(answer.content)
+        self.wfile.write(content)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Nothing: what came through is kept."""
+        """Nothing: the queries are recorded."""
 
 
 @contextmanager
-def proxy_before(url: str) -> Iterator[GraphQLProxy]:
-    with GraphQLProxy(url) as proxy:
+def proxy_before(
+    url: str, ended_runs: Mapping[str, Sequence[str]] | None = None
+) -> Iterator[GraphQLProxy]:
+    with GraphQLProxy(url, ended_runs or {}) as proxy:
         thread = threading.Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
         try:

@@ -1,17 +1,13 @@
-"""Dagster without its daemon, and restarted, while a caller waits."""
+"""Dagster without its daemon, and away for a while, while a caller waits."""
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
-from vector_backup_pipeline.embedded import find_free_port
+import pytest
+
+from vector_backup_pipeline_tests.end_to_end.graphql_proxy import proxy_before
 from vector_backup_pipeline_tests.fix_api import Api, serving, settings_of
-from vector_backup_pipeline_tests.fix_dagster import (
-    QUICK_INSTANCE_CONFIG,
-    DagsterDev,
-    dagster_process,
-    eventually,
-)
+from vector_backup_pipeline_tests.fix_dagster import DagsterDev, eventually
 
 
 def _health(api: Api) -> tuple[int, str | None]:
@@ -20,37 +16,31 @@ def _health(api: Api) -> tuple[int, str | None]:
     return answer.status_code, daemons.get("QUEUED_RUN_COORDINATOR")
 
 
-def _is_queued(dev: DagsterDev) -> bool:
-    runs = dev.ask("{ runsOrError { ... on Runs { results { status } } } }")["runsOrError"]
-    return [run["status"] for run in runs["results"]] == ["QUEUED"]
-
-
-def test_a_caller_waits_through_a_missing_daemon_and_a_restart(
-    dagster_dev: DagsterDev, tmp_path: Path
+def test_a_missing_daemon_is_told_and_a_caller_waits_through_an_outage(
+    webserver: DagsterDev, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    home, root = tmp_path / "home", tmp_path / "root"
-    home.mkdir()
-    root.mkdir()
-    (home / "dagster.yaml").write_text(QUICK_INSTANCE_CONFIG)
-    dev = replace(
-        dagster_dev, port=find_free_port(), home=home, root=root, log=tmp_path / "log.txt"
-    )
     with (
-        serving(tmp_path, dev.webserver, settings_of(dev)) as api,
+        proxy_before(webserver.webserver) as proxy,
+        serving(tmp_path, proxy.url, settings_of(webserver)) as api,
         ThreadPoolExecutor(1) as caller,
     ):
-        assert _health(api) == (503, None)
-        with dagster_process(dev, "dagster_webserver") as webserver:
-            assert eventually(lambda: _health(api)[1], "its health") == "missing"
-            assert _health(api)[0] == 503
-            waiting = caller.submit(api.back_up, {})
-            eventually(lambda: _is_queued(dev), "the run")
-            webserver.kill()
-            webserver.wait()
+        assert _health(api) == (503, "missing")
+        request.getfixturevalue("dagster_dev")
+        eventually(lambda: _health(api) == (200, "alive"), "the daemon")
 
-        with dagster_process(dev, "dagster", "dev"):
-            eventually(lambda: _health(api) == (200, "alive"), "its health")
-            answer = waiting.result()
+        waiting = caller.submit(api.back_up, {})
+        eventually(lambda: proxy.times("Runs"), "somebody who waits")
+        proxy.is_down = True
+        eventually(lambda: _health(api) == (503, None), "the outage")
+        eventually(lambda: _has_ended(webserver), "the end of the run")
+        assert not waiting.done()
+        proxy.is_down = False
+        answer = waiting.result()
 
     assert answer.status_code == 200, answer.text
     assert answer.json()["data"]["backup_performed"] is True
+
+
+def _has_ended(dev: DagsterDev) -> bool:
+    runs = dev.ask("{ runsOrError { ... on Runs { results { status } } } }")["runsOrError"]
+    return [run["status"] for run in runs["results"]] == ["SUCCESS"]

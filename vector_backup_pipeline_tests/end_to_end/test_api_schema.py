@@ -17,9 +17,8 @@ from typing import Any
 import httpx
 import pytest
 
-from vector_backup_pipeline_tests.api.documented import check_by_schema
-from vector_backup_pipeline_tests.end_to_end.launch_gate import LaunchGate, gate_before
-from vector_backup_pipeline_tests.fix_api import BASE, Api, serving, settings_of
+from vector_backup_pipeline_tests.end_to_end.graphql_proxy import GraphQLProxy, proxy_before
+from vector_backup_pipeline_tests.fix_api import BASE, Api, check_by_schema, serving, settings_of
 from vector_backup_pipeline_tests.fix_dagster import CHECKOUT, DagsterDev
 
 # The task of the document's own examples.
@@ -52,18 +51,18 @@ def answered(api: Api, dagster_dev: DagsterDev) -> dict[str, list[httpx.Response
 @pytest.fixture(scope="module")
 def gate(
     dagster_dev: DagsterDev, answered: dict[str, list[httpx.Response]]
-) -> Iterator[LaunchGate]:
+) -> Iterator[GraphQLProxy]:
     runs = {
         f"vector_{operation}_job": [each.json()["data"]["run_id"] for each in answers]
         for operation, answers in answered.items()
     }
-    with gate_before(dagster_dev.webserver, runs) as gate:
+    with proxy_before(dagster_dev.webserver, runs) as gate:
         yield gate
 
 
 @pytest.fixture(scope="module")
 def gated_api(
-    dagster_dev: DagsterDev, gate: LaunchGate, tmp_path_factory: pytest.TempPathFactory
+    dagster_dev: DagsterDev, gate: GraphQLProxy, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Api]:
     """An API that makes no runs, however often it is told to."""
     directory = tmp_path_factory.mktemp("gated_api")
@@ -87,7 +86,7 @@ def test_what_real_runs_lead_to_is_what_the_document_says(
 
 def test_whatever_is_sent_the_answer_is_one_of_the_document(
     gated_api: Api,
-    gate: LaunchGate,
+    gate: GraphQLProxy,
     dagster_dev: DagsterDev,
     answered: dict[str, list[httpx.Response]],
     tmp_path: Path,
@@ -108,7 +107,6 @@ def test_whatever_is_sent_the_answer_is_one_of_the_document(
         | {
             "PYTHONPATH": str(CHECKOUT),
             "SCHEMATHESIS_HOOKS": _CHECKS,
-            "SCHEMA_CHECKS_ROOT": str(dagster_dev.root),
         },
         capture_output=True,
         text=True,
@@ -118,7 +116,7 @@ def test_whatever_is_sent_the_answer_is_one_of_the_document(
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Tested: 10" in done.stdout
     # Bodies came through all checks, also to the end of a run.
-    assert len(gate.launched) > 20
+    assert len(gate.times("Launch")) > 20
 
 
 def _about_what_is_there(

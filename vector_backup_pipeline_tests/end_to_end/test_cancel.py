@@ -29,7 +29,7 @@ def _fill(database: Database) -> None:
     """A table whose export takes long enough to be met in the middle."""
     database.run(
         "CREATE TABLE IF NOT EXISTS large AS SELECT i, repeat(md5(i::text), 100) AS t "
-        "FROM generate_series(1, 150000) i"
+        "FROM generate_series(1, 75000) i"
     )
 
 

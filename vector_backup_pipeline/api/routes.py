@@ -1,0 +1,362 @@
+"""The addresses: runs of each operation, backups and their files, health."""
+
+from __future__ import annotations
+
+import posixpath
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Header, Path, Query, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse, Response
+from pydantic import BeforeValidator
+
+from vector_backup_pipeline.api.access import HEALTH_PATH
+from vector_backup_pipeline.api.bodies import read_body
+from vector_backup_pipeline.api.downloads import file_response
+from vector_backup_pipeline.api.errors import DagsterUnavailable
+from vector_backup_pipeline.api.models import (
+    ErrorData,
+    HealthData,
+    ListData,
+    RunData,
+    RunError,
+    StatusData,
+    respond,
+)
+from vector_backup_pipeline.api.openapi import (
+    answer,
+    errors,
+    file_answers,
+    request_body,
+    run_links,
+)
+from vector_backup_pipeline.api.operations import BACKUP, RESTORE, Operation
+from vector_backup_pipeline.api.run_reader import RunProgress
+from vector_backup_pipeline.api.runs import NO_DAEMON, Runs
+from vector_backup_pipeline.engine.catalog.downloads import find_download
+from vector_backup_pipeline.engine.catalog.listing import list_backups
+from vector_backup_pipeline.engine.errors import http_status_of
+from vector_backup_pipeline.engine.storage.contract import BackupRoot
+from vector_backup_pipeline.parameters.types import TASK_ID_PATTERN
+from vector_backup_pipeline.settings import Settings
+
+
+@dataclass(frozen=True)
+class Services:
+    """The objects that the routes share."""
+
+    settings: Settings
+    root: BackupRoot
+    runs: Runs
+
+    def now(self) -> datetime:
+        """In the settings' time zone, to the second."""
+        return self.settings.timestamps.now().replace(microsecond=0)
+
+    def moment(self, seconds: float | None) -> datetime | None:
+        """`seconds` since 1970 in the settings' time zone."""
+        timezone = self.settings.timestamps.timezone
+        return None if seconds is None else datetime.fromtimestamp(seconds, timezone)
+
+
+async def _services(request: Request) -> Services:
+    # Asynchronous, since a plain `def` would need a thread, and slow storage can occupy them all.
+    services: Services = request.app.state.services
+    return services
+
+
+_Services = Annotated[Services, Depends(_services)]
+_RunId = Annotated[
+    UUID,
+    Path(
+        description="The run's id, from the call that launched it.",
+        examples=["9a3c1f2e-6b0d-4a57-8f11-2d3c4b5a6978"],
+    ),
+]
+_Wait = Annotated[
+    bool,
+    Query(description="Wait for the end of the run. If false, answer 202 when it is launched."),
+]
+_TaskId = Annotated[
+    str | None,
+    Query(
+        description="The task; default: the root.",
+        examples=["corpus_7"],
+        json_schema_extra={"pattern": TASK_ID_PATTERN},
+    ),
+]
+_GlobalOnly = Annotated[
+    bool,
+    # As in the older service, `?global_only=` without a value is false.
+    BeforeValidator(lambda value: value or False),
+    Query(description="List only the root's backups, not those of tasks."),
+]
+_Timestamp = Annotated[
+    str, Path(description="The backup set's timestamp.", examples=["20250721_234914"])
+]
+_File = Annotated[
+    str,
+    Path(
+        description="The file name from the list, percent-encoded once.",
+        examples=["langchain_pg_embedding_20250721_234914.csv"],
+    ),
+]
+_Range = Annotated[
+    str | None,
+    Header(
+        alias="Range",
+        description="One range of bytes; several get the whole file.",
+        examples=["bytes=0-99"],
+    ),
+]
+_IfRange = Annotated[
+    str | None,
+    Header(
+        alias="If-Range",
+        description="An ETag: send the range of this version only.",
+        examples=['"1f-5c2a"'],
+    ),
+]
+_IfNoneMatch = Annotated[
+    str | None,
+    Header(
+        alias="If-None-Match",
+        description="An ETag: 304 if the file has not changed.",
+        examples=['"1f-5c2a"'],
+    ),
+]
+_BASE_PATH = "/api/v0/data_pipeline/vector"
+_FILE_PATH = f"{_BASE_PATH}/backup/files/{{timestamp}}/{{file}}"
+router = APIRouter()
+
+
+def _add_run_routes(operation: Operation) -> None:
+    """The routes that start, follow and cancel the runs of an operation."""
+    name, parameters = operation.name, operation.base.parameters
+    path, links = f"{_BASE_PATH}/{name}", run_links(name)
+    # Whatever is no UUID is another address, such as /restore/list.
+    run_path = f"{path}/{{run_id:uuid}}"
+
+    @router.post(
+        path,
+        name=operation.start_name,
+        summary=f"Start a {name}",
+        description=operation.start_help,
+        responses={
+            **answer(200, operation.data, "The run has ended and succeeded.", links=links),
+            **answer(202, RunData, "With `wait=false`: the run was launched.", links=links),
+            **errors(400, 401, 404, 409, 413, 500, 503),
+        },
+        openapi_extra=request_body(parameters),
+        tags=[name],
+    )
+    async def start(request: Request, services: _Services, wait: _Wait = True) -> JSONResponse:
+        # For the text of an error.
+        request.state.operation, request.state.task_id = operation, None
+        body: Any = await read_body(request, parameters)
+        request.state.task_id = body.task_id
+        run_id = await services.runs.start(operation, body)
+        if not wait:
+            text = f"{operation.thing}已启动"
+            return respond(202, RunData(response=text, run_id=run_id, timestamp=services.now()))
+        progress = await services.runs.wait(operation, run_id, request)
+        return _end(operation, progress, body.task_id, services)
+
+    @router.get(
+        run_path,
+        name=f"{name}_status",
+        summary=f"Get the status of a {name}",
+        responses={
+            **answer(200, StatusData, "The run's status."),
+            **errors(401, 404, 500, 503),
+        },
+        tags=[name],
+    )
+    async def status(run_id: _RunId, services: _Services) -> JSONResponse:
+        """The run's status in Dagster, the progress of each table and, when the run has ended, its
+        result or error. At most one second old."""
+        progress = await services.runs.read(operation, str(run_id))
+        return _status(operation, progress, services)
+
+    @router.delete(
+        run_path,
+        name=f"cancel_{name}",
+        summary=f"Cancel a {name}",
+        description=operation.cancel_help,
+        status_code=202,
+        responses={
+            **answer(202, RunData, "Cancellation requested."),
+            **errors(401, 404, 409, 500, 503),
+        },
+        tags=[name],
+    )
+    async def cancel(run_id: _RunId, services: _Services) -> JSONResponse:
+        await services.runs.cancel(operation, str(run_id))
+        text = f"{operation.thing}取消请求已提交"
+        data = RunData(response=text, run_id=str(run_id), timestamp=services.now())
+        return respond(202, data)
+
+
+_add_run_routes(BACKUP)
+_add_run_routes(RESTORE)
+
+
+def _end(
+    operation: Operation, progress: RunProgress, task_id: str | None, services: Services
+) -> JSONResponse:
+    """The answer to a call that waited for the run."""
+    result, error = _result(progress, services), _run_error(progress)
+    data: dict[str, Any] = {"run_id": progress.run_id}
+    if error is None:
+        data |= {"response": operation.end_text(result or {}), **(result or {})}
+        return respond(200, operation.data.model_construct(**data))
+    data |= {
+        "response": operation.failure_text(error, result, task_id),
+        "error_type": error.error_type,
+        "detail": error.detail,
+        "timestamp": services.now(),
+    }
+    if error.can_retry:
+        data["can_retry"] = True
+    if result is not None:
+        data["result"] = result
+    return respond(error.code, ErrorData.model_construct(**data))
+
+
+def _status(operation: Operation, progress: RunProgress, services: Services) -> JSONResponse:
+    """The answer to a status request."""
+    response, result, error = f"{operation.thing}进行中", None, None
+    if progress.has_ended:
+        result, error = _result(progress, services), _run_error(progress)
+        response = f"{operation.thing}完成"
+        if error is not None:
+            response = operation.failure_text(error, result, None)
+    data: dict[str, Any] = {
+        "response": response,
+        "run_id": progress.run_id,
+        "status": progress.status,
+        "created_at": services.moment(progress.created_at),
+        "started_at": services.moment(progress.started_at),
+        "ended_at": services.moment(progress.ended_at),
+        "progress": progress.tables,
+        "result": result,
+        "error": error,
+        "timestamp": services.now(),
+    }
+    return respond(200, StatusData.model_construct(**data))
+
+
+def _result(progress: RunProgress, services: Services) -> dict[str, Any] | None:
+    """The run's result, with the path of a restored set as in the list of backups."""
+    result, root = progress.outcome.result, services.root.location
+    info = result.get("backup_info") if result else None
+    if result and info and root.startswith("/") and info["backup_path"].startswith(f"{root}/"):
+        relative = posixpath.relpath(info["backup_path"], posixpath.dirname(root))
+        return result | {"backup_info": info | {"backup_path": relative}}
+    return result
+
+
+def _run_error(progress: RunProgress) -> RunError | None:
+    outcome = progress.outcome
+    if outcome.error_type is None:
+        return None
+    return RunError(
+        error_type=outcome.error_type,
+        code=http_status_of(outcome.error_type),
+        detail=str(outcome.message),
+        can_retry=outcome.can_retry,
+    )
+
+
+@router.get(
+    f"{_BASE_PATH}/restore/list",
+    summary="List backups",
+    responses={**answer(200, ListData, "The backup sets."), **errors(400, 401, 404, 500)},
+    tags=["files"],
+)
+async def list_sets(
+    services: _Services, task_id: _TaskId = None, global_only: _GlobalOnly = False
+) -> JSONResponse:
+    """Backup sets by location, newest first. By default those of the root and of all tasks."""
+    backups = await run_in_threadpool(
+        list_backups,
+        services.root,
+        services.settings.timestamps,
+        task_id=task_id or None,
+        global_only=global_only,
+    )
+    data = ListData(response="查询成功", **dict(backups), timestamp=services.now())
+    return respond(200, data)
+
+
+@router.head(
+    _FILE_PATH,
+    name="download_headers",
+    summary="Get the headers of a file of a backup set",
+    response_class=Response,
+    responses={**file_answers(with_body=False), **errors(400, 401, 404, 500, with_body=False)},
+    tags=["files"],
+)
+@router.get(
+    _FILE_PATH,
+    summary="Download a file of a backup set",
+    response_class=Response,
+    responses={**file_answers(with_body=True), **errors(400, 401, 404, 416, 500)},
+    tags=["files"],
+)
+async def download(
+    request: Request,
+    services: _Services,
+    timestamp: _Timestamp,
+    file: _File,
+    task_id: _TaskId = None,
+    range_: _Range = None,
+    if_range: _IfRange = None,
+    if_none_match: _IfNoneMatch = None,
+) -> Response:
+    """A data file, the manifest, the verification result or the log. To resume a download, send
+    `Range`, with the `ETag` in `If-Range`. HEAD has no content and ignores ranges."""
+    timestamps = services.settings.timestamps
+    stored = await run_in_threadpool(
+        find_download, services.root, timestamps, timestamp, file, task_id or None
+    )
+    return await file_response(
+        stored,
+        send_body=request.method != "HEAD",
+        if_none_match=if_none_match,
+        if_range=if_range,
+        range_=range_,
+    )
+
+
+@router.get(
+    HEALTH_PATH,
+    summary="Check whether Dagster answers and starts runs",
+    responses={
+        **answer(200, HealthData, "Dagster answers and starts runs."),
+        **errors(500, 503),
+    },
+    tags=["health"],
+)
+async def healthz(services: _Services) -> JSONResponse:
+    """503 if Dagster does not answer, or if it queues runs and the daemon that starts them is
+    missing. Other missing daemons are only listed. Needs no token."""
+    health = await services.runs.health.read()
+    more: dict[str, Any] = {
+        "dagster": health.version,
+        "daemons": {name: "alive" if up else "missing" for name, up in health.daemons.items()},
+        "timestamp": services.now(),
+    }
+    if not health.has_stuck_queue:
+        return respond(200, HealthData(response="服务正常", **more))
+    data = ErrorData(
+        response="Dagster守护进程未运行，任务不会启动",
+        error_type=DagsterUnavailable.error_type,
+        detail=NO_DAEMON,
+        can_retry=True,
+        **more,
+    )
+    return respond(DagsterUnavailable.http_status, data)
