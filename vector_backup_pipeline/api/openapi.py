@@ -70,7 +70,7 @@ _FILE_CONTENT = {
         ("text/plain", "application/gzip", "application/zstd", "application/octet-stream"), _BYTES
     ),
     # A range of a JSON file may not be JSON.
-    "application/json": {"schema": {}, "example": {"schema_version": 1, "complete": True}},
+    "application/json": {"schema": {}, "example": {"schema_version": 2, "complete": True}},
 }
 _UNCHANGED = {"description": "The file has not changed.", "headers": _CACHE_HEADERS}
 _RANGE_HEADER = {"Content-Range": _header("The range and the file's size: `bytes 0-99/209`")}
