@@ -19,6 +19,7 @@ pytest_plugins = [
     "vector_backup_pipeline_tests.fix_rows",
     # Last, since it imports from the others, which pytest wants to import itself.
     "vector_backup_pipeline_tests.fix_dagster",
+    "vector_backup_pipeline_tests.fix_definitions",
     "vector_backup_pipeline_tests.fix_terminal",
     "vector_backup_pipeline_tests.fix_api",
 ]

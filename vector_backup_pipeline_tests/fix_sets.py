@@ -35,7 +35,7 @@ from vector_backup_pipeline.engine.manifest import (
 from vector_backup_pipeline.engine.results import BackupResult, ExportedTable, FailedTable
 from vector_backup_pipeline.engine.storage.contract import Claim
 from vector_backup_pipeline.engine.storage.local import LocalDirectory, LocalRoot
-from vector_backup_pipeline.engine.table_definition import Dependencies, TableDefinition
+from vector_backup_pipeline.engine.table_definition import TableDefinition
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
 from vector_backup_pipeline.parameters.adopt import AdoptParameters
 from vector_backup_pipeline.parameters.types import Compression, Format
@@ -45,33 +45,7 @@ COLLECTION, EMBEDDING = "langchain_pg_collection", "langchain_pg_embedding"
 TABLES = {COLLECTION: 4, EMBEDDING: 58}
 _COLUMNS = ["id", "document"]
 DEFINITION = TableDefinition(
-    schema_name="public",
-    name="t",
-    kind="ordinary",
-    persistence="permanent",
-    access_method="heap",
-    options={},
-    toast_options={},
-    owner="owner",
-    columns=(),
-    primary_key=(),
-    constraints=(),
-    indexes=(),
-    statistics=(),
-    policies=(),
-    row_security=False,
-    row_security_forced=False,
-    replica_identity="default",
-    replica_identity_index=None,
-    clustered_on=None,
-    partition_key=None,
-    of_type=None,
-    comments=(),
-    partitions=(),
-    sequences=(),
-    sequence_values=(),
-    needs=(),
-    not_recreated=(),
+    schema_name="public", name="t", owner="owner", columns=(), primary_key=()
 )
 
 
@@ -114,7 +88,7 @@ class SetWriter:
             server=_SERVER.model_copy(update={"database": database, "system_identifier": server}),
             snapshot="1:1:",
             tables=[self._table(table, rows, stamp) for table, rows in tables.items()],
-            dependencies=Dependencies(objects=(), not_recreated=()),
+            dependencies=(),
             truncate=truncate,
             truncated_tables=list(truncated),
             result=_result(moment, list(tables), failed),

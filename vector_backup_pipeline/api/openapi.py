@@ -70,7 +70,7 @@ _FILE_CONTENT = {
         _BYTES,
     ),
     # A range of a JSON file may not be JSON.
-    "application/json": {"schema": {}, "example": {"schema_version": 1, "complete": True}},
+    "application/json": {"schema": {}, "example": {"schema_version": 2, "complete": True}},
 }
 
 

@@ -51,7 +51,6 @@ from vector_backup_pipeline.engine.results import (
     readable_size,
 )
 from vector_backup_pipeline.engine.storage.contract import BackupDirectory, BackupRoot
-from vector_backup_pipeline.engine.table_definition import Dependencies
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
 from vector_backup_pipeline.parameters.adopt import AdoptParameters
 
@@ -240,7 +239,7 @@ class _Run:
             server=_SERVER,
             snapshot="",
             tables=[_table(table, files[table], found[table]) for table in files],
-            dependencies=Dependencies(objects=(), not_recreated=()),
+            dependencies=(),
             truncate="none",
             truncated_tables=[],
             result=_result(directory, created_at, files, found),

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 import re
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, ValidationError
+from pydantic import AfterValidator
 
 from vector_backup_pipeline.engine.errors import IntegrityError
-from vector_backup_pipeline.engine.manifest_statements import unexpected_statements
-from vector_backup_pipeline.engine.older_definitions import definition_as_written_today
+from vector_backup_pipeline.engine.manifest_schema_1 import converted_from_schema_1
+from vector_backup_pipeline.engine.manifest_statements import UnexpectedStatement, check_statements
 from vector_backup_pipeline.engine.record import Record
 from vector_backup_pipeline.engine.results import BackupResult
 from vector_backup_pipeline.engine.secrets import SecretText
-from vector_backup_pipeline.engine.table_definition import Dependencies, TableDefinition
+from vector_backup_pipeline.engine.table_definition import Dependency, TableDefinition
 from vector_backup_pipeline.parameters.types import Compression, Format
 
-SCHEMA_VERSION = 1
 OLDER_SYSTEM: Literal["older_system"] = "older_system"
 
 # Of an unexpected statement: enough to find it.
@@ -37,11 +37,10 @@ TruncateState = Literal["none", "pending", "done", "not_truncated", "unknown"]
 
 
 class Digest(Record):
-    """The sum modulo 2^128 of xxh3-128 over every row's bytes: independent of the rows' order.
+    """The sum modulo 2^128 of xxh3-128 over the bytes of every row, so the rows' order is free.
 
-    `encoding` says which bytes, over `columns` in their order: for `csv` the record without its
-    line end, for `binary` the tuple; never header or trailer. `value` is 32 hexadecimal digits, or
-    None for a file of the older system: PostgreSQL did not write its records.
+    The bytes are those of `columns` in their order: a `csv` record without its line end, or a
+    `binary` tuple. `value` is 32 hexadecimal digits; None for a file of the older system.
     """
 
     algorithm: Literal["xxh3_128_sum"] = "xxh3_128_sum"
@@ -51,8 +50,7 @@ class Digest(Record):
 
 
 class Block(Record):
-    """A run of whole rows in the stored file: bytes `offset` to `offset + length`. In a compressed
-    file, whole frames."""
+    """Consecutive whole rows, and whole frames if the file is compressed. In bytes."""
 
     offset: int
     length: int
@@ -60,17 +58,14 @@ class Block(Record):
 
 
 def check_bare(name: str) -> str:
-    """A file of the set's own directory, and of no other."""
+    """The name must be that of a file in the set's own directory."""
     if name in ("", ".", "..") or "/" in name or "\0" in name:
         raise ValueError("is no plain file name")
     return name
 
 
 class DataFile(Record):
-    """A stored table. `sha256` is of the stored bytes, `duration` in seconds.
-
-    A file of the older system has no digest value and no blocks.
-    """
+    """A stored table. `sha256` is of the stored bytes, `duration` in seconds."""
 
     name: Annotated[str, AfterValidator(check_bare)]
     format: Format
@@ -98,9 +93,9 @@ class Relation(Record):
 
 
 class TableBackup(Record):
-    """A table of the set. `file` is None if its export failed (`error` says why).
+    """A table of the set. `file` is None if its export failed; `error` is the reason.
 
-    `oid` and `definition` are None for a file of the older system, which kept no definitions.
+    The older system kept no `oid` and `definition`.
     """
 
     table: str
@@ -115,7 +110,7 @@ class TableBackup(Record):
 
 
 class Server(Record):
-    """The server that the rows came from. `system_identifier` tells clusters apart."""
+    """The source server. `system_identifier` tells clusters apart."""
 
     version: str
     version_num: int
@@ -128,21 +123,18 @@ class Server(Record):
 
 
 class Manifest(Record):
-    """One backup set. `complete` is False when a table of the run failed.
+    """One backup set. `complete` is False if a table of the run failed.
 
-    `builds_on` is the timestamp of the set whose rows this one needs beside its own; None for a set
-    that stands alone, as all of this version do.
+    `builds_on` is the timestamp of the set whose rows this one needs too; None for a full set.
+    `origin` is "older_system" for a set made by `vector-backup adopt`, whose `server.database` is
+    `OLDER_SYSTEM` too, since nothing is known of its server.
 
-    `origin` is "older_system" for a set that `vector-backup adopt` made of that system's files, and
-    None for a backup. Such a set's `server.database` is `OLDER_SYSTEM` too: nothing is known of its
-    server.
-
-    `signature` and `checksum` are the last fields. `signature` is the HMAC-SHA256 of the stored
-    manifest with 64 zeros in place of both, None without a key. `checksum` is the SHA-256 of the
-    stored manifest with 64 zeros in its place.
+    `signature` and `checksum` come last. `checksum` is the SHA-256 of the stored manifest with 64
+    zeros in its place; `signature`, if there is a key, the HMAC-SHA256 with 64 zeros in place of
+    both.
     """
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     tool: Literal["vector_backup_pipeline"] = "vector_backup_pipeline"
     tool_version: str
     complete: bool
@@ -155,7 +147,7 @@ class Manifest(Record):
     server: Server
     snapshot: str
     tables: list[TableBackup]
-    dependencies: Dependencies
+    dependencies: tuple[Dependency, ...]
     truncate: TruncateState
     truncated_tables: list[str]
     result: BackupResult
@@ -183,46 +175,35 @@ def read_manifest(data: bytes, name: str, key: SecretText | None = None) -> Mani
 
     Raises:
         IntegrityError: It is not a manifest, is of an unknown version, was changed after it was
-            written, is not signed, or holds a statement that no backup writes.
+            written, is not signed, or contains a statement that no backup writes.
     """
     seals = _find_seals(data)
     if seals is not None:
         _check_seals(data, seals, name, key)
     try:
-        manifest = Manifest.model_validate_json(data)
-    except ValidationError as error:
+        document = json.loads(data)
+        if document["schema_version"] == 1:
+            document = converted_from_schema_1(document)
+        manifest = Manifest.model_validate(document)
+        if seals is None:
+            raise _was_changed(name, "it has no checksum")
+        check_statements(manifest.definitions, manifest.dependencies)
+    except UnexpectedStatement as error:
         raise IntegrityError(
-            f"The manifest {name} is damaged or was written by another version of this tool: "
-            f"{error.error_count()} field(s) do not fit, first {error.errors()[0]['loc']}."
+            f"The manifest {name} contains a statement that no backup writes: "
+            f"{error.sql[:_SHOWN]!r}. Nothing of it was run. Somebody changed the manifest: find "
+            "out who can write to the backup directory, and use another set."
         ) from error
-    if seals is None:
-        raise _was_changed(name, "it has no checksum")
-    manifest = _as_written_today(manifest)
-    _check_statements(manifest, name)
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise IntegrityError(
+            f"The manifest {name} is damaged or was written by another version of this tool. Use "
+            "another set."
+        ) from error
     return manifest
 
 
-def _as_written_today(manifest: Manifest) -> Manifest:
-    tables = [
-        table
-        if table.definition is None
-        else table.model_copy(update={"definition": definition_as_written_today(table.definition)})
-        for table in manifest.tables
-    ]
-    return manifest.model_copy(update={"tables": tables})
-
-
-def _check_statements(manifest: Manifest, name: str) -> None:
-    for found in unexpected_statements(manifest.definitions, manifest.dependencies):
-        raise IntegrityError(
-            f"The manifest {name} holds a statement that no backup writes, so nothing of it is "
-            f"run: {found[:_SHOWN]!r}. Somebody changed the manifest. Find out who can write to "
-            "the backup directory, and use another set."
-        )
-
-
 def _check_seals(data: bytes, seals: re.Match[bytes], name: str, key: SecretText | None) -> None:
-    """Check checksum and signature over the bytes, before anything of them is parsed."""
+    """Check the bytes before they are parsed."""
     without_checksum = _with(data, "checksum", _BLANK)
     if hashlib.sha256(without_checksum).hexdigest().encode() != seals["checksum"]:
         raise _was_changed(name, "its checksum does not match")
@@ -232,14 +213,13 @@ def _check_seals(data: bytes, seals: re.Match[bytes], name: str, key: SecretText
         raise IntegrityError(
             f"The manifest {name} is not signed, and VECTOR_BACKUP_MANIFEST_KEY is set. Anyone who "
             "can write to the backup directory may have written it. Use a signed set, or unset the "
-            "variable for this one set if you know that you can trust it."
+            "variable for this set if you trust it."
         )
     unsigned = _with(without_checksum, "signature", _BLANK)
     if not hmac.compare_digest(_hmac(key, unsigned).encode(), seals["signature"]):
         raise IntegrityError(
             f"The signature of the manifest {name} does not match VECTOR_BACKUP_MANIFEST_KEY: the "
-            "manifest was changed, or was signed with another key. Check the key, or use another "
-            "set."
+            "manifest was changed or signed with another key. Check the key, or use another set."
         )
 
 

@@ -1,36 +1,32 @@
-"""Which statements a manifest may hold: those that a backup writes, each about its own objects.
+"""Checks that a manifest contains only statements that a backup writes, about its own objects.
 
-A restore runs a manifest's statements as they are, with the rights of its role. So each must be one
-statement of a kind that belongs to its field, and name no object but those of its own definition.
-An expression in it (a default, a check, an index, a policy) may still call any function that the
-role may call: docs/safety.md.
+A restore runs them with the rights of its role. So each must be a single statement of its kind, and
+create or alter only objects of its own definition. Expressions (defaults, checks, policies) may
+still call any function that the role may call: docs/safety.md.
 
 A statement is compared by its outline: its tokens with one space between them, strings as `'`,
-quoted names percent-encoded, and what is deeper than one pair of parentheses as `{}`.
+quoted names percent-encoded, and everything inside a second level of parentheses as `{}`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Iterable, Mapping, Set
+from itertools import pairwise, starmap
 from urllib.parse import quote, unquote
 
-from vector_backup_pipeline.engine.relocation import Name
-from vector_backup_pipeline.engine.sql_tokens import Token, scan
+from vector_backup_pipeline.engine.sql_tokens import Name, Token, scan
 from vector_backup_pipeline.engine.table_definition import (
-    AnyDependency,
-    Dependencies,
-    QualifiedName,
+    Dependency,
+    Kind,
+    Statement,
     TableDefinition,
 )
 
-__all__ = ["unexpected_statements"]
+__all__ = ["UnexpectedStatement", "check_statements", "statement_from_sql"]
 
-# What PostgreSQL and this tool print. Comments, dollar quotes and U& are not among them.
-_KINDS = {"escaped", "string", "quoted", "bare", "number", "cast", "operator", "other"}
+_STRINGS = {"escaped", "string"}
 _WORDS = {"escaped", "string", "quoted", "bare", "number"}
-_OTHERS = set("()[],.:")
 
 _I = r'(?:[a-z_][a-z0-9_$]*|"[^" ]+")'
 _GROUP = r"\([^()]*\)"
@@ -45,192 +41,136 @@ _BOUND = (
     rf"(?:DEFAULT|FOR VALUES (?:IN {_CONSTANTS}|FROM {_CONSTANTS} TO {_CONSTANTS}"
     rf"|WITH \( modulus {_NUMBER} , remainder {_NUMBER} \)))"
 )
+# The statement's own name; another object of the same definition; any object.
+_SELF = rf"(?P<name>{_I} \. {_I})"
+_OWN = rf"(?P<own>{_I} \. {_I})"
+_ANY = rf"{_I} \. {_I}"
+_ALTER_TABLE = rf"ALTER TABLE ONLY {_SELF} "
+_ALTER_INDEX = rf"ALTER INDEX {_SELF} "
 
-
-def _name(group: str) -> str:
-    """A qualified name that must be one of the names of this kind."""
-    return rf"(?P<{group}>{_I} \. {_I})"
-
-
-def _any_of(*patterns: str) -> tuple[re.Pattern[str], ...]:
-    return tuple(re.compile(pattern) for pattern in patterns)
-
-
-_ALTER_TABLE = rf"ALTER TABLE ONLY {_name('table')} "
-_ALTER_COLUMN = rf"{_ALTER_TABLE}ALTER COLUMN {_I} "
-_ALTER_INDEX = rf"ALTER INDEX {_name('index')} "
-
-_STATEMENTS: Mapping[str, tuple[re.Pattern[str], ...]] = {
-    "sequence_ddl": _any_of(
-        rf"CREATE (?:UNLOGGED )?SEQUENCE IF NOT EXISTS {_name('sequence')} AS {_I} START WITH "
-        rf"{_NUMBER} INCREMENT BY {_NUMBER} MINVALUE {_NUMBER} MAXVALUE {_NUMBER} CACHE {_NUMBER}"
-        r"(?: CYCLE)?"
-    ),
-    "ddl": _any_of(
-        rf"CREATE (?:UNLOGGED )?TABLE {_name('created')} {_GROUP}"
-        r"(?: INHERITS \( (?P<parents>[^(){}]*) \))?"
-        rf"(?: PARTITION BY (?:LIST|RANGE|HASH) {_GROUP})?(?: USING {_I})?(?: WITH {_GROUP})?",
-        rf"{_ALTER_COLUMN}(?:DROP DEFAULT|SET DEFAULT {_EXPRESSION}|SET NOT NULL"
-        rf"|ADD GENERATED (?:ALWAYS|BY DEFAULT) AS IDENTITY {_GROUP}"
-        rf"|SET STORAGE [A-Z]+|SET STATISTICS {_NUMBER}|SET {_GROUP})",
-        rf"{_ALTER_TABLE}(?:ADD CONSTRAINT {_I} (?:NOT NULL|CHECK) {_EXPRESSION}"
-        rf"|OF {_EXPRESSION}|ATTACH PARTITION {_name('partition')} {_BOUND})",
-        rf"ALTER SEQUENCE {_name('sequence')} OWNED BY {_name('table')} \. {_I}",
-    ),
-    "preference_ddl": _any_of(
-        rf"{_ALTER_COLUMN}SET (?:COMPRESSION {_I}|{_GROUP})", rf"{_ALTER_TABLE}SET {_GROUP}"
-    ),
-    "key_ddl": _any_of(
-        rf"{_ALTER_TABLE}ADD CONSTRAINT {_I} (?:PRIMARY KEY|UNIQUE|EXCLUDE) {_EXPRESSION}",
-        rf"{_ALTER_INDEX}(?:SET {_GROUP}|ATTACH PARTITION {_name('partition_index')})",
-    ),
-    "index_ddl": _any_of(
-        rf"CREATE (?:UNIQUE )?INDEX {_I} ON (?:ONLY )?{_name('table')} USING {_I} {_GROUP}"
-        rf"(?: INCLUDE {_GROUP})?(?: NULLS NOT DISTINCT)?(?: WITH {_GROUP})?"
-        rf"(?: WHERE {_EXPRESSION})?",
-        rf"{_ALTER_INDEX}(?:ALTER COLUMN {_NUMBER} SET STATISTICS {_NUMBER}"
-        rf"|ATTACH PARTITION {_name('partition_index')})",
-        rf"{_ALTER_TABLE}(?:CLUSTER ON {_I}|REPLICA IDENTITY (?:USING INDEX {_I}|FULL|NOTHING))",
-        rf"CREATE STATISTICS {_name('statistics')}(?: {_GROUP})? ON {_LIST} FROM {_name('table')}",
-        rf"ALTER STATISTICS {_name('statistics')} SET STATISTICS {_NUMBER}",
-    ),
-    "late_constraint_ddl": _any_of(
-        rf"ALTER TABLE {_name('table')} ADD CONSTRAINT {_I} (?:NOT NULL|CHECK) {_EXPRESSION}"
-    ),
-    "foreign_key_ddl": _any_of(
-        rf"ALTER TABLE (?:ONLY )?{_name('table')} ADD CONSTRAINT {_I} FOREIGN KEY {_GROUP}"
-        rf" REFERENCES {_name('referenced')} {_EXPRESSION}"
-    ),
-    "row_security_ddl": _any_of(
-        rf"CREATE POLICY {_I} ON {_name('table')} AS (?:PERMISSIVE|RESTRICTIVE)"
-        rf" FOR (?:ALL|SELECT|INSERT|UPDATE|DELETE) TO (?:PUBLIC|{_I}(?: , {_I})*)"
-        rf"(?: USING {_GROUP})?(?: WITH CHECK {_GROUP})?",
-        rf"ALTER TABLE {_name('table')} ENABLE ROW LEVEL SECURITY",
-        rf"{_ALTER_TABLE}FORCE ROW LEVEL SECURITY",
-    ),
-    "comment_ddl": _any_of(
-        rf"COMMENT ON TABLE {_name('table')} IS '",
-        rf"COMMENT ON COLUMN {_name('table')} \. {_I} IS '",
-        rf"COMMENT ON (?:CONSTRAINT|POLICY) {_I} ON {_name('table')} IS '",
-        rf"COMMENT ON INDEX {_name('index')} IS '",
-        rf"COMMENT ON STATISTICS {_name('statistics')} IS '",
-    ),
-    "sequence_comment_ddl": _any_of(rf"COMMENT ON SEQUENCE {_name('sequence')} IS '"),
+_PATTERNS: Mapping[Kind, str] = {
+    Kind.TYPE: rf"CREATE TYPE {_SELF} AS (?:ENUM )?{_GROUP}",
+    Kind.DOMAIN: rf"CREATE DOMAIN {_SELF} AS {_EXPRESSION}",
+    Kind.DOMAIN_CONSTRAINT: rf"ALTER DOMAIN {_SELF} ADD CONSTRAINT {_I} CHECK {_EXPRESSION}",
+    Kind.SEQUENCE: rf"CREATE (?:UNLOGGED )?SEQUENCE {_SELF} AS {_I} START WITH {_NUMBER} "
+    rf"INCREMENT BY {_NUMBER} MINVALUE {_NUMBER} MAXVALUE {_NUMBER} CACHE {_NUMBER}(?: CYCLE)?",
+    Kind.TABLE: rf"CREATE (?:UNLOGGED )?TABLE {_SELF} {_GROUP}"
+    rf"(?: PARTITION BY (?:LIST|RANGE|HASH) {_GROUP})?(?: USING {_I})?(?: WITH {_GROUP})?",
+    Kind.COLUMN: rf"{_ALTER_TABLE}ALTER COLUMN {_I} "
+    rf"SET (?:STORAGE [A-Z]+|STATISTICS {_NUMBER})",
+    Kind.PARTITION: rf"ALTER TABLE ONLY {_OWN} ATTACH PARTITION {_SELF} {_BOUND}",
+    Kind.SEQUENCE_OWNER: rf"ALTER SEQUENCE {_SELF} OWNED BY {_OWN} \. {_I}",
+    Kind.SETTING: rf"{_ALTER_TABLE}(?:SET {_GROUP}"
+    rf"|ALTER COLUMN {_I} SET (?:COMPRESSION {_I}|{_GROUP}))",
+    Kind.KEY: rf"ALTER TABLE ONLY {_OWN} ADD CONSTRAINT (?P<index>{_I}) "
+    rf"(?:PRIMARY KEY|UNIQUE|EXCLUDE) {_EXPRESSION}",
+    Kind.INDEX: rf"CREATE (?:UNIQUE )?INDEX (?P<index>{_I}) ON (?:ONLY )?{_OWN} USING {_I} "
+    rf"{_GROUP}(?: INCLUDE {_GROUP})?(?: NULLS NOT DISTINCT)?(?: WITH {_GROUP})?"
+    rf"(?: WHERE {_EXPRESSION})?",
+    Kind.INDEX_SETTING: rf"{_ALTER_INDEX}(?:SET {_GROUP}"
+    rf"|ALTER COLUMN {_NUMBER} SET STATISTICS {_NUMBER})",
+    Kind.INDEX_PARTITION: rf"ALTER INDEX {_OWN} ATTACH PARTITION {_SELF}",
+    Kind.INDEX_CHOICE: rf"{_ALTER_TABLE}(?:CLUSTER ON {_I}"
+    rf"|REPLICA IDENTITY (?:USING INDEX {_I}|FULL|NOTHING))",
+    Kind.STATISTICS: rf"CREATE STATISTICS {_SELF}(?: {_GROUP})? ON {_LIST} FROM {_OWN}",
+    Kind.STATISTICS_TARGET: rf"ALTER STATISTICS {_SELF} SET STATISTICS {_NUMBER}",
+    Kind.CONSTRAINT: rf"ALTER TABLE {_SELF} ADD CONSTRAINT {_I} (?:NOT NULL|CHECK) "
+    rf"{_EXPRESSION}",
+    Kind.FOREIGN_KEY: rf"ALTER TABLE (?:ONLY )?{_SELF} ADD CONSTRAINT {_I} FOREIGN KEY {_GROUP}"
+    rf" REFERENCES (?P<referenced>{_ANY}) {_EXPRESSION}",
+    Kind.POLICY: rf"CREATE POLICY {_I} ON {_SELF} AS (?:PERMISSIVE|RESTRICTIVE)"
+    rf" FOR (?:ALL|SELECT|INSERT|UPDATE|DELETE) TO (?:PUBLIC|{_I}(?: , {_I})*)"
+    rf"(?: USING {_GROUP})?(?: WITH CHECK {_GROUP})?",
+    Kind.ROW_SECURITY: rf"ALTER TABLE (?:ONLY )?{_SELF} (?:ENABLE|FORCE) ROW LEVEL SECURITY",
+    Kind.COMMENT: r"COMMENT ON (?:TABLE|COLUMN|INDEX|SEQUENCE|STATISTICS|TYPE|DOMAIN"
+    rf"|(?:CONSTRAINT|POLICY) {_I} ON(?: DOMAIN)?) {_SELF}(?: \. {_I})? IS '",
 }
-_COMMENT_ON_TYPE = rf"COMMENT ON TYPE {_name('object')} IS '"
-_DEPENDENCIES: Mapping[str, tuple[re.Pattern[str], ...]] = {
-    "schema": _any_of(rf"CREATE SCHEMA IF NOT EXISTS (?P<object>{_I})"),
-    "extension": _any_of(rf"CREATE EXTENSION IF NOT EXISTS (?P<object>{_I}) WITH SCHEMA {_I}"),
-    "collation": _any_of(rf"CREATE COLLATION {_name('object')} {_GROUP}"),
-    "enum": _any_of(rf"CREATE TYPE {_name('object')} AS ENUM {_GROUP}", _COMMENT_ON_TYPE),
-    "range": _any_of(rf"CREATE TYPE {_name('object')} AS RANGE {_GROUP}", _COMMENT_ON_TYPE),
-    "composite": _any_of(
-        rf"CREATE TYPE {_name('object')} AS {_GROUP}",
-        _COMMENT_ON_TYPE,
-        rf"COMMENT ON COLUMN {_name('object')} \. {_I} IS '",
-    ),
-    "domain": _any_of(
-        rf"CREATE DOMAIN {_name('object')} AS {_EXPRESSION}",
-        rf"ALTER DOMAIN {_name('object')} ADD CONSTRAINT {_I} CHECK {_EXPRESSION}",
-        rf"COMMENT ON DOMAIN {_name('object')} IS '",
-        rf"COMMENT ON CONSTRAINT {_I} ON DOMAIN {_name('object')} IS '",
-    ),
+_OF_TYPES = {Kind.TYPE, Kind.DOMAIN, Kind.DOMAIN_CONSTRAINT, Kind.COMMENT}
+# The kinds whose statements create the object that they name.
+_CREATING = {
+    *(Kind.TYPE, Kind.DOMAIN, Kind.SEQUENCE, Kind.TABLE, Kind.KEY, Kind.INDEX, Kind.STATISTICS)
 }
 
-Names = Collection[tuple[str, ...]]
+
+class UnexpectedStatement(Exception):
+    """A statement that no backup writes."""
+
+    def __init__(self, sql: str) -> None:
+        super().__init__(sql)
+        self.sql = sql
 
 
-def unexpected_statements(
-    tables: Sequence[TableDefinition], dependencies: Dependencies
-) -> Iterator[str]:
-    """Each statement that no backup writes, after the field that holds it."""
-    for each in dependencies.objects:
-        names = {"object": [_object_name(each)]}
-        for statement in each.ddl:
-            if _matched(statement, _DEPENDENCIES[each.kind], names) is None:
-                yield f"{each.key}: {statement}"
+def check_statements(tables: Iterable[TableDefinition], dependencies: Iterable[Dependency]) -> None:
+    """Raises UnexpectedStatement."""
+    for dependency in dependencies:
+        types = {each.qualified_name for each in dependency.ddl if each.kind in _CREATING}
+        for statement in dependency.ddl:
+            if statement.kind not in _OF_TYPES or types != {dependency.qualified_name}:
+                raise UnexpectedStatement(statement.sql)
+            _check(statement, types)
     for table in tables:
-        yield from (f"{table}.{found}" for found in _unexpected_of(table))
+        own = {each.qualified_name for each in table.created}
+        own |= {each.qualified_name for each in table.sequences}
+        for statement in (*table.ddl, *(index.statement for index in table.indexes)):
+            _check(statement, own)
+        for key in table.foreign_keys:
+            _check(key.statement, own, key.references.qualified_name)
 
 
-def _unexpected_of(table: TableDefinition) -> Iterator[str]:
-    names = _own_names(table)
-    created: list[tuple[str, ...]] = []
-    holds_any = False
-    for field, patterns in _STATEMENTS.items():
-        for statement in getattr(table, field):
-            holds_any = True
-            match = _matched(statement, patterns, names)
-            if match is None:
-                yield f"{field}: {statement}"
-            elif name := match.groupdict().get("created"):
-                created.append(_decoded(name))
-    # A statement that alters a table alters one that this definition creates, not any other.
-    if holds_any and sorted(created) != sorted(names["table"]):
-        yield f"ddl: it creates {created}"
-
-
-def _own_names(table: TableDefinition) -> dict[str, Names]:
-    relations = (table, *table.partitions)
-    own = [_name_of(each) for each in relations]
-    indexes = {
-        (relation.schema_name, name)
-        for relation in relations
-        for name in (
-            *(constraint.name for constraint in relation.constraints),
-            *(index.name for index in relation.indexes),
-        )
-    }
-    return {
-        "table": own,
-        "created": own,
-        "partition": own,
-        "index": indexes,
-        "partition_index": indexes,
-        "sequence": [_name_of(each) for each in table.sequences],
-        "statistics": [_name_of(each) for relation in relations for each in relation.statistics],
-        "referenced": [_name_of(each.references) for each in table.foreign_keys],
-        "parents": [sum(map(_name_of, table.inherits), ())],
-    }
-
-
-def _name_of(thing: QualifiedName) -> Name:
-    return thing.schema_name, thing.name
-
-
-def _object_name(each: AnyDependency) -> tuple[str, ...]:
-    return _name_of(each) if isinstance(each, QualifiedName) else (each.name,)
-
-
-def _matched(
-    statement: str, patterns: Sequence[re.Pattern[str]], names: Mapping[str, Names]
-) -> re.Match[str] | None:
-    outline = _outline(statement)
-    for pattern in patterns:
-        match = pattern.fullmatch(outline) if outline is not None else None
+def statement_from_sql(sql: str) -> Statement:
+    """The statement with its kind and name. Raises UnexpectedStatement."""
+    for kind in Kind:
+        match = _match(kind, sql)
         if match is not None:
-            named = {group: text for group, text in match.groupdict().items() if text is not None}
-            are_own = (_decoded(text) in names[group] for group, text in named.items())
-            return match if all(are_own) else None
-    return None
+            return Statement(kind, *_name(match.groupdict()), sql)
+    raise UnexpectedStatement(sql)
 
 
-def _decoded(names: str) -> tuple[str, ...]:
-    """The identifiers in a part of an outline."""
-    parts = (part for part in names.split(" ") if part not in (".", ","))
-    return tuple(unquote(part[1:-1]) if part.startswith('"') else part for part in parts)
+def _check(statement: Statement, own: Set[Name], referenced: Name | None = None) -> None:
+    match = _match(statement.kind, statement.sql)
+    groups = {} if match is None else match.groupdict()
+    altered = {_decoded(groups["own"])} if "own" in groups else set()
+    if statement.kind not in _CREATING:
+        altered.add(statement.qualified_name)
+    if (
+        match is None
+        or _name(groups) != statement.qualified_name
+        or not altered <= own
+        or ("referenced" in groups and _decoded(groups["referenced"]) != referenced)
+    ):
+        raise UnexpectedStatement(statement.sql)
 
 
-def _outline(statement: str) -> str | None:
+def _match(kind: Kind, sql: str) -> re.Match[str] | None:
+    outline = _outline(sql)
+    return None if outline is None else re.fullmatch(_PATTERNS[kind], outline)
+
+
+def _name(groups: Mapping[str, str]) -> Name:
+    """A key or index has no schema in its statement: it is in its table's."""
+    if "name" in groups:
+        return _decoded(groups["name"])
+    return _decoded(groups["own"])[0], _identifier(groups["index"])
+
+
+def _decoded(name: str) -> Name:
+    schema, _, plain = name.split(" ")
+    return _identifier(schema), _identifier(plain)
+
+
+def _identifier(part: str) -> str:
+    return unquote(part[1:-1]) if part.startswith('"') else part
+
+
+def _outline(sql: str) -> str | None:
     """None for text that no backup writes, and that PostgreSQL may read otherwise than it looks."""
-    tokens = list(scan(statement))
-    if not all(map(_is_plain, tokens)) or any(_merge(*pair) for pair in pairwise(tokens)):
+    tokens = list(scan(sql))
+    if any(token.kind == "odd" for token in tokens) or any(starmap(_merge, pairwise(tokens))):
         return None
     parts: list[str] = []
     opened: list[str] = []
     for token in tokens:
-        is_group = token.text in ("(", "[")
-        if is_group:
+        if token.text in ("(", "["):
             opened.append(token.text)
         if len(opened) < 2:
             parts.append(_part(token))
@@ -242,24 +182,15 @@ def _outline(statement: str) -> str | None:
     return None if opened else " ".join(parts)
 
 
-def _is_plain(token: Token) -> bool:
-    if token.kind == "other":
-        return token.text in _OTHERS
-    has_unicode_escapes = token.kind == "string" and token.text[0] in "uU"
-    return token.kind in _KINDS and not has_unicode_escapes
-
-
 def _merge(left: Token, right: Token) -> bool:
-    """Whether the two may be read as one, or be split elsewhere, by another server version. Two
-    strings with a line break between them are one."""
-    both_are = {left.kind, right.kind}
-    if both_are <= {"escaped", "string"}:
-        return True
-    return left.end == right.start and both_are <= _WORDS
+    """Whether another server version may read the two as one, or split them elsewhere. Two strings
+    with a line break between them are one."""
+    both = {left.kind, right.kind}
+    return both <= _STRINGS or (left.end == right.start and both <= _WORDS)
 
 
 def _part(token: Token) -> str:
-    if token.kind in ("escaped", "string"):
+    if token.kind in _STRINGS:
         return "'"
     if token.kind == "quoted":
         return '"' + quote(token.identifier or "", safe="") + '"'

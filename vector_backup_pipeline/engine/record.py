@@ -1,9 +1,12 @@
-"""What every object of a stored or told document is."""
+"""The base of every stored document."""
 
 from pydantic import BaseModel, ConfigDict
 
 
 class Record(BaseModel):
-    """Immutable, with no key but its own: one of another version of this tool is not half read."""
+    """Immutable. Unknown keys are refused: a document of another version is never read in part.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    pydantic builds a model's validator when it is first used, not at import.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)

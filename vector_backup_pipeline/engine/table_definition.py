@@ -1,38 +1,75 @@
-"""What a table is, apart from its rows: the nouns with which an empty database recreates it.
+"""What recreates a table in an empty database: SQL statements, and the facts a restore decides by.
 
-Plain values, no SQL connection: they go into the manifest as JSON and come back equal. The
-statements inside are run as they are, with no parameters, in this order:
-
-    dependencies.ddl, then over all tables at once: sequence_ddl, ddl, preference_ddl
-    (rows)
-    key_ddl, index_ddl, late_constraint_ddl, foreign_key_ddl, sequence_values, row_security_ddl,
-    comment_ddl, sequence_comment_ddl
-
-`ddl` of an inheritance parent must run before its children's: `inherits` names the parents.
-Row security comes late because `FORCE` would filter the restoring owner's own statements.
+A backup reads them from the server's catalogs; the manifest stores them as JSON.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from enum import Enum
+from typing import Literal, NamedTuple
 
 from pydantic import Field
 
 from vector_backup_pipeline.engine.record import Record
 
-Kind = Literal["ordinary", "partitioned", "foreign"]
-Persistence = Literal["permanent", "unlogged", "temporary"]
-ReplicaIdentity = Literal["default", "full", "nothing", "index"]
+
+class Kind(str, Enum):
+    """What a statement does. Statements run in the order of their kinds.
+
+    Constraints that existing rows may violate, foreign keys and row security come after the rows:
+    FORCE ROW LEVEL SECURITY would filter the restoring owner's own statements.
+    """
+
+    TYPE = "type"
+    DOMAIN = "domain"
+    DOMAIN_CONSTRAINT = "domain constraint"
+    SEQUENCE = "sequence"
+    TABLE = "table"
+    COLUMN = "column"
+    PARTITION = "partition"
+    SEQUENCE_OWNER = "sequence owner"
+    # A server may refuse these: other versions know other options. No row depends on them.
+    SETTING = "setting"
+    # The rows are loaded here.
+    KEY = "key"
+    INDEX = "index"
+    INDEX_SETTING = "index setting"
+    INDEX_PARTITION = "index partition"
+    INDEX_CHOICE = "index choice"
+    STATISTICS = "statistics"
+    STATISTICS_TARGET = "statistics target"
+    CONSTRAINT = "constraint"
+    FOREIGN_KEY = "foreign key"
+    POLICY = "policy"
+    ROW_SECURITY = "row security"
+    COMMENT = "comment"
+
+
+class Statement(NamedTuple):
+    """One SQL statement. The name is that of the object it creates, else of the one it alters."""
+
+    kind: Kind
+    schema_name: str
+    name: str
+    sql: str
+
+    @property
+    def qualified_name(self) -> tuple[str, str]:
+        return self.schema_name, self.name
 
 
 class QualifiedName(Record):
-    """Names as they are, unquoted."""
+    """Names without quotes."""
 
     schema_name: str
     name: str
 
     def __str__(self) -> str:
         return self.schema_name + "." + self.name
+
+    @property
+    def qualified_name(self) -> tuple[str, str]:
+        return self.schema_name, self.name
 
 
 class ColumnType(Record):
@@ -41,322 +78,161 @@ class ColumnType(Record):
     text: str
     schema_name: str
     name: str
-    category: str = Field(description="pg_type.typcategory: A array, C composite, E enum, …")
-    kind: str = Field(description="pg_type.typtype: b base, c composite, d domain, e enum, …")
     modifier: int = Field(description="atttypmod, -1 for none")
     binary_portable: bool = Field(
         description="false where there is no binary form, or it holds OIDs of the source database: "
-        "reg* types, composites, and arrays of types that are not built in, also deep inside"
+        "reg* types, composites, and arrays of types that are not built in, also nested ones"
     )
 
     @property
     def is_large_object(self) -> bool:
         """Whether values are OIDs of large objects, by the type of the extension lo."""
-        return self.name in ("lo", "_lo") and self.kind in ("b", "d")
+        return self.name in ("lo", "_lo")
 
 
 class Column(Record):
-    """One live column. Expressions and collations are SQL with qualified names."""
-
     name: str
     type: ColumnType
-    not_null: bool
-    default: str | None = None
-    generated: Literal["stored", "virtual"] | None = None
-    generated_as: str | None = None
-    identity: Literal["always", "by default"] | None = None
-    collation: str | None = Field(None, description="only where it is not the type's own")
-    storage: str | None = Field(None, description="only where it is not the type's own")
-    compression: str | None = None
-    statistics_target: int | None = None
-    options: dict[str, str] = Field(default_factory=dict)
-    local: bool = Field(True, description="defined here, and not only by an inheritance parent")
-    inherited: bool = False
-
-
-class Constraint(Record):
-    """`kind` is pg_constraint.contype: p, u, c, f, x or n (not null, from PostgreSQL 18)."""
-
-    name: str
-    kind: Literal["p", "u", "c", "f", "x", "n"]
-    definition: str
-    columns: tuple[str, ...]
-    validated: bool
-    local: bool
-    inherited: bool
-    no_inherit: bool = Field(False, description="of a NOT NULL constraint")
-    references: QualifiedName | None = None
-    index_options: dict[str, str] = Field(default_factory=dict)
-    attached_to: QualifiedName | None = Field(
-        None, description="the partitioned parent's index, of which this one's index is a part"
-    )
+    generated: bool
 
 
 class Index(Record):
-    """An index that no constraint owns; it lives in its table's schema."""
+    """An index that no constraint owns, with the statement that creates it."""
 
+    table: QualifiedName
     name: str
-    definition: str
     access_method: str
-    unique: bool
-    valid: bool
-    operator_classes: tuple[QualifiedName, ...] = ()
-    statistics_targets: dict[int, int] = Field(
-        default_factory=dict, description="by the column's number in the index"
-    )
-    attached_to: QualifiedName | None = None
+    sql: str
+    has_rows: bool = Field(description="false for a partitioned table's own index")
 
-
-class Sequence(QualifiedName):
-    """`role`: identity and serial sequences are owned by `column`; shared ones are only used."""
-
-    role: Literal["identity", "serial", "shared"]
-    table: QualifiedName
-    column: str
-    data_type: str
-    start: int
-    increment: int
-    minimum: int
-    maximum: int
-    cache: int
-    cycle: bool
-    unlogged: bool
-    last_value: int | None = Field(description="null where the role may not read it")
-    is_called: bool | None
-
-
-class SequenceValue(QualifiedName):
-    """The arguments of `setval`; read outside the snapshot, so never behind the rows."""
-
-    last_value: int
-    is_called: bool
-
-
-class Policy(Record):
-    name: str
-    permissive: bool
-    command: Literal["ALL", "SELECT", "INSERT", "UPDATE", "DELETE"]
-    roles: tuple[str, ...] = Field(description="empty means PUBLIC")
-    using: str | None
-    with_check: str | None
-
-
-class Statistics(QualifiedName):
-    """Extended statistics: the object, not the numbers, which ANALYZE makes anew."""
-
-    definition: str
-    target: int | None = None
-
-
-class Comment(Record):
-    on: Literal["TABLE", "COLUMN", "CONSTRAINT", "INDEX", "POLICY", "SEQUENCE", "STATISTICS"]
-    name: str
-    schema_name: str | None = Field(None, description="of sequences and statistics")
-    text: str
-
-
-class SequenceComment(QualifiedName):
-    """A sequence's comment, kept apart because a shared sequence of the target keeps its own."""
-
-    ddl: str
-
-
-class UnreadPolicy(Record):
-    """A row security policy whose expressions the backup could not read without waiting."""
-
-    table: QualifiedName
-    name: str
+    @property
+    def statement(self) -> Statement:
+        return Statement(Kind.INDEX, self.table.schema_name, self.name, self.sql)
 
 
 class ForeignKey(Record):
-    """A foreign key's statement, kept apart because the other table may not be restored."""
+    """A foreign key with its statement, which runs only if the other table exists."""
 
     table: QualifiedName
     name: str
     references: QualifiedName
-    ddl: str
+    sql: str
+
+    @property
+    def statement(self) -> Statement:
+        return Statement(Kind.FOREIGN_KEY, *self.table.qualified_name, self.sql)
 
 
-class ExternalObject(Record):
-    """An object that a backup names but does not hold: a function, operator, text search
-    configuration, … The first three fields are those of pg_identify_object_as_address."""
+class Sequence(QualifiedName):
+    """A sequence that a column owns (identity, serial) or only draws from (shared).
+
+    The value is read outside the snapshot, so it is never behind the rows.
+    """
+
+    role: Literal["identity", "serial", "shared"]
+    table: QualifiedName
+    column: str
+    increment: int
+    minimum: int
+    maximum: int
+    last_value: int | None = Field(description="null where the role may not read it")
+    is_called: bool | None
+
+
+class ObjectAddress(Record):
+    """An object that the statements use and the backup does not contain: a function, an operator,
+    a role, a member of an extension. The first three fields are those of
+    pg_identify_object_as_address()."""
 
     kind: str
     names: tuple[str, ...]
-    arguments: tuple[str, ...]
+    arguments: tuple[str, ...] = ()
     description: str
+    extension: str | None = Field(None, description="the extension that it is a member of")
 
     def __str__(self) -> str:
         return self.description
 
 
-class Relation(QualifiedName):
-    """What a table and each of its partitions have alike."""
+class OmissionKind(str, Enum):
+    GRANT = "grant"
+    TRIGGER = "trigger"
+    RULE = "rule"
+    PUBLICATION = "publication"
+    SECURITY_LABEL = "security label"
+    TABLESPACE = "tablespace"
+    INVALID_INDEX = "invalid index"
+    FOREIGN_SERVER = "foreign server"
+    LARGE_OBJECTS = "large objects"
+    SEQUENCE_VALUE = "sequence value"
+    # Inheritance, a partition's parent, a typed table's type, an identity.
+    STRUCTURE = "structure"
+    OTHER = "other"
+    # A table cannot be created without these; its rows can be restored into an existing one.
+    UNREAD_POLICY = "unread policy"
+    NO_STATEMENTS = "no statements"
 
-    kind: Kind
-    persistence: Persistence
-    access_method: str | None
-    options: dict[str, str]
-    toast_options: dict[str, str]
+
+class Omission(Record):
+    """Something of the table that a restore does not recreate. `text` is for people."""
+
+    kind: OmissionKind
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+    @property
+    def prevents_creation(self) -> bool:
+        return self.kind in (OmissionKind.UNREAD_POLICY, OmissionKind.NO_STATEMENTS)
+
+
+class TableDefinition(QualifiedName):
+    """A table and all its partitions."""
+
     owner: str
     columns: tuple[Column, ...]
     primary_key: tuple[str, ...]
-    constraints: tuple[Constraint, ...]
-    indexes: tuple[Index, ...]
-    statistics: tuple[Statistics, ...]
-    policies: tuple[Policy, ...]
-    row_security: bool
-    row_security_forced: bool
-    replica_identity: ReplicaIdentity
-    replica_identity_index: str | None
-    clustered_on: str | None
-    partition_key: str | None
-    of_type: str | None
-    comments: tuple[Comment, ...]
-
-
-class Partition(Relation):
-    """One node of the partition tree below a table; its columns may be in another order."""
-
-    parent: QualifiedName
-    bound: str
-
-
-class TableDefinition(Relation):
-    """A table with all that is needed to recreate it; the module says in which order."""
-
-    partitions: tuple[Partition, ...] = Field(description="the whole tree, parents first")
-    partition_of: QualifiedName | None = None
-    partition_bound: str | None = None
     created_with: QualifiedName | None = Field(
-        None, description="the partitioned table whose statements create this one; ours are empty"
+        None, description="the partitioned table whose definition creates this table; ours is empty"
     )
-    inherits: tuple[QualifiedName, ...] = Field((), description="parents that must exist before")
-    sequences: tuple[Sequence, ...]
-    sequence_values: tuple[SequenceValue, ...]
-    needs: tuple[str, ...] = Field(description="keys of the dependencies used, in creation order")
-    external_objects: tuple[ExternalObject, ...] = Field(
-        (), description="what the table depends on and the target must have already"
-    )
-    not_recreated: tuple[str, ...] = Field(
-        description="in words; the owner and unread policies are not among them"
-    )
-    unread_policies: tuple[UnreadPolicy, ...] = ()
-    sequence_ddl: tuple[str, ...] = ()
-    ddl: tuple[str, ...] = ()
-    preference_ddl: tuple[str, ...] = Field(
-        (), description="each may fail on a server that does not know the option; no row is lost"
-    )
-    key_ddl: tuple[str, ...] = ()
-    index_ddl: tuple[str, ...] = ()
-    late_constraint_ddl: tuple[str, ...] = Field(
-        (), description="NOT VALID and NOT ENFORCED constraints, which the rows may not satisfy"
-    )
+    ddl: tuple[Statement, ...] = Field((), description="in the order of `Kind`")
+    indexes: tuple[Index, ...] = ()
     foreign_keys: tuple[ForeignKey, ...] = ()
-    row_security_ddl: tuple[str, ...] = ()
-    comment_ddl: tuple[str, ...] = ()
-    sequence_comments: tuple[SequenceComment, ...] = ()
+    sequences: tuple[Sequence, ...] = ()
+    needs: tuple[str, ...] = Field(
+        (), description="keys of the dependencies that must exist first, in creation order"
+    )
+    requires: tuple[ObjectAddress, ...] = Field((), description="what the target must have already")
+    omissions: tuple[Omission, ...] = ()
+
+    def statements(self, *kinds: Kind) -> tuple[Statement, ...]:
+        return tuple(each for each in self.ddl if each.kind in kinds)
 
     @property
-    def sequence_comment_ddl(self) -> tuple[str, ...]:
-        return tuple(comment.ddl for comment in self.sequence_comments)
-
-    @property
-    def foreign_key_ddl(self) -> tuple[str, ...]:
-        return tuple(key.ddl for key in self.foreign_keys)
+    def created(self) -> tuple[Statement, ...]:
+        """The statements that create a relation or statistics object, all in one namespace."""
+        kinds = (Kind.SEQUENCE, Kind.TABLE, Kind.KEY, Kind.STATISTICS)
+        return (*self.statements(*kinds), *(each.statement for each in self.indexes))
 
 
-class Dependency(Record):
-    """`key` is unique in a set: the kind and the qualified name."""
+class Dependency(QualifiedName):
+    """An extension or a type that tables need first.
 
-    key: str
-    ddl: tuple[str, ...]
-
-
-class SchemaDependency(Dependency):
-    kind: Literal["schema"] = "schema"
-    name: str
-
-
-class ExtensionDependency(Dependency):
-    """Created in the version that the target has; `version` is the source's."""
-
-    kind: Literal["extension"] = "extension"
-    name: str
-    version: str
-    schema_name: str
-
-
-class CollationDependency(Dependency, QualifiedName):
-    kind: Literal["collation"] = "collation"
-    provider: str
-
-
-class EnumDependency(Dependency, QualifiedName):
-    kind: Literal["enum"] = "enum"
-    labels: tuple[str, ...]
-
-
-class DomainConstraint(Record):
-    name: str
-    definition: str
-    validated: bool
-
-
-class DomainDependency(Dependency, QualifiedName):
-    kind: Literal["domain"] = "domain"
-    base: str
-    collation: str | None
-    default: str | None
-    not_null: bool
-    constraints: tuple[DomainConstraint, ...]
-
-
-class CompositeAttribute(Record):
-    name: str
-    type: str
-    collation: str | None
-
-
-class CompositeDependency(Dependency, QualifiedName):
-    kind: Literal["composite"] = "composite"
-    attributes: tuple[CompositeAttribute, ...]
-
-
-class RangeDependency(Dependency, QualifiedName):
-    kind: Literal["range"] = "range"
-    subtype: str
-    multirange: str | None
-
-
-AnyDependency = Annotated[
-    SchemaDependency
-    | ExtensionDependency
-    | CollationDependency
-    | EnumDependency
-    | DomainDependency
-    | CompositeDependency
-    | RangeDependency,
-    Field(discriminator="kind"),
-]
-
-
-class Dependencies(Record):
-    """What tables share and need first, in creation order; each one's `ddl` may be run alone.
-
-    Types have no `IF NOT EXISTS`: whoever restores skips those that are there.
+    An extension is created in the version that the target has; `version` is the source's.
     """
 
-    objects: tuple[AnyDependency, ...]
-    not_recreated: tuple[str, ...]
+    kind: Literal["extension", "type"]
+    version: str | None = None
+    ddl: tuple[Statement, ...] = ()
 
     @property
-    def ddl(self) -> tuple[str, ...]:
-        return tuple(statement for each in self.objects for statement in each.ddl)
+    def key(self) -> str:
+        return self.name if self.kind == "extension" else str(self)
 
 
 class Definitions(Record):
-    """All tables of a set by their OID in the source, and what they share."""
+    """All tables of a set by their OID in the source, and what they need, in creation order."""
 
     tables: dict[int, TableDefinition]
-    dependencies: Dependencies
+    dependencies: tuple[Dependency, ...]

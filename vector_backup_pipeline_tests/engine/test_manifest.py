@@ -28,9 +28,11 @@ def data(tmp_path: Path) -> bytes:
 def test_a_manifest_is_read_as_it_was_written(tmp_path: Path) -> None:
     written = SetWriter(tmp_path).write("20250102_030405")
 
-    read = read_manifest((tmp_path / NAME).read_bytes(), NAME)
+    data = (tmp_path / NAME).read_bytes()
+    read = read_manifest(data, NAME)
 
     assert read.model_copy(update={"checksum": None}) == written
+    assert read.to_json() == data
 
 
 def test_its_checksum_comes_last_and_is_that_of_its_bytes(data: bytes) -> None:
@@ -40,10 +42,6 @@ def test_its_checksum_comes_last_and_is_that_of_its_bytes(data: bytes) -> None:
     checksum = document["checksum"].encode()
     assert data.count(checksum) == 1
     assert hashlib.sha256(data.replace(checksum, b"0" * 64)).hexdigest().encode() == checksum
-
-
-def test_written_again_it_has_the_same_bytes(data: bytes) -> None:
-    assert read_manifest(data, NAME).to_json() == data
 
 
 def test_a_manifest_without_a_checksum_is_refused(data: bytes) -> None:
@@ -93,15 +91,6 @@ def test_with_a_key_only_manifests_signed_with_it_are_read(data: bytes, signed: 
     ):
         with pytest.raises(IntegrityError, match=r"signature of the manifest .* does not match"):
             read_manifest(changed, NAME, key)
-
-
-def test_no_flipped_bit_is_accepted(data: bytes) -> None:
-    for at in range(len(data)):
-        for bit in range(8):
-            changed = bytearray(data)
-            changed[at] ^= 1 << bit
-            with pytest.raises(IntegrityError):
-                read_manifest(bytes(changed), NAME)
 
 
 def test_no_changed_byte_is_accepted(data: bytes) -> None:

@@ -232,7 +232,7 @@ def test_a_server_without_the_extension_judges_no_set(
 ) -> None:
     monkeypatch.setenv("SCRATCH", langchain.url)
     monkeypatch.setattr(
-        "vector_backup_pipeline.engine.postgres.recreation.extensions.extension_states",
+        "vector_backup_pipeline.engine.postgres.recreation.recreation.extension_states",
         lambda _, names: {name: ExtensionState(None, None, None) for name in names},
     )
 

@@ -50,7 +50,7 @@ def _leave_out_unstorable(pinned: PinnedSnapshot, definitions: Definitions) -> N
     database a name, default or comment may be other bytes."""
     if pinned.server.encoding != ENCODING:
         return
-    shared_is_storable = _is_storable(definitions.dependencies)
+    shared_is_storable = all(map(_is_storable, definitions.dependencies))
     for name, source in list(pinned.tables.items()):
         if not (shared_is_storable and _is_storable(definitions.tables[source.table.oid])):
             del pinned.tables[name]

@@ -31,9 +31,12 @@ from vector_backup_pipeline.engine.postgres.connection import (
     database_errors,
 )
 from vector_backup_pipeline.engine.postgres.recreation.extensions import extension_states
-from vector_backup_pipeline.engine.postgres.recreation.lookups import roles_there, schemas_there
+from vector_backup_pipeline.engine.postgres.recreation.target_objects import (
+    existing_roles,
+    existing_schemas,
+)
 from vector_backup_pipeline.engine.postgres.sql_ascii import ENCODING
-from vector_backup_pipeline.engine.table_definition import ExtensionDependency
+from vector_backup_pipeline.engine.table_definition import Dependency
 
 # The database's name, and its role's.
 _PREFIX = "vector_drill_"
@@ -67,7 +70,7 @@ def drill_database(
     drill_id: str,
     roles: Collection[str],
     source_encoding: str,
-    extensions: Sequence[ExtensionDependency] = (),
+    extensions: Sequence[Dependency] = (),
 ) -> Iterator[ConnectionSettings]:
     """An empty database beside the one that the server's settings lead to; gone at the end.
 
@@ -168,13 +171,13 @@ def _make(cursor: Cursor, name: str, owner: str | None, source_encoding: str) ->
 
 
 def _make_roles(cursor: Cursor, roles: Collection[str]) -> None:
-    for role in sorted(set(roles) - roles_there(cursor, roles)):
+    for role in sorted(set(roles) - existing_roles(cursor, roles)):
         if not role.startswith(_RESERVED):
             cursor.execute(SQL("CREATE ROLE {} NOLOGIN").format(Identifier(role)))
 
 
 def _make_extensions(
-    settings: ConnectionSettings, owner: str, extensions: Sequence[ExtensionDependency]
+    settings: ConnectionSettings, owner: str, extensions: Sequence[Dependency]
 ) -> None:
     """As our own role, before any statement of the backup runs: an extension's script may trust
     what is in its schema. What the server lacks, the restore reports."""
@@ -186,7 +189,7 @@ def _make_extensions(
                 if states[each.name].installed or not states[each.name].available:
                     continue
                 schema = Identifier(each.schema_name)
-                if not schemas_there(cursor, {each.schema_name}):
+                if not existing_schemas(cursor, {each.schema_name}):
                     create = SQL("CREATE SCHEMA {} AUTHORIZATION {}")
                     cursor.execute(create.format(schema, Identifier(owner)))
                 cursor.execute(
@@ -224,5 +227,5 @@ def _hold(cursor: Cursor, name: str) -> None:
 def _drop(cursor: Cursor, name: str) -> None:
     cursor.execute(SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(Identifier(name)))
     # IF EXISTS would ask for the right to drop roles also where there is none.
-    for role in roles_there(cursor, {name}):
+    for role in existing_roles(cursor, {name}):
         cursor.execute(SQL("DROP ROLE {}").format(Identifier(role)))

@@ -13,10 +13,13 @@ from dataclasses import dataclass
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.sql import SQL, Identifier, Literal
 
-from vector_backup_pipeline.engine.postgres.definitions.constraints import read_indexes
+from vector_backup_pipeline.engine.postgres.definitions.constraints import (
+    read_index_changes,
+    read_indexes,
+)
 from vector_backup_pipeline.engine.postgres.definitions.reading import rows
 from vector_backup_pipeline.engine.postgres.session import check_deferred_constraints
-from vector_backup_pipeline.engine.table_definition import Index
+from vector_backup_pipeline.engine.table_definition import Index, Kind, Statement
 
 BeforeIndex = Callable[[tuple[str, str], Index], None]
 
@@ -64,6 +67,7 @@ class RebuildableIndex:
     index: Index
     tablespace: str | None
     comment: str | None
+    changes: tuple[Statement, ...]
 
     @property
     def identifier(self) -> Identifier:
@@ -73,14 +77,20 @@ class RebuildableIndex:
 def rebuildable_indexes(cursor: Cursor, oid: int) -> list[RebuildableIndex]:
     """The indexes of the table `oid` that this role may drop, and can build as they were."""
     found = rows(cursor, _REBUILDABLE, oid=oid)
-    nouns = {index.name: index for index in read_indexes(cursor, [oid]).secondary.get(oid, [])}
+    indexes = {index.name: index for _, index in read_indexes(cursor, [oid])}
+    changes = [change for _, change in read_index_changes(cursor, [oid])]
     return [
         RebuildableIndex(
             schema=row["schema_name"],
             table=row["table_name"],
-            index=nouns[row["name"]],
+            index=indexes[row["name"]],
             tablespace=row["tablespace"],
             comment=row["comment"],
+            changes=tuple(
+                change
+                for change in changes
+                if change.kind is Kind.INDEX_SETTING and change.name == row["name"]
+            ),
         )
         for row in found
     ]
@@ -105,17 +115,13 @@ def rebuild_indexes(
     for each in indexes:
         before_index((each.schema, each.table), each.index)
         with _default_tablespace(cursor, each.tablespace or ""):
-            cursor.execute(each.index.definition)
+            cursor.execute(each.index.sql)
         _restore_what_belongs_to(cursor, each)
 
 
 def _restore_what_belongs_to(cursor: Cursor, each: RebuildableIndex) -> None:
-    for number, target in each.index.statistics_targets.items():
-        cursor.execute(
-            SQL("ALTER INDEX {} ALTER COLUMN {} SET STATISTICS {}").format(
-                each.identifier, Literal(number), Literal(target)
-            )
-        )
+    for change in each.changes:
+        cursor.execute(change.sql)
     if each.comment is not None:
         cursor.execute(
             SQL("COMMENT ON INDEX {} IS {}").format(each.identifier, Literal(each.comment))

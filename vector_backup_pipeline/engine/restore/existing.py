@@ -18,7 +18,7 @@ from vector_backup_pipeline.engine.postgres.index_rebuild import (
     rebuild_indexes,
     rebuildable_indexes,
 )
-from vector_backup_pipeline.engine.postgres.recreation.lookups import sequences_there
+from vector_backup_pipeline.engine.postgres.recreation.target_objects import existing_sequences
 from vector_backup_pipeline.engine.postgres.session import defer_constraints
 from vector_backup_pipeline.engine.postgres.targets import (
     ExistingTable,
@@ -171,4 +171,4 @@ def _name_in_target(
     if sequence.role != "shared":
         return table.sequences.get(sequence.column)
     name = sequence.schema_name, sequence.name
-    return name if name in sequences_there(cursor, {name}) else None
+    return name if name in existing_sequences(cursor, {name}) else None

@@ -190,7 +190,7 @@ def _check_column(
     found = existing.column(column.name)
     if found is None:
         return
-    if found.is_generated != (column.generated is not None):
+    if found.is_generated != column.generated:
         raise InvalidParams(
             f"The column {column.name} is generated either in the backup or in {existing.label}, "
             "but not in both. Restore under another name with rename."

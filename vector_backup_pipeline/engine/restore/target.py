@@ -38,7 +38,7 @@ from vector_backup_pipeline.engine.restore.proof import (
     prove_count,
     prove_equal,
 )
-from vector_backup_pipeline.engine.table_definition import Dependencies, Index
+from vector_backup_pipeline.engine.table_definition import Dependency, Index
 from vector_backup_pipeline.parameters.restore import RestoreParameters
 
 # Below this a second connection costs more than it brings: two blocks of a stored file's index.
@@ -72,7 +72,7 @@ class Target:
             self.existing = ExistingTables(cursor, planned, request)
             connections.keep(connections.coordinator)
 
-    def begin(self, dependencies: Dependencies | None, run_id: str) -> None:
+    def begin(self, dependencies: Sequence[Dependency], run_id: str) -> None:
         """Lock, truncate and create the tables, as asked; from here on the target is changed.
 
         Raises:
@@ -82,14 +82,16 @@ class Target:
         connections = self.connections
         with self._errors("prepare the target"), connections.coordinator.cursor() as cursor:
             connections.drop_dead_staging_schemas(cursor)
-            if self._new and dependencies is not None:
+            if self._new:
                 self._recreation = self._plan_creation(cursor, dependencies, run_id)
             self.existing.take(cursor, self.content, connections.lock_timeout)
             if self._recreation is not None:
                 with connections.building() as building:
                     self._recreation.create(building)
 
-    def _plan_creation(self, cursor: Cursor, dependencies: Dependencies, run_id: str) -> Recreation:
+    def _plan_creation(
+        self, cursor: Cursor, dependencies: Sequence[Dependency], run_id: str
+    ) -> Recreation:
         """Decide where new tables are created, and how many connections load them."""
         new = [table for table in self.planned if table.table in self._new]
         existing = {
@@ -126,14 +128,13 @@ class Target:
         return may_create
 
     def _can_commit_early(self, cursor: Cursor, recreation: Recreation) -> bool:
-        if extensions := recreation.missing_extensions(cursor):
+        if missing := recreation.missing_dependencies(cursor):
             self.connections.notices.append(
                 f"The rows are loaded over one connection, because the same transaction creates "
-                f"the extension {' and '.join(extensions)}. To load over several, run CREATE "
-                "EXTENSION before a restore."
+                f"the {' and the '.join(missing)}. To load over several, create what is missing "
+                "before the restore."
             )
-            return False
-        return recreation.can_be_created_elsewhere(cursor)
+        return not missing
 
     def loading_name(self, table: PlannedTable) -> tuple[str, str]:
         """The table that rows are loaded into, until `finish`."""

@@ -23,7 +23,7 @@ from vector_backup_pipeline.engine.postgres.recreation.extensions import Extensi
 from vector_backup_pipeline.engine.restore.run import RestoreRun
 from vector_backup_pipeline.engine.results import Drill
 from vector_backup_pipeline.engine.storage.contract import BackupRoot
-from vector_backup_pipeline.engine.table_definition import ExtensionDependency
+from vector_backup_pipeline.engine.table_definition import Dependency
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
 from vector_backup_pipeline.parameters.restore import RestoreParameters
 from vector_backup_pipeline.parameters.verify import VerifyParameters
@@ -121,12 +121,9 @@ def _drilled(restore: RestoreRun, settings: ConnectionSettings) -> DrilledSet:
 
 def _roles(backup: ManifestSet) -> set[str]:
     """The roles that row security policies of the set are for."""
-    tables = backup.manifest.definitions
-    relations = [each for table in tables for each in (table, *table.partitions)]
-    return {role for each in relations for policy in each.policies for role in policy.roles}
+    required = [each for table in backup.manifest.definitions for each in table.requires]
+    return {each.names[0] for each in required if each.kind == "role"}
 
 
-def _extensions(backup: ManifestSet) -> list[ExtensionDependency]:
-    needed = {key for table in backup.manifest.definitions for key in table.needs}
-    objects = backup.manifest.dependencies.objects
-    return [e for e in objects if isinstance(e, ExtensionDependency) and e.key in needed]
+def _extensions(backup: ManifestSet) -> list[Dependency]:
+    return [each for each in backup.manifest.dependencies if each.kind == "extension"]

@@ -14,22 +14,21 @@ from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings
 from vector_backup_pipeline.engine.postgres.drill_database import DrillServer, drill_database
 from vector_backup_pipeline.engine.results import RestoredTable
 from vector_backup_pipeline.engine.secrets import SecretText
-from vector_backup_pipeline.engine.table_definition import ExtensionDependency
-from vector_backup_pipeline_tests.engine.postgres import rich_schema
+from vector_backup_pipeline_tests.engine.postgres.rich_schema import ONLY_18, RICH_SCHEMA
 from vector_backup_pipeline_tests.engine.test_round_trip import (
     PARTITIONED,
+    RANGE_TYPE,
     TYPES,
     make_table_of_every_type,
 )
 from vector_backup_pipeline_tests.fix_backup import BackupMaker, FinishedBackup
+from vector_backup_pipeline_tests.fix_definitions import ROLES
 from vector_backup_pipeline_tests.fix_postgres import LANGCHAIN_TABLES, Database
 from vector_backup_pipeline_tests.fix_restore import RestoreMaker
 
 MANY_KINDS = """
-    CREATE TABLE children_of (id serial PRIMARY KEY, note text);
-    CREATE TABLE child (extra text) INHERITS (children_of);
-    INSERT INTO children_of (note) VALUES ('a'), (NULL), ('');
-    INSERT INTO child (note, extra) VALUES ('b', 'x'), ('c', NULL);
+    CREATE TABLE numbered (id serial PRIMARY KEY, note text);
+    INSERT INTO numbered (note) VALUES ('a'), (NULL), ('');
     CREATE TABLE no_columns ();
     INSERT INTO no_columns DEFAULT VALUES;
     INSERT INTO no_columns DEFAULT VALUES;
@@ -53,7 +52,7 @@ MANY_KINDS = """
     CREATE TABLE empty_one (id int, v vector(2));
 """
 TABLES = (
-    *("langchain_pg_embedding", "langchain_pg_collection", "child", "children_of", "no_columns"),
+    *("langchain_pg_embedding", "langchain_pg_collection", "numbered", "no_columns"),
     *("made_up", "fleeting", "sole", '"Größe.app"', "guarded", "refers", "empty_one", "parts"),
     *("every_type", '"Odd, ""name"""'),
 )
@@ -124,6 +123,7 @@ def test_every_kind_of_table_comes_back_from_nothing(
         with empty_database(target_server) as risen:
             if way == "scratch schema":
                 risen.run("CREATE EXTENSION vector")
+            risen.run(RANGE_TYPE)
             done = restore.succeeds(risen)
 
             entries = done.result.restore_results
@@ -145,8 +145,7 @@ def restore_test_database(
 ) -> Iterator[tuple[Database, str]]:
     """A restore test's database, and the connection string of its role."""
     root = ConnectionSettings.from_installation(SecretText(server.connection_string()), "the test")
-    objects = made.manifest.dependencies.objects
-    extensions = [each for each in objects if isinstance(each, ExtensionDependency)]
+    extensions = [each for each in made.manifest.dependencies if each.kind == "extension"]
     with drill_database(
         DrillServer(root, is_throwaway=False), "1" * 32, (), "UTF8", extensions
     ) as settings:
@@ -166,13 +165,12 @@ def test_all_that_one_can_say_about_a_table_comes_back(
     if way == "scratch schema":
         request.getfixturevalue("in_scratch")
     database.run("DROP EXTENSION vector")
-    for role in rich_schema.ROLES:
-        if not database.ask("SELECT FROM pg_roles WHERE rolname = %s", [role]):
-            database.run(f'CREATE ROLE "{role}" LOGIN')
-    everything = rich_schema.SHARED + rich_schema.ATTACH + rich_schema.ONLY_18
-    for statement in everything.split(";\n"):
-        if statement.strip():
-            database.run(statement)
+    for role in ROLES:
+        database.run(
+            f"DO $$ BEGIN CREATE ROLE {role} LOGIN;"
+            " EXCEPTION WHEN duplicate_object THEN NULL; END $$"
+        )
+    database.run(RICH_SCHEMA + ONLY_18)
     tables = [
         f'"{schema}".{chr(34)}{name.replace(chr(34), chr(34) * 2)}{chr(34)}'
         for schema, name in database.ask(

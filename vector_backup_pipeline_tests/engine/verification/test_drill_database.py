@@ -23,7 +23,7 @@ from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings
 from vector_backup_pipeline.engine.postgres.drill_database import DrillServer, drill_database
 from vector_backup_pipeline.engine.secrets import SecretText
 from vector_backup_pipeline.engine.storage.opening import open_root
-from vector_backup_pipeline.engine.table_definition import ExtensionDependency
+from vector_backup_pipeline.engine.table_definition import Dependency
 from vector_backup_pipeline.engine.verification.run import VerifyRun
 from vector_backup_pipeline.parameters.verify import VerifyParameters
 from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS, BackupMaker
@@ -107,9 +107,7 @@ def test_names_that_postgresql_keeps_for_itself_are_no_roles_to_make(
     assert found == [("a drill's role", False)]
 
 
-_VECTOR = ExtensionDependency(
-    key="extension vector", name="vector", version="0.1", schema_name="ai", ddl=()
-)
+_VECTOR = Dependency(kind="extension", name="vector", version="0.1", schema_name="ai")
 _MAY_NOT = [
     "SELECT pg_read_file('PG_VERSION')",
     "SELECT pg_ls_dir('.')",

@@ -1,90 +1,145 @@
-"""Read tables' definitions from the server's catalogs, for an empty database to recreate them.
+"""Reads tables' definitions from the server's catalogs.
 
-relations, columns, constraints, sequences, row_security, comments, omissions
-    what the catalogs say of the tables and their partitions
-dependencies, types, type_statements
-    what the tables need first, and the statements that make it
-statements, late_statements, assembly
-    the tables' own statements, and all of it as `table_definition`'s nouns
+Each module has the queries of a few catalogs. A query returns the statements that a restore runs:
+PostgreSQL's own functions print them.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 
 from psycopg2.extensions import cursor as Cursor
 
-from vector_backup_pipeline.engine.postgres.definitions.assembly import (
-    Catalog,
-    table_definition,
-)
-from vector_backup_pipeline.engine.postgres.definitions.columns import read_columns
 from vector_backup_pipeline.engine.postgres.definitions.comments import read_comments
 from vector_backup_pipeline.engine.postgres.definitions.constraints import (
-    read_constraints,
+    read_constraint_statements,
+    read_index_changes,
     read_indexes,
-    read_statistics,
 )
-from vector_backup_pipeline.engine.postgres.definitions.dependencies import Graph, read_graph
-from vector_backup_pipeline.engine.postgres.definitions.omissions import read_omissions
-from vector_backup_pipeline.engine.postgres.definitions.relations import (
-    Relations,
-    read_relations,
+from vector_backup_pipeline.engine.postgres.definitions.dependencies import (
+    read_needed_objects,
 )
-from vector_backup_pipeline.engine.postgres.definitions.row_security import read_policies
-from vector_backup_pipeline.engine.postgres.definitions.sequences import read_sequences
-from vector_backup_pipeline.engine.postgres.definitions.types import (
-    Prerequisites,
-    read_prerequisites,
+from vector_backup_pipeline.engine.postgres.definitions.omissions import (
+    computed_omissions,
+    read_omissions,
 )
-from vector_backup_pipeline.engine.table_definition import Definitions, Dependencies
+from vector_backup_pipeline.engine.postgres.definitions.row_security import read_row_security
+from vector_backup_pipeline.engine.postgres.definitions.sequences import (
+    FoundSequence,
+    read_sequences,
+)
+from vector_backup_pipeline.engine.postgres.definitions.tables import (
+    Tree,
+    read_columns,
+    read_primary_keys,
+    read_table_statements,
+    read_trees,
+)
+from vector_backup_pipeline.engine.table_definition import (
+    Definitions,
+    ForeignKey,
+    Index,
+    Kind,
+    Statement,
+    TableDefinition,
+)
 
 __all__ = ["read_definitions"]
+
+_ORDER = {kind: number for number, kind in enumerate(Kind)}
 
 
 def read_definitions(cursor: Cursor, oids: Sequence[int]) -> Definitions:
     """The definitions of these tables and what they need first.
 
-    `cursor` gives tuples, inside a transaction with `search_path = ''` (else names would print
-    unqualified) that holds ACCESS SHARE on the tables **and all their partitions**: then nothing
-    here waits, for pg_get_expr, pg_get_indexdef and their like lock the table itself, at most.
-    What would lock anything else (a sequence's value, a policy's subquery) is read in a savepoint
-    with a short `lock_timeout`, and named in `not_recreated` if not had. No privilege beyond
-    SELECT on the tables is needed, and no code of users runs.
+    `cursor` returns tuples, inside a transaction with `search_path = ''` (else names would be
+    printed unqualified) that holds ACCESS SHARE on the tables **and all their partitions**: then
+    nothing here waits, since pg_get_expr, pg_get_indexdef and the like lock at most the table. What
+    would lock anything else (a sequence's value, a policy's subquery) is read in a savepoint with a
+    short `lock_timeout`, and is an omission if it cannot be read. No privilege beyond SELECT on the
+    tables is needed, and no user-defined code runs.
 
-    Tables that are gone are missing from the result. PostgreSQL 13 to 18.
+    Tables that do not exist any more are missing from the result. PostgreSQL 13 to 18.
     """
-    relations = read_relations(cursor, oids)
-    everything = relations.oids
-    sequences = read_sequences(cursor, {oid: relations.name(oid) for oid in everything})
-    graph = read_graph(cursor, everything, sequences.oids)
-    prerequisites = read_prerequisites(cursor, graph, graph.in_creation_order(everything))
-    catalog = Catalog(
-        relations=relations,
-        columns=read_columns(cursor, everything),
-        constraints=read_constraints(cursor, everything),
-        indexes=read_indexes(cursor, everything),
-        statistics=read_statistics(cursor, everything),
-        sequences=sequences,
-        policies=read_policies(cursor, everything),
-        comments=read_comments(cursor, everything, sequences.oids),
-        omissions=read_omissions(cursor, relations),
-        graph=graph,
-        prerequisites=prerequisites,
-    )
+    reader = _Reader(cursor, read_trees(cursor, oids))
     return Definitions(
-        tables={oid: table_definition(cursor, catalog, oid) for oid in relations.asked},
-        dependencies=_dependencies(graph, prerequisites, relations),
+        tables={tree.root.oid: reader.definition(tree) for tree in reader.trees},
+        dependencies=tuple(reader.needed.dependencies_of(reader.oids)),
     )
 
 
-def _dependencies(graph: Graph, prerequisites: Prerequisites, relations: Relations) -> Dependencies:
-    order = graph.in_creation_order(relations.oids)
-    return Dependencies(
-        objects=tuple(
-            prerequisites.recreated[each] for each in order if each in prerequisites.recreated
-        ),
-        not_recreated=tuple(
-            str(prerequisites.external[each]) for each in order if each in prerequisites.external
-        ),
-    )
+class _Reader:
+    """Everything that the catalogs have about some tables, by the OID of table or partition."""
+
+    def __init__(self, cursor: Cursor, trees: list[Tree]) -> None:
+        self.trees = trees
+        relations = {tree.root.oid: tree.root for tree in trees}
+        # A partition that is also in the set by itself is created with its parent.
+        relations |= {each.oid: each for tree in trees for each in tree.relations[1:]}
+        self.oids = oids = list(relations)
+        partitions = [oid for oid, each in relations.items() if each.parent is not None]
+        self.needed = read_needed_objects(cursor, oids)
+        self._columns = read_columns(cursor, oids)
+        self._primary_keys = read_primary_keys(cursor, oids)
+        # Servers before 17 let a partition have an identity of its own, which is not recreated.
+        self._sequences = [
+            each
+            for each in read_sequences(cursor, oids)
+            if not (each.noun.role == "identity" and each.table in partitions)
+        ]
+        self._omissions = read_omissions(cursor, trees, partitions, self._sequences)
+        self._statements: dict[int, list[Statement]] = defaultdict(list)
+        self._foreign_keys: dict[int, list[ForeignKey]] = defaultdict(list)
+        self._indexes: dict[int, list[Index]] = defaultdict(list)
+        for oid, each in (
+            *read_table_statements(cursor, list(relations.values()), partitions),
+            *read_constraint_statements(cursor, oids, partitions),
+            *read_indexes(cursor, oids),
+            *read_index_changes(cursor, oids, partitions),
+            *read_row_security(cursor, oids),
+            *read_comments(cursor, oids, self._sequences),
+        ):
+            if isinstance(each, Statement):
+                self._statements[oid].append(each)
+            elif isinstance(each, ForeignKey):
+                self._foreign_keys[oid].append(each)
+            elif isinstance(each, Index):
+                self._indexes[oid].append(each)
+            else:
+                self._omissions[oid].append(each)
+
+    def definition(self, tree: Tree) -> TableDefinition:
+        root = tree.root
+        columns = self._columns[root.oid]
+        sequences = self._sequences_of(tree)
+        omissions = [omission for oid in tree.oids for omission in self._omissions[oid]]
+        statements: list[Statement] = []
+        created = tree.oids if tree.created_with is None else []
+        if created:
+            statements = [statement for each in sequences for statement in each.statements]
+            statements += [statement for oid in created for statement in self._statements[oid]]
+        return TableDefinition(
+            schema_name=root.name.schema_name,
+            name=root.name.name,
+            owner=root.owner,
+            columns=columns,
+            primary_key=self._primary_keys.get(root.oid, ()),
+            created_with=tree.created_with,
+            # Distinct: several partitions may use one sequence, which has one comment.
+            ddl=tuple(sorted(dict.fromkeys(statements), key=lambda each: _ORDER[each.kind])),
+            indexes=tuple(index for oid in created for index in self._indexes[oid]),
+            foreign_keys=tuple(key for oid in created for key in self._foreign_keys[oid]),
+            sequences=tuple(each.noun for each in sequences),
+            needs=tuple(each.key for each in self.needed.dependencies_of(tree.oids)),
+            requires=tuple(self.needed.required_by(tree.oids)),
+            omissions=(*omissions, *computed_omissions(columns, sequences)),
+        )
+
+    def _sequences_of(self, tree: Tree) -> list[FoundSequence]:
+        """Each once: as the one that one of these tables owns, if one does."""
+        distinct: dict[str, FoundSequence] = {}
+        for each in self._sequences:
+            if each.table in tree.oids:
+                distinct.setdefault(str(each.noun), each)
+        return list(distinct.values())

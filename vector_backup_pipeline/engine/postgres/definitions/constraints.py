@@ -1,161 +1,172 @@
-"""pg_constraint, pg_index and pg_statistic_ext: what holds between and over the columns."""
+"""Constraints, indexes and extended statistics (pg_constraint, pg_index, pg_statistic_ext)."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
 
 from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
 
 from vector_backup_pipeline.engine.postgres.definitions.reading import (
-    Row,
-    grouped,
-    not_internal,
-    options,
+    NOT_INTERNAL,
+    VALID_INDEX,
     rows,
+    statement,
 )
 from vector_backup_pipeline.engine.table_definition import (
-    Constraint,
+    ForeignKey,
     Index,
     QualifiedName,
-    Statistics,
+    Statement,
 )
 
-# NOT ENFORCED constraints are not validated either, so `validated` says enough. A row with
-# conparentid is a partition's copy, which its parent's statement makes again.
+# Keys are altered ONLY: each partition has its own, attached later. Other constraints reach the
+# partitions from their parent. CREATE TABLE has the validated checks.
 _CONSTRAINTS = sql.SQL("""
-SELECT c.conrelid, c.conname AS name, c.contype AS kind,
-       pg_catalog.pg_get_constraintdef(c.oid) AS definition,
-       ARRAY(SELECT a.attname::text
-               FROM pg_catalog.unnest(c.conkey) WITH ORDINALITY k(attnum, place)
-               JOIN pg_catalog.pg_attribute a
-                 ON a.attrelid = c.conrelid AND a.attnum = k.attnum
-              ORDER BY k.place) AS columns,
-       c.convalidated AS validated, c.conislocal AND c.conparentid = 0 AS local,
-       c.coninhcount > 0 OR c.conparentid <> 0 AS inherited,
-       c.contype = 'n' AND c.connoinherit AS no_inherit,
-       fn.nspname AS referenced_schema, f.relname AS referenced_name,
-       i.reloptions, pn.nspname AS attached_schema, p.relname AS attached_name
-  FROM pg_catalog.pg_constraint c
-  LEFT JOIN pg_catalog.pg_class f ON f.oid = c.confrelid AND c.contype = 'f'
+SELECT k.conrelid AS oid, n.nspname AS schema_name, c.relname AS table_name, k.conname,
+       CASE k.contype WHEN 'f' THEN 'foreign key' WHEN 'c' THEN 'constraint'
+           WHEN 'n' THEN 'constraint' ELSE 'key' END AS kind,
+       CASE WHEN k.contype IN ('p', 'u', 'x') THEN k.conname ELSE c.relname END AS name,
+       pg_catalog.format('ALTER TABLE %%s%%I.%%I ADD CONSTRAINT %%I %%s',
+           CASE WHEN k.contype IN ('p', 'u', 'x') OR (k.contype = 'f' AND c.relkind <> 'p')
+               THEN 'ONLY ' END,
+           n.nspname, c.relname, k.conname, pg_catalog.pg_get_constraintdef(k.oid)) AS sql,
+       fn.nspname AS referenced_schema, f.relname AS referenced_name
+  FROM pg_catalog.pg_constraint k
+  JOIN pg_catalog.pg_class c ON c.oid = k.conrelid
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  LEFT JOIN pg_catalog.pg_class f ON f.oid = k.confrelid
   LEFT JOIN pg_catalog.pg_namespace fn ON fn.oid = f.relnamespace
-  LEFT JOIN pg_catalog.pg_class i ON i.oid = c.conindid AND c.contype IN ('p', 'u', 'x')
-  LEFT JOIN pg_catalog.pg_inherits h ON h.inhrelid = i.oid
-  LEFT JOIN pg_catalog.pg_class p ON p.oid = h.inhparent
-  LEFT JOIN pg_catalog.pg_namespace pn ON pn.oid = p.relnamespace
- WHERE c.conrelid = ANY(%(oids)s::oid[]) AND c.contype IN ('p', 'u', 'c', 'f', 'x', 'n')
+ WHERE k.conrelid = ANY(%(oids)s::oid[])
+   AND (k.contype IN ('p', 'u', 'x')
+        OR ((k.contype = 'f' OR (k.contype IN ('c', 'n') AND NOT k.convalidated))
+            AND (k.conrelid <> ALL(%(partitions)s::oid[])
+                 OR (k.conislocal AND k.conparentid = 0))))
    AND {not_internal}
- ORDER BY c.conrelid, c.contype, c.conname
-""").format(not_internal=not_internal("c"))
+ ORDER BY k.conrelid, k.contype, k.conname
+""").format(not_internal=NOT_INTERNAL)
 
-# A partitioned table's index is "invalid" until each partition's is attached: pg_dump and we
-# take it all the same. An expression column's statistics target sits in the index's pg_attribute.
-_INDEXES = """
-SELECT x.indrelid, i.relname AS name, pg_catalog.pg_get_indexdef(x.indexrelid) AS definition,
-       am.amname AS access_method, x.indisunique AS unique,
-       (x.indisvalid AND x.indisready) OR i.relkind = 'I' AS valid,
-       ARRAY(SELECT ARRAY[ocn.nspname::text, oc.opcname::text]
-               FROM pg_catalog.unnest(x.indclass::oid[]) WITH ORDINALITY k(oid, place)
-               JOIN pg_catalog.pg_opclass oc ON oc.oid = k.oid
-               JOIN pg_catalog.pg_namespace ocn ON ocn.oid = oc.opcnamespace
-              ORDER BY k.place) AS operator_classes,
-       ARRAY(SELECT pg_catalog.format('%%s=%%s', a.attnum, a.attstattarget)
-               FROM pg_catalog.pg_attribute a
-              WHERE a.attrelid = i.oid AND a.attstattarget >= 0
-              ORDER BY a.attnum) AS statistics_targets,
-       pn.nspname AS attached_schema, p.relname AS attached_name,
-       c.oid IS NOT NULL AS owned, x.indisclustered, x.indisreplident
+_INDEXES = sql.SQL("""
+SELECT x.indrelid AS oid, n.nspname AS schema_name, c.relname AS table_name, i.relname AS name,
+       am.amname AS access_method, pg_catalog.pg_get_indexdef(i.oid) AS sql,
+       i.relkind = 'i' AS has_rows
   FROM pg_catalog.pg_index x
   JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
   JOIN pg_catalog.pg_am am ON am.oid = i.relam
-  LEFT JOIN pg_catalog.pg_constraint c ON c.conindid = i.oid AND c.contype IN ('p', 'u', 'x')
-  LEFT JOIN pg_catalog.pg_inherits h ON h.inhrelid = i.oid
-  LEFT JOIN pg_catalog.pg_class p ON p.oid = h.inhparent
-  LEFT JOIN pg_catalog.pg_namespace pn ON pn.oid = p.relnamespace
- WHERE x.indrelid = ANY(%(oids)s::oid[]) AND x.indislive
+  JOIN pg_catalog.pg_class c ON c.oid = x.indrelid
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE x.indrelid = ANY(%(oids)s::oid[]) AND {valid_index}
+   AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint k
+                    WHERE k.conindid = i.oid AND k.contype IN ('p', 'u', 'x'))
  ORDER BY x.indrelid, i.relname
-"""
+""").format(valid_index=VALID_INDEX)
 
-_STATISTICS = sql.SQL("""
-SELECT s.stxrelid, n.nspname AS schema_name, s.stxname AS name,
-       pg_catalog.pg_get_statisticsobjdef(s.oid) AS definition,
-       NULLIF(s.stxstattarget, -1) AS target
+# pg_get_constraintdef leaves out the storage parameters of a key's index. An expression column's
+# statistics target is in the index's own pg_attribute.
+_INDEX_CHANGES = sql.SQL("""
+WITH x AS (
+    SELECT x.*, n.nspname, c.relname, i.relname AS name, i.reloptions,
+           pg_catalog.format('ALTER INDEX %%I.%%I ', n.nspname, i.relname) AS alter_index,
+           pg_catalog.format('ALTER TABLE ONLY %%I.%%I ', n.nspname, c.relname) AS alter_table,
+           EXISTS (SELECT FROM pg_catalog.pg_constraint k
+                    WHERE k.conindid = i.oid AND k.contype IN ('p', 'u', 'x')) AS is_key
+      FROM pg_catalog.pg_index x
+      JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
+      JOIN pg_catalog.pg_class c ON c.oid = x.indrelid
+      JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+     WHERE x.indrelid = ANY(%(oids)s::oid[]) AND {valid_index}
+)
+SELECT indrelid AS oid, 'index setting' AS kind, nspname AS schema_name, name,
+       alter_index || pg_catalog.format('SET (%%s)', (
+           SELECT pg_catalog.string_agg(
+                      pg_catalog.format('%%I = %%L', option_name, option_value), ', ')
+             FROM pg_catalog.pg_options_to_table(reloptions))) AS sql
+  FROM x WHERE is_key AND reloptions IS NOT NULL
+UNION ALL
+SELECT indrelid, 'index setting', nspname, name,
+       alter_index || pg_catalog.format('ALTER COLUMN %%s SET STATISTICS %%s', attnum,
+           attstattarget)
+  FROM x JOIN pg_catalog.pg_attribute a ON a.attrelid = x.indexrelid AND attstattarget >= 0
+UNION ALL
+SELECT indrelid, 'index partition', x.nspname, name,
+       pg_catalog.format('ALTER INDEX %%I.%%I ATTACH PARTITION %%I.%%I', pn.nspname, p.relname,
+           x.nspname, name)
+  FROM x
+  JOIN pg_catalog.pg_inherits h ON h.inhrelid = x.indexrelid
+  JOIN pg_catalog.pg_class p ON p.oid = h.inhparent
+  JOIN pg_catalog.pg_namespace pn ON pn.oid = p.relnamespace
+ WHERE indrelid = ANY(%(partitions)s::oid[])
+UNION ALL
+SELECT indrelid, 'index choice', nspname, relname,
+       alter_table || 'CLUSTER ON ' || pg_catalog.quote_ident(name)
+  FROM x WHERE indisclustered
+UNION ALL
+SELECT indrelid, 'index choice', nspname, relname,
+       alter_table || 'REPLICA IDENTITY USING INDEX ' || pg_catalog.quote_ident(name)
+  FROM x WHERE indisreplident
+UNION ALL
+SELECT c.oid, 'index choice', n.nspname, c.relname,
+       pg_catalog.format('ALTER TABLE ONLY %%I.%%I REPLICA IDENTITY %%s', n.nspname, c.relname,
+           CASE c.relreplident WHEN 'f' THEN 'FULL' ELSE 'NOTHING' END)
+  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.oid = ANY(%(oids)s::oid[]) AND c.relreplident IN ('f', 'n')
+ ORDER BY oid, kind, sql
+""").format(valid_index=VALID_INDEX)
+
+_STATISTICS = """
+SELECT s.stxrelid AS oid, v.kind, n.nspname AS schema_name, s.stxname AS name, v.sql
   FROM pg_catalog.pg_statistic_ext s
   JOIN pg_catalog.pg_namespace n ON n.oid = s.stxnamespace
- WHERE s.stxrelid = ANY(%(oids)s::oid[])
+ CROSS JOIN LATERAL (VALUES
+       ('statistics', pg_catalog.pg_get_statisticsobjdef(s.oid)),
+       ('statistics target', CASE WHEN s.stxstattarget >= 0 THEN
+           pg_catalog.format('ALTER STATISTICS %%I.%%I SET STATISTICS %%s', n.nspname, s.stxname,
+               s.stxstattarget) END)) v(kind, sql)
+ WHERE s.stxrelid = ANY(%(oids)s::oid[]) AND v.sql IS NOT NULL
  ORDER BY s.stxrelid, n.nspname, s.stxname
-""")
+"""
 
 
-class Indexes:
-    """By table: its own indexes, and those that CLUSTER and the replica identity go by."""
-
-    def __init__(self, found: list[Row]) -> None:
-        own = [row for row in found if not row["owned"]]
-        self.secondary = grouped(own, lambda row: int(row["indrelid"]), _index)
-        self.clustered = {row["indrelid"]: row["name"] for row in found if row["indisclustered"]}
-        self.replica_identity = {
-            row["indrelid"]: row["name"] for row in found if row["indisreplident"]
-        }
-
-
-def read_constraints(cursor: Cursor, oids: list[int]) -> dict[int, list[Constraint]]:
-    found = rows(cursor, _CONSTRAINTS, oids=oids)
-    return grouped(found, lambda row: int(row["conrelid"]), _constraint)
-
-
-def read_indexes(cursor: Cursor, oids: list[int]) -> Indexes:
-    return Indexes(rows(cursor, _INDEXES, oids=oids))
-
-
-def read_statistics(cursor: Cursor, oids: list[int]) -> dict[int, list[Statistics]]:
-    found = rows(cursor, _STATISTICS, oids=oids)
-    return grouped(
-        found,
-        lambda row: int(row["stxrelid"]),
-        lambda row: Statistics(
-            schema_name=row["schema_name"],
-            name=row["name"],
-            definition=row["definition"],
-            target=row["target"],
-        ),
-    )
+def read_constraint_statements(
+    cursor: Cursor, oids: Sequence[int], partitions: Sequence[int]
+) -> Iterator[tuple[int, Statement | ForeignKey]]:
+    """Keys, late constraints and foreign keys, by their table's OID."""
+    for row in rows(cursor, _CONSTRAINTS, oids=list(oids), partitions=list(partitions)):
+        if row["referenced_name"] is None:
+            yield row["oid"], statement(row)
+            continue
+        yield (
+            row["oid"],
+            ForeignKey(
+                table=QualifiedName(schema_name=row["schema_name"], name=row["table_name"]),
+                name=row["conname"],
+                references=QualifiedName(
+                    schema_name=row["referenced_schema"], name=row["referenced_name"]
+                ),
+                sql=row["sql"],
+            ),
+        )
 
 
-def _constraint(row: Row) -> Constraint:
-    return Constraint(
-        name=row["name"],
-        kind=row["kind"],
-        definition=row["definition"],
-        columns=tuple(row["columns"]),
-        validated=row["validated"],
-        local=row["local"],
-        inherited=row["inherited"],
-        no_inherit=row["no_inherit"],
-        references=_named(row, "referenced"),
-        index_options=options(row["reloptions"]),
-        attached_to=_named(row, "attached"),
-    )
+def read_indexes(cursor: Cursor, oids: Sequence[int]) -> Iterator[tuple[int, Index]]:
+    """The indexes that no constraint owns, by their table's OID."""
+    for row in rows(cursor, _INDEXES, oids=list(oids)):
+        yield (
+            row["oid"],
+            Index(
+                table=QualifiedName(schema_name=row["schema_name"], name=row["table_name"]),
+                name=row["name"],
+                access_method=row["access_method"],
+                sql=row["sql"],
+                has_rows=row["has_rows"],
+            ),
+        )
 
 
-def _index(row: Row) -> Index:
-    targets = options(row["statistics_targets"])
-    return Index(
-        name=row["name"],
-        definition=row["definition"],
-        access_method=row["access_method"],
-        unique=row["unique"],
-        valid=row["valid"],
-        operator_classes=tuple(_operator_class(each) for each in row["operator_classes"]),
-        statistics_targets={int(number): int(target) for number, target in targets.items()},
-        attached_to=_named(row, "attached"),
-    )
-
-
-def _operator_class(names: list[str]) -> QualifiedName:
-    schema_name, name = names
-    return QualifiedName(schema_name=schema_name, name=name)
-
-
-def _named(row: Row, which: str) -> QualifiedName | None:
-    if row[which + "_name"] is None:
-        return None
-    return QualifiedName(schema_name=row[which + "_schema"], name=row[which + "_name"])
+def read_index_changes(
+    cursor: Cursor, oids: Sequence[int], partitions: Sequence[int] = ()
+) -> Iterator[tuple[int, Statement]]:
+    """What is set for indexes after they exist, and extended statistics, by their table's OID."""
+    changes = rows(cursor, _INDEX_CHANGES, oids=list(oids), partitions=list(partitions))
+    for row in [*changes, *rows(cursor, _STATISTICS, oids=list(oids))]:
+        yield row["oid"], statement(row)

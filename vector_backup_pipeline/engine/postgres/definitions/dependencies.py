@@ -1,31 +1,43 @@
-"""pg_depend: what the tables need first, found by walking from object to object.
+"""What the tables need first (pg_depend): extensions, types with the statements that create them,
+and the addresses of other objects, which the target must have.
 
 The server's own objects are pinned or have OIDs below FIRST_USER_OID, so the walk meets only what
-users and extensions made. It stops at extension members (the extension brings them), at functions,
-operators, base types and text search objects (not recreated, named) and at other tables.
+users and extensions created. It ends at extensions and at objects that are not recreated.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import TypeAlias
 
+from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
 
-from vector_backup_pipeline.engine.postgres.definitions.reading import FIRST_USER_OID, rows
+from vector_backup_pipeline.engine.postgres.definitions.reading import (
+    FIRST_USER_OID,
+    VALID_INDEX,
+    Row,
+    rows,
+    statement,
+)
+from vector_backup_pipeline.engine.postgres.definitions.tables import COLLATION
+from vector_backup_pipeline.engine.table_definition import Dependency, ObjectAddress
 
 # An object: its catalog's name and its OID.
-Object = tuple[str, int]
+Object: TypeAlias = tuple[str, int]
 
-# pg_depend holds no column of an object apart from its table, so OIDs are enough.
-_ROOTS = """
-SELECT relid, class::text, oid FROM (
-    SELECT c.oid AS relid, 'pg_catalog.pg_class'::regclass AS class, c.oid
+# From the objects that a table's statements come from. pg_depend treats a table's columns as the
+# table, so OIDs are enough. Beyond pg_depend, a domain needs what its constraints need, a composite
+# type what its pg_class entry needs, and an array its element.
+_EDGES = sql.SQL("""
+WITH RECURSIVE roots(relid, classid, objid) AS (
+    SELECT c.oid, 'pg_catalog.pg_class'::regclass, c.oid
       FROM pg_catalog.pg_class c WHERE c.oid = ANY(%(oids)s::oid[])
     UNION ALL
     SELECT x.indrelid, 'pg_catalog.pg_class'::regclass, x.indexrelid
-      FROM pg_catalog.pg_index x WHERE x.indrelid = ANY(%(oids)s::oid[])
+      FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
+     WHERE x.indrelid = ANY(%(oids)s::oid[]) AND {valid_index}
     UNION ALL
     SELECT d.adrelid, 'pg_catalog.pg_attrdef'::regclass, d.oid
       FROM pg_catalog.pg_attrdef d WHERE d.adrelid = ANY(%(oids)s::oid[])
@@ -39,123 +51,252 @@ SELECT relid, class::text, oid FROM (
     UNION ALL
     SELECT s.stxrelid, 'pg_catalog.pg_statistic_ext'::regclass, s.oid
       FROM pg_catalog.pg_statistic_ext s WHERE s.stxrelid = ANY(%(oids)s::oid[])
-) roots
-"""
-
-# What pg_depend has in the other direction: a domain needs its constraints' functions, a composite
-# type its pg_class entry's attribute types, a multirange its range.
-_STEP = """
-WITH asked(class, oid) AS (
-    SELECT * FROM unnest(%(classes)s::regclass[], %(objects)s::oid[])
+), walk(classid, objid, refclassid, refobjid) AS (
+    SELECT 'pg_catalog.pg_class'::regclass::oid, relid, classid::oid, objid FROM roots
+    UNION
+    SELECT w.refclassid, w.refobjid, d.refclassid, d.refobjid
+      FROM walk w
+     CROSS JOIN LATERAL (
+           SELECT d.refclassid, d.refobjid, d.deptype
+             FROM pg_catalog.pg_depend d
+            WHERE d.classid = w.refclassid AND d.objid = w.refobjid
+              AND d.deptype IN ('n', 'a', 'i', 'e')
+           UNION ALL
+           SELECT 'pg_catalog.pg_constraint'::regclass, k.oid, 'n'
+             FROM pg_catalog.pg_constraint k
+            WHERE w.refclassid = 'pg_catalog.pg_type'::regclass AND k.contypid = w.refobjid
+           UNION ALL
+           SELECT 'pg_catalog.pg_type'::regclass, t.typelem, 'n'
+             FROM pg_catalog.pg_type t
+            WHERE w.refclassid = 'pg_catalog.pg_type'::regclass AND t.oid = w.refobjid
+           UNION ALL
+           SELECT 'pg_catalog.pg_class'::regclass, t.typrelid, 'n'
+             FROM pg_catalog.pg_type t
+            WHERE w.refclassid = 'pg_catalog.pg_type'::regclass AND t.oid = w.refobjid
+           ) d
+     WHERE d.refobjid >= {first_user_oid}
+       -- Of a member of an extension, and of what is not recreated, only the extension counts.
+       AND (d.deptype = 'e' OR (
+            w.refclassid IN ('pg_catalog.pg_class'::regclass, 'pg_catalog.pg_type'::regclass,
+                'pg_catalog.pg_attrdef'::regclass, 'pg_catalog.pg_constraint'::regclass,
+                'pg_catalog.pg_policy'::regclass, 'pg_catalog.pg_statistic_ext'::regclass,
+                'pg_catalog.pg_extension'::regclass)
+            AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend e
+                             WHERE e.classid = w.refclassid AND e.objid = w.refobjid
+                               AND e.deptype = 'e')))
+       -- Other tables and sequences are not needed first. A foreign table becomes an ordinary one.
+       AND d.refclassid <> 'pg_catalog.pg_foreign_server'::regclass
+       AND NOT EXISTS (SELECT FROM pg_catalog.pg_class c
+                        WHERE d.refclassid = 'pg_catalog.pg_class'::regclass
+                          AND c.oid = d.refobjid AND c.relkind <> 'c')
 )
-SELECT a.class::regclass::text AS class, a.oid, d.refclassid::regclass::text AS needed_class,
-       d.refobjid AS needed, d.deptype = 'e' AS member
-  FROM asked a JOIN pg_catalog.pg_depend d ON d.classid = a.class AND d.objid = a.oid
- WHERE d.deptype IN ('n', 'a', 'i', 'e')
-UNION
-SELECT a.class::regclass::text, a.oid, 'pg_constraint', k.oid, false
-  FROM asked a JOIN pg_catalog.pg_constraint k ON k.contypid = a.oid
- WHERE a.class = 'pg_catalog.pg_type'::regclass
-UNION
-SELECT a.class::regclass::text, a.oid, 'pg_class', t.typrelid, false
-  FROM asked a
-  JOIN pg_catalog.pg_type t ON t.oid = a.oid AND t.typtype = 'c'
-  JOIN pg_catalog.pg_class c ON c.oid = t.typrelid AND c.relkind = 'c'
- WHERE a.class = 'pg_catalog.pg_type'::regclass
-UNION
-SELECT a.class::regclass::text, a.oid, 'pg_type', t.typelem, false
-  FROM asked a JOIN pg_catalog.pg_type t ON t.oid = a.oid AND t.typelem <> 0
- WHERE a.class = 'pg_catalog.pg_type'::regclass
+SELECT classid::regclass::text AS class, objid AS oid, refclassid::regclass::text AS needed_class,
+       refobjid AS needed
+  FROM walk WHERE (classid, objid) <> (refclassid, refobjid)
+""").format(valid_index=VALID_INDEX, first_user_oid=sql.Literal(FIRST_USER_OID))
+
+_EXTENSIONS = """
+SELECT e.oid, e.extname AS name, e.extversion AS version, n.nspname AS schema_name
+  FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
+ WHERE e.oid = ANY(%(oids)s::oid[])
 """
 
-_STOPS = """
-SELECT 'pg_class' AS class, c.oid FROM pg_catalog.pg_class c
- WHERE c.oid = ANY(%(relations)s::oid[]) AND c.relkind <> 'c'
-"""
-
-_LEAVES = frozenset(
-    {
-        "pg_am",
-        "pg_foreign_server",
-        "pg_namespace",
-        "pg_opclass",
-        "pg_operator",
-        "pg_opfamily",
-        "pg_proc",
-        "pg_ts_config",
-        "pg_ts_dict",
-    }
+# `number` orders a type's statements. A domain's NOT NULL is a constraint of its own from
+# PostgreSQL 17 on; typnotnull tells it everywhere.
+_TYPES = sql.SQL("""
+WITH named AS (
+    SELECT t.*, n.nspname, pg_catalog.format('%%I.%%I', n.nspname, t.typname) AS full_name,
+           CASE t.typtype WHEN 'd' THEN 'DOMAIN' ELSE 'TYPE' END AS object
+      FROM pg_catalog.pg_type t
+      JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
+      LEFT JOIN pg_catalog.pg_class c ON c.oid = t.typrelid
+     WHERE t.oid = ANY(%(oids)s::oid[])
+       AND (t.typtype IN ('e', 'd') OR (t.typtype = 'c' AND c.relkind = 'c'))
+), domain_check AS (
+    SELECT k.contypid, k.oid, k.conname, k.contype, k.convalidated,
+           pg_catalog.format('CONSTRAINT %%I %%s', k.conname,
+               pg_catalog.pg_get_constraintdef(k.oid)) AS sql
+      FROM pg_catalog.pg_constraint k JOIN named ON named.oid = k.contypid
+), attribute AS (
+    SELECT named.oid, named.full_name, a.attnum, a.attname, a.attrelid, pg_catalog.concat_ws(' ',
+               pg_catalog.quote_ident(a.attname),
+               pg_catalog.format_type(a.atttypid, a.atttypmod), {collation}) AS sql
+      FROM named
+      JOIN pg_catalog.pg_attribute a ON a.attrelid = named.typrelid
+      JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+     WHERE a.attnum > 0 AND NOT a.attisdropped
+), made(oid, number, kind, sql) AS (
+    SELECT oid, 1, 'type', pg_catalog.format('CREATE TYPE %%s AS ENUM (%%s)', full_name, (
+               SELECT pg_catalog.string_agg(pg_catalog.quote_literal(e.enumlabel), ', '
+                          ORDER BY e.enumsortorder)
+                 FROM pg_catalog.pg_enum e WHERE e.enumtypid = named.oid))
+      FROM named WHERE typtype = 'e'
+    UNION ALL
+    SELECT oid, 1, 'type', pg_catalog.format('CREATE TYPE %%s AS (%%s)', full_name, (
+               SELECT pg_catalog.string_agg(a.sql, ', ' ORDER BY a.attnum)
+                 FROM attribute a WHERE a.oid = named.oid))
+      FROM named WHERE typtype = 'c'
+    UNION ALL
+    SELECT a.oid, 1, 'domain', pg_catalog.concat_ws(' ', 'CREATE DOMAIN', full_name, 'AS',
+               pg_catalog.format_type(a.typbasetype, a.typtypmod), (
+               SELECT pg_catalog.format('COLLATE %%I.%%I', ln.nspname, l.collname)
+                 FROM pg_catalog.pg_collation l
+                 JOIN pg_catalog.pg_namespace ln ON ln.oid = l.collnamespace
+                 JOIN pg_catalog.pg_type t ON t.oid = a.typbasetype
+                WHERE l.oid = a.typcollation AND l.oid <> t.typcollation),
+               'DEFAULT ' || pg_catalog.pg_get_expr(a.typdefaultbin, 0),
+               CASE WHEN a.typnotnull THEN COALESCE((
+                   SELECT k.sql FROM domain_check k WHERE k.contypid = a.oid AND k.contype = 'n'),
+                   'NOT NULL') END,
+               (SELECT pg_catalog.string_agg(k.sql, ' ' ORDER BY k.conname) FROM domain_check k
+                 WHERE k.contypid = a.oid AND k.contype = 'c' AND k.convalidated))
+      FROM named a WHERE typtype = 'd'
+    UNION ALL
+    SELECT named.oid, 2, 'domain constraint',
+           pg_catalog.format('ALTER DOMAIN %%s ADD %%s', full_name, k.sql)
+      FROM named JOIN domain_check k ON k.contypid = named.oid
+     WHERE k.contype = 'c' AND NOT k.convalidated
+    UNION ALL
+    SELECT oid, 3, 'comment', pg_catalog.format('COMMENT ON %%s %%s IS %%L', object, full_name,
+               pg_catalog.obj_description(oid, 'pg_type'))
+      FROM named WHERE pg_catalog.obj_description(oid, 'pg_type') IS NOT NULL
+    UNION ALL
+    SELECT oid, 3, 'comment', pg_catalog.format('COMMENT ON COLUMN %%s.%%I IS %%L', full_name,
+               attname, pg_catalog.col_description(attrelid, attnum))
+      FROM attribute WHERE pg_catalog.col_description(attrelid, attnum) IS NOT NULL
+    UNION ALL
+    SELECT named.oid, 3, 'comment', pg_catalog.format(
+               'COMMENT ON CONSTRAINT %%I ON DOMAIN %%s IS %%L', k.conname, full_name,
+               pg_catalog.obj_description(k.oid, 'pg_constraint'))
+      FROM named JOIN domain_check k ON k.contypid = named.oid
+     WHERE pg_catalog.obj_description(k.oid, 'pg_constraint') IS NOT NULL
 )
+SELECT made.oid, made.kind, named.nspname AS schema_name, named.typname AS name, made.sql
+  FROM made JOIN named USING (oid)
+ ORDER BY made.oid, made.number, made.sql
+""").format(collation=COLLATION)
+
+# Array and multirange types come with another type.
+_ACCOMPANYING = """
+SELECT t.oid FROM pg_catalog.pg_type t
+ WHERE t.oid = ANY(%(oids)s::oid[])
+   AND ((t.typcategory = 'A' AND t.typelem <> 0) OR t.typtype = 'm')
+"""
+
+_ADDRESSES = """
+SELECT u.class::text AS class, u.oid, a.type AS kind, a.object_names AS names,
+       a.object_args AS arguments, e.extname AS extension,
+       pg_catalog.pg_describe_object(u.class, u.oid, 0) AS description
+  FROM unnest(%(classes)s::regclass[], %(objects)s::oid[]) u(class, oid)
+ CROSS JOIN LATERAL pg_catalog.pg_identify_object_as_address(u.class, u.oid, 0) a
+  LEFT JOIN pg_catalog.pg_depend d
+    ON d.classid = u.class AND d.objid = u.oid AND d.deptype = 'e'
+  LEFT JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid
+"""
+
+_POLICY_ROLES = """
+SELECT p.polrelid, pg_catalog.array_agg(DISTINCT r.rolname::text ORDER BY r.rolname::text) AS roles
+  FROM pg_catalog.pg_policy p JOIN pg_catalog.pg_roles r ON r.oid = ANY(p.polroles)
+ WHERE p.polrelid = ANY(%(oids)s::oid[])
+ GROUP BY p.polrelid
+"""
+
+# Between a table and what it needs; created with one of them.
+_SILENT = {
+    *("pg_attrdef", "pg_class", "pg_constraint", "pg_namespace", "pg_policy", "pg_statistic_ext")
+}
 
 
-@dataclass
-class Graph:
-    """Edges from each object to what it needs; an extension's members need just the extension."""
+@dataclass(frozen=True)
+class NeededObjects:
+    """`dependencies` are created by a restore, `addresses` are not. `needs` are edges from each
+    object to what it needs."""
 
-    roots: dict[int, set[Object]]
-    needs: dict[Object, list[Object]] = field(default_factory=dict)
-    members: set[Object] = field(default_factory=set)
+    needs: dict[Object, list[Object]]
+    dependencies: dict[Object, Dependency]
+    addresses: dict[Object, ObjectAddress]
+    roles: dict[int, list[str]]
 
-    def in_creation_order(self, tables: Iterable[int]) -> list[Object]:
-        """Everything below these tables, each after what it needs; roots themselves left out."""
-        own = {each for table in self.roots for each in self.roots[table]}
+    def dependencies_of(self, tables: Iterable[int]) -> list[Dependency]:
+        """In creation order."""
+        order = self._in_creation_order(tables)
+        return [self.dependencies[each] for each in order if each in self.dependencies]
+
+    def required_by(self, tables: Iterable[int]) -> list[ObjectAddress]:
+        order = self._in_creation_order(tables)
+        roles = dict.fromkeys(role for table in tables for role in self.roles.get(table, ()))
+        return [self.addresses[each] for each in order if each in self.addresses] + [
+            ObjectAddress(kind="role", names=(role,), description=f"role {role}") for role in roles
+        ]
+
+    def _in_creation_order(self, tables: Iterable[int]) -> list[Object]:
         done: dict[Object, None] = {}
         for table in tables:
-            for root in sorted(self.roots.get(table, ())):
-                self._visit(root, done, set())
-        return [each for each in done if each not in own]
+            self._visit(("pg_class", table), done, set())
+        return list(done)
 
-    def _visit(self, thing: Object, done: dict[Object, None], under_way: set[Object]) -> None:
-        if thing in done or thing in under_way:
+    def _visit(self, thing: Object, done: dict[Object, None], visited: set[Object]) -> None:
+        if thing in done or thing in visited:
             return
-        under_way.add(thing)
-        for needed in sorted(self.needs.get(thing, ())):
-            self._visit(needed, done, under_way)
+        visited.add(thing)
+        for needed in self.needs.get(thing, ()):
+            self._visit(needed, done, visited)
         done[thing] = None
 
 
-def read_graph(cursor: Cursor, oids: list[int], sequences: dict[int, list[int]]) -> Graph:
-    roots: dict[int, set[Object]] = defaultdict(set)
-    for row in rows(cursor, _ROOTS, oids=oids):
-        roots[row["relid"]].add((row["class"], row["oid"]))
-    for table, used in sequences.items():
-        roots[table] |= {("pg_class", oid) for oid in used}
-    graph = Graph(roots)
-    frontier = {each for objects in roots.values() for each in objects}
-    known = frontier | {("pg_class", oid) for oid in oids}
-    while frontier:
-        reached = _step(cursor, graph, frontier)
-        fresh = reached - known
-        known |= fresh
-        frontier = _without_stops(cursor, fresh)
-    return graph
+def read_needed_objects(cursor: Cursor, oids: Iterable[int]) -> NeededObjects:
+    oids = list(oids)
+    needs: dict[Object, list[Object]] = {}
+    for row in rows(cursor, _EDGES, oids=oids):
+        needed = row["needed_class"], row["needed"]
+        needs.setdefault((row["class"], row["oid"]), []).append(needed)
+    objects = {each for edges in needs.values() for each in edges}
+    addresses = _read_addresses(cursor, {each for each in objects if each[0] not in _SILENT})
+    dependencies = _read_dependencies(cursor, objects, addresses)
+    roles = {row["polrelid"]: row["roles"] for row in rows(cursor, _POLICY_ROLES, oids=oids)}
+    return NeededObjects(
+        {thing: sorted(edges) for thing, edges in needs.items()},
+        dependencies,
+        {thing: each for thing, each in addresses.items() if thing not in dependencies},
+        roles,
+    )
 
 
-def _step(cursor: Cursor, graph: Graph, frontier: set[Object]) -> set[Object]:
-    asked = sorted(frontier)
+def _read_dependencies(
+    cursor: Cursor, objects: Iterable[Object], addresses: dict[Object, ObjectAddress]
+) -> dict[Object, Dependency]:
+    """Extensions, and types that no extension brings."""
+    found: dict[Object, Dependency] = {}
+    oids = [oid for name, oid in objects if name == "pg_extension"]
+    for row in rows(cursor, _EXTENSIONS, oids=oids):
+        found["pg_extension", row["oid"]] = Dependency(
+            kind="extension",
+            schema_name=row["schema_name"],
+            name=row["name"],
+            version=row["version"],
+        )
+    types: dict[int, list[Row]] = {}
+    own = [thing for thing, each in addresses.items() if each.extension is None]
+    for row in rows(cursor, _TYPES, oids=[oid for name, oid in own if name == "pg_type"]):
+        types.setdefault(row["oid"], []).append(row)
+    for oid, type_rows in types.items():
+        found["pg_type", oid] = Dependency(
+            kind="type",
+            schema_name=type_rows[0]["schema_name"],
+            name=type_rows[0]["name"],
+            ddl=tuple(map(statement, type_rows)),
+        )
+    return found
+
+
+def _read_addresses(cursor: Cursor, objects: set[Object]) -> dict[Object, ObjectAddress]:
+    types = [oid for name, oid in objects if name == "pg_type"]
+    accompanying = {("pg_type", row["oid"]) for row in rows(cursor, _ACCOMPANYING, oids=types)}
+    addressed = sorted(objects - accompanying)
     found = rows(
         cursor,
-        _STEP,
-        classes=["pg_catalog." + thing[0] for thing in asked],
-        objects=[thing[1] for thing in asked],
+        _ADDRESSES,
+        classes=["pg_catalog." + name for name, _ in addressed],
+        objects=[oid for _, oid in addressed],
     )
-    graph.members |= {(row["class"], row["oid"]) for row in found if row["member"]}
-    reached: set[Object] = set()
-    for row in found:
-        thing, needed = (row["class"], row["oid"]), (row["needed_class"], row["needed"])
-        if needed == thing or needed[1] < FIRST_USER_OID:
-            continue
-        if not row["member"] and (thing in graph.members or thing[0] in _LEAVES):
-            continue
-        graph.needs.setdefault(thing, []).append(needed)
-        reached.add(needed)
-    return reached
-
-
-def _without_stops(cursor: Cursor, frontier: set[Object]) -> set[Object]:
-    """Other tables, which a foreign key or a policy names, are not ours to recreate."""
-    relations = [oid for name, oid in frontier if name == "pg_class"]
-    if not relations:
-        return frontier
-    stops = rows(cursor, _STOPS, relations=relations)
-    return frontier - {(row["class"], row["oid"]) for row in stops}
+    return {(row.pop("class"), row.pop("oid")): ObjectAddress(**row) for row in found}

@@ -1,111 +1,148 @@
-"""What is there and is not recreated, said in words a person reads."""
+"""What belongs to the tables and is not recreated, for people to read."""
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections.abc import Iterator, Sequence
 
 from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
 
-from vector_backup_pipeline.engine.postgres.definitions.reading import (
-    POSTGRES_15,
-    rows,
-    since,
-)
-from vector_backup_pipeline.engine.postgres.definitions.relations import Relations
-from vector_backup_pipeline.engine.table_definition import QualifiedName, Sequence
+from vector_backup_pipeline.engine.postgres.definitions.reading import POSTGRES_15, rows, since
+from vector_backup_pipeline.engine.postgres.definitions.sequences import FoundSequence
+from vector_backup_pipeline.engine.postgres.definitions.tables import Tree
+from vector_backup_pipeline.engine.table_definition import Column, Omission, OmissionKind
 
 # A partition's copy of a trigger is named only if its parent's is not (then the partition alone is
-# backed up). Internal triggers are left out: they belong to foreign keys. relacl is null until
-# something is granted or revoked.
+# backed up). Internal triggers belong to foreign keys. relacl is null until something is granted.
 _OMISSIONS = sql.SQL("""
-SELECT t.tgrelid AS relid, 'trigger ' || t.tgname AS what
-  FROM pg_catalog.pg_trigger t
- WHERE t.tgrelid = ANY(%(oids)s::oid[]) AND NOT t.tgisinternal
-   AND NOT EXISTS (SELECT FROM pg_catalog.pg_trigger above
-                    WHERE above.oid = t.tgparentid AND above.tgrelid = ANY(%(oids)s::oid[]))
+WITH c AS (
+    SELECT * FROM pg_catalog.pg_class c WHERE c.oid = ANY(%(oids)s::oid[])
+)
+SELECT c.oid, 'trigger' AS kind, 'trigger ' || t.tgname AS text
+  FROM c JOIN pg_catalog.pg_trigger t ON t.tgrelid = c.oid
+ WHERE NOT t.tgisinternal
+   AND NOT EXISTS (SELECT FROM pg_catalog.pg_trigger above JOIN c p ON p.oid = above.tgrelid
+                    WHERE above.oid = t.tgparentid)
 UNION ALL
-SELECT r.ev_class, 'rule ' || r.rulename
-  FROM pg_catalog.pg_rewrite r WHERE r.ev_class = ANY(%(oids)s::oid[])
+SELECT c.oid, 'rule', 'rule ' || r.rulename
+  FROM c JOIN pg_catalog.pg_rewrite r ON r.ev_class = c.oid
 UNION ALL
-SELECT r.prrelid, 'publication ' || p.pubname
-  FROM pg_catalog.pg_publication_rel r JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid
- WHERE r.prrelid = ANY(%(oids)s::oid[])
+SELECT c.oid, 'publication', 'publication ' || p.pubname || v.scope
+  FROM c CROSS JOIN pg_catalog.pg_publication p
+ CROSS JOIN LATERAL (
+       SELECT '' WHERE EXISTS (SELECT FROM pg_catalog.pg_publication_rel r
+                                WHERE r.prrelid = c.oid AND r.prpubid = p.oid)
+       UNION ALL SELECT ' (of all tables)' WHERE p.puballtables AND c.oid = ANY(%(roots)s::oid[])
+       {of_schema}) v(scope)
 UNION ALL
-SELECT c.oid, 'publication ' || p.pubname || ' (of all tables)'
-  FROM pg_catalog.pg_class c CROSS JOIN pg_catalog.pg_publication p
- WHERE c.oid = ANY(%(asked)s::oid[]) AND p.puballtables
-{schema_publications}
+SELECT c.oid, 'grant', 'grants ' || c.relacl::text FROM c WHERE c.relacl IS NOT NULL
 UNION ALL
-SELECT c.oid, 'grants ' || c.relacl::text
-  FROM pg_catalog.pg_class c
- WHERE c.oid = ANY(%(oids)s::oid[]) AND c.relacl IS NOT NULL
+SELECT c.oid, 'grant', 'grants on column ' || a.attname || ' ' || a.attacl::text
+  FROM c JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid
+ WHERE a.attacl IS NOT NULL AND NOT a.attisdropped
 UNION ALL
-SELECT a.attrelid, 'grants on column ' || a.attname || ' ' || a.attacl::text
-  FROM pg_catalog.pg_attribute a
- WHERE a.attrelid = ANY(%(oids)s::oid[]) AND a.attacl IS NOT NULL AND NOT a.attisdropped
+SELECT u.relid, 'grant', 'grants on sequence ' || n.nspname || '.' || s.relname
+  FROM unnest(%(users)s::oid[], %(sequences)s::oid[]) u(relid, oid)
+  JOIN pg_catalog.pg_class s ON s.oid = u.oid
+  JOIN pg_catalog.pg_namespace n ON n.oid = s.relnamespace
+ WHERE s.relacl IS NOT NULL
 UNION ALL
-SELECT l.objoid, 'security label of ' || l.provider
-           || COALESCE(' on column ' || a.attname, '')
-  FROM pg_catalog.pg_seclabel l
+SELECT c.oid, 'security label',
+       'security label of ' || l.provider || COALESCE(' on column ' || a.attname, '')
+  FROM c
+  JOIN pg_catalog.pg_seclabel l
+    ON l.objoid = c.oid AND l.classoid = 'pg_catalog.pg_class'::regclass
   LEFT JOIN pg_catalog.pg_attribute a
     ON a.attrelid = l.objoid AND a.attnum = l.objsubid AND l.objsubid > 0
- WHERE l.classoid = 'pg_catalog.pg_class'::regclass AND l.objoid = ANY(%(oids)s::oid[])
 UNION ALL
-SELECT x.indrelid, 'tablespace ' || s.spcname || ' of index ' || i.relname
-  FROM pg_catalog.pg_index x
+SELECT c.oid, 'tablespace', 'tablespace ' || s.spcname
+  FROM c JOIN pg_catalog.pg_tablespace s ON s.oid = c.reltablespace
+UNION ALL
+SELECT c.oid, 'tablespace', 'tablespace ' || s.spcname || ' of index ' || i.relname
+  FROM c
+  JOIN pg_catalog.pg_index x ON x.indrelid = c.oid
   JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
   JOIN pg_catalog.pg_tablespace s ON s.oid = i.reltablespace
- WHERE x.indrelid = ANY(%(oids)s::oid[])
 UNION ALL
-SELECT x.indrelid, 'index ' || i.relname || ', which is invalid'
-  FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
- WHERE x.indrelid = ANY(%(oids)s::oid[]) AND i.relkind = 'i'
-   AND NOT (x.indislive AND x.indisvalid AND x.indisready)
- ORDER BY 1, 2
+SELECT c.oid, 'invalid index', 'index ' || i.relname || ', which is invalid'
+  FROM c
+  JOIN pg_catalog.pg_index x ON x.indrelid = c.oid
+  JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
+ WHERE i.relkind = 'i' AND NOT (x.indislive AND x.indisvalid AND x.indisready)
+UNION ALL
+SELECT c.oid, 'foreign server', 'foreign server ' || s.srvname || ': becomes an ordinary table'
+  FROM c
+  JOIN pg_catalog.pg_foreign_table f ON f.ftrelid = c.oid
+  JOIN pg_catalog.pg_foreign_server s ON s.oid = f.ftserver
+UNION ALL
+SELECT c.oid, 'structure', 'type ' || pg_catalog.format_type(c.reloftype, NULL) || ' of the table'
+  FROM c WHERE c.reloftype <> 0
+UNION ALL
+SELECT c.oid, 'structure', CASE WHEN c.relispartition THEN 'place as a partition of '
+           ELSE 'inheritance from ' END || n.nspname || '.' || p.relname
+           || COALESCE(' ' || pg_catalog.pg_get_expr(c.relpartbound, 0), '')
+  FROM c
+  JOIN pg_catalog.pg_inherits h ON h.inhrelid = c.oid
+  JOIN pg_catalog.pg_class p ON p.oid = h.inhparent
+  JOIN pg_catalog.pg_namespace n ON n.oid = p.relnamespace
+ WHERE c.oid <> ALL(%(partitions)s::oid[])
+UNION ALL
+-- From PostgreSQL 17 on, partitions share their root's identity; before, some had one of their own.
+SELECT c.oid, 'structure', 'identity of column ' || a.attname
+  FROM c JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid
+ WHERE a.attidentity <> '' AND a.attnum > 0 AND NOT a.attisdropped
+   AND (c.oid = ANY(%(partitions)s::oid[])) = EXISTS (
+       SELECT FROM pg_catalog.pg_depend d
+        WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.refclassid = d.classid
+          AND d.refobjid = c.oid AND d.refobjsubid = a.attnum AND d.deptype = 'i')
+ ORDER BY 1, 2, 3
 """)
 
-_SCHEMA_PUBLICATIONS = """
-UNION ALL
-SELECT c.oid, 'publication ' || p.pubname || ' (of the schema)'
-  FROM pg_catalog.pg_class c
-  JOIN pg_catalog.pg_publication_namespace n ON n.pnnspid = c.relnamespace
-  JOIN pg_catalog.pg_publication p ON p.oid = n.pnpubid
- WHERE c.oid = ANY(%(asked)s::oid[])
-"""
+_OF_SCHEMA = """UNION ALL SELECT ' (of the schema)'
+        WHERE c.oid = ANY(%(roots)s::oid[])
+          AND EXISTS (SELECT FROM pg_catalog.pg_publication_namespace n
+                       WHERE n.pnnspid = c.relnamespace AND n.pnpubid = p.oid)"""
 
 
-def read_omissions(cursor: Cursor, relations: Relations) -> dict[int, list[str]]:
-    """By table, not by its root: what the catalogs hold and no statement of ours makes again."""
-    schema_publications = since(cursor, POSTGRES_15, _SCHEMA_PUBLICATIONS, "")
-    query = _OMISSIONS.format(schema_publications=schema_publications)
-    found: dict[int, list[str]] = defaultdict(list)
-    for oid, row in relations.rows.items():
-        if row["tablespace"]:
-            found[oid].append("tablespace " + row["tablespace"])
-        if row["foreign_server"]:
-            server = row["foreign_server"]
-            found[oid].append("foreign server " + server + ": becomes an ordinary table")
-    for row in rows(cursor, query, oids=relations.oids, asked=list(relations.asked)):
-        found[row["relid"]].append(row["what"])
+def read_omissions(
+    cursor: Cursor,
+    trees: Sequence[Tree],
+    partitions: Sequence[int],
+    sequences: Sequence[FoundSequence],
+) -> dict[int, list[Omission]]:
+    """By the OID of the table or partition. Partitions state which they are."""
+    names = {relation.oid: relation.name for tree in trees for relation in tree.relations}
+    query = _OMISSIONS.format(of_schema=since(cursor, POSTGRES_15, _OF_SCHEMA, ""))
+    found: dict[int, list[Omission]] = {oid: [] for oid in names}
+    for row in rows(
+        cursor,
+        query,
+        oids=list(names),
+        roots=[tree.root.oid for tree in trees],
+        partitions=list(partitions),
+        users=[sequence.table for sequence in sequences],
+        sequences=[sequence.oid for sequence in sequences],
+    ):
+        is_partition = row["oid"] in partitions
+        prefix = f"partition {names[row['oid']]}: " if is_partition else ""
+        found[row["oid"]].append(Omission(kind=row["kind"], text=prefix + row["text"]))
     return found
 
 
-def of_sequences(sequences: list[Sequence]) -> list[str]:
-    return [
-        "last value of sequence "
-        + str(each)
-        + ", which the role may not read: a restore sets it by the values of "
-        + each.column
-        for each in sequences
-        if each.last_value is None
-    ]
-
-
-def large_objects(column: str) -> str:
-    return "large objects of column " + column + ": the backup holds only their OIDs"
-
-
-def about(table: QualifiedName, whose: QualifiedName, what: str) -> str:
-    """Partitions say which they are; the table itself need not."""
-    return what if table == whose else "partition " + str(whose) + ": " + what
+def computed_omissions(
+    columns: Sequence[Column], sequences: Sequence[FoundSequence]
+) -> Iterator[Omission]:
+    """Those that follow from what was read otherwise."""
+    for column in columns:
+        if column.type.is_large_object:
+            yield Omission(
+                kind=OmissionKind.LARGE_OBJECTS,
+                text=f"large objects of column {column.name}: the backup has only their OIDs",
+            )
+    for sequence in sequences:
+        if sequence.noun.last_value is None:
+            yield Omission(
+                kind=OmissionKind.SEQUENCE_VALUE,
+                text=f"last value of sequence {sequence.noun}, which the role may not read: a "
+                f"restore sets it from the values of {sequence.noun.column}",
+            )

@@ -1,86 +1,92 @@
-"""pg_policy: the row security policies, as the parts of CREATE POLICY."""
+"""Row security (pg_policy): policies and whether they are enabled and forced."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
 
 import psycopg2
 from psycopg2.extensions import cursor as Cursor
 
 from vector_backup_pipeline.engine.postgres.definitions.reading import (
     Row,
-    grouped,
     rows,
     side_read,
+    statement,
 )
-from vector_backup_pipeline.engine.table_definition import Policy
+from vector_backup_pipeline.engine.table_definition import Omission, OmissionKind, Statement
 
 # Printing a subquery locks its tables (ruleutils' AcquireRewriteLocks), which may be others than
-# ours: such policies are told apart by pg_depend and read aside.
+# ours: pg_depend tells such policies apart.
 _POLICIES = """
-SELECT p.oid, p.polrelid, p.polname AS name, p.polpermissive AS permissive, p.polcmd,
-       ARRAY(SELECT pg_catalog.pg_get_userbyid(r.oid)::text
-               FROM pg_catalog.unnest(p.polroles) r(oid) WHERE r.oid <> 0
-              ORDER BY 1) AS roles,
+SELECT p.oid, p.polrelid, p.polname, n.nspname AS schema_name, c.relname AS name,
        EXISTS (SELECT FROM pg_catalog.pg_depend d
                 WHERE d.classid = 'pg_catalog.pg_policy'::regclass AND d.objid = p.oid
                   AND d.refclassid = 'pg_catalog.pg_class'::regclass
                   AND d.refobjid <> p.polrelid) AS reads_others
   FROM pg_catalog.pg_policy p
+  JOIN pg_catalog.pg_class c ON c.oid = p.polrelid
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
  WHERE p.polrelid = ANY(%(oids)s::oid[])
  ORDER BY p.polrelid, p.polname
 """
 
-_EXPRESSIONS = """
-SELECT p.oid, pg_catalog.pg_get_expr(p.polqual, p.polrelid) AS using,
-       pg_catalog.pg_get_expr(p.polwithcheck, p.polrelid) AS with_check
+_STATEMENTS = """
+SELECT p.polrelid AS oid, 'policy' AS kind, n.nspname AS schema_name, c.relname AS name,
+       pg_catalog.format('CREATE POLICY %%I ON %%I.%%I AS %%s FOR %%s TO %%s%%s%%s',
+           p.polname, n.nspname, c.relname,
+           CASE WHEN p.polpermissive THEN 'PERMISSIVE' ELSE 'RESTRICTIVE' END,
+           CASE p.polcmd WHEN 'r' THEN 'SELECT' WHEN 'a' THEN 'INSERT' WHEN 'w' THEN 'UPDATE'
+               WHEN 'd' THEN 'DELETE' ELSE 'ALL' END,
+           COALESCE((
+               SELECT pg_catalog.string_agg(pg_catalog.quote_ident(r.rolname), ', '
+                          ORDER BY r.rolname)
+                 FROM pg_catalog.pg_roles r WHERE r.oid = ANY(p.polroles)), 'PUBLIC'),
+           ' USING (' || pg_catalog.pg_get_expr(p.polqual, p.polrelid) || ')',
+           ' WITH CHECK (' || pg_catalog.pg_get_expr(p.polwithcheck, p.polrelid) || ')') AS sql
   FROM pg_catalog.pg_policy p
+  JOIN pg_catalog.pg_class c ON c.oid = p.polrelid
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
  WHERE p.oid = ANY(%(policies)s::oid[])
+ ORDER BY p.polrelid, p.polname
 """
 
-_COMMANDS = {"*": "ALL", "r": "SELECT", "a": "INSERT", "w": "UPDATE", "d": "DELETE"}
+_ENABLED = """
+SELECT c.oid, 'row security' AS kind, n.nspname AS schema_name, c.relname AS name, v.sql
+  FROM pg_catalog.pg_class c
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ CROSS JOIN LATERAL (VALUES
+       (1, c.relrowsecurity, 'ALTER TABLE %%I.%%I ENABLE ROW LEVEL SECURITY'),
+       (2, c.relforcerowsecurity, 'ALTER TABLE ONLY %%I.%%I FORCE ROW LEVEL SECURITY')
+       ) u(number, is_set, template)
+ CROSS JOIN LATERAL pg_catalog.format(u.template, n.nspname, c.relname) v(sql)
+ WHERE c.oid = ANY(%(oids)s::oid[]) AND u.is_set
+ ORDER BY c.oid, u.number
+"""
 
 
-class Policies:
-    """By table, and the names of those whose expressions could not be read in time."""
-
-    def __init__(self, found: list[Row], expressions: dict[int, Row]) -> None:
-        self.by_table = grouped(
-            (row for row in found if row["oid"] in expressions),
-            lambda row: int(row["polrelid"]),
-            lambda row: _policy(row, expressions[row["oid"]]),
-        )
-        self.unread = grouped(
-            (row for row in found if row["oid"] not in expressions),
-            lambda row: int(row["polrelid"]),
-            lambda row: str(row["name"]),
-        )
-
-
-def read_policies(cursor: Cursor, oids: list[int]) -> Policies:
-    found = rows(cursor, _POLICIES, oids=oids)
-    own = [row["oid"] for row in found if not row["reads_others"]]
-    expressions = rows(cursor, _EXPRESSIONS, policies=own) if own else []
-    for row in found:
-        if row["reads_others"]:
-            expressions += _read_aside(cursor, row["oid"])
-    return Policies(found, {row["oid"]: row for row in expressions})
+def read_row_security(
+    cursor: Cursor, oids: Sequence[int]
+) -> Iterator[tuple[int, Statement | Omission]]:
+    """By the table's OID. A policy that cannot be read without waiting is an omission."""
+    policies = rows(cursor, _POLICIES, oids=list(oids))
+    own = [policy["oid"] for policy in policies if not policy["reads_others"]]
+    for row in rows(cursor, _STATEMENTS, policies=own):
+        yield row["oid"], statement(row)
+    for policy in policies:
+        if policy["reads_others"]:
+            yield policy["polrelid"], _read_aside(cursor, policy)
+    for row in rows(cursor, _ENABLED, oids=list(oids)):
+        yield row["oid"], statement(row)
 
 
-def _read_aside(cursor: Cursor, policy: int) -> list[Row]:
+def _read_aside(cursor: Cursor, policy: Row) -> Statement | Omission:
     try:
         with side_read(cursor):
-            return rows(cursor, _EXPRESSIONS, policies=[policy])
+            (row,) = rows(cursor, _STATEMENTS, policies=[policy["oid"]])
     except psycopg2.errors.LockNotAvailable:
-        return []
-
-
-def _policy(row: Row, expressions: Row) -> Policy:
-    return Policy.model_validate(
-        {
-            "name": row["name"],
-            "permissive": row["permissive"],
-            "command": _COMMANDS[row["polcmd"]],
-            "roles": tuple(row["roles"]),
-            "using": expressions["using"],
-            "with_check": expressions["with_check"],
-        }
-    )
+        return Omission(
+            kind=OmissionKind.UNREAD_POLICY,
+            text=f"policy {policy['polname']} of {policy['schema_name']}.{policy['name']}, which "
+            "the backup could not read: a table in it was locked",
+        )
+    return statement(row)

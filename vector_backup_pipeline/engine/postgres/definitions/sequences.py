@@ -1,4 +1,4 @@
-"""pg_sequence: the sequences that tables own or draw from, and where they stand."""
+"""Sequences that tables own or draw from (pg_sequence), and their values."""
 
 from __future__ import annotations
 
@@ -8,17 +8,13 @@ import psycopg2
 from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
 
-from vector_backup_pipeline.engine.postgres.definitions.reading import (
-    Row,
-    grouped,
-    rows,
-    side_read,
-)
-from vector_backup_pipeline.engine.table_definition import QualifiedName, Sequence
+from vector_backup_pipeline.engine.postgres.definitions.reading import Row, rows, side_read
+from vector_backup_pipeline.engine.postgres.definitions.tables import SEQUENCE_OPTIONS
+from vector_backup_pipeline.engine.table_definition import Kind, QualifiedName, Sequence, Statement
 
 # Owned ('i' identity, 'a' serial: pg_depend points from the sequence to the column), or only used
-# in a default (from the default to the sequence; a name hidden in text is in no catalog).
-_SEQUENCES = """
+# in a default (from the default to the sequence; a name inside a string is in no catalog).
+_SEQUENCES = sql.SQL("""
 WITH used AS (
     SELECT d.refobjid AS relid, d.refobjsubid AS attnum, d.objid AS oid,
            CASE d.deptype WHEN 'i' THEN 'identity' ELSE 'serial' END AS role
@@ -40,67 +36,80 @@ WITH used AS (
               AND o.refobjid = f.adrelid AND o.refobjsubid > 0)
 )
 SELECT used.relid, used.role, c.oid, n.nspname AS schema_name, c.relname AS name,
-       a.attname AS column_name, pg_catalog.format_type(s.seqtypid, NULL) AS data_type,
-       s.seqstart, s.seqincrement, s.seqmin, s.seqmax, s.seqcache, s.seqcycle,
-       c.relpersistence = 'u' AS unlogged, c.relacl::text AS acl,
+       tn.nspname AS table_schema, t.relname AS table_name, a.attname AS column_name,
+       s.seqincrement AS increment, s.seqmin AS minimum, s.seqmax AS maximum,
+       pg_catalog.format('CREATE %%sSEQUENCE %%I.%%I AS %%s %%s',
+           CASE c.relpersistence WHEN 'u' THEN 'UNLOGGED ' END, n.nspname, c.relname,
+           pg_catalog.format_type(s.seqtypid, NULL), {options}) AS create_sql,
+       pg_catalog.format('ALTER SEQUENCE %%I.%%I OWNED BY %%I.%%I.%%I', n.nspname, c.relname,
+           tn.nspname, t.relname, a.attname) AS owner_sql,
        pg_catalog.has_sequence_privilege(c.oid, 'SELECT')
            AND pg_catalog.has_schema_privilege(n.oid, 'USAGE') AS readable
   FROM used
   JOIN pg_catalog.pg_class c ON c.oid = used.oid AND c.relkind = 'S'
   JOIN pg_catalog.pg_sequence s ON s.seqrelid = c.oid
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  JOIN pg_catalog.pg_class t ON t.oid = used.relid
+  JOIN pg_catalog.pg_namespace tn ON tn.oid = t.relnamespace
   JOIN pg_catalog.pg_attribute a ON a.attrelid = used.relid AND a.attnum = used.attnum
- ORDER BY used.relid, used.attnum, n.nspname, c.relname, used.role
-"""
+ ORDER BY used.role = 'shared', used.relid, used.attnum, n.nspname, c.relname
+""").format(options=SEQUENCE_OPTIONS)
 
-# pg_sequence_last_value() takes ROW EXCLUSIVE on the sequence until the transaction's end and
-# says nothing about one that was set but not called; reading the relation takes ACCESS SHARE.
+# pg_sequence_last_value() locks the sequence until the transaction's end and does not tell whether
+# the value was used; reading the relation takes ACCESS SHARE.
 _VALUE = sql.SQL("SELECT {oid} AS oid, last_value, is_called FROM {sequence}")
 
-Value = tuple[int | None, bool | None]
-_UNREAD: Value = (None, None)
+_UNREADABLE = (
+    psycopg2.errors.LockNotAvailable,
+    psycopg2.errors.InsufficientPrivilege,
+    psycopg2.errors.UndefinedTable,
+    # An unlogged sequence can't be read on a standby.
+    psycopg2.errors.FeatureNotSupported,
+    psycopg2.errors.ObjectNotInPrerequisiteState,
+)
 
 
-class Sequences:
-    """By table; `oids` are all of them, for the dependencies."""
+class FoundSequence:
+    """A sequence as one table uses it, with its statements."""
 
-    def __init__(
-        self, found: list[Row], values: dict[int, Value], tables: dict[int, QualifiedName]
-    ) -> None:
-        self.oids = grouped(found, lambda row: int(row["relid"]), lambda row: int(row["oid"]))
-        self.grants = grouped(
-            (row for row in found if row["acl"]),
-            lambda row: int(row["relid"]),
-            lambda row: str(row["schema_name"] + "." + row["name"]),
+    def __init__(self, row: Row, value: tuple[int | None, bool | None]) -> None:
+        self.oid: int = row["oid"]
+        self.table: int = row["relid"]
+        self.noun = Sequence(
+            schema_name=row["schema_name"],
+            name=row["name"],
+            role=row["role"],
+            table=QualifiedName(schema_name=row["table_schema"], name=row["table_name"]),
+            column=row["column_name"],
+            increment=row["increment"],
+            minimum=row["minimum"],
+            maximum=row["maximum"],
+            last_value=value[0],
+            is_called=value[1],
         )
-        self.by_table = grouped(
-            found,
-            lambda row: int(row["relid"]),
-            lambda row: _sequence(row, values.get(row["oid"], _UNREAD), tables[row["relid"]]),
-        )
+        self.statements: list[Statement] = []
+        # An identity's sequence is created with its column.
+        if row["role"] != "identity":
+            self.statements.append(
+                Statement(Kind.SEQUENCE, *self.noun.qualified_name, row["create_sql"])
+            )
+        if row["role"] == "serial":
+            self.statements.append(
+                Statement(Kind.SEQUENCE_OWNER, *self.noun.qualified_name, row["owner_sql"])
+            )
 
 
-def read_sequences(cursor: Cursor, names: dict[int, QualifiedName]) -> Sequences:
-    found = rows(cursor, _SEQUENCES, oids=list(names))
-    readable = {row["oid"]: row for row in found if row["readable"]}
-    return Sequences(found, _read_values(cursor, readable.values()), names)
+def read_sequences(cursor: Cursor, oids: Iterable[int]) -> list[FoundSequence]:
+    """Owned ones first."""
+    found = rows(cursor, _SEQUENCES, oids=list(oids))
+    values = _read_values(cursor, [row for row in found if row["readable"]])
+    return [FoundSequence(row, values.get(row["oid"], (None, None))) for row in found]
 
 
-def _read_values(cursor: Cursor, sequences: Iterable[Row]) -> dict[int, Value]:
-    """All in one go; one by one if one of them can't be had."""
-    every = list(sequences)
-    if not every:
+def _read_values(cursor: Cursor, sequences: list[Row]) -> dict[int, tuple[int, bool]]:
+    """All in one query; one by one if one of them can't be read."""
+    if not sequences:
         return {}
-    together = _try_values(cursor, every)
-    if together is not None:
-        return together
-    values: dict[int, Value] = {}
-    for each in every:
-        values |= _try_values(cursor, [each]) or {}
-    return values
-
-
-def _try_values(cursor: Cursor, sequences: list[Row]) -> dict[int, Value] | None:
     query = sql.SQL(" UNION ALL ").join(
         _VALUE.format(
             oid=sql.Literal(each["oid"]),
@@ -111,33 +120,11 @@ def _try_values(cursor: Cursor, sequences: list[Row]) -> dict[int, Value] | None
     try:
         with side_read(cursor):
             found = rows(cursor, query)
-    except (
-        psycopg2.errors.LockNotAvailable,
-        psycopg2.errors.InsufficientPrivilege,
-        psycopg2.errors.UndefinedTable,
-        # An unlogged sequence can't be read on a standby.
-        psycopg2.errors.FeatureNotSupported,
-        psycopg2.errors.ObjectNotInPrerequisiteState,
-    ):
-        return None
+    except _UNREADABLE:
+        if len(sequences) == 1:
+            return {}
+        values: dict[int, tuple[int, bool]] = {}
+        for each in sequences:
+            values |= _read_values(cursor, [each])
+        return values
     return {row["oid"]: (row["last_value"], row["is_called"]) for row in found}
-
-
-def _sequence(row: Row, value: Value, table: QualifiedName) -> Sequence:
-    return Sequence(
-        schema_name=row["schema_name"],
-        name=row["name"],
-        role=row["role"],
-        table=table,
-        column=row["column_name"],
-        data_type=row["data_type"],
-        start=row["seqstart"],
-        increment=row["seqincrement"],
-        minimum=row["seqmin"],
-        maximum=row["seqmax"],
-        cache=row["seqcache"],
-        cycle=row["seqcycle"],
-        unlogged=row["unlogged"],
-        last_value=value[0],
-        is_called=value[1],
-    )

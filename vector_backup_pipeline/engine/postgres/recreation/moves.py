@@ -1,47 +1,40 @@
-"""From the scratch schemas to the final schemas, and from the old names to the new ones.
+"""From the staging schemas to the final schemas, and from the old names to the new ones.
 
-By ALTER … RENAME and SET SCHEMA: PostgreSQL itself then follows with every expression, default
-and policy that names the thing.
+By ALTER … RENAME and SET SCHEMA: PostgreSQL itself updates every expression, default and policy
+that names the object.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import itertools
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.sql import SQL, Composable, Identifier
 
-from vector_backup_pipeline.engine.postgres.recreation.lookups import (
-    relation_names_taken,
-    statistics_names_taken,
-)
-from vector_backup_pipeline.engine.postgres.recreation.names import ScratchSchemas
-from vector_backup_pipeline.engine.postgres.recreation.naming import free_name
-from vector_backup_pipeline.engine.postgres.recreation.prerequisites import Missing
-from vector_backup_pipeline.engine.postgres.recreation.tables import (
-    NewTable,
-    index_names,
-    name_of,
-)
-from vector_backup_pipeline.engine.relocation import Name
-from vector_backup_pipeline.engine.table_definition import Relation
+from vector_backup_pipeline.engine.postgres.recreation.names import NewTable, StagingSchemas
+from vector_backup_pipeline.engine.postgres.recreation.target_objects import names_taken
+from vector_backup_pipeline.engine.sql_tokens import Name
+from vector_backup_pipeline.engine.table_definition import Kind
 
-Kind = Literal["COLLATION", "DOMAIN", "INDEX", "SEQUENCE", "STATISTICS", "TABLE", "TYPE"]
-_KINDS: dict[str, Kind] = {
-    "collation": "COLLATION",
-    "domain": "DOMAIN",
-    "enum": "TYPE",
-    "composite": "TYPE",
+# NAMEDATALEN - 1: the server cuts longer names, and two of them may become one.
+_LONGEST_BYTES = 63
+_KINDS = {
+    Kind.TABLE: "TABLE",
+    Kind.KEY: "INDEX",
+    Kind.INDEX: "INDEX",
+    Kind.STATISTICS: "STATISTICS",
 }
+# They change their schema with their table.
+_FOLLOWING = ("INDEX", "SEQUENCE")
 
 
 @dataclass(frozen=True)
 class Move:
-    """`original` is the backup's name. What `follows` its table is only renamed."""
+    """`kind` is what ALTER calls it; `follows` its table, and so is only renamed."""
 
-    kind: Kind
+    kind: str
     original: Name
     final: Name
     follows: bool = False
@@ -51,49 +44,28 @@ class Move:
         return self.original[1] != self.final[1]
 
 
-class TakenNames:
-    """The names that nothing more can have in a schema, those that were just given among them."""
-
-    def __init__(self, cursor: Cursor, schemas: Iterable[str]) -> None:
-        wanted = set(schemas)
-        self._relations = relation_names_taken(cursor, wanted)
-        self._statistics = statistics_names_taken(cursor, wanted)
-
-    def has(self, kind: Kind, name: Name) -> bool:
-        return name in self._of(kind)
-
-    def take(self, kind: Kind, name: Name) -> None:
-        self._of(kind).add(name)
-
-    def _of(self, kind: Kind) -> set[Name]:
-        return self._statistics if kind == "STATISTICS" else self._relations
-
-
 def moves_of_tables(cursor: Cursor, tables: Sequence[NewTable]) -> list[Move]:
-    """Every table and partition with what belongs to it; renamed tables get names that are free."""
-    places = {table.original: table.place for table in tables}
-    relations = [
-        (table, relation, places.get(name_of(relation)))
+    """Every table with what belongs to it; what belongs to a renamed table gets free names."""
+    moves = [
+        Move(kind, name, name, kind in _FOLLOWING)
         for table in tables
-        if not table.is_made_by_another
-        for relation in table.relations
+        if not table.is_renamed
+        for kind, name in _objects(table)
     ]
-    stay = [each for each in relations if _keeps_its_name(*each)]
-    change = [each for each in relations if not _keeps_its_name(*each)]
-    moves = [move for table, relation, _ in stay for move in _as_they_are(table, relation)]
-    if change:
-        taken = TakenNames(cursor, (s for each in change for s in _schemas(*each)))
-        for move in moves:
-            taken.take(move.kind, move.final)
-        for place in places.values():
-            taken.take("TABLE", place)
-        for each in change:
-            moves += _renamed(*each, taken)
+    renamed = [table for table in tables if table.is_renamed]
+    if not renamed:
+        return moves
+    schemas = {_final_schema(t, name[0]) for t in renamed for _, name in _objects(t)}
+    taken = names_taken(cursor, schemas)
+    taken |= {move.final for move in moves} | {table.final for table in renamed}
+    for table in renamed:
+        for kind, original in _objects(table):
+            final = table.final
+            if original != table.original:
+                final = _free(table, original, taken)
+                taken.add(final)
+            moves.append(Move(kind, original, final, kind in _FOLLOWING))
     return moves
-
-
-def moves_of_prerequisites(made: Iterable[Missing]) -> list[Move]:
-    return [Move(_KINDS[each.what.kind], each.original, each.original) for each in made]
 
 
 def moves_of_sequences(names: Iterable[Name]) -> list[Move]:
@@ -101,14 +73,14 @@ def moves_of_sequences(names: Iterable[Name]) -> list[Move]:
 
 
 def make_moves(
-    cursor: Cursor, moves: Sequence[Move], scratch_schemas: ScratchSchemas, passing: str
+    cursor: Cursor, moves: Sequence[Move], staging: StagingSchemas, temporary: str
 ) -> None:
     """All moves at once; two tables may swap their names.
 
-    Whatever is renamed passes the schemas under a name that begins with `passing` and is nobody's.
+    A renamed object passes between schemas under a name that begins with `temporary`.
     """
     steps = [
-        _Steps(move, scratch_schemas.schema(move.original[0]), f"{passing}_{number}")
+        _Steps(move, staging.schema(move.original[0]), f"{temporary}_{number}")
         for number, move in enumerate(moves)
     ]
     for step in steps:
@@ -119,26 +91,37 @@ def make_moves(
         step.take_new_name(cursor)
 
 
+def free_name(name: str, old: str, new: str, taken: Collection[str]) -> str:
+    """`name` if it is free; else with the table's `old` name in it replaced by the `new` one, and
+    with `_1`, `_2`, … if needed. 63 bytes at most.
+    """
+    if name not in taken:
+        return name
+    base = _cut(name.replace(old, new, 1), _LONGEST_BYTES)
+    candidates = itertools.chain([base], (_numbered(base, n) for n in itertools.count(1)))
+    return next(each for each in candidates if each not in taken)
+
+
 @dataclass(frozen=True)
 class _Steps:
     move: Move
     first_schema: str
-    passing_name: str
+    temporary_name: str
 
     def leave_old_name(self, cursor: Cursor) -> None:
         if self.move.is_renamed:
             created = Identifier(self.first_schema, self.move.original[1])
-            self._alter(cursor, created, "RENAME TO {}", self.passing_name)
+            self._alter(cursor, created, "RENAME TO {}", self.temporary_name)
 
     def change_schema(self, cursor: Cursor) -> None:
         if not self.move.follows:
-            name = self.passing_name if self.move.is_renamed else self.move.original[1]
+            name = self.temporary_name if self.move.is_renamed else self.move.original[1]
             created = Identifier(self.first_schema, name)
             self._alter(cursor, created, "SET SCHEMA {}", self.move.final[0])
 
     def take_new_name(self, cursor: Cursor) -> None:
         if self.move.is_renamed:
-            passing = Identifier(self.move.final[0], self.passing_name)
+            passing = Identifier(self.move.final[0], self.temporary_name)
             self._alter(cursor, passing, "RENAME TO {}", self.move.final[1])
 
     def _alter(self, cursor: Cursor, what: Composable, change: str, name: str) -> None:
@@ -146,56 +129,32 @@ class _Steps:
         cursor.execute(alter.format(SQL(self.move.kind), what, Identifier(name)))
 
 
-def _keeps_its_name(table: NewTable, relation: Relation, place: Name | None) -> bool:
-    """`place` is the one that was asked for, if this relation was named by itself."""
-    return not table.is_renamed if place is None else place == name_of(relation)
-
-
-def _schemas(table: NewTable, relation: Relation, place: Name | None) -> Iterator[str]:
-    """All that the relation and what belongs to it may end in."""
-    yield from (table.schema, relation.schema_name)
-    yield from (each.schema_name for each in relation.statistics)
-    if place is not None:
-        yield place[0]
-
-
-def _as_they_are(table: NewTable, relation: Relation) -> Iterator[Move]:
-    yield Move("TABLE", name_of(relation), name_of(relation))
-    for kind, original, follows in _belongings(table, relation):
-        yield Move(kind, original, original, follows)
-
-
-def _renamed(
-    table: NewTable, relation: Relation, place: Name | None, taken: TakenNames
-) -> Iterator[Move]:
-    final = place or _place_of_partition(table, relation, taken)
-    yield Move("TABLE", name_of(relation), final)
-    for kind, original, follows in _belongings(table, relation):
-        schema = final[0] if original[0] == relation.schema_name else original[0]
-        name = _free(kind, (schema, original[1]), (relation.name, final[1]), taken)
-        yield Move(kind, original, name, follows)
-
-
-def _place_of_partition(table: NewTable, relation: Relation, taken: TakenNames) -> Name:
-    """It keeps its name; and its schema, unless that is the one that its root leaves."""
-    leaves = relation.schema_name == table.definition.schema_name
-    schema = table.schema if leaves else relation.schema_name
-    return _free("TABLE", (schema, relation.name), (table.definition.name, table.name), taken)
-
-
-def _free(kind: Kind, wanted: Name, renaming: tuple[str, str], taken: TakenNames) -> Name:
-    schema, name = wanted
-    place = schema, free_name(name, *renaming, lambda each: taken.has(kind, (schema, each)))
-    taken.take(kind, place)
-    return place
-
-
-def _belongings(table: NewTable, relation: Relation) -> Iterator[tuple[Kind, Name, bool]]:
-    """What has a name in a schema and belongs to one relation; whether it follows it on its own."""
-    for name in index_names(relation):
-        yield "INDEX", (relation.schema_name, name), True
+def _objects(table: NewTable) -> Iterator[tuple[str, Name]]:
+    """What has a name of its own and belongs to the table or a partition, the table first."""
+    for statement in table.definition.created:
+        if statement.kind in _KINDS:
+            yield _KINDS[statement.kind], statement.qualified_name
     for sequence in table.definition.sequences:
-        if sequence.role != "shared" and name_of(sequence.table) == name_of(relation):
-            yield "SEQUENCE", name_of(sequence), True
-    for statistics in relation.statistics:
-        yield "STATISTICS", name_of(statistics), False
+        if sequence.role != "shared":
+            yield "SEQUENCE", sequence.qualified_name
+
+
+def _final_schema(table: NewTable, original: str) -> str:
+    """What is in the table's schema goes with it; anything else stays in its schema."""
+    return table.schema if original == table.definition.schema_name else original
+
+
+def _free(table: NewTable, original: Name, taken: Collection[Name]) -> Name:
+    schema = _final_schema(table, original[0])
+    names = {name for taken_schema, name in taken if taken_schema == schema}
+    return schema, free_name(original[1], table.definition.name, table.name, names)
+
+
+def _numbered(base: str, number: int) -> str:
+    suffix = f"_{number}"
+    return _cut(base, _LONGEST_BYTES - len(suffix)) + suffix
+
+
+def _cut(name: str, length: int) -> str:
+    """At most `length` bytes, and no half character."""
+    return name.encode()[:length].decode(errors="ignore")

@@ -3,41 +3,63 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from psycopg2.extensions import cursor as Cursor
 
 from vector_backup_pipeline.engine.postgres.recreation.extensions import extension_members
-from vector_backup_pipeline.engine.relocation import Name, relocated
-from vector_backup_pipeline.engine.table_definition import ExtensionDependency
+from vector_backup_pipeline.engine.sql_tokens import Name, relocated
+from vector_backup_pipeline.engine.table_definition import Dependency, TableDefinition
 
 
-class ScratchSchemas:
-    """One scratch schema for each schema of the backup, so that app.docs and public.docs both fit.
-    Without `scratch`, objects are created in their own schemas.
+@dataclass(frozen=True)
+class NewTable:
+    """A table to create. `schema` and `name` may differ from the definition's: it is renamed."""
 
-    The first of `schemas` gets exactly `scratch`, the others `scratch_2`, `scratch_3`, …
-    """
-
-    def __init__(self, scratch: str | None, schemas: Iterable[str]) -> None:
-        self._scratch: dict[str, str] = {}
-        for number, schema in enumerate(dict.fromkeys(schemas), 1):
-            if scratch is not None:
-                self._scratch[schema] = scratch if number == 1 else f"{scratch}_{number}"
+    definition: TableDefinition
+    schema: str
+    name: str
 
     @property
-    def created(self) -> set[str]:
-        return set(self._scratch.values())
+    def original(self) -> Name:
+        return self.definition.qualified_name
+
+    @property
+    def final(self) -> Name:
+        return self.schema, self.name
+
+    @property
+    def is_renamed(self) -> bool:
+        return self.final != self.original
+
+
+class StagingSchemas:
+    """One staging schema for each schema of the backup, so that app.docs and public.docs both fit.
+    Without `staging`, objects are created in their own schemas.
+
+    The first of `schemas` gets exactly `staging`, the others `staging_2`, `staging_3`, …
+    """
+
+    def __init__(self, staging: str | None, schemas: Iterable[str]) -> None:
+        self._staging: dict[str, str] = {}
+        if staging is not None:
+            for number, schema in enumerate(dict.fromkeys(schemas), 1):
+                self._staging[schema] = staging if number == 1 else f"{staging}_{number}"
+
+    @property
+    def all(self) -> set[str]:
+        return set(self._staging.values())
 
     def schema(self, original: str) -> str:
-        return self._scratch.get(original, original)
+        return self._staging.get(original, original)
 
     def name(self, original: Name) -> Name:
         return self.schema(original[0]), original[1]
 
 
 class NameMap:
-    """From the backup's names to the target's, where they differ. Grows while objects are created.
-    Functions are kept apart, because a table may have the same name."""
+    """From the backup's names to the target's, where they differ. It grows while objects are
+    created. Functions are kept apart, because a table may have the same name."""
 
     def __init__(self, existing: Mapping[Name, Name]) -> None:
         self._names: dict[Name, Name] = dict(existing)
@@ -46,7 +68,7 @@ class NameMap:
     def put(self, original: Name, name: Name) -> None:
         self._names[original] = name
 
-    def put_members(self, cursor: Cursor, extension: ExtensionDependency, schema: str) -> None:
+    def put_members(self, cursor: Cursor, extension: Dependency, schema: str) -> None:
         """The target has `extension` in `schema`."""
         if schema == extension.schema_name:
             return
@@ -54,11 +76,11 @@ class NameMap:
             original, name = (extension.schema_name, member), (schema, member)
             # A type with a modifier, vector(3), looks like a call.
             self._functions[original] = name
-            if not is_function:
-                self._names[original] = name
-            else:
-                # A regproc holds a function's name without arguments; a relation goes first.
+            if is_function:
+                # A regproc is a function's name without arguments; a relation goes first.
                 self._names.setdefault(original, name)
+            else:
+                self._names[original] = name
 
     def find(self, original: Name) -> Name:
         return self._names.get(original, original)

@@ -1,204 +1,179 @@
-"""The tables that a target lacks, made in the order of `table_definition`.
+"""Creates the tables that a target lacks.
 
     check ─▶ create ─▶ (rows) ─▶ build ─▶ finish ─▶ publish
 
-Each step takes a cursor and may be on a connection of its own, after the step before is committed;
-all but `publish` happen where nobody looks, if there is a scratch schema. Nothing here commits.
+Each step takes a cursor and may be on a connection of its own, after the step before is committed.
+With a staging schema, nobody sees anything before `publish`. Nothing here commits.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 import psycopg2
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.sql import SQL, Identifier
 
 from vector_backup_pipeline.engine import table_definition
-from vector_backup_pipeline.engine.postgres.recreation.checks import (
-    check_makers,
-    check_parents,
-    check_policies,
-    parents_elsewhere,
-)
-from vector_backup_pipeline.engine.postgres.recreation.extensions import check_extensions
-from vector_backup_pipeline.engine.postgres.recreation.external_objects import (
-    check_external_objects,
-)
-from vector_backup_pipeline.engine.postgres.recreation.index_options import without_options
-from vector_backup_pipeline.engine.postgres.recreation.lookups import (
-    schemas_there,
-    sequences_there,
-    tables_there,
+from vector_backup_pipeline.engine.errors import DatabaseRefused, InvalidParams
+from vector_backup_pipeline.engine.postgres.recreation.extensions import (
+    check_available,
+    create_extension,
+    extension_states,
 )
 from vector_backup_pipeline.engine.postgres.recreation.moves import (
-    Move,
     make_moves,
-    moves_of_prerequisites,
     moves_of_sequences,
     moves_of_tables,
 )
-from vector_backup_pipeline.engine.postgres.recreation.names import NameMap, ScratchSchemas
-from vector_backup_pipeline.engine.postgres.recreation.prerequisites import (
-    Missing,
-    extensions_of,
-    make_prerequisite,
-    map_installed_extensions,
-    missing_prerequisites,
-    needed_prerequisites,
-)
-from vector_backup_pipeline.engine.postgres.recreation.sequences import (
-    check_not_taken,
-    made_first,
-    owned_sequences,
-    set_value,
-    shared_sequences,
-)
-from vector_backup_pipeline.engine.postgres.recreation.tables import (
+from vector_backup_pipeline.engine.postgres.recreation.names import (
+    NameMap,
     NewTable,
-    in_creation_order,
-    index_names,
-    name_of,
-    relations_of,
+    StagingSchemas,
+)
+from vector_backup_pipeline.engine.postgres.recreation.requirements import check_required_objects
+from vector_backup_pipeline.engine.postgres.recreation.target_objects import (
+    existing_schemas,
+    existing_sequences,
+    existing_tables,
+    existing_types,
 )
 from vector_backup_pipeline.engine.postgres.targets import (
     last_value_in_column,
     move_sequence_forward,
 )
-from vector_backup_pipeline.engine.relocation import Name
+from vector_backup_pipeline.engine.sql_tokens import Name
 from vector_backup_pipeline.engine.table_definition import (
-    Dependencies,
+    Dependency,
     ForeignKey,
     Index,
-    TableDefinition,
+    Kind,
+    Statement,
 )
 
 BeforeIndex = Callable[[Name, Index], None]
-Statements = Callable[[TableDefinition], Iterable[str]]
 
-_CREATE_SCHEMA = SQL("CREATE SCHEMA {}")
-_SAVEPOINT = "SAVEPOINT vector_backup_preference"
-_UNDO = "ROLLBACK TO SAVEPOINT vector_backup_preference; RELEASE SAVEPOINT vector_backup_preference"
+_SAVEPOINT = "SAVEPOINT vector_backup_setting"
+_RELEASE = "RELEASE SAVEPOINT vector_backup_setting"
+_CREATE = (Kind.TABLE, Kind.COLUMN, Kind.PARTITION, Kind.SEQUENCE_OWNER)
+_AFTER_INDEXES = (
+    *(Kind.INDEX_SETTING, Kind.INDEX_PARTITION, Kind.INDEX_CHOICE),
+    *(Kind.STATISTICS, Kind.STATISTICS_TARGET),
+)
 
 
 class Recreation:
     """One restore's new tables.
 
     `existing` are the backup's tables that the target has already: the backup's name, and the name
-    there. `scratch` is the scratch schema's name, or None: then everything is created in its own
-    schema, and no table may be renamed.
+    there. `staging` is the staging schema's name, or None: then everything is created in its own
+    schema, and no table may be renamed. Extensions and types are always created in their own
+    schemas: other sessions use them as soon as they are committed.
     """
 
     def __init__(
         self,
         tables: Sequence[NewTable],
         existing: Mapping[Name, Name],
-        dependencies: Dependencies,
-        scratch: str | None,
+        dependencies: Iterable[Dependency],
+        staging: str | None,
     ) -> None:
-        if scratch is None and any(table.is_renamed for table in tables):
-            raise ValueError("A renamed table is created in a scratch schema.")
-        self._tables = in_creation_order(tables)
-        self._asked = list(tables)
-        self._new = {name_of(relation) for relation in relations_of(tables)}
+        if staging is None and any(table.is_renamed for table in tables):
+            raise ValueError("A renamed table is created in a staging schema.")
+        self._tables = list(tables)
+        needed = {key for table in tables for key in table.definition.needs}
+        self._dependencies = [each for each in dependencies if each.key in needed]
         self._existing = dict(existing)
-        self._needed = needed_prerequisites(dependencies, tables)
-        self._scratch = scratch
-        self._scratch_schemas = ScratchSchemas(scratch, self._schemas())
+        self._staging = staging
+        names = [*self._own_names(), *(each.qualified_name for each in self._sequences())]
+        self._staging_schemas = StagingSchemas(staging, [schema for schema, _ in names])
         self._name_map = NameMap(existing)
-        # What `create` found and made; the later steps go by it.
-        self._created: list[Missing] = []
-        self._scratch_made: set[str] = set()
+        # Sequences that no new table owns: those of the target are used, the others are created.
+        self._shared_existing: set[Name] = set()
         self._shared_created: set[Name] = set()
-        self._shared_there: set[Name] = set()
         self._shared_values: list[tuple[NewTable, table_definition.Sequence, int]] = []
         self._lost: dict[str, list[str]] = defaultdict(list)
 
     def check(self, cursor: Cursor) -> None:
-        """Look whether the target can take these tables, before anything is made.
+        """Check that the target can take these tables, before anything is created.
 
         Raises:
-            InvalidParams: a table can't be made without another one.
-            DatabaseRefused: an extension is not to be had or too old, a policy can't be made, or
-                the target lacks an object that the backup only names, such as a function.
+            InvalidParams: a table can't be created without another one.
+            DatabaseRefused: the backup has no complete definition of a table, an extension is not
+                available, or the target lacks an object that the backup does not contain.
         """
-        check_makers(self._asked)
-        check_parents(cursor, self._tables, self._existing)
-        check_extensions(cursor, self._needed, self._tables)
-        check_policies(cursor, self._tables)
-        self._check_external_objects(cursor)
+        for table in self._tables:
+            _check_definition(table)
+        states = extension_states(cursor, self._extension_names())
+        for name, state in states.items():
+            check_available(name, state)
+        installed = [name for name, state in states.items() if state.installed]
+        self._check_required(cursor, NameMap(self._existing), [None, *installed])
 
-    def missing_extensions(self, cursor: Cursor) -> list[str]:
-        """The extensions that `create` will make."""
-        missing = missing_prerequisites(cursor, self._needed)
-        return [extension.name for extension in extensions_of(each.what for each in missing)]
-
-    def can_be_created_elsewhere(self, cursor: Cursor) -> bool:
-        """Whether all that is missing may be committed before `publish`, in a scratch schema.
-
-        An extension may not: its name is the whole database's, and others may use it at once. A
-        table that inherits from one that is there would be seen through it.
-        """
-        missing = missing_prerequisites(cursor, self._needed)
-        return all(each.is_movable for each in missing) and not any(parents_elsewhere(self._tables))
+    def missing_dependencies(self, cursor: Cursor) -> list[str]:
+        """The extensions and types that `create` will create. Other sessions would see them before
+        `publish` if they were committed."""
+        return [f"{each.kind} {each.key}" for each in self._missing(cursor)]
 
     def create(self, cursor: Cursor) -> None:
-        """Make the tables, empty and without keys, and what they need first.
-
-        What can't be moved later is made in its own place, also when there is a scratch schema.
-        """
-        missing = missing_prerequisites(cursor, self._needed)
-        map_installed_extensions(cursor, self._needed, self._name_map)
-        self._sort_sequences(cursor)
-        self._create_first_schemas(cursor, missing)
+        """Create the tables, empty and without keys, and what they need first."""
+        missing = self._missing(cursor)
+        self._find_shared_sequences(cursor)
+        self._create_schemas(cursor, {each.schema_name for each in missing})
+        extensions = [each for each in missing if each.kind == "extension"]
+        for each in extensions:
+            create_extension(cursor, each.name, each.schema_name)
+        self._check_required(cursor, self._name_map, [each.name for each in extensions])
         for each in missing:
-            make_prerequisite(cursor, each.what, self._first_schema(each), self._name_map)
-        self._created = [each for each in missing if each.is_movable]
-        self._place_relations()
-        self._make_sequences(cursor)
-        self._run(cursor, lambda table: table.ddl)
+            for statement in each.ddl:
+                cursor.execute(self._name_map.relocated(statement.sql))
+        names = [*self._own_names(), *self._shared_created]
+        self._create_schemas(cursor, {self._staging_schemas.schema(schema) for schema, _ in names})
+        for name in names:
+            self._name_map.put(name, self._staging_schemas.name(name))
+        self._create_sequences(cursor)
+        self._run(cursor, *_CREATE)
         for table in self._tables:
-            for statement in table.definition.preference_ddl:
-                self._prefer(cursor, table, statement)
+            for statement in table.definition.statements(Kind.SETTING):
+                self._set(cursor, table, statement)
 
     def loading_name(self, table: NewTable) -> Name:
         """Where its rows are loaded, between `create` and `publish`."""
-        return self._scratch_schemas.name(table.original)
+        return self._staging_schemas.name(table.original)
 
     def build(self, cursor: Cursor, before_index: BeforeIndex) -> None:
-        """Make keys and indexes over the rows.
+        """Create keys and indexes over the rows.
 
-        `before_index` is told the place of the table or partition, and the index, before each
-        index that no constraint owns is built.
+        `before_index` is called with the table or partition and the index, before each index that
+        no constraint owns is built.
         """
-        self._run(cursor, lambda table: table.key_ddl)
+        self._run(cursor, Kind.KEY)
         for table in self._tables:
-            built = _indexes_with_rows(table)
-            for statement in table.definition.index_ddl:
-                if statement in built:
-                    relation, index = built[statement]
-                    before_index(self._scratch_schemas.name(relation), index)
-                self._run_index_statement(cursor, table, statement)
+            for index in table.definition.indexes:
+                if index.has_rows:
+                    before_index(self._staging_schemas.name(index.table.qualified_name), index)
+                cursor.execute(self._name_map.relocated(index.sql))
+        self._run(cursor, *_AFTER_INDEXES)
 
     def finish(self, cursor: Cursor) -> None:
-        """Make what comes when the rows are there, as far as it concerns the new tables alone."""
-        self._run(cursor, lambda table: table.late_constraint_ddl)
-        self._run(cursor, lambda table: (k.ddl for k in table.foreign_keys if self._is_new(k)))
-        self._set_values(cursor)
+        """Create constraints over the rows and set the sequences of the new tables."""
+        self._run(cursor, Kind.CONSTRAINT)
+        for _, key in self._foreign_keys(to_new_tables=True):
+            cursor.execute(self._name_map.relocated(key.sql))
+        self._set_sequence_values(cursor)
 
     def publish(self, cursor: Cursor) -> None:
-        """Tie the new tables to those that are there, and move all of it into place."""
-        self._tie_to_existing(cursor)
+        """Connect the new tables with existing ones, and move everything to its final name."""
+        self._create_foreign_keys_to_existing(cursor)
         # Last, because FORCE would filter the rows that the checks of foreign keys read.
-        self._run(cursor, lambda table: table.row_security_ddl)
-        self._run(cursor, lambda table: table.comment_ddl)
-        self._run(cursor, self._sequence_comments)
-        if self._scratch is not None:
-            moves = self._moves(cursor)
-            self._make_schemas(cursor, {move.final[0] for move in moves})
-            make_moves(cursor, moves, self._scratch_schemas, self._scratch)
-            self._drop_scratch_schemas(cursor)
+        self._run(cursor, Kind.POLICY, Kind.ROW_SECURITY)
+        self._run(cursor, Kind.COMMENT)
+        if self._staging is not None:
+            moves = moves_of_sequences(self._shared_created) + moves_of_tables(cursor, self._tables)
+            self._create_schemas(cursor, {move.final[0] for move in moves})
+            make_moves(cursor, moves, self._staging_schemas, self._staging)
+            self._drop_staging_schemas(cursor)
         self._move_shared_sequences(cursor)
 
     def not_recreated(self, role: str) -> Mapping[str, list[str]]:
@@ -206,195 +181,189 @@ class Recreation:
         `role`, which owns the new tables."""
         return {
             str(table.definition): [
-                *_other_owners(table.definition, role),
-                *table.definition.not_recreated,
+                *([f"owner {table.definition.owner}"] if table.definition.owner != role else []),
+                *map(str, table.definition.omissions),
+                *(
+                    str(each)
+                    for each in table.definition.requires
+                    if each.extension is None and each.kind != "role"
+                ),
                 *self._lost[str(table.definition)],
             ]
-            for table in self._asked
+            for table in self._tables
         }
 
-    def _check_external_objects(self, cursor: Cursor) -> None:
-        name_map = NameMap(self._existing)
-        map_installed_extensions(cursor, self._needed, name_map)
-        missing = [each.what for each in missing_prerequisites(cursor, self._needed)]
-        check_external_objects(cursor, self._tables, missing, name_map)
+    # What is needed, and what is where
 
-    # What is where
+    def _extension_names(self) -> list[str]:
+        return [each.name for each in self._dependencies if each.kind == "extension"]
 
-    def _schemas(self) -> Iterator[str]:
-        """Every schema that something may be created for, the tables' own first."""
-        yield from (table.original[0] for table in self._asked)
-        for relation in relations_of(self._tables):
-            yield relation.schema_name
-            yield from (each.schema_name for each in relation.statistics)
+    def _check_required(
+        self, cursor: Cursor, name_map: NameMap, extensions: Collection[str | None]
+    ) -> None:
+        """Check required members of these extensions; None stands for other objects. Adds the
+        members' names to `name_map`."""
+        states = extension_states(cursor, self._extension_names())
+        for each in self._dependencies:
+            if each.kind == "extension" and (schema := states[each.name].schema) is not None:
+                name_map.put_members(cursor, each, schema)
+        required = (each for table in self._tables for each in table.definition.requires)
+        wanted = dict.fromkeys(each for each in required if each.extension in extensions)
+        check_required_objects(cursor, wanted, name_map, states)
+
+    def _missing(self, cursor: Cursor) -> list[Dependency]:
+        """The dependencies that the target lacks, in creation order."""
+        states = extension_states(cursor, self._extension_names())
+        types = {each.qualified_name for each in self._dependencies if each.kind == "type"}
+        existing = existing_types(cursor, types)
+        return [
+            each
+            for each in self._dependencies
+            if (
+                states[each.name].installed is None
+                if each.kind == "extension"
+                else each.qualified_name not in existing
+            )
+        ]
+
+    def _own_names(self) -> Iterator[Name]:
+        """Everything that belongs to the new tables and has a name in a schema, a table first."""
         for table in self._tables:
-            yield from (each.schema_name for each in table.definition.sequences)
-        yield from (each.schema_name for each in self._needed)
+            yield from (
+                each.qualified_name
+                for each in table.definition.created
+                if each.kind is not Kind.SEQUENCE
+            )
+        yield from self._owned_sequences()
 
-    def _names(self) -> Iterator[Name]:
-        """Everything that belongs to the new tables and has a name in a schema."""
-        for relation in relations_of(self._tables):
-            yield name_of(relation)
-            yield from ((relation.schema_name, name) for name in index_names(relation))
-            yield from map(name_of, relation.statistics)
-        yield from owned_sequences(self._tables)
-        yield from self._shared_created
-
-    def _first_schema(self, missing: Missing) -> str:
-        schema = missing.what.schema_name
-        return self._scratch_schemas.schema(schema) if missing.is_movable else schema
-
-    def _place_relations(self) -> None:
-        for name in self._names():
-            self._name_map.put(name, self._scratch_schemas.name(name))
-
-    # Making
-
-    def _run(self, cursor: Cursor, statements: Statements) -> None:
-        """One kind of statements, over all tables."""
+    def _sequences(self) -> Iterator[table_definition.Sequence]:
         for table in self._tables:
-            for statement in statements(table.definition):
-                cursor.execute(self._name_map.relocated(statement))
+            yield from table.definition.sequences
 
-    def _create_first_schemas(self, cursor: Cursor, missing: Sequence[Missing]) -> None:
-        needed = {self._first_schema(each) for each in missing}
-        needed |= {self._scratch_schemas.schema(schema) for schema, _ in self._names()}
-        self._make_schemas(cursor, needed)
-        self._scratch_made = needed & self._scratch_schemas.created
+    def _owned_sequences(self) -> list[Name]:
+        owned = (each.qualified_name for each in self._sequences() if each.role != "shared")
+        return list(dict.fromkeys(owned))
 
-    def _make_schemas(self, cursor: Cursor, names: set[str]) -> None:
-        # IF NOT EXISTS would ask for the right to make schemas also where they are.
-        for name in sorted(names - schemas_there(cursor, names)):
-            cursor.execute(_CREATE_SCHEMA.format(Identifier(name)))
+    def _find_shared_sequences(self, cursor: Cursor) -> None:
+        owned = self._owned_sequences()
+        shared = {each.qualified_name for each in self._sequences()}.difference(owned)
+        self._shared_existing = existing_sequences(cursor, shared)
+        self._shared_created = shared - self._shared_existing
+        if self._staging is None:
+            for schema, name in existing_sequences(cursor, owned):
+                raise DatabaseRefused(
+                    f"The target already has a sequence {schema}.{name}, and a table of the backup "
+                    "owns one of that name. Drop or rename the existing one, or restore the table "
+                    "under another name with rename."
+                )
 
-    def _drop_scratch_schemas(self, cursor: Cursor) -> None:
+    def _foreign_keys(self, *, to_new_tables: bool) -> Iterator[tuple[NewTable, ForeignKey]]:
+        new = set(self._own_names())
+        for table in self._tables:
+            for key in table.definition.foreign_keys:
+                if (key.references.qualified_name in new) == to_new_tables:
+                    yield table, key
+
+    # Creating
+
+    def _run(self, cursor: Cursor, *kinds: Kind) -> None:
+        """Statements of these kinds over all tables, except those about the target's sequences."""
+        for table in self._tables:
+            for statement in table.definition.statements(*kinds):
+                if statement.qualified_name not in self._shared_existing:
+                    cursor.execute(self._name_map.relocated(statement.sql))
+
+    def _create_sequences(self, cursor: Cursor) -> None:
+        """Several tables may use one sequence."""
+        for sequence in dict.fromkeys(
+            statement
+            for table in self._tables
+            for statement in table.definition.statements(Kind.SEQUENCE)
+            if statement.qualified_name not in self._shared_existing
+        ):
+            cursor.execute(self._name_map.relocated(sequence.sql))
+
+    def _create_schemas(self, cursor: Cursor, names: set[str]) -> None:
+        # IF NOT EXISTS would ask for the right to create schemas also where they exist.
+        for name in sorted(names - existing_schemas(cursor, names)):
+            cursor.execute(SQL("CREATE SCHEMA {}").format(Identifier(name)))
+
+    def _drop_staging_schemas(self, cursor: Cursor) -> None:
         """Not CASCADE: it fails if anything were left behind."""
-        for name in sorted(self._scratch_made):
+        for name in sorted(existing_schemas(cursor, self._staging_schemas.all)):
             cursor.execute(SQL("DROP SCHEMA {} RESTRICT").format(Identifier(name)))
 
-    def _sort_sequences(self, cursor: Cursor) -> None:
-        shared = shared_sequences(self._tables)
-        self._shared_there = sequences_there(cursor, shared)
-        self._shared_created = shared - self._shared_there
-        if self._scratch is None:
-            check_not_taken(cursor, self._tables)
-
-    def _make_sequences(self, cursor: Cursor) -> None:
-        for table in self._tables:
-            for sequence, statement in made_first(table):
-                if name_of(sequence) not in self._shared_there:
-                    cursor.execute(self._name_map.relocated(statement))
-
-    def _prefer(self, cursor: Cursor, table: NewTable, statement: str) -> None:
+    def _set(self, cursor: Cursor, table: NewTable, setting: Statement) -> None:
         cursor.execute(_SAVEPOINT)
         try:
-            cursor.execute(self._name_map.relocated(statement))
+            cursor.execute(self._name_map.relocated(setting.sql))
         except (psycopg2.NotSupportedError, psycopg2.ProgrammingError, psycopg2.DataError) as error:
-            cursor.execute(_UNDO)
+            cursor.execute(f"ROLLBACK TO {_SAVEPOINT}")
             reason = error.diag.message_primary or type(error).__name__
-            self._lost[str(table.definition)].append(f"{statement} ({reason})")
-        else:
-            cursor.execute("RELEASE SAVEPOINT vector_backup_preference")
-
-    def _run_index_statement(self, cursor: Cursor, table: NewTable, statement: str) -> None:
-        """An index whose storage parameters the server does not take is built without them."""
-        plain = without_options(statement)
-        if plain == statement:
-            cursor.execute(self._name_map.relocated(statement))
-            return
-        cursor.execute(_SAVEPOINT)
-        try:
-            cursor.execute(self._name_map.relocated(statement))
-        except psycopg2.errors.InvalidParameterValue as error:
-            cursor.execute(_UNDO)
-            cursor.execute(self._name_map.relocated(plain))
-            self._lost[str(table.definition)].append(
-                f"storage parameters of {statement} ({error.diag.message_primary})"
-            )
-        else:
-            cursor.execute("RELEASE SAVEPOINT vector_backup_preference")
+            self._lost[str(table.definition)].append(f"{setting.sql} ({reason})")
+        cursor.execute(_RELEASE)
 
     # Finishing
 
-    def _set_values(self, cursor: Cursor) -> None:
-        """Values that the backup does not hold are taken from the rows."""
+    def _set_sequence_values(self, cursor: Cursor) -> None:
+        """Values that the backup does not have are taken from the rows."""
         for table in self._tables:
             for sequence in table.definition.sequences:
-                name, last_value = name_of(sequence), sequence.last_value
+                last_value = sequence.last_value
                 if last_value is None:
-                    place = self._scratch_schemas.name(name_of(sequence.table))
-                    last_value = last_value_in_column(cursor, place, sequence)
+                    owner = self._staging_schemas.name(sequence.table.qualified_name)
+                    last_value = last_value_in_column(cursor, owner, sequence)
                 if last_value is None:
                     continue
-                if name in self._shared_there:
+                if sequence.qualified_name in self._shared_existing:
                     self._shared_values.append((table, sequence, last_value))
-                elif sequence.last_value is None:
-                    place = self._scratch_schemas.name(name)
-                    move_sequence_forward(cursor, place, last_value, is_called=True)
+                    continue
+                name = self._staging_schemas.name(sequence.qualified_name)
+                if sequence.last_value is None:
+                    move_sequence_forward(cursor, name, last_value, is_called=True)
                 else:
-                    set_value(cursor, self._scratch_schemas.name(name), sequence)
+                    cursor.execute(
+                        "SELECT pg_catalog.setval(%s::regclass, %s, %s)",
+                        (Identifier(*name).as_string(cursor), last_value, sequence.is_called),
+                    )
 
     def _move_shared_sequences(self, cursor: Cursor) -> None:
         """Last, because no rollback undoes it; and forward only, because others use them."""
         for table, sequence, last_value in self._shared_values:
             if not move_sequence_forward(
-                cursor, name_of(sequence), last_value, is_called=sequence.is_called is not False
+                cursor,
+                sequence.qualified_name,
+                last_value,
+                is_called=sequence.is_called is not False,
             ):
                 self._lost[str(table.definition)].append(
                     f"value of sequence {sequence}, which the role may not set"
                 )
 
-    def _sequence_comments(self, table: TableDefinition) -> Iterator[str]:
-        """A shared sequence that the target has keeps its own comment."""
-        for comment in table.sequence_comments:
-            if name_of(comment) not in self._shared_there:
-                yield comment.ddl
-
-    def _is_new(self, key: ForeignKey) -> bool:
-        return name_of(key.references) in self._new
-
-    # Publishing
-
-    def _tie_to_existing(self, cursor: Cursor) -> None:
-        for table in self._tables:
-            for key in table.definition.foreign_keys:
-                if self._is_new(key):
-                    continue
-                # A copy that is tied to tables of the running system is changed by them.
-                if table.is_renamed and name_of(key.references) not in self._existing:
-                    self._lost[str(table.definition)].append(
-                        f"foreign key {key.name} to {key.references}, which is not restored along"
-                    )
-                elif tables_there(cursor, {self._name_map.find(name_of(key.references))}):
-                    cursor.execute(self._name_map.relocated(key.ddl))
-                else:
-                    self._lost[str(table.definition)].append(
-                        f"foreign key {key.name} to {key.references}, which is neither restored "
-                        "along nor in the target"
-                    )
-
-    def _moves(self, cursor: Cursor) -> list[Move]:
-        return [
-            *moves_of_prerequisites(self._created),
-            *moves_of_sequences(self._shared_created),
-            *moves_of_tables(cursor, self._asked),
-        ]
+    def _create_foreign_keys_to_existing(self, cursor: Cursor) -> None:
+        for table, key in self._foreign_keys(to_new_tables=False):
+            references = key.references.qualified_name
+            lost = f"foreign key {key.name} to {key.references}, which is not restored with it"
+            # A copy that refers to tables of the running system would be changed by them.
+            if table.is_renamed and references not in self._existing:
+                self._lost[str(table.definition)].append(lost)
+            elif existing_tables(cursor, {self._name_map.find(references)}):
+                cursor.execute(self._name_map.relocated(key.sql))
+            else:
+                self._lost[str(table.definition)].append(f"{lost} and does not exist in the target")
 
 
-def _other_owners(table: TableDefinition, role: str) -> Iterator[str]:
-    if table.owner != role:
-        yield f"owner {table.owner}"
-    for partition in table.partitions:
-        if partition.owner not in (role, table.owner):
-            yield f"partition {partition}: owner {partition.owner}"
-
-
-def _indexes_with_rows(table: NewTable) -> dict[str, tuple[Name, Index]]:
-    """By their statements, those that read rows: a partitioned table's own has none."""
-    return {
-        index.definition: (name_of(relation), index)
-        for relation in table.relations
-        if relation.kind != "partitioned"
-        for index in relation.indexes
-        if index.valid
-    }
+def _check_definition(table: NewTable) -> None:
+    definition = table.definition
+    if definition.created_with is not None:
+        raise InvalidParams(
+            f"{definition} is a partition that the backup creates together with "
+            f"{definition.created_with}: alone it has no definition. Restore "
+            f"{definition.created_with}, which contains its rows too, or create {definition} first."
+        )
+    for omission in definition.omissions:
+        if omission.prevents_creation:
+            raise DatabaseRefused(
+                f"{definition} cannot be created from this backup: it would lack {omission}. "
+                "Create the table with it first, then restore the rows into it."
+            )

@@ -1,0 +1,169 @@
+"""Reads manifests of schema version 1, which had a field for each kind of statement and described
+every object a second time in typed fields.
+
+Inheritance children, typed tables, range types and collations, which that version recreated, are
+treated as in schema 2. Its first manifests recorded some facts in words only; nothing but this
+module reads words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeAlias
+
+from vector_backup_pipeline.engine.manifest_statements import statement_from_sql
+from vector_backup_pipeline.engine.record import Record
+from vector_backup_pipeline.engine.sql_tokens import quoted
+from vector_backup_pipeline.engine.table_definition import (
+    Column,
+    ColumnType,
+    Dependency,
+    ForeignKey,
+    Index,
+    Kind,
+    ObjectAddress,
+    Omission,
+    OmissionKind,
+    QualifiedName,
+    Sequence,
+    Statement,
+    TableDefinition,
+)
+
+_Json: TypeAlias = Mapping[str, Any]
+
+_STATEMENT_FIELDS = (
+    *("sequence_ddl", "ddl", "preference_ddl", "key_ddl", "index_ddl", "late_constraint_ddl"),
+    *("row_security_ddl", "comment_ddl"),
+)
+_UNREAD_POLICY = ", which could not be read without waiting"
+
+
+def converted_from_schema_1(manifest: _Json) -> dict[str, Any]:
+    """The manifest's JSON in schema 2.
+
+    Raises:
+        UnexpectedStatement: no backup wrote it.
+        ValueError, LookupError, TypeError, AttributeError: not a manifest of schema 1.
+    """
+    objects = manifest["dependencies"]["objects"]
+    tables = [
+        {**table, "definition": table["definition"] and _definition(table["definition"], objects)}
+        for table in manifest["tables"]
+    ]
+    dependencies = [_dependency(each) for each in objects if _is_recreated(each)]
+    return {**manifest, "schema_version": 2, "tables": tables, "dependencies": dependencies}
+
+
+def _is_recreated(old: _Json) -> bool:
+    return old["kind"] not in ("schema", "range", "collation")
+
+
+def _dependency(old: _Json) -> Dependency:
+    if old["kind"] == "extension":
+        return Dependency(**_fields(Dependency, old) | {"ddl": ()})
+    ddl = tuple(map(statement_from_sql, old["ddl"]))
+    return Dependency(**_fields(Dependency, old) | {"kind": "type", "ddl": ddl})
+
+
+def _definition(old: _Json, objects: list[_Json]) -> TableDefinition:
+    relations = [old, *old["partitions"]]
+    needed = [each for each in objects if each["key"] in old["needs"]]
+    omissions = tuple(_omissions(old, relations))
+    can_be_created = not any(each.prevents_creation for each in omissions)
+    statements = list(_statements(old)) if can_be_created else []
+    keys = old["foreign_keys"] if can_be_created else []
+    texts = [each.sql for each in statements]
+    order = {kind: number for number, kind in enumerate(Kind)}
+    return TableDefinition(
+        **_fields(TableDefinition, old)
+        | {
+            "columns": [_column(each) for each in old["columns"]],
+            "ddl": sorted(
+                (each for each in statements if each.kind is not Kind.INDEX),
+                key=lambda each: order[each.kind],
+            ),
+            "indexes": [each for each in _indexes(relations) if each.sql in texts],
+            "foreign_keys": [ForeignKey(sql=k["ddl"], **_fields(ForeignKey, k)) for k in keys],
+            "sequences": [_fields(Sequence, each) for each in old["sequences"]],
+            "needs": [_dependency(each).key for each in needed if _is_recreated(each)],
+            "requires": [*_required_types(needed), *_required(old, relations, texts)],
+            "omissions": omissions,
+        }
+    )
+
+
+def _fields(model: type[Record], old: _Json) -> dict[str, Any]:
+    """Those that both schemas have."""
+    return {name: old[name] for name in model.model_fields if name in old}
+
+
+def _column(old: _Json) -> Column:
+    generated = old["generated"] is not None
+    return Column(name=old["name"], generated=generated, type=_fields(ColumnType, old["type"]))
+
+
+def _statements(old: _Json) -> Iterator[Statement]:
+    texts = [sql for field in _STATEMENT_FIELDS for sql in old[field]]
+    texts += [comment["ddl"] for comment in old.get("sequence_comments", ())]
+    for sql in texts:
+        if old["of_type"] is None or not sql.endswith(f" OF {old['of_type']}"):
+            yield statement_from_sql(sql.replace("SEQUENCE IF NOT EXISTS ", "SEQUENCE ", 1))
+
+
+def _indexes(relations: list[_Json]) -> Iterator[Index]:
+    for relation in relations:
+        for index in relation["indexes"]:
+            yield Index(
+                table=_name(relation),
+                sql=index["definition"],
+                has_rows=relation["kind"] != "partitioned",
+                **_fields(Index, index),
+            )
+
+
+def _required_types(needed: list[_Json]) -> Iterator[ObjectAddress]:
+    for each in needed:
+        if each["kind"] in ("range", "collation"):
+            name = each["schema_name"], each["name"]
+            kind = "type" if each["kind"] == "range" else "collation"
+            # The address of a type is its name in SQL.
+            names = (quoted(name),) if kind == "type" else name
+            yield ObjectAddress(kind=kind, names=names, description=f"{kind} {'.'.join(name)}")
+
+
+def _required(old: _Json, relations: list[_Json], texts: list[str]) -> Iterator[ObjectAddress]:
+    """That version named also what no statement uses, such as the function of an invalid index."""
+    for each in old["external_objects"]:
+        if any(each["names"][-1] in sql for sql in texts):
+            yield ObjectAddress(**each)
+    policies = [policy for relation in relations for policy in relation["policies"]]
+    for role in dict.fromkeys(role for policy in policies for role in policy["roles"]):
+        yield ObjectAddress(kind="role", names=(role,), description=f"role {role}")
+
+
+def _omissions(old: _Json, relations: list[_Json]) -> Iterator[Omission]:
+    for policy in old.get("unread_policies", ()):
+        yield _unread_policy(f"policy {policy['name']} of {_name(policy['table'])}")
+    for parent in old["inherits"]:
+        text = f"inheritance from {_name(parent)}"
+        yield Omission(kind=OmissionKind.NO_STATEMENTS, text=text)
+    if old["of_type"] is not None:
+        text = f"type {old['of_type']} of the typed table"
+        yield Omission(kind=OmissionKind.STRUCTURE, text=text)
+    owners = [f"owner {old['owner']}"]
+    owners += [f"partition {_name(each)}: owner {each['owner']}" for each in relations[1:]]
+    for text in old["not_recreated"]:
+        if text.endswith(_UNREAD_POLICY):
+            yield _unread_policy(text.removesuffix(_UNREAD_POLICY))
+        elif text not in owners:
+            yield Omission(kind=OmissionKind.OTHER, text=text)
+
+
+def _unread_policy(policy: str) -> Omission:
+    text = f"{policy}, which the backup could not read"
+    return Omission(kind=OmissionKind.UNREAD_POLICY, text=text)
+
+
+def _name(old: _Json) -> QualifiedName:
+    return QualifiedName(**_fields(QualifiedName, old))

@@ -1,0 +1,316 @@
+"""Tables and partitions (pg_class, pg_inherits, pg_attribute): CREATE TABLE and typed columns."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from psycopg2 import sql
+from psycopg2.extensions import cursor as Cursor
+
+from vector_backup_pipeline.engine.postgres.definitions.reading import (
+    POSTGRES_14,
+    Row,
+    rows,
+    since,
+    statement,
+)
+from vector_backup_pipeline.engine.table_definition import (
+    Column,
+    ColumnType,
+    Kind,
+    QualifiedName,
+    Statement,
+)
+
+# pg_partition_tree() would lock every partition; reading pg_inherits locks none.
+_TREE = sql.SQL("""
+WITH RECURSIVE tree AS (
+    SELECT oid, oid AS root, NULL::oid AS parent, 0 AS depth
+      FROM pg_catalog.pg_class WHERE oid = ANY(%(oids)s::oid[])
+    UNION ALL
+    SELECT i.inhrelid, tree.root, i.inhparent, tree.depth + 1
+      FROM tree
+      JOIN pg_catalog.pg_class p ON p.oid = tree.oid AND p.relkind = 'p'
+      JOIN pg_catalog.pg_inherits i ON i.inhparent = p.oid AND NOT {detaching}
+)
+SELECT tree.root, tree.oid, tree.parent, n.nspname AS schema_name, c.relname AS name, c.relkind,
+       pg_catalog.pg_get_userbyid(c.relowner) AS owner
+  FROM tree
+  JOIN pg_catalog.pg_class c USING (oid)
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ ORDER BY tree.depth, n.nspname, c.relname
+""")
+
+# Of a sequence s in pg_sequence.
+SEQUENCE_OPTIONS = sql.SQL("""pg_catalog.format(
+           'START WITH %%s INCREMENT BY %%s MINVALUE %%s MAXVALUE %%s CACHE %%s%%s', s.seqstart,
+           s.seqincrement, s.seqmin, s.seqmax, s.seqcache,
+           CASE WHEN s.seqcycle THEN ' CYCLE' END)""")
+
+# A column's collation, where it is not its type's own.
+COLLATION = sql.SQL("""(
+           SELECT pg_catalog.format('COLLATE %%I.%%I', ln.nspname, l.collname)
+             FROM pg_catalog.pg_collation l
+             JOIN pg_catalog.pg_namespace ln ON ln.oid = l.collnamespace
+            WHERE l.oid = a.attcollation AND l.oid <> t.typcollation)""")
+
+# A partition states all of its columns and checks, since ATTACH PARTITION merges them. Its identity
+# is its root's. From PostgreSQL 18 on, NOT NULL is a constraint with a name; an unvalidated one
+# comes later. Constraints that are NOT ENFORCED are not validated either.
+_CREATE_TABLE = sql.SQL("""
+WITH column_sql AS (
+SELECT a.attrelid, a.attnum, pg_catalog.concat_ws(' ',
+           pg_catalog.quote_ident(a.attname), pg_catalog.format_type(a.atttypid, a.atttypmod),
+           {collation},
+           CASE
+           WHEN a.attgenerated <> '' THEN pg_catalog.format('GENERATED ALWAYS AS (%%s) %%s',
+               e.sql, CASE a.attgenerated WHEN 's' THEN 'STORED' ELSE 'VIRTUAL' END)
+           WHEN identity.sql IS NOT NULL THEN pg_catalog.format('GENERATED %%s AS IDENTITY (%%s)',
+               CASE a.attidentity WHEN 'a' THEN 'ALWAYS' ELSE 'BY DEFAULT' END, identity.sql)
+           ELSE 'DEFAULT ' || e.sql END,
+           CASE
+           WHEN k.convalidated THEN pg_catalog.format('CONSTRAINT %%I NOT NULL%%s', k.conname,
+               CASE WHEN k.connoinherit THEN ' NO INHERIT' END)
+           WHEN k.oid IS NULL AND a.attnotnull THEN 'NOT NULL' END) AS sql
+  FROM pg_catalog.pg_attribute a
+  JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+  LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+  LEFT JOIN LATERAL pg_catalog.pg_get_expr(d.adbin, d.adrelid) e(sql) ON true
+  LEFT JOIN pg_catalog.pg_constraint k
+    ON k.conrelid = a.attrelid AND k.contype = 'n' AND k.conkey = ARRAY[a.attnum]
+  LEFT JOIN LATERAL (
+       SELECT pg_catalog.format('SEQUENCE NAME %%I.%%I %%s', sn.nspname, sc.relname, {options})
+         FROM pg_catalog.pg_depend i
+         JOIN pg_catalog.pg_sequence s ON s.seqrelid = i.objid
+         JOIN pg_catalog.pg_class sc ON sc.oid = s.seqrelid
+         JOIN pg_catalog.pg_namespace sn ON sn.oid = sc.relnamespace
+        WHERE i.classid = 'pg_catalog.pg_class'::regclass AND i.refclassid = i.classid
+          AND i.refobjid = a.attrelid AND i.refobjsubid = a.attnum AND i.deptype = 'i'
+          AND a.attrelid <> ALL(%(partitions)s::oid[])) identity(sql) ON true
+ WHERE a.attrelid = ANY(%(oids)s::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
+)
+SELECT c.oid, pg_catalog.format('CREATE %%sTABLE %%I.%%I (%%s)%%s%%s',
+           -- PostgreSQL 18 refuses an unlogged partitioned table.
+           CASE WHEN c.relpersistence = 'u' AND c.relkind <> 'p' THEN 'UNLOGGED ' END,
+           n.nspname, c.relname,
+           pg_catalog.array_to_string(
+               ARRAY(SELECT l.sql FROM column_sql l WHERE l.attrelid = c.oid ORDER BY l.attnum)
+               || ARRAY(SELECT pg_catalog.format('CONSTRAINT %%I %%s', k.conname,
+                                   pg_catalog.pg_get_constraintdef(k.oid))
+                          FROM pg_catalog.pg_constraint k
+                         WHERE k.conrelid = c.oid AND k.contype = 'c' AND k.convalidated
+                         ORDER BY k.conname), ', '),
+           ' PARTITION BY ' || CASE WHEN c.relkind = 'p' THEN
+               pg_catalog.pg_get_partkeydef(c.oid) END,
+           ' USING ' || pg_catalog.quote_ident(NULLIF(am.amname, 'heap'))) AS sql,
+       -- A bound has no columns, so pg_get_expr needs no relation (newer servers would lock it).
+       pg_catalog.pg_get_expr(c.relpartbound, 0) AS bound
+  FROM pg_catalog.pg_class c
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  LEFT JOIN pg_catalog.pg_am am ON am.oid = c.relam
+ WHERE c.oid = ANY(%(oids)s::oid[])
+""")
+
+# attstattarget is -1, and NULL from PostgreSQL 17 on, for the default.
+_COLUMN_SETTINGS = sql.SQL("""
+WITH c AS (
+    SELECT c.*, n.nspname, pg_catalog.format('ALTER TABLE ONLY %%I.%%I ', n.nspname, c.relname)
+               AS alter_table
+      FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+     WHERE c.oid = ANY(%(oids)s::oid[])
+), a AS (
+    SELECT a.*, c.nspname, c.relname, t.typstorage,
+           c.alter_table || pg_catalog.format('ALTER COLUMN %%I SET ', a.attname) AS alter_column
+      FROM pg_catalog.pg_attribute a
+      JOIN c ON c.oid = a.attrelid
+      JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+     WHERE a.attnum > 0 AND NOT a.attisdropped
+)
+SELECT attrelid AS oid, 'column' AS kind, nspname AS schema_name, relname AS name, attnum,
+       0::bigint AS number, alter_column || 'STORAGE ' || CASE attstorage WHEN 'p' THEN 'PLAIN'
+           WHEN 'e' THEN 'EXTERNAL' WHEN 'm' THEN 'MAIN' ELSE 'EXTENDED' END AS sql
+  FROM a WHERE attstorage <> typstorage
+UNION ALL
+SELECT attrelid, 'column', nspname, relname, attnum, 1,
+       alter_column || 'STATISTICS ' || attstattarget
+  FROM a WHERE attstattarget >= 0
+UNION ALL
+SELECT c.oid, 'setting', c.nspname, c.relname, v.number, o.number,
+       c.alter_table || pg_catalog.format('SET (%%s%%I = %%L)', v.prefix, o.name, o.value)
+  FROM c LEFT JOIN pg_catalog.pg_class toast ON toast.oid = c.reltoastrelid
+ CROSS JOIN LATERAL (VALUES (-1, '', c.reloptions), (0, 'toast.', toast.reloptions))
+       v(number, prefix, options)
+ CROSS JOIN LATERAL pg_catalog.pg_options_to_table(v.options)
+       WITH ORDINALITY o(name, value, number)
+UNION ALL
+SELECT attrelid, 'setting', nspname, relname, attnum, o.number,
+       alter_column || pg_catalog.format('(%%I = %%L)', o.name, o.value)
+  FROM a
+ CROSS JOIN LATERAL pg_catalog.pg_options_to_table(attoptions)
+       WITH ORDINALITY o(name, value, number)
+UNION ALL
+SELECT attrelid, 'setting', nspname, relname, attnum, 0,
+       alter_column || 'COMPRESSION ' || CASE {compression} WHEN 'p' THEN 'pglz' ELSE 'lz4' END
+  FROM a WHERE {compression} <> ''
+ ORDER BY oid, attnum, number
+""")
+
+_COLUMNS = """
+SELECT a.attrelid, a.attname AS name, a.attgenerated <> '' AS generated, a.atttypid,
+       pg_catalog.format_type(a.atttypid, a.atttypmod) AS text, n.nspname AS schema_name, t.typname,
+       a.atttypmod AS modifier
+  FROM pg_catalog.pg_attribute a
+  JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+  JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
+ WHERE a.attrelid = ANY(%(oids)s::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
+ ORDER BY a.attrelid, a.attnum
+"""
+
+_PRIMARY_KEYS = """
+SELECT k.conrelid, ARRAY(SELECT a.attname::text
+                           FROM pg_catalog.unnest(k.conkey) WITH ORDINALITY u(attnum, number)
+                           JOIN pg_catalog.pg_attribute a
+                             ON a.attrelid = k.conrelid AND a.attnum = u.attnum
+                          ORDER BY u.number) AS columns
+  FROM pg_catalog.pg_constraint k
+ WHERE k.conrelid = ANY(%(oids)s::oid[]) AND k.contype = 'p'
+"""
+
+# What a type contains, down to the last element. array_send writes the element type's OID,
+# record_send every attribute's; reg* types are sent as OIDs. Built-in OIDs are the same anywhere.
+_NOT_PORTABLE = sql.SQL("""
+WITH RECURSIVE contained(root, oid) AS (
+    SELECT DISTINCT a.atttypid, a.atttypid FROM pg_catalog.pg_attribute a
+     WHERE a.attrelid = ANY(%(oids)s::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
+    UNION
+    SELECT contained.root, inside.oid
+      FROM contained
+      JOIN pg_catalog.pg_type t ON t.oid = contained.oid
+      LEFT JOIN pg_catalog.pg_range r ON {range_of}
+     CROSS JOIN LATERAL (VALUES (t.typbasetype), (t.typelem), (r.rngsubtype)) inside(oid)
+     WHERE inside.oid <> 0
+)
+SELECT DISTINCT contained.root
+  FROM contained
+  JOIN pg_catalog.pg_type t ON t.oid = contained.oid
+  JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
+ WHERE t.typtype IN ('c', 'p')
+    OR (n.nspname = 'pg_catalog' AND t.typname ~ '^reg')
+    OR (t.typcategory = 'A' AND t.typelem >= 16384)
+    OR t.typsend = 0 OR t.typreceive = 0
+""")
+
+
+@dataclass(frozen=True)
+class Relation:
+    """A table, or a partition below it: `parent` is None for a table of the set."""
+
+    oid: int
+    parent: int | None
+    name: QualifiedName
+    owner: str
+    is_foreign: bool
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A table of the set and its partitions, parents first.
+
+    `created_with` is the topmost table of the set that this one is a partition of.
+    """
+
+    relations: tuple[Relation, ...]
+    created_with: QualifiedName | None
+
+    @property
+    def root(self) -> Relation:
+        return self.relations[0]
+
+    @property
+    def oids(self) -> list[int]:
+        return [relation.oid for relation in self.relations]
+
+
+def read_trees(cursor: Cursor, oids: Sequence[int]) -> list[Tree]:
+    """In the order of `oids`; tables that do not exist any more are missing."""
+    detaching = since(cursor, POSTGRES_14, "i.inhdetachpending", "false")
+    found: dict[int, list[Relation]] = {oid: [] for oid in oids}
+    for row in rows(cursor, _TREE.format(detaching=detaching), oids=list(oids)):
+        found[row["root"]].append(_relation(row))
+    trees = [relations for relations in found.values() if relations]
+    return [Tree(tuple(relations), _created_with(relations[0], trees)) for relations in trees]
+
+
+def _relation(row: Row) -> Relation:
+    name = QualifiedName(schema_name=row["schema_name"], name=row["name"])
+    return Relation(row["oid"], row["parent"], name, row["owner"], row["relkind"] == "f")
+
+
+def _created_with(root: Relation, trees: list[list[Relation]]) -> QualifiedName | None:
+    holders = [tree for tree in trees if root.oid in (each.oid for each in tree[1:])]
+    return max(holders, key=len)[0].name if holders else None
+
+
+def read_table_statements(
+    cursor: Cursor, relations: Sequence[Relation], partitions: Sequence[int]
+) -> Iterator[tuple[int, Statement]]:
+    """CREATE TABLE, ATTACH PARTITION and what is set for tables and columns, by the table's OID.
+
+    `partitions` are created by the statements of their parents.
+    """
+    oids = [relation.oid for relation in relations]
+    names = {relation.oid: relation.name for relation in relations}
+    query = _CREATE_TABLE.format(collation=COLLATION, options=SEQUENCE_OPTIONS)
+    created = rows(cursor, query, oids=oids, partitions=list(partitions))
+    bounds = {row["oid"]: row["bound"] for row in created}
+    for row in created:
+        yield row["oid"], Statement(Kind.TABLE, *names[row["oid"]].qualified_name, row["sql"])
+    for relation in relations:
+        if relation.parent is not None:
+            attach = sql.SQL("ALTER TABLE ONLY {} ATTACH PARTITION {} {}").format(
+                sql.Identifier(*names[relation.parent].qualified_name),
+                sql.Identifier(*relation.name.qualified_name),
+                sql.SQL(bounds[relation.oid]),
+            )
+            yield (
+                relation.oid,
+                Statement(Kind.PARTITION, *relation.name.qualified_name, attach.as_string(cursor)),
+            )
+    compression = since(cursor, POSTGRES_14, "attcompression", "''")
+    for row in rows(cursor, _COLUMN_SETTINGS.format(compression=compression), oids=oids):
+        yield row["oid"], statement(row)
+
+
+def read_columns(cursor: Cursor, oids: Sequence[int]) -> dict[int, tuple[Column, ...]]:
+    range_of = since(
+        cursor, POSTGRES_14, "t.oid IN (r.rngtypid, r.rngmultitypid)", "t.oid = r.rngtypid"
+    )
+    not_portable = {
+        row["root"]
+        for row in rows(cursor, _NOT_PORTABLE.format(range_of=range_of), oids=list(oids))
+    }
+    columns: dict[int, tuple[Column, ...]] = defaultdict(tuple)
+    for row in rows(cursor, _COLUMNS, oids=list(oids)):
+        columns[row["attrelid"]] += (_column(row, row["atttypid"] not in not_portable),)
+    return columns
+
+
+def read_primary_keys(cursor: Cursor, oids: Sequence[int]) -> dict[int, tuple[str, ...]]:
+    found = rows(cursor, _PRIMARY_KEYS, oids=list(oids))
+    return {row["conrelid"]: tuple(row["columns"]) for row in found}
+
+
+def _column(row: Row, binary_portable: bool) -> Column:
+    return Column(
+        name=row["name"],
+        generated=row["generated"],
+        type=ColumnType(
+            text=row["text"],
+            schema_name=row["schema_name"],
+            name=row["typname"],
+            modifier=row["modifier"],
+            binary_portable=binary_portable,
+        ),
+    )

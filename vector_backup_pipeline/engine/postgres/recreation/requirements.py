@@ -1,0 +1,83 @@
+"""What the statements use and the backup does not contain: the target must have it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import psycopg2
+from psycopg2.extensions import cursor as Cursor
+
+from vector_backup_pipeline.engine.errors import DatabaseRefused
+from vector_backup_pipeline.engine.postgres.recreation.extensions import (
+    ExtensionState,
+    ExtensionUnavailable,
+)
+from vector_backup_pipeline.engine.postgres.recreation.names import NameMap
+from vector_backup_pipeline.engine.table_definition import ObjectAddress
+
+_FIND = "SELECT FROM pg_catalog.pg_get_object_address(%s, %s::text[], %s::text[])"
+# pg_get_object_address takes no operator with one argument. This raises an error as well if nothing
+# is found.
+_FIND_UNARY = """
+SELECT 1 / count(*)
+  FROM pg_catalog.pg_operator o JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace
+ WHERE n.nspname::text = %s AND o.oprname::text = %s
+   AND %s::regtype IN (o.oprleft, o.oprright) AND 0 IN (o.oprleft, o.oprright)
+"""
+_NOT_FOUND = (
+    psycopg2.errors.DivisionByZero,
+    psycopg2.errors.InvalidSchemaName,
+    psycopg2.errors.UndefinedFunction,
+    psycopg2.errors.UndefinedObject,
+)
+
+
+def check_required_objects(
+    cursor: Cursor,
+    required: Iterable[ObjectAddress],
+    name_map: NameMap,
+    extensions: Mapping[str, ExtensionState],
+) -> None:
+    """Check what is `required`; `extensions` are those of its members that are installed.
+
+    Raises:
+        ExtensionUnavailable: the target's version of an extension lacks a member.
+        DatabaseRefused: other objects are missing.
+    """
+    missing = [each for each in required if not _exists(cursor, each, name_map)]
+    for each in missing:
+        if each.extension is not None:
+            version = extensions[each.extension].installed
+            raise ExtensionUnavailable(
+                f"The target has version {version} of the extension {each.extension}, which lacks "
+                f"the {each} that the backup's tables use. Update the extension (install a newer "
+                f"package and run ALTER EXTENSION {each.extension} UPDATE), then restore again."
+            )
+    if missing:
+        raise DatabaseRefused(
+            f"The target lacks objects that the backup's tables use: {', '.join(map(str, missing))}"
+            ". A backup does not contain their definitions. Create them first, then restore again; "
+            "pg_dump --schema-only and pg_dumpall --roles-only print them from the source."
+        )
+
+
+def _exists(cursor: Cursor, each: ObjectAddress, name_map: NameMap) -> bool:
+    arguments = [name_map.relocated(argument) for argument in each.arguments]
+    # A type's address is its name in SQL; any other ends in schema and name.
+    names = list(each.names)
+    if each.kind == "type":
+        names = [name_map.relocated(names[0])]
+    elif len(names) > 1:
+        names[-2:] = name_map.find((names[-2], names[-1]))
+    cursor.execute("SAVEPOINT required_object")
+    try:
+        if each.kind == "operator" and len(arguments) == 1:
+            cursor.execute(_FIND_UNARY, (*names, *arguments))
+        else:
+            cursor.execute(_FIND, (each.kind, names, arguments))
+        exists = True
+    except _NOT_FOUND:
+        cursor.execute("ROLLBACK TO SAVEPOINT required_object")
+        exists = False
+    cursor.execute("RELEASE SAVEPOINT required_object")
+    return exists

@@ -1,0 +1,37 @@
+"""What belongs to a renamed table gets a free name, of a length that the server does not cut."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vector_backup_pipeline.engine.postgres.recreation.moves import free_name
+
+NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(
+    lambda name: len(name.encode()) <= 63
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "taken", "expected"),
+    [
+        ("docs_pkey", set(), "docs_pkey"),
+        ("docs_pkey", {"docs_pkey"}, "copy_pkey"),
+        ("docs_pkey", {"docs_pkey", "copy_pkey"}, "copy_pkey_1"),
+        ("by_body", {"by_body", "by_body_1"}, "by_body_2"),
+        ("docs_of_docs", {"docs_of_docs"}, "copy_of_docs"),
+        ("é" * 31 + "x", {"é" * 31 + "x"}, "é" * 30 + "_1"),
+    ],
+)
+def test_a_name_is_changed_as_little_as_possible(name: str, taken: set[str], expected: str) -> None:
+    assert free_name(name, "docs", "copy", taken) == expected
+
+
+@given(NAMES, NAMES, NAMES, st.sets(NAMES))
+def test_the_name_is_free_and_no_longer_than_63_bytes(
+    name: str, old: str, new: str, others: set[str]
+) -> None:
+    found = free_name(name, old, new, {name, *others})
+    assert found not in {name, *others}
+    assert 0 < len(found.encode()) <= 63
