@@ -1,6 +1,6 @@
 """Indexes of a table that takes more rows than it keeps: dropped before the load, built after it.
 
-Both in one transaction, so that nobody ever sees the table without them. Only what can be made
+Both in one transaction, so that no session ever sees the table without them. Only what can be made
 again exactly as it was is touched; unique indexes stay, because they refuse rows.
 """
 

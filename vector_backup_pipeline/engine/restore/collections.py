@@ -42,7 +42,7 @@ def chosen_rows(
     if table is None:
         raise InvalidParams(
             f"collections needs {COLLECTION_TABLE}, where the names are, among the tables to be "
-            "restored. Add it to tables; on_conflict 'skip' leaves its rows that are there."
+            "restored. Add it to tables; on_conflict 'skip' leaves its existing rows."
         )
     identities = _identities(directory, table, names)
     # Untyped literals take the column's own type, uuid or text.

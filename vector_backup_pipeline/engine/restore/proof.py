@@ -39,7 +39,7 @@ def content_of(
 ) -> Content:
     """Read `columns` of every row over all `streams`, as an export would, and keep nothing.
 
-    The streams must see the same rows: one transaction of its own, or tables that nobody writes to.
+    The streams must see the same rows: one transaction of its own, or tables without writers.
     """
     with (
         database_errors(f"prove {table.requested}", secrets),

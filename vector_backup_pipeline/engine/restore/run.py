@@ -3,7 +3,7 @@
     find ─▶ prepare ─▶ load (each table) ─▶ build_indexes ─▶ prove ─▶ measure_recall ─▶ finish
 
 All or nothing: until `prove` has committed, whatever fails leaves the target as it was. A failed
-step ends the connections at once, so that nobody waits for a failed restore's locks.
+step ends the connections at once, so that no session waits for a failed restore's locks.
 """
 
 from __future__ import annotations

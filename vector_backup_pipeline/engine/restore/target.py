@@ -7,7 +7,7 @@ There are two ways, with the same steps:
 - One transaction of one connection: locks, truncation, new tables, rows, indexes and proof. Used
   whenever a table exists in the target.
 - Where everything is new and large: several connections load into a staging schema and commit
-  there, where nobody looks; the coordinator's transaction, open from before, moves all of it into
+  there, out of sight; the coordinator's transaction, open from before, moves all of it into
   place at the end.
 """
 
