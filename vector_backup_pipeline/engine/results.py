@@ -257,14 +257,20 @@ class AdoptResult(RunResult):
 
 
 class KeptSet(Record):
+    """A set that is kept, with all reasons. `source_database` is None if the manifest can't be
+    read."""
+
     timestamp: str
+    source_database: str | None = None
     reasons: list[str]
 
 
 class RemovedSet(Record):
-    """What was removed, or would be. Without a manifest among `files` they were orphans."""
+    """The files that were removed, or would be, with `bytes` in all. Orphaned files have no
+    manifest and no `source_database`."""
 
     timestamp: str
+    source_database: str | None = None
     reasons: list[str]
     files: list[str]
     bytes: int

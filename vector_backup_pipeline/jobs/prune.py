@@ -13,7 +13,7 @@ from vector_backup_pipeline.settings import Settings, load_settings
 
 def check_prune(parameters: PruneParameters, settings: Settings | None = None) -> None:
     """Raise what the job would raise for these parameters, before it is launched."""
-    (settings or load_settings()).keep.but(parameters)
+    (settings or load_settings()).keep.overridden_by(parameters)
 
 
 @job_of(PRUNE, first_step=find_prune_locations.name)

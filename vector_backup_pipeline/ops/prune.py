@@ -6,8 +6,11 @@ import dagster as dg
 
 from vector_backup_pipeline.engine.errors import BackupError, as_backup_error
 from vector_backup_pipeline.engine.results import PrunedLocation, PruneResult, readable_size
-from vector_backup_pipeline.engine.retention.report import location_lines
-from vector_backup_pipeline.engine.retention.run import LocationToPrune, PruneRun
+from vector_backup_pipeline.engine.retention.run import (
+    LocationToPrune,
+    PruneRun,
+    location_lines,
+)
 from vector_backup_pipeline.operations import PRUNE
 from vector_backup_pipeline.outcome import failing_step, place_metadata
 from vector_backup_pipeline.parameters.prune import PruneParameters

@@ -129,6 +129,15 @@ def test_latest_is_never_damaged_incomplete_running_or_left_over(sets: SetWriter
     claim.release()
 
 
+def test_where_all_sets_are_damaged_latest_says_what_is_wrong_with_the_newest(
+    sets: SetWriter,
+) -> None:
+    sets.damaged(FIRST)
+    sets.damaged(SECOND)
+
+    assert f"vector_backup_{SECOND}.json is damaged" in _refused(sets, IntegrityError, "latest")
+
+
 def test_without_a_complete_set_there_is_no_latest(sets: SetWriter) -> None:
     assert "It has no backup sets" in _refused(sets, ResourceNotFound, "latest")
     sets.write(FIRST, {COLLECTION: 4}, failed=[EMBEDDING])

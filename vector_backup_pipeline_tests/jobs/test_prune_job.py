@@ -46,7 +46,11 @@ def test_the_job_removes_by_the_rules_of_its_config(plain_job: JobRunner, sets: 
     of_root, of_task = done.result["locations"]
     assert [removed["timestamp"] for removed in of_root["removed"]] == [FIRST, SECOND]
     assert of_root["kept"] == [
-        {"timestamp": THIRD, "reasons": ["one of the last 1", "newest good set"]}
+        {
+            "timestamp": THIRD,
+            "source_database": "d",
+            "reasons": ["one of the last 1", "newest good set"],
+        }
     ]
     assert (of_task["task_id"], len(of_task["kept"]), of_task["removed"]) == ("task_1", 1, [])
     assert done.result["pruned"] is True
@@ -95,8 +99,8 @@ def test_the_terminal_only_tells_unless_it_is_told_yes(terminal: Terminal, sets:
     told = terminal("prune", "--keep-last", "1")
 
     assert told.code == 0
-    assert f"keep    {THIRD}  one of the last 1; newest good set" in told.out
-    assert f"remove  {FIRST}  no rule keeps it (3 files, " in told.out
+    assert f"keep      {THIRD}  d  one of the last 1; newest good set" in told.out
+    assert f"remove    {FIRST}  d  no rule keeps it (3 files, " in told.out
     assert "To keep: 1, to remove: 2, to free: " in told.out
     assert "--yes" in told.out
     assert _is_there(sets, FIRST)
@@ -104,7 +108,7 @@ def test_the_terminal_only_tells_unless_it_is_told_yes(terminal: Terminal, sets:
     done = terminal("prune", "--keep-last", "1", "--yes")
 
     assert done.code == 0
-    assert f"removed {FIRST}  no rule keeps it" in done.out
+    assert f"removed   {FIRST}  d  no rule keeps it" in done.out
     assert not _is_there(sets, FIRST)
 
 
@@ -202,7 +206,7 @@ def test_the_terminal_hears_of_a_prune_that_failed_after_its_backup(
     other.release()
     assert called.code == 0
     assert "the prune after it failed" in called.err
-    assert "Another prune is at work" in called.err
+    assert "Another prune is active" in called.err
 
 
 def test_a_backup_that_failed_prunes_nothing(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from vector_backup_pipeline.engine.catalog.contents import (
+    BackupSet,
     Contents,
     DamagedSet,
     ManifestSet,
@@ -144,20 +145,20 @@ def _existing_sets(contents: Contents) -> str:
 class _Candidates:
     """The sets of a directory, as far as `latest` depends on them.
 
-    `newest` are the newest complete sets with all tables, by their source database. `unusable` are
-    incomplete and damaged sets; the source of a damaged one is not known. `lacking` are sources
-    with complete sets that don't have all tables. `emptied` are tables with rows in a set whose run
-    then truncated them.
+    `newest` are the newest complete sets with all tables, by their source database; `lacking` are
+    sources with complete sets that don't have all tables. `emptied` are tables with rows in a set
+    whose run then truncated them.
     """
 
     def __init__(self, contents: Contents, tables: Sequence[str] | None) -> None:
         self.newest: dict[SourceDatabase, ManifestSet] = {}
-        self.unusable: list[tuple[datetime, str, SourceDatabase | None]] = []
+        self.incomplete: list[tuple[datetime, str, SourceDatabase]] = []
+        self.damaged: list[DamagedSet] = []
         self.lacking: set[SourceDatabase] = set()
         self.emptied: list[_Emptied] = []
         for backup in contents.sets():
             if isinstance(backup, DamagedSet):
-                self.unusable.append((backup.created_at, backup.stamp, None))
+                self.damaged.append(backup)
                 continue
             source = backup.source
             self.emptied += [
@@ -165,7 +166,7 @@ class _Candidates:
                 for t in backup.emptied
             ]
             if not backup.complete:
-                self.unusable.append((backup.created_at, backup.stamp, source))
+                self.incomplete.append((*age(backup), source))
             elif not all(backup.tables_named(text) for text in tables or ()):
                 self.lacking.add(source)
             elif source not in self.newest or age(backup) > age(self.newest[source]):
@@ -174,7 +175,7 @@ class _Candidates:
     @property
     def sources(self) -> set[SourceDatabase]:
         """The databases that may be meant. One with incomplete sets alone is backed up here too."""
-        return self.newest.keys() | {source for *_, source in self.unusable if source is not None}
+        return self.newest.keys() | {source for *_, source in self.incomplete}
 
 
 @dataclass(frozen=True)
@@ -186,7 +187,7 @@ class _Emptied:
     name: str
 
 
-def age(backup: ManifestSet) -> tuple[datetime, str]:
+def age(backup: BackupSet) -> tuple[datetime, str]:
     """By what sets are ordered: the later, the greater."""
     return backup.created_at, backup.stamp
 
@@ -201,6 +202,8 @@ def _latest(
     candidates = _Candidates(contents, tables)
     source = _source(candidates, where, source_database, ask_target)
     latest = candidates.newest.get(source) if source is not None else None
+    if latest is None and candidates.damaged and not candidates.sources | candidates.lacking:
+        raise max(candidates.damaged, key=age).error
     if latest is None:
         of = f" of the database {source.name}" if source else ""
         having = f" that has {' and '.join(tables)}" if tables else ""
@@ -208,11 +211,10 @@ def _latest(
             f"There is no complete backup set{of}{having} in {where}. {_existing_sets(contents)}"
         )
     _check_emptied(latest, candidates, tables)
-    newer = sorted(
-        (created_at, stamp)
-        for created_at, stamp, of_source in candidates.unusable
-        if of_source in (None, source) and (created_at, stamp) > age(latest)
-    )
+    # A damaged set may be of any database.
+    unusable = [age(backup) for backup in candidates.damaged]
+    unusable += [(created, stamp) for created, stamp, of in candidates.incomplete if of == source]
+    newer = sorted(each for each in unusable if each > age(latest))
     return ChosenSet(latest, tuple(stamp for _, stamp in newer))
 
 

@@ -1,1 +1,1 @@
-"""Which sets a directory keeps, and taking away the others without ever leaving half of one."""
+"""Retention: which backup sets of a location are kept, and the removal of the others."""

@@ -1,65 +1,61 @@
-"""Pruning one place: judged from one look at it, and carried out set by set.
+"""The prune of one location: decide from one look at it, then remove set after set.
 
-    claim ─▶ look ─▶ judge ─▶ finish what is left ─▶ each set: look again, tombstone, manifest,
-    verdict, files, tombstone away
+    claim ─▶ look, decide ─▶ finish interrupted removals ─▶ for each set: tombstone, files
 
-A dry run takes the same path and stops where something would be written or removed.
+If sets come or go meanwhile, it looks and decides again. A dry run does the same, without writing
+or removing anything.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
-import socket
-from collections.abc import Iterable, Iterator
-from datetime import datetime, timezone
+from collections.abc import Iterator
+from dataclasses import replace
 
-from vector_backup_pipeline import __version__
 from vector_backup_pipeline.engine.cancellation import as_run_error
-from vector_backup_pipeline.engine.catalog.claims import remove_dead_readers, stamps_being_read
-from vector_backup_pipeline.engine.catalog.contents import read_contents
-from vector_backup_pipeline.engine.errors import (
-    BackupError,
-    LockTimeout,
-    ResourceNotFound,
+from vector_backup_pipeline.engine.catalog.claims import (
+    exclusive,
+    remove_dead_readers,
+    stamps_being_read,
 )
+from vector_backup_pipeline.engine.catalog.contents import Contents, read_contents
+from vector_backup_pipeline.engine.catalog.locations import (
+    OtherFile,
+    StoredSet,
+    other_files,
+    stored_sets,
+)
+from vector_backup_pipeline.engine.catalog.sources import source_labels
+from vector_backup_pipeline.engine.errors import BackupError, IntegrityError, ResourceNotFound
 from vector_backup_pipeline.engine.file_names import (
     PENDING_SUFFIX,
     PRUNE_MARKER,
     manifest_name,
     marker_name,
+    stamp_of_data_file,
     stamp_of_manifest,
     stamp_of_tombstone,
-    tombstone_name,
+    verdict_name,
 )
-from vector_backup_pipeline.engine.results import (
-    KeptSet,
-    LeftFile,
-    PrunedLocation,
-    error_line,
-)
-from vector_backup_pipeline.engine.retention.history import (
+from vector_backup_pipeline.engine.results import KeptSet, LeftFile, PrunedLocation, error_line
+from vector_backup_pipeline.engine.retention.policy import (
+    Decision,
     History,
-    LeftTombstones,
-    Removal,
-    mentioned,
-    plan_removals,
-    read_history,
-    read_tombstones,
+    decide,
+    removal_order,
 )
-from vector_backup_pipeline.engine.retention.policy import Judgement, Verdicts, judge
-from vector_backup_pipeline.engine.retention.removal import Removing
+from vector_backup_pipeline.engine.retention.removal import Removal, Tombstone, read_tombstone
 from vector_backup_pipeline.engine.retention.rules import KeepRules
-from vector_backup_pipeline.engine.retention.tombstone import Tombstone
 from vector_backup_pipeline.engine.storage.contract import BackupDirectory
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
 from vector_backup_pipeline.parameters.prune import PruneParameters
 
-_IS_BEING_READ = "a restore or a verification is reading it"
+_IS_READ = "a restore or a verification is reading it"
+_IS_RUNNING = "its run is active"
 
 
 class LocationPrune:
-    """The pruning of one place, and what has become of it so far."""
+    """The prune of one location, and what it has done so far."""
 
     def __init__(
         self,
@@ -78,181 +74,206 @@ class LocationPrune:
         self._rules = rules
         self._timestamps = timestamps
         self._run_id = run_id
-        self._history: History | None = None
-        self._verdicts = Verdicts((), frozenset(), ())
-        self._waiting: dict[str, Removal] = {}
+        self._decisions: list[Decision] = []
+        self._labels: dict[str, str | None] = {}
+        self._other_files: list[OtherFile] = []
+        # The files of sets that have to be there as long as nobody else changes the location.
+        self._set_files: set[str] = set()
+        self._pending: list[Removal] = []
+        # Why sets stay that were to be removed, by timestamp.
         self._spared: dict[str, str] = {}
-        self._removing: list[Removing] = []
-        self._finishing: list[Removing] = []
+        self._removals: list[Removal] = []
+        self._finished: list[Removal] = []
 
     def prune(self) -> None:
-        """Do it, or see what would be done. What goes wrong is kept in `errors`, and ends it."""
+        """Remove what the rules don't keep. An error ends the prune and is kept in `errors`."""
         try:
-            with self._alone():
+            if self._parameters.dry_run:
                 self._prune()
+            else:
+                # Prunes by different rules could remove what the other one keeps.
+                with exclusive(self.directory, PRUNE_MARKER, self._run_id, "prune"):
+                    self._prune()
         except BaseException as cause:
             self.errors.append(as_run_error(cause))
             if not isinstance(cause, BackupError):
                 raise
 
     def _prune(self) -> None:
-        contents = read_contents(self.directory, self._timestamps)
-        left = read_tombstones(contents)
-        self.errors += left.errors.values()
-        self._history = history = read_history(contents, left)
-        self._verdicts = judge(
-            history.sets,
+        contents = self._look()
+        self._finish_interrupted(contents)
+        while self._pending:
+            if not self._parameters.dry_run and self._has_changed():
+                self._look()
+            else:
+                self._remove(self._pending[0])
+                del self._pending[0]
+
+    def _look(self) -> Contents:
+        contents = self._without_idle_tombstones(read_contents(self.directory, self._timestamps))
+        sets = stored_sets(contents)
+        history = History(sets, self._timestamps.now(), *self._use_of(contents, sets))
+        self._decisions = decide(
+            history,
             self._rules,
             self._timestamps.timezone,
             include_truncated=self._parameters.include_truncated,
         )
-        removals = plan_removals(
-            history, self._verdicts, include_orphans=self._parameters.include_orphans
+        labels = source_labels(each.source for each in sets if each.source is not None)
+        self._labels = {s.stamp: labels[s.source] if s.source else None for s in sets}
+        self._other_files = list(other_files(contents, sets))
+        stored = {file.name for each in sets for file in each.files} & contents.sizes.keys()
+        self._set_files = stored | {manifest_name(stamp) for stamp in contents.manifests}
+        self._pending = [*self._set_removals(contents, sets), *self._orphan_removals(history)]
+        return contents
+
+    def _without_idle_tombstones(self, contents: Contents) -> Contents:
+        """Sets of which an earlier prune has removed nothing yet are judged again."""
+        idle = {s for s in contents.tombstones if manifest_name(s) in contents.sizes}
+        if not self._parameters.dry_run:
+            for name in contents.sizes:
+                stamp = stamp_of_tombstone(name.removesuffix(PENDING_SUFFIX), self._timestamps)
+                if stamp and (stamp in idle or name.endswith(PENDING_SUFFIX)):
+                    self.directory.delete(name)
+            remove_dead_readers(self.directory, self._timestamps, contents.sizes)
+        return replace(
+            contents, manifests=contents.manifests | idle, tombstones=contents.tombstones - idle
         )
-        self._waiting = {each.stamp: each for each in removals}
-        self._clear_up(history, left)
-        self._finish(history, left)
-        for removal in removals:
-            self._remove(history, removal)
 
-    @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Two prunes by different rules could each remove what the other one counts on."""
-        if self._parameters.dry_run:
-            yield
+    def _use_of(
+        self, contents: Contents, sets: list[StoredSet]
+    ) -> tuple[dict[str, str], dict[str, frozenset[str]]]:
+        """Why sets are in use, and what damaged manifests mention."""
+        in_use = {stamp: _IS_RUNNING for stamp, is_alive in contents.runs.items() if is_alive}
+        for stamp in stamps_being_read(self.directory, self._timestamps, contents.sizes):
+            in_use[stamp] = _IS_READ
+        stamps = {*contents.manifests, *contents.data_files}
+        mentions = {}
+        for each in sets:
+            if each.source is None:
+                with contextlib.suppress(ResourceNotFound):
+                    data = b"".join(self.directory.read(manifest_name(each.stamp)))
+                    others = stamps - {each.stamp}
+                    mentions[each.stamp] = frozenset(s for s in others if s.encode() in data)
+        return in_use, mentions
+
+    def _set_removals(self, contents: Contents, sets: list[StoredSet]) -> Iterator[Removal]:
+        """The removals of sets. A file that several sets name goes with the last one."""
+        files = {each.stamp: {file.name for file in each.files} for each in sets}
+        for decision in removal_order(self._decisions, sets):
+            stamp = decision.stamp
+            own = files.pop(stamp) - set().union(*files.values())
+            # A manifest gives no right to remove anything but data files.
+            data_files = [name for name in own if stamp_of_data_file(name, self._timestamps)]
+            names = [manifest_name(stamp), verdict_name(stamp), *data_files]
+            yield self._removal(stamp, decision.reasons, [n for n in names if n in contents.sizes])
+
+    def _orphan_removals(self, history: History) -> Iterator[Removal]:
+        if not self._parameters.include_orphans or not any(d.is_good for d in self._decisions):
             return
-        owner: dict[str, str | int] = {
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "run_id": self._run_id,
-        }
-        self.directory.remove_dead_claim(PRUNE_MARKER)
-        claim = self.directory.claim(PRUNE_MARKER, owner)
-        if claim is None:
-            raise LockTimeout(
-                f"Another prune is at work in {self.directory.location}; two at once could remove "
-                "too much. Try again when it is over."
-            )
-        try:
-            yield
-        finally:
-            claim.release()
+        spared = {each.stamp for each in history.sets}.union(*history.mentions.values())
+        orphans: dict[str, list[str]] = {}
+        for file in self._other_files:
+            stamp = stamp_of_data_file(file.name, self._timestamps)
+            if file.state == "orphan" and stamp is not None and stamp not in spared:
+                orphans.setdefault(stamp, []).append(file.name)
+        for stamp, names in orphans.items():
+            yield self._removal(stamp, ["orphaned files"], names)
 
-    def _clear_up(self, history: History, left: LeftTombstones) -> None:
-        """Markers of dead readers, and tombstones of prunes that died before they took anything."""
-        if self._parameters.dry_run:
+    def _removal(
+        self, stamp: str, reasons: list[str] | tuple[str, ...], names: list[str]
+    ) -> Removal:
+        tombstone = Tombstone(
+            timestamp=stamp,
+            source_database=self._labels.get(stamp),
+            run_id=self._run_id,
+            reasons=list(reasons),
+            manifest=next((n for n in names if n == manifest_name(stamp)), None),
+            verdict=next((n for n in names if n == verdict_name(stamp)), None),
+            files=sorted(n for n in names if stamp_of_data_file(n, self._timestamps)),
+        )
+        return Removal(self.directory, tombstone)
+
+    def _finish_interrupted(self, contents: Contents) -> None:
+        for stamp in sorted(contents.tombstones):
+            try:
+                tombstone = read_tombstone(self.directory, stamp)
+            except ResourceNotFound:
+                continue
+            except IntegrityError as error:
+                self.errors.append(error)
+                continue
+            removal = Removal(self.directory, tombstone, spared=self._set_files)
+            self._finished.append(removal)
+            removal.remove_files(dry_run=self._parameters.dry_run)
+
+    def _has_changed(self) -> bool:
+        """Whether a set has come, or a file of one has gone, since the last look."""
+        names = set(self.directory.names())
+        manifests = {name for name in names if stamp_of_manifest(name, self._timestamps)}
+        return manifests | (names & self._set_files) != self._set_files
+
+    def _remove(self, removal: Removal) -> None:
+        stamp = removal.tombstone.timestamp
+        if reason := self._why_in_use(stamp):
+            self._spared[stamp] = reason
             return
-        remove_dead_readers(self.directory, self._timestamps, history.contents.sizes)
-        for name in history.contents.sizes:
-            final = name.removesuffix(PENDING_SUFFIX)
-            if final != name and stamp_of_tombstone(final, self._timestamps):
-                self.directory.delete(name)
-        for name in left.idle.values():
-            self.directory.delete(name)
-
-    def _finish(self, history: History, left: LeftTombstones) -> None:
-        in_sets = {name for files in history.files.values() for name in files}
-        for tombstone in left.begun.values():
-            removing = Removing(self.directory, tombstone, sparing=in_sets)
-            self._finishing.append(removing)
-            if self._parameters.dry_run:
-                removing.foretell()
-            else:
-                removing.bury()
-
-    def _remove(self, history: History, removal: Removal) -> None:
-        names = frozenset(self.directory.names())
-        obstacle = self._obstacle(history, removal, names)
-        removing = Removing(self.directory, self._tombstone(removal))
-        if obstacle is not None:
-            self._spared[removal.stamp] = obstacle
-        elif self._parameters.dry_run:
-            self._removing.append(removing)
-            removing.foretell()
-        else:
-            self._check_vital(history, names)
-            self._remove_for_good(removal, removing)
-        del self._waiting[removal.stamp]
-
-    def _remove_for_good(self, removal: Removal, removing: Removing) -> None:
+        if self._parameters.dry_run:
+            self._removals.append(removal)
+            removal.remove_files(dry_run=True)
+            return
         try:
-            removing.write_tombstone()
-            if self._is_being_read(removal.stamp, self.directory.names()):
-                removing.take_back_tombstone()
-                self._spared[removal.stamp] = _IS_BEING_READ
+            removal.write_tombstone()
+            # A reader that came before the tombstone has its marker by now.
+            if reason := self._why_in_use(stamp):
+                removal.take_back_tombstone()
+                self._spared[stamp] = reason
                 return
-            self._removing.append(removing)
-            removing.bury()
+            self._removals.append(removal)
+            removal.remove_files(dry_run=False)
+            self._set_files -= removal.removed.keys()
         except BaseException:
-            removing.give_up()
+            with contextlib.suppress(BackupError):
+                removal.take_back_tombstone()
             raise
 
-    def _obstacle(self, history: History, removal: Removal, names: frozenset[str]) -> str | None:
-        """What has come between the judgement and now, if anything has."""
-        stamp = removal.stamp
-        if self._is_being_read(stamp, names):
-            return _IS_BEING_READ
+    def _why_in_use(self, stamp: str) -> str | None:
         if self.directory.claim_is_alive(marker_name(stamp)):
-            return "its run is still at work"
-        if (manifest_name(stamp) in names) != (removal.manifest is not None):
-            return "its manifest has come or gone since it was judged"
-        for name in sorted(names - history.contents.sizes.keys()):
-            new = stamp_of_manifest(name, self._timestamps)
-            if new and mentioned(self.directory, name, (stamp, *removal.files)):
-                return f"the new set {new} mentions it"
-        return None
-
-    def _is_being_read(self, stamp: str, names: Iterable[str]) -> bool:
-        return stamp in stamps_being_read(self.directory, self._timestamps, names)
-
-    def _check_vital(self, history: History, names: frozenset[str]) -> None:
-        """That the sets which make it safe to remove others are still there, and whole by name."""
-        for stamp in self._verdicts.vital:
-            wanted = {*history.files[stamp], manifest_name(stamp)}
-            if wanted - names or tombstone_name(stamp) in names:
-                raise ResourceNotFound(
-                    f"The set {stamp} in {self.directory.location}, which has to stay when others "
-                    "go, is not whole any more. Nothing else is removed there; prune again."
-                )
-
-    def _tombstone(self, removal: Removal) -> Tombstone:
-        return Tombstone(
-            tool_version=__version__,
-            timestamp=removal.stamp,
-            written_at=datetime.now(timezone.utc).replace(microsecond=0),
-            run_id=self._run_id,
-            reasons=list(removal.reasons),
-            manifest=removal.manifest,
-            verdict=removal.verdict,
-            files=list(removal.files),
+            return _IS_RUNNING
+        names = self.directory.names()
+        return (
+            _IS_READ
+            if stamp in stamps_being_read(self.directory, self._timestamps, names)
+            else None
         )
 
-    def tell(self) -> PrunedLocation:
-        """What is known now."""
-        removed = [each.tell() for each in self._removing if each.files]
-        finished = [each.tell() for each in self._finishing]
-        gone = {file for each in (*removed, *finished) for file in each.files}
-        others = self._history.other_files if self._history else ()
+    def report(self) -> PrunedLocation:
+        """What has been done so far."""
+        removed = [each.report() for each in self._removals if each.removed]
+        finished = [each.report() for each in self._finished]
+        gone = {name for each in (*removed, *finished) for name in each.files}
+        gone_stamps = {each.timestamp for each in removed}
         return PrunedLocation(
             task_id=self.task_id,
             backup_path=self.directory.location,
-            kept=[kept for each in self._verdicts.judgements if (kept := self._kept(each))],
+            kept=[self._kept(each) for each in self._decisions if each.stamp not in gone_stamps],
             removed=removed,
             finished=finished,
             other_files=[
-                LeftFile(file=o.name, state=o.state) for o in others if o.name not in gone
+                LeftFile(file=f.name, state=f.state)
+                for f in self._other_files
+                if f.name not in gone
             ],
             bytes_freed=sum(each.bytes for each in (*removed, *finished)),
             errors=[error_line(error) for error in self.errors],
         )
 
-    def _kept(self, judgement: Judgement) -> KeptSet | None:
-        stamp, reasons = judgement.stamp, list(judgement.reasons)
-        if judgement.is_kept:
-            return KeptSet(timestamp=stamp, reasons=reasons)
-        if stamp in self._spared:
-            return KeptSet(timestamp=stamp, reasons=[self._spared[stamp]])
-        has_gone = any(each.stamp == stamp and each.files for each in self._removing)
-        if stamp in self._waiting and not has_gone:
-            return KeptSet(timestamp=stamp, reasons=["this prune ended before it came to it"])
-        return None
+    def _kept(self, decision: Decision) -> KeptSet:
+        reasons = list(decision.reasons)
+        if not decision.is_kept:
+            reasons = [self._spared.get(decision.stamp, "the prune ended before removing it")]
+        return KeptSet(
+            timestamp=decision.stamp,
+            source_database=self._labels[decision.stamp],
+            reasons=reasons,
+        )

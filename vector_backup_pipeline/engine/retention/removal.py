@@ -1,85 +1,126 @@
-"""Taking a set away so that no half of it ever looks whole."""
+"""The removal of a backup set, which is never interrupted in a way that leaves half a set.
+
+A tombstone that names all files of the set is written first and deleted last; beside it, the other
+files are no set. The manifest goes next: as long as it is there, nothing of the set has gone.
+"""
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Container
+from datetime import datetime, timezone
+from typing import Annotated, Literal
 
+from pydantic import AfterValidator, Field, ValidationError
+
+from vector_backup_pipeline import __version__
 from vector_backup_pipeline.engine.cancellation import check
-from vector_backup_pipeline.engine.errors import BackupError
+from vector_backup_pipeline.engine.errors import IntegrityError, ResourceNotFound
 from vector_backup_pipeline.engine.file_names import tombstone_name
+from vector_backup_pipeline.engine.manifest import check_bare
+from vector_backup_pipeline.engine.record import Record
 from vector_backup_pipeline.engine.results import RemovedSet
-from vector_backup_pipeline.engine.retention.history import size_of
-from vector_backup_pipeline.engine.retention.tombstone import Tombstone
 from vector_backup_pipeline.engine.storage.contract import BackupDirectory
 
+_BareName = Annotated[str, AfterValidator(check_bare)]
 
-class Removing:
-    """A set on its way out, and what of it is gone so far. What is to go is all that its tombstone
-    names, but for the files `sparing`."""
+
+def _now() -> datetime:
+    return datetime.now(timezone.utc).replace(microsecond=0)
+
+
+class Tombstone(Record):
+    """`files` are the data files. Orphaned files have no manifest and no verdict."""
+
+    schema_version: Literal[1] = 1
+    tool: Literal["vector_backup_pipeline"] = "vector_backup_pipeline"
+    tool_version: str = __version__
+    timestamp: str
+    # Tombstones of earlier versions have none.
+    source_database: str | None = None
+    written_at: datetime = Field(default_factory=_now)
+    run_id: str
+    reasons: list[str]
+    manifest: _BareName | None
+    verdict: _BareName | None
+    files: list[_BareName]
+
+    def to_json(self) -> bytes:
+        return self.model_dump_json(indent=1).encode() + b"\n"
+
+
+def read_tombstone(directory: BackupDirectory, stamp: str) -> Tombstone:
+    """The tombstone of the set with that timestamp.
+
+    Raises:
+        IntegrityError: it can't be parsed, or is that of another set.
+        ResourceNotFound, StorageError: it can't be read.
+    """
+    name = tombstone_name(stamp)
+    try:
+        tombstone = Tombstone.model_validate_json(b"".join(directory.read(name)))
+    except ValidationError as error:
+        raise IntegrityError(
+            f"The tombstone {name} in {directory.location} is damaged or was written by another "
+            "version of this tool, so it is unknown which files were being removed. Check the "
+            "files with its timestamp, and delete it by hand."
+        ) from error
+    if tombstone.timestamp != stamp:
+        raise IntegrityError(
+            f"The tombstone {name} in {directory.location} was renamed or copied: it is that of "
+            f"{tombstone.timestamp}. Nothing was removed because of it; delete it by hand."
+        )
+    return tombstone
+
+
+class Removal:
+    """The removal of all files that a tombstone names, except `spared` ones. `removed` are those
+    that have been removed, or in a dry run those that would be, with their sizes in bytes."""
 
     def __init__(
-        self, directory: BackupDirectory, tombstone: Tombstone, sparing: Container[str] = ()
+        self, directory: BackupDirectory, tombstone: Tombstone, spared: Container[str] = ()
     ) -> None:
+        self.tombstone = tombstone
+        self.removed: dict[str, int] = {}
         self._directory = directory
-        self._tombstone = tombstone
-        self._names = [name for name in tombstone.names if name not in sparing]
-        self._files: list[str] = []
-        self._bytes = 0
-
-    @property
-    def stamp(self) -> str:
-        return self._tombstone.timestamp
-
-    @property
-    def files(self) -> list[str]:
-        return self._files
-
-    def foretell(self) -> None:
-        """Count what would go."""
-        for name in self._names:
-            self._count(name, size_of(self._directory, name))
+        names = [tombstone.manifest, tombstone.verdict, *tombstone.files]
+        self._names = [name for name in names if name is not None and name not in spared]
 
     def write_tombstone(self) -> None:
-        """From here on the set is none; nothing of it is gone yet."""
-        self._directory.replace(tombstone_name(self.stamp), self._tombstone.to_json())
+        self._directory.replace(self._tombstone_name, self.tombstone.to_json())
 
     def take_back_tombstone(self) -> None:
-        """Nothing of the set is gone; it is one again."""
-        self._directory.delete(tombstone_name(self.stamp))
+        """Make the files a set again, if its manifest is still there."""
+        if self.tombstone.manifest in self._directory.names():
+            self._directory.delete(self._tombstone_name)
 
-    def give_up(self) -> None:
-        """If all of the set is still there, take the tombstone back; else it stays, for the next
-        prune to go on from. Raises nothing: what led here says more."""
-        with contextlib.suppress(BackupError):
-            if not self._tombstone.has_begun(self._directory.names()):
-                self.take_back_tombstone()
-
-    def bury(self) -> None:
-        """Remove everything, the manifest first and the tombstone last.
+    def remove_files(self, *, dry_run: bool) -> None:
+        """Remove the files and then the tombstone.
 
         Raises:
-            StorageError: something can't be removed.
+            RunCancelled: the run was canceled; the next prune finishes the removal.
+            StorageError: a file can't be removed.
         """
         for name in self._names:
             check()
-            self._remove(name)
-        self._directory.delete(tombstone_name(self.stamp))
+            try:
+                size = self._directory.size(name)
+            except ResourceNotFound:
+                continue
+            if not dry_run:
+                self._directory.delete(name)
+            self.removed[name] = size
+        if not dry_run:
+            self._directory.delete(self._tombstone_name)
 
-    def _remove(self, name: str) -> None:
-        size = size_of(self._directory, name)
-        self._directory.delete(name)
-        self._count(name, size)
-
-    def _count(self, name: str, size: int | None) -> None:
-        if size is not None:
-            self._files.append(name)
-            self._bytes += size
-
-    def tell(self) -> RemovedSet:
+    def report(self) -> RemovedSet:
         return RemovedSet(
-            timestamp=self.stamp,
-            reasons=self._tombstone.reasons,
-            files=self._files,
-            bytes=self._bytes,
+            timestamp=self.tombstone.timestamp,
+            source_database=self.tombstone.source_database,
+            reasons=self.tombstone.reasons,
+            files=list(self.removed),
+            bytes=sum(self.removed.values()),
         )
+
+    @property
+    def _tombstone_name(self) -> str:
+        return tombstone_name(self.tombstone.timestamp)

@@ -1,14 +1,13 @@
-"""One prune from beginning to end, place by place.
+"""One prune from start to end: `find`, `prune` for each location, `finish`, `close`.
 
-    find ─▶ prune (each place) ─▶ finish ─▶ close
-
-A place where something goes wrong does not stop the others.
+A location that fails does not stop the others.
 """
 
 from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
@@ -21,7 +20,7 @@ from vector_backup_pipeline.engine.errors import (
     RunCancelled,
 )
 from vector_backup_pipeline.engine.file_names import LOG_NAME
-from vector_backup_pipeline.engine.report import canceled
+from vector_backup_pipeline.engine.report import RULE, canceled, error_lines
 from vector_backup_pipeline.engine.results import (
     EndedUpload,
     PrunedLocation,
@@ -30,9 +29,8 @@ from vector_backup_pipeline.engine.results import (
     readable_size,
 )
 from vector_backup_pipeline.engine.retention.location import LocationPrune
-from vector_backup_pipeline.engine.retention.report import prune_section
 from vector_backup_pipeline.engine.retention.rules import KeepRules
-from vector_backup_pipeline.engine.storage.contract import BackupDirectory, BackupRoot
+from vector_backup_pipeline.engine.storage.contract import BackupRoot
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
 from vector_backup_pipeline.parameters.prune import PruneParameters
 
@@ -41,7 +39,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class LocationToPrune:
-    """A place that is about to be pruned; `key` names it within the run."""
+    """A location of a prune; `key` identifies it within the run."""
 
     key: str
     directory: str
@@ -49,7 +47,7 @@ class LocationToPrune:
 
 
 class PruneRun:
-    """The state of one prune. `prune` is called once a place."""
+    """The state of one prune."""
 
     def __init__(
         self,
@@ -60,18 +58,18 @@ class PruneRun:
         *,
         run_id: str,
     ) -> None:
-        """Raises `MissingRequiredParams` if no rule keeps anything."""
+        """Raises `MissingRequiredParams` if every rule is disabled."""
         self.parameters = parameters
-        self._rules = default_rules.but(parameters)
+        self._rules = default_rules.overridden_by(parameters)
         self._root = root
         self._timestamps = timestamps
         self._run_id = run_id
-        # Who canceled the run, as far as known; for the log.
+        # Who canceled the run, if known; for the log.
         self.canceled_by: str | None = None
         self._started = time.monotonic()
         self._began_at = datetime.now(timezone.utc)
-        self._places: dict[str, LocationPrune] = {}
-        self._pruned: set[str] = set()
+        self._locations: dict[str, LocationPrune] = {}
+        self._waiting: set[str] = set()
         self._uploads: list[EndedUpload] = []
         self._own_errors: list[BackupError] = []
         self._notices: list[str] = []
@@ -79,100 +77,111 @@ class PruneRun:
 
     @property
     def error(self) -> BackupError | None:
-        """What the run failed of: its own error, else the first one of a place."""
-        of_places = (error for place in self._places.values() for error in place.errors)
-        return next(iter(self._own_errors), None) or next(of_places, None)
+        """The error that failed the run: its own, otherwise the first one of a location."""
+        of_locations = (error for each in self._locations.values() for error in each.errors)
+        return next(iter(self._own_errors), None) or next(of_locations, None)
 
     def error_of(self, key: str) -> BackupError | None:
-        """What went wrong in a place first."""
-        return next(iter(self._places[key].errors), None)
+        """The first error of a location."""
+        return next(iter(self._locations[key].errors), None)
 
     def find(self) -> list[LocationToPrune]:
-        """The places that are asked for.
+        """The locations to prune.
 
         Raises:
-            ResourceNotFound: the root is not there, or the place that was named.
+            ResourceNotFound: the root or the task has no backups.
         """
+        task_id = self.parameters.task_id
         try:
             check_root(self._root)
-            for task_id, directory in self._directories():
-                self._places[f"location_{len(self._places) + 1}"] = LocationPrune(
+            found = find_directories(self._root, task_id, global_only=self.parameters.global_only)
+            for number, (task, directory) in enumerate(found, 1):
+                self._locations[f"location_{number}"] = LocationPrune(
                     self.parameters,
                     self._rules,
                     directory,
                     self._timestamps,
-                    task_id=task_id,
+                    task_id=task,
                     run_id=self._run_id,
+                )
+            if task_id is not None and not self._locations:
+                raise ResourceNotFound(
+                    f"The task {task_id} has no backups under {self._root.location}. See "
+                    "vector-backup list."
                 )
         except BaseException as cause:
             self._own_errors.append(as_run_error(cause))
             raise
+        self._waiting = {*self._locations}
         return [
-            LocationToPrune(key, place.directory.location, place.task_id)
-            for key, place in self._places.items()
+            LocationToPrune(key, each.directory.location, each.task_id)
+            for key, each in self._locations.items()
         ]
 
-    def _directories(self) -> list[tuple[str | None, BackupDirectory]]:
-        parameters = self.parameters
-        places = find_directories(
-            self._root, parameters.task_id, global_only=parameters.global_only
-        )
-        found = [(task_id, directory) for task_id, directory in places if directory is not None]
-        if parameters.task_id is not None and not found:
-            raise ResourceNotFound(
-                f"The task {parameters.task_id} has no backups under {self._root.location}. "
-                "vector-backup list shows what is there."
-            )
-        return found
-
     def prune(self, key: str) -> PrunedLocation:
-        """Prune one place. What goes wrong there raises nothing; it is told, and in `error_of`."""
-        place = self._places[key]
-        self._pruned.add(key)
-        place.prune()
-        told = place.tell()
-        kept, removed, freed = len(told.kept), len(told.removed), readable_size(told.bytes_freed)
-        action = "Would prune" if self.parameters.dry_run else "Pruned"
-        message = "%s %s: %d sets kept, %d removed, %s freed"
-        _log.info(message, action, told.backup_path, kept, removed, freed)
-        return told
+        """Prune one location. An error is in the report and in `error_of`, and is not raised."""
+        self._waiting.discard(key)
+        location = self._locations[key]
+        location.prune()
+        report = location.report()
+        _log.info(
+            "%s %s: %d sets kept, %d removed, %s freed",
+            "Would prune" if self.parameters.dry_run else "Pruned",
+            report.backup_path,
+            len(report.kept),
+            len(report.removed),
+            readable_size(report.bytes_freed),
+        )
+        return report
 
     def finish(self) -> PruneResult:
-        """End abandoned uploads, write the log of each place, and tell the result. Once.
+        """End abandoned uploads, write each location's log, and return the result. Once.
 
         Raises:
-            InvalidParams: steps were left out, and so not every place was pruned.
+            InvalidParams: not every location was pruned, because a step of the job was left out.
         """
         if self._result is not None:
             return self._result
-        left_out = self._left_out() if self.error is None else None
-        if left_out is not None:
-            self._own_errors.append(left_out)
+        if self._waiting and self.error is None:
+            waiting = [self._locations[key].directory.location for key in sorted(self._waiting)]
+            self._own_errors.append(
+                InvalidParams(
+                    f"{', '.join(waiting)} was not pruned: a step of the job was left out. Launch "
+                    "the whole job."
+                )
+            )
+            self._end()
+            raise self._own_errors[0]
         if not self._own_errors and self.parameters.has_all_locations:
             self._end_abandoned_uploads()
-        self._append_to_logs()
-        self._result = self._tell_result()
-        if left_out is not None:
-            raise left_out
-        return self._result
+        return self._end()
 
     def close(self) -> PruneResult:
-        """Leave nothing untold, whatever happened before."""
-        if self._result is None and self.error is None and self._untouched():
+        """The result, whatever happened before."""
+        if self._result is None and self._waiting and self.error is None:
             self._own_errors.append(RunCancelled())
         return self.finish()
 
-    def _untouched(self) -> list[str]:
-        return [p.directory.location for key, p in self._places.items() if key not in self._pruned]
-
-    def _left_out(self) -> BackupError | None:
-        untouched = self._untouched()
-        if not untouched:
-            return None
-        return InvalidParams(
-            f"{', '.join(untouched)} was not pruned: a step of the job was left out. Launch the "
-            "whole job."
+    def _end(self) -> PruneResult:
+        if not self.parameters.dry_run:
+            for location in self._locations.values():
+                self._write_log(location)
+        locations = [location.report() for location in self._locations.values()]
+        errors = [error_line(error) for error in self._own_errors]
+        errors += [f"{each.backup_path}: {line}" for each in locations for line in each.errors]
+        self._result = PruneResult(
+            pruned=not errors and not self.parameters.dry_run,
+            dry_run=self.parameters.dry_run,
+            rules=str(self._rules),
+            locations=locations,
+            bytes_freed=sum(each.bytes_freed for each in locations),
+            abandoned_uploads=self._uploads,
+            notices=self._notices,
+            errors=errors,
+            duration=round(time.monotonic() - self._started, 3),
+            timestamp=self._local_start(),
         )
+        return self._result
 
     def _end_abandoned_uploads(self) -> None:
         try:
@@ -186,41 +195,50 @@ class PruneRun:
             for each in found
         ]
 
-    def _append_to_logs(self) -> None:
-        if self.parameters.dry_run:
+    def _write_log(self, location: LocationPrune) -> None:
+        """Add a section to the location's log if something was removed or failed."""
+        report = location.report()
+        if not (report.removed or report.finished or report.errors):
             return
-        for place in self._places.values():
-            told = place.tell()
-            if not (told.removed or told.finished or told.errors):
-                continue
-            section = prune_section(
-                told,
-                str(self._rules),
-                self._local(self._began_at),
-                run_id=self._run_id,
-                canceled=canceled(self.error, self.canceled_by),
+        failed = "FAILED" if report.errors else "SUCCESS"
+        outcome = canceled(self.error, self.canceled_by) or failed
+        lines = [
+            RULE,
+            f"{self._local_start():%Y-%m-%d %H:%M:%S %Z}  prune: {outcome}",
+            f"Run: {self._run_id}",
+            f"Rules: {self._rules}",
+            *set_lines(report, dry_run=False),
+            *error_lines(report.errors),
+        ]
+        try:
+            location.directory.append(LOG_NAME, "\n".join(lines) + "\n\n")
+        except BackupError as error:
+            location.errors.append(error)
+
+    def _local_start(self) -> datetime:
+        return self._began_at.astimezone(self._timestamps.timezone).replace(microsecond=0)
+
+
+def location_lines(report: PrunedLocation, *, dry_run: bool) -> Iterator[str]:
+    """The report on a location as people read it."""
+    of = "the root" if report.task_id is None else f"task {report.task_id}"
+    yield f"Backups of {of}: {report.backup_path}"
+    lines = [*set_lines(report, dry_run=dry_run)]
+    yield from lines or ["  no sets"]
+    yield from (f"  {other.state}: {other.file}" for other in report.other_files)
+    yield from (f"  ✗ {line}" for line in report.errors)
+
+
+def set_lines(report: PrunedLocation, *, dry_run: bool) -> Iterator[str]:
+    """Every set of a location: kept or removed, its source database, and why."""
+    for kept in report.kept:
+        reasons = "; ".join(kept.reasons)
+        yield f"  keep      {kept.timestamp}  {kept.source_database or 'unknown'}  {reasons}"
+    verbs = ("remove", "finish") if dry_run else ("removed", "finished")
+    for verb, sets in zip(verbs, (report.removed, report.finished), strict=True):
+        for removed in sets:
+            size, reasons = readable_size(removed.bytes), "; ".join(removed.reasons)
+            yield (
+                f"  {verb:8}  {removed.timestamp}  {removed.source_database or 'unknown'}  "
+                f"{reasons} ({len(removed.files)} files, {size})"
             )
-            try:
-                place.directory.append(LOG_NAME, section)
-            except BackupError as error:
-                place.errors.append(error)
-
-    def _tell_result(self) -> PruneResult:
-        locations = [place.tell() for place in self._places.values()]
-        errors = [error_line(error) for error in self._own_errors]
-        errors += [f"{each.backup_path}: {line}" for each in locations for line in each.errors]
-        return PruneResult(
-            pruned=not errors and not self.parameters.dry_run,
-            dry_run=self.parameters.dry_run,
-            rules=str(self._rules),
-            locations=locations,
-            bytes_freed=sum(each.bytes_freed for each in locations),
-            abandoned_uploads=self._uploads,
-            notices=self._notices,
-            errors=errors,
-            duration=round(time.monotonic() - self._started, 3),
-            timestamp=self._local(self._began_at),
-        )
-
-    def _local(self, moment: datetime) -> datetime:
-        return moment.astimezone(self._timestamps.timezone).replace(microsecond=0)

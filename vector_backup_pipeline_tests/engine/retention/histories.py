@@ -1,4 +1,4 @@
-"""Histories of a place, made up: what hypothesis draws its examples from."""
+"""Histories of a location, from which hypothesis draws its examples."""
 
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone, tzinfo
@@ -6,18 +6,21 @@ from zoneinfo import ZoneInfo
 
 from hypothesis import strategies as st
 
+from vector_backup_pipeline.engine.catalog.locations import StoredFile, StoredSet
 from vector_backup_pipeline.engine.catalog.sources import SourceDatabase
-from vector_backup_pipeline.engine.retention.policy import StoredSet
+from vector_backup_pipeline.engine.catalog.verdicts import Verdict, Verdicts
+from vector_backup_pipeline.engine.retention.policy import History
 from vector_backup_pipeline.engine.retention.rules import KeepRules
 from vector_backup_pipeline.parameters.durations import Duration
 
-# Around the day when Berlin's clocks went back: there, an hour comes twice.
+# Around the day on which Berlin's clocks went back, so that an hour came twice.
 _BEGIN = datetime(2025, 10, 1, tzinfo=timezone.utc)
+NOW = datetime(2026, 3, 1, tzinfo=timezone.utc)
+FUTURE = NOW + timedelta(days=400)
 zones: st.SearchStrategy[tzinfo] = st.sampled_from(
     [timezone.utc, ZoneInfo("Europe/Berlin"), ZoneInfo("Asia/Shanghai"), ZoneInfo("Pacific/Apia")]
 )
-_BOTH = frozenset({"a", "b"})
-_A, _B = SourceDatabase("7", "a"), SourceDatabase("7", "b")
+A, B = SourceDatabase("7", "a"), SourceDatabase("7", "b")
 _few = st.integers(0, 3)
 rules = st.builds(
     KeepRules,
@@ -30,35 +33,63 @@ rules = st.builds(
 ).filter(bool)
 
 
-@st.composite
-def histories(draw: st.DrawFn) -> list[StoredSet]:
-    """Up to ten sets of all kinds, some at one moment, that may build on one another."""
-    hours = draw(st.lists(st.integers(0, 24 * 60), max_size=10))
-    stamps = [f"set_{number}" for number in range(len(hours))]
-    return [
-        draw(_sets(stamp, _BEGIN + timedelta(hours=hour), stamps))
-        for stamp, hour in zip(stamps, hours, strict=True)
+def make_set(
+    stamp: str,
+    created_at: datetime,
+    *,
+    tables: str = "ab",
+    source: SourceDatabase | None = A,
+    verified: bool | None = None,
+    drill: bool | None = None,
+    broken: bool = False,
+    says_complete: bool = True,
+    emptied: tuple[str, ...] = (),
+    builds_on: str | None = None,
+) -> StoredSet:
+    """A set of tables with names of one letter; `broken` if its last file is missing."""
+    files = [
+        StoredFile(f"{table}_{stamp}.csv", table, "public", table, 1, 9, 9) for table in tables
     ]
-
-
-@st.composite
-def _sets(draw: st.DrawFn, stamp: str, created_at: datetime, stamps: list[str]) -> StoredSet:
-    rarely = st.sampled_from([False, False, False, True])
-    found = StoredSet(
+    if broken:
+        files[-1] = replace(files[-1], stored_bytes=None)
+    verdicts = [None if v is None else Verdict(v, created_at) for v in (verified, drill)]
+    return StoredSet(
         stamp,
         created_at,
-        kind=draw(st.sampled_from(["manifest", "manifest", "manifest", "damaged"])),
-        says_complete=not draw(rarely),
-        broken_files=("a.csv",) if draw(rarely) else (),
-        files_passed=draw(st.sampled_from([None, None, True, True, False])),
-        emptied=("t",) if draw(rarely) else (),
-        tables=draw(st.sampled_from([_BOTH, _BOTH, _BOTH, frozenset({"a"}), frozenset({"b"})])),
-        source=draw(st.sampled_from([_A, _A, _B])),
-        needs=frozenset(draw(st.lists(st.sampled_from([*stamps, "gone"]), max_size=1)))
-        if draw(rarely)
-        else frozenset(),
-        is_in_future=draw(rarely) and draw(rarely),
-        is_running=draw(rarely) and draw(rarely),
-        is_being_read=draw(rarely) and draw(rarely),
+        says_complete,
+        tuple(files),
+        Verdicts(*verdicts),
+        source,
+        emptied=emptied,
+        builds_on=builds_on,
     )
-    return replace(found, passed=found.files_passed and draw(st.booleans()))
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> History:
+    """Up to ten sets of all kinds, some created at one moment, which may build on one another."""
+    hours = draw(st.lists(st.integers(0, 24 * 60), max_size=10))
+    stamps = [f"set_{number}" for number in range(len(hours))]
+    rarely = st.sampled_from([False, False, False, True])
+    sets, in_use, mentions = [], {}, {}
+    for stamp, hour in zip(stamps, hours, strict=True):
+        is_damaged = draw(rarely)
+        bases = st.sampled_from([*stamps, "gone"])
+        set_ = make_set(
+            stamp,
+            FUTURE if draw(rarely) and draw(rarely) else _BEGIN + timedelta(hours=hour),
+            tables=draw(st.sampled_from(["ab", "ab", "ab", "a", "b"])),
+            source=None if is_damaged else draw(st.sampled_from([A, A, B])),
+            verified=draw(st.sampled_from([None, None, True, True, False])),
+            drill=draw(st.sampled_from([None, None, True, False])),
+            broken=draw(rarely),
+            says_complete=not (is_damaged or draw(rarely)),
+            emptied=("t",) if draw(rarely) and not is_damaged else (),
+            builds_on=draw(bases) if draw(rarely) and not is_damaged else None,
+        )
+        sets.append(set_)
+        if draw(rarely) and draw(rarely):
+            in_use[stamp] = "a run uses it"
+        if is_damaged and draw(rarely):
+            mentions[stamp] = frozenset({draw(bases)})
+    return History(sets, NOW, in_use, mentions)

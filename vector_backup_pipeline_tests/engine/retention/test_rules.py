@@ -22,7 +22,7 @@ def _at(text: str, zone: tzinfo = UTC) -> datetime:
 
 
 def _kept(rules: KeepRules, moments: list[datetime], zone: tzinfo = UTC) -> list[datetime]:
-    kept = rules.keeping(moments, zone)
+    kept = rules.reasons(moments, zone)
     return [moment for moment, reasons in zip(moments, kept, strict=True) if reasons]
 
 
@@ -130,9 +130,12 @@ def test_a_number_that_makes_no_sense_is_refused(number: int) -> None:
 def test_a_caller_s_rules_take_the_place_of_the_settings() -> None:
     settings = KeepRules(keep_last=7, keep_daily=3, keep_within=Duration.parse("14d"))
 
-    given = settings.but(PruneParameters(keep_daily=0, keep_within="0d"))
+    given = settings.overridden_by(PruneParameters(keep_daily=0, keep_within="0d"))
 
     assert str(given) == "keep_last 7"
-    assert str(settings.but(PruneParameters())) == "keep_last 7, keep_daily 3, keep_within 14d"
+    assert (
+        str(settings.overridden_by(PruneParameters()))
+        == "keep_last 7, keep_daily 3, keep_within 14d"
+    )
     with pytest.raises(MissingRequiredParams):
-        settings.but(PruneParameters(keep_last=0, keep_daily=0, keep_within="0h"))
+        settings.overridden_by(PruneParameters(keep_last=0, keep_daily=0, keep_within="0h"))
