@@ -15,11 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vector_backup_pipeline.engine import older_system
-from vector_backup_pipeline.engine.errors import IntegrityError, ResourceNotFound
+from vector_backup_pipeline.engine.errors import IntegrityError
 from vector_backup_pipeline.engine.formats.csv import csv_record
 from vector_backup_pipeline.engine.older_system import (
+    OlderFile,
     as_csv_records,
-    check_file,
     examine_file,
     read_header,
     read_rows,
@@ -55,23 +55,19 @@ class Older:
     def rows(self) -> list[tuple[int, list[str]]]:
         return list(read_rows(self.directory, NAME))
 
-    def check(self, *json_columns: str) -> int:
-        """The number of rows, all of which can be read."""
-        check_file(self.directory, NAME, json_columns)
-        return examine_file(self.directory, NAME, json_columns).rows
+    def examine(self, *json_columns: str) -> OlderFile:
+        return examine_file(self.directory, NAME, json_columns)
 
     def faults(self, *json_columns: str) -> list[str]:
-        """The lines of the error that `check` raises, without its first and its last."""
-        with pytest.raises(IntegrityError) as raised:
-            self.check(*json_columns)
-        first, *lines, last = raised.value.message.split("\n")
-        assert NAME in first
-        assert "another set" in last
-        found = examine_file(self.directory, NAME, json_columns)
+        """The unreadable rows, the first of which is in the error as well."""
+        found = self.examine(*json_columns)
         assert found.unreadable_count == len(found.unreadable)
-        every = [f"line {row.line}: {row.reason}" for row in found.unreadable]
-        assert every[:20] == [line.strip() for line in lines[:20]]
-        return [line.strip() for line in lines]
+        faults = [f"line {row.line}: {row.reason}" for row in found.unreadable]
+        with pytest.raises(IntegrityError) as raised:
+            found.check_readable()
+        assert NAME in raised.value.message
+        assert faults[0] in raised.value.message
+        return faults
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +80,6 @@ def test_every_row_that_csv_writer_writes_is_read_again(older: Older, rows: list
     older.write(written([("id", "document", "cmetadata"), *rows]))
 
     assert read_header(older.directory, NAME) == ("id", "document", "cmetadata")
-    assert older.check() == len(rows)
     read = older.rows()
     assert [fields for _, fields in read] == [[text or "" for text in row] for row in rows]
     data = (older.path / NAME).read_bytes()
@@ -92,20 +87,12 @@ def test_every_row_that_csv_writer_writes_is_read_again(older: Older, rows: list
     for line, fields in read:
         begin = written([fields]).split(b"\n")[0]
         assert lines[line - 1] == begin
-    found = examine_file(older.directory, NAME)
-    assert (found.columns, found.size) == (("id", "document", "cmetadata"), len(data))
-    assert found.sha256 == hashlib.sha256(data).hexdigest()
-
-
-@given(ROWS)
-def test_line_ends_decide_nothing(older: Older, rows: list[Any]) -> None:
-    header = ("id", "document", "cmetadata")
-    older.write(b"".join(written([row])[:-2] + b"\n" for row in [header, *rows]))
-
-    assert older.check() == len(rows)
-    read = older.rows()
-    assert [fields for _, fields in read] == [[text or "" for text in row] for row in rows]
-    older.write(written([header, *rows]))
+    found = older.examine()
+    assert (found.columns, found.rows) == (("id", "document", "cmetadata"), len(rows))
+    assert (found.size, found.sha256) == (len(data), hashlib.sha256(data).hexdigest())
+    found.check_readable()
+    # With the line ends of a file transfer that changed them, the rows are the same.
+    older.write(b"".join(written([row])[:-2] + b"\n" for row in [found.columns, *rows]))
     assert older.rows() == read
 
 
@@ -125,43 +112,38 @@ def test_one_column_and_a_long_value_are_read(older: Older) -> None:
     older.write(written([("document",), ("",), (long,), ("a",)]))
 
     assert [fields for _, fields in older.rows()] == [[""], [long], ["a"]]
-    assert older.check() == 3
 
 
 @pytest.mark.parametrize(
-    ("rows", "faults"),
+    ("rows", "fault"),
     [
-        (b"1,a\r\n2\r\n3,c\r\n", ["line 3: 1 values where the header has 2 columns"]),
-        (b"1,a,b\r\n", ["line 2: 3 values where the header has 2 columns"]),
-        (b"1,a\r\n\r\n", ["line 3: an empty line"]),
-        (b'1,a"b\r\n2,b\r\n', ["line 2: a stray quote in value 2"]),
-        (b'1,a""b\r\n', ["line 2: a stray quote in value 2"]),
-        (b'"1"x,a\r\n', ["line 2: value 1 goes on after its closing quote"]),
-        (b'1,"a" \r\n', ["line 2: value 2 goes on after its closing quote"]),
-        (b"1,a\rb\r\n", ["line 2: a stray carriage return in value 2"]),
-        (b"1,\0\r\n", ["line 2: a zero byte"]),
-        (b"1,a\r\n2,\xff\r\n", ["line 3: byte 3 of line 3 is not UTF-8"]),
-        (b'1,"a\n\xc3"\r\n', ["line 2: byte 1 of line 3 is not UTF-8", ""]),
-        (b"1,a\r\n2,b", ["line 3: the file ends in the middle of this row"]),
-        (b"1,a\r\n2,b\r", ["line 3: a stray carriage return in value 2"]),
-        (b'1,a\r\n2,"b', ["line 3: the file ends inside quotes"]),
-        (b'1,a\r\n2,"b\r\n', ["line 3: the file ends inside quotes"]),
-        (b'1,a\r\n2,"b"', ["line 3: the file ends in the middle of this row"]),
-        (b'1,"a\r\n2,b\r\n3,"c"\r\n4,d\r\n', ["line 2: value 2 goes on after its closing"]),
+        (b"1,a\r\n2\r\n3,c\r\n", "line 3: 1 values where the header has 2 columns"),
+        (b"1,a,b\r\n", "line 2: 3 values where the header has 2 columns"),
+        (b"1,a\r\n\r\n", "line 3: 0 values"),
+        (b'1,a"b\r\n2,b\r\n', "line 2: a stray quote"),
+        (b'"1"x,a\r\n', "line 2: no valid CSV"),
+        (b'1,"a" \r\n', "line 2: no valid CSV"),
+        (b"1,a\rb\r\n", "line 2: no valid CSV"),
+        (b"1,\0\r\n", "line 2: a zero byte"),
+        (b"1,a\r\n2,\xff\r\n", "line 3: bytes that are not UTF-8"),
+        (b'1,"a\n\xc3"\r\n', "line 2: bytes that are not UTF-8"),
+        (b"1,a\r\n2,b", "line 3: the file ends in the middle of this row"),
+        (b"1,a\r\n2,b\r", "line 3: the file ends in the middle of this row"),
+        (b'1,a\r\n2,"b', "line 3: no valid CSV: unexpected end of data"),
+        (b'1,a\r\n2,"b\r\n', "line 3: no valid CSV: unexpected end of data"),
+        (b'1,a\r\n2,"b"', "line 3: the file ends in the middle of this row"),
+        (b'1,"a\r\n2,b\r\n3,"c"\r\n4,d\r\n', "line 2: no valid CSV"),
     ],
 )
-def test_what_csv_writer_does_not_write_is_named_by_its_line(
-    older: Older, rows: bytes, faults: list[str]
+def test_what_csv_writer_does_not_write_is_reported_by_its_line(
+    older: Older, rows: bytes, fault: str
 ) -> None:
     older.write(b"id,document\r\n" + rows)
 
-    found = older.faults()
+    (found,) = older.faults()
 
-    expected = [fault for fault in faults if fault]
-    assert len(found) == len(expected)
-    for line, fault in zip(found, expected, strict=True):
-        assert line.startswith(fault)
-    with pytest.raises(IntegrityError, match=faults[0][:6]):
+    assert found.startswith(fault)
+    with pytest.raises(IntegrityError, match=fault[:6]):
         older.rows()
 
 
@@ -171,20 +153,15 @@ def test_after_a_bad_row_the_next_ones_are_still_looked_at(older: Older) -> None
     assert [fault.partition(":")[0] for fault in older.faults()] == ["line 2", "line 5", "line 7"]
 
 
-def test_of_many_bad_rows_the_first_twenty_are_named_and_the_others_counted(older: Older) -> None:
-    older.write(b"id,document\r\n" + b"1\r\n" * 33)
-
-    *named, more = older.faults()
-
-    assert [fault.partition(":")[0] for fault in named] == [f"line {n}" for n in range(2, 22)]
-    assert more == "and 13 more"
-
-
 @pytest.mark.parametrize("data", [b"", b"id,docu", b"\r\n", b"id,id\r\n", b"id,\r\n"])
 def test_a_file_without_a_header_is_refused(older: Older, data: bytes) -> None:
     older.write(data)
 
-    for read in (older.check, older.rows, lambda: read_header(older.directory, NAME)):
+    for read in (
+        lambda: older.examine().check_readable(),
+        older.rows,
+        lambda: read_header(older.directory, NAME),
+    ):
         with pytest.raises(IntegrityError, match="line 1: "):
             read()
 
@@ -197,12 +174,7 @@ def test_a_quote_that_nothing_closes_does_not_fill_the_memory(
 
     (fault,) = older.faults()
 
-    assert fault.startswith("line 2: more than 1 GiB in quotes")
-
-
-def test_a_file_that_is_not_there_is_not_found(older: Older) -> None:
-    with pytest.raises(ResourceNotFound):
-        examine_file(older.directory, "t_20250102_030405.csv")
+    assert fault.startswith("line 2: no valid CSV: field larger than field limit")
 
 
 def test_json_that_is_none_is_named_by_line_and_column(older: Older) -> None:
@@ -218,10 +190,10 @@ def test_json_that_is_none_is_named_by_line_and_column(older: Older) -> None:
         )
     )
 
-    assert older.check() == 4
+    assert older.examine().unreadable_count == 0
     (first, second) = older.faults("cmetadata", "not_there")
-    assert first.startswith("line 3: column cmetadata holds no JSON: ")
-    assert second.startswith("line 5: column cmetadata holds no JSON: ")
+    assert first.startswith("line 3: column cmetadata has no JSON: ")
+    assert second.startswith("line 5: column cmetadata has no JSON: ")
 
 
 def test_rows_become_postgresqls_csv() -> None:
@@ -243,7 +215,7 @@ def test_rows_become_postgresqls_csv() -> None:
 def test_json_that_can_not_be_is_refused_on_the_way_too() -> None:
     records = as_csv_records([(7, ["{1: 2}"])], ["cmetadata"], {"cmetadata"}, set())
 
-    with pytest.raises(IntegrityError, match=r"Line 7 .* column cmetadata"):
+    with pytest.raises(IntegrityError, match="line 7: column cmetadata"):
         list(records)
 
 
@@ -260,7 +232,7 @@ def test_a_table_that_the_older_system_wrote_loads_as_it_was(
     before = langchain.ask(query)
     older.write(written([columns, *before]))
 
-    assert older.check("cmetadata") == 4
+    assert older.examine("cmetadata").rows == 4
     records = as_csv_records(older.rows(), columns, {"cmetadata"}, {"uuid", "name"})
     langchain.run("TRUNCATE langchain_pg_collection CASCADE")
     with langchain.session() as connection, connection.cursor() as cursor:

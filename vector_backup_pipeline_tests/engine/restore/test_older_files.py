@@ -196,7 +196,7 @@ def test_json_that_only_the_target_shows_to_be_json_is_checked_before_a_lock(
         "ALTER TABLE langchain_pg_embedding ALTER document TYPE json USING to_json(document)"
     )
 
-    restore.fails(filled, "INTEGRITY_ERROR", "line 2: column document holds no JSON")
+    restore.fails(filled, "INTEGRITY_ERROR", "line 2: column document has no JSON")
 
 
 def test_a_value_that_the_table_refuses_restores_nothing(
