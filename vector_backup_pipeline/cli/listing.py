@@ -10,11 +10,8 @@ import click
 from vector_backup_pipeline.cli.showing import DONE, json_option, printable, show_json
 
 if TYPE_CHECKING:
-    from vector_backup_pipeline.engine.catalog.locations import (
-        BackupLocation,
-        StoredFile,
-        StoredSet,
-    )
+    from vector_backup_pipeline.engine.catalog.locations import BackupLocation
+    from vector_backup_pipeline.engine.catalog.stored_sets import StoredFile, StoredSet
     from vector_backup_pipeline.engine.storage.contract import BackupRoot
     from vector_backup_pipeline.engine.timestamps import TimestampFormat
 

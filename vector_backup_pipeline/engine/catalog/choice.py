@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 from vector_backup_pipeline.engine.catalog.contents import (
-    BackupSet,
     Contents,
     DamagedSet,
     ManifestSet,
@@ -18,6 +16,12 @@ from vector_backup_pipeline.engine.catalog.sources import (
     listed_sources,
     source_named,
 )
+from vector_backup_pipeline.engine.catalog.stored_sets import (
+    StoredFile,
+    StoredSet,
+    sets_without_verdicts,
+    stored_set,
+)
 from vector_backup_pipeline.engine.errors import (
     IntegrityError,
     InvalidParams,
@@ -25,7 +29,6 @@ from vector_backup_pipeline.engine.errors import (
     ResourceNotFound,
     parameter_error,
 )
-from vector_backup_pipeline.engine.manifest import TableBackup
 from vector_backup_pipeline.engine.storage.contract import BackupDirectory
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
 from vector_backup_pipeline.parameters.types import LATEST
@@ -70,11 +73,12 @@ def choose_set(
         chosen = _latest(contents, tables, source_database, ask_target)
     else:
         chosen = ChosenSet(_set_at(contents, timestamp, tables, source_database))
-    for table in chosen.backup.stored_tables if tables is None else _named(chosen.backup, tables):
-        if table.file is not None and table.file.name not in contents.sizes:
+    stored = stored_set(contents, chosen.backup)
+    for file in stored.files if tables is None else _files_named(stored, tables):
+        if file.stored_bytes is None:
             raise IntegrityError(
-                f"The set {chosen.backup.stamp} in {directory.location} has lost its file "
-                f"{table.file.name}. Put the file back, or choose another set."
+                f"The set {stored.stamp} in {directory.location} has lost its file {file.name}. "
+                "Put the file back, or choose another set."
             )
     return chosen
 
@@ -105,7 +109,7 @@ def _set_at(
             "out."
         )
     if not backup.complete and not tables:
-        stored = ", ".join(table.table for table in backup.stored_tables)
+        stored = ", ".join(file.table for file in stored_set(contents, backup).files)
         raise IntegrityError(
             f"The set {stamp} in {where} is incomplete: it has only {stored or 'no table'}. "
             "Choose another set, or name the tables to take from this one."
@@ -113,22 +117,23 @@ def _set_at(
     return backup
 
 
-def _named(backup: ManifestSet, tables: Sequence[str]) -> list[TableBackup]:
-    return [table for text in tables for table in backup.tables_named(text)]
+def _files_named(backup: StoredSet, tables: Sequence[str]) -> list[StoredFile]:
+    return [file for text in tables for file in backup.files_named(text)]
 
 
 def _why_no_set(contents: Contents, stamp: str) -> str:
     where = contents.directory.location
-    if stamp in contents.tombstones:
-        return f"The set {stamp} in {where} is being removed by a prune."
-    if contents.runs.get(stamp):
-        return f"{stamp} in {where} is not a backup set yet: its run is active. Wait for it."
-    if contents.adoptable_pair(stamp):
-        return (
-            f"{stamp} in {where} is a pair of the older system's files, without a manifest. To "
-            f"make it a backup set: vector-backup adopt --timestamp {stamp} (with --task-id for a "
-            "task's)."
-        )
+    match contents.state_without_set(stamp):
+        case "removed":
+            return f"The set {stamp} in {where} is being removed by a prune."
+        case "running":
+            return f"{stamp} in {where} is not a backup set yet: its run is active. Wait for it."
+        case "adoptable":
+            return (
+                f"{stamp} in {where} is a pair of the older system's files, without a manifest. To "
+                f"make it a backup set: vector-backup adopt --timestamp {stamp} (with --task-id "
+                "for a task's)."
+            )
     return f"There is no backup set {stamp} in {where}."
 
 
@@ -142,56 +147,6 @@ def _existing_sets(contents: Contents) -> str:
     return sets
 
 
-class _Candidates:
-    """The sets of a directory, as far as `latest` depends on them.
-
-    `newest` are the newest complete sets with all tables, by their source database; `lacking` are
-    sources with complete sets that don't have all tables. `emptied` are tables with rows in a set
-    whose run then truncated them.
-    """
-
-    def __init__(self, contents: Contents, tables: Sequence[str] | None) -> None:
-        self.newest: dict[SourceDatabase, ManifestSet] = {}
-        self.incomplete: list[tuple[datetime, str, SourceDatabase]] = []
-        self.damaged: list[DamagedSet] = []
-        self.lacking: set[SourceDatabase] = set()
-        self.emptied: list[_Emptied] = []
-        for backup in contents.sets():
-            if isinstance(backup, DamagedSet):
-                self.damaged.append(backup)
-                continue
-            source = backup.source
-            self.emptied += [
-                _Emptied(backup.created_at, backup.stamp, source, t.schema_name, t.name)
-                for t in backup.emptied
-            ]
-            if not backup.complete:
-                self.incomplete.append((*age(backup), source))
-            elif not all(backup.tables_named(text) for text in tables or ()):
-                self.lacking.add(source)
-            elif source not in self.newest or age(backup) > age(self.newest[source]):
-                self.newest[source] = backup
-
-    @property
-    def sources(self) -> set[SourceDatabase]:
-        """The databases that may be meant. One with incomplete sets alone is backed up here too."""
-        return self.newest.keys() | {source for *_, source in self.incomplete}
-
-
-@dataclass(frozen=True)
-class _Emptied:
-    created_at: datetime
-    stamp: str
-    source: SourceDatabase
-    schema_name: str
-    name: str
-
-
-def age(backup: BackupSet) -> tuple[datetime, str]:
-    """By what sets are ordered: the later, the greater."""
-    return backup.created_at, backup.stamp
-
-
 def _latest(
     contents: Contents,
     tables: Sequence[str] | None,
@@ -199,35 +154,49 @@ def _latest(
     ask_target: AskTarget | None,
 ) -> ChosenSet:
     where = contents.directory.location
-    candidates = _Candidates(contents, tables)
-    source = _source(candidates, where, source_database, ask_target)
-    latest = candidates.newest.get(source) if source is not None else None
-    if latest is None and candidates.damaged and not candidates.sources | candidates.lacking:
-        raise max(candidates.damaged, key=age).error
+    sets = sets_without_verdicts(contents)
+    with_tables = [
+        each
+        for each in sets
+        if each.says_complete and all(each.files_named(text) for text in tables or ())
+    ]
+    source = _source(sets, with_tables, where, source_database, ask_target)
+    latest = next((each for each in with_tables if each.source == source), None)
     if latest is None:
+        all_damaged = sets and all(each.source is None for each in sets)
+        newest = contents.backup_set(sets[0].stamp) if all_damaged else None
+        if isinstance(newest, DamagedSet):
+            raise newest.error
         of = f" of the database {source.name}" if source else ""
         having = f" that has {' and '.join(tables)}" if tables else ""
         raise ResourceNotFound(
             f"There is no complete backup set{of}{having} in {where}. {_existing_sets(contents)}"
         )
-    _check_emptied(latest, candidates, tables)
+    _check_emptied(latest, sets, tables)
     # A damaged set may be of any database.
-    unusable = [age(backup) for backup in candidates.damaged]
-    unusable += [(created, stamp) for created, stamp, of in candidates.incomplete if of == source]
-    newer = sorted(each for each in unusable if each > age(latest))
-    return ChosenSet(latest, tuple(stamp for _, stamp in newer))
+    unusable = [s for s in sets if not s.says_complete and s.source in (None, source)]
+    newer = [each.stamp for each in reversed(unusable) if each.age > latest.age]
+    return ChosenSet(_set_at(contents, latest.stamp, tables, None), tuple(newer))
 
 
 def _source(
-    candidates: _Candidates, where: str, source_database: str | None, ask_target: AskTarget | None
+    sets: Sequence[StoredSet],
+    with_tables: Sequence[StoredSet],
+    where: str,
+    source_database: str | None,
+    ask_target: AskTarget | None,
 ) -> SourceDatabase | None:
-    sources = candidates.sources
+    """The database that `latest` is taken from."""
     if source_database is not None:
-        return source_named(source_database, sources | candidates.lacking, where)
-    if len(sources) <= 1 or not candidates.newest:
+        sources = {each.source for each in sets if each.source is not None}
+        return source_named(source_database, sources, where)
+    usable = {each.source for each in with_tables if each.source is not None}
+    # A database with incomplete sets alone is backed up here too.
+    sources = usable | {s.source for s in sets if s.source is not None and not s.says_complete}
+    if len(sources) <= 1 or not usable:
         return next(iter(sources), None)
     target = ask_target() if ask_target is not None else None
-    if target in candidates.newest:
+    if target in usable:
         return target
     no_set = f", but no complete one of the target {target.qualified}" if target else ""
     raise InvalidParams(
@@ -237,17 +206,19 @@ def _source(
 
 
 def _check_emptied(
-    latest: ManifestSet, candidates: _Candidates, tables: Sequence[str] | None
+    latest: StoredSet, sets: Sequence[StoredSet], tables: Sequence[str] | None
 ) -> None:
-    """The newest set may show a table as its database is since a run truncated it: empty."""
-    wanted = latest.stored_tables if tables is None else _named(latest, tables)
-    empty = {(t.schema_name, t.name) for t in wanted if t.file is not None and t.file.rows == 0}
-    for table in sorted(candidates.emptied, key=lambda table: table.created_at, reverse=True):
-        is_earlier = table.created_at < latest.created_at and table.source == latest.source
-        if is_earlier and (table.schema_name, table.name) in empty:
-            name = f"{table.schema_name}.{table.name}"
-            raise InvalidParams(
-                f"The latest set {latest.stamp} has no rows of {name}: the run of {table.stamp} "
-                f"truncated that table, and its set has the rows. Give timestamp {table.stamp} to "
-                f"restore them, or {latest.stamp} to restore the empty table."
-            )
+    """A backup of a table that an earlier set's run truncated has no rows: the earlier set has
+    them."""
+    wanted = latest.files if tables is None else _files_named(latest, tables)
+    empty = {file.identity for file in wanted if file.rows == 0}
+    for each in sets:
+        is_earlier = each.created_at < latest.created_at and each.source == latest.source
+        for file in each.emptied if is_earlier else ():
+            if file.identity in empty:
+                raise InvalidParams(
+                    f"The latest set {latest.stamp} has no rows of {'.'.join(file.identity)}: the "
+                    f"run of {each.stamp} truncated that table, and its set has the rows. Give "
+                    f"timestamp {each.stamp} to restore them, or {latest.stamp} to restore the "
+                    "empty table."
+                )

@@ -24,10 +24,9 @@ from vector_backup_pipeline.engine.file_names import (
     stamp_of_tombstone,
     stamp_of_verdict,
 )
-from vector_backup_pipeline.engine.manifest import Manifest, TableBackup, read_manifest
+from vector_backup_pipeline.engine.manifest import Manifest, read_manifest
 from vector_backup_pipeline.engine.storage.contract import BackupDirectory
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
-from vector_backup_pipeline.parameters.table_names import parse_table_name
 
 COLLECTION_TABLE, EMBEDDING_TABLE = "langchain_pg_collection", "langchain_pg_embedding"
 # The older system backed up these two tables, and no others.
@@ -62,34 +61,6 @@ class ManifestSet:
     @property
     def source(self) -> SourceDatabase:
         return SourceDatabase(self.manifest.server.system_identifier, self.manifest.server.database)
-
-    @property
-    def truncated(self) -> list[str]:
-        """The tables that the set's run truncated, or may have truncated."""
-        may_be_empty = self.manifest.truncate in ("done", "pending", "unknown")
-        return self.manifest.truncated_tables if may_be_empty else []
-
-    @property
-    def emptied(self) -> list[TableBackup]:
-        """The truncated tables that had rows: the set may hold the only copy of them."""
-        truncated = self.truncated
-        return [t for t in self.stored_tables if t.table in truncated and t.file and t.file.rows]
-
-    @property
-    def stored_tables(self) -> list[TableBackup]:
-        """The tables of which the set has a file."""
-        return [table for table in self.manifest.tables if table.file is not None]
-
-    def tables_named(self, text: str) -> list[TableBackup]:
-        """The stored tables that `text` names: as in the backup's parameters, or by `name` or
-        `schema.name`."""
-        wanted = parse_table_name(text)
-        return [
-            table
-            for table in self.stored_tables
-            if parse_table_name(table.table) == wanted
-            or (wanted.name == table.name and wanted.schema in (None, table.schema_name))
-        ]
 
 
 @dataclass(frozen=True)

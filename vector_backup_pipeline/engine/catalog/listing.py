@@ -15,13 +15,10 @@ from vector_backup_pipeline.engine.catalog.contents import (
 )
 from vector_backup_pipeline.engine.catalog.locations import (
     BackupLocation,
-    Mode,
-    State,
-    StoredFile,
-    StoredSet,
     find_locations,
 )
 from vector_backup_pipeline.engine.catalog.sources import SourceDatabase, source_labels
+from vector_backup_pipeline.engine.catalog.stored_sets import Mode, State, StoredFile, StoredSet
 from vector_backup_pipeline.engine.catalog.verdicts import Verdict
 from vector_backup_pipeline.engine.file_names import LOG_NAME
 from vector_backup_pipeline.engine.record import Record

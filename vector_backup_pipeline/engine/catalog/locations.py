@@ -1,108 +1,22 @@
-"""The directories of backups under a root, and the state of each backup set in them.
-
-`StoredSet` is the one model of a set's state, for every listing, the checkup and retention.
-"""
+"""The directories of backups under a root, and what is in each."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Literal
 
 from vector_backup_pipeline.engine.catalog.contents import (
-    BackupSet,
     Contents,
-    DamagedSet,
     FileState,
     read_contents,
     stamp_of_file,
 )
-from vector_backup_pipeline.engine.catalog.sources import SourceDatabase
-from vector_backup_pipeline.engine.catalog.verdicts import NO_VERDICTS, Verdicts, read_verdicts
+from vector_backup_pipeline.engine.catalog.stored_sets import StoredSet, stored_sets
 from vector_backup_pipeline.engine.errors import InvalidParams, ResourceNotFound
-from vector_backup_pipeline.engine.file_names import (
-    LOG_NAME,
-    stamp_of_data_file,
-    table_of_data_file,
-    verdict_name,
-)
+from vector_backup_pipeline.engine.file_names import LOG_NAME
 from vector_backup_pipeline.engine.storage.contract import BackupDirectory, BackupRoot
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
 from vector_backup_pipeline.parameters.types import check_task_id, is_task_id
-
-State = Literal["complete", "incomplete", "damaged"]
-Mode = Literal["full", "incremental"]
-
-
-@dataclass(frozen=True)
-class StoredFile:
-    """A data file of a set.
-
-    `table` is its table as in the backup's parameters, `schema_name` and `table_name` are its own.
-    `rows` and `bytes` are what was written; `rows` is None if the manifest can't be read.
-    `stored_bytes` is the size of the stored file, None if it is missing.
-    """
-
-    name: str
-    table: str
-    schema_name: str
-    table_name: str
-    rows: int | None
-    bytes: int
-    stored_bytes: int | None
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether the file is there with its size; its contents are not read."""
-        return self.stored_bytes == self.bytes
-
-
-@dataclass(frozen=True)
-class StoredSet:
-    """A backup set without its manifest, which may be large. `created_at` is in UTC.
-
-    `says_complete` is what the manifest says. `truncated` are the tables that its run truncated, or
-    may have truncated; those that had rows are `emptied`. `source` is None if the manifest can't be
-    read.
-    """
-
-    stamp: str
-    created_at: datetime
-    says_complete: bool
-    files: tuple[StoredFile, ...] = ()
-    verdicts: Verdicts = NO_VERDICTS
-    source: SourceDatabase | None = None
-    truncated: tuple[str, ...] = ()
-    emptied: tuple[str, ...] = ()
-    builds_on: str | None = None
-
-    @property
-    def state(self) -> State:
-        verified = self.verdicts.verified
-        if self.source is None or self.broken_files or (verified and not verified.passed):
-            return "damaged"
-        return "complete" if self.says_complete else "incomplete"
-
-    @property
-    def broken_files(self) -> list[str]:
-        """The files that are missing or of another size."""
-        return [file.name for file in self.files if not file.is_whole]
-
-    @property
-    def mode(self) -> Mode | None:
-        if self.source is None:
-            return None
-        return "full" if self.builds_on is None else "incremental"
-
-    @property
-    def age(self) -> tuple[datetime, str]:
-        """By what sets are ordered: the later, the greater."""
-        return self.created_at, self.stamp
-
-    def date(self, timestamps: TimestampFormat) -> datetime:
-        """When it was created, to the second, in the time zone of the settings."""
-        return self.created_at.astimezone(timestamps.timezone).replace(microsecond=0)
 
 
 @dataclass(frozen=True)
@@ -163,6 +77,14 @@ def find_locations(
     return locations
 
 
+def other_files(contents: Contents, sets: Iterable[StoredSet]) -> Iterator[OtherFile]:
+    """The data files that belong to none of the sets."""
+    in_sets = {file.name for each in sets for file in each.files}
+    for stamp, names in sorted(contents.data_files.items()):
+        state = contents.state_without_set(stamp)
+        yield from (OtherFile(name, state) for name in sorted(names) if name not in in_sets)
+
+
 def check_root(root: BackupRoot) -> None:
     """Raise `ResourceNotFound` if the root does not exist: with a mistyped root, verifications and
     prunes would find no set and always succeed."""
@@ -192,56 +114,3 @@ def find_directories(
             continue  # Removed since the tasks were listed.
         if directory is not None:
             yield task, directory
-
-
-def stored_sets(contents: Contents) -> list[StoredSet]:
-    """The sets of a directory, newest first."""
-    sets = (stored_set(contents, backup) for backup in contents.sets())
-    return sorted(sets, key=lambda each: each.age, reverse=True)
-
-
-def stored_set(contents: Contents, backup: BackupSet) -> StoredSet:
-    has_verdict = verdict_name(backup.stamp) in contents.sizes
-    verdicts = read_verdicts(contents.directory, backup.stamp) if has_verdict else NO_VERDICTS
-    if isinstance(backup, DamagedSet):
-        files = _files_by_name(contents, backup.stamp)
-        return StoredSet(backup.stamp, backup.created_at, False, tuple(files), verdicts)
-    return StoredSet(
-        stamp=backup.stamp,
-        created_at=backup.created_at,
-        says_complete=backup.complete,
-        files=tuple(
-            StoredFile(
-                name=table.file.name,
-                table=table.table,
-                schema_name=table.schema_name,
-                table_name=table.name,
-                rows=table.file.rows,
-                bytes=table.file.bytes,
-                stored_bytes=contents.sizes.get(table.file.name),
-            )
-            for table in backup.stored_tables
-            if table.file is not None
-        ),
-        verdicts=verdicts,
-        source=backup.source,
-        truncated=tuple(backup.truncated),
-        emptied=tuple(table.table for table in backup.emptied),
-        builds_on=backup.manifest.builds_on,
-    )
-
-
-def _files_by_name(contents: Contents, stamp: str) -> Iterator[StoredFile]:
-    """The finished data files of a set whose manifest can't be read."""
-    for name in sorted(contents.data_files.get(stamp, ())):
-        if stamp_of_data_file(name, contents.timestamps):
-            size, table = contents.sizes[name], table_of_data_file(name, stamp)
-            yield StoredFile(name, table, "", table, None, size, size)
-
-
-def other_files(contents: Contents, sets: Iterable[StoredSet]) -> Iterator[OtherFile]:
-    """The data files that belong to none of the sets."""
-    in_sets = {file.name for each in sets for file in each.files}
-    for stamp, names in sorted(contents.data_files.items()):
-        state = contents.state_without_set(stamp)
-        yield from (OtherFile(name, state) for name in sorted(names) if name not in in_sets)

@@ -19,13 +19,9 @@ from vector_backup_pipeline.engine.catalog.claims import (
     stamps_being_read,
 )
 from vector_backup_pipeline.engine.catalog.contents import Contents, read_contents
-from vector_backup_pipeline.engine.catalog.locations import (
-    OtherFile,
-    StoredSet,
-    other_files,
-    stored_sets,
-)
+from vector_backup_pipeline.engine.catalog.locations import OtherFile, other_files
 from vector_backup_pipeline.engine.catalog.sources import source_labels
+from vector_backup_pipeline.engine.catalog.stored_sets import StoredSet, stored_sets
 from vector_backup_pipeline.engine.errors import BackupError, IntegrityError, ResourceNotFound
 from vector_backup_pipeline.engine.file_names import (
     PENDING_SUFFIX,

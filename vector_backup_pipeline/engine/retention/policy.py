@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
 
 from vector_backup_pipeline.engine.catalog.contents import is_in_future
-from vector_backup_pipeline.engine.catalog.locations import StoredSet
 from vector_backup_pipeline.engine.catalog.sources import SourceDatabase
+from vector_backup_pipeline.engine.catalog.stored_sets import StoredSet
 from vector_backup_pipeline.engine.retention.rules import KeepRules
 
 
@@ -123,7 +123,7 @@ class _Selection:
 
     @classmethod
     def of(cls, each: StoredSet) -> _Selection:
-        return cls(each.source, frozenset((f.schema_name, f.table_name) for f in each.files))
+        return cls(each.source, frozenset(f.identity for f in each.files))
 
     def among(self, sets: Sequence[StoredSet]) -> list[StoredSet]:
         """The sets of that database that have all of the tables."""
@@ -172,10 +172,10 @@ def _own_reasons(each: StoredSet, history: History, include_truncated: bool) -> 
         reasons.append("its manifest can't be read")
     if is_in_future(each.created_at, history.now):
         reasons.append("it was created in the future, so no rule can judge it; check the clocks")
-    if each.emptied and not include_truncated:
+    emptied = ", ".join(file.table for file in each.emptied)
+    if emptied and not include_truncated:
         reasons.append(
-            f"its run truncated {', '.join(each.emptied)}, and it may hold the only copy "
-            "(--include-truncated)"
+            f"its run truncated {emptied}, and it may hold the only copy (--include-truncated)"
         )
     return reasons
 

@@ -6,8 +6,8 @@ from zoneinfo import ZoneInfo
 
 from hypothesis import strategies as st
 
-from vector_backup_pipeline.engine.catalog.locations import StoredFile, StoredSet
 from vector_backup_pipeline.engine.catalog.sources import SourceDatabase
+from vector_backup_pipeline.engine.catalog.stored_sets import StoredFile, StoredSet
 from vector_backup_pipeline.engine.catalog.verdicts import Verdict, Verdicts
 from vector_backup_pipeline.engine.retention.policy import History
 from vector_backup_pipeline.engine.retention.rules import KeepRules
@@ -58,10 +58,10 @@ def make_set(
         created_at,
         says_complete,
         tuple(files),
-        Verdicts(*verdicts),
         source,
-        emptied=emptied,
+        truncated=emptied,
         builds_on=builds_on,
+        verdicts=Verdicts(*verdicts),
     )
 
 
@@ -84,7 +84,7 @@ def histories(draw: st.DrawFn) -> History:
             drill=draw(st.sampled_from([None, None, True, False])),
             broken=draw(rarely),
             says_complete=not (is_damaged or draw(rarely)),
-            emptied=("t",) if draw(rarely) and not is_damaged else (),
+            emptied=("a", "b") if draw(rarely) and not is_damaged else (),
             builds_on=draw(bases) if draw(rarely) and not is_damaged else None,
         )
         sets.append(set_)

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vector_backup_pipeline.engine.catalog.locations import StoredSet
+from vector_backup_pipeline.engine.catalog.stored_sets import StoredSet
 from vector_backup_pipeline.engine.retention.policy import (
     Decision,
     History,
@@ -190,7 +190,7 @@ def test_every_decision_has_its_reasons() -> None:
         _set(1),
         _set(2, verified=True),
         _set(3, says_complete=False),
-        _set(4, emptied=("t",)),
+        _set(4, emptied=("b",)),
         _set(6, source=None, says_complete=False),
         _set(7, verified=False),
         _set(8, broken=True),
@@ -206,7 +206,7 @@ def test_every_decision_has_its_reasons() -> None:
         "day_3": (False, "it is incomplete, and day_10 is newer and good"),
         "day_4": (
             True,
-            "its run truncated t, and it may hold the only copy (--include-truncated)",
+            "its run truncated b, and it may hold the only copy (--include-truncated)",
         ),
         "day_6": (True, "its manifest can't be read"),
         "day_7": (False, "a verification found its files damaged, and day_10 is newer and good"),
