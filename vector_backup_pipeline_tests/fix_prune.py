@@ -59,6 +59,14 @@ def sets(tmp_path: Path) -> SetWriter:
     return SetWriter(tmp_path / "vector_bak")
 
 
+@pytest.fixture
+def two(sets: SetWriter) -> SetWriter:
+    """Two sets of the root itself, of which `LAST_1` keeps the second."""
+    sets.write("20260101_020000")
+    sets.write("20260102_020000")
+    return sets
+
+
 Prune = Callable[..., FinishedPrune]
 
 

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from vector_backup_pipeline.api import examples
 from vector_backup_pipeline.api.examples import Example
-from vector_backup_pipeline.engine.catalog.listing import BackupList
+from vector_backup_pipeline.engine.catalog.locations import BackupList
 from vector_backup_pipeline.engine.errors import kinds_by_status
 from vector_backup_pipeline.engine.results import BackupResult, RestoreResult
 

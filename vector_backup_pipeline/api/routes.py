@@ -37,7 +37,7 @@ from vector_backup_pipeline.api.operations import BACKUP, RESTORE, Operation
 from vector_backup_pipeline.api.run_reader import RunProgress
 from vector_backup_pipeline.api.runs import NO_DAEMON, Runs
 from vector_backup_pipeline.engine.catalog.downloads import find_download
-from vector_backup_pipeline.engine.catalog.listing import list_backups
+from vector_backup_pipeline.engine.catalog.locations import list_backups
 from vector_backup_pipeline.engine.errors import http_status_of
 from vector_backup_pipeline.engine.storage.contract import BackupRoot
 from vector_backup_pipeline.parameters.types import TASK_ID_PATTERN

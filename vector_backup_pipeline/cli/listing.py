@@ -41,8 +41,7 @@ def list_command(task_id: str | None, global_only: bool, as_json: bool) -> int:
       vector-backup list --task-id corpus_7
       vector-backup list --json | jq '.backup_locations[0].backups[0].timestamp'
     """
-    from vector_backup_pipeline.engine.catalog.listing import as_list
-    from vector_backup_pipeline.engine.catalog.locations import find_locations
+    from vector_backup_pipeline.engine.catalog.locations import as_list, find_locations
     from vector_backup_pipeline.engine.storage.opening import open_root
     from vector_backup_pipeline.settings import load_settings
 
@@ -59,7 +58,7 @@ def list_command(task_id: str | None, global_only: bool, as_json: bool) -> int:
 def _lines(
     locations: list[BackupLocation], root: BackupRoot, timestamps: TimestampFormat
 ) -> Iterator[str]:
-    from vector_backup_pipeline.engine.catalog.listing import labels_of
+    from vector_backup_pipeline.engine.catalog.locations import labels_of
 
     if not locations:
         yield f"No backups under {root.location}."

@@ -12,10 +12,10 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from vector_backup_pipeline.engine.catalog.listing import list_backups
-from vector_backup_pipeline.engine.catalog.locations import find_locations
+from vector_backup_pipeline.engine.catalog.contents import has_backup, stamps_in_use
+from vector_backup_pipeline.engine.catalog.locations import find_locations, list_backups
 from vector_backup_pipeline.engine.errors import InvalidParams, ResourceNotFound, StorageError
-from vector_backup_pipeline.engine.file_names import marker_name, tombstone_name
+from vector_backup_pipeline.engine.file_names import manifest_name, marker_name, tombstone_name
 from vector_backup_pipeline.engine.storage.local import LocalDirectory, LocalRoot
 from vector_backup_pipeline.engine.timestamps import DEFAULT_TIMESTAMP_FORMAT, TimestampFormat
 from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
@@ -119,19 +119,6 @@ def test_the_list_has_the_contracts_shape(listing: Listing) -> None:
             "task_backups": 0,
         },
     }
-    assert list(listed["backup_locations"][0]["backups"][0])[:3] == [
-        "timestamp",
-        "collection_file",
-        "embedding_file",
-    ]
-
-
-def test_times_in_utc_have_an_offset_too(listing: Listing) -> None:
-    listing.sets().write(FIRST)
-
-    (backup,) = listing.only()["backups"]
-
-    assert backup["backup_date"] == "2025-01-01T00:00:00+00:00"
 
 
 def test_the_root_comes_first_then_tasks_by_name_with_the_newest_set_first(
@@ -181,23 +168,20 @@ def test_one_task_or_the_root_alone_can_be_listed(listing: Listing) -> None:
             listing(**wanted)
 
 
-@pytest.mark.parametrize("made", [True, False])
-def test_without_backups_the_list_is_empty(listing: Listing, made: bool) -> None:
-    if not made:
-        listing.path.rmdir()
-
-    assert listing()["backup_locations"] == []
-
-
-def test_a_root_that_can_not_be_listed_is_an_error_and_not_an_empty_list(
+def test_without_backups_the_list_is_empty_but_never_if_a_manifest_cannot_be_read(
     listing: Listing,
 ) -> None:
-    listing.sets().file("vector_backup_20250101_000000.json")
-    leading_to_itself = listing.sets().path / "vector_backup_20250102_000000.json"
-    leading_to_itself.symlink_to(leading_to_itself)
+    assert listing()["backup_locations"] == []
+    listing.sets().file("vector_backup_log.txt", b"Every run failed.")
+    assert listing.only()["backups"] == []
+
+    manifest = listing.sets().path / manifest_name(FIRST)
+    manifest.symlink_to(manifest)  # It leads to itself.
 
     with pytest.raises(StorageError):
         listing()
+    with pytest.raises(StorageError):
+        has_backup(listing.sets().directory, TIMESTAMPS)
 
 
 def test_other_tables_are_listed_by_their_files(listing: Listing) -> None:
@@ -311,15 +295,10 @@ def test_a_pair_that_this_tool_wrote_is_not_adoptable(
     os.utime(listing.sets().path / evidence, (0, 0))
 
     assert set(_states(listing)) == {state}
-
-
-def test_a_pair_that_a_live_run_writes_is_not_adoptable(listing: Listing) -> None:
-    listing.sets().older(FIRST)
-    claim = listing.sets().running(FIRST)
-    try:
-        assert set(_states(listing)) == {"running"}
-    finally:
-        claim.release()
+    claim = listing.sets().running(SECOND)
+    listing.sets().older(SECOND)
+    assert set(_states(listing)) == {state, "running"}
+    claim.release()
 
 
 def _states(listing: Listing) -> list[str]:
@@ -342,12 +321,6 @@ def test_a_file_that_gets_its_name_meanwhile_is_not_listed_under_its_old_one(
     claim.release()
 
     assert location["other_files"] == []
-
-
-def test_a_place_where_every_run_failed_is_listed_without_a_set(listing: Listing) -> None:
-    listing.sets().file("vector_backup_log.txt", b"a run")
-
-    assert listing.only()["backups"] == []
 
 
 @pytest.mark.parametrize(
@@ -410,3 +383,41 @@ def test_the_tables_that_a_run_emptied_are_listed(listing: Listing, state: Any) 
 
     emptied = state in ("done", "pending", "unknown")
     assert listed["truncated"] == ([EMBEDDING] if emptied else [])
+
+
+def test_only_a_complete_set_with_a_manifest_counts_as_a_backup(tmp_path: Path) -> None:
+    sets = SetWriter(tmp_path)
+
+    def is_backed_up() -> bool:
+        return has_backup(sets.directory, TIMESTAMPS)
+
+    assert not is_backed_up()
+    sets.older(FIRST)
+    sets.write(SECOND, failed=["t"])
+    for number, content in enumerate((b"", b"{", b"[]", b'{"complete": true}', b"\xff\xfe")):
+        sets.file(manifest_name(f"2025020{number + 1}_000000"), content)
+    for name in (f"t_{THIRD}.csv.tmp", "t.csv", "t_20251399_000000.csv", "log.txt"):
+        sets.file(name)
+    assert not is_backed_up()
+
+    sets.adopt()
+    assert is_backed_up()
+
+
+def test_stamps_in_use_are_those_of_every_kind_of_file_but_one(tmp_path: Path) -> None:
+    names = {
+        "t_20250101_000001.csv",
+        "t_20250101_000002.csv.tmp",
+        "vector_backup_20250101_000003.json",
+        ".vector_backup_20250101_000004.run",
+        ".vector_backup_20250101_000005.run",
+        f".vector_backup_20250101_000005.run.{'0' * 32}",
+        "vector_backup_20250101_000006.verified.json",
+        "vector_backup_log.txt",
+    }
+    for name in names:
+        (tmp_path / name).touch()
+
+    found = stamps_in_use(LocalDirectory(tmp_path), TIMESTAMPS, but_marker_of="20250101_000005")
+
+    assert found == {f"20250101_00000{n}" for n in (1, 2, 3, 4, 6)}

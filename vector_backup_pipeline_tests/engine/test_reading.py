@@ -7,7 +7,7 @@ import pytest
 
 from vector_backup_pipeline.engine.backup.run_marker import remove_leftovers
 from vector_backup_pipeline.engine.catalog.claims import claim_reading, stamps_being_read
-from vector_backup_pipeline.engine.catalog.verdicts import read_verdicts
+from vector_backup_pipeline.engine.catalog.stored_sets import read_verdicts
 from vector_backup_pipeline.engine.errors import ResourceNotFound, StorageError
 from vector_backup_pipeline.engine.file_names import (
     manifest_name,
@@ -28,13 +28,6 @@ from vector_backup_pipeline_tests.fix_restore import DEFAULTS
 from vector_backup_pipeline_tests.fix_sets import SetWriter
 
 OLD, NEW = "20260101_020000", "20260102_020000"
-
-
-@pytest.fixture
-def two(sets: SetWriter) -> SetWriter:
-    sets.write(OLD)
-    sets.write(NEW)
-    return sets
 
 
 def _restore(sets: SetWriter, timestamp: str) -> RestoreRun:
@@ -238,15 +231,15 @@ def test_a_claim_that_was_lost_to_somebody_s_look_is_made_again(
         return lost.pop() if lost else claim(directory, *arguments)
 
     monkeypatch.setattr(LocalDirectory, "claim", lost_at_first)
-    reading = claim_reading(two.directory, OLD, "restore")
+    reading = claim_reading(two.directory, TIMESTAMPS, OLD, "restore", [])
     assert reading is not None
     reading.release()
 
 
 def test_a_run_that_reads_a_set_twice_holds_it_once(two: SetWriter) -> None:
-    reading = claim_reading(two.directory, OLD, "restore")
+    reading = claim_reading(two.directory, TIMESTAMPS, OLD, "restore", [])
     assert reading is not None
-    assert claim_reading(two.directory, OLD, "restore") is None
+    assert claim_reading(two.directory, TIMESTAMPS, OLD, "restore", []) is None
     reading.release()
     assert _readers(two) == []
 
@@ -254,7 +247,7 @@ def test_a_run_that_reads_a_set_twice_holds_it_once(two: SetWriter) -> None:
 def test_nobody_begins_to_read_a_set_that_is_being_removed(two: SetWriter) -> None:
     two.file(tombstone_name(OLD))
     with pytest.raises(ResourceNotFound, match="being removed by a prune"):
-        claim_reading(two.directory, OLD, "restore")
+        claim_reading(two.directory, TIMESTAMPS, OLD, "restore", [])
     assert _readers(two) == []
 
 
@@ -280,7 +273,7 @@ def test_a_dead_reader_s_marker_goes_with_the_next_run_and_a_live_one_s_stays(
 ) -> None:
     dead = f".vector_backup_{OLD}_0123abcd.reading"
     two.file(dead, b'{"host": "gone", "heartbeat": "2020-01-01T00:00:00+00:00"}')
-    live = claim_reading(two.directory, NEW, "restore")
+    live = claim_reading(two.directory, TIMESTAMPS, NEW, "restore", [])
     assert live is not None
     assert stamps_being_read(two.directory, TIMESTAMPS, two.directory.names()) == {NEW}
     next_run(two)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from vector_backup_pipeline.engine.catalog.contents import (
     Contents,
     DamagedSet,
+    FileState,
     ManifestSet,
     read_contents,
 )
@@ -37,6 +38,13 @@ from vector_backup_pipeline.parameters.types import LATEST
 AskTarget = Callable[[], SourceDatabase]
 
 _SHOWN = 5
+_WHY_NO_SET: dict[FileState, str] = {
+    "running": " yet: its run is active",
+    "removed": ": it is being removed by a prune",
+    "adoptable": ", but a pair of the older system's files. To make it a backup set: vector-backup "
+    "adopt --timestamp {} (with --task-id for a task's)",
+    "orphan": "",
+}
 
 
 @dataclass(frozen=True)
@@ -99,7 +107,10 @@ def _set_at(
     where = contents.directory.location
     backup = contents.backup_set(stamp)
     if backup is None:
-        raise ResourceNotFound(f"{_why_no_set(contents, stamp)} {_existing_sets(contents)}")
+        why = _WHY_NO_SET[contents.state_without_set(stamp)].format(stamp)
+        raise ResourceNotFound(
+            f"There is no backup set {stamp} in {where}{why}. {_existing_sets(contents)}"
+        )
     if isinstance(backup, DamagedSet):
         raise backup.error
     if source_database not in (None, backup.source.name, backup.source.qualified):
@@ -119,22 +130,6 @@ def _set_at(
 
 def _files_named(backup: StoredSet, tables: Sequence[str]) -> list[StoredFile]:
     return [file for text in tables for file in backup.files_named(text)]
-
-
-def _why_no_set(contents: Contents, stamp: str) -> str:
-    where = contents.directory.location
-    match contents.state_without_set(stamp):
-        case "removed":
-            return f"The set {stamp} in {where} is being removed by a prune."
-        case "running":
-            return f"{stamp} in {where} is not a backup set yet: its run is active. Wait for it."
-        case "adoptable":
-            return (
-                f"{stamp} in {where} is a pair of the older system's files, without a manifest. To "
-                f"make it a backup set: vector-backup adopt --timestamp {stamp} (with --task-id "
-                "for a task's)."
-            )
-    return f"There is no backup set {stamp} in {where}."
 
 
 def _existing_sets(contents: Contents) -> str:

@@ -49,55 +49,49 @@ def exclusive(directory: BackupDirectory, marker: str, run_id: str, work: str) -
         claim.release()
 
 
-def claim_reading(directory: BackupDirectory, stamp: str, run_id: str) -> Claim | None:
-    """Keep the set from being removed until the claim is released; None if this run holds one.
-
-    Raises:
-        ResourceNotFound: a prune is removing the set.
-        StorageError: the marker can't be written.
-    """
-    name = reading_name(stamp, run_id)
-    for _ in range(_ATTEMPTS):
-        directory.remove_dead_claim(name)
-        claim = directory.claim(name, marker_owner(run_id))
-        if claim is not None or directory.claim_is_alive(name):
-            break
-    else:
-        raise StorageError(f"The marker {name} in {directory.location} could not be created.")
-    with contextlib.ExitStack() as on_error:
-        if claim is not None:
-            on_error.callback(claim.release)
-        if tombstone_name(stamp) in directory.names():
-            raise ResourceNotFound(
-                f"The set {stamp} in {directory.location} is being removed by a prune. Choose "
-                "another one."
-            )
-        on_error.pop_all()
-    return claim
-
-
-def hold_while_reading(
+def claim_reading(
     directory: BackupDirectory,
     timestamps: TimestampFormat,
     stamp: str,
     run_id: str,
     notices: list[str],
 ) -> Claim | None:
-    """`claim_reading` for a run that continues without a marker if none can be written, with a
-    notice. Removes the markers of dead readers first.
+    """Keep the set from being removed until the claim is released. None if this run has claimed it
+    already, or, with a notice, if no marker can be written. Removes the markers of dead readers.
 
     Raises:
         ResourceNotFound: a prune is removing the set.
     """
+    claim = None
     try:
         remove_dead_readers(directory, timestamps, directory.names())
-        return claim_reading(directory, stamp, run_id)
+        claim = _claim(directory, reading_name(stamp, run_id), run_id)
+        is_being_removed = tombstone_name(stamp) in directory.names()
     except StorageError as error:
+        if claim is not None:
+            claim.release()
         notices.append(
             f"No marker could be written beside {stamp}, so a prune may remove the set while it is "
             f"being read: {error.message}"
         )
         return None
+    if is_being_removed:
+        if claim is not None:
+            claim.release()
+        raise ResourceNotFound(
+            f"The set {stamp} in {directory.location} is being removed by a prune. Choose another "
+            "one."
+        )
+    return claim
+
+
+def _claim(directory: BackupDirectory, name: str, run_id: str) -> Claim | None:
+    for _ in range(_ATTEMPTS):
+        directory.remove_dead_claim(name)
+        claim = directory.claim(name, marker_owner(run_id))
+        if claim is not None or directory.claim_is_alive(name):
+            return claim
+    raise StorageError(f"The marker {name} in {directory.location} could not be created.")
 
 
 def remove_dead_readers(

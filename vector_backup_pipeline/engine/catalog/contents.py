@@ -66,11 +66,16 @@ class ManifestSet:
 @dataclass(frozen=True)
 class DamagedSet:
     """A backup set whose manifest can't be read, with the reason in `error`. `created_at` is the
-    time of its timestamp, in UTC."""
+    time of its timestamp, in UTC.
+
+    `mentions` are the timestamps of other sets in the text of the manifest: it may be one of a
+    later version, whose set builds on them.
+    """
 
     stamp: str
     error: IntegrityError
     created_at: datetime
+    mentions: frozenset[str]
 
     @property
     def complete(self) -> bool:
@@ -116,19 +121,22 @@ class Contents:
         if stamp not in self.manifests:
             return None
         try:
-            manifest = self._read_manifest(stamp)
-        except IntegrityError as error:
-            return DamagedSet(stamp, error, self.timestamps.moment(stamp))
+            data = b"".join(self.directory.read(manifest_name(stamp)))
         except ResourceNotFound:
             return None  # Removed since the directory was listed.
+        try:
+            manifest = self._parse_manifest(stamp, data)
+        except IntegrityError as error:
+            others = {*self.manifests, *self.data_files} - {stamp}
+            mentions = frozenset(other for other in others if other.encode() in data)
+            return DamagedSet(stamp, error, self.timestamps.moment(stamp), mentions)
         created = manifest.created_at
         if created.tzinfo is None:
             created = created.replace(tzinfo=timezone.utc)
         return ManifestSet(stamp, manifest, created.astimezone(timezone.utc))
 
-    def _read_manifest(self, stamp: str) -> Manifest:
+    def _parse_manifest(self, stamp: str, data: bytes) -> Manifest:
         name = manifest_name(stamp)
-        data = b"".join(self.directory.read(name))
         manifest = read_manifest(data, name, self.directory.manifest_key)
         if manifest.timestamp != stamp:
             # A copy would claim the files of the set that it was copied from.

@@ -1,25 +1,53 @@
-"""The state of a backup set: one model for every listing, for `latest` and for retention."""
+"""The state of a backup set: one model for every listing, for `latest` and for retention.
+
+The verdict beside a set has the outcome of its last verification and of its last restore test. A
+verification without a restore test keeps the outcome of the last one, so each has its own time.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
+
+from pydantic import AwareDatetime, BaseModel, ValidationError
 
 from vector_backup_pipeline.engine.catalog.contents import BackupSet, Contents, DamagedSet
 from vector_backup_pipeline.engine.catalog.sources import SourceDatabase
-from vector_backup_pipeline.engine.catalog.verdicts import NO_VERDICTS, Verdicts, read_verdicts
+from vector_backup_pipeline.engine.errors import ResourceNotFound
 from vector_backup_pipeline.engine.file_names import (
     stamp_of_data_file,
     table_of_data_file,
     verdict_name,
 )
+from vector_backup_pipeline.engine.results import SetVerdict
+from vector_backup_pipeline.engine.storage.contract import BackupDirectory
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
 from vector_backup_pipeline.parameters.table_names import parse_table_name
 
 State = Literal["complete", "incomplete", "damaged"]
 Mode = Literal["full", "incremental"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether the set passed, and when."""
+
+    passed: bool
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """The last verification of the stored files, and the last restore test; None without one."""
+
+    verified: Verdict | None = None
+    drill: Verdict | None = None
+
+
+NO_VERDICTS = Verdicts()
 
 
 @dataclass(frozen=True)
@@ -54,7 +82,8 @@ class StoredSet:
     """A backup set without its manifest, which may be large. `created_at` is in UTC.
 
     `says_complete` is what the manifest says. `truncated` are the tables that its run truncated, or
-    may have truncated. `source` is None if the manifest can't be read.
+    may have truncated. `needs` is what it builds on; of a damaged set, all that it may build on.
+    `source` is None if the manifest can't be read.
     """
 
     stamp: str
@@ -64,6 +93,7 @@ class StoredSet:
     source: SourceDatabase | None = None
     truncated: tuple[str, ...] = ()
     builds_on: str | None = None
+    needs: frozenset[str] = frozenset()
     verdicts: Verdicts = NO_VERDICTS
 
     @property
@@ -134,7 +164,9 @@ def stored_set(contents: Contents, backup: BackupSet) -> StoredSet:
     """The state of a set, without its verdicts."""
     if isinstance(backup, DamagedSet):
         files = _files_by_name(contents, backup.stamp)
-        return StoredSet(backup.stamp, backup.created_at, False, tuple(files))
+        return StoredSet(
+            backup.stamp, backup.created_at, False, tuple(files), needs=backup.mentions
+        )
     manifest = backup.manifest
     may_be_truncated = manifest.truncate in ("done", "pending", "unknown")
     return StoredSet(
@@ -157,6 +189,7 @@ def stored_set(contents: Contents, backup: BackupSet) -> StoredSet:
         source=backup.source,
         truncated=tuple(manifest.truncated_tables) if may_be_truncated else (),
         builds_on=manifest.builds_on,
+        needs=frozenset({manifest.builds_on} if manifest.builds_on else ()),
     )
 
 
@@ -166,3 +199,57 @@ def _files_by_name(contents: Contents, stamp: str) -> Iterator[StoredFile]:
         if stamp_of_data_file(name, contents.timestamps):
             size, table = contents.sizes[name], table_of_data_file(name, stamp)
             yield StoredFile(name, table, "", table, None, size, size)
+
+
+class _StoredDrill(BaseModel, extra="allow"):
+    passed: bool
+    # Files of earlier versions have none; it is then the time of the verification.
+    drilled_at: AwareDatetime | None = None
+
+
+class _StoredVerdict(BaseModel):
+    verified_at: AwareDatetime
+    passed: bool
+    # Files of the first version have none.
+    files_passed: bool | None = None
+    drill: _StoredDrill | None = None
+
+
+def read_verdicts(directory: BackupDirectory, stamp: str) -> Verdicts:
+    """The verdicts on a set. A file that is missing or can't be parsed counts as no verdict.
+
+    Raises:
+        StorageError: the file can't be read.
+    """
+    stored = _read(directory, stamp)
+    if stored is None:
+        return NO_VERDICTS
+    files_passed = stored.passed if stored.files_passed is None else stored.files_passed
+    verified, drill = Verdict(files_passed, stored.verified_at), None
+    if stored.drill is not None:
+        drill = Verdict(stored.drill.passed, stored.drill.drilled_at or stored.verified_at)
+    return Verdicts(verified, drill)
+
+
+def write_verdict(directory: BackupDirectory, verdict: SetVerdict) -> None:
+    """Write the verdict beside its set, with the last restore test if this one made none.
+
+    Raises:
+        StorageError: the file can't be written.
+    """
+    data: dict[str, Any] = verdict.model_dump(mode="json")
+    earlier = _read(directory, verdict.timestamp)
+    if verdict.drill is None and earlier is not None and earlier.drill is not None:
+        data["drill"] = earlier.drill.model_dump(mode="json")
+        data["drill"]["drilled_at"] = (earlier.drill.drilled_at or earlier.verified_at).isoformat()
+    drill_passed = data["drill"] is None or data["drill"]["passed"]
+    data["passed"] = verdict.files_passed is True and drill_passed
+    text = json.dumps(data, indent=1, ensure_ascii=False) + "\n"
+    directory.replace(verdict_name(verdict.timestamp), text.encode())
+
+
+def _read(directory: BackupDirectory, stamp: str) -> _StoredVerdict | None:
+    try:
+        return _StoredVerdict.model_validate_json(b"".join(directory.read(verdict_name(stamp))))
+    except (ValidationError, ResourceNotFound):
+        return None

@@ -17,7 +17,7 @@ from functools import partial
 from typing import Literal
 
 from vector_backup_pipeline.engine.cancellation import as_run_error, uncancellable
-from vector_backup_pipeline.engine.catalog.claims import hold_while_reading
+from vector_backup_pipeline.engine.catalog.claims import claim_reading
 from vector_backup_pipeline.engine.catalog.sources import SourceDatabase
 from vector_backup_pipeline.engine.errors import (
     BackupError,
@@ -145,7 +145,7 @@ class RestoreRun(EngineRun[RestoreResult]):
             source = find_source(self._root, self._timestamps, self.request, ask_target)
             self._source = source
             stamp = source.backup.stamp
-            self._reading = hold_while_reading(
+            self._reading = claim_reading(
                 source.directory, self._timestamps, stamp, self._run_id, self.notices
             )
             self.notices += source.notices(self.request, self._timestamps.now())

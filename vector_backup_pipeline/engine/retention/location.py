@@ -27,7 +27,6 @@ from vector_backup_pipeline.engine.file_names import (
     PENDING_SUFFIX,
     PRUNE_MARKER,
     manifest_name,
-    marker_name,
     stamp_of_data_file,
     stamp_of_manifest,
     stamp_of_tombstone,
@@ -36,7 +35,6 @@ from vector_backup_pipeline.engine.file_names import (
 from vector_backup_pipeline.engine.results import KeptSet, LeftFile, PrunedLocation, error_line
 from vector_backup_pipeline.engine.retention.policy import (
     Decision,
-    History,
     decide,
     removal_order,
 )
@@ -47,7 +45,6 @@ from vector_backup_pipeline.engine.timestamps import TimestampFormat
 from vector_backup_pipeline.parameters.prune import PruneParameters
 
 _IS_READ = "a restore or a verification is reading it"
-_IS_RUNNING = "its run is active"
 
 
 class LocationPrune:
@@ -76,8 +73,8 @@ class LocationPrune:
         # The files of sets that have to be there as long as nobody else changes the location.
         self._set_files: set[str] = set()
         self._pending: list[Removal] = []
-        # Why sets stay that were to be removed, by timestamp.
-        self._spared: dict[str, str] = {}
+        # Sets that were to be removed, but somebody is reading them by now.
+        self._spared: set[str] = set()
         self._removals: list[Removal] = []
         self._finished: list[Removal] = []
 
@@ -108,11 +105,14 @@ class LocationPrune:
     def _look(self) -> Contents:
         contents = self._without_idle_tombstones(read_contents(self.directory, self._timestamps))
         sets = stored_sets(contents)
-        history = History(sets, self._timestamps.now(), *self._use_of(contents, sets))
+        in_use = {stamp: "its run is active" for stamp, alive in contents.runs.items() if alive}
+        for stamp in stamps_being_read(self.directory, self._timestamps, contents.sizes):
+            in_use[stamp] = _IS_READ
         self._decisions = decide(
-            history,
+            sets,
+            in_use,
             self._rules,
-            self._timestamps.timezone,
+            self._timestamps.now(),
             include_truncated=self._parameters.include_truncated,
         )
         labels = source_labels(each.source for each in sets if each.source is not None)
@@ -120,7 +120,7 @@ class LocationPrune:
         self._other_files = list(other_files(contents, sets))
         stored = {file.name for each in sets for file in each.files} & contents.sizes.keys()
         self._set_files = stored | {manifest_name(stamp) for stamp in contents.manifests}
-        self._pending = [*self._set_removals(contents, sets), *self._orphan_removals(history)]
+        self._pending = [*self._set_removals(contents, sets), *self._orphan_removals(sets)]
         return contents
 
     def _without_idle_tombstones(self, contents: Contents) -> Contents:
@@ -136,23 +136,6 @@ class LocationPrune:
             contents, manifests=contents.manifests | idle, tombstones=contents.tombstones - idle
         )
 
-    def _use_of(
-        self, contents: Contents, sets: list[StoredSet]
-    ) -> tuple[dict[str, str], dict[str, frozenset[str]]]:
-        """Why sets are in use, and what damaged manifests mention."""
-        in_use = {stamp: _IS_RUNNING for stamp, is_alive in contents.runs.items() if is_alive}
-        for stamp in stamps_being_read(self.directory, self._timestamps, contents.sizes):
-            in_use[stamp] = _IS_READ
-        stamps = {*contents.manifests, *contents.data_files}
-        mentions = {}
-        for each in sets:
-            if each.source is None:
-                with contextlib.suppress(ResourceNotFound):
-                    data = b"".join(self.directory.read(manifest_name(each.stamp)))
-                    others = stamps - {each.stamp}
-                    mentions[each.stamp] = frozenset(s for s in others if s.encode() in data)
-        return in_use, mentions
-
     def _set_removals(self, contents: Contents, sets: list[StoredSet]) -> Iterator[Removal]:
         """The removals of sets. A file that several sets name goes with the last one."""
         files = {each.stamp: {file.name for file in each.files} for each in sets}
@@ -164,10 +147,10 @@ class LocationPrune:
             names = [manifest_name(stamp), verdict_name(stamp), *data_files]
             yield self._removal(stamp, decision.reasons, [n for n in names if n in contents.sizes])
 
-    def _orphan_removals(self, history: History) -> Iterator[Removal]:
+    def _orphan_removals(self, sets: list[StoredSet]) -> Iterator[Removal]:
         if not self._parameters.include_orphans or not any(d.is_good for d in self._decisions):
             return
-        spared = {each.stamp for each in history.sets}.union(*history.mentions.values())
+        spared = {each.stamp for each in sets}.union(*(each.needs for each in sets))
         orphans: dict[str, list[str]] = {}
         for file in self._other_files:
             stamp = stamp_of_data_file(file.name, self._timestamps)
@@ -210,38 +193,23 @@ class LocationPrune:
         return manifests | (names & self._set_files) != self._set_files
 
     def _remove(self, removal: Removal) -> None:
-        stamp = removal.tombstone.timestamp
-        if reason := self._why_in_use(stamp):
-            self._spared[stamp] = reason
-            return
-        if self._parameters.dry_run:
-            self._removals.append(removal)
-            removal.remove_files(dry_run=True)
-            return
+        stamp, dry_run = removal.tombstone.timestamp, self._parameters.dry_run
         try:
-            removal.write_tombstone()
-            # A reader that came before the tombstone has its marker by now.
-            if reason := self._why_in_use(stamp):
-                removal.take_back_tombstone()
-                self._spared[stamp] = reason
-                return
+            if not dry_run:
+                removal.write_tombstone()
+                # A reader that came before the tombstone has its marker by now.
+                names = self.directory.names()
+                if stamp in stamps_being_read(self.directory, self._timestamps, names):
+                    removal.take_back_tombstone()
+                    self._spared.add(stamp)
+                    return
             self._removals.append(removal)
-            removal.remove_files(dry_run=False)
+            removal.remove_files(dry_run=dry_run)
             self._set_files -= removal.removed.keys()
         except BaseException:
             with contextlib.suppress(BackupError):
                 removal.take_back_tombstone()
             raise
-
-    def _why_in_use(self, stamp: str) -> str | None:
-        if self.directory.claim_is_alive(marker_name(stamp)):
-            return _IS_RUNNING
-        names = self.directory.names()
-        return (
-            _IS_READ
-            if stamp in stamps_being_read(self.directory, self._timestamps, names)
-            else None
-        )
 
     def report(self) -> PrunedLocation:
         """What has been done so far."""
@@ -267,7 +235,8 @@ class LocationPrune:
     def _kept(self, decision: Decision) -> KeptSet:
         reasons = list(decision.reasons)
         if not decision.is_kept:
-            reasons = [self._spared.get(decision.stamp, "the prune ended before removing it")]
+            is_read = decision.stamp in self._spared
+            reasons = [_IS_READ if is_read else "the prune ended before removing it"]
         return KeptSet(
             timestamp=decision.stamp,
             source_database=self._labels[decision.stamp],

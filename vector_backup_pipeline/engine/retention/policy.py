@@ -12,27 +12,13 @@ Whatever the rules, these are never removed:
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime, tzinfo
+from dataclasses import dataclass
+from datetime import datetime, timezone, tzinfo
 
 from vector_backup_pipeline.engine.catalog.contents import is_in_future
 from vector_backup_pipeline.engine.catalog.sources import SourceDatabase
 from vector_backup_pipeline.engine.catalog.stored_sets import StoredSet
 from vector_backup_pipeline.engine.retention.rules import KeepRules
-
-
-@dataclass(frozen=True)
-class History:
-    """The sets of a location at the time `now`.
-
-    `in_use` says why a set is in use, by its timestamp. `mentions` are the timestamps of sets that
-    a damaged manifest mentions: it may be one of a later version, whose set builds on them.
-    """
-
-    sets: Sequence[StoredSet]
-    now: datetime
-    in_use: Mapping[str, str] = field(default_factory=dict)
-    mentions: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -47,22 +33,29 @@ class Decision:
 
 
 def decide(
-    history: History, rules: KeepRules, zone: tzinfo, *, include_truncated: bool = False
+    sets: Sequence[StoredSet],
+    in_use: Mapping[str, str],
+    rules: KeepRules,
+    now: datetime,
+    *,
+    include_truncated: bool = False,
 ) -> list[Decision]:
-    """The decision on each set, newest first; days and other periods are those of `zone`.
+    """The decision on each set, newest first. `in_use` says why sets are in use, by their
+    timestamps. Days and other periods are those of the time zone of `now`.
 
     A set is good if it is complete, has all files, failed no verification, and builds on a good set
     or none. It is counted with the sets of the same source database that have all its tables, and
     only those replace it.
     """
-    sets = sorted(history.sets, key=lambda each: each.age, reverse=True)
+    zone = now.tzinfo or timezone.utc
+    sets = sorted(sets, key=lambda each: each.age, reverse=True)
     # A set created while a clock was wrong would be the newest one for a long time.
-    judged = [
-        s for s in sets if s.source is not None and not is_in_future(s.created_at, history.now)
-    ]
+    judged = [s for s in sets if s.source is not None and not is_in_future(s.created_at, now)]
     flaws = _flaws(judged)
     good = [each for each in judged if each.stamp not in flaws]
-    kept = {each.stamp: _own_reasons(each, history, include_truncated) for each in sets}
+    kept: dict[str, list[str]] = {each.stamp: [] for each in sets}
+    for each in sets:
+        kept[each.stamp] += _own_reasons(each, in_use.get(each.stamp), now, include_truncated)
     unkept = {each.stamp: "no rule keeps it" for each in sets}
     counted = {selection: selection.among(good) for selection in {*map(_Selection.of, judged)}}
     by_rules = {s: _kept_by_rules(counted[s], rules, zone) for s in counted}
@@ -85,7 +78,7 @@ def decide(
     if not good:
         for reasons in kept.values():
             reasons.append("there is no good set here, so nothing is removed")
-    _keep_what_kept_sets_need(sets, history, kept)
+    _keep_what_kept_sets_need(sets, kept)
     good_stamps = {each.stamp for each in good}
     return [
         Decision(
@@ -164,36 +157,27 @@ def _kept_by_rules(
     return {each.stamp: why for each, why in zip(counted, reasons, strict=True)}
 
 
-def _own_reasons(each: StoredSet, history: History, include_truncated: bool) -> list[str]:
-    reasons = []
-    if each.stamp in history.in_use:
-        reasons.append(history.in_use[each.stamp])
+def _own_reasons(
+    each: StoredSet, in_use: str | None, now: datetime, include_truncated: bool
+) -> Iterator[str]:
+    if in_use is not None:
+        yield in_use
     if each.source is None:
-        reasons.append("its manifest can't be read")
-    if is_in_future(each.created_at, history.now):
-        reasons.append("it was created in the future, so no rule can judge it; check the clocks")
+        yield "its manifest can't be read"
+    if is_in_future(each.created_at, now):
+        yield "it was created in the future, so no rule can judge it; check the clocks"
     emptied = ", ".join(file.table for file in each.emptied)
     if emptied and not include_truncated:
-        reasons.append(
-            f"its run truncated {emptied}, and it may hold the only copy (--include-truncated)"
-        )
-    return reasons
+        yield f"its run truncated {emptied}, and it may hold the only copy (--include-truncated)"
 
 
-def _keep_what_kept_sets_need(
-    sets: Sequence[StoredSet], history: History, kept: Mapping[str, list[str]]
-) -> None:
-    def needed(each: StoredSet) -> Iterator[tuple[str, str]]:
-        for stamp in history.mentions.get(each.stamp, ()):
-            yield stamp, f"the damaged set {each.stamp} mentions it"
-        if each.builds_on is not None:
-            yield each.builds_on, f"{each.stamp} builds on it"
-
+def _keep_what_kept_sets_need(sets: Sequence[StoredSet], kept: Mapping[str, list[str]]) -> None:
     by_stamp = {each.stamp: each for each in sets}
     waiting = [each for each in sets if kept[each.stamp]]
     while waiting:
-        for stamp, reason in needed(waiting.pop()):
-            if stamp in by_stamp:
-                if not kept[stamp]:
-                    waiting.append(by_stamp[stamp])
-                kept[stamp].append(reason)
+        each = waiting.pop()
+        builds = "may build" if each.source is None else "builds"
+        for stamp in sorted(each.needs & by_stamp.keys()):
+            if not kept[stamp]:
+                waiting.append(by_stamp[stamp])
+            kept[stamp].append(f"{each.stamp} {builds} on it")

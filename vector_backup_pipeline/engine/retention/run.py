@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
 
 from vector_backup_pipeline.engine.cancellation import as_run_error
 from vector_backup_pipeline.engine.catalog.locations import check_root, find_directories
@@ -30,7 +29,7 @@ from vector_backup_pipeline.engine.results import (
 )
 from vector_backup_pipeline.engine.retention.location import LocationPrune
 from vector_backup_pipeline.engine.retention.rules import KeepRules
-from vector_backup_pipeline.engine.storage.contract import BackupRoot
+from vector_backup_pipeline.engine.storage.contract import AbandonedUpload, BackupRoot
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
 from vector_backup_pipeline.parameters.prune import PruneParameters
 
@@ -67,11 +66,10 @@ class PruneRun:
         # Who canceled the run, if known; for the log.
         self.canceled_by: str | None = None
         self._started = time.monotonic()
-        self._began_at = datetime.now(timezone.utc)
+        self._began_at = timestamps.now().replace(microsecond=0)
         self._locations: dict[str, LocationPrune] = {}
         self._waiting: set[str] = set()
-        self._uploads: list[EndedUpload] = []
-        self._own_errors: list[BackupError] = []
+        self._error: BackupError | None = None
         self._notices: list[str] = []
         self._result: PruneResult | None = None
 
@@ -79,7 +77,7 @@ class PruneRun:
     def error(self) -> BackupError | None:
         """The error that failed the run: its own, otherwise the first one of a location."""
         of_locations = (error for each in self._locations.values() for error in each.errors)
-        return next(iter(self._own_errors), None) or next(of_locations, None)
+        return self._error or next(of_locations, None)
 
     def error_of(self, key: str) -> BackupError | None:
         """The first error of a location."""
@@ -110,7 +108,7 @@ class PruneRun:
                     "vector-backup list."
                 )
         except BaseException as cause:
-            self._own_errors.append(as_run_error(cause))
+            self._error = as_run_error(cause)
             raise
         self._waiting = {*self._locations}
         return [
@@ -142,69 +140,62 @@ class PruneRun:
         """
         if self._result is not None:
             return self._result
-        if self._waiting and self.error is None:
-            waiting = [self._locations[key].directory.location for key in sorted(self._waiting)]
-            self._own_errors.append(
-                InvalidParams(
-                    f"{', '.join(waiting)} was not pruned: a step of the job was left out. Launch "
-                    "the whole job."
-                )
+        left_out = bool(self._waiting) and self.error is None
+        if left_out:
+            self._error = InvalidParams(
+                "Not every location was pruned: a step of the job was left out. Launch the whole "
+                "job."
             )
-            self._end()
-            raise self._own_errors[0]
-        if not self._own_errors and self.parameters.has_all_locations:
-            self._end_abandoned_uploads()
-        return self._end()
+        uploads: list[AbandonedUpload] = []
+        if self._error is None and self.parameters.has_all_locations:
+            try:
+                uploads = self._root.abort_abandoned_uploads(dry_run=self.parameters.dry_run)
+            except BackupError as error:
+                # The sets are pruned, and some stores cannot list unfinished uploads.
+                self._notices.append(f"Abandoned uploads were not removed. {error.message}")
+        for location in self._locations.values():
+            self._write_log(location)
+        self._result = self._make_result(uploads)
+        if left_out and self._error is not None:
+            raise self._error
+        return self._result
 
     def close(self) -> PruneResult:
         """The result, whatever happened before."""
         if self._result is None and self._waiting and self.error is None:
-            self._own_errors.append(RunCancelled())
+            self._error = RunCancelled()
         return self.finish()
 
-    def _end(self) -> PruneResult:
-        if not self.parameters.dry_run:
-            for location in self._locations.values():
-                self._write_log(location)
+    def _make_result(self, uploads: Sequence[AbandonedUpload]) -> PruneResult:
         locations = [location.report() for location in self._locations.values()]
-        errors = [error_line(error) for error in self._own_errors]
+        errors = [error_line(self._error)] if self._error else []
         errors += [f"{each.backup_path}: {line}" for each in locations for line in each.errors]
-        self._result = PruneResult(
+        return PruneResult(
             pruned=not errors and not self.parameters.dry_run,
             dry_run=self.parameters.dry_run,
             rules=str(self._rules),
             locations=locations,
             bytes_freed=sum(each.bytes_freed for each in locations),
-            abandoned_uploads=self._uploads,
+            abandoned_uploads=[
+                EndedUpload(location=each.location, started_at=each.started_at, size=each.size)
+                for each in uploads
+            ],
             notices=self._notices,
             errors=errors,
             duration=round(time.monotonic() - self._started, 3),
-            timestamp=self._local_start(),
+            timestamp=self._began_at,
         )
-        return self._result
-
-    def _end_abandoned_uploads(self) -> None:
-        try:
-            found = self._root.abort_abandoned_uploads(dry_run=self.parameters.dry_run)
-        except BackupError as error:
-            # The sets are pruned, and some stores cannot list unfinished uploads.
-            self._notices.append(f"Abandoned uploads were not removed. {error.message}")
-            return
-        self._uploads = [
-            EndedUpload(location=each.location, started_at=each.started_at, size=each.size)
-            for each in found
-        ]
 
     def _write_log(self, location: LocationPrune) -> None:
         """Add a section to the location's log if something was removed or failed."""
         report = location.report()
-        if not (report.removed or report.finished or report.errors):
+        if self.parameters.dry_run or not (report.removed or report.finished or report.errors):
             return
         failed = "FAILED" if report.errors else "SUCCESS"
         outcome = canceled(self.error, self.canceled_by) or failed
         lines = [
             RULE,
-            f"{self._local_start():%Y-%m-%d %H:%M:%S %Z}  prune: {outcome}",
+            f"{self._began_at:%Y-%m-%d %H:%M:%S %Z}  prune: {outcome}",
             f"Run: {self._run_id}",
             f"Rules: {self._rules}",
             *set_lines(report, dry_run=False),
@@ -214,9 +205,6 @@ class PruneRun:
             location.directory.append(LOG_NAME, "\n".join(lines) + "\n\n")
         except BackupError as error:
             location.errors.append(error)
-
-    def _local_start(self) -> datetime:
-        return self._began_at.astimezone(self._timestamps.timezone).replace(microsecond=0)
 
 
 def location_lines(report: PrunedLocation, *, dry_run: bool) -> Iterator[str]:

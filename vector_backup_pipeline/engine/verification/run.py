@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 
 from vector_backup_pipeline import __version__
-from vector_backup_pipeline.engine.catalog.claims import hold_while_reading
+from vector_backup_pipeline.engine.catalog.claims import claim_reading
 from vector_backup_pipeline.engine.catalog.contents import (
     BackupSet,
     Contents,
@@ -25,7 +25,7 @@ from vector_backup_pipeline.engine.catalog.contents import (
 )
 from vector_backup_pipeline.engine.catalog.locations import check_root, find_directories
 from vector_backup_pipeline.engine.catalog.sources import SourceDatabase, source_named
-from vector_backup_pipeline.engine.catalog.verdicts import write_verdict
+from vector_backup_pipeline.engine.catalog.stored_sets import write_verdict
 from vector_backup_pipeline.engine.errors import (
     BackupError,
     InvalidParams,
@@ -185,7 +185,7 @@ class VerifyRun(EngineRun[VerifyResult]):
         that fails raises nothing."""
         each = self._sets[key]
         try:
-            reading = hold_while_reading(
+            reading = claim_reading(
                 each.directory, self._timestamps, each.stamp, self._run_id, self.notices
             )
         except ResourceNotFound:

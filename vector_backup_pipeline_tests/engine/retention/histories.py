@@ -1,15 +1,19 @@
 """Histories of a location, from which hypothesis draws its examples."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone, tzinfo
 from zoneinfo import ZoneInfo
 
 from hypothesis import strategies as st
 
 from vector_backup_pipeline.engine.catalog.sources import SourceDatabase
-from vector_backup_pipeline.engine.catalog.stored_sets import StoredFile, StoredSet
-from vector_backup_pipeline.engine.catalog.verdicts import Verdict, Verdicts
-from vector_backup_pipeline.engine.retention.policy import History
+from vector_backup_pipeline.engine.catalog.stored_sets import (
+    StoredFile,
+    StoredSet,
+    Verdict,
+    Verdicts,
+)
+from vector_backup_pipeline.engine.retention.policy import Decision, decide
 from vector_backup_pipeline.engine.retention.rules import KeepRules
 from vector_backup_pipeline.parameters.durations import Duration
 
@@ -44,7 +48,7 @@ def make_set(
     broken: bool = False,
     says_complete: bool = True,
     emptied: tuple[str, ...] = (),
-    builds_on: str | None = None,
+    needs: str | None = None,
 ) -> StoredSet:
     """A set of tables with names of one letter; `broken` if its last file is missing."""
     files = [
@@ -60,9 +64,22 @@ def make_set(
         tuple(files),
         source,
         truncated=emptied,
-        builds_on=builds_on,
+        builds_on=None if source is None else needs,
+        needs=frozenset({needs} if needs else ()),
         verdicts=Verdicts(*verdicts),
     )
+
+
+@dataclass(frozen=True)
+class History:
+    sets: list[StoredSet]
+    in_use: dict[str, str]
+
+    def decide(
+        self, keep: KeepRules, zone: tzinfo = timezone.utc, *, truncated: bool = False
+    ) -> list[Decision]:
+        now = NOW.astimezone(zone)
+        return decide(self.sets, self.in_use, keep, now, include_truncated=truncated)
 
 
 @st.composite
@@ -71,7 +88,7 @@ def histories(draw: st.DrawFn) -> History:
     hours = draw(st.lists(st.integers(0, 24 * 60), max_size=10))
     stamps = [f"set_{number}" for number in range(len(hours))]
     rarely = st.sampled_from([False, False, False, True])
-    sets, in_use, mentions = [], {}, {}
+    sets, in_use = [], {}
     for stamp, hour in zip(stamps, hours, strict=True):
         is_damaged = draw(rarely)
         bases = st.sampled_from([*stamps, "gone"])
@@ -85,11 +102,9 @@ def histories(draw: st.DrawFn) -> History:
             broken=draw(rarely),
             says_complete=not (is_damaged or draw(rarely)),
             emptied=("a", "b") if draw(rarely) and not is_damaged else (),
-            builds_on=draw(bases) if draw(rarely) and not is_damaged else None,
+            needs=draw(bases) if draw(rarely) else None,
         )
         sets.append(set_)
         if draw(rarely) and draw(rarely):
             in_use[stamp] = "a run uses it"
-        if is_damaged and draw(rarely):
-            mentions[stamp] = frozenset({draw(bases)})
-    return History(sets, NOW, in_use, mentions)
+    return History(sets, in_use)

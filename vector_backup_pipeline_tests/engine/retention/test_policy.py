@@ -9,18 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vector_backup_pipeline.engine.catalog.stored_sets import StoredSet
-from vector_backup_pipeline.engine.retention.policy import (
-    Decision,
-    History,
-    decide,
-    removal_order,
-)
+from vector_backup_pipeline.engine.retention.policy import Decision, removal_order
 from vector_backup_pipeline.engine.retention.rules import RULE_NAMES, KeepRules
 from vector_backup_pipeline.parameters.durations import Duration
 from vector_backup_pipeline_tests.engine.retention.histories import (
     NOW,
     A,
     B,
+    History,
     histories,
     make_set,
     rules,
@@ -38,9 +34,10 @@ def _set(day: int, **more: Any) -> StoredSet:
 
 
 def _decide(
-    *sets: StoredSet, keep: KeepRules = LAST_1, **history: Any
+    *sets: StoredSet, keep: KeepRules = LAST_1, in_use: str | None = None
 ) -> dict[str, tuple[bool, str]]:
-    decisions = decide(History(sets, NOW, **history), keep, UTC)
+    uses = {in_use: "its run is active"} if in_use else {}
+    decisions = History(list(sets), uses).decide(keep)
     return {each.stamp: (each.is_kept, "; ".join(each.reasons)) for each in decisions}
 
 
@@ -75,7 +72,7 @@ def _tables(each: StoredSet) -> set[str]:
 def test_what_must_be_kept_is_kept(
     history: History, keep: KeepRules, zone: tzinfo, truncated: bool
 ) -> None:
-    decisions = decide(history, keep, zone, include_truncated=truncated)
+    decisions = history.decide(keep, zone, truncated=truncated)
 
     kept, sets = _kept(decisions), {each.stamp: each for each in history.sets}
     by_age = sorted(history.sets, key=lambda each: each.age, reverse=True)
@@ -110,8 +107,7 @@ def test_what_must_be_kept_is_kept(
         ):
             assert each.stamp in kept
         if each.stamp in kept:
-            needed = {each.builds_on, *history.mentions.get(each.stamp, ())}
-            assert needed & sets.keys() <= kept
+            assert each.needs & sets.keys() <= kept
         else:
             # A newer good set that is kept has all of its tables, so none is lost.
             assert any(other.age > each.age and other.stamp in kept for other in counted)
@@ -121,7 +117,7 @@ def test_what_must_be_kept_is_kept(
 def test_of_each_of_the_last_periods_one_good_set_is_kept(
     history: History, keep: KeepRules, zone: tzinfo, truncated: bool
 ) -> None:
-    decisions = decide(history, keep, zone, include_truncated=truncated)
+    decisions = history.decide(keep, zone, truncated=truncated)
 
     kept, created = _kept(decisions), {each.stamp: each.created_at for each in history.sets}
     good = [decision.stamp for decision in decisions if decision.is_good]
@@ -140,11 +136,11 @@ def test_of_each_of_the_last_periods_one_good_set_is_kept(
 def test_a_second_prune_removes_nothing_more(
     history: History, keep: KeepRules, zone: tzinfo, truncated: bool
 ) -> None:
-    kept = _kept(decide(history, keep, zone, include_truncated=truncated))
+    kept = _kept(history.decide(keep, zone, truncated=truncated))
 
     left = replace(history, sets=[each for each in history.sets if each.stamp in kept])
 
-    assert _kept(decide(left, keep, zone, include_truncated=truncated)) == kept
+    assert _kept(left.decide(keep, zone, truncated=truncated)) == kept
 
 
 @given(histories(), rules, rules, zones)
@@ -153,7 +149,7 @@ def test_one_more_rule_never_removes_more(
 ) -> None:
     numbers = {name: max(getattr(keep, name), getattr(more, name)) for name in RULE_NAMES}
     both = KeepRules(**numbers, keep_within=keep.keep_within or more.keep_within)
-    assert _kept(decide(history, keep, zone)) <= _kept(decide(history, both, zone))
+    assert _kept(history.decide(keep, zone)) <= _kept(history.decide(both, zone))
 
 
 @given(histories(), rules, zones)
@@ -162,10 +158,12 @@ def test_what_builds_on_a_set_is_removed_before_it(
 ) -> None:
     # Without rings, in which no set is the first.
     sets = [
-        replace(s, builds_on=s.builds_on if (s.builds_on or "") < s.stamp else None)
-        for s in history.sets
+        each
+        if (each.builds_on or "") < each.stamp
+        else replace(each, builds_on=None, needs=frozenset())
+        for each in history.sets
     ]
-    decisions = decide(replace(history, sets=sets), keep, zone, include_truncated=True)
+    decisions = replace(history, sets=sets).decide(keep, zone, truncated=True)
 
     order = [decision.stamp for decision in removal_order(decisions, sets)]
 
@@ -178,9 +176,9 @@ def test_what_builds_on_a_set_is_removed_before_it(
 
 
 def test_sets_that_build_on_one_another_in_a_ring_are_removed_too() -> None:
-    sets = [_set(1, builds_on="day_2"), _set(2, builds_on="day_1"), _set(3)]
+    sets = [_set(1, needs="day_2"), _set(2, needs="day_1"), _set(3)]
 
-    order = removal_order(decide(History(sets, NOW), LAST_1, UTC), sets)
+    order = removal_order(History(sets, {}).decide(LAST_1), sets)
 
     assert [decision.stamp for decision in order] == ["day_1", "day_2"]
 
@@ -200,7 +198,7 @@ def test_every_decision_has_its_reasons() -> None:
         _set(999),
     ]
 
-    assert _decide(*history, in_use={"day_9": "its run is active"}) == {
+    assert _decide(*history, in_use="day_9") == {
         "day_1": (False, "no rule keeps it"),
         "day_2": (True, "newest verified set"),
         "day_3": (False, "it is incomplete, and day_10 is newer and good"),
@@ -222,7 +220,7 @@ def test_every_decision_has_its_reasons() -> None:
 
 
 def test_all_that_a_kept_set_builds_on_is_kept() -> None:
-    chain = [_set(1), _set(2, builds_on="day_1"), _set(3, builds_on="day_2")]
+    chain = [_set(1), _set(2, needs="day_1"), _set(3, needs="day_2")]
 
     decisions = _decide(*chain)
 
@@ -232,7 +230,7 @@ def test_all_that_a_kept_set_builds_on_is_kept() -> None:
 
 
 def test_a_set_that_builds_on_a_missing_one_is_not_good() -> None:
-    decisions = _decide(_set(1), _set(2, builds_on="lost"), _set(3, builds_on="day_2"))
+    decisions = _decide(_set(1), _set(2, needs="lost"), _set(3, needs="day_2"))
 
     assert "newest good set" in decisions["day_1"][1]
     assert decisions["day_2"] == (
@@ -243,9 +241,8 @@ def test_a_set_that_builds_on_a_missing_one_is_not_good() -> None:
 
 
 def test_what_a_damaged_manifest_mentions_is_kept() -> None:
-    mentions = {"day_2": frozenset({"day_1"})}
-    decisions = _decide(_set(1), _set(2, source=None), _set(3), mentions=mentions)
-    assert decisions["day_1"] == (True, "the damaged set day_2 mentions it")
+    decisions = _decide(_set(1), _set(2, source=None, needs="day_1"), _set(3))
+    assert decisions["day_1"] == (True, "day_2 may build on it")
 
 
 def test_an_incomplete_set_is_kept_as_long_as_keep_within_says() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from vector_backup_pipeline.engine.catalog.claims import claim_reading
-from vector_backup_pipeline.engine.catalog.listing import list_backups
+from vector_backup_pipeline.engine.catalog.locations import list_backups
 from vector_backup_pipeline.engine.errors import (
     InvalidParams,
     LockTimeout,
@@ -21,8 +21,6 @@ from vector_backup_pipeline.engine.file_names import (
     manifest_name,
     tombstone_name,
 )
-from vector_backup_pipeline.engine.retention import location
-from vector_backup_pipeline.engine.retention.policy import Decision, decide
 from vector_backup_pipeline.engine.retention.removal import Tombstone
 from vector_backup_pipeline.engine.retention.rules import KeepRules
 from vector_backup_pipeline.engine.storage.contract import AbandonedUpload, Claim
@@ -81,7 +79,7 @@ def test_a_dry_run_tells_what_the_real_one_does_and_does_nothing(
     assert prune().place == told.place
 
 
-def test_what_is_not_known_is_left_alone(sets: SetWriter, prune: Prune) -> None:
+def test_what_is_not_known_is_left_alone(two: SetWriter, prune: Prune) -> None:
     foreign = {
         "notes.txt",
         f"{EMBEDDING}_{FIRST}.csv.bak",
@@ -92,14 +90,12 @@ def test_what_is_not_known_is_left_alone(sets: SetWriter, prune: Prune) -> None:
         "orphan_20250101_000000.csv",
     }
     for name in foreign:
-        sets.file(name)
-    sets.write(FIRST)
-    sets.write(SECOND)
+        two.file(name)
 
     done = prune()
 
     assert done.removed == [FIRST]
-    assert foreign <= names(sets)
+    assert foreign <= names(two)
     assert {(each.file, each.state) for each in done.place.other_files} == {
         (f"other_{FIRST}.csv", "orphan"),
         ("orphan_20250101_000000.csv", "orphan"),
@@ -130,25 +126,20 @@ def test_orphans_are_removed_only_on_request_and_adoptable_pairs_never(
     sets.older("20250102_000000")
     sets.older("20250103_000000", line_end=b"\n")
     sets.older("20250104_000000", {EMBEDDING: 1})
+    sets.file(f"a_{SECOND}.csv")
+    run = sets.running(SECOND)
+    sets.file("a_20250105_000000.csv")
+    sets.damaged(THIRD, '{"name": "a_20250105_000000.csv"')
+    assert prune(include_orphans=True).removed == []  # There is no good set.
     sets.write(FIRST)
 
     assert prune().removed == []
     done = prune(include_orphans=True)
+    run.release()
+
     assert done.removed == ["20250101_000000", "20250104_000000"]
-    assert {each.state for each in done.place.other_files} == {"adoptable"}
-    assert len(done.place.other_files) == 4
-
-
-def test_files_of_a_live_run_are_no_orphans(sets: SetWriter, prune: Prune) -> None:
-    sets.write(FIRST)
-    sets.file(f"a_{SECOND}.csv")
-    run = sets.running(SECOND)
-    try:
-        done = prune(include_orphans=True)
-    finally:
-        run.release()
-    assert done.removed == []
-    assert f"a_{SECOND}.csv" in names(sets)
+    states = [each.state for each in done.place.other_files]
+    assert sorted(states) == ["adoptable"] * 4 + ["orphan", "running"]
 
 
 def test_a_file_that_another_set_names_stays_with_that_set(sets: SetWriter, prune: Prune) -> None:
@@ -176,29 +167,14 @@ def test_a_manifest_that_names_what_is_no_data_file_gives_no_right_to_it(
     assert "notes.txt" in names(sets)
 
 
-def test_a_set_that_is_being_read_stays_until_its_reader_is_done(
-    sets: SetWriter, prune: Prune
-) -> None:
-    sets.write(FIRST)
-    sets.write(SECOND)
-    reading = claim_reading(sets.directory, FIRST, "restore")
-    assert reading is not None
-    assert prune(dry_run=True).removed == []
-    assert prune().kept[FIRST] == "a restore or a verification is reading it"
-    reading.release()
-    assert prune().removed == [FIRST]
-
-
 def test_a_reader_that_comes_between_the_judgement_and_the_tombstone_is_seen(
-    sets: SetWriter, prune: Prune, monkeypatch: pytest.MonkeyPatch
+    two: SetWriter, prune: Prune, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sets.write(FIRST)
-    sets.write(SECOND)
     replace = LocalDirectory.replace
     readers: list[Claim | None] = []
 
     def with_a_reader_first(directory: LocalDirectory, name: str, data: bytes) -> None:
-        readers.append(claim_reading(directory, FIRST, "restore"))
+        readers.append(claim_reading(directory, TIMESTAMPS, FIRST, "restore", []))
         replace(directory, name, data)
 
     monkeypatch.setattr(LocalDirectory, "replace", with_a_reader_first)
@@ -209,27 +185,8 @@ def test_a_reader_that_comes_between_the_judgement_and_the_tombstone_is_seen(
     (reader,) = readers
     assert reader is not None
     reader.release()
-    assert not [name for name in names(sets) if "tombstone" in name]
-    assert find_set(sets.directory, TIMESTAMPS, FIRST, None).complete
-
-
-def test_a_reader_that_comes_after_the_judgement_sees_no_tombstone(
-    sets: SetWriter, prune: Prune, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sets.write(FIRST)
-    sets.write(SECOND)
-    readers: list[Claim | None] = []
-
-    def and_a_reader_comes(*arguments: Any, **options: Any) -> list[Decision]:
-        readers.append(claim_reading(sets.directory, FIRST, "restore"))
-        return decide(*arguments, **options)
-
-    monkeypatch.setattr(location, "decide", and_a_reader_comes)
-    monkeypatch.setattr(LocalDirectory, "replace", lambda *_: pytest.fail("a tombstone"))
-    assert prune().kept[FIRST] == "a restore or a verification is reading it"
-    (reader,) = readers
-    assert reader is not None
-    reader.release()
+    assert not [name for name in names(two) if "tombstone" in name]
+    assert find_set(two.directory, TIMESTAMPS, FIRST, None).complete
 
 
 def test_when_the_newest_good_set_goes_meanwhile_the_others_are_judged_again(
@@ -268,32 +225,26 @@ def test_a_set_that_came_meanwhile_and_builds_on_one_keeps_it(
     assert done.kept[SECOND] == "20260104_020000 builds on it"
 
 
-def test_only_one_prune_works_in_a_place(sets: SetWriter, prune: Prune) -> None:
-    sets.write(FIRST)
-    sets.write(SECOND)
-    other = sets.directory.claim(PRUNE_MARKER, {"host": "h", "pid": 1, "run_id": "r"})
+def test_only_one_prune_works_in_a_place(two: SetWriter, prune: Prune) -> None:
+    other = two.directory.claim(PRUNE_MARKER, {"host": "h", "pid": 1, "run_id": "r"})
     assert other is not None
-    before = names(sets)
+    before = names(two)
 
     done = prune()
 
     assert isinstance(done.error, LockTimeout)
     assert done.error.can_retry
-    assert names(sets) == before
+    assert names(two) == before
     other.release()
+    two.file(PRUNE_MARKER, b"")  # Of a dead prune.
+    os.utime(two.path / PRUNE_MARKER, (0, 0))
     assert prune().removed == [FIRST]
-    assert PRUNE_MARKER not in names(sets)
+    assert PRUNE_MARKER not in names(two)
 
 
-def test_the_marker_of_a_dead_prune_is_taken_over(sets: SetWriter, prune: Prune) -> None:
-    sets.write(FIRST)
-    sets.write(SECOND)
-    sets.file(PRUNE_MARKER, b"")
-    os.utime(sets.path / PRUNE_MARKER, (0, 0))
-    assert prune().removed == [FIRST]
-
-
-def test_the_report_names_each_sets_source_database(sets: SetWriter, prune: Prune) -> None:
+def test_the_report_names_each_sets_source_database_and_why(
+    sets: SetWriter, prune: Prune
+) -> None:
     for stamp, server in ((FIRST, "7"), (SECOND, "7"), (THIRD, "8")):
         sets.write(stamp, database="rag", server=server)
     sets.damaged("20260104_020000")
@@ -306,22 +257,14 @@ def test_the_report_names_each_sets_source_database(sets: SetWriter, prune: Prun
         "20260104_020000": None,
     }
     assert [each.source_database for each in done.place.removed] == ["7/rag"]
-    for text in ((sets.path / LOG_NAME).read_text(), prune_summary(done.result.as_json())):
-        assert f"  keep      {THIRD}  8/rag  one of the last 1" in text
-        assert f"  removed   {FIRST}  7/rag  no rule keeps it" in text
-
-
-def test_the_log_tells_what_went_and_why(sets: SetWriter, prune: Prune) -> None:
-    sets.write(FIRST)
-    sets.write(SECOND)
-    prune()
-    log = (sets.path / "vector_backup_log.txt").read_text()
+    log = (sets.path / LOG_NAME).read_text()
     assert "prune: SUCCESS" in log
     assert "Rules: keep_last 1" in log
-    assert f"  removed   {FIRST}  d  no rule keeps it (3 files, " in log
-    assert f"  keep      {SECOND}  d  one of the last 1; newest good set" in log
+    for text in (log, prune_summary(done.result.as_json())):
+        assert f"  keep      {THIRD}  8/rag  one of the last 1; newest good set" in text
+        assert f"  removed   {FIRST}  7/rag  no rule keeps it (3 files, " in text
     prune()
-    assert (sets.path / "vector_backup_log.txt").read_text() == log
+    assert (sets.path / LOG_NAME).read_text() == log
 
 
 def test_an_error_in_one_place_does_not_stop_the_others(
@@ -399,10 +342,8 @@ def test_a_prune_without_rules_is_refused(prune: Prune) -> None:
 
 
 def test_a_set_of_which_nothing_could_be_removed_is_one_again(
-    sets: SetWriter, prune: Prune, monkeypatch: pytest.MonkeyPatch
+    two: SetWriter, prune: Prune, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sets.write(FIRST)
-    sets.write(SECOND)
     delete = LocalDirectory.delete
 
     def failing(directory: LocalDirectory, name: str) -> None:
@@ -414,7 +355,7 @@ def test_a_set_of_which_nothing_could_be_removed_is_one_again(
     done = prune()
     assert isinstance(done.error, StorageError)
     assert done.kept[FIRST] == "the prune ended before removing it"
-    assert find_set(sets.directory, TIMESTAMPS, FIRST, None).complete
+    assert find_set(two.directory, TIMESTAMPS, FIRST, None).complete
 
 
 def test_what_a_set_names_outlives_another_one_s_tombstone(sets: SetWriter, prune: Prune) -> None:
@@ -438,39 +379,18 @@ def test_what_a_set_names_outlives_another_one_s_tombstone(sets: SetWriter, prun
     assert names(sets) == {manifest_name(FIRST), f"a_{FIRST}.csv"}
 
 
-def test_a_set_made_while_the_clock_was_wrong_does_not_cost_the_true_ones(
-    sets: SetWriter, prune: Prune
-) -> None:
-    for stamp in (FIRST, SECOND, THIRD):
-        sets.write(stamp)
-    sets.write("20991231_020000")
-    done = prune(KeepRules(keep_last=2))
-    assert done.removed == [FIRST]
-    assert "in the future" in done.kept["20991231_020000"]
-    assert done.kept[THIRD].startswith("one of the last 2; newest good set")
-
-
 def test_what_is_no_file_of_ours_but_named_like_one_keeps_nobody_from_working(
-    tmp_path: Path, sets: SetWriter, prune: Prune
+    tmp_path: Path, two: SetWriter, prune: Prune
 ) -> None:
-    sets.write(FIRST)
-    sets.write(SECOND)
     for name in (f"t_{THIRD}.csv", manifest_name(THIRD), tombstone_name(SECOND)):
-        (sets.path / name).mkdir()
-    (sets.path / "leading_to_itself").symlink_to("leading_to_itself")
-    latin_1 = sets.path / os.fsdecode(b"tabl\xe9_20260104_020000.csv")
+        (two.path / name).mkdir()
+    (two.path / "leading_to_itself").symlink_to("leading_to_itself")
+    latin_1 = two.path / os.fsdecode(b"tabl\xe9_20260104_020000.csv")
     latin_1.write_bytes(b"a\n1\n")
 
-    assert find_set(sets.directory, TIMESTAMPS, "latest", None).stamp == SECOND
+    assert find_set(two.directory, TIMESTAMPS, "latest", None).stamp == SECOND
     listed = list_backups(LocalRoot(str(tmp_path), "vector_bak"), TIMESTAMPS)
     assert [each.timestamp for each in listed.backup_locations[0].backups] == [SECOND, FIRST]
     done = prune(include_orphans=True)
     assert (done.error, done.removed) == (None, [FIRST])
     assert latin_1.exists()
-
-
-def test_orphans_that_a_damaged_manifest_mentions_stay(sets: SetWriter, prune: Prune) -> None:
-    sets.write(FIRST)
-    sets.file("a_20250101_000000.csv")
-    sets.damaged(SECOND, '{"name": "a_20250101_000000.csv"')
-    assert prune(include_orphans=True).removed == []
