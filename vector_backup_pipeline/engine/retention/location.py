@@ -9,7 +9,7 @@ or removing anything.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from vector_backup_pipeline.engine.cancellation import as_run_error
@@ -120,7 +120,8 @@ class LocationPrune:
         self._other_files = list(other_files(contents, sets))
         stored = {file.name for each in sets for file in each.files} & contents.sizes.keys()
         self._set_files = stored | {manifest_name(stamp) for stamp in contents.manifests}
-        self._pending = [*self._set_removals(contents, sets), *self._orphan_removals(sets)]
+        removals = self._removals_of(contents, sets)
+        self._pending = [r for r in removals if r.tombstone.manifest or r.tombstone.files]
         return contents
 
     def _without_idle_tombstones(self, contents: Contents) -> Contents:
@@ -136,40 +137,38 @@ class LocationPrune:
             contents, manifests=contents.manifests | idle, tombstones=contents.tombstones - idle
         )
 
-    def _set_removals(self, contents: Contents, sets: list[StoredSet]) -> Iterator[Removal]:
-        """The removals of sets. A file that several sets name goes with the last one."""
+    def _removals_of(self, contents: Contents, sets: list[StoredSet]) -> Iterator[Removal]:
+        """The removals of sets, and then of orphaned files if asked for."""
+        # A file that several sets name is removed with the last one.
         files = {each.stamp: {file.name for file in each.files} for each in sets}
         for decision in removal_order(self._decisions, sets):
-            stamp = decision.stamp
-            own = files.pop(stamp) - set().union(*files.values())
-            # A manifest gives no right to remove anything but data files.
-            data_files = [name for name in own if stamp_of_data_file(name, self._timestamps)]
-            names = [manifest_name(stamp), verdict_name(stamp), *data_files]
-            yield self._removal(stamp, decision.reasons, [n for n in names if n in contents.sizes])
-
-    def _orphan_removals(self, sets: list[StoredSet]) -> Iterator[Removal]:
-        if not self._parameters.include_orphans or not any(d.is_good for d in self._decisions):
-            return
-        spared = {each.stamp for each in sets}.union(*(each.needs for each in sets))
-        orphans: dict[str, list[str]] = {}
-        for file in self._other_files:
-            stamp = stamp_of_data_file(file.name, self._timestamps)
-            if file.state == "orphan" and stamp is not None and stamp not in spared:
-                orphans.setdefault(stamp, []).append(file.name)
-        for stamp, names in orphans.items():
-            yield self._removal(stamp, ["orphaned files"], names)
+            own = files.pop(decision.stamp) - set().union(*files.values())
+            yield self._removal(contents, decision.stamp, decision.reasons, own)
+        if self._parameters.include_orphans and any(d.is_good for d in self._decisions):
+            used = {each.stamp for each in sets}.union(*(each.needs for each in sets))
+            in_sets = set().union(*files.values())
+            for stamp in sorted(contents.data_files.keys() - used):
+                if contents.state_without_set(stamp) == "orphan":
+                    own = {*contents.data_files[stamp]} - in_sets
+                    yield self._removal(contents, stamp, ["orphaned files"], own)
 
     def _removal(
-        self, stamp: str, reasons: list[str] | tuple[str, ...], names: list[str]
+        self, contents: Contents, stamp: str, reasons: Sequence[str], files: set[str]
     ) -> Removal:
+        manifest, verdict = manifest_name(stamp), verdict_name(stamp)
         tombstone = Tombstone(
             timestamp=stamp,
             source_database=self._labels.get(stamp),
             run_id=self._run_id,
             reasons=list(reasons),
-            manifest=next((n for n in names if n == manifest_name(stamp)), None),
-            verdict=next((n for n in names if n == verdict_name(stamp)), None),
-            files=sorted(n for n in names if stamp_of_data_file(n, self._timestamps)),
+            manifest=manifest if manifest in contents.sizes else None,
+            verdict=verdict if verdict in contents.sizes else None,
+            # A manifest gives no right to remove anything but data files.
+            files=sorted(
+                name
+                for name in files & contents.sizes.keys()
+                if stamp_of_data_file(name, self._timestamps)
+            ),
         )
         return Removal(self.directory, tombstone)
 
@@ -193,18 +192,21 @@ class LocationPrune:
         return manifests | (names & self._set_files) != self._set_files
 
     def _remove(self, removal: Removal) -> None:
-        stamp, dry_run = removal.tombstone.timestamp, self._parameters.dry_run
-        try:
-            if not dry_run:
-                removal.write_tombstone()
-                # A reader that came before the tombstone has its marker by now.
-                names = self.directory.names()
-                if stamp in stamps_being_read(self.directory, self._timestamps, names):
-                    removal.take_back_tombstone()
-                    self._spared.add(stamp)
-                    return
+        stamp = removal.tombstone.timestamp
+        if self._parameters.dry_run:
             self._removals.append(removal)
-            removal.remove_files(dry_run=dry_run)
+            removal.remove_files(dry_run=True)
+            return
+        try:
+            removal.write_tombstone()
+            # A reader that came before the tombstone has its marker by now.
+            names = self.directory.names()
+            if stamp in stamps_being_read(self.directory, self._timestamps, names):
+                removal.take_back_tombstone()
+                self._spared.add(stamp)
+                return
+            self._removals.append(removal)
+            removal.remove_files(dry_run=False)
             self._set_files -= removal.removed.keys()
         except BaseException:
             with contextlib.suppress(BackupError):

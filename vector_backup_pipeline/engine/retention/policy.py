@@ -26,7 +26,6 @@ class Decision:
     """Whether a set is kept or may be removed, with all reasons."""
 
     stamp: str
-    source: SourceDatabase | None
     is_good: bool
     is_kept: bool
     reasons: tuple[str, ...]
@@ -83,7 +82,6 @@ def decide(
     return [
         Decision(
             stamp=each.stamp,
-            source=each.source,
             is_good=each.stamp in good_stamps,
             is_kept=bool(kept[each.stamp]),
             reasons=tuple(kept[each.stamp] or [unkept[each.stamp]]),

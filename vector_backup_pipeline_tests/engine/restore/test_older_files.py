@@ -148,17 +148,6 @@ def test_nothing_is_null_or_the_empty_string_where_null_may_not_be(
     assert filled.ask("SELECT DISTINCT document FROM langchain_pg_embedding") == [("",)]
 
 
-def test_rows_go_beside_others_by_their_number(
-    filled: Database, written: Path, restore: RestoreMaker
-) -> None:
-    filled.run("UPDATE langchain_pg_embedding SET id = 'other ' || id")
-
-    done = restore.succeeds(filled, tables=(EMBEDDINGS,))
-
-    assert count(filled) == 2 * (len(_METADATA) + 1)
-    assert done.restored(EMBEDDINGS).digest_matches is None
-
-
 def test_a_collection_of_an_older_set(
     filled: Database, written: Path, restore: RestoreMaker
 ) -> None:
@@ -199,18 +188,6 @@ def test_json_that_only_the_target_shows_to_be_json_is_checked_before_a_lock(
     restore.fails(filled, "INTEGRITY_ERROR", "line 2: column document has no JSON")
 
 
-def test_a_value_that_the_table_refuses_restores_nothing(
-    filled: Database, restore: RestoreMaker
-) -> None:
-    path = _path(write_older_pair(filled, restore.root))
-    path.write_bytes(path.read_bytes().replace(b'"[3,0.1,-1e-07]"', b'"[3,0.1]"'))
-    SetWriter(path.parent).adopt()
-
-    restore.fails(
-        filled, "DATABASE_ERROR", "expected 3 dimensions, not 2", truncate_before_restore=True
-    )
-
-
 def test_without_the_tables_the_message_says_how_to_get_them(
     filled: Database, written: Path, restore: RestoreMaker
 ) -> None:
@@ -235,17 +212,6 @@ def test_the_connections_own_search_path_leads_to_the_tables(
 
     assert count(filled, "tenant.langchain_pg_embedding") == len(_METADATA) + 1
     filled.run(f"ALTER DATABASE {filled.name} RESET search_path")
-
-
-def test_an_older_file_into_a_table_of_another_name(
-    filled: Database, written: Path, restore: RestoreMaker
-) -> None:
-    filled.run("CREATE SCHEMA aside; CREATE TABLE aside.e (LIKE langchain_pg_embedding)")
-
-    restore.succeeds(filled, tables=(EMBEDDINGS,), rename={EMBEDDINGS: "aside.e"})
-
-    assert count(filled, "aside.e") == len(_METADATA) + 1
-    assert filled.ask("SELECT * FROM aside.e EXCEPT SELECT * FROM langchain_pg_embedding") == []
 
 
 def test_adopted_sets_are_of_a_source_database_of_their_own(

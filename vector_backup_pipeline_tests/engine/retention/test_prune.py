@@ -242,9 +242,7 @@ def test_only_one_prune_works_in_a_place(two: SetWriter, prune: Prune) -> None:
     assert PRUNE_MARKER not in names(two)
 
 
-def test_the_report_names_each_sets_source_database_and_why(
-    sets: SetWriter, prune: Prune
-) -> None:
+def test_the_report_names_each_sets_source_database_and_why(sets: SetWriter, prune: Prune) -> None:
     for stamp, server in ((FIRST, "7"), (SECOND, "7"), (THIRD, "8")):
         sets.write(stamp, database="rag", server=server)
     sets.damaged("20260104_020000")

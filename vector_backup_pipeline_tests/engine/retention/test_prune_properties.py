@@ -2,7 +2,6 @@
 
 import shutil
 import tempfile
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -15,7 +14,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vector_backup_pipeline.engine.catalog.contents import ManifestSet
-from vector_backup_pipeline.engine.errors import LockTimeout
 from vector_backup_pipeline.engine.file_names import manifest_name, tombstone_name
 from vector_backup_pipeline.engine.retention.rules import KeepRules
 from vector_backup_pipeline.engine.storage.local import LocalDirectory
@@ -232,33 +230,3 @@ def test_stopped_anywhere_no_half_set_is_one_and_the_next_prune_comes_to_the_sam
             assert all(left.get(n) == d for n, d in before.items() if each.stamp in n)
         prune_root(place.root, keep, **chosen)
         assert place.files() == twin.files()
-
-
-def test_of_two_prunes_by_different_rules_at_once_one_works_or_one_after_the_other(
-    tmp_path: Path,
-) -> None:
-    place = Place(tmp_path)
-    for day in range(1, 30):
-        place.add(f"202610{day:02}_020000", "verified" if day % 7 == 0 else "good", None)
-    done: list[Any] = []
-    start = threading.Barrier(2, timeout=20)
-
-    def prune(keep: KeepRules) -> None:
-        start.wait()
-        done.append(prune_root(tmp_path, keep))
-
-    threads = [
-        threading.Thread(target=prune, args=[keep], daemon=True)
-        for keep in (KeepRules(keep_last=1), KeepRules(keep_weekly=2))
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-
-    assert len(done) == 2
-    assert all(each.error is None or isinstance(each.error, LockTimeout) for each in done)
-    assert any(each.error is None for each in done)
-    names = place.files().keys()
-    assert {manifest_name("20261029_020000"), manifest_name("20261028_020000")} <= names
-    assert not [name for name in names if "tombstone" in name or name.endswith(".run")]
