@@ -62,9 +62,7 @@ def check_older_file(directory: BackupDirectory, table: PlannedTable) -> None:
         IntegrityError: names the rows that can't be read, by line.
     """
     if not table.stored.data.has_digest:
-        older_system.examine_file(
-            directory, table.stored.file, table.json_columns
-        ).check_readable()
+        older_system.examine_file(directory, table.stored.file, table.json_columns).check_readable()
 
 
 def load_table(

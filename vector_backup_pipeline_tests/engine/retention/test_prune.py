@@ -258,7 +258,7 @@ def test_the_report_names_each_sets_source_database_and_why(sets: SetWriter, pru
     log = (sets.path / LOG_NAME).read_text()
     assert "prune: SUCCESS" in log
     assert "Rules: keep_last 1" in log
-    for text in (log, prune_summary(done.result.as_json())):
+    for text in (log, "\n".join(prune_summary(done.result))):
         assert f"  keep      {THIRD}  8/rag  one of the last 1; newest good set" in text
         assert f"  removed   {FIRST}  7/rag  no rule keeps it (3 files, " in text
     prune()
