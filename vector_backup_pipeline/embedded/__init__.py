@@ -79,10 +79,6 @@ class EmbeddedServer:
         return self._cluster.directory
 
     @property
-    def socket_directory(self) -> Path:
-        return self._cluster.data
-
-    @property
     def version(self) -> int:
         """The major version: 16 or 18."""
         return self._cluster.version
@@ -114,7 +110,7 @@ class EmbeddedServer:
         name = quote(database, safe="")
         if tcp:
             return f"postgresql://{credentials}@{LOOPBACK}:{self.port}/{name}"
-        host = quote(str(self.socket_directory), safe="/")
+        host = quote(str(self._cluster.data), safe="/")
         return f"postgresql://{credentials}@/{name}?host={host}&port={self.port}"
 
     def create_database(self, name: str) -> str:
