@@ -205,7 +205,7 @@ def test_what_a_killed_adoption_left_does_not_stop_the_next(
 
 def test_two_adoptions_at_once_are_refused(terminal: Terminal, sets: SetWriter) -> None:
     _pair(sets)
-    claim = sets.directory.claim(ADOPT_MARKER, {"host": "h", "pid": 1, "run_id": "r"})
+    claim = sets.directory.claim(ADOPT_MARKER, "r")
     assert claim is not None
     try:
         done = terminal("adopt", "--all", "--json")

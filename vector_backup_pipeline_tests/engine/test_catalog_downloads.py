@@ -81,7 +81,7 @@ def test_the_files_of_a_set_are_found(root: LocalRoot, sets: SetWriter) -> None:
     for name in names:
         found = _found(root, name)
         assert (found.name, found.size) == (name, (sets.path / name).stat().st_size)
-        assert found.version == found.directory.version(name)
+        assert found.version == found.directory.stat(name).version
         assert _bytes(found) == (sets.path / name).read_bytes()
 
 

@@ -62,7 +62,7 @@ def _stamps(location: dict[str, Any]) -> Sequence[str]:
 def test_the_list_has_the_contracts_shape(listing: Listing) -> None:
     listing.sets().write("20250721_154914")
     listing.sets().file("vector_backup_log.txt", b"a run")
-    sizes = listing.sets().directory.sizes()
+    sizes = {file.name: file.size for file in listing.sets().directory.files()}
     size = sizes[f"{COLLECTION}_20250721_154914.csv"]
 
     listed = listing(SHANGHAI)

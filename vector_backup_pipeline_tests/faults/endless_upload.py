@@ -12,7 +12,7 @@ import time
 
 from vector_backup_pipeline.engine.backup.run_marker import claim_timestamp
 from vector_backup_pipeline.engine.file_names import data_file_name
-from vector_backup_pipeline.engine.storage.opening import open_root
+from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
 
 _BLOCK = bytes(1 << 20)
@@ -22,7 +22,7 @@ _BLOCKS_BEFORE_A_PART_IS_STORED = 34
 
 def main(url: str) -> None:
     threading.Thread(target=_end_with_who_started_it, daemon=True).start()
-    directory = open_root(url, "vector_bak").open(None)
+    directory = BackupRoot(url, "vector_bak").open(None)
     stamp, claim = claim_timestamp(directory, TIMESTAMPS, "endless")
     try:
         with directory.create(data_file_name("public", "t", stamp, "csv")) as file:

@@ -14,7 +14,9 @@ from typing import Any
 
 from vector_backup_pipeline.engine.retention.rules import KeepRules
 from vector_backup_pipeline.engine.retention.run import PruneRun
-from vector_backup_pipeline.engine.storage.local import LocalDirectory, LocalPendingFile, LocalRoot
+from vector_backup_pipeline.engine.storage.directory import BackupDirectory
+from vector_backup_pipeline.engine.storage.local_store import LocalUpload
+from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.engine.timestamps import DEFAULT_TIMESTAMP_FORMAT, TimestampFormat
 from vector_backup_pipeline.parameters.prune import PruneParameters
 
@@ -44,7 +46,7 @@ def main(root: str, step: str) -> None:
     run = PruneRun(
         PruneParameters(keep_last=1),
         KeepRules(),
-        LocalRoot(root, "vector_bak"),
+        BackupRoot(root, "vector_bak"),
         TimestampFormat(DEFAULT_TIMESTAMP_FORMAT, timezone.utc),
         run_id="stopped prune",
     )
@@ -56,11 +58,11 @@ def main(root: str, step: str) -> None:
 
 def _arrange(step: str) -> None:
     if step == "claimed":
-        _stop_at(LocalDirectory, "replace", 0)
+        _stop_at(BackupDirectory, "replace", 0)
     elif step == "writing the tombstone":
-        _stop_at(LocalPendingFile, "commit", 0)
+        _stop_at(LocalUpload, "complete", 0)
     elif step in _REMOVALS:
-        _stop_at(LocalDirectory, "delete", _REMOVALS.index(step))
+        _stop_at(BackupDirectory, "delete", _REMOVALS.index(step))
 
 
 def _stop_at(owner: Any, name: str, call: int) -> None:

@@ -16,7 +16,7 @@ from vector_backup_pipeline.engine.restore import load, target
 from vector_backup_pipeline.engine.restore.connections import TargetConnections
 from vector_backup_pipeline.engine.restore.run import RestoreRun
 from vector_backup_pipeline.engine.restore.target import Target
-from vector_backup_pipeline.engine.storage.local import LocalRoot
+from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.parameters.restore import RestoreParameters
 from vector_backup_pipeline_tests.faults.stopped_run import (
     _stop_after as stop_after,
@@ -42,7 +42,7 @@ def main(root: str, step: str) -> None:
     _arrange(step)
     run = RestoreRun(
         RestoreParameters(**{**DEFAULTS, "truncate_before_restore": True}),
-        LocalRoot(root, "vector_bak"),
+        BackupRoot(root, "vector_bak"),
         TIMESTAMPS,
         lock_timeout=10.0,
         run_id=RUN_ID,

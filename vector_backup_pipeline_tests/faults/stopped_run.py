@@ -15,7 +15,8 @@ from typing import Any
 
 from vector_backup_pipeline.engine.backup.run import BackupRun
 from vector_backup_pipeline.engine.postgres import ranges
-from vector_backup_pipeline.engine.storage.local import LocalPendingFile, LocalRoot
+from vector_backup_pipeline.engine.storage.directory import PendingFile
+from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.engine.timestamps import DEFAULT_TIMESTAMP_FORMAT, TimestampFormat
 from vector_backup_pipeline.parameters.backup import BackupRequest
 from vector_backup_pipeline_tests.faults.watching import pinned_and_exported
@@ -52,7 +53,7 @@ def main(root: str, step: str) -> None:
             truncate_tables=(TABLE,),
             workers=2,
         ),
-        LocalRoot(root, "vector_bak"),
+        BackupRoot(root, "vector_bak"),
         TimestampFormat(DEFAULT_TIMESTAMP_FORMAT, timezone.utc),
         lock_timeout=10.0,
         run_id="stopped run",
@@ -73,9 +74,9 @@ def _arrange(step: str) -> None:
     elif step == "exporting":
         _stop_after(export._Writer, "append")
     elif step == "before the rename":
-        _stop_before(LocalPendingFile, "commit")
+        _stop_before(PendingFile, "commit")
     elif step == "after the rename":
-        _stop_after(LocalPendingFile, "commit")
+        _stop_after(PendingFile, "commit")
     elif step == "pending manifest written":
         _stop_after(BackupRun, "_prepare_truncate")
     elif step == "before the commit":

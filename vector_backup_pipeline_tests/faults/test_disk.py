@@ -176,7 +176,7 @@ def test_a_directory_one_may_not_write_to_is_a_clear_error(
             made = backup(langchain.url)
 
     assert error_type(made.error) == "STORAGE_ERROR"
-    assert "create the run marker" in str(made.error)
+    assert "Could not create" in str(made.error)
     assert "Let this process's user write there" in str(made.error)
 
 

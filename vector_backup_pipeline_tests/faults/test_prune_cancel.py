@@ -12,7 +12,8 @@ import pytest
 from vector_backup_pipeline.engine.errors import RunCancelled
 from vector_backup_pipeline.engine.file_names import manifest_name, tombstone_name
 from vector_backup_pipeline.engine.retention.run import PruneRun
-from vector_backup_pipeline.engine.storage.local import LocalDirectory, LocalRoot
+from vector_backup_pipeline.engine.storage.directory import BackupDirectory
+from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.parameters.prune import PruneParameters
 from vector_backup_pipeline_tests.faults.watching import interrupted
 from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
@@ -27,20 +28,20 @@ FIRST, SECOND, THIRD = "20260101_020000", "20260102_020000", "20260103_020000"
 _COMMAND = """
 import sys
 from vector_backup_pipeline.cli import main
-from vector_backup_pipeline.engine.storage.local import LocalDirectory
-delete = LocalDirectory.delete
+from vector_backup_pipeline.engine.storage.directory import BackupDirectory
+delete = BackupDirectory.delete
 def waiting(directory, name):
-    LocalDirectory.delete = delete
+    BackupDirectory.delete = delete
     print("reached", flush=True)
     sys.stdin.readline()
     delete(directory, name)
-LocalDirectory.delete = waiting
+BackupDirectory.delete = waiting
 main()
 """
 
 
 def _interrupted_prune(root: Path) -> PruneRun:
-    root_directory = LocalRoot(str(root), "vector_bak")
+    root_directory = BackupRoot(str(root), "vector_bak")
     run = PruneRun(PruneParameters(), LAST_1, root_directory, TIMESTAMPS, run_id="prune")
     (place,) = run.find()
     with interrupted():
@@ -53,14 +54,14 @@ def test_a_set_of_which_nothing_is_gone_yet_is_one_again(
 ) -> None:
     sets.write(FIRST)
     sets.write(SECOND)
-    replace = LocalDirectory.replace
+    replace = BackupDirectory.replace
 
-    def interrupting(directory: LocalDirectory, name: str, data: bytes) -> None:
+    def interrupting(directory: BackupDirectory, name: str, data: bytes) -> None:
         replace(directory, name, data)
         assert tombstone_name(FIRST) in directory.names()
         signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(LocalDirectory, "replace", interrupting)
+    monkeypatch.setattr(BackupDirectory, "replace", interrupting)
     (place,) = _interrupted_prune(tmp_path).close().locations
 
     assert [each.timestamp for each in place.kept] == [SECOND, FIRST]
@@ -74,14 +75,14 @@ def test_what_went_while_the_interrupt_came_is_told(
 ) -> None:
     sets.write(FIRST)
     sets.write(SECOND)
-    delete = LocalDirectory.delete
+    delete = BackupDirectory.delete
 
-    def interrupting(directory: LocalDirectory, name: str) -> None:
+    def interrupting(directory: BackupDirectory, name: str) -> None:
         delete(directory, name)
         if name == manifest_name(FIRST):
             signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(LocalDirectory, "delete", interrupting)
+    monkeypatch.setattr(BackupDirectory, "delete", interrupting)
     run = _interrupted_prune(tmp_path)
     monkeypatch.undo()
     (place,) = run.close().locations

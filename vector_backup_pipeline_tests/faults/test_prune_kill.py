@@ -14,7 +14,8 @@ from vector_backup_pipeline.engine.catalog.contents import has_backup
 from vector_backup_pipeline.engine.catalog.locations import find_locations
 from vector_backup_pipeline.engine.errors import ResourceNotFound, StorageError
 from vector_backup_pipeline.engine.file_names import LOG_NAME, manifest_name, tombstone_name
-from vector_backup_pipeline.engine.storage.local import LocalDirectory, LocalRoot
+from vector_backup_pipeline.engine.storage.directory import BackupDirectory
+from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
 from vector_backup_pipeline_tests.faults.stopped_prune import STEPS
 from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
@@ -48,7 +49,7 @@ def _check_no_half_set(sets: SetWriter) -> bool:
         return True
     with pytest.raises(ResourceNotFound, match=OLD):
         find_set(sets.directory, TIMESTAMPS, OLD, None)
-    (place,) = find_locations(LocalRoot(str(sets.path.parent), "vector_bak"), TIMESTAMPS)
+    (place,) = find_locations(BackupRoot(str(sets.path.parent), "vector_bak"), TIMESTAMPS)
     assert {each.state for each in place.other_files} <= {"removed"}
     return False
 
@@ -128,16 +129,16 @@ def test_the_next_prune_ends_what_the_storage_refused(
 
 def _refuse(monkeypatch: pytest.MonkeyPatch, call: int, *, after_it_is_done: bool) -> None:
     """The removal of that number fails, and all that come after it."""
-    original, calls = LocalDirectory.delete, iter(range(call))
+    original, calls = BackupDirectory.delete, iter(range(call))
 
-    def failing(directory: LocalDirectory, name: str) -> None:
+    def failing(directory: BackupDirectory, name: str) -> None:
         if next(calls, None) is None:
             if after_it_is_done:
                 original(directory, name)
             raise StorageError("The storage refuses.")
         original(directory, name)
 
-    monkeypatch.setattr(LocalDirectory, "delete", failing)
+    monkeypatch.setattr(BackupDirectory, "delete", failing)
 
 
 def test_a_tombstone_that_took_nothing_yet_is_taken_back_and_the_set_judged_again(

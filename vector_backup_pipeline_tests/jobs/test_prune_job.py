@@ -83,7 +83,7 @@ def test_a_place_that_fails_fails_the_run_and_the_others_are_pruned(
     task = SetWriter(sets.path.parent / "task_1" / "vector_bak")
     task.write(FIRST)
     task.write(SECOND)
-    other = sets.directory.claim(PRUNE_MARKER, {"host": "h", "pid": 1, "run_id": "r"})
+    other = sets.directory.claim(PRUNE_MARKER, "r")
     assert other is not None
 
     done = plain_job({"keep_last": 1}, PRUNE.job_name)
@@ -200,7 +200,7 @@ def test_a_prune_that_fails_is_a_warning_of_a_backup_that_succeeded(
 def test_the_terminal_hears_of_a_prune_that_failed_after_its_backup(
     terminal: Terminal, installed: Database, sets: SetWriter, pruning: None
 ) -> None:
-    other = sets.directory.claim(PRUNE_MARKER, {"host": "h", "pid": 1, "run_id": "r"})
+    other = sets.directory.claim(PRUNE_MARKER, "r")
     assert other is not None
     called = terminal("backup")
     other.release()

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
-
 from vector_backup_pipeline.engine.catalog.claims import remove_dead_readers
 from vector_backup_pipeline.engine.catalog.contents import stamps_in_use
 from vector_backup_pipeline.engine.errors import StorageError
@@ -28,15 +25,10 @@ def claim_timestamp(
     Raises:
         StorageError: the marker can't be written, or no second is free.
     """
-    owner: dict[str, str | int] = {
-        "host": socket.gethostname(),
-        "pid": os.getpid(),
-        "run_id": run_id,
-    }
     for stamp in timestamps.candidates(timestamps.now(), _TRIES):
         if stamp in stamps_in_use(directory, timestamps):
             continue
-        claim = directory.claim(marker_name(stamp), owner)
+        claim = directory.claim(marker_name(stamp), run_id)
         if claim is None:
             continue
         if stamp in stamps_in_use(directory, timestamps, but_marker_of=stamp):

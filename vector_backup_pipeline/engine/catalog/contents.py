@@ -179,7 +179,7 @@ def read_contents(directory: BackupDirectory, timestamps: TimestampFormat) -> Co
     for name in second:
         if stamp := stamp_of_marker(name, timestamps):
             runs[stamp] = directory.claim_is_alive(name) or runs.get(stamp, False)
-    sizes = directory.sizes()
+    sizes = {file.name: file.size for file in directory.files()}
     data_files: dict[str, tuple[str, ...]] = defaultdict(tuple)
     for name in first:
         stamp = stamp_of_data_file(name.removesuffix(PENDING_SUFFIX), timestamps)

@@ -87,5 +87,5 @@ def _find(
     if not (is_set and is_of_set and file in names) or _NEVER_IN_A_NAME.search(file):
         return None
     # The version first: if it is the same later, the size belongs to it.
-    version = directory.version(file)
-    return Download(directory, file, directory.size(file), version)
+    stored = directory.stat(file)
+    return Download(directory, file, stored.size, stored.version)

@@ -85,7 +85,7 @@ class _Probe:
         with self._directory.create(self._name, len(_CONTENT)) as file:
             file.write(_CONTENT)
             file.commit()
-        written_at = self._directory.modified_at(self._name)
+        written_at = self._directory.stat(self._name).modified_at
         self.clock_offset = written_at - datetime.now(timezone.utc)
         return "a file was written"
 

@@ -1,95 +1,366 @@
-"""obstore's stores for a bucket, from its URL and the environment."""
+"""A bucket as a store: Amazon S3 and compatible services, Google Cloud Storage, Azure; by obstore.
+
+Some services of S3's kind have no conditional writes (Aliyun OSS), or ignore the condition. That is
+tried once, on an object of our own. `create` and `update` then take turns: a process announces
+itself by an object beside the file, and proceeds only if it is the only one. Of two at the same
+time at least one sees the other, since these services list what was written before.
+"""
 
 from __future__ import annotations
 
-from datetime import timedelta
+import contextlib
+import random
+import time
+import uuid
+from collections.abc import Callable, Generator, Iterator
+from datetime import datetime, timedelta, timezone
+from functools import cached_property
+from threading import Lock
 from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import quote
 
-from vector_backup_pipeline.engine.errors import StorageError
-from vector_backup_pipeline.engine.storage.object_errors import object_errors
-from vector_backup_pipeline.engine.storage.object_url import AZURE, GCS, S3, ObjectUrl
-from vector_backup_pipeline.engine.storage.s3_environment import S3Environment
+from vector_backup_pipeline.engine.errors import (
+    BackupError,
+    InvalidParams,
+    ResourceNotFound,
+    StorageError,
+)
+from vector_backup_pipeline.engine.storage.object_errors import ConditionFailed, object_errors
+from vector_backup_pipeline.engine.storage.object_upload import ObjectUpload, part_size_for
+from vector_backup_pipeline.engine.storage.object_url import (
+    AZURE,
+    GCS,
+    S3,
+    check_key,
+    is_url,
+    parse_object_url,
+)
+from vector_backup_pipeline.engine.storage.retries import RetryingStore
+from vector_backup_pipeline.engine.storage.s3_environment import S3Environment, certificates
+from vector_backup_pipeline.engine.storage.store import (
+    CHUNK_BYTES,
+    PENDING_SUFFIX,
+    CreatedFile,
+    Listing,
+    OpenFile,
+    StoredFile,
+    TransientStorageError,
+    UnfinishedUpload,
+)
+from vector_backup_pipeline.engine.storage.unfinished_uploads import list_unfinished_uploads
 
 if TYPE_CHECKING:
-    from obstore.store import ObjectStore
+    from obstore import GetResult, ObjectMeta
+    from obstore.store import ObjectStore as Obstore
 
 _EXTRAS = {S3: "s3", GCS: "gcs", AZURE: "azure"}
-# A whole answer may take long, since its reader may; but not one read of it.
-_ANSWER_TIMEOUT, _READ_TIMEOUT = "1day", "20s"
 _CONNECT_TIMEOUT = "10s"
-# The driver's time-outs know nothing of bytes that go out, so a body has to be sent whole in time:
-# a minute, and what it takes at a rate that only a broken line is below.
-_SENDING_SECONDS, _SLOWEST_SENDING = 60, 128 << 10
-# Of an upload, which may be the work of hours; `object_retries` waits out shorter outages.
-_UPLOAD_RETRY_SECONDS = 180
-_UPLOAD_RETRIES = 30
-_BACKOFF = {
+# A whole answer may take long, since its reader may; but not one read of it.
+_ANSWER_TIMEOUT, READ_TIMEOUT = "1day", "20s"
+# The time-outs ignore bytes sent, so a body must be sent completely in time: a minute, and what it
+# takes at a rate that only a broken line is below.
+_SENDING_SECONDS, _SLOWEST_RATE = 60, 128 << 10
+# The largest small file: a manifest or the log.
+_SMALL_FILE_BYTES = 32 << 20
+# Only the parts of an upload are retried by obstore: they may be the work of hours. It does not
+# retry all that may help, and a retried conditional write may meet itself.
+PART_RETRIES = 30
+_PART_RETRY_SECONDS = 180
+BACKOFF = {
     "init_backoff": timedelta(milliseconds=200),
     "max_backoff": timedelta(seconds=10),
     "base": 2,
 }
+# A process that announced itself so long ago was killed.
+TURN_EXPIRES_AFTER = timedelta(minutes=5)
+_LONGEST_PAUSE = 0.3
+# What an entity tag may contain beside letters and digits, except "%", which quotes the others.
+_IN_A_VERSION = "!#$&'()*+,/:;<=>?@[\\]^`{|}"
+_NO_SUCH_VERSION = {"e_tag": '"00000000000000000000000000000000"', "version": "1"}
 
 
-def open_store(url: ObjectUrl) -> ObjectStore:
-    """For requests that send next to nothing; each is sent once."""
-    return _open(url, {"timeout": _ANSWER_TIMEOUT, "read_timeout": _READ_TIMEOUT})
+class ObjectStore:
+    """Implements `store.Store` under a prefix of a bucket."""
+
+    has_locks = False
+
+    def __init__(self, root: str, part_size: int | None = None) -> None:
+        """`part_size` is that of every upload, in bytes; None for one that fits the file."""
+        self._url = parse_object_url(root)
+        self._part_size = part_size
+        # For requests that are made of several: each of them is repeated by itself.
+        self._steps = RetryingStore(self)
+        self._probe = f".vector_backup_probe.{uuid.uuid4().hex}{PENDING_SUFFIX}"
+        self._conditions_lock = Lock()
+        self._has_conditions: bool | None = None
+
+    def location(self, path: str = "") -> str:
+        return str(self._url / path)
+
+    def folder_at(self, location: str) -> str:
+        if is_url(location):
+            url = parse_object_url(location)
+        else:
+            location = location.rstrip("/")
+            check_key(location)
+            above = str(self._url).rpartition("/")[0]
+            # The root may be the bucket itself, and the path begins with its name.
+            url = parse_object_url(f"{above}/{location}")
+        root, asked = f"{self._url}/", f"{url}/"
+        if not asked.startswith(root):
+            raise InvalidParams(
+                f"The backup_path {location!r} is outside of the root {self._url}. Give a path "
+                f"under it: a URL, or relative to what is above it, such as "
+                f"{str(self._url).rpartition('/')[2]}/…; or set VECTOR_BACKUP_ROOT."
+            )
+        return asked.removeprefix(root).rstrip("/")
+
+    def make_folder(self, folder: str) -> Callable[[], None]:
+        # Nothing is to be made, but a wrong bucket or wrong credentials fail here.
+        self.list_folder(folder)
+        return lambda: None
+
+    def free_bytes(self) -> None:
+        return None
+
+    def list_folder(self, folder: str) -> Listing | None:
+        prefix = self._key(folder)
+        with object_errors(f"list {self.location(folder)}"):
+            listed = self._obstore.list_with_delimiter(self._requests, prefix or None)
+        # An empty object `prefix/` is how consoles make a folder.
+        if prefix and not listed["objects"] and not listed["common_prefixes"]:
+            return None
+        files = [_stored_file(each) for each in listed["objects"] if each["path"] != prefix]
+        folders = [each.rstrip("/").rpartition("/")[2] for each in listed["common_prefixes"]]
+        return Listing(sorted(files, key=lambda file: file.name), sorted(folders))
+
+    def stat(self, path: str) -> StoredFile:
+        with object_errors(f"look at {self.location(path)}"):
+            return _stored_file(self._obstore.head(self._requests, self._key(path)))
+
+    def open(self, path: str, offset: int = 0, length: int | None = None) -> OpenFile:
+        action = f"read {self.location(path)}"
+        options: dict[str, Any] = {}
+        if length is not None:
+            options["range"] = (offset, offset + length)
+        elif offset:
+            options["range"] = {"offset": offset}
+        if length == 0:
+            return OpenFile(self.stat(path), _chunks(None, action))
+        try:
+            with object_errors(action):
+                found = self._obstore.get(self._requests, self._key(path), options=options)
+        except (ResourceNotFound, TransientStorageError):
+            raise
+        except StorageError:
+            file = self.stat(path)
+            if options and file.size <= offset:
+                return OpenFile(
+                    file, _chunks(None, action)
+                )  # A range past the end is an error of the server.
+            raise
+        return OpenFile(_stored_file(found.meta), _chunks(found, action))
+
+    def create(self, path: str, data: bytes) -> CreatedFile | None:
+        if self._keeps_conditions(path):
+            with contextlib.suppress(ConditionFailed):
+                return CreatedFile(self._put(path, data, "create"))
+            return None
+        with self._turn(path):
+            if self._steps.get(path) is not None:
+                return None
+            return CreatedFile(self._steps.replace(path, data))
+
+    def replace(self, path: str, data: bytes) -> StoredFile:
+        return self._put(path, data)
+
+    def update(self, path: str, data: bytes, seen: StoredFile) -> StoredFile | None:
+        if self._keeps_conditions(path):
+            with contextlib.suppress(ConditionFailed, ResourceNotFound):
+                return self._put(path, data, seen.state)
+            return None
+        with self._turn(path):
+            found = self._steps.get(path)
+            if found is None or found[0].version != seen.version:
+                return None
+            return self._steps.replace(path, data)
+
+    def upload(self, path: str, expected_size: int | None = None) -> ObjectUpload:
+        part_size = self._part_size or part_size_for(expected_size)
+        patience = _seconds_to_send(part_size) + _PART_RETRY_SECONDS
+        store = self._open_store({"timeout": _timeout(part_size)}, PART_RETRIES, patience)
+        return ObjectUpload(store, self._key(path), part_size, self.location(path))
+
+    def delete(self, path: str) -> None:
+        with (
+            contextlib.suppress(ResourceNotFound),
+            object_errors(f"remove {self.location(path)}"),
+        ):
+            self._obstore.delete(self._requests, self._key(path))
+
+    def lock(self, path: str) -> None:
+        raise NotImplementedError(f"A bucket has no lock for {path}.")
+
+    def unfinished_uploads(self) -> list[UnfinishedUpload]:
+        # Google and Azure can't be asked, and remove them by themselves: docs/storage.md.
+        return list_unfinished_uploads(self._url) if self._url.scheme == S3 else []
+
+    def _keeps_conditions(self, path: str) -> bool:
+        """Whether this service refuses a write whose condition is not met. Tried beside `path`."""
+        with self._conditions_lock:
+            if self._has_conditions is None:
+                self._has_conditions = self._try_conditions(_sibling(path, self._probe))
+            return self._has_conditions
+
+    def _try_conditions(self, probe: str) -> bool:
+        try:
+            self._steps.replace(probe, b"")
+            for condition in ("create", _NO_SUCH_VERSION):
+                try:
+                    self._put(probe, b"1", condition)
+                    return False
+                except ConditionFailed:
+                    continue
+                except TransientStorageError:
+                    raise
+                except StorageError:
+                    return False  # A plain write works, so the condition is what it refuses.
+            return True
+        finally:
+            with contextlib.suppress(BackupError):  # The error that led here matters more.
+                self._steps.delete(probe)
+
+    @contextlib.contextmanager
+    def _turn(self, path: str) -> Iterator[None]:
+        """Exclude other processes from changing `path`."""
+        announcement = f"{path}.{uuid.uuid4().hex}{PENDING_SUFFIX}"
+        while True:
+            try:
+                self._steps.replace(announcement, b"")
+                if self._is_alone(path, announcement):
+                    yield
+                    return
+            finally:
+                self._steps.delete(announcement)
+            # So that two processes that both gave way do not continue in step.
+            time.sleep(random.uniform(0, _LONGEST_PAUSE))  # noqa: S311
+
+    def _is_alone(self, path: str, announcement: str) -> bool:
+        folder, _, name = path.rpartition("/")
+        listed = self._steps.list_folder(folder)
+        announced = {
+            file.name: file
+            for file in (listed.files if listed else ())
+            if file.name.startswith(f"{name}.") and file.name.endswith(PENDING_SUFFIX)
+        }
+        own = announced.pop(announcement.rpartition("/")[2], None)
+        if own is None:
+            return False
+        for file in list(announced.values()):
+            # The clock of the service has dated both.
+            if own.modified_at - file.modified_at >= TURN_EXPIRES_AFTER:
+                self._steps.delete(_sibling(path, file.name))
+                del announced[file.name]
+        return not announced
+
+    def _put(self, path: str, data: bytes, mode: Any = "overwrite") -> StoredFile:
+        """Write a small object; raises ConditionFailed if there is one in `mode`."""
+        with object_errors(f"write {self.location(path)}"):
+            found = self._obstore.put(
+                self._writes, self._key(path), data, mode=mode, use_multipart=False
+            )
+        # The store's own time only a listing would tell; no writer needs it.
+        now = datetime.now(timezone.utc)
+        meta: ObjectMeta = {
+            "path": path,
+            "size": len(data),
+            "last_modified": now,
+            "e_tag": found["e_tag"],
+            "version": found["version"],
+        }
+        return _stored_file(meta)
+
+    def _key(self, path: str) -> str:
+        return (self._url / path).key
+
+    @cached_property
+    def _requests(self) -> Obstore:
+        """For requests that send next to nothing."""
+        return self._open_store({"timeout": _ANSWER_TIMEOUT, "read_timeout": READ_TIMEOUT})
+
+    @cached_property
+    def _writes(self) -> Obstore:
+        """For small files."""
+        return self._open_store({"timeout": _timeout(_SMALL_FILE_BYTES)})
+
+    @cached_property
+    def _obstore(self) -> Any:
+        """obstore, imported only when it is needed.
+
+        Raises:
+            StorageError: it is not installed.
+        """
+        try:
+            import obstore
+            import obstore.store
+        except ImportError as error:
+            raise StorageError(
+                f"{self._url.scheme}:// needs the package obstore, which is not installed. Install "
+                f"it: pip install 'vector-backup-pipeline[{_EXTRAS[self._url.scheme]}]'"
+            ) from error
+        return obstore
+
+    def _open_store(self, client: dict[str, Any], retries: int = 0, patience: int = 0) -> Obstore:
+        stores, bucket = self._obstore.store, self._url.bucket
+        # With an http:// endpoint somebody has decided; nothing leads there from https://.
+        client = {**client, "connect_timeout": _CONNECT_TIMEOUT, "allow_http": True}
+        retry = {
+            "max_retries": retries,
+            "backoff": BACKOFF,
+            "retry_timeout": timedelta(seconds=patience),
+        }
+        options: dict[str, Any] = {"client_options": client, "retry_config": retry}
+        with object_errors(f"set up the access to {self._url.scheme}://{bucket}"):
+            if self._url.scheme == GCS:
+                return cast("Obstore", stores.GCSStore(bucket, **options))
+            if self._url.scheme == AZURE:
+                return cast("Obstore", stores.AzureStore(bucket, **options))
+            if pem := certificates():
+                client["root_certificate"] = pem
+            options |= S3Environment.read(bucket).obstore_options()
+            return cast("Obstore", stores.S3Store(bucket, **options))
 
 
-def open_store_for_writing(url: ObjectUrl, size: int) -> ObjectStore:
-    """For a body of `size` bytes; each is sent once."""
-    return _open(url, {"timeout": f"{_seconds_to_send(size)}s"})
+def _chunks(found: GetResult | None, action: str) -> Generator[bytes, None, None]:
+    with object_errors(action):
+        for chunk in found.stream(min_chunk_size=CHUNK_BYTES) if found is not None else ():
+            yield bytes(chunk)
 
 
-def open_store_for_parts(url: ObjectUrl, part_size: int) -> ObjectStore:
-    """For uploads in parts of `part_size` bytes, each of which the driver retries."""
-    seconds = _seconds_to_send(part_size)
-    patience = timedelta(seconds=seconds + _UPLOAD_RETRY_SECONDS)
-    return _open(url, {"timeout": f"{seconds}s"}, _UPLOAD_RETRIES, patience)
+def _stored_file(meta: ObjectMeta) -> StoredFile:
+    e_tag = meta["e_tag"] or ""
+    state: dict[str, str] = {}
+    if meta["e_tag"] is not None:
+        state["e_tag"] = meta["e_tag"]
+    if meta["version"] is not None:
+        state["version"] = meta["version"]
+    # A weak tag may stay when the bytes change.
+    tag = "" if e_tag.startswith("W/") else e_tag.strip('"')
+    version = tag or meta["version"] or f"{meta['size']}-{meta['last_modified'].timestamp()}"
+    name = meta["path"].rpartition("/")[2]
+    return StoredFile(
+        name, meta["size"], meta["last_modified"], quote(version, safe=_IN_A_VERSION), state
+    )
+
+
+def _sibling(path: str, name: str) -> str:
+    folder, slash, _ = path.rpartition("/")
+    return f"{folder}{slash}{name}"
 
 
 def _seconds_to_send(size: int) -> int:
-    return _SENDING_SECONDS + size // _SLOWEST_SENDING
+    return _SENDING_SECONDS + size // _SLOWEST_RATE
 
 
-def _open(
-    url: ObjectUrl,
-    client: dict[str, Any],
-    retries: int = 0,
-    patience: timedelta = timedelta(),
-) -> ObjectStore:
-    store = obstore_of(url).store
-    client = {**client, "connect_timeout": _CONNECT_TIMEOUT}
-    retry: Any = {"max_retries": retries, "backoff": _BACKOFF, "retry_timeout": patience}
-    with object_errors(f"set up the access to {url.scheme}://{url.bucket}"):
-        if url.scheme == S3:
-            environment = S3Environment.read(url.bucket)
-            client |= environment.client_options()
-            opened = store.S3Store(
-                url.bucket,
-                client_options=client,
-                retry_config=retry,
-                credential_provider=environment.credential_provider(),
-                **environment.options(),
-            )
-        elif url.scheme == GCS:
-            opened = store.GCSStore(url.bucket, client_options=client, retry_config=retry)
-        else:
-            opened = store.AzureStore(url.bucket, client_options=client, retry_config=retry)
-    return cast("ObjectStore", opened)
-
-
-def obstore_of(url: ObjectUrl) -> Any:
-    """obstore, imported when it is needed.
-
-    Raises:
-        StorageError: it is not installed.
-    """
-    try:
-        import obstore
-        import obstore.store
-    except ImportError as error:
-        raise StorageError(
-            f"{url.scheme}:// needs the package obstore, which is not installed. Install it: "
-            f"pip install 'vector-backup-pipeline[{_EXTRAS[url.scheme]}]'"
-        ) from error
-    return obstore
+def _timeout(size: int) -> str:
+    return f"{_seconds_to_send(size)}s"

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from vector_backup_pipeline.engine.errors import InvalidParams
 
 S3, GCS, AZURE = "s3", "gs", "az"
-SCHEMES = (S3, GCS, AZURE)
+_SCHEMES = (S3, GCS, AZURE)
 
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/]*)/?(.*)", re.DOTALL)
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-# `?` and `#` begin what may hold a signature; the others no store takes, or none means.
-_NO_PART_OF_A_KEY = re.compile(r"[?#\\\x00-\x1f\x7f]")
+# After `?` and `#` there may be a signature; the others no store accepts in a key.
+_NOT_IN_A_KEY = re.compile(r"[?#\\\x00-\x1f\x7f]")
 
 
 @dataclass(frozen=True)
@@ -27,16 +27,9 @@ class ObjectUrl:
     def __str__(self) -> str:
         return f"{self.scheme}://{self.bucket}" + (f"/{self.key}" if self.key else "")
 
-    def __truediv__(self, name: str) -> ObjectUrl:
-        return ObjectUrl(self.scheme, self.bucket, f"{self.key}/{name}" if self.key else name)
-
-    @property
-    def segments(self) -> tuple[str, ...]:
-        """The bucket, and the parts of the key."""
-        return (self.bucket, *(self.key.split("/") if self.key else ()))
-
-    def with_segments(self, segments: tuple[str, ...]) -> ObjectUrl:
-        return ObjectUrl(self.scheme, segments[0], "/".join(segments[1:]))
+    def __truediv__(self, path: str) -> ObjectUrl:
+        key = "/".join(part for part in (self.key, path) if part)
+        return ObjectUrl(self.scheme, self.bucket, key)
 
 
 def is_url(text: str) -> bool:
@@ -47,38 +40,37 @@ def parse_object_url(text: str) -> ObjectUrl:
     """Read a URL such as `s3://bucket/prefix`.
 
     Raises:
-        InvalidParams: it is none; what may be a password in it is not repeated.
+        InvalidParams: it is malformed. What may be a password in it is not repeated.
     """
-    match = _SCHEME.fullmatch(text.strip())
+    match = _URL.fullmatch(text.strip())
     scheme = match[1].lower() if match else ""
-    if match is None or scheme not in SCHEMES:
+    if match is None or scheme not in _SCHEMES:
         raise InvalidParams(
-            f"URLs of {scheme or 'this kind'} are not known. Give a path, or a URL that begins "
-            f"with {', '.join(f'{each}://' for each in SCHEMES)}."
+            f"URLs of {scheme or 'this kind'} are not supported. Give a path, or a URL that begins "
+            f"with {', '.join(f'{each}://' for each in _SCHEMES)}."
         )
-    bucket, _, key = match[2].partition("/")
+    bucket, key = match[2], match[3].rstrip("/")
     if "@" in bucket:
         raise InvalidParams(
-            "The URL holds a user or password. Give credentials in their environment variables "
-            f"instead, and the URL as {scheme}://bucket/prefix."
+            "The URL contains a user or password. Set credentials in their environment variables "
+            f"instead, and give the URL as {scheme}://bucket/prefix."
         )
     if not _BUCKET.fullmatch(bucket):
-        raise InvalidParams(f"The URL names no bucket. Give it as {scheme}://bucket/prefix.")
-    key = key.rstrip("/")
+        raise InvalidParams(f"The URL has no bucket. Give it as {scheme}://bucket/prefix.")
     check_key(key)
     return ObjectUrl(scheme, bucket, key)
 
 
 def check_key(key: str) -> None:
-    """Refuse what is no plain path inside of a bucket.
+    """Refuse what is not a plain path inside of a bucket.
 
     Raises:
-        InvalidParams: there is a `..`, a part that is empty, or a character that is no part of one.
+        InvalidParams: it has a `..`, an empty part, or a character that keys can't have.
     """
-    if _NO_PART_OF_A_KEY.search(key):
+    if _NOT_IN_A_KEY.search(key):
         raise InvalidParams(
-            "The path in a bucket may hold no ?, #, backslash or control character. Credentials "
-            "and tokens belong into their environment variables."
+            "The path in a bucket can't contain ?, #, backslash or control characters. Set "
+            "credentials and tokens in their environment variables."
         )
     if key and any(part in ("", ".", "..") for part in key.split("/")):
-        raise InvalidParams("The path in a bucket may hold no part that is empty, '.' or '..'.")
+        raise InvalidParams("The path in a bucket can't have a part that is empty, '.' or '..'.")

@@ -1,68 +1,15 @@
-"""What every store must do, held against each of them. A new store is one more `_STORES` entry."""
+"""What every store must do with files and directories; `test_run_markers` has the run markers."""
 
 import re
 import threading
-from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
 
 import pytest
-from obstore.store import MemoryStore
 
 from vector_backup_pipeline.engine.errors import InvalidParams, ResourceNotFound, StorageError
-from vector_backup_pipeline.engine.storage import object_bucket, object_upload
-from vector_backup_pipeline.engine.storage.contract import BackupDirectory, BackupRoot
-from vector_backup_pipeline.engine.storage.local import LocalRoot
-from vector_backup_pipeline.engine.storage.object_root import ObjectDirectory, ObjectRoot
-from vector_backup_pipeline.engine.storage.object_url import parse_object_url
+from vector_backup_pipeline.engine.storage.directory import BackupDirectory
+from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.parameters.types import is_task_id
-from vector_backup_pipeline_tests.fix_object_store import Bucket
-
-_OWNER: dict[str, str | int] = {"host": "here", "pid": 1, "run_id": "x"}
-
-
-def _local(request: pytest.FixtureRequest) -> BackupRoot:
-    folder: Path = request.getfixturevalue("tmp_path")
-    return LocalRoot(str(folder / "root"), "vector_bak")
-
-
-def _s3(request: pytest.FixtureRequest) -> BackupRoot:
-    bucket: Bucket = request.getfixturevalue("bucket")
-    return ObjectRoot(f"{bucket.url}/all/backups", "vector_bak")
-
-
-def _s3_without_conditions(request: pytest.FixtureRequest) -> BackupRoot:
-    request.getfixturevalue("own_aws_environment")
-    request.getfixturevalue("monkeypatch").setenv("AWS_CONDITIONAL_PUT", "disabled")
-    return _s3(request)
-
-
-def _memory(request: pytest.FixtureRequest) -> BackupRoot:
-    """obstore's own store, which is neither S3's kind nor asked over a network."""
-    patch: pytest.MonkeyPatch = request.getfixturevalue("monkeypatch")
-    store = MemoryStore()
-    for each in ("open_store", "open_store_for_writing"):
-        patch.setattr(object_bucket, each, lambda *_: store)
-    patch.setattr(object_upload, "open_store_for_parts", lambda *_: store)
-    return ObjectRoot("gs://bucket/all/backups", "vector_bak")
-
-
-_STORES: dict[str, Callable[[pytest.FixtureRequest], BackupRoot]] = {
-    "local": _local,
-    "memory": _memory,
-    "s3": _s3,
-    "s3 without conditions": _s3_without_conditions,
-}
-
-
-@pytest.fixture(params=_STORES)
-def root(request: pytest.FixtureRequest) -> BackupRoot:
-    return _STORES[request.param](request)
-
-
-@pytest.fixture
-def directory(root: BackupRoot) -> BackupDirectory:
-    return root.open(None)
 
 
 def _stored(directory: BackupDirectory, name: str) -> bytes:
@@ -146,16 +93,16 @@ def test_a_part_of_a_file_is_read_and_what_is_past_its_end_is_nothing(
         assert b"".join(directory.read("a.csv", offset, length)) == expected
     assert b"".join(directory.read("a.csv", 5, 0)) == b""
     assert b"".join(directory.read("empty.csv", 0, 10)) == b""
-    assert directory.size("a.csv") == 10
+    assert directory.stat("a.csv").size == 10
 
 
 def test_a_file_tells_when_it_was_written(directory: BackupDirectory) -> None:
     with pytest.raises(ResourceNotFound):
-        directory.modified_at("a.csv")
+        directory.stat("a.csv")
     before = datetime.now(timezone.utc)
     directory.replace("a.csv", b"x")
     # A bucket tells whole seconds.
-    assert abs(directory.modified_at("a.csv") - before) < timedelta(seconds=30)
+    assert abs(directory.stat("a.csv").modified_at - before) < timedelta(seconds=30)
 
 
 def test_a_directory_opened_for_trial_leaves_nothing(root: BackupRoot) -> None:
@@ -240,31 +187,29 @@ def test_a_file_that_is_not_there_is_not_found(directory: BackupDirectory) -> No
     with pytest.raises(ResourceNotFound):
         _stored(directory, "a.csv")
     with pytest.raises(ResourceNotFound):
-        directory.size("a.csv")
-    with pytest.raises(ResourceNotFound):
-        directory.version("a.csv")
+        directory.stat("a.csv")
 
 
 def test_a_version_stays_until_the_bytes_may_be_others(directory: BackupDirectory) -> None:
     directory.replace("a.csv", b"first")
-    versions = [directory.version("a.csv")]
-    assert directory.version("a.csv") == versions[0]
+    versions = [directory.stat("a.csv").version]
+    assert directory.stat("a.csv").version == versions[0]
     for data in (b"other", b"a longer one", b""):
         directory.replace("a.csv", data)
-        versions.append(directory.version("a.csv"))
+        versions.append(directory.stat("a.csv").version)
     assert len(set(versions)) == len(versions)
 
 
 def test_what_is_appended_is_another_version(directory: BackupDirectory) -> None:
     directory.append("log.txt", "one\n")
-    first = directory.version("log.txt")
+    first = directory.stat("log.txt").version
     directory.append("log.txt", "two\n")
-    assert directory.version("log.txt") != first
+    assert directory.stat("log.txt").version != first
 
 
 def test_a_version_can_stand_in_an_e_tag(directory: BackupDirectory) -> None:
     directory.replace("ü #&+.csv", b"x")
-    assert re.fullmatch(r"[!#-~]+", directory.version("ü #&+.csv"))
+    assert re.fullmatch(r"[!#-~]+", directory.stat("ü #&+.csv").version)
 
 
 def test_deleting_twice_is_deleting_once(directory: BackupDirectory) -> None:
@@ -274,64 +219,23 @@ def test_deleting_twice_is_deleting_once(directory: BackupDirectory) -> None:
     assert directory.names() == []
 
 
-def test_no_part_of_what_many_append_at_once_is_lost_or_torn(directory: BackupDirectory) -> None:
-    sections = [f"{number}:" + f"{number % 10}" * 20_000 + "\n" for number in range(16)]
-    threads = [
-        threading.Thread(target=directory.append, args=("log.txt", text), daemon=True)
-        for text in sections
-    ]
+def test_no_part_of_what_many_append_at_once_is_lost_or_torn(
+    root: BackupRoot, directory: BackupDirectory
+) -> None:
+    """As processes do: each with connections of its own."""
+    sections = [f"{number}:" + f"{number % 10}" * 20_000 + "\n" for number in range(12)]
+
+    def append(text: str) -> None:
+        BackupRoot(root.location, "vector_bak").open(None).append("log.txt", text)
+
+    threads = [threading.Thread(target=append, args=(text,), daemon=True) for text in sections]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(60)
     written = _stored(directory, "log.txt").decode().splitlines(keepends=True)
     assert sorted(written) == sorted(sections)
-
-
-def test_of_many_at_once_no_two_get_a_claim(directory: BackupDirectory) -> None:
-    together = threading.Barrier(8, timeout=20)
-    claims = []
-
-    def claim() -> None:
-        together.wait()
-        claims.append(directory.claim(".m.run", _OWNER))
-
-    threads = [threading.Thread(target=claim, daemon=True) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert len(claims) == 8
-    held = [claim for claim in claims if claim is not None]
-    # Where there are no conditions, each may see another and give up.
-    assert len(held) <= 1
-    assert directory.claim_is_alive(".m.run") == bool(held)
-    for claim_held in held:
-        claim_held.release()
-    assert directory.names() == []
-
-
-def test_a_held_claim_lives_and_is_not_removed(directory: BackupDirectory) -> None:
-    held = directory.claim(".m.run", _OWNER)
-    assert held is not None
-    assert directory.claim_is_alive(".m.run")
-    for name in (".m.run", *directory.names()):
-        assert directory.claim_is_alive(name)
-        directory.remove_dead_claim(name)
-    (name,) = directory.names()
-    assert name.startswith(".m.run")
-    assert directory.claim(".m.run", _OWNER) is None
-    held.release()
-    held.release()
-    assert not directory.claim_is_alive(".m.run")
-    directory.remove_dead_claim(".m.run")
-
-
-def test_a_released_claim_may_be_had_again(directory: BackupDirectory) -> None:
-    for _ in range(2):
-        held = directory.claim(".m.run", _OWNER)
-        assert held is not None
-        held.release()
+    assert directory.names() == ["log.txt"]
 
 
 def test_nothing_is_abandoned_where_nothing_was_left(root: BackupRoot) -> None:
@@ -341,9 +245,4 @@ def test_nothing_is_abandoned_where_nothing_was_left(root: BackupRoot) -> None:
 
 def _in_task(root: BackupRoot, task_id: str, name: str) -> None:
     """What a user would do to have a task there."""
-    if isinstance(root, LocalRoot):
-        Path(root.location, task_id).mkdir(parents=True)
-        Path(root.location, task_id, name).touch()
-    else:
-        url = parse_object_url(f"{root.location}/{task_id}")
-        ObjectDirectory(object_bucket.Bucket(url), url).replace(name, b"")
+    BackupRoot(root.location, task_id).open(None).replace(name, b"")

@@ -9,9 +9,9 @@ import pytest
 
 from vector_backup_pipeline.engine.errors import StorageError
 from vector_backup_pipeline.engine.storage import object_upload
-from vector_backup_pipeline.engine.storage.contract import BackupDirectory
-from vector_backup_pipeline.engine.storage.object_root import ObjectRoot
+from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.storage.object_upload import MEBIBYTE, part_size_for
+from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline_tests.fix_object_store import Bucket
 
 _KEY = "vector_bak/t_20250101_000000.csv"
@@ -21,7 +21,7 @@ _BLOCK = bytes(range(256)) * 4096
 
 @pytest.fixture
 def directory(bucket: Bucket) -> BackupDirectory:
-    return ObjectRoot(bucket.url, "vector_bak").open(None)
+    return BackupRoot(bucket.url, "vector_bak").open(None)
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def test_a_part_is_large_enough_for_twice_the_expected_size(
 ) -> None:
     size = part_size_for(expected)
     assert size == mebibytes * MEBIBYTE
-    assert size * object_upload.MOST_PARTS >= 2 * (expected or 0)
+    assert size * object_upload.MAX_PARTS >= 2 * (expected or 0)
 
 
 def test_a_large_file_goes_up_in_equal_parts_and_reads_back(
@@ -47,7 +47,7 @@ def test_a_large_file_goes_up_in_equal_parts_and_reads_back(
         assert directory.names() == []
         file.commit()
     assert directory.names() == [_NAME]
-    assert directory.size(_NAME) == 21 * MEBIBYTE
+    assert directory.stat(_NAME).size == 21 * MEBIBYTE
     again = hashlib.sha256()
     for chunk in directory.read(_NAME):
         assert len(chunk) < 3 * MEBIBYTE
@@ -91,7 +91,7 @@ def test_a_finished_file_that_came_in_between_is_not_overwritten(
 def test_a_file_of_too_many_parts_is_refused_with_the_variable_that_helps(
     bucket: Bucket, directory: BackupDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(object_upload, "MOST_PARTS", 2)
+    monkeypatch.setattr(object_upload, "MAX_PARTS", 2)
     with (
         pytest.raises(StorageError, match="VECTOR_BACKUP_PART_SIZE"),
         directory.create(_NAME) as file,
@@ -102,7 +102,7 @@ def test_a_file_of_too_many_parts_is_refused_with_the_variable_that_helps(
 
 
 def test_a_part_size_that_was_set_is_taken(bucket: Bucket) -> None:
-    directory = ObjectRoot(bucket.url, "vector_bak", part_size=5 * MEBIBYTE).open(None)
+    directory = BackupRoot(bucket.url, "vector_bak", part_size=5 * MEBIBYTE).open(None)
     with directory.create(_NAME, expected_size=1 << 40) as file:
         for _ in range(11):
             file.write(_BLOCK)
@@ -130,7 +130,7 @@ def test_memory_does_not_grow_with_the_file(bucket: Bucket) -> None:
 
 
 def _upload_and_measure(url: str, blocks: int, grown: Any) -> None:
-    directory = ObjectRoot(url, "vector_bak").open(None)
+    directory = BackupRoot(url, "vector_bak").open(None)
     directory.replace("small", _BLOCK)
     directory.delete("small")
     process = psutil.Process()

@@ -1,12 +1,13 @@
 """Which URLs name a place for backups; what is wrong with the others is said without a secret."""
 
+from pathlib import Path
+
 import pytest
 
 from vector_backup_pipeline.engine.errors import InvalidParams
-from vector_backup_pipeline.engine.storage.local import LocalRoot
-from vector_backup_pipeline.engine.storage.object_root import ObjectRoot
 from vector_backup_pipeline.engine.storage.object_url import parse_object_url
-from vector_backup_pipeline.engine.storage.opening import open_root
+from vector_backup_pipeline.engine.storage.root import BackupRoot
+from vector_backup_pipeline_tests.fix_object_store import Bucket
 
 
 @pytest.mark.parametrize(
@@ -20,13 +21,8 @@ from vector_backup_pipeline.engine.storage.opening import open_root
     ],
 )
 def test_a_url_of_a_bucket_is_a_root(text: str, location: str, default_path: str) -> None:
-    root = open_root(text, "vector_bak")
-    assert isinstance(root, ObjectRoot)
+    root = BackupRoot(text, "vector_bak")
     assert (root.location, root.default_path) == (location, default_path)
-
-
-def test_a_path_is_a_root_too() -> None:
-    assert isinstance(open_root("backups", "vector_bak"), LocalRoot)
 
 
 @pytest.mark.parametrize(
@@ -54,8 +50,17 @@ def test_an_unknown_scheme_is_answered_with_those_that_are_known() -> None:
         parse_object_url("ftp://server/x")
 
 
-def test_a_roots_relative_paths_begin_with_its_own_last_name() -> None:
-    for text, relative in {"s3://b/x/y": "y/vector_bak", "s3://b": "b/vector_bak"}.items():
-        root = ObjectRoot(text, "vector_bak")
-        place = root._at(parse_object_url(root.default_path))
-        assert root.relative_path(place) == relative
+def test_a_roots_relative_paths_begin_with_its_own_last_name(bucket: Bucket) -> None:
+    for prefix, relative in {"/x/y": "y/vector_bak", "": f"{bucket.name}/vector_bak"}.items():
+        root = BackupRoot(bucket.url + prefix, "vector_bak")
+        root.open(None).replace("a.csv", b"")
+        found = root.find_path(relative)
+        assert found is not None
+        assert found.location == root.default_path
+        assert root.relative_path(found) == relative
+
+
+def test_a_url_as_path_below_a_directory_is_refused_without_repeating_it(tmp_path: Path) -> None:
+    with pytest.raises(InvalidParams, match="is a URL") as raised:
+        BackupRoot(str(tmp_path), "vector_bak").find_path("s3://key:hidden@bucket/vector_bak")
+    assert "hidden" not in str(raised.value)

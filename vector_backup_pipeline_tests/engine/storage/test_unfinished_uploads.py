@@ -6,15 +6,15 @@ from datetime import timedelta
 import pytest
 
 from vector_backup_pipeline.engine.errors import StorageError
-from vector_backup_pipeline.engine.storage import abandoned_uploads, object_claim
-from vector_backup_pipeline.engine.storage.object_root import ObjectRoot
+from vector_backup_pipeline.engine.storage import root as root_module
+from vector_backup_pipeline.engine.storage import run_markers
+from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline_tests.faults.object_proxy import Fault, ObjectProxy
 from vector_backup_pipeline_tests.fix_object_store import DEAD_AT_ONCE, SECRET, Bucket
 
 _STAMP = "20250101_000000"
 _NAME = f"langchain_pg_embedding_{_STAMP}.csv"
 _KEY = f"all/vector_bak/{_NAME}"
-_OWNER: dict[str, str | int] = {"host": "here", "pid": 1, "run_id": "x"}
 
 
 def _begin(bucket: Bucket, key: str, *parts: bytes) -> None:
@@ -27,12 +27,12 @@ def _begin(bucket: Bucket, key: str, *parts: bytes) -> None:
 
 
 @pytest.fixture
-def root(bucket: Bucket) -> ObjectRoot:
-    return ObjectRoot(f"{bucket.url}/all", "vector_bak")
+def root(bucket: Bucket) -> BackupRoot:
+    return BackupRoot(f"{bucket.url}/all", "vector_bak")
 
 
 def test_they_are_found_with_their_size_and_a_dry_run_leaves_them(
-    bucket: Bucket, root: ObjectRoot
+    bucket: Bucket, root: BackupRoot
 ) -> None:
     _begin(bucket, _KEY, b"1" * 100, b"2" * 50)
     (found,) = root.abort_abandoned_uploads(dry_run=True)
@@ -55,7 +55,7 @@ def test_they_are_found_with_their_size_and_a_dry_run_leaves_them(
     ],
 )
 def test_those_of_every_place_and_format_are_found(
-    bucket: Bucket, root: ObjectRoot, key: str
+    bucket: Bucket, root: BackupRoot, key: str
 ) -> None:
     _begin(bucket, key)
     assert len(root.abort_abandoned_uploads(dry_run=False)) == 1
@@ -75,7 +75,7 @@ def test_those_of_every_place_and_format_are_found(
         "all/vector_bak/holiday.mp4",
     ],
 )
-def test_what_is_not_ours_stays(bucket: Bucket, root: ObjectRoot, key: str) -> None:
+def test_what_is_not_ours_stays(bucket: Bucket, root: BackupRoot, key: str) -> None:
     _begin(bucket, key)
     assert root.abort_abandoned_uploads(dry_run=False) == []
     assert bucket.unfinished() == [key]
@@ -86,31 +86,31 @@ def test_a_live_runs_uploads_stay_until_its_marker_is_dead(
     bucket: Bucket, monkeypatch: pytest.MonkeyPatch, said: str
 ) -> None:
     monkeypatch.setenv("AWS_CONDITIONAL_PUT", said)
-    root = ObjectRoot(f"{bucket.url}/all", "vector_bak")
-    held = root.open(None).claim(f".vector_backup_{_STAMP}.run", _OWNER)
+    root = BackupRoot(f"{bucket.url}/all", "vector_bak")
+    held = root.open(None).claim(f".vector_backup_{_STAMP}.run", "run")
     assert held is not None
     _begin(bucket, _KEY)
     assert root.abort_abandoned_uploads(dry_run=False) == []
-    monkeypatch.setattr(object_claim, "DEAD_AFTER", DEAD_AT_ONCE)
+    monkeypatch.setattr(run_markers, "DEAD_AFTER", DEAD_AT_ONCE)
     assert len(root.abort_abandoned_uploads(dry_run=False)) == 1
     held.release()
 
 
 def test_an_upload_that_has_just_begun_stays_though_its_marker_is_gone(
-    bucket: Bucket, root: ObjectRoot, monkeypatch: pytest.MonkeyPatch
+    bucket: Bucket, root: BackupRoot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _begin(bucket, _KEY)
-    monkeypatch.setattr(abandoned_uploads, "_WITHOUT_MARKER", timedelta(days=36_500))
+    monkeypatch.setattr(root_module, "_ABANDONED_WITHOUT_MARKER", timedelta(days=36_500))
     assert root.abort_abandoned_uploads(dry_run=False) == []
 
 
 def test_the_other_clouds_remove_their_parts_themselves() -> None:
     for url in ("gs://bucket/all", "az://container/all"):
-        assert ObjectRoot(url, "vector_bak").abort_abandoned_uploads(dry_run=False) == []
+        assert BackupRoot(url, "vector_bak").abort_abandoned_uploads(dry_run=False) == []
 
 
 def test_what_hinders_it_is_told_without_a_secret(
-    bucket: Bucket, root: ObjectRoot, monkeypatch: pytest.MonkeyPatch, strict_access: None
+    bucket: Bucket, root: BackupRoot, monkeypatch: pytest.MonkeyPatch, strict_access: None
 ) -> None:
     with pytest.raises(StorageError, match="InvalidAccessKeyId") as raised:
         root.abort_abandoned_uploads(dry_run=True)
@@ -132,7 +132,7 @@ def test_one_that_somebody_else_aborts_meanwhile_does_not_keep_the_others(
         to=lambda request: request.startswith(f"{asked} ") and _KEY in request,
         times=1,
     )
-    found = ObjectRoot(f"{bucket.url}/all", "vector_bak").abort_abandoned_uploads(dry_run=False)
+    found = BackupRoot(f"{bucket.url}/all", "vector_bak").abort_abandoned_uploads(dry_run=False)
     assert f"{bucket.url}/{other}" in {each.location for each in found}
     assert bucket.unfinished() == []
 

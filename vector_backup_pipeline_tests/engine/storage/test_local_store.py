@@ -6,7 +6,6 @@ import os
 import socket
 from collections.abc import Callable
 from contextlib import ExitStack
-from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -17,15 +16,15 @@ from vector_backup_pipeline.engine.errors import (
     InvalidParams,
     ResourceNotFound,
 )
-from vector_backup_pipeline.engine.storage import heart
-from vector_backup_pipeline.engine.storage.local import LocalDirectory, LocalRoot
+from vector_backup_pipeline.engine.storage.directory import BackupDirectory
+from vector_backup_pipeline.engine.storage.root import BackupRoot
 
 _OWNER: dict[str, str | int] = {"host": socket.gethostname(), "pid": os.getpid(), "run_id": "x"}
 
 
 @pytest.fixture
-def directory(tmp_path: Path) -> LocalDirectory:
-    return LocalDirectory(tmp_path)
+def directory(tmp_path: Path) -> BackupDirectory:
+    return BackupRoot(str(tmp_path.parent), tmp_path.name).open(None)
 
 
 def test_every_new_directory_is_made_durable_in_the_one_above(
@@ -39,13 +38,13 @@ def test_every_new_directory_is_made_durable_in_the_one_above(
         fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", watch)
-    LocalRoot(str(tmp_path / "a" / "root"), "vector_bak").open(None)
+    BackupRoot(str(tmp_path / "a" / "root"), "vector_bak").open(None)
 
     assert flushed == [str(tmp_path), str(tmp_path / "a"), str(tmp_path / "a" / "root")]
 
 
 def test_a_file_is_durable_before_it_has_its_name_and_then_its_name_is(
-    directory: LocalDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    directory: BackupDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     order: list[str] = []
     fsync, rename = os.fsync, Path.rename
@@ -68,11 +67,11 @@ def test_a_file_is_durable_before_it_has_its_name_and_then_its_name_is(
 def test_only_errors_of_ours_come_out(tmp_path: Path) -> None:
     (tmp_path / "root").write_text("in the way")
     with pytest.raises(BackupError):
-        LocalRoot(str(tmp_path / "root"), "vector_bak").open(None)
+        BackupRoot(str(tmp_path / "root"), "vector_bak").open(None)
 
 
 def test_a_file_that_something_else_wrote_to_is_not_committed(
-    directory: LocalDirectory, tmp_path: Path
+    directory: BackupDirectory, tmp_path: Path
 ) -> None:
     with pytest.raises(IntegrityError), directory.create("a.csv") as file:
         file.write(b"ours")
@@ -82,64 +81,8 @@ def test_a_file_that_something_else_wrote_to_is_not_committed(
     assert directory.names() == []
 
 
-def test_a_marker_that_replaced_ours_is_not_removed_with_it(
-    directory: LocalDirectory, tmp_path: Path
-) -> None:
-    held = directory.claim(".m.run", _OWNER)
-    assert held is not None
-    (tmp_path / ".m.run").unlink()
-    other = directory.claim(".m.run", _OWNER)
-    assert other is not None
-
-    held.release()
-
-    assert directory.claim_is_alive(".m.run")
-    other.release()
-    assert directory.names() == []
-
-
-def test_the_heart_beats_until_the_release(
-    directory: LocalDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(heart, "HEARTBEAT_SECONDS", 0.01)
-    held = directory.claim(".m.run", _OWNER)
-    assert held is not None
-    os.truncate(tmp_path / ".m.run", 0)
-    while not (text := (tmp_path / ".m.run").read_text()):
-        pass
-    assert json.loads(text)["host"] == socket.gethostname()
-    held.release()
-
-
-@pytest.mark.parametrize(
-    ("content", "age", "alive"),
-    [
-        ("", timedelta(0), True),
-        ('{"host": "', timedelta(minutes=14), True),
-        ('{"host": "', timedelta(minutes=16), False),
-        ('{"host": "elsewhere", "heartbeat": "yesterday"}', timedelta(minutes=16), False),
-    ],
-)
-def test_a_marker_that_is_not_whole_counts_by_its_files_age(
-    directory: LocalDirectory, tmp_path: Path, content: str, age: timedelta, alive: bool
-) -> None:
-    marker = tmp_path / ".m.run"
-    marker.write_text(content)
-    moment = (datetime.now(timezone.utc) - age).timestamp()
-    os.utime(marker, (moment, moment))
-    assert directory.claim_is_alive(".m.run") is alive
-
-
-def test_a_heartbeat_without_a_zone_is_understood(
-    directory: LocalDirectory, tmp_path: Path
-) -> None:
-    now = datetime.now().isoformat()  # noqa: DTZ005 - what is tested
-    (tmp_path / ".m.run").write_text(json.dumps({"host": "elsewhere", "heartbeat": now}))
-    assert directory.claim_is_alive(".m.run")
-
-
 def test_a_marker_on_a_medium_mounted_read_only_is_looked_at_all_the_same(
-    directory: LocalDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    directory: BackupDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "marker").write_text(json.dumps({**_OWNER, "heartbeat": "2025-07-21T00:00:00Z"}))
     opened = os.open
@@ -155,7 +98,7 @@ def test_a_marker_on_a_medium_mounted_read_only_is_looked_at_all_the_same(
 
 
 def test_what_is_no_regular_file_itself_has_no_version(
-    directory: LocalDirectory, tmp_path: Path
+    directory: BackupDirectory, tmp_path: Path
 ) -> None:
     (tmp_path / "file.csv").write_bytes(b"x")
     (tmp_path / "link.csv").symlink_to(tmp_path / "file.csv")
@@ -163,25 +106,25 @@ def test_what_is_no_regular_file_itself_has_no_version(
     (tmp_path / "folder.csv").mkdir()
     os.mkfifo(tmp_path / "pipe.csv")
 
-    assert directory.version("file.csv")
+    assert directory.stat("file.csv").version
     for name in ("link.csv", "loop.csv", "folder.csv", "pipe.csv"):
         with pytest.raises(ResourceNotFound):
-            directory.version(name)
+            directory.stat(name)
 
 
 def test_a_file_changed_in_place_is_another_version(
-    directory: LocalDirectory, tmp_path: Path
+    directory: BackupDirectory, tmp_path: Path
 ) -> None:
     path = tmp_path / "a.csv"
     path.write_bytes(b"1")
-    first = directory.version("a.csv")
+    first = directory.stat("a.csv").version
     os.utime(path, ns=(0, 0))
-    assert directory.version("a.csv") != first
+    assert directory.stat("a.csv").version != first
 
 
 def test_a_link_that_leads_round_in_a_circle_is_no_directory(tmp_path: Path) -> None:
     (tmp_path / "vector_bak").symlink_to(tmp_path / "vector_bak")
-    root = LocalRoot(str(tmp_path), "vector_bak")
+    root = BackupRoot(str(tmp_path), "vector_bak")
     assert root.find(None) is None
     assert root.find_path(root.default_path) is None
 
@@ -194,7 +137,7 @@ def test_a_link_that_leads_out_of_the_root_is_refused_by_everything(
     (outside / "vector_bak").mkdir(parents=True)
     path.parent.mkdir(parents=True)
     path.symlink_to(outside)
-    root = LocalRoot(str(tmp_path / "root"), "vector_bak")
+    root = BackupRoot(str(tmp_path / "root"), "vector_bak")
     task = "task_1" if "task_1" in place else None
 
     assert root.task_ids(lambda _: True) == []
@@ -213,16 +156,16 @@ def test_a_link_that_leads_out_of_the_root_is_refused_by_everything(
 def test_a_link_within_the_root_is_followed(tmp_path: Path) -> None:
     (tmp_path / "task_1" / "vector_bak").mkdir(parents=True)
     (tmp_path / "task_2").symlink_to(tmp_path / "task_1")
-    root = LocalRoot(str(tmp_path), "vector_bak")
+    root = BackupRoot(str(tmp_path), "vector_bak")
 
     assert root.task_ids(lambda _: True) == ["task_1", "task_2"]
     assert root.find("task_2") is not None
 
 
 def test_a_marker_that_can_t_be_removed_is_left_and_told_to_nobody(
-    directory: LocalDirectory, monkeypatch: pytest.MonkeyPatch
+    directory: BackupDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    held = directory.claim(".m.run", _OWNER)
+    held = directory.claim(".m.run", "run")
     assert held is not None
 
     def refuse(*_: object, **__: object) -> None:
@@ -234,9 +177,3 @@ def test_a_marker_that_can_t_be_removed_is_left_and_told_to_nobody(
     assert not directory.claim_is_alive(".m.run")
     directory.remove_dead_claim(".m.run")
     assert directory.names() == []
-
-
-def test_a_url_as_path_is_refused_and_its_password_not_repeated(tmp_path: Path) -> None:
-    with pytest.raises(InvalidParams, match="is a URL") as raised:
-        LocalRoot(str(tmp_path), "vector_bak").find_path("s3://key:hidden@bucket/vector_bak")
-    assert "hidden" not in str(raised.value)

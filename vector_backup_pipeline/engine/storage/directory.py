@@ -1,0 +1,186 @@
+"""One directory of backup sets: its files, its log and its run markers, in any store."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from vector_backup_pipeline.engine.errors import (
+    BackupError,
+    IntegrityError,
+    ResourceNotFound,
+    StorageError,
+)
+from vector_backup_pipeline.engine.secrets import SecretText
+from vector_backup_pipeline.engine.storage.local_store import LocalStore
+from vector_backup_pipeline.engine.storage.retries import RetryingStore
+from vector_backup_pipeline.engine.storage.run_markers import (
+    RunMarker,
+    create_marker,
+    is_marker_alive,
+    remove_dead_marker,
+)
+from vector_backup_pipeline.engine.storage.store import StoredFile, TransientStorageError
+
+# Each time, at least one other run has appended its section.
+_APPEND_TRIES = 200
+_LONGEST_PAUSE = 0.5
+
+
+class BackupDirectory:
+    """The root's own directory or a task's. Names are those of files directly in it."""
+
+    def __init__(
+        self, store: RetryingStore | Path, folder: str = "", manifest_key: SecretText | None = None
+    ) -> None:
+        self._store = RetryingStore(LocalStore(str(store))) if isinstance(store, Path) else store
+        self._folder = folder
+        # Signs the manifests. With a key, an unsigned manifest is refused.
+        self.manifest_key = manifest_key
+
+    @property
+    def location(self) -> str:
+        """The absolute path or URL, for people and results."""
+        return self._store.location(self._folder)
+
+    @property
+    def folder(self) -> str:
+        """The path below the root; empty for the root itself."""
+        return self._folder
+
+    def files(self) -> list[StoredFile]:
+        """The files, sorted by name."""
+        listing = self._store.list_folder(self._folder)
+        return [] if listing is None else listing.files
+
+    def names(self) -> list[str]:
+        return [file.name for file in self.files()]
+
+    def stat(self, name: str) -> StoredFile:
+        """Size, modification time and version of a file.
+
+        Raises:
+            ResourceNotFound: it does not exist, or is not a regular file.
+        """
+        return self._store.stat(self._path(name))
+
+    def read(self, name: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
+        """The bytes from `offset` on, `length` of them or all, in chunks of at most about a MiB. A
+        file that ends before ends the chunks. From the disk, not its cache, as far as that can be
+        requested, if the whole file is read.
+
+        Raises:
+            ResourceNotFound: there is no such file.
+            IntegrityError: it was replaced while it was read.
+        """
+        return self._store.read(self._path(name), offset, length)
+
+    @contextlib.contextmanager
+    def create(self, name: str, expected_size: int | None = None) -> Iterator[PendingFile]:
+        """Write a new file; without a `commit` in the block, nothing remains. `expected_size` in
+        bytes is a guess, for stores that must dimension parts."""
+        pending = PendingFile(self._store, self._path(name), expected_size)
+        try:
+            yield pending
+        finally:
+            pending.discard()
+
+    def replace(self, name: str, data: bytes) -> None:
+        """Write a small file, over whatever had the name."""
+        self._store.replace(self._path(name), data)
+
+    def delete(self, name: str) -> None:
+        """Remove a file if it exists."""
+        self._store.delete(self._path(name))
+
+    def append(self, name: str, text: str) -> None:
+        """Append to a text; of several processes that do so at the same time, no part is lost."""
+        path, section = self._path(name), text.encode()
+        written: bytes | None = None
+        for attempt in range(_APPEND_TRIES):
+            found = self._store.get(path)
+            if found is None:
+                created = self._store.create(path, b"")
+                if created is not None:
+                    created.unlock()
+                continue
+            file, data = found
+            if written is not None and data.startswith(written):
+                return  # It was written, and the answer was lost.
+            written = data + section
+            if self._store.update(path, written, file) is not None:
+                return
+            time.sleep(random.uniform(0, min(_LONGEST_PAUSE, 0.02 * (attempt + 1))))  # noqa: S311
+        raise StorageError(
+            f"Could not append to {self._store.location(path)}: others wrote to it "
+            f"{_APPEND_TRIES} times meanwhile. Look for what else writes there."
+        )
+
+    def claim(self, name: str, run_id: str) -> RunMarker | None:
+        """Create the marker `name` for this process; None if a live process has it."""
+        return create_marker(self._store, self._path(name), run_id)
+
+    def claim_is_alive(self, name: str) -> bool:
+        """Whether the process of a marker is alive; False if the marker is gone."""
+        return is_marker_alive(self._store, self._path(name))
+
+    def remove_dead_claim(self, name: str) -> None:
+        """Remove the marker of a dead process; that of a live one stays."""
+        remove_dead_marker(self._store, self._path(name))
+
+    def _path(self, name: str) -> str:
+        return f"{self._folder}/{name}" if self._folder else name
+
+
+class PendingFile:
+    """A file being written. It appears with `commit`."""
+
+    def __init__(self, store: RetryingStore, path: str, expected_size: int | None) -> None:
+        self._store = store
+        self._path = path
+        self._upload = store.upload(path, expected_size)
+        self._written = 0
+        self._is_committing = self._is_committed = False
+
+    def write(self, data: bytes) -> None:
+        self._upload.write(data)
+        self._written += len(data)
+
+    def commit(self) -> None:
+        """Make it durable, give it its name, and check its size. An existing file is kept."""
+        location = self._store.location(self._path)
+        if self._stored_size() is not None:
+            raise StorageError(f"{location} exists already; it is not overwritten.")
+        # From now on, what appears there is ours.
+        self._is_committing = True
+        try:
+            self._upload.complete()
+        except TransientStorageError:
+            # The answer may be lost, and the file complete.
+            if self._stored_size() != self._written:
+                raise
+        size = self._stored_size()
+        if size != self._written:
+            raise IntegrityError(
+                f"{location} has {size} bytes but {self._written} were written to it. Something "
+                "else wrote to it, or the storage lost data: check it, and make a new backup."
+            )
+        self._is_committed = True
+
+    def discard(self) -> None:
+        """Remove what was not committed."""
+        if self._is_committed:
+            return
+        self._upload.abort()
+        if self._is_committing:
+            with contextlib.suppress(BackupError):  # The error that led here matters more.
+                self._store.delete(self._path)
+
+    def _stored_size(self) -> int | None:
+        try:
+            return self._store.stat(self._path).size
+        except ResourceNotFound:
+            return None

@@ -1,0 +1,346 @@
+"""A local or mounted directory as a store."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import io
+import os
+import shutil
+import stat
+import sys
+from collections.abc import Callable, Generator, Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+
+from vector_backup_pipeline.engine.errors import InvalidParams, ResourceNotFound, StorageError
+from vector_backup_pipeline.engine.storage.object_url import is_url
+from vector_backup_pipeline.engine.storage.store import (
+    CHUNK_BYTES,
+    PENDING_SUFFIX,
+    CreatedFile,
+    Listing,
+    OpenFile,
+    StoredFile,
+    UnfinishedUpload,
+)
+
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+class LocalStore:
+    """Implements `store.Store`. Files are written as `{name}.tmp`, flushed, and renamed."""
+
+    has_locks = True
+
+    def __init__(self, root: str) -> None:
+        self._root = Path(root).absolute()
+
+    def location(self, path: str = "") -> str:
+        return str(self._root / path)
+
+    def folder_at(self, location: str) -> str:
+        if is_url(location):
+            # Not repeated, since it may contain a password.
+            raise InvalidParams(
+                f"The backup_path is a URL, but the root is the directory {self._root}. Give a "
+                "path under it, or set VECTOR_BACKUP_ROOT."
+            )
+        with _storage_errors(f"resolve {location}"):
+            resolved = _resolved(self._root.parent / location)
+            root = self._root.resolve()
+        if not resolved.is_relative_to(root):
+            raise InvalidParams(
+                f"The backup_path {location!r} is outside of the root {self._root}. Give a path "
+                f"under it: absolute, or relative to its parent, such as {self._root.name}/…; or "
+                "set VECTOR_BACKUP_ROOT."
+            )
+        folder = resolved.relative_to(root).as_posix()
+        return "" if folder == "." else folder
+
+    def make_folder(self, folder: str) -> Callable[[], None]:
+        path = self._folder(folder)
+        with _storage_errors(f"create the directory {path}"):
+            missing = [each for each in (path, *path.parents) if not each.is_dir()]
+            for each in reversed(missing):
+                each.mkdir(exist_ok=True)
+                # Else a power failure may take the directory with everything in it.
+                _flush_directory(each.parent)
+
+        def remove() -> None:
+            with contextlib.suppress(OSError):  # It is not empty.
+                for each in missing:
+                    each.rmdir()
+
+        return remove
+
+    def free_bytes(self) -> int:
+        with _storage_errors(f"determine the free space of {self._root}"):
+            existing = next(path for path in (self._root, *self._root.parents) if path.is_dir())
+            return shutil.disk_usage(existing).free
+
+    def list_folder(self, folder: str) -> Listing | None:
+        path = self._folder(folder)
+        files, folders = [], []
+        with _storage_errors(f"list {path}"):
+            if not path.is_dir():
+                return None
+            with os.scandir(path) as entries:
+                for entry in entries:
+                    if not _is_utf8(entry.name):
+                        continue  # Not ours, and no JSON document could contain it.
+                    if _is_directory(entry):
+                        folders.append(entry.name)
+                    elif (found := _stat_entry(entry)) is not None:
+                        files.append(_stored_file(entry.name, found))
+        return Listing(sorted(files, key=lambda file: file.name), sorted(folders))
+
+    def stat(self, path: str) -> StoredFile:
+        file = self._root / path
+        with _storage_errors(f"read the size of {file}"):
+            found = file.lstat()
+        if not stat.S_ISREG(found.st_mode):
+            raise ResourceNotFound(f"{file} is not a regular file.")
+        return _stored_file(file.name, found)
+
+    def open(self, path: str, offset: int = 0, length: int | None = None) -> OpenFile:
+        file = self._root / path
+        with _storage_errors(f"read {file}"):
+            opened = io.FileIO(file)
+            if sys.platform == "linux" and not offset and length is None:
+                # A check of a backup must see the disk's bytes, not those in the page cache.
+                os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            stored = _stored_file(file.name, os.fstat(opened.fileno()))
+        chunks = _chunks(opened, offset, length)
+        next(chunks)
+        return OpenFile(stored, chunks)
+
+    def create(self, path: str, data: bytes) -> CreatedFile | None:
+        file = self._root / path
+        with _storage_errors(f"create {file}"):
+            while True:
+                try:
+                    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+                except FileExistsError:
+                    return None
+                lock = _LocalLock(descriptor)
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX)
+                    if not _is_same(descriptor, file):
+                        # Another process took it for the marker of a dead run before the lock.
+                        lock.release()
+                        continue
+                    _write_all(descriptor, data)
+                    os.fsync(descriptor)
+                    _flush_directory(file.parent)
+                    return CreatedFile(_stored_file(file.name, os.fstat(descriptor)), lock)
+                except BaseException:
+                    file.unlink(missing_ok=True)
+                    lock.release()
+                    raise
+
+    def replace(self, path: str, data: bytes) -> StoredFile:
+        upload = LocalUpload(self._root / path)
+        try:
+            upload.write(data)
+            upload.complete()
+            return self.stat(path)
+        finally:
+            upload.abort()
+
+    def update(self, path: str, data: bytes, seen: StoredFile) -> StoredFile | None:
+        lock = self.lock(path)
+        if lock is None:
+            return None
+        try:
+            if self.stat(path).version != seen.version:
+                return None
+            # Under the lock, one that is there is of a process that died.
+            self.delete(path + PENDING_SUFFIX)
+            return self.replace(path, data)
+        finally:
+            lock.release()
+
+    def upload(self, path: str, expected_size: int | None = None) -> LocalUpload:  # noqa: ARG002
+        return LocalUpload(self._root / path)
+
+    def delete(self, path: str) -> None:
+        file = self._root / path
+        with _storage_errors(f"remove {file}"):
+            file.unlink(missing_ok=True)
+            _flush_directory(file.parent)
+
+    def lock(self, path: str) -> _LocalLock | None:
+        file = self._root / path
+        with _storage_errors(f"lock {file}"):
+            while True:
+                descriptor = _open_for_lock(file)
+                lock = _LocalLock(descriptor)
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    lock.release()
+                    return None
+                if _is_same(descriptor, file):
+                    return lock
+                lock.release()  # Replaced since it was opened.
+
+    def unfinished_uploads(self) -> list[UnfinishedUpload]:
+        return []  # A killed process leaves a `.tmp`, which the next run removes.
+
+    def _folder(self, folder: str) -> Path:
+        path = self._root / folder
+        with _storage_errors(f"resolve {path}"):
+            is_inside = _resolved(path).is_relative_to(self._root.resolve())
+        if not is_inside:
+            raise InvalidParams(
+                f"A symbolic link leads the backup directory {path} out of the root {self._root}. "
+                "Replace the link by a directory or a mount, or set VECTOR_BACKUP_ROOT to the "
+                "directory that holds the backups."
+            )
+        return path
+
+
+class LocalUpload:
+    """`{name}.tmp` until it is complete."""
+
+    def __init__(self, final: Path) -> None:
+        self._final = final
+        self._pending = final.with_name(final.name + PENDING_SUFFIX)
+        self._descriptor = -1
+        with _storage_errors(f"create {self._pending}"):
+            self._descriptor = os.open(self._pending, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+
+    def write(self, data: bytes) -> None:
+        with _storage_errors(f"write {self._pending}"):
+            _write_all(self._descriptor, data)
+
+    def complete(self) -> None:
+        with _storage_errors(f"complete {self._final}"):
+            os.fsync(self._descriptor)
+            self._close()
+            self._pending.rename(self._final)
+            _flush_directory(self._final.parent)
+
+    def abort(self) -> None:
+        with contextlib.suppress(OSError):  # The next run removes what can't be removed now.
+            self._close()
+            self._pending.unlink(missing_ok=True)
+
+    def _close(self) -> None:
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+class _LocalLock:
+    """`flock` on an open file. The kernel frees it when the process dies, however it dies."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def rewrite(self, data: bytes) -> None:
+        with _storage_errors("write a locked file"):
+            os.pwrite(self._descriptor, data, 0)
+
+    def release(self) -> None:
+        with contextlib.suppress(OSError):
+            os.close(self._descriptor)
+
+
+def _chunks(file: io.FileIO, offset: int, length: int | None) -> Generator[bytes, None, None]:
+    """First an empty chunk: only a generator that has begun closes its file."""
+    left = sys.maxsize if length is None else length
+    with _storage_errors(f"read {file.name}"), file:
+        file.seek(offset)
+        yield b""
+        while chunk := file.read(min(CHUNK_BYTES, left)):
+            left -= len(chunk)
+            yield chunk
+
+
+def _stored_file(name: str, found: os.stat_result) -> StoredFile:
+    # Hashed, since strangers need not know the number of an inode.
+    version = hashlib.sha256(f"{found.st_size} {found.st_mtime_ns} {found.st_ino}".encode())
+    modified_at = datetime.fromtimestamp(found.st_mtime, timezone.utc)
+    return StoredFile(name, found.st_size, modified_at, version.hexdigest()[:32])
+
+
+def _is_directory(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False  # A link that can't be followed.
+
+
+def _stat_entry(entry: os.DirEntry[str]) -> os.stat_result | None:
+    """None if the file was removed since it was listed."""
+    for follows_links in (True, False):
+        with contextlib.suppress(OSError):
+            return entry.stat(follow_symlinks=follows_links)
+    return None
+
+
+def _is_utf8(name: str) -> bool:
+    return name.encode(errors="ignore").decode() == name
+
+
+def _resolved(path: Path) -> Path:
+    try:
+        return path.resolve()
+    except RuntimeError:  # A loop of links, before Python 3.13.
+        return path
+
+
+def _is_same(descriptor: int, path: Path) -> bool:
+    """Whether `path` still names the open file."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _open_for_lock(file: Path) -> int:
+    try:
+        return os.open(file, os.O_RDWR)  # NFS wants that for an exclusive lock.
+    except OSError as error:
+        if error.errno not in _NOT_WRITABLE:
+            raise
+        return os.open(file, os.O_RDONLY)
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def _flush_directory(path: Path) -> None:
+    """Make a directory's entries durable: a rename alone may be lost with the power."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _storage_errors(action: str) -> Iterator[None]:
+    """Raise an OSError of the block as an error of ours: "Could not {action}: …"."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise ResourceNotFound(f"Could not {action}: it does not exist.") from error
+    except OSError as error:
+        raise StorageError(f"Could not {action}: {error.strerror}.", _advice(error)) from error
+
+
+def _advice(error: OSError) -> str:
+    if error.errno in _NO_SPACE:
+        return "Free space there, or set VECTOR_BACKUP_ROOT to a location with more."
+    if error.errno in _NOT_WRITABLE:
+        return "Let this process's user write there, or set VECTOR_BACKUP_ROOT to another location."
+    return "Check that the disk or mount works."

@@ -1,0 +1,193 @@
+"""The root of all backups: one directory of its own, and one for each task."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+
+from vector_backup_pipeline.engine.errors import InvalidParams, ResourceNotFound
+from vector_backup_pipeline.engine.file_names import is_like_a_data_file, is_marker_of_file
+from vector_backup_pipeline.engine.secrets import SecretText
+from vector_backup_pipeline.engine.storage.directory import BackupDirectory
+from vector_backup_pipeline.engine.storage.local_store import LocalStore
+from vector_backup_pipeline.engine.storage.object_store import ObjectStore
+from vector_backup_pipeline.engine.storage.object_url import is_url
+from vector_backup_pipeline.engine.storage.retries import RetryingStore
+from vector_backup_pipeline.parameters.types import is_task_id
+
+# A run removes its marker after its uploads, and begins them after it.
+_ABANDONED_WITHOUT_MARKER = timedelta(hours=1)
+
+
+@dataclass(frozen=True)
+class AbandonedUpload:
+    """Parts of a file whose run died before it was complete; `size` in bytes, None if unknown."""
+
+    location: str
+    started_at: datetime
+    size: int | None
+
+
+class BackupRoot:
+    """`{root}/{directory}/` and `{root}/{task_id}/{directory}/` in a store."""
+
+    def __init__(
+        self,
+        root: str,
+        directory: str,
+        *,
+        part_size: int | None = None,
+        manifest_key: SecretText | None = None,
+    ) -> None:
+        """`root` is a path or a URL, `part_size` the bytes of each part of an upload (by default
+        they fit the file), `manifest_key` signs the manifests.
+
+        Raises:
+            InvalidParams: the URL is malformed.
+        """
+        store = ObjectStore(root, part_size) if is_url(root) else LocalStore(root)
+        self._store = RetryingStore(store)
+        self._directory = directory
+        self._manifest_key = manifest_key
+
+    @property
+    def location(self) -> str:
+        """The absolute path or URL."""
+        return self._store.location()
+
+    @property
+    def default_path(self) -> str:
+        """The location of the root's own directory, which need not exist."""
+        return self._store.location(self._directory)
+
+    def free_bytes(self) -> int | None:
+        """The free space, None if there is no such limit."""
+        return self._store.free_bytes()
+
+    def task_ids(self, accept: Callable[[str], bool]) -> list[str]:
+        """The names of the task directories that `accept` takes, sorted."""
+        listing = self._store.list_folder("")
+        names = [] if listing is None else listing.folders
+        return [
+            name
+            for name in names
+            if name != self._directory and accept(name) and self._is_inside(self._folder(name))
+        ]
+
+    def find_path(self, path: str) -> BackupDirectory | None:
+        """The directory at a location, or at a path relative to the parent of the root; None if it
+        does not exist.
+
+        Raises:
+            InvalidParams: it is outside of the root.
+        """
+        return self._at(self._store.folder_at(path))
+
+    def relative_path(self, directory: BackupDirectory) -> str:
+        """The path of a directory relative to the parent of the root, as `find_path` takes it."""
+        name = self.location.rstrip("/").rpartition("/")[2]
+        return f"{name}/{directory.folder}".rstrip("/")
+
+    def find(self, task_id: str | None) -> BackupDirectory | None:
+        """The backup directory of a task, or of the root; None if it does not exist.
+
+        Raises:
+            ResourceNotFound: the directory of the task does not exist.
+            InvalidParams: the task has the name of the root's own directory, or a symbolic link
+                leads out of the root.
+        """
+        self._check_task_id(task_id)
+        directory = self._at(self._folder(task_id))
+        if directory is None:
+            self._check_task_exists(task_id)
+        return directory
+
+    def open(self, task_id: str | None) -> BackupDirectory:
+        """The backup directory, created if it is missing. Raises as `find` does."""
+        folder = self._existing_folder(task_id)
+        self._store.make_folder(folder)
+        return BackupDirectory(self._store, folder, self._manifest_key)
+
+    @contextlib.contextmanager
+    def open_for_trial(self, task_id: str | None) -> Iterator[BackupDirectory]:
+        """As `open`; directories created for it are removed afterwards if they are empty."""
+        folder = self._existing_folder(task_id)
+        remove = self._store.make_folder(folder)
+        try:
+            yield self.open(task_id)
+        finally:
+            remove()
+
+    def abort_abandoned_uploads(self, *, dry_run: bool) -> list[AbandonedUpload]:
+        """Find the parts that dead runs left invisible in object storage, and remove them unless it
+        is a dry run.
+
+        Raises:
+            StorageError: the store can't be asked.
+        """
+        aborted = []
+        for upload in self._store.unfinished_uploads():
+            folder, _, name = upload.path.rpartition("/")
+            if not (self._is_backup_folder(folder) and is_like_a_data_file(name)):
+                continue
+            if not self._is_abandoned(folder, name, upload.started_at):
+                continue
+            found = AbandonedUpload(
+                self._store.location(upload.path), upload.started_at, upload.size()
+            )
+            try:
+                if not dry_run:
+                    upload.abort()
+            except ResourceNotFound:
+                continue  # Aborted by somebody else, or by a lifecycle rule.
+            aborted.append(found)
+        return aborted
+
+    def _is_backup_folder(self, folder: str) -> bool:
+        task_id, _, directory = folder.rpartition("/")
+        return directory == self._directory and (not task_id or is_task_id(task_id))
+
+    def _is_abandoned(self, folder: str, name: str, started_at: datetime) -> bool:
+        directory = BackupDirectory(self._store, folder)
+        markers = [each for each in directory.names() if is_marker_of_file(each, name)]
+        if markers:
+            return not any(directory.claim_is_alive(marker) for marker in markers)
+        return datetime.now(timezone.utc) - started_at >= _ABANDONED_WITHOUT_MARKER
+
+    def _folder(self, task_id: str | None) -> str:
+        return self._directory if task_id is None else f"{task_id}/{self._directory}"
+
+    def _existing_folder(self, task_id: str | None) -> str:
+        self._check_task_id(task_id)
+        self._check_task_exists(task_id)
+        return self._folder(task_id)
+
+    def _check_task_id(self, task_id: str | None) -> None:
+        if task_id == self._directory:
+            raise InvalidParams(
+                f"The task_id {task_id!r} is the name of the directory for backups without a task. "
+                "Choose another task_id, or leave it out."
+            )
+
+    def _check_task_exists(self, task_id: str | None) -> None:
+        if task_id is not None and self._store.list_folder(task_id) is None:
+            raise ResourceNotFound(
+                f"The task directory {self._store.location(task_id)} does not exist. Create it (in "
+                "object storage, put an object there), check task_id, or leave task_id out to back "
+                "up under the root itself."
+            )
+
+    def _at(self, folder: str) -> BackupDirectory | None:
+        if self._store.list_folder(folder) is None:
+            return None
+        return BackupDirectory(self._store, folder, self._manifest_key)
+
+    def _is_inside(self, folder: str) -> bool:
+        """False if a symbolic link leads out of the root."""
+        try:
+            self._store.list_folder(folder)
+        except InvalidParams:
+            return False
+        return True

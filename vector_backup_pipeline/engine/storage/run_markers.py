@@ -1,0 +1,192 @@
+"""Run markers: who is working in a directory, and whether that process is still alive.
+
+A marker is a small JSON file, created by one process only, and rewritten every minute (its
+heartbeat) until the process removes it. On the same host a process is dead when the lock on its
+marker is free. Elsewhere, and where a store has no locks, it is dead after 15 minutes without a
+heartbeat.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import socket
+import threading
+import uuid
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+
+from vector_backup_pipeline.engine.errors import BackupError, ResourceNotFound, StorageError
+from vector_backup_pipeline.engine.storage.retries import RetryingStore
+from vector_backup_pipeline.engine.storage.store import CreatedFile, StoredFile
+
+_log = logging.getLogger(__name__)
+
+HEARTBEAT_SECONDS = 60.0
+# Time for a store to be out of reach for a while.
+DEAD_AFTER = timedelta(minutes=15)
+# Of processes that want the marker of a dead one at the same time, one gets it.
+_TRIES = 20
+
+
+class RunMarker:
+    """A marker of this process, with a heartbeat until `release`."""
+
+    def __init__(
+        self, store: RetryingStore, path: str, owner: dict[str, str | int], created: CreatedFile
+    ) -> None:
+        self._store = store
+        self._path = path
+        self._owner = owner
+        self._file = created.file
+        self._lock = created.lock
+        self._is_released = threading.Event()
+        self._thread = threading.Thread(
+            target=self._keep_beating, name="vector-backup-heartbeat", daemon=True
+        )
+        self._thread.start()
+
+    def release(self) -> None:
+        """Remove the marker. Raises nothing, since what was done under it is done: one that can't
+        be removed counts as dead after a while."""
+        if self._is_released.is_set():
+            return
+        self._is_released.set()
+        self._thread.join()
+        try:
+            with contextlib.suppress(BackupError):
+                if self._is_ours():
+                    self._store.delete(self._path)
+        finally:
+            if self._lock is not None:
+                self._lock.release()
+
+    def _keep_beating(self) -> None:
+        while not self._is_released.wait(HEARTBEAT_SECONDS):
+            try:
+                if not self._beat():
+                    return
+            except Exception:  # noqa: BLE001 - a later heartbeat makes up for it.
+                _log.exception("The heartbeat of %s failed.", self._path)
+
+    def _beat(self) -> bool:
+        """False if another process has removed the marker, or made it its own."""
+        data = marker_text(self._owner)
+        if self._lock is not None:
+            self._lock.rewrite(data)
+            return True
+        updated = self._store.update(self._path, data, self._file)
+        if updated is not None:
+            self._file = updated
+        return updated is not None or self._is_ours()
+
+    def _is_ours(self) -> bool:
+        found = _find(self._store, self._path)
+        if found is None or found.token != self._owner["token"]:
+            return False
+        self._file = found.file
+        return True
+
+
+def create_marker(store: RetryingStore, path: str, run_id: str) -> RunMarker | None:
+    """Take the marker `path`, also from a dead process; None if a live one has it.
+
+    Raises:
+        StorageError: it can't be written.
+    """
+    owner: dict[str, str | int] = {
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "run_id": run_id,
+        "token": uuid.uuid4().hex,
+    }
+    for _ in range(_TRIES):
+        created = store.create(path, marker_text(owner))
+        if created is not None:
+            return RunMarker(store, path, owner, created)
+        if not remove_dead_marker(store, path):
+            return None
+    raise StorageError(
+        f"Other processes took the marker {store.location(path)} {_TRIES} times. Try again."
+    )
+
+
+def is_marker_alive(store: RetryingStore, path: str) -> bool:
+    """Whether the process of a marker is alive. One that is gone belongs to a run that ended."""
+    found = _find(store, path)
+    if found is None:
+        return False
+    if not (store.has_locks and found.is_on_this_host):
+        return not found.is_expired
+    try:
+        lock = store.lock(path)
+    except ResourceNotFound:
+        return False
+    if lock is not None:
+        lock.release()
+    return lock is None
+
+
+def remove_dead_marker(store: RetryingStore, path: str) -> bool:
+    """Remove the marker of a dead process. True if it is gone, False if the process is alive."""
+    found = _find(store, path)
+    if found is None:
+        return True
+    if store.has_locks and found.is_on_this_host:
+        try:
+            lock = store.lock(path)
+        except ResourceNotFound:
+            return True
+        if lock is None:
+            return False
+        try:
+            store.delete(path)
+        finally:
+            lock.release()
+        return True
+    if not found.is_expired:
+        return False
+    # A removal knows no condition, a write does: so that nobody removes the new marker of a process
+    # that removed this one faster.
+    if store.update(path, marker_text({"token": uuid.uuid4().hex}), found.file) is None:
+        return False
+    store.delete(path)
+    return True
+
+
+def marker_text(owner: dict[str, str | int]) -> bytes:
+    now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+    return (json.dumps({**owner, "heartbeat": now}) + "\n").encode()
+
+
+@dataclass(frozen=True)
+class _FoundMarker:
+    """What a marker says. One that can't be read has no host, and counts by its file's age."""
+
+    file: StoredFile
+    host: str | None
+    token: str | None
+    heartbeat: datetime
+
+    @property
+    def is_on_this_host(self) -> bool:
+        return self.host == socket.gethostname()
+
+    @property
+    def is_expired(self) -> bool:
+        return datetime.now(timezone.utc) - self.heartbeat >= DEAD_AFTER
+
+
+def _find(store: RetryingStore, path: str) -> _FoundMarker | None:
+    found = store.get(path)
+    if found is None:
+        return None
+    file, data = found
+    try:
+        content = json.loads(data)
+        heartbeat = datetime.fromisoformat(content["heartbeat"]).astimezone(timezone.utc)
+        return _FoundMarker(file, content.get("host"), content.get("token"), heartbeat)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return _FoundMarker(file, None, None, file.modified_at)

@@ -1,0 +1,170 @@
+"""The contract of a store: the few primitives that every kind of storage offers.
+
+There are two stores: `local_store` (a directory) and `object_store` (a bucket). Everything else is
+written once above them: retries, backup files, the log, run markers, the layout of the root.
+
+A store holds files under one root. A path is relative to it, with `/` between its parts; a folder
+is a path too, and `""` is the root.
+
+- A file appears complete or not at all, and is durable by then. A file system may show a file of
+  `create` an instant before its content.
+- `delete` and `replace` may be repeated. `create` and `update` write for one of several concurrent
+  callers.
+- Errors: `ResourceNotFound` for what does not exist, `TransientStorageError` if the same request
+  may succeed later, any other `StorageError` if it won't. No exception of a library gets out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+from vector_backup_pipeline.engine.errors import StorageError
+
+# A read costs no more than its bytes, and stays small beside a worker's few MB.
+CHUNK_BYTES = 1 << 20
+PENDING_SUFFIX = ".tmp"
+
+
+class TransientStorageError(StorageError):
+    """The store could not be reached, or is overloaded. The request may have been executed."""
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file as it is stored. `version` differs whenever the bytes may differ, and is printable
+    ASCII without quotes or spaces. `modified_at` is by the clock of the store."""
+
+    name: str
+    size: int
+    modified_at: datetime
+    version: str
+    # How the store itself identifies this version.
+    state: object = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What is directly in a folder: files, and the names of folders."""
+
+    files: list[StoredFile]
+    folders: list[str]
+
+
+@dataclass(frozen=True)
+class OpenFile:
+    """A part of a file, in chunks of at most about a MiB. Close `chunks` after use."""
+
+    file: StoredFile
+    chunks: Generator[bytes, None, None]
+
+
+class FileLock(Protocol):
+    """An exclusive lock on a file, free when its process dies."""
+
+    def rewrite(self, data: bytes) -> None:
+        """Write over the file in place, which keeps the lock. `data` is as long as the content."""
+
+    def release(self) -> None:
+        """Raises nothing."""
+
+
+@dataclass(frozen=True)
+class CreatedFile:
+    """A file that this process has created, locked if the store has locks."""
+
+    file: StoredFile
+    lock: FileLock | None = None
+
+    def unlock(self) -> None:
+        if self.lock is not None:
+            self.lock.release()
+
+
+class Upload(Protocol):
+    """A file of any size being written. It is not visible before `complete`."""
+
+    def write(self, data: bytes) -> None: ...
+
+    def complete(self) -> None:
+        """Make the file visible. After a `TransientStorageError`, it may be."""
+
+    def abort(self) -> None:
+        """Remove what was not completed. Raises nothing."""
+
+
+@dataclass(frozen=True)
+class UnfinishedUpload:
+    """Invisible parts of an upload that was neither completed nor aborted. `size` asks for their
+    bytes, None if unknown; `abort` raises `ResourceNotFound` if it was aborted meanwhile."""
+
+    path: str
+    started_at: datetime
+    size: Callable[[], int | None]
+    abort: Callable[[], None]
+
+
+class Store(Protocol):
+    """The primitives. All may be called from several threads."""
+
+    @property
+    def has_locks(self) -> bool:
+        """Whether the lock on a file tells if a process on the same host is alive."""
+
+    def location(self, path: str = "") -> str:
+        """The absolute path or URL, for people and results."""
+
+    def folder_at(self, location: str) -> str:
+        """The folder that a user names: by a location, or relative to the parent of the root.
+
+        Raises:
+            InvalidParams: it is outside of the root.
+        """
+
+    def make_folder(self, folder: str) -> Callable[[], None]:
+        """Make it, with its parents, if the store needs that. Returns what removes again the
+        folders that were made and are empty.
+
+        Raises:
+            InvalidParams: a symbolic link leads it out of the root.
+        """
+
+    def free_bytes(self) -> int | None:
+        """The free space, None if there is no such limit."""
+
+    def list_folder(self, folder: str) -> Listing | None:
+        """What is in a folder, sorted by name. None if the folder does not exist. A bucket has a
+        folder as soon as there is an object under it.
+
+        Raises:
+            InvalidParams: a symbolic link leads it out of the root.
+        """
+
+    def stat(self, path: str) -> StoredFile:
+        """A regular file. Symbolic links count as missing."""
+
+    def open(self, path: str, offset: int = 0, length: int | None = None) -> OpenFile:
+        """`length` bytes from `offset` on, or all. A file that ends before ends the chunks."""
+
+    def create(self, path: str, data: bytes) -> CreatedFile | None:
+        """Write a small file. None if the name is taken."""
+
+    def replace(self, path: str, data: bytes) -> StoredFile:
+        """Write a small file, over whatever had the name."""
+
+    def update(self, path: str, data: bytes, seen: StoredFile) -> StoredFile | None:
+        """Write over a small file if it still is the version `seen`. None if it is not."""
+
+    def upload(self, path: str, expected_size: int | None = None) -> Upload:
+        """Begin a file. `expected_size` in bytes is a guess by which parts are dimensioned."""
+
+    def delete(self, path: str) -> None:
+        """Remove a file if it exists."""
+
+    def lock(self, path: str) -> FileLock | None:
+        """Lock an existing file; None if another process has it locked. Only if `has_locks`."""
+
+    def unfinished_uploads(self) -> list[UnfinishedUpload]:
+        """Uploads that nobody sees. Empty if the store has none, or removes them by itself."""
