@@ -1,10 +1,11 @@
-"""The names of a backup set's files, and how to know them again."""
+"""The names of a backup set's files, and how to recognize them."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 from collections.abc import Mapping
+from functools import partial
 from urllib.parse import quote
 
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
@@ -12,33 +13,27 @@ from vector_backup_pipeline.parameters.types import Compression, Format
 
 LOG_NAME = "vector_backup_log.txt"
 PENDING_SUFFIX = ".tmp"
+# Held by the one prune, the one adoption that may work in a directory at a time. Neither has a
+# timestamp in its name.
+PRUNE_MARKER = ".vector_backup_prune.run"
+ADOPT_MARKER = ".vector_backup_adopt.run"
 
-_MANIFEST_PREFIX, _MANIFEST_SUFFIX = "vector_backup_", ".json"
-_VERDICT_SUFFIX = ".verified.json"
-_TOMBSTONE_SUFFIX = ".tombstone.json"
-_MARKER_PREFIX, _MARKER_SUFFIX = ".vector_backup_", ".run"
-_MARKER_TOKEN = re.compile(r"(?:(?<=\.run)|(?<=\.reading))\.[0-9a-f]{32}\Z")
 _FORMAT_EXTENSIONS: Mapping[Format, str] = {"csv": "csv", "binary": "pgcopy"}
 _COMPRESSION_EXTENSIONS: Mapping[Compression, str] = {"none": "", "gzip": ".gz", "zstd": ".zst"}
 _DATA_EXTENSIONS = tuple(
-    each + packed
-    for each in _FORMAT_EXTENSIONS.values()
-    for packed in _COMPRESSION_EXTENSIONS.values()
+    extension + compressed
+    for extension in _FORMAT_EXTENSIONS.values()
+    for compressed in _COMPRESSION_EXTENSIONS.values()
 )
-_READING_SUFFIX = ".reading"
-# Of the one prune that may work in a directory at a time; "prune" is no timestamp.
-PRUNE_MARKER = f"{_MARKER_PREFIX}prune{_MARKER_SUFFIX}"
-# Of the one adoption that may work in a directory at a time.
-ADOPT_MARKER = f"{_MARKER_PREFIX}adopt{_MARKER_SUFFIX}"
-_READING = re.compile(r"_[0-9a-f]{8}\.reading\Z")
 _LIKE_A_DATA_FILE = re.compile(
     rf".+_[^.]*[0-9][^.]*\.(?:{'|'.join(map(re.escape, _DATA_EXTENSIONS))})"
 )
+_READING = re.compile(r"(\.vector_backup_.+)_[0-9a-f]{8}\.reading")
 # File systems take 255 bytes; timestamp, extensions and `.tmp` need room too. A name in schema
 # `public`, 63 bytes at most, always fits, also percent-encoded.
 _LONGEST_NAME = 190
 _HASH_LENGTH = 16
-# What a file name can't hold, or what would leave the directory or hide the file.
+# What a file name can't contain, or what would leave the directory or hide the file.
 _UNSAFE = re.compile(r"[/\\%\x00-\x1f\x7f-\x9f]|^\.+")
 
 
@@ -54,83 +49,74 @@ def data_file_name(schema: str, table: str, stamp: str, extension: str) -> str:
 
 
 def manifest_name(stamp: str) -> str:
-    return f"{_MANIFEST_PREFIX}{stamp}{_MANIFEST_SUFFIX}"
+    return f"vector_backup_{stamp}.json"
 
 
 def verdict_name(stamp: str) -> str:
-    """Of what a verification found, beside the set's manifest."""
-    return f"{_MANIFEST_PREFIX}{stamp}{_VERDICT_SUFFIX}"
+    """The file with the result of a verification."""
+    return f"vector_backup_{stamp}.verified.json"
 
 
 def tombstone_name(stamp: str) -> str:
-    """Of what says that the set is being removed, and which files that takes."""
-    return f"{_MANIFEST_PREFIX}{stamp}{_TOMBSTONE_SUFFIX}"
-
-
-def reading_name(stamp: str, run_id: str) -> str:
-    """Of the marker of a run that reads the set."""
-    run = hashlib.sha256(run_id.encode()).hexdigest()[:8]
-    return f"{_MARKER_PREFIX}{stamp}_{run}{_READING_SUFFIX}"
+    """The file that lists what is being removed with a set."""
+    return f"vector_backup_{stamp}.tombstone.json"
 
 
 def marker_name(stamp: str) -> str:
-    return f"{_MARKER_PREFIX}{stamp}{_MARKER_SUFFIX}"
+    return f".vector_backup_{stamp}.run"
 
 
-def stamp_of_manifest(name: str, timestamps: TimestampFormat) -> str | None:
-    return _stamp_between(name, _MANIFEST_PREFIX, _MANIFEST_SUFFIX, timestamps)
-
-
-def stamp_of_verdict(name: str, timestamps: TimestampFormat) -> str | None:
-    return _stamp_between(name, _MANIFEST_PREFIX, _VERDICT_SUFFIX, timestamps)
-
-
-def stamp_of_marker(name: str, timestamps: TimestampFormat) -> str | None:
-    """Also of `{marker}.{token}`, as a store names it that can't create under a condition."""
-    return _stamp_between(_MARKER_TOKEN.sub("", name), _MARKER_PREFIX, _MARKER_SUFFIX, timestamps)
-
-
-def is_marker_of_file(marker: str, file: str) -> bool:
-    """Whether `marker` is that of the run which writes `file`, however timestamps are written."""
-    bare = _MARKER_TOKEN.sub("", marker)
-    if not (bare.startswith(_MARKER_PREFIX) and bare.endswith(_MARKER_SUFFIX)):
-        return False
-    return f"_{bare[len(_MARKER_PREFIX) : -len(_MARKER_SUFFIX)]}." in file
-
-
-def is_like_a_data_file(name: str) -> bool:
-    """Whether it may be one of ours, for those who do not know how timestamps are written."""
-    return _LIKE_A_DATA_FILE.fullmatch(name) is not None
+def reading_name(stamp: str, run_id: str) -> str:
+    """The marker of a run that reads the set."""
+    run = hashlib.sha256(run_id.encode()).hexdigest()[:8]
+    return f".vector_backup_{stamp}_{run}.reading"
 
 
 def is_marker_of(name: str, stamp: str) -> bool:
-    return _MARKER_TOKEN.sub("", name) == marker_name(stamp)
+    return name == marker_name(stamp)
 
 
-def stamp_of_tombstone(name: str, timestamps: TimestampFormat) -> str | None:
-    return _stamp_between(name, _MANIFEST_PREFIX, _TOMBSTONE_SUFFIX, timestamps)
+def is_marker_of_file(marker: str, file: str) -> bool:
+    """Whether `marker` is that of the run that writes `file`, whatever the timestamp format is."""
+    match = re.fullmatch(r"\.vector_backup_(.+)\.run", marker)
+    return match is not None and f"_{match[1]}." in file
+
+
+def is_like_a_data_file(name: str) -> bool:
+    """Whether it may be one of ours, whatever the timestamp format is."""
+    return _LIKE_A_DATA_FILE.fullmatch(name) is not None
+
+
+def _stamp_between(prefix: str, suffix: str, name: str, timestamps: TimestampFormat) -> str | None:
+    text = name.removeprefix(prefix).removesuffix(suffix)
+    return text if name == f"{prefix}{text}{suffix}" and timestamps.is_stamp(text) else None
+
+
+# Of a file's name and the timestamp format: its stamp, None for every other file.
+stamp_of_manifest = partial(_stamp_between, "vector_backup_", ".json")
+stamp_of_verdict = partial(_stamp_between, "vector_backup_", ".verified.json")
+stamp_of_tombstone = partial(_stamp_between, "vector_backup_", ".tombstone.json")
+stamp_of_marker = partial(_stamp_between, ".vector_backup_", ".run")
 
 
 def stamp_of_reading(name: str, timestamps: TimestampFormat) -> str | None:
     """The stamp of the set that is being read; None for every other file."""
-    name = _MARKER_TOKEN.sub("", name)
-    if not _READING.search(name):
-        return None
-    return _stamp_between(
-        _READING.sub(_READING_SUFFIX, name), _MARKER_PREFIX, _READING_SUFFIX, timestamps
-    )
+    match = _READING.fullmatch(name)
+    return _stamp_between(".vector_backup_", "", match[1], timestamps) if match else None
 
 
 def stamp_of_data_file(name: str, timestamps: TimestampFormat) -> str | None:
-    """The stamp of a finished data file; None for every other file."""
+    """The stamp of a complete data file; None for every other file."""
     for extension in _DATA_EXTENSIONS:
-        if name.endswith("." + extension):
-            return _stamp_after_underscore(name.removesuffix("." + extension), timestamps)
+        stem = name.removesuffix(f".{extension}")
+        stamp = timestamps.at_end_of(stem)
+        if stem != name and stamp is not None and stem.removesuffix(stamp).endswith("_"):
+            return stamp
     return None
 
 
 def table_of_data_file(name: str, stamp: str) -> str:
-    """What stands before the stamp in a data file's name: the table's, if it was not encoded."""
+    """The part before the stamp: the table's name, if it was not encoded."""
     return name[: name.rindex(f"_{stamp}.")]
 
 
@@ -139,24 +125,8 @@ def stamp_of_pending(name: str, timestamps: TimestampFormat) -> str | None:
     if not name.endswith(PENDING_SUFFIX):
         return None
     final = name.removesuffix(PENDING_SUFFIX)
-    for stamp_of in (stamp_of_manifest, stamp_of_verdict, stamp_of_data_file):
-        if stamp := stamp_of(final, timestamps):
-            return stamp
-    return None
-
-
-def _stamp_between(name: str, prefix: str, suffix: str, timestamps: TimestampFormat) -> str | None:
-    if not (name.startswith(prefix) and name.endswith(suffix)):
-        return None
-    text = name[len(prefix) : -len(suffix)]
-    return text if timestamps.is_stamp(text) else None
-
-
-def _stamp_after_underscore(stem: str, timestamps: TimestampFormat) -> str | None:
-    stamp = timestamps.at_end_of(stem)
-    if stamp is None or not stem.removesuffix(stamp).endswith("_"):
-        return None
-    return stamp
+    stamps_of = (stamp_of_manifest, stamp_of_verdict, stamp_of_data_file)
+    return next((stamp for of in stamps_of if (stamp := of(final, timestamps))), None)
 
 
 def _encoded(name: str) -> str:

@@ -1,4 +1,4 @@
-"""The timestamp that names a run's files: one format, checked once, found again in file names."""
+"""The timestamp in the names of a run's files: its format is checked once, and recognized again."""
 
 from __future__ import annotations
 
@@ -11,24 +11,17 @@ from vector_backup_pipeline.engine.errors import InvalidParams
 DEFAULT_TIMESTAMP_FORMAT = "%Y%m%d_%H%M%S"
 
 _SAFE_IN_FILE_NAMES = re.compile(r"[A-Za-z0-9_-]+")
-
-
-def _utc(*parts: int) -> datetime:
-    year, month, day, hour, minute, second = parts
-    return datetime(year, month, day, hour, minute, second, tzinfo=timezone.utc)
-
-
-# Neighbouring instants whose stamps must differ, keep their width and sort by time: a second, and
-# the turn of a minute, an hour, noon, a day, a month and a year.
-_PROBES = [
-    (_utc(2025, 3, 9, 9, 9, 9), _utc(2025, 3, 9, 9, 9, 10)),
-    (_utc(2025, 3, 9, 9, 9, 59), _utc(2025, 3, 9, 9, 10, 0)),
-    (_utc(2025, 3, 9, 9, 59, 59), _utc(2025, 3, 9, 10, 0, 0)),
-    (_utc(2025, 3, 9, 12, 59, 59), _utc(2025, 3, 9, 13, 0, 0)),
-    (_utc(2025, 3, 9, 23, 59, 59), _utc(2025, 3, 10, 0, 0, 0)),
-    (_utc(2025, 9, 30, 23, 59, 59), _utc(2025, 10, 1, 0, 0, 0)),
-    (_utc(2025, 12, 31, 23, 59, 59), _utc(2026, 1, 1, 0, 0, 0)),
-]
+# A second before and after these, stamps must differ, have one width and sort by time: the turn of
+# a second, a minute, an hour, noon, a day, a month and a year.
+_TURNS = (
+    datetime(2025, 3, 9, 9, 9, 10, tzinfo=timezone.utc),
+    datetime(2025, 3, 9, 9, 10, tzinfo=timezone.utc),
+    datetime(2025, 3, 9, 10, tzinfo=timezone.utc),
+    datetime(2025, 3, 9, 13, tzinfo=timezone.utc),
+    datetime(2025, 3, 10, tzinfo=timezone.utc),
+    datetime(2025, 10, 1, tzinfo=timezone.utc),
+    datetime(2026, 1, 1, tzinfo=timezone.utc),
+)
 
 
 @dataclass(frozen=True)
@@ -39,25 +32,21 @@ class TimestampFormat:
     timezone: tzinfo
 
     def __post_init__(self) -> None:
-        for earlier, later in _PROBES:
+        for later in _TURNS:
+            earlier = later - timedelta(seconds=1)
             first, second = earlier.strftime(self.pattern), later.strftime(self.pattern)
             if not (first < second and len(first) == len(second)):
-                raise InvalidParams(
-                    f"The timestamp format {self.pattern!r} does not sort by time to the second "
-                    f"({earlier} gives {first!r}, {later} gives {second!r}). "
-                    f"Use {DEFAULT_TIMESTAMP_FORMAT!r} or one as complete."
-                )
-            if not _SAFE_IN_FILE_NAMES.fullmatch(first):
-                raise InvalidParams(
-                    f"The timestamp format {self.pattern!r} gives {first!r}: only letters, "
-                    "digits, '_' and '-' are safe in file names."
-                )
-            if not self.is_stamp(first):
-                raise InvalidParams(
-                    f"The timestamp format {self.pattern!r} gives {first!r}, which can't be read "
-                    "back, so a run's files could not be told from others. Use "
-                    f"{DEFAULT_TIMESTAMP_FORMAT!r}."
-                )
+                problem = f"does not sort by time: {earlier} is {first!r}, {later} is {second!r}"
+            elif not _SAFE_IN_FILE_NAMES.fullmatch(first):
+                problem = f"is {first!r}: only letters, digits, '_' and '-' are safe in file names"
+            elif not self.is_stamp(first):
+                problem = f"is {first!r}, which can't be read back"
+            else:
+                continue
+            raise InvalidParams(
+                f"The timestamp format {self.pattern!r} {problem}. Use "
+                f"{DEFAULT_TIMESTAMP_FORMAT!r} or one as complete."
+            )
 
     def stamp(self, moment: datetime) -> str:
         return moment.astimezone(self.timezone).strftime(self.pattern)
@@ -83,6 +72,5 @@ class TimestampFormat:
 
     def at_end_of(self, stem: str) -> str | None:
         """The stamp that `stem` (a file name without its extensions) ends in, if any."""
-        width = len(_PROBES[0][0].strftime(self.pattern))
-        text = stem[-width:]
+        text = stem[-len(_TURNS[0].strftime(self.pattern)) :]
         return text if self.is_stamp(text) else None

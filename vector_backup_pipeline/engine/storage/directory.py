@@ -90,7 +90,7 @@ class BackupDirectory:
 
     def replace(self, name: str, data: bytes) -> None:
         """Write a small file, over whatever had the name."""
-        self._store.replace(self._path(name), data)
+        self._store.put(self._path(name), data)
 
     def delete(self, name: str) -> None:
         """Remove a file if it exists."""
@@ -111,7 +111,7 @@ class BackupDirectory:
             if written is not None and data.startswith(written):
                 return  # It was written, and the answer was lost.
             written = data + section
-            if self._store.update(path, written, file) is not None:
+            if self._store.put(path, written, over=file) is not None:
                 return
             time.sleep(random.uniform(0, min(_LONGEST_PAUSE, 0.02 * (attempt + 1))))  # noqa: S311
         raise StorageError(

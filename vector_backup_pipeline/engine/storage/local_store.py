@@ -16,10 +16,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from vector_backup_pipeline.engine.errors import InvalidParams, ResourceNotFound, StorageError
+from vector_backup_pipeline.engine.file_names import PENDING_SUFFIX
 from vector_backup_pipeline.engine.storage.object_url import is_url
 from vector_backup_pipeline.engine.storage.store import (
     CHUNK_BYTES,
-    PENDING_SUFFIX,
     CreatedFile,
     Listing,
     OpenFile,
@@ -90,11 +90,12 @@ class LocalStore:
                 return None
             with os.scandir(path) as entries:
                 for entry in entries:
-                    if not _is_utf8(entry.name):
-                        continue  # Not ours, and no JSON document could contain it.
-                    if _is_directory(entry):
+                    found = _stat(entry)
+                    if found is None or not _is_utf8(entry.name):
+                        continue  # One that is not UTF-8 is not ours, and fits in no JSON.
+                    if stat.S_ISDIR(found.st_mode):
                         folders.append(entry.name)
-                    elif (found := _stat_entry(entry)) is not None:
+                    else:
                         files.append(_stored_file(entry.name, found))
         return Listing(sorted(files, key=lambda file: file.name), sorted(folders))
 
@@ -142,27 +143,29 @@ class LocalStore:
                     lock.release()
                     raise
 
-    def replace(self, path: str, data: bytes) -> StoredFile:
-        upload = LocalUpload(self._root / path)
+    def put(self, path: str, data: bytes, over: StoredFile | None = None) -> StoredFile | None:
+        if over is None:
+            return self._replace(path, data)
+        lock = self.lock(path)
+        if lock is None:
+            return None
+        try:
+            if self.stat(path).version != over.version:
+                return None
+            # Under the lock, one that exists is that of a process that died.
+            self.delete(path + PENDING_SUFFIX)
+            return self._replace(path, data)
+        finally:
+            lock.release()
+
+    def _replace(self, path: str, data: bytes) -> StoredFile:
+        upload = self.upload(path)
         try:
             upload.write(data)
             upload.complete()
             return self.stat(path)
         finally:
             upload.abort()
-
-    def update(self, path: str, data: bytes, seen: StoredFile) -> StoredFile | None:
-        lock = self.lock(path)
-        if lock is None:
-            return None
-        try:
-            if self.stat(path).version != seen.version:
-                return None
-            # Under the lock, one that is there is of a process that died.
-            self.delete(path + PENDING_SUFFIX)
-            return self.replace(path, data)
-        finally:
-            lock.release()
 
     def upload(self, path: str, expected_size: int | None = None) -> LocalUpload:  # noqa: ARG002
         return LocalUpload(self._root / path)
@@ -269,15 +272,8 @@ def _stored_file(name: str, found: os.stat_result) -> StoredFile:
     return StoredFile(name, found.st_size, modified_at, version.hexdigest()[:32])
 
 
-def _is_directory(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:
-        return False  # A link that can't be followed.
-
-
-def _stat_entry(entry: os.DirEntry[str]) -> os.stat_result | None:
-    """None if the file was removed since it was listed."""
+def _stat(entry: os.DirEntry[str]) -> os.stat_result | None:
+    """None if it was removed since it was listed. That of a link itself, if it leads nowhere."""
     for follows_links in (True, False):
         with contextlib.suppress(OSError):
             return entry.stat(follow_symlinks=follows_links)

@@ -12,7 +12,7 @@ import contextlib
 import random
 import time
 import uuid
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from datetime import datetime, timedelta, timezone
 from functools import cached_property
 from threading import Lock
@@ -25,13 +25,13 @@ from vector_backup_pipeline.engine.errors import (
     ResourceNotFound,
     StorageError,
 )
+from vector_backup_pipeline.engine.file_names import PENDING_SUFFIX
 from vector_backup_pipeline.engine.storage.object_errors import ConditionFailed, object_errors
 from vector_backup_pipeline.engine.storage.object_upload import ObjectUpload, part_size_for
 from vector_backup_pipeline.engine.storage.object_url import (
     AZURE,
     GCS,
     S3,
-    check_key,
     is_url,
     parse_object_url,
 )
@@ -39,7 +39,6 @@ from vector_backup_pipeline.engine.storage.retries import RetryingStore
 from vector_backup_pipeline.engine.storage.s3_environment import S3Environment, certificates
 from vector_backup_pipeline.engine.storage.store import (
     CHUNK_BYTES,
-    PENDING_SUFFIX,
     CreatedFile,
     Listing,
     OpenFile,
@@ -50,7 +49,7 @@ from vector_backup_pipeline.engine.storage.store import (
 from vector_backup_pipeline.engine.storage.unfinished_uploads import list_unfinished_uploads
 
 if TYPE_CHECKING:
-    from obstore import GetResult, ObjectMeta
+    from obstore import GetResult
     from obstore.store import ObjectStore as Obstore
 
 _EXTRAS = {S3: "s3", GCS: "gcs", AZURE: "azure"}
@@ -98,22 +97,15 @@ class ObjectStore:
         return str(self._url / path)
 
     def folder_at(self, location: str) -> str:
-        if is_url(location):
-            url = parse_object_url(location)
-        else:
-            location = location.rstrip("/")
-            check_key(location)
-            above = str(self._url).rpartition("/")[0]
-            # The root may be the bucket itself, and the path begins with its name.
-            url = parse_object_url(f"{above}/{location}")
-        root, asked = f"{self._url}/", f"{url}/"
-        if not asked.startswith(root):
+        above, _, name = str(self._url).rpartition("/")
+        url = parse_object_url(location if is_url(location) else f"{above}/{location}")
+        if not f"{url}/".startswith(f"{self._url}/"):
             raise InvalidParams(
                 f"The backup_path {location!r} is outside of the root {self._url}. Give a path "
-                f"under it: a URL, or relative to what is above it, such as "
-                f"{str(self._url).rpartition('/')[2]}/…; or set VECTOR_BACKUP_ROOT."
+                f"under it: a URL, or relative to what is above it, such as {name}/…; or set "
+                "VECTOR_BACKUP_ROOT."
             )
-        return asked.removeprefix(root).rstrip("/")
+        return f"{url}/".removeprefix(f"{self._url}/").rstrip("/")
 
     def make_folder(self, folder: str) -> Callable[[], None]:
         # Nothing is to be made, but a wrong bucket or wrong credentials fail here.
@@ -145,50 +137,43 @@ class ObjectStore:
             options["range"] = (offset, offset + length)
         elif offset:
             options["range"] = {"offset": offset}
-        if length == 0:
-            return OpenFile(self.stat(path), _chunks(None, action))
         try:
             with object_errors(action):
                 found = self._obstore.get(self._requests, self._key(path), options=options)
-        except (ResourceNotFound, TransientStorageError):
-            raise
-        except StorageError:
+        except StorageError as error:
+            # An error of the server, too, if the range is empty or past the end.
+            if not options or isinstance(error, TransientStorageError):
+                raise
             file = self.stat(path)
-            if options and file.size <= offset:
-                return OpenFile(
-                    file, _chunks(None, action)
-                )  # A range past the end is an error of the server.
-            raise
+            if length != 0 and offset < file.size:
+                raise
+            return OpenFile(file, _chunks(None, action))
         return OpenFile(_stored_file(found.meta), _chunks(found, action))
 
     def create(self, path: str, data: bytes) -> CreatedFile | None:
-        if self._keeps_conditions(path):
-            with contextlib.suppress(ConditionFailed):
-                return CreatedFile(self._put(path, data, "create"))
-            return None
-        with self._turn(path):
-            if self._steps.get(path) is not None:
-                return None
-            return CreatedFile(self._steps.replace(path, data))
+        file = self._put_if(path, data, "create", None)
+        return CreatedFile(file) if file else None
 
-    def replace(self, path: str, data: bytes) -> StoredFile:
-        return self._put(path, data)
+    def put(self, path: str, data: bytes, over: StoredFile | None = None) -> StoredFile | None:
+        if over is None:
+            return self._put(path, data, "overwrite")
+        return self._put_if(path, data, over.state, over.version)
 
-    def update(self, path: str, data: bytes, seen: StoredFile) -> StoredFile | None:
+    def _put_if(self, path: str, data: bytes, mode: Any, version: str | None) -> StoredFile | None:
+        """Write a small object if it has that version; None if it does not."""
         if self._keeps_conditions(path):
             with contextlib.suppress(ConditionFailed, ResourceNotFound):
-                return self._put(path, data, seen.state)
+                return self._put(path, data, mode)
             return None
         with self._turn(path):
             found = self._steps.get(path)
-            if found is None or found[0].version != seen.version:
+            if version != (found and found[0].version):
                 return None
-            return self._steps.replace(path, data)
+            return self._steps.put(path, data)
 
     def upload(self, path: str, expected_size: int | None = None) -> ObjectUpload:
         part_size = self._part_size or part_size_for(expected_size)
-        patience = _seconds_to_send(part_size) + _PART_RETRY_SECONDS
-        store = self._open_store({"timeout": _timeout(part_size)}, PART_RETRIES, patience)
+        store = self._open_store(part_size, PART_RETRIES)
         return ObjectUpload(store, self._key(path), part_size, self.location(path))
 
     def delete(self, path: str) -> None:
@@ -214,7 +199,7 @@ class ObjectStore:
 
     def _try_conditions(self, probe: str) -> bool:
         try:
-            self._steps.replace(probe, b"")
+            self._steps.put(probe, b"")
             for condition in ("create", _NO_SUCH_VERSION):
                 try:
                     self._put(probe, b"1", condition)
@@ -236,7 +221,7 @@ class ObjectStore:
         announcement = f"{path}.{uuid.uuid4().hex}{PENDING_SUFFIX}"
         while True:
             try:
-                self._steps.replace(announcement, b"")
+                self._steps.put(announcement, b"")
                 if self._is_alone(path, announcement):
                     yield
                     return
@@ -263,7 +248,7 @@ class ObjectStore:
                 del announced[file.name]
         return not announced
 
-    def _put(self, path: str, data: bytes, mode: Any = "overwrite") -> StoredFile:
+    def _put(self, path: str, data: bytes, mode: Any) -> StoredFile:
         """Write a small object; raises ConditionFailed if there is one in `mode`."""
         with object_errors(f"write {self.location(path)}"):
             found = self._obstore.put(
@@ -271,14 +256,7 @@ class ObjectStore:
             )
         # The store's own time only a listing would tell; no writer needs it.
         now = datetime.now(timezone.utc)
-        meta: ObjectMeta = {
-            "path": path,
-            "size": len(data),
-            "last_modified": now,
-            "e_tag": found["e_tag"],
-            "version": found["version"],
-        }
-        return _stored_file(meta)
+        return _stored_file({"path": path, "size": len(data), "last_modified": now, **found})
 
     def _key(self, path: str) -> str:
         return (self._url / path).key
@@ -286,12 +264,12 @@ class ObjectStore:
     @cached_property
     def _requests(self) -> Obstore:
         """For requests that send next to nothing."""
-        return self._open_store({"timeout": _ANSWER_TIMEOUT, "read_timeout": READ_TIMEOUT})
+        return self._open_store()
 
     @cached_property
     def _writes(self) -> Obstore:
         """For small files."""
-        return self._open_store({"timeout": _timeout(_SMALL_FILE_BYTES)})
+        return self._open_store(_SMALL_FILE_BYTES)
 
     @cached_property
     def _obstore(self) -> Any:
@@ -310,15 +288,18 @@ class ObjectStore:
             ) from error
         return obstore
 
-    def _open_store(self, client: dict[str, Any], retries: int = 0, patience: int = 0) -> Obstore:
+    def _open_store(self, body_size: int = 0, retries: int = 0) -> Obstore:
+        """obstore's store, for requests that send up to `body_size` bytes."""
         stores, bucket = self._obstore.store, self._url.bucket
-        # With an http:// endpoint somebody has decided; nothing leads there from https://.
-        client = {**client, "connect_timeout": _CONNECT_TIMEOUT, "allow_http": True}
-        retry = {
-            "max_retries": retries,
-            "backoff": BACKOFF,
-            "retry_timeout": timedelta(seconds=patience),
-        }
+        # Whoever gives an http:// endpoint has decided; nothing leads there from https://.
+        client: dict[str, Any] = {"connect_timeout": _CONNECT_TIMEOUT, "allow_http": True}
+        seconds = _SENDING_SECONDS + body_size // _SLOWEST_RATE
+        if body_size:
+            client["timeout"] = f"{seconds}s"
+        else:
+            client |= {"timeout": _ANSWER_TIMEOUT, "read_timeout": READ_TIMEOUT}
+        patience = timedelta(seconds=seconds + _PART_RETRY_SECONDS if retries else 0)
+        retry = {"max_retries": retries, "backoff": BACKOFF, "retry_timeout": patience}
         options: dict[str, Any] = {"client_options": client, "retry_config": retry}
         with object_errors(f"set up the access to {self._url.scheme}://{bucket}"):
             if self._url.scheme == GCS:
@@ -337,15 +318,11 @@ def _chunks(found: GetResult | None, action: str) -> Generator[bytes, None, None
             yield bytes(chunk)
 
 
-def _stored_file(meta: ObjectMeta) -> StoredFile:
-    e_tag = meta["e_tag"] or ""
-    state: dict[str, str] = {}
-    if meta["e_tag"] is not None:
-        state["e_tag"] = meta["e_tag"]
-    if meta["version"] is not None:
-        state["version"] = meta["version"]
+def _stored_file(meta: Mapping[str, Any]) -> StoredFile:
+    """A file from obstore's ObjectMeta."""
+    state = {key: meta[key] for key in ("e_tag", "version") if meta[key] is not None}
     # A weak tag may stay when the bytes change.
-    tag = "" if e_tag.startswith("W/") else e_tag.strip('"')
+    tag = "" if (meta["e_tag"] or "").startswith("W/") else (meta["e_tag"] or "").strip('"')
     version = tag or meta["version"] or f"{meta['size']}-{meta['last_modified'].timestamp()}"
     name = meta["path"].rpartition("/")[2]
     return StoredFile(
@@ -356,11 +333,3 @@ def _stored_file(meta: ObjectMeta) -> StoredFile:
 def _sibling(path: str, name: str) -> str:
     folder, slash, _ = path.rpartition("/")
     return f"{folder}{slash}{name}"
-
-
-def _seconds_to_send(size: int) -> int:
-    return _SENDING_SECONDS + size // _SLOWEST_RATE
-
-
-def _timeout(size: int) -> str:
-    return f"{_seconds_to_send(size)}s"

@@ -50,9 +50,6 @@ class RetryingStore:
     def stat(self, path: str) -> StoredFile:
         return _repeat(lambda: self._store.stat(path))
 
-    def replace(self, path: str, data: bytes) -> StoredFile:
-        return _repeat(lambda: self._store.replace(path, data))
-
     def delete(self, path: str) -> None:
         _repeat(lambda: self._store.delete(path))
 
@@ -68,9 +65,9 @@ class RetryingStore:
             return CreatedFile(file)
         return created
 
-    def update(self, path: str, data: bytes, seen: StoredFile) -> StoredFile | None:
-        updated = _repeat(lambda: self._store.update(path, data, seen))
-        return updated or self._if_written(path, data)
+    def put(self, path: str, data: bytes, over: StoredFile | None = None) -> StoredFile | None:
+        written = _repeat(lambda: self._store.put(path, data, over))
+        return written or self._if_written(path, data)
 
     def get(self, path: str) -> tuple[StoredFile, bytes] | None:
         """A small file; None if it does not exist."""

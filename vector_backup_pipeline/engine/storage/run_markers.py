@@ -77,7 +77,7 @@ class RunMarker:
         if self._lock is not None:
             self._lock.rewrite(data)
             return True
-        updated = self._store.update(self._path, data, self._file)
+        updated = self._store.put(self._path, data, over=self._file)
         if updated is not None:
             self._file = updated
         return updated is not None or self._is_ours()
@@ -150,7 +150,7 @@ def remove_dead_marker(store: RetryingStore, path: str) -> bool:
         return False
     # A removal knows no condition, a write does: so that nobody removes the new marker of a process
     # that removed this one faster.
-    if store.update(path, marker_text({"token": uuid.uuid4().hex}), found.file) is None:
+    if store.put(path, marker_text({"token": uuid.uuid4().hex}), over=found.file) is None:
         return False
     store.delete(path)
     return True

@@ -1,7 +1,7 @@
 """S3's usual environment variables, as far as obstore and boto3 don't read them alike.
 
 obstore reads most AWS_* variables by itself. Here are: the endpoint with and without the bucket in
-its host name, profiles, certificates, and the defaults for Aliyun OSS.
+its host name, what boto3 finds as credentials, certificates, and the defaults for Aliyun OSS.
 """
 
 from __future__ import annotations
@@ -19,20 +19,12 @@ from vector_backup_pipeline.engine.errors import StorageError
 
 # The first one that is set counts.
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
-_TRUE = {"1", "true", "yes", "on", "y"}
 _ADDRESS = re.compile(
     r"https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?(/[A-Za-z0-9._~/-]*)?"
 )
+_TRUE = {"1", "true", "yes", "on", "y"}
 # It refuses path-style requests, and conditions on a write.
 _ALIYUN_OSS = ".aliyuncs.com"
-# With one of these, obstore finds credentials without a profile.
-_OTHER_CREDENTIALS = (
-    "AWS_ACCESS_KEY_ID",
-    "AWS_WEB_IDENTITY_TOKEN_FILE",
-    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
-    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
-    "AWS_SKIP_SIGNATURE",
-)
 
 
 @dataclass(frozen=True)
@@ -67,45 +59,41 @@ class S3Environment:
 
     def obstore_options(self) -> dict[str, Any]:
         """Arguments of obstore's S3Store, beside what it reads by itself."""
-        options: dict[str, Any] = {"virtual_hosted_style_request": self.virtual_hosted}
+        options: dict[str, Any] = {
+            "virtual_hosted_style_request": self.virtual_hosted,
+            # Objects are removed one at a time, and not every service has the other request.
+            "disable_bulk_delete": True,
+        }
         if self.endpoint is not None:
+            host = f"://{self.bucket}." if self.virtual_hosted else "://"
             # obstore prefers the former, wherever it is set.
             has_own = os.environ.get("AWS_ENDPOINT_URL_S3")
-            options["aws_endpoint_url_s3" if has_own else "endpoint"] = (
-                self.endpoint.replace("://", f"://{self.bucket}.", 1)
-                if self.virtual_hosted
-                else self.endpoint
-            )
-        # Objects are removed one at a time, and not every service has the other request.
-        options["disable_bulk_delete"] = True
+            name = "aws_endpoint_url_s3" if has_own else "endpoint"
+            options[name] = self.endpoint.replace("://", host, 1)
         if _is_oss(self.endpoint) and not os.environ.get("AWS_CONDITIONAL_PUT"):
             options["conditional_put"] = "disabled"
-        if _uses_profile():
-            boto3 = import_boto3()
-            from obstore.auth.boto3 import Boto3CredentialProvider
+        if not (os.environ.get("AWS_ACCESS_KEY_ID") or _is_unsigned()):
+            with boto3_errors("find credentials"):
+                from obstore.auth.boto3 import Boto3CredentialProvider
 
-            with _profile_errors():
-                session = boto3.Session(region_name=os.environ.get("AWS_REGION"))
-                options["credential_provider"] = Boto3CredentialProvider(session)
+                options["credential_provider"] = Boto3CredentialProvider(_session())
         return options
 
     def boto3_client(self) -> Any:
         """A client of the same service with the same credentials, for what obstore can't do."""
-        boto3 = import_boto3()
-        from botocore import UNSIGNED
-        from botocore.config import Config
+        with boto3_errors("set up the access to S3"):
+            from botocore import UNSIGNED
+            from botocore.config import Config
 
-        style = "virtual" if self.virtual_hosted else "path"
-        unsigned = os.environ.get("AWS_SKIP_SIGNATURE", "").lower() in _TRUE
-        config = Config(
-            s3={"addressing_style": style if self.endpoint else "auto"},
-            signature_version=UNSIGNED if unsigned else "s3v4",
-            retries={"mode": "standard", "max_attempts": 5},
-            connect_timeout=10,
-            read_timeout=60,
-        )
-        with _profile_errors():
-            session = boto3.Session(region_name=os.environ.get("AWS_REGION"))
+            style = "virtual" if self.virtual_hosted else "path"
+            config = Config(
+                s3={"addressing_style": style if self.endpoint else "auto"},
+                signature_version=UNSIGNED if _is_unsigned() else "s3v4",
+                retries={"mode": "standard", "max_attempts": 5},
+                connect_timeout=10,
+                read_timeout=60,
+            )
+            session = _session()
             region = session.region_name or "us-east-1"
             return session.client("s3", region, endpoint_url=self.endpoint, config=config)
 
@@ -125,41 +113,37 @@ def certificates() -> bytes | None:
         ) from error
 
 
-def import_boto3() -> Any:
-    """boto3, imported only when it is needed.
-
-    Raises:
-        StorageError: it is not installed.
-    """
+@contextmanager
+def boto3_errors(action: str) -> Iterator[None]:
+    """Raise as a StorageError that boto3 is not installed, not configured, or gets no answer."""
     try:
-        import boto3
+        import boto3  # noqa: F401
+        from botocore.exceptions import BotoCoreError
+        from botocore.parsers import ResponseParserError
     except ImportError as error:
         raise StorageError(
-            "This needs the package boto3, which is not installed. Install it: pip install "
+            f"Could not {action}: the package boto3 is not installed. Install it: pip install "
             "'vector-backup-pipeline[s3]'"
         ) from error
-    return boto3
+    try:
+        yield
+    except (BotoCoreError, ResponseParserError, ValueError) as error:
+        raise StorageError(
+            f"Could not {action}: {error}.",
+            "Check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE and ~/.aws; and the "
+            "endpoint and the network.",
+        ) from None
+
+
+def _session() -> Any:
+    import boto3
+
+    return boto3.Session(region_name=os.environ.get("AWS_REGION"))
+
+
+def _is_unsigned() -> bool:
+    return os.environ.get("AWS_SKIP_SIGNATURE", "").lower() in _TRUE
 
 
 def _is_oss(endpoint: str | None) -> bool:
     return (urlsplit(endpoint or "").hostname or "").endswith(_ALIYUN_OSS)
-
-
-def _uses_profile() -> bool:
-    if any(os.environ.get(name) for name in _OTHER_CREDENTIALS):
-        return False
-    file = os.environ.get("AWS_SHARED_CREDENTIALS_FILE") or "~/.aws/credentials"
-    return bool(os.environ.get("AWS_PROFILE")) or Path(file).expanduser().is_file()
-
-
-@contextmanager
-def _profile_errors() -> Iterator[None]:
-    from botocore.exceptions import BotoCoreError
-
-    try:
-        yield
-    except (BotoCoreError, ValueError) as error:
-        raise StorageError(
-            f"The AWS profile can't be used: {error}. Check AWS_PROFILE and ~/.aws, or set "
-            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
-        ) from error

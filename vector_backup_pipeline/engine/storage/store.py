@@ -8,8 +8,8 @@ is a path too, and `""` is the root.
 
 - A file appears complete or not at all, and is durable by then. A file system may show a file of
   `create` an instant before its content.
-- `delete` and `replace` may be repeated. `create` and `update` write for one of several concurrent
-  callers.
+- `delete` and `put` may be repeated. `create`, and `put` over a version, write for one of several
+  concurrent callers.
 - Errors: `ResourceNotFound` for what does not exist, `TransientStorageError` if the same request
   may succeed later, any other `StorageError` if it won't. No exception of a library gets out.
 """
@@ -25,7 +25,6 @@ from vector_backup_pipeline.engine.errors import StorageError
 
 # A read costs no more than its bytes, and stays small beside a worker's few MB.
 CHUNK_BYTES = 1 << 20
-PENDING_SUFFIX = ".tmp"
 
 
 class TransientStorageError(StorageError):
@@ -151,11 +150,9 @@ class Store(Protocol):
     def create(self, path: str, data: bytes) -> CreatedFile | None:
         """Write a small file. None if the name is taken."""
 
-    def replace(self, path: str, data: bytes) -> StoredFile:
-        """Write a small file, over whatever had the name."""
-
-    def update(self, path: str, data: bytes, seen: StoredFile) -> StoredFile | None:
-        """Write over a small file if it still is the version `seen`. None if it is not."""
+    def put(self, path: str, data: bytes, over: StoredFile | None = None) -> StoredFile | None:
+        """Write a small file: over whatever has the name, or only over this version of it. None if
+        it is not that version any more."""
 
     def upload(self, path: str, expected_size: int | None = None) -> Upload:
         """Begin a file. `expected_size` in bytes is a guess by which parts are dimensioned."""
