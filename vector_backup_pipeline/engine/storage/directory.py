@@ -16,14 +16,14 @@ from vector_backup_pipeline.engine.errors import (
 )
 from vector_backup_pipeline.engine.secrets import SecretText
 from vector_backup_pipeline.engine.storage.local_store import LocalStore
-from vector_backup_pipeline.engine.storage.retries import RetryingStore
+from vector_backup_pipeline.engine.storage.retries import read_chunks, read_small_file
 from vector_backup_pipeline.engine.storage.run_markers import (
     RunMarker,
     create_marker,
     is_marker_alive,
     remove_dead_marker,
 )
-from vector_backup_pipeline.engine.storage.store import StoredFile, TransientStorageError
+from vector_backup_pipeline.engine.storage.store import Store, StoredFile, TransientStorageError
 
 # Each time, at least one other run has appended its section.
 _APPEND_TRIES = 200
@@ -34,9 +34,9 @@ class BackupDirectory:
     """The root's own directory or a task's. Names are those of files directly in it."""
 
     def __init__(
-        self, store: RetryingStore | Path, folder: str = "", manifest_key: SecretText | None = None
+        self, store: Store | Path, folder: str = "", manifest_key: SecretText | None = None
     ) -> None:
-        self._store = RetryingStore(LocalStore(str(store))) if isinstance(store, Path) else store
+        self._store = LocalStore(str(store)) if isinstance(store, Path) else store
         self._folder = folder
         # Signs the manifests. With a key, an unsigned manifest is refused.
         self.manifest_key = manifest_key
@@ -69,14 +69,13 @@ class BackupDirectory:
 
     def read(self, name: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
         """The bytes from `offset` on, `length` of them or all, in chunks of at most about a MiB. A
-        file that ends before ends the chunks. From the disk, not its cache, as far as that can be
-        requested, if the whole file is read.
+        file that ends before ends the chunks.
 
         Raises:
             ResourceNotFound: there is no such file.
             IntegrityError: it was replaced while it was read.
         """
-        return self._store.read(self._path(name), offset, length)
+        return read_chunks(self._store, self._path(name), offset, length)
 
     @contextlib.contextmanager
     def create(self, name: str, expected_size: int | None = None) -> Iterator[PendingFile]:
@@ -101,7 +100,7 @@ class BackupDirectory:
         path, section = self._path(name), text.encode()
         written: bytes | None = None
         for attempt in range(_APPEND_TRIES):
-            found = self._store.get(path)
+            found = read_small_file(self._store, path)
             if found is None:
                 created = self._store.create(path, b"")
                 if created is not None:
@@ -138,7 +137,7 @@ class BackupDirectory:
 class PendingFile:
     """A file being written. It appears with `commit`."""
 
-    def __init__(self, store: RetryingStore, path: str, expected_size: int | None) -> None:
+    def __init__(self, store: Store, path: str, expected_size: int | None) -> None:
         self._store = store
         self._path = path
         self._upload = store.upload(path, expected_size)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import hashlib
 import io
 import os
 import shutil
@@ -25,6 +24,7 @@ from vector_backup_pipeline.engine.storage.store import (
     OpenFile,
     StoredFile,
     UnfinishedUpload,
+    version_of,
 )
 
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -122,41 +122,35 @@ class LocalStore:
     def create(self, path: str, data: bytes) -> CreatedFile | None:
         file = self._root / path
         with _storage_errors(f"create {file}"):
-            while True:
-                try:
-                    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-                except FileExistsError:
-                    return None
-                lock = _LocalLock(descriptor)
-                try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX)
-                    if not _is_same(descriptor, file):
-                        # Another process took it for the marker of a dead run before the lock.
-                        lock.release()
-                        continue
-                    _write_all(descriptor, data)
-                    os.fsync(descriptor)
-                    _flush_directory(file.parent)
-                    return CreatedFile(_stored_file(file.name, os.fstat(descriptor)), lock)
-                except BaseException:
-                    file.unlink(missing_ok=True)
+            try:
+                descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+            except FileExistsError:
+                return None
+            lock = _LocalLock(descriptor)
+            try:
+                lock.acquire(wait=True)
+                if not lock.is_at(file):
+                    # Before the lock, another process took it for the marker of a dead run.
                     lock.release()
-                    raise
+                    return self.create(path, data)
+                _write_all(descriptor, data)
+                os.fsync(descriptor)
+                _flush_directory(file.parent)
+                return CreatedFile(_stored_file(file.name, os.fstat(descriptor)), lock)
+            except BaseException:
+                file.unlink(missing_ok=True)
+                lock.release()
+                raise
 
     def put(self, path: str, data: bytes, over: StoredFile | None = None) -> StoredFile | None:
         if over is None:
             return self._replace(path, data)
-        lock = self.lock(path)
-        if lock is None:
-            return None
-        try:
-            if self.stat(path).version != over.version:
+        with self.lock(path) as is_locked:
+            if not is_locked or self.stat(path).version != over.version:
                 return None
             # Under the lock, one that exists is that of a process that died.
             self.delete(path + PENDING_SUFFIX)
             return self._replace(path, data)
-        finally:
-            lock.release()
 
     def _replace(self, path: str, data: bytes) -> StoredFile:
         upload = self.upload(path)
@@ -176,20 +170,19 @@ class LocalStore:
             file.unlink(missing_ok=True)
             _flush_directory(file.parent)
 
-    def lock(self, path: str) -> _LocalLock | None:
+    @contextlib.contextmanager
+    def lock(self, path: str) -> Iterator[bool]:
         file = self._root / path
-        with _storage_errors(f"lock {file}"):
-            while True:
-                descriptor = _open_for_lock(file)
-                lock = _LocalLock(descriptor)
-                try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    lock.release()
-                    return None
-                if _is_same(descriptor, file):
-                    return lock
-                lock.release()  # Replaced since it was opened.
+        while True:
+            with _storage_errors(f"lock {file}"):
+                lock = _LocalLock(_open_for_lock(file))
+            try:
+                is_locked = lock.acquire()
+                if not is_locked or lock.is_at(file):
+                    yield is_locked
+                    return
+            finally:
+                lock.release()  # Also of a file that was replaced since it was opened.
 
     def unfinished_uploads(self) -> list[UnfinishedUpload]:
         return []  # A killed process leaves a `.tmp`, which the next run removes.
@@ -245,6 +238,20 @@ class _LocalLock:
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
 
+    def acquire(self, *, wait: bool = False) -> bool:
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            return False
+        return True
+
+    def is_at(self, path: Path) -> bool:
+        """Whether `path` still names the open file."""
+        try:
+            return os.path.samestat(os.fstat(self._descriptor), path.stat())
+        except FileNotFoundError:
+            return False
+
     def rewrite(self, data: bytes) -> None:
         with _storage_errors("write a locked file"):
             os.pwrite(self._descriptor, data, 0)
@@ -266,10 +273,9 @@ def _chunks(file: io.FileIO, offset: int, length: int | None) -> Generator[bytes
 
 
 def _stored_file(name: str, found: os.stat_result) -> StoredFile:
-    # Hashed, since strangers need not know the number of an inode.
-    version = hashlib.sha256(f"{found.st_size} {found.st_mtime_ns} {found.st_ino}".encode())
     modified_at = datetime.fromtimestamp(found.st_mtime, timezone.utc)
-    return StoredFile(name, found.st_size, modified_at, version.hexdigest()[:32])
+    version = version_of(found.st_size, found.st_mtime_ns, found.st_ino)
+    return StoredFile(name, found.st_size, modified_at, version)
 
 
 def _stat(entry: os.DirEntry[str]) -> os.stat_result | None:
@@ -289,14 +295,6 @@ def _resolved(path: Path) -> Path:
         return path.resolve()
     except RuntimeError:  # A loop of links, before Python 3.13.
         return path
-
-
-def _is_same(descriptor: int, path: Path) -> bool:
-    """Whether `path` still names the open file."""
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
-        return False
 
 
 def _open_for_lock(file: Path) -> int:

@@ -32,6 +32,10 @@ class ConditionFailed(StorageError):
     """A conditional write was refused: the object exists, or is another version."""
 
 
+class ConditionsUnsupported(StorageError):
+    """The service has no conditional writes."""
+
+
 @contextmanager
 def object_errors(action: str) -> Iterator[None]:
     """Raise what obstore raises in the block as an error of ours: "Could not {action}: …"."""
@@ -67,6 +71,8 @@ def _storage_error(error: Exception, action: str) -> BackupError:
     else:
         # The first line, without what may be the signature of a URL.
         reason = text.partition("\n")[0].partition("?")[0].rstrip(".")
+    if status == "501" or isinstance(error, NotImplementedError):
+        return ConditionsUnsupported(f"Could not {action}: {reason}.")
     is_transient = has_no_answer or status in _TRANSIENT_STATUS or code == "RequestTimeout"
     kind = TransientStorageError if is_transient else StorageError
     advice = _advice(error, status, code) or (

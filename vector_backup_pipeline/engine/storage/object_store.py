@@ -1,9 +1,9 @@
 """A bucket as a store: Amazon S3 and compatible services, Google Cloud Storage, Azure; by obstore.
 
-Some services of S3's kind have no conditional writes (Aliyun OSS), or ignore the condition. That is
-tried once, on an object of our own. `create` and `update` then take turns: a process announces
-itself by an object beside the file, and proceeds only if it is the only one. Of two at the same
-time at least one sees the other, since these services list what was written before.
+Some services of S3's kind have no conditional writes (Aliyun OSS). There, `create` and `put` over a
+version take turns: a process announces itself by an object beside the file, and proceeds only if it
+is the only one. Of two at the same time at least one sees the other, since these services list what
+was written before.
 """
 
 from __future__ import annotations
@@ -15,18 +15,19 @@ import uuid
 from collections.abc import Callable, Generator, Iterator, Mapping
 from datetime import datetime, timedelta, timezone
 from functools import cached_property
-from threading import Lock
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import quote
 
 from vector_backup_pipeline.engine.errors import (
-    BackupError,
     InvalidParams,
     ResourceNotFound,
     StorageError,
 )
 from vector_backup_pipeline.engine.file_names import PENDING_SUFFIX
-from vector_backup_pipeline.engine.storage.object_errors import ConditionFailed, object_errors
+from vector_backup_pipeline.engine.storage.object_errors import (
+    ConditionFailed,
+    ConditionsUnsupported,
+    object_errors,
+)
 from vector_backup_pipeline.engine.storage.object_upload import ObjectUpload, part_size_for
 from vector_backup_pipeline.engine.storage.object_url import (
     AZURE,
@@ -35,7 +36,7 @@ from vector_backup_pipeline.engine.storage.object_url import (
     is_url,
     parse_object_url,
 )
-from vector_backup_pipeline.engine.storage.retries import RetryingStore
+from vector_backup_pipeline.engine.storage.retries import read_small_file, repeated
 from vector_backup_pipeline.engine.storage.s3_environment import S3Environment, certificates
 from vector_backup_pipeline.engine.storage.store import (
     CHUNK_BYTES,
@@ -45,6 +46,7 @@ from vector_backup_pipeline.engine.storage.store import (
     StoredFile,
     TransientStorageError,
     UnfinishedUpload,
+    version_of,
 )
 from vector_backup_pipeline.engine.storage.unfinished_uploads import list_unfinished_uploads
 
@@ -73,9 +75,6 @@ BACKOFF = {
 # A process that announced itself so long ago was killed.
 TURN_EXPIRES_AFTER = timedelta(minutes=5)
 _LONGEST_PAUSE = 0.3
-# What an entity tag may contain beside letters and digits, except "%", which quotes the others.
-_IN_A_VERSION = "!#$&'()*+,/:;<=>?@[\\]^`{|}"
-_NO_SUCH_VERSION = {"e_tag": '"00000000000000000000000000000000"', "version": "1"}
 
 
 class ObjectStore:
@@ -87,11 +86,6 @@ class ObjectStore:
         """`part_size` is that of every upload, in bytes; None for one that fits the file."""
         self._url = parse_object_url(root)
         self._part_size = part_size
-        # For requests that are made of several: each of them is repeated by itself.
-        self._steps = RetryingStore(self)
-        self._probe = f".vector_backup_probe.{uuid.uuid4().hex}{PENDING_SUFFIX}"
-        self._conditions_lock = Lock()
-        self._has_conditions: bool | None = None
 
     def location(self, path: str = "") -> str:
         return str(self._url / path)
@@ -115,6 +109,7 @@ class ObjectStore:
     def free_bytes(self) -> None:
         return None
 
+    @repeated
     def list_folder(self, folder: str) -> Listing | None:
         prefix = self._key(folder)
         with object_errors(f"list {self.location(folder)}"):
@@ -126,6 +121,7 @@ class ObjectStore:
         folders = [each.rstrip("/").rpartition("/")[2] for each in listed["common_prefixes"]]
         return Listing(sorted(files, key=lambda file: file.name), sorted(folders))
 
+    @repeated
     def stat(self, path: str) -> StoredFile:
         with object_errors(f"look at {self.location(path)}"):
             return _stored_file(self._obstore.head(self._requests, self._key(path)))
@@ -156,26 +152,30 @@ class ObjectStore:
 
     def put(self, path: str, data: bytes, over: StoredFile | None = None) -> StoredFile | None:
         if over is None:
-            return self._put(path, data, "overwrite")
+            return self._put(path, data)
         return self._put_if(path, data, over.state, over.version)
 
     def _put_if(self, path: str, data: bytes, mode: Any, version: str | None) -> StoredFile | None:
         """Write a small object if it has that version; None if it does not."""
-        if self._keeps_conditions(path):
-            with contextlib.suppress(ConditionFailed, ResourceNotFound):
-                return self._put(path, data, mode)
-            return None
-        with self._turn(path):
-            found = self._steps.get(path)
-            if version != (found and found[0].version):
-                return None
-            return self._steps.put(path, data)
+        try:
+            return self._put(path, data, mode)
+        except (ConditionFailed, ResourceNotFound):
+            found = read_small_file(self, path)
+            # What we wrote, if the answer to an earlier attempt was lost.
+            return found[0] if found is not None and found[1] == data else None
+        except ConditionsUnsupported:
+            with self._turn(path):
+                found = read_small_file(self, path)
+                if version != (found and found[0].version):
+                    return None
+                return self._put(path, data)
 
     def upload(self, path: str, expected_size: int | None = None) -> ObjectUpload:
         part_size = self._part_size or part_size_for(expected_size)
         store = self._open_store(part_size, PART_RETRIES)
         return ObjectUpload(store, self._key(path), part_size, self.location(path))
 
+    @repeated
     def delete(self, path: str) -> None:
         with (
             contextlib.suppress(ResourceNotFound),
@@ -183,37 +183,12 @@ class ObjectStore:
         ):
             self._obstore.delete(self._requests, self._key(path))
 
-    def lock(self, path: str) -> None:
+    def lock(self, path: str) -> contextlib.AbstractContextManager[bool]:
         raise NotImplementedError(f"A bucket has no lock for {path}.")
 
     def unfinished_uploads(self) -> list[UnfinishedUpload]:
         # Google and Azure can't be asked, and remove them by themselves: docs/storage.md.
         return list_unfinished_uploads(self._url) if self._url.scheme == S3 else []
-
-    def _keeps_conditions(self, path: str) -> bool:
-        """Whether this service refuses a write whose condition is not met. Tried beside `path`."""
-        with self._conditions_lock:
-            if self._has_conditions is None:
-                self._has_conditions = self._try_conditions(_sibling(path, self._probe))
-            return self._has_conditions
-
-    def _try_conditions(self, probe: str) -> bool:
-        try:
-            self._steps.put(probe, b"")
-            for condition in ("create", _NO_SUCH_VERSION):
-                try:
-                    self._put(probe, b"1", condition)
-                    return False
-                except ConditionFailed:
-                    continue
-                except TransientStorageError:
-                    raise
-                except StorageError:
-                    return False  # A plain write works, so the condition is what it refuses.
-            return True
-        finally:
-            with contextlib.suppress(BackupError):  # The error that led here matters more.
-                self._steps.delete(probe)
 
     @contextlib.contextmanager
     def _turn(self, path: str) -> Iterator[None]:
@@ -221,18 +196,18 @@ class ObjectStore:
         announcement = f"{path}.{uuid.uuid4().hex}{PENDING_SUFFIX}"
         while True:
             try:
-                self._steps.put(announcement, b"")
+                self._put(announcement, b"")
                 if self._is_alone(path, announcement):
                     yield
                     return
             finally:
-                self._steps.delete(announcement)
+                self.delete(announcement)
             # So that two processes that both gave way do not continue in step.
             time.sleep(random.uniform(0, _LONGEST_PAUSE))  # noqa: S311
 
     def _is_alone(self, path: str, announcement: str) -> bool:
         folder, _, name = path.rpartition("/")
-        listed = self._steps.list_folder(folder)
+        listed = self.list_folder(folder)
         announced = {
             file.name: file
             for file in (listed.files if listed else ())
@@ -244,12 +219,13 @@ class ObjectStore:
         for file in list(announced.values()):
             # The clock of the service has dated both.
             if own.modified_at - file.modified_at >= TURN_EXPIRES_AFTER:
-                self._steps.delete(_sibling(path, file.name))
+                self.delete(f"{folder}/{file.name}" if folder else file.name)
                 del announced[file.name]
         return not announced
 
-    def _put(self, path: str, data: bytes, mode: Any) -> StoredFile:
-        """Write a small object; raises ConditionFailed if there is one in `mode`."""
+    @repeated
+    def _put(self, path: str, data: bytes, mode: Any = "overwrite") -> StoredFile:
+        """Write a small object, maybe under a condition."""
         with object_errors(f"write {self.location(path)}"):
             found = self._obstore.put(
                 self._writes, self._key(path), data, mode=mode, use_multipart=False
@@ -322,14 +298,7 @@ def _stored_file(meta: Mapping[str, Any]) -> StoredFile:
     """A file from obstore's ObjectMeta."""
     state = {key: meta[key] for key in ("e_tag", "version") if meta[key] is not None}
     # A weak tag may stay when the bytes change.
-    tag = "" if (meta["e_tag"] or "").startswith("W/") else (meta["e_tag"] or "").strip('"')
-    version = tag or meta["version"] or f"{meta['size']}-{meta['last_modified'].timestamp()}"
+    is_strong = state and not state.get("e_tag", "").startswith("W/")
+    version = version_of(state if is_strong else (meta["size"], meta["last_modified"]))
     name = meta["path"].rpartition("/")[2]
-    return StoredFile(
-        name, meta["size"], meta["last_modified"], quote(version, safe=_IN_A_VERSION), state
-    )
-
-
-def _sibling(path: str, name: str) -> str:
-    folder, slash, _ = path.rpartition("/")
-    return f"{folder}{slash}{name}"
+    return StoredFile(name, meta["size"], meta["last_modified"], version, state)

@@ -14,7 +14,7 @@ from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.storage.local_store import LocalStore
 from vector_backup_pipeline.engine.storage.object_store import ObjectStore
 from vector_backup_pipeline.engine.storage.object_url import is_url
-from vector_backup_pipeline.engine.storage.retries import RetryingStore
+from vector_backup_pipeline.engine.storage.store import Store
 from vector_backup_pipeline.parameters.types import is_task_id
 
 # A run removes its marker after its uploads, and begins them after it.
@@ -47,8 +47,7 @@ class BackupRoot:
         Raises:
             InvalidParams: the URL is malformed.
         """
-        store = ObjectStore(root, part_size) if is_url(root) else LocalStore(root)
-        self._store = RetryingStore(store)
+        self._store: Store = ObjectStore(root, part_size) if is_url(root) else LocalStore(root)
         self._directory = directory
         self._manifest_key = manifest_key
 

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
 from vector_backup_pipeline.engine.errors import BackupError, ResourceNotFound, StorageError
-from vector_backup_pipeline.engine.storage.retries import RetryingStore
-from vector_backup_pipeline.engine.storage.store import CreatedFile, StoredFile
+from vector_backup_pipeline.engine.storage.retries import read_small_file
+from vector_backup_pipeline.engine.storage.store import CreatedFile, Store, StoredFile
 
 _log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class RunMarker:
     """A marker of this process, with a heartbeat until `release`."""
 
     def __init__(
-        self, store: RetryingStore, path: str, owner: dict[str, str | int], created: CreatedFile
+        self, store: Store, path: str, owner: dict[str, str | int], created: CreatedFile
     ) -> None:
         self._store = store
         self._path = path
@@ -90,7 +90,7 @@ class RunMarker:
         return True
 
 
-def create_marker(store: RetryingStore, path: str, run_id: str) -> RunMarker | None:
+def create_marker(store: Store, path: str, run_id: str) -> RunMarker | None:
     """Take the marker `path`, also from a dead process; None if a live one has it.
 
     Raises:
@@ -113,44 +113,32 @@ def create_marker(store: RetryingStore, path: str, run_id: str) -> RunMarker | N
     )
 
 
-def is_marker_alive(store: RetryingStore, path: str) -> bool:
+def is_marker_alive(store: Store, path: str) -> bool:
     """Whether the process of a marker is alive. One that is gone belongs to a run that ended."""
     found = _find(store, path)
     if found is None:
         return False
     if not (store.has_locks and found.is_on_this_host):
         return not found.is_expired
-    try:
-        lock = store.lock(path)
-    except ResourceNotFound:
-        return False
-    if lock is not None:
-        lock.release()
-    return lock is None
+    with contextlib.suppress(ResourceNotFound), store.lock(path) as is_locked:
+        return not is_locked
+    return False
 
 
-def remove_dead_marker(store: RetryingStore, path: str) -> bool:
+def remove_dead_marker(store: Store, path: str) -> bool:
     """Remove the marker of a dead process. True if it is gone, False if the process is alive."""
     found = _find(store, path)
     if found is None:
         return True
     if store.has_locks and found.is_on_this_host:
-        try:
-            lock = store.lock(path)
-        except ResourceNotFound:
-            return True
-        if lock is None:
-            return False
-        try:
+        with contextlib.suppress(ResourceNotFound), store.lock(path) as is_locked:
+            if not is_locked:
+                return False
             store.delete(path)
-        finally:
-            lock.release()
         return True
-    if not found.is_expired:
-        return False
     # A removal knows no condition, a write does: so that nobody removes the new marker of a process
     # that removed this one faster.
-    if store.put(path, marker_text({"token": uuid.uuid4().hex}), over=found.file) is None:
+    if not (found.is_expired and store.put(path, b"{}", over=found.file)):
         return False
     store.delete(path)
     return True
@@ -179,8 +167,8 @@ class _FoundMarker:
         return datetime.now(timezone.utc) - self.heartbeat >= DEAD_AFTER
 
 
-def _find(store: RetryingStore, path: str) -> _FoundMarker | None:
-    found = store.get(path)
+def _find(store: Store, path: str) -> _FoundMarker | None:
+    found = read_small_file(store, path)
     if found is None:
         return None
     file, data = found

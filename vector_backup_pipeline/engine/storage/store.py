@@ -16,7 +16,9 @@ is a path too, and `""` is the root.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -42,6 +44,11 @@ class StoredFile:
     version: str
     # How the store itself identifies this version.
     state: object = field(default=None, compare=False, repr=False)
+
+
+def version_of(*parts: object) -> str:
+    """A version made of what changes with the bytes. Hashed, since strangers may see it."""
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
 
 
 @dataclass(frozen=True)
@@ -160,8 +167,8 @@ class Store(Protocol):
     def delete(self, path: str) -> None:
         """Remove a file if it exists."""
 
-    def lock(self, path: str) -> FileLock | None:
-        """Lock an existing file; None if another process has it locked. Only if `has_locks`."""
+    def lock(self, path: str) -> AbstractContextManager[bool]:
+        """Lock an existing file; False if another process has it locked. Only if `has_locks`."""
 
     def unfinished_uploads(self) -> list[UnfinishedUpload]:
         """Uploads that nobody sees. Empty if the store has none, or removes them by itself."""
