@@ -7,7 +7,6 @@ import urllib.request
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 import boto3
@@ -19,8 +18,6 @@ from vector_backup_pipeline_tests.fix_process import child, hears, killed_after
 LOOPBACK = "127.0.0.1"
 SECRET = "not-to-be-seen-anywhere"
 OBJECTS_A_PAGE = 20
-# For DEAD_AFTER: a marker is dead as soon as it is written. A store dates it to a whole second.
-DEAD_AT_ONCE = timedelta(seconds=-2)
 # At a port of its own choice, which nobody can take before it; it ends with its standard input.
 _SERVER = f"""
 import sys

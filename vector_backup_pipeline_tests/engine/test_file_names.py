@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timezone
+from typing import TypeAlias
 
 import pytest
 from hypothesis import given
@@ -11,14 +13,20 @@ from hypothesis import strategies as st
 from vector_backup_pipeline.engine.file_names import (
     data_extension,
     data_file_name,
+    is_like_a_data_file,
+    is_marker_of_file,
     manifest_name,
     marker_name,
+    reading_name,
     stamp_of_data_file,
     stamp_of_manifest,
     stamp_of_marker,
     stamp_of_pending,
+    stamp_of_reading,
+    stamp_of_tombstone,
     stamp_of_verdict,
     table_of_data_file,
+    tombstone_name,
     verdict_name,
 )
 from vector_backup_pipeline.engine.timestamps import DEFAULT_TIMESTAMP_FORMAT, TimestampFormat
@@ -26,6 +34,16 @@ from vector_backup_pipeline.parameters.types import COMPRESSIONS, FORMATS, Compr
 
 TIMESTAMPS = TimestampFormat(DEFAULT_TIMESTAMP_FORMAT, timezone.utc)
 STAMP = "20250721_234914"
+StampOf: TypeAlias = Callable[[str, TimestampFormat], str | None]
+STAMPS_OF: list[StampOf] = [
+    stamp_of_data_file,
+    stamp_of_manifest,
+    stamp_of_marker,
+    stamp_of_pending,
+    stamp_of_reading,
+    stamp_of_tombstone,
+    stamp_of_verdict,
+]
 # What PostgreSQL takes as a name.
 NAMES = st.text(
     st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=20
@@ -49,19 +67,46 @@ def test_a_data_file_is_named_after_its_table(schema: str, table: str, name: str
     assert data_file_name(schema, table, STAMP, "csv") == name
 
 
-@given(NAMES, NAMES)
-def test_a_data_file_stays_in_its_directory_and_in_sight(schema: str, table: str) -> None:
-    name = data_file_name(schema, table, STAMP, "csv")
+@given(NAMES, NAMES, NAMES, st.sampled_from(FORMATS), st.sampled_from(COMPRESSIONS))
+def test_a_data_file_is_visible_unique_and_recognized(
+    schema: str, table: str, other: str, form: Format, compression: Compression
+) -> None:
+    extension = data_extension(form, compression)
+    name = data_file_name(schema, table, STAMP, extension)
 
     assert not set(name) & set("/\\\0\n\r\t\x1b\x7f")
     assert not name.startswith(".")
+    assert (name == data_file_name(schema, other, STAMP, extension)) == (table == other)
+    assert table_of_data_file(name, STAMP) == name.removesuffix(f"_{STAMP}.{extension}")
+    assert _recognized(name) == [stamp_of_data_file]
+    assert _recognized(name + ".tmp") == [stamp_of_pending]
+    assert is_like_a_data_file(name)
+    assert is_marker_of_file(marker_name(STAMP), name)
 
 
-@given(NAMES, NAMES)
-def test_tables_of_one_schema_never_share_a_file(one: str, other: str) -> None:
-    names = {data_file_name("public", table, STAMP, "csv") for table in (one, other)}
-
-    assert len(names) == len({one, other})
+@pytest.mark.parametrize(
+    ("name", "expected", "stamp_of"),
+    [
+        (manifest_name(STAMP), "vector_backup_20250721_234914.json", stamp_of_manifest),
+        (verdict_name(STAMP), "vector_backup_20250721_234914.verified.json", stamp_of_verdict),
+        (
+            tombstone_name(STAMP),
+            "vector_backup_20250721_234914.tombstone.json",
+            stamp_of_tombstone,
+        ),
+        (marker_name(STAMP), ".vector_backup_20250721_234914.run", stamp_of_marker),
+        (
+            reading_name(STAMP, "run"),
+            ".vector_backup_20250721_234914_acba2551.reading",
+            stamp_of_reading,
+        ),
+    ],
+)
+def test_each_file_of_a_set_has_its_name_and_is_recognized_by_it(
+    name: str, expected: str, stamp_of: StampOf
+) -> None:
+    assert name == expected
+    assert _recognized(name) == [stamp_of]
 
 
 def test_long_names_fit_into_a_file_name_and_stay_apart() -> None:
@@ -69,44 +114,6 @@ def test_long_names_fit_into_a_file_name_and_stay_apart() -> None:
 
     assert len(names) == 2
     assert all(len(f"{name}.tmp".encode()) <= 255 for name in names)
-
-
-@given(NAMES, NAMES, st.sampled_from(FORMATS), st.sampled_from(COMPRESSIONS))
-def test_a_data_file_is_known_again_by_its_stamp(
-    schema: str, table: str, form: Format, compression: Compression
-) -> None:
-    name = data_file_name(schema, table, STAMP, data_extension(form, compression))
-
-    assert stamp_of_data_file(name, TIMESTAMPS) == STAMP
-    assert stamp_of_pending(name + ".tmp", TIMESTAMPS) == STAMP
-    assert stamp_of_pending(name, TIMESTAMPS) is None
-    assert stamp_of_data_file(name + ".tmp", TIMESTAMPS) is None
-    assert stamp_of_manifest(name, TIMESTAMPS) is None
-    assert stamp_of_marker(name, TIMESTAMPS) is None
-
-
-def test_a_verdict_is_known_again_and_not_taken_for_a_manifest() -> None:
-    name = verdict_name(STAMP)
-
-    assert name == "vector_backup_20250721_234914.verified.json"
-    assert stamp_of_verdict(name, TIMESTAMPS) == STAMP
-    assert stamp_of_pending(name + ".tmp", TIMESTAMPS) == STAMP
-    assert stamp_of_verdict(manifest_name(STAMP), TIMESTAMPS) is None
-    for stamp_of in (stamp_of_data_file, stamp_of_manifest, stamp_of_marker, stamp_of_pending):
-        assert stamp_of(name, TIMESTAMPS) is None
-
-
-@pytest.mark.parametrize("table", ["docs", "app.docs", "a_20250721_234914.b", "_"])
-def test_a_data_files_name_begins_with_its_tables(table: str) -> None:
-    assert table_of_data_file(f"{table}_{STAMP}.csv", STAMP) == table
-
-
-def test_manifest_and_marker_are_known_again() -> None:
-    assert manifest_name(STAMP) == "vector_backup_20250721_234914.json"
-    assert marker_name(STAMP) == ".vector_backup_20250721_234914.run"
-    assert stamp_of_manifest(manifest_name(STAMP), TIMESTAMPS) == STAMP
-    assert stamp_of_pending(manifest_name(STAMP) + ".tmp", TIMESTAMPS) == STAMP
-    assert stamp_of_marker(marker_name(STAMP), TIMESTAMPS) == STAMP
 
 
 @pytest.mark.parametrize(
@@ -127,7 +134,8 @@ def test_manifest_and_marker_are_known_again() -> None:
     ],
 )
 def test_other_peoples_files_are_not_taken_for_ours(name: str) -> None:
-    assert stamp_of_data_file(name, TIMESTAMPS) is None
-    assert stamp_of_manifest(name, TIMESTAMPS) is None
-    assert stamp_of_marker(name, TIMESTAMPS) is None
-    assert stamp_of_pending(name + ".tmp", TIMESTAMPS) is None
+    assert _recognized(name) == _recognized(name + ".tmp") == []
+
+
+def _recognized(name: str) -> list[StampOf]:
+    return [stamp_of for stamp_of in STAMPS_OF if stamp_of(name, TIMESTAMPS) == STAMP]

@@ -142,17 +142,6 @@ def test_a_disk_that_is_full_at_the_log_keeps_the_set_and_tells_it(
     assert log.read_text() == before, "no torn section"
 
 
-def test_a_disk_without_room_for_a_marker_begins_no_run(
-    langchain: Database, backup: BackupMaker, small_disk: Path
-) -> None:
-    _fill(small_disk)
-
-    made = backup(langchain.url)
-
-    assert error_type(made.error) == "STORAGE_ERROR"
-    assert made.names == []
-
-
 def test_a_read_only_disk_is_a_clear_error(langchain: Database, backup: BackupMaker) -> None:
     (backup.root / "vector_bak").mkdir()
     with _mounted(backup.root, "-t", "tmpfs", "-o", "ro,size=64k", "tmpfs"):
@@ -191,23 +180,6 @@ def _as_somebody_else() -> Iterator[None]:
         yield
     finally:
         os.seteuid(0)
-
-
-def test_a_missing_task_directory_is_not_made(langchain: Database, backup: BackupMaker) -> None:
-    made = backup(langchain.url, task_id="no_such_task")
-
-    assert error_type(made.error) == "RESOURCE_NOT_FOUND"
-    assert list(backup.root.iterdir()) == []
-
-
-def test_a_directory_that_is_a_file_is_a_clear_error(
-    langchain: Database, backup: BackupMaker
-) -> None:
-    (backup.root / "vector_bak").write_text("no directory")
-
-    made = backup(langchain.url)
-
-    assert error_type(made.error) == "STORAGE_ERROR"
 
 
 def test_a_directory_that_vanishes_fails_the_run_and_truncates_nothing(

@@ -18,7 +18,7 @@ from vector_backup_pipeline.engine.storage.store import Store
 from vector_backup_pipeline.parameters.types import is_task_id
 
 # A run removes its marker after its uploads, and begins them after it.
-_ABANDONED_WITHOUT_MARKER = timedelta(hours=1)
+ABANDONED_WITHOUT_MARKER = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ class BackupRoot:
         markers = [each for each in directory.names() if is_marker_of_file(each, name)]
         if markers:
             return not any(directory.claim_is_alive(marker) for marker in markers)
-        return datetime.now(timezone.utc) - started_at >= _ABANDONED_WITHOUT_MARKER
+        return datetime.now(timezone.utc) - started_at >= ABANDONED_WITHOUT_MARKER
 
     def _folder(self, task_id: str | None) -> str:
         return self._directory if task_id is None else f"{task_id}/{self._directory}"

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from vector_backup_pipeline.engine.errors import (
-    BackupError,
     IntegrityError,
     InvalidParams,
     ResourceNotFound,
@@ -62,12 +61,6 @@ def test_a_file_is_durable_before_it_has_its_name_and_then_its_name_is(
     directory.replace("m.json", b"{}")
 
     assert order == ["flush m.json.tmp", "rename to m.json", f"flush {tmp_path.name}"]
-
-
-def test_only_errors_of_ours_come_out(tmp_path: Path) -> None:
-    (tmp_path / "root").write_text("in the way")
-    with pytest.raises(BackupError):
-        BackupRoot(str(tmp_path / "root"), "vector_bak").open(None)
 
 
 def test_a_file_that_something_else_wrote_to_is_not_committed(

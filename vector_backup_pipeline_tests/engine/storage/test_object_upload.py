@@ -72,22 +72,6 @@ def test_an_upload_that_was_given_up_is_aborted_at_once(
     assert (bucket.all_keys(), bucket.unfinished()) == ([], [])
 
 
-@pytest.mark.parametrize("blocks", [1, 9])
-def test_a_finished_file_that_came_in_between_is_not_overwritten(
-    bucket: Bucket, directory: BackupDirectory, blocks: int
-) -> None:
-    with (
-        pytest.raises(StorageError, match="not overwritten"),
-        directory.create(_NAME) as file,
-    ):
-        for _ in range(blocks):
-            file.write(_BLOCK)
-        bucket.put(_KEY, b"another's")
-        file.commit()
-    assert bucket.stored(_KEY) == b"another's"
-    assert bucket.unfinished() == []
-
-
 def test_a_file_of_too_many_parts_is_refused_with_the_variable_that_helps(
     bucket: Bucket, directory: BackupDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
