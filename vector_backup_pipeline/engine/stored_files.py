@@ -90,7 +90,7 @@ def check_stored_size(directory: BackupDirectory, name: str, size: int) -> None:
         IntegrityError: it has another size.
         ResourceNotFound, StorageError: the size can't be read.
     """
-    found = directory.size(name)
+    found = directory.stat(name).size
     if found != size:
         raise IntegrityError(
             f"{directory.location}/{name} has {found} bytes, and {size} were written. Look for "

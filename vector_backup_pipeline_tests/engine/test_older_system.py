@@ -24,7 +24,7 @@ from vector_backup_pipeline.engine.older_system import (
     read_header,
     read_rows,
 )
-from vector_backup_pipeline.engine.storage import local
+from vector_backup_pipeline.engine.storage import local_store
 from vector_backup_pipeline.engine.storage.local import LocalDirectory
 from vector_backup_pipeline_tests.fix_postgres import Database
 
@@ -102,7 +102,7 @@ def test_chunks_may_be_cut_anywhere(older: Older, rows: list[Any], size: int) ->
     whole = older.rows()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(local, "READ_BYTES", size)
+        patch.setattr(local_store, "CHUNK_BYTES", size)
         assert older.rows() == whole
 
 

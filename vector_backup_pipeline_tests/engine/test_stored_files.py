@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from vector_backup_pipeline.engine.errors import IntegrityError, ResourceNotFound
 from vector_backup_pipeline.engine.formats.csv import csv_record
 from vector_backup_pipeline.engine.manifest import DataFile
-from vector_backup_pipeline.engine.storage import local
+from vector_backup_pipeline.engine.storage import local_store
 from vector_backup_pipeline.engine.storage.local import LocalDirectory
 from vector_backup_pipeline.engine.stored_files import (
     check_rows,
@@ -59,7 +59,7 @@ def faults(path: Path, file: DataFile, **changes: Any) -> str:
 def test_an_intact_file_is_proven_and_read_in_any_chunks(
     tmp_path: Path, file: DataFile, chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local, "READ_BYTES", chunk)
+    monkeypatch.setattr(local_store, "CHUNK_BYTES", chunk)
     directory = LocalDirectory(tmp_path)
     records = RECORDS[file.format]
 
