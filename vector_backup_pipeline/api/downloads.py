@@ -137,7 +137,7 @@ def _first_block(download: Download, blocks: Iterator[bytes]) -> bytes:
         first = next(blocks, b"")
     except IntegrityError as error:
         raise FileChanged(download.name) from error
-    if download.directory.version(download.name) != download.version:
+    if download.directory.stat(download.name).version != download.version:
         raise FileChanged(download.name)
     return first
 
