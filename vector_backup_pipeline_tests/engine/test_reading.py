@@ -17,7 +17,6 @@ from vector_backup_pipeline.engine.file_names import (
 )
 from vector_backup_pipeline.engine.restore.run import RestoreRun
 from vector_backup_pipeline.engine.results import SetVerdict
-from vector_backup_pipeline.engine.storage.contract import Claim
 from vector_backup_pipeline.engine.storage.local import LocalDirectory, LocalRoot
 from vector_backup_pipeline.engine.verification.run import SetToVerify, VerifyRun
 from vector_backup_pipeline.parameters.restore import RestoreParameters
@@ -220,20 +219,6 @@ def test_a_verification_holds_each_set_while_it_reads_it(
     assert kept == ["prune", "a restore or a verification is reading it"]
     assert [verdict.passed for verdict in verdicts] == [True, True]
     assert _readers(two) == []
-
-
-def test_a_claim_that_was_lost_to_somebody_s_look_is_made_again(
-    two: SetWriter, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    claim, lost = LocalDirectory.claim, [None, None]
-
-    def lost_at_first(directory: LocalDirectory, *arguments: Any) -> Claim | None:
-        return lost.pop() if lost else claim(directory, *arguments)
-
-    monkeypatch.setattr(LocalDirectory, "claim", lost_at_first)
-    reading = claim_reading(two.directory, TIMESTAMPS, OLD, "restore", [])
-    assert reading is not None
-    reading.release()
 
 
 def test_a_run_that_reads_a_set_twice_holds_it_once(two: SetWriter) -> None:

@@ -8,8 +8,6 @@ checks for readers. So one of them sees the other, whoever came first.
 from __future__ import annotations
 
 import contextlib
-import os
-import socket
 from collections.abc import Iterable, Iterator
 
 from vector_backup_pipeline.engine.errors import LockTimeout, ResourceNotFound, StorageError
@@ -21,14 +19,6 @@ from vector_backup_pipeline.engine.file_names import (
 from vector_backup_pipeline.engine.storage.contract import BackupDirectory, Claim
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
 
-# A process that checks whether a marker is dead holds it for an instant.
-_ATTEMPTS = 20
-
-
-def marker_owner(run_id: str) -> dict[str, str | int]:
-    """What this process writes into its markers."""
-    return {"host": socket.gethostname(), "pid": os.getpid(), "run_id": run_id}
-
 
 @contextlib.contextmanager
 def exclusive(directory: BackupDirectory, marker: str, run_id: str, work: str) -> Iterator[None]:
@@ -37,8 +27,7 @@ def exclusive(directory: BackupDirectory, marker: str, run_id: str, work: str) -
     Raises:
         LockTimeout: another run holds it.
     """
-    directory.remove_dead_claim(marker)
-    claim = directory.claim(marker, marker_owner(run_id))
+    claim = directory.claim(marker, run_id)
     if claim is None:
         raise LockTimeout(
             f"Another {work} is active in {directory.location}. Retry when it has ended."
@@ -65,7 +54,7 @@ def claim_reading(
     claim = None
     try:
         remove_dead_readers(directory, timestamps, directory.names())
-        claim = _claim(directory, reading_name(stamp, run_id), run_id)
+        claim = directory.claim(reading_name(stamp, run_id), run_id)
         is_being_removed = tombstone_name(stamp) in directory.names()
     except StorageError as error:
         if claim is not None:
@@ -83,15 +72,6 @@ def claim_reading(
             "one."
         )
     return claim
-
-
-def _claim(directory: BackupDirectory, name: str, run_id: str) -> Claim | None:
-    for _ in range(_ATTEMPTS):
-        directory.remove_dead_claim(name)
-        claim = directory.claim(name, marker_owner(run_id))
-        if claim is not None or directory.claim_is_alive(name):
-            return claim
-    raise StorageError(f"The marker {name} in {directory.location} could not be created.")
 
 
 def remove_dead_readers(

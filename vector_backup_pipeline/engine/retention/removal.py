@@ -103,7 +103,7 @@ class Removal:
         for name in self._names:
             check()
             try:
-                size = self._directory.size(name)
+                size = self._directory.stat(name).size
             except ResourceNotFound:
                 continue
             if not dry_run:
