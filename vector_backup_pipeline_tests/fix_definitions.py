@@ -16,13 +16,13 @@ from psycopg2.extensions import cursor as Cursor
 from vector_backup_pipeline.embedded import EmbeddedServer
 from vector_backup_pipeline.engine.postgres.definitions import read_definitions
 from vector_backup_pipeline.engine.postgres.recreation import NewTable, Recreation
-from vector_backup_pipeline.engine.postgres.scratch import scratch_name
 from vector_backup_pipeline.engine.postgres.session import apply_session_settings
+from vector_backup_pipeline.engine.postgres.staging import staging_name
 from vector_backup_pipeline.engine.sql_tokens import Name
 from vector_backup_pipeline.engine.table_definition import Definitions, Index, TableDefinition
 from vector_backup_pipeline_tests.fix_postgres import Database
 
-STAGING = scratch_name("5c7a7c4")
+STAGING = staging_name("5c7a7c4")
 ROLES = ("defs_reader", '"Defs Writer"')
 _NUMBERS = count(1)
 Databases = Callable[[int], Database]

@@ -136,8 +136,15 @@ def deferred_signals(cancellation: Cancellation | None = None) -> Iterator[None]
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    cancellation = cancellation or Cancellation()
+    cancelling = cancellation or Cancellation()
     received: list[int] = []
+
+    def note(number: int, _: FrameType | None) -> None:
+        global _last_signal
+        _last_signal = number
+        received.append(number)
+        cancelling.is_requested = True  # No more: a handler must not take a lock.
+
     earlier: dict[int, _Handler] = {}
     reader, writer = socket.socketpair()
     try:
@@ -145,14 +152,19 @@ def deferred_signals(cancellation: Cancellation | None = None) -> Iterator[None]
             writer.setblocking(False)
             watch = threading.Thread(
                 target=_watch,
-                args=(reader, cancellation),
+                args=(reader, cancelling),
                 name="vector-backup-signals",
                 daemon=True,
             )
             watch.start()
             earlier_fd = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
             try:
-                _replace_handlers(earlier, received, cancellation)
+                for number in _SIGNALS:
+                    handler = signal.getsignal(number)
+                    # What is ignored stays ignored.
+                    if handler is not None and handler is not signal.SIG_IGN:
+                        earlier[number] = handler
+                        signal.signal(number, note)
                 yield
             finally:
                 signal.set_wakeup_fd(earlier_fd)
@@ -163,24 +175,6 @@ def deferred_signals(cancellation: Cancellation | None = None) -> Iterator[None]
     finally:
         if received:
             signal.raise_signal(received[-1])
-
-
-def _replace_handlers(
-    earlier: dict[int, _Handler], received: list[int], cancellation: Cancellation
-) -> None:
-    """Install handlers that only note the signal. What is ignored stays ignored."""
-
-    def note(number: int, _: FrameType | None) -> None:
-        global _last_signal
-        _last_signal = number
-        received.append(number)
-        cancellation.is_requested = True  # No more: a handler must not take a lock.
-
-    for number in _SIGNALS:
-        handler = signal.getsignal(number)
-        if handler is not None and handler is not signal.SIG_IGN:
-            earlier[number] = handler
-            signal.signal(number, note)
 
 
 def _restore_handlers(earlier: dict[int, _Handler]) -> None:

@@ -23,7 +23,7 @@ A message says what happened, to what, and what to do next. It never holds a pas
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -78,9 +78,7 @@ class MissingExtra(InvalidParams):
     """Optional packages are not installed."""
 
     def __init__(self, need: str, extra: str) -> None:
-        super().__init__(
-            f"{need} Install what is missing: pip install 'vector-backup-pipeline[{extra}]'."
-        )
+        super().__init__(need, f"Install them: pip install 'vector-backup-pipeline[{extra}]'.")
 
 
 class MissingRequiredParams(BackupError):
@@ -183,21 +181,17 @@ def as_backup_error(error: BaseException) -> BackupError:
 
 def http_status_of(error_type: str) -> int:
     """The HTTP status of an error of which only the `error_type` is known, as in a run's events."""
-    statuses = (
-        kind.http_status for kind in _all_kinds(BackupError) if kind.error_type == error_type
-    )
-    return next(statuses, BackupError.http_status)
+    for status, kinds in kinds_by_status().items():
+        if any(kind.error_type == error_type for kind in kinds):
+            return status
+    return BackupError.http_status
 
 
 def kinds_by_status() -> dict[int, list[type[BackupError]]]:
     """Every class of error by its HTTP status."""
     kinds: dict[int, list[type[BackupError]]] = {}
-    for kind in _all_kinds(BackupError):
+    classes: list[type[BackupError]] = [BackupError]
+    for kind in classes:
+        classes += kind.__subclasses__()
         kinds.setdefault(kind.http_status, []).append(kind)
     return kinds
-
-
-def _all_kinds(kind: type[BackupError]) -> Iterator[type[BackupError]]:
-    yield kind
-    for subclass in kind.__subclasses__():
-        yield from _all_kinds(subclass)

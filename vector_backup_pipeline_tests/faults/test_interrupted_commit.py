@@ -11,10 +11,14 @@ from psycopg2.extensions import cursor as Cursor
 
 from vector_backup_pipeline.engine.backup.run import BackupRun
 from vector_backup_pipeline.engine.errors import RunCancelled
-from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings
-from vector_backup_pipeline.engine.secrets import SecretText
-from vector_backup_pipeline_tests.faults.watching import in_background, interrupted
-from vector_backup_pipeline_tests.fix_backup import LANGCHAIN, BackupMaker
+from vector_backup_pipeline_tests.faults.watching import (
+    EMBEDDINGS,
+    count,
+    in_background,
+    interrupted,
+    pinned_and_exported,
+)
+from vector_backup_pipeline_tests.fix_backup import BackupMaker
 from vector_backup_pipeline_tests.fix_postgres import Database
 
 _LOCK = 4711
@@ -39,40 +43,32 @@ _SLOW_COMMIT = f"""
 """
 
 
+def _manifest(backup: BackupMaker, stamp: str) -> str:
+    return (backup.root / "vector_bak" / f"vector_backup_{stamp}.json").read_text()
+
+
 def test_an_interrupt_during_commit_leaves_a_manifest_that_says_done(
     langchain: Database, backup: BackupMaker
 ) -> None:
     langchain.run(_SLOW_COMMIT)
-    settings = ConnectionSettings.from_installation(SecretText(langchain.url), "the test")
     run = backup.run(truncate_vector_tables=True)
-    stamp = run.resolve().timestamp
-    run.pin(lambda: settings)
-    for table in LANGCHAIN:
-        run.export(table, lambda _: None)
+    stamp = pinned_and_exported(run, langchain.url)
 
-    with (
-        _interrupted_when_committing(langchain),
-        interrupted(),
-    ):
+    with _interrupted_when_committing(langchain), interrupted():
         run.truncate()
     result = run.close()
 
-    assert langchain.ask_one("SELECT count(*) FROM langchain_pg_embedding") == 0
+    assert count(langchain) == 0
     assert result.truncate_performed
-    assert result.truncate_results["langchain_pg_embedding"].success
-    manifest = (backup.root / "vector_bak" / f"vector_backup_{stamp}.json").read_text()
-    assert '"truncate": "done"' in manifest
+    assert result.truncate_results[EMBEDDINGS].success
+    assert '"truncate": "done"' in _manifest(backup, stamp)
 
 
 def test_an_interrupt_just_before_the_truncate_leaves_a_manifest_that_says_so(
     langchain: Database, backup: BackupMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = ConnectionSettings.from_installation(SecretText(langchain.url), "the test")
     run = backup.run(truncate_vector_tables=True)
-    stamp = run.resolve().timestamp
-    run.pin(lambda: settings)
-    for table in LANGCHAIN:
-        run.export(table, lambda _: None)
+    stamp = pinned_and_exported(run, langchain.url)
     prepare = BackupRun._prepare_truncate
 
     def prepare_and_interrupt(self: BackupRun) -> None:
@@ -86,9 +82,8 @@ def test_an_interrupt_just_before_the_truncate_leaves_a_manifest_that_says_so(
 
     assert isinstance(run.error, RunCancelled)
     assert not result.truncate_performed
-    assert langchain.ask_one("SELECT count(*) FROM langchain_pg_embedding") == 58
-    manifest = (backup.root / "vector_bak" / f"vector_backup_{stamp}.json").read_text()
-    assert '"truncate": "not_truncated"' in manifest
+    assert count(langchain) == 58
+    assert '"truncate": "not_truncated"' in _manifest(backup, stamp)
 
 
 @contextmanager

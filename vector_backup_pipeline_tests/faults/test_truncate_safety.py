@@ -2,16 +2,15 @@
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import closing, contextmanager
 
 import psycopg2
 import pytest
 
-from vector_backup_pipeline.engine.errors import IntegrityError
+from vector_backup_pipeline.engine.errors import DatabaseError, IntegrityError
 from vector_backup_pipeline.engine.postgres import commit, ranges
 from vector_backup_pipeline.engine.results import TruncateFailure
-from vector_backup_pipeline_tests.faults.proxy import LOOPBACK, Proxy, proxy
+from vector_backup_pipeline_tests.faults.proxy import proxy
 from vector_backup_pipeline_tests.faults.watching import (
     EMBEDDINGS,
     count,
@@ -142,16 +141,6 @@ def test_a_file_that_is_not_what_was_written_keeps_the_table(
     assert count(langchain) == 58
 
 
-def test_a_failed_table_keeps_every_table_from_being_truncated(
-    langchain: Database, backup: BackupMaker
-) -> None:
-    made = backup(langchain.url, truncate_vector_tables=True, tables=("nowhere", EMBEDDINGS))
-
-    assert error_type(made.error) == "TABLE_NOT_FOUND"
-    assert not made.manifest.complete
-    assert count(langchain) == 58
-
-
 def test_truncating_without_a_backup_of_every_table_is_refused_by_the_run_itself(
     langchain: Database, backup: BackupMaker
 ) -> None:
@@ -181,15 +170,18 @@ def test_a_role_without_truncate_gets_its_backup_and_keeps_no_writer_waiting(
     assert locks == [0]
 
 
-def test_a_referencing_table_keeps_the_table_and_is_named(
+def test_a_referencing_table_keeps_the_table_is_named_and_no_lock_outlives_the_failure(
     langchain: Database, backup: BackupMaker
 ) -> None:
     langchain.run("CREATE TABLE notes (doc varchar REFERENCES langchain_pg_embedding (id))")
-
-    made = backup(langchain.url, truncate_vector_tables=True)
-
-    _assert_backed_up_but_not_truncated(made, langchain, "DATABASE_ERROR")
-    assert '"notes" references "langchain_pg_embedding"' in str(made.error)
+    run = backup.run(truncate_vector_tables=True)
+    with closing(run):
+        pinned_and_exported(run, langchain.url)
+        assert langchain.ask_one(_LOCKS_OF_WRITERS) == 1
+        with pytest.raises(DatabaseError, match='"notes" references "langchain_pg_embedding"'):
+            run.truncate()
+        assert langchain.ask_one(_LOCKS_OF_WRITERS) == 0
+    assert count(langchain) == 58
 
 
 def test_a_truncate_trigger_that_adds_rows_rolls_everything_back(
@@ -208,23 +200,6 @@ def test_a_truncate_trigger_that_adds_rows_rolls_everything_back(
 
     _assert_backed_up_but_not_truncated(made, langchain, "INTEGRITY_ERROR")
     assert "sentinel" not in ids(langchain)
-
-
-def test_a_failed_truncate_lets_go_of_its_locks_before_the_run_ends(
-    langchain: Database, backup: BackupMaker
-) -> None:
-    langchain.run("CREATE TABLE notes (doc varchar REFERENCES langchain_pg_embedding (id))")
-    locks: list[int] = []
-    run = backup.run(truncate_vector_tables=True)
-    try:
-        pinned_and_exported(run, langchain.url)
-        locks.append(langchain.ask_one(_LOCKS_OF_WRITERS))
-        with pytest.raises(Exception, match="references"):
-            run.truncate()
-        locks.append(langchain.ask_one(_LOCKS_OF_WRITERS))
-    finally:
-        run.close()
-    assert locks == [1, 0]
 
 
 def test_an_inheritance_parent_is_not_truncated(langchain: Database, backup: BackupMaker) -> None:
@@ -252,6 +227,11 @@ def test_a_partitioned_table_is_truncated_with_all_its_rows_saved(
         """
     )
 
+    def write_to_a_leaf() -> None:
+        with pytest.raises(psycopg2.errors.LockNotAvailable):
+            database.run("SET lock_timeout = '100ms'; INSERT INTO rest_1 VALUES (1, 'z')")
+
+    backup.between["truncate"] = write_to_a_leaf
     made = backup(
         database.url, truncate_vector_tables=True, tables=("parts",), truncate_tables=("parts",)
     )
@@ -259,23 +239,6 @@ def test_a_partitioned_table_is_truncated_with_all_its_rows_saved(
     assert made.error is None
     assert sorted(map(int, ids_in(made.path("parts")))) == list(range(1, 1001))
     assert count(database, "parts") == 0
-
-
-def test_no_row_slips_into_a_leaf_between_backup_and_truncate(
-    database: Database, backup: BackupMaker
-) -> None:
-    database.run("CREATE TABLE parts (id int) PARTITION BY RANGE (id)")
-    database.run("CREATE TABLE leaf PARTITION OF parts DEFAULT")
-
-    def write_to_the_leaf() -> None:
-        with pytest.raises(psycopg2.errors.LockNotAvailable):
-            database.run("SET lock_timeout = '100ms'; INSERT INTO leaf VALUES (1)")
-
-    backup.between["truncate"] = write_to_the_leaf
-    made = backup(
-        database.url, truncate_vector_tables=True, tables=("parts",), truncate_tables=("parts",)
-    )
-    assert made.error is None
 
 
 def test_a_coordinator_that_is_gone_keeps_the_table(
@@ -314,62 +277,45 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(commit, "_ASK_EVERY_SECONDS", 0.05)
 
 
-def _through(proxied: Proxy, database: Database) -> str:
-    database.run("ALTER ROLE postgres PASSWORD 'p'")
-    return f"postgresql://postgres:p@{LOOPBACK}:{proxied.port}/{database.name}?sslmode=disable"
-
-
 @pytest.mark.usefixtures("impatient")
-def test_a_commit_that_never_reached_the_server_truncates_nothing(
-    langchain: Database, backup: BackupMaker
+@pytest.mark.parametrize("lost", ["COMMIT", "its reply"])
+@pytest.mark.parametrize("user", ["postgres", "ordinary"])
+def test_a_lost_commit_is_found_out(
+    langchain: Database, backup: BackupMaker, lost: str, user: str
 ) -> None:
-    with proxy(langchain.server.port, loses_commit_before_server=True) as proxied:
-        made = backup(_through(proxied, langchain), truncate_vector_tables=True)
-
-    assert proxied.has_cut
-    _assert_backed_up_but_not_truncated(made, langchain, "DATABASE_ERROR")
-    assert made.manifest.truncate == "not_truncated"
-
-
-@pytest.mark.usefixtures("impatient")
-def test_a_commit_whose_reply_is_lost_is_found_to_have_happened(
-    langchain: Database, backup: BackupMaker
-) -> None:
-    with proxy(langchain.server.port, loses_commit_before_client=True) as proxied:
-        made = backup(_through(proxied, langchain), truncate_vector_tables=True)
-
-    assert proxied.has_cut
-    assert made.error is None
-    assert made.manifest.truncate == "done"
-    assert made.result.truncate_performed
-    assert made.file(EMBEDDINGS).rows == 58
-    assert count(langchain) == 0
-
-
-@pytest.mark.usefixtures("impatient")
-def test_a_lost_reply_is_cleared_up_for_a_role_that_may_not_read_the_servers_identity(
-    langchain: Database, backup: BackupMaker
-) -> None:
+    """Also by a role that may not read the server's identity."""
+    langchain.run("DROP ROLE IF EXISTS ordinary")
     langchain.create_role("ordinary", "p")
     langchain.run("GRANT SELECT, TRUNCATE ON ALL TABLES IN SCHEMA public TO ordinary")
     langchain.run("REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC")
-    with proxy(langchain.server.port, loses_commit_before_client=True) as proxied:
-        url = _through(proxied, langchain).replace("//postgres:", "//ordinary:")
-        made = backup(url, truncate_vector_tables=True)
+    options = {f"loses_commit_before_{'server' if lost == 'COMMIT' else 'client'}": True}
+    with proxy(langchain.server.port, **options) as proxied:
+        made = backup(proxied.url(langchain, user), truncate_vector_tables=True)
+    langchain.run("DROP OWNED BY ordinary")
 
-    assert made.error is None
-    assert made.manifest.server.system_identifier is None
-    assert made.manifest.truncate == "done"
+    assert proxied.has_cut
+    assert (made.manifest.server.system_identifier is None) is (user == "ordinary")
+    if lost == "COMMIT":
+        _assert_backed_up_but_not_truncated(made, langchain, "DATABASE_ERROR")
+        assert made.manifest.truncate == "not_truncated"
+    else:
+        assert made.error is None
+        assert made.manifest.truncate == "done"
+        assert made.result.truncate_performed
+        assert made.file(EMBEDDINGS).rows == 58
+        assert count(langchain) == 0
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_lost_commit_of_which_nobody_can_tell_is_unknown(
-    langchain: Database, backup: BackupMaker
+@pytest.mark.parametrize("answers", ["nobody", "another server"])
+def test_a_lost_commit_that_cannot_be_found_out_is_unknown(
+    langchain: Database, backup: BackupMaker, server16_port: int, answers: str
 ) -> None:
-    with proxy(
-        langchain.server.port, loses_commit_before_client=True, deaf_afterwards=True
-    ) as proxied:
-        made = backup(_through(proxied, langchain), truncate_vector_tables=True)
+    is_deaf = answers == "nobody"
+    ports = [langchain.server.port, *([] if is_deaf else [server16_port])]
+    # workers=1: the one connection goes to the run's server, all questions to the last one.
+    with proxy(*ports, loses_commit_before_client=True, deaf_afterwards=is_deaf) as proxied:
+        made = backup(proxied.url(langchain), truncate_vector_tables=True, workers=1)
 
     assert error_type(made.error) == "DATABASE_ERROR"
     assert made.manifest.complete
@@ -377,45 +323,4 @@ def test_a_lost_commit_of_which_nobody_can_tell_is_unknown(
     outcome = made.result.truncate_results[EMBEDDINGS]
     assert isinstance(outcome, TruncateFailure)
     assert outcome.outcome == "unknown"
-    assert "OUTCOME UNKNOWN" in _log(made.directory)
-
-
-@pytest.mark.usefixtures("impatient")
-def test_another_server_is_not_believed_about_a_lost_commit(
-    langchain: Database, backup: BackupMaker, server16_port: int
-) -> None:
-    # workers=1: the one connection goes to the run's server, all questions to the other one.
-    with proxy(langchain.server.port, server16_port, loses_commit_before_client=True) as proxied:
-        made = backup(_through(proxied, langchain), truncate_vector_tables=True, workers=1)
-
-    assert made.manifest.truncate == "unknown"
-
-
-@pytest.fixture
-def server16_port(langchain: Database, request: pytest.FixtureRequest) -> int:
-    """PostgreSQL 16 with a database of the same name, the same password and later transactions."""
-    other = request.getfixturevalue("server16")
-    other.create_database(langchain.name)
-    database = Database(other, langchain.name)
-    database.run("ALTER ROLE postgres PASSWORD 'p'")
-    # So that it knows (of) every transaction that the run's own server knows.
-    ahead = int(langchain.ask_one("SELECT pg_current_xact_id()::text")) + 100
-    behind = int(database.ask_one("SELECT pg_current_xact_id()::text"))
-    database.run(
-        """
-        CREATE TABLE numbers (i int);
-        DO $$ BEGIN
-            FOR i IN 1 .. %s LOOP
-                BEGIN INSERT INTO numbers VALUES (i); EXCEPTION WHEN OTHERS THEN NULL; END;
-            END LOOP;
-        END $$
-        """,
-        [max(1, ahead - behind)],
-    )
-    assert int(database.ask_one("SELECT pg_current_xact_id()::text")) > ahead
-    request.addfinalizer(lambda: other.drop_database(langchain.name))
-    return int(other.port)
-
-
-def _log(directory: Path) -> str:
-    return (directory / "vector_backup_log.txt").read_text()
+    assert "OUTCOME UNKNOWN" in (made.directory / "vector_backup_log.txt").read_text()

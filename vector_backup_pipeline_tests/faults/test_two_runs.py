@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 
+import pytest
+
 from vector_backup_pipeline.engine.file_names import marker_name
 from vector_backup_pipeline_tests.faults.watching import (
     EMBEDDINGS,
@@ -96,52 +98,33 @@ def test_of_two_truncating_runs_none_takes_rows_from_the_other(
     wait_until_nothing_is_open(langchain)
 
 
-def _leave_a_run(backup: BackupMaker, host: str, age: timedelta) -> list[str]:
-    """The marker and an unfinished file of some run, 20250101_000000."""
-    directory = backup.root / "vector_bak"
-    directory.mkdir(exist_ok=True)
-    marker = marker_name("20250101_000000")
-    heartbeat = (datetime.now(timezone.utc) - age).isoformat(timespec="seconds")
-    (directory / marker).write_text(
-        json.dumps({"host": host, "pid": os.getpid(), "run_id": "x", "heartbeat": heartbeat})
-    )
-    unfinished = "langchain_pg_embedding_20250101_000000.csv.tmp"
-    (directory / unfinished).write_text("id,")
-    return [marker, unfinished]
-
-
-def test_a_run_on_another_host_lives_while_its_heart_beats(
-    langchain: Database, backup: BackupMaker
+@pytest.mark.parametrize(
+    ("host", "minutes", "is_alive"),
+    [
+        ("another-host", 14, True),
+        ("another-host", 16, False),
+        # On this host the marker's lock counts, which nobody holds.
+        (socket.gethostname(), 0, False),
+    ],
+)
+def test_leftovers_of_another_run_are_removed_if_it_is_dead(
+    langchain: Database, backup: BackupMaker, host: str, minutes: int, is_alive: bool
 ) -> None:
-    left = _leave_a_run(backup, "another-host", timedelta(minutes=14))
-    made = backup(langchain.url)
-    assert made.error is None
-    assert set(left) <= set(made.names)
-
-
-def test_a_run_on_another_host_is_dead_when_its_heart_has_stopped(
-    langchain: Database, backup: BackupMaker
-) -> None:
-    left = _leave_a_run(backup, "another-host", timedelta(minutes=16))
-    made = backup(langchain.url)
-    assert made.error is None
-    assert set(left).isdisjoint(made.names)
-
-
-def test_a_run_on_this_host_is_dead_when_its_lock_is_free(
-    langchain: Database, backup: BackupMaker
-) -> None:
-    left = _leave_a_run(backup, socket.gethostname(), timedelta(0))
-    made = backup(langchain.url)
-    assert made.error is None
-    assert set(left).isdisjoint(made.names)
-
-
-def test_finished_files_of_dead_runs_are_kept(langchain: Database, backup: BackupMaker) -> None:
     directory = backup.root / "vector_bak"
     directory.mkdir()
+    marker = marker_name("20250101_000000")
+    heartbeat = datetime.now(timezone.utc) - timedelta(minutes=minutes)
+    contents = {"host": host, "pid": os.getpid(), "run_id": "x", "heartbeat": str(heartbeat)}
+    (directory / marker).write_text(json.dumps(contents))
+    left = [marker, "langchain_pg_embedding_20250101_000000.csv.tmp"]
+    (directory / left[1]).write_text("id,")
+    # Finished files, and those that are nobody's.
     kept = ["langchain_pg_embedding_20250101_000000.csv", "notes.tmp", "a_20250101.csv.tmp"]
     for name in kept:
         (directory / name).write_text("x")
+
     made = backup(langchain.url)
+
+    assert made.error is None
     assert set(kept) <= set(made.names)
+    assert set(left) & set(made.names) == (set(left) if is_alive else set())

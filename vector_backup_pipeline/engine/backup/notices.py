@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 from psycopg2.extensions import cursor as Cursor
 
-from vector_backup_pipeline.engine.postgres.privileges import missing_grants
-from vector_backup_pipeline.engine.postgres.tables import TableSource
+from vector_backup_pipeline.engine.postgres.tables import TableSource, missing_grants
 from vector_backup_pipeline.engine.table_definition import Definitions, TableDefinition
 from vector_backup_pipeline.parameters.table_names import TableName
 
@@ -54,8 +53,7 @@ def _notices(
     for sequence in definition.sequences:
         if sequence.last_value is None:
             name = TableName(sequence.schema_name, sequence.name)
-            grants = missing_grants(cursor, name, "SELECT")
-            advice = f"Run: {' '.join(grants)}" if grants else "Run the backup again."
+            advice = missing_grants(cursor, name, "SELECT") or "Run the backup again."
             yield Notice(
                 f"sequence {sequence}",
                 f"the value of sequence {sequence} of {table} can't be read, so a restore sets it "

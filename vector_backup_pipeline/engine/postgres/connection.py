@@ -11,9 +11,8 @@ import os
 import socket
 import threading
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 import psycopg2
 from psycopg2 import errorcodes
@@ -57,8 +56,8 @@ _TRANSPORT = {
     "keepalives_interval": "10",
     "keepalives_count": "3",
 }
-# libpq has no value that shuts PGSERVICE out, so the variable itself is removed while such a
-# connection is made; the lock keeps others, who may want it, from connecting in that moment.
+# libpq has no value that excludes PGSERVICE, so the variable itself is removed while a connection
+# that must not use it is opened. The lock keeps others from connecting meanwhile.
 _SERVICE_VARIABLE = "PGSERVICE"
 _connecting = threading.Lock()
 
@@ -69,11 +68,20 @@ _BACKEND = """
 # PostgreSQL 14 and newer, on most systems: a statement ends when its client has gone.
 _CLIENT_CHECK = "SELECT pg_catalog.set_config('client_connection_check_interval', '1s', true)"
 # PostgreSQL 14 and newer.
-_SESSION_COUNTS = """
-    SELECT pg_catalog.pg_postmaster_start_time(), d.sessions_killed, d.conflicts, d.sessions_fatal
+_ENDED_SESSIONS = """
+    SELECT pg_catalog.pg_postmaster_start_time(), d.stats_reset,
+           d.sessions_killed, d.conflicts, d.sessions_fatal
       FROM pg_catalog.pg_stat_database d
      WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()
 """
+# What a change in each of its columns says.
+_ENDINGS = (
+    "The server was restarted",
+    "The server recovered from a crash of one of its processes; see its log",
+    "An administrator command ended it, such as pg_terminate_backend",
+    "The server is a standby, and a conflict with recovery ended it",
+    "A fatal error ended it; see the server's log",
+)
 # Of this very session: behind a balancer another server may have one with the same pid.
 _CANCEL = """
     SELECT pg_catalog.pg_cancel_backend(pid) FROM pg_catalog.pg_stat_get_activity(%s)
@@ -86,25 +94,8 @@ _FINAL_CLASSES = {"0A", "22", "23", "42"}
 _SHARED_MEMORY_SOURCES = {"dsm.c", "dsm_impl.c"}
 
 
-class Backend(NamedTuple):
-    """The server process of one session. A pid alone may soon be another's."""
-
-    pid: int
-    started_at: datetime
-
-
-@dataclass(frozen=True)
-class SessionCounts:
-    """When the server started, and how many sessions of the database it has ended."""
-
-    started_at: datetime
-    killed: int
-    conflicts: int
-    fatal: int
-
-
 class LostConnection(psycopg2.OperationalError):
-    """For a connection that ends within a COPY psycopg2's own error names no connection."""
+    """A connection that ended within a COPY, for which psycopg2's own error names none."""
 
     def __init__(self, connection: PsycopgConnection, error: psycopg2.Error) -> None:
         super().__init__(str(error))
@@ -139,11 +130,12 @@ class EscapingCursor(PsycopgCursor):
 
 
 class Connection(PsycopgConnection):
-    """`backend` is None behind a pooler, which may change it, and `counts` where the server keeps
-    none. `notices_lost_client`: the server ends a statement whose client has gone."""
+    """`backend` is the pid and the start of its server process, None behind a pooler, which may
+    change it. `ended_sessions` are counts of the server, if it keeps them. `notices_lost_client`:
+    the server ends a statement whose client has gone."""
 
-    backend: Backend | None = None
-    counts: SessionCounts | None = None
+    backend: tuple[int, datetime] | None = None
+    ended_sessions: tuple[datetime | int | None, ...] | None = None
     notices_lost_client = False
     is_abandoned = False
 
@@ -168,7 +160,7 @@ class Connection(PsycopgConnection):
         raise failure from _cause(refusal, settings.secrets)
 
     def shut_down(self) -> None:
-        """End the network connection, from any thread: who waits for the server gets an error."""
+        """End the network connection, from any thread; waiting for the server then fails."""
         with self._transport_lock, contextlib.suppress(OSError):
             self._transport.shutdown(socket.SHUT_RDWR)
 
@@ -207,11 +199,11 @@ def connect(settings: ConnectionSettings, patience: float = _PATIENCE_SECONDS) -
             database_errors("use the connection", settings.secrets),
             _answering_within(connection, patience),
         ):
-            backend = _ask(connection, _BACKEND)
-            # A pooler makes up a pid for each client.
-            if backend is not None and backend[0] == connection.info.backend_pid:
-                connection.backend = Backend(*backend)
-            connection.counts = _session_counts(connection)
+            pid, started_at = _ask(connection, _BACKEND) or (None, None)
+            # A pooler makes up a pid for each client. A pid alone may soon be another session's.
+            if pid == connection.info.backend_pid:
+                connection.backend = (pid, started_at)
+            connection.ended_sessions = _ask(connection, _ENDED_SESSIONS)
             connection.notices_lost_client = _ask(connection, _CLIENT_CHECK) is not None
     except BaseException:
         close_quietly(connection)
@@ -348,20 +340,14 @@ def _why_lost(error: psycopg2.Error) -> str:
         return "See the server's log"
     try:
         with _short_connection(lost.settings) as connection:
-            now = _session_counts(connection)
+            now = _ask(connection, _ENDED_SESSIONS)
     except (psycopg2.Error, BackupError):
         return "The server can't be reached now"
-    before = lost.counts
-    if before is None or now is None:
+    if lost.ended_sessions is None or now is None:
         return "See the server's log"
-    if now.started_at != before.started_at:
-        return f"The server was restarted at {now.started_at:%Y-%m-%d %H:%M:%S %Z}"
-    if now.killed > before.killed:
-        return "An administrator command ended it, such as pg_terminate_backend"
-    if now.conflicts > before.conflicts:
-        return "The server is a standby, and a conflict with recovery ended it"
-    if now.fatal > before.fatal:
-        return "A fatal error ended it; see the server's log"
+    for reason, earlier, later in zip(_ENDINGS, lost.ended_sessions, now, strict=True):
+        if earlier != later:
+            return reason
     return "The server has ended no session: check the network, poolers and proxies in between"
 
 
@@ -419,11 +405,6 @@ def _answering_within(connection: Connection, seconds: float) -> Iterator[None]:
     finally:
         timer.cancel()
         timer.join()
-
-
-def _session_counts(connection: Connection) -> SessionCounts | None:
-    row = _ask(connection, _SESSION_COUNTS)
-    return None if row is None else SessionCounts(*row)
 
 
 def _ask(connection: Connection, query: str) -> tuple[Any, ...] | None:

@@ -9,11 +9,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from urllib.parse import parse_qsl, quote
+from urllib.parse import quote
 
 import psycopg2
 from psycopg2.extensions import parse_dsn
@@ -22,8 +23,8 @@ from vector_backup_pipeline.engine.errors import InvalidParams, Problem, paramet
 from vector_backup_pipeline.engine.secrets import SecretText
 
 _NO_SUCH_FILE = "/dev/null/none"
-# Every libpq option that has an environment variable, a service entry or a default file behind
-# it, with the value that shuts that out. Options unknown to the linked libpq are left away.
+# Every libpq option that has an environment variable, a service entry or a default file behind it,
+# with the value that excludes these. Options unknown to the linked libpq are left out.
 _ISOLATED = {
     "host": "",
     "hostaddr": "",
@@ -53,45 +54,38 @@ _ISOLATED = {
     "target_session_attrs": "any",
     "load_balance_hosts": "disable",
 }
-_HIGHEST_PORT = 65535
-# libpq looks at these only when it connects, and its refusal then looks like a server's (PostgreSQL
-# documentation, "Parameter Key Words").
-_CHOICES = {
-    "sslmode": {"disable", "allow", "prefer", "require", "verify-ca", "verify-full"},
-    "sslnegotiation": {"postgres", "direct"},
-    "channel_binding": {"disable", "prefer", "require"},
-    "gssencmode": {"disable", "prefer", "require"},
-    "load_balance_hosts": {"disable", "random"},
-    "target_session_attrs": {
-        *("any", "read-write", "read-only", "primary", "standby", "prefer-standby")
-    },
+# What libpq checks only when it connects, where its error looks like a server that is not reached
+# (PostgreSQL documentation, "Parameter Key Words").
+_NUMBER = r"\s*[+-]?\d{1,9}\s*"
+_VALUES = {
+    "sslmode": "disable|allow|prefer|require|verify-ca|verify-full",
+    "sslnegotiation": "postgres|direct",
+    "channel_binding": "disable|prefer|require",
+    "gssencmode": "disable|prefer|require",
+    "load_balance_hosts": "disable|random",
+    "target_session_attrs": "any|read-write|read-only|primary|standby|prefer-standby",
+    "connect_timeout": _NUMBER,
+    "keepalives": _NUMBER,
+    "keepalives_idle": _NUMBER,
+    "keepalives_interval": _NUMBER,
+    "keepalives_count": _NUMBER,
+    "tcp_user_timeout": _NUMBER,
 }
-_NUMBERS = (
-    *("connect_timeout", "keepalives", "keepalives_idle", "keepalives_interval"),
-    *("keepalives_count", "tcp_user_timeout"),
-)
-_NUMBER = re.compile(r"\s*[+-]?\d{1,9}\s*", re.ASCII)
+_HIGHEST_PORT = 65535
 # SQLAlchemy names its driver in the scheme, such as postgresql+psycopg://.
 _SQLALCHEMY_DRIVER = re.compile(r"^(postgres(?:ql)?)\+[A-Za-z0-9_]+://")
 _URL = re.compile(r"postgres(?:ql)?://")
-_KEYWORD = re.compile(r"(?:^|\s)([^\s=]+)\s*=")
-_QUOTED = re.compile(r"'(?:\\.|[^'\\])*'")
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
-# Common options of other libraries (Prisma, asyncpg, SQLAlchemy).
-_FOREIGN = {
-    *("pgbouncer", "schema", "search_path", "ssl", "sslaccept", "charset", "driver"),
-    *("connection_limit", "pool_size", "pool_timeout", "socket_timeout", "statement_cache_size"),
-}
 _MALFORMED = (
-    "is malformed. Write postgresql://user:password@host:port/dbname (with special characters "
-    "percent-encoded) or libpq's key=value form."
+    "is malformed, or has an option that PostgreSQL's libpq does not know, such as the options "
+    "schema and pgbouncer of other libraries. Write postgresql://user:password@host:port/dbname "
+    "(with special characters percent-encoded) or libpq's key=value form."
 )
 # They name files or services of the machine that connects, or make libpq write one.
 _LOCAL_OPTIONS = {
     *("service", "servicefile", "passfile", "sslcert", "sslkey", "sslkeylogfile"),
     *("sslrootcert", "sslcrl", "sslcrldir"),
 }
-# What lets libpq show the Kerberos ticket of this machine's user, with the value that does not.
+# These let libpq use the Kerberos ticket of this machine's user, but for the given value.
 _KERBEROS_OPTIONS = {"gssencmode": "disable", "gssdelegation": "0"}
 _KERBEROS_METHODS = {"gss", "sspi"}
 _SECRET_OPTIONS = ("password", "sslpassword", "scram_client_key", "oauth_client_secret")
@@ -107,27 +101,27 @@ class ConnectionSettings:
 
     @classmethod
     def from_caller(cls, text: SecretText, key: str = "db_connection") -> ConnectionSettings:
-        """The connection string of a caller, in the parameter `key`: stands on its own.
+        """The connection string of a caller, in the parameter `key`: takes nothing from here.
 
         Raises:
             InvalidParams: it is malformed. The message does not repeat it.
         """
-        parsed = _parse(text, key)
-        if "service" in parsed:
+        options = _parse(text, key)
+        if "service" in options:
             advice = "names a service; write host, port, dbname and user instead."
             raise parameter_error([Problem((key,), advice)])
         # An empty option would have libpq look where it always looks: passfile='' in ~/.pgpass.
-        given = {key: value for key, value in parsed.items() if value}
-        user = given.get("user") or _own_user()
-        own = {"user": user, "dbname": given.get("dbname") or user}
-        isolated = {key: value for key, value in _ISOLATED.items() if _is_known(key)}
-        return cls(isolated | given | own, _secrets_of(given), stands_alone=True)
+        options = {name: value for name, value in options.items() if value}
+        user = options.get("user") or _own_user()
+        isolated = {name: value for name, value in _ISOLATED.items() if _is_known(name)}
+        login = {"user": user, "dbname": options.get("dbname") or user}
+        return cls(isolated | options | login, _secrets_of(options), stands_alone=True)
 
     @classmethod
     def from_installation(cls, text: SecretText, source: str) -> ConnectionSettings:
         """The installation's own string; `source` names its variable or field in messages."""
-        given = _parse(text, source)
-        return cls(given, _secrets_of(given))
+        options = _parse(text, source)
+        return cls(options, _secrets_of(options))
 
     @classmethod
     def from_fields(cls, fields: Mapping[str, str]) -> ConnectionSettings:
@@ -136,21 +130,21 @@ class ConnectionSettings:
 
 
 def check_remote_caller(text: SecretText) -> None:
-    """Refuse what a caller over the network may not say in a `db_connection`: it names a host, and
-    neither a socket, a file nor a Kerberos ticket of the machine that will connect.
+    """Refuse what a caller over the network may not write in a `db_connection`: it must name a host
+    and no socket, file or Kerberos ticket of the machine that will connect.
 
     Raises:
         InvalidParams: it does, or it is malformed. The message does not repeat it.
     """
-    given = _parse(text, "db_connection")
-    of_this_machine = sorted(key for key, value in given.items() if _is_local(key, value))
-    if of_this_machine:
+    options = _parse(text, "db_connection")
+    local = sorted(name for name, value in options.items() if _is_local(name, value))
+    if local:
         raise InvalidParams(
-            f"The db_connection has {', '.join(of_this_machine)}, which a caller over the network "
-            "may not give like that: it leads to files, services or credentials of the machine "
-            "that makes the backup. Leave it out."
+            f"The db_connection has {', '.join(local)}, which a caller over the network may not "
+            "set like that: it leads to files, services or credentials of the machine that makes "
+            "the backup. Leave it out."
         )
-    hosts = (given.get("host") or given.get("hostaddr") or "").split(",")
+    hosts = (options.get("host") or options.get("hostaddr") or "").split(",")
     if not all(hosts) or any(host.startswith(("/", "@")) for host in hosts):
         raise InvalidParams(
             "The db_connection must name the host of a database server: "
@@ -159,8 +153,8 @@ def check_remote_caller(text: SecretText) -> None:
 
 
 def _is_local(option: str, value: str) -> bool:
-    """Whether it leads to something that the machine has which connects. What is empty does not:
-    a caller's empty options count as not given."""
+    """Whether it leads to something of the machine that connects. An empty value does not: a
+    caller's empty options count as absent."""
     if not value:
         return False
     if option == "require_auth":
@@ -174,65 +168,34 @@ def _is_local(option: str, value: str) -> bool:
 
 
 def _parse(text: SecretText, source: str) -> dict[str, str]:
-    """The keywords and values of a connection string.
+    """The options of a connection string.
 
     Raises:
-        InvalidParams: it is malformed. The message repeats none of it but a keyword.
+        InvalidParams: it is malformed. The message repeats none of it.
     """
     plain = _SQLALCHEMY_DRIVER.sub(r"\1://", text.reveal())
-    given = _parsed(plain)
-    problem = _MALFORMED if given is None else _unusable_value(given)
-    if given is None and (keyword := _unknown_keyword(plain)):
-        problem = (
-            f"has the keyword {keyword}, which PostgreSQL's libpq does not know. Remove it; other "
-            "libraries' options have no effect here."
-        )
-    # Raised away from the driver's error, whose message repeats the string.
-    if given is None or problem is not None:
-        text_of_problem = f"{problem} The string is not shown, because it may hold a password."
-        raise parameter_error([Problem((source,), text_of_problem)])
-    return given
-
-
-def _parsed(text: str) -> dict[str, str] | None:
+    options: dict[str, str] | None = None
     # libpq would not see what follows a NUL.
-    if not text.strip() or "\0" in text or _splits_password(text):
-        return None
-    try:
-        return {key: str(value) for key, value in parse_dsn(text).items()}
-    except (psycopg2.Error, UnicodeError, ValueError):
-        return None
+    if plain.strip() and "\0" not in plain and not _splits_password(plain):
+        # Raised below, away from the driver's error, which repeats the string.
+        with contextlib.suppress(psycopg2.Error, UnicodeError, ValueError):
+            options = {name: str(value) for name, value in parse_dsn(plain).items()}
+    problem = _MALFORMED if options is None else _invalid_value(options)
+    if options is None or problem is not None:
+        advice = f"{problem} The string is not shown, because it may hold a password."
+        raise parameter_error([Problem((source,), advice)])
+    return options
 
 
-def _unusable_value(given: Mapping[str, str]) -> str | None:
+def _invalid_value(options: Mapping[str, str]) -> str | None:
     """What is wrong with a value, without the value."""
-    for option, values in _CHOICES.items():
-        if option in given and given[option] not in values:
-            return f"has an unknown value for {option}; write {', '.join(sorted(values))}."
-    for option in _NUMBERS:
-        if option in given and not _NUMBER.fullmatch(given[option]):
-            return f"has a value for {option} that is not a whole number."
-    if not all(map(_is_port, filter(None, given.get("port", "").split(",")))):
-        return f"has a port that is not a number from 1 to {_HIGHEST_PORT}."
-    return None
-
-
-def _unknown_keyword(text: str) -> str | None:
-    """The first keyword that libpq does not know, unless it may be a piece of a password."""
-    if (url := _URL.match(text)) is not None:
-        if _splits_password(text):
-            return None
-        host_and_rest = text[url.end() :].rpartition("@")[2]
-        keywords = [key for key, _ in parse_qsl(host_and_rest.partition("?")[2], True)]
-    else:
-        keywords = _KEYWORD.findall(_QUOTED.sub("''", text))
-    may_be_password = False
-    for keyword in keywords:
-        if keyword in _SECRET_OPTIONS:
-            # A password with a space or `&` in it ends in what looks like keywords.
-            may_be_password = True
-        elif not _is_known(keyword) and (keyword in _FOREIGN or not may_be_password):
-            return keyword if _NAME.fullmatch(keyword) else None
+    for name, pattern in _VALUES.items():
+        if name in options and not re.fullmatch(pattern, options[name], re.ASCII):
+            allowed = "a number" if pattern == _NUMBER else pattern.replace("|", ", ")
+            return f"has an invalid value for {name}. Allowed: {allowed}."
+    for port in filter(None, options.get("port", "").split(",")):
+        if not (port.isascii() and port.isdigit() and 0 < int(port) <= _HIGHEST_PORT):
+            return f"has a port that is not a number from 1 to {_HIGHEST_PORT}."
     return None
 
 
@@ -245,12 +208,8 @@ def _splits_password(text: str) -> bool:
     return authority.count("@") > 1 or "@" in path
 
 
-def _is_port(text: str) -> bool:
-    return text.isascii() and text.isdigit() and 0 < int(text) <= _HIGHEST_PORT
-
-
-def _secrets_of(parameters: Mapping[str, str]) -> tuple[str, ...]:
-    plain = {parameters[key] for key in _SECRET_OPTIONS if parameters.get(key)}
+def _secrets_of(options: Mapping[str, str]) -> tuple[str, ...]:
+    plain = {options[name] for name in _SECRET_OPTIONS if options.get(name)}
     return tuple(sorted(plain | {quote(secret, safe="") for secret in plain}))
 
 

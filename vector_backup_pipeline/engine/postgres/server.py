@@ -1,4 +1,4 @@
-"""Which server a connection has landed on."""
+"""Which server a connection is connected to."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from typing import Any
 import psycopg2
 from psycopg2.extensions import cursor as Cursor
 
+from vector_backup_pipeline.engine.postgres.session import savepoint
+
 
 @dataclass(frozen=True)
 class ServerIdentity:
-    """What tells one server from another, and what a restore wants to know of it.
+    """What tells one server from another, and what a restore needs to know of it.
 
-    `system_identifier` is None where the role may not read it, `timeline` on a replica.
+    `timeline` is None on a replica, `system_identifier` where the role may not read it.
     """
 
     version: str
@@ -23,9 +25,9 @@ class ServerIdentity:
     database: str
     started_at: datetime
     in_recovery: bool
-    system_identifier: str | None
     timeline: int | None
     pgvector_version: str | None
+    system_identifier: str | None
 
     def is_same_process_as(self, other: ServerIdentity) -> bool:
         """Whether both are one running server: a replica shares its primary's identifier."""
@@ -41,7 +43,7 @@ class ServerIdentity:
         if self.in_recovery:
             return False
         if self.system_identifier is None:
-            # Nothing tells a restarted server from another one, but the very process is known.
+            # Nothing tells a restarted server from another one.
             return self.is_same_process_as(earlier)
         return (self.system_identifier, self.timeline, self.database) == (
             earlier.system_identifier,
@@ -60,6 +62,19 @@ _IDENTITY = """
 """
 
 
+def identify_server(cursor: Cursor) -> ServerIdentity:
+    cursor.execute(_IDENTITY)
+    (row,) = cursor.fetchall()
+    try:
+        with savepoint(cursor):
+            cursor.execute("SELECT system_identifier::text FROM pg_control_system()")
+            ((system_identifier,),) = cursor.fetchall()
+    except psycopg2.errors.InsufficientPrivilege:  # Some managed services revoke the function.
+        system_identifier = None
+    values: tuple[Any, ...] = (*row, system_identifier)
+    return ServerIdentity(*values)
+
+
 def read_clock(cursor: Cursor) -> datetime:
     """The server's time now."""
     cursor.execute("SELECT clock_timestamp()")
@@ -68,40 +83,8 @@ def read_clock(cursor: Cursor) -> datetime:
     return moment
 
 
-def identify_server(cursor: Cursor) -> ServerIdentity:
-    cursor.execute(_IDENTITY)
-    ((version, version_num, encoding, database, started_at, *rest),) = cursor.fetchall()
-    in_recovery, timeline, pgvector = rest
-    return ServerIdentity(
-        version=version,
-        version_num=version_num,
-        encoding=encoding,
-        database=database,
-        started_at=started_at,
-        in_recovery=in_recovery,
-        system_identifier=_if_allowed(
-            cursor, "SELECT system_identifier::text FROM pg_control_system()"
-        ),
-        timeline=timeline,
-        pgvector_version=pgvector,
-    )
-
-
 def pgvector_to_come(cursor: Cursor) -> str | None:
-    """The version that CREATE EXTENSION would make, None where there is none to make."""
+    """The version that CREATE EXTENSION would install, None if it is not available."""
     cursor.execute("SELECT default_version FROM pg_available_extensions WHERE name = 'vector'")
     row = cursor.fetchone()
     return str(row[0]) if row else None
-
-
-def _if_allowed(cursor: Cursor, query: str) -> Any:
-    """The query's value, None where a managed service has revoked the function."""
-    cursor.execute("SAVEPOINT identity")
-    try:
-        cursor.execute(query)
-        row = cursor.fetchone()
-    except psycopg2.errors.InsufficientPrivilege:
-        row = None
-        cursor.execute("ROLLBACK TO SAVEPOINT identity")
-    cursor.execute("RELEASE SAVEPOINT identity")
-    return row[0] if row else None

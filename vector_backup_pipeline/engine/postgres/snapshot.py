@@ -111,42 +111,33 @@ def pin_snapshot(
     coordinator = connect(settings)
     try:
         with database_errors("pin the snapshot", settings.secrets):
-            pinned = _pin(coordinator, settings, tables, truncate_tables, lock_timeout)
+            coordinator.set_session(isolation_level=ISOLATION_LEVEL_REPEATABLE_READ)
+            with coordinator.cursor() as cursor:
+                resolved, failures = _resolve_tables(cursor, tables)
+                server = identify_server(cursor)
+                coordinator.commit()
+                apply_session_settings(cursor, lock_timeout)
+                if truncate_tables and not server.in_recovery:
+                    allow_writes(cursor)
+                secrets = settings.secrets
+                refusal = _lock_tables(cursor, resolved, failures, truncate_tables, secrets)
+                snapshot = _current_snapshot(cursor)
+                locked = [table for name, table in resolved.items() if name not in failures]
+                sources = _checked_sources(cursor, locked, failures)
+            pinned = PinnedSnapshot(
+                settings=settings,
+                server=server,
+                coordinator=coordinator,
+                snapshot=snapshot,
+                tables={name: sources[name] for name in tables if name in sources},
+                failures=failures,
+                truncate_refusal=refusal,
+            )
             _add_workers(pinned, workers, lock_timeout)
         return pinned
     except BaseException:
         close_quietly(coordinator)
         raise
-
-
-def _pin(
-    coordinator: Connection,
-    settings: ConnectionSettings,
-    tables: Sequence[str],
-    truncate_tables: Sequence[str],
-    lock_timeout: float,
-) -> PinnedSnapshot:
-    coordinator.set_session(isolation_level=ISOLATION_LEVEL_REPEATABLE_READ)
-    with coordinator.cursor() as cursor:
-        resolved, failures = _resolve_tables(cursor, tables)
-        server = identify_server(cursor)
-        coordinator.commit()
-        apply_session_settings(cursor, lock_timeout)
-        if truncate_tables and not server.in_recovery:
-            allow_writes(cursor)
-        refusal = _lock_tables(cursor, resolved, failures, truncate_tables, settings.secrets)
-        snapshot = _current_snapshot(cursor)
-        locked = [table for table in resolved.values() if table.requested not in failures]
-        sources = _checked_sources(cursor, locked, failures)
-    return PinnedSnapshot(
-        settings=settings,
-        server=server,
-        coordinator=coordinator,
-        snapshot=snapshot,
-        tables={name: sources[name] for name in tables if name in sources},
-        failures={name: failures[name] for name in tables if name in failures},
-        truncate_refusal=refusal,
-    )
 
 
 def _current_snapshot(cursor: Cursor) -> str:
@@ -194,17 +185,11 @@ def _lock_tables(
         try:
             with savepoint(cursor):
                 _lock_each(cursor, resolved, failures, truncate_tables, secrets)
-        except _WritersLockRefused as error:
-            refusal = error.reason
-        else:
             return None
+        except BackupError as error:
+            refusal = error
     _lock_each(cursor, resolved, failures, (), secrets)
     return refusal
-
-
-class _WritersLockRefused(Exception):
-    def __init__(self, reason: BackupError) -> None:
-        self.reason = reason
 
 
 def _lock_each(
@@ -214,6 +199,7 @@ def _lock_each(
     truncate_tables: Sequence[str],
     secrets: tuple[str, ...],
 ) -> None:
+    """Raises the error of a writers' lock that is refused."""
     for name, table in resolved.items():
         if not table.can_be_locked or name in failures:
             continue
@@ -227,7 +213,7 @@ def _lock_each(
                 raise
             reason = translated(error, f"lock {name}", secrets)
             if is_truncated:
-                raise _WritersLockRefused(reason) from None
+                raise reason from None
             failures[name] = reason
 
 

@@ -15,20 +15,10 @@ from vector_backup_pipeline.engine.errors import (
     PermissionDenied,
     TableNotFound,
 )
-from vector_backup_pipeline.engine.postgres.privileges import missing_grants
 from vector_backup_pipeline.engine.postgres.session import savepoint
 from vector_backup_pipeline.parameters.table_names import TableName, parse_table_name
 
 _ORDINARY, _PARTITIONED, _FOREIGN = "r", "p", "f"
-_KIND_NAMES = {
-    "v": "a view",
-    "m": "a materialized view",
-    "S": "a sequence",
-    "i": "an index",
-    "I": "an index",
-    "c": "a composite type",
-    "t": "a TOAST table",
-}
 # TID range scans; older servers would read the whole table for every range.
 _RANGES_SINCE = 140000
 # Connection lost, out of resources, lock not available or statement canceled, system error: these
@@ -123,16 +113,26 @@ def relation_name(schema: str, name: str, *, only: bool) -> Composable:
 
 
 # Compared as text: as a name, one that is too long would be cut and refer to another table.
-_RESOLVE = """
-    SELECT c.oid, n.nspname, c.relname, c.relkind,
-           has_schema_privilege(n.oid, 'USAGE'),
-           has_table_privilege(c.oid, 'SELECT'),
-           has_table_privilege(c.oid, 'TRUNCATE'),
-           c.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = c.oid)
+_LOOKUP = """
       FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
      WHERE c.relname::text = %(name)s AND CASE WHEN %(schema)s::text IS NULL
            THEN c.oid = to_regclass(quote_ident(%(name)s))
            ELSE n.nspname::text = %(schema)s END
+"""
+_RESOLVE = """
+    SELECT c.oid, n.nspname, c.relname, c.relkind,
+           pg_describe_object('pg_class'::regclass, c.oid, 0),
+           has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT'),
+           has_table_privilege(c.oid, 'TRUNCATE'),
+           c.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = c.oid)
+"""
+# Roles and names come back quoted as a statement needs them.
+_PRIVILEGES = """
+    SELECT quote_ident(current_user), quote_ident(n.nspname),
+           CASE c.relkind WHEN 'S' THEN 'SEQUENCE ' ELSE '' END
+               || format('%%I.%%I', n.nspname, c.relname),
+           has_schema_privilege(n.oid, 'USAGE'),
+           has_table_privilege(c.oid, %(privilege)s)
 """
 
 
@@ -143,7 +143,7 @@ def resolve_table(cursor: Cursor, requested: str) -> ResolvedTable:
         TableNotFound, InvalidParams (not a table), PermissionDenied (no SELECT).
     """
     wanted = parse_table_name(requested)
-    cursor.execute(_RESOLVE, {"schema": wanted.schema, "name": wanted.name})
+    cursor.execute(_RESOLVE + _LOOKUP, {"schema": wanted.schema, "name": wanted.name})
     row = cursor.fetchone()
     if row is None:
         cursor.execute("SELECT current_database(), current_setting('search_path')")
@@ -153,21 +153,18 @@ def resolve_table(cursor: Cursor, requested: str) -> ResolvedTable:
             f"The table {requested} was not found {where}in database {database}. Names are "
             "case-sensitive; write schema.name for another schema."
         )
-    oid, schema, name, kind, may_use, may_select, may_truncate, has_children = row
+    oid, schema, name, kind, description, may_read, may_truncate, has_children = row
     if kind not in (_ORDINARY, _PARTITIONED, _FOREIGN):
         raise InvalidParams(
-            f"{requested} is {_KIND_NAMES.get(kind, 'no table')}, not a table. "
-            "Name the tables that its rows come from."
+            f"{requested} is not a table ({description}). Name the tables that its rows come from."
         )
-    if not (may_use and may_select):
+    if not may_read:
         raise PermissionDenied(
-            f"This role may not read {requested}.", advice=_grants(cursor, wanted, "SELECT")
+            f"This role may not read {requested}.", advice=missing_grants(cursor, wanted, "SELECT")
         )
     refusal: BackupError | None = None
     if kind == _FOREIGN:
-        refusal = InvalidParams(
-            f"{requested} is a foreign table: it can't be locked for truncating."
-        )
+        refusal = InvalidParams(f"{requested} is a foreign table, which can't be locked.")
     elif has_children:
         refusal = InvalidParams(
             f"{requested} has inheritance children, so it is not truncated; only its own rows are "
@@ -176,18 +173,29 @@ def resolve_table(cursor: Cursor, requested: str) -> ResolvedTable:
     elif not may_truncate:
         refusal = PermissionDenied(
             f"This role may not truncate {requested}. The backup is not affected.",
-            advice=_grants(cursor, wanted, "TRUNCATE"),
+            advice=missing_grants(cursor, wanted, "TRUNCATE"),
         )
     return ResolvedTable(requested, oid, schema, name, kind, refusal)
 
 
-def _grants(cursor: Cursor, table: TableName, privilege: str) -> str:
-    return f"Run: {' '.join(missing_grants(cursor, table, privilege))}"
+def missing_grants(cursor: Cursor, wanted: TableName, privilege: str) -> str | None:
+    """The GRANT statements that this role needs to have `privilege` on the table or sequence, and
+    USAGE of its schema: "Run: …"; None if nothing is missing."""
+    parameters = {"schema": wanted.schema, "name": wanted.name, "privilege": privilege}
+    cursor.execute(_PRIVILEGES + _LOOKUP, parameters)
+    statements = []
+    for role, schema, relation, may_use, has_privilege in cursor.fetchall():
+        if not may_use:
+            statements.append(f"GRANT USAGE ON SCHEMA {schema} TO {role};")
+        if not has_privilege:
+            statements.append(f"GRANT {privilege} ON {relation} TO {role};")
+    return f"Run: {' '.join(statements)}" if statements else None
 
 
 _STATES = """
-    SELECT oid, to_regclass(format('%%I.%%I', schema, name)) = oid IS TRUE, row_security_active(oid)
-      FROM unnest(%(oids)s::oid[], %(schemas)s::text[], %(names)s::text[]) t (oid, schema, name)
+    SELECT oid, to_regclass(format('%%I.%%I', schema, name)) IS NOT DISTINCT FROM oid,
+           row_security_active(oid)
+      FROM unnest(%s::oid[], %s::text[], %s::text[]) t (oid, schema, name)
 """
 
 
@@ -196,14 +204,8 @@ def changed_and_guarded(
 ) -> tuple[set[int], set[int]]:
     """The OIDs of those `tables` that no longer have their name, and of those whose row-level
     security would hide rows from this role."""
-    cursor.execute(
-        _STATES,
-        {
-            "oids": [table.oid for table in tables],
-            "schemas": [table.schema for table in tables],
-            "names": [table.name for table in tables],
-        },
-    )
+    columns = zip(*((table.oid, table.schema, table.name) for table in tables), strict=True)
+    cursor.execute(_STATES, [list(column) for column in columns])
     states = cursor.fetchall()
     changed = {oid for oid, is_same, _ in states if not is_same}
     return changed, {oid for oid, _, is_guarded in states if is_guarded}

@@ -26,19 +26,19 @@ from vector_backup_pipeline.engine.postgres.connection import (
     database_errors,
     end_quietly,
 )
-from vector_backup_pipeline.engine.postgres.scratch import (
-    create_scratch,
-    drop_dead_scratch,
-    drop_scratch,
-    hold_scratch,
-    scratch_name,
-)
 from vector_backup_pipeline.engine.postgres.server import identify_server
 from vector_backup_pipeline.engine.postgres.session import (
     apply_maintenance_settings,
     apply_session_settings,
     apply_statement_syntax,
     apply_time_limits,
+)
+from vector_backup_pipeline.engine.postgres.staging import (
+    create_staging,
+    drop_dead_staging,
+    drop_staging,
+    hold_staging,
+    staging_name,
 )
 from vector_backup_pipeline.engine.postgres.targets import current_role
 from vector_backup_pipeline.parameters.restore import RestoreParameters
@@ -145,18 +145,18 @@ class TargetConnections:
         self.workers = []
 
     def drop_dead_staging_schemas(self, cursor: Cursor) -> None:
-        for name in drop_dead_scratch(cursor):
+        for name in drop_dead_staging(cursor):
             self.notices.append(f"Dropped {name}, which a killed restore had left behind.")
         self.keep(self.coordinator)
 
     def create_staging_schema(self, cursor: Cursor, run_id: str) -> None:
         """Commit the staging schema, empty, before anything else is created; then keep it from
         other restores. If one of them drops it in between, it is created again with the tables."""
-        name = scratch_name(run_id)
-        create_scratch(cursor, name)
+        name = staging_name(run_id)
+        create_staging(cursor, name)
         self._staging_schema = name
         self.keep(self.coordinator)
-        hold_scratch(cursor, name)
+        hold_staging(cursor, name)
 
     def commit(self) -> None:
         """Make everything visible at once.
@@ -188,7 +188,7 @@ class TargetConnections:
         try:
             with self.errors("drop the staging schema"), connection.cursor() as cursor:
                 apply_session_settings(cursor, self.lock_timeout)
-                drop_scratch(cursor, name)
+                drop_staging(cursor, name)
                 connection.commit()
         finally:
             close_quietly(connection)

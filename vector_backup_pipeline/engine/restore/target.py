@@ -22,12 +22,12 @@ from psycopg2.extensions import cursor as Cursor
 from vector_backup_pipeline.engine.errors import IntegrityError, PermissionDenied
 from vector_backup_pipeline.engine.postgres.connection import Connection
 from vector_backup_pipeline.engine.postgres.recreation import NewTable, Recreation
-from vector_backup_pipeline.engine.postgres.scratch import may_create_schema, scratch_name
 from vector_backup_pipeline.engine.postgres.session import (
     apply_statement_syntax,
     check_deferred_constraints,
     own_search_path,
 )
+from vector_backup_pipeline.engine.postgres.staging import may_create_schema, staging_name
 from vector_backup_pipeline.engine.postgres.targets import count_rows, table_identity
 from vector_backup_pipeline.engine.restore.connections import TargetConnections
 from vector_backup_pipeline.engine.restore.existing import ExistingTables
@@ -100,7 +100,7 @@ class Target:
             if table.existing is not None
         }
         tables = list(self._new.values())
-        staged = Recreation(tables, existing, dependencies, scratch_name(run_id))
+        staged = Recreation(tables, existing, dependencies, staging_name(run_id))
         staged.check(cursor)
         is_renamed = any(table.is_renamed for table in new)
         is_large = (

@@ -132,7 +132,7 @@ def test_a_table_that_cannot_be_backed_up_does_not_stop_the_others(
     )
     messages = {
         "Docs": "Names are case-sensitive",
-        "v": "a view, not a table",
+        "v": "not a table",
         "remote": "has no handler",
         "guarded": "Row-level security would hide rows",
     }

@@ -76,6 +76,9 @@ def test_a_lost_reply_is_found_out_once_the_server_answers_again(
 def test_only_the_primary_that_committed_is_believed(difference: dict[str, Any]) -> None:
     restarted = replace(SERVER, started_at=SERVER.started_at + timedelta(seconds=5))
     assert restarted.continues(SERVER)
+    assert not restarted.is_same_process_as(SERVER)
+    # A replica, or a clone, whose snapshots may have the same names.
+    assert not replace(SERVER, in_recovery=True).is_same_process_as(SERVER)
     assert not replace(SERVER, **difference).continues(SERVER)
 
     nameless = replace(SERVER, system_identifier=None)

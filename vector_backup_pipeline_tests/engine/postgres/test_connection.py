@@ -1,227 +1,156 @@
-"""Connection strings: what they may take from their surroundings, and that they stay secret."""
+"""Connections and their statements are ended from other threads; the server's errors."""
 
-from collections.abc import Callable
-from pathlib import Path
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
 from types import SimpleNamespace
 
 import psycopg2
+import psycopg2.errors
 import pytest
 
-from vector_backup_pipeline.engine.errors import BackupError, DatabaseError, InvalidParams
+from vector_backup_pipeline.engine.errors import DatabaseError
+from vector_backup_pipeline.engine.postgres import connection as connection_module
 from vector_backup_pipeline.engine.postgres.connection import (
-    ConnectionSettings,
+    Connection,
+    cancel_statements,
     connect,
     translated,
 )
-from vector_backup_pipeline.engine.secrets import SecretText, redact
-from vector_backup_pipeline_tests.faults.watching import all_that_it_tells
+from vector_backup_pipeline.engine.postgres.session import apply_session_settings
+from vector_backup_pipeline_tests.faults.proxy import proxy
+from vector_backup_pipeline_tests.faults.watching import (
+    settings_for,
+    wait_until,
+    wait_until_nothing_is_open,
+)
 from vector_backup_pipeline_tests.fix_postgres import Database
 
-_SERVICE = "[ours]\nhost={host}\nport={port}\nuser={user}\npassword={password}\ndbname={dbname}\n"
+# What a canceled run promises.
+_SECONDS = 5
+_SLEEP = "SELECT pg_sleep(60)"
 
 
-def _from_caller(text: str) -> ConnectionSettings:
-    return ConnectionSettings.from_caller(SecretText(text))
+class _Statement:
+    """A statement in a thread of its own."""
 
+    def __init__(self, connection: Connection, statement: str, database: Database) -> None:
+        self._connection, self._statement = connection, statement
+        self.error: psycopg2.Error | None = None
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+        waiting = (
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+            " AND application_name = 'vector_backup_pipeline' AND state = 'active'"
+            " AND wait_event IS NOT NULL"
+        )
+        wait_until(lambda: database.ask_one(waiting) == 1)
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "postgresql://u:hunter2@host:port/db",
-        "postgresql://u:hunter2@host:99999/db",
-        "postgresql://u:hunter2@host:0/db",
-        "postgresql://u:hunter2@host/db?nonsense=1",
-        "postgresql://u:hunter2%zz@host/db",
-        "postgresql://u:hunter2@[::1/db",
-        "postgresql://u:pass@hunter2@host/db",
-        "postgresql://u:pass/hunter2@host/db",
-        "postgresql://u:12/hunter2@host/db",
-        "host=h password=pass hunter2 user=u",
-        "host=h password='hunter2",
-        "mysql://u:hunter2@host/db",
-        "postgresql://u:hunter2\0@host/db",
-        "postgresql://u:hunter2\ud800@host/db",
-        "service=ours password=hunter2",
-        "postgresql://u:hunter2@host/db?sslmode=maybe",
-        "postgresql://u:hunter2@host/db?target_session_attrs=any-old",
-        "hunter2",
-        "  ",
-    ],
-)
-def test_a_malformed_string_is_refused_and_never_shown(text: str) -> None:
-    with pytest.raises(InvalidParams) as refusal:
-        _from_caller(text)
-    assert "hunter2" not in all_that_it_tells(refusal.value)
-    assert refusal.value.error_type == "INVALID_PARAMS"
+    def _run(self) -> None:
+        try:
+            with self._connection.cursor() as cursor:
+                apply_session_settings(cursor, 60)
+                cursor.execute(self._statement)
+        except psycopg2.Error as error:
+            self.error = error
 
-
-@pytest.mark.parametrize(
-    ("text", "named"),
-    [
-        ("postgresql://u:hunter2@host/db?pgbouncer=true", "keyword pgbouncer"),
-        ("postgresql+psycopg://u:hunter2@host/db?schema=hunter2", "keyword schema"),
-        ("postgresql://u:pass?hunter2=x@host/db?foo=1", "keyword foo"),
-        ("host=h foo=1 password=hunter2", "keyword foo"),
-        ("host=h password=hunter2 pgbouncer=true", "keyword pgbouncer"),
-        ("postgresql://u:hunter2@host/db?sslmode=no-verify", "sslmode; write .*verify-full"),
-        ("postgresql://u:hunter2@host/db?connect_timeout=hunter2", "connect_timeout"),
-        ("postgresql://u:hunter2@host:port/db", "port"),
-        # What follows may be a piece of the password.
-        ("host=h password=pass hunter2=x user=u", "malformed"),
-        ("postgresql://host/db?password=pass&hunter2=x", "malformed"),
-    ],
-)
-def test_what_is_wrong_with_a_string_is_named_without_its_value(text: str, named: str) -> None:
-    with pytest.raises(InvalidParams, match=named) as refusal:
-        _from_caller(text)
-    assert "hunter2" not in all_that_it_tells(refusal.value)
-
-
-@pytest.mark.parametrize(
-    "scheme", ["postgresql+psycopg", "postgres+psycopg2", "postgresql+asyncpg"]
-)
-def test_a_string_of_sqlalchemy_is_taken(scheme: str) -> None:
-    settings = _from_caller(f"{scheme}://u:p@host:5433/db")
-    taken = {key: settings.parameters[key] for key in ("host", "port", "user", "dbname")}
-    assert taken == {"host": "host", "port": "5433", "user": "u", "dbname": "db"}
-
-
-def test_a_password_with_reserved_characters_may_be_percent_encoded() -> None:
-    settings = _from_caller("postgresql://u:p%40ss%2Fword@host/db")
-    assert settings.parameters["password"] == "p@ss/word"
-    assert settings.parameters["host"] == "host"
-
-
-def test_a_password_is_redacted_as_it_is_and_as_it_was_encoded() -> None:
-    settings = _from_caller("postgresql://u:p%40ss%2Fword@host/db")
-    told = redact("as p@ss/word or as p%40ss%2Fword", settings.secrets)
-    assert told == "as *** or as ***"
-    assert "p@ss" not in repr(settings)
-
-
-def test_an_error_of_the_server_that_repeats_the_password_is_redacted(database: Database) -> None:
-    database.create_role('"hunter2"')
-    with pytest.raises(DatabaseError) as refusal:
-        # The server names the user, who is called like the password.
-        connect(_from_caller(database.url_as("hunter2", "hunter2")))
-    assert "hunter2" not in all_that_it_tells(refusal.value)
+    def has_ended(self) -> bool:
+        self._thread.join(_SECONDS)
+        return not self._thread.is_alive()
 
 
 @pytest.fixture
-def url_without_password(database: Database) -> str:
-    database.run("DROP ROLE IF EXISTS holder")
-    database.create_role("holder", "the installation's")
-    return database.server.connection_string(database.name, user="holder", tcp=True)
+def connection(database: Database) -> Iterator[Connection]:
+    with contextlib.closing(connect(settings_for(database.url))) as opened:
+        yield opened
 
 
-def _by_variable(_: Database, monkeypatch: pytest.MonkeyPatch, __: Path) -> None:
-    monkeypatch.setenv("PGPASSWORD", "the installation's")
-
-
-def _by_password_file(_: Database, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    monkeypatch.setenv("PGPASSFILE", str(_password_file(folder / "passwords")))
-
-
-def _by_home_directory(_: Database, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    _password_file(folder / ".pgpass")
-    monkeypatch.setenv("HOME", str(folder))
-
-
-def _by_service(database: Database, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    file = folder / "services"
-    file.write_text(
-        _SERVICE.format(
-            host="127.0.0.1",
-            port=database.server.port,
-            user="holder",
-            password="the installation's",
-            dbname=database.name,
-        )
-    )
-    monkeypatch.setenv("PGSERVICEFILE", str(file))
-    monkeypatch.setenv("PGSERVICE", "ours")
-
-
-def _password_file(path: Path) -> Path:
-    path.write_text("*:*:*:*:the installation's\n")
-    path.chmod(0o600)
-    return path
-
-
-@pytest.mark.parametrize("give", [_by_variable, _by_password_file, _by_home_directory, _by_service])
-def test_a_callers_string_gets_no_password_of_ours_but_the_installations_does(
-    database: Database,
-    url_without_password: str,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    give: Callable[[Database, pytest.MonkeyPatch, Path], None],
+@pytest.mark.parametrize("is_noticed", [True, False])
+@pytest.mark.parametrize("statement", [_SLEEP, "LOCK TABLE public.held"])
+def test_an_abandoned_connection_ends_here_and_on_the_server(
+    database: Database, connection: Connection, statement: str, is_noticed: bool
 ) -> None:
-    installation = ConnectionSettings.from_installation
-    with monkeypatch.context() as patch:
-        give(database, patch, tmp_path)
-        with pytest.raises(DatabaseError, match="no password supplied"):
-            connect(_from_caller(url_without_password))
-        connect(installation(SecretText(url_without_password), "the test")).close()
+    assert connection.notices_lost_client
+    # As on a server that is too old for it.
+    connection.notices_lost_client = is_noticed
+    database.run("CREATE TABLE held ()")
+    with database.session() as other, other.cursor() as cursor:
+        cursor.execute("LOCK TABLE public.held")
+        running = _Statement(connection, statement, database)
+        began = time.monotonic()
+        connection.abandon()
+        assert running.has_ended()
+        wait_until_nothing_is_open(database)
+        assert time.monotonic() - began < _SECONDS
+    assert running.error is not None
 
 
-def test_a_callers_string_does_not_mind_a_service_that_is_not_there(
+def test_an_abandoned_connection_ends_where_no_other_can_be_made(database: Database) -> None:
+    with (
+        proxy(database.server.port) as network,
+        contextlib.closing(connect(settings_for(network.url(database)))) as connection,
+    ):
+        network.stop_listening()
+        running = _Statement(connection, _SLEEP, database)
+        connection.abandon()
+        assert running.has_ended()
+        wait_until_nothing_is_open(database)
+
+
+def test_a_statement_is_canceled_and_its_connection_stays(
+    database: Database, connection: Connection
+) -> None:
+    running = _Statement(connection, _SLEEP, database)
+    cancel_statements([connection])
+    assert running.has_ended()
+    assert isinstance(running.error, psycopg2.errors.QueryCanceled)
+    connection.rollback()
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+        assert cursor.fetchone() == (1,)
+
+
+def test_a_cancel_that_is_swallowed_holds_nobody_up(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with monkeypatch.context() as patch:
-        patch.setenv("PGSERVICE", "nowhere")
-        connect(_from_caller(database.url)).close()
-        with pytest.raises(BackupError):
-            connect(ConnectionSettings.from_installation(SecretText(database.url), "the test"))
+    """The pooler accepts the second connection, and runs nothing on it."""
+    monkeypatch.setattr(connection_module, "SHORT_SECONDS", 1)
+    with (
+        proxy(database.server.port, pool_size=1) as network,
+        contextlib.closing(connect(settings_for(network.url(database)))) as connection,
+    ):
+        running = _Statement(connection, _SLEEP, database)
+        began = time.monotonic()
+        cancel_statements([connection])
+        assert time.monotonic() - began < _SECONDS
+        connection.abandon()
+        assert running.has_ended()
 
 
-def test_a_callers_string_takes_no_host_user_or_options_of_ours(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    database.run("DROP ROLE IF EXISTS caller")
-    url = database.create_role("caller")
-    ours = {
-        "PGHOST": "nowhere.invalid",
-        "PGPORT": "1",
-        "PGUSER": "postgres",
-        "PGDATABASE": "nowhere",
-        "PGOPTIONS": "-c work_mem=77kB",
-        "PGSSLMODE": "verify-full",
-        "PGSSLROOTCERT": "/nowhere",
-        "PGTARGETSESSIONATTRS": "standby",
-        "PGREQUIREAUTH": "none",
-        "PGCLIENTENCODING": "LATIN1",
-    }
-    with monkeypatch.context() as patch:
-        for variable, value in ours.items():
-            patch.setenv(variable, value)
-        connection = connect(_from_caller(url))
-    try:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT current_user, current_setting('work_mem') <> '77kB'")
-            assert cursor.fetchone() == ("caller", True)
-        assert connection.encoding == "UTF8"
-    finally:
-        connection.close()
-
-
-def test_without_a_string_libpqs_own_environment_leads_to_the_server(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    given = psycopg2.extensions.parse_dsn(database.url)
-    for option, variable in {
-        "host": "PGHOST",
-        "port": "PGPORT",
-        "user": "PGUSER",
-        "dbname": "PGDATABASE",
-    }.items():
-        monkeypatch.setenv(variable, given[option])
-    connection = connect(ConnectionSettings.from_fields({}))
-    assert connection.info.dbname == database.name
+def test_a_connection_that_is_closed_has_nothing_to_end(connection: Connection) -> None:
     connection.close()
+    connection.abandon()
+    cancel_statements([connection])
+
+
+def test_a_refused_connection_is_gone_while_its_error_is_still_there(database: Database) -> None:
+    database.run("DROP ROLE IF EXISTS refused")
+    database.create_role("refused")
+    without_password = database.server.connection_string(database.name, user="refused", tcp=True)
+    with pytest.raises(DatabaseError, match="no password supplied") as refusal:
+        connect(settings_for(without_password))
+
+    assert refusal.value.__cause__ is not None
+    # Else the server waits for the password: for a minute, and who drops the database for it.
+    began = time.monotonic()
+    database.server.drop_database(database.name)
+    assert time.monotonic() - began < 20
+    database.server.create_database(database.name)
 
 
 @pytest.mark.parametrize(("source", "is_shared_memory"), [("dsm_impl.c", True), ("md.c", False)])
-def test_a_lack_of_shared_memory_is_told_from_a_full_disk(
+def test_a_lack_of_shared_memory_is_distinguished_from_a_full_disk(
     source: str, *, is_shared_memory: bool
 ) -> None:
     class NoSpace(psycopg2.errors.DiskFull):

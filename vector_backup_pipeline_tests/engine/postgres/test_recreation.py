@@ -9,7 +9,7 @@ from psycopg2.sql import SQL, Identifier
 
 from vector_backup_pipeline.engine.errors import DatabaseRefused, InvalidParams, PermissionDenied
 from vector_backup_pipeline.engine.postgres.recreation import Recreation, extensions
-from vector_backup_pipeline.engine.postgres.scratch import drop_scratch
+from vector_backup_pipeline.engine.postgres.staging import drop_staging
 from vector_backup_pipeline.engine.table_definition import (
     Definitions,
     Kind,
@@ -352,7 +352,7 @@ def test_a_failure_leaves_nothing_but_the_staging_schemas(
     left = {name for name in schemas(target) if name.startswith(STAGING)}
     assert left == (set() if failing == "create" else {STAGING, f"{STAGING}_2"})
     with step(target) as cursor:
-        assert set(drop_scratch(cursor, STAGING)) == left
+        assert set(drop_staging(cursor, STAGING)) == left
     assert dump(target, target.server) == before
 
 

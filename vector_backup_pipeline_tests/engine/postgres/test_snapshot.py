@@ -5,20 +5,19 @@ from __future__ import annotations
 import csv
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from pathlib import Path
 
 import psycopg2
 import pytest
 
 from vector_backup_pipeline.engine.backup.export import ExportedFile, export_table
-from vector_backup_pipeline.engine.postgres import ranges, snapshot
-from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings
 from vector_backup_pipeline.engine.postgres.snapshot import PinnedSnapshot, pin_snapshot
-from vector_backup_pipeline.engine.secrets import SecretText
 from vector_backup_pipeline.engine.storage.local import LocalDirectory
 from vector_backup_pipeline.parameters.backup import BackupParameters
 from vector_backup_pipeline.parameters.types import ExportMethod
+from vector_backup_pipeline_tests.faults.watching import in_background, settings_for
 from vector_backup_pipeline_tests.fix_backup import BackupMaker
 from vector_backup_pipeline_tests.fix_postgres import Database
 from vector_backup_pipeline_tests.fix_rows import METHODS, rows_in
@@ -38,12 +37,11 @@ TOTAL = 2 * 2000 * 100
 def pinned(
     database: Database, *tables: str, workers: int = 4, lock_timeout: float = 2
 ) -> Iterator[PinnedSnapshot]:
-    settings = ConnectionSettings.from_installation(SecretText(database.url), "the test")
-    opened = pin_snapshot(settings, tables, (), workers=workers, lock_timeout=lock_timeout)
-    try:
+    settings = settings_for(database.url)
+    with closing(
+        pin_snapshot(settings, tables, (), workers=workers, lock_timeout=lock_timeout)
+    ) as opened:
         yield opened
-    finally:
-        opened.close()
 
 
 def export(
@@ -60,37 +58,22 @@ def export(
 
 
 @contextmanager
-def in_the_background(*works: Callable[[], None]) -> Iterator[None]:
-    """Each work again and again, once at least before the body begins, until it ends."""
+def repeated(*works: Callable[[], None]) -> Iterator[None]:
+    """Each of `works` again and again until the block ends, at least once before it begins."""
     stop = threading.Event()
     began = [threading.Event() for _ in works]
-    errors: list[BaseException] = []
 
-    def run(work: Callable[[], None], first_done: threading.Event) -> None:
-        try:
-            while not stop.is_set():
-                work()
-                first_done.set()
-        except BaseException as error:  # noqa: BLE001 - told by the test's own thread
-            errors.append(error)
+    def repeat(work: Callable[[], None], first_done: threading.Event) -> None:
+        while not stop.is_set():
+            work()
             first_done.set()
 
-    threads = [
-        threading.Thread(target=run, args=pair, daemon=True)
-        for pair in zip(works, began, strict=True)
-    ]
-    try:
-        for thread in threads:
-            thread.start()
-        for event in began:
-            assert event.wait(20)
+    with ExitStack() as stack:
+        for work, first_done in zip(works, began, strict=True):
+            stack.enter_context(in_background(partial(repeat, work, first_done)))
+        stack.callback(stop.set)
+        assert all(event.wait(20) for event in began)
         yield
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join(90)
-    assert not any(thread.is_alive() for thread in threads)
-    assert errors == []
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -121,7 +104,7 @@ def test_tables_agree_while_others_write_and_vacuum(
             with sweeper.cursor() as cursor:
                 cursor.execute("VACUUM a, b")
 
-        with in_the_background(move, replace, vacuum):
+        with repeated(move, replace, vacuum):
             made = [
                 backup(any_database.url, tables=("a", "b"), workers=4, export_method=method)
                 for _ in range(3)
@@ -197,28 +180,6 @@ def test_as_many_workers_come_as_the_largest_table_has_ranges(database: Database
             assert opened.streams() == [opened.coordinator]
 
 
-def test_a_waiting_alter_costs_a_run_its_workers_but_not_its_backup(
-    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    database.run(ACCOUNTS)
-    alter = threading.Thread(target=database.run, args=("ALTER TABLE a ADD later int",))
-    add_workers = snapshot._add_workers
-
-    def add_workers_late(*args: object) -> None:
-        alter.start()
-        waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'a'::regclass"
-        while not database.ask_one(waiting):
-            assert alter.is_alive()
-        add_workers(*args)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(snapshot, "_add_workers", add_workers_late)
-    with pinned(database, "a", "b") as opened:
-        assert opened.streams() == [opened.coordinator]
-        assert export(opened, "a", tmp_path).rows == 2000
-    alter.join(20)
-    assert not alter.is_alive()
-
-
 def test_no_connection_of_a_run_lets_a_policy_hide_rows_silently(database: Database) -> None:
     database.run(ACCOUNTS)
     database.run(f"ALTER DATABASE {database.name} SET row_security = on")
@@ -251,14 +212,13 @@ def test_nothing_of_a_runs_settings_outlives_its_transaction(database: Database)
 
 
 def test_a_server_without_room_for_workers_still_gives_its_backup(
-    database: Database, backup: BackupMaker, monkeypatch: pytest.MonkeyPatch
+    database: Database, backup: BackupMaker
 ) -> None:
-    monkeypatch.setattr(ranges, "_RANGE_BYTES", 8192)
-    database.run("CREATE TABLE wide AS SELECT i, repeat('x', 500) FROM generate_series(1, 500) i")
+    database.run("CREATE TABLE wide AS SELECT i, repeat('x', 500) FROM generate_series(1, 5000) i")
     url = database.create_role("alone")
     database.run("GRANT SELECT ON wide TO alone; ALTER ROLE alone CONNECTION LIMIT 1")
 
     made = backup(url, tables=("wide",), workers=4)
 
     assert made.error is None
-    assert made.file("wide").rows == 500
+    assert made.file("wide").rows == 5000

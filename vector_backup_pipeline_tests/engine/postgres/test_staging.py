@@ -1,0 +1,75 @@
+"""A restore that fails or dies leaves no staging schema, and takes nothing from others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+
+import psycopg2
+import pytest
+from psycopg2.extensions import cursor as Cursor
+
+from vector_backup_pipeline.engine.postgres.staging import (
+    create_staging,
+    drop_dead_staging,
+    drop_staging,
+    hold_staging,
+    staging_name,
+)
+from vector_backup_pipeline_tests.fix_dagster import eventually
+from vector_backup_pipeline_tests.fix_postgres import Database
+from vector_backup_pipeline_tests.fix_restore import scratch_schemas
+
+A, B = staging_name("aaaa"), staging_name("bbbb")
+
+
+@contextmanager
+def transaction(database: Database, url: str | None = None) -> Iterator[Cursor]:
+    with database.session(url) as connection:
+        with connection.cursor() as cursor:
+            yield cursor
+        connection.commit()
+
+
+def drop_dead(database: Database, url: str | None = None) -> list[str]:
+    with transaction(database, url) as cursor:
+        return drop_dead_staging(cursor)
+
+
+@pytest.fixture
+def staged(any_database: Database) -> Database:
+    """With the schemas of two runs, one of which has two."""
+    with transaction(any_database) as cursor:
+        for name in (A, A + "_2", B):
+            create_staging(cursor, name)
+            cursor.execute(f"CREATE TABLE {name}.docs (v public.vector(2))")
+        cursor.execute("CREATE SCHEMA vector_restore_notes")
+    return any_database
+
+
+def test_a_failed_runs_schemas_are_dropped_and_the_extension_stays(staged: Database) -> None:
+    with transaction(staged) as cursor:
+        assert drop_staging(cursor, A) == [A, A + "_2"]
+
+    assert scratch_schemas(staged) == [B, "vector_restore_notes"]
+    assert staged.ask("SELECT extname FROM pg_extension WHERE extname = 'vector'")
+
+
+def test_the_schemas_of_dead_runs_are_dropped_and_those_of_a_live_one_stay(
+    staged: Database,
+) -> None:
+    with closing(psycopg2.connect(staged.url)) as coordinator:
+        with coordinator.cursor() as cursor:
+            hold_staging(cursor, A)
+        assert drop_dead(staged) == [B]
+    # The server releases a closed session's lock in its own time.
+    assert eventually(lambda: drop_dead(staged), "the end of the session") == [A, A + "_2"]
+    assert scratch_schemas(staged) == ["vector_restore_notes"]
+
+
+def test_another_roles_schema_is_left_for_its_next_run(staged: Database) -> None:
+    url = staged.create_role("drops_nothing")
+
+    assert drop_dead(staged, url) == []
+    assert len(scratch_schemas(staged)) == 4
+    staged.run("DROP OWNED BY drops_nothing; DROP ROLE drops_nothing")
