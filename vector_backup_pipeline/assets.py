@@ -1,5 +1,4 @@
-"""Each table's backups as one asset, so that the UI keeps their history and plots their numbers,
-and their verifications as its checks, so that it shows green or red."""
+"""Each table's backups as one asset: its history, its numbers, and its checks."""
 
 from __future__ import annotations
 
@@ -12,7 +11,7 @@ from vector_backup_pipeline.engine.results import FailedTable, SetVerdict, Verif
 
 STORED_FILES, RESTORE_DRILL = "stored_files", "restore_drill"
 _DESCRIPTIONS = {
-    STORED_FILES: "The stored files are what was written: size, hash, rows, digest, blocks.",
+    STORED_FILES: "The stored files are as written: size, hash, rows, digest, blocks.",
     RESTORE_DRILL: "The sets were restored into a database of their own, and were equal there.",
 }
 
@@ -43,12 +42,30 @@ def table_check_specs(tables: Sequence[str]) -> list[dg.AssetCheckSpec]:
 
 
 @dataclass
-class _Found:
-    """What the sets of a run say of one table's check; `failures` by set."""
+class _Check:
+    """What the sets of a run say about one check of a table; `failures` by set."""
 
     sets: list[str] = field(default_factory=list)
     rows: int = 0
     failures: dict[str, str] = field(default_factory=dict)
+
+    def add(self, timestamp: str, rows: int, failure: str | None) -> None:
+        self.sets.append(timestamp)
+        if failure is None:
+            self.rows = rows
+        else:
+            self.failures[timestamp] = failure
+
+    def metadata(self) -> dict[str, dg.MetadataValue]:
+        metadata: dict[str, dg.MetadataValue] = {
+            "sets": dg.MetadataValue.int(len(self.sets)),
+            "newest set": dg.MetadataValue.text(max(self.sets)),
+            "rows in the last one": dg.MetadataValue.int(self.rows),
+        }
+        if self.failures:
+            lines = "\n".join(f"- {stamp}: {reason}" for stamp, reason in self.failures.items())
+            metadata["failures"] = dg.MetadataValue.md(lines)
+        return metadata
 
 
 def evaluations(result: VerifyResult, tables: Sequence[str]) -> Iterator[dg.AssetCheckEvaluation]:
@@ -56,57 +73,37 @@ def evaluations(result: VerifyResult, tables: Sequence[str]) -> Iterator[dg.Asse
 
     A set that can't be read may have held any of `tables`, those of the settings, and fails them.
     """
-    found: dict[tuple[str, str], _Found] = {}
+    checks: dict[tuple[str, str], _Check] = {}
     for verdict in result.sets:
-        if verdict.files_passed is False and not verdict.tables:
-            _add_unreadable(found, verdict, tables)
-        for table, entry in verdict.tables.items():
-            of_files = found.setdefault((table, STORED_FILES), _Found())
-            of_files.sets.append(verdict.timestamp)
-            if isinstance(entry, FailedTable):
-                of_files.failures[verdict.timestamp] = entry.error
-            else:
-                of_files.rows = entry.rows
-            _add_drill(found, verdict, table)
-    for (table, check), each in found.items():
+        for table, name, rows, failure in _verdicts_by_table(verdict, tables):
+            checks.setdefault((table, name), _Check()).add(verdict.timestamp, rows, failure)
+    for (table, name), check in checks.items():
         yield dg.AssetCheckEvaluation(
             asset_key=table_asset_key(table),
-            check_name=check,
-            passed=not each.failures,
-            metadata=_metadata(each),
+            check_name=name,
+            passed=not check.failures,
+            metadata=check.metadata(),
         )
 
 
-def _add_unreadable(
-    found: dict[tuple[str, str], _Found], verdict: SetVerdict, tables: Sequence[str]
-) -> None:
-    for table in tables:
-        of_files = found.setdefault((table, STORED_FILES), _Found())
-        of_files.sets.append(verdict.timestamp)
+def _verdicts_by_table(
+    verdict: SetVerdict, tables: Sequence[str]
+) -> Iterator[tuple[str, str, int, str | None]]:
+    """Table, check, rows and failure."""
+    if verdict.files_passed is False and not verdict.tables:
         reason = f"the set can't be read: {'; '.join(verdict.errors)}"
-        of_files.failures[verdict.timestamp] = reason
-
-
-def _add_drill(found: dict[tuple[str, str], _Found], verdict: SetVerdict, table: str) -> None:
-    if verdict.drill is None:
-        return
-    of_drill = found.setdefault((table, RESTORE_DRILL), _Found())
-    of_drill.sets.append(verdict.timestamp)
-    entry = verdict.drill.restore_results.get(table)
-    if not verdict.drill.passed:
-        reason = entry.error if isinstance(entry, FailedTable) else "; ".join(verdict.drill.errors)
-        of_drill.failures[verdict.timestamp] = reason
-    elif entry is not None and not isinstance(entry, FailedTable):
-        of_drill.rows = entry.rows_restored
-
-
-def _metadata(found: _Found) -> dict[str, dg.MetadataValue]:
-    metadata: dict[str, dg.MetadataValue] = {
-        "sets": dg.MetadataValue.int(len(found.sets)),
-        "newest set": dg.MetadataValue.text(max(found.sets)),
-        "rows in the last one": dg.MetadataValue.int(found.rows),
-    }
-    if found.failures:
-        lines = "\n".join(f"- {stamp}: {reason}" for stamp, reason in found.failures.items())
-        metadata["failures"] = dg.MetadataValue.md(lines)
-    return metadata
+        for table in tables:
+            yield table, STORED_FILES, 0, reason
+    for table, entry in verdict.tables.items():
+        if isinstance(entry, FailedTable):
+            yield table, STORED_FILES, 0, entry.error
+        else:
+            yield table, STORED_FILES, entry.rows, None
+        if verdict.drill is None:
+            continue
+        restored = verdict.drill.restore_results.get(table)
+        failure = None if verdict.drill.passed else "; ".join(verdict.drill.errors)
+        if isinstance(restored, FailedTable):
+            yield table, RESTORE_DRILL, 0, restored.error
+        else:
+            yield table, RESTORE_DRILL, restored.rows_restored if restored else 0, failure

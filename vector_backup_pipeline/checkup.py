@@ -45,15 +45,14 @@ def check_installation(parameters: CheckParameters) -> Iterator[Finding]:
     settings, errors = _read_settings()
     postgres = PostgresResource()
     if parameters.db_connection is not None:
-        postgres = PostgresResource(db_connection=parameters.db_connection.get_secret_value())
-        postgres.connection_settings(settings)
+        postgres.connection_settings(settings, parameters.db_connection)
     findings = [failed("settings", error.variable, error.reason) for error in errors]
     findings += [*_unknown_variables(), *_root_finding(settings)]
     yield from findings or [ok("settings", "environment", _summary(settings))]
     if errors:
         return
     try:
-        connection = postgres.connection_settings(settings)
+        connection = postgres.connection_settings(settings, parameters.db_connection)
     except InvalidParams as error:
         yield from_error("settings", DATABASE_URL_VARIABLE, error)
         return

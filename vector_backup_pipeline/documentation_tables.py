@@ -9,55 +9,43 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 from pydantic.fields import FieldInfo
 
-from vector_backup_pipeline.parameters.backup import BackupParameters
-from vector_backup_pipeline.parameters.model import Parameters, shown
-from vector_backup_pipeline.parameters.prune import PruneParameters
-from vector_backup_pipeline.parameters.restore import RestoreParameters
+from vector_backup_pipeline.operations import OPERATIONS
+from vector_backup_pipeline.parameters.model import shown
 from vector_backup_pipeline.parameters.types import DEFAULT_WORKERS
-from vector_backup_pipeline.parameters.verify import VerifyParameters
 from vector_backup_pipeline.settings import Settings, variable_of
 
-MODELS: Mapping[str, type[Parameters]] = {
-    "backup": BackupParameters,
-    "restore": RestoreParameters,
-    "verify": VerifyParameters,
-    "prune": PruneParameters,
-}
 _TABLE = re.compile(r"(<!-- (?:parameters of (\w+)|settings) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def with_tables(text: str) -> str:
-    """The document with its tables generated anew."""
+    """The document with its tables generated."""
 
     def generate(table: re.Match[str]) -> str:
-        rows = _parameter_rows(MODELS[table[2]]) if table[2] else _setting_rows()
+        rows = _parameter_rows(table[2]) if table[2] else _setting_rows()
         return table[1] + "".join(f"| {' | '.join(row)} |\n" for row in rows) + table[3]
 
     return _TABLE.sub(generate, text)
 
 
-def _parameter_rows(model: type[Parameters]) -> Iterator[tuple[str, str, str]]:
+def _parameter_rows(operation: str) -> Iterator[tuple[str, str, str]]:
     yield "key", "default", "meaning"
     yield "---", "---", "---"
+    model = next(o.parameters for o in OPERATIONS if o.name == operation)
     for key, field in model.model_fields.items():
-        yield f"`{key}`", _default(key, field), _meaning(field)
+        yield f"`{key}`", _parameter_default(key, field), _meaning(field)
 
 
 def _setting_rows() -> Iterator[tuple[str, str, str]]:
     yield "variable", "default", "meaning"
     yield "---", "---", "---"
     for name, field in Settings.model_fields.items():
-        default = field.get_default()
-        yield (
-            f"`{variable_of(name)}`",
-            "" if default is None else _literal(default),
-            _meaning(field),
-        )
+        default = "" if field.default is None else _literal(field.default)
+        yield f"`{variable_of(name)}`", default, _meaning(field)
 
 
 def _meaning(field: FieldInfo) -> str:
@@ -70,15 +58,14 @@ def _literal(value: object) -> str:
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 
-def _default(key: str, field: FieldInfo) -> str:
+def _parameter_default(key: str, field: FieldInfo) -> str:
     if field.is_required():
         return "required"
-    default = field.get_default()
-    if key == "workers" and default == DEFAULT_WORKERS:
+    if key == "workers" and field.default == DEFAULT_WORKERS:
         return "4, or the number of cores if less"  # Not those of this machine.
-    if default is None or default == {}:
+    if field.default is None or field.default == {}:
         return shown(field).default or "none"
-    return _literal(default)
+    return _literal(field.default)
 
 
 if __name__ == "__main__":

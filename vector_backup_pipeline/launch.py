@@ -17,11 +17,10 @@ from dagster._core.errors import (
 from dagster._core.storage.tags import REPOSITORY_LABEL_TAG
 
 from vector_backup_pipeline.engine.errors import InvalidParams
-from vector_backup_pipeline.jobs.index import JOBS
+from vector_backup_pipeline.jobs import JOBS
 from vector_backup_pipeline.operations import Operation
 from vector_backup_pipeline.outcome import RunOutcome, read_outcome
-from vector_backup_pipeline.resources import default_resources, run_resources
-from vector_backup_pipeline.run_config import with_log_level
+from vector_backup_pipeline.resources import job_resources
 from vector_backup_pipeline.settings import Settings
 from vector_backup_pipeline.terminal import TerminalProgressResource
 
@@ -33,18 +32,12 @@ LOCATION_NAME = "vector_backup_pipeline"
 def launch(operation: Operation, run_config: dict[str, Any], settings: Settings) -> RunOutcome:
     """Run the operation's job to its end, in the instance of DAGSTER_HOME if there is one."""
     job = JOBS[operation]
-    config = job.config_mapping
-    assert config is not None  # noqa: S101 - all jobs have a flat config.
+    resources = job_resources(is_of_terminal=True) | {"progress": TerminalProgressResource()}
     in_process = job.graph.to_job(
         name=job.name,
-        # Dagster's log lines stay off the terminal; the instance has them.
-        config=with_log_level(config, "CRITICAL"),
+        config=_quiet(job),
         executor_def=dg.in_process_executor,
-        resource_defs={
-            **default_resources(),
-            **run_resources(is_of_terminal=True),
-            "progress": TerminalProgressResource(),
-        },
+        resource_defs=resources,
         tags=job.tags,
     )
     run_id = str(uuid.uuid4())
@@ -62,20 +55,31 @@ def launch(operation: Operation, run_config: dict[str, Any], settings: Settings)
     return read_outcome(e.dagster_event for e in entries if e.dagster_event is not None)
 
 
+def _quiet(job: dg.JobDefinition) -> dg.ConfigMapping:
+    """The job's flat config without Dagster's log lines on the terminal; the instance has them."""
+    mapping = job.config_mapping
+    assert mapping is not None  # noqa: S101 - all jobs have a flat config.
+    loggers = {"console": {"config": {"log_level": "CRITICAL"}}}
+    return dg.ConfigMapping(
+        config_fn=lambda config: {**mapping.config_fn(config), "loggers": loggers},
+        config_schema=mapping.config_schema,
+    )
+
+
 def _history_tags(settings: Settings) -> dict[str, str]:
-    """The tag by which Dagster's UI files a run in its job's history."""
+    """The tag by which Dagster's UI shows a run in its job's history."""
     location = settings.dagster_location or LOCATION_NAME
     return {REPOSITORY_LABEL_TAG: f"{SINGLETON_REPOSITORY_NAME}@{location}"}
 
 
 @contextmanager
 def dagster_instance() -> Iterator[dg.DagsterInstance]:
-    """The instance of DAGSTER_HOME, or one that forgets everything.
+    """The instance of DAGSTER_HOME, or an ephemeral one.
 
     Raises:
-        InvalidParams: DAGSTER_HOME names no directory.
+        InvalidParams: DAGSTER_HOME is not a directory.
     """
-    # Of the run itself the instance keeps everything; this is what Dagster says of itself.
+    # The log of the run is in the instance; this is Dagster's own.
     logging.getLogger("dagster").setLevel(logging.ERROR)
     if not os.environ.get("DAGSTER_HOME"):
         with dg.DagsterInstance.ephemeral() as instance:

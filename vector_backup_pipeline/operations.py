@@ -1,12 +1,16 @@
-"""What can be run: one record per operation, from which its job, its resource, the terminal's
-command and the readers of its result are made."""
+"""The operations that run as jobs: one record each, from which the job, the command, the API's call
+and the readers of the result are made."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from pydantic import SecretStr
 
+from vector_backup_pipeline.engine.catalog.choice import check_timestamp
+from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings
 from vector_backup_pipeline.engine.results import (
     BackupResult,
     PruneResult,
@@ -14,48 +18,63 @@ from vector_backup_pipeline.engine.results import (
     RunResult,
     VerifyResult,
 )
+from vector_backup_pipeline.engine.secrets import SecretText
 from vector_backup_pipeline.parameters.backup import BackupParameters
-from vector_backup_pipeline.parameters.model import Parameters, plain_type
+from vector_backup_pipeline.parameters.model import Parameters
 from vector_backup_pipeline.parameters.prune import PruneParameters
 from vector_backup_pipeline.parameters.restore import RestoreParameters
 from vector_backup_pipeline.parameters.verify import VerifyParameters
+from vector_backup_pipeline.settings import Settings
 
 
 @dataclass(frozen=True)
 class Operation:
-    """An operation that runs as a job. `connection_resource` is the resource that takes the run's
-    own connection string, if the parameters have one."""
+    """An operation that runs as a job. `check` raises what the job's first step would raise, so
+    that invalid parameters are refused before a run exists."""
 
     name: str
     parameters: type[Parameters]
     result: type[RunResult]
-    connection_resource: str | None = None
+    check: Callable[[Any, Settings], None]
 
     @property
     def job_name(self) -> str:
         return f"vector_{self.name}_job"
 
     @property
-    def resource_key(self) -> str:
-        """The key of the resource that holds the run's state."""
-        return f"{self.name}_run"
-
-    @property
     def result_key(self) -> str:
         """The label of the result in the metadata of Dagster's events."""
         return f"vector_{self.name}_result"
 
-    @property
-    def connection_key(self) -> str | None:
-        """The parameter that holds a connection string. Dagster passes it to
-        `connection_resource`, not to a step."""
-        fields = self.parameters.model_fields.items()
-        return next((k for k, f in fields if plain_type(f.annotation) is SecretStr), None)
+
+def _check_backup(parameters: BackupParameters, settings: Settings) -> None:
+    parameters.with_tables(settings.tables, settings.truncate_tables)
+    _check_connection("db_connection", parameters.db_connection)
 
 
-BACKUP = Operation("backup", BackupParameters, BackupResult, connection_resource="postgres")
-RESTORE = Operation("restore", RestoreParameters, RestoreResult, connection_resource="postgres")
-VERIFY = Operation("verify", VerifyParameters, VerifyResult, connection_resource="drill_server")
-PRUNE = Operation("prune", PruneParameters, PruneResult)
+def _check_restore(parameters: RestoreParameters, settings: Settings) -> None:
+    check_timestamp(settings.timestamps, parameters.timestamp)
+    _check_connection("db_connection", parameters.db_connection)
+
+
+def _check_verify(parameters: VerifyParameters, settings: Settings) -> None:
+    if parameters.timestamp is not None:
+        check_timestamp(settings.timestamps, parameters.timestamp)
+    _check_connection("scratch_connection", parameters.scratch_connection)
+
+
+def _check_prune(parameters: PruneParameters, settings: Settings) -> None:
+    settings.keep.overridden_by(parameters)
+
+
+def _check_connection(key: str, connection: SecretStr | None) -> None:
+    if connection is not None:
+        ConnectionSettings.from_caller(SecretText(connection.get_secret_value()), key)
+
+
+BACKUP = Operation("backup", BackupParameters, BackupResult, _check_backup)
+RESTORE = Operation("restore", RestoreParameters, RestoreResult, _check_restore)
+VERIFY = Operation("verify", VerifyParameters, VerifyResult, _check_verify)
+PRUNE = Operation("prune", PruneParameters, PruneResult, _check_prune)
 
 OPERATIONS = (BACKUP, RESTORE, VERIFY, PRUNE)

@@ -1,4 +1,4 @@
-"""How a run's result and errors are put into Dagster's events: the same keys for every reader."""
+"""A run's result and errors in the metadata of Dagster's events, written and read."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _RESULTS = {operation.result_key: operation.result for operation in OPERATIONS}
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """How a run ended, as read from its events. `result` is None if it never came to one."""
+    """How a run ended, as read from its events. `result` is None if the run has none."""
 
     result: dict[str, Any] | None
     error_type: str | None
@@ -32,15 +32,15 @@ class RunOutcome:
 def outcome_metadata(
     operation: Operation, result: RunResult, error: BackupError | None
 ) -> dict[str, dg.MetadataValue]:
-    """The result as JSON, and what failed the run if anything did."""
+    """The result as JSON, and the error that failed the run, if any."""
     metadata: dict[str, dg.MetadataValue] = {
         operation.result_key: dg.MetadataValue.json(result.as_json())
     }
     return metadata | (error_metadata(error) if error else {})
 
 
-def place_metadata(location: str) -> dg.MetadataValue:
-    """A directory or file of backups, as the UI shows it: a path, or a URL of object storage."""
+def location_metadata(location: str) -> dg.MetadataValue:
+    """A directory or file as the UI shows it: a path, or a URL of object storage."""
     return dg.MetadataValue.url(location) if is_url(location) else dg.MetadataValue.path(location)
 
 
@@ -59,9 +59,9 @@ def error_metadata(error: BackupError) -> dict[str, dg.MetadataValue]:
 
 @contextmanager
 def failing_step() -> Iterator[None]:
-    """Let a `BackupError` fail the step with its type in the metadata, and never retry the step:
-    the snapshot is the run's, so what can be tried again is the run. A signal cancels what the step
-    does, and reaches Dagster, which ends the run, when the step has cleaned up."""
+    """Let a `BackupError` fail the step with its type in the metadata, without a retry: the
+    snapshot is the run's, so only the whole run can be tried again. A signal cancels the work of
+    the step, and reaches Dagster, which ends the run, when the step has cleaned up."""
     try:
         with listening():
             yield
@@ -74,18 +74,18 @@ def failing_step() -> Iterator[None]:
 
 
 def read_outcome(events: Iterable[dg.DagsterEvent]) -> RunOutcome:
-    """The outcome that a run's events tell."""
+    """The outcome by a run's events."""
     return outcome_of(
         {label: value.value for label, value in _metadata_of(event).items()} for event in events
     )
 
 
-def outcome_of(told: Iterable[Mapping[str, Any]]) -> RunOutcome:
-    """The outcome that the metadata of a run's events tell: the result's, else the first failed
-    step's. Values are plain ones, by their labels."""
+def outcome_of(events: Iterable[Mapping[str, Any]]) -> RunOutcome:
+    """The outcome by the metadata of a run's events (plain values by label): the error beside the
+    result, else that of the first failed step."""
     result: dict[str, Any] | None = None
     error: Mapping[str, Any] = {}
-    for metadata in told:
+    for metadata in events:
         key = next((key for key in _RESULTS if key in metadata), None)
         if key is not None:
             result = _in_order(_RESULTS[key], metadata[key])
@@ -102,17 +102,17 @@ def outcome_of(told: Iterable[Mapping[str, Any]]) -> RunOutcome:
     )
 
 
-def _in_order(kind: type[RunResult], told: dict[str, Any]) -> dict[str, Any]:
+def _in_order(model: type[RunResult], result: dict[str, Any]) -> dict[str, Any]:
     """Dagster's storage sorts keys; the model puts its fields in their order again."""
     try:
-        return kind.model_validate(told).as_json()
+        return model.model_validate(result).as_json()
     except ValidationError:
-        # Another version's, told by a worker or a run that is not of this one.
-        return told
+        # The run was of another version.
+        return result
 
 
-def is_told_by(metadata: Mapping[str, Any]) -> bool:
-    """Whether `outcome_of` would read anything in an event's metadata."""
+def has_outcome(metadata: Mapping[str, Any]) -> bool:
+    """Whether `outcome_of` reads anything in an event's metadata."""
     return "error_type" in metadata or any(key in metadata for key in _RESULTS)
 
 

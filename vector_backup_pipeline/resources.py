@@ -1,4 +1,4 @@
-"""The engine's database and storage as Dagster resources, and what a run's steps share."""
+"""The database, the storage and the state of each run as Dagster resources."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import dagster as dg
 from dagster._core.events import EngineEventData
-from pydantic import Field, JsonValue, PrivateAttr, SecretStr
+from pydantic import Field, PrivateAttr, SecretStr
 
 from vector_backup_pipeline.drill_server import embedded_drill_server
 from vector_backup_pipeline.engine.backup.run import BackupRun
@@ -43,87 +43,46 @@ _R = TypeVar("_R", bound="_Run")
 
 _log = logging.getLogger(__name__)
 
-# The UI shows `********` for these, also where somebody wrote a literal into the code.
-_SECRET: dict[str, JsonValue] = {"dagster__is_secret": True}
-
-
-def check_connection(key: str, connection: SecretStr | None) -> None:
-    """Raise `InvalidParams` if the connection string in `key` is malformed."""
-    if connection is not None:
-        ConnectionSettings.from_caller(SecretText(connection.get_secret_value()), key)
-
 
 class PostgresResource(dg.ConfigurableResource[None]):
-    """Where the vector tables are.
+    """The database with the vector tables."""
 
-    The first of these that is given decides: `db_connection` (what a caller sent with this run),
-    the fields, the string in the variable `connection_variable`, libpq's own environment (`PGHOST`,
-    a service file, `.pgpass`).
-    """
-
-    db_connection: str | None = Field(
-        default=None,
-        description="A run's own connection string, plain or as the API sealed it. It stands "
-        "alone: nothing is added to it from the worker's environment.",
-        json_schema_extra=_SECRET,
-    )
     connection_variable: str = Field(
         default=DATABASE_URL_VARIABLE,
-        description="Name of the environment variable with the connection string. Read when a "
-        "run connects, so the string itself is never in Dagster's storage.",
-    )
-    host: str | None = Field(default=None, description="Host, or directory of the socket.")
-    port: int | None = Field(default=None, description="Port; libpq's default is 5432.")
-    dbname: str | None = Field(default=None, description="Name of the database.")
-    user: str | None = Field(default=None, description="Role to connect as.")
-    password: str | None = Field(
-        default=None,
-        description="Best given as EnvVar('NAME').",
-        json_schema_extra=_SECRET,
+        description="Name of the environment variable with the connection string. It is read when "
+        "a run connects, so the string itself is never in Dagster's storage. Without it, libpq's "
+        "own environment applies: PGHOST, a service file, .pgpass.",
     )
 
-    def connection_settings(self, settings: Settings) -> ConnectionSettings:
-        """Where to connect.
+    def connection_settings(
+        self, settings: Settings, db_connection: SecretStr | None
+    ) -> ConnectionSettings:
+        """Where to connect: to the run's own `db_connection`, plain or as the API sealed it, else
+        to the installation's database.
 
         Raises:
-            InvalidParams: a connection string is malformed, or can't be opened; it is not repeated.
+            InvalidParams: the connection string is malformed, or can't be opened.
         """
-        if self.db_connection is not None:
-            text = self.db_connection
-            sealed = is_sealed(text)
+        if db_connection is not None:
+            text = db_connection.get_secret_value()
             return ConnectionSettings.from_caller(
-                open_sealed(text, settings) if sealed else SecretText(text)
+                open_sealed(text, settings) if is_sealed(text) else SecretText(text)
             )
-        fields = self._fields()
-        if fields:
-            return ConnectionSettings.from_fields(fields)
-        if self.connection_variable == DATABASE_URL_VARIABLE:
-            url = settings.db_url
-        else:
-            text = os.environ.get(self.connection_variable, "").strip()
-            url = SecretText(text) if text else None
-        if url is None:
+        url = settings.db_url
+        if self.connection_variable != DATABASE_URL_VARIABLE:
+            url = SecretText(os.environ.get(self.connection_variable, "").strip())
+        if url is None or not url.reveal():
             return ConnectionSettings.from_fields({})
         return ConnectionSettings.from_installation(url, self.connection_variable)
 
-    def _fields(self) -> dict[str, str]:
-        given = {
-            "host": self.host,
-            "port": self.port,
-            "dbname": self.dbname,
-            "user": self.user,
-            "password": self.password,
-        }
-        return {name: str(value) for name, value in given.items() if value is not None}
-
 
 class BackupStorageResource(dg.ConfigurableResource[None]):
-    """Where the backups go. Without `root`, the environment's settings."""
+    """The storage of the backups."""
 
     root: str | None = Field(
         default=None,
-        description="Root of all backups, a path or a URL such as s3://bucket/prefix; "
-        "VECTOR_BACKUP_ROOT if not given.",
+        description="Root of all backups, a path or a URL such as s3://bucket/prefix. "
+        "Default: VECTOR_BACKUP_ROOT.",
     )
 
     def open_root(self, settings: Settings) -> BackupRoot:
@@ -135,51 +94,41 @@ class BackupStorageResource(dg.ConfigurableResource[None]):
         )
 
 
-class DrillServerResource(dg.ConfigurableResource[None]):
-    """A server to drill on: the one of `scratch_connection`, else an embedded PostgreSQL in a
-    temporary folder, which has to hold the whole set for as long as the drill takes."""
+@contextmanager
+def restore_test_server(scratch_connection: SecretStr | None) -> Iterator[DrillServer]:
+    """A server for a restore test: that of the connection string, else an embedded PostgreSQL in a
+    temporary directory, which must have room for the whole set.
 
-    scratch_connection: str | None = Field(
-        default=None,
-        description="Connection string of a server where the role may create databases.",
-        json_schema_extra=_SECRET,
-    )
-
-    @contextmanager
-    def open(self) -> Iterator[DrillServer]:
-        """A server, for the time of a drill.
-
-        Raises:
-            InvalidParams: the connection string is malformed, or nothing is there to drill on.
-            StorageError, EmbeddedServerError: the embedded one can't be made.
-        """
-        if self.scratch_connection is not None:
-            given = ConnectionSettings.from_caller(
-                SecretText(self.scratch_connection), "scratch_connection"
-            )
-            yield DrillServer(given, is_throwaway=False)
-            return
-        with embedded_drill_server() as connection_string:
-            text = SecretText(connection_string)
-            own = ConnectionSettings.from_installation(text, "the embedded server")
-            yield DrillServer(own, is_throwaway=True)
+    Raises:
+        InvalidParams: the connection string is malformed, or there is no server.
+        StorageError, EmbeddedServerError: the embedded server can't be started.
+    """
+    if scratch_connection is not None:
+        text = SecretText(scratch_connection.get_secret_value())
+        own = ConnectionSettings.from_caller(text, "scratch_connection")
+        yield DrillServer(own, is_throwaway=False)
+        return
+    with embedded_drill_server() as connection_string:
+        text = SecretText(connection_string)
+        embedded = ConnectionSettings.from_installation(text, "the embedded server")
+        yield DrillServer(embedded, is_throwaway=True)
 
 
 class ProgressResource(dg.ConfigurableResource[None]):
-    """Hears of every block that went through. This one is silent; a terminal's draws."""
+    """Receives the progress of a run. This one is silent; that of a terminal draws bars."""
 
     def table_started(self, table: str) -> None:
-        """A table's export or load begins."""
+        """The export or load of a table begins."""
 
     def progressed(self, progress: Progress) -> None:
         """A block was written or sent."""
 
-    def said(self, line: str) -> None:
+    def announced(self, line: str) -> None:
         """Something that takes its time has begun."""
 
 
 class _Run(Protocol):
-    """What the steps of a run share: it can be closed at any time, and then tells its result."""
+    """What a run of the engine offers its steps: it can be closed at any time, with its result."""
 
     canceled_by: str | None
 
@@ -190,20 +139,19 @@ class _Run(Protocol):
 
 
 class RunResource(dg.ConfigurableResource[None], Generic[_R]):
-    """The state of one run of `operation`, from its first step to its end.
+    """The state of one run of `operation`, shared by its steps, which are all in one process.
 
-    All steps of a run are in one process, so one object serves them all. Torn down after success,
-    failure and cancellation alike: then nothing stays open, and a result that no step has reported
-    becomes an event of the run.
+    It is torn down after success, failure and cancellation alike: then nothing stays open, and a
+    result that no step has reported becomes an event of the run.
     """
 
     operation: ClassVar[Operation]
 
     is_of_terminal: bool = Field(
         default=False,
-        description="Whether the run belongs to a command at a terminal, to which a signal is the "
-        "request to end it. Without that request in its storage, Dagster takes the run for one "
-        "that crashed.",
+        description="Whether the run belongs to a command at a terminal, so that a signal is a "
+        "request to cancel it. Without that request in its storage, Dagster takes a canceled run "
+        "for a crashed one.",
     )
 
     _run: Any = PrivateAttr(default=None)
@@ -223,10 +171,11 @@ class RunResource(dg.ConfigurableResource[None], Generic[_R]):
             self._settings = load_settings()
         return self._settings
 
-    def begin(self, make_run: Callable[[Settings], _R]) -> _R:
-        """Make the run, and close it when the job ends."""
+    def begin(self, context: dg.OpExecutionContext, make_run: Callable[[Any, Settings], _R]) -> _R:
+        """Make the run from the parameters in the step's config; it is closed when the job ends."""
         try:
-            run = make_run(self.settings)
+            parameters = self.operation.parameters(**context.op_config)
+            run = make_run(parameters, self.settings)
         except Exception as error:
             self._refusal = as_backup_error(error)
             raise
@@ -264,20 +213,20 @@ class RunResource(dg.ConfigurableResource[None], Generic[_R]):
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
         with deferred_signals(), self._log_output:
             if self._run is not None:
-                self._run.canceled_by = self._canceller(context)
-                result = self._run.close()
-                if isinstance(self._run.error, RunCancelled):
+                self._run.canceled_by = self._canceled_by(context)
+                result, error = self._run.close(), self._run.error
+                if isinstance(error, RunCancelled):
                     _log.warning(
                         "The %s was canceled by %s", self.operation.name, self._run.canceled_by
                     )
-                self._end(context, result, self._run.error)
+                self._report_end(context, result, error)
             elif self._refusal is not None:
                 result = self.operation.result.refused(self._refusal, self._now())
-                self._end(context, result, self._refusal)
+                self._report_end(context, result, self._refusal)
             self._run = None
 
-    def _canceller(self, context: dg.InitResourceContext) -> str:
-        """Who canceled the run, if somebody did."""
+    def _canceled_by(self, context: dg.InitResourceContext) -> str:
+        """Who canceled the run, if it was canceled."""
         signal = last_signal() or "a signal"
         if self.is_of_terminal:
             return f"{signal} to the command"
@@ -288,7 +237,7 @@ class RunResource(dg.ConfigurableResource[None], Generic[_R]):
             return "a request to Dagster (its UI, GraphQL or the REST API)"
         return f"{signal} to the run's process"
 
-    def _end(
+    def _report_end(
         self, context: dg.InitResourceContext, result: RunResult, error: BackupError | None
     ) -> None:
         if context.instance is None or context.run is None:
@@ -302,7 +251,7 @@ class RunResource(dg.ConfigurableResource[None], Generic[_R]):
             context.instance.report_run_canceling(context.run, "The terminal interrupted the run.")
 
     def _now(self) -> datetime:
-        """Now in the settings' time zone, as far as the settings can be read."""
+        """Now in the time zone of the settings; in UTC if they are invalid."""
         try:
             return self.settings.timestamps.now()
         except InvalidParams:
@@ -333,18 +282,14 @@ class PruneRunResource(RunResource[PruneRun]):
     operation = PRUNE
 
 
-def run_resources(*, is_of_terminal: bool = False) -> dict[str, object]:
-    """The resource of each operation's run."""
-    kinds = (BackupRunResource, RestoreRunResource, VerifyRunResource, PruneRunResource)
-    return {k.operation.resource_key: k(is_of_terminal=is_of_terminal) for k in kinds}
-
-
-def default_resources() -> dict[str, object]:
-    """The resources of all jobs, with their defaults."""
+def job_resources(*, is_of_terminal: bool = False) -> dict[str, object]:
+    """The resources of all jobs."""
     return {
         "postgres": PostgresResource(),
         "backup_storage": BackupStorageResource(),
-        "drill_server": DrillServerResource(),
         "progress": ProgressResource(),
-        **run_resources(),
+        "backup_run": BackupRunResource(is_of_terminal=is_of_terminal),
+        "restore_run": RestoreRunResource(is_of_terminal=is_of_terminal),
+        "verify_run": VerifyRunResource(is_of_terminal=is_of_terminal),
+        "prune_run": PruneRunResource(is_of_terminal=is_of_terminal),
     }

@@ -1,24 +1,24 @@
 """The flat run config of each job, made from the model of its parameters.
 
-Dagster sees types, choices and which keys are required, so that the launchpad offers and refuses
-them. Limits and combinations are checked by the model when the first step reads its config: callers
-of GraphQL could not read an error that is raised inside a config mapping.
+Dagster sees types, choices and required keys, so that the launchpad offers and refuses them. Limits
+and combinations are checked by the model when the first step reads its config: callers of GraphQL
+could not read an error that is raised inside a config mapping.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, get_args, get_origin
 
 import dagster as dg
+from dagster._config.source import StringSourceType
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from vector_backup_pipeline.operations import Operation
 from vector_backup_pipeline.parameters.model import choices, plain_type
 
-# Each of these takes {"env": "NAME"} too, which Dagster resolves where the step runs.
+# Each of these also takes {"env": "NAME"}, which Dagster resolves where the step runs.
 _SOURCES: dict[Any, Any] = {
     bool: dg.BoolSource,
     int: dg.IntSource,
@@ -28,47 +28,23 @@ _SOURCES: dict[Any, Any] = {
 
 
 def config_schema(operation: Operation) -> dict[str, dg.Field]:
-    """The config of the operation's first step: its parameters without the connection string."""
-    return _fields(operation, without=operation.connection_key)
+    """The parameters of the operation as Dagster's config."""
+    return {key: _field(field) for key, field in operation.parameters.model_fields.items()}
 
 
 def flat_config(operation: Operation, first_step: str) -> dg.ConfigMapping:
-    """The mapping from the flat run config to `first_step`, which reads the parameters; the
-    connection string goes to its resource instead."""
-    key, resource = operation.connection_key, operation.connection_resource
-
-    # Called by Dagster several times a run, so it only rearranges.
-    def to_step(config: Mapping[str, Any]) -> dict[str, Any]:
-        step = {name: value for name, value in config.items() if name != key}
-        mapped: dict[str, Any] = {"ops": {first_step: {"config": step}}}
-        if key is not None and config.get(key) is not None:
-            mapped["resources"] = {resource: {"config": {key: config[key]}}}
-        return mapped
-
-    return dg.ConfigMapping(config_fn=to_step, config_schema=_fields(operation))
-
-
-def with_log_level(mapping: dg.ConfigMapping, level: str) -> dg.ConfigMapping:
-    """The same mapping, with Dagster's log lines on the terminal from that level on."""
-    to_step: Callable[[Mapping[str, Any]], dict[str, Any]] = mapping.config_fn
-    loggers = {"console": {"config": {"log_level": level}}}
+    """The mapping from the flat run config to `first_step`, which reads the parameters."""
     return dg.ConfigMapping(
-        config_fn=lambda config: {**to_step(config), "loggers": loggers},
-        config_schema=mapping.config_schema,
+        config_fn=lambda config: {"ops": {first_step: {"config": config}}},
+        config_schema=config_schema(operation),
     )
 
 
-def _fields(operation: Operation, *, without: str | None = None) -> dict[str, dg.Field]:
-    fields = operation.parameters.model_fields.items()
-    return {key: _field(field) for key, field in fields if key != without}
-
-
 def _field(field: FieldInfo) -> dg.Field:
-    given: dict[str, Any] = {"is_required": field.is_required(), "description": field.description}
-    default = field.get_default(call_default_factory=True)
-    if not field.is_required() and default is not None:
-        given["default_value"] = default
-    return dg.Field(_config_type(field.annotation), **given)
+    options: dict[str, Any] = {"is_required": field.is_required(), "description": field.description}
+    if not field.is_required() and field.default is not None:
+        options["default_value"] = field.default
+    return dg.Field(_config_type(field.annotation), **options)
 
 
 def _config_type(annotation: Any) -> Any:
@@ -83,7 +59,17 @@ def _config_type(annotation: Any) -> Any:
     return _choice(texts) if texts else _SOURCES[plain]
 
 
+class _Choice(StringSourceType):
+    """Dagster's source of strings with an enum in place of the plain string."""
+
+    def __init__(self, texts: tuple[str, ...]) -> None:
+        super().__init__()
+        self.scalar_type = dg.Enum("_or_".join(texts), [dg.EnumValue(text) for text in texts])
+        self.key = f"{self.scalar_type.key}_or_env"
+        self.type_params = [self.scalar_type, self.non_scalar_type]
+
+
 @cache
-def _choice(texts: tuple[str, ...]) -> dg.Enum:
+def _choice(texts: tuple[str, ...]) -> _Choice:
     """One type for the same choices, since Dagster takes a name once."""
-    return dg.Enum("_or_".join(texts), [dg.EnumValue(text) for text in texts])
+    return _Choice(texts)

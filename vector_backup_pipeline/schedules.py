@@ -6,18 +6,17 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-from vector_backup_pipeline.jobs.backup import vector_backup_job
-from vector_backup_pipeline.jobs.prune import vector_prune_job
-from vector_backup_pipeline.jobs.verify import vector_verify_job
+from vector_backup_pipeline.jobs import JOBS
+from vector_backup_pipeline.operations import BACKUP, PRUNE, VERIFY, Operation
 from vector_backup_pipeline.settings import Settings, SettingsError
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """A schedule; `cron` and `enabled` are the fields of the settings that configure it."""
+    """A schedule; `cron` and `enabled` are the settings that configure it."""
 
     name: str
-    job: dg.JobDefinition
+    operation: Operation
     cron: str
     enabled: str
     description: str
@@ -26,46 +25,44 @@ class Schedule:
         """The definition for Dagster.
 
         Raises:
-            SettingsError: the cron expression does not parse.
+            SettingsError: the cron expression is malformed.
         """
-        cron, status = getattr(settings, self.cron), dg.DefaultScheduleStatus
+        cron, is_enabled = getattr(settings, self.cron), getattr(settings, self.enabled)
+        status = dg.DefaultScheduleStatus
         try:
             return dg.ScheduleDefinition(
                 name=self.name,
-                job=self.job,
+                job=JOBS[self.operation],
                 cron_schedule=cron,
                 execution_timezone=settings.timezone,
                 run_config={},
-                default_status=status.RUNNING
-                if getattr(settings, self.enabled)
-                else status.STOPPED,
+                default_status=status.RUNNING if is_enabled else status.STOPPED,
                 description=self.description,
             )
         except dg.DagsterInvalidDefinitionError as error:
             example = Settings.model_fields[self.cron].default
-            raise SettingsError(
-                self.cron, f"{cron!r} is not a cron expression such as {example!r}"
-            ) from error
+            reason = f"{cron!r} is not a cron expression such as {example!r}"
+            raise SettingsError(self.cron, reason) from error
 
 
 SCHEDULES = (
     Schedule(
         "daily_backup_schedule",
-        vector_backup_job,
+        BACKUP,
         "cron",
         "schedule_enabled",
         "Back up the vector tables under the root, without truncating.",
     ),
     Schedule(
         "weekly_verify_schedule",
-        vector_verify_job,
+        VERIFY,
         "verify_cron",
         "verify_schedule_enabled",
         "Read every stored set again and compare it with its manifest.",
     ),
     Schedule(
         "daily_prune_schedule",
-        vector_prune_job,
+        PRUNE,
         "prune_cron",
         "prune_schedule_enabled",
         "Remove the sets that no VECTOR_BACKUP_KEEP_* rule keeps, in every location.",

@@ -26,8 +26,8 @@ _ENDED = (*_FAILED, dg.DagsterRunStatus.SUCCESS)
 class SensorCursor:
     """What the sensor remembers: the directories it is done with, and those it waits for.
 
-    `waiting` holds, by directory, how often its run was tried again. Directories that vanish stay
-    remembered: a root that is unmounted for a while must not make all of them new.
+    `waiting` holds, by directory, the number of retries of its run. Removed directories are kept:
+    a root that is unmounted for a while must not make all of them new.
     """
 
     done: set[str] = field(default_factory=set)
@@ -43,7 +43,7 @@ class SensorCursor:
 
 
 def run_key(task_id: str, attempt: int) -> str:
-    """`{dir}` at first, `{dir}:{attempt}` when tried again: a key runs once a sensor, for ever."""
+    """A key of its own for each retry: Dagster runs a key once per sensor."""
     return f"{task_id}:{attempt}" if attempt else task_id
 
 
@@ -63,16 +63,16 @@ def make_task_directory_sensor(settings: Settings) -> dg.SensorDefinition:
     def task_directory_sensor(
         context: dg.SensorEvaluationContext, backup_storage: BackupStorageResource
     ) -> dg.SensorResult:
-        now = load_settings()
-        root = backup_storage.open_root(now)
-        found = root.task_ids(is_task_id)
-        if context.cursor is None and not now.sensor_backfill:
-            cursor = SensorCursor(done=set(found) - _begun(context))
+        settings = load_settings()
+        root = backup_storage.open_root(settings)
+        task_ids = root.task_ids(is_task_id)
+        if context.cursor is None and not settings.sensor_backfill:
+            cursor = SensorCursor(done=set(task_ids) - _requested(context))
             reason = f"First tick: recorded {len(cursor.done)} existing task directories."
         else:
             cursor = SensorCursor.from_text(context.cursor) if context.cursor else SensorCursor()
             reason = f"No new task directory under {root.location}."
-        requests = list(_requests(context, now, root, found, cursor))
+        requests = list(_requests(context, settings, root, task_ids, cursor))
         return dg.SensorResult(
             run_requests=requests,
             skip_reason=None if requests else reason,
@@ -86,11 +86,11 @@ def _requests(
     context: dg.SensorEvaluationContext,
     settings: Settings,
     root: BackupRoot,
-    found: list[str],
+    task_ids: list[str],
     cursor: SensorCursor,
 ) -> Iterator[dg.RunRequest]:
-    """The runs to start now; moves `cursor` on."""
-    for task_id in found:
+    """The runs to start now; updates `cursor`."""
+    for task_id in task_ids:
         if task_id in cursor.done:
             continue
         before = cursor.waiting.get(task_id)
@@ -99,12 +99,15 @@ def _requests(
             continue
         attempt = (before or 0) + (status in _FAILED)
         try:
-            backed_up = _has_backup(root, task_id, settings)
+            directory = root.find(task_id)
+            backed_up = directory is not None and has_backup(directory, settings.timestamps)
         except BackupError as error:
-            context.log.warning(f"{task_id} is looked at again at the next tick: {error}")
+            context.log.warning(f"{task_id} will be checked again at the next tick: {error}")
             continue
         if attempt > RETRIES and not backed_up:
-            context.log.error(f"{run_key(task_id, RETRIES)} failed too; {task_id} is given up.")
+            context.log.error(
+                f"{run_key(task_id, RETRIES)} failed too; no more retries for {task_id}."
+            )
         if attempt > RETRIES or backed_up or status is dg.DagsterRunStatus.SUCCESS:
             cursor.done.add(task_id)
             cursor.waiting.pop(task_id, None)
@@ -117,22 +120,22 @@ def _requests(
         )
 
 
-def _begun(context: dg.SensorEvaluationContext) -> set[str]:
-    """The directories that this sensor has asked runs for before: its cursor was lost since, and
-    whatever failed of them is still to be tried again."""
+def _requested(context: dg.SensorEvaluationContext) -> set[str]:
+    """The directories for which this sensor requested runs before its cursor was lost; runs that
+    failed are still retried."""
     filters = dg.RunsFilter(tags={"dagster/sensor_name": SENSOR_NAME})
     return {run.tags.get(TASK_TAG, "") for run in context.instance.get_runs(filters=filters)}
 
 
 def _run_status(context: dg.SensorEvaluationContext, key: str) -> dg.DagsterRunStatus | None:
-    """How the run of that key stands; None if it was asked for but never made."""
+    """The status of the run of that key; None if it was requested but never created."""
     tags = {"dagster/run_key": key, "dagster/sensor_name": SENSOR_NAME}
     run = _newest_run(context, tags)
     if run is None:
         return None
     newest = _newest_run(context, {"dagster/root_run_id": run.run_id}) or run
     if newest.status in _FAILED and newest.tags.get("dagster/will_retry") == "true":
-        # Dagster itself is about to try it again.
+        # Dagster itself will retry it.
         return dg.DagsterRunStatus.QUEUED
     return newest.status
 
@@ -140,8 +143,3 @@ def _run_status(context: dg.SensorEvaluationContext, key: str) -> dg.DagsterRunS
 def _newest_run(context: dg.SensorEvaluationContext, tags: dict[str, str]) -> dg.DagsterRun | None:
     runs = context.instance.get_runs(filters=dg.RunsFilter(tags=tags), limit=1)
     return runs[0] if runs else None
-
-
-def _has_backup(root: BackupRoot, task_id: str, settings: Settings) -> bool:
-    directory = root.find(task_id)
-    return directory is not None and has_backup(directory, settings.timestamps)

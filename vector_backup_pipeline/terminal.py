@@ -74,7 +74,7 @@ class TerminalProgressResource(ProgressResource):
             self._last_line = time.monotonic()
             self._print(f"{moment.table}: {numbers}")
 
-    def said(self, line: str) -> None:
+    def announced(self, line: str) -> None:
         if self._bars is not None:
             self._bars.console.print(line, markup=False, highlight=False)
         else:

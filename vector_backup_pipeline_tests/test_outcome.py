@@ -12,7 +12,7 @@ from vector_backup_pipeline.operations import BACKUP, OPERATIONS, Operation
 from vector_backup_pipeline.outcome import (
     failing_step,
     failure,
-    is_told_by,
+    has_outcome,
     outcome_metadata,
     outcome_of,
     read_outcome,
@@ -143,7 +143,7 @@ def test_plain_values_in_any_order_are_read_as_dagsters_own_events_are() -> None
     [({}, False), ({"rows": 1}, False), (_TOLD, True), (_STEP_ERROR, True)],
 )
 def test_what_an_outcome_is_read_from_is_known(metadata: dict[str, object], is_told: bool) -> None:
-    assert is_told_by(metadata) is is_told
+    assert has_outcome(metadata) is is_told
     assert (outcome_of([metadata]) != outcome_of([])) is is_told
 
 

@@ -1,11 +1,13 @@
-"""Where a run connects, and that no secret of it is left anywhere Dagster keeps things."""
+"""Where a run connects; no secret reaches Dagster's storage."""
 
 import re
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
+from pydantic import SecretStr
 
 from vector_backup_pipeline.engine.errors import InvalidParams
 from vector_backup_pipeline.engine.postgres.connection import connect
@@ -17,39 +19,25 @@ from vector_backup_pipeline_tests.fix_postgres import Database
 PASSWORD = "geheim-4711-pass"
 
 
-def _parameters(resource: PostgresResource) -> dict[str, str]:
-    return dict(resource.connection_settings(load_settings()).parameters)
+def _parameters(
+    resource: PostgresResource | None = None, db_connection: str | None = None
+) -> dict[str, str]:
+    secret = None if db_connection is None else SecretStr(db_connection)
+    settings = (resource or PostgresResource()).connection_settings(load_settings(), secret)
+    return dict(settings.parameters)
 
 
-def test_a_runs_own_string_comes_before_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_runs_own_connection_precedes_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(DATABASE_URL_VARIABLE, "postgresql://env@env/env")
-    resource = PostgresResource(db_connection="postgresql://u@own/d", host="field")
+    monkeypatch.setenv("OTHER_URL", "postgresql://env@other/env")
 
-    assert _parameters(resource)["host"] == "own"
-
-
-def test_the_fields_come_before_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(DATABASE_URL_VARIABLE, "postgresql://env@env/env")
-
-    fields = PostgresResource(host="field", port=5433, user="u", dbname="d", password="p")
-
-    assert _parameters(fields) == {
-        "host": "field",
-        "port": "5433",
-        "user": "u",
-        "dbname": "d",
-        "password": "p",
-    }
-
-
-def test_the_variable_comes_before_libpqs_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OTHER_URL", "postgresql://env@env/env")
-
-    assert _parameters(PostgresResource(connection_variable="OTHER_URL"))["host"] == "env"
+    assert _parameters()["host"] == "env"
+    assert _parameters(PostgresResource(connection_variable="OTHER_URL"))["host"] == "other"
+    assert _parameters(db_connection="postgresql://u@own/d")["host"] == "own"
 
 
 @pytest.mark.parametrize("value", [None, "", "  "])
-def test_with_nothing_given_libpqs_environment_decides(
+def test_without_a_connection_string_libpqs_environment_applies(
     value: str | None, langchain: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if value is not None:
@@ -62,27 +50,17 @@ def test_with_nothing_given_libpqs_environment_decides(
         monkeypatch.setenv("PGUSER", info.user)
     monkeypatch.setenv("PGDATABASE", langchain.name)
 
-    connection = connect(PostgresResource().connection_settings(load_settings()))
-    try:
-        assert connection.info.dbname == langchain.name
-    finally:
-        connection.close()
+    with closing(connect(PostgresResource().connection_settings(load_settings(), None))) as opened:
+        assert opened.info.dbname == langchain.name
 
 
-def test_the_variable_is_read_when_the_run_connects(monkeypatch: pytest.MonkeyPatch) -> None:
-    resource = PostgresResource()
-    monkeypatch.setenv(DATABASE_URL_VARIABLE, "postgresql://u@late/d")
-
-    assert _parameters(resource)["host"] == "late"
-
-
-def test_a_malformed_string_names_its_variable_and_does_not_repeat_it(
+def test_an_error_names_the_variable_of_a_malformed_string_without_the_string(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv(DATABASE_URL_VARIABLE, f"postgresql//u:{PASSWORD}@h/d")
 
     with pytest.raises(InvalidParams) as raised:
-        PostgresResource().connection_settings(load_settings())
+        _parameters()
     assert DATABASE_URL_VARIABLE in raised.value.message
     assert PASSWORD not in raised.value.message
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from cryptography.fernet import Fernet
+from pydantic import SecretStr
 
 from vector_backup_pipeline.engine.errors import InvalidParams, MissingExtra
 from vector_backup_pipeline.engine.secrets import SecretText
@@ -222,13 +223,14 @@ def test_an_opened_text_does_not_show_itself() -> None:
 
 
 def test_a_run_opens_the_text_that_the_api_sealed() -> None:
-    resource = PostgresResource(db_connection=seal(SECRET, WITH_KEY))
+    sealed = SecretStr(seal(SECRET, WITH_KEY))
+    connect = PostgresResource().connection_settings
 
-    settings = resource.connection_settings(WITH_KEY)
+    settings = connect(WITH_KEY, sealed)
 
     assert settings.parameters["host"] == "db.example.com"
     assert settings.parameters["password"] == PASSWORD
     # As a caller's own string: nothing of the worker's is added.
     assert settings.stands_alone
-    assert PASSWORD not in repr(resource) + repr(settings)
-    _refused(lambda: resource.connection_settings(WITH_OTHER_KEY), "can't be decrypted")
+    assert PASSWORD not in repr(settings)
+    _refused(lambda: connect(WITH_OTHER_KEY, sealed), "can't be decrypted")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,11 +21,8 @@ from vector_backup_pipeline.engine.errors import (
     RunCancelled,
     ServiceUnavailable,
 )
-from vector_backup_pipeline.jobs.backup import check_backup
-from vector_backup_pipeline.jobs.restore import check_restore
 from vector_backup_pipeline.parameters.backup import BackupParameters
 from vector_backup_pipeline.parameters.restore import RestoreParameters
-from vector_backup_pipeline.settings import Settings
 
 RunParameters = BackupParameters | RestoreParameters
 
@@ -45,8 +41,7 @@ class Operation:
     """A job that the API starts.
 
     `thing` is its name in Chinese. `performed` and `tables` are the keys of its result that say
-    whether it did anything, and to which tables. `check` raises what the job would raise for the
-    parameters. `start_name` is the operation id of its POST route; `start_help` and `cancel_help`
+    whether it did anything, and to which tables. `start_name` is the operation id of its POST route; `start_help` and `cancel_help`
     describe its routes.
     """
 
@@ -54,7 +49,6 @@ class Operation:
     thing: str
     performed: str
     tables: str
-    check: Callable[[Any, Settings], None]
     data: type[BackupData] | type[RestoreData]
     start_name: str
     start_help: str
@@ -119,7 +113,6 @@ BACKUP = Operation(
     thing="Vector表备份",
     performed="backup_performed",
     tables="tables_backed_up",
-    check=check_backup,
     data=BackupData,
     start_name="back_up",
     start_help="Launches `vector_backup_job` and waits for its end. An empty body means all "
@@ -132,7 +125,6 @@ RESTORE = Operation(
     thing="Vector表恢复",
     performed="restore_performed",
     tables="restore_results",
-    check=check_restore,
     data=RestoreData,
     start_name="restore",
     start_help="Launches `vector_restore_job` and waits for its end. It restores all tables or "

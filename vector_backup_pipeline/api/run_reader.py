@@ -12,7 +12,7 @@ from vector_backup_pipeline.api.dagster_client import DagsterClient, RunEvent, R
 from vector_backup_pipeline.api.errors import DagsterUnavailable
 from vector_backup_pipeline.api.models import TableProgress
 from vector_backup_pipeline.engine.errors import ResourceNotFound, RunCancelled
-from vector_backup_pipeline.outcome import RunOutcome, is_told_by, outcome_of
+from vector_backup_pipeline.outcome import RunOutcome, has_outcome, outcome_of
 
 ENDED = frozenset({"SUCCESS", "FAILURE", "CANCELED"})
 QUEUED = frozenset({"QUEUED", "NOT_STARTED"})
@@ -98,7 +98,7 @@ class RunProgress:
         return RunOutcome(outcome.result, RunCancelled.error_type, message, can_retry=True)
 
     def _take_event(self, event: RunEvent) -> None:
-        if is_told_by(event.metadata):
+        if has_outcome(event.metadata):
             self._outcome_metadata.append(event.metadata)
         if {"table", "step"} <= event.metadata.keys():
             # The step that plans the run names each table and its step.

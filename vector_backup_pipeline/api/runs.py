@@ -70,7 +70,7 @@ class Runs:
             BackupError: the job would refuse the call for the same reason.
             DagsterUnavailable: Dagster does not answer.
         """
-        operation.check(parameters, self._settings)
+        operation.base.check(parameters, self._settings)
         if parameters.db_connection is not None:
             check_remote_caller(SecretText(parameters.db_connection.get_secret_value()))
         await self._check_task(parameters.task_id)

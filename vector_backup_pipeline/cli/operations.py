@@ -26,7 +26,6 @@ from vector_backup_pipeline.parameters.verify import VerifyParameters
 def run_job(parameters: Parameters, *, as_json: bool) -> int:
     """Run the job of these parameters in this process and show its outcome; returns the exit
     code."""
-    from vector_backup_pipeline.jobs.index import CHECKS
     from vector_backup_pipeline.launch import launch
     from vector_backup_pipeline.operations import OPERATIONS
     from vector_backup_pipeline.settings import load_settings
@@ -34,7 +33,7 @@ def run_job(parameters: Parameters, *, as_json: bool) -> int:
 
     operation = next(o for o in OPERATIONS if o.parameters is type(parameters))
     settings = load_settings()
-    CHECKS[operation](parameters, settings)
+    operation.check(parameters, settings)
     outcome = launch(operation, parameters.as_run_config(hand_over), settings)
     failure = None
     if outcome.error_type is not None or outcome.result is None:

@@ -1,27 +1,164 @@
 """The main job: back up the vector tables."""
 
-from vector_backup_pipeline.jobs.frame import job_of
-from vector_backup_pipeline.operations import BACKUP
-from vector_backup_pipeline.ops.backup import (
-    export_table,
-    pin_snapshot,
-    resolve_backup_directory,
-    truncate_embedding_table,
-    write_backup_log,
+from collections.abc import Iterator
+
+import dagster as dg
+
+from vector_backup_pipeline.assets import table_asset_key
+from vector_backup_pipeline.engine.backup.run import BackupRun, BackupTarget, TableExport
+from vector_backup_pipeline.engine.results import ExportedTable, TruncatedTable, readable_size
+from vector_backup_pipeline.jobs.frame import (
+    log_step,
+    mapping_keys,
+    operation_job,
+    table_progress,
 )
-from vector_backup_pipeline.parameters.backup import BackupParameters
-from vector_backup_pipeline.resources import check_connection
-from vector_backup_pipeline.settings import Settings, load_settings
+from vector_backup_pipeline.jobs.prune import prune_after_backup
+from vector_backup_pipeline.operations import BACKUP
+from vector_backup_pipeline.outcome import failing_step, location_metadata
+from vector_backup_pipeline.resources import (
+    BackupRunResource,
+    BackupStorageResource,
+    PostgresResource,
+    ProgressResource,
+)
+from vector_backup_pipeline.run_config import config_schema
 
 
-def check_backup(parameters: BackupParameters, settings: Settings | None = None) -> None:
-    """Raise what the job would raise for these parameters, before it is launched."""
-    settings = settings or load_settings()
-    parameters.with_tables(settings.tables, settings.truncate_tables)
-    check_connection("db_connection", parameters.db_connection)
+@dg.op(config_schema=config_schema(BACKUP))
+def resolve_backup_directory(
+    context: dg.OpExecutionContext,
+    backup_storage: BackupStorageResource,
+    backup_run: BackupRunResource,
+) -> dg.Output[BackupTarget]:
+    """Check the parameters, create the backup directory and take a timestamp of its own in it."""
+    with failing_step():
+        run = backup_run.begin(
+            context,
+            lambda parameters, settings: BackupRun(
+                parameters.with_tables(settings.tables, settings.truncate_tables),
+                backup_storage.open_root(settings),
+                settings.timestamps,
+                lock_timeout=settings.lock_timeout,
+                run_id=context.run_id,
+            ),
+        )
+        target = run.resolve()
+    return dg.Output(
+        target,
+        metadata={
+            "directory": location_metadata(target.directory),
+            "timestamp": target.timestamp or "nothing to do",
+            "task_id": target.task_id or "none",
+        },
+    )
 
 
-@job_of(BACKUP, first_step=resolve_backup_directory.name)
+@dg.op(out=dg.DynamicOut(TableExport))
+def pin_snapshot(
+    backup_target: BackupTarget,
+    postgres: PostgresResource,
+    backup_run: BackupRunResource,
+) -> Iterator[dg.DynamicOutput[TableExport]]:
+    """Open the run's transactions on one snapshot; give each table to a step of its own."""
+    if backup_target.timestamp is None:
+        return
+    with failing_step():
+        run = backup_run.current
+        exports = run.pin(
+            lambda: postgres.connection_settings(backup_run.settings, run.request.db_connection)
+        )
+    for export, key in zip(exports, mapping_keys([e.table for e in exports]), strict=True):
+        rows = export.estimated_rows
+        yield dg.DynamicOutput(
+            export,
+            mapping_key=key,
+            metadata={
+                "table": export.table,
+                "step": f"export_table[{key}]",
+                "size in database": readable_size(export.size),
+                "estimated rows": "unknown" if rows is None else rows,
+                "ranges": export.ranges,
+            },
+        )
+
+
+@dg.op
+def export_table(
+    context: dg.OpExecutionContext,
+    table_export: TableExport,
+    progress: ProgressResource,
+    backup_run: BackupRunResource,
+) -> dg.Output[ExportedTable]:
+    """Stream every row that the table has in the snapshot into a file that appears when whole."""
+    table = table_export.table
+    with failing_step():
+        run = backup_run.current
+        listener = table_progress(context, progress, table, run.request.progress_every)
+        exported = run.export(table, listener)
+    return dg.Output(
+        exported,
+        metadata={
+            "table": table,
+            "rows": exported.row_count,
+            "file": exported.backup_file,
+            "size": exported.file_size,
+            "seconds": exported.duration,
+        },
+    )
+
+
+@dg.op
+def truncate_embedding_table(
+    exported_tables: list[ExportedTable], backup_run: BackupRunResource
+) -> dg.Output[dict[str, TruncatedTable]]:
+    """Re-read the stored files, then truncate in the transaction that has kept writers out."""
+    with failing_step():
+        truncated = backup_run.current.truncate()
+    rows = {f"{table}: rows truncated": entry.rows_before for table, entry in truncated.items()}
+    return dg.Output(truncated, metadata={"tables backed up": len(exported_tables), **rows})
+
+
+@log_step
+def write_backup_log(
+    context: dg.OpExecutionContext,
+    backup_storage: BackupStorageResource,
+    progress: ProgressResource,
+    backup_run: BackupRunResource,
+) -> Iterator[dg.AssetMaterialization | dg.Output[dict[str, object]]]:
+    """Write manifest and log, whatever became of the tables, and show the result. Prune, if the
+    settings ask for it and the backup is good."""
+    with failing_step():
+        run = backup_run.current
+        result = run.finish()
+    yield from _materializations(run)
+    pruned: dict[str, dg.MetadataValue] = {}
+    if result.backup_performed and run.error is None and backup_run.settings.prune_after_backup:
+        root = backup_storage.open_root(backup_run.settings)
+        pruned = prune_after_backup(
+            context, progress, root, backup_run.settings, run.request.task_id
+        )
+    yield dg.Output(result.as_json(), metadata=backup_run.report(result) | pruned)
+
+
+def _materializations(run: BackupRun) -> Iterator[dg.AssetMaterialization]:
+    """One for each stored table, with numbers that the UI plots over time."""
+    for table, stored in run.stored.items():
+        seconds = max(stored.duration, 1e-6)
+        yield dg.AssetMaterialization(
+            asset_key=table_asset_key(table),
+            metadata={
+                "rows": stored.rows,
+                "bytes": stored.size,
+                "seconds": round(seconds, 3),
+                "rows/s": round(stored.rows / seconds, 1),
+                "MB/s": round(stored.size / 1e6 / seconds, 3),
+                "path": location_metadata(run.path_of(stored.name)),
+            },
+        )
+
+
+@operation_job(BACKUP, first_step=resolve_backup_directory)
 def vector_backup_job() -> None:
     """Back up the pgvector tables from one snapshot, and truncate the embedding table if asked."""
     target = resolve_backup_directory()

@@ -1,22 +1,97 @@
-"""What all jobs have in common."""
+"""What the jobs have in common: how they run, their last step, steps and progress per table."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import dagster as dg
+from dagster._core.events import EngineEventData
 
+from vector_backup_pipeline.engine.progress import Progress, ProgressListener, progress_line
+from vector_backup_pipeline.engine.results import readable_size
 from vector_backup_pipeline.operations import Operation
+from vector_backup_pipeline.resources import ProgressResource
 from vector_backup_pipeline.run_config import flat_config
 
+_NOT_IN_A_KEY = re.compile(r"[^A-Za-z0-9_]")
 
-def job_of(
-    operation: Operation, first_step: str
+
+def operation_job(
+    operation: Operation, first_step: dg.OpDefinition
 ) -> Callable[[Callable[..., None]], dg.JobDefinition]:
     """Makes the operation's job of a function that composes its steps."""
     return dg.job(
         name=operation.job_name,
-        config=flat_config(operation, first_step),
+        config=flat_config(operation, first_step.name),
         # One process holds the run's connections and state for all steps.
         executor_def=dg.in_process_executor,
         # A retried run can't use them any more, so it repeats all steps.
         tags={"dagster/retry_strategy": "ALL_STEPS"},
     )
+
+
+def log_step(function: Callable[..., Any]) -> dg.OpDefinition:
+    """The step that writes the log and shows the result, whatever became of the other steps.
+
+    Dagster skips what depends on a failed step, so it depends on the first one alone; the priority
+    makes it the last one.
+    """
+    return dg.op(
+        ins={"start": dg.In(dg.Nothing)},
+        out=dg.Out(dict[str, object], description="The result of the run."),
+        tags={"dagster/priority": "-10"},
+    )(function)
+
+
+def mapping_keys(tables: Sequence[str]) -> list[str]:
+    """A step key for each table: its name as far as Dagster allows, numbered where two agree."""
+    keys: list[str] = []
+    for table in tables:
+        key = base = _NOT_IN_A_KEY.sub("_", table)
+        number = 2
+        while key in keys:
+            key, number = f"{base}_{number}", number + 1
+        keys.append(key)
+    return keys
+
+
+def table_progress(
+    context: dg.OpExecutionContext, progress: ProgressResource, table: str, every: int
+) -> ProgressListener:
+    """A listener that shows a table's progress at the terminal, and every `every` rows as an event
+    of the run, for the UI and for callers of GraphQL."""
+    next_at = every
+
+    def listener(moment: Progress) -> None:
+        nonlocal next_at
+        progress.progressed(moment)
+        if moment.rows >= next_at:
+            next_at = moment.rows - moment.rows % every + every
+            context.instance.report_engine_event(
+                f"{moment.table}: {progress_line(moment)}",
+                context.dagster_run,
+                EngineEventData(metadata=_progress_metadata(moment)),
+                step_key=context.get_step_execution_context().step.key,
+            )
+
+    progress.table_started(table)
+    return listener
+
+
+def _progress_metadata(moment: Progress) -> dict[str, dg.MetadataValue]:
+    numbers = {
+        "rows_per_second": moment.rows_per_second,
+        "megabytes_per_second": moment.megabytes_per_second,
+        "percent": moment.percent,
+        "seconds_left": moment.seconds_left,
+    }
+    return {
+        "table": dg.MetadataValue.text(moment.table),
+        "rows": dg.MetadataValue.int(moment.rows),
+        "size": dg.MetadataValue.text(readable_size(moment.bytes)),
+        **{
+            label: dg.MetadataValue.float(round(number, 1))
+            for label, number in numbers.items()
+            if number is not None
+        },
+    }

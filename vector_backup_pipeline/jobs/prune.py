@@ -1,24 +1,148 @@
-"""Removing the sets that no rule keeps."""
+"""The removal of the sets that no rule keeps, as a job and after a backup."""
 
-from vector_backup_pipeline.jobs.frame import job_of
-from vector_backup_pipeline.operations import PRUNE
-from vector_backup_pipeline.ops.prune import (
-    find_prune_locations,
-    prune_location,
-    write_prune_log,
+from collections.abc import Iterator
+
+import dagster as dg
+
+from vector_backup_pipeline.engine.errors import BackupError, as_backup_error
+from vector_backup_pipeline.engine.results import PrunedLocation, PruneResult, readable_size
+from vector_backup_pipeline.engine.retention.run import (
+    LocationToPrune,
+    PruneRun,
+    location_lines,
 )
+from vector_backup_pipeline.engine.storage.contract import BackupRoot
+from vector_backup_pipeline.jobs.frame import log_step, operation_job
+from vector_backup_pipeline.operations import PRUNE
+from vector_backup_pipeline.outcome import failing_step, location_metadata
 from vector_backup_pipeline.parameters.prune import PruneParameters
-from vector_backup_pipeline.settings import Settings, load_settings
+from vector_backup_pipeline.resources import (
+    BackupStorageResource,
+    ProgressResource,
+    PruneRunResource,
+)
+from vector_backup_pipeline.run_config import config_schema
+from vector_backup_pipeline.settings import Settings
+
+PRUNE_ERROR_KEY = "prune_error"
 
 
-def check_prune(parameters: PruneParameters, settings: Settings | None = None) -> None:
-    """Raise what the job would raise for these parameters, before it is launched."""
-    (settings or load_settings()).keep.overridden_by(parameters)
+@dg.op(config_schema=config_schema(PRUNE), out=dg.DynamicOut(LocationToPrune))
+def find_prune_locations(
+    context: dg.OpExecutionContext,
+    backup_storage: BackupStorageResource,
+    prune_run: PruneRunResource,
+) -> Iterator[dg.DynamicOutput[LocationToPrune]]:
+    """Find the locations; give each to a step of its own."""
+    with failing_step():
+        run = prune_run.begin(
+            context,
+            lambda parameters, settings: _make_run(
+                parameters, backup_storage.open_root(settings), settings, context.run_id
+            ),
+        )
+        locations = run.find()
+    for location in locations:
+        yield dg.DynamicOutput(
+            location,
+            mapping_key=location.key,
+            metadata={
+                "directory": location_metadata(location.directory),
+                "task_id": location.task_id or "none",
+            },
+        )
 
 
-@job_of(PRUNE, first_step=find_prune_locations.name)
+@dg.op
+def prune_location(
+    context: dg.OpExecutionContext,
+    location: LocationToPrune,
+    progress: ProgressResource,
+    prune_run: PruneRunResource,
+) -> dg.Output[PrunedLocation]:
+    """Apply the rules to the sets of the location, and remove those that nothing keeps."""
+    progress.announced(f"Pruning {location.directory}")
+    with failing_step():
+        run = prune_run.current
+        pruned = run.prune(location.key)
+        lines = "\n".join(location_lines(pruned, dry_run=run.parameters.dry_run))
+        context.log.info(lines)
+        error = run.error_of(location.key)
+        if error is not None:
+            raise error
+    return dg.Output(
+        pruned,
+        metadata={
+            "kept": len(pruned.kept),
+            "removed": len(pruned.removed),
+            "freed": readable_size(pruned.bytes_freed),
+            "sets": dg.MetadataValue.md(lines),
+        },
+    )
+
+
+@log_step
+def write_prune_log(prune_run: PruneRunResource) -> dg.Output[dict[str, object]]:
+    """Write the log of each location from which a set was removed, and show the result."""
+    with failing_step():
+        result = prune_run.current.finish()
+    return dg.Output(result.as_json(), metadata=prune_run.report(result))
+
+
+@operation_job(PRUNE, first_step=find_prune_locations)
 def vector_prune_job() -> None:
     """Remove backup sets by retention rules, in the root and each task by itself."""
     locations = find_prune_locations()
     locations.map(prune_location)
     write_prune_log(locations.collect())
+
+
+def prune_after_backup(
+    context: dg.OpExecutionContext,
+    progress: ProgressResource,
+    root: BackupRoot,
+    settings: Settings,
+    task_id: str | None,
+) -> dict[str, dg.MetadataValue]:
+    """Prune the backup's own location by the rules of the settings; the metadata holds the result.
+
+    The backup is complete by now, so an error here is a warning and fails nothing.
+    """
+    progress.announced("Pruning after the backup")
+    metadata: dict[str, dg.MetadataValue] = {}
+    try:
+        result, error = _prune_location_of(context, root, settings, task_id)
+        metadata[PRUNE.result_key] = dg.MetadataValue.json(result.as_json())
+        metadata["freed by the prune"] = dg.MetadataValue.text(readable_size(result.bytes_freed))
+    except Exception as cause:  # noqa: BLE001 - the backup is good, whatever this is
+        error = as_backup_error(cause)
+    if error is not None:
+        text = f"{error.error_type}: {error.message}"
+        warning = (
+            "The backup is complete, but the prune after it failed, and old sets may fill the "
+            f"storage. {text}"
+        )
+        context.log.warning(warning)
+        progress.announced(warning)
+        metadata[PRUNE_ERROR_KEY] = dg.MetadataValue.text(text)
+    return metadata
+
+
+def _prune_location_of(
+    context: dg.OpExecutionContext, root: BackupRoot, settings: Settings, task_id: str | None
+) -> tuple[PruneResult, BackupError | None]:
+    parameters = PruneParameters(task_id=task_id, global_only=task_id is None)
+    run = _make_run(parameters, root, settings, context.run_id)
+    try:
+        for location in run.find():
+            lines = location_lines(run.prune(location.key), dry_run=False)
+            context.log.info("\n".join(lines))
+    finally:
+        result = run.close()
+    return result, run.error
+
+
+def _make_run(
+    parameters: PruneParameters, root: BackupRoot, settings: Settings, run_id: str
+) -> PruneRun:
+    return PruneRun(parameters, settings.keep, root, settings.timestamps, run_id=run_id)

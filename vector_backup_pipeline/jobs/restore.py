@@ -1,31 +1,174 @@
-"""Getting it back: restore a backup set, proven, all or nothing."""
+"""The restore of a backup set: proven, all or nothing."""
 
-from vector_backup_pipeline.engine.catalog.choice import check_timestamp
-from vector_backup_pipeline.jobs.frame import job_of
-from vector_backup_pipeline.operations import RESTORE
-from vector_backup_pipeline.ops.restore import (
-    build_indexes,
-    find_backup_set,
-    load_table,
-    prepare_target,
-    prove_restore,
-    write_restore_log,
+import time
+from collections.abc import Iterator
+
+import dagster as dg
+
+from vector_backup_pipeline.engine.restore.report import recall_line
+from vector_backup_pipeline.engine.restore.run import FoundBackup, RestoreRun, TableLoad
+from vector_backup_pipeline.engine.results import readable_size
+from vector_backup_pipeline.jobs.frame import (
+    log_step,
+    mapping_keys,
+    operation_job,
+    table_progress,
 )
-from vector_backup_pipeline.parameters.restore import RestoreParameters
-from vector_backup_pipeline.resources import check_connection
-from vector_backup_pipeline.settings import Settings, load_settings
+from vector_backup_pipeline.operations import RESTORE
+from vector_backup_pipeline.outcome import failing_step, location_metadata
+from vector_backup_pipeline.resources import (
+    BackupStorageResource,
+    PostgresResource,
+    ProgressResource,
+    RestoreRunResource,
+)
+from vector_backup_pipeline.run_config import config_schema
 
 
-def check_restore(parameters: RestoreParameters, settings: Settings | None = None) -> None:
-    """Raise what the job would raise for these parameters, before it is launched."""
-    check_timestamp((settings or load_settings()).timestamps, parameters.timestamp)
-    check_connection("db_connection", parameters.db_connection)
+@dg.op(config_schema=config_schema(RESTORE))
+def find_backup_set(
+    context: dg.OpExecutionContext,
+    postgres: PostgresResource,
+    backup_storage: BackupStorageResource,
+    restore_run: RestoreRunResource,
+) -> dg.Output[FoundBackup]:
+    """Find the set and verify its files, before the target is touched."""
+    with failing_step():
+        run = restore_run.begin(
+            context,
+            lambda parameters, settings: RestoreRun(
+                parameters,
+                backup_storage.open_root(settings),
+                settings.timestamps,
+                lock_timeout=settings.lock_timeout,
+                run_id=context.run_id,
+            ),
+        )
+        backup = run.find(
+            lambda: postgres.connection_settings(restore_run.settings, run.request.db_connection)
+        )
+    return dg.Output(
+        backup,
+        metadata={
+            "directory": location_metadata(backup.directory),
+            "timestamp": backup.timestamp,
+            "tables": ", ".join(backup.tables),
+            "size": readable_size(backup.size),
+        },
+    )
 
 
-@job_of(RESTORE, first_step=find_backup_set.name)
+@dg.op(ins={"backup": dg.In(FoundBackup)}, out=dg.DynamicOut(TableLoad))
+def prepare_target(
+    backup: FoundBackup,  # noqa: ARG001 - the step comes after the files are verified
+    postgres: PostgresResource,
+    restore_run: RestoreRunResource,
+) -> Iterator[dg.DynamicOutput[TableLoad]]:
+    """Lock the target's tables, empty them if asked, create those that are missing."""
+    with failing_step():
+        run = restore_run.current
+        loads = run.prepare(
+            lambda: postgres.connection_settings(restore_run.settings, run.request.db_connection)
+        )
+    for load, key in zip(loads, mapping_keys([load.table for load in loads]), strict=True):
+        yield dg.DynamicOutput(
+            load,
+            mapping_key=key,
+            metadata={
+                "table": load.table,
+                "step": f"load_table[{key}]",
+                "target": load.target,
+                "size": readable_size(load.size),
+                "rows": "unknown" if load.rows is None else load.rows,
+            },
+        )
+
+
+@dg.op
+def load_table(
+    context: dg.OpExecutionContext,
+    table_load: TableLoad,
+    progress: ProgressResource,
+    restore_run: RestoreRunResource,
+) -> dg.Output[int]:
+    """Send every row of the file to the target; nobody sees them until all tables are proven."""
+    table = table_load.table
+    started = time.monotonic()
+    with failing_step():
+        run = restore_run.current
+        listener = table_progress(context, progress, table, run.request.progress_every)
+        rows = run.load(table, listener)
+    seconds = time.monotonic() - started
+    return dg.Output(
+        rows,
+        metadata={
+            "table": table,
+            "target": table_load.target,
+            "rows": rows,
+            "seconds": round(seconds, 3),
+            "MB/s": round(table_load.size / 1e6 / max(seconds, 1e-6), 1),
+        },
+    )
+
+
+@dg.op
+def build_indexes(
+    context: dg.OpExecutionContext,
+    loaded_rows: list[int],
+    progress: ProgressResource,
+    restore_run: RestoreRunResource,
+) -> dg.Output[int]:
+    """Build the keys and indexes that are faster to build over all rows than row by row."""
+    started = time.monotonic()
+    built: list[str] = []
+
+    def listener(message: str) -> None:
+        built.append(message)
+        context.log.info(message)
+        progress.announced(message)
+
+    with failing_step():
+        restore_run.current.build_indexes(listener)
+    return dg.Output(
+        sum(loaded_rows),
+        metadata={
+            "rows": sum(loaded_rows),
+            "indexes": dg.MetadataValue.md("\n".join(f"- {line}" for line in built) or "none"),
+            "seconds": round(time.monotonic() - started, 3),
+        },
+    )
+
+
+@dg.op(ins={"rows": dg.In(int)})
+def prove_restore(rows: int, restore_run: RestoreRunResource) -> dg.Output[dict[str, bool | None]]:
+    """Compare row counts and content digests in the target; commit only if all of them match."""
+    with failing_step():
+        run = restore_run.current
+        proved = run.prove()
+        recall = run.measure_recall()
+    recall_lines = "\n".join(f"- {recall_line(index).strip(' ~')}" for index in recall)
+    digests = {
+        f"{table}: digest": "not comparable" if matches is None else "equal"
+        for table, matches in proved.items()
+    }
+    return dg.Output(
+        proved,
+        metadata={"rows": rows, **digests, "recall": dg.MetadataValue.md(recall_lines or "none")},
+    )
+
+
+@log_step
+def write_restore_log(restore_run: RestoreRunResource) -> dg.Output[dict[str, object]]:
+    """Write the log, whatever became of the tables, and show the result."""
+    with failing_step():
+        result = restore_run.current.finish()
+    return dg.Output(result.as_json(), metadata=restore_run.report(result))
+
+
+@operation_job(RESTORE, first_step=find_backup_set)
 def vector_restore_job() -> None:
     """Restore a backup set into its tables, another database or an empty one, and prove it."""
-    found = find_backup_set()
-    loaded = prepare_target(found).map(load_table)
+    backup = find_backup_set()
+    loaded = prepare_target(backup).map(load_table)
     prove_restore(build_indexes(loaded.collect()))
-    write_restore_log(found)
+    write_restore_log(backup)

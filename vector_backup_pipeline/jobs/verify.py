@@ -1,28 +1,135 @@
-"""Proving stored sets again, and that they restore."""
+"""The verification of stored sets: their files, and in a restore test that they restore."""
 
-from vector_backup_pipeline.engine.catalog.choice import check_timestamp
-from vector_backup_pipeline.jobs.frame import job_of
+from collections.abc import Iterable, Iterator, Sequence
+
+import dagster as dg
+
+from vector_backup_pipeline.assets import RESTORE_DRILL, evaluations, table_check_specs
+from vector_backup_pipeline.engine.results import SetVerdict
+from vector_backup_pipeline.engine.storage.contract import BackupRoot
+from vector_backup_pipeline.engine.verification.report import verdict_lines
+from vector_backup_pipeline.engine.verification.run import SetToVerify, VerifyRun
+from vector_backup_pipeline.jobs.frame import log_step, operation_job
 from vector_backup_pipeline.operations import VERIFY
-from vector_backup_pipeline.ops.verify import (
-    find_backup_sets,
-    verify_backup_set,
-    write_verify_log,
-)
+from vector_backup_pipeline.outcome import failing_step, location_metadata
+from vector_backup_pipeline.parameters.types import LATEST
 from vector_backup_pipeline.parameters.verify import VerifyParameters
-from vector_backup_pipeline.resources import check_connection
+from vector_backup_pipeline.resources import (
+    BackupStorageResource,
+    ProgressResource,
+    VerifyRunResource,
+    restore_test_server,
+)
+from vector_backup_pipeline.run_config import config_schema
 from vector_backup_pipeline.settings import Settings, load_settings
 
 
-def check_verify(parameters: VerifyParameters, settings: Settings | None = None) -> None:
-    """Raise what the job would raise for these parameters, before it is launched."""
-    if parameters.timestamp is not None:
-        check_timestamp((settings or load_settings()).timestamps, parameters.timestamp)
-    check_connection("scratch_connection", parameters.scratch_connection)
+@dg.op(config_schema=config_schema(VERIFY), out=dg.DynamicOut(SetToVerify))
+def find_backup_sets(
+    context: dg.OpExecutionContext,
+    backup_storage: BackupStorageResource,
+    verify_run: VerifyRunResource,
+) -> Iterator[dg.DynamicOutput[SetToVerify]]:
+    """Find the sets; give each to a step of its own."""
+    with failing_step():
+        run = verify_run.begin(
+            context,
+            lambda parameters, settings: _make_run(
+                parameters, backup_storage.open_root(settings), settings, context.run_id
+            ),
+        )
+        sets = run.find()
+    for backup_set in sets:
+        yield dg.DynamicOutput(
+            backup_set,
+            mapping_key=backup_set.key,
+            metadata={
+                "directory": location_metadata(backup_set.directory),
+                "timestamp": backup_set.timestamp,
+            },
+        )
 
 
-@job_of(VERIFY, first_step=find_backup_sets.name)
+@dg.op
+def verify_backup_set(
+    context: dg.OpExecutionContext,
+    set_to_verify: SetToVerify,
+    progress: ProgressResource,
+    verify_run: VerifyRunResource,
+) -> dg.Output[SetVerdict | None]:
+    """Read all files of the set; restore it elsewhere if a restore test is asked for. A set that
+    was removed meanwhile is skipped."""
+    progress.announced(f"Verifying {set_to_verify.directory}, {set_to_verify.timestamp}")
+    with failing_step():
+        verdict = verify_run.current.verify(set_to_verify.key)
+        if verdict is None:
+            return dg.Output(None, metadata={"timestamp": set_to_verify.timestamp, "skipped": True})
+        lines = "\n".join(verdict_lines(verdict))
+        context.log.info(lines)
+        if not verdict.passed:
+            raise verify_run.current.error_of(set_to_verify.key)
+    return dg.Output(
+        verdict, metadata={"timestamp": verdict.timestamp, "verdict": dg.MetadataValue.md(lines)}
+    )
+
+
+@log_step
+def write_verify_log(
+    verify_run: VerifyRunResource,
+) -> Iterator[dg.AssetCheckEvaluation | dg.Output[dict[str, object]]]:
+    """Write the log, whatever became of the sets, and evaluate each table's checks."""
+    with failing_step():
+        result = verify_run.current.finish()
+    yield from evaluations(result, verify_run.settings.tables)
+    yield dg.Output(result.as_json(), metadata=verify_run.report(result))
+
+
+@operation_job(VERIFY, first_step=find_backup_sets)
 def vector_verify_job() -> None:
-    """Verify stored backup sets, and in a drill restore them elsewhere."""
+    """Verify stored backup sets, and in a restore test restore them elsewhere."""
     sets = find_backup_sets()
     sets.map(verify_backup_set)
     write_verify_log(sets.collect())
+
+
+def latest_backup_checks(tables: Sequence[str]) -> dg.AssetChecksDefinition:
+    """The checks of these tables. `vector_verify_job` evaluates them over all sets; the UI's own
+    "Execute" evaluates the chosen ones on the newest set of the root."""
+
+    @dg.multi_asset_check(
+        name="verify_latest_backup", specs=table_check_specs(tables), can_subset=True
+    )
+    def verify_latest_backup(
+        context: dg.AssetCheckExecutionContext, backup_storage: BackupStorageResource
+    ) -> Iterable[dg.AssetCheckResult]:
+        chosen = context.selected_asset_check_keys
+        settings = load_settings()
+        root = backup_storage.open_root(settings)
+        drill = any(key.name == RESTORE_DRILL for key in chosen)
+        parameters = VerifyParameters(timestamp=LATEST, backup_path=root.default_path, drill=drill)
+        run = _make_run(parameters, root, settings, context.run.run_id)
+        for backup_set in run.find():
+            run.verify(backup_set.key)
+        for evaluation in evaluations(run.finish(), tables):
+            if evaluation.asset_check_key in chosen:
+                yield dg.AssetCheckResult(
+                    asset_key=evaluation.asset_key,
+                    check_name=evaluation.check_name,
+                    passed=evaluation.passed,
+                    metadata=evaluation.metadata,
+                )
+
+    return verify_latest_backup
+
+
+def _make_run(
+    parameters: VerifyParameters, root: BackupRoot, settings: Settings, run_id: str
+) -> VerifyRun:
+    return VerifyRun(
+        parameters,
+        root,
+        settings.timestamps,
+        lambda: restore_test_server(parameters.scratch_connection),
+        lock_timeout=settings.lock_timeout,
+        run_id=run_id,
+    )

@@ -66,7 +66,7 @@ def resolved(document: Json, schema: Json) -> Json:
 def _check(name: str, body: Json) -> None:
     """Raise the error with which a call with that body is refused before a run is launched."""
     operation = BACKUP if name == "backup" else RESTORE
-    operation.check(operation.base.parameters(**body), _SETTINGS)
+    operation.base.check(operation.base.parameters(**body), _SETTINGS)
 
 
 def test_it_is_openapi_3_1(document: Json) -> None:

@@ -8,7 +8,7 @@ from pydantic import PrivateAttr
 
 from vector_backup_pipeline.engine.progress import Progress
 from vector_backup_pipeline.jobs.backup import vector_backup_job
-from vector_backup_pipeline.resources import ProgressResource, default_resources
+from vector_backup_pipeline.resources import ProgressResource, job_resources
 from vector_backup_pipeline.settings import DATABASE_URL_VARIABLE
 from vector_backup_pipeline_tests.fix_postgres import Database
 
@@ -42,7 +42,7 @@ def test_a_watcher_hears_each_table_from_beginning_to_end(
         name="watched",
         config=vector_backup_job.config_mapping,
         executor_def=dg.in_process_executor,
-        resource_defs=default_resources() | {"progress": watcher},
+        resource_defs=job_resources() | {"progress": watcher},
     )
 
     job.execute_in_process(

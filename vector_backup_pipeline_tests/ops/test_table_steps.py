@@ -5,7 +5,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vector_backup_pipeline.ops.table_steps import mapping_keys
+from vector_backup_pipeline.jobs.frame import mapping_keys
 
 
 def test_a_step_is_named_after_its_table() -> None:
