@@ -63,7 +63,7 @@ class _Choice(StringSourceType):
     """Dagster's source of strings with an enum in place of the plain string."""
 
     def __init__(self, texts: tuple[str, ...]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.scalar_type = dg.Enum("_or_".join(texts), [dg.EnumValue(text) for text in texts])
         self.key = f"{self.scalar_type.key}_or_env"
         self.type_params = [self.scalar_type, self.non_scalar_type]
