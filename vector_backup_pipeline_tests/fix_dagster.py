@@ -108,7 +108,18 @@ class JobRunner:
     def __call__(
         self, run_config: dict[str, Any] | None = None, job_name: str = "vector_backup_job"
     ) -> FinishedRun:
-        job = defs.resolve_job_def(job_name)
+        return self._run(defs.resolve_job_def(job_name), run_config)
+
+    def some_steps(
+        self,
+        steps: list[str],
+        run_config: dict[str, Any] | None = None,
+        job_name: str = "vector_backup_job",
+    ) -> FinishedRun:
+        """A run of these steps alone, as the launchpad lets one choose them."""
+        return self._run(defs.resolve_job_def(job_name).get_subset(op_selection=steps), run_config)
+
+    def _run(self, job: dg.JobDefinition, run_config: dict[str, Any] | None) -> FinishedRun:
         done = job.execute_in_process(
             run_config=run_config or {}, instance=self.instance, raise_on_error=False
         )
@@ -159,6 +170,14 @@ def job(
     """The job on LangChain's tables, set up as an installation is: by the environment."""
     monkeypatch.setenv(DATABASE_URL_VARIABLE, langchain.url)
     return JobRunner(instance, root)
+
+
+@pytest.fixture
+def backed_up(job: JobRunner) -> FinishedRun:
+    """LangChain's tables, backed up by the job."""
+    made = job()
+    assert made.outcome.error_type is None
+    return made
 
 
 def eventually(holds: Callable[[], Any], what: str) -> Any:

@@ -41,8 +41,8 @@ class Operation:
     """A job that the API starts.
 
     `thing` is its name in Chinese. `performed` and `tables` are the keys of its result that say
-    whether it did anything, and to which tables. `start_name` is the operation id of its POST route; `start_help` and `cancel_help`
-    describe its routes.
+    whether it did anything, and to which tables. `start_name` is the operation id of its POST
+    route; `start_help` and `cancel_help` describe its routes.
     """
 
     base: operations.Operation

@@ -17,7 +17,7 @@ from vector_backup_pipeline_tests.fix_dagster import RESULT_KEYS, FinishedRun, J
 from vector_backup_pipeline_tests.fix_postgres import Database
 
 
-def test_without_any_config_the_tables_of_the_settings_are_backed_up(
+def test_without_config_the_tables_of_the_settings_are_backed_up(
     job: JobRunner, langchain: Database
 ) -> None:
     done = job({})
@@ -40,17 +40,23 @@ def test_without_any_config_the_tables_of_the_settings_are_backed_up(
     assert "SUCCESS" in done.log
     assert done.manifest["complete"] is True
     wait_until_nothing_is_open(langchain)
-
-
-def test_the_result_is_on_the_last_step_to_run(job: JobRunner) -> None:
-    done = job()
-
     assert done.steps("STEP_SUCCESS")[-1] == "write_backup_log"
     assert BACKUP.result_key in done.metadata("STEP_OUTPUT", "write_backup_log")
-    assert sum(_tells_result(event) for event in done.events) == 1
+    assert sum(_has_result(event) for event in done.events) == 1
+    resolved = done.metadata("STEP_OUTPUT", "resolve_backup_directory")
+    assert resolved["directory"] == str(done.directory)
+    assert resolved["timestamp"] == done.manifest["timestamp"]
+    assert done.metadata("STEP_OUTPUT", "pin_snapshot").keys() >= {"table", "size in database"}
+    exported = done.metadata("STEP_OUTPUT", "export_table[langchain_pg_embedding]")
+    assert (exported["rows"], exported["file"]) == (58, file.name)
+    made = _materializations(done)
+    assert [m.asset_key.path for m in made] == [["vector_backup", table] for table in LANGCHAIN]
+    metadata = {key: value.value for key, value in made[1].metadata.items()}
+    assert set(metadata) == {"rows", "bytes", "seconds", "rows/s", "MB/s", "path"}
+    assert (metadata["rows"], metadata["bytes"]) == (58, file.stat().st_size)
 
 
-def test_every_parameter_is_taken(
+def test_every_parameter_reaches_the_engine(
     job: JobRunner, langchain: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (job.root / "corpus_7").mkdir()
@@ -82,9 +88,15 @@ def test_every_parameter_is_taken(
     assert list(truncated) == ["success", "rows_before", "rows_after", "duration"]
     assert (truncated["rows_before"], truncated["rows_after"]) == (58, 0)
     assert langchain.ask_one("SELECT count(*) FROM langchain_pg_embedding") == 0
+    assert done.metadata("STEP_OUTPUT", "truncate_embedding_table") == {
+        "tables backed up": 1,
+        "langchain_pg_embedding: rows truncated": 58,
+    }
 
 
-def test_nothing_to_do_is_told_and_makes_nothing(job: JobRunner, langchain: Database) -> None:
+def test_a_run_with_nothing_to_do_says_so_and_writes_nothing(
+    job: JobRunner, langchain: Database
+) -> None:
     done = job({"backup_vector_tables": False})
 
     assert done.run.status is dg.DagsterRunStatus.SUCCESS
@@ -94,7 +106,7 @@ def test_nothing_to_do_is_told_and_makes_nothing(job: JobRunner, langchain: Data
     assert list(job.root.iterdir()) == []
 
 
-def test_each_scalar_may_come_from_the_environment_and_is_stored_by_name(
+def test_each_value_may_come_from_the_environment_and_is_stored_by_name(
     job: JobRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (job.root / "t1").mkdir()
@@ -105,6 +117,8 @@ def test_each_scalar_may_come_from_the_environment_and_is_stored_by_name(
         "batch_size": "100",
         "progress_every": "1000",
         "workers": "1",
+        "export_method": "cursor",
+        "compression": "gzip",
     }
     for key, value in values.items():
         monkeypatch.setenv(f"GIVEN_{key}", value)
@@ -117,6 +131,7 @@ def test_each_scalar_may_come_from_the_environment_and_is_stored_by_name(
     assert done.outcome.error_type is None
     assert done.directory.parent.name == "t1"
     assert list(done.result["tables_backed_up"]) == ["langchain_pg_embedding"]
+    assert done.manifest["export_method"] == "cursor"
     assert done.run.run_config == config
 
 
@@ -124,23 +139,21 @@ def test_each_scalar_may_come_from_the_environment_and_is_stored_by_name(
     "config",
     [
         {"bogus": 1},
-        {"execution": {"config": {}}},
-        {"resources": {"postgres": {"config": {"host": "elsewhere"}}}},
+        {"resources": {"postgres": {"config": {"connection_variable": "OTHER"}}}},
         {"ops": {}},
-        {"loggers": {}},
         {"workers": "many"},
         {"tables": "langchain_pg_embedding"},
         {"export_method": "telepathy"},
-        {"format": "xml"},
-        {"compression": "brotli"},
+        {"export_method": {"env": "TELEPATHY"}},
         {"truncate_vector_tables": "yes"},
-        {"workers": {"env": "NOBODY_SET_THIS"}},
+        {"workers": {"env": "NOT_SET"}},
     ],
     ids=str,
 )
-def test_what_is_not_a_parameter_is_refused_before_the_run(
-    job: JobRunner, config: dict[str, Any]
+def test_dagster_refuses_an_invalid_config_before_the_run(
+    job: JobRunner, config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("TELEPATHY", "telepathy")
     with pytest.raises(dg.DagsterInvalidConfigError):
         job(config)
     assert list(job.root.iterdir()) == []
@@ -150,22 +163,12 @@ def test_what_is_not_a_parameter_is_refused_before_the_run(
     ("config", "error_type"),
     [
         ({"task_id": "../x"}, "INVALID_PARAMS"),
-        ({"task_id": "a b"}, "INVALID_PARAMS"),
-        ({"task_id": "t1\n"}, "INVALID_PARAMS"),
-        ({"workers": 0}, "INVALID_PARAMS"),
-        ({"batch_size": -1}, "INVALID_PARAMS"),
-        ({"progress_every": 0}, "INVALID_PARAMS"),
-        ({"batch_size": 10**18}, "INVALID_PARAMS"),
-        ({"task_id": "a" * 201}, "INVALID_PARAMS"),
-        ({"compression_level": 3}, "INVALID_PARAMS"),
-        ({"tables": []}, "INVALID_PARAMS"),
-        ({"tables": ["a."]}, "INVALID_PARAMS"),
         ({"tables": ["t"], "truncate_vector_tables": True}, "INVALID_PARAMS"),
-        ({"task_id": "not_there"}, "RESOURCE_NOT_FOUND"),
+        ({"task_id": "missing"}, "RESOURCE_NOT_FOUND"),
     ],
     ids=str,
 )
-def test_a_run_that_is_refused_tells_why_before_it_ends(
+def test_a_refused_run_reports_the_reason_before_it_ends(
     job: JobRunner, config: dict[str, Any], error_type: str
 ) -> None:
     done = job(config)
@@ -177,12 +180,12 @@ def test_a_run_that_is_refused_tells_why_before_it_ends(
     assert done.result["tables_backed_up"] == {}
     assert done.result["errors"] == [f"{error_type}: {done.outcome.message}"]
     types = [event.event_type_value for event in done.events]
-    told = next(i for i, event in enumerate(done.events) if _tells_result(event))
-    assert told < types.index(dg.DagsterEventType.RUN_FAILURE.value)
+    reported = next(i for i, event in enumerate(done.events) if _has_result(event))
+    assert reported < types.index(dg.DagsterEventType.RUN_FAILURE.value)
     assert not list(job.root.rglob("*.csv"))
 
 
-def test_settings_that_make_no_sense_are_told_like_parameters(
+def test_invalid_settings_are_reported_like_parameters(
     job: JobRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(PREFIX + "TIMEZONE", "Mars/Olympus")
@@ -252,22 +255,7 @@ def test_an_error_before_the_tables_leaves_a_result_a_log_and_nothing_open(
     assert [path.name for path in done.directory.iterdir()] == ["vector_backup_log.txt"]
 
 
-def test_each_stored_table_is_an_asset_with_numbers_to_plot(job: JobRunner) -> None:
-    done = job()
-
-    made = _materializations(done)
-    assert [m.asset_key for m in made] == [
-        dg.AssetKey(["vector_backup", table]) for table in LANGCHAIN
-    ]
-    metadata = {key: value.value for key, value in made[1].metadata.items()}
-    assert set(metadata) == {"rows", "bytes", "seconds", "rows/s", "MB/s", "path"}
-    path = Path(str(metadata["path"]))
-    assert metadata["rows"] == 58
-    assert metadata["bytes"] == path.stat().st_size
-    assert all(isinstance(metadata[key], int | float) for key in set(metadata) - {"path"})
-
-
-def test_progress_is_told_every_so_many_rows_with_rate_percent_and_time_left(
+def test_progress_events_have_rate_percent_and_time_left(
     job: JobRunner, langchain: Database
 ) -> None:
     langchain.run(
@@ -277,42 +265,19 @@ def test_progress_is_told_every_so_many_rows_with_rate_percent_and_time_left(
 
     done = job({"tables": ["wide"], "progress_every": 1000, "workers": 2})
 
-    told: list[dict[str, Any]] = [
+    events: list[dict[str, Any]] = [
         {key: value.value for key, value in event.engine_event_data.metadata.items()}
         for event in done.of_type("ENGINE_EVENT")
         if event.step_key == "export_table[wide]" and "percent" in event.engine_event_data.metadata
     ]
-    assert len(told) > 2
-    assert set(told[0]) >= {"table", "rows", "size", "rows_per_second", "percent"}
-    assert any("seconds_left" in t for t in told[:-1])
-    assert all(later["rows"] // 1000 > earlier["rows"] // 1000 for earlier, later in pairwise(told))
-    assert 0 <= told[0]["percent"] < 100
-    assert all(earlier["percent"] <= later["percent"] for earlier, later in pairwise(told))
-
-
-def test_tables_whose_names_differ_only_in_what_a_step_key_forbids_have_steps_of_their_own(
-    job: JobRunner, langchain: Database
-) -> None:
-    langchain.run('CREATE TABLE "a-b" (i int); CREATE TABLE "a+b" (i int)')
-
-    done = job({"tables": ["a-b", "a+b"]})
-
-    assert done.outcome.error_type is None
-    assert {"export_table[a_b]", "export_table[a_b_2]"} <= set(done.steps("STEP_SUCCESS"))
-
-
-def test_each_steps_metadata_makes_sense_in_the_ui(job: JobRunner) -> None:
-    done = job({"truncate_vector_tables": True})
-
-    resolved = done.metadata("STEP_OUTPUT", "resolve_backup_directory")
-    assert resolved["directory"] == str(done.directory)
-    assert resolved["timestamp"] == done.manifest["timestamp"]
-    assert done.metadata("STEP_OUTPUT", "pin_snapshot").keys() >= {"table", "size in database"}
-    exported = done.metadata("STEP_OUTPUT", "export_table[langchain_pg_embedding]")
-    assert exported["rows"] == 58
-    assert exported["file"] in {path.name for path in done.directory.iterdir()}
-    truncated = done.metadata("STEP_OUTPUT", "truncate_embedding_table")
-    assert truncated == {"tables backed up": 2, "langchain_pg_embedding: rows truncated": 58}
+    assert len(events) > 2
+    assert set(events[0]) >= {"table", "rows", "size", "rows_per_second", "percent"}
+    assert any("seconds_left" in t for t in events[:-1])
+    assert all(
+        later["rows"] // 1000 > earlier["rows"] // 1000 for earlier, later in pairwise(events)
+    )
+    assert 0 <= events[0]["percent"] < 100
+    assert all(earlier["percent"] <= later["percent"] for earlier, later in pairwise(events))
 
 
 @pytest.fixture
@@ -332,7 +297,6 @@ def failed_run(
 
 
 def _the_job() -> dg.JobDefinition:
-    from vector_backup_pipeline.definitions import defs
 
     return defs.resolve_job_def(vector_backup_job.name)
 
@@ -359,32 +323,7 @@ def test_re_executing_from_the_failure_says_to_run_all_steps_and_truncates_nothi
     assert langchain.ask_one("SELECT count(*) FROM langchain_pg_embedding") == 58
 
 
-def test_truncating_alone_is_refused_for_want_of_the_runs_own_lock(
-    dagster_home: Path, root: Path, langchain: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(DATABASE_URL_VARIABLE, langchain.url)
-    config = {"truncate_vector_tables": True}
-    # The only way in which its turn comes a second time: the first truncate failed.
-    langchain.run("CREATE TABLE child (of_doc varchar REFERENCES langchain_pg_embedding)")
-    with dg.DagsterInstance.get() as instance:
-        job = dg.reconstructable(_the_job)
-        with dg.execute_job(job, instance=instance, run_config=config) as first:
-            assert finished(instance, first.run_id).steps("STEP_FAILURE") == [
-                "truncate_embedding_table"
-            ]
-        langchain.run("DROP TABLE child")
-        options = dg.ReexecutionOptions(first.run_id, step_selection=["truncate_embedding_table"])
-        with dg.execute_job(
-            job, instance=instance, run_config=config, reexecution_options=options
-        ) as again:
-            done = finished(instance, again.run_id)
-
-    assert done.outcome.error_type == "INVALID_PARAMS"
-    assert "the locks of its own run" in (done.outcome.message or "")
-    assert langchain.ask_one("SELECT count(*) FROM langchain_pg_embedding") == 58
-
-
-def _tells_result(event: dg.DagsterEvent) -> bool:
+def _has_result(event: dg.DagsterEvent) -> bool:
     return BACKUP.result_key in (getattr(event.event_specific_data, "metadata", None) or {})
 
 
@@ -400,9 +339,8 @@ def test_a_run_that_left_a_table_out_is_no_success(
     job: JobRunner, langchain: Database, left_out: str
 ) -> None:
     steps = ["resolve_backup_directory", "pin_snapshot", "write_backup_log"]
-    part = [step for step in steps if step != left_out]
 
-    done = vector_backup_job_of(job, part)
+    done = job.some_steps([step for step in steps if step != left_out])
 
     assert done.run.status is dg.DagsterRunStatus.FAILURE
     assert done.result["backup_performed"] is False
@@ -410,26 +348,14 @@ def test_a_run_that_left_a_table_out_is_no_success(
     assert "FAILED (INVALID_PARAMS)" in done.log
 
 
-def test_a_whole_backup_without_its_last_step_is_told_as_one(
+def test_a_backup_without_its_last_step_has_manifest_log_and_result(
     job: JobRunner, langchain: Database
 ) -> None:
-    every_step_but_the_log = [
-        "resolve_backup_directory",
-        "pin_snapshot",
-        "export_table",
-        "truncate_embedding_table",
-    ]
-
-    done = vector_backup_job_of(job, every_step_but_the_log)
+    done = job.some_steps(
+        ["resolve_backup_directory", "pin_snapshot", "export_table", "truncate_embedding_table"]
+    )
 
     assert done.result["backup_performed"] is True
     assert done.result["errors"] == []
     assert done.manifest["complete"] is True
     assert "SUCCESS" in done.log
-
-
-def vector_backup_job_of(job: JobRunner, steps: list[str]) -> FinishedRun:
-    """A run of those steps alone, as the launchpad lets one choose them."""
-    part = defs.resolve_job_def("vector_backup_job").get_subset(op_selection=steps)
-    done = part.execute_in_process(run_config={}, instance=job.instance, raise_on_error=False)
-    return finished(job.instance, done.run_id)

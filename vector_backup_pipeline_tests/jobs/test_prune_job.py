@@ -32,7 +32,7 @@ def plain_job(instance: dg.DagsterInstance, root: Path) -> JobRunner:
     return JobRunner(instance, root)
 
 
-def _is_there(sets: SetWriter, stamp: str) -> bool:
+def _exists(sets: SetWriter, stamp: str) -> bool:
     return (sets.path / manifest_name(stamp)).exists()
 
 
@@ -56,28 +56,19 @@ def test_the_job_removes_by_the_rules_of_its_config(plain_job: JobRunner, sets: 
     assert done.result["pruned"] is True
     assert done.result["bytes_freed"] == of_root["bytes_freed"] > 0
     assert done.steps("STEP_SUCCESS")[-1] == "write_prune_log"
-    assert not _is_there(sets, FIRST)
+    assert not _exists(sets, FIRST)
 
 
-def test_an_empty_config_goes_by_the_settings(
+def test_without_config_the_rules_of_the_settings_apply(
     plain_job: JobRunner, sets: SetWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("VECTOR_BACKUP_KEEP_DAILY", "2")
     done = plain_job({}, PRUNE.job_name)
     assert done.result["rules"] == "keep_daily 2"
-    assert [_is_there(sets, stamp) for stamp in (FIRST, SECOND, THIRD)] == [False, True, True]
+    assert [_exists(sets, stamp) for stamp in (FIRST, SECOND, THIRD)] == [False, True, True]
 
 
-def test_without_any_rule_the_job_fails_and_removes_nothing(
-    plain_job: JobRunner, sets: SetWriter
-) -> None:
-    done = plain_job({}, PRUNE.job_name)
-    assert done.run.status is dg.DagsterRunStatus.FAILURE
-    assert done.outcome.error_type == "MISSING_REQUIRED_PARAMS"
-    assert _is_there(sets, FIRST)
-
-
-def test_a_place_that_fails_fails_the_run_and_the_others_are_pruned(
+def test_a_failed_location_fails_the_run_and_the_others_are_pruned(
     plain_job: JobRunner, sets: SetWriter
 ) -> None:
     task = SetWriter(sets.path.parent / "task_1" / "vector_bak")
@@ -92,10 +83,10 @@ def test_a_place_that_fails_fails_the_run_and_the_others_are_pruned(
     assert done.run.status is dg.DagsterRunStatus.FAILURE
     assert (done.outcome.error_type, done.outcome.can_retry) == ("LOCK_TIMEOUT", True)
     assert [len(each["removed"]) for each in done.result["locations"]] == [0, 1]
-    assert _is_there(sets, FIRST)
+    assert _exists(sets, FIRST)
 
 
-def test_the_terminal_only_tells_unless_it_is_told_yes(terminal: Terminal, sets: SetWriter) -> None:
+def test_the_command_removes_nothing_without_yes(terminal: Terminal, sets: SetWriter) -> None:
     told = terminal("prune", "--keep-last", "1")
 
     assert told.code == 0
@@ -103,44 +94,36 @@ def test_the_terminal_only_tells_unless_it_is_told_yes(terminal: Terminal, sets:
     assert f"remove    {FIRST}  d  no rule keeps it (3 files, " in told.out
     assert "To keep: 1, to remove: 2, to free: " in told.out
     assert "--yes" in told.out
-    assert _is_there(sets, FIRST)
+    assert _exists(sets, FIRST)
 
     done = terminal("prune", "--keep-last", "1", "--yes")
 
     assert done.code == 0
     assert f"removed   {FIRST}  d  no rule keeps it" in done.out
-    assert not _is_there(sets, FIRST)
+    assert not _exists(sets, FIRST)
 
 
-def test_the_terminal_s_document_is_the_job_s_result(terminal: Terminal, sets: SetWriter) -> None:
+def test_the_json_of_the_command_is_the_result(terminal: Terminal, sets: SetWriter) -> None:
     told = terminal("prune", "--keep-within", "24h", "--json").document
     assert (told["dry_run"], told["pruned"]) == (True, False)
     assert [each["timestamp"] for each in told["locations"][0]["removed"]] == [FIRST, SECOND]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "error_type"),
+    ("arguments", "code", "error_type"),
     [
-        ([], "MISSING_REQUIRED_PARAMS"),
-        (["--keep-last", "0"], "MISSING_REQUIRED_PARAMS"),
-        (["--keep-last", "-1"], "INVALID_PARAMS"),
-        (["--keep-last", "many"], "INVALID_PARAMS"),
-        (["--keep-within", "2 weeks"], "INVALID_PARAMS"),
-        (["--keep-last", "1", "--task-id", "../x"], "INVALID_PARAMS"),
-        (["--keep-last", "1", "--task-id", "t", "--global-only"], "INVALID_PARAMS"),
+        (["--keep-last", "0"], 2, "MISSING_REQUIRED_PARAMS"),
+        (["--keep-last", "many"], 2, "INVALID_PARAMS"),
+        (["--keep-last", "1", "--task-id", "t", "--global-only"], 2, "INVALID_PARAMS"),
+        (["--keep-last", "1", "--task-id", "gone"], 1, "RESOURCE_NOT_FOUND"),
     ],
 )
-def test_a_call_that_makes_no_sense_is_exit_code_2(
-    terminal: Terminal, sets: SetWriter, arguments: list[str], error_type: str
+def test_a_refused_prune_has_an_exit_code_and_removes_nothing(
+    terminal: Terminal, sets: SetWriter, arguments: list[str], code: int, error_type: str
 ) -> None:
     called = terminal("prune", *arguments, "--yes", "--json")
-    assert (called.code, called.document["error_type"]) == (2, error_type)
-    assert _is_there(sets, FIRST)
-
-
-def test_a_task_that_is_not_there_is_exit_code_1(terminal: Terminal, sets: SetWriter) -> None:
-    called = terminal("prune", "--keep-last", "1", "--task-id", "gone", "--json")
-    assert (called.code, called.document["error_type"]) == (1, "RESOURCE_NOT_FOUND")
+    assert (called.code, called.document["error_type"]) == (code, error_type)
+    assert _exists(sets, FIRST)
 
 
 @pytest.fixture
@@ -150,11 +133,11 @@ def pruning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VECTOR_BACKUP_KEEP_LAST", "2")
 
 
-def _story(done: FinishedRun) -> dict[str, object]:
+def _log_metadata(done: FinishedRun) -> dict[str, object]:
     return done.metadata("STEP_OUTPUT", "write_backup_log")
 
 
-def test_a_backup_prunes_its_own_place_when_the_settings_say_so(
+def test_a_backup_prunes_its_own_location_if_the_settings_say_so(
     job: JobRunner, sets: SetWriter, pruning: None
 ) -> None:
     task = SetWriter(sets.path.parent / "task_1" / "vector_bak")
@@ -165,13 +148,13 @@ def test_a_backup_prunes_its_own_place_when_the_settings_say_so(
 
     assert done.outcome.error_type is None
     assert done.result["backup_performed"] is True
-    told = _story(done)[PRUNE.result_key]
+    told = _log_metadata(done)[PRUNE.result_key]
     assert isinstance(told, dict)
     (place,) = told["locations"]
     # The new set is of another database, and counts for that one alone.
     assert [each["timestamp"] for each in place["removed"]] == [FIRST]
-    assert [_is_there(sets, stamp) for stamp in (FIRST, SECOND, THIRD)] == [False, True, True]
-    assert _is_there(task, FIRST)
+    assert [_exists(sets, stamp) for stamp in (FIRST, SECOND, THIRD)] == [False, True, True]
+    assert _exists(task, FIRST)
 
 
 def test_a_prune_that_fails_is_a_warning_of_a_backup_that_succeeded(
@@ -189,15 +172,15 @@ def test_a_prune_that_fails_is_a_warning_of_a_backup_that_succeeded(
 
     assert done.run.status is dg.DagsterRunStatus.SUCCESS
     assert done.outcome.error_type is None
-    assert _story(done)["prune_error"] == "STORAGE_ERROR: no luck"
-    assert _is_there(sets, FIRST)
+    assert _log_metadata(done)["prune_error"] == "STORAGE_ERROR: no luck"
+    assert _exists(sets, FIRST)
     warnings = [
         entry.user_message for entry in job.instance.all_logs(done.run.run_id) if entry.level == 30
     ]
     assert [text for text in warnings if "the prune after it failed" in text]
 
 
-def test_the_terminal_hears_of_a_prune_that_failed_after_its_backup(
+def test_the_command_shows_a_prune_that_failed_after_its_backup(
     terminal: Terminal, installed: Database, sets: SetWriter, pruning: None
 ) -> None:
     other = sets.directory.claim(PRUNE_MARKER, "r")
@@ -214,8 +197,8 @@ def test_a_backup_that_failed_prunes_nothing(
 ) -> None:
     done = job({"tables": ["langchain_pg_collection", "gone"]})
     assert done.run.status is dg.DagsterRunStatus.FAILURE
-    assert PRUNE.result_key not in _story(done)
-    assert _is_there(sets, FIRST)
+    assert PRUNE.result_key not in _log_metadata(done)
+    assert _exists(sets, FIRST)
 
 
 def test_without_the_setting_a_backup_prunes_nothing(
@@ -223,4 +206,4 @@ def test_without_the_setting_a_backup_prunes_nothing(
 ) -> None:
     monkeypatch.setenv("VECTOR_BACKUP_KEEP_LAST", "1")
     job()
-    assert _is_there(sets, FIRST)
+    assert _exists(sets, FIRST)
