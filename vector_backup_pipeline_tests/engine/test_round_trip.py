@@ -369,7 +369,7 @@ def test_a_big_files_index_finds_whole_rows_whichever_worker_wrote_them(
     method: str,
 ) -> None:
     monkeypatch.setattr("vector_backup_pipeline.engine.formats.blocks.BLOCK_BYTES", 3000)
-    monkeypatch.setattr("vector_backup_pipeline.engine.formats.block_index.INDEX_BYTES", 10_000)
+    monkeypatch.setattr("vector_backup_pipeline.engine.formats.blocks.INDEX_BYTES", 10_000)
     database.run("CREATE TABLE many (id int, value text)")
     database.run(r"""INSERT INTO many SELECT i, repeat(E'line\n"' || i, i % 50)
                        FROM generate_series(1, 3000) i""")

@@ -14,8 +14,12 @@ import time
 from dataclasses import dataclass
 
 from vector_backup_pipeline.engine.errors import InvalidParams
-from vector_backup_pipeline.engine.formats.block_index import BlockIndex, IndexEntry
-from vector_backup_pipeline.engine.formats.blocks import DIGEST_MODULUS, RowBlock
+from vector_backup_pipeline.engine.formats.blocks import (
+    DIGEST_MODULUS,
+    BlockIndex,
+    IndexEntry,
+    RowBlock,
+)
 from vector_backup_pipeline.engine.formats.compression import Pack, codec
 from vector_backup_pipeline.engine.formats.row_formats import row_format
 from vector_backup_pipeline.engine.postgres.ranges import BlockRange, cut_into_ranges

@@ -1,20 +1,23 @@
-"""Rows gathered into blocks, each block whole rows with their count and digest."""
+"""Blocks of whole rows, with their count and digest, and the index of a file's blocks."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import xxhash
 
 from vector_backup_pipeline.engine.formats.row_formats import CSV, RowFormat
 
-# A block stays in a core's cache between the worker that makes it and the writer that hashes and
-# stores it: 1 MiB was a tenth faster here than 4 MiB, and memory is a few blocks a worker.
+# A block stays in a core's cache between the worker that fills it and the writer that hashes and
+# stores it: 1 MiB was a tenth faster than 4 MiB, and the memory is a few blocks per worker.
 BLOCK_BYTES = 1 << 20
+# Fine enough to spread over workers, coarse enough that a terabyte's index is a few MB of JSON.
+INDEX_BYTES = 8 << 20
 DIGEST_MODULUS = 1 << 128
-# What a small `bytes` costs beside its content: else a table of one-digit rows would gather a
-# million objects for a block.
+# The cost of a small `bytes` beside its content: without it, a table of one-digit rows would gather
+# a million objects for a block.
 _MESSAGE_OVERHEAD = 48
 _WORTH_A_VIEW = 2048
 
@@ -29,12 +32,12 @@ class RowBlock:
 
 
 class BlockBuilder:
-    """Gathers the messages of a COPY and hands on a block whenever enough bytes are there.
+    """Gathers the messages of a COPY and emits a block when there are enough bytes.
 
-    `write` takes one message: a row, with its line end if it has one. It runs once a row and is the
-    only Python that does, in several threads that share one interpreter: hence a closure over two
-    variables, and everything that can wait until the block is full waits (rows of 30 bytes went
-    through twice as fast so, by two workers, as with a digest in each call).
+    `write` takes one message: a row, with its line end if it has one. It is the only Python that
+    runs once per row, in several threads of one interpreter: hence a closure over two variables,
+    and the digest is computed when the block is full (with two workers and rows of 30 bytes, twice
+    as fast as in each call).
     """
 
     write: Callable[[bytes], None]
@@ -61,7 +64,7 @@ class BlockBuilder:
         return write
 
     def flush(self) -> None:
-        """Hand on what is gathered, if anything."""
+        """Emit the gathered rows, if there are any."""
         if not self._messages:
             return
         rows, self.can_end = self._form.rows(self._messages)
@@ -74,15 +77,41 @@ class BlockBuilder:
 
 
 def digest_of(rows: Iterable[bytes | memoryview]) -> int:
-    """The sum modulo 2^128 of the xxh3-128 of rows that have no line ends."""
+    """The sum modulo 2^128 of the xxh3-128 of rows without line ends."""
     return sum(map(xxhash.xxh3_128_intdigest, rows)) % DIGEST_MODULUS
 
 
 def _digest(rows: list[bytes], size: int, line_end: int) -> int:
-    """Of the rows without their line ends: the digest is of rows, not of their file."""
     if not line_end:
         return digest_of(rows)
     # A slice copies; a view costs a little more than a small copy.
     if size < _WORTH_A_VIEW * len(rows):
         return digest_of([row[:-line_end] for row in rows])
     return digest_of([memoryview(row)[:-line_end] for row in rows])
+
+
+class IndexEntry(NamedTuple):
+    """Bytes `offset` to `offset + length` of a stored file hold `rows` whole rows."""
+
+    offset: int
+    length: int
+    rows: int
+
+
+class BlockIndex:
+    """Where whole rows begin in a stored file, so that it can be read in parallel: entries of at
+    least `INDEX_BYTES`, except the last; the header belongs to none."""
+
+    def __init__(self, start: int) -> None:
+        self._closed: list[IndexEntry] = []
+        self._open = IndexEntry(start, 0, 0)
+
+    def add(self, length: int, rows: int) -> None:
+        offset, open_length, open_rows = self._open
+        self._open = IndexEntry(offset, open_length + length, open_rows + rows)
+        if self._open.length >= INDEX_BYTES:
+            self._closed.append(self._open)
+            self._open = IndexEntry(offset + self._open.length, 0, 0)
+
+    def entries(self) -> list[IndexEntry]:
+        return [*self._closed, self._open] if self._open.length else list(self._closed)

@@ -1,8 +1,8 @@
 """CSV exactly as PostgreSQL's COPY writes it (CopyAttributeOutCSV in copyto.c).
 
-NULL is nothing, the empty string is `""`; a value is quoted when it is empty, or holds the
-delimiter, the quote, a line feed or a carriage return; a sole column's `\\.` is quoted, since older
-servers would read it as the end of the data.
+NULL is nothing, the empty string is `""`. A value is quoted if it is empty or has a delimiter, a
+quote, a line feed or a carriage return. `\\.` in a sole column is quoted, since older servers would
+read it as the end of the data.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _NEEDS_QUOTES = re.compile('[",\r\n]').search
 
 
 def csv_record(values: Sequence[str | None]) -> bytes:
-    """One record with its line end, UTF-8; bytes that a SQL_ASCII database kept as they were."""
+    """One record with its line end, in UTF-8; bytes of a SQL_ASCII database are unchanged."""
     sole = len(values) == 1
     record = ",".join([_field(value, sole=sole) for value in values]) + "\n"
     return record.encode(errors="surrogateescape")

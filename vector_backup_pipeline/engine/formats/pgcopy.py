@@ -1,8 +1,8 @@
-"""COPY's binary form (PostgreSQL documentation, COPY, "Binary Format").
+"""COPY's binary format (PostgreSQL documentation, COPY, "Binary Format").
 
-A signature with flags and an extension's length; tuples, each the number of its fields and for each
-field its length and bytes, -1 for NULL; a trailer. Numbers are big-endian. No tuple has as many
-fields as signature or trailer would mean, so neither can be taken for one.
+A signature with flags and the length of an extension; tuples, each the number of its fields and for
+each field its length and bytes, -1 for NULL; a trailer. Numbers are big-endian. No tuple has as
+many fields as signature or trailer would mean, so neither can be mistaken for one.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ def without_framing(messages: list[bytes]) -> tuple[list[bytes], bool]:
     message begins with the header, its last one is the trailer.
 
     Raises:
-        IntegrityError: the header says something that no known server writes.
+        IntegrityError: the header has flags or an extension.
     """
     if messages[0].startswith(_SIGNATURE):
         if not messages[0].startswith(HEADER):
             raise IntegrityError(
-                "The server writes a binary COPY with flags or an extension that this version "
-                "does not know. Use format 'csv'."
+                "The server's binary COPY has flags or an extension that this version does not "
+                "know. Use format 'csv'."
             )
         first = messages[0][len(HEADER) :]
         messages = [first, *messages[1:]] if first else messages[1:]
@@ -51,7 +51,7 @@ def tuple_fields(row: bytes) -> list[bytes | None]:
 
 
 class TupleSplitter:
-    """Cuts a whole stream into tuples, whatever the chunks it comes in."""
+    """Splits a whole stream into tuples, in chunks that may be cut anywhere."""
 
     def __init__(self) -> None:
         self.header = b""
@@ -61,14 +61,10 @@ class TupleSplitter:
         self.begun = 0
 
     def feed(self, chunk: bytes) -> list[bytes]:
-        """The tuples that end in `chunk`.
-
-        Raises:
-            UnfinishedRecord: these are no tuples.
-        """
+        """The tuples that end in `chunk`. Raises `UnfinishedRecord` if they are malformed."""
         self._pieces.append(chunk)
         self.begun += len(chunk)
-        # What a long field lacks is known: so its pieces are joined once.
+        # The length of a long field is known, so its pieces are joined once.
         if self.begun < self._needed:
             return []
         return self._split(b"".join(self._pieces))
@@ -101,8 +97,8 @@ class TupleSplitter:
 
 
 def _end_of_tuple(data: bytes, begin: int) -> tuple[int, bool]:
-    """Where the tuple at `begin` ends, and True; or up to where `data` would have to go on to tell
-    more, and False. The trailer counts as a tuple."""
+    """The end of the tuple at `begin` and True; or, with False, how long `data` must be to tell
+    more. The trailer counts as a tuple."""
     size, at = len(data), begin + _FIELD_COUNT.size
     if size < at:
         return at, False
@@ -114,7 +110,7 @@ def _end_of_tuple(data: bytes, begin: int) -> tuple[int, bool]:
             return at + _FIELD_LENGTH.size, False
         (length,) = _FIELD_LENGTH.unpack_from(data, at)
         if not -1 <= length <= LONGEST_RECORD:
-            raise UnfinishedRecord(f"a field of {length} bytes is no field of a binary COPY")
+            raise UnfinishedRecord(f"a binary COPY can't have a field of {length} bytes")
         at += _FIELD_LENGTH.size + max(length, 0)
         if size < at:
             return at, False

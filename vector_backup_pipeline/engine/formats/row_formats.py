@@ -1,4 +1,4 @@
-"""The forms that rows are stored in, each under the name that COPY and the manifest have for it."""
+"""The formats of stored rows, csv and binary."""
 
 from __future__ import annotations
 
@@ -12,22 +12,20 @@ from vector_backup_pipeline.parameters.types import Format
 
 
 class RowSplitter(Protocol):
-    """Cuts a table's whole stream into rows, whatever the chunks it comes in."""
+    """Splits a table's whole stream into rows, in chunks that may be cut anywhere.
+
+    `header` are the bytes before the first row, `begun` the number of bytes of an unfinished row.
+    """
 
     @property
-    def header(self) -> bytes:
-        """What stands before the first row, once it has come."""
+    def header(self) -> bytes: ...
 
     @property
-    def begun(self) -> int:
-        """Bytes of a row that is not over yet."""
+    def begun(self) -> int: ...
 
     def feed(self, chunk: bytes) -> list[bytes]:
-        """The rows that end in `chunk`, as the content digest takes them.
-
-        Raises:
-            UnfinishedRecord: what was fed are no rows.
-        """
+        """The rows that end in `chunk`, as the content digest takes them. Raises
+        `UnfinishedRecord` if they are malformed."""
 
     def finish(self) -> None:
         """Raises `UnfinishedRecord` if the stream can't end here."""
@@ -46,7 +44,7 @@ class RowFormat(Protocol):
         """The rows in consecutive messages of a COPY, and whether it can end with them."""
 
     def splitter(self, longest: int = LONGEST_RECORD) -> RowSplitter:
-        """For a stream with no row of more than `longest` bytes."""
+        """For a stream without rows of more than `longest` bytes."""
 
 
 class _Csv:
@@ -88,7 +86,7 @@ class _Binary:
     def rows(self, messages: list[bytes]) -> tuple[list[bytes], bool]:
         return pgcopy.without_framing(messages)
 
-    def splitter(self, longest: int = LONGEST_RECORD) -> RowSplitter:  # noqa: ARG002 - it knows.
+    def splitter(self, longest: int = LONGEST_RECORD) -> RowSplitter:  # noqa: ARG002 - has lengths
         return pgcopy.TupleSplitter()
 
 

@@ -9,9 +9,13 @@ import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vector_backup_pipeline.engine.formats import block_index, blocks
-from vector_backup_pipeline.engine.formats.block_index import BlockIndex
-from vector_backup_pipeline.engine.formats.blocks import BLOCK_BYTES, BlockBuilder, RowBlock
+from vector_backup_pipeline.engine.formats import blocks
+from vector_backup_pipeline.engine.formats.blocks import (
+    BLOCK_BYTES,
+    BlockBuilder,
+    BlockIndex,
+    RowBlock,
+)
 from vector_backup_pipeline_tests.fix_rows import digest_of
 
 ROWS = st.lists(st.binary(max_size=40).map(lambda row: row.replace(b"\n", b" ") + b"\n"))
@@ -98,7 +102,7 @@ def test_index_entries_follow_each_other_to_the_files_end(
     sizes: list[tuple[int, int]], header: int
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(block_index, "INDEX_BYTES", 200)
+        patch.setattr(blocks, "INDEX_BYTES", 200)
         index = BlockIndex(start=header)
         for length, rows in sizes:
             index.add(length, rows)

@@ -23,7 +23,7 @@ def many_blocks(
 ) -> list[str]:
     """A backup whose index has many blocks; the rows of it, which are gone."""
     monkeypatch.setattr("vector_backup_pipeline.engine.formats.blocks.BLOCK_BYTES", 3000)
-    monkeypatch.setattr("vector_backup_pipeline.engine.formats.block_index.INDEX_BYTES", 10_000)
+    monkeypatch.setattr("vector_backup_pipeline.engine.formats.blocks.INDEX_BYTES", 10_000)
     langchain.run(_MORE_ROWS)
     made = backup(langchain.url)
     assert len(made.file(EMBEDDINGS).blocks) > 20
