@@ -1,6 +1,7 @@
 """A run's end as its events tell it."""
 
 from datetime import datetime, timezone
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -10,8 +11,8 @@ from vector_backup_pipeline.engine.errors import DatabaseError, InvalidParams, L
 from vector_backup_pipeline.engine.results import BackupResult, ExportedTable
 from vector_backup_pipeline.operations import BACKUP, OPERATIONS, Operation
 from vector_backup_pipeline.outcome import (
+    RunOutcome,
     failing_step,
-    failure,
     has_outcome,
     outcome_metadata,
     outcome_of,
@@ -32,6 +33,11 @@ RESULT = BackupResult(
 )
 
 
+STORED = {BACKUP.result_key: RESULT.as_json()}
+STEP_ERROR = {"error_type": "LOCK_TIMEOUT", "error": "First.", "can_retry": True}
+LATER_ERROR = {"error_type": "STORAGE_ERROR", "error": "Later.", "can_retry": False}
+
+
 def _event(metadata: dict[str, dg.MetadataValue]) -> dg.DagsterEvent:
     return dg.DagsterEvent(
         dg.DagsterEventType.ENGINE_EVENT.value,
@@ -40,38 +46,18 @@ def _event(metadata: dict[str, dg.MetadataValue]) -> dg.DagsterEvent:
     )
 
 
-def test_the_result_keeps_the_order_of_the_contract_through_dagsters_storage() -> None:
-    stored = dg.deserialize_value(
-        dg.serialize_value(_event(outcome_metadata(BACKUP, RESULT, None))), dg.DagsterEvent
-    )
+def test_result_and_error_survive_dagsters_storage_in_their_order() -> None:
+    event = _event(outcome_metadata(BACKUP, RESULT, LockTimeout("Too long.")))
+    stored = dg.deserialize_value(dg.serialize_value(event), dg.DagsterEvent)
 
     outcome = read_outcome([stored])
 
-    assert outcome.result == RESULT.as_json()
+    assert outcome == RunOutcome(RESULT.as_json(), "LOCK_TIMEOUT", "Too long.", can_retry=True)
     assert list(outcome.result or {}) == list(RESULT.as_json())
-    assert outcome.error_type is None
-
-
-def test_an_error_beside_the_result_is_the_runs() -> None:
-    outcome = read_outcome([_event(outcome_metadata(BACKUP, RESULT, LockTimeout("Too long.")))])
-
-    assert (outcome.error_type, outcome.message, outcome.can_retry) == (
-        "LOCK_TIMEOUT",
-        "Too long.",
-        True,
-    )
-
-
-def test_a_run_that_tells_nothing_has_failed() -> None:
-    outcome = read_outcome([])
-
-    assert outcome.result is None
-    assert outcome.error_type == "INTERNAL_ERROR"
-    assert outcome.message
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
-def test_a_refused_run_of_each_operation_has_a_result_that_says_why(operation: Operation) -> None:
+def test_each_operation_has_a_result_for_a_refused_run(operation: Operation) -> None:
     moment = datetime(2025, 7, 21, 23, 49, 14, 567, tzinfo=timezone.utc)
 
     result = operation.result.refused(InvalidParams("No."), moment)
@@ -83,10 +69,6 @@ def test_a_refused_run_of_each_operation_has_a_result_that_says_why(operation: O
     )
     assert told.pop("outcome", "not_restored") == "not_restored"
     assert not any(told.values())
-
-
-def test_a_call_that_never_was_a_run_has_no_result() -> None:
-    assert failure(InvalidParams("No.")).result is None
 
 
 def test_an_error_of_ours_fails_its_step_with_its_type_and_without_a_second_try() -> None:
@@ -104,50 +86,25 @@ def test_a_defect_is_not_disguised() -> None:
         raise ZeroDivisionError
 
 
-_STEP_ERROR = {"error_type": "LOCK_TIMEOUT", "error": "First.", "can_retry": True}
-_LATER_ERROR = {"error_type": "STORAGE_ERROR", "error": "Later.", "can_retry": False}
-_TOLD = {BACKUP.result_key: RESULT.as_json()}
-
-
-def test_the_first_failed_step_tells_of_a_run_without_a_result() -> None:
-    outcome = outcome_of([{"rows": 1}, _STEP_ERROR, _LATER_ERROR])
-
-    assert outcome.result is None
-    assert (outcome.error_type, outcome.message) == ("LOCK_TIMEOUT", "First.")
-    assert outcome.can_retry
-
-
-def test_the_error_beside_the_result_comes_before_those_of_steps() -> None:
-    outcome = outcome_of([_STEP_ERROR, _TOLD | _LATER_ERROR])
-
-    assert (outcome.result, outcome.error_type) == (RESULT.as_json(), "STORAGE_ERROR")
-    assert not outcome.can_retry
-
-
-def test_a_step_that_failed_fails_a_run_whose_result_names_no_error() -> None:
-    assert outcome_of([_STEP_ERROR, _TOLD]).error_type == "LOCK_TIMEOUT"
-    assert outcome_of([_TOLD, _STEP_ERROR]).error_type == "LOCK_TIMEOUT"
-
-
-def test_plain_values_in_any_order_are_read_as_dagsters_own_events_are() -> None:
-    shuffled = {key: RESULT.as_json()[key] for key in sorted(RESULT.as_json())}
-
-    outcome = outcome_of([{BACKUP.result_key: shuffled}])
-
-    assert outcome == read_outcome([_event(outcome_metadata(BACKUP, RESULT, None))])
-    assert list(outcome.result or {}) == list(RESULT.as_json())
-
-
 @pytest.mark.parametrize(
-    ("metadata", "is_told"),
-    [({}, False), ({"rows": 1}, False), (_TOLD, True), (_STEP_ERROR, True)],
+    ("events", "result", "error_type"),
+    [
+        ([STORED], RESULT.as_json(), None),
+        ([], None, "INTERNAL_ERROR"),
+        ([{"rows": 1}], None, "INTERNAL_ERROR"),
+        ([{"rows": 1}, STEP_ERROR, LATER_ERROR], None, "LOCK_TIMEOUT"),
+        ([STEP_ERROR, STORED | LATER_ERROR], RESULT.as_json(), "STORAGE_ERROR"),
+        ([STEP_ERROR, STORED], RESULT.as_json(), "LOCK_TIMEOUT"),
+        ([STORED, STEP_ERROR], RESULT.as_json(), "LOCK_TIMEOUT"),
+        # Of another version.
+        ([{BACKUP.result_key: {"something_new": 1}}], {"something_new": 1}, None),
+    ],
 )
-def test_what_an_outcome_is_read_from_is_known(metadata: dict[str, object], is_told: bool) -> None:
-    assert has_outcome(metadata) is is_told
-    assert (outcome_of([metadata]) != outcome_of([])) is is_told
+def test_the_outcome_is_the_result_and_its_error_or_that_of_the_first_failed_step(
+    events: list[dict[str, Any]], result: dict[str, Any] | None, error_type: str | None
+) -> None:
+    outcome = outcome_of(events)
 
-
-def test_a_result_of_another_version_is_told_as_it_is() -> None:
-    told = {"backup_performed": True, "something_new": 1}
-
-    assert outcome_of([{BACKUP.result_key: told}]).result == told
+    assert (outcome.result, outcome.error_type) == (result, error_type)
+    assert outcome.can_retry is (error_type == "LOCK_TIMEOUT")
+    assert any(map(has_outcome, events)) is (error_type != "INTERNAL_ERROR")
