@@ -69,11 +69,6 @@ class Daemon:
         path.mkdir()
         return path
 
-    def make_backup(self, task_id: str, name: str, content: bytes) -> None:
-        directory = self.root / task_id / "vector_bak"
-        directory.mkdir(parents=True, exist_ok=True)
-        (directory / name).write_bytes(content)
-
     def _make_run(self, key: str, tags: Mapping[str, str]) -> str:
         own = {"dagster/run_key": key, "dagster/sensor_name": SENSOR_NAME}
         job = defs.resolve_job_def("vector_backup_job")
@@ -92,7 +87,7 @@ def running(daemon: Daemon) -> Daemon:
     return daemon
 
 
-def test_the_first_tick_only_records_what_is_there(daemon: Daemon) -> None:
+def test_the_first_tick_only_records_existing_directories(daemon: Daemon) -> None:
     daemon.make_directory("old")
 
     assert daemon.tick() == []
@@ -100,7 +95,7 @@ def test_the_first_tick_only_records_what_is_there(daemon: Daemon) -> None:
     assert daemon.tick() == []
 
 
-def test_with_backfill_the_first_tick_backs_up_what_is_there(
+def test_with_backfill_the_first_tick_backs_up_existing_directories(
     daemon: Daemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(PREFIX + "SENSOR_BACKFILL", "true")
@@ -110,17 +105,11 @@ def test_with_backfill_the_first_tick_backs_up_what_is_there(
 
 
 def test_a_new_directory_gets_one_run_for_its_task(running: Daemon) -> None:
-    running.make_directory("corpus_7")
-
-    (request,) = running.evaluate().run_requests or []
-    assert request.run_key == "corpus_7"
-    assert request.run_config == {"task_id": "corpus_7"}
-    assert request.tags["vector_backup/task_id"] == "corpus_7"
-
-
-def test_a_directory_gets_no_second_run_while_and_after_its_first(running: Daemon) -> None:
     running.make_directory("t1")
 
+    (request,) = running.evaluate().run_requests or []
+    assert (request.run_key, request.run_config) == ("t1", {"task_id": "t1"})
+    assert request.tags["vector_backup/task_id"] == "t1"
     assert running.tick() == ["t1"]
     running.end("t1", STARTED)
     assert running.tick() == []
@@ -129,7 +118,7 @@ def test_a_directory_gets_no_second_run_while_and_after_its_first(running: Daemo
     assert running.evaluate().run_requests == []
 
 
-def test_names_that_are_no_task_and_files_are_left_alone(running: Daemon) -> None:
+def test_other_names_and_files_are_ignored(running: Daemon) -> None:
     for name in ("vector_bak", "a b", "..hidden", "with-dash", "ünicode"):
         running.make_directory(name)
     (running.root / "a_file").touch()
@@ -137,28 +126,19 @@ def test_names_that_are_no_task_and_files_are_left_alone(running: Daemon) -> Non
     assert running.tick() == []
 
 
-def test_a_failed_run_is_tried_three_times_more_and_then_given_up(running: Daemon) -> None:
+def test_a_failed_or_canceled_run_is_retried_three_times(running: Daemon) -> None:
     running.make_directory("t1")
 
     keys = running.tick()
-    for _ in range(5):
-        if running.runs:
-            running.end(list(running.runs)[-1], FAILURE)
+    for status in (CANCELED, FAILURE, FAILURE, FAILURE, FAILURE):
+        running.end(list(running.runs)[-1], status)
         keys += running.tick()
 
     assert keys == ["t1", "t1:1", "t1:2", "t1:3"]
     assert len(keys) == 1 + RETRIES
 
 
-def test_a_cancelled_run_is_tried_again(running: Daemon) -> None:
-    running.make_directory("t1")
-    running.tick()
-    running.end("t1", CANCELED)
-
-    assert running.tick() == ["t1:1"]
-
-
-def test_a_failed_run_that_dagster_tries_again_is_left_to_it(running: Daemon) -> None:
+def test_a_failed_run_that_dagster_retries_is_not_retried_by_the_sensor(running: Daemon) -> None:
     running.make_directory("t1")
     running.tick()
     running.instance.add_run_tags(running.runs["t1"], {"dagster/will_retry": "true"})
@@ -174,34 +154,22 @@ def test_a_failed_run_that_dagster_tries_again_is_left_to_it(running: Daemon) ->
     assert running.tick() == ["t1:1"]
 
 
-def test_only_a_directory_with_a_complete_backup_needs_none(running: Daemon) -> None:
-    SetWriter(running.root / "t1" / "vector_bak").write("20250102_030405")
-    SetWriter(running.root / "t2" / "vector_bak").write("20250102_030405", failed=["t"])
+def test_only_a_complete_backup_set_counts(running: Daemon) -> None:
+    def sets_of(task_id: str) -> SetWriter:
+        return SetWriter(running.root / task_id / "vector_bak")
 
-    assert running.tick() == ["t2"]
+    sets_of("complete").write("20250102_030405")
+    sets_of("damaged").damaged("20250102_030405")
+    sets_of("incomplete").write("20250102_030405", failed=["t"])
+    sets_of("without_manifest").file("docs_20250102_030405.csv")
 
-
-@pytest.mark.parametrize("line_end", [b"\n", b"\r\n"])
-def test_files_without_a_manifest_do_not_count(running: Daemon, line_end: bytes) -> None:
-    for table in ("langchain_pg_collection", "langchain_pg_embedding"):
-        running.make_backup(
-            "t1", f"{table}_20250102_030405.csv", line_end.join([b"id,document", b"1,a", b""])
-        )
-
-    assert running.tick() == ["t1"]
+    assert running.tick() == ["damaged", "incomplete", "without_manifest"]
 
 
-def test_a_damaged_manifest_stops_nobody(running: Daemon) -> None:
-    running.make_backup("a_damaged", "vector_backup_20250102_030405.json", b"{")
-    running.make_directory("b_good")
-
-    assert running.tick() == ["a_damaged", "b_good"]
-
-
-def test_a_directory_that_can_not_be_read_waits_and_stops_nobody(running: Daemon) -> None:
+def test_an_unreadable_directory_waits_and_does_not_stop_the_others(running: Daemon) -> None:
     manifest = running.make_directory("a_odd") / "vector_bak" / "vector_backup_20250102_030405.json"
     manifest.parent.mkdir(parents=True)
-    manifest.symlink_to(manifest)  # Nobody can follow it.
+    manifest.symlink_to(manifest)
     running.make_directory("b_good")
 
     assert running.tick() == ["b_good"]
@@ -209,29 +177,20 @@ def test_a_directory_that_can_not_be_read_waits_and_stops_nobody(running: Daemon
     assert running.tick() == ["a_odd"]
 
 
-def test_a_missing_root_has_no_tasks(running: Daemon) -> None:
-    running.root.rmdir()
-
-    assert running.tick() == []
-    running.root.mkdir()
-    running.make_directory("t1")
-    assert running.tick() == ["t1"]
-
-
-def test_a_root_that_was_away_for_a_while_makes_nothing_new(running: Daemon) -> None:
+def test_a_root_that_is_unmounted_for_a_while_requests_nothing(running: Daemon) -> None:
     running.make_directory("t1")
     running.tick()
     running.end("t1", SUCCESS)
     running.tick()
-    (running.root / "t1").rename(running.root.parent / "away")
-    running.tick()
-    (running.root.parent / "away").rename(running.root / "t1")
+    unmounted = running.root.rename(running.root.parent / "unmounted")
+    assert running.tick() == []
+    unmounted.rename(running.root)
 
     assert running.tick() == []
     assert running.evaluate().run_requests == []
 
 
-def test_a_daemon_that_dies_before_it_saves_the_cursor_neither_misses_nor_repeats(
+def test_a_daemon_killed_before_it_saves_the_cursor_skips_and_repeats_nothing(
     running: Daemon,
 ) -> None:
     running.make_directory("t1")
@@ -245,7 +204,7 @@ def test_a_daemon_that_dies_before_it_saves_the_cursor_neither_misses_nor_repeat
     assert running.tick() == ["t1:2"]
 
 
-def test_a_lost_cursor_forgets_no_directory_that_was_begun(running: Daemon) -> None:
+def test_a_lost_cursor_forgets_no_requested_directory(running: Daemon) -> None:
     running.make_directory("old")
     running.tick()
     running.end("old", FAILURE)
@@ -256,7 +215,7 @@ def test_a_lost_cursor_forgets_no_directory_that_was_begun(running: Daemon) -> N
     assert tried == ["old:1"]
 
 
-def test_the_sensor_is_off_unless_the_environment_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_sensor_is_off_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     assert make_task_directory_sensor(load_settings()).default_status.value == "STOPPED"
     monkeypatch.setenv(PREFIX + "SENSOR_ENABLED", "true")
     assert make_task_directory_sensor(load_settings()).default_status.value == "RUNNING"
