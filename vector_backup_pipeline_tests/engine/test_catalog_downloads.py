@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -253,27 +252,6 @@ def test_what_the_storage_refuses_is_told_without_its_path(
         _found(root, FILE)
     assert root.location not in raised.value.message
     assert root.location in str(raised.value.__cause__)
-
-
-def test_the_manifest_is_not_read_and_the_directory_listed_once(
-    root: LocalRoot, sets: SetWriter, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sets.write(STAMP)
-    listed: list[str] = []
-    names = LocalDirectory.names
-
-    def watched(directory: LocalDirectory) -> list[str]:
-        listed.append(directory.location)
-        return names(directory)
-
-    def read(*_: object) -> Iterator[bytes]:
-        raise AssertionError("Nothing has to be read.")
-
-    monkeypatch.setattr(LocalDirectory, "names", watched)
-    monkeypatch.setattr(LocalDirectory, "read", read)
-    for name in (FILE, manifest_name(STAMP)):
-        _found(root, name)
-    assert len(listed) == 2
 
 
 def test_files_in_a_bucket_are_found(bucket: Bucket) -> None:

@@ -184,18 +184,6 @@ def test_without_backups_the_list_is_empty_but_never_if_a_manifest_cannot_be_rea
         has_backup(listing.sets().directory, TIMESTAMPS)
 
 
-def test_other_tables_are_listed_by_their_files(listing: Listing) -> None:
-    listing.sets().write(FIRST, {"docs": 1, "app.docs": 2})
-
-    (backup,) = listing.only()["backups"]
-
-    assert backup["files"] == [f"docs_{FIRST}.csv", f"app.docs_{FIRST}.csv"]
-    assert backup["complete"]
-    for key in ("collection_file", "embedding_file", "collection_size", "embedding_size"):
-        assert backup[key] is None
-    assert (backup["has_log"], backup["log_file"]) == (False, None)
-
-
 def test_an_adopted_pair_is_listed_like_any_set(listing: Listing) -> None:
     sets = listing.sets()
     sets.older("20250721_234914", {COLLECTION: 1, EMBEDDING: 2})
@@ -244,8 +232,10 @@ def test_sets_that_are_not_whole_are_listed_as_incomplete(listing: Listing) -> N
 
 def test_files_without_a_set_are_listed_as_what_they_are(listing: Listing) -> None:
     sets = listing.sets()
-    sets.write(FIRST, {"t": 1})
+    sets.write(FIRST, {"t": 1, "app.t": 2})
     sets.file(f"u_{FIRST}.csv")
+    sets.older(FOURTH, {EMBEDDING: 1})
+    sets.older(FIFTH, line_end=b"\n")
     sets.file(f"t_{SECOND}.csv")
     sets.file(f"t_{SECOND}.csv.tmp")
     sets.file(f"t_{THIRD}.csv")
@@ -264,18 +254,14 @@ def test_files_without_a_set_are_listed_as_what_they_are(listing: Listing) -> No
         {"file": f"t_{SECOND}.csv.tmp", "state": "orphan"},
         {"file": f"t_{THIRD}.csv", "state": "running"},
         {"file": f"u_{THIRD}.csv.tmp", "state": "running"},
+        {"file": f"{EMBEDDING}_{FOURTH}.csv", "state": "orphan"},
+        {"file": f"{COLLECTION}_{FIFTH}.csv", "state": "adoptable"},
+        {"file": f"{EMBEDDING}_{FIFTH}.csv", "state": "adoptable"},
     ]
-
-
-@pytest.mark.parametrize("line_end", [b"\r\n", b"\n"])
-def test_both_files_of_a_pair_are_adoptable_whatever_their_line_ends(
-    listing: Listing, line_end: bytes
-) -> None:
-    listing.sets().older(FIRST, line_end=line_end)
-
-    assert _states(listing) == ["adoptable", "adoptable"]
-    (listing.sets().path / f"{COLLECTION}_{FIRST}.csv").unlink()
-    assert _states(listing) == ["orphan"]
+    (backup,) = location["backups"]
+    assert backup["files"] == [f"t_{FIRST}.csv", f"app.t_{FIRST}.csv"]
+    for key in ("collection_file", "embedding_size", "log_file"):
+        assert backup[key] is None
 
 
 @pytest.mark.parametrize(
@@ -361,8 +347,8 @@ def test_a_verdict_is_read_as_far_as_it_can_be(
     assert listed["state"] == ("damaged" if verified is False else "complete")
 
 
-def test_each_set_is_listed_with_its_source_database(listing: Listing) -> None:
-    listing.sets().write(FIRST, database="a", server="7")
+def test_each_set_is_listed_with_its_source_database_and_truncated_tables(listing: Listing) -> None:
+    listing.sets().write(FIRST, database="a", server="7", truncate="unknown", truncated=[EMBEDDING])
     listing.sets().write(SECOND, database="b", server="7")
     listing.sets("task_1").write(THIRD, database="a", server="7")
 
@@ -371,18 +357,10 @@ def test_each_set_is_listed_with_its_source_database(listing: Listing) -> None:
         return [each["source_database"] for place in locations for each in place["backups"]]
 
     assert sources() == ["b", "a", "a"]
+    root = listing()["backup_locations"][0]
+    assert [each["truncated"] for each in root["backups"]] == [[], [EMBEDDING]]
     listing.sets("task_1").write(FOURTH, database="a", server="8")
     assert sources() == ["b", "7/a", "8/a", "7/a"]
-
-
-@pytest.mark.parametrize("state", ["done", "pending", "unknown", "not_truncated", "none"])
-def test_the_tables_that_a_run_emptied_are_listed(listing: Listing, state: Any) -> None:
-    listing.sets().write(FIRST, truncate=state, truncated=[EMBEDDING])
-
-    (listed,) = listing.only()["backups"]
-
-    emptied = state in ("done", "pending", "unknown")
-    assert listed["truncated"] == ([EMBEDDING] if emptied else [])
 
 
 def test_only_a_complete_set_with_a_manifest_counts_as_a_backup(tmp_path: Path) -> None:

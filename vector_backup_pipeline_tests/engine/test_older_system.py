@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,6 @@ from vector_backup_pipeline.engine.older_system import (
 )
 from vector_backup_pipeline.engine.storage import local_store
 from vector_backup_pipeline.engine.storage.local import LocalDirectory
-from vector_backup_pipeline_tests.fix_postgres import Database
 
 NAME = "langchain_pg_embedding_20250102_030405.csv"
 # What a text column can hold, as Python hands it to the writer.
@@ -217,29 +215,3 @@ def test_json_that_can_not_be_is_refused_on_the_way_too() -> None:
 
     with pytest.raises(IntegrityError, match="line 7: column cmetadata"):
         list(records)
-
-
-def test_a_table_that_the_older_system_wrote_loads_as_it_was(
-    langchain: Database, older: Older
-) -> None:
-    """Its rows are read as it read them, by the driver, which makes Python values of JSON."""
-    langchain.run(
-        "UPDATE langchain_pg_collection SET cmetadata = %s WHERE name LIKE '%%1'",
-        [json.dumps({"q": 'it\'s "quoted"\n', "n": [1, 2.5, 10**30, True], "深": "\u2028é"})],
-    )
-    columns = ("uuid", "name", "cmetadata")
-    query = "SELECT uuid::text, name, cmetadata FROM langchain_pg_collection ORDER BY name"
-    before = langchain.ask(query)
-    older.write(written([columns, *before]))
-
-    assert older.examine("cmetadata").rows == 4
-    records = as_csv_records(older.rows(), columns, {"cmetadata"}, {"uuid", "name"})
-    langchain.run("TRUNCATE langchain_pg_collection CASCADE")
-    with langchain.session() as connection, connection.cursor() as cursor:
-        cursor.copy_expert(
-            "COPY langchain_pg_collection (uuid, name, cmetadata) FROM STDIN (FORMAT csv)",
-            io.BytesIO(b"".join(records)),
-        )
-        connection.commit()
-
-    assert langchain.ask(query) == before
