@@ -87,6 +87,11 @@ def is_like_a_data_file(name: str) -> bool:
     return _LIKE_A_DATA_FILE.fullmatch(name) is not None
 
 
+def is_announcement(name: str) -> bool:
+    """Whether it is the object by which a process takes its turn, where no other way is."""
+    return re.search(r"\.[0-9a-f]{32}\.tmp\Z", name) is not None
+
+
 def _stamp_between(prefix: str, suffix: str, name: str, timestamps: TimestampFormat) -> str | None:
     text = name.removeprefix(prefix).removesuffix(suffix)
     return text if name == f"{prefix}{text}{suffix}" and timestamps.is_stamp(text) else None

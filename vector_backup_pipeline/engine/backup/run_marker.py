@@ -1,11 +1,14 @@
-"""A run's stake in a directory: its marker, its timestamp, and the remains of runs that died."""
+"""A run takes its timestamp with its marker, and removes what dead runs left."""
 
 from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
 
 from vector_backup_pipeline.engine.catalog.claims import remove_dead_readers
 from vector_backup_pipeline.engine.catalog.contents import stamps_in_use
 from vector_backup_pipeline.engine.errors import StorageError
 from vector_backup_pipeline.engine.file_names import (
+    is_announcement,
     marker_name,
     stamp_of_marker,
     stamp_of_pending,
@@ -15,6 +18,8 @@ from vector_backup_pipeline.engine.timestamps import TimestampFormat
 
 # Runs that start in one second take the following ones; this many at once are a mistake.
 _TRIES = 60
+# No process needs its turn so long, so the one that announced itself was killed.
+_LONGEST_TURN = timedelta(hours=1)
 
 
 def claim_timestamp(
@@ -32,7 +37,7 @@ def claim_timestamp(
         if claim is None:
             continue
         if stamp in stamps_in_use(directory, timestamps, but_marker_of=stamp):
-            # A run that took this second has ended between the look and the claim.
+            # A run that had this second ended between the two checks.
             claim.release()
             continue
         return stamp, claim
@@ -43,22 +48,23 @@ def claim_timestamp(
 
 
 def remove_leftovers(directory: BackupDirectory, timestamps: TimestampFormat) -> list[str]:
-    """Remove unfinished files and markers of dead runs and readers; a live one's are never touched.
+    """Remove unfinished files and markers of dead runs and readers; those of live ones stay.
 
-    Files are listed before the markers are looked at: so an unfinished file in the list belongs to
-    a run whose marker is there to see, or to one that is over.
+    Files are listed before the markers are checked: so an unfinished file in the list belongs to a
+    run whose marker can be seen, or to one that has ended.
     """
-    names = directory.names()
+    files = directory.files()
     markers = {name: s for name in directory.names() if (s := stamp_of_marker(name, timestamps))}
     alive = {marker for marker in markers if directory.claim_is_alive(marker)}
     live_stamps = {markers[marker] for marker in alive}
     removed = []
-    for name in names:
-        stamp = stamp_of_pending(name, timestamps)
-        if stamp is not None and stamp not in live_stamps:
-            directory.delete(name)
-            removed.append(name)
+    for file in files:
+        stamp = stamp_of_pending(file.name, timestamps)
+        is_old = datetime.now(timezone.utc) - file.modified_at > _LONGEST_TURN
+        if (stamp and stamp not in live_stamps) or (is_announcement(file.name) and is_old):
+            directory.delete(file.name)
+            removed.append(file.name)
     for marker in markers.keys() - alive:
         directory.remove_dead_claim(marker)
-    remove_dead_readers(directory, timestamps, names)
+    remove_dead_readers(directory, timestamps, [file.name for file in files])
     return removed

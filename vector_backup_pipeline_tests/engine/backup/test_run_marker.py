@@ -1,5 +1,6 @@
 """Timestamps that no two runs share, and the remains of runs that died."""
 
+import os
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -68,18 +69,21 @@ def test_only_what_is_unfinished_and_has_no_live_run_is_removed(
 ) -> None:
     stamp, live = claim_timestamp(directory, TIMESTAMPS, "run")
     dead = _stamp(-60)
-    removed = [f"a_{dead}.csv.tmp", f"vector_backup_{dead}.json.tmp"]
+    announcement = f".vector_backup_{dead}.run.{'0' * 32}.tmp"
+    removed = [f"a_{dead}.csv.tmp", f"vector_backup_{dead}.json.tmp", announcement]
     kept = [
         f"a_{stamp}.csv.tmp",
         f"vector_backup_{stamp}.json.tmp",
         f"a_{dead}.csv",
         f"vector_backup_{dead}.json",
+        f".vector_backup_{dead}.run.{'1' * 32}.tmp",
         "vector_backup_log.txt",
         "somebody's.tmp",
         f"a{dead}.csv.tmp",
     ]
     for name in [*removed, *kept]:
         (tmp_path / name).touch()
+    os.utime(tmp_path / announcement, (0, 0))
 
     assert sorted(remove_leftovers(directory, TIMESTAMPS)) == sorted(removed)
     assert set(directory.names()) == {*kept, f".vector_backup_{stamp}.run"}
