@@ -50,8 +50,7 @@ class LocalStore:
                 "path under it, or set VECTOR_BACKUP_ROOT."
             )
         with _storage_errors(f"resolve {location}"):
-            resolved = _resolved(self._root.parent / location)
-            root = self._root.resolve()
+            resolved, root = _resolved(self._root.parent / location), _resolved(self._root)
         if not resolved.is_relative_to(root):
             raise InvalidParams(
                 f"The backup_path {location!r} is outside of the root {self._root}. Give a path "
@@ -190,7 +189,7 @@ class LocalStore:
     def _folder(self, folder: str) -> Path:
         path = self._root / folder
         with _storage_errors(f"resolve {path}"):
-            is_inside = _resolved(path).is_relative_to(self._root.resolve())
+            is_inside = _resolved(path).is_relative_to(_resolved(self._root))
         if not is_inside:
             raise InvalidParams(
                 f"A symbolic link leads the backup directory {path} out of the root {self._root}. "
@@ -291,10 +290,7 @@ def _is_utf8(name: str) -> bool:
 
 
 def _resolved(path: Path) -> Path:
-    try:
-        return path.resolve()
-    except RuntimeError:  # A loop of links, before Python 3.13.
-        return path
+    return Path(os.path.realpath(path))  # Unlike Path.resolve, it takes loops of links.
 
 
 def _open_for_lock(file: Path) -> int:

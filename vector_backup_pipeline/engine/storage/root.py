@@ -14,7 +14,7 @@ from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.storage.local_store import LocalStore
 from vector_backup_pipeline.engine.storage.object_store import ObjectStore
 from vector_backup_pipeline.engine.storage.object_url import is_url
-from vector_backup_pipeline.engine.storage.store import Store
+from vector_backup_pipeline.engine.storage.store import Store, UnfinishedUpload
 from vector_backup_pipeline.parameters.types import is_task_id
 
 # A run removes its marker after its uploads, and begins them after it.
@@ -97,23 +97,20 @@ class BackupRoot:
             InvalidParams: the task has the name of the root's own directory, or a symbolic link
                 leads out of the root.
         """
-        self._check_task_id(task_id)
-        directory = self._at(self._folder(task_id))
-        if directory is None:
-            self._check_task_exists(task_id)
-        return directory
+        self._check_task(task_id)
+        return self._at(self._folder(task_id))
 
     def open(self, task_id: str | None) -> BackupDirectory:
         """The backup directory, created if it is missing. Raises as `find` does."""
-        folder = self._existing_folder(task_id)
-        self._store.make_folder(folder)
-        return BackupDirectory(self._store, folder, self._manifest_key)
+        self._check_task(task_id)
+        self._store.make_folder(self._folder(task_id))
+        return BackupDirectory(self._store, self._folder(task_id), self._manifest_key)
 
     @contextlib.contextmanager
     def open_for_trial(self, task_id: str | None) -> Iterator[BackupDirectory]:
         """As `open`; directories created for it are removed afterwards if they are empty."""
-        folder = self._existing_folder(task_id)
-        remove = self._store.make_folder(folder)
+        self._check_task(task_id)
+        remove = self._store.make_folder(self._folder(task_id))
         try:
             yield self.open(task_id)
         finally:
@@ -128,49 +125,38 @@ class BackupRoot:
         """
         aborted = []
         for upload in self._store.unfinished_uploads():
-            folder, _, name = upload.path.rpartition("/")
-            if not (self._is_backup_folder(folder) and is_like_a_data_file(name)):
+            if not self._is_abandoned(upload):
                 continue
-            if not self._is_abandoned(folder, name, upload.started_at):
-                continue
-            found = AbandonedUpload(
-                self._store.location(upload.path), upload.started_at, upload.size()
-            )
-            try:
-                if not dry_run:
+            location, size = self._store.location(upload.path), upload.size()
+            if not dry_run:
+                try:
                     upload.abort()
-            except ResourceNotFound:
-                continue  # Aborted by somebody else, or by a lifecycle rule.
-            aborted.append(found)
+                except ResourceNotFound:
+                    continue  # Aborted by somebody else, or by a lifecycle rule.
+            aborted.append(AbandonedUpload(location, upload.started_at, size))
         return aborted
 
-    def _is_backup_folder(self, folder: str) -> bool:
+    def _is_abandoned(self, upload: UnfinishedUpload) -> bool:
+        folder, _, name = upload.path.rpartition("/")
         task_id, _, directory = folder.rpartition("/")
-        return directory == self._directory and (not task_id or is_task_id(task_id))
-
-    def _is_abandoned(self, folder: str, name: str, started_at: datetime) -> bool:
-        directory = BackupDirectory(self._store, folder)
-        markers = [each for each in directory.names() if is_marker_of_file(each, name)]
+        is_backup_folder = directory == self._directory and (not task_id or is_task_id(task_id))
+        if not (is_backup_folder and is_like_a_data_file(name)):
+            return False
+        backups = BackupDirectory(self._store, folder)
+        markers = [each for each in backups.names() if is_marker_of_file(each, name)]
         if markers:
-            return not any(directory.claim_is_alive(marker) for marker in markers)
-        return datetime.now(timezone.utc) - started_at >= ABANDONED_WITHOUT_MARKER
+            return not any(map(backups.claim_is_alive, markers))
+        return datetime.now(timezone.utc) - upload.started_at >= ABANDONED_WITHOUT_MARKER
 
     def _folder(self, task_id: str | None) -> str:
         return self._directory if task_id is None else f"{task_id}/{self._directory}"
 
-    def _existing_folder(self, task_id: str | None) -> str:
-        self._check_task_id(task_id)
-        self._check_task_exists(task_id)
-        return self._folder(task_id)
-
-    def _check_task_id(self, task_id: str | None) -> None:
+    def _check_task(self, task_id: str | None) -> None:
         if task_id == self._directory:
             raise InvalidParams(
                 f"The task_id {task_id!r} is the name of the directory for backups without a task. "
                 "Choose another task_id, or leave it out."
             )
-
-    def _check_task_exists(self, task_id: str | None) -> None:
         if task_id is not None and self._store.list_folder(task_id) is None:
             raise ResourceNotFound(
                 f"The task directory {self._store.location(task_id)} does not exist. Create it (in "
