@@ -26,7 +26,7 @@ from vector_backup_pipeline.api.errors import (
     Unauthorized,
 )
 from vector_backup_pipeline.api.models import ErrorData, respond
-from vector_backup_pipeline.api.openapi import TAGS, complete_document
+from vector_backup_pipeline.api.openapi import complete_document
 from vector_backup_pipeline.api.routes import Services, router
 from vector_backup_pipeline.api.runs import Runs
 from vector_backup_pipeline.engine.errors import BackupError, InvalidParams, ResourceNotFound
@@ -70,7 +70,6 @@ def create_app(settings: Settings, *, open_to_all: bool = False) -> FastAPI:
         lifespan=lifespan,
         # A redirect would not have the form of the other answers.
         redirect_slashes=False,
-        openapi_tags=TAGS,
         generate_unique_id_function=lambda route: route.name,
     )
     app.include_router(router)

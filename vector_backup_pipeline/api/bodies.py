@@ -42,7 +42,11 @@ async def read_body(request: Request, model: type[_P]) -> _P:
         if len(body) > MAX_BODY_BYTES:
             raise too_large
     values = _parse(bytes(body)) if body.strip() else {}
-    return model(**{key: _integer_if_whole(value) for key, value in values.items()})
+    for key, value in values.items():
+        # JSON has one number type: 2.0 is the integer 2.
+        if isinstance(value, float) and value.is_integer():
+            values[key] = int(value)
+    return model(**values)
 
 
 def _parse(body: bytes) -> dict[str, Any]:
@@ -56,8 +60,3 @@ def _parse(body: bytes) -> dict[str, Any]:
             'such as {"workers": 2}.'
         )
     return values
-
-
-def _integer_if_whole(value: Any) -> Any:
-    """JSON has one number type: 2.0 is the integer 2."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -190,9 +190,12 @@ class DagsterClient:
             raise InvalidParams(" ".join(each["message"] for each in answer["errors"]))
         return str(answer["run"]["runId"])
 
-    async def statuses(self, run_ids: Sequence[str]) -> dict[str, str]:
-        """The status of each run that exists."""
-        return await self._runs({"runIds": list(run_ids)})
+    async def statuses(self, **filters: Any) -> dict[str, str]:
+        """The status of each run that these filters select, such as `runIds`."""
+        answer = await self._ask(
+            "runsOrError", _RUNS, "read the status of runs", ("Runs",), filter=filters
+        )
+        return {run["runId"]: run["status"] for run in answer["results"]}
 
     async def read(self, run_id: str, after: str | None = None) -> RunReading | None:
         """The run and its events after the cursor `after`; None if the run does not exist."""
@@ -263,7 +266,7 @@ class DagsterClient:
         give_up_at = time.monotonic() + OUTAGE_SECONDS
         while time.monotonic() < give_up_at:
             with contextlib.suppress(DagsterUnavailable):
-                for run_id, status in (await self._runs({"tags": [tag]})).items():
+                for run_id, status in (await self.statuses(tags=[tag])).items():
                     # A webserver that stopped before queueing the run leaves it so for ever.
                     if status != "NOT_STARTED":
                         return run_id
@@ -274,12 +277,6 @@ class DagsterClient:
             f"with the tag {_REQUEST_TAG}={tag['value']} in Dagster's UI before you send this call "
             "again."
         ) from error
-
-    async def _runs(self, selected: Mapping[str, Any]) -> dict[str, str]:
-        answer = await self._ask(
-            "runsOrError", _RUNS, "read the status of runs", ("Runs",), filter=selected
-        )
-        return {run["runId"]: run["status"] for run in answer["results"]}
 
     async def _ask(
         self, field: str, query: str, action: str, expected: Sequence[str], **variables: Any

@@ -18,13 +18,14 @@ from vector_backup_pipeline.engine.errors import BackupError, IntegrityError
 
 _log = logging.getLogger(__name__)
 
-_MEDIA_TYPES = {
+MEDIA_TYPES = {
     "csv": "text/csv; charset=utf-8",
     "gz": "application/gzip",
     "json": "application/json",
     "txt": "text/plain; charset=utf-8",
     "zst": "application/zstd",
 }
+DEFAULT_MEDIA_TYPE = "application/octet-stream"
 # Always revalidate: the log grows, and a truncate rewrites the manifest.
 _CACHE_CONTROL = "private, no-cache"
 # One range. No file has more than 18 digits of bytes; a longer number is no range.
@@ -65,9 +66,7 @@ async def file_response(
         "Accept-Ranges": "bytes",
         "Content-Disposition": _content_disposition(download.name),
         "Content-Length": str(len(whole)),
-        "Content-Type": _MEDIA_TYPES.get(
-            download.name.rpartition(".")[2], "application/octet-stream"
-        ),
+        "Content-Type": MEDIA_TYPES.get(download.name.rpartition(".")[2], DEFAULT_MEDIA_TYPE),
         "X-Content-Type-Options": "nosniff",
     }
     if not send_body:

@@ -49,10 +49,7 @@ class RangeNotSatisfiable(BackupError):
     http_status = 416
 
     def __init__(self, size: int) -> None:
-        super().__init__(
-            f"The requested range is outside the file, which has {size} bytes. Request a range "
-            "inside it, or send no Range header to get the whole file."
-        )
+        super().__init__(f"The requested range is outside the file, which has {size} bytes.")
         self.size = size
 
 

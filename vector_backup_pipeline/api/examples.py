@@ -136,82 +136,62 @@ HEALTH: Examples = {
 }
 
 
-def _error(error_type: str, response: str, detail: str, **more: Any) -> Example:
-    return {"response": response, "error_type": error_type, "detail": detail, **more}
+def _error(summary: str, error_type: str, response: str, detail: str, **more: Any) -> Examples:
+    return {summary: {"response": response, "error_type": error_type, "detail": detail, **more}}
 
 
 # By HTTP status.
 ERRORS: Mapping[int, Examples] = {
-    400: {
-        "Invalid task_id": _error(
-            "INVALID_PARAMS",
-            "无效的task_id格式，只能包含字母、数字和下划线",
-            "task_id is 'a-b', which is not valid: only ASCII letters, digits and '_' are allowed, "
-            "at most 200 of them.",
-        )
-    },
-    401: {
-        "Token missing or wrong": _error(
-            "UNAUTHORIZED",
-            "缺少访问令牌或令牌无效",
-            "Send the header 'Authorization: Bearer' with the token of VECTOR_BACKUP_API_TOKEN.",
-        )
-    },
-    404: {
-        "No such task": _error(
-            "RESOURCE_NOT_FOUND",
-            "指定的任务目录不存在: corpus_7",
-            "The task directory training_data/corpus_7 does not exist.",
-        )
-    },
-    409: {
-        "Run already ended": _error(
-            "STATE_CONFLICT",
-            "当前状态不允许此操作",
-            f"The run {_RUN_ID} has already ended: SUCCESS.",
-        )
-    },
-    413: {
-        "More than 64 KiB": _error(
-            "PAYLOAD_TOO_LARGE",
-            "请求体超过大小限制",
-            "The request's body has more than 65536 bytes. The parameters of a run need a few "
-            "hundred.",
-        )
-    },
-    416: {
-        "Range after the end": _error(
-            "RANGE_NOT_SATISFIABLE",
-            "请求的字节范围不在文件内",
-            "The requested range is outside the file, which has 209 bytes. Request a range inside "
-            "it, or send no Range header to get the whole file.",
-        )
-    },
-    500: {
-        "No space": _error(
-            "STORAGE_ERROR",
-            "Vector表备份失败，请稍后重试",
-            f"Could not write {_FILE}.tmp: No space left on device.",
-            run_id=_RUN_ID,
-        )
-    },
-    503: {
-        "Database unavailable": _error(
-            "SERVICE_UNAVAILABLE",
-            "数据库连接失败，请检查连接配置",
-            "No database server was reached: connection refused. Check host and port, and that "
-            "the server is running.",
-            can_retry=True,
-            run_id=_RUN_ID,
-        ),
-        "The run may still start": _error(
-            "SERVICE_UNAVAILABLE",
-            "Vector表备份结果未知，任务可能仍会执行，请查询任务状态，不要重复提交",
-            "Dagster's webserver was not reached (ConnectError). Check that it is running, and "
-            f"VECTOR_BACKUP_DAGSTER_URL. The run {_RUN_ID} could not be canceled and may still "
-            "start. Ask for its status, or cancel it, before you send this call again.",
-            can_retry=False,
-            run_id=_RUN_ID,
-        ),
-    },
+    400: _error(
+        "Invalid task_id",
+        "INVALID_PARAMS",
+        "无效的task_id格式，只能包含字母、数字和下划线",
+        "task_id is 'a-b': only ASCII letters, digits and '_' are allowed.",
+    ),
+    401: _error(
+        "Token missing or wrong",
+        "UNAUTHORIZED",
+        "缺少访问令牌或令牌无效",
+        "Send the header 'Authorization: Bearer' with the token of VECTOR_BACKUP_API_TOKEN.",
+    ),
+    404: _error(
+        "No such task",
+        "RESOURCE_NOT_FOUND",
+        "指定的任务目录不存在: corpus_7",
+        "The task directory /data/training_data/corpus_7 does not exist.",
+    ),
+    409: _error(
+        "Run already ended",
+        "STATE_CONFLICT",
+        "当前状态不允许此操作",
+        f"The run {_RUN_ID} has already ended: SUCCESS.",
+    ),
+    413: _error(
+        "More than 64 KiB",
+        "PAYLOAD_TOO_LARGE",
+        "请求体超过大小限制",
+        "The request's body has more than 65536 bytes.",
+    ),
+    416: _error(
+        "Range after the end",
+        "RANGE_NOT_SATISFIABLE",
+        "请求的字节范围不在文件内",
+        "The requested range is outside the file, which has 209 bytes.",
+    ),
+    500: _error(
+        "No space",
+        "STORAGE_ERROR",
+        "Vector表备份失败，请稍后重试",
+        f"Could not write {_FILE}.tmp: No space left on device.",
+        run_id=_RUN_ID,
+    ),
+    503: _error(
+        "The run may still start",
+        "SERVICE_UNAVAILABLE",
+        "Vector表备份结果未知，任务可能仍会执行，请查询任务状态，不要重复提交",
+        f"Dagster's webserver was not reached. The run {_RUN_ID} could not be canceled and may "
+        "still start. Ask for its status before you send this call again.",
+        can_retry=False,
+        run_id=_RUN_ID,
+    ),
 }

@@ -10,6 +10,7 @@ from datetime import datetime
 from functools import cache
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
+from dagster import DagsterRunStatus
 from fastapi.encoders import jsonable_encoder
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, create_model
@@ -33,18 +34,6 @@ MESSAGES: Mapping[int, str] = {
     500: "系统内部错误",
     503: "服务暂时不可用",
 }
-RunStatus = Literal[
-    "QUEUED",
-    "NOT_STARTED",
-    "MANAGED",
-    "STARTING",
-    "STARTED",
-    "SUSPENDED",
-    "SUCCESS",
-    "FAILURE",
-    "CANCELING",
-    "CANCELED",
-]
 Daemons = dict[str, Literal["alive", "missing"]]
 
 # The statuses of the errors that a run may fail with.
@@ -119,7 +108,10 @@ class StatusData(ResponseData):
     EXAMPLES = examples.STATUS
 
     run_id: str
-    status: RunStatus
+    status: str = Field(
+        description="As Dagster has it.",
+        json_schema_extra={"enum": [status.value for status in DagsterRunStatus]},
+    )
     created_at: datetime | None
     started_at: datetime | None
     ended_at: datetime | None

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from http import HTTPStatus
 from typing import Any
 
 from fastapi.routing import APIRoute
 
 from vector_backup_pipeline.api.access import HEALTH_PATH
-from vector_backup_pipeline.api.examples import TIME, Examples
+from vector_backup_pipeline.api.downloads import DEFAULT_MEDIA_TYPE, MEDIA_TYPES
+from vector_backup_pipeline.api.examples import TIME
 from vector_backup_pipeline.api.models import MESSAGES, ResponseData, envelope_model, error_data
 from vector_backup_pipeline.engine.timestamps import DEFAULT_TIMESTAMP_FORMAT
 from vector_backup_pipeline.parameters.model import Parameters
@@ -17,22 +19,6 @@ from vector_backup_pipeline.settings import API_TOKEN_VARIABLE, Settings
 
 Responses = dict[int | str, dict[str, Any]]
 
-TAGS = [
-    {"name": "backup", "description": "Start, follow and cancel a backup."},
-    {"name": "restore", "description": "Start, follow and cancel a restore."},
-    {"name": "files", "description": "List backups and download their files."},
-    {"name": "health", "description": "Check whether runs can start."},
-]
-_ERROR_DESCRIPTIONS = {
-    400: "The request is invalid.",
-    401: "The access token is missing or wrong.",
-    404: "Not found.",
-    409: "The run has already ended, or was canceled.",
-    413: "The body is too large.",
-    416: "The range contains no byte of the file.",
-    500: "The operation failed.",
-    503: "A dependency is unavailable.",
-}
 # The timestamp format of the installation as a pattern; other formats are safe in file names.
 _DEFAULT_STAMP = (
     "[1-9][0-9]{3}(0[1-9]|1[0-2])(0[1-9]|[12][0-9]|3[01])_([01][0-9]|2[0-3])[0-5][0-9][0-5][0-9]"
@@ -62,21 +48,16 @@ _FILE_HEADERS = {
 _RANGE_HEADER = {"Content-Range": _header("The range and the file's size: `bytes 0-99/209`")}
 _BYTES = {"schema": {"type": "string", "format": "binary"}}
 _FILE_CONTENT = {
-    **dict.fromkeys(
-        (
-            *("text/csv", "text/plain"),
-            *("application/gzip", "application/zstd", "application/octet-stream"),
-        ),
-        _BYTES,
-    ),
+    **{media_type.partition(";")[0]: _BYTES for media_type in MEDIA_TYPES.values()},
+    DEFAULT_MEDIA_TYPE: _BYTES,
     # A range of a JSON file may not be JSON.
     "application/json": {"schema": {}, "example": {"schema_version": 2, "complete": True}},
 }
 
 
-def answer(code: int, data: type[ResponseData], description: str, **more: Any) -> Responses:
+def answer(code: int, data: type[ResponseData], description: str) -> Responses:
     """An answer with this HTTP status and data."""
-    return {code: {"model": envelope_model(code, data), "description": description, **more}}
+    return {code: {"model": envelope_model(code, data), "description": description}}
 
 
 def errors(*codes: int, with_body: bool = True) -> Responses:
@@ -84,7 +65,7 @@ def errors(*codes: int, with_body: bool = True) -> Responses:
     responses: Responses = {}
     for code in codes:
         headers = _ERROR_HEADERS.get(code, {})
-        responses[code] = {"description": _ERROR_DESCRIPTIONS[code], "headers": headers}
+        responses[code] = {"description": HTTPStatus(code).phrase, "headers": headers}
         if with_body:
             responses[code]["model"] = envelope_model(code, error_data(code))
     return responses
@@ -100,15 +81,6 @@ def file_answers(*, with_body: bool) -> Responses:
         headers = _FILE_HEADERS | _RANGE_HEADER
         answers[206] = {"description": "The requested range.", "headers": headers, **content}
     return answers
-
-
-def run_links(operation: str) -> dict[str, Any]:
-    """Links from an answer with a `run_id` to the run's status and cancellation."""
-    run_id = {"run_id": "$response.body#/data/run_id"}
-    return {
-        "status": {"operationId": f"{operation}_status", "parameters": run_id},
-        "cancel": {"operationId": f"cancel_{operation}", "parameters": run_id},
-    }
 
 
 def request_body(model: type[Parameters]) -> dict[str, Any]:
@@ -157,21 +129,17 @@ def complete_document(
 
 
 def _add_examples(operation: dict[str, Any], route: APIRoute) -> None:
+    """Add complete answers in the form of OpenAPI's `examples`."""
     # FastAPI would drop the nulls in examples that are declared with a route.
     for code, declared in route.responses.items():
         if "model" in declared:
             data = declared["model"].model_fields["data"].annotation
+            envelope = {"code": code, "success": int(code) < 400, "message": MESSAGES[int(code)]}
             content = operation["responses"][str(code)]["content"]["application/json"]
-            content["examples"] = _examples(int(code), data.EXAMPLES)
-
-
-def _examples(code: int, examples: Examples) -> dict[str, Any]:
-    """Complete answers in the form of OpenAPI's `examples`."""
-    envelope = {"code": code, "success": code < 400, "message": MESSAGES[code]}
-    return {
-        summary.lower().replace(" ", "_"): {
-            "summary": summary,
-            "value": {**envelope, "data": {**data, "timestamp": TIME}},
-        }
-        for summary, data in examples.items()
-    }
+            content["examples"] = {
+                summary.lower().replace(" ", "_"): {
+                    "summary": summary,
+                    "value": {**envelope, "data": {**example, "timestamp": TIME}},
+                }
+                for summary, example in data.EXAMPLES.items()
+            }

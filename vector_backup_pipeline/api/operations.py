@@ -54,14 +54,6 @@ class Operation:
     start_help: str
     cancel_help: str
 
-    @property
-    def name(self) -> str:
-        return self.base.name
-
-    @property
-    def job(self) -> str:
-        return self.base.job_name
-
     def end_text(self, result: dict[str, Any]) -> str:
         """The text for a run that succeeded."""
         if result.get(self.performed):

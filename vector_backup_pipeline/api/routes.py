@@ -22,7 +22,6 @@ from vector_backup_pipeline.api.models import (
     HealthData,
     ListData,
     RunData,
-    RunError,
     StatusData,
     respond,
 )
@@ -31,14 +30,12 @@ from vector_backup_pipeline.api.openapi import (
     errors,
     file_answers,
     request_body,
-    run_links,
 )
 from vector_backup_pipeline.api.operations import BACKUP, RESTORE, Operation
 from vector_backup_pipeline.api.run_reader import RunProgress
 from vector_backup_pipeline.api.runs import NO_DAEMON, Runs
 from vector_backup_pipeline.engine.catalog.downloads import find_download
 from vector_backup_pipeline.engine.catalog.locations import list_backups
-from vector_backup_pipeline.engine.errors import http_status_of
 from vector_backup_pipeline.engine.storage.contract import BackupRoot
 from vector_backup_pipeline.parameters.types import TASK_ID_PATTERN
 from vector_backup_pipeline.settings import Settings
@@ -66,6 +63,10 @@ async def _services(request: Request) -> Services:
     # Asynchronous, since a plain `def` would need a thread, and slow storage can occupy them all.
     services: Services = request.app.state.services
     return services
+
+
+def _header(description: str, example: str, name: str | None = None) -> Any:
+    return Header(alias=name, description=description, examples=[example])
 
 
 _Services = Annotated[Services, Depends(_services)]
@@ -104,30 +105,6 @@ _File = Annotated[
         examples=["langchain_pg_embedding_20250721_234914.csv"],
     ),
 ]
-_Range = Annotated[
-    str | None,
-    Header(
-        alias="Range",
-        description="One range of bytes; several get the whole file.",
-        examples=["bytes=0-99"],
-    ),
-]
-_IfRange = Annotated[
-    str | None,
-    Header(
-        alias="If-Range",
-        description="An ETag: send the range of this version only.",
-        examples=['"1f-5c2a"'],
-    ),
-]
-_IfNoneMatch = Annotated[
-    str | None,
-    Header(
-        alias="If-None-Match",
-        description="An ETag: 304 if the file has not changed.",
-        examples=['"1f-5c2a"'],
-    ),
-]
 _BASE_PATH = "/api/v0/data_pipeline/vector"
 _FILE_PATH = f"{_BASE_PATH}/backup/files/{{timestamp}}/{{file}}"
 router = APIRouter()
@@ -135,8 +112,8 @@ router = APIRouter()
 
 def _add_run_routes(operation: Operation) -> None:
     """The routes that start, follow and cancel the runs of an operation."""
-    name, parameters = operation.name, operation.base.parameters
-    path, links = f"{_BASE_PATH}/{name}", run_links(name)
+    name, parameters = operation.base.name, operation.base.parameters
+    path = f"{_BASE_PATH}/{name}"
     # Whatever is no UUID is another address, such as /restore/list.
     run_path = f"{path}/{{run_id:uuid}}"
 
@@ -146,8 +123,8 @@ def _add_run_routes(operation: Operation) -> None:
         summary=f"Start a {name}",
         description=operation.start_help,
         responses={
-            **answer(200, operation.data, "The run has ended and succeeded.", links=links),
-            **answer(202, RunData, "With `wait=false`: the run was launched.", links=links),
+            **answer(200, operation.data, "The run has ended and succeeded."),
+            **answer(202, RunData, "With `wait=false`: the run was launched."),
             **errors(400, 401, 404, 409, 413, 500, 503),
         },
         openapi_extra=request_body(parameters),
@@ -208,7 +185,7 @@ def _end(
     operation: Operation, progress: RunProgress, task_id: str | None, services: Services
 ) -> JSONResponse:
     """The answer to a call that waited for the run."""
-    result, error = _result(progress, services), _run_error(progress)
+    result, error = _result(progress, services), progress.error
     data: dict[str, Any] = {"run_id": progress.run_id}
     if error is None:
         data |= {"response": operation.end_text(result or {}), **(result or {})}
@@ -230,17 +207,17 @@ def _status(operation: Operation, progress: RunProgress, services: Services) -> 
     """The answer to a status request."""
     response, result, error = f"{operation.thing}进行中", None, None
     if progress.has_ended:
-        result, error = _result(progress, services), _run_error(progress)
+        result, error = _result(progress, services), progress.error
         response = f"{operation.thing}完成"
         if error is not None:
             response = operation.failure_text(error, result, None)
     data: dict[str, Any] = {
         "response": response,
         "run_id": progress.run_id,
-        "status": progress.status,
-        "created_at": services.moment(progress.created_at),
-        "started_at": services.moment(progress.started_at),
-        "ended_at": services.moment(progress.ended_at),
+        "status": progress.reading.status,
+        "created_at": services.moment(progress.reading.created_at),
+        "started_at": services.moment(progress.reading.started_at),
+        "ended_at": services.moment(progress.reading.ended_at),
         "progress": progress.tables,
         "result": result,
         "error": error,
@@ -251,24 +228,12 @@ def _status(operation: Operation, progress: RunProgress, services: Services) -> 
 
 def _result(progress: RunProgress, services: Services) -> dict[str, Any] | None:
     """The run's result, with the path of a restored set as in the list of backups."""
-    result, root = progress.outcome.result, services.root.location
+    result, root = progress.result, services.root.location
     info = result.get("backup_info") if result else None
     if result and info and root.startswith("/") and info["backup_path"].startswith(f"{root}/"):
         relative = posixpath.relpath(info["backup_path"], posixpath.dirname(root))
         return result | {"backup_info": info | {"backup_path": relative}}
     return result
-
-
-def _run_error(progress: RunProgress) -> RunError | None:
-    outcome = progress.outcome
-    if outcome.error_type is None:
-        return None
-    return RunError(
-        error_type=outcome.error_type,
-        code=http_status_of(outcome.error_type),
-        detail=str(outcome.message),
-        can_retry=outcome.can_retry,
-    )
 
 
 @router.get(
@@ -313,9 +278,16 @@ async def download(
     timestamp: _Timestamp,
     file: _File,
     task_id: _TaskId = None,
-    range_: _Range = None,
-    if_range: _IfRange = None,
-    if_none_match: _IfNoneMatch = None,
+    range_: Annotated[
+        str | None,
+        _header("One range of bytes; several get the whole file.", "bytes=0-99", "Range"),
+    ] = None,
+    if_range: Annotated[
+        str | None, _header("An ETag: send the range of this version only.", '"1f-5c2a"')
+    ] = None,
+    if_none_match: Annotated[
+        str | None, _header("An ETag: 304 if the file has not changed.", '"1f-5c2a"')
+    ] = None,
 ) -> Response:
     """A data file, the manifest, the verification result or the log. To resume a download, send
     `Range`, with the `ETag` in `If-Range`. HEAD has no content and ignores ranges."""

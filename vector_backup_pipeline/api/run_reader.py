@@ -10,9 +10,9 @@ from typing import Any, Generic, TypeVar
 
 from vector_backup_pipeline.api.dagster_client import DagsterClient, RunEvent, RunReading
 from vector_backup_pipeline.api.errors import DagsterUnavailable
-from vector_backup_pipeline.api.models import TableProgress
-from vector_backup_pipeline.engine.errors import ResourceNotFound, RunCancelled
-from vector_backup_pipeline.outcome import RunOutcome, has_outcome, outcome_of
+from vector_backup_pipeline.api.models import RunError, TableProgress
+from vector_backup_pipeline.engine.errors import ResourceNotFound, RunCancelled, http_status_of
+from vector_backup_pipeline.outcome import has_outcome, outcome_of
 
 ENDED = frozenset({"SUCCESS", "FAILURE", "CANCELED"})
 QUEUED = frozenset({"QUEUED", "NOT_STARTED"})
@@ -53,11 +53,7 @@ class Cached(Generic[_T]):
 class RunProgress:
     """A run as last read. `take` applies a newer reading."""
 
-    job: str
-    status: str
-    created_at: float | None
-    started_at: float | None
-    ended_at: float | None
+    reading: RunReading
 
     def __init__(self, run_id: str) -> None:
         self.run_id = run_id
@@ -67,9 +63,7 @@ class RunProgress:
         self._tables_of_steps: dict[str, str] = {}
 
     def take(self, reading: RunReading) -> None:
-        self.job, self.status, self.cursor = reading.job, reading.status, reading.cursor
-        self.created_at, self.started_at = reading.created_at, reading.started_at
-        self.ended_at = reading.ended_at
+        self.reading, self.cursor = reading, reading.cursor
         for event in reading.events:
             self._take_event(event)
         if self.has_ended:
@@ -79,23 +73,35 @@ class RunProgress:
 
     @property
     def has_ended(self) -> bool:
-        return self.status in ENDED
+        return self.reading.status in ENDED
 
     @property
-    def outcome(self) -> RunOutcome:
-        """How the run ended."""
+    def result(self) -> dict[str, Any] | None:
+        """The run's result, if it came to one."""
+        return outcome_of(self._outcome_metadata).result
+
+    @property
+    def error(self) -> RunError | None:
+        """Why the run failed, if it did."""
         outcome = outcome_of(self._outcome_metadata)
-        if self.status != "CANCELED" or outcome.error_type is None:
-            return outcome
-        message = outcome.message
-        if outcome.result is None:
-            message = (
-                "The run was canceled before it started."
-                if self.started_at is None
-                else "The run was marked as canceled before it reported a result. It may still be "
-                "running: see its events in Dagster, and the list of backups."
-            )
-        return RunOutcome(outcome.result, RunCancelled.error_type, message, can_retry=True)
+        error_type, message, can_retry = outcome.error_type, outcome.message, outcome.can_retry
+        if error_type is None:
+            return None
+        if self.reading.status == "CANCELED":
+            error_type, can_retry = RunCancelled.error_type, True
+            if outcome.result is None and self.reading.started_at is None:
+                message = "The run was canceled before it started."
+            elif outcome.result is None:
+                message = (
+                    "The run was marked as canceled before it reported a result. It may still be "
+                    "running: see its events in Dagster, and the list of backups."
+                )
+        return RunError(
+            error_type=error_type,
+            code=http_status_of(error_type),
+            detail=str(message),
+            can_retry=can_retry,
+        )
 
     def _take_event(self, event: RunEvent) -> None:
         if has_outcome(event.metadata):
@@ -141,7 +147,7 @@ class RunReader:
         if len(self._runs) > MAX_CACHED_RUNS:
             del self._runs[next(iter(self._runs))]
         progress = await cached.read(now=now)
-        if progress is None or progress.job != job:
+        if progress is None or progress.reading.job != job:
             raise ResourceNotFound(f"There is no run {run_id} of {job}. Check its id.")
         return progress
 

@@ -77,7 +77,7 @@ class Runs:
         config = parameters.as_run_config(
             lambda secret: seal(SecretText(secret.get_secret_value()), self._settings)
         )
-        return await self._client.launch(operation.job, config)
+        return await self._client.launch(operation.base.job_name, config)
 
     async def wait(self, operation: Operation, run_id: str, request: Request) -> RunProgress:
         """Wait until the run ends or the caller disconnects.
@@ -96,14 +96,14 @@ class Runs:
         finally:
             self._awaited.remove(run_id)
         try:
-            return await self._reader.read(run_id, operation.job, now=True)
+            return await self._reader.read(run_id, operation.base.job_name, now=True)
         except DagsterUnavailable as error:
             message = f"{error.message} The run {run_id} has ended; ask for its status."
             raise RunUnresolved(message, run_id) from error
 
     async def read(self, operation: Operation, run_id: str) -> RunProgress:
         """Raises `ResourceNotFound` if there is no such run of that operation."""
-        return await self._reader.read(run_id, operation.job)
+        return await self._reader.read(run_id, operation.base.job_name)
 
     async def cancel(self, operation: Operation, run_id: str) -> None:
         """Ask a run to end.
@@ -112,9 +112,9 @@ class Runs:
             ResourceNotFound: there is no such run.
             StateConflict: it has ended already.
         """
-        progress = await self._reader.read(run_id, operation.job, now=True)
+        progress = await self._reader.read(run_id, operation.base.job_name, now=True)
         if progress.has_ended:
-            raise StateConflict(f"The run {run_id} has already ended: {progress.status}.")
+            raise StateConflict(f"The run {run_id} has already ended: {progress.reading.status}.")
         await self._client.terminate(run_id)
 
     async def _check_task(self, task_id: str | None) -> None:
@@ -161,7 +161,7 @@ class Runs:
 
     async def _read_statuses(self) -> dict[str, str]:
         run_ids = sorted(set(self._awaited))
-        statuses = await self._client.statuses(run_ids)
+        statuses = await self._client.statuses(runIds=run_ids)
         # A run that was deleted has no status, and will not start either.
         return {run_id: statuses.get(run_id, "CANCELED") for run_id in run_ids}
 

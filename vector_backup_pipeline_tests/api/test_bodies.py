@@ -218,7 +218,7 @@ def test_a_table_called_env_is_renamed_and_nothing_is_read(
     config = {"timestamp": "latest", "rename": {"env": "SECRET_OF_THE_WORKER"}}
     assert _read(json.dumps(config).encode(), model=RestoreParameters) == config
 
-    resolved = dg.validate_run_config(defs.resolve_job_def(RESTORE.job), config)
+    resolved = dg.validate_run_config(defs.resolve_job_def(RESTORE.base.job_name), config)
 
     assert resolved is not None
     assert PASSWORD not in json.dumps(resolved, default=str)
@@ -249,7 +249,7 @@ def test_a_whole_number_is_an_integer_however_it_is_written(number: bytes) -> No
 
 @pytest.mark.parametrize("model", _GOOD)
 def test_a_body_is_the_run_config_of_its_job(model: type[Parameters]) -> None:
-    job = (BACKUP if model is BackupParameters else RESTORE).job
+    job = (BACKUP if model is BackupParameters else RESTORE).base.job_name
     definition = defs.resolve_job_def(job)
     assert _GOOD[model].keys() == model.model_fields.keys()
     config = _read(json.dumps(_GOOD[model]).encode(), model=model)

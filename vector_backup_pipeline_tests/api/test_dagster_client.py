@@ -179,7 +179,7 @@ def test_only_the_first_line_of_dagsters_own_errors_is_shown(
     async def ask_for_everything(client: DagsterClient) -> None:
         for query in (
             _launch(client),
-            client.statuses([run]),
+            client.statuses(runIds=[run]),
             client.terminate(run),
             client.read(run),
         ):
@@ -246,7 +246,7 @@ def test_events_are_read_as_plain_values(dagster: StandIn) -> None:
 
 def test_a_run_that_does_not_exist_is_none(dagster: StandIn) -> None:
     assert dagster.ask(lambda client: client.read("none")) is None
-    assert dagster.ask(lambda client: client.statuses(["none"])) == {}
+    assert dagster.ask(lambda client: client.statuses(runIds=["none"])) == {}
 
 
 def test_a_run_that_has_ended_is_not_ended_again(dagster: StandIn) -> None:

@@ -80,7 +80,6 @@ def test_every_address_has_a_stable_id_and_says_what_it_is_for(document: Json) -
         assert operation["summary"], where
         assert len(operation["description"]) > 20, where
         assert operation["tags"], where
-        assert set(operation["tags"]) <= {tag["name"] for tag in document["tags"]}, where
 
 
 def test_every_parameter_is_described_and_has_an_example(document: Json) -> None:
@@ -111,7 +110,7 @@ def test_every_body_has_examples_that_conform_and_are_accepted(
 def test_every_key_of_a_body_is_described_and_has_its_default(
     document: Json, operation: Any
 ) -> None:
-    schema, fields = body_of(document, operation.name)["schema"], operation.base.parameters
+    schema, fields = body_of(document, operation.base.name)["schema"], operation.base.parameters
     assert schema["additionalProperties"] is False
     assert list(schema["properties"]) == list(fields.model_fields)
     for key, told in schema["properties"].items():
@@ -158,18 +157,6 @@ def test_headers_of_refusals_are_documented(document: Json) -> None:
             assert responses["401"]["headers"]["WWW-Authenticate"]["required"] is True, where
         if "416" in responses:
             assert "Content-Range" in responses["416"]["headers"], where
-
-
-def test_links_lead_from_a_run_to_its_status_and_its_cancellation(document: Json) -> None:
-    links = [
-        link["operationId"]
-        for _, operation in operations(document)
-        for answer in operation["responses"].values()
-        for link in answer.get("links", {}).values()
-    ]
-
-    assert len(links) == 8
-    assert set(links) <= set(_OPERATION_IDS)
 
 
 @pytest.mark.parametrize(
@@ -234,7 +221,7 @@ def test_a_refused_restore_and_its_status_are_answered_as_documented(
     error = ResourceNotFound("There is no such set.")
     result = RestoreResult.refused(error, datetime.now(timezone.utc)).as_json()
     told = {"error_type": error.error_type, "error": error.message, "can_retry": error.can_retry}
-    dagster.locations = {"backups": [RESTORE.job]}
+    dagster.locations = {"backups": [RESTORE.base.job_name]}
     events = [event("EngineEvent", None, vector_restore_result=result, **told)]
 
     def end(asked: str) -> None:

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from vector_backup_pipeline.api import run_reader
 from vector_backup_pipeline.api.dagster_client import RunEvent, RunReading
 from vector_backup_pipeline.api.errors import DagsterUnavailable
+from vector_backup_pipeline.api.models import RunError
 from vector_backup_pipeline.api.run_reader import RunProgress, RunReader
 from vector_backup_pipeline.engine.errors import BackupError, ResourceNotFound
 from vector_backup_pipeline.engine.results import BackupResult
@@ -129,9 +130,12 @@ def test_the_outcome_comes_from_all_readings_together() -> None:
     progress = _progress(_event("ExecutionStepFailureEvent", STEP, **error))
     progress.take(_reading(_event("EngineEvent", None, **{BACKUP.result_key: RESULT.as_json()})))
 
-    assert progress.outcome.result == RESULT.as_json()
-    assert progress.outcome.error_type == "LOCK_TIMEOUT"
-    assert _progress(status="FAILURE").outcome.error_type == "INTERNAL_ERROR"
+    assert progress.result == RESULT.as_json()
+    assert progress.error == RunError(
+        error_type="LOCK_TIMEOUT", code=503, detail="Too long.", can_retry=True
+    )
+    unknown = _progress(status="FAILURE").error
+    assert unknown is not None and unknown.error_type == "INTERNAL_ERROR"
 
 
 @pytest.mark.parametrize(
@@ -140,10 +144,11 @@ def test_the_outcome_comes_from_all_readings_together() -> None:
 def test_a_canceled_run_without_a_result_says_whether_it_had_begun(
     started_at: float | None, message: str
 ) -> None:
-    outcome = _progress(status="CANCELED", started_at=started_at).outcome
+    error = _progress(status="CANCELED", started_at=started_at).error
 
-    assert message in str(outcome.message)
-    assert (outcome.error_type, outcome.can_retry) == ("RUN_CANCELED", True)
+    assert error is not None
+    assert message in error.detail
+    assert (error.error_type, error.code, error.can_retry) == ("RUN_CANCELED", 409, True)
 
 
 def _with_reader(dagster: StandIn, use: Callable[[RunReader], Awaitable[Any]]) -> Any:
@@ -193,13 +198,13 @@ def test_the_answer_is_at_most_a_second_old(dagster: StandIn, clock: Clock) -> N
     run_id = dagster.add("QUEUED")
 
     async def follow(reader: RunReader) -> list[str]:
-        seen = [(await reader.read(run_id, JOB)).status]
+        seen = [(await reader.read(run_id, JOB)).reading.status]
         dagster.runs[run_id].status = "STARTED"
-        seen.append((await reader.read(run_id, JOB)).status)
-        seen.append((await reader.read(run_id, JOB, now=True)).status)
+        seen.append((await reader.read(run_id, JOB)).reading.status)
+        seen.append((await reader.read(run_id, JOB, now=True)).reading.status)
         dagster.runs[run_id].status = "CANCELING"
         clock.now += 1.1
-        seen.append((await reader.read(run_id, JOB)).status)
+        seen.append((await reader.read(run_id, JOB)).reading.status)
         del dagster.runs[run_id]
         clock.now += 1.1
         with pytest.raises(ResourceNotFound):
@@ -272,4 +277,4 @@ def test_a_caller_who_disconnects_does_not_take_the_answer_from_others(dagster: 
         first.cancel()
         return await second
 
-    assert _with_reader(dagster, ask).status == "STARTED"
+    assert _with_reader(dagster, ask).reading.status == "STARTED"

@@ -76,7 +76,7 @@ def test_a_caller_is_answered_when_the_run_has_ended(dagster: StandIn, status: s
         dagster.runs[run_id].status = status
         return await waiting
 
-    assert _with_runs(dagster, wait).status == status
+    assert _with_runs(dagster, wait).reading.status == status
 
 
 def test_a_caller_is_answered_when_the_run_was_deleted(dagster: StandIn) -> None:
@@ -148,7 +148,7 @@ def test_a_caller_waits_through_an_outage(dagster: StandIn, status: str, down: R
         dagster.instead = lambda _: None
         return await waiting
 
-    assert _with_runs(dagster, wait).status == "SUCCESS"
+    assert _with_runs(dagster, wait).reading.status == "SUCCESS"
 
 
 def test_a_long_outage_ends_the_wait_and_short_ones_are_not_added_up(
@@ -203,7 +203,7 @@ def test_a_run_that_has_started_needs_no_daemon(dagster: StandIn) -> None:
         dagster.runs[run_id].status = "SUCCESS"
         return await waiting
 
-    assert _with_runs(dagster, wait).status == "SUCCESS"
+    assert _with_runs(dagster, wait).reading.status == "SUCCESS"
 
 
 @pytest.mark.parametrize(
