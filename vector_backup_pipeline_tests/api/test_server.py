@@ -174,7 +174,7 @@ def test_a_port_in_use_ends_it_with_a_clear_message(tmp_path: Path) -> None:
         port = taken.getsockname()[1]
         log = tmp_path / "log"
         with serve_process(log, port, {PREFIX + "ROOT": str(tmp_path)}) as process:
-            assert process.wait(timeout=30) == 1
+            assert process.wait(timeout=90) == 1
 
     assert "address already in use" in log.read_text()
     assert str(port) in log.read_text()
