@@ -25,18 +25,18 @@ class FinishedPrune:
     error: BackupError | None
 
     @property
-    def place(self) -> PrunedLocation:
-        """The only place that there is."""
-        (place,) = self.result.locations
-        return place
+    def location(self) -> PrunedLocation:
+        """The only location that there is."""
+        (location,) = self.result.locations
+        return location
 
     @property
     def removed(self) -> list[str]:
-        return [each.timestamp for each in self.place.removed]
+        return [each.timestamp for each in self.location.removed]
 
     @property
     def kept(self) -> dict[str, str]:
-        return {each.timestamp: "; ".join(each.reasons) for each in self.place.kept}
+        return {each.timestamp: "; ".join(each.reasons) for each in self.location.kept}
 
 
 def prune_root(root: Path | str, rules: KeepRules = LAST_1, **options: Any) -> FinishedPrune:
@@ -46,8 +46,8 @@ def prune_root(root: Path | str, rules: KeepRules = LAST_1, **options: Any) -> F
         parameters, rules, open_root(str(root), "vector_bak"), TIMESTAMPS, run_id="prune"
     )
     try:
-        for place in run.find():
-            run.prune(place.key)
+        for location in run.find():
+            run.prune(location.key)
     finally:
         result = run.close()
     return FinishedPrune(result, run.error)

@@ -103,7 +103,7 @@ def test_a_table_of_any_name_goes_all_the_way(
 
         assert backup(database.url, tables=(table,)).error is None
         _verify(root)
-        assert prune_root(root, include_truncated=True).place.removed[0].timestamp == made.stamp
+        assert prune_root(root, include_truncated=True).location.removed[0].timestamp == made.stamp
 
 
 def _verify(root: Path) -> None:

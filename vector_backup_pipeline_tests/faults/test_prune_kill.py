@@ -49,8 +49,8 @@ def _check_no_half_set(sets: SetWriter) -> bool:
         return True
     with pytest.raises(ResourceNotFound, match=OLD):
         find_set(sets.directory, TIMESTAMPS, OLD, None)
-    (place,) = find_locations(BackupRoot(str(sets.path.parent), "vector_bak"), TIMESTAMPS)
-    assert {each.state for each in place.other_files} <= {"removed"}
+    (location,) = find_locations(BackupRoot(str(sets.path.parent), "vector_bak"), TIMESTAMPS)
+    assert {each.state for each in location.other_files} <= {"removed"}
     return False
 
 
@@ -68,7 +68,7 @@ def test_the_next_prune_ends_what_a_killed_one_began(
     assert (tombstone_name(OLD) in _names(sets)) == (step in STEPS[2:])
     done = prune()
     assert done.error is None
-    assert [each.timestamp for each in (*done.place.removed, *done.place.finished)] == [OLD]
+    assert [each.timestamp for each in (*done.location.removed, *done.location.finished)] == [OLD]
     assert _names(sets) == left
 
 
@@ -124,7 +124,7 @@ def test_the_next_prune_ends_what_the_storage_refused(
     done = prune(rules, **options)
     assert done.error is None
     assert _names(sets) == left, names
-    assert prune(rules, **options).place.removed == []
+    assert prune(rules, **options).location.removed == []
 
 
 def _refuse(monkeypatch: pytest.MonkeyPatch, call: int, *, after_it_is_done: bool) -> None:
@@ -150,10 +150,10 @@ def test_a_tombstone_that_took_nothing_yet_is_taken_back_and_the_set_judged_agai
     # The set for whose sake the old one could go is lost meanwhile.
     (sets.path / manifest_name(NEW)).unlink()
 
-    told = prune(dry_run=True)
+    planned = prune(dry_run=True)
     done = prune()
 
-    assert done.place == told.place
+    assert done.location == planned.location
     assert done.kept == {OLD: "one of the last 1; newest good set"}
     assert find_set(sets.directory, TIMESTAMPS, "latest", None).stamp == OLD
 

@@ -51,7 +51,7 @@ def test_a_set_goes_with_its_manifest_its_verdict_and_its_files(
     done = prune()
 
     assert names(sets) == left
-    (removed,) = done.place.removed
+    (removed,) = done.location.removed
     assert removed.files == [
         f"vector_backup_{FIRST}.json",
         f"vector_backup_{FIRST}.verified.json",
@@ -70,13 +70,13 @@ def test_a_dry_run_tells_what_the_real_one_does_and_does_nothing(
     sets.file(f"lost_{FIRST}.csv.tmp")
     before = names(sets)
 
-    told = prune(dry_run=True)
+    planned = prune(dry_run=True)
 
     assert names(sets) == before
     assert not (sets.path / "vector_backup_log.txt").exists()
-    assert told.removed == [FIRST, SECOND]
-    assert not told.result.pruned
-    assert prune().place == told.place
+    assert planned.removed == [FIRST, SECOND]
+    assert not planned.result.pruned
+    assert prune().location == planned.location
 
 
 def test_what_is_not_known_is_left_alone(two: SetWriter, prune: Prune) -> None:
@@ -96,7 +96,7 @@ def test_what_is_not_known_is_left_alone(two: SetWriter, prune: Prune) -> None:
 
     assert done.removed == [FIRST]
     assert foreign <= names(two)
-    assert {(each.file, each.state) for each in done.place.other_files} == {
+    assert {(each.file, each.state) for each in done.location.other_files} == {
         (f"other_{FIRST}.csv", "orphan"),
         ("orphan_20250101_000000.csv", "orphan"),
     }
@@ -104,9 +104,9 @@ def test_what_is_not_known_is_left_alone(two: SetWriter, prune: Prune) -> None:
 
 def test_each_place_is_pruned_by_itself(tmp_path: Path, sets: SetWriter, prune: Prune) -> None:
     tasks = [SetWriter(tmp_path / task / "vector_bak") for task in ("task_1", "task_2")]
-    for place in (sets, *tasks):
-        place.write(FIRST)
-        place.write(SECOND)
+    for location in (sets, *tasks):
+        location.write(FIRST)
+        location.write(SECOND)
 
     of_task = prune(task_id="task_1")
     of_root = prune(global_only=True)
@@ -115,8 +115,8 @@ def test_each_place_is_pruned_by_itself(tmp_path: Path, sets: SetWriter, prune: 
     assert [each.task_id for each in of_task.result.locations] == ["task_1"]
     assert (of_task.removed, of_root.removed) == ([FIRST], [FIRST])
     assert [len(each.removed) for each in of_all.result.locations] == [0, 0, 1]
-    for place in (sets, *tasks):
-        assert manifest_name(SECOND) in names(place)
+    for location in (sets, *tasks):
+        assert manifest_name(SECOND) in names(location)
 
 
 def test_orphans_are_removed_only_on_request_and_adoptable_pairs_never(
@@ -138,7 +138,7 @@ def test_orphans_are_removed_only_on_request_and_adoptable_pairs_never(
     run.release()
 
     assert done.removed == ["20250101_000000", "20250104_000000"]
-    states = [each.state for each in done.place.other_files]
+    states = [each.state for each in done.location.other_files]
     assert sorted(states) == ["adoptable"] * 4 + ["orphan", "running"]
 
 
@@ -249,12 +249,12 @@ def test_the_report_names_each_sets_source_database_and_why(sets: SetWriter, pru
 
     done = prune()
 
-    assert {each.timestamp: each.source_database for each in done.place.kept} == {
+    assert {each.timestamp: each.source_database for each in done.location.kept} == {
         SECOND: "7/rag",
         THIRD: "8/rag",
         "20260104_020000": None,
     }
-    assert [each.source_database for each in done.place.removed] == ["7/rag"]
+    assert [each.source_database for each in done.location.removed] == ["7/rag"]
     log = (sets.path / LOG_NAME).read_text()
     assert "prune: SUCCESS" in log
     assert "Rules: keep_last 1" in log
@@ -269,9 +269,9 @@ def test_an_error_in_one_place_does_not_stop_the_others(
     tmp_path: Path, sets: SetWriter, prune: Prune, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task = SetWriter(tmp_path / "task_1" / "vector_bak")
-    for place in (sets, task):
-        place.write(FIRST)
-        place.write(SECOND)
+    for location in (sets, task):
+        location.write(FIRST)
+        location.write(SECOND)
     delete = LocalDirectory.delete
 
     def failing(directory: LocalDirectory, name: str) -> None:
@@ -304,10 +304,10 @@ def test_abandoned_uploads_are_ended_once_and_only_by_a_prune_of_everything(
 
     monkeypatch.setattr(LocalRoot, "abort_abandoned_uploads", abandoned)
     prune_root(tmp_path, **restricted)
-    told = prune_root(tmp_path, dry_run=True)
+    planned = prune_root(tmp_path, dry_run=True)
     prune_root(tmp_path)
     assert asked == [True, False]
-    assert [each.location for each in told.result.abandoned_uploads] == ["s3://bucket/a.csv"]
+    assert [each.location for each in planned.result.abandoned_uploads] == ["s3://bucket/a.csv"]
 
 
 def test_a_store_that_cannot_list_unfinished_uploads_gives_a_notice(
@@ -315,12 +315,12 @@ def test_a_store_that_cannot_list_unfinished_uploads_gives_a_notice(
 ) -> None:
     bucket.put("vector_bak/notes.txt")
     object_proxy.does(Fault(status=501), to=lambda request: "?uploads" in request)
-    told = prune_root(bucket.url)
-    assert told.error is None
-    (notice,) = told.result.notices
+    planned = prune_root(bucket.url)
+    assert planned.error is None
+    (notice,) = planned.result.notices
     assert "list the unfinished uploads" in notice
     assert "lifecycle rule" in notice
-    assert any(notice in line for line in prune_summary(told.result))
+    assert any(notice in line for line in prune_summary(planned.result))
 
 
 def test_a_root_that_is_not_there_is_an_error(tmp_path: Path) -> None:
@@ -371,7 +371,7 @@ def test_what_a_set_names_outlives_another_one_s_tombstone(sets: SetWriter, prun
     sets.file(tombstone_name(SECOND), tombstone.to_json())
     sets.file(f"a_{SECOND}.csv")
 
-    (finished,) = prune().place.finished
+    (finished,) = prune().location.finished
 
     assert finished.files == [f"a_{SECOND}.csv"]
     assert names(sets) == {manifest_name(FIRST), f"a_{FIRST}.csv"}

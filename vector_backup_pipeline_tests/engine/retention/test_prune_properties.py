@@ -40,7 +40,7 @@ options = st.fixed_dictionaries({"include_truncated": flags, "include_orphans": 
 
 
 @dataclass
-class Place:
+class Location:
     """A directory with a drawn history; `good` and `verified` are the stamps of such sets."""
 
     root: Path
@@ -93,7 +93,7 @@ class Place:
     def _left_by_a_prune(self, stamp: str) -> None:
         """A removal that stopped between its files."""
         with tempfile.TemporaryDirectory() as folder:
-            other = Place(Path(folder))
+            other = Location(Path(folder))
             other.add(stamp, "good", None)
             other.add(_NEWER, "good", None)
             with stopped_at(3):
@@ -146,14 +146,14 @@ def histories(draw: st.DrawFn) -> list[tuple[str, str, str | None]]:
 
 
 @contextmanager
-def made(history: list[tuple[str, str, str | None]]) -> Iterator[Place]:
+def made(history: list[tuple[str, str, str | None]]) -> Iterator[Location]:
     with tempfile.TemporaryDirectory() as folder:
-        place = Place(Path(folder) / "root")
+        location = Location(Path(folder) / "root")
         for name in _FOREIGN:
-            place.sets.file(name)
+            location.sets.file(name)
         for stamp, kind, base in history:
-            place.add(stamp, kind, base)
-        yield place
+            location.add(stamp, kind, base)
+        yield location
 
 
 @settings(max_examples=60, deadline=None)
@@ -161,49 +161,49 @@ def made(history: list[tuple[str, str, str | None]]) -> Iterator[Place]:
 def test_a_prune_keeps_its_promises_and_does_what_its_dry_run_said(
     history: list[tuple[str, str, str | None]], keep: KeepRules, chosen: dict[str, bool]
 ) -> None:
-    with made(history) as place:
-        before = place.files()
-        told = prune_root(place.root, keep, dry_run=True, **chosen)
-        assert place.files() == before
+    with made(history) as location:
+        before = location.files()
+        planned = prune_root(location.root, keep, dry_run=True, **chosen)
+        assert location.files() == before
 
-        done = prune_root(place.root, keep, **chosen)
+        done = prune_root(location.root, keep, **chosen)
 
-        after = place.files()
+        after = location.files()
         assert done.error is None
-        assert done.place == told.place
-        gone = [f for each in (*done.place.removed, *done.place.finished) for f in each.files]
+        assert done.location == planned.location
+        gone = [f for each in (*done.location.removed, *done.location.finished) for f in each.files]
         tombstones = {name for name in before if name.endswith(".tombstone.json")}
         assert before.keys() - after.keys() == {*gone} | tombstones
         assert after.items() <= before.items()
         assert done.result.bytes_freed == sum(len(before[name]) for name in gone)
-        _check_what_stays(place, history, keep, chosen)
-        again = prune_root(place.root, keep, **chosen)
-        assert (again.place.removed, place.files()) == ([], after)
+        _check_what_stays(location, history, keep, chosen)
+        again = prune_root(location.root, keep, **chosen)
+        assert (again.location.removed, location.files()) == ([], after)
 
 
 def _check_what_stays(
-    place: Place,
+    location: Location,
     history: list[tuple[str, str, str | None]],
     keep: KeepRules,
     chosen: dict[str, bool],
 ) -> None:
-    there = {each.stamp: each for each in read_sets(place.sets.directory, TIMESTAMPS)}
+    there = {each.stamp: each for each in read_sets(location.sets.directory, TIMESTAMPS)}
     kinds = {stamp: kind for stamp, kind, _ in history}
     bases = {stamp: base for stamp, _, base in history if kinds[stamp] not in _OTHER_KINDS}
-    assert set(_FOREIGN) <= place.files().keys()
+    assert set(_FOREIGN) <= location.files().keys()
     last = max(1, keep.keep_last)
-    assert {*place.good[-last:], *place.verified[-1:]} <= there.keys()
+    assert {*location.good[-last:], *location.verified[-1:]} <= there.keys()
     for stamp, kind in kinds.items():
         if kind == "adoptable":
-            assert {f"{table}_{stamp}.csv" for table in _TABLES} <= place.files().keys()
+            assert {f"{table}_{stamp}.csv" for table in _TABLES} <= location.files().keys()
         stays = kind == "damaged" or (kind == "emptied" and not chosen["include_truncated"])
         assert not stays or stamp in there
         base = bases.get(stamp)
         if stamp in there and base in bases:
             assert base in there
     for each in there.values():
-        if isinstance(each, ManifestSet) and each.stamp in place.good:
-            find_set(place.sets.directory, TIMESTAMPS, each.stamp, None)
+        if isinstance(each, ManifestSet) and each.stamp in location.good:
+            find_set(location.sets.directory, TIMESTAMPS, each.stamp, None)
 
 
 @settings(max_examples=60, deadline=None)
@@ -214,19 +214,19 @@ def test_stopped_anywhere_no_half_set_is_one_and_the_next_prune_comes_to_the_sam
     chosen: dict[str, bool],
     call: int,
 ) -> None:
-    with made(history) as place:
-        before = place.files()
-        stamps = {each.stamp for each in read_sets(place.sets.directory, TIMESTAMPS)}
-        twin = Place(place.root.parent / "twin")
-        shutil.copytree(place.root, twin.root)
+    with made(history) as location:
+        before = location.files()
+        stamps = {each.stamp for each in read_sets(location.sets.directory, TIMESTAMPS)}
+        twin = Location(location.root.parent / "twin")
+        shutil.copytree(location.root, twin.root)
         prune_root(twin.root, keep, **chosen)
 
         with stopped_at(call):
-            prune_root(place.root, keep, **chosen)
+            prune_root(location.root, keep, **chosen)
 
-        left = place.files()
-        for each in read_sets(place.sets.directory, TIMESTAMPS):
+        left = location.files()
+        for each in read_sets(location.sets.directory, TIMESTAMPS):
             assert each.stamp in stamps
             assert all(left.get(n) == d for n, d in before.items() if each.stamp in n)
-        prune_root(place.root, keep, **chosen)
-        assert place.files() == twin.files()
+        prune_root(location.root, keep, **chosen)
+        assert location.files() == twin.files()
