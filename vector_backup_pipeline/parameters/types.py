@@ -72,6 +72,7 @@ BackupPath = Annotated[
     str | None,
     Field(
         max_length=4096,
+        pattern="^[^/]{0,255}(/[^/]{0,255})*$",
         description="Directory of the sets: relative to the root's parent, or absolute under the "
         "root.",
         examples=["training_data/corpus_7/vector_bak"],

@@ -132,7 +132,7 @@ def test_a_role_without_createdb_gets_a_clear_error(
 
     done = job({"drill": True, "scratch_connection": {"env": "SCRATCH"}}, VERIFY)
 
-    assert "make a database for the drill" in done.result["errors"][0]
+    assert "create a database for the restore test" in done.result["errors"][0]
     assert "PERMISSION_DENIED" in done.result["errors"][0]
     assert done.outcome.error_type == "PERMISSION_DENIED"
     assert checks(done)[EMBEDDINGS, STORED_FILES] is True
@@ -179,7 +179,7 @@ def test_a_missing_prerequisite_of_a_restore_test_is_no_verdict(
 ) -> None:
     config: dict[str, Any] = {"drill": True}
     if lack == "the extra":
-        monkeypatch.setattr("vector_backup_pipeline.drill_server._NEEDED", "not_installed")
+        monkeypatch.setattr("vector_backup_pipeline.drill_server._PACKAGE", "not_installed")
     elif lack == "a directory":
         monkeypatch.setattr("tempfile.tempdir", "/nowhere")
     else:
@@ -221,25 +221,17 @@ def test_only_the_embedded_server_gets_the_roles_of_policies(
         assert langchain.ask("SELECT 1 FROM pg_roles WHERE rolname = %s", [role]) == []
 
 
-@pytest.fixture
-def newest_is_damaged(job: JobRunner, backed_up: FinishedRun) -> str:
-    """Two sets, the newer one's manifest damaged; its stamp."""
-    made = job()
-    (newest,) = set(made.directory.glob("vector_backup_*.json")) - set(
-        backed_up.directory.glob(f"vector_backup_{stamp_of(backed_up)}.json")
-    )
-    flip_a_bit(newest)
-    return stamp_of(made)
-
-
 def stamp_of(made: FinishedRun) -> str:
     return file_of(made, EMBEDDINGS).stem.removeprefix(f"{EMBEDDINGS}_")
 
 
 @pytest.mark.parametrize("timestamp", [None, "latest"])
 def test_an_unreadable_set_fails_the_checks_of_every_table(
-    job: JobRunner, newest_is_damaged: str, timestamp: str | None
+    job: JobRunner, backed_up: FinishedRun, timestamp: str | None
 ) -> None:
+    newest = stamp_of(job())
+    flip_a_bit(backed_up.directory / f"vector_backup_{newest}.json")
+
     done = job({} if timestamp is None else {"timestamp": timestamp}, VERIFY)
 
     assert done.outcome.error_type == "INTEGRITY_ERROR"
@@ -249,11 +241,10 @@ def test_an_unreadable_set_fails_the_checks_of_every_table(
         (EMBEDDINGS, STORED_FILES): False,
     }
     evaluation = done.of_type("ASSET_CHECK_EVALUATION")[0].asset_check_evaluation_data
-    told = str(evaluation.metadata["failures"].value)
-    assert f"{newest_is_damaged}: the set can't be read" in told
+    failures = str(evaluation.metadata["failures"].value)
+    assert f"{newest}: the set can't be read" in failures
 
 
-@pytest.mark.usefixtures("backed_up")
 def test_latest_ignores_damaged_sets_before_a_good_one(
     job: JobRunner, backed_up: FinishedRun
 ) -> None:

@@ -78,7 +78,7 @@ def test_a_connection_string_becomes_the_name_of_a_variable(
         ("restore", (), "--timestamp is missing."),
         ("restore", (*LATEST, "--rename", "a"), "--rename is 'a'; write OLD=NEW"),
         ("restore", (*LATEST, "--fire-triggers", "--disable-triggers"), "--fire-triggers and --"),
-        ("verify", ("--scratch-connection", "x"), "--scratch-connection is malformed."),
+        ("verify", ("--scratch-connection", "x"), "--scratch-connection is malformed"),
         ("adopt", (), "--timestamp and --all are both missing."),
     ],
 )

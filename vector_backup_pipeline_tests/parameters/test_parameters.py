@@ -171,6 +171,7 @@ def test_valid_parameters_are_accepted(values: dict[str, Any]) -> None:
             {"export_method": "cursor", "format": "binary"},
             "export_method and format exclude each other: cursor returns values as text",
         ),
+        (restore, {"backup_path": "a/" + "b" * 256}, "backup_path is malformed."),
         (restore, {"task_id": "t", "backup_path": "p"}, "task_id and backup_path exclude"),
         (
             restore,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import random
-import threading
 import tracemalloc
 
 import pytest
@@ -53,14 +52,6 @@ def test_pythons_own_readers_take_the_blocks_for_one_stream(blocks: list[bytes])
 
 
 @pytest.mark.parametrize("compression", PACKED)
-def test_each_block_can_be_read_alone(compression: Compression) -> None:
-    pack = codec(compression).make_pack(None)
-    pack(b"the block before")
-
-    assert unpacked(compression, pack(b"a block"), 1000) == (b"a block", True)
-
-
-@pytest.mark.parametrize("compression", PACKED)
 def test_every_level_of_the_list_can_be_used(compression: Compression) -> None:
     data = b"a line that is there many times\n" * 500
 
@@ -101,20 +92,3 @@ def test_bytes_that_unfold_to_much_come_in_small_chunks(compression: Compression
 
     assert size == 50 << 20
     assert peak < 4 << 20
-
-
-def test_workers_pack_at_the_same_time_each_with_a_packer_of_its_own() -> None:
-    blocks = [random.Random(n).randbytes(200_000) for n in range(8)]  # noqa: S311 - see above
-    found: dict[int, bytes] = {}
-
-    def work(number: int) -> None:
-        found[number] = packed("zstd", blocks[number::2])
-
-    threads = [threading.Thread(target=work, args=(number,)) for number in (0, 1)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
-    for number in (0, 1):
-        assert zstd.decompress(found[number]) == b"".join(blocks[number::2])
