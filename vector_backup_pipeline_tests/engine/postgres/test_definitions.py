@@ -195,18 +195,6 @@ def test_reading_does_not_wait_for_others(source: Database, blocking: str) -> No
         assert [each.last_value for each in table.sequences] == [None]
 
 
-def test_only_the_tables_are_locked(source: Database) -> None:
-    source.run(RICH_SCHEMA)
-    oids = [oid(source, name) for name in ("vectors", "parts", "kept", "guarded")]
-    with step(source) as cursor:
-        read_definitions(cursor, oids)
-        cursor.execute(
-            "SELECT DISTINCT relkind::text, mode FROM pg_locks JOIN pg_class ON oid = relation"
-            " WHERE pid = pg_backend_pid() AND relation >= 16384"
-        )
-        assert set(cursor.fetchall()) <= {("r", "AccessShareLock"), ("p", "AccessShareLock")}
-
-
 def test_a_dropped_table_is_missing_from_the_result(source: Database) -> None:
     assert read(source).tables == {}
     with step(source) as cursor:

@@ -534,21 +534,6 @@ def test_two_tables_swap_their_names(source: Database, target: Database) -> None
     assert [c.name for c in read_table(target, "b").columns] == ["of_a"]
 
 
-def test_tables_of_one_name_in_two_schemas_are_both_created(
-    source: Database, target: Database
-) -> None:
-    source.run(
-        """CREATE SCHEMA app;
-        CREATE TABLE docs (a serial PRIMARY KEY);
-        CREATE TABLE app.docs (b serial PRIMARY KEY REFERENCES docs)"""
-    )
-    restore = Restore(target, read_all(source))
-    recreation = restore.in_staging()
-    places = [recreation.loading_name(table) for table in restore.new_tables()]
-    assert places == [(STAGING, "docs"), (f"{STAGING}_2", "docs")]
-    assert_same(source, target)
-
-
 # The target's extensions
 
 

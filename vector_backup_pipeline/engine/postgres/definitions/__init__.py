@@ -93,7 +93,7 @@ class _Reader:
         self._foreign_keys: dict[int, list[ForeignKey]] = defaultdict(list)
         self._indexes: dict[int, list[Index]] = defaultdict(list)
         for oid, each in (
-            *read_table_statements(cursor, list(relations.values()), partitions),
+            *read_table_statements(cursor, oids, partitions),
             *read_constraint_statements(cursor, oids, partitions),
             *read_indexes(cursor, oids),
             *read_index_changes(cursor, oids, partitions),

@@ -19,7 +19,6 @@ from vector_backup_pipeline.engine.postgres.definitions.reading import (
 from vector_backup_pipeline.engine.table_definition import (
     Column,
     ColumnType,
-    Kind,
     QualifiedName,
     Statement,
 )
@@ -35,7 +34,7 @@ WITH RECURSIVE tree AS (
       JOIN pg_catalog.pg_class p ON p.oid = tree.oid AND p.relkind = 'p'
       JOIN pg_catalog.pg_inherits i ON i.inhparent = p.oid AND NOT {detaching}
 )
-SELECT tree.root, tree.oid, tree.parent, n.nspname AS schema_name, c.relname AS name, c.relkind,
+SELECT tree.root, tree.oid, tree.parent, n.nspname AS schema_name, c.relname AS name,
        pg_catalog.pg_get_userbyid(c.relowner) AS owner
   FROM tree
   JOIN pg_catalog.pg_class c USING (oid)
@@ -91,7 +90,15 @@ SELECT a.attrelid, a.attnum, pg_catalog.concat_ws(' ',
           AND a.attrelid <> ALL(%(partitions)s::oid[])) identity(sql) ON true
  WHERE a.attrelid = ANY(%(oids)s::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
 )
-SELECT c.oid, pg_catalog.format('CREATE %%sTABLE %%I.%%I (%%s)%%s%%s',
+SELECT c.oid, v.kind, n.nspname AS schema_name, c.relname AS name, v.sql
+  FROM pg_catalog.pg_class c
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  LEFT JOIN pg_catalog.pg_am am ON am.oid = c.relam
+  LEFT JOIN pg_catalog.pg_inherits h ON h.inhrelid = c.oid AND c.oid = ANY(%(partitions)s::oid[])
+  LEFT JOIN pg_catalog.pg_class p ON p.oid = h.inhparent
+  LEFT JOIN pg_catalog.pg_namespace pn ON pn.oid = p.relnamespace
+ CROSS JOIN LATERAL (VALUES
+       ('table', pg_catalog.format('CREATE %%sTABLE %%I.%%I (%%s)%%s%%s',
            -- PostgreSQL 18 refuses an unlogged partitioned table.
            CASE WHEN c.relpersistence = 'u' AND c.relkind <> 'p' THEN 'UNLOGGED ' END,
            n.nspname, c.relname,
@@ -104,13 +111,13 @@ SELECT c.oid, pg_catalog.format('CREATE %%sTABLE %%I.%%I (%%s)%%s%%s',
                          ORDER BY k.conname), ', '),
            ' PARTITION BY ' || CASE WHEN c.relkind = 'p' THEN
                pg_catalog.pg_get_partkeydef(c.oid) END,
-           ' USING ' || pg_catalog.quote_ident(NULLIF(am.amname, 'heap'))) AS sql,
+           ' USING ' || pg_catalog.quote_ident(NULLIF(am.amname, 'heap')))),
        -- A bound has no columns, so pg_get_expr needs no relation (newer servers would lock it).
-       pg_catalog.pg_get_expr(c.relpartbound, 0) AS bound
-  FROM pg_catalog.pg_class c
-  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-  LEFT JOIN pg_catalog.pg_am am ON am.oid = c.relam
- WHERE c.oid = ANY(%(oids)s::oid[])
+       ('partition', CASE WHEN p.oid IS NOT NULL THEN
+           pg_catalog.format('ALTER TABLE ONLY %%I.%%I ATTACH PARTITION %%I.%%I %%s', pn.nspname,
+               p.relname, n.nspname, c.relname, pg_catalog.pg_get_expr(c.relpartbound, 0)) END)
+       ) v(kind, sql)
+ WHERE c.oid = ANY(%(oids)s::oid[]) AND v.sql IS NOT NULL
 """)
 
 # attstattarget is -1, and NULL from PostgreSQL 17 on, for the default.
@@ -211,7 +218,6 @@ class Relation:
     parent: int | None
     name: QualifiedName
     owner: str
-    is_foreign: bool
 
 
 @dataclass(frozen=True)
@@ -245,7 +251,7 @@ def read_trees(cursor: Cursor, oids: Sequence[int]) -> list[Tree]:
 
 def _relation(row: Row) -> Relation:
     name = QualifiedName(schema_name=row["schema_name"], name=row["name"])
-    return Relation(row["oid"], row["parent"], name, row["owner"], row["relkind"] == "f")
+    return Relation(row["oid"], row["parent"], name, row["owner"])
 
 
 def _created_with(root: Relation, trees: list[list[Relation]]) -> QualifiedName | None:
@@ -254,32 +260,16 @@ def _created_with(root: Relation, trees: list[list[Relation]]) -> QualifiedName 
 
 
 def read_table_statements(
-    cursor: Cursor, relations: Sequence[Relation], partitions: Sequence[int]
+    cursor: Cursor, oids: Sequence[int], partitions: Sequence[int]
 ) -> Iterator[tuple[int, Statement]]:
-    """CREATE TABLE, ATTACH PARTITION and what is set for tables and columns, by the table's OID.
-
-    `partitions` are created by the statements of their parents.
-    """
-    oids = [relation.oid for relation in relations]
-    names = {relation.oid: relation.name for relation in relations}
-    query = _CREATE_TABLE.format(collation=COLLATION, options=SEQUENCE_OPTIONS)
-    created = rows(cursor, query, oids=oids, partitions=list(partitions))
-    bounds = {row["oid"]: row["bound"] for row in created}
-    for row in created:
-        yield row["oid"], Statement(Kind.TABLE, *names[row["oid"]].qualified_name, row["sql"])
-    for relation in relations:
-        if relation.parent is not None:
-            attach = sql.SQL("ALTER TABLE ONLY {} ATTACH PARTITION {} {}").format(
-                sql.Identifier(*names[relation.parent].qualified_name),
-                sql.Identifier(*relation.name.qualified_name),
-                sql.SQL(bounds[relation.oid]),
-            )
-            yield (
-                relation.oid,
-                Statement(Kind.PARTITION, *relation.name.qualified_name, attach.as_string(cursor)),
-            )
+    """CREATE TABLE, ATTACH PARTITION and what is set for tables and columns, by the table's OID."""
+    create = _CREATE_TABLE.format(collation=COLLATION, options=SEQUENCE_OPTIONS)
     compression = since(cursor, POSTGRES_14, "attcompression", "''")
-    for row in rows(cursor, _COLUMN_SETTINGS.format(compression=compression), oids=oids):
+    settings = _COLUMN_SETTINGS.format(compression=compression)
+    for row in [
+        *rows(cursor, create, oids=list(oids), partitions=list(partitions)),
+        *rows(cursor, settings, oids=list(oids)),
+    ]:
         yield row["oid"], statement(row)
 
 
