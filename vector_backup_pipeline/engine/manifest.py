@@ -22,9 +22,9 @@ from vector_backup_pipeline.parameters.types import Compression, Format
 
 OLDER_SYSTEM: Literal["older_system"] = "older_system"
 
-# Of an unexpected statement: enough to find it.
+# Characters of an unexpected statement that an error shows.
 _SHOWN = 200
-# Stands in place of the signature and the checksum while they are computed.
+# Replaces the signature and the checksum while they are computed.
 _BLANK = "0" * 64
 _SEALS = re.compile(
     rb'(?:"signature": ?(?:null|"(?P<signature>[0-9a-f]{64})"),\s*)?'

@@ -34,7 +34,7 @@ _GROUP = r"\([^()]*\)"
 _EXPRESSION = rf"(?:[^(),]|{_GROUP})+"
 _LIST = rf"(?:[^()]|{_GROUP})+"
 _NUMBER = r"(?:- )?[0-9.]+"
-# PostgreSQL evaluates the expressions of a bound at once, so a bound holds constants only.
+# PostgreSQL evaluates the expressions of a bound at once, so a bound contains constants only.
 _CONSTANT = rf"(?:'|{_NUMBER}(?:[eE][-+]?[0-9]+)?|true|false|NULL|MINVALUE|MAXVALUE)"
 _CONSTANTS = rf"\( {_CONSTANT}(?: , {_CONSTANT})* \)"
 _BOUND = (

@@ -194,7 +194,7 @@ class TableDefinition(QualifiedName):
     columns: tuple[Column, ...]
     primary_key: tuple[str, ...]
     created_with: QualifiedName | None = Field(
-        None, description="the partitioned table whose definition creates this table; ours is empty"
+        None, description="the partitioned table that creates this one, which has no own statements"
     )
     ddl: tuple[Statement, ...] = Field((), description="in the order of `Kind`")
     indexes: tuple[Index, ...] = ()

@@ -88,7 +88,7 @@ def test_what_is_not_recreated_is_named(source: Database) -> None:
     assert not [text for kind, text in whole if kind == "structure" or "p1: trigger" in text]
     alone = omissions("p1")
     assert ("trigger", "trigger each_row") in alone
-    assert ("structure", "place as a partition of public.p DEFAULT") in alone
+    assert ("structure", "attachment as a partition of public.p DEFAULT") in alone
     has_identity = ("structure", "identity of column i") in alone
     assert has_identity == (source.server.version >= 17)
 

@@ -78,7 +78,7 @@ UNION ALL
 SELECT c.oid, 'structure', 'type ' || pg_catalog.format_type(c.reloftype, NULL) || ' of the table'
   FROM c WHERE c.reloftype <> 0
 UNION ALL
-SELECT c.oid, 'structure', CASE WHEN c.relispartition THEN 'place as a partition of '
+SELECT c.oid, 'structure', CASE WHEN c.relispartition THEN 'attachment as a partition of '
            ELSE 'inheritance from ' END || n.nspname || '.' || p.relname
            || COALESCE(' ' || pg_catalog.pg_get_expr(c.relpartbound, 0), '')
   FROM c
