@@ -6,8 +6,7 @@ again exactly as it was is touched; unique indexes stay, because they refuse row
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from psycopg2.extensions import cursor as Cursor
@@ -105,37 +104,27 @@ def drop_indexes(cursor: Cursor, indexes: Sequence[RebuildableIndex]) -> None:
 def rebuild_indexes(
     cursor: Cursor, indexes: Sequence[RebuildableIndex], before_index: BeforeIndex
 ) -> None:
-    """Build them as they were; `before_index` is told table and index before each.
+    """Build them as they were; `before_index` is called with table and index before each.
 
     Deferred constraints are checked here already.
     """
-    if indexes:
-        # PostgreSQL builds no index on a table whose rows still wait for such a check.
-        check_deferred_constraints(cursor)
+    if not indexes:
+        return
+    # PostgreSQL builds no index on a table whose rows still wait for such a check.
+    check_deferred_constraints(cursor)
+    # A definition names no tablespace, and the session may have a default.
+    cursor.execute("SELECT pg_catalog.current_setting('default_tablespace')")
+    ((default_tablespace,),) = cursor.fetchall()
     for each in indexes:
         before_index((each.schema, each.table), each.index)
-        with _default_tablespace(cursor, each.tablespace or ""):
-            cursor.execute(each.index.sql)
-        _restore_what_belongs_to(cursor, each)
-
-
-def _restore_what_belongs_to(cursor: Cursor, each: RebuildableIndex) -> None:
-    for change in each.changes:
-        cursor.execute(change.sql)
-    if each.comment is not None:
-        cursor.execute(
-            SQL("COMMENT ON INDEX {} IS {}").format(each.identifier, Literal(each.comment))
-        )
-
-
-@contextlib.contextmanager
-def _default_tablespace(cursor: Cursor, tablespace: str) -> Iterator[None]:
-    """Where what is created goes; a definition does not say, and the session may have its own."""
-    cursor.execute("SELECT pg_catalog.current_setting('default_tablespace')")
-    ((before,),) = cursor.fetchall()
-    _set_default_tablespace(cursor, tablespace)
-    yield
-    _set_default_tablespace(cursor, before)
+        _set_default_tablespace(cursor, each.tablespace or "")
+        cursor.execute(each.index.sql)
+        for change in each.changes:
+            cursor.execute(change.sql)
+        if each.comment is not None:
+            comment = SQL("COMMENT ON INDEX {} IS {}")
+            cursor.execute(comment.format(each.identifier, Literal(each.comment)))
+    _set_default_tablespace(cursor, default_tablespace)
 
 
 def _set_default_tablespace(cursor: Cursor, tablespace: str) -> None:

@@ -17,17 +17,6 @@ def test_a_backup_holds_every_row_of_every_table(langchain: Database, backup: Ba
     assert len(made.path("langchain_pg_embedding").read_text().splitlines()) == 1 + 58
 
 
-def test_truncating_empties_the_table_and_keeps_its_rows_in_the_backup(
-    langchain: Database, backup: BackupMaker
-) -> None:
-    made = backup(langchain.url, truncate_vector_tables=True)
-
-    assert made.error is None
-    assert made.manifest.truncate == "done"
-    assert made.file("langchain_pg_embedding").rows == 58
-    assert langchain.ask_one("SELECT count(*) FROM langchain_pg_embedding") == 0
-
-
 def test_a_run_that_shall_do_nothing_does_nothing(backup: BackupMaker) -> None:
     run = backup.run(backup_vector_tables=False)
     target = run.resolve()
@@ -38,13 +27,6 @@ def test_a_run_that_shall_do_nothing_does_nothing(backup: BackupMaker) -> None:
     assert target.timestamp is None
     assert not result.backup_performed
     assert list(backup.root.iterdir()) == []
-
-
-def test_truncating_switches_the_backup_on(langchain: Database, backup: BackupMaker) -> None:
-    made = backup(langchain.url, backup_vector_tables=False, truncate_vector_tables=True)
-
-    assert made.result.backup_performed
-    assert made.result.truncate_performed
 
 
 def test_a_tables_failure_is_told_everywhere_and_the_others_are_kept(
