@@ -17,16 +17,10 @@ def section(title: str, began_at: datetime, outcome: str, lines: Iterable[str]) 
     return "\n".join([RULE, head, *lines]) + "\n\n"
 
 
-def canceled(error: BackupError | None, canceled_by: str | None) -> str | None:
-    """The outcome of a run that was canceled, and by whom as far as known; None of others."""
-    if not isinstance(error, RunCancelled):
-        return None
-    return f"CANCELED by {canceled_by}" if canceled_by else "CANCELED"
-
-
 def outcome(error: BackupError | None, canceled_by: str | None) -> str:
-    if text := canceled(error, canceled_by):
-        return text
+    """How a run ended; and who canceled it, as far as known."""
+    if isinstance(error, RunCancelled):
+        return f"CANCELED by {canceled_by}" if canceled_by else "CANCELED"
     return "SUCCESS" if error is None else f"FAILED ({error.error_type})"
 
 

@@ -6,20 +6,13 @@ A location that fails does not stop the others.
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from vector_backup_pipeline.engine.cancellation import as_run_error
 from vector_backup_pipeline.engine.catalog.locations import check_root, find_directories
-from vector_backup_pipeline.engine.errors import (
-    BackupError,
-    InvalidParams,
-    ResourceNotFound,
-    RunCancelled,
-)
+from vector_backup_pipeline.engine.errors import BackupError, ResourceNotFound
 from vector_backup_pipeline.engine.file_names import LOG_NAME
-from vector_backup_pipeline.engine.report import RULE, canceled, error_lines
+from vector_backup_pipeline.engine.report import error_lines
 from vector_backup_pipeline.engine.results import (
     EndedUpload,
     PrunedLocation,
@@ -29,6 +22,7 @@ from vector_backup_pipeline.engine.results import (
 )
 from vector_backup_pipeline.engine.retention.location import LocationPrune
 from vector_backup_pipeline.engine.retention.rules import KeepRules
+from vector_backup_pipeline.engine.runs import EngineRun
 from vector_backup_pipeline.engine.storage.contract import AbandonedUpload, BackupRoot
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
 from vector_backup_pipeline.parameters.prune import PruneParameters
@@ -45,7 +39,7 @@ class LocationToPrune:
     task_id: str | None
 
 
-class PruneRun:
+class PruneRun(EngineRun[PruneResult]):
     """The state of one prune."""
 
     def __init__(
@@ -58,26 +52,18 @@ class PruneRun:
         run_id: str,
     ) -> None:
         """Raises `MissingRequiredParams` if every rule is disabled."""
+        super().__init__(root, timestamps, run_id)
         self.parameters = parameters
         self._rules = default_rules.overridden_by(parameters)
-        self._root = root
-        self._timestamps = timestamps
-        self._run_id = run_id
-        # Who canceled the run, if known; for the log.
-        self.canceled_by: str | None = None
-        self._started = time.monotonic()
-        self._began_at = timestamps.now().replace(microsecond=0)
         self._locations: dict[str, LocationPrune] = {}
         self._waiting: set[str] = set()
-        self._error: BackupError | None = None
-        self._notices: list[str] = []
-        self._result: PruneResult | None = None
+        self._uploads: list[AbandonedUpload] = []
 
     @property
     def error(self) -> BackupError | None:
         """The error that failed the run: its own, otherwise the first one of a location."""
         of_locations = (error for each in self._locations.values() for error in each.errors)
-        return self._error or next(of_locations, None)
+        return self._own_error or next(of_locations, None)
 
     def error_of(self, key: str) -> BackupError | None:
         """The first error of a location."""
@@ -90,7 +76,7 @@ class PruneRun:
             ResourceNotFound: the root or the task has no backups.
         """
         task_id = self.parameters.task_id
-        try:
+        with self._remembering():
             check_root(self._root)
             found = find_directories(self._root, task_id, global_only=self.parameters.global_only)
             for number, (task, directory) in enumerate(found, 1):
@@ -107,9 +93,6 @@ class PruneRun:
                     f"The task {task_id} has no backups under {self._root.location}. See "
                     "vector-backup list."
                 )
-        except BaseException as cause:
-            self._error = as_run_error(cause)
-            raise
         self._waiting = {*self._locations}
         return [
             LocationToPrune(key, each.directory.location, each.task_id)
@@ -132,43 +115,23 @@ class PruneRun:
         )
         return report
 
-    def finish(self) -> PruneResult:
-        """End abandoned uploads, write each location's log, and return the result. Once.
+    def _left_out(self) -> str | None:
+        return "Not every location was pruned" if self._waiting else None
 
-        Raises:
-            InvalidParams: not every location was pruned, because a step of the job was left out.
-        """
-        if self._result is not None:
-            return self._result
-        left_out = bool(self._waiting) and self.error is None
-        if left_out:
-            self._error = InvalidParams(
-                "Not every location was pruned: a step of the job was left out. Launch the whole "
-                "job."
-            )
-        uploads: list[AbandonedUpload] = []
-        if self._error is None and self.parameters.has_all_locations:
+    def _end(self) -> None:
+        """End abandoned uploads, and write each location's log."""
+        if self._own_error is None and self.parameters.has_all_locations:
             try:
-                uploads = self._root.abort_abandoned_uploads(dry_run=self.parameters.dry_run)
+                self._uploads = self._root.abort_abandoned_uploads(dry_run=self.parameters.dry_run)
             except BackupError as error:
                 # The sets are pruned, and some stores cannot list unfinished uploads.
-                self._notices.append(f"Abandoned uploads were not removed. {error.message}")
+                self.notices.append(f"Abandoned uploads were not removed. {error.message}")
         for location in self._locations.values():
             self._write_log(location)
-        self._result = self._make_result(uploads)
-        if left_out and self._error is not None:
-            raise self._error
-        return self._result
 
-    def close(self) -> PruneResult:
-        """The result, whatever happened before."""
-        if self._result is None and self._waiting and self.error is None:
-            self._error = RunCancelled()
-        return self.finish()
-
-    def _make_result(self, uploads: Sequence[AbandonedUpload]) -> PruneResult:
+    def _make_result(self) -> PruneResult:
         locations = [location.report() for location in self._locations.values()]
-        errors = [error_line(self._error)] if self._error else []
+        errors = [error_line(self._own_error)] if self._own_error else []
         errors += [f"{each.backup_path}: {line}" for each in locations for line in each.errors]
         return PruneResult(
             pruned=not errors and not self.parameters.dry_run,
@@ -178,12 +141,12 @@ class PruneRun:
             bytes_freed=sum(each.bytes_freed for each in locations),
             abandoned_uploads=[
                 EndedUpload(location=each.location, started_at=each.started_at, size=each.size)
-                for each in uploads
+                for each in self._uploads
             ],
-            notices=self._notices,
+            notices=list(self.notices),
             errors=errors,
-            duration=round(time.monotonic() - self._started, 3),
-            timestamp=self._began_at,
+            duration=self._duration,
+            timestamp=self._local(self._began_at),
         )
 
     def _write_log(self, location: LocationPrune) -> None:
@@ -191,18 +154,15 @@ class PruneRun:
         report = location.report()
         if self.parameters.dry_run or not (report.removed or report.finished or report.errors):
             return
-        failed = "FAILED" if report.errors else "SUCCESS"
-        outcome = canceled(self.error, self.canceled_by) or failed
         lines = [
-            RULE,
-            f"{self._began_at:%Y-%m-%d %H:%M:%S %Z}  prune: {outcome}",
             f"Run: {self._run_id}",
             f"Rules: {self._rules}",
             *set_lines(report, dry_run=False),
             *error_lines(report.errors),
         ]
+        outcome = "FAILED" if report.errors else "SUCCESS"
         try:
-            location.directory.append(LOG_NAME, "\n".join(lines) + "\n\n")
+            location.directory.append(LOG_NAME, self._section("prune", lines, outcome))
         except BackupError as error:
             location.errors.append(error)
 
