@@ -58,7 +58,7 @@ def make_task_directory_sensor(settings: Settings) -> dg.SensorDefinition:
         if settings.sensor_enabled
         else dg.DefaultSensorStatus.STOPPED,
         description="One backup for each new task directory under the root. The first tick only "
-        "records what is there, unless VECTOR_BACKUP_SENSOR_BACKFILL is true.",
+        "records the existing ones, unless VECTOR_BACKUP_SENSOR_BACKFILL is true.",
     )
     def task_directory_sensor(
         context: dg.SensorEvaluationContext, backup_storage: BackupStorageResource
@@ -67,7 +67,7 @@ def make_task_directory_sensor(settings: Settings) -> dg.SensorDefinition:
         root = backup_storage.open_root(settings)
         task_ids = root.task_ids(is_task_id)
         if context.cursor is None and not settings.sensor_backfill:
-            cursor = SensorCursor(done=set(task_ids) - _requested(context))
+            cursor = SensorCursor(done=set(task_ids))
             reason = f"First tick: recorded {len(cursor.done)} existing task directories."
         else:
             cursor = SensorCursor.from_text(context.cursor) if context.cursor else SensorCursor()
@@ -118,13 +118,6 @@ def _requests(
             run_config={"task_id": task_id},
             tags={TASK_TAG: task_id},
         )
-
-
-def _requested(context: dg.SensorEvaluationContext) -> set[str]:
-    """The directories for which this sensor requested runs before its cursor was lost; runs that
-    failed are still retried."""
-    filters = dg.RunsFilter(tags={"dagster/sensor_name": SENSOR_NAME})
-    return {run.tags.get(TASK_TAG, "") for run in context.instance.get_runs(filters=filters)}
 
 
 def _run_status(context: dg.SensorEvaluationContext, key: str) -> dg.DagsterRunStatus | None:

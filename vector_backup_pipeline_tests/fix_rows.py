@@ -1,4 +1,4 @@
-"""Rows there and back: what a file holds by a reading of its own, and what a load makes of it."""
+"""Round trips of rows: an independent reader of stored files, and loads of them with psql."""
 
 # ruff: noqa: S608 - the names in these statements are the tests' own
 

@@ -1,4 +1,4 @@
-"""A run's end as its events tell it."""
+"""The outcome of a run, written to its events and read from them."""
 
 from datetime import datetime, timezone
 from typing import Any

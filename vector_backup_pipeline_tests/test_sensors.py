@@ -204,17 +204,6 @@ def test_a_daemon_killed_before_it_saves_the_cursor_skips_and_repeats_nothing(
     assert running.tick() == ["t1:2"]
 
 
-def test_a_lost_cursor_forgets_no_requested_directory(running: Daemon) -> None:
-    running.make_directory("old")
-    running.tick()
-    running.end("old", FAILURE)
-
-    running.cursor = None
-    tried = [key for _ in range(3) for key in running.tick()]
-
-    assert tried == ["old:1"]
-
-
 def test_the_sensor_is_off_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     assert make_task_directory_sensor(load_settings()).default_status.value == "STOPPED"
     monkeypatch.setenv(PREFIX + "SENSOR_ENABLED", "true")

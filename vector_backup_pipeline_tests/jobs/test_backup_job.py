@@ -1,4 +1,4 @@
-"""The job as Dagster runs it: its config, its steps, what its events tell."""
+"""The backup as Dagster runs it: its config, its steps, its events."""
 
 from itertools import pairwise
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Blocks are packed one by one, and read as one stream, by us and by Python's own readers."""
+"""Blocks are compressed one by one, and read as one stream, by us and by Python's own readers."""
 
 from __future__ import annotations
 

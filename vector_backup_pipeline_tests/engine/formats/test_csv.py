@@ -1,4 +1,4 @@
-"""A record of the cursor method has the very bytes that PostgreSQL's own COPY writes."""
+"""CSV records, byte for byte as PostgreSQL's own COPY writes them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Binary COPY: tuples are found whatever the chunks, and what is none is told."""
+"""Binary COPY: tuples are split in chunks cut anywhere, and malformed ones are refused."""
 
 from __future__ import annotations
 
