@@ -1,7 +1,5 @@
 """Everything that works on a local root, on a bucket: through the command, the jobs, the sensor."""
 
-import threading
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -9,13 +7,11 @@ import pytest
 
 from vector_backup_pipeline.assets import table_asset_key
 from vector_backup_pipeline_tests.faults.object_proxy import Fault, ObjectProxy
-from vector_backup_pipeline_tests.fix_backup import BackupMaker
 from vector_backup_pipeline_tests.fix_dagster import JobRunner
 from vector_backup_pipeline_tests.fix_object_store import SECRET, Bucket
-from vector_backup_pipeline_tests.fix_postgres import LANGCHAIN_TABLES, Database
-from vector_backup_pipeline_tests.fix_restore import RestoreMaker, rows_of
+from vector_backup_pipeline_tests.fix_postgres import Database
+from vector_backup_pipeline_tests.fix_restore import rows_of
 from vector_backup_pipeline_tests.fix_terminal import Called, Terminal
-from vector_backup_pipeline_tests.test_sensors import Daemon
 
 EMBEDDINGS = "langchain_pg_embedding"
 
@@ -96,19 +92,6 @@ def test_a_damaged_object_is_found_before_anything_is_truncated_or_restored(
     assert installed.ask_one(f"SELECT count(*) FROM {EMBEDDINGS}") == 58  # noqa: S608
 
 
-@pytest.mark.usefixtures("url")
-def test_a_task_is_there_when_something_lies_under_its_prefix(
-    bucket: Bucket, terminal: Terminal
-) -> None:
-    called = terminal("backup", "--task-id", "corpus_7", "--json")
-    assert called.document["error_type"] == "RESOURCE_NOT_FOUND"
-    bucket.put("all/corpus_7/")
-    made = _does(terminal("backup", "--task-id", "corpus_7", "--json"))
-    assert made["backup_directory"] == f"{bucket.url}/all/corpus_7/vector_bak"
-    listed = _does(terminal("list", "--json"))
-    assert [each["task_id"] for each in listed["backup_locations"]] == ["corpus_7"]
-
-
 def test_the_ui_links_to_what_was_stored(job: JobRunner, url: str) -> None:
     made = job()
     assert made.outcome.error_type is None
@@ -121,61 +104,6 @@ def test_the_ui_links_to_what_was_stored(job: JobRunner, url: str) -> None:
     ]
     file = made.result["tables_backed_up"][EMBEDDINGS]["backup_file"]
     assert materialization.metadata["path"] == dg.MetadataValue.url(f"{url}/vector_bak/{file}")
-
-
-def test_two_runs_at_once_take_two_timestamps_and_lose_no_section(
-    installed: Database, bucket: Bucket, url: str
-) -> None:
-    stamps = []
-
-    def run() -> None:
-        made = BackupMaker(Path(), url=url)(installed.url)
-        assert made.error is None
-        stamps.append(made.stamp)
-
-    threads = [threading.Thread(target=run, daemon=True) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert len(set(stamps)) == 2
-    log = bucket.stored("all/vector_bak/vector_backup_log.txt").decode()
-    for stamp in stamps:
-        assert f"{EMBEDDINGS}_{stamp}.csv" in log
-        assert f"all/vector_bak/vector_backup_{stamp}.json" in bucket.all_keys()
-
-
-def test_the_sensor_sees_a_new_prefix(
-    bucket: Bucket, url: str, instance: dg.DagsterInstance
-) -> None:
-    daemon = Daemon(instance, Path())
-    assert daemon.tick() == []
-    assert daemon.tick() == []
-    assert daemon.skip_reason == f"No new task directory under {url}."
-    bucket.put("all/corpus_7/notes.txt", b"x")
-    assert daemon.tick() == ["corpus_7"]
-
-
-@pytest.mark.parametrize("compression", ["none", "gzip", "zstd"])
-@pytest.mark.parametrize("form", ["csv", "binary"])
-def test_every_form_comes_back_from_a_bucket(
-    any_database: Database,
-    bucket: Bucket,
-    tmp_path: Path,
-    form: str,
-    compression: str,
-) -> None:
-    any_database.run(LANGCHAIN_TABLES)
-    before = rows_of(any_database)
-    backup = BackupMaker(tmp_path, url=f"{bucket.url}/all")
-    assert backup(any_database.url, format=form, compression=compression).error is None
-    any_database.run("DROP TABLE langchain_pg_embedding, langchain_pg_collection")
-
-    done = RestoreMaker(tmp_path, url=f"{bucket.url}/all")(any_database.url)
-
-    assert done.error is None, done.error
-    assert done.restored(EMBEDDINGS).digest_matches
-    assert rows_of(any_database) == before
 
 
 def test_prune_removes_what_no_rule_keeps(bucket: Bucket, url: str, terminal: Terminal) -> None:

@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 LOOPBACK = "127.0.0.1"
 _LENGTH = re.compile(rb"(?i)\r\ncontent-length: *(\d+)")
 _CONDITION = re.compile(rb"(?i)\r\nif-(?:none-)?match:[^\r]*")
-_RANGE = re.compile(rb"(?i)\r\nrange:[^\r]*")
 _CONNECTION = re.compile(rb"(?i)\r\nconnection:[^\r]*")
 
 
@@ -51,7 +50,6 @@ class ObjectProxy:
         self._threads: list[threading.Thread] = []
         self.requests: list[str] = []
         self.refuses_conditions = False
-        self.ignores_ranges = False
         self.fault: Callable[[str], Fault | None] = lambda _: None
 
     @classmethod
@@ -118,8 +116,6 @@ class ObjectProxy:
             fault.happens()
         if self.refuses_conditions and head.startswith(b"PUT ") and _CONDITION.search(head):
             return _send_status(client, 501)
-        if self.ignores_ranges:
-            head = _RANGE.sub(b"", head)
         with socket.create_connection(self._server, timeout=60) as server:
             server.sendall(_CONNECTION.sub(b"", head)[:-2] + b"connection: close\r\n\r\n" + body)
             answer = b"".join(iter(lambda: server.recv(1 << 16), b""))

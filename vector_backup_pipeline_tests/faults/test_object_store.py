@@ -127,32 +127,14 @@ def test_a_small_request_is_repeated_when_its_answer_is_lost(
     assert bucket.stored(f"vector_bak/{LOG_NAME}") == b"one\ntwo\n"
 
 
-def test_a_store_that_sends_the_whole_object_for_a_range_is_named(
-    bucket: Bucket, directory: BackupDirectory, object_proxy: ObjectProxy
-) -> None:
-    directory.replace(_NAME, b"rows of a table")
-    object_proxy.ignores_ranges = True
-    asked = len(object_proxy.requests)
-    with pytest.raises(StorageError, match="non-partial response when range requested"):
-        list(directory.read(_NAME, 5, 2))
-    # One GET, and a HEAD that tells whether the range is past the end.
-    assert len(object_proxy.requests) == asked + 2
-
-
 _WHOLE = hashlib.sha256(_BLOCK * _BLOCKS).hexdigest()
 
 
 @pytest.mark.parametrize(
-    "fault",
-    [Fault(status=500), Fault(is_cut=True), Fault(is_reset=True), Fault(answer_is_lost=True)],
-    ids=["500", "cut", "reset", "answer lost"],
+    "fault", [Fault(is_reset=True), Fault(answer_is_lost=True)], ids=["reset", "answer lost"]
 )
-@pytest.mark.parametrize(
-    "to",
-    [_begins, _is_part(3), _completes],
-    ids=["begin", "3", "complete"],
-)
-def test_an_upload_goes_on_after_a_passing_trouble(
+@pytest.mark.parametrize("to", [_begins, _is_part(3), _completes], ids=["begin", "3", "complete"])
+def test_an_upload_continues_after_a_transient_fault(
     bucket: Bucket,
     directory: BackupDirectory,
     object_proxy: ObjectProxy,
@@ -167,12 +149,8 @@ def test_an_upload_goes_on_after_a_passing_trouble(
     assert bucket.unfinished() == [_KEY] * begun_unknown
 
 
-@pytest.mark.parametrize(
-    "to",
-    [_begins, _is_part(1), _is_part(2), _is_part(3), _completes],
-    ids=["begin", "1", "2", "3", "complete"],
-)
-def test_an_upload_that_fails_for_good_is_aborted_and_told(
+@pytest.mark.parametrize("to", [_begins, _is_part(3), _completes], ids=["begin", "3", "complete"])
+def test_an_upload_that_keeps_failing_is_aborted_with_an_error(
     bucket: Bucket,
     directory: BackupDirectory,
     object_proxy: ObjectProxy,
@@ -253,24 +231,6 @@ def test_an_answer_that_does_not_come_is_asked_for_again(
     object_proxy.does(Fault(happens=lambda: over.wait(20)), _reads, times=1)
     assert b"".join(directory.read(_NAME)) == b"here"
     over.set()
-
-
-def test_several_read_one_file_at_once(directory: BackupDirectory) -> None:
-    _upload(directory)
-    wrong = []
-
-    def read(number: int) -> None:
-        part = b"".join(directory.read(_NAME, number * 1000, 2 << 20))
-        if part != (_BLOCK * 4)[number * 1000 :][: 2 << 20]:
-            wrong.append(number)
-
-    threads = [threading.Thread(target=read, args=(number,), daemon=True) for number in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert not any(thread.is_alive() for thread in threads)
-    assert wrong == []
 
 
 @contextmanager
