@@ -30,8 +30,7 @@ from vector_backup_pipeline.engine.restore.run import RestoreRun
 from vector_backup_pipeline.engine.results import RunResult
 from vector_backup_pipeline.engine.retention.run import PruneRun
 from vector_backup_pipeline.engine.secrets import SecretText
-from vector_backup_pipeline.engine.storage.contract import BackupRoot
-from vector_backup_pipeline.engine.storage.opening import open_root
+from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.engine.verification.run import VerifyRun
 from vector_backup_pipeline.operations import BACKUP, PRUNE, RESTORE, VERIFY, Operation
 from vector_backup_pipeline.outcome import outcome_metadata
@@ -86,7 +85,7 @@ class BackupStorageResource(dg.ConfigurableResource[None]):
     )
 
     def open_root(self, settings: Settings) -> BackupRoot:
-        return open_root(
+        return BackupRoot(
             self.root or settings.root,
             settings.directory,
             part_size=settings.part_bytes,

@@ -8,7 +8,7 @@ import dagster as dg
 
 from vector_backup_pipeline.engine.catalog.contents import has_backup
 from vector_backup_pipeline.engine.errors import BackupError
-from vector_backup_pipeline.engine.storage.contract import BackupRoot
+from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.jobs.backup import vector_backup_job
 from vector_backup_pipeline.parameters.types import is_task_id
 from vector_backup_pipeline.resources import BackupStorageResource

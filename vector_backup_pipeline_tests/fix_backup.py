@@ -18,7 +18,7 @@ from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings
 from vector_backup_pipeline.engine.progress import ProgressListener
 from vector_backup_pipeline.engine.results import BackupResult
 from vector_backup_pipeline.engine.secrets import SecretText
-from vector_backup_pipeline.engine.storage.opening import open_root
+from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.engine.timestamps import DEFAULT_TIMESTAMP_FORMAT, TimestampFormat
 from vector_backup_pipeline.parameters.backup import BackupRequest
 from vector_backup_pipeline.settings import PREFIX
@@ -75,7 +75,7 @@ class BackupMaker:
         """A run that has not begun; the caller drives it."""
         return BackupRun(
             BackupRequest(**{**_DEFAULTS, **parameters}),
-            open_root(self.url or str(self.root), "vector_bak"),
+            BackupRoot(self.url or str(self.root), "vector_bak"),
             TIMESTAMPS,
             lock_timeout=self.lock_timeout,
             run_id=str(uuid.uuid4()),

@@ -12,8 +12,7 @@ import pytest
 from vector_backup_pipeline.engine.checkup import Finding, check_backup
 from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings
 from vector_backup_pipeline.engine.secrets import SecretText
-from vector_backup_pipeline.engine.storage.contract import BackupRoot
-from vector_backup_pipeline.engine.storage.local import LocalRoot
+from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.parameters.backup import BackupRequest
 from vector_backup_pipeline_tests.fix_backup import LANGCHAIN, TIMESTAMPS
 
@@ -61,7 +60,7 @@ class Checker:
             check_backup(
                 BackupRequest(**given | parameters),
                 ConnectionSettings.from_installation(SecretText(url), "the test"),
-                root or LocalRoot(str(self.root), "vector_bak"),
+                root or BackupRoot(str(self.root), "vector_bak"),
                 TIMESTAMPS,
                 lock_timeout,
             )

@@ -11,7 +11,7 @@ from vector_backup_pipeline.engine.errors import BackupError
 from vector_backup_pipeline.engine.results import PrunedLocation, PruneResult
 from vector_backup_pipeline.engine.retention.rules import KeepRules
 from vector_backup_pipeline.engine.retention.run import PruneRun
-from vector_backup_pipeline.engine.storage.opening import open_root
+from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.parameters.prune import PruneParameters
 from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
 from vector_backup_pipeline_tests.fix_sets import SetWriter
@@ -43,7 +43,7 @@ def prune_root(root: Path | str, rules: KeepRules = LAST_1, **options: Any) -> F
     """A prune from beginning to end, of all places unless the options say less."""
     parameters = PruneParameters(**options)
     run = PruneRun(
-        parameters, rules, open_root(str(root), "vector_bak"), TIMESTAMPS, run_id="prune"
+        parameters, rules, BackupRoot(str(root), "vector_bak"), TIMESTAMPS, run_id="prune"
     )
     try:
         for location in run.find():

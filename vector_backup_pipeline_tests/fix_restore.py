@@ -18,7 +18,7 @@ from vector_backup_pipeline.engine.restore import target
 from vector_backup_pipeline.engine.restore.run import RestoreRun
 from vector_backup_pipeline.engine.results import FailedTable, RestoredTable, RestoreResult
 from vector_backup_pipeline.engine.secrets import SecretText
-from vector_backup_pipeline.engine.storage.opening import open_root
+from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.parameters.restore import RestoreParameters
 from vector_backup_pipeline_tests.faults.watching import wait_until_nothing_is_open
 from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS, BackupMaker
@@ -67,7 +67,7 @@ class RestoreMaker:
         """A run that has not begun; the caller drives it."""
         return RestoreRun(
             RestoreParameters(**{**DEFAULTS, **parameters}),
-            open_root(self.url or str(self.root), "vector_bak"),
+            BackupRoot(self.url or str(self.root), "vector_bak"),
             TIMESTAMPS,
             lock_timeout=self.lock_timeout,
             run_id=str(uuid.uuid4()),

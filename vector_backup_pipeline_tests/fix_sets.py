@@ -33,8 +33,10 @@ from vector_backup_pipeline.engine.manifest import (
     TruncateState,
 )
 from vector_backup_pipeline.engine.results import BackupResult, ExportedTable, FailedTable
-from vector_backup_pipeline.engine.storage.contract import Claim
-from vector_backup_pipeline.engine.storage.local import LocalDirectory, LocalRoot
+from vector_backup_pipeline.engine.storage.directory import BackupDirectory
+from vector_backup_pipeline.engine.storage.local_store import LocalStore
+from vector_backup_pipeline.engine.storage.root import BackupRoot
+from vector_backup_pipeline.engine.storage.run_markers import RunMarker
 from vector_backup_pipeline.engine.table_definition import TableDefinition
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
 from vector_backup_pipeline.parameters.adopt import AdoptParameters
@@ -56,9 +58,9 @@ class SetWriter:
     path: Path
 
     @property
-    def directory(self) -> LocalDirectory:
+    def directory(self) -> BackupDirectory:
         self.path.mkdir(parents=True, exist_ok=True)
-        return LocalDirectory(self.path)
+        return BackupDirectory(LocalStore(self.path))
 
     def write(
         self,
@@ -108,7 +110,7 @@ class SetWriter:
 
     def adopt(self, timestamps: TimestampFormat = TIMESTAMPS) -> None:
         """Make sets of all of the older system's pairs."""
-        root = LocalRoot(str(self.path.parent), self.path.name)
+        root = BackupRoot(str(self.path.parent), self.path.name)
         adoption = adopt(root, timestamps, AdoptParameters(all_pairs=True), run_id="adopts")
         assert adoption.error is None, adoption.error
 
@@ -131,7 +133,7 @@ class SetWriter:
         }
         self.file(verdict_name(stamp), json.dumps(kept).encode())
 
-    def running(self, stamp: str) -> Claim:
+    def running(self, stamp: str) -> RunMarker:
         """A live run's marker; the caller releases it."""
         claim = self.directory.claim(marker_name(stamp), "r")
         assert claim is not None
@@ -161,14 +163,14 @@ def sealed(document: Mapping[str, object]) -> bytes:
     return data.replace(blank.encode(), hashlib.sha256(data).hexdigest().encode())
 
 
-def read_sets(directory: LocalDirectory, timestamps: TimestampFormat) -> list[BackupSet]:
+def read_sets(directory: BackupDirectory, timestamps: TimestampFormat) -> list[BackupSet]:
     """All sets of a directory, oldest first by their creation in UTC; damaged ones too."""
     sets = read_contents(directory, timestamps).sets()
     return sorted(sets, key=lambda each: (each.created_at, each.stamp))
 
 
 def find_set(
-    directory: LocalDirectory,
+    directory: BackupDirectory,
     timestamps: TimestampFormat,
     timestamp: str,
     tables: Sequence[str] | None,

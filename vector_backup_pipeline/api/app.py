@@ -30,7 +30,7 @@ from vector_backup_pipeline.api.openapi import complete_document
 from vector_backup_pipeline.api.routes import Services, router
 from vector_backup_pipeline.api.runs import Runs
 from vector_backup_pipeline.engine.errors import BackupError, InvalidParams, ResourceNotFound
-from vector_backup_pipeline.engine.storage.opening import open_root
+from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.settings import Settings
 
 _ABOUT = """\
@@ -48,7 +48,7 @@ def create_app(settings: Settings, *, open_to_all: bool = False) -> FastAPI:
     Raises:
         InvalidParams, StorageError: the root can't be opened.
     """
-    root = open_root(
+    root = BackupRoot(
         settings.root,
         settings.directory,
         part_size=settings.part_bytes,

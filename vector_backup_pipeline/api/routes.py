@@ -36,7 +36,7 @@ from vector_backup_pipeline.api.run_reader import RunProgress
 from vector_backup_pipeline.api.runs import NO_DAEMON, Runs
 from vector_backup_pipeline.engine.catalog.downloads import find_download
 from vector_backup_pipeline.engine.catalog.locations import list_backups
-from vector_backup_pipeline.engine.storage.contract import BackupRoot
+from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.parameters.types import TASK_ID_PATTERN
 from vector_backup_pipeline.settings import Settings
 

@@ -20,7 +20,7 @@ from vector_backup_pipeline.api.run_reader import ENDED, QUEUED, Cached, RunProg
 from vector_backup_pipeline.engine.errors import StorageError
 from vector_backup_pipeline.engine.postgres.connection_strings import check_remote_caller
 from vector_backup_pipeline.engine.secrets import SecretText
-from vector_backup_pipeline.engine.storage.contract import BackupRoot
+from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.sealing import seal
 from vector_backup_pipeline.settings import Settings
 

@@ -12,7 +12,7 @@ from vector_backup_pipeline.cli.showing import DONE, json_option, printable, sho
 if TYPE_CHECKING:
     from vector_backup_pipeline.engine.catalog.locations import BackupLocation
     from vector_backup_pipeline.engine.catalog.stored_sets import StoredFile, StoredSet
-    from vector_backup_pipeline.engine.storage.contract import BackupRoot
+    from vector_backup_pipeline.engine.storage.root import BackupRoot
     from vector_backup_pipeline.engine.timestamps import TimestampFormat
 
 _HEADINGS = ("TIMESTAMP", "DATE", "DATABASE", "STATE", "FILES")
@@ -42,11 +42,11 @@ def list_command(task_id: str | None, global_only: bool, as_json: bool) -> int:
       vector-backup list --json | jq '.backup_locations[0].backups[0].timestamp'
     """
     from vector_backup_pipeline.engine.catalog.locations import as_list, find_locations
-    from vector_backup_pipeline.engine.storage.opening import open_root
+    from vector_backup_pipeline.engine.storage.root import BackupRoot
     from vector_backup_pipeline.settings import load_settings
 
     settings = load_settings()
-    root = open_root(settings.root, settings.directory, manifest_key=settings.manifest_key)
+    root = BackupRoot(settings.root, settings.directory, manifest_key=settings.manifest_key)
     found = find_locations(root, settings.timestamps, task_id=task_id, global_only=global_only)
     if as_json:
         show_json(as_list(found, settings.timestamps).as_json())

@@ -51,11 +51,11 @@ def run_prune(parameters: PruneParameters, *, as_json: bool) -> int:
 def run_adopt(parameters: AdoptParameters, *, as_json: bool) -> int:
     """Adopt in this process, without a job; returns the exit code."""
     from vector_backup_pipeline.engine.adoption import adopt
-    from vector_backup_pipeline.engine.storage.opening import open_root
+    from vector_backup_pipeline.engine.storage.root import BackupRoot
     from vector_backup_pipeline.settings import load_settings
 
     settings = load_settings()
-    root = open_root(settings.root, settings.directory, manifest_key=settings.manifest_key)
+    root = BackupRoot(settings.root, settings.directory, manifest_key=settings.manifest_key)
     adopted = adopt(root, settings.timestamps, parameters, run_id=str(uuid.uuid4()))
     failure = failure_of(adopted.error) if adopted.error else None
     return show_outcome(adopted.result.as_json(), failure, _adopt_summary, as_json=as_json)

@@ -47,7 +47,8 @@ from vector_backup_pipeline.engine.results import (
     error_line,
     readable_size,
 )
-from vector_backup_pipeline.engine.storage.contract import BackupDirectory, BackupRoot
+from vector_backup_pipeline.engine.storage.directory import BackupDirectory
+from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
 from vector_backup_pipeline.parameters.adopt import AdoptParameters
 

@@ -19,7 +19,7 @@ from vector_backup_pipeline.engine.formats.csv import csv_record
 from vector_backup_pipeline.engine.formats.csv_records import LONGEST_RECORD
 from vector_backup_pipeline.engine.formats.python_text import json_of
 from vector_backup_pipeline.engine.results import UnreadableRow
-from vector_backup_pipeline.engine.storage.contract import BackupDirectory
+from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.stored_files import StoredBytes
 
 # A file that is something else altogether has millions of unreadable rows.

@@ -18,7 +18,8 @@ from vector_backup_pipeline.engine.cancellation import as_run_error
 from vector_backup_pipeline.engine.errors import BackupError, InvalidParams, RunCancelled
 from vector_backup_pipeline.engine.file_names import LOG_NAME
 from vector_backup_pipeline.engine.results import RunResult
-from vector_backup_pipeline.engine.storage.contract import BackupDirectory, BackupRoot
+from vector_backup_pipeline.engine.storage.directory import BackupDirectory
+from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
 
 _R = TypeVar("_R", bound=RunResult)

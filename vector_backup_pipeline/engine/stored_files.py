@@ -13,7 +13,7 @@ from vector_backup_pipeline.engine.formats.compression import UnreadableFrame, c
 from vector_backup_pipeline.engine.formats.csv_records import LONGEST_RECORD, UnfinishedRecord
 from vector_backup_pipeline.engine.formats.row_formats import row_format
 from vector_backup_pipeline.engine.manifest import Block, DataFile
-from vector_backup_pipeline.engine.storage.contract import BackupDirectory
+from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 
 _CUT = "its compressed data ends in the middle"
 

@@ -11,7 +11,7 @@ from vector_backup_pipeline.engine.retention.run import (
     PruneRun,
     location_lines,
 )
-from vector_backup_pipeline.engine.storage.contract import BackupRoot
+from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.jobs.frame import log_step, operation_job
 from vector_backup_pipeline.operations import PRUNE
 from vector_backup_pipeline.outcome import failing_step, location_metadata

@@ -6,7 +6,7 @@ import dagster as dg
 
 from vector_backup_pipeline.assets import RESTORE_DRILL, evaluations, table_check_specs
 from vector_backup_pipeline.engine.results import SetVerdict
-from vector_backup_pipeline.engine.storage.contract import BackupRoot
+from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.engine.verification.report import verdict_lines
 from vector_backup_pipeline.engine.verification.run import SetToVerify, VerifyRun
 from vector_backup_pipeline.jobs.frame import log_step, operation_job

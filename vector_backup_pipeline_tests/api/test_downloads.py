@@ -24,9 +24,9 @@ from vector_backup_pipeline.api.downloads import parse_range
 from vector_backup_pipeline.api.errors import RangeNotSatisfiable
 from vector_backup_pipeline.engine.errors import StorageError
 from vector_backup_pipeline.engine.file_names import LOG_NAME, manifest_name
-from vector_backup_pipeline.engine.storage.contract import BackupDirectory, BackupRoot
-from vector_backup_pipeline.engine.storage.local import READ_BYTES, LocalDirectory
-from vector_backup_pipeline.engine.storage.opening import open_root
+from vector_backup_pipeline.engine.storage.directory import BackupDirectory
+from vector_backup_pipeline.engine.storage.root import BackupRoot
+from vector_backup_pipeline.engine.storage.store import CHUNK_BYTES
 from vector_backup_pipeline_tests.api.serving import Served, served
 from vector_backup_pipeline_tests.fix_api import BASE, app_of
 
@@ -69,7 +69,7 @@ def server(directory: BackupDirectory, tmp_path: Path) -> Iterator[Served]:
 
 
 def _with_set(location: Any) -> tuple[BackupRoot, FastAPI]:
-    root = open_root(str(location), "vector_bak")
+    root = BackupRoot(str(location), "vector_bak")
     directory = root.open(None)
     directory.replace(FILE, DATA)
     directory.replace(manifest_name(STAMP), b"{}")
@@ -303,7 +303,7 @@ def test_an_error_before_the_first_byte_is_an_answer(
     def refuse(*_: object) -> Iterator[bytes]:
         raise StorageError("Could not read: Input/output error.")
 
-    monkeypatch.setattr(LocalDirectory, "read", refuse)
+    monkeypatch.setattr(BackupDirectory, "read", refuse)
     answer = client.get(URL)
     assert answer.status_code == 500
     assert answer.json()["data"]["error_type"] == "STORAGE_ERROR"
@@ -340,13 +340,13 @@ def test_a_file_that_was_replaced_before_it_is_opened_must_be_requested_again(
 def test_a_download_that_fails_midway_is_shorter_than_announced(
     server: Served, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    read = LocalDirectory.read
+    read = BackupDirectory.read
 
-    def fail(directory: LocalDirectory, *asked: int) -> Iterator[bytes]:
+    def fail(directory: BackupDirectory, *asked: int) -> Iterator[bytes]:
         yield next(iter(read(directory, FILE)))
         raise StorageError("Could not continue: Input/output error.")
 
-    monkeypatch.setattr(LocalDirectory, "read", fail)
+    monkeypatch.setattr(BackupDirectory, "read", fail)
     with pytest.raises(httpx.RemoteProtocolError):
         httpx.get(f"{server.url}{URL}")
     (line,) = [each for each in caplog.messages if "bytes early" in each]
@@ -372,19 +372,19 @@ def test_a_client_that_disconnects_closes_the_file(
     server: Served, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     closed = threading.Event()
-    stat = LocalDirectory.stat
+    stat = BackupDirectory.stat
     monkeypatch.setattr(
-        LocalDirectory, "stat", lambda *asked: dataclasses.replace(stat(*asked), size=1 << 50)
+        BackupDirectory, "stat", lambda *asked: dataclasses.replace(stat(*asked), size=1 << 50)
     )
 
     def endless(*_: object) -> Iterator[bytes]:
         try:
             while True:
-                yield bytes(READ_BYTES)
+                yield bytes(CHUNK_BYTES)
         finally:
             closed.set()
 
-    monkeypatch.setattr(LocalDirectory, "read", endless)
+    monkeypatch.setattr(BackupDirectory, "read", endless)
     with _request(server, URL) as connection:
         assert connection.recv(1)
         assert not closed.is_set()
@@ -409,13 +409,13 @@ def test_a_large_file_takes_little_memory(server: Served, directory: BackupDirec
 
 def _before_reading(monkeypatch: pytest.MonkeyPatch, action: Callable[[], None]) -> None:
     """Let something happen once, between the lookup of a file and its opening."""
-    read = LocalDirectory.read
+    read = BackupDirectory.read
 
     def after_action(
-        directory: LocalDirectory, name: str, offset: int = 0, length: int | None = None
+        directory: BackupDirectory, name: str, offset: int = 0, length: int | None = None
     ) -> Iterator[bytes]:
-        monkeypatch.setattr(LocalDirectory, "read", read)
+        monkeypatch.setattr(BackupDirectory, "read", read)
         action()
         yield from read(directory, name, offset, length)
 
-    monkeypatch.setattr(LocalDirectory, "read", after_action)
+    monkeypatch.setattr(BackupDirectory, "read", after_action)

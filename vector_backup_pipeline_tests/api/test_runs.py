@@ -17,7 +17,7 @@ from vector_backup_pipeline.api.errors import DagsterUnavailable, RunUnresolved
 from vector_backup_pipeline.api.operations import BACKUP
 from vector_backup_pipeline.api.run_reader import RunProgress
 from vector_backup_pipeline.api.runs import Runs
-from vector_backup_pipeline.engine.storage.opening import open_root
+from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.settings import load_settings
 from vector_backup_pipeline_tests.api.dagster_stand_in import DEAD_DAEMON, JOB, StandIn, event
 
@@ -43,7 +43,7 @@ def _caller(*, disconnects: bool = False) -> Request:
 def _with_runs(dagster: StandIn, use: Callable[[Runs], Awaitable[Any]]) -> Any:
     async def within_time() -> Any:
         settings = load_settings(dagster_url=dagster.url)
-        of = Runs(settings, open_root("nowhere", "bak"))
+        of = Runs(settings, BackupRoot("nowhere", "bak"))
         try:
             return await asyncio.wait_for(use(of), 20)
         finally:

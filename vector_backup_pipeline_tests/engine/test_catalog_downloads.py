@@ -22,8 +22,8 @@ from vector_backup_pipeline.engine.file_names import (
     tombstone_name,
     verdict_name,
 )
-from vector_backup_pipeline.engine.storage.local import LocalDirectory, LocalRoot
-from vector_backup_pipeline.engine.storage.object_root import ObjectRoot
+from vector_backup_pipeline.engine.storage.directory import BackupDirectory
+from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
 from vector_backup_pipeline_tests.fix_object_store import Bucket
 from vector_backup_pipeline_tests.fix_sets import EMBEDDING, SetWriter
@@ -33,8 +33,8 @@ FILE = f"{EMBEDDING}_{STAMP}.csv"
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> LocalRoot:
-    return LocalRoot(str(tmp_path / "root"), "vector_bak")
+def root(tmp_path: Path) -> BackupRoot:
+    return BackupRoot(str(tmp_path / "root"), "vector_bak")
 
 
 @pytest.fixture
@@ -45,13 +45,13 @@ def sets(tmp_path: Path) -> SetWriter:
 
 
 def _found(
-    root: LocalRoot, file: str, timestamp: str = STAMP, task_id: str | None = None
+    root: BackupRoot, file: str, timestamp: str = STAMP, task_id: str | None = None
 ) -> Download:
     return find_download(root, TIMESTAMPS, timestamp, file, task_id)
 
 
 def _refused(
-    root: LocalRoot,
+    root: BackupRoot,
     file: str,
     timestamp: str = STAMP,
     task_id: str | None = None,
@@ -68,7 +68,7 @@ def _bytes(download: Download) -> bytes:
     return b"".join(download.directory.read(download.name))
 
 
-def test_the_files_of_a_set_are_found(root: LocalRoot, sets: SetWriter) -> None:
+def test_the_files_of_a_set_are_found(root: BackupRoot, sets: SetWriter) -> None:
     sets.write(STAMP, {EMBEDDING: 3, "app.t": 1})
     sets.verdict(STAMP)
     sets.file(LOG_NAME, b"a log")
@@ -94,13 +94,13 @@ def test_the_files_of_a_set_are_found(root: LocalRoot, sets: SetWriter) -> None:
         f'say "hi"\n_{STAMP}.csv',
     ],
 )
-def test_a_name_is_literal(root: LocalRoot, sets: SetWriter, name: str) -> None:
+def test_a_name_is_literal(root: BackupRoot, sets: SetWriter, name: str) -> None:
     sets.write(STAMP)
     sets.file(name, b"its bytes")
     assert _bytes(_found(root, name)) == b"its bytes"
 
 
-def test_the_files_of_a_task_are_its_own(root: LocalRoot, sets: SetWriter, tmp_path: Path) -> None:
+def test_the_files_of_a_task_are_its_own(root: BackupRoot, sets: SetWriter, tmp_path: Path) -> None:
     sets.write(STAMP)
     task = SetWriter(tmp_path / "root" / "task_1" / "vector_bak")
     task.path.mkdir(parents=True)
@@ -132,7 +132,7 @@ def test_the_files_of_a_task_are_its_own(root: LocalRoot, sets: SetWriter, tmp_p
     ],
 )
 def test_other_files_beside_a_set_are_not_handed_out(
-    root: LocalRoot, sets: SetWriter, name: str
+    root: BackupRoot, sets: SetWriter, name: str
 ) -> None:
     sets.write(STAMP)
     sets.file(name)
@@ -154,7 +154,7 @@ def test_other_files_beside_a_set_are_not_handed_out(
         "x" * 5000 + f"_{STAMP}.csv",
     ],
 )
-def test_a_name_leads_nowhere(root: LocalRoot, sets: SetWriter, name: str) -> None:
+def test_a_name_leads_nowhere(root: BackupRoot, sets: SetWriter, name: str) -> None:
     sets.write(STAMP)
     sets.file(f"../secret_{STAMP}.csv")
     os.mkfifo(sets.path / f"pipe_{STAMP}.csv")
@@ -165,7 +165,7 @@ def test_a_name_leads_nowhere(root: LocalRoot, sets: SetWriter, name: str) -> No
 
 @pytest.mark.parametrize("beside", ["nothing", "a verdict", "a live run", "a tombstone"])
 def test_files_that_belong_to_no_set_are_not_handed_out(
-    root: LocalRoot, sets: SetWriter, beside: str
+    root: BackupRoot, sets: SetWriter, beside: str
 ) -> None:
     sets.older(STAMP)
     claim = sets.running(STAMP) if beside == "a live run" else None
@@ -193,14 +193,14 @@ def test_files_that_belong_to_no_set_are_not_handed_out(
     ],
 )
 def test_malformed_parameters_are_refused(
-    root: LocalRoot, sets: SetWriter, timestamp: str, task_id: str | None
+    root: BackupRoot, sets: SetWriter, timestamp: str, task_id: str | None
 ) -> None:
     sets.write(STAMP)
     _refused(root, FILE, timestamp, task_id, kind=InvalidParams)
 
 
 def test_a_file_that_is_a_link_is_not_handed_out_wherever_it_leads(
-    root: LocalRoot, sets: SetWriter, tmp_path: Path
+    root: BackupRoot, sets: SetWriter, tmp_path: Path
 ) -> None:
     sets.write(STAMP)
     secret = tmp_path / "secret"
@@ -218,7 +218,7 @@ def test_a_file_that_is_a_link_is_not_handed_out_wherever_it_leads(
 
 
 def test_a_directory_that_is_a_link_may_lead_within_the_root_only(
-    root: LocalRoot, sets: SetWriter, tmp_path: Path
+    root: BackupRoot, sets: SetWriter, tmp_path: Path
 ) -> None:
     outside = SetWriter(tmp_path / "outside" / "vector_bak")
     for writer in (outside, sets):
@@ -240,14 +240,14 @@ def test_a_directory_that_is_a_link_may_lead_within_the_root_only(
 
 
 def test_what_the_storage_refuses_is_told_without_its_path(
-    root: LocalRoot, sets: SetWriter, monkeypatch: pytest.MonkeyPatch
+    root: BackupRoot, sets: SetWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sets.write(STAMP)
 
-    def refuse(directory: LocalDirectory) -> list[str]:
+    def refuse(directory: BackupDirectory) -> list[str]:
         raise StorageError(f"Could not list {directory.location}: Input/output error.")
 
-    monkeypatch.setattr(LocalDirectory, "names", refuse)
+    monkeypatch.setattr(BackupDirectory, "names", refuse)
     with pytest.raises(StorageError) as raised:
         _found(root, FILE)
     assert root.location not in raised.value.message
@@ -255,7 +255,7 @@ def test_what_the_storage_refuses_is_told_without_its_path(
 
 
 def test_files_in_a_bucket_are_found(bucket: Bucket) -> None:
-    root = ObjectRoot(f"{bucket.url}/all", "vector_bak")
+    root = BackupRoot(f"{bucket.url}/all", "vector_bak")
     for place in ("all/vector_bak", "all/task_1/vector_bak"):
         for name in (FILE, manifest_name(STAMP), f"deeper/{FILE}", f"{FILE}.tmp"):
             bucket.put(f"{place}/{name}", b"12345")

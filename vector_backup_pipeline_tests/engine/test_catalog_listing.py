@@ -16,7 +16,9 @@ from vector_backup_pipeline.engine.catalog.contents import has_backup, stamps_in
 from vector_backup_pipeline.engine.catalog.locations import find_locations, list_backups
 from vector_backup_pipeline.engine.errors import InvalidParams, ResourceNotFound, StorageError
 from vector_backup_pipeline.engine.file_names import manifest_name, marker_name, tombstone_name
-from vector_backup_pipeline.engine.storage.local import LocalDirectory, LocalRoot
+from vector_backup_pipeline.engine.storage.directory import BackupDirectory
+from vector_backup_pipeline.engine.storage.local_store import LocalStore
+from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.engine.timestamps import DEFAULT_TIMESTAMP_FORMAT, TimestampFormat
 from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
 from vector_backup_pipeline_tests.fix_sets import COLLECTION, EMBEDDING, SetWriter
@@ -32,7 +34,7 @@ class Listing:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.root = LocalRoot(str(path), "vector_bak")
+        self.root = BackupRoot(str(path), "vector_bak")
 
     def sets(self, task: str | None = None) -> SetWriter:
         place = self.path if task is None else self.path / task
@@ -302,7 +304,7 @@ def test_a_file_that_gets_its_name_meanwhile_is_not_listed_under_its_old_one(
         (sets.path / f"t_{FIRST}.csv.tmp").rename(sets.path / f"t_{FIRST}.csv")
         return True
 
-    monkeypatch.setattr(LocalDirectory, "claim_is_alive", finishes_now)
+    monkeypatch.setattr(BackupDirectory, "claim_is_alive", finishes_now)
     location = listing.only()
     claim.release()
 
@@ -396,6 +398,8 @@ def test_stamps_in_use_are_those_of_every_kind_of_file_but_one(tmp_path: Path) -
     for name in names:
         (tmp_path / name).touch()
 
-    found = stamps_in_use(LocalDirectory(tmp_path), TIMESTAMPS, but_marker_of="20250101_000005")
+    found = stamps_in_use(
+        BackupDirectory(LocalStore(tmp_path)), TIMESTAMPS, but_marker_of="20250101_000005"
+    )
 
     assert found == {f"20250101_00000{n}" for n in (1, 2, 3, 4, 6)}

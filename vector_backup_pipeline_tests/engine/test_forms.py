@@ -12,7 +12,8 @@ import pytest
 
 from vector_backup_pipeline.embedded import EmbeddedServer
 from vector_backup_pipeline.engine.errors import InvalidParams
-from vector_backup_pipeline.engine.storage.local import LocalDirectory
+from vector_backup_pipeline.engine.storage.directory import BackupDirectory
+from vector_backup_pipeline.engine.storage.local_store import LocalStore
 from vector_backup_pipeline.engine.stored_files import check_rows
 from vector_backup_pipeline.parameters.types import COMPRESSIONS, FORMATS, Compression, Format
 from vector_backup_pipeline_tests.faults.watching import count
@@ -64,7 +65,7 @@ def test_every_form_is_read_by_other_tools_and_comes_back_the_same(
         file = made.file(table)
         assert file.name == f"{table}_{made.stamp}.{EXTENSIONS[form, compression]}"
         assert (file.format, file.compression, file.digest.encoding) == (form, compression, form)
-        check_rows(LocalDirectory(made.directory), file)
+        check_rows(BackupDirectory(LocalStore(made.directory)), file)
     assert made.file(EMBEDDING).rows == 6058
 
     corpus.run("CREATE TABLE loaded (LIKE langchain_pg_embedding)")
@@ -120,7 +121,7 @@ def test_a_level_can_be_asked_for(
 
     made = backup(langchain.url, compression=compression, compression_level=level)
 
-    check_rows(LocalDirectory(made.directory), made.file(EMBEDDING))
+    check_rows(BackupDirectory(LocalStore(made.directory)), made.file(EMBEDDING))
     assert made.file(EMBEDDING).bytes < plain / 5
 
 

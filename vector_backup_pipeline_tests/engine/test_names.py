@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from psycopg2.sql import SQL, Identifier, Literal
 
-from vector_backup_pipeline.engine.storage.local import LocalRoot
+from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.engine.verification.run import VerifyRun
 from vector_backup_pipeline.parameters.verify import VerifyParameters
 from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS, BackupMaker
@@ -112,7 +112,7 @@ def _verify(root: Path) -> None:
     )
     run = VerifyRun(
         request,
-        LocalRoot(str(root), "vector_bak"),
+        BackupRoot(str(root), "vector_bak"),
         TIMESTAMPS,
         lambda: pytest.fail("no drill"),
         lock_timeout=1.0,

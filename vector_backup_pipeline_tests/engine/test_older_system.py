@@ -24,7 +24,8 @@ from vector_backup_pipeline.engine.older_system import (
     read_rows,
 )
 from vector_backup_pipeline.engine.storage import local_store
-from vector_backup_pipeline.engine.storage.local import LocalDirectory
+from vector_backup_pipeline.engine.storage.directory import BackupDirectory
+from vector_backup_pipeline.engine.storage.local_store import LocalStore
 
 NAME = "langchain_pg_embedding_20250102_030405.csv"
 # What a text column can hold, as Python hands it to the writer.
@@ -45,7 +46,7 @@ class Older:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.directory = LocalDirectory(path)
+        self.directory = BackupDirectory(LocalStore(path))
 
     def write(self, data: bytes) -> None:
         (self.path / NAME).write_bytes(data)

@@ -17,7 +17,8 @@ from vector_backup_pipeline.engine.file_names import (
 )
 from vector_backup_pipeline.engine.restore.run import RestoreRun
 from vector_backup_pipeline.engine.results import SetVerdict
-from vector_backup_pipeline.engine.storage.local import LocalDirectory, LocalRoot
+from vector_backup_pipeline.engine.storage.directory import BackupDirectory
+from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.engine.verification.run import SetToVerify, VerifyRun
 from vector_backup_pipeline.parameters.restore import RestoreParameters
 from vector_backup_pipeline.parameters.verify import VerifyParameters
@@ -30,7 +31,7 @@ OLD, NEW = "20260101_020000", "20260102_020000"
 
 
 def _restore(sets: SetWriter, timestamp: str) -> RestoreRun:
-    root = LocalRoot(str(sets.path.parent), "vector_bak")
+    root = BackupRoot(str(sets.path.parent), "vector_bak")
     request = RestoreParameters(**{**DEFAULTS, "timestamp": timestamp})
     return RestoreRun(
         request,
@@ -73,7 +74,7 @@ def test_where_nothing_can_be_written_a_restore_goes_on_and_says_so(
     def refuse(*_: Any) -> None:
         raise StorageError("Could not create the marker: Read-only file system.")
 
-    monkeypatch.setattr(LocalDirectory, "claim", refuse)
+    monkeypatch.setattr(BackupDirectory, "claim", refuse)
     restore = _restore(two, OLD)
     assert restore.find().timestamp == OLD
     assert any("Read-only file system" in notice for notice in restore.notices)
@@ -85,7 +86,7 @@ def _verification(two: SetWriter) -> VerifyRun:
         VerifyParameters(
             timestamp=None, backup_path=None, task_id=None, drill=False, workers=1, probes=0
         ),
-        LocalRoot(str(two.path.parent), "vector_bak"),
+        BackupRoot(str(two.path.parent), "vector_bak"),
         TIMESTAMPS,
         lambda: pytest.fail("no drill"),
         lock_timeout=1.0,
@@ -124,10 +125,10 @@ def test_a_set_that_goes_while_no_marker_could_be_written_is_skipped_too(
 
     run = _verification(two)
     old, new = run.find()
-    monkeypatch.setattr(LocalDirectory, "claim", refuse)
-    read = LocalDirectory.read
+    monkeypatch.setattr(BackupDirectory, "claim", refuse)
+    read = BackupDirectory.read
 
-    def and_prune_meanwhile(directory: LocalDirectory, name: str, *where: Any) -> Any:
+    def and_prune_meanwhile(directory: BackupDirectory, name: str, *where: Any) -> Any:
         if name == manifest_name(OLD):
             data = list(read(directory, name, *where))
             if how_far == "tombstone":
@@ -139,7 +140,7 @@ def test_a_set_that_goes_while_no_marker_could_be_written_is_skipped_too(
             return iter(data)
         return read(directory, name, *where)
 
-    monkeypatch.setattr(LocalDirectory, "read", and_prune_meanwhile)
+    monkeypatch.setattr(BackupDirectory, "read", and_prune_meanwhile)
     assert _verified(run, [old, new])[0].timestamp == NEW
     assert run.close().verified
 
@@ -176,14 +177,14 @@ def test_a_file_that_can_not_be_read_is_an_error_of_the_run_and_no_verdict(
         two.file(f"{damaged}_{OLD}.csv", b"damaged")
     run = _verification(two)
     found = run.find()
-    read = LocalDirectory.read
+    read = BackupDirectory.read
 
-    def refuse(directory: LocalDirectory, name: str, *where: Any) -> Any:
+    def refuse(directory: BackupDirectory, name: str, *where: Any) -> Any:
         if name == unreadable:
             raise StorageError("Could not read the file: Connection timed out.")
         return read(directory, name, *where)
 
-    monkeypatch.setattr(LocalDirectory, "read", refuse)
+    monkeypatch.setattr(BackupDirectory, "read", refuse)
     unread, there = _verified(run, found)
     result = run.close()
 
@@ -199,11 +200,11 @@ def test_a_file_that_can_not_be_read_is_an_error_of_the_run_and_no_verdict(
 def test_a_verification_holds_each_set_while_it_reads_it(
     two: SetWriter, prune: Prune, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = LocalDirectory.read
+    read = BackupDirectory.read
     kept: list[str] = []
 
     def and_prune_meanwhile(
-        directory: LocalDirectory, name: str, *where: int | None, **more: int | None
+        directory: BackupDirectory, name: str, *where: int | None, **more: int | None
     ) -> Any:
         if name == f"langchain_pg_embedding_{OLD}.csv" and not kept:
             kept.append("prune")
@@ -212,7 +213,7 @@ def test_a_verification_holds_each_set_while_it_reads_it(
 
     run = _verification(two)
     found = run.find()
-    monkeypatch.setattr(LocalDirectory, "read", and_prune_meanwhile)
+    monkeypatch.setattr(BackupDirectory, "read", and_prune_meanwhile)
     verdicts = _verified(run, found)
     run.close()
 

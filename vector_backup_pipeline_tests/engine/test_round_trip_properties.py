@@ -21,7 +21,8 @@ from vector_backup_pipeline.engine.backup.export import ExportedFile, export_tab
 from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings
 from vector_backup_pipeline.engine.postgres.snapshot import pin_snapshot
 from vector_backup_pipeline.engine.secrets import SecretText
-from vector_backup_pipeline.engine.storage.local import LocalDirectory
+from vector_backup_pipeline.engine.storage.directory import BackupDirectory
+from vector_backup_pipeline.engine.storage.local_store import LocalStore
 from vector_backup_pipeline.parameters.backup import BackupParameters
 from vector_backup_pipeline.parameters.types import ExportMethod
 from vector_backup_pipeline_tests.fix_postgres import Database
@@ -121,7 +122,7 @@ class Table:
             stored = export_table(
                 pinned,
                 pinned.tables[name],
-                LocalDirectory(self.directory),
+                BackupDirectory(LocalStore(self.directory)),
                 f"{next(NUMBERS)}.csv",
                 BackupParameters(export_method=method, batch_size=3),
                 lambda _: None,

@@ -15,7 +15,8 @@ from vector_backup_pipeline.engine.errors import IntegrityError, ResourceNotFoun
 from vector_backup_pipeline.engine.formats.csv import csv_record
 from vector_backup_pipeline.engine.manifest import DataFile
 from vector_backup_pipeline.engine.storage import local_store
-from vector_backup_pipeline.engine.storage.local import LocalDirectory
+from vector_backup_pipeline.engine.storage.directory import BackupDirectory
+from vector_backup_pipeline.engine.storage.local_store import LocalStore
 from vector_backup_pipeline.engine.stored_files import (
     check_rows,
     contradiction,
@@ -48,7 +49,7 @@ def make(path: Path, form: Format, compression: Compression) -> DataFile:
 
 def faults(path: Path, file: DataFile, **changes: Any) -> str:
     with pytest.raises(IntegrityError) as raised:
-        check_rows(LocalDirectory(path), file.model_copy(update=changes))
+        check_rows(BackupDirectory(LocalStore(path)), file.model_copy(update=changes))
     message = raised.value.message
     assert f"{path}/{file.name} is not what was written" in message
     assert "make a new backup" in message
@@ -60,7 +61,7 @@ def test_an_intact_file_is_proven_and_read_in_any_chunks(
     tmp_path: Path, file: DataFile, chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(local_store, "CHUNK_BYTES", chunk)
-    directory = LocalDirectory(tmp_path)
+    directory = BackupDirectory(LocalStore(tmp_path))
     records = RECORDS[file.format]
 
     check_rows(directory, file)
@@ -72,7 +73,7 @@ def test_an_intact_file_is_proven_and_read_in_any_chunks(
 
 
 def test_no_rows_are_proven_too(tmp_path: Path, file: DataFile) -> None:
-    directory = LocalDirectory(tmp_path)
+    directory = BackupDirectory(LocalStore(tmp_path))
     empty = stored_file(tmp_path / "e.x", COLUMNS, [], 30, file.format, file.compression)
 
     check_rows(directory, empty)
@@ -87,14 +88,14 @@ def test_any_rows_are_proven(
     path = tmp_path_factory.getbasetemp() / "any" / "t_20250102_030405.csv"
     file = stored_file(path, ["a", "b"], records, rows)
 
-    check_rows(LocalDirectory(path.parent), file)
+    check_rows(BackupDirectory(LocalStore(path.parent)), file)
 
 
 @pytest.mark.parametrize("columns", [[], ["only"]], ids=["no column", "one column"])
 def test_empty_lines_are_rows(tmp_path: Path, columns: list[str]) -> None:
     file = stored_file(tmp_path / "t_20250102_030405.csv", columns, [b"\n"] * 5, 2)
 
-    check_rows(LocalDirectory(tmp_path), file)
+    check_rows(BackupDirectory(LocalStore(tmp_path)), file)
 
 
 def test_every_changed_byte_and_every_cut_is_detected(tmp_path: Path, file: DataFile) -> None:
@@ -166,7 +167,7 @@ def test_a_missing_file_is_not_found(tmp_path: Path) -> None:
     (tmp_path / file.name).unlink()
 
     with pytest.raises(ResourceNotFound):
-        check_rows(LocalDirectory(tmp_path), file)
+        check_rows(BackupDirectory(LocalStore(tmp_path)), file)
 
 
 @pytest.mark.parametrize("compression", ["gzip", "zstd"])
@@ -178,12 +179,12 @@ def test_a_block_that_can_not_be_decompressed_is_an_error(
     cut = block.model_copy(update={"length": block.length - 3})
 
     with pytest.raises(IntegrityError, match=r"t_20250102_030405.x can't be read: .*the middle"):
-        list(read_block(LocalDirectory(tmp_path), file, cut))
+        list(read_block(BackupDirectory(LocalStore(tmp_path)), file, cut))
     data = bytearray((tmp_path / file.name).read_bytes())
     data[block.offset + 2] ^= 0xFF
     (tmp_path / file.name).write_bytes(data)
     with pytest.raises(IntegrityError, match=r"can't be read: its compressed data is damaged"):
-        list(read_block(LocalDirectory(tmp_path), file, block))
+        list(read_block(BackupDirectory(LocalStore(tmp_path)), file, block))
 
 
 def test_memory_does_not_grow_with_the_file_even_when_a_quote_is_lost(tmp_path: Path) -> None:

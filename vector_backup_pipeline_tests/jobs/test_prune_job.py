@@ -7,7 +7,7 @@ import pytest
 
 from vector_backup_pipeline.engine.errors import StorageError
 from vector_backup_pipeline.engine.file_names import PRUNE_MARKER, manifest_name
-from vector_backup_pipeline.engine.storage.local import LocalDirectory
+from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.operations import PRUNE
 from vector_backup_pipeline_tests.fix_dagster import FinishedRun, JobRunner
 from vector_backup_pipeline_tests.fix_postgres import Database
@@ -160,14 +160,14 @@ def test_a_backup_prunes_its_own_location_if_the_settings_say_so(
 def test_a_prune_that_fails_is_a_warning_of_a_backup_that_succeeded(
     job: JobRunner, sets: SetWriter, pruning: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    delete = LocalDirectory.delete
+    delete = BackupDirectory.delete
 
-    def failing(directory: LocalDirectory, name: str) -> None:
+    def failing(directory: BackupDirectory, name: str) -> None:
         if name == manifest_name(FIRST):
             raise StorageError("no luck")
         delete(directory, name)
 
-    monkeypatch.setattr(LocalDirectory, "delete", failing)
+    monkeypatch.setattr(BackupDirectory, "delete", failing)
     done = job()
 
     assert done.run.status is dg.DagsterRunStatus.SUCCESS

@@ -27,7 +27,7 @@ from vector_backup_pipeline.engine.postgres.snapshot import PinnedSnapshot
 from vector_backup_pipeline.engine.postgres.tables import TableSource
 from vector_backup_pipeline.engine.progress import ProgressListener, ProgressMeter
 from vector_backup_pipeline.engine.range_readers import ReadJob, read_ranges
-from vector_backup_pipeline.engine.storage.contract import BackupDirectory, PendingFile
+from vector_backup_pipeline.engine.storage.directory import BackupDirectory, PendingFile
 from vector_backup_pipeline.engine.table_definition import TableDefinition
 from vector_backup_pipeline.parameters.backup import BackupParameters
 

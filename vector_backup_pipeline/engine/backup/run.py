@@ -48,7 +48,9 @@ from vector_backup_pipeline.engine.results import (
     readable_size,
 )
 from vector_backup_pipeline.engine.runs import EngineRun, made
-from vector_backup_pipeline.engine.storage.contract import BackupDirectory, BackupRoot, Claim
+from vector_backup_pipeline.engine.storage.directory import BackupDirectory
+from vector_backup_pipeline.engine.storage.root import BackupRoot
+from vector_backup_pipeline.engine.storage.run_markers import RunMarker
 from vector_backup_pipeline.engine.stored_files import check_stored_file, check_stored_size
 from vector_backup_pipeline.engine.table_definition import Definitions
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
@@ -82,7 +84,7 @@ class _Location:
 
     directory: BackupDirectory
     stamp: str
-    claim: Claim
+    claim: RunMarker
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from vector_backup_pipeline.engine.file_names import (
     stamp_of_marker,
     stamp_of_pending,
 )
-from vector_backup_pipeline.engine.storage.contract import BackupDirectory, Claim
+from vector_backup_pipeline.engine.storage.directory import BackupDirectory
+from vector_backup_pipeline.engine.storage.run_markers import RunMarker
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
 
 # Runs that start in one second take the following ones; this many at once are a mistake.
@@ -24,7 +25,7 @@ _LONGEST_TURN = timedelta(hours=1)
 
 def claim_timestamp(
     directory: BackupDirectory, timestamps: TimestampFormat, run_id: str
-) -> tuple[str, Claim]:
+) -> tuple[str, RunMarker]:
     """Take the first free second from now on: no two runs of a directory share a timestamp.
 
     Raises:

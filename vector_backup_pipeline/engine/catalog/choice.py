@@ -30,7 +30,7 @@ from vector_backup_pipeline.engine.errors import (
     ResourceNotFound,
     parameter_error,
 )
-from vector_backup_pipeline.engine.storage.contract import BackupDirectory
+from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
 from vector_backup_pipeline.parameters.types import LATEST
 

@@ -16,7 +16,8 @@ from vector_backup_pipeline.engine.file_names import (
     stamp_of_reading,
     tombstone_name,
 )
-from vector_backup_pipeline.engine.storage.contract import BackupDirectory, Claim
+from vector_backup_pipeline.engine.storage.directory import BackupDirectory
+from vector_backup_pipeline.engine.storage.run_markers import RunMarker
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
 
 
@@ -44,7 +45,7 @@ def claim_reading(
     stamp: str,
     run_id: str,
     notices: list[str],
-) -> Claim | None:
+) -> RunMarker | None:
     """Keep the set from being removed until the claim is released. None if this run has claimed it
     already, or, with a notice, if no marker can be written. Removes the markers of dead readers.
 

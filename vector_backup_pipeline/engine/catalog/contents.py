@@ -25,7 +25,7 @@ from vector_backup_pipeline.engine.file_names import (
     stamp_of_verdict,
 )
 from vector_backup_pipeline.engine.manifest import Manifest, read_manifest
-from vector_backup_pipeline.engine.storage.contract import BackupDirectory
+from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
 
 COLLECTION_TABLE, EMBEDDING_TABLE = "langchain_pg_collection", "langchain_pg_embedding"

@@ -14,7 +14,8 @@ from vector_backup_pipeline.engine.file_names import (
     tombstone_name,
     verdict_name,
 )
-from vector_backup_pipeline.engine.storage.contract import BackupDirectory, BackupRoot
+from vector_backup_pipeline.engine.storage.directory import BackupDirectory
+from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
 from vector_backup_pipeline.parameters.types import check_task_id
 

@@ -23,7 +23,7 @@ from vector_backup_pipeline.engine.file_names import (
     verdict_name,
 )
 from vector_backup_pipeline.engine.results import SetVerdict
-from vector_backup_pipeline.engine.storage.contract import BackupDirectory
+from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
 from vector_backup_pipeline.parameters.table_names import parse_table_name
 

@@ -23,7 +23,8 @@ from vector_backup_pipeline.engine.checkup.storage import check_storage
 from vector_backup_pipeline.engine.errors import BackupError
 from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings
 from vector_backup_pipeline.engine.results import readable_size
-from vector_backup_pipeline.engine.storage.contract import DEAD_AFTER, BackupRoot
+from vector_backup_pipeline.engine.storage.root import BackupRoot
+from vector_backup_pipeline.engine.storage.run_markers import DEAD_AFTER
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
 from vector_backup_pipeline.parameters.backup import BackupRequest
 

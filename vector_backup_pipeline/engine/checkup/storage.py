@@ -15,7 +15,8 @@ from vector_backup_pipeline.engine.backup.run_marker import claim_timestamp
 from vector_backup_pipeline.engine.checkup.finding import Finding, from_error, ok
 from vector_backup_pipeline.engine.errors import BackupError, StorageError
 from vector_backup_pipeline.engine.file_names import data_file_name, is_marker_of
-from vector_backup_pipeline.engine.storage.contract import BackupDirectory, BackupRoot
+from vector_backup_pipeline.engine.storage.directory import BackupDirectory
+from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.engine.stored_files import check_stored_file
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
 

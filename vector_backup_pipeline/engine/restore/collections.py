@@ -15,7 +15,7 @@ from vector_backup_pipeline.engine.formats.csv import csv_fields
 from vector_backup_pipeline.engine.formats.pgcopy import tuple_fields
 from vector_backup_pipeline.engine.older_system import read_rows
 from vector_backup_pipeline.engine.restore.plan import PlannedTable
-from vector_backup_pipeline.engine.storage.contract import BackupDirectory
+from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 
 # Where LangChain keeps a collection's identity, in its own table and in that of the embeddings.
 _IDENTITY = {COLLECTION_TABLE: "uuid", EMBEDDING_TABLE: "collection_id"}

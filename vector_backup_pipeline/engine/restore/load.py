@@ -27,7 +27,7 @@ from vector_backup_pipeline.engine.postgres.connection import Connection, databa
 from vector_backup_pipeline.engine.postgres.copy_in import copy_rows, skip_or_replace
 from vector_backup_pipeline.engine.progress import ProgressListener, ProgressMeter
 from vector_backup_pipeline.engine.restore.plan import PlannedTable
-from vector_backup_pipeline.engine.storage.contract import BackupDirectory
+from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.stored_files import read_block
 from vector_backup_pipeline.engine.stream_threads import StreamThreads
 from vector_backup_pipeline.parameters.restore import RestoreParameters

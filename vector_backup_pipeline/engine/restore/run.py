@@ -52,7 +52,8 @@ from vector_backup_pipeline.engine.results import (
     readable_size,
 )
 from vector_backup_pipeline.engine.runs import EngineRun, made
-from vector_backup_pipeline.engine.storage.contract import BackupRoot, Claim
+from vector_backup_pipeline.engine.storage.root import BackupRoot
+from vector_backup_pipeline.engine.storage.run_markers import RunMarker
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
 from vector_backup_pipeline.parameters.restore import RestoreParameters
 
@@ -113,7 +114,7 @@ class RestoreRun(EngineRun[RestoreResult]):
         self._writes_log = writes_log
         # What the steps have made so far.
         self._source: RestoreSource | None = None
-        self._reading: Claim | None = None
+        self._reading: RunMarker | None = None
         self._connections: TargetConnections | None = None
         self._target: Target | None = None
         self._loaded: dict[str, _Loaded] = {}

@@ -13,7 +13,8 @@ from vector_backup_pipeline.engine.catalog.sources import OLDER_SYSTEM, SourceDa
 from vector_backup_pipeline.engine.errors import IntegrityError, InvalidParams, ResourceNotFound
 from vector_backup_pipeline.engine.formats.row_formats import RowFormat, row_format
 from vector_backup_pipeline.engine.manifest import DataFile
-from vector_backup_pipeline.engine.storage.contract import BackupDirectory, BackupRoot
+from vector_backup_pipeline.engine.storage.directory import BackupDirectory
+from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.engine.stored_files import (
     check_stored_file,
     contradiction,

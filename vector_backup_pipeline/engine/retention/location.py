@@ -40,7 +40,7 @@ from vector_backup_pipeline.engine.retention.policy import (
 )
 from vector_backup_pipeline.engine.retention.removal import Removal, Tombstone, read_tombstone
 from vector_backup_pipeline.engine.retention.rules import KeepRules
-from vector_backup_pipeline.engine.storage.contract import BackupDirectory
+from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
 from vector_backup_pipeline.parameters.prune import PruneParameters
 

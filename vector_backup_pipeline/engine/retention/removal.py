@@ -19,7 +19,7 @@ from vector_backup_pipeline.engine.file_names import tombstone_name
 from vector_backup_pipeline.engine.manifest import check_bare
 from vector_backup_pipeline.engine.record import Record
 from vector_backup_pipeline.engine.results import RemovedSet
-from vector_backup_pipeline.engine.storage.contract import BackupDirectory
+from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 
 _BareName = Annotated[str, AfterValidator(check_bare)]
 

@@ -23,7 +23,7 @@ from vector_backup_pipeline.engine.results import (
 from vector_backup_pipeline.engine.retention.location import LocationPrune
 from vector_backup_pipeline.engine.retention.rules import KeepRules
 from vector_backup_pipeline.engine.runs import EngineRun
-from vector_backup_pipeline.engine.storage.contract import AbandonedUpload, BackupRoot
+from vector_backup_pipeline.engine.storage.root import AbandonedUpload, BackupRoot
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
 from vector_backup_pipeline.parameters.prune import PruneParameters
 

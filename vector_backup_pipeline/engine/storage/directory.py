@@ -6,7 +6,6 @@ import contextlib
 import random
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 from vector_backup_pipeline.engine.errors import (
     BackupError,
@@ -15,7 +14,6 @@ from vector_backup_pipeline.engine.errors import (
     StorageError,
 )
 from vector_backup_pipeline.engine.secrets import SecretText
-from vector_backup_pipeline.engine.storage.local_store import LocalStore
 from vector_backup_pipeline.engine.storage.retries import read_chunks, read_small_file
 from vector_backup_pipeline.engine.storage.run_markers import (
     RunMarker,
@@ -34,9 +32,9 @@ class BackupDirectory:
     """The root's own directory or a task's. Names are those of files directly in it."""
 
     def __init__(
-        self, store: Store | Path, folder: str = "", manifest_key: SecretText | None = None
+        self, store: Store, folder: str = "", manifest_key: SecretText | None = None
     ) -> None:
-        self._store = LocalStore(str(store)) if isinstance(store, Path) else store
+        self._store = store
         self._folder = folder
         # Signs the manifests. With a key, an unsigned manifest is refused.
         self.manifest_key = manifest_key

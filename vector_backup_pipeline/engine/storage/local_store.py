@@ -36,7 +36,7 @@ class LocalStore:
 
     has_locks = True
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str | Path) -> None:
         self._root = Path(root).absolute()
 
     def location(self, path: str = "") -> str:

@@ -22,7 +22,7 @@ from vector_backup_pipeline.engine.postgres.drill_database import DrillServer, d
 from vector_backup_pipeline.engine.postgres.recreation.extensions import ExtensionUnavailable
 from vector_backup_pipeline.engine.restore.run import RestoreRun
 from vector_backup_pipeline.engine.results import Drill
-from vector_backup_pipeline.engine.storage.contract import BackupRoot
+from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.engine.table_definition import Dependency
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
 from vector_backup_pipeline.parameters.restore import RestoreParameters

@@ -13,7 +13,7 @@ from vector_backup_pipeline.engine.results import (
     failed_table,
     readable_size,
 )
-from vector_backup_pipeline.engine.storage.contract import BackupDirectory
+from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.stored_files import check_rows
 
 # Proof that a file is damaged or gone; any other error means that it could not be read.

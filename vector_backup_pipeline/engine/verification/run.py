@@ -40,7 +40,8 @@ from vector_backup_pipeline.engine.file_names import (
 from vector_backup_pipeline.engine.manifest import OLDER_SYSTEM
 from vector_backup_pipeline.engine.results import SetVerdict, VerifyResult, error_line
 from vector_backup_pipeline.engine.runs import EngineRun
-from vector_backup_pipeline.engine.storage.contract import BackupDirectory, BackupRoot
+from vector_backup_pipeline.engine.storage.directory import BackupDirectory
+from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
 from vector_backup_pipeline.engine.verification.drill import DrilledSet, OpenScratch, drill_set
 from vector_backup_pipeline.engine.verification.files import CheckedFiles, check_files

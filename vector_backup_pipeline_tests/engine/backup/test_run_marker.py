@@ -9,7 +9,8 @@ import pytest
 from vector_backup_pipeline.engine.backup import run_marker
 from vector_backup_pipeline.engine.backup.run_marker import claim_timestamp, remove_leftovers
 from vector_backup_pipeline.engine.errors import StorageError
-from vector_backup_pipeline.engine.storage.local import LocalDirectory
+from vector_backup_pipeline.engine.storage.directory import BackupDirectory
+from vector_backup_pipeline.engine.storage.local_store import LocalStore
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
 from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
 
@@ -17,10 +18,10 @@ _NOON = datetime(2026, 1, 1, 12, 0, 0, tzinfo=timezone.utc)
 
 
 @pytest.fixture
-def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalDirectory:
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BackupDirectory:
     """A directory at noon, a noon that does not pass."""
     monkeypatch.setattr(TimestampFormat, "now", lambda _: _NOON)
-    return LocalDirectory(tmp_path)
+    return BackupDirectory(LocalStore(tmp_path))
 
 
 def _stamp(seconds: int) -> str:
@@ -38,7 +39,7 @@ def _stamp(seconds: int) -> str:
     ],
 )
 def test_a_second_that_has_a_file_is_passed_over(
-    directory: LocalDirectory, tmp_path: Path, taken: str
+    directory: BackupDirectory, tmp_path: Path, taken: str
 ) -> None:
     (tmp_path / taken.format(_stamp(0))).touch()
     stamp, claim = claim_timestamp(directory, TIMESTAMPS, "run")
@@ -46,7 +47,7 @@ def test_a_second_that_has_a_file_is_passed_over(
     claim.release()
 
 
-def test_runs_of_one_second_take_the_following_ones(directory: LocalDirectory) -> None:
+def test_runs_of_one_second_take_the_following_ones(directory: BackupDirectory) -> None:
     claimed = [claim_timestamp(directory, TIMESTAMPS, "run") for _ in range(3)]
     assert [stamp for stamp, _ in claimed] == [_stamp(0), _stamp(1), _stamp(2)]
     for _, claim in claimed:
@@ -54,7 +55,7 @@ def test_runs_of_one_second_take_the_following_ones(directory: LocalDirectory) -
 
 
 def test_too_many_runs_are_an_error(
-    directory: LocalDirectory, monkeypatch: pytest.MonkeyPatch
+    directory: BackupDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run_marker, "_TRIES", 2)
     claims = [claim_timestamp(directory, TIMESTAMPS, "run")[1] for _ in range(2)]
@@ -65,7 +66,7 @@ def test_too_many_runs_are_an_error(
 
 
 def test_only_what_is_unfinished_and_has_no_live_run_is_removed(
-    directory: LocalDirectory, tmp_path: Path
+    directory: BackupDirectory, tmp_path: Path
 ) -> None:
     stamp, live = claim_timestamp(directory, TIMESTAMPS, "run")
     dead = _stamp(-60)

@@ -11,8 +11,8 @@ import pytest
 
 from vector_backup_pipeline.engine.checkup import check_clock, check_space
 from vector_backup_pipeline.engine.errors import StorageError
-from vector_backup_pipeline.engine.storage.local import LocalDirectory, LocalRoot
-from vector_backup_pipeline.engine.storage.object_root import ObjectRoot
+from vector_backup_pipeline.engine.storage.directory import BackupDirectory
+from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline_tests.fix_checkup import Checker
 from vector_backup_pipeline_tests.fix_object_store import Bucket
 from vector_backup_pipeline_tests.fix_sets import SetWriter
@@ -21,14 +21,14 @@ STEPS = [f"storage: {name}" for name in ("run marker", "put", "list", "get", "de
 GB = 1 << 30
 
 
-class ChangedRoot(LocalRoot):
+class ChangedRoot(BackupRoot):
     """A root in whose directory `changed` is called after `method`; it may return another value."""
 
     def __init__(self, root: Path, method: str, changed: Callable[[], Any]) -> None:
         super().__init__(str(root), "vector_bak")
         self._method, self._changed = method, changed
 
-    def open(self, task_id: str | None) -> LocalDirectory:
+    def open(self, task_id: str | None) -> BackupDirectory:
         directory = super().open(task_id)
         original = getattr(directory, self._method)
 
@@ -42,7 +42,7 @@ class ChangedRoot(LocalRoot):
 
 @pytest.mark.parametrize("parents", ["", "a/b"])
 def test_a_missing_directory_is_missing_afterwards(check: Checker, parents: str) -> None:
-    root = LocalRoot(str(check.root / parents), "vector_bak")
+    root = BackupRoot(str(check.root / parents), "vector_bak")
 
     found = check(root=root)
 
@@ -96,18 +96,18 @@ def test_a_store_that_breaks_a_promise_fails(
 def test_a_file_that_is_not_listed_or_deleted_fails(
     check: Checker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    names = LocalDirectory.names
+    names = BackupDirectory.names
     monkeypatch.setattr(
-        LocalDirectory, "names", lambda self: [n for n in names(self) if n.endswith(".run")]
+        BackupDirectory, "names", lambda self: [n for n in names(self) if n.endswith(".run")]
     )
     assert "is not listed" in check()["storage: list"].message
     assert check.paths == []
 
-    def refuse(_: LocalDirectory, name: str) -> None:
+    def refuse(_: BackupDirectory, name: str) -> None:
         raise StorageError(f"Could not remove {name}: Operation not permitted.")
 
-    monkeypatch.setattr(LocalDirectory, "names", names)
-    monkeypatch.setattr(LocalDirectory, "delete", refuse)
+    monkeypatch.setattr(BackupDirectory, "names", names)
+    monkeypatch.setattr(BackupDirectory, "delete", refuse)
     assert "Operation not permitted" in check()["storage: delete"].message
 
 
@@ -126,7 +126,7 @@ def test_an_interrupt_at_any_step_leaves_nothing(check: Checker, method: str) ->
 
 
 def test_a_bucket_passes_and_nothing_stays(check: Checker, bucket: Bucket) -> None:
-    found = check(root=ObjectRoot(bucket.url, "vector_bak"))
+    found = check(root=BackupRoot(bucket.url, "vector_bak"))
 
     assert [key for key in found.of_status("ok") if key in STEPS] == STEPS
     assert found["clock: storage"].status == "ok"
@@ -146,9 +146,9 @@ def test_a_bucket_passes_and_nothing_stays(check: Checker, bucket: Bucket) -> No
 def test_the_free_space_is_compared_with_the_next_backup(
     monkeypatch: pytest.MonkeyPatch, free: int | None, expected: int | None, status: str
 ) -> None:
-    monkeypatch.setattr(LocalRoot, "free_bytes", lambda _: free)
+    monkeypatch.setattr(BackupRoot, "free_bytes", lambda _: free)
 
-    finding = check_space(LocalRoot("/srv/backups", "vector_bak"), expected)
+    finding = check_space(BackupRoot("/srv/backups", "vector_bak"), expected)
 
     assert finding.status == status
     assert ("VECTOR_BACKUP_ROOT" in str(finding.advice)) == (status in ("failed", "warning"))

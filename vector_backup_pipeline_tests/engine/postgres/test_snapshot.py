@@ -14,7 +14,8 @@ import pytest
 
 from vector_backup_pipeline.engine.backup.export import ExportedFile, export_table
 from vector_backup_pipeline.engine.postgres.snapshot import PinnedSnapshot, pin_snapshot
-from vector_backup_pipeline.engine.storage.local import LocalDirectory
+from vector_backup_pipeline.engine.storage.directory import BackupDirectory
+from vector_backup_pipeline.engine.storage.local_store import LocalStore
 from vector_backup_pipeline.parameters.backup import BackupParameters
 from vector_backup_pipeline.parameters.types import ExportMethod
 from vector_backup_pipeline_tests.faults.watching import in_background, settings_for
@@ -50,7 +51,7 @@ def export(
     return export_table(
         opened,
         opened.tables[table],
-        LocalDirectory(directory),
+        BackupDirectory(LocalStore(directory)),
         f"{table}.{method}.csv",
         BackupParameters(export_method=method, batch_size=100),
         lambda _: None,

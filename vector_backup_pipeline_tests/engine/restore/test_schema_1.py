@@ -15,7 +15,7 @@ import pytest
 
 from vector_backup_pipeline.engine.errors import IntegrityError
 from vector_backup_pipeline.engine.manifest import Manifest, read_manifest
-from vector_backup_pipeline.engine.storage.local import LocalRoot
+from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.engine.verification.run import VerifyRun
 from vector_backup_pipeline.parameters.verify import VerifyParameters
 from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
@@ -97,7 +97,7 @@ def test_a_table_that_cannot_be_created_takes_its_rows_if_it_exists(
 def test_it_is_verified(restore: RestoreMaker) -> None:
     run = VerifyRun(
         VerifyParameters(timestamp=STAMP),
-        LocalRoot(str(restore.root), "vector_bak"),
+        BackupRoot(str(restore.root), "vector_bak"),
         TIMESTAMPS,
         lambda: pytest.fail("no drill"),
         lock_timeout=1.0,

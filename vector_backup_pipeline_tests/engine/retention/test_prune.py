@@ -23,8 +23,9 @@ from vector_backup_pipeline.engine.file_names import (
 )
 from vector_backup_pipeline.engine.retention.removal import Tombstone
 from vector_backup_pipeline.engine.retention.rules import KeepRules
-from vector_backup_pipeline.engine.storage.contract import AbandonedUpload, Claim
-from vector_backup_pipeline.engine.storage.local import LocalDirectory, LocalRoot
+from vector_backup_pipeline.engine.storage.directory import BackupDirectory
+from vector_backup_pipeline.engine.storage.root import AbandonedUpload, BackupRoot
+from vector_backup_pipeline.engine.storage.run_markers import RunMarker
 from vector_backup_pipeline.terminal import prune_summary
 from vector_backup_pipeline_tests.faults.object_proxy import Fault, ObjectProxy
 from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
@@ -170,14 +171,14 @@ def test_a_manifest_that_names_what_is_no_data_file_gives_no_right_to_it(
 def test_a_reader_that_comes_between_the_judgement_and_the_tombstone_is_seen(
     two: SetWriter, prune: Prune, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    replace = LocalDirectory.replace
-    readers: list[Claim | None] = []
+    replace = BackupDirectory.replace
+    readers: list[RunMarker | None] = []
 
-    def with_a_reader_first(directory: LocalDirectory, name: str, data: bytes) -> None:
+    def with_a_reader_first(directory: BackupDirectory, name: str, data: bytes) -> None:
         readers.append(claim_reading(directory, TIMESTAMPS, FIRST, "restore", []))
         replace(directory, name, data)
 
-    monkeypatch.setattr(LocalDirectory, "replace", with_a_reader_first)
+    monkeypatch.setattr(BackupDirectory, "replace", with_a_reader_first)
     done = prune()
     monkeypatch.undo()
 
@@ -194,13 +195,13 @@ def test_when_the_newest_good_set_goes_meanwhile_the_others_are_judged_again(
 ) -> None:
     for stamp in (FIRST, SECOND, THIRD):
         sets.write(stamp)
-    claim = LocalDirectory.replace
+    claim = BackupDirectory.replace
 
-    def and_somebody_removes_the_newest(directory: LocalDirectory, name: str, data: bytes) -> None:
+    def and_somebody_removes_the_newest(directory: BackupDirectory, name: str, data: bytes) -> None:
         claim(directory, name, data)
         directory.delete(manifest_name(THIRD))
 
-    monkeypatch.setattr(LocalDirectory, "replace", and_somebody_removes_the_newest)
+    monkeypatch.setattr(BackupDirectory, "replace", and_somebody_removes_the_newest)
     done = prune()
 
     assert (done.error, done.removed) == (None, [FIRST])
@@ -213,13 +214,13 @@ def test_a_set_that_came_meanwhile_and_builds_on_one_keeps_it(
 ) -> None:
     for stamp in (FIRST, SECOND, THIRD):
         sets.write(stamp)
-    replace = LocalDirectory.replace
+    replace = BackupDirectory.replace
 
-    def and_a_set_comes(directory: LocalDirectory, name: str, data: bytes) -> None:
+    def and_a_set_comes(directory: BackupDirectory, name: str, data: bytes) -> None:
         replace(directory, name, data)
         sets.write("20260104_020000", builds_on=SECOND)
 
-    monkeypatch.setattr(LocalDirectory, "replace", and_a_set_comes)
+    monkeypatch.setattr(BackupDirectory, "replace", and_a_set_comes)
     done = prune()
     assert done.removed == [FIRST, THIRD]
     assert done.kept[SECOND] == "20260104_020000 builds on it"
@@ -272,14 +273,14 @@ def test_an_error_in_one_place_does_not_stop_the_others(
     for location in (sets, task):
         location.write(FIRST)
         location.write(SECOND)
-    delete = LocalDirectory.delete
+    delete = BackupDirectory.delete
 
-    def failing(directory: LocalDirectory, name: str) -> None:
+    def failing(directory: BackupDirectory, name: str) -> None:
         if directory.location == str(sets.path):
             raise StorageError("no luck")
         delete(directory, name)
 
-    monkeypatch.setattr(LocalDirectory, "delete", failing)
+    monkeypatch.setattr(BackupDirectory, "delete", failing)
     done = prune()
 
     of_root, of_task = done.result.locations
@@ -298,11 +299,11 @@ def test_abandoned_uploads_are_ended_once_and_only_by_a_prune_of_everything(
     found = AbandonedUpload("s3://bucket/a.csv", TIMESTAMPS.now(), None)
     asked: list[bool] = []
 
-    def abandoned(_: LocalRoot, *, dry_run: bool) -> list[AbandonedUpload]:
+    def abandoned(_: BackupRoot, *, dry_run: bool) -> list[AbandonedUpload]:
         asked.append(dry_run)
         return [found]
 
-    monkeypatch.setattr(LocalRoot, "abort_abandoned_uploads", abandoned)
+    monkeypatch.setattr(BackupRoot, "abort_abandoned_uploads", abandoned)
     prune_root(tmp_path, **restricted)
     planned = prune_root(tmp_path, dry_run=True)
     prune_root(tmp_path)
@@ -342,14 +343,14 @@ def test_a_prune_without_rules_is_refused(prune: Prune) -> None:
 def test_a_set_of_which_nothing_could_be_removed_is_one_again(
     two: SetWriter, prune: Prune, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    delete = LocalDirectory.delete
+    delete = BackupDirectory.delete
 
-    def failing(directory: LocalDirectory, name: str) -> None:
+    def failing(directory: BackupDirectory, name: str) -> None:
         if name == manifest_name(FIRST):
             raise StorageError("no luck")
         delete(directory, name)
 
-    monkeypatch.setattr(LocalDirectory, "delete", failing)
+    monkeypatch.setattr(BackupDirectory, "delete", failing)
     done = prune()
     assert isinstance(done.error, StorageError)
     assert done.kept[FIRST] == "the prune ended before removing it"
@@ -387,7 +388,7 @@ def test_what_is_no_file_of_ours_but_named_like_one_keeps_nobody_from_working(
     latin_1.write_bytes(b"a\n1\n")
 
     assert find_set(two.directory, TIMESTAMPS, "latest", None).stamp == SECOND
-    listed = list_backups(LocalRoot(str(tmp_path), "vector_bak"), TIMESTAMPS)
+    listed = list_backups(BackupRoot(str(tmp_path), "vector_bak"), TIMESTAMPS)
     assert [each.timestamp for each in listed.backup_locations[0].backups] == [SECOND, FIRST]
     done = prune(include_orphans=True)
     assert (done.error, done.removed) == (None, [FIRST])

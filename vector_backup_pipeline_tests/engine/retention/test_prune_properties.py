@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from vector_backup_pipeline.engine.catalog.contents import ManifestSet
 from vector_backup_pipeline.engine.file_names import manifest_name, tombstone_name
 from vector_backup_pipeline.engine.retention.rules import KeepRules
-from vector_backup_pipeline.engine.storage.local import LocalDirectory
+from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline_tests.engine.retention.histories import rules
 from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
 from vector_backup_pipeline_tests.fix_prune import prune_root
@@ -111,7 +111,7 @@ def stopped_at(call: int) -> Iterator[None]:
     calls = iter(range(call))
 
     def dying(name: str) -> Any:
-        original = getattr(LocalDirectory, name)
+        original = getattr(BackupDirectory, name)
 
         def change(*arguments: Any) -> Any:
             if next(calls, None) is None:
@@ -125,7 +125,7 @@ def stopped_at(call: int) -> Iterator[None]:
 
     with (
         suppress(_Killed),
-        patch.multiple(LocalDirectory, delete=dying("delete"), replace=dying("replace")),
+        patch.multiple(BackupDirectory, delete=dying("delete"), replace=dying("replace")),
     ):
         yield
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from vector_backup_pipeline.engine.errors import InvalidParams, ResourceNotFound
-from vector_backup_pipeline.engine.storage.local import LocalRoot
+from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.engine.verification.run import VerifyRun
 from vector_backup_pipeline.parameters.verify import VerifyParameters
 from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
@@ -31,7 +31,7 @@ def root(tmp_path: Path) -> Path:
 def _run(root: Path, **parameters: Any) -> VerifyRun:
     return VerifyRun(
         VerifyParameters(**parameters),
-        LocalRoot(str(root), "vector_bak"),
+        BackupRoot(str(root), "vector_bak"),
         TIMESTAMPS,
         lambda: pytest.fail("no drill"),
         lock_timeout=1.0,

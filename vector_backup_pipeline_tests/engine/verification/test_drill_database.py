@@ -22,7 +22,7 @@ from vector_backup_pipeline.engine.errors import DatabaseError, InvalidParams
 from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings, connect
 from vector_backup_pipeline.engine.postgres.drill_database import DrillServer, drill_database
 from vector_backup_pipeline.engine.secrets import SecretText
-from vector_backup_pipeline.engine.storage.opening import open_root
+from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.engine.table_definition import Dependency
 from vector_backup_pipeline.engine.verification.run import VerifyRun
 from vector_backup_pipeline.parameters.verify import VerifyParameters
@@ -215,7 +215,7 @@ def test_an_expression_of_a_hostile_set_reads_no_file(
             workers=1,
             probes=0,
         ),
-        open_root(str(backup.root), "vector_bak"),
+        BackupRoot(str(backup.root), "vector_bak"),
         TIMESTAMPS,
         lambda: contextlib.nullcontext(of(database.url)),
         lock_timeout=2.0,
