@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timezone
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import dagster as dg
 from dagster._core.events import EngineEventData
@@ -29,6 +29,7 @@ from vector_backup_pipeline.engine.progress import Progress
 from vector_backup_pipeline.engine.restore.run import RestoreRun
 from vector_backup_pipeline.engine.results import RunResult
 from vector_backup_pipeline.engine.retention.run import PruneRun
+from vector_backup_pipeline.engine.runs import EngineRun
 from vector_backup_pipeline.engine.secrets import SecretText
 from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.engine.verification.run import VerifyRun
@@ -38,7 +39,7 @@ from vector_backup_pipeline.output import log_output
 from vector_backup_pipeline.sealing import is_sealed, open_sealed
 from vector_backup_pipeline.settings import DATABASE_URL_VARIABLE, Settings, load_settings
 
-_R = TypeVar("_R", bound="_Run")
+_R = TypeVar("_R", bound=EngineRun[Any])
 
 _log = logging.getLogger(__name__)
 
@@ -124,17 +125,6 @@ class ProgressResource(dg.ConfigurableResource[None]):
 
     def announced(self, line: str) -> None:
         """Something that takes its time has begun."""
-
-
-class _Run(Protocol):
-    """What a run of the engine offers its steps: it can be closed at any time, with its result."""
-
-    canceled_by: str | None
-
-    @property
-    def error(self) -> BackupError | None: ...
-
-    def close(self) -> RunResult: ...
 
 
 class RunResource(dg.ConfigurableResource[None], Generic[_R]):
