@@ -17,11 +17,14 @@ SELECT n.nspname::text, c.relname::text
  WHERE c.relkind = ANY(%(kinds)s)
 """
 
+# Not the row types of tables.
 _TYPES = """
 SELECT n.nspname::text, t.typname::text
   FROM unnest(%(schemas)s::text[], %(names)s::text[]) wanted(schema, name)
   JOIN pg_catalog.pg_namespace n ON n.nspname::text = wanted.schema
   JOIN pg_catalog.pg_type t ON t.typnamespace = n.oid AND t.typname::text = wanted.name
+  LEFT JOIN pg_catalog.pg_class c ON c.oid = t.typrelid
+ WHERE c.relkind IS NULL OR c.relkind = 'c'
 """
 
 _SCHEMAS = """
