@@ -111,7 +111,7 @@ class RestoreMaker:
         assert done.result.errors == []
         assert all(entry.success for entry in done.result.restore_results.values())
         wait_until_nothing_is_open(database)
-        assert scratch_schemas(database) == []
+        assert staging_schemas(database) == []
         return done
 
     def fails(
@@ -155,7 +155,7 @@ def restore(backup: BackupMaker) -> RestoreMaker:
 
 
 @pytest.fixture
-def in_scratch(monkeypatch: pytest.MonkeyPatch) -> None:
+def in_staging(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few rows too are worth several connections, where everything is new."""
     monkeypatch.setattr(target, "_WORTH_CONNECTIONS", 0)
 
@@ -178,7 +178,7 @@ def untouched(database: Database) -> Iterator[None]:
     before = everything_in(database)
     yield
     wait_until_nothing_is_open(database)
-    assert scratch_schemas(database) == []
+    assert staging_schemas(database) == []
     assert everything_in(database) == before
 
 
@@ -191,7 +191,7 @@ def kept_from_locking(database: Database, table: str) -> Iterator[None]:
         yield
 
 
-def scratch_schemas(database: Database) -> list[str]:
+def staging_schemas(database: Database) -> list[str]:
     found = database.ask("SELECT nspname FROM pg_namespace WHERE nspname ~ '^vector_restore_'")
     return [name for (name,) in found]
 

@@ -52,7 +52,7 @@ def test_every_form_is_read_by_other_tools_and_comes_back_the_same(
     corpus: Database,
     backup: BackupMaker,
     restore: RestoreMaker,
-    in_scratch: None,
+    in_staging: None,
     form: Format,
     compression: Compression,
 ) -> None:

@@ -4,7 +4,7 @@
 
 reads the connection string from its standard input, says "reached" when it is at the step, and
 "done" when it came to its end. STEP "never" runs to the end. Tables that are there are truncated
-first; where none is, they are made in a scratch schema.
+first; where none is, they are made in a staging schema.
 """
 
 import sys

@@ -39,7 +39,7 @@ from vector_backup_pipeline_tests.fix_restore import (
     TRUNCATING,
     RestoreMaker,
     everything_in,
-    scratch_schemas,
+    staging_schemas,
     untouched,
 )
 
@@ -78,7 +78,7 @@ def target(request: pytest.FixtureRequest) -> Database:
     if request.param == "existing tables":
         existing: Database = request.getfixturevalue("backed_up")
         return existing
-    request.getfixturevalue("in_scratch")
+    request.getfixturevalue("in_staging")
     new: Database = request.getfixturevalue("gone")
     return new
 
@@ -142,7 +142,7 @@ def test_a_backend_that_is_killed_in_a_load_leaves_the_target_as_it_was(
     assert truncated.outcome == "not_truncated"
 
 
-@pytest.mark.usefixtures("in_scratch")
+@pytest.mark.usefixtures("in_staging")
 def test_a_worker_that_is_killed_in_a_load_leaves_nothing_where_nothing_was(
     gone: Database, restore: RestoreMaker
 ) -> None:
@@ -153,7 +153,7 @@ def test_a_worker_that_is_killed_in_a_load_leaves_nothing_where_nothing_was(
     assert kill.done
 
 
-@pytest.mark.usefixtures("in_scratch")
+@pytest.mark.usefixtures("in_staging")
 @pytest.mark.parametrize(
     ("pool_size", "used"), [(2, "1 of 4 workers"), (1, "one connection (0 workers)")]
 )
@@ -173,7 +173,7 @@ def test_a_pool_that_is_too_small_for_all_workers_is_used_as_far_as_it_goes(
     assert count(gone) == 2558
 
 
-@pytest.mark.usefixtures("in_scratch")
+@pytest.mark.usefixtures("in_staging")
 def test_connections_that_are_cut_for_good_leave_a_schema_for_the_next_restore_to_drop(
     gone: Database, restore: RestoreMaker
 ) -> None:
@@ -187,15 +187,15 @@ def test_connections_that_are_cut_for_good_leave_a_schema_for_the_next_restore_t
     wait_until_nothing_is_open(gone)
 
     restore.told(done, "DATABASE_ERROR")
-    (scratch,) = scratch_schemas(gone)
-    assert any(f"{scratch} may remain" in notice for notice in done.result.notices)
+    (staging,) = staging_schemas(gone)
+    assert any(f"{staging} may remain" in notice for notice in done.result.notices)
     assert gone.ask("SELECT FROM pg_tables WHERE schemaname = 'public'") == []
     next_one = restore.succeeds(gone)
-    assert any(f"Dropped {scratch}" in notice for notice in next_one.result.notices)
+    assert any(f"Dropped {staging}" in notice for notice in next_one.result.notices)
     assert count(gone) == 2558
 
 
-@pytest.mark.usefixtures("in_scratch")
+@pytest.mark.usefixtures("in_staging")
 def test_a_server_that_stops_in_a_load_comes_back_as_it_was(
     backup: BackupMaker, restore: RestoreMaker
 ) -> None:
@@ -286,7 +286,7 @@ def test_a_commit_whose_reply_is_lost_is_found_to_have_happened(
     assert done.result.restore_performed
     assert done.restored(EMBEDDINGS).digest_matches is True
     assert count(target) == 2558
-    assert scratch_schemas(target) == []
+    assert staging_schemas(target) == []
 
 
 @pytest.mark.usefixtures("impatient")

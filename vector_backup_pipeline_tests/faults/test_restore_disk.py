@@ -58,17 +58,17 @@ def test_a_full_disk_leaves_existing_tables_as_they_were(
     restore.fails(langchain, "DATABASE_ERROR", "No space left on device", on_conflict="replace")
 
 
-@pytest.mark.parametrize("is_in_scratch", [False, True])
+@pytest.mark.parametrize("is_staged", [False, True])
 def test_a_full_disk_leaves_nothing_where_nothing_was(
     langchain: Database,
     backup: BackupMaker,
     restore: RestoreMaker,
     too_small: str,
-    is_in_scratch: bool,
+    is_staged: bool,
     request: pytest.FixtureRequest,
 ) -> None:
-    if is_in_scratch:
-        request.getfixturevalue("in_scratch")
+    if is_staged:
+        request.getfixturevalue("in_staging")
     langchain.run(_MORE_ROWS)
     backup(langchain.url)
     langchain.run("DROP TABLE langchain_pg_collection, langchain_pg_embedding")

@@ -18,11 +18,11 @@ from vector_backup_pipeline_tests.fix_restore import (
     RestoreMaker,
     everything_in,
     rows_of,
-    scratch_schemas,
+    staging_schemas,
 )
 
 _BEFORE_THE_COMMIT = STEPS[: STEPS.index("committed")]
-_SCRATCH = f"vector_restore_{RUN_ID}"
+_STAGING = f"vector_restore_{RUN_ID}"
 _INDEX = "CREATE INDEX near ON langchain_pg_embedding USING hnsw (embedding vector_l2_ops)"
 
 
@@ -65,13 +65,13 @@ def test_killed_at_a_step_new_tables_are_not_there_or_whole(
 
     if step not in _BEFORE_THE_COMMIT:
         assert rows_of(langchain) == rows
-        assert scratch_schemas(langchain) == []
+        assert staging_schemas(langchain) == []
         return
     assert langchain.ask("SELECT tablename FROM pg_tables WHERE schemaname = 'public'") == []
     # The last step before the commit has emptied it, but that was rolled back.
-    assert scratch_schemas(langchain) == [_SCRATCH]
+    assert staging_schemas(langchain) == [_STAGING]
     done = restore.succeeds(langchain)
-    assert any(_SCRATCH in notice for notice in done.result.notices)
+    assert any(_STAGING in notice for notice in done.result.notices)
     assert rows_of(langchain) == rows
 
 
@@ -86,10 +86,10 @@ def test_killed_in_a_database_without_the_extension_only_the_schema_is_left(
         process.kill()
     wait_until_nothing_is_open(langchain)
 
-    assert scratch_schemas(langchain) == [_SCRATCH]
+    assert staging_schemas(langchain) == [_STAGING]
     assert langchain.ask("SELECT FROM pg_extension WHERE extname = 'vector'") == []
     assert (
-        langchain.ask(f"SELECT FROM pg_class WHERE relnamespace = '{_SCRATCH}'::regnamespace") == []
+        langchain.ask(f"SELECT FROM pg_class WHERE relnamespace = '{_STAGING}'::regnamespace") == []
     )
     restore.succeeds(langchain)
     assert count(langchain) == 58
@@ -106,7 +106,7 @@ def test_a_live_runs_schema_is_left_alone(
         done = restore(langchain.url)
 
         assert done.error is None
-        assert scratch_schemas(langchain) == [_SCRATCH]
+        assert staging_schemas(langchain) == [_STAGING]
         assert not [notice for notice in done.result.notices if "Dropped" in notice]
         process.kill()
     wait_until_nothing_is_open(langchain)
@@ -119,20 +119,20 @@ def test_a_dead_runs_schema_that_somebody_looks_into_is_left_for_later(
     langchain: Database, whole: str, restore: RestoreMaker
 ) -> None:
     langchain.run(
-        f"CREATE SCHEMA {_SCRATCH}; CREATE TABLE {_SCRATCH}.t (i int);"
-        f"CREATE SCHEMA {_SCRATCH}_2; CREATE SCHEMA vector_restore_of_somebody"
+        f"CREATE SCHEMA {_STAGING}; CREATE TABLE {_STAGING}.t (i int);"
+        f"CREATE SCHEMA {_STAGING}_2; CREATE SCHEMA vector_restore_of_somebody"
     )
     restore.lock_timeout = 0.2
     with langchain.session() as session, session.cursor() as cursor:
-        cursor.execute(f"SELECT FROM {_SCRATCH}.t")
+        cursor.execute(f"SELECT FROM {_STAGING}.t")
 
         done = restore(langchain.url, truncate_before_restore=True)
 
     assert done.error is None
-    assert scratch_schemas(langchain) == [_SCRATCH, f"{_SCRATCH}_2", "vector_restore_of_somebody"]
+    assert staging_schemas(langchain) == [_STAGING, f"{_STAGING}_2", "vector_restore_of_somebody"]
     again = restore(langchain.url, truncate_before_restore=True)
     assert again.error is None
-    assert scratch_schemas(langchain) == ["vector_restore_of_somebody"]
+    assert staging_schemas(langchain) == ["vector_restore_of_somebody"]
     assert len(again.result.notices) == 2
 
 

@@ -251,7 +251,7 @@ def test_of_two_restores_into_empty_tables_one_finds_the_others_rows(
     assert everything_in(backed_up) == before
 
 
-@pytest.mark.usefixtures("in_scratch")
+@pytest.mark.usefixtures("in_staging")
 def test_of_two_restores_that_create_the_tables_one_does(
     backed_up: Database, restore: RestoreMaker
 ) -> None:

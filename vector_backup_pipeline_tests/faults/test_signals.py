@@ -22,7 +22,7 @@ from vector_backup_pipeline_tests.faults.watching import (
 )
 from vector_backup_pipeline_tests.fix_backup import LANGCHAIN, BackupMaker
 from vector_backup_pipeline_tests.fix_postgres import Database
-from vector_backup_pipeline_tests.fix_restore import RestoreMaker, scratch_schemas
+from vector_backup_pipeline_tests.fix_restore import RestoreMaker, staging_schemas
 
 _MOMENTS = 12
 _NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -110,7 +110,7 @@ def test_a_backup_that_truncates_ends_in_order_at_any_moment(
     assert passed > _MOMENTS // 3
 
 
-@pytest.mark.usefixtures("in_scratch")
+@pytest.mark.usefixtures("in_staging")
 def test_a_restore_into_nothing_ends_in_order_at_any_moment(
     langchain: Database, backup: BackupMaker, restore: RestoreMaker
 ) -> None:
@@ -132,7 +132,7 @@ def test_a_restore_into_nothing_ends_in_order_at_any_moment(
             whole = min(whole, 1.2 * (time.monotonic() - began))
 
         wait_until_nothing_is_open(langchain)
-        assert scratch_schemas(langchain) == []
+        assert staging_schemas(langchain) == []
         tables = langchain.ask(
             "SELECT relname FROM pg_class WHERE relname LIKE 'langchain%embedding'"
         )

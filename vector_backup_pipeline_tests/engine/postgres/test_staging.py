@@ -18,7 +18,7 @@ from vector_backup_pipeline.engine.postgres.staging import (
 )
 from vector_backup_pipeline_tests.fix_dagster import eventually
 from vector_backup_pipeline_tests.fix_postgres import Database
-from vector_backup_pipeline_tests.fix_restore import scratch_schemas
+from vector_backup_pipeline_tests.fix_restore import staging_schemas
 
 A, B = staging_name("aaaa"), staging_name("bbbb")
 
@@ -51,7 +51,7 @@ def test_a_failed_runs_schemas_are_dropped_and_the_extension_stays(staged: Datab
     with transaction(staged) as cursor:
         assert drop_staging(cursor, A) == [A, A + "_2"]
 
-    assert scratch_schemas(staged) == [B, "vector_restore_notes"]
+    assert staging_schemas(staged) == [B, "vector_restore_notes"]
     assert staged.ask("SELECT extname FROM pg_extension WHERE extname = 'vector'")
 
 
@@ -64,12 +64,12 @@ def test_the_schemas_of_dead_runs_are_dropped_and_those_of_a_live_one_stay(
         assert drop_dead(staged) == [B]
     # The server releases a closed session's lock in its own time.
     assert eventually(lambda: drop_dead(staged), "the end of the session") == [A, A + "_2"]
-    assert scratch_schemas(staged) == ["vector_restore_notes"]
+    assert staging_schemas(staged) == ["vector_restore_notes"]
 
 
 def test_another_roles_schema_is_left_for_its_next_run(staged: Database) -> None:
     url = staged.create_role("drops_nothing")
 
     assert drop_dead(staged, url) == []
-    assert len(scratch_schemas(staged)) == 4
+    assert len(staging_schemas(staged)) == 4
     staged.run("DROP OWNED BY drops_nothing; DROP ROLE drops_nothing")

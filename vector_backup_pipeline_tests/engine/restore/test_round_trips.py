@@ -102,7 +102,7 @@ def servers(
     return by_version[source], by_version[target]
 
 
-@pytest.mark.parametrize("way", ["one transaction", "scratch schema"])
+@pytest.mark.parametrize("way", ["one transaction", "staging schema"])
 def test_every_kind_of_table_comes_back_from_nothing(
     way: str,
     servers: tuple[EmbeddedServer, EmbeddedServer],
@@ -111,8 +111,8 @@ def test_every_kind_of_table_comes_back_from_nothing(
     request: pytest.FixtureRequest,
 ) -> None:
     source_server, target_server = servers
-    if way == "scratch schema":
-        request.getfixturevalue("in_scratch")
+    if way == "staging schema":
+        request.getfixturevalue("in_staging")
     source_server.create_database("source_of_all")
     try:
         source = Database(source_server, "source_of_all")
@@ -121,7 +121,7 @@ def test_every_kind_of_table_comes_back_from_nothing(
         made = backup(source.url, tables=TABLES)
         assert made.error is None
         with empty_database(target_server) as risen:
-            if way == "scratch schema":
+            if way == "staging schema":
                 risen.run("CREATE EXTENSION vector")
             risen.run(RANGE_TYPE)
             done = restore.succeeds(risen)
@@ -153,7 +153,7 @@ def restore_test_database(
         yield Database(server, name), server.connection_string(name, user=user)
 
 
-@pytest.mark.parametrize("way", ["one transaction", "scratch schema", "restore test"])
+@pytest.mark.parametrize("way", ["one transaction", "staging schema", "restore test"])
 def test_all_that_one_can_say_about_a_table_comes_back(
     way: str,
     database: Database,
@@ -162,8 +162,8 @@ def test_all_that_one_can_say_about_a_table_comes_back(
     server18: EmbeddedServer,
     request: pytest.FixtureRequest,
 ) -> None:
-    if way == "scratch schema":
-        request.getfixturevalue("in_scratch")
+    if way == "staging schema":
+        request.getfixturevalue("in_staging")
     database.run("DROP EXTENSION vector")
     for role in ROLES:
         database.run(
@@ -188,14 +188,14 @@ def test_all_that_one_can_say_about_a_table_comes_back(
             assert dump(risen, server18) == dump(database, server18)
         return
     with empty_database(server18) as risen:
-        if way == "scratch schema":
+        if way == "staging schema":
             risen.run("CREATE EXTENSION vector")
         restore.succeeds(risen)
 
         assert dump(risen, server18) == dump(database, server18)
 
 
-@pytest.mark.usefixtures("in_scratch")
+@pytest.mark.usefixtures("in_staging")
 def test_values_that_name_a_table_are_loaded_where_it_has_its_name(
     database: Database, backup: BackupMaker, restore: RestoreMaker, server18: EmbeddedServer
 ) -> None:

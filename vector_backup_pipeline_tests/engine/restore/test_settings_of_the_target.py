@@ -9,7 +9,7 @@ import pytest
 from vector_backup_pipeline_tests.faults.watching import count
 from vector_backup_pipeline_tests.fix_backup import BackupMaker
 from vector_backup_pipeline_tests.fix_postgres import Database
-from vector_backup_pipeline_tests.fix_restore import RestoreMaker, scratch_schemas
+from vector_backup_pipeline_tests.fix_restore import RestoreMaker, staging_schemas
 
 _BACKSLASHES = r"""
     CREATE TABLE odd (id int PRIMARY KEY, a text DEFAULT 'x\y' CHECK (a <> 'q\'), b text[]);
@@ -76,7 +76,7 @@ def test_a_check_that_changes_a_setting_does_not_change_how_statements_are_read(
     assert now == was
 
 
-@pytest.mark.usefixtures("in_scratch")
+@pytest.mark.usefixtures("in_staging")
 def test_idle_workers_are_not_ended_by_a_time_out_for_idle_sessions(
     langchain: Database, backup: BackupMaker, restore: RestoreMaker
 ) -> None:
@@ -91,7 +91,7 @@ def test_idle_workers_are_not_ended_by_a_time_out_for_idle_sessions(
     assert count(langchain) == 58
 
 
-@pytest.mark.usefixtures("in_scratch")
+@pytest.mark.usefixtures("in_staging")
 def test_a_failed_restore_takes_its_schema_along_where_writing_is_no_default(
     langchain: Database, backup: BackupMaker, restore: RestoreMaker
 ) -> None:
@@ -103,4 +103,4 @@ def test_a_failed_restore_takes_its_schema_along_where_writing_is_no_default(
     done = restore(langchain.url)
 
     assert done.error_type == "RESOURCE_NOT_FOUND"
-    assert scratch_schemas(langchain) == []
+    assert staging_schemas(langchain) == []

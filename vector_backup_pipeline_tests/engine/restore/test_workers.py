@@ -32,7 +32,7 @@ def many_blocks(
     return rows
 
 
-@pytest.mark.usefixtures("in_scratch")
+@pytest.mark.usefixtures("in_staging")
 def test_whichever_connection_loads_a_block_every_row_is_there_once(
     langchain: Database, many_blocks: list[str], restore: RestoreMaker
 ) -> None:
@@ -69,7 +69,7 @@ def test_what_is_not_worth_more_goes_over_one_connection(
     assert rows_of(langchain) == many_blocks
 
 
-@pytest.mark.usefixtures("in_scratch")
+@pytest.mark.usefixtures("in_staging")
 def test_a_server_without_room_for_all_workers_restores_with_fewer(
     langchain: Database, many_blocks: list[str], restore: RestoreMaker
 ) -> None:
@@ -91,7 +91,7 @@ def test_a_server_without_room_for_all_workers_restores_with_fewer(
     assert count(langchain) == 3058
 
 
-@pytest.mark.usefixtures("in_scratch")
+@pytest.mark.usefixtures("in_staging")
 def test_a_role_that_may_make_no_schema_restores_over_one_connection(
     langchain: Database, many_blocks: list[str], restore: RestoreMaker
 ) -> None:
