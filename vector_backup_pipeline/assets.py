@@ -11,8 +11,8 @@ from vector_backup_pipeline.engine.results import FailedTable, SetVerdict, Verif
 
 STORED_FILES, RESTORE_DRILL = "stored_files", "restore_drill"
 _DESCRIPTIONS = {
-    STORED_FILES: "The stored files are as written: size, hash, rows, digest, blocks.",
-    RESTORE_DRILL: "The sets were restored into a database of their own, and were equal there.",
+    STORED_FILES: "The stored files match the manifest: size, hash, rows, digest, blocks.",
+    RESTORE_DRILL: "The sets were restored into a temporary database, and all rows matched.",
 }
 
 
@@ -43,7 +43,7 @@ def table_check_specs(tables: Sequence[str]) -> list[dg.AssetCheckSpec]:
 
 @dataclass
 class _Check:
-    """What the sets of a run say about one check of a table; `failures` by set."""
+    """The verdicts of all sets of a run on one check of a table. `failures` has a reason by set."""
 
     sets: list[str] = field(default_factory=list)
     rows: int = 0
@@ -69,9 +69,10 @@ class _Check:
 
 
 def evaluations(result: VerifyResult, tables: Sequence[str]) -> Iterator[dg.AssetCheckEvaluation]:
-    """One for each check of each table: passed if every set that holds the table did.
+    """An evaluation for each check of each table, which passes if all sets with the table passed.
 
-    A set that can't be read may have held any of `tables`, those of the settings, and fails them.
+    A set that cannot be read may contain any of `tables` (those of the settings), so it fails the
+    checks of all of them.
     """
     checks: dict[tuple[str, str], _Check] = {}
     for verdict in result.sets:

@@ -36,10 +36,10 @@ from vector_backup_pipeline.settings import (
 
 
 def check_installation(parameters: CheckParameters) -> Iterator[Finding]:
-    """Each finding as soon as there is one. With invalid settings, nothing else is tried.
+    """Yield each finding as soon as it is known. With invalid settings, only they are checked.
 
     Raises:
-        InvalidParams: a parameter is invalid; before the first finding.
+        InvalidParams: a parameter is invalid; raised before the first finding.
         RunCancelled: the check was interrupted.
     """
     settings, errors = _read_settings()
@@ -80,7 +80,7 @@ def _read_settings() -> tuple[Settings, list[SettingsError]]:
 
 def _summary(settings: Settings) -> str:
     variables = sorted(map(variable_of, settings.model_fields_set))
-    return f"valid: {', '.join(variables)}" if variables else "every setting has its default"
+    return f"valid: {', '.join(variables)}" if variables else "all settings have their defaults"
 
 
 def _unknown_variables() -> Iterator[Finding]:
@@ -100,30 +100,31 @@ def _root_finding(settings: Settings) -> Iterator[Finding]:
         yield warning(
             "settings",
             PREFIX + "ROOT",
-            f"{settings.root} is relative: here it is {Path(settings.root).absolute()}, for a "
-            "daemon with another working directory it is another location",
+            f"the path {settings.root} is relative to the working directory: here it is "
+            f"{Path(settings.root).absolute()}, for Dagster's daemon it may be another directory",
             "Set an absolute path.",
         )
 
 
 def _truncate_finding(backup: BackupParameters, settings: Settings) -> Iterator[Finding]:
-    """Whether a backup with truncate would be accepted."""
-    given = {**dict(backup), "truncate_vector_tables": True}
+    """A warning if a backup with truncate would be refused."""
+    parameters = {**dict(backup), "truncate_vector_tables": True}
     try:
-        BackupParameters(**given).with_tables(settings.tables, settings.truncate_tables)
+        BackupParameters(**parameters).with_tables(settings.tables, settings.truncate_tables)
     except InvalidParams as error:
         yield from_error("settings", PREFIX + "TRUNCATE_TABLES", error, "warning")
 
 
 def check_dagster(settings: Settings) -> Iterator[Finding]:
-    """Open the instance of DAGSTER_HOME, and look whether a daemon runs its schedules."""
+    """Check that the instance of DAGSTER_HOME can be opened, and that its daemon is running if a
+    schedule is on."""
     home = os.environ.get("DAGSTER_HOME")
     if not home:
         yield warning(
             "dagster",
             "instance",
-            "DAGSTER_HOME is not set: no history of the runs is kept, and no schedule runs",
-            "Set DAGSTER_HOME to a directory (vector-backup init), or start backups by cron.",
+            "DAGSTER_HOME is not set: no run history is kept, and no schedules run",
+            "Set DAGSTER_HOME to a directory (vector-backup init), or start backups with cron.",
         )
         return
     try:
@@ -140,31 +141,31 @@ def check_dagster(settings: Settings) -> Iterator[Finding]:
             "Check its dagster.yaml and the storage named there: dagster instance info",
         )
     else:
-        yield ok("dagster", "instance", f"runs are kept in {home}")
+        yield ok("dagster", "instance", f"the run history is stored in {home}")
         yield daemon
 
 
 def _daemon_finding(instance: DagsterInstance, settings: Settings) -> Finding:
     states = instance.all_instigator_state(instigator_type=InstigatorType.SCHEDULE)
-    # A schedule that was switched in the UI ignores the settings.
-    switched = {state.instigator_name: state.status for state in states}
-    on = [
+    # A schedule that was started or stopped in the UI ignores the settings.
+    statuses = {state.instigator_name: state.status for state in states}
+    running_schedules = [
         schedule.name
         for schedule in SCHEDULES
-        if switched.get(schedule.name) is InstigatorStatus.RUNNING
+        if statuses.get(schedule.name) is InstigatorStatus.RUNNING
         or (
-            switched.get(schedule.name) is not InstigatorStatus.STOPPED
+            statuses.get(schedule.name) is not InstigatorStatus.STOPPED
             and getattr(settings, schedule.enabled)
         )
     ]
-    if not on:
-        return ok("dagster", "daemon", "not needed: every schedule is off")
+    if not running_schedules:
+        return ok("dagster", "daemon", "not needed: all schedules are stopped")
     status = instance.get_daemon_statuses().get("SCHEDULER")
     if status is None or not status.healthy:
         return warning(
             "dagster",
             "daemon",
-            f"not running, so these schedules start no runs: {', '.join(on)}",
+            f"not running, so these schedules start no runs: {', '.join(running_schedules)}",
             "Start it: dagster-daemon run -w workspace.yaml",
         )
-    return ok("dagster", "daemon", f"running, for {', '.join(on)}")
+    return ok("dagster", "daemon", f"running; schedules: {', '.join(running_schedules)}")

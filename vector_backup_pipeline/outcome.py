@@ -93,7 +93,7 @@ def outcome_of(events: Iterable[Mapping[str, Any]]) -> RunOutcome:
         elif "error_type" in metadata and not error:
             error = metadata
     if not error and result is None:
-        return failure(BackupError("The run ended without a result; see its events in Dagster."))
+        return failure(BackupError("The run ended without a result. See its events in Dagster."))
     return RunOutcome(
         result=result,
         error_type=str(error["error_type"]) if error else None,

@@ -115,7 +115,7 @@ def restore_test_server(scratch_connection: SecretStr | None) -> Iterator[DrillS
 
 
 class ProgressResource(dg.ConfigurableResource[None]):
-    """Receives the progress of a run. This one is silent; that of a terminal draws bars."""
+    """Receives the progress of a run, and ignores it. The terminal has a subclass that shows it."""
 
     def table_started(self, table: str) -> None:
         """The export or load of a table begins."""
@@ -124,7 +124,7 @@ class ProgressResource(dg.ConfigurableResource[None]):
         """A block was written or sent."""
 
     def announced(self, line: str) -> None:
-        """Something that takes its time has begun."""
+        """An action that may take long has begun."""
 
 
 class RunResource(dg.ConfigurableResource[None], Generic[_R]):
@@ -180,9 +180,9 @@ class RunResource(dg.ConfigurableResource[None], Generic[_R]):
         """
         if self._run is None:
             self._refusal = InvalidParams(
-                "This step needs the transactions and the locks of its own run, and those ended "
-                "with the run that took them. Launch the whole job again (in the UI: re-execute "
-                "all steps, not from failure)."
+                "This step cannot be executed alone: it needs the transactions and locks of its "
+                "run, which have ended with that run. Launch the whole job again (in the UI: "
+                "re-execute all steps, not from failure)."
             )
             raise self._refusal
         run: _R = self._run

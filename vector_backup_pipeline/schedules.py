@@ -58,13 +58,13 @@ SCHEDULES = (
         VERIFY,
         "verify_cron",
         "verify_schedule_enabled",
-        "Read every stored set again and compare it with its manifest.",
+        "Read all stored sets and compare them with their manifests.",
     ),
     Schedule(
         "daily_prune_schedule",
         PRUNE,
         "prune_cron",
         "prune_schedule_enabled",
-        "Remove the sets that no VECTOR_BACKUP_KEEP_* rule keeps, in every location.",
+        "Remove the sets that no VECTOR_BACKUP_KEEP_* rule keeps, in all locations.",
     ),
 )

@@ -57,8 +57,8 @@ def make_task_directory_sensor(settings: Settings) -> dg.SensorDefinition:
         default_status=dg.DefaultSensorStatus.RUNNING
         if settings.sensor_enabled
         else dg.DefaultSensorStatus.STOPPED,
-        description="One backup for each new task directory under the root. The first tick only "
-        "records the existing ones, unless VECTOR_BACKUP_SENSOR_BACKFILL is true.",
+        description="Back up each new task directory under the root. The first tick only records "
+        "the existing ones, unless VECTOR_BACKUP_SENSOR_BACKFILL is true.",
     )
     def task_directory_sensor(
         context: dg.SensorEvaluationContext, backup_storage: BackupStorageResource

@@ -148,7 +148,7 @@ class Settings(BaseSettings):
         description="Name of the backup directory in the root and in each task.",
     )
     part_size: Annotated[int | None, Field(ge=5, le=5120)] = Field(
-        None, description="MiB per part of an upload. Default: fits the table."
+        None, description="MiB per part of an upload. Default: derived from the table's size."
     )
     tables: TableList = Field(
         ("langchain_pg_collection", "langchain_pg_embedding"),
@@ -156,13 +156,13 @@ class Settings(BaseSettings):
     )
     truncate_tables: TableList = Field(
         ("langchain_pg_embedding",),
-        description="Tables that `truncate_vector_tables` empties, comma-separated.",
+        description="Tables that `truncate_vector_tables` truncates, comma-separated.",
     )
     timestamp_format: Annotated[
         str, _checked(lambda text: TimestampFormat(text, ZoneInfo("UTC")))
     ] = Field(
         DEFAULT_TIMESTAMP_FORMAT,
-        description="Timestamp in file names. It must be safe there and sort by time.",
+        description="Format of timestamps in file names (strftime). They must sort by time.",
     )
     timezone: Annotated[str, AfterValidator(_timezone)] = Field(
         "UTC", description="Time zone of file names, log and schedules."
@@ -183,15 +183,15 @@ class Settings(BaseSettings):
     prune_schedule_enabled: bool = Field(False, description="Start `daily_prune_schedule`.")
     sensor_enabled: bool = Field(False, description="Start `task_directory_sensor`.")
     sensor_backfill: bool = Field(
-        False, description="Let it also back up existing task directories."
+        False, description="Let the sensor also back up existing task directories."
     )
     keep_last: Kept = Field(0, description="Retention: the newest good sets.")
     keep_daily: Kept = Field(0, description="Retention: the newest good set of each day.")
-    keep_weekly: Kept = Field(0, description="The same for weeks.")
-    keep_monthly: Kept = Field(0, description="The same for months.")
-    keep_yearly: Kept = Field(0, description="The same for years.")
+    keep_weekly: Kept = Field(0, description="Retention: the newest good set of each week.")
+    keep_monthly: Kept = Field(0, description="Retention: the newest good set of each month.")
+    keep_yearly: Kept = Field(0, description="Retention: the newest good set of each year.")
     keep_within: Annotated[Duration | None, _parsed(Duration.parse)] = Field(
-        None, description="Retention: all sets of a time such as `14d` or `1y6m`."
+        None, description="Retention: all sets made within a time such as `14d` or `1y6m`."
     )
     prune_after_backup: bool = Field(False, description="Let each backup prune its own location.")
     dagster_url: Annotated[str, AfterValidator(_address)] = Field(
@@ -206,7 +206,7 @@ class Settings(BaseSettings):
         "Default: the one with the jobs.",
     )
     api_token: Annotated[SecretText | None, _parsed(_token)] = Field(
-        None, description="Token of the REST API. Default: none, and only this machine is served."
+        None, description="Token of the REST API. Default: none; only local calls are accepted."
     )
     secret_key: Annotated[SecretText | None, _parsed(_secret_key)] = Field(
         None,

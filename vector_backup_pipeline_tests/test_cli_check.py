@@ -160,7 +160,7 @@ def test_without_an_instance_there_is_no_history() -> None:
 def test_a_dead_daemon_is_a_warning_if_a_schedule_needs_it(
     dagster_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert dagster()["dagster: daemon"].message == "not needed: every schedule is off"
+    assert dagster()["dagster: daemon"].message == "not needed: all schedules are stopped"
     dead = dagster(SCHEDULE_ENABLED="true")["dagster: daemon"]
     monkeypatch.setattr(
         dg.DagsterInstance,
@@ -172,7 +172,7 @@ def test_a_dead_daemon_is_a_warning_if_a_schedule_needs_it(
     assert dead.status == "warning"
     assert "daily_backup_schedule" in dead.message
     assert "dagster-daemon run" in str(dead.advice)
-    assert (alive.status, alive.message) == ("ok", "running, for weekly_verify_schedule")
+    assert (alive.status, alive.message) == ("ok", "running; schedules: weekly_verify_schedule")
 
 
 @pytest.mark.parametrize(

@@ -32,10 +32,10 @@ COMMANDS = {
         "operations",
         "Restore a backup set in one transaction and verify it.",
     ),
-    "verify": ("operations", "Verify stored backup sets, on request with a restore test."),
+    "verify": ("operations", "Verify stored backup sets, optionally with a restore test."),
     "list": ("listing", "List backup sets."),
     "adopt": ("operations", "Create backup sets from the older system's files."),
-    "check": ("check", "Try everything that a backup needs, in a dry run that changes nothing."),
+    "check": ("check", "Check in a dry run whether a backup can be made."),
     "prune": ("operations", "Remove the backup sets that no retention rule keeps."),
     "init": ("services", "Set up a Dagster instance in DIRECTORY."),
     "serve": ("services", "Serve the REST API."),
@@ -67,23 +67,24 @@ def _run(arguments: list[str]) -> int:
     except BackupError as backup_error:
         error = backup_error
         name = next((word for word in arguments if word in COMMANDS), None)
-    except Exception as defect:  # noqa: BLE001 - with --json, a defect gives a document too
+    except Exception as unexpected:  # noqa: BLE001 - with --json, print a document in any case
         traceback.print_exc()
-        error = as_backup_error(defect)
+        error = as_backup_error(unexpected)
     failure = failure_of(error, load_command(name) if name else None)
     return show_outcome(None, failure, as_json="--json" in arguments)
 
 
 def _interrupt_on_signals() -> None:
-    """Raise KeyboardInterrupt on SIGINT, SIGTERM and SIGHUP, unless a shell's `&` or nohup had them
-    ignored. Several at once raise it once, so that the clean-up is not interrupted in turn."""
-    last = -_SAME_SIGNAL_SECONDS
+    """Raise KeyboardInterrupt on SIGINT, SIGTERM and SIGHUP, unless they are ignored because of a
+    shell's `&` or nohup. Several signals within a second raise it once, so that they do not
+    interrupt the cleanup."""
+    last_raised = -_SAME_SIGNAL_SECONDS
 
     def interrupt(*_: object) -> None:
-        nonlocal last
+        nonlocal last_raised
         now = time.monotonic()
-        if now - last >= _SAME_SIGNAL_SECONDS:
-            last = now
+        if now - last_raised >= _SAME_SIGNAL_SECONDS:
+            last_raised = now
             raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, interrupt)
@@ -123,7 +124,7 @@ class _Commands(click.Group):
     "-v",
     "--verbose",
     is_flag=True,
-    help="Log each phase of a run on standard error, such as for vector-backup -v backup. "
+    help="Log each phase of a run to standard error, such as in vector-backup -v backup. "
     "Default: off.",
 )
 @click.pass_context

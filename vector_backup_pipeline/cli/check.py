@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from vector_backup_pipeline.engine.checkup import Finding, Status
 
 _SIGNS = {"ok": "✓", "warning": "!", "failed": "✗", "skipped": "–"}
-_COUNTED: "dict[Status, str]" = {
+_STATUS_WORDS: "dict[Status, str]" = {
     "ok": "ok",
     "warning": "warnings",
     "failed": "failed",
@@ -26,10 +26,10 @@ _COUNTED: "dict[Status, str]" = {
 @parameter_options(CheckParameters)
 @json_option
 def check_command(as_json: bool, **options: Any) -> int:
-    """Try everything that a backup needs, in a dry run that changes nothing.
+    """Check in a dry run whether a backup can be made.
 
-    Reports what is missing and how to fix it. The exit code is 1 if something failed, 0 otherwise,
-    also with warnings.
+    The dry run changes nothing. It reports what is missing and how to fix it. The exit code is 1 if
+    a check failed, and 0 otherwise, even with warnings.
 
     \b
     Examples:
@@ -44,18 +44,18 @@ def check_command(as_json: bool, **options: Any) -> int:
     with listening():
         findings = check_installation(parameters)
         if not as_json:
-            findings = _shown(findings)
-        reported = list(findings)
-    success = all(finding.status != "failed" for finding in reported)
+            findings = _printed(findings)
+        all_findings = list(findings)
+    success = all(finding.status != "failed" for finding in all_findings)
     if as_json:
-        show_json({"success": success, "findings": [finding.as_json() for finding in reported]})
+        show_json({"success": success, "findings": [finding.as_json() for finding in all_findings]})
     else:
-        click.echo(f"\n{_summary(reported)}")
+        click.echo(f"\n{_summary(all_findings)}")
     return DONE if success else FAILED
 
 
-def _shown(findings: "Iterable[Finding]") -> "Iterator[Finding]":
-    """Print each finding as it comes, under the name of its area."""
+def _printed(findings: "Iterable[Finding]") -> "Iterator[Finding]":
+    """Print each finding as soon as it is known, under the heading of its area."""
     area = None
     for finding in findings:
         if finding.area != area:
@@ -69,8 +69,8 @@ def _shown(findings: "Iterable[Finding]") -> "Iterator[Finding]":
 
 
 def _summary(findings: "list[Finding]") -> str:
-    counted = Counter(finding.status for finding in findings)
-    counts = ", ".join(f"{counted[s]} {word}" for s, word in _COUNTED.items() if counted[s])
-    if counted["failed"]:
-        return f"{counts}. Fix the items marked ✗, then run the check again."
-    return f"{counts}. A backup can be made: vector-backup backup"
+    counts = Counter(finding.status for finding in findings)
+    totals = ", ".join(f"{counts[s]} {word}" for s, word in _STATUS_WORDS.items() if counts[s])
+    if counts["failed"]:
+        return f"{totals}. Fix the items marked ✗, then run the check again."
+    return f"{totals}. A backup can be made: vector-backup backup"

@@ -104,8 +104,8 @@ def _open_ui(directory: Path, port: int, api_port: int) -> int:
 
 @contextmanager
 def _server(directory: Path) -> Iterator[str]:
-    """Start the server in `directory`, fill its tables, and let the settings of this process name
-    it. Gives its connection string.
+    """Start the server in `directory`, fill its tables, and point the settings of this process to
+    it. Yields its connection string.
 
     Raises:
         MissingExtra: the extra `demo` is not installed.

@@ -22,18 +22,18 @@ _HEADINGS = ("TIMESTAMP", "DATE", "DATABASE", "STATE", "FILES")
 @click.option(
     "--task-id",
     metavar="ID",
-    help="Only the sets of this task, such as corpus_7. Default: all.",
+    help="List only the sets of this task, such as corpus_7. Default: all.",
 )
 @click.option(
     "--global-only",
     is_flag=True,
-    help="Only the sets of the root itself, not those of tasks. Default: off.",
+    help="List only the root's own sets, not those of tasks. Default: off.",
 )
 @json_option
 def list_command(task_id: str | None, global_only: bool, as_json: bool) -> int:
     """List backup sets.
 
-    Newest first, with other files that are not part of a set.
+    Sets are listed by location, newest first, followed by files that belong to no set.
 
     \b
     Examples:
@@ -47,11 +47,11 @@ def list_command(task_id: str | None, global_only: bool, as_json: bool) -> int:
 
     settings = load_settings()
     root = BackupRoot(settings.root, settings.directory, manifest_key=settings.manifest_key)
-    found = find_locations(root, settings.timestamps, task_id=task_id, global_only=global_only)
+    locations = find_locations(root, settings.timestamps, task_id=task_id, global_only=global_only)
     if as_json:
-        show_json(as_list(found, settings.timestamps).as_json())
+        show_json(as_list(locations, settings.timestamps).as_json())
     else:
-        click.echo("\n".join(_lines(found, root, settings.timestamps)))
+        click.echo("\n".join(_lines(locations, root, settings.timestamps)))
     return DONE
 
 
@@ -102,17 +102,17 @@ def _state(stored: StoredSet) -> Iterator[str]:
 def _file(file: StoredFile) -> str:
     from vector_backup_pipeline.engine.results import readable_size
 
-    about = [] if file.rows is None else [f"{file.rows} rows"]
-    about.append(readable_size(file.bytes))
+    details = [] if file.rows is None else [f"{file.rows} rows"]
+    details.append(readable_size(file.bytes))
     if file.stored_bytes is None:
-        about.append("missing")
+        details.append("missing")
     elif not file.is_whole:
-        about.append(f"{readable_size(file.stored_bytes)} stored")
-    return f"{printable(file.name)} ({', '.join(about)})"
+        details.append(f"{readable_size(file.stored_bytes)} stored")
+    return f"{printable(file.name)} ({', '.join(details)})"
 
 
 def _table(rows: list[tuple[str, ...]]) -> Iterator[str]:
-    """Columns side by side, the last one unpadded."""
+    """The rows as aligned columns; the last column is not padded."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for *cells, last in rows:
         padded = [cell.ljust(width) for cell, width in zip(cells, widths, strict=False)]

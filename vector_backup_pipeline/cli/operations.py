@@ -7,7 +7,11 @@ from typing import Any
 
 import click
 
-from vector_backup_pipeline.cli.options import hand_over, parameter_options, read_parameters
+from vector_backup_pipeline.cli.options import (
+    as_environment_reference,
+    parameter_options,
+    read_parameters,
+)
 from vector_backup_pipeline.cli.showing import (
     Failure,
     failure_of,
@@ -34,7 +38,7 @@ def run_job(parameters: Parameters, *, as_json: bool) -> int:
     operation = next(o for o in OPERATIONS if o.parameters is type(parameters))
     settings = load_settings()
     operation.check(parameters, settings)
-    outcome = launch(operation, parameters.as_run_config(hand_over), settings)
+    outcome = launch(operation, parameters.as_run_config(as_environment_reference), settings)
     failure = None
     if outcome.error_type is not None or outcome.result is None:
         failure = Failure(str(outcome.error_type), str(outcome.message), outcome.can_retry)
@@ -112,7 +116,7 @@ restore_command = _command(
 verify_command = _command(
     "verify",
     VerifyParameters,
-    """Verify stored backup sets, on request with a restore test.
+    """Verify stored backup sets, optionally with a restore test.
 
     \b
     Examples:
@@ -126,8 +130,9 @@ prune_command = _command(
     PruneParameters,
     """Remove the backup sets that no retention rule keeps.
 
-    The root and each task are pruned by themselves. The newest good set, the newest verified set
-    and sets that another one builds on are always kept. Without --yes, nothing is removed.
+    The rules are applied to the root and to each task separately. The newest good set, the newest
+    verified set and sets that another one builds on are always kept. Without --yes, nothing is
+    removed.
 
     \b
     Examples:

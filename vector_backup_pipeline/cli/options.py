@@ -24,7 +24,7 @@ _CONNECTION_VARIABLE = "VECTOR_BACKUP_RUN_CONNECTION"
 
 
 def parameter_options(model: type[Parameters]) -> Callable[[_C], _C]:
-    """Add an option for each field of the model to a command, which passes them to
+    """Add an option for each field of the model to a command. The command passes the options to
     `read_parameters`."""
 
     def decorate(command: _C) -> _C:
@@ -39,7 +39,7 @@ def read_parameters(model: type[_P], options: dict[str, Any]) -> _P:
     """The model with the values of the options; None and () stand for absent options.
 
     Raises:
-        InvalidParams, MissingRequiredParams: their message names parameters as config does.
+        InvalidParams, MissingRequiredParams: the message uses the keys of the run config.
     """
     values: dict[str, Any] = {}
     for key, value in options.items():
@@ -53,8 +53,9 @@ def read_parameters(model: type[_P], options: dict[str, Any]) -> _P:
     return model(**values)
 
 
-def hand_over(secret: SecretStr) -> dict[str, str]:
-    """A connection string as run config: Dagster stores a variable's name and never the string."""
+def as_environment_reference(secret: SecretStr) -> dict[str, str]:
+    """A connection string as run config: Dagster stores only the name of an environment variable
+    that holds the string."""
     os.environ[_CONNECTION_VARIABLE] = secret.get_secret_value()
     return {"env": _CONNECTION_VARIABLE}
 

@@ -18,7 +18,7 @@ def init_command(directory: Path) -> int:
     """Set up a Dagster instance in DIRECTORY.
 
     Writes dagster.yaml, workspace.yaml and .env.example, and creates the instance's tables.
-    Existing files are kept. The default is the current directory.
+    Existing files are not overwritten. The default is the current directory.
 
     \b
     Examples:
@@ -47,22 +47,26 @@ def init_command(directory: Path) -> int:
     "--host",
     default="127.0.0.1",
     show_default=True,
-    help="Address to listen on. Any but this machine's own, such as 0.0.0.0, needs "
-    "VECTOR_BACKUP_API_TOKEN.",
+    help="Address to listen on. An address that other machines can reach, such as 0.0.0.0, "
+    "requires VECTOR_BACKUP_API_TOKEN.",
 )
 @click.option(
     "--port",
-    # asyncio accepts a higher one and listens on another.
+    # asyncio accepts a higher number, and then listens on another port.
     type=click.IntRange(1, 65535),
     default=8084,
     show_default=True,
     help="Port to listen on, such as 8084.",
 )
-@click.option("--no-auth", is_flag=True, help="Serve other machines without a token. Default: off.")
+@click.option(
+    "--no-auth",
+    is_flag=True,
+    help="Accept calls from other machines without a token. Default: off.",
+)
 def serve_command(host: str, port: int, no_auth: bool) -> int:
     """Serve the REST API.
 
-    Its calls start runs through Dagster's webserver (VECTOR_BACKUP_DAGSTER_URL).
+    API calls start runs through Dagster's webserver (VECTOR_BACKUP_DAGSTER_URL).
 
     \b
     Examples:

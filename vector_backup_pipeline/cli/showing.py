@@ -14,7 +14,7 @@ from vector_backup_pipeline.engine.errors import (
     RunCancelled,
 )
 
-# The last is that of a command ended by Ctrl-C (128 + SIGINT).
+# CANCELED is the shell's exit code after Ctrl-C: 128 + SIGINT.
 DONE, FAILED, INVALID, CANCELED = 0, 1, 2, 130
 
 _EXIT_CODES = {
@@ -27,18 +27,18 @@ json_option = click.option(
     "--json",
     "as_json",
     is_flag=True,
-    help="Print the result, or the error, as JSON and nothing else, such as for | jq.",
+    help="Print only the result or the error, as JSON, such as for jq.",
 )
 
 
 def printable(text: str) -> str:
-    """`text` without control characters, which the name of a table or file may hold."""
+    """`text` without the control characters that the name of a table or file may contain."""
     return "".join(c if c.isprintable() else "?" for c in text)
 
 
 @dataclass(frozen=True)
 class Failure:
-    """What ended a command."""
+    """The error that ended a command."""
 
     error_type: str
     message: str
@@ -46,7 +46,8 @@ class Failure:
 
 
 def failure_of(error: BackupError, command: click.Command | None = None) -> Failure:
-    """The failure of an error; what is wrong with parameters names the flags of `command`."""
+    """The failure for an error. Problems with parameters are reported with the flags of
+    `command`."""
     flags = {option.name: option.opts[0] for option in command.params} if command else {}
     sentences = [
         problem.sentence(lambda key: flags.get(key, "--" + key.replace("_", "-")))
@@ -56,7 +57,7 @@ def failure_of(error: BackupError, command: click.Command | None = None) -> Fail
 
 
 def show_json(document: dict[str, Any]) -> None:
-    """One document on one line, in ASCII: with --json, the only output on stdout."""
+    """Print a document on one line, in ASCII. With --json, it is the only output on stdout."""
     click.echo(json.dumps(document))
 
 
@@ -67,8 +68,8 @@ def show_outcome(
     *,
     as_json: bool,
 ) -> int:
-    """Show what a command did and what ended it: as one JSON document, or the failure on stderr and
-    the summary of the result on stdout. Returns the exit code."""
+    """Show the result of a command and its failure: as one JSON document, or the failure on stderr
+    and a summary of the result on stdout. Returns the exit code."""
     if as_json:
         data = {} if result is None else {"data": result}
         show_json({"success": False, **asdict(failure), **data} if failure else result or {})

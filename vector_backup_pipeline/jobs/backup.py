@@ -31,7 +31,7 @@ def resolve_backup_directory(
     backup_storage: BackupStorageResource,
     backup_run: BackupRunResource,
 ) -> dg.Output[BackupTarget]:
-    """Check the parameters, create the backup directory and take a timestamp of its own in it."""
+    """Check the parameters, create the backup directory and reserve the run's timestamp."""
     with failing_step():
         run = backup_run.begin(
             context,
@@ -60,7 +60,7 @@ def pin_snapshot(
     postgres: PostgresResource,
     backup_run: BackupRunResource,
 ) -> Iterator[dg.DynamicOutput[TableExport]]:
-    """Open the run's transactions on one snapshot; give each table to a step of its own."""
+    """Open the run's transactions on one snapshot, and start a step for each table."""
     if backup_target.timestamp is None:
         return
     with failing_step():
@@ -90,7 +90,7 @@ def export_table(
     progress: ProgressResource,
     backup_run: BackupRunResource,
 ) -> dg.Output[ExportedTable]:
-    """Stream every row that the table has in the snapshot into a file that appears when whole."""
+    """Stream the table's rows of the snapshot into a file, which appears only when complete."""
     table = table_export.table
     with failing_step():
         run = backup_run.current
@@ -112,7 +112,8 @@ def export_table(
 def truncate_embedding_table(
     exported_tables: list[ExportedTable], backup_run: BackupRunResource
 ) -> dg.Output[dict[str, TruncatedTable]]:
-    """Re-read the stored files, then truncate in the transaction that has kept writers out."""
+    """Verify the stored files, then truncate in the transaction that locked out writers before the
+    snapshot."""
     with failing_step():
         truncated = backup_run.current.truncate()
     rows = {f"{table}: rows truncated": entry.rows_before for table, entry in truncated.items()}
@@ -126,8 +127,8 @@ def write_backup_log(
     progress: ProgressResource,
     backup_run: BackupRunResource,
 ) -> Iterator[dg.AssetMaterialization | dg.Output[dict[str, object]]]:
-    """Write manifest and log, whatever became of the tables, and show the result. Prune, if the
-    settings ask for it and the backup is good."""
+    """Write the manifest and the log, even if a table failed, and report the result. Prune if the
+    settings request it and the backup is complete."""
     with failing_step():
         run = backup_run.current
         result = run.finish()

@@ -19,7 +19,7 @@ _NOT_IN_A_KEY = re.compile(r"[^A-Za-z0-9_]")
 def operation_job(
     operation: Operation, first_step: dg.OpDefinition
 ) -> Callable[[Callable[..., None]], dg.JobDefinition]:
-    """Makes the operation's job of a function that composes its steps."""
+    """A decorator that turns a function composing the steps into the operation's job."""
     return dg.job(
         name=operation.job_name,
         config=flat_config(operation, first_step.name),
@@ -31,10 +31,10 @@ def operation_job(
 
 
 def log_step(function: Callable[..., Any]) -> dg.OpDefinition:
-    """The step that writes the log and shows the result, whatever became of the other steps.
+    """The step that writes the log and reports the result, even if other steps failed.
 
-    Dagster skips what depends on a failed step, so it depends on the first one alone; the priority
-    makes it the last one.
+    Dagster skips steps that depend on a failed one, so this step depends only on the first one; its
+    low priority makes it the last one.
     """
     return dg.op(
         ins={"start": dg.In(dg.Nothing)},
@@ -44,7 +44,8 @@ def log_step(function: Callable[..., Any]) -> dg.OpDefinition:
 
 
 def mapping_keys(tables: Sequence[str]) -> list[str]:
-    """A step key for each table: its name as far as Dagster allows, numbered where two agree."""
+    """A mapping key for each table: its name with only the characters that Dagster allows, and a
+    number if two are equal."""
     keys: list[str] = []
     for table in tables:
         key = base = _NOT_IN_A_KEY.sub("_", table)

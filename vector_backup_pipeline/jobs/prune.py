@@ -33,7 +33,7 @@ def find_prune_locations(
     backup_storage: BackupStorageResource,
     prune_run: PruneRunResource,
 ) -> Iterator[dg.DynamicOutput[LocationToPrune]]:
-    """Find the locations; give each to a step of its own."""
+    """Find the locations, and start a step for each."""
     with failing_step():
         run = prune_run.begin(
             context,
@@ -60,7 +60,7 @@ def prune_location(
     progress: ProgressResource,
     prune_run: PruneRunResource,
 ) -> dg.Output[PrunedLocation]:
-    """Apply the rules to the sets of the location, and remove those that nothing keeps."""
+    """Apply the rules to the sets of the location, and remove those that no rule keeps."""
     progress.announced(f"Pruning {location.directory}")
     with failing_step():
         run = prune_run.current
@@ -83,7 +83,7 @@ def prune_location(
 
 @log_step
 def write_prune_log(prune_run: PruneRunResource) -> dg.Output[dict[str, object]]:
-    """Write the log of each location from which a set was removed, and show the result."""
+    """Write the log of each location from which a set was removed, and report the result."""
     with failing_step():
         result = prune_run.current.finish()
     return dg.Output(result.as_json(), metadata=prune_run.report(result))
@@ -91,7 +91,7 @@ def write_prune_log(prune_run: PruneRunResource) -> dg.Output[dict[str, object]]
 
 @operation_job(PRUNE, first_step=find_prune_locations)
 def vector_prune_job() -> None:
-    """Remove backup sets by retention rules, in the root and each task by itself."""
+    """Remove the backup sets that no retention rule keeps, in the root and in each task."""
     locations = find_prune_locations()
     locations.map(prune_location)
     write_prune_log(locations.collect())

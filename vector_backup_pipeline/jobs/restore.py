@@ -91,7 +91,7 @@ def load_table(
     progress: ProgressResource,
     restore_run: RestoreRunResource,
 ) -> dg.Output[int]:
-    """Send every row of the file to the target; nobody sees them until all tables are proven."""
+    """Load the rows of the file into the target. They are not visible before the final commit."""
     table = table_load.table
     started = time.monotonic()
     with failing_step():
@@ -159,7 +159,7 @@ def prove_restore(rows: int, restore_run: RestoreRunResource) -> dg.Output[dict[
 
 @log_step
 def write_restore_log(restore_run: RestoreRunResource) -> dg.Output[dict[str, object]]:
-    """Write the log, whatever became of the tables, and show the result."""
+    """Write the log, even if a table failed, and report the result."""
     with failing_step():
         result = restore_run.current.finish()
     return dg.Output(result.as_json(), metadata=restore_run.report(result))
@@ -167,7 +167,7 @@ def write_restore_log(restore_run: RestoreRunResource) -> dg.Output[dict[str, ob
 
 @operation_job(RESTORE, first_step=find_backup_set)
 def vector_restore_job() -> None:
-    """Restore a backup set into its tables, another database or an empty one, and prove it."""
+    """Restore a backup set into existing tables or an empty database, and verify the rows."""
     backup = find_backup_set()
     loaded = prepare_target(backup).map(load_table)
     prove_restore(build_indexes(loaded.collect()))

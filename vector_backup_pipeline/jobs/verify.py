@@ -30,7 +30,7 @@ def find_backup_sets(
     backup_storage: BackupStorageResource,
     verify_run: VerifyRunResource,
 ) -> Iterator[dg.DynamicOutput[SetToVerify]]:
-    """Find the sets; give each to a step of its own."""
+    """Find the sets, and start a step for each."""
     with failing_step():
         run = verify_run.begin(
             context,
@@ -57,8 +57,8 @@ def verify_backup_set(
     progress: ProgressResource,
     verify_run: VerifyRunResource,
 ) -> dg.Output[SetVerdict | None]:
-    """Read all files of the set; restore it elsewhere if a restore test is asked for. A set that
-    was removed meanwhile is skipped."""
+    """Read and compare all files of the set, and run a restore test if requested. A set that was
+    removed meanwhile is skipped."""
     progress.announced(f"Verifying {set_to_verify.directory}, {set_to_verify.timestamp}")
     with failing_step():
         verdict = verify_run.current.verify(set_to_verify.key)
@@ -77,7 +77,7 @@ def verify_backup_set(
 def write_verify_log(
     verify_run: VerifyRunResource,
 ) -> Iterator[dg.AssetCheckEvaluation | dg.Output[dict[str, object]]]:
-    """Write the log, whatever became of the sets, and evaluate each table's checks."""
+    """Write the log, even if a set failed, and evaluate each table's asset checks."""
     with failing_step():
         result = verify_run.current.finish()
     yield from evaluations(result, verify_run.settings.tables)
@@ -86,7 +86,7 @@ def write_verify_log(
 
 @operation_job(VERIFY, first_step=find_backup_sets)
 def vector_verify_job() -> None:
-    """Verify stored backup sets, and in a restore test restore them elsewhere."""
+    """Verify stored backup sets, optionally with a restore test."""
     sets = find_backup_sets()
     sets.map(verify_backup_set)
     write_verify_log(sets.collect())

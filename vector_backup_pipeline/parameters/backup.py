@@ -31,22 +31,22 @@ class CheckParameters(Parameters):
 
     task_id: TaskId = Field(
         default=None,
-        description="Task whose directory {root}/{task_id}/ takes the backup. The directory must "
-        "exist. ASCII letters, digits and '_', at most 200.",
+        description="Task in whose directory, {root}/{task_id}/, the backup is made. The directory "
+        "must exist. ASCII letters, digits and '_', at most 200.",
     )
     db_connection: Connection = None
     tables: Annotated[
         Tables | None, Shown(default="VECTOR_BACKUP_TABLES, else LangChain's two tables")
     ] = Field(
         default=None,
-        description="Tables to back up: name or schema.name, as the database spells them.",
+        description="Tables to back up: name or schema.name, case-sensitive.",
         examples=[["docs", "app.images"]],
     )
     workers: Workers = DEFAULT_WORKERS
     export_method: ExportMethod = Field(
         default="copy",
-        description="How rows are read: copy, or cursor for servers and proxies that refuse COPY. "
-        "The bytes are the same.",
+        description="How rows are read: copy, or cursor for servers and proxies that do not "
+        "support COPY. Both produce the same files.",
         examples=["cursor"],
     )
 
@@ -56,7 +56,7 @@ class BackupParameters(CheckParameters):
 
     EXAMPLES: ClassVar[dict[str, Any]] = {
         "Every default": {},
-        "Back up, and empty the embeddings before re-training": {
+        "Back up, then truncate the embeddings": {
             "task_id": "corpus_7",
             "truncate_vector_tables": True,
         },
@@ -68,12 +68,12 @@ class BackupParameters(CheckParameters):
     EXCLUSIONS = (
         Exclusion(
             {"export_method": ["cursor"], "format": ["binary"]},
-            "cursor returns values as text, and format 'binary' is COPY's own. Use copy with "
-            "binary, or cursor with csv.",
+            "cursor returns values as text, but format 'binary' needs COPY. Use copy with binary, "
+            "or cursor with csv.",
         ),
         Exclusion(
             {"compression_level": ANY, "compression": ["none"]},
-            "there is no compression. Choose one, or leave the level out.",
+            "a level needs a compression. Choose one, or omit the level.",
         ),
         Exclusion(
             {"compression_level": _ZSTD[len(_GZIP) :], "compression": ["gzip"]},
@@ -83,36 +83,37 @@ class BackupParameters(CheckParameters):
 
     truncate_vector_tables: Annotated[bool, Shown("--truncate")] = Field(
         default=False,
-        description="Empty the truncate tables (VECTOR_BACKUP_TRUNCATE_TABLES) after a complete, "
-        "verified backup. Turns the backup on if it was off.",
+        description="Truncate the tables of VECTOR_BACKUP_TRUNCATE_TABLES after a complete, "
+        "verified backup. Implies backup_vector_tables.",
     )
     backup_vector_tables: Annotated[
         bool,
         Shown(
             "--no-backup",
-            "Only check the parameters. --truncate makes a backup all the same. Default: off.",
+            "Only check the parameters. Has no effect with --truncate. Default: off.",
         ),
     ] = Field(
         default=True,
-        description="Make the backup. If this is false and nothing is to be truncated, the run "
-        "only checks the parameters, and the result says so.",
+        description="Make a backup. If this and truncate_vector_tables are false, the run only "
+        "checks the parameters.",
     )
     format: Format = Field(
         default="csv",
-        description="csv loads anywhere. binary is COPY's own: a third of the size, several times "
-        "as fast, for the same versions of server and pgvector.",
+        description="Format of the files. Any version can load csv. binary is COPY's binary "
+        "format: a third of the size, several times as fast, but only for the same versions of "
+        "PostgreSQL and pgvector.",
         examples=["binary"],
     )
     compression: Compression = Field(
         default="none",
-        description="How the files are compressed; zstd is the faster one.",
+        description="Compression of the files. zstd is faster than gzip.",
         examples=["zstd"],
     )
     compression_level: Annotated[int | None, Shown(default="1, fast")] = Field(
         default=None,
         ge=_ZSTD[0],
         le=_ZSTD[-1],
-        description=f"Level of the compression: gzip {_GZIP[0]} to {_GZIP[-1]}, zstd {_ZSTD[0]} to "
+        description=f"Compression level: gzip {_GZIP[0]} to {_GZIP[-1]}, zstd {_ZSTD[0]} to "
         f"{_ZSTD[-1]}.",
         examples=[3],
     )
@@ -120,8 +121,8 @@ class BackupParameters(CheckParameters):
         default=10_000,
         ge=1,
         le=1_000_000,
-        description="Maximum rows per fetch of export_method cursor. Fewer for wide rows, so that "
-        "a fetch stays within a few MB.",
+        description="Maximum rows per FETCH with export_method cursor. Use fewer for wide rows, so "
+        "that each FETCH stays within a few MB.",
         examples=[2000],
     )
     progress_every: ProgressEvery = 50_000

@@ -13,13 +13,13 @@ from vector_backup_pipeline.parameters.types import TaskId
 MAX_KEPT_SETS = 1_000_000
 
 _Number = Annotated[
-    int | None, Field(ge=0, le=MAX_KEPT_SETS), Shown(default="the variable VECTOR_BACKUP_KEEP_*")
+    int | None, Field(ge=0, le=MAX_KEPT_SETS), Shown(default="the setting VECTOR_BACKUP_KEEP_*")
 ]
 
 
 class PruneParameters(Parameters):
     """The parameters of a prune. Without `task_id` and `global_only` it prunes every location
-    under the root, each by itself."""
+    under the root separately."""
 
     EXCLUSIONS = (
         Exclusion({"task_id": ANY, "global_only": [True]}, "a task's sets are not the root's own."),
@@ -49,20 +49,20 @@ class PruneParameters(Parameters):
     keep_yearly: _Number = Field(
         default=None, description="Keep the newest good set of each of N years.", examples=[3]
     )
-    keep_within: Annotated[str | None, Shown(default="the variable VECTOR_BACKUP_KEEP_*")] = Field(
+    keep_within: Annotated[str | None, Shown(default="the setting VECTOR_BACKUP_KEEP_*")] = Field(
         default=None,
         pattern=DURATION_PATTERN,
-        description="Keep all sets of this time before the newest good one: years, months, days "
-        "and hours, such as 14d, 1y6m or 36h; 0d disables the rule.",
+        description="Keep all sets made within this time before the newest good one: years, "
+        "months, days and hours, such as 14d, 1y6m or 36h; 0d disables the rule.",
         examples=["14d"],
     )
     include_truncated: bool = Field(
         default=False,
-        description="Apply the rules also to sets whose run emptied a table. They may hold the "
+        description="Also apply the rules to sets whose run truncated a table. They may hold the "
         "only copy of its rows.",
     )
     include_orphans: bool = Field(
-        default=False, description="Remove also data files that a dead run left without a manifest."
+        default=False, description="Also remove data files without a manifest, left by dead runs."
     )
     dry_run: Annotated[
         bool,

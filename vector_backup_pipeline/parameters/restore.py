@@ -72,11 +72,12 @@ class RestoreParameters(Parameters):
             "existing rows, use on_conflict 'replace'.",
         ),
         Exclusion(
-            {"fire_triggers": [True], "disable_triggers": [True]}, "triggers run or are disabled."
+            {"fire_triggers": [True], "disable_triggers": [True]},
+            "triggers are either fired or disabled.",
         ),
         Exclusion(
             {"on_conflict": ["skip", "replace"], "truncate_before_restore": [True]},
-            "nothing collides in an emptied table.",
+            "an empty table has no conflicting rows.",
         ),
     )
 
@@ -96,17 +97,17 @@ class RestoreParameters(Parameters):
         default=None, description="Tables of the set to restore.", examples=[["docs", "app.images"]]
     )
     truncate_before_restore: bool = Field(
-        default=False, description="Empty the target tables first, in the same transaction."
+        default=False, description="Truncate the target tables first, in the same transaction."
     )
     on_conflict: OnConflict = Field(
         default="fail",
-        description="If the key of a row exists in the target: fail (nothing is restored), skip "
-        "the row, or replace the existing one.",
+        description="If a row's key exists in the target: fail (nothing is restored), skip the "
+        "row, or replace the existing row.",
         examples=["skip"],
     )
     rename: Annotated[dict[TableText, TableText], AfterValidator(_rename)] = Field(
         default={},
-        description="Other names for tables in the target: name or schema.name.",
+        description="New names for tables in the target: name or schema.name.",
         examples=[{"docs": "restored.docs"}],
         json_schema_extra={"additionalProperties": False},
     )
@@ -117,13 +118,13 @@ class RestoreParameters(Parameters):
     )
     fire_triggers: bool = Field(
         default=False,
-        description="Let the triggers of the target tables run. Without it, a table with triggers "
-        "that a restored row would fire is refused.",
+        description="Fire the triggers of the target tables. By default, a table with triggers "
+        "that the restore would fire is refused.",
     )
     disable_triggers: bool = Field(
         default=False,
-        description="Load without the triggers of the target tables, which takes the tables' owner "
-        "or a superuser.",
+        description="Disable the triggers of the target tables during the load. Requires the "
+        "tables' owner or a superuser.",
     )
     allow_other_versions: bool = Field(
         default=False,
@@ -140,7 +141,7 @@ class RestoreParameters(Parameters):
         default=None,
         ge=0,
         le=1024,
-        description="Processes that help to build an index.",
+        description="Parallel worker processes for building an index.",
         examples=[2],
     )
     probes: Probes = DEFAULT_PROBES

@@ -30,8 +30,8 @@ MAX_WORKERS = 64
 TASK_ID_PATTERN = "^[A-Za-z0-9_]{0,200}$"
 
 CONNECTION_FORM = (
-    "a URL, or libpq's 'host=db dbname=rag'. Dagster stores what is typed into a run config: write "
-    '{"env": "NAME"} there. The REST API encrypts it. Other processes can see a command line.'
+    "a URL, or libpq's 'host=db dbname=rag'. Dagster stores run config as plain text: use "
+    '{"env": "NAME"} there. The REST API encrypts it. Other processes can see command lines.'
 )
 
 
@@ -63,7 +63,7 @@ TaskId = Annotated[
     str | None,
     Field(
         pattern=TASK_ID_PATTERN,
-        description="Task whose directory holds the sets, a shorthand for its path: ASCII letters, "
+        description="Task whose directory holds the sets, instead of backup_path: ASCII letters, "
         "digits and '_', at most 200.",
         examples=["corpus_7"],
     ),
@@ -81,8 +81,8 @@ BackupPath = Annotated[
 SourceDatabase = Annotated[
     str | None,
     Field(
-        description="Database whose sets count, as vector-backup list shows it: its name, or "
-        "{system_identifier}/{name} if servers share the name.",
+        description="Consider only sets of this source database, as shown by vector-backup list: "
+        "its name, or {system_identifier}/{name} if several servers have a database of that name.",
         examples=["rag"],
     ),
 ]
@@ -109,7 +109,7 @@ Probes = Annotated[
     Field(
         ge=0,
         le=1000,
-        description="Searches that measure the recall@10 of each vector index; 0: none.",
+        description="Number of searches that measure the recall@10 of each vector index; 0: none.",
         examples=[20],
     ),
 ]
@@ -118,5 +118,5 @@ ProgressEvery = Annotated[
 ]
 
 ONE_LOCATION = Exclusion(
-    {"task_id": ANY, "backup_path": ANY}, "a task is a shorthand for a path. Give one of them."
+    {"task_id": ANY, "backup_path": ANY}, "both specify the location. Give one of them."
 )

@@ -38,13 +38,13 @@ class VerifyParameters(Parameters):
     task_id: Annotated[TaskId, Shown(default="all locations")] = None
     drill: bool = Field(
         default=False,
-        description="Add a restore test: restore each set into a database made for it, compare, "
-        "and drop it.",
+        description="Also run a restore test: restore each set into a temporary database and "
+        "compare the rows.",
     )
     scratch_connection: Annotated[Connection, Shown(default="an embedded PostgreSQL")] = Field(
         default=None,
-        description="Connection string of a server for the restore test, whose role must be "
-        f"allowed to create databases: {CONNECTION_FORM}",
+        description="Connection string of a server for the restore test, with a role that has "
+        f"CREATEDB: {CONNECTION_FORM}",
     )
     workers: Workers = DEFAULT_WORKERS
     probes: Probes = DEFAULT_PROBES

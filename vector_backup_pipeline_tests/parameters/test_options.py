@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from vector_backup_pipeline.cli import commands, load_command
 from vector_backup_pipeline.cli.options import (
-    hand_over,
+    as_environment_reference,
     parameter_options,
     read_parameters,
 )
@@ -33,7 +33,7 @@ def run_config(model: type[Parameters], *words: str) -> dict[str, Any]:
         read.append(read_parameters(model, options))
 
     CliRunner().invoke(command, words, catch_exceptions=False)
-    return read[0].as_run_config(hand_over)
+    return read[0].as_run_config(as_environment_reference)
 
 
 @pytest.mark.parametrize(

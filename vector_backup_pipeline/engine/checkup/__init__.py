@@ -30,7 +30,7 @@ from vector_backup_pipeline.parameters.backup import BackupRequest
 
 __all__ = ["Area", "Finding", "Status", "check_backup", "check_clock", "check_space"]
 
-# Clocks that NTP sets differ by less.
+# Clocks that are synchronized by NTP differ by less.
 _TOLERATED_OFFSET = timedelta(seconds=5)
 
 
@@ -41,11 +41,11 @@ def check_backup(
     timestamps: TimestampFormat,
     lock_timeout: float,
 ) -> Iterator[Finding]:
-    """Try the backup that `request` describes. A step that fails does not stop the others, unless
-    they need it. `lock_timeout` in seconds.
+    """Check the backup that `request` describes. A failed step stops only the steps that depend on
+    it. `lock_timeout` is in seconds.
 
     Raises:
-        RunCancelled: the check was interrupted; nothing is left behind.
+        RunCancelled: the check was interrupted; it has cleaned up.
     """
     database = yield from check_database(request, connection, lock_timeout)
     storage_offset = yield from check_storage(request.task_id, root, timestamps)
@@ -62,7 +62,7 @@ def check_space(root: BackupRoot, expected_size: int | None) -> Finding:
     except BackupError as error:
         return from_error("space", name, error)
     if free is None:
-        return ok("space", name, "this kind of storage has no limit")
+        return ok("space", name, "object storage has no size limit")
     message = f"{readable_size(free)} free under {root.location}"
     if expected_size is None:
         return skipped("space", name, f"{message}; the size of the next backup is unknown")
@@ -76,17 +76,19 @@ def check_space(root: BackupRoot, expected_size: int | None) -> Finding:
 
 
 def check_clock(name: str, owner: str, offset: timedelta | None) -> Finding:
-    """Judge how far another clock is ahead of this machine's; None if it could not be read."""
+    """Compare another clock with this machine's. `offset` is how far it is ahead, None if it could
+    not be read."""
     if offset is None:
         return skipped("clock", name, f"the clock of the {owner} could not be read")
     seconds = abs(offset.total_seconds())
     if abs(offset) <= _TOLERATED_OFFSET:
-        return ok("clock", name, f"the clock of the {owner} agrees with ours ({seconds:.1f} s)")
+        message = f"the {owner}'s clock agrees with the local clock (difference {seconds:.1f} s)"
+        return ok("clock", name, message)
     side = "ahead of" if offset > timedelta() else "behind"
     return (failed if abs(offset) > DEAD_AFTER else warning)(
         "clock",
         name,
-        f"the clock of the {owner} is {seconds:.1f} s {side} ours",
-        "Synchronize the clocks of both machines (timedatectl set-ntp true): they name the files "
-        "and decide whether a run on another machine is alive.",
+        f"the {owner}'s clock is {seconds:.1f} s {side} the local clock",
+        "Synchronize the clocks of both machines (timedatectl set-ntp true): timestamps and the "
+        "detection of dead runs depend on them.",
     )

@@ -32,14 +32,14 @@ from vector_backup_pipeline.engine.results import readable_size
 from vector_backup_pipeline.parameters.backup import BackupRequest
 from vector_backup_pipeline.parameters.table_names import parse_table_name
 
-# Seconds. A table that is locked for longer is reported; a check should not take half a minute.
-_LONGEST_LOCK_WAIT = 3.0
+# Seconds. A table that is locked for longer is a warning: a check should not take half a minute.
+_LOCK_TIMEOUT = 3.0
 
 
 @dataclass(frozen=True)
 class DatabaseReport:
-    """`clock_offset` says how far the server's clock is ahead of this machine's, `expected_size`
-    how many bytes the next backup takes; None if unknown."""
+    """`clock_offset` is how far the server's clock is ahead of this machine's, `expected_size` the
+    estimated size of the next backup in bytes; None if unknown."""
 
     clock_offset: timedelta | None = None
     expected_size: int | None = None
@@ -49,15 +49,17 @@ def check_database(
     request: BackupRequest, connection: ConnectionSettings, lock_timeout: float
 ) -> Generator[Finding, None, DatabaseReport]:
     """Take the snapshot of a backup and read the first row of each table."""
-    wait = min(lock_timeout, _LONGEST_LOCK_WAIT)
+    lock_timeout = min(lock_timeout, _LOCK_TIMEOUT)
     offset, sizes = None, list[int]()
     try:
-        # Without the writers' lock of a truncate, which would stop the application for a moment.
-        snapshot = pin_snapshot(connection, request.tables, (), workers=0, lock_timeout=wait)
+        # Without truncate tables, since their lock would block writers.
+        snapshot = pin_snapshot(
+            connection, request.tables, (), workers=0, lock_timeout=lock_timeout
+        )
         with contextlib.closing(snapshot) as pinned:
             yield from _server_findings(pinned)
             offset = _clock_offset(pinned)
-            yield _workers_finding(pinned, request.workers, wait)
+            yield _workers_finding(pinned, request.workers, lock_timeout)
             yield from _table_findings(pinned, request)
             yield from _truncate_findings(pinned, request)
             sizes += (expected_size(source, request) for source in pinned.tables.values())
@@ -79,7 +81,7 @@ def _server_findings(pinned: PinnedSnapshot) -> Iterator[Finding]:
     vector = f"pgvector {server.pgvector_version}" if server.pgvector_version else "no pgvector"
     message = f"PostgreSQL {server.version}, encoding {server.encoding}, {vector}"
     if server.pgvector_version is None:
-        advice = "If the tables hold vectors, this is the wrong database."
+        advice = "If the tables contain vectors, this is the wrong database."
         yield warning("database", "server", message, advice)
     elif server.in_recovery:
         advice = "Connect to the primary to truncate. A standby may cancel a long export."
@@ -113,8 +115,8 @@ def _workers_finding(pinned: PinnedSnapshot, workers: int, lock_timeout: float) 
         "database",
         name,
         f"only {joined} of {workers} connections can share the snapshot: {reason}",
-        "A backup uses those it gets. Allow more connections (max_connections, the role's "
-        f"CONNECTION LIMIT, the pool's size), or ask for fewer: --workers {max(1, joined)}",
+        "A backup uses the available ones. Raise the limit (max_connections, the role's CONNECTION "
+        f"LIMIT, the pool size), or use fewer workers: --workers {max(1, joined)}",
     )
 
 
@@ -151,7 +153,7 @@ def _read_first_row(pinned: PinnedSnapshot, source: TableSource, batch_size: int
 
 
 def _truncate_findings(pinned: PinnedSnapshot, request: BackupRequest) -> Iterator[Finding]:
-    for table in _named_in(request.tables, request.truncate_tables):
+    for table in _tables_to_truncate(request.tables, request.truncate_tables):
         source = pinned.tables.get(table)
         if source is None:
             yield skipped("tables", f"truncate {table}", "the table cannot be backed up")
@@ -159,9 +161,9 @@ def _truncate_findings(pinned: PinnedSnapshot, request: BackupRequest) -> Iterat
             refusal = source.table.truncate_refusal
             yield from_error("tables", f"truncate {table}", refusal, "warning")
         else:
-            yield ok("tables", f"truncate {table}", "may be truncated")
+            yield ok("tables", f"truncate {table}", "can be truncated")
 
 
-def _named_in(tables: Sequence[str], truncate_tables: Sequence[str]) -> list[str]:
-    wanted = {parse_table_name(table) for table in truncate_tables}
-    return [table for table in tables if parse_table_name(table) in wanted]
+def _tables_to_truncate(tables: Sequence[str], truncate_tables: Sequence[str]) -> list[str]:
+    names = {parse_table_name(table) for table in truncate_tables}
+    return [table for table in tables if parse_table_name(table) in names]

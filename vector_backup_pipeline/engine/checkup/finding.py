@@ -13,7 +13,7 @@ Area = Literal["settings", "database", "tables", "storage", "space", "clock", "d
 
 @dataclass(frozen=True)
 class Finding:
-    """The outcome of one step. `name` says what was tried, `advice` how to fix a problem."""
+    """The outcome of one check, called `name`. `advice` says how to fix a problem."""
 
     area: Area
     name: str
@@ -44,10 +44,11 @@ def skipped(area: Area, name: str, reason: str) -> Finding:
 def from_error(
     area: Area, name: str, error: BackupError, status: Literal["warning", "failed"] = "failed"
 ) -> Finding:
-    """The finding of an error. A lock timeout is a warning: the lock may be free tonight.
+    """The finding for an error. A lock timeout is only a warning, since a later backup may get the
+    lock.
 
     Raises:
-        RunCancelled: `error` is one.
+        RunCancelled: `error` is a RunCancelled.
     """
     if isinstance(error, RunCancelled):
         raise error

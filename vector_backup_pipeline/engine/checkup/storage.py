@@ -21,13 +21,13 @@ from vector_backup_pipeline.engine.stored_files import check_stored_file
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
 
 _CONTENT = b"id,document\n" + b"1,written by vector-backup check\n" * 100
-_DISTRUST = "Do not keep backups there: use storage that lists what it holds."
+_WRONG_LISTING = "Use another storage: a backup depends on complete and current listings."
 
 
 def check_storage(
     task_id: str | None, root: BackupRoot, timestamps: TimestampFormat
 ) -> Generator[Finding, None, timedelta | None]:
-    """Try the directory of the next backup, which is created if missing and then removed again.
+    """Check the directory of the next backup, which is created if missing and then removed again.
     Returns how far the storage's clock is ahead of this machine's, None if unknown."""
     try:
         with root.open_for_trial(task_id) as directory, contextlib.ExitStack() as cleanup:
@@ -47,7 +47,7 @@ def check_storage(
 
 
 class _Probe:
-    """The steps in their order. `cleanup` undoes them, also after an interrupt."""
+    """The steps in order. `cleanup` reverts them, also after an interrupt."""
 
     def __init__(
         self,
@@ -74,12 +74,12 @@ class _Probe:
         markers = [name for name in self._directory.names() if is_marker_of(name, stamp)]
         if not any(map(self._directory.claim_is_alive, markers)):
             raise StorageError(
-                "A run marker that was just created does not count as alive, so another run would "
-                "remove the files of a running one.",
-                advice="Mount the directory with working file locks, or use another one.",
+                f"The run marker just created in {self._directory.location} is not recognized as "
+                "that of a live run, so another run could remove the files of a live one.",
+                advice="Use a file system with working file locks, or another directory.",
             )
         self._name = data_file_name("public", "vector_backup_check", stamp, "csv")
-        return f"created; a backup made now would be named {stamp}"
+        return f"created; a backup made now would have the timestamp {stamp}"
 
     def _put(self) -> str:
         self._cleanup.callback(self._delete_quietly)
@@ -93,8 +93,8 @@ class _Probe:
     def _list(self) -> str:
         if self._name not in self._directory.names():
             raise StorageError(
-                f"{self._name} was just written and is not listed in {self._directory.location}.",
-                advice=_DISTRUST,
+                f"{self._name} was written, but is not listed in {self._directory.location}.",
+                advice=_WRONG_LISTING,
             )
         return "the file is listed"
 
@@ -107,12 +107,12 @@ class _Probe:
         self._directory.delete(self._name)
         if self._name in self._directory.names():
             raise StorageError(
-                f"{self._name} was deleted and is still listed in {self._directory.location}.",
-                advice=_DISTRUST,
+                f"{self._name} was deleted, but is still listed in {self._directory.location}.",
+                advice=_WRONG_LISTING,
             )
         return "the file was deleted"
 
     def _delete_quietly(self) -> None:
-        """Again, after a failure that is already in the report, or an interrupt."""
+        """Delete the file after an interrupt, or after an error that has been reported."""
         with contextlib.suppress(BackupError):
             self._directory.delete(self._name)

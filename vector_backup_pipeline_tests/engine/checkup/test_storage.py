@@ -79,7 +79,7 @@ def test_a_directory_that_is_a_file_fails(check: Checker) -> None:
 @pytest.mark.parametrize(
     ("method", "value", "step", "message"),
     [
-        ("claim_is_alive", False, "run marker", "does not count as alive"),
+        ("claim_is_alive", False, "run marker", "is not recognized as that of a live run"),
         ("read", iter([b"something else"]), "get", "is not what was written"),
     ],
 )
