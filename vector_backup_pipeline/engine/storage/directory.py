@@ -98,13 +98,13 @@ class BackupDirectory:
         path, section = self._path(name), text.encode()
         written: bytes | None = None
         for attempt in range(_APPEND_TRIES):
-            found = read_small_file(self._store, path)
-            if found is None:
+            current = read_small_file(self._store, path)
+            if current is None:
                 created = self._store.create(path, b"")
                 if created is not None:
                     created.unlock()
                 continue
-            file, data = found
+            file, data = current
             if written is not None and data.startswith(written):
                 return  # It was written, and the answer was lost.
             written = data + section

@@ -63,16 +63,16 @@ class LocalStore:
     def make_folder(self, folder: str) -> Callable[[], None]:
         path = self._folder(folder)
         with _storage_errors(f"create the directory {path}"):
-            missing = [each for each in (path, *path.parents) if not each.is_dir()]
-            for each in reversed(missing):
-                each.mkdir(exist_ok=True)
+            missing = [parent for parent in (path, *path.parents) if not parent.is_dir()]
+            for directory in reversed(missing):
+                directory.mkdir(exist_ok=True)
                 # Else a power failure may take the directory with everything in it.
-                _flush_directory(each.parent)
+                _flush_directory(directory.parent)
 
         def remove() -> None:
             with contextlib.suppress(OSError):  # It is not empty.
-                for each in missing:
-                    each.rmdir()
+                for directory in missing:
+                    directory.rmdir()
 
         return remove
 
@@ -89,22 +89,22 @@ class LocalStore:
                 return None
             with os.scandir(path) as entries:
                 for entry in entries:
-                    found = _stat(entry)
-                    if found is None or not _is_utf8(entry.name):
+                    status = _stat(entry)
+                    if status is None or not _is_utf8(entry.name):
                         continue  # One that is not UTF-8 is not ours, and fits in no JSON.
-                    if stat.S_ISDIR(found.st_mode):
+                    if stat.S_ISDIR(status.st_mode):
                         folders.append(entry.name)
                     else:
-                        files.append(_stored_file(entry.name, found))
+                        files.append(_stored_file(entry.name, status))
         return Listing(sorted(files, key=lambda file: file.name), sorted(folders))
 
     def stat(self, path: str) -> StoredFile:
         file = self._root / path
         with _storage_errors(f"read the size of {file}"):
-            found = file.lstat()
-        if not stat.S_ISREG(found.st_mode):
+            status = file.lstat()
+        if not stat.S_ISREG(status.st_mode):
             raise ResourceNotFound(f"{file} is not a regular file.")
-        return _stored_file(file.name, found)
+        return _stored_file(file.name, status)
 
     def open(self, path: str, offset: int = 0, length: int | None = None) -> OpenFile:
         file = self._root / path
@@ -271,10 +271,10 @@ def _chunks(file: io.FileIO, offset: int, length: int | None) -> Generator[bytes
             yield chunk
 
 
-def _stored_file(name: str, found: os.stat_result) -> StoredFile:
-    modified_at = datetime.fromtimestamp(found.st_mtime, timezone.utc)
-    version = version_of(found.st_size, found.st_mtime_ns, found.st_ino)
-    return StoredFile(name, found.st_size, modified_at, version)
+def _stored_file(name: str, status: os.stat_result) -> StoredFile:
+    modified_at = datetime.fromtimestamp(status.st_mtime, timezone.utc)
+    version = version_of(status.st_size, status.st_mtime_ns, status.st_ino)
+    return StoredFile(name, status.st_size, modified_at, version)
 
 
 def _stat(entry: os.DirEntry[str]) -> os.stat_result | None:

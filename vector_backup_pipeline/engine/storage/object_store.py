@@ -117,8 +117,8 @@ class ObjectStore:
         # An empty object `prefix/` is how consoles make a folder.
         if prefix and not listed["objects"] and not listed["common_prefixes"]:
             return None
-        files = [_stored_file(each) for each in listed["objects"] if each["path"] != prefix]
-        folders = [each.rstrip("/").rpartition("/")[2] for each in listed["common_prefixes"]]
+        files = [_stored_file(meta) for meta in listed["objects"] if meta["path"] != prefix]
+        folders = [path.rstrip("/").rpartition("/")[2] for path in listed["common_prefixes"]]
         return Listing(sorted(files, key=lambda file: file.name), sorted(folders))
 
     @repeated
@@ -135,7 +135,7 @@ class ObjectStore:
             options["range"] = {"offset": offset}
         try:
             with object_errors(action):
-                found = self._obstore.get(self._requests, self._key(path), options=options)
+                answer = self._obstore.get(self._requests, self._key(path), options=options)
         except StorageError as error:
             # An error of the server, too, if the range is empty or past the end.
             if not options or isinstance(error, TransientStorageError):
@@ -144,7 +144,7 @@ class ObjectStore:
             if length != 0 and offset < file.size:
                 raise
             return OpenFile(file, _chunks(None, action))
-        return OpenFile(_stored_file(found.meta), _chunks(found, action))
+        return OpenFile(_stored_file(answer.meta), _chunks(answer, action))
 
     def create(self, path: str, data: bytes) -> CreatedFile | None:
         file = self._put_if(path, data, "create", None)
@@ -160,13 +160,13 @@ class ObjectStore:
         try:
             return self._put(path, data, mode)
         except (ConditionFailed, ResourceNotFound):
-            found = read_small_file(self, path)
+            current = read_small_file(self, path)
             # What we wrote, if the answer to an earlier attempt was lost.
-            return found[0] if found is not None and found[1] == data else None
+            return current[0] if current is not None and current[1] == data else None
         except ConditionsUnsupported:
             with self._turn(path):
-                found = read_small_file(self, path)
-                if version != (found and found[0].version):
+                current = read_small_file(self, path)
+                if version != (current and current[0].version):
                     return None
                 return self._put(path, data)
 
@@ -227,12 +227,12 @@ class ObjectStore:
     def _put(self, path: str, data: bytes, mode: Any = "overwrite") -> StoredFile:
         """Write a small object, maybe under a condition."""
         with object_errors(f"write {self.location(path)}"):
-            found = self._obstore.put(
+            answer = self._obstore.put(
                 self._writes, self._key(path), data, mode=mode, use_multipart=False
             )
         # The store's own time only a listing would tell; no writer needs it.
         now = datetime.now(timezone.utc)
-        return _stored_file({"path": path, "size": len(data), "last_modified": now, **found})
+        return _stored_file({"path": path, "size": len(data), "last_modified": now, **answer})
 
     def _key(self, path: str) -> str:
         return (self._url / path).key
@@ -288,9 +288,9 @@ class ObjectStore:
             return cast("Obstore", stores.S3Store(bucket, **options))
 
 
-def _chunks(found: GetResult | None, action: str) -> Generator[bytes, None, None]:
+def _chunks(answer: GetResult | None, action: str) -> Generator[bytes, None, None]:
     with object_errors(action):
-        for chunk in found.stream(min_chunk_size=CHUNK_BYTES) if found is not None else ():
+        for chunk in answer.stream(min_chunk_size=CHUNK_BYTES) if answer is not None else ():
             yield bytes(chunk)
 
 

@@ -47,7 +47,7 @@ def parse_object_url(text: str) -> ObjectUrl:
     if match is None or scheme not in _SCHEMES:
         raise InvalidParams(
             f"URLs of {scheme or 'this kind'} are not supported. Give a path, or a URL that begins "
-            f"with {', '.join(f'{each}://' for each in _SCHEMES)}."
+            f"with {', '.join(f'{known}://' for known in _SCHEMES)}."
         )
     bucket, key = match[2], match[3].rstrip("/")
     if "@" in bucket:

@@ -143,7 +143,7 @@ class BackupRoot:
         if not (is_backup_folder and is_like_a_data_file(name)):
             return False
         backups = BackupDirectory(self._store, folder)
-        markers = [each for each in backups.names() if is_marker_of_file(each, name)]
+        markers = [marker for marker in backups.names() if is_marker_of_file(marker, name)]
         if markers:
             return not any(map(backups.claim_is_alive, markers))
         return datetime.now(timezone.utc) - upload.started_at >= ABANDONED_WITHOUT_MARKER

@@ -83,10 +83,10 @@ class RunMarker:
         return updated is not None or self._is_ours()
 
     def _is_ours(self) -> bool:
-        found = _find(self._store, self._path)
-        if found is None or found.token != self._owner["token"]:
+        marker = _read_marker(self._store, self._path)
+        if marker is None or marker.token != self._owner["token"]:
             return False
-        self._file = found.file
+        self._file = marker.file
         return True
 
 
@@ -115,11 +115,11 @@ def create_marker(store: Store, path: str, run_id: str) -> RunMarker | None:
 
 def is_marker_alive(store: Store, path: str) -> bool:
     """Whether the process of a marker is alive. One that is gone belongs to a run that ended."""
-    found = _find(store, path)
-    if found is None:
+    marker = _read_marker(store, path)
+    if marker is None:
         return False
-    if not (store.has_locks and found.is_on_this_host):
-        return not found.is_expired
+    if not (store.has_locks and marker.is_on_this_host):
+        return not marker.is_expired
     with contextlib.suppress(ResourceNotFound), store.lock(path) as is_locked:
         return not is_locked
     return False
@@ -127,10 +127,10 @@ def is_marker_alive(store: Store, path: str) -> bool:
 
 def remove_dead_marker(store: Store, path: str) -> bool:
     """Remove the marker of a dead process. True if it is gone, False if the process is alive."""
-    found = _find(store, path)
-    if found is None:
+    marker = _read_marker(store, path)
+    if marker is None:
         return True
-    if store.has_locks and found.is_on_this_host:
+    if store.has_locks and marker.is_on_this_host:
         with contextlib.suppress(ResourceNotFound), store.lock(path) as is_locked:
             if not is_locked:
                 return False
@@ -138,7 +138,7 @@ def remove_dead_marker(store: Store, path: str) -> bool:
         return True
     # A removal knows no condition, a write does: so that nobody removes the new marker of a process
     # that removed this one faster.
-    if not (found.is_expired and store.put(path, b"{}", over=found.file)):
+    if not (marker.is_expired and store.put(path, b"{}", over=marker.file)):
         return False
     store.delete(path)
     return True
@@ -150,7 +150,7 @@ def marker_text(owner: dict[str, str | int]) -> bytes:
 
 
 @dataclass(frozen=True)
-class _FoundMarker:
+class _StoredMarker:
     """What a marker says. One that can't be read has no host, and counts by its file's age."""
 
     file: StoredFile
@@ -167,14 +167,14 @@ class _FoundMarker:
         return datetime.now(timezone.utc) - self.heartbeat >= DEAD_AFTER
 
 
-def _find(store: Store, path: str) -> _FoundMarker | None:
-    found = read_small_file(store, path)
-    if found is None:
+def _read_marker(store: Store, path: str) -> _StoredMarker | None:
+    stored = read_small_file(store, path)
+    if stored is None:
         return None
-    file, data = found
+    file, data = stored
     try:
         content = json.loads(data)
         heartbeat = datetime.fromisoformat(content["heartbeat"]).astimezone(timezone.utc)
-        return _FoundMarker(file, content.get("host"), content.get("token"), heartbeat)
+        return _StoredMarker(file, content.get("host"), content.get("token"), heartbeat)
     except (ValueError, KeyError, TypeError, AttributeError):
-        return _FoundMarker(file, None, None, file.modified_at)
+        return _StoredMarker(file, None, None, file.modified_at)
