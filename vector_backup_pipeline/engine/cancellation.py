@@ -1,11 +1,11 @@
-"""Canceling a run: a flag that a signal sets, and what the engine does about it.
+"""Cancellation of a run by a signal.
 
-No exception is raised in the middle of the code. While `listening`, a signal sets the flag and ends
-the run's database connections, so that nothing waits for a server; the engine looks at the flag
-between blocks (`check`), cleans up, and raises RunCancelled. Afterwards the signal is raised again
-for the earlier handlers.
+Signal handlers raise no exceptions, which could interrupt any statement. While `listening`, a
+signal sets a flag and ends the run's database connections, so that no thread waits for a server.
+The engine checks the flag between blocks (`check`), cleans up, and raises RunCancelled. Afterwards
+the signal is raised again for the previous handlers.
 
-What must not be torn (COMMIT, a truncate, a removal, cleaning up) is `uncancellable`.
+Actions that must not be interrupted (COMMIT, a truncate, a removal, cleanup) are `uncancellable`.
 
 Signals belong to the process, and so does the flag: one process, one run.
 """
@@ -24,59 +24,59 @@ from weakref import WeakSet
 from vector_backup_pipeline.engine.errors import BackupError, RunCancelled, as_backup_error
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-# Ends the watching thread; no signal has this number.
+# Stops the thread that reads signal numbers; no signal has this number.
 _END = 0
 
 _Handler: TypeAlias = Callable[[int, FrameType | None], object] | int
 
 
 class Abandonable(Protocol):
-    """Something that may wait for others: `abandon` ends its waiting, from any thread."""
+    """An object that may block, such as a connection. `abandon` unblocks it, from any thread."""
 
     def abandon(self) -> None: ...
 
 
 class Cancellation:
-    """Whether a run is to end."""
+    """The cancellation flag, and the objects to abandon when it is set."""
 
     def __init__(self) -> None:
         self.is_requested = False
         self._waiting: WeakSet[Abandonable] = WeakSet()
-        # Held while something uncancellable goes on.
+        # Held during an uncancellable block.
         self.lock = threading.RLock()
 
     def request(self) -> None:
-        """Set the flag, and end what waits, as soon as nothing uncancellable goes on."""
+        """Set the flag, and abandon what blocks, after any uncancellable block."""
         self.is_requested = True
         with self.lock:
             for waiting in list(self._waiting):
                 waiting.abandon()
 
     def check(self) -> None:
-        """Raise RunCancelled if the run is to end."""
+        """Raise RunCancelled if cancellation was requested."""
         if self.is_requested:
             raise RunCancelled
 
     def covers(self, waiting: Abandonable) -> None:
-        """Abandon `waiting` when the run is to end; now, if it already is."""
+        """Abandon `waiting` when cancellation is requested; at once if it already was."""
         with self.lock:
             self._waiting.add(waiting)
             if self.is_requested:
                 waiting.abandon()
 
 
-# Nothing listens yet, so nothing sets it.
+# Until `listening`, no signal sets this flag.
 _current = Cancellation()
 _last_signal: int | None = None
 
 
 def check() -> None:
-    """Raise RunCancelled if the run is to end."""
+    """Raise RunCancelled if cancellation was requested."""
     _current.check()
 
 
 def covers(waiting: Abandonable) -> None:
-    """Abandon `waiting` when the run is to end."""
+    """Abandon `waiting` when cancellation is requested."""
     _current.covers(waiting)
 
 
@@ -90,7 +90,7 @@ def last_signal() -> str | None:
 
 
 def as_run_error(cause: BaseException) -> BackupError:
-    """What ended a run. An error of a driver follows from a cancellation, if one is requested."""
+    """The error that ended a run. If cancellation was requested, driver errors result from it."""
     if is_requested() and not isinstance(cause, BackupError):
         return RunCancelled()
     return as_backup_error(cause)
@@ -98,9 +98,10 @@ def as_run_error(cause: BaseException) -> BackupError:
 
 @contextlib.contextmanager
 def uncancellable(*, unless_requested: bool = False) -> Iterator[None]:
-    """Finish the block whatever signal comes; it takes effect afterwards.
+    """Delay cancellation until the end of the block.
 
-    With `unless_requested` the block is not begun, and RunCancelled raised, if the run is to end.
+    With `unless_requested`, raise RunCancelled instead of starting the block if cancellation was
+    requested.
     """
     global _current
     outer = _current
@@ -116,7 +117,7 @@ def uncancellable(*, unless_requested: bool = False) -> Iterator[None]:
 
 @contextlib.contextmanager
 def listening() -> Iterator[Cancellation]:
-    """Let signals cancel the block. Only the main thread gets signals."""
+    """Let signals cancel the block. Python handles signals only in the main thread."""
     global _current
     outer, _current = _current, Cancellation()
     try:
@@ -128,10 +129,10 @@ def listening() -> Iterator[Cancellation]:
 
 @contextlib.contextmanager
 def deferred_signals(cancellation: Cancellation | None = None) -> Iterator[None]:
-    """Keep signals from the block, and raise the last one after it, for the earlier handlers.
+    """Defer signals to the end of the block, and then raise the last one for the previous handlers.
 
-    A signal requests `cancellation`, at once and in another thread: this one may be waiting in C
-    code, and Python runs handlers only when that returns.
+    A signal requests `cancellation` at once, from another thread: this thread may be blocked in C
+    code, and Python runs signal handlers only after that returns.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -143,7 +144,7 @@ def deferred_signals(cancellation: Cancellation | None = None) -> Iterator[None]
         global _last_signal
         _last_signal = number
         received.append(number)
-        cancelling.is_requested = True  # No more: a handler must not take a lock.
+        cancelling.is_requested = True  # Nothing else: a signal handler must not take a lock.
 
     earlier: dict[int, _Handler] = {}
     reader, writer = socket.socketpair()
@@ -161,7 +162,7 @@ def deferred_signals(cancellation: Cancellation | None = None) -> Iterator[None]
             try:
                 for number in _SIGNALS:
                     handler = signal.getsignal(number)
-                    # What is ignored stays ignored.
+                    # Ignored signals remain ignored.
                     if handler is not None and handler is not signal.SIG_IGN:
                         earlier[number] = handler
                         signal.signal(number, note)
@@ -178,7 +179,7 @@ def deferred_signals(cancellation: Cancellation | None = None) -> Iterator[None]
 
 
 def _restore_handlers(earlier: dict[int, _Handler]) -> None:
-    """All of them, though one that is restored may raise at once."""
+    """Restore all handlers, even if a restored one raises an exception at once."""
     try:
         for number in list(earlier):
             signal.signal(number, earlier[number])

@@ -1,7 +1,7 @@
-"""Everything that can go wrong, as one hierarchy.
+"""The hierarchy of errors.
 
-Each class has an `error_type` (stable, machine-readable), an `http_status`, and `can_retry` (trying
-the same again may succeed).
+Each class has an `error_type` (stable, machine-readable), an `http_status`, and `can_retry` (a
+retry may succeed).
 
     BackupError                    INTERNAL_ERROR            500
     ├── InvalidParams              INVALID_PARAMS            400
@@ -18,7 +18,7 @@ the same again may succeed).
     ├── IntegrityError             INTEGRITY_ERROR           500
     └── RunCancelled               RUN_CANCELED              409  can retry
 
-A message says what happened, to what, and what to do next. It never holds a password.
+A message says what happened, to what, and what to do next. It never contains a password.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from typing import ClassVar
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong with the parameters `keys`: `text` continues a sentence that begins with their
-    names, or is the whole sentence if there are none."""
+    """A problem with the parameters `keys`. `text` is the rest of a sentence that begins with their
+    names, or a complete sentence if there are no keys."""
 
     keys: tuple[str, ...]
     text: str
     is_missing: bool = False
 
     def sentence(self, name: Callable[[str], str] = str) -> str:
-        """The problem, with `name` applied to each parameter's name."""
+        """The problem as a sentence; `name` converts a parameter's key to its displayed name."""
         if not self.keys:
             return self.text
         *first, last = map(name, self.keys)
@@ -47,17 +47,17 @@ class Problem:
 
 
 class BackupError(Exception):
-    """The root. Raised itself only for what no other class describes."""
+    """The base class. Raised directly only if no subclass fits."""
 
     error_type: ClassVar[str] = "INTERNAL_ERROR"
     http_status: ClassVar[int] = 500
     can_retry: ClassVar[bool] = False
-    # Of parameters, where the error is about some; the message is made of them.
+    # The problems with parameters that the message is composed of, if any.
     problems: tuple[Problem, ...] = ()
 
     def __init__(self, summary: str, advice: str | None = None) -> None:
-        """`summary` says what happened, to what. `advice` says what to do next, unless the summary
-        does."""
+        """`summary` says what happened, to what. `advice` says what to do next, if the summary does
+        not."""
         super().__init__(f"{summary} {advice}" if advice else summary)
         self.summary = summary
         self.advice = advice
@@ -68,7 +68,7 @@ class BackupError(Exception):
 
 
 class InvalidParams(BackupError):
-    """A parameter is malformed, or asks for something impossible."""
+    """A parameter is malformed or cannot be satisfied."""
 
     error_type = "INVALID_PARAMS"
     http_status = 400
@@ -109,20 +109,20 @@ class PermissionDenied(BackupError):
 
 
 class DatabaseError(BackupError):
-    """The server answered and refused, or dropped the connection."""
+    """The server reported an error, or closed the connection."""
 
     error_type = "DATABASE_ERROR"
     can_retry = True
 
 
 class DatabaseRefused(DatabaseError):
-    """The server refused, and will refuse the same again."""
+    """The server reported an error that a retry would only repeat."""
 
     can_retry = False
 
 
 class ServiceUnavailable(BackupError):
-    """No server was reached: unknown name, refused connection, time-out."""
+    """No server could be reached: unknown host, connection refused, timeout."""
 
     error_type = "SERVICE_UNAVAILABLE"
     http_status = 503
@@ -138,13 +138,13 @@ class LockTimeout(BackupError):
 
 
 class StorageError(BackupError):
-    """No space, or the storage refuses."""
+    """The storage is full, refused a request, or cannot be reached."""
 
     error_type = "STORAGE_ERROR"
 
 
 class IntegrityError(BackupError):
-    """Stored bytes are not what was written, or rows are not what was counted."""
+    """Stored bytes differ from those written, or rows from those expected."""
 
     error_type = "INTEGRITY_ERROR"
 
@@ -157,7 +157,9 @@ class RunCancelled(BackupError):
     can_retry = True
 
     def __init__(self) -> None:
-        super().__init__("The run was canceled before it was done. To do the rest, run it again.")
+        super().__init__(
+            "The run was canceled before it was complete. Run it again to complete it."
+        )
 
 
 def parameter_error(problems: Sequence[Problem]) -> InvalidParams | MissingRequiredParams:
@@ -170,8 +172,8 @@ def parameter_error(problems: Sequence[Problem]) -> InvalidParams | MissingRequi
 
 
 def as_backup_error(error: BaseException) -> BackupError:
-    """`error` as one of ours, for results and logs: itself, or wrapped. Errors that the engine
-    does not wrap itself are defects or interrupts."""
+    """`error` as a `BackupError`, for results and logs: unchanged if it is one, else wrapped.
+    Exceptions that the engine does not convert are bugs or interrupts."""
     if isinstance(error, BackupError):
         return error
     if not isinstance(error, Exception):
@@ -180,7 +182,7 @@ def as_backup_error(error: BaseException) -> BackupError:
 
 
 def http_status_of(error_type: str) -> int:
-    """The HTTP status of an error of which only the `error_type` is known, as in a run's events."""
+    """The HTTP status for an `error_type`, as read from the events of a run."""
     for status, kinds in kinds_by_status().items():
         if any(kind.error_type == error_type for kind in kinds):
             return status
@@ -188,7 +190,7 @@ def http_status_of(error_type: str) -> int:
 
 
 def kinds_by_status() -> dict[int, list[type[BackupError]]]:
-    """Every class of error by its HTTP status."""
+    """All error classes by HTTP status."""
     kinds: dict[int, list[type[BackupError]]] = {}
     classes: list[type[BackupError]] = [BackupError]
     for kind in classes:
