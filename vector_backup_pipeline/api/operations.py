@@ -7,11 +7,7 @@ from typing import Any
 
 from vector_backup_pipeline import operations
 from vector_backup_pipeline.api.errors import BodyTooLarge, RunUnresolved
-from vector_backup_pipeline.api.models import (
-    BackupData,
-    RestoreData,
-    RunError,
-)
+from vector_backup_pipeline.api.models import BackupData, RestoreData, RunError
 from vector_backup_pipeline.engine.errors import (
     BackupError,
     DatabaseError,

@@ -25,12 +25,7 @@ from vector_backup_pipeline.api.models import (
     StatusData,
     respond,
 )
-from vector_backup_pipeline.api.openapi import (
-    answer,
-    errors,
-    file_answers,
-    request_body,
-)
+from vector_backup_pipeline.api.openapi import answer, errors, file_answers, request_body
 from vector_backup_pipeline.api.operations import BACKUP, RESTORE, Operation
 from vector_backup_pipeline.api.run_reader import RunProgress
 from vector_backup_pipeline.api.runs import NO_DAEMON, Runs

@@ -10,11 +10,7 @@ from fastapi import Request
 from starlette.requests import ClientDisconnect
 
 from vector_backup_pipeline.api.dagster_client import OUTAGE_SECONDS, DagsterClient
-from vector_backup_pipeline.api.errors import (
-    DagsterUnavailable,
-    RunUnresolved,
-    StateConflict,
-)
+from vector_backup_pipeline.api.errors import DagsterUnavailable, RunUnresolved, StateConflict
 from vector_backup_pipeline.api.operations import Operation, RunParameters
 from vector_backup_pipeline.api.run_reader import ENDED, QUEUED, Cached, RunProgress, RunReader
 from vector_backup_pipeline.engine.errors import StorageError

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from vector_backup_pipeline.api.access import is_loopback
 from vector_backup_pipeline_tests.api.serving import Served, served
 from vector_backup_pipeline_tests.fix_api import BASE, app_of
 
@@ -103,28 +102,11 @@ def test_the_documentation_is_open_where_a_token_protects_the_calls(
 @pytest.mark.parametrize(
     "path",
     [
-        "/docs/",
-        "/docs/../api",
-        "/openapi.json/api",
-        "/static-offline-docs",
-        "/healthz/",
-        "//healthz",
-        "/healthz/../api",
-        "/healthz/%2e%2e/api",
-        "/healthz%2f..%2fapi",
-        "/api/../healthz",
-        "/healthz;/api",
-        "/healthz%00",
-        "/healthz%20",
-        "/healthz%0a",
-        "/HEALTHZ",
-        "/%2fhealthz",
-        "/%2568ealthz",
-        "http://evil.com//healthz",
-        "/api#/healthz",
-        "/api?/healthz",
-        "",
-        "*",
+        *("/docs/", "/docs/../api", "/openapi.json/api", "/static-offline-docs"),
+        *("/healthz/", "//healthz", "/healthz/../api", "/healthz/%2e%2e/api"),
+        *("/healthz%2f..%2fapi", "/api/../healthz", "/healthz;/api", "/healthz%00"),
+        *("/healthz%20", "/healthz%0a", "/HEALTHZ", "/%2fhealthz", "/%2568ealthz"),
+        *("http://evil.com//healthz", "/api#/healthz", "/api?/healthz", "", "*"),
     ],
 )
 def test_no_path_that_resembles_an_open_one_is_open(
@@ -136,22 +118,10 @@ def test_no_path_that_resembles_an_open_one_is_open(
 
 _OWN_NAMES = ["127.0.0.1", "127.8.9.10:1", "[::1]", "[::1]:8084", "localhost", "LocalHost:8084"]
 _OTHER_NAMES = [
-    "evil.com",
-    "evil.com:8084",
-    "localhost.evil.com",
-    "127.0.0.1.evil.com:8084",
-    "evil.com.localhost",
-    "notlocalhost",
-    "localhost@evil.com",
-    "127.0.0.1@evil.com",
-    "192.168.0.7",
-    "0.0.0.0",  # noqa: S104 - it is refused.
-    "[::]",
-    "[2001:db8::1]:8084",
-    "[::1",
-    "2130706433",
-    "127.1",
-    "",
+    *("evil.com", "evil.com:8084", "localhost.evil.com", "127.0.0.1.evil.com:8084"),
+    *("evil.com.localhost", "notlocalhost", "localhost@evil.com", "127.0.0.1@evil.com"),
+    *("192.168.0.7", "0.0.0.0", "[::]", "[2001:db8::1]:8084", "[::1"),  # noqa: S104 - refused
+    *("2130706433", "127.1", ""),
 ]
 
 
@@ -186,14 +156,3 @@ def test_without_a_token_pages_of_other_sites_are_not_answered(
 def test_a_caller_that_names_no_host_is_no_browser(without_token: Served) -> None:
     assert _is_let_in(without_token, "/api", host=None, version="1.0")
     assert not _is_let_in(without_token, "/api", b"Origin: null", host=None, version="1.0")
-
-
-@pytest.mark.parametrize(
-    ("host", "expected"),
-    [
-        *((host, True) for host in ("127.0.0.1", "127.1.2.3", "::1", "localhost")),
-        *((host, False) for host in ("", "::", *_OTHER_NAMES)),
-    ],
-)
-def test_only_loopback_names_are_this_machine(host: str, expected: bool) -> None:
-    assert is_loopback(host) is expected

@@ -162,38 +162,37 @@ def test_headers_of_refusals_are_documented(document: Json) -> None:
 @pytest.mark.parametrize(
     ("operation", "body"),
     [
-        ("backup", {"task_id": "a-b"}),
-        ("backup", {"tables": []}),
-        ("backup", {"tables": ["docs", "docs"]}),
-        ("backup", {"tables": ["docs."]}),
-        ("backup", {"tables": ['"docs']}),
-        ("backup", {"batch_size": 0}),
-        ("backup", {"progress_every": 0}),
-        ("backup", {"task_id": "a" * 201}),
-        ("backup", {"batch_size": 10**18}),
-        ("backup", {"progress_every": 10**18}),
-        ("backup", {"workers": 65}),
-        ("backup", {"export_method": "cursor", "format": "binary"}),
-        ("backup", {"compression": "lzma"}),
-        ("backup", {"compression": "gzip", "compression_level": 10}),
-        ("backup", {"compression": "zstd", "compression_level": 23}),
-        ("backup", {"compression_level": 3}),
-        ("restore", {}),
-        ("restore", {"timestamp": "yesterday"}),
-        ("restore", {"timestamp": "20251321_000000"}),
-        ("restore", {"timestamp": "latest", "task_id": "a", "backup_path": "b"}),
-        ("restore", {"timestamp": "latest", "collections": []}),
-        ("restore", {"timestamp": "latest", "collections": ["a"], "truncate_before_restore": True}),
-        (
-            "restore",
-            {"timestamp": "latest", "on_conflict": "skip", "truncate_before_restore": True},
+        *(
+            ("backup", body)
+            for body in (
+                *({"task_id": task} for task in ("a-b", "a" * 201)),
+                *({"tables": tables} for tables in ([], ["docs", "docs"], ["docs."], ['"docs'])),
+                *({"batch_size": size} for size in (0, 10**18)),
+                *({"progress_every": rows} for rows in (0, 10**18)),
+                {"workers": 65},
+                {"export_method": "cursor", "format": "binary"},
+                {"compression": "lzma"},
+                {"compression": "gzip", "compression_level": 10},
+                {"compression": "zstd", "compression_level": 23},
+                {"compression_level": 3},
+            )
         ),
-        ("restore", {"timestamp": "latest", "on_conflict": "ignore"}),
-        ("restore", {"timestamp": "latest", "rename": {"a": ""}}),
-        ("restore", {"timestamp": "latest", "rename": {"a.": "b"}}),
-        ("restore", {"timestamp": "latest", "probes": 1001}),
-        ("restore", {"timestamp": "latest", "maintenance_work_mem": "2 GB"}),
-        ("restore", {"timestamp": "latest", "max_parallel_maintenance_workers": 1025}),
+        ("restore", {}),
+        *(
+            ("restore", {"timestamp": "latest", **body})
+            for body in (
+                *({"timestamp": stamp} for stamp in ("yesterday", "20251321_000000")),
+                {"task_id": "a", "backup_path": "b"},
+                {"collections": []},
+                {"collections": ["a"], "truncate_before_restore": True},
+                {"on_conflict": "skip", "truncate_before_restore": True},
+                {"on_conflict": "ignore"},
+                *({"rename": rename} for rename in ({"a": ""}, {"a.": "b"})),
+                {"probes": 1001},
+                {"maintenance_work_mem": "2 GB"},
+                {"max_parallel_maintenance_workers": 1025},
+            )
+        ),
     ],
     ids=str,
 )

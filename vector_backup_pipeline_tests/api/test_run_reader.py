@@ -248,24 +248,6 @@ def test_a_run_of_another_job_is_not_found(dagster: StandIn) -> None:
     _with_reader(dagster, ask)
 
 
-def test_only_so_many_runs_are_cached_those_asked_for_last(
-    dagster: StandIn, monkeypatch: pytest.MonkeyPatch, clock: Clock
-) -> None:
-    monkeypatch.setattr(run_reader, "MAX_CACHED_RUNS", 3)
-    first, *others = [dagster.add() for _ in range(5)]
-
-    async def ask(reader: RunReader) -> None:
-        for run_id in others:
-            await reader.read(first, JOB)
-            await reader.read(run_id, JOB)
-        await reader.read(others[0], JOB)
-
-    _with_reader(dagster, ask)
-
-    asked = [variables["run"] for _, variables in dagster.asked]
-    assert (asked.count(first), asked.count(others[0])) == (1, 2)
-
-
 def test_a_caller_who_disconnects_does_not_take_the_answer_from_others(dagster: StandIn) -> None:
     dagster.delay = 0.05
     run_id = dagster.add()

@@ -79,19 +79,6 @@ def test_a_caller_is_answered_when_the_run_has_ended(dagster: StandIn, status: s
     assert _with_runs(dagster, wait).reading.status == status
 
 
-def test_a_caller_is_answered_when_the_run_was_deleted(dagster: StandIn) -> None:
-    run_id = dagster.add()
-
-    async def wait(of: Runs) -> None:
-        waiting = _wait(of, run_id)
-        await _queried(dagster)
-        del dagster.runs[run_id]
-        await waiting
-
-    with pytest.raises(Exception, match=f"There is no run {run_id}"):
-        _with_runs(dagster, wait)
-
-
 def test_callers_who_wait_for_several_runs_share_one_query(dagster: StandIn) -> None:
     dagster.delay = 0.01
     run_ids = [dagster.add() for _ in range(5)]

@@ -249,21 +249,3 @@ def test_parameters_without_a_value_are_none(api: Api) -> None:
     listed = api.http.get(f"{BASE}/restore/list?task_id=&global_only=")
 
     assert listed.status_code == 200, listed.text
-
-
-def test_a_file_is_looked_at_and_read_in_part(
-    api: Api, answered: dict[str, list[httpx.Response]]
-) -> None:
-    told = answered["backup"][0].json()["data"]["tables_backed_up"]["langchain_pg_embedding"]
-    stamp = told["backup_file"].removeprefix("langchain_pg_embedding_").removesuffix(".csv")
-    address = f"{BASE}/backup/files/{stamp}/{told['backup_file']}?task_id={_TASK}"
-    whole = api.http.get(address)
-
-    looked_at = api.http.head(address)
-    behind = api.http.get(address, headers={"Range": f"bytes={len(whole.content)}-"})
-
-    assert looked_at.status_code == 200
-    assert looked_at.headers["Content-Length"] == str(len(whole.content))
-    assert looked_at.headers["ETag"] == whole.headers["ETag"]
-    assert behind.status_code == 416
-    assert behind.headers["Content-Range"] == f"bytes */{len(whole.content)}"

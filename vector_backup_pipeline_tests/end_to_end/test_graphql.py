@@ -137,14 +137,6 @@ def test_what_is_no_parameter_makes_no_run(dagster_dev: DagsterDev) -> None:
         assert launch(dagster_dev, config)["__typename"] == "RunConfigValidationInvalid"
 
 
-def test_a_bad_value_fails_the_run_with_a_result_that_says_why(dagster_dev: DagsterDev) -> None:
-    run = ended(dagster_dev, launch(dagster_dev, {"task_id": "../x"})["run"]["runId"])
-
-    assert run["status"] == "FAILURE"
-    (error,) = result_of(run)["errors"]
-    assert error.startswith("INVALID_PARAMS: task_id is ")
-
-
 def test_a_tick_of_the_sensor_asks_for_a_run_of_each_new_task(dagster_dev: DagsterDev) -> None:
     (dagster_dev.root / "newcomer").mkdir()
 
