@@ -159,40 +159,39 @@ def test_headers_of_refusals_are_documented(document: Json) -> None:
             assert "Content-Range" in responses["416"]["headers"], where
 
 
+_REFUSED_BACKUPS: list[Json] = [
+    *({"task_id": task} for task in ("a-b", "a" * 201)),
+    *({"tables": tables} for tables in ([], ["docs", "docs"], ["docs."], ['"docs'])),
+    *({"batch_size": size} for size in (0, 10**18)),
+    *({"progress_every": rows} for rows in (0, 10**18)),
+    {"workers": 65},
+    {"export_method": "cursor", "format": "binary"},
+    {"compression": "lzma"},
+    {"compression": "gzip", "compression_level": 10},
+    {"compression": "zstd", "compression_level": 23},
+    {"compression_level": 3},
+]
+# Besides the timestamp.
+_REFUSED_RESTORES: list[Json] = [
+    *({"timestamp": stamp} for stamp in ("yesterday", "20251321_000000")),
+    {"task_id": "a", "backup_path": "b"},
+    {"collections": []},
+    {"collections": ["a"], "truncate_before_restore": True},
+    {"on_conflict": "skip", "truncate_before_restore": True},
+    {"on_conflict": "ignore"},
+    *({"rename": rename} for rename in ({"a": ""}, {"a.": "b"})),
+    {"probes": 1001},
+    {"maintenance_work_mem": "2 GB"},
+    {"max_parallel_maintenance_workers": 1025},
+]
+
+
 @pytest.mark.parametrize(
     ("operation", "body"),
     [
-        *(
-            ("backup", body)
-            for body in (
-                *({"task_id": task} for task in ("a-b", "a" * 201)),
-                *({"tables": tables} for tables in ([], ["docs", "docs"], ["docs."], ['"docs'])),
-                *({"batch_size": size} for size in (0, 10**18)),
-                *({"progress_every": rows} for rows in (0, 10**18)),
-                {"workers": 65},
-                {"export_method": "cursor", "format": "binary"},
-                {"compression": "lzma"},
-                {"compression": "gzip", "compression_level": 10},
-                {"compression": "zstd", "compression_level": 23},
-                {"compression_level": 3},
-            )
-        ),
+        *(("backup", body) for body in _REFUSED_BACKUPS),
+        *(("restore", {"timestamp": "latest", **body}) for body in _REFUSED_RESTORES),
         ("restore", {}),
-        *(
-            ("restore", {"timestamp": "latest", **body})
-            for body in (
-                *({"timestamp": stamp} for stamp in ("yesterday", "20251321_000000")),
-                {"task_id": "a", "backup_path": "b"},
-                {"collections": []},
-                {"collections": ["a"], "truncate_before_restore": True},
-                {"on_conflict": "skip", "truncate_before_restore": True},
-                {"on_conflict": "ignore"},
-                *({"rename": rename} for rename in ({"a": ""}, {"a.": "b"})),
-                {"probes": 1001},
-                {"maintenance_work_mem": "2 GB"},
-                {"max_parallel_maintenance_workers": 1025},
-            )
-        ),
     ],
     ids=str,
 )
