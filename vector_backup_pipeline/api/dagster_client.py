@@ -187,7 +187,7 @@ class DagsterClient:
         except _NoAnswer as error:
             return await self._find_lost_run(tag, error)
         if "errors" in answer:
-            raise InvalidParams(" ".join(each["message"] for each in answer["errors"]))
+            raise InvalidParams(" ".join(error["message"] for error in answer["errors"]))
         return str(answer["run"]["runId"])
 
     async def statuses(self, **filters: Any) -> dict[str, str]:

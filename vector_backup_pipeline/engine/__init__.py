@@ -1,1 +1,1 @@
-"""Backup as a plain library: everything that touches a row, nothing that knows Dagster."""
+"""Backup and restore as a library that does not depend on Dagster."""

@@ -51,7 +51,7 @@ def converted_from_schema_1(manifest: _Json) -> dict[str, Any]:
         {**table, "definition": table["definition"] and _definition(table["definition"], objects)}
         for table in manifest["tables"]
     ]
-    dependencies = [_dependency(each) for each in objects if _is_recreated(each)]
+    dependencies = [_dependency(old_object) for old_object in objects if _is_recreated(old_object)]
     return {**manifest, "schema_version": 2, "tables": tables, "dependencies": dependencies}
 
 
@@ -68,25 +68,27 @@ def _dependency(old: _Json) -> Dependency:
 
 def _definition(old: _Json, objects: list[_Json]) -> TableDefinition:
     relations = [old, *old["partitions"]]
-    needed = [each for each in objects if each["key"] in old["needs"]]
+    needed = [old_object for old_object in objects if old_object["key"] in old["needs"]]
     omissions = tuple(_omissions(old, relations))
-    can_be_created = not any(each.prevents_creation for each in omissions)
+    can_be_created = not any(omission.prevents_creation for omission in omissions)
     statements = list(_statements(old)) if can_be_created else []
     keys = old["foreign_keys"] if can_be_created else []
-    texts = [each.sql for each in statements]
+    texts = [statement.sql for statement in statements]
     order = {kind: number for number, kind in enumerate(Kind)}
     return TableDefinition(
         **_fields(TableDefinition, old)
         | {
-            "columns": [_column(each) for each in old["columns"]],
+            "columns": [_column(column) for column in old["columns"]],
             "ddl": sorted(
-                (each for each in statements if each.kind is not Kind.INDEX),
-                key=lambda each: order[each.kind],
+                (statement for statement in statements if statement.kind is not Kind.INDEX),
+                key=lambda statement: order[statement.kind],
             ),
-            "indexes": [each for each in _indexes(relations) if each.sql in texts],
+            "indexes": [index for index in _indexes(relations) if index.sql in texts],
             "foreign_keys": [ForeignKey(sql=k["ddl"], **_fields(ForeignKey, k)) for k in keys],
-            "sequences": [_fields(Sequence, each) for each in old["sequences"]],
-            "needs": [_dependency(each).key for each in needed if _is_recreated(each)],
+            "sequences": [_fields(Sequence, sequence) for sequence in old["sequences"]],
+            "needs": [
+                _dependency(old_object).key for old_object in needed if _is_recreated(old_object)
+            ],
             "requires": [*_required_types(needed), *_required(old, relations, texts)],
             "omissions": omissions,
         }
@@ -123,10 +125,10 @@ def _indexes(relations: list[_Json]) -> Iterator[Index]:
 
 
 def _required_types(needed: list[_Json]) -> Iterator[ObjectAddress]:
-    for each in needed:
-        if each["kind"] in ("range", "collation"):
-            name = each["schema_name"], each["name"]
-            kind = "type" if each["kind"] == "range" else "collation"
+    for old_object in needed:
+        if old_object["kind"] in ("range", "collation"):
+            name = old_object["schema_name"], old_object["name"]
+            kind = "type" if old_object["kind"] == "range" else "collation"
             # The address of a type is its name in SQL.
             names = (quoted(name),) if kind == "type" else name
             yield ObjectAddress(kind=kind, names=names, description=f"{kind} {'.'.join(name)}")
@@ -134,9 +136,9 @@ def _required_types(needed: list[_Json]) -> Iterator[ObjectAddress]:
 
 def _required(old: _Json, relations: list[_Json], texts: list[str]) -> Iterator[ObjectAddress]:
     """That version named also what no statement uses, such as the function of an invalid index."""
-    for each in old["external_objects"]:
-        if any(each["names"][-1] in sql for sql in texts):
-            yield ObjectAddress(**each)
+    for address in old["external_objects"]:
+        if any(address["names"][-1] in sql for sql in texts):
+            yield ObjectAddress(**address)
     policies = [policy for relation in relations for policy in relation["policies"]]
     for role in dict.fromkeys(role for policy in policies for role in policy["roles"]):
         yield ObjectAddress(kind="role", names=(role,), description=f"role {role}")
@@ -152,7 +154,9 @@ def _omissions(old: _Json, relations: list[_Json]) -> Iterator[Omission]:
         text = f"type {old['of_type']} of the typed table"
         yield Omission(kind=OmissionKind.STRUCTURE, text=text)
     owners = [f"owner {old['owner']}"]
-    owners += [f"partition {_name(each)}: owner {each['owner']}" for each in relations[1:]]
+    owners += [
+        f"partition {_name(relation)}: owner {relation['owner']}" for relation in relations[1:]
+    ]
     for text in old["not_recreated"]:
         if text.endswith(_UNREAD_POLICY):
             yield _unread_policy(text.removesuffix(_UNREAD_POLICY))

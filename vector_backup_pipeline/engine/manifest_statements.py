@@ -103,14 +103,16 @@ class UnexpectedStatement(Exception):
 def check_statements(tables: Iterable[TableDefinition], dependencies: Iterable[Dependency]) -> None:
     """Raises UnexpectedStatement."""
     for dependency in dependencies:
-        types = {each.qualified_name for each in dependency.ddl if each.kind in _CREATING}
+        types = {
+            statement.qualified_name for statement in dependency.ddl if statement.kind in _CREATING
+        }
         for statement in dependency.ddl:
             if statement.kind not in _OF_TYPES or types != {dependency.qualified_name}:
                 raise UnexpectedStatement(statement.sql)
             _check(statement, types)
     for table in tables:
-        own = {each.qualified_name for each in table.created}
-        own |= {each.qualified_name for each in table.sequences}
+        own = {statement.qualified_name for statement in table.created}
+        own |= {sequence.qualified_name for sequence in table.sequences}
         for statement in (*table.ddl, *(index.statement for index in table.indexes)):
             _check(statement, own)
         for key in table.foreign_keys:

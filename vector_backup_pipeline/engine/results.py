@@ -33,7 +33,7 @@ class RunResult(Record):
 
     @classmethod
     def refused(cls: type[_R], error: BackupError, at: datetime) -> _R:
-        """The result of a run that was refused before it began."""
+        """The result of a run that was refused before it started."""
         required = {k: f.annotation for k, f in cls.model_fields.items() if f.is_required()}
         own = {"errors": [error_line(error)], "timestamp": at.replace(microsecond=0)}
         own |= cls._of_refused
@@ -62,7 +62,7 @@ class TruncatedTable(Record):
 
 
 class TruncateFailure(Record):
-    """A table that was not truncated, or of which that is `unknown`."""
+    """A table that was not truncated, or whose truncation is `unknown`."""
 
     success: Literal[False] = False
     error_type: str
@@ -92,7 +92,7 @@ class BackupResult(RunResult):
 
 
 class BackupInfo(Record):
-    """The set that was restored, and when it was made."""
+    """The set that was restored, and its creation time."""
 
     backup_path: str
     timestamp: str
@@ -100,10 +100,10 @@ class BackupInfo(Record):
 
 
 class RestoredTable(Record):
-    """A table whose rows are in the target. `duration` is that of the load alone.
+    """A table whose rows are in the target. `duration` is that of the load only.
 
-    `digest_matches` is None where digests can't be compared: rows were selected, skipped or
-    replaced, or the older system wrote the file.
+    `digest_matches` is null if digests cannot be compared: rows were selected, skipped or replaced,
+    or the older system wrote the file.
     """
 
     success: Literal[True] = True
@@ -115,10 +115,10 @@ class RestoredTable(Record):
 
 
 class Recall(Record):
-    """The share of the ten true nearest neighbors that searches found, 0 to 1, over some probes.
+    """The fraction of the ten true nearest neighbors that searches found, 0 to 1, over the probes.
 
-    `index` is None if the table could not be read; `metric` is pgvector's operator. `recall` is
-    None when nothing was measured, and `note` says why.
+    `index` is null if the table could not be read; `metric` is pgvector's operator. `recall` is
+    null if nothing was measured, and `note` says why.
     """
 
     table: str
@@ -133,8 +133,8 @@ class Recall(Record):
 
 
 class RestoreResult(RunResult):
-    """Indexes are named as in the target. `outcome` is unknown when the reply to COMMIT was lost
-    and no server could tell."""
+    """Indexes are named as in the target. `outcome` is `unknown` if the connection was lost during
+    COMMIT and the server could not tell whether it committed."""
 
     _of_refused: ClassVar[dict[str, object]] = {"outcome": "not_restored"}
 
@@ -167,9 +167,9 @@ class VerifiedTable(Record):
 
 
 class Drill(Record):
-    """A restore test: the set was restored into a database of its own, proven there, and dropped.
+    """A restore test: the set was restored into a temporary database, and its rows were compared.
 
-    `drilled_at` is None in files of earlier versions.
+    `drilled_at` is null in files of earlier versions.
     """
 
     passed: bool
@@ -186,8 +186,8 @@ class Drill(Record):
 class SetVerdict(Record):
     """The verification of one set.
 
-    `files_passed` is None when the stored files could not be read; `drill` when no restore test
-    was made. `passed` is true when everything asked for was done, and the set is good.
+    `files_passed` is null if the stored files could not be read, and `drill` if no restore test was
+    run. `passed` is true if all requested checks were run and passed.
     """
 
     backup_path: str
@@ -257,7 +257,7 @@ class AdoptResult(RunResult):
 
 
 class KeptSet(Record):
-    """A set that is kept, with all reasons. `source_database` is None if the manifest can't be
+    """A set that is kept, with all reasons. `source_database` is null if the manifest cannot be
     read."""
 
     timestamp: str
@@ -298,7 +298,8 @@ class PrunedLocation(Record):
 
 
 class EndedUpload(Record):
-    """An upload that a killed run left unfinished; its size where the store knows it."""
+    """An upload that a killed run left unfinished; `size` is null if the store does not report
+    it."""
 
     location: str
     started_at: datetime

@@ -204,7 +204,7 @@ def _first_wrong_block(counter: _RowCounter, file: DataFile) -> str | None:
     end, rows = file.blocks[0].offset, 0
     counter.read(end)
     parts = [("the header", 0, 0)]
-    parts += [(f"block {n}", each.length, each.rows) for n, each in enumerate(file.blocks, 1)]
+    parts += [(f"block {n}", block.length, block.rows) for n, block in enumerate(file.blocks, 1)]
     for name, length, rows_in_it in parts:
         end, rows = end + length, rows + rows_in_it
         counter.read(length)
@@ -267,8 +267,8 @@ def _longest_row(file: DataFile) -> int:
     return longest + len(row_format(file.format).header(file.digest.columns))
 
 
-def _difference(what: str, found: object, expected: object) -> list[str]:
-    return [] if found == expected else [f"{what} is {found}, expected {expected}"]
+def _difference(what: str, actual: object, expected: object) -> list[str]:
+    return [] if actual == expected else [f"{what} is {actual}, expected {expected}"]
 
 
 def _decompressed(

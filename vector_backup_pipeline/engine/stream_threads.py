@@ -41,8 +41,10 @@ class StreamThreads(Generic[_T]):
         self._work = work
         self._connections = connections
         self._threads = [
-            threading.Thread(target=self._run, args=(each,), name=f"{name}-{number}", daemon=True)
-            for number, each in enumerate(connections)
+            threading.Thread(
+                target=self._run, args=(connection,), name=f"{name}-{number}", daemon=True
+            )
+            for number, connection in enumerate(connections)
         ]
         self._items: queue.Queue[_T | _Ended] = queue.Queue(queued)
         self.stopped = threading.Event()

@@ -207,13 +207,13 @@ class TableDefinition(QualifiedName):
     omissions: tuple[Omission, ...] = ()
 
     def statements(self, *kinds: Kind) -> tuple[Statement, ...]:
-        return tuple(each for each in self.ddl if each.kind in kinds)
+        return tuple(statement for statement in self.ddl if statement.kind in kinds)
 
     @property
     def created(self) -> tuple[Statement, ...]:
         """The statements that create a relation or statistics object, all in one namespace."""
         kinds = (Kind.SEQUENCE, Kind.TABLE, Kind.KEY, Kind.STATISTICS)
-        return (*self.statements(*kinds), *(each.statement for each in self.indexes))
+        return (*self.statements(*kinds), *(index.statement for index in self.indexes))
 
 
 class Dependency(QualifiedName):

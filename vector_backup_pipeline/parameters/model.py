@@ -61,7 +61,9 @@ class Exclusion:
 
 def _add_exclusions(schema: dict[str, Any], model: type[Parameters]) -> None:
     if model.EXCLUSIONS:
-        schema["allOf"] = [each.as_json_schema(model.model_fields) for each in model.EXCLUSIONS]
+        schema["allOf"] = [
+            exclusion.as_json_schema(model.model_fields) for exclusion in model.EXCLUSIONS
+        ]
 
 
 class Parameters(BaseModel):
@@ -118,7 +120,7 @@ class Parameters(BaseModel):
 
 def shown(field: FieldInfo) -> Shown:
     """How the field is shown; the outermost annotation counts."""
-    return next((each for each in reversed(field.metadata) if isinstance(each, Shown)), Shown())
+    return next((item for item in reversed(field.metadata) if isinstance(item, Shown)), Shown())
 
 
 def plain_type(annotation: Any) -> Any:
@@ -145,7 +147,7 @@ def _is_absent(model: type[Parameters], key: str, value: object) -> bool:
 
 def _problems(error: ValidationError, model: type[Parameters]) -> list[Problem]:
     details = error.errors(include_url=False)
-    unknown = [str(each["loc"][0]) for each in details if each["type"] == "extra_forbidden"]
+    unknown = [str(detail["loc"][0]) for detail in details if detail["type"] == "extra_forbidden"]
     if unknown:
         names = ", ".join(repr(key[:_MAX_LETTERS]) for key in unknown[:_MAX_PROBLEMS])
         return [Problem((), f"Unknown: {names}. Known: {', '.join(model.model_fields)}.")]

@@ -146,7 +146,7 @@ def test_a_table_whose_binary_form_means_nothing_elsewhere_is_refused(
     made = backup(database.url, tables=("held", "plain"), format="binary")
 
     assert isinstance(made.error, InvalidParams)
-    assert f"held can't be backed up in format 'binary': the binary form of {named}" in str(
+    assert f"held cannot be backed up in format 'binary': the binary form of {named}" in str(
         made.error
     )
     assert "Use format 'csv'" in str(made.error)

@@ -78,7 +78,7 @@ def test_a_balancer_that_leads_to_two_servers_fails(
     other.drop_database(langchain.name)
 
     assert found.of_status("failed") == ["database: workers"]
-    assert "not to a balancer" in found["database: workers"].message
+    assert "not through a load balancer" in found["database: workers"].message
 
 
 def test_ctrl_c_leaves_nothing_and_ends_with_130(langchain: Database, check: Checker) -> None:

@@ -51,16 +51,16 @@ class ExportedFile:
 
 def check_binary(table: TableSource, definition: TableDefinition) -> None:
     """Raises `InvalidParams` for a table that can't be written in format `binary`."""
-    found = [
+    type_names = [
         f"{column.name} ({column.type.text})"
         for column in definition.columns
         if column.name in table.columns and not column.type.binary_portable
     ]
-    if found:
+    if type_names:
         raise InvalidParams(
-            f"{table.table.requested} can't be backed up in format 'binary': the binary form of "
-            f"{', '.join(found)} holds OIDs that differ in another database, or does not exist. "
-            "Use format 'csv'."
+            f"{table.table.requested} cannot be backed up in format 'binary': the binary form of "
+            f"{', '.join(type_names)} contains OIDs, which differ in another database, or does not "
+            "exist. Use format 'csv'."
         )
 
 

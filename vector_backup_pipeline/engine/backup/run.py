@@ -201,7 +201,7 @@ class BackupRun(EngineRun[BackupResult]):
         return f"{made(self._location).directory.location}/{file_name}"
 
     def truncate(self) -> dict[str, TruncatedTable]:
-        """Truncate the tables, if that was asked for and everything about the backup is right.
+        """Truncate the tables, if requested and if the backup is complete and verified.
 
         Raises:
             BackupError: nothing was truncated, or (`outcome` unknown) that can't be determined.
@@ -324,7 +324,7 @@ class BackupRun(EngineRun[BackupResult]):
             created_at=self._began_at,
             truncate=self._truncate_state,
         )
-        # An existing one stays, whatever becomes of its replacement.
+        # The existing one remains if the replacement fails.
         self._has_manifest = bool(self._has_manifest)
         name = manifest_name(location.stamp)
         location.directory.replace(name, manifest.to_json(location.directory.manifest_key))
@@ -353,7 +353,7 @@ class BackupRun(EngineRun[BackupResult]):
     def _make_result(self, *, with_manifest: bool = False) -> BackupResult:
         """The result as of now; without a manifest, nothing counts as backed up."""
         order = self.request.tables
-        entries = {**self._failures, **{t: _exported(each) for t, each in self.stored.items()}}
+        entries = {**self._failures, **{t: _exported(table) for t, table in self.stored.items()}}
         errors = [error_line(self._errors[t], t) for t in order if t in self._errors]
         if self._own_error is not None and self._own_error not in self._errors.values():
             errors.append(error_line(self._own_error))

@@ -151,14 +151,14 @@ def _latest(
     where = contents.directory.location
     sets = sets_without_verdicts(contents)
     with_tables = [
-        each
-        for each in sets
-        if each.says_complete and all(each.files_named(text) for text in tables or ())
+        backup_set
+        for backup_set in sets
+        if backup_set.says_complete and all(backup_set.files_named(text) for text in tables or ())
     ]
     source = _source(sets, with_tables, where, source_database, ask_target)
-    latest = next((each for each in with_tables if each.source == source), None)
+    latest = next((backup_set for backup_set in with_tables if backup_set.source == source), None)
     if latest is None:
-        all_damaged = sets and all(each.source is None for each in sets)
+        all_damaged = sets and all(backup_set.source is None for backup_set in sets)
         newest = contents.backup_set(sets[0].stamp) if all_damaged else None
         if isinstance(newest, DamagedSet):
             raise newest.error
@@ -170,7 +170,7 @@ def _latest(
     _check_emptied(latest, sets, tables)
     # A damaged set may be of any database.
     unusable = [s for s in sets if not s.says_complete and s.source in (None, source)]
-    newer = [each.stamp for each in reversed(unusable) if each.age > latest.age]
+    newer = [backup_set.stamp for backup_set in reversed(unusable) if backup_set.age > latest.age]
     return ChosenSet(_set_at(contents, latest.stamp, tables, None), tuple(newer))
 
 
@@ -183,9 +183,9 @@ def _source(
 ) -> SourceDatabase | None:
     """The database that `latest` is taken from."""
     if source_database is not None:
-        sources = {each.source for each in sets if each.source is not None}
+        sources = {backup_set.source for backup_set in sets if backup_set.source is not None}
         return source_named(source_database, sources, where)
-    usable = {each.source for each in with_tables if each.source is not None}
+    usable = {backup_set.source for backup_set in with_tables if backup_set.source is not None}
     # A database with incomplete sets alone is backed up here too.
     sources = usable | {s.source for s in sets if s.source is not None and not s.says_complete}
     if len(sources) <= 1 or not usable:
@@ -205,15 +205,17 @@ def _check_emptied(
 ) -> None:
     """A backup of a table that an earlier set's run truncated has no rows: the earlier set has
     them."""
-    wanted = latest.files if tables is None else _files_named(latest, tables)
-    empty = {file.identity for file in wanted if file.rows == 0}
-    for each in sets:
-        is_earlier = each.created_at < latest.created_at and each.source == latest.source
-        for file in each.emptied if is_earlier else ():
+    files = latest.files if tables is None else _files_named(latest, tables)
+    empty = {file.identity for file in files if file.rows == 0}
+    for backup_set in sets:
+        is_earlier = (
+            backup_set.created_at < latest.created_at and backup_set.source == latest.source
+        )
+        for file in backup_set.emptied if is_earlier else ():
             if file.identity in empty:
                 raise InvalidParams(
                     f"The latest set {latest.stamp} has no rows of {'.'.join(file.identity)}: the "
-                    f"run of {each.stamp} truncated that table, and its set has the rows. Give "
-                    f"timestamp {each.stamp} to restore them, or {latest.stamp} to restore the "
-                    "empty table."
+                    f"run of {backup_set.stamp} truncated that table, and its set has the rows. "
+                    f"Give timestamp {backup_set.stamp} to restore them, or {latest.stamp} to "
+                    "restore the empty table."
                 )

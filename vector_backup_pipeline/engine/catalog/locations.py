@@ -96,7 +96,7 @@ def find_locations(
 
 def other_files(contents: Contents, sets: Iterable[StoredSet]) -> Iterator[OtherFile]:
     """The data files that belong to none of the sets."""
-    in_sets = {file.name for each in sets for file in each.files}
+    in_sets = {file.name for backup_set in sets for file in backup_set.files}
     for stamp, names in sorted(contents.data_files.items()):
         state = contents.state_without_set(stamp)
         yield from (OtherFile(name, state) for name in sorted(names) if name not in in_sets)
@@ -235,15 +235,18 @@ def list_backups(
 
 def as_list(locations: Sequence[BackupLocation], timestamps: TimestampFormat) -> BackupList:
     labels = labels_of(locations)
-    in_root = sum(len(each.sets) for each in locations if each.task_id is None)
-    in_all = sum(len(each.sets) for each in locations)
+    in_root = sum(len(location.sets) for location in locations if location.task_id is None)
+    in_all = sum(len(location.sets) for location in locations)
     return BackupList(
         backup_locations=[
             ListedLocation(
                 type="global" if location.task_id is None else "task",
                 task_id=location.task_id,
                 relative_path=location.relative_path,
-                backups=[_backup(each, location, timestamps, labels) for each in location.sets],
+                backups=[
+                    _backup(backup_set, location, timestamps, labels)
+                    for backup_set in location.sets
+                ],
                 other_files=[ListedFile(file=f.name, state=f.state) for f in location.other_files],
             )
             for location in locations
@@ -260,8 +263,8 @@ def as_list(locations: Sequence[BackupLocation], timestamps: TimestampFormat) ->
 
 def labels_of(locations: Sequence[BackupLocation]) -> dict[SourceDatabase, str]:
     """How the source databases of a list are shown."""
-    sets = (each for location in locations for each in location.sets)
-    return source_labels(each.source for each in sets if each.source is not None)
+    sets = (backup_set for location in locations for backup_set in location.sets)
+    return source_labels(backup_set.source for backup_set in sets if backup_set.source is not None)
 
 
 def _backup(

@@ -131,12 +131,12 @@ class StoredSet:
     def files_named(self, text: str) -> list[StoredFile]:
         """The files of the tables that `text` names: as in the backup's parameters, or by `name` or
         `schema.name`."""
-        wanted = parse_table_name(text)
+        name = parse_table_name(text)
         return [
             file
             for file in self.files
-            if parse_table_name(file.table) == wanted
-            or (wanted.name == file.table_name and wanted.schema in (None, file.schema_name))
+            if parse_table_name(file.table) == name
+            or (name.name == file.table_name and name.schema in (None, file.schema_name))
         ]
 
 
@@ -147,17 +147,17 @@ def stored_sets(contents: Contents) -> list[StoredSet]:
         StorageError: a manifest or a verdict can't be read.
     """
     return [
-        replace(each, verdicts=read_verdicts(contents.directory, each.stamp))
-        if verdict_name(each.stamp) in contents.sizes
-        else each
-        for each in sets_without_verdicts(contents)
+        replace(backup_set, verdicts=read_verdicts(contents.directory, backup_set.stamp))
+        if verdict_name(backup_set.stamp) in contents.sizes
+        else backup_set
+        for backup_set in sets_without_verdicts(contents)
     ]
 
 
 def sets_without_verdicts(contents: Contents) -> list[StoredSet]:
     """The sets of a directory, newest first. Raises as `stored_sets`."""
     sets = (stored_set(contents, backup) for backup in contents.sets())
-    return sorted(sets, key=lambda each: each.age, reverse=True)
+    return sorted(sets, key=lambda backup_set: backup_set.age, reverse=True)
 
 
 def stored_set(contents: Contents, backup: BackupSet) -> StoredSet:

@@ -97,8 +97,8 @@ def rebuildable_indexes(cursor: Cursor, oid: int) -> list[RebuildableIndex]:
 
 def drop_indexes(cursor: Cursor, indexes: Sequence[RebuildableIndex]) -> None:
     """Drop them; takes the lock that keeps also readers from their table."""
-    for each in indexes:
-        cursor.execute(SQL("DROP INDEX {}").format(each.identifier))
+    for index in indexes:
+        cursor.execute(SQL("DROP INDEX {}").format(index.identifier))
 
 
 def rebuild_indexes(
@@ -115,15 +115,15 @@ def rebuild_indexes(
     # A definition names no tablespace, and the session may have a default.
     cursor.execute("SELECT pg_catalog.current_setting('default_tablespace')")
     ((default_tablespace,),) = cursor.fetchall()
-    for each in indexes:
-        before_index((each.schema, each.table), each.index)
-        _set_default_tablespace(cursor, each.tablespace or "")
-        cursor.execute(each.index.sql)
-        for change in each.changes:
+    for index in indexes:
+        before_index((index.schema, index.table), index.index)
+        _set_default_tablespace(cursor, index.tablespace or "")
+        cursor.execute(index.index.sql)
+        for change in index.changes:
             cursor.execute(change.sql)
-        if each.comment is not None:
+        if index.comment is not None:
             comment = SQL("COMMENT ON INDEX {} IS {}")
-            cursor.execute(comment.format(each.identifier, Literal(each.comment)))
+            cursor.execute(comment.format(index.identifier, Literal(index.comment)))
     _set_default_tablespace(cursor, default_tablespace)
 
 

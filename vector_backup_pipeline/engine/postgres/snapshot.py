@@ -263,17 +263,20 @@ def _add_workers(pinned: PinnedSnapshot, workers: int, lock_timeout: float) -> N
         pinned.notices.append(f"The tables are read over {used}: {refusal.message}")
 
 
-def connect_workers(pinned: PinnedSnapshot, wanted: int, lock_timeout: float) -> BackupError | None:
-    """Let `wanted` connections join the snapshot, or as many as can; returns why one was refused.
+def connect_workers(
+    pinned: PinnedSnapshot, worker_count: int, lock_timeout: float
+) -> BackupError | None:
+    """Import the snapshot in `worker_count` connections, or as many as possible; returns the error
+    that refused one, if any.
 
     Raises:
-        DatabaseError: a connection reached another server; none of them is left.
+        DatabaseError: a connection reached another server; all of them were closed.
     """
     with pinned.coordinator.cursor() as cursor:
         cursor.execute("SELECT pg_export_snapshot()")
         ((exported,),) = cursor.fetchall()
     try:
-        for _ in range(wanted):
+        for _ in range(worker_count):
             try:
                 worker = connect(pinned.settings, WORKER_PATIENCE_SECONDS)
             except (DatabaseError, ServiceUnavailable) as error:
@@ -321,6 +324,6 @@ def _join_snapshot(
     close_quietly(worker)
     raise DatabaseError(
         "A worker's connection reached another server than the run's first connection, so it "
-        "can't share the snapshot. Connect to one server directly, not to a balancer or pooler "
-        "that spreads connections, or set workers to 1."
+        "cannot import the snapshot. Connect to one server directly, not through a load balancer "
+        "or pooler that distributes connections, or set workers to 1."
     )

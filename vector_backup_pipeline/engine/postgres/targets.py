@@ -148,7 +148,7 @@ def find_existing(cursor: Cursor, schema: str, name: str) -> ExistingTable | Non
         schema=schema,
         name=name,
         kind=kind,
-        columns=tuple(TargetColumn(*each) for each in _ask(cursor, _COLUMNS, (oid,))),
+        columns=tuple(TargetColumn(*row) for row in _ask(cursor, _COLUMNS, (oid,))),
         unique_keys=tuple(tuple(names) for (names,) in _ask(cursor, _UNIQUE_KEYS, (oid,))),
         triggers=read_triggers(cursor, oid),
         references=tuple(_ask(cursor, _REFERENCES, {"oid": oid})),

@@ -1,1 +1,1 @@
-"""Restoring a backup set: from the stored files to proven tables, all or nothing."""
+"""Restoring a backup set from the stored files, all or nothing."""

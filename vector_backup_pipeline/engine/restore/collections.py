@@ -35,24 +35,33 @@ def chosen_rows(
     others = [t.table for t in planned if _IDENTITY.get(t.stored.name) not in t.columns]
     if others:
         raise InvalidParams(
-            f"collections chooses among LangChain's rows, but {', '.join(others)} is no table of "
-            f"LangChain's. Name {COLLECTION_TABLE} and {EMBEDDING_TABLE} in tables."
+            f"collections selects rows of LangChain's tables, but {', '.join(others)} is not one "
+            f"of them. Name only {COLLECTION_TABLE} and {EMBEDDING_TABLE} in tables."
         )
-    table = next((each for each in planned if each.stored.name == COLLECTION_TABLE), None)
+    table = next(
+        (
+            planned_table
+            for planned_table in planned
+            if planned_table.stored.name == COLLECTION_TABLE
+        ),
+        None,
+    )
     if table is None:
         raise InvalidParams(
-            f"collections needs {COLLECTION_TABLE}, where the names are, among the tables to be "
-            "restored. Add it to tables; on_conflict 'skip' leaves its existing rows."
+            f"collections requires {COLLECTION_TABLE}, which contains the names, among the tables "
+            "to be restored. Add it to tables; on_conflict 'skip' keeps its existing rows."
         )
     identities = _identities(directory, table, names)
     # Untyped literals take the column's own type, uuid or text.
     listed = SQL(", ").join(map(Literal, identities))
     return [
         replace(
-            each,
-            where=SQL("{} IN ({})").format(Identifier(_IDENTITY[each.stored.name]), listed),
+            planned_table,
+            where=SQL("{} IN ({})").format(
+                Identifier(_IDENTITY[planned_table.stored.name]), listed
+            ),
         )
-        for each in planned
+        for planned_table in planned
     ]
 
 

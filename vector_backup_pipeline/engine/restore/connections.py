@@ -84,7 +84,7 @@ class TargetConnections:
                 self.role = current_role(cursor)
             if self.server.in_recovery:
                 raise DatabaseRefused(
-                    "The target server is a standby, which takes no rows. Connect to its primary."
+                    "The target server is a standby, which is read-only. Connect to its primary."
                 )
         except BaseException:
             close_quietly(self.coordinator)

@@ -126,8 +126,8 @@ class ExistingTables:
         if table.key() is None:
             raise InvalidParams(
                 f"{existing.label} holds {rows} rows and has no unique key over the backup's "
-                "columns: restoring the same set twice would double its rows. Truncate it before "
-                "the restore, or restore under another name with rename."
+                "columns: restoring the same set twice would duplicate its rows. Truncate it "
+                "before the restore, or restore under another name with rename."
             )
         if not (self._request.loads_every_row_as_it_is and table.stored.data.has_digest):
             return Before(rows, Content(rows, 0))

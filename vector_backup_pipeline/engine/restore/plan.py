@@ -68,8 +68,9 @@ class PlannedTable:
         """Whether values name tables or types (regclass and its like), which then must exist."""
         types = [column.type for column in self.stored.columns]
         return any(
-            each.schema_name == "pg_catalog" and each.name.lstrip("_").startswith("reg")
-            for each in types
+            column_type.schema_name == "pg_catalog"
+            and column_type.name.lstrip("_").startswith("reg")
+            for column_type in types
         )
 
     @property
@@ -93,10 +94,10 @@ def plan_tables(
 ) -> list[PlannedTable]:
     """Find the target of every table of `source`, parents before their children.
 
-    Call this before the search path is emptied: tables of the older system's files are found by it.
+    Call this before the search path is emptied: tables of the older system are looked up on it.
 
     Raises:
-        InvalidParams, TableNotFound, PermissionDenied: a table can't take its rows.
+        InvalidParams, TableNotFound, PermissionDenied: a table cannot accept the rows.
     """
     manifest = source.backup.manifest
     planned: list[PlannedTable] = []
@@ -127,24 +128,24 @@ def firing_triggers(existing: ExistingTable, request: RestoreParameters) -> list
         events.add("UPDATE")
     if request.truncate_before_restore:
         events.add("TRUNCATE")
-    return [each for each in existing.triggers if each.enabled and events & each.events]
+    return [trigger for trigger in existing.triggers if trigger.enabled and events & trigger.events]
 
 
 def _target_name(
     cursor: Cursor, source: RestoreSource, stored: StoredTable, rename: Mapping[str, str]
 ) -> tuple[str, str]:
-    wanted = TableName(None, stored.name)
+    target_name = TableName(None, stored.name)
     for old, new in rename.items():
         if find_stored(source.tables, old) is stored:
-            wanted = parse_table_name(new)
-    if wanted.schema is not None:
-        return wanted.schema, wanted.name
+            target_name = parse_table_name(new)
+    if target_name.schema is not None:
+        return target_name.schema, target_name.name
     if stored.definition is not None:
-        return stored.schema, wanted.name
-    found = resolve_bare_name(cursor, wanted.name)
-    if found is None:
-        raise _no_definition(stored, wanted.name)
-    return found
+        return stored.schema, target_name.name
+    resolved = resolve_bare_name(cursor, target_name.name)
+    if resolved is None:
+        raise _no_definition(stored, target_name.name)
+    return resolved
 
 
 def _no_definition(stored: StoredTable, name: str) -> TableNotFound:
@@ -168,7 +169,7 @@ def _check_existing(
         _check_column(table, existing, column, request)
     triggers = firing_triggers(existing, request)
     if triggers and not (request.fire_triggers or request.disable_triggers):
-        listed = ", ".join(dict.fromkeys(each.name for each in triggers))
+        listed = ", ".join(dict.fromkeys(trigger.name for trigger in triggers))
         raise InvalidParams(
             f"{existing.label} has triggers ({listed}) that this restore would fire. Set "
             "disable_triggers to load without them, as the table's owner; or fire_triggers to let "
@@ -187,29 +188,34 @@ def _check_column(
 ) -> None:
     """Values must not change on the way: types are compared where they would without an error, and
     where it would only be noticed late."""
-    found = existing.column(column.name)
-    if found is None:
+    target_column = existing.column(column.name)
+    if target_column is None:
         return
-    if found.is_generated != column.generated:
+    if target_column.is_generated != column.generated:
         raise InvalidParams(
             f"The column {column.name} is generated either in the backup or in {existing.label}, "
             "but not in both. Restore under another name with rename."
         )
-    if found.is_generated:
+    if target_column.is_generated:
         return
     is_proven = request.loads_every_row_as_it_is  # By a digest, which shows any change.
-    has_dimensions = found.type_name in _DIMENSIONED
-    type_differs = {found.type_name, column.type.name} not in ({found.type_name}, _TEXTS)
-    size_differs = found.modifier not in (-1, column.type.modifier)
+    has_dimensions = target_column.type_name in _DIMENSIONED
+    type_differs = {target_column.type_name, column.type.name} not in (
+        {target_column.type_name},
+        _TEXTS,
+    )
+    size_differs = target_column.modifier not in (-1, column.type.modifier)
     size_matters = column.type.modifier >= 0 if has_dimensions else not is_proven
     if (type_differs and (table.stored.form.name == "binary" or not is_proven)) or (
         size_differs and size_matters
     ):
-        size = f"({found.modifier})" if has_dimensions and found.modifier >= 0 else ""
+        size = (
+            f"({target_column.modifier})" if has_dimensions and target_column.modifier >= 0 else ""
+        )
         raise InvalidParams(
-            f"The column {column.name} of {existing.label} has type {found.type_name}{size}, in "
-            f"the backup {column.type.text}: values don't fit or would change. Restore under "
-            "another name with rename."
+            f"The column {column.name} of {existing.label} has type "
+            f"{target_column.type_name}{size}, but {column.type.text} in the backup: values would "
+            "not fit or would change. Restore under another name with rename."
         )
 
 
@@ -219,8 +225,8 @@ def _check_encoding(manifest: Manifest, target: ServerIdentity) -> None:
         raise InvalidParams(
             f"The set was made from the SQL_ASCII database {manifest.server.database}, whose bytes "
             f"have no known encoding; the database {target.database} has encoding "
-            f"{target.encoding}. Restore into a database made with: CREATE DATABASE ... TEMPLATE "
-            "template0 ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C'."
+            f"{target.encoding}. Restore into a database created with: CREATE DATABASE ... "
+            "TEMPLATE template0 ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C'."
         )
 
 
@@ -245,9 +251,9 @@ def _check_binary_versions(
     if differences:
         raise InvalidParams(
             f"{', '.join(table.stored.file for table in binary)} is binary, written by "
-            f"{'; and by '.join(differences)}. The binary form is promised within a version alone. "
-            "Restore to a server of the same version; or set allow_other_versions: types and row "
-            "digests are compared in any case, and a difference rolls everything back. To move "
+            f"{'; and by '.join(differences)}. The binary format is only compatible within a "
+            "version. Restore to a server of the same version; or set allow_other_versions: types "
+            "and row digests are still compared, and a difference rolls everything back. To move "
             "between versions, back up in format csv."
         )
 

@@ -56,27 +56,27 @@ def content_of(
     return Content(rows, digest % DIGEST_MODULUS)
 
 
-def prove_equal(table: str, found: Content, expected: Content) -> None:
+def prove_equal(table: str, actual: Content, expected: Content) -> None:
     """Raises `IntegrityError` unless the target holds the manifest's content."""
-    if found.rows != expected.rows:
+    if actual.rows != expected.rows:
         raise IntegrityError(
-            f"After the load {table} holds {found.rows} rows of the backup, not {expected.rows}. "
+            f"After the load {table} holds {actual.rows} rows of the backup, not {expected.rows}. "
             f"{_ROLLED_BACK}"
         )
-    if found.digest != expected.digest:
+    if actual.digest != expected.digest:
         raise IntegrityError(
             f"The rows of {table} in the target are not those of the backup: content digest "
-            f"{found.digest:032x}, expected {expected.digest:032x}. {_ROLLED_BACK} A trigger, a "
+            f"{actual.digest:032x}, expected {expected.digest:032x}. {_ROLLED_BACK} A trigger, a "
             "column of another type or size, or another version of an extension changes values; "
             "or the manifest was changed."
         )
 
 
-def prove_count(table: str, loaded: int, kept: int, found: int, *, replaces: bool) -> None:
+def prove_count(table: str, loaded: int, kept: int, actual: int, *, replaces: bool) -> None:
     """Raises `IntegrityError` unless a table that had `kept` rows has got the `loaded` ones."""
     most = kept + loaded
-    if found > most or found < (kept if replaces else most):
+    if actual > most or actual < (kept if replaces else most):
         raise IntegrityError(
-            f"{loaded} rows went into {table}, which had {kept} and now has {found}. "
+            f"{loaded} rows went into {table}, which had {kept} and now has {actual}. "
             f"{_ROLLED_BACK} A trigger or a rule may have interfered."
         )

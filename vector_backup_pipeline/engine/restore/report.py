@@ -31,7 +31,7 @@ def restore_lines(result: RestoreResult) -> list[str]:
     """The outcome of tables and indexes, and the notices."""
     lines = [_truncated_line(name, entry) for name, entry in result.truncate_results.items()]
     lines += [_restored_line(name, entry) for name, entry in result.restore_results.items()]
-    lines += [recall_line(each) for each in result.recall_at_10]
+    lines += [recall_line(index_recall) for index_recall in result.recall_at_10]
     for table, things in result.not_recreated.items():
         lines += [f"  - {table}: not recreated: {thing}" for thing in things]
     return [*lines, *notice_lines(result.notices)]

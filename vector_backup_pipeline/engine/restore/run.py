@@ -65,7 +65,7 @@ _PROBE_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class FoundBackup:
-    """The set that a restore reads. `size` in bytes, of the tables that are asked for."""
+    """The set that a restore reads. `size` of the requested tables in bytes."""
 
     directory: str
     timestamp: str
@@ -134,7 +134,7 @@ class RestoreRun(EngineRun[RestoreResult]):
     def find(
         self, connection_settings: Callable[[], ConnectionSettings] | None = None
     ) -> FoundBackup:
-        """Find the set, and prove the stored files of the tables that are asked for.
+        """Find the set, and verify the stored files of the requested tables.
 
         If the location holds sets of several databases, the target's name and system decide.
         """
@@ -219,7 +219,9 @@ class RestoreRun(EngineRun[RestoreResult]):
         return rows
 
     def _load(self, target: Target, name: str, listener: ProgressListener) -> int:
-        table = next(each for each in target.planned if each.table == name)
+        table = next(
+            planned_table for planned_table in target.planned if planned_table.table == name
+        )
         with target.loading(table) as connections:
             return load_table(
                 connections,

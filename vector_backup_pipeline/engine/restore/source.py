@@ -1,4 +1,4 @@
-"""What a restore reads: the tables of a set that were asked for, checked before anything else."""
+"""The source of a restore: the requested tables of a set, checked before anything else."""
 
 from __future__ import annotations
 
@@ -109,7 +109,8 @@ class RestoreSource:
     def notices_on_target(
         self, request: RestoreParameters, target: SourceDatabase
     ) -> Iterator[str]:
-        """A notice if `latest` is of another database than the target, and was not asked for."""
+        """A notice if `latest` is of another database than the target, and the caller did not name
+        that database."""
         origin = self.backup.source
         is_by_default = request.timestamp == LATEST and request.source_database is None
         if is_by_default and origin != OLDER_SYSTEM and origin.differs_from(target):
@@ -125,7 +126,7 @@ def find_source(
     request: RestoreParameters,
     ask_target: AskTarget | None,
 ) -> RestoreSource:
-    """Find the set and the tables asked for; their files are not read yet.
+    """Find the set and the requested tables; their files are not read yet.
 
     Raises:
         ResourceNotFound: no such directory, set, table in the set, or file.
@@ -149,12 +150,12 @@ def find_source(
         ask_target,
     )
     chosen = _chosen(found.backup, request.tables)
-    names = {(each.schema, each.name) for each in chosen}
+    names = {(table.schema, table.name) for table in chosen}
     covered = tuple(
-        each.table
-        for each in chosen
-        if each.definition
-        and (creator := each.definition.created_with)
+        table.table
+        for table in chosen
+        if table.definition
+        and (creator := table.definition.created_with)
         and (creator.schema_name, creator.name) in names
     )
     tables = tuple(table for table in chosen if table.table not in covered)
@@ -167,29 +168,29 @@ def find_stored(stored: Iterable[StoredTable], text: str) -> StoredTable | None:
     its schema. A bare name that fits several tables names none."""
     name = parse_table_name(text)
     stored = list(stored)
-    exact = [each for each in stored if parse_table_name(each.table) == name]
+    exact = [table for table in stored if parse_table_name(table.table) == name]
     if name.schema is None:
-        fitting = exact or [each for each in stored if each.name == name.name]
+        fitting = exact or [table for table in stored if table.name == name.name]
     else:
-        fitting = [each for each in stored if TableName(each.schema, each.name) == name]
+        fitting = [table for table in stored if TableName(table.schema, table.name) == name]
     return fitting[0] if len(fitting) == 1 else None
 
 
-def _chosen(backup: ManifestSet, wanted: Sequence[str] | None) -> list[StoredTable]:
+def _chosen(backup: ManifestSet, names: Sequence[str] | None) -> list[StoredTable]:
     stored = [
-        StoredTable(each.table, each.schema_name, each.name, each.file, each.definition)
-        for each in backup.manifest.tables
-        if each.file is not None
+        StoredTable(table.table, table.schema_name, table.name, table.file, table.definition)
+        for table in backup.manifest.tables
+        if table.file is not None
     ]
-    if wanted is None:
+    if names is None:
         return stored
     chosen: list[StoredTable] = []
-    for text in wanted:
+    for text in names:
         table = find_stored(stored, text)
         if table is None:
             raise ResourceNotFound(
                 f"The set {backup.stamp} has no table {text}. It has: "
-                f"{', '.join(each.table for each in stored)}."
+                f"{', '.join(table.table for table in stored)}."
             )
         if table not in chosen:
             chosen.append(table)
@@ -203,7 +204,7 @@ def _check_rename(tables: Sequence[StoredTable], request: RestoreParameters) -> 
         if stored is None:
             raise InvalidParams(
                 f"rename names {old!r}, which is not among the tables to be restored: "
-                f"{', '.join(each.table for each in tables)}."
+                f"{', '.join(table.table for table in tables)}."
             )
         if stored.table in renamed:
             raise InvalidParams(

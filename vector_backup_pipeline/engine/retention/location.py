@@ -115,17 +115,22 @@ class LocationPrune:
             self._timestamps.now(),
             include_truncated=self._parameters.include_truncated,
         )
-        labels = source_labels(each.source for each in sets if each.source is not None)
+        labels = source_labels(
+            backup_set.source for backup_set in sets if backup_set.source is not None
+        )
         self._labels = {s.stamp: labels[s.source] if s.source else None for s in sets}
         self._other_files = list(other_files(contents, sets))
-        stored = {file.name for each in sets for file in each.files} & contents.sizes.keys()
+        stored = {
+            file.name for backup_set in sets for file in backup_set.files
+        } & contents.sizes.keys()
         self._set_files = stored | {manifest_name(stamp) for stamp in contents.manifests}
         removals = self._removals_of(contents, sets)
         self._pending = [r for r in removals if r.tombstone.manifest or r.tombstone.files]
         return contents
 
     def _without_idle_tombstones(self, contents: Contents) -> Contents:
-        """Sets of which an earlier prune has removed nothing yet are judged again."""
+        """The contents without tombstones of sets whose removal has not begun. The rules are
+        applied to these sets again."""
         idle = {s for s in contents.tombstones if manifest_name(s) in contents.sizes}
         if not self._parameters.dry_run:
             for name in contents.sizes:
@@ -138,14 +143,16 @@ class LocationPrune:
         )
 
     def _removals_of(self, contents: Contents, sets: list[StoredSet]) -> Iterator[Removal]:
-        """The removals of sets, and then of orphaned files if asked for."""
+        """The removals of sets, and then of orphaned files if requested."""
         # A file that several sets name is removed with the last one.
-        files = {each.stamp: {file.name for file in each.files} for each in sets}
+        files = {backup_set.stamp: {file.name for file in backup_set.files} for backup_set in sets}
         for decision in removal_order(self._decisions, sets):
             own = files.pop(decision.stamp) - set().union(*files.values())
             yield self._removal(contents, decision.stamp, decision.reasons, own)
         if self._parameters.include_orphans and any(d.is_good for d in self._decisions):
-            used = {each.stamp for each in sets}.union(*(each.needs for each in sets))
+            used = {backup_set.stamp for backup_set in sets}.union(
+                *(backup_set.needs for backup_set in sets)
+            )
             in_sets = set().union(*files.values())
             for stamp in sorted(contents.data_files.keys() - used):
                 if contents.state_without_set(stamp) == "orphan":
@@ -186,7 +193,7 @@ class LocationPrune:
             removal.remove_files(dry_run=self._parameters.dry_run)
 
     def _has_changed(self) -> bool:
-        """Whether a set has come, or a file of one has gone, since the last look."""
+        """Whether a set was added or a file of a set is missing since the last listing."""
         names = set(self.directory.names())
         manifests = {name for name in names if stamp_of_manifest(name, self._timestamps)}
         return manifests | (names & self._set_files) != self._set_files
@@ -215,14 +222,18 @@ class LocationPrune:
 
     def report(self) -> PrunedLocation:
         """What has been done so far."""
-        removed = [each.report() for each in self._removals if each.removed]
-        finished = [each.report() for each in self._finished]
-        gone = {name for each in (*removed, *finished) for name in each.files}
-        gone_stamps = {each.timestamp for each in removed}
+        removed = [removal.report() for removal in self._removals if removal.removed]
+        finished = [removal.report() for removal in self._finished]
+        gone = {name for removed_set in (*removed, *finished) for name in removed_set.files}
+        gone_stamps = {removed_set.timestamp for removed_set in removed}
         return PrunedLocation(
             task_id=self.task_id,
             backup_path=self.directory.location,
-            kept=[self._kept(each) for each in self._decisions if each.stamp not in gone_stamps],
+            kept=[
+                self._kept(decision)
+                for decision in self._decisions
+                if decision.stamp not in gone_stamps
+            ],
             removed=removed,
             finished=finished,
             other_files=[
@@ -230,7 +241,7 @@ class LocationPrune:
                 for f in self._other_files
                 if f.name not in gone
             ],
-            bytes_freed=sum(each.bytes for each in (*removed, *finished)),
+            bytes_freed=sum(removed_set.bytes for removed_set in (*removed, *finished)),
             errors=[error_line(error) for error in self.errors],
         )
 

@@ -47,61 +47,63 @@ def decide(
     only those replace it.
     """
     zone = now.tzinfo or timezone.utc
-    sets = sorted(sets, key=lambda each: each.age, reverse=True)
+    sets = sorted(sets, key=lambda backup_set: backup_set.age, reverse=True)
     # A set created while a clock was wrong would be the newest one for a long time.
     judged = [s for s in sets if s.source is not None and not is_in_future(s.created_at, now)]
     flaws = _flaws(judged)
-    good = [each for each in judged if each.stamp not in flaws]
-    kept: dict[str, list[str]] = {each.stamp: [] for each in sets}
-    for each in sets:
-        kept[each.stamp] += _own_reasons(each, in_use.get(each.stamp), now, include_truncated)
-    unkept = {each.stamp: "no rule keeps it" for each in sets}
+    good = [backup_set for backup_set in judged if backup_set.stamp not in flaws]
+    kept: dict[str, list[str]] = {backup_set.stamp: [] for backup_set in sets}
+    for backup_set in sets:
+        kept[backup_set.stamp] += _own_reasons(
+            backup_set, in_use.get(backup_set.stamp), now, include_truncated
+        )
+    unkept = {backup_set.stamp: "no rule keeps it" for backup_set in sets}
     counted = {selection: selection.among(good) for selection in {*map(_Selection.of, judged)}}
     by_rules = {s: _kept_by_rules(counted[s], rules, zone) for s in counted}
     of = " of its database and tables" if len(counted) > 1 else ""
-    for each in judged:
-        selection = _Selection.of(each)
-        newer = [other for other in counted[selection] if other.age > each.age]
-        if (flaw := flaws.get(each.stamp)) is None:
-            kept[each.stamp] += by_rules[selection][each.stamp]
+    for backup_set in judged:
+        selection = _Selection.of(backup_set)
+        newer = [other for other in counted[selection] if other.age > backup_set.age]
+        if (flaw := flaws.get(backup_set.stamp)) is None:
+            kept[backup_set.stamp] += by_rules[selection][backup_set.stamp]
             if not newer:
-                kept[each.stamp].append(f"newest good set{of}")
-            if _is_verified(each) and not any(map(_is_verified, newer)):
-                kept[each.stamp].append(f"newest verified set{of}")
+                kept[backup_set.stamp].append(f"newest good set{of}")
+            if _is_verified(backup_set) and not any(map(_is_verified, newer)):
+                kept[backup_set.stamp].append(f"newest verified set{of}")
         elif not newer:
-            kept[each.stamp].append(f"{flaw}, but no newer set{of} is good")
-        elif rules.is_within(each.created_at, newer[0].created_at, zone):
-            kept[each.stamp].append(f"within {rules.keep_within} of the newest good set")
+            kept[backup_set.stamp].append(f"{flaw}, but no newer set{of} is good")
+        elif rules.is_within(backup_set.created_at, newer[0].created_at, zone):
+            kept[backup_set.stamp].append(f"within {rules.keep_within} of the newest good set")
         else:
-            unkept[each.stamp] = f"{flaw}, and {newer[0].stamp} is newer and good"
+            unkept[backup_set.stamp] = f"{flaw}, and {newer[0].stamp} is newer and good"
     if not good:
         for reasons in kept.values():
             reasons.append("there is no good set here, so nothing is removed")
     _keep_what_kept_sets_need(sets, kept)
-    good_stamps = {each.stamp for each in good}
+    good_stamps = {backup_set.stamp for backup_set in good}
     return [
         Decision(
-            stamp=each.stamp,
-            is_good=each.stamp in good_stamps,
-            is_kept=bool(kept[each.stamp]),
-            reasons=tuple(kept[each.stamp] or [unkept[each.stamp]]),
+            stamp=backup_set.stamp,
+            is_good=backup_set.stamp in good_stamps,
+            is_kept=bool(kept[backup_set.stamp]),
+            reasons=tuple(kept[backup_set.stamp] or [unkept[backup_set.stamp]]),
         )
-        for each in sets
+        for backup_set in sets
     ]
 
 
 def removal_order(decisions: Sequence[Decision], sets: Sequence[StoredSet]) -> list[Decision]:
     """The decisions on sets that may be removed, in the order of removal: what builds on a set goes
     before it, otherwise the oldest first."""
-    bases = {each.stamp: each.builds_on for each in sets}
+    bases = {backup_set.stamp: backup_set.builds_on for backup_set in sets}
     left = [decision for decision in reversed(decisions) if not decision.is_kept]
     ordered: list[Decision] = []
     while left:
-        needed = {bases[each.stamp] for each in left}
+        needed = {bases[decision.stamp] for decision in left}
         # Damaged manifests may build on one another in a ring.
-        free = [each for each in left if each.stamp not in needed] or left
+        free = [decision for decision in left if decision.stamp not in needed] or left
         ordered += free
-        left = [each for each in left if each not in free]
+        left = [decision for decision in left if decision not in free]
     return ordered
 
 
@@ -113,69 +115,79 @@ class _Selection:
     tables: frozenset[tuple[str, str]]
 
     @classmethod
-    def of(cls, each: StoredSet) -> _Selection:
-        return cls(each.source, frozenset(f.identity for f in each.files))
+    def of(cls, backup_set: StoredSet) -> _Selection:
+        return cls(backup_set.source, frozenset(f.identity for f in backup_set.files))
 
     def among(self, sets: Sequence[StoredSet]) -> list[StoredSet]:
         """The sets of that database that have all of the tables."""
-        others = ((each, _Selection.of(each)) for each in sets if each.source == self.source)
-        return [each for each, selection in others if self.tables <= selection.tables]
+        others = (
+            (backup_set, _Selection.of(backup_set))
+            for backup_set in sets
+            if backup_set.source == self.source
+        )
+        return [backup_set for backup_set, selection in others if self.tables <= selection.tables]
 
 
-def _is_verified(each: StoredSet) -> bool:
-    verified, drill = each.verdicts.verified, each.verdicts.drill
+def _is_verified(backup_set: StoredSet) -> bool:
+    verified, drill = backup_set.verdicts.verified, backup_set.verdicts.drill
     return verified is not None and verified.passed and (drill is None or drill.passed)
 
 
 def _flaws(judged: Sequence[StoredSet]) -> dict[str, str]:
     """Why sets are not good, by their timestamps."""
-    flaws = {each.stamp: flaw for each in judged if (flaw := _own_flaw(each)) is not None}
-    whole = [each for each in judged if each.stamp not in flaws]
+    flaws = {
+        backup_set.stamp: flaw
+        for backup_set in judged
+        if (flaw := _own_flaw(backup_set)) is not None
+    }
+    whole = [backup_set for backup_set in judged if backup_set.stamp not in flaws]
     good: set[str | None] = {None}  # Full sets build on nothing.
     while more := {s.stamp for s in whole if s.builds_on in good and s.stamp not in good}:
         good |= more
-    for each in whole:
-        if each.stamp not in good:
-            flaws[each.stamp] = f"{each.builds_on}, which it builds on, is missing or not good"
+    for backup_set in whole:
+        if backup_set.stamp not in good:
+            flaws[backup_set.stamp] = (
+                f"{backup_set.builds_on}, which it builds on, is missing or not good"
+            )
     return flaws
 
 
-def _own_flaw(each: StoredSet) -> str | None:
-    if not each.says_complete:
+def _own_flaw(backup_set: StoredSet) -> str | None:
+    if not backup_set.says_complete:
         return "it is incomplete"
-    if each.broken_files:
-        return f"{', '.join(each.broken_files)} is missing or of another size"
-    return "a verification found its files damaged" if each.state == "damaged" else None
+    if backup_set.broken_files:
+        return f"{', '.join(backup_set.broken_files)} is missing or of another size"
+    return "a verification found its files damaged" if backup_set.state == "damaged" else None
 
 
 def _kept_by_rules(
     counted: Sequence[StoredSet], rules: KeepRules, zone: tzinfo
 ) -> dict[str, list[str]]:
-    reasons = rules.reasons([each.created_at for each in counted], zone)
-    return {each.stamp: why for each, why in zip(counted, reasons, strict=True)}
+    reasons = rules.reasons([backup_set.created_at for backup_set in counted], zone)
+    return {backup_set.stamp: why for backup_set, why in zip(counted, reasons, strict=True)}
 
 
 def _own_reasons(
-    each: StoredSet, in_use: str | None, now: datetime, include_truncated: bool
+    backup_set: StoredSet, in_use: str | None, now: datetime, include_truncated: bool
 ) -> Iterator[str]:
     if in_use is not None:
         yield in_use
-    if each.source is None:
+    if backup_set.source is None:
         yield "its manifest can't be read"
-    if is_in_future(each.created_at, now):
-        yield "it was created in the future, so no rule can judge it; check the clocks"
-    emptied = ", ".join(file.table for file in each.emptied)
+    if is_in_future(backup_set.created_at, now):
+        yield "it was created in the future, so no rule applies to it; check the clocks"
+    emptied = ", ".join(file.table for file in backup_set.emptied)
     if emptied and not include_truncated:
         yield f"its run truncated {emptied}, and it may hold the only copy (--include-truncated)"
 
 
 def _keep_what_kept_sets_need(sets: Sequence[StoredSet], kept: Mapping[str, list[str]]) -> None:
-    by_stamp = {each.stamp: each for each in sets}
-    waiting = [each for each in sets if kept[each.stamp]]
+    by_stamp = {backup_set.stamp: backup_set for backup_set in sets}
+    waiting = [backup_set for backup_set in sets if kept[backup_set.stamp]]
     while waiting:
-        each = waiting.pop()
-        builds = "may build" if each.source is None else "builds"
-        for stamp in sorted(each.needs & by_stamp.keys()):
+        backup_set = waiting.pop()
+        builds = "may build" if backup_set.source is None else "builds"
+        for stamp in sorted(backup_set.needs & by_stamp.keys()):
             if not kept[stamp]:
                 waiting.append(by_stamp[stamp])
-            kept[stamp].append(f"{each.stamp} {builds} on it")
+            kept[stamp].append(f"{backup_set.stamp} {builds} on it")

@@ -62,7 +62,7 @@ class PruneRun(EngineRun[PruneResult]):
     @property
     def error(self) -> BackupError | None:
         """The error that failed the run: its own, otherwise the first one of a location."""
-        of_locations = (error for each in self._locations.values() for error in each.errors)
+        of_locations = (error for location in self._locations.values() for error in location.errors)
         return self._own_error or next(of_locations, None)
 
     def error_of(self, key: str) -> BackupError | None:
@@ -95,8 +95,8 @@ class PruneRun(EngineRun[PruneResult]):
                 )
         self._waiting = {*self._locations}
         return [
-            LocationToPrune(key, each.directory.location, each.task_id)
-            for key, each in self._locations.items()
+            LocationToPrune(key, location.directory.location, location.task_id)
+            for key, location in self._locations.items()
         ]
 
     def prune(self, key: str) -> PrunedLocation:
@@ -132,16 +132,20 @@ class PruneRun(EngineRun[PruneResult]):
     def _make_result(self) -> PruneResult:
         locations = [location.report() for location in self._locations.values()]
         errors = [error_line(self._own_error)] if self._own_error else []
-        errors += [f"{each.backup_path}: {line}" for each in locations for line in each.errors]
+        errors += [
+            f"{location.backup_path}: {line}" for location in locations for line in location.errors
+        ]
         return PruneResult(
             pruned=not errors and not self.parameters.dry_run,
             dry_run=self.parameters.dry_run,
             rules=str(self._rules),
             locations=locations,
-            bytes_freed=sum(each.bytes_freed for each in locations),
+            bytes_freed=sum(location.bytes_freed for location in locations),
             abandoned_uploads=[
-                EndedUpload(location=each.location, started_at=each.started_at, size=each.size)
-                for each in self._uploads
+                EndedUpload(
+                    location=upload.location, started_at=upload.started_at, size=upload.size
+                )
+                for upload in self._uploads
             ],
             notices=list(self.notices),
             errors=errors,

@@ -1,4 +1,4 @@
-"""A restore test: restore a set into a database of its own, prove it there, drop the database."""
+"""A restore test: restore a set into a temporary database, compare the rows, drop the database."""
 
 from __future__ import annotations
 
@@ -121,9 +121,11 @@ def _drilled(restore: RestoreRun, settings: ConnectionSettings) -> DrilledSet:
 
 def _roles(backup: ManifestSet) -> set[str]:
     """The roles that row security policies of the set are for."""
-    required = [each for table in backup.manifest.definitions for each in table.requires]
-    return {each.names[0] for each in required if each.kind == "role"}
+    required = [address for table in backup.manifest.definitions for address in table.requires]
+    return {address.names[0] for address in required if address.kind == "role"}
 
 
 def _extensions(backup: ManifestSet) -> list[Dependency]:
-    return [each for each in backup.manifest.dependencies if each.kind == "extension"]
+    return [
+        dependency for dependency in backup.manifest.dependencies if dependency.kind == "extension"
+    ]

@@ -1,4 +1,4 @@
-"""The stored files of a set, read whole and compared with the manifest."""
+"""The stored files of a set, read completely and compared with the manifest."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vector_backup_pipeline.engine.results import (
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.stored_files import check_rows
 
-# Proof that a file is damaged or gone; any other error means that it could not be read.
+# These errors mean that a file is damaged or missing; any other one, that it could not be read.
 _DAMAGE = (IntegrityError, ResourceNotFound)
 
 
@@ -30,7 +30,7 @@ class CheckedFiles:
 
     @property
     def passed(self) -> bool | None:
-        """None if nothing was proven: a file could not be read, and no other one is damaged."""
+        """None if unknown: a file could not be read, and no other one is damaged."""
         if any(isinstance(error, _DAMAGE) for _, error in self.errors):
             return False
         return None if self.errors else True

@@ -15,7 +15,7 @@ def verdict_lines(verdict: SetVerdict) -> list[str]:
     if verdict.drill is not None:
         outcome = "restored and proven" if verdict.drill.passed else "FAILED"
         lines.append(f"  restore test on {verdict.drill.server or 'no server'}: {outcome}")
-        lines += [f"  {recall_line(each)}" for each in verdict.drill.recall_at_10]
+        lines += [f"  {recall_line(index_recall)}" for index_recall in verdict.drill.recall_at_10]
     shown = [entry.error for entry in verdict.tables.values() if isinstance(entry, FailedTable)]
     lines += [f"  {line}" for line in verdict.errors if not any(text in line for text in shown)]
     return lines

@@ -110,7 +110,7 @@ class VerifyRun(EngineRun[VerifyResult]):
     @property
     def error(self) -> BackupError | None:
         """The run's own error, else the first one of a set."""
-        of_sets = (error for each in self._sets.values() for error in each.errors)
+        of_sets = (error for backup_set in self._sets.values() for error in backup_set.errors)
         return self._own_error or next(of_sets, None)
 
     def error_of(self, key: str) -> BackupError:
@@ -118,7 +118,7 @@ class VerifyRun(EngineRun[VerifyResult]):
         return self._sets[key].errors[0]
 
     def find(self) -> list[SetToVerify]:
-        """The sets that are asked for, oldest first in each location.
+        """The requested sets, oldest first in each location.
 
         Raises:
             InvalidParams: the timestamp is malformed.
@@ -131,8 +131,8 @@ class VerifyRun(EngineRun[VerifyResult]):
                 _read_sets(read_contents(directory, self._timestamps))
                 for directory in self._directories()
             ]
-            for number, each in enumerate(self._wanted(by_location), 1):
-                self._sets[f"set_{number}"] = each
+            for number, backup_set in enumerate(self._wanted(by_location), 1):
+                self._sets[f"set_{number}"] = backup_set
             if self.request.timestamp is not None and not self._sets:
                 raise ResourceNotFound(
                     f"There is no set {self.request.timestamp} to verify. vector-backup list shows "
@@ -141,15 +141,15 @@ class VerifyRun(EngineRun[VerifyResult]):
         if not self._sets:
             self.notices.append("There is nothing to verify: no backup set was found.")
         return [
-            SetToVerify(key, each.directory.location, each.stamp)
-            for key, each in self._sets.items()
+            SetToVerify(key, backup_set.directory.location, backup_set.stamp)
+            for key, backup_set in self._sets.items()
         ]
 
     def _check_timestamp(self) -> None:
-        wanted = self.request.timestamp
-        if wanted not in (None, LATEST) and not self._timestamps.is_stamp(wanted):
+        timestamp = self.request.timestamp
+        if timestamp not in (None, LATEST) and not self._timestamps.is_stamp(timestamp):
             raise InvalidParams(
-                f"The timestamp {wanted!r} is not valid: give that of a backup set, such as "
+                f"The timestamp {timestamp!r} is not valid: give that of a backup set, such as "
                 f"{self._timestamps.stamp(self._timestamps.now())}, or {LATEST}; or none, for "
                 "every set."
             )
@@ -172,7 +172,12 @@ class VerifyRun(EngineRun[VerifyResult]):
         timestamp, text = self.request.timestamp, self.request.source_database
         source: SourceDatabase | None = None
         if text is not None:
-            known = [each.source for sets in by_location for each in sets if each.source]
+            known = [
+                backup_set.source
+                for sets in by_location
+                for backup_set in sets
+                if backup_set.source
+            ]
             source = source_named(text, known, self._root.location)
         for sets in by_location:
             of_source = [s for s in sets if source is None or s.source in (None, source)]
@@ -184,68 +189,70 @@ class VerifyRun(EngineRun[VerifyResult]):
     def verify(self, key: str) -> SetVerdict | None:
         """Verify one set and keep the verdict beside it; None if the set has been removed. A set
         that fails raises nothing."""
-        each = self._sets[key]
+        backup_set = self._sets[key]
         try:
             reading = claim_reading(
-                each.directory, self._timestamps, each.stamp, self._run_id, self.notices
+                backup_set.directory, self._timestamps, backup_set.stamp, self._run_id, self.notices
             )
         except ResourceNotFound:
-            self._skip(each)
+            self._skip(backup_set)
             return None
         try:
-            checked, drilled = self._check(each)
+            checked, drilled = self._check(backup_set)
         finally:
             if reading is not None:
                 reading.release()
-        each.errors = [error for _, error in checked.errors]
+        backup_set.errors = [error for _, error in checked.errors]
         if drilled is not None and drilled.error is not None:
-            each.errors.append(drilled.error)
-        # Without a marker nothing keeps a prune from removing the set while it is being read.
-        if each.errors and _was_removed(each):
-            self._skip(each)
+            backup_set.errors.append(drilled.error)
+        # Without a marker, a prune may remove the set while it is being read.
+        if backup_set.errors and _was_removed(backup_set):
+            self._skip(backup_set)
             return None
-        each.verdict = verdict = self._judge(each, checked, drilled)
-        _log.info("Verified %s: %s", each.label, "passed" if verdict.passed else "failed")
+        backup_set.verdict = verdict = self._judge(backup_set, checked, drilled)
+        _log.info("Verified %s: %s", backup_set.label, "passed" if verdict.passed else "failed")
         if verdict.files_passed is not None:
-            self._keep(each.directory, verdict)
+            self._keep(backup_set.directory, verdict)
         return verdict
 
-    def _check(self, each: _Set) -> tuple[CheckedFiles, DrilledSet | None]:
+    def _check(self, backup_set: _Set) -> tuple[CheckedFiles, DrilledSet | None]:
         checked = CheckedFiles()
         try:
-            backup = each.contents.backup_set(each.stamp)
+            backup = backup_set.contents.backup_set(backup_set.stamp)
             if backup is None:
                 raise StorageError(
-                    f"The manifest of {each.label} is gone, and its data files still exist. Look "
-                    "for what removed it."
+                    f"The manifest of {backup_set.label} is missing, but its data files exist. "
+                    "Find out what removed it."
                 )
-            checked = check_files(each.directory, backup)
+            checked = check_files(backup_set.directory, backup)
             if not checked.errors:
-                return checked, self._drill(each.directory, backup, checked)
+                return checked, self._drill(backup_set.directory, backup, checked)
         except BackupError as error:
             checked.errors.append((None, error))
         return checked, None
 
-    def _skip(self, each: _Set) -> None:
-        each.is_gone, each.errors = True, []
+    def _skip(self, backup_set: _Set) -> None:
+        backup_set.is_gone, backup_set.errors = True, []
         self.notices.append(
-            f"The set {each.label} was removed before it was verified, and was skipped."
+            f"The set {backup_set.label} was removed before it was verified, and was skipped."
         )
 
-    def _judge(self, each: _Set, checked: CheckedFiles, drilled: DrilledSet | None) -> SetVerdict:
+    def _judge(
+        self, backup_set: _Set, checked: CheckedFiles, drilled: DrilledSet | None
+    ) -> SetVerdict:
         file_lines = [error_line(error, table) for table, error in checked.errors]
         return SetVerdict(
-            backup_path=each.directory.location,
-            timestamp=each.stamp,
-            backup_date=self._local(each.created_at) if each.source else None,
-            complete=each.complete,
+            backup_path=backup_set.directory.location,
+            timestamp=backup_set.stamp,
+            backup_date=self._local(backup_set.created_at) if backup_set.source else None,
+            complete=backup_set.complete,
             files_passed=checked.passed,
-            passed=not each.errors,
+            passed=not backup_set.errors,
             verified_at=datetime.now(timezone.utc).replace(microsecond=0),
             tool_version=__version__,
             tables=checked.tables,
             drill=drilled.drill if drilled else None,
-            errors=[*file_lines, *_drill_lines(drilled, each.stamp)],
+            errors=[*file_lines, *_drill_lines(drilled, backup_set.stamp)],
         )
 
     def _drill(
@@ -295,11 +302,15 @@ class VerifyRun(EngineRun[VerifyResult]):
             )
 
     def _verdicts(self) -> list[SetVerdict]:
-        return [each.verdict for each in self._sets.values() if each.verdict is not None]
+        return [
+            backup_set.verdict
+            for backup_set in self._sets.values()
+            if backup_set.verdict is not None
+        ]
 
     def _make_result(self) -> VerifyResult:
         verdicts = self._verdicts()
-        errors = [f"{each.timestamp}: {line}" for each in verdicts for line in each.errors]
+        errors = [f"{verdict.timestamp}: {line}" for verdict in verdicts for line in verdict.errors]
         if self._own_error is not None:
             errors.insert(0, error_line(self._own_error))
         return VerifyResult(
@@ -324,16 +335,16 @@ def _read_sets(contents: Contents) -> list[_Set]:
         )
         for backup in contents.sets()
     ]
-    return sorted(sets, key=lambda each: each.age)
+    return sorted(sets, key=lambda backup_set: backup_set.age)
 
 
-def _was_removed(each: _Set) -> bool:
+def _was_removed(backup_set: _Set) -> bool:
     """Whether a prune is removing the set, or nothing of it is left."""
     try:
-        names = each.directory.names()
+        names = backup_set.directory.names()
     except BackupError:
         return False  # The errors so far say more.
-    stamp, timestamps = each.stamp, each.contents.timestamps
+    stamp, timestamps = backup_set.stamp, backup_set.contents.timestamps
     if tombstone_name(stamp) in names:
         return True
     return manifest_name(stamp) not in names and not any(
@@ -344,22 +355,25 @@ def _was_removed(each: _Set) -> bool:
 def _latest(sets: Sequence[_Set]) -> list[_Set]:
     """Of the sets of a location, oldest first: the newest complete one of each source database;
     and damaged ones that may have been newer than one of these."""
-    newest = {each.source: each for each in sets if each.complete}
-    oldest_of_these = min((each.age for each in newest.values()), default=None)
+    newest = {backup_set.source: backup_set for backup_set in sets if backup_set.complete}
+    oldest_of_these = min((backup_set.age for backup_set in newest.values()), default=None)
     return [
-        each
-        for each in sets
-        if newest.get(each.source) is each
-        or (each.source is None and (oldest_of_these is None or each.age > oldest_of_these))
+        backup_set
+        for backup_set in sets
+        if newest.get(backup_set.source) is backup_set
+        or (
+            backup_set.source is None
+            and (oldest_of_these is None or backup_set.age > oldest_of_these)
+        )
     ]
 
 
 def _future_notices(sets: Iterable[_Set], now: datetime) -> Iterator[str]:
-    for each in sets:
-        if is_in_future(each.created_at, now):
+    for backup_set in sets:
+        if is_in_future(backup_set.created_at, now):
             yield (
-                f"The latest set {each.label} was created in the future by this machine's clock: a "
-                "clock was or is wrong. Sets made since then may be newer."
+                f"The latest set {backup_set.label} was created in the future according to this "
+                "machine's clock: a clock was or is wrong. Sets made since then may be newer."
             )
 
 

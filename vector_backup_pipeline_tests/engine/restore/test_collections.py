@@ -171,7 +171,7 @@ def test_collections_into_new_tables(today: Database, restore: RestoreMaker) -> 
         (
             {"collections": ("a",), "tables": ("docs", COLLECTIONS)},
             "INVALID_PARAMS",
-            (f"docs is no table of LangChain's. Name {COLLECTIONS} and {EMBEDDINGS} in tables",),
+            (f"docs is not one of them. Name only {COLLECTIONS} and {EMBEDDINGS} in tables",),
         ),
     ],
     ids=["unknown", "without the names", "another table"],

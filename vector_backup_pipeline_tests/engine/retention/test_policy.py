@@ -214,7 +214,7 @@ def test_every_decision_has_its_reasons() -> None:
         "day_11": (True, "it is incomplete, but no newer set is good"),
         "day_999": (
             True,
-            "it was created in the future, so no rule can judge it; check the clocks",
+            "it was created in the future, so no rule applies to it; check the clocks",
         ),
     }
 

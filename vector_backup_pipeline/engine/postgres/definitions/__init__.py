@@ -76,23 +76,23 @@ class _Reader:
         self.trees = trees
         relations = {tree.root.oid: tree.root for tree in trees}
         # A partition that is also in the set by itself is created with its parent.
-        relations |= {each.oid: each for tree in trees for each in tree.relations[1:]}
+        relations |= {relation.oid: relation for tree in trees for relation in tree.relations[1:]}
         self.oids = oids = list(relations)
-        partitions = [oid for oid, each in relations.items() if each.parent is not None]
+        partitions = [oid for oid, relation in relations.items() if relation.parent is not None]
         self.needed = read_needed_objects(cursor, oids)
         self._columns = read_columns(cursor, oids)
         self._primary_keys = read_primary_keys(cursor, oids)
         # Servers before 17 let a partition have an identity of its own, which is not recreated.
         self._sequences = [
-            each
-            for each in read_sequences(cursor, oids)
-            if not (each.noun.role == "identity" and each.table in partitions)
+            sequence
+            for sequence in read_sequences(cursor, oids)
+            if not (sequence.noun.role == "identity" and sequence.table in partitions)
         ]
         self._omissions = read_omissions(cursor, trees, partitions, self._sequences)
         self._statements: dict[int, list[Statement]] = defaultdict(list)
         self._foreign_keys: dict[int, list[ForeignKey]] = defaultdict(list)
         self._indexes: dict[int, list[Index]] = defaultdict(list)
-        for oid, each in (
+        for oid, part in (
             *read_table_statements(cursor, oids, partitions),
             *read_constraint_statements(cursor, oids, partitions),
             *read_indexes(cursor, oids),
@@ -100,14 +100,14 @@ class _Reader:
             *read_row_security(cursor, oids),
             *read_comments(cursor, oids, self._sequences),
         ):
-            if isinstance(each, Statement):
-                self._statements[oid].append(each)
-            elif isinstance(each, ForeignKey):
-                self._foreign_keys[oid].append(each)
-            elif isinstance(each, Index):
-                self._indexes[oid].append(each)
+            if isinstance(part, Statement):
+                self._statements[oid].append(part)
+            elif isinstance(part, ForeignKey):
+                self._foreign_keys[oid].append(part)
+            elif isinstance(part, Index):
+                self._indexes[oid].append(part)
             else:
-                self._omissions[oid].append(each)
+                self._omissions[oid].append(part)
 
     def definition(self, tree: Tree) -> TableDefinition:
         root = tree.root
@@ -117,7 +117,7 @@ class _Reader:
         statements: list[Statement] = []
         created = tree.oids if tree.created_with is None else []
         if created:
-            statements = [statement for each in sequences for statement in each.statements]
+            statements = [statement for sequence in sequences for statement in sequence.statements]
             statements += [statement for oid in created for statement in self._statements[oid]]
         return TableDefinition(
             schema_name=root.name.schema_name,
@@ -127,11 +127,13 @@ class _Reader:
             primary_key=self._primary_keys.get(root.oid, ()),
             created_with=tree.created_with,
             # Distinct: several partitions may use one sequence, which has one comment.
-            ddl=tuple(sorted(dict.fromkeys(statements), key=lambda each: _ORDER[each.kind])),
+            ddl=tuple(
+                sorted(dict.fromkeys(statements), key=lambda statement: _ORDER[statement.kind])
+            ),
             indexes=tuple(index for oid in created for index in self._indexes[oid]),
             foreign_keys=tuple(key for oid in created for key in self._foreign_keys[oid]),
-            sequences=tuple(each.noun for each in sequences),
-            needs=tuple(each.key for each in self.needed.dependencies_of(tree.oids)),
+            sequences=tuple(sequence.noun for sequence in sequences),
+            needs=tuple(dependency.key for dependency in self.needed.dependencies_of(tree.oids)),
             requires=tuple(self.needed.required_by(tree.oids)),
             omissions=(*omissions, *computed_omissions(columns, sequences)),
         )
@@ -139,7 +141,7 @@ class _Reader:
     def _sequences_of(self, tree: Tree) -> list[FoundSequence]:
         """Each once: as the one that one of these tables owns, if one does."""
         distinct: dict[str, FoundSequence] = {}
-        for each in self._sequences:
-            if each.table in tree.oids:
-                distinct.setdefault(str(each.noun), each)
+        for sequence in self._sequences:
+            if sequence.table in tree.oids:
+                distinct.setdefault(str(sequence.noun), sequence)
         return list(distinct.values())

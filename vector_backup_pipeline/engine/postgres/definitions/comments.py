@@ -76,6 +76,9 @@ def read_comments(
     cursor: Cursor, oids: Sequence[int], sequences: Sequence[FoundSequence]
 ) -> Iterator[tuple[int, Statement]]:
     """By the table's OID; those on sequences by the table that uses them."""
-    users, used = [each.table for each in sequences], [each.oid for each in sequences]
+    users, used = (
+        [sequence.table for sequence in sequences],
+        [sequence.oid for sequence in sequences],
+    )
     for row in rows(cursor, _COMMENTS, oids=list(oids), users=users, sequences=used):
         yield row["oid"], statement(row)

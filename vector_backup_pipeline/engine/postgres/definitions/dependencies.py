@@ -220,12 +220,12 @@ class NeededObjects:
     def dependencies_of(self, tables: Iterable[int]) -> list[Dependency]:
         """In creation order."""
         order = self._in_creation_order(tables)
-        return [self.dependencies[each] for each in order if each in self.dependencies]
+        return [self.dependencies[thing] for thing in order if thing in self.dependencies]
 
     def required_by(self, tables: Iterable[int]) -> list[ObjectAddress]:
         order = self._in_creation_order(tables)
         roles = dict.fromkeys(role for table in tables for role in self.roles.get(table, ()))
-        return [self.addresses[each] for each in order if each in self.addresses] + [
+        return [self.addresses[thing] for thing in order if thing in self.addresses] + [
             ObjectAddress(kind="role", names=(role,), description=f"role {role}") for role in roles
         ]
 
@@ -250,14 +250,14 @@ def read_needed_objects(cursor: Cursor, oids: Iterable[int]) -> NeededObjects:
     for row in rows(cursor, _EDGES, oids=oids):
         needed = row["needed_class"], row["needed"]
         needs.setdefault((row["class"], row["oid"]), []).append(needed)
-    objects = {each for edges in needs.values() for each in edges}
-    addresses = _read_addresses(cursor, {each for each in objects if each[0] not in _SILENT})
+    objects = {thing for edges in needs.values() for thing in edges}
+    addresses = _read_addresses(cursor, {thing for thing in objects if thing[0] not in _SILENT})
     dependencies = _read_dependencies(cursor, objects, addresses)
     roles = {row["polrelid"]: row["roles"] for row in rows(cursor, _POLICY_ROLES, oids=oids)}
     return NeededObjects(
         {thing: sorted(edges) for thing, edges in needs.items()},
         dependencies,
-        {thing: each for thing, each in addresses.items() if thing not in dependencies},
+        {thing: address for thing, address in addresses.items() if thing not in dependencies},
         roles,
     )
 
@@ -266,37 +266,37 @@ def _read_dependencies(
     cursor: Cursor, objects: Iterable[Object], addresses: dict[Object, ObjectAddress]
 ) -> dict[Object, Dependency]:
     """Extensions, and types that no extension brings."""
-    found: dict[Object, Dependency] = {}
+    dependencies: dict[Object, Dependency] = {}
     oids = [oid for name, oid in objects if name == "pg_extension"]
     for row in rows(cursor, _EXTENSIONS, oids=oids):
-        found["pg_extension", row["oid"]] = Dependency(
+        dependencies["pg_extension", row["oid"]] = Dependency(
             kind="extension",
             schema_name=row["schema_name"],
             name=row["name"],
             version=row["version"],
         )
     types: dict[int, list[Row]] = {}
-    own = [thing for thing, each in addresses.items() if each.extension is None]
+    own = [thing for thing, address in addresses.items() if address.extension is None]
     for row in rows(cursor, _TYPES, oids=[oid for name, oid in own if name == "pg_type"]):
         types.setdefault(row["oid"], []).append(row)
     for oid, type_rows in types.items():
-        found["pg_type", oid] = Dependency(
+        dependencies["pg_type", oid] = Dependency(
             kind="type",
             schema_name=type_rows[0]["schema_name"],
             name=type_rows[0]["name"],
             ddl=tuple(map(statement, type_rows)),
         )
-    return found
+    return dependencies
 
 
 def _read_addresses(cursor: Cursor, objects: set[Object]) -> dict[Object, ObjectAddress]:
     types = [oid for name, oid in objects if name == "pg_type"]
     accompanying = {("pg_type", row["oid"]) for row in rows(cursor, _ACCOMPANYING, oids=types)}
     addressed = sorted(objects - accompanying)
-    found = rows(
+    address_rows = rows(
         cursor,
         _ADDRESSES,
         classes=["pg_catalog." + name for name, _ in addressed],
         objects=[oid for _, oid in addressed],
     )
-    return {(row.pop("class"), row.pop("oid")): ObjectAddress(**row) for row in found}
+    return {(row.pop("class"), row.pop("oid")): ObjectAddress(**row) for row in address_rows}

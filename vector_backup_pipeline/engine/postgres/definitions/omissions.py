@@ -113,7 +113,7 @@ def read_omissions(
     """By the OID of the table or partition. Partitions state which they are."""
     names = {relation.oid: relation.name for tree in trees for relation in tree.relations}
     query = _OMISSIONS.format(of_schema=since(cursor, POSTGRES_15, _OF_SCHEMA, ""))
-    found: dict[int, list[Omission]] = {oid: [] for oid in names}
+    omissions: dict[int, list[Omission]] = {oid: [] for oid in names}
     for row in rows(
         cursor,
         query,
@@ -125,8 +125,8 @@ def read_omissions(
     ):
         is_partition = row["oid"] in partitions
         prefix = f"partition {names[row['oid']]}: " if is_partition else ""
-        found[row["oid"]].append(Omission(kind=row["kind"], text=prefix + row["text"]))
-    return found
+        omissions[row["oid"]].append(Omission(kind=row["kind"], text=prefix + row["text"]))
+    return omissions
 
 
 def computed_omissions(

@@ -101,9 +101,9 @@ class FoundSequence:
 
 def read_sequences(cursor: Cursor, oids: Iterable[int]) -> list[FoundSequence]:
     """Owned ones first."""
-    found = rows(cursor, _SEQUENCES, oids=list(oids))
-    values = _read_values(cursor, [row for row in found if row["readable"]])
-    return [FoundSequence(row, values.get(row["oid"], (None, None))) for row in found]
+    sequence_rows = rows(cursor, _SEQUENCES, oids=list(oids))
+    values = _read_values(cursor, [row for row in sequence_rows if row["readable"]])
+    return [FoundSequence(row, values.get(row["oid"], (None, None))) for row in sequence_rows]
 
 
 def _read_values(cursor: Cursor, sequences: list[Row]) -> dict[int, tuple[int, bool]]:
@@ -112,19 +112,19 @@ def _read_values(cursor: Cursor, sequences: list[Row]) -> dict[int, tuple[int, b
         return {}
     query = sql.SQL(" UNION ALL ").join(
         _VALUE.format(
-            oid=sql.Literal(each["oid"]),
-            sequence=sql.Identifier(each["schema_name"], each["name"]),
+            oid=sql.Literal(sequence["oid"]),
+            sequence=sql.Identifier(sequence["schema_name"], sequence["name"]),
         )
-        for each in sequences
+        for sequence in sequences
     )
     try:
         with side_read(cursor):
-            found = rows(cursor, query)
+            value_rows = rows(cursor, query)
     except _UNREADABLE:
         if len(sequences) == 1:
             return {}
         values: dict[int, tuple[int, bool]] = {}
-        for each in sequences:
-            values |= _read_values(cursor, [each])
+        for sequence in sequences:
+            values |= _read_values(cursor, [sequence])
         return values
-    return {row["oid"]: (row["last_value"], row["is_called"]) for row in found}
+    return {row["oid"]: (row["last_value"], row["is_called"]) for row in value_rows}

@@ -242,10 +242,10 @@ class Tree:
 def read_trees(cursor: Cursor, oids: Sequence[int]) -> list[Tree]:
     """In the order of `oids`; tables that do not exist any more are missing."""
     detaching = since(cursor, POSTGRES_14, "i.inhdetachpending", "false")
-    found: dict[int, list[Relation]] = {oid: [] for oid in oids}
+    relations_by_root: dict[int, list[Relation]] = {oid: [] for oid in oids}
     for row in rows(cursor, _TREE.format(detaching=detaching), oids=list(oids)):
-        found[row["root"]].append(_relation(row))
-    trees = [relations for relations in found.values() if relations]
+        relations_by_root[row["root"]].append(_relation(row))
+    trees = [relations for relations in relations_by_root.values() if relations]
     return [Tree(tuple(relations), _created_with(relations[0], trees)) for relations in trees]
 
 
@@ -255,7 +255,7 @@ def _relation(row: Row) -> Relation:
 
 
 def _created_with(root: Relation, trees: list[list[Relation]]) -> QualifiedName | None:
-    holders = [tree for tree in trees if root.oid in (each.oid for each in tree[1:])]
+    holders = [tree for tree in trees if root.oid in (relation.oid for relation in tree[1:])]
     return max(holders, key=len)[0].name if holders else None
 
 
@@ -288,8 +288,8 @@ def read_columns(cursor: Cursor, oids: Sequence[int]) -> dict[int, tuple[Column,
 
 
 def read_primary_keys(cursor: Cursor, oids: Sequence[int]) -> dict[int, tuple[str, ...]]:
-    found = rows(cursor, _PRIMARY_KEYS, oids=list(oids))
-    return {row["conrelid"]: tuple(row["columns"]) for row in found}
+    key_rows = rows(cursor, _PRIMARY_KEYS, oids=list(oids))
+    return {row["conrelid"]: tuple(row["columns"]) for row in key_rows}
 
 
 def _column(row: Row, binary_portable: bool) -> Column:

@@ -99,7 +99,7 @@ def free_name(name: str, old: str, new: str, taken: Collection[str]) -> str:
         return name
     base = _cut(name.replace(old, new, 1), _LONGEST_BYTES)
     candidates = itertools.chain([base], (_numbered(base, n) for n in itertools.count(1)))
-    return next(each for each in candidates if each not in taken)
+    return next(candidate for candidate in candidates if candidate not in taken)
 
 
 @dataclass(frozen=True)

@@ -83,10 +83,10 @@ class Recreation:
             raise ValueError("A renamed table is created in a staging schema.")
         self._tables = list(tables)
         needed = {key for table in tables for key in table.definition.needs}
-        self._dependencies = [each for each in dependencies if each.key in needed]
+        self._dependencies = [dependency for dependency in dependencies if dependency.key in needed]
         self._existing = dict(existing)
         self._staging = staging
-        names = [*self._own_names(), *(each.qualified_name for each in self._sequences())]
+        names = [*self._own_names(), *(sequence.qualified_name for sequence in self._sequences())]
         self._staging_schemas = StagingSchemas(staging, [schema for schema, _ in names])
         self._name_map = NameMap(existing)
         # Sequences that no new table owns: those of the target are used, the others are created.
@@ -114,19 +114,19 @@ class Recreation:
     def missing_dependencies(self, cursor: Cursor) -> list[str]:
         """The extensions and types that `create` will create. Other sessions would see them before
         `publish` if they were committed."""
-        return [f"{each.kind} {each.key}" for each in self._missing(cursor)]
+        return [f"{dependency.kind} {dependency.key}" for dependency in self._missing(cursor)]
 
     def create(self, cursor: Cursor) -> None:
         """Create the tables, empty and without keys, and what they need first."""
         missing = self._missing(cursor)
         self._find_shared_sequences(cursor)
-        self._create_schemas(cursor, {each.schema_name for each in missing})
-        extensions = [each for each in missing if each.kind == "extension"]
-        for each in extensions:
-            create_extension(cursor, each.name, each.schema_name)
-        self._check_required(cursor, self._name_map, [each.name for each in extensions])
-        for each in missing:
-            for statement in each.ddl:
+        self._create_schemas(cursor, {dependency.schema_name for dependency in missing})
+        extensions = [dependency for dependency in missing if dependency.kind == "extension"]
+        for extension in extensions:
+            create_extension(cursor, extension.name, extension.schema_name)
+        self._check_required(cursor, self._name_map, [extension.name for extension in extensions])
+        for dependency in missing:
+            for statement in dependency.ddl:
                 cursor.execute(self._name_map.relocated(statement.sql))
         names = [*self._own_names(), *self._shared_created]
         self._create_schemas(cursor, {self._staging_schemas.schema(schema) for schema, _ in names})
@@ -184,9 +184,9 @@ class Recreation:
                 *([f"owner {table.definition.owner}"] if table.definition.owner != role else []),
                 *map(str, table.definition.omissions),
                 *(
-                    str(each)
-                    for each in table.definition.requires
-                    if each.extension is None and each.kind != "role"
+                    str(address)
+                    for address in table.definition.requires
+                    if address.extension is None and address.kind != "role"
                 ),
                 *self._lost[str(table.definition)],
             ]
@@ -196,7 +196,9 @@ class Recreation:
     # What is needed, and what is where
 
     def _extension_names(self) -> list[str]:
-        return [each.name for each in self._dependencies if each.kind == "extension"]
+        return [
+            dependency.name for dependency in self._dependencies if dependency.kind == "extension"
+        ]
 
     def _check_required(
         self, cursor: Cursor, name_map: NameMap, extensions: Collection[str | None]
@@ -204,25 +206,34 @@ class Recreation:
         """Check required members of these extensions; None stands for other objects. Adds the
         members' names to `name_map`."""
         states = extension_states(cursor, self._extension_names())
-        for each in self._dependencies:
-            if each.kind == "extension" and (schema := states[each.name].schema) is not None:
-                name_map.put_members(cursor, each, schema)
-        required = (each for table in self._tables for each in table.definition.requires)
-        wanted = dict.fromkeys(each for each in required if each.extension in extensions)
-        check_required_objects(cursor, wanted, name_map, states)
+        for dependency in self._dependencies:
+            if (
+                dependency.kind == "extension"
+                and (schema := states[dependency.name].schema) is not None
+            ):
+                name_map.put_members(cursor, dependency, schema)
+        required = (address for table in self._tables for address in table.definition.requires)
+        addresses = dict.fromkeys(
+            address for address in required if address.extension in extensions
+        )
+        check_required_objects(cursor, addresses, name_map, states)
 
     def _missing(self, cursor: Cursor) -> list[Dependency]:
         """The dependencies that the target lacks, in creation order."""
         states = extension_states(cursor, self._extension_names())
-        types = {each.qualified_name for each in self._dependencies if each.kind == "type"}
+        types = {
+            dependency.qualified_name
+            for dependency in self._dependencies
+            if dependency.kind == "type"
+        }
         existing = existing_types(cursor, types)
         return [
-            each
-            for each in self._dependencies
+            dependency
+            for dependency in self._dependencies
             if (
-                states[each.name].installed is None
-                if each.kind == "extension"
-                else each.qualified_name not in existing
+                states[dependency.name].installed is None
+                if dependency.kind == "extension"
+                else dependency.qualified_name not in existing
             )
         ]
 
@@ -230,9 +241,9 @@ class Recreation:
         """Everything that belongs to the new tables and has a name in a schema, a table first."""
         for table in self._tables:
             yield from (
-                each.qualified_name
-                for each in table.definition.created
-                if each.kind is not Kind.SEQUENCE
+                statement.qualified_name
+                for statement in table.definition.created
+                if statement.kind is not Kind.SEQUENCE
             )
         yield from self._owned_sequences()
 
@@ -241,12 +252,14 @@ class Recreation:
             yield from table.definition.sequences
 
     def _owned_sequences(self) -> list[Name]:
-        owned = (each.qualified_name for each in self._sequences() if each.role != "shared")
+        owned = (
+            sequence.qualified_name for sequence in self._sequences() if sequence.role != "shared"
+        )
         return list(dict.fromkeys(owned))
 
     def _find_shared_sequences(self, cursor: Cursor) -> None:
         owned = self._owned_sequences()
-        shared = {each.qualified_name for each in self._sequences()}.difference(owned)
+        shared = {sequence.qualified_name for sequence in self._sequences()}.difference(owned)
         self._shared_existing = existing_sequences(cursor, shared)
         self._shared_created = shared - self._shared_existing
         if self._staging is None:

@@ -44,14 +44,15 @@ def check_required_objects(
         ExtensionUnavailable: the target's version of an extension lacks a member.
         DatabaseRefused: other objects are missing.
     """
-    missing = [each for each in required if not _exists(cursor, each, name_map)]
-    for each in missing:
-        if each.extension is not None:
-            version = extensions[each.extension].installed
+    missing = [address for address in required if not _exists(cursor, address, name_map)]
+    for address in missing:
+        if address.extension is not None:
+            version = extensions[address.extension].installed
             raise ExtensionUnavailable(
-                f"The target has version {version} of the extension {each.extension}, which lacks "
-                f"the {each} that the backup's tables use. Update the extension (install a newer "
-                f"package and run ALTER EXTENSION {each.extension} UPDATE), then restore again."
+                f"The target has version {version} of the extension {address.extension}, which "
+                f"lacks the {address} that the backup's tables use. Update the extension (install "
+                f"a newer package and run ALTER EXTENSION {address.extension} UPDATE), then "
+                "restore again."
             )
     if missing:
         raise DatabaseRefused(
@@ -61,20 +62,20 @@ def check_required_objects(
         )
 
 
-def _exists(cursor: Cursor, each: ObjectAddress, name_map: NameMap) -> bool:
-    arguments = [name_map.relocated(argument) for argument in each.arguments]
+def _exists(cursor: Cursor, address: ObjectAddress, name_map: NameMap) -> bool:
+    arguments = [name_map.relocated(argument) for argument in address.arguments]
     # A type's address is its name in SQL; any other ends in schema and name.
-    names = list(each.names)
-    if each.kind == "type":
+    names = list(address.names)
+    if address.kind == "type":
         names = [name_map.relocated(names[0])]
     elif len(names) > 1:
         names[-2:] = name_map.find((names[-2], names[-1]))
     cursor.execute("SAVEPOINT required_object")
     try:
-        if each.kind == "operator" and len(arguments) == 1:
+        if address.kind == "operator" and len(arguments) == 1:
             cursor.execute(_FIND_UNARY, (*names, *arguments))
         else:
-            cursor.execute(_FIND, (each.kind, names, arguments))
+            cursor.execute(_FIND, (address.kind, names, arguments))
         exists = True
     except _NOT_FOUND:
         cursor.execute("ROLLBACK TO SAVEPOINT required_object")
