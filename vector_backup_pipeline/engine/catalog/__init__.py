@@ -1,1 +1,1 @@
-"""Which backup sets exist, which one is meant, and who is using it."""
+"""The existing backup sets, the choice of one, and markers of their readers."""

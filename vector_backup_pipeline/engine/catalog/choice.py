@@ -1,4 +1,4 @@
-"""The backup set that a caller means: by its timestamp, or the latest."""
+"""The choice of a backup set: by its timestamp, or the latest."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
 from vector_backup_pipeline.parameters.types import LATEST
 
-# The database that a restore writes to. Called only if the sets alone don't decide.
+# Returns the database that a restore writes to. Called only if the sets alone are ambiguous.
 AskTarget = Callable[[], SourceDatabase]
 
 _SHOWN = 5
@@ -168,7 +168,7 @@ def _latest(
             f"There is no complete backup set{of}{having} in {where}. {_existing_sets(contents)}"
         )
     _check_emptied(latest, sets, tables)
-    # A damaged set may be of any database.
+    # A damaged set may belong to any database.
     unusable = [s for s in sets if not s.says_complete and s.source in (None, source)]
     newer = [backup_set.stamp for backup_set in reversed(unusable) if backup_set.age > latest.age]
     return ChosenSet(_set_at(contents, latest.stamp, tables, None), tuple(newer))
@@ -186,7 +186,7 @@ def _source(
         sources = {backup_set.source for backup_set in sets if backup_set.source is not None}
         return source_named(source_database, sources, where)
     usable = {backup_set.source for backup_set in with_tables if backup_set.source is not None}
-    # A database with incomplete sets alone is backed up here too.
+    # A database that has only incomplete sets is also backed up here.
     sources = usable | {s.source for s in sets if s.source is not None and not s.says_complete}
     if len(sources) <= 1 or not usable:
         return next(iter(sources), None)

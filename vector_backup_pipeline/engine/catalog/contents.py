@@ -1,4 +1,4 @@
-"""The files of one backup directory, and the backup sets that they make up.
+"""The files of one backup directory, and the backup sets that they form.
 
 A backup set exists when its manifest does. All files of a set share its timestamp.
 """

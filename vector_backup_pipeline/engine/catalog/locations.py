@@ -1,4 +1,4 @@
-"""The directories of backups under a root, and the list of what they hold: one JSON document."""
+"""The backup directories under a root, and the list of their sets as one JSON document."""
 
 from __future__ import annotations
 
@@ -143,17 +143,17 @@ _IsoTime = Annotated[datetime, PlainSerializer(_iso, return_type=str, when_used=
 
 
 class ListedTable(Record):
-    """What was written of a table. `rows` is None if the manifest can't be read."""
+    """The backup of a table. `rows` is null if the manifest cannot be read."""
 
     rows: int | None
     bytes: int
 
 
 class ListedBackup(Record):
-    """A backup set. Files and sizes are None where the set has no such file.
+    """A backup set. Files and sizes are null if the set has no such file.
 
     `complete` is true if `state` is. `truncated` are the tables that this set's run truncated, or
-    may have truncated. `source_database`, `mode` and `builds_on` are None if the manifest can't be
+    may have truncated. `source_database`, `mode` and `builds_on` are null if the manifest cannot be
     read.
     """
 
@@ -262,7 +262,7 @@ def as_list(locations: Sequence[BackupLocation], timestamps: TimestampFormat) ->
 
 
 def labels_of(locations: Sequence[BackupLocation]) -> dict[SourceDatabase, str]:
-    """How the source databases of a list are shown."""
+    """The displayed names of the source databases."""
     sets = (backup_set for location in locations for backup_set in location.sets)
     return source_labels(backup_set.source for backup_set in sets if backup_set.source is not None)
 

@@ -69,7 +69,7 @@ class StoredFile:
 
     @property
     def is_whole(self) -> bool:
-        """Whether the file is there with its size; its contents are not read."""
+        """Whether the file exists with its recorded size; its content is not read."""
         return self.stored_bytes == self.bytes
 
     @property
@@ -121,7 +121,7 @@ class StoredSet:
 
     @property
     def age(self) -> tuple[datetime, str]:
-        """By what sets are ordered: the later, the greater."""
+        """The sort key of sets: the later, the greater."""
         return self.created_at, self.stamp
 
     def date(self, timestamps: TimestampFormat) -> datetime:

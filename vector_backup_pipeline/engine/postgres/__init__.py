@@ -1,1 +1,1 @@
-"""All that speaks SQL: connections, the snapshot, rows out and in, definitions, truncation."""
+"""Everything that sends SQL: connections, the snapshot, COPY, definitions, truncation."""

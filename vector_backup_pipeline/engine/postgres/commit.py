@@ -1,4 +1,4 @@
-"""Committing, and finding out how a commit ended whose reply was lost."""
+"""COMMIT, and the outcome of a COMMIT during which the connection was lost."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from vector_backup_pipeline.engine.postgres.connection import (
 )
 from vector_backup_pipeline.engine.postgres.server import ServerIdentity, identify_server
 
-# A server that restarts in the middle of a COMMIT is back within half a minute, or this run does
-# not wait for it.
+# A server that restarts during a COMMIT is usually available again within half a minute; the run
+# does not wait longer.
 _ASK_TIMES = 10
 _ASK_EVERY_SECONDS = 3.0
 
 
 class CommitUnknown(DatabaseError):
-    """The connection was lost while committing, and no server could say how it ended."""
+    """The connection was lost during COMMIT, and the server could not report the outcome."""
 
 
 def commit_or_learn(
@@ -31,7 +31,7 @@ def commit_or_learn(
     server: ServerIdentity,
     if_unknown: str,
 ) -> None:
-    """Commit; if the reply is lost, ask the server on a new connection how it ended.
+    """Commit. If the connection is lost, ask the server on a new connection for the outcome.
 
     Raises:
         CommitUnknown: nobody can say; `if_unknown` is its message.
@@ -46,7 +46,7 @@ def commit_or_learn(
         if error.pgcode is not None and not connection.closed:
             raise  # The server answered: it rolled back.
         close_quietly(connection)
-        # Without an ID it had changed nothing, so there is nothing to keep.
+        # A transaction without an ID has changed nothing.
         status = "aborted" if transaction_id is None else _status(settings, server, transaction_id)
         if status == "aborted":
             raise
@@ -55,7 +55,7 @@ def commit_or_learn(
 
 
 def _status(settings: ConnectionSettings, server: ServerIdentity, transaction_id: str) -> str:
-    """`committed`, `aborted` or `unknown`; asks for as long as a restart takes."""
+    """`committed`, `aborted` or `unknown`; retries long enough for a restart of the server."""
     for attempt in range(_ASK_TIMES):
         if attempt:
             time.sleep(_ASK_EVERY_SECONDS)

@@ -1,4 +1,4 @@
-"""Connections to a server, and what its errors mean.
+"""Connections to a server, and the conversion of its errors.
 
 A connection can be ended from any thread, whatever it waits for (`abandon`), and its statements can
 be canceled (`cancel_statements`). Every error of psycopg2 becomes one of ours (`database_errors`).
@@ -39,15 +39,15 @@ __all__ = ["Connection", "ConnectionSettings", "connect", "database_errors"]
 
 OLDEST_SERVER = 130000  # The first with pg_current_snapshot().
 
-# A pooler accepts connections that it has no server connection for yet. The first connection waits
-# as long as PgBouncer does by default (query_wait_timeout), further workers much shorter.
+# A pooler accepts connections before it has a server connection for them. The first connection
+# waits as long as PgBouncer does by default (query_wait_timeout), those of workers much less.
 _PATIENCE_SECONDS = 120.0
 WORKER_PATIENCE_SECONDS = 10.0
-# For the connections that cancel a statement or ask why another one was lost.
+# For connections that cancel a statement, or query why another connection was lost.
 SHORT_SECONDS = 3
 
-# The coordinator sits idle in its transaction for as long as the export takes; a firewall would
-# forget the connection, and a dead peer would hold the run for hours.
+# The coordinator is idle in its transaction during the export; without keepalives, a firewall may
+# drop the connection, and a dead server may block the run for hours.
 _TRANSPORT = {
     "application_name": "vector_backup_pipeline",
     "connect_timeout": "10",
@@ -65,7 +65,7 @@ _BACKEND = """
     SELECT pid, backend_start
       FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid())
 """
-# PostgreSQL 14 and newer, on most systems: a statement ends when its client has gone.
+# PostgreSQL 14 and newer, on most systems: a statement ends when its client has disconnected.
 _CLIENT_CHECK = "SELECT pg_catalog.set_config('client_connection_check_interval', '1s', true)"
 # PostgreSQL 14 and newer.
 _ENDED_SESSIONS = """
@@ -74,7 +74,7 @@ _ENDED_SESSIONS = """
       FROM pg_catalog.pg_stat_database d
      WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()
 """
-# What a change in each of its columns says.
+# The reason that a change in each column indicates.
 _ENDINGS = (
     "The server was restarted",
     "The server recovered from a crash of one of its processes; see its log",
@@ -82,13 +82,13 @@ _ENDINGS = (
     "The server is a standby, and a conflict with recovery ended it",
     "A fatal error ended it; see the server's log",
 )
-# Of this very session: behind a balancer another server may have one with the same pid.
+# Of exactly this session: behind a load balancer, another server may have one with the same PID.
 _CANCEL = """
     SELECT pg_catalog.pg_cancel_backend(pid) FROM pg_catalog.pg_stat_get_activity(%s)
      WHERE backend_start OPERATOR(pg_catalog.=) %s
 """
-# Data exceptions, violated constraints, unsupported features, invalid statements: asked again, the
-# server says the same again.
+# Data exceptions, constraint violations, unsupported features, invalid statements: a retry would
+# fail in the same way.
 _FINAL_CLASSES = {"0A", "22", "23", "42"}
 # The server's files that allocate shared memory while it runs. The SQLSTATE is that of a full disk.
 _SHARED_MEMORY_SOURCES = {"dsm.c", "dsm_impl.c"}
@@ -150,7 +150,7 @@ class Connection(PsycopgConnection):
         else:
             self.settings = settings
             self.cursor_factory = EscapingCursor
-            # A duplicate, since the driver may close its own at any moment.
+            # A duplicate, since the driver may close its own descriptor at any time.
             self._transport = socket.socket(fileno=os.dup(self.fileno()))
             self._transport_lock = threading.Lock()
             return
@@ -160,7 +160,7 @@ class Connection(PsycopgConnection):
         raise failure from _cause(refusal, settings.secrets)
 
     def shut_down(self) -> None:
-        """End the network connection, from any thread; waiting for the server then fails."""
+        """Shut down the network connection, from any thread; a wait for the server then fails."""
         with self._transport_lock, contextlib.suppress(OSError):
             self._transport.shutdown(socket.SHUT_RDWR)
 
@@ -200,7 +200,7 @@ def connect(settings: ConnectionSettings, patience: float = _PATIENCE_SECONDS) -
             _answering_within(connection, patience),
         ):
             pid, started_at = _ask(connection, _BACKEND) or (None, None)
-            # A pooler makes up a pid for each client. A pid alone may soon be another session's.
+            # A pooler invents a PID for each client. A PID alone may soon be reused.
             if pid == connection.info.backend_pid:
                 connection.backend = (pid, started_at)
             connection.ended_sessions = _ask(connection, _ENDED_SESSIONS)
@@ -228,21 +228,21 @@ def connect_to_write(
 
 
 def close_quietly(connection: Connection | None) -> None:
-    """Close, whatever state it is in; the server rolls back what was open."""
+    """Close the connection in any state; the server rolls back an open transaction."""
     if connection is not None:
         with contextlib.suppress(psycopg2.Error):
             connection.close()
 
 
 def end_quietly(connection: Connection) -> None:
-    """Roll back and close; its locks are gone then, which closing alone would not wait for."""
+    """Roll back and close. The rollback waits until the locks are released; closing does not."""
     with contextlib.suppress(psycopg2.Error):
         connection.rollback()
     close_quietly(connection)
 
 
 def cancel_statements(connections: Iterable[Connection]) -> None:
-    """Cancel what the connections do, from any thread and without waiting for long.
+    """Cancel the statements of the connections, from any thread, without waiting long.
 
     By a connection of its own: psycopg2's `cancel` stops the whole process while it waits for the
     server.
@@ -261,7 +261,7 @@ def cancel_statements(connections: Iterable[Connection]) -> None:
 
 @contextlib.contextmanager
 def database_errors(action: str, secrets: tuple[str, ...] = ()) -> Iterator[None]:
-    """Turn psycopg2's errors into ours: "Could not {action}: …"."""
+    """Convert psycopg2's errors to a BackupError: "Could not {action}: …"."""
     try:
         yield
     except psycopg2.Error as error:
@@ -270,7 +270,7 @@ def database_errors(action: str, secrets: tuple[str, ...] = ()) -> Iterator[None
 
 
 def translated(error: psycopg2.Error, action: str, secrets: tuple[str, ...]) -> BackupError:
-    """What `error` means, by SQLSTATE; without one the connection itself is lost."""
+    """The BackupError for `error`, by SQLSTATE; without one, the connection was lost."""
     text = redact(_first_line(error), secrets)
     if error.pgcode is None:
         return DatabaseError(
@@ -296,7 +296,7 @@ def translated(error: psycopg2.Error, action: str, secrets: tuple[str, ...]) -> 
             "it again with --max-parallel-maintenance-workers 0, or give the server more shared "
             "memory (docker run --shm-size)."
         )
-    # Which row or object the error is about, as far as the server says.
+    # The row or object that the error refers to, if the server reports it.
     details = [(error.diag.message_detail or "").rstrip(".")]
     details += (error.diag.context or "").splitlines()[:1]
     text += redact("".join(f": {detail}" for detail in details if detail), secrets)
@@ -307,7 +307,7 @@ def translated(error: psycopg2.Error, action: str, secrets: tuple[str, ...]) -> 
 def _refused(
     error: psycopg2.Error | UnicodeError, failed: PsycopgConnection, settings: ConnectionSettings
 ) -> BackupError:
-    """What a failed login means. libpq gives no SQLSTATE, and a message in the server's language.
+    """The BackupError for a failed login. libpq gives no SQLSTATE, and the message is localized.
 
     But it keeps the socket of a server that has answered (fe-connect.c, `error_return`), and knows
     whether that asked for a password.
@@ -318,7 +318,7 @@ def _refused(
             f"No database server was reached: {text}. "
             "Check host and port, and that the server is running."
         )
-    # A wrong password must not be tried again, since accounts may be locked for it.
+    # A wrong password must not be retried, since the account might be locked.
     kind = DatabaseRefused if failed.info.used_password else DatabaseError
     return kind(
         f"The database server refused the connection: {text}. "
@@ -357,7 +357,7 @@ def _open(settings: ConnectionSettings, **overrides: str) -> Connection:
         try:
             opened = Connection(settings, overrides)
             if opened.info.parameter_status("server_encoding") == sql_ascii.ENCODING:
-                # Any other client encoding refuses bytes that it does not know.
+                # Any other client encoding fails for bytes that are invalid in it.
                 opened.close()
                 sql_ascii.register_codec()
                 encoding = {"client_encoding": sql_ascii.ENCODING}
@@ -370,7 +370,7 @@ def _open(settings: ConnectionSettings, **overrides: str) -> Connection:
 
 @contextlib.contextmanager
 def _short_connection(settings: ConnectionSettings) -> Iterator[Connection]:
-    """A connection in autocommit that neither takes nor waits for long."""
+    """A connection in autocommit mode with short timeouts."""
     connection = _open(settings, connect_timeout=str(SHORT_SECONDS))
     try:
         connection.autocommit = True
@@ -408,7 +408,7 @@ def _answering_within(connection: Connection, seconds: float) -> Iterator[None]:
 
 
 def _ask(connection: Connection, query: str) -> tuple[Any, ...] | None:
-    """The query's row, None where this server or role has no answer."""
+    """The query's row, None if this server does not support it or the role may not run it."""
     try:
         with connection.cursor() as cursor:
             cursor.execute(query)
@@ -423,8 +423,8 @@ def _ask(connection: Connection, query: str) -> tuple[Any, ...] | None:
 
 
 def _cause(error: Exception, secrets: tuple[str, ...]) -> Exception | None:
-    """`error` as the cause to keep, unless its own text would show a secret."""
-    # A UnicodeError carries the whole text along as an attribute.
+    """`error` as the cause of a BackupError; None if its text would show a secret."""
+    # A UnicodeError contains the complete text as an attribute.
     shows_it = isinstance(error, UnicodeError) or redact(str(error), secrets) != str(error)
     return None if shows_it else error
 

@@ -1,4 +1,4 @@
-"""Rows into the server: COPY straight into a table, or through a temporary table."""
+"""Loading rows: COPY directly into a table, or through a temporary table."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class _ChunkReader:
         begin, self._at = self._at, self._at + size
         return self._chunk[begin : self._at]
 
-    # The driver never asks for a line, but its types want to see that it could.
+    # The driver never calls this, but its type stubs require it.
     readline = read
 
 
@@ -82,7 +82,7 @@ def skip_or_replace(
     *,
     replaces: bool,
 ) -> int:
-    """Load rows of which some may exist, by their `key`: those are replaced, or skipped.
+    """Load rows of which some may exist, identified by `key`: these are replaced or skipped.
 
     A row that collides with another one in something else than the key is an error in both cases.
     Returns the number of rows that were inserted or replaced.

@@ -1,4 +1,4 @@
-"""Rows out of the server: COPY's own bytes, or values through a server-side cursor."""
+"""Reading rows: the bytes of COPY, or values through a server-side cursor."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def fetch_range(
     most = _rows_that_fit(_widest_row(connection, rows, columns), batch_size)
     cursor = connection.cursor(name="vector_backup", scrollable=False)
     try:
-        # Values stay as the server wrote them; the driver would make Python objects of them.
+        # Keep the values as the server wrote them; by default the driver converts them.
         as_text = new_type(tuple(string_types), "AS_TEXT", lambda value, _cursor: value)
         register_type(as_text, cursor)
         with _planned(connection, rows):

@@ -74,7 +74,7 @@ class RebuildableIndex:
 
 
 def rebuildable_indexes(cursor: Cursor, oid: int) -> list[RebuildableIndex]:
-    """The indexes of the table `oid` that this role may drop, and can build as they were."""
+    """The indexes of the table `oid` that this role may drop and can recreate identically."""
     found = rows(cursor, _REBUILDABLE, oid=oid)
     indexes = {index.name: index for _, index in read_indexes(cursor, [oid])}
     changes = [change for _, change in read_index_changes(cursor, [oid])]
@@ -96,7 +96,7 @@ def rebuildable_indexes(cursor: Cursor, oid: int) -> list[RebuildableIndex]:
 
 
 def drop_indexes(cursor: Cursor, indexes: Sequence[RebuildableIndex]) -> None:
-    """Drop them; takes the lock that keeps also readers from their table."""
+    """Drop the indexes. The lock on their table also blocks readers."""
     for index in indexes:
         cursor.execute(SQL("DROP INDEX {}").format(index.identifier))
 

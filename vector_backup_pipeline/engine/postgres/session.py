@@ -1,4 +1,4 @@
-"""The settings of our transactions, all `SET LOCAL` so that a pooled session stays clean."""
+"""The settings of transactions, all with `SET LOCAL`, so that a pooled session keeps its own."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from psycopg2.sql import SQL, Composed, Identifier, Literal
 from vector_backup_pipeline.engine.postgres.connection import Connection
 
 _TIME_LIMITS = {
-    # A long export is not a mistake, nor is a coordinator that waits for it.
+    # No timeouts: an export may take long, and the coordinator waits for it.
     "statement_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
     "transaction_timeout": "0",
 }
 _SINCE = {"transaction_timeout": 170000}
 _SETTINGS = {
-    # A policy that would hide rows makes an error, not a silent gap.
+    # A policy that would hide rows causes an error instead of missing rows.
     "row_security": "off",
-    # Nothing in the session's path can stand in for a name; definitions print qualified.
+    # No object on the search path can shadow a name; definitions are printed qualified.
     "search_path": "",
-    # Every value reads back as what it was, on any server.
+    # Every value can be read back unchanged on any server.
     "datestyle": "ISO, MDY",
     "timezone": "UTC",
     "intervalstyle": "postgres",
@@ -32,11 +32,11 @@ _SETTINGS = {
     "lc_monetary": "C",
     "xmloption": "content",
     "quote_all_identifiers": "off",
-    # And every statement and value is read as it is meant, whatever the role or database has set.
+    # Statements and values are parsed in the same way whatever the role or database has set.
     "standard_conforming_strings": "on",
     "array_nulls": "on",
     "default_table_access_method": "heap",
-    # Ranges are this tool's own parallelism; a plan that adds workers or compiles only costs.
+    # Ranges are read in parallel already; parallel plans and JIT would only add cost.
     "max_parallel_workers_per_gather": "0",
     "jit": "off",
     "synchronize_seqscans": "off",
@@ -53,25 +53,25 @@ def apply_session_settings(cursor: Cursor, lock_timeout: float) -> None:
 
 
 def apply_time_limits(cursor: Cursor, lock_timeout: float) -> None:
-    """Of the settings of a dump only those that limit how long something may take."""
+    """Only those settings of a dump that are timeouts."""
     connection = cursor.connection
     version = connection.server_version
     limits = {name: value for name, value in _TIME_LIMITS.items() if version >= _SINCE.get(name, 0)}
     limits["lock_timeout"] = f"{max(1, round(lock_timeout * 1000))}ms"
     if isinstance(connection, Connection) and connection.notices_lost_client:
-        # A statement ends when its client has gone, also one that waits for a lock.
+        # A statement ends when its client has disconnected, even while it waits for a lock.
         limits["client_connection_check_interval"] = "1s"
     _set_local(cursor, limits)
 
 
 def allow_writes(cursor: Cursor) -> None:
-    """Let this transaction write, whatever the role or the database has for a default. Fails on a
+    """Make this transaction READ WRITE whatever the default of the role or database. Fails on a
     standby, and after the first query."""
     _set_local(cursor, {"transaction_read_only": "off"})
 
 
 def apply_maintenance_settings(cursor: Cursor, memory: str | None, workers: int | None) -> None:
-    """What building an index may use, until this transaction ends; None leaves the server's own."""
+    """Set the resources for index builds in this transaction; None keeps the server's setting."""
     limits = {"maintenance_work_mem": memory, "max_parallel_maintenance_workers": workers}
     _set_local(cursor, {name: str(value) for name, value in limits.items() if value is not None})
 
@@ -90,7 +90,7 @@ def own_search_path(cursor: Cursor) -> Iterator[None]:
 
 @contextlib.contextmanager
 def savepoint(cursor: Cursor) -> Iterator[None]:
-    """Undo the block if it fails; the transaction goes on after it.
+    """Roll the block back if it fails; the transaction continues afterwards.
 
     Always released, since a snapshot can't be exported from a subtransaction.
     """

@@ -50,7 +50,7 @@ from vector_backup_pipeline.engine.postgres.tables import (
 )
 
 _READERS_LOCK = SQL("ACCESS SHARE")
-# Stops writers and a second truncating run, not readers (PostgreSQL, "Table-Level Locks").
+# Blocks writers and other truncating runs, not readers (PostgreSQL, "Table-Level Locks").
 _WRITERS_LOCK = SQL("SHARE ROW EXCLUSIVE")
 WRITERS_LOCK_MODE = "ShareRowExclusiveLock"
 
@@ -149,7 +149,7 @@ def _current_snapshot(cursor: Cursor) -> str:
 def _resolve_tables(
     cursor: Cursor, tables: Sequence[str]
 ) -> tuple[dict[str, ResolvedTable], dict[str, BackupError]]:
-    """The tables by the caller's names in OID order, and what is wrong with the others."""
+    """The tables by the caller's names, in OID order, and the errors of the others."""
     by_oid: dict[int, ResolvedTable] = {}
     failures: dict[str, BackupError] = {}
     for name in tables:
@@ -199,7 +199,7 @@ def _lock_each(
     truncate_tables: Sequence[str],
     secrets: tuple[str, ...],
 ) -> None:
-    """Raises the error of a writers' lock that is refused."""
+    """Raise the error of a refused lock against writers."""
     for name, table in resolved.items():
         if not table.can_be_locked or name in failures:
             continue
@@ -292,7 +292,7 @@ def connect_workers(
 def _join_snapshot(
     worker: Connection, pinned: PinnedSnapshot, exported: str, lock_timeout: float
 ) -> bool:
-    """Take a worker into the snapshot; close it and return False if it can't have its locks at
+    """Import the snapshot in a worker; close it and return False if it cannot have its locks at
     once.
 
     A lock request queued between ours and the worker's (a waiting ALTER is enough) would have the

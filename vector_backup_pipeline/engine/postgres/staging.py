@@ -1,4 +1,4 @@
-"""The staging schemas of a restore: new tables are loaded and proven there before they are moved
+"""The staging schemas of a restore: new tables are loaded and verified there before they are moved
 into place.
 
 A live run holds an advisory lock on its schema's name, in a transaction that is open from before
@@ -35,7 +35,8 @@ def create_staging(cursor: Cursor, staging: str) -> None:
 
 
 def hold_staging(cursor: Cursor, staging: str) -> None:
-    """Take the lock that shows that this schema's run lives, until the transaction ends."""
+    """Take the advisory lock that shows that the run of this schema is alive, until the transaction
+    ends."""
     cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (staging,))
 
 
@@ -46,7 +47,7 @@ def may_create_schema(cursor: Cursor) -> bool:
 
 
 def drop_staging(cursor: Cursor, staging: str) -> list[str]:
-    """Drop a run's schemas with all that is in them; returns their names."""
+    """Drop a run's schemas with everything in them; returns their names."""
     cursor.execute(_SCHEMAS)
     schemas = [name for name, of_run in cursor.fetchall() if of_run == staging]
     for name in schemas:

@@ -1,4 +1,4 @@
-"""Which tables are meant, what they consist of, and how much there is to read."""
+"""Lookup of the tables to back up, with their partitions, columns and sizes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ORDINARY, _PARTITIONED, _FOREIGN = "r", "p", "f"
 # TID range scans; older servers would read the whole table for every range.
 _RANGES_SINCE = 140000
 # Connection lost, out of resources, lock not available or statement canceled, system error: these
-# say nothing about the table.
+# errors are not caused by the table.
 _SERVER_TROUBLE = {"08", "53", "55", "57", "58"}
 
 
@@ -244,7 +244,7 @@ _COLUMNS = """
 
 
 def read_sources(cursor: Cursor, tables: Sequence[ResolvedTable]) -> dict[int, TableSource]:
-    """What an export needs to know of each locked table, by OID, as the snapshot sees it."""
+    """The properties that an export needs of each locked table, by OID, as of the snapshot."""
     parameters = {"oids": [table.oid for table in tables]}
     cursor.execute(_COLUMNS, parameters)
     columns = {oid: tuple(names) for oid, names in cursor.fetchall()}

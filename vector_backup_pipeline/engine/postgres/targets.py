@@ -89,7 +89,7 @@ _COLUMNS = """
      WHERE a.attrelid = %s AND a.attnum > 0 AND NOT a.attisdropped
      ORDER BY a.attnum
 """
-# Such a key keeps a second restore from doubling the rows, and ON CONFLICT can go by it.
+# Such a key prevents duplicate rows after a second restore, and ON CONFLICT can use it.
 _UNIQUE_KEYS = """
     SELECT array_agg(a.attname::text ORDER BY k.position)
       FROM pg_index x
@@ -165,7 +165,7 @@ def lock_targets(
     from_readers: Collection[int],
     lock_timeout: float,
 ) -> None:
-    """Keep writers out until the transaction ends, of the OIDs in `from_readers` readers too.
+    """Lock out writers until the transaction ends, and readers of the OIDs in `from_readers`.
 
     In OID order, as a backup locks, and at once in the mode that is needed: a lock that grows later
     invites deadlocks. After a short wait all locks are released and requested again, so that no

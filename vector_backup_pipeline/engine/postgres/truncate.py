@@ -1,5 +1,5 @@
-"""Emptying tables that were backed up, in the transaction that has kept writers out since before
-the snapshot. In any doubt before COMMIT, nothing is truncated."""
+"""Truncation of tables that were backed up, in the transaction that has locked out writers since
+before the snapshot. If a check before COMMIT fails, nothing is truncated."""
 
 from __future__ import annotations
 

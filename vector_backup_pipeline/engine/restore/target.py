@@ -41,7 +41,7 @@ from vector_backup_pipeline.engine.restore.proof import (
 from vector_backup_pipeline.engine.table_definition import Dependency, Index
 from vector_backup_pipeline.parameters.restore import RestoreParameters
 
-# Below this a second connection costs more than it brings: two blocks of a stored file's index.
+# Below this size a second connection does not pay off: two blocks of a stored file's index.
 _WORTH_CONNECTIONS = 16 << 20
 
 IndexListener = Callable[[str], None]

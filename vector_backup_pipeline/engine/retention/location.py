@@ -1,4 +1,4 @@
-"""The prune of one location: decide from one look at it, then remove set after set.
+"""The prune of one location: apply the rules to a listing, then remove the sets one by one.
 
     claim ─▶ look, decide ─▶ finish interrupted removals ─▶ for each set: tombstone, files
 
@@ -70,10 +70,10 @@ class LocationPrune:
         self._decisions: list[Decision] = []
         self._labels: dict[str, str | None] = {}
         self._other_files: list[OtherFile] = []
-        # The files of sets that have to be there as long as nobody else changes the location.
+        # The files of the sets; one that is missing later was removed by another process.
         self._set_files: set[str] = set()
         self._pending: list[Removal] = []
-        # Sets that were to be removed, but somebody is reading them by now.
+        # Sets that were to be removed, but are now being read.
         self._spared: set[str] = set()
         self._removals: list[Removal] = []
         self._finished: list[Removal] = []
@@ -84,7 +84,7 @@ class LocationPrune:
             if self._parameters.dry_run:
                 self._prune()
             else:
-                # Prunes by different rules could remove what the other one keeps.
+                # Concurrent prunes with different rules could remove sets that the other one keeps.
                 with exclusive(self.directory, PRUNE_MARKER, self._run_id, "prune"):
                     self._prune()
         except BaseException as cause:
@@ -170,7 +170,7 @@ class LocationPrune:
             reasons=list(reasons),
             manifest=manifest if manifest in contents.sizes else None,
             verdict=verdict if verdict in contents.sizes else None,
-            # A manifest gives no right to remove anything but data files.
+            # Only data files may be removed because a manifest names them.
             files=sorted(
                 name
                 for name in files & contents.sizes.keys()
@@ -206,7 +206,7 @@ class LocationPrune:
             return
         try:
             removal.write_tombstone()
-            # A reader that came before the tombstone has its marker by now.
+            # A reader that started before the tombstone was written has its marker by now.
             names = self.directory.names()
             if stamp in stamps_being_read(self.directory, self._timestamps, names):
                 removal.take_back_tombstone()
@@ -221,7 +221,7 @@ class LocationPrune:
             raise
 
     def report(self) -> PrunedLocation:
-        """What has been done so far."""
+        """The result so far."""
         removed = [removal.report() for removal in self._removals if removal.removed]
         finished = [removal.report() for removal in self._finished]
         gone = {name for removed_set in (*removed, *finished) for name in removed_set.files}

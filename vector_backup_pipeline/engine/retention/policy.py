@@ -93,14 +93,14 @@ def decide(
 
 
 def removal_order(decisions: Sequence[Decision], sets: Sequence[StoredSet]) -> list[Decision]:
-    """The decisions on sets that may be removed, in the order of removal: what builds on a set goes
-    before it, otherwise the oldest first."""
+    """The decisions on sets that may be removed, in the order of removal: a set before the one it
+    builds on, otherwise the oldest first."""
     bases = {backup_set.stamp: backup_set.builds_on for backup_set in sets}
     left = [decision for decision in reversed(decisions) if not decision.is_kept]
     ordered: list[Decision] = []
     while left:
         needed = {bases[decision.stamp] for decision in left}
-        # Damaged manifests may build on one another in a ring.
+        # Damaged manifests may build on one another in a cycle.
         free = [decision for decision in left if decision.stamp not in needed] or left
         ordered += free
         left = [decision for decision in left if decision not in free]

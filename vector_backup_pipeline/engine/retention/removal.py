@@ -1,4 +1,4 @@
-"""The removal of a backup set, which is never interrupted in a way that leaves half a set.
+"""The removal of a backup set. An interruption never leaves a partial set.
 
 A tombstone that names all files of the set is written first and deleted last; beside it, the other
 files are no set. The manifest goes next: as long as it is there, nothing of the set has gone.
@@ -89,7 +89,7 @@ class Removal:
         self._directory.replace(self._tombstone_name, self.tombstone.to_json())
 
     def take_back_tombstone(self) -> None:
-        """Make the files a set again, if its manifest is still there."""
+        """Delete the tombstone if the manifest still exists, so that the files are a set again."""
         if self.tombstone.manifest in self._directory.names():
             self._directory.delete(self._tombstone_name)
 

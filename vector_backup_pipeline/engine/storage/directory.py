@@ -23,7 +23,7 @@ from vector_backup_pipeline.engine.storage.run_markers import (
 )
 from vector_backup_pipeline.engine.storage.store import Store, StoredFile, TransientStorageError
 
-# Each time, at least one other run has appended its section.
+# In each failed try, at least one other run has appended its section.
 _APPEND_TRIES = 200
 _LONGEST_PAUSE = 0.5
 
@@ -41,7 +41,7 @@ class BackupDirectory:
 
     @property
     def location(self) -> str:
-        """The absolute path or URL, for people and results."""
+        """The absolute path or URL, for messages and results."""
         return self._store.location(self._folder)
 
     @property
@@ -77,8 +77,8 @@ class BackupDirectory:
 
     @contextlib.contextmanager
     def create(self, name: str, expected_size: int | None = None) -> Iterator[PendingFile]:
-        """Write a new file; without a `commit` in the block, nothing remains. `expected_size` in
-        bytes is a guess, for stores that must dimension parts."""
+        """Write a new file. Without a `commit` in the block, nothing is stored. `expected_size` in
+        bytes is an estimate, from which object storage derives the part size."""
         pending = PendingFile(self._store, self._path(name), expected_size)
         try:
             yield pending
@@ -86,7 +86,7 @@ class BackupDirectory:
             pending.discard()
 
     def replace(self, name: str, data: bytes) -> None:
-        """Write a small file, over whatever had the name."""
+        """Write a small file, replacing any file of that name."""
         self._store.put(self._path(name), data)
 
     def delete(self, name: str) -> None:
@@ -94,7 +94,7 @@ class BackupDirectory:
         self._store.delete(self._path(name))
 
     def append(self, name: str, text: str) -> None:
-        """Append to a text; of several processes that do so at the same time, no part is lost."""
+        """Append to a text file. No text is lost if several processes append at the same time."""
         path, section = self._path(name), text.encode()
         written: bytes | None = None
         for attempt in range(_APPEND_TRIES):
@@ -121,11 +121,11 @@ class BackupDirectory:
         return create_marker(self._store, self._path(name), run_id)
 
     def claim_is_alive(self, name: str) -> bool:
-        """Whether the process of a marker is alive; False if the marker is gone."""
+        """Whether the process of a marker is alive; False if the marker does not exist."""
         return is_marker_alive(self._store, self._path(name))
 
     def remove_dead_claim(self, name: str) -> None:
-        """Remove the marker of a dead process; that of a live one stays."""
+        """Remove the marker of a dead process; keep that of a live one."""
         remove_dead_marker(self._store, self._path(name))
 
     def _path(self, name: str) -> str:
@@ -147,16 +147,16 @@ class PendingFile:
         self._written += len(data)
 
     def commit(self) -> None:
-        """Make it durable, give it its name, and check its size. An existing file is kept."""
+        """Make the file durable under its name, and check its size. An existing file is kept."""
         location = self._store.location(self._path)
         if self._stored_size() is not None:
             raise StorageError(f"{location} exists already; it is not overwritten.")
-        # From now on, what appears there is ours.
+        # From now on, a file of that name was written here, and `discard` may delete it.
         self._is_committing = True
         try:
             self._upload.complete()
         except TransientStorageError:
-            # The answer may be lost, and the file complete.
+            # The response may have been lost after the file was completed.
             if self._stored_size() != self._written:
                 raise
         size = self._stored_size()

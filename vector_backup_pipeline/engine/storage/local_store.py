@@ -66,7 +66,7 @@ class LocalStore:
             missing = [parent for parent in (path, *path.parents) if not parent.is_dir()]
             for directory in reversed(missing):
                 directory.mkdir(exist_ok=True)
-                # Else a power failure may take the directory with everything in it.
+                # Otherwise a power failure may lose the directory and its contents.
                 _flush_directory(directory.parent)
 
         def remove() -> None:
@@ -111,7 +111,7 @@ class LocalStore:
         with _storage_errors(f"read {file}"):
             opened = io.FileIO(file)
             if sys.platform == "linux" and not offset and length is None:
-                # A check of a backup must see the disk's bytes, not those in the page cache.
+                # A verification must read the bytes on disk, not those in the page cache.
                 os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
             stored = _stored_file(file.name, os.fstat(opened.fileno()))
         chunks = _chunks(opened, offset, length)
@@ -129,7 +129,7 @@ class LocalStore:
             try:
                 lock.acquire(wait=True)
                 if not lock.is_at(file):
-                    # Before the lock, another process took it for the marker of a dead run.
+                    # Before it was locked, another process removed it as the marker of a dead run.
                     lock.release()
                     return self.create(path, data)
                 _write_all(descriptor, data)
@@ -147,7 +147,7 @@ class LocalStore:
         with self.lock(path) as is_locked:
             if not is_locked or self.stat(path).version != over.version:
                 return None
-            # Under the lock, one that exists is that of a process that died.
+            # Because of the lock, an existing temporary file belongs to a dead process.
             self.delete(path + PENDING_SUFFIX)
             return self._replace(path, data)
 
@@ -232,7 +232,7 @@ class LocalUpload:
 
 
 class _LocalLock:
-    """`flock` on an open file. The kernel frees it when the process dies, however it dies."""
+    """`flock` on an open file. The kernel releases it when the process ends for any reason."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -261,7 +261,7 @@ class _LocalLock:
 
 
 def _chunks(file: io.FileIO, offset: int, length: int | None) -> Generator[bytes, None, None]:
-    """First an empty chunk: only a generator that has begun closes its file."""
+    """The chunks, after an empty one: only a started generator closes its file."""
     left = sys.maxsize if length is None else length
     with _storage_errors(f"read {file.name}"), file:
         file.seek(offset)
@@ -278,7 +278,8 @@ def _stored_file(name: str, status: os.stat_result) -> StoredFile:
 
 
 def _stat(entry: os.DirEntry[str]) -> os.stat_result | None:
-    """None if it was removed since it was listed. That of a link itself, if it leads nowhere."""
+    """The status of an entry, for a broken link that of the link. None if the entry was removed
+    since it was listed."""
     for follows_links in (True, False):
         with contextlib.suppress(OSError):
             return entry.stat(follow_symlinks=follows_links)
@@ -309,7 +310,7 @@ def _write_all(descriptor: int, data: bytes) -> None:
 
 
 def _flush_directory(path: Path) -> None:
-    """Make a directory's entries durable: a rename alone may be lost with the power."""
+    """Make a directory's entries durable: a power failure may undo a rename."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -319,7 +320,7 @@ def _flush_directory(path: Path) -> None:
 
 @contextlib.contextmanager
 def _storage_errors(action: str) -> Iterator[None]:
-    """Raise an OSError of the block as an error of ours: "Could not {action}: …"."""
+    """Convert an OSError of the block to a BackupError: "Could not {action}: …"."""
     try:
         yield
     except FileNotFoundError as error:

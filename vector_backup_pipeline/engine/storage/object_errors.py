@@ -1,4 +1,4 @@
-"""Errors of obstore as errors of ours.
+"""Conversion of obstore's errors.
 
 obstore's classes tell apart what is missing, exists, or is not permitted. Everything else is one
 `GenericError`: the HTTP status and what the server said can be read only from its text. That is
@@ -29,7 +29,7 @@ _WRONG_CREDENTIALS = {
 
 
 class ConditionFailed(StorageError):
-    """A conditional write was refused: the object exists, or is another version."""
+    """A conditional write was refused: the object exists, or has another version."""
 
 
 class ConditionsUnsupported(StorageError):
@@ -38,7 +38,7 @@ class ConditionsUnsupported(StorageError):
 
 @contextmanager
 def object_errors(action: str) -> Iterator[None]:
-    """Raise what obstore raises in the block as an error of ours: "Could not {action}: …"."""
+    """Convert obstore's exceptions in the block to a BackupError: "Could not {action}: …"."""
     from obstore.exceptions import BaseError
 
     try:
@@ -46,7 +46,7 @@ def object_errors(action: str) -> Iterator[None]:
     except BackupError:
         raise
     except (BaseError, OSError, NotImplementedError, ValueError) as error:
-        # Not `from error`: its text holds URLs, and those may hold signatures.
+        # Not `from error`: its text contains URLs, which may contain signatures.
         raise _storage_error(error, action) from None
 
 

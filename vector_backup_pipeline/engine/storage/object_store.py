@@ -56,15 +56,16 @@ if TYPE_CHECKING:
 
 _EXTRAS = {S3: "s3", GCS: "gcs", AZURE: "azure"}
 _CONNECT_TIMEOUT = "10s"
-# A whole answer may take long, since its reader may; but not one read of it.
+# A response as a whole may take long because its reader may be slow, but a single read may not.
 _ANSWER_TIMEOUT, READ_TIMEOUT = "1day", "20s"
 # The time-outs ignore bytes sent, so a body must be sent completely in time: a minute, and what it
 # takes at a rate that only a broken line is below.
 _SENDING_SECONDS, _SLOWEST_RATE = 60, 128 << 10
 # The largest small file: a manifest or the log.
 _SMALL_FILE_BYTES = 32 << 20
-# Only the parts of an upload are retried by obstore: they may be the work of hours. It does not
-# retry all that may help, and a retried conditional write may meet itself.
+# obstore retries only the parts of an upload, which may represent hours of work. Other requests are
+# retried here, because obstore does not retry all transient errors, and a retried conditional write
+# may find the object that its first attempt wrote.
 PART_RETRIES = 30
 _PART_RETRY_SECONDS = 180
 BACKOFF = {
@@ -72,7 +73,7 @@ BACKOFF = {
     "max_backoff": timedelta(seconds=10),
     "base": 2,
 }
-# A process that announced itself so long ago was killed.
+# A process whose announcement is older was killed.
 TURN_EXPIRES_AFTER = timedelta(minutes=5)
 _LONGEST_PAUSE = 0.3
 
@@ -83,7 +84,7 @@ class ObjectStore:
     has_locks = False
 
     def __init__(self, root: str, part_size: int | None = None) -> None:
-        """`part_size` is that of every upload, in bytes; None for one that fits the file."""
+        """`part_size` of all uploads in bytes; None to derive it from the file's expected size."""
         self._url = parse_object_url(root)
         self._part_size = part_size
 
@@ -102,7 +103,7 @@ class ObjectStore:
         return f"{url}/".removeprefix(f"{self._url}/").rstrip("/")
 
     def make_folder(self, folder: str) -> Callable[[], None]:
-        # Nothing is to be made, but a wrong bucket or wrong credentials fail here.
+        # A bucket has no folders to create, but a wrong bucket or wrong credentials fail here.
         self.list_folder(folder)
         return lambda: None
 
@@ -137,7 +138,7 @@ class ObjectStore:
             with object_errors(action):
                 answer = self._obstore.get(self._requests, self._key(path), options=options)
         except StorageError as error:
-            # An error of the server, too, if the range is empty or past the end.
+            # Servers also report an error if the range is empty or past the end.
             if not options or isinstance(error, TransientStorageError):
                 raise
             file = self.stat(path)
@@ -161,7 +162,7 @@ class ObjectStore:
             return self._put(path, data, mode)
         except (ConditionFailed, ResourceNotFound):
             current = read_small_file(self, path)
-            # What we wrote, if the answer to an earlier attempt was lost.
+            # The object of an earlier attempt, if its response was lost.
             return current[0] if current is not None and current[1] == data else None
         except ConditionsUnsupported:
             with self._turn(path):
@@ -187,7 +188,7 @@ class ObjectStore:
         raise NotImplementedError(f"A bucket has no lock for {path}.")
 
     def unfinished_uploads(self) -> list[UnfinishedUpload]:
-        # Google and Azure can't be asked, and remove them by themselves: docs/storage.md.
+        # Google and Azure offer no listing, and have rules to remove them: docs/storage.md.
         return list_unfinished_uploads(self._url) if self._url.scheme == S3 else []
 
     @contextlib.contextmanager
@@ -202,7 +203,7 @@ class ObjectStore:
                     return
             finally:
                 self.delete(announcement)
-            # So that two processes that both gave way do not continue in step.
+            # A random pause, so that two processes that both gave way do not collide again.
             time.sleep(random.uniform(0, _LONGEST_PAUSE))  # noqa: S311
 
     def _is_alone(self, path: str, announcement: str) -> bool:
@@ -217,7 +218,7 @@ class ObjectStore:
         if own is None:
             return False
         for file in list(announced.values()):
-            # The clock of the service has dated both.
+            # Both times are from the clock of the service.
             if own.modified_at - file.modified_at >= TURN_EXPIRES_AFTER:
                 self.delete(f"{folder}/{file.name}" if folder else file.name)
                 del announced[file.name]
@@ -230,7 +231,7 @@ class ObjectStore:
             answer = self._obstore.put(
                 self._writes, self._key(path), data, mode=mode, use_multipart=False
             )
-        # The store's own time only a listing would tell; no writer needs it.
+        # Only a listing would return the store's own time, and no caller needs it.
         now = datetime.now(timezone.utc)
         return _stored_file({"path": path, "size": len(data), "last_modified": now, **answer})
 
@@ -239,7 +240,7 @@ class ObjectStore:
 
     @cached_property
     def _requests(self) -> Obstore:
-        """For requests that send next to nothing."""
+        """For requests with an empty body."""
         return self._open_store()
 
     @cached_property
@@ -267,7 +268,7 @@ class ObjectStore:
     def _open_store(self, body_size: int = 0, retries: int = 0) -> Obstore:
         """obstore's store, for requests that send up to `body_size` bytes."""
         stores, bucket = self._obstore.store, self._url.bucket
-        # Whoever gives an http:// endpoint has decided; nothing leads there from https://.
+        # An http:// endpoint is the user's decision; an https:// one never redirects to http://.
         client: dict[str, Any] = {"connect_timeout": _CONNECT_TIMEOUT, "allow_http": True}
         seconds = _SENDING_SECONDS + body_size // _SLOWEST_RATE
         if body_size:
@@ -297,7 +298,7 @@ def _chunks(answer: GetResult | None, action: str) -> Generator[bytes, None, Non
 def _stored_file(meta: Mapping[str, Any]) -> StoredFile:
     """A file from obstore's ObjectMeta."""
     state = {key: meta[key] for key in ("e_tag", "version") if meta[key] is not None}
-    # A weak tag may stay when the bytes change.
+    # A weak tag may remain the same when the bytes change.
     is_strong = state and not state.get("e_tag", "").startswith("W/")
     version = version_of(state if is_strong else (meta["size"], meta["last_modified"]))
     name = meta["path"].rpartition("/")[2]

@@ -56,7 +56,7 @@ class ObjectUpload:
         self._pieces: queue.Queue[bytes | None] = queue.Queue(_QUEUED_PIECES)
         self._is_aborted = threading.Event()
         self._error: BaseException | None = None
-        # A daemon: an abort that can't get through does not keep the process from exiting.
+        # A daemon thread, so that an abort that cannot reach the store does not block the exit.
         self._thread = threading.Thread(target=self._run, name="vector-backup-upload", daemon=True)
 
     def write(self, data: bytes) -> None:
@@ -85,7 +85,7 @@ class ObjectUpload:
             self._feed(None)
             self._wait()
         except (StorageError, ResourceNotFound) as error:
-            # The answer may be lost, and the repeated request was then refused.
+            # The response may have been lost, and the repeated request refused.
             raise TransientStorageError(error.summary, error.advice) from None
 
     def abort(self) -> None:

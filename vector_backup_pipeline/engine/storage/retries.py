@@ -1,4 +1,4 @@
-"""Repeats requests that a transient fault has spoiled, and continues reading after one."""
+"""Retries requests after transient errors, and resumes interrupted reads."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _T = TypeVar("_T")
 
 _log = logging.getLogger(__name__)
 
-# An outage of this length is waited out. A wrong endpoint looks the same, so not longer than a
+# Requests are retried for this time. A wrong endpoint looks the same, so not longer than a
 # person waits.
 OUTAGE_SECONDS = 60.0
 FIRST_WAIT, LONGEST_WAIT = 0.2, 10.0
@@ -32,13 +32,13 @@ class _Retries:
         self._wait = FIRST_WAIT
 
     def pause_after(self, error: TransientStorageError) -> None:
-        """Sleep before the next attempt; raises the error if there should be none."""
+        """Sleep before the next attempt, or raise the error if the time is over."""
         now = time.monotonic()
         if self._deadline is None:
             self._deadline = now + OUTAGE_SECONDS
         if now >= self._deadline:
             raise StorageError(error.summary, error.advice) from error
-        # The last attempt is made when the minute is over.
+        # The last attempt is made at the end of the time.
         wait = min(self._wait * random.uniform(0.5, 1), self._deadline - now)  # noqa: S311
         self._wait = min(LONGEST_WAIT, 2 * self._wait)
         _log.warning("%s Retry in %.1f s", error, wait)

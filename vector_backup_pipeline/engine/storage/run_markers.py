@@ -1,4 +1,4 @@
-"""Run markers: who is working in a directory, and whether that process is still alive.
+"""Run markers: which processes work in a directory, and whether they are alive.
 
 A marker is a small JSON file, created by one process only, and rewritten every minute (its
 heartbeat) until the process removes it. On the same host a process is dead when the lock on its
@@ -25,9 +25,9 @@ from vector_backup_pipeline.engine.storage.store import CreatedFile, Store, Stor
 _log = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS = 60.0
-# Time for a store to be out of reach for a while.
+# Long enough for a temporary outage of the store.
 DEAD_AFTER = timedelta(minutes=15)
-# Of processes that want the marker of a dead one at the same time, one gets it.
+# If several processes replace the marker of a dead one at the same time, one succeeds.
 _TRIES = 20
 
 
@@ -49,8 +49,8 @@ class RunMarker:
         self._thread.start()
 
     def release(self) -> None:
-        """Remove the marker. Raises nothing, since what was done under it is done: one that can't
-        be removed counts as dead after a while."""
+        """Remove the marker. Raises nothing, since the work is done: a marker that cannot be
+        removed counts as dead after a while."""
         if self._is_released.is_set():
             return
         self._is_released.set()
@@ -72,7 +72,7 @@ class RunMarker:
                 _log.exception("The heartbeat of %s failed.", self._path)
 
     def _beat(self) -> bool:
-        """False if another process has removed the marker, or made it its own."""
+        """Update the heartbeat. False if another process has removed or replaced the marker."""
         data = marker_text(self._owner)
         if self._lock is not None:
             self._lock.rewrite(data)
@@ -91,7 +91,7 @@ class RunMarker:
 
 
 def create_marker(store: Store, path: str, run_id: str) -> RunMarker | None:
-    """Take the marker `path`, also from a dead process; None if a live one has it.
+    """Create the marker `path`, replacing that of a dead process; None if a live one has it.
 
     Raises:
         StorageError: it can't be written.
@@ -114,7 +114,7 @@ def create_marker(store: Store, path: str, run_id: str) -> RunMarker | None:
 
 
 def is_marker_alive(store: Store, path: str) -> bool:
-    """Whether the process of a marker is alive. One that is gone belongs to a run that ended."""
+    """Whether the process of a marker is alive. False if the marker does not exist."""
     marker = _read_marker(store, path)
     if marker is None:
         return False
@@ -126,7 +126,7 @@ def is_marker_alive(store: Store, path: str) -> bool:
 
 
 def remove_dead_marker(store: Store, path: str) -> bool:
-    """Remove the marker of a dead process. True if it is gone, False if the process is alive."""
+    """Remove the marker of a dead process. False if the process is alive."""
     marker = _read_marker(store, path)
     if marker is None:
         return True
@@ -136,8 +136,8 @@ def remove_dead_marker(store: Store, path: str) -> bool:
                 return False
             store.delete(path)
         return True
-    # A removal knows no condition, a write does: so that nobody removes the new marker of a process
-    # that removed this one faster.
+    # A write can be conditional, a deletion cannot. The write ensures that the marker deleted is
+    # not the new one of another process.
     if not (marker.is_expired and store.put(path, b"{}", over=marker.file)):
         return False
     store.delete(path)
@@ -151,7 +151,7 @@ def marker_text(owner: dict[str, str | int]) -> bytes:
 
 @dataclass(frozen=True)
 class _StoredMarker:
-    """What a marker says. One that can't be read has no host, and counts by its file's age."""
+    """The content of a marker. An invalid one has no host, and its file's age is its heartbeat."""
 
     file: StoredFile
     host: str | None

@@ -1,4 +1,4 @@
-"""S3's usual environment variables, as far as obstore and boto3 don't read them alike.
+"""The S3 environment variables that obstore and boto3 interpret differently.
 
 obstore reads most AWS_* variables by itself. Here are: the endpoint with and without the bucket in
 its host name, what boto3 finds as credentials, certificates, and the defaults for Aliyun OSS.
@@ -23,7 +23,7 @@ _ADDRESS = re.compile(
     r"https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?(/[A-Za-z0-9._~/-]*)?"
 )
 _TRUE = {"1", "true", "yes", "on", "y"}
-# It refuses path-style requests, and conditions on a write.
+# Aliyun OSS refuses path-style requests and conditional writes.
 _ALIYUN_OSS = ".aliyuncs.com"
 
 
@@ -61,7 +61,7 @@ class S3Environment:
         """Arguments of obstore's S3Store, beside what it reads by itself."""
         options: dict[str, Any] = {
             "virtual_hosted_style_request": self.virtual_hosted,
-            # Objects are removed one at a time, and not every service has the other request.
+            # Objects are deleted one at a time, and not every service supports bulk deletion.
             "disable_bulk_delete": True,
         }
         if self.endpoint is not None:
@@ -115,7 +115,7 @@ def certificates() -> bytes | None:
 
 @contextmanager
 def boto3_errors(action: str) -> Iterator[None]:
-    """Raise as a StorageError that boto3 is not installed, not configured, or gets no answer."""
+    """Raise a StorageError if boto3 is not installed or configured, or gets no response."""
     try:
         import boto3  # noqa: F401
         from botocore.exceptions import BotoCoreError

@@ -25,7 +25,7 @@ from typing import Protocol
 
 from vector_backup_pipeline.engine.errors import StorageError
 
-# A read costs no more than its bytes, and stays small beside a worker's few MB.
+# Large enough for fast reads, small compared with the few MB of a worker.
 CHUNK_BYTES = 1 << 20
 
 
@@ -47,13 +47,14 @@ class StoredFile:
 
 
 def version_of(*parts: object) -> str:
-    """A version made of what changes with the bytes. Hashed, since strangers may see it."""
+    """A version derived from attributes that change with the bytes. Hashed, since API clients see
+    it."""
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
 
 
 @dataclass(frozen=True)
 class Listing:
-    """What is directly in a folder: files, and the names of folders."""
+    """The files in a folder, and the names of its subfolders."""
 
     files: list[StoredFile]
     folders: list[str]
@@ -68,10 +69,10 @@ class OpenFile:
 
 
 class FileLock(Protocol):
-    """An exclusive lock on a file, free when its process dies."""
+    """An exclusive lock on a file, released when its process ends."""
 
     def rewrite(self, data: bytes) -> None:
-        """Write over the file in place, which keeps the lock. `data` is as long as the content."""
+        """Overwrite the file in place, which keeps the lock. `data` has the length of the file."""
 
     def release(self) -> None:
         """Raises nothing."""
@@ -117,10 +118,10 @@ class Store(Protocol):
 
     @property
     def has_locks(self) -> bool:
-        """Whether the lock on a file tells if a process on the same host is alive."""
+        """Whether files can be locked, which shows that a process on the same host is alive."""
 
     def location(self, path: str = "") -> str:
-        """The absolute path or URL, for people and results."""
+        """The absolute path or URL, for messages and results."""
 
     def folder_at(self, location: str) -> str:
         """The folder that a user names: by a location, or relative to the parent of the root.
@@ -130,8 +131,8 @@ class Store(Protocol):
         """
 
     def make_folder(self, folder: str) -> Callable[[], None]:
-        """Make it, with its parents, if the store needs that. Returns what removes again the
-        folders that were made and are empty.
+        """Create it, with its parents, if the store needs that. Returns a function that removes the
+        created folders that are empty.
 
         Raises:
             InvalidParams: a symbolic link leads it out of the root.
@@ -158,11 +159,12 @@ class Store(Protocol):
         """Write a small file. None if the name is taken."""
 
     def put(self, path: str, data: bytes, over: StoredFile | None = None) -> StoredFile | None:
-        """Write a small file: over whatever has the name, or only over this version of it. None if
-        it is not that version any more."""
+        """Write a small file: replacing any file of that name, or only this version of it. None if
+        the file no longer has that version."""
 
     def upload(self, path: str, expected_size: int | None = None) -> Upload:
-        """Begin a file. `expected_size` in bytes is a guess by which parts are dimensioned."""
+        """Start writing a file. The part size is derived from `expected_size`, an estimate in
+        bytes."""
 
     def delete(self, path: str) -> None:
         """Remove a file if it exists."""
@@ -171,4 +173,5 @@ class Store(Protocol):
         """Lock an existing file; False if another process has it locked. Only if `has_locks`."""
 
     def unfinished_uploads(self) -> list[UnfinishedUpload]:
-        """Uploads that nobody sees. Empty if the store has none, or removes them by itself."""
+        """Unfinished uploads, which no listing shows. Empty if the store has none, or cannot list
+        them."""

@@ -1,4 +1,4 @@
-"""Unfinished multipart uploads in S3, which a killed process leaves: invisible, and paid for.
+"""Unfinished multipart uploads in S3, left by killed processes: not listed, but billed.
 
 obstore can't list them, boto3 can.
 """

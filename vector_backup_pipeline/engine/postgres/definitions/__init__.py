@@ -70,12 +70,12 @@ def read_definitions(cursor: Cursor, oids: Sequence[int]) -> Definitions:
 
 
 class _Reader:
-    """Everything that the catalogs have about some tables, by the OID of table or partition."""
+    """The catalog data of the tables, by the OID of a table or partition."""
 
     def __init__(self, cursor: Cursor, trees: list[Tree]) -> None:
         self.trees = trees
         relations = {tree.root.oid: tree.root for tree in trees}
-        # A partition that is also in the set by itself is created with its parent.
+        # A partition that is also backed up as a table is created with its parent.
         relations |= {relation.oid: relation for tree in trees for relation in tree.relations[1:]}
         self.oids = oids = list(relations)
         partitions = [oid for oid, relation in relations.items() if relation.parent is not None]
@@ -139,7 +139,7 @@ class _Reader:
         )
 
     def _sequences_of(self, tree: Tree) -> list[FoundSequence]:
-        """Each once: as the one that one of these tables owns, if one does."""
+        """Distinct sequences, preferring one that is owned by one of these tables."""
         distinct: dict[str, FoundSequence] = {}
         for sequence in self._sequences:
             if sequence.table in tree.oids:

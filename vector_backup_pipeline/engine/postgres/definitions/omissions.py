@@ -1,4 +1,4 @@
-"""What belongs to the tables and is not recreated, for people to read."""
+"""Properties of the tables that are not recreated, as text for the user."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def read_omissions(
 def computed_omissions(
     columns: Sequence[Column], sequences: Sequence[FoundSequence]
 ) -> Iterator[Omission]:
-    """Those that follow from what was read otherwise."""
+    """The omissions that follow from columns and sequences."""
     for column in columns:
         if column.type.is_large_object:
             yield Omission(

@@ -96,7 +96,7 @@ class Recreation:
         self._lost: dict[str, list[str]] = defaultdict(list)
 
     def check(self, cursor: Cursor) -> None:
-        """Check that the target can take these tables, before anything is created.
+        """Check that the target can accept these tables, before anything is created.
 
         Raises:
             InvalidParams: a table can't be created without another one.
@@ -139,7 +139,7 @@ class Recreation:
                 self._set(cursor, table, statement)
 
     def loading_name(self, table: NewTable) -> Name:
-        """Where its rows are loaded, between `create` and `publish`."""
+        """The name under which its rows are loaded, between `create` and `publish`."""
         return self._staging_schemas.name(table.original)
 
     def build(self, cursor: Cursor, before_index: BeforeIndex) -> None:
@@ -193,7 +193,7 @@ class Recreation:
             for table in self._tables
         }
 
-    # What is needed, and what is where
+    # Required and existing objects
 
     def _extension_names(self) -> list[str]:
         return [

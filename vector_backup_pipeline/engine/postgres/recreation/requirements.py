@@ -1,4 +1,4 @@
-"""What the statements use and the backup does not contain: the target must have it."""
+"""Objects that the statements use and the backup does not contain: the target must have them."""
 
 from __future__ import annotations
 

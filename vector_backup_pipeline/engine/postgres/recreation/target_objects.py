@@ -1,4 +1,4 @@
-"""What the target has already, one query for each kind of object."""
+"""Existing objects of the target, one query for each kind of object."""
 
 from __future__ import annotations
 
