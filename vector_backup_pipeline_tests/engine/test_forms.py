@@ -192,4 +192,4 @@ def test_binary_rows_for_a_column_of_another_type_are_refused(
     )
 
     words = "The column cmetadata of public.langchain_pg_collection has type jsonb"
-    restore.fails(langchain, "INVALID_PARAMS", words, "in the backup json")
+    restore.fails(langchain, "INVALID_PARAMS", words, "but json in the backup")

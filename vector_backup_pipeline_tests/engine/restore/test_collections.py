@@ -166,7 +166,7 @@ def test_collections_into_new_tables(today: Database, restore: RestoreMaker) -> 
         (
             {"collections": ("a",), "tables": (EMBEDDINGS,)},
             "INVALID_PARAMS",
-            (f"collections needs {COLLECTIONS}",),
+            (f"collections requires {COLLECTIONS}",),
         ),
         (
             {"collections": ("a",), "tables": ("docs", COLLECTIONS)},

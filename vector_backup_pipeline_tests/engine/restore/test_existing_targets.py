@@ -633,7 +633,7 @@ def test_only_tables_take_rows(docs: Database, restore: RestoreMaker, definition
         ),
         (
             "ALTER TABLE docs DROP v, ADD v vector(5)",
-            "The column v of public.docs has type vector(5), in the backup public.vector(3)",
+            "The column v of public.docs has type vector(5), but public.vector(3) in the backup",
         ),
     ],
 )
