@@ -331,7 +331,7 @@ def test_a_table_without_a_unique_key_is_not_doubled(
     before = everything_in(database)
     backup(database.url, tables=("heap",))
 
-    restore.fails(database, "INVALID_PARAMS", "public.heap holds 3 rows", "double its rows")
+    restore.fails(database, "INVALID_PARAMS", "public.heap holds 3 rows", "duplicate its rows")
     restore.succeeds(database, **TRUNCATING)
     assert everything_in(database) == before
     database.run("DELETE FROM heap")
