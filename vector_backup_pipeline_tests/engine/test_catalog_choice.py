@@ -108,7 +108,9 @@ def test_without_a_usable_set_the_message_says_why(sets: SetWriter) -> None:
     assert "It has no backup sets" in _refused(sets, ResourceNotFound)
     sets.damaged(FIRST)
     sets.damaged(SECOND)
-    assert f"vector_backup_{SECOND}.json is damaged" in _refused(sets, IntegrityError)
+    for source in (None, "d"):
+        message = _refused(sets, IntegrityError, source=source)
+        assert f"vector_backup_{SECOND}.json is damaged" in message
     sets.write(THIRD, {COLLECTION: 4}, failed=[EMBEDDING])
 
     message = _refused(sets, ResourceNotFound, "latest", COLLECTION)

@@ -172,8 +172,10 @@ def test_with_a_key_manifests_are_signed_and_others_are_not_restored(
     stamp = made.manifest["timestamp"]
 
     monkeypatch.setenv("VECTOR_BACKUP_MANIFEST_KEY", "another key")
-    refused = job({"timestamp": stamp}, RESTORE.job_name)
-    assert refused.outcome.error_type == "INTEGRITY_ERROR"
+    for timestamp in ("latest", stamp):
+        refused = job({"timestamp": timestamp}, RESTORE.job_name)
+        assert refused.outcome.error_type == "INTEGRITY_ERROR"
+        assert "does not match VECTOR_BACKUP_MANIFEST_KEY" in str(refused.outcome.message)
     assert count(langchain) == 0
 
     monkeypatch.setenv("VECTOR_BACKUP_MANIFEST_KEY", "this key is ours")

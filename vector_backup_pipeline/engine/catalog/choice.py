@@ -150,6 +150,10 @@ def _latest(
 ) -> ChosenSet:
     where = contents.directory.location
     sets = sets_without_verdicts(contents)
+    if sets and all(stored.source is None for stored in sets):
+        newest = contents.backup_set(sets[0].stamp)
+        if isinstance(newest, DamagedSet):
+            raise newest.error
     with_tables = [
         backup_set
         for backup_set in sets
@@ -158,10 +162,6 @@ def _latest(
     source = _source(sets, with_tables, where, source_database, ask_target)
     latest = next((backup_set for backup_set in with_tables if backup_set.source == source), None)
     if latest is None:
-        all_damaged = sets and all(backup_set.source is None for backup_set in sets)
-        newest = contents.backup_set(sets[0].stamp) if all_damaged else None
-        if isinstance(newest, DamagedSet):
-            raise newest.error
         of = f" of the database {source.name}" if source else ""
         having = f" that has {' and '.join(tables)}" if tables else ""
         raise ResourceNotFound(
