@@ -41,7 +41,7 @@ class AccessControl:
             headers = Headers(scope=scope)
             if self._token is None:
                 if not _is_from_here(headers):
-                    app = self._refuse(_NOT_FROM_HERE)
+                    app = self._refuse(_REMOTE_CALL_REFUSED)
             elif not _is_document(scope["path"]) and not _has_token(headers, self._token):
                 app = self._refuse(_NO_TOKEN)
         await app(scope, receive, send)
@@ -82,7 +82,7 @@ def _names_this_machine(url: str) -> bool:
 _NO_TOKEN = Unauthorized(
     f"Send the header 'Authorization: Bearer' with the token of {API_TOKEN_VARIABLE}."
 )
-_NOT_FROM_HERE = Unauthorized(
+_REMOTE_CALL_REFUSED = Unauthorized(
     "Without a token only calls to 127.0.0.1 or localhost are answered, and none from the pages of "
     f"other sites. Set {API_TOKEN_VARIABLE} to call by another name."
 )

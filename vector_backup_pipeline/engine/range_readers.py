@@ -109,7 +109,7 @@ def _savepoint(stream: Connection) -> Iterator[None]:
             try:
                 cursor.execute("ROLLBACK TO SAVEPOINT reading")
             except psycopg2.Error:
-                # Gone, or in an unknown state: the other streams carry on without it.
+                # Lost or in an unknown state: the other streams continue without it.
                 stream.close()
             raise
         cursor.execute("RELEASE SAVEPOINT reading")

@@ -249,7 +249,7 @@ class AdoptedPair(Record):
 
 
 class AdoptResult(RunResult):
-    """`adopt_performed` if a manifest was written."""
+    """`adopt_performed` is true if a manifest was written."""
 
     adopt_performed: bool
     dry_run: bool

@@ -75,7 +75,7 @@ class EngineRun(ABC, Generic[_R]):
         return self._result
 
     def close(self) -> _R:
-        """Leave nothing open and nothing unreported, whatever happened before."""
+        """Close everything and write the log, even after an error."""
         try:
             if self._result is None:
                 if self.error is None and self._left_out():
@@ -88,11 +88,11 @@ class EngineRun(ABC, Generic[_R]):
 
     @abstractmethod
     def _left_out(self) -> str | None:
-        """What has not been done, as the beginning of a sentence; None if everything has."""
+        """The step that was left out, as the beginning of a sentence; None if there is none."""
 
     @abstractmethod
     def _end(self) -> None:
-        """Write what the run leaves behind: manifest, log."""
+        """Write the manifest and the log."""
 
     @abstractmethod
     def _make_result(self) -> _R:

@@ -99,7 +99,7 @@ def check_stored_size(directory: BackupDirectory, name: str, size: int) -> None:
 
 
 def check_stored_file(directory: BackupDirectory, name: str, size: int, sha256: str) -> None:
-    """Read `name` whole and compare its size and hash.
+    """Read the complete file and compare its size and hash.
 
     Raises:
         IntegrityError: they differ.
@@ -184,7 +184,7 @@ def _row_faults(chunks: Iterator[bytes], file: DataFile) -> Iterator[str]:
     yield from _difference("the number of rows", counter.rows, file.rows)
     if file.has_digest:
         if counter.header != row_format(file.format).header(file.digest.columns):
-            # What the file begins with instead is not shown: it may be anything.
+            # The actual beginning of the file is not shown, since it may be arbitrary bytes.
             is_csv = file.format == "csv"
             yield (
                 "its first line does not name the manifest's columns"

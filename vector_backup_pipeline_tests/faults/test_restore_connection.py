@@ -301,7 +301,7 @@ def test_a_lost_commit_whose_end_can_not_be_learned_is_unknown(
     ) as proxied:
         done = restore(_through(proxied, target), **TRUNCATING)
 
-    restore.told(done, "DATABASE_ERROR", "Check whether the rows are there")
+    restore.told(done, "DATABASE_ERROR", "Check whether the rows exist")
     assert done.result.outcome == "unknown"
     for truncated in done.result.truncate_results.values():
         assert isinstance(truncated, TruncateFailure)

@@ -1,1 +1,1 @@
-"""Backing up: from one snapshot to durable files, a manifest, and if asked emptied tables."""
+"""Backup: from one snapshot to durable files and a manifest, optionally truncating tables."""

@@ -65,7 +65,7 @@ def check_binary(table: TableSource, definition: TableDefinition) -> None:
 
 
 def expected_size(table: TableSource, request: BackupParameters) -> int:
-    """An estimate of the size of the table's file in bytes; it may be half of the truth."""
+    """The estimated size of the table's file in bytes; the file may be twice as large."""
     is_plain_text = (request.format, request.compression) == ("csv", "none")
     return table.size * (_TEXT_EXPANSION if is_plain_text else 1)
 

@@ -1,4 +1,4 @@
-"""What a backup does not hold, or reads in an unusual way: a run's notices, a check's warnings."""
+"""Notices about data that a backup does not contain, or reads in an unusual way."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vector_backup_pipeline.parameters.table_names import TableName
 
 @dataclass(frozen=True)
 class Notice:
-    """`subject` is what it is about."""
+    """`subject` is the table or object that the notice is about."""
 
     subject: str
     message: str

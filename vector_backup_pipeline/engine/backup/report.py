@@ -1,4 +1,4 @@
-"""A backup's section of the log, in words a person reads."""
+"""A backup's section of the log, as text."""
 
 from __future__ import annotations
 

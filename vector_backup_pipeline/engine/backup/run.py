@@ -61,7 +61,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class BackupTarget:
-    """Where a run's files go. `timestamp` is None when there is nothing to do."""
+    """The directory of a run's files. `timestamp` is None if there is nothing to do."""
 
     directory: str
     timestamp: str | None
@@ -111,7 +111,7 @@ class BackupRun(EngineRun[BackupResult]):
         super().__init__(root, timestamps, run_id)
         self.request = request
         self._lock_timeout = lock_timeout
-        # What the steps have made so far.
+        # The results of the steps so far.
         self._backup_directory: str | None = None
         self._location: _Location | None = None
         self._snapshot: _Snapshot | None = None
@@ -129,7 +129,7 @@ class BackupRun(EngineRun[BackupResult]):
         return next(of_tables, self._own_error)
 
     def resolve(self) -> BackupTarget:
-        """Find or create the directory, take a timestamp in it, and remove what dead runs left."""
+        """Find or create the directory, reserve a timestamp, and remove the files of dead runs."""
         task_id = self.request.task_id
         with self._remembering():
             if self.request.does_nothing:

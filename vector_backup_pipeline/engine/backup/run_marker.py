@@ -1,4 +1,4 @@
-"""A run takes its timestamp with its marker, and removes what dead runs left."""
+"""The reservation of a run's timestamp by its marker, and the cleanup after dead runs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from vector_backup_pipeline.engine.timestamps import TimestampFormat
 
 # Runs that start in one second take the following ones; this many at once are a mistake.
 _TRIES = 60
-# No process needs its turn so long, so the one that announced itself was killed.
+# A turn takes less time, so a process with an older announcement was killed.
 _LONGEST_TURN = timedelta(hours=1)
 
 

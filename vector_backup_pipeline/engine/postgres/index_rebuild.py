@@ -75,7 +75,7 @@ class RebuildableIndex:
 
 def rebuildable_indexes(cursor: Cursor, oid: int) -> list[RebuildableIndex]:
     """The indexes of the table `oid` that this role may drop and can recreate identically."""
-    found = rows(cursor, _REBUILDABLE, oid=oid)
+    index_rows = rows(cursor, _REBUILDABLE, oid=oid)
     indexes = {index.name: index for _, index in read_indexes(cursor, [oid])}
     changes = [change for _, change in read_index_changes(cursor, [oid])]
     return [
@@ -91,7 +91,7 @@ def rebuildable_indexes(cursor: Cursor, oid: int) -> list[RebuildableIndex]:
                 if change.kind is Kind.INDEX_SETTING and change.name == row["name"]
             ),
         )
-        for row in found
+        for row in index_rows
     ]
 
 

@@ -68,17 +68,17 @@ def chosen_rows(
 def _identities(directory: BackupDirectory, table: PlannedTable, names: Sequence[str]) -> list[str]:
     name_at = table.columns.index(_NAME)
     identity_at = table.columns.index(_IDENTITY[COLLECTION_TABLE])
-    found: dict[str, list[str]] = {}
+    identities: dict[str, list[str]] = {}
     for name, identity in _named_rows(directory, table, name_at, identity_at):
         # LangChain's older layout let two collections have one name.
-        found.setdefault(name, []).append(identity)
-    missing = [name for name in names if name not in found]
+        identities.setdefault(name, []).append(identity)
+    missing = [name for name in names if name not in identities]
     if missing:
-        there = ", ".join(sorted(found)[:_SHOWN]) + (", …" if len(found) > _SHOWN else "")
+        there = ", ".join(sorted(identities)[:_SHOWN]) + (", …" if len(identities) > _SHOWN else "")
         raise ResourceNotFound(
             f"The set has no collection {', '.join(map(repr, missing))}. It has: {there or 'none'}."
         )
-    return [identity for name in names for identity in found[name]]
+    return [identity for name in names for identity in identities[name]]
 
 
 def _named_rows(

@@ -44,17 +44,17 @@ from vector_backup_pipeline.engine.postgres.targets import current_role
 from vector_backup_pipeline.parameters.restore import RestoreParameters
 
 _OUTCOME_UNKNOWN = (
-    "The connection was lost while the restore was being committed, and the server could not be "
-    "asked how it ended. Check whether the rows are there before you restore again."
+    "The connection was lost during COMMIT, and the server could not be asked for the outcome. "
+    "Check whether the rows exist before you restore again."
 )
 
 
 class TargetConnections:
     """A coordinator, whose commit makes the restore visible, and workers if there are large new
-    tables. Each is always in a transaction: so our settings hold, and no timeout for idle sessions
-    ends it.
+    tables. Each is always in a transaction, so that its settings apply and no timeout for idle
+    sessions ends it.
 
-    Until `commit`, `close` leaves the target as it was.
+    Before `commit`, `close` leaves the target unchanged.
     """
 
     def __init__(
@@ -108,13 +108,13 @@ class TargetConnections:
         self._begin(connection)
 
     def keep_work(self) -> None:
-        """Commit what the workers have done; the coordinator's work waits for the end."""
+        """Commit the workers' transactions; the coordinator's is committed at the end."""
         for worker in self.workers:
             self.keep(worker)
 
     def release_locks_of_workers(self) -> None:
         for worker in self.workers:
-            with contextlib.suppress(psycopg2.Error):  # Gone; its next use raises it.
+            with contextlib.suppress(psycopg2.Error):  # A lost connection; its next use raises.
                 worker.rollback()
                 self._begin(worker)
 

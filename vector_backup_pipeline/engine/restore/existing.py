@@ -68,7 +68,7 @@ class ExistingTables:
         }
 
     def _is_outnumbered(self, cursor: Cursor, table: PlannedTable, existing: ExistingTable) -> bool:
-        """Whether more rows come than exist: then indexes are faster to build than to maintain."""
+        """Whether more rows are loaded than exist: then rebuilding the indexes is faster."""
         rows = table.stored.rows
         if not rows or not self._request.loads_every_row_as_it_is:
             return False
@@ -80,7 +80,7 @@ class ExistingTables:
         content_of: Callable[[PlannedTable], Content],
         lock_timeout: float,
     ) -> None:
-        """Lock all of them, remember their content, and make room as asked.
+        """Lock the tables, compute their content digests, and truncate them if requested.
 
         Raises:
             psycopg2.Error: a lock is not granted.
@@ -137,7 +137,8 @@ class ExistingTables:
         rebuild_indexes(cursor, self._dropped, before_index)
 
     def reset_triggers(self, cursor: Cursor) -> None:
-        """Undo what `take` did to triggers, when no deferred trigger is pending any more."""
+        """Restore the modes of the triggers that `take` changed, when no deferred trigger is
+        pending."""
         if self._request.disable_triggers:
             for _, existing in self._tables:
                 # By name: a partition's trigger of that name was changed with its parent's.

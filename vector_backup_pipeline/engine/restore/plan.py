@@ -1,4 +1,4 @@
-"""Which table of the target takes which stored rows, and whether it can.
+"""The target table of each stored table, and checks that it can accept the rows.
 
 All of this is checked before the first lock, while nothing has been changed.
 """
@@ -158,7 +158,7 @@ def _no_definition(stored: StoredTable, name: str) -> TableNotFound:
 def _check_existing(
     table: PlannedTable, existing: ExistingTable, request: RestoreParameters
 ) -> None:
-    """Raise `InvalidParams` unless the table can take the rows."""
+    """Raise `InvalidParams` unless the table can accept the rows."""
     names = {column.name for column in existing.columns}
     if missing := [name for name in table.columns if name not in names]:
         raise InvalidParams(
@@ -220,7 +220,7 @@ def _check_column(
 
 
 def _check_encoding(manifest: Manifest, target: ServerIdentity) -> None:
-    """Raises `InvalidParams` if the bytes of a SQL_ASCII database can't go into the target."""
+    """Raises `InvalidParams` if the target cannot store the bytes of a SQL_ASCII database."""
     if manifest.server.encoding == ENCODING != target.encoding:
         raise InvalidParams(
             f"The set was made from the SQL_ASCII database {manifest.server.database}, whose bytes "
@@ -244,10 +244,15 @@ def _check_binary_versions(
         differences.append(f"PostgreSQL {source.version}, the target is {target.version}")
     columns = [column for table in binary for column in table.stored.columns]
     if source.pgvector_version and any(c.type.name in _PGVECTOR_TYPES for c in columns):
-        found = target.pgvector_version or pgvector_to_come(cursor)
+        target_version = target.pgvector_version or pgvector_to_come(cursor)
         # Patch releases read each other's vectors.
-        if found and source.pgvector_version.split(".")[:2] != found.split(".")[:2]:
-            differences.append(f"pgvector {source.pgvector_version}, the target has {found}")
+        if (
+            target_version
+            and source.pgvector_version.split(".")[:2] != target_version.split(".")[:2]
+        ):
+            differences.append(
+                f"pgvector {source.pgvector_version}, the target has {target_version}"
+            )
     if differences:
         raise InvalidParams(
             f"{', '.join(table.stored.file for table in binary)} is binary, written by "
@@ -259,7 +264,7 @@ def _check_binary_versions(
 
 
 def _parents_first(planned: Sequence[PlannedTable]) -> list[PlannedTable]:
-    """In an order in which foreign keys find their rows; a circle is taken as it comes."""
+    """The tables, referenced ones before referencing ones; cycles in any order."""
     ordered: list[PlannedTable] = []
     waiting = list(planned)
     while waiting:

@@ -1,4 +1,4 @@
-"""Proof that a table of the target holds the backup's rows: their number and content digest."""
+"""Comparison of a target table with the backup: row count and content digest."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def prove_equal(table: str, actual: Content, expected: Content) -> None:
 
 
 def prove_count(table: str, loaded: int, kept: int, actual: int, *, replaces: bool) -> None:
-    """Raises `IntegrityError` unless a table that had `kept` rows has got the `loaded` ones."""
+    """Raises `IntegrityError` unless a table with `kept` rows also has the `loaded` ones now."""
     most = kept + loaded
     if actual > most or actual < (kept if replaces else most):
         raise IntegrityError(

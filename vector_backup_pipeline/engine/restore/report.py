@@ -1,4 +1,4 @@
-"""A restore's section of the log, in words a person reads."""
+"""A restore's section of the log, as text."""
 
 from __future__ import annotations
 

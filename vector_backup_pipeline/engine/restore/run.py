@@ -112,7 +112,7 @@ class RestoreRun(EngineRun[RestoreResult]):
         self.request = request
         self._lock_timeout = lock_timeout
         self._writes_log = writes_log
-        # What the steps have made so far.
+        # The results of the steps so far.
         self._source: RestoreSource | None = None
         self._reading: RunMarker | None = None
         self._connections: TargetConnections | None = None
@@ -159,7 +159,7 @@ class RestoreRun(EngineRun[RestoreResult]):
         )
 
     def prepare(self, connection_settings: Callable[[], ConnectionSettings]) -> list[TableLoad]:
-        """Check the target, then lock, truncate and create its tables, as asked."""
+        """Check the target, then lock, truncate and create its tables, as requested."""
         with self._remembering():
             source = made(self._source)
             self._connections = connections = self._connect(connection_settings)

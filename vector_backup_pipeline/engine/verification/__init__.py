@@ -1,1 +1,1 @@
-"""Proving stored sets again: their files, and in a drill their restore."""
+"""Verification of stored sets: their files, and in a restore test (drill) their restore."""

@@ -201,8 +201,8 @@ SELECT p.polrelid, pg_catalog.array_agg(DISTINCT r.rolname::text ORDER BY r.roln
  GROUP BY p.polrelid
 """
 
-# Between a table and what it needs; created with one of them.
-_SILENT = {
+# Catalogs of objects between a table and its dependencies, which are created with one of them.
+_INTERMEDIATE_CATALOGS = {
     *("pg_attrdef", "pg_class", "pg_constraint", "pg_namespace", "pg_policy", "pg_statistic_ext")
 }
 
@@ -251,7 +251,9 @@ def read_needed_objects(cursor: Cursor, oids: Iterable[int]) -> NeededObjects:
         needed = row["needed_class"], row["needed"]
         needs.setdefault((row["class"], row["oid"]), []).append(needed)
     objects = {thing for edges in needs.values() for thing in edges}
-    addresses = _read_addresses(cursor, {thing for thing in objects if thing[0] not in _SILENT})
+    addresses = _read_addresses(
+        cursor, {thing for thing in objects if thing[0] not in _INTERMEDIATE_CATALOGS}
+    )
     dependencies = _read_dependencies(cursor, objects, addresses)
     roles = {row["polrelid"]: row["roles"] for row in rows(cursor, _POLICY_ROLES, oids=oids)}
     return NeededObjects(
