@@ -29,7 +29,6 @@ from vector_backup_pipeline.settings import (
     PREFIX,
     Settings,
     SettingsError,
-    known_variables,
     read_settings,
     variable_of,
 )
@@ -84,7 +83,7 @@ def _summary(settings: Settings) -> str:
 
 
 def _unknown_variables() -> Iterator[Finding]:
-    known = {name.removeprefix(PREFIX) for name in known_variables()}
+    known = {name.upper() for name in Settings.model_fields}
     for name in sorted(os.environ):
         # pydantic-settings ignores the case.
         suffix = name.upper().removeprefix(PREFIX)

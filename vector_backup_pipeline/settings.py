@@ -40,14 +40,12 @@ SECRET_KEY_VARIABLE = PREFIX + "SECRET_KEY"
 
 # What a header or a URL can carry unescaped.
 _PLAIN = re.compile(r"[!-~]+")
-_KEY_BYTES = 32
 
 
 class SettingsError(InvalidParams):
     """A setting has an invalid value."""
 
     def __init__(self, field: str, reason: str) -> None:
-        self.field = field
         self.variable = variable_of(field)
         self.reason = reason.rstrip(".") + "."
         super().__init__(f"{self.variable}: {self.reason}")
@@ -101,10 +99,10 @@ def _secret_key(text: str) -> SecretText:
     """The key in the URL-safe alphabet of base64."""
     text = text.replace("+", "-").replace("/", "_")
     try:
-        is_key = len(b64decode(text, altchars=b"-_", validate=True)) == _KEY_BYTES
+        size = len(b64decode(text, altchars=b"-_", validate=True))
     except ValueError:
-        is_key = False
-    if not is_key:
+        size = 0
+    if size != 32:
         raise ValueError("it is not 32 bytes in base64; create a key: openssl rand -base64 32")
     return SecretText(text)
 
@@ -268,11 +266,6 @@ def _read_yaml(name: str) -> dict[str, Any]:
     return values
 
 
-def known_variables() -> frozenset[str]:
-    """The full names of all variables that are read."""
-    return frozenset(map(variable_of, Settings.model_fields))
-
-
 def read_settings(**values: Any) -> tuple[Settings, list[SettingsError]]:
     """Read the settings; `values` of fields take precedence. A field with an invalid value gets its
     default and an error in the list.
@@ -293,11 +286,7 @@ def read_settings(**values: Any) -> tuple[Settings, list[SettingsError]]:
 
 
 def load_settings(**values: Any) -> Settings:
-    """Read the settings; `values` of fields take precedence.
-
-    Raises:
-        SettingsError: a value is invalid; the message names its variable.
-    """
+    """Read the settings. Raises `SettingsError` for the first invalid value."""
     settings, errors = read_settings(**values)
     if errors:
         raise errors[0]

@@ -9,7 +9,7 @@ import dagster as dg
 import pytest
 import yaml
 
-from vector_backup_pipeline.settings import Settings, known_variables, load_settings
+from vector_backup_pipeline.settings import Settings, load_settings, variable_of
 from vector_backup_pipeline_tests.fix_dagster import CHECKOUT
 from vector_backup_pipeline_tests.fix_terminal import Terminal
 
@@ -55,7 +55,7 @@ def test_the_example_of_an_env_file_holds_every_setting_with_its_default(
     terminal("init", str(tmp_path))
     text = (tmp_path / ".env.example").read_text()
     settings = re.findall(r"^# (VECTOR_BACKUP_\w+)=(.*)$", text, re.M)
-    assert {name for name, _ in settings} == known_variables()
+    assert {name for name, _ in settings} == set(map(variable_of, Settings.model_fields))
 
     (tmp_path / ".env").write_text("\n".join(f"{name}='{value}'" for name, value in settings))
     monkeypatch.chdir(tmp_path)

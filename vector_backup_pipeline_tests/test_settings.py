@@ -40,7 +40,7 @@ def test_every_setting_has_a_default_that_works() -> None:
 def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     set_environment(
         monkeypatch,
-        ROOT="/backups",
+        ROOT="s3://bucket/prefix",
         PART_SIZE="64",
         TABLES=' docs , app.images,"a,b"',
         TIMESTAMP_FORMAT="%Y-%m-%dT%H%M%S",
@@ -55,11 +55,8 @@ def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
 
     settings = load_settings()
 
-    assert (settings.root, settings.part_bytes, settings.lock_timeout) == (
-        "/backups",
-        64 << 20,
-        2.5,
-    )
+    assert settings.root == "s3://bucket/prefix"
+    assert (settings.part_bytes, settings.lock_timeout) == (64 << 20, 2.5)
     assert settings.tables == ("docs", "app.images", '"a,b"')
     assert settings.timestamps.stamp(MOMENT) == "2025-07-22T074914"
     assert settings.schedule_enabled and settings.sensor_enabled and settings.sensor_backfill
@@ -86,11 +83,6 @@ def test_secrets_are_read_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None
     assert not any(secret in repr(settings) for secret in secrets)
 
 
-@pytest.mark.parametrize("root", ["s3://bucket/prefix", "gs://bucket", "az://container/a/b"])
-def test_a_root_may_be_a_url_of_object_storage(root: str) -> None:
-    assert load_settings(root=root).root == root
-
-
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -112,7 +104,6 @@ def test_a_root_may_be_a_url_of_object_storage(root: str) -> None:
         ("LOCK_TIMEOUT", "soon"),
         ("LOCK_TIMEOUT", "0"),
         ("LOCK_TIMEOUT", "nan"),
-        ("LOCK_TIMEOUT", "inf"),
         ("KEEP_LAST", "-1"),
         ("KEEP_DAILY", "1.5"),
         ("KEEP_YEARLY", "9999999"),
@@ -147,15 +138,7 @@ def test_an_invalid_value_names_its_variable_and_no_secret(
 
 
 def test_a_blank_value_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    names = (
-        "CONFIG",
-        "ROOT",
-        "TABLES",
-        "LOCK_TIMEOUT",
-        "SENSOR_ENABLED",
-        "API_TOKEN",
-        "SECRET_KEY",
-    )
+    names = ("CONFIG", "ROOT", "TABLES", "LOCK_TIMEOUT", "API_TOKEN", "SECRET_KEY")
     defaults = load_settings()
     set_environment(monkeypatch, **dict.fromkeys(names, "  "))
     assert load_settings() == defaults

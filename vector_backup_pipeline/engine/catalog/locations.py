@@ -33,7 +33,7 @@ from vector_backup_pipeline.engine.results import readable_size
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
-from vector_backup_pipeline.parameters.types import check_task_id, is_task_id
+from vector_backup_pipeline.parameters.types import check_task_id
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def find_directories(
     Raises:
         ResourceNotFound: the task's directory does not exist.
     """
-    tasks = [] if global_only else root.task_ids(is_task_id)
+    tasks = [] if global_only else root.task_ids()
     for task in [None, *tasks] if task_id is None else [task_id]:
         try:
             directory = root.find(task)

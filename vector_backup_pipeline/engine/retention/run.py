@@ -23,7 +23,7 @@ from vector_backup_pipeline.engine.results import (
 from vector_backup_pipeline.engine.retention.location import LocationPrune
 from vector_backup_pipeline.engine.retention.rules import KeepRules
 from vector_backup_pipeline.engine.runs import EngineRun
-from vector_backup_pipeline.engine.storage.root import AbandonedUpload, BackupRoot
+from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
 from vector_backup_pipeline.parameters.prune import PruneParameters
 
@@ -57,7 +57,7 @@ class PruneRun(EngineRun[PruneResult]):
         self._rules = default_rules.overridden_by(parameters)
         self._locations: dict[str, LocationPrune] = {}
         self._waiting: set[str] = set()
-        self._uploads: list[AbandonedUpload] = []
+        self._uploads: list[EndedUpload] = []
 
     @property
     def error(self) -> BackupError | None:
@@ -141,12 +141,7 @@ class PruneRun(EngineRun[PruneResult]):
             rules=str(self._rules),
             locations=locations,
             bytes_freed=sum(location.bytes_freed for location in locations),
-            abandoned_uploads=[
-                EndedUpload(
-                    location=upload.location, started_at=upload.started_at, size=upload.size
-                )
-                for upload in self._uploads
-            ],
+            abandoned_uploads=self._uploads,
             notices=list(self.notices),
             errors=errors,
             duration=self._duration,

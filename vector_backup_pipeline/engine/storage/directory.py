@@ -35,39 +35,30 @@ class BackupDirectory:
         self, store: Store, folder: str = "", manifest_key: SecretText | None = None
     ) -> None:
         self._store = store
-        self._folder = folder
+        # The path below the root; empty for the root itself.
+        self.folder = folder
         # Signs the manifests. With a key, an unsigned manifest is refused.
         self.manifest_key = manifest_key
 
     @property
     def location(self) -> str:
         """The absolute path or URL, for messages and results."""
-        return self._store.location(self._folder)
-
-    @property
-    def folder(self) -> str:
-        """The path below the root; empty for the root itself."""
-        return self._folder
+        return self._store.location(self.folder)
 
     def files(self) -> list[StoredFile]:
         """The files, sorted by name."""
-        listing = self._store.list_folder(self._folder)
+        listing = self._store.list_folder(self.folder)
         return [] if listing is None else listing.files
 
     def names(self) -> list[str]:
         return [file.name for file in self.files()]
 
     def stat(self, name: str) -> StoredFile:
-        """Size, modification time and version of a file.
-
-        Raises:
-            ResourceNotFound: it does not exist, or is not a regular file.
-        """
+        """A regular file; raises `ResourceNotFound` if there is none."""
         return self._store.stat(self._path(name))
 
     def read(self, name: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
-        """The bytes from `offset` on, `length` of them or all, in chunks of at most about a MiB. A
-        file that ends before ends the chunks.
+        """`length` bytes from `offset` on, or all, in chunks of at most about a MiB.
 
         Raises:
             ResourceNotFound: there is no such file.
@@ -101,8 +92,8 @@ class BackupDirectory:
             current = read_small_file(self._store, path)
             if current is None:
                 created = self._store.create(path, b"")
-                if created is not None:
-                    created.unlock()
+                if created is not None and created.lock is not None:
+                    created.lock.release()
                 continue
             file, data = current
             if written is not None and data.startswith(written):
@@ -129,7 +120,7 @@ class BackupDirectory:
         remove_dead_marker(self._store, self._path(name))
 
     def _path(self, name: str) -> str:
-        return f"{self._folder}/{name}" if self._folder else name
+        return f"{self.folder}/{name}" if self.folder else name
 
 
 class PendingFile:

@@ -90,8 +90,9 @@ class LocalStore:
             with os.scandir(path) as entries:
                 for entry in entries:
                     status = _stat(entry)
-                    if status is None or not _is_utf8(entry.name):
-                        continue  # One that is not UTF-8 is not ours, and fits in no JSON.
+                    # A name that is not UTF-8 is not ours, and fits in no JSON.
+                    if status is None or entry.name.encode(errors="ignore").decode() != entry.name:
+                        continue
                     if stat.S_ISDIR(status.st_mode):
                         folders.append(entry.name)
                     else:
@@ -284,10 +285,6 @@ def _stat(entry: os.DirEntry[str]) -> os.stat_result | None:
         with contextlib.suppress(OSError):
             return entry.stat(follow_symlinks=follows_links)
     return None
-
-
-def _is_utf8(name: str) -> bool:
-    return name.encode(errors="ignore").decode() == name
 
 
 def _resolved(path: Path) -> Path:

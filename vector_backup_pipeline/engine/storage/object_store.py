@@ -17,11 +17,7 @@ from datetime import datetime, timedelta, timezone
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
-from vector_backup_pipeline.engine.errors import (
-    InvalidParams,
-    ResourceNotFound,
-    StorageError,
-)
+from vector_backup_pipeline.engine.errors import InvalidParams, ResourceNotFound, StorageError
 from vector_backup_pipeline.engine.file_names import PENDING_SUFFIX
 from vector_backup_pipeline.engine.storage.object_errors import (
     ConditionFailed,
@@ -37,7 +33,11 @@ from vector_backup_pipeline.engine.storage.object_url import (
     parse_object_url,
 )
 from vector_backup_pipeline.engine.storage.retries import read_small_file, repeated
-from vector_backup_pipeline.engine.storage.s3_environment import S3Environment, certificates
+from vector_backup_pipeline.engine.storage.s3_environment import (
+    S3Environment,
+    certificates,
+    list_unfinished_uploads,
+)
 from vector_backup_pipeline.engine.storage.store import (
     CHUNK_BYTES,
     CreatedFile,
@@ -48,7 +48,6 @@ from vector_backup_pipeline.engine.storage.store import (
     UnfinishedUpload,
     version_of,
 )
-from vector_backup_pipeline.engine.storage.unfinished_uploads import list_unfinished_uploads
 
 if TYPE_CHECKING:
     from obstore import GetResult
@@ -250,11 +249,7 @@ class ObjectStore:
 
     @cached_property
     def _obstore(self) -> Any:
-        """obstore, imported only when it is needed.
-
-        Raises:
-            StorageError: it is not installed.
-        """
+        """obstore, imported only when it is needed."""
         try:
             import obstore
             import obstore.store

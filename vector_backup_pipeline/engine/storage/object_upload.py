@@ -67,15 +67,14 @@ class ObjectUpload:
                 f"{self._part_size // MEBIBYTE} MiB, the limit of object storage. Set "
                 "VECTOR_BACKUP_PART_SIZE to a larger number of MiB."
             )
+        self._held.append(data)
         if self._thread.ident is None:
-            self._held.append(data)
-            if self._size > _SMALLEST_PART:
-                self._thread.start()
-                held, self._held = self._held, []
-                for piece in held:
-                    self._feed(piece)
-        else:
-            self._feed(data)
+            if self._size <= _SMALLEST_PART:
+                return
+            self._thread.start()
+        held, self._held = self._held, []
+        for piece in held:
+            self._feed(piece)
 
     def complete(self) -> None:
         if self._thread.ident is None:

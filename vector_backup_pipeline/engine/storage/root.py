@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 
 from vector_backup_pipeline.engine.errors import InvalidParams, ResourceNotFound
 from vector_backup_pipeline.engine.file_names import is_like_a_data_file, is_marker_of_file
+from vector_backup_pipeline.engine.results import EndedUpload
 from vector_backup_pipeline.engine.secrets import SecretText
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.storage.local_store import LocalStore
@@ -19,15 +19,6 @@ from vector_backup_pipeline.parameters.types import is_task_id
 
 # A run removes its marker after its uploads, and begins them after it.
 ABANDONED_WITHOUT_MARKER = timedelta(hours=1)
-
-
-@dataclass(frozen=True)
-class AbandonedUpload:
-    """Parts of a file whose run died before it was complete; `size` in bytes, None if unknown."""
-
-    location: str
-    started_at: datetime
-    size: int | None
 
 
 class BackupRoot:
@@ -65,14 +56,13 @@ class BackupRoot:
         """The free space, None if there is no such limit."""
         return self._store.free_bytes()
 
-    def task_ids(self, accept: Callable[[str], bool]) -> list[str]:
-        """The names of the task directories that `accept` takes, sorted."""
+    def task_ids(self) -> list[str]:
+        """The names of the task directories, sorted."""
         listing = self._store.list_folder("")
-        names = [] if listing is None else listing.folders
         return [
             name
-            for name in names
-            if name != self._directory and accept(name) and self._is_inside(self._folder(name))
+            for name in (listing.folders if listing else ())
+            if name != self._directory and is_task_id(name) and self._is_inside(self._folder(name))
         ]
 
     def find_path(self, path: str) -> BackupDirectory | None:
@@ -116,24 +106,24 @@ class BackupRoot:
         finally:
             remove()
 
-    def abort_abandoned_uploads(self, *, dry_run: bool) -> list[AbandonedUpload]:
+    def abort_abandoned_uploads(self, *, dry_run: bool) -> list[EndedUpload]:
         """Find the parts that dead runs left invisible in object storage, and remove them unless it
-        is a dry run.
-
-        Raises:
-            StorageError: the store can't be asked.
-        """
+        is a dry run. Raises `StorageError` if the store can't be asked."""
         aborted = []
         for upload in self._store.unfinished_uploads():
             if not self._is_abandoned(upload):
                 continue
-            location, size = self._store.location(upload.path), upload.size()
+            ended = EndedUpload(
+                location=self._store.location(upload.path),
+                started_at=upload.started_at,
+                size=upload.size(),
+            )
             if not dry_run:
                 try:
                     upload.abort()
                 except ResourceNotFound:
                     continue  # Aborted by somebody else, or by a lifecycle rule.
-            aborted.append(AbandonedUpload(location, upload.started_at, size))
+            aborted.append(ended)
         return aborted
 
     def _is_abandoned(self, upload: UnfinishedUpload) -> bool:

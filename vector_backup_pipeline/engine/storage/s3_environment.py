@@ -1,7 +1,5 @@
-"""The S3 environment variables that obstore and boto3 interpret differently.
-
-obstore reads most AWS_* variables by itself. Here are: the endpoint with and without the bucket in
-its host name, what boto3 finds as credentials, certificates, and the defaults for Aliyun OSS.
+"""The S3 environment variables that obstore and boto3 interpret differently; and what needs boto3:
+credentials, and unfinished uploads, which obstore can't list.
 """
 
 from __future__ import annotations
@@ -15,7 +13,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from vector_backup_pipeline.engine.errors import StorageError
+from vector_backup_pipeline.engine.errors import BackupError, ResourceNotFound, StorageError
+from vector_backup_pipeline.engine.storage.object_url import ObjectUrl
+from vector_backup_pipeline.engine.storage.store import UnfinishedUpload
 
 # The first one that is set counts.
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
@@ -37,11 +37,7 @@ class S3Environment:
 
     @classmethod
     def read(cls, bucket: str) -> S3Environment:
-        """Read the environment variables.
-
-        Raises:
-            StorageError: the endpoint is malformed.
-        """
+        """Read the environment variables. Raises `StorageError` if the endpoint is malformed."""
         variable = next((name for name in _ENDPOINTS if os.environ.get(name)), "")
         endpoint = os.environ.get(variable)
         if endpoint is not None and not _ADDRESS.fullmatch(endpoint):
@@ -73,7 +69,7 @@ class S3Environment:
         if _is_oss(self.endpoint) and not os.environ.get("AWS_CONDITIONAL_PUT"):
             options["conditional_put"] = "disabled"
         if not (os.environ.get("AWS_ACCESS_KEY_ID") or _is_unsigned()):
-            with boto3_errors("find credentials"):
+            with _boto3_errors("find credentials"):
                 from obstore.auth.boto3 import Boto3CredentialProvider
 
                 options["credential_provider"] = Boto3CredentialProvider(_session())
@@ -81,7 +77,7 @@ class S3Environment:
 
     def boto3_client(self) -> Any:
         """A client of the same service with the same credentials, for what obstore can't do."""
-        with boto3_errors("set up the access to S3"):
+        with _boto3_errors("set up the access to S3"):
             from botocore import UNSIGNED
             from botocore.config import Config
 
@@ -99,11 +95,7 @@ class S3Environment:
 
 
 def certificates() -> bytes | None:
-    """The file named by AWS_CA_BUNDLE, which boto3 reads by itself.
-
-    Raises:
-        StorageError: it can't be read.
-    """
+    """The file named by AWS_CA_BUNDLE, which boto3 reads by itself."""
     file = os.environ.get("AWS_CA_BUNDLE")
     try:
         return Path(file).read_bytes() if file else None
@@ -113,12 +105,49 @@ def certificates() -> bytes | None:
         ) from error
 
 
+def list_unfinished_uploads(root: ObjectUrl) -> list[UnfinishedUpload]:
+    """The multipart uploads under `root` left by killed processes: not listed, but billed.
+
+    Raises:
+        StorageError: boto3 is not installed, or the store refuses.
+    """
+    client = S3Environment.read(root.bucket).boto3_client()
+    prefix = f"{root.key}/" if root.key else ""
+    pages = client.get_paginator("list_multipart_uploads")
+    with _boto3_errors(f"list the unfinished uploads under {root}"):
+        return [
+            _unfinished_upload(client, root, upload, upload["Key"].removeprefix(prefix))
+            for page in pages.paginate(Bucket=root.bucket, Prefix=prefix)
+            for upload in page.get("Uploads", ())
+        ]
+
+
+def _unfinished_upload(
+    client: Any, root: ObjectUrl, upload: dict[str, Any], path: str
+) -> UnfinishedUpload:
+    arguments = {"Bucket": root.bucket, "Key": upload["Key"], "UploadId": upload["UploadId"]}
+
+    def abort() -> None:
+        with _boto3_errors(f"abort the upload of {root / path}"):
+            client.abort_multipart_upload(**arguments)
+
+    def size() -> int | None:
+        try:
+            with _boto3_errors(f"list the parts of {root / path}"):
+                pages = client.get_paginator("list_parts").paginate(**arguments)
+                return sum(int(part["Size"]) for page in pages for part in page.get("Parts", ()))
+        except BackupError:
+            return None
+
+    return UnfinishedUpload(path, upload["Initiated"], size, abort)
+
+
 @contextmanager
-def boto3_errors(action: str) -> Iterator[None]:
-    """Raise a StorageError if boto3 is not installed or configured, or gets no response."""
+def _boto3_errors(action: str) -> Iterator[None]:
+    """Raise a StorageError if boto3 is not installed or configured, or the request fails."""
     try:
         import boto3  # noqa: F401
-        from botocore.exceptions import BotoCoreError
+        from botocore.exceptions import BotoCoreError, ClientError
         from botocore.parsers import ResponseParserError
     except ImportError as error:
         raise StorageError(
@@ -127,6 +156,15 @@ def boto3_errors(action: str) -> Iterator[None]:
         ) from error
     try:
         yield
+    except ClientError as error:
+        code = error.response.get("Error", {}).get("Code", "an error")
+        if code == "NoSuchUpload":
+            raise ResourceNotFound(f"Could not {action}: it does not exist.") from None
+        raise StorageError(
+            f"Could not {action}: the server answered {code}.",
+            "Let these credentials list and abort multipart uploads. If the store does not support "
+            "that, a lifecycle rule can remove them: docs/storage.md has both to paste.",
+        ) from None
     except (BotoCoreError, ResponseParserError, ValueError) as error:
         raise StorageError(
             f"Could not {action}: {error}.",

@@ -1,8 +1,5 @@
 """The contract of a store: the few primitives that every kind of storage offers.
 
-There are two stores: `local_store` (a directory) and `object_store` (a bucket). Everything else is
-written once above them: retries, backup files, the log, run markers, the layout of the root.
-
 A store holds files under one root. A path is relative to it, with `/` between its parts; a folder
 is a path too, and `""` is the root.
 
@@ -84,10 +81,6 @@ class CreatedFile:
 
     file: StoredFile
     lock: FileLock | None = None
-
-    def unlock(self) -> None:
-        if self.lock is not None:
-            self.lock.release()
 
 
 class Upload(Protocol):

@@ -21,10 +21,11 @@ from vector_backup_pipeline.engine.file_names import (
     manifest_name,
     tombstone_name,
 )
+from vector_backup_pipeline.engine.results import EndedUpload
 from vector_backup_pipeline.engine.retention.removal import Tombstone
 from vector_backup_pipeline.engine.retention.rules import KeepRules
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
-from vector_backup_pipeline.engine.storage.root import AbandonedUpload, BackupRoot
+from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.engine.storage.run_markers import RunMarker
 from vector_backup_pipeline.terminal import prune_summary
 from vector_backup_pipeline_tests.faults.object_proxy import Fault, ObjectProxy
@@ -296,12 +297,12 @@ def test_abandoned_uploads_are_ended_once_and_only_by_a_prune_of_everything(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restricted: dict[str, Any]
 ) -> None:
     (tmp_path / "task_1" / "vector_bak").mkdir(parents=True)
-    found = AbandonedUpload("s3://bucket/a.csv", TIMESTAMPS.now(), None)
+    upload = EndedUpload(location="s3://bucket/a.csv", started_at=TIMESTAMPS.now(), size=None)
     asked: list[bool] = []
 
-    def abandoned(_: BackupRoot, *, dry_run: bool) -> list[AbandonedUpload]:
+    def abandoned(_: BackupRoot, *, dry_run: bool) -> list[EndedUpload]:
         asked.append(dry_run)
-        return [found]
+        return [upload]
 
     monkeypatch.setattr(BackupRoot, "abort_abandoned_uploads", abandoned)
     prune_root(tmp_path, **restricted)

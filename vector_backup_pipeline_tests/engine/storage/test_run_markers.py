@@ -43,9 +43,8 @@ def _put(directory: BackupDirectory, host: str, heartbeat: datetime) -> None:
 
 def test_a_marker_says_who_is_working(held: RunMarker, another: BackupDirectory) -> None:
     content = _content(another)
-    assert content["host"] == socket.gethostname()
-    assert content["pid"] == os.getpid()
-    assert content["run_id"] == "run"
+    expected = {"host": socket.gethostname(), "pid": os.getpid(), "run_id": "run"}
+    assert content.items() >= expected.items()
     assert "heartbeat" in content
     assert another.names() == [NAME]
 
@@ -99,19 +98,6 @@ def test_a_marker_that_another_process_put_in_its_place_stays(
 
 
 @pytest.mark.usefixtures("quick_heartbeat")
-def test_a_marker_has_a_heartbeat_until_its_release(
-    directory: BackupDirectory, another: BackupDirectory
-) -> None:
-    held = directory.claim(NAME, "run")
-    assert held is not None
-    first = _content(another)
-    while _content(another) == first:
-        pass
-    held.release()
-    assert another.names() == []
-
-
-@pytest.mark.usefixtures("quick_heartbeat")
 def test_a_heartbeat_that_fails_is_logged_and_tried_again(
     directory: BackupDirectory,
     another: BackupDirectory,
@@ -133,6 +119,7 @@ def test_a_heartbeat_that_fails_is_logged_and_tried_again(
         while errors or _content(another) == first:
             pass
     held.release()
+    assert another.names() == []
     assert "MemoryError: no room" in caplog.text
     assert "unreachable" in caplog.text
 
@@ -164,11 +151,6 @@ def test_a_marker_of_another_host_is_dead_after_15_minutes_without_a_heartbeat(
         assert _content(directory)["run_id"] == "run"
         claimed.release()
     assert directory.names() == ([NAME] if is_alive else [])
-
-
-def test_a_heartbeat_without_a_time_zone_is_in_local_time(directory: BackupDirectory) -> None:
-    _put(directory, "elsewhere", datetime.now())  # noqa: DTZ005 - what is tested
-    assert directory.claim_is_alive(NAME)
 
 
 @pytest.mark.parametrize("content", ["", '{"host": "', "[]", '{"host": "x", "heartbeat": 5}'])
