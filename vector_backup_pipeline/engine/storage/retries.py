@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import ParamSpec, TypeVar
 
+from vector_backup_pipeline.engine import cancellation
 from vector_backup_pipeline.engine.errors import IntegrityError, ResourceNotFound, StorageError
 from vector_backup_pipeline.engine.storage.store import Store, StoredFile, TransientStorageError
 
@@ -22,6 +23,8 @@ _log = logging.getLogger(__name__)
 # person waits.
 OUTAGE_SECONDS = 60.0
 FIRST_WAIT, LONGEST_WAIT = 0.2, 10.0
+# A canceled run stops waiting within this time.
+_SLICE = 0.25
 
 
 class _Retries:
@@ -32,7 +35,11 @@ class _Retries:
         self._wait = FIRST_WAIT
 
     def pause_after(self, error: TransientStorageError) -> None:
-        """Sleep before the next attempt, or raise the error if the time is over."""
+        """Sleep before the next attempt, or raise the error if the time is over.
+
+        Raises:
+            RunCancelled: cancellation was requested.
+        """
         now = time.monotonic()
         if self._deadline is None:
             self._deadline = now + OUTAGE_SECONDS
@@ -42,7 +49,10 @@ class _Retries:
         wait = min(self._wait * random.uniform(0.5, 1), self._deadline - now)  # noqa: S311
         self._wait = min(LONGEST_WAIT, 2 * self._wait)
         _log.warning("%s Retry in %.1f s", error, wait)
-        time.sleep(wait)
+        while wait > 0:
+            cancellation.check()
+            time.sleep(min(wait, _SLICE))
+            wait -= _SLICE
 
 
 def repeated(request: Callable[_P, _T]) -> Callable[_P, _T]:
