@@ -7,21 +7,19 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import pytest
 
 from vector_backup_pipeline.engine.catalog.choice import ChosenSet, choose_set
-from vector_backup_pipeline.engine.catalog.sources import SourceDatabase, source_labels
+from vector_backup_pipeline.engine.catalog.sources import SourceDatabase
 from vector_backup_pipeline.engine.errors import (
     BackupError,
     IntegrityError,
     InvalidParams,
     ResourceNotFound,
 )
-from vector_backup_pipeline.engine.timestamps import DEFAULT_TIMESTAMP_FORMAT, TimestampFormat
 from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
-from vector_backup_pipeline_tests.fix_sets import COLLECTION, EMBEDDING, SetWriter, read_sets
+from vector_backup_pipeline_tests.fix_sets import COLLECTION, EMBEDDING, SetWriter
 
 FIRST, SECOND, THIRD, FOURTH = (f"2025010{day}_000000" for day in (1, 2, 3, 4))
 A, B, C = (SourceDatabase("7", name) for name in "abc")
@@ -69,16 +67,6 @@ def test_latest_goes_by_creation_and_not_by_name(sets: SetWriter) -> None:
     sets.write(SECOND)
 
     assert _chosen(sets) == SECOND
-
-
-def test_an_adopted_sets_timestamp_is_in_the_time_zone_of_the_settings(sets: SetWriter) -> None:
-    shanghai = TimestampFormat(DEFAULT_TIMESTAMP_FORMAT, ZoneInfo("Asia/Shanghai"))
-    sets.older("20250721_234914")
-    sets.adopt(shanghai)
-
-    (found,) = read_sets(sets.directory, shanghai)
-
-    assert found.created_at == datetime(2025, 7, 21, 15, 49, 14, tzinfo=timezone.utc)
 
 
 @pytest.mark.parametrize("line_end", [b"\r\n", b"\n"])
@@ -268,15 +256,6 @@ def test_source_database_is_the_value_that_the_list_shows(sets: SetWriter) -> No
     _write(sets, THIRD, SourceDatabase("8", "a"))
     assert [_chosen(sets, source=text) for text in ("8/a", "7/a")] == [THIRD, FIRST]
     assert "7/a, 8/a, b" in _refused(sets, InvalidParams, source="a")
-
-
-def test_a_database_of_an_unknown_server_is_not_that_of_a_known_one(sets: SetWriter) -> None:
-    unknown = SourceDatabase(None, "a")
-    _write(sets, FIRST, A)
-    _write(sets, SECOND, unknown)
-
-    assert set(source_labels([A, unknown]).values()) == {"7/a", "a"}
-    assert [_chosen(sets, source=text) for text in ("a", "7/a")] == [SECOND, FIRST]
 
 
 def test_a_database_with_only_incomplete_sets_gets_no_set_of_another(sets: SetWriter) -> None:

@@ -12,7 +12,6 @@ from vector_backup_pipeline.engine.errors import (
     BackupError,
     InvalidParams,
     ResourceNotFound,
-    StorageError,
 )
 from vector_backup_pipeline.engine.file_names import (
     LOG_NAME,
@@ -22,7 +21,6 @@ from vector_backup_pipeline.engine.file_names import (
     tombstone_name,
     verdict_name,
 )
-from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
 from vector_backup_pipeline_tests.fix_object_store import Bucket
@@ -237,21 +235,6 @@ def test_a_directory_that_is_a_link_may_lead_within_the_root_only(
         _refused(root, FILE, task_id=task)
     for task in ("in_bak", "in_task"):
         assert _found(root, FILE, task_id=task).name == FILE
-
-
-def test_what_the_storage_refuses_is_told_without_its_path(
-    root: BackupRoot, sets: SetWriter, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sets.write(STAMP)
-
-    def refuse(directory: BackupDirectory) -> list[str]:
-        raise StorageError(f"Could not list {directory.location}: Input/output error.")
-
-    monkeypatch.setattr(BackupDirectory, "names", refuse)
-    with pytest.raises(StorageError) as raised:
-        _found(root, FILE)
-    assert root.location not in raised.value.message
-    assert root.location in str(raised.value.__cause__)
 
 
 def test_files_in_a_bucket_are_found(bucket: Bucket) -> None:

@@ -293,24 +293,6 @@ def _states(listing: Listing) -> list[str]:
     return [each["state"] for each in listing.only()["other_files"]]
 
 
-def test_a_file_that_gets_its_name_meanwhile_is_not_listed_under_its_old_one(
-    listing: Listing, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sets = listing.sets()
-    sets.file(f"t_{FIRST}.csv.tmp")
-    claim = sets.running(FIRST)
-
-    def finishes_now(*_: object) -> bool:
-        (sets.path / f"t_{FIRST}.csv.tmp").rename(sets.path / f"t_{FIRST}.csv")
-        return True
-
-    monkeypatch.setattr(BackupDirectory, "claim_is_alive", finishes_now)
-    location = listing.only()
-    claim.release()
-
-    assert location["other_files"] == []
-
-
 @pytest.mark.parametrize(
     ("verdict", "verified", "drill"),
     [

@@ -11,7 +11,6 @@ from vector_backup_pipeline.engine.catalog.stored_sets import read_verdicts
 from vector_backup_pipeline.engine.errors import ResourceNotFound, StorageError
 from vector_backup_pipeline.engine.file_names import (
     manifest_name,
-    stamp_of_reading,
     tombstone_name,
     verdict_name,
 )
@@ -68,19 +67,6 @@ def test_a_restore_that_is_refused_leaves_no_marker(two: SetWriter) -> None:
     assert _readers(two) == []
 
 
-def test_where_nothing_can_be_written_a_restore_goes_on_and_says_so(
-    two: SetWriter, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*_: Any) -> None:
-        raise StorageError("Could not create the marker: Read-only file system.")
-
-    monkeypatch.setattr(BackupDirectory, "claim", refuse)
-    restore = _restore(two, OLD)
-    assert restore.find().timestamp == OLD
-    assert any("Read-only file system" in notice for notice in restore.notices)
-    restore.close()
-
-
 def _verification(two: SetWriter) -> VerifyRun:
     return VerifyRun(
         VerifyParameters(
@@ -114,47 +100,6 @@ def test_a_set_that_is_gone_before_its_turn_is_skipped_with_a_notice(
     assert f"The set {OLD} in {two.path} was removed" in result.notices[0]
     assert _readers(two) == []
     assert verdict_name(OLD) not in two.directory.names()
-
-
-@pytest.mark.parametrize("how_far", ["tombstone", "all of it"])
-def test_a_set_that_goes_while_no_marker_could_be_written_is_skipped_too(
-    two: SetWriter, monkeypatch: pytest.MonkeyPatch, how_far: str
-) -> None:
-    def refuse(*_: Any) -> None:
-        raise StorageError("Read-only file system.")
-
-    run = _verification(two)
-    old, new = run.find()
-    monkeypatch.setattr(BackupDirectory, "claim", refuse)
-    read = BackupDirectory.read
-
-    def and_prune_meanwhile(directory: BackupDirectory, name: str, *where: Any) -> Any:
-        if name == manifest_name(OLD):
-            data = list(read(directory, name, *where))
-            if how_far == "tombstone":
-                two.file(tombstone_name(OLD))
-                (two.path / f"langchain_pg_embedding_{OLD}.csv").unlink()
-            else:
-                for path in two.path.glob(f"*_{OLD}.*"):
-                    path.unlink()
-            return iter(data)
-        return read(directory, name, *where)
-
-    monkeypatch.setattr(BackupDirectory, "read", and_prune_meanwhile)
-    assert _verified(run, [old, new])[0].timestamp == NEW
-    assert run.close().verified
-
-
-def test_a_manifest_that_vanishes_while_its_files_stay_is_an_error(two: SetWriter) -> None:
-    run = _verification(two)
-    found = run.find()
-    (two.path / manifest_name(OLD)).unlink()
-
-    lost, there = _verified(run, found)
-
-    assert (lost.passed, there.passed) == (False, True)
-    assert verdict_name(OLD) not in two.directory.names()
-    run.close()
 
 
 @pytest.mark.parametrize(
@@ -266,17 +211,3 @@ def test_a_dead_reader_s_marker_goes_with_the_next_run_and_a_live_one_s_stays(
     assert dead not in two.directory.names()
     assert len(_readers(two)) == 1
     live.release()
-
-
-@pytest.mark.parametrize(
-    ("name", "stamp"),
-    [
-        (f".vector_backup_{OLD}_0123abcd.reading", OLD),
-        (f".vector_backup_{OLD}.reading", None),
-        (f".vector_backup_{OLD}_0123abcg.reading", None),
-        (f"vector_backup_{OLD}_0123abcd.reading", None),
-        (f".vector_backup_{OLD}_0123abcd.run", None),
-    ],
-)
-def test_a_reader_s_marker_is_known_by_its_name(name: str, stamp: str | None) -> None:
-    assert stamp_of_reading(name, TIMESTAMPS) == stamp

@@ -98,22 +98,6 @@ def test_the_result_is_the_documented_object() -> None:
     assert BackupResult.model_validate_json(result.model_dump_json()) == result
 
 
-def test_a_run_with_nothing_to_do_says_so_in_the_same_shape() -> None:
-    result = BackupResult(
-        backup_performed=False,
-        truncate_performed=False,
-        backup_directory=None,
-        tables_backed_up={},
-        truncate_results={},
-        errors=[],
-        duration=0.0,
-        timestamp=datetime(2025, 7, 21, tzinfo=timezone.utc),
-    )
-
-    assert result.as_json()["timestamp"] == "2025-07-21T00:00:00+00:00"
-    assert result.as_json()["backup_directory"] is None
-
-
 def test_an_error_line_names_its_table_if_it_has_one() -> None:
     assert error_line(LockTimeout("Too late."), "a.b") == "a.b: LOCK_TIMEOUT: Too late."
     assert error_line(LockTimeout("Too late.")) == "LOCK_TIMEOUT: Too late."

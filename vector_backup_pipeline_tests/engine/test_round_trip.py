@@ -12,7 +12,7 @@ import pytest
 from vector_backup_pipeline.embedded import EmbeddedServer
 from vector_backup_pipeline_tests.fix_backup import LANGCHAIN, BackupMaker
 from vector_backup_pipeline_tests.fix_postgres import LANGCHAIN_TABLES, Database
-from vector_backup_pipeline_tests.fix_rows import METHODS, RoundTrip, quoted, rows_in
+from vector_backup_pipeline_tests.fix_rows import METHODS, RoundTrip, rows_in
 
 MakeRoundTrip = Callable[[Database], RoundTrip]
 
@@ -309,18 +309,6 @@ def test_langchains_tables_come_back(
         round_trip(any_database)(table)
 
 
-@pytest.mark.parametrize("columns", ["", "n int GENERATED ALWAYS AS (1 + 1) STORED"])
-def test_a_table_with_nothing_to_write_keeps_its_number_of_rows(
-    any_database: Database, round_trip: MakeRoundTrip, columns: str
-) -> None:
-    any_database.run(f"CREATE TABLE bare ({columns})")
-    any_database.run("INSERT INTO bare SELECT FROM generate_series(1, 3)")
-
-    made = round_trip(any_database)("bare")
-
-    assert made.path("bare").read_bytes() == b"\n" * 4
-
-
 def test_generated_columns_are_left_out_and_made_again(
     any_database: Database, round_trip: MakeRoundTrip
 ) -> None:
@@ -349,74 +337,6 @@ def test_a_row_of_twenty_megabytes_comes_back(
     database.run("""INSERT INTO wide VALUES (1, repeat('wide "row"', 20000000 / 10))""")
 
     round_trip(database)("wide")
-
-
-def test_a_table_of_sixteen_hundred_columns_comes_back(
-    database: Database, round_trip: MakeRoundTrip
-) -> None:
-    database.run(f"CREATE TABLE broad ({', '.join(f'c{n} bool' for n in range(1600))})")
-    database.run("INSERT INTO broad (c0, c1599) VALUES (true, false), (NULL, true)")
-
-    round_trip(database)("broad")
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_a_big_files_index_finds_whole_rows_whichever_worker_wrote_them(
-    database: Database,
-    round_trip: MakeRoundTrip,
-    small_ranges: None,
-    monkeypatch: pytest.MonkeyPatch,
-    method: str,
-) -> None:
-    monkeypatch.setattr("vector_backup_pipeline.engine.formats.blocks.BLOCK_BYTES", 3000)
-    monkeypatch.setattr("vector_backup_pipeline.engine.formats.blocks.INDEX_BYTES", 10_000)
-    database.run("CREATE TABLE many (id int, value text)")
-    database.run(r"""INSERT INTO many SELECT i, repeat(E'line\n"' || i, i % 50)
-                       FROM generate_series(1, 3000) i""")
-    trip = round_trip(database)
-
-    made = trip.export("many", workers=4, export_method=method)
-
-    trip.assert_file_is_true(made, "many")
-    assert len(made.file("many").blocks) > 20
-    trip.load(made.path("many"), "many")
-    trip.assert_same_rows("many", "restored")
-
-
-@pytest.mark.parametrize(
-    ("schema", "table", "named", "file"),
-    [
-        ("public", "my table", "my table", "my table_"),
-        ("public", "Größe 表 😀", "Größe 表 😀", "Größe 表 😀_"),
-        ("public", 'with"quote', 'with"quote', 'with"quote_'),
-        ("public", "up/../down", '"up/../down"', "up%2F..%2Fdown_"),
-        ("public", "tab\tand\nline", "tab\tand\nline", "tab%09and%0Aline_"),
-        ("public", ".hidden", '".hidden"', "%2Ehidden_"),
-        ("public", "a.b", '"a.b"', "a.b_"),
-        ("public", 'q"."q', '"q"".""q"', 'q"."q_'),
-        ("App Größe", "Docs", "App Größe.Docs", "App Größe.Docs_"),
-        ("my.app", "a.b", '"my.app"."a.b"', "my.app.a.b_"),
-        ("public", "x" * 63, "x" * 63, "x" * 63 + "_"),
-        ("public", "%s {} %(a)s", "%s {} %(a)s", "%25s {} %25(a)s_"),
-    ],
-)
-def test_a_table_of_any_name_is_found_as_it_is_spelled(
-    database: Database,
-    round_trip: MakeRoundTrip,
-    schema: str,
-    table: str,
-    named: str,
-    file: str,
-) -> None:
-    in_sql = f"{quoted(schema)}.{quoted(table)}"
-    column = quoted(f'col "{table[:40]}')
-    database.run(f"CREATE SCHEMA IF NOT EXISTS {quoted(schema)}")
-    database.run(f"CREATE TABLE {in_sql} (id int, {column} text)")
-    database.run(f"INSERT INTO {in_sql} VALUES (1, 'one'), (2, NULL)")
-
-    made = round_trip(database)(named, in_sql)
-
-    assert made.file(named).name == f"{file}{made.stamp}.csv"
 
 
 @pytest.mark.parametrize("scope", ["DATABASE", "ROLE"])

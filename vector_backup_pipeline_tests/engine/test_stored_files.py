@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 
 from vector_backup_pipeline.engine.errors import IntegrityError, ResourceNotFound
@@ -79,16 +78,6 @@ def test_no_rows_are_proven_too(tmp_path: Path, file: DataFile) -> None:
     check_rows(directory, empty)
     assert list(read_rows(directory, empty)) == []
     assert read_header(directory, empty) == read_header(directory, file)
-
-
-@given(st.lists(st.lists(VALUES, min_size=2, max_size=2).map(csv_record)), st.integers(1, 5))
-def test_any_rows_are_proven(
-    tmp_path_factory: pytest.TempPathFactory, records: list[bytes], rows: int
-) -> None:
-    path = tmp_path_factory.getbasetemp() / "any" / "t_20250102_030405.csv"
-    file = stored_file(path, ["a", "b"], records, rows)
-
-    check_rows(BackupDirectory(LocalStore(path.parent)), file)
 
 
 @pytest.mark.parametrize("columns", [[], ["only"]], ids=["no column", "one column"])

@@ -20,18 +20,15 @@ from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.engine.timestamps import DEFAULT_TIMESTAMP_FORMAT, TimestampFormat
 from vector_backup_pipeline.parameters.prune import PruneParameters
 
-# In the order they come; of a set with a verdict and two files.
+# In the order they come; of a set with a verdict.
 STEPS = (
-    "claimed",
     "writing the tombstone",
     "tombstone written",
     "manifest removed",
     "verdict removed",
-    "one file removed",
-    "all files removed",
 )
 # Before the first removal, the second, …
-_REMOVALS = STEPS[2:]
+_REMOVALS = STEPS[1:]
 
 
 def stand_still() -> None:
@@ -57,9 +54,7 @@ def main(root: str, step: str) -> None:
 
 
 def _arrange(step: str) -> None:
-    if step == "claimed":
-        _stop_at(BackupDirectory, "replace", 0)
-    elif step == "writing the tombstone":
+    if step == "writing the tombstone":
         _stop_at(LocalUpload, "complete", 0)
     elif step in _REMOVALS:
         _stop_at(BackupDirectory, "delete", _REMOVALS.index(step))

@@ -3,8 +3,8 @@
     python -m vector_backup_pipeline_tests.faults.stopped_restore ROOT STEP
 
 reads the connection string from its standard input, says "reached" when it is at the step, and
-"done" when it came to its end. STEP "never" runs to the end. Tables that are there are truncated
-first; where none is, they are made in a staging schema.
+"done" when it came to its end. Tables that are there are truncated first; where none is, they are
+made in a staging schema.
 """
 
 import sys
@@ -15,24 +15,15 @@ from vector_backup_pipeline.engine.postgres import copy_in
 from vector_backup_pipeline.engine.restore import load, target
 from vector_backup_pipeline.engine.restore.connections import TargetConnections
 from vector_backup_pipeline.engine.restore.run import RestoreRun
-from vector_backup_pipeline.engine.restore.target import Target
 from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.parameters.restore import RestoreParameters
-from vector_backup_pipeline_tests.faults.stopped_run import (
-    _stop_after as stop_after,
-)
-from vector_backup_pipeline_tests.faults.stopped_run import (
-    _stop_before as stop_before,
-)
-from vector_backup_pipeline_tests.faults.stopped_run import (
-    stand_still,
-)
+from vector_backup_pipeline_tests.faults.stopped_run import stand_still, stop_after
 from vector_backup_pipeline_tests.faults.watching import EMBEDDINGS, settings_for
 from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
 from vector_backup_pipeline_tests.fix_restore import DEFAULTS
 
 # In the order they come.
-STEPS = ("prepared", "loading", "loaded", "proven", "committed")
+STEPS = ("loading", "loaded", "proven", "committed")
 RUN_ID = "0123456789abcdef0123456789abcdef"
 
 
@@ -58,16 +49,18 @@ def main(root: str, step: str) -> None:
 
 
 def _arrange(step: str) -> None:
-    if step == "prepared":
-        stop_after(Target, "begin")
-    elif step == "loading":
+    if step == "loading":
         _stop_in_the_middle_of_the_embeddings()
     elif step == "loaded":
-        stop_before(RestoreRun, "build_indexes")
+        _stop_before(RestoreRun, "build_indexes")
     elif step == "proven":
-        stop_before(TargetConnections, "commit")
+        _stop_before(TargetConnections, "commit")
     elif step == "committed":
         stop_after(TargetConnections, "commit")
+
+
+def _stop_before(owner: Any, name: str) -> None:
+    setattr(owner, name, lambda *_, **__: stand_still())
 
 
 def _stop_in_the_middle_of_the_embeddings() -> None:

@@ -3,7 +3,7 @@
     python -m vector_backup_pipeline_tests.faults.stopped_run ROOT STEP
 
 reads the connection string from its standard input, says "reached" when it is at the step, and
-"done" when it came to its end. STEP "never" runs to the end.
+"done" when it came to its end.
 """
 
 import os
@@ -23,12 +23,9 @@ from vector_backup_pipeline_tests.faults.watching import pinned_and_exported
 
 # In the order they come.
 STEPS = (
-    "claimed",
     "exporting",
-    "before the rename",
     "after the rename",
     "pending manifest written",
-    "before the commit",
     "after the commit",
     "outcome written",
 )
@@ -69,25 +66,19 @@ def _arrange(step: str) -> None:
     from vector_backup_pipeline.engine.backup import export
     from vector_backup_pipeline.engine.postgres import truncate
 
-    if step == "claimed":
-        _stop_after(BackupRun, "resolve")
-    elif step == "exporting":
-        _stop_after(export._Writer, "append")
-    elif step == "before the rename":
-        _stop_before(PendingFile, "commit")
+    if step == "exporting":
+        stop_after(export._Writer, "append")
     elif step == "after the rename":
-        _stop_after(PendingFile, "commit")
+        stop_after(PendingFile, "commit")
     elif step == "pending manifest written":
-        _stop_after(BackupRun, "_prepare_truncate")
-    elif step == "before the commit":
-        _stop_before(truncate, "commit_or_learn")
+        stop_after(BackupRun, "_prepare_truncate")
     elif step == "after the commit":
-        _stop_after(truncate, "commit_or_learn")
+        stop_after(truncate, "commit_or_learn")
     elif step == "outcome written":
-        _stop_after(BackupRun, "truncate")
+        stop_after(BackupRun, "truncate")
 
 
-def _stop_after(owner: Any, name: str) -> None:
+def stop_after(owner: Any, name: str) -> None:
     original: Callable[..., Any] = getattr(owner, name)
 
     def stopping(*arguments: Any, **keywords: Any) -> Any:
@@ -95,10 +86,6 @@ def _stop_after(owner: Any, name: str) -> None:
         stand_still()
 
     setattr(owner, name, stopping)
-
-
-def _stop_before(owner: Any, name: str) -> None:
-    setattr(owner, name, lambda *_, **__: stand_still())
 
 
 if __name__ == "__main__":

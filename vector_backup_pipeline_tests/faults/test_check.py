@@ -6,14 +6,10 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
-from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from vector_backup_pipeline_tests.faults.proxy import LOOPBACK, proxy
-from vector_backup_pipeline_tests.faults.test_disk import _as_somebody_else as as_somebody_else
 from vector_backup_pipeline_tests.faults.test_disk import _mounted as mounted
 from vector_backup_pipeline_tests.fix_checkup import EMBEDDINGS, Checker
 from vector_backup_pipeline_tests.fix_dagster import CHECKOUT
@@ -49,21 +45,6 @@ def test_a_full_or_read_only_disk_fails(
     assert found[f"storage: {step}"].status == "failed"
     assert message in found[f"storage: {step}"].message
     assert left == []
-
-
-def test_a_directory_without_write_permission_fails(check: Checker) -> None:
-    # Not pytest's own folder, which others may not even enter.
-    with tempfile.TemporaryDirectory() as root:
-        checker = replace(check, root=Path(root))
-        Path(root).chmod(0o755)
-        (Path(root) / "vector_bak").mkdir(mode=0o555)
-        with as_somebody_else():
-            found = checker()
-        left = checker.paths
-
-    assert "Permission denied" in found["storage: run marker"].message
-    assert "Let this process's user write there" in found["storage: run marker"].message
-    assert left == ["vector_bak"]
 
 
 def test_a_balancer_that_leads_to_two_servers_fails(

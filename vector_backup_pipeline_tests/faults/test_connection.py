@@ -6,14 +6,13 @@ import socket
 import socketserver
 import struct
 import threading
-import time
 from collections.abc import Iterator
 
 import pytest
 
-from vector_backup_pipeline.engine.errors import BackupError, DatabaseError
+from vector_backup_pipeline.engine.errors import DatabaseError
 from vector_backup_pipeline.engine.postgres import ranges, snapshot
-from vector_backup_pipeline.engine.postgres.connection import connect, database_errors
+from vector_backup_pipeline.engine.postgres.connection import connect
 from vector_backup_pipeline.engine.progress import Progress, ProgressListener
 from vector_backup_pipeline_tests.faults.proxy import LOOPBACK, proxy
 from vector_backup_pipeline_tests.faults.watching import (
@@ -86,18 +85,6 @@ def test_a_wrong_password_is_the_servers_refusal_and_no_retry_helps(
     hosts = f"host={LOOPBACK},{LOOPBACK} port={closed_port},{langchain.server.port}"
     made = backup(f"{hosts} user=knows_better password=hunter2 dbname=postgres")
     _assert_not_started(made, "DATABASE_ERROR", can_retry=False)
-
-
-def test_a_missing_database_is_the_servers_refusal(
-    langchain: Database, backup: BackupMaker
-) -> None:
-    langchain.create_role("knows_no_database", "hunter2")
-    server = langchain.server
-    url = server.connection_string(
-        "nowhere", user="knows_no_database", password="hunter2", tcp=True
-    )
-
-    _assert_not_started(backup(url), "DATABASE_ERROR", can_retry=False)
 
 
 @pytest.mark.parametrize(
@@ -237,34 +224,6 @@ def test_a_coordinator_that_is_terminated_leaves_the_backup_whole(
     wait_until_nothing_is_open(several_workers)
 
 
-def test_the_reason_is_given_for_a_session_that_ends_while_it_waits_to_send(
-    several_workers: Database,
-) -> None:
-    """The server says nothing then, since half a row may be on its way."""
-    connection = connect(settings_for(several_workers.url))
-    pid = connection.info.backend_pid
-
-    class SlowSink:
-        has_row = False
-
-        def write(self, _: bytes) -> None:
-            """Read a row, and no more until the server that sends them has ended."""
-            if not self.has_row:
-                self.has_row = True
-                waits = f"SELECT wait_event FROM pg_stat_activity WHERE pid = {pid}"  # noqa: S608
-                wait_until(lambda: several_workers.ask_one(waits) == "ClientWrite")
-                several_workers.run(f"SELECT pg_terminate_backend({pid}, 5000)")
-
-    query = "SELECT repeat('x', 100000) FROM generate_series(1, 1000)"
-    with (
-        contextlib.closing(connection),
-        connection.cursor() as cursor,
-        pytest.raises(DatabaseError, match="administrator command"),
-        database_errors("read"),
-    ):
-        cursor.copy_expert(f"COPY ({query}) TO STDOUT", SlowSink())
-
-
 @pytest.mark.parametrize(
     ("pool_size", "used"), [(2, "1 of 4 workers"), (1, r"one stream \(0 workers\)")]
 )
@@ -284,21 +243,6 @@ def test_a_pool_that_is_too_small_for_all_workers_is_used_as_far_as_it_goes(
     (notice,) = made.result.notices
     assert re.search(f"{used}.*pooler.*--workers 1", notice)
     assert notice in (made.directory / "vector_backup_log.txt").read_text()
-    wait_until_nothing_is_open(several_workers)
-
-
-def test_nothing_is_open_after_success(several_workers: Database, backup: BackupMaker) -> None:
-    open_within: list[int] = []
-
-    def look(_: Progress) -> None:
-        open_within.append(
-            several_workers.ask_one(f"SELECT count(*) FROM pg_stat_activity WHERE {_OURS}")  # noqa: S608
-        )
-
-    made = backup(several_workers.url, look)
-
-    assert made.error is None
-    assert max(open_within) == 3, "a coordinator and two workers"
     wait_until_nothing_is_open(several_workers)
 
 
@@ -324,45 +268,3 @@ def test_an_interrupt_in_an_export_leaves_only_its_entry_in_the_log(
     wait_until(lambda: set(threading.enumerate()) <= threads)
     wait_until_nothing_is_open(several_workers)
     assert count(several_workers) == 6058
-
-
-def test_a_listener_that_fails_fails_the_table_alone(
-    several_workers: Database, backup: BackupMaker
-) -> None:
-    def failing(moment: Progress) -> None:
-        if moment.table == EMBEDDINGS:
-            raise ValueError("no terminal")
-
-    run = backup.run(tables=(EMBEDDINGS, COLLECTIONS))
-
-    run.resolve()
-    run.pin(lambda: settings_for(several_workers.url))
-    with pytest.raises(ValueError, match="no terminal"):
-        run.export(EMBEDDINGS, failing)
-    assert run.export(COLLECTIONS, failing).row_count == 4
-    run.finish()
-    run.close()
-
-    assert type(run.error) is BackupError
-    wait_until_nothing_is_open(several_workers)
-
-
-def test_a_reader_that_can_not_be_started_fails_the_table_and_holds_nobody_up(
-    several_workers: Database, backup: BackupMaker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    start = threading.Thread.start
-
-    def refuse_the_second(thread: threading.Thread) -> None:
-        if thread.name == "vector-backup-read-1":
-            # The first one has read more by now than there is room for.
-            time.sleep(0.3)
-            raise RuntimeError("can't start new thread")
-        start(thread)
-
-    monkeypatch.setattr(threading.Thread, "start", refuse_the_second)
-    with pytest.raises(RuntimeError, match="can't start new thread"):
-        backup(several_workers.url, workers=2)
-
-    names = [path.name for path in (backup.root / "vector_bak").iterdir()]
-    assert not [name for name in names if name.endswith((".tmp", ".run"))]
-    wait_until_nothing_is_open(several_workers)

@@ -11,14 +11,12 @@ from pathlib import Path
 import pytest
 
 from vector_backup_pipeline.engine.backup import run as backup_run
-from vector_backup_pipeline.engine.errors import StorageError
 from vector_backup_pipeline.engine.postgres.truncate import truncate_tables
 from vector_backup_pipeline_tests.faults.watching import (
     COLLECTIONS,
     EMBEDDINGS,
     count,
     error_type,
-    pinned_and_exported,
     wait_until_nothing_is_open,
 )
 from vector_backup_pipeline_tests.fix_backup import BackupMaker
@@ -81,20 +79,6 @@ def test_a_table_too_big_for_the_disk_fails_alone_and_leaves_no_file(
     wait_until_nothing_is_open(outgrown)
 
 
-def test_a_disk_that_is_full_at_the_manifest_makes_no_set_and_truncates_nothing(
-    langchain: Database, backup: BackupMaker, small_disk: Path
-) -> None:
-    backup.between["truncate"] = lambda: _fill(small_disk)
-
-    made = backup(langchain.url, truncate_vector_tables=True)
-
-    assert error_type(made.error) == "STORAGE_ERROR"
-    assert not made.result.backup_performed, "without its manifest it is no backup"
-    assert not made.result.truncate_performed
-    assert not [name for name in made.names if name.endswith((".json", ".tmp", ".run"))]
-    assert count(langchain) == 58
-
-
 def test_a_disk_that_is_full_after_the_truncate_leaves_the_pending_manifest(
     langchain: Database, backup: BackupMaker, small_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -113,44 +97,6 @@ def test_a_disk_that_is_full_after_the_truncate_leaves_the_pending_manifest(
     assert made.result.backup_performed
     assert made.file(EMBEDDINGS).rows == 58
     assert count(langchain) == 0
-
-
-def test_a_disk_that_is_full_at_the_log_keeps_the_set_and_tells_it(
-    langchain: Database, backup: BackupMaker, small_disk: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    earlier = "an earlier run's section\n"
-    log = small_disk / "vector_bak" / "vector_backup_log.txt"
-    log.write_text(earlier + "." * (4096 - len(earlier) - 10) + "\n")
-    before = log.read_text()
-    run = backup.run()
-    write_manifest = run._write_manifest
-
-    def write_and_fill() -> None:
-        write_manifest()
-        _fill(small_disk)
-
-    monkeypatch.setattr(run, "_write_manifest", write_and_fill)
-    stamp = pinned_and_exported(run, langchain.url)
-    with pytest.raises(StorageError):
-        run.finish()
-    result = run.close()
-
-    assert (small_disk / "vector_bak" / f"vector_backup_{stamp}.json").exists()
-    assert result.backup_performed
-    assert error_type(run.error) == "STORAGE_ERROR"
-    assert any("STORAGE_ERROR" in line for line in result.errors)
-    assert log.read_text() == before, "no torn section"
-
-
-def test_a_read_only_disk_is_a_clear_error(langchain: Database, backup: BackupMaker) -> None:
-    (backup.root / "vector_bak").mkdir()
-    with _mounted(backup.root, "-t", "tmpfs", "-o", "ro,size=64k", "tmpfs"):
-        made = backup(langchain.url)
-
-    assert error_type(made.error) == "STORAGE_ERROR"
-    assert "Read-only file system" in str(made.error)
-    assert "VECTOR_BACKUP_ROOT" in str(made.error)
-    assert not made.result.backup_performed
 
 
 def test_a_directory_one_may_not_write_to_is_a_clear_error(

@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import psycopg2
 import pytest
 from psycopg2.extensions import cursor as Cursor
 
@@ -97,59 +96,6 @@ def test_a_refused_writers_lock_keeps_no_writer_of_any_table_waiting(
     _assert_complete_but_lock_timeout(made, langchain)
     assert count(langchain) == 60
     assert count(langchain, COLLECTIONS) == 5
-
-
-def test_a_prepared_transaction_that_has_written_keeps_the_table(
-    langchain: Database, hurried: BackupMaker
-) -> None:
-    langchain.run(
-        "BEGIN; INSERT INTO langchain_pg_embedding (id) VALUES ('p'); PREPARE TRANSACTION 'left'"
-    )
-    try:
-        made = hurried(langchain.url, truncate_vector_tables=True)
-    finally:
-        langchain.run("COMMIT PREPARED 'left'")
-
-    _assert_complete_but_lock_timeout(made, langchain)
-    assert count(langchain) == 59
-
-
-def test_a_deadlock_over_the_truncate_loses_nothing(
-    langchain: Database, backup: BackupMaker
-) -> None:
-    """Another session reads the table and then wants to write: neither can go on."""
-    victims: list[bool] = []
-    backup.lock_timeout = 20
-    with _holding(langchain, "SET deadlock_timeout = '1h'") as cursor:
-        cursor.execute("SELECT count(*) FROM langchain_pg_embedding")
-
-        def want_to_write() -> None:
-            try:
-                cursor.execute("INSERT INTO langchain_pg_embedding (id) VALUES ('other')")
-                cursor.connection.commit()
-                victims.append(False)
-            except psycopg2.errors.DeadlockDetected:
-                victims.append(True)
-
-        threads = []
-
-        def start_writing() -> None:
-            threads.append(threading.Thread(target=want_to_write, daemon=True))
-            threads[0].start()
-            wait_for_a_waiting_lock(langchain)
-
-        backup.between["truncate"] = start_writing
-        try:
-            made = backup(langchain.url, truncate_vector_tables=True)
-        finally:
-            for thread in threads:
-                thread.join(JOIN_SECONDS)
-
-    assert victims == [False]
-    assert error_type(made.error) == "DATABASE_ERROR"
-    assert made.manifest.complete
-    assert made.manifest.truncate == "not_truncated"
-    assert count(langchain) == 59
 
 
 def test_a_queued_alter_neither_stops_the_backup_nor_is_stopped(
@@ -246,22 +192,6 @@ def test_a_partition_attached_after_the_lock_is_found_out(
 
     assert error_type(made.error) == "DATABASE_ERROR"
     assert "new partition" in str(made.error)
-
-
-def test_no_lock_is_left_between_pinning_and_closing(
-    langchain: Database, backup: BackupMaker
-) -> None:
-    run = backup.run(truncate_vector_tables=True)
-    run.resolve()
-    run.pin(lambda: settings_for(langchain.url))
-    with in_background(
-        lambda: langchain.run("INSERT INTO langchain_pg_embedding (id) VALUES ('waits')")
-    ):
-        try:
-            wait_for_a_waiting_lock(langchain)
-        finally:
-            run.close()
-    assert count(langchain) == 59
 
 
 def test_a_run_that_waits_for_a_lock_can_be_cancelled(

@@ -12,20 +12,17 @@ import pytest
 from vector_backup_pipeline.engine.backup.run_marker import claim_timestamp, remove_leftovers
 from vector_backup_pipeline.engine.catalog.contents import has_backup
 from vector_backup_pipeline.engine.catalog.locations import find_locations
-from vector_backup_pipeline.engine.errors import ResourceNotFound, StorageError
+from vector_backup_pipeline.engine.errors import ResourceNotFound
 from vector_backup_pipeline.engine.file_names import LOG_NAME, manifest_name, tombstone_name
-from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
 from vector_backup_pipeline_tests.faults.stopped_prune import STEPS
 from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
 from vector_backup_pipeline_tests.fix_process import child, hears
-from vector_backup_pipeline_tests.fix_prune import LAST_1, Prune
+from vector_backup_pipeline_tests.fix_prune import Prune
 from vector_backup_pipeline_tests.fix_sets import EMBEDDING, SetWriter, find_set, read_sets
 
 OLD, NEW = "20260101_020000", "20260102_020000"
-# Of a set with a verdict: manifest, verdict, two files, tombstone.
-_REMOVALS = 5
 
 
 def _names(sets: SetWriter) -> set[str]:
@@ -63,9 +60,9 @@ def test_the_next_prune_ends_what_a_killed_one_began(
 
     _run_until_killed(tmp_path, step)
 
-    assert _check_no_half_set(sets) == (step in STEPS[:2])
+    assert _check_no_half_set(sets) == (step == "writing the tombstone")
     remove_leftovers(sets.directory, TIMESTAMPS)
-    assert (tombstone_name(OLD) in _names(sets)) == (step in STEPS[2:])
+    assert (tombstone_name(OLD) in _names(sets)) == (step != "writing the tombstone")
     done = prune()
     assert done.error is None
     assert [each.timestamp for each in (*done.location.removed, *done.location.finished)] == [OLD]
@@ -90,55 +87,6 @@ def _adopted_set(sets: SetWriter) -> None:
     sets.adopt()
     (sets.path / LOG_NAME).unlink()
     sets.verdict(OLD)
-
-
-def _orphans(sets: SetWriter) -> None:
-    sets.file(f"docs_{OLD}.csv")
-    sets.file(f"{EMBEDDING}_{OLD}.csv")
-
-
-@pytest.mark.parametrize("write", [_manifest_set, _orphans])
-@pytest.mark.parametrize("call", range(_REMOVALS))
-@pytest.mark.parametrize("too_late", [False, True])
-def test_the_next_prune_ends_what_the_storage_refused(
-    sets: SetWriter,
-    prune: Prune,
-    monkeypatch: pytest.MonkeyPatch,
-    write: Callable[[SetWriter], None],
-    call: int,
-    too_late: bool,
-) -> None:
-    left = _write_new(sets)
-    write(sets)
-    rules, options = LAST_1, {"include_orphans": True}
-    _refuse(monkeypatch, call, after_it_is_done=too_late)
-
-    failed = prune(rules, **options)
-    monkeypatch.undo()
-
-    names = _names(sets)
-    if failed.error is not None:
-        assert isinstance(failed.error, StorageError)
-        if write is not _orphans:
-            _check_no_half_set(sets)
-    done = prune(rules, **options)
-    assert done.error is None
-    assert _names(sets) == left, names
-    assert prune(rules, **options).location.removed == []
-
-
-def _refuse(monkeypatch: pytest.MonkeyPatch, call: int, *, after_it_is_done: bool) -> None:
-    """The removal of that number fails, and all that come after it."""
-    original, calls = BackupDirectory.delete, iter(range(call))
-
-    def failing(directory: BackupDirectory, name: str) -> None:
-        if next(calls, None) is None:
-            if after_it_is_done:
-                original(directory, name)
-            raise StorageError("The storage refuses.")
-        original(directory, name)
-
-    monkeypatch.setattr(BackupDirectory, "delete", failing)
 
 
 def test_a_tombstone_that_took_nothing_yet_is_taken_back_and_the_set_judged_again(

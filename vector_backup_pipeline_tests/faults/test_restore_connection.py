@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
-import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from vector_backup_pipeline.embedded import THROWAWAY_SETTINGS, start_embedded_server
 from vector_backup_pipeline.engine.postgres import commit
 from vector_backup_pipeline.engine.progress import Progress
 from vector_backup_pipeline.engine.restore import connections, load
@@ -27,18 +22,15 @@ from vector_backup_pipeline_tests.faults.watching import (
     EMBEDDINGS,
     all_that_it_tells,
     count,
-    in_background,
     interrupted,
     settings_for,
-    wait_until,
     wait_until_nothing_is_open,
 )
 from vector_backup_pipeline_tests.fix_backup import BackupMaker
-from vector_backup_pipeline_tests.fix_postgres import LANGCHAIN_TABLES, Database
+from vector_backup_pipeline_tests.fix_postgres import Database
 from vector_backup_pipeline_tests.fix_restore import (
     TRUNCATING,
     RestoreMaker,
-    everything_in,
     staging_schemas,
     untouched,
 )
@@ -195,29 +187,6 @@ def test_connections_that_are_cut_for_good_leave_a_schema_for_the_next_restore_t
     assert count(gone) == 2558
 
 
-@pytest.mark.usefixtures("in_staging")
-def test_a_server_that_stops_in_a_load_comes_back_as_it_was(
-    backup: BackupMaker, restore: RestoreMaker
-) -> None:
-    directory = Path(tempfile.mkdtemp(prefix="vector-backup-stopped-"))
-    try:
-        with start_embedded_server(directory / "data", settings=THROWAWAY_SETTINGS) as server:
-            server.create_database("kept")
-            database = Database(server, "kept")
-            database.run(f"CREATE EXTENSION vector; {LANGCHAIN_TABLES}; {_MORE_ROWS}")
-            assert backup(database.url).error is None
-            before = everything_in(database)
-            stop = _InTheMiddle(server.stop)
-            done = restore(database.url, stop, **TRUNCATING)
-        # In the load, or in the step after it if the server had all rows already when it was told.
-        restore.told(done, "DATABASE_ERROR")
-        assert stop.done
-        with start_embedded_server(directory / "data", settings=THROWAWAY_SETTINGS) as server:
-            assert everything_in(Database(server, "kept")) == before
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
-
-
 def test_no_part_of_a_restore_tells_the_password(
     langchain: Database, backup: BackupMaker, restore: RestoreMaker
 ) -> None:
@@ -233,21 +202,6 @@ def test_no_part_of_a_restore_tells_the_password(
         assert "hunter2" not in all_that_it_tells(done.error)
         assert "hunter2" not in done.result.model_dump_json()
     assert "hunter2" not in (made.directory / "vector_backup_log.txt").read_text()
-
-
-def test_a_server_that_is_not_there_is_told(
-    backup: BackupMaker, restore: RestoreMaker, langchain: Database
-) -> None:
-    backup(langchain.url)
-
-    done = restore.fails(
-        langchain,
-        "SERVICE_UNAVAILABLE",
-        "Check host and port",
-        url=f"postgresql://u:hunter2@{LOOPBACK}:1/db",
-    )
-
-    assert "hunter2" not in done.result.model_dump_json()
 
 
 @pytest.fixture
@@ -326,53 +280,6 @@ def test_an_error_of_the_listener_leaves_the_target_as_it_was(
     assert set(threading.enumerate()) <= threads
 
 
-_FAST = """
-    CREATE OR REPLACE FUNCTION public.slowly(value text) RETURNS text IMMUTABLE LANGUAGE plpgsql
-        AS $$ BEGIN RETURN value; END $$;
-"""
-_SLOW = _FAST.replace("BEGIN", "BEGIN PERFORM pg_sleep(0.5);")
-_SLOW_INDEX = "CREATE INDEX slow ON langchain_pg_embedding (slowly(document))"
-_SLOW_LOAD = "ALTER TABLE langchain_pg_embedding ADD CHECK (slowly(id) <> '') NOT VALID"
-
-
-@pytest.mark.parametrize(
-    ("change", "statement", "rename"),
-    [(_SLOW_LOAD, "COPY", {}), (_SLOW_INDEX, "CREATE INDEX", {EMBEDDINGS: "copied"})],
-)
-def test_an_interrupt_ends_what_the_server_does_at_once(
-    langchain: Database,
-    backup: BackupMaker,
-    restore: RestoreMaker,
-    change: str,
-    statement: str,
-    rename: dict[str, str],
-) -> None:
-    """Each row takes half a second: whoever waited for the statement's end would notice."""
-    langchain.run(_FAST)
-    langchain.run(change)
-    backup(langchain.url)
-    langchain.run("TRUNCATE langchain_pg_embedding")
-    langchain.run(_SLOW)
-    at_it = (
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"  # noqa: S608
-        f" AND query LIKE '{statement} %langchain_pg_embedding%' AND wait_event = 'PgSleep'"
-    )
-
-    def interrupt() -> None:
-        wait_until(lambda: langchain.ask_one(at_it) > 0)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    started = time.monotonic()
-    with (
-        untouched(langchain),
-        in_background(interrupt),
-        interrupted(),
-    ):
-        restore(langchain.url, tables=(EMBEDDINGS,), rename=rename)
-
-    assert time.monotonic() - started < 10
-
-
 def test_an_interrupt_while_committing_does_not_blur_what_happened(
     backed_up: Database, backup: BackupMaker, restore: RestoreMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -397,11 +304,3 @@ def test_an_interrupt_while_committing_does_not_blur_what_happened(
     assert result.truncate_performed
     assert result.restore_results[EMBEDDINGS].success
     assert result.truncate_results[EMBEDDINGS].success
-
-
-def test_nothing_is_open_after_success(backed_up: Database, restore: RestoreMaker) -> None:
-    threads = set(threading.enumerate())
-
-    restore.succeeds(backed_up, **TRUNCATING)
-
-    wait_until(lambda: set(threading.enumerate()) <= threads)

@@ -131,29 +131,6 @@ def test_a_bit_that_flips_after_the_check_is_detected_among_other_rows(
     restore.fails(langchain, "INTEGRITY_ERROR", words, **chosen)
 
 
-def test_a_newer_set_that_is_damaged_is_told_when_the_latest_is_asked_for(
-    langchain: Database, made: FinishedBackup, backup: BackupMaker, restore: RestoreMaker
-) -> None:
-    newer = backup(langchain.url)
-    assert newer.stamp is not None
-    (newer.directory / manifest_name(newer.stamp)).write_text("{}")
-
-    done = restore.succeeds(langchain, on_conflict="skip")
-
-    assert done.result.backup_info is not None
-    assert done.result.backup_info.timestamp == made.stamp
-    assert any(newer.stamp in notice for notice in done.result.notices)
-
-
-def test_a_file_that_vanishes_after_the_check_is_named(
-    langchain: Database, made: FinishedBackup, restore: RestoreMaker
-) -> None:
-    path = made.path(EMBEDDINGS)
-    restore.between["load"] = path.unlink
-
-    restore.fails(langchain, "RESOURCE_NOT_FOUND", str(path), **TRUNCATING)
-
-
 def _manifest_path(made: FinishedBackup) -> Path:
     assert made.stamp is not None
     return made.directory / manifest_name(made.stamp)
@@ -228,14 +205,3 @@ def test_a_manifest_that_swaps_columns_is_refused(
 
     with kept_from_locking(langchain, EMBEDDINGS):
         restore.fails(langchain, "INTEGRITY_ERROR", "header", **TRUNCATING)
-
-
-def test_a_manifest_of_another_set_is_refused(
-    langchain: Database, made: FinishedBackup, restore: RestoreMaker
-) -> None:
-    copy = made.directory / manifest_name("20250101_000000")
-    copy.write_bytes(_manifest_path(made).read_bytes())
-
-    restore.fails(
-        langchain, "INTEGRITY_ERROR", "was renamed or copied", timestamp="20250101_000000"
-    )

@@ -12,7 +12,6 @@ import pytest
 
 from vector_backup_pipeline_tests.faults.test_disk import _as_somebody_else as as_somebody_else
 from vector_backup_pipeline_tests.faults.test_disk import _mounted as mounted
-from vector_backup_pipeline_tests.faults.watching import COLLECTIONS, EMBEDDINGS, count
 from vector_backup_pipeline_tests.fix_backup import BackupMaker
 from vector_backup_pipeline_tests.fix_postgres import Database
 from vector_backup_pipeline_tests.fix_restore import RestoreMaker, everything_in
@@ -109,21 +108,3 @@ def test_a_directory_that_nobody_may_write_to_restores_all_the_same(
     assert "prune" in unmarked
     assert unlogged.startswith("The log was not written: ")
     assert "vector_backup_log.txt" in unlogged
-
-
-@pytest.mark.parametrize("table", [COLLECTIONS, EMBEDDINGS])
-def test_a_file_that_may_not_be_read_is_told_before_anything_is_touched(
-    langchain: Database, backup: BackupMaker, restore: RestoreMaker, table: str
-) -> None:
-    with tempfile.TemporaryDirectory() as root:
-        backup.root = restore.root = Path(root)
-        backup.root.chmod(0o755)
-        made = backup(langchain.url)
-        path = made.path(table)
-        path.chmod(0o000)
-        (made.directory / "vector_backup_log.txt").chmod(0o666)
-        with as_somebody_else():
-            done = restore(langchain.url, truncate_before_restore=True)
-
-        restore.told(done, "STORAGE_ERROR", str(path))
-    assert count(langchain) == 58

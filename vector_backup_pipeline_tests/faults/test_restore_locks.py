@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -152,12 +151,6 @@ def test_a_restore_that_waits_for_a_lock_can_be_cancelled(
             "was changed while it was being locked. Restore again",
         ),
         (
-            "CREATE TABLE o (LIKE langchain_pg_embedding INCLUDING ALL);"
-            "DROP TABLE langchain_pg_embedding; ALTER TABLE o RENAME TO langchain_pg_embedding",
-            "DATABASE_ERROR",
-            "was changed while",
-        ),
-        (
             "CREATE TABLE o (id text REFERENCES langchain_pg_embedding)",
             "INVALID_PARAMS",
             "Restore both tables",
@@ -180,19 +173,6 @@ def test_a_table_that_changes_before_it_is_locked_is_not_taken_for_what_it_was(
     restore.told(done, error, words)
     wait_until_nothing_is_open(backed_up)
     assert count(backed_up, COLLECTIONS) == 4
-
-
-def test_a_table_that_appears_while_it_is_to_be_made_is_left_alone(
-    backed_up: Database, restore: RestoreMaker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    backed_up.run("DROP TABLE langchain_pg_collection, langchain_pg_embedding")
-    _just_before_the_locks(monkeypatch, backed_up, "CREATE TABLE langchain_pg_embedding (mine int)")
-
-    done = restore(backed_up.url)
-
-    restore.told(done, "DATABASE_ERROR", "langchain_pg_embedding")
-    assert backed_up.ask("SELECT * FROM langchain_pg_embedding") == []
-    assert backed_up.ask_one("SELECT to_regclass('langchain_pg_collection')") is None
 
 
 def _just_before_the_locks(
@@ -239,18 +219,6 @@ def test_two_restores_that_truncate_run_one_after_the_other(
     assert everything_in(backed_up) == before
 
 
-def test_of_two_restores_into_empty_tables_one_finds_the_others_rows(
-    backed_up: Database, restore: RestoreMaker
-) -> None:
-    before = everything_in(backed_up)
-    backed_up.run("TRUNCATE langchain_pg_collection, langchain_pg_embedding")
-
-    done = _two_restores(backed_up, restore, "prepare")
-
-    assert sorted(each.error_type or "" for each in done) == ["", "DATABASE_ERROR"]
-    assert everything_in(backed_up) == before
-
-
 @pytest.mark.usefixtures("in_staging")
 def test_of_two_restores_that_create_the_tables_one_does(
     backed_up: Database, restore: RestoreMaker
@@ -264,51 +232,3 @@ def test_of_two_restores_that_create_the_tables_one_does(
     (failed,) = [each for each in done if each.error is not None]
     assert "langchain_pg_" in failed.message
     assert rows_of(backed_up) == before
-
-
-def test_a_backup_and_a_restore_at_once_do_not_mix(
-    backed_up: Database, backup: BackupMaker, restore: RestoreMaker
-) -> None:
-    """A backup that began before has all of the old rows, since the restore waits for it."""
-    before = everything_in(backed_up)
-    backed_up.run("UPDATE langchain_pg_embedding SET document = 'old'")
-    restore.lock_timeout = 20
-    done: list[FinishedRestore] = []
-    waiting: list[threading.Thread] = []
-
-    def begin_to_restore() -> None:
-        waiting.append(
-            threading.Thread(
-                target=lambda: done.append(restore(backed_up.url, **TRUNCATING)), daemon=True
-            )
-        )
-        waiting[0].start()
-        wait_for_a_waiting_lock(backed_up)
-
-    backup.between["export"] = begin_to_restore
-    made = backup(backed_up.url)
-    waiting[0].join(JOIN_SECONDS)
-    assert not waiting[0].is_alive()
-
-    assert made.error is None
-    assert made.path(EMBEDDINGS).read_text().count(",old,") == 58
-    assert done[0].error is None
-    assert everything_in(backed_up) == before
-
-
-def test_a_writer_that_locks_in_another_order_is_never_the_victim(
-    backed_up: Database, restore: RestoreMaker
-) -> None:
-    restore.lock_timeout = 10.0
-    done: list[FinishedRestore] = []
-    with (
-        _holding(backed_up, "UPDATE langchain_pg_embedding SET document = 'x'") as writer,
-        in_background(lambda: done.append(restore(backed_up.url, **TRUNCATING))),
-    ):
-        wait_for_a_waiting_lock(backed_up)
-        time.sleep(1.5)  # Longer than PostgreSQL waits before it looks for a deadlock.
-        writer.execute("UPDATE langchain_pg_collection SET cmetadata = NULL")
-        writer.connection.commit()
-
-    assert done[0].error is None, done[0].message
-    assert count(backed_up) == 58

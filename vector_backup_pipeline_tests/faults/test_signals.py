@@ -24,7 +24,7 @@ from vector_backup_pipeline_tests.fix_backup import LANGCHAIN, BackupMaker
 from vector_backup_pipeline_tests.fix_postgres import Database
 from vector_backup_pipeline_tests.fix_restore import RestoreMaker, staging_schemas
 
-_MOMENTS = 12
+_MOMENTS = 6
 _NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _MORE_ROWS = """
     INSERT INTO langchain_pg_embedding (id, embedding, document)

@@ -13,13 +13,11 @@ from vector_backup_pipeline.engine.file_names import marker_name
 from vector_backup_pipeline_tests.faults.watching import (
     EMBEDDINGS,
     count,
-    error_type,
     ids,
     ids_in,
     in_background,
     pinned_and_exported,
     wait_for_a_waiting_lock,
-    wait_until_nothing_is_open,
 )
 from vector_backup_pipeline_tests.fix_backup import BackupMaker, FinishedBackup
 from vector_backup_pipeline_tests.fix_postgres import Database
@@ -76,26 +74,6 @@ def test_of_two_truncating_runs_the_second_finds_what_the_first_has_left(
     saved = set(ids_in(second[0].directory / f"{EMBEDDINGS}_{stamp}.csv"))
     assert saved | set(ids_in(second[0].path(EMBEDDINGS))) == before
     assert count(langchain) == 0
-
-
-def test_of_two_truncating_runs_none_takes_rows_from_the_other(
-    langchain: Database, backup: BackupMaker
-) -> None:
-    before = ids(langchain)
-    made: list[FinishedBackup] = []
-    backup.between["pin"] = _meeting(2)
-    backup.lock_timeout = 0.5
-
-    with in_background(lambda: made.append(backup(langchain.url, truncate_vector_tables=True))):
-        made.append(backup(langchain.url, truncate_vector_tables=True))
-
-    assert {error_type(run.error) for run in made} <= {None, "LOCK_TIMEOUT"}
-    truncating = [run for run in made if run.result.truncate_performed]
-    assert all(run.manifest.truncate == "done" for run in truncating)
-    saved = set().union(*(ids_in(run.path(EMBEDDINGS)) for run in made))
-    assert saved == before
-    assert ids(langchain) == (set() if truncating else before)
-    wait_until_nothing_is_open(langchain)
 
 
 @pytest.mark.parametrize(

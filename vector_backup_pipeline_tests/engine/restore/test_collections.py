@@ -119,10 +119,6 @@ def test_a_collection_goes_back_among_the_others(
     assert rows_of(three) == before
 
 
-def test_an_existing_collection_fails_by_default(today: Database, restore: RestoreMaker) -> None:
-    restore.fails(today, "DATABASE_ERROR", "duplicate key", collections=("a",))
-
-
 def test_an_empty_collection_is_one_row(today: Database, restore: RestoreMaker) -> None:
     today.run("TRUNCATE langchain_pg_collection, langchain_pg_embedding")
 

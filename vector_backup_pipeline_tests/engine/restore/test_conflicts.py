@@ -32,6 +32,7 @@ def test_skip_brings_back_what_is_missing_and_changes_nothing(
     assert done.restored(EMBEDDINGS).rows_restored == 3
     assert done.restored(COLLECTIONS).rows_restored == 0
     assert done.restored(EMBEDDINGS).digest_matches is None
+    assert f"{EMBEDDINGS}: 55 rows existed already and were skipped." in done.result.notices
 
 
 def test_replace_brings_back_what_is_missing_and_what_was_changed(
@@ -49,21 +50,6 @@ def test_replace_brings_back_what_is_missing_and_what_was_changed(
     assert count(langchain) == 59
     langchain.run("DELETE FROM langchain_pg_embedding WHERE id = 'new'")
     assert everything_in(langchain) == before
-
-
-@pytest.mark.parametrize("on_conflict", ["skip", "replace"])
-def test_the_same_restore_twice_changes_nothing_more(
-    langchain: Database, backup: BackupMaker, restore: RestoreMaker, on_conflict: str
-) -> None:
-    before = everything_in(langchain)
-    backup(langchain.url)
-    langchain.run("DELETE FROM langchain_pg_embedding")
-
-    restore.succeeds(langchain, on_conflict=on_conflict)
-    again = restore.succeeds(langchain, on_conflict=on_conflict)
-
-    assert everything_in(langchain) == before
-    assert again.restored(EMBEDDINGS).rows_restored == (0 if on_conflict == "skip" else 58)
 
 
 _TWO_KEYS = """
@@ -89,49 +75,20 @@ def test_a_row_that_collides_on_another_key_than_its_own_fails_whole(
     restore.fails(two, "DATABASE_ERROR", "two_code_key", "(code)=(b)", on_conflict=on_conflict)
 
 
-def test_skip_says_how_many_rows_were_left(two: Database, restore: RestoreMaker) -> None:
-    two.run("DELETE FROM two WHERE id > 1")
-
-    done = restore.succeeds(two, on_conflict="skip")
-
-    assert done.result.notices == ["two: 1 rows existed already and were skipped."]
-
-
 @pytest.mark.parametrize(
-    ("in_backup", "in_target"),
+    ("in_backup", "in_target", "is_safe"),
     [
-        ("vector", "vector(2)"),
-        ("vector(2)", "vector"),
-        ("varchar", "text"),
-        ("text", "varchar"),
-        ("numeric(5,1)", "numeric"),
-        ("timestamptz(3)", "timestamptz(3)"),
-    ],
-)
-@pytest.mark.parametrize("on_conflict", ["skip", "replace"])
-def test_a_type_that_changes_no_value_is_taken(
-    database: Database,
-    backup: BackupMaker,
-    restore: RestoreMaker,
-    in_backup: str,
-    in_target: str,
-    on_conflict: str,
-) -> None:
-    database.run(f"CREATE TABLE typed (id int PRIMARY KEY, a {in_backup})")
-    backup(database.url, tables=("typed",))
-    database.run(f"DROP TABLE typed; CREATE TABLE typed (id int PRIMARY KEY, a {in_target})")
-
-    restore.succeeds(database, on_conflict=on_conflict)
-
-
-@pytest.mark.parametrize(
-    ("in_backup", "in_target"),
-    [
-        ("numeric", "numeric(5,1)"),
-        ("vector(2)", "halfvec(2)"),
-        ("float8", "real"),
-        ("timestamptz", "timestamp"),
-        ("varchar", "varchar(3)"),
+        ("vector", "vector(2)", True),
+        ("vector(2)", "vector", True),
+        ("varchar", "text", True),
+        ("text", "varchar", True),
+        ("numeric(5,1)", "numeric", True),
+        ("timestamptz(3)", "timestamptz(3)", True),
+        ("numeric", "numeric(5,1)", False),
+        ("vector(2)", "halfvec(2)", False),
+        ("float8", "real", False),
+        ("timestamptz", "timestamp", False),
+        ("varchar", "varchar(3)", False),
     ],
 )
 @pytest.mark.parametrize("on_conflict", ["skip", "replace"])
@@ -141,24 +98,18 @@ def test_a_type_that_could_change_values_unseen_is_refused(
     restore: RestoreMaker,
     in_backup: str,
     in_target: str,
+    is_safe: bool,
     on_conflict: str,
 ) -> None:
     database.run(f"CREATE TABLE typed (id int PRIMARY KEY, a {in_backup})")
     backup(database.url, tables=("typed",))
     database.run(f"DROP TABLE typed; CREATE TABLE typed (id int PRIMARY KEY, a {in_target})")
 
-    restore.fails(
-        database, "INVALID_PARAMS", "The column a of public.typed has type", on_conflict=on_conflict
-    )
-
-
-def test_values_that_change_places_are_put_back(two: Database, restore: RestoreMaker) -> None:
-    before = everything_in(two)
-    two.run("UPDATE two SET note = CASE id WHEN 1 THEN 'two' ELSE 'one' END")
-
-    restore.succeeds(two, on_conflict="replace")
-
-    assert everything_in(two) == before
+    if is_safe:
+        restore.succeeds(database, on_conflict=on_conflict)
+    else:
+        words = "The column a of public.typed has type"
+        restore.fails(database, "INVALID_PARAMS", words, on_conflict=on_conflict)
 
 
 @pytest.mark.parametrize("on_conflict", ["skip", "replace"])
@@ -178,8 +129,11 @@ def test_without_a_key_rows_can_not_be_identified(
         "id int, region text, note text, PRIMARY KEY (id, region)",
         "note text, region text NOT NULL, id int NOT NULL, UNIQUE (region, id) INCLUDE (note)",
         'note text, id int NOT NULL, region text NOT NULL, "of ""it""" int, UNIQUE (id)',
+        "note text, id int, region text, PRIMARY KEY (id)) PARTITION BY RANGE (id);"
+        "CREATE TABLE low PARTITION OF keyed FOR VALUES FROM (0) TO (2);"
+        "CREATE TABLE high PARTITION OF keyed FOR VALUES FROM (2) TO (9",
     ],
-    ids=["primary key of two", "unique constraint that includes", "no primary key"],
+    ids=["primary key of two", "unique constraint that includes", "no primary key", "partitioned"],
 )
 @pytest.mark.parametrize("on_conflict", ["skip", "replace"])
 def test_any_key_over_columns_that_hold_no_null_will_do(
@@ -194,42 +148,6 @@ def test_any_key_over_columns_that_hold_no_null_will_do(
     before = everything_in(database)
     backup(database.url, tables=("keyed",))
     database.run("DELETE FROM keyed WHERE id = 2")
-
-    restore.succeeds(database, on_conflict=on_conflict)
-
-    assert everything_in(database) == before
-
-
-@pytest.mark.parametrize("on_conflict", ["skip", "replace"])
-def test_a_table_of_nothing_but_its_key(
-    database: Database, backup: BackupMaker, restore: RestoreMaker, on_conflict: str
-) -> None:
-    database.run(
-        "CREATE TABLE tags (a int, b int, PRIMARY KEY (b, a));"
-        "INSERT INTO tags VALUES (1, 2), (3, 4)"
-    )
-    before = everything_in(database)
-    backup(database.url, tables=("tags",))
-    database.run("DELETE FROM tags WHERE a = 1")
-
-    restore.succeeds(database, on_conflict=on_conflict)
-
-    assert everything_in(database) == before
-
-
-@pytest.mark.parametrize("on_conflict", ["skip", "replace"])
-def test_a_partitioned_table(
-    database: Database, backup: BackupMaker, restore: RestoreMaker, on_conflict: str
-) -> None:
-    database.run(
-        "CREATE TABLE parts (id int PRIMARY KEY, note text) PARTITION BY RANGE (id);"
-        "CREATE TABLE low PARTITION OF parts FOR VALUES FROM (0) TO (10);"
-        "CREATE TABLE high PARTITION OF parts FOR VALUES FROM (10) TO (20);"
-        "INSERT INTO parts SELECT i, 'n' || i FROM generate_series(1, 19) i"
-    )
-    before = everything_in(database)
-    backup(database.url, tables=("parts",))
-    database.run("DELETE FROM parts WHERE id % 3 = 0")
 
     restore.succeeds(database, on_conflict=on_conflict)
 

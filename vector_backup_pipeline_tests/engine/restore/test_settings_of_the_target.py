@@ -9,7 +9,7 @@ import pytest
 from vector_backup_pipeline_tests.faults.watching import count
 from vector_backup_pipeline_tests.fix_backup import BackupMaker
 from vector_backup_pipeline_tests.fix_postgres import Database
-from vector_backup_pipeline_tests.fix_restore import RestoreMaker, staging_schemas
+from vector_backup_pipeline_tests.fix_restore import RestoreMaker
 
 _BACKSLASHES = r"""
     CREATE TABLE odd (id int PRIMARY KEY, a text DEFAULT 'x\y' CHECK (a <> 'q\'), b text[]);
@@ -89,18 +89,3 @@ def test_idle_workers_are_not_ended_by_a_time_out_for_idle_sessions(
     restore.succeeds(langchain)
 
     assert count(langchain) == 58
-
-
-@pytest.mark.usefixtures("in_staging")
-def test_a_failed_restore_takes_its_schema_along_where_writing_is_no_default(
-    langchain: Database, backup: BackupMaker, restore: RestoreMaker
-) -> None:
-    made = backup(langchain.url)
-    langchain.run("DROP TABLE langchain_pg_embedding, langchain_pg_collection")
-    langchain.run(f"ALTER DATABASE {langchain.name} SET default_transaction_read_only = on")
-    restore.between["load"] = made.path("langchain_pg_embedding").unlink
-
-    done = restore(langchain.url)
-
-    assert done.error_type == "RESOURCE_NOT_FOUND"
-    assert staging_schemas(langchain) == []

@@ -13,7 +13,7 @@ from vector_backup_pipeline.engine.errors import BackupError
 from vector_backup_pipeline.engine.file_names import manifest_name
 from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings
 from vector_backup_pipeline.engine.secrets import SecretText
-from vector_backup_pipeline_tests.faults.watching import COLLECTIONS, EMBEDDINGS, count
+from vector_backup_pipeline_tests.faults.watching import count
 from vector_backup_pipeline_tests.fix_backup import BackupMaker, FinishedBackup
 from vector_backup_pipeline_tests.fix_postgres import Database
 from vector_backup_pipeline_tests.fix_restore import (
@@ -42,56 +42,6 @@ def test_latest_is_the_newest_and_a_timestamp_is_its_own(
     assert count(langchain) == left
     assert _stamp(restore.succeeds(langchain, timestamp=first.stamp, **TRUNCATING)) == first.stamp
     assert count(langchain) == 58
-
-
-def test_latest_does_not_take_an_emptied_table_for_its_backup(
-    langchain: Database, backup: BackupMaker, restore: RestoreMaker
-) -> None:
-    holds_the_rows = backup(langchain.url, truncate_vector_tables=True)
-    after = backup(langchain.url)
-    assert (holds_the_rows.error, after.file(EMBEDDINGS).rows) == (None, 0)
-
-    restore.fails(
-        langchain,
-        "INVALID_PARAMS",
-        f"the run of {holds_the_rows.stamp} truncated that table",
-        f"Give timestamp {holds_the_rows.stamp}",
-        on_conflict="skip",
-    )
-    restore.succeeds(langchain, timestamp=holds_the_rows.stamp, on_conflict="skip")
-    assert count(langchain) == 58
-    restore.succeeds(langchain, timestamp=after.stamp, **TRUNCATING)
-    assert count(langchain) == 0
-    restore.succeeds(langchain, tables=(COLLECTIONS,), on_conflict="skip")
-
-
-def test_an_incomplete_set_is_restored_table_by_table_alone(
-    langchain: Database, backup: BackupMaker, restore: RestoreMaker
-) -> None:
-    whole = backup(langchain.url)
-    part = backup(langchain.url, tables=(*(COLLECTIONS, EMBEDDINGS), "no_such_table"))
-    assert not part.manifest.complete
-
-    assert _stamp(restore.succeeds(langchain, **TRUNCATING)) == whole.stamp
-    restore.fails(
-        langchain,
-        "INTEGRITY_ERROR",
-        "is incomplete: it has only",
-        "name the tables",
-        timestamp=part.stamp,
-        **TRUNCATING,
-    )
-    restore.fails(
-        langchain,
-        "RESOURCE_NOT_FOUND",
-        "has no table no_such_table. It has:",
-        timestamp=part.stamp,
-        tables=("no_such_table",),
-    )
-    done = restore.succeeds(
-        langchain, timestamp=part.stamp, tables=(EMBEDDINGS,), on_conflict="skip"
-    )
-    assert _stamp(done) == part.stamp
 
 
 @pytest.mark.parametrize(
@@ -167,14 +117,6 @@ def test_a_set_of_another_database_and_one_of_the_future_are_restored_with_notic
     assert any("created in the future" in notice for notice in done.result.notices)
     done = restore.succeeds(langchain, timestamp=made.stamp, truncate_before_restore=True)
     assert not any("/other" in notice for notice in done.result.notices)
-
-
-def test_without_any_backup_the_message_says_so(langchain: Database, restore: RestoreMaker) -> None:
-    restore.fails(
-        langchain, "RESOURCE_NOT_FOUND", "There is no backup directory", "/vector_bak under"
-    )
-    (restore.root / "vector_bak").mkdir()
-    restore.fails(langchain, "RESOURCE_NOT_FOUND", "There is no complete backup set in")
 
 
 @pytest.fixture

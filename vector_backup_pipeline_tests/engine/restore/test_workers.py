@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from vector_backup_pipeline.engine.progress import Progress
-from vector_backup_pipeline_tests.faults.watching import EMBEDDINGS, count, sessions
+from vector_backup_pipeline_tests.faults.watching import EMBEDDINGS, sessions
 from vector_backup_pipeline_tests.fix_backup import BackupMaker
 from vector_backup_pipeline_tests.fix_postgres import Database
 from vector_backup_pipeline_tests.fix_restore import RestoreMaker, rows_of
@@ -67,28 +67,6 @@ def test_what_is_not_worth_more_goes_over_one_connection(
 
     assert open_within == {1}
     assert rows_of(langchain) == many_blocks
-
-
-@pytest.mark.usefixtures("in_staging")
-def test_a_server_without_room_for_all_workers_restores_with_fewer(
-    langchain: Database, many_blocks: list[str], restore: RestoreMaker
-) -> None:
-    url = langchain.create_role("has_few")
-    langchain.run(
-        f"ALTER ROLE has_few CONNECTION LIMIT 3; GRANT CREATE ON DATABASE {langchain.name} TO"
-        " has_few; GRANT CREATE ON SCHEMA public TO has_few"
-    )
-
-    done = restore(url, workers=4)
-    langchain.run(
-        f"REVOKE CREATE ON DATABASE {langchain.name} FROM has_few;"
-        "REASSIGN OWNED BY has_few TO postgres"
-    )
-
-    assert done.error is None, done.error
-    (notice,) = [each for each in done.result.notices if "2 of 4 workers" in each]
-    assert "too many connections" in notice
-    assert count(langchain) == 3058
 
 
 @pytest.mark.usefixtures("in_staging")

@@ -132,17 +132,6 @@ def test_of_each_of_the_last_periods_one_good_set_is_kept(
         assert set(wanted) <= {periods[stamp] for stamp in kept & periods.keys()}
 
 
-@given(histories(), rules, zones, flags)
-def test_a_second_prune_removes_nothing_more(
-    history: History, keep: KeepRules, zone: tzinfo, truncated: bool
-) -> None:
-    kept = _kept(history.decide(keep, zone, truncated=truncated))
-
-    left = replace(history, sets=[each for each in history.sets if each.stamp in kept])
-
-    assert _kept(left.decide(keep, zone, truncated=truncated)) == kept
-
-
 @given(histories(), rules, rules, zones)
 def test_one_more_rule_never_removes_more(
     history: History, keep: KeepRules, more: KeepRules, zone: tzinfo
@@ -217,32 +206,6 @@ def test_every_decision_has_its_reasons() -> None:
             "it was created in the future, so no rule applies to it; check the clocks",
         ),
     }
-
-
-def test_all_that_a_kept_set_builds_on_is_kept() -> None:
-    chain = [_set(1), _set(2, needs="day_1"), _set(3, needs="day_2")]
-
-    decisions = _decide(*chain)
-
-    assert decisions["day_1"] == (True, "day_2 builds on it")
-    assert decisions["day_2"] == (True, "day_3 builds on it")
-    assert not any(is_kept for is_kept, _ in list(_decide(*chain, _set(4)).values())[1:])
-
-
-def test_a_set_that_builds_on_a_missing_one_is_not_good() -> None:
-    decisions = _decide(_set(1), _set(2, needs="lost"), _set(3, needs="day_2"))
-
-    assert "newest good set" in decisions["day_1"][1]
-    assert decisions["day_2"] == (
-        True,
-        "lost, which it builds on, is missing or not good, but no newer set is good; "
-        "day_3 builds on it",
-    )
-
-
-def test_what_a_damaged_manifest_mentions_is_kept() -> None:
-    decisions = _decide(_set(1), _set(2, source=None, needs="day_1"), _set(3))
-    assert decisions["day_1"] == (True, "day_2 may build on it")
 
 
 def test_an_incomplete_set_is_kept_as_long_as_keep_within_says() -> None:

@@ -22,7 +22,6 @@ from vector_backup_pipeline.engine.file_names import (
     tombstone_name,
 )
 from vector_backup_pipeline.engine.results import EndedUpload
-from vector_backup_pipeline.engine.retention.removal import Tombstone
 from vector_backup_pipeline.engine.retention.rules import KeepRules
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.storage.root import BackupRoot
@@ -210,23 +209,6 @@ def test_when_the_newest_good_set_goes_meanwhile_the_others_are_judged_again(
     assert manifest_name(SECOND) in names(sets)
 
 
-def test_a_set_that_came_meanwhile_and_builds_on_one_keeps_it(
-    sets: SetWriter, prune: Prune, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for stamp in (FIRST, SECOND, THIRD):
-        sets.write(stamp)
-    replace = BackupDirectory.replace
-
-    def and_a_set_comes(directory: BackupDirectory, name: str, data: bytes) -> None:
-        replace(directory, name, data)
-        sets.write("20260104_020000", builds_on=SECOND)
-
-    monkeypatch.setattr(BackupDirectory, "replace", and_a_set_comes)
-    done = prune()
-    assert done.removed == [FIRST, THIRD]
-    assert done.kept[SECOND] == "20260104_020000 builds on it"
-
-
 def test_only_one_prune_works_in_a_place(two: SetWriter, prune: Prune) -> None:
     other = two.directory.claim(PRUNE_MARKER, "r")
     assert other is not None
@@ -339,44 +321,6 @@ def test_a_prune_without_rules_is_refused(prune: Prune) -> None:
         prune(keep_last=0)
     with pytest.raises(InvalidParams, match="exclude each other"):
         prune(task_id="t", global_only=True)
-
-
-def test_a_set_of_which_nothing_could_be_removed_is_one_again(
-    two: SetWriter, prune: Prune, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    delete = BackupDirectory.delete
-
-    def failing(directory: BackupDirectory, name: str) -> None:
-        if name == manifest_name(FIRST):
-            raise StorageError("no luck")
-        delete(directory, name)
-
-    monkeypatch.setattr(BackupDirectory, "delete", failing)
-    done = prune()
-    assert isinstance(done.error, StorageError)
-    assert done.kept[FIRST] == "the prune ended before removing it"
-    assert find_set(two.directory, TIMESTAMPS, FIRST, None).complete
-
-
-def test_what_a_set_names_outlives_another_one_s_tombstone(sets: SetWriter, prune: Prune) -> None:
-    sets.write(FIRST, {"a": 1})
-    tombstone = Tombstone(
-        tool_version="1",
-        timestamp=SECOND,
-        written_at=TIMESTAMPS.now(),
-        run_id="killed",
-        reasons=["no rule keeps it"],
-        manifest=manifest_name(SECOND),
-        verdict=None,
-        files=[f"a_{FIRST}.csv", f"a_{SECOND}.csv"],
-    )
-    sets.file(tombstone_name(SECOND), tombstone.to_json())
-    sets.file(f"a_{SECOND}.csv")
-
-    (finished,) = prune().location.finished
-
-    assert finished.files == [f"a_{SECOND}.csv"]
-    assert names(sets) == {manifest_name(FIRST), f"a_{FIRST}.csv"}
 
 
 def test_what_is_no_file_of_ours_but_named_like_one_keeps_nobody_from_working(

@@ -80,19 +80,6 @@ def test_it_holds_any_bytes_for_a_set_of_a_sql_ascii_database(database: Database
         assert cursor.fetchone() == ("caf\udce9 é",)
 
 
-def test_a_role_that_only_reads_by_default_makes_it_too(any_database: Database) -> None:
-    any_database.run(f"ALTER DATABASE {any_database.name} SET default_transaction_read_only = on")
-
-    with (
-        drill_database(of(any_database.url), _ID, (), "UTF8") as settings,
-        closing(connect(settings)) as connection,
-        connection.cursor() as cursor,
-    ):
-        cursor.execute("SELECT current_database()")
-        assert cursor.fetchone() == (settings.parameters["dbname"],)
-    assert any_database.ask("SELECT 1 FROM pg_database WHERE datname ~ '^vector_drill'") == []
-
-
 def test_names_that_postgresql_keeps_for_itself_are_no_roles_to_make(
     any_database: Database,
 ) -> None:
