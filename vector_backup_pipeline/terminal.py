@@ -24,7 +24,7 @@ from vector_backup_pipeline.engine.results import (
     readable_size,
 )
 from vector_backup_pipeline.engine.retention.run import location_lines
-from vector_backup_pipeline.engine.verification.report import verdict_lines
+from vector_backup_pipeline.engine.verification.run import verdict_lines
 from vector_backup_pipeline.operations import BACKUP, PRUNE, RESTORE, VERIFY, Operation
 from vector_backup_pipeline.output import TolerantOutput
 from vector_backup_pipeline.resources import ProgressResource

@@ -11,7 +11,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timezone
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from vector_backup_pipeline.engine import report
 from vector_backup_pipeline.engine.cancellation import as_run_error
@@ -22,6 +22,14 @@ from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
 
+
+class RunPart(Protocol):
+    """A location of a prune, a set of a verification."""
+
+    errors: list[BackupError]
+
+
+_P = TypeVar("_P", bound=RunPart)
 _R = TypeVar("_R", bound=RunResult)
 _T = TypeVar("_T")
 
@@ -135,3 +143,21 @@ class EngineRun(ABC, Generic[_R]):
 
     def _local(self, moment: datetime) -> datetime:
         return moment.astimezone(self._timestamps.timezone).replace(microsecond=0)
+
+
+class RunInParts(EngineRun[_R], Generic[_R, _P]):
+    """A run whose parts are processed one by one; one that fails does not stop the others."""
+
+    def __init__(self, root: BackupRoot, timestamps: TimestampFormat, run_id: str) -> None:
+        super().__init__(root, timestamps, run_id)
+        self._parts: dict[str, _P] = {}
+
+    @property
+    def error(self) -> BackupError | None:
+        """The run's own error, otherwise the first one of a part."""
+        of_parts = (error for part in self._parts.values() for error in part.errors)
+        return self._own_error or next(of_parts, None)
+
+    def error_of(self, key: str) -> BackupError | None:
+        """The first error of a part."""
+        return next(iter(self._parts[key].errors), None)

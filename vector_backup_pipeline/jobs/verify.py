@@ -7,8 +7,7 @@ import dagster as dg
 from vector_backup_pipeline.assets import RESTORE_DRILL, evaluations, table_check_specs
 from vector_backup_pipeline.engine.results import SetVerdict
 from vector_backup_pipeline.engine.storage.root import BackupRoot
-from vector_backup_pipeline.engine.verification.report import verdict_lines
-from vector_backup_pipeline.engine.verification.run import SetToVerify, VerifyRun
+from vector_backup_pipeline.engine.verification.run import SetToVerify, VerifyRun, verdict_lines
 from vector_backup_pipeline.jobs.frame import log_step, operation_job
 from vector_backup_pipeline.operations import VERIFY
 from vector_backup_pipeline.outcome import failing_step, location_metadata
@@ -66,8 +65,9 @@ def verify_backup_set(
             return dg.Output(None, metadata={"timestamp": set_to_verify.timestamp, "skipped": True})
         lines = "\n".join(verdict_lines(verdict))
         context.log.info(lines)
-        if not verdict.passed:
-            raise verify_run.current.error_of(set_to_verify.key)
+        error = verify_run.current.error_of(set_to_verify.key)
+        if error is not None:
+            raise error
     return dg.Output(
         verdict, metadata={"timestamp": verdict.timestamp, "verdict": dg.MetadataValue.md(lines)}
     )

@@ -22,7 +22,7 @@ from vector_backup_pipeline.engine.results import (
 )
 from vector_backup_pipeline.engine.retention.location import LocationPrune
 from vector_backup_pipeline.engine.retention.rules import KeepRules
-from vector_backup_pipeline.engine.runs import EngineRun
+from vector_backup_pipeline.engine.runs import RunInParts
 from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
 from vector_backup_pipeline.parameters.prune import PruneParameters
@@ -39,7 +39,7 @@ class LocationToPrune:
     task_id: str | None
 
 
-class PruneRun(EngineRun[PruneResult]):
+class PruneRun(RunInParts[PruneResult, LocationPrune]):
     """The state of one prune."""
 
     def __init__(
@@ -55,19 +55,8 @@ class PruneRun(EngineRun[PruneResult]):
         super().__init__(root, timestamps, run_id)
         self.parameters = parameters
         self._rules = default_rules.overridden_by(parameters)
-        self._locations: dict[str, LocationPrune] = {}
         self._waiting: set[str] = set()
         self._uploads: list[EndedUpload] = []
-
-    @property
-    def error(self) -> BackupError | None:
-        """The error that failed the run: its own, otherwise the first one of a location."""
-        of_locations = (error for location in self._locations.values() for error in location.errors)
-        return self._own_error or next(of_locations, None)
-
-    def error_of(self, key: str) -> BackupError | None:
-        """The first error of a location."""
-        return next(iter(self._locations[key].errors), None)
 
     def find(self) -> list[LocationToPrune]:
         """The locations to prune.
@@ -80,7 +69,7 @@ class PruneRun(EngineRun[PruneResult]):
             check_root(self._root)
             found = find_directories(self._root, task_id, global_only=self.parameters.global_only)
             for number, (task, directory) in enumerate(found, 1):
-                self._locations[f"location_{number}"] = LocationPrune(
+                self._parts[f"location_{number}"] = LocationPrune(
                     self.parameters,
                     self._rules,
                     directory,
@@ -88,21 +77,21 @@ class PruneRun(EngineRun[PruneResult]):
                     task_id=task,
                     run_id=self._run_id,
                 )
-            if task_id is not None and not self._locations:
+            if task_id is not None and not self._parts:
                 raise ResourceNotFound(
                     f"The task {task_id} has no backups under {self._root.location}. See "
                     "vector-backup list."
                 )
-        self._waiting = {*self._locations}
+        self._waiting = {*self._parts}
         return [
             LocationToPrune(key, location.directory.location, location.task_id)
-            for key, location in self._locations.items()
+            for key, location in self._parts.items()
         ]
 
     def prune(self, key: str) -> PrunedLocation:
         """Prune one location. An error is in the report and in `error_of`, and is not raised."""
         self._waiting.discard(key)
-        location = self._locations[key]
+        location = self._parts[key]
         location.prune()
         report = location.report()
         _log.info(
@@ -126,11 +115,11 @@ class PruneRun(EngineRun[PruneResult]):
             except BackupError as error:
                 # The sets are pruned, and some stores cannot list unfinished uploads.
                 self.notices.append(f"Abandoned uploads were not removed. {error.message}")
-        for location in self._locations.values():
+        for location in self._parts.values():
             self._write_log(location)
 
     def _make_result(self) -> PruneResult:
-        locations = [location.report() for location in self._locations.values()]
+        locations = [location.report() for location in self._parts.values()]
         errors = [error_line(self._own_error)] if self._own_error else []
         errors += [
             f"{location.backup_path}: {line}" for location in locations for line in location.errors

@@ -23,7 +23,6 @@ from vector_backup_pipeline.engine.postgres.recreation.extensions import Extensi
 from vector_backup_pipeline.engine.restore.run import RestoreRun
 from vector_backup_pipeline.engine.results import Drill
 from vector_backup_pipeline.engine.storage.root import BackupRoot
-from vector_backup_pipeline.engine.table_definition import Dependency
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
 from vector_backup_pipeline.parameters.restore import RestoreParameters
 from vector_backup_pipeline.parameters.verify import VerifyParameters
@@ -75,13 +74,18 @@ def drill_set(
         writes_log=False,
     )
     drilled = DrilledSet(None, None)
-    encoding = backup.manifest.server.encoding
+    manifest = backup.manifest
+    required = [address for table in manifest.definitions for address in table.requires]
+    # Row security policies are for these.
+    roles = {address.names[0] for address in required if address.kind == "role"}
+    extensions = [
+        dependency for dependency in manifest.dependencies if dependency.kind == "extension"
+    ]
+    encoding = manifest.server.encoding
     try:
         with (
             open_scratch() as scratch,
-            drill_database(
-                scratch, drill_id, _roles(backup), encoding, _extensions(backup)
-            ) as settings,
+            drill_database(scratch, drill_id, roles, encoding, extensions) as settings,
         ):
             drilled = _drilled(restore, settings)
     except BackupError as error:
@@ -117,15 +121,3 @@ def _drilled(restore: RestoreRun, settings: ConnectionSettings) -> DrilledSet:
         duration=result.duration,
     )
     return DrilledSet(drill, error)
-
-
-def _roles(backup: ManifestSet) -> set[str]:
-    """The roles that row security policies of the set are for."""
-    required = [address for table in backup.manifest.definitions for address in table.requires]
-    return {address.names[0] for address in required if address.kind == "role"}
-
-
-def _extensions(backup: ManifestSet) -> list[Dependency]:
-    return [
-        dependency for dependency in backup.manifest.dependencies if dependency.kind == "extension"
-    ]

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 
 from vector_backup_pipeline import __version__
+from vector_backup_pipeline.engine.catalog.choice import check_timestamp
 from vector_backup_pipeline.engine.catalog.claims import claim_reading
 from vector_backup_pipeline.engine.catalog.contents import (
     BackupSet,
@@ -25,10 +26,13 @@ from vector_backup_pipeline.engine.catalog.contents import (
 )
 from vector_backup_pipeline.engine.catalog.locations import check_root, find_directories
 from vector_backup_pipeline.engine.catalog.sources import SourceDatabase, source_named
-from vector_backup_pipeline.engine.catalog.stored_sets import write_verdict
+from vector_backup_pipeline.engine.catalog.stored_sets import (
+    StoredSet,
+    sets_without_verdicts,
+    write_verdict,
+)
 from vector_backup_pipeline.engine.errors import (
     BackupError,
-    InvalidParams,
     ResourceNotFound,
     StorageError,
 )
@@ -38,14 +42,20 @@ from vector_backup_pipeline.engine.file_names import (
     tombstone_name,
 )
 from vector_backup_pipeline.engine.manifest import OLDER_SYSTEM
-from vector_backup_pipeline.engine.results import SetVerdict, VerifyResult, error_line
-from vector_backup_pipeline.engine.runs import EngineRun
+from vector_backup_pipeline.engine.restore.report import recall_line
+from vector_backup_pipeline.engine.results import (
+    FailedTable,
+    SetVerdict,
+    VerifiedTable,
+    VerifyResult,
+    error_line,
+)
+from vector_backup_pipeline.engine.runs import RunInParts
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
 from vector_backup_pipeline.engine.verification.drill import DrilledSet, OpenScratch, drill_set
 from vector_backup_pipeline.engine.verification.files import CheckedFiles, check_files
-from vector_backup_pipeline.engine.verification.report import verdict_lines
 from vector_backup_pipeline.parameters.types import LATEST
 from vector_backup_pipeline.parameters.verify import VerifyParameters
 
@@ -66,11 +76,7 @@ class _Set:
     """A set of the run. Its manifest may be many MB, so it is read again when its turn comes."""
 
     contents: Contents
-    stamp: str
-    created_at: datetime
-    complete: bool
-    source: SourceDatabase | None
-    """None of a damaged set."""
+    stored: StoredSet
     is_gone: bool = False
     verdict: SetVerdict | None = None
     errors: list[BackupError] = field(default_factory=list)
@@ -80,15 +86,20 @@ class _Set:
         return self.contents.directory
 
     @property
-    def age(self) -> tuple[datetime, str]:
-        return self.created_at, self.stamp
+    def stamp(self) -> str:
+        return self.stored.stamp
+
+    @property
+    def source(self) -> SourceDatabase | None:
+        """None of a damaged set."""
+        return self.stored.source
 
     @property
     def label(self) -> str:
         return f"{self.stamp} in {self.directory.location}"
 
 
-class VerifyRun(EngineRun[VerifyResult]):
+class VerifyRun(RunInParts[VerifyResult, _Set]):
     """The state of one verification. `verify` is called once per set."""
 
     def __init__(
@@ -105,17 +116,6 @@ class VerifyRun(EngineRun[VerifyResult]):
         self.request = request
         self._open_scratch = open_scratch
         self._lock_timeout = lock_timeout
-        self._sets: dict[str, _Set] = {}
-
-    @property
-    def error(self) -> BackupError | None:
-        """The run's own error, else the first one of a set."""
-        of_sets = (error for backup_set in self._sets.values() for error in backup_set.errors)
-        return self._own_error or next(of_sets, None)
-
-    def error_of(self, key: str) -> BackupError:
-        """The first error of a set that did not pass."""
-        return self._sets[key].errors[0]
 
     def find(self) -> list[SetToVerify]:
         """The requested sets, oldest first in each location.
@@ -125,34 +125,23 @@ class VerifyRun(EngineRun[VerifyResult]):
             ResourceNotFound: the root, the named location or the named set does not exist.
         """
         with self._remembering():
-            self._check_timestamp()
+            if self.request.timestamp is not None:
+                check_timestamp(self._timestamps, self.request.timestamp)
             check_root(self._root)
-            by_location = [
-                _read_sets(read_contents(directory, self._timestamps))
-                for directory in self._directories()
-            ]
+            by_location = [self._read_sets(directory) for directory in self._directories()]
             for number, backup_set in enumerate(self._wanted(by_location), 1):
-                self._sets[f"set_{number}"] = backup_set
-            if self.request.timestamp is not None and not self._sets:
+                self._parts[f"set_{number}"] = backup_set
+            if self.request.timestamp is not None and not self._parts:
                 raise ResourceNotFound(
                     f"There is no set {self.request.timestamp} to verify. vector-backup list shows "
                     "the existing ones."
                 )
-        if not self._sets:
+        if not self._parts:
             self.notices.append("There is nothing to verify: no backup set was found.")
         return [
             SetToVerify(key, backup_set.directory.location, backup_set.stamp)
-            for key, backup_set in self._sets.items()
+            for key, backup_set in self._parts.items()
         ]
-
-    def _check_timestamp(self) -> None:
-        timestamp = self.request.timestamp
-        if timestamp not in (None, LATEST) and not self._timestamps.is_stamp(timestamp):
-            raise InvalidParams(
-                f"The timestamp {timestamp!r} is not valid: give that of a backup set, such as "
-                f"{self._timestamps.stamp(self._timestamps.now())}, or {LATEST}; or none, for "
-                "every set."
-            )
 
     def _directories(self) -> list[BackupDirectory]:
         path, task_id = self.request.backup_path, self.request.task_id
@@ -166,18 +155,18 @@ class VerifyRun(EngineRun[VerifyResult]):
             )
         return [found]
 
+    def _read_sets(self, directory: BackupDirectory) -> list[_Set]:
+        """The sets of a location, oldest first."""
+        contents = read_contents(directory, self._timestamps)
+        return [_Set(contents, stored) for stored in reversed(sets_without_verdicts(contents))]
+
     def _wanted(self, by_location: Sequence[list[_Set]]) -> Iterator[_Set]:
         """Of the sets of each location, those that are asked for. A damaged set may be of any
         source database."""
         timestamp, text = self.request.timestamp, self.request.source_database
         source: SourceDatabase | None = None
         if text is not None:
-            known = [
-                backup_set.source
-                for sets in by_location
-                for backup_set in sets
-                if backup_set.source
-            ]
+            known = [s.source for sets in by_location for s in sets if s.source]
             source = source_named(text, known, self._root.location)
         for sets in by_location:
             of_source = [s for s in sets if source is None or s.source in (None, source)]
@@ -189,7 +178,7 @@ class VerifyRun(EngineRun[VerifyResult]):
     def verify(self, key: str) -> SetVerdict | None:
         """Verify one set and keep the verdict beside it; None if the set has been removed. A set
         that fails raises nothing."""
-        backup_set = self._sets[key]
+        backup_set = self._parts[key]
         try:
             reading = claim_reading(
                 backup_set.directory, self._timestamps, backup_set.stamp, self._run_id, self.notices
@@ -244,8 +233,8 @@ class VerifyRun(EngineRun[VerifyResult]):
         return SetVerdict(
             backup_path=backup_set.directory.location,
             timestamp=backup_set.stamp,
-            backup_date=self._local(backup_set.created_at) if backup_set.source else None,
-            complete=backup_set.complete,
+            backup_date=self._local(backup_set.stored.created_at) if backup_set.source else None,
+            complete=backup_set.stored.says_complete,
             files_passed=checked.passed,
             passed=not backup_set.errors,
             verified_at=datetime.now(timezone.utc).replace(microsecond=0),
@@ -285,12 +274,12 @@ class VerifyRun(EngineRun[VerifyResult]):
             self.notices.append(f"The verdict on {verdict.timestamp} was not kept: {error.message}")
 
     def _left_out(self) -> str | None:
-        waiting = [s.stamp for s in self._sets.values() if s.verdict is None and not s.is_gone]
+        waiting = [s.stamp for s in self._parts.values() if s.verdict is None and not s.is_gone]
         return f"{', '.join(waiting)} was not verified" if waiting else None
 
     def _end(self) -> None:
         """Append to the log of each location."""
-        for directory in {s.directory.location: s.directory for s in self._sets.values()}.values():
+        for directory in {s.directory.location: s.directory for s in self._parts.values()}.values():
             verdicts = [v for v in self._verdicts() if v.backup_path == directory.location]
             passed = all(verdict.passed for verdict in verdicts)
             lines = [line for verdict in verdicts for line in verdict_lines(verdict)]
@@ -302,11 +291,7 @@ class VerifyRun(EngineRun[VerifyResult]):
             )
 
     def _verdicts(self) -> list[SetVerdict]:
-        return [
-            backup_set.verdict
-            for backup_set in self._sets.values()
-            if backup_set.verdict is not None
-        ]
+        return [s.verdict for s in self._parts.values() if s.verdict is not None]
 
     def _make_result(self) -> VerifyResult:
         verdicts = self._verdicts()
@@ -321,21 +306,6 @@ class VerifyRun(EngineRun[VerifyResult]):
             duration=self._duration,
             timestamp=self._local(self._began_at),
         )
-
-
-def _read_sets(contents: Contents) -> list[_Set]:
-    """The sets of a location, oldest first."""
-    sets = [
-        _Set(
-            contents,
-            backup.stamp,
-            backup.created_at,
-            backup.complete,
-            None if isinstance(backup, DamagedSet) else backup.source,
-        )
-        for backup in contents.sets()
-    ]
-    return sorted(sets, key=lambda backup_set: backup_set.age)
 
 
 def _was_removed(backup_set: _Set) -> bool:
@@ -355,22 +325,24 @@ def _was_removed(backup_set: _Set) -> bool:
 def _latest(sets: Sequence[_Set]) -> list[_Set]:
     """Of the sets of a location, oldest first: the newest complete one of each source database;
     and damaged ones that may have been newer than one of these."""
-    newest = {backup_set.source: backup_set for backup_set in sets if backup_set.complete}
-    oldest_of_these = min((backup_set.age for backup_set in newest.values()), default=None)
+    newest = {
+        backup_set.source: backup_set for backup_set in sets if backup_set.stored.says_complete
+    }
+    oldest_of_these = min((backup_set.stored.age for backup_set in newest.values()), default=None)
     return [
         backup_set
         for backup_set in sets
         if newest.get(backup_set.source) is backup_set
         or (
             backup_set.source is None
-            and (oldest_of_these is None or backup_set.age > oldest_of_these)
+            and (oldest_of_these is None or backup_set.stored.age > oldest_of_these)
         )
     ]
 
 
 def _future_notices(sets: Iterable[_Set], now: datetime) -> Iterator[str]:
     for backup_set in sets:
-        if is_in_future(backup_set.created_at, now):
+        if is_in_future(backup_set.stored.created_at, now):
             yield (
                 f"The latest set {backup_set.label} was created in the future according to this "
                 "machine's clock: a clock was or is wrong. Sets made since then may be newer."
@@ -383,3 +355,25 @@ def _drill_lines(drilled: DrilledSet | None, stamp: str) -> list[str]:
     if drilled.drill is None:
         return [f"The restore test of {stamp} could not run: {error_line(drilled.error)}"]
     return [f"The restore test of {stamp} failed: {line}" for line in drilled.drill.errors]
+
+
+def verdict_lines(verdict: SetVerdict) -> list[str]:
+    """A set's verdict: the set, its files, its restore test."""
+    mark = "✓" if verdict.passed else "✗"
+    state = "" if verdict.complete else " (incomplete)"
+    lines = [f"{mark} {verdict.timestamp}{state}"]
+    lines += [_file_line(table, entry) for table, entry in verdict.tables.items()]
+    if verdict.drill is not None:
+        outcome = "restored and proven" if verdict.drill.passed else "FAILED"
+        lines.append(f"  restore test on {verdict.drill.server or 'no server'}: {outcome}")
+        lines += [f"  {recall_line(index_recall)}" for index_recall in verdict.drill.recall_at_10]
+    shown = [entry.error for entry in verdict.tables.values() if isinstance(entry, FailedTable)]
+    lines += [f"  {line}" for line in verdict.errors if not any(text in line for text in shown)]
+    return lines
+
+
+def _file_line(table: str, entry: VerifiedTable | FailedTable) -> str:
+    if isinstance(entry, FailedTable):
+        return f"  ✗ {table}: {entry.error}"
+    proof = "hash, rows and digest equal" if entry.has_digest else "every row readable"
+    return f"  ✓ {table}: {entry.rows} rows in {entry.source_file} ({entry.file_size}), {proof}"
