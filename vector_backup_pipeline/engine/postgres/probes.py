@@ -14,7 +14,7 @@ import contextlib
 import math
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg2
@@ -25,7 +25,7 @@ from psycopg2.sql import SQL, Composable, Identifier, Literal
 
 from vector_backup_pipeline.engine.cancellation import check
 from vector_backup_pipeline.engine.postgres.definitions.reading import Row, rows
-from vector_backup_pipeline.engine.postgres.session import apply_session_settings
+from vector_backup_pipeline.engine.postgres.session import apply_session_settings, savepoint
 from vector_backup_pipeline.engine.postgres.tables import relation_name
 from vector_backup_pipeline.engine.results import Recall
 
@@ -121,25 +121,47 @@ def measure_recall(
                 share = (reader.deadline - time.monotonic()) / left
                 measured.append(_measure(reader.until(share), search, label, probes))
     except _NotMeasured as reason:
-        unread = _Outcome("*", None, "", note=str(reason))
-        measured.append(unread.recall(label, time.monotonic() - started))
+        unread = Recall(
+            table=label,
+            column="*",
+            index=None,
+            metric="",
+            dimensions=[],
+            probes=0,
+            recall=None,
+            seconds=round(time.monotonic() - started, 3),
+            note=str(reason),
+        )
+        measured.append(unread)
     return measured
 
 
 def _measure(reader: _Reader, search: _Search, label: str, probes: int) -> Recall:
     started = time.monotonic()
-    outcome = _Outcome(search.column, search.index, search.operator)
+    shares: list[float] = []
+    dimensions: set[int] = set()
+    note = None
     try:
         if not search.is_valid:
             raise _NotMeasured("the index is not valid")
         for probe in reader.ask(search.choose_probes(probes)):
-            outcome.dimensions.add(int(probe["dimensions"]))
-            outcome.shares += _share_found(reader, search, probe["text"])
-        if not outcome.shares:
+            dimensions.add(int(probe["dimensions"]))
+            shares += _share_found(reader, search, probe["text"])
+        if not shares:
             raise _NotMeasured("there is no vector to search for")
     except _NotMeasured as reason:
-        outcome.note = str(reason)
-    return outcome.recall(label, time.monotonic() - started)
+        note = str(reason)
+    return Recall(
+        table=label,
+        column=search.column,
+        index=search.index,
+        metric=search.operator,
+        dimensions=sorted(dimensions),
+        probes=len(shares),
+        recall=round(sum(shares) / len(shares), 4) if shares else None,
+        seconds=round(time.monotonic() - started, 3),
+        note=note,
+    )
 
 
 def _share_found(reader: _Reader, search: _Search, probe: str) -> list[float]:
@@ -162,31 +184,6 @@ def _scans(node: Mapping[str, Any]) -> Iterator[str]:
         yield node.get("Index Name") or f"a {node['Node Type']} of {node['Relation Name']}"
     for child in node.get("Plans", ()):
         yield from _scans(child)
-
-
-@dataclass
-class _Outcome:
-    """The measurement of one index, as far as it came."""
-
-    column: str
-    index: str | None
-    metric: str
-    note: str | None = None
-    shares: list[float] = field(default_factory=list)
-    dimensions: set[int] = field(default_factory=set)
-
-    def recall(self, label: str, seconds: float) -> Recall:
-        return Recall(
-            table=label,
-            column=self.column,
-            index=self.index,
-            metric=self.metric,
-            dimensions=sorted(self.dimensions),
-            probes=len(self.shares),
-            recall=round(sum(self.shares) / len(self.shares), 4) if self.shares else None,
-            seconds=round(seconds, 3),
-            note=self.note,
-        )
 
 
 class _NotMeasured(Exception):
@@ -217,15 +214,13 @@ class _Reader:
             SQL("SET LOCAL {} = {}").format(Identifier(name), Literal(value))
             for name, value in local.items()
         ]
-        with _failures_as_notes(self.deadline), self.connection.cursor() as cursor:
-            # It only reads, so the rollback loses nothing, and resets the settings.
-            cursor.execute("SAVEPOINT probe")
-            try:
-                cursor.execute(SQL("; ").join(assignments))
-                return rows(cursor, query)
-            finally:
-                with contextlib.suppress(psycopg2.OperationalError, psycopg2.InterfaceError):
-                    cursor.execute("ROLLBACK TO SAVEPOINT probe; RELEASE SAVEPOINT probe")
+        with (
+            _failures_as_notes(self.deadline),
+            self.connection.cursor() as cursor,
+            savepoint(cursor, keeps=False),  # The rollback resets the settings.
+        ):
+            cursor.execute(SQL("; ").join(assignments))
+            return rows(cursor, query)
 
 
 @contextlib.contextmanager

@@ -89,19 +89,20 @@ def own_search_path(cursor: Cursor) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def savepoint(cursor: Cursor) -> Iterator[None]:
-    """Roll the block back if it fails; the transaction continues afterwards.
+def savepoint(cursor: Cursor, *, keeps: bool = True) -> Iterator[None]:
+    """Roll the block back if it fails, or in any case; the transaction continues afterwards.
 
     Always released, since a snapshot can't be exported from a subtransaction.
     """
+    undo, release = "ROLLBACK TO SAVEPOINT attempt; ", "RELEASE SAVEPOINT attempt"
     cursor.execute("SAVEPOINT attempt")
     try:
         yield
     except BaseException:
         with contextlib.suppress(psycopg2.Error):  # The first error is the one to report.
-            cursor.execute("ROLLBACK TO SAVEPOINT attempt; RELEASE SAVEPOINT attempt")
+            cursor.execute(undo + release)
         raise
-    cursor.execute("RELEASE SAVEPOINT attempt")
+    cursor.execute(release if keeps else undo + release)
 
 
 def apply_statement_syntax(cursor: Cursor) -> None:

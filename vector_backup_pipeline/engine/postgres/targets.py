@@ -15,7 +15,7 @@ from psycopg2.sql import SQL, Composable, Identifier, Literal
 
 from vector_backup_pipeline.engine import table_definition
 from vector_backup_pipeline.engine.errors import InvalidParams, PermissionDenied
-from vector_backup_pipeline.engine.postgres.session import own_search_path
+from vector_backup_pipeline.engine.postgres.session import own_search_path, savepoint
 from vector_backup_pipeline.engine.postgres.tables import ResolvedTable, relation_name
 from vector_backup_pipeline.engine.postgres.triggers import Trigger, read_triggers
 
@@ -176,20 +176,19 @@ def lock_targets(
     """
     deadline = time.monotonic() + lock_timeout
     while True:
-        cursor.execute("SAVEPOINT locking")
         try:
-            for table in _in_oid_order(tables):
-                _limit_lock_wait(cursor, min(_LOCK_WAIT_SECONDS, deadline - time.monotonic()))
-                mode = "ACCESS EXCLUSIVE" if table.oid in from_readers else "SHARE ROW EXCLUSIVE"
-                cursor.execute(SQL("LOCK TABLE {} IN {} MODE").format(table.target, SQL(mode)))
+            with savepoint(cursor):
+                for table in _in_oid_order(tables):
+                    _limit_lock_wait(cursor, min(_LOCK_WAIT_SECONDS, deadline - time.monotonic()))
+                    is_exclusive = table.oid in from_readers
+                    mode = SQL("ACCESS EXCLUSIVE" if is_exclusive else "SHARE ROW EXCLUSIVE")
+                    cursor.execute(SQL("LOCK TABLE {} IN {} MODE").format(table.target, mode))
             break
         except psycopg2.errors.LockNotAvailable:
-            cursor.execute("ROLLBACK TO SAVEPOINT locking; RELEASE SAVEPOINT locking")
             if time.monotonic() >= deadline:
                 raise
         _log.info("Waiting for locks that other sessions hold on the target's tables")
         time.sleep(random.uniform(*_RETRY_SECONDS))  # noqa: S311 - so that two restores diverge
-    cursor.execute("RELEASE SAVEPOINT locking")
     _limit_lock_wait(cursor, lock_timeout)
 
 

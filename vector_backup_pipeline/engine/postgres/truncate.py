@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from psycopg2.extensions import cursor as Cursor
 from psycopg2.sql import SQL
 
 from vector_backup_pipeline.engine.errors import IntegrityError
@@ -13,7 +12,8 @@ from vector_backup_pipeline.engine.postgres.commit import commit_or_learn
 from vector_backup_pipeline.engine.postgres.connection import database_errors
 from vector_backup_pipeline.engine.postgres.session import own_search_path
 from vector_backup_pipeline.engine.postgres.snapshot import WRITERS_LOCK_MODE, PinnedSnapshot
-from vector_backup_pipeline.engine.postgres.tables import TableSource, relation_locks
+from vector_backup_pipeline.engine.postgres.tables import relation_locks
+from vector_backup_pipeline.engine.postgres.targets import count_rows
 
 _IF_UNKNOWN = (
     "The connection was lost while the truncate was being committed, and the server could not be "
@@ -41,7 +41,7 @@ def check_before_truncate(pinned: PinnedSnapshot, exported_rows: Mapping[str, in
                     f"This run no longer holds its lock against writers on {name}, so rows may "
                     "have come that the backup lacks. Nothing was truncated; run again."
                 )
-            rows = _count(cursor, source)
+            rows = count_rows(cursor, source.table.target)
             if rows != exported:
                 raise IntegrityError(
                     f"The table {name} has {rows} rows but its backup has {exported}. Nothing was "
@@ -64,7 +64,9 @@ def truncate_tables(pinned: PinnedSnapshot, names: Sequence[str]) -> dict[str, i
                 # Triggers, and indexes that the server rebuilds, may rely on the role's own path.
                 with own_search_path(cursor):
                     cursor.execute(SQL("TRUNCATE TABLE {}").format(targets))
-                rows_after = {name: _count(cursor, pinned.tables[name]) for name in names}
+                rows_after = {
+                    name: count_rows(cursor, pinned.tables[name].table.target) for name in names
+                }
             for name, rows in rows_after.items():
                 if rows:
                     raise IntegrityError(
@@ -76,11 +78,3 @@ def truncate_tables(pinned: PinnedSnapshot, names: Sequence[str]) -> dict[str, i
         pinned.close()  # Nobody waits for the locks of a truncate that has failed.
         raise
     return rows_after
-
-
-def _count(cursor: Cursor, source: TableSource) -> int:
-    """Under the role's own search path, which functions in the table's indexes may rely on."""
-    with own_search_path(cursor):
-        cursor.execute(SQL("SELECT pg_catalog.count(*) FROM {}").format(source.table.target))
-        ((rows,),) = cursor.fetchall()
-    return int(rows)

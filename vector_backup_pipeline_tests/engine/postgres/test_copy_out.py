@@ -55,9 +55,9 @@ def fetch_sizes(database: Database, batch_size: int = BATCH) -> list[int]:
     return list(watched.fetches)
 
 
-def fetched(database: Database, *columns: str, batch_size: int = BATCH) -> list[Any]:
+def fetched(database: Database, *columns: str) -> list[Any]:
     with database.session() as connection:
-        return list(fetch_range(connection, WHOLE, columns, batch_size))
+        return list(fetch_range(connection, WHOLE, columns, BATCH))
 
 
 @pytest.mark.parametrize(
@@ -138,15 +138,6 @@ def test_values_are_the_types_own_output_and_not_pythons(database: Database) -> 
         ("t", "a  ", "::1", "1.50", "{ }", "0044-03-15 BC", "\\x61"),
         (None,) * 7,
     ]
-
-
-@pytest.mark.parametrize("batch_size", [1, 2, 7, 10_000])
-def test_the_batch_size_changes_no_row(database: Database, batch_size: int) -> None:
-    database.run("CREATE TABLE t (v int); INSERT INTO t SELECT generate_series(1, 20)")
-
-    rows = fetched(database, "v", batch_size=batch_size)
-
-    assert rows == [(str(n),) for n in range(1, 21)]
 
 
 @pytest.mark.parametrize("rows", [0, 1, 5])

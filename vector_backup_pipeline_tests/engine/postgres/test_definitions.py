@@ -195,12 +195,6 @@ def test_reading_does_not_wait_for_others(source: Database, blocking: str) -> No
         assert [each.last_value for each in table.sequences] == [None]
 
 
-def test_a_dropped_table_is_missing_from_the_result(source: Database) -> None:
-    assert read(source).tables == {}
-    with step(source) as cursor:
-        assert read_definitions(cursor, [987654321]).tables == {}
-
-
 def test_the_queries_for_older_servers_run_too(
     databases: Databases, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -147,16 +147,6 @@ def test_what_refuses_rows_or_is_needed_stays(database: Database) -> None:
     assert rebuildable(database, "app.docs") == ["plain"]
 
 
-def test_a_replica_identity_stays(database: Database) -> None:
-    database.run("""
-        CREATE TABLE docs (id int NOT NULL, n int);
-        CREATE UNIQUE INDEX docs_id ON docs (id);
-        ALTER TABLE docs REPLICA IDENTITY USING INDEX docs_id;
-    """)
-
-    assert rebuildable(database, "docs") == []
-
-
 def test_indexes_of_partitioned_tables_and_partitions_stay(database: Database) -> None:
     database.run("""
         CREATE TABLE parts (id int, v vector(3)) PARTITION BY RANGE (id);

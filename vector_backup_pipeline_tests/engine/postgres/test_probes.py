@@ -190,27 +190,20 @@ def test_null_and_zero_vectors_are_neither_probes_nor_neighbours(docs: Database)
     assert (measured.probes, measured.recall, measured.note) == (3, 1.0, None)
 
 
-@pytest.mark.parametrize("rows", ["SELECT 1, NULL::vector", "SELECT 1, '[0,0]'::vector LIMIT 0"])
+@pytest.mark.parametrize(
+    "rows",
+    [
+        *("SELECT 1, NULL::vector", "SELECT 1, '[0,0]'::vector LIMIT 0"),
+        "VALUES (1, '[1e30,1e30]'::vector), (2, '[1e-30,1e-30]')",  # Their distances overflow.
+    ],
+)
 def test_nothing_to_search_for_is_said(docs18: Database, rows: str) -> None:
     docs18.run(
         "CREATE TABLE empty (id int, v vector(2));"
-        f"INSERT INTO empty {rows}; CREATE INDEX empty_v ON empty USING hnsw (v vector_l2_ops)"
+        f"INSERT INTO empty {rows}; CREATE INDEX empty_v ON empty USING hnsw (v vector_cosine_ops)"
     )
 
     (measured,) = measure(docs18, "empty")
-
-    assert (measured.recall, measured.probes) == (None, 0)
-    assert measured.note == "there is no vector to search for"
-
-
-def test_vectors_too_long_or_short_to_be_compared_are_no_failure(docs18: Database) -> None:
-    docs18.run("""
-        CREATE TABLE extreme (id int PRIMARY KEY, v vector(2));
-        INSERT INTO extreme VALUES (1, '[1e30,1e30]'), (2, '[1e-30,1e-30]');
-        CREATE INDEX extreme_v ON extreme USING hnsw (v vector_cosine_ops);
-    """)
-
-    (measured,) = measure(docs18, "extreme")
 
     assert (measured.recall, measured.probes) == (None, 0)
     assert measured.note == "there is no vector to search for"
@@ -225,15 +218,6 @@ def test_equally_near_rows_are_told_apart_by_their_key(docs18: Database) -> None
     """)
 
     assert by_index(docs18, "same")["same_v"].recall == 1.0
-
-
-def test_a_table_without_a_key_is_measured_by_where_its_rows_lie(docs: Database) -> None:
-    docs.run("ALTER TABLE docs DROP CONSTRAINT docs_pkey")
-    docs.run("CREATE INDEX docs_v ON docs USING hnsw (v vector_cosine_ops)")
-
-    measured = by_index(docs)["docs_v"]
-
-    assert (measured.recall, measured.probes, measured.note) == (1.0, 5, None)
 
 
 @pytest.mark.parametrize("key", [", PRIMARY KEY (id)", ""])
@@ -296,13 +280,6 @@ def test_pgvector_may_lie_in_any_schema_and_names_may_be_odd(docs18: Database) -
     columns = {"i %s {0}": 'a "v" %s {0}', "of_domain": "loose"}
     assert {each.index: each.column for each in measured} == columns
     assert {(each.recall, each.note) for each in measured} == {(1.0, None)}
-
-
-def test_no_time_is_no_failure(docs18: Database) -> None:
-    (measured,) = measure(docs18, seconds=0.0)
-
-    assert (measured.table, measured.recall) == ("the docs", None)
-    assert measured.note == "the time for it ran out"
 
 
 def test_the_time_is_kept_and_what_was_measured_in_it_is_told(docs18: Database) -> None:

@@ -12,7 +12,6 @@ from psycopg2.extensions import cursor as Cursor
 from vector_backup_pipeline.engine.postgres.staging import (
     create_staging,
     drop_dead_staging,
-    drop_staging,
     hold_staging,
     staging_name,
 )
@@ -45,14 +44,6 @@ def staged(any_database: Database) -> Database:
             cursor.execute(f"CREATE TABLE {name}.docs (v public.vector(2))")
         cursor.execute("CREATE SCHEMA vector_restore_notes")
     return any_database
-
-
-def test_a_failed_runs_schemas_are_dropped_and_the_extension_stays(staged: Database) -> None:
-    with transaction(staged) as cursor:
-        assert drop_staging(cursor, A) == [A, A + "_2"]
-
-    assert staging_schemas(staged) == [B, "vector_restore_notes"]
-    assert staged.ask("SELECT extname FROM pg_extension WHERE extname = 'vector'")
 
 
 def test_the_schemas_of_dead_runs_are_dropped_and_those_of_a_live_one_stay(

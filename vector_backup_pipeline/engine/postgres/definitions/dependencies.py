@@ -230,18 +230,19 @@ class NeededObjects:
         ]
 
     def _in_creation_order(self, tables: Iterable[int]) -> list[Object]:
-        done: dict[Object, None] = {}
-        for table in tables:
-            self._visit(("pg_class", table), done, set())
-        return list(done)
+        visited: set[Object] = set()
+        order: list[Object] = []
 
-    def _visit(self, thing: Object, done: dict[Object, None], visited: set[Object]) -> None:
-        if thing in done or thing in visited:
-            return
-        visited.add(thing)
-        for needed in self.needs.get(thing, ()):
-            self._visit(needed, done, visited)
-        done[thing] = None
+        def visit(thing: Object) -> None:
+            if thing not in visited:
+                visited.add(thing)
+                for needed in self.needs.get(thing, ()):
+                    visit(needed)
+                order.append(thing)
+
+        for table in tables:
+            visit(("pg_class", table))
+        return order
 
 
 def read_needed_objects(cursor: Cursor, oids: Iterable[int]) -> NeededObjects:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
-import psycopg2
 from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
 
+from vector_backup_pipeline.engine.postgres.session import savepoint
 from vector_backup_pipeline.engine.table_definition import Kind, Statement
 
 # A catalog row by column name.
@@ -20,8 +20,6 @@ FIRST_USER_OID = 16384
 POSTGRES_14, POSTGRES_15, POSTGRES_16, POSTGRES_17 = 140000, 150000, 160000, 170000
 # Long enough for a lock held for a moment, short enough that nobody queues behind us for long.
 _SIDE_LOCK_TIMEOUT = "200ms"
-_SAVEPOINT = "SAVEPOINT vector_backup_side_read"
-_UNDO = "ROLLBACK TO SAVEPOINT vector_backup_side_read; RELEASE SAVEPOINT vector_backup_side_read"
 
 # A foreign key to a partitioned table has one more row in pg_constraint for each partition, which
 # belongs to the same table as its parent row. PostgreSQL makes these itself.
@@ -57,18 +55,10 @@ def statement(row: Row) -> Statement:
 def side_read(cursor: Cursor) -> Iterator[None]:
     """A read that locks something other than the tables, for its own duration only.
 
-    It is always rolled back: that releases the locks taken inside and resets `lock_timeout`. It
-    writes nothing, so nothing is lost.
+    It is always rolled back: that releases the locks taken inside and resets `lock_timeout`.
     """
-    cursor.execute(_SAVEPOINT)
-    try:
+    with savepoint(cursor, keeps=False):
         cursor.execute(
             "SELECT pg_catalog.set_config('lock_timeout', %s, true)", (_SIDE_LOCK_TIMEOUT,)
         )
         yield
-    except BaseException:
-        # A lost connection must not hide the first error.
-        with suppress(psycopg2.OperationalError, psycopg2.InterfaceError):
-            cursor.execute(_UNDO)
-        raise
-    cursor.execute(_UNDO)

@@ -244,14 +244,10 @@ def read_trees(cursor: Cursor, oids: Sequence[int]) -> list[Tree]:
     detaching = since(cursor, POSTGRES_14, "i.inhdetachpending", "false")
     relations_by_root: dict[int, list[Relation]] = {oid: [] for oid in oids}
     for row in rows(cursor, _TREE.format(detaching=detaching), oids=list(oids)):
-        relations_by_root[row["root"]].append(_relation(row))
+        name = QualifiedName(schema_name=row["schema_name"], name=row["name"])
+        relations_by_root[row["root"]].append(Relation(row["oid"], row["parent"], name, row["owner"]))
     trees = [relations for relations in relations_by_root.values() if relations]
     return [Tree(tuple(relations), _created_with(relations[0], trees)) for relations in trees]
-
-
-def _relation(row: Row) -> Relation:
-    name = QualifiedName(schema_name=row["schema_name"], name=row["name"])
-    return Relation(row["oid"], row["parent"], name, row["owner"])
 
 
 def _created_with(root: Relation, trees: list[list[Relation]]) -> QualifiedName | None:

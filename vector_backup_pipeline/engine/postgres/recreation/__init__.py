@@ -5,7 +5,7 @@ recreation
 extensions, requirements
     what the tables need and the backup does not contain: whether the target has it
 target_objects
-    what the target has: tables, sequences, types, schemas, roles
+    what the target has: tables, sequences, types, schemas
 names, moves
     names in the staging schemas, and the way to the final schemas and names
 """

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from psycopg2.extensions import cursor as Cursor
-from psycopg2.sql import SQL, Composable, Identifier
+from psycopg2.sql import SQL, Identifier
 
 from vector_backup_pipeline.engine.postgres.recreation.names import NewTable, StagingSchemas
 from vector_backup_pipeline.engine.postgres.recreation.target_objects import names_taken
@@ -79,16 +79,17 @@ def make_moves(
 
     A renamed object passes between schemas under a name that begins with `temporary`.
     """
-    steps = [
-        _Steps(move, staging.schema(move.original[0]), f"{temporary}_{number}")
-        for number, move in enumerate(moves)
-    ]
-    for step in steps:
-        step.leave_old_name(cursor)
-    for step in steps:
-        step.change_schema(cursor)
-    for step in steps:
-        step.take_new_name(cursor)
+    numbered = [(move, f"{temporary}_{number}") for number, move in enumerate(moves)]
+    renamed = [(move, passing) for move, passing in numbered if move.is_renamed]
+    for move, passing in renamed:
+        _alter(cursor, move, staging.name(move.original), "RENAME TO {}", passing)
+    for move, passing in numbered:
+        if not move.follows:
+            schema, name = staging.name(move.original)
+            created = schema, passing if move.is_renamed else name
+            _alter(cursor, move, created, "SET SCHEMA {}", move.final[0])
+    for move, passing in renamed:
+        _alter(cursor, move, (move.final[0], passing), "RENAME TO {}", move.final[1])
 
 
 def free_name(name: str, old: str, new: str, taken: Collection[str]) -> str:
@@ -97,36 +98,14 @@ def free_name(name: str, old: str, new: str, taken: Collection[str]) -> str:
     """
     if name not in taken:
         return name
-    base = _cut(name.replace(old, new, 1), _LONGEST_BYTES)
-    candidates = itertools.chain([base], (_numbered(base, n) for n in itertools.count(1)))
+    base = _cut(name.replace(old, new, 1))
+    candidates = itertools.chain([base], (_cut(base, f"_{n}") for n in itertools.count(1)))
     return next(candidate for candidate in candidates if candidate not in taken)
 
 
-@dataclass(frozen=True)
-class _Steps:
-    move: Move
-    first_schema: str
-    temporary_name: str
-
-    def leave_old_name(self, cursor: Cursor) -> None:
-        if self.move.is_renamed:
-            created = Identifier(self.first_schema, self.move.original[1])
-            self._alter(cursor, created, "RENAME TO {}", self.temporary_name)
-
-    def change_schema(self, cursor: Cursor) -> None:
-        if not self.move.follows:
-            name = self.temporary_name if self.move.is_renamed else self.move.original[1]
-            created = Identifier(self.first_schema, name)
-            self._alter(cursor, created, "SET SCHEMA {}", self.move.final[0])
-
-    def take_new_name(self, cursor: Cursor) -> None:
-        if self.move.is_renamed:
-            passing = Identifier(self.move.final[0], self.temporary_name)
-            self._alter(cursor, passing, "RENAME TO {}", self.move.final[1])
-
-    def _alter(self, cursor: Cursor, what: Composable, change: str, name: str) -> None:
-        alter = SQL("ALTER {} {} " + change)
-        cursor.execute(alter.format(SQL(self.move.kind), what, Identifier(name)))
+def _alter(cursor: Cursor, move: Move, name: Name, change: str, to: str) -> None:
+    alter = SQL("ALTER {} {} " + change)
+    cursor.execute(alter.format(SQL(move.kind), Identifier(*name), Identifier(to)))
 
 
 def _objects(table: NewTable) -> Iterator[tuple[str, Name]]:
@@ -150,11 +129,6 @@ def _free(table: NewTable, original: Name, taken: Collection[Name]) -> Name:
     return schema, free_name(original[1], table.definition.name, table.name, names)
 
 
-def _numbered(base: str, number: int) -> str:
-    suffix = f"_{number}"
-    return _cut(base, _LONGEST_BYTES - len(suffix)) + suffix
-
-
-def _cut(name: str, length: int) -> str:
-    """At most `length` bytes, and no half character."""
-    return name.encode()[:length].decode(errors="ignore")
+def _cut(name: str, suffix: str = "") -> str:
+    """With the suffix 63 bytes at most, and no half character."""
+    return name.encode()[: _LONGEST_BYTES - len(suffix)].decode(errors="ignore") + suffix

@@ -39,6 +39,7 @@ from vector_backup_pipeline.engine.postgres.recreation.target_objects import (
     existing_tables,
     existing_types,
 )
+from vector_backup_pipeline.engine.postgres.session import savepoint
 from vector_backup_pipeline.engine.postgres.targets import (
     last_value_in_column,
     move_sequence_forward,
@@ -54,8 +55,6 @@ from vector_backup_pipeline.engine.table_definition import (
 
 BeforeIndex = Callable[[Name, Index], None]
 
-_SAVEPOINT = "SAVEPOINT vector_backup_setting"
-_RELEASE = "RELEASE SAVEPOINT vector_backup_setting"
 _CREATE = (Kind.TABLE, Kind.COLUMN, Kind.PARTITION, Kind.SEQUENCE_OWNER)
 _AFTER_INDEXES = (
     *(Kind.INDEX_SETTING, Kind.INDEX_PARTITION, Kind.INDEX_CHOICE),
@@ -132,7 +131,7 @@ class Recreation:
         self._create_schemas(cursor, {self._staging_schemas.schema(schema) for schema, _ in names})
         for name in names:
             self._name_map.put(name, self._staging_schemas.name(name))
-        self._create_sequences(cursor)
+        self._run(cursor, Kind.SEQUENCE)
         self._run(cursor, *_CREATE)
         for table in self._tables:
             for statement in table.definition.statements(Kind.SETTING):
@@ -280,21 +279,13 @@ class Recreation:
     # Creating
 
     def _run(self, cursor: Cursor, *kinds: Kind) -> None:
-        """Statements of these kinds over all tables, except those about the target's sequences."""
-        for table in self._tables:
-            for statement in table.definition.statements(*kinds):
-                if statement.qualified_name not in self._shared_existing:
-                    cursor.execute(self._name_map.relocated(statement.sql))
-
-    def _create_sequences(self, cursor: Cursor) -> None:
-        """Several tables may use one sequence."""
-        for sequence in dict.fromkeys(
-            statement
-            for table in self._tables
-            for statement in table.definition.statements(Kind.SEQUENCE)
-            if statement.qualified_name not in self._shared_existing
+        """Statements of these kinds over all tables, except those about the target's sequences;
+        once, since several tables may use one sequence."""
+        for statement in dict.fromkeys(
+            statement for table in self._tables for statement in table.definition.statements(*kinds)
         ):
-            cursor.execute(self._name_map.relocated(sequence.sql))
+            if statement.qualified_name not in self._shared_existing:
+                cursor.execute(self._name_map.relocated(statement.sql))
 
     def _create_schemas(self, cursor: Cursor, names: set[str]) -> None:
         # IF NOT EXISTS would ask for the right to create schemas also where they exist.
@@ -307,14 +298,12 @@ class Recreation:
             cursor.execute(SQL("DROP SCHEMA {} RESTRICT").format(Identifier(name)))
 
     def _set(self, cursor: Cursor, table: NewTable, setting: Statement) -> None:
-        cursor.execute(_SAVEPOINT)
         try:
-            cursor.execute(self._name_map.relocated(setting.sql))
+            with savepoint(cursor):
+                cursor.execute(self._name_map.relocated(setting.sql))
         except (psycopg2.NotSupportedError, psycopg2.ProgrammingError, psycopg2.DataError) as error:
-            cursor.execute(f"ROLLBACK TO {_SAVEPOINT}")
             reason = error.diag.message_primary or type(error).__name__
             self._lost[str(table.definition)].append(f"{setting.sql} ({reason})")
-        cursor.execute(_RELEASE)
 
     # Finishing
 

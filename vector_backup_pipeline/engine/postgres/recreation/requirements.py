@@ -13,6 +13,7 @@ from vector_backup_pipeline.engine.postgres.recreation.extensions import (
     ExtensionUnavailable,
 )
 from vector_backup_pipeline.engine.postgres.recreation.names import NameMap
+from vector_backup_pipeline.engine.postgres.session import savepoint
 from vector_backup_pipeline.engine.table_definition import ObjectAddress
 
 _FIND = "SELECT FROM pg_catalog.pg_get_object_address(%s, %s::text[], %s::text[])"
@@ -70,15 +71,12 @@ def _exists(cursor: Cursor, address: ObjectAddress, name_map: NameMap) -> bool:
         names = [name_map.relocated(names[0])]
     elif len(names) > 1:
         names[-2:] = name_map.find((names[-2], names[-1]))
-    cursor.execute("SAVEPOINT required_object")
     try:
-        if address.kind == "operator" and len(arguments) == 1:
-            cursor.execute(_FIND_UNARY, (*names, *arguments))
-        else:
-            cursor.execute(_FIND, (address.kind, names, arguments))
-        exists = True
+        with savepoint(cursor):
+            if address.kind == "operator" and len(arguments) == 1:
+                cursor.execute(_FIND_UNARY, (*names, *arguments))
+            else:
+                cursor.execute(_FIND, (address.kind, names, arguments))
     except _NOT_FOUND:
-        cursor.execute("ROLLBACK TO SAVEPOINT required_object")
-        exists = False
-    cursor.execute("RELEASE SAVEPOINT required_object")
-    return exists
+        return False
+    return True

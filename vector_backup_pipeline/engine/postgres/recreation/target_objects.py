@@ -31,10 +31,6 @@ _SCHEMAS = """
 SELECT nspname::text FROM pg_catalog.pg_namespace WHERE nspname::text = ANY(%(names)s)
 """
 
-_ROLES = """
-SELECT rolname::text FROM pg_catalog.pg_roles WHERE rolname::text = ANY(%(names)s)
-"""
-
 # A table's row type takes a name too.
 _NAMES_TAKEN = """
 SELECT n.nspname::text, taken.name::text
@@ -64,10 +60,6 @@ def existing_types(cursor: Cursor, names: Collection[Name]) -> set[Name]:
 
 def existing_schemas(cursor: Cursor, names: Iterable[str]) -> set[str]:
     return {name for (name,) in _ask(cursor, _SCHEMAS, names=sorted(set(names)))}
-
-
-def existing_roles(cursor: Cursor, names: Iterable[str]) -> set[str]:
-    return {name for (name,) in _ask(cursor, _ROLES, names=sorted(set(names)))}
 
 
 def names_taken(cursor: Cursor, schemas: Iterable[str]) -> set[Name]:
