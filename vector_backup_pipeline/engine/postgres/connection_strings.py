@@ -64,12 +64,8 @@ _VALUES = {
     "gssencmode": "disable|prefer|require",
     "load_balance_hosts": "disable|random",
     "target_session_attrs": "any|read-write|read-only|primary|standby|prefer-standby",
-    "connect_timeout": _NUMBER,
-    "keepalives": _NUMBER,
-    "keepalives_idle": _NUMBER,
-    "keepalives_interval": _NUMBER,
-    "keepalives_count": _NUMBER,
-    "tcp_user_timeout": _NUMBER,
+    **dict.fromkeys(("connect_timeout", "tcp_user_timeout", "keepalives"), _NUMBER),
+    **dict.fromkeys(("keepalives_idle", "keepalives_interval", "keepalives_count"), _NUMBER),
 }
 _HIGHEST_PORT = 65535
 # SQLAlchemy names its driver in the scheme, such as postgresql+psycopg://.

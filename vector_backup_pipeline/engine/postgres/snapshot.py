@@ -301,6 +301,7 @@ def _join_snapshot(
     Raises:
         DatabaseError: the connection is to another server.
     """
+    has_joined = False
     lockable = [t.table.target for t in pinned.tables.values() if t.table.can_be_locked]
     try:
         worker.set_session(isolation_level=ISOLATION_LEVEL_REPEATABLE_READ, readonly=True)
@@ -312,16 +313,15 @@ def _join_snapshot(
                 cursor.execute(_LOCK.format(targets, _READERS_LOCK) + SQL(" NOWAIT"))
             is_same_server = identify_server(cursor).is_same_process_as(pinned.server)
             if is_same_server and _current_snapshot(cursor) == pinned.snapshot:
+                has_joined = True
                 return True
     except psycopg2.errors.LockNotAvailable:
-        close_quietly(worker)
         return False
     except (psycopg2.errors.InvalidParameterValue, psycopg2.errors.UndefinedObject):
         pass  # The snapshot is unknown there.
-    except BaseException:
-        close_quietly(worker)
-        raise
-    close_quietly(worker)
+    finally:
+        if not has_joined:
+            close_quietly(worker)
     raise DatabaseError(
         "A worker's connection reached another server than the run's first connection, so it "
         "cannot import the snapshot. Connect to one server directly, not through a load balancer "

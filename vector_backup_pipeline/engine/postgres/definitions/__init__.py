@@ -7,7 +7,8 @@ PostgreSQL's own functions print them.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 from psycopg2.extensions import cursor as Cursor
 
@@ -41,12 +42,14 @@ from vector_backup_pipeline.engine.table_definition import (
     ForeignKey,
     Index,
     Kind,
+    Omission,
     Statement,
     TableDefinition,
 )
 
 __all__ = ["read_definitions"]
 
+_Part = TypeVar("_Part")
 _ORDER = {kind: number for number, kind in enumerate(Kind)}
 
 
@@ -88,11 +91,9 @@ class _Reader:
             for sequence in read_sequences(cursor, oids)
             if not (sequence.noun.role == "identity" and sequence.table in partitions)
         ]
-        self._omissions = read_omissions(cursor, trees, partitions, self._sequences)
-        self._statements: dict[int, list[Statement]] = defaultdict(list)
-        self._foreign_keys: dict[int, list[ForeignKey]] = defaultdict(list)
-        self._indexes: dict[int, list[Index]] = defaultdict(list)
+        self._parts: dict[int, list[object]] = defaultdict(list)
         for oid, part in (
+            *read_omissions(cursor, trees, partitions, self._sequences),
             *read_table_statements(cursor, oids, partitions),
             *read_constraint_statements(cursor, oids, partitions),
             *read_indexes(cursor, oids),
@@ -100,25 +101,17 @@ class _Reader:
             *read_row_security(cursor, oids),
             *read_comments(cursor, oids, self._sequences),
         ):
-            if isinstance(part, Statement):
-                self._statements[oid].append(part)
-            elif isinstance(part, ForeignKey):
-                self._foreign_keys[oid].append(part)
-            elif isinstance(part, Index):
-                self._indexes[oid].append(part)
-            else:
-                self._omissions[oid].append(part)
+            self._parts[oid].append(part)
 
     def definition(self, tree: Tree) -> TableDefinition:
         root = tree.root
         columns = self._columns[root.oid]
         sequences = self._sequences_of(tree)
-        omissions = [omission for oid in tree.oids for omission in self._omissions[oid]]
         statements: list[Statement] = []
         created = tree.oids if tree.created_with is None else []
         if created:
             statements = [statement for sequence in sequences for statement in sequence.statements]
-            statements += [statement for oid in created for statement in self._statements[oid]]
+            statements += self._parts_of(created, Statement)
         return TableDefinition(
             schema_name=root.name.schema_name,
             name=root.name.name,
@@ -130,13 +123,19 @@ class _Reader:
             ddl=tuple(
                 sorted(dict.fromkeys(statements), key=lambda statement: _ORDER[statement.kind])
             ),
-            indexes=tuple(index for oid in created for index in self._indexes[oid]),
-            foreign_keys=tuple(key for oid in created for key in self._foreign_keys[oid]),
+            indexes=tuple(self._parts_of(created, Index)),
+            foreign_keys=tuple(self._parts_of(created, ForeignKey)),
             sequences=tuple(sequence.noun for sequence in sequences),
             needs=tuple(dependency.key for dependency in self.needed.dependencies_of(tree.oids)),
             requires=tuple(self.needed.required_by(tree.oids)),
-            omissions=(*omissions, *computed_omissions(columns, sequences)),
+            omissions=(
+                *self._parts_of(tree.oids, Omission),
+                *computed_omissions(columns, sequences),
+            ),
         )
+
+    def _parts_of(self, oids: Iterable[int], kind: type[_Part]) -> list[_Part]:
+        return [part for oid in oids for part in self._parts[oid] if isinstance(part, kind)]
 
     def _sequences_of(self, tree: Tree) -> list[FoundSequence]:
         """Distinct sequences, preferring one that is owned by one of these tables."""

@@ -109,11 +109,10 @@ def read_omissions(
     trees: Sequence[Tree],
     partitions: Sequence[int],
     sequences: Sequence[FoundSequence],
-) -> dict[int, list[Omission]]:
+) -> Iterator[tuple[int, Omission]]:
     """By the OID of the table or partition. Partitions state which they are."""
     names = {relation.oid: relation.name for tree in trees for relation in tree.relations}
     query = _OMISSIONS.format(of_schema=since(cursor, POSTGRES_15, _OF_SCHEMA, ""))
-    omissions: dict[int, list[Omission]] = {oid: [] for oid in names}
     for row in rows(
         cursor,
         query,
@@ -125,8 +124,7 @@ def read_omissions(
     ):
         is_partition = row["oid"] in partitions
         prefix = f"partition {names[row['oid']]}: " if is_partition else ""
-        omissions[row["oid"]].append(Omission(kind=row["kind"], text=prefix + row["text"]))
-    return omissions
+        yield row["oid"], Omission(kind=row["kind"], text=prefix + row["text"])
 
 
 def computed_omissions(

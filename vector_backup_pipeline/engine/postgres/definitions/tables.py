@@ -245,7 +245,9 @@ def read_trees(cursor: Cursor, oids: Sequence[int]) -> list[Tree]:
     relations_by_root: dict[int, list[Relation]] = {oid: [] for oid in oids}
     for row in rows(cursor, _TREE.format(detaching=detaching), oids=list(oids)):
         name = QualifiedName(schema_name=row["schema_name"], name=row["name"])
-        relations_by_root[row["root"]].append(Relation(row["oid"], row["parent"], name, row["owner"]))
+        relations_by_root[row["root"]].append(
+            Relation(row["oid"], row["parent"], name, row["owner"])
+        )
     trees = [relations for relations in relations_by_root.values() if relations]
     return [Tree(tuple(relations), _created_with(relations[0], trees)) for relations in trees]
 
