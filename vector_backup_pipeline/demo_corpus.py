@@ -84,12 +84,7 @@ class DeterministicEmbeddings(Embeddings):
 def fill_langchain_tables(connection_string: str, documents: int = 400) -> int:
     """Fill `langchain_pg_collection` and `langchain_pg_embedding` through langchain-postgres, which
     creates them and the extension if missing. Returns the number of documents, which are spread
-    evenly over the collections. Filling again gives the same rows.
-
-    Raises:
-        MissingExtra: the extra `demo` is not installed.
-        DatabaseError: the server is not reached, or refuses.
-    """
+    evenly over the collections. Filling again gives the same rows."""
     try:
         import psycopg
         import sqlalchemy

@@ -39,13 +39,7 @@ _SETTINGS = {
 @contextmanager
 def embedded_drill_server() -> Iterator[str]:
     """Start a server in a temporary directory (TMPDIR), and yield its connection string. Servers
-    and data left there by killed restore tests are removed first.
-
-    Raises:
-        MissingExtra: the extra is not installed.
-        StorageError: the directory cannot be created.
-        EmbeddedServerError: the server does not start.
-    """
+    and data left there by killed restore tests are removed first."""
     if importlib.util.find_spec(_PACKAGE) is None:
         raise MissingExtra(
             "A restore test needs a server: set scratch_connection, or use the embedded server, "

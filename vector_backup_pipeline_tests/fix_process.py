@@ -79,6 +79,14 @@ def hears(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline().strip()
 
 
+def is_alive(pid: int) -> bool:
+    # In a container without an init, an orphan stays as a zombie.
+    try:
+        return str(psutil.Process(pid).status()) != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def end(process: subprocess.Popen[Any], number: signal.Signals, seconds: float) -> None:
     """By a signal; killed when it takes longer, which is an error."""
     process.send_signal(number)

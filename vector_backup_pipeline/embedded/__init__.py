@@ -151,16 +151,14 @@ def start_embedded_server(
     A server that runs is shared, if it was started with the same settings.
 
     Args:
-        directory: Of this server alone. Its path and the socket's name in it must fit into some
-            100 bytes.
+        directory: Of this server alone; its path must fit into some 90 bytes.
         version: 16 or 18, always the same for one directory.
         settings: Lines of postgresql.conf, such as `{"max_connections": 20}`.
-        tcp_port: Listen on this port of 127.0.0.1, too (see `find_free_port`).
+        tcp_port: Listen on this port of 127.0.0.1, too.
 
     Raises:
         MissingExtra: The extra is not installed.
-        EmbeddedServerError: The server does not start (the message ends with its log), or is in use
-            with other settings.
+        EmbeddedServerError: The server does not start, or is in use with other settings.
     """
     try:
         cluster = locate_cluster(directory, version)

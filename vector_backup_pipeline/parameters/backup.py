@@ -89,8 +89,7 @@ class BackupParameters(CheckParameters):
     backup_vector_tables: Annotated[
         bool,
         Shown(
-            "--no-backup",
-            "Only check the parameters. Has no effect with --truncate. Default: off.",
+            "--no-backup", "Only check the parameters. Has no effect with --truncate. Default: off."
         ),
     ] = Field(
         default=True,

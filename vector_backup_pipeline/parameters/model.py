@@ -151,19 +151,18 @@ def _problems(error: ValidationError, model: type[Parameters]) -> list[Problem]:
     if unknown:
         names = ", ".join(repr(key[:_MAX_LETTERS]) for key in unknown[:_MAX_PROBLEMS])
         return [Problem((), f"Unknown: {names}. Known: {', '.join(model.model_fields)}.")]
-    return [_problem(detail, model) for detail in details[:_MAX_PROBLEMS]]
-
-
-def _problem(detail: ErrorDetails, model: type[Parameters]) -> Problem:
-    key = str(detail["loc"][0])
-    field = model.model_fields[key]
-    if detail["type"] == "missing":
-        return Problem((key,), f"is missing. {field.description}", is_missing=True)
-    return Problem((key,), requirement(detail, field))
+    problems = []
+    for detail in details[:_MAX_PROBLEMS]:
+        key, is_missing = str(detail["loc"][0]), detail["type"] == "missing"
+        text = requirement(detail, model.model_fields[key])
+        problems.append(Problem((key,), text, is_missing=is_missing))
+    return problems
 
 
 def requirement(detail: ErrorDetails, field: FieldInfo) -> str:
     """What is wrong with the value of a field, without the value."""
+    if detail["type"] == "missing":
+        return f"is missing. {field.description}"
     if detail["type"] == "string_pattern_mismatch":
         return f"is malformed. {field.description}"
     if detail["type"] == "value_error":

@@ -34,7 +34,7 @@ _MEMORY = "^([1-9][0-9]{0,8}kB|[1-9][0-9]{0,5}MB|[1-9][0-9]{0,2}GB|1TB)?$"
 
 
 def _rename(rename: Mapping[str, str]) -> Mapping[str, str]:
-    check_different(list(rename.values()))
+    check_different(tuple(rename.values()))
     for target in rename.values():
         name = parse_table_name(target)
         for part in (name.schema or "", name.name):

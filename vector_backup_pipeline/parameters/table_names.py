@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vector_backup_pipeline.engine.errors import InvalidParams
@@ -44,7 +43,7 @@ def parse_table_name(text: str) -> TableName:
     return TableName(None, first) if second is None else TableName(first, second)
 
 
-def check_different(names: Sequence[str]) -> None:
+def check_different(names: tuple[str, ...]) -> tuple[str, ...]:
     """Raise `ValueError` if a table is named twice, however it is spelled."""
     spellings: dict[TableName, str] = {}
     for name in names:
@@ -52,6 +51,7 @@ def check_different(names: Sequence[str]) -> None:
         if table in spellings:
             raise ValueError(f"names the table {name!r} twice (also as {spellings[table]!r}).")
         spellings[table] = name
+    return names
 
 
 def split_tables(text: str) -> tuple[str, ...]:

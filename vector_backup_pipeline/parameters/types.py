@@ -46,17 +46,12 @@ def check_task_id(task_id: str | None) -> None:
         raise parameter_error([Problem(("task_id",), text)])
 
 
-def _different(names: tuple[str, ...]) -> tuple[str, ...]:
-    check_different(names)
-    return names
-
-
 TableText = Annotated[str, Field(pattern=TABLE_PATTERN)]
 Tables = Annotated[
     tuple[TableText, ...],
     Strict(False),
     Field(min_length=1, json_schema_extra={"uniqueItems": True}),
-    AfterValidator(_different),
+    AfterValidator(check_different),
 ]
 Names = Annotated[tuple[str, ...], Strict(False), Field(min_length=1)]
 TaskId = Annotated[

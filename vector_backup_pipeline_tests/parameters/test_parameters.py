@@ -15,11 +15,7 @@ from vector_backup_pipeline.parameters.backup import BackupParameters, BackupReq
 from vector_backup_pipeline.parameters.model import Parameters
 from vector_backup_pipeline.parameters.prune import PruneParameters
 from vector_backup_pipeline.parameters.restore import RestoreParameters
-from vector_backup_pipeline.parameters.table_names import (
-    TableName,
-    parse_table_name,
-    split_tables,
-)
+from vector_backup_pipeline.parameters.table_names import TableName, parse_table_name, split_tables
 from vector_backup_pipeline.parameters.types import check_task_id, is_task_id
 from vector_backup_pipeline.parameters.verify import VerifyParameters
 
@@ -35,8 +31,8 @@ def restore(**values: Any) -> RestoreParameters:
 
 
 def request(**values: Any) -> BackupRequest:
-    given = {"tables": ("docs", "app.docs"), "truncate_tables": ("app.docs",), **values}
-    return BackupRequest(**given)
+    defaults = {"tables": ("docs", "app.docs"), "truncate_tables": ("app.docs",)}
+    return BackupRequest(**{**defaults, **values})
 
 
 @given(st.text())
@@ -233,13 +229,13 @@ def test_no_error_repeats_a_connection_string() -> None:
 def test_only_tables_of_the_same_run_are_truncated(
     values: dict[str, Any], problem: str | None
 ) -> None:
-    given = {"truncate_vector_tables": True, **values}
+    values = {"truncate_vector_tables": True, **values}
     if problem is not None:
         with pytest.raises(InvalidParams, match=f"^truncate_vector_tables {problem}"):
-            request(**given)
+            request(**values)
         return
-    expected = ("app.docs",) if given["truncate_vector_tables"] else ()
-    assert request(**given).tables_to_truncate == expected
+    expected = ("app.docs",) if values["truncate_vector_tables"] else ()
+    assert request(**values).tables_to_truncate == expected
 
 
 @pytest.mark.parametrize(

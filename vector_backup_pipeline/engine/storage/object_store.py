@@ -177,10 +177,7 @@ class ObjectStore:
 
     @repeated
     def delete(self, path: str) -> None:
-        with (
-            contextlib.suppress(ResourceNotFound),
-            object_errors(f"remove {self.location(path)}"),
-        ):
+        with contextlib.suppress(ResourceNotFound), object_errors(f"remove {self.location(path)}"):
             self._obstore.delete(self._requests, self._key(path))
 
     def lock(self, path: str) -> contextlib.AbstractContextManager[bool]:
@@ -280,7 +277,7 @@ class ObjectStore:
                 return cast("Obstore", stores.AzureStore(bucket, **options))
             if pem := certificates():
                 client["root_certificate"] = pem
-            options |= S3Environment.read(bucket).obstore_options()
+            options |= S3Environment(bucket).obstore_options()
             return cast("Obstore", stores.S3Store(bucket, **options))
 
 

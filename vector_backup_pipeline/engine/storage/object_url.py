@@ -57,16 +57,6 @@ def parse_object_url(text: str) -> ObjectUrl:
         )
     if not _BUCKET.fullmatch(bucket):
         raise InvalidParams(f"The URL has no bucket. Give it as {scheme}://bucket/prefix.")
-    check_key(key)
-    return ObjectUrl(scheme, bucket, key)
-
-
-def check_key(key: str) -> None:
-    """Refuse what is not a plain path inside of a bucket.
-
-    Raises:
-        InvalidParams: it has a `..`, an empty part, or a character that keys can't have.
-    """
     if _NOT_IN_A_KEY.search(key):
         raise InvalidParams(
             "The path in a bucket can't contain ?, #, backslash or control characters. Set "
@@ -74,3 +64,4 @@ def check_key(key: str) -> None:
         )
     if key and any(part in ("", ".", "..") for part in key.split("/")):
         raise InvalidParams("The path in a bucket can't have a part that is empty, '.' or '..'.")
+    return ObjectUrl(scheme, bucket, key)

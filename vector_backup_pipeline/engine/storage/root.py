@@ -32,12 +32,8 @@ class BackupRoot:
         part_size: int | None = None,
         manifest_key: SecretText | None = None,
     ) -> None:
-        """`root` is a path or a URL, `part_size` the bytes of each part of an upload (by default
-        they fit the file), `manifest_key` signs the manifests.
-
-        Raises:
-            InvalidParams: the URL is malformed.
-        """
+        """`root` is a path or a URL; a malformed one raises `InvalidParams`. `part_size` is the
+        bytes of each part of an upload, by default such that they fit the file."""
         self._store: Store = ObjectStore(root, part_size) if is_url(root) else LocalStore(root)
         self._directory = directory
         self._manifest_key = manifest_key
@@ -67,11 +63,7 @@ class BackupRoot:
 
     def find_path(self, path: str) -> BackupDirectory | None:
         """The directory at a location, or at a path relative to the parent of the root; None if it
-        does not exist.
-
-        Raises:
-            InvalidParams: it is outside of the root.
-        """
+        does not exist. Raises `InvalidParams` if it is outside of the root."""
         return self._at(self._store.folder_at(path))
 
     def relative_path(self, directory: BackupDirectory) -> str:
@@ -87,20 +79,18 @@ class BackupRoot:
             InvalidParams: the task has the name of the root's own directory, or a symbolic link
                 leads out of the root.
         """
-        self._check_task(task_id)
-        return self._at(self._folder(task_id))
+        return self._at(self._checked_folder(task_id))
 
     def open(self, task_id: str | None) -> BackupDirectory:
         """The backup directory, created if it is missing. Raises as `find` does."""
-        self._check_task(task_id)
-        self._store.make_folder(self._folder(task_id))
-        return BackupDirectory(self._store, self._folder(task_id), self._manifest_key)
+        folder = self._checked_folder(task_id)
+        self._store.make_folder(folder)
+        return BackupDirectory(self._store, folder, self._manifest_key)
 
     @contextlib.contextmanager
     def open_for_trial(self, task_id: str | None) -> Iterator[BackupDirectory]:
         """As `open`; directories created for it are removed afterwards if they are empty."""
-        self._check_task(task_id)
-        remove = self._store.make_folder(self._folder(task_id))
+        remove = self._store.make_folder(self._checked_folder(task_id))
         try:
             yield self.open(task_id)
         finally:
@@ -141,7 +131,7 @@ class BackupRoot:
     def _folder(self, task_id: str | None) -> str:
         return self._directory if task_id is None else f"{task_id}/{self._directory}"
 
-    def _check_task(self, task_id: str | None) -> None:
+    def _checked_folder(self, task_id: str | None) -> str:
         if task_id == self._directory:
             raise InvalidParams(
                 f"The task_id {task_id!r} is the name of the directory for backups without a task. "
@@ -153,6 +143,7 @@ class BackupRoot:
                 "object storage, put an object there), check task_id, or leave task_id out to back "
                 "up under the root itself."
             )
+        return self._folder(task_id)
 
     def _at(self, folder: str) -> BackupDirectory | None:
         if self._store.list_folder(folder) is None:

@@ -8,7 +8,6 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -27,16 +26,10 @@ _TRUE = {"1", "true", "yes", "on", "y"}
 _ALIYUN_OSS = ".aliyuncs.com"
 
 
-@dataclass(frozen=True)
 class S3Environment:
     """How to reach a bucket. The host name of `endpoint` does not include the bucket."""
 
-    bucket: str
-    endpoint: str | None
-    virtual_hosted: bool
-
-    @classmethod
-    def read(cls, bucket: str) -> S3Environment:
+    def __init__(self, bucket: str) -> None:
         """Read the environment variables. Raises `StorageError` if the endpoint is malformed."""
         variable = next((name for name in _ENDPOINTS if os.environ.get(name)), "")
         endpoint = os.environ.get(variable)
@@ -49,9 +42,9 @@ class S3Environment:
         has_bucket = endpoint is not None and f"://{bucket}." in endpoint
         if endpoint is not None:
             endpoint = endpoint.replace(f"://{bucket}.", "://", 1).rstrip("/")
+        self.bucket, self.endpoint = bucket, endpoint
         style = os.environ.get("AWS_VIRTUAL_HOSTED_STYLE_REQUEST")
-        virtual_hosted = style.lower() in _TRUE if style else has_bucket or _is_oss(endpoint)
-        return cls(bucket, endpoint, virtual_hosted)
+        self.virtual_hosted = style.lower() in _TRUE if style else has_bucket or _is_oss(endpoint)
 
     def obstore_options(self) -> dict[str, Any]:
         """Arguments of obstore's S3Store, beside what it reads by itself."""
@@ -111,7 +104,7 @@ def list_unfinished_uploads(root: ObjectUrl) -> list[UnfinishedUpload]:
     Raises:
         StorageError: boto3 is not installed, or the store refuses.
     """
-    client = S3Environment.read(root.bucket).boto3_client()
+    client = S3Environment(root.bucket).boto3_client()
     prefix = f"{root.key}/" if root.key else ""
     pages = client.get_paginator("list_multipart_uploads")
     with _boto3_errors(f"list the unfinished uploads under {root}"):

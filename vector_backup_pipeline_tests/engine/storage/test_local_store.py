@@ -10,11 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from vector_backup_pipeline.engine.errors import (
-    IntegrityError,
-    InvalidParams,
-    ResourceNotFound,
-)
+from vector_backup_pipeline.engine.errors import IntegrityError, InvalidParams, ResourceNotFound
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.storage.root import BackupRoot
 

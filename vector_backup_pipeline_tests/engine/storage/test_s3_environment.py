@@ -22,7 +22,7 @@ def environment(own_aws_environment: None, monkeypatch: pytest.MonkeyPatch) -> p
 def _options(environment: pytest.MonkeyPatch, **variables: str) -> dict[str, Any]:
     for name, value in variables.items():
         environment.setenv(name, value)
-    return S3Environment.read("bucket").obstore_options()
+    return S3Environment("bucket").obstore_options()
 
 
 @pytest.mark.parametrize("endpoint", [_OSS, "https://bucket.oss-cn-hangzhou.aliyuncs.com"])
@@ -78,12 +78,12 @@ def test_a_profile_gives_credentials_and_region(
     provider = options["credential_provider"]
     assert (provider()["access_key_id"], provider()["secret_access_key"]) == ("a", "b")
     assert provider.config["region"] == "eu-x"
-    assert S3Environment.read("bucket").boto3_client().meta.region_name == "eu-x"
+    assert S3Environment("bucket").boto3_client().meta.region_name == "eu-x"
     assert BackupRoot(bucket.url, "vector_bak").open(None).names() == []
 
 
 def test_boto3_uses_the_same_endpoint(environment: pytest.MonkeyPatch) -> None:
     environment.setenv("AWS_ENDPOINT_URL", "https://bucket.oss-cn-hangzhou.aliyuncs.com")
-    client = S3Environment.read("bucket").boto3_client()
+    client = S3Environment("bucket").boto3_client()
     assert client.meta.endpoint_url == _OSS
     assert client.meta.config.s3["addressing_style"] == "virtual"

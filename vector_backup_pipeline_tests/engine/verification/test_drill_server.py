@@ -13,13 +13,12 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-import psutil
 import psycopg2
 import pytest
 
 from vector_backup_pipeline.drill_server import embedded_drill_server
 from vector_backup_pipeline.engine.errors import StorageError
-from vector_backup_pipeline_tests.fix_process import child, hears
+from vector_backup_pipeline_tests.fix_process import child, hears, is_alive
 
 _PROGRAM = """
 import sys
@@ -42,8 +41,8 @@ def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.fixture
-def killed(folder: Path) -> psutil.Process:
-    """The server of a restore test that was killed."""
+def killed(folder: Path) -> int:
+    """The pid of the server of a restore test that was killed."""
     with child(
         [sys.executable, "-c", _PROGRAM],
         env={**os.environ, "TMPDIR": str(folder)},
@@ -54,12 +53,7 @@ def killed(folder: Path) -> psutil.Process:
         (pid_file,) = folder.glob("*/data/postmaster.pid")
         drill.send_signal(signal.SIGKILL)
         drill.wait()
-    return psutil.Process(int(pid_file.read_text().split("\n")[0]))
-
-
-def is_alive(process: psutil.Process) -> bool:
-    # In a container without an init, an orphan stays as a zombie.
-    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return int(pid_file.read_text().split("\n")[0])
 
 
 def ask(connection_string: str, query: str = "SELECT 1") -> object:
@@ -79,7 +73,7 @@ def made(folder: Path, name: str, *, age: float) -> Path:
 
 
 def test_a_restore_test_removes_what_killed_ones_left_and_nothing_else(
-    folder: Path, killed: psutil.Process
+    folder: Path, killed: int
 ) -> None:
     (left,) = folder.iterdir()
     new = made(folder, "vector-backup-drill-new", age=60)
