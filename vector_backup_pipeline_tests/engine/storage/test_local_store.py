@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from vector_backup_pipeline.engine.errors import IntegrityError, InvalidParams, ResourceNotFound
+from vector_backup_pipeline.engine.errors import InvalidParams, ResourceNotFound
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.storage.root import BackupRoot
 
@@ -57,17 +57,6 @@ def test_a_file_is_durable_before_it_has_its_name_and_then_its_name_is(
     directory.replace("m.json", b"{}")
 
     assert order == ["flush m.json.tmp", "rename to m.json", f"flush {tmp_path.name}"]
-
-
-def test_a_file_that_something_else_wrote_to_is_not_committed(
-    directory: BackupDirectory, tmp_path: Path
-) -> None:
-    with pytest.raises(IntegrityError), directory.create("a.csv") as file:
-        file.write(b"ours")
-        with (tmp_path / "a.csv.tmp").open("ab") as other:
-            other.write(b"theirs")
-        file.commit()
-    assert directory.names() == []
 
 
 def test_a_marker_on_a_medium_mounted_read_only_is_looked_at_all_the_same(

@@ -7,7 +7,6 @@ import pytest
 
 from vector_backup_pipeline.engine.errors import StorageError
 from vector_backup_pipeline.engine.storage import root as storage_root
-from vector_backup_pipeline.engine.storage import run_markers
 from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline_tests.faults.object_proxy import Fault, ObjectProxy
 from vector_backup_pipeline_tests.fix_object_store import SECRET, Bucket
@@ -65,18 +64,6 @@ def test_what_is_not_ours_stays(bucket: Bucket, root: BackupRoot) -> None:
         _begin(bucket, key)
     assert root.abort_abandoned_uploads(dry_run=False) == []
     assert sorted(bucket.unfinished()) == sorted(foreign)
-
-
-def test_a_live_runs_uploads_stay_until_its_marker_is_dead(
-    bucket: Bucket, root: BackupRoot, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    held = root.open(None).claim(f".vector_backup_{_STAMP}.run", "run")
-    assert held is not None
-    _begin(bucket, _KEY)
-    assert root.abort_abandoned_uploads(dry_run=False) == []
-    monkeypatch.setattr(run_markers, "DEAD_AFTER", timedelta())
-    assert len(root.abort_abandoned_uploads(dry_run=False)) == 1
-    held.release()
 
 
 def test_an_upload_that_has_just_begun_stays_without_a_marker(
