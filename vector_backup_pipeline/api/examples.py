@@ -116,6 +116,7 @@ LIST: Examples = {
                         "tables": {_TABLE: {"rows": 58, "bytes": 782336}},
                     }
                 ],
+                "other_files": [],
             }
         ],
         "summary": {

@@ -74,7 +74,7 @@ def _lines(
             rows += _set_rows(stored, timestamps, database)
         yield from _table(rows) if location.sets else ["  none"]
         for other in location.other_files:
-            yield f"  {other.state}: {printable(other.name)}"
+            yield f"  {other.state}: {printable(other.file)}"
 
 
 def _set_rows(

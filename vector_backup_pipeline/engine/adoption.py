@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from vector_backup_pipeline import __version__
+from vector_backup_pipeline.engine.catalog.choice import check_timestamp
 from vector_backup_pipeline.engine.catalog.claims import exclusive
 from vector_backup_pipeline.engine.catalog.contents import Contents, read_contents
 from vector_backup_pipeline.engine.catalog.locations import check_root, find_directories
 from vector_backup_pipeline.engine.errors import (
     BackupError,
-    Problem,
     ResourceNotFound,
-    parameter_error,
 )
 from vector_backup_pipeline.engine.file_names import (
     ADOPT_MARKER,
@@ -36,7 +35,7 @@ from vector_backup_pipeline.engine.manifest import (
     TableBackup,
 )
 from vector_backup_pipeline.engine.older_system import OlderFile, examine_file
-from vector_backup_pipeline.engine.report import RULE, error_lines
+from vector_backup_pipeline.engine.report import error_lines, section
 from vector_backup_pipeline.engine.results import (
     AdoptedFile,
     AdoptedPair,
@@ -87,10 +86,7 @@ def adopt(
         ResourceNotFound: the root, the task's directory or a pair with that timestamp is missing.
     """
     stamp = parameters.timestamp
-    if stamp is not None and not timestamps.is_stamp(stamp):
-        example = timestamps.stamp(timestamps.now())
-        text = f"is {stamp[:40]!r}, which is not valid: give one such as {example}."
-        raise parameter_error([Problem(("timestamp",), text)])
+    check_timestamp(timestamps, stamp, may_be_latest=False)
     check_root(root)
     run = _AdoptRun(parameters, timestamps, run_id)
     for task_id, directory in find_directories(root, parameters.task_id):
@@ -210,10 +206,15 @@ class _AdoptRun:
                 backup_performed=True,
                 truncate_performed=False,
                 backup_directory=directory.location,
-                tables_backed_up={table: _exported(file) for table, file in files.items()},
-                truncate_results={},
-                errors=[],
-                duration=0.0,
+                tables_backed_up={
+                    table: ExportedTable(
+                        row_count=file.rows,
+                        file_size=readable_size(file.size),
+                        backup_file=file.name,
+                        duration=0.0,
+                    )
+                    for table, file in files.items()
+                },
                 timestamp=created_at,
             ),
             origin=OLDER_SYSTEM,
@@ -228,14 +229,13 @@ class _AdoptRun:
         self, directory: BackupDirectory, pairs: list[AdoptedPair], errors: list[BackupError]
     ) -> None:
         lines = [
-            RULE,
-            f"{self._began_at:%Y-%m-%d %H:%M:%S %Z}  adopt: {'FAILED' if errors else 'SUCCESS'}",
             f"Run: {self._run_id}",
             *(line for pair in pairs for line in pair_lines(pair)),
             *error_lines([error_line(error) for error in errors]),
         ]
+        outcome = "FAILED" if errors else "SUCCESS"
         try:
-            directory.append(LOG_NAME, "\n".join(lines) + "\n\n")
+            directory.append(LOG_NAME, section("adopt", self._began_at, outcome, lines))
         except BackupError as error:
             self._notices.append(f"The log was not written: {error.message}")
 
@@ -292,13 +292,4 @@ def _table(table: str, file: OlderFile) -> TableBackup:
         ),
         error=None,
         definition=None,
-    )
-
-
-def _exported(file: OlderFile) -> ExportedTable:
-    return ExportedTable(
-        row_count=file.rows,
-        file_size=readable_size(file.size),
-        backup_file=file.name,
-        duration=0.0,
     )

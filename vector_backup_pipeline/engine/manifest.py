@@ -64,10 +64,13 @@ def check_bare(name: str) -> str:
     return name
 
 
+BareName = Annotated[str, AfterValidator(check_bare)]
+
+
 class DataFile(Record):
     """A stored table. `sha256` is of the stored bytes, `duration` in seconds."""
 
-    name: Annotated[str, AfterValidator(check_bare)]
+    name: BareName
     format: Format
     compression: Compression
     rows: int

@@ -9,4 +9,9 @@ class Record(BaseModel):
     pydantic builds a model's validator when it is first used, not at import.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        defer_build=True,
+        json_schema_serialization_defaults_required=True,
+    )

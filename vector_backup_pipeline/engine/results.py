@@ -7,8 +7,7 @@ in bytes unless they are text.
 from __future__ import annotations
 
 from datetime import datetime
-from types import NoneType
-from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin
+from typing import Any, Literal, TypeVar
 
 from pydantic import Field
 
@@ -21,24 +20,17 @@ _UNITS = ("B", "KB", "MB", "GB", "TB", "PB")
 
 
 class RunResult(Record):
-    """What the results of all operations have in common."""
+    """What all results have in common. The defaults are those of a refused run."""
 
-    notices: list[str]
-    errors: list[str]
-    duration: float
+    notices: list[str] = Field(default_factory=list)
+    errors: list[str] = Field(default_factory=list)
+    duration: float = 0.0
     timestamp: datetime
-
-    # Values in a refused run's result that are not the empty value of the field's type.
-    _of_refused: ClassVar[dict[str, object]] = {}
 
     @classmethod
     def refused(cls: type[_R], error: BackupError, at: datetime) -> _R:
         """The result of a run that was refused before it started."""
-        required = {k: f.annotation for k, f in cls.model_fields.items() if f.is_required()}
-        own = {"errors": [error_line(error)], "timestamp": at.replace(microsecond=0)}
-        own |= cls._of_refused
-        empty = {key: _empty(kind) for key, kind in required.items() if key not in own}
-        return cls.model_validate(empty | own)
+        return cls(errors=[error_line(error)], timestamp=at.replace(microsecond=0))
 
     def as_json(self) -> dict[str, Any]:
         """The result as JSON types, with the common fields last."""
@@ -82,13 +74,11 @@ class ExportedTable(Record):
 
 
 class BackupResult(RunResult):
-    backup_performed: bool
-    truncate_performed: bool
-    backup_directory: str | None
-    tables_backed_up: dict[str, ExportedTable | FailedTable]
-    truncate_results: dict[str, TruncatedTable | TruncateFailure]
-    # Results in the manifests of earlier versions have none.
-    notices: list[str] = Field(default_factory=list)
+    backup_performed: bool = False
+    truncate_performed: bool = False
+    backup_directory: str | None = None
+    tables_backed_up: dict[str, ExportedTable | FailedTable] = Field(default_factory=dict)
+    truncate_results: dict[str, TruncatedTable | TruncateFailure] = Field(default_factory=dict)
 
 
 class BackupInfo(Record):
@@ -136,16 +126,14 @@ class RestoreResult(RunResult):
     """Indexes are named as in the target. `outcome` is `unknown` if the connection was lost during
     COMMIT and the server could not tell whether it committed."""
 
-    _of_refused: ClassVar[dict[str, object]] = {"outcome": "not_restored"}
-
-    restore_performed: bool
-    outcome: Literal["restored", "not_restored", "unknown"]
-    truncate_performed: bool
-    backup_info: BackupInfo | None
-    truncate_results: dict[str, TruncatedTable | TruncateFailure]
-    restore_results: dict[str, RestoredTable | FailedTable]
-    not_recreated: dict[str, list[str]]
-    recall_at_10: list[Recall]
+    restore_performed: bool = False
+    outcome: Literal["restored", "not_restored", "unknown"] = "not_restored"
+    truncate_performed: bool = False
+    backup_info: BackupInfo | None = None
+    truncate_results: dict[str, TruncatedTable | TruncateFailure] = Field(default_factory=dict)
+    restore_results: dict[str, RestoredTable | FailedTable] = Field(default_factory=dict)
+    not_recreated: dict[str, list[str]] = Field(default_factory=dict)
+    recall_at_10: list[Recall] = Field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
         result = super().as_json()
@@ -206,8 +194,8 @@ class SetVerdict(Record):
 class VerifyResult(RunResult):
     """Sets are listed oldest first."""
 
-    verified: bool
-    sets: list[SetVerdict]
+    verified: bool = False
+    sets: list[SetVerdict] = Field(default_factory=list)
 
 
 class UnreadableRow(Record):
@@ -251,9 +239,9 @@ class AdoptedPair(Record):
 class AdoptResult(RunResult):
     """`adopt_performed` is true if a manifest was written."""
 
-    adopt_performed: bool
-    dry_run: bool
-    pairs: list[AdoptedPair]
+    adopt_performed: bool = False
+    dry_run: bool = False
+    pairs: list[AdoptedPair] = Field(default_factory=list)
 
 
 class KeptSet(Record):
@@ -276,11 +264,19 @@ class RemovedSet(Record):
     bytes: int
 
 
-class LeftFile(Record):
-    """A data file that belongs to no set and was not removed; `state` as the list has it."""
+# The state of files that belong to no backup set.
+FileState = Literal["running", "removed", "adoptable", "orphan"]
+
+
+class OtherFile(Record):
+    """A data file that belongs to no set.
+
+    A live run is writing it (`running`), a prune is removing its set (`removed`), it is one of the
+    older system's pair (`adoptable`), or a dead run or an interrupted prune left it (`orphan`).
+    """
 
     file: str
-    state: str
+    state: FileState
 
 
 class PrunedLocation(Record):
@@ -292,7 +288,7 @@ class PrunedLocation(Record):
     kept: list[KeptSet]
     removed: list[RemovedSet]
     finished: list[RemovedSet]
-    other_files: list[LeftFile]
+    other_files: list[OtherFile]
     bytes_freed: int
     errors: list[str]
 
@@ -309,17 +305,12 @@ class EndedUpload(Record):
 class PruneResult(RunResult):
     """After a dry run `removed` still exists. `rules` are the applied ones, in words."""
 
-    pruned: bool
-    dry_run: bool
-    rules: str
-    locations: list[PrunedLocation]
-    bytes_freed: int
-    abandoned_uploads: list[EndedUpload]
-
-
-def _empty(kind: Any) -> Any:
-    """None where the type allows it, else false, 0, or an empty text, list or dict."""
-    return None if NoneType in get_args(kind) else (get_origin(kind) or kind)()
+    pruned: bool = False
+    dry_run: bool = False
+    rules: str = ""
+    locations: list[PrunedLocation] = Field(default_factory=list)
+    bytes_freed: int = 0
+    abandoned_uploads: list[EndedUpload] = Field(default_factory=list)
 
 
 def failed_table(error: BackupError, duration: float) -> FailedTable:

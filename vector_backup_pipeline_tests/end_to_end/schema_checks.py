@@ -16,7 +16,7 @@ _NOT_IN_SCHEMA = [
         # One parameter of an address excludes the other.
         "^task_id and global_only exclude each other",
         # Of the right form, but no day: the 31st of February.
-        r"^The timestamp '[0-9]{6}(29|30|31)_[0-9]{6}' is not valid",
+        r"^timestamp is '[0-9]{6}(29|30|31)_[0-9]{6}', which is not valid",
         # These depend on the settings, on what two names mean, and on bytes.
         "would empty the table",
         "names the table .* twice",

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from vector_backup_pipeline.engine.catalog.contents import (
     Contents,
     DamagedSet,
-    FileState,
     ManifestSet,
     read_contents,
 )
@@ -30,6 +29,7 @@ from vector_backup_pipeline.engine.errors import (
     ResourceNotFound,
     parameter_error,
 )
+from vector_backup_pipeline.engine.results import FileState
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
 from vector_backup_pipeline.parameters.types import LATEST
@@ -91,13 +91,16 @@ def choose_set(
     return chosen
 
 
-def check_timestamp(timestamps: TimestampFormat, timestamp: str) -> None:
-    """Raise `InvalidParams` unless a set can have that timestamp, or it is `latest`."""
-    if timestamp != LATEST and not timestamps.is_stamp(timestamp):
-        text = (
-            f"is {timestamp[:40]!r}, which is not valid: give that of a backup set, such as "
-            f"{timestamps.stamp(timestamps.now())}, or {LATEST}."
-        )
+def check_timestamp(
+    timestamps: TimestampFormat, timestamp: str | None, *, may_be_latest: bool = True
+) -> None:
+    """Raise `InvalidParams` unless a set can have that timestamp."""
+    if timestamp is None or (may_be_latest and timestamp == LATEST):
+        return
+    if not timestamps.is_stamp(timestamp):
+        example = timestamps.stamp(timestamps.now())
+        examples = f"{example}, or {LATEST}" if may_be_latest else example
+        text = f"is {timestamp[:40]!r}, which is not valid: give one such as {examples}."
         raise parameter_error([Problem(("timestamp",), text)])
 
 

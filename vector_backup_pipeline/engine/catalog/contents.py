@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 from vector_backup_pipeline.engine.catalog.sources import SourceDatabase
 from vector_backup_pipeline.engine.errors import IntegrityError, ResourceNotFound
@@ -25,6 +25,7 @@ from vector_backup_pipeline.engine.file_names import (
     stamp_of_verdict,
 )
 from vector_backup_pipeline.engine.manifest import Manifest, read_manifest
+from vector_backup_pipeline.engine.results import FileState
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
 
@@ -41,9 +42,6 @@ _STAMP_OF = (
     stamp_of_marker,
     stamp_of_data_file,
 )
-
-# The state of files that belong to no backup set.
-FileState = Literal["running", "removed", "adoptable", "orphan"]
 
 
 @dataclass(frozen=True)
@@ -76,10 +74,6 @@ class DamagedSet:
     error: IntegrityError
     created_at: datetime
     mentions: frozenset[str]
-
-    @property
-    def complete(self) -> bool:
-        return False
 
 
 BackupSet: TypeAlias = ManifestSet | DamagedSet
@@ -205,7 +199,8 @@ def is_in_future(moment: datetime, now: datetime) -> bool:
 
 def has_backup(directory: BackupDirectory, timestamps: TimestampFormat) -> bool:
     """Whether the directory has a complete backup set, according to its manifest."""
-    return any(backup.complete for backup in read_contents(directory, timestamps).sets())
+    sets = read_contents(directory, timestamps).sets()
+    return any(isinstance(backup, ManifestSet) and backup.complete for backup in sets)
 
 
 def stamp_of_file(name: str, timestamps: TimestampFormat) -> str | None:

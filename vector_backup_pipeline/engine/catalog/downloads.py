@@ -6,6 +6,7 @@ import posixpath
 import re
 from dataclasses import dataclass
 
+from vector_backup_pipeline.engine.catalog.choice import check_timestamp
 from vector_backup_pipeline.engine.errors import InvalidParams, ResourceNotFound, StorageError
 from vector_backup_pipeline.engine.file_names import (
     LOG_NAME,
@@ -47,11 +48,7 @@ def find_download(
         StorageError: the storage can't be read.
     """
     check_task_id(task_id)
-    if not timestamps.is_stamp(timestamp):
-        raise InvalidParams(
-            f"The timestamp {timestamp!r} is not valid: give that of a backup set, such as "
-            f"{timestamps.stamp(timestamps.now())}."
-        )
+    check_timestamp(timestamps, timestamp, may_be_latest=False)
     where = "the root" if task_id is None else f"the task {task_id}"
     try:
         if (download := _find(root, timestamps, timestamp, file, task_id)) is not None:

@@ -13,7 +13,6 @@ from vector_backup_pipeline.engine.catalog.contents import (
     COLLECTION_TABLE,
     EMBEDDING_TABLE,
     Contents,
-    FileState,
     read_contents,
     stamp_of_file,
 )
@@ -29,19 +28,11 @@ from vector_backup_pipeline.engine.catalog.stored_sets import (
 from vector_backup_pipeline.engine.errors import InvalidParams, ResourceNotFound
 from vector_backup_pipeline.engine.file_names import LOG_NAME
 from vector_backup_pipeline.engine.record import Record
-from vector_backup_pipeline.engine.results import readable_size
+from vector_backup_pipeline.engine.results import OtherFile, readable_size
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
 from vector_backup_pipeline.parameters.types import check_task_id
-
-
-@dataclass(frozen=True)
-class OtherFile:
-    """A data file that belongs to no set."""
-
-    name: str
-    state: FileState
 
 
 @dataclass(frozen=True)
@@ -99,7 +90,9 @@ def other_files(contents: Contents, sets: Iterable[StoredSet]) -> Iterator[Other
     in_sets = {file.name for backup_set in sets for file in backup_set.files}
     for stamp, names in sorted(contents.data_files.items()):
         state = contents.state_without_set(stamp)
-        yield from (OtherFile(name, state) for name in sorted(names) if name not in in_sets)
+        yield from (
+            OtherFile(file=name, state=state) for name in sorted(names) if name not in in_sets
+        )
 
 
 def check_root(root: BackupRoot) -> None:
@@ -179,17 +172,6 @@ class ListedBackup(Record):
     tables: dict[str, ListedTable]
 
 
-class ListedFile(Record):
-    """A data file that belongs to no set.
-
-    A live run is writing it (`running`), a prune is removing its set (`removed`), it is one of the
-    older system's pair (`adoptable`), or a dead run or an interrupted prune left it (`orphan`).
-    """
-
-    file: str
-    state: FileState
-
-
 class ListedLocation(Record):
     """A directory of backups, newest first."""
 
@@ -197,7 +179,7 @@ class ListedLocation(Record):
     task_id: str | None
     relative_path: str
     backups: list[ListedBackup]
-    other_files: list[ListedFile] = Field(default_factory=list)
+    other_files: list[OtherFile] = Field(default_factory=list)
 
 
 class ListSummary(Record):
@@ -247,7 +229,7 @@ def as_list(locations: Sequence[BackupLocation], timestamps: TimestampFormat) ->
                     _backup(backup_set, location, timestamps, labels)
                     for backup_set in location.sets
                 ],
-                other_files=[ListedFile(file=f.name, state=f.state) for f in location.other_files],
+                other_files=list(location.other_files),
             )
             for location in locations
         ],

@@ -47,9 +47,6 @@ class Verdicts:
     drill: Verdict | None = None
 
 
-NO_VERDICTS = Verdicts()
-
-
 @dataclass(frozen=True)
 class StoredFile:
     """A data file of a set.
@@ -94,7 +91,7 @@ class StoredSet:
     truncated: tuple[str, ...] = ()
     builds_on: str | None = None
     needs: frozenset[str] = frozenset()
-    verdicts: Verdicts = NO_VERDICTS
+    verdicts: Verdicts = Verdicts()
 
     @property
     def state(self) -> State:
@@ -223,7 +220,7 @@ def read_verdicts(directory: BackupDirectory, stamp: str) -> Verdicts:
     """
     stored = _read(directory, stamp)
     if stored is None:
-        return NO_VERDICTS
+        return Verdicts()
     files_passed = stored.passed if stored.files_passed is None else stored.files_passed
     verified, drill = Verdict(files_passed, stored.verified_at), None
     if stored.drill is not None:

@@ -19,7 +19,7 @@ from vector_backup_pipeline.engine.catalog.claims import (
     stamps_being_read,
 )
 from vector_backup_pipeline.engine.catalog.contents import Contents, read_contents
-from vector_backup_pipeline.engine.catalog.locations import OtherFile, other_files
+from vector_backup_pipeline.engine.catalog.locations import other_files
 from vector_backup_pipeline.engine.catalog.sources import source_labels
 from vector_backup_pipeline.engine.catalog.stored_sets import StoredSet, stored_sets
 from vector_backup_pipeline.engine.errors import BackupError, IntegrityError, ResourceNotFound
@@ -32,7 +32,7 @@ from vector_backup_pipeline.engine.file_names import (
     stamp_of_tombstone,
     verdict_name,
 )
-from vector_backup_pipeline.engine.results import KeptSet, LeftFile, PrunedLocation, error_line
+from vector_backup_pipeline.engine.results import KeptSet, OtherFile, PrunedLocation, error_line
 from vector_backup_pipeline.engine.retention.policy import (
     Decision,
     decide,
@@ -236,11 +236,7 @@ class LocationPrune:
             ],
             removed=removed,
             finished=finished,
-            other_files=[
-                LeftFile(file=f.name, state=f.state)
-                for f in self._other_files
-                if f.name not in gone
-            ],
+            other_files=[other for other in self._other_files if other.file not in gone],
             bytes_freed=sum(removed_set.bytes for removed_set in (*removed, *finished)),
             errors=[error_line(error) for error in self.errors],
         )

@@ -120,12 +120,8 @@ class _Selection:
 
     def among(self, sets: Sequence[StoredSet]) -> list[StoredSet]:
         """The sets of that database that have all of the tables."""
-        others = (
-            (backup_set, _Selection.of(backup_set))
-            for backup_set in sets
-            if backup_set.source == self.source
-        )
-        return [backup_set for backup_set, selection in others if self.tables <= selection.tables]
+        of_source = [s for s in sets if s.source == self.source]
+        return [s for s in of_source if self.tables <= _Selection.of(s).tables]
 
 
 def _is_verified(backup_set: StoredSet) -> bool:
@@ -135,20 +131,15 @@ def _is_verified(backup_set: StoredSet) -> bool:
 
 def _flaws(judged: Sequence[StoredSet]) -> dict[str, str]:
     """Why sets are not good, by their timestamps."""
-    flaws = {
-        backup_set.stamp: flaw
-        for backup_set in judged
-        if (flaw := _own_flaw(backup_set)) is not None
-    }
+    flaws = {s.stamp: flaw for s in judged if (flaw := _own_flaw(s)) is not None}
     whole = [backup_set for backup_set in judged if backup_set.stamp not in flaws]
     good: set[str | None] = {None}  # Full sets build on nothing.
     while more := {s.stamp for s in whole if s.builds_on in good and s.stamp not in good}:
         good |= more
     for backup_set in whole:
         if backup_set.stamp not in good:
-            flaws[backup_set.stamp] = (
-                f"{backup_set.builds_on}, which it builds on, is missing or not good"
-            )
+            base = backup_set.builds_on
+            flaws[backup_set.stamp] = f"{base}, which it builds on, is missing or not good"
     return flaws
 
 

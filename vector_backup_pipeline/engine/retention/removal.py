@@ -8,20 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Container
 from datetime import datetime, timezone
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from vector_backup_pipeline import __version__
 from vector_backup_pipeline.engine.cancellation import check
 from vector_backup_pipeline.engine.errors import IntegrityError, ResourceNotFound
 from vector_backup_pipeline.engine.file_names import tombstone_name
-from vector_backup_pipeline.engine.manifest import check_bare
+from vector_backup_pipeline.engine.manifest import BareName
 from vector_backup_pipeline.engine.record import Record
 from vector_backup_pipeline.engine.results import RemovedSet
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
-
-_BareName = Annotated[str, AfterValidator(check_bare)]
 
 
 def _now() -> datetime:
@@ -40,9 +38,9 @@ class Tombstone(Record):
     written_at: datetime = Field(default_factory=_now)
     run_id: str
     reasons: list[str]
-    manifest: _BareName | None
-    verdict: _BareName | None
-    files: list[_BareName]
+    manifest: BareName | None
+    verdict: BareName | None
+    files: list[BareName]
 
     def to_json(self) -> bytes:
         return self.model_dump_json(indent=1).encode() + b"\n"

@@ -125,8 +125,7 @@ class VerifyRun(RunInParts[VerifyResult, _Set]):
             ResourceNotFound: the root, the named location or the named set does not exist.
         """
         with self._remembering():
-            if self.request.timestamp is not None:
-                check_timestamp(self._timestamps, self.request.timestamp)
+            check_timestamp(self._timestamps, self.request.timestamp)
             check_root(self._root)
             by_location = [self._read_sets(directory) for directory in self._directories()]
             for number, backup_set in enumerate(self._wanted(by_location), 1):
@@ -325,18 +324,13 @@ def _was_removed(backup_set: _Set) -> bool:
 def _latest(sets: Sequence[_Set]) -> list[_Set]:
     """Of the sets of a location, oldest first: the newest complete one of each source database;
     and damaged ones that may have been newer than one of these."""
-    newest = {
-        backup_set.source: backup_set for backup_set in sets if backup_set.stored.says_complete
-    }
-    oldest_of_these = min((backup_set.stored.age for backup_set in newest.values()), default=None)
+    newest = {s.source: s for s in sets if s.stored.says_complete}
+    oldest = min((s.stored.age for s in newest.values()), default=None)
     return [
-        backup_set
-        for backup_set in sets
-        if newest.get(backup_set.source) is backup_set
-        or (
-            backup_set.source is None
-            and (oldest_of_these is None or backup_set.stored.age > oldest_of_these)
-        )
+        s
+        for s in sets
+        if newest.get(s.source) is s
+        or (s.source is None and (oldest is None or s.stored.age > oldest))
     ]
 
 
