@@ -77,11 +77,7 @@ def as_csv_records(
     not_null_columns: Collection[str],
 ) -> Iterator[bytes]:
     """The rows as PostgreSQL's CSV: an empty field is NULL, or `''` in a NOT NULL column; JSON is
-    exact JSON.
-
-    Raises:
-        IntegrityError: a JSON column has text that is none.
-    """
+    exact JSON. Raises `IntegrityError` if a JSON column has text that is none."""
     is_json = [column in json_columns for column in columns]
     empty = ["" if column in not_null_columns else None for column in columns]
     for row in rows:
@@ -98,11 +94,7 @@ def as_csv_records(
 def examine_file(
     directory: BackupDirectory, name: str, json_columns: Collection[str] = ()
 ) -> OlderFile:
-    """Read the file completely, and find every row that can't be read.
-
-    Raises:
-        ResourceNotFound, StorageError: the file can't be read.
-    """
+    """Read the file completely, and find every row that can't be read."""
     stored = StoredBytes(directory, name)
     rows = _read(stored.chunks())
     header = next(rows)

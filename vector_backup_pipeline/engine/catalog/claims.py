@@ -24,10 +24,7 @@ from vector_backup_pipeline.engine.timestamps import TimestampFormat
 @contextlib.contextmanager
 def exclusive(directory: BackupDirectory, marker: str, run_id: str, work: str) -> Iterator[None]:
     """Hold a marker that only one run may hold. `work` is what such runs do, such as `prune`.
-
-    Raises:
-        LockTimeout: another run holds it.
-    """
+    Raises `LockTimeout` if another run holds it."""
     claim = directory.claim(marker, run_id)
     if claim is None:
         raise LockTimeout(
@@ -48,10 +45,7 @@ def claim_reading(
 ) -> RunMarker | None:
     """Keep the set from being removed until the claim is released. None if this run has claimed it
     already, or, with a notice, if no marker can be written. Removes the markers of dead readers.
-
-    Raises:
-        ResourceNotFound: a prune is removing the set.
-    """
+    Raises `ResourceNotFound` if a prune is removing the set."""
     claim = None
     try:
         remove_dead_readers(directory, timestamps, directory.names())

@@ -97,21 +97,13 @@ class Contents:
     manifests: frozenset[str]
 
     def sets(self) -> Iterator[BackupSet]:
-        """All backup sets, read one at a time: a manifest may have many MB.
-
-        Raises:
-            StorageError: a manifest can't be read.
-        """
+        """All backup sets, read one at a time: a manifest may have many MB."""
         for stamp in sorted(self.manifests):
             if (backup := self.backup_set(stamp)) is not None:
                 yield backup
 
     def backup_set(self, stamp: str) -> BackupSet | None:
-        """The backup set with that timestamp, None if there is none.
-
-        Raises:
-            StorageError: its manifest can't be read.
-        """
+        """The backup set with that timestamp, None if there is none."""
         if stamp not in self.manifests:
             return None
         try:

@@ -138,11 +138,7 @@ class StoredSet:
 
 
 def stored_sets(contents: Contents) -> list[StoredSet]:
-    """The sets of a directory with their verdicts, newest first.
-
-    Raises:
-        StorageError: a manifest or a verdict can't be read.
-    """
+    """The sets of a directory with their verdicts, newest first."""
     return [
         replace(backup_set, verdicts=read_verdicts(contents.directory, backup_set.stamp))
         if verdict_name(backup_set.stamp) in contents.sizes
@@ -152,7 +148,7 @@ def stored_sets(contents: Contents) -> list[StoredSet]:
 
 
 def sets_without_verdicts(contents: Contents) -> list[StoredSet]:
-    """The sets of a directory, newest first. Raises as `stored_sets`."""
+    """The sets of a directory, newest first."""
     sets = (stored_set(contents, backup) for backup in contents.sets())
     return sorted(sets, key=lambda backup_set: backup_set.age, reverse=True)
 
@@ -213,11 +209,7 @@ class _StoredVerdict(BaseModel):
 
 
 def read_verdicts(directory: BackupDirectory, stamp: str) -> Verdicts:
-    """The verdicts on a set. A file that is missing or can't be parsed counts as no verdict.
-
-    Raises:
-        StorageError: the file can't be read.
-    """
+    """The verdicts on a set. A file that is missing or can't be parsed counts as no verdict."""
     stored = _read(directory, stamp)
     if stored is None:
         return Verdicts()
@@ -229,11 +221,7 @@ def read_verdicts(directory: BackupDirectory, stamp: str) -> Verdicts:
 
 
 def write_verdict(directory: BackupDirectory, verdict: SetVerdict) -> None:
-    """Write the verdict beside its set, with the last restore test if this one made none.
-
-    Raises:
-        StorageError: the file can't be written.
-    """
+    """Write the verdict beside its set, with the last restore test if this one made none."""
     data: dict[str, Any] = verdict.model_dump(mode="json")
     earlier = _read(directory, verdict.timestamp)
     if verdict.drill is None and earlier is not None and earlier.drill is not None:

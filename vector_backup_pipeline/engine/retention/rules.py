@@ -47,11 +47,8 @@ class KeepRules:
         return ", ".join(f"{name} {getattr(self, name)}" for name in names)
 
     def overridden_by(self, parameters: PruneParameters) -> KeepRules:
-        """These rules, except for those that the parameters have.
-
-        Raises:
-            MissingRequiredParams: every rule is disabled.
-        """
+        """These rules, except for those that the parameters have. Raises `MissingRequiredParams` if
+        every rule is disabled."""
         own = parameters.model_dump(include={*RULE_NAMES, "keep_within"}, exclude_none=True)
         if "keep_within" in own:
             own["keep_within"] = Duration.parse(own["keep_within"])

@@ -59,11 +59,8 @@ class PruneRun(RunInParts[PruneResult, LocationPrune]):
         self._uploads: list[EndedUpload] = []
 
     def find(self) -> list[LocationToPrune]:
-        """The locations to prune.
-
-        Raises:
-            ResourceNotFound: the root or the task has no backups.
-        """
+        """The locations to prune. Raises `ResourceNotFound` if the root or the task has no
+        backups."""
         task_id = self.parameters.task_id
         with self._remembering():
             check_root(self._root)
