@@ -12,13 +12,7 @@ from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.scheduler.instigation import InstigatorStatus
 
 from vector_backup_pipeline.engine.checkup import check_backup
-from vector_backup_pipeline.engine.checkup.finding import (
-    Finding,
-    failed,
-    from_error,
-    ok,
-    warning,
-)
+from vector_backup_pipeline.engine.checkup.finding import Finding, failed, from_error, ok, warning
 from vector_backup_pipeline.engine.errors import BackupError, InvalidParams
 from vector_backup_pipeline.launch import dagster_instance
 from vector_backup_pipeline.parameters.backup import BackupParameters, CheckParameters

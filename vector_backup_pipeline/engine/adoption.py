@@ -16,10 +16,7 @@ from vector_backup_pipeline.engine.catalog.choice import check_timestamp
 from vector_backup_pipeline.engine.catalog.claims import exclusive
 from vector_backup_pipeline.engine.catalog.contents import Contents, read_contents
 from vector_backup_pipeline.engine.catalog.locations import check_root, find_directories
-from vector_backup_pipeline.engine.errors import (
-    BackupError,
-    ResourceNotFound,
-)
+from vector_backup_pipeline.engine.errors import BackupError, ResourceNotFound
 from vector_backup_pipeline.engine.file_names import (
     ADOPT_MARKER,
     LOG_NAME,

@@ -7,12 +7,7 @@ import dagster as dg
 from vector_backup_pipeline.assets import table_asset_key
 from vector_backup_pipeline.engine.backup.run import BackupRun, BackupTarget, TableExport
 from vector_backup_pipeline.engine.results import ExportedTable, TruncatedTable, readable_size
-from vector_backup_pipeline.jobs.frame import (
-    log_step,
-    mapping_keys,
-    operation_job,
-    table_progress,
-)
+from vector_backup_pipeline.jobs.frame import log_step, mapping_keys, operation_job, table_progress
 from vector_backup_pipeline.jobs.prune import prune_after_backup
 from vector_backup_pipeline.operations import BACKUP
 from vector_backup_pipeline.outcome import failing_step, location_metadata

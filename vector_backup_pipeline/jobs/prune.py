@@ -6,11 +6,7 @@ import dagster as dg
 
 from vector_backup_pipeline.engine.errors import BackupError, as_backup_error
 from vector_backup_pipeline.engine.results import PrunedLocation, PruneResult, readable_size
-from vector_backup_pipeline.engine.retention.run import (
-    LocationToPrune,
-    PruneRun,
-    location_lines,
-)
+from vector_backup_pipeline.engine.retention.run import LocationToPrune, PruneRun, location_lines
 from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.jobs.frame import log_step, operation_job
 from vector_backup_pipeline.operations import PRUNE

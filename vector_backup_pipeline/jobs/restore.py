@@ -8,12 +8,7 @@ import dagster as dg
 from vector_backup_pipeline.engine.restore.report import recall_line
 from vector_backup_pipeline.engine.restore.run import FoundBackup, RestoreRun, TableLoad
 from vector_backup_pipeline.engine.results import readable_size
-from vector_backup_pipeline.jobs.frame import (
-    log_step,
-    mapping_keys,
-    operation_job,
-    table_progress,
-)
+from vector_backup_pipeline.jobs.frame import log_step, mapping_keys, operation_job, table_progress
 from vector_backup_pipeline.operations import RESTORE
 from vector_backup_pipeline.outcome import failing_step, location_metadata
 from vector_backup_pipeline.resources import (

@@ -8,11 +8,7 @@ from pathlib import Path
 import pytest
 
 from vector_backup_pipeline.engine.catalog.downloads import Download, find_download
-from vector_backup_pipeline.engine.errors import (
-    BackupError,
-    InvalidParams,
-    ResourceNotFound,
-)
+from vector_backup_pipeline.engine.errors import BackupError, InvalidParams, ResourceNotFound
 from vector_backup_pipeline.engine.file_names import (
     LOG_NAME,
     manifest_name,

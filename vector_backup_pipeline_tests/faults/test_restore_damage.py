@@ -15,11 +15,7 @@ from vector_backup_pipeline.engine.manifest import Manifest, TableBackup
 from vector_backup_pipeline_tests.faults.watching import COLLECTIONS, EMBEDDINGS, count
 from vector_backup_pipeline_tests.fix_backup import BackupMaker, FinishedBackup
 from vector_backup_pipeline_tests.fix_postgres import Database
-from vector_backup_pipeline_tests.fix_restore import (
-    TRUNCATING,
-    RestoreMaker,
-    kept_from_locking,
-)
+from vector_backup_pipeline_tests.fix_restore import TRUNCATING, RestoreMaker, kept_from_locking
 
 
 @pytest.fixture

@@ -19,11 +19,7 @@ from vector_backup_pipeline.engine.backup.manifest import build_manifest, read_t
 from vector_backup_pipeline.engine.backup.report import backup_lines
 from vector_backup_pipeline.engine.backup.run_marker import claim_timestamp, remove_leftovers
 from vector_backup_pipeline.engine.cancellation import as_run_error, uncancellable
-from vector_backup_pipeline.engine.errors import (
-    BackupError,
-    IntegrityError,
-    ResourceNotFound,
-)
+from vector_backup_pipeline.engine.errors import BackupError, IntegrityError, ResourceNotFound
 from vector_backup_pipeline.engine.file_names import (
     LOG_NAME,
     data_extension,

@@ -11,11 +11,7 @@ import contextlib
 from collections.abc import Iterable, Iterator
 
 from vector_backup_pipeline.engine.errors import LockTimeout, ResourceNotFound, StorageError
-from vector_backup_pipeline.engine.file_names import (
-    reading_name,
-    stamp_of_reading,
-    tombstone_name,
-)
+from vector_backup_pipeline.engine.file_names import reading_name, stamp_of_reading, tombstone_name
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.storage.run_markers import RunMarker
 from vector_backup_pipeline.engine.timestamps import TimestampFormat

@@ -9,13 +9,7 @@ from datetime import datetime, timedelta, timezone
 
 from vector_backup_pipeline.engine.backup.export import expected_size
 from vector_backup_pipeline.engine.backup.manifest import read_tables
-from vector_backup_pipeline.engine.checkup.finding import (
-    Finding,
-    from_error,
-    ok,
-    skipped,
-    warning,
-)
+from vector_backup_pipeline.engine.checkup.finding import Finding, from_error, ok, skipped, warning
 from vector_backup_pipeline.engine.errors import BackupError
 from vector_backup_pipeline.engine.formats.row_formats import row_format
 from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings, database_errors

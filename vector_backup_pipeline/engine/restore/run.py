@@ -19,11 +19,7 @@ from typing import Literal
 from vector_backup_pipeline.engine.cancellation import as_run_error, uncancellable
 from vector_backup_pipeline.engine.catalog.claims import claim_reading
 from vector_backup_pipeline.engine.catalog.sources import SourceDatabase
-from vector_backup_pipeline.engine.errors import (
-    BackupError,
-    InvalidParams,
-    RunCancelled,
-)
+from vector_backup_pipeline.engine.errors import BackupError, InvalidParams, RunCancelled
 from vector_backup_pipeline.engine.postgres.commit import CommitUnknown
 from vector_backup_pipeline.engine.postgres.connection import (
     ConnectionSettings,

@@ -15,11 +15,7 @@ from vector_backup_pipeline.engine.formats.row_formats import RowFormat, row_for
 from vector_backup_pipeline.engine.manifest import DataFile
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.storage.root import BackupRoot
-from vector_backup_pipeline.engine.stored_files import (
-    check_stored_file,
-    contradiction,
-    read_header,
-)
+from vector_backup_pipeline.engine.stored_files import check_stored_file, contradiction, read_header
 from vector_backup_pipeline.engine.table_definition import Column, TableDefinition
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
 from vector_backup_pipeline.parameters.restore import RestoreParameters

@@ -33,11 +33,7 @@ from vector_backup_pipeline.engine.file_names import (
     verdict_name,
 )
 from vector_backup_pipeline.engine.results import KeptSet, OtherFile, PrunedLocation, error_line
-from vector_backup_pipeline.engine.retention.policy import (
-    Decision,
-    decide,
-    removal_order,
-)
+from vector_backup_pipeline.engine.retention.policy import Decision, decide, removal_order
 from vector_backup_pipeline.engine.retention.removal import Removal, Tombstone, read_tombstone
 from vector_backup_pipeline.engine.retention.rules import KeepRules
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory

@@ -31,11 +31,7 @@ from vector_backup_pipeline.engine.catalog.stored_sets import (
     sets_without_verdicts,
     write_verdict,
 )
-from vector_backup_pipeline.engine.errors import (
-    BackupError,
-    ResourceNotFound,
-    StorageError,
-)
+from vector_backup_pipeline.engine.errors import BackupError, ResourceNotFound, StorageError
 from vector_backup_pipeline.engine.file_names import (
     manifest_name,
     stamp_of_data_file,

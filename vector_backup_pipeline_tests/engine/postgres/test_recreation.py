@@ -10,11 +10,7 @@ from psycopg2.sql import SQL, Identifier
 from vector_backup_pipeline.engine.errors import DatabaseRefused, InvalidParams, PermissionDenied
 from vector_backup_pipeline.engine.postgres.recreation import Recreation, extensions
 from vector_backup_pipeline.engine.postgres.staging import drop_staging
-from vector_backup_pipeline.engine.table_definition import (
-    Definitions,
-    Kind,
-    Statement,
-)
+from vector_backup_pipeline.engine.table_definition import Definitions, Kind, Statement
 from vector_backup_pipeline_tests.engine.postgres.rich_schema import ONLY_18, RICH_SCHEMA
 from vector_backup_pipeline_tests.fix_definitions import (
     STAGING,

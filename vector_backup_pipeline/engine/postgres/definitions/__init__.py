@@ -18,9 +18,7 @@ from vector_backup_pipeline.engine.postgres.definitions.constraints import (
     read_index_changes,
     read_indexes,
 )
-from vector_backup_pipeline.engine.postgres.definitions.dependencies import (
-    read_needed_objects,
-)
+from vector_backup_pipeline.engine.postgres.definitions.dependencies import read_needed_objects
 from vector_backup_pipeline.engine.postgres.definitions.omissions import (
     computed_omissions,
     read_omissions,
