@@ -62,7 +62,10 @@ def moves_of_tables(cursor: Cursor, tables: Sequence[NewTable]) -> list[Move]:
         for kind, original in _objects(table):
             final = table.final
             if original != table.original:
-                final = _free(table, original, taken)
+                schema = _final_schema(table, original[0])
+                names = {name for taken_schema, name in taken if taken_schema == schema}
+                name = free_name(original[1], table.definition.name, table.name, names)
+                final = schema, name
                 taken.add(final)
             moves.append(Move(kind, original, final, kind in _FOLLOWING))
     return moves
@@ -121,12 +124,6 @@ def _objects(table: NewTable) -> Iterator[tuple[str, Name]]:
 def _final_schema(table: NewTable, original: str) -> str:
     """What is in the table's schema goes with it; anything else stays in its schema."""
     return table.schema if original == table.definition.schema_name else original
-
-
-def _free(table: NewTable, original: Name, taken: Collection[Name]) -> Name:
-    schema = _final_schema(table, original[0])
-    names = {name for taken_schema, name in taken if taken_schema == schema}
-    return schema, free_name(original[1], table.definition.name, table.name, names)
 
 
 def _cut(name: str, suffix: str = "") -> str:

@@ -172,7 +172,9 @@ class Recreation:
             moves = moves_of_sequences(self._shared_created) + moves_of_tables(cursor, self._tables)
             self._create_schemas(cursor, {move.final[0] for move in moves})
             make_moves(cursor, moves, self._staging_schemas, self._staging)
-            self._drop_staging_schemas(cursor)
+            # Not CASCADE: it fails if anything were left behind.
+            for name in sorted(existing_schemas(cursor, self._staging_schemas.all)):
+                cursor.execute(SQL("DROP SCHEMA {} RESTRICT").format(Identifier(name)))
         self._move_shared_sequences(cursor)
 
     def not_recreated(self, role: str) -> Mapping[str, list[str]]:
@@ -291,11 +293,6 @@ class Recreation:
         # IF NOT EXISTS would ask for the right to create schemas also where they exist.
         for name in sorted(names - existing_schemas(cursor, names)):
             cursor.execute(SQL("CREATE SCHEMA {}").format(Identifier(name)))
-
-    def _drop_staging_schemas(self, cursor: Cursor) -> None:
-        """Not CASCADE: it fails if anything were left behind."""
-        for name in sorted(existing_schemas(cursor, self._staging_schemas.all)):
-            cursor.execute(SQL("DROP SCHEMA {} RESTRICT").format(Identifier(name)))
 
     def _set(self, cursor: Cursor, table: NewTable, setting: Statement) -> None:
         try:
