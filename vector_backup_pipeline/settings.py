@@ -268,11 +268,7 @@ def _read_yaml(name: str) -> dict[str, Any]:
 
 def read_settings(**values: Any) -> tuple[Settings, list[SettingsError]]:
     """Read the settings; `values` of fields take precedence. A field with an invalid value gets its
-    default and an error in the list.
-
-    Raises:
-        SettingsError: the YAML file can't be read.
-    """
+    default and an error in the list. Raises `SettingsError` if the YAML file can't be read."""
     errors: list[SettingsError] = []
     while True:
         try:

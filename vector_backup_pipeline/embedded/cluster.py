@@ -205,12 +205,7 @@ class Cluster:
 
 
 def locate_cluster(directory: Path, version: int) -> Cluster:
-    """The cluster in `directory`, which is created.
-
-    Raises:
-        MissingExtra: the extra `embedded` is not installed.
-        EmbeddedServerError: there is no such version, or it cannot run as root.
-    """
+    """The cluster in `directory`, which is created."""
     if version not in EMBEDDED_VERSIONS:
         known = " and ".join(map(str, EMBEDDED_VERSIONS))
         raise EmbeddedServerError(f"There is no embedded PostgreSQL {version}, only {known}.")

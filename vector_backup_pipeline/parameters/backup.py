@@ -129,11 +129,8 @@ class BackupParameters(CheckParameters):
     def with_tables(
         self, tables: tuple[str, ...], truncate_tables: tuple[str, ...]
     ) -> BackupRequest:
-        """The parameters with the tables of the settings, where the caller named none.
-
-        Raises:
-            InvalidParams: a table would be truncated that is not backed up.
-        """
+        """The parameters with the tables of the settings, where the caller named none. Raises
+        `InvalidParams` if a table would be truncated that is not backed up."""
         values: dict[str, Any] = dict(self)
         values |= {"tables": self.tables or tables, "truncate_tables": truncate_tables}
         return BackupRequest(**values)

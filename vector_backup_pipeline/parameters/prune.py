@@ -68,7 +68,3 @@ class PruneParameters(Parameters):
         bool,
         Shown("--dry-run/--yes", "Report what would be removed, or remove it. Default: --dry-run."),
     ] = Field(default=False, description="Only report what would be removed.")
-
-    @property
-    def has_all_locations(self) -> bool:
-        return self.task_id is None and not self.global_only

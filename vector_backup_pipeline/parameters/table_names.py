@@ -27,10 +27,7 @@ class TableName:
 
 def parse_table_name(text: str) -> TableName:
     """Split `name` or `schema.name`: the first dot splits, `"…"` protects dots, `""` is a quote.
-
-    Raises:
-        InvalidParams: the name is malformed.
-    """
+    Raises `InvalidParams` if the name is malformed."""
     match = _TABLE.fullmatch(text)
     if match is None:
         raise InvalidParams(

@@ -48,7 +48,3 @@ class VerifyParameters(Parameters):
     )
     workers: Workers = DEFAULT_WORKERS
     probes: Probes = DEFAULT_PROBES
-
-    @property
-    def has_location(self) -> bool:
-        return self.task_id is not None or self.backup_path is not None

@@ -106,7 +106,8 @@ class PruneRun(RunInParts[PruneResult, LocationPrune]):
 
     def _end(self) -> None:
         """End abandoned uploads, and write each location's log."""
-        if self._own_error is None and self.parameters.has_all_locations:
+        is_of_everything = self.parameters.task_id is None and not self.parameters.global_only
+        if self._own_error is None and is_of_everything:
             try:
                 self._uploads = self._root.abort_abandoned_uploads(dry_run=self.parameters.dry_run)
             except BackupError as error:

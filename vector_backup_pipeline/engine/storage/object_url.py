@@ -37,11 +37,8 @@ def is_url(text: str) -> bool:
 
 
 def parse_object_url(text: str) -> ObjectUrl:
-    """Read a URL such as `s3://bucket/prefix`.
-
-    Raises:
-        InvalidParams: it is malformed. What may be a password in it is not repeated.
-    """
+    """Read a URL such as `s3://bucket/prefix`. Raises `InvalidParams` if it is malformed, without
+    repeating what may be a password."""
     match = _URL.fullmatch(text.strip())
     scheme = match[1].lower() if match else ""
     if match is None or scheme not in _SCHEMES:

@@ -83,11 +83,8 @@ def read_small_file(store: Store, path: str) -> tuple[StoredFile, bytes] | None:
 def read_chunks(
     store: Store, path: str, offset: int = 0, length: int | None = None
 ) -> Iterator[bytes]:
-    """The chunks of a file, continued where a connection was lost.
-
-    Raises:
-        IntegrityError: the file was replaced meanwhile.
-    """
+    """The chunks of a file, continued where a connection was lost. Raises `IntegrityError` if the
+    file was replaced meanwhile."""
     version: str | None = None
     retries = _Retries()
     while True:

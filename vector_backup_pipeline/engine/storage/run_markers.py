@@ -91,11 +91,7 @@ class RunMarker:
 
 
 def create_marker(store: Store, path: str, run_id: str) -> RunMarker | None:
-    """Create the marker `path`, replacing that of a dead process; None if a live one has it.
-
-    Raises:
-        StorageError: it can't be written.
-    """
+    """Create the marker `path`, replacing that of a dead process; None if a live one has it."""
     owner: dict[str, str | int] = {
         "host": socket.gethostname(),
         "pid": os.getpid(),

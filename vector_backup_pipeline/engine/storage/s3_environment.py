@@ -99,11 +99,8 @@ def certificates() -> bytes | None:
 
 
 def list_unfinished_uploads(root: ObjectUrl) -> list[UnfinishedUpload]:
-    """The multipart uploads under `root` left by killed processes: not listed, but billed.
-
-    Raises:
-        StorageError: boto3 is not installed, or the store refuses.
-    """
+    """The multipart uploads under `root` left by killed processes: not listed, but billed. Raises
+    `StorageError` if boto3 is not installed, or the store refuses."""
     client = S3Environment(root.bucket).boto3_client()
     prefix = f"{root.key}/" if root.key else ""
     pages = client.get_paginator("list_multipart_uploads")

@@ -140,7 +140,7 @@ class VerifyRun(RunInParts[VerifyResult, _Set]):
 
     def _directories(self) -> list[BackupDirectory]:
         path, task_id = self.request.backup_path, self.request.task_id
-        if not self.request.has_location:
+        if path is None and task_id is None:
             return [directory for _, directory in find_directories(self._root)]
         found = self._root.find_path(path) if path else self._root.find(task_id)
         if found is None:
