@@ -122,13 +122,10 @@ def find_directories(
             yield task, directory
 
 
-def _iso(moment: datetime) -> str:
-    """With an offset for UTC too, where pydantic writes "Z"."""
-    return moment.isoformat()
-
-
 Passed = Literal["passed", "failed"]
-_IsoTime = Annotated[datetime, PlainSerializer(_iso, return_type=str, when_used="json")]
+# With an offset for UTC too, where pydantic writes "Z".
+_ISO = PlainSerializer(lambda moment: moment.isoformat(), return_type=str, when_used="json")
+_IsoTime = Annotated[datetime, _ISO]
 
 
 class ListedTable(Record):
@@ -241,8 +238,7 @@ def as_list(locations: Sequence[BackupLocation], timestamps: TimestampFormat) ->
 
 def labels_of(locations: Sequence[BackupLocation]) -> dict[SourceDatabase, str]:
     """The displayed names of the source databases."""
-    sets = (backup_set for location in locations for backup_set in location.sets)
-    return source_labels(backup_set.source for backup_set in sets if backup_set.source is not None)
+    return source_labels(s.source for location in locations for s in location.sets)
 
 
 def _backup(

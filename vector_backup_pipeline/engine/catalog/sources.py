@@ -39,9 +39,9 @@ class SourceDatabase:
 OLDER_SYSTEM = SourceDatabase(None, manifest.OLDER_SYSTEM)
 
 
-def source_labels(sources: Iterable[SourceDatabase]) -> dict[SourceDatabase, str]:
+def source_labels(sources: Iterable[SourceDatabase | None]) -> dict[SourceDatabase, str]:
     """How each database is shown: by its name, or qualified if several servers share the name."""
-    distinct = set(sources)
+    distinct = {source for source in sources if source is not None}
     uses = Counter(source.name for source in distinct)
     return {s: s.name if uses[s.name] == 1 else s.qualified for s in distinct}
 

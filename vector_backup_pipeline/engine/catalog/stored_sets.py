@@ -156,10 +156,8 @@ def sets_without_verdicts(contents: Contents) -> list[StoredSet]:
 def stored_set(contents: Contents, backup: BackupSet) -> StoredSet:
     """The state of a set, without its verdicts."""
     if isinstance(backup, DamagedSet):
-        files = _files_by_name(contents, backup.stamp)
-        return StoredSet(
-            backup.stamp, backup.created_at, False, tuple(files), needs=backup.mentions
-        )
+        files = tuple(_files_by_name(contents, backup.stamp))
+        return StoredSet(backup.stamp, backup.created_at, False, files, needs=backup.mentions)
     manifest = backup.manifest
     may_be_truncated = manifest.truncate in ("done", "pending", "unknown")
     return StoredSet(

@@ -111,14 +111,10 @@ class LocationPrune:
             self._timestamps.now(),
             include_truncated=self._parameters.include_truncated,
         )
-        labels = source_labels(
-            backup_set.source for backup_set in sets if backup_set.source is not None
-        )
+        labels = source_labels(s.source for s in sets)
         self._labels = {s.stamp: labels[s.source] if s.source else None for s in sets}
         self._other_files = list(other_files(contents, sets))
-        stored = {
-            file.name for backup_set in sets for file in backup_set.files
-        } & contents.sizes.keys()
+        stored = {file.name for s in sets for file in s.files} & contents.sizes.keys()
         self._set_files = stored | {manifest_name(stamp) for stamp in contents.manifests}
         removals = self._removals_of(contents, sets)
         self._pending = [r for r in removals if r.tombstone.manifest or r.tombstone.files]

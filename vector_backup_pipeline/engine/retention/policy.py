@@ -52,11 +52,7 @@ def decide(
     judged = [s for s in sets if s.source is not None and not is_in_future(s.created_at, now)]
     flaws = _flaws(judged)
     good = [backup_set for backup_set in judged if backup_set.stamp not in flaws]
-    kept: dict[str, list[str]] = {backup_set.stamp: [] for backup_set in sets}
-    for backup_set in sets:
-        kept[backup_set.stamp] += _own_reasons(
-            backup_set, in_use.get(backup_set.stamp), now, include_truncated
-        )
+    kept = {s.stamp: [*_own_reasons(s, in_use.get(s.stamp), now, include_truncated)] for s in sets}
     unkept = {backup_set.stamp: "no rule keeps it" for backup_set in sets}
     counted = {selection: selection.among(good) for selection in {*map(_Selection.of, judged)}}
     by_rules = {s: _kept_by_rules(counted[s], rules, zone) for s in counted}

@@ -22,10 +22,6 @@ from vector_backup_pipeline.engine.results import RemovedSet
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 
 
-def _now() -> datetime:
-    return datetime.now(timezone.utc).replace(microsecond=0)
-
-
 class Tombstone(Record):
     """`files` are the data files. Orphaned files have no manifest and no verdict."""
 
@@ -35,7 +31,9 @@ class Tombstone(Record):
     timestamp: str
     # Tombstones of earlier versions have none.
     source_database: str | None = None
-    written_at: datetime = Field(default_factory=_now)
+    written_at: datetime = Field(
+        default_factory=lambda: datetime.now(timezone.utc).replace(microsecond=0)
+    )
     run_id: str
     reasons: list[str]
     manifest: BareName | None

@@ -310,11 +310,8 @@ def _was_removed(backup_set: _Set) -> bool:
     except BackupError:
         return False  # The errors so far say more.
     stamp, timestamps = backup_set.stamp, backup_set.contents.timestamps
-    if tombstone_name(stamp) in names:
-        return True
-    return manifest_name(stamp) not in names and not any(
-        stamp_of_data_file(name, timestamps) == stamp for name in names
-    )
+    has_files = any(stamp_of_data_file(name, timestamps) == stamp for name in names)
+    return tombstone_name(stamp) in names or not (has_files or manifest_name(stamp) in names)
 
 
 def _latest(sets: Sequence[_Set]) -> list[_Set]:
