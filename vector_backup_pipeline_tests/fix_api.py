@@ -52,20 +52,20 @@ class Api:
     def back_up(self, body: Any = None, **query: str) -> httpx.Response:
         return self.http.post(f"{BASE}/backup", json=body, params=query)
 
-    def restore(self, body: Any, **query: str) -> httpx.Response:
-        return self.http.post(f"{BASE}/restore", json=body, params=query)
+    def restore(self, body: Any) -> httpx.Response:
+        return self.http.post(f"{BASE}/restore", json=body)
 
-    def status(self, run_id: str, operation: str = "backup") -> dict[str, Any]:
-        answer = self.http.get(f"{BASE}/{operation}/{run_id}")
+    def status(self, run_id: str) -> dict[str, Any]:
+        answer = self.http.get(f"{BASE}/backup/{run_id}")
         assert answer.status_code == 200, answer.text
         data: dict[str, Any] = answer.json()["data"]
         return data
 
-    def ended(self, run_id: str, operation: str = "backup") -> dict[str, Any]:
+    def ended(self, run_id: str) -> dict[str, Any]:
         """Its status when the run has ended."""
 
         def read() -> dict[str, Any] | None:
-            told = self.status(run_id, operation)
+            told = self.status(run_id)
             return told if told["status"] in {"SUCCESS", "FAILURE", "CANCELED"} else None
 
         told: dict[str, Any] = eventually(read, f"the end of run {run_id}")
@@ -84,18 +84,12 @@ class Api:
 
 
 @contextmanager
-def serving(
-    directory: Path,
-    dagster_url: str,
-    environment: dict[str, str],
-    *arguments: str,
-    port: int | None = None,
-) -> Iterator[Api]:
+def serving(directory: Path, dagster_url: str, environment: dict[str, str]) -> Iterator[Api]:
     """`vector-backup serve`, with the settings in `environment` and no others, until it is up."""
-    port = port or find_free_port()
+    port = find_free_port()
     log = directory / f"api_{port}.log"
     environment = {PREFIX + "DAGSTER_URL": dagster_url} | environment
-    with serve_process(log, port, environment, *arguments) as process:
+    with serve_process(log, port, environment) as process:
         api = Api(port, log, process)
         eventually(lambda: process.poll() is not None or api.is_up(), "the API")
         assert process.poll() is None, log.read_text()
@@ -105,7 +99,7 @@ def serving(
 
 @contextmanager
 def serve_process(
-    log: Path, port: int, environment: dict[str, str], *arguments: str
+    log: Path, port: int, environment: dict[str, str]
 ) -> Iterator[subprocess.Popen[bytes]]:
     """The process of `vector-backup serve`; ended when it is no longer needed."""
     inherited = {
@@ -115,7 +109,7 @@ def serve_process(
     }
     with log.open("ab") as output:
         process = subprocess.Popen(
-            [sys.executable, "-c", _SERVE, "serve", "--port", str(port), *arguments],
+            [sys.executable, "-c", _SERVE, "serve", "--port", str(port)],
             cwd=log.parent,
             env=inherited | {"PYTHONPATH": str(CHECKOUT)} | environment,
             stdout=output,

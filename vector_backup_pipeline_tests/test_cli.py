@@ -94,6 +94,12 @@ def test_json_of_a_failure_has_the_error_and_the_data(
         ("restore --timestamp latest --rename a", "INVALID_PARAMS"),
         ("list --task-id ../x", "INVALID_PARAMS"),
         ("list --task-id x --global-only", "INVALID_PARAMS"),
+        ("check --workers 0", "INVALID_PARAMS"),
+        ("check --db-connection postgresql//u:geheim@h/d", "INVALID_PARAMS"),
+        ("adopt", "MISSING_REQUIRED_PARAMS"),
+        ("adopt --all --timestamp 20240102_030405", "INVALID_PARAMS"),
+        ("adopt --timestamp latest", "INVALID_PARAMS"),
+        ("adopt --all --task-id ../x", "INVALID_PARAMS"),
         ("unknown", "INVALID_PARAMS"),
     ],
 )
@@ -129,16 +135,6 @@ def test_invalid_settings_end_with_2(
 
     assert called.code == 2
     assert called.document["message"].startswith(f"{variable}: ")
-
-
-@pytest.mark.parametrize("command", ["backup", "list"])
-def test_a_missing_task_directory_ends_with_1(
-    installed: Database, terminal: Terminal, command: str
-) -> None:
-    called = terminal(command, "--json", "--task-id", "not_there")
-
-    assert called.code == 1
-    assert called.document["error_type"] == "RESOURCE_NOT_FOUND"
 
 
 def test_a_defect_gives_a_document_too(

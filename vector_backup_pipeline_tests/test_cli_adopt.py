@@ -166,25 +166,6 @@ def test_what_is_no_adoptable_pair_is_not_found(
     assert _names(sets) == sorted([*names, "notes.txt"])
 
 
-@pytest.mark.parametrize(
-    ("arguments", "error_type"),
-    [
-        ([], "MISSING_REQUIRED_PARAMS"),
-        (["--all", "--timestamp", FIRST], "INVALID_PARAMS"),
-        (["--timestamp", "latest"], "INVALID_PARAMS"),
-        (["--all", "--task-id", "../x"], "INVALID_PARAMS"),
-    ],
-)
-def test_wrong_parameters_are_refused(
-    terminal: Terminal, sets: SetWriter, arguments: list[str], error_type: str
-) -> None:
-    _pair(sets)
-
-    done = terminal("adopt", *arguments, "--json")
-
-    assert (done.code, done.document["error_type"]) == (2, error_type)
-
-
 def test_nothing_to_adopt_is_no_error(terminal: Terminal, sets: SetWriter) -> None:
     sets.write(FIRST)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -69,22 +68,6 @@ def test_a_given_connection_comes_first_and_is_never_shown(
     assert "geheim" not in called.out + called.err
     stands_alone = terminal("check", "--db-connection", url.replace(":geheim-0815", ""))
     assert "no password supplied" in stands_alone.out
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [("--workers", "0"), ("--bogus",), ("--db-connection", "postgresql//u:geheim@h/d")],
-    ids=" ".join,
-)
-def test_bad_parameters_end_with_2_before_anything_is_tried(
-    terminal: Terminal, root: Path, arguments: Sequence[str]
-) -> None:
-    called = terminal("check", "--json", *arguments)
-
-    assert called.code == 2
-    assert called.document["error_type"] == "INVALID_PARAMS"
-    assert "geheim" not in called.out + called.err
-    assert terminal("check", *arguments).out == ""
 
 
 def test_every_invalid_setting_is_reported_before_anything_is_tried(

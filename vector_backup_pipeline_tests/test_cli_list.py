@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from vector_backup_pipeline_tests.fix_postgres import Database
 from vector_backup_pipeline_tests.fix_sets import COLLECTION, EMBEDDING, SetWriter
 from vector_backup_pipeline_tests.fix_terminal import Terminal
 
@@ -21,18 +20,6 @@ def sets(root: Path) -> SetWriter:
 def _cells(line: str) -> list[str]:
     """The columns of a line, which are at least two spaces apart."""
     return re.split(r" {2,}", line.strip())
-
-
-def test_a_finished_backup_is_listed(installed: Database, terminal: Terminal) -> None:
-    stamp = re.search(rf"{EMBEDDING}_(\w+)\.csv", terminal("backup").out)
-    assert stamp is not None
-
-    listed = terminal("list", "--json")
-
-    assert (listed.code, listed.err) == (0, "")
-    (location,) = listed.document["backup_locations"]
-    assert location["backups"][0]["timestamp"] == stamp[1]
-    assert location["backups"][0]["has_log"]
 
 
 def test_each_location_is_a_table(terminal: Terminal, root: Path, sets: SetWriter) -> None:

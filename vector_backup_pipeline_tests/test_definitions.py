@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -47,13 +46,6 @@ def test_workspace_and_pyproject_name_the_same_location() -> None:
 
     assert f'module_name = "{module["module_name"]}"' in pyproject
     assert f'code_location_name = "{module["location_name"]}"' in pyproject
-
-
-def test_dagster_validates_the_location(dagster_home: Path) -> None:
-    done = _run("dagster", "definitions", "validate", "--workspace", "workspace.yaml")
-
-    assert done.returncode == 0, done.stderr
-    assert "All code locations passed validation" in done.stdout + done.stderr
 
 
 def test_an_invalid_setting_fails_the_load_with_a_line_that_names_the_variable(

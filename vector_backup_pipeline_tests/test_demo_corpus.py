@@ -17,12 +17,6 @@ from vector_backup_pipeline_tests.fix_postgres import Database
 
 pytest.importorskip("langchain_postgres")
 
-ALL_ROWS = """
-    SELECT id, name, embedding::text, document, e.cmetadata::text
-    FROM langchain_pg_embedding AS e JOIN langchain_pg_collection AS c ON e.collection_id = c.uuid
-    ORDER BY id
-"""
-
 
 def cosine(one: list[float], other: list[float]) -> float:
     return sum(a * b for a, b in zip(one, other, strict=True))
@@ -35,15 +29,6 @@ def test_the_documents_are_spread_over_the_collections(database: Database) -> No
         " JOIN langchain_pg_collection AS c ON e.collection_id = c.uuid GROUP BY name"
     )
     assert sorted(counts) == sorted((name, 100, DIMENSIONS) for name in COLLECTIONS)
-
-
-def test_filling_again_gives_the_same_rows(database: Database) -> None:
-    fill_langchain_tables(database.url, documents=40)
-    rows = database.ask(ALL_ROWS)
-    assert len(rows) == 40
-    database.run("DELETE FROM langchain_pg_embedding WHERE document LIKE '%a%'")
-    fill_langchain_tables(database.url, documents=40)
-    assert database.ask(ALL_ROWS) == rows
 
 
 def test_similar_texts_are_near_and_others_are_not() -> None:

@@ -2,11 +2,9 @@
 
 import base64
 import os
-import subprocess
 import sys
 import traceback
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -19,8 +17,6 @@ from vector_backup_pipeline.resources import PostgresResource
 from vector_backup_pipeline.sealing import KEY_FILE, is_sealed, open_sealed, seal
 from vector_backup_pipeline.settings import SECRET_KEY_VARIABLE, load_settings
 from vector_backup_pipeline_tests.faults.watching import all_that_it_tells
-from vector_backup_pipeline_tests.fix_dagster import CHECKOUT
-from vector_backup_pipeline_tests.fix_process import child, hears
 
 PASSWORD = "geheim-4711"
 URL = f"postgresql://u:{PASSWORD}@db.example.com/d"
@@ -93,37 +89,6 @@ def test_without_a_key_one_is_created_that_only_its_owner_can_read(
     (path,) = home.iterdir()
     assert path.name == KEY_FILE
     assert [*modes, path.stat().st_mode & 0o777] == [0o600, 0o600]
-
-
-def test_several_processes_at_once_create_one_key(home: Path) -> None:
-    sealing = (
-        "import sys; from vector_backup_pipeline.sealing import seal;"
-        "from vector_backup_pipeline.engine.secrets import SecretText;"
-        "from vector_backup_pipeline.settings import load_settings;"
-        "import cryptography.fernet; print('ready', flush=True); sys.stdin.read();"
-        f"print(seal(SecretText({URL!r}), load_settings()))"
-    )
-    with ExitStack() as stack:
-        processes = [
-            stack.enter_context(
-                child(
-                    [sys.executable, "-c", sealing],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    env=os.environ | {"PYTHONPATH": str(CHECKOUT)},
-                )
-            )
-            for _ in range(3)
-        ]
-        for each in processes:
-            assert hears(each) == "ready"
-        for each in processes:
-            assert each.stdin is not None
-            each.stdin.close()
-            each.stdin = None
-        sealed = [each.communicate(timeout=60)[0].strip() for each in processes]
-
-    assert [open_sealed(each, WITHOUT_KEY).reveal() for each in sealed] == [URL] * 3
 
 
 @pytest.mark.parametrize(

@@ -107,16 +107,6 @@ def test_a_launch_whose_answer_is_lost_is_found_and_not_repeated(
     assert dagster.count("Launch") == 1
 
 
-def test_a_lost_launch_is_looked_for_while_the_webserver_comes_back(dagster: StandIn) -> None:
-    down = iter([True, True, True, False])
-    dagster.instead = lambda asked: (
-        Response(status_code=503) if asked != "Jobs" and next(down) else None
-    )
-
-    assert dagster.ask(_launch) in dagster.runs
-    assert [name for name, _ in dagster.asked] == ["Jobs", "Launch", *["Runs"] * 3]
-
-
 @pytest.mark.parametrize("left", [None, "NOT_STARTED"])
 def test_a_launch_that_is_not_found_names_the_tag_to_look_for(
     dagster: StandIn, left: str | None

@@ -16,8 +16,6 @@ from urllib.parse import quote, unquote
 import httpx
 import pytest
 from fastapi import FastAPI
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from vector_backup_pipeline.api.downloads import parse_range
@@ -166,31 +164,6 @@ def test_a_range_outside_of_the_file_is_refused_with_its_size(any_client: TestCl
     assert (answer.status_code, told["message"]) == (416, "请求范围无效")
     assert told["data"]["error_type"] == "RANGE_NOT_SATISFIABLE"
     assert answer.headers["content-range"] == f"bytes */{len(DATA)}"
-
-
-@settings(max_examples=15, deadline=None)
-@given(
-    data=st.binary(max_size=40) | st.just(DATA),
-    cuts=st.sets(st.integers(1, len(DATA) - 1) | st.integers(1, 40), max_size=5),
-)
-def test_parts_joined_are_the_file(
-    data: bytes, cuts: set[int], tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    root, app = _with_set(tmp_path_factory.mktemp("root"))
-    root.open(None).replace(FILE, data)
-    begins = [0, *sorted(cut for cut in cuts if cut < len(data))]
-    ends = [*(begin - 1 for begin in begins[1:]), ""]
-
-    with _client(app) as client:
-        parts = [
-            client.get(URL, headers={"Range": f"bytes={begin}-{end}"})
-            for begin, end in zip(begins, ends, strict=True)
-            if data
-        ]
-        whole = client.get(URL)
-
-    assert [part.status_code for part in parts] == [206] * len(parts)
-    assert b"".join(part.content for part in parts) == data == whole.content
 
 
 def test_an_empty_file_is_a_file(client: TestClient, directory: BackupDirectory) -> None:
@@ -352,20 +325,6 @@ def test_a_download_that_fails_midway_is_shorter_than_announced(
     (line,) = [each for each in caplog.messages if "bytes early" in each]
     assert FILE in line
     assert "Input/output error" in line
-
-
-def test_a_file_that_is_cut_off_during_its_download_is_shorter_than_announced(
-    server: Served, directory: BackupDirectory, caplog: pytest.LogCaptureFixture
-) -> None:
-    path = Path(directory.location) / FILE
-    os.truncate(path, 400 << 20)
-    with _request(server, URL) as connection:
-        received = len(connection.recv(1))
-        os.truncate(path, 2 << 20)
-        with connection.makefile("rb") as rest:
-            received += len(rest.read())
-    assert received < 400 << 20
-    assert "was replaced while it was being read" in caplog.text
 
 
 def test_a_client_that_disconnects_closes_the_file(

@@ -18,7 +18,6 @@ from vector_backup_pipeline.engine.results import BackupResult
 from vector_backup_pipeline.operations import BACKUP
 from vector_backup_pipeline_tests.api.dagster_stand_in import JOB, StandIn, event
 
-UNKNOWN = "00000000-0000-4000-8000-000000000000"
 STEP = "export_table[docs]"
 RESULT: BackupResult = BackupResult.refused(
     BackupError("No."), datetime(2025, 7, 21, tzinfo=timezone.utc)
@@ -172,46 +171,6 @@ def test_a_hundred_callers_at_once_share_one_query_and_its_failure(
 
     assert {type(each) for each in answers} == {DagsterUnavailable if is_away else RunProgress}
     assert (dagster.count("Run"), dagster.most_at_once) == (1, 1)
-
-
-@pytest.mark.parametrize("is_known", [True, False])
-def test_a_hundred_calls_a_second_cost_one_query_a_second(
-    dagster: StandIn, clock: Clock, is_known: bool
-) -> None:
-    run_id = dagster.add() if is_known else UNKNOWN
-
-    async def ask_for_five_seconds(reader: RunReader) -> None:
-        for _ in range(500):
-            if is_known:
-                await reader.read(run_id, JOB)
-            else:
-                with pytest.raises(ResourceNotFound, match=UNKNOWN):
-                    await reader.read(run_id, JOB)
-            clock.now += 0.01
-
-    _with_reader(dagster, ask_for_five_seconds)
-
-    assert dagster.count("Run") == 5
-
-
-def test_the_answer_is_at_most_a_second_old(dagster: StandIn, clock: Clock) -> None:
-    run_id = dagster.add("QUEUED")
-
-    async def follow(reader: RunReader) -> list[str]:
-        seen = [(await reader.read(run_id, JOB)).reading.status]
-        dagster.runs[run_id].status = "STARTED"
-        seen.append((await reader.read(run_id, JOB)).reading.status)
-        seen.append((await reader.read(run_id, JOB, now=True)).reading.status)
-        dagster.runs[run_id].status = "CANCELING"
-        clock.now += 1.1
-        seen.append((await reader.read(run_id, JOB)).reading.status)
-        del dagster.runs[run_id]
-        clock.now += 1.1
-        with pytest.raises(ResourceNotFound):
-            await reader.read(run_id, JOB)
-        return seen
-
-    assert _with_reader(dagster, follow) == ["QUEUED", "QUEUED", "STARTED", "CANCELING"]
 
 
 def test_only_new_events_are_read_in_pages_also_after_a_failure(

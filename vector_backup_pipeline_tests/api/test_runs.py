@@ -101,23 +101,6 @@ def test_callers_who_wait_for_several_runs_share_one_query(dagster: StandIn) -> 
     _with_runs(dagster, wait)
 
 
-def test_a_run_that_was_not_asked_about_has_not_ended(dagster: StandIn) -> None:
-    """Somebody begins to wait for a run while Dagster is answering about others."""
-    first, second = dagster.add(), dagster.add()
-    dagster.delay = 0.1
-
-    async def wait(of: Runs) -> None:
-        waiting = [_wait(of, first)]
-        await asyncio.sleep(0.05)
-        waiting.append(_wait(of, second))
-        await _queried(dagster, 3)
-        assert not any(each.done() for each in waiting)
-        dagster.runs[first].status = dagster.runs[second].status = "SUCCESS"
-        await asyncio.gather(*waiting)
-
-    _with_runs(dagster, wait)
-
-
 @pytest.mark.parametrize("status", ["QUEUED", "STARTED"])
 @pytest.mark.parametrize("down", [Response(status_code=502), JSONResponse({"errors": ["x"]})])
 def test_a_caller_waits_through_an_outage(dagster: StandIn, status: str, down: Response) -> None:
@@ -232,16 +215,6 @@ def test_a_run_that_the_daemon_starts_during_its_cancellation_is_not_said_to_be_
 
     monkeypatch.setattr(anyio, "sleep", start)
     with pytest.raises(RunUnresolved, match=r"continues \(STARTING\)"):
-        _with_runs(dagster, lambda of: of.wait(BACKUP, run_id, _caller()))
-
-
-def test_a_run_may_still_start_when_its_status_is_not_known(dagster: StandIn) -> None:
-    run_id = dagster.add("QUEUED")
-    dagster.daemons = [DEAD_DAEMON]
-    dagster.instead = lambda asked: (
-        Response(status_code=502) if asked == "Runs" and dagster.count("Health") else None
-    )
-    with pytest.raises(RunUnresolved, match="may still start"):
         _with_runs(dagster, lambda of: of.wait(BACKUP, run_id, _caller()))
 
 

@@ -31,9 +31,8 @@ class Asked:
 class GraphQLProxy(ThreadingHTTPServer):
     """Passes queries on.
 
-    `loses_answer_to` is the query whose next answer does not come back; while `is_down`, none does
-    and none is passed on. With `ended_runs`, a launch of a job makes no run: its answer is one of
-    these, in turns.
+    While `is_down`, none is passed on or answered. With `ended_runs`, a launch of a job makes no
+    run: its answer is one of these, in turns.
     """
 
     daemon_threads = True
@@ -42,7 +41,6 @@ class GraphQLProxy(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.upstream = httpx.Client(base_url=url, timeout=60)
         self.asked: list[Asked] = []
-        self.loses_answer_to: str | None = None
         self.is_down = False
         self._turns = {job: itertools.cycle(run_ids) for job, run_ids in ended_runs.items()}
 
@@ -67,9 +65,6 @@ class GraphQLProxy(ThreadingHTTPServer):
             return 200, json.dumps({"data": {"launchRun": run}}).encode()
         headers = {"Content-Type": "application/json"}
         answer = self.upstream.post(path, content=body, headers=headers)
-        if self.loses_answer_to == name:
-            self.loses_answer_to = None
-            return None
         return answer.status_code, answer.content
 
 

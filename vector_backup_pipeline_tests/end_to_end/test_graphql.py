@@ -67,18 +67,6 @@ def result_of(run: dict[str, Any], key: str = "vector_backup_result") -> dict[st
     return result
 
 
-def test_an_empty_object_backs_up_and_its_event_holds_the_result(dagster_dev: DagsterDev) -> None:
-    launched = launch(dagster_dev, {})
-
-    run = ended(dagster_dev, launched["run"]["runId"])
-
-    assert run["status"] == "SUCCESS"
-    assert result_of(run)["backup_performed"] is True
-    assert result_of(run)["tables_backed_up"]["langchain_pg_embedding"]["row_count"] == 58
-    logs = "".join(path.read_text() for path in dagster_dev.home.rglob("*.err"))
-    assert "INFO Exported langchain_pg_embedding: 58 rows" in logs
-
-
 def test_a_flat_object_is_the_run_config_and_keeps_a_connection_by_name(
     dagster_dev: DagsterDev,
 ) -> None:
@@ -123,60 +111,6 @@ def test_a_restore_and_a_verification_are_launched_alike(dagster_dev: DagsterDev
     dagster_dev.database.run("DROP SCHEMA rescued CASCADE")
     verified = ended(dagster_dev, verifying["run"]["runId"])
     assert result_of(verified, "vector_verify_result")["verified"] is True
-
-
-def test_what_is_no_parameter_makes_no_run(dagster_dev: DagsterDev) -> None:
-    wrong: list[dict[str, Any]] = [
-        {"bogus": 1},
-        {"workers": "many"},
-        {"resources": {}},
-        {"execution": {}},
-        {"compression": "brotli"},
-    ]
-    for config in wrong:
-        assert launch(dagster_dev, config)["__typename"] == "RunConfigValidationInvalid"
-
-
-def test_a_tick_of_the_sensor_asks_for_a_run_of_each_new_task(dagster_dev: DagsterDev) -> None:
-    (dagster_dev.root / "newcomer").mkdir()
-
-    ticked = dagster_dev.ask(
-        """
-        mutation ($s: SensorSelector!, $cursor: String) {
-            sensorDryRun(selectorData: $s, cursor: $cursor) {
-                ... on DryRunInstigationTick {
-                    evaluationResult {
-                        runRequests { runKey runConfigYaml } error { message }
-                    }
-                }
-            }
-        }
-        """,
-        s=_SELECTOR | {"sensorName": "task_directory_sensor"},
-        cursor='{"done": [], "waiting": {}}',
-    )["sensorDryRun"]["evaluationResult"]
-
-    assert ticked["error"] is None
-    config = "task_id: newcomer\n"
-    assert {"runKey": "newcomer", "runConfigYaml": config} in ticked["runRequests"]
-
-
-def test_a_tick_of_the_schedule_asks_for_a_run_without_config(dagster_dev: DagsterDev) -> None:
-    ticked = dagster_dev.ask(
-        """
-        mutation ($s: ScheduleSelector!, $at: Float!) {
-            scheduleDryRun(selectorData: $s, timestamp: $at) {
-                ... on DryRunInstigationTick {
-                    evaluationResult { runRequests { runConfigYaml } error { message } }
-                }
-            }
-        }
-        """,
-        s=_SELECTOR | {"scheduleName": "daily_backup_schedule"},
-        at=1_753_063_200.0,
-    )["scheduleDryRun"]["evaluationResult"]
-
-    assert ticked == {"runRequests": [{"runConfigYaml": "{}\n"}], "error": None}
 
 
 def test_no_password_is_shown_by_the_resources_page(dagster_dev: DagsterDev) -> None:

@@ -110,23 +110,3 @@ def test_a_dropped_database_comes_back_from_nothing(
     finally:
         server.drop_database("risen")
         corpus.server.create_database(corpus.name)  # For the fixture to drop.
-
-
-def test_a_server_without_pgvector_is_named_before_anything_is_made(
-    corpus: Database, backup: BackupMaker, restore: RestoreMaker
-) -> None:
-    made = backup(corpus.url)
-    corpus.server.create_database("bare")
-    try:
-        bare = Database(corpus.server, "bare")
-        # The server then knows no extension but those built in.
-        bare.run("ALTER DATABASE bare SET extension_control_path = '/nowhere'")
-
-        done = restore(bare.url, timestamp=made.stamp)
-
-        assert done.error_type == "DATABASE_ERROR"
-        assert "pgvector" in done.message and "nstall" in done.message
-        assert done.error is not None and not done.error.can_retry
-        assert bare.ask("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == [(0,)]
-    finally:
-        corpus.server.drop_database("bare")

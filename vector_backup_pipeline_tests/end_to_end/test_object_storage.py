@@ -6,7 +6,6 @@ import dagster as dg
 import pytest
 
 from vector_backup_pipeline.assets import table_asset_key
-from vector_backup_pipeline_tests.faults.object_proxy import Fault, ObjectProxy
 from vector_backup_pipeline_tests.fix_dagster import JobRunner
 from vector_backup_pipeline_tests.fix_object_store import SECRET, Bucket
 from vector_backup_pipeline_tests.fix_postgres import Database
@@ -125,17 +124,6 @@ def test_prune_removes_what_no_rule_keeps(bucket: Bucket, url: str, terminal: Te
     assert _does(terminal("verify", "--json"))["verified"]
 
 
-def test_a_check_tries_the_bucket_and_leaves_nothing(
-    bucket: Bucket, url: str, terminal: Terminal
-) -> None:
-    found = _does(terminal("check", "--json"))["findings"]
-
-    tried = {each["name"]: each["status"] for each in found if each["area"] == "storage"}
-    assert {"put", "list", "get", "delete", "run marker"} <= tried.keys()
-    assert set(tried.values()) == {"ok"}
-    assert bucket.all_keys() == []
-
-
 def test_prune_aborts_the_uploads_of_killed_runs(
     bucket: Bucket, url: str, terminal: Terminal
 ) -> None:
@@ -150,23 +138,3 @@ def test_prune_aborts_the_uploads_of_killed_runs(
     _does(terminal("prune", "--keep-last", "1", "--yes", "--json"))
 
     assert bucket.unfinished() == [foreign]
-
-
-def test_what_was_done_is_told_as_done_also_when_its_marker_can_t_be_removed(
-    installed: Database,
-    bucket: Bucket,
-    object_proxy: ObjectProxy,
-    terminal: Terminal,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("VECTOR_BACKUP_ROOT", bucket.url)
-    _does(terminal("backup", "--json"))
-    object_proxy.does(
-        Fault(status=403),
-        to=lambda request: request.startswith("DELETE") and ".reading" in request,
-    )
-    assert _does(terminal("verify", "--json"))["verified"]
-    restored = _does(
-        terminal("restore", "--timestamp", "latest", "--truncate-before-restore", "--json")
-    )
-    assert restored["outcome"] == "restored"

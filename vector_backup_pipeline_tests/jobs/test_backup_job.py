@@ -62,6 +62,7 @@ def test_every_parameter_reaches_the_engine(
     (job.root / "corpus_7").mkdir()
     monkeypatch.delenv(DATABASE_URL_VARIABLE)
     monkeypatch.setenv("ONE_RUNS_DATABASE", langchain.url)
+    monkeypatch.setenv("ONE_RUNS_WORKERS", "1")
 
     done = job(
         {
@@ -72,7 +73,7 @@ def test_every_parameter_reaches_the_engine(
             "tables": ["langchain_pg_embedding"],
             "batch_size": 7,
             "progress_every": 20,
-            "workers": 1,
+            "workers": {"env": "ONE_RUNS_WORKERS"},
             "export_method": "cursor",
             "format": "csv",
             "compression": "none",
@@ -106,41 +107,13 @@ def test_a_run_with_nothing_to_do_says_so_and_writes_nothing(
     assert list(job.root.iterdir()) == []
 
 
-def test_each_value_may_come_from_the_environment_and_is_stored_by_name(
-    job: JobRunner, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (job.root / "t1").mkdir()
-    values = {
-        "task_id": "t1",
-        "truncate_vector_tables": "false",
-        "backup_vector_tables": "true",
-        "batch_size": "100",
-        "progress_every": "1000",
-        "workers": "1",
-        "export_method": "cursor",
-        "compression": "gzip",
-    }
-    for key, value in values.items():
-        monkeypatch.setenv(f"GIVEN_{key}", value)
-    monkeypatch.setenv("GIVEN_table", "langchain_pg_embedding")
-    config: dict[str, Any] = {key: {"env": f"GIVEN_{key}"} for key in values}
-    config["tables"] = [{"env": "GIVEN_table"}]
-
-    done = job(config)
-
-    assert done.outcome.error_type is None
-    assert done.directory.parent.name == "t1"
-    assert list(done.result["tables_backed_up"]) == ["langchain_pg_embedding"]
-    assert done.manifest["export_method"] == "cursor"
-    assert done.run.run_config == config
-
-
 @pytest.mark.parametrize(
     "config",
     [
         {"bogus": 1},
         {"resources": {"postgres": {"config": {"connection_variable": "OTHER"}}}},
         {"ops": {}},
+        {"execution": {}},
         {"workers": "many"},
         {"tables": "langchain_pg_embedding"},
         {"export_method": "telepathy"},
@@ -319,16 +292,3 @@ def test_a_run_that_left_a_table_out_is_no_success(
     assert done.result["backup_performed"] is False
     assert "INVALID_PARAMS" in done.result["errors"][0]
     assert "FAILED (INVALID_PARAMS)" in done.log
-
-
-def test_a_backup_without_its_last_step_has_manifest_log_and_result(
-    job: JobRunner, langchain: Database
-) -> None:
-    done = job.some_steps(
-        ["resolve_backup_directory", "pin_snapshot", "export_table", "truncate_embedding_table"]
-    )
-
-    assert done.result["backup_performed"] is True
-    assert done.result["errors"] == []
-    assert done.manifest["complete"] is True
-    assert "SUCCESS" in done.log

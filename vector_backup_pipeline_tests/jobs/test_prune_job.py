@@ -10,7 +10,6 @@ from vector_backup_pipeline.engine.file_names import PRUNE_MARKER, manifest_name
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.operations import PRUNE
 from vector_backup_pipeline_tests.fix_dagster import FinishedRun, JobRunner
-from vector_backup_pipeline_tests.fix_postgres import Database
 from vector_backup_pipeline_tests.fix_sets import SetWriter
 from vector_backup_pipeline_tests.fix_terminal import Terminal
 
@@ -103,12 +102,6 @@ def test_the_command_removes_nothing_without_yes(terminal: Terminal, sets: SetWr
     assert not _exists(sets, FIRST)
 
 
-def test_the_json_of_the_command_is_the_result(terminal: Terminal, sets: SetWriter) -> None:
-    told = terminal("prune", "--keep-within", "24h", "--json").document
-    assert (told["dry_run"], told["pruned"]) == (True, False)
-    assert [each["timestamp"] for each in told["locations"][0]["removed"]] == [FIRST, SECOND]
-
-
 @pytest.mark.parametrize(
     ("arguments", "code", "error_type"),
     [
@@ -178,18 +171,6 @@ def test_a_prune_that_fails_is_a_warning_of_a_backup_that_succeeded(
         entry.user_message for entry in job.instance.all_logs(done.run.run_id) if entry.level == 30
     ]
     assert [text for text in warnings if "the prune after it failed" in text]
-
-
-def test_the_command_shows_a_prune_that_failed_after_its_backup(
-    terminal: Terminal, installed: Database, sets: SetWriter, pruning: None
-) -> None:
-    other = sets.directory.claim(PRUNE_MARKER, "r")
-    assert other is not None
-    called = terminal("backup")
-    other.release()
-    assert called.code == 0
-    assert "the prune after it failed" in called.err
-    assert "Another prune is active" in called.err
 
 
 def test_a_backup_that_failed_prunes_nothing(

@@ -6,7 +6,7 @@ import dagster as dg
 import pytest
 
 from vector_backup_pipeline.operations import RESTORE
-from vector_backup_pipeline_tests.fix_dagster import FinishedRun, JobRunner
+from vector_backup_pipeline_tests.fix_dagster import JobRunner
 from vector_backup_pipeline_tests.fix_postgres import Database
 
 RESULT_KEYS = [
@@ -70,27 +70,6 @@ def test_lost_rows_are_restored_and_the_result_says_so(job: JobRunner, langchain
     assert "restore " in log and "content digest proven" in log
 
 
-def test_another_database_is_named_by_a_variable(
-    job: JobRunner, backed_up: FinishedRun, langchain: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    langchain.server.create_database("restored_elsewhere")
-    try:
-        elsewhere = Database(langchain.server, "restored_elsewhere")
-        monkeypatch.setenv("THE_OTHER_DATABASE", elsewhere.url)
-        config = {
-            "timestamp": backed_up.manifest["timestamp"],
-            "db_connection": {"env": "THE_OTHER_DATABASE"},
-        }
-
-        done = job(config, RESTORE.job_name)
-
-        assert done.outcome.error_type is None
-        assert done.run.run_config == config
-        assert count(elsewhere) == 58
-    finally:
-        langchain.server.drop_database("restored_elsewhere")
-
-
 @pytest.mark.usefixtures("backed_up")
 def test_a_failed_restore_fails_its_step_and_keeps_the_target(
     job: JobRunner, langchain: Database
@@ -130,17 +109,6 @@ def test_a_refused_restore_says_why(
     assert done.outcome.error_type == error_type
     assert list(done.result) == RESULT_KEYS
     assert done.result["errors"] == [f"{error_type}: {done.outcome.message}"]
-
-
-@pytest.mark.parametrize(
-    ("config", "words"),
-    [({}, "timestamp"), ({"timestamp": "latest", "on_conflict": "ignore"}, "on_conflict")],
-)
-def test_dagster_refuses_missing_keys_and_unknown_choices(
-    job: JobRunner, config: dict[str, Any], words: str
-) -> None:
-    with pytest.raises(dg.DagsterInvalidConfigError, match=words):
-        job(config, RESTORE.job_name)
 
 
 @pytest.mark.parametrize(

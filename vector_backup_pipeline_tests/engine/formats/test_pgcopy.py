@@ -74,14 +74,6 @@ def test_a_length_that_no_field_has_is_told(length: int) -> None:
         split(HEADER + struct.pack(">Hi", 1, length), 100)
 
 
-def test_a_long_field_is_joined_once_it_is_there() -> None:
-    field = bytes(20 << 20)
-
-    found, _ = split(HEADER + row([b"id", field]) + TRAILER, 1 << 16)
-
-    assert tuple_fields(found[0]) == [b"id", field]
-
-
 ONE, TWO = row([b"1", None]), row([b"2", b"two"])
 
 

@@ -10,7 +10,6 @@ import psycopg2
 import psycopg2.errors
 import pytest
 
-from vector_backup_pipeline.engine.errors import DatabaseError
 from vector_backup_pipeline.engine.postgres import connection as connection_module
 from vector_backup_pipeline.engine.postgres.connection import (
     Connection,
@@ -132,21 +131,6 @@ def test_a_connection_that_is_closed_has_nothing_to_end(connection: Connection) 
     connection.close()
     connection.abandon()
     cancel_statements([connection])
-
-
-def test_a_refused_connection_is_gone_while_its_error_is_still_there(database: Database) -> None:
-    database.run("DROP ROLE IF EXISTS refused")
-    database.create_role("refused")
-    without_password = database.server.connection_string(database.name, user="refused", tcp=True)
-    with pytest.raises(DatabaseError, match="no password supplied") as refusal:
-        connect(settings_for(without_password))
-
-    assert refusal.value.__cause__ is not None
-    # Else the server waits for the password: for a minute, and who drops the database for it.
-    began = time.monotonic()
-    database.server.drop_database(database.name)
-    assert time.monotonic() - began < 20
-    database.server.create_database(database.name)
 
 
 @pytest.mark.parametrize(("source", "is_shared_memory"), [("dsm_impl.c", True), ("md.c", False)])

@@ -6,7 +6,6 @@ Part of the strings comes from callers over the network, who must get nothing of
 from collections.abc import Callable
 from pathlib import Path
 
-import psycopg2
 import pytest
 
 from vector_backup_pipeline.engine.errors import BackupError, DatabaseError, InvalidParams
@@ -177,18 +176,6 @@ def test_a_callers_string_takes_no_host_user_service_or_options_of_ours(
         cursor.execute("SELECT current_user, current_setting('work_mem') <> '77kB'")
         assert cursor.fetchone() == ("caller", True)
     assert connection.encoding == "UTF8"
-    connection.close()
-
-
-def test_without_a_string_libpqs_own_environment_leads_to_the_server(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    options = psycopg2.extensions.parse_dsn(database.url)
-    for name, variable in (("host", "PGHOST"), ("port", "PGPORT"), ("user", "PGUSER")):
-        monkeypatch.setenv(variable, options[name])
-    monkeypatch.setenv("PGDATABASE", database.name)
-    connection = connect(ConnectionSettings.from_fields({}))
-    assert connection.info.dbname == database.name
     connection.close()
 
 

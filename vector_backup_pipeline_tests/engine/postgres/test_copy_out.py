@@ -64,17 +64,6 @@ def fetched(database: Database, *columns: str) -> list[Any]:
     "statements",
     [
         pytest.param(
-            """CREATE TABLE t (v text);
-               INSERT INTO t SELECT string_agg(md5(i::text || j), '')
-                 FROM generate_series(1, 30) i, generate_series(1, 15000) j GROUP BY i""",
-            id="half a megabyte each",
-        ),
-        pytest.param(
-            "CREATE TABLE t (v text); INSERT INTO t"
-            " SELECT repeat('x', 200000) FROM generate_series(1, 100)",
-            id="text that compresses well",
-        ),
-        pytest.param(
             "CREATE TABLE t (v jsonb); INSERT INTO t"
             """ SELECT jsonb_build_object('a', repeat('x', 200000)) FROM generate_series(1, 100)""",
             id="jsonb that compresses well",

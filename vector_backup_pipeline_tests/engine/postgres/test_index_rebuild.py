@@ -7,7 +7,6 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import pytest
 from psycopg2.extensions import cursor as Cursor
 
 from vector_backup_pipeline.engine.postgres.index_rebuild import (
@@ -96,38 +95,6 @@ def test_a_schema_is_the_same_after_the_indexes_were_away(any_database: Database
     assert schema_of(any_database) == before
     names = ["docs_v", "docs_v_ivf", "docs_sparse", "docs %s {0}", "docs_words"]
     assert built == [(("app", "docs"), name) for name in names]
-
-
-@pytest.fixture
-def tablespace(any_database: Database) -> Iterator[str]:
-    name = f"fast_{any_database.name}_{any_database.server.version}"
-    with any_database.session() as connection, connection.cursor() as cursor:
-        connection.autocommit = True
-        cursor.execute("SET allow_in_place_tablespaces = on")
-        cursor.execute(f"CREATE TABLESPACE {name} LOCATION ''")
-    yield name
-    any_database.run("DROP TABLE app.docs")
-    any_database.run(f"DROP TABLESPACE {name}")
-
-
-def test_an_index_comes_back_into_its_tablespace(any_database: Database, tablespace: str) -> None:
-    any_database.run(DOCS)
-    any_database.run(
-        f"CREATE INDEX there ON app.docs (flags) TABLESPACE {tablespace};"
-        "CREATE INDEX here ON app.docs (words)"
-    )
-    before = schema_of(any_database)
-
-    with transaction(any_database) as cursor:
-        cursor.execute(f"SET LOCAL default_tablespace = {tablespace}")
-        indexes = rebuildable_indexes(cursor, oid_of(any_database, "app.docs"))
-        drop_indexes(cursor, indexes)
-        rebuild_indexes(cursor, indexes, lambda *_: None)
-        cursor.execute("SELECT current_setting('default_tablespace')")
-        assert cursor.fetchone() == (tablespace,), "as the session had it"
-
-    assert f"SET default_tablespace = {tablespace};" in before
-    assert schema_of(any_database) == before
 
 
 def test_what_refuses_rows_or_is_needed_stays(database: Database) -> None:

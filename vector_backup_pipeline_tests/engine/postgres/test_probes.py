@@ -4,12 +4,8 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 
 import pytest
 
@@ -17,7 +13,6 @@ from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings
 from vector_backup_pipeline.engine.postgres.probes import measure_recall
 from vector_backup_pipeline.engine.results import Recall
 from vector_backup_pipeline.engine.secrets import SecretText
-from vector_backup_pipeline_tests.faults.watching import interrupted
 from vector_backup_pipeline_tests.fix_postgres import Database
 
 ROWS = 200
@@ -130,13 +125,6 @@ def test_what_an_index_misses_is_what_another_reckoning_says(docs: Database) -> 
     assert measured.probes == ROWS
     assert measured.recall == pytest.approx(sum(shares) / ROWS, abs=0.0001)
     assert 0.1 < sum(shares) / ROWS < 0.9
-
-
-def test_the_servers_own_search_settings_are_measured(docs18: Database) -> None:
-    docs18.run("CREATE INDEX docs_v ON docs USING ivfflat (v vector_l2_ops) WITH (lists = 20)")
-    docs18.run(f"ALTER DATABASE {docs18.name} SET ivfflat.probes = 20")
-
-    assert by_index(docs18)["docs_v"].recall == 1.0
 
 
 def test_each_of_several_indexes_has_a_result_of_its_own(docs18: Database) -> None:
@@ -338,31 +326,3 @@ def test_a_lost_connection_is_no_failure(docs18: Database) -> None:
 
     assert measured.recall is None
     assert measured.note
-
-
-@contextmanager
-def interrupted_once_it_waits(database: Database) -> Iterator[None]:
-    """The main thread gets a SIGINT as soon as a session waits for a lock."""
-    waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'relation'"
-
-    def watch() -> None:
-        end = time.monotonic() + 30
-        while time.monotonic() < end:
-            if database.ask_one(waiting):
-                os.kill(os.getpid(), signal.SIGINT)
-                return
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        thread.join(90)
-
-
-def test_an_interrupt_ends_it(docs18: Database) -> None:
-    docs18.run("CREATE INDEX docs_v ON docs USING hnsw (v vector_l2_ops)")
-    with docs18.session() as other, other.cursor() as cursor:
-        cursor.execute("LOCK TABLE docs IN ACCESS EXCLUSIVE MODE")
-        with interrupted_once_it_waits(docs18), interrupted():
-            measure(docs18)

@@ -171,13 +171,6 @@ def test_existing_objects_of_the_target_stay_as_they_are(
     assert schemas(target) == {"public"}
 
 
-def test_a_single_table_brings_only_what_it_needs(source: Database, target: Database) -> None:
-    source.run(RICH_SCHEMA)
-    Restore(target, read_all(source), only=["public.also_draws"]).in_staging()
-    assert schemas(target) == {"public"}
-    assert not target.ask("SELECT FROM pg_extension WHERE extname = 'vector'")
-
-
 CHAIN = """CREATE TABLE top (id int PRIMARY KEY);
 CREATE TABLE middle (id int PRIMARY KEY, up int REFERENCES top);
 CREATE TABLE bottom (id int PRIMARY KEY, up int REFERENCES middle, top int REFERENCES top)"""
@@ -226,29 +219,6 @@ def test_a_copy_does_not_refer_to_tables_that_are_not_restored_with_it(source: D
     ]
     keys = read_table(source, "bottom_of_may").foreign_keys
     assert [key.name for key in keys] == ["bottom_top_fkey"]
-
-
-def test_a_role_under_forced_policies_can_refer_to_an_existing_table(
-    source: Database, target: Database
-) -> None:
-    source.run(
-        """CREATE TABLE top (id int PRIMARY KEY);
-        CREATE TABLE secret (id int REFERENCES top, owner text);
-        ALTER TABLE secret ENABLE ROW LEVEL SECURITY;
-        ALTER TABLE secret FORCE ROW LEVEL SECURITY;
-        CREATE POLICY own ON secret USING (owner = CURRENT_USER)"""
-    )
-    target.run(
-        "GRANT CREATE, USAGE ON SCHEMA public TO defs_reader;"
-        "SET ROLE defs_reader; CREATE TABLE top (id int PRIMARY KEY)"
-    )
-    Restore(target, read_all(source), only=["public.secret"]).in_place(user="defs_reader")
-
-    assert target.ask(
-        "SELECT relforcerowsecurity, relowner::regrole::text FROM pg_class"
-        " WHERE oid = 'secret'::regclass"
-    ) == [(True, "defs_reader")]
-    assert target.ask_one("SELECT count(*) FROM pg_constraint WHERE contype = 'f'") == 1
 
 
 def check_fails(restore: Restore, error: type[Exception], match: str) -> None:
@@ -481,19 +451,6 @@ def test_a_table_is_restored_beside_its_original(source: Database) -> None:
     assert "JOIN public.docs_of_may d" in policy, "a policy's subquery follows the table"
     assert "public.allowed a" in policy
     assert copy.columns == read_table(source, "docs").columns
-
-
-def test_a_table_is_restored_into_a_schema_that_is_missing(
-    source: Database, target: Database
-) -> None:
-    source.run(DOCS)
-    rename = {"public.docs": 'New "one".docs', "public.allowed": 'New "one".who may'}
-    Restore(target, read_all(source), rename).in_staging()
-    assert relations(target, "public") == set()
-    assert relations(target, '"New ""one"""') == (
-        relations(source, "public") - {"allowed"} | {"who may"}
-    )
-    assert schemas(target) == {"public", 'New "one"'}
 
 
 def test_a_partitioned_table_is_restored_under_another_name(source: Database) -> None:

@@ -21,7 +21,7 @@ from vector_backup_pipeline.parameters.types import ExportMethod
 from vector_backup_pipeline_tests.faults.watching import in_background, settings_for
 from vector_backup_pipeline_tests.fix_backup import BackupMaker
 from vector_backup_pipeline_tests.fix_postgres import Database
-from vector_backup_pipeline_tests.fix_rows import METHODS, rows_in
+from vector_backup_pipeline_tests.fix_rows import METHODS
 
 pytestmark = pytest.mark.usefixtures("small_ranges")
 
@@ -118,33 +118,6 @@ def test_tables_agree_while_others_write_and_vacuum(
         assert sum(int(row["balance"]) for table in rows.values() for row in table) == TOTAL
         assert len(ids[0]) == len(set(ids[0])) == 2000
         assert set(ids[0]) == set(ids[1])
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_the_file_holds_the_rows_of_the_moment_it_was_pinned(
-    any_database: Database, tmp_path: Path, method: ExportMethod
-) -> None:
-    any_database.run(ACCOUNTS)
-    with pinned(any_database, "a") as opened, any_database.session() as other:
-        with opened.coordinator.cursor() as cursor:
-            cursor.execute("SELECT pg_export_snapshot()")
-            ((exported,),) = cursor.fetchall()
-        with other.cursor() as cursor:
-            other.set_session("REPEATABLE READ")
-            cursor.execute("SET TRANSACTION SNAPSHOT %s", [exported])
-            with (tmp_path / "then").open("wb") as then:
-                cursor.copy_expert("COPY a TO STDOUT (FORMAT csv, HEADER)", then)
-        other.rollback()
-        any_database.run("UPDATE a SET balance = 0, filler = repeat('z', 500) WHERE id % 2 = 0")
-        any_database.run("DELETE FROM a WHERE id % 3 = 0")
-        any_database.run("INSERT INTO a SELECT i FROM generate_series(5000, 9000) i")
-        any_database.run("VACUUM a")
-
-        stored = export(opened, "a", tmp_path, method)
-
-    assert len(opened.tables["a"].relations) == 1
-    assert stored.rows == 2000
-    assert sorted(rows_in(tmp_path / stored.name)) == sorted(rows_in(tmp_path / "then"))
 
 
 def test_a_table_can_not_be_truncated_dropped_or_rewritten_under_a_run(

@@ -117,18 +117,6 @@ def test_a_name_finds_the_table_that_is_spelled_so(
     assert (resolved.schema, resolved.name) == (schema, table)
 
 
-def test_one_failed_table_does_not_stop_the_others(
-    relations: Database, backup: BackupMaker
-) -> None:
-    made = backup(relations.url, tables=("nowhere", "docs", "a_view"))
-
-    assert isinstance(made.error, TableNotFound)
-    assert not made.manifest.complete
-    assert made.file("docs").rows == 2
-    successes = [entry.success for entry in made.result.tables_backed_up.values()]
-    assert successes == [False, True, False]
-
-
 @pytest.mark.parametrize(
     ("grants", "missing"),
     [
