@@ -157,11 +157,8 @@ def _latest(
         newest = contents.backup_set(sets[0].stamp)
         if isinstance(newest, DamagedSet):
             raise newest.error
-    with_tables = [
-        backup_set
-        for backup_set in sets
-        if backup_set.says_complete and all(backup_set.files_named(text) for text in tables or ())
-    ]
+    complete = [s for s in sets if s.says_complete]
+    with_tables = [s for s in complete if all(map(s.files_named, tables or ()))]
     source = _source(sets, with_tables, where, source_database, ask_target)
     latest = next((backup_set for backup_set in with_tables if backup_set.source == source), None)
     if latest is None:
@@ -211,9 +208,8 @@ def _check_emptied(
     files = latest.files if tables is None else _files_named(latest, tables)
     empty = {file.identity for file in files if file.rows == 0}
     for backup_set in sets:
-        is_earlier = (
-            backup_set.created_at < latest.created_at and backup_set.source == latest.source
-        )
+        is_older = backup_set.created_at < latest.created_at
+        is_earlier = is_older and backup_set.source == latest.source
         for file in backup_set.emptied if is_earlier else ():
             if file.identity in empty:
                 raise InvalidParams(

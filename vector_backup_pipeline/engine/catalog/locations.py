@@ -218,10 +218,7 @@ def as_list(locations: Sequence[BackupLocation], timestamps: TimestampFormat) ->
                 type="global" if location.task_id is None else "task",
                 task_id=location.task_id,
                 relative_path=location.relative_path,
-                backups=[
-                    _backup(backup_set, location, timestamps, labels)
-                    for backup_set in location.sets
-                ],
+                backups=[_backup(s, location, timestamps, labels) for s in location.sets],
                 other_files=list(location.other_files),
             )
             for location in locations

@@ -142,9 +142,7 @@ class LocationPrune:
             own = files.pop(decision.stamp) - set().union(*files.values())
             yield self._removal(contents, decision.stamp, decision.reasons, own)
         if self._parameters.include_orphans and any(d.is_good for d in self._decisions):
-            used = {backup_set.stamp for backup_set in sets}.union(
-                *(backup_set.needs for backup_set in sets)
-            )
+            used = {s.stamp for s in sets}.union(*(s.needs for s in sets))
             in_sets = set().union(*files.values())
             for stamp in sorted(contents.data_files.keys() - used):
                 if contents.state_without_set(stamp) == "orphan":
@@ -221,11 +219,7 @@ class LocationPrune:
         return PrunedLocation(
             task_id=self.task_id,
             backup_path=self.directory.location,
-            kept=[
-                self._kept(decision)
-                for decision in self._decisions
-                if decision.stamp not in gone_stamps
-            ],
+            kept=[self._kept(d) for d in self._decisions if d.stamp not in gone_stamps],
             removed=removed,
             finished=finished,
             other_files=[other for other in self._other_files if other.file not in gone],

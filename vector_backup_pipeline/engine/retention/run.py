@@ -119,9 +119,7 @@ class PruneRun(RunInParts[PruneResult, LocationPrune]):
     def _make_result(self) -> PruneResult:
         locations = [location.report() for location in self._parts.values()]
         errors = [error_line(self._own_error)] if self._own_error else []
-        errors += [
-            f"{location.backup_path}: {line}" for location in locations for line in location.errors
-        ]
+        errors += [f"{pruned.backup_path}: {e}" for pruned in locations for e in pruned.errors]
         return PruneResult(
             pruned=not errors and not self.parameters.dry_run,
             dry_run=self.parameters.dry_run,
