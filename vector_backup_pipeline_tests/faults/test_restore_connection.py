@@ -125,7 +125,7 @@ def test_a_backend_that_is_killed_in_a_load_leaves_the_target_as_it_was(
     assert kill.done
     assert done.error is not None
     assert done.error.can_retry
-    assert "See the server's log" in done.error.message
+    assert "administrator command" in done.error.message
     loaded = done.result.restore_results[COLLECTIONS]
     assert isinstance(loaded, FailedTable)
     assert f"rolled back when {EMBEDDINGS} failed" in loaded.error

@@ -43,7 +43,7 @@ OLDEST_SERVER = 130000  # The first with pg_current_snapshot().
 # waits as long as PgBouncer does by default (query_wait_timeout), those of workers much less.
 _PATIENCE_SECONDS = 120.0
 WORKER_PATIENCE_SECONDS = 10.0
-# For the connections that cancel a statement.
+# For connections that cancel a statement, or query why another connection was lost.
 SHORT_SECONDS = 3
 
 # The coordinator is idle in its transaction during the export; without keepalives, a firewall may
@@ -67,6 +67,21 @@ _BACKEND = """
 """
 # PostgreSQL 14 and newer, on most systems: a statement ends when its client has disconnected.
 _CLIENT_CHECK = "SELECT pg_catalog.set_config('client_connection_check_interval', '1s', true)"
+# PostgreSQL 14 and newer.
+_ENDED_SESSIONS = """
+    SELECT pg_catalog.pg_postmaster_start_time(), d.stats_reset,
+           d.sessions_killed, d.conflicts, d.sessions_fatal
+      FROM pg_catalog.pg_stat_database d
+     WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()
+"""
+# The reason that a change in each column indicates.
+_ENDINGS = (
+    "The server was restarted",
+    "The server recovered from a crash of one of its processes; see its log",
+    "An administrator command ended it, such as pg_terminate_backend",
+    "The server is a standby, and a conflict with recovery ended it",
+    "A fatal error ended it; see the server's log",
+)
 # Of exactly this session: behind a load balancer, another server may have one with the same PID.
 _CANCEL = """
     SELECT pg_catalog.pg_cancel_backend(pid) FROM pg_catalog.pg_stat_get_activity(%s)
@@ -77,6 +92,14 @@ _CANCEL = """
 _FINAL_CLASSES = {"0A", "22", "23", "42"}
 # The server's files that allocate shared memory while it runs. The SQLSTATE is that of a full disk.
 _SHARED_MEMORY_SOURCES = {"dsm.c", "dsm_impl.c"}
+
+
+class LostConnection(psycopg2.OperationalError):
+    """A connection that ended within a COPY, for which psycopg2's own error names none."""
+
+    def __init__(self, connection: PsycopgConnection, error: psycopg2.Error) -> None:
+        super().__init__(str(error))
+        self.connection = connection
 
 
 class EscapingCursor(PsycopgCursor):
@@ -91,6 +114,14 @@ class EscapingCursor(PsycopgCursor):
             query = self._escaped(query)
         super().execute(query, vars)
 
+    def copy_expert(self, sql: str | bytes | Composable, file: Any, size: int = 8192) -> None:
+        try:
+            super().copy_expert(sql, file, size)
+        except psycopg2.Error as error:
+            if error.cursor is None and self.connection.closed:
+                raise LostConnection(self.connection, error) from error
+            raise
+
     def _escaped(self, part: Composable) -> str:
         if isinstance(part, Composed):
             return "".join(map(self._escaped, part.seq))
@@ -100,10 +131,13 @@ class EscapingCursor(PsycopgCursor):
 
 class Connection(PsycopgConnection):
     """`backend` is the pid and the start of its server process, None behind a pooler, which may
-    change it. `notices_lost_client`: the server ends a statement whose client has gone."""
+    change it. `ended_sessions` are counts of the server, if it keeps them. `notices_lost_client`:
+    the server ends a statement whose client has gone."""
 
     backend: tuple[int, datetime] | None = None
+    ended_sessions: tuple[datetime | int | None, ...] | None = None
     notices_lost_client = False
+    is_abandoned = False
 
     def __init__(self, settings: ConnectionSettings, overrides: dict[str, str]) -> None:
         # The encoding as a start-up parameter, since poolers keep it apart for each client.
@@ -132,6 +166,7 @@ class Connection(PsycopgConnection):
 
     def abandon(self) -> None:
         """Shut down, and have the server end the statement too."""
+        self.is_abandoned = True
         self.shut_down()
         if not self.notices_lost_client:
             cancel_statements([self])
@@ -168,6 +203,7 @@ def connect(settings: ConnectionSettings, patience: float = _PATIENCE_SECONDS) -
             # A pooler invents a PID for each client. A PID alone may soon be reused.
             if pid == connection.info.backend_pid:
                 connection.backend = (pid, started_at)
+            connection.ended_sessions = _ask(connection, _ENDED_SESSIONS)
             connection.notices_lost_client = _ask(connection, _CLIENT_CHECK) is not None
     except BaseException:
         close_quietly(connection)
@@ -238,8 +274,8 @@ def translated(error: psycopg2.Error, action: str, secrets: tuple[str, ...]) -> 
     text = redact(_first_line(error), secrets)
     if error.pgcode is None:
         return DatabaseError(
-            f"Could not {action}: the connection to the server was lost: {text}. See the server's "
-            "log, and the network, poolers and proxies in between; then run it again."
+            f"Could not {action}: the connection to the server was lost: {text}. "
+            f"{redact(_why_lost(error), secrets)}. Run it again."
         )
     if error.pgcode == errorcodes.INSUFFICIENT_PRIVILEGE:
         return PermissionDenied(
@@ -288,6 +324,31 @@ def _refused(
         f"The database server refused the connection: {text}. "
         "Check user, password and database name, and the server's pg_hba.conf."
     )
+
+
+def _why_lost(error: psycopg2.Error) -> str:
+    """Why the server ended a session.
+
+    A server that ends a session says why, unless it is just then blocked in sending rows
+    (PostgreSQL, ProcessClientWriteInterrupt). So a new connection compares the server's own counts
+    of ended sessions with those at the beginning of the lost one.
+    """
+    lost = error.connection if isinstance(error, LostConnection) else None
+    if lost is None and error.cursor is not None:
+        lost = error.cursor.connection
+    if not isinstance(lost, Connection) or lost.is_abandoned:
+        return "See the server's log"
+    try:
+        with _short_connection(lost.settings) as connection:
+            now = _ask(connection, _ENDED_SESSIONS)
+    except (psycopg2.Error, BackupError):
+        return "The server can't be reached now"
+    if lost.ended_sessions is None or now is None:
+        return "See the server's log"
+    for reason, earlier, later in zip(_ENDINGS, lost.ended_sessions, now, strict=True):
+        if earlier != later:
+            return reason
+    return "The server has ended no session: check the network, poolers and proxies in between"
 
 
 def _open(settings: ConnectionSettings, **overrides: str) -> Connection:
