@@ -235,6 +235,7 @@ class Settings(BaseSettings):
         texts = {key: value.strip() for key, value in values.items() if isinstance(value, str)}
         return {key: value for key, value in (values | texts).items() if value != ""}
 
+    # Called by keyword; the sources that are not used are in `_`, which mypy does not accept.
     @classmethod
     def settings_customise_sources(  # type: ignore[override]
         cls,

@@ -89,6 +89,7 @@ def create_app(settings: Settings, *, open_to_all: bool = False) -> FastAPI:
         return app.openapi_schema or complete_document(generate(), routes, settings)
 
     # The documented way to extend OpenAPI: FastAPI docs, "Extending OpenAPI".
+    # FastAPI's documented way to extend the document.
     app.openapi = openapi  # type: ignore[method-assign]
     return app
 

@@ -267,7 +267,7 @@ class DagsterClient:
         while time.monotonic() < give_up_at:
             with contextlib.suppress(DagsterUnavailable):
                 for run_id, status in (await self.statuses(tags=[tag])).items():
-                    # A webserver that stopped before queueing the run leaves it so for ever.
+                    # If a webserver stops before it queues the run, the run keeps this status.
                     if status != "NOT_STARTED":
                         return run_id
                 give_up_at = min(give_up_at, time.monotonic() + _LAUNCH_SECONDS)

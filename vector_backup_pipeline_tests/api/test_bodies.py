@@ -107,7 +107,7 @@ def _body(model: type[Parameters], key: str, value: Any) -> bytes:
 def test_an_empty_body_means_every_default(body: bytes) -> None:
     assert _read(body) == {}
     # A body may come in pieces that cut characters.
-    pieces = [bytes([each]) for each in '{"tables": ["表"]}'.encode()]
+    pieces = [bytes([number]) for number in '{"tables": ["表"]}'.encode()]
     assert _read(*pieces) == {"tables": ["表"]}
 
 

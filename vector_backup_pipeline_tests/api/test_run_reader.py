@@ -65,7 +65,7 @@ PLANNED = [
 
 
 def _states(progress: RunProgress) -> dict[str, str]:
-    return {table: each.state for table, each in progress.tables.items()}
+    return {table: table_progress.state for table, table_progress in progress.tables.items()}
 
 
 def test_tables_are_waiting_as_soon_as_they_are_planned_in_their_order() -> None:
@@ -169,7 +169,7 @@ def test_a_hundred_callers_at_once_share_one_query_and_its_failure(
 
     answers = _with_reader(dagster, ask_at_once)
 
-    assert {type(each) for each in answers} == {DagsterUnavailable if is_away else RunProgress}
+    assert {type(answer) for answer in answers} == {DagsterUnavailable if is_away else RunProgress}
     assert (dagster.count("Run"), dagster.most_at_once) == (1, 1)
 
 
@@ -178,7 +178,7 @@ def test_only_new_events_are_read_in_pages_also_after_a_failure(
 ) -> None:
     dagster.page = 2
     planned = event("EngineEvent", "pin", table="docs", step=STEP)
-    rows = [event("EngineEvent", STEP, rows=each) for each in range(4)]
+    rows = [event("EngineEvent", STEP, rows=count) for count in range(4)]
     run_id = dagster.add("STARTED", JOB, planned, *rows)
     answers = iter([None, Response(status_code=502), None, None, None])
     dagster.instead = lambda _: next(answers)

@@ -137,7 +137,7 @@ def test_the_root_comes_first_then_tasks_by_name_with_the_newest_set_first(
     listed = listing()
 
     locations = listed["backup_locations"]
-    assert [(each["type"], each["task_id"]) for each in locations] == [
+    assert [(location["type"], location["task_id"]) for location in locations] == [
         ("global", None),
         ("task", "task_a"),
         ("task", "task_b"),
@@ -158,7 +158,7 @@ def test_one_task_or_the_root_alone_can_be_listed(listing: Listing) -> None:
     (listing.path / "task_new").mkdir()
 
     def tasks(**wanted: Any) -> list[str | None]:
-        return [each["task_id"] for each in listing(**wanted)["backup_locations"]]
+        return [location["task_id"] for location in listing(**wanted)["backup_locations"]]
 
     assert tasks(task_id="task_b") == ["task_b"]
     assert tasks(global_only=True) == [None]
@@ -220,10 +220,12 @@ def test_sets_that_are_not_whole_are_listed_as_incomplete(listing: Listing) -> N
     changed, short, lost, damaged, failed = listing.only()["backups"]
 
     bad = (changed, short, lost, damaged)
-    assert [each["state"] for each in (*bad, failed)] == ["damaged"] * 4 + ["incomplete"]
-    assert not any(each["complete"] for each in (*bad, failed))
+    assert [backup_set["state"] for backup_set in (*bad, failed)] == ["damaged"] * 4 + [
+        "incomplete"
+    ]
+    assert not any(backup_set["complete"] for backup_set in (*bad, failed))
     assert (short["embedding_size"], short["tables"][EMBEDDING]["rows"]) == ("5.0 B", 58)
-    assert [each["source_database"] for each in (lost, damaged)] == ["d", None]
+    assert [backup_set["source_database"] for backup_set in (lost, damaged)] == ["d", None]
     assert (damaged["mode"], damaged["tables"][EMBEDDING]["rows"]) == (None, None)
     assert lost["embedding_file"] == f"{EMBEDDING}_{THIRD}.csv"
     assert lost["embedding_size"] is None
@@ -290,7 +292,7 @@ def test_a_pair_that_this_tool_wrote_is_not_adoptable(
 
 
 def _states(listing: Listing) -> list[str]:
-    return [each["state"] for each in listing.only()["other_files"]]
+    return [file["state"] for file in listing.only()["other_files"]]
 
 
 @pytest.mark.parametrize(
@@ -318,9 +320,9 @@ def test_a_verdict_is_read_as_far_as_it_can_be(
     (location,) = find_locations(listing.root, TIMESTAMPS)
     found = location.sets[0].verdicts
 
-    for each, passed in ((found.verified, verified), (found.drill, drill)):
-        assert (each.passed if each else None) == passed
-        assert each is None or each.at.isoformat().startswith("2026-11-24T10:00:00+0")
+    for verdict, passed in ((found.verified, verified), (found.drill, drill)):
+        assert (verdict.passed if verdict else None) == passed
+        assert verdict is None or verdict.at.isoformat().startswith("2026-11-24T10:00:00+0")
     (listed,) = listing.only()["backups"]
     words = {True: "passed", False: "failed", None: None}
     assert (listed["verified"], listed["drill"]) == (words[verified], words[drill])
@@ -338,11 +340,13 @@ def test_each_set_is_listed_with_its_source_database_and_truncated_tables(listin
 
     def sources() -> list[str]:
         locations = listing()["backup_locations"]
-        return [each["source_database"] for place in locations for each in place["backups"]]
+        return [
+            backup_set["source_database"] for place in locations for backup_set in place["backups"]
+        ]
 
     assert sources() == ["b", "a", "a"]
     root = listing()["backup_locations"][0]
-    assert [each["truncated"] for each in root["backups"]] == [[], [EMBEDDING]]
+    assert [backup_set["truncated"] for backup_set in root["backups"]] == [[], [EMBEDDING]]
     listing.sets("task_1").write(FOURTH, database="a", server="8")
     assert sources() == ["b", "7/a", "8/a", "7/a"]
 

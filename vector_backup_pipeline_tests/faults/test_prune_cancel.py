@@ -64,7 +64,7 @@ def test_a_set_of_which_nothing_is_gone_yet_is_one_again(
     monkeypatch.setattr(BackupDirectory, "replace", interrupting)
     (place,) = _interrupted_prune(tmp_path).close().locations
 
-    assert [each.timestamp for each in place.kept] == [SECOND, FIRST]
+    assert [backup_set.timestamp for backup_set in place.kept] == [SECOND, FIRST]
     assert place.removed == []
     assert tombstone_name(FIRST) not in sets.directory.names()
     assert find_set(sets.directory, TIMESTAMPS, FIRST, None).complete
@@ -88,8 +88,8 @@ def test_what_went_while_the_interrupt_came_is_told(
     (place,) = run.close().locations
 
     assert isinstance(run.error, RunCancelled)
-    assert [each.files for each in place.removed] == [[manifest_name(FIRST)]]
-    assert [each.timestamp for each in place.kept] == [SECOND]
+    assert [backup_set.files for backup_set in place.removed] == [[manifest_name(FIRST)]]
+    assert [backup_set.timestamp for backup_set in place.kept] == [SECOND]
     assert tombstone_name(FIRST) in sets.directory.names()
     assert prune_root(tmp_path).error is None
     assert FIRST not in " ".join(set(sets.directory.names()))
@@ -118,7 +118,7 @@ def test_a_signal_to_the_command_ends_it_in_order(root: Path, number: signal.Sig
     assert told["error_type"] == "RUN_CANCELED"
     assert told["can_retry"] is True
     (place,) = told["data"]["locations"]
-    assert [each["timestamp"] for each in place["kept"]] == [THIRD, SECOND]
+    assert [backup_set["timestamp"] for backup_set in place["kept"]] == [THIRD, SECOND]
     (removed,) = place["removed"]
     after = set(sets.directory.names())
     assert removed["files"] == [manifest_name(FIRST)] == sorted(before - after)
@@ -127,6 +127,9 @@ def test_a_signal_to_the_command_ends_it_in_order(root: Path, number: signal.Sig
         f"CANCELED by {number.name} to the command"
         in (sets.path / "vector_backup_log.txt").read_text()
     )
-    assert [each.stamp for each in read_sets(sets.directory, TIMESTAMPS)] == [SECOND, THIRD]
+    assert [backup_set.stamp for backup_set in read_sets(sets.directory, TIMESTAMPS)] == [
+        SECOND,
+        THIRD,
+    ]
     assert prune_root(root).removed == [SECOND]
-    assert {each.stamp for each in read_sets(sets.directory, TIMESTAMPS)} == {THIRD}
+    assert {backup_set.stamp for backup_set in read_sets(sets.directory, TIMESTAMPS)} == {THIRD}

@@ -2,7 +2,7 @@
 prune and one adoption at a time.
 
 A reader writes its marker and then checks for a tombstone; a prune writes its tombstone and then
-checks for readers. So one of them sees the other, whoever came first.
+checks for readers. So at least one of them sees the other.
 """
 
 from __future__ import annotations

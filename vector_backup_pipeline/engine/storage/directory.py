@@ -101,6 +101,7 @@ class BackupDirectory:
             written = data + section
             if self._store.put(path, written, over=file) is not None:
                 return
+            # A random pause, so that two writers do not meet again. No secret depends on it.
             time.sleep(random.uniform(0, min(_LONGEST_PAUSE, 0.02 * (attempt + 1))))  # noqa: S311
         raise StorageError(
             f"Could not append to {self._store.location(path)}: others wrote to it "

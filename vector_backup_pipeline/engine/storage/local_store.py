@@ -161,6 +161,7 @@ class LocalStore:
         finally:
             upload.abort()
 
+    # A local file has no parts, whose size `expected_size` would decide.
     def upload(self, path: str, expected_size: int | None = None) -> LocalUpload:  # noqa: ARG002
         return LocalUpload(self._root / path)
 

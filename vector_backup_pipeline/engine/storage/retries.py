@@ -46,6 +46,7 @@ class _Retries:
         if now >= self._deadline:
             raise StorageError(error.summary, error.advice) from error
         # The last attempt is made at the end of the time.
+        # Random, so that many clients do not retry at the same moment.
         wait = min(self._wait * random.uniform(0.5, 1), self._deadline - now)  # noqa: S311
         self._wait = min(LONGEST_WAIT, 2 * self._wait)
         _log.warning("%s Retry in %.1f s", error, wait)

@@ -136,7 +136,7 @@ def _unfinished_upload(
 def _boto3_errors(action: str) -> Iterator[None]:
     """Raise a StorageError if boto3 is not installed or configured, or the request fails."""
     try:
-        import boto3  # noqa: F401
+        import boto3  # noqa: F401 - only whether it is installed
         from botocore.exceptions import BotoCoreError, ClientError
         from botocore.parsers import ResponseParserError
     except ImportError as error:

@@ -56,7 +56,9 @@ def test_what_is_not_recreated_is_named(source: Database) -> None:
     )
 
     def omissions(name: str) -> list[tuple[str, str]]:
-        return [(each.kind.value, each.text) for each in read_table(source, name).omissions]
+        return [
+            (omission.kind.value, omission.text) for omission in read_table(source, name).omissions
+        ]
 
     texts = {text: kind for kind, text in omissions("t")}
     for kind, text in (
@@ -72,7 +74,7 @@ def test_what_is_not_recreated_is_named(source: Database) -> None:
         assert texts[text] == kind
     assert any(text.startswith("grants {") for text in texts)
     assert any(text.startswith("grants on column b {") for text in texts)
-    assert [str(each) for each in read_table(source, "t").requires] == [
+    assert [str(dependency) for dependency in read_table(source, "t").requires] == [
         "function public.made(text)",
         "collation public.plain",
         "type public.span",
@@ -106,7 +108,9 @@ def test_a_partition_loses_an_identity_of_its_own(databases: Databases) -> None:
     (table,) = definitions.tables.values()
 
     check_statements([table], definitions.dependencies)
-    assert [str(each) for each in table.omissions] == ["partition public.p1: identity of column k"]
+    assert [str(omission) for omission in table.omissions] == [
+        "partition public.p1: identity of column k"
+    ]
     assert table.sequences == ()
 
 
@@ -127,9 +131,13 @@ def test_reading_needs_no_privilege_but_select(source: Database) -> None:
     )
     table = read_table(source, "t", user="defs_reader")
 
-    values = {each.name: each.last_value for each in table.sequences}
+    values = {sequence.name: sequence.last_value for sequence in table.sequences}
     assert values == {"t_id_seq": None, "numbers": None, "t_g_seq": 1}
-    unread = [each.text for each in table.omissions if each.kind is OmissionKind.SEQUENCE_VALUE]
+    unread = [
+        omission.text
+        for omission in table.omissions
+        if omission.kind is OmissionKind.SEQUENCE_VALUE
+    ]
     assert unread == [
         f"last value of sequence {name}, which the role may not read: a restore sets it from the "
         f"values of {column}"
@@ -149,7 +157,7 @@ def test_a_partition_in_the_set_beside_its_root_is_created_by_the_root(source: D
 
     assert str(leaf.created_with) == str(middle.created_with) == "public.parts"
     assert (leaf.ddl, leaf.indexes, leaf.foreign_keys) == ((), (), ())
-    assert [each.name for each in root.statements(Kind.TABLE)] == [
+    assert [statement.name for statement in root.statements(Kind.TABLE)] == [
         *("parts", "parts_eu", "parts_rest", "parts_eu_1")
     ]
     assert leaf.primary_key == ("id", "region", "at")
@@ -186,13 +194,13 @@ def test_reading_does_not_wait_for_others(source: Database, blocking: str) -> No
             )
             assert {row[0] for row in cursor.fetchall()} == {"public.t"}
     policies = table.statements(Kind.POLICY)
-    unread = [each for each in table.omissions if each.prevents_creation]
+    unread = [omission for omission in table.omissions if omission.prevents_creation]
     if "other" in blocking:
         assert policies == ()
         assert unread[0].text.startswith("policy looks of public.t, which the backup could not")
     else:
         assert (len(policies), unread) == (1, [])
-        assert [each.last_value for each in table.sequences] == [None]
+        assert [sequence.last_value for sequence in table.sequences] == [None]
 
 
 def test_the_queries_for_older_servers_run_too(
@@ -206,7 +214,7 @@ def test_the_queries_for_older_servers_run_too(
     then = read_all(database)
 
     def without_compression(statements: tuple[object, ...]) -> list[str]:
-        return [str(each) for each in statements if "COMPRESSION" not in str(each)]
+        return [str(statement) for statement in statements if "COMPRESSION" not in str(statement)]
 
     assert then.dependencies == now.dependencies
     for table, newer in zip(then.tables.values(), now.tables.values(), strict=True):

@@ -38,34 +38,37 @@ def _decide(
 ) -> dict[str, tuple[bool, str]]:
     uses = {in_use: "its run is active"} if in_use else {}
     decisions = History(list(sets), uses).decide(keep)
-    return {each.stamp: (each.is_kept, "; ".join(each.reasons)) for each in decisions}
+    return {
+        decision.stamp: (decision.is_kept, "; ".join(decision.reasons)) for decision in decisions
+    }
 
 
 def _kept(decisions: Sequence[Decision]) -> set[str]:
     return {decision.stamp for decision in decisions if decision.is_kept}
 
 
-def _is_good(each: StoredSet, sets: dict[str, StoredSet], seen: frozenset[str]) -> bool:
+def _is_good(backup_set: StoredSet, sets: dict[str, StoredSet], seen: frozenset[str]) -> bool:
     """Whether the set and all that it builds on are there and whole."""
-    verified = each.verdicts.verified
+    verified = backup_set.verdicts.verified
     return (
-        each.source is not None
-        and each.created_at <= NOW
-        and each.stamp not in seen
-        and each.says_complete
-        and not each.broken_files
+        backup_set.source is not None
+        and backup_set.created_at <= NOW
+        and backup_set.stamp not in seen
+        and backup_set.says_complete
+        and not backup_set.broken_files
         and (verified is None or verified.passed)
         and (
-            each.builds_on is None
+            backup_set.builds_on is None
             or (
-                each.builds_on in sets and _is_good(sets[each.builds_on], sets, seen | {each.stamp})
+                backup_set.builds_on in sets
+                and _is_good(sets[backup_set.builds_on], sets, seen | {backup_set.stamp})
             )
         )
     )
 
 
-def _tables(each: StoredSet) -> set[str]:
-    return {file.table_name for file in each.files}
+def _tables(backup_set: StoredSet) -> set[str]:
+    return {file.table_name for file in backup_set.files}
 
 
 @given(histories(), rules, zones, flags)
@@ -74,21 +77,21 @@ def test_what_must_be_kept_is_kept(
 ) -> None:
     decisions = history.decide(keep, zone, truncated=truncated)
 
-    kept, sets = _kept(decisions), {each.stamp: each for each in history.sets}
-    by_age = sorted(history.sets, key=lambda each: each.age, reverse=True)
-    good = [each for each in by_age if _is_good(each, sets, frozenset())]
-    assert [decision.stamp for decision in decisions] == [each.stamp for each in by_age]
+    kept, sets = _kept(decisions), {backup_set.stamp: backup_set for backup_set in history.sets}
+    by_age = sorted(history.sets, key=lambda backup_set: backup_set.age, reverse=True)
+    good = [backup_set for backup_set in by_age if _is_good(backup_set, sets, frozenset())]
+    assert [decision.stamp for decision in decisions] == [backup_set.stamp for backup_set in by_age]
     assert all(decision.reasons for decision in decisions)
-    assert {d.stamp for d in decisions if d.is_good} == {each.stamp for each in good}
+    assert {d.stamp for d in decisions if d.is_good} == {backup_set.stamp for backup_set in good}
     if not good:
         assert kept == sets.keys()
         return
-    for each in history.sets:
+    for backup_set in history.sets:
         # Good sets of its database with all of its tables.
         counted = [
             other
             for other in good
-            if other.source == each.source and _tables(other) >= _tables(each)
+            if other.source == backup_set.source and _tables(other) >= _tables(backup_set)
         ]
         verified = [
             other
@@ -97,20 +100,20 @@ def test_what_must_be_kept_is_kept(
             and v.passed
             and (other.verdicts.drill is None or other.verdicts.drill.passed)
         ]
-        if each in counted[: max(1, keep.keep_last)] or each in verified[:1]:
-            assert each.stamp in kept
+        if backup_set in counted[: max(1, keep.keep_last)] or backup_set in verified[:1]:
+            assert backup_set.stamp in kept
         if (
-            each.source is None
-            or (each.emptied and not truncated)
-            or each.created_at > NOW
-            or each.stamp in history.in_use
+            backup_set.source is None
+            or (backup_set.emptied and not truncated)
+            or backup_set.created_at > NOW
+            or backup_set.stamp in history.in_use
         ):
-            assert each.stamp in kept
-        if each.stamp in kept:
-            assert each.needs & sets.keys() <= kept
+            assert backup_set.stamp in kept
+        if backup_set.stamp in kept:
+            assert backup_set.needs & sets.keys() <= kept
         else:
             # A newer good set that is kept has all of its tables, so none is lost.
-            assert any(other.age > each.age and other.stamp in kept for other in counted)
+            assert any(other.age > backup_set.age and other.stamp in kept for other in counted)
 
 
 @given(histories(), rules, zones, flags)
@@ -119,7 +122,10 @@ def test_of_each_of_the_last_periods_one_good_set_is_kept(
 ) -> None:
     decisions = history.decide(keep, zone, truncated=truncated)
 
-    kept, created = _kept(decisions), {each.stamp: each.created_at for each in history.sets}
+    kept, created = (
+        _kept(decisions),
+        {backup_set.stamp: backup_set.created_at for backup_set in history.sets},
+    )
     good = [decision.stamp for decision in decisions if decision.is_good]
     for number, period in (
         (keep.keep_daily, "%Y%m%d"),
@@ -147,21 +153,21 @@ def test_what_builds_on_a_set_is_removed_before_it(
 ) -> None:
     # Without rings, in which no set is the first.
     sets = [
-        each
-        if (each.builds_on or "") < each.stamp
-        else replace(each, builds_on=None, needs=frozenset())
-        for each in history.sets
+        backup_set
+        if (backup_set.builds_on or "") < backup_set.stamp
+        else replace(backup_set, builds_on=None, needs=frozenset())
+        for backup_set in history.sets
     ]
     decisions = replace(history, sets=sets).decide(keep, zone, truncated=True)
 
     order = [decision.stamp for decision in removal_order(decisions, sets)]
 
     assert sorted(order) == sorted(
-        each.stamp for each in sets if each.stamp not in _kept(decisions)
+        backup_set.stamp for backup_set in sets if backup_set.stamp not in _kept(decisions)
     )
-    for each in sets:
-        if each.stamp in order and each.builds_on in order:
-            assert order.index(each.stamp) < order.index(each.builds_on)
+    for backup_set in sets:
+        if backup_set.stamp in order and backup_set.builds_on in order:
+            assert order.index(backup_set.stamp) < order.index(backup_set.builds_on)
 
 
 def test_sets_that_build_on_one_another_in_a_ring_are_removed_too() -> None:
