@@ -19,7 +19,7 @@ from vector_backup_pipeline.api import examples
 from vector_backup_pipeline.api.examples import Example
 from vector_backup_pipeline.engine.catalog.locations import BackupList
 from vector_backup_pipeline.engine.errors import kinds_by_status
-from vector_backup_pipeline.engine.results import BackupResult, RestoreResult
+from vector_backup_pipeline.engine.results import BackupResult, RestoreResult, RunResult
 
 MESSAGES: Mapping[int, str] = {
     200: "操作成功",
@@ -162,6 +162,10 @@ def respond(
     """The answer with this HTTP status. Keys that an error does not set are left out."""
     # A run's result is JSON already, which pydantic would warn of.
     content = data.model_dump(exclude_unset=isinstance(data, ErrorData), warnings=False)
+    if isinstance(data, BackupData | RestoreData):
+        # As in the result itself, the common fields come last.
+        for key in (*RunResult.model_fields, "run_id"):
+            content[key] = content.pop(key)
     envelope = {
         "code": code,
         "success": code < 400,

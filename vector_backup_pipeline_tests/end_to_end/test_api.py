@@ -130,7 +130,7 @@ def test_an_empty_object_is_backed_up_and_answered_key_by_key(
         "success": True,
         "message": "操作成功",
     }
-    assert sorted(called.data) == sorted(["response", *RESULT_KEYS, "run_id"])
+    assert list(called.data) == ["response", *RESULT_KEYS, "run_id"]
     assert called.data["response"] == "Vector表备份完成"
     assert called.data["backup_performed"] is True
     assert called.data["truncate_performed"] is False
