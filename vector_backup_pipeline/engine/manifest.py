@@ -95,10 +95,23 @@ class Relation(Record):
     size: int
 
 
+class KeyFile(Record):
+    """The primary keys of a table's live rows, each with the digest of its row and the timestamp of
+    the set whose file contains the row. `columns` are those of the primary key."""
+
+    name: BareName
+    columns: list[str]
+    rows: int
+    bytes: int
+    sha256: str
+
+
 class TableBackup(Record):
     """A table of the set. `file` is None if its export failed; `error` is the reason.
 
-    The older system kept no `oid` and `definition`.
+    The file of an incremental table contains the rows that have changed since the set `builds_on`;
+    `live_rows` and `live_digest` are those of the table. `full_reason` says why a table is full
+    although the run was not to be. The older system kept no `oid` and `definition`.
     """
 
     table: str
@@ -110,6 +123,25 @@ class TableBackup(Record):
     file: DataFile | None
     error: str | None
     definition: TableDefinition | None
+    keys: KeyFile | None = None
+    builds_on: str | None = None
+    live_rows: int | None = None
+    live_digest: str | None = None
+    full_reason: str | None = None
+
+    @property
+    def rows(self) -> int:
+        """The number of live rows; 0 if the export failed."""
+        if self.live_rows is not None:
+            return self.live_rows
+        return 0 if self.file is None else self.file.rows
+
+    @property
+    def digest(self) -> str | None:
+        """The content digest of all live rows."""
+        if self.live_digest is not None:
+            return self.live_digest
+        return None if self.file is None else self.file.digest.value
 
 
 class Server(Record):
@@ -129,6 +161,8 @@ class Manifest(Record):
     """One backup set. `complete` is False if a table of the run failed.
 
     `builds_on` is the timestamp of the set whose rows this one needs too; None for a full set.
+    `can_be_base`: an incremental backup may build on the set. False if a crash of the server could
+    have lost transactions that are in it, or if it has no key files.
     `origin` is "older_system" for a set made by `vector-backup adopt`, whose `server.database` is
     `OLDER_SYSTEM` too, since nothing is known of its server.
 
@@ -155,6 +189,7 @@ class Manifest(Record):
     truncated_tables: list[str]
     result: BackupResult
     builds_on: str | None = None
+    can_be_base: bool = False
     origin: Literal["older_system"] | None = None
     signature: str | None = None
     checksum: str | None = None
