@@ -11,9 +11,11 @@ without parameters, so that a `%` in an expression is itself.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
+import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,13 +27,17 @@ from psycopg2.sql import SQL, Composable, Identifier, Literal
 
 from vector_backup_pipeline.engine.cancellation import check
 from vector_backup_pipeline.engine.postgres.definitions.reading import Row, rows
-from vector_backup_pipeline.engine.postgres.session import apply_session_settings, savepoint
+from vector_backup_pipeline.engine.postgres.session import (
+    apply_session_settings,
+    savepoint,
+    set_local,
+)
 from vector_backup_pipeline.engine.postgres.tables import relation_name
 from vector_backup_pipeline.engine.results import Recall
 
 _NEIGHBORS = 10
-# More candidates than probes are read, since some may be zero vectors. Filtering before the LIMIT
-# would read every vector from TOAST.
+# More candidates than probes are read, since some may be zero vectors. A filter in the query would
+# read every vector from TOAST.
 _SPARE_CANDIDATES = 100
 _OUT_OF_TIME = "the time for it ran out"
 _ALIAS = Identifier("searched")
@@ -53,26 +59,23 @@ _EXACT = {
     "enable_indexonlyscan": "off",
 }
 
-_TABLE = SQL("""
-SELECT c.oid, c.relkind = 'p' AS is_partitioned,
-       ARRAY(SELECT a.attname::text
-               FROM pg_catalog.pg_index x
-              CROSS JOIN pg_catalog.unnest(x.indkey::int2[]) WITH ORDINALITY k(attnum, position)
-               JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum
-              WHERE x.indrelid = c.oid AND x.indisprimary AND k.position <= x.indnkeyatts
-              ORDER BY k.position) AS primary_key
-  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
- WHERE n.nspname::text = {schema} AND c.relname::text = {table}
-""")
 # The columns of an expression are known from what the index depends on; of those, the ones of a
-# vector type (or a domain over one) come first.
+# vector type (or a domain over one) come first. Without a primary key, rows are told apart by where
+# they are stored.
 _INDEXES = SQL("""
 SELECT i.relname::text AS index, x.indisvalid AND x.indisready AS is_valid,
+       c.relkind = 'p' AS is_partitioned,
        pg_catalog.pg_get_indexdef(i.oid, 1, false) AS value,
        COALESCE(pg_catalog.pg_get_expr(x.indpred, x.indrelid), 'true') AS predicate,
-       t.typname::text AS type, tn.nspname::text AS type_schema,
-       pg_catalog.format_type(t.oid, -1) AS type_text,
-       opn.nspname::text AS operator_schema, op.oprname::text AS operator,
+       op.oprname::text AS metric,
+       pg_catalog.format('OPERATOR(%I.%s)', opn.nspname, op.oprname) AS operator,
+       pg_catalog.format_type(oc.opcintype, -1) AS type,
+       ARRAY(SELECT a.attname::text
+               FROM pg_catalog.pg_index k
+              CROSS JOIN pg_catalog.unnest(k.indkey::int2[]) WITH ORDINALITY u(attnum, position)
+               JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = u.attnum
+              WHERE k.indrelid = c.oid AND k.indisprimary AND u.position <= k.indnkeyatts
+              ORDER BY u.position) AS primary_key,
        ARRAY(SELECT DISTINCT a.attname::text
                FROM pg_catalog.pg_depend p
                JOIN pg_catalog.pg_attribute a
@@ -89,16 +92,15 @@ SELECT i.relname::text AS index, x.indisvalid AND x.indisready AS is_valid,
                FROM pg_catalog.pg_partition_tree(i.oid) p
                JOIN pg_catalog.pg_class r ON r.oid = p.relid) AS parts
   FROM pg_catalog.pg_index x
+  JOIN pg_catalog.pg_class c ON c.oid = x.indrelid
   JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
   JOIN pg_catalog.pg_am am ON am.oid = i.relam AND am.amname IN ('hnsw', 'ivfflat')
   JOIN pg_catalog.pg_opclass oc ON oc.oid = x.indclass[0]
-  JOIN pg_catalog.pg_type t ON t.oid = oc.opcintype
-  JOIN pg_catalog.pg_namespace tn ON tn.oid = t.typnamespace
   JOIN pg_catalog.pg_amop ao ON ao.amopfamily = oc.opcfamily AND ao.amoppurpose = 'o'
        AND ao.amoplefttype = oc.opcintype AND ao.amoprighttype = oc.opcintype
   JOIN pg_catalog.pg_operator op ON op.oid = ao.amopopr
   JOIN pg_catalog.pg_namespace opn ON opn.oid = op.oprnamespace
- WHERE x.indrelid = {oid} AND x.indislive
+ WHERE x.indrelid = {table}::regclass AND x.indislive
  ORDER BY i.relname
 """)
 
@@ -109,30 +111,21 @@ def measure_recall(
     """The recall of every vector index of the table `name`, each by `probes` searches.
 
     Takes a new connection, and `seconds` at most. `label` is the table's name in results. What
-    can't be measured comes with a note; only a cancellation is raised.
+    cannot be measured comes with a note; only a cancellation is raised.
     """
     started = time.monotonic()
     measured: list[Recall] = []
     try:
         with _reader(connection, started + seconds) as reader:
-            searches = _searches(reader, name)
-            for left, search in zip(range(len(searches), 0, -1), searches, strict=True):
+            table = Literal(Identifier(*name).as_string(connection))
+            indexes = reader.ask(_INDEXES.format(table=table))
+            for left, row in zip(range(len(indexes), 0, -1), indexes, strict=True):
                 # A slow search leaves the others their share of the time.
                 share = (reader.deadline - time.monotonic()) / left
+                search = _Search(name, row)
                 measured.append(_measure(reader.until(share), search, label, probes))
     except _NotMeasured as reason:
-        unread = Recall(
-            table=label,
-            column="*",
-            index=None,
-            metric="",
-            dimensions=[],
-            probes=0,
-            recall=None,
-            seconds=round(time.monotonic() - started, 3),
-            note=str(reason),
-        )
-        measured.append(unread)
+        measured.append(_result(label, None, started, note=str(reason)))
     return measured
 
 
@@ -144,18 +137,30 @@ def _measure(reader: _Reader, search: _Search, label: str, probes: int) -> Recal
     try:
         if not search.is_valid:
             raise _NotMeasured("the index is not valid")
-        for probe in reader.ask(search.choose_probes(probes)):
-            dimensions.add(int(probe["dimensions"]))
-            shares += _share_found(reader, search, probe["text"])
+        candidates = (row["probe"] for row in reader.ask(search.choose_candidates(probes)))
+        for probe in itertools.islice(itertools.filterfalse(_is_zero, candidates), probes):
+            dimensions.add(_dimensions(probe))
+            shares += _share_found(reader, search, probe)
         if not shares:
             raise _NotMeasured("there is no vector to search for")
     except _NotMeasured as reason:
         note = str(reason)
+    return _result(label, search, started, dimensions, shares, note)
+
+
+def _result(
+    label: str,
+    search: _Search | None,
+    started: float,
+    dimensions: Collection[int] = (),
+    shares: Sequence[float] = (),
+    note: str | None = None,
+) -> Recall:
     return Recall(
         table=label,
-        column=search.column,
-        index=search.index,
-        metric=search.operator,
+        column=search.column if search else "*",
+        index=search.index if search else None,
+        metric=search.metric if search else "",
         dimensions=sorted(dimensions),
         probes=len(shares),
         recall=round(sum(shares) / len(shares), 4) if shares else None,
@@ -164,18 +169,31 @@ def _measure(reader: _Reader, search: _Search, label: str, probes: int) -> Recal
     )
 
 
+def _is_zero(probe: str) -> bool:
+    """Of the text of a vector, such as `[0,0]`, `{}/5` and `00`."""
+    return re.search("[1-9]", probe.partition("/")[0]) is None
+
+
+def _dimensions(probe: str) -> int:
+    """Of the text of a vector, such as `[1,2]`, `{1:2}/5` and `01`."""
+    if probe.startswith("["):
+        return probe.count(",") + 1
+    values, _, dimensions = probe.partition("/")
+    return int(dimensions or len(values))
+
+
 def _share_found(reader: _Reader, search: _Search, probe: str) -> list[float]:
     """Of the true neighbors; nothing where there are none, since all distances overflow."""
-    query = search.neighbors_by_index(probe)
-    (row,) = reader.ask(SQL("EXPLAIN (FORMAT JSON) {}").format(query), _BY_INDEX)
+    by_index, exact = search.neighbors_by_index(probe), search.neighbors(probe)
+    (row,) = reader.ask(SQL("EXPLAIN (FORMAT JSON) {}").format(by_index), _BY_INDEX)
     ((explanation,),) = row.values()
-    if others := set(_scans(explanation["Plan"])) - search.parts:
+    if others := set(_scans(explanation["Plan"])) - search.scans:
         raise _NotMeasured(f"the planner does not use it but {', '.join(sorted(others))}")
-    found, true = (
-        {row["identity"] for row in reader.ask(asked, settings) if row["is_neighbor"]}
-        for asked, settings in ((query, _BY_INDEX), (search.neighbors(probe), _EXACT))
+    neighbors, true = (
+        {row["identity"] for row in reader.ask(query, settings) if row["is_neighbor"]}
+        for query, settings in ((by_index, _BY_INDEX), (exact, _EXACT))
     )
-    return [len(found & true) / len(true)] if true else []
+    return [len(neighbors & true) / len(true)] if true else []
 
 
 def _scans(node: Mapping[str, Any]) -> Iterator[str]:
@@ -209,17 +227,13 @@ class _Reader:
         left = self.deadline - time.monotonic()
         if left <= 0:
             raise _NotMeasured(_OUT_OF_TIME)
-        local = {**(settings or {}), "statement_timeout": f"{math.ceil(left * 1000)}ms"}
-        assignments = [
-            SQL("SET LOCAL {} = {}").format(Identifier(name), Literal(value))
-            for name, value in local.items()
-        ]
         with (
             _failures_as_notes(self.deadline),
             self.connection.cursor() as cursor,
             savepoint(cursor, keeps=False),  # The rollback resets the settings.
         ):
-            cursor.execute(SQL("; ").join(assignments))
+            timeout = {"statement_timeout": f"{math.ceil(left * 1000)}ms"}
+            set_local(cursor, {**(settings or {}), **timeout})
             return rows(cursor, query)
 
 
@@ -251,149 +265,69 @@ def _failures_as_notes(deadline: float) -> Iterator[None]:
         raise _NotMeasured(lines[0].rstrip(".")) from error
 
 
-def _searches(reader: _Reader, name: tuple[str, str]) -> list[_Search]:
-    """A search for each vector index of the table.
-
-    Raises:
-        _NotMeasured: the table is gone, or can't be read.
-    """
-    schema, table = name
-    found = reader.ask(_TABLE.format(schema=Literal(schema), table=Literal(table)))
-    if not found:
-        raise _NotMeasured(f"{schema}.{table} is gone")
-    (row,) = found
-    return [
-        _Search(
-            relation=relation_name(schema, table, only=not row["is_partitioned"]),
-            primary_key=tuple(row["primary_key"]),
-            column=", ".join(index["columns"]) or index["value"],
-            index=index["index"],
-            is_valid=index["is_valid"],
-            value=SQL("({})").format(SQL(index["value"])),
-            predicate=SQL("({})").format(SQL(index["predicate"])),
-            type=index["type"],
-            type_schema=index["type_schema"],
-            type_text=index["type_text"],
-            operator=index["operator"],
-            operator_schema=index["operator_schema"],
-            parts=frozenset([index["index"], *index["parts"]]),
-        )
-        for index in reader.ask(_INDEXES.format(oid=Literal(row["oid"])))
-    ]
-
-
-@dataclass(frozen=True)
 class _Search:
-    """A column, or an expression over it, that can be searched through `index`.
+    """A column, or an expression over it, that can be searched through an index.
 
-    `type` is one of pgvector's types or bit, `type_text` is SQL without its dimensions. `parts` are
-    the names that the index's scans may have: its own, or those of its partitions.
+    `scans` are the names that the index's scans may have: its own, or those of its partitions.
     """
 
-    relation: Composable
-    primary_key: tuple[str, ...]
-    column: str
-    index: str
-    is_valid: bool
-    value: Composable
-    predicate: Composable
-    type: str
-    type_schema: str
-    type_text: str
-    operator: str
-    operator_schema: str
-    parts: frozenset[str]
+    def __init__(self, table: tuple[str, str], row: Row) -> None:
+        self.index: str = row["index"]
+        self.is_valid: bool = row["is_valid"]
+        self.metric: str = row["metric"]
+        self.column = ", ".join(row["columns"]) or row["value"]
+        self.scans = {self.index, *row["parts"]}
+        keys = row["primary_key"] or ["tableoid", "ctid"]
+        # Qualified: a bare name in ORDER BY could be taken for an output column's.
+        key = SQL(", ").join(SQL("{}.{}").format(_ALIAS, Identifier(name)) for name in keys)
+        identity = SQL("ROW({})::text").format(key)
+        value = SQL("({})").format(SQL(row["value"]))
+        relation = relation_name(*table, only=not row["is_partitioned"])
+        self._parts = {
+            "value": value,
+            "operator": SQL(row["operator"]),
+            "type": SQL(row["type"]),
+            "identity": identity,
+            "key": key,
+            "keys": SQL(", ").join(Identifier(f"key_{number}") for number in range(len(keys))),
+            "seed": identity if row["primary_key"] else SQL("{}::text").format(value),
+            "relation": SQL("{} {}").format(relation, _ALIAS),
+            "predicate": SQL("({})").format(SQL(row["predicate"])),
+            "limit": Literal(_NEIGHBORS),
+            # NULL has no distance, and the cosine distance of a zero vector is NaN. Both sort last.
+            "is_neighbor": SQL("COALESCE(distance <> 'NaN', false) AS is_neighbor"),
+        }
 
-    def choose_probes(self, probes: int) -> Composable:
+    def choose_candidates(self, probes: int) -> Composable:
         """The first vectors in an order that the data alone decides, so the same in any database.
 
         CASE keeps the order of evaluation: the value of a row outside the predicate may be an
         error.
         """
-        is_not_zero, dimensions = self._is_not_zero(SQL("probe")), self._dimensions(SQL("probe"))
         return SQL(
-            "SELECT probe::text AS text, {dimensions} AS dimensions"
+            "SELECT probe::text AS probe"
             "  FROM (SELECT {value} AS probe, pg_catalog.md5({seed}) AS position FROM {relation}"
             "         WHERE {predicate} AND CASE WHEN {predicate} THEN {value} IS NOT NULL END"
             "         ORDER BY 2, {key} LIMIT {candidates}) chosen"
-            " WHERE {is_not_zero} ORDER BY position LIMIT {probes}"
-        ).format(
-            value=self.value,
-            seed=SQL("ROW({})::text").format(self._key)
-            if self.primary_key
-            else self._function(f"{self.type}_send", self.value),
-            relation=self._aliased,
-            predicate=self.predicate,
-            key=self._key,
-            candidates=Literal(probes + _SPARE_CANDIDATES),
-            dimensions=dimensions,
-            is_not_zero=is_not_zero,
-            probes=Literal(probes),
-        )
+            " ORDER BY position"
+        ).format(candidates=Literal(probes + _SPARE_CANDIDATES), **self._parts)
 
     def neighbors(self, probe: str) -> Composable:
         """The nearest rows, ties by key, from one sort of all distances."""
         return SQL(
             "SELECT identity, {is_neighbor} FROM"
-            " (SELECT {identity}, {distance} FROM {relation} WHERE {predicate} ORDER BY 2, {key}"
-            " LIMIT {limit}) nearest (identity, distance)"
-        ).format(**self._parts_of_query(probe))
+            " (SELECT {identity}, {value} {operator} {probe}::{type} FROM {relation}"
+            " WHERE {predicate} ORDER BY 2, {key} LIMIT {limit}) nearest (identity, distance)"
+        ).format(probe=Literal(probe), **self._parts)
 
     def neighbors_by_index(self, probe: str) -> Composable:
         """The same as an index returns them: by distance, of which only equal ones are sorted.
 
         Written so because servers before PostgreSQL 17 use no index that gives a part of the order.
         """
-        keys = SQL(", ").join(Identifier(f"key_{number}") for number, _ in enumerate(self._keys))
         return SQL(
             "SELECT identity, {is_neighbor} FROM"
-            " (SELECT {identity}, {distance}, {key} FROM {relation} WHERE {predicate} ORDER BY 2)"
-            " nearest (identity, distance, {keys}) ORDER BY distance, {keys} LIMIT {limit}"
-        ).format(keys=keys, **self._parts_of_query(probe))
-
-    def _parts_of_query(self, probe: str) -> dict[str, Composable]:
-        return {
-            # NULL has no distance, and the cosine distance of a zero vector is NaN. Both sort last.
-            "is_neighbor": SQL("COALESCE(distance <> 'NaN', false) AS is_neighbor"),
-            "identity": SQL("ROW({})::text").format(self._key),
-            "distance": SQL("{} OPERATOR({}.{}) {}::{}").format(
-                self.value,
-                Identifier(self.operator_schema),
-                SQL(self.operator),
-                Literal(probe),
-                SQL(self.type_text),
-            ),
-            "key": self._key,
-            "relation": self._aliased,
-            "predicate": self.predicate,
-            "limit": Literal(_NEIGHBORS),
-        }
-
-    @property
-    def _aliased(self) -> Composable:
-        return SQL("{} {}").format(self.relation, _ALIAS)
-
-    @property
-    def _keys(self) -> tuple[str, ...]:
-        return self.primary_key or ("tableoid", "ctid")
-
-    @property
-    def _key(self) -> Composable:
-        """Qualified: a bare name in ORDER BY could be taken for an output column's."""
-        return SQL(", ").join(SQL("{}.{}").format(_ALIAS, Identifier(name)) for name in self._keys)
-
-    def _dimensions(self, value: Composable) -> Composable:
-        if self.type == "bit":
-            return SQL("pg_catalog.length({})").format(value)
-        if self.type == "sparsevec":  # It has no function for that; its text ends in "}/5".
-            return SQL("pg_catalog.split_part({}::text, '/', 2)::int").format(value)
-        return self._function("vector_dims", value)
-
-    def _is_not_zero(self, value: Composable) -> Composable:
-        if self.type == "bit":
-            return SQL("position(B'1' IN {}) > 0").format(value)
-        norm = "vector_norm" if self.type == "vector" else "l2_norm"
-        return SQL("{} > 0").format(self._function(norm, value))
-
-    def _function(self, name: str, value: Composable) -> Composable:
-        return SQL("{}({})").format(Identifier(self.type_schema, name), value)
+            " (SELECT {identity}, {value} {operator} {probe}::{type}, {key} FROM {relation}"
+            " WHERE {predicate} ORDER BY 2) nearest (identity, distance, {keys})"
+            " ORDER BY distance, {keys} LIMIT {limit}"
+        ).format(probe=Literal(probe), **self._parts)

@@ -48,7 +48,7 @@ def apply_session_settings(cursor: Cursor, lock_timeout: float) -> None:
 
     `lock_timeout` in seconds.
     """
-    _set_local(cursor, _SETTINGS)
+    set_local(cursor, _SETTINGS)
     apply_time_limits(cursor, lock_timeout)
 
 
@@ -61,19 +61,19 @@ def apply_time_limits(cursor: Cursor, lock_timeout: float) -> None:
     if isinstance(connection, Connection) and connection.notices_lost_client:
         # A statement ends when its client has disconnected, even while it waits for a lock.
         limits["client_connection_check_interval"] = "1s"
-    _set_local(cursor, limits)
+    set_local(cursor, limits)
 
 
 def allow_writes(cursor: Cursor) -> None:
     """Make this transaction READ WRITE whatever the default of the role or database. Fails on a
     standby, and after the first query."""
-    _set_local(cursor, {"transaction_read_only": "off"})
+    set_local(cursor, {"transaction_read_only": "off"})
 
 
 def apply_maintenance_settings(cursor: Cursor, memory: str | None, workers: int | None) -> None:
     """Set the resources for index builds in this transaction; None keeps the server's setting."""
     limits = {"maintenance_work_mem": memory, "max_parallel_maintenance_workers": workers}
-    _set_local(cursor, {name: str(value) for name, value in limits.items() if value is not None})
+    set_local(cursor, {name: str(value) for name, value in limits.items() if value is not None})
 
 
 @contextlib.contextmanager
@@ -85,7 +85,7 @@ def own_search_path(cursor: Cursor) -> Iterator[None]:
     """
     cursor.execute("SET LOCAL search_path TO DEFAULT")
     yield
-    _set_local(cursor, {"search_path": ""})
+    set_local(cursor, {"search_path": ""})
 
 
 @contextlib.contextmanager
@@ -111,7 +111,7 @@ def apply_statement_syntax(cursor: Cursor) -> None:
     Loading rows runs expressions of the backup's tables, and those may have called set_config().
     """
     encoding = cursor.connection.encoding
-    _set_local(cursor, {"standard_conforming_strings": "on", "client_encoding": encoding})
+    set_local(cursor, {"standard_conforming_strings": "on", "client_encoding": encoding})
 
 
 def defer_constraints(cursor: Cursor) -> None:
@@ -125,7 +125,7 @@ def check_deferred_constraints(cursor: Cursor) -> None:
         cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
 
 
-def _set_local(cursor: Cursor, settings: Mapping[str, str]) -> None:
+def set_local(cursor: Cursor, settings: Mapping[str, str]) -> None:
     """With SET: set_config(), as a SELECT, would fix the transaction's snapshot."""
     if settings:
         statements: list[Composed] = [

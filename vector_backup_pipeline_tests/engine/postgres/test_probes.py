@@ -315,7 +315,7 @@ def test_a_role_that_may_not_read_all_rows_gets_a_note(
 def test_a_table_that_is_gone_gets_a_note(docs18: Database) -> None:
     (measured,) = measure(docs18, "nowhere")
 
-    assert (measured.recall, measured.note) == (None, "public.nowhere is gone")
+    assert (measured.recall, measured.note) == (None, 'relation "public.nowhere" does not exist')
 
 
 def test_a_lost_connection_is_no_failure(docs18: Database) -> None:
