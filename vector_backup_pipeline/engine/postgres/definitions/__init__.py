@@ -25,7 +25,7 @@ from vector_backup_pipeline.engine.postgres.definitions.omissions import (
 )
 from vector_backup_pipeline.engine.postgres.definitions.row_security import read_row_security
 from vector_backup_pipeline.engine.postgres.definitions.sequences import (
-    FoundSequence,
+    UsedSequence,
     read_sequences,
 )
 from vector_backup_pipeline.engine.postgres.definitions.tables import (
@@ -87,7 +87,7 @@ class _Reader:
         self._sequences = [
             sequence
             for sequence in read_sequences(cursor, oids)
-            if not (sequence.noun.role == "identity" and sequence.table in partitions)
+            if not (sequence.definition.role == "identity" and sequence.table in partitions)
         ]
         self._parts: dict[int, list[object]] = defaultdict(list)
         for oid, part in (
@@ -123,7 +123,7 @@ class _Reader:
             ),
             indexes=tuple(self._parts_of(created, Index)),
             foreign_keys=tuple(self._parts_of(created, ForeignKey)),
-            sequences=tuple(sequence.noun for sequence in sequences),
+            sequences=tuple(sequence.definition for sequence in sequences),
             needs=tuple(dependency.key for dependency in self.needed.dependencies_of(tree.oids)),
             requires=tuple(self.needed.required_by(tree.oids)),
             omissions=(
@@ -135,10 +135,10 @@ class _Reader:
     def _parts_of(self, oids: Iterable[int], kind: type[_Part]) -> list[_Part]:
         return [part for oid in oids for part in self._parts[oid] if isinstance(part, kind)]
 
-    def _sequences_of(self, tree: Tree) -> list[FoundSequence]:
+    def _sequences_of(self, tree: Tree) -> list[UsedSequence]:
         """Distinct sequences, preferring one that is owned by one of these tables."""
-        distinct: dict[str, FoundSequence] = {}
+        distinct: dict[str, UsedSequence] = {}
         for sequence in self._sequences:
             if sequence.table in tree.oids:
-                distinct.setdefault(str(sequence.noun), sequence)
+                distinct.setdefault(str(sequence.definition), sequence)
         return list(distinct.values())

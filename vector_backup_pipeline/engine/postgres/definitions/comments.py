@@ -8,77 +8,49 @@ from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
 
 from vector_backup_pipeline.engine.postgres.definitions.reading import (
-    NOT_INTERNAL,
-    VALID_INDEX,
+    TABLE_OBJECTS,
     rows,
     statement,
 )
-from vector_backup_pipeline.engine.postgres.definitions.sequences import FoundSequence
+from vector_backup_pipeline.engine.postgres.definitions.sequences import UsedSequence
 from vector_backup_pipeline.engine.table_definition import Statement
 
-# `target` is what COMMENT ON names; schema_name and name are the relation's or statistics object's.
+# An object's address begins with schema and name of the relation or statistics object.
 _COMMENTS = sql.SQL("""
-WITH c AS (
-    SELECT c.oid, n.nspname, c.relname,
-           pg_catalog.format('%%I.%%I', n.nspname, c.relname) AS full_name
-      FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-     WHERE c.oid = ANY(%(oids)s::oid[])
-), described(relid, schema_name, name, target, classoid, objoid, objsubid) AS (
-    SELECT c.oid, nspname, relname, 'TABLE ' || full_name,
-           'pg_catalog.pg_class'::regclass, c.oid, 0 FROM c
+WITH object AS ({table_objects}
     UNION ALL
-    SELECT c.oid, nspname, relname,
-           pg_catalog.format('COLUMN %%s.%%I', full_name, a.attname),
-           'pg_catalog.pg_class'::regclass, c.oid, a.attnum
-      FROM c JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid
-     WHERE a.attnum > 0 AND NOT a.attisdropped
-    UNION ALL
-    SELECT c.oid, nspname, relname,
-           pg_catalog.format('CONSTRAINT %%I ON %%s', k.conname, full_name),
-           'pg_catalog.pg_constraint'::regclass, k.oid, 0
-      FROM c JOIN pg_catalog.pg_constraint k ON k.conrelid = c.oid
-     WHERE k.contype <> 't' AND {not_internal}
-    UNION ALL
-    SELECT c.oid, nspname, i.relname, pg_catalog.format('INDEX %%I.%%I', nspname, i.relname),
-           'pg_catalog.pg_class'::regclass, i.oid, 0
-      FROM c
-      JOIN pg_catalog.pg_index x ON x.indrelid = c.oid
-      JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
-     WHERE {valid_index}
-    UNION ALL
-    SELECT c.oid, nspname, relname,
-           pg_catalog.format('POLICY %%I ON %%s', p.polname, full_name),
-           'pg_catalog.pg_policy'::regclass, p.oid, 0
-      FROM c JOIN pg_catalog.pg_policy p ON p.polrelid = c.oid
-    UNION ALL
-    SELECT c.oid, n.nspname, s.stxname,
-           pg_catalog.format('STATISTICS %%I.%%I', n.nspname, s.stxname),
-           'pg_catalog.pg_statistic_ext'::regclass, s.oid, 0
-      FROM c
-      JOIN pg_catalog.pg_statistic_ext s ON s.stxrelid = c.oid
-      JOIN pg_catalog.pg_namespace n ON n.oid = s.stxnamespace
-    UNION ALL
-    SELECT u.relid, n.nspname, s.relname,
-           pg_catalog.format('SEQUENCE %%I.%%I', n.nspname, s.relname),
-           'pg_catalog.pg_class'::regclass, s.oid, 0
+    SELECT u.relid, 'pg_catalog.pg_class'::regclass, u.oid
       FROM unnest(%(users)s::oid[], %(sequences)s::oid[]) u(relid, oid)
-      JOIN pg_catalog.pg_class s ON s.oid = u.oid
-      JOIN pg_catalog.pg_namespace n ON n.oid = s.relnamespace
 )
-SELECT relid AS oid, 'comment' AS kind, schema_name, name,
-       pg_catalog.format('COMMENT ON %%s IS %%L', target, d.description) AS sql
-  FROM described JOIN pg_catalog.pg_description d USING (classoid, objoid, objsubid)
- ORDER BY relid, target
-""").format(not_internal=NOT_INTERNAL, valid_index=VALID_INDEX)
+SELECT o.relid AS oid, 'comment' AS kind, a.object_names[1] AS schema_name,
+       a.object_names[2] AS name,
+       pg_catalog.format('COMMENT ON ' || v.target || ' IS %%4$L', a.object_names[1],
+           a.object_names[2], a.object_names[3], d.description) AS sql
+  FROM object o
+  JOIN pg_catalog.pg_description d ON d.classoid = o.classid AND d.objoid = o.objid
+ CROSS JOIN LATERAL
+       pg_catalog.pg_identify_object_as_address(d.classoid, d.objoid, d.objsubid) a
+  JOIN (VALUES
+       ('table', 'TABLE %%1$I.%%2$I'), ('foreign table', 'TABLE %%1$I.%%2$I'),
+       ('table column', 'COLUMN %%1$I.%%2$I.%%3$I'),
+       ('foreign table column', 'COLUMN %%1$I.%%2$I.%%3$I'),
+       ('table constraint', 'CONSTRAINT %%3$I ON %%1$I.%%2$I'),
+       ('policy', 'POLICY %%3$I ON %%1$I.%%2$I'), ('index', 'INDEX %%1$I.%%2$I'),
+       ('statistics object', 'STATISTICS %%1$I.%%2$I'), ('sequence', 'SEQUENCE %%1$I.%%2$I')
+       ) v(type, target) USING (type)
+ ORDER BY o.relid, 5
+""").format(table_objects=TABLE_OBJECTS)
 
 
 def read_comments(
-    cursor: Cursor, oids: Sequence[int], sequences: Sequence[FoundSequence]
+    cursor: Cursor, oids: Sequence[int], sequences: Sequence[UsedSequence]
 ) -> Iterator[tuple[int, Statement]]:
     """By the table's OID; those on sequences by the table that uses them."""
-    users, used = (
-        [sequence.table for sequence in sequences],
-        [sequence.oid for sequence in sequences],
-    )
-    for row in rows(cursor, _COMMENTS, oids=list(oids), users=users, sequences=used):
+    for row in rows(
+        cursor,
+        _COMMENTS,
+        oids=list(oids),
+        users=[sequence.table for sequence in sequences],
+        sequences=[sequence.oid for sequence in sequences],
+    ):
         yield row["oid"], statement(row)

@@ -16,7 +16,7 @@ from psycopg2.extensions import cursor as Cursor
 
 from vector_backup_pipeline.engine.postgres.definitions.reading import (
     FIRST_USER_OID,
-    VALID_INDEX,
+    TABLE_OBJECTS,
     Row,
     rows,
     statement,
@@ -27,31 +27,11 @@ from vector_backup_pipeline.engine.table_definition import Dependency, ObjectAdd
 # An object: its catalog's name and its OID.
 Object: TypeAlias = tuple[str, int]
 
-# From the objects that a table's statements come from. pg_depend treats a table's columns as the
-# table, so OIDs are enough. Beyond pg_depend, a domain needs what its constraints need, a composite
-# type what its pg_class entry needs, and an array its element.
+# pg_depend treats a table's columns as the table, so OIDs are enough. Beyond pg_depend, a domain
+# needs what its constraints need, a composite type what its pg_class entry needs, and an array its
+# element.
 _EDGES = sql.SQL("""
-WITH RECURSIVE roots(relid, classid, objid) AS (
-    SELECT c.oid, 'pg_catalog.pg_class'::regclass, c.oid
-      FROM pg_catalog.pg_class c WHERE c.oid = ANY(%(oids)s::oid[])
-    UNION ALL
-    SELECT x.indrelid, 'pg_catalog.pg_class'::regclass, x.indexrelid
-      FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
-     WHERE x.indrelid = ANY(%(oids)s::oid[]) AND {valid_index}
-    UNION ALL
-    SELECT d.adrelid, 'pg_catalog.pg_attrdef'::regclass, d.oid
-      FROM pg_catalog.pg_attrdef d WHERE d.adrelid = ANY(%(oids)s::oid[])
-    UNION ALL
-    SELECT k.conrelid, 'pg_catalog.pg_constraint'::regclass, k.oid
-      FROM pg_catalog.pg_constraint k
-     WHERE k.conrelid = ANY(%(oids)s::oid[]) AND k.contype <> 't'
-    UNION ALL
-    SELECT p.polrelid, 'pg_catalog.pg_policy'::regclass, p.oid
-      FROM pg_catalog.pg_policy p WHERE p.polrelid = ANY(%(oids)s::oid[])
-    UNION ALL
-    SELECT s.stxrelid, 'pg_catalog.pg_statistic_ext'::regclass, s.oid
-      FROM pg_catalog.pg_statistic_ext s WHERE s.stxrelid = ANY(%(oids)s::oid[])
-), walk(classid, objid, refclassid, refobjid) AS (
+WITH RECURSIVE roots AS ({table_objects}), walk(classid, objid, refclassid, refobjid) AS (
     SELECT 'pg_catalog.pg_class'::regclass::oid, relid, classid::oid, objid FROM roots
     UNION
     SELECT w.refclassid, w.refobjid, d.refclassid, d.refobjid
@@ -93,7 +73,7 @@ WITH RECURSIVE roots(relid, classid, objid) AS (
 SELECT classid::regclass::text AS class, objid AS oid, refclassid::regclass::text AS needed_class,
        refobjid AS needed
   FROM walk WHERE (classid, objid) <> (refclassid, refobjid)
-""").format(valid_index=VALID_INDEX, first_user_oid=sql.Literal(FIRST_USER_OID))
+""").format(table_objects=TABLE_OBJECTS, first_user_oid=sql.Literal(FIRST_USER_OID))
 
 _EXTENSIONS = """
 SELECT e.oid, e.extname AS name, e.extversion AS version, n.nspname AS schema_name

@@ -8,7 +8,7 @@ from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
 
 from vector_backup_pipeline.engine.postgres.definitions.reading import POSTGRES_15, rows, since
-from vector_backup_pipeline.engine.postgres.definitions.sequences import FoundSequence
+from vector_backup_pipeline.engine.postgres.definitions.sequences import UsedSequence
 from vector_backup_pipeline.engine.postgres.definitions.tables import Tree
 from vector_backup_pipeline.engine.table_definition import Column, Omission, OmissionKind
 
@@ -108,7 +108,7 @@ def read_omissions(
     cursor: Cursor,
     trees: Sequence[Tree],
     partitions: Sequence[int],
-    sequences: Sequence[FoundSequence],
+    sequences: Sequence[UsedSequence],
 ) -> Iterator[tuple[int, Omission]]:
     """By the OID of the table or partition. Partitions state which they are."""
     names = {relation.oid: relation.name for tree in trees for relation in tree.relations}
@@ -128,7 +128,7 @@ def read_omissions(
 
 
 def computed_omissions(
-    columns: Sequence[Column], sequences: Sequence[FoundSequence]
+    columns: Sequence[Column], sequences: Sequence[UsedSequence]
 ) -> Iterator[Omission]:
     """The omissions that follow from columns and sequences."""
     for column in columns:
@@ -137,10 +137,10 @@ def computed_omissions(
                 kind=OmissionKind.LARGE_OBJECTS,
                 text=f"large objects of column {column.name}: the backup has only their OIDs",
             )
-    for sequence in sequences:
-        if sequence.noun.last_value is None:
+    for sequence in (used.definition for used in sequences):
+        if sequence.last_value is None:
             yield Omission(
                 kind=OmissionKind.SEQUENCE_VALUE,
-                text=f"last value of sequence {sequence.noun}, which the role may not read: a "
-                f"restore sets it from the values of {sequence.noun.column}",
+                text=f"last value of sequence {sequence}, which the role may not read: a restore "
+                f"sets it from the values of {sequence.column}",
             )

@@ -28,6 +28,28 @@ NOT_INTERNAL = sql.SQL("""NOT EXISTS (
         WHERE above.oid = k.conparentid AND above.conrelid = k.conrelid)""")
 # A partitioned table's index is "invalid" until each partition's is attached.
 VALID_INDEX = sql.SQL("x.indislive AND ((x.indisvalid AND x.indisready) OR i.relkind = 'I')")
+# The objects that a table's statements come from, and the table's OID. Columns are in pg_class.
+TABLE_OBJECTS = sql.SQL("""
+    SELECT c.oid AS relid, 'pg_catalog.pg_class'::regclass AS classid, c.oid AS objid
+      FROM pg_catalog.pg_class c WHERE c.oid = ANY(%(oids)s::oid[])
+    UNION ALL
+    SELECT x.indrelid, 'pg_catalog.pg_class'::regclass, x.indexrelid
+      FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
+     WHERE x.indrelid = ANY(%(oids)s::oid[]) AND {valid_index}
+    UNION ALL
+    SELECT d.adrelid, 'pg_catalog.pg_attrdef'::regclass, d.oid
+      FROM pg_catalog.pg_attrdef d WHERE d.adrelid = ANY(%(oids)s::oid[])
+    UNION ALL
+    SELECT k.conrelid, 'pg_catalog.pg_constraint'::regclass, k.oid
+      FROM pg_catalog.pg_constraint k
+     WHERE k.conrelid = ANY(%(oids)s::oid[]) AND k.contype <> 't' AND {not_internal}
+    UNION ALL
+    SELECT p.polrelid, 'pg_catalog.pg_policy'::regclass, p.oid
+      FROM pg_catalog.pg_policy p WHERE p.polrelid = ANY(%(oids)s::oid[])
+    UNION ALL
+    SELECT s.stxrelid, 'pg_catalog.pg_statistic_ext'::regclass, s.oid
+      FROM pg_catalog.pg_statistic_ext s WHERE s.stxrelid = ANY(%(oids)s::oid[])
+""").format(valid_index=VALID_INDEX, not_internal=NOT_INTERNAL)
 
 
 def server_version(cursor: Cursor) -> int:

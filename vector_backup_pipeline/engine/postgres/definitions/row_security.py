@@ -15,14 +15,8 @@ from vector_backup_pipeline.engine.postgres.definitions.reading import (
 )
 from vector_backup_pipeline.engine.table_definition import Omission, OmissionKind, Statement
 
-# Printing a subquery locks its tables (ruleutils' AcquireRewriteLocks), which may be others than
-# ours: pg_depend tells such policies apart.
 _POLICIES = """
-SELECT p.oid, p.polrelid, p.polname, n.nspname AS schema_name, c.relname AS name,
-       EXISTS (SELECT FROM pg_catalog.pg_depend d
-                WHERE d.classid = 'pg_catalog.pg_policy'::regclass AND d.objid = p.oid
-                  AND d.refclassid = 'pg_catalog.pg_class'::regclass
-                  AND d.refobjid <> p.polrelid) AS reads_others
+SELECT p.oid, p.polrelid, p.polname, n.nspname AS schema_name, c.relname AS name
   FROM pg_catalog.pg_policy p
   JOIN pg_catalog.pg_class c ON c.oid = p.polrelid
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -30,8 +24,10 @@ SELECT p.oid, p.polrelid, p.polname, n.nspname AS schema_name, c.relname AS name
  ORDER BY p.polrelid, p.polname
 """
 
-_STATEMENTS = """
-SELECT p.polrelid AS oid, 'policy' AS kind, n.nspname AS schema_name, c.relname AS name,
+# Printing a subquery locks its tables (ruleutils' AcquireRewriteLocks), which may be others than
+# ours.
+_STATEMENT = """
+SELECT 'policy' AS kind, n.nspname AS schema_name, c.relname AS name,
        pg_catalog.format('CREATE POLICY %%I ON %%I.%%I AS %%s FOR %%s TO %%s%%s%%s',
            p.polname, n.nspname, c.relname,
            CASE WHEN p.polpermissive THEN 'PERMISSIVE' ELSE 'RESTRICTIVE' END,
@@ -46,8 +42,7 @@ SELECT p.polrelid AS oid, 'policy' AS kind, n.nspname AS schema_name, c.relname 
   FROM pg_catalog.pg_policy p
   JOIN pg_catalog.pg_class c ON c.oid = p.polrelid
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
- WHERE p.oid = ANY(%(policies)s::oid[])
- ORDER BY p.polrelid, p.polname
+ WHERE p.oid = %(policy)s
 """
 
 _ENABLED = """
@@ -68,21 +63,16 @@ def read_row_security(
     cursor: Cursor, oids: Sequence[int]
 ) -> Iterator[tuple[int, Statement | Omission]]:
     """By the table's OID. A policy that cannot be read without waiting is an omission."""
-    policies = rows(cursor, _POLICIES, oids=list(oids))
-    own = [policy["oid"] for policy in policies if not policy["reads_others"]]
-    for row in rows(cursor, _STATEMENTS, policies=own):
-        yield row["oid"], statement(row)
-    for policy in policies:
-        if policy["reads_others"]:
-            yield policy["polrelid"], _read_aside(cursor, policy)
+    for policy in rows(cursor, _POLICIES, oids=list(oids)):
+        yield policy["polrelid"], _read_policy(cursor, policy)
     for row in rows(cursor, _ENABLED, oids=list(oids)):
         yield row["oid"], statement(row)
 
 
-def _read_aside(cursor: Cursor, policy: Row) -> Statement | Omission:
+def _read_policy(cursor: Cursor, policy: Row) -> Statement | Omission:
     try:
         with side_read(cursor):
-            (row,) = rows(cursor, _STATEMENTS, policies=[policy["oid"]])
+            (row,) = rows(cursor, _STATEMENT, policy=policy["oid"])
     except psycopg2.errors.LockNotAvailable:
         return Omission(
             kind=OmissionKind.UNREAD_POLICY,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 
 import psycopg2
@@ -57,7 +58,7 @@ SELECT used.relid, used.role, c.oid, n.nspname AS schema_name, c.relname AS name
 
 # pg_sequence_last_value() locks the sequence until the transaction's end and does not tell whether
 # the value was used; reading the relation takes ACCESS SHARE.
-_VALUE = sql.SQL("SELECT {oid} AS oid, last_value, is_called FROM {sequence}")
+_VALUE = sql.SQL("SELECT last_value, is_called FROM {}")
 
 _UNREADABLE = (
     psycopg2.errors.LockNotAvailable,
@@ -69,13 +70,13 @@ _UNREADABLE = (
 )
 
 
-class FoundSequence:
+class UsedSequence:
     """A sequence as one table uses it, with its statements."""
 
     def __init__(self, row: Row, value: tuple[int | None, bool | None]) -> None:
         self.oid: int = row["oid"]
         self.table: int = row["relid"]
-        self.noun = Sequence(
+        self.definition = Sequence(
             schema_name=row["schema_name"],
             name=row["name"],
             role=row["role"],
@@ -91,40 +92,25 @@ class FoundSequence:
         # An identity's sequence is created with its column.
         if row["role"] != "identity":
             self.statements.append(
-                Statement(Kind.SEQUENCE, *self.noun.qualified_name, row["create_sql"])
+                Statement(Kind.SEQUENCE, *self.definition.qualified_name, row["create_sql"])
             )
         if row["role"] == "serial":
             self.statements.append(
-                Statement(Kind.SEQUENCE_OWNER, *self.noun.qualified_name, row["owner_sql"])
+                Statement(Kind.SEQUENCE_OWNER, *self.definition.qualified_name, row["owner_sql"])
             )
 
 
-def read_sequences(cursor: Cursor, oids: Iterable[int]) -> list[FoundSequence]:
+def read_sequences(cursor: Cursor, oids: Iterable[int]) -> list[UsedSequence]:
     """Owned ones first."""
     sequence_rows = rows(cursor, _SEQUENCES, oids=list(oids))
-    values = _read_values(cursor, [row for row in sequence_rows if row["readable"]])
-    return [FoundSequence(row, values.get(row["oid"], (None, None))) for row in sequence_rows]
+    by_oid = {row["oid"]: row for row in sequence_rows}
+    values = {oid: _read_value(cursor, row) for oid, row in by_oid.items()}
+    return [UsedSequence(row, values[row["oid"]]) for row in sequence_rows]
 
 
-def _read_values(cursor: Cursor, sequences: list[Row]) -> dict[int, tuple[int, bool]]:
-    """All in one query; one by one if one of them can't be read."""
-    if not sequences:
-        return {}
-    query = sql.SQL(" UNION ALL ").join(
-        _VALUE.format(
-            oid=sql.Literal(sequence["oid"]),
-            sequence=sql.Identifier(sequence["schema_name"], sequence["name"]),
-        )
-        for sequence in sequences
-    )
-    try:
-        with side_read(cursor):
-            value_rows = rows(cursor, query)
-    except _UNREADABLE:
-        if len(sequences) == 1:
-            return {}
-        values: dict[int, tuple[int, bool]] = {}
-        for sequence in sequences:
-            values |= _read_values(cursor, [sequence])
-        return values
-    return {row["oid"]: (row["last_value"], row["is_called"]) for row in value_rows}
+def _read_value(cursor: Cursor, row: Row) -> tuple[int | None, bool | None]:
+    if row["readable"]:
+        with contextlib.suppress(*_UNREADABLE), side_read(cursor):
+            (value,) = rows(cursor, _VALUE.format(sql.Identifier(row["schema_name"], row["name"])))
+            return value["last_value"], value["is_called"]
+    return None, None
