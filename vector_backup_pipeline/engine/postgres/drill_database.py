@@ -30,6 +30,11 @@ from vector_backup_pipeline.engine.postgres.connection import (
     connect_to_write,
     database_errors,
 )
+from vector_backup_pipeline.engine.postgres.recreation.extensions import (
+    create_extension,
+    extension_states,
+)
+from vector_backup_pipeline.engine.postgres.recreation.target_objects import existing_schemas
 from vector_backup_pipeline.engine.postgres.sql_ascii import ENCODING
 from vector_backup_pipeline.engine.table_definition import Dependency
 
@@ -180,21 +185,15 @@ def _create_extensions(
     connection = connect_to_write(settings)
     try:
         with connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT name FROM pg_available_extensions WHERE installed_version IS NULL"
-            )
-            missing = {name for (name,) in cursor.fetchall()}
+            states = extension_states(cursor, extensions)
             for extension in extensions:
-                if extension.name not in missing:
+                state, schema = states[extension.name], extension.schema_name
+                if state.installed is not None or state.available is None:
                     continue
-                name, schema = Identifier(extension.name), Identifier(extension.schema_name)
-                cursor.execute(
-                    "SELECT to_regnamespace(quote_ident(%s)) IS NULL", (extension.schema_name,)
-                )
-                if cursor.fetchone() == (True,):
+                if not existing_schemas(cursor, [schema]):
                     create = SQL("CREATE SCHEMA {} AUTHORIZATION {}")
-                    cursor.execute(create.format(schema, Identifier(owner)))
-                cursor.execute(SQL("CREATE EXTENSION {} WITH SCHEMA {}").format(name, schema))
+                    cursor.execute(create.format(Identifier(schema), Identifier(owner)))
+                create_extension(cursor, extension.name, schema)
         connection.commit()
     finally:
         close_quietly(connection)

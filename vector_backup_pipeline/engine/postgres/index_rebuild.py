@@ -10,15 +10,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from psycopg2.extensions import cursor as Cursor
-from psycopg2.sql import SQL, Identifier, Literal
+from psycopg2.sql import SQL, Identifier
 
 from vector_backup_pipeline.engine.postgres.definitions.constraints import (
     read_index_changes,
     read_indexes,
 )
 from vector_backup_pipeline.engine.postgres.definitions.reading import rows
-from vector_backup_pipeline.engine.postgres.session import check_deferred_constraints
-from vector_backup_pipeline.engine.table_definition import Index, Kind, Statement
+from vector_backup_pipeline.engine.postgres.session import check_deferred_constraints, set_local
+from vector_backup_pipeline.engine.table_definition import Index, Kind
 
 BeforeIndex = Callable[[tuple[str, str], Index], None]
 
@@ -28,7 +28,8 @@ BeforeIndex = Callable[[tuple[str, str], Index], None]
 # no search path): its index is kept up while the rows are loaded.
 _REBUILDABLE = """
 SELECT n.nspname AS schema_name, c.relname AS table_name, i.relname AS name,
-       t.spcname AS tablespace, pg_catalog.obj_description(i.oid, 'pg_class') AS comment
+       t.spcname AS tablespace, 'COMMENT ON INDEX ' || pg_catalog.format('%%I.%%I IS %%L',
+           n.nspname, i.relname, pg_catalog.obj_description(i.oid, 'pg_class')) AS comment
   FROM pg_catalog.pg_index x
   JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
   JOIN pg_catalog.pg_class c ON c.oid = x.indrelid
@@ -59,36 +60,34 @@ SELECT n.nspname AS schema_name, c.relname AS table_name, i.relname AS name,
 
 @dataclass(frozen=True)
 class RebuildableIndex:
-    """An index with all that its definition leaves out. `tablespace` None is the database's own."""
+    """An index. `tablespace` None is the database's own; `changes` are the statements for what its
+    definition leaves out."""
 
     schema: str
     table: str
     index: Index
     tablespace: str | None
-    comment: str | None
-    changes: tuple[Statement, ...]
-
-    @property
-    def identifier(self) -> Identifier:
-        return Identifier(self.schema, self.index.name)
+    changes: tuple[str, ...]
 
 
 def rebuildable_indexes(cursor: Cursor, oid: int) -> list[RebuildableIndex]:
     """The indexes of the table `oid` that this role may drop and can recreate identically."""
     index_rows = rows(cursor, _REBUILDABLE, oid=oid)
     indexes = {index.name: index for _, index in read_indexes(cursor, [oid])}
-    changes = [change for _, change in read_index_changes(cursor, [oid])]
+    changes = [
+        change
+        for _, change in read_index_changes(cursor, [oid])
+        if change.kind is Kind.INDEX_SETTING
+    ]
     return [
         RebuildableIndex(
             schema=row["schema_name"],
             table=row["table_name"],
             index=indexes[row["name"]],
             tablespace=row["tablespace"],
-            comment=row["comment"],
-            changes=tuple(
-                change
-                for change in changes
-                if change.kind is Kind.INDEX_SETTING and change.name == row["name"]
+            changes=(
+                *(change.sql for change in changes if change.name == row["name"]),
+                row["comment"],
             ),
         )
         for row in index_rows
@@ -98,7 +97,7 @@ def rebuildable_indexes(cursor: Cursor, oid: int) -> list[RebuildableIndex]:
 def drop_indexes(cursor: Cursor, indexes: Sequence[RebuildableIndex]) -> None:
     """Drop the indexes. The lock on their table also blocks readers."""
     for index in indexes:
-        cursor.execute(SQL("DROP INDEX {}").format(index.identifier))
+        cursor.execute(SQL("DROP INDEX {}").format(Identifier(index.schema, index.index.name)))
 
 
 def rebuild_indexes(
@@ -112,20 +111,10 @@ def rebuild_indexes(
         return
     # PostgreSQL builds no index on a table whose rows still wait for such a check.
     check_deferred_constraints(cursor)
-    # A definition names no tablespace, and the session may have a default.
-    cursor.execute("SELECT pg_catalog.current_setting('default_tablespace')")
-    ((default_tablespace,),) = cursor.fetchall()
     for index in indexes:
         before_index((index.schema, index.table), index.index)
-        _set_default_tablespace(cursor, index.tablespace or "")
-        cursor.execute(index.index.sql)
-        for change in index.changes:
-            cursor.execute(change.sql)
-        if index.comment is not None:
-            comment = SQL("COMMENT ON INDEX {} IS {}")
-            cursor.execute(comment.format(index.identifier, Literal(index.comment)))
-    _set_default_tablespace(cursor, default_tablespace)
-
-
-def _set_default_tablespace(cursor: Cursor, tablespace: str) -> None:
-    cursor.execute("SELECT pg_catalog.set_config('default_tablespace', %s, true)", (tablespace,))
+        # A definition names no tablespace, and the session may have a default.
+        set_local(cursor, {"default_tablespace": index.tablespace or ""})
+        for statement in (index.index.sql, *index.changes):
+            cursor.execute(statement)
+    cursor.execute("SET LOCAL default_tablespace TO DEFAULT")

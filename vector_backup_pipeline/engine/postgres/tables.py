@@ -142,29 +142,29 @@ def resolve_table(cursor: Cursor, requested: str) -> ResolvedTable:
     Raises:
         TableNotFound, InvalidParams (not a table), PermissionDenied (no SELECT).
     """
-    wanted = parse_table_name(requested)
-    cursor.execute(_RESOLVE + _LOOKUP, {"schema": wanted.schema, "name": wanted.name})
+    name = parse_table_name(requested)
+    cursor.execute(_RESOLVE + _LOOKUP, {"schema": name.schema, "name": name.name})
     row = cursor.fetchone()
     if row is None:
         cursor.execute("SELECT current_database(), current_setting('search_path')")
         ((database, path),) = cursor.fetchall()
-        where = f"on the search path ({path}) " if wanted.schema is None else ""
+        where = f"on the search path ({path}) " if name.schema is None else ""
         raise TableNotFound(
             f"The table {requested} was not found {where}in database {database}. Names are "
             "case-sensitive; write schema.name for another schema."
         )
-    oid, schema, name, kind, description, may_read, may_truncate, has_children = row
+    oid, schema, relname, kind, description, may_read, may_truncate, has_children = row
     if kind not in (_ORDINARY, _PARTITIONED, _FOREIGN):
         raise InvalidParams(
             f"{requested} is not a table ({description}). Name the tables that its rows come from."
         )
     if not may_read:
         raise PermissionDenied(
-            f"This role may not read {requested}.", advice=missing_grants(cursor, wanted, "SELECT")
+            f"This role may not read {requested}.", advice=missing_grants(cursor, name, "SELECT")
         )
     refusal: BackupError | None = None
     if kind == _FOREIGN:
-        refusal = InvalidParams(f"{requested} is a foreign table, which can't be locked.")
+        refusal = InvalidParams(f"{requested} is a foreign table, which cannot be locked.")
     elif has_children:
         refusal = InvalidParams(
             f"{requested} has inheritance children, so it is not truncated; only its own rows are "
@@ -173,15 +173,15 @@ def resolve_table(cursor: Cursor, requested: str) -> ResolvedTable:
     elif not may_truncate:
         refusal = PermissionDenied(
             f"This role may not truncate {requested}. The backup is not affected.",
-            advice=missing_grants(cursor, wanted, "TRUNCATE"),
+            advice=missing_grants(cursor, name, "TRUNCATE"),
         )
-    return ResolvedTable(requested, oid, schema, name, kind, refusal)
+    return ResolvedTable(requested, oid, schema, relname, kind, refusal)
 
 
-def missing_grants(cursor: Cursor, wanted: TableName, privilege: str) -> str | None:
+def missing_grants(cursor: Cursor, name: TableName, privilege: str) -> str | None:
     """The GRANT statements that this role needs to have `privilege` on the table or sequence, and
     USAGE of its schema: "Run: …"; None if nothing is missing."""
-    parameters = {"schema": wanted.schema, "name": wanted.name, "privilege": privilege}
+    parameters = {"schema": name.schema, "name": name.name, "privilege": privilege}
     cursor.execute(_PRIVILEGES + _LOOKUP, parameters)
     statements = []
     for role, schema, relation, may_use, has_privilege in cursor.fetchall():

@@ -254,9 +254,11 @@ def table_identity(cursor: Cursor, schema: str, name: str) -> ResolvedTable:
     return ResolvedTable(f"{schema}.{name}", oid, schema, name, kind, None)
 
 
-_SEQUENCE_STATE = SQL("SELECT last_value, is_called, {} FROM {}")
 _MAY_MOVE = "SELECT has_sequence_privilege(%s, 'SELECT') AND has_sequence_privilege(%s, 'UPDATE')"
-_INCREMENT = SQL("(SELECT seqincrement FROM pg_sequence WHERE seqrelid = %s::regclass)")
+_SEQUENCE_STATE = SQL("""
+    SELECT v.last_value, v.is_called, s.seqincrement
+      FROM {} v JOIN pg_sequence s ON s.seqrelid = v.tableoid
+""")
 
 
 def move_sequence_forward(
@@ -272,7 +274,7 @@ def move_sequence_forward(
     cursor.execute(_MAY_MOVE, (text, text))
     if cursor.fetchone() != (True,):
         return False
-    cursor.execute(_SEQUENCE_STATE.format(_INCREMENT, sequence), (text,))
+    cursor.execute(_SEQUENCE_STATE.format(sequence))
     ((current, current_is_called, increment),) = cursor.fetchall()
     step = 1 if increment > 0 else -1
     behind = (current * step, current_is_called) < (last_value * step, is_called)
@@ -290,11 +292,19 @@ _EXTREME = SQL(
 )
 
 
-def last_value_in_column(
+def known_value(
+    cursor: Cursor, table: tuple[str, str], sequence: table_definition.Sequence
+) -> tuple[int | None, bool]:
+    """`last_value` and `is_called` of the sequence in the backup. If they could not be read, the
+    last value in its column of `table`; None if the column has no value from the sequence."""
+    if sequence.last_value is None:
+        return _last_value_in_column(cursor, table, sequence), True
+    return sequence.last_value, bool(sequence.is_called)
+
+
+def _last_value_in_column(
     cursor: Cursor, table: tuple[str, str], sequence: table_definition.Sequence
 ) -> int | None:
-    """Where `sequence` must stand for the rows of `table`, if its own value could not be read: at
-    the last value in its column. None if the column has no value that is the sequence's."""
     name = Identifier(*table)
     cursor.execute(_IS_NUMBER, (name.as_string(cursor), sequence.column))
     if cursor.fetchone() != (True,):

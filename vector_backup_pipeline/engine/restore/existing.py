@@ -24,7 +24,7 @@ from vector_backup_pipeline.engine.postgres.targets import (
     ExistingTable,
     count_rows,
     find_existing,
-    last_value_in_column,
+    known_value,
     lock_targets,
     move_sequence_forward,
     truncate_targets,
@@ -152,11 +152,10 @@ class ExistingTables:
             definition = table.stored.definition
             for sequence in definition.sequences if definition else ():
                 name = _name_in_target(cursor, sequence, existing)
-                last_value, is_called = sequence.last_value, bool(sequence.is_called)
-                if name is not None and last_value is None:
-                    last_value = last_value_in_column(cursor, existing.full_name, sequence)
-                    is_called = True
-                if name is None or last_value is None:
+                if name is None:
+                    continue
+                last_value, is_called = known_value(cursor, existing.full_name, sequence)
+                if last_value is None:
                     continue
                 if not move_sequence_forward(cursor, name, last_value, is_called=is_called):
                     yield (

@@ -10,13 +10,14 @@ from psycopg2.extensions import cursor as Cursor
 from psycopg2.sql import SQL, Identifier
 
 from vector_backup_pipeline.engine.errors import DatabaseRefused, PermissionDenied
+from vector_backup_pipeline.engine.table_definition import Dependency
 
 _STATES = """
-SELECT wanted.name, e.extversion, n.nspname::text, a.default_version
-  FROM unnest(%(names)s::text[]) wanted(name)
-  LEFT JOIN pg_catalog.pg_extension e ON e.extname::text = wanted.name
+SELECT u.name, e.extversion, n.nspname::text, a.default_version
+  FROM unnest(%(names)s::text[]) u(name)
+  LEFT JOIN pg_catalog.pg_extension e ON e.extname::text = u.name
   LEFT JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
-  LEFT JOIN pg_catalog.pg_available_extensions a ON a.name::text = wanted.name
+  LEFT JOIN pg_catalog.pg_available_extensions a ON a.name::text = u.name
 """
 
 # Each member's name within the extension's schema. The address of an object is an array of its
@@ -56,8 +57,9 @@ class ExtensionState:
     available: str | None
 
 
-def extension_states(cursor: Cursor, names: Iterable[str]) -> dict[str, ExtensionState]:
-    cursor.execute(_STATES, {"names": sorted(set(names))})
+def extension_states(cursor: Cursor, extensions: Iterable[Dependency]) -> dict[str, ExtensionState]:
+    """The states by the extensions' names."""
+    cursor.execute(_STATES, {"names": [extension.name for extension in extensions]})
     return {name: ExtensionState(*state) for name, *state in cursor.fetchall()}
 
 

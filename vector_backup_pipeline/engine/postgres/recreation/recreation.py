@@ -41,7 +41,7 @@ from vector_backup_pipeline.engine.postgres.recreation.target_objects import (
 )
 from vector_backup_pipeline.engine.postgres.session import savepoint
 from vector_backup_pipeline.engine.postgres.targets import (
-    last_value_in_column,
+    known_value,
     move_sequence_forward,
 )
 from vector_backup_pipeline.engine.sql_tokens import Name
@@ -83,6 +83,9 @@ class Recreation:
         self._tables = list(tables)
         needed = {key for table in tables for key in table.definition.needs}
         self._dependencies = [dependency for dependency in dependencies if dependency.key in needed]
+        self._extensions = [
+            dependency for dependency in self._dependencies if dependency.kind == "extension"
+        ]
         self._existing = dict(existing)
         self._staging = staging
         names = [*self._own_names(), *(sequence.qualified_name for sequence in self._sequences())]
@@ -91,7 +94,7 @@ class Recreation:
         # Sequences that no new table owns: those of the target are used, the others are created.
         self._shared_existing: set[Name] = set()
         self._shared_created: set[Name] = set()
-        self._shared_values: list[tuple[NewTable, table_definition.Sequence, int]] = []
+        self._shared_values: list[tuple[NewTable, table_definition.Sequence, int, bool]] = []
         self._lost: dict[str, list[str]] = defaultdict(list)
 
     def check(self, cursor: Cursor) -> None:
@@ -104,7 +107,7 @@ class Recreation:
         """
         for table in self._tables:
             _check_definition(table)
-        states = extension_states(cursor, self._extension_names())
+        states = extension_states(cursor, self._extensions)
         for name, state in states.items():
             check_available(name, state)
         installed = [name for name, state in states.items() if state.installed]
@@ -196,23 +199,15 @@ class Recreation:
 
     # Required and existing objects
 
-    def _extension_names(self) -> list[str]:
-        return [
-            dependency.name for dependency in self._dependencies if dependency.kind == "extension"
-        ]
-
     def _check_required(
         self, cursor: Cursor, name_map: NameMap, extensions: Collection[str | None]
     ) -> None:
         """Check required members of these extensions; None stands for other objects. Adds the
         members' names to `name_map`."""
-        states = extension_states(cursor, self._extension_names())
-        for dependency in self._dependencies:
-            if (
-                dependency.kind == "extension"
-                and (schema := states[dependency.name].schema) is not None
-            ):
-                name_map.put_members(cursor, dependency, schema)
+        states = extension_states(cursor, self._extensions)
+        for extension in self._extensions:
+            if (schema := states[extension.name].schema) is not None:
+                name_map.put_members(cursor, extension, schema)
         required = (address for table in self._tables for address in table.definition.requires)
         addresses = dict.fromkeys(
             address for address in required if address.extension in extensions
@@ -221,22 +216,15 @@ class Recreation:
 
     def _missing(self, cursor: Cursor) -> list[Dependency]:
         """The dependencies that the target lacks, in creation order."""
-        states = extension_states(cursor, self._extension_names())
+        states = extension_states(cursor, self._extensions)
+        existing = {name for name, state in states.items() if state.installed}
         types = {
             dependency.qualified_name
             for dependency in self._dependencies
             if dependency.kind == "type"
         }
-        existing = existing_types(cursor, types)
-        return [
-            dependency
-            for dependency in self._dependencies
-            if (
-                states[dependency.name].installed is None
-                if dependency.kind == "extension"
-                else dependency.qualified_name not in existing
-            )
-        ]
+        existing |= {".".join(name) for name in existing_types(cursor, types)}
+        return [dependency for dependency in self._dependencies if dependency.key not in existing]
 
     def _own_names(self) -> Iterator[Name]:
         """Everything that belongs to the new tables and has a name in a schema, a table first."""
@@ -308,33 +296,27 @@ class Recreation:
         """Values that the backup does not have are taken from the rows."""
         for table in self._tables:
             for sequence in table.definition.sequences:
-                last_value = sequence.last_value
-                if last_value is None:
-                    owner = self._staging_schemas.name(sequence.table.qualified_name)
-                    last_value = last_value_in_column(cursor, owner, sequence)
+                owner = self._staging_schemas.name(sequence.table.qualified_name)
+                last_value, is_called = known_value(cursor, owner, sequence)
                 if last_value is None:
                     continue
                 if sequence.qualified_name in self._shared_existing:
-                    self._shared_values.append((table, sequence, last_value))
+                    self._shared_values.append((table, sequence, last_value, is_called))
                     continue
                 name = self._staging_schemas.name(sequence.qualified_name)
                 if sequence.last_value is None:
-                    move_sequence_forward(cursor, name, last_value, is_called=True)
+                    move_sequence_forward(cursor, name, last_value, is_called=is_called)
                 else:
                     cursor.execute(
                         "SELECT pg_catalog.setval(%s::regclass, %s, %s)",
-                        (Identifier(*name).as_string(cursor), last_value, sequence.is_called),
+                        (Identifier(*name).as_string(cursor), last_value, is_called),
                     )
 
     def _move_shared_sequences(self, cursor: Cursor) -> None:
         """Last, because no rollback undoes it; and forward only, because others use them."""
-        for table, sequence, last_value in self._shared_values:
-            if not move_sequence_forward(
-                cursor,
-                sequence.qualified_name,
-                last_value,
-                is_called=sequence.is_called is not False,
-            ):
+        for table, sequence, last_value, is_called in self._shared_values:
+            name = sequence.qualified_name
+            if not move_sequence_forward(cursor, name, last_value, is_called=is_called):
                 self._lost[str(table.definition)].append(
                     f"value of sequence {sequence}, which the role may not set"
                 )

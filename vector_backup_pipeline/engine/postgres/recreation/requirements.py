@@ -17,16 +17,9 @@ from vector_backup_pipeline.engine.postgres.session import savepoint
 from vector_backup_pipeline.engine.table_definition import ObjectAddress
 
 _FIND = "SELECT FROM pg_catalog.pg_get_object_address(%s, %s::text[], %s::text[])"
-# pg_get_object_address takes no operator with one argument. This raises an error as well if nothing
-# is found.
-_FIND_UNARY = """
-SELECT 1 / count(*)
-  FROM pg_catalog.pg_operator o JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace
- WHERE n.nspname::text = %s AND o.oprname::text = %s
-   AND %s::regtype IN (o.oprleft, o.oprright) AND 0 IN (o.oprleft, o.oprright)
-"""
+# pg_get_object_address takes no operator with one argument.
+_FIND_PREFIX_OPERATOR = "SELECT pg_catalog.format('%%I.%%s(NONE,%%s)', %s, %s, %s)::regoperator"
 _NOT_FOUND = (
-    psycopg2.errors.DivisionByZero,
     psycopg2.errors.InvalidSchemaName,
     psycopg2.errors.UndefinedFunction,
     psycopg2.errors.UndefinedObject,
@@ -74,7 +67,7 @@ def _exists(cursor: Cursor, address: ObjectAddress, name_map: NameMap) -> bool:
     try:
         with savepoint(cursor):
             if address.kind == "operator" and len(arguments) == 1:
-                cursor.execute(_FIND_UNARY, (*names, *arguments))
+                cursor.execute(_FIND_PREFIX_OPERATOR, (*names, *arguments))
             else:
                 cursor.execute(_FIND, (address.kind, names, arguments))
     except _NOT_FOUND:

@@ -11,18 +11,18 @@ from vector_backup_pipeline.engine.sql_tokens import Name
 
 _RELATIONS = """
 SELECT n.nspname::text, c.relname::text
-  FROM unnest(%(schemas)s::text[], %(names)s::text[]) wanted(schema, name)
-  JOIN pg_catalog.pg_namespace n ON n.nspname::text = wanted.schema
-  JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname::text = wanted.name
+  FROM unnest(%(schemas)s::text[], %(names)s::text[]) u(schema, name)
+  JOIN pg_catalog.pg_namespace n ON n.nspname::text = u.schema
+  JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname::text = u.name
  WHERE c.relkind = ANY(%(kinds)s)
 """
 
 # Not the row types of tables.
 _TYPES = """
 SELECT n.nspname::text, t.typname::text
-  FROM unnest(%(schemas)s::text[], %(names)s::text[]) wanted(schema, name)
-  JOIN pg_catalog.pg_namespace n ON n.nspname::text = wanted.schema
-  JOIN pg_catalog.pg_type t ON t.typnamespace = n.oid AND t.typname::text = wanted.name
+  FROM unnest(%(schemas)s::text[], %(names)s::text[]) u(schema, name)
+  JOIN pg_catalog.pg_namespace n ON n.nspname::text = u.schema
+  JOIN pg_catalog.pg_type t ON t.typnamespace = n.oid AND t.typname::text = u.name
   LEFT JOIN pg_catalog.pg_class c ON c.oid = t.typrelid
  WHERE c.relkind IS NULL OR c.relkind = 'c'
 """
