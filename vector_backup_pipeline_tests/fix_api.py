@@ -33,7 +33,7 @@ def check_by_schema(document: dict[str, Any], schema: dict[str, Any], value: Any
     """Fail unless the value conforms to that schema of the OpenAPI document."""
     whole = {"components": document["components"], "allOf": [schema]}
     validator = Draft202012Validator(whole, validate_formats=True)
-    problems = [f"{each.instance_path}: {each.message}" for each in validator.iter_errors(value)]
+    problems = [f"{error.instance_path}: {error.message}" for error in validator.iter_errors(value)]
     assert not problems, problems
 
 
@@ -65,11 +65,11 @@ class Api:
         """Its status when the run has ended."""
 
         def read() -> dict[str, Any] | None:
-            told = self.status(run_id)
-            return told if told["status"] in {"SUCCESS", "FAILURE", "CANCELED"} else None
+            status = self.status(run_id)
+            return status if status["status"] in {"SUCCESS", "FAILURE", "CANCELED"} else None
 
-        told: dict[str, Any] = eventually(read, f"the end of run {run_id}")
-        return told
+        status: dict[str, Any] = eventually(read, f"the end of run {run_id}")
+        return status
 
     def is_up(self) -> bool:
         try:

@@ -49,7 +49,7 @@ class FinishedBackup:
         return read_manifest((self.directory / name).read_bytes(), name)
 
     def file(self, table: str) -> DataFile:
-        (entry,) = [each for each in self.manifest.tables if each.table == table]
+        (entry,) = [entry for entry in self.manifest.tables if entry.table == table]
         assert entry.file is not None
         return entry.file
 

@@ -19,7 +19,7 @@ from vector_backup_pipeline_tests.fix_backup import LANGCHAIN, TIMESTAMPS
 EMBEDDINGS = "langchain_pg_embedding"
 
 
-class Found:
+class Report:
     """The findings of a check, by area and name."""
 
     def __init__(self, findings: Iterable[Finding]) -> None:
@@ -50,15 +50,15 @@ class Checker:
         root: BackupRoot | None = None,
         lock_timeout: float = 1.0,
         **parameters: Any,
-    ) -> Found:
-        given: dict[str, Any] = {
+    ) -> Report:
+        defaults: dict[str, Any] = {
             "tables": LANGCHAIN,
             "truncate_tables": (EMBEDDINGS,),
             "workers": 2,
         }
-        return Found(
+        return Report(
             check_backup(
-                BackupRequest(**given | parameters),
+                BackupRequest(**defaults | parameters),
                 ConnectionSettings.from_installation(SecretText(url), "the test"),
                 root or BackupRoot(str(self.root), "vector_bak"),
                 TIMESTAMPS,

@@ -93,7 +93,7 @@ class FinishedRun:
 
     def metadata(self, event_type: str, step: str) -> dict[str, Any]:
         """What the UI shows beside the first such event of a step."""
-        event = next(each for each in self.of_type(event_type) if each.step_key == step)
+        event = next(event for event in self.of_type(event_type) if event.step_key == step)
         data: Any = event.event_specific_data
         return {key: value.value for key, value in data.metadata.items()}
 

@@ -94,9 +94,9 @@ def read_all(database: Database) -> Definitions:
             "SELECT c.oid FROM pg_class c WHERE c.relkind IN ('r', 'p') AND NOT relispartition"
             " AND c.relnamespace::regnamespace::text !~ '^(pg_|information_schema)' ORDER BY c.oid"
         )
-        found = read_definitions(cursor, [row[0] for row in cursor.fetchall()])
-    assert Definitions.model_validate_json(found.model_dump_json()) == found
-    return found
+        definitions = read_definitions(cursor, [row[0] for row in cursor.fetchall()])
+    assert Definitions.model_validate_json(definitions.model_dump_json()) == definitions
+    return definitions
 
 
 def dump(database: Database, server: EmbeddedServer) -> list[str]:
@@ -112,7 +112,7 @@ def dump(database: Database, server: EmbeddedServer) -> list[str]:
     ignored = re.compile(r"--|SET |\\(un)?restrict |SELECT pg_catalog.set_config")
     kept = [line for line in done.stdout.splitlines() if not ignored.match(line)]
     statements = re.split(r";\n", "\n".join(kept) + "\n")
-    return sorted(each.strip() for each in statements if each.strip())
+    return sorted(statement.strip() for statement in statements if statement.strip())
 
 
 def assert_same(left: Database, right: Database) -> None:
@@ -124,10 +124,10 @@ def assert_same(left: Database, right: Database) -> None:
 
 
 def schemas(database: Database) -> set[str]:
-    found = database.ask(
+    rows = database.ask(
         "SELECT nspname FROM pg_namespace WHERE nspname !~ '^(pg_|information_schema)'"
     )
-    return {name for (name,) in found}
+    return {name for (name,) in rows}
 
 
 @dataclass
@@ -143,13 +143,13 @@ class Restore:
 
     def new_tables(self) -> list[NewTable]:
         return [
-            NewTable(each, *self.rename.get(str(each), str(each)).split(".", 1))
-            for each in self.definitions.tables.values()
-            if self.only is None or str(each) in self.only
+            NewTable(table, *self.rename.get(str(table), str(table)).split(".", 1))
+            for table in self.definitions.tables.values()
+            if self.only is None or str(table) in self.only
         ]
 
     def table(self, name: str) -> NewTable:
-        return next(each for each in self.new_tables() if each.definition.name == name)
+        return next(table for table in self.new_tables() if table.definition.name == name)
 
     def recreation(self, staging: str | None = STAGING) -> Recreation:
         return Recreation(self.new_tables(), self.existing, self.definitions.dependencies, staging)

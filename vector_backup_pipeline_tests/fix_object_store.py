@@ -44,12 +44,12 @@ class Bucket:
 
     def all_keys(self) -> list[str]:
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.name)
-        return [each["Key"] for page in pages for each in page.get("Contents", ())]
+        return [entry["Key"] for page in pages for entry in page.get("Contents", ())]
 
     def unfinished(self) -> list[str]:
         """The keys of multipart uploads that were neither completed nor aborted."""
-        found = self.client.list_multipart_uploads(Bucket=self.name)
-        return [each["Key"] for each in found.get("Uploads", ())]
+        listed = self.client.list_multipart_uploads(Bucket=self.name)
+        return [upload["Key"] for upload in listed.get("Uploads", ())]
 
     def stored(self, key: str) -> bytes:
         data: bytes = self.client.get_object(Bucket=self.name, Key=key)["Body"].read()

@@ -68,9 +68,9 @@ def kill_with_its_children(process: subprocess.Popen[Any]) -> None:
     with contextlib.suppress(psutil.Error):
         children = psutil.Process(process.pid).children(recursive=True)
     process.kill()
-    for each in children:
+    for descendant in children:
         with contextlib.suppress(psutil.Error):
-            each.kill()
+            descendant.kill()
 
 
 def hears(process: subprocess.Popen[str]) -> str:

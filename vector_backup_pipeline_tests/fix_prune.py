@@ -32,11 +32,11 @@ class FinishedPrune:
 
     @property
     def removed(self) -> list[str]:
-        return [each.timestamp for each in self.location.removed]
+        return [backup.timestamp for backup in self.location.removed]
 
     @property
     def kept(self) -> dict[str, str]:
-        return {each.timestamp: "; ".join(each.reasons) for each in self.location.kept}
+        return {backup.timestamp: "; ".join(backup.reasons) for backup in self.location.kept}
 
 
 def prune_root(root: Path | str, rules: KeepRules = LAST_1, **options: Any) -> FinishedPrune:

@@ -126,14 +126,14 @@ class RestoreMaker:
         """A restore that shall fail, say all `words`, and leave `database` as it was."""
         with untouched(database):
             done = self(url or database.url, listener, **parameters)
-        self.told(done, error_type, *words)
+        self.check_failure(done, error_type, *words)
         return done
 
-    def told(self, done: FinishedRestore, error_type: str, *words: str) -> None:
+    def check_failure(self, done: FinishedRestore, error_type: str, *words: str) -> None:
         """Error and result agree that nothing was restored, and why."""
         assert done.error_type == error_type, done.message
-        for each in words:
-            assert each in done.message
+        for word in words:
+            assert word in done.message
         result = done.result
         assert (result.restore_performed, result.truncate_performed) == (False, False)
         assert all(isinstance(entry, FailedTable) for entry in result.restore_results.values())
@@ -192,8 +192,8 @@ def kept_from_locking(database: Database, table: str) -> Iterator[None]:
 
 
 def staging_schemas(database: Database) -> list[str]:
-    found = database.ask("SELECT nspname FROM pg_namespace WHERE nspname ~ '^vector_restore_'")
-    return [name for (name,) in found]
+    rows = database.ask("SELECT nspname FROM pg_namespace WHERE nspname ~ '^vector_restore_'")
+    return [name for (name,) in rows]
 
 
 def _dump(database: Database, *options: str) -> list[str]:

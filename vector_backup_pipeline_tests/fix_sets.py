@@ -166,7 +166,7 @@ def sealed(document: Mapping[str, object]) -> bytes:
 def read_sets(directory: BackupDirectory, timestamps: TimestampFormat) -> list[BackupSet]:
     """All sets of a directory, oldest first by their creation in UTC; damaged ones too."""
     sets = read_contents(directory, timestamps).sets()
-    return sorted(sets, key=lambda each: (each.created_at, each.stamp))
+    return sorted(sets, key=lambda stored_set: (stored_set.created_at, stored_set.stamp))
 
 
 def find_set(

@@ -44,8 +44,8 @@ class Terminal:
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
-        told = self._captured.readouterr()
-        return Called(int(ended.value.code or 0), told.out, told.err)
+        captured = self._captured.readouterr()
+        return Called(int(ended.value.code or 0), captured.out, captured.err)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 
 from vector_backup_pipeline.checkup import check_dagster
 from vector_backup_pipeline.settings import PREFIX, load_settings
-from vector_backup_pipeline_tests.fix_checkup import EMBEDDINGS, Found
+from vector_backup_pipeline_tests.fix_checkup import EMBEDDINGS, Report
 from vector_backup_pipeline_tests.fix_postgres import Database
 from vector_backup_pipeline_tests.fix_terminal import Called, Terminal
 
@@ -114,13 +114,13 @@ def test_suspicious_settings_are_warnings(
     }.items():
         monkeypatch.setenv(name, value)
 
-    found = findings(terminal("check", "--json"), "warning")
+    by_name = findings(terminal("check", "--json"), "warning")
 
-    assert found["VECTOR_BACKUP_TABEL"]["advice"] == "Did you mean VECTOR_BACKUP_TABLES?"
-    assert found["VECTOR_BACKUP_ZZZ"]["advice"] == "See docs/settings.md."
-    assert str(tmp_path / "relative") in found["VECTOR_BACKUP_ROOT"]["message"]
-    assert "'elsewhere'" in found["VECTOR_BACKUP_TRUNCATE_TABLES"]["message"]
-    settings = {name for name, finding in found.items() if finding["area"] == "settings"}
+    assert by_name["VECTOR_BACKUP_TABEL"]["advice"] == "Did you mean VECTOR_BACKUP_TABLES?"
+    assert by_name["VECTOR_BACKUP_ZZZ"]["advice"] == "See docs/settings.md."
+    assert str(tmp_path / "relative") in by_name["VECTOR_BACKUP_ROOT"]["message"]
+    assert "'elsewhere'" in by_name["VECTOR_BACKUP_TRUNCATE_TABLES"]["message"]
+    settings = {name for name, finding in by_name.items() if finding["area"] == "settings"}
     assert not settings & {"VECTOR_DATABASE", "VECTOR_BACKUP_DB_URL"}
 
 
@@ -131,9 +131,9 @@ def test_control_characters_in_names_are_not_printed(
     assert "\a" not in terminal("check", "--tables", "bell\at").out
 
 
-def dagster(**environment: str) -> Found:
+def dagster(**environment: str) -> Report:
     settings = load_settings(**{name.lower(): value for name, value in environment.items()})
-    return Found(check_dagster(settings))
+    return Report(check_dagster(settings))
 
 
 def test_without_an_instance_there_is_no_history() -> None:

@@ -62,13 +62,13 @@ def test_each_operation_has_a_result_for_a_refused_run(operation: Operation) -> 
 
     result = operation.result.refused(InvalidParams("No."), moment)
 
-    told = result.as_json()
-    assert (told.pop("errors"), told.pop("timestamp")) == (
+    output = result.as_json()
+    assert (output.pop("errors"), output.pop("timestamp")) == (
         ["INVALID_PARAMS: No."],
         "2025-07-21T23:49:14+00:00",
     )
-    assert told.pop("outcome", "not_restored") == "not_restored"
-    assert not any(told.values())
+    assert output.pop("outcome", "not_restored") == "not_restored"
+    assert not any(output.values())
 
 
 def test_an_error_of_ours_fails_its_step_with_its_type_and_without_a_second_try() -> None:

@@ -45,9 +45,9 @@ def _refused(action: Callable[[], object], match: str) -> str:
     with pytest.raises(InvalidParams, match=match) as refusal:
         action()
     error = refusal.value
-    told = "".join([all_that_it_tells(error), *traceback.format_exception(error)])
-    assert not any(secret in told for secret in (PASSWORD, KEY))
-    return told
+    text = "".join([all_that_it_tells(error), *traceback.format_exception(error)])
+    assert not any(secret in text for secret in (PASSWORD, KEY))
+    return text
 
 
 @pytest.mark.parametrize("encode", [base64.b64encode, base64.urlsafe_b64encode])
@@ -98,8 +98,8 @@ def test_a_damaged_key_is_told_and_not_shown(home: Path, damaged: bytes) -> None
     path = home / KEY_FILE
     path.write_bytes(damaged)
 
-    told = _refused(lambda: seal(SECRET, WITHOUT_KEY), f"{KEY_FILE} .* does not hold a key")
-    assert len(damaged) < 5 or damaged.decode(errors="replace") not in told
+    text = _refused(lambda: seal(SECRET, WITHOUT_KEY), f"{KEY_FILE} .* does not hold a key")
+    assert len(damaged) < 5 or damaged.decode(errors="replace") not in text
     assert path.read_bytes() == damaged
 
 
@@ -141,10 +141,10 @@ def test_a_text_of_another_key_or_that_was_changed_is_not_opened(
     tamper: Callable[[str], str],
 ) -> None:
     sealed = tamper(seal(SECRET, WITH_KEY))
-    told = _refused(
+    text = _refused(
         lambda: open_sealed(sealed, WITH_KEY), f"decrypted: .*another key.*{SECRET_KEY_VARIABLE}"
     )
-    assert sealed not in told or sealed == "sealed:"
+    assert sealed not in text or sealed == "sealed:"
 
 
 @pytest.mark.parametrize(

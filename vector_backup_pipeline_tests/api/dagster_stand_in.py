@@ -36,8 +36,8 @@ class StandInRun:
 
 @dataclass
 class StandIn:
-    """`asked` has the name and the variables of each query. `instead` may replace Dagster's answer
-    by a response; it is called after the query has taken effect."""
+    """`queries` has each query's name and variables. `instead` may replace Dagster's answer by a
+    response; it is called after the query has taken effect."""
 
     url: str = ""
     runs: dict[str, StandInRun] = field(default_factory=dict)
@@ -46,7 +46,7 @@ class StandIn:
     page: int = 100
     delay: float = 0.0
     instead: Callable[[str], Response | None] = lambda _: None
-    asked: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    queries: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     authorizations: set[str | None] = field(default_factory=set)
     most_at_once: int = 0
     _at_once: int = 0
@@ -57,12 +57,12 @@ class StandIn:
         return run_id
 
     def count(self, name: str) -> int:
-        return sum(each == name for each, _ in self.asked)
+        return sum(operation == name for operation, _ in self.queries)
 
     def fail(self, *names: str) -> None:
         """Answer these queries, or all, with an error of a proxy."""
-        self.instead = lambda asked: (
-            Response(status_code=502) if asked in (names or asked) else None
+        self.instead = lambda operation: (
+            Response(status_code=502) if operation in (names or operation) else None
         )
 
     def ask(self, use: Callable[[DagsterClient], Awaitable[_T]], url: str | None = None) -> _T:
@@ -87,7 +87,7 @@ class StandIn:
             operation = _OPERATION.search(body["query"])
             assert operation is not None
             name, variables = operation.group(1), body["variables"]
-            self.asked.append((name, variables))
+            self.queries.append((name, variables))
             data = getattr(self, f"_{name.lower()}")(**variables)
             return self.instead(name) or JSONResponse({"data": data})
         finally:
@@ -158,13 +158,13 @@ class StandIn:
 
 def event(kind: str, step: str | None = None, /, **metadata: Any) -> dict[str, Any]:
     """An event in the form of GraphQL."""
-    told: dict[str, Any] = {"__typename": kind}
+    event: dict[str, Any] = {"__typename": kind}
     if step is not None:
-        told["stepKey"] = step
+        event["stepKey"] = step
     entries = {"metadataEntries": [_entry(label, value) for label, value in metadata.items()]}
     if kind == "ExecutionStepFailureEvent":
-        return told | {"failureMetadata": entries if metadata else None}
-    return told | (entries if metadata else {})
+        return event | {"failureMetadata": entries if metadata else None}
+    return event | (entries if metadata else {})
 
 
 def _entry(label: str, value: Any) -> dict[str, Any]:

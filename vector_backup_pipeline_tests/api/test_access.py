@@ -36,11 +36,11 @@ def _is_let_in(
     if not head.startswith(b"HTTP/1.1 401"):
         return True
     assert b"\r\nwww-authenticate: bearer" in head.lower()
-    told = json.loads(body)
-    assert (told["code"], told["success"], told["message"]) == (401, False, "未授权")
-    assert told["data"]["error_type"] == "UNAUTHORIZED"
-    assert told["data"]["response"] == "缺少访问令牌或令牌无效"
-    assert "VECTOR_BACKUP_API_TOKEN" in told["data"]["detail"]
+    answer = json.loads(body)
+    assert (answer["code"], answer["success"], answer["message"]) == (401, False, "未授权")
+    assert answer["data"]["error_type"] == "UNAUTHORIZED"
+    assert answer["data"]["response"] == "缺少访问令牌或令牌无效"
+    assert "VECTOR_BACKUP_API_TOKEN" in answer["data"]["detail"]
     return False
 
 

@@ -44,7 +44,7 @@ def _launch(client: DagsterClient) -> Any:
 
 def _selected(dagster: StandIn) -> str:
     """The location in which the last run was launched."""
-    location: str = dagster.asked[-1][1]["params"]["selector"]["repositoryLocationName"]
+    location: str = dagster.queries[-1][1]["params"]["selector"]["repositoryLocationName"]
     return location
 
 
@@ -65,7 +65,7 @@ def test_a_run_is_launched_where_the_job_is(dagster: StandIn) -> None:
 
 
 @pytest.mark.parametrize(
-    ("locations", "wanted", "chosen"),
+    ("locations", "configured", "chosen"),
     [
         ({"a": [JOB], "b": [JOB]}, "b", "b"),
         ({"a": [JOB], "b": [JOB]}, None, "loaded in: a, b"),
@@ -75,12 +75,12 @@ def test_a_run_is_launched_where_the_job_is(dagster: StandIn) -> None:
     ],
 )
 def test_the_location_is_that_of_the_settings_or_the_only_one(
-    dagster: StandIn, locations: dict[str, list[str]], wanted: str | None, chosen: str
+    dagster: StandIn, locations: dict[str, list[str]], configured: str | None, chosen: str
 ) -> None:
     dagster.locations = locations
 
     async def launch(_: DagsterClient) -> str:
-        client = DagsterClient(dagster.url, wanted)
+        client = DagsterClient(dagster.url, configured)
         try:
             return await client.launch(JOB, CONFIG)
         finally:
@@ -99,7 +99,7 @@ def test_the_location_is_that_of_the_settings_or_the_only_one(
 def test_a_launch_whose_answer_is_lost_is_found_and_not_repeated(
     dagster: StandIn, broken: Callable[[], Response]
 ) -> None:
-    dagster.instead = lambda asked: broken() if asked == "Launch" else None
+    dagster.instead = lambda operation: broken() if operation == "Launch" else None
 
     run_id = dagster.ask(_launch)
 
@@ -111,9 +111,9 @@ def test_a_launch_whose_answer_is_lost_is_found_and_not_repeated(
 def test_a_launch_that_is_not_found_names_the_tag_to_look_for(
     dagster: StandIn, left: str | None
 ) -> None:
-    def die(asked: str) -> Response | None:
+    def die(operation: str) -> Response | None:
         """Before the run is made, or before it is queued."""
-        if asked != "Launch":
+        if operation != "Launch":
             return None
         for run_id in list(dagster.runs):
             if left is None:
@@ -127,7 +127,7 @@ def test_a_launch_that_is_not_found_names_the_tag_to_look_for(
     with pytest.raises(RunUnresolved, match="may still start") as refusal:
         dagster.ask(_launch)
     assert not refusal.value.can_retry
-    tag = dagster.asked[1][1]["params"]["executionMetadata"]["tags"][0]
+    tag = dagster.queries[1][1]["params"]["executionMetadata"]["tags"][0]
     assert f"{tag['key']}={tag['value']}" in refusal.value.message
     assert dagster.count("Launch") == 1
     assert dagster.count("Runs") > 1
@@ -136,8 +136,8 @@ def test_a_launch_that_is_not_found_names_the_tag_to_look_for(
 def test_a_run_config_that_dagster_rejects_is_the_callers_mistake(dagster: StandIn) -> None:
     errors = [{"message": "One."}, {"message": "Two."}]
     rejected = {"__typename": "RunConfigValidationInvalid", "errors": errors}
-    dagster.instead = lambda asked: (
-        JSONResponse({"data": {"launchRun": rejected}}) if asked == "Launch" else None
+    dagster.instead = lambda operation: (
+        JSONResponse({"data": {"launchRun": rejected}}) if operation == "Launch" else None
     )
     with pytest.raises(InvalidParams, match=r"^One\. Two\.$"):
         dagster.ask(_launch)
@@ -164,7 +164,7 @@ def test_only_the_first_line_of_dagsters_own_errors_is_shown(
         "Terminate": "terminateRun",
     }
     run = dagster.add()
-    dagster.instead = lambda asked: JSONResponse({"data": {fields[asked]: error}})
+    dagster.instead = lambda operation: JSONResponse({"data": {fields[operation]: error}})
 
     async def ask_for_everything(client: DagsterClient) -> None:
         for query in (
@@ -191,8 +191,8 @@ def test_a_webserver_that_does_not_answer_is_told_without_the_password(
             with pytest.raises(DagsterUnavailable) as refusal:
                 await query
             error = refusal.value
-            told = all_that_it_tells(error) + "".join(traceback.format_exception(error))
-            assert "hunter2" not in told
+            text = all_that_it_tells(error) + "".join(traceback.format_exception(error))
+            assert "hunter2" not in text
             assert (error.http_status, error.can_retry) == (503, True)
             assert len(error.message.splitlines()) == 1
             assert "VECTOR_BACKUP_DAGSTER_URL" in error.message

@@ -140,7 +140,7 @@ def test_a_file_comes_whole_and_head_has_its_headers(any_client: TestClient) -> 
 
 
 @pytest.mark.parametrize(
-    ("asked", "first", "last"),
+    ("requested", "first", "last"),
     [
         ("0-0", 0, 0),
         ("1048575-1048576", 1048575, 1048576),
@@ -149,9 +149,9 @@ def test_a_file_comes_whole_and_head_has_its_headers(any_client: TestClient) -> 
     ],
 )
 def test_a_part_of_a_file_comes_alone(
-    any_client: TestClient, asked: str, first: int, last: int
+    any_client: TestClient, requested: str, first: int, last: int
 ) -> None:
-    answer = any_client.get(URL, headers={"Range": f"bytes={asked}"})
+    answer = any_client.get(URL, headers={"Range": f"bytes={requested}"})
     assert (answer.status_code, answer.content) == (206, DATA[first : last + 1])
     assert answer.headers["content-range"] == f"bytes {first}-{last}/{len(DATA)}"
     assert answer.headers["content-length"] == str(last - first + 1)
@@ -160,9 +160,9 @@ def test_a_part_of_a_file_comes_alone(
 
 def test_a_range_outside_of_the_file_is_refused_with_its_size(any_client: TestClient) -> None:
     answer = any_client.get(URL, headers={"Range": f"bytes={len(DATA)}-"})
-    told = answer.json()
-    assert (answer.status_code, told["message"]) == (416, "请求范围无效")
-    assert told["data"]["error_type"] == "RANGE_NOT_SATISFIABLE"
+    body = answer.json()
+    assert (answer.status_code, body["message"]) == (416, "请求范围无效")
+    assert body["data"]["error_type"] == "RANGE_NOT_SATISFIABLE"
     assert answer.headers["content-range"] == f"bytes */{len(DATA)}"
 
 
@@ -315,14 +315,14 @@ def test_a_download_that_fails_midway_is_shorter_than_announced(
 ) -> None:
     read = BackupDirectory.read
 
-    def fail(directory: BackupDirectory, *asked: int) -> Iterator[bytes]:
+    def fail(directory: BackupDirectory, *arguments: int) -> Iterator[bytes]:
         yield next(iter(read(directory, FILE)))
         raise StorageError("Could not continue: Input/output error.")
 
     monkeypatch.setattr(BackupDirectory, "read", fail)
     with pytest.raises(httpx.RemoteProtocolError):
         httpx.get(f"{server.url}{URL}")
-    (line,) = [each for each in caplog.messages if "bytes early" in each]
+    (line,) = [message for message in caplog.messages if "bytes early" in message]
     assert FILE in line
     assert "Input/output error" in line
 
@@ -333,7 +333,9 @@ def test_a_client_that_disconnects_closes_the_file(
     closed = threading.Event()
     stat = BackupDirectory.stat
     monkeypatch.setattr(
-        BackupDirectory, "stat", lambda *asked: dataclasses.replace(stat(*asked), size=1 << 50)
+        BackupDirectory,
+        "stat",
+        lambda *arguments: dataclasses.replace(stat(*arguments), size=1 << 50),
     )
 
     def endless(*_: object) -> Iterator[bytes]:
@@ -348,7 +350,7 @@ def test_a_client_that_disconnects_closes_the_file(
         assert connection.recv(1)
         assert not closed.is_set()
     assert closed.wait(10)
-    assert not [each for each in caplog.records if each.levelno >= logging.ERROR]
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
 def test_a_large_file_takes_little_memory(server: Served, directory: BackupDirectory) -> None:

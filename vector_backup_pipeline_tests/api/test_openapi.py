@@ -75,7 +75,7 @@ def test_it_is_openapi_3_1(document: Json) -> None:
 
 
 def test_every_address_has_a_stable_id_and_says_what_it_is_for(document: Json) -> None:
-    assert sorted(told["operationId"] for _, told in operations(document)) == _OPERATION_IDS
+    assert sorted(details["operationId"] for _, details in operations(document)) == _OPERATION_IDS
     for where, operation in operations(document):
         assert operation["summary"], where
         assert len(operation["description"]) > 20, where
@@ -113,17 +113,17 @@ def test_every_key_of_a_body_is_described_and_has_its_default(
     schema, fields = body_of(document, operation.base.name)["schema"], operation.base.parameters
     assert schema["additionalProperties"] is False
     assert list(schema["properties"]) == list(fields.model_fields)
-    for key, told in schema["properties"].items():
-        assert told["description"]
+    for key, described in schema["properties"].items():
+        assert described["description"]
         if key not in schema.get("required", ()):
-            assert told.get("default") == fields.model_fields[key].get_default()
+            assert described.get("default") == fields.model_fields[key].get_default()
 
 
 def test_every_answer_has_its_own_status_and_examples_that_conform(document: Json) -> None:
-    found = list(answers(document))
+    documented = list(answers(document))
 
-    assert len(found) > 40
-    for where, status, content in found:
+    assert len(documented) > 40
+    for where, status, content in documented:
         envelope = resolved(document, content["schema"])["properties"]
         assert envelope["code"]["const"] == status, (where, status)
         assert envelope["success"]["const"] is (status < 300), (where, status)
@@ -208,11 +208,15 @@ def test_a_refused_restore_and_its_status_are_answered_as_documented(
 ) -> None:
     error = ResourceNotFound("There is no such set.")
     result = RestoreResult.refused(error, datetime.now(timezone.utc)).as_json()
-    told = {"error_type": error.error_type, "error": error.message, "can_retry": error.can_retry}
+    metadata = {
+        "error_type": error.error_type,
+        "error": error.message,
+        "can_retry": error.can_retry,
+    }
     dagster.locations = {"backups": [RESTORE.base.job_name]}
-    events = [event("EngineEvent", None, vector_restore_result=result, **told)]
+    events = [event("EngineEvent", None, vector_restore_result=result, **metadata)]
 
-    def end(asked: str) -> None:
+    def end(operation: str) -> None:
         for run in dagster.runs.values():
             run.status, run.events = "FAILURE", events
 
@@ -222,10 +226,10 @@ def test_a_refused_restore_and_its_status_are_answered_as_documented(
         answer = client.post(f"{BASE}/restore", json={"timestamp": "latest"})
         status = client.get(f"{BASE}/restore/{answer.json()['data']['run_id']}")
 
-    for path, method, given in (("", "post", answer), ("/{run_id}", "get", status)):
+    for path, method, response in (("", "post", answer), ("/{run_id}", "get", status)):
         responses = document["paths"][f"{BASE}/restore{path}"][method]["responses"]
-        schema = responses[str(given.status_code)]["content"]["application/json"]["schema"]
-        check_by_schema(document, schema, given.json())
+        schema = responses[str(response.status_code)]["content"]["application/json"]["schema"]
+        check_by_schema(document, schema, response.json())
     assert answer.status_code == 404
     assert answer.json()["data"]["response"] == "Vector表恢复失败，请稍后重试"
     assert answer.json()["data"]["result"] == status.json()["data"]["result"] == result

@@ -110,8 +110,8 @@ def test_a_table_is_followed_to_its_end_however_its_events_arrive(size: int) -> 
 def test_a_table_that_is_not_finished_runs_or_has_failed_or_was_stopped(
     last: str, status: str, state: str, other_state: str
 ) -> None:
-    said = _event("EngineEvent", STEP, rows=3, seconds_left=26.4)
-    progress = _progress(*PLANNED, said, _event(last, STEP), status=status)
+    estimate = _event("EngineEvent", STEP, rows=3, seconds_left=26.4)
+    progress = _progress(*PLANNED, estimate, _event(last, STEP), status=status)
 
     assert _states(progress) == {"docs": state, "images": other_state}
     assert progress.tables["docs"].rows == 3
@@ -193,7 +193,7 @@ def test_only_new_events_are_read_in_pages_also_after_a_failure(
         return await reader.read(run_id, JOB)
 
     assert _with_reader(dagster, read).tables["docs"].rows == 9
-    assert [asked["after"] for _, asked in dagster.asked] == [None, "2", "2", "4", "5"]
+    assert [variables["after"] for _, variables in dagster.queries] == [None, "2", "2", "4", "5"]
 
 
 def test_a_run_of_another_job_is_not_found(dagster: StandIn) -> None:

@@ -3,9 +3,12 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import anyio
+import httpx
 import pytest
 from fastapi import Request
 from starlette.requests import ClientDisconnect
@@ -20,6 +23,9 @@ from vector_backup_pipeline.api.runs import Runs
 from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.settings import load_settings
 from vector_backup_pipeline_tests.api.dagster_stand_in import DEAD_DAEMON, JOB, StandIn, event
+from vector_backup_pipeline_tests.api.serving import served
+from vector_backup_pipeline_tests.fix_api import BASE, app_of
+from vector_backup_pipeline_tests.fix_dagster import eventually
 
 
 @pytest.fixture(autouse=True)
@@ -58,8 +64,8 @@ def _wait(of: Runs, run_id: str) -> "asyncio.Task[RunProgress]":
 
 async def _queried(dagster: StandIn, more: int = 1) -> None:
     """Return when Dagster has been asked for statuses that many times more."""
-    wanted = dagster.count("Runs") + more
-    while dagster.count("Runs") < wanted:
+    expected = dagster.count("Runs") + more
+    while dagster.count("Runs") < expected:
         await asyncio.sleep(0.005)
 
 
@@ -79,6 +85,30 @@ def test_a_caller_is_answered_when_the_run_has_ended(dagster: StandIn, status: s
     assert _with_runs(dagster, wait).reading.status == status
 
 
+def test_a_caller_who_waits_is_answered_when_another_cancels_the_run(
+    dagster: StandIn, tmp_path: Path
+) -> None:
+    app = app_of(tmp_path, dagster_url=dagster.url)
+    with (
+        served(app) as server,
+        httpx.Client(base_url=server.url, timeout=20) as http,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        waiting = pool.submit(http.post, f"{BASE}/backup")
+        eventually(lambda: dagster.count("Runs") > 1, "the API's waiting")
+        (run_id,) = dagster.runs
+        dagster.runs[run_id].status = "STARTED"
+        canceled = http.delete(f"{BASE}/backup/{run_id}")
+        answer = waiting.result()
+        status = http.get(f"{BASE}/backup/{run_id}").json()["data"]
+
+    assert canceled.status_code == 202
+    assert (answer.status_code, answer.json()["data"]["error_type"]) == (409, "RUN_CANCELED")
+    assert answer.json()["data"]["run_id"] == run_id
+    assert (status["status"], status["response"]) == ("CANCELED", "Vector表备份已取消")
+    assert status["error"]["error_type"] == "RUN_CANCELED"
+
+
 def test_callers_who_wait_for_several_runs_share_one_query(dagster: StandIn) -> None:
     dagster.delay = 0.01
     run_ids = [dagster.add() for _ in range(5)]
@@ -87,16 +117,16 @@ def test_callers_who_wait_for_several_runs_share_one_query(dagster: StandIn) -> 
         waiting = [_wait(of, run_id) for run_id in run_ids * 20]
         await _queried(dagster, 3)
         assert dagster.most_at_once == 1
-        assert dagster.asked[-1][1]["filter"]["runIds"] == sorted(run_ids)
+        assert dagster.queries[-1][1]["filter"]["runIds"] == sorted(run_ids)
         dagster.runs[run_ids[0]].status = "SUCCESS"
         await asyncio.gather(*waiting[::5])
-        assert [each.done() for each in waiting] == [True, *[False] * 4] * 20
+        assert [future.done() for future in waiting] == [True, *[False] * 4] * 20
         for run_id in run_ids[1:]:
             dagster.runs[run_id].status = "SUCCESS"
         await asyncio.gather(*waiting)
-        queries = len(dagster.asked)
+        queries = len(dagster.queries)
         await asyncio.sleep(0.05)
-        assert len(dagster.asked) == queries
+        assert len(dagster.queries) == queries
 
     _with_runs(dagster, wait)
 
@@ -190,8 +220,8 @@ def test_the_state_of_a_run_is_told_when_its_cancellation_was_not_answered(
     run_id = dagster.add("QUEUED")
     dagster.daemons = [DEAD_DAEMON]
 
-    def lose_answer(asked: str) -> Response | None:
-        if asked != "Terminate":
+    def lose_answer(operation: str) -> Response | None:
+        if operation != "Terminate":
             return None
         dagster.runs[run_id].status = becomes
         return Response(status_code=502)

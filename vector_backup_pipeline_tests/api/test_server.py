@@ -40,6 +40,8 @@ def began(root: Path, monkeypatch: pytest.MonkeyPatch) -> list[uvicorn.Config]:
         server.started = True
 
     monkeypatch.setattr(Server, "run", run)
+    # Uvicorn's handlers would keep the standard error of this test, which is closed at its end.
+    monkeypatch.setattr(uvicorn.Config, "configure_logging", lambda _: None)
     monkeypatch.delenv(API_TOKEN_VARIABLE, raising=False)
     return begun
 
@@ -132,8 +134,8 @@ def test_a_storage_that_hangs_does_not_delay_calls_about_runs(
 
 
 def test_a_port_in_use_ends_it_with_a_clear_message(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
         log = tmp_path / "log"
         with serve_process(log, port, {PREFIX + "ROOT": str(tmp_path)}) as process:
             assert process.wait(timeout=90) == 1
@@ -154,13 +156,13 @@ def test_it_ends_at_once_when_asked_and_answers_callers_who_wait_for_a_run(
             eventually(lambda: dagster.count("Runs") > 1, "the API's waiting")
             began = time.monotonic()
             api.process.send_signal(signal.SIGTERM)
-            told = answer.read()
+            received = answer.read()
         assert api.process.wait(30) == 0
         assert time.monotonic() - began < 8
 
     assert "Traceback" not in api.log.read_text()
     (run_id,) = dagster.runs
-    assert told.startswith(b"HTTP/1.1 503")
-    assert run_id.encode() in told
-    assert b"being stopped" in told
+    assert received.startswith(b"HTTP/1.1 503")
+    assert run_id.encode() in received
+    assert b"being stopped" in received
     assert dagster.runs[run_id].status == "CANCELED"

@@ -20,7 +20,7 @@ _OPERATION = re.compile(r"(?:query|mutation) VectorBackup(\w+)")
 
 
 @dataclass(frozen=True)
-class Asked:
+class Request:
     """A query or mutation by its name, with its body; `at` in seconds since 1970."""
 
     name: str
@@ -40,7 +40,7 @@ class GraphQLProxy(ThreadingHTTPServer):
     def __init__(self, url: str, ended_runs: Mapping[str, Sequence[str]]) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.upstream = httpx.Client(base_url=url, timeout=60)
-        self.asked: list[Asked] = []
+        self.requests: list[Request] = []
         self.is_down = False
         self._turns = {job: itertools.cycle(run_ids) for job, run_ids in ended_runs.items()}
 
@@ -50,13 +50,15 @@ class GraphQLProxy(ThreadingHTTPServer):
 
     def times(self, name: str, text: str = "") -> list[float]:
         """When such a query came through, with that text in its body."""
-        return [asked.at for asked in self.asked if asked.name == name and text in asked.body]
+        return [
+            request.at for request in self.requests if request.name == name and text in request.body
+        ]
 
     def answer(self, path: str, body: bytes) -> tuple[int, bytes] | None:
         request = json.loads(body)
-        found = _OPERATION.search(request["query"])
-        name = found.group(1) if found else "?"
-        self.asked.append(Asked(name, body.decode(), time.time()))
+        match = _OPERATION.search(request["query"])
+        name = match.group(1) if match else "?"
+        self.requests.append(Request(name, body.decode(), time.time()))
         if self.is_down:
             return None
         if name == "Launch" and self._turns:

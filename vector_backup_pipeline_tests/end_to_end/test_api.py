@@ -105,7 +105,7 @@ def answers(stage: Stage) -> Mapping[str, Called]:
     assert len(bodies) == _AT_ONCE
     with ThreadPoolExecutor(_AT_ONCE) as callers:
         called = {name: callers.submit(stage.back_up, body) for name, body in bodies.items()}
-        return {name: each.result() for name, each in called.items()}
+        return {name: call.result() for name, call in called.items()}
 
 
 def _refused(called: Called, code: int, message: str, error_type: str) -> dict[str, Any]:
@@ -202,10 +202,10 @@ def test_a_failed_run_is_answered_with_its_kind_and_reason(
 def test_a_hundred_status_calls_a_second_cost_dagster_one_query_a_second(stage: Stage) -> None:
     started = stage.api.back_up({}, wait="false")
     assert (started.status_code, started.json()["code"]) == (202, 202)
-    told = started.json()["data"]
-    assert list(told) == ["response", "run_id", "timestamp"]
-    assert told["response"] == "Vector表备份已启动"
-    run_id = told["run_id"]
+    started_run = started.json()["data"]
+    assert list(started_run) == ["response", "run_id", "timestamp"]
+    assert started_run["response"] == "Vector表备份已启动"
+    run_id = started_run["run_id"]
 
     begun = time.monotonic()
     statuses: list[dict[str, Any]] = []
@@ -219,10 +219,10 @@ def test_a_hundred_status_calls_a_second_cost_dagster_one_query_a_second(stage: 
     # What is over is not asked for again.
     statuses.extend(stage.api.status(run_id) for _ in range(10))
 
-    asked = stage.proxy.times("Run", run_id)
+    times = stage.proxy.times("Run", run_id)
     assert len(statuses) / seconds > 20
-    assert len(asked) <= seconds + 2
-    assert all(later - earlier > 1 for earlier, later in pairwise(asked))
+    assert len(times) <= seconds + 2
+    assert all(later - earlier > 1 for earlier, later in pairwise(times))
     ended = statuses[-1]
     assert (ended["status"], ended["response"]) == ("SUCCESS", "Vector表备份完成")
     assert ended["progress"]["langchain_pg_embedding"]["state"] == "done"
@@ -334,34 +334,34 @@ def test_no_password_is_anywhere(
     answers: Mapping[str, Called], stage: Stage, dagster_dev: DagsterDev
 ) -> None:
     """After success and each kind of failure, in all that Dagster and the service have written."""
-    told = "".join(called.answer.text for called in answers.values())
-    told += "".join(asked.body for asked in stage.proxy.asked)
+    text = "".join(called.answer.text for called in answers.values())
+    text += "".join(request.body for request in stage.proxy.requests)
     written = [
         path.read_bytes()
-        for place in (dagster_dev.home, dagster_dev.root, stage.api.log.parent, dagster_dev.log)
-        for path in ([place] if place.is_file() else place.rglob("*"))
+        for location in (dagster_dev.home, dagster_dev.root, stage.api.log.parent, dagster_dev.log)
+        for path in ([location] if location.is_file() else location.rglob("*"))
         if path.is_file()
     ]
     assert sum(map(len, written)) > 100_000
     for secret in (_PASSWORD, _WRONG_PASSWORD):
         for form in {secret, quote(secret), quote(secret, safe=""), json.dumps(secret)[1:-1]}:
-            assert form not in told
+            assert form not in text
             assert not [content for content in written if form.encode() in content]
     # It did get there.
-    assert "sealed:gAAAA" in told
+    assert "sealed:gAAAA" in text
 
 
 def _newest_run(stage: Stage, launches: int) -> str:
     eventually(lambda: len(stage.proxy.times("Launch")) > launches, "the launch")
 
-    def found() -> str | None:
-        asked = stage.proxy.asked[-1]
-        runs: list[str] = json.loads(asked.body)["variables"].get("filter", {}).get("runIds") or [
+    def watched_run() -> str | None:
+        request = stage.proxy.requests[-1]
+        runs: list[str] = json.loads(request.body)["variables"].get("filter", {}).get("runIds") or [
             ""
         ]
         return runs[0]
 
-    run_id: str = eventually(found, "the run that somebody waits for")
+    run_id: str = eventually(watched_run, "the run that somebody waits for")
     return run_id
 
 

@@ -43,7 +43,7 @@ def answered(api: Api, dagster_dev: DagsterDev) -> dict[str, list[httpx.Response
         assert backups[0].result().status_code == 200, backups[0].result().text
         restored = api.restore({"timestamp": "latest", "task_id": _TASK, "rename": _ELSEWHERE})
         return {
-            "backup": [each.result() for each in backups],
+            "backup": [future.result() for future in backups],
             "restore": [restored],
         }
 
@@ -53,7 +53,7 @@ def gate(
     dagster_dev: DagsterDev, answered: dict[str, list[httpx.Response]]
 ) -> Iterator[GraphQLProxy]:
     runs = {
-        f"vector_{operation}_job": [each.json()["data"]["run_id"] for each in answers]
+        f"vector_{operation}_job": [answer.json()["data"]["run_id"] for answer in answers]
         for operation, answers in answered.items()
     }
     with proxy_before(dagster_dev.webserver, runs) as gate:
@@ -80,8 +80,8 @@ def test_what_real_runs_lead_to_is_what_the_document_says(
         for answer in answers:
             content = documented[str(answer.status_code)]["content"]["application/json"]
             check_by_schema(document, content["schema"], answer.json())
-    assert [each.status_code for each in answered["backup"]] == [200, 404]
-    assert [each.status_code for each in answered["restore"]] == [200]
+    assert [answer.status_code for answer in answered["backup"]] == [200, 404]
+    assert [answer.status_code for answer in answered["restore"]] == [200]
 
 
 def test_whatever_is_sent_the_answer_is_one_of_the_document(
@@ -125,12 +125,12 @@ def _about_what_is_there(
     """The document with examples of runs, sets and files that are there, and of values that no
     schema can describe only those that can be right."""
     document = copy.deepcopy(document)
-    told = answered["backup"][0].json()["data"]
-    file = told["tables_backed_up"]["langchain_pg_embedding"]["backup_file"]
+    backup = answered["backup"][0].json()["data"]
+    file = backup["tables_backed_up"]["langchain_pg_embedding"]["backup_file"]
     stamp = file.removeprefix("langchain_pg_embedding_").removesuffix(".csv")
     for path, methods in document["paths"].items():
         operation = "restore" if path.startswith(f"{BASE}/restore") else "backup"
-        runs = [each.json()["data"]["run_id"] for each in answered[operation]]
+        runs = [answer.json()["data"]["run_id"] for answer in answered[operation]]
         names = {
             "run_id": runs,
             "timestamp": [stamp],
@@ -187,10 +187,10 @@ def test_what_is_no_request_of_the_document_is_refused(api: Api, request_line: s
     head_lines, _, body = rest.partition(b"\r\n\r\n")
     assert status.split()[1].startswith(b"4"), answer[:200]
     if b"application/json" in head_lines:
-        told = json.loads(body)
-        assert told["code"] == int(status.split()[1])
-        assert told["success"] is False
-        assert told["data"]["error_type"] != "INTERNAL_ERROR"
+        content = json.loads(body)
+        assert content["code"] == int(status.split()[1])
+        assert content["success"] is False
+        assert content["data"]["error_type"] != "INTERNAL_ERROR"
     else:
         # The server's own, of what never was a request.
         assert body == b"Invalid HTTP request received."

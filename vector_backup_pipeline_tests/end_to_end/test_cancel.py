@@ -101,10 +101,10 @@ def test_a_signal_to_the_command_cancels_its_run_in_order(
         out, err = process.communicate(timeout=30)
 
     assert process.returncode == 130
-    told = json.loads(out)
-    assert told["error_type"] == "RUN_CANCELED"
-    assert told["can_retry"] is True
-    assert told["data"]["truncate_performed"] is False
+    output = json.loads(out)
+    assert output["error_type"] == "RUN_CANCELED"
+    assert output["can_retry"] is True
+    assert output["data"]["truncate_performed"] is False
     assert "Traceback" not in err
     _nothing_is_left(langchain, root / "vector_bak", f"{number.name} to the command")
     with dg.DagsterInstance.get() as instance:

@@ -128,10 +128,11 @@ def test_no_password_is_shown_by_the_resources_page(dagster_dev: DagsterDev) -> 
     )
 
     resources = {
-        each["name"]: each for each in answer["allTopLevelResourceDetailsOrError"]["results"]
+        resource["name"]: resource
+        for resource in answer["allTopLevelResourceDetailsOrError"]["results"]
     }
     assert {"postgres", "backup_storage", "backup_run", "progress"} <= resources.keys()
-    shown = {each["key"]: each for each in resources["postgres"]["configuredValues"]}
+    shown = {value["key"]: value for value in resources["postgres"]["configuredValues"]}
     assert {key: entry["value"] for key, entry in shown.items()} == {
         "connection_variable": '"VECTOR_BACKUP_DB_URL"'
     }

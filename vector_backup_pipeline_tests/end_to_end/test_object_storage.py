@@ -132,8 +132,10 @@ def test_prune_aborts_the_uploads_of_killed_runs(
     for key in (ours, foreign):
         bucket.client.create_multipart_upload(Bucket=bucket.name, Key=key)
 
-    told = _does(terminal("prune", "--keep-last", "1", "--json"))
-    assert [each["location"] for each in told["abandoned_uploads"]] == [f"{bucket.url}/{ours}"]
+    output = _does(terminal("prune", "--keep-last", "1", "--json"))
+    assert [upload["location"] for upload in output["abandoned_uploads"]] == [
+        f"{bucket.url}/{ours}"
+    ]
     assert sorted(bucket.unfinished()) == sorted([ours, foreign]), "a dry run"
     _does(terminal("prune", "--keep-last", "1", "--yes", "--json"))
 

@@ -290,9 +290,9 @@ def test_only_newer_sets_of_the_same_database_are_passed_over(sets: SetWriter) -
     _write(sets, THIRD, B, failed=["more"])
     sets.damaged(FOURTH)
 
-    found = _choose(sets, target=A)
+    choice = _choose(sets, target=A)
 
-    assert (found.backup.stamp, found.passed_over) == (FIRST, (SECOND, FOURTH))
+    assert (choice.backup.stamp, choice.passed_over) == (FIRST, (SECOND, FOURTH))
 
 
 def test_a_table_that_another_databases_run_truncated_does_not_matter(sets: SetWriter) -> None:

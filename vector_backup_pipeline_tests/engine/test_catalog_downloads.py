@@ -38,7 +38,7 @@ def sets(tmp_path: Path) -> SetWriter:
     return writer
 
 
-def _found(
+def _download(
     root: BackupRoot, file: str, timestamp: str = STAMP, task_id: str | None = None
 ) -> Download:
     return find_download(root, TIMESTAMPS, timestamp, file, task_id)
@@ -52,7 +52,7 @@ def _refused(
     kind: type[BackupError] = ResourceNotFound,
 ) -> str:
     with pytest.raises(kind) as raised:
-        _found(root, file, timestamp, task_id)
+        _download(root, file, timestamp, task_id)
     message = raised.value.message
     assert root.location not in message
     return message
@@ -72,10 +72,10 @@ def test_the_files_of_a_set_are_found(root: BackupRoot, sets: SetWriter) -> None
     names = sets.directory.names()
     assert len(names) == 8
     for name in names:
-        found = _found(root, name)
-        assert (found.name, found.size) == (name, (sets.path / name).stat().st_size)
-        assert found.version == found.directory.stat(name).version
-        assert _bytes(found) == (sets.path / name).read_bytes()
+        download = _download(root, name)
+        assert (download.name, download.size) == (name, (sets.path / name).stat().st_size)
+        assert download.version == download.directory.stat(name).version
+        assert _bytes(download) == (sets.path / name).read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_the_files_of_a_set_are_found(root: BackupRoot, sets: SetWriter) -> None
 def test_a_name_is_literal(root: BackupRoot, sets: SetWriter, name: str) -> None:
     sets.write(STAMP)
     sets.file(name, b"its bytes")
-    assert _bytes(_found(root, name)) == b"its bytes"
+    assert _bytes(_download(root, name)) == b"its bytes"
 
 
 def test_the_files_of_a_task_are_its_own(root: BackupRoot, sets: SetWriter, tmp_path: Path) -> None:
@@ -100,8 +100,8 @@ def test_the_files_of_a_task_are_its_own(root: BackupRoot, sets: SetWriter, tmp_
     task.path.mkdir(parents=True)
     task.write(OTHER, {EMBEDDING: 9})
 
-    found = _found(root, f"{EMBEDDING}_{OTHER}.csv", OTHER, "task_1")
-    assert Path(found.directory.location).samefile(task.path)
+    download = _download(root, f"{EMBEDDING}_{OTHER}.csv", OTHER, "task_1")
+    assert Path(download.directory.location).samefile(task.path)
     assert "task_1" in _refused(root, FILE, STAMP, "task_1")
     _refused(root, f"{EMBEDDING}_{OTHER}.csv", OTHER)
     assert "task task_2" in _refused(root, FILE, STAMP, "task_2")
@@ -153,8 +153,8 @@ def test_a_name_leads_nowhere(root: BackupRoot, sets: SetWriter, name: str) -> N
     sets.file(f"../secret_{STAMP}.csv")
     os.mkfifo(sets.path / f"pipe_{STAMP}.csv")
     (sets.path / f"folder_{STAMP}.csv").mkdir()
-    for each in (name, f"pipe_{STAMP}.csv", f"folder_{STAMP}.csv"):
-        _refused(root, each)
+    for file in (name, f"pipe_{STAMP}.csv", f"folder_{STAMP}.csv"):
+        _refused(root, file)
 
 
 @pytest.mark.parametrize("beside", ["nothing", "a verdict", "a live run", "a tombstone"])
@@ -176,7 +176,7 @@ def test_files_that_belong_to_no_set_are_not_handed_out(
         claim.release()
     elif beside != "a tombstone":
         sets.adopt()
-        assert _found(root, FILE).name == FILE
+        assert _download(root, FILE).name == FILE
 
 
 @pytest.mark.parametrize(
@@ -230,17 +230,17 @@ def test_a_directory_that_is_a_link_may_lead_within_the_root_only(
     for task in ("out_task", "out_bak", "round"):
         _refused(root, FILE, task_id=task)
     for task in ("in_bak", "in_task"):
-        assert _found(root, FILE, task_id=task).name == FILE
+        assert _download(root, FILE, task_id=task).name == FILE
 
 
 def test_files_in_a_bucket_are_found(bucket: Bucket) -> None:
     root = BackupRoot(f"{bucket.url}/all", "vector_bak")
-    for place in ("all/vector_bak", "all/task_1/vector_bak"):
+    for directory in ("all/vector_bak", "all/task_1/vector_bak"):
         for name in (FILE, manifest_name(STAMP), f"deeper/{FILE}", f"{FILE}.tmp"):
-            bucket.put(f"{place}/{name}", b"12345")
+            bucket.put(f"{directory}/{name}", b"12345")
     for task in (None, "task_1"):
-        found = find_download(root, TIMESTAMPS, STAMP, FILE, task)
-        assert (found.size, found.version) == (5, found.directory.stat(FILE).version)
+        download = find_download(root, TIMESTAMPS, STAMP, FILE, task)
+        assert (download.size, download.version) == (5, download.directory.stat(FILE).version)
         for name in (f"deeper/{FILE}", f"{FILE}.tmp", f"../vector_bak/{FILE}", LOG_NAME):
             with pytest.raises(ResourceNotFound) as raised:
                 find_download(root, TIMESTAMPS, STAMP, name, task)

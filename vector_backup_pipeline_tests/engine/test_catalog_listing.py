@@ -37,11 +37,11 @@ class Listing:
         self.root = BackupRoot(str(path), "vector_bak")
 
     def sets(self, task: str | None = None) -> SetWriter:
-        place = self.path if task is None else self.path / task
-        return SetWriter(place / "vector_bak")
+        directory = self.path if task is None else self.path / task
+        return SetWriter(directory / "vector_bak")
 
-    def __call__(self, timestamps: TimestampFormat = TIMESTAMPS, **wanted: Any) -> dict[str, Any]:
-        return list_backups(self.root, timestamps, **wanted).as_json()
+    def __call__(self, timestamps: TimestampFormat = TIMESTAMPS, **filters: Any) -> dict[str, Any]:
+        return list_backups(self.root, timestamps, **filters).as_json()
 
     def only(self) -> dict[str, Any]:
         """The one location there is."""
@@ -157,17 +157,17 @@ def test_one_task_or_the_root_alone_can_be_listed(listing: Listing) -> None:
         listing.sets(task).write(FIRST)
     (listing.path / "task_new").mkdir()
 
-    def tasks(**wanted: Any) -> list[str | None]:
-        return [location["task_id"] for location in listing(**wanted)["backup_locations"]]
+    def tasks(**filters: Any) -> list[str | None]:
+        return [location["task_id"] for location in listing(**filters)["backup_locations"]]
 
     assert tasks(task_id="task_b") == ["task_b"]
     assert tasks(global_only=True) == [None]
     assert tasks(task_id="task_new") == []
     with pytest.raises(ResourceNotFound, match="not_there"):
         listing(task_id="not_there")
-    for wanted in ({"task_id": "../x"}, {"task_id": "task_a", "global_only": True}):
+    for filters in ({"task_id": "../x"}, {"task_id": "task_a", "global_only": True}):
         with pytest.raises(InvalidParams):
-            listing(**wanted)
+            listing(**filters)
 
 
 def test_without_backups_the_list_is_empty_but_never_if_a_manifest_cannot_be_read(
@@ -318,9 +318,9 @@ def test_a_verdict_is_read_as_far_as_it_can_be(
     )
 
     (location,) = find_locations(listing.root, TIMESTAMPS)
-    found = location.sets[0].verdicts
+    verdicts = location.sets[0].verdicts
 
-    for verdict, passed in ((found.verified, verified), (found.drill, drill)):
+    for verdict, passed in ((verdicts.verified, verified), (verdicts.drill, drill)):
         assert (verdict.passed if verdict else None) == passed
         assert verdict is None or verdict.at.isoformat().startswith("2026-11-24T10:00:00+0")
     (listed,) = listing.only()["backups"]
@@ -341,7 +341,9 @@ def test_each_set_is_listed_with_its_source_database_and_truncated_tables(listin
     def sources() -> list[str]:
         locations = listing()["backup_locations"]
         return [
-            backup_set["source_database"] for place in locations for backup_set in place["backups"]
+            backup_set["source_database"]
+            for location in locations
+            for backup_set in location["backups"]
         ]
 
     assert sources() == ["b", "a", "a"]
@@ -384,8 +386,8 @@ def test_stamps_in_use_are_those_of_every_kind_of_file_but_one(tmp_path: Path) -
     for name in names:
         (tmp_path / name).touch()
 
-    found = stamps_in_use(
+    stamps = stamps_in_use(
         BackupDirectory(LocalStore(tmp_path)), TIMESTAMPS, but_marker_of="20250101_000005"
     )
 
-    assert found == {f"20250101_00000{n}" for n in (1, 2, 3, 4, 6)}
+    assert stamps == {f"20250101_00000{n}" for n in (1, 2, 3, 4, 6)}

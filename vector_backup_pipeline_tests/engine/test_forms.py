@@ -76,11 +76,11 @@ def test_every_form_is_read_by_other_tools_and_comes_back_the_same(
     assert corpus.ask_one("SELECT count(*) FROM loaded") == 6058
     if form == "csv":
         counts = "SELECT count(*), count(DISTINCT id), count(cmetadata), min(length(document)) FROM"
-        found = duckdb.execute(
+        cursor = duckdb.execute(
             f"{counts} read_csv(?, header = true, max_line_size = 10000000)",
             [str(made.path(EMBEDDING))],
         )
-        assert found.fetchall() == corpus.ask(f"{counts} langchain_pg_embedding")
+        assert cursor.fetchall() == corpus.ask(f"{counts} langchain_pg_embedding")
 
     corpus.run("DROP TABLE loaded, nothing, langchain_pg_embedding, langchain_pg_collection")
     done = restore.succeeds(corpus, workers=3)

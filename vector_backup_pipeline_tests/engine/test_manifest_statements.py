@@ -46,7 +46,9 @@ def is_refused(kind: Kind, sql: str, name: str = "t") -> bool:
         index = Index(table=TABLE, name=name, access_method="btree", sql=sql, has_rows=True)
         table = DEFINITION.model_copy(update={"ddl": _OWN, "indexes": (index,)})
     else:
-        others = [each for each in _OWN if kind is not Kind.TABLE or each.kind is not kind]
+        others = [
+            statement for statement in _OWN if kind is not Kind.TABLE or statement.kind is not kind
+        ]
         statement = Statement(kind, "public", name, sql)
         table = DEFINITION.model_copy(update={"ddl": (*others, statement)})
     return is_unexpected([table])

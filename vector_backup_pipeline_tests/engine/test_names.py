@@ -83,8 +83,10 @@ def test_a_table_of_any_name_goes_all_the_way(
     with TemporaryDirectory() as directory, _table(database, schema, name, column):
         root = Path(directory)
         backup, restore = BackupMaker(root), RestoreMaker(root)
-        found = Checker(root)(database.url, tables=(table,), truncate_tables=(table,))
-        assert found[f"tables: {table}"].status == found[f"tables: truncate {table}"].status == "ok"
+        report = Checker(root)(database.url, tables=(table,), truncate_tables=(table,))
+        assert (
+            report[f"tables: {table}"].status == report[f"tables: truncate {table}"].status == "ok"
+        )
 
         made = backup(
             database.url, tables=(table,), truncate_tables=(table,), truncate_vector_tables=True
@@ -118,6 +120,6 @@ def _verify(root: Path) -> None:
         lock_timeout=1.0,
         run_id="verify",
     )
-    for each in run.find():
-        run.verify(each.key)
+    for chosen in run.find():
+        run.verify(chosen.key)
     assert run.close().verified

@@ -59,11 +59,11 @@ class Older:
 
     def faults(self, *json_columns: str) -> list[str]:
         """The unreadable rows, the first of which is in the error as well."""
-        found = self.examine(*json_columns)
-        assert found.unreadable_count == len(found.unreadable)
-        faults = [f"line {row.line}: {row.reason}" for row in found.unreadable]
+        examination = self.examine(*json_columns)
+        assert examination.unreadable_count == len(examination.unreadable)
+        faults = [f"line {row.line}: {row.reason}" for row in examination.unreadable]
         with pytest.raises(IntegrityError) as raised:
-            found.check_readable()
+            examination.check_readable()
         assert NAME in raised.value.message
         assert faults[0] in raised.value.message
         return faults
@@ -86,12 +86,12 @@ def test_every_row_that_csv_writer_writes_is_read_again(older: Older, rows: list
     for line, fields in read:
         begin = written([fields]).split(b"\n")[0]
         assert lines[line - 1] == begin
-    found = older.examine()
-    assert (found.columns, found.rows) == (("id", "document", "cmetadata"), len(rows))
-    assert (found.size, found.sha256) == (len(data), hashlib.sha256(data).hexdigest())
-    found.check_readable()
+    examination = older.examine()
+    assert (examination.columns, examination.rows) == (("id", "document", "cmetadata"), len(rows))
+    assert (examination.size, examination.sha256) == (len(data), hashlib.sha256(data).hexdigest())
+    examination.check_readable()
     # With the line ends of a file transfer that changed them, the rows are the same.
-    older.write(b"".join(written([row])[:-2] + b"\n" for row in [found.columns, *rows]))
+    older.write(b"".join(written([row])[:-2] + b"\n" for row in [examination.columns, *rows]))
     assert older.rows() == read
 
 
@@ -139,9 +139,9 @@ def test_what_csv_writer_does_not_write_is_reported_by_its_line(
 ) -> None:
     older.write(b"id,document\r\n" + rows)
 
-    (found,) = older.faults()
+    (reported,) = older.faults()
 
-    assert found.startswith(fault)
+    assert reported.startswith(fault)
     with pytest.raises(IntegrityError, match=fault[:6]):
         older.rows()
 

@@ -76,8 +76,8 @@ def _verification(two: SetWriter) -> VerifyRun:
     )
 
 
-def _verified(run: VerifyRun, found: list[SetToVerify]) -> list[SetVerdict]:
-    verdicts = [run.verify(each.key) for each in found]
+def _verified(run: VerifyRun, chosen_sets: list[SetToVerify]) -> list[SetVerdict]:
+    verdicts = [run.verify(chosen.key) for chosen in chosen_sets]
     return [verdict for verdict in verdicts if verdict is not None]
 
 
@@ -85,13 +85,13 @@ def test_a_set_that_is_gone_before_its_turn_is_skipped_with_a_notice(
     two: SetWriter, prune: Prune
 ) -> None:
     run = _verification(two)
-    found = run.find()
+    chosen_sets = run.find()
     assert prune().removed == [OLD]
 
-    (there,) = _verified(run, found)
+    (verdict,) = _verified(run, chosen_sets)
     result = run.close()
 
-    assert (there.timestamp, there.passed) == (NEW, True)
+    assert (verdict.timestamp, verdict.passed) == (NEW, True)
     assert (result.verified, result.errors, run.error) == (True, [], None)
     assert f"The set {OLD} in {two.path} was removed" in result.notices[0]
     assert _readers(two) == []
@@ -117,7 +117,7 @@ def test_a_file_that_can_not_be_read_is_an_error_of_the_run_and_no_verdict(
     if damaged is not None:
         two.file(f"{damaged}_{OLD}.csv", b"damaged")
     run = _verification(two)
-    found = run.find()
+    chosen_sets = run.find()
     read = BackupDirectory.read
 
     def refuse(directory: BackupDirectory, name: str, *where: Any) -> Any:
@@ -126,10 +126,10 @@ def test_a_file_that_can_not_be_read_is_an_error_of_the_run_and_no_verdict(
         return read(directory, name, *where)
 
     monkeypatch.setattr(BackupDirectory, "read", refuse)
-    unread, there = _verified(run, found)
+    unread, good = _verified(run, chosen_sets)
     result = run.close()
 
-    assert (unread.passed, there.passed, result.verified) == (False, True, False)
+    assert (unread.passed, good.passed, result.verified) == (False, True, False)
     assert any("timed out" in error for error in unread.errors)
     assert "langchain_pg_embedding" not in unread.tables
     monkeypatch.undo()
@@ -153,9 +153,9 @@ def test_a_verification_holds_each_set_while_it_reads_it(
         return read(directory, name, *where, **more)  # type: ignore[arg-type]
 
     run = _verification(two)
-    found = run.find()
+    chosen_sets = run.find()
     monkeypatch.setattr(BackupDirectory, "read", and_prune_meanwhile)
-    verdicts = _verified(run, found)
+    verdicts = _verified(run, chosen_sets)
     run.close()
 
     assert kept == ["prune", "a restore or a verification is reading it"]

@@ -162,12 +162,13 @@ def make_table_of_every_type(database: Database) -> None:
     database.run(RANGE_TYPE)
     columns = ", ".join(f"c{i} {type_name}" for i, type_name in enumerate(TYPES))
     database.run(f"CREATE TABLE every_type ({columns})")
-    values = [[None, *each] for each in TYPES.values()]
+    columns_of_values = [[None, *values] for values in TYPES.values()]
     types = list(TYPES)
     holders = ", ".join(f"%s::{type_name}" for type_name in types)
-    for row in range(max(map(len, values)) + 1):
+    for row in range(max(map(len, columns_of_values)) + 1):
         database.run(
-            f"INSERT INTO every_type VALUES ({holders})", [each[row % len(each)] for each in values]
+            f"INSERT INTO every_type VALUES ({holders})",
+            [values[row % len(values)] for values in columns_of_values],
         )
 
 
@@ -410,9 +411,9 @@ def test_leaves_that_the_role_may_not_read_are_read_through_their_parent(
     made = [backup(url, tables=("parts",), export_method=method) for method in METHODS]
     whole = backup(any_database.url, tables=("parts",))
 
-    for each in made:
-        assert each.error is None
-        assert each.file("parts").digest == whole.file("parts").digest
+    for finished in made:
+        assert finished.error is None
+        assert finished.file("parts").digest == whole.file("parts").digest
     assert [relation.name for relation in made[0].manifest.tables[0].relations] == ["parts"]
 
 

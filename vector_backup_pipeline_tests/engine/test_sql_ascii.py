@@ -29,8 +29,8 @@ def make_database(server18: EmbeddedServer) -> Iterator[MakeDatabase]:
         return made[-1]
 
     yield make
-    for each in made:
-        server18.drop_database(each.name)
+    for database in made:
+        server18.drop_database(database.name)
 
 
 @pytest.fixture

@@ -140,7 +140,7 @@ def test_another_block_index_is_detected(tmp_path: Path, file: DataFile) -> None
         (file.blocks[1:], ("block 1 begins at byte", "rows end with the header", "the blocks end")),
     ]:
         message = faults(tmp_path, file, blocks=blocks)
-        assert any(each in message for each in words), message
+        assert any(word in message for word in words), message
         assert "SHA-256" not in message
 
 

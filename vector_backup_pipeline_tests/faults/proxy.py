@@ -107,17 +107,17 @@ class Proxy:
 
     def lose_all(self) -> None:
         """Every connection of this moment, without a word to either side."""
-        for each in self._sockets:
-            _shut(each)
+        for connection in self._sockets:
+            _shut(connection)
 
     def close(self) -> None:
         self.stop_listening()
-        for each in self._sockets:
-            _shut(each)
+        for connection in self._sockets:
+            _shut(connection)
         for thread in self._threads:
             thread.join()
-        for each in self._sockets:
-            each.close()
+        for connection in self._sockets:
+            connection.close()
 
 
 class _Link:
@@ -133,9 +133,9 @@ class _Link:
         _shut(self.server)
 
 
-def _shut(each: socket.socket) -> None:
+def _shut(connection: socket.socket) -> None:
     with contextlib.suppress(OSError):
-        each.shutdown(socket.SHUT_RDWR)
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 @contextmanager

@@ -47,8 +47,8 @@ def main(root: str, step: str) -> None:
         TimestampFormat(DEFAULT_TIMESTAMP_FORMAT, timezone.utc),
         run_id="stopped prune",
     )
-    for place in run.find():
-        run.prune(place.key)
+    for location in run.find():
+        run.prune(location.key)
     run.close()
     print("done", flush=True)  # noqa: T201 - the protocol
 

@@ -40,8 +40,8 @@ def main(root: str, step: str) -> None:
     )
     print("begun", flush=True)  # noqa: T201 - the protocol
     run.find()
-    for each in run.prepare(lambda: settings_for(url)):
-        run.load(each.table, lambda _: None)
+    for planned in run.prepare(lambda: settings_for(url)):
+        run.load(planned.table, lambda _: None)
     run.build_indexes()
     run.prove()
     run.close()

@@ -23,11 +23,11 @@ def test_a_disk_too_small_for_the_next_backup_fails(langchain: Database, check: 
         " SELECT 'more-' || i, repeat(md5(i::text), 40) FROM generate_series(1, 2000) i"
     )
     with mounted(check.root, "-t", "tmpfs", "-o", "size=256k", "tmpfs"):
-        found = check(langchain.url)
+        report = check(langchain.url)
         left = check.paths
 
-    assert found["storage: delete"].status == "ok"
-    assert found.of_status("failed") == ["space: free space"]
+    assert report["storage: delete"].status == "ok"
+    assert report.of_status("failed") == ["space: free space"]
     assert left == []
 
 
@@ -39,11 +39,11 @@ def test_a_full_or_read_only_disk_fails(
     check: Checker, options: str, step: str, message: str
 ) -> None:
     with mounted(check.root, "-t", "tmpfs", "-o", options, "tmpfs"):
-        found = check()
+        report = check()
         left = check.paths
 
-    assert found[f"storage: {step}"].status == "failed"
-    assert message in found[f"storage: {step}"].message
+    assert report[f"storage: {step}"].status == "failed"
+    assert message in report[f"storage: {step}"].message
     assert left == []
 
 
@@ -55,11 +55,11 @@ def test_a_balancer_that_leads_to_two_servers_fails(
     for database in (langchain, Database(other, langchain.name)):
         database.run("ALTER ROLE postgres PASSWORD 'p'")
     with proxy(langchain.server.port, other.port) as proxied:
-        found = check(f"postgresql://postgres:p@{LOOPBACK}:{proxied.port}/{langchain.name}")
+        report = check(f"postgresql://postgres:p@{LOOPBACK}:{proxied.port}/{langchain.name}")
     other.drop_database(langchain.name)
 
-    assert found.of_status("failed") == ["database: workers"]
-    assert "not through a load balancer" in found["database: workers"].message
+    assert report.of_status("failed") == ["database: workers"]
+    assert "not through a load balancer" in report["database: workers"].message
 
 
 def test_ctrl_c_leaves_nothing_and_ends_with_130(langchain: Database, check: Checker) -> None:

@@ -7,10 +7,12 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from vector_backup_pipeline.engine.backup import run as backup_run
+from vector_backup_pipeline.engine.backup.report import backup_lines
 from vector_backup_pipeline.engine.postgres.truncate import truncate_tables
 from vector_backup_pipeline_tests.faults.watching import (
     COLLECTIONS,
@@ -97,6 +99,39 @@ def test_a_disk_that_is_full_after_the_truncate_leaves_the_pending_manifest(
     assert made.result.backup_performed
     assert made.file(EMBEDDINGS).rows == 58
     assert count(langchain) == 0
+
+
+def test_a_disk_without_room_for_the_marker_of_a_run_begins_none(
+    langchain: Database, backup: BackupMaker, small_disk: Path
+) -> None:
+    _fill(small_disk)
+
+    made = backup(langchain.url)
+
+    assert error_type(made.error) == "STORAGE_ERROR"
+    assert list((small_disk / "vector_bak").iterdir()) == []
+
+
+def test_a_disk_that_is_full_at_the_log_keeps_the_set_and_the_log_of_before(
+    langchain: Database, backup: BackupMaker, small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = small_disk / "vector_bak" / "vector_backup_log.txt"
+    # A page of memory, all but a few bytes: a part of the section would have room.
+    log.write_text("an earlier section\n".ljust(4086, "."))
+    before = log.read_text()
+
+    def lines_on_a_full_disk(*arguments: Any, **options: Any) -> list[str]:
+        _fill(small_disk)
+        return backup_lines(*arguments, **options)
+
+    monkeypatch.setattr(backup_run, "backup_lines", lines_on_a_full_disk)
+    made = backup(langchain.url)
+
+    assert error_type(made.error) == "STORAGE_ERROR"
+    assert made.result.backup_performed
+    assert any("STORAGE_ERROR" in line for line in made.result.errors)
+    assert made.manifest.complete
+    assert log.read_text() == before
 
 
 def test_a_directory_one_may_not_write_to_is_a_clear_error(

@@ -95,10 +95,10 @@ def _names(backup: BackupMaker) -> list[str]:
 
 
 def _manifest(backup: BackupMaker) -> Manifest | None:
-    found = [name for name in _names(backup) if name.endswith(".json")]
-    if not found:
+    manifests = [name for name in _names(backup) if name.endswith(".json")]
+    if not manifests:
         return None
-    (name,) = found
+    (name,) = manifests
     return read_manifest((_directory(backup) / name).read_bytes(), name)
 
 

@@ -43,9 +43,9 @@ main()
 def _interrupted_prune(root: Path) -> PruneRun:
     root_directory = BackupRoot(str(root), "vector_bak")
     run = PruneRun(PruneParameters(), LAST_1, root_directory, TIMESTAMPS, run_id="prune")
-    (place,) = run.find()
+    (location,) = run.find()
     with interrupted():
-        run.prune(place.key)
+        run.prune(location.key)
     return run
 
 
@@ -62,10 +62,10 @@ def test_a_set_of_which_nothing_is_gone_yet_is_one_again(
         signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(BackupDirectory, "replace", interrupting)
-    (place,) = _interrupted_prune(tmp_path).close().locations
+    (location,) = _interrupted_prune(tmp_path).close().locations
 
-    assert [backup_set.timestamp for backup_set in place.kept] == [SECOND, FIRST]
-    assert place.removed == []
+    assert [backup_set.timestamp for backup_set in location.kept] == [SECOND, FIRST]
+    assert location.removed == []
     assert tombstone_name(FIRST) not in sets.directory.names()
     assert find_set(sets.directory, TIMESTAMPS, FIRST, None).complete
 
@@ -85,11 +85,11 @@ def test_what_went_while_the_interrupt_came_is_told(
     monkeypatch.setattr(BackupDirectory, "delete", interrupting)
     run = _interrupted_prune(tmp_path)
     monkeypatch.undo()
-    (place,) = run.close().locations
+    (location,) = run.close().locations
 
     assert isinstance(run.error, RunCancelled)
-    assert [backup_set.files for backup_set in place.removed] == [[manifest_name(FIRST)]]
-    assert [backup_set.timestamp for backup_set in place.kept] == [SECOND]
+    assert [backup_set.files for backup_set in location.removed] == [[manifest_name(FIRST)]]
+    assert [backup_set.timestamp for backup_set in location.kept] == [SECOND]
     assert tombstone_name(FIRST) in sets.directory.names()
     assert prune_root(tmp_path).error is None
     assert FIRST not in " ".join(set(sets.directory.names()))
@@ -114,12 +114,12 @@ def test_a_signal_to_the_command_ends_it_in_order(root: Path, number: signal.Sig
 
     assert process.returncode == 130
     assert "Traceback" not in err
-    told = json.loads(out)
-    assert told["error_type"] == "RUN_CANCELED"
-    assert told["can_retry"] is True
-    (place,) = told["data"]["locations"]
-    assert [backup_set["timestamp"] for backup_set in place["kept"]] == [THIRD, SECOND]
-    (removed,) = place["removed"]
+    output = json.loads(out)
+    assert output["error_type"] == "RUN_CANCELED"
+    assert output["can_retry"] is True
+    (location,) = output["data"]["locations"]
+    assert [backup_set["timestamp"] for backup_set in location["kept"]] == [THIRD, SECOND]
+    (removed,) = location["removed"]
     after = set(sets.directory.names())
     assert removed["files"] == [manifest_name(FIRST)] == sorted(before - after)
     assert after - before == {tombstone_name(FIRST), "vector_backup_log.txt"}

@@ -38,16 +38,16 @@ def _write_new(sets: SetWriter) -> set[str]:
 
 def _check_no_half_set(sets: SetWriter) -> bool:
     """Whether the old set is still one; then it is whole."""
-    there = {each.stamp for each in read_sets(sets.directory, TIMESTAMPS)}
-    assert NEW in there
+    stamps = {stored_set.stamp for stored_set in read_sets(sets.directory, TIMESTAMPS)}
+    assert NEW in stamps
     assert find_set(sets.directory, TIMESTAMPS, "latest", None).stamp == NEW
-    if OLD in there:
+    if OLD in stamps:
         assert find_set(sets.directory, TIMESTAMPS, OLD, None).complete
         return True
     with pytest.raises(ResourceNotFound, match=OLD):
         find_set(sets.directory, TIMESTAMPS, OLD, None)
     (location,) = find_locations(BackupRoot(str(sets.path.parent), "vector_bak"), TIMESTAMPS)
-    assert {each.state for each in location.other_files} <= {"removed"}
+    assert {file.state for file in location.other_files} <= {"removed"}
     return False
 
 
@@ -65,7 +65,9 @@ def test_the_next_prune_ends_what_a_killed_one_began(
     assert (tombstone_name(OLD) in _names(sets)) == (step != "writing the tombstone")
     done = prune()
     assert done.error is None
-    assert [each.timestamp for each in (*done.location.removed, *done.location.finished)] == [OLD]
+    assert [backup.timestamp for backup in (*done.location.removed, *done.location.finished)] == [
+        OLD
+    ]
     assert _names(sets) == left
 
 

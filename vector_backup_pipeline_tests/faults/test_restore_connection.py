@@ -56,7 +56,7 @@ def backed_up(langchain: Database, backup: BackupMaker) -> Database:
 
 
 @pytest.fixture
-def gone(langchain: Database, backup: BackupMaker) -> Database:
+def without_tables(langchain: Database, backup: BackupMaker) -> Database:
     """A database that lost both tables after their backup."""
     langchain.run(_MORE_ROWS)
     assert backup(langchain.url).error is None
@@ -71,7 +71,7 @@ def target(request: pytest.FixtureRequest) -> Database:
         existing: Database = request.getfixturevalue("backed_up")
         return existing
     request.getfixturevalue("in_staging")
-    new: Database = request.getfixturevalue("gone")
+    new: Database = request.getfixturevalue("without_tables")
     return new
 
 
@@ -136,11 +136,11 @@ def test_a_backend_that_is_killed_in_a_load_leaves_the_target_as_it_was(
 
 @pytest.mark.usefixtures("in_staging")
 def test_a_worker_that_is_killed_in_a_load_leaves_nothing_where_nothing_was(
-    gone: Database, restore: RestoreMaker
+    without_tables: Database, restore: RestoreMaker
 ) -> None:
-    kill = _InTheMiddle(lambda: gone.run(f"{_TERMINATE} AND query LIKE 'COPY %'"))
+    kill = _InTheMiddle(lambda: without_tables.run(f"{_TERMINATE} AND query LIKE 'COPY %'"))
 
-    restore.fails(gone, "DATABASE_ERROR", EMBEDDINGS, listener=kill)
+    restore.fails(without_tables, "DATABASE_ERROR", EMBEDDINGS, listener=kill)
 
     assert kill.done
 
@@ -150,41 +150,41 @@ def test_a_worker_that_is_killed_in_a_load_leaves_nothing_where_nothing_was(
     ("pool_size", "used"), [(2, "1 of 4 workers"), (1, "one connection (0 workers)")]
 )
 def test_a_pool_that_is_too_small_for_all_workers_is_used_as_far_as_it_goes(
-    gone: Database,
+    without_tables: Database,
     restore: RestoreMaker,
     monkeypatch: pytest.MonkeyPatch,
     pool_size: int,
     used: str,
 ) -> None:
     monkeypatch.setattr(connections, "WORKER_PATIENCE_SECONDS", 0.2)
-    with proxy(gone.server.port, pool_size=pool_size) as pooler:
-        done = restore(_through(pooler, gone), workers=4)
+    with proxy(without_tables.server.port, pool_size=pool_size) as pooler:
+        done = restore(_through(pooler, without_tables), workers=4)
 
     assert done.error is None
     assert any(f"over {used}" in notice for notice in done.result.notices)
-    assert count(gone) == 2558
+    assert count(without_tables) == 2558
 
 
 @pytest.mark.usefixtures("in_staging")
 def test_connections_that_are_cut_for_good_leave_a_schema_for_the_next_restore_to_drop(
-    gone: Database, restore: RestoreMaker
+    without_tables: Database, restore: RestoreMaker
 ) -> None:
-    with proxy(gone.server.port) as proxied:
+    with proxy(without_tables.server.port) as proxied:
 
         def cut_for_good() -> None:
             proxied.stop_listening()
             proxied.lose_all()
 
-        done = restore(_through(proxied, gone), _InTheMiddle(cut_for_good))
-    wait_until_nothing_is_open(gone)
+        done = restore(_through(proxied, without_tables), _InTheMiddle(cut_for_good))
+    wait_until_nothing_is_open(without_tables)
 
-    restore.told(done, "DATABASE_ERROR")
-    (staging,) = staging_schemas(gone)
+    restore.check_failure(done, "DATABASE_ERROR")
+    (staging,) = staging_schemas(without_tables)
     assert any(f"{staging} may remain" in notice for notice in done.result.notices)
-    assert gone.ask("SELECT FROM pg_tables WHERE schemaname = 'public'") == []
-    next_one = restore.succeeds(gone)
+    assert without_tables.ask("SELECT FROM pg_tables WHERE schemaname = 'public'") == []
+    next_one = restore.succeeds(without_tables)
     assert any(f"Dropped {staging}" in notice for notice in next_one.result.notices)
-    assert count(gone) == 2558
+    assert count(without_tables) == 2558
 
 
 def test_no_part_of_a_restore_tells_the_password(
@@ -255,7 +255,7 @@ def test_a_lost_commit_whose_end_can_not_be_learned_is_unknown(
     ) as proxied:
         done = restore(_through(proxied, target), **TRUNCATING)
 
-    restore.told(done, "DATABASE_ERROR", "Check whether the rows exist")
+    restore.check_failure(done, "DATABASE_ERROR", "Check whether the rows exist")
     assert done.result.outcome == "unknown"
     for truncated in done.result.truncate_results.values():
         assert isinstance(truncated, TruncateFailure)
@@ -292,8 +292,8 @@ def test_an_interrupt_while_committing_does_not_blur_what_happened(
     monkeypatch.setattr(TargetConnections, "commit", interrupt_and_commit)
     run = restore.run(**TRUNCATING)
     run.find()
-    for each in run.prepare(lambda: settings_for(backed_up.url)):
-        run.load(each.table, lambda _: None)
+    for planned in run.prepare(lambda: settings_for(backed_up.url)):
+        run.load(planned.table, lambda _: None)
     run.build_indexes()
     with interrupted():
         run.prove()

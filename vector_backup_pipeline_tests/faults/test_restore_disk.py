@@ -26,12 +26,12 @@ _MORE_ROWS = """
 def too_small(langchain: Database) -> Iterator[str]:
     """A tablespace of the server with 1 MiB."""
     data = langchain.server.directory / "data"
-    place = Path(tempfile.mkdtemp(prefix="vector-backup-small-"))
+    directory = Path(tempfile.mkdtemp(prefix="vector-backup-small-"))
     name = f"small_{langchain.name}"
     try:
-        with mounted(place, "-t", "tmpfs", "-o", "size=1m", "tmpfs"):
-            shutil.chown(place, data.stat().st_uid, data.stat().st_gid)
-            langchain.run(f"CREATE TABLESPACE {name} LOCATION '{place}'")
+        with mounted(directory, "-t", "tmpfs", "-o", "size=1m", "tmpfs"):
+            shutil.chown(directory, data.stat().st_uid, data.stat().st_gid)
+            langchain.run(f"CREATE TABLESPACE {name} LOCATION '{directory}'")
             yield name
             langchain.run(
                 f"ALTER DATABASE {langchain.name} RESET default_tablespace;"
@@ -39,7 +39,7 @@ def too_small(langchain: Database) -> Iterator[str]:
             )
             langchain.run(f"DROP TABLESPACE {name}")
     finally:
-        place.rmdir()
+        directory.rmdir()
 
 
 def test_a_full_disk_leaves_existing_tables_as_they_were(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,6 +13,8 @@ from typing import Any
 import pytest
 from psycopg2.extensions import cursor as Cursor
 
+from vector_backup_pipeline.engine.errors import RunCancelled
+from vector_backup_pipeline.engine.postgres.staging import staging_name
 from vector_backup_pipeline.engine.restore.target import Target
 from vector_backup_pipeline_tests.faults.watching import (
     COLLECTIONS,
@@ -20,6 +23,7 @@ from vector_backup_pipeline_tests.faults.watching import (
     count,
     in_background,
     interrupted,
+    settings_for,
     wait_for_a_waiting_lock,
     wait_until_nothing_is_open,
 )
@@ -32,6 +36,7 @@ from vector_backup_pipeline_tests.fix_restore import (
     everything_in,
     kept_from_locking,
     rows_of,
+    staging_schemas,
     untouched,
 )
 
@@ -124,6 +129,20 @@ def test_writers_wait_until_the_restore_has_ended(
     assert count(backed_up) == 59
 
 
+def test_a_dead_runs_schema_that_is_in_use_is_left_for_the_next_restore(
+    backed_up: Database, hurried: RestoreMaker
+) -> None:
+    schema = staging_name("dead")
+    backed_up.run(f"CREATE SCHEMA {schema}; CREATE TABLE {schema}.t (i int)")
+    with _holding(backed_up, f"SELECT FROM {schema}.t"):
+        done = hurried(backed_up.url, **TRUNCATING)
+    assert done.error is None
+    assert staging_schemas(backed_up) == [schema]
+
+    done = hurried.succeeds(backed_up, **TRUNCATING)
+    assert done.result.notices == [f"Dropped {schema}, which a killed restore had left behind."]
+
+
 def test_a_restore_that_waits_for_a_lock_can_be_cancelled(
     backed_up: Database, restore: RestoreMaker
 ) -> None:
@@ -140,6 +159,36 @@ def test_a_restore_that_waits_for_a_lock_can_be_cancelled(
         interrupted(),
     ):
         restore(backed_up.url, **TRUNCATING)
+
+
+def test_an_interrupt_during_the_recall_probes_ends_the_run_and_the_tables_stay_restored(
+    langchain: Database, backup: BackupMaker, restore: RestoreMaker
+) -> None:
+    langchain.run(
+        "CREATE INDEX near ON langchain_pg_embedding USING hnsw (embedding vector_l2_ops)"
+    )
+    assert backup(langchain.url).error is None
+    run = restore.run(**TRUNCATING, probes=5)
+    run.find()
+    for planned in run.prepare(lambda: settings_for(langchain.url)):
+        run.load(planned.table, lambda _: None)
+    run.build_indexes()
+    run.prove()
+
+    def interrupt() -> None:
+        wait_for_a_waiting_lock(langchain)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    began = time.monotonic()
+    with _holding(langchain, f"LOCK TABLE {EMBEDDINGS}"):
+        with in_background(interrupt), interrupted(), pytest.raises(RunCancelled):
+            run.measure_recall()
+        assert time.monotonic() - began < 20, "without waiting for the lock or for the probes' end"
+    result = run.close()
+
+    assert (result.outcome, result.errors) == ("restored", [])
+    assert result.notices == ["Recall was not measured: the run was stopped before."]
+    wait_until_nothing_is_open(langchain)
 
 
 @pytest.mark.parametrize(
@@ -170,7 +219,7 @@ def test_a_table_that_changes_before_it_is_locked_is_not_taken_for_what_it_was(
 
     done = restore(backed_up.url, **TRUNCATING)
 
-    restore.told(done, error, words)
+    restore.check_failure(done, error, words)
     wait_until_nothing_is_open(backed_up)
     assert count(backed_up, COLLECTIONS) == 4
 
@@ -215,7 +264,7 @@ def test_two_restores_that_truncate_run_one_after_the_other(
 
     done = _two_restores(backed_up, restore, "prepare", **TRUNCATING)
 
-    assert [each.error for each in done] == [None, None]
+    assert [finished.error for finished in done] == [None, None]
     assert everything_in(backed_up) == before
 
 
@@ -228,7 +277,7 @@ def test_of_two_restores_that_create_the_tables_one_does(
 
     done = _two_restores(backed_up, restore, "prove")
 
-    assert sorted(each.error_type or "" for each in done) == ["", "DATABASE_ERROR"]
-    (failed,) = [each for each in done if each.error is not None]
+    assert sorted(finished.error_type or "" for finished in done) == ["", "DATABASE_ERROR"]
+    (failed,) = [finished for finished in done if finished.error is not None]
     assert "langchain_pg_" in failed.message
     assert rows_of(backed_up) == before

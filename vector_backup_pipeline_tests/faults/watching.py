@@ -110,12 +110,12 @@ def all_that_it_tells(error: BaseException) -> str:
     seen: list[BaseException] = []
     queue: list[BaseException | None] = [error]
     while queue:
-        each = queue.pop()
-        if each is None or each in seen:
+        linked = queue.pop()
+        if linked is None or linked in seen:
             continue
-        seen.append(each)
+        seen.append(linked)
         # The context too, though `raise … from None` keeps it out of tracebacks.
-        queue += [each.__cause__, each.__context__]
+        queue += [linked.__cause__, linked.__context__]
     return "\n".join(f"{e}\n{e!r}\n{e.args!r}\n{vars(e)!r}" for e in seen)
 
 

@@ -81,18 +81,18 @@ def test_a_failed_location_fails_the_run_and_the_others_are_pruned(
 
     assert done.run.status is dg.DagsterRunStatus.FAILURE
     assert (done.outcome.error_type, done.outcome.can_retry) == ("LOCK_TIMEOUT", True)
-    assert [len(each["removed"]) for each in done.result["locations"]] == [0, 1]
+    assert [len(location["removed"]) for location in done.result["locations"]] == [0, 1]
     assert _exists(sets, FIRST)
 
 
 def test_the_command_removes_nothing_without_yes(terminal: Terminal, sets: SetWriter) -> None:
-    told = terminal("prune", "--keep-last", "1")
+    called = terminal("prune", "--keep-last", "1")
 
-    assert told.code == 0
-    assert f"keep      {THIRD}  d  one of the last 1; newest good set" in told.out
-    assert f"remove    {FIRST}  d  no rule keeps it (3 files, " in told.out
-    assert "To keep: 1, to remove: 2, to free: " in told.out
-    assert "--yes" in told.out
+    assert called.code == 0
+    assert f"keep      {THIRD}  d  one of the last 1; newest good set" in called.out
+    assert f"remove    {FIRST}  d  no rule keeps it (3 files, " in called.out
+    assert "To keep: 1, to remove: 2, to free: " in called.out
+    assert "--yes" in called.out
     assert _exists(sets, FIRST)
 
     done = terminal("prune", "--keep-last", "1", "--yes")
@@ -141,11 +141,11 @@ def test_a_backup_prunes_its_own_location_if_the_settings_say_so(
 
     assert done.outcome.error_type is None
     assert done.result["backup_performed"] is True
-    told = _log_metadata(done)[PRUNE.result_key]
-    assert isinstance(told, dict)
-    (place,) = told["locations"]
+    metadata = _log_metadata(done)[PRUNE.result_key]
+    assert isinstance(metadata, dict)
+    (location,) = metadata["locations"]
     # The new set is of another database, and counts for that one alone.
-    assert [each["timestamp"] for each in place["removed"]] == [FIRST]
+    assert [backup["timestamp"] for backup in location["removed"]] == [FIRST]
     assert [_exists(sets, stamp) for stamp in (FIRST, SECOND, THIRD)] == [False, True, True]
     assert _exists(task, FIRST)
 

@@ -43,8 +43,8 @@ def checks(done: FinishedRun) -> dict[tuple[str, str], bool]:
 def status(instance: dg.DagsterInstance, table: str, check: str) -> str:
     """What the UI shows of a check."""
     key = dg.AssetCheckKey(table_asset_key(table), check)
-    found = instance.event_log_storage.get_latest_asset_check_execution_by_key([key])
-    record = found[key]
+    executions = instance.event_log_storage.get_latest_asset_check_execution_by_key([key])
+    record = executions[key]
     assert record is not None
     return str(record.status.value)
 
@@ -75,7 +75,7 @@ def test_one_changed_bit_fails_its_table_and_no_other_set_or_table(
 
     done = job({}, VERIFY)
 
-    assert [each["passed"] for each in done.result["sets"]] == [False, True]
+    assert [verdict["passed"] for verdict in done.result["sets"]] == [False, True]
     assert done.run.status is dg.DagsterRunStatus.FAILURE
     assert done.outcome.error_type == "INTEGRITY_ERROR"
     assert done.result["verified"] is False
@@ -172,11 +172,11 @@ def test_a_restore_test_that_could_not_run_is_an_error_of_the_run_and_no_verdict
     assert (verdict["files_passed"], verdict["passed"], verdict["drill"]) == (True, False, None)
     assert "The restore test of " in done.result["errors"][0]
     assert "could not run" in done.result["errors"][0]
-    found = read_verdicts(kept.directory, stamp_of(backed_up))
-    assert found.verified is not None
-    assert found.verified.passed
-    assert found.drill == Verdict(True, datetime(2026, 1, 1, tzinfo=timezone.utc))
-    assert found.verified.at > found.drill.at
+    verdicts = read_verdicts(kept.directory, stamp_of(backed_up))
+    assert verdicts.verified is not None
+    assert verdicts.verified.passed
+    assert verdicts.drill == Verdict(True, datetime(2026, 1, 1, tzinfo=timezone.utc))
+    assert verdicts.verified.at > verdicts.drill.at
 
 
 def stamp_of(made: FinishedRun) -> str:
@@ -193,7 +193,7 @@ def test_an_unreadable_set_fails_the_checks_of_every_table(
     done = job({} if timestamp is None else {"timestamp": timestamp}, VERIFY)
 
     assert done.outcome.error_type == "INTEGRITY_ERROR"
-    assert [each["passed"] for each in done.result["sets"]] == [True, False]
+    assert [verdict["passed"] for verdict in done.result["sets"]] == [True, False]
     assert checks(done) == {
         ("langchain_pg_collection", STORED_FILES): False,
         (EMBEDDINGS, STORED_FILES): False,

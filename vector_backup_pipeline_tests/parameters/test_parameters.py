@@ -243,9 +243,9 @@ def test_only_tables_of_the_same_run_are_truncated(
     [(True, False, False), (False, False, True), (False, True, False), (True, True, False)],
 )
 def test_truncating_switches_the_backup_on(backup: bool, truncate: bool, nothing: bool) -> None:
-    asked = request(backup_vector_tables=backup, truncate_vector_tables=truncate)
+    requested = request(backup_vector_tables=backup, truncate_vector_tables=truncate)
 
-    assert asked.does_nothing is nothing
+    assert requested.does_nothing is nothing
 
 
 @pytest.mark.parametrize(

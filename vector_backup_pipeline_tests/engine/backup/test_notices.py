@@ -149,11 +149,11 @@ def test_a_check_says_so_and_leaves_the_snapshot_usable(
     database: Database, check: Checker, method: str
 ) -> None:
     database.run(_QUALIFIED + ORDINARY + _UNQUALIFIED)
-    found = check(database.url, export_method=method, **DOCS)
+    report = check(database.url, export_method=method, **DOCS)
 
-    assert found.of_status("failed") == []
-    assert found["tables: docs"].status == "ok"
-    assert found["tables: queries of docs"].status == "warning"
+    assert report.of_status("failed") == []
+    assert report["tables: docs"].status == "ok"
+    assert report["tables: queries of docs"].status == "warning"
 
 
 def test_a_sequence_that_the_role_can_not_read_is_told_with_its_grant(
@@ -169,7 +169,7 @@ def test_a_sequence_that_the_role_can_not_read_is_told_with_its_grant(
     url = database.create_role("reads_no_sequence")
     database.run("GRANT SELECT ON docs TO reads_no_sequence")
     made = backup(url, **DOCS)
-    found = check(url, **DOCS)
+    report = check(url, **DOCS)
 
     grants = [
         'GRANT USAGE ON SCHEMA "a%" TO reads_no_sequence; '
@@ -180,10 +180,10 @@ def test_a_sequence_that_the_role_can_not_read_is_told_with_its_grant(
     for name, notice, statements in zip(names, sorted(made.result.notices), grants, strict=True):
         assert f"the value of sequence {name} of docs can't be read" in notice
         assert notice.endswith(f"Run: {statements}")
-        assert found[f"tables: sequence {name}"].advice == f"Run: {statements}"
+        assert report[f"tables: sequence {name}"].advice == f"Run: {statements}"
         database.run(statements)
     (table,) = made.manifest.definitions
-    assert [each.last_value for each in table.sequences] == [None, None]
+    assert [sequence.last_value for sequence in table.sequences] == [None, None]
     assert backup(url, **DOCS).result.notices == []
 
 

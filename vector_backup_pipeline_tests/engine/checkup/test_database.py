@@ -28,14 +28,14 @@ def url(langchain: Database, role: str) -> str:
 def test_a_complete_configuration_passes(any_database: Database, check: Checker) -> None:
     any_database.run("CREATE TABLE docs (v vector(2)); INSERT INTO docs VALUES ('[1,2]')")
 
-    found = check(any_database.url, tables=("docs",), truncate_tables=("docs",))
+    report = check(any_database.url, tables=("docs",), truncate_tables=("docs",))
 
-    assert found.of_status("failed", "warning", "skipped") == []
-    assert f"connected to {any_database.name} on " in found["database: connection"].message
-    assert "PostgreSQL 1" in found["database: server"].message
-    assert ", pgvector " in found["database: server"].message
-    assert found["database: workers"].message == "2 connections share one snapshot"
-    assert found["tables: docs"].message.startswith("can be read: ")
+    assert report.of_status("failed", "warning", "skipped") == []
+    assert f"connected to {any_database.name} on " in report["database: connection"].message
+    assert "PostgreSQL 1" in report["database: server"].message
+    assert ", pgvector " in report["database: server"].message
+    assert report["database: workers"].message == "2 connections share one snapshot"
+    assert report["tables: docs"].message.startswith("can be read: ")
     assert check.paths == []
 
 
@@ -62,21 +62,21 @@ def test_a_check_changes_nothing_and_closes_its_connections(
 
 
 def test_without_a_server_the_storage_is_still_tried(check: Checker) -> None:
-    found = check("postgresql://u:geheim@127.0.0.1:1/d")
+    report = check("postgresql://u:geheim@127.0.0.1:1/d")
 
-    assert found.of_status("failed") == ["database: connection"]
-    assert found["database: connection"].message.startswith("No database server was reached: ")
-    assert found.of_status("skipped") == ["tables: tables", "space: free space", "clock: server"]
-    assert found["storage: put"].status == "ok"
-    assert "geheim" not in found.text
+    assert report.of_status("failed") == ["database: connection"]
+    assert report["database: connection"].message.startswith("No database server was reached: ")
+    assert report.of_status("skipped") == ["tables: tables", "space: free space", "clock: server"]
+    assert report["storage: put"].status == "ok"
+    assert "geheim" not in report.text
 
 
 def test_a_wrong_password_is_reported_without_it(url: str, check: Checker) -> None:
-    found = check(url.replace("geheim-4711", "wrong-0815"))
+    report = check(url.replace("geheim-4711", "wrong-0815"))
 
-    assert "password authentication failed" in found["database: connection"].message
-    assert "wrong-0815" not in found.text
-    assert "geheim-4711" not in found.text
+    assert "password authentication failed" in report["database: connection"].message
+    assert "wrong-0815" not in report.text
+    assert "geheim-4711" not in report.text
 
 
 def test_the_printed_grants_are_all_that_a_role_needs(
@@ -88,18 +88,18 @@ def test_the_printed_grants_are_all_that_a_role_needs(
         "truncate_tables": (EMBEDDINGS,),
     }
 
-    found = check(url, **tables)
+    report = check(url, **tables)
 
-    assert found.of_status("failed") == ['tables: "my App".docs', f"tables: {EMBEDDINGS}"]
-    assert found[f"tables: {EMBEDDINGS}"].advice == (
+    assert report.of_status("failed") == ['tables: "my App".docs', f"tables: {EMBEDDINGS}"]
+    assert report[f"tables: {EMBEDDINGS}"].advice == (
         f"Run: GRANT SELECT ON public.{EMBEDDINGS} TO {role};"
     )
     printed = ""
-    while advice := [a for f in found.findings if (a := f.advice) and a.startswith("Run: ")]:
+    while advice := [a for f in report.findings if (a := f.advice) and a.startswith("Run: ")]:
         printed += " ".join(advice)
         langchain.run(" ".join(line.removeprefix("Run: ") for line in advice))
-        found = check(url, **tables)
-    assert found.of_status("failed", "warning", "skipped") == []
+        report = check(url, **tables)
+    assert report.of_status("failed", "warning", "skipped") == []
     for expected in (
         f'USAGE ON SCHEMA "my App" TO {role};',
         f'SELECT ON SEQUENCE "my App".docs_id_seq TO {role};',
@@ -113,11 +113,11 @@ def test_a_missing_truncate_privilege_is_a_warning(
 ) -> None:
     langchain.run(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}")
 
-    found = check(url)
+    report = check(url)
 
-    assert found.of_status("failed") == []
-    assert found[f"tables: truncate {EMBEDDINGS}"].status == "warning"
-    assert "The backup is not affected." in found[f"tables: truncate {EMBEDDINGS}"].message
+    assert report.of_status("failed") == []
+    assert report[f"tables: truncate {EMBEDDINGS}"].status == "warning"
+    assert "The backup is not affected." in report[f"tables: truncate {EMBEDDINGS}"].message
 
 
 def test_a_table_that_cannot_be_backed_up_does_not_stop_the_others(
@@ -137,23 +137,23 @@ def test_a_table_that_cannot_be_backed_up_does_not_stop_the_others(
         "guarded": "Row-level security would hide rows",
     }
 
-    found = check(url, tables=(*messages, EMBEDDINGS))
+    report = check(url, tables=(*messages, EMBEDDINGS))
 
-    assert found.of_status("failed") == [f"tables: {table}" for table in messages]
+    assert report.of_status("failed") == [f"tables: {table}" for table in messages]
     for table, message in messages.items():
-        assert message in found[f"tables: {table}"].message
-    assert found[f"tables: {EMBEDDINGS}"].status == "ok"
+        assert message in report[f"tables: {table}"].message
+    assert report[f"tables: {EMBEDDINGS}"].status == "ok"
 
 
 def test_a_locked_table_is_a_warning(langchain: Database, check: Checker) -> None:
     with langchain.session() as holder, holder.cursor() as cursor:
         cursor.execute(f"LOCK TABLE {EMBEDDINGS} IN ACCESS EXCLUSIVE MODE")
 
-        found = check(langchain.url, lock_timeout=0.05)
+        report = check(langchain.url, lock_timeout=0.05)
 
-    assert found[f"tables: {EMBEDDINGS}"].status == "warning"
-    assert "lock timeout" in found[f"tables: {EMBEDDINGS}"].message
-    assert found.of_status("failed") == []
+    assert report[f"tables: {EMBEDDINGS}"].status == "warning"
+    assert "lock timeout" in report[f"tables: {EMBEDDINGS}"].message
+    assert report.of_status("failed") == []
 
 
 def test_too_few_connections_are_a_warning_with_their_number(
@@ -172,10 +172,10 @@ def test_too_few_connections_are_a_warning_with_their_number(
 def test_without_pgvector_it_may_be_the_wrong_database(database: Database, check: Checker) -> None:
     database.run("DROP EXTENSION vector; CREATE TABLE docs (id int)")
 
-    found = check(database.url, tables=("docs",), truncate_tables=())
+    report = check(database.url, tables=("docs",), truncate_tables=())
 
-    assert found["database: server"].status == "warning"
-    assert found["tables: docs"].status == "ok"
+    assert report["database: server"].status == "warning"
+    assert report["tables: docs"].status == "ok"
 
 
 @pytest.mark.parametrize("method", ["copy", "cursor"])
@@ -222,10 +222,10 @@ def test_one_row_of_every_kind_of_table_is_read(
     monkeypatch.setattr(range_readers, "copy_range", copy_range)
 
     for method in ("copy", "cursor"):
-        found = check(database.url, tables=tables, truncate_tables=tables, export_method=method)
+        report = check(database.url, tables=tables, truncate_tables=tables, export_method=method)
 
-        assert found.of_status("failed") == []
-        assert "about 9000 rows" in found["tables: events"].message
-        assert "inheritance children" in found["tables: truncate parent"].message
-        assert "one stream" in found["tables: queries of unplannable"].message
+        assert report.of_status("failed") == []
+        assert "about 9000 rows" in report["tables: events"].message
+        assert "inheritance children" in report["tables: truncate parent"].message
+        assert "one stream" in report["tables: queries of unplannable"].message
     assert sorted(counts) == [0, 0, 1, 1, 1]

@@ -44,9 +44,9 @@ class ChangedRoot(BackupRoot):
 def test_a_missing_directory_is_missing_afterwards(check: Checker, parents: str) -> None:
     root = BackupRoot(str(check.root / parents), "vector_bak")
 
-    found = check(root=root)
+    report = check(root=root)
 
-    assert [key for key in found.of_status("ok") if key in STEPS] == STEPS
+    assert [key for key in report.of_status("ok") if key in STEPS] == STEPS
     assert check.paths == []
 
 
@@ -61,9 +61,9 @@ def test_an_existing_directory_stays_as_it_was(check: Checker) -> None:
 def test_the_directory_of_the_task_is_tried(check: Checker) -> None:
     (check.root / "corpus_7").mkdir()
 
-    found = check(task_id="corpus_7")
+    report = check(task_id="corpus_7")
 
-    assert found["storage: directory"].message == str(check.root / "corpus_7" / "vector_bak")
+    assert report["storage: directory"].message == str(check.root / "corpus_7" / "vector_bak")
     assert check.paths == ["corpus_7"]
     assert "does not exist" in check(task_id="nope")["storage: directory"].message
     assert check.paths == ["corpus_7"]
@@ -86,10 +86,10 @@ def test_a_directory_that_is_a_file_fails(check: Checker) -> None:
 def test_a_store_that_breaks_a_promise_fails(
     check: Checker, method: str, value: object, step: str, message: str
 ) -> None:
-    found = check(root=ChangedRoot(check.root, method, lambda: value))
+    report = check(root=ChangedRoot(check.root, method, lambda: value))
 
-    assert found[f"storage: {step}"].status == "failed"
-    assert message in found[f"storage: {step}"].message
+    assert report[f"storage: {step}"].status == "failed"
+    assert message in report[f"storage: {step}"].message
     assert check.paths == []
 
 
@@ -126,10 +126,10 @@ def test_an_interrupt_at_any_step_leaves_nothing(check: Checker, method: str) ->
 
 
 def test_a_bucket_passes_and_nothing_stays(check: Checker, bucket: Bucket) -> None:
-    found = check(root=BackupRoot(bucket.url, "vector_bak"))
+    report = check(root=BackupRoot(bucket.url, "vector_bak"))
 
-    assert [key for key in found.of_status("ok") if key in STEPS] == STEPS
-    assert found["clock: storage"].status == "ok"
+    assert [key for key in report.of_status("ok") if key in STEPS] == STEPS
+    assert report["clock: storage"].status == "ok"
     assert bucket.all_keys() == []
 
 

@@ -39,9 +39,9 @@ def unpacked(compression: Compression, data: bytes, step: int) -> tuple[bytes, b
 def test_blocks_come_back_whatever_the_pieces_they_are_read_in(
     compression: Compression, blocks: list[bytes], step: int
 ) -> None:
-    found, is_whole = unpacked(compression, packed(compression, blocks), step)
+    data, is_whole = unpacked(compression, packed(compression, blocks), step)
 
-    assert found == b"".join(blocks)
+    assert data == b"".join(blocks)
     assert is_whole
 
 

@@ -44,7 +44,7 @@ def test_a_record_quotes_what_needs_it_and_nothing_else(
 def test_a_record_ends_where_its_last_quote_is_closed(rows: list[list[str | None]]) -> None:
     records = [csv_record(row) for row in rows]
 
-    assert [each + b"\n" for each in records_of(b"".join(records))] == records
+    assert [record + b"\n" for record in records_of(b"".join(records))] == records
 
 
 @pytest.mark.parametrize("width", [1, 2])

@@ -44,13 +44,13 @@ def split(data: bytes, step: int) -> tuple[list[bytes], TupleSplitter]:
 def test_a_stream_is_cut_into_its_tuples(rows: list[list[bytes | None]], step: int) -> None:
     tuples = [row(fields) for fields in rows]
 
-    found, splitter = split(HEADER + b"".join(tuples) + TRAILER, step)
+    parts, splitter = split(HEADER + b"".join(tuples) + TRAILER, step)
 
     splitter.finish()
-    assert found == tuples
+    assert parts == tuples
     assert splitter.header == HEADER
     assert splitter.begun == 0
-    assert [tuple_fields(each) for each in found] == rows
+    assert [tuple_fields(part) for part in parts] == rows
 
 
 @given(st.lists(FIELDS, min_size=1), st.data())

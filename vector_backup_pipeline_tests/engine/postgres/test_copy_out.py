@@ -159,7 +159,7 @@ def test_a_range_reads_its_blocks_alone_and_the_open_one_those_added_later(
     any_database: Database,
 ) -> None:
     with five_blocks(any_database) as ranges, any_database.session() as connection:
-        values = [[v for (v,) in fetch_range(connection, each, ("v",), 10)] for each in ranges]
+        values = [[v for (v,) in fetch_range(connection, ctids, ("v",), 10)] for ctids in ranges]
         query = ranges[1].query(("v",)).as_string(connection)
         plan = any_database.ask(f"EXPLAIN {query}")
         any_database.run("INSERT INTO t SELECT 99, repeat('x', 3000) FROM generate_series(1, 9)")

@@ -58,12 +58,12 @@ def oid_of(database: Database, table: str) -> int:
 
 def rebuildable(database: Database, table: str, url: str | None = None) -> list[str]:
     with transaction(database, url) as cursor:
-        found = rebuildable_indexes(cursor, oid_of(database, table))
-    return sorted(each.index.name for each in found)
+        indexes = rebuildable_indexes(cursor, oid_of(database, table))
+    return sorted(rebuildable.index.name for rebuildable in indexes)
 
 
 def schema_of(database: Database) -> str:
-    told = subprocess.run(
+    dumped = subprocess.run(
         [database.server.bin_directory / "pg_dump", "--schema-only", database.url],
         check=True,
         capture_output=True,
@@ -71,7 +71,7 @@ def schema_of(database: Database) -> str:
         timeout=60,
     ).stdout
     # A word made up anew for every dump.
-    return re.sub(r"^\\(un)?restrict .*$", "", told, flags=re.MULTILINE)
+    return re.sub(r"^\\(un)?restrict .*$", "", dumped, flags=re.MULTILINE)
 
 
 def test_a_schema_is_the_same_after_the_indexes_were_away(any_database: Database) -> None:
@@ -80,8 +80,8 @@ def test_a_schema_is_the_same_after_the_indexes_were_away(any_database: Database
     before = schema_of(any_database)
     built: list[tuple[tuple[str, str], str]] = []
 
-    def note(place: tuple[str, str], index: Index) -> None:
-        built.append((place, index.name))
+    def note(table: tuple[str, str], index: Index) -> None:
+        built.append((table, index.name))
 
     with transaction(any_database) as cursor:
         indexes = rebuildable_indexes(cursor, oid_of(any_database, "app.docs"))

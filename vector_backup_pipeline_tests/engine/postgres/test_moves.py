@@ -32,6 +32,6 @@ def test_a_name_is_changed_as_little_as_possible(name: str, taken: set[str], exp
 def test_the_name_is_free_and_no_longer_than_63_bytes(
     name: str, old: str, new: str, others: set[str]
 ) -> None:
-    found = free_name(name, old, new, {name, *others})
-    assert found not in {name, *others}
-    assert 0 < len(found.encode()) <= 63
+    free = free_name(name, old, new, {name, *others})
+    assert free not in {name, *others}
+    assert 0 < len(free.encode()) <= 63

@@ -47,7 +47,9 @@ def measure(
 
 
 def by_index(database: Database, table: str = "docs", probes: int = 5) -> dict[str, Recall]:
-    return {each.index: each for each in measure(database, table, probes=probes) if each.index}
+    return {
+        recall.index: recall for recall in measure(database, table, probes=probes) if recall.index
+    }
 
 
 @pytest.fixture
@@ -116,9 +118,9 @@ def test_what_an_index_misses_is_what_another_reckoning_says(docs: Database) -> 
         "SET enable_seqscan = {0}; SET enable_sort = {0}; SET enable_indexscan = {1};"
         " SELECT p.id, ARRAY(SELECT d.id FROM docs d ORDER BY d.v <-> p.v LIMIT 10) FROM docs p"
     )
-    found = dict(docs.ask(nearest.format("off", "on")))
+    approximate = dict(docs.ask(nearest.format("off", "on")))
     true = dict(docs.ask(nearest.format("on", "off")))
-    shares = [len(set(found[id_]) & set(true[id_])) / 10 for id_ in true]
+    shares = [len(set(approximate[id_]) & set(true[id_])) / 10 for id_ in true]
 
     measured = by_index(docs, probes=ROWS)["docs_v"]
 
@@ -266,8 +268,8 @@ def test_pgvector_may_lie_in_any_schema_and_names_may_be_odd(docs18: Database) -
     measured = measure(docs18, "docs %s {0}", schema="app {0}")
 
     columns = {"i %s {0}": 'a "v" %s {0}', "of_domain": "loose"}
-    assert {each.index: each.column for each in measured} == columns
-    assert {(each.recall, each.note) for each in measured} == {(1.0, None)}
+    assert {recall.index: recall.column for recall in measured} == columns
+    assert {(recall.recall, recall.note) for recall in measured} == {(1.0, None)}
 
 
 def test_the_time_is_kept_and_what_was_measured_in_it_is_told(docs18: Database) -> None:
@@ -284,7 +286,7 @@ def test_the_time_is_kept_and_what_was_measured_in_it_is_told(docs18: Database) 
     """)
     started = time.monotonic()
 
-    measured = {each.index: each for each in measure(docs18, seconds=4.0)}
+    measured = {recall.index: recall for recall in measure(docs18, seconds=4.0)}
 
     assert time.monotonic() - started < 8
     assert measured["docs_slow"].note == "the time for it ran out"

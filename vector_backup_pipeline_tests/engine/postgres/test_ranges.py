@@ -43,14 +43,14 @@ def test_ranges_are_disjoint_cover_everything_end_open_and_are_not_too_many(
     source = table(*relations)
     assert len(cut_into_ranges(source)) <= most_ranges(source)
     assert most_ranges(source) <= _MOST_RANGES * len(relations)
-    for each in relations:
-        ranges = cut_into_ranges(table(each))
+    for relation in relations:
+        ranges = cut_into_ranges(table(relation))
 
         assert ranges[0].first == 0
         assert all(one.end == other.first for one, other in pairwise(ranges))
         assert [one.end for one in ranges].count(None) == 1
         assert ranges[-1].end is None
-        assert sum(one.blocks for one in ranges) == each.blocks
+        assert sum(one.blocks for one in ranges) == relation.blocks
 
 
 @given(st.integers(2, MOST_BLOCKS), st.integers(0, 2**45))

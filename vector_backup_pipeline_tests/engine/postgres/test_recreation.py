@@ -44,8 +44,8 @@ def test_pg_dump_sees_the_same_tables(
     built = {name for _, name in restore.indexes}
     assert {"by_distance", "half_l2", "lower ix", "one_null", "rest_only"} <= built
     assert "parts_vec" not in built, "a partitioned table's index has no rows"
-    places = {schema for (schema, _), _ in restore.indexes}
-    assert all(schema.startswith(STAGING) == staging for schema in places)
+    names = {schema for (schema, _), _ in restore.indexes}
+    assert all(schema.startswith(STAGING) == staging for schema in names)
 
 
 @pytest.mark.parametrize("table", ["leaves.parts_eu_1", "child", "far"])
@@ -69,7 +69,10 @@ def test_a_part_of_something_larger_becomes_a_table_of_its_own(
     assert made.columns == original.columns
     assert made.ddl == original.ddl
     assert made.indexes == original.indexes
-    assert {each.kind.value for each in original.omissions} <= {"structure", "foreign server"}
+    assert {omission.kind.value for omission in original.omissions} <= {
+        "structure",
+        "foreign server",
+    }
     assert original.omissions != ()
     assert made.omissions == ()
 
@@ -250,14 +253,17 @@ def test_a_refused_setting_is_named_and_nothing_else_is_lost(
         f"{alter} SET (toast.unheard = 1)",
     )
     with_settings = with_statements(
-        definitions, [Statement(Kind.SETTING, "public", "t", each) for each in settings]
+        definitions, [Statement(Kind.SETTING, "public", "t", setting) for setting in settings]
     )
     restore = Restore(target, with_settings)
     recreation = restore.in_staging()
 
     assert_same(source, target)
     lost = restore.lost(recreation, "public.t")
-    assert all(said.startswith(f"{each} (") for said, each in zip(lost, settings, strict=True))
+    assert all(
+        omission.startswith(f"{setting} (")
+        for omission, setting in zip(lost, settings, strict=True)
+    )
 
 
 def with_statements(definitions: Definitions, statements: list[Statement]) -> Definitions:
@@ -413,12 +419,12 @@ CREATE POLICY readers ON docs USING (EXISTS (
 
 
 def relations(database: Database, schema: str) -> set[str]:
-    found = database.ask(
+    rows = database.ask(
         "SELECT relname FROM pg_class WHERE relnamespace = %s::regnamespace AND relkind <> 'c'"
         " UNION ALL SELECT stxname FROM pg_statistic_ext WHERE stxnamespace = %s::regnamespace",
         [schema, schema],
     )
-    return {name for (name,) in found}
+    return {name for (name,) in rows}
 
 
 def test_a_table_is_restored_beside_its_original(source: Database) -> None:
@@ -466,7 +472,9 @@ def test_a_partitioned_table_is_restored_under_another_name(source: Database) ->
     rename = {"public.parts": "elsewhere.bits"}
     Restore(source, read(source, "parts"), rename).in_staging()
     bits = read_table(source, "elsewhere.bits")
-    tables = [f"{each.schema_name}.{each.name}" for each in bits.statements(Kind.TABLE)]
+    tables = [
+        f"{statement.schema_name}.{statement.name}" for statement in bits.statements(Kind.TABLE)
+    ]
     assert tables == [
         "elsewhere.bits",
         "elsewhere.parts_1",  # In its root's schema, and free there.

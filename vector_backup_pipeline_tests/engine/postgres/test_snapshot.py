@@ -111,9 +111,11 @@ def test_tables_agree_while_others_write_and_vacuum(
                 for _ in range(3)
             ]
 
-    for each in made:
-        assert each.error is None
-        rows = {t: list(csv.DictReader(each.path(t).read_text().splitlines())) for t in ("a", "b")}
+    for finished in made:
+        assert finished.error is None
+        rows = {
+            t: list(csv.DictReader(finished.path(t).read_text().splitlines())) for t in ("a", "b")
+        }
         ids = [[row["id"] for row in rows[table]] for table in rows]
         assert sum(int(row["balance"]) for table in rows.values() for row in table) == TOTAL
         assert len(ids[0]) == len(set(ids[0])) == 2000

@@ -548,7 +548,9 @@ def test_only_tables_take_rows(docs: Database, restore: RestoreMaker, definition
     # pg_dump can't read a foreign table whose wrapper does nothing, hence no dump here.
     done = restore(docs.url, rename={"docs": "target"})
 
-    restore.told(done, "INVALID_PARAMS", "public.target exists", "is not a table", "rename")
+    restore.check_failure(
+        done, "INVALID_PARAMS", "public.target exists", "is not a table", "rename"
+    )
 
 
 @pytest.mark.parametrize(
@@ -719,8 +721,8 @@ def test_a_sequence_that_the_backup_could_not_read_is_set_from_the_rows(
 
     for table in ("numbered", "copied"):
         database.run(f"INSERT INTO {table} DEFAULT VALUES")
-        found = database.ask(f"SELECT max(id), min(down), max(none) FROM {table}")  # noqa: S608
-        assert found == [(4, -4, 1)]
+        rows = database.ask(f"SELECT max(id), min(down), max(none) FROM {table}")  # noqa: S608
+        assert rows == [(4, -4, 1)]
 
 
 def test_a_sequence_that_the_role_may_not_set_becomes_a_notice(

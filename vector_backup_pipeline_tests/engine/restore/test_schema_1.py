@@ -101,8 +101,8 @@ def test_it_is_verified(restore: RestoreMaker) -> None:
         lock_timeout=1.0,
         run_id="verify",
     )
-    for each in run.find():
-        run.verify(each.key)
+    for chosen in run.find():
+        run.verify(chosen.key)
     assert run.close().errors == []
 
 
@@ -130,9 +130,9 @@ def test_what_the_first_version_recorded_in_words_only_is_understood() -> None:
         "trigger policy of, which could not be read",
     ]
     manifest = _manifest(tables=_changed_tables("parts", not_recreated=words, unread_policies=[]))
-    (parts,) = (each for each in manifest.definitions if each.name == "parts")
+    (parts,) = (definition for definition in manifest.definitions if definition.name == "parts")
 
-    assert [(str(each), each.prevents_creation) for each in parts.omissions] == [
+    assert [(str(omission), omission.prevents_creation) for omission in parts.omissions] == [
         ("policy a, which the backup could not read", True),
         ("trigger policy of, which could not be read", False),
     ]

@@ -44,7 +44,7 @@ def test_settings_of_the_database_change_nothing(
 
         assert done.error is None, done.message
         again = backup(other.url, tables=("langchain_pg_collection", "odd"))
-        was, now = (each.manifest.tables[1] for each in (made, again))
+        was, now = (finished.manifest.tables[1] for finished in (made, again))
         assert now.definition is not None and was.definition is not None
         assert now.definition == was.definition
         assert now.file is not None and was.file is not None
@@ -72,7 +72,7 @@ def test_a_check_that_changes_a_setting_does_not_change_how_statements_are_read(
     restore.succeeds(database, timestamp=made.stamp)
 
     again = backup(database.url, tables=("odd",))
-    was, now = (each.manifest.definitions[0] for each in (made, again))
+    was, now = (finished.manifest.definitions[0] for finished in (made, again))
     assert now == was
 
 

@@ -104,8 +104,8 @@ def test_a_set_of_another_database_and_one_of_the_future_are_restored_with_notic
     path = made.directory / manifest_name(str(made.stamp))
     server = made.manifest.server.model_copy(update={"database": "other"})
     later = datetime.now(timezone.utc) + timedelta(days=1)
-    told = made.manifest.model_copy(update={"server": server, "created_at": later})
-    path.write_bytes(told.to_json())
+    changed = made.manifest.model_copy(update={"server": server, "created_at": later})
+    path.write_bytes(changed.to_json())
 
     done = restore.succeeds(langchain, truncate_before_restore=True)
 

@@ -36,11 +36,11 @@ def many_blocks(
 def test_whichever_connection_loads_a_block_every_row_is_there_once(
     langchain: Database, many_blocks: list[str], restore: RestoreMaker
 ) -> None:
-    told: list[Progress] = []
+    moments: list[Progress] = []
     open_within: list[int] = []
 
     def listen(moment: Progress) -> None:
-        told.append(moment)
+        moments.append(moment)
         if moment.table == EMBEDDINGS and not open_within:
             open_within.append(sessions(langchain))
 
@@ -49,7 +49,7 @@ def test_whichever_connection_loads_a_block_every_row_is_there_once(
     assert rows_of(langchain) == many_blocks
     assert done.restored(EMBEDDINGS).digest_matches is True
     assert open_within == [5], "a coordinator and four workers"
-    of_embeddings = [moment for moment in told if moment.table == EMBEDDINGS]
+    of_embeddings = [moment for moment in moments if moment.table == EMBEDDINGS]
     assert len(of_embeddings) > 20
     rows = [moment.rows for moment in of_embeddings]
     assert rows == sorted(rows)

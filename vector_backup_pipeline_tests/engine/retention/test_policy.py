@@ -47,13 +47,13 @@ def _kept(decisions: Sequence[Decision]) -> set[str]:
     return {decision.stamp for decision in decisions if decision.is_kept}
 
 
-def _is_good(backup_set: StoredSet, sets: dict[str, StoredSet], seen: frozenset[str]) -> bool:
+def _is_good(backup_set: StoredSet, sets: dict[str, StoredSet], visited: frozenset[str]) -> bool:
     """Whether the set and all that it builds on are there and whole."""
     verified = backup_set.verdicts.verified
     return (
         backup_set.source is not None
         and backup_set.created_at <= NOW
-        and backup_set.stamp not in seen
+        and backup_set.stamp not in visited
         and backup_set.says_complete
         and not backup_set.broken_files
         and (verified is None or verified.passed)
@@ -61,7 +61,7 @@ def _is_good(backup_set: StoredSet, sets: dict[str, StoredSet], seen: frozenset[
             backup_set.builds_on is None
             or (
                 backup_set.builds_on in sets
-                and _is_good(sets[backup_set.builds_on], sets, seen | {backup_set.stamp})
+                and _is_good(sets[backup_set.builds_on], sets, visited | {backup_set.stamp})
             )
         )
     )
@@ -134,8 +134,8 @@ def test_of_each_of_the_last_periods_one_good_set_is_kept(
         (keep.keep_yearly, "%Y"),
     ):
         periods = {stamp: f"{created[stamp].astimezone(zone):{period}}" for stamp in good}
-        wanted = sorted(set(periods.values()), reverse=True)[:number]
-        assert set(wanted) <= {periods[stamp] for stamp in kept & periods.keys()}
+        newest = sorted(set(periods.values()), reverse=True)[:number]
+        assert set(newest) <= {periods[stamp] for stamp in kept & periods.keys()}
 
 
 @given(histories(), rules, rules, zones)

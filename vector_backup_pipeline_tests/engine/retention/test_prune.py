@@ -97,7 +97,7 @@ def test_what_is_not_known_is_left_alone(two: SetWriter, prune: Prune) -> None:
 
     assert done.removed == [FIRST]
     assert foreign <= names(two)
-    assert {(each.file, each.state) for each in done.location.other_files} == {
+    assert {(file.file, file.state) for file in done.location.other_files} == {
         (f"other_{FIRST}.csv", "orphan"),
         ("orphan_20250101_000000.csv", "orphan"),
     }
@@ -113,9 +113,9 @@ def test_each_place_is_pruned_by_itself(tmp_path: Path, sets: SetWriter, prune: 
     of_root = prune(global_only=True)
     of_all = prune()
 
-    assert [each.task_id for each in of_task.result.locations] == ["task_1"]
+    assert [location.task_id for location in of_task.result.locations] == ["task_1"]
     assert (of_task.removed, of_root.removed) == ([FIRST], [FIRST])
-    assert [len(each.removed) for each in of_all.result.locations] == [0, 0, 1]
+    assert [len(location.removed) for location in of_all.result.locations] == [0, 0, 1]
     for location in (sets, *tasks):
         assert manifest_name(SECOND) in names(location)
 
@@ -139,7 +139,7 @@ def test_orphans_are_removed_only_on_request_and_adoptable_pairs_never(
     run.release()
 
     assert done.removed == ["20250101_000000", "20250104_000000"]
-    states = [each.state for each in done.location.other_files]
+    states = [file.state for file in done.location.other_files]
     assert sorted(states) == ["adoptable"] * 4 + ["orphan", "running"]
 
 
@@ -233,12 +233,12 @@ def test_the_report_names_each_sets_source_database_and_why(sets: SetWriter, pru
 
     done = prune()
 
-    assert {each.timestamp: each.source_database for each in done.location.kept} == {
+    assert {backup.timestamp: backup.source_database for backup in done.location.kept} == {
         SECOND: "7/rag",
         THIRD: "8/rag",
         "20260104_020000": None,
     }
-    assert [each.source_database for each in done.location.removed] == ["7/rag"]
+    assert [backup.source_database for backup in done.location.removed] == ["7/rag"]
     log = (sets.path / LOG_NAME).read_text()
     assert "prune: SUCCESS" in log
     assert "Rules: keep_last 1" in log
@@ -280,18 +280,18 @@ def test_abandoned_uploads_are_ended_once_and_only_by_a_prune_of_everything(
 ) -> None:
     (tmp_path / "task_1" / "vector_bak").mkdir(parents=True)
     upload = EndedUpload(location="s3://bucket/a.csv", started_at=TIMESTAMPS.now(), size=None)
-    asked: list[bool] = []
+    calls: list[bool] = []
 
     def abandoned(_: BackupRoot, *, dry_run: bool) -> list[EndedUpload]:
-        asked.append(dry_run)
+        calls.append(dry_run)
         return [upload]
 
     monkeypatch.setattr(BackupRoot, "abort_abandoned_uploads", abandoned)
     prune_root(tmp_path, **restricted)
     planned = prune_root(tmp_path, dry_run=True)
     prune_root(tmp_path)
-    assert asked == [True, False]
-    assert [each.location for each in planned.result.abandoned_uploads] == ["s3://bucket/a.csv"]
+    assert calls == [True, False]
+    assert [upload.location for upload in planned.result.abandoned_uploads] == ["s3://bucket/a.csv"]
 
 
 def test_a_store_that_cannot_list_unfinished_uploads_gives_a_notice(
@@ -334,7 +334,7 @@ def test_what_is_no_file_of_ours_but_named_like_one_keeps_nobody_from_working(
 
     assert find_set(two.directory, TIMESTAMPS, "latest", None).stamp == SECOND
     listed = list_backups(BackupRoot(str(tmp_path), "vector_bak"), TIMESTAMPS)
-    assert [each.timestamp for each in listed.backup_locations[0].backups] == [SECOND, FIRST]
+    assert [backup.timestamp for backup in listed.backup_locations[0].backups] == [SECOND, FIRST]
     done = prune(include_orphans=True)
     assert (done.error, done.removed) == (None, [FIRST])
     assert latin_1.exists()

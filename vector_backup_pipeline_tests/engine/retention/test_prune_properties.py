@@ -53,9 +53,9 @@ class Location:
 
     def files(self) -> dict[str, bytes]:
         """All but the log, which names the moment."""
-        found = {path.name: path.read_bytes() for path in self.sets.path.iterdir()}
-        found.pop("vector_backup_log.txt", None)
-        return found
+        files = {path.name: path.read_bytes() for path in self.sets.path.iterdir()}
+        files.pop("vector_backup_log.txt", None)
+        return files
 
     def add(self, stamp: str, kind: str, base: str | None) -> None:
         sets = self.sets
@@ -139,7 +139,7 @@ def histories(draw: st.DrawFn) -> list[tuple[str, str, str | None]]:
         stamp = f"{_BEGIN + timedelta(hours=hour):%Y%m%d_%H%M%S}"
         kind = draw(st.sampled_from([*_KINDS, *_KINDS, *_OTHER_KINDS]))
         # Nothing was ever written on top of the older system's files.
-        others = [each[0] for each in history if each[1] != "adoptable"]
+        others = [stamp for stamp, kind, _ in history if kind != "adoptable"]
         bases = st.sampled_from([None, None, *others])
         history.append((stamp, kind, draw(bases)))
     return history
@@ -171,11 +171,15 @@ def test_a_prune_keeps_its_promises_and_does_what_its_dry_run_said(
         after = location.files()
         assert done.error is None
         assert done.location == planned.location
-        gone = [f for each in (*done.location.removed, *done.location.finished) for f in each.files]
+        removed_files = [
+            f
+            for removed in (*done.location.removed, *done.location.finished)
+            for f in removed.files
+        ]
         tombstones = {name for name in before if name.endswith(".tombstone.json")}
-        assert before.keys() - after.keys() == {*gone} | tombstones
+        assert before.keys() - after.keys() == {*removed_files} | tombstones
         assert after.items() <= before.items()
-        assert done.result.bytes_freed == sum(len(before[name]) for name in gone)
+        assert done.result.bytes_freed == sum(len(before[name]) for name in removed_files)
         _check_what_stays(location, history, keep, chosen)
         again = prune_root(location.root, keep, **chosen)
         assert (again.location.removed, location.files()) == ([], after)
@@ -187,23 +191,26 @@ def _check_what_stays(
     keep: KeepRules,
     chosen: dict[str, bool],
 ) -> None:
-    there = {each.stamp: each for each in read_sets(location.sets.directory, TIMESTAMPS)}
+    by_stamp = {
+        stored_set.stamp: stored_set
+        for stored_set in read_sets(location.sets.directory, TIMESTAMPS)
+    }
     kinds = {stamp: kind for stamp, kind, _ in history}
     bases = {stamp: base for stamp, _, base in history if kinds[stamp] not in _OTHER_KINDS}
     assert set(_FOREIGN) <= location.files().keys()
     last = max(1, keep.keep_last)
-    assert {*location.good[-last:], *location.verified[-1:]} <= there.keys()
+    assert {*location.good[-last:], *location.verified[-1:]} <= by_stamp.keys()
     for stamp, kind in kinds.items():
         if kind == "adoptable":
             assert {f"{table}_{stamp}.csv" for table in _TABLES} <= location.files().keys()
         stays = kind == "damaged" or (kind == "emptied" and not chosen["include_truncated"])
-        assert not stays or stamp in there
+        assert not stays or stamp in by_stamp
         base = bases.get(stamp)
-        if stamp in there and base in bases:
-            assert base in there
-    for each in there.values():
-        if isinstance(each, ManifestSet) and each.stamp in location.good:
-            find_set(location.sets.directory, TIMESTAMPS, each.stamp, None)
+        if stamp in by_stamp and base in bases:
+            assert base in by_stamp
+    for stored_set in by_stamp.values():
+        if isinstance(stored_set, ManifestSet) and stored_set.stamp in location.good:
+            find_set(location.sets.directory, TIMESTAMPS, stored_set.stamp, None)
 
 
 @settings(max_examples=60, deadline=None)
@@ -216,7 +223,7 @@ def test_stopped_anywhere_no_half_set_is_one_and_the_next_prune_comes_to_the_sam
 ) -> None:
     with made(history) as location:
         before = location.files()
-        stamps = {each.stamp for each in read_sets(location.sets.directory, TIMESTAMPS)}
+        stamps = {stored_set.stamp for stored_set in read_sets(location.sets.directory, TIMESTAMPS)}
         twin = Location(location.root.parent / "twin")
         shutil.copytree(location.root, twin.root)
         prune_root(twin.root, keep, **chosen)
@@ -225,8 +232,8 @@ def test_stopped_anywhere_no_half_set_is_one_and_the_next_prune_comes_to_the_sam
             prune_root(location.root, keep, **chosen)
 
         left = location.files()
-        for each in read_sets(location.sets.directory, TIMESTAMPS):
-            assert each.stamp in stamps
-            assert all(left.get(n) == d for n, d in before.items() if each.stamp in n)
+        for stored_set in read_sets(location.sets.directory, TIMESTAMPS):
+            assert stored_set.stamp in stamps
+            assert all(left.get(n) == d for n, d in before.items() if stored_set.stamp in n)
         prune_root(location.root, keep, **chosen)
         assert location.files() == twin.files()

@@ -100,9 +100,9 @@ def test_within_is_counted_from_the_newest_and_not_from_today() -> None:
 def test_a_caller_s_rules_take_the_place_of_the_settings() -> None:
     settings = KeepRules(keep_last=7, keep_daily=3, keep_within=Duration.parse("14d"))
 
-    given = settings.overridden_by(PruneParameters(keep_daily=0, keep_within="0d"))
+    rules = settings.overridden_by(PruneParameters(keep_daily=0, keep_within="0d"))
 
-    assert str(given) == "keep_last 7"
+    assert str(rules) == "keep_last 7"
     assert (
         str(settings.overridden_by(PruneParameters()))
         == "keep_last 7, keep_daily 3, keep_within 14d"

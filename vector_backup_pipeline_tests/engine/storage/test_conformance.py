@@ -21,9 +21,9 @@ def test_a_directory_is_there_once_something_lies_in_it(root: BackupRoot) -> Non
     opened = root.open(None)
     assert opened.names() == []
     opened.replace("a.csv", b"")
-    found = root.find(None)
-    assert found is not None
-    assert found.location == opened.location == root.open(None).location
+    directory = root.find(None)
+    assert directory is not None
+    assert directory.location == opened.location == root.open(None).location
     assert opened.location == root.default_path
     assert opened.location.startswith(root.location)
 
@@ -45,11 +45,11 @@ def test_a_task_with_a_file_is_there_and_is_told_from_the_roots_own(root: Backup
     task.replace("a.csv", b"1")
 
     assert root.task_ids() == ["task_1"]
-    found = root.find("task_1")
-    assert found is not None
-    assert found.location == task.location == f"{root.location}/task_1/vector_bak"
-    assert found.names() == ["a.csv"]
-    for path in (found.location, root.relative_path(found)):
+    directory = root.find("task_1")
+    assert directory is not None
+    assert directory.location == task.location == f"{root.location}/task_1/vector_bak"
+    assert directory.names() == ["a.csv"]
+    for path in (directory.location, root.relative_path(directory)):
         again = root.find_path(path)
         assert again is not None
         assert again.names() == ["a.csv"]
@@ -114,9 +114,9 @@ def test_a_directory_opened_for_trial_leaves_nothing(root: BackupRoot) -> None:
     assert root.find(None) is None
     with root.open_for_trial(None) as directory:
         directory.replace("a.csv", b"x")
-    found = root.find(None)
-    assert found is not None
-    assert found.names() == ["a.csv"]
+    not_empty = root.find(None)
+    assert not_empty is not None
+    assert not_empty.names() == ["a.csv"]
 
 
 @pytest.mark.parametrize("name", ["a%2Fb_1.csv", "ü #&+.csv", ".vector_backup_1.run", "a=b;c.csv"])

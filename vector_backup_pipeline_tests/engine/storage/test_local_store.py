@@ -107,23 +107,23 @@ def test_a_link_that_leads_round_in_a_circle_is_no_directory(tmp_path: Path) -> 
     assert root.find_path(root.default_path) is None
 
 
-@pytest.mark.parametrize("place", ["task_1", "task_1/vector_bak", "vector_bak"])
+@pytest.mark.parametrize("path_in_root", ["task_1", "task_1/vector_bak", "vector_bak"])
 def test_a_link_that_leads_out_of_the_root_is_refused_by_everything(
-    tmp_path: Path, place: str
+    tmp_path: Path, path_in_root: str
 ) -> None:
-    path, outside = tmp_path / "root" / place, tmp_path / "outside"
+    path, outside = tmp_path / "root" / path_in_root, tmp_path / "outside"
     (outside / "vector_bak").mkdir(parents=True)
     path.parent.mkdir(parents=True)
     path.symlink_to(outside)
     root = BackupRoot(str(tmp_path / "root"), "vector_bak")
-    task = "task_1" if "task_1" in place else None
+    task = "task_1" if "task_1" in path_in_root else None
 
     assert root.task_ids() == []
     looks: list[Callable[[], object]] = [
         lambda: root.find(task),
         lambda: root.open(task),
         lambda: ExitStack().enter_context(root.open_for_trial(task)),
-        lambda: root.find_path(f"root/{place}"),
+        lambda: root.find_path(f"root/{path_in_root}"),
     ]
     for look in looks:
         with pytest.raises(InvalidParams, match="out"):

@@ -63,10 +63,10 @@ def test_a_relative_path_begins_with_the_last_name_of_the_root(
 ) -> None:
     root = BackupRoot(bucket.url + prefix, "vector_bak")
     root.open(None).replace("a.csv", b"")
-    found = root.find_path(f"{name or bucket.name}/vector_bak")
-    assert found is not None
-    assert found.location == root.default_path
-    assert root.relative_path(found) == f"{name or bucket.name}/vector_bak"
+    directory = root.find_path(f"{name or bucket.name}/vector_bak")
+    assert directory is not None
+    assert directory.location == root.default_path
+    assert root.relative_path(directory) == f"{name or bucket.name}/vector_bak"
 
 
 def test_looking_creates_nothing(bucket: Bucket) -> None:

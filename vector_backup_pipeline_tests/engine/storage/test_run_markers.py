@@ -73,10 +73,10 @@ def test_of_many_at_once_one_gets_a_marker(root: BackupRoot, directory: BackupDi
 def test_a_live_marker_stays_and_may_be_taken_after_its_release(
     held: RunMarker, directory: BackupDirectory, another: BackupDirectory
 ) -> None:
-    for each in (directory, another):
-        assert each.claim_is_alive(NAME)
-        each.remove_dead_claim(NAME)
-        assert each.claim(NAME, "run") is None
+    for opened in (directory, another):
+        assert opened.claim_is_alive(NAME)
+        opened.remove_dead_claim(NAME)
+        assert opened.claim(NAME, "run") is None
     assert another.names() == [NAME]
     held.release()
     held.release()

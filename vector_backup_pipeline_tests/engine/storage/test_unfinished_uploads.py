@@ -36,14 +36,14 @@ def test_they_are_found_with_their_size_and_a_dry_run_leaves_them(
 ) -> None:
     _begin(bucket, _KEY, b"1" * 100, b"2" * 50)
     _begin(bucket, _OTHER_KEY)
-    found = root.abort_abandoned_uploads(dry_run=True)
-    assert {each.location: each.size for each in found} == {
+    uploads = root.abort_abandoned_uploads(dry_run=True)
+    assert {upload.location: upload.size for upload in uploads} == {
         f"{bucket.url}/{_KEY}": 150,
         f"{bucket.url}/{_OTHER_KEY}": 0,
     }
     assert sorted(bucket.unfinished()) == sorted([_KEY, _OTHER_KEY])
 
-    assert root.abort_abandoned_uploads(dry_run=False) == found
+    assert root.abort_abandoned_uploads(dry_run=False) == uploads
 
     assert bucket.unfinished() == []
     assert root.abort_abandoned_uploads(dry_run=False) == []
@@ -94,9 +94,9 @@ def test_one_that_is_aborted_meanwhile_does_not_prevent_the_others(
 
     def abort() -> None:
         listed = bucket.client.list_multipart_uploads(Bucket=bucket.name, Prefix=_KEY)
-        for each in listed["Uploads"]:
+        for upload in listed["Uploads"]:
             bucket.client.abort_multipart_upload(
-                Bucket=bucket.name, Key=_KEY, UploadId=each["UploadId"]
+                Bucket=bucket.name, Key=_KEY, UploadId=upload["UploadId"]
             )
 
     object_proxy.does(
@@ -104,6 +104,6 @@ def test_one_that_is_aborted_meanwhile_does_not_prevent_the_others(
         to=lambda line: line.startswith(f"{method} ") and _KEY in line,
         times=1,
     )
-    found = BackupRoot(f"{bucket.url}/all", "vector_bak").abort_abandoned_uploads(dry_run=False)
-    assert f"{bucket.url}/{_OTHER_KEY}" in {each.location for each in found}
+    uploads = BackupRoot(f"{bucket.url}/all", "vector_bak").abort_abandoned_uploads(dry_run=False)
+    assert f"{bucket.url}/{_OTHER_KEY}" in {upload.location for upload in uploads}
     assert bucket.unfinished() == []

@@ -40,8 +40,10 @@ def _run(root: Path, **parameters: Any) -> VerifyRun:
 
 
 def _days(root: Path, **parameters: Any) -> list[int]:
-    found = _run(root, **parameters).find()
-    return [day for each in found for day, stamp in DAYS.items() if each.timestamp == stamp]
+    chosen_sets = _run(root, **parameters).find()
+    return [
+        day for chosen in chosen_sets for day, stamp in DAYS.items() if chosen.timestamp == stamp
+    ]
 
 
 def test_latest_is_the_newest_of_each_database_in_each_location(root: Path) -> None:
@@ -67,8 +69,8 @@ def test_the_sets_of_one_database_are_verified(root: Path) -> None:
 def test_latest_says_so_if_it_lies_in_the_future(root: Path) -> None:
     SetWriter(root / "vector_bak").write("20990101_000000", {"t": 1}, database="b", server="7")
     run = _run(root, timestamp="latest", source_database="b")
-    for each in run.find():
-        run.verify(each.key)
+    for chosen in run.find():
+        run.verify(chosen.key)
     (notice,) = run.close().notices
     assert "20990101_000000" in notice
     assert "created in the future" in notice

@@ -86,12 +86,12 @@ def test_names_that_postgresql_keeps_for_itself_are_no_roles_to_make(
     roles = ["pg_of_another_version", "a drill's role"]
 
     with drill_database(of(any_database.url, is_throwaway=True), _ID, roles, "UTF8"):
-        found = any_database.ask(
+        rows = any_database.ask(
             "SELECT rolname, rolcanlogin FROM pg_roles WHERE rolname = ANY(%s)", [roles]
         )
     any_database.run('DROP ROLE "a drill\'s role"')
 
-    assert found == [("a drill's role", False)]
+    assert rows == [("a drill's role", False)]
 
 
 _VECTOR = Dependency(kind="extension", name="vector", version="0.1", schema_name="ai")
@@ -181,9 +181,9 @@ def test_a_dead_tests_role_goes_with_its_database(database: Database) -> None:
     database.run(f"CREATE DATABASE {dead} OWNER {dead}")
 
     with drill_database(of(database.url), _ID, (), "UTF8"):
-        found = database.ask("SELECT rolname FROM pg_roles WHERE rolname ~ '^vector_drill'")
+        rows = database.ask("SELECT rolname FROM pg_roles WHERE rolname ~ '^vector_drill'")
 
-    assert found == [("vector_drill_" + _ID,)]
+    assert rows == [("vector_drill_" + _ID,)]
 
 
 def test_an_expression_of_a_hostile_set_reads_no_file(
@@ -209,11 +209,11 @@ def test_an_expression_of_a_hostile_set_reads_no_file(
         run_id="r",
     )
 
-    (found,) = run.find()
-    verdict = run.verify(found.key)
+    (backup_set,) = run.find()
+    verdict = run.verify(backup_set.key)
 
     assert verdict is not None
     assert verdict.files_passed
     assert not verdict.passed
-    assert "permission denied for function pg_read_file" in str(run.error_of(found.key))
+    assert "permission denied for function pg_read_file" in str(run.error_of(backup_set.key))
     run.close()
