@@ -41,17 +41,19 @@ def list_command(task_id: str | None, global_only: bool, as_json: bool) -> int:
       vector-backup list --task-id corpus_7
       vector-backup list --json | jq '.backup_locations[0].backups[0].timestamp'
     """
-    from vector_backup_pipeline.engine.catalog.locations import as_list, find_locations
+    from vector_backup_pipeline.engine.catalog.locations import find_locations, list_backups
     from vector_backup_pipeline.engine.storage.root import BackupRoot
     from vector_backup_pipeline.settings import load_settings
 
     settings = load_settings()
     root = BackupRoot(settings.root, settings.directory, manifest_key=settings.manifest_key)
-    locations = find_locations(root, settings.timestamps, task_id=task_id, global_only=global_only)
+    timestamps = settings.timestamps
     if as_json:
-        show_json(as_list(locations, settings.timestamps).as_json())
+        backups = list_backups(root, timestamps, task_id=task_id, global_only=global_only)
+        show_json(backups.as_json())
     else:
-        click.echo("\n".join(_lines(locations, root, settings.timestamps)))
+        locations = find_locations(root, timestamps, task_id=task_id, global_only=global_only)
+        click.echo("\n".join(_lines(locations, root, timestamps)))
     return DONE
 
 

@@ -140,15 +140,15 @@ def write_backup_log(
 def _materializations(run: BackupRun) -> Iterator[dg.AssetMaterialization]:
     """One for each stored table, with numbers that the UI plots over time."""
     for table, stored in run.stored.items():
-        seconds = max(stored.duration, 1e-6)
+        seconds = max(stored.duration, 0.001)
         yield dg.AssetMaterialization(
             asset_key=table_asset_key(table),
             metadata={
                 "rows": stored.rows,
-                "bytes": stored.size,
-                "seconds": round(seconds, 3),
+                "bytes": stored.bytes,
+                "seconds": seconds,
                 "rows/s": round(stored.rows / seconds, 1),
-                "MB/s": round(stored.size / 1e6 / seconds, 3),
+                "MB/s": round(stored.bytes / 1e6 / seconds, 3),
                 "path": location_metadata(run.path_of(stored.name)),
             },
         )

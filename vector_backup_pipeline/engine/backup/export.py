@@ -11,17 +11,12 @@ from __future__ import annotations
 
 import hashlib
 import time
-from dataclasses import dataclass
 
 from vector_backup_pipeline.engine.errors import InvalidParams
-from vector_backup_pipeline.engine.formats.blocks import (
-    DIGEST_MODULUS,
-    BlockIndex,
-    IndexEntry,
-    RowBlock,
-)
+from vector_backup_pipeline.engine.formats.blocks import DIGEST_MODULUS, BlockIndex, RowBlock
 from vector_backup_pipeline.engine.formats.compression import Pack, codec
 from vector_backup_pipeline.engine.formats.row_formats import row_format
+from vector_backup_pipeline.engine.manifest import Block, DataFile, Digest
 from vector_backup_pipeline.engine.postgres.ranges import BlockRange, cut_into_ranges
 from vector_backup_pipeline.engine.postgres.snapshot import PinnedSnapshot
 from vector_backup_pipeline.engine.postgres.tables import TableSource
@@ -36,21 +31,8 @@ from vector_backup_pipeline.parameters.backup import BackupParameters
 _TEXT_EXPANSION = 3
 
 
-@dataclass(frozen=True)
-class ExportedFile:
-    """A finished file. `digest` is the sum modulo 2^128 over its rows, `duration` in seconds."""
-
-    name: str
-    rows: int
-    size: int
-    sha256: str
-    digest: int
-    duration: float
-    index: list[IndexEntry]
-
-
 def check_binary(table: TableSource, definition: TableDefinition) -> None:
-    """Raises `InvalidParams` for a table that can't be written in format `binary`."""
+    """Raise `InvalidParams` for a table that can't be written in format `binary`."""
     type_names = [
         f"{column.name} ({column.type.text})"
         for column in definition.columns
@@ -77,7 +59,7 @@ def export_table(
     file_name: str,
     request: BackupParameters,
     listener: ProgressListener,
-) -> ExportedFile:
+) -> DataFile:
     """Write every row that `table` has in the snapshot to `file_name`, durable and counted, in the
     form that `request` asks for.
 
@@ -119,7 +101,19 @@ def export_table(
         writer.end(form.trailer)
         file.commit()
     meter.finish()
-    return writer.finished(file_name, time.monotonic() - started)
+    return DataFile(
+        name=file_name,
+        format=request.format,
+        compression=request.compression,
+        rows=writer.rows,
+        bytes=writer.size,
+        sha256=writer.sha256.hexdigest(),
+        digest=Digest(
+            encoding=request.format, columns=list(table.columns), value=f"{writer.digest:032x}"
+        ),
+        duration=round(time.monotonic() - started, 3),
+        blocks=[Block(**entry._asdict()) for entry in writer.index.entries()],
+    )
 
 
 class _Writer:
@@ -128,35 +122,24 @@ class _Writer:
     def __init__(self, file: PendingFile, pack: Pack, header: bytes) -> None:
         self._file = file
         self._pack = pack
-        self._sha256 = hashlib.sha256()
-        self._rows = 0
-        self._digest = 0
-        self._size = 0
+        self.sha256 = hashlib.sha256()
+        self.rows = 0
+        self.digest = 0
+        self.size = 0
         self._store(pack(header))
-        self._index = BlockIndex(start=self._size)
+        self.index = BlockIndex(start=self.size)
 
     def append(self, block: RowBlock) -> None:
         self._store(block.data)
-        self._index.add(len(block.data), block.rows)
-        self._rows += block.rows
-        self._digest = (self._digest + block.digest) % DIGEST_MODULUS
+        self.index.add(len(block.data), block.rows)
+        self.rows += block.rows
+        self.digest = (self.digest + block.digest) % DIGEST_MODULUS
 
     def end(self, trailer: bytes) -> None:
         if trailer:
             self._store(self._pack(trailer))
 
-    def finished(self, name: str, duration: float) -> ExportedFile:
-        return ExportedFile(
-            name=name,
-            rows=self._rows,
-            size=self._size,
-            sha256=self._sha256.hexdigest(),
-            digest=self._digest,
-            duration=duration,
-            index=self._index.entries(),
-        )
-
     def _store(self, data: bytes) -> None:
-        self._sha256.update(data)
+        self.sha256.update(data)
         self._file.write(data)
-        self._size += len(data)
+        self.size += len(data)

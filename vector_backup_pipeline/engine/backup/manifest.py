@@ -8,13 +8,10 @@ from datetime import datetime
 from pydantic_core import PydanticSerializationError
 
 from vector_backup_pipeline import __version__
-from vector_backup_pipeline.engine.backup.export import ExportedFile
 from vector_backup_pipeline.engine.backup.notices import Notice, read_notices
 from vector_backup_pipeline.engine.errors import BackupError, InvalidParams
 from vector_backup_pipeline.engine.manifest import (
-    Block,
     DataFile,
-    Digest,
     Manifest,
     Relation,
     Server,
@@ -42,7 +39,10 @@ def read_tables(pinned: PinnedSnapshot) -> tuple[Definitions, list[Notice]]:
     ):
         definitions = read_definitions(cursor, oids)
         _leave_out_unstorable(pinned, definitions)
-        return definitions, read_notices(cursor, pinned.tables.values(), definitions)
+        notices: list[Notice] = []
+        for source in pinned.tables.values():
+            notices += read_notices(cursor, source, definitions.tables[source.table.oid])
+        return definitions, notices
 
 
 def _leave_out_unstorable(pinned: PinnedSnapshot, definitions: Definitions) -> None:
@@ -55,7 +55,7 @@ def _leave_out_unstorable(pinned: PinnedSnapshot, definitions: Definitions) -> N
         if not (shared_is_storable and _is_storable(definitions.tables[source.table.oid])):
             del pinned.tables[name]
             pinned.failures[name] = InvalidParams(
-                f"{name} can't be backed up: a name, default, comment or type in its definition "
+                f"{name} cannot be backed up: a name, default, comment or type in its definition "
                 "holds bytes that are not UTF-8. Change it, with ALTER or COMMENT."
             )
 
@@ -72,7 +72,7 @@ def build_manifest(
     request: BackupRequest,
     pinned: PinnedSnapshot,
     definitions: Definitions,
-    stored: Mapping[str, ExportedFile],
+    stored: Mapping[str, DataFile],
     failures: Mapping[str, BackupError],
     result: BackupResult,
     *,
@@ -96,7 +96,7 @@ def build_manifest(
         tables=[
             _table(
                 source,
-                _data_file(request, source, stored[name]) if name in stored else None,
+                stored.get(name),
                 failures.get(name),
                 definitions.tables[source.table.oid],
             )
@@ -134,22 +134,4 @@ def _table(
         file=file,
         error=f"{failure.error_type}: {failure.message}" if failure else None,
         definition=definition,
-    )
-
-
-def _data_file(request: BackupRequest, source: TableSource, stored: ExportedFile) -> DataFile:
-    return DataFile(
-        name=stored.name,
-        format=request.format,
-        compression=request.compression,
-        rows=stored.rows,
-        bytes=stored.size,
-        sha256=stored.sha256,
-        digest=Digest(
-            encoding=request.format,
-            columns=list(source.columns),
-            value=f"{stored.digest:032x}",
-        ),
-        duration=round(stored.duration, 3),
-        blocks=[Block(**entry._asdict()) for entry in stored.index],
     )

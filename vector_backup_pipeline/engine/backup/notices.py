@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from psycopg2.extensions import cursor as Cursor
 
 from vector_backup_pipeline.engine.postgres.tables import TableSource, missing_grants
-from vector_backup_pipeline.engine.table_definition import Definitions, TableDefinition
+from vector_backup_pipeline.engine.table_definition import TableDefinition
 from vector_backup_pipeline.parameters.table_names import TableName
 
 
@@ -25,39 +25,27 @@ class Notice:
 
 
 def read_notices(
-    cursor: Cursor, sources: Iterable[TableSource], definitions: Definitions
-) -> list[Notice]:
-    """The notices of all tables."""
-    return [
-        notice
-        for source in sources
-        for notice in _notices(cursor, source, definitions.tables.get(source.table.oid))
-    ]
-
-
-def _notices(
-    cursor: Cursor, source: TableSource, definition: TableDefinition | None
+    cursor: Cursor, source: TableSource, definition: TableDefinition
 ) -> Iterator[Notice]:
+    """The notices about one table."""
     table = source.table.requested
     if not all(relation.plannable for relation in source.relations):
         yield Notice(
             f"queries of {table}",
-            f"{table} is read in one stream: the server can't plan queries of it under an empty "
+            f"{table} is read in one stream: the server cannot plan queries of it under an empty "
             "search_path",
             "A function in an index, a constraint or extended statistics uses names without their "
             "schemas. Qualify them, or give the function a search_path: ALTER FUNCTION ... SET "
             "search_path.",
         )
-    if definition is None:
-        return
     for sequence in definition.sequences:
         if sequence.last_value is None:
             name = TableName(sequence.schema_name, sequence.name)
             advice = missing_grants(cursor, name, "SELECT") or "Run the backup again."
             yield Notice(
                 f"sequence {sequence}",
-                f"the value of sequence {sequence} of {table} can't be read, so a restore sets it "
-                f"from the largest value in column {sequence.column}",
+                f"the value of sequence {sequence} of {table} cannot be read, so a restore sets "
+                f"it from the largest value in column {sequence.column}",
                 advice,
             )
     for column in definition.columns:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from vector_backup_pipeline.engine.backup.export import ExportedFile, check_binary, export_table
+from vector_backup_pipeline.engine.backup.export import check_binary, export_table
 from vector_backup_pipeline.engine.backup.manifest import build_manifest, read_tables
 from vector_backup_pipeline.engine.backup.report import backup_lines
 from vector_backup_pipeline.engine.backup.run_marker import claim_timestamp, remove_leftovers
@@ -26,7 +26,7 @@ from vector_backup_pipeline.engine.file_names import (
     data_file_name,
     manifest_name,
 )
-from vector_backup_pipeline.engine.manifest import TruncateState
+from vector_backup_pipeline.engine.manifest import DataFile, TruncateState
 from vector_backup_pipeline.engine.postgres.commit import CommitUnknown
 from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings
 from vector_backup_pipeline.engine.postgres.ranges import most_ranges
@@ -111,7 +111,7 @@ class BackupRun(EngineRun[BackupResult]):
         self._backup_directory: str | None = None
         self._location: _Location | None = None
         self._snapshot: _Snapshot | None = None
-        self.stored: dict[str, ExportedFile] = {}
+        self.stored: dict[str, DataFile] = {}
         self._failures: dict[str, FailedTable] = {}
         self._errors: dict[str, BackupError] = {}
         self._truncate_state: TruncateState = "none"
@@ -129,8 +129,8 @@ class BackupRun(EngineRun[BackupResult]):
         task_id = self.request.task_id
         with self._remembering():
             if self.request.does_nothing:
-                found = self._root.find(task_id)
-                self._backup_directory = found.location if found else None
+                existing = self._root.find(task_id)
+                self._backup_directory = existing.location if existing else None
                 return BackupTarget(self._backup_directory or self._root.location, None, task_id)
             directory = self._root.open(task_id)
             self._backup_directory = directory.location
@@ -176,7 +176,7 @@ class BackupRun(EngineRun[BackupResult]):
         _log.info("Exported %s: %d rows, %s, %.1f s", table, stored.rows, size, seconds)
         return result
 
-    def _export(self, table: str, listener: ProgressListener) -> ExportedFile:
+    def _export(self, table: str, listener: ProgressListener) -> DataFile:
         location, request = made(self._location), self.request
         pinned, definitions = made(self._snapshot).pinned, made(self._snapshot).definitions
         if table in pinned.failures:
@@ -227,7 +227,7 @@ class BackupRun(EngineRun[BackupResult]):
             raise pinned.truncate_refusal
         pinned.end_workers()
         for stored in self.stored.values():
-            check_stored_file(directory, stored.name, stored.size, stored.sha256)
+            check_stored_file(directory, stored.name, stored.bytes, stored.sha256)
         check_before_truncate(pinned, self._rows_to_truncate())
         self._truncate_state = "pending"
         self._write_manifest()
@@ -277,31 +277,31 @@ class BackupRun(EngineRun[BackupResult]):
         """End the snapshot, write manifest and log. Raises the first error of these."""
         if self._snapshot is not None:
             self._snapshot.pinned.close()
-        first: Exception | None = None
+        errors: list[Exception] = []
         for step in (self._check_stored, self._write_manifest, self._write_log):
             try:
                 with self._remembering():
                     step()
             except Exception as error:  # noqa: BLE001 - raised below
-                first = first or error
-        if first is not None:
-            raise first
+                errors.append(error)
+        if errors:
+            raise errors[0]
 
     def _check_stored(self) -> None:
         """Check that each file still exists before a set is made of them: a run that lost its
         store for long counts as dead to others, and its files as leftovers."""
         if self._has_manifest:
             return  # They were proven before the truncate.
-        first: BackupError | None = None
+        errors: list[BackupError] = []
         for table, stored in list(self.stored.items()):
             try:
-                check_stored_size(made(self._location).directory, stored.name, stored.size)
+                check_stored_size(made(self._location).directory, stored.name, stored.bytes)
             except (IntegrityError, ResourceNotFound) as error:
                 del self.stored[table]
                 self._fail(table, error, stored.duration)
-                first = first or error
-        if first is not None:
-            raise first
+                errors.append(error)
+        if errors:
+            raise errors[0]
 
     def _write_manifest(self) -> None:
         """Write or replace the manifest. Without a stored file there is no set."""
@@ -349,7 +349,7 @@ class BackupRun(EngineRun[BackupResult]):
     def _make_result(self, *, with_manifest: bool = False) -> BackupResult:
         """The result as of now; without a manifest, nothing counts as backed up."""
         order = self.request.tables
-        entries = {**self._failures, **{t: _exported(table) for t, table in self.stored.items()}}
+        entries = {**self._failures, **{t: _exported(file) for t, file in self.stored.items()}}
         errors = [error_line(self._errors[t], t) for t in order if t in self._errors]
         if self._own_error is not None and self._own_error not in self._errors.values():
             errors.append(error_line(self._own_error))
@@ -374,10 +374,10 @@ def _table_export(pinned: PinnedSnapshot, table: str) -> TableExport:
     return TableExport(table, source.size, source.estimated_rows, most_ranges(source))
 
 
-def _exported(stored: ExportedFile) -> ExportedTable:
+def _exported(stored: DataFile) -> ExportedTable:
     return ExportedTable(
         row_count=stored.rows,
-        file_size=readable_size(stored.size),
+        file_size=readable_size(stored.bytes),
         backup_file=stored.name,
-        duration=round(stored.duration, 3),
+        duration=stored.duration,
     )

@@ -82,7 +82,7 @@ def choose_set(
     else:
         chosen = ChosenSet(_set_at(contents, timestamp, tables, source_database))
     stored = stored_set(contents, chosen.backup)
-    for file in stored.files if tables is None else _files_named(stored, tables):
+    for file in _files_of(stored, tables):
         if file.stored_bytes is None:
             raise IntegrityError(
                 f"The set {stored.stamp} in {directory.location} has lost its file {file.name}. "
@@ -110,9 +110,9 @@ def _set_at(
     where = contents.directory.location
     backup = contents.backup_set(stamp)
     if backup is None:
-        why = _WHY_NO_SET[contents.state_without_set(stamp)].format(stamp)
+        reason = _WHY_NO_SET[contents.state_without_set(stamp)].format(stamp)
         raise ResourceNotFound(
-            f"There is no backup set {stamp} in {where}{why}. {_existing_sets(contents)}"
+            f"There is no backup set {stamp} in {where}{reason}. {_existing_sets(contents)}"
         )
     if isinstance(backup, DamagedSet):
         raise backup.error
@@ -131,8 +131,10 @@ def _set_at(
     return backup
 
 
-def _files_named(backup: StoredSet, tables: Sequence[str]) -> list[StoredFile]:
-    return [file for text in tables for file in backup.files_named(text)]
+def _files_of(backup: StoredSet, tables: Sequence[str] | None) -> Sequence[StoredFile]:
+    if tables is None:
+        return backup.files
+    return [file for table in tables for file in backup.files_named(table)]
 
 
 def _existing_sets(contents: Contents) -> str:
@@ -162,10 +164,11 @@ def _latest(
     source = _source(sets, with_tables, where, source_database, ask_target)
     latest = next((backup_set for backup_set in with_tables if backup_set.source == source), None)
     if latest is None:
-        of = f" of the database {source.name}" if source else ""
-        having = f" that has {' and '.join(tables)}" if tables else ""
+        of_source = f" of the database {source.name}" if source else ""
+        with_all = f" that has {' and '.join(tables)}" if tables else ""
         raise ResourceNotFound(
-            f"There is no complete backup set{of}{having} in {where}. {_existing_sets(contents)}"
+            f"There is no complete backup set{of_source}{with_all} in {where}. "
+            f"{_existing_sets(contents)}"
         )
     _check_emptied(latest, sets, tables)
     # A damaged set may belong to any database.
@@ -205,8 +208,7 @@ def _check_emptied(
 ) -> None:
     """A backup of a table that an earlier set's run truncated has no rows: the earlier set has
     them."""
-    files = latest.files if tables is None else _files_named(latest, tables)
-    empty = {file.identity for file in files if file.rows == 0}
+    empty = {file.identity for file in _files_of(latest, tables) if file.rows == 0}
     for backup_set in sets:
         is_older = backup_set.created_at < latest.created_at
         is_earlier = is_older and backup_set.source == latest.source

@@ -153,11 +153,11 @@ class Contents:
 
 
 def read_contents(directory: BackupDirectory, timestamps: TimestampFormat) -> Contents:
-    """List a directory in which runs may begin and end meanwhile.
+    """List a directory while other runs may begin and end.
 
     The directory is listed three times: data files are taken from the first list, markers from the
-    second, manifests from the third. So the run of a data file is seen to be alive, or its manifest
-    is seen, or it is dead. A tombstone exists before and after anything else of its set is removed,
+    second, manifests from the third. So a data file without a live run and without a manifest is
+    that of a dead run. A tombstone exists before and after anything else of its set is removed,
     so those of the first and the last list count.
     """
     first, second = directory.names(), directory.names()
@@ -187,6 +187,16 @@ def read_contents(directory: BackupDirectory, timestamps: TimestampFormat) -> Co
 def is_in_future(moment: datetime, now: datetime) -> bool:
     """Whether a set was created in the future, so that some clock was wrong."""
     return moment > now + _CLOCK_TOLERANCE
+
+
+def future_notices(label: str, created_at: datetime, now: datetime) -> Iterator[str]:
+    """A notice if the latest set was created in the future."""
+    if is_in_future(created_at, now):
+        yield (
+            f"The latest set {label} was created in the future according to this machine's clock "
+            f"({created_at:%Y-%m-%d %H:%M} UTC): a clock was or is wrong. Sets made since then may "
+            "be newer. Check the list, and give the timestamp of the set you mean."
+        )
 
 
 def has_backup(directory: BackupDirectory, timestamps: TimestampFormat) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import posixpath
 import re
 from dataclasses import dataclass
 
@@ -59,7 +58,7 @@ def find_download(
             "example with vector-backup check, and try again."
         ) from error
     except (InvalidParams, ResourceNotFound):
-        pass  # A symbolic link out of the root, or the file was removed meanwhile.
+        pass  # No such task, a symbolic link out of the root, or removed in the meantime.
     raise ResourceNotFound(
         f"There is no file {file!r} of a backup set {timestamp} of {where} to download. See the "
         "list of backups for the files of each set."
@@ -69,10 +68,7 @@ def find_download(
 def _find(
     root: BackupRoot, timestamps: TimestampFormat, timestamp: str, file: str, task_id: str | None
 ) -> Download | None:
-    path = root.default_path
-    if task_id is not None:
-        path = posixpath.join(root.location, task_id, posixpath.basename(path))
-    directory = root.find_path(path)
+    directory = root.find(task_id)
     if directory is None:
         return None
     names = directory.names()

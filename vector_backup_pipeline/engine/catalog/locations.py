@@ -105,6 +105,20 @@ def check_root(root: BackupRoot) -> None:
         )
 
 
+def find_directory(
+    root: BackupRoot, backup_path: str | None, task_id: str | None
+) -> BackupDirectory:
+    """The directory at that path, or else of that task, or else the root's own. Raises
+    `ResourceNotFound` if it does not exist."""
+    directory = root.find_path(backup_path) if backup_path else root.find(task_id)
+    if directory is None:
+        raise ResourceNotFound(
+            f"There is no backup directory {backup_path or task_id or root.default_path} under "
+            f"{root.location}. vector-backup list shows the existing ones."
+        )
+    return directory
+
+
 def find_directories(
     root: BackupRoot, task_id: str | None = None, *, global_only: bool = False
 ) -> Iterator[tuple[str | None, BackupDirectory]]:
@@ -205,10 +219,6 @@ def list_backups(
     """The backups of the root and of its tasks, of one task, or of the root alone. Raises as
     `find_locations`."""
     locations = find_locations(root, timestamps, task_id=task_id, global_only=global_only)
-    return as_list(locations, timestamps)
-
-
-def as_list(locations: Sequence[BackupLocation], timestamps: TimestampFormat) -> BackupList:
     labels = labels_of(locations)
     in_root = sum(len(location.sets) for location in locations if location.task_id is None)
     in_all = sum(len(location.sets) for location in locations)

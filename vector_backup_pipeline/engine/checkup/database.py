@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
@@ -24,7 +24,6 @@ from vector_backup_pipeline.engine.postgres.tables import TableSource
 from vector_backup_pipeline.engine.range_readers import ReadJob, read_ranges
 from vector_backup_pipeline.engine.results import readable_size
 from vector_backup_pipeline.parameters.backup import BackupRequest
-from vector_backup_pipeline.parameters.table_names import parse_table_name
 
 # Seconds. A table that is locked for longer is a warning: a check should not take half a minute.
 _LOCK_TIMEOUT = 3.0
@@ -147,7 +146,9 @@ def _read_first_row(pinned: PinnedSnapshot, source: TableSource, batch_size: int
 
 
 def _truncate_findings(pinned: PinnedSnapshot, request: BackupRequest) -> Iterator[Finding]:
-    for table in _tables_to_truncate(request.tables, request.truncate_tables):
+    """The findings of a backup that truncates, even if this one does not."""
+    truncating = request.model_copy(update={"truncate_vector_tables": True})
+    for table in truncating.tables_to_truncate:
         source = pinned.tables.get(table)
         if source is None:
             yield skipped("tables", f"truncate {table}", "the table cannot be backed up")
@@ -156,8 +157,3 @@ def _truncate_findings(pinned: PinnedSnapshot, request: BackupRequest) -> Iterat
             yield from_error("tables", f"truncate {table}", refusal, "warning")
         else:
             yield ok("tables", f"truncate {table}", "can be truncated")
-
-
-def _tables_to_truncate(tables: Sequence[str], truncate_tables: Sequence[str]) -> list[str]:
-    names = {parse_table_name(table) for table in truncate_tables}
-    return [table for table in tables if parse_table_name(table) in names]

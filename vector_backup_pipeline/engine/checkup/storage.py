@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from datetime import datetime, timedelta, timezone
 
 from vector_backup_pipeline.engine.backup.run_marker import claim_timestamp
@@ -29,90 +29,69 @@ def check_storage(
 ) -> Generator[Finding, None, timedelta | None]:
     """Check the directory of the next backup, which is created if missing and then removed again.
     Returns how far the storage's clock is ahead of this machine's, None if unknown."""
+    clock_offset = None
     try:
-        with root.open_for_trial(task_id) as directory, contextlib.ExitStack() as cleanup:
+        with root.open_for_trial(task_id) as directory:
             yield ok("storage", "directory", directory.location)
-            probe = _Probe(directory, timestamps, cleanup)
-            for name, step in probe.steps.items():
-                try:
-                    message = step()
-                except BackupError as error:
-                    yield from_error("storage", name, error)
-                    break
-                yield ok("storage", name, message)
+            clock_offset = yield from _check_directory(directory, timestamps)
     except BackupError as error:
         yield from_error("storage", "directory", error)
-        return None
-    return probe.clock_offset
+    return clock_offset
 
 
-class _Probe:
-    """The steps in order. `cleanup` reverts them, also after an interrupt."""
+def _check_directory(
+    directory: BackupDirectory, timestamps: TimestampFormat
+) -> Generator[Finding, None, timedelta | None]:
+    step, clock_offset = "run marker", None
+    try:
+        # Removes marker and file, also after an interrupt.
+        with contextlib.ExitStack() as cleanup:
+            stamp, claim = claim_timestamp(directory, timestamps, run_id="check")
+            cleanup.callback(claim.release)
+            _check_marker(directory, stamp)
+            message = f"created; a backup made now would have the timestamp {stamp}"
+            yield ok("storage", step, message)
 
-    def __init__(
-        self,
-        directory: BackupDirectory,
-        timestamps: TimestampFormat,
-        cleanup: contextlib.ExitStack,
-    ) -> None:
-        self._directory = directory
-        self._timestamps = timestamps
-        self._cleanup = cleanup
-        self._name = ""
-        self.clock_offset: timedelta | None = None
-        self.steps: dict[str, Callable[[], str]] = {
-            "run marker": self._claim,
-            "put": self._put,
-            "list": self._list,
-            "get": self._get,
-            "delete": self._delete,
-        }
+            step, name = "put", data_file_name("public", "vector_backup_check", stamp, "csv")
+            cleanup.callback(_delete_quietly, directory, name)
+            with directory.create(name, len(_CONTENT)) as file:
+                file.write(_CONTENT)
+                file.commit()
+            clock_offset = directory.stat(name).modified_at - datetime.now(timezone.utc)
+            yield ok("storage", step, "a file was written")
 
-    def _claim(self) -> str:
-        stamp, claim = claim_timestamp(self._directory, self._timestamps, run_id="check")
-        self._cleanup.callback(claim.release)
-        markers = [name for name in self._directory.names() if is_marker_of(name, stamp)]
-        if not any(map(self._directory.claim_is_alive, markers)):
-            raise StorageError(
-                f"The run marker just created in {self._directory.location} is not recognized as "
-                "that of a live run, so another run could remove the files of a live one.",
-                advice="Use a file system with working file locks, or another directory.",
-            )
-        self._name = data_file_name("public", "vector_backup_check", stamp, "csv")
-        return f"created; a backup made now would have the timestamp {stamp}"
+            step = "list"
+            if name not in directory.names():
+                message = f"{name} was written, but is not listed in {directory.location}."
+                raise StorageError(message, advice=_WRONG_LISTING)
+            yield ok("storage", step, "the file is listed")
 
-    def _put(self) -> str:
-        self._cleanup.callback(self._delete_quietly)
-        with self._directory.create(self._name, len(_CONTENT)) as file:
-            file.write(_CONTENT)
-            file.commit()
-        written_at = self._directory.stat(self._name).modified_at
-        self.clock_offset = written_at - datetime.now(timezone.utc)
-        return "a file was written"
+            step = "get"
+            check_stored_file(directory, name, len(_CONTENT), hashlib.sha256(_CONTENT).hexdigest())
+            yield ok("storage", step, "the file was read back and compared")
 
-    def _list(self) -> str:
-        if self._name not in self._directory.names():
-            raise StorageError(
-                f"{self._name} was written, but is not listed in {self._directory.location}.",
-                advice=_WRONG_LISTING,
-            )
-        return "the file is listed"
+            step = "delete"
+            directory.delete(name)
+            if name in directory.names():
+                message = f"{name} was deleted, but is still listed in {directory.location}."
+                raise StorageError(message, advice=_WRONG_LISTING)
+            yield ok("storage", step, "the file was deleted")
+    except BackupError as error:
+        yield from_error("storage", step, error)
+    return clock_offset
 
-    def _get(self) -> str:
-        sha256 = hashlib.sha256(_CONTENT).hexdigest()
-        check_stored_file(self._directory, self._name, len(_CONTENT), sha256)
-        return "the file was read back and compared"
 
-    def _delete(self) -> str:
-        self._directory.delete(self._name)
-        if self._name in self._directory.names():
-            raise StorageError(
-                f"{self._name} was deleted, but is still listed in {self._directory.location}.",
-                advice=_WRONG_LISTING,
-            )
-        return "the file was deleted"
+def _check_marker(directory: BackupDirectory, stamp: str) -> None:
+    """Raise `StorageError` unless the marker just created is recognized as that of a live run."""
+    markers = [name for name in directory.names() if is_marker_of(name, stamp)]
+    if not any(map(directory.claim_is_alive, markers)):
+        raise StorageError(
+            f"The run marker just created in {directory.location} is not recognized as that of a "
+            "live run, so another run could remove the files of a live one.",
+            advice="Use a file system with working file locks, or another directory.",
+        )
 
-    def _delete_quietly(self) -> None:
-        """Delete the file after an interrupt, or after an error that has been reported."""
-        with contextlib.suppress(BackupError):
-            self._directory.delete(self._name)
+
+def _delete_quietly(directory: BackupDirectory, name: str) -> None:
+    with contextlib.suppress(BackupError):
+        directory.delete(name)

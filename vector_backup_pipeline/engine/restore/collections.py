@@ -17,7 +17,7 @@ from vector_backup_pipeline.engine.older_system import read_rows
 from vector_backup_pipeline.engine.restore.plan import PlannedTable
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 
-# Where LangChain keeps a collection's identity, in its own table and in that of the embeddings.
+# The columns with a collection's identity, by table.
 _IDENTITY = {COLLECTION_TABLE: "uuid", EMBEDDING_TABLE: "collection_id"}
 _NAME = "name"
 _SHOWN = 20
@@ -29,39 +29,32 @@ def chosen_rows(
     """The plan, with each table's rows limited to the collections `names`.
 
     Raises:
-        InvalidParams: a table is not LangChain's, or the collections' own table is not among them.
+        InvalidParams: a table is not LangChain's, or the table of collections is not among them.
         ResourceNotFound: the set has no collection of that name.
     """
-    others = [t.table for t in planned if _IDENTITY.get(t.stored.name) not in t.columns]
+    others = [
+        table.table for table in planned if _IDENTITY.get(table.stored.name) not in table.columns
+    ]
     if others:
         raise InvalidParams(
             f"collections selects rows of LangChain's tables, but {', '.join(others)} is not one "
             f"of them. Name only {COLLECTION_TABLE} and {EMBEDDING_TABLE} in tables."
         )
-    table = next(
-        (
-            planned_table
-            for planned_table in planned
-            if planned_table.stored.name == COLLECTION_TABLE
-        ),
-        None,
-    )
-    if table is None:
+    collections = next((table for table in planned if table.stored.name == COLLECTION_TABLE), None)
+    if collections is None:
         raise InvalidParams(
             f"collections requires {COLLECTION_TABLE}, which contains the names, among the tables "
             "to be restored. Add it to tables; on_conflict 'skip' keeps its existing rows."
         )
-    identities = _identities(directory, table, names)
-    # Untyped literals take the column's own type, uuid or text.
+    identities = _identities(directory, collections, names)
+    # Untyped literals take the type of the column, uuid or text.
     listed = SQL(", ").join(map(Literal, identities))
     return [
         replace(
-            planned_table,
-            where=SQL("{} IN ({})").format(
-                Identifier(_IDENTITY[planned_table.stored.name]), listed
-            ),
+            table,
+            where=SQL("{} IN ({})").format(Identifier(_IDENTITY[table.stored.name]), listed),
         )
-        for planned_table in planned
+        for table in planned
     ]
 
 
@@ -70,13 +63,15 @@ def _identities(directory: BackupDirectory, table: PlannedTable, names: Sequence
     identity_at = table.columns.index(_IDENTITY[COLLECTION_TABLE])
     identities: dict[str, list[str]] = {}
     for name, identity in _named_rows(directory, table, name_at, identity_at):
-        # LangChain's older layout let two collections have one name.
+        # LangChain's older layout allowed two collections of the same name.
         identities.setdefault(name, []).append(identity)
     missing = [name for name in names if name not in identities]
     if missing:
-        there = ", ".join(sorted(identities)[:_SHOWN]) + (", …" if len(identities) > _SHOWN else "")
+        existing = ", ".join(sorted(identities)[:_SHOWN])
+        existing += ", …" if len(identities) > _SHOWN else ""
         raise ResourceNotFound(
-            f"The set has no collection {', '.join(map(repr, missing))}. It has: {there or 'none'}."
+            f"The set has no collection {', '.join(map(repr, missing))}. It has: "
+            f"{existing or 'none'}."
         )
     return [identity for name in names for identity in identities[name]]
 

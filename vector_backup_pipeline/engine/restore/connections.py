@@ -64,7 +64,8 @@ class TargetConnections:
         lock_timeout: float,
         notices: list[str],
     ) -> None:
-        """Connect, with the connection's own search path for now. `notices` grows.
+        """Connect, for now with the connection's own search path. Adds to `notices` throughout the
+        restore.
 
         Raises:
             ServiceUnavailable, DatabaseError: no server, or a standby.
@@ -103,7 +104,7 @@ class TargetConnections:
         return database_errors(action, self.settings.secrets)
 
     def keep(self, connection: Connection) -> None:
-        """Commit what was done on `connection`."""
+        """Commit the transaction of `connection`, and begin the next one."""
         connection.commit()
         self._begin(connection)
 
@@ -128,12 +129,12 @@ class TargetConnections:
 
     def add_workers(self) -> None:
         """Connect as many workers as the server, or its pooler, has room for."""
-        wanted = self._request.workers
-        for number in range(wanted):
+        workers = self._request.workers
+        for number in range(workers):
             try:
                 worker = connect_to_write(self.settings, WORKER_PATIENCE_SECONDS)
             except (DatabaseError, ServiceUnavailable) as error:
-                used = f"{number} of {wanted} workers" if number else "one connection (0 workers)"
+                used = f"{number} of {workers} workers" if number else "one connection (0 workers)"
                 self.notices.append(f"The rows are loaded over {used}: {error.message}")
                 return
             self.workers.append(worker)

@@ -50,8 +50,8 @@ class ExistingTables:
     def __init__(
         self, cursor: Cursor, planned: Sequence[PlannedTable], request: RestoreParameters
     ) -> None:
-        """Decide which tables readers must be kept from too: those that are truncated, or whose
-        indexes are built again. In a transaction of its own, whose locks end before we lock."""
+        """Decide which tables are also locked against readers: those that are truncated, or whose
+        indexes are rebuilt. Call this in a transaction that ends before `take`."""
         self.before: dict[str, Before] = {}
         self.truncate_seconds = 0.0
         self._request = request
@@ -92,7 +92,7 @@ class ExistingTables:
             return
         tables = [existing for _, existing in self._tables]
         lock_targets(cursor, tables, self._locked_from_readers, lock_timeout)
-        # Foreign keys that form a circle can be satisfied at the end only.
+        # Foreign keys in a cycle can only be satisfied at the end.
         defer_constraints(cursor)
         for existing in tables:
             if find_existing(cursor, *existing.full_name) != existing:
@@ -167,7 +167,7 @@ class ExistingTables:
 def _name_in_target(
     cursor: Cursor, sequence: table_definition.Sequence, table: ExistingTable
 ) -> tuple[str, str] | None:
-    """The sequence that does in the target what `sequence` did in the source."""
+    """The target's counterpart of `sequence`."""
     if sequence.role != "shared":
         return table.sequences.get(sequence.column)
     name = sequence.schema_name, sequence.name

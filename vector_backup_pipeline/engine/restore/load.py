@@ -3,8 +3,8 @@
     block 1 ─▶ decompress ─▶ connection 1: COPY ─┐
     block n ─▶ decompress ─▶ connection n: COPY ─┴▶ progress ─▶ the caller's thread
 
-Each connection runs one COPY, which takes block after block as long as there are any; so all of
-them finish together. The caller's thread reports progress. Committing is the caller's task.
+Each connection runs one COPY, which takes the next block until none is left; so all connections
+finish together. The caller's thread reports progress. The caller commits.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from vector_backup_pipeline.engine.stored_files import read_block
 from vector_backup_pipeline.engine.stream_threads import StreamThreads
 from vector_backup_pipeline.parameters.restore import RestoreParameters
 
-# Records of the older system's files are few bytes each; the driver takes them in larger pieces.
+# Records of the older system's files are small; they are sent to the driver in pieces of this size.
 _RECORDS_BYTES = 1 << 18
 
 
 class Sent(NamedTuple):
-    """Rows that a connection has sent, and the stored bytes that they took."""
+    """Rows that a connection has sent, and stored bytes that it has read."""
 
     rows: int
     size: int
@@ -55,11 +55,11 @@ _Chunks: TypeAlias = Callable[[_Emit], Iterator[bytes]]
 
 
 def check_older_file(directory: BackupDirectory, table: PlannedTable) -> None:
-    """Read a file of the older system whole, before anything is locked: only the target tells which
-    of its columns are JSON.
+    """Read a file of the older system completely, before any lock. Only the target shows which of
+    its columns are JSON.
 
     Raises:
-        IntegrityError: names the rows that can't be read, by line.
+        IntegrityError: rows can't be read; the message has their lines.
     """
     if not table.stored.data.has_digest:
         older_system.examine_file(directory, table.stored.file, table.json_columns).check_readable()
@@ -107,7 +107,7 @@ def _write(
     chunks: Iterator[bytes],
 ) -> int:
     target, form = Identifier(*into), table.stored.form.name
-    if request.on_conflict == "fail" or table.existing is None:  # In a new one nothing collides.
+    if request.on_conflict == "fail" or table.existing is None:  # A new table has no conflicts.
         return copy_rows(cursor, target, table.columns, form, chunks, table.where)
     return skip_or_replace(
         cursor,
@@ -149,31 +149,25 @@ def _blocks(
     emit: _Emit,
     on_stored: Callable[[bytes], None] = lambda _: None,
 ) -> Iterator[bytes]:
-    """The rows of `blocks` as one COPY reads them: a header that names columns is left out, any
-    other belongs to the format."""
+    """The rows of `blocks` as COPY reads them: without the CSV header, which names the columns."""
     form = row_format(file.format)
     if form.trailer:
         yield form.header(file.digest.columns)
-    stored_sizes: list[int] = []
 
-    def count(stored: bytes) -> None:
+    def report(stored: bytes) -> None:
         on_stored(stored)
-        stored_sizes.append(len(stored))
+        emit(Sent(0, len(stored)))
 
     for block in blocks:
-        for chunk in read_block(directory, file, block, count):
-            yield chunk
-            emit(Sent(0, sum(stored_sizes)))
-            stored_sizes.clear()
-        emit(Sent(block.rows, sum(stored_sizes)))
-        stored_sizes.clear()
+        yield from read_block(directory, file, block, report)
+        emit(Sent(block.rows, 0))
     if form.trailer:
         yield form.trailer
 
 
 def _whole_file(directory: BackupDirectory, file: DataFile, emit: _Emit) -> Iterator[bytes]:
-    """All blocks of a file whose SHA-256 is compared once more, because no digest of its rows can
-    be taken in the target."""
+    """All blocks of a file. Its SHA-256 is compared again, since the target's rows have no
+    comparable digest."""
     sha256 = hashlib.sha256()
     begin = file.blocks[0].offset if file.blocks else file.bytes
     end = begin + sum(block.length for block in file.blocks)
@@ -209,8 +203,8 @@ def _older_records(directory: BackupDirectory, table: PlannedTable, emit: _Emit)
 
 
 def _until(stopped: threading.Event, chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """The chunks; once the load is given up, an error that ends the COPY from within."""
+    """The chunks. After `stopped`, an error, which ends the COPY."""
     for chunk in chunks:
         if stopped.is_set():
-            raise BackupError("The load was given up.")
+            raise BackupError("The load was stopped.")
         yield chunk

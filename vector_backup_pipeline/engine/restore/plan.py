@@ -65,13 +65,10 @@ class PlannedTable:
 
     @property
     def holds_names(self) -> bool:
-        """Whether values name tables or types (regclass and its like), which then must exist."""
+        """Whether values name tables or types (`regclass` and similar), which must exist first."""
         types = [column.type for column in self.stored.columns]
-        return any(
-            column_type.schema_name == "pg_catalog"
-            and column_type.name.lstrip("_").startswith("reg")
-            for column_type in types
-        )
+        built_in = [type_.name for type_ in types if type_.schema_name == "pg_catalog"]
+        return any(name.lstrip("_").startswith("reg") for name in built_in)
 
     @property
     def json_columns(self) -> set[str]:
@@ -178,7 +175,7 @@ def _check_existing(
     if request.on_conflict != "fail" and table.key() is None:
         raise InvalidParams(
             f"{existing.label} has no unique key over the backup's columns, so on_conflict "
-            f"{request.on_conflict!r} can't identify rows. Truncate it before the restore, or "
+            f"{request.on_conflict!r} cannot identify rows. Truncate it before the restore, or "
             "restore under another name with rename."
         )
 
@@ -186,8 +183,8 @@ def _check_existing(
 def _check_column(
     table: PlannedTable, existing: ExistingTable, column: Column, request: RestoreParameters
 ) -> None:
-    """Values must not change on the way: types are compared where they would without an error, and
-    where it would only be noticed late."""
+    """Raise `InvalidParams` for a type that would change values without an error, or whose error
+    would come late."""
     target_column = existing.column(column.name)
     if target_column is None:
         return
@@ -205,13 +202,11 @@ def _check_column(
         _TEXTS,
     )
     size_differs = target_column.modifier not in (-1, column.type.modifier)
+    type_matters = table.stored.form.name == "binary" or not is_proven
     size_matters = column.type.modifier >= 0 if has_dimensions else not is_proven
-    if (type_differs and (table.stored.form.name == "binary" or not is_proven)) or (
-        size_differs and size_matters
-    ):
-        size = (
-            f"({target_column.modifier})" if has_dimensions and target_column.modifier >= 0 else ""
-        )
+    if (type_differs and type_matters) or (size_differs and size_matters):
+        has_size = has_dimensions and target_column.modifier >= 0
+        size = f"({target_column.modifier})" if has_size else ""
         raise InvalidParams(
             f"The column {column.name} of {existing.label} has type "
             f"{target_column.type_name}{size}, but {column.type.text} in the backup: values would "
@@ -220,7 +215,7 @@ def _check_column(
 
 
 def _check_encoding(manifest: Manifest, target: ServerIdentity) -> None:
-    """Raises `InvalidParams` if the target cannot store the bytes of a SQL_ASCII database."""
+    """Raise `InvalidParams` if the target cannot store the bytes of a SQL_ASCII database."""
     if manifest.server.encoding == ENCODING != target.encoding:
         raise InvalidParams(
             f"The set was made from the SQL_ASCII database {manifest.server.database}, whose bytes "
@@ -233,8 +228,8 @@ def _check_encoding(manifest: Manifest, target: ServerIdentity) -> None:
 def _check_binary_versions(
     cursor: Cursor, planned: Sequence[PlannedTable], manifest: Manifest, target: ServerIdentity
 ) -> None:
-    """The binary form names no version: another one may read other values without any error.
-    PostgreSQL promises it within a major version (COPY, "binary"), pgvector promises nothing."""
+    """Raise `InvalidParams` if another version may read other values without an error. PostgreSQL
+    guarantees the binary format within a major version (COPY, "binary"), pgvector does not."""
     binary = [table for table in planned if table.stored.form.name == "binary"]
     if not binary:
         return
@@ -243,16 +238,13 @@ def _check_binary_versions(
     if source.version_num // 10_000 != target.version_num // 10_000:
         differences.append(f"PostgreSQL {source.version}, the target is {target.version}")
     columns = [column for table in binary for column in table.stored.columns]
-    if source.pgvector_version and any(c.type.name in _PGVECTOR_TYPES for c in columns):
+    has_vectors = any(column.type.name in _PGVECTOR_TYPES for column in columns)
+    if source.pgvector_version and has_vectors:
+        version = source.pgvector_version
         target_version = target.pgvector_version or pgvector_to_come(cursor)
         # Patch releases read each other's vectors.
-        if (
-            target_version
-            and source.pgvector_version.split(".")[:2] != target_version.split(".")[:2]
-        ):
-            differences.append(
-                f"pgvector {source.pgvector_version}, the target has {target_version}"
-            )
+        if target_version and version.split(".")[:2] != target_version.split(".")[:2]:
+            differences.append(f"pgvector {version}, the target has {target_version}")
     if differences:
         raise InvalidParams(
             f"{', '.join(table.stored.file for table in binary)} is binary, written by "
@@ -268,8 +260,8 @@ def _parents_first(planned: Sequence[PlannedTable]) -> list[PlannedTable]:
     ordered: list[PlannedTable] = []
     waiting = list(planned)
     while waiting:
-        left = {table.full_name for table in waiting}
-        ready = [t for t in waiting if not left & set(_parents(t, planned))] or waiting[:1]
+        names = {table.full_name for table in waiting}
+        ready = [t for t in waiting if not names & set(_parents(t, planned))] or waiting[:1]
         ordered += ready
         waiting = [table for table in waiting if table not in ready]
     return ordered

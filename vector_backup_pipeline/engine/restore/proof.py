@@ -39,7 +39,7 @@ def content_of(
 ) -> Content:
     """Read `columns` of every row over all `streams`, as an export would, and keep nothing.
 
-    The streams must see the same rows: one transaction of its own, or tables without writers.
+    All streams must see the same rows: there is only one, or nobody writes to the table.
     """
     with (
         database_errors(f"prove {table.requested}", secrets),
@@ -57,7 +57,7 @@ def content_of(
 
 
 def prove_equal(table: str, actual: Content, expected: Content) -> None:
-    """Raises `IntegrityError` unless the target holds the manifest's content."""
+    """Raise `IntegrityError` unless the target has the manifest's content."""
     if actual.rows != expected.rows:
         raise IntegrityError(
             f"After the load {table} holds {actual.rows} rows of the backup, not {expected.rows}. "
@@ -73,10 +73,10 @@ def prove_equal(table: str, actual: Content, expected: Content) -> None:
 
 
 def prove_count(table: str, loaded: int, kept: int, actual: int, *, replaces: bool) -> None:
-    """Raises `IntegrityError` unless a table with `kept` rows also has the `loaded` ones now."""
+    """Raise `IntegrityError` unless a table with `kept` rows now also has the `loaded` ones."""
     most = kept + loaded
     if actual > most or actual < (kept if replaces else most):
         raise IntegrityError(
-            f"{loaded} rows went into {table}, which had {kept} and now has {actual}. "
+            f"{loaded} rows were loaded into {table}, which had {kept} and now has {actual}. "
             f"{_ROLLED_BACK} A trigger or a rule may have interfered."
         )

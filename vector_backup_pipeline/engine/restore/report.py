@@ -32,8 +32,8 @@ def restore_lines(result: RestoreResult) -> list[str]:
     lines = [_truncated_line(name, entry) for name, entry in result.truncate_results.items()]
     lines += [_restored_line(name, entry) for name, entry in result.restore_results.items()]
     lines += [recall_line(index_recall) for index_recall in result.recall_at_10]
-    for table, things in result.not_recreated.items():
-        lines += [f"  - {table}: not recreated: {thing}" for thing in things]
+    for table, parts in result.not_recreated.items():
+        lines += [f"  - {table}: not recreated: {part}" for part in parts]
     return [*lines, *notice_lines(result.notices)]
 
 
@@ -54,9 +54,9 @@ def _restored_line(name: str, entry: RestoredTable | FailedTable) -> str:
 
 
 def recall_line(measured: Recall) -> str:
-    what = measured.index or measured.table
+    name = measured.index or measured.table
     if measured.recall is None:
-        return f"  ~ {what}: recall@10 was not measured: {measured.note}"
+        return f"  ~ {name}: recall@10 was not measured: {measured.note}"
     note = f" ({measured.note})" if measured.note else ""
     probes = "1 probe" if measured.probes == 1 else f"{measured.probes} probes"
-    return f"  ~ {what}: recall@10 {measured.recall:.3f} over {probes}{note}"
+    return f"  ~ {name}: recall@10 {measured.recall:.3f} over {probes}{note}"

@@ -2,8 +2,8 @@
 
     find ─▶ prepare ─▶ load (each table) ─▶ build_indexes ─▶ prove ─▶ measure_recall ─▶ finish
 
-All or nothing: until `prove` has committed, whatever fails leaves the target as it was. A failed
-step ends the connections at once, so that no session waits for a failed restore's locks.
+All or nothing: until `prove` has committed, any failure leaves the target unchanged. A failed step
+ends the connections at once, so that no session waits for the locks of a failed restore.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class TableLoad:
 
 @dataclass
 class _Loaded:
-    """`duration` in seconds; `digest_matches` as in `RestoredTable`, once it is proved."""
+    """`duration` in seconds; `digest_matches` as in `RestoredTable`, after the proof."""
 
     rows: int
     duration: float
@@ -215,9 +215,7 @@ class RestoreRun(EngineRun[RestoreResult]):
         return rows
 
     def _load(self, target: Target, name: str, listener: ProgressListener) -> int:
-        table = next(
-            planned_table for planned_table in target.planned if planned_table.table == name
-        )
+        table = next(table for table in target.planned if table.table == name)
         with target.loading(table) as connections:
             return load_table(
                 connections,
@@ -238,11 +236,11 @@ class RestoreRun(EngineRun[RestoreResult]):
         _log.info("Indexes built: %.1f s", time.monotonic() - started)
 
     def prove(self) -> dict[str, bool | None]:
-        """Prove every table, then make the restore visible, all at once; by table, whether its
-        digest is the manifest's (None where none can be compared).
+        """Prove every table, then commit. Returns by table whether its digest is the manifest's;
+        None if digests cannot be compared.
 
         Raises:
-            IntegrityError: the target does not hold the backup's rows; it is as it was.
+            IntegrityError: the target does not have the backup's rows; it is unchanged.
         """
         with self._remembering():
             self._refuse_after_failure()
@@ -273,7 +271,7 @@ class RestoreRun(EngineRun[RestoreResult]):
     def measure_recall(self) -> list[Recall]:
         """Search the restored tables for the neighbors of a few of their own vectors.
 
-        Comes after the commit and never fails the restore: what can't be measured becomes a notice.
+        Call this after the commit. It never fails the restore: an error becomes a notice.
         """
         recall: list[Recall] = []
         if self.request.probes and self._outcome == "restored":

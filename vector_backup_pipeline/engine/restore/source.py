@@ -8,7 +8,8 @@ from datetime import datetime
 
 from vector_backup_pipeline.engine import older_system
 from vector_backup_pipeline.engine.catalog.choice import AskTarget, choose_set
-from vector_backup_pipeline.engine.catalog.contents import ManifestSet, is_in_future
+from vector_backup_pipeline.engine.catalog.contents import ManifestSet, future_notices
+from vector_backup_pipeline.engine.catalog.locations import find_directory
 from vector_backup_pipeline.engine.catalog.sources import OLDER_SYSTEM, SourceDatabase
 from vector_backup_pipeline.engine.errors import IntegrityError, InvalidParams, ResourceNotFound
 from vector_backup_pipeline.engine.formats.row_formats import RowFormat, row_format
@@ -58,10 +59,10 @@ class StoredTable:
 
 @dataclass(frozen=True)
 class RestoreSource:
-    """A set that was found whole, and the tables of it to restore.
+    """A set without missing files, and the tables of it to restore.
 
-    `covered` are partitions that are in the set as tables of their own, while their rows come with
-    the partitioned table. With `latest`, `passed_over` are newer sets that are incomplete or
+    `covered` are requested partitions whose partitioned table is also requested, and has their
+    rows. With `latest`, `passed_over` are newer sets that are incomplete or
     damaged.
     """
 
@@ -75,7 +76,7 @@ class RestoreSource:
         return next(table for table in self.tables if table.table == name)
 
     def check_files(self) -> None:
-        """Prove that the stored files are what was written, or what was adopted.
+        """Check that the stored files are unchanged since they were written or adopted.
 
         Raises:
             IntegrityError: one is not, or its entry in the manifest contradicts itself.
@@ -94,13 +95,7 @@ class RestoreSource:
                 f"Newer than {backup.stamp}, but incomplete or damaged: "
                 f"{', '.join(self.passed_over)}. vector-backup verify says what is wrong."
             )
-        if is_in_future(backup.created_at, now):
-            yield (
-                f"The latest set {backup.stamp} was created in the future by this machine's clock "
-                f"({backup.created_at:%Y-%m-%d %H:%M} UTC): a clock was or is wrong. Sets made "
-                "since then may be newer. Check the list, and give the timestamp of the set you "
-                "mean."
-            )
+        yield from future_notices(backup.stamp, backup.created_at, now)
 
     def notices_on_target(
         self, request: RestoreParameters, target: SourceDatabase
@@ -128,16 +123,8 @@ def find_source(
         ResourceNotFound: no such directory, set, table in the set, or file.
         InvalidParams, IntegrityError: see `choose_set`.
     """
-    if request.backup_path is None:
-        directory, path = root.find(request.task_id), request.task_id or root.default_path
-    else:
-        directory, path = root.find_path(request.backup_path), request.backup_path
-    if directory is None:
-        raise ResourceNotFound(
-            f"There is no backup directory {path} under {root.location}. vector-backup list shows "
-            "the existing ones."
-        )
-    found = choose_set(
+    directory = find_directory(root, request.backup_path, request.task_id)
+    chosen = choose_set(
         directory,
         timestamps,
         request.timestamp,
@@ -145,34 +132,34 @@ def find_source(
         request.source_database,
         ask_target,
     )
-    chosen = _chosen(found.backup, request.tables)
-    names = {(table.schema, table.name) for table in chosen}
+    requested = _requested(chosen.backup, request.tables)
+    names = {(table.schema, table.name) for table in requested}
     covered = tuple(
         table.table
-        for table in chosen
+        for table in requested
         if table.definition
         and (creator := table.definition.created_with)
         and (creator.schema_name, creator.name) in names
     )
-    tables = tuple(table for table in chosen if table.table not in covered)
+    tables = tuple(table for table in requested if table.table not in covered)
     _check_rename(tables, request)
-    return RestoreSource(directory, found.backup, tables, covered, found.passed_over)
+    return RestoreSource(directory, chosen.backup, tables, covered, chosen.passed_over)
 
 
 def find_stored(stored: Iterable[StoredTable], text: str) -> StoredTable | None:
-    """The table that `text` names: as the backup's caller spelled it, or by its name alone or with
-    its schema. A bare name that fits several tables names none."""
+    """The table that `text` names: as in the backup's parameters, or by `name` or `schema.name`.
+    None if there is no such table, or several of that bare name."""
     name = parse_table_name(text)
     stored = list(stored)
     exact = [table for table in stored if parse_table_name(table.table) == name]
     if name.schema is None:
-        fitting = exact or [table for table in stored if table.name == name.name]
+        matches = exact or [table for table in stored if table.name == name.name]
     else:
-        fitting = [table for table in stored if TableName(table.schema, table.name) == name]
-    return fitting[0] if len(fitting) == 1 else None
+        matches = [table for table in stored if TableName(table.schema, table.name) == name]
+    return matches[0] if len(matches) == 1 else None
 
 
-def _chosen(backup: ManifestSet, names: Sequence[str] | None) -> list[StoredTable]:
+def _requested(backup: ManifestSet, names: Sequence[str] | None) -> list[StoredTable]:
     stored = [
         StoredTable(table.table, table.schema_name, table.name, table.file, table.definition)
         for table in backup.manifest.tables
@@ -180,7 +167,7 @@ def _chosen(backup: ManifestSet, names: Sequence[str] | None) -> list[StoredTabl
     ]
     if names is None:
         return stored
-    chosen: list[StoredTable] = []
+    requested: list[StoredTable] = []
     for text in names:
         table = find_stored(stored, text)
         if table is None:
@@ -188,9 +175,9 @@ def _chosen(backup: ManifestSet, names: Sequence[str] | None) -> list[StoredTabl
                 f"The set {backup.stamp} has no table {text}. It has: "
                 f"{', '.join(table.table for table in stored)}."
             )
-        if table not in chosen:
-            chosen.append(table)
-    return chosen
+        if table not in requested:
+            requested.append(table)
+    return requested
 
 
 def _check_rename(tables: Sequence[StoredTable], request: RestoreParameters) -> None:

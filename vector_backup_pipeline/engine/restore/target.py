@@ -6,9 +6,8 @@ There are two ways, with the same steps:
 
 - One transaction of one connection: locks, truncation, new tables, rows, indexes and proof. Used
   whenever a table exists in the target.
-- Where everything is new and large: several connections load into a staging schema and commit
-  there, out of sight; the coordinator's transaction, open from before, moves all of it into
-  place at the end.
+- If all tables are new and large: several connections load into a staging schema and commit
+  there. At the end, the coordinator's transaction, opened before, moves the tables into place.
 """
 
 from __future__ import annotations
@@ -48,9 +47,9 @@ IndexListener = Callable[[str], None]
 
 
 class Target:
-    """The planned tables of one restore, whose rows go over `connections`.
+    """The planned tables of one restore, which are loaded over `connections`.
 
-    What is created and how is decided in `begin`; without new tables there is no `Recreation`.
+    `begin` decides how new tables are created; without new tables there is no `Recreation`.
     """
 
     def __init__(
@@ -68,19 +67,19 @@ class Target:
             if table.existing is None and table.stored.definition is not None
         }
         self._recreation: Recreation | None = None
-        with self._errors("read the target"), connections.coordinator.cursor() as cursor:
+        with connections.errors("read the target"), connections.coordinator.cursor() as cursor:
             self.existing = ExistingTables(cursor, planned, request)
             connections.keep(connections.coordinator)
 
     def begin(self, dependencies: Sequence[Dependency], run_id: str) -> None:
-        """Lock, truncate and create the tables, as asked; from here on the target is changed.
+        """Lock, truncate and create the tables, as requested. From here on the target is changed.
 
         Raises:
             LockTimeout: another session holds a table.
             DatabaseRefused, InvalidParams, PermissionDenied: the target can't take the tables.
         """
         connections = self.connections
-        with self._errors("prepare the target"), connections.coordinator.cursor() as cursor:
+        with connections.errors("prepare the target"), connections.coordinator.cursor() as cursor:
             connections.drop_dead_staging_schemas(cursor)
             if self._new:
                 self._recreation = self._plan_creation(cursor, dependencies, run_id)
@@ -150,7 +149,7 @@ class Target:
         path, so rows are loaded under it.
         """
         streams = self.connections.streams
-        with self._errors(f"restore {table.table}"):
+        with self.connections.errors(f"restore {table.table}"):
             with contextlib.ExitStack() as stack:
                 for stream in streams:
                     cursor = stack.enter_context(stream.cursor())
@@ -160,7 +159,7 @@ class Target:
 
     def build_indexes(self, listener: IndexListener) -> None:
         """Create keys and indexes of new tables, and those that were dropped before the load."""
-        with self._errors("build the indexes"), self.connections.building() as cursor:
+        with self.connections.errors("build the indexes"), self.connections.building() as cursor:
             builds = _IndexBuilds(self.connections.notices, listener, self.connections.streams[0])
             if self._recreation is not None:
                 # For functions in indexes; from PostgreSQL 17 on CREATE INDEX sets a path itself.
@@ -174,8 +173,8 @@ class Target:
                 self.existing.reset_triggers(cursor)
 
     def prove(self, table: PlannedTable, loaded: int) -> bool | None:
-        """Compare what `table` has got with the manifest: by digest where every row was loaded as
-        it is (True), else by number, of which `loaded` were written (None).
+        """Compare `table` with the manifest: by digest if every row was loaded unchanged (True),
+        else by the number of rows, of which `loaded` were written (None).
 
         Raises:
             IntegrityError: they differ.
@@ -193,38 +192,40 @@ class Target:
                 "when it was adopted. Everything was rolled back, and the target is as it was. "
                 "Check the disk."
             )
-        found = self._count(table)
+        rows = self._count(table)
         kept = before.kept.rows if before else 0
-        prove_count(table.table, loaded, kept, found, replaces=request.on_conflict == "replace")
+        prove_count(table.table, loaded, kept, rows, replaces=request.on_conflict == "replace")
         return None
 
     def _count(self, table: PlannedTable) -> int:
         if table.existing is None:
             return self.content(table).rows
-        with self._errors(f"count {table.table}"), self.connections.coordinator.cursor() as cursor:
+        connections = self.connections
+        with connections.errors(f"count {table.table}"), connections.coordinator.cursor() as cursor:
             return count_rows(cursor, table.existing.target)
 
     def content(self, table: PlannedTable) -> Content:
-        """The rows that `table` holds now, read over every connection."""
+        """The rows that `table` has now, read over every connection."""
         connections = self.connections
         try:
-            with self._errors(f"prove {table.table}"), connections.streams[0].cursor() as cursor:
-                found = table_identity(cursor, *self.loading_name(table))
+            action = f"prove {table.table}"
+            with connections.errors(action), connections.streams[0].cursor() as cursor:
+                resolved = table_identity(cursor, *self.loading_name(table))
             return content_of(
                 connections.streams,
-                found,
+                resolved,
                 table.columns,
                 table.stored.form,
                 connections.settings.secrets,
             )
         finally:
-            # They would block the move into place.
+            # Their locks would block the move into place.
             connections.release_locks_of_workers()
 
     def finish(self) -> None:
         """After the proof: constraints, row security, final names, sequences."""
         connections = self.connections
-        with self._errors("finish the tables"):
+        with connections.errors("finish the tables"):
             if self._recreation is not None:
                 with connections.building() as cursor:
                     self._recreation.finish(cursor)
@@ -238,20 +239,17 @@ class Target:
                 connections.notices += self.existing.move_sequences(cursor)
 
     def not_recreated(self) -> dict[str, list[str]]:
-        """By table, what its definition in the backup has and the created table lacks."""
+        """By table, the parts of its definition that the created table lacks."""
         if self._recreation is None:
             return {}
-        lost = self._recreation.not_recreated(self.connections.role)
-        by_table = {name: lost.get(str(new.definition), []) for name, new in self._new.items()}
-        return {name: things for name, things in by_table.items() if things}
-
-    def _errors(self, action: str) -> contextlib.AbstractContextManager[None]:
-        return self.connections.errors(action)
+        by_definition = self._recreation.not_recreated(self.connections.role)
+        parts = {t: by_definition.get(str(new.definition)) for t, new in self._new.items()}
+        return {table: missing for table, missing in parts.items() if missing}
 
 
 @dataclass
 class _IndexBuilds:
-    """Tells `listener` which index is being built; the server's messages about it become notices,
+    """Tells `listener` which index is being built. The server's messages about it become notices,
     such as pgvector's that the graph no longer fits into maintenance_work_mem."""
 
     notices: list[str]

@@ -1,9 +1,9 @@
 """The prune of one location: apply the rules to a listing, then remove the sets one by one.
 
-    claim ─▶ look, decide ─▶ finish interrupted removals ─▶ for each set: tombstone, files
+    claim ─▶ list, decide ─▶ finish interrupted removals ─▶ for each set: tombstone, files
 
-If sets come or go meanwhile, it looks and decides again. A dry run does the same, without writing
-or removing anything.
+If sets are added or removed in between, it lists and decides again. A dry run does the same without
+writing or removing anything.
 """
 
 from __future__ import annotations
@@ -77,28 +77,26 @@ class LocationPrune:
     def prune(self) -> None:
         """Remove what the rules don't keep. An error ends the prune and is kept in `errors`."""
         try:
-            if self._parameters.dry_run:
+            # Concurrent prunes with different rules could remove sets that the other one keeps.
+            alone = exclusive(self.directory, PRUNE_MARKER, self._run_id, "prune")
+            with contextlib.nullcontext() if self._parameters.dry_run else alone:
                 self._prune()
-            else:
-                # Concurrent prunes with different rules could remove sets that the other one keeps.
-                with exclusive(self.directory, PRUNE_MARKER, self._run_id, "prune"):
-                    self._prune()
         except BaseException as cause:
             self.errors.append(as_run_error(cause))
             if not isinstance(cause, BackupError):
                 raise
 
     def _prune(self) -> None:
-        contents = self._look()
+        contents = self._list()
         self._finish_interrupted(contents)
         while self._pending:
             if not self._parameters.dry_run and self._has_changed():
-                self._look()
+                self._list()
             else:
                 self._remove(self._pending[0])
                 del self._pending[0]
 
-    def _look(self) -> Contents:
+    def _list(self) -> Contents:
         contents = self._without_idle_tombstones(read_contents(self.directory, self._timestamps))
         sets = stored_sets(contents)
         in_use = {stamp: "its run is active" for stamp, alive in contents.runs.items() if alive}

@@ -4,7 +4,7 @@ Whatever the rules, these are never removed:
 
 - the newest good set and the newest verified one, of each source database and selection of tables;
 - what a kept set builds on;
-- a set that may hold the only copy of rows that its run truncated, unless asked for;
+- a set that may have the only copy of rows that its run truncated, unless `include_truncated`;
 - sets in use, damaged sets, and sets created in the future;
 - anything where no set is good.
 """
@@ -56,18 +56,18 @@ def decide(
     unkept = {backup_set.stamp: "no rule keeps it" for backup_set in sets}
     counted = {selection: selection.among(good) for selection in {*map(_Selection.of, judged)}}
     by_rules = {s: _kept_by_rules(counted[s], rules, zone) for s in counted}
-    of = " of its database and tables" if len(counted) > 1 else ""
+    scope = " of its database and tables" if len(counted) > 1 else ""
     for backup_set in judged:
         selection = _Selection.of(backup_set)
         newer = [other for other in counted[selection] if other.age > backup_set.age]
         if (flaw := flaws.get(backup_set.stamp)) is None:
             kept[backup_set.stamp] += by_rules[selection][backup_set.stamp]
             if not newer:
-                kept[backup_set.stamp].append(f"newest good set{of}")
+                kept[backup_set.stamp].append(f"newest good set{scope}")
             if _is_verified(backup_set) and not any(map(_is_verified, newer)):
-                kept[backup_set.stamp].append(f"newest verified set{of}")
+                kept[backup_set.stamp].append(f"newest verified set{scope}")
         elif not newer:
-            kept[backup_set.stamp].append(f"{flaw}, but no newer set{of} is good")
+            kept[backup_set.stamp].append(f"{flaw}, but no newer set{scope} is good")
         elif rules.is_within(backup_set.created_at, newer[0].created_at, zone):
             kept[backup_set.stamp].append(f"within {rules.keep_within} of the newest good set")
         else:
@@ -92,14 +92,14 @@ def removal_order(decisions: Sequence[Decision], sets: Sequence[StoredSet]) -> l
     """The decisions on sets that may be removed, in the order of removal: a set before the one it
     builds on, otherwise the oldest first."""
     bases = {backup_set.stamp: backup_set.builds_on for backup_set in sets}
-    left = [decision for decision in reversed(decisions) if not decision.is_kept]
+    waiting = [decision for decision in reversed(decisions) if not decision.is_kept]
     ordered: list[Decision] = []
-    while left:
-        needed = {bases[decision.stamp] for decision in left}
+    while waiting:
+        needed = {bases[decision.stamp] for decision in waiting}
         # Damaged manifests may build on one another in a cycle.
-        free = [decision for decision in left if decision.stamp not in needed] or left
-        ordered += free
-        left = [decision for decision in left if decision not in free]
+        ready = [decision for decision in waiting if decision.stamp not in needed] or waiting
+        ordered += ready
+        waiting = [decision for decision in waiting if decision not in ready]
     return ordered
 
 
@@ -160,7 +160,7 @@ def _own_reasons(
     if in_use is not None:
         yield in_use
     if backup_set.source is None:
-        yield "its manifest can't be read"
+        yield "its manifest cannot be read"
     if is_in_future(backup_set.created_at, now):
         yield "it was created in the future, so no rule applies to it; check the clocks"
     emptied = ", ".join(file.table for file in backup_set.emptied)

@@ -1,7 +1,7 @@
 """The removal of a backup set. An interruption never leaves a partial set.
 
-A tombstone that names all files of the set is written first and deleted last; beside it, the other
-files are no set. The manifest goes next: as long as it is there, nothing of the set has gone.
+A tombstone that names all files of the set is written first and deleted last; while it exists, the
+files are no set. The manifest is removed before all other files.
 """
 
 from __future__ import annotations

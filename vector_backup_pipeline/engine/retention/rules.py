@@ -49,16 +49,16 @@ class KeepRules:
     def overridden_by(self, parameters: PruneParameters) -> KeepRules:
         """These rules, except for those that the parameters have. Raises `MissingRequiredParams` if
         every rule is disabled."""
-        own = parameters.model_dump(include={*RULE_NAMES, "keep_within"}, exclude_none=True)
-        if "keep_within" in own:
-            own["keep_within"] = Duration.parse(own["keep_within"])
-        rules = replace(self, **own)
+        overrides = parameters.model_dump(include={*RULE_NAMES, "keep_within"}, exclude_none=True)
+        if "keep_within" in overrides:
+            overrides["keep_within"] = Duration.parse(overrides["keep_within"])
+        rules = replace(self, **overrides)
         if not rules:
             raise parameter_error([_NO_RULE])
         return rules
 
     def reasons(self, moments: Sequence[datetime], zone: tzinfo) -> list[list[str]]:
-        """For each moment at which a good set was created, newest first: why its set is kept."""
+        """The reasons to keep each good set, by their creation times, newest first."""
         reasons: list[list[str]] = [[] for _ in moments]
         for kept in reasons[: self.keep_last]:
             kept.append(f"one of the last {self.keep_last}")

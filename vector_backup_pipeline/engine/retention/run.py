@@ -64,8 +64,9 @@ class PruneRun(RunInParts[PruneResult, LocationPrune]):
         task_id = self.parameters.task_id
         with self._remembering():
             check_root(self._root)
-            found = find_directories(self._root, task_id, global_only=self.parameters.global_only)
-            for number, (task, directory) in enumerate(found, 1):
+            global_only = self.parameters.global_only
+            directories = find_directories(self._root, task_id, global_only=global_only)
+            for number, (task, directory) in enumerate(directories, 1):
                 self._parts[f"location_{number}"] = LocationPrune(
                     self.parameters,
                     self._rules,
@@ -106,8 +107,8 @@ class PruneRun(RunInParts[PruneResult, LocationPrune]):
 
     def _end(self) -> None:
         """End abandoned uploads, and write each location's log."""
-        is_of_everything = self.parameters.task_id is None and not self.parameters.global_only
-        if self._own_error is None and is_of_everything:
+        prunes_all = self.parameters.task_id is None and not self.parameters.global_only
+        if self._own_error is None and prunes_all:
             try:
                 self._uploads = self._root.abort_abandoned_uploads(dry_run=self.parameters.dry_run)
             except BackupError as error:
@@ -152,9 +153,9 @@ class PruneRun(RunInParts[PruneResult, LocationPrune]):
 
 
 def location_lines(report: PrunedLocation, *, dry_run: bool) -> Iterator[str]:
-    """The report on a location as people read it."""
-    of = "the root" if report.task_id is None else f"task {report.task_id}"
-    yield f"Backups of {of}: {report.backup_path}"
+    """The report on a location as text."""
+    owner = "the root" if report.task_id is None else f"task {report.task_id}"
+    yield f"Backups of {owner}: {report.backup_path}"
     lines = [*set_lines(report, dry_run=dry_run)]
     yield from lines or ["  no sets"]
     yield from (f"  {other.state}: {other.file}" for other in report.other_files)

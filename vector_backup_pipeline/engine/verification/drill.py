@@ -27,8 +27,8 @@ from vector_backup_pipeline.engine.timestamps import TimestampFormat
 from vector_backup_pipeline.parameters.restore import RestoreParameters
 from vector_backup_pipeline.parameters.verify import VerifyParameters
 
-# Opens the server that restore tests use, for the time of one.
-OpenScratch = Callable[[], AbstractContextManager[DrillServer]]
+# Opens the server that a restore test uses.
+OpenDrillServer = Callable[[], AbstractContextManager[DrillServer]]
 
 # A restore test fails with one of these if the set is at fault: its files, or its definitions.
 _SET_AT_FAULT = (IntegrityError, ResourceNotFound, TableNotFound, DatabaseRefused)
@@ -47,7 +47,7 @@ def drill_set(
     request: VerifyParameters,
     root: BackupRoot,
     timestamps: TimestampFormat,
-    open_scratch: OpenScratch,
+    open_drill_server: OpenDrillServer,
     *,
     path: str,
     backup: ManifestSet,
@@ -78,14 +78,12 @@ def drill_set(
     required = [address for table in manifest.definitions for address in table.requires]
     # Row security policies are for these.
     roles = {address.names[0] for address in required if address.kind == "role"}
-    extensions = [
-        dependency for dependency in manifest.dependencies if dependency.kind == "extension"
-    ]
+    extensions = [needed for needed in manifest.dependencies if needed.kind == "extension"]
     encoding = manifest.server.encoding
     try:
         with (
-            open_scratch() as scratch,
-            drill_database(scratch, drill_id, roles, encoding, extensions) as settings,
+            open_drill_server() as server,
+            drill_database(server, drill_id, roles, encoding, extensions) as settings,
         ):
             drilled = _drilled(restore, settings)
     except BackupError as error:

@@ -2,15 +2,15 @@
 
     find ─▶ verify (each set: files, then the restore test) ─▶ finish ─▶ close
 
-A set that fails does not stop the others. A verdict is kept beside each set that was judged; a set
-that could not be read, or a restore test that could not run, is an error of the run. A set that was
+A set that fails does not stop the others. The verdict on a set is stored with its files. A set that
+could not be read, or a restore test that could not run, is an error of the run. A set that was
 removed before its turn is skipped with a notice.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 
@@ -21,10 +21,14 @@ from vector_backup_pipeline.engine.catalog.contents import (
     BackupSet,
     Contents,
     DamagedSet,
-    is_in_future,
+    future_notices,
     read_contents,
 )
-from vector_backup_pipeline.engine.catalog.locations import check_root, find_directories
+from vector_backup_pipeline.engine.catalog.locations import (
+    check_root,
+    find_directories,
+    find_directory,
+)
 from vector_backup_pipeline.engine.catalog.sources import SourceDatabase, source_named
 from vector_backup_pipeline.engine.catalog.stored_sets import (
     StoredSet,
@@ -50,7 +54,7 @@ from vector_backup_pipeline.engine.runs import RunInParts
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
-from vector_backup_pipeline.engine.verification.drill import DrilledSet, OpenScratch, drill_set
+from vector_backup_pipeline.engine.verification.drill import DrilledSet, OpenDrillServer, drill_set
 from vector_backup_pipeline.engine.verification.files import CheckedFiles, check_files
 from vector_backup_pipeline.parameters.types import LATEST
 from vector_backup_pipeline.parameters.verify import VerifyParameters
@@ -69,7 +73,7 @@ class SetToVerify:
 
 @dataclass
 class _Set:
-    """A set of the run. Its manifest may be many MB, so it is read again when its turn comes."""
+    """A set of the run. Its manifest may be many MB, so it is read again when it is verified."""
 
     contents: Contents
     stored: StoredSet
@@ -103,14 +107,14 @@ class VerifyRun(RunInParts[VerifyResult, _Set]):
         request: VerifyParameters,
         root: BackupRoot,
         timestamps: TimestampFormat,
-        open_scratch: OpenScratch,
+        open_drill_server: OpenDrillServer,
         *,
         lock_timeout: float,
         run_id: str,
     ) -> None:
         super().__init__(root, timestamps, run_id)
         self.request = request
-        self._open_scratch = open_scratch
+        self._open_drill_server = open_drill_server
         self._lock_timeout = lock_timeout
 
     def find(self) -> list[SetToVerify]:
@@ -124,7 +128,7 @@ class VerifyRun(RunInParts[VerifyResult, _Set]):
             check_timestamp(self._timestamps, self.request.timestamp)
             check_root(self._root)
             by_location = [self._read_sets(directory) for directory in self._directories()]
-            for number, backup_set in enumerate(self._wanted(by_location), 1):
+            for number, backup_set in enumerate(self._requested(by_location), 1):
                 self._parts[f"set_{number}"] = backup_set
             if self.request.timestamp is not None and not self._parts:
                 raise ResourceNotFound(
@@ -142,21 +146,15 @@ class VerifyRun(RunInParts[VerifyResult, _Set]):
         path, task_id = self.request.backup_path, self.request.task_id
         if path is None and task_id is None:
             return [directory for _, directory in find_directories(self._root)]
-        found = self._root.find_path(path) if path else self._root.find(task_id)
-        if found is None:
-            raise ResourceNotFound(
-                f"There is no backup directory {path or task_id} under {self._root.location}. "
-                "vector-backup list shows the existing ones."
-            )
-        return [found]
+        return [find_directory(self._root, path, task_id)]
 
     def _read_sets(self, directory: BackupDirectory) -> list[_Set]:
         """The sets of a location, oldest first."""
         contents = read_contents(directory, self._timestamps)
         return [_Set(contents, stored) for stored in reversed(sets_without_verdicts(contents))]
 
-    def _wanted(self, by_location: Sequence[list[_Set]]) -> Iterator[_Set]:
-        """Of the sets of each location, those that are asked for. A damaged set may be of any
+    def _requested(self, by_location: Sequence[list[_Set]]) -> Iterator[_Set]:
+        """Of the sets of each location, the requested ones. A damaged set may be of any
         source database."""
         timestamp, text = self.request.timestamp, self.request.source_database
         source: SourceDatabase | None = None
@@ -167,11 +165,13 @@ class VerifyRun(RunInParts[VerifyResult, _Set]):
             of_source = [s for s in sets if source is None or s.source in (None, source)]
             if timestamp == LATEST:
                 of_source = _latest(of_source)
-                self.notices += _future_notices(of_source, self._timestamps.now())
+                now = self._timestamps.now()
+                for latest in of_source:
+                    self.notices += future_notices(latest.label, latest.stored.created_at, now)
             yield from (s for s in of_source if timestamp in (None, LATEST, s.stamp))
 
     def verify(self, key: str) -> SetVerdict | None:
-        """Verify one set and keep the verdict beside it; None if the set has been removed. A set
+        """Verify one set and store the verdict with it; None if the set has been removed. A set
         that fails raises nothing."""
         backup_set = self._parts[key]
         try:
@@ -196,7 +196,7 @@ class VerifyRun(RunInParts[VerifyResult, _Set]):
         backup_set.verdict = verdict = self._judge(backup_set, checked, drilled)
         _log.info("Verified %s: %s", backup_set.label, "passed" if verdict.passed else "failed")
         if verdict.files_passed is not None:
-            self._keep(backup_set.directory, verdict)
+            self._store(backup_set.directory, verdict)
         return verdict
 
     def _check(self, backup_set: _Set) -> tuple[CheckedFiles, DrilledSet | None]:
@@ -254,18 +254,18 @@ class VerifyRun(RunInParts[VerifyResult, _Set]):
             self.request,
             self._root,
             self._timestamps,
-            self._open_scratch,
+            self._open_drill_server,
             path=directory.location,
             backup=backup,
             tables=tuple(checked.tables),
             lock_timeout=self._lock_timeout,
         )
 
-    def _keep(self, directory: BackupDirectory, verdict: SetVerdict) -> None:
+    def _store(self, directory: BackupDirectory, verdict: SetVerdict) -> None:
         try:
             write_verdict(directory, verdict)
         except BackupError as error:
-            # The backup may be read-only; the verdict is right all the same.
+            # The backup may be read-only; the verdict is valid anyway.
             self.notices.append(f"The verdict on {verdict.timestamp} was not kept: {error.message}")
 
     def _left_out(self) -> str | None:
@@ -308,7 +308,7 @@ def _was_removed(backup_set: _Set) -> bool:
     try:
         names = backup_set.directory.names()
     except BackupError:
-        return False  # The errors so far say more.
+        return False  # The errors so far are more precise.
     stamp, timestamps = backup_set.stamp, backup_set.contents.timestamps
     has_files = any(stamp_of_data_file(name, timestamps) == stamp for name in names)
     return tombstone_name(stamp) in names or not (has_files or manifest_name(stamp) in names)
@@ -325,15 +325,6 @@ def _latest(sets: Sequence[_Set]) -> list[_Set]:
         if newest.get(s.source) is s
         or (s.source is None and (oldest is None or s.stored.age > oldest))
     ]
-
-
-def _future_notices(sets: Iterable[_Set], now: datetime) -> Iterator[str]:
-    for backup_set in sets:
-        if is_in_future(backup_set.stored.created_at, now):
-            yield (
-                f"The latest set {backup_set.label} was created in the future according to this "
-                "machine's clock: a clock was or is wrong. Sets made since then may be newer."
-            )
 
 
 def _drill_lines(drilled: DrilledSet | None, stamp: str) -> list[str]:

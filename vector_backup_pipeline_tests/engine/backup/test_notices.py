@@ -178,7 +178,7 @@ def test_a_sequence_that_the_role_can_not_read_is_told_with_its_grant(
     ]
     names = ["a%.ids", "public.docs_other_seq"]
     for name, notice, statements in zip(names, sorted(made.result.notices), grants, strict=True):
-        assert f"the value of sequence {name} of docs can't be read" in notice
+        assert f"the value of sequence {name} of docs cannot be read" in notice
         assert notice.endswith(f"Run: {statements}")
         assert report[f"tables: sequence {name}"].advice == f"Run: {statements}"
         database.run(statements)

@@ -12,7 +12,8 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from vector_backup_pipeline.engine.backup.export import ExportedFile, export_table
+from vector_backup_pipeline.engine.backup.export import export_table
+from vector_backup_pipeline.engine.manifest import DataFile
 from vector_backup_pipeline.engine.postgres.snapshot import PinnedSnapshot, pin_snapshot
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.storage.local_store import LocalStore
@@ -47,7 +48,7 @@ def pinned(
 
 def export(
     opened: PinnedSnapshot, table: str, directory: Path, method: ExportMethod = "copy"
-) -> ExportedFile:
+) -> DataFile:
     return export_table(
         opened,
         opened.tables[table],

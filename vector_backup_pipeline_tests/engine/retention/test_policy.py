@@ -201,7 +201,7 @@ def test_every_decision_has_its_reasons() -> None:
             True,
             "its run truncated b, and it may hold the only copy (--include-truncated)",
         ),
-        "day_6": (True, "its manifest can't be read"),
+        "day_6": (True, "its manifest cannot be read"),
         "day_7": (False, "a verification found its files damaged, and day_10 is newer and good"),
         "day_8": (False, "b_day_8.csv is missing or of another size, and day_10 is newer and good"),
         "day_9": (True, "its run is active"),
