@@ -140,7 +140,8 @@ class LocationPrune:
             own = files.pop(decision.stamp) - set().union(*files.values())
             yield self._removal(contents, decision.stamp, decision.reasons, own)
         if self._parameters.include_orphans and any(d.is_good for d in self._decisions):
-            used = {s.stamp for s in sets}.union(*(s.needs for s in sets))
+            kept = {d.stamp for d in self._decisions if d.is_kept}
+            used = {s.stamp for s in sets}.union(*(s.needs for s in sets if s.stamp in kept))
             in_sets = set().union(*files.values())
             for stamp in sorted(contents.data_files.keys() - used):
                 if contents.state_without_set(stamp) == "orphan":

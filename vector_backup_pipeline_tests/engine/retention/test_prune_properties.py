@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from vector_backup_pipeline.engine.catalog.contents import ManifestSet
@@ -33,6 +33,7 @@ _FOREIGN = ("notes.txt", "b_20261001_020000.csv.gpg", "b.csv", ".vector_backup_x
 _KINDS = ("good", "good", "good", "verified", "failed", "cut", "incomplete", "emptied")
 # After all of a history, and past: sets of the future count for nothing.
 _BEGIN, _NEWER = datetime(2025, 10, 1, 2), "20260101_000000"  # noqa: DTZ001 - a stamp has no zone
+_FIRST, _SECOND = "20251001_020000", "20251001_030000"
 _OTHER_KINDS = ("adoptable", "damaged", "orphan", "tombstone")
 
 flags = st.booleans()
@@ -158,6 +159,12 @@ def made(history: list[tuple[str, str, str | None]]) -> Iterator[Location]:
 
 @settings(max_examples=60, deadline=None)
 @given(histories(), rules, options)
+@example(
+    # Orphaned files go with the set that builds on them.
+    [(_FIRST, "orphan", None), (_SECOND, "good", _FIRST), (_NEWER, "good", None)],
+    KeepRules(keep_last=1),
+    {"include_truncated": False, "include_orphans": True},
+)
 def test_a_prune_keeps_its_promises_and_does_what_its_dry_run_said(
     history: list[tuple[str, str, str | None]], keep: KeepRules, chosen: dict[str, bool]
 ) -> None:
