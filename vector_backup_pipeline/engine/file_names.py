@@ -20,10 +20,14 @@ ADOPT_MARKER = ".vector_backup_adopt.run"
 
 _FORMAT_EXTENSIONS: Mapping[Format, str] = {"csv": "csv", "binary": "pgcopy"}
 _COMPRESSION_EXTENSIONS: Mapping[Compression, str] = {"none": "", "gzip": ".gz", "zstd": ".zst"}
-_DATA_EXTENSIONS = tuple(
-    extension + compressed
-    for extension in _FORMAT_EXTENSIONS.values()
-    for compressed in _COMPRESSION_EXTENSIONS.values()
+KEYS_EXTENSION = "keys.parquet"
+_DATA_EXTENSIONS = (
+    *(
+        extension + compressed
+        for extension in _FORMAT_EXTENSIONS.values()
+        for compressed in _COMPRESSION_EXTENSIONS.values()
+    ),
+    KEYS_EXTENSION,
 )
 _LIKE_A_DATA_FILE = re.compile(
     rf".+_[^.]*[0-9][^.]*\.(?:{'|'.join(map(re.escape, _DATA_EXTENSIONS))})"
@@ -111,13 +115,17 @@ def stamp_of_reading(name: str, timestamps: TimestampFormat) -> str | None:
 
 
 def stamp_of_data_file(name: str, timestamps: TimestampFormat) -> str | None:
-    """The stamp of a complete data file; None for every other file."""
+    """The stamp of a complete data file or key file; None for every other file."""
     for extension in _DATA_EXTENSIONS:
         stem = name.removesuffix(f".{extension}")
         stamp = timestamps.at_end_of(stem)
         if stem != name and stamp is not None and stem.removesuffix(stamp).endswith("_"):
             return stamp
     return None
+
+
+def is_key_file(name: str) -> bool:
+    return name.endswith(f".{KEYS_EXTENSION}")
 
 
 def table_of_data_file(name: str, stamp: str) -> str:

@@ -49,9 +49,11 @@ _WHY_NO_SET: dict[FileState, str] = {
 
 @dataclass(frozen=True)
 class ChosenSet:
-    """`passed_over` are the timestamps of newer sets that are incomplete or damaged."""
+    """A set, and the directory's `contents` that it was chosen from. `passed_over` are the
+    timestamps of newer sets that are incomplete or damaged."""
 
     backup: ManifestSet
+    contents: Contents
     passed_over: tuple[str, ...] = ()
 
 
@@ -80,7 +82,7 @@ def choose_set(
     if timestamp == LATEST:
         chosen = _latest(contents, tables, source_database, ask_target)
     else:
-        chosen = ChosenSet(_set_at(contents, timestamp, tables, source_database))
+        chosen = ChosenSet(_set_at(contents, timestamp, tables, source_database), contents)
     stored = stored_set(contents, chosen.backup)
     for file in _files_of(stored, tables):
         if file.stored_bytes is None:
@@ -92,16 +94,20 @@ def choose_set(
 
 
 def check_timestamp(
-    timestamps: TimestampFormat, timestamp: str | None, *, may_be_latest: bool = True
+    timestamps: TimestampFormat,
+    timestamp: str | None,
+    *,
+    key: str = "timestamp",
+    may_be_latest: bool = True,
 ) -> None:
-    """Raise `InvalidParams` unless a set can have that timestamp."""
+    """Raise `InvalidParams`, about the parameter `key`, unless a set can have that timestamp."""
     if timestamp is None or (may_be_latest and timestamp == LATEST):
         return
     if not timestamps.is_stamp(timestamp):
         example = timestamps.stamp(timestamps.now())
         examples = f"{example}, or {LATEST}" if may_be_latest else example
         text = f"is {timestamp[:40]!r}, which is not valid: give one such as {examples}."
-        raise parameter_error([Problem(("timestamp",), text)])
+        raise parameter_error([Problem((key,), text)])
 
 
 def _set_at(
@@ -159,7 +165,7 @@ def _latest(
         newest = contents.backup_set(sets[0].stamp)
         if isinstance(newest, DamagedSet):
             raise newest.error
-    complete = [s for s in sets if s.says_complete]
+    complete = [s for s in sets if s.is_usable]
     with_tables = [s for s in complete if all(map(s.files_named, tables or ()))]
     source = _source(sets, with_tables, where, source_database, ask_target)
     latest = next((backup_set for backup_set in with_tables if backup_set.source == source), None)
@@ -172,9 +178,9 @@ def _latest(
         )
     _check_emptied(latest, sets, tables)
     # A damaged set may belong to any database.
-    unusable = [s for s in sets if not s.says_complete and s.source in (None, source)]
+    unusable = [s for s in sets if not s.is_usable and s.source in (None, source)]
     newer = [backup_set.stamp for backup_set in reversed(unusable) if backup_set.age > latest.age]
-    return ChosenSet(_set_at(contents, latest.stamp, tables, None), tuple(newer))
+    return ChosenSet(_set_at(contents, latest.stamp, tables, None), contents, tuple(newer))
 
 
 def _source(
@@ -190,7 +196,7 @@ def _source(
         return source_named(source_database, sources, where)
     usable = {backup_set.source for backup_set in with_tables if backup_set.source is not None}
     # A database that has only incomplete sets is also backed up here.
-    sources = usable | {s.source for s in sets if s.source is not None and not s.says_complete}
+    sources = usable | {s.source for s in sets if s.source is not None and not s.is_usable}
     if len(sources) <= 1 or not usable:
         return next(iter(sources), None)
     target = ask_target() if ask_target is not None else None

@@ -87,7 +87,7 @@ def find_locations(
 
 def other_files(contents: Contents, sets: Iterable[StoredSet]) -> Iterator[OtherFile]:
     """The data files that belong to none of the sets."""
-    in_sets = {file.name for backup_set in sets for file in backup_set.files}
+    in_sets = {file.name for backup_set in sets for file in backup_set.all_files}
     for stamp, names in sorted(contents.data_files.items()):
         state = contents.state_without_set(stamp)
         yield from (
@@ -270,7 +270,7 @@ def _backup(
         timestamp=backup.stamp,
         collection_file=collection.name if collection else None,
         embedding_file=embedding.name if embedding else None,
-        files=[file.name for file in backup.files],
+        files=[file.name for file in backup.all_files],
         collection_size=size(collection),
         embedding_size=size(embedding),
         backup_date=backup.date(timestamps),

@@ -7,7 +7,7 @@ verification without a restore test keeps the outcome of the last one, so each h
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
@@ -18,10 +18,12 @@ from vector_backup_pipeline.engine.catalog.contents import BackupSet, Contents, 
 from vector_backup_pipeline.engine.catalog.sources import SourceDatabase
 from vector_backup_pipeline.engine.errors import ResourceNotFound
 from vector_backup_pipeline.engine.file_names import (
+    is_key_file,
     stamp_of_data_file,
     table_of_data_file,
     verdict_name,
 )
+from vector_backup_pipeline.engine.manifest import DataFile, KeyFile, TableBackup
 from vector_backup_pipeline.engine.results import SetVerdict
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
@@ -49,10 +51,11 @@ class Verdicts:
 
 @dataclass(frozen=True)
 class StoredFile:
-    """A data file of a set.
+    """A data file or key file of a set.
 
     `table` is its table as in the backup's parameters, `schema_name` and `table_name` are its own.
-    `rows` and `bytes` are what was written; `rows` is None if the manifest can't be read.
+    `rows` are the rows of the table, `bytes` is what was written; `rows` is None if the manifest
+    can't be read.
     `stored_bytes` is the size of the stored file, None if it is missing.
     """
 
@@ -78,8 +81,10 @@ class StoredFile:
 class StoredSet:
     """A backup set without its manifest, which may be large. `created_at` is in UTC.
 
+    `files` are its data files, one per table, and `key_files` belong to some of them.
     `says_complete` is what the manifest says. `truncated` are the tables that its run truncated, or
     may have truncated. `needs` is what it builds on; of a damaged set, all that it may build on.
+    `broken_base` is the first set of those it builds on that is missing, incomplete or damaged.
     `source` is None if the manifest can't be read.
     """
 
@@ -89,21 +94,39 @@ class StoredSet:
     files: tuple[StoredFile, ...] = ()
     source: SourceDatabase | None = None
     truncated: tuple[str, ...] = ()
+    key_files: tuple[StoredFile, ...] = ()
     builds_on: str | None = None
     needs: frozenset[str] = frozenset()
+    broken_base: str | None = None
     verdicts: Verdicts = Verdicts()
 
     @property
     def state(self) -> State:
-        verified = self.verdicts.verified
-        if self.source is None or self.broken_files or (verified and not verified.passed):
+        if self.is_damaged or self.broken_base is not None:
             return "damaged"
         return "complete" if self.says_complete else "incomplete"
 
     @property
+    def is_damaged(self) -> bool:
+        """Whether the set itself is damaged, whatever it builds on."""
+        verified = self.verdicts.verified
+        is_refuted = verified is not None and not verified.passed
+        return self.source is None or bool(self.broken_files) or is_refuted
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether it is complete by the manifests of itself and of all that it builds on, whose
+        files exist."""
+        return self.says_complete and self.broken_base is None
+
+    @property
+    def all_files(self) -> tuple[StoredFile, ...]:
+        return self.files + self.key_files
+
+    @property
     def broken_files(self) -> list[str]:
         """The files that are missing or of another size."""
-        return [file.name for file in self.files if not file.is_whole]
+        return [file.name for file in self.all_files if not file.is_whole]
 
     @property
     def emptied(self) -> list[StoredFile]:
@@ -139,25 +162,49 @@ class StoredSet:
 
 def stored_sets(contents: Contents) -> list[StoredSet]:
     """The sets of a directory with their verdicts, newest first."""
-    return [
+    return _with_bases(
         replace(backup_set, verdicts=read_verdicts(contents.directory, backup_set.stamp))
         if verdict_name(backup_set.stamp) in contents.sizes
         else backup_set
         for backup_set in sets_without_verdicts(contents)
-    ]
+    )
 
 
 def sets_without_verdicts(contents: Contents) -> list[StoredSet]:
     """The sets of a directory, newest first."""
-    sets = (stored_set(contents, backup) for backup in contents.sets())
+    sets = _with_bases(stored_set(contents, backup) for backup in contents.sets())
     return sorted(sets, key=lambda backup_set: backup_set.age, reverse=True)
 
 
+def _with_bases(sets: Iterable[StoredSet]) -> list[StoredSet]:
+    by_stamp = {backup_set.stamp: backup_set for backup_set in sets}
+    return [replace(s, broken_base=_broken_base(s, by_stamp)) for s in by_stamp.values()]
+
+
+def _broken_base(backup_set: StoredSet, by_stamp: Mapping[str, StoredSet]) -> str | None:
+    seen = {backup_set.stamp}
+    while (stamp := backup_set.builds_on) is not None:
+        base = by_stamp.get(stamp)
+        # Manifests that were tampered with may build on one another in a cycle.
+        if base is None or stamp in seen or base.is_damaged or not base.says_complete:
+            return stamp
+        seen.add(stamp)
+        backup_set = base
+    return None
+
+
 def stored_set(contents: Contents, backup: BackupSet) -> StoredSet:
-    """The state of a set, without its verdicts."""
+    """The state of a set by itself, without its verdicts."""
     if isinstance(backup, DamagedSet):
         files = tuple(_files_by_name(contents, backup.stamp))
-        return StoredSet(backup.stamp, backup.created_at, False, files, needs=backup.mentions)
+        return StoredSet(
+            stamp=backup.stamp,
+            created_at=backup.created_at,
+            says_complete=False,
+            files=tuple(file for file in files if not is_key_file(file.name)),
+            key_files=tuple(file for file in files if is_key_file(file.name)),
+            needs=backup.mentions,
+        )
     manifest = backup.manifest
     may_be_truncated = manifest.truncate in ("done", "pending", "unknown")
     return StoredSet(
@@ -165,17 +212,14 @@ def stored_set(contents: Contents, backup: BackupSet) -> StoredSet:
         created_at=backup.created_at,
         says_complete=manifest.complete,
         files=tuple(
-            StoredFile(
-                name=table.file.name,
-                table=table.table,
-                schema_name=table.schema_name,
-                table_name=table.name,
-                rows=table.file.rows,
-                bytes=table.file.bytes,
-                stored_bytes=contents.sizes.get(table.file.name),
-            )
+            _file(contents, table, table.file)
             for table in manifest.tables
             if table.file is not None
+        ),
+        key_files=tuple(
+            _file(contents, table, table.keys)
+            for table in manifest.tables
+            if table.keys is not None
         ),
         source=backup.source,
         truncated=tuple(manifest.truncated_tables) if may_be_truncated else (),
@@ -184,8 +228,20 @@ def stored_set(contents: Contents, backup: BackupSet) -> StoredSet:
     )
 
 
+def _file(contents: Contents, table: TableBackup, file: DataFile | KeyFile) -> StoredFile:
+    return StoredFile(
+        name=file.name,
+        table=table.table,
+        schema_name=table.schema_name,
+        table_name=table.name,
+        rows=table.rows,
+        bytes=file.bytes,
+        stored_bytes=contents.sizes.get(file.name),
+    )
+
+
 def _files_by_name(contents: Contents, stamp: str) -> Iterator[StoredFile]:
-    """The finished data files of a set whose manifest can't be read."""
+    """The finished data and key files of a set whose manifest can't be read."""
     for name in sorted(contents.data_files.get(stamp, ())):
         if stamp_of_data_file(name, contents.timestamps):
             size, table = contents.sizes[name], table_of_data_file(name, stamp)

@@ -112,7 +112,7 @@ class LocationPrune:
         labels = source_labels(s.source for s in sets)
         self._labels = {s.stamp: labels[s.source] if s.source else None for s in sets}
         self._other_files = list(other_files(contents, sets))
-        stored = {file.name for s in sets for file in s.files} & contents.sizes.keys()
+        stored = {file.name for s in sets for file in s.all_files} & contents.sizes.keys()
         self._set_files = stored | {manifest_name(stamp) for stamp in contents.manifests}
         removals = self._removals_of(contents, sets)
         self._pending = [r for r in removals if r.tombstone.manifest or r.tombstone.files]
@@ -135,7 +135,7 @@ class LocationPrune:
     def _removals_of(self, contents: Contents, sets: list[StoredSet]) -> Iterator[Removal]:
         """The removals of sets, and then of orphaned files if requested."""
         # A file that several sets name is removed with the last one.
-        files = {backup_set.stamp: {file.name for file in backup_set.files} for backup_set in sets}
+        files = {s.stamp: {file.name for file in s.all_files} for s in sets}
         for decision in removal_order(self._decisions, sets):
             own = files.pop(decision.stamp) - set().union(*files.values())
             yield self._removal(contents, decision.stamp, decision.reasons, own)

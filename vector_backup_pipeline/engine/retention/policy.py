@@ -144,7 +144,7 @@ def _own_flaw(backup_set: StoredSet) -> str | None:
         return "it is incomplete"
     if backup_set.broken_files:
         return f"{', '.join(backup_set.broken_files)} is missing or of another size"
-    return "a verification found its files damaged" if backup_set.state == "damaged" else None
+    return "a verification found its files damaged" if backup_set.is_damaged else None
 
 
 def _kept_by_rules(

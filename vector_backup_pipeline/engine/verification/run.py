@@ -317,13 +317,16 @@ def _was_removed(backup_set: _Set) -> bool:
 def _latest(sets: Sequence[_Set]) -> list[_Set]:
     """Of the sets of a location, oldest first: the newest complete one of each source database;
     and damaged ones that may have been newer than one of these."""
-    newest = {s.source: s for s in sets if s.stored.says_complete}
+    newest = {s.source: s for s in sets if s.stored.is_usable}
     oldest = min((s.stored.age for s in newest.values()), default=None)
     return [
         s
         for s in sets
         if newest.get(s.source) is s
-        or (s.source is None and (oldest is None or s.stored.age > oldest))
+        or (
+            (s.source is None or s.stored.broken_base is not None)
+            and (oldest is None or s.stored.age > oldest)
+        )
     ]
 
 
