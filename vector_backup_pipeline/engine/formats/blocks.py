@@ -31,6 +31,20 @@ class RowBlock:
     digest: int
 
 
+@dataclass(frozen=True)
+class Content:
+    """Rows and the sum modulo 2^128 of their xxh3-128."""
+
+    rows: int
+    digest: int
+
+    def __sub__(self, other: Content) -> Content:
+        return Content(self.rows - other.rows, (self.digest - other.digest) % DIGEST_MODULUS)
+
+
+EMPTY = Content(0, 0)
+
+
 class BlockBuilder:
     """Gathers the messages of a COPY and emits a block when there are enough bytes.
 

@@ -11,6 +11,7 @@ from psycopg2.extensions import cursor as Cursor
 
 from vector_backup_pipeline.engine import table_definition
 from vector_backup_pipeline.engine.errors import DatabaseError, InvalidParams
+from vector_backup_pipeline.engine.formats.blocks import EMPTY, Content
 from vector_backup_pipeline.engine.postgres.index_rebuild import (
     BeforeIndex,
     RebuildableIndex,
@@ -31,7 +32,6 @@ from vector_backup_pipeline.engine.postgres.targets import (
 )
 from vector_backup_pipeline.engine.postgres.triggers import disable_triggers, reset_triggers
 from vector_backup_pipeline.engine.restore.plan import PlannedTable, firing_triggers
-from vector_backup_pipeline.engine.restore.proof import EMPTY, Content
 from vector_backup_pipeline.parameters.restore import RestoreParameters
 
 

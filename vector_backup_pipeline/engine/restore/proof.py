@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from vector_backup_pipeline.engine.errors import IntegrityError
-from vector_backup_pipeline.engine.formats.blocks import DIGEST_MODULUS, RowBlock
+from vector_backup_pipeline.engine.formats.blocks import DIGEST_MODULUS, Content, RowBlock
 from vector_backup_pipeline.engine.formats.row_formats import RowFormat
 from vector_backup_pipeline.engine.postgres.connection import Connection, database_errors
 from vector_backup_pipeline.engine.postgres.ranges import cut_into_ranges
@@ -14,20 +13,6 @@ from vector_backup_pipeline.engine.postgres.tables import ResolvedTable, read_so
 from vector_backup_pipeline.engine.range_readers import ReadJob, read_ranges
 
 _ROLLED_BACK = "Everything was rolled back, and the target is as it was."
-
-
-@dataclass(frozen=True)
-class Content:
-    """Rows and the sum modulo 2^128 of their xxh3-128."""
-
-    rows: int
-    digest: int
-
-    def __sub__(self, other: Content) -> Content:
-        return Content(self.rows - other.rows, (self.digest - other.digest) % DIGEST_MODULUS)
-
-
-EMPTY = Content(0, 0)
 
 
 def content_of(

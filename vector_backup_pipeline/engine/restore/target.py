@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from psycopg2.extensions import cursor as Cursor
 
 from vector_backup_pipeline.engine.errors import IntegrityError, PermissionDenied
+from vector_backup_pipeline.engine.formats.blocks import Content
 from vector_backup_pipeline.engine.postgres.connection import Connection
 from vector_backup_pipeline.engine.postgres.recreation import NewTable, Recreation
 from vector_backup_pipeline.engine.postgres.session import (
@@ -32,7 +33,6 @@ from vector_backup_pipeline.engine.restore.connections import TargetConnections
 from vector_backup_pipeline.engine.restore.existing import ExistingTables
 from vector_backup_pipeline.engine.restore.plan import PlannedTable
 from vector_backup_pipeline.engine.restore.proof import (
-    Content,
     content_of,
     prove_count,
     prove_equal,
