@@ -1,0 +1,1 @@
+"""Incremental backups: key files, chains of sets, and what changed between two sets."""
