@@ -78,8 +78,7 @@ class PinnedSnapshot:
 
     def streams(self) -> list[Connection]:
         """The connections an export may use: the workers, or with none left the coordinator."""
-        self.workers = [worker for worker in self.workers if not worker.closed]
-        return list(self.workers) or [self.coordinator]
+        return [worker for worker in self.workers if not worker.closed] or [self.coordinator]
 
     def end_workers(self) -> None:
         """End the workers' transactions, whose locks would block a truncate."""

@@ -157,6 +157,18 @@ def test_as_many_workers_come_as_the_largest_table_has_ranges(database: Database
             assert opened.streams() == [opened.coordinator]
 
 
+def test_a_lost_worker_is_not_used_again_and_is_closed_with_the_others(database: Database) -> None:
+    database.run(ACCOUNTS)
+    with pinned(database, "a", "b", workers=2) as opened:
+        lost, other = opened.workers
+        database.run("SELECT pg_terminate_backend(%s, 5000)", [lost.info.backend_pid])
+        with pytest.raises(psycopg2.OperationalError), lost.cursor() as cursor:
+            cursor.execute("SELECT 1")
+        assert opened.streams() == [other]
+    # 2 is a lost connection whose resources are not freed.
+    assert (lost.closed, other.closed) == (1, 1)
+
+
 def test_no_connection_of_a_run_lets_a_policy_hide_rows_silently(database: Database) -> None:
     database.run(ACCOUNTS)
     database.run(f"ALTER DATABASE {database.name} SET row_security = on")
