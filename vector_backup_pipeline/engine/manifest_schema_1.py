@@ -8,7 +8,8 @@ module reads words.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 from vector_backup_pipeline.engine.manifest_statements import statement_from_sql
@@ -36,6 +37,10 @@ _STATEMENT_FIELDS = (
     *("sequence_ddl", "ddl", "preference_ddl", "key_ddl", "index_ddl", "late_constraint_ddl"),
     *("row_security_ddl", "comment_ddl"),
 )
+# Schema 2 has no statements for these.
+_NOT_RECREATED = ("schema", "range", "collation")
+# An omission in schema 1 only.
+_OWNER = re.compile("owner |partition .*: owner ")
 _UNREAD_POLICY = ", which could not be read without waiting"
 
 
@@ -51,45 +56,39 @@ def converted_from_schema_1(manifest: _Json) -> dict[str, Any]:
         {**table, "definition": table["definition"] and _definition(table["definition"], objects)}
         for table in manifest["tables"]
     ]
-    dependencies = [_dependency(old_object) for old_object in objects if _is_recreated(old_object)]
+    dependencies = list(_dependencies(objects))
     return {**manifest, "schema_version": 2, "tables": tables, "dependencies": dependencies}
 
 
-def _is_recreated(old: _Json) -> bool:
-    return old["kind"] not in ("schema", "range", "collation")
-
-
-def _dependency(old: _Json) -> Dependency:
-    if old["kind"] == "extension":
-        return Dependency(**_fields(Dependency, old) | {"ddl": ()})
-    ddl = tuple(map(statement_from_sql, old["ddl"]))
-    return Dependency(**_fields(Dependency, old) | {"kind": "type", "ddl": ddl})
+def _dependencies(objects: Iterable[_Json]) -> Iterator[Dependency]:
+    for old in objects:
+        fields = _fields(Dependency, old)
+        if old["kind"] == "extension":
+            yield Dependency(**fields | {"ddl": ()})
+        elif old["kind"] not in _NOT_RECREATED:
+            ddl = tuple(map(statement_from_sql, old["ddl"]))
+            yield Dependency(**fields | {"kind": "type", "ddl": ddl})
 
 
 def _definition(old: _Json, objects: list[_Json]) -> TableDefinition:
     relations = [old, *old["partitions"]]
     needed = [old_object for old_object in objects if old_object["key"] in old["needs"]]
-    omissions = tuple(_omissions(old, relations))
+    omissions = tuple(_omissions(old))
     can_be_created = not any(omission.prevents_creation for omission in omissions)
     statements = list(_statements(old)) if can_be_created else []
+    statements.sort(key=lambda statement: list(Kind).index(statement.kind))
     keys = old["foreign_keys"] if can_be_created else []
     texts = [statement.sql for statement in statements]
-    order = {kind: number for number, kind in enumerate(Kind)}
     return TableDefinition(
         **_fields(TableDefinition, old)
         | {
             "columns": [_column(column) for column in old["columns"]],
-            "ddl": sorted(
-                (statement for statement in statements if statement.kind is not Kind.INDEX),
-                key=lambda statement: order[statement.kind],
-            ),
+            "ddl": [statement for statement in statements if statement.kind is not Kind.INDEX],
             "indexes": [index for index in _indexes(relations) if index.sql in texts],
             "foreign_keys": [ForeignKey(sql=k["ddl"], **_fields(ForeignKey, k)) for k in keys],
             "sequences": [_fields(Sequence, sequence) for sequence in old["sequences"]],
-            "needs": [
-                _dependency(old_object).key for old_object in needed if _is_recreated(old_object)
-            ],
-            "requires": [*_required_types(needed), *_required(old, relations, texts)],
+            "needs": [dependency.key for dependency in _dependencies(needed)],
+            "requires": list(_required(old, relations, needed, texts)),
             "omissions": omissions,
         }
     )
@@ -124,18 +123,19 @@ def _indexes(relations: list[_Json]) -> Iterator[Index]:
             )
 
 
-def _required_types(needed: list[_Json]) -> Iterator[ObjectAddress]:
-    for old_object in needed:
-        if old_object["kind"] in ("range", "collation"):
-            name = old_object["schema_name"], old_object["name"]
-            kind = "type" if old_object["kind"] == "range" else "collation"
+def _required(
+    old: _Json, relations: list[_Json], needed: list[_Json], texts: list[str]
+) -> Iterator[ObjectAddress]:
+    for missing in needed:
+        name = _name(missing)
+        if missing["kind"] == "collation":
+            names, text = name.qualified_name, f"collation {name}"
+            yield ObjectAddress(kind="collation", names=names, description=text)
+        elif missing["kind"] == "range":
             # The address of a type is its name in SQL.
-            names = (quoted(name),) if kind == "type" else name
-            yield ObjectAddress(kind=kind, names=names, description=f"{kind} {'.'.join(name)}")
-
-
-def _required(old: _Json, relations: list[_Json], texts: list[str]) -> Iterator[ObjectAddress]:
-    """That version named also what no statement uses, such as the function of an invalid index."""
+            sql = quoted(name.qualified_name)
+            yield ObjectAddress(kind="type", names=(sql,), description=f"type {name}")
+    # That version also named what no statement uses, such as the function of an invalid index.
     for address in old["external_objects"]:
         if any(address["names"][-1] in sql for sql in texts):
             yield ObjectAddress(**address)
@@ -144,7 +144,7 @@ def _required(old: _Json, relations: list[_Json], texts: list[str]) -> Iterator[
         yield ObjectAddress(kind="role", names=(role,), description=f"role {role}")
 
 
-def _omissions(old: _Json, relations: list[_Json]) -> Iterator[Omission]:
+def _omissions(old: _Json) -> Iterator[Omission]:
     for policy in old.get("unread_policies", ()):
         yield _unread_policy(f"policy {policy['name']} of {_name(policy['table'])}")
     for parent in old["inherits"]:
@@ -153,14 +153,10 @@ def _omissions(old: _Json, relations: list[_Json]) -> Iterator[Omission]:
     if old["of_type"] is not None:
         text = f"type {old['of_type']} of the typed table"
         yield Omission(kind=OmissionKind.STRUCTURE, text=text)
-    owners = [f"owner {old['owner']}"]
-    owners += [
-        f"partition {_name(relation)}: owner {relation['owner']}" for relation in relations[1:]
-    ]
     for text in old["not_recreated"]:
         if text.endswith(_UNREAD_POLICY):
             yield _unread_policy(text.removesuffix(_UNREAD_POLICY))
-        elif text not in owners:
+        elif not _OWNER.match(text):
             yield Omission(kind=OmissionKind.OTHER, text=text)
 
 

@@ -42,9 +42,9 @@ _BOUND = (
     rf"|WITH \( modulus {_NUMBER} , remainder {_NUMBER} \)))"
 )
 # The statement's own name; another object of the same definition; any object.
-_SELF = rf"(?P<name>{_I} \. {_I})"
-_OWN = rf"(?P<own>{_I} \. {_I})"
 _ANY = rf"{_I} \. {_I}"
+_SELF = rf"(?P<name>{_ANY})"
+_OWN = rf"(?P<own>{_ANY})"
 _ALTER_TABLE = rf"ALTER TABLE ONLY {_SELF} "
 _ALTER_INDEX = rf"ALTER INDEX {_SELF} "
 
@@ -86,10 +86,6 @@ _PATTERNS: Mapping[Kind, str] = {
     rf"|(?:CONSTRAINT|POLICY) {_I} ON(?: DOMAIN)?) {_SELF}(?: \. {_I})? IS '",
 }
 _OF_TYPES = {Kind.TYPE, Kind.DOMAIN, Kind.DOMAIN_CONSTRAINT, Kind.COMMENT}
-# The kinds whose statements create the object that they name.
-_CREATING = {
-    *(Kind.TYPE, Kind.DOMAIN, Kind.SEQUENCE, Kind.TABLE, Kind.KEY, Kind.INDEX, Kind.STATISTICS)
-}
 
 
 class UnexpectedStatement(Exception):
@@ -103,16 +99,17 @@ class UnexpectedStatement(Exception):
 def check_statements(tables: Iterable[TableDefinition], dependencies: Iterable[Dependency]) -> None:
     """Raises UnexpectedStatement."""
     for dependency in dependencies:
-        types = {
-            statement.qualified_name for statement in dependency.ddl if statement.kind in _CREATING
+        created = {
+            statement.qualified_name
+            for statement in dependency.ddl
+            if statement.kind in (Kind.TYPE, Kind.DOMAIN)
         }
         for statement in dependency.ddl:
-            if statement.kind not in _OF_TYPES or types != {dependency.qualified_name}:
+            if statement.kind not in _OF_TYPES or created != {dependency.qualified_name}:
                 raise UnexpectedStatement(statement.sql)
-            _check(statement, types)
+            _check(statement, created)
     for table in tables:
-        own = {statement.qualified_name for statement in table.created}
-        own |= {sequence.qualified_name for sequence in table.sequences}
+        own = {named.qualified_name for named in (*table.created, *table.sequences)}
         for statement in (*table.ddl, *(index.statement for index in table.indexes)):
             _check(statement, own)
         for key in table.foreign_keys:
@@ -121,31 +118,25 @@ def check_statements(tables: Iterable[TableDefinition], dependencies: Iterable[D
 
 def statement_from_sql(sql: str) -> Statement:
     """The statement with its kind and name. Raises UnexpectedStatement."""
-    for kind in Kind:
-        match = _match(kind, sql)
+    outline = _outline(sql)
+    for kind, pattern in _PATTERNS.items():
+        match = re.fullmatch(pattern, outline)
         if match is not None:
             return Statement(kind, *_name(match.groupdict()), sql)
     raise UnexpectedStatement(sql)
 
 
 def _check(statement: Statement, own: Set[Name], referenced: Name | None = None) -> None:
-    match = _match(statement.kind, statement.sql)
+    match = re.fullmatch(_PATTERNS[statement.kind], _outline(statement.sql))
     groups = {} if match is None else match.groupdict()
-    altered = {_decoded(groups["own"])} if "own" in groups else set()
-    if statement.kind not in _CREATING:
-        altered.add(statement.qualified_name)
     if (
         match is None
         or _name(groups) != statement.qualified_name
-        or not altered <= own
+        or statement.qualified_name not in own
+        or ("own" in groups and _decoded(groups["own"]) not in own)
         or ("referenced" in groups and _decoded(groups["referenced"]) != referenced)
     ):
         raise UnexpectedStatement(statement.sql)
-
-
-def _match(kind: Kind, sql: str) -> re.Match[str] | None:
-    outline = _outline(sql)
-    return None if outline is None else re.fullmatch(_PATTERNS[kind], outline)
 
 
 def _name(groups: Mapping[str, str]) -> Name:
@@ -164,11 +155,12 @@ def _identifier(part: str) -> str:
     return unquote(part[1:-1]) if part.startswith('"') else part
 
 
-def _outline(sql: str) -> str | None:
-    """None for text that no backup writes, and that PostgreSQL may read otherwise than it looks."""
+def _outline(sql: str) -> str:
+    """Empty for text that no backup writes, and that PostgreSQL may read otherwise than it looks:
+    no pattern matches it."""
     tokens = list(scan(sql))
     if any(token.kind == "odd" for token in tokens) or any(starmap(_merge, pairwise(tokens))):
-        return None
+        return ""
     parts: list[str] = []
     opened: list[str] = []
     for token in tokens:
@@ -178,10 +170,10 @@ def _outline(sql: str) -> str | None:
             parts.append(_part(token))
         if token.text in (")", "]"):
             if not opened or opened.pop() + token.text not in ("()", "[]"):
-                return None
+                return ""
             if len(opened) == 1:
                 parts.append("{}")
-    return None if opened else " ".join(parts)
+    return "" if opened else " ".join(parts)
 
 
 def _merge(left: Token, right: Token) -> bool:

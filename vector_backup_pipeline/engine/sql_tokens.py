@@ -19,21 +19,20 @@ Name = tuple[str, str]
 _TOKEN = re.compile(
     r"""
     (?P<space> [ \t\n\r\f\v]+ )
-  | (?P<odd> -- .* | /\* .* | \$ .* | [uU]&['"] .* )
+  | -- .* | /\* .* | \$ .* | [uU]&['"] .*
   | (?P<escaped> [eE]'[^'\\]*(?:(?:\\.|'')[^'\\]*)*' )
   | (?P<string> [bBxXnN]?'[^']*(?:''[^']*)*' )
   | (?P<quoted> "[^"]+(?:""[^"]*)*" | "(?:""[^"]*)+" )
-  | (?P<unclosed> [eEbBxXnN]?'.* | ".* )
+  | [eEbBxXnN]?'.* | ".*
   | (?P<bare> [A-Za-z_\x80-\U0010ffff][\w$\x80-\U0010ffff]* )
   | (?P<number> (?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)? )
   | (?P<cast> :: )
   | (?P<operator> (?:(?!--|/\*)[-+*/<>=~!@\#%^&|`?])+ )
   | (?P<punctuation> [()\[\],.:] )
-  | (?P<other> . )
+  | .
     """,
     re.VERBOSE | re.DOTALL | re.ASCII,
 )
-_ODD = {"unclosed": "odd", "other": "odd"}
 
 # Words before a relation (or statistics) that an opening parenthesis may follow.
 _BEFORE_RELATIONS = {"TABLE", "EXISTS", "ONLY", "REFERENCES", "INTO", "ON", "STATISTICS"}
@@ -46,7 +45,7 @@ _NAMING_TYPES = {
 
 @dataclass(frozen=True)
 class Token:
-    """`kind` is the name of its group in the pattern."""
+    """`kind` is the name of its group in the pattern, or `odd`."""
 
     kind: str
     text: str
@@ -63,9 +62,8 @@ class Token:
 def scan(statement: str) -> Iterator[Token]:
     """All tokens but white space."""
     for match in _TOKEN.finditer(statement):
-        kind = match.lastgroup or ""
-        if kind != "space":
-            yield Token(_ODD.get(kind, kind), match.group(), match.start(), match.end())
+        if match.lastgroup != "space":
+            yield Token(match.lastgroup or "odd", match.group(), match.start(), match.end())
 
 
 def relocated(
@@ -86,55 +84,41 @@ def relocated(
         if first.start < done:
             continue
         if middle.text == "." and first.end == middle.start and middle.end == last.start:
-            before, after = tokens[max(0, number - 2) : number], tokens[number + 3 : number + 4]
-            old, names = _name(first, last, before, after, moved, calls)
-            end, new = last.end, _printed(names.get(old, old), old, last)
+            before = [token.text.upper() for token in tokens[max(0, number - 2) : number]]
+            is_called = [token.text for token in tokens[number + 3 : number + 4]] == ["("]
+            names = moved
+            if last.identifier is None:
+                names = moved if before == ["OPERATOR", "("] else {}
+            elif is_called and calls is not None and not _BEFORE_RELATIONS & {*before[-1:]}:
+                names = calls
+            old, end = (first.identifier or "", last.identifier or last.text), last.end
+            new = names.get(old, old)
+            text = statement[first.start : end] if new == old else _printed(new, last)
         elif middle.kind == "cast" and last.text in _NAMING_TYPES:
-            end, new = first.end, _relocated_literal(first.text, moved, calls)
+            end, text = first.end, _relocated_literal(first, moved, calls)
         else:
             continue
-        parts += [statement[done : first.start], new or statement[first.start : end]]
+        parts += [statement[done : first.start], text]
         done = end
     return "".join((*parts, statement[done:]))
 
 
-def _name(
-    first: Token,
-    last: Token,
-    before: list[Token],
-    after: list[Token],
-    moved: Mapping[Name, Name],
-    calls: Mapping[Name, Name] | None,
-) -> tuple[Name, Mapping[Name, Name]]:
-    """A qualified name, and the map that it is looked up in."""
-    if last.identifier is None:
-        is_operator = [token.text.upper() for token in before] == ["OPERATOR", "("]
-        return (first.identifier or "", last.text), moved if is_operator else {}
-    wants_relation = bool(before) and before[-1].text.upper() in _BEFORE_RELATIONS
-    is_call = bool(after) and after[0].text == "(" and not wants_relation
-    names = calls if is_call and calls is not None else moved
-    return (first.identifier or "", last.identifier), names
-
-
-def _printed(new: Name, old: Name, token: Token) -> str | None:
-    if new == old:
-        return None
-    return f"{_quoted(new[0])}.{new[1]}" if token.kind == "operator" else quoted(new)
+def _printed(name: Name, token: Token) -> str:
+    return f"{_quoted(name[0])}.{name[1]}" if token.kind == "operator" else quoted(name)
 
 
 def _relocated_literal(
-    literal: str, moved: Mapping[Name, Name], calls: Mapping[Name, Name] | None
-) -> str | None:
+    literal: Token, moved: Mapping[Name, Name], calls: Mapping[Name, Name] | None
+) -> str:
     """A string whose type says that it is a name."""
-    if literal.upper().startswith("E'"):
-        text = literal[2:-1].replace("''", "'").replace("\\\\", "\\")
-    elif literal.startswith("'"):
-        text = literal[1:-1].replace("''", "'")
-    else:
-        return None
+    if not literal.text.startswith(("'", "E'", "e'")):
+        return literal.text
+    text = literal.text.lstrip("eE")[1:-1].replace("''", "'")
+    if literal.kind == "escaped":
+        text = text.replace("\\\\", "\\")
     new = relocated(text, moved, calls)
     if new == text:
-        return None
+        return literal.text
     escaped = new.replace("'", "''").replace("\\", "\\\\")
     return f"E'{escaped}'" if "\\" in new else f"'{escaped}'"
 
