@@ -112,7 +112,7 @@ class SetWriter:
         """Make sets of all of the older system's pairs."""
         root = BackupRoot(str(self.path.parent), self.path.name)
         adoption = adopt(root, timestamps, AdoptParameters(all_pairs=True), run_id="adopts")
-        assert adoption.error is None, adoption.error
+        assert not adoption.errors, adoption.errors
 
     def file(self, name: str, data: bytes = b"id,document\n1,text\n") -> None:
         self.path.mkdir(parents=True, exist_ok=True)

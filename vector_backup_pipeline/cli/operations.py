@@ -61,7 +61,7 @@ def run_adopt(parameters: AdoptParameters, *, as_json: bool) -> int:
     settings = load_settings()
     root = BackupRoot(settings.root, settings.directory, manifest_key=settings.manifest_key)
     adopted = adopt(root, settings.timestamps, parameters, run_id=str(uuid.uuid4()))
-    failure = failure_of(adopted.error) if adopted.error else None
+    failure = failure_of(adopted.errors[0]) if adopted.errors else None
     return show_outcome(adopted.result.as_json(), failure, _adopt_summary, as_json=as_json)
 
 

@@ -41,7 +41,7 @@ class Cancellation:
 
     def __init__(self) -> None:
         self.is_requested = False
-        self._waiting: WeakSet[Abandonable] = WeakSet()
+        self.waiting: WeakSet[Abandonable] = WeakSet()
         # Held during an uncancellable block.
         self.lock = threading.RLock()
 
@@ -49,19 +49,7 @@ class Cancellation:
         """Set the flag, and abandon what blocks, after any uncancellable block."""
         self.is_requested = True
         with self.lock:
-            for waiting in list(self._waiting):
-                waiting.abandon()
-
-    def check(self) -> None:
-        """Raise RunCancelled if cancellation was requested."""
-        if self.is_requested:
-            raise RunCancelled
-
-    def covers(self, waiting: Abandonable) -> None:
-        """Abandon `waiting` when cancellation is requested; at once if it already was."""
-        with self.lock:
-            self._waiting.add(waiting)
-            if self.is_requested:
+            for waiting in list(self.waiting):
                 waiting.abandon()
 
 
@@ -72,12 +60,17 @@ _last_signal: int | None = None
 
 def check() -> None:
     """Raise RunCancelled if cancellation was requested."""
-    _current.check()
+    if _current.is_requested:
+        raise RunCancelled
 
 
 def covers(waiting: Abandonable) -> None:
-    """Abandon `waiting` when cancellation is requested."""
-    _current.covers(waiting)
+    """Abandon `waiting` when cancellation is requested; at once if it already was."""
+    current = _current
+    with current.lock:
+        current.waiting.add(waiting)
+        if current.is_requested:
+            waiting.abandon()
 
 
 def is_requested() -> bool:
@@ -107,7 +100,7 @@ def uncancellable(*, unless_requested: bool = False) -> Iterator[None]:
     outer = _current
     with outer.lock:
         if unless_requested:
-            outer.check()
+            check()
         _current = Cancellation()
         try:
             yield

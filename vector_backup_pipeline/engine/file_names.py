@@ -76,10 +76,6 @@ def reading_name(stamp: str, run_id: str) -> str:
     return f".vector_backup_{stamp}_{run}.reading"
 
 
-def is_marker_of(name: str, stamp: str) -> bool:
-    return name == marker_name(stamp)
-
-
 def is_marker_of_file(marker: str, file: str) -> bool:
     """Whether `marker` is that of the run that writes `file`, whatever the timestamp format is."""
     match = re.fullmatch(r"\.vector_backup_(.+)\.run", marker)

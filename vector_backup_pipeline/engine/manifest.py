@@ -9,7 +9,7 @@ import re
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 
 from vector_backup_pipeline.engine.errors import IntegrityError
 from vector_backup_pipeline.engine.manifest_schema_1 import converted_from_schema_1
@@ -117,12 +117,12 @@ class TableBackup(Record):
     table: str
     schema_name: str
     name: str
-    oid: int | None
-    relations: list[Relation]
+    oid: int | None = None
+    relations: list[Relation] = Field(default_factory=list)
     columns: list[str]
     file: DataFile | None
-    error: str | None
-    definition: TableDefinition | None
+    error: str | None = None
+    definition: TableDefinition | None = None
     keys: KeyFile | None = None
     builds_on: str | None = None
     live_rows: int | None = None
@@ -151,10 +151,10 @@ class Server(Record):
     version_num: int
     encoding: str
     database: str
-    system_identifier: str | None
-    timeline: int | None
-    in_recovery: bool
-    pgvector_version: str | None
+    system_identifier: str | None = None
+    timeline: int | None = None
+    in_recovery: bool = False
+    pgvector_version: str | None = None
 
 
 class Manifest(Record):
@@ -184,9 +184,9 @@ class Manifest(Record):
     server: Server
     snapshot: str
     tables: list[TableBackup]
-    dependencies: tuple[Dependency, ...]
-    truncate: TruncateState
-    truncated_tables: list[str]
+    dependencies: tuple[Dependency, ...] = ()
+    truncate: TruncateState = "none"
+    truncated_tables: list[str] = Field(default_factory=list)
     result: BackupResult
     builds_on: str | None = None
     can_be_base: bool = False

@@ -109,7 +109,8 @@ def check_statements(tables: Iterable[TableDefinition], dependencies: Iterable[D
                 raise UnexpectedStatement(statement.sql)
             _check(statement, created)
     for table in tables:
-        own = {named.qualified_name for named in (*table.created, *table.sequences)}
+        own = {statement.qualified_name for statement in table.created}
+        own |= {sequence.qualified_name for sequence in table.sequences}
         for statement in (*table.ddl, *(index.statement for index in table.indexes)):
             _check(statement, own)
         for key in table.foreign_keys:

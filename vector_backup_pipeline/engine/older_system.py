@@ -6,6 +6,7 @@ string are both nothing; JSON is Python's `repr` of it, or JSON. Such a file is 
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import re
 from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
@@ -54,18 +55,16 @@ class OlderFile:
 
 def read_header(directory: BackupDirectory, name: str) -> tuple[str, ...]:
     """The file's columns, in order. Raises as `read_rows`."""
-    rows = _read_whole(directory, name)
-    columns = tuple(next(rows)[1])
-    rows.close()
-    return columns
+    with contextlib.closing(_read_whole(directory, name)) as rows:
+        return tuple(next(rows)[1])
 
 
 def read_rows(directory: BackupDirectory, name: str) -> Iterator[Row]:
     """The rows after the header.
 
     Raises:
-        IntegrityError: a row or the header can't be read.
-        ResourceNotFound, StorageError: the file can't be read.
+        IntegrityError: a row or the header cannot be read.
+        ResourceNotFound, StorageError: the file cannot be read.
     """
     return islice(_read_whole(directory, name), 1, None)
 
@@ -94,28 +93,33 @@ def as_csv_records(
 def examine_file(
     directory: BackupDirectory, name: str, json_columns: Collection[str] = ()
 ) -> OlderFile:
-    """Read the file completely, and find every row that can't be read."""
+    """Read the file completely, and find every row that cannot be read."""
     stored = StoredBytes(directory, name)
-    rows = _read(stored.chunks())
-    header = next(rows)
-    columns = () if isinstance(header, UnreadableRow) else tuple(header[1])
-    unreadable = [header] if isinstance(header, UnreadableRow) else []
-    total, count = 0, len(unreadable)
-    for row in rows:
+    columns: tuple[str, ...] | None = None
+    unreadable: list[UnreadableRow] = []
+    total = unreadable_count = 0
+    for row in _read(stored.chunks()):
+        if isinstance(row, UnreadableRow):
+            fault: UnreadableRow | None = row
+        elif columns is None:
+            columns = tuple(row[1])
+            continue
+        else:
+            fault = _json_fault(row, columns, json_columns)
         total += 1
-        fault = row if isinstance(row, UnreadableRow) else _json_fault(row, columns, json_columns)
         if fault is not None:
-            count += 1
-            unreadable += [fault] if count <= _MOST_UNREADABLE else []
+            unreadable_count += 1
+            if unreadable_count <= _MOST_UNREADABLE:
+                unreadable.append(fault)
     return OlderFile(
         location=directory.location,
         name=name,
-        columns=columns,
+        columns=columns or (),
         rows=total,
         size=stored.size,
         sha256=stored.sha256,
         unreadable=tuple(unreadable),
-        unreadable_count=count,
+        unreadable_count=unreadable_count,
     )
 
 
@@ -141,19 +145,25 @@ def _read_whole(directory: BackupDirectory, name: str) -> Generator[Row, None, N
 
 
 def _read(chunks: Iterable[bytes]) -> Iterator[Row | UnreadableRow]:
-    """The header and the rows; an `UnreadableRow` for each that can't be read, after which reading
-    goes on with the next line. A header that can't be read is the only item."""
+    """The header and the rows; an `UnreadableRow` for each that cannot be read, after which reading
+    continues with the next line. A header that cannot be read is the only item."""
     csv.field_size_limit(LONGEST_RECORD)
-    lines = _Lines(chunks)
-    reader = csv.reader(lines, strict=True)
+    row_lines: list[str] = []
+
+    def lines() -> Iterator[str]:
+        for line in _split_lines(chunks):
+            row_lines.append(line.decode(errors="surrogateescape"))
+            yield row_lines[-1]
+
+    reader = csv.reader(lines(), strict=True)
     columns: list[str] | None = None
     while True:
         check()
-        lines.read.clear()
+        row_lines.clear()
         first_line = reader.line_num + 1
         try:
             fields = next(reader)
-            reason = _fault(lines.read, fields, columns)
+            reason = _fault(row_lines, fields, columns)
         except StopIteration:
             break
         except csv.Error as error:
@@ -172,7 +182,7 @@ def _read(chunks: Iterable[bytes]) -> Iterator[Row | UnreadableRow]:
 def _fault(
     lines: Sequence[str], fields: Sequence[str], columns: Sequence[str] | None
 ) -> str | None:
-    """Why a row can't be read that the `csv` module has read from these lines."""
+    """Why a row that the `csv` module has read from these lines is not accepted."""
     if not lines[-1].endswith("\n"):
         return "the file ends in the middle of this row: it was cut"
     if sum(line.count('"') for line in lines) % 2:
@@ -186,22 +196,6 @@ def _fault(
     if columns is None and not (all(fields) and len(set(fields)) == len(fields) > 0):
         return "the header has a column name that is empty or used twice"
     return None
-
-
-class _Lines:
-    """The lines of a stream; `read` are those read since it was last cleared."""
-
-    def __init__(self, chunks: Iterable[bytes]) -> None:
-        self._lines = _split_lines(chunks)
-        self.read: list[str] = []
-
-    def __iter__(self) -> _Lines:
-        return self
-
-    def __next__(self) -> str:
-        line = next(self._lines).decode(errors="surrogateescape")
-        self.read.append(line)
-        return line
 
 
 def _split_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
@@ -220,6 +214,6 @@ def _split_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 def _unreadable(file: str, row: UnreadableRow, count: int = 1) -> IntegrityError:
     return IntegrityError(
-        f"{file} has {count} row(s) that can't be read, the first in line {row.line}: "
+        f"{file} has {count} row(s) that cannot be read, the first in line {row.line}: "
         f"{row.reason}. Correct the file (a copy of it), or choose another set."
     )

@@ -36,7 +36,7 @@ ProgressListener = Callable[[Progress], None]
 
 
 class ProgressMeter:
-    """Counts rows and bytes; tells `listener` after every block.
+    """Counts rows and bytes; calls `listener` after every block.
 
     Percent is of `total`, in the caller's unit, by what `advance` has counted; None if the total is
     unknown. It stays below 100 until the end.
@@ -57,25 +57,21 @@ class ProgressMeter:
     def add(self, rows: int, size: int) -> None:
         self._rows += rows
         self._bytes += size
-        self._tell(min(99.9, 100 * self._done / self._total) if self._total else None)
+        self._report(min(99.9, 100 * self._done / self._total) if self._total else None)
 
     def finish(self, rows: int | None = None) -> None:
         """`rows` if the server has counted them."""
         self._rows = self._rows if rows is None else rows
-        self._tell(100.0)
+        self._report(100.0)
 
-    def _tell(self, percent: float | None) -> None:
+    def _report(self, percent: float | None) -> None:
         seconds = time.monotonic() - self._started
         self._listener(Progress(self._table, self._rows, self._bytes, seconds, percent))
 
 
 def progress_line(moment: Progress) -> str:
     """`50000 rows, 12.3%, 15000 rows/s, 230.1 MB/s, 21 s left`."""
-    parts = [f"{moment.rows} rows"]
-    if moment.percent is not None:
-        parts.append(f"{moment.percent:.1f}%")
-    parts.append(f"{moment.rows_per_second:.0f} rows/s")
-    parts.append(f"{moment.megabytes_per_second:.1f} MB/s")
-    if moment.seconds_left is not None:
-        parts.append(f"{moment.seconds_left:.0f} s left")
-    return ", ".join(parts)
+    percent = "" if moment.percent is None else f"{moment.percent:.1f}%, "
+    left = "" if moment.seconds_left is None else f", {moment.seconds_left:.0f} s left"
+    speed = f"{moment.rows_per_second:.0f} rows/s, {moment.megabytes_per_second:.1f} MB/s"
+    return f"{moment.rows} rows, {percent}{speed}{left}"

@@ -4,7 +4,8 @@ entry in the manifest, nothing else."""
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 from vector_backup_pipeline.engine.cancellation import check
 from vector_backup_pipeline.engine.errors import IntegrityError
@@ -38,6 +39,12 @@ class StoredBytes:
             self._hash.update(chunk)
             yield chunk
 
+    def differences(self, size: int, sha256: str) -> list[str]:
+        return [
+            *_difference("size in bytes", self.size, size),
+            *_difference("SHA-256", self.sha256, sha256),
+        ]
+
 
 def read_block(
     directory: BackupDirectory,
@@ -50,17 +57,11 @@ def read_block(
     `on_stored` gets each stored chunk before its rows are yielded.
 
     Raises:
-        IntegrityError: they can't be decompressed, or end too early.
-        ResourceNotFound, StorageError: the file can't be read.
+        IntegrityError: they cannot be decompressed, or end too early.
+        ResourceNotFound, StorageError: the file cannot be read.
     """
-
-    def stored() -> Iterator[bytes]:
-        for chunk in directory.read(file.name, block.offset, block.length):
-            check()
-            on_stored(chunk)
-            yield chunk
-
-    return _decompressed(directory, file, stored())
+    stored = directory.read(file.name, block.offset, block.length)
+    return _decompressed(directory, file, stored, on_stored)
 
 
 def read_header(directory: BackupDirectory, file: DataFile) -> bytes:
@@ -73,10 +74,9 @@ def read_header(directory: BackupDirectory, file: DataFile) -> bytes:
 
 def read_rows(directory: BackupDirectory, file: DataFile) -> Iterator[bytes]:
     """Each row, as the content digest takes it. Raises as `read_block`."""
-    splitter = row_format(file.format).splitter()
+    splitter = row_format(file.format).splitter(LONGEST_RECORD)
     try:
         for chunk in _decompressed(directory, file, directory.read(file.name)):
-            check()
             yield from splitter.feed(chunk)
         splitter.finish()
     except UnfinishedRecord as error:
@@ -84,18 +84,8 @@ def read_rows(directory: BackupDirectory, file: DataFile) -> Iterator[bytes]:
 
 
 def check_stored_size(directory: BackupDirectory, name: str, size: int) -> None:
-    """Compare the size of `name`; nothing is read.
-
-    Raises:
-        IntegrityError: it has another size.
-        ResourceNotFound, StorageError: the size can't be read.
-    """
-    found = directory.stat(name).size
-    if found != size:
-        raise IntegrityError(
-            f"{directory.location}/{name} has {found} bytes, and {size} were written. Look for "
-            "what else writes there, and make a new backup."
-        )
+    """Compare the size of `name`; nothing is read. Raises as `check_stored_file`."""
+    _check(directory, name, _difference("size in bytes", directory.stat(name).size, size))
 
 
 def check_stored_file(directory: BackupDirectory, name: str, size: int, sha256: str) -> None:
@@ -103,17 +93,12 @@ def check_stored_file(directory: BackupDirectory, name: str, size: int, sha256: 
 
     Raises:
         IntegrityError: they differ.
-        ResourceNotFound, StorageError: it can't be read.
+        ResourceNotFound, StorageError: it cannot be read.
     """
     stored = StoredBytes(directory, name)
     for _ in stored.chunks():
         pass
-    if (stored.size, stored.sha256) != (size, sha256):
-        raise IntegrityError(
-            f"{directory.location}/{name} is not what was written: {stored.size} bytes with "
-            f"SHA-256 {stored.sha256}, expected {size} bytes with {sha256}. Check the disk, and "
-            "make a new backup."
-        )
+    _check(directory, name, stored.differences(size, sha256))
 
 
 def check_rows(directory: BackupDirectory, file: DataFile) -> None:
@@ -121,24 +106,15 @@ def check_rows(directory: BackupDirectory, file: DataFile) -> None:
     header, number of rows, content digest, and the block index.
 
     Raises:
-        IntegrityError: names all that differs, with what was found and what was expected.
-        ResourceNotFound, StorageError: the file can't be read.
+        IntegrityError: names all that differs, with the actual and the expected value.
+        ResourceNotFound, StorageError: the file cannot be read.
     """
     stored = StoredBytes(directory, file.name)
     chunks = stored.chunks()
     row_faults = list(_row_faults(chunks, file))
-    for _ in chunks:  # What can't be read as rows belongs to size and hash all the same.
+    for _ in chunks:  # Size and hash are those of the whole file, also after unreadable rows.
         pass
-    faults = [
-        *_difference("size in bytes", stored.size, file.bytes),
-        *_difference("SHA-256", stored.sha256, file.sha256),
-        *row_faults,
-    ]
-    if faults:
-        raise IntegrityError(
-            f"{directory.location}/{file.name} is not what was written: {'; '.join(faults)}. "
-            "Check the disk, take this table from another set, and make a new backup."
-        )
+    _check(directory, file.name, [*stored.differences(file.bytes, file.sha256), *row_faults])
 
 
 def contradiction(file: DataFile) -> str | None:
@@ -172,12 +148,16 @@ def contradiction(file: DataFile) -> str | None:
 
 
 def _row_faults(chunks: Iterator[bytes], file: DataFile) -> Iterator[str]:
-    counter = _RowCounter(chunks, file)
+    counter = _RowCounter(file)
     fault = contradiction(file)
+    ends = [] if fault else _block_ends(file)
     try:
-        if fault is None:
-            fault = _first_wrong_block(counter, file)
-        counter.read()
+        for piece in _cut_at([end.offset for end in ends], chunks):
+            counter.feed(piece)
+            if ends and ends[0].offset == counter.bytes:
+                fault = fault or counter.fault_at(ends.pop(0))
+        if ends and fault is None:
+            fault = f"the file ends before {ends[0].name} of {len(file.blocks)} blocks does"
         counter.finish()
     except (UnfinishedRecord, UnreadableFrame) as error:
         yield str(error)
@@ -197,32 +177,40 @@ def _row_faults(chunks: Iterator[bytes], file: DataFile) -> Iterator[str]:
         yield fault
 
 
-def _first_wrong_block(counter: _RowCounter, file: DataFile) -> str | None:
-    """The block index is right if each block ends where a row and a frame end, after its rows."""
+class _BlockEnd(NamedTuple):
+    """A byte offset where a row and a frame must end, after `rows` rows."""
+
+    name: str
+    offset: int
+    rows: int
+
+
+def _block_ends(file: DataFile) -> list[_BlockEnd]:
     if not file.blocks:
-        return None
-    end, rows = file.blocks[0].offset, 0
-    counter.read(end)
-    parts = [("the header", 0, 0)]
-    parts += [(f"block {n}", block.length, block.rows) for n, block in enumerate(file.blocks, 1)]
-    for name, length, rows_in_it in parts:
-        end, rows = end + length, rows + rows_in_it
-        counter.read(length)
-        if counter.bytes < end:
-            return f"the file ends before {name} of {len(file.blocks)} blocks does"
-        if not counter.is_between_rows:
-            return f"{name} does not end where a row ends, at byte {end}"
-        if counter.rows != rows:
-            return f"{counter.rows} rows end with {name}, expected {rows}"
-    return None
+        return []
+    ends, rows = [_BlockEnd("the header", file.blocks[0].offset, 0)], 0
+    for number, block in enumerate(file.blocks, 1):
+        rows += block.rows
+        ends.append(_BlockEnd(f"block {number}", block.offset + block.length, rows))
+    return ends
+
+
+def _cut_at(offsets: list[int], chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The same bytes, with cuts at these offsets."""
+    end = 0
+    for chunk in chunks:
+        begin, end = end, end + len(chunk)
+        while offsets and offsets[0] < end:
+            offset = offsets.pop(0)
+            yield chunk[: offset - begin]
+            chunk, begin = chunk[offset - begin :], offset
+        yield chunk
 
 
 class _RowCounter:
-    """Reads a stored file piece by piece, and counts and hashes the rows in it."""
+    """Counts and hashes the rows of a stored file."""
 
-    def __init__(self, chunks: Iterator[bytes], file: DataFile) -> None:
-        self._chunks = chunks
-        self._chunk = b""
+    def __init__(self, file: DataFile) -> None:
         self._unpacker = codec(file.compression).unpacker()
         self._splitter = row_format(file.format).splitter(_longest_row(file))
         self.bytes = 0
@@ -233,25 +221,20 @@ class _RowCounter:
     def header(self) -> bytes:
         return self._splitter.header
 
-    @property
-    def is_between_rows(self) -> bool:
-        return self._unpacker.is_between_frames and not self._splitter.begun
+    def feed(self, stored: bytes) -> None:
+        """Raises `UnreadableFrame`, `UnfinishedRecord`."""
+        self.bytes += len(stored)
+        for data in self._unpacker.feed(stored):
+            rows = self._splitter.feed(data)
+            self.rows += len(rows)
+            self.digest += digest_of(rows)
 
-    def read(self, length: int | None = None) -> None:
-        """Read the next `length` bytes, or all that are left. Raises `UnreadableFrame`,
-        `UnfinishedRecord`."""
-        end = None if length is None else self.bytes + length
-        while end is None or self.bytes < end:
-            self._chunk = self._chunk or next(self._chunks, b"")
-            if not self._chunk:
-                return
-            piece = self._chunk if end is None else self._chunk[: end - self.bytes]
-            self._chunk = self._chunk[len(piece) :]
-            self.bytes += len(piece)
-            for data in self._unpacker.feed(piece):
-                rows = self._splitter.feed(data)
-                self.rows += len(rows)
-                self.digest += digest_of(rows)
+    def fault_at(self, end: _BlockEnd) -> str | None:
+        if not self._unpacker.is_between_frames or self._splitter.begun:
+            return f"{end.name} does not end where a row ends, at byte {end.offset}"
+        if self.rows != end.rows:
+            return f"{self.rows} rows end with {end.name}, expected {end.rows}"
+        return None
 
     def finish(self) -> None:
         self._splitter.finish()
@@ -271,12 +254,25 @@ def _difference(what: str, actual: object, expected: object) -> list[str]:
     return [] if actual == expected else [f"{what} is {actual}, expected {expected}"]
 
 
+def _check(directory: BackupDirectory, name: str, faults: Sequence[str]) -> None:
+    if faults:
+        raise IntegrityError(
+            f"{directory.location}/{name} is not what was written: {'; '.join(faults)}. Check the "
+            "disk, use another set, and make a new backup."
+        )
+
+
 def _decompressed(
-    directory: BackupDirectory, file: DataFile, stored: Iterable[bytes]
+    directory: BackupDirectory,
+    file: DataFile,
+    stored: Iterable[bytes],
+    on_stored: Callable[[bytes], None] = lambda _: None,
 ) -> Iterator[bytes]:
     unpacker = codec(file.compression).unpacker()
     try:
         for chunk in stored:
+            check()
+            on_stored(chunk)
             yield from unpacker.feed(chunk)
     except UnreadableFrame as error:
         raise _unreadable(directory, file, error) from error
@@ -286,6 +282,6 @@ def _decompressed(
 
 def _unreadable(directory: BackupDirectory, file: DataFile, reason: object) -> IntegrityError:
     return IntegrityError(
-        f"{directory.location}/{file.name} can't be read: {reason}. Check the disk, and take this "
+        f"{directory.location}/{file.name} cannot be read: {reason}. Check the disk, and take this "
         "table from another set."
     )

@@ -70,10 +70,13 @@ class StreamThreads(Generic[_T]):
             else:
                 running -= 1
 
-    def emit(self, item: _T) -> None:
+    def emit(self, item: _T | _Ended) -> None:
         """Hand an item to the caller. After `stopped` it is dropped: an exception here would leave
         the connection in the middle of a COPY, which the canceled statement ends properly."""
-        self._put(item)
+        while not self.stopped.is_set():
+            with contextlib.suppress(queue.Full):
+                self._items.put(item, timeout=_POLL_SECONDS)
+                return
 
     def __exit__(self, *_: object) -> None:
         """The connections stay usable, unless the server does not cancel their statements in
@@ -93,16 +96,9 @@ class StreamThreads(Generic[_T]):
     def _run(self, connection: Connection) -> None:
         try:
             self._work(connection, self)
+            self.emit(_Ended(None))
         except BaseException as error:  # noqa: BLE001 - raised in the caller's thread
-            self._put(_Ended(error))
-        else:
-            self._put(_Ended(None))
-
-    def _put(self, item: _T | _Ended) -> None:
-        while not self.stopped.is_set():
-            with contextlib.suppress(queue.Full):
-                self._items.put(item, timeout=_POLL_SECONDS)
-                return
+            self.emit(_Ended(error))
 
     def _running(self) -> list[Connection]:
         """The connections of the threads that don't end within a moment."""

@@ -167,12 +167,12 @@ def test_a_block_that_can_not_be_decompressed_is_an_error(
     block = file.blocks[1]
     cut = block.model_copy(update={"length": block.length - 3})
 
-    with pytest.raises(IntegrityError, match=r"t_20250102_030405.x can't be read: .*the middle"):
+    with pytest.raises(IntegrityError, match=r"t_20250102_030405.x cannot be read: .*the middle"):
         list(read_block(BackupDirectory(LocalStore(tmp_path)), file, cut))
     data = bytearray((tmp_path / file.name).read_bytes())
     data[block.offset + 2] ^= 0xFF
     (tmp_path / file.name).write_bytes(data)
-    with pytest.raises(IntegrityError, match=r"can't be read: its compressed data is damaged"):
+    with pytest.raises(IntegrityError, match=r"cannot be read: its compressed data is damaged"):
         list(read_block(BackupDirectory(LocalStore(tmp_path)), file, block))
 
 

@@ -16,7 +16,7 @@ from vector_backup_pipeline.engine.errors import InvalidParams
 from vector_backup_pipeline.engine.formats.blocks import DIGEST_MODULUS, BlockIndex, RowBlock
 from vector_backup_pipeline.engine.formats.compression import Pack, codec
 from vector_backup_pipeline.engine.formats.row_formats import row_format
-from vector_backup_pipeline.engine.manifest import Block, DataFile, Digest
+from vector_backup_pipeline.engine.manifest import DataFile, Digest
 from vector_backup_pipeline.engine.postgres.ranges import BlockRange, cut_into_ranges
 from vector_backup_pipeline.engine.postgres.snapshot import PinnedSnapshot
 from vector_backup_pipeline.engine.postgres.tables import TableSource
@@ -112,7 +112,7 @@ def export_table(
             encoding=request.format, columns=list(table.columns), value=f"{writer.digest:032x}"
         ),
         duration=round(time.monotonic() - started, 3),
-        blocks=[Block(**entry._asdict()) for entry in writer.index.entries()],
+        blocks=writer.index.blocks,
     )
 
 

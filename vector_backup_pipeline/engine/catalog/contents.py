@@ -16,8 +16,8 @@ from vector_backup_pipeline.engine.errors import IntegrityError, ResourceNotFoun
 from vector_backup_pipeline.engine.file_names import (
     PENDING_SUFFIX,
     data_file_name,
-    is_marker_of,
     manifest_name,
+    marker_name,
     stamp_of_data_file,
     stamp_of_manifest,
     stamp_of_marker,
@@ -218,5 +218,5 @@ def stamps_in_use(
     `but_marker_of`."""
     names = directory.names()
     if but_marker_of is not None:
-        names = [name for name in names if not is_marker_of(name, but_marker_of)]
+        names = [name for name in names if name != marker_name(but_marker_of)]
     return {stamp for name in names if (stamp := stamp_of_file(name, timestamps))}

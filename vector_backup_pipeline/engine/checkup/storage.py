@@ -14,7 +14,7 @@ from datetime import datetime, timedelta, timezone
 from vector_backup_pipeline.engine.backup.run_marker import claim_timestamp
 from vector_backup_pipeline.engine.checkup.finding import Finding, from_error, ok
 from vector_backup_pipeline.engine.errors import BackupError, StorageError
-from vector_backup_pipeline.engine.file_names import data_file_name, is_marker_of
+from vector_backup_pipeline.engine.file_names import data_file_name, marker_name
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.engine.stored_files import check_stored_file
@@ -83,8 +83,8 @@ def _check_directory(
 
 def _check_marker(directory: BackupDirectory, stamp: str) -> None:
     """Raise `StorageError` unless the marker just created is recognized as that of a live run."""
-    markers = [name for name in directory.names() if is_marker_of(name, stamp)]
-    if not any(map(directory.claim_is_alive, markers)):
+    marker = marker_name(stamp)
+    if marker not in directory.names() or not directory.claim_is_alive(marker):
         raise StorageError(
             f"The run marker just created in {directory.location} is not recognized as that of a "
             "live run, so another run could remove the files of a live one.",

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import xxhash
 
 from vector_backup_pipeline.engine.formats.row_formats import CSV, RowFormat
+from vector_backup_pipeline.engine.manifest import Block
 
 # A block stays in a core's cache between the worker that fills it and the writer that hashes and
 # stores it: 1 MiB was a tenth faster than 4 MiB, and the memory is a few blocks per worker.
@@ -104,28 +104,18 @@ def _digest(rows: list[bytes], size: int, line_end: int) -> int:
     return digest_of([memoryview(row)[:-line_end] for row in rows])
 
 
-class IndexEntry(NamedTuple):
-    """Bytes `offset` to `offset + length` of a stored file hold `rows` whole rows."""
-
-    offset: int
-    length: int
-    rows: int
-
-
 class BlockIndex:
-    """Where whole rows begin in a stored file, so that it can be read in parallel: entries of at
+    """Where whole rows begin in a stored file, so that it can be read in parallel: blocks of at
     least `INDEX_BYTES`, except the last; the header belongs to none."""
 
     def __init__(self, start: int) -> None:
-        self._closed: list[IndexEntry] = []
-        self._open = IndexEntry(start, 0, 0)
+        self.blocks: list[Block] = []
+        self._end = start
 
     def add(self, length: int, rows: int) -> None:
-        offset, open_length, open_rows = self._open
-        self._open = IndexEntry(offset, open_length + length, open_rows + rows)
-        if self._open.length >= INDEX_BYTES:
-            self._closed.append(self._open)
-            self._open = IndexEntry(offset + self._open.length, 0, 0)
-
-    def entries(self) -> list[IndexEntry]:
-        return [*self._closed, self._open] if self._open.length else list(self._closed)
+        offset = self._end
+        self._end += length
+        if self.blocks and self.blocks[-1].length < INDEX_BYTES:
+            last = self.blocks.pop()
+            offset, length, rows = last.offset, last.length + length, last.rows + rows
+        self.blocks.append(Block(offset=offset, length=length, rows=rows))

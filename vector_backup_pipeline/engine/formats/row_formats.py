@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from vector_backup_pipeline.engine.formats import pgcopy
 from vector_backup_pipeline.engine.formats.csv import csv_record
-from vector_backup_pipeline.engine.formats.csv_records import LONGEST_RECORD, RecordSplitter
+from vector_backup_pipeline.engine.formats.csv_records import RecordSplitter
 from vector_backup_pipeline.parameters.types import Format
 
 
@@ -28,38 +29,24 @@ class RowSplitter(Protocol):
         `UnfinishedRecord` if they are malformed."""
 
     def finish(self) -> None:
-        """Raises `UnfinishedRecord` if the stream can't end here."""
+        """Raises `UnfinishedRecord` if the stream cannot end here."""
 
 
-class RowFormat(Protocol):
-    """A table's stream is a header, rows with `line_end` bytes after each, and a trailer."""
+@dataclass(frozen=True)
+class RowFormat:
+    """A table's stream is a header, rows with `line_end` bytes after each, and a trailer.
+
+    `header` makes the header from the columns' names. `rows` takes consecutive messages of a COPY
+    and returns the rows in them, and whether the COPY can end with them. `splitter` is for a stream
+    without rows of more than this number of bytes.
+    """
 
     name: Format
     line_end: int
     trailer: bytes
-
-    def header(self, columns: Sequence[str]) -> bytes: ...
-
-    def rows(self, messages: list[bytes]) -> tuple[list[bytes], bool]:
-        """The rows in consecutive messages of a COPY, and whether it can end with them."""
-
-    def splitter(self, longest: int = LONGEST_RECORD) -> RowSplitter:
-        """For a stream without rows of more than `longest` bytes."""
-
-
-class _Csv:
-    name: Format = "csv"
-    line_end = 1
-    trailer = b""
-
-    def header(self, columns: Sequence[str]) -> bytes:
-        return csv_record(columns)
-
-    def rows(self, messages: list[bytes]) -> tuple[list[bytes], bool]:
-        return messages, True
-
-    def splitter(self, longest: int = LONGEST_RECORD) -> RowSplitter:
-        return _CsvSplitter(longest)
+    header: Callable[[Sequence[str]], bytes]
+    rows: Callable[[list[bytes]], tuple[list[bytes], bool]]
+    splitter: Callable[[int], RowSplitter]
 
 
 class _CsvSplitter(RecordSplitter):
@@ -75,23 +62,15 @@ class _CsvSplitter(RecordSplitter):
         return rows
 
 
-class _Binary:
-    name: Format = "binary"
-    line_end = 0
-    trailer = pgcopy.TRAILER
-
-    def header(self, columns: Sequence[str]) -> bytes:  # noqa: ARG002 - it names no columns.
-        return pgcopy.HEADER
-
-    def rows(self, messages: list[bytes]) -> tuple[list[bytes], bool]:
-        return pgcopy.without_framing(messages)
-
-    def splitter(self, longest: int = LONGEST_RECORD) -> RowSplitter:  # noqa: ARG002 - has lengths
-        return pgcopy.TupleSplitter()
-
-
-CSV: RowFormat = _Csv()
-BINARY: RowFormat = _Binary()
+CSV = RowFormat("csv", 1, b"", csv_record, lambda messages: (messages, True), _CsvSplitter)
+BINARY = RowFormat(
+    "binary",
+    line_end=0,
+    trailer=pgcopy.TRAILER,
+    header=lambda _: pgcopy.HEADER,
+    rows=pgcopy.without_framing,
+    splitter=lambda _: pgcopy.TupleSplitter(),
+)
 
 
 def row_format(name: str) -> RowFormat:

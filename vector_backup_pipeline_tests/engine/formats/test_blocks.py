@@ -106,7 +106,7 @@ def test_index_entries_follow_each_other_to_the_files_end(
         index = BlockIndex(start=header)
         for length, rows in sizes:
             index.add(length, rows)
-        entries = index.entries()
+        entries = index.blocks
 
     assert [entry.offset for entry in entries] == [
         header + sum(entry.length for entry in entries[:n]) for n in range(len(entries))
