@@ -31,7 +31,7 @@ from vector_backup_pipeline.parameters.durations import Duration
 from vector_backup_pipeline.parameters.model import requirement
 from vector_backup_pipeline.parameters.prune import MAX_KEPT_SETS
 from vector_backup_pipeline.parameters.table_names import split_tables
-from vector_backup_pipeline.parameters.types import Tables
+from vector_backup_pipeline.parameters.types import BackupMode, Tables
 
 PREFIX = "VECTOR_BACKUP_"
 DATABASE_URL_VARIABLE = PREFIX + "DB_URL"
@@ -190,6 +190,19 @@ class Settings(BaseSettings):
     keep_yearly: Kept = Field(0, description="Retention: the newest good set of each year.")
     keep_within: Annotated[Duration | None, _parsed(Duration.parse)] = Field(
         None, description="Retention: all sets made within a time such as `14d` or `1y6m`."
+    )
+    mode: BackupMode = Field(
+        "full", description="How backups are made: `full`, `incremental` or `auto`."
+    )
+    full_every: Annotated[Duration, _parsed(Duration.parse)] = Field(
+        Duration(days=7),
+        description="With mode `auto`, the oldest that the full set of a chain may be.",
+    )
+    consolidate_after: int = Field(
+        0,
+        ge=0,
+        description="Let a backup whose chain has this many sets make a full set of the chain. 0: "
+        "never.",
     )
     prune_after_backup: bool = Field(False, description="Let each backup prune its own location.")
     dagster_url: Annotated[str, AfterValidator(_address)] = Field(

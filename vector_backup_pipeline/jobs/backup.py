@@ -31,7 +31,12 @@ def resolve_backup_directory(
         run = backup_run.begin(
             context,
             lambda parameters, settings: BackupRun(
-                parameters.with_tables(settings.tables, settings.truncate_tables),
+                parameters.with_tables(
+                    settings.tables,
+                    settings.truncate_tables,
+                    settings.mode,
+                    str(settings.full_every),
+                ),
                 backup_storage.open_root(settings),
                 settings.timestamps,
                 lock_timeout=settings.lock_timeout,

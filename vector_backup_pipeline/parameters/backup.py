@@ -8,11 +8,13 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field
 
 from vector_backup_pipeline.engine.errors import Problem
+from vector_backup_pipeline.parameters.durations import DURATION_PATTERN
 from vector_backup_pipeline.parameters.model import ANY, Exclusion, Parameters, Shown
 from vector_backup_pipeline.parameters.table_names import parse_table_name
 from vector_backup_pipeline.parameters.types import (
     COMPRESSION_LEVELS,
     DEFAULT_WORKERS,
+    BackupMode,
     Compression,
     Connection,
     ExportMethod,
@@ -116,6 +118,19 @@ class BackupParameters(CheckParameters):
         f"{_ZSTD[-1]}.",
         examples=[3],
     )
+    mode: Annotated[BackupMode | None, Shown(default="VECTOR_BACKUP_MODE, else full")] = Field(
+        default=None,
+        description="full exports every row, incremental only the rows changed since the last set. "
+        "incremental fails with the reason if a full backup is needed; auto makes it.",
+        examples=["auto"],
+    )
+    full_every: Annotated[str | None, Shown(default="VECTOR_BACKUP_FULL_EVERY, else 7d")] = Field(
+        default=None,
+        pattern=DURATION_PATTERN,
+        description="With mode auto, the age of a chain's full set after which the next backup is "
+        "full: years, months, days and hours, such as 7d or 36h.",
+        examples=["14d"],
+    )
     batch_size: int = Field(
         default=10_000,
         ge=1,
@@ -127,12 +142,17 @@ class BackupParameters(CheckParameters):
     progress_every: ProgressEvery = 50_000
 
     def with_tables(
-        self, tables: tuple[str, ...], truncate_tables: tuple[str, ...]
+        self,
+        tables: tuple[str, ...],
+        truncate_tables: tuple[str, ...],
+        mode: BackupMode = "full",
+        full_every: str = "7d",
     ) -> BackupRequest:
-        """The parameters with the tables of the settings, where the caller named none. Raises
+        """The parameters with those of the settings, where the caller gave none. Raises
         `InvalidParams` if a table would be truncated that is not backed up."""
         values: dict[str, Any] = dict(self)
         values |= {"tables": self.tables or tables, "truncate_tables": truncate_tables}
+        values |= {"mode": self.mode or mode, "full_every": self.full_every or full_every}
         return BackupRequest(**values)
 
 
@@ -141,6 +161,8 @@ class BackupRequest(BackupParameters):
 
     tables: Tables
     truncate_tables: tuple[str, ...]
+    mode: BackupMode = "full"
+    full_every: str = "7d"
 
     @property
     def does_nothing(self) -> bool:

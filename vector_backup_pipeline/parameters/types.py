@@ -16,6 +16,7 @@ from vector_backup_pipeline.parameters.table_names import TABLE_PATTERN, check_d
 ExportMethod = Literal["copy", "cursor"]
 Format = Literal["csv", "binary"]
 Compression = Literal["none", "gzip", "zstd"]
+BackupMode = Literal["full", "incremental", "auto"]
 OnConflict = Literal["fail", "skip", "replace"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 COMPRESSIONS: tuple[Compression, ...] = get_args(Compression)

@@ -34,6 +34,8 @@ _GOOD: dict[type[Parameters], dict[str, Any]] = {
         "export_method": "copy",
         "truncate_vector_tables": True,
         "backup_vector_tables": True,
+        "mode": "auto",
+        "full_every": "14d",
         "batch_size": 3,
         "progress_every": 3,
         "format": "binary",
