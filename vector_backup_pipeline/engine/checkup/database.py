@@ -7,7 +7,6 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
-from vector_backup_pipeline.engine.backup.export import expected_size
 from vector_backup_pipeline.engine.backup.manifest import read_tables
 from vector_backup_pipeline.engine.checkup.finding import Finding, from_error, ok, skipped, warning
 from vector_backup_pipeline.engine.errors import BackupError
@@ -23,6 +22,7 @@ from vector_backup_pipeline.engine.postgres.snapshot import (
 from vector_backup_pipeline.engine.postgres.tables import TableSource
 from vector_backup_pipeline.engine.range_readers import ReadJob, read_ranges
 from vector_backup_pipeline.engine.results import readable_size
+from vector_backup_pipeline.engine.table_export import expected_size
 from vector_backup_pipeline.parameters.backup import BackupRequest
 
 # Seconds. A table that is locked for longer is a warning: a check should not take half a minute.

@@ -12,11 +12,11 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from vector_backup_pipeline.engine.backup.export import export_table
 from vector_backup_pipeline.engine.manifest import DataFile
 from vector_backup_pipeline.engine.postgres.snapshot import PinnedSnapshot, pin_snapshot
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.storage.local_store import LocalStore
+from vector_backup_pipeline.engine.table_export import export_table
 from vector_backup_pipeline.parameters.backup import BackupParameters
 from vector_backup_pipeline.parameters.types import ExportMethod
 from vector_backup_pipeline_tests.faults.watching import in_background, settings_for
