@@ -63,11 +63,11 @@ def main(root: str, step: str) -> None:
 
 
 def _arrange(step: str) -> None:
-    from vector_backup_pipeline.engine.backup import export
+    from vector_backup_pipeline.engine import table_export
     from vector_backup_pipeline.engine.postgres import truncate
 
     if step == "exporting":
-        stop_after(export._Writer, "append")
+        stop_after(table_export._Writer, "append")
     elif step == "after the rename":
         stop_after(PendingFile, "commit")
     elif step == "pending manifest written":
