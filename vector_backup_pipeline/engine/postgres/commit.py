@@ -14,6 +14,7 @@ from vector_backup_pipeline.engine.postgres.connection import (
     connect,
 )
 from vector_backup_pipeline.engine.postgres.server import ServerIdentity, identify_server
+from vector_backup_pipeline.engine.postgres.session import fetch_value
 
 # A server that restarts during a COMMIT is usually available again within half a minute; the run
 # does not wait longer.
@@ -38,8 +39,7 @@ def commit_or_learn(
         psycopg2.Error: it was rolled back.
     """
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_current_xact_id_if_assigned()::text")
-        ((transaction_id,),) = cursor.fetchall()
+        transaction_id = fetch_value(cursor, "SELECT pg_current_xact_id_if_assigned()::text")
     try:
         connection.commit()
     except psycopg2.Error as error:
@@ -66,8 +66,8 @@ def _status(settings: ConnectionSettings, server: ServerIdentity, transaction_id
         try:
             with connection.cursor() as cursor:
                 if identify_server(cursor).continues(server):
-                    cursor.execute("SELECT pg_xact_status(%s::xid8)", (transaction_id,))
-                    ((status,),) = cursor.fetchall()
+                    query = "SELECT pg_xact_status(%s::xid8)"
+                    status = fetch_value(cursor, query, (transaction_id,))
                     if status in ("committed", "aborted"):
                         return str(status)
         except psycopg2.Error:

@@ -342,7 +342,7 @@ def _why_lost(error: psycopg2.Error) -> str:
         with _short_connection(lost.settings) as connection:
             now = _ask(connection, _ENDED_SESSIONS)
     except (psycopg2.Error, BackupError):
-        return "The server can't be reached now"
+        return "The server cannot be reached now"
     if lost.ended_sessions is None or now is None:
         return "See the server's log"
     for reason, earlier, later in zip(_ENDINGS, lost.ended_sessions, now, strict=True):

@@ -12,7 +12,7 @@ from psycopg2.extensions import new_type, register_type, string_types
 from psycopg2.sql import SQL, Identifier, Literal
 
 from vector_backup_pipeline.engine.postgres.ranges import BlockRange
-from vector_backup_pipeline.engine.postgres.session import own_search_path
+from vector_backup_pipeline.engine.postgres.session import fetch_value, own_search_path
 from vector_backup_pipeline.parameters.types import Format
 
 # What one fetch may bring: a batch counted in rows alone was 180 MB (10,000 rows × 1,536
@@ -105,6 +105,5 @@ def _widest_row(connection: Connection, rows: BlockRange, columns: tuple[str, ..
     ]
     total = SQL(" OPERATOR(pg_catalog.+) ").join(sizes or [SQL("0")])
     with _planned(connection, rows) as cursor:
-        cursor.execute(rows.select(SQL("pg_catalog.max({})").format(total)))
-        (widest,) = cursor.fetchone() or (None,)
+        widest = fetch_value(cursor, rows.select(SQL("pg_catalog.max({})").format(total)))
     return int(widest or 0)

@@ -35,6 +35,7 @@ from vector_backup_pipeline.engine.postgres.recreation.extensions import (
     extension_states,
 )
 from vector_backup_pipeline.engine.postgres.recreation.target_objects import existing_schemas
+from vector_backup_pipeline.engine.postgres.session import fetch_value
 from vector_backup_pipeline.engine.postgres.sql_ascii import ENCODING
 from vector_backup_pipeline.engine.table_definition import Dependency
 
@@ -123,8 +124,7 @@ def _create_role(
 ) -> ConnectionSettings | None:
     """A role without rights, and how it connects; None if the connection's role is none with more
     rights than that."""
-    cursor.execute(_IS_SUPERUSER)
-    if cursor.fetchone() != (True,):
+    if not fetch_value(cursor, _IS_SUPERUSER):
         cursor.execute(_DANGEROUS_ROLES)
         if dangerous := [role for (role,) in cursor.fetchall()]:
             raise InvalidParams(
@@ -202,14 +202,13 @@ def _create_extensions(
 def _drop_dead(cursor: Cursor) -> None:
     cursor.execute(_NAMES)
     for (name,) in cursor.fetchall():
-        cursor.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", (name,))
-        if cursor.fetchone() == (True,):
+        query = "SELECT pg_try_advisory_lock(hashtextextended(%s, 0))"
+        if fetch_value(cursor, query, (name,)):
             _drop(cursor, name)
 
 
 def _drop(cursor: Cursor, name: str) -> None:
     cursor.execute(SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(Identifier(name)))
     # IF EXISTS would need the privilege to drop roles even if there is none.
-    cursor.execute(_ROLES, ([name],))
-    if cursor.fetchone() is not None:
+    if fetch_value(cursor, _ROLES, ([name],)) is not None:
         cursor.execute(SQL("DROP ROLE {}").format(Identifier(name)))

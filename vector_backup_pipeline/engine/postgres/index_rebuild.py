@@ -76,7 +76,7 @@ def rebuildable_indexes(cursor: Cursor, oid: int) -> list[RebuildableIndex]:
     indexes = {index.name: index for _, index in read_indexes(cursor, [oid])}
     changes = [
         change
-        for _, change in read_index_changes(cursor, [oid])
+        for _, change in read_index_changes(cursor, [oid], partitions=[])
         if change.kind is Kind.INDEX_SETTING
     ]
     return [

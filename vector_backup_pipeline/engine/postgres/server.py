@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from operator import attrgetter
 from typing import Any
 
 import psycopg2
 from psycopg2.extensions import cursor as Cursor
 
-from vector_backup_pipeline.engine.postgres.session import savepoint
+from vector_backup_pipeline.engine.postgres.session import fetch_value, savepoint
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,8 @@ class ServerIdentity:
 
     def is_same_process_as(self, other: ServerIdentity) -> bool:
         """Whether both are one running server: a replica shares its primary's identifier."""
-        return (self.system_identifier, self.started_at, self.in_recovery, self.database) == (
-            other.system_identifier,
-            other.started_at,
-            other.in_recovery,
-            other.database,
-        )
+        process = attrgetter("system_identifier", "started_at", "in_recovery", "database")
+        return bool(process(self) == process(other))
 
     def continues(self, earlier: ServerIdentity) -> bool:
         """Whether this is the primary that `earlier` was: it knows its commits."""
@@ -45,11 +42,8 @@ class ServerIdentity:
         if self.system_identifier is None:
             # Nothing tells a restarted server from another one.
             return self.is_same_process_as(earlier)
-        return (self.system_identifier, self.timeline, self.database) == (
-            earlier.system_identifier,
-            earlier.timeline,
-            earlier.database,
-        )
+        history = attrgetter("system_identifier", "timeline", "database")
+        return bool(history(self) == history(earlier))
 
 
 _IDENTITY = """
@@ -67,8 +61,8 @@ def identify_server(cursor: Cursor) -> ServerIdentity:
     (row,) = cursor.fetchall()
     try:
         with savepoint(cursor):
-            cursor.execute("SELECT system_identifier::text FROM pg_control_system()")
-            ((system_identifier,),) = cursor.fetchall()
+            query = "SELECT system_identifier::text FROM pg_control_system()"
+            system_identifier = fetch_value(cursor, query)
     except psycopg2.errors.InsufficientPrivilege:  # Some managed services revoke the function.
         system_identifier = None
     values: tuple[Any, ...] = (*row, system_identifier)
@@ -77,14 +71,12 @@ def identify_server(cursor: Cursor) -> ServerIdentity:
 
 def read_clock(cursor: Cursor) -> datetime:
     """The server's time now."""
-    cursor.execute("SELECT clock_timestamp()")
-    ((now,),) = cursor.fetchall()
-    moment: datetime = now
-    return moment
+    now: datetime = fetch_value(cursor, "SELECT clock_timestamp()")
+    return now
 
 
 def pgvector_to_come(cursor: Cursor) -> str | None:
     """The version that CREATE EXTENSION would install, None if it is not available."""
-    cursor.execute("SELECT default_version FROM pg_available_extensions WHERE name = 'vector'")
-    row = cursor.fetchone()
-    return str(row[0]) if row else None
+    query = "SELECT default_version FROM pg_available_extensions WHERE name = 'vector'"
+    version: str | None = fetch_value(cursor, query)
+    return version

@@ -1,13 +1,14 @@
-"""The settings of transactions, all with `SET LOCAL`, so that a pooled session keeps its own."""
+"""Settings of transactions, all with `SET LOCAL`, so that a pooled session keeps its own."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import psycopg2
 from psycopg2.extensions import cursor as Cursor
-from psycopg2.sql import SQL, Composed, Identifier, Literal
+from psycopg2.sql import SQL, Composable, Composed, Identifier, Literal
 
 from vector_backup_pipeline.engine.postgres.connection import Connection
 
@@ -123,6 +124,13 @@ def check_deferred_constraints(cursor: Cursor) -> None:
     """Check now what would otherwise fail in COMMIT; fires deferred triggers."""
     with own_search_path(cursor):
         cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+
+
+def fetch_value(cursor: Cursor, query: str | Composable, parameters: Any = None) -> Any:
+    """The first value of the query's first row, None without a row."""
+    cursor.execute(query, parameters)
+    row = cursor.fetchone()
+    return row[0] if row else None
 
 
 def set_local(cursor: Cursor, settings: Mapping[str, str]) -> None:

@@ -38,6 +38,7 @@ from vector_backup_pipeline.engine.postgres.server import ServerIdentity, identi
 from vector_backup_pipeline.engine.postgres.session import (
     allow_writes,
     apply_session_settings,
+    fetch_value,
     savepoint,
 )
 from vector_backup_pipeline.engine.postgres.tables import (
@@ -140,9 +141,7 @@ def pin_snapshot(
 
 
 def _current_snapshot(cursor: Cursor) -> str:
-    cursor.execute("SELECT pg_current_snapshot()::text")
-    ((snapshot,),) = cursor.fetchall()
-    return str(snapshot)
+    return str(fetch_value(cursor, "SELECT pg_current_snapshot()::text"))
 
 
 def _resolve_tables(
@@ -255,10 +254,10 @@ def _add_workers(pinned: PinnedSnapshot, workers: int, lock_timeout: float) -> N
     A single stream is the coordinator's own: a second connection would gain nothing. If the server
     or its pooler has no room for more connections, the export uses those that it got.
     """
-    wanted = min(workers, max((most_ranges(t) for t in pinned.tables.values()), default=0))
-    if wanted >= 2 and (refusal := connect_workers(pinned, wanted, lock_timeout)) is not None:
+    useful = min(workers, max((most_ranges(t) for t in pinned.tables.values()), default=0))
+    if useful >= 2 and (refusal := connect_workers(pinned, useful, lock_timeout)) is not None:
         joined = len(pinned.workers)
-        used = f"{joined} of {wanted} workers" if joined else "one stream (0 workers)"
+        used = f"{joined} of {useful} workers" if joined else "one stream (0 workers)"
         pinned.notices.append(f"The tables are read over {used}: {refusal.message}")
 
 
@@ -272,8 +271,7 @@ def connect_workers(
         DatabaseError: a connection reached another server; all of them were closed.
     """
     with pinned.coordinator.cursor() as cursor:
-        cursor.execute("SELECT pg_export_snapshot()")
-        ((exported,),) = cursor.fetchall()
+        exported = fetch_value(cursor, "SELECT pg_export_snapshot()")
     try:
         for _ in range(worker_count):
             try:

@@ -13,7 +13,7 @@ import psycopg2
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.sql import SQL, Identifier
 
-from vector_backup_pipeline.engine.postgres.session import savepoint
+from vector_backup_pipeline.engine.postgres.session import fetch_value, savepoint
 
 # A run has one for each schema of the backup: vector_restore_<run id>, and the same with _2, _3.
 _PREFIX = "vector_restore_"
@@ -41,9 +41,8 @@ def hold_staging(cursor: Cursor, staging: str) -> None:
 
 
 def may_create_schema(cursor: Cursor) -> bool:
-    cursor.execute("SELECT has_database_privilege(current_database(), 'CREATE')")
-    ((may,),) = cursor.fetchall()
-    return bool(may)
+    query = "SELECT has_database_privilege(current_database(), 'CREATE')"
+    return bool(fetch_value(cursor, query))
 
 
 def drop_staging(cursor: Cursor, staging: str) -> list[str]:
@@ -63,8 +62,8 @@ def drop_dead_staging(cursor: Cursor) -> list[str]:
     dropped: list[str] = []
     cursor.execute(_SCHEMAS)
     for staging in sorted({of_run for _, of_run in cursor.fetchall()}):
-        cursor.execute("SELECT pg_try_advisory_xact_lock(hashtextextended(%s, 0))", (staging,))
-        if cursor.fetchone() != (True,):
+        query = "SELECT pg_try_advisory_xact_lock(hashtextextended(%s, 0))"
+        if not fetch_value(cursor, query, (staging,)):
             continue
         try:
             with savepoint(cursor):

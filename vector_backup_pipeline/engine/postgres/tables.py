@@ -113,7 +113,7 @@ def relation_name(schema: str, name: str, *, only: bool) -> Composable:
 
 
 # Compared as text: as a name, one that is too long would be cut and refer to another table.
-_LOOKUP = """
+LOOKUP = """
       FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
      WHERE c.relname::text = %(name)s AND CASE WHEN %(schema)s::text IS NULL
            THEN c.oid = to_regclass(quote_ident(%(name)s))
@@ -143,7 +143,7 @@ def resolve_table(cursor: Cursor, requested: str) -> ResolvedTable:
         TableNotFound, InvalidParams (not a table), PermissionDenied (no SELECT).
     """
     name = parse_table_name(requested)
-    cursor.execute(_RESOLVE + _LOOKUP, {"schema": name.schema, "name": name.name})
+    cursor.execute(_RESOLVE + LOOKUP, {"schema": name.schema, "name": name.name})
     row = cursor.fetchone()
     if row is None:
         cursor.execute("SELECT current_database(), current_setting('search_path')")
@@ -182,7 +182,7 @@ def missing_grants(cursor: Cursor, name: TableName, privilege: str) -> str | Non
     """The GRANT statements that this role needs to have `privilege` on the table or sequence, and
     USAGE of its schema: "Run: …"; None if nothing is missing."""
     parameters = {"schema": name.schema, "name": name.name, "privilege": privilege}
-    cursor.execute(_PRIVILEGES + _LOOKUP, parameters)
+    cursor.execute(_PRIVILEGES + LOOKUP, parameters)
     statements = []
     for role, schema, relation, may_use, has_privilege in cursor.fetchall():
         if not may_use:

@@ -15,8 +15,8 @@ from psycopg2.sql import SQL, Composable, Identifier, Literal
 
 from vector_backup_pipeline.engine import table_definition
 from vector_backup_pipeline.engine.errors import InvalidParams, PermissionDenied
-from vector_backup_pipeline.engine.postgres.session import own_search_path, savepoint
-from vector_backup_pipeline.engine.postgres.tables import ResolvedTable, relation_name
+from vector_backup_pipeline.engine.postgres.session import fetch_value, own_search_path, savepoint
+from vector_backup_pipeline.engine.postgres.tables import LOOKUP, ResolvedTable, relation_name
 from vector_backup_pipeline.engine.postgres.triggers import Trigger, read_triggers
 
 _log = logging.getLogger(__name__)
@@ -78,11 +78,7 @@ class ExistingTable:
         return next((column for column in self.columns if column.name == name), None)
 
 
-_TABLE = """
-    SELECT c.oid, c.relkind, row_security_active(c.oid)
-      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-     WHERE n.nspname::text = %s AND c.relname::text = %s
-"""
+_TABLE = "SELECT c.oid, c.relkind, row_security_active(c.oid)" + LOOKUP
 _COLUMNS = """
     SELECT a.attname::text, t.typname::text, a.atttypmod, a.attnotnull, a.attgenerated <> ''
       FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
@@ -127,7 +123,7 @@ def find_existing(cursor: Cursor, schema: str, name: str) -> ExistingTable | Non
         InvalidParams: a relation of that name is not a table.
         PermissionDenied: row security would hide rows from this role.
     """
-    cursor.execute(_TABLE, (schema, name))
+    cursor.execute(_TABLE, {"schema": schema, "name": name})
     row = cursor.fetchone()
     if row is None:
         return None
@@ -207,9 +203,7 @@ def count_rows(cursor: Cursor, source: Composable, at_most: int | None = None) -
             source, Literal(at_most)
         )
     with own_search_path(cursor):
-        cursor.execute(query)
-        (rows,) = cursor.fetchone() or (0,)
-    return int(rows)
+        return int(fetch_value(cursor, query))
 
 
 def truncate_targets(cursor: Cursor, tables: Sequence[ExistingTable]) -> None:
@@ -230,27 +224,19 @@ def _in_oid_order(tables: Sequence[ExistingTable]) -> list[ExistingTable]:
 
 
 def current_role(cursor: Cursor) -> str:
-    cursor.execute("SELECT current_user::text")
-    ((role,),) = cursor.fetchall()
-    return str(role)
+    return str(fetch_value(cursor, "SELECT current_user::text"))
 
 
 def resolve_bare_name(cursor: Cursor, name: str) -> tuple[str, str] | None:
     """The table that the connection's own search path finds; to be asked before it is emptied."""
-    cursor.execute(
-        "SELECT n.nspname::text, c.relname::text FROM pg_class c"
-        " JOIN pg_namespace n ON n.oid = c.relnamespace"
-        " WHERE c.oid = to_regclass(quote_ident(%(name)s)) AND c.relname::text = %(name)s",
-        {"name": name},
-    )
-    row = cursor.fetchone()
+    query = "SELECT n.nspname::text, c.relname::text" + LOOKUP
+    row = next(iter(_ask(cursor, query, {"schema": None, "name": name})), None)
     return (row[0], row[1]) if row else None
 
 
 def table_identity(cursor: Cursor, schema: str, name: str) -> ResolvedTable:
     """A table that was just made, as the readers of rows take it."""
-    cursor.execute(_TABLE, (schema, name))
-    ((oid, kind, _),) = cursor.fetchall()
+    ((oid, kind, _),) = _ask(cursor, _TABLE, {"schema": schema, "name": name})
     return ResolvedTable(f"{schema}.{name}", oid, schema, name, kind, None)
 
 
@@ -271,8 +257,7 @@ def move_sequence_forward(
     """
     sequence = Identifier(*name)
     text = sequence.as_string(cursor)
-    cursor.execute(_MAY_MOVE, (text, text))
-    if cursor.fetchone() != (True,):
+    if not fetch_value(cursor, _MAY_MOVE, (text, text)):
         return False
     cursor.execute(_SEQUENCE_STATE.format(sequence))
     ((current, current_is_called, increment),) = cursor.fetchall()
@@ -306,8 +291,7 @@ def _last_value_in_column(
     cursor: Cursor, table: tuple[str, str], sequence: table_definition.Sequence
 ) -> int | None:
     name = Identifier(*table)
-    cursor.execute(_IS_NUMBER, (name.as_string(cursor), sequence.column))
-    if cursor.fetchone() != (True,):
+    if not fetch_value(cursor, _IS_NUMBER, (name.as_string(cursor), sequence.column)):
         return None
     query = _EXTREME.format(
         extreme=SQL("pg_catalog.max" if sequence.increment > 0 else "pg_catalog.min"),
@@ -317,8 +301,7 @@ def _last_value_in_column(
         highest=Literal(sequence.maximum),
     )
     with own_search_path(cursor):
-        cursor.execute(query)
-        ((value,),) = cursor.fetchall()
+        value = fetch_value(cursor, query)
     return None if value is None else int(value)
 
 

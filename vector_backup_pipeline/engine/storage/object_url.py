@@ -56,9 +56,9 @@ def parse_object_url(text: str) -> ObjectUrl:
         raise InvalidParams(f"The URL has no bucket. Give it as {scheme}://bucket/prefix.")
     if _NOT_IN_A_KEY.search(key):
         raise InvalidParams(
-            "The path in a bucket can't contain ?, #, backslash or control characters. Set "
+            "The path in a bucket cannot contain ?, #, backslash or control characters. Set "
             "credentials and tokens in their environment variables."
         )
     if key and any(part in ("", ".", "..") for part in key.split("/")):
-        raise InvalidParams("The path in a bucket can't have a part that is empty, '.' or '..'.")
+        raise InvalidParams("The path in a bucket cannot have a part that is empty, '.' or '..'.")
     return ObjectUrl(scheme, bucket, key)

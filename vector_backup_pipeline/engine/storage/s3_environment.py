@@ -94,7 +94,7 @@ def certificates() -> bytes | None:
         return Path(file).read_bytes() if file else None
     except OSError as error:
         raise StorageError(
-            f"AWS_CA_BUNDLE names {file}, which can't be read: {error.strerror}."
+            f"AWS_CA_BUNDLE names {file}, which cannot be read: {error.strerror}."
         ) from error
 
 

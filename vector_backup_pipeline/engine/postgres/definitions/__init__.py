@@ -7,7 +7,6 @@ PostgreSQL's own functions print them.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
 from psycopg2.extensions import cursor as Cursor
@@ -51,7 +50,7 @@ _Part = TypeVar("_Part")
 _ORDER = {kind: number for number, kind in enumerate(Kind)}
 
 
-def read_definitions(cursor: Cursor, oids: Sequence[int]) -> Definitions:
+def read_definitions(cursor: Cursor, oids: list[int]) -> Definitions:
     """The definitions of these tables and what they need first.
 
     `cursor` returns tuples, inside a transaction with `search_path = ''` (else names would be
@@ -132,7 +131,7 @@ class _Reader:
             ),
         )
 
-    def _parts_of(self, oids: Iterable[int], kind: type[_Part]) -> list[_Part]:
+    def _parts_of(self, oids: list[int], kind: type[_Part]) -> list[_Part]:
         return [part for oid in oids for part in self._parts[oid] if isinstance(part, kind)]
 
     def _sequences_of(self, tree: Tree) -> list[UsedSequence]:

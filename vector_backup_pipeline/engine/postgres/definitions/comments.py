@@ -7,11 +7,7 @@ from collections.abc import Iterator, Sequence
 from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
 
-from vector_backup_pipeline.engine.postgres.definitions.reading import (
-    TABLE_OBJECTS,
-    rows,
-    statement,
-)
+from vector_backup_pipeline.engine.postgres.definitions.reading import TABLE_OBJECTS, statements
 from vector_backup_pipeline.engine.postgres.definitions.sequences import UsedSequence
 from vector_backup_pipeline.engine.table_definition import Statement
 
@@ -43,14 +39,13 @@ SELECT o.relid AS oid, 'comment' AS kind, a.object_names[1] AS schema_name,
 
 
 def read_comments(
-    cursor: Cursor, oids: Sequence[int], sequences: Sequence[UsedSequence]
+    cursor: Cursor, oids: list[int], sequences: Sequence[UsedSequence]
 ) -> Iterator[tuple[int, Statement]]:
     """By the table's OID; those on sequences by the table that uses them."""
-    for row in rows(
+    return statements(
         cursor,
         _COMMENTS,
-        oids=list(oids),
+        oids=oids,
         users=[sequence.table for sequence in sequences],
         sequences=[sequence.oid for sequence in sequences],
-    ):
-        yield row["oid"], statement(row)
+    )

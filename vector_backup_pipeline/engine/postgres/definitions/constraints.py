@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
@@ -12,6 +12,7 @@ from vector_backup_pipeline.engine.postgres.definitions.reading import (
     VALID_INDEX,
     rows,
     statement,
+    statements,
 )
 from vector_backup_pipeline.engine.table_definition import (
     ForeignKey,
@@ -128,10 +129,10 @@ SELECT s.stxrelid AS oid, v.kind, n.nspname AS schema_name, s.stxname AS name, v
 
 
 def read_constraint_statements(
-    cursor: Cursor, oids: Sequence[int], partitions: Sequence[int]
+    cursor: Cursor, oids: list[int], partitions: list[int]
 ) -> Iterator[tuple[int, Statement | ForeignKey]]:
     """Keys, late constraints and foreign keys, by their table's OID."""
-    for row in rows(cursor, _CONSTRAINTS, oids=list(oids), partitions=list(partitions)):
+    for row in rows(cursor, _CONSTRAINTS, oids=oids, partitions=partitions):
         if row["referenced_name"] is None:
             yield row["oid"], statement(row)
             continue
@@ -148,9 +149,9 @@ def read_constraint_statements(
         )
 
 
-def read_indexes(cursor: Cursor, oids: Sequence[int]) -> Iterator[tuple[int, Index]]:
+def read_indexes(cursor: Cursor, oids: list[int]) -> Iterator[tuple[int, Index]]:
     """The indexes that no constraint owns, by their table's OID."""
-    for row in rows(cursor, _INDEXES, oids=list(oids)):
+    for row in rows(cursor, _INDEXES, oids=oids):
         yield (
             row["oid"],
             Index(
@@ -164,9 +165,8 @@ def read_indexes(cursor: Cursor, oids: Sequence[int]) -> Iterator[tuple[int, Ind
 
 
 def read_index_changes(
-    cursor: Cursor, oids: Sequence[int], partitions: Sequence[int] = ()
+    cursor: Cursor, oids: list[int], partitions: list[int]
 ) -> Iterator[tuple[int, Statement]]:
     """What is set for indexes after they exist, and extended statistics, by their table's OID."""
-    changes = rows(cursor, _INDEX_CHANGES, oids=list(oids), partitions=list(partitions))
-    for row in [*changes, *rows(cursor, _STATISTICS, oids=list(oids))]:
-        yield row["oid"], statement(row)
+    yield from statements(cursor, _INDEX_CHANGES, oids=oids, partitions=partitions)
+    yield from statements(cursor, _STATISTICS, oids=oids)

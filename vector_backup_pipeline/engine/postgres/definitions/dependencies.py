@@ -225,8 +225,7 @@ class NeededObjects:
         return order
 
 
-def read_needed_objects(cursor: Cursor, oids: Iterable[int]) -> NeededObjects:
-    oids = list(oids)
+def read_needed_objects(cursor: Cursor, oids: list[int]) -> NeededObjects:
     needs: dict[Object, list[Object]] = {}
     for row in rows(cursor, _EDGES, oids=oids):
         needed = row["needed_class"], row["needed"]

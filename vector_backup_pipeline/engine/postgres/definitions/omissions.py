@@ -107,7 +107,7 @@ _OF_SCHEMA = """UNION ALL SELECT ' (of the schema)'
 def read_omissions(
     cursor: Cursor,
     trees: Sequence[Tree],
-    partitions: Sequence[int],
+    partitions: list[int],
     sequences: Sequence[UsedSequence],
 ) -> Iterator[tuple[int, Omission]]:
     """By the OID of the table or partition. Partitions state which they are."""
@@ -118,7 +118,7 @@ def read_omissions(
         query,
         oids=list(names),
         roots=[tree.root.oid for tree in trees],
-        partitions=list(partitions),
+        partitions=partitions,
         users=[sequence.table for sequence in sequences],
         sequences=[sequence.oid for sequence in sequences],
     ):

@@ -68,6 +68,14 @@ def rows(cursor: Cursor, query: str | sql.Composable, **parameters: object) -> l
     return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 
+def statements(
+    cursor: Cursor, query: str | sql.Composable, **parameters: object
+) -> Iterator[tuple[int, Statement]]:
+    """The statements that `query` returns, by the OID of their table."""
+    for row in rows(cursor, query, **parameters):
+        yield row["oid"], statement(row)
+
+
 def statement(row: Row) -> Statement:
     """Of a row that has a statement's columns: kind, schema_name, name and sql."""
     return Statement(Kind(row["kind"]), row["schema_name"], row["name"], row["sql"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import psycopg2
 from psycopg2.extensions import cursor as Cursor
@@ -12,6 +12,7 @@ from vector_backup_pipeline.engine.postgres.definitions.reading import (
     rows,
     side_read,
     statement,
+    statements,
 )
 from vector_backup_pipeline.engine.table_definition import Omission, OmissionKind, Statement
 
@@ -60,13 +61,12 @@ SELECT c.oid, 'row security' AS kind, n.nspname AS schema_name, c.relname AS nam
 
 
 def read_row_security(
-    cursor: Cursor, oids: Sequence[int]
+    cursor: Cursor, oids: list[int]
 ) -> Iterator[tuple[int, Statement | Omission]]:
     """By the table's OID. A policy that cannot be read without waiting is an omission."""
-    for policy in rows(cursor, _POLICIES, oids=list(oids)):
+    for policy in rows(cursor, _POLICIES, oids=oids):
         yield policy["polrelid"], _read_policy(cursor, policy)
-    for row in rows(cursor, _ENABLED, oids=list(oids)):
-        yield row["oid"], statement(row)
+    yield from statements(cursor, _ENABLED, oids=oids)
 
 
 def _read_policy(cursor: Cursor, policy: Row) -> Statement | Omission:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
 
 import psycopg2
 from psycopg2 import sql
@@ -100,9 +99,9 @@ class UsedSequence:
             )
 
 
-def read_sequences(cursor: Cursor, oids: Iterable[int]) -> list[UsedSequence]:
+def read_sequences(cursor: Cursor, oids: list[int]) -> list[UsedSequence]:
     """Owned ones first."""
-    sequence_rows = rows(cursor, _SEQUENCES, oids=list(oids))
+    sequence_rows = rows(cursor, _SEQUENCES, oids=oids)
     by_oid = {row["oid"]: row for row in sequence_rows}
     values = {oid: _read_value(cursor, row) for oid, row in by_oid.items()}
     return [UsedSequence(row, values[row["oid"]]) for row in sequence_rows]

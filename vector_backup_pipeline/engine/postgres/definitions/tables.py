@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from psycopg2 import sql
@@ -14,7 +14,7 @@ from vector_backup_pipeline.engine.postgres.definitions.reading import (
     Row,
     rows,
     since,
-    statement,
+    statements,
 )
 from vector_backup_pipeline.engine.table_definition import (
     Column,
@@ -239,11 +239,11 @@ class Tree:
         return [relation.oid for relation in self.relations]
 
 
-def read_trees(cursor: Cursor, oids: Sequence[int]) -> list[Tree]:
+def read_trees(cursor: Cursor, oids: list[int]) -> list[Tree]:
     """In the order of `oids`; tables that do not exist any more are missing."""
     detaching = since(cursor, POSTGRES_14, "i.inhdetachpending", "false")
     relations_by_root: dict[int, list[Relation]] = {oid: [] for oid in oids}
-    for row in rows(cursor, _TREE.format(detaching=detaching), oids=list(oids)):
+    for row in rows(cursor, _TREE.format(detaching=detaching), oids=oids):
         name = QualifiedName(schema_name=row["schema_name"], name=row["name"])
         relations_by_root[row["root"]].append(
             Relation(row["oid"], row["parent"], name, row["owner"])
@@ -258,35 +258,30 @@ def _created_with(root: Relation, trees: list[list[Relation]]) -> QualifiedName 
 
 
 def read_table_statements(
-    cursor: Cursor, oids: Sequence[int], partitions: Sequence[int]
+    cursor: Cursor, oids: list[int], partitions: list[int]
 ) -> Iterator[tuple[int, Statement]]:
     """CREATE TABLE, ATTACH PARTITION and what is set for tables and columns, by the table's OID."""
     create = _CREATE_TABLE.format(collation=COLLATION, options=SEQUENCE_OPTIONS)
     compression = since(cursor, POSTGRES_14, "attcompression", "''")
     settings = _COLUMN_SETTINGS.format(compression=compression)
-    for row in [
-        *rows(cursor, create, oids=list(oids), partitions=list(partitions)),
-        *rows(cursor, settings, oids=list(oids)),
-    ]:
-        yield row["oid"], statement(row)
+    yield from statements(cursor, create, oids=oids, partitions=partitions)
+    yield from statements(cursor, settings, oids=oids)
 
 
-def read_columns(cursor: Cursor, oids: Sequence[int]) -> dict[int, tuple[Column, ...]]:
+def read_columns(cursor: Cursor, oids: list[int]) -> dict[int, tuple[Column, ...]]:
     range_of = since(
         cursor, POSTGRES_14, "t.oid IN (r.rngtypid, r.rngmultitypid)", "t.oid = r.rngtypid"
     )
-    not_portable = {
-        row["root"]
-        for row in rows(cursor, _NOT_PORTABLE.format(range_of=range_of), oids=list(oids))
-    }
+    not_portable_rows = rows(cursor, _NOT_PORTABLE.format(range_of=range_of), oids=oids)
+    not_portable = {row["root"] for row in not_portable_rows}
     columns: dict[int, tuple[Column, ...]] = defaultdict(tuple)
-    for row in rows(cursor, _COLUMNS, oids=list(oids)):
+    for row in rows(cursor, _COLUMNS, oids=oids):
         columns[row["attrelid"]] += (_column(row, row["atttypid"] not in not_portable),)
     return columns
 
 
-def read_primary_keys(cursor: Cursor, oids: Sequence[int]) -> dict[int, tuple[str, ...]]:
-    key_rows = rows(cursor, _PRIMARY_KEYS, oids=list(oids))
+def read_primary_keys(cursor: Cursor, oids: list[int]) -> dict[int, tuple[str, ...]]:
+    key_rows = rows(cursor, _PRIMARY_KEYS, oids=oids)
     return {row["conrelid"]: tuple(row["columns"]) for row in key_rows}
 
 
