@@ -34,8 +34,6 @@ _NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS}
 class LocalStore:
     """Implements `store.Store`. Files are written as `{name}.tmp`, flushed, and renamed."""
 
-    has_locks = True
-
     def __init__(self, root: str | Path) -> None:
         self._root = Path(root).absolute()
 

@@ -80,8 +80,6 @@ _LONGEST_PAUSE = 0.3
 class ObjectStore:
     """Implements `store.Store` under a prefix of a bucket."""
 
-    has_locks = False
-
     def __init__(self, root: str, part_size: int | None = None) -> None:
         """`part_size` of all uploads in bytes; None to derive it from the file's expected size."""
         self._url = parse_object_url(root)
@@ -180,8 +178,8 @@ class ObjectStore:
         with contextlib.suppress(ResourceNotFound), object_errors(f"remove {self.location(path)}"):
             self._obstore.delete(self._requests, self._key(path))
 
-    def lock(self, path: str) -> contextlib.AbstractContextManager[bool]:
-        raise NotImplementedError(f"A bucket has no lock for {path}.")
+    def lock(self, path: str) -> None:  # noqa: ARG002 - a bucket has no locks.
+        return None
 
     def unfinished_uploads(self) -> list[UnfinishedUpload]:
         # Google and Azure offer no listing, and have rules to remove them: docs/storage.md.

@@ -114,9 +114,10 @@ def is_marker_alive(store: Store, path: str) -> bool:
     marker = _read_marker(store, path)
     if marker is None:
         return False
-    if not (store.has_locks and marker.is_on_this_host):
+    lock = store.lock(path) if marker.is_on_this_host else None
+    if lock is None:
         return not marker.is_expired
-    with contextlib.suppress(ResourceNotFound), store.lock(path) as is_locked:
+    with contextlib.suppress(ResourceNotFound), lock as is_locked:
         return not is_locked
     return False
 
@@ -126,8 +127,9 @@ def remove_dead_marker(store: Store, path: str) -> bool:
     marker = _read_marker(store, path)
     if marker is None:
         return True
-    if store.has_locks and marker.is_on_this_host:
-        with contextlib.suppress(ResourceNotFound), store.lock(path) as is_locked:
+    lock = store.lock(path) if marker.is_on_this_host else None
+    if lock is not None:
+        with contextlib.suppress(ResourceNotFound), lock as is_locked:
             if not is_locked:
                 return False
             store.delete(path)

@@ -55,10 +55,8 @@ class S3Environment:
         }
         if self.endpoint is not None:
             host = f"://{self.bucket}." if self.virtual_hosted else "://"
-            # obstore prefers the former, wherever it is set.
-            has_own = os.environ.get("AWS_ENDPOINT_URL_S3")
-            name = "aws_endpoint_url_s3" if has_own else "endpoint"
-            options[name] = self.endpoint.replace("://", host, 1)
+            # obstore prefers this one to its other options and variables for an endpoint.
+            options["aws_endpoint_url_s3"] = self.endpoint.replace("://", host, 1)
         if _is_oss(self.endpoint) and not os.environ.get("AWS_CONDITIONAL_PUT"):
             options["conditional_put"] = "disabled"
         if not (os.environ.get("AWS_ACCESS_KEY_ID") or _is_unsigned()):

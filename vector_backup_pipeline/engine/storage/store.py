@@ -109,10 +109,6 @@ class UnfinishedUpload:
 class Store(Protocol):
     """The primitives. All may be called from several threads."""
 
-    @property
-    def has_locks(self) -> bool:
-        """Whether files can be locked, which shows that a process on the same host is alive."""
-
     def location(self, path: str = "") -> str:
         """The absolute path or URL, for messages and results."""
 
@@ -162,8 +158,9 @@ class Store(Protocol):
     def delete(self, path: str) -> None:
         """Remove a file if it exists."""
 
-    def lock(self, path: str) -> AbstractContextManager[bool]:
-        """Lock an existing file; False if another process has it locked. Only if `has_locks`."""
+    def lock(self, path: str) -> AbstractContextManager[bool] | None:
+        """Lock an existing file; False if another process has it locked, which shows that a process
+        on the same host is alive. None if the store has no locks."""
 
     def unfinished_uploads(self) -> list[UnfinishedUpload]:
         """Unfinished uploads, which no listing shows. Empty if the store has none, or cannot list

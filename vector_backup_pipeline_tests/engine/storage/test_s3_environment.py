@@ -30,7 +30,7 @@ def test_oss_is_virtual_hosted_and_has_no_conditions_by_default(
     environment: pytest.MonkeyPatch, endpoint: str
 ) -> None:
     options = _options(environment, AWS_ENDPOINT_URL=endpoint)
-    assert options["endpoint"] == "https://bucket.oss-cn-hangzhou.aliyuncs.com"
+    assert options["aws_endpoint_url_s3"] == "https://bucket.oss-cn-hangzhou.aliyuncs.com"
     assert options["virtual_hosted_style_request"] is True
     assert options["conditional_put"] == "disabled"
     # What is set, obstore reads itself.
@@ -44,7 +44,7 @@ def test_another_endpoint_is_taken_as_it_is_or_with_the_bucket_in_its_host_name(
     environment: pytest.MonkeyPatch, style: str, endpoint: str
 ) -> None:
     options = _options(environment, AWS_ENDPOINT_URL=_MINIO, AWS_VIRTUAL_HOSTED_STYLE_REQUEST=style)
-    assert options["endpoint"] == endpoint
+    assert options["aws_endpoint_url_s3"] == endpoint
     assert options["virtual_hosted_style_request"] is bool(style)
     assert "conditional_put" not in options
 
@@ -52,7 +52,7 @@ def test_another_endpoint_is_taken_as_it_is_or_with_the_bucket_in_its_host_name(
 def test_the_endpoint_of_s3_comes_before_that_of_all_services(
     environment: pytest.MonkeyPatch,
 ) -> None:
-    assert "endpoint" not in _options(environment)
+    assert "aws_endpoint_url_s3" not in _options(environment)
     options = _options(
         environment,
         AWS_ENDPOINT_URL="https://all.example",

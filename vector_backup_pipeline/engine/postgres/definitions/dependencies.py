@@ -1,8 +1,9 @@
 """What the tables need first (pg_depend): extensions, types with the statements that create them,
 and the addresses of other objects, which the target must have.
 
-The server's own objects are pinned or have OIDs below FIRST_USER_OID, so the walk meets only what
-users and extensions created. It ends at extensions and at objects that are not recreated.
+The server's own objects are pinned or have OIDs below 16384 (FirstNormalObjectId), so the walk
+meets only what users and extensions created. It ends at extensions and at objects that are not
+recreated.
 """
 
 from __future__ import annotations
@@ -15,14 +16,12 @@ from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
 
 from vector_backup_pipeline.engine.postgres.definitions.reading import (
-    FIRST_USER_OID,
     TABLE_OBJECTS,
-    Row,
     rows,
-    statement,
+    statements,
 )
 from vector_backup_pipeline.engine.postgres.definitions.tables import COLLATION
-from vector_backup_pipeline.engine.table_definition import Dependency, ObjectAddress
+from vector_backup_pipeline.engine.table_definition import Dependency, ObjectAddress, Statement
 
 # An object: its catalog's name and its OID.
 Object: TypeAlias = tuple[str, int]
@@ -54,7 +53,7 @@ WITH RECURSIVE roots AS ({table_objects}), walk(classid, objid, refclassid, refo
              FROM pg_catalog.pg_type t
             WHERE w.refclassid = 'pg_catalog.pg_type'::regclass AND t.oid = w.refobjid
            ) d
-     WHERE d.refobjid >= {first_user_oid}
+     WHERE d.refobjid >= 16384
        -- Of a member of an extension, and of what is not recreated, only the extension counts.
        AND (d.deptype = 'e' OR (
             w.refclassid IN ('pg_catalog.pg_class'::regclass, 'pg_catalog.pg_type'::regclass,
@@ -73,7 +72,7 @@ WITH RECURSIVE roots AS ({table_objects}), walk(classid, objid, refclassid, refo
 SELECT classid::regclass::text AS class, objid AS oid, refclassid::regclass::text AS needed_class,
        refobjid AS needed
   FROM walk WHERE (classid, objid) <> (refclassid, refobjid)
-""").format(table_objects=TABLE_OBJECTS, first_user_oid=sql.Literal(FIRST_USER_OID))
+""").format(table_objects=TABLE_OBJECTS)
 
 _EXTENSIONS = """
 SELECT e.oid, e.extname AS name, e.extversion AS version, n.nspname AS schema_name
@@ -156,13 +155,7 @@ SELECT made.oid, made.kind, named.nspname AS schema_name, named.typname AS name,
  ORDER BY made.oid, made.number, made.sql
 """).format(collation=COLLATION)
 
-# Array and multirange types come with another type.
-_ACCOMPANYING = """
-SELECT t.oid FROM pg_catalog.pg_type t
- WHERE t.oid = ANY(%(oids)s::oid[])
-   AND ((t.typcategory = 'A' AND t.typelem <> 0) OR t.typtype = 'm')
-"""
-
+# Not of array and multirange types, which come with another type.
 _ADDRESSES = """
 SELECT u.class::text AS class, u.oid, a.type AS kind, a.object_names AS names,
        a.object_args AS arguments, e.extname AS extension,
@@ -172,6 +165,10 @@ SELECT u.class::text AS class, u.oid, a.type AS kind, a.object_names AS names,
   LEFT JOIN pg_catalog.pg_depend d
     ON d.classid = u.class AND d.objid = u.oid AND d.deptype = 'e'
   LEFT JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid
+ WHERE NOT EXISTS (
+       SELECT FROM pg_catalog.pg_type t
+        WHERE u.class = 'pg_catalog.pg_type'::regclass AND t.oid = u.oid
+          AND ((t.typcategory = 'A' AND t.typelem <> 0) OR t.typtype = 'm'))
 """
 
 _POLICY_ROLES = """
@@ -232,7 +229,7 @@ def read_needed_objects(cursor: Cursor, oids: list[int]) -> NeededObjects:
         needs.setdefault((row["class"], row["oid"]), []).append(needed)
     objects = {thing for edges in needs.values() for thing in edges}
     addresses = _read_addresses(
-        cursor, {thing for thing in objects if thing[0] not in _INTERMEDIATE_CATALOGS}
+        cursor, sorted(thing for thing in objects if thing[0] not in _INTERMEDIATE_CATALOGS)
     )
     dependencies = _read_dependencies(cursor, objects, addresses)
     roles = {row["polrelid"]: row["roles"] for row in rows(cursor, _POLICY_ROLES, oids=oids)}
@@ -251,34 +248,26 @@ def _read_dependencies(
     dependencies: dict[Object, Dependency] = {}
     oids = [oid for name, oid in objects if name == "pg_extension"]
     for row in rows(cursor, _EXTENSIONS, oids=oids):
-        dependencies["pg_extension", row["oid"]] = Dependency(
-            kind="extension",
-            schema_name=row["schema_name"],
-            name=row["name"],
-            version=row["version"],
-        )
-    types: dict[int, list[Row]] = {}
+        oid = row.pop("oid")
+        dependencies["pg_extension", oid] = Dependency(kind="extension", **row)
+    types: dict[int, list[Statement]] = {}
     own = [thing for thing, address in addresses.items() if address.extension is None]
-    for row in rows(cursor, _TYPES, oids=[oid for name, oid in own if name == "pg_type"]):
-        types.setdefault(row["oid"], []).append(row)
-    for oid, type_rows in types.items():
+    oids = [oid for name, oid in own if name == "pg_type"]
+    for oid, statement in statements(cursor, _TYPES, oids=oids):
+        types.setdefault(oid, []).append(statement)
+    for oid, ddl in types.items():
+        schema, name = ddl[0].qualified_name
         dependencies["pg_type", oid] = Dependency(
-            kind="type",
-            schema_name=type_rows[0]["schema_name"],
-            name=type_rows[0]["name"],
-            ddl=tuple(map(statement, type_rows)),
+            kind="type", schema_name=schema, name=name, ddl=tuple(ddl)
         )
     return dependencies
 
 
-def _read_addresses(cursor: Cursor, objects: set[Object]) -> dict[Object, ObjectAddress]:
-    types = [oid for name, oid in objects if name == "pg_type"]
-    accompanying = {("pg_type", row["oid"]) for row in rows(cursor, _ACCOMPANYING, oids=types)}
-    addressed = sorted(objects - accompanying)
+def _read_addresses(cursor: Cursor, objects: list[Object]) -> dict[Object, ObjectAddress]:
     address_rows = rows(
         cursor,
         _ADDRESSES,
-        classes=["pg_catalog." + name for name, _ in addressed],
-        objects=[oid for _, oid in addressed],
+        classes=["pg_catalog." + name for name, _ in objects],
+        objects=[oid for _, oid in objects],
     )
     return {(row.pop("class"), row.pop("oid")): ObjectAddress(**row) for row in address_rows}

@@ -15,9 +15,7 @@ from vector_backup_pipeline.engine.table_definition import Kind, Statement
 # A catalog row by column name.
 Row = dict[str, Any]
 
-# The first OID that initdb never assigns (FirstNormalObjectId): lower ones come with the server.
-FIRST_USER_OID = 16384
-POSTGRES_14, POSTGRES_15, POSTGRES_16, POSTGRES_17 = 140000, 150000, 160000, 170000
+POSTGRES_14, POSTGRES_15 = 140000, 150000
 # Long enough for a lock held for a moment, short enough that nobody queues behind us for long.
 _SIDE_LOCK_TIMEOUT = "200ms"
 
