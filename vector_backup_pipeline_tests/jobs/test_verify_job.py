@@ -11,7 +11,7 @@ import pytest
 from vector_backup_pipeline.assets import RESTORE_DRILL, STORED_FILES, table_asset_key
 from vector_backup_pipeline.definitions import defs
 from vector_backup_pipeline.engine.catalog.stored_sets import Verdict, read_verdicts
-from vector_backup_pipeline.engine.postgres.recreation.extensions import ExtensionState
+from vector_backup_pipeline.engine.postgres.recreation.target_objects import ExtensionState
 from vector_backup_pipeline_tests.fix_dagster import FinishedRun, JobRunner
 from vector_backup_pipeline_tests.fix_postgres import Database
 from vector_backup_pipeline_tests.fix_sets import SetWriter

@@ -30,11 +30,11 @@ from vector_backup_pipeline.engine.postgres.connection import (
     connect_to_write,
     database_errors,
 )
-from vector_backup_pipeline.engine.postgres.recreation.extensions import (
+from vector_backup_pipeline.engine.postgres.recreation.target_objects import (
     create_extension,
+    existing_schemas,
     extension_states,
 )
-from vector_backup_pipeline.engine.postgres.recreation.target_objects import existing_schemas
 from vector_backup_pipeline.engine.postgres.session import fetch_value
 from vector_backup_pipeline.engine.postgres.sql_ascii import ENCODING
 from vector_backup_pipeline.engine.table_definition import Dependency

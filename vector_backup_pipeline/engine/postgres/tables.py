@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import psycopg2
@@ -99,13 +99,9 @@ class TableSource:
 
     @property
     def estimated_rows(self) -> int | None:
-        return _total(relation.estimated_rows for relation in self.relations)
-
-
-def _total(counts: Iterable[int | None]) -> int | None:
-    """The sum, None if one of the counts is unknown."""
-    known = list(counts)
-    return None if None in known else sum(count or 0 for count in known)
+        """None if a relation was never analyzed."""
+        counts = [relation.estimated_rows for relation in self.relations]
+        return None if None in counts else sum(filter(None, counts))
 
 
 def relation_name(schema: str, name: str, *, only: bool) -> Composable:
@@ -272,15 +268,16 @@ def read_sources(cursor: Cursor, tables: Sequence[ResolvedTable]) -> dict[int, T
 
 
 def _tree(table: ResolvedTable, leaves: Sequence[Relation]) -> Relation:
+    together = TableSource(table, (), tuple(leaves))
     return Relation(
         oid=table.oid,
         schema=table.schema,
         name=table.name,
         only=False,
         by_ranges=False,
-        blocks=sum(leaf.blocks for leaf in leaves),
-        size=sum(leaf.size for leaf in leaves),
-        estimated_rows=_total(leaf.estimated_rows for leaf in leaves),
+        blocks=together.blocks,
+        size=together.size,
+        estimated_rows=together.estimated_rows,
         relfilenode=None,
         is_foreign=any(leaf.is_foreign for leaf in leaves),
     )

@@ -19,7 +19,7 @@ from vector_backup_pipeline.engine.errors import (
 )
 from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings
 from vector_backup_pipeline.engine.postgres.drill_database import DrillServer, drill_database
-from vector_backup_pipeline.engine.postgres.recreation.extensions import ExtensionUnavailable
+from vector_backup_pipeline.engine.postgres.recreation.target_objects import ExtensionUnavailable
 from vector_backup_pipeline.engine.restore.run import RestoreRun
 from vector_backup_pipeline.engine.results import Drill
 from vector_backup_pipeline.engine.storage.root import BackupRoot

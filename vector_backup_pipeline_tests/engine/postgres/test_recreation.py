@@ -8,7 +8,7 @@ from psycopg2.extensions import cursor as Cursor
 from psycopg2.sql import SQL, Identifier
 
 from vector_backup_pipeline.engine.errors import DatabaseRefused, InvalidParams, PermissionDenied
-from vector_backup_pipeline.engine.postgres.recreation import Recreation, extensions
+from vector_backup_pipeline.engine.postgres.recreation import Recreation, target_objects
 from vector_backup_pipeline.engine.postgres.staging import drop_staging
 from vector_backup_pipeline.engine.table_definition import Definitions, Kind, Statement
 from vector_backup_pipeline_tests.engine.postgres.rich_schema import ONLY_18, RICH_SCHEMA
@@ -523,7 +523,7 @@ def test_an_extension_that_lacks_a_member_is_refused(
     if is_installed:
         target.run("CREATE EXTENSION vector")
     message = r"version 0\.\S+ of the extension vector, which lacks .*newvec_l2_ops.* Update"
-    with step(target) as cursor, pytest.raises(extensions.ExtensionUnavailable, match=message):
+    with step(target) as cursor, pytest.raises(target_objects.ExtensionUnavailable, match=message):
         restore.recreation().check(cursor)
         assert not is_installed
         restore.recreation().create(cursor)

@@ -11,8 +11,8 @@ from typing import TypeVar
 
 from psycopg2.extensions import cursor as Cursor
 
-from vector_backup_pipeline.engine.postgres.definitions.comments import read_comments
 from vector_backup_pipeline.engine.postgres.definitions.constraints import (
+    read_comments,
     read_constraint_statements,
     read_index_changes,
     read_indexes,

@@ -84,7 +84,8 @@ SELECT e.oid, e.extname AS name, e.extversion AS version, n.nspname AS schema_na
 # PostgreSQL 17 on; typnotnull tells it everywhere.
 _TYPES = sql.SQL("""
 WITH named AS (
-    SELECT t.*, n.nspname, pg_catalog.format('%%I.%%I', n.nspname, t.typname) AS full_name,
+    SELECT t.*, t.typcollation AS attcollation, n.nspname,
+           pg_catalog.format('%%I.%%I', n.nspname, t.typname) AS full_name,
            CASE t.typtype WHEN 'd' THEN 'DOMAIN' ELSE 'TYPE' END AS object
       FROM pg_catalog.pg_type t
       JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
@@ -117,19 +118,15 @@ WITH named AS (
       FROM named WHERE typtype = 'c'
     UNION ALL
     SELECT a.oid, 1, 'domain', pg_catalog.concat_ws(' ', 'CREATE DOMAIN', full_name, 'AS',
-               pg_catalog.format_type(a.typbasetype, a.typtypmod), (
-               SELECT pg_catalog.format('COLLATE %%I.%%I', ln.nspname, l.collname)
-                 FROM pg_catalog.pg_collation l
-                 JOIN pg_catalog.pg_namespace ln ON ln.oid = l.collnamespace
-                 JOIN pg_catalog.pg_type t ON t.oid = a.typbasetype
-                WHERE l.oid = a.typcollation AND l.oid <> t.typcollation),
+               pg_catalog.format_type(a.typbasetype, a.typtypmod), {collation},
                'DEFAULT ' || pg_catalog.pg_get_expr(a.typdefaultbin, 0),
                CASE WHEN a.typnotnull THEN COALESCE((
                    SELECT k.sql FROM domain_check k WHERE k.contypid = a.oid AND k.contype = 'n'),
                    'NOT NULL') END,
                (SELECT pg_catalog.string_agg(k.sql, ' ' ORDER BY k.conname) FROM domain_check k
                  WHERE k.contypid = a.oid AND k.contype = 'c' AND k.convalidated))
-      FROM named a WHERE typtype = 'd'
+      FROM named a JOIN pg_catalog.pg_type t ON t.oid = a.typbasetype
+     WHERE a.typtype = 'd'
     UNION ALL
     SELECT named.oid, 2, 'domain constraint',
            pg_catalog.format('ALTER DOMAIN %%s ADD %%s', full_name, k.sql)

@@ -7,7 +7,12 @@ from collections.abc import Iterator, Sequence
 from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
 
-from vector_backup_pipeline.engine.postgres.definitions.reading import POSTGRES_15, rows, since
+from vector_backup_pipeline.engine.postgres.definitions.reading import (
+    POSTGRES_15,
+    VALID_INDEX,
+    rows,
+    since,
+)
 from vector_backup_pipeline.engine.postgres.definitions.sequences import UsedSequence
 from vector_backup_pipeline.engine.postgres.definitions.tables import Tree
 from vector_backup_pipeline.engine.table_definition import Column, Omission, OmissionKind
@@ -58,17 +63,16 @@ UNION ALL
 SELECT c.oid, 'tablespace', 'tablespace ' || s.spcname
   FROM c JOIN pg_catalog.pg_tablespace s ON s.oid = c.reltablespace
 UNION ALL
-SELECT c.oid, 'tablespace', 'tablespace ' || s.spcname || ' of index ' || i.relname
+SELECT c.oid, v.kind, v.text
   FROM c
   JOIN pg_catalog.pg_index x ON x.indrelid = c.oid
   JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
-  JOIN pg_catalog.pg_tablespace s ON s.oid = i.reltablespace
-UNION ALL
-SELECT c.oid, 'invalid index', 'index ' || i.relname || ', which is invalid'
-  FROM c
-  JOIN pg_catalog.pg_index x ON x.indrelid = c.oid
-  JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
- WHERE i.relkind = 'i' AND NOT (x.indislive AND x.indisvalid AND x.indisready)
+  LEFT JOIN pg_catalog.pg_tablespace s ON s.oid = i.reltablespace
+ CROSS JOIN LATERAL (VALUES
+       ('tablespace', 'tablespace ' || s.spcname || ' of index ' || i.relname),
+       ('invalid index', CASE WHEN NOT ({valid_index}) THEN
+           'index ' || i.relname || ', which is invalid' END)) v(kind, text)
+ WHERE v.text IS NOT NULL
 UNION ALL
 SELECT c.oid, 'foreign server', 'foreign server ' || s.srvname || ': becomes an ordinary table'
   FROM c
@@ -112,7 +116,9 @@ def read_omissions(
 ) -> Iterator[tuple[int, Omission]]:
     """By the OID of the table or partition. Partitions state which they are."""
     names = {relation.oid: relation.name for tree in trees for relation in tree.relations}
-    query = _OMISSIONS.format(of_schema=since(cursor, POSTGRES_15, _OF_SCHEMA, ""))
+    query = _OMISSIONS.format(
+        of_schema=since(cursor, POSTGRES_15, _OF_SCHEMA, ""), valid_index=VALID_INDEX
+    )
     for row in rows(
         cursor,
         query,

@@ -1,14 +1,4 @@
-"""Creates, in a target database, the tables of a backup that the target lacks.
-
-recreation
-    the steps in their order
-extensions, requirements
-    what the tables need and the backup does not contain: whether the target has it
-target_objects
-    what the target has: tables, sequences, types, schemas
-names, moves
-    names in the staging schemas, and the way to the final schemas and names
-"""
+"""Creates, in a target database, the tables of a backup that the target lacks."""
 
 from __future__ import annotations
 

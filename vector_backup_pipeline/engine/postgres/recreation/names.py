@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from psycopg2.extensions import cursor as Cursor
 
-from vector_backup_pipeline.engine.postgres.recreation.extensions import extension_members
+from vector_backup_pipeline.engine.postgres.recreation.target_objects import extension_members
 from vector_backup_pipeline.engine.sql_tokens import Name, relocated
 from vector_backup_pipeline.engine.table_definition import Dependency, TableDefinition
 

@@ -17,11 +17,6 @@ from psycopg2.sql import SQL, Identifier
 
 from vector_backup_pipeline.engine import table_definition
 from vector_backup_pipeline.engine.errors import DatabaseRefused, InvalidParams
-from vector_backup_pipeline.engine.postgres.recreation.extensions import (
-    check_available,
-    create_extension,
-    extension_states,
-)
 from vector_backup_pipeline.engine.postgres.recreation.moves import (
     make_moves,
     moves_of_sequences,
@@ -34,10 +29,13 @@ from vector_backup_pipeline.engine.postgres.recreation.names import (
 )
 from vector_backup_pipeline.engine.postgres.recreation.requirements import check_required_objects
 from vector_backup_pipeline.engine.postgres.recreation.target_objects import (
+    check_available,
+    create_extension,
     existing_schemas,
     existing_sequences,
     existing_tables,
     existing_types,
+    extension_states,
 )
 from vector_backup_pipeline.engine.postgres.session import savepoint
 from vector_backup_pipeline.engine.postgres.targets import (

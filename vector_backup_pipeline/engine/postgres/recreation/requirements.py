@@ -8,11 +8,11 @@ import psycopg2
 from psycopg2.extensions import cursor as Cursor
 
 from vector_backup_pipeline.engine.errors import DatabaseRefused
-from vector_backup_pipeline.engine.postgres.recreation.extensions import (
+from vector_backup_pipeline.engine.postgres.recreation.names import NameMap
+from vector_backup_pipeline.engine.postgres.recreation.target_objects import (
     ExtensionState,
     ExtensionUnavailable,
 )
-from vector_backup_pipeline.engine.postgres.recreation.names import NameMap
 from vector_backup_pipeline.engine.postgres.session import savepoint
 from vector_backup_pipeline.engine.table_definition import ObjectAddress
 
