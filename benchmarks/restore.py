@@ -40,6 +40,7 @@ from export import (
     run_statements,
     status_mb,
 )
+from psycopg2 import sql
 
 from vector_backup_pipeline.embedded import EmbeddedServer, start_embedded_server
 
@@ -82,7 +83,7 @@ def main() -> None:
         for workers in (1, 2):
             memory = bench.memory(workers)
             print(f"memory over the idle job, new tables, workers {workers}: {memory:.1f} MB")
-        server.drop_database(TARGET)
+        bench.drop_target()
     clear_output()
     shutil.rmtree(DUMP, ignore_errors=True)
 
@@ -209,14 +210,24 @@ class Bench:
         self.timed("pg_dump", self.url(SOURCE), *how)
 
     def make_target(self) -> None:
-        self.server.drop_database(TARGET)
-        self.server.create_database(TARGET)
+        self.drop_target()
+        self.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(TARGET)))
         with closing(psycopg2.connect(self.url(TARGET))) as connection:
             connection.autocommit = True
             with connection.cursor() as cursor:
                 cursor.execute("CREATE EXTENSION vector")
                 # Nobody writes what another has left to write.
                 cursor.execute("CHECKPOINT")
+
+    def drop_target(self) -> None:
+        drop = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)")
+        self.execute(drop.format(sql.Identifier(TARGET)))
+
+    def execute(self, statement: sql.Composed) -> None:
+        with closing(psycopg2.connect(self.server.connection_string())) as connection:
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                cursor.execute(statement)
 
     def make_table(self) -> None:
         definition = subprocess.run(

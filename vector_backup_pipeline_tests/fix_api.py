@@ -15,9 +15,9 @@ from fastapi import FastAPI
 from jsonschema_rs import Draft202012Validator
 
 from vector_backup_pipeline.api.app import create_app
-from vector_backup_pipeline.embedded import find_free_port
 from vector_backup_pipeline.settings import PREFIX, load_settings
 from vector_backup_pipeline_tests.fix_dagster import CHECKOUT, DagsterDev, eventually
+from vector_backup_pipeline_tests.fix_postgres import find_free_port
 from vector_backup_pipeline_tests.fix_process import end
 
 BASE = "/api/v0/data_pipeline/vector"

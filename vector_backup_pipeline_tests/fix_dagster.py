@@ -18,10 +18,9 @@ import dagster as dg
 import pytest
 
 from vector_backup_pipeline.definitions import defs
-from vector_backup_pipeline.embedded import find_free_port
 from vector_backup_pipeline.outcome import RunOutcome, read_outcome
 from vector_backup_pipeline.settings import DATABASE_URL_VARIABLE, PREFIX
-from vector_backup_pipeline_tests.fix_postgres import Database
+from vector_backup_pipeline_tests.fix_postgres import Database, find_free_port
 from vector_backup_pipeline_tests.fix_process import end
 
 CHECKOUT = Path(__file__).parent.parent

@@ -20,7 +20,7 @@ from vector_backup_pipeline.engine.postgres.session import apply_session_setting
 from vector_backup_pipeline.engine.postgres.staging import staging_name
 from vector_backup_pipeline.engine.sql_tokens import Name
 from vector_backup_pipeline.engine.table_definition import Definitions, Index, TableDefinition
-from vector_backup_pipeline_tests.fix_postgres import Database
+from vector_backup_pipeline_tests.fix_postgres import Database, drop_database, user_url
 
 STAGING = staging_name("5c7a7c4")
 ROLES = ("defs_reader", '"Defs Writer"')
@@ -48,7 +48,7 @@ def databases(server18: EmbeddedServer, server16: EmbeddedServer) -> Iterator[Da
 
     yield make
     for database in made:
-        database.server.drop_database(database.name)
+        drop_database(database.server, database.name)
 
 
 @pytest.fixture(params=[18, 16])
@@ -65,7 +65,7 @@ def target(source: Database, databases: Databases) -> Database:
 def step(database: Database, user: str = "postgres") -> Iterator[Cursor]:
     """A committed transaction of a connection of its own, with the settings of a run."""
     options = "-c statement_timeout=20s"
-    url = database.server.connection_string(database.name, user=user)
+    url = user_url(database.server, database.name, user)
     with closing(psycopg2.connect(url, options=options)) as connection:
         with connection.cursor() as cursor:
             apply_session_settings(cursor, 10)

@@ -2,26 +2,27 @@
 
 import itertools
 import shutil
+import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import psycopg2
 import pytest
+from psycopg2 import sql
 from psycopg2.extensions import connection as Connection
 
 from vector_backup_pipeline.embedded import (
-    EMBEDDED_VERSIONS,
     THROWAWAY_SETTINGS,
     EmbeddedServer,
-    EmbeddedServerError,
-    find_free_port,
     start_embedded_server,
 )
+from vector_backup_pipeline.embedded.cluster import EMBEDDED_VERSIONS, EmbeddedServerError
 
 _NUMBERS = itertools.count()
 _TEMPLATE = "with_vector"
@@ -61,7 +62,7 @@ class Database:
 
     def url_as(self, user: str, password: str = "pass word'1") -> str:
         """Over TCP, where a password is asked for."""
-        return self.server.connection_string(self.name, user=user, password=password, tcp=True)
+        return tcp_url(self.server, self.name, user, password)
 
     @contextmanager
     def session(self, url: str | None = None) -> Iterator[Connection]:
@@ -104,13 +105,55 @@ class Database:
         return self.url_as(name, password)
 
 
+def user_url(server: EmbeddedServer, database: str, user: str) -> str:
+    """A connection string of another user than the superuser, over the Unix socket."""
+    return server.connection_string(database).replace("postgres@", f"{quote(user, safe='')}@", 1)
+
+
+def tcp_url(server: EmbeddedServer, database: str, user: str, password: str | None = None) -> str:
+    """A connection string over TCP, where the server asks for the password."""
+    credentials = ":".join(quote(text, safe="") for text in (user, password) if text is not None)
+    return f"postgresql://{credentials}@127.0.0.1:{server.port}/{quote(database, safe='')}"
+
+
+def create_database(server: EmbeddedServer, name: str) -> str:
+    """Create an empty database; returns its connection string."""
+    _execute(server, sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    return server.connection_string(name)
+
+
+def drop_database(server: EmbeddedServer, name: str) -> None:
+    """Drop a database if it exists, and end the sessions in it."""
+    drop = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)")
+    _execute(server, drop.format(sql.Identifier(name)))
+
+
+def _execute(server: EmbeddedServer, statement: sql.Composed) -> None:
+    with closing(psycopg2.connect(server.connection_string())) as connection:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute(statement)
+
+
+def find_free_port() -> int:
+    """A TCP port of the loopback interface that is currently free."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def tcp_settings() -> dict[str, str | int]:
+    """Settings of an embedded server that also listens on a free TCP port."""
+    return {"listen_addresses": "127.0.0.1", "port": find_free_port()}
+
+
 def _server(version: int) -> Iterator[EmbeddedServer]:
     # Not pytest's own: it closes its folders to other users, the server's among them.
     directory = Path(tempfile.mkdtemp(prefix=f"vector-backup-{version}-"))
     settings = {**THROWAWAY_SETTINGS, "max_connections": 60, "max_prepared_transactions": 5}
     try:
         with _started(directory / "data", version, settings) as server:
-            server.create_database(_TEMPLATE)
+            create_database(server, _TEMPLATE)
             Database(server, _TEMPLATE).run("CREATE EXTENSION vector")
             yield server
     finally:
@@ -118,18 +161,16 @@ def _server(version: int) -> Iterator[EmbeddedServer]:
 
 
 def _started(
-    directory: Path, version: int, settings: Mapping[str, str | int | float]
+    directory: Path, version: int, settings: dict[str, str | int | float]
 ) -> EmbeddedServer:
     """At a port that nobody else took first."""
     for _ in range(2):
         try:
-            return start_embedded_server(
-                directory, version, settings=settings, tcp_port=find_free_port()
-            )
+            return start_embedded_server(directory, version, settings=settings | tcp_settings())
         except EmbeddedServerError as error:
             if "Address already in use" not in str(error):
                 raise
-    return start_embedded_server(directory, version, settings=settings, tcp_port=find_free_port())
+    return start_embedded_server(directory, version, settings=settings | tcp_settings())
 
 
 @pytest.fixture(scope="session")
@@ -168,4 +209,4 @@ def _database(server: EmbeddedServer) -> Iterator[Database]:
         f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE} STRATEGY file_copy"
     )
     yield Database(server, name)
-    server.drop_database(name)
+    drop_database(server, name)

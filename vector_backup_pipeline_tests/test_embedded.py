@@ -17,14 +17,22 @@ import psycopg2
 import pytest
 
 from vector_backup_pipeline.embedded import (
-    EMBEDDED_VERSIONS,
     THROWAWAY_SETTINGS,
     EmbeddedServer,
-    EmbeddedServerError,
-    find_free_port,
     start_embedded_server,
 )
+from vector_backup_pipeline.embedded.cluster import (
+    EMBEDDED_VERSIONS,
+    EmbeddedServerError,
+    locate_cluster,
+)
 from vector_backup_pipeline.engine.errors import MissingExtra
+from vector_backup_pipeline_tests.fix_postgres import (
+    create_database,
+    drop_database,
+    tcp_settings,
+    tcp_url,
+)
 from vector_backup_pipeline_tests.fix_process import child, hears, is_alive
 
 
@@ -36,8 +44,14 @@ def directory() -> Iterator[Path]:
     shutil.rmtree(path)
 
 
-def start(directory: Path, version: int = 18, tcp_port: int | None = None) -> EmbeddedServer:
-    return start_embedded_server(directory, version, settings=THROWAWAY_SETTINGS, tcp_port=tcp_port)
+def start(directory: Path, version: int = 18) -> EmbeddedServer:
+    return start_embedded_server(directory, version, settings=THROWAWAY_SETTINGS)
+
+
+def postmaster_pid(server: EmbeddedServer) -> int | None:
+    """The pid of the server's main process, None if it does not run."""
+    postmaster = locate_cluster(server.directory, server.version).postmaster()
+    return postmaster.pid if postmaster else None
 
 
 def ask(connection_string: str, query: str) -> object:
@@ -55,7 +69,8 @@ def start_in_another_process(directory: Path) -> AbstractContextManager[subproce
         "import sys, pathlib\n"
         "from vector_backup_pipeline.embedded import *\n"
         "server = start_embedded_server(pathlib.Path(sys.argv[1]), settings=THROWAWAY_SETTINGS)\n"
-        "print(server.postmaster_pid, flush=True)\n"
+        "pid_file = server.directory / 'data' / 'postmaster.pid'\n"
+        "print(pid_file.read_text().split()[0], flush=True)\n"
         "sys.stdin.read()\n"
     )
     return child(
@@ -68,7 +83,7 @@ def start_in_another_process(directory: Path) -> AbstractContextManager[subproce
 @pytest.mark.parametrize("version", EMBEDDED_VERSIONS)
 def test_each_version_has_pgvector_and_its_own_tools(directory: Path, version: int) -> None:
     with start(directory, version=version) as server:
-        database = server.create_database('Größe "1"')
+        database = create_database(server, 'Größe "1"')
         ask(database, "CREATE EXTENSION vector")
         assert ask(database, "SELECT '[1,2]'::vector <-> '[1,4]'") == 2
         assert ask(database, "SELECT current_setting('server_version_num')::int / 10000") == version
@@ -79,18 +94,18 @@ def test_each_version_has_pgvector_and_its_own_tools(directory: Path, version: i
         ).stdout
         assert f"-- Dumped by pg_dump version {version}" in dumped
         with closing(psycopg2.connect(database)):
-            server.drop_database('Größe "1"')
-    assert server.postmaster_pid is None
+            drop_database(server, 'Größe "1"')
+    assert postmaster_pid(server) is None
 
 
 def test_the_last_user_stops_the_server(directory: Path) -> None:
     first, second = start(directory), start(directory)
-    assert second.postmaster_pid == first.postmaster_pid
+    assert postmaster_pid(second) == postmaster_pid(first)
     first.stop()
     first.stop()
     assert ask(second.connection_string(), "SELECT 1") == 1
     second.stop()
-    assert second.postmaster_pid is None
+    assert postmaster_pid(second) is None
 
 
 def test_a_server_whose_process_was_killed_is_taken_over_and_stopped(directory: Path) -> None:
@@ -101,14 +116,14 @@ def test_a_server_whose_process_was_killed_is_taken_over_and_stopped(directory: 
     with start(directory) as server:
         assert ask(server.connection_string(), "SELECT 1") == 1
         assert not is_alive(orphan)
-    assert server.postmaster_pid is None
+    assert postmaster_pid(server) is None
 
 
 def test_a_server_that_another_process_uses_outlives_us(directory: Path) -> None:
     with start_in_another_process(directory) as process:
         shared = int(hears(process))
         with start(directory) as server:
-            assert server.postmaster_pid == shared
+            assert postmaster_pid(server) == shared
         assert is_alive(shared)
         # It forgets to stop the server, which stops at its exit.
         process.communicate("")
@@ -123,8 +138,9 @@ def test_a_killed_postmaster_does_not_keep_the_next_from_starting(directory: Pat
     busy = psycopg2.connect(server.connection_string())
     query = threading.Thread(target=_run_until_the_server_ends, args=(busy,))
     query.start()
-    assert server.postmaster_pid
-    os.kill(server.postmaster_pid, signal.SIGKILL)
+    pid = postmaster_pid(server)
+    assert pid
+    os.kill(pid, signal.SIGKILL)
     server.stop()
     with start(directory) as server:
         assert ask(server.connection_string(), "SELECT answer FROM kept") == 42
@@ -152,10 +168,10 @@ def test_stale_lock_files_that_name_a_living_stranger_are_no_obstacle(directory:
 
 
 def test_tcp_asks_for_the_password(directory: Path) -> None:
-    with start(directory, tcp_port=find_free_port()) as server:
+    with start_embedded_server(directory, settings=tcp_settings()) as server:
         ask(server.connection_string(), "CREATE ROLE reader LOGIN PASSWORD 'p@ss:/wörd'")
-        right = server.connection_string(user="reader", password="p@ss:/wörd", tcp=True)
-        wrong = server.connection_string(user="reader", password="guess", tcp=True)
+        right = tcp_url(server, "postgres", "reader", "p@ss:/wörd")
+        wrong = tcp_url(server, "postgres", "reader", "guess")
         assert ask(right, "SELECT inet_server_port()") == server.port
         with pytest.raises(psycopg2.OperationalError, match="password authentication failed"):
             psycopg2.connect(wrong)

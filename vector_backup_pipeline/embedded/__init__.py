@@ -23,18 +23,12 @@ import atexit
 import contextlib
 import fcntl
 import os
-import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 from urllib.parse import quote
 
-import psycopg2
-from psycopg2 import sql
-
 from vector_backup_pipeline.embedded.cluster import (
-    EMBEDDED_VERSIONS,
-    LOOPBACK,
     SUPERUSER,
     Cluster,
     EmbeddedServerError,
@@ -44,16 +38,6 @@ from vector_backup_pipeline.embedded.cluster import (
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-__all__ = [
-    "EMBEDDED_VERSIONS",
-    "THROWAWAY_SETTINGS",
-    "EmbeddedServer",
-    "EmbeddedServerError",
-    "find_free_port",
-    "start_embedded_server",
-    "stop_unused_server",
-]
 
 _DEFAULT_VERSION = 18
 # For data that need not survive a crash of the machine. A crash of the server alone loses no
@@ -79,40 +63,11 @@ class EmbeddedServer:
         self.port = cluster.port()
         atexit.register(self.stop)
 
-    @property
-    def postmaster_pid(self) -> int | None:
-        """The pid of the server's main process, None if it does not run."""
-        postmaster = self._cluster.postmaster()
-        return postmaster.pid if postmaster else None
-
-    def connection_string(
-        self,
-        database: str = SUPERUSER,
-        *,
-        user: str = SUPERUSER,
-        password: str | None = None,
-        tcp: bool = False,
-    ) -> str:
-        """A URL for libpq, over the Unix socket without a password, or over TCP with one. The URL
-        always has the port, so that PGPORT has no effect."""
-        credentials = quote(user, safe="")
-        if password is not None:
-            credentials += ":" + quote(password, safe="")
-        name = quote(database, safe="")
-        if tcp:
-            return f"postgresql://{credentials}@{LOOPBACK}:{self.port}/{name}"
-        host = quote(str(self._cluster.data), safe="/")
-        return f"postgresql://{credentials}@/{name}?host={host}&port={self.port}"
-
-    def create_database(self, name: str) -> str:
-        """Create an empty database; returns its connection string."""
-        self._execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-        return self.connection_string(name)
-
-    def drop_database(self, name: str) -> None:
-        """Drop a database if it exists, and end the sessions in it."""
-        drop = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)")
-        self._execute(drop.format(sql.Identifier(name)))
+    def connection_string(self, database: str = SUPERUSER) -> str:
+        """A URL for libpq: the superuser, over the Unix socket. It always has the port, so that
+        PGPORT has no effect."""
+        name, host = quote(database, safe=""), quote(str(self._cluster.data), safe="/")
+        return f"postgresql://{SUPERUSER}@/{name}?host={host}&port={self.port}"
 
     def stop(self) -> None:
         """Stop the server, unless another process uses it. A second call has no effect."""
@@ -132,19 +87,12 @@ class EmbeddedServer:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def _execute(self, statement: sql.Composed) -> None:
-        with contextlib.closing(psycopg2.connect(self.connection_string())) as connection:
-            connection.autocommit = True
-            with connection.cursor() as cursor:
-                cursor.execute(statement)
-
 
 def start_embedded_server(
     directory: Path,
     version: int = _DEFAULT_VERSION,
     *,
     settings: Mapping[str, SettingValue] | None = None,
-    tcp_port: int | None = None,
 ) -> EmbeddedServer:
     """Start PostgreSQL in `directory`, which is created and initialized the first time.
 
@@ -154,7 +102,6 @@ def start_embedded_server(
         directory: Of this server alone; its path must fit into some 90 bytes.
         version: 16 or 18, always the same for one directory.
         settings: Lines of postgresql.conf, such as `{"max_connections": 20}`.
-        tcp_port: Listen on this port of 127.0.0.1, too.
 
     Raises:
         MissingExtra: The extra is not installed.
@@ -163,7 +110,7 @@ def start_embedded_server(
     try:
         cluster = locate_cluster(directory, version)
         with cluster.locked():
-            return _start(cluster, cluster.render_settings(settings or {}, tcp_port))
+            return _start(cluster, cluster.render_settings(settings or {}))
     except OSError as error:
         raise EmbeddedServerError(
             f"The embedded PostgreSQL cannot use {directory}: {error}. Check the directory's owner "
@@ -179,14 +126,6 @@ def stop_unused_server(directory: Path) -> bool:
             return False
         cluster.stop()
     return True
-
-
-def find_free_port() -> int:
-    """A TCP port of the loopback interface that is currently free."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.bind((LOOPBACK, 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _start(cluster: Cluster, configuration: str) -> EmbeddedServer:

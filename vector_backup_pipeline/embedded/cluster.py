@@ -24,7 +24,6 @@ SettingValue: TypeAlias = str | int | float | bool
 
 EMBEDDED_VERSIONS = (16, 18)
 SUPERUSER = "postgres"
-LOOPBACK = "127.0.0.1"
 
 # Without a TCP port, it is only the suffix of the socket's name.
 _DEFAULT_PORT = 5432
@@ -38,11 +37,11 @@ _LOG_TAIL_LINES = 20
 _SETTINGS_FILE = "embedded.conf"
 # Only the server's user and root can enter the directory of the socket; over TCP, any user of the
 # machine could connect, so a password is needed.
-_HOST_BASED_AUTHENTICATION = f"""\
+_HOST_BASED_AUTHENTICATION = """\
 local all         all                  trust
 local replication all                  trust
-host  all         all {LOOPBACK}/32 scram-sha-256
-host  replication all {LOOPBACK}/32 scram-sha-256
+host  all         all 127.0.0.1/32 scram-sha-256
+host  replication all 127.0.0.1/32 scram-sha-256
 """
 
 
@@ -70,11 +69,11 @@ class Cluster:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
-    def render_settings(self, settings: Mapping[str, SettingValue], tcp_port: int | None) -> str:
+    def render_settings(self, settings: Mapping[str, SettingValue]) -> str:
         """The settings as lines of postgresql.conf."""
         everything: dict[str, SettingValue] = {
-            "listen_addresses": LOOPBACK if tcp_port else "",
-            "port": tcp_port or _DEFAULT_PORT,
+            "listen_addresses": "",
+            "port": _DEFAULT_PORT,
             "unix_socket_directories": str(self.data),
             "logging_collector": False,
             **settings,

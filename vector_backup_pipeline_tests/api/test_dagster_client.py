@@ -11,10 +11,10 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from vector_backup_pipeline.api import dagster_client
 from vector_backup_pipeline.api.dagster_client import DagsterClient, RunEvent
 from vector_backup_pipeline.api.errors import DagsterUnavailable, RunUnresolved, StateConflict
-from vector_backup_pipeline.embedded import find_free_port
 from vector_backup_pipeline.engine.errors import InvalidParams
 from vector_backup_pipeline_tests.api.dagster_stand_in import JOB, StandIn, event
 from vector_backup_pipeline_tests.faults.watching import all_that_it_tells
+from vector_backup_pipeline_tests.fix_postgres import find_free_port
 
 CONFIG = {"workers": 2, "tables": ["docs"]}
 _BROKEN: dict[str, Callable[[], Response]] = {

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from vector_backup_pipeline.embedded import EmbeddedServer, find_free_port
+from vector_backup_pipeline.embedded import EmbeddedServer
 from vector_backup_pipeline_tests.fix_api import Api, serving, settings_of
 from vector_backup_pipeline_tests.fix_dagster import (
     QUICK_INSTANCE_CONFIG,
@@ -12,7 +12,13 @@ from vector_backup_pipeline_tests.fix_dagster import (
     dagster_daemon,
     webserver_somewhere,
 )
-from vector_backup_pipeline_tests.fix_postgres import LANGCHAIN_TABLES, Database
+from vector_backup_pipeline_tests.fix_postgres import (
+    LANGCHAIN_TABLES,
+    Database,
+    create_database,
+    drop_database,
+    find_free_port,
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -31,14 +37,14 @@ def webserver(
     home.mkdir()
     root.mkdir()
     (home / "dagster.yaml").write_text(QUICK_INSTANCE_CONFIG)
-    server18.create_database("dagster_dev")
+    create_database(server18, "dagster_dev")
     database = Database(server18, "dagster_dev")
     database.run("CREATE EXTENSION vector")
     database.run(LANGCHAIN_TABLES)
     dev = DagsterDev(find_free_port(), home, root, database, directory / "log.txt")
     with webserver_somewhere(dev) as running:
         yield running
-    server18.drop_database("dagster_dev")
+    drop_database(server18, "dagster_dev")
 
 
 @pytest.fixture(scope="package")

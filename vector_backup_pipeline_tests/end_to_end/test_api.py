@@ -17,7 +17,12 @@ import pytest
 from vector_backup_pipeline_tests.end_to_end.graphql_proxy import GraphQLProxy, proxy_before
 from vector_backup_pipeline_tests.fix_api import BASE, Api, serving, settings_of
 from vector_backup_pipeline_tests.fix_dagster import RESULT_KEYS, DagsterDev, eventually
-from vector_backup_pipeline_tests.fix_postgres import LANGCHAIN_TABLES, Database
+from vector_backup_pipeline_tests.fix_postgres import (
+    LANGCHAIN_TABLES,
+    Database,
+    create_database,
+    drop_database,
+)
 
 _PASSWORD = "S3cret/pass:wörd'1"
 _WRONG_PASSWORD = "wrong-S3cret/2"
@@ -61,7 +66,7 @@ class Stage:
 @pytest.fixture(scope="module")
 def stage(dagster_dev: DagsterDev, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     server = dagster_dev.database.server
-    server.create_database("api_callers")
+    create_database(server, "api_callers")
     callers = Database(server, "api_callers")
     callers.run("CREATE EXTENSION vector")
     callers.run(LANGCHAIN_TABLES)
@@ -79,7 +84,7 @@ def stage(dagster_dev: DagsterDev, tmp_path_factory: pytest.TempPathFactory) -> 
         serving(directory, proxy.url, settings_of(dagster_dev)) as api,
     ):
         yield Stage(api, proxy, dagster_dev, callers)
-    server.drop_database("api_callers")
+    drop_database(server, "api_callers")
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from vector_backup_pipeline.demo_corpus import (
 )
 from vector_backup_pipeline.embedded import EmbeddedServer
 from vector_backup_pipeline_tests.fix_backup import BackupMaker
-from vector_backup_pipeline_tests.fix_postgres import Database
+from vector_backup_pipeline_tests.fix_postgres import Database, create_database, drop_database
 from vector_backup_pipeline_tests.fix_restore import RestoreMaker
 
 pytest.importorskip("langchain_postgres")
@@ -92,9 +92,9 @@ def test_a_dropped_database_comes_back_from_nothing(
 ) -> None:
     before = similarity_search(corpus)
     made = backup(corpus.url)
-    corpus.server.drop_database(corpus.name)
+    drop_database(corpus.server, corpus.name)
     server: EmbeddedServer = request.getfixturevalue(f"server{version}")
-    server.create_database("risen")
+    create_database(server, "risen")
     try:
         risen = Database(server, "risen")
 
@@ -108,5 +108,5 @@ def test_a_dropped_database_comes_back_from_nothing(
             ).fetchone()
         assert plan is not None and "hnsw" in plan[0]
     finally:
-        server.drop_database("risen")
-        corpus.server.create_database(corpus.name)  # For the fixture to drop.
+        drop_database(server, "risen")
+        create_database(corpus.server, corpus.name)  # For the fixture to drop.

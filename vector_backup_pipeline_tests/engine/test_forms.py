@@ -18,7 +18,12 @@ from vector_backup_pipeline.engine.stored_files import check_rows
 from vector_backup_pipeline.parameters.types import COMPRESSIONS, FORMATS, Compression, Format
 from vector_backup_pipeline_tests.faults.watching import count
 from vector_backup_pipeline_tests.fix_backup import LANGCHAIN, BackupMaker, FinishedBackup
-from vector_backup_pipeline_tests.fix_postgres import LANGCHAIN_TABLES, Database
+from vector_backup_pipeline_tests.fix_postgres import (
+    LANGCHAIN_TABLES,
+    Database,
+    create_database,
+    drop_database,
+)
 from vector_backup_pipeline_tests.fix_restore import RestoreMaker, everything_in
 
 # Several ranges, blocks and frames a table.
@@ -166,13 +171,13 @@ def test_a_generated_column_may_have_any_type(database: Database, backup: Backup
 def test_binary_rows_of_another_server_version_are_refused_unless_allowed(
     server16: EmbeddedServer, database: Database, backup: BackupMaker, restore: RestoreMaker
 ) -> None:
-    server16.create_database("elsewhere_16")
+    create_database(server16, "elsewhere_16")
     try:
         source = Database(server16, "elsewhere_16")
         source.run("CREATE EXTENSION vector;" + LANGCHAIN_TABLES)
         file = backup(source.url, format="binary").file(EMBEDDING).name
     finally:
-        server16.drop_database("elsewhere_16")
+        drop_database(server16, "elsewhere_16")
     words = ("written by PostgreSQL 16.", "the target is 18.", "allow_other_versions", "format csv")
 
     restore.fails(database, "INVALID_PARAMS", file, *words)

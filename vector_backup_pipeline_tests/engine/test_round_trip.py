@@ -11,7 +11,7 @@ import pytest
 
 from vector_backup_pipeline.embedded import EmbeddedServer
 from vector_backup_pipeline_tests.fix_backup import LANGCHAIN, BackupMaker
-from vector_backup_pipeline_tests.fix_postgres import LANGCHAIN_TABLES, Database
+from vector_backup_pipeline_tests.fix_postgres import LANGCHAIN_TABLES, Database, drop_database
 from vector_backup_pipeline_tests.fix_rows import METHODS, RoundTrip, rows_in
 
 MakeRoundTrip = Callable[[Database], RoundTrip]
@@ -491,4 +491,4 @@ def test_a_file_is_utf_8_whatever_the_databases_encoding(
         assert made.path("größe").read_text("utf-8") == 'weiß\n"Grüße, café £ ÿ"\n'
         RoundTrip(database, backup)("größe")
     finally:
-        server18.drop_database(name)
+        drop_database(server18, name)

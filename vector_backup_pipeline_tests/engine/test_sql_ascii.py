@@ -8,7 +8,7 @@ import pytest
 
 from vector_backup_pipeline.embedded import EmbeddedServer
 from vector_backup_pipeline_tests.fix_backup import LANGCHAIN, BackupMaker
-from vector_backup_pipeline_tests.fix_postgres import Database
+from vector_backup_pipeline_tests.fix_postgres import Database, drop_database
 from vector_backup_pipeline_tests.fix_restore import TRUNCATING, RestoreMaker
 
 MakeDatabase = Callable[[str], Database]
@@ -30,7 +30,7 @@ def make_database(server18: EmbeddedServer) -> Iterator[MakeDatabase]:
 
     yield make
     for database in made:
-        server18.drop_database(database.name)
+        drop_database(server18, database.name)
 
 
 @pytest.fixture

@@ -4,14 +4,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from vector_backup_pipeline_tests.fix_postgres import Database
+from vector_backup_pipeline_tests.fix_postgres import Database, create_database, drop_database
 
 
 @pytest.fixture
 def server16_port(langchain: Database, request: pytest.FixtureRequest) -> Iterator[int]:
     """PostgreSQL 16 with a database of the same name, the same password and later transactions."""
     other = request.getfixturevalue("server16")
-    other.create_database(langchain.name)
+    create_database(other, langchain.name)
     database = Database(other, langchain.name)
     database.run("ALTER ROLE postgres PASSWORD 'p'")
     # So that it knows (of) every transaction that the run's own server knows.
@@ -29,4 +29,4 @@ def server16_port(langchain: Database, request: pytest.FixtureRequest) -> Iterat
         [max(1, ahead - behind)],
     )
     yield other.port
-    other.drop_database(langchain.name)
+    drop_database(other, langchain.name)

@@ -13,7 +13,7 @@ from vector_backup_pipeline_tests.faults.proxy import LOOPBACK, proxy
 from vector_backup_pipeline_tests.faults.test_disk import _mounted as mounted
 from vector_backup_pipeline_tests.fix_checkup import EMBEDDINGS, Checker
 from vector_backup_pipeline_tests.fix_dagster import CHECKOUT
-from vector_backup_pipeline_tests.fix_postgres import Database
+from vector_backup_pipeline_tests.fix_postgres import Database, create_database, drop_database
 from vector_backup_pipeline_tests.fix_process import child
 
 
@@ -51,12 +51,12 @@ def test_a_balancer_that_leads_to_two_servers_fails(
     langchain: Database, check: Checker, request: pytest.FixtureRequest
 ) -> None:
     other = request.getfixturevalue("server16")
-    other.create_database(langchain.name)
+    create_database(other, langchain.name)
     for database in (langchain, Database(other, langchain.name)):
         database.run("ALTER ROLE postgres PASSWORD 'p'")
     with proxy(langchain.server.port, other.port) as proxied:
         report = check(f"postgresql://postgres:p@{LOOPBACK}:{proxied.port}/{langchain.name}")
-    other.drop_database(langchain.name)
+    drop_database(other, langchain.name)
 
     assert report.of_status("failed") == ["database: workers"]
     assert "not through a load balancer" in report["database: workers"].message

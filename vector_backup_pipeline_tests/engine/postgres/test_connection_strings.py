@@ -16,7 +16,7 @@ from vector_backup_pipeline.engine.postgres.connection_strings import (
 )
 from vector_backup_pipeline.engine.secrets import SecretText, redact
 from vector_backup_pipeline_tests.faults.watching import all_that_it_tells
-from vector_backup_pipeline_tests.fix_postgres import Database
+from vector_backup_pipeline_tests.fix_postgres import Database, tcp_url
 
 _OURS = "the installation's"
 _FILES = ("passfile", "sslcert", "sslkey", "sslrootcert", "sslcrl", "sslcrldir")
@@ -112,7 +112,7 @@ def test_an_error_of_the_server_that_repeats_the_password_is_redacted(database: 
 def url_without_password(database: Database) -> str:
     database.run("DROP ROLE IF EXISTS holder")
     database.create_role("holder", _OURS)
-    return database.server.connection_string(database.name, user="holder", tcp=True)
+    return tcp_url(database.server, database.name, "holder")
 
 
 @pytest.mark.parametrize("way", ["variable", "password file", "home directory", "service"])

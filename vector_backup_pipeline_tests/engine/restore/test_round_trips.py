@@ -23,7 +23,13 @@ from vector_backup_pipeline_tests.engine.test_round_trip import (
 )
 from vector_backup_pipeline_tests.fix_backup import BackupMaker, FinishedBackup
 from vector_backup_pipeline_tests.fix_definitions import ROLES
-from vector_backup_pipeline_tests.fix_postgres import LANGCHAIN_TABLES, Database
+from vector_backup_pipeline_tests.fix_postgres import (
+    LANGCHAIN_TABLES,
+    Database,
+    create_database,
+    drop_database,
+    user_url,
+)
 from vector_backup_pipeline_tests.fix_restore import RestoreMaker
 
 MANY_KINDS = """
@@ -76,11 +82,11 @@ def make_every_kind(database: Database, *, with_regclass: bool) -> None:
 @contextmanager
 def empty_database(server: EmbeddedServer) -> Iterator[Database]:
     """Without pgvector, which the restore brings along."""
-    server.create_database("risen")
+    create_database(server, "risen")
     try:
         yield Database(server, "risen")
     finally:
-        server.drop_database("risen")
+        drop_database(server, "risen")
 
 
 def dump(database: Database, pg_dump: EmbeddedServer, *options: str) -> list[str]:
@@ -113,7 +119,7 @@ def test_every_kind_of_table_comes_back_from_nothing(
     source_server, target_server = servers
     if way == "staging schema":
         request.getfixturevalue("in_staging")
-    source_server.create_database("source_of_all")
+    create_database(source_server, "source_of_all")
     try:
         source = Database(source_server, "source_of_all")
         source.run("CREATE EXTENSION vector")
@@ -136,7 +142,7 @@ def test_every_kind_of_table_comes_back_from_nothing(
                 source, target_server, "--schema-only"
             )
     finally:
-        source_server.drop_database("source_of_all")
+        drop_database(source_server, "source_of_all")
 
 
 @contextmanager
@@ -152,7 +158,7 @@ def restore_test_database(
         DrillServer(root, is_throwaway=False), "1" * 32, (), "UTF8", extensions
     ) as settings:
         name, user = settings.parameters["dbname"], settings.parameters["user"]
-        yield Database(server, name), server.connection_string(name, user=user)
+        yield Database(server, name), user_url(server, name, user)
 
 
 @pytest.mark.parametrize("way", ["one transaction", "staging schema", "restore test"])

@@ -8,7 +8,7 @@ import pytest
 
 from vector_backup_pipeline_tests.faults.watching import count
 from vector_backup_pipeline_tests.fix_backup import BackupMaker
-from vector_backup_pipeline_tests.fix_postgres import Database
+from vector_backup_pipeline_tests.fix_postgres import Database, create_database, drop_database
 from vector_backup_pipeline_tests.fix_restore import RestoreMaker
 
 _BACKSLASHES = r"""
@@ -35,7 +35,7 @@ def test_settings_of_the_database_change_nothing(
     langchain.run(_BACKSLASHES)
     made = backup(langchain.url, tables=("langchain_pg_collection", "odd"))
     assert made.error is None
-    langchain.server.create_database("other_settings")
+    create_database(langchain.server, "other_settings")
     try:
         other = Database(langchain.server, "other_settings")
         other.run(f"ALTER DATABASE other_settings SET {setting}")
@@ -50,7 +50,7 @@ def test_settings_of_the_database_change_nothing(
         assert now.file is not None and was.file is not None
         assert now.file.digest == was.file.digest
     finally:
-        langchain.server.drop_database("other_settings")
+        drop_database(langchain.server, "other_settings")
 
 
 @pytest.mark.parametrize(

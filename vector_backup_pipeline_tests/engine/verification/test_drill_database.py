@@ -13,11 +13,11 @@ import psycopg2
 import pytest
 
 from vector_backup_pipeline.embedded import (
-    EMBEDDED_VERSIONS,
     THROWAWAY_SETTINGS,
     EmbeddedServer,
     start_embedded_server,
 )
+from vector_backup_pipeline.embedded.cluster import EMBEDDED_VERSIONS
 from vector_backup_pipeline.engine.errors import DatabaseError, InvalidParams
 from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings, connect
 from vector_backup_pipeline.engine.postgres.drill_database import DrillServer, drill_database
