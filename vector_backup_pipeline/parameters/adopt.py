@@ -8,8 +8,8 @@ from typing import Annotated
 from pydantic import Field
 
 from vector_backup_pipeline.engine.errors import Problem
+from vector_backup_pipeline.parameters import types
 from vector_backup_pipeline.parameters.model import ANY, Exclusion, Parameters, Shown
-from vector_backup_pipeline.parameters.types import TaskId
 
 
 class AdoptParameters(Parameters):
@@ -25,7 +25,7 @@ class AdoptParameters(Parameters):
     all_pairs: Annotated[bool, Shown("--all")] = Field(
         default=False, description="Adopt every adoptable pair."
     )
-    task_id: Annotated[TaskId, Shown(default="all locations")] = Field(
+    task_id: Annotated[types.TaskId, Shown(default="all locations")] = Field(
         default=None, description="Adopt only files of this task."
     )
     dry_run: bool = Field(default=False, description="Read the files, report, and write nothing.")

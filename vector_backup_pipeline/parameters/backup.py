@@ -8,44 +8,32 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field
 
 from vector_backup_pipeline.engine.errors import Problem
+from vector_backup_pipeline.parameters import types
 from vector_backup_pipeline.parameters.durations import DURATION_PATTERN
 from vector_backup_pipeline.parameters.model import ANY, Exclusion, Parameters, Shown
 from vector_backup_pipeline.parameters.table_names import parse_table_name
-from vector_backup_pipeline.parameters.types import (
-    COMPRESSION_LEVELS,
-    DEFAULT_WORKERS,
-    BackupMode,
-    Compression,
-    Connection,
-    ExportMethod,
-    Format,
-    ProgressEvery,
-    Tables,
-    TaskId,
-    Workers,
-)
 
-_GZIP, _ZSTD = COMPRESSION_LEVELS["gzip"], COMPRESSION_LEVELS["zstd"]
+_GZIP, _ZSTD = types.COMPRESSION_LEVELS["gzip"], types.COMPRESSION_LEVELS["zstd"]
 
 
 class CheckParameters(Parameters):
     """The parameters of a backup that can be checked without making one."""
 
-    task_id: TaskId = Field(
+    task_id: types.TaskId = Field(
         default=None,
         description="Task in whose directory, {root}/{task_id}/, the backup is made. The directory "
         "must exist. ASCII letters, digits and '_', at most 200.",
     )
-    db_connection: Connection = None
+    db_connection: types.Connection = None
     tables: Annotated[
-        Tables | None, Shown(default="VECTOR_BACKUP_TABLES, else LangChain's two tables")
+        types.Tables | None, Shown(default="VECTOR_BACKUP_TABLES, else LangChain's two tables")
     ] = Field(
         default=None,
         description="Tables to back up: name or schema.name, case-sensitive.",
         examples=[["docs", "app.images"]],
     )
-    workers: Workers = DEFAULT_WORKERS
-    export_method: ExportMethod = Field(
+    workers: types.Workers = types.DEFAULT_WORKERS
+    export_method: types.ExportMethod = Field(
         default="copy",
         description="How rows are read: copy, or cursor for servers and proxies that do not "
         "support COPY. Both produce the same files.",
@@ -98,14 +86,14 @@ class BackupParameters(CheckParameters):
         description="Make a backup. If this and truncate_vector_tables are false, the run only "
         "checks the parameters.",
     )
-    format: Format = Field(
+    format: types.Format = Field(
         default="csv",
         description="Format of the files. Any version can load csv. binary is COPY's binary "
         "format: a third of the size, several times as fast, but only for the same versions of "
         "PostgreSQL and pgvector.",
         examples=["binary"],
     )
-    compression: Compression = Field(
+    compression: types.Compression = Field(
         default="none",
         description="Compression of the files. zstd is faster than gzip.",
         examples=["zstd"],
@@ -118,11 +106,13 @@ class BackupParameters(CheckParameters):
         f"{_ZSTD[-1]}.",
         examples=[3],
     )
-    mode: Annotated[BackupMode | None, Shown(default="VECTOR_BACKUP_MODE, else full")] = Field(
-        default=None,
-        description="full exports every row, incremental only the rows changed since the last set. "
-        "incremental fails with the reason if a full backup is needed; auto makes it.",
-        examples=["auto"],
+    mode: Annotated[types.BackupMode | None, Shown(default="VECTOR_BACKUP_MODE, else full")] = (
+        Field(
+            default=None,
+            description="full exports every row, incremental only the rows changed since the last set. "
+            "incremental fails with the reason if a full backup is needed; auto makes it.",
+            examples=["auto"],
+        )
     )
     full_every: Annotated[str | None, Shown(default="VECTOR_BACKUP_FULL_EVERY, else 7d")] = Field(
         default=None,
@@ -139,13 +129,13 @@ class BackupParameters(CheckParameters):
         "that each FETCH stays within a few MB.",
         examples=[2000],
     )
-    progress_every: ProgressEvery = 50_000
+    progress_every: types.ProgressEvery = types.DEFAULT_PROGRESS_EVERY
 
     def with_tables(
         self,
         tables: tuple[str, ...],
         truncate_tables: tuple[str, ...],
-        mode: BackupMode = "full",
+        mode: types.BackupMode = "full",
         full_every: str = "7d",
     ) -> BackupRequest:
         """The parameters with those of the settings, where the caller gave none. Raises
@@ -159,9 +149,9 @@ class BackupParameters(CheckParameters):
 class BackupRequest(BackupParameters):
     """The parameters of one run, completed by the settings."""
 
-    tables: Tables
+    tables: types.Tables
     truncate_tables: tuple[str, ...]
-    mode: BackupMode = "full"
+    mode: types.BackupMode = "full"
     full_every: str = "7d"
 
     @property
@@ -185,5 +175,5 @@ class BackupRequest(BackupParameters):
                     ("truncate_vector_tables",),
                     f"would empty the table {table!r}, which is not among the tables of this run "
                     f"({', '.join(self.tables)}). A table is only truncated after a complete "
-                    "backup of it in the same run: add it to the tables, or don't truncate.",
+                    "backup of it in the same run: add it to the tables, or do not truncate.",
                 )

@@ -6,9 +6,9 @@ from typing import Annotated
 
 from pydantic import Field
 
+from vector_backup_pipeline.parameters import types
 from vector_backup_pipeline.parameters.durations import DURATION_PATTERN
 from vector_backup_pipeline.parameters.model import ANY, Exclusion, Parameters, Shown
-from vector_backup_pipeline.parameters.types import TaskId
 
 MAX_KEPT_SETS = 1_000_000
 
@@ -25,7 +25,7 @@ class PruneParameters(Parameters):
         Exclusion({"task_id": ANY, "global_only": [True]}, "a task's sets are not the root's own."),
     )
 
-    task_id: Annotated[TaskId, Shown(default="all locations")] = Field(
+    task_id: Annotated[types.TaskId, Shown(default="all locations")] = Field(
         default=None, description="Prune only the sets of this task."
     )
     global_only: bool = Field(

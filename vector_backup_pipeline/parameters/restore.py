@@ -7,26 +7,9 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, Field
 
+from vector_backup_pipeline.parameters import types
 from vector_backup_pipeline.parameters.model import ANY, Exclusion, Parameters, Shown
 from vector_backup_pipeline.parameters.table_names import check_different, parse_table_name
-from vector_backup_pipeline.parameters.types import (
-    DEFAULT_WORKERS,
-    LATEST,
-    ONE_LOCATION,
-    BackupPath,
-    Connection,
-    Names,
-    OnConflict,
-    Probes,
-    ProgressEvery,
-    SourceDatabase,
-    Tables,
-    TableText,
-    TaskId,
-    Workers,
-)
-
-DEFAULT_PROBES = 5
 
 _MAX_NAME_BYTES = 63  # NAMEDATALEN - 1
 # The server counts kB in 31 bits.
@@ -48,9 +31,9 @@ class RestoreParameters(Parameters):
     """The parameters of a restore."""
 
     EXAMPLES: ClassVar[dict[str, Any]] = {
-        "The newest complete set": {"timestamp": LATEST},
+        "The newest complete set": {"timestamp": types.LATEST},
         "Into another database, under another name": {
-            "timestamp": LATEST,
+            "timestamp": types.LATEST,
             "task_id": "corpus_7",
             "db_connection": "postgresql://owner:secret@db.example.com:5432/rag",
             "rename": {
@@ -59,13 +42,13 @@ class RestoreParameters(Parameters):
             },
         },
         "One of LangChain's collections, over the existing rows": {
-            "timestamp": LATEST,
+            "timestamp": types.LATEST,
             "collections": ["handbook"],
             "on_conflict": "replace",
         },
     }
     EXCLUSIONS = (
-        ONE_LOCATION,
+        types.ONE_LOCATION,
         Exclusion(
             {"collections": ANY, "truncate_before_restore": [True]},
             "truncating would remove all other collections. To put some collections back over the "
@@ -85,33 +68,35 @@ class RestoreParameters(Parameters):
         min_length=1,
         description="Backup set to restore: its timestamp, such as 20250721_234914, or latest for "
         "the newest complete one. vector-backup list shows the sets.",
-        examples=["20250721_234914", LATEST],
+        examples=["20250721_234914", types.LATEST],
     )
     source_database: Annotated[
-        SourceDatabase, Shown(default="the only one with sets, else the target")
+        types.SourceDatabase, Shown(default="the only one with sets, else the target")
     ] = None
-    backup_path: Annotated[BackupPath, Shown(default="the root's own directory")] = None
-    task_id: TaskId = None
-    db_connection: Connection = None
-    tables: Annotated[Tables | None, Shown(default="all")] = Field(
-        default=None, description="Tables of the set to restore.", examples=[["docs", "app.images"]]
+    backup_path: Annotated[types.BackupPath, Shown(default="the root's own directory")] = None
+    task_id: types.TaskId = None
+    db_connection: types.Connection = None
+    tables: Annotated[types.Tables | None, Shown(default="all")] = Field(
+        default=None,
+        description="Tables of the set to restore.",
+        examples=[["docs", "app.images"]],
     )
     truncate_before_restore: bool = Field(
         default=False, description="Truncate the target tables first, in the same transaction."
     )
-    on_conflict: OnConflict = Field(
+    on_conflict: types.OnConflict = Field(
         default="fail",
         description="If a row's key exists in the target: fail (nothing is restored), skip the "
         "row, or replace the existing row.",
         examples=["skip"],
     )
-    rename: Annotated[dict[TableText, TableText], AfterValidator(_rename)] = Field(
+    rename: Annotated[dict[types.TableText, types.TableText], AfterValidator(_rename)] = Field(
         default={},
         description="New names for tables in the target: name or schema.name.",
         examples=[{"docs": "restored.docs"}],
         json_schema_extra={"additionalProperties": False},
     )
-    collections: Annotated[Names | None, Shown(default="all")] = Field(
+    collections: Annotated[types.Names | None, Shown(default="all")] = Field(
         default=None,
         description="Restore only these of LangChain's collections, with their embeddings.",
         examples=[["handbook"]],
@@ -130,7 +115,7 @@ class RestoreParameters(Parameters):
         default=False,
         description="Accept binary files of another version of PostgreSQL or pgvector.",
     )
-    workers: Workers = DEFAULT_WORKERS
+    workers: types.Workers = types.DEFAULT_WORKERS
     maintenance_work_mem: Annotated[str | None, Shown(default="the server's")] = Field(
         default=None,
         pattern=_MEMORY,
@@ -144,8 +129,8 @@ class RestoreParameters(Parameters):
         description="Parallel worker processes for building an index.",
         examples=[2],
     )
-    probes: Probes = DEFAULT_PROBES
-    progress_every: ProgressEvery = 50_000
+    probes: types.Probes = types.DEFAULT_PROBES
+    progress_every: types.ProgressEvery = types.DEFAULT_PROGRESS_EVERY
 
     @property
     def selects_rows(self) -> bool:

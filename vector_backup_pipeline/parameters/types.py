@@ -27,6 +27,8 @@ LATEST = "latest"
 # A connection is a server process: with more, a backup takes cores from the server's queries.
 DEFAULT_WORKERS = min(4, os.cpu_count() or 1)
 MAX_WORKERS = 64
+DEFAULT_PROBES = 5
+DEFAULT_PROGRESS_EVERY = 50_000
 # With a prefix and a suffix, a name must fit into the 255 bytes of a file's.
 TASK_ID_PATTERN = "^[A-Za-z0-9_]{0,200}$"
 

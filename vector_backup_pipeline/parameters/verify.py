@@ -6,45 +6,35 @@ from typing import Annotated
 
 from pydantic import Field
 
+from vector_backup_pipeline.parameters import types
 from vector_backup_pipeline.parameters.model import Parameters, Shown
-from vector_backup_pipeline.parameters.restore import DEFAULT_PROBES
-from vector_backup_pipeline.parameters.types import (
-    CONNECTION_FORM,
-    DEFAULT_WORKERS,
-    LATEST,
-    ONE_LOCATION,
-    BackupPath,
-    Connection,
-    Probes,
-    SourceDatabase,
-    TaskId,
-    Workers,
-)
 
 
 class VerifyParameters(Parameters):
     """The parameters of a verification."""
 
-    EXCLUSIONS = (ONE_LOCATION,)
+    EXCLUSIONS = (types.ONE_LOCATION,)
 
     timestamp: Annotated[str | None, Shown(default="all sets")] = Field(
         default=None,
         description="Backup set to verify: its timestamp, or latest for the newest complete one "
         "of each location and database, and any newer one that is damaged.",
-        examples=["20250721_234914", LATEST],
+        examples=["20250721_234914", types.LATEST],
     )
-    source_database: Annotated[SourceDatabase, Shown(default="all databases")] = None
-    backup_path: Annotated[BackupPath, Shown(default="all locations")] = None
-    task_id: Annotated[TaskId, Shown(default="all locations")] = None
+    source_database: Annotated[types.SourceDatabase, Shown(default="all databases")] = None
+    backup_path: Annotated[types.BackupPath, Shown(default="all locations")] = None
+    task_id: Annotated[types.TaskId, Shown(default="all locations")] = None
     drill: bool = Field(
         default=False,
         description="Also run a restore test: restore each set into a temporary database and "
         "compare the rows.",
     )
-    scratch_connection: Annotated[Connection, Shown(default="an embedded PostgreSQL")] = Field(
-        default=None,
-        description="Connection string of a server for the restore test, with a role that has "
-        f"CREATEDB: {CONNECTION_FORM}",
+    scratch_connection: Annotated[types.Connection, Shown(default="an embedded PostgreSQL")] = (
+        Field(
+            default=None,
+            description="Connection string of a server for the restore test, with a role that has "
+            f"CREATEDB: {types.CONNECTION_FORM}",
+        )
     )
-    workers: Workers = DEFAULT_WORKERS
-    probes: Probes = DEFAULT_PROBES
+    workers: types.Workers = types.DEFAULT_WORKERS
+    probes: types.Probes = types.DEFAULT_PROBES

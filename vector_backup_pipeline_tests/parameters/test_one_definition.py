@@ -45,7 +45,7 @@ def test_a_new_field_of_a_copy_of_the_package_is_everywhere(tmp_path: Path) -> N
     package = Path(vector_backup_pipeline.__file__).parent
     copy = shutil.copytree(package, tmp_path / package.name)
     model = copy / "parameters" / "backup.py"
-    last_field = "    progress_every: ProgressEvery = 50_000\n"
+    last_field = "    progress_every: types.ProgressEvery = types.DEFAULT_PROGRESS_EVERY\n"
     source = model.read_text()
     assert last_field in source
     model.write_text(source.replace(last_field, last_field + _NEW_FIELD))
