@@ -1,7 +1,7 @@
 """Sample documents for LangChain's tables: docstrings of the standard library.
 
 Their vectors are computed from their words, without network or model, and are the same in every run
-of the same Python.
+of the same Python. Needs the extra `demo`.
 """
 
 from __future__ import annotations
@@ -15,19 +15,16 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from vector_backup_pipeline.engine.errors import DatabaseError, MissingExtra
+import numpy as np
+import psycopg
+import sqlalchemy
+from langchain_core.embeddings import Embeddings
+from langchain_postgres import PGVector
+from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    import numpy as np
-    from langchain_core.embeddings import Embeddings
-    from numpy.typing import NDArray
-else:
-    try:
-        from langchain_core.embeddings import Embeddings
-    except ImportError:  # without the extra; fill_langchain_tables reports it
-        Embeddings = object
+from vector_backup_pipeline.engine.errors import DatabaseError
 
 DIMENSIONS: Final = 1536
 
@@ -70,8 +67,6 @@ class DeterministicEmbeddings(Embeddings):
         return [self.embed_query(text) for text in texts]
 
     def embed_query(self, text: str) -> list[float]:
-        import numpy as np
-
         words = Counter(w for w in _WORD.findall(text.lower()) if w not in _STOP_WORDS)
         total = np.zeros(self.dimensions, dtype=np.int64)
         for word, count in words.items():
@@ -85,14 +80,6 @@ def fill_langchain_tables(connection_string: str, documents: int = 400) -> int:
     """Fill `langchain_pg_collection` and `langchain_pg_embedding` through langchain-postgres, which
     creates them and the extension if missing. Returns the number of documents, which are spread
     evenly over the collections. Filling again gives the same rows."""
-    try:
-        import psycopg
-        import sqlalchemy
-        from langchain_postgres import PGVector
-    except ImportError as error:
-        raise MissingExtra(
-            "langchain-postgres, which fills the demo's tables, is not installed.", "demo"
-        ) from error
     engine = sqlalchemy.create_engine(
         # libpq reads the connection string: SQLAlchemy accepts URLs only.
         "postgresql+psycopg://",
@@ -156,8 +143,6 @@ def _documented(name: str) -> Iterator[tuple[str, Any]]:
 
 @lru_cache(maxsize=8192)  # of 12 KB; 400 documents have 3,000 words
 def _word_direction(word: str, dimensions: int) -> NDArray[np.int64]:
-    import numpy as np
-
     noise = hashlib.shake_256(word.encode()).digest(dimensions)
     # Odd numbers around zero: their mean of zero keeps the cosine of different words near zero.
     return 2 * np.frombuffer(noise, dtype=np.int8).astype(np.int64) + 1

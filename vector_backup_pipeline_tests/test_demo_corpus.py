@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import sys
+import importlib.util
+from pathlib import Path
 
 import pytest
 
@@ -12,10 +13,9 @@ from vector_backup_pipeline.demo_corpus import (
     DeterministicEmbeddings,
     fill_langchain_tables,
 )
-from vector_backup_pipeline.engine.errors import DatabaseError, MissingExtra
+from vector_backup_pipeline.engine.errors import DatabaseError
 from vector_backup_pipeline_tests.fix_postgres import Database
-
-pytest.importorskip("langchain_postgres")
+from vector_backup_pipeline_tests.fix_terminal import Terminal
 
 
 def cosine(one: list[float], other: list[float]) -> float:
@@ -53,7 +53,16 @@ def test_an_error_does_not_show_the_password() -> None:
     assert "s3cret" not in str(unreachable.value)
 
 
-def test_without_the_extra_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "langchain_postgres", None)
-    with pytest.raises(MissingExtra, match=r"pip install 'vector-backup-pipeline\[demo\]'"):
-        fill_langchain_tables("postgresql://127.0.0.1:1/none")
+def test_without_the_extra_the_error_says_what_to_install(
+    terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util,
+        "find_spec",
+        lambda name: None if name == "langchain_postgres" else find(name),
+    )
+    called = terminal("demo", "--directory", str(tmp_path))
+    assert called.code == 2
+    assert "The demo needs langchain_postgres" in called.err
+    assert "pip install 'vector-backup-pipeline[demo]'" in called.err

@@ -15,7 +15,6 @@ import click
 
 from vector_backup_pipeline.cli.operations import run_job
 from vector_backup_pipeline.cli.showing import DONE
-from vector_backup_pipeline.demo_corpus import fill_langchain_tables
 from vector_backup_pipeline.embedded import start_embedded_server
 from vector_backup_pipeline.engine.errors import InvalidParams, MissingExtra
 from vector_backup_pipeline.parameters.backup import BackupParameters
@@ -114,6 +113,8 @@ def _server(directory: Path) -> Iterator[str]:
     missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise MissingExtra(f"The demo needs {' and '.join(missing)}, not installed here.", "demo")
+    from vector_backup_pipeline.demo_corpus import fill_langchain_tables
+
     directory = directory.absolute()
     directory.mkdir(parents=True, exist_ok=True)
     click.echo(f"Starting PostgreSQL in {directory / 'postgres'} …", err=True)
