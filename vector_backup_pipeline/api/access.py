@@ -43,7 +43,7 @@ class AccessControl:
                 if not _is_from_here(headers):
                     app = self._refuse(_REMOTE_CALL_REFUSED)
             elif not _is_document(scope["path"]) and not _has_token(headers, self._token):
-                app = self._refuse(_NO_TOKEN)
+                app = self._refuse(NO_TOKEN)
         await app(scope, receive, send)
 
 
@@ -79,7 +79,7 @@ def _names_this_machine(url: str) -> bool:
         return False
 
 
-_NO_TOKEN = Unauthorized(
+NO_TOKEN = Unauthorized(
     f"Send the header 'Authorization: Bearer' with the token of {API_TOKEN_VARIABLE}."
 )
 _REMOTE_CALL_REFUSED = Unauthorized(

@@ -5,6 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from vector_backup_pipeline.api.access import NO_TOKEN
+from vector_backup_pipeline.api.errors import (
+    RESPONSES,
+    BodyTooLarge,
+    RangeNotSatisfiable,
+    RunUnresolved,
+    StateConflict,
+)
+from vector_backup_pipeline.engine.errors import (
+    BackupError,
+    InvalidParams,
+    ResourceNotFound,
+    StorageError,
+)
+
 Example = Mapping[str, Any]
 Examples = Mapping[str, Example]
 
@@ -137,61 +152,46 @@ HEALTH: Examples = {
 }
 
 
-def _error(summary: str, error_type: str, response: str, detail: str, **more: Any) -> Examples:
-    return {summary: {"response": response, "error_type": error_type, "detail": detail, **more}}
+def _error(summary: str, error: BackupError, response: str | None = None, **more: Any) -> Examples:
+    example = {
+        "response": response or RESPONSES[type(error)],
+        "error_type": error.error_type,
+        "detail": error.message,
+    }
+    return {summary: example | more}
 
 
 # By HTTP status.
 ERRORS: Mapping[int, Examples] = {
     400: _error(
         "Invalid task_id",
-        "INVALID_PARAMS",
+        InvalidParams("task_id is 'a-b': only ASCII letters, digits and '_' are allowed."),
         "无效的task_id格式，只能包含字母、数字和下划线",
-        "task_id is 'a-b': only ASCII letters, digits and '_' are allowed.",
     ),
-    401: _error(
-        "Token missing or wrong",
-        "UNAUTHORIZED",
-        "缺少访问令牌或令牌无效",
-        "Send the header 'Authorization: Bearer' with the token of VECTOR_BACKUP_API_TOKEN.",
-    ),
+    401: _error("Token missing or wrong", NO_TOKEN),
     404: _error(
         "No such task",
-        "RESOURCE_NOT_FOUND",
+        ResourceNotFound("The task directory /data/training_data/corpus_7 does not exist."),
         "指定的任务目录不存在: corpus_7",
-        "The task directory /data/training_data/corpus_7 does not exist.",
     ),
     409: _error(
-        "Run already ended",
-        "STATE_CONFLICT",
-        "当前状态不允许此操作",
-        f"The run {_RUN_ID} has already ended: SUCCESS.",
+        "Run already ended", StateConflict(f"The run {_RUN_ID} has already ended: SUCCESS.")
     ),
-    413: _error(
-        "More than 64 KiB",
-        "PAYLOAD_TOO_LARGE",
-        "请求体超过大小限制",
-        "The request's body has more than 65536 bytes.",
-    ),
-    416: _error(
-        "Range after the end",
-        "RANGE_NOT_SATISFIABLE",
-        "请求的字节范围不在文件内",
-        "The requested range is outside the file, which has 209 bytes.",
-    ),
+    413: _error("More than 64 KiB", BodyTooLarge("The request's body has more than 65536 bytes.")),
+    416: _error("Range after the end", RangeNotSatisfiable(209)),
     500: _error(
         "No space",
-        "STORAGE_ERROR",
+        StorageError(f"Could not write {_FILE}.tmp: No space left on device."),
         "Vector表备份失败，请稍后重试",
-        f"Could not write {_FILE}.tmp: No space left on device.",
         run_id=_RUN_ID,
     ),
     503: _error(
         "The run may still start",
-        "SERVICE_UNAVAILABLE",
+        RunUnresolved(
+            f"Dagster's webserver was not reached. The run {_RUN_ID} could not be canceled and may "
+            "still start. Ask for its status before you send this call again."
+        ),
         "Vector表备份结果未知，任务可能仍会执行，请查询任务状态，不要重复提交",
-        f"Dagster's webserver was not reached. The run {_RUN_ID} could not be canceled and may "
-        "still start. Ask for its status before you send this call again.",
         can_retry=False,
         run_id=_RUN_ID,
     ),
