@@ -92,7 +92,7 @@ def _verdicts_by_table(
 ) -> Iterator[tuple[str, str, int, str | None]]:
     """Table, check, rows and failure."""
     if verdict.files_passed is False and not verdict.tables:
-        reason = f"the set can't be read: {'; '.join(verdict.errors)}"
+        reason = f"the set cannot be read: {'; '.join(verdict.errors)}"
         for table in tables:
             yield table, STORED_FILES, 0, reason
     for table, entry in verdict.tables.items():

@@ -16,7 +16,7 @@ from vector_backup_pipeline.engine.checkup.finding import Finding, failed, from_
 from vector_backup_pipeline.engine.errors import BackupError, InvalidParams
 from vector_backup_pipeline.launch import dagster_instance
 from vector_backup_pipeline.parameters.backup import BackupParameters, CheckParameters
-from vector_backup_pipeline.resources import BackupStorageResource, PostgresResource
+from vector_backup_pipeline.resources import PostgresResource
 from vector_backup_pipeline.schedules import SCHEDULES
 from vector_backup_pipeline.settings import (
     DATABASE_URL_VARIABLE,
@@ -35,7 +35,12 @@ def check_installation(parameters: CheckParameters) -> Iterator[Finding]:
         InvalidParams: a parameter is invalid; raised before the first finding.
         RunCancelled: the check was interrupted.
     """
-    settings, errors = _read_settings()
+    settings, errors = read_settings()
+    for schedule in SCHEDULES:
+        try:
+            schedule.define(settings)
+        except SettingsError as error:
+            errors.append(error)
     postgres = PostgresResource()
     if parameters.db_connection is not None:
         postgres.connection_settings(settings, parameters.db_connection)
@@ -50,7 +55,7 @@ def check_installation(parameters: CheckParameters) -> Iterator[Finding]:
         yield from_error("settings", DATABASE_URL_VARIABLE, error)
         return
     try:
-        root = BackupStorageResource().open_root(settings)
+        root = settings.open_root()
     except BackupError as error:
         yield from_error("settings", PREFIX + "ROOT", error)
         return
@@ -59,16 +64,6 @@ def check_installation(parameters: CheckParameters) -> Iterator[Finding]:
     yield from _truncate_finding(backup, settings)
     yield from check_backup(request, connection, root, settings.timestamps, settings.lock_timeout)
     yield from check_dagster(settings)
-
-
-def _read_settings() -> tuple[Settings, list[SettingsError]]:
-    settings, errors = read_settings()
-    for schedule in SCHEDULES:
-        try:
-            schedule.define(settings)
-        except SettingsError as error:
-            errors.append(error)
-    return settings, errors
 
 
 def _summary(settings: Settings) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from pydantic.fields import FieldInfo
 
+from vector_backup_pipeline.instance_files import setting_text
 from vector_backup_pipeline.operations import OPERATIONS
 from vector_backup_pipeline.parameters.model import shown
 from vector_backup_pipeline.parameters.types import DEFAULT_WORKERS
@@ -44,18 +45,12 @@ def _setting_rows() -> Iterator[tuple[str, str, str]]:
     yield "variable", "default", "meaning"
     yield "---", "---", "---"
     for name, field in Settings.model_fields.items():
-        default = "" if field.default is None else _literal(field.default)
-        yield f"`{variable_of(name)}`", default, _meaning(field)
+        text = setting_text(field.default)
+        yield f"`{variable_of(name)}`", f"`{text}`" if text else "", _meaning(field)
 
 
 def _meaning(field: FieldInfo) -> str:
     return (field.description or "").replace("|", r"\|")
-
-
-def _literal(value: object) -> str:
-    if isinstance(value, tuple):
-        value = ",".join(map(str, value))
-    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 
 def _parameter_default(key: str, field: FieldInfo) -> str:
@@ -65,7 +60,7 @@ def _parameter_default(key: str, field: FieldInfo) -> str:
         return "4, or the number of cores if less"  # Not those of this machine.
     if field.default is None or field.default == {}:
         return shown(field).default or "none"
-    return _literal(field.default)
+    return f"`{setting_text(field.default)}`"
 
 
 if __name__ == "__main__":

@@ -41,6 +41,8 @@ def launch(operation: Operation, run_config: dict[str, Any], settings: Settings)
         tags=job.tags,
     )
     run_id = str(uuid.uuid4())
+    # By this tag, Dagster's UI shows the run in its job's history.
+    location = settings.dagster_location or LOCATION_NAME
     with dagster_instance() as instance:
         # An interrupted run reports its result while it is torn down.
         with suppress(KeyboardInterrupt, DagsterExecutionInterruptedError):
@@ -48,7 +50,7 @@ def launch(operation: Operation, run_config: dict[str, Any], settings: Settings)
                 run_config=run_config,
                 instance=instance,
                 run_id=run_id,
-                tags=_history_tags(settings),
+                tags={REPOSITORY_LABEL_TAG: f"{SINGLETON_REPOSITORY_NAME}@{location}"},
                 raise_on_error=False,
             )
         entries = instance.all_logs(run_id)
@@ -64,12 +66,6 @@ def _quiet(job: dg.JobDefinition) -> dg.ConfigMapping:
         config_fn=lambda config: {**mapping.config_fn(config), "loggers": loggers},
         config_schema=mapping.config_schema,
     )
-
-
-def _history_tags(settings: Settings) -> dict[str, str]:
-    """The tag by which Dagster's UI shows a run in its job's history."""
-    location = settings.dagster_location or LOCATION_NAME
-    return {REPOSITORY_LABEL_TAG: f"{SINGLETON_REPOSITORY_NAME}@{location}"}
 
 
 @contextmanager

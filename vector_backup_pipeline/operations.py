@@ -9,15 +9,9 @@ from typing import Any
 
 from pydantic import SecretStr
 
+from vector_backup_pipeline.engine import results
 from vector_backup_pipeline.engine.catalog.choice import check_timestamp
 from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings
-from vector_backup_pipeline.engine.results import (
-    BackupResult,
-    PruneResult,
-    RestoreResult,
-    RunResult,
-    VerifyResult,
-)
 from vector_backup_pipeline.engine.secrets import SecretText
 from vector_backup_pipeline.parameters.backup import BackupParameters
 from vector_backup_pipeline.parameters.model import Parameters
@@ -34,7 +28,7 @@ class Operation:
 
     name: str
     parameters: type[Parameters]
-    result: type[RunResult]
+    result: type[results.RunResult]
     check: Callable[[Any, Settings], None]
 
     @property
@@ -72,9 +66,9 @@ def _check_connection(key: str, connection: SecretStr | None) -> None:
         ConnectionSettings.from_caller(SecretText(connection.get_secret_value()), key)
 
 
-BACKUP = Operation("backup", BackupParameters, BackupResult, _check_backup)
-RESTORE = Operation("restore", RestoreParameters, RestoreResult, _check_restore)
-VERIFY = Operation("verify", VerifyParameters, VerifyResult, _check_verify)
-PRUNE = Operation("prune", PruneParameters, PruneResult, _check_prune)
+BACKUP = Operation("backup", BackupParameters, results.BackupResult, _check_backup)
+RESTORE = Operation("restore", RestoreParameters, results.RestoreResult, _check_restore)
+VERIFY = Operation("verify", VerifyParameters, results.VerifyResult, _check_verify)
+PRUNE = Operation("prune", PruneParameters, results.PruneResult, _check_prune)
 
 OPERATIONS = (BACKUP, RESTORE, VERIFY, PRUNE)

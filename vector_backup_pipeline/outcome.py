@@ -44,11 +44,6 @@ def location_metadata(location: str) -> dg.MetadataValue:
     return dg.MetadataValue.url(location) if is_url(location) else dg.MetadataValue.path(location)
 
 
-def failure(error: BackupError) -> RunOutcome:
-    """The outcome of a call that never became a run."""
-    return RunOutcome(None, error.error_type, error.message, error.can_retry)
-
-
 def error_metadata(error: BackupError) -> dict[str, dg.MetadataValue]:
     return {
         "error_type": dg.MetadataValue.text(error.error_type),
@@ -93,7 +88,8 @@ def outcome_of(events: Iterable[Mapping[str, Any]]) -> RunOutcome:
         elif "error_type" in metadata and not error:
             error = metadata
     if not error and result is None:
-        return failure(BackupError("The run ended without a result. See its events in Dagster."))
+        message = "The run ended without a result. See its events in Dagster."
+        return RunOutcome(None, BackupError.error_type, message, BackupError.can_retry)
     return RunOutcome(
         result=result,
         error_type=str(error["error_type"]) if error else None,

@@ -82,12 +82,7 @@ class BackupStorageResource(dg.ConfigurableResource[None]):
     )
 
     def open_root(self, settings: Settings) -> BackupRoot:
-        return BackupRoot(
-            self.root or settings.root,
-            settings.directory,
-            part_size=settings.part_bytes,
-            manifest_key=settings.manifest_key,
-        )
+        return settings.open_root(self.root)
 
 
 @contextmanager
@@ -147,11 +142,17 @@ class RunResource(dg.ConfigurableResource[None], Generic[_R]):
             self._settings = load_settings()
         return self._settings
 
-    def begin(self, context: dg.OpExecutionContext, make_run: Callable[[Any, Settings], _R]) -> _R:
+    def begin(
+        self,
+        context: dg.OpExecutionContext,
+        storage: BackupStorageResource,
+        make_run: Callable[[Any, BackupRoot, Settings, str], _R],
+    ) -> _R:
         """Make the run from the parameters in the step's config; it is closed when the job ends."""
         try:
             parameters = self.operation.parameters(**context.op_config)
-            run = make_run(parameters, self.settings)
+            root = storage.open_root(self.settings)
+            run = make_run(parameters, root, self.settings, context.run_id)
         except Exception as error:
             self._refusal = as_backup_error(error)
             raise

@@ -54,7 +54,7 @@ def _config_type(annotation: Any) -> Any:
     if get_origin(plain) is tuple:
         return dg.Array(_config_type(get_args(plain)[0]))
     if get_origin(plain) is dict:
-        return dg.Map(str, dg.StringSource)  # type: ignore[no-untyped-call]
+        return dg.Map(str, dg.StringSource)  # type: ignore[no-untyped-call]  # Dagster's is untyped.
     texts = choices(plain)
     return _choice(texts) if texts else _SOURCES[plain]
 
@@ -63,13 +63,11 @@ class _Choice(StringSourceType):
     """Dagster's source of strings with an enum in place of the plain string."""
 
     def __init__(self, texts: tuple[str, ...]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()  # type: ignore[no-untyped-call]  # Dagster's is untyped.
         self.scalar_type = dg.Enum("_or_".join(texts), [dg.EnumValue(text) for text in texts])
         self.key = f"{self.scalar_type.key}_or_env"
         self.type_params = [self.scalar_type, self.non_scalar_type]
 
 
-@cache
-def _choice(texts: tuple[str, ...]) -> _Choice:
-    """One type for the same choices, since Dagster takes a name once."""
-    return _Choice(texts)
+# One type for the same choices: Dagster accepts a type's name only once.
+_choice = cache(_Choice)

@@ -50,7 +50,7 @@ def open_sealed(text: str, settings: Settings) -> SecretText:
         opened = fernet.decrypt(text.removeprefix(_PREFIX).encode(errors="replace"))
     except module.InvalidToken:
         raise InvalidParams(
-            "The sealed db_connection can't be decrypted: the API that sealed it has another key "
+            "The sealed db_connection cannot be decrypted: the API that sealed it has another key "
             f"than this run. Give both the same {SECRET_KEY_VARIABLE}, or the same DAGSTER_HOME."
         ) from None
     return SecretText(opened.decode())
@@ -94,7 +94,7 @@ def _read_key_file(new_key: bytes | None = None) -> SecretText:
         return SecretText(path.read_text("ascii", errors="replace").strip())
     except OSError as error:
         raise InvalidParams(
-            f"The key {KEY_FILE} in DAGSTER_HOME can't be read: {error.strerror}. The API creates "
+            f"The key {KEY_FILE} in DAGSTER_HOME cannot be read: {error.strerror}. The API creates "
             f"it; the runs need the same DAGSTER_HOME, or {SECRET_KEY_VARIABLE} for both."
         ) from error
 

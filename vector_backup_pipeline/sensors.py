@@ -1,10 +1,9 @@
 """A backup for each task directory that appears."""
 
-import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 import dagster as dg
+from pydantic import BaseModel
 
 from vector_backup_pipeline.engine.catalog.contents import has_backup
 from vector_backup_pipeline.engine.errors import BackupError
@@ -21,24 +20,15 @@ _FAILED = (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
 _ENDED = (*_FAILED, dg.DagsterRunStatus.SUCCESS)
 
 
-@dataclass
-class SensorCursor:
+class SensorCursor(BaseModel):
     """What the sensor remembers: the directories it is done with, and those it waits for.
 
     `waiting` holds, by directory, the number of retries of its run. Removed directories are kept:
     a root that is unmounted for a while must not make all of them new.
     """
 
-    done: set[str] = field(default_factory=set)
-    waiting: dict[str, int] = field(default_factory=dict)
-
-    @classmethod
-    def from_text(cls, text: str) -> "SensorCursor":
-        stored = json.loads(text)
-        return cls(done=set(stored["done"]), waiting=dict(stored["waiting"]))
-
-    def to_text(self) -> str:
-        return json.dumps({"done": sorted(self.done), "waiting": self.waiting})
+    done: set[str] = set()
+    waiting: dict[str, int] = {}
 
 
 def run_key(task_id: str, attempt: int) -> str:
@@ -69,13 +59,13 @@ def make_task_directory_sensor(settings: Settings) -> dg.SensorDefinition:
             cursor = SensorCursor(done=set(task_ids))
             reason = f"First tick: recorded {len(cursor.done)} existing task directories."
         else:
-            cursor = SensorCursor.from_text(context.cursor) if context.cursor else SensorCursor()
+            cursor = SensorCursor.model_validate_json(context.cursor or "{}")
             reason = f"No new task directory under {root.location}."
         requests = list(_requests(context, settings, root, task_ids, cursor))
         return dg.SensorResult(
             run_requests=requests,
             skip_reason=None if requests else reason,
-            cursor=cursor.to_text(),
+            cursor=cursor.model_dump_json(),
         )
 
     return task_directory_sensor

@@ -26,6 +26,7 @@ from vector_backup_pipeline.engine.errors import InvalidParams
 from vector_backup_pipeline.engine.retention.rules import KeepRules
 from vector_backup_pipeline.engine.secrets import SecretText
 from vector_backup_pipeline.engine.storage.object_url import is_url, parse_object_url
+from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.engine.timestamps import DEFAULT_TIMESTAMP_FORMAT, TimestampFormat
 from vector_backup_pipeline.parameters.durations import Duration
 from vector_backup_pipeline.parameters.model import requirement
@@ -238,9 +239,14 @@ class Settings(BaseSettings):
     def keep(self) -> KeepRules:
         return KeepRules(**{name: getattr(self, name) for name in KeepRules.__dataclass_fields__})
 
-    @property
-    def part_bytes(self) -> int | None:
-        return None if self.part_size is None else self.part_size << 20
+    def open_root(self, root: str | None = None) -> BackupRoot:
+        """The root of the backups, or another one. Raises `InvalidParams` if it is malformed."""
+        return BackupRoot(
+            root or self.root,
+            self.directory,
+            part_size=None if self.part_size is None else self.part_size << 20,
+            manifest_key=self.manifest_key,
+        )
 
     @model_validator(mode="before")
     @classmethod
@@ -282,7 +288,7 @@ def _read_yaml(name: str) -> dict[str, Any]:
 
 def read_settings(**values: Any) -> tuple[Settings, list[SettingsError]]:
     """Read the settings; `values` of fields take precedence. A field with an invalid value gets its
-    default and an error in the list. Raises `SettingsError` if the YAML file can't be read."""
+    default and an error in the list. Raises `SettingsError` if the YAML file cannot be read."""
     errors: list[SettingsError] = []
     while True:
         try:

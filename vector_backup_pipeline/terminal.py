@@ -11,18 +11,12 @@ from pydantic import PrivateAttr
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from vector_backup_pipeline.engine import results
 from vector_backup_pipeline.engine.backup.report import table_line
 from vector_backup_pipeline.engine.progress import Progress as Moment
 from vector_backup_pipeline.engine.progress import progress_line
 from vector_backup_pipeline.engine.report import notice_lines, truncate_line
 from vector_backup_pipeline.engine.restore.report import restore_lines
-from vector_backup_pipeline.engine.results import (
-    BackupResult,
-    PruneResult,
-    RestoreResult,
-    VerifyResult,
-    readable_size,
-)
 from vector_backup_pipeline.engine.retention.run import location_lines
 from vector_backup_pipeline.engine.verification.run import verdict_lines
 from vector_backup_pipeline.operations import BACKUP, PRUNE, RESTORE, VERIFY, Operation
@@ -93,7 +87,7 @@ def _own_stderr() -> TextIO:
         return sys.stderr
 
 
-def backup_summary(result: BackupResult) -> list[str]:
+def backup_summary(result: results.BackupResult) -> list[str]:
     lines = [table_line(table, entry) for table, entry in result.tables_backed_up.items()]
     lines += [truncate_line(table, entry) for table, entry in result.truncate_results.items()]
     lines += notice_lines(result.notices)
@@ -104,7 +98,7 @@ def backup_summary(result: BackupResult) -> list[str]:
     return lines
 
 
-def restore_summary(result: RestoreResult) -> list[str]:
+def restore_summary(result: results.RestoreResult) -> list[str]:
     lines = restore_lines(result)
     if result.restore_performed and result.backup_info is not None:
         lines.append(f"  from {result.backup_info.backup_path}, {result.duration:.1f} s")
@@ -115,26 +109,26 @@ def restore_summary(result: RestoreResult) -> list[str]:
     return lines
 
 
-def verify_summary(result: VerifyResult) -> list[str]:
+def verify_summary(result: results.VerifyResult) -> list[str]:
     lines = [line for verdict in result.sets for line in verdict_lines(verdict)]
     lines += [f"! {notice}" for notice in result.notices]
     passed = sum(verdict.passed for verdict in result.sets)
     return [*lines, f"{passed} of {len(result.sets)} sets passed, {result.duration:.1f} s"]
 
 
-def prune_summary(result: PruneResult) -> list[str]:
+def prune_summary(result: results.PruneResult) -> list[str]:
     lines: list[str] = []
     for location in result.locations:
         lines += [*location_lines(location, dry_run=result.dry_run), ""]
     for upload in result.abandoned_uploads:
         action = "would be aborted" if result.dry_run else "aborted"
-        size = "" if upload.size is None else f", {readable_size(upload.size)}"
+        size = "" if upload.size is None else f", {results.readable_size(upload.size)}"
         started_at = f"{upload.started_at:%Y-%m-%d %H:%M}"
         lines.append(f"Abandoned upload {action}: {upload.location} of {started_at}{size}")
     lines += [f"! {notice}" for notice in result.notices]
     kept = sum(len(location.kept) for location in result.locations)
     removed = sum(len(location.removed) + len(location.finished) for location in result.locations)
-    size = readable_size(result.bytes_freed)
+    size = results.readable_size(result.bytes_freed)
     if result.dry_run:
         lines.append(f"To keep: {kept}, to remove: {removed}, to free: {size}.")
         return [*lines, "This was a dry run: nothing was removed. Add --yes to remove."]

@@ -115,7 +115,7 @@ def test_a_key_file_that_cannot_be_read_is_told_without_its_path(
     home = tmp_path / "nowhere" if use == "seal" else tmp_path
     monkeypatch.setenv("DAGSTER_HOME", str(home))
 
-    with pytest.raises(InvalidParams, match="can't be read: No such file") as refusal:
+    with pytest.raises(InvalidParams, match="cannot be read: No such file") as refusal:
         if use == "seal":
             seal(SECRET, WITHOUT_KEY)
         else:
@@ -171,4 +171,4 @@ def test_a_run_opens_the_text_that_the_api_sealed() -> None:
     # As a caller's own string: nothing of the worker's is added.
     assert settings.stands_alone
     assert PASSWORD not in repr(settings)
-    _refused(lambda: connect(WITH_OTHER_KEY, sealed), "can't be decrypted")
+    _refused(lambda: connect(WITH_OTHER_KEY, sealed), "cannot be decrypted")

@@ -56,7 +56,7 @@ def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = load_settings()
 
     assert settings.root == "s3://bucket/prefix"
-    assert (settings.part_bytes, settings.lock_timeout) == (64 << 20, 2.5)
+    assert (settings.part_size, settings.lock_timeout) == (64, 2.5)
     assert settings.tables == ("docs", "app.images", '"a,b"')
     assert settings.timestamps.stamp(MOMENT) == "2025-07-22T074914"
     assert settings.schedule_enabled and settings.sensor_enabled and settings.sensor_backfill

@@ -30,7 +30,6 @@ from vector_backup_pipeline.api.openapi import complete_document
 from vector_backup_pipeline.api.routes import Services, router
 from vector_backup_pipeline.api.runs import Runs
 from vector_backup_pipeline.engine.errors import BackupError, InvalidParams, ResourceNotFound
-from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.settings import Settings
 
 _ABOUT = """\
@@ -46,14 +45,9 @@ def create_app(settings: Settings, *, open_to_all: bool = False) -> FastAPI:
     `open_to_all`.
 
     Raises:
-        InvalidParams, StorageError: the root can't be opened.
+        InvalidParams, StorageError: the root cannot be opened.
     """
-    root = BackupRoot(
-        settings.root,
-        settings.directory,
-        part_size=settings.part_bytes,
-        manifest_key=settings.manifest_key,
-    )
+    root = settings.open_root()
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -88,8 +82,7 @@ def create_app(settings: Settings, *, open_to_all: bool = False) -> FastAPI:
         routes = [route for route in router.routes if isinstance(route, APIRoute)]
         return app.openapi_schema or complete_document(generate(), routes, settings)
 
-    # The documented way to extend OpenAPI: FastAPI docs, "Extending OpenAPI".
-    # FastAPI's documented way to extend the document.
+    # FastAPI's documented way to extend the document ("Extending OpenAPI").
     app.openapi = openapi  # type: ignore[method-assign]
     return app
 

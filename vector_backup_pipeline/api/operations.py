@@ -8,15 +8,7 @@ from typing import Any
 from vector_backup_pipeline import operations
 from vector_backup_pipeline.api.errors import BodyTooLarge, RunUnresolved
 from vector_backup_pipeline.api.models import BackupData, RestoreData, RunError
-from vector_backup_pipeline.engine.errors import (
-    BackupError,
-    DatabaseError,
-    InvalidParams,
-    MissingRequiredParams,
-    ResourceNotFound,
-    RunCancelled,
-    ServiceUnavailable,
-)
+from vector_backup_pipeline.engine import errors
 from vector_backup_pipeline.parameters.backup import BackupParameters
 from vector_backup_pipeline.parameters.restore import RestoreParameters
 
@@ -27,8 +19,8 @@ INVALID_TASK_ID = "无效的task_id格式，只能包含字母、数字和下划
 
 _TASK_ID = ("task_id",)
 _ADVICE = {
-    InvalidParams.error_type: "请检查请求参数",
-    MissingRequiredParams.error_type: "缺少必需的参数",
+    errors.InvalidParams.error_type: "请检查请求参数",
+    errors.MissingRequiredParams.error_type: "缺少必需的参数",
 }
 
 
@@ -60,29 +52,29 @@ class Operation:
         self, error: RunError, result: dict[str, Any] | None, task_id: str | None
     ) -> str:
         """The text for a run that failed."""
-        if error.error_type == RunCancelled.error_type:
+        if error.error_type == errors.RunCancelled.error_type:
             return f"{self.thing}已取消"
-        if error.error_type == ServiceUnavailable.error_type:
+        if error.error_type == errors.ServiceUnavailable.error_type:
             return NO_CONNECTION
         # A rejected login or a lost connection.
         is_before_tables = not (result and result.get(self.tables))
-        is_of_database = error.error_type == DatabaseError.error_type
+        is_of_database = error.error_type == errors.DatabaseError.error_type
         if is_of_database and (error.can_retry or is_before_tables):
             return NO_CONNECTION
         # A backup looks up nothing but the task directory; a restore also looks up the set.
-        is_directory = error.error_type == ResourceNotFound.error_type and self is BACKUP
+        is_directory = error.error_type == errors.ResourceNotFound.error_type and self is BACKUP
         if is_directory and task_id:
             return _no_task_directory(task_id)
         return self._failed(error.error_type)
 
-    def refusal_text(self, error: BackupError, task_id: str | None) -> str | None:
+    def refusal_text(self, error: errors.BackupError, task_id: str | None) -> str | None:
         """The text for a call that was refused before a run was launched; None for the text that
         the error has in all calls."""
         if isinstance(error, BodyTooLarge):
             return None
         if any(problem.keys == _TASK_ID for problem in error.problems):
             return INVALID_TASK_ID
-        if isinstance(error, ResourceNotFound) and task_id:
+        if isinstance(error, errors.ResourceNotFound) and task_id:
             return _no_task_directory(task_id)
         if isinstance(error, RunUnresolved):
             return f"{self.thing}结果未知，任务可能仍会执行，请查询任务状态，不要重复提交"

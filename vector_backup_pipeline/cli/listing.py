@@ -42,12 +42,10 @@ def list_command(task_id: str | None, global_only: bool, as_json: bool) -> int:
       vector-backup list --json | jq '.backup_locations[0].backups[0].timestamp'
     """
     from vector_backup_pipeline.engine.catalog.locations import find_locations, list_backups
-    from vector_backup_pipeline.engine.storage.root import BackupRoot
     from vector_backup_pipeline.settings import load_settings
 
     settings = load_settings()
-    root = BackupRoot(settings.root, settings.directory, manifest_key=settings.manifest_key)
-    timestamps = settings.timestamps
+    root, timestamps = settings.open_root(), settings.timestamps
     if as_json:
         backups = list_backups(root, timestamps, task_id=task_id, global_only=global_only)
         show_json(backups.as_json())

@@ -54,24 +54,15 @@ def run_prune(parameters: PruneParameters, *, as_json: bool) -> int:
 
 def run_adopt(parameters: AdoptParameters, *, as_json: bool) -> int:
     """Adopt in this process, without a job; returns the exit code."""
-    from vector_backup_pipeline.engine.adoption import adopt
-    from vector_backup_pipeline.engine.storage.root import BackupRoot
+    from vector_backup_pipeline.engine.adoption import adopt, pair_lines
     from vector_backup_pipeline.settings import load_settings
 
     settings = load_settings()
-    root = BackupRoot(settings.root, settings.directory, manifest_key=settings.manifest_key)
-    adopted = adopt(root, settings.timestamps, parameters, run_id=str(uuid.uuid4()))
+    adopted = adopt(settings.open_root(), settings.timestamps, parameters, run_id=str(uuid.uuid4()))
     failure = failure_of(adopted.errors[0]) if adopted.errors else None
-    return show_outcome(adopted.result.as_json(), failure, _adopt_summary, as_json=as_json)
-
-
-def _adopt_summary(result: dict[str, Any]) -> str:
-    from vector_backup_pipeline.engine.adoption import pair_lines
-    from vector_backup_pipeline.engine.results import AdoptResult
-
-    adopted = AdoptResult.model_validate(result)
-    lines = [line for pair in adopted.pairs for line in pair_lines(pair)]
-    return "\n".join(map(printable, [*lines, *adopted.notices]))
+    lines = [line for pair in adopted.result.pairs for line in pair_lines(pair)]
+    summary = "\n".join(map(printable, [*lines, *adopted.result.notices]))
+    return show_outcome(adopted.result.as_json(), failure, lambda _: summary, as_json=as_json)
 
 
 def _command(

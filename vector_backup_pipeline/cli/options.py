@@ -106,13 +106,11 @@ def _value(field: FieldInfo, value: Any) -> Any:
         # --no-backup is the negation of its parameter.
         return value is not field.default if field.default else value
     if get_origin(plain) is tuple:
-        return split_tables(value) if get_args(plain)[0] == TableText else _split_names(value)
+        if get_args(plain)[0] == TableText:
+            return split_tables(value)
+        # One line of CSV: a name with a comma is in double quotes.
+        return tuple(next(csv.reader([value]), []))
     return _pairs(value) if get_origin(plain) is dict else value
-
-
-def _split_names(text: str) -> tuple[str, ...]:
-    """The names in a line of CSV; one with a comma is in double quotes."""
-    return tuple(next(csv.reader([text]), []))
 
 
 def _pairs(texts: tuple[str, ...]) -> dict[str, str]:

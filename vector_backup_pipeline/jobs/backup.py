@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import dagster as dg
 
+from vector_backup_pipeline import resources
 from vector_backup_pipeline.assets import table_asset_key
 from vector_backup_pipeline.engine.backup.run import BackupRun, BackupTarget, TableExport
 from vector_backup_pipeline.engine.results import ExportedTable, TruncatedTable, readable_size
@@ -11,36 +12,31 @@ from vector_backup_pipeline.jobs.frame import log_step, mapping_keys, operation_
 from vector_backup_pipeline.jobs.prune import prune_after_backup
 from vector_backup_pipeline.operations import BACKUP
 from vector_backup_pipeline.outcome import failing_step, location_metadata
-from vector_backup_pipeline.resources import (
-    BackupRunResource,
-    BackupStorageResource,
-    PostgresResource,
-    ProgressResource,
-)
 from vector_backup_pipeline.run_config import config_schema
 
 
 @dg.op(config_schema=config_schema(BACKUP))
 def resolve_backup_directory(
     context: dg.OpExecutionContext,
-    backup_storage: BackupStorageResource,
-    backup_run: BackupRunResource,
+    backup_storage: resources.BackupStorageResource,
+    backup_run: resources.BackupRunResource,
 ) -> dg.Output[BackupTarget]:
     """Check the parameters, create the backup directory and reserve the run's timestamp."""
     with failing_step():
         run = backup_run.begin(
             context,
-            lambda parameters, settings: BackupRun(
+            backup_storage,
+            lambda parameters, root, settings, run_id: BackupRun(
                 parameters.with_tables(
                     settings.tables,
                     settings.truncate_tables,
                     settings.mode,
                     str(settings.full_every),
                 ),
-                backup_storage.open_root(settings),
+                root,
                 settings.timestamps,
                 lock_timeout=settings.lock_timeout,
-                run_id=context.run_id,
+                run_id=run_id,
             ),
         )
         target = run.resolve()
@@ -57,8 +53,8 @@ def resolve_backup_directory(
 @dg.op(out=dg.DynamicOut(TableExport))
 def pin_snapshot(
     backup_target: BackupTarget,
-    postgres: PostgresResource,
-    backup_run: BackupRunResource,
+    postgres: resources.PostgresResource,
+    backup_run: resources.BackupRunResource,
 ) -> Iterator[dg.DynamicOutput[TableExport]]:
     """Open the run's transactions on one snapshot, and start a step for each table."""
     if backup_target.timestamp is None:
@@ -87,8 +83,8 @@ def pin_snapshot(
 def export_table(
     context: dg.OpExecutionContext,
     table_export: TableExport,
-    progress: ProgressResource,
-    backup_run: BackupRunResource,
+    progress: resources.ProgressResource,
+    backup_run: resources.BackupRunResource,
 ) -> dg.Output[ExportedTable]:
     """Stream the table's rows of the snapshot into a file, which appears only when complete."""
     table = table_export.table
@@ -110,7 +106,7 @@ def export_table(
 
 @dg.op
 def truncate_embedding_table(
-    exported_tables: list[ExportedTable], backup_run: BackupRunResource
+    exported_tables: list[ExportedTable], backup_run: resources.BackupRunResource
 ) -> dg.Output[dict[str, TruncatedTable]]:
     """Verify the stored files, then truncate in the transaction that locked out writers before the
     snapshot."""
@@ -123,9 +119,9 @@ def truncate_embedding_table(
 @log_step
 def write_backup_log(
     context: dg.OpExecutionContext,
-    backup_storage: BackupStorageResource,
-    progress: ProgressResource,
-    backup_run: BackupRunResource,
+    backup_storage: resources.BackupStorageResource,
+    progress: resources.ProgressResource,
+    backup_run: resources.BackupRunResource,
 ) -> Iterator[dg.AssetMaterialization | dg.Output[dict[str, object]]]:
     """Write the manifest and the log, even if a table failed, and report the result. Prune if the
     settings request it and the backup is complete."""

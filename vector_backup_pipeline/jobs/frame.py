@@ -25,7 +25,7 @@ def operation_job(
         config=flat_config(operation, first_step.name),
         # One process holds the run's connections and state for all steps.
         executor_def=dg.in_process_executor,
-        # A retried run can't use them any more, so it repeats all steps.
+        # A retried run cannot use them any more, so it repeats all steps.
         tags={"dagster/retry_strategy": "ALL_STEPS"},
     )
 

@@ -4,39 +4,28 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from vector_backup_pipeline.engine.errors import BackupError, as_backup_error
-from vector_backup_pipeline.engine.results import PrunedLocation, PruneResult, readable_size
+from vector_backup_pipeline import resources
+from vector_backup_pipeline.engine.errors import as_backup_error
+from vector_backup_pipeline.engine.results import PrunedLocation, readable_size
 from vector_backup_pipeline.engine.retention.run import LocationToPrune, PruneRun, location_lines
 from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.jobs.frame import log_step, operation_job
 from vector_backup_pipeline.operations import PRUNE
 from vector_backup_pipeline.outcome import failing_step, location_metadata
 from vector_backup_pipeline.parameters.prune import PruneParameters
-from vector_backup_pipeline.resources import (
-    BackupStorageResource,
-    ProgressResource,
-    PruneRunResource,
-)
 from vector_backup_pipeline.run_config import config_schema
 from vector_backup_pipeline.settings import Settings
-
-PRUNE_ERROR_KEY = "prune_error"
 
 
 @dg.op(config_schema=config_schema(PRUNE), out=dg.DynamicOut(LocationToPrune))
 def find_prune_locations(
     context: dg.OpExecutionContext,
-    backup_storage: BackupStorageResource,
-    prune_run: PruneRunResource,
+    backup_storage: resources.BackupStorageResource,
+    prune_run: resources.PruneRunResource,
 ) -> Iterator[dg.DynamicOutput[LocationToPrune]]:
     """Find the locations, and start a step for each."""
     with failing_step():
-        run = prune_run.begin(
-            context,
-            lambda parameters, settings: _make_run(
-                parameters, backup_storage.open_root(settings), settings, context.run_id
-            ),
-        )
+        run = prune_run.begin(context, backup_storage, _make_run)
         locations = run.find()
     for location in locations:
         yield dg.DynamicOutput(
@@ -53,8 +42,8 @@ def find_prune_locations(
 def prune_location(
     context: dg.OpExecutionContext,
     location: LocationToPrune,
-    progress: ProgressResource,
-    prune_run: PruneRunResource,
+    progress: resources.ProgressResource,
+    prune_run: resources.PruneRunResource,
 ) -> dg.Output[PrunedLocation]:
     """Apply the rules to the sets of the location, and remove those that no rule keeps."""
     progress.announced(f"Pruning {location.directory}")
@@ -78,7 +67,7 @@ def prune_location(
 
 
 @log_step
-def write_prune_log(prune_run: PruneRunResource) -> dg.Output[dict[str, object]]:
+def write_prune_log(prune_run: resources.PruneRunResource) -> dg.Output[dict[str, object]]:
     """Write the log of each location from which a set was removed, and report the result."""
     with failing_step():
         result = prune_run.current.finish()
@@ -95,7 +84,7 @@ def vector_prune_job() -> None:
 
 def prune_after_backup(
     context: dg.OpExecutionContext,
-    progress: ProgressResource,
+    progress: resources.ProgressResource,
     root: BackupRoot,
     settings: Settings,
     task_id: str | None,
@@ -106,8 +95,15 @@ def prune_after_backup(
     """
     progress.announced("Pruning after the backup")
     metadata: dict[str, dg.MetadataValue] = {}
+    parameters = PruneParameters(task_id=task_id, global_only=task_id is None)
     try:
-        result, error = _prune_location_of(context, root, settings, task_id)
+        run = _make_run(parameters, root, settings, context.run_id)
+        try:
+            for location in run.find():
+                lines = location_lines(run.prune(location.key), dry_run=False)
+                context.log.info("\n".join(lines))
+        finally:
+            result, error = run.close(), run.error
         metadata[PRUNE.result_key] = dg.MetadataValue.json(result.as_json())
         metadata["freed by the prune"] = dg.MetadataValue.text(readable_size(result.bytes_freed))
     except Exception as cause:  # noqa: BLE001 - the backup is good, whatever this is
@@ -120,22 +116,8 @@ def prune_after_backup(
         )
         context.log.warning(warning)
         progress.announced(warning)
-        metadata[PRUNE_ERROR_KEY] = dg.MetadataValue.text(text)
+        metadata["prune_error"] = dg.MetadataValue.text(text)
     return metadata
-
-
-def _prune_location_of(
-    context: dg.OpExecutionContext, root: BackupRoot, settings: Settings, task_id: str | None
-) -> tuple[PruneResult, BackupError | None]:
-    parameters = PruneParameters(task_id=task_id, global_only=task_id is None)
-    run = _make_run(parameters, root, settings, context.run_id)
-    try:
-        for location in run.find():
-            lines = location_lines(run.prune(location.key), dry_run=False)
-            context.log.info("\n".join(lines))
-    finally:
-        result = run.close()
-    return result, run.error
 
 
 def _make_run(

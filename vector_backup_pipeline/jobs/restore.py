@@ -5,38 +5,34 @@ from collections.abc import Iterator
 
 import dagster as dg
 
+from vector_backup_pipeline import resources
 from vector_backup_pipeline.engine.restore.report import recall_line
 from vector_backup_pipeline.engine.restore.run import FoundBackup, RestoreRun, TableLoad
 from vector_backup_pipeline.engine.results import readable_size
 from vector_backup_pipeline.jobs.frame import log_step, mapping_keys, operation_job, table_progress
 from vector_backup_pipeline.operations import RESTORE
 from vector_backup_pipeline.outcome import failing_step, location_metadata
-from vector_backup_pipeline.resources import (
-    BackupStorageResource,
-    PostgresResource,
-    ProgressResource,
-    RestoreRunResource,
-)
 from vector_backup_pipeline.run_config import config_schema
 
 
 @dg.op(config_schema=config_schema(RESTORE))
 def find_backup_set(
     context: dg.OpExecutionContext,
-    postgres: PostgresResource,
-    backup_storage: BackupStorageResource,
-    restore_run: RestoreRunResource,
+    postgres: resources.PostgresResource,
+    backup_storage: resources.BackupStorageResource,
+    restore_run: resources.RestoreRunResource,
 ) -> dg.Output[FoundBackup]:
     """Find the set and verify its files, before the target is touched."""
     with failing_step():
         run = restore_run.begin(
             context,
-            lambda parameters, settings: RestoreRun(
+            backup_storage,
+            lambda parameters, root, settings, run_id: RestoreRun(
                 parameters,
-                backup_storage.open_root(settings),
+                root,
                 settings.timestamps,
                 lock_timeout=settings.lock_timeout,
-                run_id=context.run_id,
+                run_id=run_id,
             ),
         )
         backup = run.find(
@@ -56,8 +52,8 @@ def find_backup_set(
 @dg.op(ins={"backup": dg.In(FoundBackup)}, out=dg.DynamicOut(TableLoad))
 def prepare_target(
     backup: FoundBackup,  # noqa: ARG001 - the step comes after the files are verified
-    postgres: PostgresResource,
-    restore_run: RestoreRunResource,
+    postgres: resources.PostgresResource,
+    restore_run: resources.RestoreRunResource,
 ) -> Iterator[dg.DynamicOutput[TableLoad]]:
     """Lock the target's tables, empty them if asked, create those that are missing."""
     with failing_step():
@@ -83,8 +79,8 @@ def prepare_target(
 def load_table(
     context: dg.OpExecutionContext,
     table_load: TableLoad,
-    progress: ProgressResource,
-    restore_run: RestoreRunResource,
+    progress: resources.ProgressResource,
+    restore_run: resources.RestoreRunResource,
 ) -> dg.Output[int]:
     """Load the rows of the file into the target. They are not visible before the final commit."""
     table = table_load.table
@@ -110,8 +106,8 @@ def load_table(
 def build_indexes(
     context: dg.OpExecutionContext,
     loaded_rows: list[int],
-    progress: ProgressResource,
-    restore_run: RestoreRunResource,
+    progress: resources.ProgressResource,
+    restore_run: resources.RestoreRunResource,
 ) -> dg.Output[int]:
     """Build the keys and indexes that are faster to build over all rows than row by row."""
     started = time.monotonic()
@@ -135,7 +131,9 @@ def build_indexes(
 
 
 @dg.op(ins={"rows": dg.In(int)})
-def prove_restore(rows: int, restore_run: RestoreRunResource) -> dg.Output[dict[str, bool | None]]:
+def prove_restore(
+    rows: int, restore_run: resources.RestoreRunResource
+) -> dg.Output[dict[str, bool | None]]:
     """Compare row counts and content digests in the target; commit only if all of them match."""
     with failing_step():
         run = restore_run.current
@@ -153,7 +151,7 @@ def prove_restore(rows: int, restore_run: RestoreRunResource) -> dg.Output[dict[
 
 
 @log_step
-def write_restore_log(restore_run: RestoreRunResource) -> dg.Output[dict[str, object]]:
+def write_restore_log(restore_run: resources.RestoreRunResource) -> dg.Output[dict[str, object]]:
     """Write the log, even if a table failed, and report the result."""
     with failing_step():
         result = restore_run.current.finish()

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import dagster as dg
 
+from vector_backup_pipeline import resources
 from vector_backup_pipeline.assets import RESTORE_DRILL, evaluations, table_check_specs
 from vector_backup_pipeline.engine.results import SetVerdict
 from vector_backup_pipeline.engine.storage.root import BackupRoot
@@ -13,12 +14,6 @@ from vector_backup_pipeline.operations import VERIFY
 from vector_backup_pipeline.outcome import failing_step, location_metadata
 from vector_backup_pipeline.parameters.types import LATEST
 from vector_backup_pipeline.parameters.verify import VerifyParameters
-from vector_backup_pipeline.resources import (
-    BackupStorageResource,
-    ProgressResource,
-    VerifyRunResource,
-    restore_test_server,
-)
 from vector_backup_pipeline.run_config import config_schema
 from vector_backup_pipeline.settings import Settings, load_settings
 
@@ -26,17 +21,12 @@ from vector_backup_pipeline.settings import Settings, load_settings
 @dg.op(config_schema=config_schema(VERIFY), out=dg.DynamicOut(SetToVerify))
 def find_backup_sets(
     context: dg.OpExecutionContext,
-    backup_storage: BackupStorageResource,
-    verify_run: VerifyRunResource,
+    backup_storage: resources.BackupStorageResource,
+    verify_run: resources.VerifyRunResource,
 ) -> Iterator[dg.DynamicOutput[SetToVerify]]:
     """Find the sets, and start a step for each."""
     with failing_step():
-        run = verify_run.begin(
-            context,
-            lambda parameters, settings: _make_run(
-                parameters, backup_storage.open_root(settings), settings, context.run_id
-            ),
-        )
+        run = verify_run.begin(context, backup_storage, _make_run)
         sets = run.find()
     for backup_set in sets:
         yield dg.DynamicOutput(
@@ -53,8 +43,8 @@ def find_backup_sets(
 def verify_backup_set(
     context: dg.OpExecutionContext,
     set_to_verify: SetToVerify,
-    progress: ProgressResource,
-    verify_run: VerifyRunResource,
+    progress: resources.ProgressResource,
+    verify_run: resources.VerifyRunResource,
 ) -> dg.Output[SetVerdict | None]:
     """Read and compare all files of the set, and run a restore test if requested. A set that was
     removed meanwhile is skipped."""
@@ -75,7 +65,7 @@ def verify_backup_set(
 
 @log_step
 def write_verify_log(
-    verify_run: VerifyRunResource,
+    verify_run: resources.VerifyRunResource,
 ) -> Iterator[dg.AssetCheckEvaluation | dg.Output[dict[str, object]]]:
     """Write the log, even if a set failed, and evaluate each table's asset checks."""
     with failing_step():
@@ -100,7 +90,7 @@ def latest_backup_checks(tables: Sequence[str]) -> dg.AssetChecksDefinition:
         name="verify_latest_backup", specs=table_check_specs(tables), can_subset=True
     )
     def verify_latest_backup(
-        context: dg.AssetCheckExecutionContext, backup_storage: BackupStorageResource
+        context: dg.AssetCheckExecutionContext, backup_storage: resources.BackupStorageResource
     ) -> Iterable[dg.AssetCheckResult]:
         chosen = context.selected_asset_check_keys
         settings = load_settings()
@@ -129,7 +119,7 @@ def _make_run(
         parameters,
         root,
         settings.timestamps,
-        lambda: restore_test_server(parameters.scratch_connection),
+        lambda: resources.restore_test_server(parameters.scratch_connection),
         lock_timeout=settings.lock_timeout,
         run_id=run_id,
     )

@@ -13,7 +13,7 @@ from vector_backup_pipeline.definitions import defs
 from vector_backup_pipeline.engine.catalog.stored_sets import Verdict, read_verdicts
 from vector_backup_pipeline.engine.postgres.recreation.target_objects import ExtensionState
 from vector_backup_pipeline_tests.fix_dagster import FinishedRun, JobRunner
-from vector_backup_pipeline_tests.fix_postgres import Database
+from vector_backup_pipeline_tests.fix_postgres import Database, create_database, user_url
 from vector_backup_pipeline_tests.fix_sets import SetWriter
 
 VERIFY = "vector_verify_job"
@@ -111,10 +111,10 @@ def test_a_restore_test_uses_a_server_of_its_own_and_leaves_nothing(
 def test_a_restore_test_on_a_given_server_drops_its_database_and_those_of_dead_ones(
     job: JobRunner, langchain: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    langchain.server.create_database("vector_drill_" + "0" * 32)
+    create_database(langchain.server, "vector_drill_" + "0" * 32)
     langchain.run("CREATE ROLE reads_by_default SUPERUSER LOGIN")
     langchain.run("ALTER ROLE reads_by_default SET default_transaction_read_only = on")
-    url = langchain.server.connection_string(langchain.name, user="reads_by_default")
+    url = user_url(langchain.server, langchain.name, "reads_by_default")
     monkeypatch.setenv("SCRATCH", url)
 
     done = job({"drill": True, "scratch_connection": {"env": "SCRATCH"}}, VERIFY)
@@ -200,7 +200,7 @@ def test_an_unreadable_set_fails_the_checks_of_every_table(
     }
     evaluation = done.of_type("ASSET_CHECK_EVALUATION")[0].asset_check_evaluation_data
     failures = str(evaluation.metadata["failures"].value)
-    assert f"{newest}: the set can't be read" in failures
+    assert f"{newest}: the set cannot be read" in failures
 
 
 def test_nothing_to_verify_is_a_notice(job: JobRunner) -> None:
