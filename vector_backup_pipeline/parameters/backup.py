@@ -109,8 +109,8 @@ class BackupParameters(CheckParameters):
     mode: Annotated[types.BackupMode | None, Shown(default="VECTOR_BACKUP_MODE, else full")] = (
         Field(
             default=None,
-            description="full exports every row, incremental only the rows changed since the last set. "
-            "incremental fails with the reason if a full backup is needed; auto makes it.",
+            description="full exports every row, incremental only the rows changed since the last "
+            "set. incremental fails with the reason if a full backup is needed; auto makes it.",
             examples=["auto"],
         )
     )
