@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from vector_backup_pipeline.engine.checkup import Finding, check_backup
+from vector_backup_pipeline.engine.checkup import check_backup
+from vector_backup_pipeline.engine.checkup.finding import Finding
 from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings
 from vector_backup_pipeline.engine.secrets import SecretText
 from vector_backup_pipeline.engine.storage.root import BackupRoot

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,7 +12,7 @@ from vector_backup_pipeline.cli.showing import DONE, FAILED, json_option, printa
 from vector_backup_pipeline.parameters.backup import CheckParameters
 
 if TYPE_CHECKING:
-    from vector_backup_pipeline.engine.checkup import Finding, Status
+    from vector_backup_pipeline.engine.checkup.finding import Finding, Status
 
 _SIGNS = {"ok": "✓", "warning": "!", "failed": "✗", "skipped": "–"}
 _STATUS_WORDS: "dict[Status, str]" = {
@@ -48,7 +49,7 @@ def check_command(as_json: bool, **options: Any) -> int:
         all_findings = list(findings)
     success = all(finding.status != "failed" for finding in all_findings)
     if as_json:
-        show_json({"success": success, "findings": [finding.as_json() for finding in all_findings]})
+        show_json({"success": success, "findings": [asdict(finding) for finding in all_findings]})
     else:
         click.echo(f"\n{_summary(all_findings)}")
     return DONE if success else FAILED

@@ -26,8 +26,8 @@ from vector_backup_pipeline.engine.storage.directory import BackupDirectory, Pen
 from vector_backup_pipeline.engine.table_definition import TableDefinition
 from vector_backup_pipeline.parameters.backup import BackupParameters
 
-# The text of vectors is 2.5 times as long as their binary form in the table; all other forms are at
-# most about as large. An estimate, for a store that has to choose its part size early.
+# The text of vectors is 2.5 times as long as their binary form in the table. Other formats take at
+# most about the size of the table. Object stores choose the part size by this estimate.
 _TEXT_EXPANSION = 3
 
 
@@ -48,8 +48,8 @@ def check_binary(table: TableSource, definition: TableDefinition) -> None:
 
 def expected_size(table: TableSource, request: BackupParameters) -> int:
     """The estimated size of the table's file in bytes; the file may be twice as large."""
-    is_plain_text = (request.format, request.compression) == ("csv", "none")
-    return table.size * (_TEXT_EXPANSION if is_plain_text else 1)
+    is_uncompressed_text = (request.format, request.compression) == ("csv", "none")
+    return table.size * (_TEXT_EXPANSION if is_uncompressed_text else 1)
 
 
 def export_table(
@@ -97,7 +97,7 @@ def export_table(
                 writer.append(item)
                 meter.advance(0 if by_blocks else item.rows)
                 meter.add(item.rows, len(item.data))
-            del item  # It may be large, and is not to be kept while the next one comes.
+            del item  # It may be large; free it before the next one arrives.
         writer.end(form.trailer)
         file.commit()
     meter.finish()
@@ -117,7 +117,7 @@ def export_table(
 
 
 class _Writer:
-    """Hashes, appends and indexes blocks, in whatever order they come."""
+    """Hashes, appends and indexes blocks, in any order."""
 
     def __init__(self, file: PendingFile, pack: Pack, header: bytes) -> None:
         self._file = file

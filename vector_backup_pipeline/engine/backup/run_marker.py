@@ -17,9 +17,9 @@ from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.storage.run_markers import RunMarker
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
 
-# Runs that start in one second take the following ones; this many at once are a mistake.
+# Runs that start in the same second take the following seconds; so many at once are a mistake.
 _TRIES = 60
-# A turn takes less time, so a process with an older announcement was killed.
+# A process with an older announcement was killed, since a turn takes less time.
 _LONGEST_TURN = timedelta(hours=1)
 
 

@@ -51,7 +51,7 @@ def claim_reading(
         if claim is not None:
             claim.release()
         notices.append(
-            f"No marker could be written beside {stamp}, so a prune may remove the set while it is "
+            f"No marker could be written for {stamp}, so a prune may remove the set while it is "
             f"being read: {error.message}"
         )
         return None

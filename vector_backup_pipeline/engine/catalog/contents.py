@@ -106,12 +106,19 @@ class Contents:
         """The backup set with that timestamp, None if there is none."""
         if stamp not in self.manifests:
             return None
+        name = manifest_name(stamp)
         try:
-            data = b"".join(self.directory.read(manifest_name(stamp)))
+            data = b"".join(self.directory.read(name))
         except ResourceNotFound:
             return None  # Removed since the directory was listed.
         try:
-            manifest = self._parse_manifest(stamp, data)
+            manifest = read_manifest(data, name, self.directory.manifest_key)
+            if manifest.timestamp != stamp:
+                # A copy would claim the files of the set that it was copied from.
+                raise IntegrityError(
+                    f"The manifest {name} was renamed or copied: it is that of the set "
+                    f"{manifest.timestamp}. Rename it back, or remove it."
+                )
         except IntegrityError as error:
             others = {*self.manifests, *self.data_files} - {stamp}
             mentions = frozenset(other for other in others if other.encode() in data)
@@ -120,17 +127,6 @@ class Contents:
         if created.tzinfo is None:
             created = created.replace(tzinfo=timezone.utc)
         return ManifestSet(stamp, manifest, created.astimezone(timezone.utc))
-
-    def _parse_manifest(self, stamp: str, data: bytes) -> Manifest:
-        name = manifest_name(stamp)
-        manifest = read_manifest(data, name, self.directory.manifest_key)
-        if manifest.timestamp != stamp:
-            # A copy would claim the files of the set that it was copied from.
-            raise IntegrityError(
-                f"The manifest {name} was renamed or copied: it is that of the set "
-                f"{manifest.timestamp}. Rename it back, or remove it."
-            )
-        return manifest
 
     def state_without_set(self, stamp: str) -> FileState:
         """The state of that timestamp's files that belong to no backup set."""

@@ -122,8 +122,8 @@ def find_directory(
 def find_directories(
     root: BackupRoot, task_id: str | None = None, *, global_only: bool = False
 ) -> Iterator[tuple[str | None, BackupDirectory]]:
-    """The backup directories that exist, each with its task: the root's own, then the tasks'; or
-    only those asked for. Raises `ResourceNotFound` if the task's directory does not exist."""
+    """The existing backup directories, each with its task: the root's own, then the tasks'; or only
+    the requested ones. Raises `ResourceNotFound` if the task's directory does not exist."""
     tasks = [] if global_only else root.task_ids()
     for task in [None, *tasks] if task_id is None else [task_id]:
         try:

@@ -58,7 +58,7 @@ def source_named(text: str, sources: Iterable[SourceDatabase], where: str) -> So
         ResourceNotFound: there is none.
     """
     labels = source_labels(sources)
-    # A database without a known server is shown by its bare name, also beside its namesakes.
+    # A database of an unknown server has only its bare name, even if others have that name too.
     matches = [source for source, label in labels.items() if text in (label, source.qualified)]
     matches = matches or [source for source in labels if source.name == text]
     if not matches:

@@ -1,6 +1,6 @@
 """The state of a backup set: one model for every listing, for `latest` and for retention.
 
-The verdict beside a set has the outcome of its last verification and of its last restore test. A
+The verdict of a set has the outcome of its last verification and of its last restore test. A
 verification without a restore test keeps the outcome of the last one, so each has its own time.
 """
 
@@ -275,7 +275,7 @@ def read_verdicts(directory: BackupDirectory, stamp: str) -> Verdicts:
 
 
 def write_verdict(directory: BackupDirectory, verdict: SetVerdict) -> None:
-    """Write the verdict beside its set, with the last restore test if this one made none."""
+    """Store the verdict with its set. It keeps the last restore test if there was none now."""
     data: dict[str, Any] = verdict.model_dump(mode="json")
     earlier = _read(directory, verdict.timestamp)
     if verdict.drill is None and earlier is not None and earlier.drill is not None:

@@ -10,9 +10,7 @@ from datetime import timedelta
 
 from vector_backup_pipeline.engine.checkup.database import check_database
 from vector_backup_pipeline.engine.checkup.finding import (
-    Area,
     Finding,
-    Status,
     failed,
     from_error,
     ok,
@@ -27,8 +25,6 @@ from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.engine.storage.run_markers import DEAD_AFTER
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
 from vector_backup_pipeline.parameters.backup import BackupRequest
-
-__all__ = ["Area", "Finding", "Status", "check_backup", "check_clock", "check_space"]
 
 # Clocks that are synchronized by NTP differ by less.
 _TOLERATED_OFFSET = timedelta(seconds=5)
@@ -47,10 +43,10 @@ def check_backup(
     Raises:
         RunCancelled: the check was interrupted; it has cleaned up.
     """
-    database = yield from check_database(request, connection, lock_timeout)
+    server_offset, expected_size = yield from check_database(request, connection, lock_timeout)
     storage_offset = yield from check_storage(request.task_id, root, timestamps)
-    yield check_space(root, database.expected_size)
-    yield check_clock("server", "database server", database.clock_offset)
+    yield check_space(root, expected_size)
+    yield check_clock("server", "database server", server_offset)
     yield check_clock("storage", "storage", storage_offset)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
 from vector_backup_pipeline.engine.backup.manifest import read_tables
@@ -29,21 +28,14 @@ from vector_backup_pipeline.parameters.backup import BackupRequest
 _LOCK_TIMEOUT = 3.0
 
 
-@dataclass(frozen=True)
-class DatabaseReport:
-    """`clock_offset` is how far the server's clock is ahead of this machine's, `expected_size` the
-    estimated size of the next backup in bytes; None if unknown."""
-
-    clock_offset: timedelta | None = None
-    expected_size: int | None = None
-
-
 def check_database(
     request: BackupRequest, connection: ConnectionSettings, lock_timeout: float
-) -> Generator[Finding, None, DatabaseReport]:
-    """Take the snapshot of a backup and read the first row of each table."""
+) -> Generator[Finding, None, tuple[timedelta | None, int | None]]:
+    """Take the snapshot of a backup and read the first row of each table. Returns how far the
+    server's clock is ahead of this machine's, and the estimated size of the next backup in bytes;
+    None if unknown."""
     lock_timeout = min(lock_timeout, _LOCK_TIMEOUT)
-    offset, sizes = None, list[int]()
+    clock_offset, sizes = None, list[int]()
     try:
         # Without truncate tables, since their lock would block writers.
         snapshot = pin_snapshot(
@@ -51,7 +43,11 @@ def check_database(
         )
         with contextlib.closing(snapshot) as pinned:
             yield from _server_findings(pinned)
-            offset = _clock_offset(pinned)
+            with (
+                database_errors("read the clock", connection.secrets),
+                pinned.coordinator.cursor() as cursor,
+            ):
+                clock_offset = read_clock(cursor) - datetime.now(timezone.utc)
             yield _workers_finding(pinned, request.workers, lock_timeout)
             yield from _table_findings(pinned, request)
             yield from _truncate_findings(pinned, request)
@@ -59,7 +55,7 @@ def check_database(
     except BackupError as error:
         yield from_error("database", "connection", error)
         yield skipped("tables", "tables", "there is no connection to the database")
-    return DatabaseReport(offset, sum(sizes) if sizes else None)
+    return clock_offset, sum(sizes) if sizes else None
 
 
 def _server_findings(pinned: PinnedSnapshot) -> Iterator[Finding]:
@@ -81,14 +77,6 @@ def _server_findings(pinned: PinnedSnapshot) -> Iterator[Finding]:
         yield warning("database", "server", f"{message}, a standby", advice)
     else:
         yield ok("database", "server", message)
-
-
-def _clock_offset(pinned: PinnedSnapshot) -> timedelta:
-    with (
-        database_errors("read the clock", pinned.settings.secrets),
-        pinned.coordinator.cursor() as cursor,
-    ):
-        return read_clock(cursor) - datetime.now(timezone.utc)
 
 
 def _workers_finding(pinned: PinnedSnapshot, workers: int, lock_timeout: float) -> Finding:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 from vector_backup_pipeline.engine.errors import BackupError, LockTimeout, RunCancelled
 
@@ -20,9 +20,6 @@ class Finding:
     status: Status
     message: str
     advice: str | None = None
-
-    def as_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def ok(area: Area, name: str, message: str) -> Finding:

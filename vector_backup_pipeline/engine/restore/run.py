@@ -201,7 +201,6 @@ class RestoreRun(EngineRun[RestoreResult]):
         started = time.monotonic()
         try:
             with self._remembering(table):
-                self._refuse_after_failure()
                 rows = self._load(made(self._target), table, listener)
         except BaseException as cause:
             error = as_run_error(cause)
@@ -231,7 +230,6 @@ class RestoreRun(EngineRun[RestoreResult]):
         """Build keys and indexes over the loaded rows."""
         started = time.monotonic()
         with self._remembering():
-            self._refuse_after_failure()
             made(self._target).build_indexes(listener)
         _log.info("Indexes built: %.1f s", time.monotonic() - started)
 
@@ -243,7 +241,6 @@ class RestoreRun(EngineRun[RestoreResult]):
             IntegrityError: the target does not have the backup's rows; it is unchanged.
         """
         with self._remembering():
-            self._refuse_after_failure()
             target = made(self._target)
             if missing := [t.table for t in target.planned if t.table not in self._loaded]:
                 raise InvalidParams(
@@ -319,20 +316,17 @@ class RestoreRun(EngineRun[RestoreResult]):
 
     @contextlib.contextmanager
     def _remembering(self, table: str | None = None) -> Iterator[None]:
-        """Keep the first error, with the `table` that it is about, and release the target."""
-        is_first = self._own_error is None
+        """Keep the first error, with the `table` that it is about, and release the target. After
+        it, further steps are refused."""
+        if self._own_error is not None:
+            raise BackupError(f"Not restored: {self._why_rolled_back()}")
         try:
             with super()._remembering():
                 yield
         except BaseException:
-            if is_first:
-                self._failed_table = table
-                self._release()
+            self._failed_table = table
+            self._release()
             raise
-
-    def _refuse_after_failure(self) -> None:
-        if self._own_error is not None:
-            raise BackupError(f"Not restored: {self._why_rolled_back()}")
 
     def _why_rolled_back(self) -> str:
         if self._outcome == "unknown":

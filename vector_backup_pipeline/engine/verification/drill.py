@@ -30,14 +30,14 @@ from vector_backup_pipeline.parameters.verify import VerifyParameters
 # Opens the server that a restore test uses.
 OpenDrillServer = Callable[[], AbstractContextManager[DrillServer]]
 
-# A restore test fails with one of these if the set is at fault: its files, or its definitions.
+# A restore test fails with one of these if the set's files or definitions are the cause.
 _SET_AT_FAULT = (IntegrityError, ResourceNotFound, TableNotFound, DatabaseRefused)
 
 
 @dataclass(frozen=True)
 class DrilledSet:
-    """A restore test, and its error. `drill` is None when the set could not be judged: no server,
-    no space, no privilege."""
+    """A restore test and its error. `drill` is None if the test could not run: no server, no space,
+    no privilege."""
 
     drill: Drill | None
     error: BackupError | None
@@ -61,7 +61,7 @@ def drill_set(
             timestamp=backup.stamp,
             backup_path=path,
             tables=tables,
-            # The embedded server has one version; the digest proves what it read.
+            # The embedded server has a fixed version; digests prove the values.
             allow_other_versions=True,
             workers=request.workers,
             probes=request.probes,
@@ -76,7 +76,7 @@ def drill_set(
     drilled = DrilledSet(None, None)
     manifest = backup.manifest
     required = [address for table in manifest.definitions for address in table.requires]
-    # Row security policies are for these.
+    # Roles that row security policies name.
     roles = {address.names[0] for address in required if address.kind == "role"}
     extensions = [needed for needed in manifest.dependencies if needed.kind == "extension"]
     encoding = manifest.server.encoding

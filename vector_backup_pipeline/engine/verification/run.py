@@ -90,11 +90,6 @@ class _Set:
         return self.stored.stamp
 
     @property
-    def source(self) -> SourceDatabase | None:
-        """None of a damaged set."""
-        return self.stored.source
-
-    @property
     def label(self) -> str:
         return f"{self.stamp} in {self.directory.location}"
 
@@ -159,10 +154,10 @@ class VerifyRun(RunInParts[VerifyResult, _Set]):
         timestamp, text = self.request.timestamp, self.request.source_database
         source: SourceDatabase | None = None
         if text is not None:
-            known = [s.source for sets in by_location for s in sets if s.source]
+            known = [s.stored.source for sets in by_location for s in sets if s.stored.source]
             source = source_named(text, known, self._root.location)
         for sets in by_location:
-            of_source = [s for s in sets if source is None or s.source in (None, source)]
+            of_source = [s for s in sets if source is None or s.stored.source in (None, source)]
             if timestamp == LATEST:
                 of_source = _latest(of_source)
                 now = self._timestamps.now()
@@ -224,19 +219,20 @@ class VerifyRun(RunInParts[VerifyResult, _Set]):
     def _judge(
         self, backup_set: _Set, checked: CheckedFiles, drilled: DrilledSet | None
     ) -> SetVerdict:
+        stored = backup_set.stored
         file_lines = [error_line(error, table) for table, error in checked.errors]
         return SetVerdict(
             backup_path=backup_set.directory.location,
-            timestamp=backup_set.stamp,
-            backup_date=self._local(backup_set.stored.created_at) if backup_set.source else None,
-            complete=backup_set.stored.says_complete,
+            timestamp=stored.stamp,
+            backup_date=self._local(stored.created_at) if stored.source else None,
+            complete=stored.says_complete,
             files_passed=checked.passed,
             passed=not backup_set.errors,
             verified_at=datetime.now(timezone.utc).replace(microsecond=0),
             tool_version=__version__,
             tables=checked.tables,
             drill=drilled.drill if drilled else None,
-            errors=[*file_lines, *_drill_lines(drilled, backup_set.stamp)],
+            errors=[*file_lines, *_drill_lines(drilled, stored.stamp)],
         )
 
     def _drill(
@@ -317,14 +313,14 @@ def _was_removed(backup_set: _Set) -> bool:
 def _latest(sets: Sequence[_Set]) -> list[_Set]:
     """Of the sets of a location, oldest first: the newest complete one of each source database;
     and damaged ones that may have been newer than one of these."""
-    newest = {s.source: s for s in sets if s.stored.is_usable}
+    newest = {s.stored.source: s for s in sets if s.stored.is_usable}
     oldest = min((s.stored.age for s in newest.values()), default=None)
     return [
         s
         for s in sets
-        if newest.get(s.source) is s
+        if newest.get(s.stored.source) is s
         or (
-            (s.source is None or s.stored.broken_base is not None)
+            (s.stored.source is None or s.stored.broken_base is not None)
             and (oldest is None or s.stored.age > oldest)
         )
     ]
