@@ -12,7 +12,6 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 from vector_backup_pipeline.engine.backup.manifest import build_manifest, read_tables
 from vector_backup_pipeline.engine.backup.report import backup_lines
@@ -247,18 +246,15 @@ class BackupRun(EngineRun[BackupResult]):
         return truncated
 
     def _truncate_failed(self, error: BackupError, seconds: float) -> None:
-        outcome: Literal["not_truncated", "unknown"] = "not_truncated"
-        if isinstance(error, CommitUnknown):
-            outcome = "unknown"
         failure = TruncateFailure(
             error_type=error.error_type,
             error=error.message,
-            outcome=outcome,
+            outcome="unknown" if isinstance(error, CommitUnknown) else "not_truncated",
             duration=round(seconds, 3),
         )
         self._truncate_results = dict.fromkeys(self.request.tables_to_truncate, failure)
         if self._truncate_state == "pending":
-            self._truncate_state = outcome
+            self._truncate_state = failure.outcome
 
     def _rows_to_truncate(self) -> dict[str, int]:
         return {table: self.stored[table].rows for table in self.request.tables_to_truncate}

@@ -59,10 +59,8 @@ def chosen_rows(
 
 
 def _identities(directory: BackupDirectory, table: PlannedTable, names: Sequence[str]) -> list[str]:
-    name_at = table.columns.index(_NAME)
-    identity_at = table.columns.index(_IDENTITY[COLLECTION_TABLE])
     identities: dict[str, list[str]] = {}
-    for name, identity in _named_rows(directory, table, name_at, identity_at):
+    for name, identity in _named_rows(directory, table):
         # LangChain's older layout allowed two collections of the same name.
         identities.setdefault(name, []).append(identity)
     missing = [name for name in names if name not in identities]
@@ -76,10 +74,10 @@ def _identities(directory: BackupDirectory, table: PlannedTable, names: Sequence
     return [identity for name in names for identity in identities[name]]
 
 
-def _named_rows(
-    directory: BackupDirectory, table: PlannedTable, name_at: int, identity_at: int
-) -> Iterator[tuple[str, str]]:
+def _named_rows(directory: BackupDirectory, table: PlannedTable) -> Iterator[tuple[str, str]]:
     """Each collection's name and identity, as text."""
+    name_at = table.columns.index(_NAME)
+    identity_at = table.columns.index(_IDENTITY[COLLECTION_TABLE])
     data = table.stored.data
     if not data.has_digest:
         for _, fields in read_rows(directory, table.stored.file):

@@ -43,12 +43,6 @@ class Sent(NamedTuple):
     size: int
 
 
-class Written(NamedTuple):
-    """Rows that a connection's COPY has written, by the server's count."""
-
-    rows: int
-
-
 _Emit: TypeAlias = Callable[[Sent], None]
 # What one connection sends to COPY.
 _Chunks: TypeAlias = Callable[[_Emit], Iterator[bytes]]
@@ -80,23 +74,20 @@ def load_table(
         BackupError: the transactions of all connections have to be rolled back.
     """
     chunks, most_streams = _chunks(directory, table, request)
+    written: list[int] = []
 
-    def work(connection: Connection, threads: StreamThreads[Sent | Written]) -> None:
+    def work(connection: Connection, threads: StreamThreads[Sent]) -> None:
         with database_errors(f"restore {table.table}", secrets), connection.cursor() as cursor:
-            sent = _until(threads.stopped, chunks(threads.emit))
-            threads.emit(Written(_write(cursor, table, into, request, sent)))
+            rows = _until(threads.stopped, chunks(threads.emit))
+            written.append(_write(cursor, table, into, request, rows))
 
     meter = ProgressMeter(table.table, table.stored.size, listener)
-    written = 0
     with StreamThreads(connections[:most_streams], work, "vector-backup-load") as threads:
-        for event in threads:
-            if isinstance(event, Sent):
-                meter.advance(event.size)
-                meter.add(event.rows, event.size)
-            else:
-                written += event.rows
-    meter.finish(written)
-    return written
+        for sent in threads:
+            meter.advance(sent.size)
+            meter.add(sent.rows, sent.size)
+    meter.finish(sum(written))
+    return sum(written)
 
 
 def _write(

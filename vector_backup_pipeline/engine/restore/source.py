@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -146,11 +146,10 @@ def find_source(
     return RestoreSource(directory, chosen.backup, tables, covered, chosen.passed_over)
 
 
-def find_stored(stored: Iterable[StoredTable], text: str) -> StoredTable | None:
+def find_stored(stored: Sequence[StoredTable], text: str) -> StoredTable | None:
     """The table that `text` names: as in the backup's parameters, or by `name` or `schema.name`.
     None if there is no such table, or several of that bare name."""
     name = parse_table_name(text)
-    stored = list(stored)
     exact = [table for table in stored if parse_table_name(table.table) == name]
     if name.schema is None:
         matches = exact or [table for table in stored if table.name == name.name]

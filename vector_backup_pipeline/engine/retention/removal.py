@@ -78,6 +78,7 @@ class Removal:
         self.tombstone = tombstone
         self.removed: dict[str, int] = {}
         self._directory = directory
+        self._tombstone_name = tombstone_name(tombstone.timestamp)
         names = [tombstone.manifest, tombstone.verdict, *tombstone.files]
         self._names = [name for name in names if name is not None and name not in spared]
 
@@ -116,7 +117,3 @@ class Removal:
             files=list(self.removed),
             bytes=sum(self.removed.values()),
         )
-
-    @property
-    def _tombstone_name(self) -> str:
-        return tombstone_name(self.tombstone.timestamp)
