@@ -238,7 +238,7 @@ def _write_manifest(
 
 
 def pair_lines(pair: AdoptedPair) -> list[str]:
-    """A pair as people read it: its state, its files, and their unreadable rows."""
+    """The lines that describe a pair: its state, its files, and their unreadable rows."""
     mark = "✗" if pair.state == "not_adopted" else "✓"
     state = pair.state.replace("_", " ")
     lines = [f"{mark} {pair.timestamp} in {pair.backup_path}: {state}"]

@@ -13,8 +13,8 @@ from vector_backup_pipeline.parameters.types import Compression, Format
 
 LOG_NAME = "vector_backup_log.txt"
 PENDING_SUFFIX = ".tmp"
-# Held by the one prune, the one adoption that may work in a directory at a time. Neither has a
-# timestamp in its name.
+# Held by a prune and by an adoption: only one of each may run in a directory at a time. Their names
+# have no timestamp.
 PRUNE_MARKER = ".vector_backup_prune.run"
 ADOPT_MARKER = ".vector_backup_adopt.run"
 
@@ -37,7 +37,7 @@ _READING = re.compile(r"(\.vector_backup_.+)_[0-9a-f]{8}\.reading")
 # `public`, 63 bytes at most, always fits, also percent-encoded.
 _LONGEST_NAME = 190
 _HASH_LENGTH = 16
-# What a file name can't contain, or what would leave the directory or hide the file.
+# What a file name cannot contain, or what would leave the directory or hide the file.
 _UNSAFE = re.compile(r"[/\\%\x00-\x1f\x7f-\x9f]|^\.+")
 
 
@@ -88,7 +88,7 @@ def is_like_a_data_file(name: str) -> bool:
 
 
 def is_announcement(name: str) -> bool:
-    """Whether it is the object by which a process takes its turn, where no other way is."""
+    """Whether it is the object by which a process announces itself (see `object_store`)."""
     return re.search(r"\.[0-9a-f]{32}\.tmp\Z", name) is not None
 
 
@@ -97,7 +97,7 @@ def _stamp_between(prefix: str, suffix: str, name: str, timestamps: TimestampFor
     return text if name == f"{prefix}{text}{suffix}" and timestamps.is_stamp(text) else None
 
 
-# Of a file's name and the timestamp format: its stamp, None for every other file.
+# Functions of a file's name and the timestamp format: its stamp, None for every other file.
 stamp_of_manifest = partial(_stamp_between, "vector_backup_", ".json")
 stamp_of_verdict = partial(_stamp_between, "vector_backup_", ".verified.json")
 stamp_of_tombstone = partial(_stamp_between, "vector_backup_", ".tombstone.json")

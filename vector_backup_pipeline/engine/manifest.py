@@ -1,4 +1,4 @@
-"""The manifest: the file whose existence makes a backup set, and all that restore needs to know."""
+"""The manifest: the file whose existence makes a backup set, and all that a restore needs."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Block(Record):
 def check_bare(name: str) -> str:
     """The name must be that of a file in the set's own directory."""
     if name in ("", ".", "..") or "/" in name or "\0" in name:
-        raise ValueError("is no plain file name")
+        raise ValueError("is not a plain file name")
     return name
 
 

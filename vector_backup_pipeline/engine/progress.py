@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Progress:
-    """One moment of an export or a load. `percent` and `seconds_left` are None while unknown."""
+    """The progress of an export or a load at one moment. `percent` and `seconds_left` are None
+    while unknown."""
 
     table: str
     rows: int

@@ -83,7 +83,7 @@ def _read_range(
     if job.batch_size is not None:
         for values in fetch_range(stream, rows, job.columns, job.batch_size):
             builder.write(csv_record(values))
-            del values  # It may be large, and is not to be kept while the next row comes.
+            del values  # It may be large; do not keep it while waiting for the next row.
             if threads.stopped.is_set():
                 return
         builder.flush()

@@ -1,4 +1,4 @@
-"""What the sections of the log have in common."""
+"""The common parts of the sections of a log."""
 
 from __future__ import annotations
 

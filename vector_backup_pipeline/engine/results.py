@@ -199,7 +199,7 @@ class VerifyResult(RunResult):
 
 
 class UnreadableRow(Record):
-    """Why the row that begins in `line` of a file can't be read."""
+    """Why the row that begins in `line` of a file cannot be read."""
 
     line: int
     reason: str
@@ -215,7 +215,7 @@ class AdoptedFile(Record):
 
 
 class UnreadableFile(Record):
-    """A file of the older system that can't be adopted, with the first of its unreadable rows."""
+    """A file of the older system that cannot be adopted, with the first of its unreadable rows."""
 
     success: Literal[False] = False
     source_file: str

@@ -35,7 +35,7 @@ _T = TypeVar("_T")
 
 
 def made(value: _T | None) -> _T:
-    """What an earlier step has made."""
+    """`value`, which an earlier step has made."""
     if value is None:
         raise BackupError("The steps of this run were not called in their order.")
     return value
@@ -131,7 +131,7 @@ class EngineRun(ABC, Generic[_R]):
         lines: Iterable[str],
         outcome: str | None = None,
     ) -> None:
-        """Append the section where that is possible: the directory may be read-only."""
+        """Append the section if possible: the directory may be read-only."""
         try:
             directory.append(LOG_NAME, self._section(title, lines, outcome))
         except BackupError as error:

@@ -1,4 +1,4 @@
-"""Connection strings and passwords: a type that can't print itself, and redaction."""
+"""Connection strings and passwords: a type that does not print itself, and redaction."""
 
 from __future__ import annotations
 

@@ -163,7 +163,7 @@ def _row_faults(chunks: Iterator[bytes], file: DataFile) -> Iterator[str]:
         yield str(error)
     yield from _difference("the number of rows", counter.rows, file.rows)
     if file.has_digest:
-        if counter.header != row_format(file.format).header(file.digest.columns):
+        if counter.splitter.header != row_format(file.format).header(file.digest.columns):
             # The actual beginning of the file is not shown, since it may be arbitrary bytes.
             is_csv = file.format == "csv"
             yield (
@@ -212,32 +212,28 @@ class _RowCounter:
 
     def __init__(self, file: DataFile) -> None:
         self._unpacker = codec(file.compression).unpacker()
-        self._splitter = row_format(file.format).splitter(_longest_row(file))
+        self.splitter = row_format(file.format).splitter(_longest_row(file))
         self.bytes = 0
         self.rows = 0
         self.digest = 0
-
-    @property
-    def header(self) -> bytes:
-        return self._splitter.header
 
     def feed(self, stored: bytes) -> None:
         """Raises `UnreadableFrame`, `UnfinishedRecord`."""
         self.bytes += len(stored)
         for data in self._unpacker.feed(stored):
-            rows = self._splitter.feed(data)
+            rows = self.splitter.feed(data)
             self.rows += len(rows)
             self.digest += digest_of(rows)
 
     def fault_at(self, end: _BlockEnd) -> str | None:
-        if not self._unpacker.is_between_frames or self._splitter.begun:
+        if not self._unpacker.is_between_frames or self.splitter.begun:
             return f"{end.name} does not end where a row ends, at byte {end.offset}"
         if self.rows != end.rows:
             return f"{self.rows} rows end with {end.name}, expected {end.rows}"
         return None
 
     def finish(self) -> None:
-        self._splitter.finish()
+        self.splitter.finish()
         if not self._unpacker.is_between_frames:
             raise UnreadableFrame(_CUT)
 

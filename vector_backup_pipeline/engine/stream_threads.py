@@ -64,7 +64,7 @@ class StreamThreads(Generic[_T]):
                 continue
             if not isinstance(item, _Ended):
                 yield item
-                del item  # It may be large, and is not to be kept while the next one comes.
+                del item  # It may be large; do not keep it while waiting for the next one.
             elif item.error is not None:
                 raise item.error
             else:

@@ -174,7 +174,7 @@ class OmissionKind(str, Enum):
 
 
 class Omission(Record):
-    """Something of the table that a restore does not recreate. `text` is for people."""
+    """Something of the table that a restore does not recreate. `text` is for display."""
 
     kind: OmissionKind
     text: str

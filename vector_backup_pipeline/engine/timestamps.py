@@ -1,4 +1,4 @@
-"""The timestamp in the names of a run's files: its format is checked once, and recognized again."""
+"""The timestamp in the names of a run's files: checks its format, writes it and reads it."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ class TimestampFormat:
             elif not _SAFE_IN_FILE_NAMES.fullmatch(first):
                 problem = f"is {first!r}: only letters, digits, '_' and '-' are safe in file names"
             elif not self.is_stamp(first):
-                problem = f"is {first!r}, which can't be read back"
+                problem = f"is {first!r}, which cannot be read back"
             else:
                 continue
             raise InvalidParams(
                 f"The timestamp format {self.pattern!r} {problem}. Use "
-                f"{DEFAULT_TIMESTAMP_FORMAT!r} or one as complete."
+                f"{DEFAULT_TIMESTAMP_FORMAT!r} or another complete one."
             )
 
     def stamp(self, moment: datetime) -> str:

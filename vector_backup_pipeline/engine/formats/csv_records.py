@@ -6,7 +6,7 @@ number of quotes before it is even.
 
 from __future__ import annotations
 
-# The server can't take a value of more than 1 GiB: a longer record has a quote that nothing closes.
+# PostgreSQL refuses values of more than 1 GiB: in a longer record, a quote is not closed.
 LONGEST_RECORD = 1 << 30
 
 
@@ -51,13 +51,13 @@ class RecordSplitter:
         self._check_length()
         if self.begun:
             raise UnfinishedRecord(
-                f"it ends in the middle of a record, of which {self.begun} bytes are there"
+                f"it ends in the middle of a record, after {self.begun} bytes of it"
             )
 
     def _check_length(self) -> None:
         if self.begun > self._longest:
             raise UnfinishedRecord(
-                f"a record has more than {self._longest} bytes: somewhere a quote is never closed"
+                f"a record has more than {self._longest} bytes: a quote is never closed"
             )
 
     def _add(self, piece: bytes) -> None:

@@ -81,8 +81,8 @@ class TupleSplitter:
         if not self.header:
             self.header, at = data[: len(HEADER)], len(HEADER)
         while not self._has_ended:
-            end, is_whole = _end_of_tuple(data, at)
-            if not is_whole:
+            end = _end_of_tuple(data, at)
+            if end > len(data):
                 self._needed = end - at
                 break
             if data[at:end] == TRAILER:
@@ -96,22 +96,17 @@ class TupleSplitter:
         return rows
 
 
-def _end_of_tuple(data: bytes, begin: int) -> tuple[int, bool]:
-    """The end of the tuple at `begin` and True; or, with False, how long `data` must be to tell
-    more. The trailer counts as a tuple."""
-    size, at = len(data), begin + _FIELD_COUNT.size
-    if size < at:
-        return at, False
-    (fields,) = _FIELD_COUNT.unpack_from(data, begin)
-    if data[begin:at] == TRAILER:
-        return at, True
-    for _ in range(fields):
-        if size < at + _FIELD_LENGTH.size:
-            return at + _FIELD_LENGTH.size, False
+def _end_of_tuple(data: bytes, begin: int) -> int:
+    """The end of the tuple at `begin`; beyond the end of `data`, at least as many bytes are needed.
+    The trailer counts as a tuple."""
+    at = begin + _FIELD_COUNT.size
+    if len(data) < at or data[begin:at] == TRAILER:
+        return at
+    for _ in range(_FIELD_COUNT.unpack_from(data, begin)[0]):
+        if len(data) < at + _FIELD_LENGTH.size:
+            return at + _FIELD_LENGTH.size
         (length,) = _FIELD_LENGTH.unpack_from(data, at)
         if not -1 <= length <= LONGEST_RECORD:
-            raise UnfinishedRecord(f"a binary COPY can't have a field of {length} bytes")
+            raise UnfinishedRecord(f"a binary COPY cannot have a field of {length} bytes")
         at += _FIELD_LENGTH.size + max(length, 0)
-        if size < at:
-            return at, False
-    return at, True
+    return at

@@ -24,7 +24,7 @@ def json_of(text: str) -> str:
     if text in ("True", "False"):
         return text.lower()
     if not text.startswith(("{", "[")):
-        raise ValueError(f"{_shown(text)} is no object, array, number, True or False")
+        raise ValueError(f"{_shown(text)} is not an object, array, number, True or False")
     json_text = text if _is_json(text) else _from_python(text)
     # UTF-8 has no lone surrogates, JSON has escapes for them.
     return _SURROGATE.sub(lambda match: f"\\u{ord(match.group()):04x}", json_text)
@@ -61,7 +61,7 @@ def _check_json_types(value: Any) -> None:
     if isinstance(value, dict):
         for key, item in value.items():
             if not isinstance(key, str):
-                raise ValueError(f"the key {key!r} is no text")
+                raise ValueError(f"the key {key!r} is not text")
             _check_json_types(item)
     elif isinstance(value, list):
         for item in value:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TypeAlias
 
 from vector_backup_pipeline.engine.formats import pgcopy
 from vector_backup_pipeline.engine.formats.csv import csv_record
@@ -12,24 +12,22 @@ from vector_backup_pipeline.engine.formats.csv_records import RecordSplitter
 from vector_backup_pipeline.parameters.types import Format
 
 
-class RowSplitter(Protocol):
-    """Splits a table's whole stream into rows, in chunks that may be cut anywhere.
+class _CsvSplitter(RecordSplitter):
+    """The first record is the header."""
 
-    `header` are the bytes before the first row, `begun` the number of bytes of an unfinished row.
-    """
-
-    @property
-    def header(self) -> bytes: ...
-
-    @property
-    def begun(self) -> int: ...
+    header = b""
 
     def feed(self, chunk: bytes) -> list[bytes]:
-        """The rows that end in `chunk`, as the content digest takes them. Raises
-        `UnfinishedRecord` if they are malformed."""
+        rows = super().feed(chunk)
+        if rows and not self.header:
+            self.header = rows[0] + b"\n"
+            return rows[1:]
+        return rows
 
-    def finish(self) -> None:
-        """Raises `UnfinishedRecord` if the stream cannot end here."""
+
+# Splits a table's whole stream, cut anywhere into chunks, into rows as the content digest takes
+# them. `header` are the bytes before the first row, `begun` is the size of an unfinished row.
+RowSplitter: TypeAlias = _CsvSplitter | pgcopy.TupleSplitter
 
 
 @dataclass(frozen=True)
@@ -47,19 +45,6 @@ class RowFormat:
     header: Callable[[Sequence[str]], bytes]
     rows: Callable[[list[bytes]], tuple[list[bytes], bool]]
     splitter: Callable[[int], RowSplitter]
-
-
-class _CsvSplitter(RecordSplitter):
-    """The first record is the header."""
-
-    header = b""
-
-    def feed(self, chunk: bytes) -> list[bytes]:
-        rows = super().feed(chunk)
-        if rows and not self.header:
-            self.header = rows[0] + b"\n"
-            return rows[1:]
-        return rows
 
 
 CSV = RowFormat("csv", 1, b"", csv_record, lambda messages: (messages, True), _CsvSplitter)

@@ -70,7 +70,7 @@ def test_bytes_after_the_trailer_are_told(step: int) -> None:
 
 @pytest.mark.parametrize("length", [-2, -(1 << 31), (1 << 31) - 1])
 def test_a_length_that_no_field_has_is_told(length: int) -> None:
-    with pytest.raises(UnfinishedRecord, match=f"can't have a field of {length} bytes"):
+    with pytest.raises(UnfinishedRecord, match=f"cannot have a field of {length} bytes"):
         split(HEADER + struct.pack(">Hi", 1, length), 100)
 
 
