@@ -17,7 +17,7 @@ pytest_plugins = [
     "vector_backup_pipeline_tests.fix_prune",
     "vector_backup_pipeline_tests.fix_restore",
     "vector_backup_pipeline_tests.fix_rows",
-    # Last, since it imports from the others, which pytest wants to import itself.
+    # Last: it imports from the others, which pytest must import first.
     "vector_backup_pipeline_tests.fix_dagster",
     "vector_backup_pipeline_tests.fix_definitions",
     "vector_backup_pipeline_tests.fix_terminal",
@@ -30,9 +30,9 @@ _ROOM_NEEDED = 4 << 30
 
 def pytest_configure() -> None:
     """Work in memory where there is room: over a thousand databases are made, and on a disk all
-    takes half as long again. TMPDIR names another place."""
+    takes half as long again. TMPDIR names another location."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        # A shell's "&" lets it be ignored, by all processes that tests start and interrupt too.
+        # A shell's "&" makes a process ignore SIGINT, and the processes that it starts.
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if "TMPDIR" not in os.environ and _has_room(_MEMORY):
         os.environ["TMPDIR"] = str(_MEMORY)

@@ -1,4 +1,4 @@
-"""The API: its application, and its service as a process in front of the tests' `dagster dev`."""
+"""The API: its application, and its service as a separate process."""
 
 import os
 import signal
@@ -25,7 +25,7 @@ _SERVE = "from vector_backup_pipeline.cli import main; main()"
 
 
 def app_of(root: Path, **settings: str) -> FastAPI:
-    """The application with that root and these settings."""
+    """The application with these settings."""
     return create_app(load_settings(root=str(root), **settings))
 
 
@@ -62,7 +62,7 @@ class Api:
         return data
 
     def ended(self, run_id: str) -> dict[str, Any]:
-        """Its status when the run has ended."""
+        """The status of the run after its end."""
 
         def read() -> dict[str, Any] | None:
             status = self.status(run_id)
@@ -85,7 +85,7 @@ class Api:
 
 @contextmanager
 def serving(directory: Path, dagster_url: str, environment: dict[str, str]) -> Iterator[Api]:
-    """`vector-backup serve`, with the settings in `environment` and no others, until it is up."""
+    """Run `vector-backup serve` with only the settings in `environment`; wait until it is up."""
     port = find_free_port()
     log = directory / f"api_{port}.log"
     environment = {PREFIX + "DAGSTER_URL": dagster_url} | environment
@@ -101,7 +101,7 @@ def serving(directory: Path, dagster_url: str, environment: dict[str, str]) -> I
 def serve_process(
     log: Path, port: int, environment: dict[str, str]
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """The process of `vector-backup serve`; ended when it is no longer needed."""
+    """The process of `vector-backup serve`, which is stopped at the end of the block."""
     inherited = {
         name: value
         for name, value in os.environ.items()

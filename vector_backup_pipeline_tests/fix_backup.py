@@ -1,4 +1,4 @@
-"""Backups made through the engine, and what they left behind."""
+"""Backups made through the engine, and their results."""
 
 import os
 import uuid
@@ -35,7 +35,7 @@ _DEFAULTS: dict[str, Any] = {
 
 @dataclass
 class FinishedBackup:
-    """What a run gave: its result, the error that failed it, its directory."""
+    """The result of a run, its error and its directory."""
 
     result: BackupResult
     error: BackupError | None
@@ -63,7 +63,7 @@ class FinishedBackup:
 
 @dataclass
 class BackupMaker:
-    """Runs the steps of a backup as the job does: every table has its turn, then the rest."""
+    """Runs the steps of a backup as the job does: every table, then the other steps."""
 
     root: Path
     lock_timeout: float = 2.0
@@ -72,7 +72,7 @@ class BackupMaker:
     between: dict[str, Callable[[], None]] = field(default_factory=dict)
 
     def run(self, **parameters: Any) -> BackupRun:
-        """A run that has not begun; the caller drives it."""
+        """A run that has not started; the caller calls its steps."""
         return BackupRun(
             BackupRequest(**{**_DEFAULTS, **parameters}),
             BackupRoot(self.url or str(self.root), "vector_bak"),
@@ -84,7 +84,7 @@ class BackupMaker:
     def __call__(
         self, url: str, listener: ProgressListener = lambda _: None, **parameters: Any
     ) -> FinishedBackup:
-        """A whole run. `between` holds what shall happen just before a step of that name."""
+        """A complete run. `between` has functions to call before the steps of these names."""
         run = self.run(**parameters)
         stamp = None
         try:
@@ -117,7 +117,7 @@ class BackupMaker:
 
 @pytest.fixture
 def backup(tmp_path: Path) -> BackupMaker:
-    """Makes backups under a root of this test's own."""
+    """Makes backups in the test's own root."""
     root = tmp_path / "root"
     root.mkdir()
     return BackupMaker(root)
@@ -125,7 +125,7 @@ def backup(tmp_path: Path) -> BackupMaker:
 
 @pytest.fixture(autouse=True)
 def own_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No test sees the settings or the PG* variables of the person who runs it."""
+    """Remove the user's settings and PG* variables."""
     for name in list(os.environ):
         if name.startswith((PREFIX, "PG", "DAGSTER_HOME")):
             monkeypatch.delenv(name)

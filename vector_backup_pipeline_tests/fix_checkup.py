@@ -40,7 +40,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Checker:
-    """Checks a backup into a root of the test's own."""
+    """Checks a backup into the test's own root."""
 
     root: Path
 
@@ -76,5 +76,5 @@ class Checker:
 @pytest.fixture
 def check(tmp_path: Path) -> Checker:
     root = tmp_path / "root"
-    root.mkdir(exist_ok=True)  # A test that makes backups too has it already.
+    root.mkdir(exist_ok=True)  # A test that also makes backups has created it already.
     return Checker(root)

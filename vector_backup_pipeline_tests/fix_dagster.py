@@ -1,4 +1,4 @@
-"""The job, run by Dagster: in this process, and by a `dagster dev` of the tests' own."""
+"""The jobs, run by Dagster in this process and in the tests' own webserver and daemon."""
 
 import json
 import os
@@ -25,7 +25,7 @@ from vector_backup_pipeline_tests.fix_process import end
 
 CHECKOUT = Path(__file__).parent.parent
 INSTANCE_CONFIG = "telemetry:\n  enabled: false\nnux:\n  enabled: false\n"
-# A run waits five seconds in the queue otherwise.
+# Otherwise a run waits in the queue for five seconds.
 QUICK_INSTANCE_CONFIG = (
     INSTANCE_CONFIG
     + """
@@ -55,7 +55,7 @@ RESULT_KEYS = [
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A run that is over, as its instance tells it."""
+    """A finished run, as stored in its instance."""
 
     run: dg.DagsterRun
     events: list[dg.DagsterEvent]
@@ -115,7 +115,7 @@ class JobRunner:
         run_config: dict[str, Any] | None = None,
         job_name: str = "vector_backup_job",
     ) -> FinishedRun:
-        """A run of these steps alone, as the launchpad lets one choose them."""
+        """A run of only these steps, as chosen in the launchpad."""
         return self._run(defs.resolve_job_def(job_name).get_subset(op_selection=steps), run_config)
 
     def _run(self, job: dg.JobDefinition, run_config: dict[str, Any] | None) -> FinishedRun:
@@ -166,7 +166,7 @@ def job(
     langchain: Database,
     monkeypatch: pytest.MonkeyPatch,
 ) -> JobRunner:
-    """The job on LangChain's tables, set up as an installation is: by the environment."""
+    """The job on LangChain's tables, configured by the environment."""
     monkeypatch.setenv(DATABASE_URL_VARIABLE, langchain.url)
     return JobRunner(instance, root)
 
@@ -180,7 +180,7 @@ def backed_up(job: JobRunner) -> FinishedRun:
 
 
 def eventually(holds: Callable[[], Any], what: str) -> Any:
-    """The first true value of `holds`; fails when there is none for a minute."""
+    """The first true value of `holds`. Fails after a minute without one."""
     end = time.monotonic() + _PATIENCE_SECONDS
     while time.monotonic() < end:
         if value := holds():
@@ -191,7 +191,7 @@ def eventually(holds: Callable[[], Any], what: str) -> Any:
 
 @dataclass(frozen=True)
 class DagsterDev:
-    """A webserver and a daemon, with a database and a root of their own."""
+    """A webserver and a daemon, with their own database and root."""
 
     port: int
     home: Path
@@ -219,7 +219,7 @@ class DagsterDev:
         return data
 
     def lacks_its_port(self) -> bool:
-        """Whether somebody else was quicker to take it."""
+        """Whether another process took the port first."""
         return "address already in use" in self.log.read_text()
 
     def is_up(self) -> bool:
@@ -231,7 +231,7 @@ class DagsterDev:
 
 @contextmanager
 def webserver_somewhere(dev: DagsterDev) -> Iterator[DagsterDev]:
-    """Dagster's webserver at its port; at another where somebody else took that first."""
+    """Dagster's webserver, at another port if another process took its port first."""
     with ExitStack() as stack:
         for tries_left in (2, 1, 0):
             address = ("--host", "127.0.0.1", "--port", str(dev.port))
@@ -259,7 +259,7 @@ def dagster_daemon(dev: DagsterDev) -> Iterator[None]:
 
 @contextmanager
 def _process(dev: DagsterDev, module: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A process of Dagster; ended when it is no longer needed."""
+    """A process of Dagster, which is stopped at the end of the block."""
     with dev.log.open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", module, *arguments],

@@ -1,4 +1,4 @@
-"""Databases whose tables are read and recreated, and comparing them as pg_dump sees them."""
+"""Databases whose tables are read and recreated, and their comparison by pg_dump."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def target(source: Database, databases: Databases) -> Database:
 
 @contextmanager
 def step(database: Database, user: str = "postgres") -> Iterator[Cursor]:
-    """A committed transaction of a connection of its own, with the settings of a run."""
+    """A committed transaction of a separate connection, with the settings of a run."""
     options = "-c statement_timeout=20s"
     url = user_url(database.server, database.name, user)
     with closing(psycopg2.connect(url, options=options)) as connection:
@@ -88,7 +88,7 @@ def read_table(database: Database, name: str, user: str = "postgres") -> TableDe
 
 
 def read_all(database: Database) -> Definitions:
-    """Of every table that is no partition, through the manifest's JSON."""
+    """The definitions of all tables except partitions, converted to JSON and back."""
     with step(database) as cursor:
         cursor.execute(
             "SELECT c.oid FROM pg_class c WHERE c.relkind IN ('r', 'p') AND NOT relispartition"
@@ -132,7 +132,7 @@ def schemas(database: Database) -> set[str]:
 
 @dataclass
 class Restore:
-    """`Recreation` as a run calls it, with or without rows between its steps."""
+    """Calls `Recreation` like a run, with or without rows between its steps."""
 
     target: Database
     definitions: Definitions
@@ -155,7 +155,7 @@ class Restore:
         return Recreation(self.new_tables(), self.existing, self.definitions.dependencies, staging)
 
     def in_staging(self, load: Callable[[Cursor, Recreation], None] | None = None) -> Recreation:
-        """Each step committed on a connection of its own."""
+        """Each step is committed on its own connection."""
         recreation = self.recreation()
         with step(self.target) as cursor:
             recreation.check(cursor)
@@ -172,7 +172,7 @@ class Restore:
         return recreation
 
     def in_place(self, user: str = "postgres") -> Recreation:
-        """All steps in one transaction, nothing anywhere else."""
+        """All steps are in one transaction."""
         recreation = self.recreation(staging=None)
         with step(self.target, user) as cursor:
             recreation.check(cursor)
@@ -183,7 +183,7 @@ class Restore:
         return recreation
 
     def lost(self, recreation: Recreation, table: str) -> list[str]:
-        """What is named as not recreated; the role owns its tables."""
+        """What is reported as not recreated. The role owns its tables."""
         return recreation.not_recreated("postgres")[table]
 
     def _before_index(self, table: Name, index: Index) -> None:

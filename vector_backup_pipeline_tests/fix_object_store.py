@@ -1,4 +1,4 @@
-"""An S3 server of this test session, moto, spoken to over HTTP."""
+"""An S3 server for this test session: moto, over HTTP."""
 
 import os
 import subprocess
@@ -18,7 +18,7 @@ from vector_backup_pipeline_tests.fix_process import child, hears, killed_after
 LOOPBACK = "127.0.0.1"
 SECRET = "not-to-be-seen-anywhere"
 OBJECTS_A_PAGE = 20
-# At a port of its own choice, which nobody can take before it; it ends with its standard input.
+# It chooses a free port itself, and exits when its standard input is closed.
 _SERVER = f"""
 import sys
 from moto.server import ThreadedMotoServer
@@ -32,7 +32,7 @@ sys.stdin.read()
 
 @dataclass
 class Bucket:
-    """A bucket of one test's own, and what really is in it."""
+    """A test's own bucket, with direct access to its contents."""
 
     name: str
     endpoint: str
@@ -61,11 +61,11 @@ class Bucket:
 
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
-    """moto as a process of its own; it keeps all in memory."""
+    """moto in a separate process, with everything in memory."""
     environment = {
         **os.environ,
         "MOTO_S3_DEFAULT_KEY_BUFFER_SIZE": str(64 << 20),
-        # Amazon's 1000 would take a thousand objects for a second page.
+        # With Amazon's 1000, a second page would need a thousand objects.
         "MOTO_S3_DEFAULT_MAX_KEYS": str(OBJECTS_A_PAGE),
     }
     with child(
@@ -84,7 +84,7 @@ def s3_endpoint() -> Iterator[str]:
 
 @pytest.fixture
 def own_aws_environment(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The variables that a user would set for this server, and no other of AWS's."""
+    """Set the variables that a user would set for this server, and remove all others of AWS."""
     for name in [name for name in os.environ if name.startswith(("AWS_", "GOOGLE_", "AZURE_"))]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3_endpoint)
@@ -95,7 +95,7 @@ def own_aws_environment(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.fixture
 def bucket(s3_endpoint: str, own_aws_environment: None) -> Bucket:
-    """An empty bucket, and the environment that leads to it."""
+    """An empty bucket, and the environment variables for it."""
     client = boto3.client("s3", endpoint_url=s3_endpoint, region_name="us-east-1")
     name = f"backups-{uuid.uuid4().hex[:12]}"
     client.create_bucket(Bucket=name)
@@ -104,7 +104,7 @@ def bucket(s3_endpoint: str, own_aws_environment: None) -> Bucket:
 
 @pytest.fixture
 def object_proxy(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectProxy]:
-    """A proxy before the bucket's server, through which all requests but `bucket`'s own go."""
+    """A proxy in front of the bucket's server, for all requests except those of `bucket`."""
     with ObjectProxy.before(bucket.endpoint) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
         yield proxy
@@ -112,7 +112,7 @@ def object_proxy(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ob
 
 @pytest.fixture
 def strict_access(s3_endpoint: str, bucket: Bucket) -> Iterator[None]:
-    """From now on the server checks credentials, and knows none of ours."""
+    """Let the server check credentials and refuse ours."""
 
     def allow_without(count: str) -> None:
         request = urllib.request.Request(  # noqa: S310 - our own server

@@ -61,13 +61,12 @@ class Database:
         return self.server.connection_string(self.name)
 
     def url_as(self, user: str, password: str = "pass word'1") -> str:
-        """Over TCP, where a password is asked for."""
+        """The URL over TCP, with a password."""
         return tcp_url(self.server, self.name, user, password)
 
     @contextmanager
     def session(self, url: str | None = None) -> Iterator[Connection]:
-        """A connection of the test's own; what is not committed is rolled back. It waits a minute
-        for a lock, then the test has failed."""
+        """The test's own connection, rolled back at the end. Its lock timeout is a minute."""
         options = "-c lock_timeout=60s"
         with closing(psycopg2.connect(url or self.url, options=options)) as connection:
             yield connection
@@ -87,7 +86,7 @@ class Database:
         return value
 
     def psql(self, command: str) -> str:
-        """Run the server's own psql, the tool that users would load a file with."""
+        """Run the server's psql, with which users would load a file."""
         done = subprocess.run(
             [self.server.bin_directory / "psql", self.url, "-XqAt", "-v", "ON_ERROR_STOP=1"],
             input=command,
@@ -148,7 +147,7 @@ def tcp_settings() -> dict[str, str | int]:
 
 
 def _server(version: int) -> Iterator[EmbeddedServer]:
-    # Not pytest's own: it closes its folders to other users, the server's among them.
+    # Other users, such as the server's, cannot enter pytest's own directory.
     directory = Path(tempfile.mkdtemp(prefix=f"vector-backup-{version}-"))
     settings = {**THROWAWAY_SETTINGS, "max_connections": 60, "max_prepared_transactions": 5}
     try:
@@ -163,7 +162,7 @@ def _server(version: int) -> Iterator[EmbeddedServer]:
 def _started(
     directory: Path, version: int, settings: dict[str, str | int | float]
 ) -> EmbeddedServer:
-    """At a port that nobody else took first."""
+    """Start it at a free port."""
     for _ in range(2):
         try:
             return start_embedded_server(directory, version, settings=settings | tcp_settings())
@@ -204,7 +203,7 @@ def langchain(database: Database) -> Database:
 
 def _database(server: EmbeddedServer) -> Iterator[Database]:
     name = f"test_{next(_NUMBERS)}"
-    # Copying files is seven times as fast as making the database and the extension anew.
+    # Copying a template is seven times as fast as creating the database and the extension.
     Database(server, "postgres").run(
         f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE} STRATEGY file_copy"
     )

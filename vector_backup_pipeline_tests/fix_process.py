@@ -1,4 +1,4 @@
-"""Processes that tests start: none outlives its test, and none lets it wait for ever."""
+"""Processes that tests start. None outlives its test or blocks it."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ import psutil
 def child(
     arguments: Sequence[str | Path], *, seconds: float | None = 120, **options: Any
 ) -> Iterator[subprocess.Popen[str]]:
-    """A process that speaks text, killed at the end of the block, or after so many seconds: whoever
-    reads from it or waits for it then goes on."""
+    """A process with text streams, killed at the end of the block or after `seconds`, so that no
+    test waits longer."""
     process = subprocess.Popen(arguments, text=True, **options)
     try:
         with contextlib.nullcontext() if seconds is None else killed_after(seconds, process):
@@ -36,7 +36,7 @@ def child(
 
 @contextmanager
 def begun(module: str, root: Path, step: str, url: str) -> Iterator[subprocess.Popen[str]]:
-    """A run of faults/ that stops at a step; it is told the database by its standard input."""
+    """A run of faults/ that stops at a step; it reads the connection string from standard input."""
     with child(
         [sys.executable, "-m", module, str(root), step],
         stdin=subprocess.PIPE,
@@ -51,7 +51,7 @@ def begun(module: str, root: Path, step: str, url: str) -> Iterator[subprocess.P
 
 @contextmanager
 def killed_after(seconds: float, process: subprocess.Popen[Any]) -> Iterator[None]:
-    """The process and all of its own, unless the block has ended by then."""
+    """Kill the process and its descendants, unless the block ends before."""
     timer = threading.Timer(seconds, kill_with_its_children, [process])
     timer.daemon = True
     timer.start()
@@ -63,7 +63,7 @@ def killed_after(seconds: float, process: subprocess.Popen[Any]) -> Iterator[Non
 
 
 def kill_with_its_children(process: subprocess.Popen[Any]) -> None:
-    """They might hold its pipes."""
+    """Its descendants could keep its pipes open."""
     children: list[psutil.Process] = []
     with contextlib.suppress(psutil.Error):
         children = psutil.Process(process.pid).children(recursive=True)
@@ -74,13 +74,13 @@ def kill_with_its_children(process: subprocess.Popen[Any]) -> None:
 
 
 def hears(process: subprocess.Popen[str]) -> str:
-    """Its next line."""
+    """Read its next line."""
     assert process.stdout is not None
     return process.stdout.readline().strip()
 
 
 def is_alive(pid: int) -> bool:
-    # In a container without an init, an orphan stays as a zombie.
+    # In a container without an init process, orphans remain as zombies.
     try:
         return str(psutil.Process(pid).status()) != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -88,7 +88,7 @@ def is_alive(pid: int) -> bool:
 
 
 def end(process: subprocess.Popen[Any], number: signal.Signals, seconds: float) -> None:
-    """By a signal; killed when it takes longer, which is an error."""
+    """End it by a signal. If it takes longer, it is killed, which is an error."""
     process.send_signal(number)
     try:
         process.wait(seconds)

@@ -1,4 +1,4 @@
-"""Prunes made through the engine, of a root of the test's own."""
+"""Prunes made through the engine, of the test's own root."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class FinishedPrune:
 
     @property
     def location(self) -> PrunedLocation:
-        """The only location that there is."""
+        """The only location."""
         (location,) = self.result.locations
         return location
 
@@ -40,7 +40,7 @@ class FinishedPrune:
 
 
 def prune_root(root: Path | str, rules: KeepRules = LAST_1, **options: Any) -> FinishedPrune:
-    """A prune from beginning to end, of all places unless the options say less."""
+    """A complete prune, by default of all locations."""
     parameters = PruneParameters(**options)
     run = PruneRun(
         parameters, rules, BackupRoot(str(root), "vector_bak"), TIMESTAMPS, run_id="prune"
@@ -55,13 +55,13 @@ def prune_root(root: Path | str, rules: KeepRules = LAST_1, **options: Any) -> F
 
 @pytest.fixture
 def sets(tmp_path: Path) -> SetWriter:
-    """The sets of the root itself."""
+    """The sets in the root's own directory."""
     return SetWriter(tmp_path / "vector_bak")
 
 
 @pytest.fixture
 def two(sets: SetWriter) -> SetWriter:
-    """Two sets of the root itself, of which `LAST_1` keeps the second."""
+    """Two sets in the root's own directory. `LAST_1` keeps the second."""
     sets.write("20260101_020000")
     sets.write("20260102_020000")
     return sets

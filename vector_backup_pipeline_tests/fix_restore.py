@@ -1,4 +1,4 @@
-"""Restores made through the engine, and what they left behind."""
+"""Restores made through the engine, and their results."""
 
 import subprocess
 import uuid
@@ -35,7 +35,7 @@ TRUNCATING: dict[str, Any] = {"truncate_before_restore": True}
 
 @dataclass
 class FinishedRestore:
-    """What a restore gave: its result, the error that failed it."""
+    """The result of a restore and its error."""
 
     result: RestoreResult
     error: BackupError | None
@@ -64,7 +64,7 @@ class RestoreMaker:
     url: str | None = None
 
     def run(self, **parameters: Any) -> RestoreRun:
-        """A run that has not begun; the caller drives it."""
+        """A run that has not started; the caller calls its steps."""
         return RestoreRun(
             RestoreParameters(**{**DEFAULTS, **parameters}),
             BackupRoot(self.url or str(self.root), "vector_bak"),
@@ -76,7 +76,7 @@ class RestoreMaker:
     def __call__(
         self, url: str, listener: ProgressListener = lambda _: None, **parameters: Any
     ) -> FinishedRestore:
-        """A whole restore. `between` holds what shall happen just before a step of that name."""
+        """A complete restore. `between` has functions to call before the steps of these names."""
         run = self.run(**parameters)
         try:
             settings = ConnectionSettings.from_installation(SecretText(url), "the test")
@@ -104,7 +104,7 @@ class RestoreMaker:
     def succeeds(
         self, database: Database, listener: ProgressListener = lambda _: None, **parameters: Any
     ) -> FinishedRestore:
-        """A restore that shall go well; it leaves nothing of its own behind."""
+        """A restore that must succeed and leave nothing behind."""
         done = self(database.url, listener, **parameters)
         assert done.error is None, done.error
         assert done.result.restore_performed
@@ -123,14 +123,14 @@ class RestoreMaker:
         listener: ProgressListener = lambda _: None,
         **parameters: Any,
     ) -> FinishedRestore:
-        """A restore that shall fail, say all `words`, and leave `database` as it was."""
+        """A restore that must fail, with all `words` in its message, and change nothing."""
         with untouched(database):
             done = self(url or database.url, listener, **parameters)
         self.check_failure(done, error_type, *words)
         return done
 
     def check_failure(self, done: FinishedRestore, error_type: str, *words: str) -> None:
-        """Error and result agree that nothing was restored, and why."""
+        """Check that error and result agree that nothing was restored, and why."""
         assert done.error_type == error_type, done.message
         for word in words:
             assert word in done.message
@@ -156,25 +156,25 @@ def restore(backup: BackupMaker) -> RestoreMaker:
 
 @pytest.fixture
 def in_staging(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Few rows too are worth several connections, where everything is new."""
+    """Use several connections also for few rows, if all tables are new."""
     monkeypatch.setattr(target, "_WORTH_CONNECTIONS", 0)
 
 
 def everything_in(database: Database) -> str:
-    """All that a database holds, as `pg_dump` tells it; the rows of each table are sorted, since
-    their order on disk is nobody's business."""
+    """The database as `pg_dump` writes it, with each table's rows sorted: their order on disk does
+    not matter."""
     return "\n".join(_with_sorted_rows(_dump(database)))
 
 
 def rows_of(database: Database) -> list[str]:
-    """Every table's rows and every sequence's value, in no order: the same in two databases that
-    hold the same, whoever made their tables."""
+    """Every table's rows and every sequence's value, sorted: equal for databases with the same
+    contents, however their tables were created."""
     return sorted(_dump(database, "--data-only", "--no-owner"))
 
 
 @contextmanager
 def untouched(database: Database) -> Iterator[None]:
-    """Whatever happens in the block, `database` is afterwards as it was, and nobody is in it."""
+    """Check that the block leaves `database` unchanged, and no session open."""
     before = everything_in(database)
     yield
     wait_until_nothing_is_open(database)
@@ -184,8 +184,8 @@ def untouched(database: Database) -> Iterator[None]:
 
 @contextmanager
 def kept_from_locking(database: Database, table: str) -> Iterator[None]:
-    """Somebody writes to `table` all the while: a restore that comes as far as its locks waits for
-    them in vain, and one that fails of anything else had not come so far."""
+    """Another session writes to `table`: a restore that reaches its locks fails with a lock
+    timeout, and one with another error failed before them."""
     with database.session() as session, session.cursor() as cursor:
         cursor.execute(SQL("LOCK TABLE {} IN ROW EXCLUSIVE MODE").format(Identifier(table)))
         yield
@@ -204,7 +204,7 @@ def _dump(database: Database, *options: str) -> list[str]:
         text=True,
         timeout=60,
     )
-    # Newer versions guard what psql would run with a key that is another one each time.
+    # Newer versions write a random key against injected psql commands.
     guards = ("\\restrict ", "\\unrestrict ")
     return [line for line in done.stdout.splitlines() if not line.startswith(guards)]
 

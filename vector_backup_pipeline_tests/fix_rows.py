@@ -20,13 +20,13 @@ from vector_backup_pipeline_tests.fix_postgres import Database
 
 METHODS: tuple[ExportMethod, ...] = ("copy", "cursor")
 
-# Each row as the types' binary output: stricter than `=`, which has no word on json and takes -0
-# for 0, and apart from the text output, which the file itself is made of.
+# Rows compared by the types' binary output: stricter than `=`, which json lacks and which takes -0
+# for 0, and independent of the text output in the file.
 BINARY = "record_send(t)"
 
 
 def records_of(data: bytes) -> list[bytes]:
-    """The CSV records in `data`, line ends taken off: a line feed inside quotes ends none."""
+    """The CSV records in `data` without line ends. A line feed inside quotes ends no record."""
     *lines, rest = data.split(b"\n")
     assert rest == b"", "the last record has no line end"
     records, open_lines, quotes = [], [], 0
@@ -51,7 +51,8 @@ def digest_of(records: list[bytes]) -> str:
 
 
 def assert_index_fits(file: DataFile, data: bytes) -> None:
-    """The entries hold whole rows, as many as they say, and all of the file after its header."""
+    """Check that the blocks contain whole rows in the stated number, and the whole file after its
+    header."""
     end = len(records_of(data)[0]) + 1
     for entry in file.blocks:
         assert entry.offset == end
@@ -65,8 +66,8 @@ def assert_index_fits(file: DataFile, data: bytes) -> None:
 class RoundTrip:
     """Backs up, loads and compares tables of one database.
 
-    Calling it proves of `table` (as the caller of a backup names it; `name` as SQL does) all that
-    a user of its file relies on.
+    A call proves what a user of the file of `table` relies on. `table` is the name in a backup's
+    parameters, `name` the name in SQL.
     """
 
     database: Database
@@ -105,10 +106,10 @@ class RoundTrip:
         return "restored"
 
     def copy_in(self, path: Path, name: str) -> None:
-        # \copy takes its file name raw, up to the next space.
+        # \copy reads a file name without quotes up to the next space.
         plain = path.parent.parent / "to_load.csv"
         shutil.copyfile(path, plain)
-        # As in a UTF-8 terminal, whatever the database's own default.
+        # As in a UTF-8 terminal, with any default of the database.
         self.database.psql(
             f"SET client_encoding = 'UTF8';\n\\copy {name} from '{plain}' csv header"
         )
@@ -136,6 +137,6 @@ def round_trip(backup: BackupMaker) -> Callable[[Database], RoundTrip]:
 
 @pytest.fixture
 def small_ranges(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Tables of a few blocks are cut into ranges, as big ones are."""
+    """Cut tables of a few blocks into ranges, like large ones."""
     monkeypatch.setattr("vector_backup_pipeline.engine.postgres.ranges._RANGE_BYTES", 16 << 10)
     yield

@@ -1,4 +1,4 @@
-"""Backup sets written as files alone, with no server: what the catalog reads."""
+"""Backup sets as files for the catalog, written without a server."""
 
 from __future__ import annotations
 
@@ -75,8 +75,7 @@ class SetWriter:
         database: str = "d",
         server: str | None = None,
     ) -> Manifest:
-        """A set with a manifest; it is complete unless tables `failed`. It is of that `database`,
-        on the server of that system identifier."""
+        """A set with a manifest, complete unless tables `failed`, of that database and server."""
         moment = datetime.strptime(stamp, "%Y%m%d_%H%M%S").replace(tzinfo=timezone.utc)
         manifest = Manifest(
             tool_version="1",
@@ -119,12 +118,12 @@ class SetWriter:
         (self.path / name).write_bytes(data)
 
     def damaged(self, stamp: str, text: str = "{") -> None:
-        """A set whose manifest nobody can read, with a data file."""
+        """A set with a data file and an unreadable manifest."""
         self.file(manifest_name(stamp), text.encode())
         self.file(f"{EMBEDDING}_{stamp}.csv")
 
     def verdict(self, stamp: str, *, files_passed: bool = True, drill: bool | None = None) -> None:
-        """What a verification left beside a set."""
+        """The verdict of a verification beside a set."""
         kept = {
             "verified_at": "2026-01-01T00:00:00Z",
             "files_passed": files_passed,
@@ -157,7 +156,7 @@ class SetWriter:
 
 
 def sealed(document: Mapping[str, object]) -> bytes:
-    """A manifest's bytes with a checksum that fits, from whatever stands in `document`."""
+    """A manifest of the contents of `document`, with a valid checksum."""
     blank = "0" * 64
     data = json.dumps({**document, "checksum": blank}).encode()
     return data.replace(blank.encode(), hashlib.sha256(data).hexdigest().encode())
@@ -175,7 +174,7 @@ def find_set(
     timestamp: str,
     tables: Sequence[str] | None,
 ) -> ManifestSet:
-    """The set that a restore would take, where the sets alone decide."""
+    """The set that a restore would choose without asking the target."""
     return choose_set(directory, timestamps, timestamp, tables).backup
 
 
@@ -187,7 +186,7 @@ def stored_file(
     form: Format = "csv",
     compression: Compression = "none",
 ) -> DataFile:
-    """Write a data file of `records`; what its manifest says of it."""
+    """Write a data file of `records`; returns its manifest entry."""
     rows = row_format(form)
     pack = codec(compression).make_pack(None)
     data = pack(rows.header(columns))

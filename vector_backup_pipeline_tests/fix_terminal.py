@@ -1,4 +1,4 @@
-"""The command, called in this process as a terminal would."""
+"""The command, called in this process as in a terminal."""
 
 import json
 import signal
@@ -12,7 +12,7 @@ from vector_backup_pipeline import cli
 from vector_backup_pipeline.settings import DATABASE_URL_VARIABLE
 from vector_backup_pipeline_tests.fix_postgres import Database
 
-# By the command, for the process it expects to be alone in.
+# The command changes these for its own process.
 _HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -24,7 +24,7 @@ class Called:
 
     @property
     def document(self) -> dict[str, Any]:
-        """The one JSON document that stdout holds, on one line."""
+        """The JSON document on standard output, which is one line."""
         assert self.out.count("\n") == 1
         document: dict[str, Any] = json.loads(self.out)
         return document

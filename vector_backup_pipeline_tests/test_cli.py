@@ -159,7 +159,7 @@ def test_every_flag_of_a_backup_becomes_its_parameter(
     dagster_home: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """In an instance that `init` has configured, and without the connection string in any file."""
+    """In an instance configured by `init`; no file contains the connection string."""
     (dagster_home / "dagster.yaml").unlink()
     assert terminal("init", str(dagster_home)).code == 0
     (root / "corpus_7").mkdir()
@@ -256,7 +256,7 @@ def test_without_a_command_the_help_lists_the_commands(terminal: Terminal) -> No
 def test_as_a_process_it_writes_its_result_on_stdout_and_no_warning_anywhere(
     installed: Database, dagster_home: Path
 ) -> None:
-    """In an instance without configuration, which Dagster would warn of."""
+    """In an instance without configuration, about which Dagster would warn."""
     (dagster_home / "dagster.yaml").unlink()
 
     done = subprocess.run(

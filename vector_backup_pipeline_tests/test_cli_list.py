@@ -18,7 +18,7 @@ def sets(root: Path) -> SetWriter:
 
 
 def _cells(line: str) -> list[str]:
-    """The columns of a line, which are at least two spaces apart."""
+    """The columns of a line, separated by at least two spaces."""
     return re.split(r" {2,}", line.strip())
 
 

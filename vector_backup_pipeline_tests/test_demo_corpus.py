@@ -1,4 +1,4 @@
-"""The demo's documents: LangChain's own tables, the same rows each time."""
+"""The demo's documents: LangChain's own tables, with the same rows each time."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ from vector_backup_pipeline_tests.fix_process import child, hears, is_alive
 
 @pytest.fixture
 def directory() -> Iterator[Path]:
-    # Not tmp_path: each pytest of this user closes its parent to others, the server's user too.
+    # Not tmp_path: other users, such as the server's, cannot enter pytest's own directory.
     path = Path(tempfile.mkdtemp(prefix="vbp-"))
     yield path
     shutil.rmtree(path)
@@ -64,7 +64,7 @@ def ask(connection_string: str, query: str) -> object:
 
 
 def start_in_another_process(directory: Path) -> AbstractContextManager[subprocess.Popen[str]]:
-    """A process that has started the server and waits; its first line says so."""
+    """A process that has started the server and waits; it prints a line first."""
     program = (
         "import sys, pathlib\n"
         "from vector_backup_pipeline.embedded import *\n"
@@ -125,7 +125,7 @@ def test_a_server_that_another_process_uses_outlives_us(directory: Path) -> None
         with start(directory) as server:
             assert postmaster_pid(server) == shared
         assert is_alive(shared)
-        # It forgets to stop the server, which stops at its exit.
+        # It does not stop the server, which stops at its exit.
         process.communicate("")
     assert process.returncode == 0
     assert not is_alive(shared)
@@ -157,7 +157,7 @@ def _run_until_the_server_ends(connection: psycopg2.extensions.connection) -> No
 def test_stale_lock_files_that_name_a_living_stranger_are_no_obstacle(directory: Path) -> None:
     start(directory).stop()
     data = directory / "data"
-    # PostgreSQL believes in a process only if it may signal it, so it must be its own user's.
+    # PostgreSQL detects a process only if it may signal it, so it needs the same user.
     server_user = data.stat().st_uid if os.geteuid() == 0 else None
     with child(["sleep", "600"], user=server_user) as stranger:
         for lock in ("postmaster.pid", ".s.PGSQL.5432.lock"):
@@ -203,7 +203,7 @@ def test_a_server_that_does_not_start_says_why(directory: Path) -> None:
 def test_a_directory_keeps_its_version_and_rows_and_is_private(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever the environment says, and after an initdb that was killed."""
+    """With any environment, and after a killed initdb."""
     (directory / "data.new" / "base").mkdir(parents=True)
     for name, value in {"PGPORT": "1", "PGDATA": "/nowhere", "LC_ALL": "no_SUCH.locale"}.items():
         monkeypatch.setenv(name, value)

@@ -1,4 +1,4 @@
-"""Where a run connects; no secret reaches Dagster's storage."""
+"""The connection of a run; no secret reaches Dagster's storage."""
 
 import re
 from contextlib import closing
@@ -113,7 +113,7 @@ def test_the_password_is_nowhere_in_dagsters_storage(
 
 
 def _files_with(directory: Path, secret: str) -> list[str]:
-    """The files that hold the secret, as it is or percent-encoded."""
+    """The files that contain the secret, plain or percent-encoded."""
     files = [path for path in directory.rglob("*") if path.is_file()]
     assert files
     return [str(path) for path in files if secret.encode() in path.read_bytes()]

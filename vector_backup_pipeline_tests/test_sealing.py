@@ -1,4 +1,4 @@
-"""Connection strings in Dagster's storage: only with the key can they be read."""
+"""Connection strings in Dagster's storage can be read only with the key."""
 
 import base64
 import os
@@ -21,7 +21,7 @@ from vector_backup_pipeline_tests.faults.watching import all_that_it_tells
 PASSWORD = "geheim-4711"
 URL = f"postgresql://u:{PASSWORD}@db.example.com/d"
 SECRET = SecretText(URL)
-# Its base64 has a character of each alphabet's own two.
+# Its base64 contains a special character of each alphabet.
 _RAW_KEY = b"\xfb\xef\xff" * 10 + b"\xfb\xef"
 KEY = base64.urlsafe_b64encode(_RAW_KEY).decode()
 
@@ -55,7 +55,7 @@ def test_a_key_in_either_alphabet_is_the_same_key(
     encode: Callable[[bytes], bytes], home: Path
 ) -> None:
     assert base64.b64encode(_RAW_KEY) != base64.urlsafe_b64encode(_RAW_KEY)
-    # The setting comes before the file in DAGSTER_HOME.
+    # The setting takes precedence over the file in DAGSTER_HOME.
     sealed = seal(SECRET, load_settings(secret_key=encode(_RAW_KEY).decode()))
 
     assert list(home.iterdir()) == []
@@ -94,7 +94,7 @@ def test_without_a_key_one_is_created_that_only_its_owner_can_read(
 @pytest.mark.parametrize(
     "damaged", [b"", b"\n", b"dG9vIHNob3J0", b"\xff\xfe\x00\x80" * 20, KEY[:-4].encode()]
 )
-def test_a_damaged_key_is_told_and_not_shown(home: Path, damaged: bytes) -> None:
+def test_a_damaged_key_is_reported_and_not_shown(home: Path, damaged: bytes) -> None:
     path = home / KEY_FILE
     path.write_bytes(damaged)
 
@@ -108,7 +108,7 @@ def test_nothing_is_sealed_without_a_key_and_a_directory_for_one() -> None:
 
 
 @pytest.mark.parametrize("use", ["seal", "open"])
-def test_a_key_file_that_cannot_be_read_is_told_without_its_path(
+def test_an_unreadable_key_file_is_reported_without_its_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, use: str
 ) -> None:
     # Only sealing creates a key.
@@ -168,7 +168,7 @@ def test_a_run_opens_the_text_that_the_api_sealed() -> None:
 
     assert settings.parameters["host"] == "db.example.com"
     assert settings.parameters["password"] == PASSWORD
-    # As a caller's own string: nothing of the worker's is added.
+    # Like a caller's own string, without the worker's settings.
     assert settings.stands_alone
     assert PASSWORD not in repr(settings)
     _refused(lambda: connect(WITH_OTHER_KEY, sealed), "cannot be decrypted")

@@ -19,8 +19,8 @@ CANCELED, STARTED = dg.DagsterRunStatus.CANCELED, dg.DagsterRunStatus.STARTED
 
 @dataclass
 class Daemon:
-    """Does with the sensor what Dagster's daemon does: keeps its cursor, makes a run of each
-    request whose key has none yet."""
+    """Evaluates the sensor like Dagster's daemon: keeps its cursor, and starts a run for each
+    request with a new key."""
 
     instance: dg.DagsterInstance
     root: Path
@@ -29,7 +29,7 @@ class Daemon:
     runs: dict[str, str] = field(default_factory=dict)
 
     def tick(self, *, save_cursor: bool = True) -> list[str]:
-        """Evaluate once; the keys of the runs that were made."""
+        """Evaluate once; returns the keys of the started runs."""
         result = self.evaluate()
         made = []
         for request in result.run_requests or []:
@@ -82,7 +82,7 @@ def daemon(instance: dg.DagsterInstance, root: Path) -> Daemon:
 
 @pytest.fixture
 def running(daemon: Daemon) -> Daemon:
-    """A daemon whose first tick is over, on a root without tasks."""
+    """A daemon after its first tick, on a root without tasks."""
     assert daemon.tick() == []
     return daemon
 

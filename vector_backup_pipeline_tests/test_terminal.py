@@ -71,7 +71,7 @@ def test_on_a_terminal_each_table_has_a_bar_and_stdout_stays_clean(
 def test_bars_are_drawn_while_a_step_redirects_standard_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """As Dagster does in an instance that keeps compute logs."""
+    """As Dagster does in an instance with compute logs."""
     ours, theirs = pty.openpty()
     monkeypatch.setenv("TERM", "xterm")
     progress = TerminalProgressResource()
@@ -92,7 +92,7 @@ def _read_all(descriptor: int) -> str:
     try:
         while part := os.read(descriptor, 65536):
             parts.append(part)
-    except OSError:  # Linux, when the other end is closed.
+    except OSError:  # On Linux, after the other end was closed.
         pass
     finally:
         os.close(descriptor)

@@ -1,4 +1,4 @@
-"""A webserver that answers the API's queries as Dagster's does, from what a test puts into it."""
+"""A webserver that answers the API's queries like Dagster's, with runs that a test has added."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def _entry(label: str, value: Any) -> dict[str, Any]:
 
 
 class DagsterServer:
-    """A real server for one stand-in after the other."""
+    """An HTTP server for one stand-in at a time."""
 
     def __init__(self) -> None:
         self.stand_in = StandIn()

@@ -1,4 +1,4 @@
-"""A real server for an application of a test."""
+"""An HTTP server for an application under test."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class Served:
         return f"http://{LOOPBACK}:{self.port}"
 
     def send(self, *lines: bytes) -> socket.socket:
-        """A connection over which these lines were sent as they are, and then an empty one."""
+        """Open a connection, and send these lines unchanged and an empty line."""
         connection = socket.create_connection((LOOPBACK, self.port), timeout=20)
         connection.sendall(b"\r\n".join([*lines, b"Connection: close", b"", b""]))
         return connection
 
     def answer_to(self, *lines: bytes) -> bytes:
-        """The whole answer to these lines."""
+        """The complete response to these lines."""
         with self.send(*lines) as connection, connection.makefile("rb") as answer:
             return answer.read()
 

@@ -26,7 +26,7 @@ def without_token(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 def _is_let_in(
     running: Served, path: str, *headers: bytes, host: bytes | None = b"here", version: str = "1.1"
 ) -> bool:
-    """Whether a request of just these headers is; if not, the answer says so in the one form."""
+    """Whether a request with only these headers is accepted; a refusal has the usual envelope."""
     lines = [] if host is None else [b"Host: " + host]
     answer = running.answer_to(f"GET {path} HTTP/{version}".encode(), *lines, *headers)
     assert TOKEN.encode() not in answer

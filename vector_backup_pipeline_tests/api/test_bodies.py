@@ -24,7 +24,7 @@ from vector_backup_pipeline_tests.faults.watching import all_that_it_tells
 
 PASSWORD = "hunter2-geheim"
 URL = f"postgresql://u:{PASSWORD}@h/d"
-# Of each key, a value that goes with the others'.
+# A value for each key; all are valid together.
 _GOOD: dict[type[Parameters], dict[str, Any]] = {
     BackupParameters: {
         "task_id": "corpus_7",
@@ -73,7 +73,7 @@ _KEYS = [
 def _read(
     *parts: bytes, model: type[Parameters] = BackupParameters, breaks_off: bool = False
 ) -> dict[str, Any]:
-    """The run config for the body that came in these parts."""
+    """The run config for a body that arrives in these parts."""
     messages: list[Message] = [
         {"type": "http.request", "body": part, "more_body": True} for part in parts
     ]
@@ -108,7 +108,7 @@ def _body(model: type[Parameters], key: str, value: Any) -> bytes:
 @pytest.mark.parametrize("body", [b"", b"  \r\n\t", b"{}", b" {} "])
 def test_an_empty_body_means_every_default(body: bytes) -> None:
     assert _read(body) == {}
-    # A body may come in pieces that cut characters.
+    # A body may arrive in parts that split characters.
     pieces = [bytes([number]) for number in '{"tables": ["表"]}'.encode()]
     assert _read(*pieces) == {"tables": ["表"]}
 
@@ -163,7 +163,7 @@ def test_a_body_that_is_too_large_is_not_read_to_its_end() -> None:
     whole = b'{"workers": 2' + b" " * (MAX_BODY_BYTES - 14) + b"}"
     assert _read(whole) == {"workers": 2}
     with pytest.raises(BodyTooLarge, match=f"more than {MAX_BODY_BYTES} bytes"):
-        # Nobody is left to send the rest.
+        # The caller has disconnected.
         _read(whole, b" ", breaks_off=True)
 
 
@@ -177,7 +177,7 @@ def test_every_key_takes_values_of_its_own_type_alone(model: type[Parameters], k
     good = _GOOD[model][key]
     wrong = ["text", 3, True, ["a"], {"a": "b"}, 1.5, "3", -1.5, [1], [None], {"a": 1}]
     for value in wrong:
-        # A path may be null, and is a text otherwise.
+        # A path is a string or null.
         if type(value) is not (str if good is None else type(good)) or value in ([1], {"a": 1}):
             assert _refused(_body(model, key, value), model).startswith(f"{key} ")
     overflow = _body(model, key, "?").replace(b'"?"', b"1e999")

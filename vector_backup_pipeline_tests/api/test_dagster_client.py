@@ -1,4 +1,4 @@
-"""Dagster's webserver as the API queries it, and every way in which it may not answer."""
+"""Queries of Dagster's webserver, and the ways in which they can fail."""
 
 import base64
 import traceback
@@ -180,7 +180,7 @@ def test_only_the_first_line_of_dagsters_own_errors_is_shown(
 
 
 @pytest.mark.parametrize("broken", [*_BROKEN.values(), None], ids=[*_BROKEN, "nobody"])
-def test_a_webserver_that_does_not_answer_is_told_without_the_password(
+def test_a_webserver_without_answer_is_reported_without_the_password(
     dagster: StandIn, broken: Callable[[], Response] | None
 ) -> None:
     dagster.instead = lambda _: broken() if broken else None
@@ -213,7 +213,7 @@ def test_events_are_read_as_plain_values(dagster: StandIn) -> None:
         "SUCCESS",
         JOB,
         event("ExecutionStepOutputEvent", "a", rows=big, size="1 KB", percent=1.5, ok=True),
-        event("ExecutionStepFailureEvent", "b", error_type="X", told={"a": [1]}),
+        event("ExecutionStepFailureEvent", "b", error_type="X", details={"a": [1]}),
         event("ExecutionStepFailureEvent", "c"),
         event("EngineEvent", None, nothing=None),
         event("RunSuccessEvent"),
@@ -227,7 +227,7 @@ def test_events_are_read_as_plain_values(dagster: StandIn) -> None:
     values = {"rows": big, "size": "1 KB", "percent": 1.5, "ok": True}
     assert list(reading.events) == [
         RunEvent("ExecutionStepOutputEvent", "a", values),
-        RunEvent("ExecutionStepFailureEvent", "b", {"error_type": "X", "told": {"a": [1]}}),
+        RunEvent("ExecutionStepFailureEvent", "b", {"error_type": "X", "details": {"a": [1]}}),
         RunEvent("ExecutionStepFailureEvent", "c", {}),
         RunEvent("EngineEvent", None, {"nothing": None}),
         RunEvent("RunSuccessEvent", None, {}),

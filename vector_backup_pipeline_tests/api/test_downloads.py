@@ -228,9 +228,9 @@ def test_a_name_arrives_as_it_is(any_store: tuple[BackupRoot, FastAPI]) -> None:
     root, app = any_store
     names = ["a%2Fb", "100%25", "schön 表", 'x"; filename="y', "it's (1)*"]
     if root.location.startswith("/"):
-        # No name of an object; the older system took any.
+        # Not a valid object name; the older system accepted any name.
         names.append("a\r\nSet-Cookie: b")
-    # The test client would decode a name twice.
+    # The test client would decode the name twice.
     with served(app) as server:
         for name in names:
             file = f"{name}_{STAMP}.csv"
@@ -369,7 +369,7 @@ def test_a_large_file_takes_little_memory(server: Served, directory: BackupDirec
 
 
 def _before_reading(monkeypatch: pytest.MonkeyPatch, action: Callable[[], None]) -> None:
-    """Let something happen once, between the lookup of a file and its opening."""
+    """Call a function once, after a file is looked up and before it is opened."""
     read = BackupDirectory.read
 
     def after_action(

@@ -31,7 +31,7 @@ _SETTINGS = load_settings()
 
 @pytest.fixture(scope="module")
 def document(tmp_path_factory: pytest.TempPathFactory) -> Json:
-    """Of an installation with a root, and no other setting."""
+    """The document of an installation with a root and no other settings."""
     return app_of(tmp_path_factory.mktemp("training_data")).openapi()
 
 
@@ -42,11 +42,11 @@ def operations(document: Json) -> Iterator[tuple[str, Json]]:
 
 
 def answers(document: Json) -> Iterator[tuple[str, int, Json]]:
-    """Each JSON answer of the API: where it is, its status, and its content."""
+    """Each JSON response of the API: its location, status and content."""
     for where, operation in operations(document):
         for status, answer in operation["responses"].items():
             content = answer.get("content", {}).get("application/json")
-            # A stored file may be JSON of its own form, and HEAD is answered without a body.
+            # A stored file may be JSON without this schema. A response to HEAD has no body.
             if content is not None and content["schema"]:
                 yield where, int(status), content
 
@@ -64,7 +64,7 @@ def resolved(document: Json, schema: Json) -> Json:
 
 
 def _check(name: str, body: Json) -> None:
-    """Raise the error with which a call with that body is refused before a run is launched."""
+    """Raise the error of a call with this body, if it is refused before a launch."""
     operation = BACKUP if name == "backup" else RESTORE
     operation.base.check(operation.base.parameters(**body), _SETTINGS)
 
@@ -88,7 +88,7 @@ def test_every_parameter_is_described_and_has_an_example(document: Json) -> None
             schema = parameter["schema"]
             assert parameter["description"], (where, parameter["name"])
             examples = schema.get("examples", ())
-            # The default of a switch says all.
+            # A switch needs no example besides its default.
             assert examples or schema["type"] == "boolean", (where, parameter["name"])
             for example in examples:
                 check_by_schema(document, schema, example)

@@ -1,4 +1,4 @@
-"""A run's progress, read from its events, with one query a second for any number of callers."""
+"""A run's progress from its events, with one query per second for any number of callers."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -25,7 +25,7 @@ RESULT: BackupResult = BackupResult.refused(
 
 
 class Clock:
-    """Time that passes when a test says so."""
+    """A clock that a test sets."""
 
     now = 1000.0
 

@@ -1,4 +1,4 @@
-"""A call that waits for its run, while Dagster comes and goes."""
+"""A call that waits for its run, also during an outage of Dagster."""
 
 import asyncio
 import time
@@ -63,7 +63,7 @@ def _wait(of: Runs, run_id: str) -> "asyncio.Task[RunProgress]":
 
 
 async def _queried(dagster: StandIn, more: int = 1) -> None:
-    """Return when Dagster has been asked for statuses that many times more."""
+    """Wait until Dagster has received that many more queries for statuses."""
     expected = dagster.count("Runs") + more
     while dagster.count("Runs") < expected:
         await asyncio.sleep(0.005)
@@ -214,7 +214,7 @@ def test_a_run_that_has_started_needs_no_daemon(dagster: StandIn) -> None:
         ("CANCELED", "was canceled before it started", True),
     ],
 )
-def test_the_state_of_a_run_is_told_when_its_cancellation_was_not_answered(
+def test_the_state_of_a_run_is_reported_when_its_cancellation_was_not_answered(
     dagster: StandIn, becomes: str, message: str, *, can_retry: bool
 ) -> None:
     run_id = dagster.add("QUEUED")

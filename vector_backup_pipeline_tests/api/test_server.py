@@ -1,4 +1,4 @@
-"""`vector-backup serve`: where it listens and for whom, and how it ends."""
+"""`vector-backup serve`: address, access and shutdown."""
 
 import contextlib
 import importlib.util
@@ -26,13 +26,13 @@ from vector_backup_pipeline_tests.fix_terminal import Terminal
 
 TOKEN = "geheim-4711"
 _ANYWHERE = "0.0.0.0"  # noqa: S104 - that it is refused is what is tested.
-# The calls of a storage that run at once, by default.
+# The default number of concurrent storage calls.
 _THREADS = 40
 
 
 @pytest.fixture
 def began(root: Path, monkeypatch: pytest.MonkeyPatch) -> list[uvicorn.Config]:
-    """The services that were started; none really is."""
+    """The configurations of started services. `Server.run` is replaced."""
     begun: list[uvicorn.Config] = []
 
     def run(server: Server) -> None:

@@ -1,4 +1,4 @@
-"""One Dagster and one API for this package; neither idles beside the tests of others."""
+"""One Dagster and one API for this package, so that they don't run during other tests."""
 
 from collections.abc import Iterator
 
@@ -56,7 +56,7 @@ def dagster_dev(webserver: DagsterDev) -> Iterator[DagsterDev]:
 
 @pytest.fixture(scope="package")
 def api(dagster_dev: DagsterDev, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    """On the loopback and without a token."""
+    """The API on the loopback interface, without a token."""
     directory = tmp_path_factory.mktemp("api")
     with serving(directory, dagster_dev.webserver, settings_of(dagster_dev)) as running:
         yield running

@@ -29,10 +29,10 @@ class Request:
 
 
 class GraphQLProxy(ThreadingHTTPServer):
-    """Passes queries on.
+    """Forwards queries.
 
-    While `is_down`, none is passed on or answered. With `ended_runs`, a launch of a job makes no
-    run: its answer is one of these, in turns.
+    While `is_down`, none is forwarded or answered. With `ended_runs`, a launch of a job starts no
+    run and returns one of these, in turn.
     """
 
     daemon_threads = True
@@ -49,7 +49,7 @@ class GraphQLProxy(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_address[1]}"
 
     def times(self, name: str, text: str = "") -> list[float]:
-        """When such a query came through, with that text in its body."""
+        """The times of the queries of that name with that text in the body."""
         return [
             request.at for request in self.requests if request.name == name and text in request.body
         ]
@@ -73,7 +73,7 @@ class GraphQLProxy(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     server: GraphQLProxy
     protocol_version = "HTTP/1.1"
-    # Else each answer would wait for the one before to be acknowledged.
+    # Otherwise each response would wait until the previous one is acknowledged.
     disable_nagle_algorithm = True
 
     def do_POST(self) -> None:

@@ -1,5 +1,5 @@
-"""What an answer must not do, beside what its schema says. Schemathesis loads this in a process of
-its own (SCHEMATHESIS_HOOKS)."""
+"""Checks of responses beyond their schema. Schemathesis loads this module in its own process
+(SCHEMATHESIS_HOOKS)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NOT_IN_SCHEMA = [
     for reason in (
         # One parameter of an address excludes the other.
         "^task_id and global_only exclude each other",
-        # Of the right form, but no day: the 31st of February.
+        # The right format, but not a date: the 31st of February.
         r"^timestamp is '[0-9]{6}(29|30|31)_[0-9]{6}', which is not valid",
         # These depend on the settings, on what two names mean, and on bytes.
         "would empty the table",

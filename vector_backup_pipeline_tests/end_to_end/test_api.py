@@ -1,4 +1,4 @@
-"""The REST door with everything real: PostgreSQL, Dagster's webserver and daemon, the service."""
+"""The REST API with a real PostgreSQL, Dagster webserver and daemon."""
 
 import json
 import time
@@ -32,7 +32,7 @@ _AT_ONCE = 8
 
 @dataclass(frozen=True)
 class Called:
-    """An answer, with when the question was sent and the answer there, in seconds since 1970."""
+    """A response, and the times of request and response in seconds since 1970."""
 
     answer: httpx.Response
     asked_at: float
@@ -51,7 +51,7 @@ class Called:
 
 @dataclass(frozen=True)
 class Stage:
-    """An API that asks Dagster through a proxy, and a database of its callers' own."""
+    """An API that queries Dagster through a proxy, and the callers' own database."""
 
     api: Api
     proxy: GraphQLProxy
@@ -89,7 +89,7 @@ def stage(dagster_dev: DagsterDev, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture(scope="module")
 def answers(stage: Stage) -> Mapping[str, Called]:
-    """Eight callers at once, each with a wish of its own."""
+    """Eight concurrent callers with different requests."""
     owner = stage.callers.url_as("api_owner", _PASSWORD)
     bodies: Mapping[str, Any] = {
         "empty": {},
@@ -114,7 +114,7 @@ def answers(stage: Stage) -> Mapping[str, Called]:
 
 
 def _refused(called: Called, code: int, message: str, error_type: str) -> dict[str, Any]:
-    """The data of an error in the form that is promised."""
+    """The data of an error with the documented envelope."""
     assert called.answer.status_code == code, called.body
     assert called.body.keys() == _SUCCESS_KEYS
     assert (called.body["code"], called.body["success"]) == (code, False)
@@ -221,7 +221,7 @@ def test_a_hundred_status_calls_a_second_cost_dagster_one_query_a_second(stage: 
 
     eventually(poll, f"the end of run {run_id}")
     seconds = time.monotonic() - begun
-    # What is over is not asked for again.
+    # Dagster is not queried again for a run that has ended.
     statuses.extend(stage.api.status(run_id) for _ in range(10))
 
     times = stage.proxy.times("Run", run_id)
@@ -244,7 +244,7 @@ def test_a_run_continues_when_the_service_is_killed(stage: Stage, tmp_path: Path
     assert stage.api.ended(run_id)["result"]["backup_performed"] is True
 
 
-def test_a_cancelled_run_tells_who_waits_for_it_and_can_not_be_cancelled_again(
+def test_a_canceled_run_answers_its_caller_and_cannot_be_canceled_again(
     stage: Stage,
 ) -> None:
     with ThreadPoolExecutor(1) as caller, stage.callers.session() as holder:
@@ -338,7 +338,7 @@ def test_a_mistake_is_refused_before_a_run_is_launched(
 def test_no_password_is_anywhere(
     answers: Mapping[str, Called], stage: Stage, dagster_dev: DagsterDev
 ) -> None:
-    """After success and each kind of failure, in all that Dagster and the service have written."""
+    """Checked after success and each kind of failure, in everything that was written."""
     text = "".join(called.answer.text for called in answers.values())
     text += "".join(request.body for request in stage.proxy.requests)
     written = [
@@ -352,7 +352,7 @@ def test_no_password_is_anywhere(
         for form in {secret, quote(secret), quote(secret, safe=""), json.dumps(secret)[1:-1]}:
             assert form not in text
             assert not [content for content in written if form.encode() in content]
-    # It did get there.
+    # The connection string did reach Dagster.
     assert "sealed:gAAAA" in text
 
 

@@ -1,4 +1,4 @@
-"""Dagster without its daemon, and away for a while, while a caller waits."""
+"""A caller waits while Dagster has no daemon, or is unavailable."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,7 +16,7 @@ def _health(api: Api) -> tuple[int, str | None]:
     return answer.status_code, daemons.get("QUEUED_RUN_COORDINATOR")
 
 
-def test_a_missing_daemon_is_told_and_a_caller_waits_through_an_outage(
+def test_a_missing_daemon_is_reported_and_a_caller_waits_through_an_outage(
     webserver: DagsterDev, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     with (

@@ -1,4 +1,4 @@
-"""What the API answers is what its OpenAPI document says, whatever it is sent."""
+"""The API's responses conform to its OpenAPI document, whatever the request."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _ELSEWHERE = {
 
 @pytest.fixture(scope="module")
 def answered(api: Api, dagster_dev: DagsterDev) -> dict[str, list[httpx.Response]]:
-    """Real runs, by operation: good ones, and one that fails in part."""
+    """Responses of real runs, by operation: successful ones, and one that failed in part."""
     (dagster_dev.root / _TASK).mkdir(exist_ok=True)
     back_up = [
         {"task_id": _TASK, "workers": 1.0, "export_method": "cursor", "batch_size": 10**6},
@@ -64,7 +64,7 @@ def gate(
 def gated_api(
     dagster_dev: DagsterDev, gate: GraphQLProxy, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Api]:
-    """An API that makes no runs, however often it is told to."""
+    """An API whose launches start no runs."""
     directory = tmp_path_factory.mktemp("gated_api")
     with serving(directory, gate.url, settings_of(dagster_dev)) as running:
         yield running
@@ -98,7 +98,7 @@ def test_whatever_is_sent_the_answer_is_one_of_the_document(
         [
             *(sys.executable, "-m", "schemathesis.cli", "run", "openapi.json"),
             *("--url", str(gated_api.http.base_url), "--checks", "all"),
-            # A 503 is an answer: the database of a run may be away.
+            # 503 is a documented response: the database of a run may be unavailable.
             *("--exclude-checks", "not_a_server_error"),
             *("--generation-deterministic", "--max-examples", "3", "--no-color"),
         ],
@@ -115,15 +115,15 @@ def test_whatever_is_sent_the_answer_is_one_of_the_document(
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Tested: 10" in done.stdout
-    # Bodies came through all checks, also to the end of a run.
+    # Some bodies passed all checks and led to a launch.
     assert len(gate.times("Launch")) > 20
 
 
 def _about_what_is_there(
     document: dict[str, Any], answered: dict[str, list[httpx.Response]]
 ) -> dict[str, Any]:
-    """The document with examples of runs, sets and files that are there, and of values that no
-    schema can describe only those that can be right."""
+    """The document with examples of existing runs, sets and files. Values that no schema can
+    describe are limited to valid ones."""
     document = copy.deepcopy(document)
     backup = answered["backup"][0].json()["data"]
     file = backup["tables_backed_up"]["langchain_pg_embedding"]["backup_file"]
@@ -192,13 +192,13 @@ def test_what_is_no_request_of_the_document_is_refused(api: Api, request_line: s
         assert content["success"] is False
         assert content["data"]["error_type"] != "INTERNAL_ERROR"
     else:
-        # The server's own, of what never was a request.
+        # The HTTP server's response to what is not a request.
         assert body == b"Invalid HTTP request received."
     assert b"/tmp" not in answer
 
 
 def _sent(connection: socket.socket, request: bytes) -> bytes:
-    """The answer to the end, also of a server that answers before it has read everything."""
+    """The complete response, even if the server responds before it has read everything."""
     answer = b""
     try:
         connection.sendall(request)

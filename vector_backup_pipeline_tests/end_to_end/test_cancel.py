@@ -1,4 +1,4 @@
-"""A run that is told to stop, by Dagster and by signal, leaves the tables full and nothing open."""
+"""A run that Dagster or a signal cancels truncates nothing and closes its connections."""
 
 import json
 import os
@@ -26,7 +26,7 @@ _EXPORTING = """
 
 
 def _fill(database: Database) -> None:
-    """A table whose export takes long enough to be met in the middle."""
+    """Create a table whose export takes long enough to be interrupted."""
     database.run(
         "CREATE TABLE IF NOT EXISTS large AS SELECT i, repeat(md5(i::text), 100) AS t "
         "FROM generate_series(1, 75000) i"

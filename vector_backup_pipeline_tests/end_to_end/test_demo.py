@@ -31,7 +31,7 @@ def test_a_port_in_use_is_refused_before_anything_starts(
 
 @pytest.fixture
 def directory() -> Iterator[Path]:
-    # Not pytest's own, which is closed to the server's user.
+    # The server's user cannot enter pytest's own directory.
     with tempfile.TemporaryDirectory(prefix="vbp-") as name:
         yield Path(name)
 
@@ -39,7 +39,7 @@ def directory() -> Iterator[Path]:
 def test_it_backs_up_its_own_database_and_tests_the_restore(
     terminal: Terminal, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A user's own settings, which would make the backup fail.
+    # A user's settings, with which the backup would fail.
     for name, value in {
         "VECTOR_BACKUP_DB_URL": "postgresql://u@127.0.0.1:1/not_the_demos",
         "VECTOR_BACKUP_ROOT": "/not/the/demos",

@@ -1,4 +1,4 @@
-"""A real webserver and daemon: what another system does over GraphQL."""
+"""Calls over GraphQL, with a real webserver and daemon."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""From nothing to searching again, as LangChain itself sees it."""
+"""A restored database answers LangChain's searches as before."""
 
 import json
 from contextlib import closing
@@ -109,4 +109,4 @@ def test_a_dropped_database_comes_back_from_nothing(
         assert plan is not None and "hnsw" in plan[0]
     finally:
         drop_database(server, "risen")
-        create_database(corpus.server, corpus.name)  # For the fixture to drop.
+        create_database(corpus.server, corpus.name)  # The fixture drops it.

@@ -1,4 +1,4 @@
-"""Everything that works on a local root, on a bucket: through the command, the jobs, the sensor."""
+"""The command, the jobs and the sensor with a bucket as the root."""
 
 from typing import Any
 

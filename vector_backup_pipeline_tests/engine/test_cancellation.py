@@ -1,4 +1,4 @@
-"""A signal is a flag: it is heeded where the code looks, and passed on afterwards."""
+"""A signal sets a flag, which the code checks, and is raised again afterwards."""
 
 import hashlib
 import os
@@ -25,12 +25,12 @@ _ALL = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class _Passed(BaseException):
-    """What the handlers of before raise; no KeyboardInterrupt, which would end all tests."""
+    """Raised by the earlier handlers. A KeyboardInterrupt would end all tests."""
 
 
 @pytest.fixture
 def passed_on() -> Iterator[list[int]]:
-    """The signals that reach the handlers of before, each of which raises."""
+    """The signals that reach the earlier handlers, which raise `_Passed`."""
     passed: list[int] = []
 
     def handle(number: int, _: object) -> None:

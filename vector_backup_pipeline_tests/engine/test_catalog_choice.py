@@ -62,7 +62,7 @@ def _refused(sets: SetWriter, kind: type[BackupError], *arguments: str, **more: 
     return raised.value.message
 
 
-def test_latest_goes_by_creation_and_not_by_name(sets: SetWriter) -> None:
+def test_latest_is_by_creation_and_not_by_name(sets: SetWriter) -> None:
     sets.write(THIRD, created_at=datetime(2025, 1, 1, 12, tzinfo=timezone.utc))
     sets.write(SECOND)
 
@@ -203,7 +203,7 @@ def test_latest_is_given_when_no_truncated_rows_are_missing(
 ) -> None:
     sets.write(FIRST, {EMBEDDING: rows_before}, truncate=state, truncated=[EMBEDDING])
     sets.write(SECOND, {EMBEDDING: rows_now, f"app.{EMBEDDING}": 0})
-    # Nor does a later set's truncate matter.
+    # A later set's truncate does not matter.
     sets.write(THIRD, {EMBEDDING: 5}, failed=["t"], truncate="done", truncated=[EMBEDDING])
 
     assert _chosen(sets) == SECOND

@@ -1,4 +1,4 @@
-"""Which stored file is handed out to who asks for it by its name, and that no other is."""
+"""Which stored files can be downloaded by name, and that no other file can."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ FIRST, SECOND, THIRD, FOURTH, FIFTH = (f"2025010{day}_000000" for day in range(1
 
 
 class Listing:
-    """A root, and what is listed of it."""
+    """A root, and the list of its backups."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -44,7 +44,7 @@ class Listing:
         return list_backups(self.root, timestamps, **filters).as_json()
 
     def only(self) -> dict[str, Any]:
-        """The one location there is."""
+        """The only location."""
         (location,) = self()["backup_locations"]
         assert isinstance(location, dict)
         return location
@@ -178,7 +178,7 @@ def test_without_backups_the_list_is_empty_but_never_if_a_manifest_cannot_be_rea
     assert listing.only()["backups"] == []
 
     manifest = listing.sets().path / manifest_name(FIRST)
-    manifest.symlink_to(manifest)  # It leads to itself.
+    manifest.symlink_to(manifest)  # A link to itself.
 
     with pytest.raises(StorageError):
         listing()

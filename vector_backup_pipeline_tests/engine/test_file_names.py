@@ -1,4 +1,4 @@
-"""Names of files: made from a table's name, and known again."""
+"""File names are made from a table's name, and recognized."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ STAMPS_OF: list[StampOf] = [
     stamp_of_tombstone,
     stamp_of_verdict,
 ]
-# What PostgreSQL takes as a name.
+# Valid names in PostgreSQL.
 NAMES = st.text(
     st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=20
 )

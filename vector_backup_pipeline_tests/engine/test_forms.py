@@ -1,4 +1,4 @@
-"""Every format with every compression comes back the same, and other tools can read it."""
+"""Round trips of every format and compression, also read by other tools."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_every_form_is_read_by_other_tools_and_comes_back_the_same(
 
 
 def _unpacked(made: FinishedBackup, table: str, compression: Compression) -> Path:
-    """Decompressed by another tool than ours."""
+    """Decompressed by another tool."""
     path = made.path(table)
     plain = made.directory / "plain"
     if compression == "none":

@@ -1,4 +1,4 @@
-"""A manifest tells when it is no longer what was written."""
+"""Changes of a stored manifest are detected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A manifest runs as SQL: only statements that a backup writes, about its own tables, are read."""
+"""Only statements that a backup writes about its own tables are accepted from a manifest."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _OWN = (
 
 
 def is_refused(kind: Kind, sql: str, name: str = "t") -> bool:
-    """Beside the other statements of a table."""
+    """Together with the other statements of a table."""
     if kind is Kind.INDEX:
         index = Index(table=TABLE, name=name, access_method="btree", sql=sql, has_rows=True)
         table = DEFINITION.model_copy(update={"ddl": _OWN, "indexes": (index,)})
@@ -106,7 +106,7 @@ _REFUSED = {
         Kind.PARTITION,
         f"{ALTER}ATTACH PARTITION public.t FOR VALUES IN (set_config('a', 'b'))",
     ),
-    # About another object than it names, or than this definition creates.
+    # About an object that it does not name, or that this definition does not create.
     "another table than named": (Kind.TABLE, "CREATE TABLE public.u (id int)"),
     "an index on another table": (Kind.INDEX, "CREATE INDEX t ON public.users USING btree (a)"),
     "a key of another table": (Kind.KEY, "ALTER TABLE ONLY public.u ADD CONSTRAINT t UNIQUE (id)"),

@@ -1,4 +1,4 @@
-"""Whatever a schema, table, column or sequence is called, all that is done with it works."""
+"""All operations work with any name of a schema, table, column or sequence."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ names = st.text(st.sampled_from("a%s()'\". é😀\\{}[]/;:$?*-"), min_size=1).ma
 
 @contextmanager
 def _table(database: Database, schema: str, name: str, column: str) -> Iterator[None]:
-    """A table of five rows, whose sequence, index, check and comment have the names in them too."""
+    """A table of five rows; its sequence, index, check and comment contain the names."""
     parts = {
         "table": Identifier(schema, name),
         "schema": Identifier(schema),
@@ -74,7 +74,7 @@ def _table(database: Database, schema: str, name: str, column: str) -> Iterator[
 @given(schema=st.just("public") | names, name=names, column=names)
 @example(schema="public", name=WORST, column=WORST)
 @example(schema="%/" * 31, name="%" * LONGEST, column="%" * LONGEST)
-def test_a_table_of_any_name_goes_all_the_way(
+def test_all_operations_work_with_a_table_of_any_name(
     database: Database, schema: str, name: str, column: str
 ) -> None:
     if schema.startswith("pg_") or column in ("body", "vector%", "rest"):

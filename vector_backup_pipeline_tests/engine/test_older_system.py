@@ -1,4 +1,4 @@
-"""Files of the older system are read as Python's csv.writer wrote them, or refused by line."""
+"""Files of the older system are read as csv.writer wrote them, or refused with line numbers."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.storage.local_store import LocalStore
 
 NAME = "langchain_pg_embedding_20250102_030405.csv"
-# What a text column can hold, as Python hands it to the writer.
+# Values of a text column.
 TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20)
 NASTY = st.text(st.sampled_from('a,"\n\r\\é😀 '), max_size=9)
 ROWS = st.lists(st.tuples(*[st.one_of(st.none(), TEXTS, NASTY)] * 3))
 
 
 def written(rows: Iterable[Sequence[Any]]) -> bytes:
-    """As the older system wrote them: Python's defaults."""
+    """Written with Python's defaults, as the older system did."""
     text = io.StringIO(newline="")
     csv.writer(text).writerows(rows)
     return text.getvalue().encode()
@@ -58,7 +58,7 @@ class Older:
         return examine_file(self.directory, NAME, json_columns)
 
     def faults(self, *json_columns: str) -> list[str]:
-        """The unreadable rows, the first of which is in the error as well."""
+        """The unreadable rows; checks that the error names the first one."""
         examination = self.examine(*json_columns)
         assert examination.unreadable_count == len(examination.unreadable)
         faults = [f"line {row.line}: {row.reason}" for row in examination.unreadable]
@@ -90,7 +90,7 @@ def test_every_row_that_csv_writer_writes_is_read_again(older: Older, rows: list
     assert (examination.columns, examination.rows) == (("id", "document", "cmetadata"), len(rows))
     assert (examination.size, examination.sha256) == (len(data), hashlib.sha256(data).hexdigest())
     examination.check_readable()
-    # With the line ends of a file transfer that changed them, the rows are the same.
+    # Line ends that a file transfer changed make no difference.
     older.write(b"".join(written([row])[:-2] + b"\n" for row in [examination.columns, *rows]))
     assert older.rows() == read
 

@@ -1,4 +1,4 @@
-"""While a set is being read no prune takes it, and a reader does not begin on one that goes."""
+"""A prune does not remove a set that is being read, and no reader starts on a removed one."""
 
 from collections.abc import Callable
 from typing import Any
@@ -81,7 +81,7 @@ def _verified(run: VerifyRun, chosen_sets: list[SetToVerify]) -> list[SetVerdict
     return [verdict for verdict in verdicts if verdict is not None]
 
 
-def test_a_set_that_is_gone_before_its_turn_is_skipped_with_a_notice(
+def test_a_set_removed_before_its_turn_is_skipped_with_a_notice(
     two: SetWriter, prune: Prune
 ) -> None:
     run = _verification(two)
@@ -195,7 +195,7 @@ def _verifies(two: SetWriter) -> None:
     [lambda two: remove_leftovers(two.directory, TIMESTAMPS), _restores, _verifies],
     ids=["backup", "restore", "verification"],
 )
-def test_a_dead_reader_s_marker_goes_with_the_next_run_and_a_live_one_s_stays(
+def test_the_next_run_removes_a_dead_readers_marker_and_keeps_a_live_ones(
     two: SetWriter, next_run: Callable[[SetWriter], Any]
 ) -> None:
     dead = f".vector_backup_{OLD}_0123abcd.reading"

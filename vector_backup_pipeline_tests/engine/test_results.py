@@ -1,4 +1,4 @@
-"""The result object, as every door and the manifest tell it."""
+"""The result object, as the entry points and the manifest show it."""
 
 from __future__ import annotations
 

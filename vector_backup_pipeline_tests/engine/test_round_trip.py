@@ -16,7 +16,7 @@ from vector_backup_pipeline_tests.fix_rows import METHODS, RoundTrip, rows_in
 
 MakeRoundTrip = Callable[[Database], RoundTrip]
 
-# Values that CSV, or a reader of it, might take for something else.
+# Values that CSV or its readers could misinterpret.
 AWKWARD_TEXTS = [
     "",
     " ",
@@ -157,7 +157,7 @@ RANGE_TYPE = "CREATE TYPE span AS RANGE (subtype = float8, multirange_type_name 
 
 
 def make_table_of_every_type(database: Database) -> None:
-    """Column `c{i}` of the i-th type; a row for each value, one of NULLs, and one as it repeats."""
+    """Column `c{i}` has the i-th type. A row of NULLs, and rows until each value occurs."""
     database.run(_USER_TYPES)
     database.run(RANGE_TYPE)
     columns = ", ".join(f"c{i} {type_name}" for i, type_name in enumerate(TYPES))
@@ -252,7 +252,7 @@ def test_a_line_that_ends_copys_text_format_does_not_end_a_csv_file(
     trip = round_trip(any_database)
     made = trip.export("lines")
 
-    # The server itself reads it, of whatever version; so does psql from 18 on.
+    # Every server version reads it, and psql from 18 on.
     with any_database.session() as connection, connection.cursor() as cursor:
         with made.path("lines").open("rb") as file:
             cursor.copy_expert("COPY restored FROM STDIN (FORMAT csv, HEADER)", file)
@@ -262,7 +262,7 @@ def test_a_line_that_ends_copys_text_format_does_not_end_a_csv_file(
     if _is_18(any_database):
         trip("lines")
     else:
-        with pytest.raises(CalledProcessError):  # An older psql stops there, and says so.
+        with pytest.raises(CalledProcessError):  # An older psql stops there with an error.
             trip("lines")
 
 
@@ -474,7 +474,7 @@ def test_whatever_a_tables_storage_looks_like_its_rows_come_back(
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_file_is_utf_8_whatever_the_databases_encoding(
+def test_a_file_is_utf_8_with_any_encoding_of_the_database(
     server18: EmbeddedServer, backup: BackupMaker, method: str
 ) -> None:
     name = f"latin1_{method}"

@@ -1,4 +1,4 @@
-"""A SQL_ASCII database, whose bytes may be of any encoding: they come back as they were."""
+"""Round trips of a SQL_ASCII database, whose bytes may be in any encoding."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_both_methods_write_the_same_bytes(latin: Database, backup: BackupMaker)
     assert files[:2] == files[2:]
 
 
-def test_such_a_set_goes_into_no_other_encoding(
+def test_such_a_set_cannot_be_restored_into_another_encoding(
     latin: Database, database: Database, backup: BackupMaker, restore: RestoreMaker
 ) -> None:
     backup(latin.url)
@@ -90,7 +90,7 @@ def test_such_a_set_goes_into_no_other_encoding(
     restore.fails(database, "INVALID_PARAMS", "SQL_ASCII database latin_source", "UTF8")
 
 
-def test_utf8_goes_into_such_a_database(
+def test_utf8_can_be_restored_into_such_a_database(
     database: Database,
     make_database: MakeDatabase,
     backup: BackupMaker,

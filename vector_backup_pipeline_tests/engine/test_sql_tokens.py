@@ -1,4 +1,4 @@
-"""Names in SQL text: what is moved is renamed wherever it stands, all else stays to the byte."""
+"""Names in SQL text are replaced everywhere; all other bytes stay the same."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_moved_name_is_replaced(statement: str, expected: str) -> None:
         'SELECT "public.docs", "public"".""docs"',
         "SELECT other.public.docs, public.docs2, xpublic.docs, a$public.docs",
         "SELECT public.*, count(public.*), 2 * 3, public . docs",
-        # What PostgreSQL never prints, and what is not closed, hides the rest.
+        # Text that PostgreSQL never prints, or that is not closed, hides the rest.
         "SELECT $$public.docs$$, public.docs",
         "/* public.docs */ public.docs",
         "-- public.docs",
@@ -75,7 +75,7 @@ def test_a_literal_with_a_backslash_stays_one() -> None:
     assert relocated(statement, moved) == "nextval(E'\"s\".\"a\\\\b''c\"'::regclass)"
 
 
-# Pieces of SQL, so that quotes, comments and names meet in every order.
+# Pieces of SQL, for all combinations of quotes, comments and names.
 PIECES = st.lists(
     st.sampled_from(
         [

@@ -1,4 +1,4 @@
-"""A stored table is proven down to its rows in every form, and the error says what differs."""
+"""Stored files are verified down to their rows in every format; errors name the difference."""
 
 from __future__ import annotations
 

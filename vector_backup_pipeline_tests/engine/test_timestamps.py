@@ -1,4 +1,4 @@
-"""The stamp of a run: sorts by time, fits in a file name, and is found again there."""
+"""Timestamps of runs sort by time, fit in file names, and are read back from them."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_a_format_that_would_lose_the_order_or_the_file_is_refused(pattern: str)
 
 
 def test_a_format_whose_stamps_could_not_be_found_again_is_refused() -> None:
-    # CET is shorter than CEST, and Python reads neither back.
+    # CET is shorter than CEST, and Python parses neither.
     with pytest.raises(InvalidParams, match="timestamp format"):
         TimestampFormat("%Y%m%d_%H%M%S_%Z", ZoneInfo("Europe/Berlin"))
 

@@ -1,4 +1,4 @@
-"""Another server behind the same address."""
+"""A second server, for tests in which an address leads to another server."""
 
 from collections.abc import Iterator
 
@@ -14,7 +14,7 @@ def server16_port(langchain: Database, request: pytest.FixtureRequest) -> Iterat
     create_database(other, langchain.name)
     database = Database(other, langchain.name)
     database.run("ALTER ROLE postgres PASSWORD 'p'")
-    # So that it knows (of) every transaction that the run's own server knows.
+    # It then has all transaction ids of the run's own server.
     ahead = int(langchain.ask_one("SELECT pg_current_xact_id()::text")) + 100
     behind = int(database.ask_one("SELECT pg_current_xact_id()::text"))
     database.run(

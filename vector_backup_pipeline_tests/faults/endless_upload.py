@@ -1,8 +1,8 @@
-"""An upload that never comes to its end, in a process of its own; with its standard input it ends.
+"""An endless upload in a separate process, which exits when its standard input is closed.
 
     python -m vector_backup_pipeline_tests.faults.endless_upload URL
 
-says "under way" when its first parts are stored.
+prints "under way" when its first parts are stored.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""A proxy before an object store, which answers, delays or loses requests on purpose."""
+"""A proxy in front of an object store, which injects faults."""
 
 import contextlib
 import re
@@ -18,7 +18,7 @@ _CONNECTION = re.compile(rb"(?i)\r\nconnection:[^\r]*")
 
 @dataclass(frozen=True)
 class Fault:
-    """What becomes of a request: one of these."""
+    """A fault of a request: one of these."""
 
     status: int | None = None
     """It does not reach the server; this is the answer."""
@@ -35,9 +35,9 @@ class Fault:
 
 
 class ObjectProxy:
-    """Sends one request after the other to the server, each on a connection of its own.
+    """Forwards requests to the server, each on its own connection.
 
-    `fault` is asked for each request, by its first line such as
+    `fault` is called for each request with its first line, such as
     `PUT /bucket/key?partNumber=1 HTTP/1.1`.
     """
 
@@ -62,12 +62,12 @@ class ObjectProxy:
             yield proxy
         finally:
             proxy._stop_listening()
-            # From now on no client is added.
+            # No client is added from here on.
             thread.join()
             proxy._close()
 
     def does(self, fault: Fault, to: Callable[[str], bool], times: int | None = None) -> None:
-        """Do that to the requests of which `to` is true: the first so many, or all."""
+        """Inject the fault into the first `times` requests for which `to` is true, or into all."""
         left = [times]
         lock = threading.Lock()
 
@@ -103,7 +103,7 @@ class ObjectProxy:
             client.shutdown(socket.SHUT_RDWR)
 
     def _answer(self, client: socket.socket, head: bytes, body: bytes, fault: Fault) -> bool:
-        """False when the connection is to end."""
+        """False if the connection should be closed."""
         if fault.is_cut:
             return False
         if fault.is_reset:
@@ -152,7 +152,7 @@ def _send_status(client: socket.socket, status: int) -> bool:
 
 
 def _send(client: socket.socket, answer: bytes, most: int | None) -> bool:
-    """Without the server's word that its connection ends: the client's stays."""
+    """Without the server's `Connection: close`: the client's connection stays open."""
     head, _, body = answer.partition(b"\r\n\r\n")
     answer = _CONNECTION.sub(b"", head) + b"\r\n\r\n" + body
     client.sendall(answer[:most])

@@ -1,4 +1,4 @@
-"""A TCP proxy in front of a server, which loses connections on purpose."""
+"""A TCP proxy in front of a server, which closes connections as a fault."""
 
 import contextlib
 import itertools
@@ -14,14 +14,13 @@ LOOPBACK = "127.0.0.1"
 
 
 class Proxy:
-    """Sends connection after connection to `ports` in turn, the last one from then on.
+    """Forwards successive connections to `ports` in turn, and all later ones to the last port.
 
     With `loses_commit_before_server`, or `..._before_client`, the connection that has sent
-    `commit_of` is lost when its COMMIT is on the way; with `deaf_afterwards` nobody can connect
-    from then on.
+    `commit_of` is closed during its COMMIT; with `deaf_afterwards` no later connection is
+    accepted.
 
-    As a pooler it takes every login, but has servers for the statements of `pool_size` connections
-    alone.
+    As a pooler it accepts every login, but runs the statements of only `pool_size` connections.
     """
 
     def __init__(
@@ -106,7 +105,7 @@ class Proxy:
         self._listener.close()
 
     def lose_all(self) -> None:
-        """Every connection of this moment, without a word to either side."""
+        """Close all current connections."""
         for connection in self._sockets:
             _shut(connection)
 

@@ -1,8 +1,8 @@
-"""A real prune in a process of its own, which stands still at a named step until it is killed.
+"""A real prune in a separate process, which stops at a named step until it is killed.
 
     python -m vector_backup_pipeline_tests.faults.stopped_prune ROOT STEP
 
-says "reached" when it is at the step, and "done" when it came to its end.
+prints "reached" at the step, and "done" at the end.
 """
 
 import os
@@ -20,7 +20,7 @@ from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.engine.timestamps import DEFAULT_TIMESTAMP_FORMAT, TimestampFormat
 from vector_backup_pipeline.parameters.prune import PruneParameters
 
-# In the order they come; of a set with a verdict.
+# In order, for a set with a verdict.
 STEPS = (
     "writing the tombstone",
     "tombstone written",
@@ -32,7 +32,7 @@ _REMOVALS = STEPS[1:]
 
 
 def stand_still() -> None:
-    """Until it is killed, or whoever started it is gone."""
+    """Wait until it is killed, or its parent has exited."""
     print("reached", flush=True)  # noqa: T201 - the protocol
     sys.stdin.read()
     os._exit(1)
@@ -61,7 +61,7 @@ def _arrange(step: str) -> None:
 
 
 def _stop_at(owner: Any, name: str, call: int) -> None:
-    """Stand still before the call of that number, counted from 0."""
+    """Stop before the call of that number, counted from 0."""
     original: Callable[..., Any] = getattr(owner, name)
     calls = iter(range(call))
 

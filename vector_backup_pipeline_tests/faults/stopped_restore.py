@@ -1,10 +1,9 @@
-"""A real restore in a process of its own, which stands still at a named step until it is killed.
+"""A real restore in a separate process, which stops at a named step until it is killed.
 
     python -m vector_backup_pipeline_tests.faults.stopped_restore ROOT STEP
 
-reads the connection string from its standard input, says "reached" when it is at the step, and
-"done" when it came to its end. Tables that are there are truncated first; where none is, they are
-made in a staging schema.
+reads the connection string from its standard input, prints "reached" at the step, and "done" at
+the end. Existing tables are truncated; without any, the tables are created in a staging schema.
 """
 
 import sys
@@ -22,7 +21,7 @@ from vector_backup_pipeline_tests.faults.watching import EMBEDDINGS, settings_fo
 from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
 from vector_backup_pipeline_tests.fix_restore import DEFAULTS
 
-# In the order they come.
+# In order.
 STEPS = ("loading", "loaded", "proven", "committed")
 RUN_ID = "0123456789abcdef0123456789abcdef"
 
@@ -64,7 +63,7 @@ def _stop_before(owner: Any, name: str) -> None:
 
 
 def _stop_in_the_middle_of_the_embeddings() -> None:
-    """The server has their first rows and waits for more."""
+    """The server has received the first rows and waits for more."""
 
     def first_and_no_more(chunks: Iterator[bytes]) -> Iterator[bytes]:
         yield next(chunks)

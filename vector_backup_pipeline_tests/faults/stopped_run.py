@@ -1,9 +1,9 @@
-"""A real backup in a process of its own, which stands still at a named step until it is killed.
+"""A real backup in a separate process, which stops at a named step until it is killed.
 
     python -m vector_backup_pipeline_tests.faults.stopped_run ROOT STEP
 
-reads the connection string from its standard input, says "reached" when it is at the step, and
-"done" when it came to its end.
+reads the connection string from its standard input, prints "reached" at the step, and "done" at
+the end.
 """
 
 import os
@@ -21,7 +21,7 @@ from vector_backup_pipeline.engine.timestamps import DEFAULT_TIMESTAMP_FORMAT, T
 from vector_backup_pipeline.parameters.backup import BackupRequest
 from vector_backup_pipeline_tests.faults.watching import pinned_and_exported
 
-# In the order they come.
+# In order.
 STEPS = (
     "exporting",
     "after the rename",
@@ -33,7 +33,7 @@ TABLE = "langchain_pg_embedding"
 
 
 def stand_still() -> None:
-    """Until it is killed, or whoever started it is gone."""
+    """Wait until it is killed, or its parent has exited."""
     print("reached", flush=True)  # noqa: T201 - the protocol
     sys.stdin.read()
     os._exit(1)

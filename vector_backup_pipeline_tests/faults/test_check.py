@@ -1,4 +1,4 @@
-"""Checks where something is broken on purpose: disks, balancers, signals."""
+"""Dry runs with faults: full disks, load balancers, signals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Servers that can't be reached, refuse, vanish or change: the right error, and nothing left."""
+"""Servers that are unreachable, refuse, stop or change: correct errors, and nothing left behind."""
 
 import contextlib
 import re
@@ -30,13 +30,13 @@ from vector_backup_pipeline_tests.fix_postgres import Database
 
 _PASSWORD = "hunter2 is/secret"
 _OURS = "datname = current_database() AND application_name = 'vector_backup_pipeline'"
-# The first to connect.
+# The first connection.
 _COORDINATOR = f"backend_start = (SELECT min(backend_start) FROM pg_stat_activity WHERE {_OURS})"  # noqa: S608
 
 
 @pytest.fixture
 def several_workers(langchain: Database, monkeypatch: pytest.MonkeyPatch) -> Database:
-    """LangChain's tables with so many embeddings that two workers share them."""
+    """LangChain's tables with enough embeddings for two workers."""
     langchain.run(
         "INSERT INTO langchain_pg_embedding (id, document)"
         " SELECT 'more-' || i, repeat(md5(i::text), 40) FROM generate_series(1, 6000) i"
@@ -93,7 +93,7 @@ def test_a_wrong_password_is_the_servers_refusal_and_no_retry_helps(
         f"host={LOOPBACK} port={{closed}}",
         "host=nowhere.invalid",
         "host=/nowhere",
-        # libpq takes 2 seconds for its shortest.
+        # libpq's minimum is 2 seconds.
         f"host={LOOPBACK} port={{silent}} connect_timeout=2",
     ],
     ids=["closed port", "unknown name", "no socket", "silence"],
@@ -109,7 +109,7 @@ def test_without_a_server_the_service_is_unavailable(
 
 
 @pytest.mark.parametrize("asks_for_password", [True, False])
-def test_a_refusal_is_recognized_whatever_the_language(asks_for_password: bool) -> None:
+def test_a_refusal_is_recognized_in_any_language(asks_for_password: bool) -> None:
     """Severity and message are in another language, and in another encoding. A server that is full
     or starting up does not ask for a password."""
     with (
@@ -124,7 +124,7 @@ def test_a_refusal_is_recognized_whatever_the_language(asks_for_password: bool) 
 
 @contextlib.contextmanager
 def _refusing_server(severity: str, message: str, asks_for_password: bool) -> Iterator[int]:
-    """Refuses every login, as a server does whose encoding is GB18030."""
+    """Refuses every login, like a server with the encoding GB18030."""
     fields = b"".join(
         key + text.encode("gb18030") + b"\0"
         for key, text in ((b"S", severity), (b"C", "53300"), (b"M", message))
@@ -176,7 +176,7 @@ def test_workers_that_land_on_another_server_are_found_out(
 
 
 def _terminating(database: Database, condition: str) -> ProgressListener:
-    """Ends those of the run's sessions in the middle of the embeddings."""
+    """Terminates sessions of the run during the export of the embeddings."""
     done: list[bool] = []
 
     def terminate(moment: Progress) -> None:

@@ -1,4 +1,4 @@
-"""Disks that are full, read-only or gone: a clear error, no half a file, no set that is none."""
+"""Disks that are full, read-only or removed: clear errors, no partial files or sets."""
 
 import contextlib
 import os
@@ -50,7 +50,7 @@ def small_disk(backup: BackupMaker) -> Iterator[Path]:
 
 
 def _fill(root: Path) -> None:
-    """Leave no byte; what is open can't grow and nothing new can hold any."""
+    """Fill the disk completely: no file can grow."""
     with contextlib.suppress(OSError), (root / _FILLER).open("wb", buffering=0) as file:
         while True:
             file.write(bytes(4096))
@@ -58,7 +58,7 @@ def _fill(root: Path) -> None:
 
 @pytest.fixture
 def outgrown(langchain: Database) -> Database:
-    """Embeddings of more than the small disk holds."""
+    """More embeddings than the small disk can hold."""
     langchain.run(
         "INSERT INTO langchain_pg_embedding (id, document)"
         " SELECT 'more-' || i, repeat(md5(i::text), 40) FROM generate_series(1, 2000) i"
@@ -116,7 +116,7 @@ def test_a_disk_that_is_full_at_the_log_keeps_the_set_and_the_log_of_before(
     langchain: Database, backup: BackupMaker, small_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = small_disk / "vector_bak" / "vector_backup_log.txt"
-    # A page of memory, all but a few bytes: a part of the section would have room.
+    # A page of tmpfs except a few bytes, into which a part of the section would fit.
     log.write_text("an earlier section\n".ljust(4086, "."))
     before = log.read_text()
 
@@ -137,7 +137,7 @@ def test_a_disk_that_is_full_at_the_log_keeps_the_set_and_the_log_of_before(
 def test_a_directory_one_may_not_write_to_is_a_clear_error(
     langchain: Database, backup: BackupMaker
 ) -> None:
-    # Not pytest's own folder, which others may not even enter.
+    # Other users cannot enter pytest's own directory.
     with tempfile.TemporaryDirectory() as root:
         backup.root = Path(root)
         backup.root.chmod(0o755)

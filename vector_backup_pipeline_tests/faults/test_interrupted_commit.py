@@ -1,4 +1,4 @@
-"""An interrupt that comes while the truncate commits does not blur what happened."""
+"""After an interrupt during the truncate's COMMIT, the outcome is reported correctly."""
 
 import os
 import signal
@@ -23,8 +23,8 @@ from vector_backup_pipeline_tests.fix_postgres import Database
 
 _LOCK = 4711
 _LINGERING_SECONDS = 0.4
-# PostgreSQL runs deferred constraint triggers inside COMMIT: here one that waits, half a minute at
-# most, until nobody holds the lock any more.
+# PostgreSQL runs deferred constraint triggers inside COMMIT. This one waits for a lock, for at
+# most half a minute.
 _SLOW_COMMIT = f"""
     CREATE TABLE truncations (at timestamptz DEFAULT now());
     CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS
@@ -88,7 +88,7 @@ def test_an_interrupt_just_before_the_truncate_leaves_a_manifest_that_says_so(
 
 @contextmanager
 def _interrupted_when_committing(database: Database) -> Iterator[None]:
-    """The main thread gets a SIGINT while the server commits, which takes until then."""
+    """Send SIGINT to the main thread during COMMIT, which waits for it."""
     over = threading.Event()
     with database.session() as holder, holder.cursor() as cursor:
         holder.autocommit = True

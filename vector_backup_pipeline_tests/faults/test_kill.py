@@ -1,4 +1,4 @@
-"""A run that is killed loses no row and claims nothing that is not so."""
+"""A killed run loses no row, and leaves no false claims."""
 
 import subprocess
 from contextlib import AbstractContextManager
@@ -58,7 +58,7 @@ def test_killed_at_a_step_every_row_is_in_the_table_or_in_a_set(
     if step == "exporting":
         assert not [name for name in names if name.endswith(".csv")]
 
-    # The next run clears up.
+    # The next run cleans up.
     assert (step == "outcome written") or any(name.endswith(".run") for name in names)
     made = backup(filled.url, tables=(EMBEDDINGS,))
     assert made.error is None
@@ -103,7 +103,7 @@ def _manifest(backup: BackupMaker) -> Manifest | None:
 
 
 def _saved(backup: BackupMaker) -> set[str]:
-    """The rows of the one backup set there, as its manifest leads to them."""
+    """The rows of the only backup set, read through its manifest."""
     manifest = _manifest(backup)
     assert manifest is not None
     (table,) = manifest.tables

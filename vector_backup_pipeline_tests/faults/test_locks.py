@@ -1,4 +1,4 @@
-"""Locks that others hold or wait for: bounded waits, whole backups, no row lost."""
+"""Locks that other sessions hold or wait for: bounded waits, complete backups, no lost rows."""
 
 import os
 import signal
@@ -66,7 +66,7 @@ def test_a_table_that_stays_locked_fails_alone(langchain: Database, hurried: Bac
     [
         ("INSERT INTO langchain_pg_embedding (id) VALUES ('open')", "none"),
         ("LOCK TABLE langchain_pg_embedding IN SHARE ROW EXCLUSIVE MODE", "none"),
-        # A reader stops the TRUNCATE itself.
+        # A reader blocks the TRUNCATE.
         ("SELECT count(*) FROM langchain_pg_embedding", "not_truncated"),
     ],
 )

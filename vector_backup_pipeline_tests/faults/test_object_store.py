@@ -1,4 +1,4 @@
-"""Object storage that fails in between: what may help is tried again, nothing is left behind."""
+"""Faults of object storage: retries where they may help, and nothing left behind."""
 
 import hashlib
 import os
@@ -97,7 +97,7 @@ def test_a_small_request_is_repeated_when_its_answer_is_lost(
     conditions: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Each of them, the first time that it is sent."""
+    """The fault is injected into the first attempt of each request."""
     seen: set[str] = set()
 
     def first_time(request: str) -> Fault | None:
@@ -144,7 +144,7 @@ def test_an_upload_continues_after_a_transient_fault(
     object_proxy.does(fault, to, times=2)
     _upload(directory)
     assert hashlib.sha256(bucket.stored(_KEY)).hexdigest() == _WHOLE
-    # Nobody knows the id of an upload whose beginning was not answered; a prune finds it.
+    # The id of an upload whose start was not answered is unknown; a prune finds the upload.
     begun_unknown = 2 if to is _begins and fault.answer_is_lost else 0
     assert bucket.unfinished() == [_KEY] * begun_unknown
 
@@ -186,7 +186,7 @@ def test_a_stored_file_of_another_size_is_not_called_done(
 def test_an_upload_that_is_interrupted_while_it_is_completed_leaves_nothing(
     bucket: Bucket, directory: BackupDirectory, object_proxy: ObjectProxy
 ) -> None:
-    """The request may be on its way by then; what it makes is removed again."""
+    """The request may have been sent; the object that it creates is deleted."""
     signalled = threading.Event()
 
     def interrupt() -> None:
@@ -200,7 +200,7 @@ def test_an_upload_that_is_interrupted_while_it_is_completed_leaves_nothing(
 
 
 @pytest.mark.parametrize("bytes_each", [400, 3_000_000, 9_000_000])
-def test_a_read_goes_on_where_the_connection_was_lost(
+def test_a_read_continues_where_the_connection_was_lost(
     directory: BackupDirectory, object_proxy: ObjectProxy, bytes_each: int
 ) -> None:
     _upload(directory)

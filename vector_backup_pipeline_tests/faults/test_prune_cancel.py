@@ -1,4 +1,4 @@
-"""A prune that is told to stop in its middle says what became of every file, and hides no set."""
+"""A canceled prune reports what it removed, and hides no complete set."""
 
 import json
 import os
@@ -24,7 +24,7 @@ from vector_backup_pipeline_tests.fix_sets import SetWriter, find_set, read_sets
 
 FIRST, SECOND, THIRD = "20260101_020000", "20260102_020000", "20260103_020000"
 
-# Before the first file goes, it says so and waits for a line.
+# Before it removes the first file, it prints a line and waits for one.
 _COMMAND = """
 import sys
 from vector_backup_pipeline.cli import main
@@ -49,7 +49,7 @@ def _interrupted_prune(root: Path) -> PruneRun:
     return run
 
 
-def test_a_set_of_which_nothing_is_gone_yet_is_one_again(
+def test_a_set_with_all_its_files_is_a_set_again_after_an_interrupt(
     tmp_path: Path, sets: SetWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sets.write(FIRST)
@@ -70,7 +70,7 @@ def test_a_set_of_which_nothing_is_gone_yet_is_one_again(
     assert find_set(sets.directory, TIMESTAMPS, FIRST, None).complete
 
 
-def test_what_went_while_the_interrupt_came_is_told(
+def test_files_removed_during_the_interrupt_are_reported(
     tmp_path: Path, sets: SetWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sets.write(FIRST)

@@ -1,5 +1,5 @@
-"""A prune that is killed, or that the storage refuses, at any moment leaves no half set: it is
-whole and listed, or it is none, and the next prune takes what is left."""
+"""A prune that is killed or fails at any moment leaves no partial set: the set is complete and
+listed, or not a set, and the next prune removes the rest."""
 
 import subprocess
 import sys
@@ -30,14 +30,14 @@ def _names(sets: SetWriter) -> set[str]:
 
 
 def _write_new(sets: SetWriter) -> set[str]:
-    """The set that stays; the names of its files."""
+    """Write the set that is kept; returns the names of its files."""
     sets.write(NEW)
     sets.verdict(NEW)
     return _names(sets)
 
 
 def _check_no_half_set(sets: SetWriter) -> bool:
-    """Whether the old set is still one; then it is whole."""
+    """Whether the old set still exists; checks that it is complete then."""
     stamps = {stored_set.stamp for stored_set in read_sets(sets.directory, TIMESTAMPS)}
     assert NEW in stamps
     assert find_set(sets.directory, TIMESTAMPS, "latest", None).stamp == NEW
@@ -91,13 +91,13 @@ def _adopted_set(sets: SetWriter) -> None:
     sets.verdict(OLD)
 
 
-def test_a_tombstone_that_took_nothing_yet_is_taken_back_and_the_set_judged_again(
+def test_a_tombstone_without_removals_is_deleted_and_the_rules_apply_again(
     tmp_path: Path, sets: SetWriter, prune: Prune
 ) -> None:
     sets.write(NEW)
     sets.write(OLD)
     _run_until_killed(tmp_path, "tombstone written")
-    # The set for whose sake the old one could go is lost meanwhile.
+    # The newer set, which allowed the removal of the old one, is lost meanwhile.
     (sets.path / manifest_name(NEW)).unlink()
 
     planned = prune(dry_run=True)
@@ -131,7 +131,7 @@ def test_beside_its_tombstone_a_set_is_none(
         find_set(sets.directory, TIMESTAMPS, OLD, None)
 
 
-def test_a_tombstone_that_can_t_be_read_is_told_and_removes_nothing(
+def test_an_unreadable_tombstone_is_reported_and_removes_nothing(
     sets: SetWriter, prune: Prune
 ) -> None:
     sets.write(NEW)

@@ -1,4 +1,4 @@
-"""Connections and servers that a restore loses on its way: nothing restored, or all of it."""
+"""Restores that lose connections or servers: all is restored, or nothing."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ _TERMINATE = """
 _MORE_ROWS = """
     INSERT INTO langchain_pg_embedding (id, embedding, document)
         SELECT 'more-' || i, '[1,2,3]', repeat(md5(i::text), 40) FROM generate_series(1, 2500) i
-"""  # The last that a restore says before its COMMIT.
+"""  # The last statement of a restore before its COMMIT.
 _AT_THE_END = b"SET CONSTRAINTS ALL IMMEDIATE"
 
 
 @pytest.fixture
 def backed_up(langchain: Database, backup: BackupMaker) -> Database:
-    """LangChain's tables with rows of some MB, a backup of them, and a row that came after it."""
+    """LangChain's tables with a few MB of rows, a backup, and a row added after it."""
     langchain.run(_MORE_ROWS)
     assert backup(langchain.url).error is None
     langchain.run("INSERT INTO langchain_pg_embedding (id) VALUES ('later')")
@@ -66,7 +66,7 @@ def without_tables(langchain: Database, backup: BackupMaker) -> Database:
 
 @pytest.fixture(params=["existing tables", "new tables"])
 def target(request: pytest.FixtureRequest) -> Database:
-    """Either of these; new tables are made in the staging schema, by workers."""
+    """Existing or new tables; workers create new ones in the staging schema."""
     if request.param == "existing tables":
         existing: Database = request.getfixturevalue("backed_up")
         return existing
@@ -76,7 +76,7 @@ def target(request: pytest.FixtureRequest) -> Database:
 
 
 class _InTheMiddle:
-    """A listener that does something once, when rows of the embeddings are on their way."""
+    """A listener that calls a function once, during the load of the embeddings."""
 
     def __init__(self, action: Callable[[], object]) -> None:
         self._action = action
@@ -116,7 +116,7 @@ def test_a_backend_that_is_killed_in_a_load_leaves_the_target_as_it_was(
         backed_up.run(_TERMINATE)
         killed.set()
 
-    # Else all may have been sent before the server acts on it.
+    # Otherwise all rows may have been sent before the server reacts.
     monkeypatch.setattr(load, "read_block", read_until_killed)
     kill = _InTheMiddle(terminate)
 
@@ -187,7 +187,7 @@ def test_connections_that_are_cut_for_good_leave_a_schema_for_the_next_restore_t
     assert count(without_tables) == 2558
 
 
-def test_no_part_of_a_restore_tells_the_password(
+def test_no_part_of_a_restore_shows_the_password(
     langchain: Database, backup: BackupMaker, restore: RestoreMaker
 ) -> None:
     made = backup(langchain.url)

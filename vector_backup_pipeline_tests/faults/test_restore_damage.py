@@ -1,4 +1,4 @@
-"""Stored files and manifests that are not what was written: detected, and the target unchanged."""
+"""Damaged files and manifests are detected, and the target is unchanged."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def test_an_edited_manifest_is_refused_and_named(
 
 
 def _rewrite(made: FinishedBackup, **changes: Any) -> None:
-    """A manifest with another entry for the embeddings' file, and a checksum that fits."""
+    """A manifest with a changed entry for the embeddings' file, and a valid checksum."""
     manifest = made.manifest
     tables = [
         _changed(table, changes) if table.table == EMBEDDINGS else table
@@ -193,7 +193,7 @@ def test_a_manifest_that_contradicts_the_file_is_refused(
 def test_a_manifest_that_swaps_columns_is_refused(
     langchain: Database, made: FinishedBackup, restore: RestoreMaker
 ) -> None:
-    """Both are of one type, and the digest goes by the manifest's order too."""
+    """Both have the same type, and the digest uses the manifest's order."""
     digest = made.file(EMBEDDINGS).digest
     swapped = {"id": "document", "document": "id"}
     columns = [swapped.get(column, column) for column in digest.columns]

@@ -1,4 +1,4 @@
-"""Disks: the server's is full, or nobody may write where the backups lie."""
+"""The server's disk is full, or the directory of backups is read-only."""
 
 from __future__ import annotations
 
@@ -77,11 +77,11 @@ def test_a_full_disk_leaves_nothing_where_nothing_was(
 
 
 @pytest.mark.parametrize("way", ["a mount", "permissions"])
-def test_a_directory_that_nobody_may_write_to_restores_all_the_same(
+def test_a_read_only_directory_can_be_restored(
     langchain: Database, backup: BackupMaker, restore: RestoreMaker, way: str
 ) -> None:
     before = everything_in(langchain)
-    with tempfile.TemporaryDirectory() as root:  # Not pytest's own: others may not even enter that.
+    with tempfile.TemporaryDirectory() as root:  # Other users cannot enter pytest's own.
         backup.root = restore.root = Path(root)
         backup.root.chmod(0o755)
         made = backup(langchain.url)
@@ -97,7 +97,7 @@ def test_a_directory_that_nobody_may_write_to_restores_all_the_same(
             for path in made.directory.iterdir():
                 path.chmod(0o444)
             langchain.run("ALTER ROLE postgres PASSWORD 'p'")
-            with as_somebody_else():  # Who may not use the server's socket either.
+            with as_somebody_else():  # This user cannot use the server's socket.
                 done = restore(langchain.url_as("postgres", "p"), truncate_before_restore=True)
 
     assert done.error is None, done.error

@@ -1,4 +1,4 @@
-"""A restore that is killed has restored all or nothing, and the next one can."""
+"""A killed restore has restored all or nothing, and the next one succeeds."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_killed_at_a_step_new_tables_are_not_there_or_whole(
         assert staging_schemas(langchain) == []
         return
     assert langchain.ask("SELECT tablename FROM pg_tables WHERE schemaname = 'public'") == []
-    # The last step before the commit has emptied it, but that was rolled back.
+    # The last step before COMMIT emptied the schema, and was rolled back.
     assert staging_schemas(langchain) == [_STAGING]
     done = restore.succeeds(langchain)
     assert any(_STAGING in notice for notice in done.result.notices)
@@ -89,7 +89,7 @@ def test_a_live_runs_schema_is_left_alone(
         assert not [notice for notice in done.result.notices if "Dropped" in notice]
         process.kill()
     wait_until_nothing_is_open(langchain)
-    assert rows_of(langchain) != rows, "what the killed run had loaded is there too"
+    assert rows_of(langchain) != rows, "the rows of the killed run are visible too"
     restore.succeeds(langchain, truncate_before_restore=True)
     assert rows_of(langchain) == rows
 

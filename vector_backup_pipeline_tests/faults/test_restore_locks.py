@@ -1,4 +1,4 @@
-"""Locks that others hold, and restores at the same time: bounded waits, no mixture of two."""
+"""Locks of other sessions, and concurrent restores: bounded waits, no mixed results."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def hurried(restore: RestoreMaker) -> RestoreMaker:
 
 @contextmanager
 def _holding(database: Database, statement: str) -> Iterator[Cursor]:
-    """A session of somebody else's with an open transaction."""
+    """Another session with an open transaction."""
     with database.session() as session, session.cursor() as cursor:
         cursor.execute(statement)
         yield cursor
@@ -237,7 +237,7 @@ def _just_before_the_locks(
 
 
 def _meeting() -> Callable[[], None]:
-    """A step that both of two runs reach before either goes on."""
+    """A step at which two runs wait for each other."""
     together = threading.Barrier(2, timeout=20)
 
     def meet() -> None:

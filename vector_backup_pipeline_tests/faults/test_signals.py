@@ -1,4 +1,4 @@
-"""Signals at many moments of a real run: it ends in order each time, and nothing is left."""
+"""Signals at many moments of real runs, which end in order and leave nothing behind."""
 
 import os
 import signal
@@ -33,11 +33,11 @@ _MORE_ROWS = """
 
 
 class _Passed(BaseException):
-    """What the handlers of before raise."""
+    """Raised by the earlier handlers."""
 
 
 def _signalled(seconds: float, action: Callable[[], object]) -> bool:
-    """Run `action` with two signals after some seconds; whether one was passed on."""
+    """Run `action`, and send two signals after some seconds; whether one was raised again."""
 
     def raise_it(*_: object) -> None:
         raise _Passed
@@ -52,7 +52,7 @@ def _signalled(seconds: float, action: Callable[[], object]) -> bool:
         with listening():
             timer.start()
             action()
-            # One that comes too late for the run is not for what follows either.
+            # A signal after the end of the run must not reach later code.
             timer.cancel()
             timer.join()
     except _Passed as error:
@@ -128,7 +128,7 @@ def test_a_restore_into_nothing_ends_in_order_at_any_moment(
         if _signalled(whole * moment / _MOMENTS, lambda: restore(langchain.url)):
             passed += 1
         else:
-            # Faster than the first restore: later moments shall not come too late as well.
+            # Faster than the first restore: adjust, so that later signals are not too late.
             whole = min(whole, 1.2 * (time.monotonic() - began))
 
         wait_until_nothing_is_open(langchain)

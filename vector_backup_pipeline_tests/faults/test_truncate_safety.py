@@ -1,4 +1,4 @@
-"""Nothing is truncated of which a complete backup is not proven, and what is said of it holds."""
+"""Tables are truncated only after a proven complete backup, and results are correct."""
 
 import threading
 from collections.abc import Iterator
@@ -241,7 +241,7 @@ def test_a_partitioned_table_is_truncated_with_all_its_rows_saved(
     assert count(database, "parts") == 0
 
 
-def test_a_coordinator_that_is_gone_keeps_the_table(
+def test_without_its_coordinator_a_run_truncates_nothing(
     langchain: Database, backup: BackupMaker
 ) -> None:
     backup.between["truncate"] = lambda: langchain.run(
@@ -283,7 +283,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_lost_commit_is_found_out(
     langchain: Database, backup: BackupMaker, lost: str, user: str
 ) -> None:
-    """Also by a role that may not read the server's identity."""
+    """Also as a role that cannot read the server's identity."""
     langchain.run("DROP ROLE IF EXISTS ordinary")
     langchain.create_role("ordinary", "p")
     langchain.run("GRANT SELECT, TRUNCATE ON ALL TABLES IN SCHEMA public TO ordinary")
@@ -313,7 +313,7 @@ def test_a_lost_commit_that_cannot_be_found_out_is_unknown(
 ) -> None:
     is_deaf = answers == "nobody"
     ports = [langchain.server.port, *([] if is_deaf else [server16_port])]
-    # workers=1: the one connection goes to the run's server, all questions to the last one.
+    # workers=1: the first connection leads to the run's server, later ones to the other.
     with proxy(*ports, loses_commit_before_client=True, deaf_afterwards=is_deaf) as proxied:
         made = backup(proxied.url(langchain), truncate_vector_tables=True, workers=1)
 

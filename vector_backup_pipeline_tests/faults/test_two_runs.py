@@ -1,4 +1,4 @@
-"""Runs at the same time: both whole, none in the other's way, no row lost between them."""
+"""Concurrent runs: both complete, and no lost rows."""
 
 import json
 import os
@@ -24,7 +24,7 @@ from vector_backup_pipeline_tests.fix_postgres import Database
 
 
 def _meeting(runs: int) -> Callable[[], None]:
-    """A step that each of `runs` reaches before any goes on."""
+    """A step at which `runs` wait for each other."""
     together = threading.Barrier(runs, timeout=20)
 
     def meet() -> None:
@@ -81,7 +81,7 @@ def test_of_two_truncating_runs_the_second_finds_what_the_first_has_left(
     [
         ("another-host", 14, True),
         ("another-host", 16, False),
-        # On this host the marker's lock counts, which nobody holds.
+        # On this host the marker's lock decides, and nobody holds it.
         (socket.gethostname(), 0, False),
     ],
 )
@@ -96,7 +96,7 @@ def test_leftovers_of_another_run_are_removed_if_it_is_dead(
     (directory / marker).write_text(json.dumps(contents))
     left = [marker, "langchain_pg_embedding_20250101_000000.csv.tmp"]
     (directory / left[1]).write_text("id,")
-    # Finished files, and those that are nobody's.
+    # Finished files, and files of unknown origin.
     kept = ["langchain_pg_embedding_20250101_000000.csv", "notes.tmp", "a_20250101.csv.tmp"]
     for name in kept:
         (directory / name).write_text("x")

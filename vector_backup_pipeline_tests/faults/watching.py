@@ -1,4 +1,4 @@
-"""What tests of faults wait for, look at and hold on to."""
+"""Conditions and helpers of the fault tests."""
 
 import threading
 import time
@@ -20,7 +20,7 @@ from vector_backup_pipeline_tests.fix_postgres import Database
 EMBEDDINGS = "langchain_pg_embedding"
 COLLECTIONS = "langchain_pg_collection"
 _PATIENCE_SECONDS = 20.0
-# Longer than a session of the tests' own waits for a lock.
+# Longer than the lock timeout of the tests' own sessions.
 JOIN_SECONDS = 90.0
 
 
@@ -45,7 +45,7 @@ def ids_in(path: Path) -> list[str]:
 
 
 def sessions(database: Database) -> int:
-    """How many connections of ours the server has."""
+    """The number of the pipeline's connections to the server."""
     return int(
         database.ask_one(
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
@@ -71,7 +71,7 @@ def wait_for_a_waiting_lock(database: Database) -> None:
 
 @contextmanager
 def in_background(action: Callable[[], Any]) -> Iterator[threading.Thread]:
-    """Runs `action` beside the block and joins it at the end; its error is raised then."""
+    """Run `action` in a thread during the block; raises its error at the end."""
     errors: list[BaseException] = []
 
     def run() -> None:
@@ -96,7 +96,7 @@ def settings_for(url: str) -> ConnectionSettings:
 
 
 def pinned_and_exported(run: BackupRun, url: str) -> str:
-    """The steps before the truncate, every table well; the run's timestamp."""
+    """Run the steps before the truncate; returns the run's timestamp."""
     stamp = run.resolve().timestamp
     run.pin(lambda: settings_for(url))
     for table in run.request.tables or LANGCHAIN:
@@ -106,7 +106,7 @@ def pinned_and_exported(run: BackupRun, url: str) -> str:
 
 
 def all_that_it_tells(error: BaseException) -> str:
-    """Every text that a log, an event store or a debugger could get from `error`."""
+    """All texts that a log, an event store or a debugger could read from `error`."""
     seen: list[BaseException] = []
     queue: list[BaseException | None] = [error]
     while queue:
@@ -121,8 +121,8 @@ def all_that_it_tells(error: BaseException) -> str:
 
 @contextmanager
 def interrupted(kind: type[BaseException] = KeyboardInterrupt) -> Iterator[Cancellation]:
-    """The block gets a signal, which `listening` passes on to a handler that raises `kind`. That
-    hides what the block raises, which may be RunCancelled alone."""
+    """The block receives a signal, which `listening` raises again for a handler that raises `kind`.
+    The block itself may raise only RunCancelled."""
     with pytest.raises(kind) as raised, listening() as cancellation:
         yield cancellation
     hidden = raised.value.__context__

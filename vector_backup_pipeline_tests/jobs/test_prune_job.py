@@ -121,7 +121,7 @@ def test_a_refused_prune_has_an_exit_code_and_removes_nothing(
 
 @pytest.fixture
 def pruning(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Settings by which each backup is followed by a prune."""
+    """Settings for a prune after each backup."""
     monkeypatch.setenv("VECTOR_BACKUP_PRUNE_AFTER_BACKUP", "true")
     monkeypatch.setenv("VECTOR_BACKUP_KEEP_LAST", "2")
 
@@ -144,7 +144,7 @@ def test_a_backup_prunes_its_own_location_if_the_settings_say_so(
     metadata = _log_metadata(done)[PRUNE.result_key]
     assert isinstance(metadata, dict)
     (location,) = metadata["locations"]
-    # The new set is of another database, and counts for that one alone.
+    # The new set is of another database, and counts only for that one.
     assert [backup["timestamp"] for backup in location["removed"]] == [FIRST]
     assert [_exists(sets, stamp) for stamp in (FIRST, SECOND, THIRD)] == [False, True, True]
     assert _exists(task, FIRST)

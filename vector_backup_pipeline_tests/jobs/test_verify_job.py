@@ -41,7 +41,7 @@ def checks(done: FinishedRun) -> dict[tuple[str, str], bool]:
 
 
 def status(instance: dg.DagsterInstance, table: str, check: str) -> str:
-    """What the UI shows of a check."""
+    """A check as the UI shows it."""
     key = dg.AssetCheckKey(table_asset_key(table), check)
     executions = instance.event_log_storage.get_latest_asset_check_execution_by_key([key])
     record = executions[key]
@@ -91,7 +91,7 @@ def test_one_changed_bit_fails_its_table_and_no_other_set_or_table(
 def test_a_restore_test_uses_a_server_of_its_own_and_leaves_nothing(
     job: JobRunner, langchain: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Not pytest's own: it closes its folders to other users, the server's among them.
+    # Other users, such as the server's, cannot enter pytest's own directory.
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         monkeypatch.setattr("tempfile.tempdir", folder)

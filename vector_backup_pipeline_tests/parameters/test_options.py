@@ -1,4 +1,4 @@
-"""Words at the terminal become parameters, and errors name flags instead of keys."""
+"""Arguments of commands become parameters, and errors name flags instead of keys."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LATEST = ("--timestamp", "latest")
 
 
 def run_config(model: type[Parameters], *words: str) -> dict[str, Any]:
-    """The run config from these words."""
+    """The run config from these arguments."""
     read: list[Parameters] = []
 
     @click.command()

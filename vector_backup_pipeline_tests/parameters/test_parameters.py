@@ -1,4 +1,4 @@
-"""What the models of the parameters accept, and what they refuse before anything is touched."""
+"""What the parameters' models accept and refuse."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables that no ordinary query can read, and what a backup can't hold: both are told."""
+"""Notices about tables that ordinary queries cannot read, and about what a backup lacks."""
 
 from __future__ import annotations
 
@@ -84,7 +84,9 @@ def test_a_partition_key_that_no_query_can_use_stops_nothing(
     assert check(database.url, export_method=method, **DOCS)["tables: docs"].status == "ok"
 
 
-def test_such_a_table_goes_into_a_binary_file_too(database: Database, backup: BackupMaker) -> None:
+def test_such_a_table_can_be_stored_in_a_binary_file(
+    database: Database, backup: BackupMaker
+) -> None:
     database.run(_QUALIFIED + ORDINARY + "ALTER TABLE docs DROP COLUMN of;" + _UNQUALIFIED)
     made = backup(database.url, format="binary", **DOCS)
 
@@ -156,7 +158,7 @@ def test_a_check_says_so_and_leaves_the_snapshot_usable(
     assert report["tables: queries of docs"].status == "warning"
 
 
-def test_a_sequence_that_the_role_can_not_read_is_told_with_its_grant(
+def test_a_sequence_that_the_role_cannot_read_is_reported_with_its_grant(
     database: Database, backup: BackupMaker, check: Checker
 ) -> None:
     database.run("""
@@ -187,7 +189,7 @@ def test_a_sequence_that_the_role_can_not_read_is_told_with_its_grant(
     assert backup(url, **DOCS).result.notices == []
 
 
-def test_large_objects_are_not_in_a_backup_and_that_is_told(
+def test_large_objects_are_not_in_a_backup_and_get_a_notice(
     database: Database, backup: BackupMaker, check: Checker
 ) -> None:
     database.run("CREATE DOMAIN lo AS oid; CREATE TABLE docs (id int, scan lo, plain oid)")

@@ -1,4 +1,4 @@
-"""The log's sections, in words a person reads."""
+"""The sections of the log."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ def _log(directory: Path) -> str:
     return (directory / "vector_backup_log.txt").read_text()
 
 
-def test_a_success_is_told(langchain: Database, backup: BackupMaker) -> None:
+def test_the_log_has_a_success(langchain: Database, backup: BackupMaker) -> None:
     (backup.root / "task_1").mkdir()
     made = backup(langchain.url, task_id="task_1")
 
@@ -24,12 +24,12 @@ def test_a_success_is_told(langchain: Database, backup: BackupMaker) -> None:
     assert "Truncate: not asked for\nErrors: none\n" in log
 
 
-def test_a_truncate_is_told(langchain: Database, backup: BackupMaker) -> None:
+def test_the_log_has_a_truncate(langchain: Database, backup: BackupMaker) -> None:
     made = backup(langchain.url, truncate_vector_tables=True)
     assert "  ✓ langchain_pg_embedding: 58 rows before, 0 after\n" in _log(made.directory)
 
 
-def test_a_failed_table_is_told_and_what_it_kept_from_being_truncated(
+def test_the_log_has_a_failed_table_and_the_tables_not_truncated_for_it(
     langchain: Database, backup: BackupMaker
 ) -> None:
     made = backup(
@@ -42,7 +42,7 @@ def test_a_failed_table_is_told_and_what_it_kept_from_being_truncated(
     assert "Errors:\n  nowhere: TABLE_NOT_FOUND: The table nowhere" in log
 
 
-def test_a_cancelled_run_is_told(langchain: Database, backup: BackupMaker) -> None:
+def test_the_log_has_a_canceled_run(langchain: Database, backup: BackupMaker) -> None:
     run = backup.run()
     run.resolve()
     run.canceled_by = "a test"

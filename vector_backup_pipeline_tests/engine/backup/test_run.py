@@ -17,7 +17,7 @@ def test_a_backup_holds_every_row_of_every_table(langchain: Database, backup: Ba
     assert len(made.path("langchain_pg_embedding").read_text().splitlines()) == 1 + 58
 
 
-def test_a_run_that_shall_do_nothing_does_nothing(backup: BackupMaker) -> None:
+def test_a_run_with_everything_switched_off_does_nothing(backup: BackupMaker) -> None:
     run = backup.run(backup_vector_tables=False)
     target = run.resolve()
     result = run.finish()
@@ -29,7 +29,7 @@ def test_a_run_that_shall_do_nothing_does_nothing(backup: BackupMaker) -> None:
     assert list(backup.root.iterdir()) == []
 
 
-def test_a_tables_failure_is_told_everywhere_and_the_others_are_kept(
+def test_a_tables_failure_is_reported_everywhere_and_the_others_are_kept(
     langchain: Database, backup: BackupMaker
 ) -> None:
     made = backup(langchain.url, tables=("nowhere", *LANGCHAIN))

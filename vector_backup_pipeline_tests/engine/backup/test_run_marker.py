@@ -1,4 +1,4 @@
-"""Timestamps that no two runs share, and the remains of runs that died."""
+"""Unique timestamps of runs, and the cleanup after dead runs."""
 
 import os
 from datetime import datetime, timedelta, timezone
@@ -19,7 +19,7 @@ _NOON = datetime(2026, 1, 1, 12, 0, 0, tzinfo=timezone.utc)
 
 @pytest.fixture
 def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BackupDirectory:
-    """A directory at noon, a noon that does not pass."""
+    """A directory, with the clock stopped at noon."""
     monkeypatch.setattr(TimestampFormat, "now", lambda _: _NOON)
     return BackupDirectory(LocalStore(tmp_path))
 

@@ -1,4 +1,4 @@
-"""Blocks hold whole rows, whatever the rows' sizes, and the digest is that of the rows alone."""
+"""Blocks contain whole rows of any size, and the digest depends only on the rows."""
 
 from __future__ import annotations
 
@@ -65,11 +65,11 @@ def test_the_digest_does_not_depend_on_the_rows_order(
     [
         ([b"a\n", b"a\n"], [b"a\n"]),
         ([b"a\n", b"b\n"], [b"ab\n"]),
-        ([b"a\n", b"a\n"], [b"b\n", b"b\n"]),  # XOR would take both for nothing.
+        ([b"a\n", b"a\n"], [b"b\n", b"b\n"]),  # With XOR, both would cancel out.
         ([b"\n"], []),
     ],
 )
-def test_the_digest_tells_sets_of_rows_apart(one: list[bytes], other: list[bytes]) -> None:
+def test_the_digest_distinguishes_sets_of_rows(one: list[bytes], other: list[bytes]) -> None:
     assert total_digest(blocks_of(one)) != total_digest(blocks_of(other))
 
 

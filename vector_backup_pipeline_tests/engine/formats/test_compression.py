@@ -1,4 +1,4 @@
-"""Blocks are compressed one by one, and read as one stream, by us and by Python's own readers."""
+"""Blocks are compressed separately, and Python's own readers read them as one stream."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def unpacked(compression: Compression, data: bytes, step: int) -> tuple[bytes, b
 
 @pytest.mark.parametrize("compression", COMPRESSIONS)
 @given(blocks=BLOCKS, step=st.integers(1, 400))
-def test_blocks_come_back_whatever_the_pieces_they_are_read_in(
+def test_blocks_are_read_back_in_parts_of_any_size(
     compression: Compression, blocks: list[bytes], step: int
 ) -> None:
     data, is_whole = unpacked(compression, packed(compression, blocks), step)
@@ -71,7 +71,7 @@ def test_what_ends_in_the_middle_of_a_frame_is_not_whole(compression: Compressio
 
 
 @pytest.mark.parametrize("compression", PACKED)
-def test_damage_is_told(compression: Compression) -> None:
+def test_damage_is_reported(compression: Compression) -> None:
     data = random.Random(1).randbytes(2000)  # noqa: S311 - only to be hard to compress
     stored = bytearray(packed(compression, [data]))
     stored[1000] ^= 1

@@ -1,4 +1,4 @@
-"""Records are found again in a stream, wherever its chunks are cut."""
+"""Records are split correctly, wherever the stream's chunks are cut."""
 
 from __future__ import annotations
 

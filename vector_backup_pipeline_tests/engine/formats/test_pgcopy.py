@@ -54,7 +54,9 @@ def test_a_stream_is_cut_into_its_tuples(rows: list[list[bytes | None]], step: i
 
 
 @given(st.lists(FIELDS, min_size=1), st.data())
-def test_a_stream_that_was_cut_is_told(rows: list[list[bytes | None]], data: st.DataObject) -> None:
+def test_a_truncated_stream_is_reported(
+    rows: list[list[bytes | None]], data: st.DataObject
+) -> None:
     whole = HEADER + b"".join(map(row, rows)) + TRAILER
     end = data.draw(st.integers(0, len(whole) - 1))
 
@@ -63,13 +65,13 @@ def test_a_stream_that_was_cut_is_told(rows: list[list[bytes | None]], data: st.
 
 
 @pytest.mark.parametrize("step", [1, 1000])
-def test_bytes_after_the_trailer_are_told(step: int) -> None:
+def test_bytes_after_the_trailer_are_reported(step: int) -> None:
     with pytest.raises(UnfinishedRecord, match="follow the trailer"):
         split(HEADER + row([b"x"]) + TRAILER + row([b"y"]), step)
 
 
 @pytest.mark.parametrize("length", [-2, -(1 << 31), (1 << 31) - 1])
-def test_a_length_that_no_field_has_is_told(length: int) -> None:
+def test_an_impossible_length_of_a_field_is_reported(length: int) -> None:
     with pytest.raises(UnfinishedRecord, match=f"cannot have a field of {length} bytes"):
         split(HEADER + struct.pack(">Hi", 1, length), 100)
 

@@ -1,4 +1,4 @@
-"""Python's text of a JSON value becomes JSON of the very same value, or is refused."""
+"""Python's text of a JSON value becomes JSON of the same value, or is refused."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SCALARS = st.one_of(
     st.integers(-(10**60), 10**60),
     st.floats(allow_nan=False, allow_infinity=False),
     st.text(),
-    # Lone surrogates too, and quotes and escapes more often than chance has them.
+    # With lone surrogates, and more quotes and escapes than by chance.
     st.text(st.characters(), max_size=9),
     st.text(st.sampled_from("'\"\\nux{}[],: \n\t\x00\x7f\xad\u2028😀\ud800\udc00")),
 )
@@ -35,7 +35,7 @@ def same(left: Any, right: Any) -> bool:
 
 
 def as_json_sees_it(value: Any) -> Any:
-    """Two surrogates that make a pair are one character in JSON, whoever writes it."""
+    """A pair of surrogates is one character in JSON."""
     return json.loads(json.dumps(value))
 
 
@@ -44,7 +44,7 @@ def test_the_text_is_json_of_the_same_value(value: Any) -> None:
     text = json_of(repr(value))
 
     assert same(json.loads(text), as_json_sees_it(value))
-    text.encode()  # Fit for UTF-8, whatever surrogates were in it.
+    text.encode()  # Can be encoded in UTF-8, with any surrogates.
     is_json_already = json.dumps(value)
     assert json_of(is_json_already) == is_json_already
 

@@ -1,4 +1,4 @@
-"""Tables with about everything that a restore recreates."""
+"""Tables with nearly everything that a restore recreates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A COMMIT whose reply is lost: the server is asked how it ended."""
+"""A COMMIT whose reply is lost: the server is queried for its outcome."""
 
 from contextlib import closing
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Connections and their statements are ended from other threads; the server's errors."""
+"""Connections that other threads close; the server's errors."""
 
 import contextlib
 import threading
@@ -26,13 +26,13 @@ from vector_backup_pipeline_tests.faults.watching import (
 )
 from vector_backup_pipeline_tests.fix_postgres import Database
 
-# What a canceled run promises.
+# The limit for ending a canceled run.
 _SECONDS = 5
 _SLEEP = "SELECT pg_sleep(60)"
 
 
 class _Statement:
-    """A statement in a thread of its own."""
+    """A statement in a separate thread."""
 
     def __init__(self, connection: Connection, statement: str, database: Database) -> None:
         self._connection, self._statement = connection, statement
@@ -71,7 +71,7 @@ def test_an_abandoned_connection_ends_here_and_on_the_server(
     database: Database, connection: Connection, statement: str, is_noticed: bool
 ) -> None:
     assert connection.notices_lost_client
-    # As on a server that is too old for it.
+    # As on a server too old for it.
     connection.notices_lost_client = is_noticed
     database.run("CREATE TABLE held ()")
     with database.session() as other, other.cursor() as cursor:
@@ -110,7 +110,7 @@ def test_a_statement_is_canceled_and_its_connection_stays(
         assert cursor.fetchone() == (1,)
 
 
-def test_a_cancel_that_is_swallowed_holds_nobody_up(
+def test_a_cancel_without_effect_blocks_no_one(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The pooler accepts the second connection, and runs nothing on it."""

@@ -1,6 +1,6 @@
-"""Connection strings: what they may hold, what they may take from here, and that they stay secret.
+"""Connection strings: allowed contents, defaults from this machine, and secrecy.
 
-Part of the strings comes from callers over the network, who must get nothing of the worker's own.
+Some strings come from callers over the network, who must not use the worker's own settings.
 """
 
 from collections.abc import Callable
@@ -140,7 +140,7 @@ def test_a_callers_string_gets_no_password_of_ours_but_the_installations_does(
     with monkeypatch.context() as patch:
         for name, value in variables[way].items():
             patch.setenv(name, value)
-        # An empty option counts as absent; libpq would look for the file in its usual place.
+        # An empty option counts as absent; libpq would look for the default file.
         for text in (url_without_password, url_without_password + "?passfile="):
             with pytest.raises(DatabaseError, match="no password supplied"):
                 connect(_from_caller(text))

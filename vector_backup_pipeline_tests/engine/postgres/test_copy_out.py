@@ -1,4 +1,4 @@
-"""Rows come out as the server writes them, in fetches of a few MB however wide they are."""
+"""Rows are exported as the server writes them, in fetches of a few MB at any row width."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from vector_backup_pipeline.engine.postgres.tables import Relation
 from vector_backup_pipeline_tests.fix_postgres import Database
 
 BATCH = 1000
-# A row may be wide by itself; beyond that, a fetch is to stay near this.
+# The limit of a fetch, unless a single row is wider.
 FEW_BYTES = 4 << 20
 
 WHOLE = BlockRange(Relation(0, "public", "t", True, True, 0, 0, None, None), 0, None)
 
 
 class WatchedConnection:
-    """Hands on to a connection, and keeps how many characters each fetch of its cursors brought."""
+    """Forwards to a connection, and counts the characters of each fetch."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -47,7 +47,7 @@ class WatchedConnection:
 
 
 def fetch_sizes(database: Database, batch_size: int = BATCH) -> list[int]:
-    """The characters of each fetch, after seeing that all rows came."""
+    """The characters of each fetch, after a check that all rows were read."""
     with database.session() as connection:
         watched: Any = WatchedConnection(connection)
         rows = list(fetch_range(watched, WHOLE, ("v",), batch_size))
@@ -130,7 +130,9 @@ def test_values_are_the_types_own_output_and_not_pythons(database: Database) -> 
 
 
 @pytest.mark.parametrize("rows", [0, 1, 5])
-def test_copy_tells_the_servers_own_count_one_message_a_row(database: Database, rows: int) -> None:
+def test_copy_returns_the_servers_count_with_one_message_per_row(
+    database: Database, rows: int
+) -> None:
     database.run("CREATE TABLE t (v text)")
     database.run("INSERT INTO t SELECT E'a\nb' FROM generate_series(1, %s)", [rows])
     received: list[bytes] = []

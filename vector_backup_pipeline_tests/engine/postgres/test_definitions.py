@@ -1,6 +1,6 @@
-"""What is read of tables: omissions, locks, privileges, and old servers' catalogs.
+"""Reading definitions of tables: omissions, locks, privileges, and old servers' catalogs.
 
-That it recreates the tables is tested with the recreation.
+The tests of the recreation check that the definitions are complete.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def test_what_is_not_recreated_is_named(source: Database) -> None:
 
 
 def test_a_partition_loses_an_identity_of_its_own(databases: Databases) -> None:
-    """Servers before 17 had them."""
+    """Only servers before 17 have these."""
     database = databases(16)
     database.run(
         """CREATE TABLE p (k int NOT NULL) PARTITION BY LIST (k);

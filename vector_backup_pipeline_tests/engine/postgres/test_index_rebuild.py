@@ -1,4 +1,4 @@
-"""Indexes are out of the way of a load and come back exactly as they were, as pg_dump sees them."""
+"""Indexes are dropped for a load and recreated exactly, compared by pg_dump."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def schema_of(database: Database) -> str:
         text=True,
         timeout=60,
     ).stdout
-    # A word made up anew for every dump.
+    # A random key in every dump.
     return re.sub(r"^\\(un)?restrict .*$", "", dumped, flags=re.MULTILINE)
 
 

@@ -1,4 +1,4 @@
-"""What belongs to a renamed table gets a free name, of a length that the server does not cut."""
+"""Objects of a renamed table get a free name that the server does not truncate."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""After a restore each index is asked for neighbours; the exact answer says how well it does."""
+"""Recall of vector indexes: searches by index compared with exact searches."""
 
 # ruff: noqa: S608 - the names in these statements are the tests' own
 
@@ -141,7 +141,7 @@ def test_each_of_several_indexes_has_a_result_of_its_own(docs18: Database) -> No
 
     assert set(measured) == {"docs_cosine", "docs_l2", "docs_l2_ivf"}
     assert measured["docs_cosine"].recall == 1.0
-    # One of two that can answer the same query is not asked, and nobody claims that it was.
+    # The planner uses one of two equivalent indexes; the other is not reported as measured.
     hnsw, ivfflat = measured["docs_l2"], measured["docs_l2_ivf"]
     assert {hnsw.recall is None, ivfflat.recall is None} == {True, False}
     assert (hnsw.note or ivfflat.note or "").startswith("the planner does not use it but docs_l2")
@@ -199,7 +199,7 @@ def test_nothing_to_search_for_is_said(docs18: Database, rows: str) -> None:
     assert measured.note == "there is no vector to search for"
 
 
-def test_equally_near_rows_are_told_apart_by_their_key(docs18: Database) -> None:
+def test_equally_near_rows_are_distinguished_by_their_key(docs18: Database) -> None:
     docs18.run("""
         CREATE TABLE same (a int, b text, v vector(2), PRIMARY KEY (b, a));
         INSERT INTO same SELECT i % 7, 'b' || i, ARRAY[i % 2, 1]::vector
@@ -272,7 +272,7 @@ def test_pgvector_may_lie_in_any_schema_and_names_may_be_odd(docs18: Database) -
     assert {(recall.recall, recall.note) for recall in measured} == {(1.0, None)}
 
 
-def test_the_time_is_kept_and_what_was_measured_in_it_is_told(docs18: Database) -> None:
+def test_the_time_limit_holds_and_what_was_measured_is_reported(docs18: Database) -> None:
     # Every row's distance takes 50 ms: one index's exact answers would take far longer.
     docs18.run("""
         CREATE FUNCTION slow(vector) RETURNS vector(8) IMMUTABLE LANGUAGE plpgsql AS
@@ -314,7 +314,7 @@ def test_a_role_that_may_not_read_all_rows_gets_a_note(
     assert (measured.recall, measured.note) == (None, note)
 
 
-def test_a_table_that_is_gone_gets_a_note(docs18: Database) -> None:
+def test_a_missing_table_gets_a_note(docs18: Database) -> None:
     (measured,) = measure(docs18, "nowhere")
 
     assert (measured.recall, measured.note) == (None, 'relation "public.nowhere" does not exist')

@@ -1,4 +1,4 @@
-"""Missing tables are created in the target: the same as pg_dump sees them, or not at all."""
+"""Missing tables are recreated exactly, compared by pg_dump, or not at all."""
 
 from __future__ import annotations
 
@@ -428,7 +428,7 @@ def relations(database: Database, schema: str) -> set[str]:
 
 
 def test_a_table_is_restored_beside_its_original(source: Database) -> None:
-    """As one does to look into a backup: every name derived from the table's is taken."""
+    """A copy beside its original: every name derived from the table's is taken."""
     source.run(DOCS)
     before = relations(source, "public")
     restore = Restore(

@@ -1,4 +1,4 @@
-"""All tables of a run are read as they were at one moment, whatever others do meanwhile."""
+"""A run reads all tables in one snapshot, despite concurrent changes."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def export(
 
 @contextmanager
 def repeated(*works: Callable[[], None]) -> Iterator[None]:
-    """Each of `works` again and again until the block ends, at least once before it begins."""
+    """Repeat each of `works` until the block ends, at least once before it starts."""
     stop = threading.Event()
     began = [threading.Event() for _ in works]
 
@@ -87,12 +87,12 @@ def test_tables_agree_while_others_write_and_vacuum(
         writer, mover, sweeper = (stack.enter_context(any_database.session()) for _ in range(3))
         sweeper.autocommit = True
 
-        def move() -> None:  # Money from one table to the other, all over both.
+        def move() -> None:  # Transfers between the two tables, over all their rows.
             with mover, mover.cursor() as cursor:
                 cursor.execute("UPDATE a SET balance = balance - 1 WHERE id % 7 = 0")
                 cursor.execute("UPDATE b SET balance = balance + 1 WHERE id % 7 = 0")
 
-        def replace() -> None:  # A row in both gives way to a row in both, of the same worth.
+        def replace() -> None:  # In both tables, by the same amount.
             with writer, writer.cursor() as cursor:
                 for table in ("a", "b"):
                     cursor.execute(

@@ -1,4 +1,4 @@
-"""Which tables a backup finds and reads, and what it says of those that it does not."""
+"""Which tables a backup finds and reads, and its errors about the others."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_a_relation_that_is_no_table_is_refused(
         "x'; DROP TABLE docs; --",
         "%",
         "doc_",
-        # Not cut to the length that the server allows.
+        # Not truncated to the server's length limit.
         "x" * 64,
         "public." + "x" * 64,
     ],

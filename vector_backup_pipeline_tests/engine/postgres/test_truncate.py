@@ -1,4 +1,4 @@
-"""What is checked before a truncate, and the truncate itself."""
+"""The checks before a truncate, and the truncate."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing

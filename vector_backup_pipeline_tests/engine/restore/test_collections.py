@@ -98,7 +98,7 @@ def test_only_the_rows_of_the_named_collections_come_back(
 
 
 @pytest.mark.parametrize("on_conflict", ["skip", "replace"])
-def test_a_collection_goes_back_among_the_others(
+def test_a_collection_is_restored_beside_the_others(
     three: Database, restore: RestoreMaker, on_conflict: str
 ) -> None:
     before = rows_of(three)

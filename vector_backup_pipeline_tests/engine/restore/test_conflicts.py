@@ -1,4 +1,4 @@
-"""`skip` and `replace`: rows that are there already are left, or put back as they were."""
+"""`skip` leaves existing rows as they are; `replace` overwrites them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows into existing tables: what comes back, and what is refused."""
+"""Restores into existing tables: what is restored, and what is refused."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from vector_backup_pipeline_tests.fix_sets import SetWriter
 
 STAMP = "20240102_030405"
 
-# What Python's repr and JSON spell differently, and what one might take for something else.
+# Values that Python's repr and JSON write differently, and ambiguous ones.
 _METADATA: list[Any] = [
     {"id": "x", "createdat": None, "is": True, "not": False},
     {"quoted": "it's", "double": '"', "both": 'it\'s "so"', "back": "C:\\new\\table", "empty": ""},

@@ -1,4 +1,4 @@
-"""Every kind of table that the export knows comes back from nothing: definition, rows, values."""
+"""Every kind of table is restored into an empty database: definition, rows, values."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def make_every_kind(database: Database, *, with_regclass: bool) -> None:
     database.run(PARTITIONED)
     make_table_of_every_type(database)
     if not with_regclass:
-        # Values that name tables and types must find them in their places.
+        # The tables and types that values name must have their original names.
         for number, type_name in enumerate(TYPES):
             if type_name.startswith("reg"):
                 database.run(f"ALTER TABLE every_type DROP COLUMN c{number}")
@@ -81,7 +81,7 @@ def make_every_kind(database: Database, *, with_regclass: bool) -> None:
 
 @contextmanager
 def empty_database(server: EmbeddedServer) -> Iterator[Database]:
-    """Without pgvector, which the restore brings along."""
+    """Without pgvector, which the restore creates."""
     create_database(server, "risen")
     try:
         yield Database(server, "risen")

@@ -1,4 +1,4 @@
-"""What a role, a database or a server has set is no obstacle, and changes nothing."""
+"""Settings of a role, a database or a server do not change a restore."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_settings_of_the_database_change_nothing(
 def test_a_check_that_changes_a_setting_does_not_change_how_statements_are_read(
     database: Database, backup: BackupMaker, restore: RestoreMaker, setting: tuple[str, str]
 ) -> None:
-    """Else rows could have a part of a string run as a statement."""
+    """Otherwise a part of a string in a row could run as a statement."""
     database.run(
         r"CREATE TABLE odd (id int, a text, CHECK (set_config(%s, %s, true) <> ''));"
         r"INSERT INTO odd VALUES (1, 'x'); CREATE INDEX parts ON odd (a) WHERE a <> 'あ\d';"

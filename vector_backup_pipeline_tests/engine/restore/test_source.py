@@ -1,4 +1,4 @@
-"""Which set a restore takes, and from where."""
+"""Which set a restore uses, and from which location."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_latest_is_the_newest_and_a_timestamp_is_its_own(
         ({"backup_path": "root/leads_out"}, "INVALID_PARAMS", "outside of the root"),
     ],
 )
-def test_what_is_not_there_is_told_before_anybody_connects(
+def test_a_missing_set_is_reported_before_connecting(
     restore: RestoreMaker, parameters: dict[str, Any], error_type: str, words: str
 ) -> None:
     SetWriter(restore.root / "vector_bak").write("20250102_030405")

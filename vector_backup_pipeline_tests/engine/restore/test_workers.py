@@ -1,4 +1,4 @@
-"""Several connections load blocks of one file, where everything is new."""
+"""Several connections load blocks of one file into new tables."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MORE_ROWS = r"""
 def many_blocks(
     langchain: Database, backup: BackupMaker, monkeypatch: pytest.MonkeyPatch
 ) -> list[str]:
-    """A backup whose index has many blocks; the rows of it, which are gone."""
+    """A backup with many blocks; returns its rows. The tables are dropped."""
     monkeypatch.setattr("vector_backup_pipeline.engine.formats.blocks.BLOCK_BYTES", 3000)
     monkeypatch.setattr("vector_backup_pipeline.engine.formats.blocks.INDEX_BYTES", 10_000)
     langchain.run(_MORE_ROWS)
@@ -58,7 +58,7 @@ def test_whichever_connection_loads_a_block_every_row_is_there_once(
 
 
 @pytest.mark.parametrize("workers", [1, 4])
-def test_what_is_not_worth_more_goes_over_one_connection(
+def test_small_tables_are_loaded_over_one_connection(
     langchain: Database, many_blocks: list[str], restore: RestoreMaker, workers: int
 ) -> None:
     open_within: set[int] = set()

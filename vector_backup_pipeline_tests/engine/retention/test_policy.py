@@ -1,4 +1,4 @@
-"""What must be kept is kept, whatever the history; and each decision has its reasons."""
+"""A prune keeps what it must in any history, and each decision has reasons."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -48,7 +48,7 @@ def _kept(decisions: Sequence[Decision]) -> set[str]:
 
 
 def _is_good(backup_set: StoredSet, sets: dict[str, StoredSet], visited: frozenset[str]) -> bool:
-    """Whether the set and all that it builds on are there and whole."""
+    """Whether the set and all that it builds on are complete."""
     verified = backup_set.verdicts.verified
     return (
         backup_set.source is not None
@@ -151,7 +151,7 @@ def test_one_more_rule_never_removes_more(
 def test_what_builds_on_a_set_is_removed_before_it(
     history: History, keep: KeepRules, zone: tzinfo
 ) -> None:
-    # Without rings, in which no set is the first.
+    # Without cycles.
     sets = [
         backup_set
         if (backup_set.builds_on or "") < backup_set.stamp

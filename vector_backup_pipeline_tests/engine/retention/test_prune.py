@@ -1,4 +1,4 @@
-"""A prune of a real directory: what goes, what stays, and that nothing else is touched."""
+"""A prune of a real directory: what is removed and kept, and that nothing else changes."""
 
 import os
 from pathlib import Path
@@ -63,7 +63,7 @@ def test_a_set_goes_with_its_manifest_its_verdict_and_its_files(
     assert done.error is None
 
 
-def test_a_dry_run_tells_what_the_real_one_does_and_does_nothing(
+def test_a_dry_run_reports_what_the_real_one_does_and_changes_nothing(
     sets: SetWriter, prune: Prune
 ) -> None:
     for stamp in (FIRST, SECOND, THIRD):
@@ -103,7 +103,7 @@ def test_what_is_not_known_is_left_alone(two: SetWriter, prune: Prune) -> None:
     }
 
 
-def test_each_place_is_pruned_by_itself(tmp_path: Path, sets: SetWriter, prune: Prune) -> None:
+def test_each_location_is_pruned_separately(tmp_path: Path, sets: SetWriter, prune: Prune) -> None:
     tasks = [SetWriter(tmp_path / task / "vector_bak") for task in ("task_1", "task_2")]
     for location in (sets, *tasks):
         location.write(FIRST)
@@ -190,7 +190,7 @@ def test_a_reader_that_comes_between_the_judgement_and_the_tombstone_is_seen(
     assert find_set(two.directory, TIMESTAMPS, FIRST, None).complete
 
 
-def test_when_the_newest_good_set_goes_meanwhile_the_others_are_judged_again(
+def test_when_the_newest_good_set_disappears_the_rules_apply_again(
     sets: SetWriter, prune: Prune, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for stamp in (FIRST, SECOND, THIRD):
@@ -220,7 +220,7 @@ def test_only_one_prune_works_in_a_place(two: SetWriter, prune: Prune) -> None:
     assert done.error.can_retry
     assert names(two) == before
     other.release()
-    two.file(PRUNE_MARKER, b"")  # Of a dead prune.
+    two.file(PRUNE_MARKER, b"")  # The marker of a dead prune.
     os.utime(two.path / PRUNE_MARKER, (0, 0))
     assert prune().removed == [FIRST]
     assert PRUNE_MARKER not in names(two)
@@ -249,7 +249,7 @@ def test_the_report_names_each_sets_source_database_and_why(sets: SetWriter, pru
     assert (sets.path / LOG_NAME).read_text() == log
 
 
-def test_an_error_in_one_place_does_not_stop_the_others(
+def test_an_error_in_one_location_does_not_stop_the_others(
     tmp_path: Path, sets: SetWriter, prune: Prune, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task = SetWriter(tmp_path / "task_1" / "vector_bak")
@@ -323,7 +323,7 @@ def test_a_prune_without_rules_is_refused(prune: Prune) -> None:
         prune(task_id="t", global_only=True)
 
 
-def test_what_is_no_file_of_ours_but_named_like_one_keeps_nobody_from_working(
+def test_a_foreign_file_named_like_one_of_the_pipelines_blocks_nothing(
     tmp_path: Path, two: SetWriter, prune: Prune
 ) -> None:
     for name in (f"t_{THIRD}.csv", manifest_name(THIRD), tombstone_name(SECOND)):

@@ -1,4 +1,4 @@
-"""Whatever lies in a directory, and wherever a prune is stopped: the promises hold on the disk."""
+"""Properties of a prune with any contents of a directory, and stopped at any moment."""
 
 import shutil
 import tempfile
@@ -31,7 +31,7 @@ from vector_backup_pipeline_tests.fix_sets import (
 _TABLES = {COLLECTION: 1, EMBEDDING: 2}
 _FOREIGN = ("notes.txt", "b_20261001_020000.csv.gpg", "b.csv", ".vector_backup_x.run", "x.tmp")
 _KINDS = ("good", "good", "good", "verified", "failed", "cut", "incomplete", "emptied")
-# After all of a history, and past: sets of the future count for nothing.
+# Newer than any history, but not in the future.
 _BEGIN, _NEWER = datetime(2025, 10, 1, 2), "20260101_000000"  # noqa: DTZ001 - a stamp has no zone
 _FIRST, _SECOND = "20251001_020000", "20251001_030000"
 _OTHER_KINDS = ("adoptable", "damaged", "orphan", "tombstone")
@@ -53,7 +53,7 @@ class Location:
         return SetWriter(self.root / "vector_bak")
 
     def files(self) -> dict[str, bytes]:
-        """All but the log, which names the moment."""
+        """All files except the log, which contains the time."""
         files = {path.name: path.read_bytes() for path in self.sets.path.iterdir()}
         files.pop("vector_backup_log.txt", None)
         return files
@@ -108,7 +108,7 @@ class Location:
 
 @contextmanager
 def stopped_at(call: int) -> Iterator[None]:
-    """The process as good as dead before the change of that number: nothing is written any more."""
+    """Fail the change of that number and all later ones, as if the process had been killed."""
     calls = iter(range(call))
 
     def dying(name: str) -> Any:
@@ -139,7 +139,7 @@ def histories(draw: st.DrawFn) -> list[tuple[str, str, str | None]]:
     for hour in hours:
         stamp = f"{_BEGIN + timedelta(hours=hour):%Y%m%d_%H%M%S}"
         kind = draw(st.sampled_from([*_KINDS, *_KINDS, *_OTHER_KINDS]))
-        # Nothing was ever written on top of the older system's files.
+        # No set builds on the older system's files.
         others = [stamp for stamp, kind, _ in history if kind != "adoptable"]
         bases = st.sampled_from([None, None, *others])
         history.append((stamp, kind, draw(bases)))

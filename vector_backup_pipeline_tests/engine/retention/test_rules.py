@@ -1,4 +1,4 @@
-"""The rules: so many, one a period, all of some time, as a calendar on the wall counts."""
+"""The rules: a number of sets, one per calendar period, and all within a time."""
 
 from datetime import datetime, timedelta, timezone, tzinfo
 from zoneinfo import ZoneInfo
@@ -97,7 +97,7 @@ def test_within_is_counted_from_the_newest_and_not_from_today() -> None:
     assert _kept(KeepRules(keep_within=Duration.parse("14d")), moments) == moments[:2]
 
 
-def test_a_caller_s_rules_take_the_place_of_the_settings() -> None:
+def test_a_callers_rules_replace_the_settings() -> None:
     settings = KeepRules(keep_last=7, keep_daily=3, keep_within=Duration.parse("14d"))
 
     rules = settings.overridden_by(PruneParameters(keep_daily=0, keep_within="0d"))

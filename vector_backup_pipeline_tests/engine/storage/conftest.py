@@ -1,4 +1,4 @@
-"""Every kind of store, for the tests of what all must do. A new one is one more of `STORES`."""
+"""Every kind of store, for the conformance tests. Add a new one to `STORES`."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -29,7 +29,7 @@ def _s3_without_conditions(request: pytest.FixtureRequest) -> str:
 
 
 def _memory(request: pytest.FixtureRequest) -> str:
-    """obstore's own store, which is not of S3's kind, and reached without a network."""
+    """obstore's store in memory, without S3 and without a network."""
     store = MemoryStore()
     patch: pytest.MonkeyPatch = request.getfixturevalue("monkeypatch")
     patch.setattr(ObjectStore, "_open_store", lambda *_: store)
@@ -61,5 +61,5 @@ def directory(root: BackupRoot) -> BackupDirectory:
 
 @pytest.fixture
 def another(location: str) -> BackupDirectory:
-    """The same directory as another process sees it."""
+    """The same directory, opened as by another process."""
     return BackupRoot(location, "vector_bak").open(None)

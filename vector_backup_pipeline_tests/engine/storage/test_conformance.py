@@ -35,7 +35,9 @@ def test_a_task_that_is_not_there_is_not_made(root: BackupRoot) -> None:
     assert root.task_ids() == []
 
 
-def test_a_task_with_a_file_is_there_and_is_told_from_the_roots_own(root: BackupRoot) -> None:
+def test_a_task_with_a_file_exists_and_differs_from_the_roots_own_directory(
+    root: BackupRoot,
+) -> None:
     root.open(None).replace("a.csv", b"")
     _in_task(root, "task_1", "notes.txt")
     _in_task(root, "not-a-task", "notes.txt")
@@ -103,7 +105,7 @@ def test_a_file_has_its_time(directory: BackupDirectory) -> None:
         _stored(directory, "a.csv")
     before = datetime.now(timezone.utc)
     directory.replace("a.csv", b"x")
-    # A bucket tells whole seconds.
+    # A bucket's times are whole seconds.
     assert abs(directory.stat("a.csv").modified_at - before) < timedelta(seconds=30)
 
 
@@ -181,7 +183,7 @@ def test_a_version_stays_until_the_bytes_may_be_others(directory: BackupDirector
 def test_no_part_of_what_many_append_at_once_is_lost_or_torn(
     root: BackupRoot, directory: BackupDirectory
 ) -> None:
-    """As processes do: each with connections of its own."""
+    """Each with its own connections, like processes."""
     sections = [f"{number}:" + f"{number % 10}" * 20_000 + "\n" for number in range(12)]
 
     def append(text: str) -> None:
@@ -198,5 +200,5 @@ def test_no_part_of_what_many_append_at_once_is_lost_or_torn(
 
 
 def _in_task(root: BackupRoot, task_id: str, name: str) -> None:
-    """What a user would do to have a task there."""
+    """Create the task's directory, as a user does."""
     BackupRoot(root.location, task_id).open(None).replace(name, b"")

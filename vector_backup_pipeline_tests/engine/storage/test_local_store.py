@@ -1,4 +1,4 @@
-"""What a directory on a POSIX file system has to itself: durability, locks, heartbeats."""
+"""Only of a directory on a POSIX file system: durability, locks, heartbeats."""
 
 import errno
 import json
@@ -140,7 +140,7 @@ def test_a_link_within_the_root_is_followed(tmp_path: Path) -> None:
     assert root.find("task_2") is not None
 
 
-def test_a_marker_that_can_t_be_removed_is_left_and_told_to_nobody(
+def test_a_marker_that_cannot_be_removed_is_left_silently(
     directory: BackupDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held = directory.claim(".m.run", "run")

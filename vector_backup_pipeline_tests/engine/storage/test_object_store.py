@@ -1,4 +1,4 @@
-"""What only a bucket has: URLs, folders, services without conditions, credentials, packages."""
+"""Only of a bucket: URLs, folders, services without conditions, credentials, packages."""
 
 import sys
 from collections.abc import Callable

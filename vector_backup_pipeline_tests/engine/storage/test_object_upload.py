@@ -1,4 +1,4 @@
-"""Files in parts of real size: whole or not at all, nothing left behind, bounded memory."""
+"""Uploads in parts of real size: complete or nothing, no remaining parts, bounded memory."""
 
 import hashlib
 import subprocess
@@ -35,7 +35,7 @@ def test_a_part_is_large_enough_for_twice_the_expected_size(
     assert size * object_upload.MAX_PARTS >= 2 * (expected or 0)
 
 
-def test_a_large_file_goes_up_in_equal_parts_and_reads_back(
+def test_a_large_file_is_uploaded_in_equal_parts_and_read_back(
     bucket: Bucket, directory: BackupDirectory
 ) -> None:
     digest = hashlib.sha256()
@@ -95,10 +95,10 @@ def test_a_part_size_that_was_set_is_taken(bucket: Bucket) -> None:
 
 
 def test_memory_does_not_grow_with_the_file(bucket: Bucket) -> None:
-    """In a process of its own, whose memory nothing else has filled."""
+    """In a separate process, whose memory nothing else uses."""
     code = _MEASURE.format(url=bucket.url, name=_NAME, blocks=160)
     grown = int(subprocess.check_output([sys.executable, "-c", code], timeout=120))
-    # Three parts and what waits for them; what a part takes, Python and Rust may hold a while.
+    # Three parts and the queue. Python and Rust may release a part's memory late.
     assert grown < 80 * MEBIBYTE
     assert bucket.all_keys() == [_KEY]
 

@@ -1,4 +1,4 @@
-"""Retries end when they cannot help any more."""
+"""Retries end when they can no longer help."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""Run markers in every store: taken once, alive until released, and free again after a death."""
+"""Run markers in every store: created once, alive until released, free after the run died."""
 
 import json
 import logging
@@ -98,7 +98,7 @@ def test_a_marker_that_another_process_put_in_its_place_stays(
 
 
 @pytest.mark.usefixtures("quick_heartbeat")
-def test_a_heartbeat_that_fails_is_logged_and_tried_again(
+def test_a_failed_heartbeat_is_logged_and_retried(
     directory: BackupDirectory,
     another: BackupDirectory,
     monkeypatch: pytest.MonkeyPatch,
@@ -159,7 +159,7 @@ def test_a_marker_that_is_incomplete_counts_by_its_files_age(
 ) -> None:
     directory.replace(NAME, content.encode())
     assert directory.claim_is_alive(NAME)
-    # A store may date it to a whole second.
+    # A store may round the time to seconds.
     monkeypatch.setattr(run_markers, "DEAD_AFTER", timedelta(seconds=-2))
     assert not directory.claim_is_alive(NAME)
     directory.remove_dead_claim(NAME)

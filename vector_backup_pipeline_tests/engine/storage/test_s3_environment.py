@@ -1,4 +1,4 @@
-"""What obstore and boto3 are told, from the variables that people know."""
+"""The configuration of obstore and boto3 from the usual variables."""
 
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ def test_oss_is_virtual_hosted_and_has_no_conditions_by_default(
     assert options["aws_endpoint_url_s3"] == "https://bucket.oss-cn-hangzhou.aliyuncs.com"
     assert options["virtual_hosted_style_request"] is True
     assert options["conditional_put"] == "disabled"
-    # What is set, obstore reads itself.
+    # obstore reads existing variables itself.
     assert "conditional_put" not in _options(environment, AWS_CONDITIONAL_PUT="etag")
 
 

@@ -1,4 +1,4 @@
-"""Parts that killed runs left: found and aborted; nobody else's are touched."""
+"""Parts of killed runs are found and aborted; other parts are not touched."""
 
 import sys
 from datetime import timedelta
@@ -18,7 +18,7 @@ _OTHER_KEY = f"all/task_1/vector_bak/t%2Fx_{_STAMP}.pgcopy.gz"
 
 
 def _begin(bucket: Bucket, key: str, *parts: bytes) -> None:
-    """A multipart upload as a killed process leaves it. moto's all began in 2010."""
+    """An unfinished multipart upload of a killed process. In moto, all started in 2010."""
     started = bucket.client.create_multipart_upload(Bucket=bucket.name, Key=key)
     for number, part in enumerate(parts, 1):
         bucket.client.upload_part(

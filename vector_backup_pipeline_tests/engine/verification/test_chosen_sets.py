@@ -1,4 +1,4 @@
-"""Which sets a verification takes, where several databases are backed up."""
+"""Which sets a verification chooses if several databases are backed up."""
 
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,7 @@ def test_the_sets_of_one_database_are_verified(root: Path) -> None:
         _days(root, source_database="8/a", timestamp=DAYS[2])
 
 
-def test_latest_says_so_if_it_lies_in_the_future(root: Path) -> None:
+def test_a_latest_set_from_the_future_gets_a_notice(root: Path) -> None:
     SetWriter(root / "vector_bak").write("20990101_000000", {"t": 1}, database="b", server="7")
     run = _run(root, timestamp="latest", source_database="b")
     for chosen in run.find():

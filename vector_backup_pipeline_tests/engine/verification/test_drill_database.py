@@ -1,4 +1,4 @@
-"""The database of a drill, on servers that are set up unlike ours."""
+"""The temporary database of a drill, on servers with other settings."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _ID = "0" * 32
 
 @pytest.fixture(params=EMBEDDED_VERSIONS)
 def latin_server(request: pytest.FixtureRequest) -> Iterator[EmbeddedServer]:
-    """A server whose template0 is of another encoding, and which lets nobody write by default."""
+    """A server whose template0 has another encoding, with read-only transactions by default."""
     directory = Path(tempfile.mkdtemp(prefix="vbp-"))
     settings = {**THROWAWAY_SETTINGS, "default_transaction_read_only": True}
     with start_embedded_server(directory / "data", request.param, settings=settings) as server:
@@ -125,7 +125,7 @@ def test_where_ours_is_a_superuser_the_test_has_a_role_without_rights(
         for statement in _MAY_NOT:
             with pytest.raises(psycopg2.errors.InsufficientPrivilege):
                 cursor.execute(statement)
-        # What a restore needs, it can do.
+        # It can do what a restore needs.
         cursor.execute("CREATE SCHEMA s CREATE TABLE s.t (v ai.vector(3))")
         cursor.execute("CREATE TABLE ai.t (id int); CREATE TABLE public.t ()")
     any_database.run("DROP ROLE our_superuser")

@@ -1,4 +1,4 @@
-"""The server of a restore test is removed after it, and after it was killed by the next one."""
+"""The server of a restore test is removed at its end, or by the next one if it was killed."""
 
 from __future__ import annotations
 
