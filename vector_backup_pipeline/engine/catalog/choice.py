@@ -113,25 +113,25 @@ def check_timestamp(
 def _set_at(
     contents: Contents, stamp: str, tables: Sequence[str] | None, source_database: str | None
 ) -> ManifestSet:
-    where = contents.directory.location
+    location = contents.directory.location
     backup = contents.backup_set(stamp)
     if backup is None:
         reason = _WHY_NO_SET[contents.state_without_set(stamp)].format(stamp)
         raise ResourceNotFound(
-            f"There is no backup set {stamp} in {where}{reason}. {_existing_sets(contents)}"
+            f"There is no backup set {stamp} in {location}{reason}. {_existing_sets(contents)}"
         )
     if isinstance(backup, DamagedSet):
         raise backup.error
     if source_database not in (None, backup.source.name, backup.source.qualified):
         raise ResourceNotFound(
-            f"The set {stamp} in {where} is a backup of the database {backup.source.qualified}, "
+            f"The set {stamp} in {location} is a backup of the database {backup.source.qualified}, "
             f"not of {source_database!r}. Choose a set of that database, or leave source_database "
             "out."
         )
     if not backup.complete and not tables:
         stored = ", ".join(file.table for file in stored_set(contents, backup).files)
         raise IntegrityError(
-            f"The set {stamp} in {where} is incomplete: it has only {stored or 'no table'}. "
+            f"The set {stamp} in {location} is incomplete: it has only {stored or 'no table'}. "
             "Choose another set, or name the tables to take from this one."
         )
     return backup
@@ -159,7 +159,7 @@ def _latest(
     source_database: str | None,
     ask_target: AskTarget | None,
 ) -> ChosenSet:
-    where = contents.directory.location
+    location = contents.directory.location
     sets = sets_without_verdicts(contents)
     if sets and all(stored.source is None for stored in sets):
         newest = contents.backup_set(sets[0].stamp)
@@ -167,13 +167,13 @@ def _latest(
             raise newest.error
     complete = [s for s in sets if s.is_usable]
     with_tables = [s for s in complete if all(map(s.files_named, tables or ()))]
-    source = _source(sets, with_tables, where, source_database, ask_target)
+    source = _source(sets, with_tables, location, source_database, ask_target)
     latest = next((backup_set for backup_set in with_tables if backup_set.source == source), None)
     if latest is None:
         of_source = f" of the database {source.name}" if source else ""
         with_all = f" that has {' and '.join(tables)}" if tables else ""
         raise ResourceNotFound(
-            f"There is no complete backup set{of_source}{with_all} in {where}. "
+            f"There is no complete backup set{of_source}{with_all} in {location}. "
             f"{_existing_sets(contents)}"
         )
     _check_emptied(latest, sets, tables)
@@ -186,14 +186,14 @@ def _latest(
 def _source(
     sets: Sequence[StoredSet],
     with_tables: Sequence[StoredSet],
-    where: str,
+    location: str,
     source_database: str | None,
     ask_target: AskTarget | None,
 ) -> SourceDatabase | None:
     """The database that `latest` is taken from."""
     if source_database is not None:
         sources = {backup_set.source for backup_set in sets if backup_set.source is not None}
-        return source_named(source_database, sources, where)
+        return source_named(source_database, sources, location)
     usable = {backup_set.source for backup_set in with_tables if backup_set.source is not None}
     # A database that has only incomplete sets is also backed up here.
     sources = usable | {s.source for s in sets if s.source is not None and not s.is_usable}
@@ -204,7 +204,7 @@ def _source(
         return target
     no_set = f", but no complete one of the target {target.qualified}" if target else ""
     raise InvalidParams(
-        f"latest is ambiguous: {where} has sets of several databases ({listed_sources(sources)})"
+        f"latest is ambiguous: {location} has sets of several databases ({listed_sources(sources)})"
         f"{no_set}. Give one of them as source_database, or the timestamp of a set."
     )
 

@@ -30,8 +30,6 @@ from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
 
 COLLECTION_TABLE, EMBEDDING_TABLE = "langchain_pg_collection", "langchain_pg_embedding"
-# The older system backed up these two tables, and no others.
-_OLDER_TABLES = COLLECTION_TABLE, EMBEDDING_TABLE
 
 # The clocks of several machines may differ by this much.
 _CLOCK_TOLERANCE = timedelta(hours=1)
@@ -144,7 +142,9 @@ class Contents:
             return None
         if any(name.endswith(PENDING_SUFFIX) for name in files):
             return None
-        pair = {t: data_file_name("public", t, stamp, "csv") for t in _OLDER_TABLES}
+        # The older system backed up these two tables, and no others.
+        tables = COLLECTION_TABLE, EMBEDDING_TABLE
+        pair = {table: data_file_name("public", table, stamp, "csv") for table in tables}
         return pair if set(pair.values()) <= set(files) else None
 
 

@@ -50,8 +50,8 @@ def listed_sources(sources: Iterable[SourceDatabase]) -> str:
     return ", ".join(sorted(source_labels(sources).values()))
 
 
-def source_named(text: str, sources: Iterable[SourceDatabase], where: str) -> SourceDatabase:
-    """The database that the parameter `source_database` names, among those in `where`.
+def source_named(text: str, sources: Iterable[SourceDatabase], location: str) -> SourceDatabase:
+    """The database that the parameter `source_database` names, among those in `location`.
 
     Raises:
         InvalidParams: several servers have a database of that name.
@@ -63,12 +63,12 @@ def source_named(text: str, sources: Iterable[SourceDatabase], where: str) -> So
     matches = matches or [source for source in labels if source.name == text]
     if not matches:
         raise ResourceNotFound(
-            f"There is no backup set of the database {text!r} in {where}. Databases with sets "
+            f"There is no backup set of the database {text!r} in {location}. Databases with sets "
             f"there: {listed_sources(labels) or 'none'}."
         )
     if len(matches) > 1:
         raise InvalidParams(
-            f"source_database {text!r} is the name of several databases in {where}. Give one of "
+            f"source_database {text!r} is the name of several databases in {location}. Give one of "
             f"{listed_sources(labels)}."
         )
     return matches[0]

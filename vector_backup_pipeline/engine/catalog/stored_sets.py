@@ -108,7 +108,7 @@ class StoredSet:
 
     @property
     def is_damaged(self) -> bool:
-        """Whether the set itself is damaged, whatever it builds on."""
+        """Whether the set itself is damaged, apart from what it builds on."""
         verified = self.verdicts.verified
         is_refuted = verified is not None and not verified.passed
         return self.source is None or bool(self.broken_files) or is_refuted

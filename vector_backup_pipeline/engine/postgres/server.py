@@ -36,7 +36,7 @@ class ServerIdentity:
         return bool(process(self) == process(other))
 
     def continues(self, earlier: ServerIdentity) -> bool:
-        """Whether this is the primary that `earlier` was: it knows its commits."""
+        """Whether this is the same primary as `earlier`, perhaps restarted: it has its commits."""
         if self.in_recovery:
             return False
         if self.system_identifier is None:

@@ -147,7 +147,7 @@ class ExistingTables:
 
     def move_sequences(self, cursor: Cursor) -> Iterator[str]:
         """Move the sequences that the tables use forward to the backup's values, or to the last
-        values in their columns where the backup has none. Yields notices."""
+        values in their columns if the backup has none. Yields notices."""
         for table, existing in self._tables:
             definition = table.stored.definition
             for sequence in definition.sequences if definition else ():

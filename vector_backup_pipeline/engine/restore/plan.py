@@ -35,7 +35,7 @@ _TEXTS = {"text", "varchar"}
 
 @dataclass(frozen=True)
 class PlannedTable:
-    """A stored table and its table in the target: `existing`, or None where it is created.
+    """A stored table and its table in the target: `existing`, or None if it is created.
 
     `where` selects among the file's rows, None all of them.
     """

@@ -12,7 +12,7 @@ from vector_backup_pipeline.engine.postgres.ranges import cut_into_ranges
 from vector_backup_pipeline.engine.postgres.tables import ResolvedTable, read_sources
 from vector_backup_pipeline.engine.range_readers import ReadJob, read_ranges
 
-_ROLLED_BACK = "Everything was rolled back, and the target is as it was."
+ROLLED_BACK = "Everything was rolled back, and the target is unchanged."
 
 
 def content_of(
@@ -46,12 +46,12 @@ def prove_equal(table: str, actual: Content, expected: Content) -> None:
     if actual.rows != expected.rows:
         raise IntegrityError(
             f"After the load {table} holds {actual.rows} rows of the backup, not {expected.rows}. "
-            f"{_ROLLED_BACK}"
+            f"{ROLLED_BACK}"
         )
     if actual.digest != expected.digest:
         raise IntegrityError(
             f"The rows of {table} in the target are not those of the backup: content digest "
-            f"{actual.digest:032x}, expected {expected.digest:032x}. {_ROLLED_BACK} A trigger, a "
+            f"{actual.digest:032x}, expected {expected.digest:032x}. {ROLLED_BACK} A trigger, a "
             "column of another type or size, or another version of an extension changes values; "
             "or the manifest was changed."
         )
@@ -63,5 +63,5 @@ def prove_count(table: str, loaded: int, kept: int, actual: int, *, replaces: bo
     if actual > most or actual < (kept if replaces else most):
         raise IntegrityError(
             f"{loaded} rows were loaded into {table}, which had {kept} and now has {actual}. "
-            f"{_ROLLED_BACK} A trigger or a rule may have interfered."
+            f"{ROLLED_BACK} A trigger or a rule may have interfered."
         )

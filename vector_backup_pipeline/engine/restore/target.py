@@ -33,6 +33,7 @@ from vector_backup_pipeline.engine.restore.connections import TargetConnections
 from vector_backup_pipeline.engine.restore.existing import ExistingTables
 from vector_backup_pipeline.engine.restore.plan import PlannedTable
 from vector_backup_pipeline.engine.restore.proof import (
+    ROLLED_BACK,
     content_of,
     prove_count,
     prove_equal,
@@ -189,8 +190,7 @@ class Target:
         if request.loads_every_row_as_it_is and loaded != data.rows:
             raise IntegrityError(
                 f"{loaded} rows were loaded into {table.table}, and {data.name} had {data.rows} "
-                "when it was adopted. Everything was rolled back, and the target is as it was. "
-                "Check the disk."
+                f"when it was adopted. {ROLLED_BACK} Check the disk."
             )
         rows = self._count(table)
         kept = before.kept.rows if before else 0

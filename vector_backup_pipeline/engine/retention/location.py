@@ -1,4 +1,4 @@
-"""The prune of one location: apply the rules to a listing, then remove the sets one by one.
+"""The prune of one location: apply the rules to its sets, then remove them one after another.
 
     claim ─▶ list, decide ─▶ finish interrupted removals ─▶ for each set: tombstone, files
 

@@ -6,7 +6,7 @@ Whatever the rules, these are never removed:
 - what a kept set builds on;
 - a set that may have the only copy of rows that its run truncated, unless `include_truncated`;
 - sets in use, damaged sets, and sets created in the future;
-- anything where no set is good.
+- any set, if no set of the location is good.
 """
 
 from __future__ import annotations
