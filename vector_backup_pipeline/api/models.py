@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 from vector_backup_pipeline.api import examples
 from vector_backup_pipeline.api.examples import Example
 from vector_backup_pipeline.engine.catalog.locations import BackupList
-from vector_backup_pipeline.engine.errors import kinds_by_status
+from vector_backup_pipeline.engine.errors import error_classes
 from vector_backup_pipeline.engine.results import BackupResult, RestoreResult, RunResult
 
 MESSAGES: Mapping[int, str] = {
@@ -202,5 +202,4 @@ def error_data(code: int) -> type[ErrorData]:
 
 def error_types(*codes: int) -> list[str]:
     """The kinds of errors that have these HTTP statuses."""
-    kinds = kinds_by_status()
-    return sorted({kind.error_type for code in codes for kind in kinds[code]})
+    return sorted({kind.error_type for kind in error_classes() if kind.http_status in codes})

@@ -183,17 +183,12 @@ def as_backup_error(error: BaseException) -> BackupError:
 
 def http_status_of(error_type: str) -> int:
     """The HTTP status for an `error_type`, as read from the events of a run."""
-    for status, kinds in kinds_by_status().items():
-        if any(kind.error_type == error_type for kind in kinds):
-            return status
-    return BackupError.http_status
+    statuses = {kind.error_type: kind.http_status for kind in error_classes()}
+    return statuses.get(error_type, BackupError.http_status)
 
 
-def kinds_by_status() -> dict[int, list[type[BackupError]]]:
-    """All error classes by HTTP status."""
-    kinds: dict[int, list[type[BackupError]]] = {}
+def error_classes() -> list[type[BackupError]]:
     classes: list[type[BackupError]] = [BackupError]
     for kind in classes:
         classes += kind.__subclasses__()
-        kinds.setdefault(kind.http_status, []).append(kind)
-    return kinds
+    return classes

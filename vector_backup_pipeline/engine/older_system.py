@@ -77,17 +77,12 @@ def as_csv_records(
 ) -> Iterator[bytes]:
     """The rows as PostgreSQL's CSV: an empty field is NULL, or `''` in a NOT NULL column; JSON is
     exact JSON. Raises `IntegrityError` if a JSON column has text that is none."""
-    is_json = [column in json_columns for column in columns]
     empty = ["" if column in not_null_columns else None for column in columns]
     for row in rows:
-        if fault := _json_fault(row, columns, json_columns):
-            raise _unreadable("The older system's file", fault)
-        yield csv_record(
-            [
-                empty[at] if not field else json_of(field) if is_json[at] else field
-                for at, field in enumerate(row[1])
-            ]
-        )
+        fields = _fields(row, columns, json_columns)
+        if isinstance(fields, UnreadableRow):
+            raise _unreadable("The older system's file", fields)
+        yield csv_record([field or null for field, null in zip(fields, empty, strict=True)])
 
 
 def examine_file(
@@ -100,14 +95,14 @@ def examine_file(
     total = unreadable_count = 0
     for row in _read(stored.chunks()):
         if isinstance(row, UnreadableRow):
-            fault: UnreadableRow | None = row
+            fault: UnreadableRow | list[str] = row
         elif columns is None:
             columns = tuple(row[1])
             continue
         else:
-            fault = _json_fault(row, columns, json_columns)
+            fault = _fields(row, columns, json_columns)
         total += 1
-        if fault is not None:
+        if isinstance(fault, UnreadableRow):
             unreadable_count += 1
             if unreadable_count <= _MOST_UNREADABLE:
                 unreadable.append(fault)
@@ -123,17 +118,19 @@ def examine_file(
     )
 
 
-def _json_fault(
+def _fields(
     row: Row, columns: Sequence[str], json_columns: Collection[str]
-) -> UnreadableRow | None:
+) -> list[str] | UnreadableRow:
+    """The fields, those of JSON columns as exact JSON."""
     line, fields = row
-    for column, field in zip(columns, fields, strict=True):
-        if field and column in json_columns:
+    converted = list(fields)
+    for number, column in enumerate(columns):
+        if fields[number] and column in json_columns:
             try:
-                json_of(field)
+                converted[number] = json_of(fields[number])
             except ValueError as error:
                 return UnreadableRow(line=line, reason=f"column {column} has no JSON: {error}")
-    return None
+    return converted
 
 
 def _read_whole(directory: BackupDirectory, name: str) -> Generator[Row, None, None]:
