@@ -46,7 +46,9 @@ def check_installation(parameters: CheckParameters) -> Iterator[Finding]:
         postgres.connection_settings(settings, parameters.db_connection)
     findings = [failed("settings", error.variable, error.reason) for error in errors]
     findings += [*_unknown_variables(), *_root_finding(settings)]
-    yield from findings or [ok("settings", "environment", _summary(settings))]
+    variables = ", ".join(sorted(map(variable_of, settings.model_fields_set)))
+    summary = f"valid: {variables}" if variables else "all settings have their defaults"
+    yield from findings or [ok("settings", "environment", summary)]
     if errors:
         return
     try:
@@ -64,11 +66,6 @@ def check_installation(parameters: CheckParameters) -> Iterator[Finding]:
     yield from _truncate_finding(backup, settings)
     yield from check_backup(request, connection, root, settings.timestamps, settings.lock_timeout)
     yield from check_dagster(settings)
-
-
-def _summary(settings: Settings) -> str:
-    variables = sorted(map(variable_of, settings.model_fields_set))
-    return f"valid: {', '.join(variables)}" if variables else "all settings have their defaults"
 
 
 def _unknown_variables() -> Iterator[Finding]:

@@ -28,9 +28,7 @@ def seal(text: SecretText, settings: Settings) -> str:
     Raises:
         InvalidParams: there is no key to share with the run.
     """
-    fernet = _load_fernet().Fernet
-    key = settings.secret_key or _read_key_file(new_key=fernet.generate_key())
-    sealed: bytes = _with_key(fernet, key).encrypt(text.reveal().encode())
+    sealed: bytes = _cipher(settings, create_key=True).encrypt(text.reveal().encode())
     return _PREFIX + sealed.decode()
 
 
@@ -44,11 +42,10 @@ def open_sealed(text: str, settings: Settings) -> SecretText:
     Raises:
         InvalidParams: it was sealed with another key, or is not a sealed text.
     """
-    module = _load_fernet()
-    fernet = _with_key(module.Fernet, settings.secret_key or _read_key_file())
+    cipher = _cipher(settings)
     try:
-        opened = fernet.decrypt(text.removeprefix(_PREFIX).encode(errors="replace"))
-    except module.InvalidToken:
+        opened = cipher.decrypt(text.removeprefix(_PREFIX).encode(errors="replace"))
+    except _load_fernet().InvalidToken:
         raise InvalidParams(
             "The sealed db_connection cannot be decrypted: the API that sealed it has another key "
             f"than this run. Give both the same {SECRET_KEY_VARIABLE}, or the same DAGSTER_HOME."
@@ -67,7 +64,9 @@ def _load_fernet() -> Any:
     return fernet
 
 
-def _with_key(fernet: Any, key: SecretText) -> Any:
+def _cipher(settings: Settings, *, create_key: bool = False) -> Any:
+    fernet = _load_fernet().Fernet
+    key = settings.secret_key or _read_key_file(fernet.generate_key() if create_key else None)
     try:
         return fernet(key.reveal())
     except ValueError:
@@ -77,7 +76,7 @@ def _with_key(fernet: Any, key: SecretText) -> Any:
         ) from None
 
 
-def _read_key_file(new_key: bytes | None = None) -> SecretText:
+def _read_key_file(new_key: bytes | None) -> SecretText:
     """The key in DAGSTER_HOME; `new_key` is stored there first if there is none."""
     home = os.environ.get("DAGSTER_HOME", "")
     if not home:

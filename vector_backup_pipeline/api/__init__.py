@@ -1,1 +1,1 @@
-"""The REST door: the older service's API, over Dagster."""
+"""The REST API: the older service's API, over Dagster."""

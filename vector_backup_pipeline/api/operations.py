@@ -28,14 +28,12 @@ _ADVICE = {
 class Operation:
     """A job that the API starts.
 
-    `thing` is its name in Chinese. `performed` and `tables` are the keys of its result that say
-    whether it did anything, and to which tables. `start_name` is the operation id of its POST
-    route; `start_help` and `cancel_help` describe its routes.
+    `thing` is its name in Chinese. `tables` is the key of the tables in its result. `start_name` is
+    the operation id of its POST route; `start_help` and `cancel_help` describe its routes.
     """
 
     base: operations.Operation
     thing: str
-    performed: str
     tables: str
     data: type[BackupData] | type[RestoreData]
     start_name: str
@@ -44,7 +42,7 @@ class Operation:
 
     def end_text(self, result: dict[str, Any]) -> str:
         """The text for a run that succeeded."""
-        if result.get(self.performed):
+        if result.get(f"{self.base.name}_performed"):
             return f"{self.thing}完成"
         return f"{self.thing}未执行：没有要求任何操作"
 
@@ -91,7 +89,6 @@ def _no_task_directory(task_id: str) -> str:
 BACKUP = Operation(
     base=operations.BACKUP,
     thing="Vector表备份",
-    performed="backup_performed",
     tables="tables_backed_up",
     data=BackupData,
     start_name="back_up",
@@ -103,7 +100,6 @@ BACKUP = Operation(
 RESTORE = Operation(
     base=operations.RESTORE,
     thing="Vector表恢复",
-    performed="restore_performed",
     tables="restore_results",
     data=RestoreData,
     start_name="restore",
