@@ -15,14 +15,9 @@ from dagster._core.events import EngineEventData
 from pydantic import Field, PrivateAttr, SecretStr
 
 from vector_backup_pipeline.drill_server import embedded_drill_server
+from vector_backup_pipeline.engine import errors
 from vector_backup_pipeline.engine.backup.run import BackupRun
 from vector_backup_pipeline.engine.cancellation import deferred_signals, last_signal
-from vector_backup_pipeline.engine.errors import (
-    BackupError,
-    InvalidParams,
-    RunCancelled,
-    as_backup_error,
-)
 from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings
 from vector_backup_pipeline.engine.postgres.drill_database import DrillServer
 from vector_backup_pipeline.engine.progress import Progress
@@ -131,7 +126,7 @@ class RunResource(dg.ConfigurableResource[None], Generic[_R]):
 
     _run: Any = PrivateAttr(default=None)
     _settings: Settings | None = PrivateAttr(default=None)
-    _refusal: BackupError | None = PrivateAttr(default=None)
+    _refusal: errors.BackupError | None = PrivateAttr(default=None)
     _is_reported: bool = PrivateAttr(default=False)
     _log_output: ExitStack = PrivateAttr(default_factory=ExitStack)
 
@@ -154,7 +149,7 @@ class RunResource(dg.ConfigurableResource[None], Generic[_R]):
             root = storage.open_root(self.settings)
             run = make_run(parameters, root, self.settings, context.run_id)
         except Exception as error:
-            self._refusal = as_backup_error(error)
+            self._refusal = errors.as_backup_error(error)
             raise
         self._run = run
         return run
@@ -163,7 +158,7 @@ class RunResource(dg.ConfigurableResource[None], Generic[_R]):
     def current(self) -> _R:
         """The run that this process has begun."""
         if self._run is None:
-            self._refusal = InvalidParams(
+            self._refusal = errors.InvalidParams(
                 "This step cannot be executed alone: it needs the transactions and locks of its "
                 "run, which have ended with that run. Launch the whole job again (in the UI: "
                 "re-execute all steps, not from failure)."
@@ -188,7 +183,7 @@ class RunResource(dg.ConfigurableResource[None], Generic[_R]):
             if self._run is not None:
                 self._run.canceled_by = self._canceled_by(context)
                 result, error = self._run.close(), self._run.error
-                if isinstance(error, RunCancelled):
+                if isinstance(error, errors.RunCancelled):
                     _log.warning(
                         "The %s was canceled by %s", self.operation.name, self._run.canceled_by
                     )
@@ -211,7 +206,7 @@ class RunResource(dg.ConfigurableResource[None], Generic[_R]):
         return f"{signal} to the run's process"
 
     def _report_end(
-        self, context: dg.InitResourceContext, result: RunResult, error: BackupError | None
+        self, context: dg.InitResourceContext, result: RunResult, error: errors.BackupError | None
     ) -> None:
         if context.instance is None or context.run is None:
             return
@@ -220,14 +215,14 @@ class RunResource(dg.ConfigurableResource[None], Generic[_R]):
             context.instance.report_engine_event(
                 "The run's result", context.run, EngineEventData(metadata=metadata)
             )
-        if self.is_of_terminal and isinstance(error, RunCancelled):
+        if self.is_of_terminal and isinstance(error, errors.RunCancelled):
             context.instance.report_run_canceling(context.run, "The terminal interrupted the run.")
 
     def _now(self) -> datetime:
         """Now in the time zone of the settings; in UTC if they are invalid."""
         try:
             return self.settings.timestamps.now()
-        except InvalidParams:
+        except errors.InvalidParams:
             return datetime.now(timezone.utc)
 
 

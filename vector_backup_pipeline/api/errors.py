@@ -4,45 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from vector_backup_pipeline.engine.errors import (
-    BackupError,
-    InvalidParams,
-    MissingRequiredParams,
-    ResourceNotFound,
-    ServiceUnavailable,
-    StorageError,
-)
+from vector_backup_pipeline.engine import errors
 
 
-class Unauthorized(BackupError):
+class Unauthorized(errors.BackupError):
     """The access token is missing or wrong."""
 
     error_type = "UNAUTHORIZED"
     http_status = 401
 
 
-class MethodNotAllowed(BackupError):
+class MethodNotAllowed(errors.BackupError):
     """The address does not support this method."""
 
     error_type = "METHOD_NOT_ALLOWED"
     http_status = 405
 
 
-class StateConflict(BackupError):
+class StateConflict(errors.BackupError):
     """The run's state does not allow the operation."""
 
     error_type = "STATE_CONFLICT"
     http_status = 409
 
 
-class BodyTooLarge(BackupError):
+class BodyTooLarge(errors.BackupError):
     """The request's body exceeds the limit."""
 
     error_type = "PAYLOAD_TOO_LARGE"
     http_status = 413
 
 
-class RangeNotSatisfiable(BackupError):
+class RangeNotSatisfiable(errors.BackupError):
     """The requested range is outside the file, which has `size` bytes."""
 
     error_type = "RANGE_NOT_SATISFIABLE"
@@ -53,7 +46,7 @@ class RangeNotSatisfiable(BackupError):
         self.size = size
 
 
-class FileChanged(StorageError):
+class FileChanged(errors.StorageError):
     """The file was replaced or cut off between lookup and opening."""
 
     can_retry = True
@@ -62,7 +55,7 @@ class FileChanged(StorageError):
         super().__init__(f"The file {name!r} changed during its download. Request it again.")
 
 
-class DagsterUnavailable(ServiceUnavailable):
+class DagsterUnavailable(errors.ServiceUnavailable):
     """Dagster does not answer, or cannot do this now.
 
     `run_id` is the run that was launched, if one was; it was canceled before it started.
@@ -82,16 +75,16 @@ class RunUnresolved(DagsterUnavailable):
 
 # The texts for people. Subclasses come before their base. A refused backup or restore has a text
 # of its own, in operations.py.
-RESPONSES: Mapping[type[BackupError], str] = {
+RESPONSES: Mapping[type[errors.BackupError], str] = {
     BodyTooLarge: "请求体超过大小限制",
     MethodNotAllowed: "该地址不支持此请求方法",
     RangeNotSatisfiable: "请求的字节范围不在文件内",
     StateConflict: "当前状态不允许此操作",
     Unauthorized: "缺少访问令牌或令牌无效",
     DagsterUnavailable: "Dagster服务不可用，请稍后重试",
-    MissingRequiredParams: "缺少必需的参数",
-    InvalidParams: "请求参数无效，请检查后重试",
-    ResourceNotFound: "请求的资源不存在",
-    StorageError: "存储访问失败，请稍后重试",
-    BackupError: "服务内部错误，请稍后重试",
+    errors.MissingRequiredParams: "缺少必需的参数",
+    errors.InvalidParams: "请求参数无效，请检查后重试",
+    errors.ResourceNotFound: "请求的资源不存在",
+    errors.StorageError: "存储访问失败，请稍后重试",
+    errors.BackupError: "服务内部错误，请稍后重试",
 }

@@ -13,12 +13,7 @@ from vector_backup_pipeline.api.errors import (
     RunUnresolved,
     StateConflict,
 )
-from vector_backup_pipeline.engine.errors import (
-    BackupError,
-    InvalidParams,
-    ResourceNotFound,
-    StorageError,
-)
+from vector_backup_pipeline.engine import errors
 
 Example = Mapping[str, Any]
 Examples = Mapping[str, Example]
@@ -152,7 +147,9 @@ HEALTH: Examples = {
 }
 
 
-def _error(summary: str, error: BackupError, response: str | None = None, **more: Any) -> Examples:
+def _error(
+    summary: str, error: errors.BackupError, response: str | None = None, **more: Any
+) -> Examples:
     example = {
         "response": response or RESPONSES[type(error)],
         "error_type": error.error_type,
@@ -165,13 +162,13 @@ def _error(summary: str, error: BackupError, response: str | None = None, **more
 ERRORS: Mapping[int, Examples] = {
     400: _error(
         "Invalid task_id",
-        InvalidParams("task_id is 'a-b': only ASCII letters, digits and '_' are allowed."),
+        errors.InvalidParams("task_id is 'a-b': only ASCII letters, digits and '_' are allowed."),
         "无效的task_id格式，只能包含字母、数字和下划线",
     ),
     401: _error("Token missing or wrong", NO_TOKEN),
     404: _error(
         "No such task",
-        ResourceNotFound("The task directory /data/training_data/corpus_7 does not exist."),
+        errors.ResourceNotFound("The task directory /data/training_data/corpus_7 does not exist."),
         "指定的任务目录不存在: corpus_7",
     ),
     409: _error(
@@ -181,7 +178,7 @@ ERRORS: Mapping[int, Examples] = {
     416: _error("Range after the end", RangeNotSatisfiable(209)),
     500: _error(
         "No space",
-        StorageError(f"Could not write {_FILE}.tmp: No space left on device."),
+        errors.StorageError(f"Could not write {_FILE}.tmp: No space left on device."),
         "Vector表备份失败，请稍后重试",
         run_id=_RUN_ID,
     ),

@@ -13,18 +13,11 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, Response
 from pydantic import BeforeValidator
 
+from vector_backup_pipeline.api import models
 from vector_backup_pipeline.api.access import HEALTH_PATH
 from vector_backup_pipeline.api.bodies import read_body
 from vector_backup_pipeline.api.downloads import file_response
 from vector_backup_pipeline.api.errors import DagsterUnavailable
-from vector_backup_pipeline.api.models import (
-    ErrorData,
-    HealthData,
-    ListData,
-    RunData,
-    StatusData,
-    respond,
-)
 from vector_backup_pipeline.api.openapi import answer, errors, file_answers, request_body
 from vector_backup_pipeline.api.operations import BACKUP, RESTORE, Operation
 from vector_backup_pipeline.api.run_reader import RunProgress
@@ -119,7 +112,7 @@ def _add_run_routes(operation: Operation) -> None:
         description=operation.start_help,
         responses={
             **answer(200, operation.data, "The run has ended and succeeded."),
-            **answer(202, RunData, "With `wait=false`: the run was launched."),
+            **answer(202, models.RunData, "With `wait=false`: the run was launched."),
             **errors(400, 401, 404, 409, 413, 500, 503),
         },
         openapi_extra=request_body(parameters),
@@ -133,7 +126,9 @@ def _add_run_routes(operation: Operation) -> None:
         run_id = await services.runs.start(operation, body)
         if not wait:
             text = f"{operation.thing}已启动"
-            return respond(202, RunData(response=text, run_id=run_id, timestamp=services.now()))
+            return models.respond(
+                202, models.RunData(response=text, run_id=run_id, timestamp=services.now())
+            )
         progress = await services.runs.wait(operation, run_id, request)
         return _end(operation, progress, body.task_id, services)
 
@@ -142,7 +137,7 @@ def _add_run_routes(operation: Operation) -> None:
         name=f"{name}_status",
         summary=f"Get the status of a {name}",
         responses={
-            **answer(200, StatusData, "The run's status."),
+            **answer(200, models.StatusData, "The run's status."),
             **errors(401, 404, 500, 503),
         },
         tags=[name],
@@ -160,7 +155,7 @@ def _add_run_routes(operation: Operation) -> None:
         description=operation.cancel_help,
         status_code=202,
         responses={
-            **answer(202, RunData, "Cancellation requested."),
+            **answer(202, models.RunData, "Cancellation requested."),
             **errors(401, 404, 409, 500, 503),
         },
         tags=[name],
@@ -168,8 +163,8 @@ def _add_run_routes(operation: Operation) -> None:
     async def cancel(run_id: _RunId, services: _Services) -> JSONResponse:
         await services.runs.cancel(operation, str(run_id))
         text = f"{operation.thing}取消请求已提交"
-        data = RunData(response=text, run_id=str(run_id), timestamp=services.now())
-        return respond(202, data)
+        data = models.RunData(response=text, run_id=str(run_id), timestamp=services.now())
+        return models.respond(202, data)
 
 
 _add_run_routes(BACKUP)
@@ -184,7 +179,7 @@ def _end(
     data: dict[str, Any] = {"run_id": progress.run_id}
     if error is None:
         data |= {"response": operation.end_text(result or {}), **(result or {})}
-        return respond(200, operation.data.model_construct(**data))
+        return models.respond(200, operation.data.model_construct(**data))
     data |= {
         "response": operation.failure_text(error, result, task_id),
         "error_type": error.error_type,
@@ -195,7 +190,7 @@ def _end(
         data["can_retry"] = True
     if result is not None:
         data["result"] = result
-    return respond(error.code, ErrorData.model_construct(**data))
+    return models.respond(error.code, models.ErrorData.model_construct(**data))
 
 
 def _status(operation: Operation, progress: RunProgress, services: Services) -> JSONResponse:
@@ -218,7 +213,7 @@ def _status(operation: Operation, progress: RunProgress, services: Services) -> 
         "error": error,
         "timestamp": services.now(),
     }
-    return respond(200, StatusData.model_construct(**data))
+    return models.respond(200, models.StatusData.model_construct(**data))
 
 
 def _result(progress: RunProgress, services: Services) -> dict[str, Any] | None:
@@ -234,7 +229,7 @@ def _result(progress: RunProgress, services: Services) -> dict[str, Any] | None:
 @router.get(
     f"{_BASE_PATH}/restore/list",
     summary="List backups",
-    responses={**answer(200, ListData, "The backup sets."), **errors(400, 401, 404, 500)},
+    responses={**answer(200, models.ListData, "The backup sets."), **errors(400, 401, 404, 500)},
     tags=["files"],
 )
 async def list_sets(
@@ -248,8 +243,8 @@ async def list_sets(
         task_id=task_id or None,
         global_only=global_only,
     )
-    data = ListData(response="查询成功", **dict(backups), timestamp=services.now())
-    return respond(200, data)
+    data = models.ListData(response="查询成功", **dict(backups), timestamp=services.now())
+    return models.respond(200, data)
 
 
 @router.head(
@@ -303,7 +298,7 @@ async def download(
     HEALTH_PATH,
     summary="Check whether Dagster answers and starts runs",
     responses={
-        **answer(200, HealthData, "Dagster answers and starts runs."),
+        **answer(200, models.HealthData, "Dagster answers and starts runs."),
         **errors(500, 503),
     },
     tags=["health"],
@@ -318,12 +313,12 @@ async def healthz(services: _Services) -> JSONResponse:
         "timestamp": services.now(),
     }
     if not health.has_stuck_queue:
-        return respond(200, HealthData(response="服务正常", **more))
-    data = ErrorData(
+        return models.respond(200, models.HealthData(response="服务正常", **more))
+    data = models.ErrorData(
         response="Dagster守护进程未运行，任务不会启动",
         error_type=DagsterUnavailable.error_type,
         detail=NO_DAEMON,
         can_retry=True,
         **more,
     )
-    return respond(DagsterUnavailable.http_status, data)
+    return models.respond(DagsterUnavailable.http_status, data)

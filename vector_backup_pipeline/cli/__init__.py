@@ -17,12 +17,7 @@ import click
 
 from vector_backup_pipeline import __version__
 from vector_backup_pipeline.cli.showing import DONE, failure_of, show_outcome
-from vector_backup_pipeline.engine.errors import (
-    BackupError,
-    InvalidParams,
-    RunCancelled,
-    as_backup_error,
-)
+from vector_backup_pipeline.engine import errors
 from vector_backup_pipeline.output import log_output, tolerant_output
 
 # Each command with its module here, and the first sentence of its help.
@@ -55,21 +50,21 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def _run(arguments: list[str]) -> int:
     """Run a command and show its error. Returns the exit code."""
-    error: BackupError
+    error: errors.BackupError
     name = None
     try:
         code = commands.main(args=arguments, prog_name="vector-backup", standalone_mode=False)
         return code or DONE
     except click.UsageError as usage_error:
-        error = InvalidParams(usage_error.format_message())
+        error = errors.InvalidParams(usage_error.format_message())
     except click.Abort:
-        error = RunCancelled()
-    except BackupError as backup_error:
+        error = errors.RunCancelled()
+    except errors.BackupError as backup_error:
         error = backup_error
         name = next((word for word in arguments if word in COMMANDS), None)
     except Exception as unexpected:  # noqa: BLE001 - with --json, print a document in any case
         traceback.print_exc()
-        error = as_backup_error(unexpected)
+        error = errors.as_backup_error(unexpected)
     failure = failure_of(error, load_command(name) if name else None)
     return show_outcome(None, failure, as_json="--json" in arguments)
 

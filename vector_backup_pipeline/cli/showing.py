@@ -7,20 +7,15 @@ from typing import Any
 
 import click
 
-from vector_backup_pipeline.engine.errors import (
-    BackupError,
-    InvalidParams,
-    MissingRequiredParams,
-    RunCancelled,
-)
+from vector_backup_pipeline.engine import errors
 
 # CANCELED is the shell's exit code after Ctrl-C: 128 + SIGINT.
 DONE, FAILED, INVALID, CANCELED = 0, 1, 2, 130
 
 _EXIT_CODES = {
-    InvalidParams.error_type: INVALID,
-    MissingRequiredParams.error_type: INVALID,
-    RunCancelled.error_type: CANCELED,
+    errors.InvalidParams.error_type: INVALID,
+    errors.MissingRequiredParams.error_type: INVALID,
+    errors.RunCancelled.error_type: CANCELED,
 }
 
 json_option = click.option(
@@ -45,7 +40,7 @@ class Failure:
     can_retry: bool
 
 
-def failure_of(error: BackupError, command: click.Command | None = None) -> Failure:
+def failure_of(error: errors.BackupError, command: click.Command | None = None) -> Failure:
     """The failure for an error. Problems with parameters are reported with the flags of
     `command`."""
     flags = {option.name: option.opts[0] for option in command.params} if command else {}
