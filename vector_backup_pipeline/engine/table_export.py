@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Mapping
+from pathlib import Path
 
 from vector_backup_pipeline.engine.errors import InvalidParams
 from vector_backup_pipeline.engine.formats.blocks import DIGEST_MODULUS, BlockIndex, RowBlock
@@ -59,16 +61,18 @@ def export_table(
     file_name: str,
     request: BackupParameters,
     listener: ProgressListener,
+    digest_files: Mapping[BlockRange, Path] | None = None,
 ) -> DataFile:
     """Write every row that `table` has in the snapshot to `file_name`, durable and counted, in the
-    form that `request` asks for.
+    form that `request` asks for. With `digest_files`, only the rows of these ranges, and the digest
+    of each row to its range's file, in the order of the blocks.
 
     Raises:
         DatabaseError, PermissionDenied, StorageError, IntegrityError: no file is left; the
         snapshot stays usable for other tables unless its connections are gone.
     """
     started = time.monotonic()
-    ranges = cut_into_ranges(table)
+    ranges = cut_into_ranges(table) if digest_files is None else list(digest_files)
     form = row_format(request.format)
     job = ReadJob(
         name=table.table.requested,
@@ -77,6 +81,7 @@ def export_table(
         form=form,
         secrets=pinned.settings.secrets,
         batch_size=request.batch_size if request.export_method == "cursor" else None,
+        files=digest_files,
     )
 
     def make_pack() -> Pack:
@@ -84,7 +89,8 @@ def export_table(
 
     # A table that was never analyzed has no estimate of rows.
     by_blocks = len(ranges) > 1
-    meter = ProgressMeter(job.name, table.blocks if by_blocks else table.estimated_rows, listener)
+    total = sum(rows.blocks for rows in ranges) if by_blocks else table.estimated_rows
+    meter = ProgressMeter(job.name, total, listener)
     with (
         directory.create(file_name, expected_size(table, request)) as file,
         read_ranges(pinned.streams(), job, make_pack) as readers,

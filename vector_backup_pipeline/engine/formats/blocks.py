@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TextIO
 
 import xxhash
 
@@ -56,9 +57,16 @@ class BlockBuilder:
 
     write: Callable[[bytes], None]
 
-    def __init__(self, emit: Callable[[RowBlock], None], form: RowFormat = CSV) -> None:
+    def __init__(
+        self,
+        emit: Callable[[RowBlock], None],
+        form: RowFormat = CSV,
+        digests: TextIO | None = None,
+    ) -> None:
+        """With `digests`, each row's digest is written there: 32 hexadecimal digits a line."""
         self._emit = emit
         self._form = form
+        self._digests = digests
         self._messages: list[bytes] = []
         self.rows = 0
         self.can_end = True
@@ -84,10 +92,18 @@ class BlockBuilder:
         rows, self.can_end = self._form.rows(self._messages)
         if rows:
             data = b"".join(rows)
-            block = RowBlock(data, len(rows), _digest(rows, len(data), self._form.line_end))
+            contents = _without_line_ends(rows, len(data), self._form.line_end)
+            block = RowBlock(data, len(rows), self._digest(contents))
             self.rows += block.rows
             self._emit(block)
         self._messages.clear()
+
+    def _digest(self, contents: Sequence[bytes | memoryview]) -> int:
+        if self._digests is None:
+            return digest_of(contents)
+        digests = list(map(xxhash.xxh3_128_intdigest, contents))
+        self._digests.writelines(f"{digest:032x}\n" for digest in digests)
+        return sum(digests) % DIGEST_MODULUS
 
 
 def digest_of(rows: Iterable[bytes | memoryview]) -> int:
@@ -95,13 +111,13 @@ def digest_of(rows: Iterable[bytes | memoryview]) -> int:
     return sum(map(xxhash.xxh3_128_intdigest, rows)) % DIGEST_MODULUS
 
 
-def _digest(rows: list[bytes], size: int, line_end: int) -> int:
+def _without_line_ends(rows: list[bytes], size: int, line_end: int) -> Sequence[bytes | memoryview]:
     if not line_end:
-        return digest_of(rows)
+        return rows
     # A slice copies; a view costs a little more than a small copy.
     if size < _WORTH_A_VIEW * len(rows):
-        return digest_of([row[:-line_end] for row in rows])
-    return digest_of([memoryview(row)[:-line_end] for row in rows])
+        return [row[:-line_end] for row in rows]
+    return [memoryview(row)[:-line_end] for row in rows]
 
 
 class BlockIndex:

@@ -19,12 +19,14 @@ _MOST_RANGES = 1024
 @dataclass(frozen=True)
 class BlockRange:
     """The rows of `relation` in blocks `first` up to, not with, `end`; open where that is None.
-    With a `limit`, at most so many of them."""
+    With a `limit`, at most so many of them; with `changed_since`, those changed since the snapshot
+    with that xmin."""
 
     relation: Relation
     first: int
     end: int | None
     limit: int | None = None
+    changed_since: int | None = None
 
     @property
     def blocks(self) -> int:
@@ -58,9 +60,37 @@ class BlockRange:
             bounds.append(SQL("ctid >= {}").format(_tid(self.first)))
         if self.end is not None:
             bounds.append(SQL("ctid < {}").format(_tid(self.end)))
+        if self.changed_since is not None:
+            bounds.append(has_changed_since(self.changed_since))
         if bounds:
             select += SQL(" WHERE ") + SQL(" AND ").join(bounds)
         return select
+
+
+@dataclass(frozen=True)
+class KeyRange(BlockRange):
+    """All rows of a range, with one more column: whether the row has changed since the snapshot
+    whose xmin is `base_xmin`; true if that is None."""
+
+    base_xmin: int | None = None
+
+    def query(self, columns: Sequence[str]) -> Composable:
+        xmin = self.base_xmin
+        has_changed = SQL("true") if xmin is None else has_changed_since(xmin)
+        return self.select(SQL(", ").join([*map(Identifier, columns), has_changed]))
+
+
+def has_changed_since(xmin: int) -> Composable:
+    """Whether a row was written by a transaction that the snapshot with this 64-bit `xmin` did not
+    see as ended, or by a later one.
+
+    Both ages count from the same transaction, so a wraparound between them does not matter as long
+    as the snapshot is younger than 2^31 transactions. Freezing a row keeps its xmin, and a row that
+    is older than 2^31 transactions may count as changed.
+    """
+    return SQL(
+        "pg_catalog.age(xmin) OPERATOR(pg_catalog.<=) pg_catalog.age({}::pg_catalog.xid)"
+    ).format(Literal(str(xmin % (1 << 32))))
 
 
 def cut_into_ranges(table: TableSource) -> list[BlockRange]:

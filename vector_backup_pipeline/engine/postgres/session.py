@@ -44,6 +44,9 @@ _SETTINGS = {
 }
 
 
+_INDEX_SCANS = ("enable_indexscan", "enable_indexonlyscan", "enable_bitmapscan")
+
+
 def apply_session_settings(cursor: Cursor, lock_timeout: float) -> None:
     """Set what a dump needs until this transaction ends; takes no snapshot.
 
@@ -87,6 +90,15 @@ def own_search_path(cursor: Cursor) -> Iterator[None]:
     cursor.execute("SET LOCAL search_path TO DEFAULT")
     yield
     set_local(cursor, {"search_path": ""})
+
+
+@contextlib.contextmanager
+def physical_order(cursor: Cursor) -> Iterator[None]:
+    """Read tables in the order of their blocks in the block, not in an index's. After an error the
+    caller rolls back, which resets it too."""
+    _set_local(cursor, dict.fromkeys(_INDEX_SCANS, "off"))
+    yield
+    cursor.execute("; ".join(f"SET LOCAL {name} TO DEFAULT" for name in _INDEX_SCANS))
 
 
 @contextlib.contextmanager
