@@ -145,7 +145,8 @@ class TableBackup(Record):
 
 
 class Server(Record):
-    """The source server. `system_identifier` tells clusters apart."""
+    """The source server. `system_identifier` tells clusters apart, `database_oid` databases that
+    had the same name one after the other."""
 
     version: str
     version_num: int
@@ -155,6 +156,7 @@ class Server(Record):
     timeline: int | None = None
     in_recovery: bool = False
     pgvector_version: str | None = None
+    database_oid: int | None = None
 
 
 class Manifest(Record):

@@ -73,11 +73,24 @@ class ExportedTable(Record):
     duration: float
 
 
+class IncrementalTable(ExportedTable):
+    """A table of a run whose mode was not full. `rows_exported` are in its file, `rows_removed` are
+    those of `builds_on` that are gone; `reason` says why it is full."""
+
+    mode: Literal["full", "incremental"]
+    builds_on: str | None
+    rows_exported: int
+    rows_removed: int | None
+    reason: str | None
+
+
 class BackupResult(RunResult):
     backup_performed: bool = False
     truncate_performed: bool = False
     backup_directory: str | None = None
-    tables_backed_up: dict[str, ExportedTable | FailedTable] = Field(default_factory=dict)
+    tables_backed_up: dict[str, IncrementalTable | ExportedTable | FailedTable] = Field(
+        default_factory=dict
+    )
     truncate_results: dict[str, TruncatedTable | TruncateFailure] = Field(default_factory=dict)
 
 

@@ -80,7 +80,7 @@ def export_table(
         ranges=ranges,
         form=form,
         secrets=pinned.settings.secrets,
-        batch_size=request.batch_size if request.export_method == "cursor" else None,
+        batch_size=request.fetched_rows,
         files=digest_files,
     )
 

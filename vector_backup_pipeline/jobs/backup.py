@@ -7,6 +7,7 @@ import dagster as dg
 from vector_backup_pipeline import resources
 from vector_backup_pipeline.assets import table_asset_key
 from vector_backup_pipeline.engine.backup.run import BackupRun, BackupTarget, TableExport
+from vector_backup_pipeline.engine.incremental.export import TableFiles
 from vector_backup_pipeline.engine.results import ExportedTable, TruncatedTable, readable_size
 from vector_backup_pipeline.jobs.frame import log_step, mapping_keys, operation_job, table_progress
 from vector_backup_pipeline.jobs.prune import prune_after_backup
@@ -100,6 +101,7 @@ def export_table(
             "file": exported.backup_file,
             "size": exported.file_size,
             "seconds": exported.duration,
+            **_incremental_metadata(run.stored[table]),
         },
     )
 
@@ -140,19 +142,36 @@ def write_backup_log(
 
 def _materializations(run: BackupRun) -> Iterator[dg.AssetMaterialization]:
     """One for each stored table, with numbers that the UI plots over time."""
-    for table, stored in run.stored.items():
+    for table, files in run.stored.items():
+        stored = files.file
         seconds = max(stored.duration, 0.001)
         yield dg.AssetMaterialization(
             asset_key=table_asset_key(table),
             metadata={
-                "rows": stored.rows,
+                "rows": files.rows,
                 "bytes": stored.bytes,
                 "seconds": seconds,
                 "rows/s": round(stored.rows / seconds, 1),
                 "MB/s": round(stored.bytes / 1e6 / seconds, 3),
                 "path": location_metadata(run.path_of(stored.name)),
+                **_incremental_metadata(files),
             },
         )
+
+
+def _incremental_metadata(files: TableFiles) -> dict[str, int | str]:
+    """What the run exported of a table if its mode was not full."""
+    if files.builds_on is None and files.full_reason is None:
+        return {}
+    metadata: dict[str, int | str | None] = {
+        "mode": "incremental" if files.builds_on else "full",
+        "builds_on": files.builds_on,
+        "rows exported": files.file.rows,
+        "rows removed": files.removed,
+        "key file bytes": files.keys.bytes if files.keys else None,
+        "reason": files.full_reason,
+    }
+    return {key: value for key, value in metadata.items() if value is not None}
 
 
 @operation_job(BACKUP, first_step=resolve_backup_directory)

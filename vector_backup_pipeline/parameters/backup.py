@@ -106,15 +106,13 @@ class BackupParameters(CheckParameters):
         f"{_ZSTD[-1]}.",
         examples=[3],
     )
-    mode: Annotated[types.BackupMode | None, Shown(default="VECTOR_BACKUP_MODE, else full")] = (
-        Field(
-            default=None,
-            description="full exports every row, incremental only the rows changed since the last "
-            "set. incremental fails with the reason if a full backup is needed; auto makes it.",
-            examples=["auto"],
-        )
+    mode: Annotated[types.BackupMode | None, Shown(default="VECTOR_BACKUP_MODE")] = Field(
+        default=None,
+        description="full exports every row, incremental only the rows changed since the last set. "
+        "incremental fails with the reason if a full backup is needed; auto makes it.",
+        examples=["auto"],
     )
-    full_every: Annotated[str | None, Shown(default="VECTOR_BACKUP_FULL_EVERY, else 7d")] = Field(
+    full_every: Annotated[str | None, Shown(default="VECTOR_BACKUP_FULL_EVERY")] = Field(
         default=None,
         pattern=DURATION_PATTERN,
         description="With mode auto, the age of a chain's full set after which the next backup is "
@@ -130,6 +128,11 @@ class BackupParameters(CheckParameters):
         examples=[2000],
     )
     progress_every: types.ProgressEvery = types.DEFAULT_PROGRESS_EVERY
+
+    @property
+    def fetched_rows(self) -> int | None:
+        """The rows per FETCH, None without a cursor."""
+        return self.batch_size if self.export_method == "cursor" else None
 
     def with_tables(
         self,

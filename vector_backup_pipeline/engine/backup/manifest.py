@@ -10,8 +10,8 @@ from pydantic_core import PydanticSerializationError
 from vector_backup_pipeline import __version__
 from vector_backup_pipeline.engine.backup.notices import Notice, read_notices
 from vector_backup_pipeline.engine.errors import BackupError, InvalidParams
+from vector_backup_pipeline.engine.incremental.export import TableFiles
 from vector_backup_pipeline.engine.manifest import (
-    DataFile,
     Manifest,
     Relation,
     Server,
@@ -72,7 +72,7 @@ def build_manifest(
     request: BackupRequest,
     pinned: PinnedSnapshot,
     definitions: Definitions,
-    stored: Mapping[str, DataFile],
+    stored: Mapping[str, TableFiles],
     failures: Mapping[str, BackupError],
     result: BackupResult,
     *,
@@ -80,6 +80,7 @@ def build_manifest(
     run_id: str,
     created_at: datetime,
     truncate: TruncateState,
+    can_be_base: bool,
 ) -> Manifest:
     """`stored` and `failures` by the caller's names; `created_at` in UTC orders the sets."""
     return Manifest(
@@ -106,12 +107,14 @@ def build_manifest(
         truncate=truncate,
         truncated_tables=list(request.tables_to_truncate),
         result=result,
+        builds_on=next((files.builds_on for files in stored.values() if files.builds_on), None),
+        can_be_base=can_be_base,
     )
 
 
 def _table(
     source: TableSource,
-    file: DataFile | None,
+    files: TableFiles | None,
     failure: BackupError | None,
     definition: TableDefinition,
 ) -> TableBackup:
@@ -131,7 +134,12 @@ def _table(
             for relation in source.relations
         ],
         columns=list(source.columns),
-        file=file,
+        file=files.file if files else None,
         error=f"{failure.error_type}: {failure.message}" if failure else None,
         definition=definition,
+        keys=files.keys if files else None,
+        builds_on=files.builds_on if files else None,
+        live_rows=files.live.rows if files and files.live else None,
+        live_digest=f"{files.live.digest:032x}" if files and files.live else None,
+        full_reason=files.full_reason if files else None,
     )

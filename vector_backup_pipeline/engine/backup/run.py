@@ -11,20 +11,25 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+
+import psycopg2
 
 from vector_backup_pipeline.engine.backup.manifest import build_manifest, read_tables
 from vector_backup_pipeline.engine.backup.report import backup_lines
 from vector_backup_pipeline.engine.backup.run_marker import claim_timestamp, remove_leftovers
 from vector_backup_pipeline.engine.cancellation import as_run_error, uncancellable
+from vector_backup_pipeline.engine.catalog.claims import claim_reading
 from vector_backup_pipeline.engine.errors import BackupError, IntegrityError, ResourceNotFound
 from vector_backup_pipeline.engine.file_names import (
     LOG_NAME,
-    data_extension,
-    data_file_name,
     manifest_name,
 )
-from vector_backup_pipeline.engine.manifest import DataFile, TruncateState
+from vector_backup_pipeline.engine.incremental.base import Base, Doubt, find_base
+from vector_backup_pipeline.engine.incremental.export import IncrementalExport, TableFiles
+from vector_backup_pipeline.engine.manifest import TruncateState
+from vector_backup_pipeline.engine.postgres.changes import is_durable, wal_position
 from vector_backup_pipeline.engine.postgres.commit import CommitUnknown
 from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings
 from vector_backup_pipeline.engine.postgres.ranges import most_ranges
@@ -35,6 +40,7 @@ from vector_backup_pipeline.engine.results import (
     BackupResult,
     ExportedTable,
     FailedTable,
+    IncrementalTable,
     TruncatedTable,
     TruncateFailure,
     error_line,
@@ -47,7 +53,7 @@ from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.engine.storage.run_markers import RunMarker
 from vector_backup_pipeline.engine.stored_files import check_stored_file, check_stored_size
 from vector_backup_pipeline.engine.table_definition import Definitions
-from vector_backup_pipeline.engine.table_export import check_binary, export_table
+from vector_backup_pipeline.engine.table_export import check_binary
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
 from vector_backup_pipeline.parameters.backup import BackupRequest
 
@@ -84,8 +90,13 @@ class _Location:
 
 @dataclass(frozen=True)
 class _Snapshot:
+    """`base` is what the tables build on or why they can't; None if the run's mode is full. `wal`
+    is the end of the server's WAL after the snapshot was taken, None on a standby."""
+
     pinned: PinnedSnapshot
     definitions: Definitions
+    base: Base | Doubt | None
+    wal: str | None
 
 
 class BackupRun(EngineRun[BackupResult]):
@@ -110,7 +121,9 @@ class BackupRun(EngineRun[BackupResult]):
         self._backup_directory: str | None = None
         self._location: _Location | None = None
         self._snapshot: _Snapshot | None = None
-        self.stored: dict[str, DataFile] = {}
+        self._base_claim: RunMarker | None = None
+        self._can_be_base: bool | None = None
+        self.stored: dict[str, TableFiles] = {}
         self._failures: dict[str, FailedTable] = {}
         self._errors: dict[str, BackupError] = {}
         self._truncate_state: TruncateState = "none"
@@ -151,8 +164,10 @@ class BackupRun(EngineRun[BackupResult]):
                 lock_timeout=self._lock_timeout,
             )
             try:
+                wal = self._wal_position(pinned)
                 definitions, notices = read_tables(pinned)
-                self._snapshot = _Snapshot(pinned, definitions)
+                base = None if request.mode == "full" else self._find_base(pinned)
+                self._snapshot = _Snapshot(pinned, definitions, base, wal)
                 self.notices += [*pinned.notices, *map(str, notices)]
             except BaseException:
                 pinned.close()
@@ -160,6 +175,28 @@ class BackupRun(EngineRun[BackupResult]):
         seconds = time.monotonic() - started
         _log.info("Snapshot pinned: %d tables, %.1f s", len(pinned.tables), seconds)
         return [_table_export(pinned, table) for table in request.tables]
+
+    def _wal_position(self, pinned: PinnedSnapshot) -> str | None:
+        if self.request.mode == "full" or pinned.server.in_recovery:
+            return None
+        with pinned.coordinator.cursor() as cursor:
+            return wal_position(cursor)
+
+    def _find_base(self, pinned: PinnedSnapshot) -> Base | Doubt:
+        directory = made(self._location).directory
+        try:
+            base = find_base(directory, self._timestamps, pinned, self.request)
+            # No prune removes it, or what it builds on, before there is a manifest.
+            self._base_claim = claim_reading(
+                directory, self._timestamps, base.stamp, self._run_id, self.notices
+            )
+        except Doubt as doubt:
+            _log.info("Tables are backed up in full: %s", doubt)
+            return doubt
+        except ResourceNotFound as error:
+            return Doubt(error.message)
+        _log.info("The backup builds on the set %s", base.stamp)
+        return base
 
     def export(self, table: str, listener: ProgressListener) -> ExportedTable:
         """Export one table. After an error, the next table can be exported."""
@@ -170,22 +207,25 @@ class BackupRun(EngineRun[BackupResult]):
             self._fail(table, as_run_error(cause), time.monotonic() - started)
             raise
         self.stored[table] = stored
-        result = _exported(stored)
-        size, seconds = result.file_size, stored.duration
-        _log.info("Exported %s: %d rows, %s, %.1f s", table, stored.rows, size, seconds)
+        result = _exported(stored, self.request)
+        size, seconds = result.file_size, result.duration
+        _log.info("Exported %s: %d rows, %s, %.1f s", table, stored.file.rows, size, seconds)
+        if stored.full_reason is not None:
+            _log.info("The backup of %s is full: %s", table, stored.full_reason)
         return result
 
-    def _export(self, table: str, listener: ProgressListener) -> DataFile:
-        location, request = made(self._location), self.request
-        pinned, definitions = made(self._snapshot).pinned, made(self._snapshot).definitions
+    def _export(self, table: str, listener: ProgressListener) -> TableFiles:
+        location, request, snapshot = made(self._location), self.request, made(self._snapshot)
+        pinned, definitions = snapshot.pinned, snapshot.definitions
         if table in pinned.failures:
             raise pinned.failures[table]
         source = pinned.tables[table]
         if request.format == "binary":
             check_binary(source, definitions.tables[source.table.oid])
-        extension = data_extension(request.format, request.compression)
-        name = data_file_name(source.table.schema, source.table.name, location.stamp, extension)
-        return export_table(pinned, source, location.directory, name, request, listener)
+        export = IncrementalExport(
+            pinned, source, definitions, location.directory, location.stamp, request, listener
+        )
+        return export.in_full() if snapshot.base is None else export.run(snapshot.base)
 
     def _fail(self, table: str, error: BackupError, seconds: float) -> None:
         self._errors[table] = error
@@ -226,7 +266,9 @@ class BackupRun(EngineRun[BackupResult]):
             raise pinned.truncate_refusal
         pinned.end_workers()
         for stored in self.stored.values():
-            check_stored_file(directory, stored.name, stored.bytes, stored.sha256)
+            for file in stored.stored:
+                check_stored_file(directory, file.name, file.bytes, file.sha256)
+        self._check_durable()
         check_before_truncate(pinned, self._rows_to_truncate())
         self._truncate_state = "pending"
         self._write_manifest()
@@ -272,6 +314,7 @@ class BackupRun(EngineRun[BackupResult]):
     def _end(self) -> None:
         """End the snapshot, write manifest and log. Raises the first error of these."""
         if self._snapshot is not None:
+            self._check_durable()
             self._snapshot.pinned.close()
         errors: list[Exception] = []
         for step in (self._check_stored, self._write_manifest, self._write_log):
@@ -283,6 +326,16 @@ class BackupRun(EngineRun[BackupResult]):
         if errors:
             raise errors[0]
 
+    def _check_durable(self) -> None:
+        """Whether later backups may build on this one, whatever happens to the server."""
+        snapshot = made(self._snapshot)
+        if self._can_be_base is not None or snapshot.wal is None:
+            return
+        pinned, self._can_be_base = snapshot.pinned, False
+        if any(files.keys for files in self.stored.values()):
+            with suppress(psycopg2.Error), pinned.coordinator.cursor() as cursor:
+                self._can_be_base = is_durable(cursor, snapshot.wal, pinned.settings)
+
     def _check_stored(self) -> None:
         """Check that each file still exists before a set is made of them: a run that lost its
         store for long counts as dead to others, and its files as leftovers."""
@@ -291,10 +344,11 @@ class BackupRun(EngineRun[BackupResult]):
         errors: list[BackupError] = []
         for table, stored in list(self.stored.items()):
             try:
-                check_stored_size(made(self._location).directory, stored.name, stored.bytes)
+                for file in stored.stored:
+                    check_stored_size(made(self._location).directory, file.name, file.bytes)
             except (IntegrityError, ResourceNotFound) as error:
                 del self.stored[table]
-                self._fail(table, error, stored.duration)
+                self._fail(table, error, stored.file.duration)
                 errors.append(error)
         if errors:
             raise errors[0]
@@ -315,6 +369,7 @@ class BackupRun(EngineRun[BackupResult]):
             run_id=self._run_id,
             created_at=self._began_at,
             truncate=self._truncate_state,
+            can_be_base=bool(self._can_be_base),
         )
         # The existing one remains if the replacement fails.
         self._has_manifest = bool(self._has_manifest)
@@ -339,13 +394,16 @@ class BackupRun(EngineRun[BackupResult]):
     def _release(self) -> None:
         if self._snapshot is not None:
             self._snapshot.pinned.close()
+        if self._base_claim is not None:
+            self._base_claim.release()
         if self._location is not None:
             self._location.claim.release()
 
     def _make_result(self, *, with_manifest: bool = False) -> BackupResult:
         """The result as of now; without a manifest, nothing counts as backed up."""
         order = self.request.tables
-        entries = {**self._failures, **{t: _exported(file) for t, file in self.stored.items()}}
+        stored = {table: _exported(files, self.request) for table, files in self.stored.items()}
+        entries = {**self._failures, **stored}
         errors = [error_line(self._errors[t], t) for t in order if t in self._errors]
         if self._own_error is not None and self._own_error not in self._errors.values():
             errors.append(error_line(self._own_error))
@@ -370,10 +428,20 @@ def _table_export(pinned: PinnedSnapshot, table: str) -> TableExport:
     return TableExport(table, source.size, source.estimated_rows, most_ranges(source))
 
 
-def _exported(stored: DataFile) -> ExportedTable:
-    return ExportedTable(
+def _exported(stored: TableFiles, request: BackupRequest) -> ExportedTable:
+    exported = ExportedTable(
         row_count=stored.rows,
-        file_size=readable_size(stored.bytes),
-        backup_file=stored.name,
-        duration=stored.duration,
+        file_size=readable_size(stored.file.bytes),
+        backup_file=stored.file.name,
+        duration=stored.file.duration,
+    )
+    if request.mode == "full":
+        return exported
+    return IncrementalTable(
+        **dict(exported),
+        mode="incremental" if stored.builds_on else "full",
+        builds_on=stored.builds_on,
+        rows_exported=stored.file.rows,
+        rows_removed=stored.removed,
+        reason=stored.full_reason,
     )

@@ -85,6 +85,7 @@ class StoredSet:
     `says_complete` is what the manifest says. `truncated` are the tables that its run truncated, or
     may have truncated. `needs` is what it builds on; of a damaged set, all that it may build on.
     `broken_base` is the first set of those it builds on that is missing, incomplete or damaged.
+    `can_be_base` is what the manifest says.
     `source` is None if the manifest can't be read.
     """
 
@@ -98,6 +99,7 @@ class StoredSet:
     builds_on: str | None = None
     needs: frozenset[str] = frozenset()
     broken_base: str | None = None
+    can_be_base: bool = False
     verdicts: Verdicts = Verdicts()
 
     @property
@@ -225,6 +227,7 @@ def stored_set(contents: Contents, backup: BackupSet) -> StoredSet:
         truncated=tuple(manifest.truncated_tables) if may_be_truncated else (),
         builds_on=manifest.builds_on,
         needs=frozenset({manifest.builds_on} if manifest.builds_on else ()),
+        can_be_base=manifest.can_be_base,
     )
 
 

@@ -55,7 +55,7 @@ class BlockRange:
                 source, Literal(self.limit)
             )
         select = SQL("SELECT {} FROM {}").format(expressions, source)
-        bounds = []
+        bounds: list[Composable] = []
         if self.first > 0:
             bounds.append(SQL("ctid >= {}").format(_tid(self.first)))
         if self.end is not None:

@@ -28,6 +28,7 @@ class ServerIdentity:
     in_recovery: bool
     timeline: int | None
     pgvector_version: str | None
+    database_oid: int
     system_identifier: str | None
 
     def is_same_process_as(self, other: ServerIdentity) -> bool:
@@ -52,7 +53,8 @@ _IDENTITY = """
            pg_is_in_recovery(),
            CASE WHEN NOT pg_is_in_recovery() THEN
                ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::int END,
-           (SELECT extversion FROM pg_extension WHERE extname = 'vector')
+           (SELECT extversion FROM pg_extension WHERE extname = 'vector'),
+           (SELECT oid FROM pg_database WHERE datname = current_database())
 """
 
 

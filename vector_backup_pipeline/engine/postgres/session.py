@@ -96,7 +96,7 @@ def own_search_path(cursor: Cursor) -> Iterator[None]:
 def physical_order(cursor: Cursor) -> Iterator[None]:
     """Read tables in the order of their blocks in the block, not in an index's. After an error the
     caller rolls back, which resets it too."""
-    _set_local(cursor, dict.fromkeys(_INDEX_SCANS, "off"))
+    set_local(cursor, dict.fromkeys(_INDEX_SCANS, "off"))
     yield
     cursor.execute("; ".join(f"SET LOCAL {name} TO DEFAULT" for name in _INDEX_SCANS))
 

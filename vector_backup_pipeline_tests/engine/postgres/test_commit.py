@@ -26,6 +26,7 @@ SERVER = ServerIdentity(
     system_identifier="7",
     timeline=1,
     pgvector_version=None,
+    database_oid=16384,
 )
 
 

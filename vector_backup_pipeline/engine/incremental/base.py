@@ -1,0 +1,205 @@
+"""The set that an incremental backup builds on, and the reasons not to.
+
+A doubt makes a table full. It is a sentence, which the manifest, the log and the result show.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from psycopg2.extensions import cursor as Cursor
+
+from vector_backup_pipeline.engine.catalog.contents import ManifestSet, read_contents
+from vector_backup_pipeline.engine.catalog.sources import SourceDatabase
+from vector_backup_pipeline.engine.catalog.stored_sets import StoredSet, stored_sets
+from vector_backup_pipeline.engine.errors import IntegrityError, ResourceNotFound
+from vector_backup_pipeline.engine.manifest import Manifest, TableBackup
+from vector_backup_pipeline.engine.postgres.changes import columns_have_changed, values_show_names
+from vector_backup_pipeline.engine.postgres.connection import database_errors
+from vector_backup_pipeline.engine.postgres.snapshot import PinnedSnapshot
+from vector_backup_pipeline.engine.postgres.sql_ascii import ENCODING as SQL_ASCII
+from vector_backup_pipeline.engine.postgres.tables import TableSource
+from vector_backup_pipeline.engine.storage.directory import BackupDirectory
+from vector_backup_pipeline.engine.stored_files import StoredBytes
+from vector_backup_pipeline.engine.table_definition import Definitions, Dependency, TableDefinition
+from vector_backup_pipeline.engine.timestamps import TimestampFormat
+from vector_backup_pipeline.parameters.backup import BackupRequest
+from vector_backup_pipeline.parameters.durations import Duration
+
+# Transaction IDs can be compared over 2^31 transactions. The margin is for those that begin during
+# the backup, and for a base that is far older than any full one should be.
+_OLDEST_BASE = 1 << 30
+
+
+class Doubt(Exception):
+    """Why a table must be full, as a sentence."""
+
+
+@dataclass(frozen=True)
+class Base:
+    """The set that a run builds on. `xmin` is that of its snapshot, in 64 bits."""
+
+    directory: BackupDirectory
+    backup: ManifestSet
+
+    @property
+    def stamp(self) -> str:
+        return self.backup.stamp
+
+    @property
+    def xmin(self) -> int:
+        return _xmin(self.backup.manifest.snapshot)
+
+    def table(
+        self, pinned: PinnedSnapshot, source: TableSource, definitions: Definitions, form: str
+    ) -> TableBackup:
+        """The table in the base. Raises `Doubt` if its rows can't be built on."""
+        manifest, name = self.backup.manifest, (source.table.schema, source.table.name)
+        table = next((t for t in manifest.tables if (t.schema_name, t.name) == name), None)
+        if table is None or table.keys is None or table.file is None:
+            raise Doubt(f"The set {self.stamp} has no key file of the table.")
+        differences = {
+            "was dropped and created again": table.oid != source.table.oid,
+            "was truncated or rewritten, or its partitions changed": _files(table)
+            != {(relation.oid, relation.relfilenode) for relation in source.relations},
+            "was backed up in another format": table.file.format != form,
+            "has other columns or types": _shape(table.definition, table.columns, manifest)
+            != _shape(definitions.tables[source.table.oid], source.columns, definitions),
+        }
+        for difference, applies in differences.items():
+            if applies:
+                raise Doubt(f"Since the set {self.stamp} the table {difference}.")
+        with (
+            database_errors("read the columns' changes", pinned.settings.secrets),
+            pinned.coordinator.cursor() as cursor,
+        ):
+            self._check_columns(cursor, source)
+        return table
+
+    def _check_columns(self, cursor: Cursor, source: TableSource) -> None:
+        oids = [source.table.oid, *(relation.oid for relation in source.relations)]
+        if columns_have_changed(cursor, oids, self.xmin):
+            raise Doubt(f"Since the set {self.stamp} a column was added, dropped or altered.")
+        if values_show_names(cursor, oids):
+            raise Doubt("A column has a type such as regclass, whose values change with names.")
+
+    def fetch_keys(self, table: TableBackup, target: Path) -> None:
+        """Read the table's key file into `target`. Raises `Doubt` if it is not what was written."""
+        keys = table.keys
+        if keys is None:
+            raise Doubt(f"The set {self.stamp} has no key file of the table.")
+        try:
+            fetch_file(self.directory, keys.name, keys.bytes, keys.sha256, target)
+        except (IntegrityError, ResourceNotFound) as error:
+            raise Doubt(f"The key file of the set {self.stamp} is damaged: {error}") from error
+
+
+def fetch_file(directory: BackupDirectory, name: str, size: int, sha256: str, target: Path) -> None:
+    """Copy a stored file to `target`. Raises `IntegrityError` if it is not what was written."""
+    stored = StoredBytes(directory, name)
+    with target.open("wb") as file:
+        file.writelines(stored.chunks())
+    if differences := stored.differences(size, sha256):
+        raise IntegrityError(
+            f"{directory.location}/{name} is not what was written: {'; '.join(differences)}."
+        )
+
+
+def find_base(
+    directory: BackupDirectory,
+    timestamps: TimestampFormat,
+    pinned: PinnedSnapshot,
+    request: BackupRequest,
+) -> Base:
+    """The newest set of the database that can be built on.
+
+    Raises:
+        Doubt: there is none, or the run can't build on any.
+    """
+    if request.tables_to_truncate:
+        raise Doubt("The run truncates tables.")
+    server = pinned.server
+    if server.in_recovery:
+        raise Doubt("The server is a standby.")
+    if server.system_identifier is None:
+        raise Doubt("The role may not read the server's system identifier.")
+    contents = read_contents(directory, timestamps)
+    source = SourceDatabase(server.system_identifier, server.database)
+    sets = stored_sets(contents)
+    usable = (
+        backup
+        for stored in sets
+        if stored.can_be_base and stored.state == "complete" and stored.source == source
+        if isinstance(backup := contents.backup_set(stored.stamp), ManifestSet)
+    )
+    backup = next(usable, None)
+    if backup is None:
+        raise Doubt("There is no set of this database that a backup can build on.")
+    for doubt in _doubts(backup, sets, pinned, request, timestamps):
+        raise Doubt(doubt)
+    return Base(directory, backup)
+
+
+def _doubts(
+    backup: ManifestSet,
+    sets: list[StoredSet],
+    pinned: PinnedSnapshot,
+    request: BackupRequest,
+    timestamps: TimestampFormat,
+) -> Iterator[str]:
+    manifest = backup.manifest
+    if manifest.server.timeline != pinned.server.timeline:
+        yield "The server was recovered or promoted since the last set: its timeline is another."
+    if manifest.server.database_oid != pinned.server.database_oid:
+        yield "The database was dropped and created again since the last set."
+    age = _xmin(pinned.snapshot) - _xmin(manifest.snapshot)
+    if age < 0:
+        yield f"The set {backup.stamp} is of a later transaction than this backup."
+    if age > _OLDEST_BASE:
+        yield f"The set {backup.stamp} is {age} transactions old."
+    if request.mode == "auto":
+        full = _full_set(backup.stamp, sets)
+        begin = Duration.parse(request.full_every).before(timestamps.now(), timestamps.timezone)
+        if begin is not None and full.created_at < begin:
+            yield f"The last full set {full.stamp} is older than {request.full_every}."
+
+
+def _full_set(stamp: str, sets: list[StoredSet]) -> StoredSet:
+    """The set that the chain begins with; the chain is whole."""
+    by_stamp = {stored.stamp: stored for stored in sets}
+    stored = by_stamp[stamp]
+    while stored.builds_on is not None:
+        stored = by_stamp[stored.builds_on]
+    return stored
+
+
+def _xmin(snapshot: str) -> int:
+    return int(snapshot.partition(":")[0])
+
+
+def _files(table: TableBackup) -> set[tuple[int, int | None]]:
+    return {(relation.oid, relation.relfilenode) for relation in table.relations}
+
+
+def _shape(
+    definition: TableDefinition | None, columns: Iterable[str], needed: Definitions | Manifest
+) -> object:
+    """What the text of a row depends on, as far as the manifest has it."""
+    if definition is None:
+        return None
+    dependencies: list[Dependency] = [d for d in needed.dependencies if d.key in definition.needs]
+    return definition.columns, definition.primary_key, [*columns], dependencies
+
+
+def doubt_about(pinned: PinnedSnapshot, source: TableSource) -> str | None:
+    """Why the table can't have a key file."""
+    if pinned.server.encoding == SQL_ASCII:
+        return "The encoding of the database is SQL_ASCII."
+    if all(relation.by_ranges for relation in source.relations):
+        return None
+    return (
+        "Its blocks cannot be read in ranges: it is not a heap table, is read through its parent, "
+        "cannot be planned under an empty search_path, or is on PostgreSQL 13."
+    )

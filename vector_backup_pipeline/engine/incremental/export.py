@@ -1,0 +1,214 @@
+"""One table of a backup whose mode is not full: its keys, its changed rows, its key file.
+
+    scan keys ─▶ decide ─▶ export the changed rows, with digests ─▶ write and check the key file
+
+Both reads are of the same ranges in the same snapshot and order, so the n-th changed key of a range
+belongs to the n-th exported row of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from vector_backup_pipeline.engine.cancellation import check
+from vector_backup_pipeline.engine.errors import BackupError, IntegrityError, InvalidParams
+from vector_backup_pipeline.engine.file_names import KEYS_EXTENSION, data_extension, data_file_name
+from vector_backup_pipeline.engine.formats.blocks import Content
+from vector_backup_pipeline.engine.formats.row_formats import CSV
+from vector_backup_pipeline.engine.incremental.base import Base, Doubt, doubt_about
+from vector_backup_pipeline.engine.incremental.key_files import KeyFiles, LiveKeys
+from vector_backup_pipeline.engine.manifest import DataFile, KeyFile
+from vector_backup_pipeline.engine.postgres.ranges import BlockRange, KeyRange, cut_into_ranges
+from vector_backup_pipeline.engine.postgres.snapshot import PinnedSnapshot
+from vector_backup_pipeline.engine.postgres.tables import TableSource
+from vector_backup_pipeline.engine.progress import ProgressListener
+from vector_backup_pipeline.engine.range_readers import ReadJob, scan_keys
+from vector_backup_pipeline.engine.storage.directory import BackupDirectory
+from vector_backup_pipeline.engine.table_definition import Definitions
+from vector_backup_pipeline.engine.table_export import export_table
+from vector_backup_pipeline.parameters.backup import BackupRequest
+
+# Above this share of changed rows, a full backup costs less than a longer chain.
+_MOST_CHANGED = 0.5
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class TableFiles:
+    """The files of a table. `live` are all of its rows, None if `file` contains them; `removed` is
+    the number of rows of the base that are gone.
+
+    `full_reason` says why the table is full; None if it builds on a set, or the run was to be full.
+    """
+
+    file: DataFile
+    keys: KeyFile | None = None
+    builds_on: str | None = None
+    live: Content | None = None
+    removed: int | None = None
+    full_reason: str | None = None
+
+    @property
+    def rows(self) -> int:
+        return self.file.rows if self.live is None else self.live.rows
+
+    @property
+    def stored(self) -> list[DataFile | KeyFile]:
+        return [self.file, self.keys] if self.keys else [self.file]
+
+
+@dataclass(frozen=True)
+class IncrementalExport:
+    """The export of one table as the set `stamp`."""
+
+    pinned: PinnedSnapshot
+    source: TableSource
+    definitions: Definitions
+    directory: BackupDirectory
+    stamp: str
+    request: BackupRequest
+    listener: ProgressListener
+
+    def in_full(self) -> TableFiles:
+        """Export all rows, without a key file."""
+        return TableFiles(self._export(None))
+
+    def run(self, base: Base | Doubt) -> TableFiles:
+        """Export the rows that have changed since `base`, or all in doubt.
+
+        Raises:
+            InvalidParams: the mode is incremental, and there is a doubt.
+            MissingExtra: DuckDB is not installed.
+            IntegrityError: the keys and rows that were read contradict each other.
+            DatabaseError, StorageError: see `export_table`; no file is left.
+        """
+        started = time.monotonic()
+        files = self._run(base)
+        duration = round(time.monotonic() - started, 3)
+        return replace(files, file=files.file.model_copy(update={"duration": duration}))
+
+    def _run(self, base: Base | Doubt) -> TableFiles:
+        columns = self._key_columns
+        if not columns:
+            return TableFiles(self._export(None), full_reason="The table has no primary key.")
+        if doubt := doubt_about(self.pinned, self.source):
+            self._check_mode(doubt)
+            return TableFiles(self._export(None), full_reason=doubt)
+        try:
+            with KeyFiles.open(columns) as keys:
+                return self._changed(keys, base)
+        except Doubt as error:
+            doubt = str(error)
+        self._check_mode(doubt)
+        with KeyFiles.open(columns) as keys:
+            files, _ = self._written(keys, self._scan(keys, None))
+            return replace(files, full_reason=doubt)
+
+    def _check_mode(self, doubt: str) -> None:
+        if self.request.mode == "incremental" and not self.request.tables_to_truncate:
+            raise InvalidParams(
+                f"{self.source.table.requested} needs a full backup: {doubt} Use mode auto."
+            )
+
+    def _changed(self, keys: KeyFiles, base: Base | Doubt) -> TableFiles:
+        if isinstance(base, Doubt):
+            raise base
+        table = base.table(self.pinned, self.source, self.definitions, self.request.format)
+        base_keys = keys.directory / "base.parquet"
+        base.fetch_keys(table, base_keys)
+        live = self._scan(keys, base.xmin)
+        if unknown := keys.count_unknown(base_keys):
+            raise Doubt(f"{unknown} rows are neither in the set {base.stamp} nor new.")
+        if sum(live.changed) > _MOST_CHANGED * live.rows:
+            raise Doubt(f"{sum(live.changed)} of {live.rows} rows have changed.")
+        removed = keys.removed(base_keys)
+        files, content = self._written(keys, live, base.xmin, base_keys)
+        return replace(files, builds_on=base.stamp, live=content, removed=removed)
+
+    def _scan(self, keys: KeyFiles, xmin: int | None = None) -> LiveKeys:
+        """Read the keys of all rows, and which have changed since `xmin`: all, if that is None."""
+        files: dict[BlockRange, Path] = {
+            KeyRange(rows.relation, rows.first, rows.end, base_xmin=xmin): (
+                keys.directory / f"{number}.csv"
+            )
+            for number, rows in enumerate(self._ranges)
+        }
+        job = ReadJob(
+            name=self.source.table.requested,
+            columns=self._key_columns,
+            ranges=list(files),
+            form=CSV,
+            secrets=self.pinned.settings.secrets,
+            batch_size=self.request.fetched_rows,
+            files=files,
+        )
+        with scan_keys(self.pinned.streams(), job) as readers:
+            for _ in readers:
+                pass
+        return keys.load_scanned(list(files.values()))
+
+    def _written(
+        self, keys: KeyFiles, live: LiveKeys, xmin: int | None = None, base: Path | None = None
+    ) -> tuple[TableFiles, Content]:
+        """Export the changed rows, and write the key file; also returns the content of all rows."""
+        digests = {
+            replace(rows, changed_since=xmin): keys.directory / f"{number}.digests"
+            for number, rows in enumerate(self._ranges)
+            if live.changed[number]
+        }
+        file = self._export(digests)
+        try:
+            target = keys.directory / "keys.parquet"
+            content = keys.write(target, list(digests.values()), self.stamp, base)
+            own = keys.content(target, self.stamp)
+            if own != Content(file.rows, int(file.digest.value or "", 16)):
+                raise IntegrityError(
+                    f"The key file of {self.source.table.requested} does not fit the exported rows."
+                    " Make a full backup, and report this."
+                )
+            return TableFiles(file, self._stored(target, content.rows)), content
+        except BaseException:
+            with contextlib.suppress(BackupError):  # The first error is the one to report.
+                self.directory.delete(file.name)
+            raise
+
+    def _export(self, digest_files: Mapping[BlockRange, Path] | None) -> DataFile:
+        extension = data_extension(self.request.format, self.request.compression)
+        return export_table(
+            self.pinned,
+            self.source,
+            self.directory,
+            self._name(extension),
+            self.request,
+            self.listener,
+            digest_files,
+        )
+
+    def _stored(self, path: Path, rows: int) -> KeyFile:
+        name, size, sha256 = self._name(KEYS_EXTENSION), path.stat().st_size, hashlib.sha256()
+        with path.open("rb") as source, self.directory.create(name, size) as file:
+            while chunk := source.read(_CHUNK):
+                check()
+                sha256.update(chunk)
+                file.write(chunk)
+            file.commit()
+        columns = list(self._key_columns)
+        return KeyFile(name=name, columns=columns, rows=rows, bytes=size, sha256=sha256.hexdigest())
+
+    def _name(self, extension: str) -> str:
+        table = self.source.table
+        return data_file_name(table.schema, table.name, self.stamp, extension)
+
+    @cached_property
+    def _ranges(self) -> list[BlockRange]:
+        return cut_into_ranges(self.source)
+
+    @property
+    def _key_columns(self) -> tuple[str, ...]:
+        return self.definitions.tables[self.source.table.oid].primary_key

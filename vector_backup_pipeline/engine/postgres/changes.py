@@ -1,0 +1,81 @@
+"""What an incremental backup must know of the server besides the changed rows."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+
+import psycopg2
+from psycopg2.extensions import cursor as Cursor
+from psycopg2.sql import SQL
+
+from vector_backup_pipeline.engine.errors import BackupError
+from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings, connect
+from vector_backup_pipeline.engine.postgres.ranges import has_changed_since
+from vector_backup_pipeline.engine.postgres.session import allow_writes, fetch_value, set_local
+
+# The types of the columns, and those inside arrays, domains and composites.
+_TYPES = SQL("""
+    WITH RECURSIVE used (type) AS (
+        SELECT atttypid FROM pg_attribute WHERE attrelid = ANY(%(oids)s::oid[]) AND attnum > 0
+         UNION
+        SELECT part.type
+          FROM used JOIN pg_type t ON t.oid = used.type
+         CROSS JOIN LATERAL (
+               SELECT t.typelem UNION ALL SELECT t.typbasetype UNION ALL
+               SELECT atttypid FROM pg_attribute WHERE attrelid = t.typrelid AND attnum > 0
+               ) AS part (type)
+    ), types AS (SELECT t.* FROM pg_type t JOIN used ON used.type = t.oid)
+""")
+_HAVE_CHANGED = SQL("""{types}
+    SELECT EXISTS (
+        SELECT FROM pg_attribute
+         WHERE (attrelid = ANY(%(oids)s::oid[]) OR attrelid IN (SELECT typrelid FROM types))
+           AND attnum > 0 AND {has_changed})
+""")
+_SHOW_NAMES = SQL("""{types}
+    SELECT EXISTS (
+        SELECT FROM types WHERE typnamespace = 'pg_catalog'::regnamespace
+           AND (typname LIKE 'reg%%' OR typname = 'aclitem'))
+""")
+
+
+def columns_have_changed(cursor: Cursor, oids: Sequence[int], xmin: int) -> bool:
+    """Whether a column of these relations, or of a composite type in them, was added, dropped or
+    altered since the snapshot with that xmin. A column that was dropped and added again has another
+    value in each row, while no row was written."""
+    query = _HAVE_CHANGED.format(types=_TYPES, has_changed=has_changed_since(xmin))
+    return bool(fetch_value(cursor, query, {"oids": list(oids)}))
+
+
+def values_show_names(cursor: Cursor, oids: Sequence[int]) -> bool:
+    """Whether the text of a value has the name of another object, which may be renamed: types such
+    as regclass, also inside other types."""
+    return bool(fetch_value(cursor, _SHOW_NAMES.format(types=_TYPES), {"oids": list(oids)}))
+
+
+def wal_position(cursor: Cursor) -> str:
+    """The end of the WAL that was written so far. Not on a standby."""
+    return str(fetch_value(cursor, "SELECT pg_current_wal_insert_lsn()"))
+
+
+def is_durable(cursor: Cursor, position: str, settings: ConnectionSettings) -> bool:
+    """Whether the WAL up to `position` is on the server's disk, after flushing it if needed.
+
+    A snapshot also sees commits that are not on disk yet (synchronous_commit = off). A crash loses
+    them, and their transaction IDs are used again.
+    """
+    query = "SELECT pg_current_wal_flush_lsn() >= %s::pg_lsn"
+    if not fetch_value(cursor, query, [position]):
+        with contextlib.suppress(psycopg2.Error, BackupError):
+            _flush_wal(settings)
+    return bool(fetch_value(cursor, query, [position]))
+
+
+def _flush_wal(settings: ConnectionSettings) -> None:
+    """Commit a message in the WAL, which nobody reads: a commit flushes all WAL before it."""
+    with contextlib.closing(connect(settings)) as connection, connection.cursor() as cursor:
+        allow_writes(cursor)
+        set_local(cursor, {"synchronous_commit": "local"})
+        cursor.execute("SELECT pg_logical_emit_message(true, 'vector_backup_pipeline', '')")
+        connection.commit()
