@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 import psycopg2
@@ -59,19 +60,14 @@ def _status(settings: ConnectionSettings, server: ServerIdentity, transaction_id
     for attempt in range(_ASK_TIMES):
         if attempt:
             time.sleep(_ASK_EVERY_SECONDS)
-        try:
-            connection = connect(settings)
-        except BackupError:
-            continue
-        try:
-            with connection.cursor() as cursor:
-                if identify_server(cursor).continues(server):
-                    query = "SELECT pg_xact_status(%s::xid8)"
-                    status = fetch_value(cursor, query, (transaction_id,))
-                    if status in ("committed", "aborted"):
-                        return str(status)
-        except psycopg2.Error:
-            continue
-        finally:
-            close_quietly(connection)
+        with (
+            contextlib.suppress(BackupError, psycopg2.Error),
+            contextlib.closing(connect(settings)) as connection,
+            connection.cursor() as cursor,
+        ):
+            if identify_server(cursor).continues(server):
+                query = "SELECT pg_xact_status(%s::xid8)"
+                status = fetch_value(cursor, query, (transaction_id,))
+                if status in ("committed", "aborted"):
+                    return str(status)
     return "unknown"

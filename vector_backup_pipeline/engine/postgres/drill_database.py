@@ -181,22 +181,21 @@ def _create_extensions(
     settings: ConnectionSettings, owner: str, extensions: Sequence[Dependency]
 ) -> None:
     """As the connection's role, before any statement of the backup runs: an extension's script may
-    trust what is in its schema. What the server lacks, the restore reports."""
-    connection = connect_to_write(settings)
-    try:
-        with connection.cursor() as cursor:
-            states = extension_states(cursor, extensions)
-            for extension in extensions:
-                state, schema = states[extension.name], extension.schema_name
-                if state.installed is not None or state.available is None:
-                    continue
-                if not existing_schemas(cursor, [schema]):
-                    create = SQL("CREATE SCHEMA {} AUTHORIZATION {}")
-                    cursor.execute(create.format(Identifier(schema), Identifier(owner)))
-                create_extension(cursor, extension.name, schema)
+    trust what is in its schema. The restore reports what the server lacks."""
+    with (
+        contextlib.closing(connect_to_write(settings)) as connection,
+        connection.cursor() as cursor,
+    ):
+        states = extension_states(cursor, extensions)
+        for extension in extensions:
+            state, schema = states[extension.name], extension.schema_name
+            if state.installed is not None or state.available is None:
+                continue
+            if not existing_schemas(cursor, [schema]):
+                create = SQL("CREATE SCHEMA {} AUTHORIZATION {}")
+                cursor.execute(create.format(Identifier(schema), Identifier(owner)))
+            create_extension(cursor, extension.name, schema)
         connection.commit()
-    finally:
-        close_quietly(connection)
 
 
 def _drop_dead(cursor: Cursor) -> None:

@@ -9,7 +9,7 @@ With a staging schema, nobody sees anything before `publish`. Nothing here commi
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import psycopg2
 from psycopg2.extensions import cursor as Cursor
@@ -17,6 +17,7 @@ from psycopg2.sql import SQL, Identifier
 
 from vector_backup_pipeline.engine import table_definition
 from vector_backup_pipeline.engine.errors import DatabaseRefused, InvalidParams
+from vector_backup_pipeline.engine.postgres.index_rebuild import BeforeIndex
 from vector_backup_pipeline.engine.postgres.recreation.moves import (
     make_moves,
     moves_of_sequences,
@@ -46,12 +47,9 @@ from vector_backup_pipeline.engine.sql_tokens import Name
 from vector_backup_pipeline.engine.table_definition import (
     Dependency,
     ForeignKey,
-    Index,
     Kind,
     Statement,
 )
-
-BeforeIndex = Callable[[Name, Index], None]
 
 _CREATE = (Kind.TABLE, Kind.COLUMN, Kind.PARTITION, Kind.SEQUENCE_OWNER)
 _AFTER_INDEXES = (
