@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vector_backup_pipeline.engine.postgres.recreation.moves import free_name
+from vector_backup_pipeline.engine.postgres.recreation.names import free_name
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(
     lambda name: len(name.encode()) <= 63

@@ -22,7 +22,7 @@ from vector_backup_pipeline.engine.postgres.definitions.omissions import (
     computed_omissions,
     read_omissions,
 )
-from vector_backup_pipeline.engine.postgres.definitions.row_security import read_row_security
+from vector_backup_pipeline.engine.postgres.definitions.policies import read_policies
 from vector_backup_pipeline.engine.postgres.definitions.sequences import (
     UsedSequence,
     read_sequences,
@@ -95,7 +95,7 @@ class _Reader:
             *read_constraint_statements(cursor, oids, partitions),
             *read_indexes(cursor, oids),
             *read_index_changes(cursor, oids, partitions),
-            *read_row_security(cursor, oids),
+            *read_policies(cursor, oids),
             *read_comments(cursor, oids, self._sequences),
         ):
             self._parts[oid].append(part)

@@ -109,12 +109,6 @@ UNION ALL
 SELECT indrelid, 'index choice', nspname, relname,
        alter_table || 'REPLICA IDENTITY USING INDEX ' || pg_catalog.quote_ident(name)
   FROM x WHERE indisreplident
-UNION ALL
-SELECT c.oid, 'index choice', n.nspname, c.relname,
-       pg_catalog.format('ALTER TABLE ONLY %%I.%%I REPLICA IDENTITY %%s', n.nspname, c.relname,
-           CASE c.relreplident WHEN 'f' THEN 'FULL' ELSE 'NOTHING' END)
-  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
- WHERE c.oid = ANY(%(oids)s::oid[]) AND c.relreplident IN ('f', 'n')
  ORDER BY oid, kind, sql
 """).format(valid_index=VALID_INDEX)
 

@@ -121,7 +121,7 @@ SELECT c.oid, v.kind, n.nspname AS schema_name, c.relname AS name, v.sql
 """)
 
 # attstattarget is -1, and NULL from PostgreSQL 17 on, for the default.
-_COLUMN_SETTINGS = sql.SQL("""
+_SETTINGS = sql.SQL("""
 WITH c AS (
     SELECT c.*, n.nspname, pg_catalog.format('ALTER TABLE ONLY %%I.%%I ', n.nspname, c.relname)
                AS alter_table
@@ -135,14 +135,16 @@ WITH c AS (
       JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
      WHERE a.attnum > 0 AND NOT a.attisdropped
 )
-SELECT attrelid AS oid, 'column' AS kind, nspname AS schema_name, relname AS name, attnum,
-       0::bigint AS number, alter_column || 'STORAGE ' || CASE attstorage WHEN 'p' THEN 'PLAIN'
-           WHEN 'e' THEN 'EXTERNAL' WHEN 'm' THEN 'MAIN' ELSE 'EXTENDED' END AS sql
-  FROM a WHERE attstorage <> typstorage
-UNION ALL
-SELECT attrelid, 'column', nspname, relname, attnum, 1,
-       alter_column || 'STATISTICS ' || attstattarget
-  FROM a WHERE attstattarget >= 0
+SELECT attrelid AS oid, v.kind, nspname AS schema_name, relname AS name, attnum, v.number,
+       alter_column || v.sql AS sql
+  FROM a CROSS JOIN LATERAL (VALUES
+       ('column', 0::bigint, CASE WHEN attstorage <> typstorage THEN 'STORAGE ' ||
+           CASE attstorage WHEN 'p' THEN 'PLAIN' WHEN 'e' THEN 'EXTERNAL' WHEN 'm' THEN 'MAIN'
+               ELSE 'EXTENDED' END END),
+       ('column', 1, CASE WHEN attstattarget >= 0 THEN 'STATISTICS ' || attstattarget END),
+       ('setting', 0, CASE {compression} WHEN 'p' THEN 'COMPRESSION pglz'
+           WHEN 'l' THEN 'COMPRESSION lz4' END)) v(kind, number, sql)
+ WHERE v.sql IS NOT NULL
 UNION ALL
 SELECT c.oid, 'setting', c.nspname, c.relname, v.number, o.number,
        c.alter_table || pg_catalog.format('SET (%%s%%I = %%L)', v.prefix, o.name, o.value)
@@ -158,9 +160,14 @@ SELECT attrelid, 'setting', nspname, relname, attnum, o.number,
  CROSS JOIN LATERAL pg_catalog.pg_options_to_table(attoptions)
        WITH ORDINALITY o(name, value, number)
 UNION ALL
-SELECT attrelid, 'setting', nspname, relname, attnum, 0,
-       alter_column || 'COMPRESSION ' || CASE {compression} WHEN 'p' THEN 'pglz' ELSE 'lz4' END
-  FROM a WHERE {compression} <> ''
+SELECT c.oid, v.kind, c.nspname, c.relname, 0, v.number, c.alter_table || v.sql
+  FROM c CROSS JOIN LATERAL (VALUES
+       ('index choice', 0, c.relreplident = 'f', 'REPLICA IDENTITY FULL'),
+       ('index choice', 0, c.relreplident = 'n', 'REPLICA IDENTITY NOTHING'),
+       ('row security', 1, c.relrowsecurity, 'ENABLE ROW LEVEL SECURITY'),
+       ('row security', 2, c.relforcerowsecurity, 'FORCE ROW LEVEL SECURITY')
+       ) v(kind, number, is_set, sql)
+ WHERE v.is_set
  ORDER BY oid, attnum, number
 """)
 
@@ -263,7 +270,7 @@ def read_table_statements(
     """CREATE TABLE, ATTACH PARTITION and what is set for tables and columns, by the table's OID."""
     create = _CREATE_TABLE.format(collation=COLLATION, options=SEQUENCE_OPTIONS)
     compression = since(cursor, POSTGRES_14, "attcompression", "''")
-    settings = _COLUMN_SETTINGS.format(compression=compression)
+    settings = _SETTINGS.format(compression=compression)
     yield from statements(cursor, create, oids=oids, partitions=partitions)
     yield from statements(cursor, settings, oids=oids)
 

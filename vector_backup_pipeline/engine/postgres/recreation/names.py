@@ -1,15 +1,36 @@
-"""Names of the backup's objects in the target: while they are created, and afterwards."""
+"""Names of the backup's objects in the target: while they are created, and afterwards.
+
+Objects are moved from the staging schemas to the final schemas, and from the old names to the new
+ones, by ALTER … RENAME and SET SCHEMA: PostgreSQL itself updates every expression, default and
+policy that names the object.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import itertools
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from psycopg2.extensions import cursor as Cursor
+from psycopg2.sql import SQL, Identifier
 
-from vector_backup_pipeline.engine.postgres.recreation.target_objects import extension_members
+from vector_backup_pipeline.engine.postgres.recreation.target_objects import (
+    extension_members,
+    names_taken,
+)
 from vector_backup_pipeline.engine.sql_tokens import Name, relocated
-from vector_backup_pipeline.engine.table_definition import Dependency, TableDefinition
+from vector_backup_pipeline.engine.table_definition import Dependency, Kind, TableDefinition
+
+# NAMEDATALEN - 1: the server cuts longer names, and two of them may become one.
+_LONGEST_BYTES = 63
+_KINDS = {
+    Kind.TABLE: "TABLE",
+    Kind.KEY: "INDEX",
+    Kind.INDEX: "INDEX",
+    Kind.STATISTICS: "STATISTICS",
+}
+# They change their schema with their table.
+_FOLLOWING = ("INDEX", "SEQUENCE")
 
 
 @dataclass(frozen=True)
@@ -87,3 +108,104 @@ class NameMap:
 
     def relocated(self, statement: str) -> str:
         return relocated(statement, self._names, self._functions)
+
+
+@dataclass(frozen=True)
+class Move:
+    """`kind` is what ALTER calls it; `follows` its table, and so is only renamed."""
+
+    kind: str
+    original: Name
+    final: Name
+    follows: bool = False
+
+    @property
+    def is_renamed(self) -> bool:
+        return self.original[1] != self.final[1]
+
+
+def moves_of_tables(cursor: Cursor, tables: Sequence[NewTable]) -> list[Move]:
+    """Every table with what belongs to it; what belongs to a renamed table gets free names."""
+    moves = [
+        Move(kind, name, name, kind in _FOLLOWING)
+        for table in tables
+        if not table.is_renamed
+        for kind, name in _objects(table)
+    ]
+    renamed = [table for table in tables if table.is_renamed]
+    if not renamed:
+        return moves
+    schemas = {_final_schema(t, name[0]) for t in renamed for _, name in _objects(t)}
+    taken = names_taken(cursor, schemas)
+    taken |= {move.final for move in moves} | {table.final for table in renamed}
+    for table in renamed:
+        for kind, original in _objects(table):
+            final = table.final
+            if original != table.original:
+                schema = _final_schema(table, original[0])
+                names = {name for taken_schema, name in taken if taken_schema == schema}
+                name = free_name(original[1], table.definition.name, table.name, names)
+                final = schema, name
+                taken.add(final)
+            moves.append(Move(kind, original, final, kind in _FOLLOWING))
+    return moves
+
+
+def moves_of_sequences(names: Iterable[Name]) -> list[Move]:
+    return [Move("SEQUENCE", name, name) for name in sorted(names)]
+
+
+def make_moves(
+    cursor: Cursor, moves: Sequence[Move], staging: StagingSchemas, temporary: str
+) -> None:
+    """All moves at once; two tables may swap their names.
+
+    A renamed object passes between schemas under a name that begins with `temporary`.
+    """
+    numbered = [(move, f"{temporary}_{number}") for number, move in enumerate(moves)]
+    renamed = [(move, passing) for move, passing in numbered if move.is_renamed]
+    for move, passing in renamed:
+        _alter(cursor, move, staging.name(move.original), "RENAME TO {}", passing)
+    for move, passing in numbered:
+        if not move.follows:
+            schema, name = staging.name(move.original)
+            created = schema, passing if move.is_renamed else name
+            _alter(cursor, move, created, "SET SCHEMA {}", move.final[0])
+    for move, passing in renamed:
+        _alter(cursor, move, (move.final[0], passing), "RENAME TO {}", move.final[1])
+
+
+def free_name(name: str, old: str, new: str, taken: Collection[str]) -> str:
+    """`name` if it is free; else with the table's `old` name in it replaced by the `new` one, and
+    with `_1`, `_2`, … if needed. 63 bytes at most.
+    """
+    if name not in taken:
+        return name
+    base = _cut(name.replace(old, new, 1))
+    candidates = itertools.chain([base], (_cut(base, f"_{n}") for n in itertools.count(1)))
+    return next(candidate for candidate in candidates if candidate not in taken)
+
+
+def _alter(cursor: Cursor, move: Move, name: Name, change: str, to: str) -> None:
+    alter = SQL("ALTER {} {} " + change)
+    cursor.execute(alter.format(SQL(move.kind), Identifier(*name), Identifier(to)))
+
+
+def _objects(table: NewTable) -> Iterator[tuple[str, Name]]:
+    """What has a name of its own and belongs to the table or a partition, the table first."""
+    for statement in table.definition.created:
+        if statement.kind in _KINDS:
+            yield _KINDS[statement.kind], statement.qualified_name
+    for sequence in table.definition.sequences:
+        if sequence.role != "shared":
+            yield "SEQUENCE", sequence.qualified_name
+
+
+def _final_schema(table: NewTable, original: str) -> str:
+    """What is in the table's schema goes with it; anything else stays in its schema."""
+    return table.schema if original == table.definition.schema_name else original
+
+
+def _cut(name: str, suffix: str = "") -> str:
+    """With the suffix 63 bytes at most, and no half character."""
+    return name.encode()[: _LONGEST_BYTES - len(suffix)].decode(errors="ignore") + suffix

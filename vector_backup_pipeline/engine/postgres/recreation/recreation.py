@@ -18,15 +18,13 @@ from psycopg2.sql import SQL, Identifier
 from vector_backup_pipeline.engine import table_definition
 from vector_backup_pipeline.engine.errors import DatabaseRefused, InvalidParams
 from vector_backup_pipeline.engine.postgres.index_rebuild import BeforeIndex
-from vector_backup_pipeline.engine.postgres.recreation.moves import (
-    make_moves,
-    moves_of_sequences,
-    moves_of_tables,
-)
 from vector_backup_pipeline.engine.postgres.recreation.names import (
     NameMap,
     NewTable,
     StagingSchemas,
+    make_moves,
+    moves_of_sequences,
+    moves_of_tables,
 )
 from vector_backup_pipeline.engine.postgres.recreation.requirements import check_required_objects
 from vector_backup_pipeline.engine.postgres.recreation.target_objects import (

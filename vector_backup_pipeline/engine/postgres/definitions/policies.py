@@ -1,4 +1,4 @@
-"""Row security (pg_policy): policies and whether they are enabled and forced."""
+"""Policies of row security (pg_policy)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from vector_backup_pipeline.engine.postgres.definitions.reading import (
     rows,
     side_read,
     statement,
-    statements,
 )
 from vector_backup_pipeline.engine.table_definition import Omission, OmissionKind, Statement
 
@@ -46,27 +45,11 @@ SELECT 'policy' AS kind, n.nspname AS schema_name, c.relname AS name,
  WHERE p.oid = %(policy)s
 """
 
-_ENABLED = """
-SELECT c.oid, 'row security' AS kind, n.nspname AS schema_name, c.relname AS name, v.sql
-  FROM pg_catalog.pg_class c
-  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
- CROSS JOIN LATERAL (VALUES
-       (1, c.relrowsecurity, 'ALTER TABLE %%I.%%I ENABLE ROW LEVEL SECURITY'),
-       (2, c.relforcerowsecurity, 'ALTER TABLE ONLY %%I.%%I FORCE ROW LEVEL SECURITY')
-       ) u(number, is_set, template)
- CROSS JOIN LATERAL pg_catalog.format(u.template, n.nspname, c.relname) v(sql)
- WHERE c.oid = ANY(%(oids)s::oid[]) AND u.is_set
- ORDER BY c.oid, u.number
-"""
 
-
-def read_row_security(
-    cursor: Cursor, oids: list[int]
-) -> Iterator[tuple[int, Statement | Omission]]:
+def read_policies(cursor: Cursor, oids: list[int]) -> Iterator[tuple[int, Statement | Omission]]:
     """By the table's OID. A policy that cannot be read without waiting is an omission."""
     for policy in rows(cursor, _POLICIES, oids=oids):
         yield policy["polrelid"], _read_policy(cursor, policy)
-    yield from statements(cursor, _ENABLED, oids=oids)
 
 
 def _read_policy(cursor: Cursor, policy: Row) -> Statement | Omission:
