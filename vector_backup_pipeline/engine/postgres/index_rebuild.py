@@ -44,13 +44,12 @@ SELECT n.nspname AS schema_name, c.relname AS table_name, i.relname AS name,
                     WHERE d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = i.oid)
    AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
                     WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = i.oid
-                      AND d.deptype IN ('e', 'x'))
-   AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
-                    WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = i.oid
-                      AND d.refclassid = 'pg_catalog.pg_proc'::regclass
-                      AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend e
-                                       WHERE e.classid = d.refclassid AND e.objid = d.refobjid
-                                         AND e.deptype = 'e'))
+                      AND (d.deptype IN ('e', 'x')
+                           OR (d.refclassid = 'pg_catalog.pg_proc'::regclass
+                               AND NOT EXISTS (
+                                   SELECT FROM pg_catalog.pg_depend e
+                                    WHERE e.classid = d.refclassid AND e.objid = d.refobjid
+                                      AND e.deptype = 'e'))))
    AND pg_catalog.pg_has_role(c.relowner, 'USAGE')
    AND pg_catalog.has_schema_privilege(n.oid, 'CREATE')
    AND (t.oid IS NULL OR pg_catalog.has_tablespace_privilege(t.oid, 'CREATE'))

@@ -12,13 +12,8 @@ from psycopg2.sql import SQL, Composable, Composed, Identifier, Literal
 
 from vector_backup_pipeline.engine.postgres.connection import Connection
 
-_TIME_LIMITS = {
-    # No timeouts: an export may take long, and the coordinator waits for it.
-    "statement_timeout": "0",
-    "idle_in_transaction_session_timeout": "0",
-    "transaction_timeout": "0",
-}
-_SINCE = {"transaction_timeout": 170000}
+# Disabled: an export may take long, and the coordinator waits for it.
+_TIMEOUTS = ("statement_timeout", "idle_in_transaction_session_timeout")
 _SETTINGS = {
     # A policy that would hide rows causes an error instead of missing rows.
     "row_security": "off",
@@ -59,8 +54,9 @@ def apply_session_settings(cursor: Cursor, lock_timeout: float) -> None:
 def apply_time_limits(cursor: Cursor, lock_timeout: float) -> None:
     """Only those settings of a dump that are timeouts."""
     connection = cursor.connection
-    version = connection.server_version
-    limits = {name: value for name, value in _TIME_LIMITS.items() if version >= _SINCE.get(name, 0)}
+    limits = dict.fromkeys(_TIMEOUTS, "0")
+    if connection.server_version >= 170000:
+        limits["transaction_timeout"] = "0"
     limits["lock_timeout"] = f"{max(1, round(lock_timeout * 1000))}ms"
     if isinstance(connection, Connection) and connection.notices_lost_client:
         # A statement ends when its client has disconnected, even while it waits for a lock.

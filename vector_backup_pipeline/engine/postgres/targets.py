@@ -1,4 +1,6 @@
-"""The existing tables that a restore writes to: what they are, locking, truncating, sequences."""
+"""The existing tables that a restore writes to: what they are, locks, truncation, triggers and
+sequences.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,6 @@ from vector_backup_pipeline.engine import table_definition
 from vector_backup_pipeline.engine.errors import InvalidParams, PermissionDenied
 from vector_backup_pipeline.engine.postgres.session import fetch_value, own_search_path, savepoint
 from vector_backup_pipeline.engine.postgres.tables import LOOKUP, ResolvedTable, relation_name
-from vector_backup_pipeline.engine.postgres.triggers import Trigger, read_triggers
 
 _log = logging.getLogger(__name__)
 
@@ -41,6 +42,19 @@ class TargetColumn:
     @property
     def is_json(self) -> bool:
         return self.type_name in _JSON_TYPES
+
+
+@dataclass(frozen=True)
+class Trigger:
+    """`mode` is pg_trigger.tgenabled, `enabled` whether it fires in this session; `events` are of
+    INSERT, UPDATE and TRUNCATE."""
+
+    schema: str
+    table: str
+    name: str
+    mode: str
+    enabled: bool
+    events: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -114,6 +128,27 @@ _SEQUENCES = """
        AND d.refobjid = %s AND d.refobjsubid > 0 AND d.deptype IN ('a', 'i')
      ORDER BY 1, 2
 """
+# Bits of pg_trigger.tgtype (catalog/pg_trigger.h).
+_TRIGGERS = """
+    SELECT n.nspname::text, c.relname::text, t.tgname::text, t.tgenabled::text,
+           t.tgenabled IN ('A', CASE current_setting('session_replication_role')
+                                WHEN 'replica' THEN 'R' ELSE 'O' END),
+           array_remove(ARRAY[CASE WHEN t.tgtype & 4 > 0 THEN 'INSERT' END,
+                              CASE WHEN t.tgtype & 16 > 0 THEN 'UPDATE' END,
+                              CASE WHEN t.tgtype & 32 > 0 THEN 'TRUNCATE' END], NULL)
+      FROM (SELECT %(oid)s::oid AS relid, 0 AS level
+             UNION SELECT relid::oid, level FROM pg_partition_tree(%(oid)s::oid)) tree
+      JOIN pg_trigger t ON t.tgrelid = tree.relid AND NOT t.tgisinternal
+      JOIN pg_class c ON c.oid = t.tgrelid
+      JOIN pg_namespace n ON n.oid = c.relnamespace
+     ORDER BY tree.level, t.tgrelid, t.tgname
+"""
+_ENABLE = {
+    "O": "ENABLE TRIGGER",
+    "A": "ENABLE ALWAYS TRIGGER",
+    "R": "ENABLE REPLICA TRIGGER",
+    "D": "DISABLE TRIGGER",
+}
 
 
 def find_existing(cursor: Cursor, schema: str, name: str) -> ExistingTable | None:
@@ -146,12 +181,44 @@ def find_existing(cursor: Cursor, schema: str, name: str) -> ExistingTable | Non
         kind=kind,
         columns=tuple(TargetColumn(*row) for row in _ask(cursor, _COLUMNS, (oid,))),
         unique_keys=tuple(tuple(names) for (names,) in _ask(cursor, _UNIQUE_KEYS, (oid,))),
-        triggers=read_triggers(cursor, oid),
+        triggers=_read_triggers(cursor, oid),
         references=tuple(_ask(cursor, _REFERENCES, {"oid": oid})),
         sequences={
             column: (owned_in, owned)
             for column, owned_in, owned in _ask(cursor, _SEQUENCES, (oid,))
         },
+    )
+
+
+def _read_triggers(cursor: Cursor, oid: int) -> tuple[Trigger, ...]:
+    """The triggers of a table, then those of its partitions; not those of constraints."""
+    return tuple(
+        Trigger(schema, table, name, mode, enabled, frozenset(events))
+        for schema, table, name, mode, enabled, events in _ask(cursor, _TRIGGERS, {"oid": oid})
+    )
+
+
+def disable_triggers(cursor: Cursor, triggers: Sequence[Trigger]) -> None:
+    """Takes SHARE ROW EXCLUSIVE on their tables, and needs to own them."""
+    for trigger in triggers:
+        _alter(cursor, trigger, "D")
+
+
+def reset_triggers(cursor: Cursor, triggers: Sequence[Trigger]) -> None:
+    """Set the mode that each had when it was read. `triggers` holds those of partitions after their
+    parents', because ALTER TABLE changes them along with their parents'.
+
+    PostgreSQL refuses it while deferred triggers are pending.
+    """
+    for trigger in triggers:
+        _alter(cursor, trigger, trigger.mode)
+
+
+def _alter(cursor: Cursor, trigger: Trigger, mode: str) -> None:
+    cursor.execute(
+        SQL("ALTER TABLE {} " + _ENABLE[mode] + " {}").format(
+            Identifier(trigger.schema, trigger.table), Identifier(trigger.name)
+        )
     )
 
 
@@ -230,8 +297,8 @@ def current_role(cursor: Cursor) -> str:
 def resolve_bare_name(cursor: Cursor, name: str) -> tuple[str, str] | None:
     """The table that the connection's own search path finds; to be asked before it is emptied."""
     query = "SELECT n.nspname::text, c.relname::text" + LOOKUP
-    row = next(iter(_ask(cursor, query, {"schema": None, "name": name})), None)
-    return (row[0], row[1]) if row else None
+    names: list[Any] = _ask(cursor, query, {"schema": None, "name": name})
+    return names[0] if names else None
 
 
 def table_identity(cursor: Cursor, schema: str, name: str) -> ResolvedTable:

@@ -24,13 +24,14 @@ from vector_backup_pipeline.engine.postgres.session import defer_constraints
 from vector_backup_pipeline.engine.postgres.targets import (
     ExistingTable,
     count_rows,
+    disable_triggers,
     find_existing,
     known_value,
     lock_targets,
     move_sequence_forward,
+    reset_triggers,
     truncate_targets,
 )
-from vector_backup_pipeline.engine.postgres.triggers import disable_triggers, reset_triggers
 from vector_backup_pipeline.engine.restore.plan import PlannedTable, firing_triggers
 from vector_backup_pipeline.parameters.restore import RestoreParameters
 

@@ -17,10 +17,10 @@ from vector_backup_pipeline.engine.postgres.server import ServerIdentity, pgvect
 from vector_backup_pipeline.engine.postgres.sql_ascii import ENCODING
 from vector_backup_pipeline.engine.postgres.targets import (
     ExistingTable,
+    Trigger,
     find_existing,
     resolve_bare_name,
 )
-from vector_backup_pipeline.engine.postgres.triggers import Trigger
 from vector_backup_pipeline.engine.restore.source import RestoreSource, StoredTable, find_stored
 from vector_backup_pipeline.engine.table_definition import Column
 from vector_backup_pipeline.parameters.restore import RestoreParameters

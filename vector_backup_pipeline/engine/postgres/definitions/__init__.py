@@ -30,7 +30,6 @@ from vector_backup_pipeline.engine.postgres.definitions.sequences import (
 from vector_backup_pipeline.engine.postgres.definitions.tables import (
     Tree,
     read_columns,
-    read_primary_keys,
     read_table_statements,
     read_trees,
 )
@@ -81,7 +80,6 @@ class _Reader:
         partitions = [oid for oid, relation in relations.items() if relation.parent is not None]
         self.needed = read_needed_objects(cursor, oids)
         self._columns = read_columns(cursor, oids)
-        self._primary_keys = read_primary_keys(cursor, oids)
         # Servers before 17 let a partition have an identity of its own, which is not recreated.
         self._sequences = [
             sequence
@@ -114,7 +112,7 @@ class _Reader:
             name=root.name.name,
             owner=root.owner,
             columns=columns,
-            primary_key=self._primary_keys.get(root.oid, ()),
+            primary_key=root.primary_key,
             created_with=tree.created_with,
             # Distinct: several partitions may use one sequence, which has one comment.
             ddl=tuple(

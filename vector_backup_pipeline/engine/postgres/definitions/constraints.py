@@ -81,12 +81,19 @@ WITH x AS (
       JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
      WHERE x.indrelid = ANY(%(oids)s::oid[]) AND {valid_index}
 )
-SELECT indrelid AS oid, 'index setting' AS kind, nspname AS schema_name, name,
-       alter_index || pg_catalog.format('SET (%%s)', (
+SELECT indrelid AS oid, v.kind, nspname AS schema_name, v.name, v.sql
+  FROM x CROSS JOIN LATERAL (VALUES
+       ('index setting', x.name, CASE WHEN is_key THEN
+           alter_index || 'SET (' || (
            SELECT pg_catalog.string_agg(
                       pg_catalog.format('%%I = %%L', option_name, option_value), ', ')
-             FROM pg_catalog.pg_options_to_table(reloptions))) AS sql
-  FROM x WHERE is_key AND reloptions IS NOT NULL
+             FROM pg_catalog.pg_options_to_table(reloptions)) || ')' END),
+       ('index choice', relname, CASE WHEN indisclustered THEN
+           alter_table || 'CLUSTER ON ' || pg_catalog.quote_ident(x.name) END),
+       ('index choice', relname, CASE WHEN indisreplident THEN
+           alter_table || 'REPLICA IDENTITY USING INDEX ' || pg_catalog.quote_ident(x.name) END)
+       ) v(kind, name, sql)
+ WHERE v.sql IS NOT NULL
 UNION ALL
 SELECT indrelid, 'index setting', nspname, name,
        alter_index || pg_catalog.format('ALTER COLUMN %%s SET STATISTICS %%s', attnum,
@@ -101,14 +108,6 @@ SELECT indrelid, 'index partition', x.nspname, name,
   JOIN pg_catalog.pg_class p ON p.oid = h.inhparent
   JOIN pg_catalog.pg_namespace pn ON pn.oid = p.relnamespace
  WHERE indrelid = ANY(%(partitions)s::oid[])
-UNION ALL
-SELECT indrelid, 'index choice', nspname, relname,
-       alter_table || 'CLUSTER ON ' || pg_catalog.quote_ident(name)
-  FROM x WHERE indisclustered
-UNION ALL
-SELECT indrelid, 'index choice', nspname, relname,
-       alter_table || 'REPLICA IDENTITY USING INDEX ' || pg_catalog.quote_ident(name)
-  FROM x WHERE indisreplident
  ORDER BY oid, kind, sql
 """).format(valid_index=VALID_INDEX)
 

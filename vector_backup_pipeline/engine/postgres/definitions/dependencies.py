@@ -45,12 +45,10 @@ WITH RECURSIVE roots AS ({table_objects}), walk(classid, objid, refclassid, refo
              FROM pg_catalog.pg_constraint k
             WHERE w.refclassid = 'pg_catalog.pg_type'::regclass AND k.contypid = w.refobjid
            UNION ALL
-           SELECT 'pg_catalog.pg_type'::regclass, t.typelem, 'n'
+           SELECT v.class, v.oid, 'n'
              FROM pg_catalog.pg_type t
-            WHERE w.refclassid = 'pg_catalog.pg_type'::regclass AND t.oid = w.refobjid
-           UNION ALL
-           SELECT 'pg_catalog.pg_class'::regclass, t.typrelid, 'n'
-             FROM pg_catalog.pg_type t
+            CROSS JOIN LATERAL (VALUES ('pg_catalog.pg_type'::regclass, t.typelem),
+                  ('pg_catalog.pg_class'::regclass, t.typrelid)) v(class, oid)
             WHERE w.refclassid = 'pg_catalog.pg_type'::regclass AND t.oid = w.refobjid
            ) d
      WHERE d.refobjid >= 16384

@@ -11,7 +11,6 @@ from psycopg2.extensions import cursor as Cursor
 
 from vector_backup_pipeline.engine.postgres.definitions.reading import (
     POSTGRES_14,
-    Row,
     rows,
     since,
     statements,
@@ -35,7 +34,13 @@ WITH RECURSIVE tree AS (
       JOIN pg_catalog.pg_inherits i ON i.inhparent = p.oid AND NOT {detaching}
 )
 SELECT tree.root, tree.oid, tree.parent, n.nspname AS schema_name, c.relname AS name,
-       pg_catalog.pg_get_userbyid(c.relowner) AS owner
+       pg_catalog.pg_get_userbyid(c.relowner) AS owner,
+       ARRAY(SELECT a.attname::text
+               FROM pg_catalog.pg_constraint k
+              CROSS JOIN pg_catalog.unnest(k.conkey) WITH ORDINALITY u(attnum, number)
+               JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = u.attnum
+              WHERE k.conrelid = c.oid AND k.contype = 'p'
+              ORDER BY u.number) AS primary_key
   FROM tree
   JOIN pg_catalog.pg_class c USING (oid)
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -182,16 +187,6 @@ SELECT a.attrelid, a.attname AS name, a.attgenerated <> '' AS generated, a.attty
  ORDER BY a.attrelid, a.attnum
 """
 
-_PRIMARY_KEYS = """
-SELECT k.conrelid, ARRAY(SELECT a.attname::text
-                           FROM pg_catalog.unnest(k.conkey) WITH ORDINALITY u(attnum, number)
-                           JOIN pg_catalog.pg_attribute a
-                             ON a.attrelid = k.conrelid AND a.attnum = u.attnum
-                          ORDER BY u.number) AS columns
-  FROM pg_catalog.pg_constraint k
- WHERE k.conrelid = ANY(%(oids)s::oid[]) AND k.contype = 'p'
-"""
-
 # What a type contains, down to the last element. array_send writes the element type's OID,
 # record_send every attribute's; reg* types are sent as OIDs. Built-in OIDs are the same anywhere.
 _NOT_PORTABLE = sql.SQL("""
@@ -225,6 +220,7 @@ class Relation:
     parent: int | None
     name: QualifiedName
     owner: str
+    primary_key: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -253,7 +249,7 @@ def read_trees(cursor: Cursor, oids: list[int]) -> list[Tree]:
     for row in rows(cursor, _TREE.format(detaching=detaching), oids=oids):
         name = QualifiedName(schema_name=row["schema_name"], name=row["name"])
         relations_by_root[row["root"]].append(
-            Relation(row["oid"], row["parent"], name, row["owner"])
+            Relation(row["oid"], row["parent"], name, row["owner"], tuple(row["primary_key"]))
         )
     trees = [relations for relations in relations_by_root.values() if relations]
     return [Tree(tuple(relations), _created_with(relations[0], trees)) for relations in trees]
@@ -283,24 +279,13 @@ def read_columns(cursor: Cursor, oids: list[int]) -> dict[int, tuple[Column, ...
     not_portable = {row["root"] for row in not_portable_rows}
     columns: dict[int, tuple[Column, ...]] = defaultdict(tuple)
     for row in rows(cursor, _COLUMNS, oids=oids):
-        columns[row["attrelid"]] += (_column(row, row["atttypid"] not in not_portable),)
-    return columns
-
-
-def read_primary_keys(cursor: Cursor, oids: list[int]) -> dict[int, tuple[str, ...]]:
-    key_rows = rows(cursor, _PRIMARY_KEYS, oids=oids)
-    return {row["conrelid"]: tuple(row["columns"]) for row in key_rows}
-
-
-def _column(row: Row, binary_portable: bool) -> Column:
-    return Column(
-        name=row["name"],
-        generated=row["generated"],
-        type=ColumnType(
+        column_type = ColumnType(
             text=row["text"],
             schema_name=row["schema_name"],
             name=row["typname"],
             modifier=row["modifier"],
-            binary_portable=binary_portable,
-        ),
-    )
+            binary_portable=row["atttypid"] not in not_portable,
+        )
+        column = Column(name=row["name"], generated=row["generated"], type=column_type)
+        columns[row["attrelid"]] += (column,)
+    return columns

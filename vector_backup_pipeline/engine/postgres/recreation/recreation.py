@@ -82,7 +82,8 @@ class Recreation:
         ]
         self._existing = dict(existing)
         self._staging = staging
-        names = [*self._own_names(), *(sequence.qualified_name for sequence in self._sequences())]
+        self._sequences = [sequence for table in tables for sequence in table.definition.sequences]
+        names = [*self._own_names(), *(sequence.qualified_name for sequence in self._sequences)]
         self._staging_schemas = StagingSchemas(staging, [schema for schema, _ in names])
         self._name_map = NameMap(existing)
         # Sequences that no new table owns: those of the target are used, the others are created.
@@ -230,19 +231,15 @@ class Recreation:
             )
         yield from self._owned_sequences()
 
-    def _sequences(self) -> Iterator[table_definition.Sequence]:
-        for table in self._tables:
-            yield from table.definition.sequences
-
     def _owned_sequences(self) -> list[Name]:
         owned = (
-            sequence.qualified_name for sequence in self._sequences() if sequence.role != "shared"
+            sequence.qualified_name for sequence in self._sequences if sequence.role != "shared"
         )
         return list(dict.fromkeys(owned))
 
     def _find_shared_sequences(self, cursor: Cursor) -> None:
         owned = self._owned_sequences()
-        shared = {sequence.qualified_name for sequence in self._sequences()}.difference(owned)
+        shared = {sequence.qualified_name for sequence in self._sequences}.difference(owned)
         self._shared_existing = existing_sequences(cursor, shared)
         self._shared_created = shared - self._shared_existing
         if self._staging is None:
