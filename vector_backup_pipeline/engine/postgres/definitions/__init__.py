@@ -16,13 +16,13 @@ from vector_backup_pipeline.engine.postgres.definitions.constraints import (
     read_constraint_statements,
     read_index_changes,
     read_indexes,
+    read_policies,
 )
 from vector_backup_pipeline.engine.postgres.definitions.dependencies import read_needed_objects
 from vector_backup_pipeline.engine.postgres.definitions.omissions import (
     computed_omissions,
     read_omissions,
 )
-from vector_backup_pipeline.engine.postgres.definitions.policies import read_policies
 from vector_backup_pipeline.engine.postgres.definitions.sequences import (
     UsedSequence,
     read_sequences,

@@ -1,11 +1,10 @@
-"""Constraints, indexes, extended statistics and comments (pg_constraint, pg_index,
-pg_statistic_ext, pg_description).
-"""
+"""What is created over the rows: constraints, indexes, extended statistics, policies, comments."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import psycopg2
 from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
 
@@ -13,7 +12,9 @@ from vector_backup_pipeline.engine.postgres.definitions.reading import (
     NOT_INTERNAL,
     TABLE_OBJECTS,
     VALID_INDEX,
+    Row,
     rows,
+    side_read,
     statement,
     statements,
 )
@@ -21,6 +22,8 @@ from vector_backup_pipeline.engine.postgres.definitions.sequences import UsedSeq
 from vector_backup_pipeline.engine.table_definition import (
     ForeignKey,
     Index,
+    Omission,
+    OmissionKind,
     QualifiedName,
     Statement,
 )
@@ -124,6 +127,36 @@ SELECT s.stxrelid AS oid, v.kind, n.nspname AS schema_name, s.stxname AS name, v
  ORDER BY s.stxrelid, n.nspname, s.stxname
 """
 
+_POLICIES = """
+SELECT p.oid, p.polrelid, p.polname, n.nspname AS schema_name, c.relname AS name
+  FROM pg_catalog.pg_policy p
+  JOIN pg_catalog.pg_class c ON c.oid = p.polrelid
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE p.polrelid = ANY(%(oids)s::oid[])
+ ORDER BY p.polrelid, p.polname
+"""
+
+# Printing a subquery locks its tables (ruleutils' AcquireRewriteLocks), which may be others than
+# ours.
+_STATEMENT = """
+SELECT 'policy' AS kind, n.nspname AS schema_name, c.relname AS name,
+       pg_catalog.format('CREATE POLICY %%I ON %%I.%%I AS %%s FOR %%s TO %%s%%s%%s',
+           p.polname, n.nspname, c.relname,
+           CASE WHEN p.polpermissive THEN 'PERMISSIVE' ELSE 'RESTRICTIVE' END,
+           CASE p.polcmd WHEN 'r' THEN 'SELECT' WHEN 'a' THEN 'INSERT' WHEN 'w' THEN 'UPDATE'
+               WHEN 'd' THEN 'DELETE' ELSE 'ALL' END,
+           COALESCE((
+               SELECT pg_catalog.string_agg(pg_catalog.quote_ident(r.rolname), ', '
+                          ORDER BY r.rolname)
+                 FROM pg_catalog.pg_roles r WHERE r.oid = ANY(p.polroles)), 'PUBLIC'),
+           ' USING (' || pg_catalog.pg_get_expr(p.polqual, p.polrelid) || ')',
+           ' WITH CHECK (' || pg_catalog.pg_get_expr(p.polwithcheck, p.polrelid) || ')') AS sql
+  FROM pg_catalog.pg_policy p
+  JOIN pg_catalog.pg_class c ON c.oid = p.polrelid
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE p.oid = %(policy)s
+"""
+
 # An object's address begins with schema and name of the relation or statistics object.
 _COMMENTS = sql.SQL("""
 WITH object AS ({table_objects}
@@ -193,6 +226,25 @@ def read_index_changes(
     """What is set for indexes after they exist, and extended statistics, by their table's OID."""
     yield from statements(cursor, _INDEX_CHANGES, oids=oids, partitions=partitions)
     yield from statements(cursor, _STATISTICS, oids=oids)
+
+
+def read_policies(cursor: Cursor, oids: list[int]) -> Iterator[tuple[int, Statement | Omission]]:
+    """By the table's OID. A policy that cannot be read without waiting is an omission."""
+    for policy in rows(cursor, _POLICIES, oids=oids):
+        yield policy["polrelid"], _read_policy(cursor, policy)
+
+
+def _read_policy(cursor: Cursor, policy: Row) -> Statement | Omission:
+    try:
+        with side_read(cursor):
+            (row,) = rows(cursor, _STATEMENT, policy=policy["oid"])
+    except psycopg2.errors.LockNotAvailable:
+        return Omission(
+            kind=OmissionKind.UNREAD_POLICY,
+            text=f"policy {policy['polname']} of {policy['schema_name']}.{policy['name']}, which "
+            "the backup could not read: a table in it was locked",
+        )
+    return statement(row)
 
 
 def read_comments(
