@@ -333,9 +333,7 @@ def test_a_client_that_disconnects_closes_the_file(
     closed = threading.Event()
     stat = BackupDirectory.stat
     monkeypatch.setattr(
-        BackupDirectory,
-        "stat",
-        lambda *arguments: dataclasses.replace(stat(*arguments), size=1 << 50),
+        BackupDirectory, "stat", lambda *args: dataclasses.replace(stat(*args), size=1 << 50)
     )
 
     def endless(*_: object) -> Iterator[bytes]:

@@ -208,13 +208,9 @@ def test_a_refused_restore_and_its_status_are_answered_as_documented(
 ) -> None:
     error = ResourceNotFound("There is no such set.")
     result = RestoreResult.refused(error, datetime.now(timezone.utc)).as_json()
-    metadata = {
-        "error_type": error.error_type,
-        "error": error.message,
-        "can_retry": error.can_retry,
-    }
+    fields = {"error_type": error.error_type, "error": error.message, "can_retry": error.can_retry}
     dagster.locations = {"backups": [RESTORE.base.job_name]}
-    events = [event("EngineEvent", None, vector_restore_result=result, **metadata)]
+    events = [event("EngineEvent", None, vector_restore_result=result, **fields)]
 
     def end(operation: str) -> None:
         for run in dagster.runs.values():

@@ -50,9 +50,8 @@ class GraphQLProxy(ThreadingHTTPServer):
 
     def times(self, name: str, text: str = "") -> list[float]:
         """The times of the queries of that name with that text in the body."""
-        return [
-            request.at for request in self.requests if request.name == name and text in request.body
-        ]
+        requests = [request for request in self.requests if request.name == name]
+        return [request.at for request in requests if text in request.body]
 
     def answer(self, path: str, body: bytes) -> tuple[int, bytes] | None:
         request = json.loads(body)

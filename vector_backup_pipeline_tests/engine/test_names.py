@@ -84,9 +84,8 @@ def test_all_operations_work_with_a_table_of_any_name(
         root = Path(directory)
         backup, restore = BackupMaker(root), RestoreMaker(root)
         report = Checker(root)(database.url, tables=(table,), truncate_tables=(table,))
-        assert (
-            report[f"tables: {table}"].status == report[f"tables: truncate {table}"].status == "ok"
-        )
+        for check in (f"tables: {table}", f"tables: truncate {table}"):
+            assert report[check].status == "ok"
 
         made = backup(
             database.url, tables=(table,), truncate_tables=(table,), truncate_vector_tables=True

@@ -65,9 +65,8 @@ def test_the_next_prune_ends_what_a_killed_one_began(
     assert (tombstone_name(OLD) in _names(sets)) == (step != "writing the tombstone")
     done = prune()
     assert done.error is None
-    assert [backup.timestamp for backup in (*done.location.removed, *done.location.finished)] == [
-        OLD
-    ]
+    (removed,) = (*done.location.removed, *done.location.finished)
+    assert removed.timestamp == OLD
     assert _names(sets) == left
 
 

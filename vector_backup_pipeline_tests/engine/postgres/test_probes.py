@@ -47,9 +47,8 @@ def measure(
 
 
 def by_index(database: Database, table: str = "docs", probes: int = 5) -> dict[str, Recall]:
-    return {
-        recall.index: recall for recall in measure(database, table, probes=probes) if recall.index
-    }
+    measured = measure(database, table, probes=probes)
+    return {recall.index: recall for recall in measured if recall.index}
 
 
 @pytest.fixture

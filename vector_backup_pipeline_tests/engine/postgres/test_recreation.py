@@ -69,10 +69,8 @@ def test_a_part_of_something_larger_becomes_a_table_of_its_own(
     assert made.columns == original.columns
     assert made.ddl == original.ddl
     assert made.indexes == original.indexes
-    assert {omission.kind.value for omission in original.omissions} <= {
-        "structure",
-        "foreign server",
-    }
+    omitted = {omission.kind.value for omission in original.omissions}
+    assert omitted <= {"structure", "foreign server"}
     assert original.omissions != ()
     assert made.omissions == ()
 
@@ -260,10 +258,8 @@ def test_a_refused_setting_is_named_and_nothing_else_is_lost(
 
     assert_same(source, target)
     lost = restore.lost(recreation, "public.t")
-    assert all(
-        omission.startswith(f"{setting} (")
-        for omission, setting in zip(lost, settings, strict=True)
-    )
+    for omission, setting in zip(lost, settings, strict=True):
+        assert omission.startswith(f"{setting} (")
 
 
 def with_statements(definitions: Definitions, statements: list[Statement]) -> Definitions:
@@ -472,9 +468,7 @@ def test_a_partitioned_table_is_restored_under_another_name(source: Database) ->
     rename = {"public.parts": "elsewhere.bits"}
     Restore(source, read(source, "parts"), rename).in_staging()
     bits = read_table(source, "elsewhere.bits")
-    tables = [
-        f"{statement.schema_name}.{statement.name}" for statement in bits.statements(Kind.TABLE)
-    ]
+    tables = [f"{table.schema_name}.{table.name}" for table in bits.statements(Kind.TABLE)]
     assert tables == [
         "elsewhere.bits",
         "elsewhere.parts_1",  # In its root's schema, and free there.

@@ -114,9 +114,8 @@ def test_tables_agree_while_others_write_and_vacuum(
 
     for finished in made:
         assert finished.error is None
-        rows = {
-            t: list(csv.DictReader(finished.path(t).read_text().splitlines())) for t in ("a", "b")
-        }
+        files = {table: finished.path(table).read_text() for table in ("a", "b")}
+        rows = {table: list(csv.DictReader(file.splitlines())) for table, file in files.items()}
         ids = [[row["id"] for row in rows[table]] for table in rows]
         assert sum(int(row["balance"]) for table in rows.values() for row in table) == TOTAL
         assert len(ids[0]) == len(set(ids[0])) == 2000

@@ -151,9 +151,7 @@ def restore_test_database(
 ) -> Iterator[tuple[Database, str]]:
     """A restore test's database, and the connection string of its role."""
     root = ConnectionSettings.from_installation(SecretText(server.connection_string()), "the test")
-    extensions = [
-        dependency for dependency in made.manifest.dependencies if dependency.kind == "extension"
-    ]
+    extensions = [d for d in made.manifest.dependencies if d.kind == "extension"]
     with drill_database(
         DrillServer(root, is_throwaway=False), "1" * 32, (), "UTF8", extensions
     ) as settings:

@@ -178,13 +178,10 @@ def test_a_prune_keeps_its_promises_and_does_what_its_dry_run_said(
         after = location.files()
         assert done.error is None
         assert done.location == planned.location
-        removed_files = [
-            f
-            for removed in (*done.location.removed, *done.location.finished)
-            for f in removed.files
-        ]
+        removals = [*done.location.removed, *done.location.finished]
+        removed_files = {name for removal in removals for name in removal.files}
         tombstones = {name for name in before if name.endswith(".tombstone.json")}
-        assert before.keys() - after.keys() == {*removed_files} | tombstones
+        assert before.keys() - after.keys() == removed_files | tombstones
         assert after.items() <= before.items()
         assert done.result.bytes_freed == sum(len(before[name]) for name in removed_files)
         _check_what_stays(location, history, keep, chosen)
@@ -198,10 +195,7 @@ def _check_what_stays(
     keep: KeepRules,
     chosen: dict[str, bool],
 ) -> None:
-    by_stamp = {
-        stored_set.stamp: stored_set
-        for stored_set in read_sets(location.sets.directory, TIMESTAMPS)
-    }
+    by_stamp = {s.stamp: s for s in read_sets(location.sets.directory, TIMESTAMPS)}
     kinds = {stamp: kind for stamp, kind, _ in history}
     bases = {stamp: base for stamp, _, base in history if kinds[stamp] not in _OTHER_KINDS}
     assert set(_FOREIGN) <= location.files().keys()

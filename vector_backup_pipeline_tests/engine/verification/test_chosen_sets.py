@@ -41,9 +41,8 @@ def _run(root: Path, **parameters: Any) -> VerifyRun:
 
 def _days(root: Path, **parameters: Any) -> list[int]:
     chosen_sets = _run(root, **parameters).find()
-    return [
-        day for chosen in chosen_sets for day, stamp in DAYS.items() if chosen.timestamp == stamp
-    ]
+    stamps = [chosen.timestamp for chosen in chosen_sets]
+    return [day for stamp in stamps for day in DAYS if DAYS[day] == stamp]
 
 
 def test_latest_is_the_newest_of_each_database_in_each_location(root: Path) -> None:
