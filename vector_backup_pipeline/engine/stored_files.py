@@ -64,6 +64,19 @@ def read_block(
     return _decompressed(directory, file, stored, on_stored)
 
 
+def read_block_rows(
+    directory: BackupDirectory,
+    file: DataFile,
+    block: Block,
+    on_stored: Callable[[bytes], None] = lambda _: None,
+) -> Iterator[list[bytes]]:
+    """A block's rows, as the content digest takes them, in lists. Parameters and errors as in
+    `read_block`."""
+    form, chunks = row_format(file.format), read_block(directory, file, block, on_stored)
+    stream = chain([form.header(file.digest.columns)], chunks, [form.trailer])
+    return _split(directory, file, stream)
+
+
 def read_header(directory: BackupDirectory, file: DataFile) -> bytes:
     """The bytes before the first row. Raises as `read_block`."""
     begin = file.blocks[0].offset if file.blocks else file.bytes
@@ -74,13 +87,8 @@ def read_header(directory: BackupDirectory, file: DataFile) -> bytes:
 
 def read_rows(directory: BackupDirectory, file: DataFile) -> Iterator[bytes]:
     """Each row, as the content digest takes it. Raises as `read_block`."""
-    splitter = row_format(file.format).splitter(LONGEST_RECORD)
-    try:
-        for chunk in _decompressed(directory, file, directory.read(file.name)):
-            yield from splitter.feed(chunk)
-        splitter.finish()
-    except UnfinishedRecord as error:
-        raise _unreadable(directory, file, error) from error
+    for rows in _split(directory, file, _decompressed(directory, file, directory.read(file.name))):
+        yield from rows
 
 
 def check_stored_size(directory: BackupDirectory, name: str, size: int) -> None:
@@ -88,16 +96,22 @@ def check_stored_size(directory: BackupDirectory, name: str, size: int) -> None:
     _check(directory, name, _difference("size in bytes", directory.stat(name).size, size))
 
 
-def check_stored_file(directory: BackupDirectory, name: str, size: int, sha256: str) -> None:
-    """Read the complete file and compare its size and hash.
+def check_stored_file(
+    directory: BackupDirectory,
+    name: str,
+    size: int,
+    sha256: str,
+    on_stored: Callable[[bytes], object] = lambda _: None,
+) -> None:
+    """Read the complete file and compare its size and hash. `on_stored` gets each chunk.
 
     Raises:
         IntegrityError: they differ.
         ResourceNotFound, StorageError: it cannot be read.
     """
     stored = StoredBytes(directory, name)
-    for _ in stored.chunks():
-        pass
+    for chunk in stored.chunks():
+        on_stored(chunk)
     _check(directory, name, stored.differences(size, sha256))
 
 
@@ -274,6 +288,18 @@ def _decompressed(
         raise _unreadable(directory, file, error) from error
     if not unpacker.is_between_frames:
         raise _unreadable(directory, file, _CUT)
+
+
+def _split(
+    directory: BackupDirectory, file: DataFile, chunks: Iterable[bytes]
+) -> Iterator[list[bytes]]:
+    splitter = row_format(file.format).splitter(LONGEST_RECORD)
+    try:
+        for chunk in chunks:
+            yield splitter.feed(chunk)
+        splitter.finish()
+    except UnfinishedRecord as error:
+        raise _unreadable(directory, file, error) from error
 
 
 def _unreadable(directory: BackupDirectory, file: DataFile, reason: object) -> IntegrityError:

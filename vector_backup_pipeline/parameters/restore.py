@@ -54,6 +54,17 @@ class RestoreParameters(Parameters):
             "truncating would remove all other collections. To put some collections back over the "
             "existing rows, use on_conflict 'replace'.",
         ),
+        *(
+            Exclusion(
+                {key: ANY, "truncate_before_restore": [True]},
+                "truncating would remove all other rows. To put some rows back over the existing "
+                "ones, use on_conflict 'replace'.",
+            )
+            for key in ("keys_from", "where_removed_since")
+        ),
+        Exclusion(
+            {"keys_from": ANY, "where_removed_since": ANY}, "both select rows. Give one of them."
+        ),
         Exclusion(
             {"fire_triggers": [True], "disable_triggers": [True]},
             "triggers are either fired or disabled.",
@@ -101,6 +112,18 @@ class RestoreParameters(Parameters):
         description="Restore only these of LangChain's collections, with their embeddings.",
         examples=[["handbook"]],
     )
+    keys_from: Annotated[str | None, Shown(default="all rows")] = Field(
+        default=None,
+        description="Restore only the rows whose primary keys are in this file: a JSON object per "
+        'line, such as {"id": 7}. Requires a set with key files.',
+        examples=["keys.jsonl"],
+    )
+    where_removed_since: Annotated[str | None, Shown(default="all rows")] = Field(
+        default=None,
+        description="Timestamp of an earlier set: restore only those of its rows that the set at "
+        "timestamp lacks or has with other values. Requires sets with key files.",
+        examples=["20250720_234914"],
+    )
     fire_triggers: bool = Field(
         default=False,
         description="Fire the triggers of the target tables. By default, a table with triggers "
@@ -134,7 +157,8 @@ class RestoreParameters(Parameters):
 
     @property
     def selects_rows(self) -> bool:
-        return self.collections is not None
+        selections = self.collections, self.keys_from, self.where_removed_since
+        return any(selection is not None for selection in selections)
 
     @property
     def loads_every_row_as_it_is(self) -> bool:

@@ -1,10 +1,11 @@
 """One stored table into one table of the target, over one or several connections.
 
-    block 1 ─▶ decompress ─▶ connection 1: COPY ─┐
-    block n ─▶ decompress ─▶ connection n: COPY ─┴▶ progress ─▶ the caller's thread
+    block 1 ─▶ decompress ─▶ [filter] ─▶ connection 1: COPY ─┐
+    block n ─▶ decompress ─▶ [filter] ─▶ connection n: COPY ─┴▶ progress ─▶ the caller's thread
 
 Each connection runs one COPY, which takes the next block until none is left; so all connections
-finish together. The caller's thread reports progress. The caller commits.
+finish together. The blocks are those of all files of a chain; the filter drops the rows that later
+sets have changed or removed. The caller's thread reports progress. The caller commits.
 """
 
 from __future__ import annotations
@@ -22,13 +23,14 @@ from psycopg2.sql import Identifier
 from vector_backup_pipeline.engine import older_system
 from vector_backup_pipeline.engine.errors import BackupError, IntegrityError
 from vector_backup_pipeline.engine.formats.row_formats import row_format
-from vector_backup_pipeline.engine.manifest import Block, DataFile
+from vector_backup_pipeline.engine.incremental.chain import Part
+from vector_backup_pipeline.engine.manifest import Block
 from vector_backup_pipeline.engine.postgres.connection import Connection, database_errors
 from vector_backup_pipeline.engine.postgres.copy_in import copy_rows, skip_or_replace
 from vector_backup_pipeline.engine.progress import ProgressListener, ProgressMeter
 from vector_backup_pipeline.engine.restore.plan import PlannedTable
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
-from vector_backup_pipeline.engine.stored_files import read_block
+from vector_backup_pipeline.engine.stored_files import read_block, read_block_rows
 from vector_backup_pipeline.engine.stream_threads import StreamThreads
 from vector_backup_pipeline.parameters.restore import RestoreParameters
 
@@ -82,10 +84,17 @@ def load_table(
             written.append(_write(cursor, table, into, request, rows))
 
     meter = ProgressMeter(table.table, table.stored.size, listener)
+    rows_sent = 0
     with StreamThreads(connections[:most_streams], work, "vector-backup-load") as threads:
         for sent in threads:
             meter.advance(sent.size)
             meter.add(sent.rows, sent.size)
+            rows_sent += sent.rows
+    if table.stored.data.has_digest and rows_sent != table.stored.rows:
+        raise IntegrityError(
+            f"The files of {table.table} have {rows_sent} of its {table.stored.rows} rows. "
+            "Everything is rolled back. Restore another set."
+        )
     meter.finish(sum(written))
     return sum(written)
 
@@ -115,63 +124,79 @@ def _write(
 def _chunks(
     directory: BackupDirectory, table: PlannedTable, request: RestoreParameters
 ) -> tuple[_Chunks, int]:
-    """What each connection sends, and how many connections can share the file."""
-    data = table.stored.data
-    if not data.has_digest:
+    """What each connection sends, and how many connections can share the files."""
+    stored = table.stored
+    if not stored.data.has_digest:
         return lambda emit: _older_records(directory, table, emit), 1
     if not request.loads_every_row_as_it_is:
-        return lambda emit: _whole_file(directory, data, emit), 1
-    blocks: queue.SimpleQueue[Block] = queue.SimpleQueue()
-    for block in data.blocks:
-        blocks.put(block)
-    return lambda emit: _blocks(directory, data, _taken(blocks), emit), max(1, len(data.blocks))
+        return lambda emit: _as_copy(table, _whole_files(directory, stored.parts, emit)), 1
+    blocks: queue.SimpleQueue[tuple[Part, Block]] = queue.SimpleQueue()
+    for part in stored.parts:
+        for block in part.data.blocks:
+            blocks.put((part, block))
+
+    def chunks(emit: _Emit) -> Iterator[bytes]:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                part, block = blocks.get_nowait()
+                yield from _block(directory, part, block, emit)
+
+    return lambda emit: _as_copy(table, chunks(emit)), max(1, blocks.qsize())
 
 
-def _taken(blocks: queue.SimpleQueue[Block]) -> Iterator[Block]:
-    with contextlib.suppress(queue.Empty):
-        while True:
-            yield blocks.get_nowait()
+def _as_copy(table: PlannedTable, rows: Iterator[bytes]) -> Iterator[bytes]:
+    """The rows as COPY reads them: without the CSV header, which names the columns."""
+    form = table.stored.form
+    if form.trailer:
+        yield form.header(table.columns)
+    yield from rows
+    if form.trailer:
+        yield form.trailer
 
 
-def _blocks(
+def _block(
     directory: BackupDirectory,
-    file: DataFile,
-    blocks: Iterator[Block],
+    part: Part,
+    block: Block,
     emit: _Emit,
     on_stored: Callable[[bytes], None] = lambda _: None,
 ) -> Iterator[bytes]:
-    """The rows of `blocks` as COPY reads them: without the CSV header, which names the columns."""
-    form = row_format(file.format)
-    if form.trailer:
-        yield form.header(file.digest.columns)
+    """The wanted rows of a block."""
 
     def report(stored: bytes) -> None:
         on_stored(stored)
         emit(Sent(0, len(stored)))
 
-    for block in blocks:
-        yield from read_block(directory, file, block, report)
+    if part.row_filter is None:
+        yield from read_block(directory, part.data, block, report)
         emit(Sent(block.rows, 0))
-    if form.trailer:
-        yield form.trailer
+        return
+    line_end = b"\n" * row_format(part.data.format).line_end
+    for rows in read_block_rows(directory, part.data, block, report):
+        wanted = part.wanted(rows)
+        if wanted:
+            yield line_end.join([*wanted, b""])
+            emit(Sent(len(wanted), 0))
 
 
-def _whole_file(directory: BackupDirectory, file: DataFile, emit: _Emit) -> Iterator[bytes]:
-    """All blocks of a file. Its SHA-256 is compared again, since the target's rows have no
-    comparable digest."""
-    sha256 = hashlib.sha256()
-    begin = file.blocks[0].offset if file.blocks else file.bytes
-    end = begin + sum(block.length for block in file.blocks)
-    for chunk in directory.read(file.name, 0, begin):
-        sha256.update(chunk)
-    yield from _blocks(directory, file, iter(file.blocks), emit, sha256.update)
-    for chunk in directory.read(file.name, end):
-        sha256.update(chunk)
-    if sha256.hexdigest() != file.sha256:
-        raise IntegrityError(
-            f"{directory.location}/{file.name} changed while it was being loaded. Everything is "
-            "rolled back. Check the disk, and restore another set."
-        )
+def _whole_files(directory: BackupDirectory, parts: Sequence[Part], emit: _Emit) -> Iterator[bytes]:
+    """The wanted rows of all blocks. The SHA-256 of each file is compared again, since the target's
+    rows have no comparable digest."""
+    for part in parts:
+        file, sha256 = part.data, hashlib.sha256()
+        begin = file.blocks[0].offset if file.blocks else file.bytes
+        end = begin + sum(block.length for block in file.blocks)
+        for chunk in directory.read(file.name, 0, begin):
+            sha256.update(chunk)
+        for block in file.blocks:
+            yield from _block(directory, part, block, emit, sha256.update)
+        for chunk in directory.read(file.name, end):
+            sha256.update(chunk)
+        if sha256.hexdigest() != file.sha256:
+            raise IntegrityError(
+                f"{directory.location}/{file.name} changed while it was being loaded. Everything "
+                "is rolled back. Check the disk, and restore another set."
+            )
 
 
 def _older_records(directory: BackupDirectory, table: PlannedTable, emit: _Emit) -> Iterator[bytes]:

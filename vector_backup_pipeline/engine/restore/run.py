@@ -146,7 +146,7 @@ class RestoreRun(EngineRun[RestoreResult]):
                 source.directory, self._timestamps, stamp, self._run_id, self.notices
             )
             self.notices += source.notices(self.request, self._timestamps.now())
-            source.check_files()
+            self._source = source = source.check_files(self.request)
         return FoundBackup(
             directory=source.directory.location,
             timestamp=stamp,

@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from vector_backup_pipeline.engine import older_system
-from vector_backup_pipeline.engine.catalog.choice import AskTarget, choose_set
+from vector_backup_pipeline.engine.catalog.choice import (
+    AskTarget,
+    ChosenSet,
+    check_timestamp,
+    choose_set,
+)
 from vector_backup_pipeline.engine.catalog.contents import ManifestSet, future_notices
 from vector_backup_pipeline.engine.catalog.locations import find_directory
 from vector_backup_pipeline.engine.catalog.sources import OLDER_SYSTEM, SourceDatabase
 from vector_backup_pipeline.engine.errors import IntegrityError, InvalidParams, ResourceNotFound
 from vector_backup_pipeline.engine.formats.row_formats import RowFormat, row_format
-from vector_backup_pipeline.engine.manifest import DataFile
+from vector_backup_pipeline.engine.incremental.chain import (
+    Link,
+    Part,
+    chain_of,
+    find_parts,
+    links_of,
+    reading,
+)
+from vector_backup_pipeline.engine.manifest import DataFile, TableBackup
+from vector_backup_pipeline.engine.restore.selection import row_selection
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.engine.stored_files import check_stored_file, contradiction, read_header
@@ -26,13 +40,38 @@ from vector_backup_pipeline.parameters.types import LATEST
 
 @dataclass(frozen=True)
 class StoredTable:
-    """A table of the set and its file. `definition` is None for a file of the older system."""
+    """A table of the set: in the sets of its chain, newest first, and as the parts of their files
+    to load."""
 
-    table: str
-    schema: str
-    name: str
-    data: DataFile
-    definition: TableDefinition | None
+    links: tuple[Link, ...]
+    parts: tuple[Part, ...]
+
+    @classmethod
+    def of(cls, links: tuple[Link, ...]) -> StoredTable:
+        """With the parts of a full set; those of a chain are known when its key files are read."""
+        return cls(links, tuple(Part(link.data, link.data.rows) for link in links))
+
+    @property
+    def table(self) -> str:
+        return self._backup.table
+
+    @property
+    def schema(self) -> str:
+        return self._backup.schema_name
+
+    @property
+    def name(self) -> str:
+        return self._backup.name
+
+    @property
+    def data(self) -> DataFile:
+        """The file of the set itself."""
+        return self.links[0].data
+
+    @property
+    def definition(self) -> TableDefinition | None:
+        """None for a file of the older system."""
+        return self._backup.definition
 
     @property
     def file(self) -> str:
@@ -40,12 +79,22 @@ class StoredTable:
 
     @property
     def size(self) -> int:
-        """In bytes."""
-        return self.data.bytes
+        """Of all files to load, in bytes."""
+        return sum(part.data.bytes for part in self.parts)
 
     @property
     def rows(self) -> int:
-        return self.data.rows
+        """The number of rows to load."""
+        return sum(part.rows for part in self.parts)
+
+    @property
+    def digest(self) -> str | None:
+        """The content digest of all live rows."""
+        return self._backup.digest
+
+    @property
+    def _backup(self) -> TableBackup:
+        return self.links[0].table
 
     @property
     def form(self) -> RowFormat:
@@ -59,7 +108,8 @@ class StoredTable:
 
 @dataclass(frozen=True)
 class RestoreSource:
-    """A set without missing files, and the tables of it to restore.
+    """A set without missing files, and the tables of it to restore. `later` is the set that it is
+    compared with to find the rows to restore.
 
     `covered` are requested partitions whose partitioned table is also requested, and has their
     rows. With `latest`, `passed_over` are newer sets that are incomplete or
@@ -71,25 +121,37 @@ class RestoreSource:
     tables: tuple[StoredTable, ...]
     covered: tuple[str, ...]
     passed_over: tuple[str, ...]
+    later: ManifestSet | None = None
 
     def table(self, name: str) -> StoredTable:
         return next(table for table in self.tables if table.table == name)
 
-    def check_files(self) -> None:
-        """Check that the stored files are unchanged since they were written or adopted.
+    def check_files(self, request: RestoreParameters) -> RestoreSource:
+        """Check that the stored files are unchanged since they were written or adopted, those of
+        the sets that this one builds on too; and find the rows to restore in them.
 
         Raises:
-            IntegrityError: one is not, or its entry in the manifest contradicts itself.
+            IntegrityError: a file is changed or missing, or its entry in the manifest contradicts
+                itself.
+            InvalidParams: the rows can't be selected; see `row_selection`.
         """
-        for table in self.tables:
-            _check_file(self.directory, table)
+        return replace(self, tables=tuple(self._checked(t, request) for t in self.tables))
+
+    def _checked(self, table: StoredTable, request: RestoreParameters) -> StoredTable:
+        select = row_selection(self.directory, table.links[0], self.later, request.keys_from)
+        for link in table.links:
+            with reading(table.links, link):
+                _check_file(self.directory, link.data)
+        if select is None and len(table.links) == 1:
+            return table
+        return replace(table, parts=find_parts(self.directory, table.links, select))
 
     def notices(self, request: RestoreParameters, now: datetime) -> Iterator[str]:
         for table in self.covered:
             yield f"{table} is a partition; its rows come with the partitioned table."
         if request.timestamp != LATEST:
             return
-        backup = self.backup
+        backup = self.later or self.backup
         if self.passed_over:
             yield (
                 f"Newer than {backup.stamp}, but incomplete or damaged: "
@@ -132,7 +194,12 @@ def find_source(
         request.source_database,
         ask_target,
     )
-    requested = _requested(chosen.backup, request.tables)
+    passed_over, later = chosen.passed_over, None
+    if request.where_removed_since is not None:
+        later = chosen.backup
+        chosen = _earlier(directory, timestamps, request, request.where_removed_since, later)
+    chain = chain_of(chosen.contents, chosen.backup)
+    requested = _requested(chain, request.tables)
     names = {(table.schema, table.name) for table in requested}
     covered = tuple(
         table.table
@@ -143,7 +210,25 @@ def find_source(
     )
     tables = tuple(table for table in requested if table.table not in covered)
     _check_rename(tables, request)
-    return RestoreSource(directory, chosen.backup, tables, covered, chosen.passed_over)
+    return RestoreSource(directory, chosen.backup, tables, covered, passed_over, later)
+
+
+def _earlier(
+    directory: BackupDirectory,
+    timestamps: TimestampFormat,
+    request: RestoreParameters,
+    stamp: str,
+    later: ManifestSet,
+) -> ChosenSet:
+    check_timestamp(timestamps, stamp, key="where_removed_since", may_be_latest=False)
+    chosen = choose_set(directory, timestamps, stamp, request.tables)
+    earlier = chosen.backup
+    if earlier.source != later.source or earlier.created_at >= later.created_at:
+        raise InvalidParams(
+            f"where_removed_since is {stamp}, which is not an earlier set of the same database as "
+            f"{later.stamp}. The rows come from the earlier set; timestamp is the later one."
+        )
+    return chosen
 
 
 def find_stored(stored: Sequence[StoredTable], text: str) -> StoredTable | None:
@@ -158,9 +243,10 @@ def find_stored(stored: Sequence[StoredTable], text: str) -> StoredTable | None:
     return matches[0] if len(matches) == 1 else None
 
 
-def _requested(backup: ManifestSet, names: Sequence[str] | None) -> list[StoredTable]:
+def _requested(chain: Sequence[ManifestSet], names: Sequence[str] | None) -> list[StoredTable]:
+    backup = chain[0]
     stored = [
-        StoredTable(table.table, table.schema_name, table.name, table.file, table.definition)
+        StoredTable.of(links_of(chain, table))
         for table in backup.manifest.tables
         if table.file is not None
     ]
@@ -196,26 +282,26 @@ def _check_rename(tables: Sequence[StoredTable], request: RestoreParameters) -> 
         renamed[stored.table] = old
 
 
-def _check_file(directory: BackupDirectory, table: StoredTable) -> None:
-    data, columns = table.data, table.data.digest.columns
+def _check_file(directory: BackupDirectory, data: DataFile) -> None:
+    columns = data.digest.columns
     if (reason := contradiction(data)) is not None:
-        raise _contradicts(table, reason)
+        raise _contradicts(data, reason)
     if data.digest.encoding != data.format:
         raise _contradicts(
-            table, f"its digest is over {data.digest.encoding}, its rows are {data.format}"
+            data, f"its digest is over {data.digest.encoding}, its rows are {data.format}"
         )
-    check_stored_file(directory, table.file, table.size, data.sha256)
+    check_stored_file(directory, data.name, data.bytes, data.sha256)
     # Columns in another order could take each other's values, which the digest would not show.
     if data.has_digest:
-        is_right = read_header(directory, data) == table.form.header(columns)
+        is_right = read_header(directory, data) == row_format(data.format).header(columns)
     else:
-        is_right = older_system.read_header(directory, table.file) == tuple(columns)
+        is_right = older_system.read_header(directory, data.name) == tuple(columns)
     if not is_right:
-        raise _contradicts(table, "its columns are not those of the file's header")
+        raise _contradicts(data, "its columns are not those of the file's header")
 
 
-def _contradicts(table: StoredTable, reason: str) -> IntegrityError:
+def _contradicts(data: DataFile, reason: str) -> IntegrityError:
     return IntegrityError(
-        f"The manifest's entry of {table.file} contradicts itself: {reason}. The manifest was "
+        f"The manifest's entry of {data.name} contradicts itself: {reason}. The manifest was "
         "changed after it was written; restore another set."
     )

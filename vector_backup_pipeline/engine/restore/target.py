@@ -180,17 +180,17 @@ class Target:
         Raises:
             IntegrityError: they differ.
         """
-        data, request = table.stored.data, self._request
+        stored, request = table.stored, self._request
         before = self.existing.before.get(table.table)
-        if request.loads_every_row_as_it_is and data.digest.value is not None:
+        if request.loads_every_row_as_it_is and stored.digest is not None:
             content = self.content(table)
             added = content - before.kept if before else content
-            prove_equal(table.table, added, Content(data.rows, int(data.digest.value, 16)))
+            prove_equal(table.table, added, Content(stored.rows, int(stored.digest, 16)))
             return True
-        if request.loads_every_row_as_it_is and loaded != data.rows:
+        if request.loads_every_row_as_it_is and loaded != stored.rows:
             raise IntegrityError(
-                f"{loaded} rows were loaded into {table.table}, and {data.name} had {data.rows} "
-                f"when it was adopted. {ROLLED_BACK} Check the disk."
+                f"{loaded} rows were loaded into {table.table}, and {stored.file} had "
+                f"{stored.rows} when it was adopted. {ROLLED_BACK} Check the disk."
             )
         rows = self._count(table)
         kept = before.kept.rows if before else 0

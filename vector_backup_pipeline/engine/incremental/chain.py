@@ -1,0 +1,196 @@
+"""The chain of a set: the set and those that it builds on, back to a full one. A table's rows are
+in the data files of the chain; its newest key file says which of them are live."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import xxhash
+
+from vector_backup_pipeline.engine.catalog.contents import Contents, ManifestSet
+from vector_backup_pipeline.engine.errors import IntegrityError, ResourceNotFound
+from vector_backup_pipeline.engine.formats.blocks import Content
+from vector_backup_pipeline.engine.incremental.key_files import KeyFiles, RowFilter
+from vector_backup_pipeline.engine.manifest import DataFile, KeyFile, TableBackup
+from vector_backup_pipeline.engine.storage.directory import BackupDirectory
+from vector_backup_pipeline.engine.stored_files import check_stored_file, read_rows
+
+# Writes a key file with the wanted rows of a table's key file, and returns it.
+SelectRows: TypeAlias = Callable[[KeyFiles, Path], Path]
+
+
+@dataclass(frozen=True)
+class Link:
+    """A table in one set of its chain."""
+
+    stamp: str
+    table: TableBackup
+    data: DataFile
+
+    @property
+    def keys(self) -> KeyFile:
+        """Raises `IntegrityError` if there are none."""
+        if self.table.keys is None:
+            raise IntegrityError(f"The set {self.stamp} has no key file of {self.table.table}.")
+        return self.table.keys
+
+    @property
+    def form(self) -> tuple[object, ...]:
+        """Digests of rows can be compared if it is the same."""
+        keys = self.table.keys
+        return self.data.format, self.data.digest.columns, keys and keys.columns
+
+
+@dataclass(frozen=True)
+class Part:
+    """A data file, and the number of its rows that are wanted: all, unless there is a filter."""
+
+    data: DataFile
+    rows: int
+    row_filter: RowFilter | None = None
+
+    def wanted(self, rows: list[bytes]) -> list[bytes]:
+        if self.row_filter is None:
+            return rows
+        digests, keeps = self.row_filter
+        return [row for row in rows if (xxhash.xxh3_128_intdigest(row) in digests) == keeps]
+
+
+def chain_of(contents: Contents, backup: ManifestSet) -> list[ManifestSet]:
+    """The chain of a set, newest first.
+
+    Raises:
+        IntegrityError: a set that it builds on is missing or damaged.
+    """
+    chain = [backup]
+    while (stamp := chain[-1].manifest.builds_on) is not None:
+        is_cycle = any(earlier.stamp == stamp for earlier in chain)
+        base = None if is_cycle else contents.backup_set(stamp)
+        if not isinstance(base, ManifestSet):
+            why = "is missing." if base is None else f"is damaged: {base.error.message}"
+            raise IntegrityError(
+                f"The set {backup.stamp} in {contents.directory.location} builds on the set "
+                f"{stamp}, which {why} Put its files back, or choose another set."
+            )
+        chain.append(base)
+    return chain
+
+
+def links_of(chain: Sequence[ManifestSet], table: TableBackup) -> tuple[Link, ...]:
+    """A table of the first set, in that set and in those whose rows it needs, newest first.
+
+    Raises:
+        IntegrityError: a set of the chain lacks the table, or has it in another form.
+    """
+    links: list[Link] = []
+    for backup in chain:
+        if links and links[-1].table.builds_on != backup.stamp:
+            break
+        link = link_of(backup, table)
+        if link is None or (links and link.form != links[0].form):
+            break
+        links.append(link)
+    if not links or links[-1].table.builds_on is not None:
+        raise IntegrityError(
+            f"The set {chain[0].stamp} builds on sets that lack rows of {table.table}, or have "
+            "them in another form. Choose another set."
+        )
+    return tuple(links)
+
+
+def link_of(backup: ManifestSet, table: TableBackup) -> Link | None:
+    """The same table in the set; None if its file is not in it."""
+    for found in backup.manifest.tables:
+        if (found.schema_name, found.name) == (table.schema_name, table.name) and found.file:
+            return Link(backup.stamp, found, found.file)
+    return None
+
+
+@contextlib.contextmanager
+def reading(links: Sequence[Link], link: Link) -> Iterator[None]:
+    """A block that reads files of `link`. In a chain, an error in it names the sets.
+
+    Raises:
+        IntegrityError: a file is missing or damaged.
+    """
+    try:
+        yield
+    except (IntegrityError, ResourceNotFound) as error:
+        if len(links) == 1:
+            raise
+        base = "" if link is links[0] else f" builds on the set {link.stamp}, which"
+        raise IntegrityError(
+            f"The set {links[0].stamp}{base} is damaged: {error.message}"
+        ) from error
+
+
+def find_parts(
+    directory: BackupDirectory, links: Sequence[Link], select: SelectRows | None = None
+) -> tuple[Part, ...]:
+    """The data files with live rows of a table, oldest first; with `select`, those with the rows
+    that it chooses. Checks all key files of the chain.
+
+    Raises:
+        IntegrityError: a key file is missing or damaged.
+        MissingExtra: DuckDB is not installed.
+    """
+    newest = links[0]
+    with KeyFiles.open(newest.keys.columns) as keys:
+        files = {}
+        for link in links:
+            with reading(links, link):
+                files[link.stamp] = download_keys(directory, link, keys)
+        with reading(links, newest):
+            check_keys(directory, newest, keys.content(files[newest.stamp]))
+        chosen = select(keys, files[newest.stamp]) if select else files[newest.stamp]
+        rows = keys.stamps(chosen)
+        if not rows.keys() <= files.keys():
+            raise IntegrityError(
+                f"The key file {newest.keys.name} names sets that {newest.stamp} does not build "
+                "on. Choose another set."
+            )
+        return tuple(
+            _part(keys, link, rows[link.stamp], chosen, files[link.stamp])
+            for link in reversed(links)
+            if link.stamp in rows
+        )
+
+
+def _part(keys: KeyFiles, link: Link, rows: int, chosen: Path, own: Path) -> Part:
+    unwanted = link.data.rows - rows
+    if unwanted == 0:
+        return Part(link.data, rows)
+    # The digests of the fewer rows are kept in memory.
+    if rows < unwanted:
+        return Part(link.data, rows, keys.kept(chosen, link.stamp))
+    return Part(link.data, rows, keys.superseded(chosen, own, link.stamp))
+
+
+def download_keys(directory: BackupDirectory, link: Link, keys: KeyFiles) -> Path:
+    """The key file in the temporary directory of `keys`. Raises as `check_stored_file`."""
+    stored, path = link.keys, keys.directory / f"{link.stamp}.parquet"
+    with path.open("wb") as file:
+        check_stored_file(directory, stored.name, stored.bytes, stored.sha256, file.write)
+    return path
+
+
+def check_keys(directory: BackupDirectory, link: Link, content: Content) -> None:
+    """Raise `IntegrityError` unless the key file has the content of the table's live rows."""
+    digest = f"{content.digest:032x}"
+    if (content.rows, digest) != (link.table.rows, link.table.digest):
+        raise IntegrityError(
+            f"{directory.location}/{link.keys.name} is not what was written: {content.rows} rows "
+            f"with content digest {digest}, expected {link.table.rows} rows with "
+            f"{link.table.digest}. Check the disk, and make a new backup."
+        )
+
+
+def wanted_rows(directory: BackupDirectory, parts: Sequence[Part]) -> Iterator[bytes]:
+    """Each wanted row, as the content digest takes it. Raises as `read_rows`."""
+    for part in parts:
+        for row in read_rows(directory, part.data):
+            yield from part.wanted([row])
