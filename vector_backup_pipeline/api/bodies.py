@@ -8,11 +8,15 @@ from fastapi import Request
 from pydantic_core import from_json
 
 from vector_backup_pipeline.api.errors import BodyTooLarge
-from vector_backup_pipeline.engine.errors import InvalidParams
+from vector_backup_pipeline.engine.errors import InvalidParams, Problem, parameter_error
 from vector_backup_pipeline.parameters.model import Parameters
 
 # Far more than the parameters need, and small enough to parse without delaying other calls.
 MAX_BODY_BYTES = 64 << 10
+_LOCAL_FILE = (
+    "names a file on the machine of the run, which the REST API does not read. Use vector-backup "
+    "there."
+)
 # PostgreSQL and file names cannot hold NUL. JSON can write it in this way only.
 _NUL = b"\\u0000"
 
@@ -27,7 +31,7 @@ async def read_body(request: Request, model: type[_P]) -> _P:
     Raises:
         BodyTooLarge: it has more than 64 KiB.
         ClientDisconnect: the connection was closed before the body was complete.
-        InvalidParams: it is not a JSON object of valid parameters.
+        InvalidParams: it is not a JSON object of valid parameters, or names a local file.
         MissingRequiredParams: a required parameter is missing.
     """
     too_large = BodyTooLarge(
@@ -46,6 +50,9 @@ async def read_body(request: Request, model: type[_P]) -> _P:
         # JSON has one number type: 2.0 is the integer 2.
         if isinstance(value, float) and value.is_integer():
             values[key] = int(value)
+    local = [Problem((key,), _LOCAL_FILE) for key in model.LOCAL_FILES if key in values]
+    if local:
+        raise parameter_error(local)
     return model(**values)
 
 

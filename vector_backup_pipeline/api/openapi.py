@@ -87,6 +87,8 @@ def request_body(model: type[Parameters]) -> dict[str, Any]:
     """A JSON body with these parameters; optional if no parameter is required."""
     schema = model.model_json_schema()
     schema["title"] = model.__name__
+    for key in model.LOCAL_FILES:
+        del schema["properties"][key]
     for field in schema["properties"].values():
         field.pop("title", None)
     examples = {

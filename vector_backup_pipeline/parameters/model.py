@@ -84,6 +84,8 @@ class Parameters(BaseModel):
     # Calls for the API's documentation, by what they do.
     EXAMPLES: ClassVar[dict[str, Any]] = {}
     EXCLUSIONS: ClassVar[Sequence[Exclusion]] = ()
+    # Names of files on the machine of the run, which the REST API does not accept.
+    LOCAL_FILES: ClassVar[Sequence[str]] = ()
 
     @model_validator(mode="wrap")
     @classmethod

@@ -47,6 +47,7 @@ class RestoreParameters(Parameters):
             "on_conflict": "replace",
         },
     }
+    LOCAL_FILES = ("keys_from",)
     EXCLUSIONS = (
         types.ONE_LOCATION,
         Exclusion(

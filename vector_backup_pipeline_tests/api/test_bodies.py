@@ -50,6 +50,7 @@ _GOOD: dict[type[Parameters], dict[str, Any]] = {
         "db_connection": URL,
         "tables": ["docs"],
         "collections": ["a"],
+        "where_removed_since": "20250720_234914",
         "truncate_before_restore": False,
         "on_conflict": "fail",
         "rename": {"docs": "app.docs"},
@@ -234,10 +235,15 @@ def test_a_whole_number_is_an_integer_however_it_is_written(number: bytes) -> No
 def test_a_body_is_the_run_config_of_its_job(model: type[Parameters]) -> None:
     job = (BACKUP if model is BackupParameters else RESTORE).base.job_name
     definition = defs.resolve_job_def(job)
-    assert _GOOD[model].keys() == model.model_fields.keys()
+    assert _GOOD[model].keys() == model.model_fields.keys() - set(model.LOCAL_FILES)
     config = _read(json.dumps(_GOOD[model]).encode(), model=model)
 
     assert config == _GOOD[model]
     dg.validate_run_config(definition, config)
     with pytest.raises(DagsterInvalidConfigError):
         dg.validate_run_config(definition, config | {"unknown": 1})
+
+
+def test_a_file_on_the_machine_of_the_run_is_refused() -> None:
+    with pytest.raises(InvalidParams, match="keys_from names a file on the machine of the run"):
+        _read(b'{"timestamp": "latest", "keys_from": "/etc/passwd"}', model=RestoreParameters)

@@ -153,21 +153,15 @@ def find_parts(
                 f"The key file {newest.keys.name} names sets that {newest.stamp} does not build "
                 "on. Choose another set."
             )
-        return tuple(
-            _part(keys, link, rows[link.stamp], chosen, files[link.stamp])
-            for link in reversed(links)
-            if link.stamp in rows
-        )
-
-
-def _part(keys: KeyFiles, link: Link, rows: int, chosen: Path, own: Path) -> Part:
-    unwanted = link.data.rows - rows
-    if unwanted == 0:
-        return Part(link.data, rows)
-    # The digests of the fewer rows are kept in memory.
-    if rows < unwanted:
-        return Part(link.data, rows, keys.kept(chosen, link.stamp))
-    return Part(link.data, rows, keys.superseded(chosen, own, link.stamp))
+        parts = []
+        for link in reversed(links):
+            live = rows.get(link.stamp, 0)
+            row_filter = None
+            if live < link.data.rows:
+                row_filter = keys.superseded(chosen, files[link.stamp], link.stamp)
+            if live:
+                parts.append(Part(link.data, live, row_filter))
+        return tuple(parts)
 
 
 def download_keys(directory: BackupDirectory, link: Link, keys: KeyFiles) -> Path:
