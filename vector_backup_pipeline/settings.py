@@ -195,7 +195,7 @@ class Settings(BaseSettings):
     mode: BackupMode = Field(
         "full", description="How backups are made: `full`, `incremental` or `auto`."
     )
-    full_every: Annotated[Duration, _parsed(Duration.parse)] = Field(
+    full_every: Annotated[Duration, NoDecode, _parsed(Duration.parse)] = Field(
         Duration(days=7),
         description="With mode `auto`, the oldest that the full set of a chain may be.",
     )
