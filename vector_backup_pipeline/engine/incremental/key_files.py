@@ -7,16 +7,21 @@ grow with the table.
 
 from __future__ import annotations
 
+import csv
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from tempfile import TemporaryDirectory, gettempdir
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 from vector_backup_pipeline.engine.errors import (
+    IntegrityError,
+    InvalidParams,
     MissingExtra,
+    StorageError,
 )
-from vector_backup_pipeline.engine.formats.blocks import Content
+from vector_backup_pipeline.engine.formats.blocks import DIGEST_MODULUS, Content
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -33,12 +38,6 @@ _SETTINGS: dict[str, str | bool | int | float | list[str]] = {
 }
 # Rows per fetch from DuckDB.
 _BATCH = 10_000
-# What PostgreSQL's COPY writes. `auto_detect` would guess the types of keys; quoted newlines are
-# read right by one thread only.
-_CSV = """
-    read_csv($file, columns = $columns, header = false, auto_detect = false, delim = ',',
-             quote = '"', escape = '"', allow_quoted_nulls = false, parallel = false)
-"""
 
 
 class LiveKeys(NamedTuple):
@@ -76,7 +75,13 @@ class KeyFiles:
         self.directory = directory
         self._columns = tuple(columns)
         self._stored = stored_names(columns)
+        self._fields = [f"key_{position}" for position in range(1, len(columns) + 1)]
         self._connection = connection
+        key = f"key STRUCT({' VARCHAR, '.join(self._fields)} VARCHAR)"
+        self._run(f"CREATE TABLE live ({key}, changed BOOLEAN, file INTEGER)")
+        self._run("CREATE VIEW unchanged AS SELECT key FROM live WHERE NOT changed")
+        self._run(f"CREATE TABLE exported ({key}, digest UUID, stamp VARCHAR)")
+        self._run("CREATE MACRO integer_of(digest) AS digest::BLOB::BIT::UHUGEINT")
 
     @classmethod
     @contextmanager
@@ -99,12 +104,27 @@ class KeyFiles:
 
     def load_scanned(self, files: Sequence[Path]) -> LiveKeys:
         """Load the live keys: CSV files of the columns and whether the row has changed (t or f)."""
-        raise NotImplementedError
+        for number, file in enumerate(files):
+            self._read_csv("scanned", file)
+            insert = "INSERT INTO live SELECT key, mark = 't', $number FROM scanned"
+            self._run(insert, number=number)
+        counts = "SELECT file, count(*) FROM live WHERE changed GROUP BY file"
+        changed = dict(self._run(counts).fetchall())
+        rows = self._number("SELECT count(*) FROM live")
+        return LiveKeys(rows, [changed.get(number, 0) for number in range(len(files))])
 
     def count_unknown(self, base: Path) -> int:
-        """How many live keys cannot be told from `base`: unchanged ones that it lacks or has twice,
-        and duplicates. 0 if `base` can be built on."""
-        raise NotImplementedError
+        """How many live keys `base` does not explain: unchanged ones that it lacks or has twice,
+        and duplicates. 0 if a set can build on it."""
+        self._read(base=base)
+        return self._number(
+            """
+            SELECT count(*) - count(base.digest) + count(*) - (SELECT count(*) FROM unchanged)
+                 + (SELECT count(*) FROM live)
+                 - (SELECT count(*) FROM (SELECT DISTINCT key FROM live))
+            FROM unchanged LEFT JOIN base USING (key)
+            """
+        )
 
     def write(
         self, target: Path, digests: Sequence[Path], stamp: str, base: Path | None = None
@@ -112,55 +132,207 @@ class KeyFiles:
         """Write the key file of the set `stamp` and return the content of all live rows.
 
         `digests` has a file for each scanned file with changed rows, in the same order: a line of
-        32 hexadecimal digits per changed row. The other rows are as in `base`.
+        32 hexadecimal digits for each changed row. The other rows are as in `base`.
 
         Raises:
-            IntegrityError: Their number is not that of the changed rows, or `base` lacks a row.
+            IntegrityError: The digests do not fit the changed rows, or `base` the unchanged ones.
         """
-        raise NotImplementedError
+        numbers = self._run("SELECT DISTINCT file FROM live WHERE changed ORDER BY file").fetchall()
+        for (number,), file in zip(numbers, digests, strict=True):
+            self._run(
+                """
+                INSERT INTO exported SELECT key, digest, $stamp
+                FROM (SELECT key FROM live WHERE file = $number AND changed) AS changed
+                POSITIONAL JOIN read_csv($digests, columns = {'digest': 'UUID'}, header = false,
+                                         auto_detect = false, parallel = false) AS digests
+                """,
+                number=number,
+                stamp=stamp,
+                digests=str(file),
+            )
+        # A positional join adds NULLs to the shorter side.
+        misfits = self._number("SELECT count(*) FROM exported WHERE key IS NULL OR digest IS NULL")
+        rows = "FROM exported"
+        if base is not None:
+            self._read(base=base)
+            rows += " UNION ALL SELECT key, digest, stamp FROM base JOIN unchanged USING (key)"
+        if misfits or self._copy(rows, target) != self._number("SELECT count(*) FROM live"):
+            raise IntegrityError(
+                "The key file would not have one row for each row of the table: the exported rows "
+                "are not the changed ones, or the base lacks rows.",
+                "Make a full backup.",
+            )
+        return self.content(target)
 
     def removed(self, base: Path) -> int:
         """The number of keys of `base` that are no longer live."""
-        raise NotImplementedError
+        self._read(base=base)
+        return self._number("SELECT count(*) FROM base ANTI JOIN live USING (key)")
 
     def content(self, file: Path, stamp: str | None = None) -> Content:
         """The content of all rows, or of those that the set `stamp` contains."""
-        raise NotImplementedError
+        self._read(chosen=file)
+        # The sum of all digests would overflow; those of their halves do not.
+        sums = self._run(
+            """
+            SELECT count(*), coalesce(sum((number >> 64)::UBIGINT), 0),
+                   coalesce(sum((number & 18446744073709551615)::UBIGINT), 0)
+            FROM (SELECT integer_of(digest) AS number FROM chosen
+                  WHERE stamp = coalesce($stamp, stamp))
+            """,
+            stamp=stamp,
+        )
+        [(rows, high, low)] = sums.fetchall()
+        return Content(rows, ((high << 64) + low) % DIGEST_MODULUS)
 
     def stamps(self, file: Path) -> dict[str, int]:
         """The number of rows by the set that contains them."""
-        raise NotImplementedError
+        self._read(chosen=file)
+        return dict(self._run("SELECT stamp, count(*) FROM chosen GROUP BY stamp").fetchall())
 
     def superseded(self, newest: Path, own: Path, stamp: str) -> RowFilter:
         """The rows in the data file of the set `stamp`, whose key file is `own`, that `newest` does
-        not take from it."""
-        raise NotImplementedError
+        not take from it; if they are more than half, those that it takes."""
+        taken, stored = (self.stamps(file).get(stamp, 0) for file in (newest, own))
+        if taken < stored - taken:
+            return self.kept(newest, stamp)
+        self._read(newest=newest, own=own)
+        query = """
+            SELECT integer_of(digest) FROM (FROM own WHERE stamp = $stamp) AS stored
+            ANTI JOIN (FROM newest WHERE stamp = $stamp) AS taken USING (digest)
+        """
+        return RowFilter(self._digests(query, stamp), keeps=False)
 
     def kept(self, chosen: Path, stamp: str) -> RowFilter:
         """The rows of `chosen` that the set `stamp` contains."""
-        raise NotImplementedError
+        self._read(chosen=chosen)
+        query = "SELECT integer_of(digest) FROM chosen WHERE stamp = $stamp"
+        return RowFilter(self._digests(query, stamp), keeps=True)
 
     def matching(self, newest: Path, keys: Path, target: Path) -> int:
-        """Write the rows of `newest` whose keys are in a file of JSON lines, and return their
-        number.
+        """Write the rows of `newest` whose keys are in a file of JSON lines; return their number.
 
         Raises:
             InvalidParams: A line is not an object of the key's columns, or no row has this key.
         """
-        raise NotImplementedError
+        wanted = self.directory / "wanted.csv"
+        with keys.open("rb") as lines, wanted.open("w", encoding="utf-8", newline="") as file:
+            rows = csv.writer(file, quoting=csv.QUOTE_ALL, lineterminator="\n")
+            for number, line in enumerate(lines, start=1):
+                try:
+                    rows.writerow([*self._values_of(json.loads(line)), number])
+                except (ValueError, TypeError, RecursionError) as error:
+                    raise InvalidParams(
+                        f"Line {number} of {keys.name} is not a JSON object of the primary key "
+                        f"({', '.join(self._columns)}) with strings or integers."
+                    ) from error
+        self._read(newest=newest)
+        self._read_csv("wanted", wanted)
+        unknown = "SELECT coalesce(min(mark::BIGINT), 0) FROM wanted ANTI JOIN newest USING (key)"
+        if number := self._number(unknown):
+            raise InvalidParams(f"The set has no row with the key in line {number} of {keys.name}.")
+        return self._copy("FROM newest SEMI JOIN wanted USING (key)", target)
 
     def removed_since(self, earlier: Path, later: Path, target: Path) -> int:
-        """Write the rows of `earlier` that `later` lacks or has with another content, and return
-        their number."""
-        raise NotImplementedError
+        """Write the rows of `earlier` that `later` lacks or has with another content; return their
+        number."""
+        self._read(earlier=earlier, later=later)
+        return self._copy("FROM earlier ANTI JOIN later USING (digest)", target)
 
     def difference(self, earlier: Path, later: Path) -> Difference:
         """The number of changes. Digests of both files must be of the same columns and format."""
-        raise NotImplementedError
+        self._compare(earlier, later)
+        query = "SELECT change, count(*) FROM differing GROUP BY change"
+        counts = dict(self._run(query).fetchall())
+        return Difference(*(counts.get(change, 0) for change in get_args(Change)))
 
     def differing_keys(self, earlier: Path, later: Path) -> Iterator[tuple[Change, dict[str, str]]]:
         """The changed keys, in no particular order."""
-        raise NotImplementedError
+        self._compare(earlier, later)
+        result = self._run("SELECT change, unnest(key) FROM differing")
+        while rows := result.fetchmany(_BATCH):
+            for change, *values in rows:
+                yield change, dict(zip(self._columns, values, strict=True))
+
+    def _compare(self, earlier: Path, later: Path) -> None:
+        # Equal digests are equal rows. A join by digest takes a quarter of the time of one by key.
+        self._read(earlier=earlier, later=later)
+        self._run(
+            """
+            CREATE OR REPLACE VIEW differing AS
+            SELECT CASE WHEN a.key IS NULL THEN 'added' WHEN b.key IS NULL THEN 'removed'
+                        ELSE 'changed' END AS change,
+                   coalesce(a.key, b.key) AS key
+            FROM (FROM earlier ANTI JOIN later USING (digest)) AS a
+            FULL JOIN (FROM later ANTI JOIN earlier USING (digest)) AS b ON a.key = b.key
+            """
+        )
+
+    def _values_of(self, key: object) -> list[str]:
+        """The values of a key, in the order of the columns."""
+        if not isinstance(key, dict) or key.keys() != set(self._columns):
+            raise TypeError
+        if not all(type(value) in (str, int) for value in key.values()):
+            raise TypeError
+        return [str(key[column]) for column in self._columns]
+
+    def _read(self, **files: Path) -> None:
+        """Make each key file a view: key, digest, stamp."""
+        for name, file in files.items():
+            rows = self._connection.read_parquet(str(file))
+            rows.project(f"{self._key(self._stored)}, digest, stamp").create_view(name)
+
+    def _read_csv(self, name: str, file: Path) -> None:
+        """Make a file that PostgreSQL's COPY wrote a view: key, mark."""
+        from duckdb import CSVLineTerminator
+
+        rows = self._connection.read_csv(
+            str(file),
+            columns=dict.fromkeys([*self._fields, "mark"], "VARCHAR"),
+            header=False,
+            auto_detect=False,
+            allow_quoted_nulls=False,
+            lineterminator=CSVLineTerminator.LINE_FEED,
+            parallel=False,  # A thread can mistake a quoted line feed for the end of a row.
+        )
+        rows.project(f"{self._key(self._fields)}, mark").create_view(name)
+
+    def _key(self, columns: Sequence[str]) -> str:
+        pairs = zip(self._fields, map(_quoted, columns), strict=True)
+        return f"struct_pack({', '.join(f'{field} := {column}' for field, column in pairs)}) AS key"
+
+    def _copy(self, rows: str, target: Path) -> int:
+        """Write a key file with these rows of key, digest, stamp; return their number."""
+        pairs = zip(self._fields, map(_quoted, self._stored), strict=True)
+        columns = ", ".join(f"key.{field} AS {column}" for field, column in pairs)
+        self._connection.sql(rows).project(f"{columns}, digest, stamp").create_view("copied")
+        copy = "COPY (FROM copied) TO $target (FORMAT parquet, COMPRESSION zstd)"
+        return self._number(copy, target=str(target))
+
+    def _digests(self, query: str, stamp: str) -> frozenset[int]:
+        result = self._run(query, stamp=stamp)
+        batches = iter(lambda: result.fetchmany(_BATCH), [])
+        return frozenset(digest for batch in batches for (digest,) in batch)
+
+    def _number(self, query: str, **parameters: str) -> int:
+        [(number,)] = self._run(query, **parameters).fetchall()
+        return int(number)
+
+    def _run(self, statement: str, **parameters: str | int | None) -> DuckDBPyConnection:
+        import duckdb
+
+        try:
+            return self._connection.execute(statement, parameters)
+        except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
+            raise StorageError(
+                f"DuckDB cannot work on the key files: {str(error).splitlines()[0]}",
+                f"Free space in {gettempdir()}, or set TMPDIR to another directory.",
+            ) from error
+
+
+def _quoted(name: str) -> str:
+    doubled = name.replace('"', '""')
+    return f'"{doubled}"'
 
 
 def stored_names(columns: Sequence[str]) -> list[str]:

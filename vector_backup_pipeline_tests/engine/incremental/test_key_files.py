@@ -1,0 +1,348 @@
+"""Key files against a model of dictionaries."""
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+import pytest
+import xxhash
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vector_backup_pipeline.engine.errors import (
+    IntegrityError,
+    InvalidParams,
+    MissingExtra,
+    StorageError,
+)
+from vector_backup_pipeline.engine.formats.blocks import EMPTY, Content, digest_of
+from vector_backup_pipeline.engine.incremental.key_files import (
+    Difference,
+    KeyFiles,
+    RowFilter,
+    stored_names,
+)
+
+Key = tuple[str, ...]
+# A row's value stands for the bytes of its record.
+Rows = dict[Key, int]
+
+FIRST, SECOND, THIRD = "20261101_000000_000000", "20261102_000000_000000", "20261103_000000_000000"
+
+# PostgreSQL's text has neither NUL nor surrogates.
+_values = st.text(
+    st.one_of(
+        st.sampled_from(list(",\"\n\r\\.'; \t")),
+        st.characters(exclude_characters="\0", exclude_categories=["Cs"]),
+    ),
+    max_size=4,
+)
+_columns = st.sampled_from(
+    [["id"], ["digest"], ["tenant", "Stamp"], ["a", "A"], ['we"ird, name', "größe", "mark"]]
+)
+
+
+@st.composite
+def _tables(draw: st.DrawFn, versions: int = 2) -> tuple[list[str], list[Rows]]:
+    """The columns of a key, and versions of a table with it."""
+    columns = draw(_columns)
+    keys = draw(st.lists(st.tuples(*[_values] * len(columns)), unique=True, max_size=8))
+    rows = st.dictionaries(st.sampled_from(keys), st.integers(0, 2)) if keys else st.just({})
+    return columns, [draw(rows) for _ in range(versions)]
+
+
+def _digest(key: Key, value: int) -> int:
+    return xxhash.xxh3_128_intdigest(repr((key, value)).encode())
+
+
+def _content(rows: Rows) -> Content:
+    return Content(len(rows), digest_of(repr(row).encode() for row in rows.items()))
+
+
+def _csv(rows: list[tuple[Key, bool]]) -> str:
+    """What COPY writes, with each value quoted."""
+    text = io.StringIO()
+    writer = csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\n")
+    writer.writerows([*key, "t" if changed else "f"] for key, changed in rows)
+    return text.getvalue()
+
+
+def _scan(keys: KeyFiles, rows: Rows, changed: set[Key], files: int = 2) -> list[Path]:
+    """Load the rows as if scanned in `files` ranges; returns the files of their digests."""
+    scanned, digests = [], []
+    for number in range(files):
+        part = [(key, key in changed) for key in list(rows)[number::files]]
+        scanned.append(keys.directory / f"{number}.csv")
+        scanned[-1].write_text(_csv(part), encoding="utf-8", newline="")
+        lines = [f"{_digest(key, rows[key]):032x}\n" for key, is_changed in part if is_changed]
+        if lines:
+            digests.append(keys.directory / f"{number}.digests")
+            digests[-1].write_text("".join(lines))
+    live = keys.load_scanned(scanned)
+    assert live.rows == len(rows)
+    assert [count for count in live.changed if count] == [
+        len(file.read_text().splitlines()) for file in digests
+    ]
+    return digests
+
+
+def _full(target: Path, columns: list[str], rows: Rows, stamp: str = FIRST) -> Path:
+    """The key file of a full backup of these rows."""
+    with KeyFiles.open(columns) as keys:
+        assert keys.write(target, _scan(keys, rows, set(rows)), stamp) == _content(rows)
+    return target
+
+
+def _incremental(
+    target: Path, columns: list[str], base: Path, before: Rows, rows: Rows, stamp: str = SECOND
+) -> Path:
+    """The key file of an incremental backup of these rows."""
+    with KeyFiles.open(columns) as keys:
+        digests = _scan(keys, rows, {key for key in rows if before.get(key) != rows[key]})
+        assert keys.count_unknown(base) == 0
+        assert keys.removed(base) == len(before.keys() - rows.keys())
+        assert keys.write(target, digests, stamp, base) == _content(rows)
+    return target
+
+
+@contextmanager
+def _directory(factory: pytest.TempPathFactory) -> Iterator[Path]:
+    yield factory.mktemp("keys")
+
+
+@settings(max_examples=25, deadline=None)
+@given(_tables(versions=3))
+def test_each_set_of_a_chain_knows_its_live_rows_and_where_they_are(
+    tmp_path_factory: pytest.TempPathFactory, table: tuple[list[str], list[Rows]]
+) -> None:
+    directory = tmp_path_factory.mktemp("keys")
+    columns, [first, second, third] = table
+    a = _full(directory / "a", columns, first)
+    b = _incremental(directory / "b", columns, a, first, second)
+    c = _incremental(directory / "c", columns, b, second, third, THIRD)
+    stored = {
+        FIRST: first,
+        SECOND: {key: row for key, row in second.items() if first.get(key) != row},
+        THIRD: {key: row for key, row in third.items() if second.get(key) != row},
+    }
+    with KeyFiles.open(columns) as keys:
+        counts, restored = keys.stamps(c), []
+        for stamp, own in zip(stored, [a, b, c], strict=True):
+            assert keys.content(own, stamp) == _content(stored[stamp])
+            chosen = keys.superseded(c, own, stamp)
+            taken = [row for row in stored[stamp].items() if _passes(chosen, _digest(*row))]
+            assert counts.get(stamp, 0) == len(taken)
+            assert keys.kept(c, stamp).digests == {_digest(*row) for row in taken}
+            restored += taken
+    assert sorted(restored) == sorted(third.items())
+
+
+def _passes(chosen: RowFilter, digest: int) -> bool:
+    return (digest in chosen.digests) == chosen.keeps
+
+
+@settings(max_examples=25, deadline=None)
+@given(_tables())
+def test_a_difference_is_that_of_two_dictionaries(
+    tmp_path_factory: pytest.TempPathFactory, table: tuple[list[str], list[Rows]]
+) -> None:
+    directory = tmp_path_factory.mktemp("keys")
+    columns, [before, after] = table
+    a, b = _full(directory / "a", columns, before), _full(directory / "b", columns, after, SECOND)
+    expected = {
+        "added": after.keys() - before.keys(),
+        "changed": {key for key in before.keys() & after.keys() if before[key] != after[key]},
+        "removed": before.keys() - after.keys(),
+    }
+    with KeyFiles.open(columns) as keys:
+        assert keys.difference(a, b) == Difference(**{k: len(v) for k, v in expected.items()})
+        named = list(keys.differing_keys(a, b))
+        for change, found in expected.items():
+            keys_of_change = [tuple(key.values()) for kind, key in named if kind == change]
+            assert sorted(keys_of_change) == sorted(found)
+        assert all(list(key) == columns for _, key in named)
+
+        lost = {key: row for key, row in before.items() if after.get(key) != row}
+        assert keys.removed_since(a, b, directory / "lost") == len(lost)
+        assert keys.content(directory / "lost") == _content(lost)
+
+
+@settings(max_examples=25, deadline=None)
+@given(_tables(versions=1), st.data())
+def test_rows_are_chosen_by_the_keys_of_a_file(
+    tmp_path_factory: pytest.TempPathFactory,
+    table: tuple[list[str], list[Rows]],
+    data: st.DataObject,
+) -> None:
+    directory = tmp_path_factory.mktemp("keys")
+    columns, [rows] = table
+    wanted = data.draw(st.lists(st.sampled_from(list(rows)))) if rows else []
+    file = directory / "wanted.jsonl"
+    file.write_text("".join(f"{json.dumps(dict(zip(columns, k, strict=True)))}\n" for k in wanted))
+    newest = _full(directory / "a", columns, rows)
+    with KeyFiles.open(columns) as keys:
+        assert keys.matching(newest, file, directory / "b") == len(set(wanted))
+        assert keys.content(directory / "b") == _content({key: rows[key] for key in wanted})
+        assert set(keys.stamps(directory / "b")) == ({FIRST} if wanted else set())
+
+
+def test_integers_are_keys_too(tmp_path: Path) -> None:
+    newest = _full(tmp_path / "a", ["tenant", "id"], {("x", "7"): 0, ("x", "8"): 0})
+    (tmp_path / "wanted").write_text('{"id": 7, "tenant": "x"}')
+    with KeyFiles.open(["tenant", "id"]) as keys:
+        assert keys.matching(newest, tmp_path / "wanted", tmp_path / "b") == 1
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b'{"id": "1"',
+        b"[" * 100_000,
+        b'{"id": "\xff"}',
+        b'["1"]',
+        b'"1"',
+        b'{"ID": "1"}',
+        b'{"id": "1", "n": "1"}',
+        b'{"id": null}',
+        b'{"id": true}',
+        b'{"id": 1.0}',
+        b'{"id": "\\ud800"}',
+        b'{"id": ' + b"1" * 5_000 + b"}",
+    ],
+)
+def test_a_line_that_is_no_key_is_named(tmp_path: Path, line: bytes) -> None:
+    newest = _full(tmp_path / "a", ["id"], {("1",): 0})
+    (tmp_path / "keys.jsonl").write_bytes(b'{"id": "1"}\n' + line + b"\n")
+    with (
+        KeyFiles.open(["id"]) as keys,
+        pytest.raises(InvalidParams, match=r"^Line 2 of keys.jsonl is not a JSON object .* \(id\)"),
+    ):
+        keys.matching(newest, tmp_path / "keys.jsonl", tmp_path / "b")
+
+
+@pytest.mark.parametrize("value", ["2", "1 ", "", "1\0", "1,\r\n\"'"])
+def test_a_key_that_no_row_has_is_named_by_its_line(tmp_path: Path, value: str) -> None:
+    newest = _full(tmp_path / "a", ["id"], {("1",): 0})
+    lines = [json.dumps({"id": text}) for text in ("1", value, "3")]
+    (tmp_path / "keys.jsonl").write_text("\n".join(lines))
+    with (
+        KeyFiles.open(["id"]) as keys,
+        pytest.raises(InvalidParams, match=r"^The set has no row .* in line 2 of .*jsonl"),
+    ):
+        keys.matching(newest, tmp_path / "keys.jsonl", tmp_path / "b")
+
+
+def test_unknown_keys_are_unchanged_ones_that_the_base_lacks(tmp_path: Path) -> None:
+    base = _full(tmp_path / "a", ["id"], {("1",): 0, ("2",): 0})
+    with KeyFiles.open(["id"]) as keys:
+        digests = _scan(keys, {("1",): 0, ("3",): 0, ("4",): 0}, {("3",)})
+        assert keys.count_unknown(base) == 1
+        with pytest.raises(IntegrityError, match="one row for each row of the table"):
+            keys.write(tmp_path / "b", digests, SECOND, base)
+
+
+@pytest.mark.parametrize("changed", ["t", "f"])
+def test_unknown_keys_are_duplicates(tmp_path: Path, changed: str) -> None:
+    base = _full(tmp_path / "a", ["id"], {("1",): 0, ("2",): 0})
+    (tmp_path / "scanned").write_text(f"1,f\n2,f\n2,{changed}\n")
+    with KeyFiles.open(["id"]) as keys:
+        keys.load_scanned([tmp_path / "scanned"])
+        assert keys.count_unknown(base) == 1
+
+
+def test_unknown_keys_are_those_that_the_base_has_twice(tmp_path: Path) -> None:
+    (tmp_path / "scanned").write_text("1,t\n2,t\n2,t\n")
+    (tmp_path / "digests").write_text("".join(f"{number:032x}\n" for number in range(3)))
+    with KeyFiles.open(["id"]) as keys:
+        keys.load_scanned([tmp_path / "scanned"])
+        keys.write(tmp_path / "a", [tmp_path / "digests"], FIRST)
+    with KeyFiles.open(["id"]) as keys:
+        _scan(keys, {("1",): 0, ("2",): 0}, set())
+        assert keys.count_unknown(tmp_path / "a") == 1
+    with KeyFiles.open(["id"]) as keys:
+        _scan(keys, {("1",): 0, ("2",): 0}, {("2",)})
+        assert keys.count_unknown(tmp_path / "a") == 0
+
+
+@pytest.mark.parametrize("moved", [-1, 1])
+def test_each_changed_row_needs_its_digest(tmp_path: Path, moved: int) -> None:
+    rows: Rows = {(str(number),): 0 for number in range(10)}
+    with KeyFiles.open(["id"]) as keys:
+        first, second = _scan(keys, rows, set(rows))
+        # The sum is right, each file is not.
+        lines = (first.read_text() + second.read_text()).splitlines(keepends=True)
+        first.write_text("".join(lines[: 5 + moved]))
+        second.write_text("".join(lines[5 + moved :]))
+        with pytest.raises(IntegrityError, match="one row for each row of the table"):
+            keys.write(tmp_path / "a", [first, second], FIRST)
+    assert not (tmp_path / "a").exists()
+
+
+def test_digests_stay_with_their_keys_over_many_blocks(tmp_path: Path) -> None:
+    """Far more rows than one of DuckDB's vectors and row groups, some of them unchanged."""
+    rows: Rows = {(f"{number:x}",): number for number in range(300_000)}
+    before: Rows = {key: -1 if row % 3 else row for key, row in rows.items()}
+    base = _full(tmp_path / "a", ["id"], before)
+    newest = _incremental(tmp_path / "b", ["id"], base, before, rows)
+    query = "SELECT id, digest::VARCHAR, stamp FROM read_parquet($file)"
+    for key, digest, stamp in duckdb.execute(query, {"file": str(newest)}).fetchall():
+        row = rows[key,]
+        assert int(digest.replace("-", ""), 16) == _digest((key,), row)
+        assert stamp == (SECOND if row % 3 else FIRST)
+
+
+def test_few_rows_of_a_large_file_are_named_by_what_is_kept(tmp_path: Path) -> None:
+    before: Rows = {(str(number),): 0 for number in range(10)}
+    after = {**dict.fromkeys(before, 1), ("0",): 0}
+    base = _full(tmp_path / "a", ["id"], before)
+    newest = _incremental(tmp_path / "b", ["id"], base, before, after)
+    with KeyFiles.open(["id"]) as keys:
+        kept = RowFilter(frozenset([_digest(("0",), 0)]), keeps=True)
+        assert keys.superseded(newest, base, FIRST) == kept
+
+
+def test_an_empty_table_has_a_key_file(tmp_path: Path) -> None:
+    with KeyFiles.open(["id"]) as keys:
+        keys.load_scanned([])
+        assert keys.write(tmp_path / "a", [], FIRST) == EMPTY
+        assert keys.stamps(tmp_path / "a") == {}
+
+
+@pytest.mark.parametrize(
+    ("columns", "stored"),
+    [
+        (["id"], ["id"]),
+        (["key_2", "mark"], ["key_2", "mark"]),
+        (["a", "A"], ["key_1", "key_2"]),
+        (["id", "Digest"], ["key_1", "key_2"]),
+    ],
+)
+def test_columns_keep_their_names_where_duckdb_can_tell_them_apart(
+    columns: list[str], stored: list[str], tmp_path: Path
+) -> None:
+    assert stored_names(columns) == stored
+    file = _full(tmp_path / "a", columns, {})
+    names = duckdb.read_parquet(str(file)).columns
+    assert names == [*stored, "digest", "stamp"]
+
+
+def test_without_duckdb_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "duckdb", None)
+    with (
+        pytest.raises(MissingExtra, match=r"vector-backup-pipeline\[incremental\]"),
+        KeyFiles.open(["id"]),
+    ):
+        pass
+
+
+def test_a_full_disk_is_an_error_of_the_storage(tmp_path: Path) -> None:
+    with KeyFiles.open(["id"]) as keys:
+        digests = _scan(keys, {("1",): 0}, {("1",)})
+        with pytest.raises(StorageError, match="TMPDIR"):
+            keys.write(tmp_path / "missing" / "a", digests, FIRST)
