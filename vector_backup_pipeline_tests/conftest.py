@@ -20,6 +20,7 @@ pytest_plugins = [
     # Last: it imports from the others, which pytest must import first.
     "vector_backup_pipeline_tests.fix_dagster",
     "vector_backup_pipeline_tests.fix_definitions",
+    "vector_backup_pipeline_tests.fix_incremental",
     "vector_backup_pipeline_tests.fix_terminal",
     "vector_backup_pipeline_tests.fix_api",
 ]

@@ -39,7 +39,13 @@ _SETTINGS = {
 }
 
 
-_INDEX_SCANS = ("enable_indexscan", "enable_indexonlyscan", "enable_bitmapscan")
+_PHYSICAL_ORDER = {
+    "enable_indexscan": "off",
+    "enable_indexonlyscan": "off",
+    "enable_bitmapscan": "off",
+    "enable_seqscan": "on",
+    "enable_tidscan": "on",
+}
 
 
 def apply_session_settings(cursor: Cursor, lock_timeout: float) -> None:
@@ -92,9 +98,9 @@ def own_search_path(cursor: Cursor) -> Iterator[None]:
 def physical_order(cursor: Cursor) -> Iterator[None]:
     """Read tables in the order of their blocks in the block, not in an index's. After an error the
     caller rolls back, which resets it too."""
-    set_local(cursor, dict.fromkeys(_INDEX_SCANS, "off"))
+    set_local(cursor, _PHYSICAL_ORDER)
     yield
-    cursor.execute("; ".join(f"SET LOCAL {name} TO DEFAULT" for name in _INDEX_SCANS))
+    cursor.execute("; ".join(f"SET LOCAL {name} TO DEFAULT" for name in _PHYSICAL_ORDER))
 
 
 @contextlib.contextmanager
