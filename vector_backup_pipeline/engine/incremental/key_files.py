@@ -103,7 +103,7 @@ class KeyFiles:
                 yield cls(columns, Path(name), connection)
 
     def load_scanned(self, files: Sequence[Path]) -> LiveKeys:
-        """Load the live keys: CSV files of the columns and whether the row has changed (t or f)."""
+        """Load the live keys: CSV files of whether the row has changed (t or f), and the columns."""
         for number, file in enumerate(files):
             self._read_csv("scanned", file)
             insert = "INSERT INTO live SELECT key, mark = 't', $number FROM scanned"
@@ -220,7 +220,7 @@ class KeyFiles:
             rows = csv.writer(file, quoting=csv.QUOTE_ALL, lineterminator="\n")
             for number, line in enumerate(lines, start=1):
                 try:
-                    rows.writerow([*self._values_of(json.loads(line)), number])
+                    rows.writerow([number, *self._values_of(json.loads(line))])
                 except (ValueError, TypeError, RecursionError) as error:
                     raise InvalidParams(
                         f"Line {number} of {keys.name} is not a JSON object of the primary key "
@@ -283,12 +283,13 @@ class KeyFiles:
             rows.project(f"{self._key(self._stored)}, digest, stamp").create_view(name)
 
     def _read_csv(self, name: str, file: Path) -> None:
-        """Make a file that PostgreSQL's COPY wrote a view: key, mark."""
+        """Make a file that PostgreSQL's COPY wrote a view: key, mark. The mark comes first in the
+        file: DuckDB would skip a byte order mark there, which can be the beginning of a key."""
         from duckdb import CSVLineTerminator
 
         rows = self._connection.read_csv(
             str(file),
-            columns=dict.fromkeys([*self._fields, "mark"], "VARCHAR"),
+            columns=dict.fromkeys(["mark", *self._fields], "VARCHAR"),
             header=False,
             auto_detect=False,
             allow_quoted_nulls=False,

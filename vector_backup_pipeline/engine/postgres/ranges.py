@@ -69,7 +69,7 @@ class BlockRange:
 
 @dataclass(frozen=True)
 class KeyRange(BlockRange):
-    """All rows of a range, with one more column: whether the row has changed since the snapshot
+    """All rows of a range, with a first column: whether the row has changed since the snapshot
     whose xmin is `base_xmin`; true if that is None."""
 
     base_xmin: int | None = None
@@ -77,7 +77,7 @@ class KeyRange(BlockRange):
     def query(self, columns: Sequence[str]) -> Composable:
         xmin = self.base_xmin
         has_changed = SQL("true") if xmin is None else has_changed_since(xmin)
-        return self.select(SQL(", ").join([*map(Identifier, columns), has_changed]))
+        return self.select(SQL(", ").join([has_changed, *map(Identifier, columns)]))
 
 
 def has_changed_since(xmin: int) -> Composable:

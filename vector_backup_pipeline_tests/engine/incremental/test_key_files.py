@@ -68,7 +68,7 @@ def _csv(rows: list[tuple[Key, bool]]) -> str:
     """What COPY writes, with each value quoted."""
     text = io.StringIO()
     writer = csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\n")
-    writer.writerows([*key, "t" if changed else "f"] for key, changed in rows)
+    writer.writerows(["t" if changed else "f", *key] for key, changed in rows)
     return text.getvalue()
 
 
@@ -250,14 +250,14 @@ def test_unknown_keys_are_unchanged_ones_that_the_base_lacks(tmp_path: Path) -> 
 @pytest.mark.parametrize("changed", ["t", "f"])
 def test_unknown_keys_are_duplicates(tmp_path: Path, changed: str) -> None:
     base = _full(tmp_path / "a", ["id"], {("1",): 0, ("2",): 0})
-    (tmp_path / "scanned").write_text(f"1,f\n2,f\n2,{changed}\n")
+    (tmp_path / "scanned").write_text(f"f,1\nf,2\n{changed},2\n")
     with KeyFiles.open(["id"]) as keys:
         keys.load_scanned([tmp_path / "scanned"])
         assert keys.count_unknown(base) == 1
 
 
 def test_unknown_keys_are_those_that_the_base_has_twice(tmp_path: Path) -> None:
-    (tmp_path / "scanned").write_text("1,t\n2,t\n2,t\n")
+    (tmp_path / "scanned").write_text("t,1\nt,2\nt,2\n")
     (tmp_path / "digests").write_text("".join(f"{number:032x}\n" for number in range(3)))
     with KeyFiles.open(["id"]) as keys:
         keys.load_scanned([tmp_path / "scanned"])
