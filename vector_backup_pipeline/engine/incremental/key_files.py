@@ -103,7 +103,7 @@ class KeyFiles:
                 yield cls(columns, Path(name), connection)
 
     def load_scanned(self, files: Sequence[Path]) -> LiveKeys:
-        """Load the live keys: CSV files of whether the row has changed (t or f), and the columns."""
+        """Load the live keys: CSV files of whether a row has changed (t or f), and its columns."""
         for number, file in enumerate(files):
             self._read_csv("scanned", file)
             insert = "INSERT INTO live SELECT key, mark = 't', $number FROM scanned"
