@@ -18,6 +18,7 @@ pytest_plugins = [
     "vector_backup_pipeline_tests.fix_restore",
     "vector_backup_pipeline_tests.fix_rows",
     # Last: it imports from the others, which pytest must import first.
+    "vector_backup_pipeline_tests.fix_chains",
     "vector_backup_pipeline_tests.fix_dagster",
     "vector_backup_pipeline_tests.fix_definitions",
     "vector_backup_pipeline_tests.fix_incremental",

@@ -145,7 +145,7 @@ def find_parts(
             with reading(links, link):
                 files[link.stamp] = download_keys(directory, link, keys)
         with reading(links, newest):
-            check_keys(directory, newest, keys.content(files[newest.stamp]))
+            _check_live(directory, newest, keys.content(files[newest.stamp]))
         chosen = select(keys, files[newest.stamp]) if select else files[newest.stamp]
         rows = keys.stamps(chosen)
         if not rows.keys() <= files.keys():
@@ -172,14 +172,35 @@ def download_keys(directory: BackupDirectory, link: Link, keys: KeyFiles) -> Pat
     return path
 
 
-def check_keys(directory: BackupDirectory, link: Link, content: Content) -> None:
-    """Raise `IntegrityError` unless the key file has the content of the table's live rows."""
-    digest = f"{content.digest:032x}"
-    if (content.rows, digest) != (link.table.rows, link.table.digest):
+def check_keys(directory: BackupDirectory, link: Link) -> None:
+    """Compare the table's key file with its size and SHA-256, its content with that of the live
+    rows, and what it has of its own set with the data file.
+
+    Raises:
+        IntegrityError: they differ.
+        MissingExtra: DuckDB is not installed.
+        ResourceNotFound, StorageError: the file cannot be read.
+    """
+    with KeyFiles.open(link.keys.columns) as keys:
+        file = download_keys(directory, link, keys)
+        _check_live(directory, link, keys.content(file))
+        own = keys.content(file, link.stamp)
+        _compare(directory, link, own, link.data.rows, link.data.digest.value)
+
+
+def _check_live(directory: BackupDirectory, link: Link, content: Content) -> None:
+    _compare(directory, link, content, link.table.rows, link.table.digest)
+
+
+def _compare(
+    directory: BackupDirectory, link: Link, content: Content, rows: int, digest: str | None
+) -> None:
+    actual = f"{content.digest:032x}"
+    if (content.rows, actual) != (rows, digest):
         raise IntegrityError(
-            f"{directory.location}/{link.keys.name} is not what was written: {content.rows} rows "
-            f"with content digest {digest}, expected {link.table.rows} rows with "
-            f"{link.table.digest}. Check the disk, and make a new backup."
+            f"{directory.location}/{link.keys.name} does not fit the manifest: {content.rows} rows "
+            f"with content digest {actual}, expected {rows} rows with {digest}. Check the disk, "
+            "and make a new backup."
         )
 
 

@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from vector_backup_pipeline.engine.catalog.contents import BackupSet, DamagedSet
+from vector_backup_pipeline.engine.catalog.contents import (
+    BackupSet,
+    Contents,
+    DamagedSet,
+    ManifestSet,
+)
 from vector_backup_pipeline.engine.errors import BackupError, IntegrityError, ResourceNotFound
+from vector_backup_pipeline.engine.incremental.chain import (
+    Link,
+    chain_of,
+    check_keys,
+    links_of,
+    reading,
+)
 from vector_backup_pipeline.engine.results import (
     FailedTable,
     VerifiedTable,
@@ -36,19 +49,54 @@ class CheckedFiles:
         return None if self.errors else True
 
 
-def check_files(directory: BackupDirectory, backup: BackupSet) -> CheckedFiles:
-    """Check every file; one that fails does not stop the others."""
+class FileChecks:
+    """The checks of one run, which read a file once, though several sets need it."""
+
+    def __init__(self) -> None:
+        self._errors: dict[str, BackupError | None] = {}
+
+    def check(self, directory: BackupDirectory, link: Link) -> None:
+        """Check the files of a table in one set. Raises as `check_rows` and `check_keys`."""
+        where = directory.location
+        self._once(f"{where}/{link.data.name}", lambda: check_rows(directory, link.data))
+        if link.table.keys is not None:
+            self._once(f"{where}/{link.keys.name}", lambda: check_keys(directory, link))
+
+    def _once(self, file: str, check: Callable[[], None]) -> None:
+        if file not in self._errors:
+            self._errors[file] = None
+            try:
+                check()
+            except BackupError as error:
+                self._errors[file] = error
+        failure = self._errors[file]
+        if failure is not None:
+            raise failure
+
+
+def check_files(contents: Contents, backup: BackupSet, checks: FileChecks) -> CheckedFiles:
+    """Check every file of the set, and of those that it builds on; one that fails does not stop the
+    others."""
     checked = CheckedFiles()
     if isinstance(backup, DamagedSet):
         checked.errors.append((None, backup.error))
         return checked
+    chain: list[ManifestSet] = []
+    try:
+        chain = chain_of(contents, backup)
+    except BackupError as error:
+        checked.errors.append((None, error))
     for table in backup.manifest.tables:
         started = time.monotonic()
         # A table whose export failed has no file; the set counts as incomplete then.
         if (file := table.file) is None:
             continue
         try:
-            check_rows(directory, file)
+            checks.check(contents.directory, Link(backup.stamp, table, file))
+            links = links_of(chain, table) if chain else ()
+            for link in links[1:]:
+                with reading(links, link):
+                    checks.check(contents.directory, link)
         except BackupError as error:
             checked.errors.append((table.table, error))
             if isinstance(error, _DAMAGE):

@@ -55,7 +55,7 @@ from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
 from vector_backup_pipeline.engine.verification.drill import DrilledSet, OpenDrillServer, drill_set
-from vector_backup_pipeline.engine.verification.files import CheckedFiles, check_files
+from vector_backup_pipeline.engine.verification.files import CheckedFiles, FileChecks, check_files
 from vector_backup_pipeline.parameters.types import LATEST
 from vector_backup_pipeline.parameters.verify import VerifyParameters
 
@@ -111,6 +111,7 @@ class VerifyRun(RunInParts[VerifyResult, _Set]):
         self.request = request
         self._open_drill_server = open_drill_server
         self._lock_timeout = lock_timeout
+        self._checks = FileChecks()
 
     def find(self) -> list[SetToVerify]:
         """The requested sets, oldest first in each location.
@@ -203,7 +204,7 @@ class VerifyRun(RunInParts[VerifyResult, _Set]):
                     f"The manifest of {backup_set.label} is missing, but its data files exist. "
                     "Find out what removed it."
                 )
-            checked = check_files(backup_set.directory, backup)
+            checked = check_files(backup_set.contents, backup, self._checks)
             if not checked.errors:
                 return checked, self._drill(backup_set.directory, backup, checked)
         except BackupError as error:

@@ -1,0 +1,150 @@
+"""A set that builds on others restores to the table as it was, whatever the files look like."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from vector_backup_pipeline.engine.progress import Progress
+from vector_backup_pipeline_tests.fix_backup import BackupMaker
+from vector_backup_pipeline_tests.fix_chains import ChainMaker
+from vector_backup_pipeline_tests.fix_object_store import Bucket
+from vector_backup_pipeline_tests.fix_postgres import Database
+from vector_backup_pipeline_tests.fix_restore import TRUNCATING, RestoreMaker, rows_of
+
+_FORMS: list[dict[str, Any]] = [
+    {"format": "csv", "compression": "none"},
+    {"format": "csv", "compression": "zstd"},
+    {"format": "binary", "compression": "none"},
+    {"format": "binary", "compression": "zstd"},
+]
+# A block of few rows, and many blocks.
+_SMALL_BLOCKS = {"BLOCK_BYTES": 500, "INDEX_BYTES": 1000}
+
+
+@pytest.fixture(params=_FORMS, ids=lambda form: "-".join(form.values()))
+def form(request: pytest.FixtureRequest) -> dict[str, Any]:
+    parameters: dict[str, Any] = request.param
+    return parameters
+
+
+def test_each_set_of_a_chain_restores_to_its_own_rows(
+    database: Database, make_chain: ChainMaker, restore: RestoreMaker, form: dict[str, Any]
+) -> None:
+    chain = make_chain(**form)
+
+    for stamp, rows, backup in zip(chain.stamps, chain.rows, chain.backups, strict=True):
+        done = restore.succeeds(database, timestamp=stamp, **TRUNCATING)
+
+        restored = done.restored("docs")
+        assert rows_of(database) == rows
+        assert restored.digest_matches is True
+        assert restored.source_file == backup.file("docs").name
+        assert restored.rows_restored == database.ask_one("SELECT count(*) FROM docs")
+    sizes = [backup.file("docs").rows for backup in chain.backups]
+    assert sizes[0] > 200
+    assert all(0 < size < 50 for size in sizes[1:]), "only changed rows are in the files"
+
+
+@pytest.mark.usefixtures("in_staging")
+def test_several_connections_load_the_blocks_of_all_files(
+    database: Database,
+    make_chain: ChainMaker,
+    restore: RestoreMaker,
+    form: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, size in _SMALL_BLOCKS.items():
+        monkeypatch.setattr(f"vector_backup_pipeline.engine.formats.blocks.{name}", size)
+    chain = make_chain(**form)
+    database.run("DROP TABLE docs")
+    moments: list[Progress] = []
+
+    done = restore.succeeds(database, moments.append, workers=3)
+
+    assert rows_of(database) == chain.rows[-1]
+    assert done.restored("docs").digest_matches is True
+    assert moments[-1].rows == database.ask_one("SELECT count(*) FROM docs")
+    percents = [moment.percent for moment in moments if moment.percent is not None]
+    assert percents == sorted(percents)
+    assert percents[-1] == 100
+
+
+def test_a_chain_in_object_storage_restores(
+    database: Database,
+    backup: BackupMaker,
+    make_chain: ChainMaker,
+    restore: RestoreMaker,
+    bucket: Bucket,
+) -> None:
+    backup.url = restore.url = bucket.url
+    chain = make_chain(compression="zstd")
+    database.run("DROP TABLE docs")
+
+    restore.succeeds(database, timestamp="latest")
+
+    assert rows_of(database) == chain.rows[-1]
+
+
+@pytest.mark.parametrize("on_conflict", ["skip", "replace"])
+def test_a_chain_fills_the_gaps_of_an_existing_table(
+    database: Database,
+    make_chain: ChainMaker,
+    restore: RestoreMaker,
+    form: dict[str, Any],
+    on_conflict: str,
+) -> None:
+    chain = make_chain(**form)
+    database.run("DELETE FROM docs WHERE id % 7 = 0")
+    if on_conflict == "replace":
+        database.run("UPDATE docs SET body = 'lost' WHERE id % 7 = 1")
+
+    done = restore.succeeds(database, on_conflict=on_conflict)
+
+    assert rows_of(database) == chain.rows[-1]
+    assert done.restored("docs").digest_matches is None
+
+
+def test_a_table_of_which_nothing_is_left_restores_empty(
+    database: Database, make_chain: ChainMaker, backup: BackupMaker, restore: RestoreMaker
+) -> None:
+    make_chain()
+    database.run("DELETE FROM docs")
+    backup(database.url, tables=("docs",), truncate_tables=(), mode="incremental")
+    database.run("DROP TABLE docs")
+
+    done = restore.succeeds(database)
+
+    assert database.ask_one("SELECT count(*) FROM docs") == 0
+    assert done.restored("docs").digest_matches is True
+
+
+def test_a_chain_restores_under_another_name(
+    database: Database, make_chain: ChainMaker, restore: RestoreMaker
+) -> None:
+    make_chain()
+    before = database.ask("SELECT * FROM docs ORDER BY id")
+
+    restore.succeeds(database, rename={"docs": "public.copy"})
+
+    assert database.ask("SELECT * FROM copy ORDER BY id") == before
+
+
+@pytest.mark.parametrize("format_", ["csv", "binary"])
+def test_a_collection_is_found_in_the_chain(
+    langchain: Database, backup: BackupMaker, restore: RestoreMaker, format_: str
+) -> None:
+    backup(langchain.url, mode="auto", format=format_)
+    langchain.run("UPDATE langchain_pg_collection SET name = 'renamed' WHERE name = 'beta'")
+    langchain.run("UPDATE langchain_pg_embedding SET document = 'new' WHERE id = 'doc-7'")
+    made = backup(langchain.url, mode="auto", format=format_)
+    assert made.manifest.builds_on is not None
+    before = rows_of(langchain)
+    langchain.run("UPDATE langchain_pg_embedding SET document = 'lost'")
+
+    collections = [name for (name,) in langchain.ask("SELECT name FROM langchain_pg_collection")]
+    done = restore.succeeds(langchain, collections=collections, on_conflict="replace")
+
+    assert done.restored("langchain_pg_embedding").rows_restored > 0
+    assert rows_of(langchain) == before
