@@ -1,11 +1,11 @@
-"""A chain with a missing or damaged file is detected everywhere, and nothing is restored from it."""
+"""A chain with a missing or damaged file is detected, and nothing is restored from it."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -58,9 +58,9 @@ def _files(chain: Chain) -> list[tuple[str, Path]]:
     """The stamp and path of each file that a restore of the newest set needs."""
     files = []
     for stamp in chain.stamps:
-        names = [name for name in os.listdir(chain.directory) if stamp in name]
-        assert len(names) == 3, names
-        files += [(stamp, chain.directory / name) for name in sorted(names)]
+        paths = sorted(chain.directory.glob(f"*{stamp}*"))
+        assert len(paths) == 3, paths
+        files += [(stamp, path) for path in paths]
     return files
 
 
@@ -69,7 +69,7 @@ def _list(root: Path) -> dict[str, ListedBackup]:
     return {backup.timestamp: backup for backup in location.backups}
 
 
-def _verify(root: Path, **parameters: str) -> VerifyResult:
+def _verify(root: Path, **parameters: Any) -> VerifyResult:
     run = VerifyRun(
         VerifyParameters(**parameters),
         BackupRoot(str(root), "vector_bak"),
@@ -116,11 +116,12 @@ def test_a_file_that_changes_during_the_load_is_detected(
     changed = data.replace(b'\n4,"say', b'\n4,"SAY')
     assert changed != data
 
-    for parameters, message in (
+    cases: list[tuple[dict[str, Any], str]] = [
         (TRUNCATING, "content digest"),
         ({"on_conflict": "skip"}, "changed while"),
-    ):
-        restore.between["load"] = lambda: _rewrite(path, changed)
+    ]
+    restore.between["load"] = lambda: _rewrite(path, changed)
+    for parameters, message in cases:
         restore.fails(database, "INTEGRITY_ERROR", message, **parameters)
         path.write_bytes(data)
 
