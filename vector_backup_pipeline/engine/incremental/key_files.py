@@ -80,7 +80,7 @@ class KeyFiles:
         key = f"key STRUCT({' VARCHAR, '.join(self._fields)} VARCHAR)"
         self._run(f"CREATE TABLE live ({key}, changed BOOLEAN, file INTEGER)")
         self._run("CREATE VIEW unchanged AS SELECT key FROM live WHERE NOT changed")
-        self._run(f"CREATE TABLE exported ({key}, digest UUID, stamp VARCHAR)")
+        self._run(f"CREATE TABLE exported ({key}, digest UUID, stamp VARCHAR, fits BOOLEAN)")
         self._run("CREATE MACRO integer_of(digest) AS digest::BLOB::BIT::UHUGEINT")
 
     @classmethod
@@ -104,10 +104,12 @@ class KeyFiles:
 
     def load_scanned(self, files: Sequence[Path]) -> LiveKeys:
         """Load the live keys: CSV files of whether a row has changed (t or f), and its columns."""
-        for number, file in enumerate(files):
-            self._read_csv("scanned", file)
-            insert = "INSERT INTO live SELECT key, mark = 't', $number FROM scanned"
-            self._run(insert, number=number)
+        if not files:
+            return LiveKeys(0, [])
+        self._read_csv("scanned", *files)
+        number = "list_position($files, filename) - 1"
+        insert = f"INSERT INTO live SELECT key, mark = 't', {number} FROM scanned"  # noqa: S608
+        self._run(insert, files=list(map(str, files)))
         counts = "SELECT file, count(*) FROM live WHERE changed GROUP BY file"
         changed = dict(self._run(counts).fetchall())
         rows = self._number("SELECT count(*) FROM live")
@@ -138,21 +140,24 @@ class KeyFiles:
             IntegrityError: The digests do not fit the changed rows, or `base` the unchanged ones.
         """
         numbers = self._run("SELECT DISTINCT file FROM live WHERE changed ORDER BY file").fetchall()
-        for (number,), file in zip(numbers, digests, strict=True):
+        if digests:
             self._run(
                 """
-                INSERT INTO exported SELECT key, digest, $stamp
-                FROM (SELECT key FROM live WHERE file = $number AND changed) AS changed
+                INSERT INTO exported
+                SELECT key, digest, $stamp,
+                       list_position($numbers, file) = list_position($digests, filename)
+                FROM (SELECT key, file FROM live WHERE changed) AS changed
                 POSITIONAL JOIN read_csv($digests, columns = {'digest': 'UUID'}, header = false,
-                                         auto_detect = false, parallel = false) AS digests
+                                         auto_detect = false, parallel = false, filename = true)
+                                AS digests
                 """,
-                number=number,
+                numbers=[number for (number,) in numbers],
                 stamp=stamp,
-                digests=str(file),
+                digests=list(map(str, digests)),
             )
         # A positional join adds NULLs to the shorter side.
-        misfits = self._number("SELECT count(*) FROM exported WHERE key IS NULL OR digest IS NULL")
-        rows = "FROM exported"
+        misfits = self._number("SELECT count(*) FROM exported WHERE fits IS NOT TRUE")
+        rows = "SELECT key, digest, stamp FROM exported"
         if base is not None:
             self._read(base=base)
             rows += " UNION ALL SELECT key, digest, stamp FROM base JOIN unchanged USING (key)"
@@ -282,21 +287,23 @@ class KeyFiles:
             rows = self._connection.read_parquet(str(file))
             rows.project(f"{self._key(self._stored)}, digest, stamp").create_view(name)
 
-    def _read_csv(self, name: str, file: Path) -> None:
-        """Make a file that PostgreSQL's COPY wrote a view: key, mark. The mark comes first in the
-        file: DuckDB would skip a byte order mark there, which can be the beginning of a key."""
+    def _read_csv(self, name: str, *files: Path) -> None:
+        """Make files that PostgreSQL's COPY wrote a view: key, mark, filename; in their order. The
+        mark comes first: DuckDB would skip a byte order mark there, which can be the beginning of a
+        key."""
         from duckdb import CSVLineTerminator
 
         rows = self._connection.read_csv(
-            str(file),
+            list(map(str, files)),
             columns=dict.fromkeys(["mark", *self._fields], "VARCHAR"),
             header=False,
             auto_detect=False,
             allow_quoted_nulls=False,
             lineterminator=CSVLineTerminator.LINE_FEED,
+            filename=True,
             parallel=False,  # A thread can mistake a quoted line feed for the end of a row.
         )
-        rows.project(f"{self._key(self._fields)}, mark").create_view(name)
+        rows.project(f"{self._key(self._fields)}, mark, filename").create_view(name)
 
     def _key(self, columns: Sequence[str]) -> str:
         pairs = zip(self._fields, map(_quoted, columns), strict=True)
@@ -319,7 +326,9 @@ class KeyFiles:
         [(number,)] = self._run(query, **parameters).fetchall()
         return int(number)
 
-    def _run(self, statement: str, **parameters: str | int | None) -> DuckDBPyConnection:
+    def _run(
+        self, statement: str, **parameters: str | int | list[str] | list[int] | None
+    ) -> DuckDBPyConnection:
         import duckdb
 
         try:
