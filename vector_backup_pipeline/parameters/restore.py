@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import combinations
 from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, Field
@@ -25,6 +26,10 @@ def _rename(rename: Mapping[str, str]) -> Mapping[str, str]:
             if len(part.encode()) > _MAX_NAME_BYTES:
                 raise ValueError(f"has {part!r}; a name has at most {_MAX_NAME_BYTES} bytes.")
     return rename
+
+
+# They select rows by what key files say.
+_BY_KEY = ("keys_from", "where_removed_since")
 
 
 class RestoreParameters(Parameters):
@@ -61,10 +66,11 @@ class RestoreParameters(Parameters):
                 "truncating would remove all other rows. To put some rows back over the existing "
                 "ones, use on_conflict 'replace'.",
             )
-            for key in ("keys_from", "where_removed_since")
+            for key in _BY_KEY
         ),
-        Exclusion(
-            {"keys_from": ANY, "where_removed_since": ANY}, "both select rows. Give one of them."
+        *(
+            Exclusion({one: ANY, other: ANY}, "both select rows. Give one of them.")
+            for one, other in combinations(("collections", *_BY_KEY), 2)
         ),
         Exclusion(
             {"fire_triggers": [True], "disable_triggers": [True]},

@@ -50,7 +50,7 @@ _GOOD: dict[type[Parameters], dict[str, Any]] = {
         "db_connection": URL,
         "tables": ["docs"],
         "collections": ["a"],
-        "where_removed_since": "20250720_234914",
+        "where_removed_since": None,
         "truncate_before_restore": False,
         "on_conflict": "fail",
         "rename": {"docs": "app.docs"},

@@ -135,6 +135,8 @@ class RestoreSource:
                 itself.
             InvalidParams: the rows can't be selected; see `row_selection`.
         """
+        if request.keys_from is not None and len(self.tables) > 1:
+            raise InvalidParams("keys_from has the keys of one table: name it in tables.")
         return replace(self, tables=tuple(self._checked(t, request) for t in self.tables))
 
     def _checked(self, table: StoredTable, request: RestoreParameters) -> StoredTable:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
 
+from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings
+from vector_backup_pipeline.engine.postgres.drill_database import DrillServer
 from vector_backup_pipeline.engine.progress import Progress
-from vector_backup_pipeline_tests.fix_backup import BackupMaker
+from vector_backup_pipeline.engine.secrets import SecretText
+from vector_backup_pipeline.engine.storage.root import BackupRoot
+from vector_backup_pipeline.engine.verification.run import VerifyRun
+from vector_backup_pipeline.parameters.verify import VerifyParameters
+from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS, BackupMaker
 from vector_backup_pipeline_tests.fix_chains import ChainMaker
 from vector_backup_pipeline_tests.fix_object_store import Bucket
 from vector_backup_pipeline_tests.fix_postgres import Database
@@ -148,3 +155,26 @@ def test_a_collection_is_found_in_the_chain(
 
     assert done.restored("langchain_pg_embedding").rows_restored > 0
     assert rows_of(langchain) == before
+
+
+def test_a_restore_test_of_a_chain_passes(
+    database: Database, make_chain: ChainMaker, backup: BackupMaker
+) -> None:
+    chain = make_chain()
+    settings = ConnectionSettings.from_installation(SecretText(database.url), "the test")
+    run = VerifyRun(
+        VerifyParameters(timestamp=chain.stamps[-1], drill=True, probes=0),
+        BackupRoot(str(backup.root), "vector_bak"),
+        TIMESTAMPS,
+        lambda: contextlib.nullcontext(DrillServer(settings, is_throwaway=False)),
+        lock_timeout=2.0,
+        run_id="0" * 32,
+    )
+
+    (found,) = run.find()
+    verdict = run.verify(found.key)
+    run.close()
+
+    assert verdict is not None
+    assert verdict.drill is not None, verdict.errors
+    assert verdict.drill.passed, verdict.errors
