@@ -81,7 +81,6 @@ class KeyFiles:
         self._run(f"CREATE TABLE live ({key}, changed BOOLEAN, file INTEGER)")
         self._run("CREATE VIEW unchanged AS SELECT key FROM live WHERE NOT changed")
         self._run(f"CREATE TABLE exported ({key}, digest UUID, stamp VARCHAR, fits BOOLEAN)")
-        self._run("CREATE MACRO integer_of(digest) AS digest::BLOB::BIT::UHUGEINT")
 
     @classmethod
     @contextmanager
@@ -182,7 +181,7 @@ class KeyFiles:
             """
             SELECT count(*), coalesce(sum((number >> 64)::UBIGINT), 0),
                    coalesce(sum((number & 18446744073709551615)::UBIGINT), 0)
-            FROM (SELECT integer_of(digest) AS number FROM chosen
+            FROM (SELECT digest::BLOB::BIT::UHUGEINT AS number FROM chosen
                   WHERE stamp = coalesce($stamp, stamp))
             """,
             stamp=stamp,
@@ -203,7 +202,7 @@ class KeyFiles:
             return self.kept(newest, stamp)
         self._read(newest=newest, own=own)
         query = """
-            SELECT integer_of(digest) FROM (FROM own WHERE stamp = $stamp) AS stored
+            SELECT digest::BLOB FROM (FROM own WHERE stamp = $stamp) AS stored
             ANTI JOIN (FROM newest WHERE stamp = $stamp) AS taken USING (digest)
         """
         return RowFilter(self._digests(query, stamp), keeps=False)
@@ -211,7 +210,7 @@ class KeyFiles:
     def kept(self, chosen: Path, stamp: str) -> RowFilter:
         """The rows of `chosen` that the set `stamp` contains."""
         self._read(chosen=chosen)
-        query = "SELECT integer_of(digest) FROM chosen WHERE stamp = $stamp"
+        query = "SELECT digest::BLOB FROM chosen WHERE stamp = $stamp"
         return RowFilter(self._digests(query, stamp), keeps=True)
 
     def matching(self, newest: Path, keys: Path, target: Path) -> int:
@@ -298,6 +297,8 @@ class KeyFiles:
             columns=dict.fromkeys(["mark", *self._fields], "VARCHAR"),
             header=False,
             auto_detect=False,
+            quotechar='"',
+            escapechar='"',
             allow_quoted_nulls=False,
             lineterminator=CSVLineTerminator.LINE_FEED,
             filename=True,
@@ -318,9 +319,10 @@ class KeyFiles:
         return self._number(copy, target=str(target))
 
     def _digests(self, query: str, stamp: str) -> frozenset[int]:
+        # As bytes: DuckDB takes 75 µs to convert one UHUGEINT.
         result = self._run(query, stamp=stamp)
         batches = iter(lambda: result.fetchmany(_BATCH), [])
-        return frozenset(digest for batch in batches for (digest,) in batch)
+        return frozenset(int.from_bytes(digest, "big") for batch in batches for (digest,) in batch)
 
     def _number(self, query: str, **parameters: str) -> int:
         [(number,)] = self._run(query, **parameters).fetchall()

@@ -297,6 +297,30 @@ def test_digests_stay_with_their_keys_over_many_blocks(tmp_path: Path) -> None:
         assert stamp == (SECOND if row % 3 else FIRST)
 
 
+def test_keys_are_any_text(tmp_path: Path) -> None:
+    texts = [
+        "",
+        '"',
+        'a"",',
+        ",",
+        "\r",
+        "\n",
+        '\r\n"',
+        "\\.",
+        "NULL",
+        " ",
+        "\t'",
+        "größe",
+        "\ufeffa",
+    ]
+    rows: Rows = {(a, b): 0 for a in texts for b in texts}
+    file = _full(tmp_path / "a", ["a", "b"], rows)
+    with KeyFiles.open(["a", "b"]) as keys:
+        empty = _full(tmp_path / "b", ["a", "b"], {})
+        found = {tuple(key.values()) for _, key in keys.differing_keys(empty, file)}
+    assert found == set(rows)
+
+
 def test_few_rows_of_a_large_file_are_named_by_what_is_kept(tmp_path: Path) -> None:
     before: Rows = {(str(number),): 0 for number in range(10)}
     after = {**dict.fromkeys(before, 1), ("0",): 0}
