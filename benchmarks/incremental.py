@@ -191,7 +191,7 @@ def measure_chain(bench: Bench, rounds: int) -> None:
 
 
 def measure_diff(bench: Bench, rows: int) -> None:
-    from vector_backup_pipeline.engine.incremental.diff import compare_sets
+    from vector_backup_pipeline.engine.incremental.diff import find_pair
 
     clear_output()
     bench.run_sql(_NARROW.format(rows=rows))
@@ -200,7 +200,7 @@ def measure_diff(bench: Bench, rows: int) -> None:
     later, incremental = bench.backup("incremental", NARROW)
     directory: Any = BackupRoot(str(DIRECTORY / "root"), "vector_bak").find(None)
     started = time.monotonic()
-    result = compare_sets(directory, TIMESTAMPS, earlier, later)
+    result = find_pair(directory, TIMESTAMPS, earlier, later).difference()
     print(f"\n{rows} keys: full {full:.1f} s, 1% {incremental:.1f} s")
     print(f"diff: {time.monotonic() - started:.1f} s: {result}")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -94,6 +94,14 @@ STATUS: Examples = {
         "error": None,
     }
 }
+DIFF: Examples = {
+    "One table": {
+        "response": "查询成功",
+        "from": "20250720_234914",
+        "to": "20250721_234914",
+        "tables": {f"public.{_TABLE}": {"added": 12, "changed": 3, "removed": 1}},
+    }
+}
 LIST: Examples = {
     "One backup set": {
         "response": "查询成功",

@@ -19,6 +19,7 @@ from vector_backup_pipeline.api import examples
 from vector_backup_pipeline.api.examples import Example
 from vector_backup_pipeline.engine.catalog.locations import BackupList
 from vector_backup_pipeline.engine.errors import error_classes
+from vector_backup_pipeline.engine.incremental.diff import SetDifference
 from vector_backup_pipeline.engine.results import BackupResult, RestoreResult, RunResult
 
 MESSAGES: Mapping[int, str] = {
@@ -127,6 +128,12 @@ class ListData(BackupList, ResponseData):
     timestamp: datetime
 
 
+class DiffData(SetDifference, ResponseData):
+    EXAMPLES = examples.DIFF
+
+    timestamp: datetime
+
+
 class HealthData(ResponseData):
     """Dagster's version, and the state of each daemon that it requires."""
 
@@ -161,7 +168,9 @@ def respond(
 ) -> JSONResponse:
     """The answer with this HTTP status. Keys that an error does not set are left out."""
     # A run's result is JSON already, which pydantic would warn of.
-    content = data.model_dump(exclude_unset=isinstance(data, ErrorData), warnings=False)
+    content = data.model_dump(
+        exclude_unset=isinstance(data, ErrorData), by_alias=True, warnings=False
+    )
     if isinstance(data, BackupData | RestoreData):
         # As in the result itself, the common fields come last.
         for key in (*RunResult.model_fields, "run_id"):

@@ -23,9 +23,11 @@ from vector_backup_pipeline.api.operations import BACKUP, RESTORE, Operation
 from vector_backup_pipeline.api.run_reader import RunProgress
 from vector_backup_pipeline.api.runs import NO_DAEMON, Runs
 from vector_backup_pipeline.engine.catalog.downloads import find_download
-from vector_backup_pipeline.engine.catalog.locations import list_backups
+from vector_backup_pipeline.engine.catalog.locations import find_directory, list_backups
+from vector_backup_pipeline.engine.incremental.diff import SetDifference, find_pair
 from vector_backup_pipeline.engine.storage.root import BackupRoot
-from vector_backup_pipeline.parameters.types import TASK_ID_PATTERN
+from vector_backup_pipeline.parameters.table_names import split_tables
+from vector_backup_pipeline.parameters.types import TASK_ID_PATTERN, check_task_id
 from vector_backup_pipeline.settings import Settings
 
 
@@ -72,7 +74,7 @@ _Wait = Annotated[
 _TaskId = Annotated[
     str | None,
     Query(
-        description="The task. Default: all locations for a list, the root for a file.",
+        description="The task. Default: all locations for a list, the root for all else.",
         examples=["corpus_7"],
         json_schema_extra={"pattern": TASK_ID_PATTERN},
     ),
@@ -85,6 +87,25 @@ _GlobalOnly = Annotated[
 ]
 _Timestamp = Annotated[
     str, Path(description="The backup set's timestamp.", examples=["20250721_234914"])
+]
+_From = Annotated[
+    str,
+    Query(
+        alias="from",
+        description="The timestamp of the earlier set, or latest.",
+        examples=["20250720_234914"],
+    ),
+]
+_To = Annotated[
+    str,
+    Query(description="The timestamp of the later set, or latest.", examples=["20250721_234914"]),
+]
+_Tables = Annotated[
+    str | None,
+    Query(
+        description="Compare only these tables, comma-separated. Default: all of either set.",
+        examples=["langchain_pg_embedding"],
+    ),
 ]
 _File = Annotated[
     str,
@@ -244,6 +265,38 @@ async def list_sets(
         global_only=global_only,
     )
     data = models.ListData(response="查询成功", **dict(backups), timestamp=services.now())
+    return models.respond(200, data)
+
+
+@router.get(
+    f"{_BASE_PATH}/backup/diff",
+    summary="Compare two backup sets",
+    responses={
+        **answer(200, models.DiffData, "The rows added, changed and removed."),
+        **errors(400, 401, 404, 500),
+    },
+    tags=["files"],
+)
+async def diff(
+    services: _Services,
+    from_: _From,
+    to: _To,
+    tables: _Tables = None,
+    task_id: _TaskId = None,
+) -> JSONResponse:
+    """What happened to the rows of each table between two sets of a location, counted from their
+    key files."""
+
+    def compare() -> SetDifference:
+        check_task_id(task_id)
+        directory = find_directory(services.root, None, task_id or None)
+        names = split_tables(tables) if tables else None
+        return find_pair(directory, services.settings.timestamps, from_, to, names).difference()
+
+    difference = await run_in_threadpool(compare)
+    data = models.DiffData(
+        response="查询成功", **difference.model_dump(by_alias=True), timestamp=services.now()
+    )
     return models.respond(200, data)
 
 

@@ -29,6 +29,7 @@ COMMANDS = {
     ),
     "verify": ("operations", "Verify stored backup sets, optionally with a restore test."),
     "list": ("listing", "List backup sets."),
+    "diff": ("diff", "Compare two backup sets by their key files."),
     "adopt": ("operations", "Create backup sets from the older system's files."),
     "check": ("check", "Check in a dry run whether a backup can be made."),
     "prune": ("operations", "Remove the backup sets that no retention rule keeps."),

@@ -23,7 +23,7 @@ from vector_backup_pipeline_tests.fix_dagster import CHECKOUT
 Json = dict[str, Any]
 
 _OPERATION_IDS = [
-    *("back_up", "backup_status", "cancel_backup", "cancel_restore", "download"),
+    *("back_up", "backup_status", "cancel_backup", "cancel_restore", "diff", "download"),
     *("download_headers", "healthz", "list_sets", "restore", "restore_status"),
 ]
 _SETTINGS = load_settings()

@@ -1,0 +1,73 @@
+"""`vector-backup diff`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import click
+
+from vector_backup_pipeline.cli.showing import DONE, json_option, printable, show_json
+
+if TYPE_CHECKING:
+    from vector_backup_pipeline.engine.incremental.diff import SetDifference
+
+
+@click.command("diff")
+@click.argument("set_a", metavar="SET_A")
+@click.argument("set_b", metavar="SET_B")
+@click.option(
+    "--tables",
+    metavar="NAMES",
+    help="Compare only these tables, comma-separated. Default: all of either set.",
+)
+@click.option(
+    "--keys",
+    "with_keys",
+    is_flag=True,
+    help="List the primary keys of the rows instead, one JSON object per line. Default: off.",
+)
+@click.option(
+    "--task-id", metavar="ID", help="Compare sets of this task. Default: those of the root."
+)
+@json_option
+def diff_command(
+    set_a: str, set_b: str, tables: str | None, with_keys: bool, task_id: str | None, as_json: bool
+) -> int:
+    """Compare two backup sets by their key files.
+
+    Counts the rows that were added, changed and removed after SET_A and until SET_B: timestamps of
+    sets with key files, or latest.
+
+    \b
+    Examples:
+      vector-backup diff 20250720_234914 20250721_234914
+      vector-backup diff 20250720_234914 latest --tables docs --keys | jq -c .key
+    """
+    from vector_backup_pipeline.engine.catalog.locations import find_directory
+    from vector_backup_pipeline.engine.incremental.diff import find_pair
+    from vector_backup_pipeline.parameters.table_names import split_tables
+    from vector_backup_pipeline.parameters.types import check_task_id
+    from vector_backup_pipeline.settings import load_settings
+
+    check_task_id(task_id)
+    settings = load_settings()
+    directory = find_directory(settings.open_root(), None, task_id)
+    names = None if tables is None else split_tables(tables)
+    pair = find_pair(directory, settings.timestamps, set_a, set_b, names)
+    if with_keys:
+        for table, change, key in pair.changed_keys():
+            click.echo(json.dumps({"table": table, "change": change, "key": key}))
+    elif as_json:
+        show_json(pair.difference().model_dump(by_alias=True))
+    else:
+        click.echo("\n".join(_lines(pair.difference())))
+    return DONE
+
+
+def _lines(difference: SetDifference) -> Iterator[str]:
+    yield f"Rows from {difference.from_} to {difference.to}:"
+    for table, counts in difference.tables.items():
+        numbers = f"{counts.added} added, {counts.changed} changed, {counts.removed} removed"
+        yield f"  {printable(table)}: {numbers}"
