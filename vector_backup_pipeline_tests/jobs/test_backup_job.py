@@ -56,6 +56,44 @@ def test_without_config_the_tables_of_the_settings_are_backed_up(
     assert (metadata["rows"], metadata["bytes"]) == (58, file.stat().st_size)
 
 
+def test_the_setting_of_the_mode_makes_incremental_backups(
+    job: JobRunner, langchain: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(PREFIX + "MODE", "auto")
+    base = job({})
+    stamp = base.manifest["timestamp"]
+    langchain.run("DELETE FROM langchain_pg_embedding WHERE id IN ('doc-1', 'doc-2')")
+    langchain.run("UPDATE langchain_pg_embedding SET document = '' WHERE id = 'doc-3'")
+
+    done = job({})
+
+    embedding = done.result["tables_backed_up"]["langchain_pg_embedding"]
+    assert list(embedding)[-5:] == [
+        "mode",
+        "builds_on",
+        "rows_exported",
+        "rows_removed",
+        "reason",
+    ]
+    assert list(embedding.values())[-5:] == ["incremental", stamp, 1, 2, None]
+    assert embedding["row_count"] == 56
+    assert f", incremental: 1 changed, 2 removed since {stamp}\n" in done.log
+    metadata = {key: value.value for key, value in _materializations(done)[1].metadata.items()}
+    keys = done.directory / embedding["backup_file"].replace(".csv", ".keys.parquet")
+    numbers = {
+        "rows": 56,
+        "mode": "incremental",
+        "builds_on": stamp,
+        "rows exported": 1,
+        "rows removed": 2,
+        "key file bytes": keys.stat().st_size,
+    }
+    assert metadata | numbers == metadata
+    assert done.metadata("STEP_OUTPUT", "export_table[langchain_pg_embedding]")["rows removed"] == 2
+    assert _materializations(base)[1].metadata["mode"].value == "full"
+    assert ", full: There is no set of this database" in base.log
+
+
 def test_every_parameter_reaches_the_engine(
     job: JobRunner, langchain: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -77,6 +77,7 @@ class KeyFiles:
         self._stored = stored_names(columns)
         self._fields = [f"key_{position}" for position in range(1, len(columns) + 1)]
         self._connection = connection
+        self._views: dict[str, Path] = {}
         key = f"key STRUCT({' VARCHAR, '.join(self._fields)} VARCHAR)"
         self._run(f"CREATE TABLE live ({key}, changed BOOLEAN, file INTEGER)")
         self._run("CREATE VIEW unchanged AS SELECT key FROM live WHERE NOT changed")
@@ -283,8 +284,10 @@ class KeyFiles:
     def _read(self, **files: Path) -> None:
         """Make each key file a view: key, digest, stamp."""
         for name, file in files.items():
-            rows = self._connection.read_parquet(str(file))
-            rows.project(f"{self._key(self._stored)}, digest, stamp").create_view(name)
+            if self._views.get(name) != file:
+                rows = self._connection.read_parquet(str(file))
+                rows.project(f"{self._key(self._stored)}, digest, stamp").create_view(name)
+                self._views[name] = file
 
     def _read_csv(self, name: str, *files: Path) -> None:
         """Make files that PostgreSQL's COPY wrote a view: key, mark, filename; in their order. The
