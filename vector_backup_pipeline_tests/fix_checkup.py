@@ -1,7 +1,5 @@
 """Checks of a configuration, called through the engine."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Databases whose tables are read and recreated, and their comparison by pg_dump."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence

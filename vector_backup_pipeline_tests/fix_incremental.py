@@ -1,7 +1,5 @@
 """Backups of one table, `docs`, that build on one another."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Iterable
 from dataclasses import dataclass, field

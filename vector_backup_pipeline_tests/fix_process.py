@@ -1,7 +1,5 @@
 """Processes that tests start. None outlives its test or blocks it."""
 
-from __future__ import annotations
-
 import contextlib
 import signal
 import subprocess

@@ -2,8 +2,6 @@
 
 # ruff: noqa: S608 - the names in these statements are the tests' own
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

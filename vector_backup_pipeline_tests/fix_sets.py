@@ -1,7 +1,5 @@
 """Backup sets as files for the catalog, written without a server."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Mapping, Sequence

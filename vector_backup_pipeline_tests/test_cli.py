@@ -1,14 +1,11 @@
 """The command line: results, errors, exit codes, flags, output, signals."""
 
-from __future__ import annotations
-
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +18,6 @@ from vector_backup_pipeline import cli
 from vector_backup_pipeline.settings import PREFIX
 from vector_backup_pipeline_tests.fix_dagster import CHECKOUT, RESULT_KEYS
 from vector_backup_pipeline_tests.fix_postgres import Database
-from vector_backup_pipeline_tests.fix_process import child
 from vector_backup_pipeline_tests.fix_sets import SetWriter
 from vector_backup_pipeline_tests.fix_terminal import Terminal
 from vector_backup_pipeline_tests.jobs.test_restore_job import RESULT_KEYS as RESTORE_KEYS
@@ -100,6 +96,9 @@ def test_json_of_a_failure_has_the_error_and_the_data(
         ("adopt --all --timestamp 20240102_030405", "INVALID_PARAMS"),
         ("adopt --timestamp latest", "INVALID_PARAMS"),
         ("adopt --all --task-id ../x", "INVALID_PARAMS"),
+        ("prune --yes --keep-last 0", "MISSING_REQUIRED_PARAMS"),
+        ("prune --yes --keep-last many", "INVALID_PARAMS"),
+        ("prune --yes --keep-last 1 --task-id t --global-only", "INVALID_PARAMS"),
         ("unknown", "INVALID_PARAMS"),
     ],
 )
@@ -199,31 +198,6 @@ def test_every_flag_of_a_backup_becomes_its_parameter(
     kept = [path for path in [*dagster_home.rglob("*"), *root.rglob("*")] if path.is_file()]
     assert kept
     assert not [path for path in kept if b"geheim-0815" in path.read_bytes()]
-
-
-def test_every_flag_of_a_restore_becomes_its_parameter(
-    installed: Database, terminal: Terminal
-) -> None:
-    assert terminal("backup").code == 0
-
-    called = terminal(
-        *("restore", "--timestamp", "latest", "--backup-path", "training_data/vector_bak"),
-        *("--tables", "langchain_pg_collection,langchain_pg_embedding"),
-        *("--collections", "collection 1,collection 2", "--on-conflict", "replace"),
-        *("--rename", "langchain_pg_collection=rescued.collections"),
-        *("--rename", "langchain_pg_embedding=rescued.embeddings"),
-        *("--workers", "1", "--maintenance-work-mem", "64MB", "--probes", "0"),
-        *("--max-parallel-maintenance-workers", "0", "--progress-every", "10"),
-        "--fire-triggers",
-        "--json",
-    )
-
-    assert called.code == 0, called.out
-    assert installed.ask("SELECT name FROM rescued.collections ORDER BY 1") == [
-        ("collection 1",),
-        ("collection 2",),
-    ]
-    assert called.document["recall_at_10"] == []
 
 
 @pytest.mark.parametrize("name", cli.COMMANDS)
@@ -351,29 +325,3 @@ def test_signals_at_once_are_one_interrupt(
     monkeypatch.setattr(cli.commands, "main", interrupted)
     assert terminal().code == 0
     assert interrupts == [signal.SIGINT]
-
-
-def test_a_terminated_restore_ends_with_130_and_leaves_the_target_as_it_was(
-    installed: Database, terminal: Terminal, root: Path
-) -> None:
-    assert terminal("backup").code == 0
-    with installed.session() as session, session.cursor() as cursor:
-        cursor.execute("LOCK TABLE langchain_pg_collection IN ROW EXCLUSIVE MODE")
-        with child(
-            [*COMMAND, "restore", "--timestamp=latest", "--truncate-before-restore", "--json"],
-            env=os.environ | {"PYTHONPATH": str(CHECKOUT)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        ) as process:
-            while not installed.ask_one("SELECT count(*) FROM pg_locks WHERE NOT granted"):
-                assert process.poll() is None
-                time.sleep(0.05)
-            process.send_signal(signal.SIGTERM)
-            out, _ = process.communicate(timeout=60)
-
-    assert process.returncode == 130
-    assert json.loads(out)["data"]["restore_performed"] is False
-    assert json.loads(out)["error_type"] == "RUN_CANCELED"
-    assert count(installed) == 58
-    assert "CANCELED" in (root / "vector_bak" / "vector_backup_log.txt").read_text()

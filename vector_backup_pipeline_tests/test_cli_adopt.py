@@ -1,9 +1,6 @@
 """`vector-backup adopt`: the older system's files become backup sets, or are refused by line."""
 
-from __future__ import annotations
-
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +18,6 @@ from vector_backup_pipeline.engine.manifest import Manifest, read_manifest
 from vector_backup_pipeline.engine.stored_files import check_rows
 from vector_backup_pipeline.settings import PREFIX
 from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
-from vector_backup_pipeline_tests.fix_object_store import Bucket
 from vector_backup_pipeline_tests.fix_sets import COLLECTION, EMBEDDING, SetWriter, find_set
 from vector_backup_pipeline_tests.fix_terminal import Terminal
 
@@ -207,18 +203,3 @@ def test_an_adopted_manifest_is_signed(
     assert _manifest(sets).signature is not None
     listed: dict[str, Any] = terminal("list", "--json").document["backup_locations"][0]
     assert listed["backups"][0]["complete"] is True
-
-
-def test_pairs_in_a_bucket_are_adopted(
-    terminal: Terminal, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(f"{PREFIX}ROOT", f"{bucket.url}/all")
-    for table, data in FILES.items():
-        bucket.put(f"all/task_1/vector_bak/{table}_{FIRST}.csv", data)
-
-    assert terminal("adopt", "--all", "--dry-run").code == 0
-    assert terminal("adopt", "--timestamp", FIRST).code == 0
-
-    key = f"all/task_1/vector_bak/{manifest_name(FIRST)}"
-    stored = bucket.client.get_object(Bucket=bucket.name, Key=key)["Body"].read()
-    assert json.loads(stored)["origin"] == "older_system"

@@ -1,7 +1,5 @@
 """`vector-backup check`, from the terminal."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from types import SimpleNamespace

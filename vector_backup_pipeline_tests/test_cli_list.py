@@ -1,7 +1,5 @@
 """`vector-backup list`."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

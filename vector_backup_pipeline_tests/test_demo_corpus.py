@@ -1,7 +1,5 @@
 """The demo's documents: LangChain's own tables, with the same rows each time."""
 
-from __future__ import annotations
-
 import importlib.util
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The embedded PostgreSQL: start, sharing, stop, and recovery after a killed process."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal

@@ -1,7 +1,5 @@
 """A webserver that answers the API's queries like Dagster's, with runs that a test has added."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import json

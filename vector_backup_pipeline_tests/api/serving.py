@@ -1,7 +1,5 @@
 """An HTTP server for an application under test."""
 
-from __future__ import annotations
-
 import contextlib
 import socket
 import threading

@@ -1,7 +1,5 @@
 """A stored file over HTTP: whole, in parts, or not at all."""
 
-from __future__ import annotations
-
 import dataclasses
 import logging
 import os

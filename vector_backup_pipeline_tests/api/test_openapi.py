@@ -1,7 +1,5 @@
 """The OpenAPI document is complete, and its examples conform to its schemas."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from datetime import datetime, timezone

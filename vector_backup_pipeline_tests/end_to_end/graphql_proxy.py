@@ -1,8 +1,6 @@
 """An HTTP proxy in front of Dagster's webserver: it records queries, loses answers, and answers
 launches itself."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import re

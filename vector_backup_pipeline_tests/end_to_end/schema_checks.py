@@ -1,8 +1,6 @@
 """Checks of responses beyond their schema. Schemathesis loads this module in its own process
 (SCHEMATHESIS_HOOKS)."""
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

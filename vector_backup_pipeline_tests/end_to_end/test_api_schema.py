@@ -1,7 +1,5 @@
 """The API's responses conform to its OpenAPI document, whatever the request."""
 
-from __future__ import annotations
-
 import copy
 import json
 import os

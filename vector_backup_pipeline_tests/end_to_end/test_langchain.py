@@ -82,21 +82,15 @@ def test_langchain_finds_the_same_documents_with_the_same_scores_after_the_loss(
     assert recall.recall is not None and recall.recall > 0.9
 
 
-@pytest.mark.parametrize("version", [18, 16])
-def test_a_dropped_database_comes_back_from_nothing(
-    version: int,
-    request: pytest.FixtureRequest,
-    corpus: Database,
-    backup: BackupMaker,
-    restore: RestoreMaker,
+def test_a_dropped_database_comes_back_on_an_older_server(
+    server16: EmbeddedServer, corpus: Database, backup: BackupMaker, restore: RestoreMaker
 ) -> None:
     before = similarity_search(corpus)
     made = backup(corpus.url)
     drop_database(corpus.server, corpus.name)
-    server: EmbeddedServer = request.getfixturevalue(f"server{version}")
-    create_database(server, "risen")
+    create_database(server16, "risen")
     try:
-        risen = Database(server, "risen")
+        risen = Database(server16, "risen")
 
         done = restore(risen.url, timestamp=made.stamp)
 
@@ -108,5 +102,5 @@ def test_a_dropped_database_comes_back_from_nothing(
             ).fetchone()
         assert plan is not None and "hnsw" in plan[0]
     finally:
-        drop_database(server, "risen")
+        drop_database(server16, "risen")
         create_database(corpus.server, corpus.name)  # The fixture drops it.

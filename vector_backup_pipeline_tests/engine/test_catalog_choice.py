@@ -1,7 +1,5 @@
 """Which set a caller gets by its timestamp, and which is the latest."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from datetime import datetime, timezone

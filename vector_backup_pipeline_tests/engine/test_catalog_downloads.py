@@ -1,7 +1,5 @@
 """Which stored files can be downloaded by name, and that no other file can."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

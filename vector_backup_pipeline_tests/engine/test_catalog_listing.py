@@ -1,7 +1,5 @@
 """The list of all backups under a root."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Sequence

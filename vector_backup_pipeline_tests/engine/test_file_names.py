@@ -1,7 +1,5 @@
 """File names are made from a table's name, and recognized."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from datetime import timezone
 from typing import TypeAlias

@@ -1,7 +1,5 @@
 """Round trips of every format and compression, also read by other tools."""
 
-from __future__ import annotations
-
 import gzip
 import shutil
 import subprocess

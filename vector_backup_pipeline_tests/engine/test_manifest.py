@@ -1,7 +1,5 @@
 """Changes of a stored manifest are detected."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import random

@@ -1,7 +1,5 @@
 """Only statements that a backup writes about its own tables are accepted from a manifest."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """All operations work with any name of a schema, table, column or sequence."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path

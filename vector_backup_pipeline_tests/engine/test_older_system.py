@@ -1,7 +1,5 @@
 """Files of the older system are read as csv.writer wrote them, or refused with line numbers."""
 
-from __future__ import annotations
-
 import csv
 import hashlib
 import io

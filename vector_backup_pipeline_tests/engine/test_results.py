@@ -1,7 +1,5 @@
 """The result object, as the entry points and the manifest show it."""
 
-from __future__ import annotations
-
 import json
 from datetime import datetime, timedelta, timezone
 

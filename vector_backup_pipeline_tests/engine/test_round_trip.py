@@ -2,16 +2,14 @@
 
 # ruff: noqa: S608 - the names in these statements are the tests' own
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from subprocess import CalledProcessError
 
 import pytest
 
 from vector_backup_pipeline.embedded import EmbeddedServer
-from vector_backup_pipeline_tests.fix_backup import LANGCHAIN, BackupMaker
-from vector_backup_pipeline_tests.fix_postgres import LANGCHAIN_TABLES, Database, drop_database
+from vector_backup_pipeline_tests.fix_backup import BackupMaker
+from vector_backup_pipeline_tests.fix_postgres import Database, drop_database
 from vector_backup_pipeline_tests.fix_rows import METHODS, RoundTrip, rows_in
 
 MakeRoundTrip = Callable[[Database], RoundTrip]
@@ -275,39 +273,6 @@ def test_null_and_the_empty_string_stay_apart(
     made = round_trip(database)("empties")
 
     assert rows_in(made.path("empties")) == [b',""', b'"",', b",", b'"",""']
-
-
-LANGCHAIN_OLDER_LAYOUT = """
-    CREATE TABLE langchain_pg_collection (
-        name varchar, cmetadata json, uuid uuid PRIMARY KEY
-    );
-    CREATE TABLE langchain_pg_embedding (
-        collection_id uuid REFERENCES langchain_pg_collection (uuid) ON DELETE CASCADE,
-        embedding vector, document varchar, cmetadata json, custom_id varchar,
-        uuid uuid PRIMARY KEY DEFAULT gen_random_uuid()
-    );
-    INSERT INTO langchain_pg_collection VALUES
-        ('one', '{"a":  null}', gen_random_uuid()), (NULL, NULL, gen_random_uuid());
-    INSERT INTO langchain_pg_embedding
-        SELECT (SELECT uuid FROM langchain_pg_collection LIMIT 1),
-               CASE WHEN i % 7 > 0 THEN ARRAY[i, i / 3.0, -i]::vector END,
-               E'line ' || i || E'\n"quoted", and more',
-               CASE WHEN i % 3 > 0 THEN ('{"i":   ' || i || '}')::json END,
-               nullif('', repeat('x', i % 2))
-          FROM generate_series(1, 60) i;
-"""
-
-
-@pytest.mark.parametrize(
-    "layout", [LANGCHAIN_TABLES, LANGCHAIN_OLDER_LAYOUT], ids=["text id", "uuid and custom_id"]
-)
-def test_langchains_tables_come_back(
-    any_database: Database, round_trip: MakeRoundTrip, layout: str
-) -> None:
-    any_database.run(layout)
-
-    for table in LANGCHAIN:
-        round_trip(any_database)(table)
 
 
 def test_generated_columns_are_left_out_and_made_again(

@@ -1,7 +1,5 @@
 """Round trips of a SQL_ASCII database, whose bytes may be in any encoding."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 
 import pytest

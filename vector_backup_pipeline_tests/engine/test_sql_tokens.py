@@ -1,7 +1,5 @@
 """Names in SQL text are replaced everywhere; all other bytes stay the same."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

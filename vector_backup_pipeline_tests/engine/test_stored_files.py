@@ -1,7 +1,5 @@
 """Stored files are verified down to their rows in every format; errors name the difference."""
 
-from __future__ import annotations
-
 import struct
 import tracemalloc
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Timestamps of runs sort by time, fit in file names, and are read back from them."""
 
-from __future__ import annotations
-
 from datetime import datetime, timedelta, timezone
 from zoneinfo import ZoneInfo
 

@@ -1,7 +1,5 @@
 """Dry runs with faults: full disks, load balancers, signals."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

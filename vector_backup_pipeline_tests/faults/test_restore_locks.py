@@ -1,7 +1,5 @@
 """Locks of other sessions, and concurrent restores: bounded waits, no mixed results."""
 
-from __future__ import annotations
-
 import os
 import signal
 import threading

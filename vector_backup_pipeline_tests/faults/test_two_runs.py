@@ -1,15 +1,8 @@
 """Concurrent runs: both complete, and no lost rows."""
 
-import json
-import os
-import socket
 import threading
 from collections.abc import Callable
-from datetime import datetime, timedelta, timezone
 
-import pytest
-
-from vector_backup_pipeline.engine.file_names import marker_name
 from vector_backup_pipeline_tests.faults.watching import (
     EMBEDDINGS,
     count,
@@ -74,35 +67,3 @@ def test_of_two_truncating_runs_the_second_finds_what_the_first_has_left(
     saved = set(ids_in(second[0].directory / f"{EMBEDDINGS}_{stamp}.csv"))
     assert saved | set(ids_in(second[0].path(EMBEDDINGS))) == before
     assert count(langchain) == 0
-
-
-@pytest.mark.parametrize(
-    ("host", "minutes", "is_alive"),
-    [
-        ("another-host", 14, True),
-        ("another-host", 16, False),
-        # On this host the marker's lock decides, and nobody holds it.
-        (socket.gethostname(), 0, False),
-    ],
-)
-def test_leftovers_of_another_run_are_removed_if_it_is_dead(
-    langchain: Database, backup: BackupMaker, host: str, minutes: int, is_alive: bool
-) -> None:
-    directory = backup.root / "vector_bak"
-    directory.mkdir()
-    marker = marker_name("20250101_000000")
-    heartbeat = datetime.now(timezone.utc) - timedelta(minutes=minutes)
-    contents = {"host": host, "pid": os.getpid(), "run_id": "x", "heartbeat": str(heartbeat)}
-    (directory / marker).write_text(json.dumps(contents))
-    left = [marker, "langchain_pg_embedding_20250101_000000.csv.tmp"]
-    (directory / left[1]).write_text("id,")
-    # Finished files, and files of unknown origin.
-    kept = ["langchain_pg_embedding_20250101_000000.csv", "notes.tmp", "a_20250101.csv.tmp"]
-    for name in kept:
-        (directory / name).write_text("x")
-
-    made = backup(langchain.url)
-
-    assert made.error is None
-    assert set(kept) <= set(made.names)
-    assert set(left) & set(made.names) == (set(left) if is_alive else set())

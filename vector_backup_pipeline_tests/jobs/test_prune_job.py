@@ -102,23 +102,6 @@ def test_the_command_removes_nothing_without_yes(terminal: Terminal, sets: SetWr
     assert not _exists(sets, FIRST)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code", "error_type"),
-    [
-        (["--keep-last", "0"], 2, "MISSING_REQUIRED_PARAMS"),
-        (["--keep-last", "many"], 2, "INVALID_PARAMS"),
-        (["--keep-last", "1", "--task-id", "t", "--global-only"], 2, "INVALID_PARAMS"),
-        (["--keep-last", "1", "--task-id", "gone"], 1, "RESOURCE_NOT_FOUND"),
-    ],
-)
-def test_a_refused_prune_has_an_exit_code_and_removes_nothing(
-    terminal: Terminal, sets: SetWriter, arguments: list[str], code: int, error_type: str
-) -> None:
-    called = terminal("prune", *arguments, "--yes", "--json")
-    assert (called.code, called.document["error_type"]) == (code, error_type)
-    assert _exists(sets, FIRST)
-
-
 @pytest.fixture
 def pruning(monkeypatch: pytest.MonkeyPatch) -> None:
     """Settings for a prune after each backup."""

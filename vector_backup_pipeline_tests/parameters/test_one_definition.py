@@ -1,7 +1,5 @@
 """A field of a parameter model appears in everything that is generated from the model."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

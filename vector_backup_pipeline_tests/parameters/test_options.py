@@ -1,7 +1,5 @@
 """Arguments of commands become parameters, and errors name flags instead of keys."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import click
@@ -55,9 +53,30 @@ def test_flags_become_parameters(words: tuple[str, ...], config: dict[str, Any])
     [
         (("--collections", 'faq,"a,b",q"x'), {"collections": ["faq", "a,b", 'q"x']}),
         (("--rename", "a=b", "--rename", "c=e.d"), {"rename": {"a": "b", "c": "e.d"}}),
+        (
+            (
+                *("--backup-path", "data/vector_bak", "--tables", "a,b", "--workers", "1"),
+                *("--on-conflict", "replace", "--fire-triggers", "--probes", "0"),
+                *("--maintenance-work-mem", "64MB", "--progress-every", "10"),
+                *("--max-parallel-maintenance-workers", "0"),
+            ),
+            {
+                "backup_path": "data/vector_bak",
+                "tables": ["a", "b"],
+                "workers": 1,
+                "on_conflict": "replace",
+                "fire_triggers": True,
+                "probes": 0,
+                "maintenance_work_mem": "64MB",
+                "progress_every": 10,
+                "max_parallel_maintenance_workers": 0,
+            },
+        ),
     ],
 )
-def test_lists_and_pairs_are_split(words: tuple[str, ...], config: dict[str, Any]) -> None:
+def test_flags_of_a_restore_become_parameters(
+    words: tuple[str, ...], config: dict[str, Any]
+) -> None:
     assert run_config(RestoreParameters, *LATEST, *words) == {"timestamp": "latest", **config}
 
 

@@ -1,7 +1,5 @@
 """What the parameters' models accept and refuse."""
 
-from __future__ import annotations
-
 import string
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Notices about tables that ordinary queries cannot read, and about what a backup lacks."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -3,44 +3,8 @@
 import pytest
 
 from vector_backup_pipeline.engine.errors import BackupError
-from vector_backup_pipeline.engine.results import FailedTable
 from vector_backup_pipeline_tests.fix_backup import LANGCHAIN, BackupMaker
 from vector_backup_pipeline_tests.fix_postgres import Database
-
-
-def test_a_backup_holds_every_row_of_every_table(langchain: Database, backup: BackupMaker) -> None:
-    made = backup(langchain.url)
-
-    assert made.error is None
-    assert made.manifest.complete
-    assert [made.file(table).rows for table in LANGCHAIN] == [4, 58]
-    assert len(made.path("langchain_pg_embedding").read_text().splitlines()) == 1 + 58
-
-
-def test_a_run_with_everything_switched_off_does_nothing(backup: BackupMaker) -> None:
-    run = backup.run(backup_vector_tables=False)
-    target = run.resolve()
-    result = run.finish()
-    run.close()
-
-    assert run.error is None
-    assert target.timestamp is None
-    assert not result.backup_performed
-    assert list(backup.root.iterdir()) == []
-
-
-def test_a_tables_failure_is_reported_everywhere_and_the_others_are_kept(
-    langchain: Database, backup: BackupMaker
-) -> None:
-    made = backup(langchain.url, tables=("nowhere", *LANGCHAIN))
-
-    failed = made.result.tables_backed_up["nowhere"]
-    assert isinstance(failed, FailedTable)
-    assert failed.error_type == "TABLE_NOT_FOUND"
-    assert made.result.errors == [f"nowhere: TABLE_NOT_FOUND: {failed.error}"]
-    assert not made.result.backup_performed
-    assert not made.manifest.complete
-    assert [made.file(table).rows for table in LANGCHAIN] == [4, 58]
 
 
 def test_the_first_failed_table_in_the_callers_order_names_the_error(

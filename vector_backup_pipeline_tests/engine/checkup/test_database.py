@@ -1,7 +1,5 @@
 """The database side of a dry run."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

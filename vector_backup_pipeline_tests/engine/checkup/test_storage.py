@@ -1,7 +1,5 @@
 """The storage side of a dry run, which leaves nothing behind; free space and clocks."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Blocks contain whole rows of any size, and the digest depends only on the rows."""
 
-from __future__ import annotations
-
 import random
 
 import pytest

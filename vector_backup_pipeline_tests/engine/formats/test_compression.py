@@ -1,7 +1,5 @@
 """Blocks are compressed separately, and Python's own readers read them as one stream."""
 
-from __future__ import annotations
-
 import gzip
 import random
 import tracemalloc

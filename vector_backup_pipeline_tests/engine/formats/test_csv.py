@@ -1,7 +1,5 @@
 """CSV records, byte for byte as PostgreSQL's own COPY writes them."""
 
-from __future__ import annotations
-
 from io import BytesIO
 
 import pytest

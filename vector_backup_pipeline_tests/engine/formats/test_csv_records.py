@@ -1,7 +1,5 @@
 """Records are split correctly, wherever the stream's chunks are cut."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 
 import pytest

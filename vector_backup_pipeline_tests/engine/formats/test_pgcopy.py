@@ -1,7 +1,5 @@
 """Binary COPY: tuples are split in chunks cut anywhere, and malformed ones are refused."""
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """Python's text of a JSON value becomes JSON of the same value, or is refused."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

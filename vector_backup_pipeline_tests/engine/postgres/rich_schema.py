@@ -1,7 +1,5 @@
 """Tables with nearly everything that a restore recreates."""
 
-from __future__ import annotations
-
 RICH_SCHEMA = r"""
 CREATE EXTENSION vector;
 CREATE SCHEMA "Größe & Co";

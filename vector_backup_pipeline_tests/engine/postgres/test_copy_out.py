@@ -1,7 +1,5 @@
 """Rows are exported as the server writes them, in fetches of a few MB at any row width."""
 
-from __future__ import annotations
-
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -3,8 +3,6 @@
 The tests of the recreation check that the definitions are complete.
 """
 
-from __future__ import annotations
-
 import pytest
 
 from vector_backup_pipeline.engine.manifest_statements import check_statements

@@ -1,7 +1,5 @@
 """Indexes are dropped for a load and recreated exactly, compared by pg_dump."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Objects of a renamed table get a free name that the server does not truncate."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

@@ -2,8 +2,6 @@
 
 # ruff: noqa: S608 - the names in these statements are the tests' own
 
-from __future__ import annotations
-
 import time
 from contextlib import closing
 

@@ -1,7 +1,5 @@
 """However a table is cut, every block is in exactly one range, and the last range is open."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 
 import pytest

@@ -1,7 +1,5 @@
 """Missing tables are recreated exactly, compared by pg_dump, or not at all."""
 
-from __future__ import annotations
-
 import psycopg2
 import pytest
 from psycopg2.extensions import cursor as Cursor

@@ -1,7 +1,5 @@
 """A run reads all tables in one snapshot, despite concurrent changes."""
 
-from __future__ import annotations
-
 import csv
 import threading
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """A restore that fails or dies leaves no staging schema, and takes nothing from others."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 

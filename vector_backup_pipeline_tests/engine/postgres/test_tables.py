@@ -1,7 +1,5 @@
 """Which tables a backup finds and reads, and its errors about the others."""
 
-from __future__ import annotations
-
 import pytest
 
 from vector_backup_pipeline.engine.errors import (

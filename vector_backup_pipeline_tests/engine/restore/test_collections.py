@@ -1,7 +1,5 @@
 """Some of LangChain's collections: their rows in both tables, and no others."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """`skip` leaves existing rows as they are; `replace` overwrites them."""
 
-from __future__ import annotations
-
 import pytest
 
 from vector_backup_pipeline_tests.faults.watching import COLLECTIONS, EMBEDDINGS, count

@@ -1,8 +1,6 @@
 """The older system's files, written as it wrote them, adopted, and restored into LangChain's
 tables."""
 
-from __future__ import annotations
-
 import csv
 import json
 from pathlib import Path

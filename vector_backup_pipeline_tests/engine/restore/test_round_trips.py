@@ -1,7 +1,5 @@
 """Every kind of table is restored into an empty database: definition, rows, values."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 from collections.abc import Iterator
@@ -159,17 +157,9 @@ def restore_test_database(
         yield Database(server, name), user_url(server, name, user)
 
 
-@pytest.mark.parametrize("way", ["one transaction", "staging schema", "restore test"])
-def test_all_that_one_can_say_about_a_table_comes_back(
-    way: str,
-    database: Database,
-    backup: BackupMaker,
-    restore: RestoreMaker,
-    server18: EmbeddedServer,
-    request: pytest.FixtureRequest,
+def test_all_that_one_can_say_about_a_table_comes_back_in_a_restore_test(
+    database: Database, backup: BackupMaker, restore: RestoreMaker, server18: EmbeddedServer
 ) -> None:
-    if way == "staging schema":
-        request.getfixturevalue("in_staging")
     database.run("DROP EXTENSION vector")
     for role in ROLES:
         database.run(
@@ -187,17 +177,9 @@ def test_all_that_one_can_say_about_a_table_comes_back(
     ]
     made = backup(database.url, tables=tuple(tables))
     assert made.error is None
-    if way == "restore test":
-        with restore_test_database(server18, made) as (risen, url):
-            done = restore(url)
-            assert done.error is None
-            assert dump(risen, server18) == dump(database, server18)
-        return
-    with empty_database(server18) as risen:
-        if way == "staging schema":
-            risen.run("CREATE EXTENSION vector")
-        restore.succeeds(risen)
-
+    with restore_test_database(server18, made) as (risen, url):
+        done = restore(url)
+        assert done.error is None
         assert dump(risen, server18) == dump(database, server18)
 
 

@@ -1,7 +1,5 @@
 """Settings of a role, a database or a server do not change a restore."""
 
-from __future__ import annotations
-
 import time
 
 import pytest

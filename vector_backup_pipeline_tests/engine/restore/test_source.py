@@ -1,7 +1,5 @@
 """Which set a restore uses, and from which location."""
 
-from __future__ import annotations
-
 import re
 from datetime import datetime, timedelta, timezone
 from pathlib import Path

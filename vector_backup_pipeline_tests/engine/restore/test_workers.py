@@ -1,7 +1,5 @@
 """Several connections load blocks of one file into new tables."""
 
-from __future__ import annotations
-
 import pytest
 
 from vector_backup_pipeline.engine.progress import Progress

@@ -1,7 +1,5 @@
 """The temporary database of a drill, on servers with other settings."""
 
-from __future__ import annotations
-
 import contextlib
 import shutil
 import tempfile

@@ -1,7 +1,5 @@
 """The server of a restore test is removed at its end, or by the next one if it was killed."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal
