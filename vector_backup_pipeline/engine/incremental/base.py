@@ -22,7 +22,7 @@ from vector_backup_pipeline.engine.postgres.snapshot import PinnedSnapshot
 from vector_backup_pipeline.engine.postgres.sql_ascii import ENCODING as SQL_ASCII
 from vector_backup_pipeline.engine.postgres.tables import TableSource
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
-from vector_backup_pipeline.engine.stored_files import StoredBytes
+from vector_backup_pipeline.engine.stored_files import check_stored_file
 from vector_backup_pipeline.engine.table_definition import Definitions, Dependency, TableDefinition
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
 from vector_backup_pipeline.parameters.backup import BackupRequest
@@ -91,20 +91,10 @@ class Base:
         if keys is None:
             raise Doubt(f"The set {self.stamp} has no key file of the table.")
         try:
-            fetch_file(self.directory, keys.name, keys.bytes, keys.sha256, target)
+            with target.open("wb") as file:
+                check_stored_file(self.directory, keys.name, keys.bytes, keys.sha256, file.write)
         except (IntegrityError, ResourceNotFound) as error:
             raise Doubt(f"The key file of the set {self.stamp} is damaged: {error}") from error
-
-
-def fetch_file(directory: BackupDirectory, name: str, size: int, sha256: str, target: Path) -> None:
-    """Copy a stored file to `target`. Raises `IntegrityError` if it is not what was written."""
-    stored = StoredBytes(directory, name)
-    with target.open("wb") as file:
-        file.writelines(stored.chunks())
-    if differences := stored.differences(size, sha256):
-        raise IntegrityError(
-            f"{directory.location}/{name} is not what was written: {'; '.join(differences)}."
-        )
 
 
 def find_base(

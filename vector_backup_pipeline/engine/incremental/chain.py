@@ -17,7 +17,7 @@ from vector_backup_pipeline.engine.formats.blocks import Content
 from vector_backup_pipeline.engine.incremental.key_files import KeyFiles, RowFilter
 from vector_backup_pipeline.engine.manifest import DataFile, KeyFile, TableBackup
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
-from vector_backup_pipeline.engine.stored_files import check_stored_file, read_rows
+from vector_backup_pipeline.engine.stored_files import check_stored_file
 
 # Writes a key file with the wanted rows of a table's key file, and returns it.
 SelectRows: TypeAlias = Callable[[KeyFiles, Path], Path]
@@ -112,11 +112,8 @@ def link_of(backup: ManifestSet, table: TableBackup) -> Link | None:
 
 @contextlib.contextmanager
 def reading(links: Sequence[Link], link: Link) -> Iterator[None]:
-    """A block that reads files of `link`. In a chain, an error in it names the sets.
-
-    Raises:
-        IntegrityError: a file is missing or damaged.
-    """
+    """A block that reads files of `link`. In a chain, its errors become an `IntegrityError` with
+    the sets."""
     try:
         yield
     except (IntegrityError, ResourceNotFound) as error:
@@ -145,7 +142,8 @@ def find_parts(
             with reading(links, link):
                 files[link.stamp] = download_keys(directory, link, keys)
         with reading(links, newest):
-            _check_live(directory, newest, keys.content(files[newest.stamp]))
+            live = keys.content(files[newest.stamp])
+            _check_content(directory, newest, live, newest.table.rows, newest.table.digest)
         chosen = select(keys, files[newest.stamp]) if select else files[newest.stamp]
         rows = keys.stamps(chosen)
         if not rows.keys() <= files.keys():
@@ -155,12 +153,11 @@ def find_parts(
             )
         parts = []
         for link in reversed(links):
-            live = rows.get(link.stamp, 0)
-            row_filter = None
-            if live < link.data.rows:
-                row_filter = keys.superseded(chosen, files[link.stamp], link.stamp)
-            if live:
-                parts.append(Part(link.data, live, row_filter))
+            if wanted := rows.get(link.stamp):
+                row_filter = None
+                if wanted < link.data.rows:
+                    row_filter = keys.superseded(chosen, files[link.stamp], link.stamp)
+                parts.append(Part(link.data, wanted, row_filter))
         return tuple(parts)
 
 
@@ -183,16 +180,12 @@ def check_keys(directory: BackupDirectory, link: Link) -> None:
     """
     with KeyFiles.open(link.keys.columns) as keys:
         file = download_keys(directory, link, keys)
-        _check_live(directory, link, keys.content(file))
-        own = keys.content(file, link.stamp)
-        _compare(directory, link, own, link.data.rows, link.data.digest.value)
+        live, own = keys.content(file), keys.content(file, link.stamp)
+    _check_content(directory, link, live, link.table.rows, link.table.digest)
+    _check_content(directory, link, own, link.data.rows, link.data.digest.value)
 
 
-def _check_live(directory: BackupDirectory, link: Link, content: Content) -> None:
-    _compare(directory, link, content, link.table.rows, link.table.digest)
-
-
-def _compare(
+def _check_content(
     directory: BackupDirectory, link: Link, content: Content, rows: int, digest: str | None
 ) -> None:
     actual = f"{content.digest:032x}"
@@ -202,10 +195,3 @@ def _compare(
             f"with content digest {actual}, expected {rows} rows with {digest}. Check the disk, "
             "and make a new backup."
         )
-
-
-def wanted_rows(directory: BackupDirectory, parts: Sequence[Part]) -> Iterator[bytes]:
-    """Each wanted row, as the content digest takes it. Raises as `read_rows`."""
-    for part in parts:
-        for row in read_rows(directory, part.data):
-            yield from part.wanted([row])

@@ -8,11 +8,11 @@ from dataclasses import replace
 
 from psycopg2.sql import SQL, Identifier, Literal
 
+from vector_backup_pipeline.engine import stored_files
 from vector_backup_pipeline.engine.catalog.contents import COLLECTION_TABLE, EMBEDDING_TABLE
 from vector_backup_pipeline.engine.errors import InvalidParams, ResourceNotFound
 from vector_backup_pipeline.engine.formats.csv import csv_fields
 from vector_backup_pipeline.engine.formats.pgcopy import tuple_fields
-from vector_backup_pipeline.engine.incremental.chain import wanted_rows
 from vector_backup_pipeline.engine.older_system import read_rows
 from vector_backup_pipeline.engine.restore.plan import PlannedTable
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
@@ -85,16 +85,22 @@ def _named_rows(directory: BackupDirectory, table: PlannedTable) -> Iterator[tup
     elif data.format == "binary":
         by_name = {column.name: column.type.name for column in table.stored.columns}
         types = [by_name[name] for name in table.columns]
-        for row in wanted_rows(directory, table.stored.parts):
+        for row in _stored_rows(directory, table):
             values = tuple_fields(row)
             yield (
                 _text(values[name_at], types[name_at]),
                 _text(values[identity_at], types[identity_at]),
             )
     else:
-        for row in wanted_rows(directory, table.stored.parts):
+        for row in _stored_rows(directory, table):
             texts = csv_fields(row.decode(errors="surrogateescape"))
             yield texts[name_at] or "", texts[identity_at] or ""
+
+
+def _stored_rows(directory: BackupDirectory, table: PlannedTable) -> Iterator[bytes]:
+    for part in table.stored.parts:
+        for row in stored_files.read_rows(directory, part.data):
+            yield from part.wanted([row])
 
 
 def _text(value: bytes | None, type_name: str) -> str:
