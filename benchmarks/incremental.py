@@ -35,6 +35,7 @@ from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.engine.timestamps import DEFAULT_TIMESTAMP_FORMAT, TimestampFormat
 from vector_backup_pipeline.parameters.backup import BackupRequest
 from vector_backup_pipeline.parameters.restore import RestoreParameters
+from vector_backup_pipeline.parameters.types import BackupMode
 
 CHANGING, NARROW, RESTORED = "bench_changing", "bench_narrow", "bench_restored"
 CHAIN = 7
@@ -76,13 +77,11 @@ class Bench:
     def update(self, remainder: int, table: str = CHANGING) -> None:
         self.run_sql(_UPDATE.format(table, remainder))
 
-    def backup(self, mode: str, table: str = CHANGING) -> tuple[str, float]:
+    def backup(self, mode: BackupMode, table: str = CHANGING) -> tuple[str, float]:
         """The timestamp of the set, and the seconds of the run."""
         started = time.monotonic()
         run = BackupRun(
-            BackupRequest(
-                tables=(table,), truncate_tables=(), workers=self._workers, **{"mode": mode}
-            ),
+            BackupRequest(tables=(table,), truncate_tables=(), workers=self._workers, mode=mode),
             BackupRoot(str(DIRECTORY / "root"), "vector_bak"),
             TIMESTAMPS,
             lock_timeout=30,
