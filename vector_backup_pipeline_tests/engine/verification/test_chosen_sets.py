@@ -5,6 +5,9 @@ from typing import Any
 
 import pytest
 
+from vector_backup_pipeline.engine.catalog.choice import choose_set
+from vector_backup_pipeline.engine.catalog.contents import read_contents
+from vector_backup_pipeline.engine.catalog.stored_sets import stored_sets
 from vector_backup_pipeline.engine.errors import InvalidParams, ResourceNotFound
 from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.engine.verification.run import VerifyRun
@@ -73,3 +76,25 @@ def test_a_latest_set_from_the_future_gets_a_notice(root: Path) -> None:
     (notice,) = run.close().notices
     assert "20990101_000000" in notice
     assert "created in the future" in notice
+
+
+def test_latest_is_also_a_newer_set_whose_base_is_missing(root: Path) -> None:
+    sets = SetWriter(root / "vector_bak")
+    sets.write(DAYS[7], {"t": 1}, builds_on="20241231_000000", database="a", server="7")
+    assert _days(root, timestamp="latest", source_database="7/a") == [5, 7]
+    run = _run(root, timestamp=DAYS[7], source_database="7/a")
+    (found,) = run.find()
+    verdict = run.verify(found.key)
+    assert verdict is not None
+    assert "builds on the set 20241231_000000, which is missing" in verdict.errors[0]
+    run.close()
+
+
+def test_sets_that_build_on_one_another_are_damaged(root: Path) -> None:
+    sets = SetWriter(root / "vector_bak")
+    sets.write(DAYS[6], {"t": 1}, builds_on=DAYS[7], database="c")
+    sets.write(DAYS[7], {"t": 1}, builds_on=DAYS[6], database="c")
+    stored = stored_sets(read_contents(sets.directory, TIMESTAMPS))
+    assert [backup_set.state for backup_set in stored if backup_set.builds_on] == ["damaged"] * 2
+    with pytest.raises(ResourceNotFound, match="no complete backup set of the database c"):
+        choose_set(sets.directory, TIMESTAMPS, "latest", None, "c")
