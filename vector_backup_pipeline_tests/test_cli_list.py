@@ -22,7 +22,7 @@ def _cells(line: str) -> list[str]:
 
 def test_each_location_is_a_table(terminal: Terminal, root: Path, sets: SetWriter) -> None:
     sets.write("20250101_000000")
-    sets.write("20250102_000000", {COLLECTION: 4}, failed=[EMBEDDING])
+    sets.write("20250102_000000", {COLLECTION: 4}, builds_on="20250101_000000")
     sets.file("t_20250103_000000.csv")
     of_task = SetWriter(root / "corpus_7" / "vector_bak")
     of_task.older("20250104_000000")
@@ -37,7 +37,13 @@ def test_each_location_is_a_table(terminal: Terminal, root: Path, sets: SetWrite
     file = f"{COLLECTION}_2025010{{}}_000000.csv (4 rows, 88.0 B)"
     assert [_cells(line) for line in lines[1:5]] == [
         ["TIMESTAMP", "DATE", "DATABASE", "STATE", "FILES"],
-        ["20250102_000000", "2025-01-02 00:00:00 UTC", "d", "incomplete", file.format(2)],
+        [
+            "20250102_000000",
+            "2025-01-02 00:00:00 UTC",
+            "d",
+            "complete, builds on 20250101_000000",
+            file.format(2),
+        ],
         ["20250101_000000", "2025-01-01 00:00:00 UTC", "d", "complete", file.format(1)],
         [f"{EMBEDDING}_20250101_000000.csv (58 rows, 1.1 KB)"],
     ]

@@ -91,6 +91,8 @@ def _state(stored: StoredSet) -> Iterator[str]:
     """The state of a set: `complete, verified 2026-11-24, drill passed 2026-11-24`."""
     verified, drill = stored.verdicts.verified, stored.verdicts.drill
     yield stored.state
+    if stored.builds_on is not None:
+        yield f"builds on {stored.builds_on}"
     if verified is not None:
         yield f"{'verified' if verified.passed else 'verification failed'} {verified.at:%Y-%m-%d}"
     if drill is not None:
