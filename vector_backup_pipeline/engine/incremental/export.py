@@ -13,7 +13,6 @@ import hashlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 
 from vector_backup_pipeline.engine.cancellation import check
@@ -137,7 +136,7 @@ class IncrementalExport:
             KeyRange(rows.relation, rows.first, rows.end, base_xmin=xmin): (
                 keys.directory / f"{number}.csv"
             )
-            for number, rows in enumerate(self._ranges)
+            for number, rows in enumerate(self._ranges(xmin))
         }
         job = ReadJob(
             name=self.source.table.requested,
@@ -159,7 +158,7 @@ class IncrementalExport:
         """Export the changed rows, and write the key file; also returns the content of all rows."""
         digests = {
             replace(rows, changed_since=xmin): keys.directory / f"{number}.digests"
-            for number, rows in enumerate(self._ranges)
+            for number, rows in enumerate(self._ranges(xmin))
             if live.changed[number]
         }
         file = self._export(digests)
@@ -205,9 +204,8 @@ class IncrementalExport:
         table = self.source.table
         return data_file_name(table.schema, table.name, self.stamp, extension)
 
-    @cached_property
-    def _ranges(self) -> list[BlockRange]:
-        return cut_into_ranges(self.source)
+    def _ranges(self, xmin: int | None) -> list[BlockRange]:
+        return cut_into_ranges(self.source, reads_toast=xmin is None)
 
     @property
     def _key_columns(self) -> tuple[str, ...]:

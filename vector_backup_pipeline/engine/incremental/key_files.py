@@ -318,7 +318,9 @@ class KeyFiles:
         pairs = zip(self._fields, map(_quoted, self._stored), strict=True)
         columns = ", ".join(f"key.{field} AS {column}" for field, column in pairs)
         self._connection.sql(rows).project(f"{columns}, digest, stamp").create_view("copied")
-        copy = "COPY (FROM copied) TO $target (FORMAT parquet, COMPRESSION zstd)"
+        copy = (
+            "COPY (FROM copied) TO $target (FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1)"
+        )
         return self._number(copy, target=str(target))
 
     def _digests(self, query: str, stamp: str) -> frozenset[int]:

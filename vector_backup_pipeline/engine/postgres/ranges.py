@@ -12,6 +12,9 @@ from vector_backup_pipeline.engine.postgres.tables import Relation, TableSource
 # A range costs one statement (about 0.3 ms here). 8 MiB with TOAST keep that under a hundredth of
 # the time its rows take, and let workers finish together.
 _RANGE_BYTES = 8 << 20
+# Of the blocks alone, where TOAST is read for few rows: fewer statements, enough for all workers.
+_SCAN_BYTES = 2 << 20
+_BLOCK_BYTES = 8192
 # Past this many a terabyte table would spend its time on statements; progress stays fine enough.
 _MOST_RANGES = 1024
 
@@ -93,11 +96,13 @@ def has_changed_since(xmin: int) -> Composable:
     ).format(Literal(str(xmin % (1 << 32))))
 
 
-def cut_into_ranges(table: TableSource) -> list[BlockRange]:
-    """Ranges that together hold every row of the snapshot once; at least one a relation."""
+def cut_into_ranges(table: TableSource, *, reads_toast: bool = True) -> list[BlockRange]:
+    """Ranges that together hold every row of the snapshot once; at least one a relation. Larger
+    ones unless all rows are read with their TOAST."""
     ranges = []
     for relation in table.relations:
-        step = -(-relation.blocks // _count(relation)) or 1
+        count = _count(relation) if reads_toast else _scan_count(relation)
+        step = -(-relation.blocks // count) or 1
         starts = list(range(0, relation.blocks, step)) or [0]
         # The last range is open: blocks may have been added after the count.
         ends = [*starts[1:], None]
@@ -113,6 +118,10 @@ def _count(relation: Relation) -> int:
     if not relation.by_ranges:
         return 1
     return max(1, min(relation.blocks, relation.size // _RANGE_BYTES, _MOST_RANGES))
+
+
+def _scan_count(relation: Relation) -> int:
+    return min(_count(relation), relation.blocks * _BLOCK_BYTES // _SCAN_BYTES + 1)
 
 
 def column_list(columns: Sequence[str]) -> Composable:

@@ -142,6 +142,7 @@ def test_keys_and_rows_of_many_ranges_are_paired(
 ) -> None:
     """Also where an index has the keys in another order, and the server prefers indexes."""
     monkeypatch.setattr(ranges, "_RANGE_BYTES", 8192)
+    monkeypatch.setattr(ranges, "_SCAN_BYTES", 8192)
     chain.database.run(
         """
         TRUNCATE docs;
