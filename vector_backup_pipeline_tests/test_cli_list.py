@@ -113,3 +113,13 @@ def test_without_backups_the_list_says_so(terminal: Terminal, root: Path) -> Non
     listed = terminal("list")
 
     assert (listed.code, listed.out) == (0, f"No backups under {root}.\n")
+
+
+def test_a_set_whose_base_is_missing_is_damaged(terminal: Terminal, sets: SetWriter) -> None:
+    sets.write("20250102_000000", {"t": 1}, builds_on="20250101_000000")
+
+    line = terminal("list").out.splitlines()[2]
+
+    assert _cells(line)[3] == (
+        "damaged, builds on 20250101_000000, 20250101_000000 is missing or damaged"
+    )

@@ -93,6 +93,8 @@ def _state(stored: StoredSet) -> Iterator[str]:
     yield stored.state
     if stored.builds_on is not None:
         yield f"builds on {stored.builds_on}"
+    if stored.broken_base is not None:
+        yield f"{stored.broken_base} is missing or damaged"
     if verified is not None:
         yield f"{'verified' if verified.passed else 'verification failed'} {verified.at:%Y-%m-%d}"
     if drill is not None:

@@ -178,3 +178,38 @@ def test_a_restore_test_of_a_chain_passes(
     assert verdict is not None
     assert verdict.drill is not None, verdict.errors
     assert verdict.drill.passed, verdict.errors
+
+
+@pytest.mark.parametrize("format_", ["csv", "binary"])
+def test_rows_that_move_between_partitions_are_restored_once(
+    database: Database, backup: BackupMaker, restore: RestoreMaker, format_: str
+) -> None:
+    """The key has the names of a key file's own columns."""
+    database.run(
+        """
+        CREATE TABLE parts (digest int, stamp text, body text, PRIMARY KEY (digest, stamp))
+            PARTITION BY LIST (stamp);
+        CREATE TABLE parts_a PARTITION OF parts FOR VALUES IN ('a');
+        CREATE TABLE parts_b PARTITION OF parts FOR VALUES IN ('b');
+        INSERT INTO parts SELECT i, CASE WHEN i % 2 = 0 THEN 'a' ELSE 'b' END, 'text' || i
+            FROM generate_series(1, 100) i;
+        """
+    )
+    made = []
+    for change in ("", "UPDATE parts SET stamp = 'a' WHERE digest % 5 = 1"):
+        database.run(change or "SELECT")
+        options: dict[str, Any] = {
+            "tables": ("parts",),
+            "truncate_tables": (),
+            "format": format_,
+            "mode": "auto",
+        }
+        made.append(backup(database.url, **options))
+    assert made[1].manifest.builds_on == made[0].stamp
+    rows = database.ask("SELECT * FROM parts ORDER BY 1, 2")
+    database.run("DROP TABLE parts")
+
+    done = restore.succeeds(database)
+
+    assert database.ask("SELECT * FROM parts ORDER BY 1, 2") == rows
+    assert done.restored("parts").digest_matches is True
