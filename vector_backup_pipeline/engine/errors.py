@@ -78,7 +78,7 @@ class MissingExtra(InvalidParams):
     """Optional packages are not installed."""
 
     def __init__(self, need: str, extra: str) -> None:
-        super().__init__(need, f"Install them: pip install 'vector-backup-pipeline[{extra}]'.")
+        super().__init__(need, f"Run: pip install 'vector-backup-pipeline[{extra}]'.")
 
 
 class MissingRequiredParams(BackupError):
