@@ -81,7 +81,10 @@ class Base:
     def _check_columns(self, cursor: Cursor, source: TableSource) -> None:
         oids = [source.table.oid, *(relation.oid for relation in source.relations)]
         if columns_have_changed(cursor, oids, self.xmin):
-            raise Doubt(f"Since the set {self.stamp} a column was added, dropped or altered.")
+            raise Doubt(
+                f"Since the set {self.stamp} a column was added, dropped or altered, or a label of "
+                "its type renamed."
+            )
         if values_show_names(cursor, oids):
             raise Doubt("A column has a type such as regclass, whose values change with names.")
 

@@ -14,7 +14,7 @@ from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings
 from vector_backup_pipeline.engine.postgres.ranges import has_changed_since
 from vector_backup_pipeline.engine.postgres.session import allow_writes, fetch_value, set_local
 
-# The types of the columns, and those inside arrays, domains and composites.
+# The types of the columns, and those inside arrays, domains, ranges and composites.
 _TYPES = SQL("""
     WITH RECURSIVE used (type) AS (
         SELECT atttypid FROM pg_attribute WHERE attrelid = ANY(%(oids)s::oid[]) AND attnum > 0
@@ -23,6 +23,7 @@ _TYPES = SQL("""
           FROM used JOIN pg_type t ON t.oid = used.type
          CROSS JOIN LATERAL (
                SELECT t.typelem UNION ALL SELECT t.typbasetype UNION ALL
+               SELECT rngsubtype FROM pg_range WHERE t.oid IN (rngtypid, rngmultitypid) UNION ALL
                SELECT atttypid FROM pg_attribute WHERE attrelid = t.typrelid AND attnum > 0
                ) AS part (type)
     ), types AS (SELECT t.* FROM pg_type t JOIN used ON used.type = t.oid)
@@ -31,7 +32,9 @@ _HAVE_CHANGED = SQL("""{types}
     SELECT EXISTS (
         SELECT FROM pg_attribute
          WHERE (attrelid = ANY(%(oids)s::oid[]) OR attrelid IN (SELECT typrelid FROM types))
-           AND attnum > 0 AND {has_changed})
+           AND attnum > 0 AND {has_changed}
+         UNION ALL
+        SELECT FROM pg_enum WHERE enumtypid IN (SELECT oid FROM types) AND {has_changed})
 """)
 _SHOW_NAMES = SQL("""{types}
     SELECT EXISTS (
@@ -42,8 +45,9 @@ _SHOW_NAMES = SQL("""{types}
 
 def columns_have_changed(cursor: Cursor, oids: Sequence[int], xmin: int) -> bool:
     """Whether a column of these relations, or of a composite type in them, was added, dropped or
-    altered since the snapshot with that xmin. A column that was dropped and added again has another
-    value in each row, while no row was written."""
+    altered since the snapshot with that xmin, or a label of an enum in them. A column that was
+    dropped and added again has another value in each row, while no row was written; a label that
+    was renamed and renamed back may be in a backup under the name it had between."""
     query = _HAVE_CHANGED.format(types=_TYPES, has_changed=has_changed_since(xmin))
     return bool(fetch_value(cursor, query, {"oids": list(oids)}))
 

@@ -87,12 +87,14 @@ def has_changed_since(xmin: int) -> Composable:
     """Whether a row was written by a transaction that the snapshot with this 64-bit `xmin` did not
     see as ended, or by a later one.
 
-    Both ages count from the same transaction, so a wraparound between them does not matter as long
-    as the snapshot is younger than 2^31 transactions. Freezing a row keeps its xmin, and a row that
-    is older than 2^31 transactions may count as changed.
+    Both ages count from the same transaction, which is after all that this snapshot sees, so a
+    wraparound between them does not matter as long as the snapshot is younger than 2^31
+    transactions. Freezing a row keeps its xmin: the age of an old row wraps around too, to less
+    than 0 or, after 2^32 transactions, to any other. Then the row may count as changed.
     """
     return SQL(
         "pg_catalog.age(xmin) OPERATOR(pg_catalog.<=) pg_catalog.age({}::pg_catalog.xid)"
+        " AND pg_catalog.age(xmin) OPERATOR(pg_catalog.>=) 0"
     ).format(Literal(str(xmin % (1 << 32))))
 
 
