@@ -76,7 +76,9 @@ class Database:
             connection.autocommit = True
             cursor.execute(statements, parameters)
 
-    def ask(self, query: str, parameters: Sequence[Any] | None = None) -> list[tuple[Any, ...]]:
+    def ask(
+        self, query: str | sql.Composable, parameters: Sequence[Any] | None = None
+    ) -> list[tuple[Any, ...]]:
         with self.session() as connection, connection.cursor() as cursor:
             cursor.execute(query, parameters)
             return cursor.fetchall()

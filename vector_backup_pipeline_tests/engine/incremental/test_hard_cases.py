@@ -2,8 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from vector_backup_pipeline.embedded import (
+    THROWAWAY_SETTINGS,
+    EmbeddedServer,
+    start_embedded_server,
+)
+from vector_backup_pipeline.embedded.cluster import locate_cluster
 from vector_backup_pipeline_tests.fix_backup import BackupMaker
-from vector_backup_pipeline_tests.fix_incremental import Chain
+from vector_backup_pipeline_tests.fix_incremental import Chain, exported, new_chain
 from vector_backup_pipeline_tests.fix_postgres import Database
 
 BYTE_ORDER_MARK = "\ufeff"
@@ -26,3 +41,135 @@ def test_a_key_that_begins_with_a_byte_order_mark_is_a_key_of_its_own(
 
     assert table.builds_on is not None
     chain.check_content(table)
+
+
+@pytest.mark.parametrize("column", ["moods", "pair[]"])
+def test_a_renamed_label_is_a_doubt_wherever_the_type_is(
+    database: Database, backup: BackupMaker, column: str
+) -> None:
+    """Also if the label has its name back: a backup between may have read the other one."""
+    database.run(
+        """
+        CREATE TYPE mood AS ENUM ('sad', 'glad');
+        CREATE DOMAIN moods AS mood[];
+        CREATE TYPE mood_range AS RANGE (subtype = mood);
+        CREATE TYPE pair AS (a int, b mood_range);
+        """
+    )
+    database.run(f"CREATE TABLE docs (id int PRIMARY KEY, state {column})")
+    database.run("INSERT INTO docs SELECT i FROM generate_series(1, 9) i")
+    chain = Chain(database, backup)
+    chain.make()
+    assert chain.table().builds_on
+    database.run("ALTER TYPE mood RENAME VALUE 'sad' TO 'blue'")
+    assert chain.table().builds_on is None
+    database.run("ALTER TYPE mood RENAME VALUE 'blue' TO 'low'")
+    database.run("ALTER TYPE mood RENAME VALUE 'low' TO 'blue'")
+    assert chain.table().builds_on is None
+
+
+@pytest.mark.parametrize("column", ["names", "multi_names"])
+def test_ranges_of_names_are_a_doubt(database: Database, backup: BackupMaker, column: str) -> None:
+    database.run(
+        "CREATE TYPE names AS RANGE (subtype = regclass, multirange_type_name = multi_names)"
+    )
+    database.run(f"CREATE TABLE docs (id int PRIMARY KEY, named {column})")
+    chain = Chain(database, backup)
+    chain.make()
+    assert "regclass" in str(chain.table().full_reason)
+
+
+_SETTINGS: dict[str, str | int | float] = {**THROWAWAY_SETTINGS, "autovacuum": False}
+_XIDS_PER_SEGMENT = 1 << 20  # Of pg_xact, in which each has two bits.
+
+
+@dataclass
+class ScratchServer:
+    """A server of the test's own, which may set its transaction IDs."""
+
+    directory: Path
+    server: EmbeddedServer
+
+    @property
+    def database(self) -> Database:
+        return Database(self.server, "postgres")
+
+    def freeze(self) -> None:
+        """As autovacuum would long before: no transaction ID is 2^31 older than another."""
+        self.database.run("UPDATE pg_database SET datallowconn = true")
+        for name in ("template0", "template1", "postgres"):
+            Database(self.server, name).run("VACUUM FREEZE")
+
+    def set_next_xid(self, xid: int, *options: str) -> None:
+        self.server.stop()
+        cluster = locate_cluster(self.directory, self.server.version)
+        segment = cluster.data / "pg_xact" / f"{xid // _XIDS_PER_SEGMENT:04X}"
+        if not segment.exists():
+            segment.write_bytes(bytes(_XIDS_PER_SEGMENT // 4))
+            owner = cluster.data.stat()
+            os.chown(segment, owner.st_uid, owner.st_gid)
+        cluster._run("pg_resetwal", "--pgdata", str(cluster.data), "-x", str(xid), *options)
+        self.start()
+
+    def start(self) -> None:
+        self.server = start_embedded_server(self.directory, 18, settings=_SETTINGS)
+
+
+@pytest.fixture
+def scratch() -> Iterator[ScratchServer]:
+    # Other users, such as the server's, cannot enter pytest's own directory.
+    directory = Path(tempfile.mkdtemp(prefix="vector-backup-scratch-"))
+    try:
+        server = ScratchServer(directory, start_embedded_server(directory, 18, settings=_SETTINGS))
+        yield server
+        server.server.stop()
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def test_transaction_ids_wrap_around(scratch: ScratchServer, backup: BackupMaker) -> None:
+    scratch.database.run("CREATE EXTENSION vector")
+    chain = new_chain(scratch.database, backup)
+    old = chain.make()
+    scratch.freeze()
+    scratch.set_next_xid(2_000_000_000)
+    chain.database = scratch.database
+    reason = str(chain.table().full_reason)
+    assert f"The set {old.stamp} is " in reason and "transactions old" in reason
+
+    # The rows are frozen and 3.5 billion transactions old: their xmin is before 0 by its age.
+    scratch.freeze()
+    scratch.set_next_xid(3_500_000_000)
+    chain.database = scratch.database
+    assert "transactions old" in str(chain.table().full_reason)
+    _changes_are_exported(chain, {1})
+
+    # The wraparound is between two sets, and then behind both.
+    scratch.freeze()
+    scratch.set_next_xid((1 << 32) - 40)
+    chain.database = scratch.database
+    base = chain.make()
+    assert int(base.manifest.snapshot.partition(":")[0]) < 1 << 32
+    _changes_are_exported(chain, {2, 3})
+    with scratch.database.session() as session, session.cursor() as cursor:
+        session.autocommit = True
+        for key in range(4, 9):
+            for _ in range(12):
+                cursor.execute("UPDATE docs SET body = body || 'x' WHERE id = %s", [key])
+    made = chain.make()
+    assert int(made.manifest.snapshot.partition(":")[0]) > 1 << 32
+    assert exported(made) == {4, 5, 6, 7, 8}
+    chain.check_content(made.manifest.tables[0])
+    _changes_are_exported(chain, {9})
+
+    scratch.set_next_xid(10_000, "-e", "0")
+    chain.database = scratch.database
+    assert "is of a later transaction" in str(chain.table().full_reason)
+
+
+def _changes_are_exported(chain: Chain, keys: set[int]) -> None:
+    chain.database.run("UPDATE docs SET body = 'new' WHERE id = ANY(%s)", [list(keys)])
+    made = chain.make()
+    assert made.manifest.builds_on, made.manifest.tables[0].full_reason
+    assert exported(made) == keys
+    chain.check_content(made.manifest.tables[0])
