@@ -102,6 +102,7 @@ restore_command = _command(
       vector-backup restore --timestamp latest
       vector-backup restore --timestamp 20250721_234914 --truncate-before-restore
       vector-backup restore --timestamp latest --collections handbook --on-conflict replace
+      vector-backup restore --timestamp latest --where-removed-since 20250721_234914
     """,
 )
 verify_command = _command(
