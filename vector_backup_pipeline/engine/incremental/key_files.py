@@ -229,7 +229,8 @@ class KeyFiles:
                 except (ValueError, TypeError, RecursionError) as error:
                     raise InvalidParams(
                         f"Line {number} of {keys.name} is not a JSON object of the primary key "
-                        f"({', '.join(self._columns)}) with strings or integers."
+                        f"({', '.join(self._columns)}) with strings or integers. If they "
+                        "are keys of another table, name it in tables."
                     ) from error
         self._read(newest=newest)
         self._read_csv("wanted", wanted)
