@@ -99,6 +99,8 @@ def test_json_of_a_failure_has_the_error_and_the_data(
         ("prune --yes --keep-last 0", "MISSING_REQUIRED_PARAMS"),
         ("prune --yes --keep-last many", "INVALID_PARAMS"),
         ("prune --yes --keep-last 1 --task-id t --global-only", "INVALID_PARAMS"),
+        ("consolidate --timestamp yesterday", "INVALID_PARAMS"),
+        ("consolidate --task-id ../x", "INVALID_PARAMS"),
         ("unknown", "INVALID_PARAMS"),
     ],
 )

@@ -31,6 +31,7 @@ COMMANDS = {
     "list": ("listing", "List backup sets."),
     "diff": ("diff", "Compare two backup sets by their key files."),
     "adopt": ("operations", "Create backup sets from the older system's files."),
+    "consolidate": ("operations", "Make a full backup set from an incremental one and its chain."),
     "check": ("check", "Check in a dry run whether a backup can be made."),
     "prune": ("operations", "Remove the backup sets that no retention rule keeps."),
     "init": ("services", "Set up a Dagster instance in DIRECTORY."),

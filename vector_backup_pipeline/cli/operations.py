@@ -1,7 +1,9 @@
-"""`vector-backup backup`, `restore`, `verify`, `prune` and `adopt`, made from their parameters."""
+"""`vector-backup backup`, `restore`, `verify`, `prune`, `adopt` and `consolidate`, made from their
+parameters."""
 
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -19,8 +21,10 @@ from vector_backup_pipeline.cli.showing import (
     printable,
     show_outcome,
 )
+from vector_backup_pipeline.engine.errors import BackupError
 from vector_backup_pipeline.parameters.adopt import AdoptParameters
 from vector_backup_pipeline.parameters.backup import BackupParameters
+from vector_backup_pipeline.parameters.consolidate import ConsolidateParameters
 from vector_backup_pipeline.parameters.model import Parameters
 from vector_backup_pipeline.parameters.prune import PruneParameters
 from vector_backup_pipeline.parameters.restore import RestoreParameters
@@ -63,6 +67,29 @@ def run_adopt(parameters: AdoptParameters, *, as_json: bool) -> int:
     lines = [line for pair in adopted.result.pairs for line in pair_lines(pair)]
     summary = "\n".join(map(printable, [*lines, *adopted.result.notices]))
     return show_outcome(adopted.result.as_json(), failure, lambda _: summary, as_json=as_json)
+
+
+def run_consolidate(parameters: ConsolidateParameters, *, as_json: bool) -> int:
+    """Consolidate in this process, without a job; returns the exit code."""
+    from vector_backup_pipeline.engine.catalog.choice import check_timestamp
+    from vector_backup_pipeline.engine.incremental.consolidate import (
+        ConsolidateRun,
+        consolidate_lines,
+    )
+    from vector_backup_pipeline.settings import load_settings
+
+    settings = load_settings()
+    check_timestamp(settings.timestamps, parameters.timestamp)
+    run_id = str(uuid.uuid4())
+    run = ConsolidateRun(parameters, settings.open_root(), settings.timestamps, run_id=run_id)
+    try:
+        with suppress(BackupError):
+            run.consolidate()
+    finally:
+        result = run.close()
+    failure = failure_of(run.error) if run.error else None
+    summary = "\n".join(map(printable, consolidate_lines(result)))
+    return show_outcome(result.as_json(), failure, lambda _: summary, as_json=as_json)
 
 
 def _command(
@@ -150,4 +177,20 @@ adopt_command = _command(
       vector-backup adopt --all --task-id corpus_7 --json
     """,
     run_adopt,
+)
+consolidate_command = _command(
+    "consolidate",
+    ConsolidateParameters,
+    """Make a full backup set from an incremental one and its chain.
+
+    Only the storage is read and written, not the database. The rows are verified. The sets of the
+    chain stay: prune removes them.
+
+    \b
+    Examples:
+      vector-backup consolidate
+      vector-backup consolidate --timestamp 20250721_234914
+      vector-backup consolidate --task-id corpus_7 --json
+    """,
+    run_consolidate,
 )

@@ -257,6 +257,17 @@ class AdoptResult(RunResult):
     pairs: list[AdoptedPair] = Field(default_factory=list)
 
 
+class ConsolidateResult(RunResult):
+    """`set_timestamp` is the new set's, null if there is none. `chain` are the sets that it was
+    made from, newest first."""
+
+    consolidated: bool = False
+    backup_directory: str | None = None
+    set_timestamp: str | None = None
+    chain: list[str] = Field(default_factory=list)
+    tables: dict[str, ExportedTable] = Field(default_factory=dict)
+
+
 class KeptSet(Record):
     """A set that is kept, with all reasons. `source_database` is null if the manifest cannot be
     read."""

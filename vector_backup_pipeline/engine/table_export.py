@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from vector_backup_pipeline.engine.errors import InvalidParams
 from vector_backup_pipeline.engine.formats.blocks import DIGEST_MODULUS, BlockIndex, RowBlock
 from vector_backup_pipeline.engine.formats.compression import Pack, codec
-from vector_backup_pipeline.engine.formats.row_formats import row_format
+from vector_backup_pipeline.engine.formats.row_formats import RowFormat, row_format
 from vector_backup_pipeline.engine.manifest import DataFile, Digest
 from vector_backup_pipeline.engine.postgres.ranges import BlockRange, cut_into_ranges
 from vector_backup_pipeline.engine.postgres.snapshot import PinnedSnapshot
@@ -27,6 +27,7 @@ from vector_backup_pipeline.engine.range_readers import ReadJob, read_ranges
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory, PendingFile
 from vector_backup_pipeline.engine.table_definition import TableDefinition
 from vector_backup_pipeline.parameters.backup import BackupParameters
+from vector_backup_pipeline.parameters.types import Compression
 
 # The text of vectors is 2.5 times as long as their binary form in the table. Other formats take at
 # most about the size of the table. Object stores choose the part size by this estimate.
@@ -71,7 +72,6 @@ def export_table(
         DatabaseError, PermissionDenied, StorageError, IntegrityError: no file is left; the
         snapshot stays usable for other tables unless its connections are gone.
     """
-    started = time.monotonic()
     ranges = cut_into_ranges(table) if digest_files is None else list(digest_files)
     form = row_format(request.format)
     job = ReadJob(
@@ -95,7 +95,7 @@ def export_table(
         directory.create(file_name, expected_size(table, request)) as file,
         read_ranges(pinned.streams(), job, make_pack) as readers,
     ):
-        writer = _Writer(file, make_pack(), header=form.header(table.columns))
+        writer = DataFileWriter(file, make_pack(), form, table.columns)
         for item in readers:
             if isinstance(item, BlockRange):
                 meter.advance(item.blocks if by_blocks else 0)
@@ -104,48 +104,54 @@ def export_table(
                 meter.advance(0 if by_blocks else item.rows)
                 meter.add(item.rows, len(item.data))
             del item  # It may be large; free it before the next one arrives.
-        writer.end(form.trailer)
-        file.commit()
+        stored = writer.commit(file_name, request.compression)
     meter.finish()
-    return DataFile(
-        name=file_name,
-        format=request.format,
-        compression=request.compression,
-        rows=writer.rows,
-        bytes=writer.size,
-        sha256=writer.sha256.hexdigest(),
-        digest=Digest(
-            encoding=request.format, columns=list(table.columns), value=f"{writer.digest:032x}"
-        ),
-        duration=round(time.monotonic() - started, 3),
-        blocks=writer.index.blocks,
-    )
+    return stored
 
 
-class _Writer:
-    """Hashes, appends and indexes blocks, in any order."""
+class DataFileWriter:
+    """Hashes, appends and indexes blocks, in any order, which `pack` has compressed."""
 
-    def __init__(self, file: PendingFile, pack: Pack, header: bytes) -> None:
+    def __init__(
+        self, file: PendingFile, pack: Pack, form: RowFormat, columns: Sequence[str]
+    ) -> None:
+        self._started = time.monotonic()
         self._file = file
         self._pack = pack
-        self.sha256 = hashlib.sha256()
-        self.rows = 0
-        self.digest = 0
-        self.size = 0
-        self._store(pack(header))
-        self.index = BlockIndex(start=self.size)
+        self._form = form
+        self._columns = columns
+        self._sha256 = hashlib.sha256()
+        self._rows = 0
+        self._digest = 0
+        self._size = 0
+        self._store(pack(form.header(columns)))
+        self._index = BlockIndex(start=self._size)
 
     def append(self, block: RowBlock) -> None:
         self._store(block.data)
-        self.index.add(len(block.data), block.rows)
-        self.rows += block.rows
-        self.digest = (self.digest + block.digest) % DIGEST_MODULUS
+        self._index.add(len(block.data), block.rows)
+        self._rows += block.rows
+        self._digest = (self._digest + block.digest) % DIGEST_MODULUS
 
-    def end(self, trailer: bytes) -> None:
-        if trailer:
-            self._store(self._pack(trailer))
+    def commit(self, name: str, compression: Compression) -> DataFile:
+        """End the file, make it durable, and return its entry in the manifest."""
+        if self._form.trailer:
+            self._store(self._pack(self._form.trailer))
+        self._file.commit()
+        form = self._form.name
+        return DataFile(
+            name=name,
+            format=form,
+            compression=compression,
+            rows=self._rows,
+            bytes=self._size,
+            sha256=self._sha256.hexdigest(),
+            digest=Digest(encoding=form, columns=list(self._columns), value=f"{self._digest:032x}"),
+            duration=round(time.monotonic() - self._started, 3),
+            blocks=self._index.blocks,
+        )
 
     def _store(self, data: bytes) -> None:
-        self.sha256.update(data)
+        self._sha256.update(data)
         self._file.write(data)
-        self.size += len(data)
+        self._size += len(data)

@@ -9,6 +9,7 @@ from vector_backup_pipeline.assets import table_asset_key
 from vector_backup_pipeline.engine.backup.run import BackupRun, BackupTarget, TableExport
 from vector_backup_pipeline.engine.incremental.export import TableFiles
 from vector_backup_pipeline.engine.results import ExportedTable, TruncatedTable, readable_size
+from vector_backup_pipeline.jobs.consolidate import consolidate_after_backup
 from vector_backup_pipeline.jobs.frame import log_step, mapping_keys, operation_job, table_progress
 from vector_backup_pipeline.jobs.prune import prune_after_backup
 from vector_backup_pipeline.operations import BACKUP
@@ -125,19 +126,24 @@ def write_backup_log(
     progress: resources.ProgressResource,
     backup_run: resources.BackupRunResource,
 ) -> Iterator[dg.AssetMaterialization | dg.Output[dict[str, object]]]:
-    """Write the manifest and the log, even if a table failed, and report the result. Prune if the
-    settings request it and the backup is complete."""
+    """Write the manifest and the log, even if a table failed, and report the result. Consolidate
+    and prune if the settings request it and the backup is complete."""
     with failing_step():
         run = backup_run.current
         result = run.finish()
     yield from _materializations(run)
-    pruned: dict[str, dg.MetadataValue] = {}
-    if result.backup_performed and run.error is None and backup_run.settings.prune_after_backup:
-        root = backup_storage.open_root(backup_run.settings)
-        pruned = prune_after_backup(
-            context, progress, root, backup_run.settings, run.request.task_id
-        )
-    yield dg.Output(result.as_json(), metadata=backup_run.report(result) | pruned)
+    metadata: dict[str, dg.MetadataValue] = {}
+    if result.backup_performed and run.error is None:
+        settings, task_id = backup_run.settings, run.request.task_id
+        root = backup_storage.open_root(settings)
+        is_incremental = any(files.builds_on for files in run.stored.values())
+        if settings.consolidate_after and is_incremental:
+            metadata |= consolidate_after_backup(
+                context, progress, root, settings, run.stamp, task_id
+            )
+        if settings.prune_after_backup:
+            metadata |= prune_after_backup(context, progress, root, settings, task_id)
+    yield dg.Output(result.as_json(), metadata=backup_run.report(result) | metadata)
 
 
 def _materializations(run: BackupRun) -> Iterator[dg.AssetMaterialization]:

@@ -7,6 +7,7 @@ from typing import Any
 import dagster as dg
 from dagster._core.events import EngineEventData
 
+from vector_backup_pipeline.engine.errors import BackupError
 from vector_backup_pipeline.engine.progress import Progress, ProgressListener, progress_line
 from vector_backup_pipeline.engine.results import readable_size
 from vector_backup_pipeline.operations import Operation
@@ -77,6 +78,22 @@ def table_progress(
 
     progress.table_started(table)
     return listener
+
+
+def follow_up_failure(
+    context: dg.OpExecutionContext,
+    progress: ProgressResource,
+    name: str,
+    consequence: str,
+    error: BackupError,
+) -> dict[str, dg.MetadataValue]:
+    """Report the error of a prune or consolidation after a backup. The backup is complete by then,
+    so it is a warning and fails nothing."""
+    text = f"{error.error_type}: {error.message}"
+    warning = f"The backup is complete, but the {name} after it failed, and {consequence}. {text}"
+    context.log.warning(warning)
+    progress.announced(warning)
+    return {f"{name}_error": dg.MetadataValue.text(text)}
 
 
 def _progress_metadata(moment: Progress) -> dict[str, dg.MetadataValue]:

@@ -9,7 +9,7 @@ from vector_backup_pipeline.engine.errors import as_backup_error
 from vector_backup_pipeline.engine.results import PrunedLocation, readable_size
 from vector_backup_pipeline.engine.retention.run import LocationToPrune, PruneRun, location_lines
 from vector_backup_pipeline.engine.storage.root import BackupRoot
-from vector_backup_pipeline.jobs.frame import log_step, operation_job
+from vector_backup_pipeline.jobs.frame import follow_up_failure, log_step, operation_job
 from vector_backup_pipeline.operations import PRUNE
 from vector_backup_pipeline.outcome import failing_step, location_metadata
 from vector_backup_pipeline.parameters.prune import PruneParameters
@@ -109,14 +109,8 @@ def prune_after_backup(
     except Exception as cause:  # noqa: BLE001 - the backup is good, whatever this is
         error = as_backup_error(cause)
     if error is not None:
-        text = f"{error.error_type}: {error.message}"
-        warning = (
-            "The backup is complete, but the prune after it failed, and old sets may fill the "
-            f"storage. {text}"
-        )
-        context.log.warning(warning)
-        progress.announced(warning)
-        metadata["prune_error"] = dg.MetadataValue.text(text)
+        so_what = "old sets may fill the storage"
+        metadata |= follow_up_failure(context, progress, "prune", so_what, error)
     return metadata
 
 

@@ -67,7 +67,7 @@ def _arrange(step: str) -> None:
     from vector_backup_pipeline.engine.postgres import truncate
 
     if step == "exporting":
-        stop_after(table_export._Writer, "append")
+        stop_after(table_export.DataFileWriter, "append")
     elif step == "after the rename":
         stop_after(PendingFile, "commit")
     elif step == "pending manifest written":

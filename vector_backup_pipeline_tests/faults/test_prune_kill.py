@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from vector_backup_pipeline.engine.backup.run_marker import claim_timestamp, remove_leftovers
 from vector_backup_pipeline.engine.catalog.contents import has_backup
 from vector_backup_pipeline.engine.catalog.locations import find_locations
+from vector_backup_pipeline.engine.catalog.run_marker import claim_timestamp, remove_leftovers
 from vector_backup_pipeline.engine.errors import ResourceNotFound
 from vector_backup_pipeline.engine.file_names import LOG_NAME, manifest_name, tombstone_name
 from vector_backup_pipeline.engine.storage.root import BackupRoot

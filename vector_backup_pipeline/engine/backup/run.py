@@ -18,9 +18,9 @@ import psycopg2
 
 from vector_backup_pipeline.engine.backup.manifest import build_manifest, read_tables
 from vector_backup_pipeline.engine.backup.report import backup_lines
-from vector_backup_pipeline.engine.backup.run_marker import claim_timestamp, remove_leftovers
 from vector_backup_pipeline.engine.cancellation import as_run_error, uncancellable
 from vector_backup_pipeline.engine.catalog.claims import claim_reading
+from vector_backup_pipeline.engine.catalog.run_marker import claim_timestamp, remove_leftovers
 from vector_backup_pipeline.engine.errors import BackupError, IntegrityError, ResourceNotFound
 from vector_backup_pipeline.engine.file_names import (
     LOG_NAME,
@@ -230,6 +230,11 @@ class BackupRun(EngineRun[BackupResult]):
     def _fail(self, table: str, error: BackupError, seconds: float) -> None:
         self._errors[table] = error
         self._failures[table] = failed_table(error, seconds)
+
+    @property
+    def stamp(self) -> str:
+        """The timestamp of the set."""
+        return made(self._location).stamp
 
     def path_of(self, file_name: str) -> str:
         """The path or URL of a file of this run."""

@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Generator
 from datetime import datetime, timedelta, timezone
 
-from vector_backup_pipeline.engine.backup.run_marker import claim_timestamp
+from vector_backup_pipeline.engine.catalog.run_marker import claim_timestamp
 from vector_backup_pipeline.engine.checkup.finding import Finding, from_error, ok
 from vector_backup_pipeline.engine.errors import BackupError, StorageError
 from vector_backup_pipeline.engine.file_names import data_file_name, marker_name

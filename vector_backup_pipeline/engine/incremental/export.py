@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -171,7 +171,9 @@ class IncrementalExport:
                     f"The key file of {self.source.table.requested} does not fit the exported rows."
                     " Make a full backup, and report this."
                 )
-            return TableFiles(file, self._stored(target, content.rows)), content
+            name, columns = self._name(KEYS_EXTENSION), self._key_columns
+            stored = store_keys(target, self.directory, name, columns, content.rows)
+            return TableFiles(file, stored), content
         except BaseException:
             with contextlib.suppress(BackupError):  # The first error is the one to report.
                 self.directory.delete(file.name)
@@ -189,17 +191,6 @@ class IncrementalExport:
             digest_files,
         )
 
-    def _stored(self, path: Path, rows: int) -> KeyFile:
-        name, size, sha256 = self._name(KEYS_EXTENSION), path.stat().st_size, hashlib.sha256()
-        with path.open("rb") as source, self.directory.create(name, size) as file:
-            while chunk := source.read(_CHUNK):
-                check()
-                sha256.update(chunk)
-                file.write(chunk)
-            file.commit()
-        columns = list(self._key_columns)
-        return KeyFile(name=name, columns=columns, rows=rows, bytes=size, sha256=sha256.hexdigest())
-
     def _name(self, extension: str) -> str:
         table = self.source.table
         return data_file_name(table.schema, table.name, self.stamp, extension)
@@ -210,3 +201,19 @@ class IncrementalExport:
     @property
     def _key_columns(self) -> tuple[str, ...]:
         return self.definitions.tables[self.source.table.oid].primary_key
+
+
+def store_keys(
+    path: Path, directory: BackupDirectory, name: str, columns: Sequence[str], rows: int
+) -> KeyFile:
+    """Copy the key file at `path` into the directory; durable when this returns."""
+    size, sha256 = path.stat().st_size, hashlib.sha256()
+    with path.open("rb") as source, directory.create(name, size) as file:
+        while chunk := source.read(_CHUNK):
+            check()
+            sha256.update(chunk)
+            file.write(chunk)
+        file.commit()
+    return KeyFile(
+        name=name, columns=list(columns), rows=rows, bytes=size, sha256=sha256.hexdigest()
+    )

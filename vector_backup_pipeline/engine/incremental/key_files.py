@@ -245,6 +245,12 @@ class KeyFiles:
         self._read(earlier=earlier, later=later)
         return self._copy("FROM earlier ANTI JOIN later USING (digest)", target)
 
+    def restamp(self, file: Path, stamp: str, target: Path) -> None:
+        """Write the rows of a key file as those of the set `stamp`."""
+        self._read(chosen=file)
+        self._run("SET VARIABLE stamp = $stamp", stamp=stamp)
+        self._copy("SELECT key, digest, getvariable('stamp') AS stamp FROM chosen", target)
+
     def difference(self, earlier: Path, later: Path) -> Difference:
         """The number of changes. Digests of both files must be of the same columns and format."""
         self._compare(earlier, later)

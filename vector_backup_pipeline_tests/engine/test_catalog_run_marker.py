@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from vector_backup_pipeline.engine.backup import run_marker
-from vector_backup_pipeline.engine.backup.run_marker import claim_timestamp, remove_leftovers
+from vector_backup_pipeline.engine.catalog import run_marker
+from vector_backup_pipeline.engine.catalog.run_marker import claim_timestamp, remove_leftovers
 from vector_backup_pipeline.engine.errors import StorageError
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.storage.local_store import LocalStore

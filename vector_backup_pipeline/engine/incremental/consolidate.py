@@ -1,0 +1,261 @@
+"""Consolidation: a new full set with the live rows of a chain, made from storage alone.
+
+check the chain's files ─▶ write each table ─▶ compare ─▶ read again ─▶ manifest
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+
+from vector_backup_pipeline import __version__
+from vector_backup_pipeline.engine.catalog.choice import choose_set
+from vector_backup_pipeline.engine.catalog.claims import claim_reading
+from vector_backup_pipeline.engine.catalog.contents import ManifestSet
+from vector_backup_pipeline.engine.catalog.locations import find_directory
+from vector_backup_pipeline.engine.catalog.run_marker import claim_timestamp, remove_leftovers
+from vector_backup_pipeline.engine.errors import BackupError, IntegrityError, InvalidParams
+from vector_backup_pipeline.engine.file_names import (
+    KEYS_EXTENSION,
+    data_extension,
+    data_file_name,
+    manifest_name,
+    stamp_of_data_file,
+)
+from vector_backup_pipeline.engine.formats.blocks import BlockBuilder
+from vector_backup_pipeline.engine.formats.compression import codec
+from vector_backup_pipeline.engine.formats.row_formats import row_format
+from vector_backup_pipeline.engine.incremental import chain as chains
+from vector_backup_pipeline.engine.incremental.chain import Link, Part
+from vector_backup_pipeline.engine.incremental.export import store_keys
+from vector_backup_pipeline.engine.incremental.key_files import KeyFiles
+from vector_backup_pipeline.engine.manifest import DataFile, KeyFile
+from vector_backup_pipeline.engine.report import error_lines, notice_lines
+from vector_backup_pipeline.engine.results import (
+    BackupResult,
+    ConsolidateResult,
+    ExportedTable,
+    error_line,
+    readable_size,
+)
+from vector_backup_pipeline.engine.runs import EngineRun
+from vector_backup_pipeline.engine.storage.directory import BackupDirectory
+from vector_backup_pipeline.engine.storage.root import BackupRoot
+from vector_backup_pipeline.engine.stored_files import (
+    check_rows,
+    check_stored_file,
+    read_block_rows,
+)
+from vector_backup_pipeline.engine.table_export import DataFileWriter
+from vector_backup_pipeline.engine.timestamps import TimestampFormat
+from vector_backup_pipeline.parameters.consolidate import ConsolidateParameters
+
+_log = logging.getLogger(__name__)
+
+
+class ConsolidateRun(EngineRun[ConsolidateResult]):
+    """One consolidation. `_stamp` is the timestamp of the new set, `_tables` are its tables; they
+    are empty until the set exists."""
+
+    def __init__(
+        self,
+        parameters: ConsolidateParameters,
+        root: BackupRoot,
+        timestamps: TimestampFormat,
+        *,
+        run_id: str,
+    ) -> None:
+        super().__init__(root, timestamps, run_id)
+        self.parameters = parameters
+        self._claims = ExitStack()
+        self._directory: BackupDirectory | None = None
+        self._chain: list[ManifestSet] = []
+        self._stamp: str | None = None
+        self._tables: dict[str, ExportedTable] = {}
+
+    def consolidate(self, shortest: int = 2) -> None:
+        """Make a full set of the chain of the requested set, if it has at least `shortest` sets.
+
+        The new set has the creation time of the requested one and a later timestamp: so `latest`
+        and the next incremental backup prefer it. After an error there is no new set.
+
+        Raises:
+            InvalidParams: the set is full; see also `choose_set`.
+            ResourceNotFound: there is no such directory or set.
+            IntegrityError: a file of the chain is missing or damaged.
+            MissingExtra: DuckDB is not installed.
+        """
+        with self._remembering():
+            parameters, timestamps = self.parameters, self._timestamps
+            directory = find_directory(self._root, None, parameters.task_id)
+            chosen = choose_set(
+                directory, timestamps, parameters.timestamp, None, parameters.source_database
+            )
+            chain = chains.chain_of(chosen.contents, chosen.backup)
+            self._directory, self._chain = directory, chain
+            if len(chain) == 1:
+                raise InvalidParams(
+                    f"The set {chain[0].stamp} in {directory.location} is full: it builds on no "
+                    "other set, so there is nothing to consolidate."
+                )
+            if len(chain) >= shortest:
+                self._write(directory, chain)
+
+    def _write(self, directory: BackupDirectory, chain: Sequence[ManifestSet]) -> None:
+        reading = claim_reading(
+            directory, self._timestamps, chain[0].stamp, self._run_id, self.notices
+        )
+        if reading is not None:
+            self._claims.callback(reading.release)
+        remove_leftovers(directory, self._timestamps)
+        self._stamp, claim = claim_timestamp(directory, self._timestamps, self._run_id)
+        self._claims.callback(claim.release)
+        try:
+            tables = _write_tables(directory, chain, self._stamp)
+        except BaseException:
+            with suppress(BackupError):  # The first error is the one to report.
+                for name in directory.names():
+                    if stamp_of_data_file(name, self._timestamps) == self._stamp:
+                        directory.delete(name)
+            raise
+        exported = {link.table.table: _exported(link.data) for link in tables}
+        manifest = chain[0].manifest.model_copy(
+            update={
+                "tool_version": __version__,
+                "timestamp": self._stamp,
+                "run_id": self._run_id,
+                "tables": [link.table for link in tables],
+                "builds_on": None,
+                "result": BackupResult(
+                    backup_performed=True,
+                    backup_directory=directory.location,
+                    tables_backed_up=dict(exported),
+                    notices=[f"Consolidated from {', '.join(link.stamp for link in chain)}."],
+                    duration=self._duration,
+                    timestamp=self._local(self._began_at),
+                ),
+            }
+        )
+        directory.replace(manifest_name(self._stamp), manifest.to_json(directory.manifest_key))
+        self._tables = exported
+
+    def _left_out(self) -> str | None:
+        return None
+
+    def _end(self) -> None:
+        if self._directory is None or self._stamp is None:
+            return
+        lines = [
+            f"Task: {self.parameters.task_id or '(none)'}   Run: {self._run_id}",
+            *consolidate_lines(self._make_result()),
+        ]
+        self._append_to_log(self._directory, f"consolidate {self._stamp}", lines)
+
+    def _release(self) -> None:
+        self._claims.close()
+
+    def _make_result(self) -> ConsolidateResult:
+        return ConsolidateResult(
+            consolidated=bool(self._tables),
+            backup_directory=self._directory.location if self._directory else None,
+            set_timestamp=self._stamp if self._tables else None,
+            chain=[backup.stamp for backup in self._chain],
+            tables=self._tables,
+            notices=list(self.notices),
+            errors=[error_line(self.error)] if self.error else [],
+            duration=self._duration,
+            timestamp=self._local(self._began_at),
+        )
+
+
+def consolidate_lines(result: ConsolidateResult) -> list[str]:
+    """The result, for the log and the terminal."""
+    return [
+        f"Set: {result.set_timestamp or '(not made)'}",
+        f"Made from: {', '.join(result.chain) or '(no chain)'}",
+        f"Duration: {result.duration:.3f} s",
+        *(
+            f"  ✓ {name}: {table.row_count} rows -> {table.backup_file} ({table.file_size})"
+            for name, table in result.tables.items()
+        ),
+        *notice_lines(result.notices),
+        *error_lines(result.errors),
+    ]
+
+
+def _exported(file: DataFile) -> ExportedTable:
+    return ExportedTable(
+        row_count=file.rows,
+        file_size=readable_size(file.bytes),
+        backup_file=file.name,
+        duration=file.duration,
+    )
+
+
+def _write_tables(
+    directory: BackupDirectory, chain: Sequence[ManifestSet], stamp: str
+) -> list[Link]:
+    """The tables in the new set, whose files are written and read again."""
+    links_of = {t.table: chains.links_of(chain, t) for t in chain[0].manifest.tables}
+    for links in links_of.values():
+        for link in links:
+            with chains.reading(links, link):
+                check_stored_file(directory, link.data.name, link.data.bytes, link.data.sha256)
+    tables = [_write_table(directory, links, stamp) for links in links_of.values()]
+    for table in tables:
+        check_rows(directory, table.data)
+        if table.table.keys is not None:
+            chains.check_keys(directory, table)
+    return tables
+
+
+def _write_table(directory: BackupDirectory, links: Sequence[Link], stamp: str) -> Link:
+    newest = links[0]
+    table, data = newest.table, newest.data
+    parts: Sequence[Part] = [Part(data, data.rows)]
+    if table.keys is not None:
+        parts = chains.find_parts(directory, links)
+    extension = data_extension(data.format, data.compression)
+    name = data_file_name(table.schema_name, table.name, stamp, extension)
+    file = _write_rows(directory, data, parts, name)
+    if (file.rows, file.digest.value) != (table.rows, table.digest):
+        raise IntegrityError(
+            f"The rows of {table.table} in the set {newest.stamp} are not those that were written: "
+            f"{file.rows} rows with content digest {file.digest.value}, expected {table.rows} rows "
+            f"with {table.digest}. Make a full backup."
+        )
+    keys = None if table.keys is None else _write_keys(directory, newest, stamp)
+    _log.info("Consolidated %s: %d rows of %d sets", table.table, file.rows, len(links))
+    is_full = {"builds_on": None, "live_rows": None, "live_digest": None, "full_reason": None}
+    update = {"file": file, "keys": keys, **is_full}
+    return Link(stamp, table.model_copy(update=update), file)
+
+
+def _write_rows(
+    directory: BackupDirectory, data: DataFile, parts: Sequence[Part], name: str
+) -> DataFile:
+    """Write the rows of the parts in the form of `data`."""
+    form, pack = row_format(data.format), codec(data.compression).make_pack(None)
+    line_end = b"\n" * form.line_end
+    with directory.create(name, sum(part.data.bytes for part in parts)) as file:
+        writer = DataFileWriter(file, pack, form, data.digest.columns)
+        blocks = BlockBuilder(lambda b: writer.append(replace(b, data=pack(b.data))), form)
+        for part in parts:
+            for block in part.data.blocks:
+                for rows in read_block_rows(directory, part.data, block):
+                    for row in part.wanted(rows):
+                        blocks.write(row + line_end)
+        blocks.flush()
+        return writer.commit(name, data.compression)
+
+
+def _write_keys(directory: BackupDirectory, newest: Link, stamp: str) -> KeyFile:
+    """Write the newest key file with another stamp."""
+    table, columns = newest.table, newest.keys.columns
+    with KeyFiles.open(columns) as keys:
+        path = keys.directory / "consolidated.parquet"
+        keys.restamp(chains.download_keys(directory, newest, keys), stamp, path)
+        name = data_file_name(table.schema_name, table.name, stamp, KEYS_EXTENSION)
+        return store_keys(path, directory, name, columns, table.rows)
