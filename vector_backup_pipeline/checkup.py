@@ -14,6 +14,7 @@ from dagster._core.scheduler.instigation import InstigatorStatus
 from vector_backup_pipeline.engine.checkup import check_backup
 from vector_backup_pipeline.engine.checkup.finding import Finding, failed, from_error, ok, warning
 from vector_backup_pipeline.engine.errors import BackupError, InvalidParams
+from vector_backup_pipeline.engine.storage.object_url import is_url
 from vector_backup_pipeline.launch import dagster_instance
 from vector_backup_pipeline.parameters.backup import BackupParameters, CheckParameters
 from vector_backup_pipeline.resources import PostgresResource
@@ -45,7 +46,13 @@ def check_installation(parameters: CheckParameters) -> Iterator[Finding]:
     if parameters.db_connection is not None:
         postgres.connection_settings(settings, parameters.db_connection)
     findings = [failed("settings", error.variable, error.reason) for error in errors]
-    findings += [*_unknown_variables(), *_root_finding(settings)]
+    findings += _unknown_variables()
+    if not is_url(settings.root) and not Path(settings.root).is_absolute():
+        message = (
+            f"the path {settings.root} is relative to the working directory: here it is "
+            f"{Path(settings.root).absolute()}, for Dagster's daemon it may be another directory"
+        )
+        findings.append(warning("settings", PREFIX + "ROOT", message, "Set an absolute path."))
     variables = ", ".join(sorted(map(variable_of, settings.model_fields_set)))
     summary = f"valid: {variables}" if variables else "all settings have their defaults"
     yield from findings or [ok("settings", "environment", summary)]
@@ -78,17 +85,6 @@ def _unknown_variables() -> Iterator[Finding]:
         near = difflib.get_close_matches(suffix, known, n=1)
         advice = f"Did you mean {PREFIX}{near[0]}?" if near else "See docs/settings.md."
         yield warning("settings", name, "unknown setting, which has no effect", advice)
-
-
-def _root_finding(settings: Settings) -> Iterator[Finding]:
-    if "://" not in settings.root and not Path(settings.root).is_absolute():
-        yield warning(
-            "settings",
-            PREFIX + "ROOT",
-            f"the path {settings.root} is relative to the working directory: here it is "
-            f"{Path(settings.root).absolute()}, for Dagster's daemon it may be another directory",
-            "Set an absolute path.",
-        )
 
 
 def _truncate_finding(backup: BackupParameters, settings: Settings) -> Iterator[Finding]:

@@ -27,30 +27,26 @@ def with_tables(text: str) -> str:
     """The document with its tables generated."""
 
     def generate(table: re.Match[str]) -> str:
-        rows = _parameter_rows(table[2]) if table[2] else _setting_rows()
-        return table[1] + "".join(f"| {' | '.join(row)} |\n" for row in rows) + table[3]
+        lines = [f"| {'key' if table[2] else 'variable'} | default | meaning |"]
+        lines.append("| --- | --- | --- |")
+        for name, default, field in _parameters(table[2]) if table[2] else _settings():
+            meaning = (field.description or "").replace("|", r"\|")
+            lines.append(f"| `{name}` | {default} | {meaning} |")
+        return table[1] + "".join(f"{line}\n" for line in lines) + table[3]
 
     return _TABLE.sub(generate, text)
 
 
-def _parameter_rows(operation: str) -> Iterator[tuple[str, str, str]]:
-    yield "key", "default", "meaning"
-    yield "---", "---", "---"
+def _parameters(operation: str) -> Iterator[tuple[str, str, FieldInfo]]:
     model = next(o.parameters for o in OPERATIONS if o.name == operation)
     for key, field in model.model_fields.items():
-        yield f"`{key}`", _parameter_default(key, field), _meaning(field)
+        yield key, _parameter_default(key, field), field
 
 
-def _setting_rows() -> Iterator[tuple[str, str, str]]:
-    yield "variable", "default", "meaning"
-    yield "---", "---", "---"
+def _settings() -> Iterator[tuple[str, str, FieldInfo]]:
     for name, field in Settings.model_fields.items():
         text = setting_text(field.default)
-        yield f"`{variable_of(name)}`", f"`{text}`" if text else "", _meaning(field)
-
-
-def _meaning(field: FieldInfo) -> str:
-    return (field.description or "").replace("|", r"\|")
+        yield variable_of(name), f"`{text}`" if text else "", field
 
 
 def _parameter_default(key: str, field: FieldInfo) -> str:

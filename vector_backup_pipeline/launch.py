@@ -32,10 +32,17 @@ LOCATION_NAME = "vector_backup_pipeline"
 def launch(operation: Operation, run_config: dict[str, Any], settings: Settings) -> RunOutcome:
     """Run the operation's job to its end, in the instance of DAGSTER_HOME if there is one."""
     job = JOBS[operation]
+    mapping = job.config_mapping
+    assert mapping is not None  # noqa: S101 - all jobs have a flat config.
+    # The terminal gets no log lines of Dagster's; the instance has them.
+    quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
     resources = job_resources(is_of_terminal=True) | {"progress": TerminalProgressResource()}
     in_process = job.graph.to_job(
         name=job.name,
-        config=_quiet(job),
+        config=dg.ConfigMapping(
+            config_fn=lambda config: {**mapping.config_fn(config), **quiet},
+            config_schema=mapping.config_schema,
+        ),
         executor_def=dg.in_process_executor,
         resource_defs=resources,
         tags=job.tags,
@@ -57,24 +64,10 @@ def launch(operation: Operation, run_config: dict[str, Any], settings: Settings)
     return read_outcome(e.dagster_event for e in entries if e.dagster_event is not None)
 
 
-def _quiet(job: dg.JobDefinition) -> dg.ConfigMapping:
-    """The job's flat config without Dagster's log lines on the terminal; the instance has them."""
-    mapping = job.config_mapping
-    assert mapping is not None  # noqa: S101 - all jobs have a flat config.
-    loggers = {"console": {"config": {"log_level": "CRITICAL"}}}
-    return dg.ConfigMapping(
-        config_fn=lambda config: {**mapping.config_fn(config), "loggers": loggers},
-        config_schema=mapping.config_schema,
-    )
-
-
 @contextmanager
 def dagster_instance() -> Iterator[dg.DagsterInstance]:
-    """The instance of DAGSTER_HOME, or an ephemeral one.
-
-    Raises:
-        InvalidParams: DAGSTER_HOME is not a directory.
-    """
+    """The instance of DAGSTER_HOME, or an ephemeral one. Raises `InvalidParams` if DAGSTER_HOME is
+    not a directory."""
     # The log of the run is in the instance; this is Dagster's own.
     logging.getLogger("dagster").setLevel(logging.ERROR)
     if not os.environ.get("DAGSTER_HOME"):

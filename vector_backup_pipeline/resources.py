@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timezone
 from typing import Any, ClassVar, Generic, TypeVar
@@ -31,6 +31,10 @@ from vector_backup_pipeline.engine.verification.run import VerifyRun
 from vector_backup_pipeline.operations import BACKUP, PRUNE, RESTORE, VERIFY, Operation
 from vector_backup_pipeline.outcome import outcome_metadata
 from vector_backup_pipeline.output import log_output
+from vector_backup_pipeline.parameters.backup import BackupParameters
+from vector_backup_pipeline.parameters.prune import PruneParameters
+from vector_backup_pipeline.parameters.restore import RestoreParameters
+from vector_backup_pipeline.parameters.verify import VerifyParameters
 from vector_backup_pipeline.sealing import is_sealed, open_sealed
 from vector_backup_pipeline.settings import DATABASE_URL_VARIABLE, Settings, load_settings
 
@@ -116,7 +120,6 @@ class RunResource(dg.ConfigurableResource[None], Generic[_R]):
     """
 
     operation: ClassVar[Operation]
-
     is_of_terminal: bool = Field(
         default=False,
         description="Whether the run belongs to a command at a terminal, so that a signal is a "
@@ -130,6 +133,11 @@ class RunResource(dg.ConfigurableResource[None], Generic[_R]):
     _is_reported: bool = PrivateAttr(default=False)
     _log_output: ExitStack = PrivateAttr(default_factory=ExitStack)
 
+    @staticmethod
+    def make_run(parameters: Any, root: BackupRoot, settings: Settings, run_id: str) -> _R:
+        """The run of these parameters."""
+        raise NotImplementedError
+
     @property
     def settings(self) -> Settings:
         """The settings, read once per run."""
@@ -137,22 +145,16 @@ class RunResource(dg.ConfigurableResource[None], Generic[_R]):
             self._settings = load_settings()
         return self._settings
 
-    def begin(
-        self,
-        context: dg.OpExecutionContext,
-        storage: BackupStorageResource,
-        make_run: Callable[[Any, BackupRoot, Settings, str], _R],
-    ) -> _R:
+    def begin(self, context: dg.OpExecutionContext, storage: BackupStorageResource) -> _R:
         """Make the run from the parameters in the step's config; it is closed when the job ends."""
         try:
             parameters = self.operation.parameters(**context.op_config)
             root = storage.open_root(self.settings)
-            run = make_run(parameters, root, self.settings, context.run_id)
+            self._run = self.make_run(parameters, root, self.settings, context.run_id)
         except Exception as error:
             self._refusal = errors.as_backup_error(error)
             raise
-        self._run = run
-        return run
+        return self.current
 
     @property
     def current(self) -> _R:
@@ -231,11 +233,28 @@ class BackupRunResource(RunResource[BackupRun]):
 
     operation = BACKUP
 
+    @staticmethod
+    def make_run(
+        parameters: BackupParameters, root: BackupRoot, settings: Settings, run_id: str
+    ) -> BackupRun:
+        completed = parameters.with_tables(
+            settings.tables, settings.truncate_tables, settings.mode, str(settings.full_every)
+        )
+        timestamps, lock_timeout = settings.timestamps, settings.lock_timeout
+        return BackupRun(completed, root, timestamps, lock_timeout=lock_timeout, run_id=run_id)
+
 
 class RestoreRunResource(RunResource[RestoreRun]):
     """The running restore: its set, target and outcomes."""
 
     operation = RESTORE
+
+    @staticmethod
+    def make_run(
+        parameters: RestoreParameters, root: BackupRoot, settings: Settings, run_id: str
+    ) -> RestoreRun:
+        timestamps, lock_timeout = settings.timestamps, settings.lock_timeout
+        return RestoreRun(parameters, root, timestamps, lock_timeout=lock_timeout, run_id=run_id)
 
 
 class VerifyRunResource(RunResource[VerifyRun]):
@@ -243,11 +262,30 @@ class VerifyRunResource(RunResource[VerifyRun]):
 
     operation = VERIFY
 
+    @staticmethod
+    def make_run(
+        parameters: VerifyParameters, root: BackupRoot, settings: Settings, run_id: str
+    ) -> VerifyRun:
+        return VerifyRun(
+            parameters,
+            root,
+            settings.timestamps,
+            lambda: restore_test_server(parameters.scratch_connection),
+            lock_timeout=settings.lock_timeout,
+            run_id=run_id,
+        )
+
 
 class PruneRunResource(RunResource[PruneRun]):
     """The running prune: its locations, and what was kept and removed there."""
 
     operation = PRUNE
+
+    @staticmethod
+    def make_run(
+        parameters: PruneParameters, root: BackupRoot, settings: Settings, run_id: str
+    ) -> PruneRun:
+        return PruneRun(parameters, settings.keep, root, settings.timestamps, run_id=run_id)
 
 
 def job_resources(*, is_of_terminal: bool = False) -> dict[str, object]:

@@ -22,11 +22,8 @@ class Schedule:
     description: str
 
     def define(self, settings: Settings) -> dg.ScheduleDefinition:
-        """The definition for Dagster.
-
-        Raises:
-            SettingsError: the cron expression is malformed.
-        """
+        """The definition for Dagster. Raises `SettingsError` if the cron expression is
+        malformed."""
         cron, is_enabled = getattr(settings, self.cron), getattr(settings, self.enabled)
         status = dg.DefaultScheduleStatus
         try:

@@ -23,11 +23,8 @@ _PREFIX = "sealed:"
 
 
 def seal(text: SecretText, settings: Settings) -> str:
-    """What may be stored in place of `text`.
-
-    Raises:
-        InvalidParams: there is no key to share with the run.
-    """
+    """What may be stored in place of `text`. Raises `InvalidParams` if there is no key to share
+    with the run."""
     sealed: bytes = _cipher(settings, create_key=True).encrypt(text.reveal().encode())
     return _PREFIX + sealed.decode()
 
@@ -37,11 +34,8 @@ def is_sealed(text: str) -> bool:
 
 
 def open_sealed(text: str, settings: Settings) -> SecretText:
-    """The text that `seal` was called with.
-
-    Raises:
-        InvalidParams: it was sealed with another key, or is not a sealed text.
-    """
+    """The text that `seal` was called with. Raises `InvalidParams` if it was sealed with another
+    key, or is not a sealed text."""
     cipher = _cipher(settings)
     try:
         opened = cipher.decrypt(text.removeprefix(_PREFIX).encode(errors="replace"))

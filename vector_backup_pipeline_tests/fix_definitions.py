@@ -137,7 +137,7 @@ class Restore:
     rename: Mapping[str, str] = field(default_factory=dict)
     only: Sequence[str] | None = None
     existing: Mapping[Name, Name] = field(default_factory=dict)
-    indexes: list[tuple[Name, str]] = field(default_factory=list)
+    indexes: list[str] = field(default_factory=list)
 
     def new_tables(self) -> list[NewTable]:
         return [
@@ -184,5 +184,5 @@ class Restore:
         """What is reported as not recreated. The role owns its tables."""
         return recreation.not_recreated("postgres")[table]
 
-    def _before_index(self, table: Name, index: Index) -> None:
-        self.indexes.append((table, index.name))
+    def _before_index(self, index: Index) -> None:
+        self.indexes.append(index.name)

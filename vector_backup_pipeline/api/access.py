@@ -37,12 +37,16 @@ class AccessControl:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         app = self._app
-        if scope["type"] == "http" and scope["path"] != HEALTH_PATH:
+        if scope["type"] == "http" and (path := scope["path"]) != HEALTH_PATH:
             headers = Headers(scope=scope)
             if self._token is None:
                 if not _is_from_here(headers):
                     app = self._refuse(_REMOTE_CALL_REFUSED)
-            elif not _is_document(scope["path"]) and not _has_token(headers, self._token):
+            elif (
+                path not in _DOCUMENT_PATHS
+                and not path.startswith(_DOCUMENT_FILES)
+                and not _has_token(headers, self._token)
+            ):
                 app = self._refuse(NO_TOKEN)
         await app(scope, receive, send)
 
@@ -63,18 +67,10 @@ def _has_token(headers: Headers, token: SecretText) -> bool:
     return scheme.lower() == "bearer" and is_equal
 
 
-def _is_document(path: str) -> bool:
-    return path in _DOCUMENT_PATHS or path.startswith(_DOCUMENT_FILES)
-
-
 def _is_from_here(headers: Headers) -> bool:
     urls = [f"//{headers.get('host', 'localhost')}", *headers.getlist("origin")]
-    return all(map(_names_this_machine, urls))
-
-
-def _names_this_machine(url: str) -> bool:
     try:
-        return is_loopback(urlsplit(url).hostname or "")
+        return all(is_loopback(urlsplit(url).hostname or "") for url in urls)
     except ValueError:
         return False
 

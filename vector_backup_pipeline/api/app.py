@@ -42,11 +42,7 @@ has `response` for people, `error_type` for programs, and the exact reason in `d
 
 def create_app(settings: Settings, *, open_to_all: bool = False) -> FastAPI:
     """The application for these settings. Without a token it accepts only local calls, unless
-    `open_to_all`.
-
-    Raises:
-        InvalidParams, StorageError: the root cannot be opened.
-    """
+    `open_to_all`. Raises `InvalidParams` or `StorageError` if the root cannot be opened."""
     root = settings.open_root()
 
     @contextlib.asynccontextmanager

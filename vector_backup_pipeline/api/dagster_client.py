@@ -218,11 +218,8 @@ class DagsterClient:
         )
 
     async def terminate(self, run_id: str) -> None:
-        """Request the termination of a run.
-
-        Raises:
-            StateConflict: the run can no longer be terminated.
-        """
+        """Request the termination of a run. Raises `StateConflict` if that is no longer
+        possible."""
         action, expected = f"end the run {run_id}", ("TerminateRunSuccess", "TerminateRunFailure")
         answer = await self._ask("terminateRun", _TERMINATE, action, expected, run=run_id)
         if answer["__typename"] == "TerminateRunFailure":

@@ -61,10 +61,13 @@ async def file_response(
     part = None
     if send_body and range_ and (if_range or e_tag).strip() == e_tag:
         part = parse_range(range_, download.size)
+    quoted = quote(download.name, safe="")
+    is_plain = quoted == download.name
+    file_name = f'filename="{quoted}"' if is_plain else f"filename*=UTF-8''{quoted}"
     code, whole = (200, range(download.size)) if part is None else (206, part)
     headers |= {
         "Accept-Ranges": "bytes",
-        "Content-Disposition": _content_disposition(download.name),
+        "Content-Disposition": f"attachment; {file_name}",
         "Content-Length": str(len(whole)),
         "Content-Type": MEDIA_TYPES.get(download.name.rpartition(".")[2], DEFAULT_MEDIA_TYPE),
         "X-Content-Type-Options": "nosniff",
@@ -80,11 +83,8 @@ async def file_response(
 
 def parse_range(text: str, size: int) -> range | None:
     """The offsets of the bytes that a `Range` header asks for in a file of `size` bytes. None means
-    the whole file: several or invalid ranges.
-
-    Raises:
-        RangeNotSatisfiable: the range contains no byte of the file.
-    """
+    the whole file: several or invalid ranges. Raises `RangeNotSatisfiable` if the range contains no
+    byte of it."""
     match = _ONE_RANGE.fullmatch(text.strip())
     if match is None:
         return None
@@ -101,13 +101,6 @@ def parse_range(text: str, size: int) -> range | None:
     if first >= size:
         raise RangeNotSatisfiable(size)
     return range(first, size if last is None else min(last + 1, size))
-
-
-def _content_disposition(name: str) -> str:
-    quoted = quote(name, safe="")
-    if quoted == name:
-        return f'attachment; filename="{name}"'
-    return f"attachment; filename*=UTF-8''{quoted}"
 
 
 class _FileResponse(StreamingResponse):

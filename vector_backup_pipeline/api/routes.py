@@ -146,10 +146,7 @@ def _add_run_routes(operation: Operation) -> None:
         request.state.task_id = body.task_id
         run_id = await services.runs.start(operation, body)
         if not wait:
-            text = f"{operation.thing}已启动"
-            return models.respond(
-                202, models.RunData(response=text, run_id=run_id, timestamp=services.now())
-            )
+            return _accepted(f"{operation.thing}已启动", run_id, services)
         progress = await services.runs.wait(operation, run_id, request)
         return _end(operation, progress, body.task_id, services)
 
@@ -183,13 +180,16 @@ def _add_run_routes(operation: Operation) -> None:
     )
     async def cancel(run_id: _RunId, services: _Services) -> JSONResponse:
         await services.runs.cancel(operation, str(run_id))
-        text = f"{operation.thing}取消请求已提交"
-        data = models.RunData(response=text, run_id=str(run_id), timestamp=services.now())
-        return models.respond(202, data)
+        return _accepted(f"{operation.thing}取消请求已提交", str(run_id), services)
 
 
 _add_run_routes(BACKUP)
 _add_run_routes(RESTORE)
+
+
+def _accepted(response: str, run_id: str, services: Services) -> JSONResponse:
+    data = models.RunData(response=response, run_id=run_id, timestamp=services.now())
+    return models.respond(202, data)
 
 
 def _end(

@@ -20,11 +20,8 @@ _log = logging.getLogger("vector_backup_pipeline")
 
 
 def serve(settings: Settings, *, host: str, port: int, no_auth: bool) -> bool:
-    """Serve until the process gets a signal to stop; False if it could not start.
-
-    Raises:
-        InvalidParams: access would be unrestricted, and `no_auth` was not given.
-    """
+    """Serve until the process gets a signal to stop; False if it could not start. Raises
+    `InvalidParams` if access would be unrestricted without `no_auth`."""
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.INFO)
     logging.getLogger("httpx").setLevel(logging.WARNING)
     _check_access(settings, host, no_auth=no_auth)

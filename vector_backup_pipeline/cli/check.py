@@ -51,7 +51,12 @@ def check_command(as_json: bool, **options: Any) -> int:
     if as_json:
         show_json({"success": success, "findings": [asdict(finding) for finding in all_findings]})
     else:
-        click.echo(f"\n{_summary(all_findings)}")
+        counts = Counter(finding.status for finding in all_findings)
+        totals = ", ".join(f"{counts[s]} {word}" for s, word in _STATUS_WORDS.items() if counts[s])
+        conclusion = "A backup can be made: vector-backup backup"
+        if not success:
+            conclusion = "Fix the items marked ✗, then run the check again."
+        click.echo(f"\n{totals}. {conclusion}")
     return DONE if success else FAILED
 
 
@@ -67,11 +72,3 @@ def _printed(findings: "Iterable[Finding]") -> "Iterator[Finding]":
         if finding.advice:
             click.echo(f"      {printable(finding.advice)}")
         yield finding
-
-
-def _summary(findings: "list[Finding]") -> str:
-    counts = Counter(finding.status for finding in findings)
-    totals = ", ".join(f"{counts[s]} {word}" for s, word in _STATUS_WORDS.items() if counts[s])
-    if counts["failed"]:
-        return f"{totals}. Fix the items marked ✗, then run the check again."
-    return f"{totals}. A backup can be made: vector-backup backup"

@@ -74,11 +74,8 @@ def _run(directory: Path) -> int:
 
 
 def _open_ui(directory: Path, port: int, api_port: int) -> int:
-    """Serve Dagster's UI and the API on the demo's database until interrupted.
-
-    Raises:
-        InvalidParams: another process listens on one of the ports.
-    """
+    """Serve Dagster's UI and the API on the demo's database until interrupted. Raises
+    `InvalidParams` if another process listens on one of the ports."""
     _check_port(port, "--port", "PORT")
     _check_port(api_port, "--api-port", "API_PORT")
     with _server(directory) as connection_string:

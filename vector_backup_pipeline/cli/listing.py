@@ -70,26 +70,19 @@ def _lines(
         yield f"Backups of {owner}: {printable(location.location)}"
         rows: list[tuple[str, ...]] = [_HEADINGS]
         for stored in location.sets:
-            database = labels[stored.source] if stored.source else "unknown"
-            rows += _set_rows(stored, timestamps, database)
+            date = f"{stored.date(timestamps):%Y-%m-%d %H:%M:%S %Z}"
+            database = printable(labels[stored.source] if stored.source else "unknown")
+            first, *others = [_file(file) for file in stored.files] or ["none"]
+            rows.append((stored.stamp, date, database, ", ".join(_state(stored)), first))
+            rows += [("", "", "", "", other) for other in others]
         yield from _table(rows) if location.sets else ["  none"]
-        for other in location.other_files:
-            yield f"  {other.state}: {printable(other.file)}"
-
-
-def _set_rows(
-    stored: StoredSet, timestamps: TimestampFormat, database: str
-) -> Iterator[tuple[str, ...]]:
-    date = f"{stored.date(timestamps):%Y-%m-%d %H:%M:%S %Z}"
-    first, *others = [_file(file) for file in stored.files] or ["none"]
-    yield stored.stamp, date, printable(database), ", ".join(_state(stored)), first
-    for other in others:
-        yield "", "", "", "", other
+        for other_file in location.other_files:
+            yield f"  {other_file.state}: {printable(other_file.file)}"
 
 
 def _state(stored: StoredSet) -> Iterator[str]:
     """The state of a set: `complete, verified 2026-11-24, drill passed 2026-11-24`."""
-    verified, drill = stored.verdicts.verified, stored.verdicts.drill
+    verified, drill = stored.verified, stored.drill
     yield stored.state
     if stored.builds_on is not None:
         yield f"builds on {stored.builds_on}"

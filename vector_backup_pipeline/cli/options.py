@@ -36,11 +36,8 @@ def parameter_options(model: type[Parameters]) -> Callable[[_C], _C]:
 
 
 def read_parameters(model: type[_P], options: dict[str, Any]) -> _P:
-    """The model with the values of the options; None and () stand for absent options.
-
-    Raises:
-        InvalidParams, MissingRequiredParams: the message uses the keys of the run config.
-    """
+    """The model with the values of the options; None and () stand for absent options. Errors use
+    the keys of the run config."""
     values: dict[str, Any] = {}
     for key, value in options.items():
         field = model.model_fields[key]

@@ -5,13 +5,14 @@ From then on the pair is a backup set like any other. The files themselves are n
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
 
 from vector_backup_pipeline import __version__
+from vector_backup_pipeline.engine import results
 from vector_backup_pipeline.engine.catalog.choice import check_timestamp
 from vector_backup_pipeline.engine.catalog.claims import exclusive
 from vector_backup_pipeline.engine.catalog.contents import read_contents
@@ -33,16 +34,6 @@ from vector_backup_pipeline.engine.manifest import (
 )
 from vector_backup_pipeline.engine.older_system import OlderFile, examine_file
 from vector_backup_pipeline.engine.report import error_lines, section
-from vector_backup_pipeline.engine.results import (
-    AdoptedFile,
-    AdoptedPair,
-    AdoptResult,
-    BackupResult,
-    ExportedTable,
-    UnreadableFile,
-    error_line,
-    readable_size,
-)
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
@@ -63,19 +54,19 @@ class Adoption:
     timestamps: TimestampFormat
     run_id: str
     began_at: datetime
-    pairs: list[AdoptedPair] = field(default_factory=list)
+    pairs: list[results.AdoptedPair] = field(default_factory=list)
     errors: list[BackupError] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
     duration: float = 0.0
 
     @property
-    def result(self) -> AdoptResult:
-        return AdoptResult(
+    def result(self) -> results.AdoptResult:
+        return results.AdoptResult(
             adopt_performed=any(pair.state == "adopted" for pair in self.pairs),
             dry_run=self.parameters.dry_run,
             pairs=self.pairs,
             notices=self.notices,
-            errors=[error_line(error) for error in self.errors],
+            errors=[results.error_line(error) for error in self.errors],
             duration=round(self.duration, 3),
             timestamp=self.began_at,
         )
@@ -116,19 +107,19 @@ def _adopt_in(adoption: Adoption, directory: BackupDirectory, task_id: str | Non
     """Adopt the pairs of one location."""
     if not _pairs(adoption, directory):
         return  # Nothing is written where there is nothing to adopt.
-    if adoption.parameters.dry_run:
-        for stamp, names in _pairs(adoption, directory).items():
-            _adopt_pair(adoption, directory, task_id, stamp, names)
-        return
     pairs_before, errors_before = len(adoption.pairs), len(adoption.errors)
-    with exclusive(directory, ADOPT_MARKER, adoption.run_id, "adoption"):
+    dry_run = adoption.parameters.dry_run
+    alone = exclusive(directory, ADOPT_MARKER, adoption.run_id, "adoption")
+    with contextlib.nullcontext() if dry_run else alone:
         for stamp, names in _pairs(adoption, directory).items():
             _adopt_pair(adoption, directory, task_id, stamp, names)
+        if dry_run:
+            return
         errors = adoption.errors[errors_before:]
         lines = [
             f"Run: {adoption.run_id}",
             *(line for pair in adoption.pairs[pairs_before:] for line in pair_lines(pair)),
-            *error_lines([error_line(error) for error in errors]),
+            *error_lines([results.error_line(error) for error in errors]),
         ]
         outcome = "FAILED" if errors else "SUCCESS"
         try:
@@ -153,7 +144,7 @@ def _adopt_pair(
     names: Mapping[str, str],
 ) -> None:
     files: dict[str, OlderFile] = {}
-    tables: dict[str, AdoptedFile | UnreadableFile] = {}
+    tables: dict[str, results.AdoptedFile | results.UnreadableFile] = {}
     error: BackupError | None = None
     for table, name in names.items():
         file = None
@@ -162,7 +153,7 @@ def _adopt_pair(
             file.check_readable()
         except BackupError as failure:
             error = error or failure
-            tables[table] = UnreadableFile(
+            tables[table] = results.UnreadableFile(
                 source_file=name,
                 error_type=failure.error_type,
                 error=failure.message,
@@ -170,27 +161,24 @@ def _adopt_pair(
                 unreadable_rows=list(file.unreadable) if file else [],
             )
         else:
-            size = readable_size(file.size)
-            tables[table] = AdoptedFile(source_file=name, rows=file.rows, file_size=size)
-    state: Literal["adoptable", "adopted", "not_adopted"] = "adoptable"
-    if error is None and not adoption.parameters.dry_run:
-        state = "adopted"
-        try:
+            size = results.readable_size(file.size)
+            tables[table] = results.AdoptedFile(source_file=name, rows=file.rows, file_size=size)
+    dry_run = adoption.parameters.dry_run
+    try:
+        if error is None and not dry_run:
             _write_manifest(adoption, directory, task_id, stamp, files)
-        except BackupError as failure:
-            error = failure
+    except BackupError as failure:
+        error = failure
     if error is not None:
-        state = "not_adopted"
         adoption.errors.append(error)
-    adoption.pairs.append(
-        AdoptedPair(
-            task_id=task_id,
-            backup_path=directory.location,
-            timestamp=stamp,
-            state=state,
-            tables=tables,
-        )
+    pair = results.AdoptedPair(
+        task_id=task_id,
+        backup_path=directory.location,
+        timestamp=stamp,
+        state="not_adopted" if error else "adoptable" if dry_run else "adopted",
+        tables=tables,
     )
+    adoption.pairs.append(pair)
 
 
 def _write_manifest(
@@ -202,9 +190,9 @@ def _write_manifest(
 ) -> None:
     created_at = adoption.timestamps.moment(stamp)
     exported = {
-        table: ExportedTable(
+        table: results.ExportedTable(
             row_count=file.rows,
-            file_size=readable_size(file.size),
+            file_size=results.readable_size(file.size),
             backup_file=file.name,
             duration=0.0,
         )
@@ -222,7 +210,7 @@ def _write_manifest(
         server=_SERVER,
         snapshot="",
         tables=[_table(table, file) for table, file in files.items()],
-        result=BackupResult(
+        result=results.BackupResult(
             backup_performed=True,
             backup_directory=directory.location,
             tables_backed_up=exported,
@@ -237,13 +225,13 @@ def _write_manifest(
         file.commit()
 
 
-def pair_lines(pair: AdoptedPair) -> list[str]:
+def pair_lines(pair: results.AdoptedPair) -> list[str]:
     """The lines that describe a pair: its state, its files, and their unreadable rows."""
     mark = "✗" if pair.state == "not_adopted" else "✓"
     state = pair.state.replace("_", " ")
     lines = [f"{mark} {pair.timestamp} in {pair.backup_path}: {state}"]
     for table, file in pair.tables.items():
-        if isinstance(file, AdoptedFile):
+        if isinstance(file, results.AdoptedFile):
             rows = f"{file.rows} rows in {file.source_file} ({file.file_size})"
             lines.append(f"  ✓ {table}: {rows}")
         else:

@@ -1,11 +1,4 @@
-"""Cancellation of a run by a signal.
-
-Signal handlers raise no exceptions, which could interrupt any statement. While `listening`, a
-signal sets a flag and ends the run's database connections, so that no thread waits for a server.
-The engine checks the flag between blocks (`check`), cleans up, and raises RunCancelled. Afterwards
-the signal is raised again for the previous handlers.
-
-Actions that must not be interrupted (COMMIT, a truncate, a removal, cleanup) are `uncancellable`.
+"""Cancellation of a run by a signal; docs/architecture.md shows how it works.
 
 Signals belong to the process, and so does the flag: one process, one run.
 """

@@ -140,13 +140,9 @@ def stamp_of_pending(name: str, timestamps: TimestampFormat) -> str | None:
 
 def _encoded(name: str) -> str:
     """`name` as a file name; one that is too long is cut and ends in its hash instead."""
-    encoded = _UNSAFE.sub(_percent, name)
+    # `quote` leaves dots alone, and a leading dot would hide the file.
+    encoded = _UNSAFE.sub(lambda match: quote(match[0], safe="").replace(".", "%2E"), name)
     if len(encoded.encode()) <= _LONGEST_NAME:
         return encoded
     kept = encoded.encode()[: _LONGEST_NAME - _HASH_LENGTH - 1].decode(errors="ignore")
     return f"{kept}~{hashlib.sha256(name.encode()).hexdigest()[:_HASH_LENGTH]}"
-
-
-def _percent(match: re.Match[str]) -> str:
-    # `quote` leaves dots alone, and a leading dot would hide the file.
-    return quote(match.group(), safe="").replace(".", "%2E")

@@ -211,12 +211,9 @@ class Manifest(Record):
 
 
 def read_manifest(data: bytes, name: str, key: SecretText | None = None) -> Manifest:
-    """Parse a stored manifest. With a `key`, it must be signed with that key.
-
-    Raises:
-        IntegrityError: It is not a manifest, is of an unknown version, was changed after it was
-            written, is not signed, or contains a statement that no backup writes.
-    """
+    """Parse a stored manifest. With a `key`, it must be signed with that key. Raises
+    `IntegrityError` if it is not a manifest, is of an unknown version, was changed after it was
+    written, is not signed, or contains a statement that no backup writes."""
     seals = _find_seals(data)
     if seals is not None:
         _check_seals(data, seals, name, key)

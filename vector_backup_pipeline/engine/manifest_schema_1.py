@@ -82,7 +82,12 @@ def _definition(old: _Json, objects: list[_Json]) -> TableDefinition:
     return TableDefinition(
         **_fields(TableDefinition, old)
         | {
-            "columns": [_column(column) for column in old["columns"]],
+            "columns": [
+                _fields(Column, column)
+                | {"generated": column["generated"] is not None}
+                | {"type": _fields(ColumnType, column["type"])}
+                for column in old["columns"]
+            ],
             "ddl": [statement for statement in statements if statement.kind is not Kind.INDEX],
             "indexes": [index for index in _indexes(relations) if index.sql in texts],
             "foreign_keys": [ForeignKey(sql=k["ddl"], **_fields(ForeignKey, k)) for k in keys],
@@ -97,11 +102,6 @@ def _definition(old: _Json, objects: list[_Json]) -> TableDefinition:
 def _fields(model: type[Record], old: _Json) -> dict[str, Any]:
     """Those that both schemas have."""
     return {name: old[name] for name in model.model_fields if name in old}
-
-
-def _column(old: _Json) -> Column:
-    generated = old["generated"] is not None
-    return Column(name=old["name"], generated=generated, type=_fields(ColumnType, old["type"]))
 
 
 def _statements(old: _Json) -> Iterator[Statement]:

@@ -158,6 +158,7 @@ class RunInParts(EngineRun[_R], Generic[_R, _P]):
         of_parts = (error for part in self._parts.values() for error in part.errors)
         return self._own_error or next(of_parts, None)
 
-    def error_of(self, key: str) -> BackupError | None:
-        """The first error of a part."""
-        return next(iter(self._parts[key].errors), None)
+    def check(self, key: str) -> None:
+        """Raise the first error of a part."""
+        for error in self._parts[key].errors:
+            raise error

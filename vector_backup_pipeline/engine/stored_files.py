@@ -226,8 +226,13 @@ class _RowCounter:
     """Counts and hashes the rows of a stored file."""
 
     def __init__(self, file: DataFile) -> None:
+        form, longest = row_format(file.format), LONGEST_RECORD
+        if file.compression == "none" and file.has_digest:
+            # No row is longer than its block; a longer one would only fill the memory.
+            longest = max((block.length for block in file.blocks), default=0)
+            longest += len(form.header(file.digest.columns))
         self._unpacker = codec(file.compression).unpacker()
-        self.splitter = row_format(file.format).splitter(_longest_row(file))
+        self.splitter = form.splitter(longest)
         self.bytes = 0
         self.rows = 0
         self.digest = 0
@@ -251,14 +256,6 @@ class _RowCounter:
         self.splitter.finish()
         if not self._unpacker.is_between_frames:
             raise UnreadableFrame(_CUT)
-
-
-def _longest_row(file: DataFile) -> int:
-    """In bytes. No row is longer than its block; a longer one would only fill the memory."""
-    if file.compression != "none" or not file.has_digest:
-        return LONGEST_RECORD
-    longest = max((block.length for block in file.blocks), default=0)
-    return longest + len(row_format(file.format).header(file.digest.columns))
 
 
 def _difference(what: str, actual: object, expected: object) -> list[str]:

@@ -25,23 +25,7 @@ def resolve_backup_directory(
 ) -> dg.Output[BackupTarget]:
     """Check the parameters, create the backup directory and reserve the run's timestamp."""
     with failing_step():
-        run = backup_run.begin(
-            context,
-            backup_storage,
-            lambda parameters, root, settings, run_id: BackupRun(
-                parameters.with_tables(
-                    settings.tables,
-                    settings.truncate_tables,
-                    settings.mode,
-                    str(settings.full_every),
-                ),
-                root,
-                settings.timestamps,
-                lock_timeout=settings.lock_timeout,
-                run_id=run_id,
-            ),
-        )
-        target = run.resolve()
+        target = backup_run.begin(context, backup_storage).resolve()
     return dg.Output(
         target,
         metadata={

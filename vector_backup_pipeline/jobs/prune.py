@@ -7,7 +7,7 @@ import dagster as dg
 from vector_backup_pipeline import resources
 from vector_backup_pipeline.engine.errors import as_backup_error
 from vector_backup_pipeline.engine.results import PrunedLocation, readable_size
-from vector_backup_pipeline.engine.retention.run import LocationToPrune, PruneRun, location_lines
+from vector_backup_pipeline.engine.retention.run import LocationToPrune, location_lines
 from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.jobs.frame import follow_up_failure, log_step, operation_job
 from vector_backup_pipeline.operations import PRUNE
@@ -25,8 +25,7 @@ def find_prune_locations(
 ) -> Iterator[dg.DynamicOutput[LocationToPrune]]:
     """Find the locations, and start a step for each."""
     with failing_step():
-        run = prune_run.begin(context, backup_storage, _make_run)
-        locations = run.find()
+        locations = prune_run.begin(context, backup_storage).find()
     for location in locations:
         yield dg.DynamicOutput(
             location,
@@ -52,9 +51,7 @@ def prune_location(
         pruned = run.prune(location.key)
         lines = "\n".join(location_lines(pruned, dry_run=run.parameters.dry_run))
         context.log.info(lines)
-        error = run.error_of(location.key)
-        if error is not None:
-            raise error
+        run.check(location.key)
     return dg.Output(
         pruned,
         metadata={
@@ -97,7 +94,7 @@ def prune_after_backup(
     metadata: dict[str, dg.MetadataValue] = {}
     parameters = PruneParameters(task_id=task_id, global_only=task_id is None)
     try:
-        run = _make_run(parameters, root, settings, context.run_id)
+        run = resources.PruneRunResource.make_run(parameters, root, settings, context.run_id)
         try:
             for location in run.find():
                 lines = location_lines(run.prune(location.key), dry_run=False)
@@ -112,9 +109,3 @@ def prune_after_backup(
         so_what = "old sets may fill the storage"
         metadata |= follow_up_failure(context, progress, "prune", so_what, error)
     return metadata
-
-
-def _make_run(
-    parameters: PruneParameters, root: BackupRoot, settings: Settings, run_id: str
-) -> PruneRun:
-    return PruneRun(parameters, settings.keep, root, settings.timestamps, run_id=run_id)

@@ -7,7 +7,7 @@ import dagster as dg
 
 from vector_backup_pipeline import resources
 from vector_backup_pipeline.engine.restore.report import recall_line
-from vector_backup_pipeline.engine.restore.run import FoundBackup, RestoreRun, TableLoad
+from vector_backup_pipeline.engine.restore.run import FoundBackup, TableLoad
 from vector_backup_pipeline.engine.results import readable_size
 from vector_backup_pipeline.jobs.frame import log_step, mapping_keys, operation_job, table_progress
 from vector_backup_pipeline.operations import RESTORE
@@ -24,17 +24,7 @@ def find_backup_set(
 ) -> dg.Output[FoundBackup]:
     """Find the set and verify its files, before the target is touched."""
     with failing_step():
-        run = restore_run.begin(
-            context,
-            backup_storage,
-            lambda parameters, root, settings, run_id: RestoreRun(
-                parameters,
-                root,
-                settings.timestamps,
-                lock_timeout=settings.lock_timeout,
-                run_id=run_id,
-            ),
-        )
+        run = restore_run.begin(context, backup_storage)
         backup = run.find(
             lambda: postgres.connection_settings(restore_run.settings, run.request.db_connection)
         )

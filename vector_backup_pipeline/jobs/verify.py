@@ -7,15 +7,14 @@ import dagster as dg
 from vector_backup_pipeline import resources
 from vector_backup_pipeline.assets import RESTORE_DRILL, evaluations, table_check_specs
 from vector_backup_pipeline.engine.results import SetVerdict
-from vector_backup_pipeline.engine.storage.root import BackupRoot
-from vector_backup_pipeline.engine.verification.run import SetToVerify, VerifyRun, verdict_lines
+from vector_backup_pipeline.engine.verification.run import SetToVerify, verdict_lines
 from vector_backup_pipeline.jobs.frame import log_step, operation_job
 from vector_backup_pipeline.operations import VERIFY
 from vector_backup_pipeline.outcome import failing_step, location_metadata
 from vector_backup_pipeline.parameters.types import LATEST
 from vector_backup_pipeline.parameters.verify import VerifyParameters
 from vector_backup_pipeline.run_config import config_schema
-from vector_backup_pipeline.settings import Settings, load_settings
+from vector_backup_pipeline.settings import load_settings
 
 
 @dg.op(config_schema=config_schema(VERIFY), out=dg.DynamicOut(SetToVerify))
@@ -26,8 +25,7 @@ def find_backup_sets(
 ) -> Iterator[dg.DynamicOutput[SetToVerify]]:
     """Find the sets, and start a step for each."""
     with failing_step():
-        run = verify_run.begin(context, backup_storage, _make_run)
-        sets = run.find()
+        sets = verify_run.begin(context, backup_storage).find()
     for backup_set in sets:
         yield dg.DynamicOutput(
             backup_set,
@@ -55,9 +53,7 @@ def verify_backup_set(
             return dg.Output(None, metadata={"timestamp": set_to_verify.timestamp, "skipped": True})
         lines = "\n".join(verdict_lines(verdict))
         context.log.info(lines)
-        error = verify_run.current.error_of(set_to_verify.key)
-        if error is not None:
-            raise error
+        verify_run.current.check(set_to_verify.key)
     return dg.Output(
         verdict, metadata={"timestamp": verdict.timestamp, "verdict": dg.MetadataValue.md(lines)}
     )
@@ -97,7 +93,7 @@ def latest_backup_checks(tables: Sequence[str]) -> dg.AssetChecksDefinition:
         root = backup_storage.open_root(settings)
         drill = any(key.name == RESTORE_DRILL for key in chosen)
         parameters = VerifyParameters(timestamp=LATEST, backup_path=root.default_path, drill=drill)
-        run = _make_run(parameters, root, settings, context.run.run_id)
+        run = resources.VerifyRunResource.make_run(parameters, root, settings, context.run.run_id)
         for backup_set in run.find():
             run.verify(backup_set.key)
         for evaluation in evaluations(run.finish(), tables):
@@ -110,16 +106,3 @@ def latest_backup_checks(tables: Sequence[str]) -> dg.AssetChecksDefinition:
                 )
 
     return verify_latest_backup
-
-
-def _make_run(
-    parameters: VerifyParameters, root: BackupRoot, settings: Settings, run_id: str
-) -> VerifyRun:
-    return VerifyRun(
-        parameters,
-        root,
-        settings.timestamps,
-        lambda: resources.restore_test_server(parameters.scratch_connection),
-        lock_timeout=settings.lock_timeout,
-        run_id=run_id,
-    )

@@ -55,18 +55,13 @@ class RestoreParameters(Parameters):
     LOCAL_FILES = ("keys_from",)
     EXCLUSIONS = (
         types.ONE_LOCATION,
-        Exclusion(
-            {"collections": ANY, "truncate_before_restore": [True]},
-            "truncating would remove all other collections. To put some collections back over the "
-            "existing rows, use on_conflict 'replace'.",
-        ),
         *(
             Exclusion(
                 {key: ANY, "truncate_before_restore": [True]},
                 "truncating would remove all other rows. To put some rows back over the existing "
                 "ones, use on_conflict 'replace'.",
             )
-            for key in _BY_KEY
+            for key in ("collections", *_BY_KEY)
         ),
         *(
             Exclusion({one: ANY, other: ANY}, "both select rows. Give one of them.")

@@ -316,7 +316,7 @@ def test_a_verdict_is_read_as_far_as_it_can_be(
     )
 
     (location,) = find_locations(listing.root, TIMESTAMPS)
-    verdicts = location.sets[0].verdicts
+    verdicts = location.sets[0]
 
     for verdict, passed in ((verdicts.verified, verified), (verdicts.drill, drill)):
         assert (verdict.passed if verdict else None) == passed

@@ -133,7 +133,7 @@ def test_a_file_that_can_not_be_read_is_an_error_of_the_run_and_no_verdict(
     assert any("timed out" in error for error in unread.errors)
     assert "langchain_pg_embedding" not in unread.tables
     monkeypatch.undo()
-    verified = read_verdicts(two.directory, OLD).verified
+    verified, _ = read_verdicts(two.directory, OLD)
     assert verified is not None
     assert verified.passed is kept
 

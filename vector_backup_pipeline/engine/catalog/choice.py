@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from vector_backup_pipeline.engine import errors
 from vector_backup_pipeline.engine.catalog.contents import (
     Contents,
     DamagedSet,
@@ -21,13 +22,6 @@ from vector_backup_pipeline.engine.catalog.stored_sets import (
     StoredSet,
     sets_without_verdicts,
     stored_set,
-)
-from vector_backup_pipeline.engine.errors import (
-    IntegrityError,
-    InvalidParams,
-    Problem,
-    ResourceNotFound,
-    parameter_error,
 )
 from vector_backup_pipeline.engine.results import FileState
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
@@ -86,7 +80,7 @@ def choose_set(
     stored = stored_set(contents, chosen.backup)
     for file in _files_of(stored, tables):
         if file.stored_bytes is None:
-            raise IntegrityError(
+            raise errors.IntegrityError(
                 f"The set {stored.stamp} in {directory.location} has lost its file {file.name}. "
                 "Put the file back, or choose another set."
             )
@@ -107,7 +101,7 @@ def check_timestamp(
         example = timestamps.stamp(timestamps.now())
         examples = f"{example}, or {LATEST}" if may_be_latest else example
         text = f"is {timestamp[:40]!r}, which is not valid: give one such as {examples}."
-        raise parameter_error([Problem((key,), text)])
+        raise errors.parameter_error([errors.Problem((key,), text)])
 
 
 def _set_at(
@@ -117,20 +111,20 @@ def _set_at(
     backup = contents.backup_set(stamp)
     if backup is None:
         reason = _WHY_NO_SET[contents.state_without_set(stamp)].format(stamp)
-        raise ResourceNotFound(
+        raise errors.ResourceNotFound(
             f"There is no backup set {stamp} in {location}{reason}. {_existing_sets(contents)}"
         )
     if isinstance(backup, DamagedSet):
         raise backup.error
     if source_database not in (None, backup.source.name, backup.source.qualified):
-        raise ResourceNotFound(
+        raise errors.ResourceNotFound(
             f"The set {stamp} in {location} is a backup of the database {backup.source.qualified}, "
             f"not of {source_database!r}. Choose a set of that database, or leave source_database "
             "out."
         )
     if not backup.complete and not tables:
         stored = ", ".join(file.table for file in stored_set(contents, backup).files)
-        raise IntegrityError(
+        raise errors.IntegrityError(
             f"The set {stamp} in {location} is incomplete: it has only {stored or 'no table'}. "
             "Choose another set, or name the tables to take from this one."
         )
@@ -172,7 +166,7 @@ def _latest(
     if latest is None:
         of_source = f" of the database {source.name}" if source else ""
         with_all = f" that has {' and '.join(tables)}" if tables else ""
-        raise ResourceNotFound(
+        raise errors.ResourceNotFound(
             f"There is no complete backup set{of_source}{with_all} in {location}. "
             f"{_existing_sets(contents)}"
         )
@@ -203,7 +197,7 @@ def _source(
     if target in usable:
         return target
     no_set = f", but no complete one of the target {target.qualified}" if target else ""
-    raise InvalidParams(
+    raise errors.InvalidParams(
         f"latest is ambiguous: {location} has sets of several databases ({listed_sources(sources)})"
         f"{no_set}. Give one of them as source_database, or the timestamp of a set."
     )
@@ -220,7 +214,7 @@ def _check_emptied(
         is_earlier = is_older and backup_set.source == latest.source
         for file in backup_set.emptied if is_earlier else ():
             if file.identity in empty:
-                raise InvalidParams(
+                raise errors.InvalidParams(
                     f"The latest set {latest.stamp} has no rows of {'.'.join(file.identity)}: the "
                     f"run of {backup_set.stamp} truncated that table, and its set has the rows. "
                     f"Give timestamp {backup_set.stamp} to restore them, or {latest.stamp} to "

@@ -11,19 +11,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import TypeAlias
 
+from vector_backup_pipeline.engine import file_names
 from vector_backup_pipeline.engine.catalog.sources import SourceDatabase
 from vector_backup_pipeline.engine.errors import IntegrityError, ResourceNotFound
-from vector_backup_pipeline.engine.file_names import (
-    PENDING_SUFFIX,
-    data_file_name,
-    manifest_name,
-    marker_name,
-    stamp_of_data_file,
-    stamp_of_manifest,
-    stamp_of_marker,
-    stamp_of_tombstone,
-    stamp_of_verdict,
-)
 from vector_backup_pipeline.engine.manifest import Manifest, read_manifest
 from vector_backup_pipeline.engine.results import FileState
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
@@ -34,11 +24,11 @@ COLLECTION_TABLE, EMBEDDING_TABLE = "langchain_pg_collection", "langchain_pg_emb
 # The clocks of several machines may differ by this much.
 _CLOCK_TOLERANCE = timedelta(hours=1)
 _STAMP_OF = (
-    stamp_of_manifest,
-    stamp_of_verdict,
-    stamp_of_tombstone,
-    stamp_of_marker,
-    stamp_of_data_file,
+    file_names.stamp_of_manifest,
+    file_names.stamp_of_verdict,
+    file_names.stamp_of_tombstone,
+    file_names.stamp_of_marker,
+    file_names.stamp_of_data_file,
 )
 
 
@@ -104,7 +94,7 @@ class Contents:
         """The backup set with that timestamp, None if there is none."""
         if stamp not in self.manifests:
             return None
-        name = manifest_name(stamp)
+        name = file_names.manifest_name(stamp)
         try:
             data = b"".join(self.directory.read(name))
         except ResourceNotFound:
@@ -140,11 +130,11 @@ class Contents:
         files = self.data_files.get(stamp, ())
         if stamp in {*self.manifests, *self.tombstones, *self.runs}:
             return None
-        if any(name.endswith(PENDING_SUFFIX) for name in files):
+        if any(name.endswith(file_names.PENDING_SUFFIX) for name in files):
             return None
         # The older system backed up these two tables, and no others.
         tables = COLLECTION_TABLE, EMBEDDING_TABLE
-        pair = {table: data_file_name("public", table, stamp, "csv") for table in tables}
+        pair = {table: file_names.data_file_name("public", table, stamp, "csv") for table in tables}
         return pair if set(pair.values()) <= set(files) else None
 
 
@@ -159,16 +149,20 @@ def read_contents(directory: BackupDirectory, timestamps: TimestampFormat) -> Co
     first, second = directory.names(), directory.names()
     runs: dict[str, bool] = {}
     for name in second:
-        if stamp := stamp_of_marker(name, timestamps):
+        if stamp := file_names.stamp_of_marker(name, timestamps):
             runs[stamp] = directory.claim_is_alive(name) or runs.get(stamp, False)
     sizes = {file.name: file.size for file in directory.files()}
     data_files: dict[str, tuple[str, ...]] = defaultdict(tuple)
     for name in first:
-        stamp = stamp_of_data_file(name.removesuffix(PENDING_SUFFIX), timestamps)
+        stamp = file_names.stamp_of_data_file(
+            name.removesuffix(file_names.PENDING_SUFFIX), timestamps
+        )
         if stamp and name in sizes:
             data_files[stamp] += (name,)
-    tombstones = {s for name in (*first, *sizes) if (s := stamp_of_tombstone(name, timestamps))}
-    manifests = {s for name in sizes if (s := stamp_of_manifest(name, timestamps))}
+    tombstones = {
+        s for name in (*first, *sizes) if (s := file_names.stamp_of_tombstone(name, timestamps))
+    }
+    manifests = {s for name in sizes if (s := file_names.stamp_of_manifest(name, timestamps))}
     return Contents(
         directory,
         timestamps,
@@ -203,7 +197,7 @@ def has_backup(directory: BackupDirectory, timestamps: TimestampFormat) -> bool:
 
 def stamp_of_file(name: str, timestamps: TimestampFormat) -> str | None:
     """The timestamp of any file that a run writes, finished or not; None for other files."""
-    final = name.removesuffix(PENDING_SUFFIX)
+    final = name.removesuffix(file_names.PENDING_SUFFIX)
     return next((stamp for stamp_of in _STAMP_OF if (stamp := stamp_of(final, timestamps))), None)
 
 
@@ -214,5 +208,5 @@ def stamps_in_use(
     `but_marker_of`."""
     names = directory.names()
     if but_marker_of is not None:
-        names = [name for name in names if name != marker_name(but_marker_of)]
+        names = [name for name in names if name != file_names.marker_name(but_marker_of)]
     return {stamp for name in names if (stamp := stamp_of_file(name, timestamps))}

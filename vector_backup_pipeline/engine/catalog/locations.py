@@ -263,7 +263,6 @@ def _backup(
     def size(file: StoredFile | None) -> str | None:
         return readable_size(file.stored_bytes) if file and file.stored_bytes is not None else None
 
-    verified, drill = backup.verdicts.verified, backup.verdicts.drill
     by_table = {file.table_name: file for file in reversed(backup.files)}
     collection, embedding = by_table.get(COLLECTION_TABLE), by_table.get(EMBEDDING_TABLE)
     return ListedBackup(
@@ -278,10 +277,10 @@ def _backup(
         has_log=location.has_log,
         log_file=LOG_NAME if location.has_log else None,
         state=backup.state,
-        verified=passed(verified),
-        verified_at=moment(verified),
-        drill=passed(drill),
-        drilled_at=moment(drill),
+        verified=passed(backup.verified),
+        verified_at=moment(backup.verified),
+        drill=passed(backup.drill),
+        drilled_at=moment(backup.drill),
         truncated=list(backup.truncated),
         source_database=labels[backup.source] if backup.source else None,
         mode=backup.mode,

@@ -26,11 +26,8 @@ _LONGEST_TURN = timedelta(hours=1)
 def claim_timestamp(
     directory: BackupDirectory, timestamps: TimestampFormat, run_id: str
 ) -> tuple[str, RunMarker]:
-    """Take the first free second from now on: no two runs of a directory share a timestamp.
-
-    Raises:
-        StorageError: the marker can't be written, or no second is free.
-    """
+    """Take the first free second from now on: no two runs of a directory share a timestamp. Raises
+    `StorageError` if the marker can't be written, or no second is free."""
     for stamp in timestamps.candidates(timestamps.now(), _TRIES):
         if stamp in stamps_in_use(directory, timestamps):
             continue

@@ -7,7 +7,7 @@ verification without a restore test keeps the outcome of the last one, so each h
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
@@ -39,14 +39,6 @@ class Verdict:
 
     passed: bool
     at: datetime
-
-
-@dataclass(frozen=True)
-class Verdicts:
-    """The last verification of the stored files, and the last restore test; None without one."""
-
-    verified: Verdict | None = None
-    drill: Verdict | None = None
 
 
 @dataclass(frozen=True)
@@ -86,7 +78,8 @@ class StoredSet:
     may have truncated. `needs` is what it builds on; of a damaged set, all that it may build on.
     `broken_base` is the first set of those it builds on that is missing, incomplete or damaged.
     `can_be_base` is what the manifest says.
-    `source` is None if the manifest can't be read.
+    `source` is None if the manifest can't be read. `verified` is the last verification of the
+    stored files, `drill` the last restore test; None without one.
     """
 
     stamp: str
@@ -100,7 +93,8 @@ class StoredSet:
     needs: frozenset[str] = frozenset()
     broken_base: str | None = None
     can_be_base: bool = False
-    verdicts: Verdicts = Verdicts()
+    verified: Verdict | None = None
+    drill: Verdict | None = None
 
     @property
     def state(self) -> State:
@@ -111,8 +105,7 @@ class StoredSet:
     @property
     def is_damaged(self) -> bool:
         """Whether the set itself is damaged, apart from what it builds on."""
-        verified = self.verdicts.verified
-        is_refuted = verified is not None and not verified.passed
+        is_refuted = self.verified is not None and not self.verified.passed
         return self.source is None or bool(self.broken_files) or is_refuted
 
     @property
@@ -164,12 +157,12 @@ class StoredSet:
 
 def stored_sets(contents: Contents) -> list[StoredSet]:
     """The sets of a directory with their verdicts, newest first."""
-    return _with_bases(
-        replace(backup_set, verdicts=read_verdicts(contents.directory, backup_set.stamp))
-        if verdict_name(backup_set.stamp) in contents.sizes
-        else backup_set
-        for backup_set in sets_without_verdicts(contents)
-    )
+    sets = sets_without_verdicts(contents)
+    for number, backup_set in enumerate(sets):
+        if verdict_name(backup_set.stamp) in contents.sizes:
+            verified, drill = read_verdicts(contents.directory, backup_set.stamp)
+            sets[number] = replace(backup_set, verified=verified, drill=drill)
+    return _with_bases(sets)
 
 
 def sets_without_verdicts(contents: Contents) -> list[StoredSet]:
@@ -198,13 +191,18 @@ def _broken_base(backup_set: StoredSet, by_stamp: Mapping[str, StoredSet]) -> st
 def stored_set(contents: Contents, backup: BackupSet) -> StoredSet:
     """The state of a set by itself, without its verdicts."""
     if isinstance(backup, DamagedSet):
-        files = tuple(_files_by_name(contents, backup.stamp))
+        files: dict[bool, list[StoredFile]] = {False: [], True: []}
+        for name in sorted(contents.data_files.get(backup.stamp, ())):
+            if stamp_of_data_file(name, contents.timestamps):  # Else it is not finished.
+                size, table = contents.sizes[name], table_of_data_file(name, backup.stamp)
+                file = StoredFile(name, table, "", table, None, size, size)
+                files[is_key_file(name)].append(file)
         return StoredSet(
             stamp=backup.stamp,
             created_at=backup.created_at,
             says_complete=False,
-            files=tuple(file for file in files if not is_key_file(file.name)),
-            key_files=tuple(file for file in files if is_key_file(file.name)),
+            files=tuple(files[False]),
+            key_files=tuple(files[True]),
             needs=backup.mentions,
         )
     manifest = backup.manifest
@@ -243,14 +241,6 @@ def _file(contents: Contents, table: TableBackup, file: DataFile | KeyFile) -> S
     )
 
 
-def _files_by_name(contents: Contents, stamp: str) -> Iterator[StoredFile]:
-    """The finished data and key files of a set whose manifest can't be read."""
-    for name in sorted(contents.data_files.get(stamp, ())):
-        if stamp_of_data_file(name, contents.timestamps):
-            size, table = contents.sizes[name], table_of_data_file(name, stamp)
-            yield StoredFile(name, table, "", table, None, size, size)
-
-
 class _StoredDrill(BaseModel, extra="allow"):
     passed: bool
     # Files of earlier versions have none; it is then the time of the verification.
@@ -265,16 +255,17 @@ class _StoredVerdict(BaseModel):
     drill: _StoredDrill | None = None
 
 
-def read_verdicts(directory: BackupDirectory, stamp: str) -> Verdicts:
-    """The verdicts on a set. A file that is missing or can't be parsed counts as no verdict."""
+def read_verdicts(directory: BackupDirectory, stamp: str) -> tuple[Verdict | None, Verdict | None]:
+    """The verification and the restore test of a set. A file that is missing or can't be parsed
+    counts as no verdict."""
     stored = _read(directory, stamp)
     if stored is None:
-        return Verdicts()
+        return None, None
     files_passed = stored.passed if stored.files_passed is None else stored.files_passed
     verified, drill = Verdict(files_passed, stored.verified_at), None
     if stored.drill is not None:
         drill = Verdict(stored.drill.passed, stored.drill.drilled_at or stored.verified_at)
-    return Verdicts(verified, drill)
+    return verified, drill
 
 
 def write_verdict(directory: BackupDirectory, verdict: SetVerdict) -> None:

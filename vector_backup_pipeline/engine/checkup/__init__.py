@@ -38,11 +38,7 @@ def check_backup(
     lock_timeout: float,
 ) -> Iterator[Finding]:
     """Check the backup that `request` describes. A failed step stops only the steps that depend on
-    it. `lock_timeout` is in seconds.
-
-    Raises:
-        RunCancelled: the check was interrupted; it has cleaned up.
-    """
+    it. `lock_timeout` is in seconds. Raises `RunCancelled` if it was interrupted."""
     server_offset, expected_size = yield from check_database(request, connection, lock_timeout)
     storage_offset = yield from check_storage(request.task_id, root, timestamps)
     yield check_space(root, expected_size)

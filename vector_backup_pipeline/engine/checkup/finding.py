@@ -42,11 +42,7 @@ def from_error(
     area: Area, name: str, error: BackupError, status: Literal["warning", "failed"] = "failed"
 ) -> Finding:
     """The finding for an error. A lock timeout is only a warning, since a later backup may get the
-    lock.
-
-    Raises:
-        RunCancelled: `error` is a RunCancelled.
-    """
+    lock. A RunCancelled is raised."""
     if isinstance(error, RunCancelled):
         raise error
     if isinstance(error, LockTimeout):

@@ -48,7 +48,13 @@ def _check_directory(
         with contextlib.ExitStack() as cleanup:
             stamp, claim = claim_timestamp(directory, timestamps, run_id="check")
             cleanup.callback(claim.release)
-            _check_marker(directory, stamp)
+            marker = marker_name(stamp)
+            if marker not in directory.names() or not directory.claim_is_alive(marker):
+                raise StorageError(
+                    f"The run marker just created in {directory.location} is not recognized as "
+                    "that of a live run, so another run could remove the files of a live one.",
+                    advice="Use a file system with working file locks, or another directory.",
+                )
             message = f"created; a backup made now would have the timestamp {stamp}"
             yield ok("storage", step, message)
 
@@ -79,17 +85,6 @@ def _check_directory(
     except BackupError as error:
         yield from_error("storage", step, error)
     return clock_offset
-
-
-def _check_marker(directory: BackupDirectory, stamp: str) -> None:
-    """Raise `StorageError` unless the marker just created is recognized as that of a live run."""
-    marker = marker_name(stamp)
-    if marker not in directory.names() or not directory.claim_is_alive(marker):
-        raise StorageError(
-            f"The run marker just created in {directory.location} is not recognized as that of a "
-            "live run, so another run could remove the files of a live one.",
-            advice="Use a file system with working file locks, or another directory.",
-        )
 
 
 def _delete_quietly(directory: BackupDirectory, name: str) -> None:

@@ -26,11 +26,8 @@ class RecordSplitter:
         self.begun = 0
 
     def feed(self, chunk: bytes) -> list[bytes]:
-        """The records that end in `chunk`, without their line ends.
-
-        Raises:
-            UnfinishedRecord: the record before it is too long.
-        """
+        """The records that end in `chunk`, without their line ends. Raises `UnfinishedRecord` if
+        the record before it is too long."""
         self._check_length()
         first, *others = chunk.split(b"\n")
         if not others:

@@ -21,11 +21,8 @@ _FIELD_COUNT, _FIELD_LENGTH = Struct(">H"), Struct(">i")
 
 def without_framing(messages: list[bytes]) -> tuple[list[bytes], bool]:
     """The tuples in consecutive messages of a COPY, and whether it ends with them: its first
-    message begins with the header, its last one is the trailer.
-
-    Raises:
-        IntegrityError: the header has flags or an extension.
-    """
+    message begins with the header, its last one is the trailer. Raises `IntegrityError` if the
+    header has flags or an extension."""
     if messages[0].startswith(_SIGNATURE):
         if not messages[0].startswith(HEADER):
             raise IntegrityError(

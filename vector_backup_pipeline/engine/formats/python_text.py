@@ -14,11 +14,8 @@ _SHOWN = 40
 
 def json_of(text: str) -> str:
     """The JSON text of the same value: an object or array as Python or JSON writes it, or a bare
-    number, `True` or `False`. Text that is JSON already is returned as it is.
-
-    Raises:
-        ValueError: it is neither, or it is nested too deeply for Python (about 200 levels).
-    """
+    number, `True` or `False`. Text that is JSON already is returned as it is. Raises `ValueError`
+    if it is neither, or nested too deeply for Python (about 200 levels)."""
     if _NUMBER.fullmatch(text):
         return text
     if text in ("True", "False"):

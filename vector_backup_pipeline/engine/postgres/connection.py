@@ -21,16 +21,7 @@ from psycopg2.extensions import connection as PsycopgConnection
 from psycopg2.extensions import cursor as PsycopgCursor
 from psycopg2.sql import Composable, Composed, Identifier, Literal
 
-from vector_backup_pipeline.engine import cancellation
-from vector_backup_pipeline.engine.errors import (
-    BackupError,
-    DatabaseError,
-    DatabaseRefused,
-    LockTimeout,
-    PermissionDenied,
-    ServiceUnavailable,
-    TableNotFound,
-)
+from vector_backup_pipeline.engine import cancellation, errors
 from vector_backup_pipeline.engine.postgres import sql_ascii
 from vector_backup_pipeline.engine.postgres.connection_strings import ConnectionSettings
 from vector_backup_pipeline.engine.secrets import redact
@@ -190,7 +181,7 @@ def connect(settings: ConnectionSettings, patience: float = _PATIENCE_SECONDS) -
     try:
         if connection.server_version < OLDEST_SERVER:
             version = connection.server_version // 10000
-            raise DatabaseRefused(
+            raise errors.DatabaseRefused(
                 f"The server is PostgreSQL {version}; version 13 is the oldest that can be backed "
                 "up."
             )
@@ -215,11 +206,7 @@ def connect_to_write(
     settings: ConnectionSettings, patience: float = _PATIENCE_SECONDS
 ) -> Connection:
     """Open a connection whose transactions are READ COMMITTED and may write, whatever the role or
-    the database has for a default.
-
-    Raises:
-        ServiceUnavailable, DatabaseError: as `connect`.
-    """
+    the database has for a default. Raises as `connect`."""
     connection = connect(settings, patience)
     connection.set_session(
         isolation_level=ISOLATION_LEVEL_READ_COMMITTED, readonly=False, autocommit=False
@@ -251,7 +238,7 @@ def cancel_statements(connections: Iterable[Connection]) -> None:
     if not known:
         return
     with (
-        contextlib.suppress(psycopg2.Error, BackupError),
+        contextlib.suppress(psycopg2.Error, errors.BackupError),
         _short_connection(known[0].settings) as canceling,
         canceling.cursor() as cursor,
     ):
@@ -269,28 +256,28 @@ def database_errors(action: str, secrets: tuple[str, ...] = ()) -> Iterator[None
         raise translated(error, action, secrets) from _cause(error, secrets)
 
 
-def translated(error: psycopg2.Error, action: str, secrets: tuple[str, ...]) -> BackupError:
+def translated(error: psycopg2.Error, action: str, secrets: tuple[str, ...]) -> errors.BackupError:
     """The BackupError for `error`, by SQLSTATE; without one, the connection was lost."""
     text = redact(_first_line(error), secrets)
     if error.pgcode is None:
-        return DatabaseError(
+        return errors.DatabaseError(
             f"Could not {action}: the connection to the server was lost: {text}. "
             f"{redact(_why_lost(error), secrets)}. Run it again."
         )
     if error.pgcode == errorcodes.INSUFFICIENT_PRIVILEGE:
-        return PermissionDenied(
+        return errors.PermissionDenied(
             f"Could not {action}: {text}. Grant the role of this connection what is missing, or "
             "connect as the owner."
         )
     if error.pgcode in (errorcodes.UNDEFINED_TABLE, errorcodes.INVALID_SCHEMA_NAME):
-        return TableNotFound(f"Could not {action}: {text}.")
+        return errors.TableNotFound(f"Could not {action}: {text}.")
     if error.pgcode == errorcodes.LOCK_NOT_AVAILABLE:
-        return LockTimeout(
+        return errors.LockTimeout(
             f"Could not {action}: {text}. Another session holds the table; find it in pg_locks, "
             "try again later, or raise VECTOR_BACKUP_LOCK_TIMEOUT."
         )
     if error.diag.source_file in _SHARED_MEMORY_SOURCES:
-        return DatabaseError(
+        return errors.DatabaseError(
             f"Could not {action}: {text} (SQLSTATE {error.pgcode}). Parallel index builds use "
             "the server's shared memory (/dev/shm), which is too small; its disk is not full. Run "
             "it again with --max-parallel-maintenance-workers 0, or give the server more shared "
@@ -300,13 +287,13 @@ def translated(error: psycopg2.Error, action: str, secrets: tuple[str, ...]) -> 
     details = [(error.diag.message_detail or "").rstrip(".")]
     details += (error.diag.context or "").splitlines()[:1]
     text += redact("".join(f": {detail}" for detail in details if detail), secrets)
-    kind = DatabaseRefused if error.pgcode[:2] in _FINAL_CLASSES else DatabaseError
+    kind = errors.DatabaseRefused if error.pgcode[:2] in _FINAL_CLASSES else errors.DatabaseError
     return kind(f"Could not {action}: {text} (SQLSTATE {error.pgcode}).")
 
 
 def _refused(
     error: psycopg2.Error | UnicodeError, failed: PsycopgConnection, settings: ConnectionSettings
-) -> BackupError:
+) -> errors.BackupError:
     """The BackupError for a failed login. libpq gives no SQLSTATE, and the message is localized.
 
     But it keeps the socket of a server that has answered (fe-connect.c, `error_return`), and knows
@@ -314,12 +301,12 @@ def _refused(
     """
     text = redact(_first_line(error), settings.secrets)
     if failed.info.socket == -1:
-        return ServiceUnavailable(
+        return errors.ServiceUnavailable(
             f"No database server was reached: {text}. "
             "Check host and port, and that the server is running."
         )
     # A wrong password must not be retried, since the account might be locked.
-    kind = DatabaseRefused if failed.info.used_password else DatabaseError
+    kind = errors.DatabaseRefused if failed.info.used_password else errors.DatabaseError
     return kind(
         f"The database server refused the connection: {text}. "
         "Check user, password and database name, and the server's pg_hba.conf."
@@ -341,7 +328,7 @@ def _why_lost(error: psycopg2.Error) -> str:
     try:
         with _short_connection(lost.settings) as connection:
             now = _ask(connection, _ENDED_SESSIONS)
-    except (psycopg2.Error, BackupError):
+    except (psycopg2.Error, errors.BackupError):
         return "The server cannot be reached now"
     if lost.ended_sessions is None or now is None:
         return "See the server's log"
@@ -396,7 +383,7 @@ def _answering_within(connection: Connection, seconds: float) -> Iterator[None]:
         yield
     except psycopg2.Error as error:
         if expired.is_set():
-            raise DatabaseError(
+            raise errors.DatabaseError(
                 f"A connection was accepted, but ran no statement within {seconds:g} s. A pooler "
                 "in between has no server connection free (PgBouncer: default_pool_size, "
                 "max_db_connections). Raise its limit, or use fewer connections: --workers 1."

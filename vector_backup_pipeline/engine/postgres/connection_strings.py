@@ -98,10 +98,7 @@ class ConnectionSettings:
     @classmethod
     def from_caller(cls, text: SecretText, key: str = "db_connection") -> ConnectionSettings:
         """The connection string of a caller, in the parameter `key`: takes nothing from here.
-
-        Raises:
-            InvalidParams: it is malformed. The message does not repeat it.
-        """
+        Raises `InvalidParams` if it is malformed, and repeats none of it."""
         options = _parse(text, key)
         if "service" in options:
             advice = "names a service; write host, port, dbname and user instead."
@@ -127,11 +124,8 @@ class ConnectionSettings:
 
 def check_remote_caller(text: SecretText) -> None:
     """Refuse what a caller over the network may not write in a `db_connection`: it must name a host
-    and no socket, file or Kerberos ticket of the machine that will connect.
-
-    Raises:
-        InvalidParams: it does, or it is malformed. The message does not repeat it.
-    """
+    and no socket, file or Kerberos ticket of the machine that will connect. Raises `InvalidParams`,
+    which does not repeat it."""
     options = _parse(text, "db_connection")
     local = sorted(name for name, value in options.items() if _is_local(name, value))
     if local:
@@ -164,11 +158,8 @@ def _is_local(option: str, value: str) -> bool:
 
 
 def _parse(text: SecretText, source: str) -> dict[str, str]:
-    """The options of a connection string.
-
-    Raises:
-        InvalidParams: it is malformed. The message repeats none of it.
-    """
+    """The options of a connection string. Raises `InvalidParams` if it is malformed, and repeats
+    none of it."""
     plain = _SQLALCHEMY_DRIVER.sub(r"\1://", text.reveal())
     options: dict[str, str] | None = None
     # libpq would not see what follows a NUL.

@@ -35,7 +35,7 @@ from vector_backup_pipeline.engine.postgres.recreation.target_objects import (
     existing_schemas,
     extension_states,
 )
-from vector_backup_pipeline.engine.postgres.session import fetch_value
+from vector_backup_pipeline.engine.postgres.session import fetch_rows, fetch_value
 from vector_backup_pipeline.engine.postgres.sql_ascii import ENCODING
 from vector_backup_pipeline.engine.table_definition import Dependency
 
@@ -125,8 +125,7 @@ def _create_role(
     """A role without rights, and how it connects; None if the connection's role is none with more
     rights than that."""
     if not fetch_value(cursor, _IS_SUPERUSER):
-        cursor.execute(_DANGEROUS_ROLES)
-        if dangerous := [role for (role,) in cursor.fetchall()]:
+        if dangerous := [role for (role,) in fetch_rows(cursor, _DANGEROUS_ROLES)]:
             raise InvalidParams(
                 "A restore test runs statements from the backup directory, and the role of "
                 f"scratch_connection is a member of {', '.join(dangerous)}: it may read or write "
@@ -171,8 +170,8 @@ def _create_database(cursor: Cursor, name: str, *, has_own_role: bool, of: str) 
 
 
 def _create_roles(cursor: Cursor, roles: Collection[str]) -> None:
-    cursor.execute(_ROLES, (list(roles),))
-    for role in sorted(set(roles) - {name for (name,) in cursor.fetchall()}):
+    existing = {name for (name,) in fetch_rows(cursor, _ROLES, (list(roles),))}
+    for role in sorted(set(roles) - existing):
         if not role.startswith("pg_"):  # Reserved.
             cursor.execute(SQL("CREATE ROLE {} NOLOGIN").format(Identifier(role)))
 
@@ -199,8 +198,7 @@ def _create_extensions(
 
 
 def _drop_dead(cursor: Cursor) -> None:
-    cursor.execute(_NAMES)
-    for (name,) in cursor.fetchall():
+    for (name,) in fetch_rows(cursor, _NAMES):
         query = "SELECT pg_try_advisory_lock(hashtextextended(%s, 0))"
         if fetch_value(cursor, query, (name,)):
             _drop(cursor, name)

@@ -20,14 +20,14 @@ from vector_backup_pipeline.engine.postgres.definitions.reading import rows
 from vector_backup_pipeline.engine.postgres.session import check_deferred_constraints, set_local
 from vector_backup_pipeline.engine.table_definition import Index, Kind
 
-BeforeIndex = Callable[[tuple[str, str], Index], None]
+BeforeIndex = Callable[[Index], None]
 
 # Dropping takes the table owner's rights, and CREATE on the schema and the tablespace to make it
 # again. An index that names an extension it depends on would come back without that. A user's own
 # function may use unqualified names, which CREATE INDEX does not find (from PostgreSQL 17 on, under
 # no search path): its index is kept up while the rows are loaded.
 _REBUILDABLE = """
-SELECT n.nspname AS schema_name, c.relname AS table_name, i.relname AS name,
+SELECT i.relname AS name,
        t.spcname AS tablespace, 'COMMENT ON INDEX ' || pg_catalog.format('%%I.%%I IS %%L',
            n.nspname, i.relname, pg_catalog.obj_description(i.oid, 'pg_class')) AS comment
   FROM pg_catalog.pg_index x
@@ -62,8 +62,6 @@ class RebuildableIndex:
     """An index. `tablespace` None is the database's own; `changes` are the statements for what its
     definition leaves out."""
 
-    schema: str
-    table: str
     index: Index
     tablespace: str | None
     changes: tuple[str, ...]
@@ -80,8 +78,6 @@ def rebuildable_indexes(cursor: Cursor, oid: int) -> list[RebuildableIndex]:
     ]
     return [
         RebuildableIndex(
-            schema=row["schema_name"],
-            table=row["table_name"],
             index=indexes[row["name"]],
             tablespace=row["tablespace"],
             changes=(
@@ -95,14 +91,15 @@ def rebuildable_indexes(cursor: Cursor, oid: int) -> list[RebuildableIndex]:
 
 def drop_indexes(cursor: Cursor, indexes: Sequence[RebuildableIndex]) -> None:
     """Drop the indexes. The lock on their table also blocks readers."""
-    for index in indexes:
-        cursor.execute(SQL("DROP INDEX {}").format(Identifier(index.schema, index.index.name)))
+    for index in (rebuildable.index for rebuildable in indexes):
+        name = Identifier(index.table.schema_name, index.name)
+        cursor.execute(SQL("DROP INDEX {}").format(name))
 
 
 def rebuild_indexes(
     cursor: Cursor, indexes: Sequence[RebuildableIndex], before_index: BeforeIndex
 ) -> None:
-    """Build them as they were; `before_index` is called with table and index before each.
+    """Build them as they were; `before_index` is called before each.
 
     Deferred constraints are checked here already.
     """
@@ -111,7 +108,7 @@ def rebuild_indexes(
     # PostgreSQL builds no index on a table whose rows still wait for such a check.
     check_deferred_constraints(cursor)
     for index in indexes:
-        before_index((index.schema, index.table), index.index)
+        before_index(index.index)
         # A definition names no tablespace, and the session may have a default.
         set_local(cursor, {"default_tablespace": index.tablespace or ""})
         for statement in (index.index.sql, *index.changes):

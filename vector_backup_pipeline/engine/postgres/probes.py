@@ -219,11 +219,8 @@ class _Reader:
         return _Reader(self.connection, time.monotonic() + seconds)
 
     def ask(self, query: Composable, settings: Mapping[str, str] | None = None) -> list[Row]:
-        """The rows of `query`, run with these planner `settings`.
-
-        Raises:
-            _NotMeasured: it failed, or no time is left; other queries can still be asked.
-        """
+        """The rows of `query`, run with these planner `settings`. Raises `_NotMeasured` if it
+        failed or no time is left; other queries can still be asked."""
         left = self.deadline - time.monotonic()
         if left <= 0:
             raise _NotMeasured(_OUT_OF_TIME)

@@ -10,7 +10,7 @@ from typing import Any
 import psycopg2
 from psycopg2.extensions import cursor as Cursor
 
-from vector_backup_pipeline.engine.postgres.session import fetch_value, savepoint
+from vector_backup_pipeline.engine.postgres.session import fetch_rows, fetch_value, savepoint
 
 
 @dataclass(frozen=True)
@@ -59,15 +59,14 @@ _IDENTITY = """
 
 
 def identify_server(cursor: Cursor) -> ServerIdentity:
-    cursor.execute(_IDENTITY)
-    (row,) = cursor.fetchall()
+    (row,) = fetch_rows(cursor, _IDENTITY)
     try:
         with savepoint(cursor):
             query = "SELECT system_identifier::text FROM pg_control_system()"
             system_identifier = fetch_value(cursor, query)
     except psycopg2.errors.InsufficientPrivilege:  # Some managed services revoke the function.
         system_identifier = None
-    values: tuple[Any, ...] = (*row, system_identifier)
+    values: list[Any] = [*row, system_identifier]
     return ServerIdentity(*values)
 
 

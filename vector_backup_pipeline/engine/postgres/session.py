@@ -140,6 +140,12 @@ def check_deferred_constraints(cursor: Cursor) -> None:
         cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
 
 
+def fetch_rows(cursor: Cursor, query: str | Composable, parameters: Any = None) -> list[Any]:
+    """The query's rows, as tuples."""
+    cursor.execute(query, parameters)
+    return cursor.fetchall()
+
+
 def fetch_value(cursor: Cursor, query: str | Composable, parameters: Any = None) -> Any:
     """The first value of the query's first row, None without a row."""
     cursor.execute(query, parameters)

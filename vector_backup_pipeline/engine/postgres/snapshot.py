@@ -16,13 +16,7 @@ from psycopg2.extensions import ISOLATION_LEVEL_REPEATABLE_READ
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.sql import SQL, Composable
 
-from vector_backup_pipeline.engine.errors import (
-    BackupError,
-    DatabaseError,
-    InvalidParams,
-    PermissionDenied,
-    ServiceUnavailable,
-)
+from vector_backup_pipeline.engine import errors
 from vector_backup_pipeline.engine.postgres.connection import (
     WORKER_PATIENCE_SECONDS,
     Connection,
@@ -72,8 +66,8 @@ class PinnedSnapshot:
     coordinator: Connection
     snapshot: str
     tables: dict[str, TableSource]
-    failures: dict[str, BackupError]
-    truncate_refusal: BackupError | None
+    failures: dict[str, errors.BackupError]
+    truncate_refusal: errors.BackupError | None
     workers: list[Connection] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
 
@@ -103,10 +97,8 @@ def pin_snapshot(
     """Lock `tables`, fix one snapshot over them and share it with up to `workers` connections.
 
     A table that is missing, unreadable or can't be locked becomes a failure of its own. If the
-    writers' lock on `truncate_tables` is refused, the snapshot is taken without it.
-
-    Raises:
-        ServiceUnavailable, DatabaseError: nothing can be read at all.
+    writers' lock on `truncate_tables` is refused, the snapshot is taken without it. Raises
+    `ServiceUnavailable` or `DatabaseError` if nothing can be read at all.
     """
     coordinator = connect(settings)
     try:
@@ -146,19 +138,19 @@ def _current_snapshot(cursor: Cursor) -> str:
 
 def _resolve_tables(
     cursor: Cursor, tables: Sequence[str]
-) -> tuple[dict[str, ResolvedTable], dict[str, BackupError]]:
+) -> tuple[dict[str, ResolvedTable], dict[str, errors.BackupError]]:
     """The tables by the caller's names, in OID order, and the errors of the others."""
     by_oid: dict[int, ResolvedTable] = {}
-    failures: dict[str, BackupError] = {}
+    failures: dict[str, errors.BackupError] = {}
     for name in tables:
         try:
             table = resolve_table(cursor, name)
-        except BackupError as error:
+        except errors.BackupError as error:
             failures[name] = error
             continue
         other = by_oid.setdefault(table.oid, table)
         if other is not table:
-            failures[name] = InvalidParams(
+            failures[name] = errors.InvalidParams(
                 f"{name} and {other.requested} are the same table. Name it once."
             )
     return {by_oid[oid].requested: by_oid[oid] for oid in sorted(by_oid)}, failures
@@ -167,16 +159,16 @@ def _resolve_tables(
 def _lock_tables(
     cursor: Cursor,
     resolved: Mapping[str, ResolvedTable],
-    failures: dict[str, BackupError],
+    failures: dict[str, errors.BackupError],
     truncate_tables: Sequence[str],
     secrets: tuple[str, ...],
-) -> BackupError | None:
+) -> errors.BackupError | None:
     """Lock every table, adding to `failures` those that can't be; returns why not to truncate.
 
     First with the writers' lock on `truncate_tables`; if that is refused for any of them, all over
     again without it, so that no writer waits for a truncate that will not come.
     """
-    refusal: BackupError | None = None
+    refusal: errors.BackupError | None = None
     for name in truncate_tables:
         refusal = refusal or failures.get(name) or resolved[name].truncate_refusal
     if truncate_tables and refusal is None:
@@ -184,7 +176,7 @@ def _lock_tables(
             with savepoint(cursor):
                 _lock_each(cursor, resolved, failures, truncate_tables, secrets)
             return None
-        except BackupError as error:
+        except errors.BackupError as error:
             refusal = error
     _lock_each(cursor, resolved, failures, (), secrets)
     return refusal
@@ -193,7 +185,7 @@ def _lock_tables(
 def _lock_each(
     cursor: Cursor,
     resolved: Mapping[str, ResolvedTable],
-    failures: dict[str, BackupError],
+    failures: dict[str, errors.BackupError],
     truncate_tables: Sequence[str],
     secrets: tuple[str, ...],
 ) -> None:
@@ -216,7 +208,7 @@ def _lock_each(
 
 
 def _checked_sources(
-    cursor: Cursor, locked: Sequence[ResolvedTable], failures: dict[str, BackupError]
+    cursor: Cursor, locked: Sequence[ResolvedTable], failures: dict[str, errors.BackupError]
 ) -> dict[str, TableSource]:
     """The sources of the locked tables, after checking that they are still the same tables."""
     if not locked:
@@ -226,7 +218,7 @@ def _checked_sources(
         if table.oid in changed:
             failures[table.requested] = _changed(table)
         elif table.oid in guarded:
-            failures[table.requested] = PermissionDenied(
+            failures[table.requested] = errors.PermissionDenied(
                 f"Row-level security would hide rows of {table.requested} from this role, so its "
                 "backup would have gaps. Back up as the table's owner or as a role with BYPASSRLS."
             )
@@ -241,8 +233,8 @@ def _checked_sources(
     return {t.requested: sources[t.oid] for t in usable if t.requested not in failures}
 
 
-def _changed(table: ResolvedTable) -> BackupError:
-    return DatabaseError(
+def _changed(table: ResolvedTable) -> errors.BackupError:
+    return errors.DatabaseError(
         f"The table {table.requested} was replaced, renamed or given a new partition while it was "
         "being locked. Run the backup again."
     )
@@ -263,20 +255,17 @@ def _add_workers(pinned: PinnedSnapshot, workers: int, lock_timeout: float) -> N
 
 def connect_workers(
     pinned: PinnedSnapshot, worker_count: int, lock_timeout: float
-) -> BackupError | None:
+) -> errors.BackupError | None:
     """Import the snapshot in `worker_count` connections, or as many as possible; returns the error
-    that refused one, if any.
-
-    Raises:
-        DatabaseError: a connection reached another server; all of them were closed.
-    """
+    that refused one, if any. Raises `DatabaseError`, and closes all, if one reached another
+    server."""
     with pinned.coordinator.cursor() as cursor:
         exported = fetch_value(cursor, "SELECT pg_export_snapshot()")
     try:
         for _ in range(worker_count):
             try:
                 worker = connect(pinned.settings, WORKER_PATIENCE_SECONDS)
-            except (DatabaseError, ServiceUnavailable) as error:
+            except (errors.DatabaseError, errors.ServiceUnavailable) as error:
                 return error
             if _join_snapshot(worker, pinned, exported, lock_timeout):
                 pinned.workers.append(worker)
@@ -293,10 +282,8 @@ def _join_snapshot(
     once.
 
     A lock request queued between ours and the worker's (a waiting ALTER is enough) would have the
-    worker wait for the ALTER, which waits for the coordinator, which waits for the worker.
-
-    Raises:
-        DatabaseError: the connection is to another server.
+    worker wait for the ALTER, which waits for the coordinator, which waits for the worker. Raises
+    `DatabaseError` if the connection is to another server.
     """
     has_joined = False
     lockable = [t.table.target for t in pinned.tables.values() if t.table.can_be_locked]
@@ -319,7 +306,7 @@ def _join_snapshot(
     finally:
         if not has_joined:
             close_quietly(worker)
-    raise DatabaseError(
+    raise errors.DatabaseError(
         "A worker's connection reached another server than the run's first connection, so it "
         "cannot import the snapshot. Connect to one server directly, not through a load balancer "
         "or pooler that distributes connections, or set workers to 1."

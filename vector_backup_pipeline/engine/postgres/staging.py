@@ -13,7 +13,7 @@ import psycopg2
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.sql import SQL, Identifier
 
-from vector_backup_pipeline.engine.postgres.session import fetch_value, savepoint
+from vector_backup_pipeline.engine.postgres.session import fetch_rows, fetch_value, savepoint
 
 # A run has one for each schema of the backup: vector_restore_<run id>, and the same with _2, _3.
 _PREFIX = "vector_restore_"
@@ -47,8 +47,7 @@ def may_create_schema(cursor: Cursor) -> bool:
 
 def drop_staging(cursor: Cursor, staging: str) -> list[str]:
     """Drop a run's schemas with everything in them; returns their names."""
-    cursor.execute(_SCHEMAS)
-    schemas = [name for name, of_run in cursor.fetchall() if of_run == staging]
+    schemas = [name for name, of_run in fetch_rows(cursor, _SCHEMAS) if of_run == staging]
     for name in schemas:
         cursor.execute(SQL("DROP SCHEMA {} CASCADE").format(Identifier(name)))
     return schemas
@@ -60,8 +59,7 @@ def drop_dead_staging(cursor: Cursor) -> list[str]:
     The caller commits. Another role's schema, or one that is in use, is left for the next run.
     """
     dropped: list[str] = []
-    cursor.execute(_SCHEMAS)
-    for staging in sorted({of_run for _, of_run in cursor.fetchall()}):
+    for staging in sorted({of_run for _, of_run in fetch_rows(cursor, _SCHEMAS)}):
         query = "SELECT pg_try_advisory_xact_lock(hashtextextended(%s, 0))"
         if not fetch_value(cursor, query, (staging,)):
             continue

@@ -9,13 +9,8 @@ import psycopg2
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.sql import SQL, Composable, Identifier
 
-from vector_backup_pipeline.engine.errors import (
-    BackupError,
-    InvalidParams,
-    PermissionDenied,
-    TableNotFound,
-)
-from vector_backup_pipeline.engine.postgres.session import savepoint
+from vector_backup_pipeline.engine import errors
+from vector_backup_pipeline.engine.postgres.session import fetch_rows, savepoint
 from vector_backup_pipeline.parameters.table_names import TableName, parse_table_name
 
 _ORDINARY, _PARTITIONED, _FOREIGN = "r", "p", "f"
@@ -38,7 +33,7 @@ class ResolvedTable:
     schema: str
     name: str
     kind: str
-    truncate_refusal: BackupError | None
+    truncate_refusal: errors.BackupError | None
 
     @property
     def can_be_locked(self) -> bool:
@@ -142,32 +137,32 @@ def resolve_table(cursor: Cursor, requested: str) -> ResolvedTable:
     cursor.execute(_RESOLVE + LOOKUP, {"schema": name.schema, "name": name.name})
     row = cursor.fetchone()
     if row is None:
-        cursor.execute("SELECT current_database(), current_setting('search_path')")
-        ((database, path),) = cursor.fetchall()
+        query = "SELECT current_database(), current_setting('search_path')"
+        ((database, path),) = fetch_rows(cursor, query)
         where = f"on the search path ({path}) " if name.schema is None else ""
-        raise TableNotFound(
+        raise errors.TableNotFound(
             f"The table {requested} was not found {where}in database {database}. Names are "
             "case-sensitive; write schema.name for another schema."
         )
     oid, schema, relname, kind, description, may_read, may_truncate, has_children = row
     if kind not in (_ORDINARY, _PARTITIONED, _FOREIGN):
-        raise InvalidParams(
+        raise errors.InvalidParams(
             f"{requested} is not a table ({description}). Name the tables that its rows come from."
         )
     if not may_read:
-        raise PermissionDenied(
+        raise errors.PermissionDenied(
             f"This role may not read {requested}.", advice=missing_grants(cursor, name, "SELECT")
         )
-    refusal: BackupError | None = None
+    refusal: errors.BackupError | None = None
     if kind == _FOREIGN:
-        refusal = InvalidParams(f"{requested} is a foreign table, which cannot be locked.")
+        refusal = errors.InvalidParams(f"{requested} is a foreign table, which cannot be locked.")
     elif has_children:
-        refusal = InvalidParams(
+        refusal = errors.InvalidParams(
             f"{requested} has inheritance children, so it is not truncated; only its own rows are "
             "in its backup. Truncate such a table by hand."
         )
     elif not may_truncate:
-        refusal = PermissionDenied(
+        refusal = errors.PermissionDenied(
             f"This role may not truncate {requested}. The backup is not affected.",
             advice=missing_grants(cursor, name, "TRUNCATE"),
         )
@@ -178,9 +173,9 @@ def missing_grants(cursor: Cursor, name: TableName, privilege: str) -> str | Non
     """The GRANT statements that this role needs to have `privilege` on the table or sequence, and
     USAGE of its schema: "Run: …"; None if nothing is missing."""
     parameters = {"schema": name.schema, "name": name.name, "privilege": privilege}
-    cursor.execute(_PRIVILEGES + LOOKUP, parameters)
     statements = []
-    for role, schema, relation, may_use, has_privilege in cursor.fetchall():
+    privileges = fetch_rows(cursor, _PRIVILEGES + LOOKUP, parameters)
+    for role, schema, relation, may_use, has_privilege in privileges:
         if not may_use:
             statements.append(f"GRANT USAGE ON SCHEMA {schema} TO {role};")
         if not has_privilege:
@@ -201,8 +196,7 @@ def changed_and_guarded(
     """The OIDs of those `tables` that no longer have their name, and of those whose row-level
     security would hide rows from this role."""
     columns = zip(*((table.oid, table.schema, table.name) for table in tables), strict=True)
-    cursor.execute(_STATES, [list(column) for column in columns])
-    states = cursor.fetchall()
+    states = fetch_rows(cursor, _STATES, [list(column) for column in columns])
     changed = {oid for oid, is_same, _ in states if not is_same}
     return changed, {oid for oid, _, is_guarded in states if is_guarded}
 
@@ -242,14 +236,15 @@ _COLUMNS = """
 def read_sources(cursor: Cursor, tables: Sequence[ResolvedTable]) -> dict[int, TableSource]:
     """The properties that an export needs of each locked table, by OID, as of the snapshot."""
     parameters = {"oids": [table.oid for table in tables]}
-    cursor.execute(_COLUMNS, parameters)
-    columns = {oid: tuple(names) for oid, names in cursor.fetchall()}
+    columns = {oid: tuple(names) for oid, names in fetch_rows(cursor, _COLUMNS, parameters)}
     by_ranges = cursor.connection.server_version >= _RANGES_SINCE
     not_detached = SQL("AND NOT i.inhdetachpending" if by_ranges else "")
-    cursor.execute(SQL(_LEAVES).format(not_detached=not_detached), parameters)
+    query = SQL(_LEAVES).format(not_detached=not_detached)
     leaves: dict[int, list[Relation]] = {table.oid: [] for table in tables}
     readable: dict[int, bool] = dict.fromkeys(leaves, True)
-    for root, oid, schema, name, is_heap, may_read, guarded, *sizes in cursor.fetchall():
+    for root, oid, schema, name, is_heap, may_read, guarded, *sizes in fetch_rows(
+        cursor, query, parameters
+    ):
         relation = Relation(oid, schema, name, True, is_heap and by_ranges, *sizes)
         leaves[root].append(relation)
         readable[root] &= root == oid or (may_read and not guarded)
@@ -314,9 +309,9 @@ def _can_plan(cursor: Cursor, relations: Sequence[Relation]) -> bool:
 
 def relation_locks(cursor: Cursor) -> set[tuple[int, str]]:
     """(OID, lock mode) of every relation lock that this session holds."""
-    cursor.execute(
+    query = (
         "SELECT relation, mode FROM pg_locks WHERE locktype = 'relation' AND granted"
         " AND pid = pg_backend_pid()"
         " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
     )
-    return set(cursor.fetchall())
+    return set(fetch_rows(cursor, query))

@@ -9,7 +9,6 @@ import random
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import psycopg2
 from psycopg2.extensions import cursor as Cursor
@@ -17,7 +16,12 @@ from psycopg2.sql import SQL, Composable, Identifier, Literal
 
 from vector_backup_pipeline.engine import table_definition
 from vector_backup_pipeline.engine.errors import InvalidParams, PermissionDenied
-from vector_backup_pipeline.engine.postgres.session import fetch_value, own_search_path, savepoint
+from vector_backup_pipeline.engine.postgres.session import (
+    fetch_rows,
+    fetch_value,
+    own_search_path,
+    savepoint,
+)
 from vector_backup_pipeline.engine.postgres.tables import LOOKUP, ResolvedTable, relation_name
 
 _log = logging.getLogger(__name__)
@@ -158,11 +162,10 @@ def find_existing(cursor: Cursor, schema: str, name: str) -> ExistingTable | Non
         InvalidParams: a relation of that name is not a table.
         PermissionDenied: row security would hide rows from this role.
     """
-    cursor.execute(_TABLE, {"schema": schema, "name": name})
-    row = cursor.fetchone()
-    if row is None:
+    found = fetch_rows(cursor, _TABLE, {"schema": schema, "name": name})
+    if not found:
         return None
-    oid, kind, is_guarded = row
+    ((oid, kind, is_guarded),) = found
     if kind not in (_ORDINARY, _PARTITIONED):
         raise InvalidParams(
             f"{schema}.{name} exists in the target and is not a table. Restore under another name "
@@ -179,22 +182,23 @@ def find_existing(cursor: Cursor, schema: str, name: str) -> ExistingTable | Non
         schema=schema,
         name=name,
         kind=kind,
-        columns=tuple(TargetColumn(*row) for row in _ask(cursor, _COLUMNS, (oid,))),
-        unique_keys=tuple(tuple(names) for (names,) in _ask(cursor, _UNIQUE_KEYS, (oid,))),
+        columns=tuple(TargetColumn(*row) for row in fetch_rows(cursor, _COLUMNS, (oid,))),
+        unique_keys=tuple(tuple(names) for (names,) in fetch_rows(cursor, _UNIQUE_KEYS, (oid,))),
         triggers=_read_triggers(cursor, oid),
-        references=tuple(_ask(cursor, _REFERENCES, {"oid": oid})),
+        references=tuple(fetch_rows(cursor, _REFERENCES, {"oid": oid})),
         sequences={
             column: (owned_in, owned)
-            for column, owned_in, owned in _ask(cursor, _SEQUENCES, (oid,))
+            for column, owned_in, owned in fetch_rows(cursor, _SEQUENCES, (oid,))
         },
     )
 
 
 def _read_triggers(cursor: Cursor, oid: int) -> tuple[Trigger, ...]:
     """The triggers of a table, then those of its partitions; not those of constraints."""
+    rows = fetch_rows(cursor, _TRIGGERS, {"oid": oid})
     return tuple(
         Trigger(schema, table, name, mode, enabled, frozenset(events))
-        for schema, table, name, mode, enabled, events in _ask(cursor, _TRIGGERS, {"oid": oid})
+        for schema, table, name, mode, enabled, events in rows
     )
 
 
@@ -232,10 +236,8 @@ def lock_targets(
 
     In OID order, as a backup locks, and at once in the mode that is needed: a lock that grows later
     invites deadlocks. After a short wait all locks are released and requested again, so that no
-    writer that locks in another order becomes a deadlock's victim.
-
-    Raises:
-        psycopg2.errors.LockNotAvailable: not all were granted within `lock_timeout` seconds.
+    writer that locks in another order becomes a deadlock's victim. Raises psycopg2's
+    `LockNotAvailable` if not all were granted within `lock_timeout` seconds.
     """
     deadline = time.monotonic() + lock_timeout
     while True:
@@ -297,13 +299,13 @@ def current_role(cursor: Cursor) -> str:
 def resolve_bare_name(cursor: Cursor, name: str) -> tuple[str, str] | None:
     """The table that the connection's own search path finds; to be asked before it is emptied."""
     query = "SELECT n.nspname::text, c.relname::text" + LOOKUP
-    names: list[Any] = _ask(cursor, query, {"schema": None, "name": name})
+    names = fetch_rows(cursor, query, {"schema": None, "name": name})
     return names[0] if names else None
 
 
 def table_identity(cursor: Cursor, schema: str, name: str) -> ResolvedTable:
     """A table that was just made, as the readers of rows take it."""
-    ((oid, kind, _),) = _ask(cursor, _TABLE, {"schema": schema, "name": name})
+    ((oid, kind, _),) = fetch_rows(cursor, _TABLE, {"schema": schema, "name": name})
     return ResolvedTable(f"{schema}.{name}", oid, schema, name, kind, None)
 
 
@@ -326,8 +328,8 @@ def move_sequence_forward(
     text = sequence.as_string(cursor)
     if not fetch_value(cursor, _MAY_MOVE, (text, text)):
         return False
-    cursor.execute(_SEQUENCE_STATE.format(sequence))
-    ((current, current_is_called, increment),) = cursor.fetchall()
+    state = fetch_rows(cursor, _SEQUENCE_STATE.format(sequence))
+    ((current, current_is_called, increment),) = state
     step = 1 if increment > 0 else -1
     behind = (current * step, current_is_called) < (last_value * step, is_called)
     if behind:
@@ -370,8 +372,3 @@ def _last_value_in_column(
     with own_search_path(cursor):
         value = fetch_value(cursor, query)
     return None if value is None else int(value)
-
-
-def _ask(cursor: Cursor, query: str, parameters: Any) -> list[tuple[Any, ...]]:
-    cursor.execute(query, parameters)
-    return cursor.fetchall()

@@ -65,11 +65,7 @@ class TargetConnections:
         notices: list[str],
     ) -> None:
         """Connect, for now with the connection's own search path. Adds to `notices` throughout the
-        restore.
-
-        Raises:
-            ServiceUnavailable, DatabaseError: no server, or a standby.
-        """
+        restore. Raises `ServiceUnavailable` without a server, `DatabaseError` for a standby."""
         self.settings = settings
         self.workers: list[Connection] = []
         self.notices = notices
@@ -160,11 +156,8 @@ class TargetConnections:
         hold_staging(cursor, name)
 
     def commit(self) -> None:
-        """Make everything visible at once.
-
-        Raises:
-            CommitUnknown: the outcome can't be determined.
-        """
+        """Make everything visible at once. Raises `CommitUnknown` if the outcome can't be
+        determined."""
         with self.errors("commit the restore"):
             commit_or_learn(self.coordinator, self.settings, self.server, _OUTCOME_UNKNOWN)
         self.is_committed = True
@@ -177,22 +170,19 @@ class TargetConnections:
             schema, self._staging_schema = self._staging_schema, None
             if schema is not None and not self.is_committed:
                 try:
-                    self._drop_staging_schema(schema)
+                    with (
+                        contextlib.closing(connect_to_write(self.settings)) as connection,
+                        self.errors("drop the staging schema"),
+                        connection.cursor() as cursor,
+                    ):
+                        apply_session_settings(cursor, self.lock_timeout)
+                        drop_staging(cursor, schema)
+                        connection.commit()
                 except BackupError as error:
                     self.notices.append(
                         f"The staging schema {schema} may remain in the target ({error.message}). "
                         "The next restore drops it."
                     )
-
-    def _drop_staging_schema(self, name: str) -> None:
-        connection = connect_to_write(self.settings)
-        try:
-            with self.errors("drop the staging schema"), connection.cursor() as cursor:
-                apply_session_settings(cursor, self.lock_timeout)
-                drop_staging(cursor, name)
-                connection.commit()
-        finally:
-            close_quietly(connection)
 
     def _begin(self, connection: Connection) -> None:
         request = self._request

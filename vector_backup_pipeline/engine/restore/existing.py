@@ -12,6 +12,7 @@ from psycopg2.extensions import cursor as Cursor
 from vector_backup_pipeline.engine import table_definition
 from vector_backup_pipeline.engine.errors import DatabaseError, InvalidParams
 from vector_backup_pipeline.engine.formats.blocks import EMPTY, Content
+from vector_backup_pipeline.engine.postgres import targets
 from vector_backup_pipeline.engine.postgres.index_rebuild import (
     BeforeIndex,
     RebuildableIndex,
@@ -21,17 +22,6 @@ from vector_backup_pipeline.engine.postgres.index_rebuild import (
 )
 from vector_backup_pipeline.engine.postgres.recreation.target_objects import existing_sequences
 from vector_backup_pipeline.engine.postgres.session import defer_constraints
-from vector_backup_pipeline.engine.postgres.targets import (
-    ExistingTable,
-    count_rows,
-    disable_triggers,
-    find_existing,
-    known_value,
-    lock_targets,
-    move_sequence_forward,
-    reset_triggers,
-    truncate_targets,
-)
 from vector_backup_pipeline.engine.restore.plan import PlannedTable, firing_triggers
 from vector_backup_pipeline.parameters.restore import RestoreParameters
 
@@ -68,12 +58,14 @@ class ExistingTables:
             )
         }
 
-    def _is_outnumbered(self, cursor: Cursor, table: PlannedTable, existing: ExistingTable) -> bool:
+    def _is_outnumbered(
+        self, cursor: Cursor, table: PlannedTable, existing: targets.ExistingTable
+    ) -> bool:
         """Whether more rows are loaded than exist: then rebuilding the indexes is faster."""
         rows = table.stored.rows
         if not rows or not self._request.loads_every_row_as_it_is:
             return False
-        return count_rows(cursor, existing.target, at_most=rows) < rows
+        return targets.count_rows(cursor, existing.target, at_most=rows) < rows
 
     def take(
         self,
@@ -92,11 +84,11 @@ class ExistingTables:
         if not self._tables:
             return
         tables = [existing for _, existing in self._tables]
-        lock_targets(cursor, tables, self._locked_from_readers, lock_timeout)
+        targets.lock_targets(cursor, tables, self._locked_from_readers, lock_timeout)
         # Foreign keys in a cycle can only be satisfied at the end.
         defer_constraints(cursor)
         for existing in tables:
-            if find_existing(cursor, *existing.full_name) != existing:
+            if targets.find_existing(cursor, *existing.full_name) != existing:
                 raise DatabaseError(
                     f"{existing.label} was changed while it was being locked. Restore again."
                 )
@@ -104,10 +96,10 @@ class ExistingTables:
             self.before[table.table] = self._before(cursor, table, existing, content_of)
         if self._request.disable_triggers:
             for existing in tables:
-                disable_triggers(cursor, firing_triggers(existing, self._request))
+                targets.disable_triggers(cursor, firing_triggers(existing, self._request))
         if self._request.truncate_before_restore:
             started = time.monotonic()
-            truncate_targets(cursor, tables)
+            targets.truncate_targets(cursor, tables)
             self.truncate_seconds = time.monotonic() - started
         for existing in tables:
             if existing.oid in self._locked_from_readers:
@@ -118,10 +110,10 @@ class ExistingTables:
         self,
         cursor: Cursor,
         table: PlannedTable,
-        existing: ExistingTable,
+        existing: targets.ExistingTable,
         content_of: Callable[[PlannedTable], Content],
     ) -> Before:
-        rows = count_rows(cursor, existing.target)
+        rows = targets.count_rows(cursor, existing.target)
         if not rows or self._request.truncate_before_restore:
             return Before(rows, EMPTY)
         if table.key() is None:
@@ -144,7 +136,7 @@ class ExistingTables:
             for _, existing in self._tables:
                 # By name: a partition's trigger of that name was changed with its parent's.
                 names = {trigger.name for trigger in firing_triggers(existing, self._request)}
-                reset_triggers(cursor, [t for t in existing.triggers if t.name in names])
+                targets.reset_triggers(cursor, [t for t in existing.triggers if t.name in names])
 
     def move_sequences(self, cursor: Cursor) -> Iterator[str]:
         """Move the sequences that the tables use forward to the backup's values, or to the last
@@ -155,10 +147,10 @@ class ExistingTables:
                 name = _name_in_target(cursor, sequence, existing)
                 if name is None:
                     continue
-                last_value, is_called = known_value(cursor, existing.full_name, sequence)
+                last_value, is_called = targets.known_value(cursor, existing.full_name, sequence)
                 if last_value is None:
                     continue
-                if not move_sequence_forward(cursor, name, last_value, is_called=is_called):
+                if not targets.move_sequence_forward(cursor, name, last_value, is_called=is_called):
                     yield (
                         f"The sequence {'.'.join(name)} was not changed, because this role may not "
                         "set it. New rows may collide with restored ones; set it with setval()."
@@ -166,7 +158,7 @@ class ExistingTables:
 
 
 def _name_in_target(
-    cursor: Cursor, sequence: table_definition.Sequence, table: ExistingTable
+    cursor: Cursor, sequence: table_definition.Sequence, table: targets.ExistingTable
 ) -> tuple[str, str] | None:
     """The target's counterpart of `sequence`."""
     if sequence.role != "shared":

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
+from vector_backup_pipeline.engine import results
 from vector_backup_pipeline.engine.report import error_lines, notice_lines, truncate_line
-from vector_backup_pipeline.engine.results import (
-    FailedTable,
-    Recall,
-    RestoredTable,
-    RestoreResult,
-    TruncatedTable,
-    TruncateFailure,
-)
 
 
 def log_lines(
-    task_id: str | None, result: RestoreResult, *, run_id: str, target: str | None
+    task_id: str | None, result: results.RestoreResult, *, run_id: str, target: str | None
 ) -> list[str]:
     """The section of one restore; `target` is the server and database, without any secret."""
     return [
@@ -27,7 +20,7 @@ def log_lines(
     ]
 
 
-def restore_lines(result: RestoreResult) -> list[str]:
+def restore_lines(result: results.RestoreResult) -> list[str]:
     """The outcome of tables and indexes, and the notices."""
     lines = [_truncated_line(name, entry) for name, entry in result.truncate_results.items()]
     lines += [_restored_line(name, entry) for name, entry in result.restore_results.items()]
@@ -37,14 +30,14 @@ def restore_lines(result: RestoreResult) -> list[str]:
     return [*lines, *notice_lines(result.notices)]
 
 
-def _truncated_line(name: str, entry: TruncatedTable | TruncateFailure) -> str:
-    if isinstance(entry, TruncatedTable):
+def _truncated_line(name: str, entry: results.TruncatedTable | results.TruncateFailure) -> str:
+    if isinstance(entry, results.TruncatedTable):
         return f"  ✓ {name}: truncated before the load ({entry.rows_before} rows)"
     return truncate_line(name, entry)
 
 
-def _restored_line(name: str, entry: RestoredTable | FailedTable) -> str:
-    if isinstance(entry, FailedTable):
+def _restored_line(name: str, entry: results.RestoredTable | results.FailedTable) -> str:
+    if isinstance(entry, results.FailedTable):
         return f"  ✗ {name}: FAILED - {entry.error}"
     proof = "content digest proven" if entry.digest_matches else "number of rows proven"
     return (
@@ -53,7 +46,7 @@ def _restored_line(name: str, entry: RestoredTable | FailedTable) -> str:
     )
 
 
-def recall_line(measured: Recall) -> str:
+def recall_line(measured: results.Recall) -> str:
     name = measured.index or measured.table
     if measured.recall is None:
         return f"  ~ {name}: recall@10 was not measured: {measured.note}"

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
+from vector_backup_pipeline.engine import results
 from vector_backup_pipeline.engine.cancellation import as_run_error, uncancellable
 from vector_backup_pipeline.engine.catalog.claims import claim_reading
 from vector_backup_pipeline.engine.catalog.sources import SourceDatabase
@@ -35,18 +36,6 @@ from vector_backup_pipeline.engine.restore.plan import PlannedTable, plan_tables
 from vector_backup_pipeline.engine.restore.report import log_lines
 from vector_backup_pipeline.engine.restore.source import RestoreSource, find_source
 from vector_backup_pipeline.engine.restore.target import IndexListener, Target
-from vector_backup_pipeline.engine.results import (
-    BackupInfo,
-    FailedTable,
-    Recall,
-    RestoredTable,
-    RestoreResult,
-    TruncatedTable,
-    TruncateFailure,
-    error_line,
-    failed_table,
-    readable_size,
-)
 from vector_backup_pipeline.engine.runs import EngineRun, made
 from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.engine.storage.run_markers import RunMarker
@@ -88,7 +77,7 @@ class _Loaded:
     digest_matches: bool | None = None
 
 
-class RestoreRun(EngineRun[RestoreResult]):
+class RestoreRun(EngineRun[results.RestoreResult]):
     """The state of one restore. Its methods are called in order, once each (`load` once per table).
 
     A restore test keeps no log: `writes_log` is False then.
@@ -114,10 +103,10 @@ class RestoreRun(EngineRun[RestoreResult]):
         self._connections: TargetConnections | None = None
         self._target: Target | None = None
         self._loaded: dict[str, _Loaded] = {}
-        self._failures: dict[str, FailedTable] = {}
+        self._failures: dict[str, results.FailedTable] = {}
         self._failed_table: str | None = None
         self._outcome: Literal["restored", "not_restored", "unknown"] = "not_restored"
-        self._recall: list[Recall] | None = None
+        self._recall: list[results.Recall] | None = None
 
     @property
     def server(self) -> str | None:
@@ -204,7 +193,7 @@ class RestoreRun(EngineRun[RestoreResult]):
                 rows = self._load(made(self._target), table, listener)
         except BaseException as cause:
             error = as_run_error(cause)
-            self._failures[table] = failed_table(error, time.monotonic() - started)
+            self._failures[table] = results.failed_table(error, time.monotonic() - started)
             raise
         self._loaded[table] = loaded = _Loaded(rows, time.monotonic() - started)
         _log.info("Loaded %s: %d rows, %.1f s", table, rows, loaded.duration)
@@ -235,11 +224,8 @@ class RestoreRun(EngineRun[RestoreResult]):
 
     def prove(self) -> dict[str, bool | None]:
         """Prove every table, then commit. Returns by table whether its digest is the manifest's;
-        None if digests cannot be compared.
-
-        Raises:
-            IntegrityError: the target does not have the backup's rows; it is unchanged.
-        """
+        None if digests cannot be compared. Raises `IntegrityError` if the target does not have the
+        backup's rows; it is unchanged."""
         with self._remembering():
             target = made(self._target)
             if missing := [t.table for t in target.planned if t.table not in self._loaded]:
@@ -265,12 +251,12 @@ class RestoreRun(EngineRun[RestoreResult]):
         self._outcome = "restored"
         _log.info("Committed")
 
-    def measure_recall(self) -> list[Recall]:
+    def measure_recall(self) -> list[results.Recall]:
         """Search the restored tables for the neighbors of a few of their own vectors.
 
         Call this after the commit. It never fails the restore: an error becomes a notice.
         """
-        recall: list[Recall] = []
+        recall: list[results.Recall] = []
         if self.request.probes and self._outcome == "restored":
             target = made(self._target)
             deadline = time.monotonic() + _PROBE_SECONDS
@@ -334,17 +320,17 @@ class RestoreRun(EngineRun[RestoreResult]):
         cause = self._failed_table or "a step of the restore"
         return f"everything was rolled back when {cause} failed."
 
-    def _make_result(self) -> RestoreResult:
+    def _make_result(self) -> results.RestoreResult:
         is_restored = self._outcome == "restored"
         truncated = self._truncate_results()
         source, target = self._source, self._target
-        info = source and BackupInfo(
+        info = source and results.BackupInfo(
             backup_path=source.directory.location,
             timestamp=source.backup.stamp,
             backup_date=self._local(source.backup.created_at),
         )
         order = [table.table for table in source.tables] if source else []
-        return RestoreResult(
+        return results.RestoreResult(
             restore_performed=is_restored,
             outcome=self._outcome,
             truncate_performed=is_restored and bool(truncated),
@@ -358,40 +344,42 @@ class RestoreRun(EngineRun[RestoreResult]):
             not_recreated=target.not_recreated() if target and is_restored else {},
             recall_at_10=self._recall or [],
             notices=list(self.notices),
-            errors=[error_line(self.error, self._failed_table)] if self.error else [],
+            errors=[results.error_line(self.error, self._failed_table)] if self.error else [],
             duration=self._duration,
             timestamp=self._local(self._began_at),
         )
 
-    def _table_result(self, table: str) -> RestoredTable | FailedTable:
+    def _table_result(self, table: str) -> results.RestoredTable | results.FailedTable:
         if table in self._failures:
             return self._failures[table]
         loaded, stored = self._loaded[table], made(self._source).table(table)
         if self._outcome != "restored":
-            return FailedTable(
+            return results.FailedTable(
                 error_type=(self.error or RunCancelled()).error_type,
                 error=f"Loaded, but {self._why_rolled_back()}",
                 duration=round(loaded.duration, 3),
             )
-        return RestoredTable(
+        return results.RestoredTable(
             source_file=stored.file,
             rows_restored=loaded.rows,
-            file_size=readable_size(stored.size),
+            file_size=results.readable_size(stored.size),
             duration=round(loaded.duration, 3),
             digest_matches=loaded.digest_matches,
         )
 
-    def _truncate_results(self) -> dict[str, TruncatedTable | TruncateFailure]:
+    def _truncate_results(self) -> dict[str, results.TruncatedTable | results.TruncateFailure]:
         if self._target is None or not self.request.truncate_before_restore:
             return {}
         existing = self._target.existing
         duration = round(existing.truncate_seconds, 3)
         if self.error is None or self._outcome == "restored":
             return {
-                table: TruncatedTable(rows_before=before.rows, rows_after=0, duration=duration)
+                table: results.TruncatedTable(
+                    rows_before=before.rows, rows_after=0, duration=duration
+                )
                 for table, before in existing.before.items()
             }
-        failure = TruncateFailure(
+        failure = results.TruncateFailure(
             error_type=self.error.error_type,
             error=self.error.message,
             outcome="unknown" if self._outcome == "unknown" else "not_truncated",

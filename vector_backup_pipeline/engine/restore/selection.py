@@ -22,11 +22,8 @@ def row_selection(
     directory: BackupDirectory, link: Link, later: ManifestSet | None, keys_from: str | None
 ) -> SelectRows | None:
     """How to select rows of the table: those whose keys are in the file `keys_from`, or those that
-    the set `later` lacks or has with other values; None selects all.
-
-    Raises:
-        InvalidParams: the keys of the rows are unknown or cannot be compared.
-    """
+    the set `later` lacks or has with other values; None selects all. Raises `InvalidParams` if the
+    keys of the rows are unknown or cannot be compared."""
     if keys_from is None and later is None:
         return None
     _check_keys(link)

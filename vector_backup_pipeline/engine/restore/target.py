@@ -175,11 +175,8 @@ class Target:
 
     def prove(self, table: PlannedTable, loaded: int) -> bool | None:
         """Compare `table` with the manifest: by digest if every row was loaded unchanged (True),
-        else by the number of rows, of which `loaded` were written (None).
-
-        Raises:
-            IntegrityError: they differ.
-        """
+        else by the number of rows, of which `loaded` were written (None). Raises `IntegrityError`
+        if they differ."""
         stored, request = table.stored, self._request
         before = self.existing.before.get(table.table)
         if request.loads_every_row_as_it_is and stored.digest is not None:
@@ -257,9 +254,9 @@ class _IndexBuilds:
     connection: Connection
     _current: str = ""
 
-    def __call__(self, table: tuple[str, str], index: Index) -> None:
+    def __call__(self, index: Index) -> None:
         self.end()
-        self._current = f"{index.name} ({index.access_method}) of {table[1]}"
+        self._current = f"{index.name} ({index.access_method}) of {index.table.name}"
         self.listener(f"Building {self._current}")
 
     def end(self) -> None:

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
+from vector_backup_pipeline.engine import file_names
 from vector_backup_pipeline.engine.cancellation import as_run_error
 from vector_backup_pipeline.engine.catalog.claims import (
     exclusive,
@@ -23,15 +24,6 @@ from vector_backup_pipeline.engine.catalog.locations import other_files
 from vector_backup_pipeline.engine.catalog.sources import source_labels
 from vector_backup_pipeline.engine.catalog.stored_sets import StoredSet, stored_sets
 from vector_backup_pipeline.engine.errors import BackupError, IntegrityError, ResourceNotFound
-from vector_backup_pipeline.engine.file_names import (
-    PENDING_SUFFIX,
-    PRUNE_MARKER,
-    manifest_name,
-    stamp_of_data_file,
-    stamp_of_manifest,
-    stamp_of_tombstone,
-    verdict_name,
-)
 from vector_backup_pipeline.engine.results import KeptSet, OtherFile, PrunedLocation, error_line
 from vector_backup_pipeline.engine.retention.policy import Decision, decide, removal_order
 from vector_backup_pipeline.engine.retention.removal import Removal, Tombstone, read_tombstone
@@ -43,77 +35,64 @@ from vector_backup_pipeline.parameters.prune import PruneParameters
 _IS_READ = "a restore or a verification is reading it"
 
 
+@dataclass
 class LocationPrune:
     """The prune of one location, and what it has done so far."""
 
-    def __init__(
-        self,
-        parameters: PruneParameters,
-        rules: KeepRules,
-        directory: BackupDirectory,
-        timestamps: TimestampFormat,
-        *,
-        task_id: str | None,
-        run_id: str,
-    ) -> None:
-        self.directory = directory
-        self.task_id = task_id
-        self.errors: list[BackupError] = []
-        self._parameters = parameters
-        self._rules = rules
-        self._timestamps = timestamps
-        self._run_id = run_id
-        self._decisions: list[Decision] = []
-        self._labels: dict[str, str | None] = {}
-        self._other_files: list[OtherFile] = []
-        # The files of the sets; one that is missing later was removed by another process.
-        self._set_files: set[str] = set()
-        self._pending: list[Removal] = []
-        # Sets that were to be removed, but are now being read.
-        self._spared: set[str] = set()
-        self._removals: list[Removal] = []
-        self._finished: list[Removal] = []
+    directory: BackupDirectory
+    task_id: str | None
+    parameters: PruneParameters
+    rules: KeepRules
+    timestamps: TimestampFormat
+    run_id: str
+    errors: list[BackupError] = field(default_factory=list)
+    _decisions: list[Decision] = field(default_factory=list)
+    _labels: dict[str, str | None] = field(default_factory=dict)
+    _other_files: list[OtherFile] = field(default_factory=list)
+    # The files of the sets; one that is missing later was removed by another process.
+    _set_files: set[str] = field(default_factory=set)
+    _pending: list[Removal] = field(default_factory=list)
+    # Sets that were to be removed, but are now being read.
+    _spared: set[str] = field(default_factory=set)
+    _removals: list[Removal] = field(default_factory=list)
+    _finished: list[Removal] = field(default_factory=list)
 
     def prune(self) -> None:
         """Remove what the rules don't keep. An error ends the prune and is kept in `errors`."""
+        dry_run = self.parameters.dry_run
         try:
             # Concurrent prunes with different rules could remove sets that the other one keeps.
-            alone = exclusive(self.directory, PRUNE_MARKER, self._run_id, "prune")
-            with contextlib.nullcontext() if self._parameters.dry_run else alone:
-                self._prune()
+            alone = exclusive(self.directory, file_names.PRUNE_MARKER, self.run_id, "prune")
+            with contextlib.nullcontext() if dry_run else alone:
+                self._finish_interrupted(self._list())
+                while self._pending:
+                    if not dry_run and self._has_changed():
+                        self._list()
+                    else:
+                        self._remove(self._pending.pop(0))
         except BaseException as cause:
             self.errors.append(as_run_error(cause))
             if not isinstance(cause, BackupError):
                 raise
 
-    def _prune(self) -> None:
-        contents = self._list()
-        self._finish_interrupted(contents)
-        while self._pending:
-            if not self._parameters.dry_run and self._has_changed():
-                self._list()
-            else:
-                self._remove(self._pending[0])
-                del self._pending[0]
-
     def _list(self) -> Contents:
-        contents = self._without_idle_tombstones(read_contents(self.directory, self._timestamps))
+        contents = self._without_idle_tombstones(read_contents(self.directory, self.timestamps))
         sets = stored_sets(contents)
         in_use = {stamp: "its run is active" for stamp, alive in contents.runs.items() if alive}
-        for stamp in stamps_being_read(self.directory, self._timestamps, contents.sizes):
+        for stamp in stamps_being_read(self.directory, self.timestamps, contents.sizes):
             in_use[stamp] = _IS_READ
         self._decisions = decide(
             sets,
             in_use,
-            self._rules,
-            self._timestamps.now(),
-            include_truncated=self._parameters.include_truncated,
+            self.rules,
+            self.timestamps.now(),
+            include_truncated=self.parameters.include_truncated,
         )
         labels = source_labels(s.source for s in sets)
         self._labels = {s.stamp: labels[s.source] if s.source else None for s in sets}
         self._other_files = list(other_files(contents, sets))
         stored = {file.name for s in sets for file in s.all_files} & contents.sizes.keys()
-        self._set_files = stored | {manifest_name(stamp) for stamp in contents.manifests}
+        self._set_files = stored | {file_names.manifest_name(stamp) for stamp in contents.manifests}
         removals = self._removals_of(contents, sets)
         self._pending = [r for r in removals if r.tombstone.manifest or r.tombstone.files]
         return contents
@@ -121,13 +100,15 @@ class LocationPrune:
     def _without_idle_tombstones(self, contents: Contents) -> Contents:
         """The contents without tombstones of sets whose removal has not begun. The rules are
         applied to these sets again."""
-        idle = {s for s in contents.tombstones if manifest_name(s) in contents.sizes}
-        if not self._parameters.dry_run:
+        idle = {s for s in contents.tombstones if file_names.manifest_name(s) in contents.sizes}
+        if not self.parameters.dry_run:
             for name in contents.sizes:
-                stamp = stamp_of_tombstone(name.removesuffix(PENDING_SUFFIX), self._timestamps)
-                if stamp and (stamp in idle or name.endswith(PENDING_SUFFIX)):
+                stamp = file_names.stamp_of_tombstone(
+                    name.removesuffix(file_names.PENDING_SUFFIX), self.timestamps
+                )
+                if stamp and (stamp in idle or name.endswith(file_names.PENDING_SUFFIX)):
                     self.directory.delete(name)
-            remove_dead_readers(self.directory, self._timestamps, contents.sizes)
+            remove_dead_readers(self.directory, self.timestamps, contents.sizes)
         return replace(
             contents, manifests=contents.manifests | idle, tombstones=contents.tombstones - idle
         )
@@ -139,7 +120,7 @@ class LocationPrune:
         for decision in removal_order(self._decisions, sets):
             own = files.pop(decision.stamp) - set().union(*files.values())
             yield self._removal(contents, decision.stamp, decision.reasons, own)
-        if self._parameters.include_orphans and any(d.is_good for d in self._decisions):
+        if self.parameters.include_orphans and any(d.is_good for d in self._decisions):
             kept = {d.stamp for d in self._decisions if d.is_kept}
             used = {s.stamp for s in sets}.union(*(s.needs for s in sets if s.stamp in kept))
             in_sets = set().union(*files.values())
@@ -151,11 +132,11 @@ class LocationPrune:
     def _removal(
         self, contents: Contents, stamp: str, reasons: Sequence[str], files: set[str]
     ) -> Removal:
-        manifest, verdict = manifest_name(stamp), verdict_name(stamp)
+        manifest, verdict = file_names.manifest_name(stamp), file_names.verdict_name(stamp)
         tombstone = Tombstone(
             timestamp=stamp,
             source_database=self._labels.get(stamp),
-            run_id=self._run_id,
+            run_id=self.run_id,
             reasons=list(reasons),
             manifest=manifest if manifest in contents.sizes else None,
             verdict=verdict if verdict in contents.sizes else None,
@@ -163,7 +144,7 @@ class LocationPrune:
             files=sorted(
                 name
                 for name in files & contents.sizes.keys()
-                if stamp_of_data_file(name, self._timestamps)
+                if file_names.stamp_of_data_file(name, self.timestamps)
             ),
         )
         return Removal(self.directory, tombstone)
@@ -179,17 +160,17 @@ class LocationPrune:
                 continue
             removal = Removal(self.directory, tombstone, spared=self._set_files)
             self._finished.append(removal)
-            removal.remove_files(dry_run=self._parameters.dry_run)
+            removal.remove_files(dry_run=self.parameters.dry_run)
 
     def _has_changed(self) -> bool:
         """Whether a set was added or a file of a set is missing since the last listing."""
         names = set(self.directory.names())
-        manifests = {name for name in names if stamp_of_manifest(name, self._timestamps)}
+        manifests = {name for name in names if file_names.stamp_of_manifest(name, self.timestamps)}
         return manifests | (names & self._set_files) != self._set_files
 
     def _remove(self, removal: Removal) -> None:
         stamp = removal.tombstone.timestamp
-        if self._parameters.dry_run:
+        if self.parameters.dry_run:
             self._removals.append(removal)
             removal.remove_files(dry_run=True)
             return
@@ -197,7 +178,7 @@ class LocationPrune:
             removal.write_tombstone()
             # A reader that started before the tombstone was written has its marker by now.
             names = self.directory.names()
-            if stamp in stamps_being_read(self.directory, self._timestamps, names):
+            if stamp in stamps_being_read(self.directory, self.timestamps, names):
                 removal.take_back_tombstone()
                 self._spared.add(stamp)
                 return

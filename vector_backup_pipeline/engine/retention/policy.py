@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone, tzinfo
+from datetime import datetime, timezone
 
 from vector_backup_pipeline.engine.catalog.contents import is_in_future
 from vector_backup_pipeline.engine.catalog.sources import SourceDatabase
@@ -55,7 +55,10 @@ def decide(
     kept = {s.stamp: [*_own_reasons(s, in_use.get(s.stamp), now, include_truncated)] for s in sets}
     unkept = {backup_set.stamp: "no rule keeps it" for backup_set in sets}
     counted = {selection: selection.among(good) for selection in {*map(_Selection.of, judged)}}
-    by_rules = {s: _kept_by_rules(counted[s], rules, zone) for s in counted}
+    by_rules = {
+        selection: rules.reasons({s.stamp: s.created_at for s in counted[selection]}, zone)
+        for selection in counted
+    }
     scope = " of its database and tables" if len(counted) > 1 else ""
     for backup_set in judged:
         selection = _Selection.of(backup_set)
@@ -121,7 +124,7 @@ class _Selection:
 
 
 def _is_verified(backup_set: StoredSet) -> bool:
-    verified, drill = backup_set.verdicts.verified, backup_set.verdicts.drill
+    verified, drill = backup_set.verified, backup_set.drill
     return verified is not None and verified.passed and (drill is None or drill.passed)
 
 
@@ -145,13 +148,6 @@ def _own_flaw(backup_set: StoredSet) -> str | None:
     if backup_set.broken_files:
         return f"{', '.join(backup_set.broken_files)} is missing or of another size"
     return "a verification found its files damaged" if backup_set.is_damaged else None
-
-
-def _kept_by_rules(
-    counted: Sequence[StoredSet], rules: KeepRules, zone: tzinfo
-) -> dict[str, list[str]]:
-    reasons = rules.reasons([backup_set.created_at for backup_set in counted], zone)
-    return {backup_set.stamp: why for backup_set, why in zip(counted, reasons, strict=True)}
 
 
 def _own_reasons(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, tzinfo
 
@@ -57,20 +57,21 @@ class KeepRules:
             raise parameter_error([_NO_RULE])
         return rules
 
-    def reasons(self, moments: Sequence[datetime], zone: tzinfo) -> list[list[str]]:
-        """The reasons to keep each good set, by their creation times, newest first."""
-        reasons: list[list[str]] = [[] for _ in moments]
-        for kept in reasons[: self.keep_last]:
-            kept.append(f"one of the last {self.keep_last}")
+    def reasons(self, moments: Mapping[str, datetime], zone: tzinfo) -> dict[str, list[str]]:
+        """The reasons to keep each good set. `moments` are the creation times, newest first."""
+        reasons: dict[str, list[str]] = {stamp: [] for stamp in moments}
+        for stamp in list(moments)[: self.keep_last]:
+            reasons[stamp].append(f"one of the last {self.keep_last}")
         for name, period_of in _PERIODS.items():
-            newest: dict[str, list[str]] = {}
-            for moment, kept in zip(moments, reasons, strict=True):
-                newest.setdefault(period_of(moment.astimezone(zone)), kept)
+            newest: dict[str, str] = {}
+            for stamp, moment in moments.items():
+                newest.setdefault(period_of(moment.astimezone(zone)), stamp)
             for period in list(newest)[: getattr(self, f"keep_{name}")]:
-                newest[period].append(f"{name} {period}")
-        for moment, kept in zip(moments, reasons, strict=True):
-            if self.is_within(moment, moments[0], zone):
-                kept.append(f"within {self.keep_within} of the newest good set")
+                reasons[newest[period]].append(f"{name} {period}")
+        newest_moment = next(iter(moments.values()), None)
+        for stamp, moment in moments.items():
+            if newest_moment and self.is_within(moment, newest_moment, zone):
+                reasons[stamp].append(f"within {self.keep_within} of the newest good set")
         return reasons
 
     def is_within(self, moment: datetime, newest: datetime, zone: tzinfo) -> bool:

@@ -9,17 +9,11 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from vector_backup_pipeline.engine import results
 from vector_backup_pipeline.engine.catalog.locations import check_root, find_directories
 from vector_backup_pipeline.engine.errors import BackupError, ResourceNotFound
 from vector_backup_pipeline.engine.file_names import LOG_NAME
 from vector_backup_pipeline.engine.report import error_lines
-from vector_backup_pipeline.engine.results import (
-    EndedUpload,
-    PrunedLocation,
-    PruneResult,
-    error_line,
-    readable_size,
-)
 from vector_backup_pipeline.engine.retention.location import LocationPrune
 from vector_backup_pipeline.engine.retention.rules import KeepRules
 from vector_backup_pipeline.engine.runs import RunInParts
@@ -39,7 +33,7 @@ class LocationToPrune:
     task_id: str | None
 
 
-class PruneRun(RunInParts[PruneResult, LocationPrune]):
+class PruneRun(RunInParts[results.PruneResult, LocationPrune]):
     """The state of one prune."""
 
     def __init__(
@@ -56,7 +50,7 @@ class PruneRun(RunInParts[PruneResult, LocationPrune]):
         self.parameters = parameters
         self._rules = default_rules.overridden_by(parameters)
         self._waiting: set[str] = set()
-        self._uploads: list[EndedUpload] = []
+        self._uploads: list[results.EndedUpload] = []
 
     def find(self) -> list[LocationToPrune]:
         """The locations to prune. Raises `ResourceNotFound` if the root or the task has no
@@ -68,12 +62,7 @@ class PruneRun(RunInParts[PruneResult, LocationPrune]):
             directories = find_directories(self._root, task_id, global_only=global_only)
             for number, (task, directory) in enumerate(directories, 1):
                 self._parts[f"location_{number}"] = LocationPrune(
-                    self.parameters,
-                    self._rules,
-                    directory,
-                    self._timestamps,
-                    task_id=task,
-                    run_id=self._run_id,
+                    directory, task, self.parameters, self._rules, self._timestamps, self._run_id
                 )
             if task_id is not None and not self._parts:
                 raise ResourceNotFound(
@@ -86,8 +75,8 @@ class PruneRun(RunInParts[PruneResult, LocationPrune]):
             for key, location in self._parts.items()
         ]
 
-    def prune(self, key: str) -> PrunedLocation:
-        """Prune one location. An error is in the report and in `error_of`, and is not raised."""
+    def prune(self, key: str) -> results.PrunedLocation:
+        """Prune one location. An error is in the report, and raised only by `check`."""
         self._waiting.discard(key)
         location = self._parts[key]
         location.prune()
@@ -98,7 +87,7 @@ class PruneRun(RunInParts[PruneResult, LocationPrune]):
             report.backup_path,
             len(report.kept),
             len(report.removed),
-            readable_size(report.bytes_freed),
+            results.readable_size(report.bytes_freed),
         )
         return report
 
@@ -117,11 +106,11 @@ class PruneRun(RunInParts[PruneResult, LocationPrune]):
         for location in self._parts.values():
             self._write_log(location)
 
-    def _make_result(self) -> PruneResult:
+    def _make_result(self) -> results.PruneResult:
         locations = [location.report() for location in self._parts.values()]
-        errors = [error_line(self._own_error)] if self._own_error else []
+        errors = [results.error_line(self._own_error)] if self._own_error else []
         errors += [f"{pruned.backup_path}: {e}" for pruned in locations for e in pruned.errors]
-        return PruneResult(
+        return results.PruneResult(
             pruned=not errors and not self.parameters.dry_run,
             dry_run=self.parameters.dry_run,
             rules=str(self._rules),
@@ -152,7 +141,7 @@ class PruneRun(RunInParts[PruneResult, LocationPrune]):
             location.errors.append(error)
 
 
-def location_lines(report: PrunedLocation, *, dry_run: bool) -> Iterator[str]:
+def location_lines(report: results.PrunedLocation, *, dry_run: bool) -> Iterator[str]:
     """The report on a location as text."""
     owner = "the root" if report.task_id is None else f"task {report.task_id}"
     yield f"Backups of {owner}: {report.backup_path}"
@@ -162,7 +151,7 @@ def location_lines(report: PrunedLocation, *, dry_run: bool) -> Iterator[str]:
     yield from (f"  ✗ {line}" for line in report.errors)
 
 
-def set_lines(report: PrunedLocation, *, dry_run: bool) -> Iterator[str]:
+def set_lines(report: results.PrunedLocation, *, dry_run: bool) -> Iterator[str]:
     """Every set of a location: kept or removed, its source database, and why."""
     for kept in report.kept:
         reasons = "; ".join(kept.reasons)
@@ -170,7 +159,7 @@ def set_lines(report: PrunedLocation, *, dry_run: bool) -> Iterator[str]:
     verbs = ("remove", "finish") if dry_run else ("removed", "finished")
     for verb, sets in zip(verbs, (report.removed, report.finished), strict=True):
         for removed in sets:
-            size, reasons = readable_size(removed.bytes), "; ".join(removed.reasons)
+            size, reasons = results.readable_size(removed.bytes), "; ".join(removed.reasons)
             yield (
                 f"  {verb:8}  {removed.timestamp}  {removed.source_database or 'unknown'}  "
                 f"{reasons} ({len(removed.files)} files, {size})"

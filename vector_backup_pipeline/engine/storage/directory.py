@@ -6,6 +6,7 @@ import contextlib
 import random
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from vector_backup_pipeline.engine.errors import (
     BackupError,
@@ -28,17 +29,15 @@ _APPEND_TRIES = 200
 _LONGEST_PAUSE = 0.5
 
 
+@dataclass(eq=False)
 class BackupDirectory:
     """The root's own directory or a task's. Names are those of files directly in it."""
 
-    def __init__(
-        self, store: Store, folder: str = "", manifest_key: SecretText | None = None
-    ) -> None:
-        self._store = store
-        # The path below the root; empty for the root itself.
-        self.folder = folder
-        # Signs the manifests. With a key, an unsigned manifest is refused.
-        self.manifest_key = manifest_key
+    _store: Store
+    # The path below the root; empty for the root itself.
+    folder: str = ""
+    # Signs the manifests. With a key, an unsigned manifest is refused.
+    manifest_key: SecretText | None = None
 
     @property
     def location(self) -> str:

@@ -16,16 +16,8 @@ from pathlib import Path
 
 from vector_backup_pipeline.engine.errors import InvalidParams, ResourceNotFound, StorageError
 from vector_backup_pipeline.engine.file_names import PENDING_SUFFIX
+from vector_backup_pipeline.engine.storage import store
 from vector_backup_pipeline.engine.storage.object_url import is_url
-from vector_backup_pipeline.engine.storage.store import (
-    CHUNK_BYTES,
-    CreatedFile,
-    Listing,
-    OpenFile,
-    StoredFile,
-    UnfinishedUpload,
-    version_of,
-)
 
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -79,7 +71,7 @@ class LocalStore:
             existing = next(path for path in (self._root, *self._root.parents) if path.is_dir())
             return shutil.disk_usage(existing).free
 
-    def list_folder(self, folder: str) -> Listing | None:
+    def list_folder(self, folder: str) -> store.Listing | None:
         path = self._folder(folder)
         files, folders = [], []
         with _storage_errors(f"list {path}"):
@@ -95,9 +87,9 @@ class LocalStore:
                         folders.append(entry.name)
                     else:
                         files.append(_stored_file(entry.name, status))
-        return Listing(sorted(files, key=lambda file: file.name), sorted(folders))
+        return store.Listing(sorted(files, key=lambda file: file.name), sorted(folders))
 
-    def stat(self, path: str) -> StoredFile:
+    def stat(self, path: str) -> store.StoredFile:
         file = self._root / path
         with _storage_errors(f"read the size of {file}"):
             status = file.lstat()
@@ -105,7 +97,7 @@ class LocalStore:
             raise ResourceNotFound(f"{file} is not a regular file.")
         return _stored_file(file.name, status)
 
-    def open(self, path: str, offset: int = 0, length: int | None = None) -> OpenFile:
+    def open(self, path: str, offset: int = 0, length: int | None = None) -> store.OpenFile:
         file = self._root / path
         with _storage_errors(f"read {file}"):
             opened = io.FileIO(file)
@@ -115,9 +107,9 @@ class LocalStore:
             stored = _stored_file(file.name, os.fstat(opened.fileno()))
         chunks = _chunks(opened, offset, length)
         next(chunks)
-        return OpenFile(stored, chunks)
+        return store.OpenFile(stored, chunks)
 
-    def create(self, path: str, data: bytes) -> CreatedFile | None:
+    def create(self, path: str, data: bytes) -> store.CreatedFile | None:
         file = self._root / path
         with _storage_errors(f"create {file}"):
             try:
@@ -134,13 +126,15 @@ class LocalStore:
                 _write_all(descriptor, data)
                 os.fsync(descriptor)
                 _flush_directory(file.parent)
-                return CreatedFile(_stored_file(file.name, os.fstat(descriptor)), lock)
+                return store.CreatedFile(_stored_file(file.name, os.fstat(descriptor)), lock)
             except BaseException:
                 file.unlink(missing_ok=True)
                 lock.release()
                 raise
 
-    def put(self, path: str, data: bytes, over: StoredFile | None = None) -> StoredFile | None:
+    def put(
+        self, path: str, data: bytes, over: store.StoredFile | None = None
+    ) -> store.StoredFile | None:
         if over is None:
             return self._replace(path, data)
         with self.lock(path) as is_locked:
@@ -150,7 +144,7 @@ class LocalStore:
             self.delete(path + PENDING_SUFFIX)
             return self._replace(path, data)
 
-    def _replace(self, path: str, data: bytes) -> StoredFile:
+    def _replace(self, path: str, data: bytes) -> store.StoredFile:
         upload = self.upload(path)
         try:
             upload.write(data)
@@ -183,7 +177,7 @@ class LocalStore:
             finally:
                 lock.release()  # Also of a file that was replaced since it was opened.
 
-    def unfinished_uploads(self) -> list[UnfinishedUpload]:
+    def unfinished_uploads(self) -> list[store.UnfinishedUpload]:
         return []  # A killed process leaves a `.tmp`, which the next run removes.
 
     def _folder(self, folder: str) -> Path:
@@ -266,15 +260,15 @@ def _chunks(file: io.FileIO, offset: int, length: int | None) -> Generator[bytes
     with _storage_errors(f"read {file.name}"), file:
         file.seek(offset)
         yield b""
-        while chunk := file.read(min(CHUNK_BYTES, left)):
+        while chunk := file.read(min(store.CHUNK_BYTES, left)):
             left -= len(chunk)
             yield chunk
 
 
-def _stored_file(name: str, status: os.stat_result) -> StoredFile:
+def _stored_file(name: str, status: os.stat_result) -> store.StoredFile:
     modified_at = datetime.fromtimestamp(status.st_mtime, timezone.utc)
-    version = version_of(status.st_size, status.st_mtime_ns, status.st_ino)
-    return StoredFile(name, status.st_size, modified_at, version)
+    version = store.version_of(status.st_size, status.st_mtime_ns, status.st_ino)
+    return store.StoredFile(name, status.st_size, modified_at, version)
 
 
 def _stat(entry: os.DirEntry[str]) -> os.stat_result | None:

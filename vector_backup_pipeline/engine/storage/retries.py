@@ -35,11 +35,8 @@ class _Retries:
         self._wait = FIRST_WAIT
 
     def pause_after(self, error: TransientStorageError) -> None:
-        """Sleep before the next attempt, or raise the error if the time is over.
-
-        Raises:
-            RunCancelled: cancellation was requested.
-        """
+        """Sleep before the next attempt, or raise the error if the time is over. Raises
+        `RunCancelled` if cancellation was requested."""
         now = time.monotonic()
         if self._deadline is None:
             self._deadline = now + OUTAGE_SECONDS

@@ -114,29 +114,20 @@ class Store(Protocol):
 
     def folder_at(self, location: str) -> str:
         """The folder that a user names: by a location, or relative to the parent of the root.
-
-        Raises:
-            InvalidParams: it is outside of the root.
-        """
+        Raises `InvalidParams` if it is outside of the root."""
 
     def make_folder(self, folder: str) -> Callable[[], None]:
         """Create it, with its parents, if the store needs that. Returns a function that removes the
-        created folders that are empty.
-
-        Raises:
-            InvalidParams: a symbolic link leads it out of the root.
-        """
+        created folders that are empty. Raises `InvalidParams` if a symbolic link leads it out of
+        the root."""
 
     def free_bytes(self) -> int | None:
         """The free space, None if there is no such limit."""
 
     def list_folder(self, folder: str) -> Listing | None:
         """What is in a folder, sorted by name. None if the folder does not exist. A bucket has a
-        folder as soon as there is an object under it.
-
-        Raises:
-            InvalidParams: a symbolic link leads it out of the root.
-        """
+        folder as soon as there is an object under it. Raises `InvalidParams` if a symbolic link
+        leads it out of the root."""
 
     def stat(self, path: str) -> StoredFile:
         """A regular file. Symbolic links count as missing."""

@@ -11,7 +11,6 @@ from vector_backup_pipeline.engine.catalog.stored_sets import (
     StoredFile,
     StoredSet,
     Verdict,
-    Verdicts,
 )
 from vector_backup_pipeline.engine.retention.policy import Decision, decide
 from vector_backup_pipeline.engine.retention.rules import KeepRules
@@ -66,7 +65,8 @@ def make_set(
         truncated=emptied,
         builds_on=None if source is None else needs,
         needs=frozenset({needs} if needs else ()),
-        verdicts=Verdicts(*verdicts),
+        verified=verdicts[0],
+        drill=verdicts[1],
     )
 
 

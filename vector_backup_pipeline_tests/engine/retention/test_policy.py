@@ -49,7 +49,7 @@ def _kept(decisions: Sequence[Decision]) -> set[str]:
 
 def _is_good(backup_set: StoredSet, sets: dict[str, StoredSet], visited: frozenset[str]) -> bool:
     """Whether the set and all that it builds on are complete."""
-    verified = backup_set.verdicts.verified
+    verified = backup_set.verified
     return (
         backup_set.source is not None
         and backup_set.created_at <= NOW
@@ -96,9 +96,7 @@ def test_what_must_be_kept_is_kept(
         verified = [
             other
             for other in counted
-            if (v := other.verdicts.verified)
-            and v.passed
-            and (other.verdicts.drill is None or other.verdicts.drill.passed)
+            if (v := other.verified) and v.passed and (other.drill is None or other.drill.passed)
         ]
         if backup_set in counted[: max(1, keep.keep_last)] or backup_set in verified[:1]:
             assert backup_set.stamp in kept

@@ -22,8 +22,8 @@ def _at(text: str, zone: tzinfo = UTC) -> datetime:
 
 
 def _kept(rules: KeepRules, moments: list[datetime], zone: tzinfo = UTC) -> list[datetime]:
-    kept = rules.reasons(moments, zone)
-    return [moment for moment, reasons in zip(moments, kept, strict=True) if reasons]
+    by_stamp = {moment.isoformat(): moment for moment in moments}
+    return [by_stamp[stamp] for stamp, reasons in rules.reasons(by_stamp, zone).items() if reasons]
 
 
 @pytest.mark.parametrize(

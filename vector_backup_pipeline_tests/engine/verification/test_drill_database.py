@@ -213,5 +213,5 @@ def test_an_expression_of_a_hostile_set_reads_no_file(
     assert verdict is not None
     assert verdict.files_passed
     assert not verdict.passed
-    assert "permission denied for function pg_read_file" in str(run.error_of(backup_set.key))
+    assert "permission denied for function pg_read_file" in str(run.error)
     run.close()

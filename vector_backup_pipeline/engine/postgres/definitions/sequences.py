@@ -72,7 +72,7 @@ _UNREADABLE = (
 class UsedSequence:
     """A sequence as one table uses it, with its statements."""
 
-    def __init__(self, row: Row, value: tuple[int | None, bool | None]) -> None:
+    def __init__(self, row: Row, value: Row) -> None:
         self.oid: int = row["oid"]
         self.table: int = row["relid"]
         self.definition = Sequence(
@@ -84,32 +84,26 @@ class UsedSequence:
             increment=row["increment"],
             minimum=row["minimum"],
             maximum=row["maximum"],
-            last_value=value[0],
-            is_called=value[1],
+            last_value=value.get("last_value"),
+            is_called=value.get("is_called"),
         )
         self.statements: list[Statement] = []
+        name = self.definition.qualified_name
         # An identity's sequence is created with its column.
         if row["role"] != "identity":
-            self.statements.append(
-                Statement(Kind.SEQUENCE, *self.definition.qualified_name, row["create_sql"])
-            )
+            self.statements.append(Statement(Kind.SEQUENCE, *name, row["create_sql"]))
         if row["role"] == "serial":
-            self.statements.append(
-                Statement(Kind.SEQUENCE_OWNER, *self.definition.qualified_name, row["owner_sql"])
-            )
+            self.statements.append(Statement(Kind.SEQUENCE_OWNER, *name, row["owner_sql"]))
 
 
 def read_sequences(cursor: Cursor, oids: list[int]) -> list[UsedSequence]:
     """Owned ones first."""
     sequence_rows = rows(cursor, _SEQUENCES, oids=oids)
     by_oid = {row["oid"]: row for row in sequence_rows}
-    values = {oid: _read_value(cursor, row) for oid, row in by_oid.items()}
-    return [UsedSequence(row, values[row["oid"]]) for row in sequence_rows]
-
-
-def _read_value(cursor: Cursor, row: Row) -> tuple[int | None, bool | None]:
-    if row["readable"]:
-        with contextlib.suppress(*_UNREADABLE), side_read(cursor):
-            (value,) = rows(cursor, _VALUE.format(sql.Identifier(row["schema_name"], row["name"])))
-            return value["last_value"], value["is_called"]
-    return None, None
+    values: dict[int, Row] = {}
+    for oid, row in by_oid.items():
+        if row["readable"]:
+            with contextlib.suppress(*_UNREADABLE), side_read(cursor):
+                name = sql.Identifier(row["schema_name"], row["name"])
+                (values[oid],) = rows(cursor, _VALUE.format(name))
+    return [UsedSequence(row, values.get(row["oid"], {})) for row in sequence_rows]

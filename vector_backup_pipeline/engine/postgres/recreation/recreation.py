@@ -18,6 +18,7 @@ from psycopg2.sql import SQL, Identifier
 from vector_backup_pipeline.engine import table_definition
 from vector_backup_pipeline.engine.errors import DatabaseRefused, InvalidParams
 from vector_backup_pipeline.engine.postgres.index_rebuild import BeforeIndex
+from vector_backup_pipeline.engine.postgres.recreation import target_objects
 from vector_backup_pipeline.engine.postgres.recreation.names import (
     NameMap,
     NewTable,
@@ -27,15 +28,6 @@ from vector_backup_pipeline.engine.postgres.recreation.names import (
     moves_of_tables,
 )
 from vector_backup_pipeline.engine.postgres.recreation.requirements import check_required_objects
-from vector_backup_pipeline.engine.postgres.recreation.target_objects import (
-    check_available,
-    create_extension,
-    existing_schemas,
-    existing_sequences,
-    existing_tables,
-    existing_types,
-    extension_states,
-)
 from vector_backup_pipeline.engine.postgres.session import savepoint
 from vector_backup_pipeline.engine.postgres.targets import (
     known_value,
@@ -102,9 +94,9 @@ class Recreation:
         """
         for table in self._tables:
             _check_definition(table)
-        states = extension_states(cursor, self._extensions)
+        states = target_objects.extension_states(cursor, self._extensions)
         for name, state in states.items():
-            check_available(name, state)
+            target_objects.check_available(name, state)
         installed = [name for name, state in states.items() if state.installed]
         self._check_required(cursor, NameMap(self._existing), [None, *installed])
 
@@ -120,7 +112,7 @@ class Recreation:
         self._create_schemas(cursor, {dependency.schema_name for dependency in missing})
         extensions = [dependency for dependency in missing if dependency.kind == "extension"]
         for extension in extensions:
-            create_extension(cursor, extension.name, extension.schema_name)
+            target_objects.create_extension(cursor, extension.name, extension.schema_name)
         self._check_required(cursor, self._name_map, [extension.name for extension in extensions])
         for dependency in missing:
             for statement in dependency.ddl:
@@ -142,14 +134,13 @@ class Recreation:
     def build(self, cursor: Cursor, before_index: BeforeIndex) -> None:
         """Create keys and indexes over the rows.
 
-        `before_index` is called with the table or partition and the index, before each index that
-        no constraint owns is built.
+        `before_index` is called before each index that no constraint owns is built.
         """
         self._run(cursor, Kind.KEY)
         for table in self._tables:
             for index in table.definition.indexes:
                 if index.has_rows:
-                    before_index(self._staging_schemas.name(index.table.qualified_name), index)
+                    before_index(index)
                 cursor.execute(self._name_map.relocated(index.sql))
         self._run(cursor, *_AFTER_INDEXES)
 
@@ -171,7 +162,7 @@ class Recreation:
             self._create_schemas(cursor, {move.final[0] for move in moves})
             make_moves(cursor, moves, self._staging_schemas, self._staging)
             # Not CASCADE: it fails if anything were left behind.
-            for name in sorted(existing_schemas(cursor, self._staging_schemas.all)):
+            for name in sorted(target_objects.existing_schemas(cursor, self._staging_schemas.all)):
                 cursor.execute(SQL("DROP SCHEMA {} RESTRICT").format(Identifier(name)))
         self._move_shared_sequences(cursor)
 
@@ -199,7 +190,7 @@ class Recreation:
     ) -> None:
         """Check required members of these extensions; None stands for other objects. Adds the
         members' names to `name_map`."""
-        states = extension_states(cursor, self._extensions)
+        states = target_objects.extension_states(cursor, self._extensions)
         for extension in self._extensions:
             if (schema := states[extension.name].schema) is not None:
                 name_map.put_members(cursor, extension, schema)
@@ -211,14 +202,14 @@ class Recreation:
 
     def _missing(self, cursor: Cursor) -> list[Dependency]:
         """The dependencies that the target lacks, in creation order."""
-        states = extension_states(cursor, self._extensions)
+        states = target_objects.extension_states(cursor, self._extensions)
         existing = {name for name, state in states.items() if state.installed}
         types = {
             dependency.qualified_name
             for dependency in self._dependencies
             if dependency.kind == "type"
         }
-        existing |= {".".join(name) for name in existing_types(cursor, types)}
+        existing |= {".".join(name) for name in target_objects.existing_types(cursor, types)}
         return [dependency for dependency in self._dependencies if dependency.key not in existing]
 
     def _own_names(self) -> Iterator[Name]:
@@ -240,10 +231,10 @@ class Recreation:
     def _find_shared_sequences(self, cursor: Cursor) -> None:
         owned = self._owned_sequences()
         shared = {sequence.qualified_name for sequence in self._sequences}.difference(owned)
-        self._shared_existing = existing_sequences(cursor, shared)
+        self._shared_existing = target_objects.existing_sequences(cursor, shared)
         self._shared_created = shared - self._shared_existing
         if self._staging is None:
-            for schema, name in existing_sequences(cursor, owned):
+            for schema, name in target_objects.existing_sequences(cursor, owned):
                 raise DatabaseRefused(
                     f"The target already has a sequence {schema}.{name}, and a table of the backup "
                     "owns one of that name. Drop or rename the existing one, or restore the table "
@@ -270,7 +261,7 @@ class Recreation:
 
     def _create_schemas(self, cursor: Cursor, names: set[str]) -> None:
         # IF NOT EXISTS would ask for the right to create schemas also where they exist.
-        for name in sorted(names - existing_schemas(cursor, names)):
+        for name in sorted(names - target_objects.existing_schemas(cursor, names)):
             cursor.execute(SQL("CREATE SCHEMA {}").format(Identifier(name)))
 
     def _set(self, cursor: Cursor, table: NewTable, setting: Statement) -> None:
@@ -319,7 +310,7 @@ class Recreation:
             # A copy that refers to tables of the running system would be changed by them.
             if table.is_renamed and references not in self._existing:
                 self._lost[str(table.definition)].append(lost)
-            elif existing_tables(cursor, {self._name_map.find(references)}):
+            elif target_objects.existing_tables(cursor, {self._name_map.find(references)}):
                 cursor.execute(self._name_map.relocated(key.sql))
             else:
                 self._lost[str(table.definition)].append(f"{lost} and does not exist in the target")

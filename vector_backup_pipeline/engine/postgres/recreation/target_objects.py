@@ -11,6 +11,7 @@ from psycopg2.extensions import cursor as Cursor
 from psycopg2.sql import SQL, Identifier
 
 from vector_backup_pipeline.engine.errors import DatabaseRefused, PermissionDenied
+from vector_backup_pipeline.engine.postgres.session import fetch_rows
 from vector_backup_pipeline.engine.sql_tokens import Name
 from vector_backup_pipeline.engine.table_definition import Dependency
 
@@ -61,10 +62,10 @@ SELECT u.name, e.extversion, n.nspname::text, a.default_version
 # Each member's name within the extension's schema. The address of an object is an array of its
 # schema and name, with the access method first for an operator class or family.
 _MEMBERS = """
-SELECT d.classid = 'pg_catalog.pg_proc'::regclass,
-       CASE WHEN d.classid = 'pg_catalog.pg_type'::regclass THEN (
+SELECT CASE WHEN d.classid = 'pg_catalog.pg_type'::regclass THEN (
            SELECT t.typname::text FROM pg_catalog.pg_type t WHERE t.oid = d.objid)
-       ELSE a.object_names[pg_catalog.cardinality(a.object_names)] END
+       ELSE a.object_names[pg_catalog.cardinality(a.object_names)] END,
+       d.classid = 'pg_catalog.pg_proc'::regclass
   FROM pg_catalog.pg_extension e
   JOIN pg_catalog.pg_depend d
     ON d.refclassid = 'pg_catalog.pg_extension'::regclass AND d.refobjid = e.oid
@@ -79,6 +80,9 @@ _INSTALL_PGVECTOR = (
     "Install it there (package postgresql-<version>-pgvector on Debian and Ubuntu, "
     "pgvector_<version> on Red Hat, or from github.com/pgvector/pgvector; managed services list it "
     "among their extensions), then restore again."
+)
+_INSTALL_EXTENSION = (
+    "Install its package there (many are in postgresql-contrib), then restore again."
 )
 
 
@@ -95,24 +99,19 @@ def existing_types(cursor: Cursor, names: Collection[Name]) -> set[Name]:
 
 
 def existing_schemas(cursor: Cursor, names: Iterable[str]) -> set[str]:
-    return {name for (name,) in _ask(cursor, _SCHEMAS, names=sorted(set(names)))}
+    return {name for (name,) in fetch_rows(cursor, _SCHEMAS, {"names": sorted(set(names))})}
 
 
 def names_taken(cursor: Cursor, schemas: Iterable[str]) -> set[Name]:
     """Of relations, types and statistics objects."""
-    return set(_ask(cursor, _NAMES_TAKEN, schemas=sorted(set(schemas))))
+    return set(fetch_rows(cursor, _NAMES_TAKEN, {"schemas": sorted(set(schemas))}))
 
 
 def _existing(cursor: Cursor, query: str, names: Collection[Name], **parameters: Any) -> set[Name]:
     if not names:
         return set()
     schemas, plain = zip(*names, strict=True)
-    return set(_ask(cursor, query, schemas=list(schemas), names=list(plain), **parameters))
-
-
-def _ask(cursor: Cursor, query: str, **parameters: Any) -> list[Any]:
-    cursor.execute(query, parameters)
-    return cursor.fetchall()
+    return set(fetch_rows(cursor, query, {"schemas": [*schemas], "names": [*plain], **parameters}))
 
 
 class ExtensionUnavailable(DatabaseRefused):
@@ -130,25 +129,22 @@ class ExtensionState:
 
 def extension_states(cursor: Cursor, extensions: Iterable[Dependency]) -> dict[str, ExtensionState]:
     """The states by the extensions' names."""
-    states = _ask(cursor, _STATES, names=[extension.name for extension in extensions])
+    names = [extension.name for extension in extensions]
+    states = fetch_rows(cursor, _STATES, {"names": names})
     return {name: ExtensionState(*state) for name, *state in states}
 
 
 def extension_members(cursor: Cursor, name: str) -> Iterator[tuple[str, bool]]:
     """The names of its members, operators among them, and whether each is a function."""
-    for is_function, member in _ask(cursor, _MEMBERS, name=name):
-        yield member, is_function
+    yield from fetch_rows(cursor, _MEMBERS, {"name": name})
 
 
 def check_available(name: str, state: ExtensionState) -> None:
     """Raises ExtensionUnavailable: the target has no such extension."""
     if state.installed is None and state.available is None:
-        title = "pgvector" if name == "vector" else f"extension {name}"
-        how = (
-            _INSTALL_PGVECTOR
-            if name == "vector"
-            else "Install its package there (many are in postgresql-contrib), then restore again."
-        )
+        title, how = f"extension {name}", _INSTALL_EXTENSION
+        if name == "vector":
+            title, how = "pgvector", _INSTALL_PGVECTOR
         raise ExtensionUnavailable(
             f"The target server has no {title}, which the backup's tables need. {how}"
         )
