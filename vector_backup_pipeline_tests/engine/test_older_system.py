@@ -21,7 +21,7 @@ from vector_backup_pipeline.engine.older_system import (
     read_header,
     read_rows,
 )
-from vector_backup_pipeline.engine.storage import local_store
+from vector_backup_pipeline.engine.storage import store
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.storage.local_store import LocalStore
 
@@ -99,7 +99,7 @@ def test_chunks_may_be_cut_anywhere(older: Older, rows: list[Any], size: int) ->
     whole = older.rows()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(local_store, "CHUNK_BYTES", size)
+        patch.setattr(store, "CHUNK_BYTES", size)
         assert older.rows() == whole
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from vector_backup_pipeline.engine.errors import IntegrityError, ResourceNotFound
 from vector_backup_pipeline.engine.formats.csv import csv_record
 from vector_backup_pipeline.engine.manifest import DataFile
-from vector_backup_pipeline.engine.storage import local_store
+from vector_backup_pipeline.engine.storage import store
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.storage.local_store import LocalStore
 from vector_backup_pipeline.engine.stored_files import (
@@ -57,7 +57,7 @@ def faults(path: Path, file: DataFile, **changes: Any) -> str:
 def test_an_intact_file_is_proven_and_read_in_any_chunks(
     tmp_path: Path, file: DataFile, chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local_store, "CHUNK_BYTES", chunk)
+    monkeypatch.setattr(store, "CHUNK_BYTES", chunk)
     directory = BackupDirectory(LocalStore(tmp_path))
     records = RECORDS[file.format]
 

@@ -159,7 +159,7 @@ def test_a_restore_test_that_could_not_run_is_an_error_of_the_run_and_no_verdict
         monkeypatch.setenv("SCRATCH", server)
         config["scratch_connection"] = {"env": "SCRATCH"}
         monkeypatch.setattr(
-            "vector_backup_pipeline.engine.postgres.recreation.recreation.extension_states",
+            "vector_backup_pipeline.engine.postgres.recreation.target_objects.extension_states",
             lambda _, names: {name: ExtensionState(None, None, None) for name in names},
         )
 

@@ -2,34 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from operator import attrgetter
-from typing import Any
 
 import psycopg2
 from psycopg2.extensions import cursor as Cursor
 
-from vector_backup_pipeline.engine.postgres.session import fetch_rows, fetch_value, savepoint
+from vector_backup_pipeline.engine.manifest import Server
+from vector_backup_pipeline.engine.postgres.definitions.reading import rows
+from vector_backup_pipeline.engine.postgres.session import fetch_value, savepoint
 
 
-@dataclass(frozen=True)
-class ServerIdentity:
+class ServerIdentity(Server):
     """What tells one server from another, and what a restore needs to know of it.
 
     `timeline` is None on a replica, `system_identifier` where the role may not read it.
     """
 
-    version: str
-    version_num: int
-    encoding: str
-    database: str
     started_at: datetime
-    in_recovery: bool
-    timeline: int | None
-    pgvector_version: str | None
-    database_oid: int
-    system_identifier: str | None
 
     def is_same_process_as(self, other: ServerIdentity) -> bool:
         """Whether both are one running server: a replica shares its primary's identifier."""
@@ -48,26 +38,26 @@ class ServerIdentity:
 
 
 _IDENTITY = """
-    SELECT current_setting('server_version'), current_setting('server_version_num')::int,
-           current_setting('server_encoding'), current_database(), pg_postmaster_start_time(),
-           pg_is_in_recovery(),
-           CASE WHEN NOT pg_is_in_recovery() THEN
-               ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::int END,
-           (SELECT extversion FROM pg_extension WHERE extname = 'vector'),
-           (SELECT oid FROM pg_database WHERE datname = current_database())
+    SELECT current_setting('server_version') AS version,
+           current_setting('server_version_num')::int AS version_num,
+           current_setting('server_encoding') AS encoding, current_database() AS database,
+           pg_postmaster_start_time() AS started_at, pg_is_in_recovery() AS in_recovery,
+           CASE WHEN NOT pg_is_in_recovery() THEN ('x' || left(
+               pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::int END AS timeline,
+           (SELECT extversion FROM pg_extension WHERE extname = 'vector') AS pgvector_version,
+           (SELECT oid FROM pg_database WHERE datname = current_database()) AS database_oid
 """
 
 
 def identify_server(cursor: Cursor) -> ServerIdentity:
-    (row,) = fetch_rows(cursor, _IDENTITY)
+    (row,) = rows(cursor, _IDENTITY)
     try:
         with savepoint(cursor):
             query = "SELECT system_identifier::text FROM pg_control_system()"
             system_identifier = fetch_value(cursor, query)
     except psycopg2.errors.InsufficientPrivilege:  # Some managed services revoke the function.
         system_identifier = None
-    values: list[Any] = [*row, system_identifier]
-    return ServerIdentity(*values)
+    return ServerIdentity(**row, system_identifier=system_identifier)
 
 
 def read_clock(cursor: Cursor) -> datetime:

@@ -81,10 +81,6 @@ class TableSource:
     relations: tuple[Relation, ...]
 
     @property
-    def plannable(self) -> bool:
-        return all(relation.plannable for relation in self.relations)
-
-    @property
     def blocks(self) -> int:
         return sum(relation.blocks for relation in self.relations)
 

@@ -202,28 +202,17 @@ def _read_triggers(cursor: Cursor, oid: int) -> tuple[Trigger, ...]:
     )
 
 
-def disable_triggers(cursor: Cursor, triggers: Sequence[Trigger]) -> None:
-    """Takes SHARE ROW EXCLUSIVE on their tables, and needs to own them."""
-    for trigger in triggers:
-        _alter(cursor, trigger, "D")
+def set_triggers(cursor: Cursor, triggers: Sequence[Trigger], mode: str | None = None) -> None:
+    """Set the triggers to `mode`, or back to the mode that each had when it was read. Those of
+    partitions come after their parents', because ALTER TABLE changes them along with these.
 
-
-def reset_triggers(cursor: Cursor, triggers: Sequence[Trigger]) -> None:
-    """Set the mode that each had when it was read. `triggers` holds those of partitions after their
-    parents', because ALTER TABLE changes them along with their parents'.
-
-    PostgreSQL refuses it while deferred triggers are pending.
+    Takes SHARE ROW EXCLUSIVE on their tables, and needs to own them. PostgreSQL refuses it while
+    deferred triggers are pending.
     """
     for trigger in triggers:
-        _alter(cursor, trigger, trigger.mode)
-
-
-def _alter(cursor: Cursor, trigger: Trigger, mode: str) -> None:
-    cursor.execute(
-        SQL("ALTER TABLE {} " + _ENABLE[mode] + " {}").format(
-            Identifier(trigger.schema, trigger.table), Identifier(trigger.name)
-        )
-    )
+        alter = SQL("ALTER TABLE {} " + _ENABLE[mode or trigger.mode] + " {}")
+        table = Identifier(trigger.schema, trigger.table)
+        cursor.execute(alter.format(table, Identifier(trigger.name)))
 
 
 def lock_targets(
@@ -351,17 +340,11 @@ def known_value(
 ) -> tuple[int | None, bool]:
     """`last_value` and `is_called` of the sequence in the backup. If they could not be read, the
     last value in its column of `table`; None if the column has no value from the sequence."""
-    if sequence.last_value is None:
-        return _last_value_in_column(cursor, table, sequence), True
-    return sequence.last_value, bool(sequence.is_called)
-
-
-def _last_value_in_column(
-    cursor: Cursor, table: tuple[str, str], sequence: table_definition.Sequence
-) -> int | None:
+    if sequence.last_value is not None:
+        return sequence.last_value, bool(sequence.is_called)
     name = Identifier(*table)
     if not fetch_value(cursor, _IS_NUMBER, (name.as_string(cursor), sequence.column)):
-        return None
+        return None, True
     query = _EXTREME.format(
         extreme=SQL("pg_catalog.max" if sequence.increment > 0 else "pg_catalog.min"),
         column=Identifier(sequence.column),
@@ -371,4 +354,4 @@ def _last_value_in_column(
     )
     with own_search_path(cursor):
         value = fetch_value(cursor, query)
-    return None if value is None else int(value)
+    return (None if value is None else int(value)), True

@@ -96,7 +96,7 @@ class ExistingTables:
             self.before[table.table] = self._before(cursor, table, existing, content_of)
         if self._request.disable_triggers:
             for existing in tables:
-                targets.disable_triggers(cursor, firing_triggers(existing, self._request))
+                targets.set_triggers(cursor, firing_triggers(existing, self._request), "D")
         if self._request.truncate_before_restore:
             started = time.monotonic()
             targets.truncate_targets(cursor, tables)
@@ -136,7 +136,7 @@ class ExistingTables:
             for _, existing in self._tables:
                 # By name: a partition's trigger of that name was changed with its parent's.
                 names = {trigger.name for trigger in firing_triggers(existing, self._request)}
-                targets.reset_triggers(cursor, [t for t in existing.triggers if t.name in names])
+                targets.set_triggers(cursor, [t for t in existing.triggers if t.name in names])
 
     def move_sequences(self, cursor: Cursor) -> Iterator[str]:
         """Move the sequences that the tables use forward to the backup's values, or to the last

@@ -1,7 +1,6 @@
 """A COMMIT whose reply is lost: the server is queried for its outcome."""
 
 from contextlib import closing
-from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -28,6 +27,10 @@ SERVER = ServerIdentity(
     pgvector_version=None,
     database_oid=16384,
 )
+
+
+def replace(server: ServerIdentity, **values: Any) -> ServerIdentity:
+    return server.model_copy(update=values)
 
 
 @pytest.mark.parametrize("has_happened", [True, False])
