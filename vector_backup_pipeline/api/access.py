@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import ipaddress
 from collections.abc import Callable
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -20,6 +21,7 @@ _DOCUMENT_PATHS = ("/", "/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.js
 _DOCUMENT_FILES = "/static-offline-docs/"
 
 
+@dataclass(frozen=True)
 class AccessControl:
     """Lets requests through that have the token, or that are addressed to a loopback name.
 
@@ -28,26 +30,23 @@ class AccessControl:
     browser on this machine, by a form or by DNS rebinding. `refuse` makes the answer to the others.
     """
 
-    def __init__(
-        self, app: ASGIApp, token: SecretText | None, refuse: Callable[[Unauthorized], ASGIApp]
-    ) -> None:
-        self._app = app
-        self._token = token
-        self._refuse = refuse
+    app: ASGIApp
+    token: SecretText | None
+    refuse: Callable[[Unauthorized], ASGIApp]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        app = self._app
+        app = self.app
         if scope["type"] == "http" and (path := scope["path"]) != HEALTH_PATH:
             headers = Headers(scope=scope)
-            if self._token is None:
+            if self.token is None:
                 if not _is_from_here(headers):
-                    app = self._refuse(_REMOTE_CALL_REFUSED)
+                    app = self.refuse(_REMOTE_CALL_REFUSED)
             elif (
                 path not in _DOCUMENT_PATHS
                 and not path.startswith(_DOCUMENT_FILES)
-                and not _has_token(headers, self._token)
+                and not _has_token(headers, self.token)
             ):
-                app = self._refuse(NO_TOKEN)
+                app = self.refuse(NO_TOKEN)
         await app(scope, receive, send)
 
 

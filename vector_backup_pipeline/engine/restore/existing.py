@@ -12,14 +12,7 @@ from psycopg2.extensions import cursor as Cursor
 from vector_backup_pipeline.engine import table_definition
 from vector_backup_pipeline.engine.errors import DatabaseError, InvalidParams
 from vector_backup_pipeline.engine.formats.blocks import EMPTY, Content
-from vector_backup_pipeline.engine.postgres import targets
-from vector_backup_pipeline.engine.postgres.index_rebuild import (
-    BeforeIndex,
-    RebuildableIndex,
-    drop_indexes,
-    rebuild_indexes,
-    rebuildable_indexes,
-)
+from vector_backup_pipeline.engine.postgres import index_rebuild, targets
 from vector_backup_pipeline.engine.postgres.recreation.target_objects import existing_sequences
 from vector_backup_pipeline.engine.postgres.session import defer_constraints
 from vector_backup_pipeline.engine.restore.plan import PlannedTable, firing_triggers
@@ -47,14 +40,14 @@ class ExistingTables:
         self.truncate_seconds = 0.0
         self._request = request
         self._tables = [(table, table.existing) for table in planned if table.existing]
-        self._dropped: list[RebuildableIndex] = []
+        self._dropped: list[index_rebuild.RebuildableIndex] = []
         self._locked_from_readers = {
             existing.oid
             for table, existing in self._tables
             if request.truncate_before_restore
             or (
                 self._is_outnumbered(cursor, table, existing)
-                and rebuildable_indexes(cursor, existing.oid)
+                and index_rebuild.rebuildable_indexes(cursor, existing.oid)
             )
         }
 
@@ -103,8 +96,8 @@ class ExistingTables:
             self.truncate_seconds = time.monotonic() - started
         for existing in tables:
             if existing.oid in self._locked_from_readers:
-                self._dropped += rebuildable_indexes(cursor, existing.oid)
-        drop_indexes(cursor, self._dropped)
+                self._dropped += index_rebuild.rebuildable_indexes(cursor, existing.oid)
+        index_rebuild.drop_indexes(cursor, self._dropped)
 
     def _before(
         self,
@@ -126,8 +119,8 @@ class ExistingTables:
             return Before(rows, Content(rows, 0))
         return Before(rows, content_of(table))
 
-    def rebuild_indexes(self, cursor: Cursor, before_index: BeforeIndex) -> None:
-        rebuild_indexes(cursor, self._dropped, before_index)
+    def rebuild_indexes(self, cursor: Cursor, before_index: index_rebuild.BeforeIndex) -> None:
+        index_rebuild.rebuild_indexes(cursor, self._dropped, before_index)
 
     def reset_triggers(self, cursor: Cursor) -> None:
         """Restore the modes of the triggers that `take` changed, when no deferred trigger is

@@ -20,16 +20,13 @@ def content_of(
     table: ResolvedTable,
     columns: tuple[str, ...],
     form: RowFormat,
-    secrets: tuple[str, ...],
 ) -> Content:
     """Read `columns` of every row over all `streams`, as an export would, and keep nothing.
 
     All streams must see the same rows: there is only one, or nobody writes to the table.
     """
-    with (
-        database_errors(f"prove {table.requested}", secrets),
-        streams[0].cursor() as cursor,
-    ):
+    secrets = streams[0].settings.secrets
+    with database_errors(f"prove {table.requested}", secrets), streams[0].cursor() as cursor:
         source = read_sources(cursor, [table])[table.oid]
     job = ReadJob(table.requested, columns, cut_into_ranges(source), form, secrets)
     rows, digest = 0, 0

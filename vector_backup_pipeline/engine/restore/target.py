@@ -208,13 +208,7 @@ class Target:
             action = f"prove {table.table}"
             with connections.errors(action), connections.streams[0].cursor() as cursor:
                 resolved = table_identity(cursor, *self.loading_name(table))
-            return content_of(
-                connections.streams,
-                resolved,
-                table.columns,
-                table.stored.form,
-                connections.settings.secrets,
-            )
+            return content_of(connections.streams, resolved, table.columns, table.stored.form)
         finally:
             # Their locks would block the move into place.
             connections.release_locks_of_workers()

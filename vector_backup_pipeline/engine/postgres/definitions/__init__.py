@@ -11,13 +11,7 @@ from typing import TypeVar
 
 from psycopg2.extensions import cursor as Cursor
 
-from vector_backup_pipeline.engine.postgres.definitions.constraints import (
-    read_comments,
-    read_constraint_statements,
-    read_index_changes,
-    read_indexes,
-    read_policies,
-)
+from vector_backup_pipeline.engine.postgres.definitions import constraints
 from vector_backup_pipeline.engine.postgres.definitions.dependencies import read_needed_objects
 from vector_backup_pipeline.engine.postgres.definitions.omissions import (
     computed_omissions,
@@ -90,11 +84,11 @@ class _Reader:
         for oid, part in (
             *read_omissions(cursor, trees, partitions, self._sequences),
             *read_table_statements(cursor, oids, partitions),
-            *read_constraint_statements(cursor, oids, partitions),
-            *read_indexes(cursor, oids),
-            *read_index_changes(cursor, oids, partitions),
-            *read_policies(cursor, oids),
-            *read_comments(cursor, oids, self._sequences),
+            *constraints.read_constraint_statements(cursor, oids, partitions),
+            *constraints.read_indexes(cursor, oids),
+            *constraints.read_index_changes(cursor, oids, partitions),
+            *constraints.read_policies(cursor, oids),
+            *constraints.read_comments(cursor, oids, self._sequences),
         ):
             self._parts[oid].append(part)
 

@@ -8,16 +8,7 @@ import psycopg2
 from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
 
-from vector_backup_pipeline.engine.postgres.definitions.reading import (
-    NOT_INTERNAL,
-    TABLE_OBJECTS,
-    VALID_INDEX,
-    Row,
-    rows,
-    side_read,
-    statement,
-    statements,
-)
+from vector_backup_pipeline.engine.postgres.definitions import reading
 from vector_backup_pipeline.engine.postgres.definitions.sequences import UsedSequence
 from vector_backup_pipeline.engine.table_definition import (
     ForeignKey,
@@ -52,7 +43,7 @@ SELECT k.conrelid AS oid, n.nspname AS schema_name, c.relname AS table_name, k.c
                  OR (k.conislocal AND k.conparentid = 0))))
    AND {not_internal}
  ORDER BY k.conrelid, k.contype, k.conname
-""").format(not_internal=NOT_INTERNAL)
+""").format(not_internal=reading.NOT_INTERNAL)
 
 _INDEXES = sql.SQL("""
 SELECT x.indrelid AS oid, n.nspname AS schema_name, c.relname AS table_name, i.relname AS name,
@@ -67,7 +58,7 @@ SELECT x.indrelid AS oid, n.nspname AS schema_name, c.relname AS table_name, i.r
    AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint k
                     WHERE k.conindid = i.oid AND k.contype IN ('p', 'u', 'x'))
  ORDER BY x.indrelid, i.relname
-""").format(valid_index=VALID_INDEX)
+""").format(valid_index=reading.VALID_INDEX)
 
 # pg_get_constraintdef leaves out the storage parameters of a key's index. An expression column's
 # statistics target is in the index's own pg_attribute.
@@ -112,7 +103,7 @@ SELECT indrelid, 'index partition', x.nspname, name,
   JOIN pg_catalog.pg_namespace pn ON pn.oid = p.relnamespace
  WHERE indrelid = ANY(%(partitions)s::oid[])
  ORDER BY oid, kind, sql
-""").format(valid_index=VALID_INDEX)
+""").format(valid_index=reading.VALID_INDEX)
 
 _STATISTICS = """
 SELECT s.stxrelid AS oid, v.kind, n.nspname AS schema_name, s.stxname AS name, v.sql
@@ -181,16 +172,16 @@ SELECT o.relid AS oid, 'comment' AS kind, a.object_names[1] AS schema_name,
        ('statistics object', 'STATISTICS %%1$I.%%2$I'), ('sequence', 'SEQUENCE %%1$I.%%2$I')
        ) v(type, target) USING (type)
  ORDER BY o.relid, 5
-""").format(table_objects=TABLE_OBJECTS)
+""").format(table_objects=reading.TABLE_OBJECTS)
 
 
 def read_constraint_statements(
     cursor: Cursor, oids: list[int], partitions: list[int]
 ) -> Iterator[tuple[int, Statement | ForeignKey]]:
     """Keys, late constraints and foreign keys, by their table's OID."""
-    for row in rows(cursor, _CONSTRAINTS, oids=oids, partitions=partitions):
+    for row in reading.rows(cursor, _CONSTRAINTS, oids=oids, partitions=partitions):
         if row["referenced_name"] is None:
-            yield row["oid"], statement(row)
+            yield row["oid"], reading.statement(row)
             continue
         yield (
             row["oid"],
@@ -207,7 +198,7 @@ def read_constraint_statements(
 
 def read_indexes(cursor: Cursor, oids: list[int]) -> Iterator[tuple[int, Index]]:
     """The indexes that no constraint owns, by their table's OID."""
-    for row in rows(cursor, _INDEXES, oids=oids):
+    for row in reading.rows(cursor, _INDEXES, oids=oids):
         yield (
             row["oid"],
             Index(
@@ -224,34 +215,34 @@ def read_index_changes(
     cursor: Cursor, oids: list[int], partitions: list[int]
 ) -> Iterator[tuple[int, Statement]]:
     """What is set for indexes after they exist, and extended statistics, by their table's OID."""
-    yield from statements(cursor, _INDEX_CHANGES, oids=oids, partitions=partitions)
-    yield from statements(cursor, _STATISTICS, oids=oids)
+    yield from reading.statements(cursor, _INDEX_CHANGES, oids=oids, partitions=partitions)
+    yield from reading.statements(cursor, _STATISTICS, oids=oids)
 
 
 def read_policies(cursor: Cursor, oids: list[int]) -> Iterator[tuple[int, Statement | Omission]]:
     """By the table's OID. A policy that cannot be read without waiting is an omission."""
-    for policy in rows(cursor, _POLICIES, oids=oids):
+    for policy in reading.rows(cursor, _POLICIES, oids=oids):
         yield policy["polrelid"], _read_policy(cursor, policy)
 
 
-def _read_policy(cursor: Cursor, policy: Row) -> Statement | Omission:
+def _read_policy(cursor: Cursor, policy: reading.Row) -> Statement | Omission:
     try:
-        with side_read(cursor):
-            (row,) = rows(cursor, _STATEMENT, policy=policy["oid"])
+        with reading.side_read(cursor):
+            (row,) = reading.rows(cursor, _STATEMENT, policy=policy["oid"])
     except psycopg2.errors.LockNotAvailable:
         return Omission(
             kind=OmissionKind.UNREAD_POLICY,
             text=f"policy {policy['polname']} of {policy['schema_name']}.{policy['name']}, which "
             "the backup could not read: a table in it was locked",
         )
-    return statement(row)
+    return reading.statement(row)
 
 
 def read_comments(
     cursor: Cursor, oids: list[int], sequences: Sequence[UsedSequence]
 ) -> Iterator[tuple[int, Statement]]:
     """By the table's OID; those on sequences by the table that uses them."""
-    return statements(
+    return reading.statements(
         cursor,
         _COMMENTS,
         oids=oids,

@@ -34,12 +34,7 @@ from vector_backup_pipeline.engine.postgres.targets import (
     move_sequence_forward,
 )
 from vector_backup_pipeline.engine.sql_tokens import Name
-from vector_backup_pipeline.engine.table_definition import (
-    Dependency,
-    ForeignKey,
-    Kind,
-    Statement,
-)
+from vector_backup_pipeline.engine.table_definition import Dependency, ForeignKey, Kind, Statement
 
 _CREATE = (Kind.TABLE, Kind.COLUMN, Kind.PARTITION, Kind.SEQUENCE_OWNER)
 _AFTER_INDEXES = (
