@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import psycopg2
 import pytest
 
 from vector_backup_pipeline.embedded import (
@@ -17,6 +20,7 @@ from vector_backup_pipeline.embedded import (
     start_embedded_server,
 )
 from vector_backup_pipeline.embedded.cluster import locate_cluster
+from vector_backup_pipeline_tests.faults.watching import wait_until
 from vector_backup_pipeline_tests.fix_backup import BackupMaker
 from vector_backup_pipeline_tests.fix_incremental import Chain, exported, new_chain
 from vector_backup_pipeline_tests.fix_postgres import Database
@@ -106,13 +110,44 @@ class ScratchServer:
         segment = cluster.data / "pg_xact" / f"{xid // _XIDS_PER_SEGMENT:04X}"
         if not segment.exists():
             segment.write_bytes(bytes(_XIDS_PER_SEGMENT // 4))
-            owner = cluster.data.stat()
-            os.chown(segment, owner.st_uid, owner.st_gid)
+            _give_to_server(segment, self.directory)
         cluster._run("pg_resetwal", "--pgdata", str(cluster.data), "-x", str(xid), *options)
         self.start()
 
+    @contextmanager
+    def standby(self) -> Iterator[Database]:
+        """A copy of the server, which only replays the WAL of the copy."""
+        directory = self.directory / "standby"
+        cluster = locate_cluster(directory, self.server.version)
+        cluster.data.mkdir(mode=0o700)
+        _give_to_server(cluster.data, self.directory)
+        source = ("--dbname", self.server.connection_string(), "--checkpoint", "fast")
+        cluster._run("pg_basebackup", "--pgdata", str(cluster.data), *source)
+        (cluster.data / "standby.signal").touch()
+        with start_embedded_server(directory, 18, settings=_SETTINGS) as server:
+            yield Database(server, "postgres")
+
+    def crash(self) -> None:
+        """Kill one of the server's processes; the others end too, and the server recovers."""
+        checkpointer = self._checkpointer()
+        assert checkpointer is not None
+        os.kill(checkpointer, signal.SIGKILL)
+        wait_until(lambda: self._checkpointer() not in (None, checkpointer))
+
+    def _checkpointer(self) -> int | None:
+        query = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'"
+        try:
+            return next((pid for (pid,) in self.database.ask(query)), None)
+        except psycopg2.Error:
+            return None
+
     def start(self) -> None:
         self.server = start_embedded_server(self.directory, 18, settings=_SETTINGS)
+
+
+def _give_to_server(path: Path, directory: Path) -> None:
+    owner = (directory / "data").stat()
+    os.chown(path, owner.st_uid, owner.st_gid)
 
 
 @pytest.fixture
@@ -173,3 +208,49 @@ def _changes_are_exported(chain: Chain, keys: set[int]) -> None:
     assert made.manifest.builds_on, made.manifest.tables[0].full_reason
     assert exported(made) == keys
     chain.check_content(made.manifest.tables[0])
+
+
+def test_a_standby_and_a_promoted_one_are_backed_up_in_full(
+    scratch: ScratchServer, backup: BackupMaker
+) -> None:
+    scratch.database.run("CREATE EXTENSION vector")
+    chain = new_chain(scratch.database, backup)
+    chain.make()
+    with scratch.standby() as standby:
+        chain.database = standby
+        made = chain.make()
+        assert made.manifest.tables[0].full_reason == "The server is a standby."
+        assert not made.manifest.can_be_base
+        standby.ask("SELECT pg_promote()")
+        standby.run("UPDATE docs SET body = 'promoted' WHERE id = 1")
+        made = chain.make()
+        assert "its timeline is another" in str(made.manifest.tables[0].full_reason)
+        _changes_are_exported(chain, {2})
+    # The newest set is of the other history.
+    chain.database = scratch.database
+    assert "its timeline is another" in str(chain.table().full_reason)
+
+
+def test_a_crash_that_loses_commits_after_a_set_loses_none_of_it(
+    scratch: ScratchServer, backup: BackupMaker
+) -> None:
+    """Commits before the set are on disk with it; later ones are lost, and their transaction IDs
+    used again."""
+    database = scratch.database
+    database.run("CREATE EXTENSION vector")
+    for setting in ("synchronous_commit = off", "wal_writer_delay = '10s'"):
+        database.run(f"ALTER SYSTEM SET {setting}")
+    database.run("SELECT pg_reload_conf()")
+    chain = new_chain(database, backup)
+    chain.make()
+    database.run("UPDATE docs SET body = 'in the set' WHERE id IN (1, 2)")
+    base = chain.make()
+    assert base.manifest.can_be_base
+    next_xid = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::int"
+    begin = database.ask_one(next_xid)
+    database.run("UPDATE docs SET body = 'lost' WHERE id = 3")
+    scratch.crash()
+    assert database.ask_one("SELECT body FROM docs WHERE id = 3") != "lost"
+    assert database.ask_one(next_xid) == begin
+    assert database.ask("SELECT id FROM docs WHERE body = 'in the set'") == [(1,), (2,)]
+    _changes_are_exported(chain, {4, 5})
