@@ -1,7 +1,5 @@
 """Each table's backups as one asset: its history, its numbers, and its checks."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 

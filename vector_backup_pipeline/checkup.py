@@ -1,7 +1,5 @@
 """The check of an installation: its settings, a dry run of a backup, Dagster."""
 
-from __future__ import annotations
-
 import difflib
 import os
 from collections.abc import Iterator

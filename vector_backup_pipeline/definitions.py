@@ -1,7 +1,5 @@
 """Everything that Dagster loads."""
 
-from __future__ import annotations
-
 import dagster as dg
 
 from vector_backup_pipeline.assets import table_asset_specs

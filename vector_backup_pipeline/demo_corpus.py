@@ -4,8 +4,6 @@ Their vectors are computed from their words, without network or model, and are t
 of the same Python. Needs the extra `demo`.
 """
 
-from __future__ import annotations
-
 import hashlib
 import importlib
 import inspect

@@ -5,8 +5,6 @@
 rewrites them between `<!-- parameters of backup -->` or `<!-- settings -->` and `<!-- end -->`.
 """
 
-from __future__ import annotations
-
 import re
 import sys
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """The embedded PostgreSQL of a restore test, in a temporary directory that is removed with it."""
 
-from __future__ import annotations
-
 import contextlib
 import importlib.util
 import os

@@ -1,8 +1,6 @@
 """The operations that run as jobs: one record each, from which the job, the command, the API's call
 and the readers of the result are made."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """A run's result and errors in the metadata of Dagster's events, written and read."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass

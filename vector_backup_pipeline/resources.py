@@ -1,7 +1,5 @@
 """The database, the storage and the state of each run as Dagster resources."""
 
-from __future__ import annotations
-
 import logging
 import os
 import sys

@@ -5,8 +5,6 @@ and combinations are checked by the model when the first step reads its config: 
 could not read an error that is raised inside a config mapping.
 """
 
-from __future__ import annotations
-
 from functools import cache
 from typing import Any, get_args, get_origin
 

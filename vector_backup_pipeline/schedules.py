@@ -1,7 +1,5 @@
 """The schedules: a daily backup, a weekly verification, a daily prune."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import dagster as dg

@@ -5,8 +5,6 @@ VECTOR_BACKUP_SECRET_KEY, or else a file that the API creates once in DAGSTER_HO
 Dagster's processes must share it.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import tempfile

@@ -1,7 +1,5 @@
 """Access control: a bearer token or, without one, this machine only."""
 
-from __future__ import annotations
-
 import hmac
 import ipaddress
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """The FastAPI application: routes, access control and error handlers."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import AsyncIterator
 from typing import Any

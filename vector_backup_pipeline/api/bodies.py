@@ -1,7 +1,5 @@
 """Read request bodies: JSON of limited size with the parameters of a model."""
 
-from __future__ import annotations
-
 from typing import Any, TypeVar
 
 from fastapi import Request

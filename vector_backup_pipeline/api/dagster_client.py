@@ -1,7 +1,5 @@
 """A client for Dagster's GraphQL. One client serves any number of concurrent callers."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import json

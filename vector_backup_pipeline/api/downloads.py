@@ -1,7 +1,5 @@
 """Stream a stored file, or a range of it, as an HTTP response (RFC 9110, sections 13 and 14)."""
 
-from __future__ import annotations
-
 import itertools
 import logging
 import re

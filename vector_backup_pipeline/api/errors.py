@@ -1,7 +1,5 @@
 """The errors of the API, added to the hierarchy in engine/errors.py, and their Chinese texts."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from vector_backup_pipeline.engine import errors

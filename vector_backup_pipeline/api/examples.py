@@ -1,7 +1,5 @@
 """Examples of the data in answers, by summary. The OpenAPI document adds `timestamp`."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -3,8 +3,6 @@
 Every answer is an envelope, the same as in the older Flask service, around the `data` of its kind.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from datetime import datetime
 from functools import cache

@@ -1,7 +1,5 @@
 """The parts of the OpenAPI document that FastAPI does not derive from the routes."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Any

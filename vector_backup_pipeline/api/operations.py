@@ -1,7 +1,5 @@
 """Backup and restore as the API offers them: job, parameters, checks and Chinese texts."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

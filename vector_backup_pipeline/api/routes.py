@@ -1,7 +1,5 @@
 """The addresses: runs of each operation, backups and their files, health."""
 
-from __future__ import annotations
-
 import posixpath
 from dataclasses import dataclass
 from datetime import datetime

@@ -1,7 +1,5 @@
 """Read runs through caches: few queries to Dagster, for any number of callers."""
 
-from __future__ import annotations
-
 import asyncio
 import functools
 import time

@@ -1,7 +1,5 @@
 """Start runs, wait for them and cancel them."""
 
-from __future__ import annotations
-
 import contextlib
 import time
 

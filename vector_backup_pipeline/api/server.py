@@ -1,7 +1,5 @@
 """Run the API as a service: address, access and shutdown."""
 
-from __future__ import annotations
-
 import logging
 from types import FrameType
 

@@ -1,7 +1,5 @@
 """The options of a command, made from the model of its parameters."""
 
-from __future__ import annotations
-
 import csv
 import os
 from collections.abc import Callable

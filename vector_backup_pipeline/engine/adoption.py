@@ -3,8 +3,6 @@
 From then on the pair is a backup set like any other. The files themselves are not changed.
 """
 
-from __future__ import annotations
-
 import contextlib
 import time
 from collections.abc import Mapping

@@ -3,8 +3,6 @@
 Signals belong to the process, and so does the flag: one process, one run.
 """
 
-from __future__ import annotations
-
 import contextlib
 import signal
 import socket

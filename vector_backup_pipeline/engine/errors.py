@@ -21,8 +21,6 @@ retry may succeed).
 A message says what happened, to what, and what to do next. It never contains a password.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar

@@ -1,7 +1,5 @@
 """The names of a backup set's files, and how to recognize them."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections.abc import Mapping

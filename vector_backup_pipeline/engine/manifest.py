@@ -1,7 +1,5 @@
 """The manifest: the file whose existence makes a backup set, and all that a restore needs."""
 
-from __future__ import annotations
-
 import hashlib
 import hmac
 import json

@@ -6,8 +6,6 @@ treated as in schema 2. Its first manifests recorded some facts in words only; n
 module reads words.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeAlias

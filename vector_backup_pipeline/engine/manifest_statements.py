@@ -8,8 +8,6 @@ A statement is compared by its outline: its tokens with one space between them, 
 quoted names percent-encoded, and everything inside a second level of parentheses as `{}`.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Mapping, Set
 from itertools import pairwise, starmap

@@ -4,8 +4,6 @@ Rows end in `\\r\\n`, or in `\\n` after a file transfer that changed line ends. 
 string are both nothing; JSON is Python's `repr` of it, or JSON. Reading is strict.
 """
 
-from __future__ import annotations
-
 import contextlib
 import csv
 import re

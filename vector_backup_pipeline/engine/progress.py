@@ -1,7 +1,5 @@
 """The progress of an export or a load: rows, speed and time left."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from dataclasses import dataclass

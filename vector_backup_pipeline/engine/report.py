@@ -1,7 +1,5 @@
 """The common parts of the sections of a log."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 

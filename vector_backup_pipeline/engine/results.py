@@ -4,8 +4,6 @@ Tables are named as the caller or the backup spells them. Every `duration` is in
 in bytes unless they are text.
 """
 
-from __future__ import annotations
-
 from datetime import datetime
 from typing import Any, Literal, TypeVar
 

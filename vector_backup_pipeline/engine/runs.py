@@ -4,8 +4,6 @@ Its steps are methods that a job calls in order. A step that fails raises, and t
 kept, so that `finish` can report it. `close` may come at any time and after any failure.
 """
 
-from __future__ import annotations
-
 import contextlib
 import time
 from abc import ABC, abstractmethod

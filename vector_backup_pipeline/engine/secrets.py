@@ -1,7 +1,5 @@
 """Connection strings and passwords: a type that does not print itself, and redaction."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 REDACTED = "***"

@@ -5,8 +5,6 @@ whatever is not closed, become one token of kind `odd`, up to the end. Strings a
 standard_conforming_strings on.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

@@ -1,8 +1,6 @@
 """Stored files: their rows, and whether they are still what was written. Needs the file and its
 entry in the manifest, nothing else."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain

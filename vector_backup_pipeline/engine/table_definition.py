@@ -3,8 +3,6 @@
 A backup reads them from the server's catalogs; the manifest stores them as JSON.
 """
 
-from __future__ import annotations
-
 from enum import Enum
 from typing import Literal, NamedTuple
 

@@ -1,7 +1,5 @@
 """The timestamp in the names of a run's files: checks its format, writes it and reads it."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone, tzinfo

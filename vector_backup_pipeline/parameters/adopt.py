@@ -1,7 +1,5 @@
 """The parameters of an adoption of the older system's files."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """The parameters of a prune."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from pydantic import Field

@@ -1,7 +1,5 @@
 """The parameters of a restore."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from itertools import combinations
 from typing import Annotated, Any, ClassVar

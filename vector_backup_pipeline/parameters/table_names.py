@@ -1,7 +1,5 @@
 """Names of tables as callers write them: literal, case-sensitive, quoted only to protect dots."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Types of parameters that several operations have, with their limits and descriptions."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """The manifest of a run, from its snapshot, the definitions and the exported files."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from datetime import datetime
 

@@ -1,7 +1,5 @@
 """Notices about data that a backup does not contain, or reads in an unusual way."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """The choice of a backup set: by its timestamp, or the latest."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 

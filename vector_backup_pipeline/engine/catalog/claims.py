@@ -5,8 +5,6 @@ A reader writes its marker and then checks for a tombstone; a prune writes its t
 checks for readers. So at least one of them sees the other.
 """
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterable, Iterator
 

@@ -3,8 +3,6 @@
 A backup set exists when its manifest does. All files of a set share its timestamp.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

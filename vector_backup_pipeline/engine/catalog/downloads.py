@@ -1,7 +1,5 @@
 """The stored files that may be downloaded: those of backup sets, and no others."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """The backup directories under a root, and the list of their sets as one JSON document."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime

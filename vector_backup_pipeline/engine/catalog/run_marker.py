@@ -1,7 +1,5 @@
 """The reservation of a run's timestamp by its marker, and the cleanup after dead runs."""
 
-from __future__ import annotations
-
 from datetime import datetime, timedelta, timezone
 
 from vector_backup_pipeline.engine.catalog.claims import remove_dead_readers

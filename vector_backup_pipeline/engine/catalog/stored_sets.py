@@ -4,8 +4,6 @@ The verdict of a set has the outcome of its last verification and of its last re
 verification without a restore test keeps the outcome of the last one, so each has its own time.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace

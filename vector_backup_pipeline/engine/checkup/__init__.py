@@ -3,8 +3,6 @@
 It changes nothing: the transactions are rolled back, and the files it writes are deleted.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from datetime import timedelta
 

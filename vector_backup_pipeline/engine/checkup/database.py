@@ -1,7 +1,5 @@
 """The database side of the dry run: connections, locks, snapshot, definitions, first rows."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Generator, Iterator
 from datetime import datetime, timedelta, timezone

@@ -4,8 +4,6 @@ The marker and the file have the names that a backup would give them. If the che
 next run cleans up as it does after a killed backup.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 from collections.abc import Generator

@@ -5,8 +5,6 @@ them in any order, and `zcat` or `zstd -d` read the whole as one stream (RFC 195
 8878, section 3).
 """
 
-from __future__ import annotations
-
 import sys
 import zlib
 from collections.abc import Callable, Iterator, Mapping

@@ -5,8 +5,6 @@ quote, a line feed or a carriage return. `\\.` in a sole column is quoted, since
 read it as the end of the data.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 

@@ -4,8 +4,6 @@ A quote opens or closes a value, or is one of a pair inside it. So a line feed e
 number of quotes before it is even.
 """
 
-from __future__ import annotations
-
 # PostgreSQL refuses values of more than 1 GiB: in a longer record, a quote is not closed.
 LONGEST_RECORD = 1 << 30
 

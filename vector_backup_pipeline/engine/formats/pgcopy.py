@@ -5,8 +5,6 @@ each field its length and bytes, -1 for NULL; a trailer. Numbers are big-endian.
 many fields as signature or trailer would mean, so neither can be mistaken for one.
 """
 
-from __future__ import annotations
-
 from struct import Struct
 
 from vector_backup_pipeline.engine.errors import IntegrityError

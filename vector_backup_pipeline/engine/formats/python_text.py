@@ -1,7 +1,5 @@
 """JSON documents that were written as Python's `repr`: `{'id': 'x', 'createdat': None}`."""
 
-from __future__ import annotations
-
 import ast
 import json
 import re

@@ -1,7 +1,5 @@
 """The formats of stored rows, csv and binary."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias

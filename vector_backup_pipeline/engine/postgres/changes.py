@@ -1,7 +1,5 @@
 """What an incremental backup must know of the server besides the changed rows."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Sequence
 

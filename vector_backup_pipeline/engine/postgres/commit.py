@@ -1,7 +1,5 @@
 """COMMIT, and the outcome of a COMMIT during which the connection was lost."""
 
-from __future__ import annotations
-
 import contextlib
 import time
 

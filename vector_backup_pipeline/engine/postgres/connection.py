@@ -4,8 +4,6 @@ A connection can be ended from any thread, whatever it waits for (`abandon`), an
 be canceled (`cancel_statements`). Every error of psycopg2 becomes one of ours (`database_errors`).
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import socket

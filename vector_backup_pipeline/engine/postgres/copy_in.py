@@ -1,7 +1,5 @@
 """Loading rows: COPY directly into a table, or through a temporary table."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 import psycopg2

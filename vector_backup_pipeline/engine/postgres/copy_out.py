@@ -1,7 +1,5 @@
 """Reading rows: the bytes of COPY, or values through a server-side cursor."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator
 from typing import Protocol

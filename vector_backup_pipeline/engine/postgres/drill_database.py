@@ -9,8 +9,6 @@ A live test holds an advisory lock on its database's name. A database whose lock
 a dead test, and the next one drops it with its role.
 """
 
-from __future__ import annotations
-
 import contextlib
 import re
 import secrets

@@ -4,8 +4,6 @@ Both in one transaction, so that no session ever sees the table without them. On
 again exactly as it was is touched; unique indexes stay, because they refuse rows.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Cutting tables into ranges of blocks that several connections read at once."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Settings of transactions, all with `SET LOCAL`, so that a pooled session keeps its own."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any

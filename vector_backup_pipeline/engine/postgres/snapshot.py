@@ -6,8 +6,6 @@ snapshot; so every writer that finished before a lock was granted is inside the 
 the writers' lock is held none can follow. Only then is the snapshot exported to the workers.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 

@@ -5,8 +5,6 @@ A live run holds an advisory lock on its schema's name, in a transaction that is
 the schema exists until it is gone. So a schema whose lock is free is a dead run's.
 """
 
-from __future__ import annotations
-
 import re
 
 import psycopg2

@@ -1,7 +1,5 @@
 """Lookup of the tables to back up, with their partitions, columns and sizes."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 

@@ -2,8 +2,6 @@
 sequences.
 """
 
-from __future__ import annotations
-
 import logging
 import random
 import time

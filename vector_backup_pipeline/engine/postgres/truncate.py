@@ -1,8 +1,6 @@
 """Truncation of tables that were backed up, in the transaction that has locked out writers since
 before the snapshot. If a check before COMMIT fails, nothing is truncated."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 from psycopg2.sql import SQL

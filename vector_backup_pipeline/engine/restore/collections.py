@@ -1,7 +1,5 @@
 """Some of LangChain's collections: their rows in both tables, found by the collections' names."""
 
-from __future__ import annotations
-
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import replace

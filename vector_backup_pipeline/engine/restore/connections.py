@@ -1,7 +1,5 @@
 """The connections of one restore to its target, and the staging schema that it may commit there."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator
 

@@ -1,8 +1,6 @@
 """The tables of the target that exist: locked against writers, counted, emptied, and without the
 indexes that are faster to build again. All of it in the coordinator's one transaction."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass

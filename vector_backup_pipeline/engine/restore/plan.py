@@ -3,8 +3,6 @@
 All of this is checked before the first lock, while nothing has been changed.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 

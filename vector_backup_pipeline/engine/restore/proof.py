@@ -1,7 +1,5 @@
 """Comparison of a target table with the backup: row count and content digest."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from vector_backup_pipeline.engine.errors import IntegrityError

@@ -1,7 +1,5 @@
 """A restore's section of the log, as text."""
 
-from __future__ import annotations
-
 from vector_backup_pipeline.engine import results
 from vector_backup_pipeline.engine.report import error_lines, notice_lines, truncate_line
 

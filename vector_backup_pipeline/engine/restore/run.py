@@ -6,8 +6,6 @@ All or nothing: until `prove` has committed, any failure leaves the target uncha
 ends the connections at once, so that no session waits for the locks of a failed restore.
 """
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import time

@@ -1,7 +1,5 @@
 """The selection of single rows, by their primary keys or by what became of them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from vector_backup_pipeline.engine.catalog.contents import ManifestSet

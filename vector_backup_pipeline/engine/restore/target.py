@@ -10,8 +10,6 @@ There are two ways, with the same steps:
   there. At the end, the coordinator's transaction, opened before, moves the tables into place.
 """
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass

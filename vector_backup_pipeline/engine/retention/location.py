@@ -6,8 +6,6 @@ If sets are added or removed in between, it lists and decides again. A dry run d
 writing or removing anything.
 """
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace

@@ -4,8 +4,6 @@ A tombstone that names all files of the set is written first and deleted last; w
 files are no set. The manifest is removed before all other files.
 """
 
-from __future__ import annotations
-
 from collections.abc import Container
 from datetime import datetime, timezone
 from typing import Literal

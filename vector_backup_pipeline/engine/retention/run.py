@@ -3,8 +3,6 @@
 A location that fails does not stop the others.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass

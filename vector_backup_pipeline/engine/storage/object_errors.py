@@ -5,8 +5,6 @@ obstore's classes tell apart what is missing, exists, or is not permitted. Every
 done in `_storage_error` alone.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager

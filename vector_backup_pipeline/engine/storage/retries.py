@@ -1,7 +1,5 @@
 """Retries requests after transient errors, and resumes interrupted reads."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import logging

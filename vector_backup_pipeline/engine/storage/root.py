@@ -1,7 +1,5 @@
 """The root of all backups: one directory of its own, and one for each task."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone

@@ -6,8 +6,6 @@ marker is free. Elsewhere, and where a store has no locks, it is dead after 15 m
 heartbeat.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import logging

@@ -2,8 +2,6 @@
 credentials, and unfinished uploads, which obstore can't list.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Iterator

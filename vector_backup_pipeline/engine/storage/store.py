@@ -11,8 +11,6 @@ is a path too, and `""` is the root.
   may succeed later, any other `StorageError` if it won't. No exception of a library gets out.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager

@@ -4,8 +4,6 @@ Each module has the queries of a few catalogs. A query returns the statements th
 PostgreSQL's own functions print them.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from typing import TypeVar
 

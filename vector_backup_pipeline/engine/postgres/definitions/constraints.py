@@ -1,7 +1,5 @@
 """What is created over the rows: constraints, indexes, extended statistics, policies, comments."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 import psycopg2

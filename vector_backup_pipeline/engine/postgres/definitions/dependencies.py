@@ -6,8 +6,6 @@ meets only what users and extensions created. It ends at extensions and at objec
 recreated.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeAlias

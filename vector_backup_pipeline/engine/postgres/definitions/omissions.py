@@ -1,7 +1,5 @@
 """Properties of the tables that are not recreated, as text for the user."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 from psycopg2 import sql

@@ -1,7 +1,5 @@
 """Reading the catalogs: rows by column name, and reads that may be given up."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any

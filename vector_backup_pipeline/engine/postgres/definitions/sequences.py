@@ -1,7 +1,5 @@
 """Sequences that tables own or draw from (pg_sequence), and their values."""
 
-from __future__ import annotations
-
 import contextlib
 
 import psycopg2

@@ -1,7 +1,5 @@
 """Tables and partitions (pg_class, pg_inherits, pg_attribute): CREATE TABLE and typed columns."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Creates, in a target database, the tables of a backup that the target lacks."""
 
-from __future__ import annotations
-
 from vector_backup_pipeline.engine.postgres.recreation.names import NewTable
 from vector_backup_pipeline.engine.postgres.recreation.recreation import Recreation
 

@@ -5,8 +5,6 @@ ones, by ALTER … RENAME and SET SCHEMA: PostgreSQL itself updates every expres
 policy that names the object.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass

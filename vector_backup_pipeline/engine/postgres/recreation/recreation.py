@@ -6,8 +6,6 @@ Each step takes a cursor and may be on a connection of its own, after the step b
 With a staging schema, nobody sees anything before `publish`. Nothing here commits.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 

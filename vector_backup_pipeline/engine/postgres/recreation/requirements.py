@@ -1,7 +1,5 @@
 """Objects that the statements use and the backup does not contain: the target must have them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 
 import psycopg2

@@ -1,7 +1,5 @@
 """Existing objects of the target, and its extensions: installed or available, their members."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
