@@ -1,7 +1,6 @@
 """Databases whose tables are read and recreated, and their comparison by pg_dump."""
 
 import re
-import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from vector_backup_pipeline.engine.postgres.staging import staging_name
 from vector_backup_pipeline.engine.sql_tokens import Name
 from vector_backup_pipeline.engine.table_definition import Definitions, Index, TableDefinition
 from vector_backup_pipeline_tests.fix_postgres import Database, drop_database, user_url
+from vector_backup_pipeline_tests.fix_restore import pg_dump
 
 STAGING = staging_name("5c7a7c4")
 ROLES = ("defs_reader", '"Defs Writer"')
@@ -99,16 +99,10 @@ def read_all(database: Database) -> Definitions:
 
 def dump(database: Database, server: EmbeddedServer) -> list[str]:
     """`pg_dump --schema-only` of that server, as sorted statements."""
-    command = [str(server.bin_directory / "pg_dump"), "--schema-only", "--no-owner"]
-    done = subprocess.run(
-        [*command, "--no-privileges", database.url],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-    )
-    ignored = re.compile(r"--|SET |\\(un)?restrict |SELECT pg_catalog.set_config")
-    kept = [line for line in done.stdout.splitlines() if not ignored.match(line)]
+    options = ("--schema-only", "--no-owner", "--no-privileges")
+    ignored = re.compile("--|SET |SELECT pg_catalog.set_config")
+    lines = pg_dump(database, *options, of_server=server)
+    kept = [line for line in lines if not ignored.match(line)]
     statements = re.split(r";\n", "\n".join(kept) + "\n")
     return sorted(statement.strip() for statement in statements if statement.strip())
 

@@ -129,6 +129,16 @@ def drop_database(server: EmbeddedServer, name: str) -> None:
     _execute(server, drop.format(sql.Identifier(name)))
 
 
+@contextmanager
+def new_database(server: EmbeddedServer, name: str) -> Iterator[Database]:
+    """An empty database without pgvector, dropped at the end of the block."""
+    create_database(server, name)
+    try:
+        yield Database(server, name)
+    finally:
+        drop_database(server, name)
+
+
 def _execute(server: EmbeddedServer, statement: sql.Composed) -> None:
     with closing(psycopg2.connect(server.connection_string())) as connection:
         connection.autocommit = True

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from psycopg2.sql import SQL, Identifier
 
+from vector_backup_pipeline.embedded import EmbeddedServer
 from vector_backup_pipeline.engine.errors import BackupError
 from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings
 from vector_backup_pipeline.engine.progress import ProgressListener
@@ -163,13 +164,13 @@ def in_staging(monkeypatch: pytest.MonkeyPatch) -> None:
 def everything_in(database: Database) -> str:
     """The database as `pg_dump` writes it, with each table's rows sorted: their order on disk does
     not matter."""
-    return "\n".join(_with_sorted_rows(_dump(database)))
+    return "\n".join(_with_sorted_rows(pg_dump(database)))
 
 
 def rows_of(database: Database) -> list[str]:
     """Every table's rows and every sequence's value, sorted: equal for databases with the same
     contents, however their tables were created."""
-    return sorted(_dump(database, "--data-only", "--no-owner"))
+    return sorted(pg_dump(database, "--data-only", "--no-owner"))
 
 
 @contextmanager
@@ -196,9 +197,13 @@ def staging_schemas(database: Database) -> list[str]:
     return [name for (name,) in rows]
 
 
-def _dump(database: Database, *options: str) -> list[str]:
+def pg_dump(
+    database: Database, *options: str, of_server: EmbeddedServer | None = None
+) -> list[str]:
+    """The lines of the `pg_dump` of that server, or of the database's own."""
+    server = of_server or database.server
     done = subprocess.run(
-        [database.server.bin_directory / "pg_dump", *options, database.url],
+        [server.bin_directory / "pg_dump", *options, database.url],
         check=True,
         capture_output=True,
         text=True,

@@ -16,6 +16,7 @@ import pytest
 
 from vector_backup_pipeline import cli
 from vector_backup_pipeline.settings import PREFIX
+from vector_backup_pipeline_tests.faults.watching import count
 from vector_backup_pipeline_tests.fix_dagster import CHECKOUT, RESULT_KEYS
 from vector_backup_pipeline_tests.fix_postgres import Database
 from vector_backup_pipeline_tests.fix_sets import SetWriter
@@ -24,10 +25,6 @@ from vector_backup_pipeline_tests.jobs.test_restore_job import RESULT_KEYS as RE
 
 ERROR_KEYS = ["success", "error_type", "message", "can_retry"]
 COMMAND = [sys.executable, "-m", "vector_backup_pipeline.cli"]
-
-
-def count(database: Database) -> int:
-    return int(database.ask_one("SELECT count(*) FROM langchain_pg_embedding"))
 
 
 def test_backup_restore_and_verify_show_what_they_did(

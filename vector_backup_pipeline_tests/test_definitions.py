@@ -53,18 +53,14 @@ def test_an_invalid_setting_fails_the_load_with_a_line_that_names_the_variable(
 ) -> None:
     monkeypatch.setenv("VECTOR_BACKUP_CRON", "every day")
 
-    done = _run("vector_backup_pipeline.definitions")
-
-    assert done.returncode == 1
-    assert "SettingsError: VECTOR_BACKUP_CRON: " in done.stderr.splitlines()[-1]
-
-
-def _run(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", module, *arguments],
+    done = subprocess.run(
+        [sys.executable, "-m", "vector_backup_pipeline.definitions"],
         cwd=CHECKOUT,
         env=os.environ | {"PYTHONPATH": str(CHECKOUT)},
         capture_output=True,
         text=True,
         timeout=120,
     )
+
+    assert done.returncode == 1
+    assert "SettingsError: VECTOR_BACKUP_CRON: " in done.stderr.splitlines()[-1]

@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from vector_backup_pipeline_tests.end_to_end.graphql_proxy import GraphQLProxy, proxy_before
+from vector_backup_pipeline_tests.faults.watching import wait_for_a_waiting_lock
 from vector_backup_pipeline_tests.fix_api import BASE, Api, serving, settings_of
 from vector_backup_pipeline_tests.fix_dagster import RESULT_KEYS, DagsterDev, eventually
 from vector_backup_pipeline_tests.fix_postgres import (
@@ -74,7 +75,7 @@ def stage(dagster_dev: DagsterDev, tmp_path_factory: pytest.TempPathFactory) -> 
     callers.run("ALTER TABLE langchain_pg_collection OWNER TO api_owner")
     callers.run("ALTER TABLE langchain_pg_embedding OWNER TO api_owner")
     callers.create_role("api_stranger", _PASSWORD)
-    for task in ("corpus_a", "callers_own", "broken"):
+    for task in ("corpus_a", "callers_own", "canceled", "broken"):
         (dagster_dev.root / task).mkdir()
     # Where the directory of backups should be, there is a file.
     (dagster_dev.root / "broken" / "vector_bak").write_text("no directory")
@@ -252,10 +253,11 @@ def test_a_canceled_run_answers_its_caller_and_cannot_be_canceled_again(
         holder.cursor().execute("LOCK TABLE langchain_pg_collection IN ACCESS EXCLUSIVE MODE")
         launches = len(stage.proxy.times("Launch"))
         owner = stage.callers.url_as("api_owner", _PASSWORD)
-        waiting = caller.submit(stage.back_up, {"db_connection": owner, "task_id": "callers_own"})
+        body = {"db_connection": owner, "task_id": "canceled", "truncate_vector_tables": True}
+        waiting = caller.submit(stage.back_up, body)
         run_id = _newest_run(stage, launches)
         eventually(lambda: stage.api.status(run_id)["status"] == "STARTED", "its start")
-        _wait_for_lock(stage.callers)
+        wait_for_a_waiting_lock(stage.callers)
 
         cancelled = stage.api.http.delete(f"{BASE}/backup/{run_id}")
         assert cancelled.status_code == 202, cancelled.text
@@ -265,6 +267,9 @@ def test_a_canceled_run_answers_its_caller_and_cannot_be_canceled_again(
     data = _refused(called, 409, "状态冲突", "RUN_CANCELED")
     assert data["response"] == "Vector表备份已取消"
     assert data["can_retry"] is True
+    assert data["result"]["truncate_performed"] is False
+    (log,) = (stage.dev.root / "canceled" / "vector_bak").iterdir()
+    assert ": CANCELED by a request to Dagster" in log.read_text()
     again = stage.api.http.delete(f"{BASE}/backup/{run_id}")
     assert again.status_code == 409
     assert again.json()["message"] == "状态冲突"
@@ -368,11 +373,3 @@ def _newest_run(stage: Stage, launches: int) -> str:
 
     run_id: str = eventually(watched_run, "the run that somebody waits for")
     return run_id
-
-
-def _wait_for_lock(database: Database) -> None:
-    waiting = """
-        SELECT count(*) FROM pg_stat_activity
-         WHERE datname = current_database() AND wait_event_type = 'Lock'
-    """
-    eventually(lambda: database.ask_one(waiting), "the run that waits for the lock")

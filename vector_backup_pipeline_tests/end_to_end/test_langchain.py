@@ -14,7 +14,7 @@ from vector_backup_pipeline.demo_corpus import (
 )
 from vector_backup_pipeline.embedded import EmbeddedServer
 from vector_backup_pipeline_tests.fix_backup import BackupMaker
-from vector_backup_pipeline_tests.fix_postgres import Database, create_database, drop_database
+from vector_backup_pipeline_tests.fix_postgres import Database, drop_database, new_database
 from vector_backup_pipeline_tests.fix_restore import RestoreMaker
 
 pytest.importorskip("langchain_postgres")
@@ -88,10 +88,7 @@ def test_a_dropped_database_comes_back_on_an_older_server(
     before = similarity_search(corpus)
     made = backup(corpus.url)
     drop_database(corpus.server, corpus.name)
-    create_database(server16, "risen")
-    try:
-        risen = Database(server16, "risen")
-
+    with new_database(server16, "risen") as risen:
         done = restore(risen.url, timestamp=made.stamp)
 
         assert done.error is None
@@ -101,6 +98,3 @@ def test_a_dropped_database_comes_back_on_an_older_server(
                 "SELECT indexdef FROM pg_indexes WHERE indexname = 'by_distance'"
             ).fetchone()
         assert plan is not None and "hnsw" in plan[0]
-    finally:
-        drop_database(server16, "risen")
-        create_database(corpus.server, corpus.name)  # The fixture drops it.

@@ -15,15 +15,9 @@ from vector_backup_pipeline_tests.fix_terminal import Called, Terminal
 EMBEDDINGS = "langchain_pg_embedding"
 
 
-@pytest.fixture(params=["etag", "disabled"])
-def url(
-    request: pytest.FixtureRequest,
-    bucket: Bucket,
-    installed: Database,
-    monkeypatch: pytest.MonkeyPatch,
-) -> str:
-    """A root in a bucket, with and without conditional writes."""
-    monkeypatch.setenv("AWS_CONDITIONAL_PUT", request.param)
+@pytest.fixture
+def url(bucket: Bucket, installed: Database, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A root in a bucket."""
     monkeypatch.setenv("VECTOR_BACKUP_ROOT", f"{bucket.url}/all")
     return f"{bucket.url}/all"
 

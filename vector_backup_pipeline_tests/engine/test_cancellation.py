@@ -5,7 +5,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
@@ -56,12 +56,6 @@ def _send(*numbers: int) -> None:
         os.kill(os.getpid(), number)
 
 
-def _soon(action: Callable[[], object]) -> threading.Timer:
-    timer = threading.Timer(0.05, action)
-    timer.start()
-    return timer
-
-
 @pytest.mark.parametrize("number", _ALL)
 def test_a_signal_is_seen_by_check_and_passed_on_afterwards(
     passed_on: list[int], number: int
@@ -90,7 +84,8 @@ def test_what_waits_is_ended_while_the_main_thread_is_in_c(passed_on: list[int])
     watching.start()
     with interrupted(_Passed):
         covers(waiter)
-        timer = _soon(lambda: _send(signal.SIGTERM))
+        timer = threading.Timer(0.05, _send, [signal.SIGTERM])
+        timer.start()
         hashlib.pbkdf2_hmac("sha256", b"", b"", 800_000)
         left_c_at = time.monotonic()
         timer.join()

@@ -184,25 +184,6 @@ def test_without_backups_the_list_is_empty_but_never_if_a_manifest_cannot_be_rea
         has_backup(listing.sets().directory, TIMESTAMPS)
 
 
-def test_an_adopted_pair_is_listed_like_any_set(listing: Listing) -> None:
-    sets = listing.sets()
-    sets.older("20250721_234914", {COLLECTION: 1, EMBEDDING: 2})
-    assert listing.only()["other_files"] == [
-        {"file": f"{table}_20250721_234914.csv", "state": "adoptable"}
-        for table in (COLLECTION, EMBEDDING)
-    ]
-    sets.adopt(SHANGHAI)
-
-    (location,) = listing(SHANGHAI)["backup_locations"]
-    (backup,) = location["backups"]
-
-    assert backup["collection_file"] == f"{COLLECTION}_20250721_234914.csv"
-    assert (backup["collection_size"], backup["embedding_size"]) == ("21.0 B", "29.0 B")
-    assert backup["backup_date"] == "2025-07-21T23:49:14+08:00"
-    assert backup["complete"]
-    assert location["other_files"] == []
-
-
 def test_sets_that_are_not_whole_are_listed_as_incomplete(listing: Listing) -> None:
     sets = listing.sets()
     sets.write(FIRST, {COLLECTION: 1}, failed=[EMBEDDING])

@@ -19,8 +19,7 @@ from vector_backup_pipeline_tests.fix_backup import LANGCHAIN, BackupMaker, Fini
 from vector_backup_pipeline_tests.fix_postgres import (
     LANGCHAIN_TABLES,
     Database,
-    create_database,
-    drop_database,
+    new_database,
 )
 from vector_backup_pipeline_tests.fix_restore import RestoreMaker, everything_in
 
@@ -169,13 +168,9 @@ def test_a_generated_column_may_have_any_type(database: Database, backup: Backup
 def test_binary_rows_of_another_server_version_are_refused_unless_allowed(
     server16: EmbeddedServer, database: Database, backup: BackupMaker, restore: RestoreMaker
 ) -> None:
-    create_database(server16, "elsewhere_16")
-    try:
-        source = Database(server16, "elsewhere_16")
+    with new_database(server16, "elsewhere_16") as source:
         source.run("CREATE EXTENSION vector;" + LANGCHAIN_TABLES)
         file = backup(source.url, format="binary").file(EMBEDDING).name
-    finally:
-        drop_database(server16, "elsewhere_16")
     words = ("written by PostgreSQL 16.", "the target is 18.", "allow_other_versions", "format csv")
 
     restore.fails(database, "INVALID_PARAMS", file, *words)

@@ -5,20 +5,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from psycopg2.sql import SQL, Identifier, Literal
 
-from vector_backup_pipeline.engine.storage.root import BackupRoot
-from vector_backup_pipeline.engine.verification.run import VerifyRun
-from vector_backup_pipeline.parameters.verify import VerifyParameters
-from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS, BackupMaker
+from vector_backup_pipeline_tests.fix_backup import BackupMaker
 from vector_backup_pipeline_tests.fix_checkup import Checker
 from vector_backup_pipeline_tests.fix_postgres import Database
 from vector_backup_pipeline_tests.fix_prune import prune_root
 from vector_backup_pipeline_tests.fix_restore import RestoreMaker
 from vector_backup_pipeline_tests.fix_rows import quoted
+from vector_backup_pipeline_tests.fix_verify import verify_root
 
 LONGEST = 63  # NAMEDATALEN - 1, in bytes
 WORST = '%s 100%%(a)s "ü".\'{}😀'
@@ -101,22 +98,5 @@ def test_all_operations_work_with_a_table_of_any_name(
         database.run(f'INSERT INTO {table} ("vector%") VALUES (NULL)')  # noqa: S608
 
         assert backup(database.url, tables=(table,)).error is None
-        _verify(root)
+        assert verify_root(root).verified
         assert prune_root(root, include_truncated=True).location.removed[0].timestamp == made.stamp
-
-
-def _verify(root: Path) -> None:
-    request = VerifyParameters(
-        timestamp=None, backup_path=None, task_id=None, drill=False, workers=1, probes=0
-    )
-    run = VerifyRun(
-        request,
-        BackupRoot(str(root), "vector_bak"),
-        TIMESTAMPS,
-        lambda: pytest.fail("no drill"),
-        lock_timeout=1.0,
-        run_id="verify",
-    )
-    for chosen in run.find():
-        run.verify(chosen.key)
-    assert run.close().verified

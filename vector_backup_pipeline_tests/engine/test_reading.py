@@ -13,28 +13,18 @@ from vector_backup_pipeline.engine.file_names import manifest_name, tombstone_na
 from vector_backup_pipeline.engine.restore.run import RestoreRun
 from vector_backup_pipeline.engine.results import SetVerdict
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
-from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.engine.verification.run import SetToVerify, VerifyRun
-from vector_backup_pipeline.parameters.restore import RestoreParameters
-from vector_backup_pipeline.parameters.verify import VerifyParameters
 from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
 from vector_backup_pipeline_tests.fix_prune import Prune
-from vector_backup_pipeline_tests.fix_restore import DEFAULTS
+from vector_backup_pipeline_tests.fix_restore import RestoreMaker
 from vector_backup_pipeline_tests.fix_sets import SetWriter
+from vector_backup_pipeline_tests.fix_verify import verify_root, verify_run
 
 OLD, NEW = "20260101_020000", "20260102_020000"
 
 
-def _restore(sets: SetWriter, timestamp: str) -> RestoreRun:
-    root = BackupRoot(str(sets.path.parent), "vector_bak")
-    request = RestoreParameters(**{**DEFAULTS, "timestamp": timestamp})
-    return RestoreRun(
-        request,
-        root,
-        TIMESTAMPS,
-        lock_timeout=1.0,
-        run_id="restore",
-    )
+def _restore(sets: SetWriter) -> RestoreRun:
+    return RestoreMaker(sets.path.parent).run(timestamp=OLD)
 
 
 def _readers(sets: SetWriter) -> list[str]:
@@ -44,7 +34,7 @@ def _readers(sets: SetWriter) -> list[str]:
 def test_a_restore_holds_its_set_from_when_it_was_found_to_its_end(
     two: SetWriter, prune: Prune
 ) -> None:
-    restore = _restore(two, OLD)
+    restore = _restore(two)
     restore.find()
 
     assert prune().kept[OLD] == "a restore or a verification is reading it"
@@ -56,24 +46,11 @@ def test_a_restore_holds_its_set_from_when_it_was_found_to_its_end(
 
 def test_a_restore_that_is_refused_leaves_no_marker(two: SetWriter) -> None:
     (two.path / f"langchain_pg_embedding_{OLD}.csv").write_bytes(b"changed")
-    restore = _restore(two, OLD)
+    restore = _restore(two)
     with pytest.raises(Exception, match="langchain_pg_embedding"):
         restore.find()
     restore.close()
     assert _readers(two) == []
-
-
-def _verification(two: SetWriter) -> VerifyRun:
-    return VerifyRun(
-        VerifyParameters(
-            timestamp=None, backup_path=None, task_id=None, drill=False, workers=1, probes=0
-        ),
-        BackupRoot(str(two.path.parent), "vector_bak"),
-        TIMESTAMPS,
-        lambda: pytest.fail("no drill"),
-        lock_timeout=1.0,
-        run_id="verify",
-    )
 
 
 def _verified(run: VerifyRun, chosen_sets: list[SetToVerify]) -> list[SetVerdict]:
@@ -84,7 +61,7 @@ def _verified(run: VerifyRun, chosen_sets: list[SetToVerify]) -> list[SetVerdict
 def test_a_set_removed_before_its_turn_is_skipped_with_a_notice(
     two: SetWriter, prune: Prune
 ) -> None:
-    run = _verification(two)
+    run = verify_run(two.path.parent)
     chosen_sets = run.find()
     assert prune().removed == [OLD]
 
@@ -116,7 +93,7 @@ def test_a_file_that_can_not_be_read_is_an_error_of_the_run_and_no_verdict(
     two.verdict(OLD)
     if damaged is not None:
         two.file(f"{damaged}_{OLD}.csv", b"damaged")
-    run = _verification(two)
+    run = verify_run(two.path.parent)
     chosen_sets = run.find()
     read = BackupDirectory.read
 
@@ -152,7 +129,7 @@ def test_a_verification_holds_each_set_while_it_reads_it(
             kept.append(prune().kept[OLD])
         return read(directory, name, *where, **more)  # type: ignore[arg-type]
 
-    run = _verification(two)
+    run = verify_run(two.path.parent)
     chosen_sets = run.find()
     monkeypatch.setattr(BackupDirectory, "read", and_prune_meanwhile)
     verdicts = _verified(run, chosen_sets)
@@ -179,20 +156,18 @@ def test_nobody_begins_to_read_a_set_that_is_being_removed(two: SetWriter) -> No
 
 
 def _restores(two: SetWriter) -> None:
-    run = _restore(two, OLD)
+    run = _restore(two)
     run.find()
-    run.close()
-
-
-def _verifies(two: SetWriter) -> None:
-    run = _verification(two)
-    _verified(run, run.find())
     run.close()
 
 
 @pytest.mark.parametrize(
     "next_run",
-    [lambda two: remove_leftovers(two.directory, TIMESTAMPS), _restores, _verifies],
+    [
+        lambda two: remove_leftovers(two.directory, TIMESTAMPS),
+        _restores,
+        lambda two: verify_root(two.path.parent),
+    ],
     ids=["backup", "restore", "verification"],
 )
 def test_the_next_run_removes_a_dead_readers_marker_and_keeps_a_live_ones(

@@ -264,17 +264,6 @@ def test_a_line_that_ends_copys_text_format_does_not_end_a_csv_file(
             trip("lines")
 
 
-def test_null_and_the_empty_string_stay_apart(
-    database: Database, round_trip: MakeRoundTrip
-) -> None:
-    database.run("CREATE TABLE empties (a text, b text)")
-    database.run("INSERT INTO empties VALUES (NULL, ''), ('', NULL), (NULL, NULL), ('', '')")
-
-    made = round_trip(database)("empties")
-
-    assert rows_in(made.path("empties")) == [b',""', b'"",', b",", b'"",""']
-
-
 def test_generated_columns_are_left_out_and_made_again(
     any_database: Database, round_trip: MakeRoundTrip
 ) -> None:

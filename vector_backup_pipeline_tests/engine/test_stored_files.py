@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import strategies as st
 
 from vector_backup_pipeline.engine.errors import IntegrityError, ResourceNotFound
 from vector_backup_pipeline.engine.formats.csv import csv_record
@@ -30,7 +29,6 @@ RECORDS: dict[Format, list[bytes]] = {
     "binary": [struct.pack(">Hi", 2, 4) + struct.pack(">ii", n, -1) for n in range(100)],
 }
 FORMS = [(form, compression) for form in FORMATS for compression in COMPRESSIONS]
-VALUES = st.one_of(st.none(), st.text(st.sampled_from('a,"\n\r é'), max_size=9))
 
 
 @pytest.fixture(params=FORMS, ids="-".join)

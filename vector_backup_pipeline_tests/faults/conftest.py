@@ -1,10 +1,17 @@
-"""A second server, for tests in which an address leads to another server."""
+"""A second server, to which an address may lead; and less patience with a lost COMMIT."""
 
 from collections.abc import Iterator
 
 import pytest
 
+from vector_backup_pipeline.engine.postgres import commit
 from vector_backup_pipeline_tests.fix_postgres import Database, create_database, drop_database
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ask the server at once for the outcome of a lost COMMIT."""
+    monkeypatch.setattr(commit, "_ASK_EVERY_SECONDS", 0.05)
 
 
 @pytest.fixture

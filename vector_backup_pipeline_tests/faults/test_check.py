@@ -9,6 +9,7 @@ import pytest
 
 from vector_backup_pipeline_tests.faults.proxy import LOOPBACK, proxy
 from vector_backup_pipeline_tests.faults.test_disk import _mounted as mounted
+from vector_backup_pipeline_tests.faults.watching import MORE_ROWS
 from vector_backup_pipeline_tests.fix_checkup import EMBEDDINGS, Checker
 from vector_backup_pipeline_tests.fix_dagster import CHECKOUT
 from vector_backup_pipeline_tests.fix_postgres import Database, create_database, drop_database
@@ -16,10 +17,7 @@ from vector_backup_pipeline_tests.fix_process import child
 
 
 def test_a_disk_too_small_for_the_next_backup_fails(langchain: Database, check: Checker) -> None:
-    langchain.run(
-        "INSERT INTO langchain_pg_embedding (id, document)"
-        " SELECT 'more-' || i, repeat(md5(i::text), 40) FROM generate_series(1, 2000) i"
-    )
+    langchain.run(MORE_ROWS)
     with mounted(check.root, "-t", "tmpfs", "-o", "size=256k", "tmpfs"):
         report = check(langchain.url)
         left = check.paths

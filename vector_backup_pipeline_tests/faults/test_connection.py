@@ -22,7 +22,6 @@ from vector_backup_pipeline_tests.faults.watching import (
     count,
     error_type,
     settings_for,
-    wait_until,
     wait_until_nothing_is_open,
 )
 from vector_backup_pipeline_tests.fix_backup import BackupMaker, FinishedBackup
@@ -244,27 +243,3 @@ def test_a_pool_that_is_too_small_for_all_workers_is_used_as_far_as_it_goes(
     assert re.search(f"{used}.*pooler.*--workers 1", notice)
     assert notice in (made.directory / "vector_backup_log.txt").read_text()
     wait_until_nothing_is_open(several_workers)
-
-
-def test_an_interrupt_in_an_export_leaves_only_its_entry_in_the_log(
-    several_workers: Database, backup: BackupMaker
-) -> None:
-    def interrupting(_: Progress) -> None:
-        raise KeyboardInterrupt
-
-    threads = set(threading.enumerate())
-    run = backup.run(tables=(EMBEDDINGS, COLLECTIONS), truncate_vector_tables=True)
-    run.resolve()
-    run.pin(lambda: settings_for(several_workers.url))
-    with pytest.raises(KeyboardInterrupt):
-        run.export(EMBEDDINGS, interrupting)
-    assert len(set(threading.enumerate()) - threads) == 1, "the marker's heartbeat alone"
-    result = run.close()
-
-    directory = backup.root / "vector_bak"
-    assert [path.name for path in directory.iterdir()] == ["vector_backup_log.txt"]
-    assert not result.backup_performed
-    assert "CANCELED" in (directory / "vector_backup_log.txt").read_text()
-    wait_until(lambda: set(threading.enumerate()) <= threads)
-    wait_until_nothing_is_open(several_workers)
-    assert count(several_workers) == 6058

@@ -17,6 +17,7 @@ from vector_backup_pipeline.engine.postgres.truncate import truncate_tables
 from vector_backup_pipeline_tests.faults.watching import (
     COLLECTIONS,
     EMBEDDINGS,
+    MORE_ROWS,
     count,
     error_type,
     wait_until_nothing_is_open,
@@ -56,29 +57,22 @@ def _fill(root: Path) -> None:
             file.write(bytes(4096))
 
 
-@pytest.fixture
-def outgrown(langchain: Database) -> Database:
-    """More embeddings than the small disk can hold."""
-    langchain.run(
-        "INSERT INTO langchain_pg_embedding (id, document)"
-        " SELECT 'more-' || i, repeat(md5(i::text), 40) FROM generate_series(1, 2000) i"
-    )
-    return langchain
-
-
 def test_a_table_too_big_for_the_disk_fails_alone_and_leaves_no_file(
-    outgrown: Database, backup: BackupMaker, small_disk: Path
+    langchain: Database, backup: BackupMaker, small_disk: Path
 ) -> None:
-    made = backup(outgrown.url, tables=(EMBEDDINGS, COLLECTIONS), truncate_vector_tables=True)
+    langchain.run(MORE_ROWS)
+    made = backup(langchain.url, tables=(EMBEDDINGS, COLLECTIONS), truncate_vector_tables=True)
 
     assert error_type(made.error) == "STORAGE_ERROR"
     assert "Free space" in str(made.error)
     assert not made.manifest.complete
     assert not [name for name in made.names if name.startswith(EMBEDDINGS)]
     assert made.file(COLLECTIONS).rows == 4, "the other table has its turn"
-    assert "✗ langchain_pg_embedding: FAILED" in _log(made.directory)
-    assert count(outgrown) == 2058
-    wait_until_nothing_is_open(outgrown)
+    assert (
+        "✗ langchain_pg_embedding: FAILED" in (made.directory / "vector_backup_log.txt").read_text()
+    )
+    assert count(langchain) == 2558
+    wait_until_nothing_is_open(langchain)
 
 
 def test_a_disk_that_is_full_after_the_truncate_leaves_the_pending_manifest(
@@ -179,7 +173,3 @@ def test_a_directory_that_vanishes_fails_the_run_and_truncates_nothing(
     assert not made.result.backup_performed
     assert count(langchain) == 58
     wait_until_nothing_is_open(langchain)
-
-
-def _log(directory: Path) -> str:
-    return (directory / "vector_backup_log.txt").read_text()

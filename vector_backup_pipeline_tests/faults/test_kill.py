@@ -66,19 +66,6 @@ def test_killed_at_a_step_every_row_is_in_the_table_or_in_a_set(
     assert len(ids_in(made.path(EMBEDDINGS))) == count(filled)
 
 
-def test_a_live_runs_files_are_left_alone(filled: Database, backup: BackupMaker) -> None:
-    with _run(filled, backup, "exporting") as process:
-        assert hears(process) == "reached"
-        of_the_live_run = set(_names(backup))
-        assert any(name.endswith(".tmp") for name in of_the_live_run)
-
-        made = backup(filled.url, tables=(EMBEDDINGS,))
-
-        assert made.error is None
-        assert of_the_live_run <= set(made.names)
-        process.kill()
-
-
 def _run(
     database: Database, backup: BackupMaker, step: str
 ) -> AbstractContextManager[subprocess.Popen[str]]:

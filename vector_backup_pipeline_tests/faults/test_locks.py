@@ -4,8 +4,6 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 from psycopg2.extensions import cursor as Cursor
@@ -18,6 +16,7 @@ from vector_backup_pipeline_tests.faults.watching import (
     JOIN_SECONDS,
     count,
     error_type,
+    holding,
     in_background,
     interrupted,
     settings_for,
@@ -34,14 +33,6 @@ def hurried(backup: BackupMaker) -> BackupMaker:
     return backup
 
 
-@contextmanager
-def _holding(database: Database, statement: str) -> Iterator[Cursor]:
-    """Another session with an open transaction."""
-    with database.session() as session, session.cursor() as cursor:
-        cursor.execute(statement)
-        yield cursor
-
-
 def _assert_complete_but_lock_timeout(made: FinishedBackup, database: Database) -> None:
     assert error_type(made.error) == "LOCK_TIMEOUT"
     assert made.manifest.complete
@@ -51,7 +42,7 @@ def _assert_complete_but_lock_timeout(made: FinishedBackup, database: Database) 
 
 
 def test_a_table_that_stays_locked_fails_alone(langchain: Database, hurried: BackupMaker) -> None:
-    with _holding(langchain, "LOCK TABLE langchain_pg_collection"):
+    with holding(langchain, "LOCK TABLE langchain_pg_collection"):
         made = hurried(langchain.url)
 
     assert error_type(made.error) == "LOCK_TIMEOUT"
@@ -73,7 +64,7 @@ def test_a_table_that_stays_locked_fails_alone(langchain: Database, hurried: Bac
 def test_another_session_that_does_not_end_keeps_the_table_from_being_truncated(
     langchain: Database, hurried: BackupMaker, statement: str, truncate: str
 ) -> None:
-    with _holding(langchain, statement):
+    with holding(langchain, statement):
         made = hurried(langchain.url, truncate_vector_tables=True)
 
     _assert_complete_but_lock_timeout(made, langchain)
@@ -89,7 +80,7 @@ def test_a_refused_writers_lock_keeps_no_writer_of_any_table_waiting(
         "INSERT INTO langchain_pg_embedding (id) VALUES ('later');"
         "INSERT INTO langchain_pg_collection (name) VALUES ('later')"
     )
-    with _holding(langchain, "INSERT INTO langchain_pg_embedding (id) VALUES ('open')") as cursor:
+    with holding(langchain, "INSERT INTO langchain_pg_embedding (id) VALUES ('open')") as cursor:
         made = hurried(langchain.url, truncate_vector_tables=True, truncate_tables=LANGCHAIN)
         cursor.connection.commit()
 
@@ -206,7 +197,7 @@ def test_a_run_that_waits_for_a_lock_can_be_cancelled(
         os.kill(os.getpid(), signal.SIGINT)
 
     started = time.monotonic()
-    with _holding(langchain, "LOCK TABLE langchain_pg_collection"), in_background(interrupt):
+    with holding(langchain, "LOCK TABLE langchain_pg_collection"), in_background(interrupt):
         with interrupted():
             run.pin(lambda: settings_for(langchain.url))
         run.close()

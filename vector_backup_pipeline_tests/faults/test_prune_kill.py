@@ -4,18 +4,16 @@ listed, or not a set, and the next prune removes the rest."""
 import subprocess
 import sys
 from collections.abc import Callable
-from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
 
 from vector_backup_pipeline.engine.catalog.contents import has_backup
 from vector_backup_pipeline.engine.catalog.locations import find_locations
-from vector_backup_pipeline.engine.catalog.run_marker import claim_timestamp, remove_leftovers
+from vector_backup_pipeline.engine.catalog.run_marker import remove_leftovers
 from vector_backup_pipeline.engine.errors import ResourceNotFound
 from vector_backup_pipeline.engine.file_names import LOG_NAME, manifest_name, tombstone_name
 from vector_backup_pipeline.engine.storage.root import BackupRoot
-from vector_backup_pipeline.engine.timestamps import TimestampFormat
 from vector_backup_pipeline_tests.faults.stopped_prune import STEPS
 from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
 from vector_backup_pipeline_tests.fix_process import child, hears
@@ -105,17 +103,6 @@ def test_a_tombstone_without_removals_is_deleted_and_the_rules_apply_again(
     assert done.location == planned.location
     assert done.kept == {OLD: "one of the last 1; newest good set"}
     assert find_set(sets.directory, TIMESTAMPS, "latest", None).stamp == OLD
-
-
-def test_no_run_takes_the_second_of_a_set_that_is_being_removed(
-    sets: SetWriter, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sets.file(tombstone_name(OLD))
-    now = datetime(2026, 1, 1, 2, 0, 0, tzinfo=timezone.utc)
-    monkeypatch.setattr(TimestampFormat, "now", lambda _: now)
-    stamp, claim = claim_timestamp(sets.directory, TIMESTAMPS, "run")
-    claim.release()
-    assert stamp == "20260101_020001"
 
 
 @pytest.mark.parametrize("write", [_manifest_set, _adopted_set])

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from vector_backup_pipeline.engine.postgres import commit
 from vector_backup_pipeline.engine.progress import Progress
 from vector_backup_pipeline.engine.restore import connections, load
 from vector_backup_pipeline.engine.restore.connections import TargetConnections
@@ -18,6 +17,7 @@ from vector_backup_pipeline_tests.faults.proxy import LOOPBACK, Proxy, proxy
 from vector_backup_pipeline_tests.faults.watching import (
     COLLECTIONS,
     EMBEDDINGS,
+    MORE_ROWS,
     all_that_it_tells,
     count,
     interrupted,
@@ -37,17 +37,14 @@ _TERMINATE = """
     SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
      WHERE datname = current_database() AND application_name = 'vector_backup_pipeline'
 """
-_MORE_ROWS = """
-    INSERT INTO langchain_pg_embedding (id, embedding, document)
-        SELECT 'more-' || i, '[1,2,3]', repeat(md5(i::text), 40) FROM generate_series(1, 2500) i
-"""  # The last statement of a restore before its COMMIT.
+# The last statement of a restore before its COMMIT.
 _AT_THE_END = b"SET CONSTRAINTS ALL IMMEDIATE"
 
 
 @pytest.fixture
 def backed_up(langchain: Database, backup: BackupMaker) -> Database:
     """LangChain's tables with a few MB of rows, a backup, and a row added after it."""
-    langchain.run(_MORE_ROWS)
+    langchain.run(MORE_ROWS)
     assert backup(langchain.url).error is None
     langchain.run("INSERT INTO langchain_pg_embedding (id) VALUES ('later')")
     return langchain
@@ -56,7 +53,7 @@ def backed_up(langchain: Database, backup: BackupMaker) -> Database:
 @pytest.fixture
 def without_tables(langchain: Database, backup: BackupMaker) -> Database:
     """A database that lost both tables after their backup."""
-    langchain.run(_MORE_ROWS)
+    langchain.run(MORE_ROWS)
     assert backup(langchain.url).error is None
     langchain.run("DROP TABLE langchain_pg_collection, langchain_pg_embedding")
     return langchain
@@ -200,11 +197,6 @@ def test_no_part_of_a_restore_shows_the_password(
         assert "hunter2" not in all_that_it_tells(done.error)
         assert "hunter2" not in done.result.model_dump_json()
     assert "hunter2" not in (made.directory / "vector_backup_log.txt").read_text()
-
-
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commit, "_ASK_EVERY_SECONDS", 0.05)
 
 
 def _through(proxied: Proxy, database: Database) -> str:

@@ -10,14 +10,10 @@ import pytest
 
 from vector_backup_pipeline_tests.faults.test_disk import _as_somebody_else as as_somebody_else
 from vector_backup_pipeline_tests.faults.test_disk import _mounted as mounted
+from vector_backup_pipeline_tests.faults.watching import MORE_ROWS
 from vector_backup_pipeline_tests.fix_backup import BackupMaker
 from vector_backup_pipeline_tests.fix_postgres import Database
 from vector_backup_pipeline_tests.fix_restore import RestoreMaker, everything_in
-
-_MORE_ROWS = """
-    INSERT INTO langchain_pg_embedding (id, embedding, document)
-        SELECT 'more-' || i, '[1,2,3]', repeat(md5(i::text), 40) FROM generate_series(1, 2500) i
-"""
 
 
 @pytest.fixture
@@ -43,7 +39,7 @@ def too_small(langchain: Database) -> Iterator[str]:
 def test_a_full_disk_leaves_existing_tables_as_they_were(
     langchain: Database, backup: BackupMaker, restore: RestoreMaker, too_small: str
 ) -> None:
-    langchain.run(_MORE_ROWS)
+    langchain.run(MORE_ROWS)
     backup(langchain.url)
     langchain.run("DELETE FROM langchain_pg_embedding WHERE id ~ '^more'")
     langchain.run("VACUUM FULL langchain_pg_embedding")
@@ -66,7 +62,7 @@ def test_a_full_disk_leaves_nothing_where_nothing_was(
 ) -> None:
     if is_staged:
         request.getfixturevalue("in_staging")
-    langchain.run(_MORE_ROWS)
+    langchain.run(MORE_ROWS)
     backup(langchain.url)
     langchain.run("DROP TABLE langchain_pg_collection, langchain_pg_embedding")
     langchain.run(f"ALTER DATABASE {langchain.name} SET default_tablespace = {too_small}")

@@ -72,26 +72,6 @@ def test_killed_at_a_step_new_tables_are_not_there_or_whole(
     assert rows_of(langchain) == rows
 
 
-def test_a_live_runs_schema_is_left_alone(
-    langchain: Database, whole: str, restore: RestoreMaker
-) -> None:
-    rows = rows_of(langchain)
-    langchain.run("DROP TABLE langchain_pg_collection, langchain_pg_embedding")
-    with _run(langchain, restore, "loaded") as process:
-        assert hears(process) == "reached"
-
-        done = restore(langchain.url)
-
-        assert done.error is None
-        assert staging_schemas(langchain) == [_STAGING]
-        assert not [notice for notice in done.result.notices if "Dropped" in notice]
-        process.kill()
-    wait_until_nothing_is_open(langchain)
-    assert rows_of(langchain) != rows, "the rows of the killed run are visible too"
-    restore.succeeds(langchain, truncate_before_restore=True)
-    assert rows_of(langchain) == rows
-
-
 def _run(
     database: Database, restore: RestoreMaker, step: str
 ) -> AbstractContextManager[subprocess.Popen[str]]:

@@ -4,12 +4,9 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from psycopg2.extensions import cursor as Cursor
 
 from vector_backup_pipeline.engine.errors import RunCancelled
 from vector_backup_pipeline.engine.postgres.staging import staging_name
@@ -19,8 +16,10 @@ from vector_backup_pipeline_tests.faults.watching import (
     EMBEDDINGS,
     JOIN_SECONDS,
     count,
+    holding,
     in_background,
     interrupted,
+    meeting,
     settings_for,
     wait_for_a_waiting_lock,
     wait_until_nothing_is_open,
@@ -51,14 +50,6 @@ def hurried(restore: RestoreMaker) -> RestoreMaker:
     return restore
 
 
-@contextmanager
-def _holding(database: Database, statement: str) -> Iterator[Cursor]:
-    """Another session with an open transaction."""
-    with database.session() as session, session.cursor() as cursor:
-        cursor.execute(statement)
-        yield cursor
-
-
 @pytest.mark.parametrize(
     "parameters", [TRUNCATING, {"on_conflict": "skip"}], ids=["truncating", "skip"]
 )
@@ -76,7 +67,7 @@ def test_the_wait_for_a_writer_is_limited(
 def test_a_reader_blocks_a_restore_that_truncates(
     backed_up: Database, hurried: RestoreMaker
 ) -> None:
-    with _holding(backed_up, "SELECT FROM langchain_pg_collection"):
+    with holding(backed_up, "SELECT FROM langchain_pg_collection"):
         hurried.fails(backed_up, "LOCK_TIMEOUT", "Another session holds the table", **TRUNCATING)
 
 
@@ -89,7 +80,7 @@ def test_readers_and_a_restore_that_truncates_nothing_let_each_other_be(
         "UPDATE langchain_pg_embedding SET id = 'other ' || id"
     )
     seen: list[int] = []
-    with _holding(backed_up, "SELECT FROM langchain_pg_embedding") as reader:
+    with holding(backed_up, "SELECT FROM langchain_pg_embedding") as reader:
 
         def look() -> None:
             reader.execute("SELECT count(*) FROM langchain_pg_embedding")
@@ -132,7 +123,7 @@ def test_a_dead_runs_schema_that_is_in_use_is_left_for_the_next_restore(
 ) -> None:
     schema = staging_name("dead")
     backed_up.run(f"CREATE SCHEMA {schema}; CREATE TABLE {schema}.t (i int)")
-    with _holding(backed_up, f"SELECT FROM {schema}.t"):
+    with holding(backed_up, f"SELECT FROM {schema}.t"):
         done = hurried(backed_up.url, **TRUNCATING)
     assert done.error is None
     assert staging_schemas(backed_up) == [schema]
@@ -178,7 +169,7 @@ def test_an_interrupt_during_the_recall_probes_ends_the_run_and_the_tables_stay_
         os.kill(os.getpid(), signal.SIGINT)
 
     began = time.monotonic()
-    with _holding(langchain, f"LOCK TABLE {EMBEDDINGS}"):
+    with holding(langchain, f"LOCK TABLE {EMBEDDINGS}"):
         with in_background(interrupt), interrupted(), pytest.raises(RunCancelled):
             run.measure_recall()
         assert time.monotonic() - began < 20, "without waiting for the lock or for the probes' end"
@@ -234,20 +225,10 @@ def _just_before_the_locks(
     monkeypatch.setattr(Target, "begin", change_first)
 
 
-def _meeting() -> Callable[[], None]:
-    """A step at which two runs wait for each other."""
-    together = threading.Barrier(2, timeout=20)
-
-    def meet() -> None:
-        together.wait()
-
-    return meet
-
-
 def _two_restores(
     database: Database, restore: RestoreMaker, meet_before: str, **parameters: Any
 ) -> list[FinishedRestore]:
-    restore.between[meet_before] = _meeting()
+    restore.between[meet_before] = meeting(2)
     restore.lock_timeout = 20
     done: list[FinishedRestore] = []
     with in_background(lambda: done.append(restore(database.url, **parameters))):

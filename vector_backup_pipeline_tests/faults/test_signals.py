@@ -15,6 +15,7 @@ from vector_backup_pipeline.engine.errors import RunCancelled
 from vector_backup_pipeline.engine.manifest import read_manifest
 from vector_backup_pipeline_tests.faults.watching import (
     EMBEDDINGS,
+    MORE_ROWS,
     count,
     settings_for,
     wait_until,
@@ -26,10 +27,6 @@ from vector_backup_pipeline_tests.fix_restore import RestoreMaker, staging_schem
 
 _MOMENTS = 6
 _NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_MORE_ROWS = """
-    INSERT INTO langchain_pg_embedding (id, embedding, document)
-        SELECT 'more-' || i, '[1,2,3]', repeat(md5(i::text), 40) FROM generate_series(1, 2500) i
-"""
 
 
 class _Passed(BaseException):
@@ -78,7 +75,7 @@ def _steps(run: BackupRun, url: str) -> None:
 def test_a_backup_that_truncates_ends_in_order_at_any_moment(
     langchain: Database, backup: BackupMaker
 ) -> None:
-    langchain.run(_MORE_ROWS)
+    langchain.run(MORE_ROWS)
     began = time.monotonic()
     _steps(run := backup.run(workers=2), langchain.url)
     run.close()
@@ -106,7 +103,7 @@ def test_a_backup_that_truncates_ends_in_order_at_any_moment(
             manifest = read_manifest(newest.read_bytes(), newest.name)
             assert (manifest.complete, manifest.truncate) == (True, "done")
             langchain.run("DELETE FROM langchain_pg_embedding")
-            langchain.run(_MORE_ROWS)
+            langchain.run(MORE_ROWS)
     assert passed > _MOMENTS // 3
 
 
@@ -114,7 +111,7 @@ def test_a_backup_that_truncates_ends_in_order_at_any_moment(
 def test_a_restore_into_nothing_ends_in_order_at_any_moment(
     langchain: Database, backup: BackupMaker, restore: RestoreMaker
 ) -> None:
-    langchain.run(_MORE_ROWS)
+    langchain.run(MORE_ROWS)
     assert backup(langchain.url).error is None
     drop = "DROP TABLE IF EXISTS langchain_pg_collection, langchain_pg_embedding"
     langchain.run(drop)

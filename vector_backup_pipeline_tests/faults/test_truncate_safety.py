@@ -8,7 +8,7 @@ import psycopg2
 import pytest
 
 from vector_backup_pipeline.engine.errors import DatabaseError, IntegrityError
-from vector_backup_pipeline.engine.postgres import commit, ranges
+from vector_backup_pipeline.engine.postgres import ranges
 from vector_backup_pipeline.engine.results import TruncateFailure
 from vector_backup_pipeline_tests.faults.proxy import proxy
 from vector_backup_pipeline_tests.faults.watching import (
@@ -270,11 +270,6 @@ def test_a_truncate_whose_manifest_cannot_be_written_does_not_happen(
     assert not made.result.truncate_performed
     assert not made.result.backup_performed
     assert count(langchain) == 58
-
-
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commit, "_ASK_EVERY_SECONDS", 0.05)
 
 
 @pytest.mark.usefixtures("impatient")

@@ -1,14 +1,12 @@
 """Concurrent runs: both complete, and no lost rows."""
 
-import threading
-from collections.abc import Callable
-
 from vector_backup_pipeline_tests.faults.watching import (
     EMBEDDINGS,
     count,
     ids,
     ids_in,
     in_background,
+    meeting,
     pinned_and_exported,
     wait_for_a_waiting_lock,
 )
@@ -16,19 +14,9 @@ from vector_backup_pipeline_tests.fix_backup import BackupMaker, FinishedBackup
 from vector_backup_pipeline_tests.fix_postgres import Database
 
 
-def _meeting(runs: int) -> Callable[[], None]:
-    """A step at which `runs` wait for each other."""
-    together = threading.Barrier(runs, timeout=20)
-
-    def meet() -> None:
-        together.wait()
-
-    return meet
-
-
 def test_runs_at_once_are_all_whole(langchain: Database, backup: BackupMaker) -> None:
     made: list[FinishedBackup] = []
-    backup.between["pin"] = _meeting(3)
+    backup.between["pin"] = meeting(3)
 
     with (
         in_background(lambda: made.append(backup(langchain.url))),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from psycopg2.extensions import cursor as Cursor
 
 from vector_backup_pipeline.engine.backup.run import BackupRun
 from vector_backup_pipeline.engine.cancellation import Cancellation, listening
@@ -20,6 +21,11 @@ from vector_backup_pipeline_tests.fix_postgres import Database
 EMBEDDINGS = "langchain_pg_embedding"
 COLLECTIONS = "langchain_pg_collection"
 _PATIENCE_SECONDS = 20.0
+# A few MB of embeddings more.
+MORE_ROWS = """
+    INSERT INTO langchain_pg_embedding (id, embedding, document)
+        SELECT 'more-' || i, '[1,2,3]', repeat(md5(i::text), 40) FROM generate_series(1, 2500) i
+"""
 # Longer than the lock timeout of the tests' own sessions.
 JOIN_SECONDS = 90.0
 
@@ -42,6 +48,24 @@ def ids(database: Database) -> set[str]:
 def ids_in(path: Path) -> list[str]:
     """The first column of a file of langchain_pg_embedding whose documents are single lines."""
     return [line.partition(",")[0] for line in path.read_text().splitlines()[1:]]
+
+
+@contextmanager
+def holding(database: Database, statement: str) -> Iterator[Cursor]:
+    """Another session with an open transaction."""
+    with database.session() as session, session.cursor() as cursor:
+        cursor.execute(statement)
+        yield cursor
+
+
+def meeting(runs: int) -> Callable[[], None]:
+    """A step at which `runs` wait for each other."""
+    together = threading.Barrier(runs, timeout=20)
+
+    def meet() -> None:
+        together.wait()
+
+    return meet
 
 
 def sessions(database: Database) -> int:

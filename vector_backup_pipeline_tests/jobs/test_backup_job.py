@@ -240,20 +240,6 @@ def test_a_failed_table_fails_its_step_and_the_others_are_exported(
     wait_until_nothing_is_open(langchain)
 
 
-def test_an_error_before_the_tables_leaves_a_result_a_log_and_nothing_open(
-    job: JobRunner, langchain: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(DATABASE_URL_VARIABLE, "postgresql://u@127.0.0.1:1/d")
-
-    done = job()
-
-    assert done.outcome.error_type == "SERVICE_UNAVAILABLE"
-    assert done.outcome.can_retry is True
-    assert done.steps("STEP_FAILURE") == ["pin_snapshot"]
-    assert "FAILED (SERVICE_UNAVAILABLE)" in done.log
-    assert [path.name for path in done.directory.iterdir()] == ["vector_backup_log.txt"]
-
-
 def test_progress_events_have_rate_percent_and_time_left(
     job: JobRunner, langchain: Database
 ) -> None:

@@ -17,19 +17,9 @@ VALUES = st.one_of(st.none(), st.text(alphabet=st.sampled_from('a ",\n\r\\.N\té
 @pytest.mark.parametrize(
     ("values", "record"),
     [
-        (["a", "b"], b"a,b\n"),
-        ([None, None], b",\n"),
-        (["", None], b'"",\n'),
-        ([None], b"\n"),
-        ([""], b'""\n'),
         ([], b"\n"),
-        (["\\."], b'"\\."\n'),
-        (["\\.", "x"], b"\\.,x\n"),
-        (['say "hi"'], b'"say ""hi"""\n'),
-        (["a,b", "c\nd", "e\rf"], b'"a,b","c\nd","e\rf"\n'),
-        ([" a\t"], b" a\t\n"),
-        (["NULL", "null"], b"NULL,null\n"),
-        (["é😀"], "é😀\n".encode()),
+        (["", None, "NULL"], b'"",,NULL\n'),
+        (['say "hi"', "c\nd"], b'"say ""hi""","c\nd"\n'),
     ],
 )
 def test_a_record_quotes_what_needs_it_and_nothing_else(

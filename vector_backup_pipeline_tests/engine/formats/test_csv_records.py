@@ -13,17 +13,6 @@ VALUES = st.one_of(st.none(), st.text(alphabet=st.sampled_from('a ",\n\r\\.Ã©ðŸ˜
 RECORDS = st.lists(st.lists(VALUES, min_size=1, max_size=3).map(csv_record))
 
 
-def _records(chunks: list[bytes]) -> list[bytes]:
-    splitter = RecordSplitter()
-    records = [record for chunk in chunks for record in splitter.feed(chunk)]
-    splitter.finish()
-    return records
-
-
-def _chunks(data: bytes, size: int) -> list[bytes]:
-    return [data[at : at + size] for at in range(0, len(data), size)]
-
-
 @given(RECORDS, st.lists(st.integers(0, 200), max_size=12))
 def test_every_record_is_found_wherever_the_stream_is_cut(
     records: list[bytes], cuts: list[int]
@@ -31,7 +20,10 @@ def test_every_record_is_found_wherever_the_stream_is_cut(
     data = b"".join(records)
     chunks = [data[a:b] for a, b in pairwise([0, *sorted(cuts), len(data) + 200])]
 
-    assert [record + b"\n" for record in _records(chunks)] == records
+    splitter = RecordSplitter()
+    found = [record + b"\n" for chunk in chunks for record in splitter.feed(chunk)]
+    splitter.finish()
+    assert found == records
 
 
 @pytest.mark.parametrize(
@@ -40,8 +32,10 @@ def test_every_record_is_found_wherever_the_stream_is_cut(
 @pytest.mark.parametrize("size", [1, 3, 1000])
 def test_a_stream_that_ends_in_a_record_is_refused(rest: bytes, size: int) -> None:
     splitter = RecordSplitter()
+    data = b"1,2\n3,4\n" + rest
 
-    records = [r for chunk in _chunks(b"1,2\n3,4\n" + rest, size) for r in splitter.feed(chunk)]
+    chunks = [data[at : at + size] for at in range(0, len(data), size)]
+    records = [record for chunk in chunks for record in splitter.feed(chunk)]
 
     assert records == [b"1,2", b"3,4"]
     with pytest.raises(UnfinishedRecord, match="middle of a record"):

@@ -1,7 +1,5 @@
 """Indexes are dropped for a load and recreated exactly, compared by pg_dump."""
 
-import re
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,6 +12,7 @@ from vector_backup_pipeline.engine.postgres.index_rebuild import (
 )
 from vector_backup_pipeline.engine.table_definition import Index
 from vector_backup_pipeline_tests.fix_postgres import Database
+from vector_backup_pipeline_tests.fix_restore import pg_dump
 
 DOCS = """
     CREATE SCHEMA app;
@@ -60,22 +59,10 @@ def rebuildable(database: Database, table: str, url: str | None = None) -> list[
     return sorted(rebuildable.index.name for rebuildable in indexes)
 
 
-def schema_of(database: Database) -> str:
-    dumped = subprocess.run(
-        [database.server.bin_directory / "pg_dump", "--schema-only", database.url],
-        check=True,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    ).stdout
-    # A random key in every dump.
-    return re.sub(r"^\\(un)?restrict .*$", "", dumped, flags=re.MULTILINE)
-
-
 def test_a_schema_is_the_same_after_the_indexes_were_away(any_database: Database) -> None:
     any_database.run(DOCS)
     any_database.run(INDEXES)
-    before = schema_of(any_database)
+    before = pg_dump(any_database, "--schema-only")
     built: list[str] = []
 
     def note(index: Index) -> None:
@@ -90,7 +77,7 @@ def test_a_schema_is_the_same_after_the_indexes_were_away(any_database: Database
         assert cursor.fetchone() == (2,), "the primary key and the unique code alone"
         rebuild_indexes(cursor, indexes, note)
 
-    assert schema_of(any_database) == before
+    assert pg_dump(any_database, "--schema-only") == before
     assert built == ["docs_v", "docs_v_ivf", "docs_sparse", "docs %s {0}", "docs_words"]
 
 

@@ -8,7 +8,6 @@ from vector_backup_pipeline.engine.errors import (
     PermissionDenied,
     TableNotFound,
 )
-from vector_backup_pipeline.engine.postgres.tables import resolve_table
 from vector_backup_pipeline_tests.fix_backup import BackupMaker, FinishedBackup
 from vector_backup_pipeline_tests.fix_postgres import Database
 from vector_backup_pipeline_tests.fix_rows import METHODS, rows_in
@@ -94,25 +93,6 @@ def test_a_name_is_taken_literally_or_not_found(
     assert name in error.message
     assert f"database {relations.name}" in error.message
     assert relations.ask_one("SELECT count(*) FROM docs") == 2
-
-
-@pytest.mark.parametrize(
-    ("name", "schema", "table"),
-    [
-        ("docs", "public", "docs"),
-        ("Docs", "public", "Docs"),
-        ('"Docs"', "public", "Docs"),
-        ("app.docs", "app", "docs"),
-        ('"app"."docs"', "app", "docs"),
-    ],
-)
-def test_a_name_finds_the_table_that_is_spelled_so(
-    relations: Database, name: str, schema: str, table: str
-) -> None:
-    with relations.session() as connection, connection.cursor() as cursor:
-        resolved = resolve_table(cursor, name)
-
-    assert (resolved.schema, resolved.name) == (schema, table)
 
 
 @pytest.mark.parametrize(

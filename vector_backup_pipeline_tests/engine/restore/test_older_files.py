@@ -157,25 +157,6 @@ def test_a_collection_of_an_older_set(
     assert (count(filled, COLLECTIONS), count(filled)) == (2, len(_METADATA) + 1)
 
 
-def test_a_pair_that_is_not_adopted_is_refused_with_the_command(
-    filled: Database, restore: RestoreMaker
-) -> None:
-    write_older_pair(filled, restore.root)
-
-    command = f"vector-backup adopt --timestamp {STAMP}"
-    restore.fails(filled, "RESOURCE_NOT_FOUND", command, timestamp=STAMP)
-    restore.fails(filled, "RESOURCE_NOT_FOUND", "vector-backup adopt", timestamp="latest")
-
-
-def test_a_file_that_changed_since_it_was_adopted_is_not_restored(
-    filled: Database, written: Path, restore: RestoreMaker
-) -> None:
-    path = _path(written)
-    path.write_bytes(path.read_bytes().replace(b"plain 2", b"plain 3"))
-
-    restore.fails(filled, "INTEGRITY_ERROR", str(path), truncate_before_restore=True)
-
-
 def test_json_that_only_the_target_shows_to_be_json_is_checked_before_a_lock(
     filled: Database, written: Path, restore: RestoreMaker
 ) -> None:
@@ -210,14 +191,3 @@ def test_the_connections_own_search_path_leads_to_the_tables(
 
     assert count(filled, "tenant.langchain_pg_embedding") == len(_METADATA) + 1
     filled.run(f"ALTER DATABASE {filled.name} RESET search_path")
-
-
-def test_adopted_sets_are_of_a_source_database_of_their_own(
-    filled: Database, written: Path, backup: BackupMaker, restore: RestoreMaker
-) -> None:
-    made = backup(filled.url)
-
-    for source, stamp in ((filled.name, made.stamp), ("older_system", STAMP)):
-        done = restore.succeeds(filled, source_database=source, truncate_before_restore=True)
-        assert done.result.backup_info is not None
-        assert done.result.backup_info.timestamp == stamp

@@ -1,7 +1,6 @@
 """Every kind of table is restored into an empty database: definition, rows, values."""
 
 import re
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -24,11 +23,10 @@ from vector_backup_pipeline_tests.fix_definitions import ROLES
 from vector_backup_pipeline_tests.fix_postgres import (
     LANGCHAIN_TABLES,
     Database,
-    create_database,
-    drop_database,
+    new_database,
     user_url,
 )
-from vector_backup_pipeline_tests.fix_restore import RestoreMaker
+from vector_backup_pipeline_tests.fix_restore import RestoreMaker, pg_dump
 
 MANY_KINDS = """
     CREATE TABLE numbered (id serial PRIMARY KEY, note text);
@@ -77,24 +75,11 @@ def make_every_kind(database: Database, *, with_regclass: bool) -> None:
                 database.run(f"ALTER TABLE every_type DROP COLUMN c{number}")
 
 
-@contextmanager
-def empty_database(server: EmbeddedServer) -> Iterator[Database]:
-    """Without pgvector, which the restore creates."""
-    create_database(server, "risen")
-    try:
-        yield Database(server, "risen")
-    finally:
-        drop_database(server, "risen")
-
-
-def dump(database: Database, pg_dump: EmbeddedServer, *options: str) -> list[str]:
+def dump(database: Database, server: EmbeddedServer, *options: str) -> list[str]:
     """`pg_dump`'s lines, sorted; of one version for both databases."""
-    program = pg_dump.bin_directory / "pg_dump"
-    command = [str(program), "--no-owner", "--no-privileges", *options, database.url]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
-    text = done.stdout
-    noise = re.compile(r"--|SET |\\(un)?restrict |$")
-    return sorted(line for line in text.splitlines() if not noise.match(line))
+    lines = pg_dump(database, "--no-owner", "--no-privileges", *options, of_server=server)
+    noise = re.compile(r"--|SET |$")
+    return sorted(line for line in lines if not noise.match(line))
 
 
 @pytest.fixture(params=[(18, 18), (16, 18), (16, 16)], ids=lambda pair: f"{pair[0]} to {pair[1]}")
@@ -117,14 +102,12 @@ def test_every_kind_of_table_comes_back_from_nothing(
     source_server, target_server = servers
     if way == "staging schema":
         request.getfixturevalue("in_staging")
-    create_database(source_server, "source_of_all")
-    try:
-        source = Database(source_server, "source_of_all")
+    with new_database(source_server, "source_of_all") as source:
         source.run("CREATE EXTENSION vector")
         make_every_kind(source, with_regclass=way == "one transaction")
         made = backup(source.url, tables=TABLES)
         assert made.error is None
-        with empty_database(target_server) as risen:
+        with new_database(target_server, "risen") as risen:
             if way == "staging schema":
                 risen.run("CREATE EXTENSION vector")
             risen.run(RANGE_TYPE)
@@ -139,8 +122,6 @@ def test_every_kind_of_table_comes_back_from_nothing(
             assert dump(risen, target_server, "--schema-only") == dump(
                 source, target_server, "--schema-only"
             )
-    finally:
-        drop_database(source_server, "source_of_all")
 
 
 @contextmanager
@@ -190,7 +171,7 @@ def test_values_that_name_a_table_are_loaded_where_it_has_its_name(
     database.run("CREATE TABLE named (id int); CREATE TABLE names (which regclass)")
     database.run("INSERT INTO names VALUES ('public.named')")
     assert backup(database.url, tables=("named", "names")).error is None
-    with empty_database(server18) as risen:
+    with new_database(server18, "risen") as risen:
         restore.succeeds(risen)
 
         assert risen.ask_one("SELECT which::text FROM names") == "named"

@@ -12,14 +12,11 @@ from typing import Any
 import pytest
 
 from vector_backup_pipeline.engine.manifest import Manifest, read_manifest
-from vector_backup_pipeline.engine.storage.root import BackupRoot
-from vector_backup_pipeline.engine.verification.run import VerifyRun
-from vector_backup_pipeline.parameters.verify import VerifyParameters
-from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
 from vector_backup_pipeline_tests.fix_definitions import Databases, dump
 from vector_backup_pipeline_tests.fix_postgres import Database
 from vector_backup_pipeline_tests.fix_restore import RestoreMaker, rows_of
 from vector_backup_pipeline_tests.fix_sets import sealed
+from vector_backup_pipeline_tests.fix_verify import verify_root
 
 SET = Path(__file__).parent / "schema_1_set"
 STAMP = "20261128_175726"
@@ -91,17 +88,7 @@ def test_a_table_that_cannot_be_created_takes_its_rows_if_it_exists(
 
 
 def test_it_is_verified(restore: RestoreMaker) -> None:
-    run = VerifyRun(
-        VerifyParameters(timestamp=STAMP),
-        BackupRoot(str(restore.root), "vector_bak"),
-        TIMESTAMPS,
-        lambda: pytest.fail("no drill"),
-        lock_timeout=1.0,
-        run_id="verify",
-    )
-    for chosen in run.find():
-        run.verify(chosen.key)
-    assert run.close().errors == []
+    assert verify_root(restore.root, timestamp=STAMP).errors == []
 
 
 def _document() -> dict[str, Any]:

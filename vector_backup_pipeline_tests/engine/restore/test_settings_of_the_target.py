@@ -6,7 +6,7 @@ import pytest
 
 from vector_backup_pipeline_tests.faults.watching import count
 from vector_backup_pipeline_tests.fix_backup import BackupMaker
-from vector_backup_pipeline_tests.fix_postgres import Database, create_database, drop_database
+from vector_backup_pipeline_tests.fix_postgres import Database, new_database
 from vector_backup_pipeline_tests.fix_restore import RestoreMaker
 
 _BACKSLASHES = r"""
@@ -33,9 +33,7 @@ def test_settings_of_the_database_change_nothing(
     langchain.run(_BACKSLASHES)
     made = backup(langchain.url, tables=("langchain_pg_collection", "odd"))
     assert made.error is None
-    create_database(langchain.server, "other_settings")
-    try:
-        other = Database(langchain.server, "other_settings")
+    with new_database(langchain.server, "other_settings") as other:
         other.run(f"ALTER DATABASE other_settings SET {setting}")
 
         done = restore(other.url, timestamp=made.stamp)
@@ -47,8 +45,6 @@ def test_settings_of_the_database_change_nothing(
         assert now.definition == was.definition
         assert now.file is not None and was.file is not None
         assert now.file.digest == was.file.digest
-    finally:
-        drop_database(langchain.server, "other_settings")
 
 
 @pytest.mark.parametrize(

@@ -12,34 +12,13 @@ from vector_backup_pipeline.engine.file_names import manifest_name
 from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings
 from vector_backup_pipeline.engine.secrets import SecretText
 from vector_backup_pipeline_tests.faults.watching import count
-from vector_backup_pipeline_tests.fix_backup import BackupMaker, FinishedBackup
+from vector_backup_pipeline_tests.fix_backup import BackupMaker
 from vector_backup_pipeline_tests.fix_postgres import Database
 from vector_backup_pipeline_tests.fix_restore import (
     TRUNCATING,
-    FinishedRestore,
     RestoreMaker,
-    everything_in,
 )
 from vector_backup_pipeline_tests.fix_sets import SetWriter
-
-
-def _stamp(done: FinishedRestore) -> str:
-    assert done.result.backup_info is not None
-    return done.result.backup_info.timestamp
-
-
-def test_latest_is_the_newest_and_a_timestamp_is_its_own(
-    langchain: Database, backup: BackupMaker, restore: RestoreMaker
-) -> None:
-    first = backup(langchain.url)
-    langchain.run("DELETE FROM langchain_pg_embedding WHERE id < 'doc-3'")
-    left = count(langchain)
-    second = backup(langchain.url)
-
-    assert _stamp(restore.succeeds(langchain, **TRUNCATING)) == second.stamp
-    assert count(langchain) == left
-    assert _stamp(restore.succeeds(langchain, timestamp=first.stamp, **TRUNCATING)) == first.stamp
-    assert count(langchain) == 58
 
 
 @pytest.mark.parametrize(
@@ -117,38 +96,20 @@ def test_a_set_of_another_database_and_one_of_the_future_are_restored_with_notic
     assert not any("/other" in notice for notice in done.result.notices)
 
 
-@pytest.fixture
-def of_a_task(langchain: Database, backup: BackupMaker) -> FinishedBackup:
-    """A backup of a task; and one of the root, which is older and has no embeddings."""
-    langchain.run("CREATE TABLE kept AS TABLE langchain_pg_embedding")
-    langchain.run("DELETE FROM langchain_pg_embedding")
-    backup(langchain.url)
-    langchain.run("INSERT INTO langchain_pg_embedding TABLE kept; DROP TABLE kept")
-    (backup.root / "task_1").mkdir()
-    return backup(langchain.url, task_id="task_1")
-
-
-@pytest.mark.parametrize("way", ["task_id", "relative", "absolute"])
-def test_a_tasks_set_is_found_whichever_way_it_is_named(
-    langchain: Database, of_a_task: FinishedBackup, restore: RestoreMaker, way: str
+def test_a_tasks_set_is_found_by_the_task(
+    langchain: Database, backup: BackupMaker, restore: RestoreMaker
 ) -> None:
-    before = everything_in(langchain)
-    name = restore.root.name
-    ways: dict[str, dict[str, Any]] = {
-        "task_id": {"task_id": "task_1"},
-        "relative": {"backup_path": f"{name}/task_1/vector_bak"},
-        "absolute": {"backup_path": str(of_a_task.directory)},
-    }
+    (backup.root / "task_1").mkdir()
+    made = backup(langchain.url, task_id="task_1")
+    backup(langchain.url, tables=("langchain_pg_collection",))
 
-    done = restore.succeeds(langchain, **TRUNCATING, **ways[way])
+    done = restore.succeeds(langchain, task_id="task_1", **TRUNCATING)
 
-    assert everything_in(langchain) == before
-    info = done.result.backup_info
-    assert info is not None
-    assert Path(info.backup_path) == of_a_task.directory.resolve()
-    log = (of_a_task.directory / "vector_backup_log.txt").read_text()
-    assert f"restore {of_a_task.stamp}: SUCCESS" in log
-    assert f"Task: {'task_1' if way == 'task_id' else '(none)'}" in log.split("restore")[1]
+    assert done.result.backup_info is not None
+    assert Path(done.result.backup_info.backup_path) == made.directory.resolve()
+    log = (made.directory / "vector_backup_log.txt").read_text()
+    assert f"restore {made.stamp}: SUCCESS" in log
+    assert "Task: task_1" in log.split("restore")[1]
 
 
 @pytest.mark.parametrize(

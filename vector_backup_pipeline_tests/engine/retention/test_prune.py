@@ -63,23 +63,6 @@ def test_a_set_goes_with_its_manifest_its_verdict_and_its_files(
     assert done.error is None
 
 
-def test_a_dry_run_reports_what_the_real_one_does_and_changes_nothing(
-    sets: SetWriter, prune: Prune
-) -> None:
-    for stamp in (FIRST, SECOND, THIRD):
-        sets.write(stamp)
-    sets.file(f"lost_{FIRST}.csv.tmp")
-    before = names(sets)
-
-    planned = prune(dry_run=True)
-
-    assert names(sets) == before
-    assert not (sets.path / "vector_backup_log.txt").exists()
-    assert planned.removed == [FIRST, SECOND]
-    assert not planned.result.pruned
-    assert prune().location == planned.location
-
-
 def test_what_is_not_known_is_left_alone(two: SetWriter, prune: Prune) -> None:
     foreign = {
         "notes.txt",

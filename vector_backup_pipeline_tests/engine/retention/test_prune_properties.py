@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from vector_backup_pipeline.engine.catalog.contents import ManifestSet
-from vector_backup_pipeline.engine.file_names import manifest_name, tombstone_name
+from vector_backup_pipeline.engine.file_names import LOG_NAME, manifest_name, tombstone_name
 from vector_backup_pipeline.engine.retention.rules import KeepRules
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline_tests.engine.retention.histories import rules
@@ -172,6 +172,8 @@ def test_a_prune_keeps_its_promises_and_does_what_its_dry_run_said(
         before = location.files()
         planned = prune_root(location.root, keep, dry_run=True, **chosen)
         assert location.files() == before
+        assert not planned.result.pruned
+        assert not (location.sets.path / LOG_NAME).exists()
 
         done = prune_root(location.root, keep, **chosen)
 

@@ -14,7 +14,6 @@ from vector_backup_pipeline.parameters.prune import PruneParameters
 
 UTC = timezone.utc
 BERLIN = ZoneInfo("Europe/Berlin")
-SHANGHAI = ZoneInfo("Asia/Shanghai")
 
 
 def _at(text: str, zone: tzinfo = UTC) -> datetime:

@@ -9,11 +9,9 @@ from vector_backup_pipeline.engine.catalog.choice import choose_set
 from vector_backup_pipeline.engine.catalog.contents import read_contents
 from vector_backup_pipeline.engine.catalog.stored_sets import stored_sets
 from vector_backup_pipeline.engine.errors import InvalidParams, ResourceNotFound
-from vector_backup_pipeline.engine.storage.root import BackupRoot
-from vector_backup_pipeline.engine.verification.run import VerifyRun
-from vector_backup_pipeline.parameters.verify import VerifyParameters
 from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
 from vector_backup_pipeline_tests.fix_sets import SetWriter
+from vector_backup_pipeline_tests.fix_verify import verify_root, verify_run
 
 DAYS = {day: f"2025010{day}_000000" for day in range(1, 8)}
 
@@ -31,19 +29,8 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def _run(root: Path, **parameters: Any) -> VerifyRun:
-    return VerifyRun(
-        VerifyParameters(**parameters),
-        BackupRoot(str(root), "vector_bak"),
-        TIMESTAMPS,
-        lambda: pytest.fail("no drill"),
-        lock_timeout=1.0,
-        run_id="verify",
-    )
-
-
 def _days(root: Path, **parameters: Any) -> list[int]:
-    chosen_sets = _run(root, **parameters).find()
+    chosen_sets = verify_run(root, **parameters).find()
     stamps = [chosen.timestamp for chosen in chosen_sets]
     return [day for stamp in stamps for day in DAYS if DAYS[day] == stamp]
 
@@ -70,10 +57,7 @@ def test_the_sets_of_one_database_are_verified(root: Path) -> None:
 
 def test_a_latest_set_from_the_future_gets_a_notice(root: Path) -> None:
     SetWriter(root / "vector_bak").write("20990101_000000", {"t": 1}, database="b", server="7")
-    run = _run(root, timestamp="latest", source_database="b")
-    for chosen in run.find():
-        run.verify(chosen.key)
-    (notice,) = run.close().notices
+    (notice,) = verify_root(root, timestamp="latest", source_database="b").notices
     assert "20990101_000000" in notice
     assert "created in the future" in notice
 
@@ -82,7 +66,7 @@ def test_latest_is_also_a_newer_set_whose_base_is_missing(root: Path) -> None:
     sets = SetWriter(root / "vector_bak")
     sets.write(DAYS[7], {"t": 1}, builds_on="20241231_000000", database="a", server="7")
     assert _days(root, timestamp="latest", source_database="7/a") == [5, 7]
-    run = _run(root, timestamp=DAYS[7], source_database="7/a")
+    run = verify_run(root, timestamp=DAYS[7], source_database="7/a")
     (found,) = run.find()
     verdict = run.verify(found.key)
     assert verdict is not None

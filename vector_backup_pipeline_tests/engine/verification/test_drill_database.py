@@ -20,12 +20,10 @@ from vector_backup_pipeline.engine.errors import DatabaseError, InvalidParams
 from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings, connect
 from vector_backup_pipeline.engine.postgres.drill_database import DrillServer, drill_database
 from vector_backup_pipeline.engine.secrets import SecretText
-from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.engine.table_definition import Dependency
-from vector_backup_pipeline.engine.verification.run import VerifyRun
-from vector_backup_pipeline.parameters.verify import VerifyParameters
-from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS, BackupMaker
+from vector_backup_pipeline_tests.fix_backup import BackupMaker
 from vector_backup_pipeline_tests.fix_postgres import Database
+from vector_backup_pipeline_tests.fix_verify import verify_run
 
 _ID = "0" * 32
 
@@ -191,21 +189,8 @@ def test_an_expression_of_a_hostile_set_reads_no_file(
     database.run("CREATE TABLE t (id int CHECK (length(pg_read_file('PG_VERSION')) > 0))")
     database.run("INSERT INTO t VALUES (1)")
     assert backup(database.url, tables=("t",)).error is None
-    run = VerifyRun(
-        VerifyParameters(
-            timestamp="latest",
-            backup_path=None,
-            task_id=None,
-            drill=True,
-            workers=1,
-            probes=0,
-        ),
-        BackupRoot(str(backup.root), "vector_bak"),
-        TIMESTAMPS,
-        lambda: contextlib.nullcontext(of(database.url)),
-        lock_timeout=2.0,
-        run_id="r",
-    )
+    server = contextlib.nullcontext(of(database.url))
+    run = verify_run(backup.root, lambda: server, drill=True)
 
     (backup_set,) = run.find()
     verdict = run.verify(backup_set.key)
