@@ -7,12 +7,14 @@ faulthandler_timeout=0`.
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import re
 import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +34,15 @@ from psycopg2.sql import SQL, Identifier
 
 from vector_backup_pipeline.embedded import EmbeddedServer
 from vector_backup_pipeline.engine.errors import InvalidParams, RunCancelled
+from vector_backup_pipeline.engine.incremental.consolidate import ConsolidateRun
 from vector_backup_pipeline.engine.postgres import ranges
+from vector_backup_pipeline.engine.retention.rules import KeepRules
+from vector_backup_pipeline.engine.storage.root import BackupRoot
+from vector_backup_pipeline.parameters.consolidate import ConsolidateParameters
 from vector_backup_pipeline_tests.engine.incremental import changes
-from vector_backup_pipeline_tests.fix_backup import BackupMaker, FinishedBackup
+from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS, BackupMaker, FinishedBackup
 from vector_backup_pipeline_tests.fix_postgres import Database, create_database, drop_database
+from vector_backup_pipeline_tests.fix_prune import prune_root
 from vector_backup_pipeline_tests.fix_restore import RestoreMaker
 
 EXAMPLES = int(os.environ.get("INCREMENTAL_EXAMPLES", "0"))
@@ -80,6 +87,8 @@ _other_steps = st.one_of(
         st.just("cancelled_backup"), changes.row_changes, st.sampled_from(["export", "finish"])
     ),
     st.tuples(st.just("backup_without_connections")),
+    st.tuples(st.just("consolidate")),
+    st.tuples(st.just("prune")),
 )
 # Mostly rows, so that many backups are incremental.
 steps: st.SearchStrategy[Step] = st.integers(0, 9).flatmap(
@@ -96,14 +105,12 @@ backups: st.SearchStrategy[Step] = st.integers(0, 14).flatmap(
     lambda number: st.tuples(st.just("backup_and_truncate")) if number == 14 else _backup
 )
 
-forms = st.sampled_from(
-    [
-        {},
-        {},
-        {"workers": 1, "compression": "none"},
-        {"export_method": "cursor", "batch_size": 7},
-        {"format": "binary", "compression": "zstd"},
-    ]
+# The format is the same for a whole chain.
+_formats = st.sampled_from(["csv", "csv", "binary"])
+_FORMS: tuple[dict[str, Any], ...] = (
+    {"compression": "zstd"},
+    {"compression": "gzip", "workers": 1},
+    {"compression": "none", "export_method": "cursor", "batch_size": 7},
 )
 
 
@@ -167,9 +174,11 @@ class IncrementalBackups(RuleBasedStateMachine):
             self.source.run(f"ROLLBACK PREPARED '{name}'")
         shutil.rmtree(self._root)
 
-    @initialize(form=forms)
-    def first_backup(self, form: dict[str, Any]) -> None:
-        self._form = form
+    @initialize(form=_formats)
+    def first_backup(self, form: str) -> None:
+        # `binary` cannot be read through a cursor.
+        forms = _FORMS if form == "csv" else _FORMS[:2]
+        self._forms = itertools.cycle({**parameters, "format": form} for parameters in forms)
         self.backup_and_restore("auto", lambda: None)
 
     @rule(steps=st.lists(steps, min_size=1, max_size=5), backup=backups)
@@ -271,12 +280,32 @@ class IncrementalBackups(RuleBasedStateMachine):
 
         assert self._make_backup(disconnect, mode="auto").error is not None
 
+    def consolidate(self) -> None:
+        run = ConsolidateRun(
+            ConsolidateParameters(),
+            BackupRoot(str(self._root), "vector_bak"),
+            TIMESTAMPS,
+            run_id="consolidate",
+        )
+        with suppress(InvalidParams):  # The latest set is full.
+            run.consolidate()
+        result = run.close()
+        if result.set_timestamp is not None:
+            seen["consolidated"] += 1
+            self._expected[result.set_timestamp] = self._expected[result.chain[0]]
+            self._check_restore(result.set_timestamp)
+
+    def prune(self) -> None:
+        for stamp in prune_root(self._root, KeepRules(keep_last=2)).removed:
+            seen["pruned"] += 1
+            self._expected.pop(stamp, None)
+
     def _make_backup(self, meanwhile: Callable[[], None], **parameters: Any) -> FinishedBackup:
         self._backup.between = {"export": meanwhile}
         return self._run_backup(**parameters)
 
     def _run_backup(self, **parameters: Any) -> FinishedBackup:
-        defaults = {"tables": TABLES, "truncate_tables": (), **self._form}
+        defaults = {"tables": TABLES, "truncate_tables": (), **next(self._forms)}
         return self._backup(self.source.url, **(defaults | parameters))
 
     def _check(self, made: FinishedBackup, rows: Rows) -> None:
@@ -321,17 +350,19 @@ def test_each_set_of_a_chain_is_the_tables_at_its_snapshot(
         pass
 
     Machine.source, Machine.target = database, target
-    run_state_machine_as_test(
-        Machine,
-        settings=settings(
-            max_examples=EXAMPLES or 2,
-            stateful_step_count=12 if EXAMPLES else 5,
-            derandomize=not EXAMPLES,
-            database=None,
-            deadline=None,
-            phases=[Phase.generate, Phase.shrink] if EXAMPLES else [Phase.generate],
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
-    print(*(f"{count:6} {what}" for what, count in seen.most_common()), sep="\n")  # noqa: T201
+    try:
+        run_state_machine_as_test(
+            Machine,
+            settings=settings(
+                max_examples=EXAMPLES or 2,
+                stateful_step_count=12 if EXAMPLES else 5,
+                derandomize=not EXAMPLES,
+                database=None,
+                deadline=None,
+                phases=[Phase.generate, Phase.shrink] if EXAMPLES else [Phase.generate],
+                suppress_health_check=list(HealthCheck),
+            ),
+        )
+    finally:
+        print(*(f"{count:6} {what}" for what, count in seen.most_common()), sep="\n")  # noqa: T201
     assert seen["incremental"] > seen.total() / 4
