@@ -252,9 +252,10 @@ def test_files_without_a_set_are_listed_as_what_they_are(listing: Listing) -> No
     [
         (marker_name(FIRST), "orphan"),
         (f"docs_{FIRST}.csv.tmp", "orphan"),
+        (f"{EMBEDDING}_{FIRST}.keys.parquet", "orphan"),
         (tombstone_name(FIRST), "removed"),
     ],
-    ids=["a dead run's marker", "an unfinished file", "a tombstone"],
+    ids=["a dead run's marker", "an unfinished file", "a key file", "a tombstone"],
 )
 def test_a_pair_that_this_tool_wrote_is_not_adoptable(
     listing: Listing, evidence: str, state: str

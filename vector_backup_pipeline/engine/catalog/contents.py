@@ -128,7 +128,8 @@ class Contents:
         files = self.data_files.get(stamp, ())
         if stamp in {*self.manifests, *self.tombstones, *self.runs}:
             return None
-        if any(name.endswith(file_names.PENDING_SUFFIX) for name in files):
+        suffixes = file_names.PENDING_SUFFIX, file_names.KEYS_EXTENSION
+        if any(name.endswith(suffixes) for name in files):
             return None
         # The older system backed up these two tables, and no others.
         tables = COLLECTION_TABLE, EMBEDDING_TABLE
