@@ -165,6 +165,13 @@ class VerifiedTable(Record):
     duration: float
 
 
+class VerifiedChain(VerifiedTable):
+    """A table of an incremental set: `rows` are all of its rows, which are in `files` data files of
+    the chain; `file_size` is that of these files."""
+
+    files: int
+
+
 class Drill(Record):
     """A restore test: the set was restored into a temporary database, and its rows were compared.
 
@@ -197,7 +204,7 @@ class SetVerdict(Record):
     passed: bool
     verified_at: datetime
     tool_version: str
-    tables: dict[str, VerifiedTable | FailedTable]
+    tables: dict[str, VerifiedChain | VerifiedTable | FailedTable]
     drill: Drill | None
     errors: list[str]
 

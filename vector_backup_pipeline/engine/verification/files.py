@@ -22,6 +22,7 @@ from vector_backup_pipeline.engine.incremental.chain import (
 )
 from vector_backup_pipeline.engine.results import (
     FailedTable,
+    VerifiedChain,
     VerifiedTable,
     failed_table,
     readable_size,
@@ -36,10 +37,12 @@ _DAMAGE = (IntegrityError, ResourceNotFound)
 @dataclass
 class CheckedFiles:
     """The intact and the damaged files, by table. `errors` also has those that could not be read,
-    which says nothing about the set; each with its table, None for the set's own."""
+    which says nothing about the set; each with its table, None for the set's own. `chain` is that of
+    the set; it is empty if it can't be read."""
 
     tables: dict[str, VerifiedTable | FailedTable] = field(default_factory=dict)
     errors: list[tuple[str | None, BackupError]] = field(default_factory=list)
+    chain: list[ManifestSet] = field(default_factory=list)
 
     @property
     def passed(self) -> bool | None:
@@ -81,9 +84,8 @@ def check_files(contents: Contents, backup: BackupSet, checks: FileChecks) -> Ch
     if isinstance(backup, DamagedSet):
         checked.errors.append((None, backup.error))
         return checked
-    chain: list[ManifestSet] = []
     try:
-        chain = chain_of(contents, backup)
+        checked.chain = chain_of(contents, backup)
     except BackupError as error:
         checked.errors.append((None, error))
     for table in backup.manifest.tables:
@@ -91,9 +93,10 @@ def check_files(contents: Contents, backup: BackupSet, checks: FileChecks) -> Ch
         # A table whose export failed has no file; the set counts as incomplete then.
         if (file := table.file) is None:
             continue
+        own = Link(backup.stamp, table, file)
         try:
-            checks.check(contents.directory, Link(backup.stamp, table, file))
-            links = links_of(chain, table) if chain else ()
+            checks.check(contents.directory, own)
+            links = links_of(checked.chain, table) if checked.chain else (own,)
             for link in links[1:]:
                 with reading(links, link):
                     checks.check(contents.directory, link)
@@ -102,11 +105,15 @@ def check_files(contents: Contents, backup: BackupSet, checks: FileChecks) -> Ch
             if isinstance(error, _DAMAGE):
                 checked.tables[table.table] = failed_table(error, time.monotonic() - started)
         else:
-            checked.tables[table.table] = VerifiedTable(
+            verified = VerifiedTable(
                 source_file=file.name,
                 rows=file.rows,
-                file_size=readable_size(file.bytes),
+                file_size=readable_size(sum(link.data.bytes for link in links)),
                 has_digest=file.has_digest,
                 duration=round(time.monotonic() - started, 3),
             )
+            if len(links) > 1:
+                of_chain = {"rows": table.rows, "files": len(links)}
+                verified = VerifiedChain(**{**dict(verified), **of_chain})
+            checked.tables[table.table] = verified
     return checked

@@ -21,6 +21,7 @@ from vector_backup_pipeline.engine.catalog.contents import (
     BackupSet,
     Contents,
     DamagedSet,
+    ManifestSet,
     future_notices,
     read_contents,
 )
@@ -33,6 +34,7 @@ from vector_backup_pipeline.engine.catalog.sources import SourceDatabase, source
 from vector_backup_pipeline.engine.catalog.stored_sets import (
     StoredSet,
     sets_without_verdicts,
+    stored_set,
     write_verdict,
 )
 from vector_backup_pipeline.engine.errors import BackupError, ResourceNotFound, StorageError
@@ -46,6 +48,7 @@ from vector_backup_pipeline.engine.restore.report import recall_line
 from vector_backup_pipeline.engine.results import (
     FailedTable,
     SetVerdict,
+    VerifiedChain,
     VerifiedTable,
     VerifyResult,
     error_line,
@@ -193,7 +196,19 @@ class VerifyRun(RunInParts[VerifyResult, _Set]):
         _log.info("Verified %s: %s", backup_set.label, "passed" if verdict.passed else "failed")
         if verdict.files_passed is not None:
             self._store(backup_set.directory, verdict)
+        # Without a timestamp, the run verifies these sets too.
+        if verdict.files_passed is False and self.request.timestamp is not None:
+            self._judge_bases(backup_set.contents, checked.chain[1:])
         return verdict
+
+    def _judge_bases(self, contents: Contents, bases: Sequence[ManifestSet]) -> None:
+        """Store the verdict on each damaged one, so that no backup builds on it."""
+        for backup in bases:
+            checked = check_files(contents, backup, self._checks)
+            errors = [error for _, error in checked.errors]
+            base = _Set(contents, stored_set(contents, backup), errors=errors)
+            if checked.passed is False and not _was_removed(base):
+                self._store(base.directory, self._judge(base, checked, None))
 
     def _check(self, backup_set: _Set) -> tuple[CheckedFiles, DrilledSet | None]:
         checked = CheckedFiles()
@@ -354,4 +369,5 @@ def _file_line(table: str, entry: VerifiedTable | FailedTable) -> str:
     if isinstance(entry, FailedTable):
         return f"  ✗ {table}: {entry.error}"
     proof = "hash, rows and digest equal" if entry.has_digest else "every row readable"
-    return f"  ✓ {table}: {entry.rows} rows in {entry.source_file} ({entry.file_size}), {proof}"
+    where = f"{entry.files} files" if isinstance(entry, VerifiedChain) else entry.source_file
+    return f"  ✓ {table}: {entry.rows} rows in {where} ({entry.file_size}), {proof}"

@@ -15,7 +15,7 @@ from vector_backup_pipeline.engine.file_names import manifest_name, verdict_name
 from vector_backup_pipeline.engine.results import SetVerdict, VerifyResult
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.storage.root import BackupRoot
-from vector_backup_pipeline.engine.verification.run import VerifyRun
+from vector_backup_pipeline.engine.verification.run import VerifyRun, verdict_lines
 from vector_backup_pipeline.parameters.verify import VerifyParameters
 from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS, BackupMaker
 from vector_backup_pipeline_tests.fix_chains import Chain, ChainMaker
@@ -172,6 +172,9 @@ def test_verification_checks_the_files_that_a_set_builds_on(
     result = _verify(restore.root)
 
     assert result.verified, result.errors
+    first, *_, last = (verdict_lines(verdict)[1] for verdict in result.sets)
+    assert f"docs: 202 rows in {chain.backups[0].path('docs').name} (" in first
+    assert "docs: 183 rows in 4 files (" in last
     assert [verdict.passed for verdict in result.sets] == [True] * 4
     assert [read.count(name) for name in files] == [1] * len(files)
 
@@ -201,6 +204,18 @@ def test_verification_of_one_set_reads_its_chain_alone(chain: Chain, restore: Re
     # The verdict on a base is one on all that build on it.
     assert (chain.directory / verdict_name(first)).exists()
     assert {backup.state for backup in _list(restore.root).values()} == {"damaged"}
+
+
+def test_no_backup_builds_on_a_base_that_a_later_sets_verification_refutes(
+    database: Database, chain: Chain, restore: RestoreMaker, backup: BackupMaker
+) -> None:
+    with damaged(chain.backups[0].path("docs")), damaged(_keys(chain, 2)):
+        verdict = _only(_verify(restore.root, timestamp="latest"))
+
+    assert verdict.timestamp == chain.stamps[3]
+    assert {listed.state for listed in _list(restore.root).values()} == {"damaged"}
+    made = backup(database.url, tables=("docs",), truncate_tables=(), mode="auto")
+    assert made.manifest.builds_on is None
 
 
 def test_a_prune_keeps_what_a_kept_set_builds_on(
