@@ -12,6 +12,7 @@ from dagster._core.scheduler.instigation import InstigatorStatus
 from vector_backup_pipeline.engine.checkup import check_backup
 from vector_backup_pipeline.engine.checkup.finding import Finding, failed, from_error, ok, warning
 from vector_backup_pipeline.engine.errors import BackupError, InvalidParams
+from vector_backup_pipeline.engine.incremental.key_files import KeyFiles
 from vector_backup_pipeline.engine.storage.object_url import is_url
 from vector_backup_pipeline.launch import dagster_instance
 from vector_backup_pipeline.parameters.backup import BackupParameters, CheckParameters
@@ -69,6 +70,8 @@ def check_installation(parameters: CheckParameters) -> Iterator[Finding]:
     backup = BackupParameters(**dict(parameters))
     request = backup.with_tables(settings.tables, settings.truncate_tables)
     yield from _truncate_finding(backup, settings)
+    if settings.mode != "full":
+        yield from _key_file_finding()
     yield from check_backup(request, connection, root, settings.timestamps, settings.lock_timeout)
     yield from check_dagster(settings)
 
@@ -92,6 +95,15 @@ def _truncate_finding(backup: BackupParameters, settings: Settings) -> Iterator[
         BackupParameters(**parameters).with_tables(settings.tables, settings.truncate_tables)
     except InvalidParams as error:
         yield from_error("settings", PREFIX + "TRUNCATE_TABLES", error, "warning")
+
+
+def _key_file_finding() -> Iterator[Finding]:
+    """A failure if key files can't be written, as backups of this mode do."""
+    try:
+        with KeyFiles.open(["id"]):
+            pass
+    except BackupError as error:
+        yield from_error("settings", PREFIX + "MODE", error)
 
 
 def check_dagster(settings: Settings) -> Iterator[Finding]:

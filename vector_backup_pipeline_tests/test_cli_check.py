@@ -1,6 +1,7 @@
 """`vector-backup check`, from the terminal."""
 
 import re
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -120,6 +121,18 @@ def test_suspicious_settings_are_warnings(
     assert "'elsewhere'" in by_name["VECTOR_BACKUP_TRUNCATE_TABLES"]["message"]
     settings = {name for name, finding in by_name.items() if finding["area"] == "settings"}
     assert not settings & {"VECTOR_DATABASE", "VECTOR_BACKUP_DB_URL"}
+
+
+def test_a_mode_without_its_extra_is_a_failure(
+    terminal: Terminal, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VECTOR_BACKUP_DB_URL", "postgresql://127.0.0.1:1/none")
+    monkeypatch.setenv("VECTOR_BACKUP_MODE", "auto")
+    monkeypatch.setitem(sys.modules, "duckdb", None)
+
+    finding = findings(terminal("check", "--json"), "failed")["VECTOR_BACKUP_MODE"]
+
+    assert "vector-backup-pipeline[incremental]" in finding["advice"]
 
 
 def test_control_characters_in_names_are_not_printed(
