@@ -59,7 +59,7 @@ class Base:
         manifest, name = self.backup.manifest, (source.table.schema, source.table.name)
         table = next((t for t in manifest.tables if (t.schema_name, t.name) == name), None)
         if table is None or table.keys is None or table.file is None:
-            raise Doubt(f"The set {self.stamp} has no key file of the table.")
+            raise Doubt(f"The set {self.stamp} has no key file of a table of this name.")
         differences = {
             "was dropped and created again": table.oid != source.table.oid,
             "was truncated or rewritten, or its partitions changed": _files(table)
@@ -106,7 +106,8 @@ def find_base(
     pinned: PinnedSnapshot,
     request: BackupRequest,
 ) -> Base:
-    """The newest set of the database that can be built on.
+    """The newest set of the database that can be built on; one with all tables of the run if there
+    is any.
 
     Raises:
         Doubt: there is none, or the run can't build on any.
@@ -121,13 +122,10 @@ def find_base(
     contents = read_contents(directory, timestamps)
     source = SourceDatabase(server.system_identifier, server.database)
     sets = stored_sets(contents)
-    usable = (
-        backup
-        for stored in sets
-        if stored.can_be_base and stored.state == "complete" and stored.source == source
-        if isinstance(backup := contents.backup_set(stored.stamp), ManifestSet)
-    )
-    backup = next(usable, None)
+    usable = [s for s in sets if s.can_be_base and s.state == "complete" and s.source == source]
+    with_all = [s for s in usable if all(map(s.files_named, request.tables))]
+    backups = (contents.backup_set(stored.stamp) for stored in with_all + usable)
+    backup = next((backup for backup in backups if isinstance(backup, ManifestSet)), None)
     if backup is None:
         raise Doubt("There is no set of this database that a backup can build on.")
     for doubt in _doubts(backup, sets, pinned, request, timestamps):
@@ -153,9 +151,11 @@ def _doubts(
     if age > _OLDEST_BASE:
         yield f"The set {backup.stamp} is {age} transactions old."
     if request.mode == "auto":
-        full = _full_set(backup.stamp, sets)
-        begin = Duration.parse(request.full_every).before(timestamps.now(), timestamps.timezone)
-        if begin is not None and full.created_at < begin:
+        full, full_every = _full_set(backup.stamp, sets), Duration.parse(request.full_every)
+        begin = full_every.before(timestamps.now(), timestamps.timezone)
+        if not full_every:
+            yield f"full_every is {full_every}, which asks for a full set each time."
+        elif begin is not None and full.created_at < begin:
             yield f"The last full set {full.stamp} is older than {request.full_every}."
 
 

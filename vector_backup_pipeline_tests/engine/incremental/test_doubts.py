@@ -175,6 +175,11 @@ def test_mode_incremental_does_not_ask_how_old_the_full_set_is(chain: Chain) -> 
     assert chain.make(mode="incremental").manifest.builds_on == base.stamp
 
 
+def test_a_full_set_can_be_asked_for_each_time(chain: Chain) -> None:
+    chain.make()
+    _is_full(chain.make(full_every="0d"), "full_every is 0d, which asks for a full set each time.")
+
+
 def test_a_set_of_another_format_is_not_built_on(chain: Chain) -> None:
     chain.make()
     _is_full(chain.make(format="binary"), "in another format")
@@ -243,8 +248,19 @@ def test_a_table_that_is_new_to_the_set_is_full(chain: Chain) -> None:
 
     docs, other = made.manifest.tables
     assert (docs.builds_on, other.builds_on) == (base.stamp, None)
-    assert other.full_reason == f"The set {base.stamp} has no key file of the table."
+    assert other.full_reason == f"The set {base.stamp} has no key file of a table of this name."
     assert made.manifest.builds_on == base.stamp
+
+
+def test_a_run_of_one_table_leaves_the_chains_of_others(chain: Chain) -> None:
+    chain.database.run("CREATE TABLE other (id int PRIMARY KEY)")
+    base = chain.make(tables=("docs", "other"))
+    newer = chain.make()
+
+    made = chain.make(tables=("docs", "other"))
+
+    assert [table.builds_on for table in made.manifest.tables] == [base.stamp] * 2
+    assert newer.manifest.builds_on == base.stamp
 
 
 def test_a_partitioned_table_with_a_new_partition_is_full(
