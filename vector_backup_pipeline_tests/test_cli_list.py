@@ -120,6 +120,4 @@ def test_a_set_whose_base_is_missing_is_damaged(terminal: Terminal, sets: SetWri
 
     line = terminal("list").out.splitlines()[2]
 
-    assert _cells(line)[3] == (
-        "damaged, builds on 20250101_000000, 20250101_000000 is missing or damaged"
-    )
+    assert _cells(line)[3] == "damaged, builds on 20250101_000000, which is missing or damaged"

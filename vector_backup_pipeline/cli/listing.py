@@ -84,10 +84,10 @@ def _state(stored: StoredSet) -> Iterator[str]:
     """The state of a set: `complete, verified 2026-11-24, drill passed 2026-11-24`."""
     verified, drill = stored.verified, stored.drill
     yield stored.state
-    if stored.builds_on is not None:
-        yield f"builds on {stored.builds_on}"
     if stored.broken_base is not None:
-        yield f"{stored.broken_base} is missing or damaged"
+        yield f"builds on {stored.broken_base}, which is missing or damaged"
+    elif stored.builds_on is not None:
+        yield f"builds on {stored.builds_on}"
     if verified is not None:
         yield f"{'verified' if verified.passed else 'verification failed'} {verified.at:%Y-%m-%d}"
     if drill is not None:

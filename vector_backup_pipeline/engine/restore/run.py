@@ -196,7 +196,7 @@ class RestoreRun(EngineRun[results.RestoreResult]):
         self._loaded[table] = loaded = _Loaded(rows, time.monotonic() - started)
         _log.info("Loaded %s: %d rows, %.1f s", table, rows, loaded.duration)
         skipped = made(self._source).table(table).rows - rows
-        if self.request.on_conflict == "skip" and not self.request.selects_rows and skipped > 0:
+        if self.request.on_conflict == "skip" and self.request.collections is None and skipped > 0:
             self.notices.append(f"{table}: {skipped} rows existed already and were skipped.")
         return rows
 

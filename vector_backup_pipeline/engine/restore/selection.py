@@ -33,6 +33,8 @@ def row_selection(
 def _matching(keys_from: Path) -> SelectRows:
     if not keys_from.is_file():
         raise InvalidParams(f"keys_from names {keys_from}, which is not a file.")
+    if not keys_from.stat().st_size:
+        raise InvalidParams(f"keys_from names {keys_from}, which is empty.")
 
     def select(keys: KeyFiles, newest: Path) -> Path:
         keys.matching(newest, keys_from, keys.directory / _TARGET)

@@ -66,6 +66,7 @@ def test_rows_come_from_the_set_that_is_asked_for(
         ('{"id": 7}\n{"id": 5000}\n', "line 2"),
         ('{"id": 7}\n{"number": 7}\n', "id"),
         ("7\n", "id"),
+        ("", "empty"),
     ],
 )
 def test_a_key_that_the_set_lacks_is_refused(
@@ -103,6 +104,7 @@ def test_what_was_deleted_or_changed_since_is_restored(
         database, timestamp=fourth, where_removed_since=second, on_conflict="skip"
     )
     assert done.restored("docs").rows_restored == 0, "each of them exists again"
+    assert any("rows existed already and were skipped" in notice for notice in done.result.notices)
 
 
 def test_a_set_without_keys_cannot_be_compared(
