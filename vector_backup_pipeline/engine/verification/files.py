@@ -37,8 +37,8 @@ _DAMAGE = (IntegrityError, ResourceNotFound)
 @dataclass
 class CheckedFiles:
     """The intact and the damaged files, by table. `errors` also has those that could not be read,
-    which says nothing about the set; each with its table, None for the set's own. `chain` is that of
-    the set; it is empty if it can't be read."""
+    which says nothing about the set; each with its table, None for the set's own. `chain` is that
+    of the set; it is empty if it can't be read."""
 
     tables: dict[str, VerifiedTable | FailedTable] = field(default_factory=dict)
     errors: list[tuple[str | None, BackupError]] = field(default_factory=list)
