@@ -214,10 +214,17 @@ def langchain(database: Database) -> Database:
 
 
 def _database(server: EmbeddedServer) -> Iterator[Database]:
+    with database_like(server) as database:
+        yield database
+
+
+@contextmanager
+def database_like(server: EmbeddedServer, template: str = _TEMPLATE) -> Iterator[Database]:
+    """A copy of a database to which nobody is connected."""
     name = f"test_{next(_NUMBERS)}"
     # Copying a template is seven times as fast as creating the database and the extension.
     Database(server, "postgres").run(
-        f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE} STRATEGY file_copy"
+        f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy"
     )
     yield Database(server, name)
     drop_database(server, name)

