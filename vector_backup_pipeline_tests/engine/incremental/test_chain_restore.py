@@ -158,6 +158,9 @@ def test_rows_that_move_between_partitions_are_restored_once_and_no_rows_as_none
         )
         assert made.manifest.builds_on == (sets[-1][0] if sets else None)
         sets.append((made.stamp, rows_of(database)))
+        if change == moved:
+            entry = made.result.tables_backed_up["parts"].model_dump()
+            assert (entry["rows_exported"], entry["rows_removed"]) == (20, 10)
     for stamp, rows in sets[1:]:
         database.run("DROP TABLE parts")
 

@@ -2,84 +2,91 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from vector_backup_pipeline.engine.backup import run
-from vector_backup_pipeline.engine.catalog.stored_sets import write_verdict
 from vector_backup_pipeline.engine.errors import InvalidParams
-from vector_backup_pipeline.engine.results import SetVerdict
-from vector_backup_pipeline.engine.storage.directory import BackupDirectory
-from vector_backup_pipeline.engine.storage.local_store import LocalStore
 from vector_backup_pipeline_tests.fix_backup import BackupMaker, FinishedBackup
-from vector_backup_pipeline_tests.fix_incremental import ROWS, Chain
+from vector_backup_pipeline_tests.fix_incremental import Chain
 from vector_backup_pipeline_tests.fix_postgres import Database
+from vector_backup_pipeline_tests.fix_sets import SetWriter
 
 NO_BASE = "There is no set of this database that a backup can build on."
 _REWRITTEN = "was truncated or rewritten"
 _COLUMN = "a column was added, dropped or altered"
 _SHAPE = "other columns or types"
+_TABLE = """
+    CREATE TYPE {0}_mood AS ENUM ('sad', 'glad');
+    CREATE TYPE {0}_pair AS (a int, b int);
+    CREATE TABLE {0} (id int PRIMARY KEY, body text, state {0}_mood DEFAULT 'glad',
+        pairs {0}_pair[] DEFAULT ARRAY[(1, 2)::{0}_pair]);
+    INSERT INTO {0} SELECT i, 'text ' || i FROM generate_series(1, 20) i;
+"""
+_PARTITIONED = """
+    CREATE TABLE {0} (id int PRIMARY KEY) PARTITION BY RANGE (id);
+    CREATE TABLE {0}_1 PARTITION OF {0} FOR VALUES FROM (1) TO (9);
+"""
+_NAMES = """
+    CREATE DOMAIN kind AS regclass;
+    CREATE TABLE {0} (id int PRIMARY KEY, kinds kind[] DEFAULT '{{pg_class}}');
+    INSERT INTO {0} VALUES (1);
+"""
+_CHANGES = [
+    (_TABLE, "TRUNCATE {0}", _REWRITTEN),
+    (_TABLE, "VACUUM FULL {0}", _REWRITTEN),
+    (_TABLE, "CLUSTER {0} USING {0}_pkey", _REWRITTEN),
+    (_TABLE, "ALTER TABLE {0} ALTER id TYPE bigint", _REWRITTEN),
+    (_TABLE, "ALTER TABLE {0} ADD extra int DEFAULT 7", _SHAPE),
+    (_TABLE, "ALTER TABLE {0} DROP body", _SHAPE),
+    (_TABLE, "ALTER TABLE {0} ALTER body TYPE varchar", _SHAPE),
+    (_TABLE, "ALTER TABLE {0} DROP pairs, ADD pairs {0}_pair[] DEFAULT '{{}}'", _COLUMN),
+    (_TABLE, "ALTER TYPE {0}_mood RENAME VALUE 'sad' TO 'blue'", _SHAPE),
+    (_TABLE, "ALTER TYPE {0}_pair DROP ATTRIBUTE b, ADD ATTRIBUTE b int", _COLUMN),
+    (_TABLE, "DROP TABLE {0}; CREATE TABLE {0} (id int PRIMARY KEY)", "was dropped and created"),
+    (_TABLE, "UPDATE {0} SET body = '' WHERE id <= 11", "11 of 20 rows have changed."),
+    (_TABLE, "ALTER TABLE {0} DROP CONSTRAINT {0}_pkey", "The table has no primary key."),
+    (_NAMES, "ALTER TABLE {0} RENAME CONSTRAINT {0}_pkey TO renamed", "regclass"),
+    (_PARTITIONED, "CREATE TABLE {0}_2 PARTITION OF {0} DEFAULT", "its partitions changed"),
+    ("", _TABLE, "has no key file of the table."),
+]
 
 
-def _is_full(made: FinishedBackup, reason: str) -> None:
+def _is_full(made: FinishedBackup, reason: str, name: str = "docs") -> None:
     assert made.error is None
-    entry = made.result.tables_backed_up["docs"].model_dump()
+    entry = made.result.tables_backed_up[name].model_dump()
     assert (entry["mode"], entry["builds_on"], entry["rows_removed"]) == ("full", None, None)
     assert entry["rows_exported"] == entry["row_count"]
     assert reason in entry["reason"]
-    (table,) = made.manifest.tables
+    (table,) = [table for table in made.manifest.tables if table.name == name]
     assert (table.full_reason, table.builds_on) == (entry["reason"], None)
-    assert made.manifest.builds_on is None
+    assert made.manifest.builds_on in {table.builds_on for table in made.manifest.tables}
 
 
-@pytest.mark.parametrize(
-    ("statements", "reason"),
-    [
-        ("TRUNCATE docs", _REWRITTEN),
-        ("VACUUM FULL docs", _REWRITTEN),
-        ("CLUSTER docs USING docs_pkey", _REWRITTEN),
-        ("ALTER TABLE docs ALTER id TYPE bigint", _REWRITTEN),
-        ("ALTER TABLE docs ADD extra int DEFAULT 7", _SHAPE),
-        ("ALTER TABLE docs DROP body", _SHAPE),
-        ("ALTER TABLE docs ALTER body TYPE varchar", _SHAPE),
-        ("ALTER TABLE docs DROP state, ADD state mood DEFAULT 'sad'", _COLUMN),
-        ("ALTER TYPE mood RENAME VALUE 'sad' TO 'blue'", _SHAPE),
-        ("DROP TABLE docs; CREATE TABLE docs (id int PRIMARY KEY)", "was dropped and created"),
-        ("UPDATE docs SET body = '' WHERE id <= 11", f"11 of {ROWS} rows have changed."),
-    ],
-)
-def test_a_changed_table_is_full(chain: Chain, statements: str, reason: str) -> None:
-    chain.database.run("CREATE TYPE mood AS ENUM ('sad', 'glad')")
-    chain.database.run("ALTER TABLE docs ADD state mood DEFAULT 'glad'")
-    chain.make()
-    chain.database.run(statements)
+def test_a_changed_table_is_full(database: Database, backup: BackupMaker) -> None:
+    names = ["same", *(f"docs_{number}" for number in range(len(_CHANGES)))]
+    for name, creation in zip(names, [_TABLE, *(first for first, _, _ in _CHANGES)], strict=True):
+        database.run(creation.format(name) or "SELECT")
+    chain = Chain(database, backup)
+    base = chain.make(tables=names[:-1])
+    for name, (_, change, _) in zip(names[1:], _CHANGES, strict=True):
+        database.run(change.format(name))
 
-    made = chain.make()
+    made = chain.make(tables=names)
 
-    _is_full(made, reason)
-    chain.check_content(made.manifest.tables[0])
-    assert made.manifest.can_be_base
-    assert chain.make().manifest.builds_on == made.stamp
-
-
-def test_a_changed_composite_type_is_a_doubt(chain: Chain) -> None:
-    chain.database.run("CREATE TYPE pair AS (a int, b int)")
-    chain.database.run("ALTER TABLE docs ADD pairs pair[] DEFAULT ARRAY[(1, 2)::pair]")
-    chain.make()
-    assert chain.make().manifest.builds_on
-    chain.database.run("ALTER TYPE pair DROP ATTRIBUTE b; ALTER TYPE pair ADD ATTRIBUTE b int")
-    _is_full(chain.make(), _COLUMN)
-
-
-def test_values_that_change_with_names_are_a_doubt(chain: Chain) -> None:
-    chain.database.run("CREATE DOMAIN kind AS regclass")
-    chain.database.run("ALTER TABLE docs ADD kinds kind[] DEFAULT '{docs}'")
-    chain.make()
-    chain.database.run("ALTER TABLE docs RENAME CONSTRAINT docs_pkey TO renamed")
-    _is_full(chain.make(), "regclass")
+    for name, (_, _, reason) in zip(names[1:], _CHANGES, strict=True):
+        _is_full(made, reason, name)
+    assert made.manifest.builds_on == made.manifest.tables[0].builds_on == base.stamp
+    following = chain.make(tables=names).manifest.tables
+    full = chain.make(tables=names, mode="full").manifest.tables
+    for ours, theirs, (_, change, _) in zip(following[1:], full[1:], _CHANGES, strict=True):
+        assert (ours.builds_on == made.stamp) == ("CONSTRAINT" not in change), ours.full_reason
+        assert (ours.rows, ours.digest) == (theirs.rows, theirs.digest)
 
 
 def _damage_key_file(chain: Chain, base: FinishedBackup) -> None:
@@ -94,28 +101,17 @@ def _lose_data_file(chain: Chain, base: FinishedBackup) -> None:
 
 
 def _fail_verification(chain: Chain, base: FinishedBackup) -> None:
-    now = base.manifest.created_at
-    verdict = SetVerdict(
-        backup_path="",
-        timestamp=base.stamp or "",
-        backup_date=now,
-        complete=True,
-        files_passed=False,
-        passed=False,
-        verified_at=now,
-        tool_version="",
-        tables={},
-        drill=None,
-        errors=[],
-    )
-    write_verdict(BackupDirectory(LocalStore(base.directory)), verdict)
+    SetWriter(base.directory).verdict(base.manifest.timestamp, files_passed=False)
+
+
+def _rewrite(**fields: Any) -> Callable[[Chain, FinishedBackup], None]:
+    return lambda chain, base: chain.rewrite(base, **fields)
 
 
 def _server(**fields: Any) -> Callable[[Chain, FinishedBackup], None]:
-    def change(chain: Chain, base: FinishedBackup) -> None:
-        chain.rewrite(base, server=base.manifest.server.model_copy(update=fields))
-
-    return change
+    return lambda chain, base: chain.rewrite(
+        base, server=base.manifest.server.model_copy(update=fields)
+    )
 
 
 def _snapshot(xmin_ahead: int) -> Callable[[Chain, FinishedBackup], None]:
@@ -130,43 +126,34 @@ def _make_old(chain: Chain, base: FinishedBackup) -> None:
     chain.rewrite(base, created_at=base.manifest.created_at - timedelta(days=8))
 
 
-def _no_base(chain: Chain, base: FinishedBackup) -> None:
-    chain.rewrite(base, can_be_base=False)
-
-
 def _hide_a_row(chain: Chain, base: FinishedBackup) -> None:
     """A row was written that the base's snapshot claims to have seen."""
     chain.database.run("INSERT INTO docs VALUES (100)")
     chain.rewrite(base, snapshot=chain.database.ask_one("SELECT pg_current_snapshot()::text"))
 
 
-@pytest.mark.parametrize(
-    ("damage", "reason"),
-    [
+def test_a_base_in_doubt_is_not_built_on(chain: Chain, tmp_path: Path) -> None:
+    base = chain.make()
+    whole = shutil.copytree(base.directory, tmp_path / "whole")
+    cases: list[tuple[Callable[[Chain, FinishedBackup], None], str]] = [
         (_damage_key_file, "is not what was written"),
         (_lose_data_file, NO_BASE),
         (_fail_verification, NO_BASE),
-        (_no_base, NO_BASE),
+        (_rewrite(can_be_base=False), NO_BASE),
         (_server(system_identifier="1"), NO_BASE),
         (_server(database="other"), NO_BASE),
         (_server(timeline=7), "its timeline is another"),
         (_server(database_oid=7), "The database was dropped"),
         (_snapshot(1_000_000), "is of a later transaction"),
         (_snapshot(-(1 << 31)), "transactions old"),
-        (_hide_a_row, "1 rows are neither in the set"),
         (_make_old, "is older than 7d"),
-    ],
-)
-def test_a_base_in_doubt_is_not_built_on(
-    chain: Chain, damage: Callable[[Chain, FinishedBackup], None], reason: str
-) -> None:
-    base = chain.make()
-    damage(chain, base)
-
-    made = chain.make()
-
-    _is_full(made, reason)
-    chain.check_content(made.manifest.tables[0])
+        (_hide_a_row, "1 rows are neither in the set"),
+    ]
+    for damage, reason in cases:
+        damage(chain, base)
+        _is_full(chain.make(), reason)
+        shutil.rmtree(base.directory)
+        shutil.copytree(whole, base.directory)
 
 
 def test_mode_incremental_does_not_ask_how_old_the_full_set_is(chain: Chain) -> None:
@@ -175,26 +162,13 @@ def test_mode_incremental_does_not_ask_how_old_the_full_set_is(chain: Chain) -> 
     assert chain.make(mode="incremental").manifest.builds_on == base.stamp
 
 
-def test_a_full_set_can_be_asked_for_each_time(chain: Chain) -> None:
-    chain.make()
-    _is_full(chain.make(full_every="0d"), "full_every is 0d, which asks for a full set each time.")
-
-
 def test_a_set_of_another_format_is_not_built_on(chain: Chain) -> None:
     chain.make()
     _is_full(chain.make(format="binary"), "in another format")
 
 
-def test_a_broken_chain_is_not_built_on(chain: Chain) -> None:
-    base = chain.make()
-    chain.make()
-    base.path("docs").unlink()
-    _is_full(chain.make(), NO_BASE)
-
-
-def test_a_damaged_set_is_passed_over(chain: Chain) -> None:
-    base = chain.make()
-    damaged = chain.make()
+def test_a_damaged_set_is_passed_over_and_a_chain_that_is_broken(chain: Chain) -> None:
+    base, damaged = chain.make(), chain.make()
     damaged.path("docs").unlink()
     chain.database.run("DELETE FROM docs WHERE id = 3")
 
@@ -202,6 +176,8 @@ def test_a_damaged_set_is_passed_over(chain: Chain) -> None:
 
     assert made.manifest.builds_on == base.stamp
     chain.check_content(made.manifest.tables[0])
+    base.path("docs").unlink()
+    _is_full(chain.make(), NO_BASE)
 
 
 def test_a_set_of_mode_full_is_no_base(chain: Chain) -> None:
@@ -240,53 +216,10 @@ def test_a_run_that_truncates_is_full(chain: Chain) -> None:
     assert made.manifest.tables[0].keys is not None
 
 
-def test_a_table_that_is_new_to_the_set_is_full(chain: Chain) -> None:
-    base = chain.make()
-    chain.database.run("CREATE TABLE other (id int PRIMARY KEY)")
-
-    made = chain.make(tables=("docs", "other"))
-
-    docs, other = made.manifest.tables
-    assert (docs.builds_on, other.builds_on) == (base.stamp, None)
-    assert other.full_reason == f"The set {base.stamp} has no key file of a table of this name."
-    assert made.manifest.builds_on == base.stamp
-
-
-def test_a_run_of_one_table_leaves_the_chains_of_others(chain: Chain) -> None:
-    chain.database.run("CREATE TABLE other (id int PRIMARY KEY)")
-    base = chain.make(tables=("docs", "other"))
-    newer = chain.make()
-
-    made = chain.make(tables=("docs", "other"))
-
-    assert [table.builds_on for table in made.manifest.tables] == [base.stamp] * 2
-    assert newer.manifest.builds_on == base.stamp
-
-
-def test_a_partitioned_table_with_a_new_partition_is_full(
-    database: Database, backup: BackupMaker
-) -> None:
-    database.run(
-        """
-        CREATE TABLE docs (id int PRIMARY KEY) PARTITION BY RANGE (id);
-        CREATE TABLE docs_1 PARTITION OF docs FOR VALUES FROM (1) TO (9);
-        """
-    )
-    chain = Chain(database, backup)
-    chain.make()
-    database.run("CREATE TABLE docs_2 PARTITION OF docs FOR VALUES FROM (9) TO (19)")
-    _is_full(chain.make(), "its partitions changed")
-
-
 def test_a_table_that_is_read_through_its_parent_is_full(
     database: Database, backup: BackupMaker
 ) -> None:
-    database.run(
-        """
-        CREATE TABLE docs (id int PRIMARY KEY) PARTITION BY RANGE (id);
-        CREATE TABLE docs_1 PARTITION OF docs FOR VALUES FROM (1) TO (9);
-        """
-    )
+    database.run(_PARTITIONED.format("docs"))
     url = database.create_role(f"reader_{database.name}")
     database.run(f"GRANT SELECT ON docs TO reader_{database.name}")
     parameters: dict[str, Any] = {"tables": ("docs",), "truncate_tables": ()}
