@@ -149,7 +149,7 @@ def test_rows_that_move_between_partitions_are_restored_once_and_no_rows_as_none
             FROM generate_series(1, 100) i;
         """
     )
-    sets = []
+    sets: list[tuple[str | None, list[str]]] = []
     moved = "UPDATE parts SET stamp = 'a' WHERE digest % 5 = 1"
     for change in ("SELECT", moved, "DELETE FROM parts"):
         database.run(change)

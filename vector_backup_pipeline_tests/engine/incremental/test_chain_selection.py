@@ -56,8 +56,7 @@ def test_a_key_that_the_set_lacks_is_refused(
         ([7], "id"),
     ]
     for keys, message in cases:
-        keys_from = _keys(tmp_path, *keys)
-        parameters = {"keys_from": keys_from, "on_conflict": "skip"}
+        parameters: dict[str, Any] = {"keys_from": _keys(tmp_path, *keys), "on_conflict": "skip"}
         restore.fails(stored_chain.database, "INVALID_PARAMS", message, **parameters)
 
 
