@@ -16,7 +16,7 @@ from vector_backup_pipeline.engine.file_names import manifest_name, verdict_name
 from vector_backup_pipeline.engine.results import SetVerdict
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.storage.root import BackupRoot
-from vector_backup_pipeline.engine.verification.run import VerifyRun
+from vector_backup_pipeline.engine.verification.run import VerifyRun, verdict_lines
 from vector_backup_pipeline.parameters.verify import VerifyParameters
 from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS, BackupMaker
 from vector_backup_pipeline_tests.fix_chains import Chain
@@ -165,6 +165,9 @@ def test_verification_checks_the_files_that_a_set_builds_on(
         verdicts = _verify(restore.root)
 
     assert [(verdict.passed, verdict.errors) for verdict in verdicts] == [(True, [])] * 4
+    first, *_, last = (verdict_lines(verdict)[1] for verdict in verdicts)
+    assert f"docs: 202 rows in {stored_chain.backups[0].path('docs').name} (" in first
+    assert "docs: 183 rows in 4 files (" in last
     for number, stamp in enumerate(stored_chain.stamps):
         for path in _files(stored_chain, stamp)[:2]:
             assert read[path.name] == 1
@@ -192,6 +195,19 @@ def test_verification_of_one_set_reads_its_chain_alone(
     # The verdict on a base is one on all that build on it.
     assert (stored_chain.directory / verdict_name(first)).exists()
     assert set(_states(restore.root).values()) == {"damaged"}
+
+
+def test_no_backup_builds_on_a_base_that_a_later_sets_verification_refutes(
+    stored_chain: Chain, restore: RestoreMaker, backup: BackupMaker
+) -> None:
+    first, _, third, fourth = stored_chain.stamps
+    with damaged(_files(stored_chain, first)[0]), damaged(_files(stored_chain, third)[1]):
+        (verdict,) = _verify(restore.root, timestamp="latest")
+
+    assert verdict.timestamp == fourth
+    assert set(_states(restore.root).values()) == {"damaged"}
+    made = backup(stored_chain.source.url, tables=("docs",), truncate_tables=(), mode="auto")
+    assert made.manifest.builds_on is None
 
 
 def test_a_prune_keeps_a_chain_that_a_kept_set_builds_on_and_removes_it_with_its_key_files(

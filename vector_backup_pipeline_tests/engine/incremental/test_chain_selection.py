@@ -54,6 +54,7 @@ def test_a_key_that_the_set_lacks_is_refused(
         ([{"id": 7}, {"id": 5000}], "line 2"),
         ([{"id": 7}, {"number": 7}], "id"),
         ([7], "id"),
+        ([], "empty"),
     ]
     for keys, message in cases:
         parameters: dict[str, Any] = {"keys_from": _keys(tmp_path, *keys), "on_conflict": "skip"}
@@ -83,6 +84,7 @@ def test_what_was_deleted_or_changed_since_is_restored(
         database, timestamp=fourth, where_removed_since=second, on_conflict="skip"
     )
     assert done.restored("docs").rows_restored == 0, "each of them exists again"
+    assert any("rows existed already and were skipped" in notice for notice in done.result.notices)
 
 
 def test_a_set_without_keys_cannot_be_compared(

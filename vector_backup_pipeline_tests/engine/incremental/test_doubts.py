@@ -53,7 +53,7 @@ _CHANGES = [
     (_TABLE, "ALTER TABLE {0} DROP CONSTRAINT {0}_pkey", "The table has no primary key."),
     (_NAMES, "ALTER TABLE {0} RENAME CONSTRAINT {0}_pkey TO renamed", "regclass"),
     (_PARTITIONED, "CREATE TABLE {0}_2 PARTITION OF {0} DEFAULT", "its partitions changed"),
-    ("", _TABLE, "has no key file of the table."),
+    ("", _TABLE, "has no key file of a table of this name."),
 ]
 
 
@@ -162,9 +162,23 @@ def test_mode_incremental_does_not_ask_how_old_the_full_set_is(chain: Chain) -> 
     assert chain.make(mode="incremental").manifest.builds_on == base.stamp
 
 
-def test_a_set_of_another_format_is_not_built_on(chain: Chain) -> None:
+def test_a_set_of_another_format_is_not_built_on_nor_any_if_a_full_one_is_asked_for(
+    chain: Chain,
+) -> None:
     chain.make()
     _is_full(chain.make(format="binary"), "in another format")
+    _is_full(chain.make(full_every="0d"), "full_every is 0d, which asks for a full set each time.")
+
+
+def test_a_run_of_one_table_leaves_the_chains_of_others(chain: Chain) -> None:
+    chain.database.run("CREATE TABLE other (id int PRIMARY KEY)")
+    base = chain.make(tables=("docs", "other"))
+    newer = chain.make()
+
+    made = chain.make(tables=("docs", "other"))
+
+    assert [table.builds_on for table in made.manifest.tables] == [base.stamp] * 2
+    assert newer.manifest.builds_on == base.stamp
 
 
 def test_a_damaged_set_is_passed_over_and_a_chain_that_is_broken(chain: Chain) -> None:
