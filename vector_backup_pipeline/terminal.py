@@ -12,10 +12,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from vector_backup_pipeline.engine import results
-from vector_backup_pipeline.engine.backup.report import table_line
 from vector_backup_pipeline.engine.progress import Progress as Moment
 from vector_backup_pipeline.engine.progress import progress_line
-from vector_backup_pipeline.engine.report import notice_lines, truncate_line
+from vector_backup_pipeline.engine.report import notice_lines, table_line, truncate_line
 from vector_backup_pipeline.engine.restore.report import restore_lines
 from vector_backup_pipeline.engine.retention.run import location_lines
 from vector_backup_pipeline.engine.verification.run import verdict_lines

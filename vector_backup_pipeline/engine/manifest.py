@@ -13,7 +13,7 @@ from vector_backup_pipeline.engine.errors import IntegrityError
 from vector_backup_pipeline.engine.manifest_schema_1 import converted_from_schema_1
 from vector_backup_pipeline.engine.manifest_statements import UnexpectedStatement, check_statements
 from vector_backup_pipeline.engine.record import Record
-from vector_backup_pipeline.engine.results import BackupResult
+from vector_backup_pipeline.engine.results import BackupResult, ExportedTable, readable_size
 from vector_backup_pipeline.engine.secrets import SecretText
 from vector_backup_pipeline.engine.table_definition import Dependency, TableDefinition
 from vector_backup_pipeline.parameters.types import Compression, Format
@@ -81,6 +81,15 @@ class DataFile(Record):
     @property
     def has_digest(self) -> bool:
         return self.digest.value is not None
+
+    def exported(self, rows: int) -> ExportedTable:
+        """The result of a table whose file it is, and that has so many rows."""
+        return ExportedTable(
+            row_count=rows,
+            file_size=readable_size(self.bytes),
+            backup_file=self.name,
+            duration=self.duration,
+        )
 
 
 class Relation(Record):

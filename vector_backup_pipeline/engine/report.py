@@ -4,7 +4,13 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from vector_backup_pipeline.engine.errors import BackupError, RunCancelled
-from vector_backup_pipeline.engine.results import TruncatedTable, TruncateFailure
+from vector_backup_pipeline.engine.results import (
+    ExportedTable,
+    FailedTable,
+    IncrementalTable,
+    TruncatedTable,
+    TruncateFailure,
+)
 
 RULE = "=" * 78
 
@@ -20,6 +26,22 @@ def outcome(error: BackupError | None, canceled_by: str | None) -> str:
     if isinstance(error, RunCancelled):
         return f"CANCELED by {canceled_by}" if canceled_by else "CANCELED"
     return "SUCCESS" if error is None else f"FAILED ({error.error_type})"
+
+
+def table_line(name: str, entry: ExportedTable | FailedTable) -> str:
+    if isinstance(entry, ExportedTable):
+        files = f"{entry.row_count} rows -> {entry.backup_file} ({entry.file_size})"
+        return f"  ✓ {name}: {files}{_mode(entry)}"
+    return f"  ✗ {name}: FAILED - {entry.error}"
+
+
+def _mode(entry: ExportedTable) -> str:
+    if not isinstance(entry, IncrementalTable):
+        return ""
+    if entry.builds_on is None:
+        return f", full: {entry.reason}"
+    numbers = f"{entry.rows_exported} changed, {entry.rows_removed} removed"
+    return f", incremental: {numbers} since {entry.builds_on}"
 
 
 def truncate_line(name: str, entry: TruncatedTable | TruncateFailure) -> str:

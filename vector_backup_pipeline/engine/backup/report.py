@@ -1,12 +1,12 @@
 """A backup's section of the log, as text."""
 
-from vector_backup_pipeline.engine.report import error_lines, notice_lines, truncate_line
-from vector_backup_pipeline.engine.results import (
-    BackupResult,
-    ExportedTable,
-    FailedTable,
-    IncrementalTable,
+from vector_backup_pipeline.engine.report import (
+    error_lines,
+    notice_lines,
+    table_line,
+    truncate_line,
 )
+from vector_backup_pipeline.engine.results import BackupResult
 from vector_backup_pipeline.parameters.backup import BackupRequest
 
 
@@ -24,22 +24,6 @@ def backup_lines(
         *notice_lines(result.notices),
         *error_lines(result.errors),
     ]
-
-
-def table_line(name: str, entry: ExportedTable | FailedTable) -> str:
-    if isinstance(entry, ExportedTable):
-        files = f"{entry.row_count} rows -> {entry.backup_file} ({entry.file_size})"
-        return f"  ✓ {name}: {files}{_mode(entry)}"
-    return f"  ✗ {name}: FAILED - {entry.error}"
-
-
-def _mode(entry: ExportedTable) -> str:
-    if not isinstance(entry, IncrementalTable):
-        return ""
-    if entry.builds_on is None:
-        return f", full: {entry.reason}"
-    numbers = f"{entry.rows_exported} changed, {entry.rows_removed} removed"
-    return f", incremental: {numbers} since {entry.builds_on}"
 
 
 def _truncate_lines(request: BackupRequest, result: BackupResult) -> list[str]:

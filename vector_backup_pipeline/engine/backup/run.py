@@ -45,7 +45,6 @@ from vector_backup_pipeline.engine.results import (
     TruncateFailure,
     error_line,
     failed_table,
-    readable_size,
 )
 from vector_backup_pipeline.engine.runs import EngineRun, made
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
@@ -434,12 +433,7 @@ def _table_export(pinned: PinnedSnapshot, table: str) -> TableExport:
 
 
 def _exported(stored: TableFiles, request: BackupRequest) -> ExportedTable:
-    exported = ExportedTable(
-        row_count=stored.rows,
-        file_size=readable_size(stored.file.bytes),
-        backup_file=stored.file.name,
-        duration=stored.file.duration,
-    )
+    exported = stored.file.exported(stored.rows)
     if request.mode == "full":
         return exported
     return IncrementalTable(

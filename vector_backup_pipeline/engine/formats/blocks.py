@@ -39,6 +39,9 @@ class Content:
     rows: int
     digest: int
 
+    def __add__(self, other: Content) -> Content:
+        return Content(self.rows + other.rows, (self.digest + other.digest) % DIGEST_MODULUS)
+
     def __sub__(self, other: Content) -> Content:
         return Content(self.rows - other.rows, (self.digest - other.digest) % DIGEST_MODULUS)
 

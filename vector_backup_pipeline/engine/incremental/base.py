@@ -5,24 +5,22 @@ A doubt makes a table full. It is a sentence, which the manifest, the log and th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-from psycopg2.extensions import cursor as Cursor
 
 from vector_backup_pipeline.engine.catalog.contents import ManifestSet, read_contents
 from vector_backup_pipeline.engine.catalog.sources import SourceDatabase
 from vector_backup_pipeline.engine.catalog.stored_sets import StoredSet, stored_sets
 from vector_backup_pipeline.engine.errors import IntegrityError, ResourceNotFound
-from vector_backup_pipeline.engine.manifest import Manifest, TableBackup
+from vector_backup_pipeline.engine.incremental.chain import Link, download_keys
+from vector_backup_pipeline.engine.incremental.key_files import KeyFiles
 from vector_backup_pipeline.engine.postgres.changes import columns_have_changed, values_show_names
 from vector_backup_pipeline.engine.postgres.connection import database_errors
 from vector_backup_pipeline.engine.postgres.snapshot import PinnedSnapshot
 from vector_backup_pipeline.engine.postgres.sql_ascii import ENCODING as SQL_ASCII
 from vector_backup_pipeline.engine.postgres.tables import TableSource
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
-from vector_backup_pipeline.engine.stored_files import check_stored_file
 from vector_backup_pipeline.engine.table_definition import Definitions, Dependency, TableDefinition
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
 from vector_backup_pipeline.parameters.backup import BackupRequest
@@ -52,50 +50,46 @@ class Base:
     def xmin(self) -> int:
         return _xmin(self.backup.manifest.snapshot)
 
-    def table(
+    def link(
         self, pinned: PinnedSnapshot, source: TableSource, definitions: Definitions, form: str
-    ) -> TableBackup:
+    ) -> Link:
         """The table in the base. Raises `Doubt` if its rows can't be built on."""
-        manifest, name = self.backup.manifest, (source.table.schema, source.table.name)
-        table = next((t for t in manifest.tables if (t.schema_name, t.name) == name), None)
-        if table is None or table.keys is None or table.file is None:
+        link = Link.find(self.backup, source.table.schema, source.table.name)
+        if link is None or link.table.keys is None:
             raise Doubt(f"The set {self.stamp} has no key file of a table of this name.")
+        table, needed = link.table, self.backup.manifest.dependencies
+        files = [(relation.oid, relation.relfilenode) for relation in source.relations]
         differences = {
             "was dropped and created again": table.oid != source.table.oid,
-            "was truncated or rewritten, or its partitions changed": _files(table)
-            != {(relation.oid, relation.relfilenode) for relation in source.relations},
-            "was backed up in another format": table.file.format != form,
-            "has other columns or types": _shape(table.definition, table.columns, manifest)
-            != _shape(definitions.tables[source.table.oid], source.columns, definitions),
+            "was truncated or rewritten, or its partitions changed": set(files)
+            != {(relation.oid, relation.relfilenode) for relation in table.relations},
+            "was backed up in another format": link.data.format != form,
+            "has other columns or types": _shape(table.definition, table.columns, needed)
+            != _shape(
+                definitions.tables[source.table.oid], source.columns, definitions.dependencies
+            ),
         }
         for difference, applies in differences.items():
             if applies:
                 raise Doubt(f"Since the set {self.stamp} the table {difference}.")
+        oids = [source.table.oid, *(oid for oid, _ in files)]
         with (
             database_errors("read the columns' changes", pinned.settings.secrets),
             pinned.coordinator.cursor() as cursor,
         ):
-            self._check_columns(cursor, source)
-        return table
+            if columns_have_changed(cursor, oids, self.xmin):
+                raise Doubt(
+                    f"Since the set {self.stamp} a column was added, dropped or altered, or a "
+                    "label of its type renamed."
+                )
+            if values_show_names(cursor, oids):
+                raise Doubt("A column has a type such as regclass, whose values change with names.")
+        return link
 
-    def _check_columns(self, cursor: Cursor, source: TableSource) -> None:
-        oids = [source.table.oid, *(relation.oid for relation in source.relations)]
-        if columns_have_changed(cursor, oids, self.xmin):
-            raise Doubt(
-                f"Since the set {self.stamp} a column was added, dropped or altered, or a label of "
-                "its type renamed."
-            )
-        if values_show_names(cursor, oids):
-            raise Doubt("A column has a type such as regclass, whose values change with names.")
-
-    def fetch_keys(self, table: TableBackup, target: Path) -> None:
-        """Read the table's key file into `target`. Raises `Doubt` if it is not what was written."""
-        keys = table.keys
-        if keys is None:
-            raise Doubt(f"The set {self.stamp} has no key file of the table.")
+    def fetch_keys(self, link: Link, keys: KeyFiles) -> Path:
+        """The table's key file, for `keys`. Raises `Doubt` if it is not what was written."""
         try:
-            with target.open("wb") as file:
-                check_stored_file(self.directory, keys.name, keys.bytes, keys.sha256, file.write)
+            return download_keys(self.directory, link, keys)
         except (IntegrityError, ResourceNotFound) as error:
             raise Doubt(f"The key file of the set {self.stamp} is damaged: {error}") from error
 
@@ -172,22 +166,22 @@ def _xmin(snapshot: str) -> int:
     return int(snapshot.partition(":")[0])
 
 
-def _files(table: TableBackup) -> set[tuple[int, int | None]]:
-    return {(relation.oid, relation.relfilenode) for relation in table.relations}
-
-
 def _shape(
-    definition: TableDefinition | None, columns: Iterable[str], needed: Definitions | Manifest
+    definition: TableDefinition | None, columns: Iterable[str], dependencies: Iterable[Dependency]
 ) -> object:
     """What the text of a row depends on, as far as the manifest has it."""
     if definition is None:
         return None
-    dependencies: list[Dependency] = [d for d in needed.dependencies if d.key in definition.needs]
-    return definition.columns, definition.primary_key, [*columns], dependencies
+    needed = [d for d in dependencies if d.key in definition.needs]
+    return definition.columns, definition.primary_key, [*columns], needed
 
 
-def doubt_about(pinned: PinnedSnapshot, source: TableSource) -> str | None:
+def doubt_about(
+    pinned: PinnedSnapshot, source: TableSource, primary_key: Sequence[str]
+) -> str | None:
     """Why the table can't have a key file."""
+    if not primary_key:
+        return "The table has no primary key."
     if pinned.server.encoding == SQL_ASCII:
         return "The encoding of the database is SQL_ASCII."
     if all(relation.by_ranges for relation in source.relations):

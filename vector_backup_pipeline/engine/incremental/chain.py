@@ -4,7 +4,7 @@ in the data files of the chain; its newest key file says which of them are live.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -13,11 +13,11 @@ import xxhash
 
 from vector_backup_pipeline.engine.catalog.contents import Contents, ManifestSet
 from vector_backup_pipeline.engine.errors import IntegrityError, ResourceNotFound
-from vector_backup_pipeline.engine.formats.blocks import Content
+from vector_backup_pipeline.engine.formats.blocks import EMPTY, Content
 from vector_backup_pipeline.engine.incremental.key_files import KeyFiles, RowFilter
 from vector_backup_pipeline.engine.manifest import DataFile, KeyFile, TableBackup
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
-from vector_backup_pipeline.engine.stored_files import check_stored_file
+from vector_backup_pipeline.engine.stored_files import check_rows, check_stored_file
 
 # Writes a key file with the wanted rows of a table's key file, and returns it.
 SelectRows: TypeAlias = Callable[[KeyFiles, Path], Path]
@@ -30,6 +30,14 @@ class Link:
     stamp: str
     table: TableBackup
     data: DataFile
+
+    @classmethod
+    def find(cls, backup: ManifestSet, schema: str, name: str) -> Link | None:
+        """The table in the set; None if its file is not in it."""
+        for table in backup.manifest.tables:
+            if (table.schema_name, table.name) == (schema, name) and table.file:
+                return cls(backup.stamp, table, table.file)
+        return None
 
     @property
     def keys(self) -> KeyFile:
@@ -90,7 +98,7 @@ def links_of(chain: Sequence[ManifestSet], table: TableBackup) -> tuple[Link, ..
     for backup in chain:
         if links and links[-1].table.builds_on != backup.stamp:
             break
-        link = link_of(backup, table)
+        link = Link.find(backup, table.schema_name, table.name)
         if link is None or (links and link.form != links[0].form):
             break
         links.append(link)
@@ -100,14 +108,6 @@ def links_of(chain: Sequence[ManifestSet], table: TableBackup) -> tuple[Link, ..
             "them in another form. Choose another set."
         )
     return tuple(links)
-
-
-def link_of(backup: ManifestSet, table: TableBackup) -> Link | None:
-    """The same table in the set; None if its file is not in it."""
-    for found in backup.manifest.tables:
-        if (found.schema_name, found.name) == (table.schema_name, table.name) and found.file:
-            return Link(backup.stamp, found, found.file)
-    return None
 
 
 @contextlib.contextmanager
@@ -141,22 +141,24 @@ def find_parts(
         for link in links:
             with reading(links, link):
                 files[link.stamp] = download_keys(directory, link, keys)
+        chosen = files[newest.stamp]
+        contents = keys.contents(chosen)
         with reading(links, newest):
-            live = keys.content(files[newest.stamp])
-            _check_content(directory, newest, live, newest.table.rows, newest.table.digest)
-        chosen = select(keys, files[newest.stamp]) if select else files[newest.stamp]
-        rows = keys.stamps(chosen)
-        if not rows.keys() <= files.keys():
+            _check_contents(directory, newest, contents)
+        if select is not None:
+            chosen = select(keys, chosen)
+            contents = keys.contents(chosen)
+        if not contents.keys() <= files.keys():
             raise IntegrityError(
                 f"The key file {newest.keys.name} names sets that {newest.stamp} does not build "
                 "on. Choose another set."
             )
         parts = []
         for link in reversed(links):
-            if wanted := rows.get(link.stamp):
+            if wanted := contents.get(link.stamp, EMPTY).rows:
                 row_filter = None
                 if wanted < link.data.rows:
-                    row_filter = keys.superseded(chosen, files[link.stamp], link.stamp)
+                    row_filter = keys.row_filter(chosen, files[link.stamp], link.stamp)
                 parts.append(Part(link.data, wanted, row_filter))
         return tuple(parts)
 
@@ -169,29 +171,34 @@ def download_keys(directory: BackupDirectory, link: Link, keys: KeyFiles) -> Pat
     return path
 
 
-def check_keys(directory: BackupDirectory, link: Link) -> None:
-    """Compare the table's key file with its size and SHA-256, its content with that of the live
-    rows, and what it has of its own set with the data file.
+def check_link(directory: BackupDirectory, link: Link) -> None:
+    """Compare the table's files in the set with the manifest: as `check_rows`, and the content of
+    the key file with that of the live rows and of the data file.
 
     Raises:
         IntegrityError: they differ.
         MissingExtra: DuckDB is not installed.
-        ResourceNotFound, StorageError: the file cannot be read.
+        ResourceNotFound, StorageError: a file cannot be read.
     """
-    with KeyFiles.open(link.keys.columns) as keys:
-        file = download_keys(directory, link, keys)
-        live, own = keys.content(file), keys.content(file, link.stamp)
-    _check_content(directory, link, live, link.table.rows, link.table.digest)
-    _check_content(directory, link, own, link.data.rows, link.data.digest.value)
+    check_rows(directory, link.data)
+    if link.table.keys is not None:
+        with KeyFiles.open(link.keys.columns) as keys:
+            contents = keys.contents(download_keys(directory, link, keys))
+        _check_contents(directory, link, contents)
 
 
-def _check_content(
-    directory: BackupDirectory, link: Link, content: Content, rows: int, digest: str | None
+def _check_contents(
+    directory: BackupDirectory, link: Link, contents: Mapping[str, Content]
 ) -> None:
-    actual = f"{content.digest:032x}"
-    if (content.rows, actual) != (rows, digest):
-        raise IntegrityError(
-            f"{directory.location}/{link.keys.name} does not fit the manifest: {content.rows} rows "
-            f"with content digest {actual}, expected {rows} rows with {digest}. Check the disk, "
-            "and make a new backup."
-        )
+    own, table = contents.get(link.stamp, EMPTY), link.table
+    for content, rows, digest in (
+        (sum(contents.values(), EMPTY), table.rows, table.digest),
+        (own, link.data.rows, link.data.digest.value),
+    ):
+        actual = f"{content.digest:032x}"
+        if (content.rows, actual) != (rows, digest):
+            raise IntegrityError(
+                f"{directory.location}/{link.keys.name} does not fit the manifest: {content.rows} "
+                f"rows with content digest {actual}, expected {rows} rows with {digest}. Check the "
+                "disk, and make a new backup."
+            )

@@ -32,19 +32,17 @@ from vector_backup_pipeline.engine.incremental.chain import Link, Part
 from vector_backup_pipeline.engine.incremental.export import store_keys
 from vector_backup_pipeline.engine.incremental.key_files import KeyFiles
 from vector_backup_pipeline.engine.manifest import DataFile, KeyFile
-from vector_backup_pipeline.engine.report import error_lines, notice_lines
+from vector_backup_pipeline.engine.report import error_lines, notice_lines, table_line
 from vector_backup_pipeline.engine.results import (
     BackupResult,
     ConsolidateResult,
     ExportedTable,
     error_line,
-    readable_size,
 )
 from vector_backup_pipeline.engine.runs import EngineRun
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.engine.stored_files import (
-    check_rows,
     check_stored_file,
     read_block_rows,
 )
@@ -69,7 +67,6 @@ class ConsolidateRun(EngineRun[ConsolidateResult]):
     ) -> None:
         super().__init__(root, timestamps, run_id)
         self.parameters = parameters
-        self._claims = ExitStack()
         self._directory: BackupDirectory | None = None
         self._chain: list[ManifestSet] = []
         self._stamp: str | None = None
@@ -87,58 +84,57 @@ class ConsolidateRun(EngineRun[ConsolidateResult]):
             IntegrityError: a file of the chain is missing or damaged.
             MissingExtra: DuckDB is not installed.
         """
-        with self._remembering():
+        with self._remembering(), ExitStack() as claims:
             parameters, timestamps = self.parameters, self._timestamps
-            directory = find_directory(self._root, None, parameters.task_id)
+            directory = self._directory = find_directory(self._root, None, parameters.task_id)
             chosen = choose_set(
                 directory, timestamps, parameters.timestamp, None, parameters.source_database
             )
-            chain = chains.chain_of(chosen.contents, chosen.backup)
-            self._directory, self._chain = directory, chain
+            chain = self._chain = chains.chain_of(chosen.contents, chosen.backup)
+            stamp = chosen.backup.stamp
             if len(chain) == 1:
                 raise InvalidParams(
-                    f"The set {chain[0].stamp} in {directory.location} is full: it builds on no "
-                    "other set, so there is nothing to consolidate."
+                    f"The set {stamp} in {directory.location} is full: it builds on no other set, "
+                    "so there is nothing to consolidate."
                 )
-            if len(chain) >= shortest:
-                self._write(directory, chain)
+            if len(chain) < shortest:
+                return
+            reading = claim_reading(directory, timestamps, stamp, self._run_id, self.notices)
+            if reading is not None:
+                claims.callback(reading.release)
+            remove_leftovers(directory, timestamps)
+            self._stamp, claim = claim_timestamp(directory, timestamps, self._run_id)
+            claims.callback(claim.release)
+            self._write(directory, self._stamp)
 
-    def _write(self, directory: BackupDirectory, chain: Sequence[ManifestSet]) -> None:
-        reading = claim_reading(
-            directory, self._timestamps, chain[0].stamp, self._run_id, self.notices
-        )
-        if reading is not None:
-            self._claims.callback(reading.release)
-        remove_leftovers(directory, self._timestamps)
-        self._stamp, claim = claim_timestamp(directory, self._timestamps, self._run_id)
-        self._claims.callback(claim.release)
+    def _write(self, directory: BackupDirectory, stamp: str) -> None:
         try:
-            tables = _write_tables(directory, chain, self._stamp)
+            tables = _write_tables(directory, self._chain, stamp)
         except BaseException:
             with suppress(BackupError):  # The first error is the one to report.
                 for name in directory.names():
-                    if stamp_of_data_file(name, self._timestamps) == self._stamp:
+                    if stamp_of_data_file(name, self._timestamps) == stamp:
                         directory.delete(name)
             raise
-        exported = {link.table.table: _exported(link.data) for link in tables}
-        manifest = chain[0].manifest.model_copy(
-            update={
-                "tool_version": __version__,
-                "timestamp": self._stamp,
-                "run_id": self._run_id,
-                "tables": [link.table for link in tables],
-                "builds_on": None,
-                "result": BackupResult(
-                    backup_performed=True,
-                    backup_directory=directory.location,
-                    tables_backed_up=dict(exported),
-                    notices=[f"Consolidated from {', '.join(link.stamp for link in chain)}."],
-                    duration=self._duration,
-                    timestamp=self._local(self._began_at),
-                ),
-            }
+        exported = {link.table.table: link.data.exported(link.data.rows) for link in tables}
+        result = BackupResult(
+            backup_performed=True,
+            backup_directory=directory.location,
+            tables_backed_up=dict(exported),
+            notices=[f"Consolidated from {', '.join(link.stamp for link in self._chain)}."],
+            duration=self._duration,
+            timestamp=self._local(self._began_at),
         )
-        directory.replace(manifest_name(self._stamp), manifest.to_json(directory.manifest_key))
+        changed = {
+            "tool_version": __version__,
+            "timestamp": stamp,
+            "run_id": self._run_id,
+            "tables": [link.table for link in tables],
+            "builds_on": None,
+            "result": result,
+        }
+        manifest = self._chain[0].manifest.model_copy(update=changed)
+        directory.replace(manifest_name(stamp), manifest.to_json(directory.manifest_key))
         self._tables = exported
 
     def _left_out(self) -> str | None:
@@ -152,9 +148,6 @@ class ConsolidateRun(EngineRun[ConsolidateResult]):
             *consolidate_lines(self._make_result()),
         ]
         self._append_to_log(self._directory, f"consolidate {self._stamp}", lines)
-
-    def _release(self) -> None:
-        self._claims.close()
 
     def _make_result(self) -> ConsolidateResult:
         return ConsolidateResult(
@@ -176,57 +169,43 @@ def consolidate_lines(result: ConsolidateResult) -> list[str]:
         f"Set: {result.set_timestamp or '(not made)'}",
         f"Made from: {', '.join(result.chain) or '(no chain)'}",
         f"Duration: {result.duration:.3f} s",
-        *(
-            f"  ✓ {name}: {table.row_count} rows -> {table.backup_file} ({table.file_size})"
-            for name, table in result.tables.items()
-        ),
+        *(table_line(name, table) for name, table in result.tables.items()),
         *notice_lines(result.notices),
         *error_lines(result.errors),
     ]
-
-
-def _exported(file: DataFile) -> ExportedTable:
-    return ExportedTable(
-        row_count=file.rows,
-        file_size=readable_size(file.bytes),
-        backup_file=file.name,
-        duration=file.duration,
-    )
 
 
 def _write_tables(
     directory: BackupDirectory, chain: Sequence[ManifestSet], stamp: str
 ) -> list[Link]:
     """The tables in the new set, whose files are written and read again."""
-    links_of = {t.table: chains.links_of(chain, t) for t in chain[0].manifest.tables}
-    for links in links_of.values():
+    sources = [chains.links_of(chain, table) for table in chain[0].manifest.tables]
+    for links in sources:
         for link in links:
             with chains.reading(links, link):
                 check_stored_file(directory, link.data.name, link.data.bytes, link.data.sha256)
-    tables = [_write_table(directory, links, stamp) for links in links_of.values()]
+    tables = [_write_table(directory, links, stamp) for links in sources]
     for table in tables:
-        check_rows(directory, table.data)
-        if table.table.keys is not None:
-            chains.check_keys(directory, table)
+        chains.check_link(directory, table)
     return tables
 
 
 def _write_table(directory: BackupDirectory, links: Sequence[Link], stamp: str) -> Link:
-    newest = links[0]
-    table, data = newest.table, newest.data
-    parts: Sequence[Part] = [Part(data, data.rows)]
-    if table.keys is not None:
-        parts = chains.find_parts(directory, links)
+    table, data = links[0].table, links[0].data
     extension = data_extension(data.format, data.compression)
     name = data_file_name(table.schema_name, table.name, stamp, extension)
+    parts: Sequence[Part] = [Part(data, data.rows)]
+    keys = None
+    if table.keys is not None:
+        parts = chains.find_parts(directory, links)
+        keys = _write_keys(directory, links[0], stamp)
     file = _write_rows(directory, data, parts, name)
     if (file.rows, file.digest.value) != (table.rows, table.digest):
         raise IntegrityError(
-            f"The rows of {table.table} in the set {newest.stamp} are not those that were written: "
-            f"{file.rows} rows with content digest {file.digest.value}, expected {table.rows} rows "
-            f"with {table.digest}. Make a full backup."
+            f"The rows of {table.table} in the set {links[0].stamp} are not those that were "
+            f"written: {file.rows} rows with content digest {file.digest.value}, expected "
+            f"{table.rows} rows with {table.digest}. Make a full backup."
         )
-    keys = None if table.keys is None else _write_keys(directory, newest, stamp)
     _log.info("Consolidated %s: %d rows of %d sets", table.table, file.rows, len(links))
     is_full = {"builds_on": None, "live_rows": None, "live_digest": None, "full_reason": None}
     update = {"file": file, "keys": keys, **is_full}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,18 +13,10 @@ from vector_backup_pipeline.engine.catalog.contents import ManifestSet
 from vector_backup_pipeline.engine.catalog.stored_sets import stored_set
 from vector_backup_pipeline.engine.errors import InvalidParams, ResourceNotFound
 from vector_backup_pipeline.engine.incremental.chain import Link, download_keys
-from vector_backup_pipeline.engine.incremental.key_files import Change, KeyFiles
+from vector_backup_pipeline.engine.incremental.key_files import Change, KeyFiles, TableDifference
 from vector_backup_pipeline.engine.record import Record
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
-
-
-class TableDifference(Record):
-    """Numbers of rows."""
-
-    added: int
-    changed: int
-    removed: int
 
 
 class SetDifference(Record):
@@ -46,28 +37,21 @@ class SetPair:
 
     def difference(self) -> SetDifference:
         """Raises `IntegrityError` if a key file is not what was written."""
-        tables = {}
-        for table in self.tables:
-            with self._key_files(table) as (keys, earlier, later):
-                tables[table] = TableDifference(**keys.difference(earlier, later)._asdict())
+        tables = {table: keys.difference(*files) for table, keys, files in self._key_files()}
         return SetDifference(**{"from": self.stamps[0]}, to=self.stamps[1], tables=tables)
 
     def changed_keys(self) -> Iterator[tuple[str, Change, dict[str, str]]]:
         """The table, the change and the primary key of each row. Raises as `difference`."""
-        for table in self.tables:
-            with self._key_files(table) as (keys, earlier, later):
-                for change, key in keys.differing_keys(earlier, later):
-                    yield table, change, key
+        for table, keys, files in self._key_files():
+            for change, key in keys.differing_keys(*files):
+                yield table, change, key
 
-    @contextmanager
-    def _key_files(self, table: str) -> Iterator[tuple[KeyFiles, Path, Path]]:
-        earlier, later = self.tables[table]
-        with KeyFiles.open(later.keys.columns) as keys:
-            yield (
-                keys,
-                download_keys(self.directory, earlier, keys),
-                download_keys(self.directory, later, keys),
-            )
+    def _key_files(self) -> Iterator[tuple[str, KeyFiles, tuple[Path, Path]]]:
+        """Each table with its key files, which exist until the next one."""
+        for table, (earlier, later) in self.tables.items():
+            with KeyFiles.open(later.keys.columns) as keys:
+                files = [download_keys(self.directory, link, keys) for link in (earlier, later)]
+                yield table, keys, (files[0], files[1])
 
 
 def find_pair(
@@ -84,12 +68,12 @@ def find_pair(
         ResourceNotFound, IntegrityError: see `choose_set`; or neither set has a table.
     """
     chosen = [choose_set(directory, timestamps, stamp, tables) for stamp in (earlier, later)]
-    stored = [stored_set(choice.contents, choice.backup) for choice in chosen]
-    files = [file for backup in stored for file in backup.files]
+    sets = [stored_set(choice.contents, choice.backup) for choice in chosen]
+    files = [file for stored in sets for file in stored.files]
     if tables is not None:
         files = []
         for text in tables:
-            named = [file for backup in stored for file in backup.files_named(text)]
+            named = [file for stored in sets for file in stored.files_named(text)]
             if not named:
                 raise ResourceNotFound(f"Neither {earlier} nor {later} has a table {text}.")
             files += named
@@ -108,11 +92,11 @@ def find_pair(
 
 
 def _link(backup: ManifestSet, identity: tuple[str, str]) -> Link:
-    for table in backup.manifest.tables:
-        if (table.schema_name, table.name) == identity and table.file and table.keys:
-            return Link(backup.stamp, table, table.file)
-    raise InvalidParams(
-        f"The set {backup.stamp} has no key file of {'.'.join(identity)}. Backups in mode auto or "
-        "incremental write one for each table with a primary key. Choose another set, or leave the "
-        "table out."
-    )
+    link = Link.find(backup, *identity)
+    if link is None or link.table.keys is None:
+        raise InvalidParams(
+            f"The set {backup.stamp} has no key file of {'.'.join(identity)}. Backups in mode auto "
+            "or incremental write one for each table with a primary key. Choose another set, or "
+            "leave the table out."
+        )
+    return link

@@ -18,7 +18,7 @@ from pathlib import Path
 from vector_backup_pipeline.engine.cancellation import check
 from vector_backup_pipeline.engine.errors import BackupError, IntegrityError, InvalidParams
 from vector_backup_pipeline.engine.file_names import KEYS_EXTENSION, data_extension, data_file_name
-from vector_backup_pipeline.engine.formats.blocks import Content
+from vector_backup_pipeline.engine.formats.blocks import EMPTY, Content
 from vector_backup_pipeline.engine.formats.row_formats import CSV
 from vector_backup_pipeline.engine.incremental.base import Base, Doubt, doubt_about
 from vector_backup_pipeline.engine.incremental.key_files import KeyFiles, LiveKeys
@@ -76,7 +76,7 @@ class IncrementalExport:
 
     def in_full(self) -> TableFiles:
         """Export all rows, without a key file."""
-        return TableFiles(self._export(None))
+        return TableFiles(self._export())
 
     def run(self, base: Base | Doubt) -> TableFiles:
         """Export the rows that have changed since `base`, or all in doubt.
@@ -93,50 +93,49 @@ class IncrementalExport:
         return replace(files, file=files.file.model_copy(update={"duration": duration}))
 
     def _run(self, base: Base | Doubt) -> TableFiles:
-        columns = self._key_columns
-        if not columns:
-            return TableFiles(self._export(None), full_reason="The table has no primary key.")
-        if doubt := doubt_about(self.pinned, self.source):
-            self._check_mode(doubt)
-            return TableFiles(self._export(None), full_reason=doubt)
+        columns, request = self._key_columns, self.request
+        no_keys = doubt_about(self.pinned, self.source, columns)
         try:
-            with KeyFiles.open(columns) as keys:
-                return self._changed(keys, base)
+            if no_keys is not None:
+                raise Doubt(no_keys)
+            if isinstance(base, Doubt):
+                raise base
+            return self._with_keys(base)
         except Doubt as error:
             doubt = str(error)
-        self._check_mode(doubt)
-        with KeyFiles.open(columns) as keys:
-            files, _ = self._written(keys, self._scan(keys, None))
-            return replace(files, full_reason=doubt)
-
-    def _check_mode(self, doubt: str) -> None:
-        if self.request.mode == "incremental" and not self.request.tables_to_truncate:
+        if columns and request.mode == "incremental" and not request.tables_to_truncate:
             raise InvalidParams(
                 f"{self.source.table.requested} needs a full backup: {doubt} Use mode auto."
             )
+        files = self._with_keys(None) if no_keys is None else self.in_full()
+        return replace(files, full_reason=doubt)
 
-    def _changed(self, keys: KeyFiles, base: Base | Doubt) -> TableFiles:
-        if isinstance(base, Doubt):
-            raise base
-        table = base.table(self.pinned, self.source, self.definitions, self.request.format)
-        base_keys = keys.directory / "base.parquet"
-        base.fetch_keys(table, base_keys)
-        live = self._scan(keys, base.xmin)
-        if unknown := keys.count_unknown(base_keys):
-            raise Doubt(f"{unknown} rows are neither in the set {base.stamp} nor new.")
-        if sum(live.changed) > _MOST_CHANGED * live.rows:
-            raise Doubt(f"{sum(live.changed)} of {live.rows} rows have changed.")
-        removed = keys.removed(base_keys)
-        files, content = self._written(keys, live, base.xmin, base_keys)
-        return replace(files, builds_on=base.stamp, live=content, removed=removed)
+    def _with_keys(self, base: Base | None) -> TableFiles:
+        """Export the rows that have changed since `base`, or all, and write the key file."""
+        with KeyFiles.open(self._key_columns) as keys:
+            if base is None:
+                ranges, _ = self._scan(keys, None)
+                return self._written(keys, ranges)
+            base_keys = base.fetch_keys(
+                base.link(self.pinned, self.source, self.definitions, self.request.format), keys
+            )
+            ranges, live = self._scan(keys, base.xmin)
+            if unknown := keys.count_unknown(base_keys):
+                raise Doubt(f"{unknown} rows are neither in the set {base.stamp} nor new.")
+            if sum(live.changed) > _MOST_CHANGED * live.rows:
+                raise Doubt(f"{sum(live.changed)} of {live.rows} rows have changed.")
+            files = self._written(keys, ranges, base_keys)
+            return replace(files, builds_on=base.stamp, removed=keys.removed(base_keys))
 
-    def _scan(self, keys: KeyFiles, xmin: int | None = None) -> LiveKeys:
-        """Read the keys of all rows, and which have changed since `xmin`: all, if that is None."""
+    def _scan(self, keys: KeyFiles, xmin: int | None) -> tuple[list[BlockRange], LiveKeys]:
+        """Read the keys of all rows, and which have changed since `xmin`: all, if that is None.
+        Returns the ranges of the changed rows too."""
+        ranges = cut_into_ranges(self.source, reads_toast=xmin is None)
         files: dict[BlockRange, Path] = {
             KeyRange(rows.relation, rows.first, rows.end, base_xmin=xmin): (
                 keys.directory / f"{number}.csv"
             )
-            for number, rows in enumerate(self._ranges(xmin))
+            for number, rows in enumerate(ranges)
         }
         job = ReadJob(
             name=self.source.table.requested,
@@ -150,36 +149,35 @@ class IncrementalExport:
         with scan_keys(self.pinned.streams(), job) as readers:
             for _ in readers:
                 pass
-        return keys.load_scanned(list(files.values()))
+        live = keys.load_scanned(list(files.values()))
+        has_changed = zip(ranges, live.changed, strict=True)
+        return [replace(rows, changed_since=xmin) for rows, count in has_changed if count], live
 
     def _written(
-        self, keys: KeyFiles, live: LiveKeys, xmin: int | None = None, base: Path | None = None
-    ) -> tuple[TableFiles, Content]:
-        """Export the changed rows, and write the key file; also returns the content of all rows."""
-        digests = {
-            replace(rows, changed_since=xmin): keys.directory / f"{number}.digests"
-            for number, rows in enumerate(self._ranges(xmin))
-            if live.changed[number]
-        }
+        self, keys: KeyFiles, ranges: Sequence[BlockRange], base_keys: Path | None = None
+    ) -> TableFiles:
+        """Export the changed rows, and write the key file."""
+        digests = {rows: keys.directory / f"{number}.digests" for number, rows in enumerate(ranges)}
         file = self._export(digests)
         try:
             target = keys.directory / "keys.parquet"
-            content = keys.write(target, list(digests.values()), self.stamp, base)
-            own = keys.content(target, self.stamp)
-            if own != Content(file.rows, int(file.digest.value or "", 16)):
+            contents = keys.write(target, list(digests.values()), self.stamp, base_keys)
+            exported = Content(file.rows, int(file.digest.value or "", 16))
+            if contents.get(self.stamp, EMPTY) != exported:
                 raise IntegrityError(
                     f"The key file of {self.source.table.requested} does not fit the exported rows."
                     " Make a full backup, and report this."
                 )
+            live = sum(contents.values(), EMPTY)
             name, columns = self._name(KEYS_EXTENSION), self._key_columns
-            stored = store_keys(target, self.directory, name, columns, content.rows)
-            return TableFiles(file, stored), content
+            stored = store_keys(target, self.directory, name, columns, live.rows)
+            return TableFiles(file, stored, live=live if base_keys else None)
         except BaseException:
             with contextlib.suppress(BackupError):  # The first error is the one to report.
                 self.directory.delete(file.name)
             raise
 
-    def _export(self, digest_files: Mapping[BlockRange, Path] | None) -> DataFile:
+    def _export(self, digest_files: Mapping[BlockRange, Path] | None = None) -> DataFile:
         extension = data_extension(self.request.format, self.request.compression)
         return export_table(
             self.pinned,
@@ -194,9 +192,6 @@ class IncrementalExport:
     def _name(self, extension: str) -> str:
         table = self.source.table
         return data_file_name(table.schema, table.name, self.stamp, extension)
-
-    def _ranges(self, xmin: int | None) -> list[BlockRange]:
-        return cut_into_ranges(self.source, reads_toast=xmin is None)
 
     @property
     def _key_columns(self) -> tuple[str, ...]:

@@ -13,15 +13,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
-from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
-from vector_backup_pipeline.engine.errors import (
-    IntegrityError,
-    InvalidParams,
-    MissingExtra,
-    StorageError,
-)
+from vector_backup_pipeline.engine import errors
 from vector_backup_pipeline.engine.formats.blocks import DIGEST_MODULUS, Content
+from vector_backup_pipeline.engine.record import Record
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -54,7 +50,7 @@ class RowFilter(NamedTuple):
     keeps: bool
 
 
-class Difference(NamedTuple):
+class TableDifference(Record):
     """The number of rows by their change from one key file to another."""
 
     added: int
@@ -74,8 +70,8 @@ class KeyFiles:
     ) -> None:
         self.directory = directory
         self._columns = tuple(columns)
-        self._stored = stored_names(columns)
-        self._fields = [f"key_{position}" for position in range(1, len(columns) + 1)]
+        self._stored = list(map(_quoted, stored_names(columns)))
+        self._fields = _numbered(columns)
         self._connection = connection
         self._views: dict[str, Path] = {}
         key = f"key STRUCT({' VARCHAR, '.join(self._fields)} VARCHAR)"
@@ -94,7 +90,7 @@ class KeyFiles:
         try:
             import duckdb
         except ImportError as error:
-            raise MissingExtra(
+            raise errors.MissingExtra(
                 "DuckDB, which incremental backups need, is not installed.", "incremental"
             ) from error
         with TemporaryDirectory(prefix="vector-backup-keys-") as name:
@@ -130,8 +126,8 @@ class KeyFiles:
 
     def write(
         self, target: Path, digests: Sequence[Path], stamp: str, base: Path | None = None
-    ) -> Content:
-        """Write the key file of the set `stamp` and return the content of all live rows.
+    ) -> dict[str, Content]:
+        """Write the key file of the set `stamp` and return its `contents`.
 
         `digests` has a file for each scanned file with changed rows, in the same order: a line of
         32 hexadecimal digits for each changed row. The other rows are as in `base`.
@@ -162,57 +158,46 @@ class KeyFiles:
             self._read(base=base)
             rows += " UNION ALL SELECT key, digest, stamp FROM base JOIN unchanged USING (key)"
         if misfits or self._copy(rows, target) != self._number("SELECT count(*) FROM live"):
-            raise IntegrityError(
+            raise errors.IntegrityError(
                 "The key file would not have one row for each row of the table: the exported rows "
                 "are not the changed ones, or the base lacks rows.",
                 "Make a full backup.",
             )
-        return self.content(target)
+        return self.contents(target)
 
     def removed(self, base: Path) -> int:
         """The number of keys of `base` that are no longer live."""
         self._read(base=base)
         return self._number("SELECT count(*) FROM base ANTI JOIN live USING (key)")
 
-    def content(self, file: Path, stamp: str | None = None) -> Content:
-        """The content of all rows, or of those that the set `stamp` contains."""
+    def contents(self, file: Path) -> dict[str, Content]:
+        """The content of the rows, by the set that contains them."""
         self._read(chosen=file)
         # The sum of all digests would overflow; those of their halves do not.
         sums = self._run(
             """
-            SELECT count(*), coalesce(sum((number >> 64)::UBIGINT), 0),
-                   coalesce(sum((number & 18446744073709551615)::UBIGINT), 0)
-            FROM (SELECT digest::BLOB::BIT::UHUGEINT AS number FROM chosen
-                  WHERE stamp = coalesce($stamp, stamp))
-            """,
-            stamp=stamp,
+            SELECT stamp, count(*), sum((number >> 64)::UBIGINT),
+                   sum((number & 18446744073709551615)::UBIGINT)
+            FROM (SELECT stamp, digest::BLOB::BIT::UHUGEINT AS number FROM chosen)
+            GROUP BY stamp
+            """
         )
-        [(rows, high, low)] = sums.fetchall()
-        return Content(rows, ((high << 64) + low) % DIGEST_MODULUS)
+        return {
+            stamp: Content(rows, ((high << 64) + low) % DIGEST_MODULUS)
+            for stamp, rows, high, low in sums.fetchall()
+        }
 
-    def stamps(self, file: Path) -> dict[str, int]:
-        """The number of rows by the set that contains them."""
-        self._read(chosen=file)
-        return dict(self._run("SELECT stamp, count(*) FROM chosen GROUP BY stamp").fetchall())
-
-    def superseded(self, newest: Path, own: Path, stamp: str) -> RowFilter:
-        """The rows in the data file of the set `stamp`, whose key file is `own`, that `newest` does
-        not take from it; if they are more than half, those that it takes."""
-        taken, stored = (self.stamps(file).get(stamp, 0) for file in (newest, own))
-        if taken < stored - taken:
-            return self.kept(newest, stamp)
-        self._read(newest=newest, own=own)
-        query = """
-            SELECT digest::BLOB FROM (FROM own WHERE stamp = $stamp) AS stored
-            ANTI JOIN (FROM newest WHERE stamp = $stamp) AS taken USING (digest)
-        """
-        return RowFilter(self._digests(query, stamp), keeps=False)
-
-    def kept(self, chosen: Path, stamp: str) -> RowFilter:
-        """The rows of `chosen` that the set `stamp` contains."""
-        self._read(chosen=chosen)
-        query = "SELECT digest::BLOB FROM chosen WHERE stamp = $stamp"
-        return RowFilter(self._digests(query, stamp), keeps=True)
+    def row_filter(self, chosen: Path, own: Path, stamp: str) -> RowFilter:
+        """The rows that `chosen` takes from the data file of the set `stamp`, whose key file is
+        `own`: by their digests or by those of the others, whichever are fewer."""
+        self._read(chosen=chosen, own=own)
+        taken, stored = "(FROM chosen WHERE stamp = $stamp)", "(FROM own WHERE stamp = $stamp)"
+        counts = f"SELECT (SELECT count(*) FROM {taken}) * 2 < (SELECT count(*) FROM {stored})"  # noqa: S608
+        keeps = bool(self._number(counts, stamp=stamp))
+        rows = taken if keeps else f"{stored} ANTI JOIN {taken} USING (digest)"
+        # As bytes: DuckDB takes 75 µs to convert one UHUGEINT.
+        digests = self._rows(f"SELECT digest::BLOB FROM {rows}", stamp=stamp)  # noqa: S608
+        return RowFilter(frozenset(int.from_bytes(digest, "big") for (digest,) in digests), keeps)
 
     def matching(self, newest: Path, keys: Path, target: Path) -> int:
         """Write the rows of `newest` whose keys are in a file of JSON lines; return their number.
@@ -227,7 +212,7 @@ class KeyFiles:
                 try:
                     rows.writerow([number, *self._values_of(json.loads(line))])
                 except (ValueError, TypeError, RecursionError) as error:
-                    raise InvalidParams(
+                    raise errors.InvalidParams(
                         f"Line {number} of {keys.name} is not a JSON object of the primary key "
                         f"({', '.join(self._columns)}) with strings or integers. If they "
                         "are keys of another table, name it in tables."
@@ -236,8 +221,18 @@ class KeyFiles:
         self._read_csv("wanted", wanted)
         unknown = "SELECT coalesce(min(mark::BIGINT), 0) FROM wanted ANTI JOIN newest USING (key)"
         if number := self._number(unknown):
-            raise InvalidParams(f"The set has no row with the key in line {number} of {keys.name}.")
+            raise errors.InvalidParams(
+                f"The set has no row with the key in line {number} of {keys.name}."
+            )
         return self._copy("FROM newest SEMI JOIN wanted USING (key)", target)
+
+    def _values_of(self, key: object) -> list[str]:
+        """The values of a key, in the order of the columns."""
+        if not isinstance(key, dict) or key.keys() != set(self._columns):
+            raise TypeError
+        if not all(type(value) in (str, int) for value in key.values()):
+            raise TypeError
+        return [str(key[column]) for column in self._columns]
 
     def removed_since(self, earlier: Path, later: Path, target: Path) -> int:
         """Write the rows of `earlier` that `later` lacks or has with another content; return their
@@ -248,23 +243,20 @@ class KeyFiles:
     def restamp(self, file: Path, stamp: str, target: Path) -> None:
         """Write the rows of a key file as those of the set `stamp`."""
         self._read(chosen=file)
-        self._run("SET VARIABLE stamp = $stamp", stamp=stamp)
-        self._copy("SELECT key, digest, getvariable('stamp') AS stamp FROM chosen", target)
+        self._copy("SELECT key, digest, $stamp AS stamp FROM chosen", target, stamp=stamp)
 
-    def difference(self, earlier: Path, later: Path) -> Difference:
+    def difference(self, earlier: Path, later: Path) -> TableDifference:
         """The number of changes. Digests of both files must be of the same columns and format."""
         self._compare(earlier, later)
         query = "SELECT change, count(*) FROM differing GROUP BY change"
-        counts = dict(self._run(query).fetchall())
-        return Difference(*(counts.get(change, 0) for change in get_args(Change)))
+        counts = dict.fromkeys(get_args(Change), 0) | dict(self._run(query).fetchall())
+        return TableDifference(**counts)
 
     def differing_keys(self, earlier: Path, later: Path) -> Iterator[tuple[Change, dict[str, str]]]:
         """The changed keys, in no particular order."""
         self._compare(earlier, later)
-        result = self._run("SELECT change, unnest(key) FROM differing")
-        while rows := result.fetchmany(_BATCH):
-            for change, *values in rows:
-                yield change, dict(zip(self._columns, values, strict=True))
+        for change, *values in self._rows("SELECT change, unnest(key) FROM differing"):
+            yield change, dict(zip(self._columns, values, strict=True))
 
     def _compare(self, earlier: Path, later: Path) -> None:
         # Equal digests are equal rows. A join by digest takes a quarter of the time of one by key.
@@ -279,14 +271,6 @@ class KeyFiles:
             FULL JOIN (FROM later ANTI JOIN earlier USING (digest)) AS b ON a.key = b.key
             """
         )
-
-    def _values_of(self, key: object) -> list[str]:
-        """The values of a key, in the order of the columns."""
-        if not isinstance(key, dict) or key.keys() != set(self._columns):
-            raise TypeError
-        if not all(type(value) in (str, int) for value in key.values()):
-            raise TypeError
-        return [str(key[column]) for column in self._columns]
 
     def _read(self, **files: Path) -> None:
         """Make each key file a view: key, digest, stamp."""
@@ -317,52 +301,47 @@ class KeyFiles:
         rows.project(f"{self._key(self._fields)}, mark, filename").create_view(name)
 
     def _key(self, columns: Sequence[str]) -> str:
-        pairs = zip(self._fields, map(_quoted, columns), strict=True)
-        return f"struct_pack({', '.join(f'{field} := {column}' for field, column in pairs)}) AS key"
+        return f"struct_pack({', '.join(map('{} := {}'.format, self._fields, columns))}) AS key"
 
-    def _copy(self, rows: str, target: Path) -> int:
-        """Write a key file with these rows of key, digest, stamp; return their number."""
-        pairs = zip(self._fields, map(_quoted, self._stored), strict=True)
-        columns = ", ".join(f"key.{field} AS {column}" for field, column in pairs)
-        self._connection.sql(rows).project(f"{columns}, digest, stamp").create_view("copied")
-        copy = (
-            "COPY (FROM copied) TO $target (FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1)"
-        )
-        return self._number(copy, target=str(target))
-
-    def _digests(self, query: str, stamp: str) -> frozenset[int]:
-        # As bytes: DuckDB takes 75 µs to convert one UHUGEINT.
-        result = self._run(query, stamp=stamp)
-        batches = iter(lambda: result.fetchmany(_BATCH), [])
-        return frozenset(int.from_bytes(digest, "big") for batch in batches for (digest,) in batch)
+    def _copy(self, rows: str, target: Path, **parameters: str) -> int:
+        """Write a key file with the rows of a query: key, digest, stamp. Return their number."""
+        columns = ", ".join(map("key.{} AS {}".format, self._fields, self._stored))
+        query = f"SELECT {columns}, digest, stamp FROM ({rows})"  # noqa: S608
+        form = "FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1"
+        return self._number(f"COPY ({query}) TO $target ({form})", target=str(target), **parameters)
 
     def _number(self, query: str, **parameters: str) -> int:
         [(number,)] = self._run(query, **parameters).fetchall()
         return int(number)
 
-    def _run(
-        self, statement: str, **parameters: str | int | list[str] | list[int] | None
-    ) -> DuckDBPyConnection:
+    def _rows(self, query: str, **parameters: str) -> Iterator[tuple[Any, ...]]:
+        result = self._run(query, **parameters)
+        while rows := result.fetchmany(_BATCH):
+            yield from rows
+
+    def _run(self, statement: str, **parameters: str | list[str] | list[int]) -> DuckDBPyConnection:
         import duckdb
 
         try:
             return self._connection.execute(statement, parameters)
         except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
-            raise StorageError(
+            raise errors.StorageError(
                 f"DuckDB cannot work on the key files: {str(error).splitlines()[0]}",
                 f"Free space in {gettempdir()}, or set TMPDIR to another directory.",
             ) from error
-
-
-def _quoted(name: str) -> str:
-    doubled = name.replace('"', '""')
-    return f'"{doubled}"'
 
 
 def stored_names(columns: Sequence[str]) -> list[str]:
     """The names of these columns of a primary key in a key file: their own; key_1, key_2, … if
     DuckDB, which ignores case, could not tell all columns of the file apart."""
     names = {column.casefold() for column in columns} | {"digest", "stamp"}
-    if len(names) == len(columns) + 2:
-        return list(columns)
+    return list(columns) if len(names) == len(columns) + 2 else _numbered(columns)
+
+
+def _numbered(columns: Sequence[str]) -> list[str]:
     return [f"key_{position}" for position in range(1, len(columns) + 1)]
+
+
+def _quoted(name: str) -> str:
+    doubled = name.replace('"', '""')
+    return f'"{doubled}"'

@@ -8,7 +8,6 @@ from vector_backup_pipeline.engine.incremental.chain import (
     Link,
     SelectRows,
     download_keys,
-    link_of,
 )
 from vector_backup_pipeline.engine.incremental.key_files import KeyFiles
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
@@ -44,7 +43,7 @@ def _matching(keys_from: Path) -> SelectRows:
 
 
 def _removed_since(directory: BackupDirectory, link: Link, later: ManifestSet) -> SelectRows:
-    other = link_of(later, link.table)
+    other = Link.find(later, link.table.schema_name, link.table.name)
     if other is None:
         raise InvalidParams(
             f"The set {later.stamp} has no table {link.table.table} to compare with. Name the "

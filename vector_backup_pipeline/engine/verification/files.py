@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from vector_backup_pipeline.engine.catalog.contents import (
@@ -16,7 +15,7 @@ from vector_backup_pipeline.engine.errors import BackupError, IntegrityError, Re
 from vector_backup_pipeline.engine.incremental.chain import (
     Link,
     chain_of,
-    check_keys,
+    check_link,
     links_of,
     reading,
 )
@@ -28,7 +27,6 @@ from vector_backup_pipeline.engine.results import (
     readable_size,
 )
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
-from vector_backup_pipeline.engine.stored_files import check_rows
 
 # These errors mean that a file is damaged or missing; any other one, that it could not be read.
 _DAMAGE = (IntegrityError, ResourceNotFound)
@@ -59,17 +57,12 @@ class FileChecks:
         self._errors: dict[str, BackupError | None] = {}
 
     def check(self, directory: BackupDirectory, link: Link) -> None:
-        """Check the files of a table in one set. Raises as `check_rows` and `check_keys`."""
-        where = directory.location
-        self._once(f"{where}/{link.data.name}", lambda: check_rows(directory, link.data))
-        if link.table.keys is not None:
-            self._once(f"{where}/{link.keys.name}", lambda: check_keys(directory, link))
-
-    def _once(self, file: str, check: Callable[[], None]) -> None:
+        """Check the files of a table in one set. Raises as `check_link`."""
+        file = f"{directory.location}/{link.data.name}"
         if file not in self._errors:
             self._errors[file] = None
             try:
-                check()
+                check_link(directory, link)
             except BackupError as error:
                 self._errors[file] = error
         failure = self._errors[file]

@@ -9,6 +9,7 @@ import pytest
 
 from vector_backup_pipeline.engine.errors import BackupError, IntegrityError, InvalidParams
 from vector_backup_pipeline.engine.file_names import LOG_NAME, manifest_name
+from vector_backup_pipeline.engine.formats.blocks import Content
 from vector_backup_pipeline.engine.incremental.chain import Part
 from vector_backup_pipeline.engine.incremental.consolidate import ConsolidateRun
 from vector_backup_pipeline.engine.incremental.key_files import KeyFiles
@@ -145,7 +146,8 @@ def test_the_new_set_is_full_and_has_the_rows_of_the_chain(
     keys = _table(new, "docs").keys
     assert keys is not None
     with KeyFiles.open(keys.columns) as files:
-        assert files.stamps(_directory(backup) / keys.name) == {stamp: _table(new, "docs").rows}
+        content = Content(_table(new, "docs").rows, int(_table(new, "docs").digest or "", 16))
+        assert files.contents(_directory(backup) / keys.name) == {stamp: content}
     assert _table(new, "notes").keys is None
     added = {name for name in _names(backup) if stamp in name}
     assert _names(backup) == before | added
