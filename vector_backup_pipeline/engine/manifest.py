@@ -153,7 +153,7 @@ class TableBackup(Record):
 
 class Server(Record):
     """The source server. `system_identifier` tells clusters apart, `database_oid` databases that
-    had the same name one after the other."""
+    had the same name one after the other, `started_at` the times before and after a restart."""
 
     version: str
     version_num: int
@@ -164,6 +164,7 @@ class Server(Record):
     in_recovery: bool = False
     pgvector_version: str | None = None
     database_oid: int | None = None
+    started_at: datetime | None = None
 
 
 class Manifest(Record):

@@ -144,6 +144,8 @@ def _doubts(
         yield f"The set {backup.stamp} is of a later transaction than this backup."
     if age > _OLDEST_BASE:
         yield f"The set {backup.stamp} is {age} transactions old."
+    if manifest.server.started_at != pinned.server.started_at:
+        yield "The server was restarted since the last set, perhaps with an older copy of its disk."
     if request.mode == "auto":
         full, full_every = _full_set(backup.stamp, sets), Duration.parse(request.full_every)
         begin = full_every.before(timestamps.now(), timestamps.timezone)

@@ -19,8 +19,6 @@ class ServerIdentity(Server):
     `timeline` is None on a replica, `system_identifier` where the role may not read it.
     """
 
-    started_at: datetime
-
     def is_same_process_as(self, other: ServerIdentity) -> bool:
         """Whether both are one running server: a replica shares its primary's identifier."""
         process = attrgetter("system_identifier", "started_at", "in_recovery", "database")
