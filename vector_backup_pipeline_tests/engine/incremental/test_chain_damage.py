@@ -169,14 +169,15 @@ def test_verification_checks_the_files_that_a_set_builds_on(
     assert f"docs: 202 rows in {stored_chain.backups[0].path('docs').name} (" in first
     assert "docs: 183 rows in 4 files (" in last
     for number, stamp in enumerate(stored_chain.stamps):
-        for path in _files(stored_chain, stamp)[:2]:
-            assert read[path.name] == 1
-            with damaged(path):
-                verdicts = _verify(restore.root)
-            assert [verdict.passed for verdict in verdicts] == [i < number for i in range(4)]
-            for verdict in verdicts[number:]:
-                assert path.name in "".join(verdict.errors)
-                assert stamp in "".join(verdict.errors)
+        data_and_keys = _files(stored_chain, stamp)[:2]
+        assert [read[path.name] for path in data_and_keys] == [1, 1]
+        path = data_and_keys[number % 2]
+        with damaged(path):
+            verdicts = _verify(restore.root)
+        assert [verdict.passed for verdict in verdicts] == [i < number for i in range(4)]
+        for verdict in verdicts[number:]:
+            assert path.name in "".join(verdict.errors)
+            assert stamp in "".join(verdict.errors)
 
 
 def test_verification_of_one_set_reads_its_chain_alone(

@@ -50,7 +50,6 @@ _CHANGES = [
     (_TABLE, "ALTER TYPE {0}_pair DROP ATTRIBUTE b, ADD ATTRIBUTE b int", _COLUMN),
     (_TABLE, "DROP TABLE {0}; CREATE TABLE {0} (id int PRIMARY KEY)", "was dropped and created"),
     (_TABLE, "UPDATE {0} SET body = '' WHERE id <= 11", "11 of 20 rows have changed."),
-    (_TABLE, "ALTER TABLE {0} DROP CONSTRAINT {0}_pkey", "The table has no primary key."),
     (_NAMES, "ALTER TABLE {0} RENAME CONSTRAINT {0}_pkey TO renamed", "regclass"),
     (_PARTITIONED, "CREATE TABLE {0}_2 PARTITION OF {0} DEFAULT", "its partitions changed"),
     ("", _TABLE, "has no key file of a table of this name."),
@@ -155,10 +154,7 @@ def test_a_base_in_doubt_is_not_built_on(chain: Chain, tmp_path: Path) -> None:
         _is_full(chain.make(), reason)
         shutil.rmtree(base.directory)
         shutil.copytree(whole, base.directory)
-
-
-def test_mode_incremental_does_not_ask_how_old_the_full_set_is(chain: Chain) -> None:
-    base = chain.make()
+    # Mode incremental does not ask how old the full set is.
     _make_old(chain, base)
     assert chain.make(mode="incremental").manifest.builds_on == base.stamp
 
@@ -195,30 +191,28 @@ def test_a_damaged_set_is_passed_over_and_a_chain_that_is_broken(chain: Chain) -
     _is_full(chain.make(), NO_BASE)
 
 
-def test_a_set_of_mode_full_is_no_base(chain: Chain) -> None:
+def test_a_set_of_mode_full_is_no_base_and_mode_incremental_fails_without_one(
+    chain: Chain,
+) -> None:
     full = chain.make(mode="full")
+    failed = chain.make(mode="incremental")
 
     entry = full.result.tables_backed_up["docs"].model_dump()
     assert set(entry) == {"success", "row_count", "file_size", "backup_file", "duration"}
     assert (full.manifest.can_be_base, full.manifest.tables[0].keys) == (False, None)
+    assert isinstance(failed.error, InvalidParams)
+    assert failed.error.message == f"docs needs a full backup: {NO_BASE} Use mode auto."
+    assert failed.names == full.names
     _is_full(chain.make(), NO_BASE)
 
 
-def test_mode_incremental_fails_with_the_doubt(chain: Chain) -> None:
-    made = chain.make(mode="incremental")
-
-    assert isinstance(made.error, InvalidParams)
-    assert made.error.message == f"docs needs a full backup: {NO_BASE} Use mode auto."
-    assert made.names == ["vector_backup_log.txt"]
-
-
-@pytest.mark.parametrize("mode", ["auto", "incremental"])
-def test_a_table_without_a_primary_key_is_full(chain: Chain, mode: str) -> None:
+def test_a_table_without_a_primary_key_is_full(chain: Chain) -> None:
     chain.database.run("ALTER TABLE docs DROP CONSTRAINT docs_pkey")
-    made = chain.make(mode=mode)
+    for mode in ("auto", "incremental"):
+        made = chain.make(mode=mode)
 
-    _is_full(made, "The table has no primary key.")
-    assert (made.manifest.tables[0].keys, made.manifest.can_be_base) == (None, False)
+        _is_full(made, "The table has no primary key.")
+        assert (made.manifest.tables[0].keys, made.manifest.can_be_base) == (None, False)
 
 
 def test_a_run_that_truncates_is_full(chain: Chain) -> None:
@@ -246,13 +240,11 @@ def test_a_table_that_is_read_through_its_parent_is_full(
     assert isinstance(backup(url, mode="incremental", **parameters).error, InvalidParams)
 
 
-@pytest.mark.parametrize(("position", "can_be_base"), [(None, True), ("FFFFFFFF/0", False)])
 def test_a_set_whose_commits_may_be_lost_is_no_base(
-    chain: Chain, monkeypatch: pytest.MonkeyPatch, position: str | None, can_be_base: bool
+    chain: Chain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A crash would lose them, and use their transaction IDs again. A backup flushes them."""
     chain.database.run("SET synchronous_commit = off; UPDATE docs SET body = '' WHERE id = 3")
-    if position is not None:
-        monkeypatch.setattr(run, "wal_position", lambda _: position)
-
-    assert chain.make().manifest.can_be_base == can_be_base
+    assert chain.make().manifest.can_be_base
+    monkeypatch.setattr(run, "wal_position", lambda _: "FFFFFFFF/0")
+    assert not chain.make().manifest.can_be_base
