@@ -1,10 +1,10 @@
 """Key files against a model of dictionaries."""
 
 import csv
-import io
 import json
 import sys
 from collections import Counter
+from collections.abc import Set
 from pathlib import Path
 
 import duckdb
@@ -22,6 +22,7 @@ from vector_backup_pipeline.engine.errors import (
 from vector_backup_pipeline.engine.formats.blocks import EMPTY, Content, digest_of
 from vector_backup_pipeline.engine.incremental.key_files import (
     KeyFiles,
+    LiveKeys,
     RowFilter,
     stored_names,
 )
@@ -62,30 +63,22 @@ def _content(rows: Rows) -> Content:
     return Content(len(rows), digest_of(repr(row).encode() for row in rows.items()))
 
 
-def _csv(rows: list[tuple[Key, bool]]) -> str:
-    """What COPY writes, with each value quoted."""
-    text = io.StringIO()
-    writer = csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\n")
-    writer.writerows(["t" if changed else "f", *key] for key, changed in rows)
-    return text.getvalue()
-
-
-def _scan(keys: KeyFiles, rows: Rows, changed: set[Key], files: int = 2) -> list[Path]:
-    """Load the rows as if scanned in `files` ranges; returns the files of their digests."""
-    scanned, digests = [], []
-    for number in range(files):
-        part = [(key, key in changed) for key in list(rows)[number::files]]
+def _scan(keys: KeyFiles, rows: Rows, changed: Set[Key]) -> list[Path]:
+    """Load the rows as if scanned in two ranges; returns the files of their digests."""
+    scanned, digests, counts = [], [], []
+    for number in range(2):
+        part = list(rows)[number::2]
         scanned.append(keys.directory / f"{number}.csv")
-        scanned[-1].write_text(_csv(part), encoding="utf-8", newline="")
-        lines = [f"{_digest(key, rows[key]):032x}\n" for key, is_changed in part if is_changed]
+        with scanned[-1].open("w", encoding="utf-8", newline="") as file:
+            # What COPY writes, with each value quoted.
+            writer = csv.writer(file, quoting=csv.QUOTE_ALL, lineterminator="\n")
+            writer.writerows(["t" if key in changed else "f", *key] for key in part)
+        lines = [f"{_digest(key, rows[key]):032x}\n" for key in part if key in changed]
+        counts.append(len(lines))
         if lines:
             digests.append(keys.directory / f"{number}.digests")
             digests[-1].write_text("".join(lines))
-    live = keys.load_scanned(scanned)
-    assert live.rows == len(rows)
-    assert [count for count in live.changed if count] == [
-        len(file.read_text().splitlines()) for file in digests
-    ]
+    assert keys.load_scanned(scanned) == LiveKeys(len(rows), counts)
     return digests
 
 
