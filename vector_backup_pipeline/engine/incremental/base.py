@@ -140,7 +140,7 @@ def _doubts(
     if manifest.server.database_oid != pinned.server.database_oid:
         yield "The database was dropped and created again since the last set."
     age = _xmin(pinned.snapshot) - _xmin(manifest.snapshot)
-    if age < 0:
+    if not _sees_all_of(pinned.snapshot, manifest.snapshot):
         yield f"The set {backup.stamp} is of a later transaction than this backup."
     if age > _OLDEST_BASE:
         yield f"The set {backup.stamp} is {age} transactions old."
@@ -165,7 +165,21 @@ def _full_set(stamp: str, sets: list[StoredSet]) -> StoredSet:
 
 
 def _xmin(snapshot: str) -> int:
-    return int(snapshot.partition(":")[0])
+    return _parsed(snapshot)[0]
+
+
+def _sees_all_of(snapshot: str, earlier: str) -> bool:
+    """Whether each transaction that ended before the snapshot `earlier` also ended before
+    `snapshot`. The xmin of both can be the same: while another run took its snapshot and made its
+    set, this one may have been looking for a base, and a third transaction may have been open."""
+    (_, xmax, active), (_, earlier_xmax, earlier_active) = map(_parsed, (snapshot, earlier))
+    return earlier_xmax <= xmax and {xid for xid in active if xid < earlier_xmax} <= earlier_active
+
+
+def _parsed(snapshot: str) -> tuple[int, int, set[int]]:
+    """xmin, xmax, and the transactions between them that were in progress."""
+    xmin, xmax, active = snapshot.split(":")
+    return int(xmin), int(xmax), {int(xid) for xid in active.split(",") if xid}
 
 
 def _shape(

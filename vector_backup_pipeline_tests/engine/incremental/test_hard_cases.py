@@ -20,6 +20,9 @@ from vector_backup_pipeline.embedded import (
     start_embedded_server,
 )
 from vector_backup_pipeline.embedded.cluster import locate_cluster
+from vector_backup_pipeline.engine.backup.run import BackupRun
+from vector_backup_pipeline.engine.incremental.base import Base, Doubt
+from vector_backup_pipeline.engine.postgres.snapshot import PinnedSnapshot
 from vector_backup_pipeline_tests.faults.watching import wait_until
 from vector_backup_pipeline_tests.fix_backup import BackupMaker
 from vector_backup_pipeline_tests.fix_incremental import Chain, exported, new_chain
@@ -81,6 +84,29 @@ def test_ranges_of_names_are_a_doubt(database: Database, backup: BackupMaker, co
     chain = Chain(database, backup)
     chain.make()
     assert "regclass" in str(chain.table().full_reason)
+
+
+def test_a_set_that_was_made_after_the_snapshot_is_not_built_on(
+    chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two runs at once: the second ends while the first looks for its base. Because of an open
+    transaction, the xmin of both snapshots is the same."""
+    with chain.database.session() as session, session.cursor() as cursor:
+        cursor.execute("SELECT pg_current_xact_id()")
+        chain.make()
+        full = chain.table(mode="full")
+
+        def wait_for_the_other_run(run: BackupRun, pinned: PinnedSnapshot) -> Base | Doubt:
+            monkeypatch.undo()
+            chain.database.run("UPDATE docs SET body = 'later' WHERE id = 5")
+            assert chain.make().manifest.builds_on
+            return run._find_base(pinned)
+
+        monkeypatch.setattr(BackupRun, "_find_base", wait_for_the_other_run)
+        table = chain.table()
+
+    assert "is of a later transaction" in str(table.full_reason)
+    assert (table.rows, table.digest) == (full.rows, full.digest)
 
 
 _SETTINGS: dict[str, str | int | float] = {**THROWAWAY_SETTINGS, "autovacuum": False}
