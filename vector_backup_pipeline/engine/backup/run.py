@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import psycopg2
 
@@ -20,13 +20,14 @@ from vector_backup_pipeline.engine.backup.manifest import build_manifest, read_t
 from vector_backup_pipeline.engine.backup.report import backup_lines
 from vector_backup_pipeline.engine.cancellation import as_run_error, uncancellable
 from vector_backup_pipeline.engine.catalog.claims import claim_reading
+from vector_backup_pipeline.engine.catalog.contents import ManifestSet
 from vector_backup_pipeline.engine.catalog.run_marker import claim_timestamp, remove_leftovers
 from vector_backup_pipeline.engine.errors import BackupError, IntegrityError, ResourceNotFound
 from vector_backup_pipeline.engine.file_names import (
     LOG_NAME,
     manifest_name,
 )
-from vector_backup_pipeline.engine.incremental.base import Base, Doubt, find_base
+from vector_backup_pipeline.engine.incremental.base import Doubt, find_base
 from vector_backup_pipeline.engine.incremental.export import IncrementalExport, TableFiles
 from vector_backup_pipeline.engine.manifest import TruncateState
 from vector_backup_pipeline.engine.postgres.changes import is_durable, wal_position
@@ -94,7 +95,7 @@ class _Snapshot:
 
     pinned: PinnedSnapshot
     definitions: Definitions
-    base: Base | Doubt | None
+    base: ManifestSet | Doubt | None
     wal: str | None
 
 
@@ -181,7 +182,7 @@ class BackupRun(EngineRun[BackupResult]):
         with pinned.coordinator.cursor() as cursor:
             return wal_position(cursor)
 
-    def _find_base(self, pinned: PinnedSnapshot) -> Base | Doubt:
+    def _find_base(self, pinned: PinnedSnapshot) -> ManifestSet | Doubt:
         directory = made(self._location).directory
         try:
             base = find_base(directory, self._timestamps, pinned, self.request)
@@ -205,7 +206,9 @@ class BackupRun(EngineRun[BackupResult]):
         except BaseException as cause:
             self._fail(table, as_run_error(cause), time.monotonic() - started)
             raise
-        self.stored[table] = stored
+        duration = round(time.monotonic() - started, 3)
+        file = stored.file.model_copy(update={"duration": duration})
+        stored = self.stored[table] = replace(stored, file=file)
         result = _exported(stored, self.request)
         size, seconds = result.file_size, result.duration
         _log.info("Exported %s: %d rows, %s, %.1f s", table, stored.file.rows, size, seconds)
@@ -224,7 +227,7 @@ class BackupRun(EngineRun[BackupResult]):
         export = IncrementalExport(
             pinned, source, definitions, location.directory, location.stamp, request, listener
         )
-        return export.in_full() if snapshot.base is None else export.run(snapshot.base)
+        return export.run(snapshot.base)
 
     def _fail(self, table: str, error: BackupError, seconds: float) -> None:
         self._errors[table] = error

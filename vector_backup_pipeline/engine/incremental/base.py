@@ -6,22 +6,19 @@ A doubt makes a table full. It is a sentence, which the manifest, the log and th
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 from vector_backup_pipeline.engine.catalog.contents import ManifestSet, read_contents
 from vector_backup_pipeline.engine.catalog.sources import SourceDatabase
 from vector_backup_pipeline.engine.catalog.stored_sets import StoredSet, stored_sets
-from vector_backup_pipeline.engine.errors import IntegrityError, ResourceNotFound
-from vector_backup_pipeline.engine.incremental.chain import Link, download_keys
-from vector_backup_pipeline.engine.incremental.key_files import KeyFiles
+from vector_backup_pipeline.engine.incremental.chain import Link
+from vector_backup_pipeline.engine.manifest import Manifest
 from vector_backup_pipeline.engine.postgres.changes import columns_have_changed, values_show_names
 from vector_backup_pipeline.engine.postgres.connection import database_errors
 from vector_backup_pipeline.engine.postgres.snapshot import PinnedSnapshot
 from vector_backup_pipeline.engine.postgres.sql_ascii import ENCODING as SQL_ASCII
 from vector_backup_pipeline.engine.postgres.tables import TableSource
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
-from vector_backup_pipeline.engine.table_definition import Definitions, Dependency, TableDefinition
+from vector_backup_pipeline.engine.table_definition import Definitions, TableDefinition
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
 from vector_backup_pipeline.parameters.backup import BackupRequest
 from vector_backup_pipeline.parameters.durations import Duration
@@ -35,71 +32,12 @@ class Doubt(Exception):
     """Why a table must be full, as a sentence."""
 
 
-@dataclass(frozen=True)
-class Base:
-    """The set that a run builds on. `xmin` is that of its snapshot, in 64 bits."""
-
-    directory: BackupDirectory
-    backup: ManifestSet
-
-    @property
-    def stamp(self) -> str:
-        return self.backup.stamp
-
-    @property
-    def xmin(self) -> int:
-        return _xmin(self.backup.manifest.snapshot)
-
-    def link(
-        self, pinned: PinnedSnapshot, source: TableSource, definitions: Definitions, form: str
-    ) -> Link:
-        """The table in the base. Raises `Doubt` if its rows can't be built on."""
-        link = Link.find(self.backup, source.table.schema, source.table.name)
-        if link is None or link.table.keys is None:
-            raise Doubt(f"The set {self.stamp} has no key file of a table of this name.")
-        table, needed = link.table, self.backup.manifest.dependencies
-        files = [(relation.oid, relation.relfilenode) for relation in source.relations]
-        differences = {
-            "was dropped and created again": table.oid != source.table.oid,
-            "was truncated or rewritten, or its partitions changed": set(files)
-            != {(relation.oid, relation.relfilenode) for relation in table.relations},
-            "was backed up in another format": link.data.format != form,
-            "has other columns or types": _shape(table.definition, table.columns, needed)
-            != _shape(
-                definitions.tables[source.table.oid], source.columns, definitions.dependencies
-            ),
-        }
-        for difference, applies in differences.items():
-            if applies:
-                raise Doubt(f"Since the set {self.stamp} the table {difference}.")
-        oids = [source.table.oid, *(oid for oid, _ in files)]
-        with (
-            database_errors("read the columns' changes", pinned.settings.secrets),
-            pinned.coordinator.cursor() as cursor,
-        ):
-            if columns_have_changed(cursor, oids, self.xmin):
-                raise Doubt(
-                    f"Since the set {self.stamp} a column was added, dropped or altered, or a "
-                    "label of its type renamed."
-                )
-            if values_show_names(cursor, oids):
-                raise Doubt("A column has a type such as regclass, whose values change with names.")
-        return link
-
-    def fetch_keys(self, link: Link, keys: KeyFiles) -> Path:
-        """The table's key file, for `keys`. Raises `Doubt` if it is not what was written."""
-        try:
-            return download_keys(self.directory, link, keys)
-        except (IntegrityError, ResourceNotFound) as error:
-            raise Doubt(f"The key file of the set {self.stamp} is damaged: {error}") from error
-
-
 def find_base(
     directory: BackupDirectory,
     timestamps: TimestampFormat,
     pinned: PinnedSnapshot,
     request: BackupRequest,
-) -> Base:
+) -> ManifestSet:
     """The newest set of the database that can be built on; one with all tables of the run if there
     is any.
 
@@ -124,7 +62,7 @@ def find_base(
         raise Doubt("There is no set of this database that a backup can build on.")
     for doubt in _doubts(backup, sets, pinned, request, timestamps):
         raise Doubt(doubt)
-    return Base(directory, backup)
+    return backup
 
 
 def _doubts(
@@ -139,7 +77,7 @@ def _doubts(
         yield "The server was recovered or promoted since the last set: its timeline is another."
     if manifest.server.database_oid != pinned.server.database_oid:
         yield "The database was dropped and created again since the last set."
-    age = _xmin(pinned.snapshot) - _xmin(manifest.snapshot)
+    age = xmin_of(pinned.snapshot) - xmin_of(manifest.snapshot)
     if not _sees_all_of(pinned.snapshot, manifest.snapshot):
         yield f"The set {backup.stamp} is of a later transaction than this backup."
     if age > _OLDEST_BASE:
@@ -164,7 +102,8 @@ def _full_set(stamp: str, sets: list[StoredSet]) -> StoredSet:
     return stored
 
 
-def _xmin(snapshot: str) -> int:
+def xmin_of(snapshot: str) -> int:
+    """All transactions before this one, a 64-bit number, had ended."""
     return _parsed(snapshot)[0]
 
 
@@ -182,14 +121,53 @@ def _parsed(snapshot: str) -> tuple[int, int, set[int]]:
     return int(xmin), int(xmax), {int(xid) for xid in active.split(",") if xid}
 
 
+def find_table(
+    backup: ManifestSet,
+    pinned: PinnedSnapshot,
+    source: TableSource,
+    definitions: Definitions,
+    form: str,
+) -> Link:
+    """The table in the base `backup`. Raises `Doubt` if its rows can't be built on."""
+    link = Link.find(backup, source.table.schema, source.table.name)
+    if link is None or link.table.keys is None:
+        raise Doubt(f"The set {backup.stamp} has no key file of a table of this name.")
+    table, manifest, oid = link.table, backup.manifest, source.table.oid
+    files = {(relation.oid, relation.relfilenode) for relation in source.relations}
+    differences = {
+        "was dropped and created again": table.oid != oid,
+        "was truncated or rewritten, or its partitions changed": files
+        != {(relation.oid, relation.relfilenode) for relation in table.relations},
+        "was backed up in another format": link.data.format != form,
+        "has other columns or types": _shape(table.definition, table.columns, manifest)
+        != _shape(definitions.tables[oid], source.columns, definitions),
+    }
+    for difference, applies in differences.items():
+        if applies:
+            raise Doubt(f"Since the set {backup.stamp} the table {difference}.")
+    oids = [oid, *(relation.oid for relation in source.relations)]
+    with (
+        database_errors("read the columns' changes", pinned.settings.secrets),
+        pinned.coordinator.cursor() as cursor,
+    ):
+        if columns_have_changed(cursor, oids, xmin_of(manifest.snapshot)):
+            raise Doubt(
+                f"Since the set {backup.stamp} a column was added, dropped or altered, or a label "
+                "of its type renamed."
+            )
+        if values_show_names(cursor, oids):
+            raise Doubt("A column has a type such as regclass, whose values change with names.")
+    return link
+
+
 def _shape(
-    definition: TableDefinition | None, columns: Iterable[str], dependencies: Iterable[Dependency]
+    definition: TableDefinition | None, columns: Iterable[str], needed: Definitions | Manifest
 ) -> object:
     """What the text of a row depends on, as far as the manifest has it."""
     if definition is None:
         return None
-    needed = [d for d in dependencies if d.key in definition.needs]
-    return definition.columns, definition.primary_key, [*columns], needed
+    dependencies = [d for d in needed.dependencies if d.key in definition.needs]
+    return definition.columns, definition.primary_key, [*columns], dependencies
 
 
 def doubt_about(

@@ -11,19 +11,13 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 
 from vector_backup_pipeline import __version__
+from vector_backup_pipeline.engine import file_names, results
 from vector_backup_pipeline.engine.catalog.choice import choose_set
 from vector_backup_pipeline.engine.catalog.claims import claim_reading
 from vector_backup_pipeline.engine.catalog.contents import ManifestSet
 from vector_backup_pipeline.engine.catalog.locations import find_directory
 from vector_backup_pipeline.engine.catalog.run_marker import claim_timestamp, remove_leftovers
 from vector_backup_pipeline.engine.errors import BackupError, IntegrityError, InvalidParams
-from vector_backup_pipeline.engine.file_names import (
-    KEYS_EXTENSION,
-    data_extension,
-    data_file_name,
-    manifest_name,
-    stamp_of_data_file,
-)
 from vector_backup_pipeline.engine.formats.blocks import BlockBuilder
 from vector_backup_pipeline.engine.formats.compression import codec
 from vector_backup_pipeline.engine.formats.row_formats import row_format
@@ -33,12 +27,6 @@ from vector_backup_pipeline.engine.incremental.export import store_keys
 from vector_backup_pipeline.engine.incremental.key_files import KeyFiles
 from vector_backup_pipeline.engine.manifest import DataFile, KeyFile
 from vector_backup_pipeline.engine.report import error_lines, notice_lines, table_line
-from vector_backup_pipeline.engine.results import (
-    BackupResult,
-    ConsolidateResult,
-    ExportedTable,
-    error_line,
-)
 from vector_backup_pipeline.engine.runs import EngineRun
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.storage.root import BackupRoot
@@ -53,7 +41,7 @@ from vector_backup_pipeline.parameters.consolidate import ConsolidateParameters
 _log = logging.getLogger(__name__)
 
 
-class ConsolidateRun(EngineRun[ConsolidateResult]):
+class ConsolidateRun(EngineRun[results.ConsolidateResult]):
     """One consolidation. `_stamp` is the timestamp of the new set, `_tables` are its tables; they
     are empty until the set exists."""
 
@@ -70,7 +58,7 @@ class ConsolidateRun(EngineRun[ConsolidateResult]):
         self._directory: BackupDirectory | None = None
         self._chain: list[ManifestSet] = []
         self._stamp: str | None = None
-        self._tables: dict[str, ExportedTable] = {}
+        self._tables: dict[str, results.ExportedTable] = {}
 
     def consolidate(self, shortest: int = 2) -> None:
         """Make a full set of the chain of the requested set, if it has at least `shortest` sets.
@@ -113,11 +101,11 @@ class ConsolidateRun(EngineRun[ConsolidateResult]):
         except BaseException:
             with suppress(BackupError):  # The first error is the one to report.
                 for name in directory.names():
-                    if stamp_of_data_file(name, self._timestamps) == stamp:
+                    if file_names.stamp_of_data_file(name, self._timestamps) == stamp:
                         directory.delete(name)
             raise
         exported = {link.table.table: link.data.exported(link.data.rows) for link in tables}
-        result = BackupResult(
+        result = results.BackupResult(
             backup_performed=True,
             backup_directory=directory.location,
             tables_backed_up=dict(exported),
@@ -134,7 +122,7 @@ class ConsolidateRun(EngineRun[ConsolidateResult]):
             "result": result,
         }
         manifest = self._chain[0].manifest.model_copy(update=changed)
-        directory.replace(manifest_name(stamp), manifest.to_json(directory.manifest_key))
+        directory.replace(file_names.manifest_name(stamp), manifest.to_json(directory.manifest_key))
         self._tables = exported
 
     def _left_out(self) -> str | None:
@@ -149,21 +137,21 @@ class ConsolidateRun(EngineRun[ConsolidateResult]):
         ]
         self._append_to_log(self._directory, f"consolidate {self._stamp}", lines)
 
-    def _make_result(self) -> ConsolidateResult:
-        return ConsolidateResult(
+    def _make_result(self) -> results.ConsolidateResult:
+        return results.ConsolidateResult(
             consolidated=bool(self._tables),
             backup_directory=self._directory.location if self._directory else None,
             set_timestamp=self._stamp if self._tables else None,
             chain=[backup.stamp for backup in self._chain],
             tables=self._tables,
             notices=list(self.notices),
-            errors=[error_line(self.error)] if self.error else [],
+            errors=[results.error_line(self.error)] if self.error else [],
             duration=self._duration,
             timestamp=self._local(self._began_at),
         )
 
 
-def consolidate_lines(result: ConsolidateResult) -> list[str]:
+def consolidate_lines(result: results.ConsolidateResult) -> list[str]:
     """The result, for the log and the terminal."""
     return [
         f"Set: {result.set_timestamp or '(not made)'}",
@@ -192,8 +180,8 @@ def _write_tables(
 
 def _write_table(directory: BackupDirectory, links: Sequence[Link], stamp: str) -> Link:
     table, data = links[0].table, links[0].data
-    extension = data_extension(data.format, data.compression)
-    name = data_file_name(table.schema_name, table.name, stamp, extension)
+    extension = file_names.data_extension(data.format, data.compression)
+    name = file_names.data_file_name(table.schema_name, table.name, stamp, extension)
     parts: Sequence[Part] = [Part(data, data.rows)]
     keys = None
     if table.keys is not None:
@@ -236,5 +224,7 @@ def _write_keys(directory: BackupDirectory, newest: Link, stamp: str) -> KeyFile
     with KeyFiles.open(columns) as keys:
         path = keys.directory / "consolidated.parquet"
         keys.restamp(chains.download_keys(directory, newest, keys), stamp, path)
-        name = data_file_name(table.schema_name, table.name, stamp, KEYS_EXTENSION)
+        name = file_names.data_file_name(
+            table.schema_name, table.name, stamp, file_names.KEYS_EXTENSION
+        )
         return store_keys(path, directory, name, columns, table.rows)

@@ -10,17 +10,23 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vector_backup_pipeline.engine.cancellation import check
-from vector_backup_pipeline.engine.errors import BackupError, IntegrityError, InvalidParams
+from vector_backup_pipeline.engine.catalog.contents import ManifestSet
+from vector_backup_pipeline.engine.errors import (
+    BackupError,
+    IntegrityError,
+    InvalidParams,
+    ResourceNotFound,
+)
 from vector_backup_pipeline.engine.file_names import KEYS_EXTENSION, data_extension, data_file_name
 from vector_backup_pipeline.engine.formats.blocks import EMPTY, Content
 from vector_backup_pipeline.engine.formats.row_formats import CSV
-from vector_backup_pipeline.engine.incremental.base import Base, Doubt, doubt_about
+from vector_backup_pipeline.engine.incremental.base import Doubt, doubt_about, find_table, xmin_of
+from vector_backup_pipeline.engine.incremental.chain import download_keys
 from vector_backup_pipeline.engine.incremental.key_files import KeyFiles, LiveKeys
 from vector_backup_pipeline.engine.manifest import DataFile, KeyFile
 from vector_backup_pipeline.engine.postgres.ranges import BlockRange, KeyRange, cut_into_ranges
@@ -74,12 +80,9 @@ class IncrementalExport:
     request: BackupRequest
     listener: ProgressListener
 
-    def in_full(self) -> TableFiles:
-        """Export all rows, without a key file."""
-        return TableFiles(self._export())
-
-    def run(self, base: Base | Doubt) -> TableFiles:
-        """Export the rows that have changed since `base`, or all in doubt.
+    def run(self, base: ManifestSet | Doubt | None) -> TableFiles:
+        """Export the rows that have changed since `base`, or all in doubt. Without a base, export
+        all, and write no key file.
 
         Raises:
             InvalidParams: the mode is incremental, and there is a doubt.
@@ -87,12 +90,8 @@ class IncrementalExport:
             IntegrityError: the keys and rows that were read contradict each other.
             DatabaseError, StorageError: see `export_table`; no file is left.
         """
-        started = time.monotonic()
-        files = self._run(base)
-        duration = round(time.monotonic() - started, 3)
-        return replace(files, file=files.file.model_copy(update={"duration": duration}))
-
-    def _run(self, base: Base | Doubt) -> TableFiles:
+        if base is None:
+            return TableFiles(self._export())
         columns, request = self._key_columns, self.request
         no_keys = doubt_about(self.pinned, self.source, columns)
         try:
@@ -107,19 +106,20 @@ class IncrementalExport:
             raise InvalidParams(
                 f"{self.source.table.requested} needs a full backup: {doubt} Use mode auto."
             )
-        files = self._with_keys(None) if no_keys is None else self.in_full()
+        files = self._with_keys(None) if no_keys is None else TableFiles(self._export())
         return replace(files, full_reason=doubt)
 
-    def _with_keys(self, base: Base | None) -> TableFiles:
+    def _with_keys(self, base: ManifestSet | None) -> TableFiles:
         """Export the rows that have changed since `base`, or all, and write the key file."""
         with KeyFiles.open(self._key_columns) as keys:
             if base is None:
-                ranges, _ = self._scan(keys, None)
-                return self._written(keys, ranges)
-            base_keys = base.fetch_keys(
-                base.link(self.pinned, self.source, self.definitions, self.request.format), keys
-            )
-            ranges, live = self._scan(keys, base.xmin)
+                return self._written(keys, self._scan(keys, None)[0])
+            link = find_table(base, self.pinned, self.source, self.definitions, self.request.format)
+            try:
+                base_keys = download_keys(self.directory, link, keys)
+            except (IntegrityError, ResourceNotFound) as error:
+                raise Doubt(f"The key file of the set {base.stamp} is damaged: {error}") from error
+            ranges, live = self._scan(keys, xmin_of(base.manifest.snapshot))
             if unknown := keys.count_unknown(base_keys):
                 raise Doubt(f"{unknown} rows are neither in the set {base.stamp} nor new.")
             if sum(live.changed) > _MOST_CHANGED * live.rows:
