@@ -76,7 +76,7 @@ def choose_set(
     else:
         chosen = ChosenSet(_set_at(contents, timestamp, tables, source_database), contents)
     stored = stored_set(contents, chosen.backup)
-    for file in _files_of(stored, tables):
+    for file in files_of(stored, tables):
         if file.stored_bytes is None:
             raise errors.IntegrityError(
                 f"The set {stored.stamp} in {directory.location} has lost its file {file.name}. "
@@ -129,7 +129,8 @@ def _set_at(
     return backup
 
 
-def _files_of(backup: StoredSet, tables: Sequence[str] | None) -> Sequence[StoredFile]:
+def files_of(backup: StoredSet, tables: Sequence[str] | None) -> Sequence[StoredFile]:
+    """The set's files of these tables; None names all."""
     if tables is None:
         return backup.files
     return [file for table in tables for file in backup.files_named(table)]
@@ -206,7 +207,7 @@ def _check_emptied(
 ) -> None:
     """A backup of a table that an earlier set's run truncated has no rows: the earlier set has
     them."""
-    empty = {file.identity for file in _files_of(latest, tables) if file.rows == 0}
+    empty = {file.identity for file in files_of(latest, tables) if file.rows == 0}
     for backup_set in sets:
         is_older = backup_set.created_at < latest.created_at
         is_earlier = is_older and backup_set.source == latest.source

@@ -12,7 +12,7 @@ from typing import TypeAlias
 import xxhash
 
 from vector_backup_pipeline.engine.catalog.contents import Contents, ManifestSet
-from vector_backup_pipeline.engine.errors import IntegrityError, ResourceNotFound
+from vector_backup_pipeline.engine.errors import IntegrityError, InvalidParams, ResourceNotFound
 from vector_backup_pipeline.engine.formats.blocks import EMPTY, Content
 from vector_backup_pipeline.engine.incremental.key_files import KeyFiles, RowFilter
 from vector_backup_pipeline.engine.manifest import DataFile, KeyFile, TableBackup
@@ -38,6 +38,27 @@ class Link:
             if (table.schema_name, table.name) == (schema, name) and table.file:
                 return cls(backup.stamp, table, table.file)
         return None
+
+    @classmethod
+    def with_keys(cls, backup: ManifestSet, schema: str, name: str) -> Link:
+        """As `find`; raises `InvalidParams` if the set has no key file of the table."""
+        link = cls.find(backup, schema, name)
+        if link is None or link.table.keys is None:
+            raise InvalidParams(
+                f"The set {backup.stamp} has no key file of {schema}.{name}. Backups in mode auto "
+                "or incremental write one for each table with a primary key. Choose another set, "
+                "or leave the table out."
+            )
+        return link
+
+    def check_comparable(self, other: Link) -> None:
+        """Raise `InvalidParams` if the digests of the table's rows can't be compared."""
+        if self.form != other.form:
+            raise InvalidParams(
+                f"The sets {self.stamp} and {other.stamp} have {self.table.schema_name}."
+                f"{self.table.name} with other columns, another primary key or in another format, "
+                "so that its rows cannot be compared. Choose other sets, or leave the table out."
+            )
 
     @property
     def keys(self) -> KeyFile:

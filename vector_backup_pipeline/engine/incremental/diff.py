@@ -8,10 +8,9 @@ from pathlib import Path
 
 from pydantic import Field
 
-from vector_backup_pipeline.engine.catalog.choice import choose_set
-from vector_backup_pipeline.engine.catalog.contents import ManifestSet
+from vector_backup_pipeline.engine.catalog.choice import choose_set, files_of
 from vector_backup_pipeline.engine.catalog.stored_sets import stored_set
-from vector_backup_pipeline.engine.errors import InvalidParams, ResourceNotFound
+from vector_backup_pipeline.engine.errors import ResourceNotFound
 from vector_backup_pipeline.engine.incremental.chain import Link, download_keys
 from vector_backup_pipeline.engine.incremental.key_files import Change, KeyFiles, TableDifference
 from vector_backup_pipeline.engine.record import Record
@@ -69,34 +68,13 @@ def find_pair(
     """
     chosen = [choose_set(directory, timestamps, stamp, tables) for stamp in (earlier, later)]
     sets = [stored_set(choice.contents, choice.backup) for choice in chosen]
-    files = [file for stored in sets for file in stored.files]
-    if tables is not None:
-        files = []
-        for text in tables:
-            named = [file for stored in sets for file in stored.files_named(text)]
-            if not named:
-                raise ResourceNotFound(f"Neither {earlier} nor {later} has a table {text}.")
-            files += named
+    for text in tables or ():
+        if not any(stored.files_named(text) for stored in sets):
+            raise ResourceNotFound(f"Neither {earlier} nor {later} has a table {text}.")
     first, second = (choice.backup for choice in chosen)
     pairs = {}
-    for identity in dict.fromkeys(file.identity for file in files):
-        a, b = _link(first, identity), _link(second, identity)
-        if a.form != b.form:
-            raise InvalidParams(
-                f"The sets {a.stamp} and {b.stamp} have {'.'.join(identity)} with other columns, "
-                "another primary key or in another format, so that their rows cannot be compared. "
-                "Choose other sets, or leave the table out."
-            )
-        pairs[".".join(identity)] = a, b
+    for file in (file for stored in sets for file in files_of(stored, tables)):
+        pair = Link.with_keys(first, *file.identity), Link.with_keys(second, *file.identity)
+        pair[0].check_comparable(pair[1])
+        pairs[".".join(file.identity)] = pair
     return SetPair(directory, (first.stamp, second.stamp), pairs)
-
-
-def _link(backup: ManifestSet, identity: tuple[str, str]) -> Link:
-    link = Link.find(backup, *identity)
-    if link is None or link.table.keys is None:
-        raise InvalidParams(
-            f"The set {backup.stamp} has no key file of {'.'.join(identity)}. Backups in mode auto "
-            "or incremental write one for each table with a primary key. Choose another set, or "
-            "leave the table out."
-        )
-    return link

@@ -10,23 +10,30 @@ from vector_backup_pipeline.engine.incremental.chain import (
     download_keys,
 )
 from vector_backup_pipeline.engine.incremental.key_files import KeyFiles
+from vector_backup_pipeline.engine.manifest import TableBackup
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 
 _TARGET = "selected.parquet"
 
 
 def row_selection(
-    directory: BackupDirectory, link: Link, later: ManifestSet | None, keys_from: str | None
+    directory: BackupDirectory,
+    backup: ManifestSet,
+    table: TableBackup,
+    later: ManifestSet | None,
+    keys_from: str | None,
 ) -> SelectRows | None:
-    """How to select rows of the table: those whose keys are in the file `keys_from`, or those that
-    the set `later` lacks or has with other values; None selects all. Raises `InvalidParams` if the
-    keys of the rows are unknown or cannot be compared."""
+    """How to select rows of a table of the set `backup`: those whose keys are in the file
+    `keys_from`, or those that the set `later` lacks or has with other values; None selects all.
+    Raises `InvalidParams` if the keys of the rows are unknown or cannot be compared."""
     if keys_from is None and later is None:
         return None
-    _check_keys(link)
+    link = Link.with_keys(backup, table.schema_name, table.name)
     if later is None:
         return _matching(Path(keys_from or ""))
-    return _removed_since(directory, link, later)
+    other = Link.with_keys(later, table.schema_name, table.name)
+    other.check_comparable(link)
+    return _removed_since(directory, other)
 
 
 def _matching(keys_from: Path) -> SelectRows:
@@ -42,32 +49,10 @@ def _matching(keys_from: Path) -> SelectRows:
     return select
 
 
-def _removed_since(directory: BackupDirectory, link: Link, later: ManifestSet) -> SelectRows:
-    other = Link.find(later, link.table.schema_name, link.table.name)
-    if other is None:
-        raise InvalidParams(
-            f"The set {later.stamp} has no table {link.table.table} to compare with. Name the "
-            "tables to restore from in tables."
-        )
-    _check_keys(other)
-    if other.form != link.form:
-        raise InvalidParams(
-            f"The rows of {link.table.table} in {link.stamp} and {later.stamp} cannot be compared: "
-            "the sets differ in its columns, its primary key or the format."
-        )
-
+def _removed_since(directory: BackupDirectory, later: Link) -> SelectRows:
     def select(keys: KeyFiles, earlier: Path) -> Path:
-        newer = download_keys(directory, other, keys)
+        newer = download_keys(directory, later, keys)
         keys.removed_since(earlier, newer, keys.directory / _TARGET)
         return keys.directory / _TARGET
 
     return select
-
-
-def _check_keys(link: Link) -> None:
-    if link.table.keys is None:
-        raise InvalidParams(
-            f"The set {link.stamp} has no key file of {link.table.table}, so its rows cannot be "
-            "selected by key. A backup with mode auto or incremental writes one for a table with "
-            "a primary key."
-        )

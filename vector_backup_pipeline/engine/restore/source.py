@@ -140,7 +140,9 @@ class RestoreSource:
         return replace(self, tables=tuple(self._checked(t, request) for t in self.tables))
 
     def _checked(self, table: StoredTable, request: RestoreParameters) -> StoredTable:
-        select = row_selection(self.directory, table.links[0], self.later, request.keys_from)
+        select = row_selection(
+            self.directory, self.backup, table.links[0].table, self.later, request.keys_from
+        )
         for link in table.links:
             with reading(table.links, link):
                 _check_file(self.directory, link.data)
