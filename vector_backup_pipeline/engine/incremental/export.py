@@ -124,8 +124,9 @@ class IncrementalExport:
                 raise Doubt(f"{unknown} rows are neither in the set {base.stamp} nor new.")
             if sum(live.changed) > _MOST_CHANGED * live.rows:
                 raise Doubt(f"{sum(live.changed)} of {live.rows} rows have changed.")
+            removed = keys.removed(base_keys)
             files = self._written(keys, ranges, base_keys)
-            return replace(files, builds_on=base.stamp, removed=keys.removed(base_keys))
+            return replace(files, builds_on=base.stamp, removed=removed)
 
     def _scan(self, keys: KeyFiles, xmin: int | None) -> tuple[list[BlockRange], LiveKeys]:
         """Read the keys of all rows, and which have changed since `xmin`: all, if that is None.
