@@ -21,7 +21,8 @@ from vector_backup_pipeline.embedded import (
 )
 from vector_backup_pipeline.embedded.cluster import locate_cluster
 from vector_backup_pipeline.engine.backup.run import BackupRun
-from vector_backup_pipeline.engine.incremental.base import Base, Doubt
+from vector_backup_pipeline.engine.catalog.contents import ManifestSet
+from vector_backup_pipeline.engine.incremental.base import Doubt
 from vector_backup_pipeline.engine.postgres.snapshot import PinnedSnapshot
 from vector_backup_pipeline_tests.faults.watching import wait_until
 from vector_backup_pipeline_tests.fix_backup import BackupMaker
@@ -96,7 +97,7 @@ def test_a_set_that_was_made_after_the_snapshot_is_not_built_on(
         chain.make()
         full = chain.table(mode="full")
 
-        def wait_for_the_other_run(run: BackupRun, pinned: PinnedSnapshot) -> Base | Doubt:
+        def wait_for_the_other_run(run: BackupRun, pinned: PinnedSnapshot) -> ManifestSet | Doubt:
             monkeypatch.undo()
             chain.database.run("UPDATE docs SET body = 'later' WHERE id = 5")
             assert chain.make().manifest.builds_on
