@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from vector_backup_pipeline.operations import Operation
-from vector_backup_pipeline.parameters.model import choices, plain_type
+from vector_backup_pipeline.parameters.model import choices, plain_type, shown
 
 # Each of these also takes {"env": "NAME"}, which Dagster resolves where the step runs.
 _SOURCES: dict[Any, Any] = {
@@ -42,6 +42,8 @@ def _field(field: FieldInfo) -> dg.Field:
     options: dict[str, Any] = {"is_required": field.is_required(), "description": field.description}
     if not field.is_required() and field.default is not None:
         options["default_value"] = field.default
+    elif default := shown(field).default:
+        options["description"] += f" Default: {default}."
     return dg.Field(_config_type(field.annotation), **options)
 
 

@@ -36,6 +36,9 @@ def test_the_backup_job_has_its_steps_and_parameters_with_descriptions() -> None
     assert all(node.definition.description for node in job.nodes)
     assert config.fields.keys() == BackupParameters.model_fields.keys()
     assert all(field.description for field in config.fields.values())
+    assert str(config.fields["mode"].description).endswith(
+        " Default: VECTOR_BACKUP_MODE, else full."
+    )
     assert not any(field.is_required for field in config.fields.values())
 
 

@@ -282,8 +282,8 @@ async def diff(
     tables: _Tables = None,
     task_id: _TaskId = None,
 ) -> JSONResponse:
-    """What happened to the rows of each table between two sets of a location, counted from their
-    key files."""
+    """Count the rows of each table that were added, changed and removed between two sets of a
+    location. Both need key files."""
 
     def compare() -> SetDifference:
         check_task_id(task_id)

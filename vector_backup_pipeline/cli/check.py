@@ -52,12 +52,18 @@ def check_command(as_json: bool, **options: Any) -> int:
         show_json({"success": success, "findings": [asdict(finding) for finding in all_findings]})
     else:
         counts = Counter(finding.status for finding in all_findings)
-        totals = ", ".join(f"{counts[s]} {word}" for s, word in _STATUS_WORDS.items() if counts[s])
+        totals = ", ".join(
+            _total(counts[s], word) for s, word in _STATUS_WORDS.items() if counts[s]
+        )
         conclusion = "A backup can be made: vector-backup backup"
         if not success:
             conclusion = "Fix the items marked ✗, then run the check again."
         click.echo(f"\n{totals}. {conclusion}")
     return DONE if success else FAILED
+
+
+def _total(count: int, word: str) -> str:
+    return f"{count} {word.removesuffix('s') if count == 1 else word}"
 
 
 def _printed(findings: "Iterable[Finding]") -> "Iterator[Finding]":

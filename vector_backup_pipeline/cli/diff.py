@@ -37,7 +37,7 @@ def diff_command(
 ) -> int:
     """Compare two backup sets by their key files.
 
-    Counts the rows that were added, changed and removed after SET_A and until SET_B: timestamps of
+    Counts the rows that were added, changed and removed between SET_A and SET_B: timestamps of
     sets with key files, or latest.
 
     \b

@@ -117,6 +117,7 @@ backup_command = _command(
       vector-backup backup --task-id corpus_7 --workers 4 --json
       vector-backup backup --tables docs,app.images --truncate
       vector-backup backup --format binary --compression zstd
+      vector-backup backup --mode auto
     """,
 )
 restore_command = _command(

@@ -2,8 +2,8 @@
 every object a second time in typed fields.
 
 Inheritance children, typed tables, range types and collations, which that version recreated, are
-treated as in schema 2. Its first manifests recorded some facts in words only; nothing but this
-module reads words.
+treated as in schema 2. The first manifests of version 1 recorded some facts as sentences; no other
+module parses sentences.
 """
 
 import re

@@ -1,7 +1,7 @@
 """Files of the older backup service, which wrote CSV with Python's `csv.writer` and no manifest.
 
 Rows end in `\\r\\n`, or in `\\n` after a file transfer that changed line ends. NULL and the empty
-string are both nothing; JSON is Python's `repr` of it, or JSON. Reading is strict.
+string are both an empty field; JSON is Python's `repr` of it, or JSON. Reading is strict.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""The verification of stored sets: their files, and in a restore test that they restore."""
+"""The verification of stored sets: their files and, with `drill`, a restore test."""
 
 from collections.abc import Iterable, Iterator, Sequence
 

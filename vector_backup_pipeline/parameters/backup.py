@@ -106,13 +106,16 @@ class BackupParameters(CheckParameters):
         f"{_ZSTD[-1]}.",
         examples=[3],
     )
-    mode: Annotated[types.BackupMode | None, Shown(default="VECTOR_BACKUP_MODE")] = Field(
+    mode: Annotated[
+        types.BackupMode | None,
+        Shown(default="VECTOR_BACKUP_MODE, else full"),
+    ] = Field(
         default=None,
         description="full exports every row, incremental only the rows changed since the last set. "
         "incremental fails with the reason if a full backup is needed; auto makes it.",
         examples=["auto"],
     )
-    full_every: Annotated[str | None, Shown(default="VECTOR_BACKUP_FULL_EVERY")] = Field(
+    full_every: Annotated[str | None, Shown(default="VECTOR_BACKUP_FULL_EVERY, else 7d")] = Field(
         default=None,
         pattern=DURATION_PATTERN,
         description="With mode auto, the age of a chain's full set after which the next backup is "

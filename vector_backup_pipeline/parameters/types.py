@@ -59,7 +59,7 @@ TaskId = Annotated[
     str | None,
     Field(
         pattern=TASK_ID_PATTERN,
-        description="Task whose directory holds the sets, instead of backup_path: ASCII letters, "
+        description="Task whose directory, {root}/{task_id}/, holds the sets. ASCII letters, "
         "digits and '_', at most 200.",
         examples=["corpus_7"],
     ),

@@ -38,8 +38,8 @@ def claim_timestamp(
             continue
         return stamp, claim
     raise StorageError(
-        f"No free timestamp in {directory.location}: {_TRIES} runs have taken the seconds from now "
-        "on. Look for a schedule that starts too many."
+        f"No free timestamp in {directory.location}: other runs have taken the next {_TRIES}. Find "
+        "what starts so many runs."
     )
 
 

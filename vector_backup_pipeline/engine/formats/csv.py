@@ -1,8 +1,8 @@
 """CSV exactly as PostgreSQL's COPY writes it (CopyAttributeOutCSV in copyto.c).
 
-NULL is nothing, the empty string is `""`. A value is quoted if it is empty or has a delimiter, a
-quote, a line feed or a carriage return. `\\.` in a sole column is quoted, since older servers would
-read it as the end of the data.
+NULL is an empty field, the empty string is `""`. A value is quoted if it is empty or has a
+delimiter, a quote, a line feed or a carriage return. `\\.` in a sole column is quoted, since older
+servers would read it as the end of the data.
 """
 
 import re

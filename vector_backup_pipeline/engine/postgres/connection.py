@@ -245,16 +245,26 @@ def cancel_statements(connections: Iterable[Connection]) -> None:
 
 
 @contextlib.contextmanager
-def database_errors(action: str, secrets: tuple[str, ...] = ()) -> Iterator[None]:
-    """Convert psycopg2's errors to a BackupError: "Could not {action}: …"."""
+def database_errors(
+    action: str, secrets: tuple[str, ...] = (), duplicate_advice: str | None = None
+) -> Iterator[None]:
+    """Convert psycopg2's errors to a BackupError: "Could not {action}: …".
+
+    `duplicate_advice` says what to do next if a row violates a unique key.
+    """
     try:
         yield
     except psycopg2.Error as error:
         cancellation.check()
-        raise translated(error, action, secrets) from _cause(error, secrets)
+        raise translated(error, action, secrets, duplicate_advice) from _cause(error, secrets)
 
 
-def translated(error: psycopg2.Error, action: str, secrets: tuple[str, ...]) -> errors.BackupError:
+def translated(
+    error: psycopg2.Error,
+    action: str,
+    secrets: tuple[str, ...],
+    duplicate_advice: str | None = None,
+) -> errors.BackupError:
     """The BackupError for `error`, by SQLSTATE; without one, the connection was lost."""
     text = redact(_first_line(error), secrets)
     if error.pgcode is None:
@@ -286,7 +296,8 @@ def translated(error: psycopg2.Error, action: str, secrets: tuple[str, ...]) -> 
     details += (error.diag.context or "").splitlines()[:1]
     text += redact("".join(f": {detail}" for detail in details if detail), secrets)
     kind = errors.DatabaseRefused if error.pgcode[:2] in _FINAL_CLASSES else errors.DatabaseError
-    return kind(f"Could not {action}: {text} (SQLSTATE {error.pgcode}).")
+    advice = duplicate_advice if error.pgcode == errorcodes.UNIQUE_VIOLATION else None
+    return kind(f"Could not {action}: {text} (SQLSTATE {error.pgcode}).", advice)
 
 
 def _refused(

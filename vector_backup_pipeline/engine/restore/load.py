@@ -36,6 +36,10 @@ from vector_backup_pipeline.parameters.restore import RestoreParameters
 
 # Records of the older system's files are small; they are sent to the driver in pieces of this size.
 _RECORDS_BYTES = 1 << 18
+_DUPLICATE_ADVICE = (
+    "The table already has rows with keys of the backup. Set on_conflict to skip or replace, or "
+    "truncate_before_restore to true."
+)
 
 
 class Sent(NamedTuple):
@@ -78,8 +82,11 @@ def load_table(
     chunks, most_streams = _chunks(directory, table, request)
     written: list[int] = []
 
+    action = f"restore {table.table}"
+    advice = _DUPLICATE_ADVICE if request.on_conflict == "fail" else None
+
     def work(connection: Connection, threads: StreamThreads[Sent]) -> None:
-        with database_errors(f"restore {table.table}", secrets), connection.cursor() as cursor:
+        with database_errors(action, secrets, advice), connection.cursor() as cursor:
             rows = _until(threads.stopped, chunks(threads.emit))
             written.append(_write(cursor, table, into, request, rows))
 

@@ -1,4 +1,4 @@
-"""The selection of single rows, by their primary keys or by what became of them."""
+"""The selection of single rows: by primary key, or by comparison with a later set."""
 
 from pathlib import Path
 

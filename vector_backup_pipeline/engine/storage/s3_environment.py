@@ -149,7 +149,7 @@ def _boto3_errors(action: str) -> Iterator[None]:
         raise StorageError(
             f"Could not {action}: the server answered {code}.",
             "Let these credentials list and abort multipart uploads. If the store does not support "
-            "that, a lifecycle rule can remove them: docs/storage.md has both to paste.",
+            "that, a lifecycle rule can remove them: docs/storage.md has examples.",
         ) from None
     except (BotoCoreError, ResponseParserError, ValueError) as error:
         raise StorageError(

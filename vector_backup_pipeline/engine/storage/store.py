@@ -8,7 +8,7 @@ is a path too, and `""` is the root.
 - `delete` and `put` may be repeated. `create`, and `put` over a version, write for one of several
   concurrent callers.
 - Errors: `ResourceNotFound` for what does not exist, `TransientStorageError` if the same request
-  may succeed later, any other `StorageError` if it won't. No exception of a library gets out.
+  may succeed later, any other `StorageError` if it won't. Callers see no exception of a library.
 """
 
 import hashlib

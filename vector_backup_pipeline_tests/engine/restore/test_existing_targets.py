@@ -128,7 +128,13 @@ def test_an_existing_row_fails_the_whole_restore(
     backup(langchain.url)
     langchain.run("DELETE FROM langchain_pg_embedding WHERE id <> 'doc-7'")
 
-    restore.fails(langchain, "DATABASE_ERROR", "duplicate key", "langchain_pg_collection_pkey")
+    restore.fails(
+        langchain,
+        "DATABASE_ERROR",
+        "duplicate key",
+        "langchain_pg_collection_pkey",
+        "Set on_conflict to skip or replace",
+    )
     done = restore.fails(langchain, "DATABASE_ERROR", "(id)=(doc-7)", tables=(EMBEDDINGS,))
 
     assert done.error is not None
