@@ -78,6 +78,7 @@ def test_a_lost_reply_is_found_out_once_the_server_answers_again(
     ],
 )
 def test_only_the_primary_that_committed_is_believed(difference: dict[str, Any]) -> None:
+    assert SERVER.started_at is not None
     restarted = replace(SERVER, started_at=SERVER.started_at + timedelta(seconds=5))
     assert restarted.continues(SERVER)
     assert not restarted.is_same_process_as(SERVER)
