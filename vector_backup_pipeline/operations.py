@@ -46,6 +46,8 @@ def _check_backup(parameters: BackupParameters, settings: Settings) -> None:
 
 def _check_restore(parameters: RestoreParameters, settings: Settings) -> None:
     check_timestamp(settings.timestamps, parameters.timestamp)
+    earlier = parameters.where_removed_since
+    check_timestamp(settings.timestamps, earlier, key="where_removed_since", may_be_latest=False)
     _check_connection("db_connection", parameters.db_connection)
 
 

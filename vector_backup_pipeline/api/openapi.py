@@ -102,6 +102,7 @@ def complete_document(
     """Add the examples, the access token and the timestamp format to FastAPI's document."""
     is_default = settings.timestamps.pattern == DEFAULT_TIMESTAMP_FORMAT
     stamp = _DEFAULT_STAMP if is_default else _ANY_STAMP
+    latest = f"^({LATEST}|{stamp})$"
     for route in routes:
         for method in route.methods or ():
             operation = document["paths"][route.path_format][method.lower()]
@@ -110,13 +111,15 @@ def complete_document(
             _add_examples(operation, route)
             if settings.api_token is not None and route.path == HEALTH_PATH:
                 operation["security"] = []
+            patterns = {"timestamp": f"^{stamp}$", "from": latest, "to": latest}
             for parameter in operation.get("parameters", ()):
-                if parameter["name"] == "timestamp":
-                    parameter["schema"]["pattern"] = f"^{stamp}$"
+                if parameter["name"] in patterns:
+                    parameter["schema"]["pattern"] = patterns[parameter["name"]]
             if "requestBody" in operation:
                 schema = operation["requestBody"]["content"]["application/json"]["schema"]
-                if "timestamp" in schema["properties"]:
-                    schema["properties"]["timestamp"]["pattern"] = f"^({LATEST}|{stamp})$"
+                patterns = {"timestamp": latest, "where_removed_since": f"^({stamp})?$"}
+                for key in patterns.keys() & schema["properties"].keys():
+                    schema["properties"][key]["pattern"] = patterns[key]
     for unused in ("HTTPValidationError", "ValidationError"):
         document["components"]["schemas"].pop(unused, None)
     if settings.api_token is not None:

@@ -33,7 +33,10 @@ def answered(api: Api, dagster_dev: DagsterDev) -> dict[str, list[httpx.Response
     """Responses of real runs, by operation: successful ones, and one that failed in part."""
     (dagster_dev.root / _TASK).mkdir(exist_ok=True)
     back_up = [
-        {"task_id": _TASK, "workers": 1.0, "export_method": "cursor", "batch_size": 10**6},
+        {
+            **{"task_id": _TASK, "workers": 1.0, "mode": "auto"},
+            **{"export_method": "cursor", "batch_size": 10**6},
+        },
         {"task_id": _TASK, "tables": ["langchain_pg_collection", "no\u0001where"]},
     ]
     with ThreadPoolExecutor() as pool:
@@ -112,7 +115,7 @@ def test_whatever_is_sent_the_answer_is_one_of_the_document(
     )
 
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "Tested: 10" in done.stdout
+    assert "Tested: 11" in done.stdout
     # Some bodies passed all checks and led to a launch.
     assert len(gate.times("Launch")) > 20
 
@@ -132,6 +135,8 @@ def _about_what_is_there(
         names = {
             "run_id": runs,
             "timestamp": [stamp],
+            "from": [stamp],
+            "to": [stamp],
             "file": [file, f"vector_backup_{stamp}.json", "vector_backup_log.txt"],
         }
         for method in methods.values():

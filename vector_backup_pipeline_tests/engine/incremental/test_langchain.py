@@ -19,10 +19,9 @@ import sqlalchemy
 from langchain_core.documents import Document
 from langchain_postgres import PGEngine, PGVector, PGVectorStore
 
-from vector_backup_pipeline.demo_corpus import DeterministicEmbeddings
+from vector_backup_pipeline.demo_corpus import DIMENSIONS, DeterministicEmbeddings
 
-_DIMENSIONS = 8
-_EMBEDDINGS = DeterministicEmbeddings(_DIMENSIONS)
+_EMBEDDINGS = DeterministicEmbeddings()
 # PGVectorStore's keys are UUIDs.
 _IDS = [f"00000000-0000-0000-0000-{number:012}" for number in range(40)]
 
@@ -40,7 +39,10 @@ def _collections(database: Database) -> Iterator[Store]:
         creator=lambda: psycopg.connect(database.url),
         poolclass=sqlalchemy.pool.NullPool,
     )
-    yield PGVector(_EMBEDDINGS, connection=engine, collection_name="notes")
+    # langchain_postgres keeps the dimensions of its first table in this process.
+    yield PGVector(
+        _EMBEDDINGS, connection=engine, collection_name="notes", embedding_length=DIMENSIONS
+    )
     engine.dispose()
 
 
@@ -50,7 +52,7 @@ def _table(database: Database) -> Iterator[Store]:
         database.url.replace("postgresql:", "postgresql+psycopg:"),
         poolclass=sqlalchemy.pool.NullPool,
     )
-    engine.init_vectorstore_table("notes", _DIMENSIONS)
+    engine.init_vectorstore_table("notes", DIMENSIONS)
     yield PGVectorStore.create_sync(engine, _EMBEDDINGS, "notes")
 
 
