@@ -1,7 +1,7 @@
 """SQL as PostgreSQL prints it, split into tokens; and the qualified names in it.
 
 PostgreSQL's own functions print neither comments nor dollar quotes nor Unicode escapes: these, and
-whatever is not closed, become one token of kind `odd`, up to the end. Strings are read with
+an unterminated string or name, become one token of kind `odd`, up to the end. Strings are read with
 standard_conforming_strings on.
 """
 
@@ -71,7 +71,7 @@ def relocated(
     Everything else stays as it is, to the byte.
 
     A name before a parenthesis is a function call, and is looked up in `calls` if there is one: a
-    function may share the name of a table. `TABLE s.t (` and `REFERENCES s.t(` are no calls. In a
+    function may share the name of a table. `TABLE s.t (` and `REFERENCES s.t(` are not calls. In a
     policy's subquery `a.b` may be the column b of a table a; it is mistaken for a name only if
     (a, b) is in the map, which takes a schema with the table's name.
     """

@@ -1,4 +1,4 @@
-"""The restore of a backup set: proven, all or nothing."""
+"""The restore of a backup set: verified, all or nothing."""
 
 import time
 from collections.abc import Iterator

@@ -85,8 +85,8 @@ def has_changed_since(xmin: int) -> Composable:
     """Whether a row was written by a transaction that the snapshot with this 64-bit `xmin` did not
     see as ended, or by a later one.
 
-    Both ages count from the same transaction, which is after all that this snapshot sees, so a
-    wraparound between them does not matter as long as the snapshot is younger than 2^31
+    Both ages are relative to the same transaction, which is later than any that this snapshot sees,
+    so a wraparound between them does not matter as long as the snapshot is younger than 2^31
     transactions. Freezing a row keeps its xmin: the age of an old row wraps around too, to less
     than 0 or, after 2^32 transactions, to any other. Then the row may count as changed.
     """
