@@ -6,6 +6,7 @@ from pathlib import Path
 
 import dagster as dg
 
+from vector_backup_pipeline.engine.errors import StorageError
 from vector_backup_pipeline.settings import Settings, variable_of
 
 _TEMPLATES = ("dagster.yaml", "workspace.yaml")
@@ -14,19 +15,29 @@ _WIDTH = 98
 
 def write_instance_files(directory: Path) -> tuple[list[Path], list[Path]]:
     """Write the instance's files into `directory`, which is created. Returns the files written, and
-    those that existed and were kept."""
-    directory.mkdir(parents=True, exist_ok=True)
+    those that existed and were kept.
+
+    Raises:
+        StorageError: the directory or a file in it cannot be created.
+    """
     written, kept = list[Path](), list[Path]()
     templates = files("vector_backup_pipeline") / "templates"
     texts = {name: (templates / name).read_text() for name in _TEMPLATES}
-    for name, text in {**texts, ".env.example": env_example()}.items():
-        path = directory / name
-        try:
-            with path.open("x") as file:
-                file.write(text)
-            written.append(path)
-        except FileExistsError:
-            kept.append(path)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for name, text in {**texts, ".env.example": env_example()}.items():
+            path = directory / name
+            try:
+                with path.open("x") as file:
+                    file.write(text)
+                written.append(path)
+            except FileExistsError:
+                kept.append(path)
+    except OSError as error:
+        raise StorageError(
+            f"Could not set up {directory}: {error.strerror}.",
+            "Let this user write there, or choose another directory.",
+        ) from error
     return written, kept
 
 

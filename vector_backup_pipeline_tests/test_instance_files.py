@@ -44,6 +44,15 @@ def test_init_keeps_files_that_exist(terminal: Terminal, tmp_path: Path) -> None
     assert (tmp_path / "workspace.yaml").exists()
 
 
+def test_a_directory_that_cannot_be_created_is_named(terminal: Terminal, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    called = terminal("init", str(tmp_path / "file" / "home"))
+
+    assert called.code == 1
+    assert called.err.startswith(f"STORAGE_ERROR: Could not set up {tmp_path / 'file' / 'home'}: ")
+
+
 def test_the_checkouts_workspace_is_the_one_that_init_writes() -> None:
     template = CHECKOUT / "vector_backup_pipeline" / "templates" / "workspace.yaml"
     assert (CHECKOUT / "workspace.yaml").read_text() == template.read_text()
