@@ -92,9 +92,9 @@ class EngineRun(ABC, Generic[_R]):
             self._release()
         return self._result or self._make_result()
 
-    @abstractmethod
     def _left_out(self) -> str | None:
         """The step that was left out, as the beginning of a sentence; None if there is none."""
+        return None
 
     @abstractmethod
     def _end(self) -> None:

@@ -90,11 +90,8 @@ class Part:
 
 
 def chain_of(contents: Contents, backup: ManifestSet) -> list[ManifestSet]:
-    """The chain of a set, newest first.
-
-    Raises:
-        IntegrityError: a set that it builds on is missing or damaged.
-    """
+    """The chain of a set, newest first. Raises `IntegrityError` if a set that it builds on is
+    missing or damaged."""
     chain = [backup]
     while (stamp := chain[-1].manifest.builds_on) is not None:
         is_cycle = any(earlier.stamp == stamp for earlier in chain)
@@ -110,11 +107,8 @@ def chain_of(contents: Contents, backup: ManifestSet) -> list[ManifestSet]:
 
 
 def links_of(chain: Sequence[ManifestSet], table: TableBackup) -> tuple[Link, ...]:
-    """A table of the first set, in that set and in those whose rows it needs, newest first.
-
-    Raises:
-        IntegrityError: a set of the chain lacks the table, or has it in another form.
-    """
+    """A table of the first set, in that set and in those whose rows it needs, newest first. Raises
+    `IntegrityError` if a set of the chain lacks the table, or has it in another form."""
     links: list[Link] = []
     for backup in chain:
         if links and links[-1].table.builds_on != backup.stamp:

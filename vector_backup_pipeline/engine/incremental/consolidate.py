@@ -11,13 +11,20 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 
 from vector_backup_pipeline import __version__
-from vector_backup_pipeline.engine import file_names, results
+from vector_backup_pipeline.engine import results
 from vector_backup_pipeline.engine.catalog.choice import choose_set
 from vector_backup_pipeline.engine.catalog.claims import claim_reading
 from vector_backup_pipeline.engine.catalog.contents import ManifestSet
 from vector_backup_pipeline.engine.catalog.locations import find_directory
 from vector_backup_pipeline.engine.catalog.run_marker import claim_timestamp, remove_leftovers
 from vector_backup_pipeline.engine.errors import BackupError, IntegrityError, InvalidParams
+from vector_backup_pipeline.engine.file_names import (
+    KEYS_EXTENSION,
+    data_extension,
+    data_file_name,
+    manifest_name,
+    stamp_of_data_file,
+)
 from vector_backup_pipeline.engine.formats.blocks import BlockBuilder
 from vector_backup_pipeline.engine.formats.compression import codec
 from vector_backup_pipeline.engine.formats.row_formats import row_format
@@ -30,10 +37,7 @@ from vector_backup_pipeline.engine.report import error_lines, notice_lines, tabl
 from vector_backup_pipeline.engine.runs import EngineRun
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.storage.root import BackupRoot
-from vector_backup_pipeline.engine.stored_files import (
-    check_stored_file,
-    read_block_rows,
-)
+from vector_backup_pipeline.engine.stored_files import check_stored_file, read_block_rows
 from vector_backup_pipeline.engine.table_export import DataFileWriter
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
 from vector_backup_pipeline.parameters.consolidate import ConsolidateParameters
@@ -101,7 +105,7 @@ class ConsolidateRun(EngineRun[results.ConsolidateResult]):
         except BaseException:
             with suppress(BackupError):  # The first error is the one to report.
                 for name in directory.names():
-                    if file_names.stamp_of_data_file(name, self._timestamps) == stamp:
+                    if stamp_of_data_file(name, self._timestamps) == stamp:
                         directory.delete(name)
             raise
         exported = {link.table.table: link.data.exported(link.data.rows) for link in tables}
@@ -122,11 +126,8 @@ class ConsolidateRun(EngineRun[results.ConsolidateResult]):
             "result": result,
         }
         manifest = self._chain[0].manifest.model_copy(update=changed)
-        directory.replace(file_names.manifest_name(stamp), manifest.to_json(directory.manifest_key))
+        directory.replace(manifest_name(stamp), manifest.to_json(directory.manifest_key))
         self._tables = exported
-
-    def _left_out(self) -> str | None:
-        return None
 
     def _end(self) -> None:
         if self._directory is None or self._stamp is None:
@@ -180,8 +181,8 @@ def _write_tables(
 
 def _write_table(directory: BackupDirectory, links: Sequence[Link], stamp: str) -> Link:
     table, data = links[0].table, links[0].data
-    extension = file_names.data_extension(data.format, data.compression)
-    name = file_names.data_file_name(table.schema_name, table.name, stamp, extension)
+    extension = data_extension(data.format, data.compression)
+    name = data_file_name(table.schema_name, table.name, stamp, extension)
     parts: Sequence[Part] = [Part(data, data.rows)]
     keys = None
     if table.keys is not None:
@@ -221,10 +222,8 @@ def _write_rows(
 def _write_keys(directory: BackupDirectory, newest: Link, stamp: str) -> KeyFile:
     """Write the newest key file with another stamp."""
     table, columns = newest.table, newest.keys.columns
+    name = data_file_name(table.schema_name, table.name, stamp, KEYS_EXTENSION)
     with KeyFiles.open(columns) as keys:
         path = keys.directory / "consolidated.parquet"
         keys.restamp(chains.download_keys(directory, newest, keys), stamp, path)
-        name = file_names.data_file_name(
-            table.schema_name, table.name, stamp, file_names.KEYS_EXTENSION
-        )
         return store_keys(path, directory, name, columns, table.rows)

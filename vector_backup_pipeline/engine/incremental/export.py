@@ -113,7 +113,8 @@ class IncrementalExport:
         """Export the rows that have changed since `base`, or all, and write the key file."""
         with KeyFiles.open(self._key_columns) as keys:
             if base is None:
-                return self._written(keys, self._scan(keys, None)[0])
+                ranges, _ = self._scan(keys, None)
+                return self._written(keys, ranges)
             link = find_table(base, self.pinned, self.source, self.definitions, self.request.format)
             try:
                 base_keys = download_keys(self.directory, link, keys)

@@ -82,11 +82,8 @@ class KeyFiles:
     @classmethod
     @contextmanager
     def open(cls, columns: Sequence[str]) -> Iterator[KeyFiles]:
-        """Open key files with these columns of a primary key.
-
-        Raises:
-            MissingExtra: DuckDB is not installed.
-        """
+        """Open key files with these columns of a primary key. Raises `MissingExtra` if DuckDB is
+        not installed."""
         try:
             import duckdb
         except ImportError as error:
@@ -130,10 +127,8 @@ class KeyFiles:
         """Write the key file of the set `stamp` and return its `contents`.
 
         `digests` has a file for each scanned file with changed rows, in the same order: a line of
-        32 hexadecimal digits for each changed row. The other rows are as in `base`.
-
-        Raises:
-            IntegrityError: The digests do not fit the changed rows, or `base` the unchanged ones.
+        32 hexadecimal digits for each changed row. The other rows are as in `base`. Raises
+        `IntegrityError` if the digests do not fit the changed rows, or `base` the unchanged ones.
         """
         numbers = self._run("SELECT DISTINCT file FROM live WHERE changed ORDER BY file").fetchall()
         if digests:
@@ -201,10 +196,8 @@ class KeyFiles:
 
     def matching(self, newest: Path, keys: Path, target: Path) -> int:
         """Write the rows of `newest` whose keys are in a file of JSON lines; return their number.
-
-        Raises:
-            InvalidParams: A line is not an object of the key's columns, or no row has this key.
-        """
+        Raises `InvalidParams` if a line is not an object of the key's columns, or no row has this
+        key."""
         wanted = self.directory / "wanted.csv"
         with keys.open("rb") as lines, wanted.open("w", encoding="utf-8", newline="") as file:
             rows = csv.writer(file, quoting=csv.QUOTE_ALL, lineterminator="\n")
