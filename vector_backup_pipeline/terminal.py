@@ -130,7 +130,10 @@ def prune_summary(result: results.PruneResult) -> list[str]:
     size = results.readable_size(result.bytes_freed)
     if result.dry_run:
         lines.append(f"To keep: {kept}, to remove: {removed}, to free: {size}.")
-        return [*lines, "This was a dry run: nothing was removed. Add --yes to remove."]
+        lines.append("This was a dry run: nothing was removed.")
+        if removed:
+            lines[-1] += " Add --yes to remove."
+        return lines
     return [*lines, f"Kept: {kept}, removed: {removed}, freed: {size}, {result.duration:.1f} s."]
 
 

@@ -137,9 +137,9 @@ class BackupRoot:
             )
         if task_id is not None and self._store.list_folder(task_id) is None:
             raise ResourceNotFound(
-                f"The task directory {self._store.location(task_id)} does not exist. Create it (in "
-                "object storage, put an object there), check task_id, or leave task_id out to back "
-                "up under the root itself."
+                f"The task directory {self._store.location(task_id)} does not exist. Check "
+                "task_id, or leave it out for the root's own backups. For a new task, create the "
+                "directory first (in object storage, put an object there)."
             )
         return self._folder(task_id)
 
