@@ -8,6 +8,7 @@ grow with the table.
 from __future__ import annotations
 
 import csv
+import errno
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -34,6 +35,7 @@ _SETTINGS: dict[str, str | bool | int | float | list[str]] = {
 }
 # Rows per fetch from DuckDB.
 _BATCH = 10_000
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 class LiveKeys(NamedTuple):
@@ -83,17 +85,25 @@ class KeyFiles:
     @contextmanager
     def open(cls, columns: Sequence[str]) -> Iterator[KeyFiles]:
         """Open key files with these columns of a primary key. Raises `MissingExtra` if DuckDB is
-        not installed."""
+        not installed, and `StorageError` if the local disk is full, also in the block."""
         try:
             import duckdb
         except ImportError as error:
             raise errors.MissingExtra(
                 "DuckDB, which incremental backups need, is not installed.", "incremental"
             ) from error
-        with TemporaryDirectory(prefix="vector-backup-keys-") as name:
-            settings = {**_SETTINGS, "temp_directory": str(Path(name, "spilled"))}
-            with duckdb.connect(":memory:", config=settings) as connection:
-                yield cls(columns, Path(name), connection)
+        try:
+            with TemporaryDirectory(prefix="vector-backup-keys-") as name:
+                settings = {**_SETTINGS, "temp_directory": str(Path(name, "spilled"))}
+                with duckdb.connect(":memory:", config=settings) as connection:
+                    yield cls(columns, Path(name), connection)
+        except (duckdb.IOException, duckdb.OutOfMemoryException, OSError) as error:
+            if isinstance(error, OSError) and error.errno not in _DISK_FULL:
+                raise
+            raise errors.StorageError(
+                f"Could not work on the key files: {str(error).splitlines()[0]}.",
+                f"Free space in {gettempdir()}, or set TMPDIR to another directory.",
+            ) from error
 
     def load_scanned(self, files: Sequence[Path]) -> LiveKeys:
         """Load the live keys: CSV files of whether a row has changed (t or f), and its columns."""
@@ -313,15 +323,7 @@ class KeyFiles:
             yield from rows
 
     def _run(self, statement: str, **parameters: str | list[str] | list[int]) -> DuckDBPyConnection:
-        import duckdb
-
-        try:
-            return self._connection.execute(statement, parameters)
-        except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
-            raise errors.StorageError(
-                f"DuckDB cannot work on the key files: {str(error).splitlines()[0]}",
-                f"Free space in {gettempdir()}, or set TMPDIR to another directory.",
-            ) from error
+        return self._connection.execute(statement, parameters)
 
 
 def stored_names(columns: Sequence[str]) -> list[str]:

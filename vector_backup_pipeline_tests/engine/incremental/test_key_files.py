@@ -1,6 +1,7 @@
 """Key files against a model of dictionaries."""
 
 import csv
+import errno
 import json
 import sys
 from collections import Counter
@@ -311,7 +312,10 @@ def test_without_duckdb_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_full_disk_is_an_error_of_the_storage(tmp_path: Path) -> None:
-    with KeyFiles.open(["id"]) as keys:
+    with pytest.raises(StorageError, match="TMPDIR"), KeyFiles.open(["id"]) as keys:
         digests = _scan(keys, {("1",): 0}, {("1",)})
-        with pytest.raises(StorageError, match="TMPDIR"):
-            keys.write(tmp_path / "missing" / "a", digests, FIRST)
+        keys.write(tmp_path / "missing" / "a", digests, FIRST)
+    with pytest.raises(StorageError, match="TMPDIR"), KeyFiles.open(["id"]):
+        Path("/dev/full").write_text("Scanned keys")
+    with pytest.raises(BrokenPipeError), KeyFiles.open(["id"]):
+        raise BrokenPipeError(errno.EPIPE, "The terminal is gone")
