@@ -59,7 +59,7 @@ def find_base(
     backups = (contents.backup_set(stored.stamp) for stored in with_all + usable)
     backup = next((backup for backup in backups if isinstance(backup, ManifestSet)), None)
     if backup is None:
-        raise Doubt("There is no set of this database that a backup can build on.")
+        raise Doubt("There is no complete, undamaged set of this database with key files.")
     for doubt in _doubts(backup, sets, pinned, request, timestamps):
         raise Doubt(doubt)
     return backup

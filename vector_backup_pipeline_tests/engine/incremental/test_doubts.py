@@ -17,7 +17,7 @@ from vector_backup_pipeline_tests.fix_incremental import Chain
 from vector_backup_pipeline_tests.fix_postgres import Database
 from vector_backup_pipeline_tests.fix_sets import SetWriter
 
-NO_BASE = "There is no set of this database that a backup can build on."
+NO_BASE = "There is no complete, undamaged set of this database with key files."
 _REWRITTEN = "was truncated or rewritten"
 _COLUMN = "a column was added, dropped or altered"
 _SHAPE = "other columns or types"
