@@ -192,7 +192,7 @@ class Manifest(Record):
     export_method: str
     workers: int
     server: Server
-    snapshot: str
+    snapshot: str = Field(pattern=r"^([0-9]+:[0-9]+:[0-9,]*)?$")
     tables: list[TableBackup]
     dependencies: tuple[Dependency, ...] = ()
     truncate: TruncateState = "none"

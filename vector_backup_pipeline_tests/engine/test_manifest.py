@@ -42,6 +42,13 @@ def test_its_checksum_comes_last_and_is_that_of_its_bytes(data: bytes) -> None:
     assert hashlib.sha256(data.replace(checksum, b"0" * 64)).hexdigest().encode() == checksum
 
 
+def test_a_malformed_snapshot_is_refused(data: bytes) -> None:
+    document = json.loads(data) | {"snapshot": "1:2"}
+
+    with pytest.raises(IntegrityError, match="damaged or was written by another version"):
+        read_manifest(sealed(document), NAME)
+
+
 def test_a_manifest_without_a_checksum_is_refused(data: bytes) -> None:
     document = json.loads(data)
     del document["checksum"]
