@@ -53,7 +53,7 @@ _MORE_ROWS = f"""
       FROM {BIG} b, generate_series(2, {{times}}) i;
     VACUUM ANALYZE {CHANGING};
 """  # noqa: S608
-_UPDATE = "UPDATE {} SET collection_id = gen_random_uuid() WHERE mod(hashtext(id::text), 100) = {}"
+_UPDATE = "UPDATE {} SET collection_id = gen_random_uuid() WHERE abs(hashtext(id::text) % 100) = {}"
 _NARROW = f"""
     DROP TABLE IF EXISTS {NARROW};
     CREATE TABLE {NARROW} (id uuid PRIMARY KEY, collection_id uuid);
