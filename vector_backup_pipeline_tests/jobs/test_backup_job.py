@@ -91,7 +91,7 @@ def test_the_setting_of_the_mode_makes_incremental_backups(
     assert metadata | numbers == metadata
     assert done.metadata("STEP_OUTPUT", "export_table[langchain_pg_embedding]")["rows removed"] == 2
     assert _materializations(base)[1].metadata["mode"].value == "full"
-    assert ", full: There is no set of this database" in base.log
+    assert ", full: There is no complete, undamaged set" in base.log
 
 
 def test_every_parameter_reaches_the_engine(
