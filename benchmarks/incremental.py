@@ -52,14 +52,14 @@ _MORE_ROWS = f"""
     SELECT b.id || '-' || i, b.collection_id, b.embedding, b.document, b.cmetadata
       FROM {BIG} b, generate_series(2, {{times}}) i;
     VACUUM ANALYZE {CHANGING};
-"""  # noqa: S608
+"""  # noqa: S608 - names of this file
 _UPDATE = "UPDATE {} SET collection_id = gen_random_uuid() WHERE abs(hashtext(id::text) % 100) = {}"
 _NARROW = f"""
     DROP TABLE IF EXISTS {NARROW};
     CREATE TABLE {NARROW} (id uuid PRIMARY KEY, collection_id uuid);
     INSERT INTO {NARROW} SELECT gen_random_uuid(), NULL FROM generate_series(1, {{rows}});
     VACUUM ANALYZE {NARROW};
-"""  # noqa: S608
+"""  # noqa: S608 - names of this file
 
 
 class Bench:

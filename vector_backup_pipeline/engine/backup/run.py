@@ -23,16 +23,13 @@ from vector_backup_pipeline.engine.catalog.claims import claim_reading
 from vector_backup_pipeline.engine.catalog.contents import ManifestSet
 from vector_backup_pipeline.engine.catalog.run_marker import claim_timestamp, remove_leftovers
 from vector_backup_pipeline.engine.errors import BackupError, IntegrityError, ResourceNotFound
-from vector_backup_pipeline.engine.file_names import (
-    LOG_NAME,
-    manifest_name,
-)
+from vector_backup_pipeline.engine.file_names import LOG_NAME, manifest_name
 from vector_backup_pipeline.engine.incremental.base import Doubt, find_base
 from vector_backup_pipeline.engine.incremental.export import IncrementalExport, TableFiles
 from vector_backup_pipeline.engine.manifest import TruncateState
 from vector_backup_pipeline.engine.postgres.changes import is_durable, wal_position
 from vector_backup_pipeline.engine.postgres.commit import CommitUnknown
-from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings
+from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings, database_errors
 from vector_backup_pipeline.engine.postgres.ranges import most_ranges
 from vector_backup_pipeline.engine.postgres.snapshot import PinnedSnapshot, pin_snapshot
 from vector_backup_pipeline.engine.postgres.truncate import check_before_truncate, truncate_tables
@@ -179,7 +176,8 @@ class BackupRun(EngineRun[BackupResult]):
     def _wal_position(self, pinned: PinnedSnapshot) -> str | None:
         if self.request.mode == "full" or pinned.server.in_recovery:
             return None
-        with pinned.coordinator.cursor() as cursor:
+        reading = database_errors("read the position of the WAL", pinned.settings.secrets)
+        with reading, pinned.coordinator.cursor() as cursor:
             return wal_position(cursor)
 
     def _find_base(self, pinned: PinnedSnapshot) -> ManifestSet | Doubt:

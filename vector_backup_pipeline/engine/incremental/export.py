@@ -1,4 +1,4 @@
-"""One table of a backup whose mode is not full: its keys, its changed rows, its key file.
+"""One table of a backup: all rows alone, or, if the mode is not full, with a key file.
 
     scan keys ─▶ decide ─▶ export the changed rows, with digests ─▶ write and check the key file
 

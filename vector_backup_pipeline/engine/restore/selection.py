@@ -4,11 +4,7 @@ from pathlib import Path
 
 from vector_backup_pipeline.engine.catalog.contents import ManifestSet
 from vector_backup_pipeline.engine.errors import InvalidParams
-from vector_backup_pipeline.engine.incremental.chain import (
-    Link,
-    SelectRows,
-    download_keys,
-)
+from vector_backup_pipeline.engine.incremental.chain import Link, SelectRows, download_keys
 from vector_backup_pipeline.engine.incremental.key_files import KeyFiles
 from vector_backup_pipeline.engine.manifest import TableBackup
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory

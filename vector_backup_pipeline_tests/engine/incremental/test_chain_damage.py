@@ -71,8 +71,8 @@ def _verify(root: Path, **parameters: Any) -> list[SetVerdict]:
         lock_timeout=1.0,
         run_id="verify",
     )
-    for found in run.find():
-        run.verify(found.key)
+    for backup_set in run.find():
+        run.verify(backup_set.key)
     return run.close().sets
 
 

@@ -79,7 +79,7 @@ def test_rows_of_transactions_that_were_open_during_the_base_are_exported(chain:
 
     made = chain.make()
 
-    # The third is not new, but it can't be told apart from the others.
+    # The third was in the base too, but its transaction is later than one that was open then.
     assert exported(made) == {1, 2, 3, 4}
     chain.check_content(made.manifest.tables[0])
 
