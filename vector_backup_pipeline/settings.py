@@ -178,6 +178,8 @@ class Settings(BaseSettings):
     schedule_enabled: bool = Field(False, description="Start `daily_backup_schedule`.")
     verify_cron: str = Field("0 4 * * 0", description="When `weekly_verify_schedule` runs.")
     verify_schedule_enabled: bool = Field(False, description="Start `weekly_verify_schedule`.")
+    drill_cron: str = Field("0 5 * * 0", description="When `weekly_drill_schedule` runs.")
+    drill_schedule_enabled: bool = Field(False, description="Start `weekly_drill_schedule`.")
     prune_cron: str = Field("30 4 * * *", description="When `daily_prune_schedule` runs.")
     prune_schedule_enabled: bool = Field(False, description="Start `daily_prune_schedule`.")
     sensor_enabled: bool = Field(False, description="Start `task_directory_sensor`.")
@@ -206,6 +208,32 @@ class Settings(BaseSettings):
         "never.",
     )
     prune_after_backup: bool = Field(False, description="Let each backup prune its own location.")
+    max_age: Annotated[Duration, NoDecode, _parsed(Duration.parse)] = Field(
+        Duration(hours=26),
+        description="The oldest that the last good backup of a table may be before it is stale.",
+    )
+    max_drop: float = Field(
+        50.0,
+        gt=0,
+        le=100,
+        description="Percentage of its rows that a table may lose from one backup to the next "
+        "before the check `row_count_drop` warns.",
+    )
+    targets: str | None = Field(
+        None, description="YAML file of the databases to back up, if there are several."
+    )
+    alert_urls: Annotated[SecretText | None, _parsed(SecretText)] = Field(
+        None,
+        description="Where alerts are sent: URLs of Apprise, separated by commas, such as "
+        "`mailto://…`, `slack://…`, `dingtalk://…`, `json://…`.",
+    )
+    heartbeat_url: Annotated[SecretText | None, _parsed(SecretText)] = Field(
+        None,
+        description="Address that is called after each good backup, such as healthchecks.io's.",
+    )
+    ui_url: Annotated[str | None, AfterValidator(lambda url: url and _address(url))] = Field(
+        None, description="Address of Dagster's UI, for links in alerts."
+    )
     dagster_url: Annotated[str, AfterValidator(_address)] = Field(
         "http://127.0.0.1:3000",
         # It may hold the user and password of a proxy.
