@@ -68,7 +68,7 @@ def check_installation(parameters: CheckParameters) -> Iterator[Finding]:
         yield from_error("settings", PREFIX + "ROOT", error)
         return
     backup = BackupParameters(**dict(parameters))
-    request = backup.with_tables(settings.tables, settings.truncate_tables)
+    request = backup.completed(settings.backup_defaults)
     yield from _truncate_finding(backup, settings)
     if settings.mode != "full":
         yield from _key_file_finding()
@@ -92,7 +92,7 @@ def _truncate_finding(backup: BackupParameters, settings: Settings) -> Iterator[
     """A warning if a backup with truncate would be refused."""
     parameters = {**dict(backup), "truncate_vector_tables": True}
     try:
-        BackupParameters(**parameters).with_tables(settings.tables, settings.truncate_tables)
+        BackupParameters(**parameters).completed(settings.backup_defaults)
     except InvalidParams as error:
         yield from_error("settings", PREFIX + "TRUNCATE_TABLES", error, "warning")
 

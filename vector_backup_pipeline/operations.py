@@ -40,7 +40,7 @@ class Operation:
 
 
 def _check_backup(parameters: BackupParameters, settings: Settings) -> None:
-    parameters.with_tables(settings.tables, settings.truncate_tables)
+    parameters.completed(settings.backup_defaults)
     _check_connection("db_connection", parameters.db_connection)
 
 

@@ -61,12 +61,18 @@ class PostgresResource(dg.ConfigurableResource[None]):
             return ConnectionSettings.from_caller(
                 open_sealed(text, settings) if is_sealed(text) else SecretText(text)
             )
-        url = settings.db_url
-        if self.connection_variable != DATABASE_URL_VARIABLE:
-            url = SecretText(os.environ.get(self.connection_variable, "").strip())
-        if url is None or not url.reveal():
-            return ConnectionSettings.from_fields({})
-        return ConnectionSettings.from_installation(url, self.connection_variable)
+        url, variable = settings.db_url, settings.connection_variable
+        if settings.target is None and self.connection_variable != DATABASE_URL_VARIABLE:
+            variable = self.connection_variable
+            url = SecretText(os.environ.get(variable, "").strip())
+        if url is not None and url.reveal():
+            return ConnectionSettings.from_installation(url, variable)
+        if settings.target is not None:
+            raise errors.InvalidParams(
+                f"The environment variable {variable} is not set. It has the connection string of "
+                f"the target {settings.target}."
+            )
+        return ConnectionSettings.from_fields({})
 
 
 class BackupStorageResource(dg.ConfigurableResource[None]):
@@ -79,7 +85,8 @@ class BackupStorageResource(dg.ConfigurableResource[None]):
     )
 
     def open_root(self, settings: Settings) -> BackupRoot:
-        return settings.open_root(self.root)
+        # A target has a root of its own.
+        return settings.open_root(self.root if settings.target is None else None)
 
 
 @contextmanager
@@ -138,7 +145,7 @@ class RunResource(dg.ConfigurableResource[None], Generic[_R]):
 
     @property
     def settings(self) -> Settings:
-        """The settings, read once per run."""
+        """The settings of the run's target, read once per run."""
         if self._settings is None:
             self._settings = load_settings()
         return self._settings
@@ -147,6 +154,7 @@ class RunResource(dg.ConfigurableResource[None], Generic[_R]):
         """Make the run from the parameters in the step's config; it is closed when the job ends."""
         try:
             parameters = self.operation.parameters(**context.op_config)
+            self._settings = load_settings(target=parameters.target)
             root = storage.open_root(self.settings)
             self._run = self.make_run(parameters, root, self.settings, context.run_id)
         except Exception as error:
@@ -235,9 +243,7 @@ class BackupRunResource(RunResource[BackupRun]):
     def make_run(
         parameters: BackupParameters, root: BackupRoot, settings: Settings, run_id: str
     ) -> BackupRun:
-        completed = parameters.with_tables(
-            settings.tables, settings.truncate_tables, settings.mode, str(settings.full_every)
-        )
+        completed = parameters.completed(settings.backup_defaults)
         timestamps, lock_timeout = settings.timestamps, settings.lock_timeout
         return BackupRun(completed, root, timestamps, lock_timeout=lock_timeout, run_id=run_id)
 

@@ -6,13 +6,23 @@ import os
 import re
 from base64 import b64decode
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 import yaml
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    create_model,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
@@ -22,7 +32,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from vector_backup_pipeline.engine.errors import InvalidParams
+from vector_backup_pipeline.engine.errors import InvalidParams, Problem, parameter_error
 from vector_backup_pipeline.engine.retention.rules import KeepRules
 from vector_backup_pipeline.engine.secrets import SecretText
 from vector_backup_pipeline.engine.storage.object_url import is_url, parse_object_url
@@ -32,7 +42,8 @@ from vector_backup_pipeline.parameters.durations import Duration
 from vector_backup_pipeline.parameters.model import requirement
 from vector_backup_pipeline.parameters.prune import MAX_KEPT_SETS
 from vector_backup_pipeline.parameters.table_names import split_tables
-from vector_backup_pipeline.parameters.types import BackupMode, Tables
+from vector_backup_pipeline.parameters.types import BackupMode, Compression, Format, Tables
+from vector_backup_pipeline.targets import TargetsFile
 
 PREFIX = "VECTOR_BACKUP_"
 DATABASE_URL_VARIABLE = PREFIX + "DB_URL"
@@ -194,6 +205,10 @@ class Settings(BaseSettings):
     keep_within: Annotated[Duration | None, _parsed(Duration.parse)] = Field(
         None, description="Retention: all sets made within a time such as `14d` or `1y6m`."
     )
+    format: Format = Field("csv", description="Format of the files: `csv` or `binary`.")
+    compression: Compression = Field(
+        "none", description="Compression of the files: `none`, `gzip` or `zstd`."
+    )
     mode: BackupMode = Field(
         "full", description="How backups are made: `full`, `incremental` or `auto`."
     )
@@ -259,6 +274,82 @@ class Settings(BaseSettings):
         "altered manifests are refused.",
     )
 
+    _target: str | None = PrivateAttr(None)
+    _connection_variable: str = PrivateAttr(DATABASE_URL_VARIABLE)
+
+    @property
+    def target(self) -> str | None:
+        """The target that these settings are of; None for those of the installation."""
+        return self._target
+
+    @property
+    def connection_variable(self) -> str:
+        """The environment variable with the connection string, which `db_url` has."""
+        return self._connection_variable
+
+    @cached_property
+    def _targets_file(self) -> TargetsFile | None:
+        if self.targets is None:
+            return None
+        try:
+            # `daily_backup_schedule` is the installation's.
+            return TargetsFile(self.targets, Target, reserved=("daily", self.directory))
+        except OSError as error:
+            reason = f"cannot read {self.targets}: {error.strerror}"
+            raise SettingsError("targets", reason) from error
+        except ValueError as error:
+            raise SettingsError("targets", str(error)) from None
+
+    @cached_property
+    def _dotenv_variables(self) -> dict[str, str | None]:
+        return dict(_dotenv(type(self)).env_vars)
+
+    def _variable(self, name: str | None) -> SecretText | None:
+        """Of the environment or of an `.env` file."""
+        if name is None:
+            return None
+        text = os.environ.get(name) or self._dotenv_variables.get(name.lower())
+        return SecretText(text.strip()) if text else None
+
+    def for_target(self, name: str | None) -> Settings:
+        """The settings of a target: these, with its overrides. These for None.
+
+        Raises:
+            SettingsError: the file of targets is malformed.
+            InvalidParams: there is no such target.
+        """
+        if name is None:
+            return self
+        known = self._targets_file.targets if self._targets_file else {}
+        if name not in known:
+            text = f"is {name[:100]!r}. Known: {', '.join([*known][:10])}"
+            if not known:
+                text = f"has no meaning without targets: set {variable_of('targets')} to their file"
+            raise parameter_error([Problem(("target",), f"{text}.")])
+        target = known[name]
+        values: dict[str, Any] = {"root": f"{self.root.rstrip('/')}/{name}"}
+        for model in (target, target.retention):
+            values |= {key: getattr(model, key) for key in model.model_fields_set}
+        values["db_url"] = self._variable(target.connection)
+        values["alert_urls"] = self._variable(target.alerts) or self.alert_urls
+        values["schedule_enabled"] = target.schedule is not None
+        values["cron"] = target.schedule or self.cron
+        fields = Settings.model_fields
+        settings = self.model_copy(update={k: v for k, v in values.items() if k in fields})
+        settings._target, settings._connection_variable = name, target.connection
+        return settings
+
+    def with_targets(self) -> list[Settings]:
+        """These settings, and those of each target. Raises `SettingsError`."""
+        names = self._targets_file.targets if self._targets_file else ()
+        return [self, *map(self.for_target, names)]
+
+    def target_error(self, key: str, reason: str) -> SettingsError:
+        """What is wrong at a key of this target."""
+        assert self._targets_file is not None and self.target is not None  # noqa: S101
+        error = self._targets_file.error((self.target, key), f"{key}: {reason}")
+        return SettingsError("targets", str(error))
+
     @property
     def timestamps(self) -> TimestampFormat:
         return TimestampFormat(self.timestamp_format, ZoneInfo(self.timezone))
@@ -267,14 +358,30 @@ class Settings(BaseSettings):
     def keep(self) -> KeepRules:
         return KeepRules(**{name: getattr(self, name) for name in KeepRules.__dataclass_fields__})
 
+    @property
+    def backup_defaults(self) -> dict[str, Any]:
+        """What a backup does if its caller does not say otherwise."""
+        names = ("tables", "truncate_tables", "format", "compression", "mode")
+        return {name: getattr(self, name) for name in names} | {"full_every": str(self.full_every)}
+
     def open_root(self, root: str | None = None) -> BackupRoot:
         """The root of the backups, or another one. Raises `InvalidParams` if it is malformed."""
+        root = root or self.root
         return BackupRoot(
-            root or self.root,
+            root,
             self.directory,
+            reserved=self._folders_of_targets(root),
             part_size=None if self.part_size is None else self.part_size << 20,
             manifest_key=self.manifest_key,
         )
+
+    def _folders_of_targets(self, root: str) -> set[str]:
+        """The folders in the root that are no tasks of this database, but hold other targets."""
+        inside = root.rstrip("/") + "/"
+        roots = [other.root for other in self.with_targets()] if self.target is None else ()
+        return {
+            path.removeprefix(inside).split("/")[0] for path in roots if path.startswith(inside)
+        }
 
     @model_validator(mode="before")
     @classmethod
@@ -293,12 +400,53 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """In order of precedence: the environment, `.env` in the working directory, `.env` in
         `DAGSTER_HOME`, the YAML file."""
-        home = os.environ.get("DAGSTER_HOME")
-        files = [Path(home) / ".env"] if home else []
-        dotenv = DotEnvSettingsSource(settings_cls, env_file=[*files, Path(".env")])
+        dotenv = _dotenv(settings_cls)
         config = (dotenv() | env_settings()).get("config", "").strip()
         values = _read_yaml(config) if config else {}
         return init_settings, env_settings, dotenv, InitSettingsSource(settings_cls, values)
+
+
+def _dotenv(settings_class: type[BaseSettings]) -> DotEnvSettingsSource:
+    home = os.environ.get("DAGSTER_HOME")
+    files = [Path(home) / ".env"] if home else []
+    return DotEnvSettingsSource(settings_class, env_file=[*files, Path(".env")])
+
+
+def _overrides(*names: str) -> dict[str, Any]:
+    """Fields of a target, which are checked as in `Settings`."""
+    fields = Settings.model_fields
+    return {name: (fields[name].annotation, fields[name]) for name in names}
+
+
+_STRICT = ConfigDict(
+    strict=True, extra="forbid", hide_input_in_errors=True, arbitrary_types_allowed=True
+)
+_Retention: Any = create_model(
+    "Retention", __config__=_STRICT, **_overrides(*KeepRules.__dataclass_fields__)
+)
+_VariableName = Annotated[str, Field(pattern="^[A-Za-z_][A-Za-z0-9_]*$")]
+_VARIABLE = "Give the name of the environment variable with {}, not the value itself."
+# A database of several, as the file describes it.
+Target = create_model(
+    "Target",
+    __config__=_STRICT,
+    connection=(_VariableName, Field(description=_VARIABLE.format("the connection string"))),
+    **_overrides(
+        "root",
+        "tables",
+        "truncate_tables",
+        "mode",
+        "full_every",
+        "format",
+        "compression",
+        "timezone",
+        "max_age",
+        "max_drop",
+    ),
+    schedule=(str | None, Field(None)),
+    retention=(_Retention, Field(_Retention())),
+    alerts=(_VariableName | None, Field(None, description=_VARIABLE.format("Apprise URLs"))),
+)
 
 
 def _read_yaml(name: str) -> dict[str, Any]:
@@ -329,9 +477,10 @@ def read_settings(**values: Any) -> tuple[Settings, list[SettingsError]]:
                 values[name] = field.default
 
 
-def load_settings(**values: Any) -> Settings:
-    """Read the settings. Raises `SettingsError` for the first invalid value."""
+def load_settings(*, target: str | None = None, **values: Any) -> Settings:
+    """Read the settings, or those of a target; see `Settings.for_target`. Raises `SettingsError`
+    for the first invalid value."""
     settings, errors = read_settings(**values)
     if errors:
         raise errors[0]
-    return settings
+    return settings.for_target(target)

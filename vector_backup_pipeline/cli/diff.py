@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vector_backup_pipeline.cli.showing import DONE, json_option, printable, show_json
+from vector_backup_pipeline.cli.showing import (
+    DONE,
+    json_option,
+    printable,
+    show_json,
+    target_option,
+)
 
 if TYPE_CHECKING:
     from vector_backup_pipeline.engine.incremental.diff import SetDifference
@@ -28,12 +34,19 @@ if TYPE_CHECKING:
     is_flag=True,
     help="List the primary keys of the rows instead, one JSON object per line. Default: off.",
 )
+@target_option
 @click.option(
     "--task-id", metavar="ID", help="Compare sets of this task. Default: those of the root."
 )
 @json_option
 def diff_command(
-    set_a: str, set_b: str, tables: str | None, with_keys: bool, task_id: str | None, as_json: bool
+    set_a: str,
+    set_b: str,
+    tables: str | None,
+    with_keys: bool,
+    target: str | None,
+    task_id: str | None,
+    as_json: bool,
 ) -> int:
     """Compare two backup sets by their key files.
 
@@ -52,7 +65,7 @@ def diff_command(
     from vector_backup_pipeline.settings import load_settings
 
     check_task_id(task_id)
-    settings = load_settings()
+    settings = load_settings(target=target)
     directory = find_directory(settings.open_root(), None, task_id)
     names = None if tables is None else split_tables(tables)
     pair = find_pair(directory, settings.timestamps, set_a, set_b, names)

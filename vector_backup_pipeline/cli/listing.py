@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vector_backup_pipeline.cli.showing import DONE, json_option, printable, show_json
+from vector_backup_pipeline.cli.showing import (
+    DONE,
+    json_option,
+    printable,
+    show_json,
+    target_option,
+)
 
 if TYPE_CHECKING:
     from vector_backup_pipeline.engine.catalog.locations import BackupLocation
@@ -19,6 +25,7 @@ _HEADINGS = ("TIMESTAMP", "DATE", "DATABASE", "STATE", "FILES")
 
 
 @click.command("list")
+@target_option
 @click.option(
     "--task-id",
     metavar="ID",
@@ -30,7 +37,7 @@ _HEADINGS = ("TIMESTAMP", "DATE", "DATABASE", "STATE", "FILES")
     help="List only the root's own sets, not those of tasks. Default: off.",
 )
 @json_option
-def list_command(task_id: str | None, global_only: bool, as_json: bool) -> int:
+def list_command(target: str | None, task_id: str | None, global_only: bool, as_json: bool) -> int:
     """List backup sets.
 
     Sets are listed by location, newest first, followed by files that belong to no set.
@@ -44,7 +51,7 @@ def list_command(task_id: str | None, global_only: bool, as_json: bool) -> int:
     from vector_backup_pipeline.engine.catalog.locations import find_locations, list_backups
     from vector_backup_pipeline.settings import load_settings
 
-    settings = load_settings()
+    settings = load_settings(target=target)
     root, timestamps = settings.open_root(), settings.timestamps
     if as_json:
         backups = list_backups(root, timestamps, task_id=task_id, global_only=global_only)

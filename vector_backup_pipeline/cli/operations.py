@@ -40,7 +40,7 @@ def run_job(parameters: Parameters, *, as_json: bool) -> int:
     from vector_backup_pipeline.terminal import summary
 
     operation = next(o for o in OPERATIONS if o.parameters is type(parameters))
-    settings = load_settings()
+    settings = load_settings(target=parameters.target)
     operation.check(parameters, settings)
     outcome = launch(operation, parameters.as_run_config(as_environment_reference), settings)
     failure = None
@@ -61,7 +61,7 @@ def run_adopt(parameters: AdoptParameters, *, as_json: bool) -> int:
     from vector_backup_pipeline.engine.adoption import adopt, pair_lines
     from vector_backup_pipeline.settings import load_settings
 
-    settings = load_settings()
+    settings = load_settings(target=parameters.target)
     adopted = adopt(settings.open_root(), settings.timestamps, parameters, run_id=str(uuid.uuid4()))
     failure = failure_of(adopted.errors[0]) if adopted.errors else None
     lines = [line for pair in adopted.result.pairs for line in pair_lines(pair)]
@@ -78,7 +78,7 @@ def run_consolidate(parameters: ConsolidateParameters, *, as_json: bool) -> int:
     )
     from vector_backup_pipeline.settings import load_settings
 
-    settings = load_settings()
+    settings = load_settings(target=parameters.target)
     check_timestamp(settings.timestamps, parameters.timestamp)
     run_id = str(uuid.uuid4())
     run = ConsolidateRun(parameters, settings.open_root(), settings.timestamps, run_id=run_id)

@@ -24,6 +24,11 @@ json_option = click.option(
     is_flag=True,
     help="Print only the result or the error, as JSON, such as for jq.",
 )
+target_option = click.option(
+    "--target",
+    metavar="NAME",
+    help="Target of VECTOR_BACKUP_TARGETS, such as rag_1. Default: the installation's own root.",
+)
 
 
 def printable(text: str) -> str:

@@ -26,7 +26,7 @@ from vector_backup_pipeline.engine.progress import ProgressListener, ProgressMet
 from vector_backup_pipeline.engine.range_readers import ReadJob, read_ranges
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory, PendingFile
 from vector_backup_pipeline.engine.table_definition import TableDefinition
-from vector_backup_pipeline.parameters.backup import BackupParameters
+from vector_backup_pipeline.parameters.backup import BackupRequest
 from vector_backup_pipeline.parameters.types import Compression
 
 # The text of vectors is 2.5 times as long as their binary form in the table. Other formats take at
@@ -49,7 +49,7 @@ def check_binary(table: TableSource, definition: TableDefinition) -> None:
         )
 
 
-def expected_size(table: TableSource, request: BackupParameters) -> int:
+def expected_size(table: TableSource, request: BackupRequest) -> int:
     """The estimated size of the table's file in bytes; the file may be twice as large."""
     is_uncompressed_text = (request.format, request.compression) == ("csv", "none")
     return table.size * (_TEXT_EXPANSION if is_uncompressed_text else 1)
@@ -60,7 +60,7 @@ def export_table(
     table: TableSource,
     directory: BackupDirectory,
     file_name: str,
-    request: BackupParameters,
+    request: BackupRequest,
     listener: ProgressListener,
     digest_files: Mapping[BlockRange, Path] | None = None,
 ) -> DataFile:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
@@ -86,15 +86,17 @@ class BackupParameters(CheckParameters):
         description="Make a backup. If this and truncate_vector_tables are false, the run only "
         "checks the parameters.",
     )
-    format: types.Format = Field(
-        default="csv",
+    format: Annotated[types.Format | None, Shown(default="VECTOR_BACKUP_FORMAT, else csv")] = Field(
+        default=None,
         description="Format of the files. Any version can load csv. binary is COPY's binary "
         "format: a third of the size, several times as fast, but only for the same versions of "
         "PostgreSQL and pgvector.",
         examples=["binary"],
     )
-    compression: types.Compression = Field(
-        default="none",
+    compression: Annotated[
+        types.Compression | None, Shown(default="VECTOR_BACKUP_COMPRESSION, else none")
+    ] = Field(
+        default=None,
         description="Compression of the files. zstd is faster than gzip.",
         examples=["zstd"],
     )
@@ -137,19 +139,12 @@ class BackupParameters(CheckParameters):
         """The rows per FETCH, None without a cursor."""
         return self.batch_size if self.export_method == "cursor" else None
 
-    def with_tables(
-        self,
-        tables: tuple[str, ...],
-        truncate_tables: tuple[str, ...],
-        mode: types.BackupMode = "full",
-        full_every: str = "7d",
-    ) -> BackupRequest:
-        """The parameters with those of the settings, where the caller gave none. Raises
-        `InvalidParams` if a table would be truncated that is not backed up."""
-        values: dict[str, Any] = dict(self)
-        values |= {"tables": self.tables or tables, "truncate_tables": truncate_tables}
-        values |= {"mode": self.mode or mode, "full_every": self.full_every or full_every}
-        return BackupRequest(**values)
+    def completed(self, defaults: Mapping[str, Any]) -> BackupRequest:
+        """The parameters with the settings' defaults where the caller gave none. Raises
+        `InvalidParams` if the combination is invalid, such as a truncated table that is not backed
+        up."""
+        own = {key: value for key, value in self if value is not None}
+        return BackupRequest(**{**defaults, **own})
 
 
 class BackupRequest(BackupParameters):
@@ -157,6 +152,8 @@ class BackupRequest(BackupParameters):
 
     tables: types.Tables
     truncate_tables: tuple[str, ...]
+    format: types.Format = "csv"
+    compression: types.Compression = "none"
     mode: types.BackupMode = "full"
     full_every: str = "7d"
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, get_args, 
 from pydantic import (
     BaseModel,
     ConfigDict,
+    Field,
     ModelWrapValidatorHandler,
     SecretStr,
     ValidationError,
@@ -86,6 +87,12 @@ class Parameters(BaseModel):
     EXCLUSIONS: ClassVar[Sequence[Exclusion]] = ()
     # Names of files on the machine of the run, which the REST API does not accept.
     LOCAL_FILES: ClassVar[Sequence[str]] = ()
+
+    target: Annotated[str | None, Shown(default="the database of VECTOR_BACKUP_DB_URL")] = Field(
+        default=None,
+        description="Target of the file VECTOR_BACKUP_TARGETS, whose settings apply.",
+        examples=["rag_1"],
+    )
 
     @model_validator(mode="wrap")
     @classmethod

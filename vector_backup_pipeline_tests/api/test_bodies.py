@@ -27,6 +27,7 @@ URL = f"postgresql://u:{PASSWORD}@h/d"
 # A value for each key; all are valid together.
 _GOOD: dict[type[Parameters], dict[str, Any]] = {
     BackupParameters: {
+        "target": "rag_1",
         "task_id": "corpus_7",
         "db_connection": URL,
         "tables": ["docs", "langchain_pg_embedding"],
@@ -43,6 +44,7 @@ _GOOD: dict[type[Parameters], dict[str, Any]] = {
         "compression_level": 3,
     },
     RestoreParameters: {
+        "target": "rag_1",
         "timestamp": "latest",
         "source_database": "rag",
         "backup_path": None,

@@ -158,7 +158,7 @@ _REFUSED_BACKUPS: list[Json] = [
     {"compression": "lzma"},
     {"compression": "gzip", "compression_level": 10},
     {"compression": "zstd", "compression_level": 23},
-    {"compression_level": 3},
+    {"compression": "none", "compression_level": 3},
 ]
 # Besides the timestamp.
 _REFUSED_RESTORES: list[Json] = [

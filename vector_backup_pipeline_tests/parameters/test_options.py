@@ -111,7 +111,9 @@ def test_an_error_names_the_flag(command: str, words: tuple[str, ...], message: 
 
 def test_an_error_names_a_flag_that_differs_from_its_key() -> None:
     with pytest.raises(BackupError) as refusal:
-        BackupParameters(truncate_vector_tables=True).with_tables(("docs",), ("other",))
+        BackupParameters(truncate_vector_tables=True).completed(
+            {"tables": ("docs",), "truncate_tables": ("other",)}
+        )
 
     text = failure_of(refusal.value, load_command("backup")).message
     assert text.startswith("--truncate would empty the table 'other'")

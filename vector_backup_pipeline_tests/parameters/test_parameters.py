@@ -153,8 +153,8 @@ def test_valid_parameters_are_accepted(values: dict[str, Any]) -> None:
             {"workers": 0, "batch_size": 0},
             "workers must be greater than or equal to 1. batch_size must be greater",
         ),
-        (backup, {"wokers": 1, "tabels": []}, "Unknown: 'wokers', 'tabels'. Known: task_id, "),
-        (backup, {"compression_level": 3}, "compression_level and compression exclude each other"),
+        (backup, {"wokers": 1, "tabels": []}, "Unknown: 'wokers', 'tabels'. Known: target, "),
+        (request, {"compression_level": 3}, "compression_level and compression exclude each other"),
         (
             backup,
             {"compression": "gzip", "compression_level": 10},

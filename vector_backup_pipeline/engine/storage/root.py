@@ -1,7 +1,7 @@
 """The root of all backups: one directory of its own, and one for each task."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import datetime, timedelta, timezone
 
 from vector_backup_pipeline.engine.errors import InvalidParams, ResourceNotFound
@@ -27,13 +27,16 @@ class BackupRoot:
         root: str,
         directory: str,
         *,
+        reserved: Collection[str] = (),
         part_size: int | None = None,
         manifest_key: SecretText | None = None,
     ) -> None:
-        """`root` is a path or a URL; a malformed one raises `InvalidParams`. `part_size` is the
-        bytes of each part of an upload, by default such that they fit the file."""
+        """`root` is a path or a URL; a malformed one raises `InvalidParams`. `reserved` folders are
+        no tasks. `part_size` is the bytes of each part of an upload, by default such that they fit
+        the file."""
         self._store: Store = ObjectStore(root, part_size) if is_url(root) else LocalStore(root)
         self._directory = directory
+        self._reserved = {directory, *reserved}
         self._manifest_key = manifest_key
 
     @property
@@ -56,7 +59,9 @@ class BackupRoot:
         return [
             name
             for name in (listing.folders if listing else ())
-            if name != self._directory and is_task_id(name) and self._is_inside(self._folder(name))
+            if name not in self._reserved
+            and is_task_id(name)
+            and self._is_inside(self._folder(name))
         ]
 
     def find_path(self, path: str) -> BackupDirectory | None:
@@ -130,10 +135,10 @@ class BackupRoot:
         return self._directory if task_id is None else f"{task_id}/{self._directory}"
 
     def _checked_folder(self, task_id: str | None) -> str:
-        if task_id == self._directory:
+        if task_id in self._reserved:
             raise InvalidParams(
-                f"The task_id {task_id!r} is the name of the directory for backups without a task. "
-                "Choose another task_id, or leave it out."
+                f"The task_id {task_id!r} is the name of the directory for backups without a task, "
+                "or of a target's. Choose another task_id, or leave it out."
             )
         if task_id is not None and self._store.list_folder(task_id) is None:
             raise ResourceNotFound(

@@ -15,7 +15,7 @@ from vector_backup_pipeline.engine.postgres.snapshot import PinnedSnapshot, pin_
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.storage.local_store import LocalStore
 from vector_backup_pipeline.engine.table_export import export_table
-from vector_backup_pipeline.parameters.backup import BackupParameters
+from vector_backup_pipeline.parameters.backup import BackupRequest
 from vector_backup_pipeline.parameters.types import ExportMethod
 from vector_backup_pipeline_tests.faults.watching import in_background, settings_for
 from vector_backup_pipeline_tests.fix_backup import BackupMaker
@@ -52,7 +52,7 @@ def export(
         opened.tables[table],
         BackupDirectory(LocalStore(directory)),
         f"{table}.{method}.csv",
-        BackupParameters(export_method=method, batch_size=100),
+        BackupRequest(tables=(table,), truncate_tables=(), export_method=method, batch_size=100),
         lambda _: None,
     )
 

@@ -1,0 +1,117 @@
+"""Several databases: the file of targets, and the settings of each."""
+
+from pathlib import Path
+
+import pytest
+
+from vector_backup_pipeline.engine.errors import InvalidParams
+from vector_backup_pipeline.settings import Settings, SettingsError, load_settings
+
+
+@pytest.fixture
+def installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Settings with the file of targets of the documentation's form."""
+    file = tmp_path / "fleet.yaml"
+    file.write_text(
+        """
+        rag_1: &usual
+          connection: RAG_1_URL
+          tables: [docs, app.images]
+          mode: auto
+          full_every: 14d
+          compression: zstd
+          schedule: "0 1 * * *"
+          retention: {keep_last: 7, keep_within: 14d}
+        rag-2:
+          <<: *usual
+          connection: RAG_2_URL
+          root: s3://bucket/rag
+          timezone: Asia/Shanghai
+        plain: {connection: rag_3_url}
+        """
+    )
+    monkeypatch.chdir(tmp_path)
+    Path(".env").write_text("RAG_1_URL=postgresql://of-the-file/rag\n")
+    monkeypatch.setenv("RAG_2_URL", "postgresql://of-the-environment/rag")
+    return load_settings(targets=str(file), root="/backups", keep_daily=3, mode="incremental")
+
+
+def test_a_target_has_the_settings_of_the_installation_with_its_own(installation: Settings) -> None:
+    _, first, second, plain = installation.with_targets()
+
+    assert [s.target for s in (first, second, plain)] == ["rag_1", "rag-2", "plain"]
+    assert [s.root for s in (first, second, plain)] == [
+        "/backups/rag_1",
+        "s3://bucket/rag",
+        "/backups/plain",
+    ]
+    assert first.backup_defaults == {
+        "tables": ("docs", "app.images"),
+        "truncate_tables": ("langchain_pg_embedding",),
+        "format": "csv",
+        "compression": "zstd",
+        "mode": "auto",
+        "full_every": "14d",
+    }
+    assert str(first.keep) == str(second.keep) == "keep_last 7, keep_daily 3, keep_within 14d"
+    assert (second.timezone, second.cron, second.schedule_enabled) == (
+        "Asia/Shanghai",
+        "0 1 * * *",
+        True,
+    )
+    assert first.db_url and first.db_url.reveal() == "postgresql://of-the-file/rag"
+    assert second.db_url and second.db_url.reveal() == "postgresql://of-the-environment/rag"
+    assert (plain.db_url, plain.mode, plain.schedule_enabled) == (None, "incremental", False)
+    assert installation.for_target("rag-2").root == second.root
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("a:\n  connection: A\n  tabels: [x]", "line 3: target a: Unknown: 'tabels'. Known: conn"),
+        ("a:\n  connection: A\n  mode: fast", "line 3: target a: mode must be 'full', 'incre"),
+        ("a:\n  connection: A\n  tables: [b, '']", "line 3: target a: tables.1 is malformed"),
+        ("a:\n  connection: A\n  timezone: Mars", "line 3: target a: timezone 'Mars' is not"),
+        (
+            "a:\n  connection: A\n  retention:\n    keep_last: x",
+            "line 4: target a: retention.keep_last must be a valid integer",
+        ),
+        ("b: {connection: B}\na:", "line 2: target a: it is not a mapping"),
+        ("a: {root: b}", "line 1: target a: connection is missing. Give the name of the env"),
+        ("a: {connection: A}\na: {connection: B}", "line 2: target a: the name is taken"),
+        ("a-b: {connection: A}\na_b: {connection: A}", "line 2: target a_b: the name is taken"),
+        ("daily: {connection: A}", "line 1: target daily: the name is taken"),
+        ("a b: {connection: A}", "line 1: target a b: a name has letters, digits"),
+        ("a: {connection: A, ? [x] : 7}", "line 1: target a: it is not a mapping"),
+        ("a: {connection: A\nb: hunter2 'x", "line 2: this is not YAML"),
+        ("[a]", "fleet.yaml is not a mapping"),
+    ],
+)
+def test_a_malformed_file_is_refused_with_line_and_target(
+    tmp_path: Path, text: str, error: str
+) -> None:
+    file = tmp_path / "fleet.yaml"
+    file.write_text(text)
+
+    with pytest.raises(SettingsError) as refusal:
+        load_settings(targets=str(file)).with_targets()
+
+    assert str(refusal.value).startswith("VECTOR_BACKUP_TARGETS: ")
+    assert error in str(refusal.value)
+    assert "hunter2" not in str(refusal.value)
+
+
+def test_a_connection_string_in_place_of_a_variable_is_not_repeated(tmp_path: Path) -> None:
+    file = tmp_path / "fleet.yaml"
+    file.write_text("a: {connection: 'postgresql://u:hunter2@h/d'}")
+
+    with pytest.raises(SettingsError, match="line 1: target a: connection is malformed") as refusal:
+        load_settings(targets=str(file), target="a")
+    assert "hunter2" not in str(refusal.value)
+
+
+def test_an_unknown_target_is_refused_with_those_that_exist(installation: Settings) -> None:
+    with pytest.raises(InvalidParams, match=r"^target is 'x'\. Known: rag_1, rag-2, plain\.$"):
+        installation.for_target("x")
+    with pytest.raises(InvalidParams, match=r"^target .*: set VECTOR_BACKUP_TARGETS to their file"):
+        load_settings(target="x")
