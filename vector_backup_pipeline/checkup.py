@@ -9,9 +9,10 @@ from dagster import DagsterInstance
 from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.scheduler.instigation import InstigatorStatus
 
+from vector_backup_pipeline.alerts import deliver, load_apprise
 from vector_backup_pipeline.engine.checkup import check_backup
 from vector_backup_pipeline.engine.checkup.finding import Finding, failed, from_error, ok, warning
-from vector_backup_pipeline.engine.errors import BackupError, InvalidParams
+from vector_backup_pipeline.engine.errors import BackupError, InvalidParams, MissingExtra
 from vector_backup_pipeline.engine.incremental.key_files import KeyFiles
 from vector_backup_pipeline.engine.storage.object_url import is_url
 from vector_backup_pipeline.launch import dagster_instance
@@ -28,8 +29,11 @@ from vector_backup_pipeline.settings import (
 )
 
 
-def check_installation(parameters: CheckParameters) -> Iterator[Finding]:
+def check_installation(
+    parameters: CheckParameters, *, send_alerts: bool = False
+) -> Iterator[Finding]:
     """Yield each finding as soon as it is known. With invalid settings, only they are checked.
+    `send_alerts` sends a test alert to each receiver.
 
     Raises:
         InvalidParams: a parameter is invalid; raised before the first finding.
@@ -74,6 +78,7 @@ def check_installation(parameters: CheckParameters) -> Iterator[Finding]:
         yield from _key_file_finding()
     yield from check_backup(request, connection, root, settings.timestamps, settings.lock_timeout)
     yield from check_dagster(settings)
+    yield from check_alerts(settings, send=send_alerts)
 
 
 def _unknown_variables() -> Iterator[Finding]:
@@ -134,6 +139,31 @@ def check_dagster(settings: Settings) -> Iterator[Finding]:
     else:
         yield ok("dagster", "instance", f"the run history is stored in {home}")
         yield daemon
+
+
+def check_alerts(settings: Settings, *, send: bool) -> Iterator[Finding]:
+    """Check that alerts can be sent, with a test alert to each receiver if requested."""
+    variable = variable_of("alert_urls")
+    if settings.alert_urls is None:
+        if send:
+            yield failed("alerts", variable, "not set: there is no receiver", "See docs/alerts.md.")
+        return
+    try:
+        load_apprise()
+    except MissingExtra as error:
+        yield from_error("alerts", variable, error)
+        return
+    if not send:
+        yield ok("alerts", variable, "set; to send a test alert: vector-backup check --alerts")
+        return
+    text = "This is a test: alerts of vector-backup arrive here."
+    for number, (scheme, is_reached) in enumerate(deliver(settings, "Test alert", text), 1):
+        name = f"{number}. {scheme}://"
+        if is_reached:
+            yield ok("alerts", name, "a test alert was sent")
+        else:
+            advice = f"Check the address and its token in {variable}, and the network."
+            yield failed("alerts", name, "the test alert was not accepted", advice)
 
 
 def _daemon_finding(instance: DagsterInstance, settings: Settings) -> Finding:

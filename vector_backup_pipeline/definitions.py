@@ -7,7 +7,7 @@ from vector_backup_pipeline.jobs import JOBS
 from vector_backup_pipeline.jobs.verify import latest_backup_checks
 from vector_backup_pipeline.resources import job_resources
 from vector_backup_pipeline.schedules import SCHEDULES
-from vector_backup_pipeline.sensors import make_task_directory_sensor
+from vector_backup_pipeline.sensors import make_alert_sensors, make_task_directory_sensor
 from vector_backup_pipeline.settings import load_settings
 
 _settings = load_settings()
@@ -17,6 +17,6 @@ defs = dg.Definitions(
     asset_checks=[latest_backup_checks(_settings.tables)],
     jobs=list(JOBS.values()),
     schedules=[schedule.define(_settings) for schedule in SCHEDULES],
-    sensors=[make_task_directory_sensor(_settings)],
+    sensors=[make_task_directory_sensor(_settings), *make_alert_sensors(_settings)],
     resources=job_resources(),
 )

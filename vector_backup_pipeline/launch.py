@@ -16,6 +16,7 @@ from dagster._core.errors import (
 )
 from dagster._core.storage.tags import REPOSITORY_LABEL_TAG
 
+from vector_backup_pipeline.alerts import run_failed, watch_after_command
 from vector_backup_pipeline.engine.errors import InvalidParams
 from vector_backup_pipeline.jobs import JOBS
 from vector_backup_pipeline.operations import Operation
@@ -61,7 +62,10 @@ def launch(operation: Operation, run_config: dict[str, Any], settings: Settings)
                 raise_on_error=False,
             )
         entries = instance.all_logs(run_id)
-    return read_outcome(e.dagster_event for e in entries if e.dagster_event is not None)
+    outcome = read_outcome(e.dagster_event for e in entries if e.dagster_event is not None)
+    run_failed(settings, operation, outcome, run_config.get("task_id"), run_id)
+    watch_after_command(settings)
+    return outcome
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import dagster as dg
 from dagster._core.events import EngineEventData
 from pydantic import Field, PrivateAttr, SecretStr
 
+from vector_backup_pipeline.alerts import run_succeeded
 from vector_backup_pipeline.drill_server import embedded_drill_server
 from vector_backup_pipeline.engine import errors
 from vector_backup_pipeline.engine.backup.run import BackupRun
@@ -133,6 +134,7 @@ class RunResource(dg.ConfigurableResource[None], Generic[_R]):
     )
 
     _run: Any = PrivateAttr(default=None)
+    _task_id: str | None = PrivateAttr(default=None)
     _settings: Settings | None = PrivateAttr(default=None)
     _refusal: errors.BackupError | None = PrivateAttr(default=None)
     _is_reported: bool = PrivateAttr(default=False)
@@ -153,8 +155,9 @@ class RunResource(dg.ConfigurableResource[None], Generic[_R]):
     def begin(self, context: dg.OpExecutionContext, storage: BackupStorageResource) -> _R:
         """Make the run from the parameters in the step's config; it is closed when the job ends."""
         try:
-            parameters = self.operation.parameters(**context.op_config)
+            parameters: Any = self.operation.parameters(**context.op_config)
             self._settings = load_settings(target=parameters.target)
+            self._task_id = parameters.task_id
             root = storage.open_root(self.settings)
             self._run = self.make_run(parameters, root, self.settings, context.run_id)
         except Exception as error:
@@ -196,6 +199,8 @@ class RunResource(dg.ConfigurableResource[None], Generic[_R]):
                         "The %s was canceled by %s", self.operation.name, self._run.canceled_by
                     )
                 self._report_end(context, result, error)
+                if error is None:
+                    run_succeeded(self.settings, self.operation, result, self._task_id)
             elif self._refusal is not None:
                 result = self.operation.result.refused(self._refusal, self._now())
                 self._report_end(context, result, self._refusal)

@@ -1,14 +1,18 @@
-"""A backup for each task directory that appears."""
+"""A backup for each task directory that appears, and alerts."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import dagster as dg
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 
+from vector_backup_pipeline.alerts import Cause, run_failed, send, watch
 from vector_backup_pipeline.engine.catalog.contents import has_backup
-from vector_backup_pipeline.engine.errors import BackupError
+from vector_backup_pipeline.engine.errors import BackupError, MissingExtra
 from vector_backup_pipeline.engine.storage.root import BackupRoot
+from vector_backup_pipeline.jobs import JOBS
 from vector_backup_pipeline.jobs.backup import vector_backup_job
+from vector_backup_pipeline.outcome import read_outcome
 from vector_backup_pipeline.resources import BackupStorageResource
 from vector_backup_pipeline.settings import Settings, load_settings
 
@@ -16,6 +20,7 @@ SENSOR_NAME = "task_directory_sensor"
 TASK_TAG = "vector_backup/task_id"
 RETRIES = 3
 _SECONDS_BETWEEN_TICKS = 60
+_SECONDS_BETWEEN_WATCHES = 300
 _FAILED = (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
 _ENDED = (*_FAILED, dg.DagsterRunStatus.SUCCESS)
 
@@ -125,3 +130,64 @@ def _run_status(context: dg.SensorEvaluationContext, key: str) -> dg.DagsterRunS
 def _newest_run(context: dg.SensorEvaluationContext, tags: dict[str, str]) -> dg.DagsterRun | None:
     runs = context.instance.get_runs(filters=dg.RunsFilter(tags=tags), limit=1)
     return runs[0] if runs else None
+
+
+def make_alert_sensors(settings: Settings) -> list[dg.SensorDefinition]:
+    """The sensors that send alerts, which run if there is a receiver."""
+    has_receiver = any(target.alert_urls is not None for target in settings.with_targets())
+    status = dg.DefaultSensorStatus.RUNNING if has_receiver else dg.DefaultSensorStatus.STOPPED
+
+    @dg.run_failure_sensor(
+        monitored_jobs=list(JOBS.values()),
+        default_status=status,
+        description="Alert on each failed run whose cause was not reported before.",
+    )
+    def failed_run_alerts(context: dg.RunFailureSensorContext) -> None:
+        run = context.dagster_run
+        if run.tags.get("dagster/will_retry") == "true":
+            return
+        operation = next(operation for operation, job in JOBS.items() if job.name == run.job_name)
+        entries = context.instance.all_logs(run.run_id)
+        outcome = read_outcome(e.dagster_event for e in entries if e.dagster_event is not None)
+        config: Any = run.run_config
+        settings = load_settings(target=config.get("target"))
+        run_failed(settings, operation, outcome, config.get("task_id"), run.run_id)
+
+    @dg.sensor(
+        minimum_interval_seconds=_SECONDS_BETWEEN_WATCHES,
+        default_status=status,
+        description="Alert on stale backups, damaged sets and failed restore tests, and when they "
+        "are over.",
+    )
+    def backup_alerts(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        all_settings = load_settings().with_targets()
+        # What cannot be read has no memory of alerts.
+        unreadable = TypeAdapter(dict[str, Cause]).validate_json(context.cursor or "{}")
+        for settings in all_settings:
+            if settings.alert_urls is not None:
+                _watch(settings, unreadable)
+        cursor = TypeAdapter(dict[str, Cause]).dump_json(unreadable).decode()
+        return dg.SensorResult(skip_reason="Alerts start no runs.", cursor=cursor)
+
+    return [failed_run_alerts, backup_alerts]
+
+
+def _watch(settings: Settings, unreadable: dict[str, Cause]) -> None:
+    """Watch a target; updates which targets are `unreadable`."""
+    name = settings.target or ""
+    try:
+        watch(settings)
+    except MissingExtra:
+        raise
+    except BackupError as error:
+        cause = Cause(
+            title="Backups cannot be read",
+            message=error.message,
+            where=settings.open_root().location,
+            advice="Check that the storage can be reached: vector-backup check",
+        )
+        if name not in unreadable and send(settings, [cause]):
+            unreadable[name] = cause
+    else:
+        if name in unreadable and send(settings, [unreadable[name]], are_over=True):
+            del unreadable[name]

@@ -52,6 +52,7 @@ SECRET_KEY_VARIABLE = PREFIX + "SECRET_KEY"
 
 # What a header or a URL can carry unescaped.
 _PLAIN = re.compile(r"[!-~]+")
+_ALERT_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S+")
 
 
 class SettingsError(InvalidParams):
@@ -89,16 +90,39 @@ def _timezone(name: str) -> str:
     return name
 
 
-def _address(url: str) -> str:
-    """An address without its last slash. It may hold a password, so no error repeats it."""
+def _is_web_address(url: str) -> bool:
     try:
         parts = urlsplit(url)
         has_host = bool(parts.hostname) and parts.port != 0 and parts.scheme in ("http", "https")
     except ValueError:
-        has_host = False
-    if not has_host or parts.query or parts.fragment or not _PLAIN.fullmatch(url):
+        return False
+    return has_host and _PLAIN.fullmatch(url) is not None
+
+
+def _address(url: str) -> str:
+    """An address without its last slash. It may hold a password, so no error repeats it."""
+    if not _is_web_address(url) or "?" in url or "#" in url:
         raise ValueError("it is not an address such as http://127.0.0.1:3000")
     return url.rstrip("/")
+
+
+def _heartbeat(url: str) -> SecretText:
+    if not _is_web_address(url):
+        raise ValueError("it is not an address such as https://hc-ping.com/your-uuid")
+    return SecretText(url)
+
+
+def split_urls(text: str) -> list[str]:
+    """The URLs of a list. A comma inside a URL is part of it."""
+    return re.split(r"[\s,]+(?=[A-Za-z][A-Za-z0-9+.-]*://)", text.rstrip(", "))
+
+
+def _alert_urls(text: str) -> SecretText:
+    if not all(_ALERT_URL.fullmatch(url) for url in split_urls(text)):
+        raise ValueError(
+            "it is not a list of URLs of Apprise, separated by commas, such as json://host/path"
+        )
+    return SecretText(text)
 
 
 def _token(text: str) -> SecretText:
@@ -237,12 +261,12 @@ class Settings(BaseSettings):
     targets: str | None = Field(
         None, description="YAML file of the databases to back up, if there are several."
     )
-    alert_urls: Annotated[SecretText | None, _parsed(SecretText)] = Field(
+    alert_urls: Annotated[SecretText | None, _parsed(_alert_urls)] = Field(
         None,
         description="Where alerts are sent: URLs of Apprise, separated by commas, such as "
         "`mailto://…`, `slack://…`, `dingtalk://…`, `json://…`.",
     )
-    heartbeat_url: Annotated[SecretText | None, _parsed(SecretText)] = Field(
+    heartbeat_url: Annotated[SecretText | None, _parsed(_heartbeat)] = Field(
         None,
         description="Address that is called after each good backup, such as healthchecks.io's.",
     )
@@ -337,6 +361,11 @@ class Settings(BaseSettings):
         fields = Settings.model_fields
         settings = self.model_copy(update={k: v for k, v in values.items() if k in fields})
         settings._target, settings._connection_variable = name, target.connection
+        try:
+            if settings.alert_urls is not None:
+                _alert_urls(settings.alert_urls.reveal())
+        except ValueError as error:
+            raise settings.target_error("alerts", f"{target.alerts}: {error}") from None
         return settings
 
     def with_targets(self) -> list[Settings]:

@@ -16,6 +16,7 @@ pytest_plugins = [
     "vector_backup_pipeline_tests.fix_postgres",
     "vector_backup_pipeline_tests.fix_prune",
     "vector_backup_pipeline_tests.fix_restore",
+    "vector_backup_pipeline_tests.fix_sinks",
     "vector_backup_pipeline_tests.fix_rows",
     # Last: it imports from the others, which pytest must import first.
     "vector_backup_pipeline_tests.fix_chains",

@@ -25,8 +25,14 @@ _STATUS_WORDS: "dict[Status, str]" = {
 
 @click.command("check")
 @parameter_options(CheckParameters)
+@click.option(
+    "--alerts",
+    "send_alerts",
+    is_flag=True,
+    help="Send a test alert to each address in VECTOR_BACKUP_ALERT_URLS. Default: off.",
+)
 @json_option
-def check_command(as_json: bool, **options: Any) -> int:
+def check_command(as_json: bool, send_alerts: bool, **options: Any) -> int:
     """Check in a dry run whether a backup can be made.
 
     The dry run changes nothing. It reports what is missing and how to fix it. The exit code is 1 if
@@ -36,6 +42,7 @@ def check_command(as_json: bool, **options: Any) -> int:
     Examples:
       vector-backup check
       vector-backup check --task-id corpus_7 --workers 8
+      vector-backup check --alerts
       vector-backup check --json | jq '.findings[] | select(.status == "failed")'
     """
     parameters = read_parameters(CheckParameters, options)
@@ -43,7 +50,7 @@ def check_command(as_json: bool, **options: Any) -> int:
     from vector_backup_pipeline.engine.cancellation import listening
 
     with listening():
-        findings = check_installation(parameters)
+        findings = check_installation(parameters, send_alerts=send_alerts)
         if not as_json:
             findings = _printed(findings)
         all_findings = list(findings)

@@ -10,6 +10,8 @@ from vector_backup_pipeline.engine.timestamps import TimestampFormat
 from vector_backup_pipeline.parameters.types import Compression, Format
 
 LOG_NAME = "vector_backup_log.txt"
+# What the alerts remember.
+ALERTS_NAME = "vector_backup_alerts.json"
 PENDING_SUFFIX = ".tmp"
 # Held by a prune and by an adoption: only one of each may run in a directory at a time. Their names
 # have no timestamp.

@@ -6,7 +6,7 @@ from typing import Literal
 from vector_backup_pipeline.engine.errors import BackupError, LockTimeout, RunCancelled
 
 Status = Literal["ok", "warning", "failed", "skipped"]
-Area = Literal["settings", "database", "tables", "storage", "space", "clock", "dagster"]
+Area = Literal["settings", "database", "tables", "storage", "space", "clock", "dagster", "alerts"]
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from vector_backup_pipeline.engine.errors import (
@@ -24,8 +24,8 @@ from vector_backup_pipeline.engine.storage.run_markers import (
 )
 from vector_backup_pipeline.engine.storage.store import Store, StoredFile, TransientStorageError
 
-# In each failed try, at least one other run has appended its section.
-_APPEND_TRIES = 200
+# In each failed try, at least one other process has written the file.
+_UPDATE_TRIES = 200
 _LONGEST_PAUSE = 0.5
 
 
@@ -85,9 +85,23 @@ class BackupDirectory:
 
     def append(self, name: str, text: str) -> None:
         """Append to a text file. No text is lost if several processes append at the same time."""
-        path, section = self._path(name), text.encode()
+        section = text.encode()
         written: bytes | None = None
-        for attempt in range(_APPEND_TRIES):
+
+        def appended(data: bytes) -> bytes | None:
+            nonlocal written
+            if written is not None and data.startswith(written):
+                return None  # It was written, and the answer was lost.
+            written = data + section
+            return written
+
+        self.update(name, appended)
+
+    def update(self, name: str, change: Callable[[bytes], bytes | None]) -> None:
+        """Rewrite a small file, created empty if it is missing. `change` returns the new content,
+        None to leave it as it is; it is called again if another process was faster."""
+        path = self._path(name)
+        for attempt in range(_UPDATE_TRIES):
             current = read_small_file(self._store, path)
             if current is None:
                 created = self._store.create(path, b"")
@@ -95,16 +109,14 @@ class BackupDirectory:
                     created.lock.release()
                 continue
             file, data = current
-            if written is not None and data.startswith(written):
-                return  # It was written, and the answer was lost.
-            written = data + section
-            if self._store.put(path, written, over=file) is not None:
+            changed = change(data)
+            if changed is None or self._store.put(path, changed, over=file) is not None:
                 return
             # A random pause, so that two writers do not meet again. No secret depends on it.
             time.sleep(random.uniform(0, min(_LONGEST_PAUSE, 0.02 * (attempt + 1))))  # noqa: S311
         raise StorageError(
-            f"Could not append to {self._store.location(path)}: others wrote to it "
-            f"{_APPEND_TRIES} times meanwhile. Look for what else writes there."
+            f"Could not write {self._store.location(path)}: others wrote to it {_UPDATE_TRIES} "
+            "times meanwhile. Look for what else writes there."
         )
 
     def claim(self, name: str, run_id: str) -> RunMarker | None:

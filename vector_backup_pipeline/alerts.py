@@ -1,0 +1,352 @@
+"""Alerts: their causes, the memory of what was sent, and the sending.
+
+    the end of a run ─┐
+    the catalog ──────┴▶ causes ─▶ memory: which are new, which are over ─▶ messages
+
+The memory is a file beside the backups of the root, so that the daemon and the commands that cron
+starts share it. A message reports a change of the memory, so each cause is reported once.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as NoAnswer
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from http.client import HTTPException
+from typing import Any, TypeVar
+from urllib.error import HTTPError
+from urllib.request import urlopen
+
+from pydantic import AwareDatetime, BaseModel, Field, ValidationError
+
+from vector_backup_pipeline.engine.catalog.contents import read_contents, stamp_of_file
+from vector_backup_pipeline.engine.catalog.locations import check_root, find_directories
+from vector_backup_pipeline.engine.catalog.stored_sets import StoredSet, stored_sets
+from vector_backup_pipeline.engine.errors import (
+    BackupError,
+    MissingExtra,
+    ResourceNotFound,
+    RunCancelled,
+    StorageError,
+)
+from vector_backup_pipeline.engine.file_names import ALERTS_NAME, stamp_of_manifest
+from vector_backup_pipeline.engine.results import BackupResult, RunResult
+from vector_backup_pipeline.engine.storage.directory import BackupDirectory
+from vector_backup_pipeline.engine.storage.store import version_of
+from vector_backup_pipeline.operations import Operation
+from vector_backup_pipeline.outcome import RunOutcome
+from vector_backup_pipeline.settings import Settings, split_urls
+
+# A store is asked for a minute, and Dagster ends the evaluation of a sensor after a minute.
+_MEMORY_SECONDS = 20.0
+_HEARTBEAT_SECONDS = 10.0
+# Before each of its calls.
+HEARTBEAT_PAUSES = (0.0, 1.0, 3.0)
+_MOST_IN_A_MESSAGE = 20
+
+_T = TypeVar("_T")
+
+_log = logging.getLogger(__name__)
+
+# The sets of each location, as read when its files had this version.
+_known_sets: dict[str, tuple[str, list[StoredSet]]] = {}
+
+
+class Cause(BaseModel):
+    """A problem that is reported. With another `identity`, it is another problem under the same
+    key. `is_sent` is False if no receiver was reached."""
+
+    title: str
+    message: str
+    where: str
+    advice: str
+    run: str | None = None
+    identity: str = ""
+    since: AwareDatetime = Field(default_factory=lambda: datetime.now(timezone.utc))
+    is_sent: bool = True
+
+
+class _Memory(BaseModel):
+    """The causes that were reported and are not over, by key."""
+
+    causes: dict[str, Cause] = {}
+
+    @classmethod
+    def parse(cls, data: bytes) -> "_Memory":
+        """Empty if there is none yet, or one of another version."""
+        try:
+            return cls.model_validate_json(data)
+        except ValidationError:
+            return cls()
+
+    def with_causes(self, causes: Mapping[str, Cause], *, is_sent: bool) -> bytes:
+        """The content of the file with these causes added."""
+        marked = {k: cause.model_copy(update={"is_sent": is_sent}) for k, cause in causes.items()}
+        return _Memory(causes=self.causes | marked).model_dump_json(indent=1).encode()
+
+
+def run_succeeded(
+    settings: Settings, operation: Operation, result: RunResult, task_id: str | None
+) -> None:
+    """Call the heartbeat after a good backup, and report that an earlier failure is over. Raises
+    nothing."""
+    is_backup = isinstance(result, BackupResult)
+    if getattr(result, "dry_run", False) or not getattr(result, "backup_performed", True):
+        return
+    with _warning_only():
+        if is_backup and settings.heartbeat_url is not None:
+            _call_heartbeat(settings.heartbeat_url.reveal())
+        if settings.alert_urls is not None:
+            _tell(settings, {}, _key(settings, operation.name, task_id).__eq__)
+
+
+def run_failed(
+    settings: Settings, operation: Operation, outcome: RunOutcome, task_id: str | None, run_id: str
+) -> None:
+    """Report a failed run, unless its cause was reported before. Raises nothing."""
+    if settings.alert_urls is None or outcome.error_type in (None, RunCancelled.error_type):
+        return
+    with _warning_only():
+        result = outcome.result or {}
+        entries = {**result.get("tables_backed_up", {}), **result.get("restore_results", {})}
+        tables = sorted(table for table, entry in entries.items() if not entry["success"])
+        location = settings.open_root().location
+        cause = Cause(
+            title=f"{operation.name.capitalize()} failed: {outcome.error_type}",
+            message=str(outcome.message),
+            where=f"{location}, task {task_id}" if task_id else location,
+            advice="Remove the cause and run it again. vector-backup check finds most causes.",
+            run=f"{settings.ui_url}/runs/{run_id}" if settings.ui_url else run_id,
+            identity=" ".join([str(outcome.error_type), *tables]),
+        )
+        key = _key(settings, operation.name, task_id)
+        try:
+            if any(_is_refuted(verdict) for verdict in result.get("sets", ())):
+                watch(settings)  # The cause is the set.
+            else:
+                _tell(settings, {key: cause}, key.__eq__)
+        except (StorageError, ResourceNotFound) as error:
+            _log.warning("An alert may be repeated: its memory can't be used. %s", error)
+            send(settings, [cause])
+
+
+def _is_refuted(verdict: Mapping[str, Any]) -> bool:
+    """Whether a verification stored with a set that it is damaged, or can't be restored."""
+    has_failed_drill = verdict["drill"] is not None and not verdict["drill"]["passed"]
+    return verdict["files_passed"] is False or has_failed_drill
+
+
+def watch_after_command(settings: Settings) -> None:
+    """`watch`, for installations without a daemon. Raises nothing."""
+    if settings.alert_urls is not None:
+        with _warning_only():
+            watch(settings)
+
+
+def watch(settings: Settings) -> None:
+    """Report stale backups, damaged sets and failed restore tests, and which of them are over.
+
+    Raises:
+        MissingExtra: Apprise is not installed.
+        ResourceNotFound: the root does not exist.
+        StorageError: a directory or the memory can't be read.
+    """
+    _in_time(lambda: check_root(settings.open_root()))
+    found: dict[str, Cause] = {}
+    newest: dict[str, datetime] = {}
+    is_used = settings.target is not None or settings.targets is None
+    for _, directory in find_directories(settings.open_root()):
+        for backup in _sets_of(settings, directory):
+            is_used = True
+            for kind, message in _problems(backup):
+                key = _key(settings, kind, f"{directory.location} {backup.stamp}")
+                found[key] = Cause(
+                    title=f"{kind.capitalize()}: backup set {backup.stamp}",
+                    message=message,
+                    where=directory.location,
+                    advice="Make a new backup. This shows more: vector-backup verify --timestamp "
+                    f"{backup.stamp} --backup-path {directory.location}",
+                )
+            for table in settings.tables if backup.state == "complete" else ():
+                if backup.files_named(table):
+                    newest[table] = max(backup.created_at, newest.get(table, backup.created_at))
+    now = settings.timestamps.now()
+    oldest = settings.max_age.before(now, settings.timestamps.timezone)
+    for table in settings.tables if is_used else ():
+        if oldest is not None and (table not in newest or newest[table] < oldest):
+            found[_key(settings, "stale", table)] = Cause(
+                title=f"Stale: backup of {table}",
+                message=f"The last good backup is older than {settings.max_age}."
+                if table in newest
+                else "There is no good backup.",
+                where=settings.open_root().location,
+                advice="See which backups exist, and check their schedule: vector-backup list",
+                since=newest.get(table, now),
+            )
+    kinds = tuple(_key(settings, kind, None) for kind in ("stale", "damaged", "not restorable"))
+    _tell(settings, found, lambda key: key.startswith(kinds))
+
+
+def _sets_of(settings: Settings, directory: BackupDirectory) -> list[StoredSet]:
+    """The sets of a directory. They are read only if their files have changed."""
+    timestamps, files = settings.timestamps, directory.files()
+    stamps = {stamp_of_manifest(file.name, timestamps) for file in files} - {None}
+    of_sets = [file for file in files if stamp_of_file(file.name, timestamps) in stamps]
+    version = version_of(*((file.name, file.version) for file in of_sets))
+    known_version, sets = _known_sets.get(directory.location, (None, []))
+    if version != known_version:
+        sets = stored_sets(read_contents(directory, timestamps))
+        _known_sets[directory.location] = version, sets
+    return sets
+
+
+def _problems(backup: StoredSet) -> Iterator[tuple[str, str]]:
+    """The kind of each problem of a set, and what a message says about it."""
+    if backup.source is None:
+        yield "damaged", "Its manifest can't be read."
+    elif backup.broken_files:
+        yield "damaged", f"Missing, or of another size: {', '.join(backup.broken_files)}."
+    elif backup.is_damaged:
+        yield "damaged", "Its files don't match its manifest."
+    elif backup.broken_base is not None:
+        yield "damaged", f"The set {backup.broken_base} that it builds on is missing or damaged."
+    if backup.drill is not None and not backup.drill.passed:
+        yield "not restorable", "Its restore test failed."
+
+
+def _key(settings: Settings, kind: str, subject: str | None) -> str:
+    """The key of a cause. Without a subject, what all keys of the kind begin with."""
+    return f"{kind} {settings.target or ''}: {subject or ''}"
+
+
+def _tell(
+    settings: Settings, found: Mapping[str, Cause], is_watched: Callable[[str], bool]
+) -> None:
+    """Send what is new in `found`, and which watched causes are over. The process that changes the
+    memory sends the message, so that no other does."""
+    load_apprise()
+    opened: dict[str, Cause] = {}
+    over: dict[str, Cause] = {}
+
+    def change(data: bytes) -> bytes | None:
+        nonlocal opened, over
+        causes = _Memory.parse(data).causes
+        over = {k: cause for k, cause in causes.items() if is_watched(k) and k not in found}
+        rest = {k: cause for k, cause in causes.items() if k not in over}
+        opened = {k: cause for k, cause in rest.items() if not cause.is_sent}
+        for key, cause in found.items():
+            if key not in rest or rest[key].identity != cause.identity:
+                opened[key] = cause
+        if not (opened or over):
+            return None
+        return _Memory(causes=rest).with_causes(opened, is_sent=True)
+
+    def remember() -> BackupDirectory:
+        root = settings.open_root()
+        check_root(root)  # It is not created: that would hide that a disk is not mounted.
+        directory = root.open(None)
+        directory.update(ALERTS_NAME, change)
+        return directory
+
+    directory = _in_time(remember)
+    solved = {key: cause for key, cause in over.items() if cause.is_sent}
+    if opened and not send(settings, opened.values()):
+        directory.update(
+            ALERTS_NAME, lambda data: _Memory.parse(data).with_causes(opened, is_sent=False)
+        )
+    if solved and not send(settings, solved.values(), are_over=True):
+        directory.update(
+            ALERTS_NAME, lambda data: _Memory.parse(data).with_causes(solved, is_sent=True)
+        )
+
+
+def send(settings: Settings, causes: Collection[Cause], *, are_over: bool = False) -> bool:
+    """Send one message about all causes; whether a receiver was reached."""
+    titles = [cause.title for cause in causes]
+    title = titles[0] if len(titles) == 1 else f"{len(titles)} problems with backups"
+    title += f" ({settings.target})" if settings.target else ""
+    parts = []
+    for cause in list(causes)[:_MOST_IN_A_MESSAGE]:
+        since = cause.since.astimezone(settings.timestamps.timezone)
+        lines = [cause.title, cause.message]
+        lines += [f"Since: {since:%Y-%m-%d %H:%M %Z}", f"Where: {cause.where}"]
+        lines += [f"Run: {cause.run}"] if cause.run else []
+        parts.append("\n".join(lines if are_over else [*lines, f"Next: {cause.advice}"]))
+    if len(titles) > len(parts):
+        parts.append(f"And {len(titles) - len(parts)} more: vector-backup list")
+    title = f"Solved: {title}" if are_over else title
+    sent = list(deliver(settings, title, "\n\n".join(parts), is_good=are_over))
+    for scheme, is_reached in sent:
+        if not is_reached:
+            _log.warning("An alert was not sent: the receiver %s:// was not reached.", scheme)
+    return any(is_reached for _, is_reached in sent)
+
+
+def deliver(
+    settings: Settings, title: str, body: str, *, is_good: bool = True
+) -> Iterator[tuple[str, bool]]:
+    """Send a message to each receiver: its scheme, and whether it was reached."""
+    apprise = load_apprise()
+    urls = split_urls(settings.alert_urls.reveal()) if settings.alert_urls else []
+    for url in urls:
+        receiver = apprise.Apprise(asset=apprise.AppriseAsset(app_id="vector-backup"))
+        try:
+            is_reached = receiver.add(url) and receiver.notify(
+                title=title,
+                body=body,
+                notify_type=apprise.NotifyType.SUCCESS if is_good else apprise.NotifyType.FAILURE,
+                body_format=apprise.NotifyFormat.TEXT,
+            )
+        except Exception:  # noqa: BLE001 - of any plugin; its text may hold the URL
+            is_reached = False
+        scheme, _, address = url.partition("://")
+        yield scheme if address else "(malformed)", bool(is_reached)
+
+
+def load_apprise() -> Any:
+    """The package; raises `MissingExtra` without it."""
+    try:
+        import apprise
+    except ImportError as error:
+        raise MissingExtra("Alerts need the package apprise.", "alerts") from error
+    # It logs URLs, and urllib3 their paths: these hold passwords and tokens.
+    logging.getLogger("apprise").setLevel(logging.CRITICAL)
+    logging.getLogger("urllib3").setLevel(logging.INFO)
+    return apprise
+
+
+def _call_heartbeat(url: str) -> None:
+    reason = ""
+    for pause in HEARTBEAT_PAUSES:
+        time.sleep(pause)
+        try:
+            with urlopen(url, timeout=_HEARTBEAT_SECONDS):  # noqa: S310 - http, as settings check
+                return
+        except (OSError, HTTPException) as error:
+            # Its text may hold the URL.
+            reason = f"HTTP {error.code}" if isinstance(error, HTTPError) else type(error).__name__
+    _log.warning("The heartbeat's address was not reached: %s", reason)
+
+
+def _in_time(action: Callable[[], _T]) -> _T:
+    """Its value. Raises `StorageError` if it takes too long; it may still be done later."""
+    pool = ThreadPoolExecutor(1)
+    try:
+        return pool.submit(action).result(_MEMORY_SECONDS)
+    except NoAnswer:
+        raise StorageError(f"The storage did not answer for {_MEMORY_SECONDS:.0f} s.") from None
+    finally:
+        pool.shutdown(wait=False)
+
+
+@contextmanager
+def _warning_only() -> Iterator[None]:
+    """Log an error: an alert fails no run."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - of any kind
+        # The text of an error that is not ours may hold a URL.
+        reason = error.message if isinstance(error, BackupError) else type(error).__name__
+        _log.warning("An alert was not sent: %s", reason)
