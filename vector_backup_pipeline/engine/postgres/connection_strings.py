@@ -76,14 +76,12 @@ _MALFORMED = (
     "schema and pgbouncer of other libraries. Write postgresql://user:password@host:port/dbname "
     "(with special characters percent-encoded) or libpq's key=value form."
 )
-# They name files or services of the machine that connects, or make libpq write one.
+# They name files or services of the machine that connects, make libpq write a file, or let it use
+# the Kerberos ticket of this machine's user.
 _LOCAL_OPTIONS = {
     *("service", "servicefile", "passfile", "sslcert", "sslkey", "sslkeylogfile"),
-    *("sslrootcert", "sslcrl", "sslcrldir"),
+    *("sslrootcert", "sslcrl", "sslcrldir", "gssencmode", "gssdelegation", "require_auth"),
 }
-# These let libpq use the Kerberos ticket of this machine's user, but for the given value.
-_KERBEROS_OPTIONS = {"gssencmode": "disable", "gssdelegation": "0"}
-_KERBEROS_METHODS = {"gss", "sspi"}
 _SECRET_OPTIONS = ("password", "sslpassword", "scram_client_key", "oauth_client_secret")
 
 
@@ -143,18 +141,11 @@ def check_remote_caller(text: SecretText) -> None:
 
 
 def _is_local(option: str, value: str) -> bool:
-    """Whether it leads to something of the machine that connects. An empty value does not: a
-    caller's empty options count as absent."""
-    if not value:
-        return False
-    if option == "require_auth":
-        methods = set(value.split(","))
-        refused = {method[1:] for method in methods if method.startswith("!")}
-        return not refused >= _KERBEROS_METHODS if refused else bool(methods & _KERBEROS_METHODS)
-    if option in _KERBEROS_OPTIONS:
-        return value != _KERBEROS_OPTIONS[option]
-    # libpq's one word for the system's own certificates.
-    return option in _LOCAL_OPTIONS and (option, value) != ("sslrootcert", "system")
+    """Whether it leads to something of the machine that connects. An empty value does not, since a
+    caller's empty options count as absent; nor what excludes this; nor `sslrootcert=system`, the
+    system's own certificates."""
+    harmless = ("", _ISOLATED.get(option), "system" if option == "sslrootcert" else None)
+    return option in _LOCAL_OPTIONS and value not in harmless
 
 
 def _parse(text: SecretText, source: str) -> dict[str, str]:

@@ -14,6 +14,7 @@ from vector_backup_pipeline.engine.postgres import index_rebuild, targets
 from vector_backup_pipeline.engine.postgres.recreation.target_objects import existing_sequences
 from vector_backup_pipeline.engine.postgres.session import defer_constraints
 from vector_backup_pipeline.engine.restore.plan import PlannedTable, firing_triggers
+from vector_backup_pipeline.engine.table_definition import Index
 from vector_backup_pipeline.parameters.restore import RestoreParameters
 
 
@@ -38,7 +39,7 @@ class ExistingTables:
         self.truncate_seconds = 0.0
         self._request = request
         self._tables = [(table, table.existing) for table in planned if table.existing]
-        self._dropped: list[index_rebuild.RebuildableIndex] = []
+        self._dropped: list[Index] = []
         self._locked_from_readers = {
             existing.oid
             for table, existing in self._tables

@@ -5,18 +5,14 @@ from collections.abc import Iterator, Sequence
 from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
 
-from vector_backup_pipeline.engine.postgres.definitions.reading import (
-    POSTGRES_15,
-    VALID_INDEX,
-    rows,
-    since,
-)
+from vector_backup_pipeline.engine.postgres.definitions.reading import VALID_INDEX, rows
 from vector_backup_pipeline.engine.postgres.definitions.sequences import UsedSequence
 from vector_backup_pipeline.engine.postgres.definitions.tables import Tree
 from vector_backup_pipeline.engine.table_definition import Column, Omission, OmissionKind
 
 # A partition's copy of a trigger is named only if its parent's is not (then the partition alone is
-# backed up). Internal triggers belong to foreign keys. relacl is null until something is granted.
+# backed up). Internal triggers belong to foreign keys. relacl is null until something is granted. A
+# publication of all tables, or of a schema, has the new table by itself.
 _OMISSIONS = sql.SQL("""
 WITH c AS (
     SELECT * FROM pg_catalog.pg_class c WHERE c.oid = ANY(%(oids)s::oid[])
@@ -30,13 +26,10 @@ UNION ALL
 SELECT c.oid, 'rule', 'rule ' || r.rulename
   FROM c JOIN pg_catalog.pg_rewrite r ON r.ev_class = c.oid
 UNION ALL
-SELECT c.oid, 'publication', 'publication ' || p.pubname || v.scope
-  FROM c CROSS JOIN pg_catalog.pg_publication p
- CROSS JOIN LATERAL (
-       SELECT '' WHERE EXISTS (SELECT FROM pg_catalog.pg_publication_rel r
-                                WHERE r.prrelid = c.oid AND r.prpubid = p.oid)
-       UNION ALL SELECT ' (of all tables)' WHERE p.puballtables AND c.oid = ANY(%(roots)s::oid[])
-       {of_schema}) v(scope)
+SELECT c.oid, 'publication', 'publication ' || p.pubname
+  FROM c
+  JOIN pg_catalog.pg_publication_rel r ON r.prrelid = c.oid
+  JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid
 UNION ALL
 SELECT c.oid, 'grant', 'grants ' || c.relacl::text FROM c WHERE c.relacl IS NOT NULL
 UNION ALL
@@ -98,12 +91,7 @@ SELECT c.oid, 'structure', 'identity of column ' || a.attname
         WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.refclassid = d.classid
           AND d.refobjid = c.oid AND d.refobjsubid = a.attnum AND d.deptype = 'i')
  ORDER BY 1, 2, 3
-""")
-
-_OF_SCHEMA = """UNION ALL SELECT ' (of the schema)'
-        WHERE c.oid = ANY(%(roots)s::oid[])
-          AND EXISTS (SELECT FROM pg_catalog.pg_publication_namespace n
-                       WHERE n.pnnspid = c.relnamespace AND n.pnpubid = p.oid)"""
+""").format(valid_index=VALID_INDEX)
 
 
 def read_omissions(
@@ -114,14 +102,10 @@ def read_omissions(
 ) -> Iterator[tuple[int, Omission]]:
     """By the OID of the table or partition. Partitions state which they are."""
     names = {relation.oid: relation.name for tree in trees for relation in tree.relations}
-    query = _OMISSIONS.format(
-        of_schema=since(cursor, POSTGRES_15, _OF_SCHEMA, ""), valid_index=VALID_INDEX
-    )
     for row in rows(
         cursor,
-        query,
+        _OMISSIONS,
         oids=list(names),
-        roots=[tree.root.oid for tree in trees],
         partitions=partitions,
         users=[sequence.table for sequence in sequences],
         sequences=[sequence.oid for sequence in sequences],

@@ -13,7 +13,7 @@ from vector_backup_pipeline.engine.table_definition import Kind, Statement
 # A catalog row by column name.
 Row = dict[str, Any]
 
-POSTGRES_14, POSTGRES_15 = 140000, 150000
+POSTGRES_14 = 140000
 # Long enough for a lock held for a moment, short enough that nobody queues behind us for long.
 _SIDE_LOCK_TIMEOUT = "200ms"
 
