@@ -21,8 +21,8 @@ BeforeIndex = Callable[[Index], None]
 
 # Dropping takes the table owner's rights, and CREATE on the schema to make it again. A definition
 # has no comment, tablespace, statistics target or dependency on an extension. A user's own function
-# may use unqualified names, which CREATE INDEX does not find (from PostgreSQL 17 on, under no search
-# path): its index is kept up while the rows are loaded.
+# may use unqualified names, which CREATE INDEX does not find (from PostgreSQL 17 on, it searches no
+# schema): its index is kept up while the rows are loaded.
 _REBUILDABLE = """
 SELECT i.relname
   FROM pg_catalog.pg_index x
