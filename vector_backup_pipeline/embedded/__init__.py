@@ -150,7 +150,6 @@ def _start(cluster: Cluster, configuration: str) -> EmbeddedServer:
 
 
 def _try_lock(file: IO[bytes]) -> bool:
-    """Take the exclusive lock, if it is free."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -70,7 +70,6 @@ class Cluster:
             yield
 
     def render_settings(self, settings: Mapping[str, SettingValue]) -> str:
-        """The settings as lines of postgresql.conf."""
         everything: dict[str, SettingValue] = {
             "listen_addresses": "",
             "port": _DEFAULT_PORT,

@@ -102,7 +102,6 @@ def adopt(
 
 
 def _adopt_in(adoption: Adoption, directory: BackupDirectory, task_id: str | None) -> None:
-    """Adopt the pairs of one location."""
     if not _pairs(adoption, directory):
         return  # Nothing is written where there is nothing to adopt.
     pairs_before, errors_before = len(adoption.pairs), len(adoption.errors)
@@ -187,15 +186,7 @@ def _write_manifest(
     files: Mapping[str, OlderFile],
 ) -> None:
     created_at = adoption.timestamps.moment(stamp)
-    exported = {
-        table: results.ExportedTable(
-            row_count=file.rows,
-            file_size=results.readable_size(file.size),
-            backup_file=file.name,
-            duration=0.0,
-        )
-        for table, file in files.items()
-    }
+    data = {table: _data_file(file) for table, file in files.items()}
     manifest = Manifest(
         tool_version=__version__,
         complete=True,
@@ -207,11 +198,20 @@ def _write_manifest(
         workers=1,
         server=_SERVER,
         snapshot="",
-        tables=[_table(table, file) for table, file in files.items()],
+        tables=[
+            TableBackup(
+                table=table,
+                schema_name="public",
+                name=table,
+                columns=file.digest.columns,
+                file=file,
+            )
+            for table, file in data.items()
+        ],
         result=results.BackupResult(
             backup_performed=True,
             backup_directory=directory.location,
-            tables_backed_up=exported,
+            tables_backed_up={table: file.exported(file.rows) for table, file in data.items()},
             timestamp=created_at,
         ),
         origin=OLDER_SYSTEM,
@@ -240,22 +240,15 @@ def pair_lines(pair: results.AdoptedPair) -> list[str]:
     return lines
 
 
-def _table(table: str, file: OlderFile) -> TableBackup:
-    columns = list(file.columns)
-    return TableBackup(
-        table=table,
-        schema_name="public",
-        name=table,
-        columns=columns,
-        file=DataFile(
-            name=file.name,
-            format="csv",
-            compression="none",
-            rows=file.rows,
-            bytes=file.size,
-            sha256=file.sha256,
-            digest=Digest(columns=columns, value=None),
-            duration=0.0,
-            blocks=[],
-        ),
+def _data_file(file: OlderFile) -> DataFile:
+    return DataFile(
+        name=file.name,
+        format="csv",
+        compression="none",
+        rows=file.rows,
+        bytes=file.size,
+        sha256=file.sha256,
+        digest=Digest(columns=list(file.columns), value=None),
+        duration=0.0,
+        blocks=[],
     )

@@ -132,7 +132,6 @@ def _fields(
 
 
 def _read_whole(directory: BackupDirectory, name: str) -> Generator[Row, None, None]:
-    """The header and the rows."""
     for row in _read(directory.read(name)):
         if isinstance(row, UnreadableRow):
             raise _unreadable(f"{directory.location}/{name}", row)

@@ -16,7 +16,6 @@ RULE = "=" * 78
 
 
 def section(title: str, began_at: datetime, outcome: str, lines: Iterable[str]) -> str:
-    """One run's section of a log."""
     head = f"{began_at:%Y-%m-%d %H:%M:%S %Z}  {title}: {outcome}"
     return "\n".join([RULE, head, *lines]) + "\n\n"
 

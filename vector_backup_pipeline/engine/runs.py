@@ -157,6 +157,5 @@ class RunInParts(EngineRun[_R], Generic[_R, _P]):
         return self._own_error or next(of_parts, None)
 
     def check(self, key: str) -> None:
-        """Raise the first error of a part."""
         for error in self._parts[key].errors:
             raise error

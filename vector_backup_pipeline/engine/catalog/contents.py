@@ -179,7 +179,6 @@ def is_in_future(moment: datetime, now: datetime) -> bool:
 
 
 def future_notices(label: str, created_at: datetime, now: datetime) -> Iterator[str]:
-    """A notice if the latest set was created in the future."""
     if is_in_future(created_at, now):
         yield (
             f"The latest set {label} was created in the future according to this machine's clock "

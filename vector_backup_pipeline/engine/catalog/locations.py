@@ -242,7 +242,6 @@ def list_backups(
 
 
 def labels_of(locations: Sequence[BackupLocation]) -> dict[SourceDatabase, str]:
-    """The displayed names of the source databases."""
     return source_labels(s.source for location in locations for s in location.sets)
 
 

@@ -33,8 +33,6 @@ Mode = Literal["full", "incremental"]
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether the set passed, and when."""
-
     passed: bool
     at: datetime
 

@@ -101,7 +101,9 @@ def cut_into_ranges(table: TableSource, *, reads_toast: bool = True) -> list[Blo
     ones unless all rows are read with their TOAST."""
     ranges = []
     for relation in table.relations:
-        count = _count(relation) if reads_toast else _scan_count(relation)
+        count = _count(relation)
+        if not reads_toast:
+            count = min(count, relation.blocks * _BLOCK_BYTES // _SCAN_BYTES + 1)
         step = -(-relation.blocks // count) or 1
         starts = list(range(0, relation.blocks, step)) or [0]
         # The last range is open: blocks may have been added after the count.
@@ -118,10 +120,6 @@ def _count(relation: Relation) -> int:
     if not relation.by_ranges:
         return 1
     return max(1, min(relation.blocks, relation.size // _RANGE_BYTES, _MOST_RANGES))
-
-
-def _scan_count(relation: Relation) -> int:
-    return min(_count(relation), relation.blocks * _BLOCK_BYTES // _SCAN_BYTES + 1)
 
 
 def column_list(columns: Sequence[str]) -> Composable:

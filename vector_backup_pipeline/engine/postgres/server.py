@@ -59,7 +59,6 @@ def identify_server(cursor: Cursor) -> ServerIdentity:
 
 
 def read_clock(cursor: Cursor) -> datetime:
-    """The server's time now."""
     now: datetime = fetch_value(cursor, "SELECT clock_timestamp()")
     return now
 

@@ -127,11 +127,6 @@ def apply_statement_syntax(cursor: Cursor) -> None:
     set_local(cursor, {"standard_conforming_strings": "on", "client_encoding": encoding})
 
 
-def defer_constraints(cursor: Cursor) -> None:
-    """Check deferrable constraints later."""
-    cursor.execute("SET CONSTRAINTS ALL DEFERRED")
-
-
 def check_deferred_constraints(cursor: Cursor) -> None:
     """Check now what would otherwise fail in COMMIT; fires deferred triggers."""
     with own_search_path(cursor):
@@ -139,7 +134,6 @@ def check_deferred_constraints(cursor: Cursor) -> None:
 
 
 def fetch_rows(cursor: Cursor, query: str | Composable, parameters: Any = None) -> list[Any]:
-    """The query's rows, as tuples."""
     cursor.execute(query, parameters)
     return cursor.fetchall()
 

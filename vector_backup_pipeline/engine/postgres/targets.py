@@ -25,7 +25,6 @@ from vector_backup_pipeline.engine.postgres.tables import LOOKUP, ResolvedTable,
 _log = logging.getLogger(__name__)
 
 _ORDINARY, _PARTITIONED = "r", "p"
-_JSON_TYPES = {"json", "jsonb"}
 # Shorter than deadlock_timeout, which is a second by default.
 _LOCK_WAIT_SECONDS = 0.3
 _RETRY_SECONDS = (0.05, 0.3)
@@ -40,10 +39,6 @@ class TargetColumn:
     modifier: int
     not_null: bool
     is_generated: bool
-
-    @property
-    def is_json(self) -> bool:
-        return self.type_name in _JSON_TYPES
 
 
 @dataclass(frozen=True)

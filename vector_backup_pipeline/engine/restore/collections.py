@@ -73,7 +73,6 @@ def _identities(directory: BackupDirectory, table: PlannedTable, names: Sequence
 
 
 def _named_rows(directory: BackupDirectory, table: PlannedTable) -> Iterator[tuple[str, str]]:
-    """Each collection's name and identity, as text."""
     name_at = table.columns.index(_NAME)
     identity_at = table.columns.index(_IDENTITY[COLLECTION_TABLE])
     data = table.stored.data

@@ -12,7 +12,6 @@ from vector_backup_pipeline.engine.errors import DatabaseError, InvalidParams
 from vector_backup_pipeline.engine.formats.blocks import EMPTY, Content
 from vector_backup_pipeline.engine.postgres import index_rebuild, targets
 from vector_backup_pipeline.engine.postgres.recreation.target_objects import existing_sequences
-from vector_backup_pipeline.engine.postgres.session import defer_constraints
 from vector_backup_pipeline.engine.restore.plan import PlannedTable, firing_triggers
 from vector_backup_pipeline.engine.table_definition import Index
 from vector_backup_pipeline.parameters.restore import RestoreParameters
@@ -78,7 +77,7 @@ class ExistingTables:
         tables = [existing for _, existing in self._tables]
         targets.lock_targets(cursor, tables, self._locked_from_readers, lock_timeout)
         # Foreign keys in a cycle can only be satisfied at the end.
-        defer_constraints(cursor)
+        cursor.execute("SET CONSTRAINTS ALL DEFERRED")
         for existing in tables:
             if targets.find_existing(cursor, *existing.full_name) != existing:
                 raise DatabaseError(

@@ -168,7 +168,6 @@ def _block(
     emit: _Emit,
     on_stored: Callable[[bytes], None] = lambda _: None,
 ) -> Iterator[bytes]:
-    """The wanted rows of a block."""
 
     def report(stored: bytes) -> None:
         on_stored(stored)
@@ -207,7 +206,6 @@ def _whole_files(directory: BackupDirectory, parts: Sequence[Part], emit: _Emit)
 
 
 def _older_records(directory: BackupDirectory, table: PlannedTable, emit: _Emit) -> Iterator[bytes]:
-    """The rows of an older system's file as PostgreSQL's CSV."""
     rows = older_system.read_rows(directory, table.stored.file)
     gathered: list[bytes] = []
     size = 0

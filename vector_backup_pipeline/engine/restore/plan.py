@@ -71,7 +71,7 @@ class PlannedTable:
     @property
     def json_columns(self) -> set[str]:
         columns = self.existing.columns if self.existing else ()
-        return {column.name for column in columns if column.is_json}
+        return {column.name for column in columns if column.type_name in ("json", "jsonb")}
 
     @property
     def not_null_columns(self) -> set[str]:
@@ -271,7 +271,7 @@ def _parents(table: PlannedTable, planned: Iterable[PlannedTable]) -> Iterator[t
         yield from set(table.existing.references) - {table.full_name}
         return
     keys = table.stored.definition.foreign_keys if table.stored.definition else ()
-    named = {(key.references.schema_name, key.references.name) for key in keys}
+    named = {key.references.qualified_name for key in keys}
     for other in planned:
         if other is not table and (other.stored.schema, other.stored.name) in named:
             yield other.full_name

@@ -19,7 +19,6 @@ def log_lines(
 
 
 def restore_lines(result: results.RestoreResult) -> list[str]:
-    """The outcome of tables and indexes, and the notices."""
     lines = [_truncated_line(name, entry) for name, entry in result.truncate_results.items()]
     lines += [_restored_line(name, entry) for name, entry in result.restore_results.items()]
     lines += [recall_line(index_recall) for index_recall in result.recall_at_10]

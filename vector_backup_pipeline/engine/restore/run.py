@@ -58,8 +58,6 @@ class FoundBackup:
 
 @dataclass(frozen=True)
 class TableLoad:
-    """A table that is about to be loaded."""
-
     table: str
     target: str
     size: int
@@ -214,7 +212,6 @@ class RestoreRun(EngineRun[results.RestoreResult]):
             )
 
     def build_indexes(self, listener: IndexListener = lambda _: None) -> None:
-        """Build keys and indexes over the loaded rows."""
         started = time.monotonic()
         with self._remembering():
             made(self._target).build_indexes(listener)

@@ -23,8 +23,6 @@ from vector_backup_pipeline.engine.retention.rules import KeepRules
 
 @dataclass(frozen=True)
 class Decision:
-    """Whether a set is kept or may be removed, with all reasons."""
-
     stamp: str
     is_good: bool
     is_kept: bool
@@ -108,8 +106,6 @@ def removal_order(decisions: Sequence[Decision], sets: Sequence[StoredSet]) -> l
 
 @dataclass(frozen=True)
 class _Selection:
-    """Tables of a source database."""
-
     source: SourceDatabase | None
     tables: frozenset[tuple[str, str]]
 

@@ -32,8 +32,6 @@ class LocationToPrune:
 
 
 class PruneRun(RunInParts[results.PruneResult, LocationPrune]):
-    """The state of one prune."""
-
     def __init__(
         self,
         parameters: PruneParameters,
@@ -140,7 +138,6 @@ class PruneRun(RunInParts[results.PruneResult, LocationPrune]):
 
 
 def location_lines(report: results.PrunedLocation, *, dry_run: bool) -> Iterator[str]:
-    """The report on a location as text."""
     owner = "the root" if report.task_id is None else f"task {report.task_id}"
     yield f"Backups of {owner}: {report.backup_path}"
     lines = [*set_lines(report, dry_run=dry_run)]
@@ -150,7 +147,6 @@ def location_lines(report: results.PrunedLocation, *, dry_run: bool) -> Iterator
 
 
 def set_lines(report: results.PrunedLocation, *, dry_run: bool) -> Iterator[str]:
-    """Every set of a location: kept or removed, its source database, and why."""
     for kept in report.kept:
         reasons = "; ".join(kept.reasons)
         yield f"  keep      {kept.timestamp}  {kept.source_database or 'unknown'}  {reasons}"

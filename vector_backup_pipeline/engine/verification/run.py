@@ -351,7 +351,6 @@ def _drill_lines(drilled: DrilledSet | None, stamp: str) -> list[str]:
 
 
 def verdict_lines(verdict: SetVerdict) -> list[str]:
-    """A set's verdict: the set, its files, its restore test."""
     mark = "✓" if verdict.passed else "✗"
     state = "" if verdict.complete else " (incomplete)"
     lines = [f"{mark} {verdict.timestamp}{state}"]

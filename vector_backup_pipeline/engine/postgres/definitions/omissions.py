@@ -118,7 +118,6 @@ def read_omissions(
 def computed_omissions(
     columns: Sequence[Column], sequences: Sequence[UsedSequence]
 ) -> Iterator[Omission]:
-    """The omissions that follow from columns and sequences."""
     for column in columns:
         if column.type.is_large_object:
             yield Omission(

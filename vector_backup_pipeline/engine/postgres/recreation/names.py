@@ -149,10 +149,6 @@ def moves_of_tables(cursor: Cursor, tables: Sequence[NewTable]) -> list[Move]:
     return moves
 
 
-def moves_of_sequences(names: Iterable[Name]) -> list[Move]:
-    return [Move("SEQUENCE", name, name) for name in sorted(names)]
-
-
 def make_moves(
     cursor: Cursor, moves: Sequence[Move], staging: StagingSchemas, temporary: str
 ) -> None:

@@ -18,11 +18,11 @@ from vector_backup_pipeline.engine.errors import DatabaseRefused, InvalidParams
 from vector_backup_pipeline.engine.postgres.index_rebuild import BeforeIndex
 from vector_backup_pipeline.engine.postgres.recreation import target_objects
 from vector_backup_pipeline.engine.postgres.recreation.names import (
+    Move,
     NameMap,
     NewTable,
     StagingSchemas,
     make_moves,
-    moves_of_sequences,
     moves_of_tables,
 )
 from vector_backup_pipeline.engine.postgres.recreation.requirements import check_required_objects
@@ -151,7 +151,8 @@ class Recreation:
         self._run(cursor, Kind.POLICY, Kind.ROW_SECURITY)
         self._run(cursor, Kind.COMMENT)
         if self._staging is not None:
-            moves = moves_of_sequences(self._shared_created) + moves_of_tables(cursor, self._tables)
+            moves = [Move("SEQUENCE", name, name) for name in sorted(self._shared_created)]
+            moves += moves_of_tables(cursor, self._tables)
             self._create_schemas(cursor, {move.final[0] for move in moves})
             make_moves(cursor, moves, self._staging_schemas, self._staging)
             # Not CASCADE: it fails if anything were left behind.
