@@ -58,7 +58,7 @@ def _check_verify(parameters: VerifyParameters, settings: Settings) -> None:
 
 
 def _check_prune(parameters: PruneParameters, settings: Settings) -> None:
-    settings.keep.overridden_by(parameters)
+    settings.keep_rules.overridden_by(parameters)
 
 
 def _check_connection(key: str, connection: SecretStr | None) -> None:

@@ -294,7 +294,7 @@ class PruneRunResource(RunResource[PruneRun]):
     def make_run(
         parameters: PruneParameters, root: BackupRoot, settings: Settings, run_id: str
     ) -> PruneRun:
-        return PruneRun(parameters, settings.keep, root, settings.timestamps, run_id=run_id)
+        return PruneRun(parameters, settings.keep_rules, root, settings.timestamps, run_id=run_id)
 
 
 def job_resources(*, is_of_terminal: bool = False) -> dict[str, object]:

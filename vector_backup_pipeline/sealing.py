@@ -39,8 +39,8 @@ def open_sealed(text: str, settings: Settings) -> SecretText:
         opened = cipher.decrypt(text.removeprefix(_PREFIX).encode(errors="replace"))
     except _load_fernet().InvalidToken:
         raise InvalidParams(
-            "The sealed db_connection cannot be decrypted: the API that sealed it has another key "
-            f"than this run. Give both the same {SECRET_KEY_VARIABLE}, or the same DAGSTER_HOME."
+            "The sealed db_connection cannot be decrypted: the API sealed it with a different key "
+            f"than this run's. Give both the same {SECRET_KEY_VARIABLE}, or the same DAGSTER_HOME."
         ) from None
     return SecretText(opened.decode())
 

@@ -384,7 +384,7 @@ class Settings(BaseSettings):
         return TimestampFormat(self.timestamp_format, ZoneInfo(self.timezone))
 
     @property
-    def keep(self) -> KeepRules:
+    def keep_rules(self) -> KeepRules:
         return KeepRules(**{name: getattr(self, name) for name in KeepRules.__dataclass_fields__})
 
     @property

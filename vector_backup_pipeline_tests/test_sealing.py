@@ -142,7 +142,7 @@ def test_a_text_of_another_key_or_that_was_changed_is_not_opened(
 ) -> None:
     sealed = tamper(seal(SECRET, WITH_KEY))
     text = _refused(
-        lambda: open_sealed(sealed, WITH_KEY), f"decrypted: .*another key.*{SECRET_KEY_VARIABLE}"
+        lambda: open_sealed(sealed, WITH_KEY), f"decrypted: .*different key.*{SECRET_KEY_VARIABLE}"
     )
     assert sealed not in text or sealed == "sealed:"
 

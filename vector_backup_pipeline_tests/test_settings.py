@@ -27,7 +27,7 @@ def test_every_setting_has_a_default_that_works() -> None:
     assert settings.truncate_tables == ("langchain_pg_embedding",)
     assert (settings.timezone, settings.lock_timeout) == ("UTC", 30)
     assert (settings.cron, settings.verify_cron) == ("0 2 * * *", "0 4 * * 0")
-    assert (settings.prune_cron, bool(settings.keep)) == ("30 4 * * *", False)
+    assert (settings.prune_cron, bool(settings.keep_rules)) == ("30 4 * * *", False)
     assert settings.dagster_url == "http://127.0.0.1:3000"
     assert settings.timestamps.stamp(MOMENT) == "20250721_234914"
     unset = ("part_size", "dagster_location", "api_token", "secret_key", "manifest_key", "db_url")
@@ -60,7 +60,7 @@ def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.tables == ("docs", "app.images", '"a,b"')
     assert settings.timestamps.stamp(MOMENT) == "2025-07-22T074914"
     assert settings.schedule_enabled and settings.sensor_enabled and settings.sensor_backfill
-    assert str(settings.keep) == "keep_last 3, keep_within 1y6m"
+    assert str(settings.keep_rules) == "keep_last 3, keep_within 1y6m"
 
 
 def test_secrets_are_read_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -264,7 +264,7 @@ def _check_seals(data: bytes, seals: re.Match[bytes], name: str, key: SecretText
     if not hmac.compare_digest(_hmac(key, unsigned).encode(), seals["signature"]):
         raise IntegrityError(
             f"The signature of the manifest {name} does not match VECTOR_BACKUP_MANIFEST_KEY: the "
-            "manifest was changed or signed with another key. Check the key, or use another set."
+            "manifest was changed or signed with a different key. Check it, or use another set."
         )
 
 

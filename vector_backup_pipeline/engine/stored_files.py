@@ -263,7 +263,7 @@ def _difference(what: str, actual: object, expected: object) -> list[str]:
 def _check(directory: BackupDirectory, name: str, faults: Sequence[str]) -> None:
     if faults:
         raise IntegrityError(
-            f"{directory.location}/{name} is not what was written: {'; '.join(faults)}. Check the "
+            f"{directory.location}/{name} is damaged: {'; '.join(faults)}. Check the "
             "disk, use another set, and make a new backup."
         )
 

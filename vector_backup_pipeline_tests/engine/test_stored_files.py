@@ -46,7 +46,7 @@ def faults(path: Path, file: DataFile, **changes: Any) -> str:
     with pytest.raises(IntegrityError) as raised:
         check_rows(BackupDirectory(LocalStore(path)), file.model_copy(update=changes))
     message = raised.value.message
-    assert f"{path}/{file.name} is not what was written" in message
+    assert f"{path}/{file.name} is damaged" in message
     assert "make a new backup" in message
     return message
 

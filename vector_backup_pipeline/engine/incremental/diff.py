@@ -35,7 +35,7 @@ class SetPair:
     tables: dict[str, tuple[Link, Link]]
 
     def difference(self) -> SetDifference:
-        """Raises `IntegrityError` if a key file is not what was written."""
+        """Raises `IntegrityError` if a key file is damaged."""
         tables = {table: keys.difference(*files) for table, keys, files in self._key_files()}
         return SetDifference(**{"from": self.stamps[0]}, to=self.stamps[1], tables=tables)
 

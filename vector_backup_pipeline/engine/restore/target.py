@@ -68,7 +68,7 @@ class Target:
         self._recreation: Recreation | None = None
         with connections.errors("read the target"), connections.coordinator.cursor() as cursor:
             self.existing = ExistingTables(cursor, planned, request)
-            connections.keep(connections.coordinator)
+            connections.commit_part(connections.coordinator)
 
     def begin(self, dependencies: Sequence[Dependency], run_id: str) -> None:
         """Lock, truncate and create the tables, as requested. From here on the target is changed.
@@ -154,7 +154,7 @@ class Target:
                     cursor = stack.enter_context(stream.cursor())
                     stack.enter_context(own_search_path(cursor))
                 yield streams
-            self.connections.keep_work()
+            self.connections.commit_workers()
 
     def build_indexes(self, listener: IndexListener) -> None:
         """Create keys and indexes of new tables, and those that were dropped before the load."""

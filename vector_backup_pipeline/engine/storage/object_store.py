@@ -145,15 +145,17 @@ class ObjectStore:
         return OpenFile(_stored_file(answer.meta), _chunks(answer, action))
 
     def create(self, path: str, data: bytes) -> CreatedFile | None:
-        file = self._put_if(path, data, "create", None)
+        file = self._put_conditionally(path, data, "create", None)
         return CreatedFile(file) if file else None
 
     def put(self, path: str, data: bytes, over: StoredFile | None = None) -> StoredFile | None:
         if over is None:
             return self._put(path, data)
-        return self._put_if(path, data, over.state, over.version)
+        return self._put_conditionally(path, data, over.state, over.version)
 
-    def _put_if(self, path: str, data: bytes, mode: Any, version: str | None) -> StoredFile | None:
+    def _put_conditionally(
+        self, path: str, data: bytes, mode: Any, version: str | None
+    ) -> StoredFile | None:
         """Write a small object if it has that version; None if it does not."""
         try:
             return self._put(path, data, mode)

@@ -78,7 +78,7 @@ def test_a_directory_that_is_a_file_fails(check: Checker) -> None:
     ("method", "value", "step", "message"),
     [
         ("claim_is_alive", False, "run marker", "is not recognized as that of a live run"),
-        ("read", iter([b"something else"]), "get", "is not what was written"),
+        ("read", iter([b"something else"]), "get", "is damaged"),
     ],
 )
 def test_a_store_that_breaks_a_promise_fails(

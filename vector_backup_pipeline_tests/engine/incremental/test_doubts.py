@@ -135,7 +135,7 @@ def test_a_base_in_doubt_is_not_built_on(chain: Chain, tmp_path: Path) -> None:
     base = chain.make()
     whole = shutil.copytree(base.directory, tmp_path / "whole")
     cases: list[tuple[Callable[[Chain, FinishedBackup], None], str]] = [
-        (_damage_key_file, "is not what was written"),
+        (_damage_key_file, "is damaged"),
         (_lose_data_file, NO_BASE),
         (_fail_verification, NO_BASE),
         (_rewrite(can_be_base=False), NO_BASE),

@@ -11,6 +11,7 @@ from vector_backup_pipeline.engine.storage import object_upload
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.storage.object_upload import MEBIBYTE, part_size_for
 from vector_backup_pipeline.engine.storage.root import BackupRoot
+from vector_backup_pipeline.settings import load_settings
 from vector_backup_pipeline_tests.fix_object_store import Bucket
 
 _KEY = "vector_bak/t_20250101_000000.csv"
@@ -57,6 +58,19 @@ def test_a_large_file_is_uploaded_in_equal_parts_and_read_back(
         for number in (1, 2, 3)
     ]
     assert parts == [8 * MEBIBYTE, 8 * MEBIBYTE, 5 * MEBIBYTE]
+
+
+def test_the_variable_is_the_size_of_the_parts_in_mebibytes(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VECTOR_BACKUP_PART_SIZE", "5")
+    directory = load_settings().open_root(bucket.url).open(None)
+    with directory.create(_NAME) as file:
+        file.write(_BLOCK * 6)
+        file.commit()
+
+    first = bucket.client.head_object(Bucket=bucket.name, Key=_KEY, PartNumber=1)
+    assert first["ContentLength"] == 5 * MEBIBYTE
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
