@@ -1,9 +1,11 @@
 """Prunes made through the engine, of the test's own root."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -11,6 +13,7 @@ from vector_backup_pipeline.engine.errors import BackupError
 from vector_backup_pipeline.engine.results import PrunedLocation, PruneResult
 from vector_backup_pipeline.engine.retention.rules import KeepRules
 from vector_backup_pipeline.engine.retention.run import PruneRun
+from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.parameters.prune import PruneParameters
 from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
@@ -51,6 +54,31 @@ def prune_root(root: Path | str, rules: KeepRules = LAST_1, **options: Any) -> F
     finally:
         result = run.close()
     return FinishedPrune(result, run.error)
+
+
+@contextmanager
+def stopped_at(call: int) -> Iterator[None]:
+    """Fail the change of that number and all later ones, as if the process had been killed."""
+    calls = iter(range(call))
+
+    def dying(name: str) -> Any:
+        original = getattr(BackupDirectory, name)
+
+        def change(*arguments: Any) -> Any:
+            if next(calls, None) is None:
+                raise _Killed
+            return original(*arguments)
+
+        return change
+
+    class _Killed(BaseException):
+        pass
+
+    with (
+        suppress(_Killed),
+        patch.multiple(BackupDirectory, delete=dying("delete"), replace=dying("replace")),
+    ):
+        yield
 
 
 @pytest.fixture

@@ -76,22 +76,6 @@ def test_the_files_of_a_set_are_found(root: BackupRoot, sets: SetWriter) -> None
         assert _bytes(download) == (sets.path / name).read_bytes()
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        f"a%2Fb_{STAMP}.csv",
-        f"100%_{STAMP}.csv.zst",
-        f"表 ü&=#?+;_{STAMP}.csv",
-        f"a..b_{STAMP}.csv",
-        f'say "hi"\n_{STAMP}.csv',
-    ],
-)
-def test_a_name_is_literal(root: BackupRoot, sets: SetWriter, name: str) -> None:
-    sets.write(STAMP)
-    sets.file(name, b"its bytes")
-    assert _bytes(_download(root, name)) == b"its bytes"
-
-
 def test_the_files_of_a_task_are_its_own(root: BackupRoot, sets: SetWriter, tmp_path: Path) -> None:
     sets.write(STAMP)
     task = SetWriter(tmp_path / "root" / "task_1" / "vector_bak")

@@ -10,12 +10,10 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from vector_backup_pipeline.engine.catalog.contents import has_backup, stamps_in_use
+from vector_backup_pipeline.engine.catalog.contents import has_backup
 from vector_backup_pipeline.engine.catalog.locations import find_locations, list_backups
 from vector_backup_pipeline.engine.errors import InvalidParams, ResourceNotFound, StorageError
 from vector_backup_pipeline.engine.file_names import manifest_name, marker_name, tombstone_name
-from vector_backup_pipeline.engine.storage.directory import BackupDirectory
-from vector_backup_pipeline.engine.storage.local_store import LocalStore
 from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.engine.timestamps import DEFAULT_TIMESTAMP_FORMAT, TimestampFormat
 from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
@@ -350,24 +348,3 @@ def test_only_a_complete_set_with_a_manifest_counts_as_a_backup(tmp_path: Path) 
 
     sets.adopt()
     assert is_backed_up()
-
-
-def test_stamps_in_use_are_those_of_every_kind_of_file_but_one(tmp_path: Path) -> None:
-    names = {
-        "t_20250101_000001.csv",
-        "t_20250101_000002.csv.tmp",
-        "vector_backup_20250101_000003.json",
-        ".vector_backup_20250101_000004.run",
-        ".vector_backup_20250101_000005.run",
-        f".vector_backup_20250101_000005.run.{'0' * 32}",
-        "vector_backup_20250101_000006.verified.json",
-        "vector_backup_log.txt",
-    }
-    for name in names:
-        (tmp_path / name).touch()
-
-    stamps = stamps_in_use(
-        BackupDirectory(LocalStore(tmp_path)), TIMESTAMPS, but_marker_of="20250101_000005"
-    )
-
-    assert stamps == {f"20250101_00000{n}" for n in (1, 2, 3, 4, 6)}

@@ -371,20 +371,6 @@ def test_leaves_that_the_role_may_not_read_are_read_through_their_parent(
     assert [relation.name for relation in made[0].manifest.tables[0].relations] == ["parts"]
 
 
-def test_rows_of_inheritance_children_are_not_their_parents(
-    database: Database, round_trip: MakeRoundTrip
-) -> None:
-    database.run(
-        "CREATE TABLE base (id int); CREATE TABLE child (extra text) INHERITS (base);"
-        "INSERT INTO base VALUES (1); INSERT INTO child VALUES (2, 'x')"
-    )
-    trip = round_trip(database)
-
-    assert rows_in(trip.export("base").path("base")) == [b"1"]
-    assert rows_in(trip.export("base", export_method="cursor").path("base")) == [b"1"]
-    assert rows_in(trip("child").path("child")) == [b"2,x"]
-
-
 @pytest.mark.parametrize(
     "statements",
     [

@@ -7,12 +7,11 @@ import sys
 
 import pytest
 
-from vector_backup_pipeline_tests.faults.proxy import LOOPBACK, proxy
 from vector_backup_pipeline_tests.faults.test_disk import _mounted as mounted
 from vector_backup_pipeline_tests.faults.watching import MORE_ROWS
 from vector_backup_pipeline_tests.fix_checkup import EMBEDDINGS, Checker
 from vector_backup_pipeline_tests.fix_dagster import CHECKOUT
-from vector_backup_pipeline_tests.fix_postgres import Database, create_database, drop_database
+from vector_backup_pipeline_tests.fix_postgres import Database
 from vector_backup_pipeline_tests.fix_process import child
 
 
@@ -41,21 +40,6 @@ def test_a_full_or_read_only_disk_fails(
     assert report[f"storage: {step}"].status == "failed"
     assert message in report[f"storage: {step}"].message
     assert left == []
-
-
-def test_a_balancer_that_leads_to_two_servers_fails(
-    langchain: Database, check: Checker, request: pytest.FixtureRequest
-) -> None:
-    other = request.getfixturevalue("server16")
-    create_database(other, langchain.name)
-    for database in (langchain, Database(other, langchain.name)):
-        database.run("ALTER ROLE postgres PASSWORD 'p'")
-    with proxy(langchain.server.port, other.port) as proxied:
-        report = check(f"postgresql://postgres:p@{LOOPBACK}:{proxied.port}/{langchain.name}")
-    drop_database(other, langchain.name)
-
-    assert report.of_status("failed") == ["database: workers"]
-    assert "not through a load balancer" in report["database: workers"].message
 
 
 def test_ctrl_c_leaves_nothing_and_ends_with_130(langchain: Database, check: Checker) -> None:

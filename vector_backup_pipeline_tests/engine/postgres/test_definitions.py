@@ -155,14 +155,6 @@ def test_a_partition_in_the_set_beside_its_root_is_created_by_the_root(source: D
     assert leaf.primary_key == ("id", "region", "at")
 
 
-def test_types_whose_binary_form_contains_oids_are_marked(source: Database) -> None:
-    source.run(RICH_SCHEMA)
-    columns = {c.name: c.type.binary_portable for c in read_table(source, "vectors").columns}
-    assert {name for name, portable in columns.items() if not portable} == {
-        *("plain", "moods", "inner", "outers", "Outer", "ref", "refs")
-    }
-
-
 @pytest.mark.parametrize(
     "blocking", ["ALTER SEQUENCE t_id_seq SET UNLOGGED", "ALTER TABLE other ADD COLUMN x int"]
 )

@@ -144,10 +144,6 @@ def test_each_of_several_indexes_has_a_result_of_its_own(docs18: Database) -> No
     assert (hnsw.note or ivfflat.note or "").startswith("the planner does not use it but docs_l2")
 
 
-def test_a_column_without_an_index_is_not_measured(docs18: Database) -> None:
-    assert measure(docs18) == []
-
-
 def test_an_index_for_one_dimension_is_measured_with_its_vectors(docs: Database) -> None:
     docs.run("""
         CREATE TABLE mixed (id int PRIMARY KEY, v vector);
@@ -309,12 +305,6 @@ def test_a_role_that_may_not_read_all_rows_gets_a_note(
     (measured,) = measure(docs18, url=url)
 
     assert (measured.recall, measured.note) == (None, note)
-
-
-def test_a_missing_table_gets_a_note(docs18: Database) -> None:
-    (measured,) = measure(docs18, "nowhere")
-
-    assert (measured.recall, measured.note) == (None, 'relation "public.nowhere" does not exist')
 
 
 def test_a_lost_connection_is_no_failure(docs18: Database) -> None:

@@ -7,7 +7,7 @@ import pytest
 from vector_backup_pipeline_tests.faults.watching import COLLECTIONS, EMBEDDINGS, count
 from vector_backup_pipeline_tests.fix_backup import BackupMaker
 from vector_backup_pipeline_tests.fix_postgres import Database
-from vector_backup_pipeline_tests.fix_restore import RestoreMaker, everything_in, rows_of
+from vector_backup_pipeline_tests.fix_restore import RestoreMaker, rows_of
 
 # Two of LangChain's layouts: today's, and an older one in which names need not be unique.
 _TODAY = """
@@ -117,15 +117,6 @@ def test_a_collection_is_restored_beside_the_others(
     assert rows_of(three) == before
 
 
-def test_an_empty_collection_is_one_row(today: Database, restore: RestoreMaker) -> None:
-    today.run("TRUNCATE langchain_pg_collection, langchain_pg_embedding")
-
-    done = restore.succeeds(today, collections=("empty",))
-
-    assert _documents(today) == {"empty": 0}
-    assert done.restored(EMBEDDINGS).rows_restored == 0
-
-
 def test_two_collections_of_one_name_both_come(
     database: Database, backup: BackupMaker, restore: RestoreMaker
 ) -> None:
@@ -188,19 +179,3 @@ def test_a_wrong_choice_is_explained(
         *words,
         **{"tables": (COLLECTIONS, EMBEDDINGS), "on_conflict": "skip", **parameters},
     )
-
-
-def test_a_collection_into_tables_of_other_names(today: Database, restore: RestoreMaker) -> None:
-    before = everything_in(today)
-    today.run(
-        "CREATE SCHEMA aside;"
-        "CREATE TABLE aside.c (LIKE langchain_pg_collection INCLUDING ALL);"
-        "CREATE TABLE aside.e (LIKE langchain_pg_embedding INCLUDING ALL)"
-    )
-    rename = {COLLECTIONS: "aside.c", EMBEDDINGS: "aside.e"}
-
-    restore.succeeds(today, collections=("b",), rename=rename)
-
-    assert (count(today, "aside.c"), count(today, "aside.e")) == (1, 10)
-    today.run("DROP SCHEMA aside CASCADE")
-    assert everything_in(today) == before

@@ -316,16 +316,6 @@ def test_a_referenced_table_is_not_truncated_alone(
     restore.succeeds(database, tables=("parts", "refers"), **TRUNCATING)
 
 
-def test_children_without_their_parents_fail_and_name_them(
-    langchain: Database, backup: BackupMaker, restore: RestoreMaker
-) -> None:
-    backup(langchain.url)
-    langchain.run(_EMPTY)
-    words = ("langchain_pg_embedding_collection_id_fkey", "is not present in table")
-
-    restore.fails(langchain, "DATABASE_ERROR", *words, tables=(EMBEDDINGS,))
-
-
 def test_a_violated_deferred_key_fails_before_the_commit(
     database: Database, backup: BackupMaker, restore: RestoreMaker
 ) -> None:

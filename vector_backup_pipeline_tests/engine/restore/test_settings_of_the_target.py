@@ -24,7 +24,6 @@ _BACKSLASHES = r"""
         "standard_conforming_strings = off",
         "array_nulls = off",
         "datestyle = 'SQL, DMY'",
-        "session_replication_role = 'origin'",
     ],
 )
 def test_settings_of_the_database_change_nothing(

@@ -9,8 +9,6 @@ import pytest
 
 from vector_backup_pipeline.engine.errors import BackupError
 from vector_backup_pipeline.engine.file_names import manifest_name
-from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings
-from vector_backup_pipeline.engine.secrets import SecretText
 from vector_backup_pipeline_tests.faults.watching import count
 from vector_backup_pipeline_tests.fix_backup import BackupMaker
 from vector_backup_pipeline_tests.fix_postgres import Database
@@ -51,27 +49,6 @@ def test_a_missing_set_is_reported_before_connecting(
     assert words in str(raised.value)
     assert not result.restore_performed
     assert run.server is None
-
-
-def test_latest_is_of_the_database_that_is_restored_into(
-    langchain: Database, backup: BackupMaker, restore: RestoreMaker
-) -> None:
-    made = backup(langchain.url)
-    SetWriter(restore.root / "vector_bak").write(
-        "20990102_030405",
-        database="other",
-        created_at=datetime.now(timezone.utc) - timedelta(minutes=1),
-    )
-
-    def settings() -> ConnectionSettings:
-        return ConnectionSettings.from_installation(SecretText(langchain.url), "the test")
-
-    run = restore.run()
-    assert run.find(settings).timestamp == made.stamp
-    run.close()
-    run = restore.run(source_database="other")
-    assert run.find(settings).timestamp == "20990102_030405"
-    run.close()
 
 
 def test_a_set_of_another_database_and_one_of_the_future_are_restored_with_notices(

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from vector_backup_pipeline.engine.catalog.claims import claim_reading
+from vector_backup_pipeline.engine.catalog.contents import has_backup
 from vector_backup_pipeline.engine.catalog.locations import list_backups
+from vector_backup_pipeline.engine.catalog.run_marker import remove_leftovers
 from vector_backup_pipeline.engine.errors import (
     InvalidParams,
     LockTimeout,
@@ -30,8 +32,8 @@ from vector_backup_pipeline.terminal import prune_summary
 from vector_backup_pipeline_tests.faults.object_proxy import Fault, ObjectProxy
 from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
 from vector_backup_pipeline_tests.fix_object_store import Bucket
-from vector_backup_pipeline_tests.fix_prune import Prune, prune_root
-from vector_backup_pipeline_tests.fix_sets import EMBEDDING, SetWriter, find_set
+from vector_backup_pipeline_tests.fix_prune import Prune, prune_root, stopped_at
+from vector_backup_pipeline_tests.fix_sets import EMBEDDING, SetWriter, find_set, read_sets
 
 FIRST, SECOND, THIRD = "20260101_020000", "20260102_020000", "20260103_020000"
 
@@ -190,6 +192,52 @@ def test_when_the_newest_good_set_disappears_the_rules_apply_again(
     assert (done.error, done.removed) == (None, [FIRST])
     assert done.kept == {SECOND: "one of the last 1; newest good set"}
     assert manifest_name(SECOND) in names(sets)
+
+
+def test_a_set_whose_removal_had_not_begun_is_a_set_again_and_the_rules_apply_again(
+    two: SetWriter, prune: Prune
+) -> None:
+    with stopped_at(1):
+        prune()
+    two.file(f"{tombstone_name(THIRD)}.tmp")
+    remove_leftovers(two.directory, TIMESTAMPS)
+    assert tombstone_name(FIRST) in names(two)
+    # The newer set, which allowed the removal of the old one, is lost meanwhile.
+    (two.path / manifest_name(SECOND)).unlink()
+
+    planned = prune(dry_run=True)
+    done = prune()
+
+    assert done.location == planned.location
+    assert done.kept == {FIRST: "one of the last 1; newest good set"}
+    assert find_set(two.directory, TIMESTAMPS, "latest", None).stamp == FIRST
+    assert not [name for name in names(two) if "tombstone" in name]
+
+
+@pytest.mark.parametrize("is_adopted", [False, True])
+def test_beside_its_tombstone_a_set_is_none(sets: SetWriter, *, is_adopted: bool) -> None:
+    if is_adopted:
+        sets.older(FIRST)
+        sets.adopt()
+    else:
+        sets.write(FIRST)
+    sets.file(tombstone_name(FIRST))
+    assert not has_backup(sets.directory, TIMESTAMPS)
+    assert read_sets(sets.directory, TIMESTAMPS) == []
+    with pytest.raises(ResourceNotFound, match="is being removed by a prune"):
+        find_set(sets.directory, TIMESTAMPS, FIRST, None)
+
+
+def test_an_unreadable_tombstone_is_reported_and_removes_nothing(
+    sets: SetWriter, prune: Prune
+) -> None:
+    sets.write(SECOND)
+    sets.file(f"{EMBEDDING}_{FIRST}.csv")
+    sets.file(tombstone_name(FIRST), b"{")
+    before = names(sets)
+    done = prune(include_orphans=True)
+    assert done.result.errors[0].startswith(f"{sets.path}: INTEGRITY_ERROR: The tombstone ")
+    assert names(sets) == before
 
 
 def test_only_one_prune_works_in_a_place(two: SetWriter, prune: Prune) -> None:

@@ -3,12 +3,10 @@
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
-from unittest.mock import patch
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -16,10 +14,9 @@ from hypothesis import strategies as st
 from vector_backup_pipeline.engine.catalog.contents import ManifestSet
 from vector_backup_pipeline.engine.file_names import LOG_NAME, manifest_name, tombstone_name
 from vector_backup_pipeline.engine.retention.rules import KeepRules
-from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline_tests.engine.retention.histories import rules
 from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
-from vector_backup_pipeline_tests.fix_prune import prune_root
+from vector_backup_pipeline_tests.fix_prune import prune_root, stopped_at
 from vector_backup_pipeline_tests.fix_sets import (
     COLLECTION,
     EMBEDDING,
@@ -104,31 +101,6 @@ class Location:
             for name, data in other.files().items():
                 if stamp in name:
                     self.sets.file(name, data)
-
-
-@contextmanager
-def stopped_at(call: int) -> Iterator[None]:
-    """Fail the change of that number and all later ones, as if the process had been killed."""
-    calls = iter(range(call))
-
-    def dying(name: str) -> Any:
-        original = getattr(BackupDirectory, name)
-
-        def change(*arguments: Any) -> Any:
-            if next(calls, None) is None:
-                raise _Killed
-            return original(*arguments)
-
-        return change
-
-    class _Killed(BaseException):
-        pass
-
-    with (
-        suppress(_Killed),
-        patch.multiple(BackupDirectory, delete=dying("delete"), replace=dying("replace")),
-    ):
-        yield
 
 
 @st.composite
