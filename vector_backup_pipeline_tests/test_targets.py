@@ -53,7 +53,11 @@ def test_a_target_has_the_settings_of_the_installation_with_its_own(installation
         "mode": "auto",
         "full_every": "14d",
     }
-    assert str(first.keep) == str(second.keep) == "keep_last 7, keep_daily 3, keep_within 14d"
+    assert (
+        str(first.keep_rules)
+        == str(second.keep_rules)
+        == "keep_last 7, keep_daily 3, keep_within 14d"
+    )
     assert (second.timezone, second.cron, second.schedule_enabled) == (
         "Asia/Shanghai",
         "0 1 * * *",

@@ -63,14 +63,15 @@ def test_a_large_file_is_uploaded_in_equal_parts_and_read_back(
 def test_the_variable_is_the_size_of_the_parts_in_mebibytes(
     bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("VECTOR_BACKUP_PART_SIZE", "5")
+    monkeypatch.setenv("VECTOR_BACKUP_PART_SIZE", "9")
     directory = load_settings().open_root(bucket.url).open(None)
     with directory.create(_NAME) as file:
-        file.write(_BLOCK * 6)
+        for _ in range(10):
+            file.write(_BLOCK)
         file.commit()
 
     first = bucket.client.head_object(Bucket=bucket.name, Key=_KEY, PartNumber=1)
-    assert first["ContentLength"] == 5 * MEBIBYTE
+    assert first["ContentLength"] == 9 * MEBIBYTE
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
