@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 pytest_plugins = [
+    # First: the others import from it, and pytest must import it before.
+    "vector_backup_pipeline_tests.fix_postgres",
     "vector_backup_pipeline_tests.fix_backup",
     "vector_backup_pipeline_tests.fix_checkup",
     "vector_backup_pipeline_tests.fix_object_store",
-    "vector_backup_pipeline_tests.fix_postgres",
     "vector_backup_pipeline_tests.fix_prune",
     "vector_backup_pipeline_tests.fix_restore",
     "vector_backup_pipeline_tests.fix_sinks",

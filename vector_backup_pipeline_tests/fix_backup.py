@@ -14,14 +14,13 @@ from vector_backup_pipeline.engine.backup.run import BackupRun
 from vector_backup_pipeline.engine.errors import BackupError
 from vector_backup_pipeline.engine.file_names import manifest_name
 from vector_backup_pipeline.engine.manifest import DataFile, Manifest, read_manifest
-from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings
 from vector_backup_pipeline.engine.progress import ProgressListener
 from vector_backup_pipeline.engine.results import BackupResult
-from vector_backup_pipeline.engine.secrets import SecretText
 from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.engine.timestamps import DEFAULT_TIMESTAMP_FORMAT, TimestampFormat
 from vector_backup_pipeline.parameters.backup import BackupRequest
 from vector_backup_pipeline.settings import PREFIX
+from vector_backup_pipeline_tests.fix_postgres import settings_for
 
 TIMESTAMPS = TimestampFormat(DEFAULT_TIMESTAMP_FORMAT, timezone.utc)
 LANGCHAIN = ("langchain_pg_collection", "langchain_pg_embedding")
@@ -91,7 +90,7 @@ class BackupMaker:
             target = run.resolve()
             stamp = target.timestamp
             self._step("pin")
-            settings = ConnectionSettings.from_installation(SecretText(url), "the test")
+            settings = settings_for(url)
             run.pin(lambda: settings)
             self._step("export")
             for table in run.request.tables:

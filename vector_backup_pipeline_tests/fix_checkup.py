@@ -9,11 +9,10 @@ import pytest
 
 from vector_backup_pipeline.engine.checkup import check_backup
 from vector_backup_pipeline.engine.checkup.finding import Finding
-from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings
-from vector_backup_pipeline.engine.secrets import SecretText
 from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.parameters.backup import BackupRequest
 from vector_backup_pipeline_tests.fix_backup import LANGCHAIN, TIMESTAMPS
+from vector_backup_pipeline_tests.fix_postgres import settings_for
 
 EMBEDDINGS = "langchain_pg_embedding"
 
@@ -58,7 +57,7 @@ class Checker:
         return Report(
             check_backup(
                 BackupRequest(**defaults | parameters),
-                ConnectionSettings.from_installation(SecretText(url), "the test"),
+                settings_for(url),
                 root or BackupRoot(str(self.root), "vector_bak"),
                 TIMESTAMPS,
                 lock_timeout,

@@ -23,6 +23,8 @@ from vector_backup_pipeline.embedded import (
     start_embedded_server,
 )
 from vector_backup_pipeline.embedded.cluster import EMBEDDED_VERSIONS, EmbeddedServerError
+from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings
+from vector_backup_pipeline.engine.secrets import SecretText
 
 _NUMBERS = itertools.count()
 _TEMPLATE = "with_vector"
@@ -104,6 +106,10 @@ class Database:
         self.run(f"CREATE ROLE {name} LOGIN PASSWORD %s", [password])
         self.run(f"GRANT USAGE ON SCHEMA public TO {name}")
         return self.url_as(name, password)
+
+
+def settings_for(url: str) -> ConnectionSettings:
+    return ConnectionSettings.from_installation(SecretText(url), "the test")
 
 
 def user_url(server: EmbeddedServer, database: str, user: str) -> str:

@@ -13,17 +13,15 @@ from psycopg2.sql import SQL, Identifier
 
 from vector_backup_pipeline.embedded import EmbeddedServer
 from vector_backup_pipeline.engine.errors import BackupError
-from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings
 from vector_backup_pipeline.engine.progress import ProgressListener
 from vector_backup_pipeline.engine.restore import target
 from vector_backup_pipeline.engine.restore.run import RestoreRun
 from vector_backup_pipeline.engine.results import FailedTable, RestoredTable, RestoreResult
-from vector_backup_pipeline.engine.secrets import SecretText
 from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.parameters.restore import RestoreParameters
 from vector_backup_pipeline_tests.faults.watching import wait_until_nothing_is_open
 from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS, BackupMaker
-from vector_backup_pipeline_tests.fix_postgres import Database
+from vector_backup_pipeline_tests.fix_postgres import Database, settings_for
 
 DEFAULTS: dict[str, Any] = {
     "timestamp": "latest",
@@ -80,7 +78,7 @@ class RestoreMaker:
         """A complete restore. `between` has functions to call before the steps of these names."""
         run = self.run(**parameters)
         try:
-            settings = ConnectionSettings.from_installation(SecretText(url), "the test")
+            settings = settings_for(url)
             run.find(lambda: settings)
             self._step("prepare")
             loads = run.prepare(lambda: settings)

@@ -17,8 +17,9 @@ from vector_backup_pipeline.engine.restore.run import RestoreRun
 from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.parameters.restore import RestoreParameters
 from vector_backup_pipeline_tests.faults.stopped_run import stand_still, stop_after
-from vector_backup_pipeline_tests.faults.watching import EMBEDDINGS, settings_for
+from vector_backup_pipeline_tests.faults.watching import EMBEDDINGS
 from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
+from vector_backup_pipeline_tests.fix_postgres import settings_for
 from vector_backup_pipeline_tests.fix_restore import DEFAULTS
 
 # In order.

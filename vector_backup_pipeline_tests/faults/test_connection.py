@@ -21,11 +21,10 @@ from vector_backup_pipeline_tests.faults.watching import (
     all_that_it_tells,
     count,
     error_type,
-    settings_for,
     wait_until_nothing_is_open,
 )
 from vector_backup_pipeline_tests.fix_backup import BackupMaker, FinishedBackup
-from vector_backup_pipeline_tests.fix_postgres import Database
+from vector_backup_pipeline_tests.fix_postgres import Database, settings_for
 
 _PASSWORD = "hunter2 is/secret"
 _OURS = "datname = current_database() AND application_name = 'vector_backup_pipeline'"

@@ -19,12 +19,11 @@ from vector_backup_pipeline_tests.faults.watching import (
     holding,
     in_background,
     interrupted,
-    settings_for,
     wait_for_a_waiting_lock,
     wait_until_nothing_is_open,
 )
 from vector_backup_pipeline_tests.fix_backup import LANGCHAIN, BackupMaker, FinishedBackup
-from vector_backup_pipeline_tests.fix_postgres import Database
+from vector_backup_pipeline_tests.fix_postgres import Database, settings_for
 
 
 @pytest.fixture

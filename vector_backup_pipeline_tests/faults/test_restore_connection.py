@@ -21,11 +21,10 @@ from vector_backup_pipeline_tests.faults.watching import (
     all_that_it_tells,
     count,
     interrupted,
-    settings_for,
     wait_until_nothing_is_open,
 )
 from vector_backup_pipeline_tests.fix_backup import BackupMaker
-from vector_backup_pipeline_tests.fix_postgres import Database
+from vector_backup_pipeline_tests.fix_postgres import Database, settings_for
 from vector_backup_pipeline_tests.fix_restore import (
     TRUNCATING,
     RestoreMaker,

@@ -20,12 +20,11 @@ from vector_backup_pipeline_tests.faults.watching import (
     in_background,
     interrupted,
     meeting,
-    settings_for,
     wait_for_a_waiting_lock,
     wait_until_nothing_is_open,
 )
 from vector_backup_pipeline_tests.fix_backup import BackupMaker
-from vector_backup_pipeline_tests.fix_postgres import Database
+from vector_backup_pipeline_tests.fix_postgres import Database, settings_for
 from vector_backup_pipeline_tests.fix_restore import (
     TRUNCATING,
     FinishedRestore,

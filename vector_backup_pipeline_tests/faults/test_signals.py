@@ -17,12 +17,11 @@ from vector_backup_pipeline_tests.faults.watching import (
     EMBEDDINGS,
     MORE_ROWS,
     count,
-    settings_for,
     wait_until,
     wait_until_nothing_is_open,
 )
 from vector_backup_pipeline_tests.fix_backup import LANGCHAIN, BackupMaker
-from vector_backup_pipeline_tests.fix_postgres import Database
+from vector_backup_pipeline_tests.fix_postgres import Database, settings_for
 from vector_backup_pipeline_tests.fix_restore import RestoreMaker, staging_schemas
 
 _MOMENTS = 6

@@ -19,13 +19,12 @@ from vector_backup_pipeline_tests.faults.watching import (
     ids_in,
     in_background,
     pinned_and_exported,
-    settings_for,
     wait_for_a_waiting_lock,
     wait_until,
     wait_until_nothing_is_open,
 )
 from vector_backup_pipeline_tests.fix_backup import BackupMaker, FinishedBackup
-from vector_backup_pipeline_tests.fix_postgres import Database
+from vector_backup_pipeline_tests.fix_postgres import Database, settings_for
 
 _LOCKS_OF_WRITERS = """
     SELECT count(*) FROM pg_locks WHERE mode = 'ShareRowExclusiveLock'

@@ -13,10 +13,8 @@ from psycopg2.extensions import cursor as Cursor
 from vector_backup_pipeline.engine.backup.run import BackupRun
 from vector_backup_pipeline.engine.cancellation import Cancellation, listening
 from vector_backup_pipeline.engine.errors import BackupError, RunCancelled
-from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings
-from vector_backup_pipeline.engine.secrets import SecretText
 from vector_backup_pipeline_tests.fix_backup import LANGCHAIN
-from vector_backup_pipeline_tests.fix_postgres import Database
+from vector_backup_pipeline_tests.fix_postgres import Database, settings_for
 
 EMBEDDINGS = "langchain_pg_embedding"
 COLLECTIONS = "langchain_pg_collection"
@@ -113,10 +111,6 @@ def in_background(action: Callable[[], Any]) -> Iterator[threading.Thread]:
     assert not thread.is_alive(), "what runs in the background does not end"
     if errors:
         raise errors[0]
-
-
-def settings_for(url: str) -> ConnectionSettings:
-    return ConnectionSettings.from_installation(SecretText(url), "the test")
 
 
 def pinned_and_exported(run: BackupRun, url: str) -> str:

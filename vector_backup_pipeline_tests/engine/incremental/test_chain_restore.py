@@ -6,17 +6,15 @@ import contextlib
 
 import pytest
 
-from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings
 from vector_backup_pipeline.engine.postgres.drill_database import DrillServer
 from vector_backup_pipeline.engine.progress import Progress
-from vector_backup_pipeline.engine.secrets import SecretText
 from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.engine.verification.run import VerifyRun
 from vector_backup_pipeline.parameters.verify import VerifyParameters
 from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS, BackupMaker
 from vector_backup_pipeline_tests.fix_chains import Chain, in_both_formats, make_chain
 from vector_backup_pipeline_tests.fix_object_store import Bucket
-from vector_backup_pipeline_tests.fix_postgres import Database
+from vector_backup_pipeline_tests.fix_postgres import Database, settings_for
 from vector_backup_pipeline_tests.fix_restore import TRUNCATING, RestoreMaker, rows_of
 
 
@@ -114,8 +112,7 @@ def test_a_collection_is_found_in_the_chain(
 
 
 def test_a_restore_test_of_a_chain_passes(stored_chain: Chain, backup: BackupMaker) -> None:
-    url = SecretText(stored_chain.database.url)
-    settings = ConnectionSettings.from_installation(url, "the test")
+    settings = settings_for(stored_chain.database.url)
     run = VerifyRun(
         VerifyParameters(timestamp=stored_chain.stamps[-1], drill=True, probes=0),
         BackupRoot(str(backup.root), "vector_bak"),

@@ -12,8 +12,8 @@ from vector_backup_pipeline.engine.postgres import commit
 from vector_backup_pipeline.engine.postgres.commit import commit_or_learn
 from vector_backup_pipeline.engine.postgres.connection import connect, connect_to_write
 from vector_backup_pipeline.engine.postgres.server import ServerIdentity, identify_server
-from vector_backup_pipeline_tests.faults.watching import count, settings_for
-from vector_backup_pipeline_tests.fix_postgres import Database
+from vector_backup_pipeline_tests.faults.watching import count
+from vector_backup_pipeline_tests.fix_postgres import Database, settings_for
 
 SERVER = ServerIdentity(
     version="18.0",

@@ -20,11 +20,10 @@ from vector_backup_pipeline.engine.postgres.connection import (
 from vector_backup_pipeline.engine.postgres.session import apply_session_settings
 from vector_backup_pipeline_tests.faults.proxy import proxy
 from vector_backup_pipeline_tests.faults.watching import (
-    settings_for,
     wait_until,
     wait_until_nothing_is_open,
 )
-from vector_backup_pipeline_tests.fix_postgres import Database
+from vector_backup_pipeline_tests.fix_postgres import Database, settings_for
 
 # The limit for ending a canceled run.
 _SECONDS = 5

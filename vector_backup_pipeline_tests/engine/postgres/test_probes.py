@@ -7,11 +7,10 @@ from contextlib import closing
 
 import pytest
 
-from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings, connect
+from vector_backup_pipeline.engine.postgres.connection import connect
 from vector_backup_pipeline.engine.postgres.probes import measure_recall
 from vector_backup_pipeline.engine.results import Recall
-from vector_backup_pipeline.engine.secrets import SecretText
-from vector_backup_pipeline_tests.fix_postgres import Database
+from vector_backup_pipeline_tests.fix_postgres import Database, settings_for
 
 ROWS = 200
 DOCS = """
@@ -39,7 +38,7 @@ def measure(
     seconds: float = 60.0,
     url: str | None = None,
 ) -> list[Recall]:
-    settings = ConnectionSettings.from_installation(SecretText(url or database.url), "the test")
+    settings = settings_for(url or database.url)
     with closing(connect(settings)) as connection:
         return measure_recall(connection, (schema, table), "the docs", probes, seconds)
 
@@ -308,7 +307,7 @@ def test_a_role_that_may_not_read_all_rows_gets_a_note(
 
 
 def test_a_lost_connection_is_no_failure(docs18: Database) -> None:
-    settings = ConnectionSettings.from_installation(SecretText(docs18.url), "the test")
+    settings = settings_for(docs18.url)
     with closing(connect(settings)) as connection:
         docs18.run("SELECT pg_terminate_backend(%s)", [connection.get_backend_pid()])
         (measured,) = measure_recall(connection, ("public", "docs"), "the docs", 5, 60.0)

@@ -17,9 +17,9 @@ from vector_backup_pipeline.engine.storage.local_store import LocalStore
 from vector_backup_pipeline.engine.table_export import export_table
 from vector_backup_pipeline.parameters.backup import BackupRequest
 from vector_backup_pipeline.parameters.types import ExportMethod
-from vector_backup_pipeline_tests.faults.watching import in_background, settings_for
+from vector_backup_pipeline_tests.faults.watching import in_background
 from vector_backup_pipeline_tests.fix_backup import BackupMaker
-from vector_backup_pipeline_tests.fix_postgres import Database
+from vector_backup_pipeline_tests.fix_postgres import Database, settings_for
 from vector_backup_pipeline_tests.fix_rows import METHODS
 
 pytestmark = pytest.mark.usefixtures("small_ranges")

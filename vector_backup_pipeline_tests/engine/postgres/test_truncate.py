@@ -8,8 +8,8 @@ import pytest
 from vector_backup_pipeline.engine.errors import IntegrityError
 from vector_backup_pipeline.engine.postgres.snapshot import PinnedSnapshot, pin_snapshot
 from vector_backup_pipeline.engine.postgres.truncate import check_before_truncate
-from vector_backup_pipeline_tests.faults.watching import EMBEDDINGS, settings_for
-from vector_backup_pipeline_tests.fix_postgres import Database
+from vector_backup_pipeline_tests.faults.watching import EMBEDDINGS
+from vector_backup_pipeline_tests.fix_postgres import Database, settings_for
 
 Pin = Callable[..., PinnedSnapshot]
 

@@ -7,10 +7,8 @@ from contextlib import contextmanager
 import pytest
 
 from vector_backup_pipeline.embedded import EmbeddedServer
-from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings
 from vector_backup_pipeline.engine.postgres.drill_database import DrillServer, drill_database
 from vector_backup_pipeline.engine.results import RestoredTable
-from vector_backup_pipeline.engine.secrets import SecretText
 from vector_backup_pipeline_tests.engine.postgres.rich_schema import ONLY_18, RICH_SCHEMA
 from vector_backup_pipeline_tests.engine.test_round_trip import (
     PARTITIONED,
@@ -24,6 +22,7 @@ from vector_backup_pipeline_tests.fix_postgres import (
     LANGCHAIN_TABLES,
     Database,
     new_database,
+    settings_for,
     user_url,
 )
 from vector_backup_pipeline_tests.fix_restore import RestoreMaker, pg_dump
@@ -129,7 +128,7 @@ def restore_test_database(
     server: EmbeddedServer, made: FinishedBackup
 ) -> Iterator[tuple[Database, str]]:
     """A restore test's database, and the connection string of its role."""
-    root = ConnectionSettings.from_installation(SecretText(server.connection_string()), "the test")
+    root = settings_for(server.connection_string())
     extensions = [d for d in made.manifest.dependencies if d.kind == "extension"]
     with drill_database(
         DrillServer(root, is_throwaway=False), "1" * 32, (), "UTF8", extensions

@@ -17,12 +17,11 @@ from vector_backup_pipeline.embedded import (
 )
 from vector_backup_pipeline.embedded.cluster import EMBEDDED_VERSIONS
 from vector_backup_pipeline.engine.errors import DatabaseError, InvalidParams
-from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings, connect
+from vector_backup_pipeline.engine.postgres.connection import connect
 from vector_backup_pipeline.engine.postgres.drill_database import DrillServer, drill_database
-from vector_backup_pipeline.engine.secrets import SecretText
 from vector_backup_pipeline.engine.table_definition import Dependency
 from vector_backup_pipeline_tests.fix_backup import BackupMaker
-from vector_backup_pipeline_tests.fix_postgres import Database
+from vector_backup_pipeline_tests.fix_postgres import Database, settings_for
 from vector_backup_pipeline_tests.fix_verify import verify_run
 
 _ID = "0" * 32
@@ -50,7 +49,7 @@ def latin_server(request: pytest.FixtureRequest) -> Iterator[EmbeddedServer]:
 
 
 def of(url: str, *, is_throwaway: bool = False) -> DrillServer:
-    settings = ConnectionSettings.from_installation(SecretText(url), "the test")
+    settings = settings_for(url)
     return DrillServer(settings, is_throwaway=is_throwaway)
 
 
