@@ -23,6 +23,7 @@ from vector_backup_pipeline.api.errors import (
     RunUnresolved,
     Unauthorized,
 )
+from vector_backup_pipeline.api.metrics import Metrics
 from vector_backup_pipeline.api.models import ErrorData, respond
 from vector_backup_pipeline.api.openapi import complete_document
 from vector_backup_pipeline.api.routes import Services, router
@@ -45,11 +46,13 @@ def create_app(settings: Settings, *, open_to_all: bool = False) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.services = Services(settings, root, Runs(settings, root))
+        metrics, runs = Metrics(settings), Runs(settings, root)
+        app.state.services = Services(settings, root, runs, metrics)
         try:
             yield
         finally:
-            await app.state.services.runs.aclose()
+            await runs.aclose()
+            await metrics.aclose()
 
     app = FastAPIOffline(
         title="vector_backup_pipeline",

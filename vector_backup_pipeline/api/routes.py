@@ -16,6 +16,7 @@ from vector_backup_pipeline.api.access import HEALTH_PATH
 from vector_backup_pipeline.api.bodies import read_body
 from vector_backup_pipeline.api.downloads import file_response
 from vector_backup_pipeline.api.errors import DagsterUnavailable
+from vector_backup_pipeline.api.metrics import Metrics
 from vector_backup_pipeline.api.openapi import answer, errors, file_answers, request_body
 from vector_backup_pipeline.api.operations import BACKUP, RESTORE, Operation
 from vector_backup_pipeline.api.run_reader import RunProgress
@@ -36,6 +37,7 @@ class Services:
     settings: Settings
     root: BackupRoot
     runs: Runs
+    metrics: Metrics
 
     def now(self) -> datetime:
         """In the settings' time zone, to the second."""
@@ -114,6 +116,8 @@ _File = Annotated[
 ]
 _BASE_PATH = "/api/v0/data_pipeline/vector"
 _FILE_PATH = f"{_BASE_PATH}/backup/files/{{timestamp}}/{{file}}"
+_TEXT = {"schema": {"type": "string"}}
+_METRICS = {"text/plain": _TEXT, "application/openmetrics-text": _TEXT}
 router = APIRouter()
 
 
@@ -373,3 +377,17 @@ async def healthz(services: _Services) -> JSONResponse:
         **more,
     )
     return models.respond(DagsterUnavailable.http_status, data)
+
+
+@router.get(
+    "/metrics",
+    summary="Get metrics for Prometheus",
+    response_class=Response,
+    responses={200: {"description": "The metrics.", "content": _METRICS}, **errors(401, 500)},
+    tags=["health"],
+)
+async def metrics(request: Request, services: _Services) -> Response:
+    """Metrics of the backups and of the latest runs, in the text format or in OpenMetrics. If the
+    root or Dagster cannot be reached, a metric says so, and only those made from it are missing."""
+    text, media_type = await services.metrics.generate(request.headers.get("accept", ""))
+    return Response(text, media_type=media_type)

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import re
+import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ class StandInRun:
     status: str = "STARTED"
     tags: dict[str, str] = field(default_factory=dict)
     config: Any = None
+    ended_at: float | None = 3.5
     events: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -121,6 +123,20 @@ class StandIn:
             if run_id in filter.get("runIds", self.runs) and tags.items() <= run.tags.items()
         ]
         return {"runsOrError": {"__typename": "Runs", "results": results}}
+
+    def _recent(self, job: str, since: float, limit: int) -> Any:
+        assert since < time.time()
+        results = [
+            {
+                "runId": run_id,
+                "status": run.status,
+                "endTime": run.ended_at,
+                "runConfig": run.config or {},
+            }
+            for run_id, run in self.runs.items()
+            if run.job == job
+        ]
+        return {"runsOrError": {"__typename": "Runs", "results": results[:limit]}}
 
     def _run(self, run: str, after: str | None) -> Any:
         if run not in self.runs:

@@ -22,7 +22,7 @@ Json = dict[str, Any]
 
 _OPERATION_IDS = [
     *("back_up", "backup_status", "cancel_backup", "cancel_restore", "diff", "download"),
-    *("download_headers", "healthz", "list_sets", "restore", "restore_status"),
+    *("download_headers", "healthz", "list_sets", "metrics", "restore", "restore_status"),
 ]
 _SETTINGS = load_settings()
 

@@ -73,7 +73,7 @@ class StoredSet:
     `says_complete` is what the manifest says. `truncated` are the tables that its run truncated, or
     may have truncated. `needs` is what it builds on; of a damaged set, all that it may build on.
     `broken_base` is the first set of those it builds on that is missing, incomplete or damaged.
-    `can_be_base` is what the manifest says.
+    `can_be_base` is what the manifest says. `duration` is that of its run, in seconds.
     `source` is None if the manifest can't be read. `verified` is the last verification of the
     stored files, `drill` the last restore test; None without one.
     """
@@ -89,6 +89,7 @@ class StoredSet:
     needs: frozenset[str] = frozenset()
     broken_base: str | None = None
     can_be_base: bool = False
+    duration: float = 0.0
     verified: Verdict | None = None
     drill: Verdict | None = None
 
@@ -222,6 +223,7 @@ def stored_set(contents: Contents, backup: BackupSet) -> StoredSet:
         builds_on=manifest.builds_on,
         needs=frozenset({manifest.builds_on} if manifest.builds_on else ()),
         can_be_base=manifest.can_be_base,
+        duration=manifest.result.duration,
     )
 
 
