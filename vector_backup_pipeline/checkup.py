@@ -18,9 +18,8 @@ from vector_backup_pipeline.engine.storage.object_url import is_url
 from vector_backup_pipeline.launch import dagster_instance
 from vector_backup_pipeline.parameters.backup import BackupParameters, CheckParameters
 from vector_backup_pipeline.resources import PostgresResource
-from vector_backup_pipeline.schedules import SCHEDULES
+from vector_backup_pipeline.schedules import schedules_of
 from vector_backup_pipeline.settings import (
-    DATABASE_URL_VARIABLE,
     PREFIX,
     Settings,
     SettingsError,
@@ -40,11 +39,11 @@ def check_installation(
         RunCancelled: the check was interrupted.
     """
     settings, errors = read_settings()
-    for schedule in SCHEDULES:
-        try:
-            schedule.define(settings)
-        except SettingsError as error:
-            errors.append(error)
+    try:
+        settings = settings.for_target(parameters.target)
+        errors += _malformed_schedules(settings)
+    except SettingsError as error:
+        errors.append(error)
     postgres = PostgresResource()
     if parameters.db_connection is not None:
         postgres.connection_settings(settings, parameters.db_connection)
@@ -64,7 +63,7 @@ def check_installation(
     try:
         connection = postgres.connection_settings(settings, parameters.db_connection)
     except InvalidParams as error:
-        yield from_error("settings", DATABASE_URL_VARIABLE, error)
+        yield from_error("settings", settings.connection_variable, error)
         return
     try:
         root = settings.open_root()
@@ -79,6 +78,14 @@ def check_installation(
     yield from check_backup(request, connection, root, settings.timestamps, settings.lock_timeout)
     yield from check_dagster(settings)
     yield from check_alerts(settings, send=send_alerts)
+
+
+def _malformed_schedules(settings: Settings) -> Iterator[SettingsError]:
+    for schedule, owner in schedules_of(settings):
+        try:
+            schedule.define(owner)
+        except SettingsError as error:
+            yield error
 
 
 def _unknown_variables() -> Iterator[Finding]:
@@ -172,11 +179,11 @@ def _daemon_finding(instance: DagsterInstance, settings: Settings) -> Finding:
     statuses = {state.instigator_name: state.status for state in states}
     running_schedules = [
         schedule.name
-        for schedule in SCHEDULES
+        for schedule, owner in schedules_of(settings)
         if statuses.get(schedule.name) is InstigatorStatus.RUNNING
         or (
             statuses.get(schedule.name) is not InstigatorStatus.STOPPED
-            and getattr(settings, schedule.enabled)
+            and getattr(owner, schedule.enabled)
         )
     ]
     if not running_schedules:

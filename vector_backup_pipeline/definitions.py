@@ -6,7 +6,7 @@ from vector_backup_pipeline.assets import table_asset_specs
 from vector_backup_pipeline.jobs import JOBS
 from vector_backup_pipeline.jobs.verify import latest_backup_checks
 from vector_backup_pipeline.resources import job_resources
-from vector_backup_pipeline.schedules import SCHEDULES
+from vector_backup_pipeline.schedules import schedules_of
 from vector_backup_pipeline.sensors import make_alert_sensors, make_task_directory_sensor
 from vector_backup_pipeline.settings import load_settings
 
@@ -16,7 +16,7 @@ defs = dg.Definitions(
     assets=table_asset_specs(_settings.tables),
     asset_checks=[latest_backup_checks(_settings.tables)],
     jobs=list(JOBS.values()),
-    schedules=[schedule.define(_settings) for schedule in SCHEDULES],
+    schedules=[schedule.define(owner) for schedule, owner in schedules_of(_settings)],
     sensors=[make_task_directory_sensor(_settings), *make_alert_sensors(_settings)],
     resources=job_resources(),
 )

@@ -58,7 +58,10 @@ def launch(operation: Operation, run_config: dict[str, Any], settings: Settings)
                 run_config=run_config,
                 instance=instance,
                 run_id=run_id,
-                tags={REPOSITORY_LABEL_TAG: f"{SINGLETON_REPOSITORY_NAME}@{location}"},
+                tags={
+                    REPOSITORY_LABEL_TAG: f"{SINGLETON_REPOSITORY_NAME}@{location}",
+                    **operation.tags(run_config, settings),
+                },
                 raise_on_error=False,
             )
         entries = instance.all_logs(run_id)

@@ -1,7 +1,7 @@
 """The operations that run as jobs: one record each, from which the job, the command, the API's call
 and the readers of the result are made."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,8 @@ from vector_backup_pipeline.parameters.prune import PruneParameters
 from vector_backup_pipeline.parameters.restore import RestoreParameters
 from vector_backup_pipeline.parameters.verify import VerifyParameters
 from vector_backup_pipeline.settings import Settings
+
+TARGET_TAG, DATABASE_TAG = "vector_backup/target", "vector_backup/database"
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,14 @@ class Operation:
     def result_key(self) -> str:
         """The label of the result in the metadata of Dagster's events."""
         return f"vector_{self.name}_result"
+
+    def tags(self, run_config: Mapping[str, Any], settings: Settings) -> dict[str, str]:
+        """The tags of a run: its target, and the database that it connects to, by the name of the
+        variable. Dagster's queue limits the runs of a database by them."""
+        tags = {} if settings.target is None else {TARGET_TAG: settings.target}
+        if "db_connection" in self.parameters.model_fields and "db_connection" not in run_config:
+            tags[DATABASE_TAG] = settings.connection_variable
+        return tags
 
 
 def _check_backup(parameters: BackupParameters, settings: Settings) -> None:

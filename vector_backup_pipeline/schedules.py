@@ -1,6 +1,7 @@
-"""The schedules: a daily backup, a weekly verification, a daily prune."""
+"""The schedules: a daily backup, a weekly verification, a daily prune, and a backup per target."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 import dagster as dg
 
@@ -18,6 +19,7 @@ class Schedule:
     cron: str
     enabled: str
     description: str
+    run_config: Mapping[str, object] = field(default_factory=dict)
 
     def define(self, settings: Settings) -> dg.ScheduleDefinition:
         """The definition for Dagster. Raises `SettingsError` if the cron expression is
@@ -30,14 +32,42 @@ class Schedule:
                 job=JOBS[self.operation],
                 cron_schedule=cron,
                 execution_timezone=settings.timezone,
-                run_config={},
+                execution_fn=lambda _: self._requests(settings),
                 default_status=status.RUNNING if is_enabled else status.STOPPED,
                 description=self.description,
             )
         except dg.DagsterInvalidDefinitionError as error:
             example = Settings.model_fields[self.cron].default
             reason = f"{cron!r} is not a cron expression such as {example!r}"
+            if settings.target is not None:
+                raise settings.target_error("schedule", reason) from error
             raise SettingsError(self.cron, reason) from error
+
+    def _requests(self, settings: Settings) -> Iterator[dg.RunRequest]:
+        """A run for these settings and, unless each target has a schedule of its own, for those of
+        each target."""
+        covered = [settings] if self.operation is BACKUP else settings.with_targets()
+        if self.operation is PRUNE:
+            # Without rules, a prune fails.
+            covered = [each for each in covered if each.keep] or [settings]
+        for each in covered:
+            target = {} if each.target is None else {"target": each.target}
+            run_config = {**self.run_config, **target}
+            tags = self.operation.tags(run_config, each)
+            key = each.target or "the installation"
+            yield dg.RunRequest(run_key=key, run_config=run_config, tags=tags)
+
+
+def schedules_of(settings: Settings) -> Iterator[tuple[Schedule, Settings]]:
+    """Each schedule with the settings that it is defined by: those of the installation, or of a
+    target. Raises `SettingsError` if the file of targets is malformed."""
+    for schedule in SCHEDULES:
+        yield schedule, settings
+    for target in settings.with_targets():
+        if target.target is not None and target.schedule_enabled:
+            name = f"{target.target.replace('-', '_')}_backup_schedule"
+            description = f"Back up the target {target.target}, without truncating."
+            yield replace(SCHEDULES[0], name=name, description=description), target
 
 
 SCHEDULES = (

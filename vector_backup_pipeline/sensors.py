@@ -12,6 +12,7 @@ from vector_backup_pipeline.engine.errors import BackupError, MissingExtra
 from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.jobs import JOBS
 from vector_backup_pipeline.jobs.backup import vector_backup_job
+from vector_backup_pipeline.operations import BACKUP
 from vector_backup_pipeline.outcome import read_outcome
 from vector_backup_pipeline.resources import BackupStorageResource
 from vector_backup_pipeline.settings import Settings, load_settings
@@ -107,10 +108,11 @@ def _requests(
             cursor.waiting.pop(task_id, None)
             continue
         cursor.waiting[task_id] = attempt
+        run_config = {"task_id": task_id}
         yield dg.RunRequest(
             run_key=run_key(task_id, attempt),
-            run_config={"task_id": task_id},
-            tags={TASK_TAG: task_id},
+            run_config=run_config,
+            tags={TASK_TAG: task_id, **BACKUP.tags(run_config, settings)},
         )
 
 

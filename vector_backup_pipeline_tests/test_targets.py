@@ -1,10 +1,13 @@
 """Several databases: the file of targets, and the settings of each."""
 
 from pathlib import Path
+from typing import Any
 
+import dagster as dg
 import pytest
 
 from vector_backup_pipeline.engine.errors import InvalidParams
+from vector_backup_pipeline.schedules import schedules_of
 from vector_backup_pipeline.settings import Settings, SettingsError, load_settings
 
 
@@ -119,3 +122,46 @@ def test_an_unknown_target_is_refused_with_those_that_exist(installation: Settin
         installation.for_target("x")
     with pytest.raises(InvalidParams, match=r"^target .*: set VECTOR_BACKUP_TARGETS to their file"):
         load_settings(target="x")
+
+
+def test_each_target_has_a_schedule_and_the_other_schedules_cover_all(
+    installation: Settings,
+) -> None:
+    defined = {s.name: s for s in (each.define(own) for each, own in schedules_of(installation))}
+
+    def requested(schedule: str) -> list[tuple[dict[str, Any], dict[str, str]]]:
+        with dg.build_schedule_context() as context:
+            requests = defined[schedule].evaluate_tick(context).run_requests or []
+        return [(dict(request.run_config), dict(request.tags)) for request in requests]
+
+    tags = {"vector_backup/target": "rag-2", "vector_backup/database": "RAG_2_URL"}
+    ((run_config, tagged),) = requested("rag_2_backup_schedule")
+    assert run_config == {"target": "rag-2"} and tags.items() <= tagged.items()
+    assert defined["rag_2_backup_schedule"].execution_timezone == "Asia/Shanghai"
+    assert defined["rag_2_backup_schedule"].default_status is dg.DefaultScheduleStatus.RUNNING
+    assert "plain_backup_schedule" not in defined
+    assert [config for config, _ in requested("daily_backup_schedule")] == [{}]
+    every = [{}, *({"target": name} for name in ("rag_1", "rag-2", "plain"))]
+    assert [config for config, _ in requested("weekly_verify_schedule")] == every
+    assert [config for config, _ in requested("daily_prune_schedule")] == every
+
+
+def test_a_malformed_cron_expression_is_refused_with_its_line(tmp_path: Path) -> None:
+    file = tmp_path / "fleet.yaml"
+    file.write_text("a:\n  connection: A\n  schedule: daily")
+
+    with pytest.raises(SettingsError, match="line 3: target a: schedule: 'daily' is not a cron"):
+        for schedule, owner in schedules_of(load_settings(targets=str(file))):
+            schedule.define(owner)
+
+
+def test_the_folder_of_a_target_is_no_task(tmp_path: Path) -> None:
+    file = tmp_path / "fleet.yaml"
+    file.write_text(f"a: {{connection: A}}\nb: {{connection: B, root: {tmp_path}/by_hand/b}}")
+    settings = load_settings(targets=str(file), root=str(tmp_path))
+    for name in ("a", "by_hand", "task_1"):
+        (tmp_path / name).mkdir()
+
+    assert settings.open_root().task_ids() == ["task_1"]
+    with pytest.raises(InvalidParams, match="'a' is the name of the directory"):
+        settings.open_root().open("a")

@@ -21,8 +21,8 @@ _NUL = b"\\u0000"
 _P = TypeVar("_P", bound=Parameters)
 
 
-async def read_body(request: Request, model: type[_P]) -> _P:
-    """The parameters in the body; the defaults if it is empty.
+async def read_body(request: Request, model: type[_P], target: str | None = None) -> _P:
+    """The parameters in the body, and the query's `target`; the defaults if it is empty.
 
     `{"env": …}` is not resolved: the model rejects it as a value of the wrong type.
 
@@ -48,6 +48,8 @@ async def read_body(request: Request, model: type[_P]) -> _P:
         # JSON has one number type: 2.0 is the integer 2.
         if isinstance(value, float) and value.is_integer():
             values[key] = int(value)
+    if target and values.setdefault("target", target) != target:
+        raise parameter_error([Problem(("target",), "differs in the query and in the body.")])
     local = [Problem((key,), _LOCAL_FILE) for key in model.LOCAL_FILES if key in values]
     if local:
         raise parameter_error(local)

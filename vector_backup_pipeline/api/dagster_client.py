@@ -173,7 +173,7 @@ class DagsterClient:
     async def aclose(self) -> None:
         await self._http.aclose()
 
-    async def launch(self, job: str, run_config: Mapping[str, Any]) -> str:
+    async def launch(self, job: str, run_config: Mapping[str, Any], tags: Mapping[str, str]) -> str:
         """Start a run of `job` with the flat `run_config`; returns its id.
 
         Raises:
@@ -185,7 +185,9 @@ class DagsterClient:
         params = {
             "selector": selector,
             "runConfigData": run_config,
-            "executionMetadata": {"tags": [tag]},
+            "executionMetadata": {
+                "tags": [tag, *({"key": key, "value": value} for key, value in tags.items())]
+            },
         }
         expected = ("LaunchRunSuccess", "RunConfigValidationInvalid")
         try:

@@ -1,7 +1,7 @@
 """The addresses: runs of each operation, backups and their files, health."""
 
 import posixpath
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
@@ -39,6 +39,13 @@ class Services:
     runs: Runs
     metrics: Metrics
 
+    def for_target(self, target: str | None) -> "Services":
+        """With the settings and the root of a target. Raises `InvalidParams` if it is unknown."""
+        if not target:
+            return self
+        settings = self.settings.for_target(target)
+        return replace(self, settings=settings, root=settings.open_root())
+
     def now(self) -> datetime:
         """In the settings' time zone, to the second."""
         return self.settings.timestamps.now().replace(microsecond=0)
@@ -60,6 +67,21 @@ def _header(description: str, example: str, name: str | None = None) -> Any:
 
 
 _Services = Annotated[Services, Depends(_services)]
+_Target = Annotated[
+    str | None,
+    Query(
+        description="The target of the file VECTOR_BACKUP_TARGETS. Default: the installation's own "
+        "database and root.",
+        examples=["rag_1"],
+    ),
+]
+
+
+async def _services_of_target(services: _Services, target: _Target = None) -> Services:
+    return services.for_target(target)
+
+
+_TargetServices = Annotated[Services, Depends(_services_of_target)]
 _RunId = Annotated[
     UUID,
     Path(
@@ -141,11 +163,14 @@ def _add_run_routes(operation: Operation) -> None:
         openapi_extra=request_body(parameters),
         tags=[name],
     )
-    async def start(request: Request, services: _Services, wait: _Wait = True) -> JSONResponse:
+    async def start(
+        request: Request, services: _Services, wait: _Wait = True, target: _Target = None
+    ) -> JSONResponse:
         # For the text of an error.
         request.state.operation, request.state.task_id = operation, None
-        body: Any = await read_body(request, parameters)
+        body: Any = await read_body(request, parameters, target)
         request.state.task_id = body.task_id
+        services = services.for_target(body.target)
         run_id = await services.runs.start(operation, body)
         if not wait:
             return _accepted(f"{operation.thing}已启动", run_id, services)
@@ -256,7 +281,7 @@ def _result(progress: RunProgress, services: Services) -> dict[str, Any] | None:
     tags=["files"],
 )
 async def list_sets(
-    services: _Services, task_id: _TaskId = None, global_only: _GlobalOnly = False
+    services: _TargetServices, task_id: _TaskId = None, global_only: _GlobalOnly = False
 ) -> JSONResponse:
     """Backup sets by location, newest first. By default those of the root and of all tasks."""
     backups = await run_in_threadpool(
@@ -280,7 +305,7 @@ async def list_sets(
     tags=["files"],
 )
 async def diff(
-    services: _Services,
+    services: _TargetServices,
     from_: _From,
     to: _To,
     tables: _Tables = None,
@@ -319,7 +344,7 @@ async def diff(
 )
 async def download(
     request: Request,
-    services: _Services,
+    services: _TargetServices,
     timestamp: _Timestamp,
     file: _File,
     task_id: _TaskId = None,

@@ -64,14 +64,16 @@ class Runs:
             BackupError: the job would refuse the call for the same reason.
             DagsterUnavailable: Dagster does not answer.
         """
-        operation.base.check(parameters, self._settings)
+        settings = self._settings.for_target(parameters.target)
+        operation.base.check(parameters, settings)
         if parameters.db_connection is not None:
             check_remote_caller(SecretText(parameters.db_connection.get_secret_value()))
-        await self._check_task(parameters.task_id)
+        await self._check_task(parameters.task_id, settings)
         config = parameters.as_run_config(
             lambda secret: seal(SecretText(secret.get_secret_value()), self._settings)
         )
-        return await self._client.launch(operation.base.job_name, config)
+        tags = operation.base.tags(config, settings)
+        return await self._client.launch(operation.base.job_name, config, tags)
 
     async def wait(self, operation: Operation, run_id: str, request: Request) -> RunProgress:
         """Wait until the run ends or the caller disconnects.
@@ -111,14 +113,15 @@ class Runs:
             raise StateConflict(f"The run {run_id} has already ended: {progress.reading.status}.")
         await self._client.terminate(run_id)
 
-    async def _check_task(self, task_id: str | None) -> None:
+    async def _check_task(self, task_id: str | None, settings: Settings) -> None:
         """Report a missing task directory before the launch, if the root can be read from here."""
         if task_id is None:
             return
 
         def check() -> None:
-            if self._root.find_path(self._root.location) is not None:
-                self._root.find(task_id)
+            root = self._root if settings.target is None else settings.open_root()
+            if root.find_path(root.location) is not None:
+                root.find(task_id)
 
         # If the root is slow or unreadable here, the run does this check.
         with contextlib.suppress(TimeoutError, StorageError):

@@ -39,7 +39,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _launch(client: DagsterClient) -> Any:
-    return client.launch(JOB, CONFIG)
+    return client.launch(JOB, CONFIG, {})
 
 
 def _selected(dagster: StandIn) -> str:
@@ -51,11 +51,11 @@ def _selected(dagster: StandIn) -> str:
 def test_a_run_is_launched_where_the_job_is(dagster: StandIn) -> None:
     async def launch_twice(client: DagsterClient) -> list[str]:
         dagster.locations = {"other": ["their_job"], "ours": ["their_job", JOB]}
-        first = await client.launch(JOB, CONFIG)
+        first = await client.launch(JOB, CONFIG, {})
         assert _selected(dagster) == "ours"
         # The location may be renamed meanwhile.
         dagster.locations = {"renamed": [JOB]}
-        return [first, await client.launch(JOB, CONFIG)]
+        return [first, await client.launch(JOB, CONFIG, {})]
 
     assert dagster.ask(launch_twice) == list(dagster.runs)
 
@@ -82,7 +82,7 @@ def test_the_location_is_that_of_the_settings_or_the_only_one(
     async def launch(_: DagsterClient) -> str:
         client = DagsterClient(dagster.url, configured)
         try:
-            return await client.launch(JOB, CONFIG)
+            return await client.launch(JOB, CONFIG, {})
         finally:
             await client.aclose()
 
