@@ -49,7 +49,7 @@ class Schedule:
         covered = [settings] if self.operation is BACKUP else settings.with_targets()
         if self.operation is PRUNE:
             # Without rules, a prune fails.
-            covered = [each for each in covered if each.keep] or [settings]
+            covered = [each for each in covered if each.keep_rules] or [settings]
         for each in covered:
             target = {} if each.target is None else {"target": each.target}
             run_config = {**self.run_config, **target}
