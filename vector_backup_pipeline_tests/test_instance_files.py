@@ -8,6 +8,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 import yaml
+from dagster._core.run_coordinator import QueuedRunCoordinator
 
 from vector_backup_pipeline.settings import Settings, load_settings, variable_of
 from vector_backup_pipeline_tests.fix_dagster import CHECKOUT
@@ -31,6 +32,8 @@ def test_init_writes_the_files_and_creates_the_instances_tables(
             assert connection.execute("SELECT count(*) FROM alembic_version").fetchone() == (1,)
     with dg.DagsterInstance.from_config(str(home)) as instance:
         assert instance.get_runs_count() == 0
+        assert isinstance(instance.run_coordinator, QueuedRunCoordinator)
+        assert instance.run_coordinator.dequeue_interval_seconds == 1
 
 
 def test_init_keeps_files_that_exist(terminal: Terminal, tmp_path: Path) -> None:
