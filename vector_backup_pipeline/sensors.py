@@ -89,10 +89,12 @@ def _requests(
         if task_id in cursor.done:
             continue
         before = cursor.waiting.get(task_id)
-        status = None if before is None else _run_status(context, run_key(task_id, before))
-        if status is not None and status not in _ENDED:
+        run = None
+        if before is not None:
+            run = newest_run_of(context, SENSOR_NAME, run_key(task_id, before))
+        if run is not None and not has_ended(run):
             continue
-        attempt = (before or 0) + (status in _FAILED)
+        attempt = (before or 0) + (run is not None and run.status in _FAILED)
         try:
             directory = root.find(task_id)
             backed_up = directory is not None and has_backup(directory, settings.timestamps)
@@ -103,7 +105,8 @@ def _requests(
             context.log.error(
                 f"{run_key(task_id, RETRIES)} failed too; no more retries for {task_id}."
             )
-        if attempt > RETRIES or backed_up or status is dg.DagsterRunStatus.SUCCESS:
+        succeeded = run is not None and run.status is dg.DagsterRunStatus.SUCCESS
+        if attempt > RETRIES or backed_up or succeeded:
             cursor.done.add(task_id)
             cursor.waiting.pop(task_id, None)
             continue
@@ -116,17 +119,19 @@ def _requests(
         )
 
 
-def _run_status(context: dg.SensorEvaluationContext, key: str) -> dg.DagsterRunStatus | None:
-    """The status of the run of that key; None if it was requested but never created."""
-    tags = {"dagster/run_key": key, "dagster/sensor_name": SENSOR_NAME}
-    run = _newest_run(context, tags)
-    if run is None:
-        return None
-    newest = _newest_run(context, {"dagster/root_run_id": run.run_id}) or run
-    if newest.status in _FAILED and newest.tags.get("dagster/will_retry") == "true":
-        # Dagster itself will retry it.
-        return dg.DagsterRunStatus.QUEUED
-    return newest.status
+def newest_run_of(
+    context: dg.SensorEvaluationContext, sensor_name: str, key: str
+) -> dg.DagsterRun | None:
+    """The sensor's run of that key, or Dagster's newest retry of it; None if it was never
+    created."""
+    run = _newest_run(context, {"dagster/run_key": key, "dagster/sensor_name": sensor_name})
+    return run and (_newest_run(context, {"dagster/root_run_id": run.run_id}) or run)
+
+
+def has_ended(run: dg.DagsterRun) -> bool:
+    """Whether the run has ended, and Dagster itself will not retry it."""
+    will_retry = run.status in _FAILED and run.tags.get("dagster/will_retry") == "true"
+    return run.status in _ENDED and not will_retry
 
 
 def _newest_run(context: dg.SensorEvaluationContext, tags: dict[str, str]) -> dg.DagsterRun | None:

@@ -36,7 +36,7 @@ from vector_backup_pipeline.engine.errors import InvalidParams, Problem, paramet
 from vector_backup_pipeline.engine.retention.rules import KeepRules
 from vector_backup_pipeline.engine.secrets import SecretText
 from vector_backup_pipeline.engine.storage.object_url import is_url, parse_object_url
-from vector_backup_pipeline.engine.storage.root import BackupRoot
+from vector_backup_pipeline.engine.storage.root import REQUESTS, BackupRoot
 from vector_backup_pipeline.engine.timestamps import DEFAULT_TIMESTAMP_FORMAT, TimestampFormat
 from vector_backup_pipeline.parameters.durations import Duration
 from vector_backup_pipeline.parameters.model import requirement
@@ -221,6 +221,9 @@ class Settings(BaseSettings):
     sensor_backfill: bool = Field(
         False, description="Let the sensor also back up existing task directories."
     )
+    requests_enabled: bool = Field(
+        False, description="Start `request_file_sensor`, which takes requests as files."
+    )
     keep_last: Kept = Field(0, description="Retention: the newest good sets.")
     keep_daily: Kept = Field(0, description="Retention: the newest good set of each day.")
     keep_weekly: Kept = Field(0, description="Retention: the newest good set of each week.")
@@ -317,7 +320,7 @@ class Settings(BaseSettings):
             return None
         try:
             # `daily_backup_schedule` is the installation's.
-            return TargetsFile(self.targets, Target, reserved=("daily", self.directory))
+            return TargetsFile(self.targets, Target, reserved=("daily", self.directory, REQUESTS))
         except OSError as error:
             reason = f"cannot read {self.targets}: {error.strerror}"
             raise SettingsError("targets", reason) from error

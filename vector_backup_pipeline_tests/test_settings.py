@@ -32,7 +32,7 @@ def test_every_setting_has_a_default_that_works() -> None:
     assert settings.timestamps.stamp(MOMENT) == "20250721_234914"
     unset = ("part_size", "dagster_location", "api_token", "secret_key", "manifest_key", "db_url")
     assert [getattr(settings, name) for name in unset] == [None] * len(unset)
-    switches = ("schedule", "verify_schedule", "prune_schedule", "sensor")
+    switches = ("schedule", "verify_schedule", "prune_schedule", "sensor", "requests")
     assert not any(getattr(settings, f"{name}_enabled") for name in switches)
     assert not (settings.sensor_backfill or settings.prune_after_backup)
 

@@ -12,10 +12,8 @@ from vector_backup_pipeline.api.errors import DagsterUnavailable, RunUnresolved,
 from vector_backup_pipeline.api.operations import Operation, RunParameters
 from vector_backup_pipeline.api.run_reader import ENDED, QUEUED, Cached, RunProgress, RunReader
 from vector_backup_pipeline.engine.errors import StorageError
-from vector_backup_pipeline.engine.postgres.connection_strings import check_remote_caller
-from vector_backup_pipeline.engine.secrets import SecretText
 from vector_backup_pipeline.engine.storage.root import BackupRoot
-from vector_backup_pipeline.sealing import seal
+from vector_backup_pipeline.requests import checked_run_config
 from vector_backup_pipeline.settings import Settings
 
 # The launch request should leave within 0.3 s of the call. With slower storage, the run itself
@@ -65,13 +63,8 @@ class Runs:
             DagsterUnavailable: Dagster does not answer.
         """
         settings = self._settings.for_target(parameters.target)
-        operation.base.check(parameters, settings)
-        if parameters.db_connection is not None:
-            check_remote_caller(SecretText(parameters.db_connection.get_secret_value()))
+        config = checked_run_config(operation.base, parameters, settings)
         await self._check_task(parameters.task_id, settings)
-        config = parameters.as_run_config(
-            lambda secret: seal(SecretText(secret.get_secret_value()), self._settings)
-        )
         tags = operation.base.tags(config, settings)
         return await self._client.launch(operation.base.job_name, config, tags)
 

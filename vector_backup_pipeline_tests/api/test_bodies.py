@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
-from vector_backup_pipeline.api.bodies import MAX_BODY_BYTES, read_body
+from vector_backup_pipeline.api.bodies import read_body
 from vector_backup_pipeline.api.errors import BodyTooLarge
 from vector_backup_pipeline.api.operations import BACKUP, INVALID_TASK_ID, RESTORE
 from vector_backup_pipeline.definitions import defs
@@ -20,6 +20,7 @@ from vector_backup_pipeline.engine.errors import BackupError, InvalidParams, Mis
 from vector_backup_pipeline.parameters.backup import BackupParameters
 from vector_backup_pipeline.parameters.model import Parameters
 from vector_backup_pipeline.parameters.restore import RestoreParameters
+from vector_backup_pipeline.requests import MAX_REQUEST_BYTES
 from vector_backup_pipeline_tests.faults.watching import all_that_it_tells
 
 PASSWORD = "hunter2-geheim"
@@ -163,9 +164,9 @@ def test_a_body_that_is_no_json_object_is_refused(body: bytes) -> None:
 
 
 def test_a_body_that_is_too_large_is_not_read_to_its_end() -> None:
-    whole = b'{"workers": 2' + b" " * (MAX_BODY_BYTES - 14) + b"}"
+    whole = b'{"workers": 2' + b" " * (MAX_REQUEST_BYTES - 14) + b"}"
     assert _read(whole) == {"workers": 2}
-    with pytest.raises(BodyTooLarge, match=f"more than {MAX_BODY_BYTES} bytes"):
+    with pytest.raises(BodyTooLarge, match=f"more than {MAX_REQUEST_BYTES} bytes"):
         # The caller has disconnected.
         _read(whole, b" ", breaks_off=True)
 

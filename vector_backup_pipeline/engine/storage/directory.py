@@ -56,14 +56,16 @@ class BackupDirectory:
         """A regular file; raises `ResourceNotFound` if there is none."""
         return self._store.stat(self._path(name))
 
-    def read(self, name: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
+    def read(
+        self, name: str, offset: int = 0, length: int | None = None, *, version: str | None = None
+    ) -> Iterator[bytes]:
         """`length` bytes from `offset` on, or all, in chunks of at most about a MiB.
 
         Raises:
             ResourceNotFound: there is no such file.
-            IntegrityError: it was replaced while it was read.
+            IntegrityError: it was replaced while it was read, or does not have `version`.
         """
-        return read_chunks(self._store, self._path(name), offset, length)
+        return read_chunks(self._store, self._path(name), offset, length, version)
 
     @contextlib.contextmanager
     def create(self, name: str, expected_size: int | None = None) -> Iterator[PendingFile]:

@@ -77,11 +77,14 @@ def read_small_file(store: Store, path: str) -> tuple[StoredFile, bytes] | None:
 
 
 def read_chunks(
-    store: Store, path: str, offset: int = 0, length: int | None = None
+    store: Store,
+    path: str,
+    offset: int = 0,
+    length: int | None = None,
+    version: str | None = None,
 ) -> Iterator[bytes]:
     """The chunks of a file, continued where a connection was lost. Raises `IntegrityError` if the
-    file was replaced meanwhile."""
-    version: str | None = None
+    file was replaced meanwhile, or does not have `version`."""
     retries = _Retries()
     while True:
         try:

@@ -17,6 +17,8 @@ from vector_backup_pipeline.parameters.types import is_task_id
 
 # A run removes its marker after its uploads, and begins them after it.
 ABANDONED_WITHOUT_MARKER = timedelta(hours=1)
+# The directory of request files, which is no task.
+REQUESTS = "requests"
 
 
 class BackupRoot:
@@ -36,7 +38,7 @@ class BackupRoot:
         the file."""
         self._store: Store = ObjectStore(root, part_size) if is_url(root) else LocalStore(root)
         self._directory = directory
-        self._reserved = {directory, *reserved}
+        self._reserved = {directory, REQUESTS, *reserved}
         self._manifest_key = manifest_key
 
     @property
@@ -79,8 +81,8 @@ class BackupRoot:
 
         Raises:
             ResourceNotFound: the directory of the task does not exist.
-            InvalidParams: the task has the name of the root's own directory, or a symbolic link
-                leads out of the root.
+            InvalidParams: the task has the name of the root's own directory or of the one for
+                requests, or a symbolic link leads out of the root.
         """
         return self._at(self._checked_folder(task_id))
 
@@ -89,6 +91,15 @@ class BackupRoot:
         folder = self._checked_folder(task_id)
         self._store.make_folder(folder)
         return BackupDirectory(self._store, folder, self._manifest_key)
+
+    def open_requests(self, outcome: str = "") -> BackupDirectory:
+        """The directory of the request files that wait for the end of their runs, or of those that
+        are `done` or `failed`; created if it is missing."""
+        if self._directory == REQUESTS:
+            raise InvalidParams(f"Backups are in {self.default_path}, so it can't have requests.")
+        folder = f"{REQUESTS}/{outcome}".rstrip("/")
+        self._store.make_folder(folder)
+        return BackupDirectory(self._store, folder)
 
     @contextlib.contextmanager
     def open_for_trial(self, task_id: str | None) -> Iterator[BackupDirectory]:
@@ -138,7 +149,7 @@ class BackupRoot:
         if task_id in self._reserved:
             raise InvalidParams(
                 f"The task_id {task_id!r} is the name of the directory for backups without a task, "
-                "or of a target's. Choose another task_id, or leave it out."
+                "for requests, or of a target's. Choose another task_id, or leave it out."
             )
         if task_id is not None and self._store.list_folder(task_id) is None:
             raise ResourceNotFound(
