@@ -81,27 +81,3 @@ def test_the_ui_links_to_what_was_stored(job: JobRunner, url: str) -> None:
     ]
     file = made.result["tables_backed_up"][EMBEDDINGS]["backup_file"]
     assert materialization.metadata["path"] == dg.MetadataValue.url(f"{url}/vector_bak/{file}")
-
-
-def test_prune_removes_what_no_rule_keeps_and_aborts_the_uploads_of_killed_runs(
-    bucket: Bucket, url: str, terminal: Terminal
-) -> None:
-    first, second = (_does(terminal("backup", "--json")) for _ in range(2))
-    old, new = (
-        made["tables_backed_up"][EMBEDDINGS]["backup_file"][-19:-4] for made in (first, second)
-    )
-    ours, foreign = "all/vector_bak/t_20250101_000000.pgcopy.zst", "all/vector_bak/my_2025.mp4"
-    for key in (ours, foreign):
-        bucket.client.create_multipart_upload(Bucket=bucket.name, Key=key)
-
-    output = _does(terminal("prune", "--keep-last", "1", "--json"))
-    (upload,) = output["abandoned_uploads"]
-    assert upload["location"] == f"{bucket.url}/{ours}"
-    assert sorted(bucket.unfinished()) == sorted([ours, foreign]), "a dry run"
-    assert any(old in key for key in bucket.all_keys()), "a dry run"
-    _does(terminal("prune", "--keep-last", "1", "--yes", "--json"))
-
-    assert bucket.unfinished() == [foreign]
-    names = [key.rsplit("/", 1)[-1] for key in bucket.all_keys()]
-    assert not [name for name in names if old in name or "tombstone" in name or name[0] == "."]
-    assert f"vector_backup_{new}.json" in names

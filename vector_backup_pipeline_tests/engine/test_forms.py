@@ -113,20 +113,6 @@ def _unpacked(made: FinishedBackup, table: str, compression: Compression) -> Pat
     return plain
 
 
-@pytest.mark.parametrize("level", [1, 9])
-@pytest.mark.parametrize("compression", ["gzip", "zstd"])
-def test_a_level_can_be_asked_for(
-    langchain: Database, backup: BackupMaker, compression: Compression, level: int
-) -> None:
-    langchain.run(MANY_ROWS)
-    plain = backup(langchain.url).file(EMBEDDING).bytes
-
-    made = backup(langchain.url, compression=compression, compression_level=level)
-
-    check_rows(BackupDirectory(LocalStore(made.directory)), made.file(EMBEDDING))
-    assert made.file(EMBEDDING).bytes < plain / 5
-
-
 @pytest.mark.parametrize(
     ("column", "named"),
     [

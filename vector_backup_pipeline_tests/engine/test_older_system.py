@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from vector_backup_pipeline.engine import older_system
 from vector_backup_pipeline.engine.errors import IntegrityError
-from vector_backup_pipeline.engine.formats.csv import csv_record
 from vector_backup_pipeline.engine.older_system import (
     OlderFile,
     as_csv_records,
@@ -191,22 +190,6 @@ def test_json_that_is_none_is_named_by_line_and_column(older: Older) -> None:
     (first, second) = older.faults("cmetadata", "not_there")
     assert first.startswith("line 3: column cmetadata has no JSON: ")
     assert second.startswith("line 5: column cmetadata has no JSON: ")
-
-
-def test_rows_become_postgresqls_csv() -> None:
-    rows = [
-        (2, ["1", "", "", "{'createdat': None, 'ok': True}"]),
-        (3, ["", "a,b", "x", ""]),
-    ]
-
-    records = as_csv_records(
-        rows, ["id", "document", "note", "cmetadata"], {"cmetadata"}, {"document", "id"}
-    )
-
-    assert list(records) == [
-        csv_record(["1", "", None, '{"createdat": null, "ok": true}']),
-        csv_record(["", "a,b", "x", None]),
-    ]
 
 
 def test_json_that_can_not_be_is_refused_on_the_way_too() -> None:

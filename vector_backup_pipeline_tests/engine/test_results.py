@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vector_backup_pipeline.engine.errors import LockTimeout, TableNotFound
+from vector_backup_pipeline.engine.errors import TableNotFound
 from vector_backup_pipeline.engine.results import (
     BackupResult,
     ExportedTable,
@@ -89,8 +89,3 @@ def test_the_result_is_the_documented_object() -> None:
         "timestamp": "2025-07-21T23:49:14+08:00",
     }
     assert BackupResult.model_validate_json(result.model_dump_json()) == result
-
-
-def test_an_error_line_names_its_table_if_it_has_one() -> None:
-    assert error_line(LockTimeout("Too late."), "a.b") == "a.b: LOCK_TIMEOUT: Too late."
-    assert error_line(LockTimeout("Too late.")) == "LOCK_TIMEOUT: Too late."

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from vector_backup_pipeline.engine.errors import IntegrityError, ResourceNotFound
+from vector_backup_pipeline.engine.errors import IntegrityError
 from vector_backup_pipeline.engine.formats.csv import csv_record
 from vector_backup_pipeline.engine.manifest import DataFile
 from vector_backup_pipeline.engine.storage import store
@@ -145,14 +145,6 @@ def test_a_file_of_another_format_is_detected(tmp_path: Path) -> None:
     (tmp_path / binary.name).write_bytes(b"id,text\n" + b"".join(RECORDS["csv"]))
 
     assert "it does not begin as a binary COPY does" in faults(tmp_path, binary)
-
-
-def test_a_missing_file_is_not_found(tmp_path: Path) -> None:
-    file = make(tmp_path, "csv", "none")
-    (tmp_path / file.name).unlink()
-
-    with pytest.raises(ResourceNotFound):
-        check_rows(BackupDirectory(LocalStore(tmp_path)), file)
 
 
 @pytest.mark.parametrize("compression", ["gzip", "zstd"])

@@ -147,20 +147,6 @@ def _refusing_server(severity: str, message: str, asks_for_password: bool) -> It
             server.shutdown()
 
 
-def test_no_file_of_a_backup_holds_the_password(langchain: Database, backup: BackupMaker) -> None:
-    url = langchain.create_role("knows", _PASSWORD)
-    langchain.run("GRANT SELECT ON langchain_pg_embedding TO knows")
-
-    made = backup(url, truncate_vector_tables=True)
-
-    assert error_type(made.error) == "PERMISSION_DENIED"
-    assert len(made.names) == 3
-    for name in made.names:
-        assert "hunter2" not in (made.directory / name).read_text()
-    assert made.error is not None
-    assert "hunter2" not in all_that_it_tells(made.error)
-
-
 def test_workers_that_land_on_another_server_are_found_out(
     several_workers: Database, backup: BackupMaker, server16_port: int
 ) -> None:

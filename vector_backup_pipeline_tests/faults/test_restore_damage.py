@@ -71,15 +71,6 @@ def test_a_damaged_table_does_not_matter_for_others(
     assert count(langchain) == 58
 
 
-def test_a_lost_file_is_named(
-    langchain: Database, made: FinishedBackup, restore: RestoreMaker
-) -> None:
-    path = made.path(EMBEDDINGS)
-    path.unlink()
-
-    restore.fails(langchain, "INTEGRITY_ERROR", "has lost its file", path.name, **TRUNCATING)
-
-
 _LATER_DAMAGES: dict[str, tuple[Callable[[bytes], bytes], str, str]] = {
     "one bit flipped": (_flip_one_bit, "INTEGRITY_ERROR", "content digest"),
     "cut to whole rows": (
@@ -127,15 +118,6 @@ def test_a_bit_that_flips_after_the_check_is_detected_among_other_rows(
 def _manifest_path(made: FinishedBackup) -> Path:
     assert made.stamp is not None
     return made.directory / manifest_name(made.stamp)
-
-
-def test_an_edited_manifest_is_refused_and_named(
-    langchain: Database, made: FinishedBackup, restore: RestoreMaker
-) -> None:
-    _change(_manifest_path(made), lambda data: data.replace(b'"tables": [', b'"tables":  ['))
-    named: dict[str, Any] = {"timestamp": made.stamp, **TRUNCATING}
-
-    restore.fails(langchain, "INTEGRITY_ERROR", _manifest_path(made).name, **named)
 
 
 def _rewrite(made: FinishedBackup, **changes: Any) -> None:

@@ -10,23 +10,24 @@ def _log(directory: Path) -> str:
     return (directory / "vector_backup_log.txt").read_text()
 
 
-def test_the_log_has_a_success(langchain: Database, backup: BackupMaker) -> None:
+def test_each_success_has_a_section_and_the_newest_is_the_last(
+    langchain: Database, backup: BackupMaker
+) -> None:
     (backup.root / "task_1").mkdir()
-    made = backup(langchain.url, task_id="task_1")
+    first = backup(langchain.url, task_id="task_1")
+    second = backup(langchain.url, task_id="task_1", truncate_vector_tables=True)
 
-    log = _log(made.directory)
-    assert f"backup {made.stamp}: SUCCESS" in log
+    log = _log(first.directory)
+    assert log.index(f"backup {first.stamp}: SUCCESS") < log.index(
+        f"backup {second.stamp}: SUCCESS"
+    )
     assert "Task: task_1 " in log
     assert f"database {langchain.name}, PostgreSQL 18" in log
-    size = made.path("langchain_pg_collection").stat().st_size
-    name = made.file("langchain_pg_collection").name
+    size = first.path("langchain_pg_collection").stat().st_size
+    name = first.file("langchain_pg_collection").name
     assert f"  ✓ langchain_pg_collection: 4 rows -> {name} ({size:.1f} B)\n" in log
     assert "Truncate: not asked for\nErrors: none\n" in log
-
-
-def test_the_log_has_a_truncate(langchain: Database, backup: BackupMaker) -> None:
-    made = backup(langchain.url, truncate_vector_tables=True)
-    assert "  ✓ langchain_pg_embedding: 58 rows before, 0 after\n" in _log(made.directory)
+    assert "  ✓ langchain_pg_embedding: 58 rows before, 0 after\n" in log
 
 
 def test_the_log_has_a_failed_table_and_the_tables_not_truncated_for_it(
@@ -51,9 +52,3 @@ def test_the_log_has_a_canceled_run(langchain: Database, backup: BackupMaker) ->
     assert ": CANCELED by a test\n" in log
     assert "(not reached)" in log
     assert not result.backup_performed
-
-
-def test_the_newest_section_is_the_last(langchain: Database, backup: BackupMaker) -> None:
-    first, second = backup(langchain.url), backup(langchain.url)
-    log = _log(first.directory)
-    assert log.index(f"backup {first.stamp}") < log.index(f"backup {second.stamp}")

@@ -9,9 +9,8 @@ import pytest
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 
-from vector_backup_pipeline.engine.formats.csv import csv_record
 from vector_backup_pipeline.engine.postgres import copy_out
-from vector_backup_pipeline.engine.postgres.copy_out import copy_range, fetch_range
+from vector_backup_pipeline.engine.postgres.copy_out import fetch_range
 from vector_backup_pipeline.engine.postgres.ranges import BlockRange
 from vector_backup_pipeline.engine.postgres.tables import Relation
 from vector_backup_pipeline_tests.fix_postgres import Database
@@ -113,36 +112,6 @@ def test_the_number_of_rows_a_fetch_follows_their_width(
     database.run("INSERT INTO t SELECT repeat('x', %s) FROM generate_series(1, %s)", [size, rows])
 
     assert fetch_sizes(database) == sizes
-
-
-def test_values_are_the_types_own_output_and_not_pythons(database: Database) -> None:
-    database.run("CREATE TABLE t (b bool, c char(3), i inet, n numeric, j json, d date, x bytea)")
-    database.run("INSERT INTO t VALUES (true, 'a', '::1/128', 1.50, '{ }', '0044-03-15 BC', 'a')")
-    database.run("INSERT INTO t DEFAULT VALUES")
-    columns = ("b", "c", "i", "n", "j", "d", "x")
-
-    assert fetched(database, *columns) == [
-        ("t", "a  ", "::1", "1.50", "{ }", "0044-03-15 BC", "\\x61"),
-        (None,) * 7,
-    ]
-
-
-@pytest.mark.parametrize("rows", [0, 1, 5])
-def test_copy_returns_the_servers_count_with_one_message_per_row(
-    database: Database, rows: int
-) -> None:
-    database.run("CREATE TABLE t (v text)")
-    database.run("INSERT INTO t SELECT E'a\nb' FROM generate_series(1, %s)", [rows])
-    received: list[bytes] = []
-
-    class Sink:
-        def write(self, record: bytes, /) -> None:
-            received.append(record)
-
-    with database.session() as connection:
-        assert copy_range(connection, WHOLE, ("v",), "csv", Sink()) == rows
-
-    assert received == [csv_record(["a\nb"])] * rows
 
 
 @contextmanager
