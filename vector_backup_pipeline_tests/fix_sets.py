@@ -9,7 +9,7 @@ from pathlib import Path
 
 import xxhash
 
-from vector_backup_pipeline.engine.adoption import adopt
+from vector_backup_pipeline.engine.adoption import AdoptRun
 from vector_backup_pipeline.engine.catalog.choice import choose_set
 from vector_backup_pipeline.engine.catalog.contents import BackupSet, ManifestSet, read_contents
 from vector_backup_pipeline.engine.file_names import (
@@ -108,8 +108,9 @@ class SetWriter:
     def adopt(self, timestamps: TimestampFormat = TIMESTAMPS) -> None:
         """Make sets of all of the older system's pairs."""
         root = BackupRoot(str(self.path.parent), self.path.name)
-        adoption = adopt(root, timestamps, AdoptParameters(all_pairs=True), run_id="adopts")
-        assert not adoption.errors, adoption.errors
+        run = AdoptRun(AdoptParameters(all_pairs=True), root, timestamps, "adopts")
+        run.adopt()
+        assert run.error is None
 
     def file(self, name: str, data: bytes = b"id,document\n1,text\n") -> None:
         self.path.mkdir(parents=True, exist_ok=True)

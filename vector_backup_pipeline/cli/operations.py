@@ -58,15 +58,17 @@ def run_prune(parameters: PruneParameters, *, as_json: bool) -> int:
 
 def run_adopt(parameters: AdoptParameters, *, as_json: bool) -> int:
     """Adopt in this process, without a job; returns the exit code."""
-    from vector_backup_pipeline.engine.adoption import adopt, pair_lines
+    from vector_backup_pipeline.engine.adoption import AdoptRun, pair_lines
     from vector_backup_pipeline.settings import load_settings
 
     settings = load_settings(target=parameters.target)
-    adopted = adopt(settings.open_root(), settings.timestamps, parameters, run_id=str(uuid.uuid4()))
-    failure = failure_of(adopted.errors[0]) if adopted.errors else None
-    lines = [line for pair in adopted.result.pairs for line in pair_lines(pair)]
-    summary = "\n".join(map(printable, [*lines, *adopted.result.notices]))
-    return show_outcome(adopted.result.as_json(), failure, lambda _: summary, as_json=as_json)
+    run = AdoptRun(parameters, settings.open_root(), settings.timestamps, str(uuid.uuid4()))
+    run.adopt()
+    result = run.close()
+    failure = failure_of(run.error) if run.error else None
+    lines = [line for pair in result.pairs for line in pair_lines(pair)]
+    summary = "\n".join(map(printable, [*lines, *result.notices]))
+    return show_outcome(result.as_json(), failure, lambda _: summary, as_json=as_json)
 
 
 def run_consolidate(parameters: ConsolidateParameters, *, as_json: bool) -> int:

@@ -4,10 +4,7 @@ From then on the pair is a backup set like any other. The files themselves are n
 """
 
 import contextlib
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
 
 from vector_backup_pipeline import __version__
 from vector_backup_pipeline.engine import results
@@ -16,12 +13,7 @@ from vector_backup_pipeline.engine.catalog.claims import exclusive
 from vector_backup_pipeline.engine.catalog.contents import read_contents
 from vector_backup_pipeline.engine.catalog.locations import check_root, find_directories
 from vector_backup_pipeline.engine.errors import BackupError, ResourceNotFound
-from vector_backup_pipeline.engine.file_names import (
-    ADOPT_MARKER,
-    LOG_NAME,
-    PENDING_SUFFIX,
-    manifest_name,
-)
+from vector_backup_pipeline.engine.file_names import ADOPT_MARKER, manifest_name
 from vector_backup_pipeline.engine.manifest import (
     OLDER_SYSTEM,
     DataFile,
@@ -31,7 +23,8 @@ from vector_backup_pipeline.engine.manifest import (
     TableBackup,
 )
 from vector_backup_pipeline.engine.older_system import OlderFile, examine_file
-from vector_backup_pipeline.engine.report import error_lines, section
+from vector_backup_pipeline.engine.report import error_lines
+from vector_backup_pipeline.engine.runs import EngineRun
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
@@ -44,183 +37,173 @@ _JSON_COLUMNS = ("cmetadata",)
 _SERVER = Server(version="", version_num=0, encoding="UTF8", database=OLDER_SYSTEM)
 
 
-@dataclass
-class Adoption:
-    """An adoption so far: the pairs, and the errors of pairs and locations."""
+class AdoptRun(EngineRun[results.AdoptResult]):
+    """One adoption. A pair that cannot be read does not stop the others, nor does a location that
+    fails. Each location has its own section in its log."""
 
-    parameters: AdoptParameters
-    timestamps: TimestampFormat
-    run_id: str
-    began_at: datetime
-    pairs: list[results.AdoptedPair] = field(default_factory=list)
-    errors: list[BackupError] = field(default_factory=list)
-    notices: list[str] = field(default_factory=list)
-    duration: float = 0.0
+    def __init__(
+        self,
+        parameters: AdoptParameters,
+        root: BackupRoot,
+        timestamps: TimestampFormat,
+        run_id: str,
+    ) -> None:
+        super().__init__(root, timestamps, run_id)
+        self.parameters = parameters
+        self._pairs: list[results.AdoptedPair] = []
+        self._errors: list[BackupError] = []
 
     @property
-    def result(self) -> results.AdoptResult:
-        return results.AdoptResult(
-            adopt_performed=any(pair.state == "adopted" for pair in self.pairs),
-            dry_run=self.parameters.dry_run,
-            pairs=self.pairs,
-            notices=self.notices,
-            errors=[results.error_line(error) for error in self.errors],
-            duration=round(self.duration, 3),
-            timestamp=self.began_at,
-        )
+    def error(self) -> BackupError | None:
+        """The first error of a pair or a location."""
+        return next(iter(self._errors), None)
 
+    def adopt(self) -> None:
+        """Read the requested pairs, and write a manifest for each that can be read, unless it is a
+        dry run.
 
-def adopt(
-    root: BackupRoot, timestamps: TimestampFormat, parameters: AdoptParameters, *, run_id: str
-) -> Adoption:
-    """Read the requested pairs, and write a manifest for each that can be read, unless it is a dry
-    run. A pair that cannot be read does not stop the others, nor does a location that fails.
+        Raises:
+            InvalidParams: the timestamp is malformed.
+            ResourceNotFound: the root, the task's directory or a pair with that timestamp is
+                missing.
+        """
+        stamp = self.parameters.timestamp
+        check_timestamp(self._timestamps, stamp, may_be_latest=False)
+        check_root(self._root)
+        for task_id, directory in find_directories(self._root, self.parameters.task_id):
+            try:
+                self._adopt_in(directory, task_id)
+            except BackupError as error:
+                self._errors.append(error)
+        if not self._pairs:
+            if stamp is not None and not self._errors:
+                raise ResourceNotFound(
+                    f"There is no pair of the older system's files with the timestamp {stamp} to "
+                    "adopt. vector-backup list shows the state of files and sets."
+                )
+            self.notices.append("Nothing to adopt: there is no adoptable pair of files.")
 
-    Raises:
-        InvalidParams: the timestamp is malformed.
-        ResourceNotFound: the root, the task's directory or a pair with that timestamp is missing.
-    """
-    started = time.monotonic()
-    adoption = Adoption(parameters, timestamps, run_id, timestamps.now().replace(microsecond=0))
-    stamp = parameters.timestamp
-    check_timestamp(timestamps, stamp, may_be_latest=False)
-    check_root(root)
-    for task_id, directory in find_directories(root, parameters.task_id):
+    def _adopt_in(self, directory: BackupDirectory, task_id: str | None) -> None:
+        if not self._adoptable(directory):
+            return  # Nothing is written where there is nothing to adopt.
+        pairs_before, errors_before = len(self._pairs), len(self._errors)
+        dry_run = self.parameters.dry_run
+        alone = exclusive(directory, ADOPT_MARKER, self._run_id, "adoption")
+        with contextlib.nullcontext() if dry_run else alone:
+            for stamp, names in self._adoptable(directory).items():
+                self._adopt_pair(directory, task_id, stamp, names)
+            if dry_run:
+                return
+            errors = self._errors[errors_before:]
+            lines = [
+                f"Run: {self._run_id}",
+                *(line for pair in self._pairs[pairs_before:] for line in pair_lines(pair)),
+                *error_lines([results.error_line(error) for error in errors]),
+            ]
+            self._append_to_log(directory, "adopt", lines, "FAILED" if errors else "SUCCESS")
+
+    def _adoptable(self, directory: BackupDirectory) -> dict[str, Mapping[str, str]]:
+        """The file names of each requested pair, by timestamp and table."""
+        contents = read_contents(directory, self._timestamps)
+        requested = self.parameters.timestamp
+        stamps = sorted(contents.data_files) if requested is None else [requested]
+        return {stamp: pair for stamp in stamps if (pair := contents.adoptable_pair(stamp))}
+
+    def _adopt_pair(
+        self, directory: BackupDirectory, task_id: str | None, stamp: str, names: Mapping[str, str]
+    ) -> None:
+        files: dict[str, OlderFile] = {}
+        tables: dict[str, results.AdoptedFile | results.UnreadableFile] = {}
+        error: BackupError | None = None
+        for table, name in names.items():
+            file = None
+            try:
+                file = files[table] = examine_file(directory, name, _JSON_COLUMNS)
+                file.check_readable()
+            except BackupError as failure:
+                error = error or failure
+                tables[table] = results.UnreadableFile(
+                    source_file=name,
+                    error_type=failure.error_type,
+                    error=failure.message,
+                    unreadable_count=file.unreadable_count if file else 0,
+                    unreadable_rows=list(file.unreadable) if file else [],
+                )
+            else:
+                size = results.readable_size(file.size)
+                tables[table] = results.AdoptedFile(
+                    source_file=name, rows=file.rows, file_size=size
+                )
+        dry_run = self.parameters.dry_run
         try:
-            _adopt_in(adoption, directory, task_id)
-        except BackupError as error:
-            adoption.errors.append(error)
-    if not adoption.pairs:
-        if stamp is not None and not adoption.errors:
-            raise ResourceNotFound(
-                f"There is no pair of the older system's files with the timestamp {stamp} to "
-                "adopt. vector-backup list shows the state of files and sets."
-            )
-        adoption.notices.append("Nothing to adopt: there is no adoptable pair of files.")
-    adoption.duration = time.monotonic() - started
-    return adoption
-
-
-def _adopt_in(adoption: Adoption, directory: BackupDirectory, task_id: str | None) -> None:
-    if not _pairs(adoption, directory):
-        return  # Nothing is written where there is nothing to adopt.
-    pairs_before, errors_before = len(adoption.pairs), len(adoption.errors)
-    dry_run = adoption.parameters.dry_run
-    alone = exclusive(directory, ADOPT_MARKER, adoption.run_id, "adoption")
-    with contextlib.nullcontext() if dry_run else alone:
-        for stamp, names in _pairs(adoption, directory).items():
-            _adopt_pair(adoption, directory, task_id, stamp, names)
-        if dry_run:
-            return
-        errors = adoption.errors[errors_before:]
-        lines = [
-            f"Run: {adoption.run_id}",
-            *(line for pair in adoption.pairs[pairs_before:] for line in pair_lines(pair)),
-            *error_lines([results.error_line(error) for error in errors]),
-        ]
-        outcome = "FAILED" if errors else "SUCCESS"
-        try:
-            directory.append(LOG_NAME, section("adopt", adoption.began_at, outcome, lines))
-        except BackupError as error:
-            adoption.notices.append(f"The log was not written: {error.message}")
-
-
-def _pairs(adoption: Adoption, directory: BackupDirectory) -> dict[str, Mapping[str, str]]:
-    """The file names of each requested pair, by timestamp and table."""
-    contents = read_contents(directory, adoption.timestamps)
-    requested = adoption.parameters.timestamp
-    stamps = sorted(contents.data_files) if requested is None else [requested]
-    return {stamp: pair for stamp in stamps if (pair := contents.adoptable_pair(stamp))}
-
-
-def _adopt_pair(
-    adoption: Adoption,
-    directory: BackupDirectory,
-    task_id: str | None,
-    stamp: str,
-    names: Mapping[str, str],
-) -> None:
-    files: dict[str, OlderFile] = {}
-    tables: dict[str, results.AdoptedFile | results.UnreadableFile] = {}
-    error: BackupError | None = None
-    for table, name in names.items():
-        file = None
-        try:
-            file = files[table] = examine_file(directory, name, _JSON_COLUMNS)
-            file.check_readable()
+            if error is None and not dry_run:
+                self._write_manifest(directory, task_id, stamp, files)
         except BackupError as failure:
-            error = error or failure
-            tables[table] = results.UnreadableFile(
-                source_file=name,
-                error_type=failure.error_type,
-                error=failure.message,
-                unreadable_count=file.unreadable_count if file else 0,
-                unreadable_rows=list(file.unreadable) if file else [],
-            )
-        else:
-            size = results.readable_size(file.size)
-            tables[table] = results.AdoptedFile(source_file=name, rows=file.rows, file_size=size)
-    dry_run = adoption.parameters.dry_run
-    try:
-        if error is None and not dry_run:
-            _write_manifest(adoption, directory, task_id, stamp, files)
-    except BackupError as failure:
-        error = failure
-    if error is not None:
-        adoption.errors.append(error)
-    pair = results.AdoptedPair(
-        task_id=task_id,
-        backup_path=directory.location,
-        timestamp=stamp,
-        state="not_adopted" if error else "adoptable" if dry_run else "adopted",
-        tables=tables,
-    )
-    adoption.pairs.append(pair)
+            error = failure
+        if error is not None:
+            self._errors.append(error)
+        pair = results.AdoptedPair(
+            task_id=task_id,
+            backup_path=directory.location,
+            timestamp=stamp,
+            state="not_adopted" if error else "adoptable" if dry_run else "adopted",
+            tables=tables,
+        )
+        self._pairs.append(pair)
 
+    def _write_manifest(
+        self,
+        directory: BackupDirectory,
+        task_id: str | None,
+        stamp: str,
+        files: Mapping[str, OlderFile],
+    ) -> None:
+        created_at = self._timestamps.moment(stamp)
+        data = {table: _data_file(file) for table, file in files.items()}
+        manifest = Manifest(
+            tool_version=__version__,
+            complete=True,
+            timestamp=stamp,
+            created_at=created_at,
+            task_id=task_id,
+            run_id=self._run_id,
+            export_method=OLDER_SYSTEM,
+            workers=1,
+            server=_SERVER,
+            snapshot="",
+            tables=[
+                TableBackup(
+                    table=table,
+                    schema_name="public",
+                    name=table,
+                    columns=file.digest.columns,
+                    file=file,
+                )
+                for table, file in data.items()
+            ],
+            result=results.BackupResult(
+                backup_performed=True,
+                backup_directory=directory.location,
+                tables_backed_up={table: file.exported(file.rows) for table, file in data.items()},
+                timestamp=created_at,
+            ),
+            origin=OLDER_SYSTEM,
+        )
+        directory.replace(manifest_name(stamp), manifest.to_json(directory.manifest_key))
 
-def _write_manifest(
-    adoption: Adoption,
-    directory: BackupDirectory,
-    task_id: str | None,
-    stamp: str,
-    files: Mapping[str, OlderFile],
-) -> None:
-    created_at = adoption.timestamps.moment(stamp)
-    data = {table: _data_file(file) for table, file in files.items()}
-    manifest = Manifest(
-        tool_version=__version__,
-        complete=True,
-        timestamp=stamp,
-        created_at=created_at,
-        task_id=task_id,
-        run_id=adoption.run_id,
-        export_method=OLDER_SYSTEM,
-        workers=1,
-        server=_SERVER,
-        snapshot="",
-        tables=[
-            TableBackup(
-                table=table,
-                schema_name="public",
-                name=table,
-                columns=file.digest.columns,
-                file=file,
-            )
-            for table, file in data.items()
-        ],
-        result=results.BackupResult(
-            backup_performed=True,
-            backup_directory=directory.location,
-            tables_backed_up={table: file.exported(file.rows) for table, file in data.items()},
-            timestamp=created_at,
-        ),
-        origin=OLDER_SYSTEM,
-    )
-    name = manifest_name(stamp)
-    directory.delete(name + PENDING_SUFFIX)  # Of an adoption that was killed.
-    with directory.create(name) as file:
-        file.write(manifest.to_json(directory.manifest_key))
-        file.commit()
+    def _end(self) -> None:
+        """Nothing: each location's log has been written."""
+
+    def _make_result(self) -> results.AdoptResult:
+        return results.AdoptResult(
+            adopt_performed=any(pair.state == "adopted" for pair in self._pairs),
+            dry_run=self.parameters.dry_run,
+            pairs=self._pairs,
+            notices=self.notices,
+            errors=[results.error_line(error) for error in self._errors],
+            duration=self._duration,
+            timestamp=self._local(self._began_at),
+        )
 
 
 def pair_lines(pair: results.AdoptedPair) -> list[str]:
