@@ -35,8 +35,8 @@ WORKER_PATIENCE_SECONDS = 10.0
 # For connections that cancel a statement, or query why another connection was lost.
 SHORT_SECONDS = 3
 
-# The coordinator is idle in its transaction during the export; without keepalives, a firewall may
-# drop the connection, and a dead server may block the run for hours.
+# The coordinator is idle during the export: without keepalives, a firewall may drop the connection,
+# and a dead server may block the run for hours.
 _TRANSPORT = {
     "application_name": "vector_backup_pipeline",
     "connect_timeout": "10",

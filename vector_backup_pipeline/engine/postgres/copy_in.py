@@ -11,14 +11,14 @@ from vector_backup_pipeline.engine.postgres.ranges import column_list
 from vector_backup_pipeline.parameters.types import Format
 
 _STAGE = Identifier("pg_temp", "vector_restore_stage")
-# The server takes a message whole before it looks at it. What fits into the socket's buffer (about
-# 200 KiB) comes while it parses the message before; with 1 MiB it stood still in between.
+# The server receives a whole message before it parses it. The next message arrives meanwhile if it
+# fits into the socket's buffer (about 200 KiB); with 1 MiB, the server waited for each one.
 _MESSAGE_BYTES = 64 << 10
 
 
 class _ChunkReader:
-    """Chunks of bytes as the file that COPY reads. Keeps the error of making them, of which the
-    driver passes on the text alone."""
+    """Chunks of bytes as the file that COPY reads. Keeps an error of `chunks`: the driver reports
+    only its text."""
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
         self._chunks = chunks

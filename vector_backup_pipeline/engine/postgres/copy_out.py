@@ -13,13 +13,12 @@ from vector_backup_pipeline.engine.postgres.ranges import BlockRange
 from vector_backup_pipeline.engine.postgres.session import fetch_value, own_search_path
 from vector_backup_pipeline.parameters.types import Format
 
-# What one fetch may bring: a batch counted in rows alone was 180 MB (10,000 rows × 1,536
-# dimensions).
+# The limit of a fetch: a batch limited by rows alone took 180 MB (10,000 rows × 1,536 dimensions).
 _FETCH_BYTES = 2 << 20
-# How much longer a value's text is than its stored form: a bit is a character, two bytes of a
-# halfvec "-6.1035156e-05,". Where one beats that (an array of NULLs), the rows seen so far count.
+# How many times longer a value's text is than its stored form, at most: a bit becomes a character,
+# two bytes of a halfvec "-6.1035156e-05,". Longer texts (arrays of NULL) shorten the next fetches.
 _TEXT_EXPANSION = 8
-# The first with pg_column_compression(). Older servers compress too, but can't be asked.
+# The first with pg_column_compression(). Older servers compress values too, but don't tell.
 _COMPRESSION_KNOWN_SINCE = 140000
 # TOAST is read for compressed values alone, and not for text, whose pointer holds its length.
 _TEXT_SIZE = SQL("""coalesce(
@@ -69,7 +68,7 @@ def fetch_range(
             widest = max(sum(len(value) for value in row if value is not None) for row in batch)
             size = min(2 * size, _rows_that_fit(widest, most))
             batch.reverse()
-            while batch:  # A row may be large, so none is kept until the next ones come.
+            while batch:  # A row may be large: don't keep it until the next fetch.
                 yield batch.pop()
     finally:
         cursor.close()
@@ -77,8 +76,7 @@ def fetch_range(
 
 @contextlib.contextmanager
 def _planned(connection: Connection, rows: BlockRange) -> Iterator[Cursor]:
-    """A cursor; under the role's own search path where nothing can be planned under the empty
-    one."""
+    """A cursor; under the role's own search path if no query can be planned under the empty one."""
     with connection.cursor() as cursor:
         path = contextlib.nullcontext() if rows.relation.plannable else own_search_path(cursor)
         with path:
@@ -90,7 +88,7 @@ def _rows_that_fit(widest: int, at_most: int) -> int:
 
 
 def _widest_row(connection: Connection, rows: BlockRange, columns: tuple[str, ...]) -> int:
-    """Bytes of the range's longest row as text, at most; by what is stored, so not exact."""
+    """The bytes of the range's longest row as text, estimated from the stored sizes."""
     is_known = connection.server_version >= _COMPRESSION_KNOWN_SINCE
     is_compressed = SQL("pg_catalog.pg_column_compression({}) IS NOT NULL" if is_known else "false")
     sizes = [

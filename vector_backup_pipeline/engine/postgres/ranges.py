@@ -10,10 +10,10 @@ from vector_backup_pipeline.engine.postgres.tables import Relation, TableSource
 # A range costs one statement (about 0.3 ms here). 8 MiB with TOAST keep that under a hundredth of
 # the time its rows take, and let workers finish together.
 _RANGE_BYTES = 8 << 20
-# Of the blocks alone, where TOAST is read for few rows: fewer statements, enough for all workers.
+# Where TOAST is read for few rows, the main fork alone counts: fewer statements, but enough.
 _SCAN_BYTES = 2 << 20
 _BLOCK_BYTES = 8192
-# Past this many a terabyte table would spend its time on statements; progress stays fine enough.
+# With more ranges, the statements would take most of the time of a terabyte table.
 _MOST_RANGES = 1024
 
 

@@ -35,8 +35,6 @@ _SETTINGS = {
     "jit": "off",
     "synchronize_seqscans": "off",
 }
-
-
 _PHYSICAL_ORDER = {
     "enable_indexscan": "off",
     "enable_indexonlyscan": "off",

@@ -15,7 +15,7 @@ from vector_backup_pipeline.engine.postgres.targets import count_rows
 
 _IF_UNKNOWN = (
     "The connection was lost while the truncate was being committed, and the server could not be "
-    "asked how it ended. The backup is complete either way: see whether the tables are empty "
+    "asked how it ended. The backup is complete either way: check whether the tables are empty "
     "before you write to them."
 )
 
@@ -73,6 +73,6 @@ def truncate_tables(pinned: PinnedSnapshot, names: Sequence[str]) -> dict[str, i
                     )
             commit_or_learn(pinned.coordinator, pinned.settings, pinned.server, _IF_UNKNOWN)
     except BaseException:
-        pinned.close()  # Nobody waits for the locks of a truncate that has failed.
+        pinned.close()  # Release the locks at once.
         raise
     return rows_after

@@ -15,6 +15,7 @@ import hashlib
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import NamedTuple, TypeAlias
 
 from psycopg2.extensions import cursor as Cursor
@@ -34,8 +35,8 @@ from vector_backup_pipeline.engine.stored_files import read_block, read_block_ro
 from vector_backup_pipeline.engine.stream_threads import StreamThreads
 from vector_backup_pipeline.parameters.restore import RestoreParameters
 
-# Records of the older system's files are small; they are sent to the driver in pieces of this size.
-_RECORDS_BYTES = 1 << 18
+# Rows of an older system's file that are sent to the driver at once.
+_ROWS_AT_ONCE = 100
 _DUPLICATE_ADVICE = (
     "The table already has rows with keys of the backup. Set on_conflict to skip or replace, or "
     "truncate_before_restore to true."
@@ -207,20 +208,13 @@ def _whole_files(directory: BackupDirectory, parts: Sequence[Part], emit: _Emit)
 
 def _older_records(directory: BackupDirectory, table: PlannedTable, emit: _Emit) -> Iterator[bytes]:
     rows = older_system.read_rows(directory, table.stored.file)
-    gathered: list[bytes] = []
-    size = 0
-    for record in older_system.as_csv_records(
+    records = older_system.as_csv_records(
         rows, table.columns, table.json_columns, table.not_null_columns
-    ):
-        gathered.append(record)
-        size += len(record)
-        if size >= _RECORDS_BYTES:
-            yield b"".join(gathered)
-            emit(Sent(len(gathered), size))
-            gathered, size = [], 0
-    if gathered:
-        yield b"".join(gathered)
-        emit(Sent(len(gathered), size))
+    )
+    while some := list(islice(records, _ROWS_AT_ONCE)):
+        chunk = b"".join(some)
+        yield chunk
+        emit(Sent(len(some), len(chunk)))
 
 
 def _until(stopped: threading.Event, chunks: Iterator[bytes]) -> Iterator[bytes]:
