@@ -13,7 +13,7 @@ from vector_backup_pipeline.engine.catalog.claims import exclusive
 from vector_backup_pipeline.engine.catalog.contents import read_contents
 from vector_backup_pipeline.engine.catalog.locations import check_root, find_directories
 from vector_backup_pipeline.engine.errors import BackupError, ResourceNotFound
-from vector_backup_pipeline.engine.file_names import ADOPT_MARKER, manifest_name
+from vector_backup_pipeline.engine.file_names import ADOPT_MARKER, PENDING_SUFFIX, manifest_name
 from vector_backup_pipeline.engine.manifest import (
     OLDER_SYSTEM,
     DataFile,
@@ -189,7 +189,9 @@ class AdoptRun(EngineRun[results.AdoptResult]):
             ),
             origin=OLDER_SYSTEM,
         )
-        directory.replace(manifest_name(stamp), manifest.to_json(directory.manifest_key))
+        name = manifest_name(stamp)
+        directory.delete(name + PENDING_SUFFIX)  # Of an adoption that was killed.
+        directory.replace(name, manifest.to_json(directory.manifest_key))
 
     def _end(self) -> None:
         """Nothing: each location's log has been written."""
