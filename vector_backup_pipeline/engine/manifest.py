@@ -104,13 +104,18 @@ class Relation(Record):
 
 class KeyFile(Record):
     """The primary keys of a table's live rows, each with the digest of its row and the timestamp of
-    the set whose file contains the row. `columns` are those of the primary key."""
+    the set whose file contains the row. `columns` are those of the primary key.
+
+    `scanned_sha256` is of the keys as the server sent them, in the order of the table's blocks, or
+    None: equal ones are the same keys.
+    """
 
     name: BareName
     columns: list[str]
     rows: int
     bytes: int
     sha256: str
+    scanned_sha256: str | None = None
 
 
 class TableBackup(Record):
@@ -135,6 +140,11 @@ class TableBackup(Record):
     live_rows: int | None = None
     live_digest: str | None = None
     full_reason: str | None = None
+
+    @property
+    def stored(self) -> list[DataFile | KeyFile]:
+        """The table's own files."""
+        return [file for file in (self.file, self.keys) if file]
 
     @property
     def rows(self) -> int:

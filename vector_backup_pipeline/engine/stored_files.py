@@ -12,7 +12,7 @@ from vector_backup_pipeline.engine.formats.blocks import DIGEST_MODULUS, digest_
 from vector_backup_pipeline.engine.formats.compression import UnreadableFrame, codec
 from vector_backup_pipeline.engine.formats.csv_records import LONGEST_RECORD, UnfinishedRecord
 from vector_backup_pipeline.engine.formats.row_formats import row_format
-from vector_backup_pipeline.engine.manifest import Block, DataFile
+from vector_backup_pipeline.engine.manifest import Block, DataFile, KeyFile
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 
 _CUT = "its compressed data ends in the middle"
@@ -38,10 +38,10 @@ class StoredBytes:
             self._hash.update(chunk)
             yield chunk
 
-    def differences(self, size: int, sha256: str) -> list[str]:
+    def differences(self, file: DataFile | KeyFile) -> list[str]:
         return [
-            *_difference("size in bytes", self.size, size),
-            *_difference("SHA-256", self.sha256, sha256),
+            *_difference("size in bytes", self.size, file.bytes),
+            *_difference("SHA-256", self.sha256, file.sha256),
         ]
 
 
@@ -90,16 +90,15 @@ def read_rows(directory: BackupDirectory, file: DataFile) -> Iterator[bytes]:
         yield from rows
 
 
-def check_stored_size(directory: BackupDirectory, name: str, size: int) -> None:
-    """Compare the size of `name`; nothing is read. Raises as `check_stored_file`."""
-    _check(directory, name, _difference("size in bytes", directory.stat(name).size, size))
+def check_stored_size(directory: BackupDirectory, file: DataFile | KeyFile) -> None:
+    """Compare the size of the file; nothing is read. Raises as `check_stored_file`."""
+    size = directory.stat(file.name).size
+    _check(directory, file.name, _difference("size in bytes", size, file.bytes))
 
 
 def check_stored_file(
     directory: BackupDirectory,
-    name: str,
-    size: int,
-    sha256: str,
+    file: DataFile | KeyFile,
     on_stored: Callable[[bytes], object] = lambda _: None,
 ) -> None:
     """Read the complete file and compare its size and hash. `on_stored` gets each chunk.
@@ -108,10 +107,10 @@ def check_stored_file(
         IntegrityError: they differ.
         ResourceNotFound, StorageError: it cannot be read.
     """
-    stored = StoredBytes(directory, name)
+    stored = StoredBytes(directory, file.name)
     for chunk in stored.chunks():
         on_stored(chunk)
-    _check(directory, name, stored.differences(size, sha256))
+    _check(directory, file.name, stored.differences(file))
 
 
 def check_rows(directory: BackupDirectory, file: DataFile) -> None:
@@ -127,7 +126,7 @@ def check_rows(directory: BackupDirectory, file: DataFile) -> None:
     row_faults = list(_row_faults(chunks, file))
     for _ in chunks:  # Size and hash are those of the whole file, also after unreadable rows.
         pass
-    _check(directory, file.name, [*stored.differences(file.bytes, file.sha256), *row_faults])
+    _check(directory, file.name, [*stored.differences(file), *row_faults])
 
 
 def contradiction(file: DataFile) -> str | None:

@@ -18,14 +18,14 @@ from vector_backup_pipeline.engine.errors import InvalidParams
 from vector_backup_pipeline.engine.formats.blocks import DIGEST_MODULUS, BlockIndex, RowBlock
 from vector_backup_pipeline.engine.formats.compression import Pack, codec
 from vector_backup_pipeline.engine.formats.row_formats import RowFormat, row_format
-from vector_backup_pipeline.engine.manifest import DataFile, Digest
+from vector_backup_pipeline.engine.manifest import DataFile, Digest, KeyFile, Relation, TableBackup
 from vector_backup_pipeline.engine.postgres.ranges import BlockRange, cut_into_ranges
 from vector_backup_pipeline.engine.postgres.snapshot import PinnedSnapshot
 from vector_backup_pipeline.engine.postgres.tables import TableSource
 from vector_backup_pipeline.engine.progress import ProgressListener, ProgressMeter
 from vector_backup_pipeline.engine.range_readers import ReadJob, read_ranges
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory, PendingFile
-from vector_backup_pipeline.engine.table_definition import TableDefinition
+from vector_backup_pipeline.engine.table_definition import Definitions, TableDefinition
 from vector_backup_pipeline.parameters.backup import BackupRequest
 from vector_backup_pipeline.parameters.types import Compression
 
@@ -53,6 +53,33 @@ def expected_size(table: TableSource, request: BackupRequest) -> int:
     """The estimated size of the table's file in bytes; the file may be twice as large."""
     is_uncompressed_text = (request.format, request.compression) == ("csv", "none")
     return table.size * (_TEXT_EXPANSION if is_uncompressed_text else 1)
+
+
+def table_entry(
+    source: TableSource, definitions: Definitions, **fields: DataFile | KeyFile | str | int | None
+) -> TableBackup:
+    """A table's entry in the manifest; `fields` tell of its files, or why it has none."""
+    relations = [
+        Relation(
+            schema_name=relation.schema,
+            name=relation.name,
+            oid=relation.oid,
+            relfilenode=relation.relfilenode,
+            size=relation.size,
+        )
+        for relation in source.relations
+    ]
+    entry = TableBackup(
+        table=source.table.requested,
+        schema_name=source.table.schema,
+        name=source.table.name,
+        oid=source.table.oid,
+        relations=relations,
+        columns=list(source.columns),
+        file=None,
+        definition=definitions.tables[source.table.oid],
+    )
+    return entry.model_copy(update=fields)
 
 
 def export_table(

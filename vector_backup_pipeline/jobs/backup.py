@@ -7,8 +7,16 @@ import dagster as dg
 from vector_backup_pipeline import resources
 from vector_backup_pipeline.assets import table_asset_key
 from vector_backup_pipeline.engine.backup.run import BackupRun, BackupTarget, TableExport
-from vector_backup_pipeline.engine.incremental.export import TableFiles
-from vector_backup_pipeline.engine.results import ExportedTable, TruncatedTable, readable_size
+from vector_backup_pipeline.engine.manifest import TableBackup
+from vector_backup_pipeline.engine.results import (
+    BackupResult,
+    ExportedTable,
+    FailedTable,
+    IncrementalTable,
+    TruncatedTable,
+    readable_size,
+)
+from vector_backup_pipeline.engine.runs import made
 from vector_backup_pipeline.jobs.consolidate import consolidate_after_backup
 from vector_backup_pipeline.jobs.frame import log_step, mapping_keys, operation_job, table_progress
 from vector_backup_pipeline.jobs.prune import prune_after_backup
@@ -86,7 +94,7 @@ def export_table(
             "file": exported.backup_file,
             "size": exported.file_size,
             "seconds": exported.duration,
-            **_incremental_metadata(run.stored[table]),
+            **_incremental_metadata(exported, run.stored[table]),
         },
     )
 
@@ -115,7 +123,7 @@ def write_backup_log(
     with failing_step():
         run = backup_run.current
         result = run.finish()
-    yield from _materializations(run)
+    yield from _materializations(run, result)
     metadata: dict[str, dg.MetadataValue] = {}
     if result.backup_performed and run.error is None:
         settings, task_id = backup_run.settings, run.request.task_id
@@ -130,10 +138,10 @@ def write_backup_log(
     yield dg.Output(result.as_json(), metadata=backup_run.report(result) | metadata)
 
 
-def _materializations(run: BackupRun) -> Iterator[dg.AssetMaterialization]:
+def _materializations(run: BackupRun, result: BackupResult) -> Iterator[dg.AssetMaterialization]:
     """One for each stored table, with numbers that the UI plots over time."""
     for table, files in run.stored.items():
-        stored = files.file
+        stored = made(files.file)
         seconds = max(stored.duration, 0.001)
         yield dg.AssetMaterialization(
             asset_key=table_asset_key(table),
@@ -144,22 +152,24 @@ def _materializations(run: BackupRun) -> Iterator[dg.AssetMaterialization]:
                 "rows/s": round(stored.rows / seconds, 1),
                 "MB/s": round(stored.bytes / 1e6 / seconds, 3),
                 "path": location_metadata(run.path_of(stored.name)),
-                **_incremental_metadata(files),
+                **_incremental_metadata(result.tables_backed_up[table], files),
             },
         )
 
 
-def _incremental_metadata(files: TableFiles) -> dict[str, int | str]:
+def _incremental_metadata(
+    exported: ExportedTable | FailedTable, stored: TableBackup
+) -> dict[str, int | str]:
     """What the run exported of a table if its mode was not full."""
-    if files.builds_on is None and files.full_reason is None:
+    if not isinstance(exported, IncrementalTable):
         return {}
     metadata: dict[str, int | str | None] = {
-        "mode": "incremental" if files.builds_on else "full",
-        "builds_on": files.builds_on,
-        "rows exported": files.file.rows,
-        "rows removed": files.removed,
-        "key file bytes": files.keys.bytes if files.keys else None,
-        "reason": files.full_reason,
+        "mode": exported.mode,
+        "builds_on": exported.builds_on,
+        "rows exported": exported.rows_exported,
+        "rows removed": exported.rows_removed,
+        "key file bytes": stored.keys.bytes if stored.keys else None,
+        "reason": exported.reason,
     }
     return {key: value for key, value in metadata.items() if value is not None}
 

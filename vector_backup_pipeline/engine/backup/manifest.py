@@ -8,22 +8,15 @@ from pydantic_core import PydanticSerializationError
 from vector_backup_pipeline import __version__
 from vector_backup_pipeline.engine.backup.notices import Notice, read_notices
 from vector_backup_pipeline.engine.errors import BackupError, InvalidParams
-from vector_backup_pipeline.engine.incremental.export import TableFiles
-from vector_backup_pipeline.engine.manifest import (
-    Manifest,
-    Relation,
-    Server,
-    TableBackup,
-    TruncateState,
-)
+from vector_backup_pipeline.engine.manifest import Manifest, Server, TableBackup, TruncateState
 from vector_backup_pipeline.engine.postgres.connection import database_errors
 from vector_backup_pipeline.engine.postgres.definitions import read_definitions
 from vector_backup_pipeline.engine.postgres.snapshot import PinnedSnapshot
 from vector_backup_pipeline.engine.postgres.sql_ascii import ENCODING
-from vector_backup_pipeline.engine.postgres.tables import TableSource
 from vector_backup_pipeline.engine.record import Record
 from vector_backup_pipeline.engine.results import BackupResult
-from vector_backup_pipeline.engine.table_definition import Definitions, TableDefinition
+from vector_backup_pipeline.engine.table_definition import Definitions
+from vector_backup_pipeline.engine.table_export import table_entry
 from vector_backup_pipeline.parameters.backup import BackupRequest
 
 
@@ -70,7 +63,7 @@ def build_manifest(
     request: BackupRequest,
     pinned: PinnedSnapshot,
     definitions: Definitions,
-    stored: Mapping[str, TableFiles],
+    stored: Mapping[str, TableBackup],
     failures: Mapping[str, BackupError],
     result: BackupResult,
     *,
@@ -93,51 +86,17 @@ def build_manifest(
         server=Server(**{name: getattr(pinned.server, name) for name in Server.model_fields}),
         snapshot=pinned.snapshot,
         tables=[
-            _table(
-                source,
-                stored.get(name),
-                failures.get(name),
-                definitions.tables[source.table.oid],
-            )
+            stored.get(name) or table_entry(source, definitions, error=_text(failures.get(name)))
             for name, source in pinned.tables.items()
         ],
         dependencies=definitions.dependencies,
         truncate=truncate,
         truncated_tables=list(request.tables_to_truncate),
         result=result,
-        builds_on=next((files.builds_on for files in stored.values() if files.builds_on), None),
+        builds_on=next((table.builds_on for table in stored.values() if table.builds_on), None),
         can_be_base=can_be_base,
     )
 
 
-def _table(
-    source: TableSource,
-    files: TableFiles | None,
-    failure: BackupError | None,
-    definition: TableDefinition,
-) -> TableBackup:
-    return TableBackup(
-        table=source.table.requested,
-        schema_name=source.table.schema,
-        name=source.table.name,
-        oid=source.table.oid,
-        relations=[
-            Relation(
-                schema_name=relation.schema,
-                name=relation.name,
-                oid=relation.oid,
-                relfilenode=relation.relfilenode,
-                size=relation.size,
-            )
-            for relation in source.relations
-        ],
-        columns=list(source.columns),
-        file=files.file if files else None,
-        error=f"{failure.error_type}: {failure.message}" if failure else None,
-        definition=definition,
-        keys=files.keys if files else None,
-        builds_on=files.builds_on if files else None,
-        live_rows=files.live.rows if files and files.live else None,
-        live_digest=f"{files.live.digest:032x}" if files and files.live else None,
-        full_reason=files.full_reason if files else None,
-    )
+def _text(failure: BackupError | None) -> str | None:
+    return f"{failure.error_type}: {failure.message}" if failure else None

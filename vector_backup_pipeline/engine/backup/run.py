@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import psycopg2
 
@@ -25,8 +25,8 @@ from vector_backup_pipeline.engine.catalog.run_marker import claim_timestamp, re
 from vector_backup_pipeline.engine.errors import BackupError, IntegrityError, ResourceNotFound
 from vector_backup_pipeline.engine.file_names import LOG_NAME, manifest_name
 from vector_backup_pipeline.engine.incremental.base import Doubt, find_base
-from vector_backup_pipeline.engine.incremental.export import IncrementalExport, TableFiles
-from vector_backup_pipeline.engine.manifest import TruncateState
+from vector_backup_pipeline.engine.incremental.export import TableExporter
+from vector_backup_pipeline.engine.manifest import TableBackup, TruncateState
 from vector_backup_pipeline.engine.postgres.changes import is_durable, wal_position
 from vector_backup_pipeline.engine.postgres.commit import CommitUnknown
 from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings, database_errors
@@ -99,7 +99,7 @@ class _Snapshot:
 class BackupRun(EngineRun[BackupResult]):
     """The state of one run. Its methods are called in order, once each (`export` once per table).
 
-    `stored` are the finished files, by the caller's names of their tables.
+    `stored` are the tables with finished files, by the caller's names.
     """
 
     def __init__(
@@ -120,8 +120,8 @@ class BackupRun(EngineRun[BackupResult]):
         self._snapshot: _Snapshot | None = None
         self._base_claim: RunMarker | None = None
         self._can_be_base: bool | None = None
-        self.stored: dict[str, TableFiles] = {}
-        self._failures: dict[str, FailedTable] = {}
+        self.stored: dict[str, TableBackup] = {}
+        self._results: dict[str, ExportedTable | FailedTable] = {}
         self._errors: dict[str, BackupError] = {}
         self._truncate_state: TruncateState = "none"
         self._truncate_results: dict[str, TruncatedTable | TruncateFailure] = {}
@@ -200,21 +200,30 @@ class BackupRun(EngineRun[BackupResult]):
         """Export one table. After an error, the next table can be exported."""
         started = time.monotonic()
         try:
-            stored = self._export(table, listener)
+            stored, removed = self._export(table, listener)
         except BaseException as cause:
             self._fail(table, as_run_error(cause), time.monotonic() - started)
             raise
         duration = round(time.monotonic() - started, 3)
-        file = stored.file.model_copy(update={"duration": duration})
-        stored = self.stored[table] = replace(stored, file=file)
-        result = _exported(stored, self.request)
-        size, seconds = result.file_size, result.duration
-        _log.info("Exported %s: %d rows, %s, %.1f s", table, stored.file.rows, size, seconds)
+        file = made(stored.file).model_copy(update={"duration": duration})
+        self.stored[table] = stored.model_copy(update={"file": file})
+        result = file.exported(stored.rows)
+        if self.request.mode != "full":
+            result = IncrementalTable(
+                **dict(result),
+                mode="incremental" if stored.builds_on else "full",
+                builds_on=stored.builds_on,
+                rows_exported=file.rows,
+                rows_removed=removed,
+                reason=stored.full_reason,
+            )
+        self._results[table] = result
+        _log.info("Exported %s: %d rows, %s, %.1f s", table, file.rows, result.file_size, duration)
         if stored.full_reason is not None:
             _log.info("The backup of %s is full: %s", table, stored.full_reason)
         return result
 
-    def _export(self, table: str, listener: ProgressListener) -> TableFiles:
+    def _export(self, table: str, listener: ProgressListener) -> tuple[TableBackup, int | None]:
         location, request, snapshot = made(self._location), self.request, made(self._snapshot)
         pinned, definitions = snapshot.pinned, snapshot.definitions
         if table in pinned.failures:
@@ -222,14 +231,14 @@ class BackupRun(EngineRun[BackupResult]):
         source = pinned.tables[table]
         if request.format == "binary":
             check_binary(source, definitions.tables[source.table.oid])
-        export = IncrementalExport(
+        exporter = TableExporter(
             pinned, source, definitions, location.directory, location.stamp, request, listener
         )
-        return export.run(snapshot.base)
+        return exporter.run(snapshot.base)
 
     def _fail(self, table: str, error: BackupError, seconds: float) -> None:
         self._errors[table] = error
-        self._failures[table] = failed_table(error, seconds)
+        self._results[table] = failed_table(error, seconds)
 
     @property
     def stamp(self) -> str:
@@ -272,7 +281,7 @@ class BackupRun(EngineRun[BackupResult]):
         pinned.end_workers()
         for stored in self.stored.values():
             for file in stored.stored:
-                check_stored_file(directory, file.name, file.bytes, file.sha256)
+                check_stored_file(directory, file)
         self._check_durable()
         check_before_truncate(pinned, self._rows_to_truncate())
         self._truncate_state = "pending"
@@ -309,8 +318,7 @@ class BackupRun(EngineRun[BackupResult]):
     def _left_out(self) -> str | None:
         if self.request.does_nothing:
             return None
-        known = self.stored.keys() | self._failures.keys()
-        if missing := [table for table in self.request.tables if table not in known]:
+        if missing := [table for table in self.request.tables if table not in self._results]:
             return f"{', '.join(missing)} was not backed up"
         if self.request.truncate_vector_tables and self._truncate_state != "done":
             return "Nothing was truncated"
@@ -337,7 +345,7 @@ class BackupRun(EngineRun[BackupResult]):
         if self._can_be_base is not None or snapshot.wal is None:
             return
         pinned, self._can_be_base = snapshot.pinned, False
-        if any(files.keys for files in self.stored.values()):
+        if any(table.keys for table in self.stored.values()):
             with suppress(psycopg2.Error), pinned.coordinator.cursor() as cursor:
                 self._can_be_base = is_durable(cursor, snapshot.wal, pinned.settings)
 
@@ -350,10 +358,10 @@ class BackupRun(EngineRun[BackupResult]):
         for table, stored in list(self.stored.items()):
             try:
                 for file in stored.stored:
-                    check_stored_size(made(self._location).directory, file.name, file.bytes)
+                    check_stored_size(made(self._location).directory, file)
             except (IntegrityError, ResourceNotFound) as error:
                 del self.stored[table]
-                self._fail(table, error, stored.file.duration)
+                self._fail(table, error, self._results[table].duration)
                 errors.append(error)
         if errors:
             raise errors[0]
@@ -407,8 +415,6 @@ class BackupRun(EngineRun[BackupResult]):
     def _make_result(self, *, with_manifest: bool = False) -> BackupResult:
         """The result as of now; without a manifest, nothing counts as backed up."""
         order = self.request.tables
-        stored = {table: _exported(files, self.request) for table, files in self.stored.items()}
-        entries = {**self._failures, **stored}
         errors = [error_line(self._errors[t], t) for t in order if t in self._errors]
         if self._own_error is not None and self._own_error not in self._errors.values():
             errors.append(error_line(self._own_error))
@@ -417,7 +423,7 @@ class BackupRun(EngineRun[BackupResult]):
             and (with_manifest or self._has_manifest is not False),
             truncate_performed=self._truncate_state == "done",
             backup_directory=self._backup_directory,
-            tables_backed_up={table: entries[table] for table in order if table in entries},
+            tables_backed_up={t: self._results[t] for t in order if t in self._results},
             truncate_results=dict(self._truncate_results),
             notices=list(self.notices),
             errors=errors,
@@ -431,17 +437,3 @@ def _table_export(pinned: PinnedSnapshot, table: str) -> TableExport:
     if source is None:
         return TableExport(table, size=0, estimated_rows=None, ranges=0)
     return TableExport(table, source.size, source.estimated_rows, most_ranges(source))
-
-
-def _exported(stored: TableFiles, request: BackupRequest) -> ExportedTable:
-    exported = stored.file.exported(stored.rows)
-    if request.mode == "full":
-        return exported
-    return IncrementalTable(
-        **dict(exported),
-        mode="incremental" if stored.builds_on else "full",
-        builds_on=stored.builds_on,
-        rows_exported=stored.file.rows,
-        rows_removed=stored.removed,
-        reason=stored.full_reason,
-    )

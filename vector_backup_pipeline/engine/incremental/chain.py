@@ -180,9 +180,9 @@ def find_parts(
 
 def download_keys(directory: BackupDirectory, link: Link, keys: KeyFiles) -> Path:
     """The key file in the temporary directory of `keys`. Raises as `check_stored_file`."""
-    stored, path = link.keys, keys.directory / f"{link.stamp}.parquet"
+    path = keys.directory / f"{link.stamp}.parquet"
     with path.open("wb") as file:
-        check_stored_file(directory, stored.name, stored.bytes, stored.sha256, file.write)
+        check_stored_file(directory, link.keys, file.write)
     return path
 
 

@@ -172,7 +172,7 @@ def _write_tables(
     for links in sources:
         for link in links:
             with chains.reading(links, link):
-                check_stored_file(directory, link.data.name, link.data.bytes, link.data.sha256)
+                check_stored_file(directory, link.data)
     tables = [_write_table(directory, links, stamp) for links in sources]
     for table in tables:
         chains.check_link(directory, table)

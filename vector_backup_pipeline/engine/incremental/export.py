@@ -1,16 +1,17 @@
-"""One table of a backup: all rows alone, or, if the mode is not full, with a key file.
+"""The export of one table: all rows alone, or, if the mode is not full, with a key file.
 
     scan keys ─▶ decide ─▶ export the changed rows, with digests ─▶ write and check the key file
 
 Both reads are of the same ranges in the same snapshot and order, so the n-th changed key of a range
-belongs to the n-th exported row of it.
+belongs to the n-th exported row of it. If no row was changed or removed, the key file is a copy of
+the base's, and DuckDB is not needed.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,8 +28,8 @@ from vector_backup_pipeline.engine.formats.blocks import EMPTY, Content
 from vector_backup_pipeline.engine.formats.row_formats import CSV
 from vector_backup_pipeline.engine.incremental.base import Doubt, doubt_about, find_table, xmin_of
 from vector_backup_pipeline.engine.incremental.chain import download_keys
-from vector_backup_pipeline.engine.incremental.key_files import KeyFiles, LiveKeys
-from vector_backup_pipeline.engine.manifest import DataFile, KeyFile
+from vector_backup_pipeline.engine.incremental.key_files import KeyFiles, LiveKeys, hash_scanned
+from vector_backup_pipeline.engine.manifest import DataFile, KeyFile, TableBackup
 from vector_backup_pipeline.engine.postgres.ranges import BlockRange, KeyRange, cut_into_ranges
 from vector_backup_pipeline.engine.postgres.snapshot import PinnedSnapshot
 from vector_backup_pipeline.engine.postgres.tables import TableSource
@@ -36,7 +37,7 @@ from vector_backup_pipeline.engine.progress import ProgressListener
 from vector_backup_pipeline.engine.range_readers import ReadJob, scan_keys
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.table_definition import Definitions
-from vector_backup_pipeline.engine.table_export import export_table
+from vector_backup_pipeline.engine.table_export import export_table, table_entry
 from vector_backup_pipeline.parameters.backup import BackupRequest
 
 # Above this share of changed rows, a full backup costs less than a longer chain.
@@ -45,31 +46,18 @@ _CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
-class TableFiles:
-    """The files of a table. `live` are all of its rows, None if `file` contains them; `removed` is
-    the number of rows of the base that are gone.
+class _Scan:
+    """The keys of all rows, in a file for each range; `ranges` are limited to changed rows. For
+    `sha256` and `marked` see `hash_scanned`."""
 
-    `full_reason` says why the table is full; None if it builds on a set, or the run was to be full.
-    """
-
-    file: DataFile
-    keys: KeyFile | None = None
-    builds_on: str | None = None
-    live: Content | None = None
-    removed: int | None = None
-    full_reason: str | None = None
-
-    @property
-    def rows(self) -> int:
-        return self.file.rows if self.live is None else self.live.rows
-
-    @property
-    def stored(self) -> list[DataFile | KeyFile]:
-        return [self.file, self.keys] if self.keys else [self.file]
+    ranges: list[BlockRange]
+    paths: list[Path]
+    sha256: str
+    marked: int
 
 
 @dataclass(frozen=True)
-class IncrementalExport:
+class TableExporter:
     """The export of one table as the set `stamp`."""
 
     pinned: PinnedSnapshot
@@ -80,9 +68,10 @@ class IncrementalExport:
     request: BackupRequest
     listener: ProgressListener
 
-    def run(self, base: ManifestSet | Doubt | None) -> TableFiles:
+    def run(self, base: ManifestSet | Doubt | None) -> tuple[TableBackup, int | None]:
         """Export the rows that have changed since `base`, or all in doubt. Without a base, export
-        all, and write no key file.
+        all, and write no key file. Returns the table's entry in the manifest, and the number of
+        rows of the base that are gone.
 
         Raises:
             InvalidParams: the mode is incremental, and there is a doubt.
@@ -91,7 +80,7 @@ class IncrementalExport:
             DatabaseError, StorageError: see `export_table`; no file is left.
         """
         if base is None:
-            return TableFiles(self._export())
+            return self._entry(file=self._export()), None
         columns, request = self._key_columns, self.request
         no_keys = doubt_about(self.pinned, self.source, columns)
         try:
@@ -99,69 +88,76 @@ class IncrementalExport:
                 raise Doubt(no_keys)
             if isinstance(base, Doubt):
                 raise base
-            return self._with_keys(base)
+            with KeyFiles.open(columns) as keys:
+                return self._incremental(keys, base)
         except Doubt as error:
             doubt = str(error)
         if columns and request.mode == "incremental" and not request.tables_to_truncate:
             raise InvalidParams(
                 f"{self.source.table.requested} needs a full backup: {doubt} Use mode auto."
             )
-        files = self._with_keys(None) if no_keys is None else TableFiles(self._export())
-        return replace(files, full_reason=doubt)
+        if no_keys is not None:
+            return self._entry(file=self._export(), full_reason=doubt), None
+        with KeyFiles.open(columns) as keys:
+            scan = self._scan(keys, None)
+            file, stored, _ = self._written(keys, scan, keys.load_scanned(scan.paths))
+        return self._entry(file=file, keys=stored, full_reason=doubt), None
 
-    def _with_keys(self, base: ManifestSet | None) -> TableFiles:
-        """Export the rows that have changed since `base`, or all, and write the key file."""
-        with KeyFiles.open(self._key_columns) as keys:
-            if base is None:
-                ranges, _ = self._scan(keys, None)
-                return self._written(keys, ranges)
-            link = find_table(base, self.pinned, self.source, self.definitions, self.request.format)
-            try:
-                base_keys = download_keys(self.directory, link, keys)
-            except (IntegrityError, ResourceNotFound) as error:
-                raise Doubt(f"The key file of the set {base.stamp} is damaged: {error}") from error
-            ranges, live = self._scan(keys, xmin_of(base.manifest.snapshot))
-            if unknown := keys.count_unknown(base_keys):
+    def _incremental(self, keys: KeyFiles, base: ManifestSet) -> tuple[TableBackup, int]:
+        link = find_table(base, self.pinned, self.source, self.definitions, self.request.format)
+        try:
+            base_keys = download_keys(self.directory, link, keys)
+        except (IntegrityError, ResourceNotFound) as error:
+            raise Doubt(f"The key file of the set {base.stamp} is damaged: {error}") from error
+        scan, removed = self._scan(keys, xmin_of(base.manifest.snapshot)), 0
+        if not scan.marked and scan.sha256 == link.keys.scanned_sha256:
+            # The rows are those of the base, whose key file was just checked.
+            file, digest = self._export({}), link.table.digest
+            with self._deleted_after_error(file):
+                stored = self._store_keys(base_keys, link.keys.rows, scan.sha256)
+        else:
+            live = keys.load_scanned(scan.paths)
+            unknown, removed = keys.compare(base_keys)
+            if unknown:
                 raise Doubt(f"{unknown} rows are neither in the set {base.stamp} nor new.")
             if sum(live.changed) > _MOST_CHANGED * live.rows:
                 raise Doubt(f"{sum(live.changed)} of {live.rows} rows have changed.")
-            removed = keys.removed(base_keys)
-            files = self._written(keys, ranges, base_keys)
-            return replace(files, builds_on=base.stamp, removed=removed)
+            file, stored, digest = self._written(keys, scan, live, base_keys)
+        is_live = {"live_rows": stored.rows, "live_digest": digest}
+        return self._entry(file=file, keys=stored, builds_on=base.stamp, **is_live), removed
 
-    def _scan(self, keys: KeyFiles, xmin: int | None) -> tuple[list[BlockRange], LiveKeys]:
-        """Read the keys of all rows, and which have changed since `xmin`: all, if that is None.
-        Returns the ranges of the changed rows too."""
+    def _scan(self, keys: KeyFiles, xmin: int | None) -> _Scan:
+        """Read the keys of all rows, and which have changed since `xmin`: all, if that is None."""
         ranges = cut_into_ranges(self.source, reads_toast=xmin is None)
-        files: dict[BlockRange, Path] = {
-            KeyRange(rows.relation, rows.first, rows.end, base_xmin=xmin): (
-                keys.directory / f"{number}.csv"
-            )
-            for number, rows in enumerate(ranges)
-        }
+        paths = [keys.directory / f"{number}.csv" for number in range(len(ranges))]
+        scanned: list[BlockRange] = [
+            KeyRange(rows.relation, rows.first, rows.end, base_xmin=xmin) for rows in ranges
+        ]
         job = ReadJob(
             name=self.source.table.requested,
             columns=self._key_columns,
-            ranges=list(files),
+            ranges=scanned,
             form=CSV,
             secrets=self.pinned.settings.secrets,
             batch_size=self.request.fetched_rows,
-            files=files,
+            files=dict(zip(scanned, paths, strict=True)),
         )
         with scan_keys(self.pinned.streams(), job) as readers:
             for _ in readers:
                 pass
-        live = keys.load_scanned(list(files.values()))
-        has_changed = zip(ranges, live.changed, strict=True)
-        return [replace(rows, changed_since=xmin) for rows, count in has_changed if count], live
+        changed = [replace(rows, changed_since=xmin) for rows in ranges]
+        return _Scan(changed, paths, *hash_scanned(paths))
 
     def _written(
-        self, keys: KeyFiles, ranges: Sequence[BlockRange], base_keys: Path | None = None
-    ) -> TableFiles:
-        """Export the changed rows, and write the key file."""
-        digests = {rows: keys.directory / f"{number}.digests" for number, rows in enumerate(ranges)}
+        self, keys: KeyFiles, scan: _Scan, live: LiveKeys, base_keys: Path | None = None
+    ) -> tuple[DataFile, KeyFile, str]:
+        """Export the changed rows, and write the key file. Returns the digest of all rows too."""
+        changed = [rows for rows, count in zip(scan.ranges, live.changed, strict=True) if count]
+        digests = {
+            rows: keys.directory / f"{number}.digests" for number, rows in enumerate(changed)
+        }
         file = self._export(digests)
-        try:
+        with self._deleted_after_error(file):
             target = keys.directory / "keys.parquet"
             contents = keys.write(target, list(digests.values()), self.stamp, base_keys)
             exported = Content(file.rows, int(file.digest.value or "", 16))
@@ -170,26 +166,34 @@ class IncrementalExport:
                     f"The key file of {self.source.table.requested} does not fit the exported rows."
                     " Make a full backup, and report this."
                 )
-            live = sum(contents.values(), EMPTY)
-            name, columns = self._name(KEYS_EXTENSION), self._key_columns
-            stored = store_keys(target, self.directory, name, columns, live.rows)
-            return TableFiles(file, stored, live=live if base_keys else None)
+            # With more lines than changed rows, a key contains what looks like a mark.
+            sha256 = scan.sha256 if scan.marked == sum(live.changed) else None
+            stored = self._store_keys(target, live.rows, sha256)
+        return file, stored, f"{sum(contents.values(), EMPTY).digest:032x}"
+
+    @contextlib.contextmanager
+    def _deleted_after_error(self, file: DataFile) -> Iterator[None]:
+        try:
+            yield
         except BaseException:
             with contextlib.suppress(BackupError):  # The first error is the one to report.
                 self.directory.delete(file.name)
             raise
 
     def _export(self, digest_files: Mapping[BlockRange, Path] | None = None) -> DataFile:
-        extension = data_extension(self.request.format, self.request.compression)
+        request = self.request
+        name = self._name(data_extension(request.format, request.compression))
         return export_table(
-            self.pinned,
-            self.source,
-            self.directory,
-            self._name(extension),
-            self.request,
-            self.listener,
-            digest_files,
+            self.pinned, self.source, self.directory, name, request, self.listener, digest_files
         )
+
+    def _store_keys(self, path: Path, rows: int, scanned_sha256: str | None) -> KeyFile:
+        name = self._name(KEYS_EXTENSION)
+        stored = store_keys(path, self.directory, name, self._key_columns, rows)
+        return stored.model_copy(update={"scanned_sha256": scanned_sha256})
+
+    def _entry(self, **fields: DataFile | KeyFile | str | int | None) -> TableBackup:
+        return table_entry(self.source, self.definitions, **fields)
 
     def _name(self, extension: str) -> str:
         table = self.source.table

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import csv
 import errno
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
@@ -35,6 +37,7 @@ _SETTINGS: dict[str, str | bool | int | float | list[str]] = {
 }
 # Rows per fetch from DuckDB.
 _BATCH = 10_000
+_CHUNK = 1 << 20
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
@@ -43,6 +46,14 @@ class LiveKeys(NamedTuple):
 
     rows: int
     changed: list[int]
+
+
+class Comparison(NamedTuple):
+    """The number of live keys that the base does not explain, and of keys of the base that are no
+    longer live."""
+
+    unknown: int
+    removed: int
 
 
 class RowFilter(NamedTuple):
@@ -63,23 +74,31 @@ class TableDifference(Record):
 class KeyFiles:
     """Operations on key files of one table, all on local disk.
 
-    `directory` is temporary. DuckDB runs one statement at a time: consume an iterator before the
-    next call.
+    `directory` is temporary. DuckDB is opened when it is needed, and runs one statement at a time:
+    consume an iterator before the next call.
     """
 
-    def __init__(
-        self, columns: Sequence[str], directory: Path, connection: DuckDBPyConnection
-    ) -> None:
+    def __init__(self, columns: Sequence[str], directory: Path, resources: ExitStack) -> None:
         self.directory = directory
+        self._resources = resources
         self._columns = tuple(columns)
         self._stored = list(map(_quoted, stored_names(columns)))
         self._fields = _numbered(columns)
-        self._connection = connection
         self._views: dict[str, Path] = {}
+        self._live = LiveKeys(0, [])
+
+    @cached_property
+    def _connection(self) -> DuckDBPyConnection:
+        import duckdb
+
+        settings = {**_SETTINGS, "temp_directory": str(self.directory / "spilled")}
+        connection = self._resources.enter_context(duckdb.connect(":memory:", config=settings))
         key = f"key STRUCT({' VARCHAR, '.join(self._fields)} VARCHAR)"
-        self._run(f"CREATE TABLE live ({key}, changed BOOLEAN, file INTEGER)")
-        self._run("CREATE VIEW unchanged AS SELECT key FROM live WHERE NOT changed")
-        self._run(f"CREATE TABLE exported ({key}, digest UUID, stamp VARCHAR, fits BOOLEAN)")
+        connection.execute(f"CREATE TABLE live ({key}, changed BOOLEAN, file INTEGER)")
+        connection.execute(
+            f"CREATE TABLE exported ({key}, digest UUID, stamp VARCHAR, fits BOOLEAN)"
+        )
+        return connection
 
     @classmethod
     @contextmanager
@@ -93,10 +112,8 @@ class KeyFiles:
                 "DuckDB, which incremental backups need, is not installed.", "incremental"
             ) from error
         try:
-            with TemporaryDirectory(prefix="vector-backup-keys-") as name:
-                settings = {**_SETTINGS, "temp_directory": str(Path(name, "spilled"))}
-                with duckdb.connect(":memory:", config=settings) as connection:
-                    yield cls(columns, Path(name), connection)
+            with TemporaryDirectory(prefix="vector-backup-keys-") as name, ExitStack() as resources:
+                yield cls(columns, Path(name), resources)
         except (duckdb.IOException, duckdb.OutOfMemoryException, OSError) as error:
             if isinstance(error, OSError) and error.errno not in _DISK_FULL:
                 raise
@@ -108,27 +125,30 @@ class KeyFiles:
     def load_scanned(self, files: Sequence[Path]) -> LiveKeys:
         """Load the live keys: CSV files of whether a row has changed (t or f), and its columns."""
         if not files:
-            return LiveKeys(0, [])
+            return self._live
         self._read_csv("scanned", *files)
         scanned = "SELECT key, mark = 't', list_position($files, filename) - 1 FROM scanned"
         self._run("INSERT INTO live " + scanned, files=list(map(str, files)))
         counts = "SELECT file, count(*) FROM live WHERE changed GROUP BY file"
         changed = dict(self._run(counts).fetchall())
         rows = self._number("SELECT count(*) FROM live")
-        return LiveKeys(rows, [changed.get(number, 0) for number in range(len(files))])
+        self._live = LiveKeys(rows, [changed.get(number, 0) for number in range(len(files))])
+        return self._live
 
-    def count_unknown(self, base: Path) -> int:
-        """How many live keys `base` does not explain: unchanged ones that it lacks or has twice,
-        and duplicates. 0 if a set can build on it."""
+    def compare(self, base: Path) -> Comparison:
+        """Compare the live keys with those of `base`. Unknown are unchanged keys that it lacks or
+        has twice, and duplicates: a set can build on it if there are none."""
         self._read(base=base)
-        return self._number(
+        [(unknown, removed)] = self._run(
             """
-            SELECT count(*) - count(base.digest) + count(*) - (SELECT count(*) FROM unchanged)
-                 + (SELECT count(*) FROM live)
-                 - (SELECT count(*) FROM (SELECT DISTINCT key FROM live))
-            FROM unchanged LEFT JOIN base USING (key)
+            SELECT count(*) FILTER (NOT changed AND base.digest IS NULL)
+                 + count(*) FILTER (NOT changed) - (SELECT count(*) FROM live WHERE NOT changed)
+                 + (SELECT count(*) - count(DISTINCT key) FROM live),
+                   count(*) FILTER (changed IS NULL)
+            FROM live FULL JOIN base USING (key)
             """
-        )
+        ).fetchall()
+        return Comparison(unknown, removed)
 
     def write(
         self, target: Path, digests: Sequence[Path], stamp: str, base: Path | None = None
@@ -139,7 +159,6 @@ class KeyFiles:
         32 hexadecimal digits for each changed row. The other rows are as in `base`. Raises
         `IntegrityError` if the digests do not fit the changed rows, or `base` the unchanged ones.
         """
-        numbers = self._run("SELECT DISTINCT file FROM live WHERE changed ORDER BY file").fetchall()
         if digests:
             self._run(
                 """
@@ -151,7 +170,7 @@ class KeyFiles:
                                          auto_detect = false, parallel = false, filename = true)
                                 AS digests
                 """,
-                numbers=[number for (number,) in numbers],
+                numbers=[number for number, changed in enumerate(self._live.changed) if changed],
                 stamp=stamp,
                 digests=list(map(str, digests)),
             )
@@ -160,19 +179,14 @@ class KeyFiles:
         rows = "SELECT key, digest, stamp FROM exported"
         if base is not None:
             self._read(base=base)
-            rows += " UNION ALL SELECT key, digest, stamp FROM base JOIN unchanged USING (key)"
-        if misfits or self._copy(rows, target) != self._number("SELECT count(*) FROM live"):
+            rows += " UNION ALL FROM base SEMI JOIN (FROM live WHERE NOT changed) USING (key)"
+        if misfits or self._copy(rows, target) != self._live.rows:
             raise errors.IntegrityError(
                 "The key file would not have one row for each row of the table: the exported rows "
                 "are not the changed ones, or the base lacks rows.",
                 "Make a full backup.",
             )
         return self.contents(target)
-
-    def removed(self, base: Path) -> int:
-        """The number of keys of `base` that are no longer live."""
-        self._read(base=base)
-        return self._number("SELECT count(*) FROM base ANTI JOIN live USING (key)")
 
     def contents(self, file: Path) -> dict[str, Content]:
         """The content of the rows, by the set that contains them."""
@@ -325,6 +339,20 @@ class KeyFiles:
 
     def _run(self, statement: str, **parameters: str | list[str] | list[int]) -> DuckDBPyConnection:
         return self._connection.execute(statement, parameters)
+
+
+def hash_scanned(files: Sequence[Path]) -> tuple[str, int]:
+    """The SHA-256 of scanned files, as if no row had changed, and the number of lines that begin
+    with the mark of a changed row. A line can also begin inside a key: so the hash stands for the
+    keys if that number is right."""
+    sha256, marked = hashlib.sha256(), 0
+    for path in files:
+        with path.open("rb") as file:
+            while lines := file.readlines(_CHUNK):
+                data = b"\n" + b"".join(lines)
+                marked += data.count(b"\nt,")
+                sha256.update(data.replace(b"\nt,", b"\nf,")[1:])
+    return sha256.hexdigest(), marked
 
 
 def stored_names(columns: Sequence[str]) -> list[str]:

@@ -294,7 +294,7 @@ def _check_file(directory: BackupDirectory, data: DataFile) -> None:
         raise _contradicts(
             data, f"its digest is over {data.digest.encoding}, its rows are {data.format}"
         )
-    check_stored_file(directory, data.name, data.bytes, data.sha256)
+    check_stored_file(directory, data)
     # Columns in another order could take each other's values, which the digest would not show.
     if data.has_digest:
         is_right = read_header(directory, data) == row_format(data.format).header(columns)

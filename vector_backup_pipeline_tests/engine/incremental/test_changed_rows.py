@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+import duckdb
 import pytest
 
 from vector_backup_pipeline.engine.postgres import ranges
@@ -61,6 +63,61 @@ def test_changed_rows_are_exported(any_database: Database, backup: BackupMaker) 
         stamps.append(made.stamp)
         (table,) = made.manifest.tables
         assert entry["row_count"] == table.rows
+        chain.check_content(table)
+
+
+_LOOKS_LIKE_A_MARK = "x\nt,y"
+
+
+@contextmanager
+def _without_duckdb() -> Iterator[None]:
+    """In the block, opening DuckDB fails."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(duckdb, "connect", lambda *_, **__: pytest.fail("DuckDB was opened"))
+        yield
+
+
+def test_a_table_without_changes_takes_the_key_file_of_its_base(chain: Chain) -> None:
+    chain.make()
+    changes: list[tuple[str, tuple[int, int]]] = [
+        ("DELETE FROM docs WHERE id = 3", (0, 1)),
+        ("DELETE FROM docs WHERE id = 4; INSERT INTO docs VALUES (30)", (1, 1)),
+        ("UPDATE docs SET body = 'new' WHERE id = 5", (1, 0)),
+        ("DELETE FROM docs WHERE id = 6; INSERT INTO docs VALUES (6)", (1, 0)),
+        ("INSERT INTO docs VALUES (31)", (1, 0)),
+    ]
+    for change, counts in changes:
+        chain.database.run(change)
+        chain.database.run("VACUUM docs")
+        changed = chain.make()
+        with _without_duckdb():
+            made = chain.make()
+
+        for backup, expected in ((changed, counts), (made, (0, 0))):
+            entry = backup.result.tables_backed_up["docs"].model_dump()
+            assert (entry["rows_exported"], entry["rows_removed"]) == expected
+        assert made.manifest.builds_on == changed.stamp
+        assert keys(made) == keys(changed)
+        chain.check_content(made.manifest.tables[0])
+
+
+def test_keys_are_compared_if_it_is_not_known_that_they_are_the_same(
+    database: Database, backup: BackupMaker
+) -> None:
+    """The set is of an earlier version; or a line of a key looks like a changed row."""
+    database.run("CREATE TABLE docs (id text PRIMARY KEY); INSERT INTO docs VALUES ('a'), ('b')")
+    chain = Chain(database, backup)
+    base = chain.make()
+    (table,) = base.manifest.tables
+    assert table.keys is not None and table.keys.scanned_sha256 is not None
+    earlier = table.keys.model_copy(update={"scanned_sha256": None})
+    chain.rewrite(base, tables=[table.model_copy(update={"keys": earlier})])
+    assert chain.table().builds_on
+    database.run("INSERT INTO docs VALUES (%s)", [_LOOKS_LIKE_A_MARK])
+    for statement in ("SELECT", "SELECT", "UPDATE docs SET id = 'c' WHERE id = 'b'", "SELECT"):
+        database.run(statement)
+        table = chain.table()
+        assert table.builds_on and table.keys and table.keys.scanned_sha256 is None
         chain.check_content(table)
 
 

@@ -22,9 +22,11 @@ from vector_backup_pipeline.engine.errors import (
 )
 from vector_backup_pipeline.engine.formats.blocks import EMPTY, Content, digest_of
 from vector_backup_pipeline.engine.incremental.key_files import (
+    Comparison,
     KeyFiles,
     LiveKeys,
     RowFilter,
+    hash_scanned,
     stored_names,
 )
 
@@ -97,8 +99,7 @@ def _incremental(
     """The key file of an incremental backup of these rows."""
     with KeyFiles.open(columns) as keys:
         digests = _scan(keys, rows, {key for key in rows if before.get(key) != rows[key]})
-        assert keys.count_unknown(base) == 0
-        assert keys.removed(base) == len(before.keys() - rows.keys())
+        assert keys.compare(base) == Comparison(0, len(before.keys() - rows.keys()))
         contents = keys.write(target, digests, stamp, base)
         assert sum(contents.values(), EMPTY) == _content(rows)
     return target
@@ -226,7 +227,7 @@ def test_unknown_keys_are_duplicates_and_unchanged_ones_that_the_base_lacks_or_h
     file.write_text("".join(f"{line}\n" for line in scanned))
     with KeyFiles.open(["id"]) as keys:
         keys.load_scanned([file])
-        assert keys.count_unknown(tmp_path / "a") == unknown
+        assert keys.compare(tmp_path / "a").unknown == unknown
 
 
 def test_each_unchanged_row_needs_one_in_the_base(tmp_path: Path) -> None:
@@ -283,6 +284,21 @@ def test_few_rows_of_a_large_file_are_named_by_what_is_kept(tmp_path: Path) -> N
     with KeyFiles.open(["id"]) as keys:
         kept = RowFilter(frozenset([_digest(("0",), 0)]), keeps=True)
         assert keys.row_filter(newest, base, FIRST) == kept
+
+
+def test_the_hash_of_scanned_keys_depends_on_keys_alone(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+
+    def hashed(*texts: str) -> tuple[str, int]:
+        first.write_text(texts[0])
+        second.write_text("".join(texts[1:]))
+        return hash_scanned([first, second])
+
+    sha256, marked = hashed("f,a\nf,b\nf,c\n")
+    assert (hashed("f,a\n", "f,b\nf,c\n"), marked) == ((sha256, 0), 0)
+    assert hashed("t,a\nt,b\n", "t,c\n") == (sha256, 3)
+    assert hashed("t,a\nf,c\nf,b\n")[0] != sha256
+    assert hashed('f,"a\nt,b"\n') == (hashed('f,"a\nf,b"\n')[0], 1), "a key is no mark"
 
 
 def test_an_empty_table_has_a_key_file(tmp_path: Path) -> None:
