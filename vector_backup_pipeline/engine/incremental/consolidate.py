@@ -221,9 +221,9 @@ def _write_rows(
 
 def _write_keys(directory: BackupDirectory, newest: Link, stamp: str) -> KeyFile:
     """Write the newest key file with another stamp."""
-    table, columns = newest.table, newest.keys.columns
+    table, old = newest.table, newest.keys
     name = data_file_name(table.schema_name, table.name, stamp, KEYS_EXTENSION)
-    with KeyFiles.open(columns) as keys:
+    with KeyFiles.open(old.columns) as keys:
         path = keys.directory / "consolidated.parquet"
         keys.restamp(chains.download_keys(directory, newest, keys), stamp, path)
-        return store_keys(path, directory, name, columns, table.rows)
+        return store_keys(path, directory, name, old.columns, old.rows, old.scanned_sha256)

@@ -188,9 +188,8 @@ class TableExporter:
         )
 
     def _store_keys(self, path: Path, rows: int, scanned_sha256: str | None) -> KeyFile:
-        name = self._name(KEYS_EXTENSION)
-        stored = store_keys(path, self.directory, name, self._key_columns, rows)
-        return stored.model_copy(update={"scanned_sha256": scanned_sha256})
+        name, columns = self._name(KEYS_EXTENSION), self._key_columns
+        return store_keys(path, self.directory, name, columns, rows, scanned_sha256)
 
     def _entry(self, **fields: DataFile | KeyFile | str | int | None) -> TableBackup:
         return table_entry(self.source, self.definitions, **fields)
@@ -205,7 +204,12 @@ class TableExporter:
 
 
 def store_keys(
-    path: Path, directory: BackupDirectory, name: str, columns: Sequence[str], rows: int
+    path: Path,
+    directory: BackupDirectory,
+    name: str,
+    columns: Sequence[str],
+    rows: int,
+    scanned_sha256: str | None,
 ) -> KeyFile:
     """Copy the key file at `path` into the directory; durable when this returns."""
     size, sha256 = path.stat().st_size, hashlib.sha256()
@@ -216,5 +220,10 @@ def store_keys(
             file.write(chunk)
         file.commit()
     return KeyFile(
-        name=name, columns=list(columns), rows=rows, bytes=size, sha256=sha256.hexdigest()
+        name=name,
+        columns=list(columns),
+        rows=rows,
+        bytes=size,
+        sha256=sha256.hexdigest(),
+        scanned_sha256=scanned_sha256,
     )

@@ -48,14 +48,6 @@ class LiveKeys(NamedTuple):
     changed: list[int]
 
 
-class Comparison(NamedTuple):
-    """The number of live keys that the base does not explain, and of keys of the base that are no
-    longer live."""
-
-    unknown: int
-    removed: int
-
-
 class RowFilter(NamedTuple):
     """Rows of a data file by their digests: only these if `keeps`, else all but these."""
 
@@ -135,11 +127,12 @@ class KeyFiles:
         self._live = LiveKeys(rows, [changed.get(number, 0) for number in range(len(files))])
         return self._live
 
-    def compare(self, base: Path) -> Comparison:
-        """Compare the live keys with those of `base`. Unknown are unchanged keys that it lacks or
-        has twice, and duplicates: a set can build on it if there are none."""
+    def compare(self, base: Path) -> tuple[int, int]:
+        """How many live keys `base` does not explain, and how many keys of `base` are no longer
+        live. Not explained are unchanged keys that it lacks or has twice, and duplicates: without
+        any, a set can build on it."""
         self._read(base=base)
-        [(unknown, removed)] = self._run(
+        [counts] = self._run(
             """
             SELECT count(*) FILTER (NOT changed AND base.digest IS NULL)
                  + count(*) FILTER (NOT changed) - (SELECT count(*) FROM live WHERE NOT changed)
@@ -148,7 +141,7 @@ class KeyFiles:
             FROM live FULL JOIN base USING (key)
             """
         ).fetchall()
-        return Comparison(unknown, removed)
+        return counts
 
     def write(
         self, target: Path, digests: Sequence[Path], stamp: str, base: Path | None = None
@@ -348,8 +341,8 @@ def hash_scanned(files: Sequence[Path]) -> tuple[str, int]:
     sha256, marked = hashlib.sha256(), 0
     for path in files:
         with path.open("rb") as file:
-            while lines := file.readlines(_CHUNK):
-                data = b"\n" + b"".join(lines)
+            while chunk := file.read(_CHUNK):
+                data = b"\n" + chunk + file.readline()
                 marked += data.count(b"\nt,")
                 sha256.update(data.replace(b"\nt,", b"\nf,")[1:])
     return sha256.hexdigest(), marked

@@ -143,8 +143,9 @@ def test_the_new_set_is_full_and_has_the_rows_of_the_chain(
         assert (ours.builds_on, ours.live_rows, ours.full_reason) == (None, None, None)
         assert ours.file is not None and theirs.file is not None
         assert (ours.file.format, ours.file.compression) == (form, compression)
-    keys = _table(new, "docs").keys
-    assert keys is not None
+    keys, old_keys = _table(new, "docs").keys, _table(old, "docs").keys
+    assert keys is not None and old_keys is not None
+    assert keys.scanned_sha256 == old_keys.scanned_sha256 is not None
     with KeyFiles.open(keys.columns) as files:
         content = Content(_table(new, "docs").rows, int(_table(new, "docs").digest or "", 16))
         assert files.contents(_directory(backup) / keys.name) == {stamp: content}
