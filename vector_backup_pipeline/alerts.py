@@ -270,7 +270,7 @@ def send(settings: Settings, causes: Collection[Cause], *, are_over: bool = Fals
     parts = []
     for cause in list(causes)[:_MOST_IN_A_MESSAGE]:
         since = cause.since.astimezone(settings.timestamps.timezone)
-        lines = [cause.title, cause.message]
+        lines = [cause.message] if len(titles) == 1 else [cause.title, cause.message]
         lines += [f"Since: {since:%Y-%m-%d %H:%M %Z}", f"Where: {cause.where}"]
         lines += [f"Run: {cause.run}"] if cause.run else []
         parts.append("\n".join(lines if are_over else [*lines, f"Next: {cause.advice}"]))
