@@ -54,7 +54,7 @@ def run_to_the_end(home: Path, count: int, limit: int) -> None:
     with start_embedded_server(home / "server") as server:
         for number in range(count):
             environment[f"RAG_{number}_URL"] = _database(server, number)
-        began = _wait_for_the_minute(environment)
+        began = _due(environment)
         most = Counter[str]()
         with _daemon(home, environment), _instance_of(home) as instance:
             while True:
@@ -85,7 +85,7 @@ def load_and_tick(home: Path, count: int) -> None:
         )
         seconds, schedules = loaded.stdout.split()
         print(f"{count} targets: {schedules} schedules loaded in {seconds} s after dagster itself")
-    began = _wait_for_the_minute(environment)
+    began = _due(environment)
     with _daemon(home, environment), _instance_of(home) as instance:
         first = None
         while (queued := instance.get_runs_count()) < count:
@@ -100,13 +100,14 @@ def load_and_tick(home: Path, count: int) -> None:
 
 
 def _instance(home: Path, count: int, limit: int) -> dict[str, str]:
-    """The environment of an instance whose targets are due at `DUE`, two minutes from now."""
+    """The environment of an instance whose targets are due at `DUE`: after the daemon has started,
+    also on a slow machine."""
     write_instance_files(home)
     config = home / "dagster.yaml"
     old = "max_concurrent_runs: 10"
     assert old in config.read_text()
     config.write_text(config.read_text().replace(old, f"max_concurrent_runs: {limit}"))
-    due = datetime.now(timezone.utc).replace(second=0, microsecond=0) + timedelta(minutes=2)
+    due = datetime.now(timezone.utc).replace(second=0, microsecond=0) + timedelta(minutes=3)
     targets = {
         f"rag_{number}": {
             "connection": f"RAG_{number}_URL",
@@ -144,12 +145,10 @@ def _database(server: EmbeddedServer, number: int) -> str:
     return url
 
 
-def _wait_for_the_minute(environment: dict[str, str]) -> float:
-    """Wait until the daemon has 20 seconds to start; returns the due moment, monotonic."""
-    due = datetime.fromisoformat(environment["DUE"])
-    left = (due - datetime.now(timezone.utc)).total_seconds()
-    time.sleep(max(0.0, left - 45))
-    return time.monotonic() + (due - datetime.now(timezone.utc)).total_seconds()
+def _due(environment: dict[str, str]) -> float:
+    """The moment at which the schedules are due, monotonic."""
+    left = datetime.fromisoformat(environment["DUE"]) - datetime.now(timezone.utc)
+    return time.monotonic() + left.total_seconds()
 
 
 @contextmanager
@@ -160,6 +159,8 @@ def _daemon(home: Path, environment: dict[str, str]) -> Iterator[None]:
             env=environment,
             stdout=log,
             stderr=log,
+            # A background job of a shell ignores SIGINT, and Dagster then SIGTERM too.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
     try:
         yield

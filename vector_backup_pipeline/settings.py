@@ -321,10 +321,7 @@ class Settings(BaseSettings):
         try:
             # `daily_backup_schedule` is the installation's.
             return TargetsFile(self.targets, Target, reserved=("daily", self.directory, REQUESTS))
-        except OSError as error:
-            reason = f"cannot read {self.targets}: {error.strerror}"
-            raise SettingsError("targets", reason) from error
-        except ValueError as error:
+        except (OSError, ValueError) as error:
             raise SettingsError("targets", str(error)) from None
 
     @cached_property
@@ -349,10 +346,9 @@ class Settings(BaseSettings):
             return self
         known = self._targets_file.targets if self._targets_file else {}
         if name not in known:
-            text = f"is {name[:100]!r}. Known: {', '.join([*known][:10])}"
-            if not known:
-                text = f"has no meaning without targets: set {variable_of('targets')} to their file"
-            raise parameter_error([Problem(("target",), f"{text}.")])
+            names = ", ".join([*known][:10]) or "none; set it to the file of targets"
+            text = f"is {name[:100]!r}. Known from {variable_of('targets')}: {names}."
+            raise parameter_error([Problem(("target",), text)])
         target = known[name]
         values: dict[str, Any] = {"root": f"{self.root.rstrip('/')}/{name}"}
         for model in (target, target.retention):

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from vector_backup_pipeline.parameters.model import requirement
-from vector_backup_pipeline.parameters.types import TARGET_PATTERN
 
 # The one in C is ten times as fast.
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_Name = Annotated[str, Field(pattern="^[A-Za-z0-9_][A-Za-z0-9_-]{0,99}$")]
 
 
 class TargetsFile:
-    """The targets of a file, each an instance of `model`.
+    """The targets of a file by name, each an instance of `model`.
 
     Raises:
         OSError: the file cannot be read.
@@ -28,65 +27,51 @@ class TargetsFile:
     def __init__(self, path: str, model: type[BaseModel], reserved: Collection[str]) -> None:
         """Targets cannot have `reserved` names."""
         self._path = path
-        self._root = self._parse(Path(path).read_text("utf-8"))
-        names = {name.replace("-", "_") for name in reserved}
-        self.targets: dict[str, Any] = {}
-        for key, node in self._root.value:
-            name = str(key.value)
-            if not re.fullmatch(TARGET_PATTERN, name):
-                text = "a name has letters, digits, '_' and '-', at most 100"
-                raise self.error((name,), text)
-            # Names in Dagster have no dashes.
-            if name.replace("-", "_") in names:
-                raise self._at(key, name, "the name is taken; '-' and '_' count as equal")
-            names.add(name.replace("-", "_"))
-            self.targets[name] = self._target(name, node, model)
+        try:
+            self._root: Any = yaml.compose(Path(path).read_text("utf-8"), _Loader)
+            values = _Loader("").construct_document(self._root)
+        except (yaml.YAMLError, AttributeError) as error:
+            # Its text may quote a password. An empty file has no attributes.
+            mark = getattr(error, "problem_mark", None)
+            line = f", line {mark.line + 1}" if mark else ""
+            raise ValueError(f"{path}{line}: this is not YAML") from None
+        try:
+            targets = TypeAdapter(dict[_Name, model]).validate_python(values)  # type: ignore[valid-type]
+        except ValidationError as invalid:
+            raise self._refusal(invalid, model) from None
+        self.targets: dict[str, Any] = targets
+        # Dagster's names have no dashes.
+        taken = {name.replace("-", "_") for name in reserved}
+        for key, _ in self._root.value:
+            plain = key.value.replace("-", "_")
+            if plain in taken:
+                raise self._at(key, key.value, "the name is taken; '-' and '_' count as equal")
+            taken.add(plain)
 
-    def error(self, keys: Sequence[str | int], text: str) -> ValueError:
+    def error(self, keys: tuple[str | int, ...], text: str) -> ValueError:
         """What is wrong at a key of a target; `keys` begins with the target's name."""
         found: yaml.Node = self._root
         node: yaml.Node | None = self._root
         for key in keys:
             entries = node.value if isinstance(node, yaml.MappingNode) else ()
-            found, node = next((entry for entry in entries if entry[0].value == key), (found, None))
-        return self._at(found, str(keys[0]), text)
+            found, node = next((e for e in entries if e[0].value == str(key)), (found, None))
+        return self._at(found, str(keys[0]) if keys else "", text)
 
     def _at(self, node: yaml.Node, name: str, text: str) -> ValueError:
         line = node.start_mark.line + 1
         return ValueError(f"{self._path}, line {line}: target {name[:100]}: {text}")
 
-    def _parse(self, text: str) -> yaml.MappingNode:
-        try:
-            root = yaml.compose(text, _Loader)
-        except yaml.YAMLError as error:
-            # Its text may quote a password.
-            mark = getattr(error, "problem_mark", None)
-            where = f", line {mark.line + 1}" if mark else ""
-            raise ValueError(f"{self._path}{where}: this is not YAML") from None
-        if not isinstance(root, yaml.MappingNode):
-            raise ValueError(f"{self._path} is not a mapping from names to targets")
-        return root
-
-    def _target(self, name: str, node: yaml.Node, model: type[BaseModel]) -> BaseModel:
-        try:
-            values = _Loader("").construct_document(node)
-        except (yaml.YAMLError, ValueError):
-            values = None
-        if not isinstance(values, dict):
-            raise self.error((name,), "it is not a mapping of keys and values")
-        # As in the environment, a blank value counts as not set.
-        values = {key: value for key, value in values.items() if value not in (None, "")}
-        try:
-            return model(**values)
-        except ValidationError as error:
-            detail = error.errors(include_url=False, include_input=False)[0]
-        field, fields = None, model.model_fields
-        for key in detail["loc"]:
+    def _refusal(self, invalid: ValidationError, model: type[BaseModel]) -> ValueError:
+        detail = invalid.errors(include_url=False, include_input=False)[0]
+        keys, field, fields = detail["loc"], None, model.model_fields
+        for key in keys[1:]:
             if key in fields:
                 field = fields[str(key)]
                 fields = getattr(field.annotation, "model_fields", {})
-        if field is None or detail["type"] == "extra_forbidden":
-            text = f"Unknown: {detail['loc'][-1]!r}. Known: {', '.join(fields)}"
+        if detail["type"] == "extra_forbidden":
+            text = f"Unknown: {keys[-1]!r}. Known: {', '.join(fields)}"
+        elif field is None:
+            text = "write a name of at most 100 letters, digits, '_' and '-', and a mapping of keys"
         else:
-            text = f"{'.'.join(map(str, detail['loc']))} {requirement(detail, field)}"
-        raise self.error((name, *detail["loc"]), text)
+            text = f"{'.'.join(map(str, keys[1:]))} {requirement(detail, field)}"
+        return self.error(keys, text)

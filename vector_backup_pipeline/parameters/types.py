@@ -30,7 +30,6 @@ DEFAULT_PROGRESS_EVERY = 50_000
 # With a prefix and a suffix, a name must fit into the 255 bytes of a file's.
 TASK_ID_PATTERN = "^[A-Za-z0-9_]{0,200}$"
 
-TARGET_PATTERN = "^[A-Za-z0-9_][A-Za-z0-9_-]{0,99}$"
 
 CONNECTION_FORM = (
     "a URL, or libpq's 'host=db dbname=rag'. Dagster stores run config as plain text: use "
