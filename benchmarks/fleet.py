@@ -46,7 +46,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         if options.databases:
             run_to_the_end(Path(directory) / "runs", options.databases, options.limit)
-        load_and_tick(Path(directory) / "ticks", options.schedules)
+        if options.schedules:
+            load_and_tick(Path(directory) / "ticks", options.schedules)
 
 
 def run_to_the_end(home: Path, count: int, limit: int) -> None:

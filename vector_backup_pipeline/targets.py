@@ -28,13 +28,14 @@ class TargetsFile:
         """Targets cannot have `reserved` names."""
         self._path = path
         try:
-            self._root: Any = yaml.compose(Path(path).read_text("utf-8"), _Loader)
-            values = _Loader("").construct_document(self._root)
+            root: Any = yaml.compose(Path(path).read_text("utf-8"), _Loader)
+            values = _Loader("").construct_document(root)
         except (yaml.YAMLError, AttributeError) as error:
             # Its text may quote a password. An empty file has no attributes.
             mark = getattr(error, "problem_mark", None)
             line = f", line {mark.line + 1}" if mark else ""
             raise ValueError(f"{path}{line}: this is not YAML") from None
+        self._root: yaml.Node = root
         try:
             targets = TypeAdapter(dict[_Name, model]).validate_python(values)  # type: ignore[valid-type]
         except ValidationError as invalid:
@@ -42,7 +43,7 @@ class TargetsFile:
         self.targets: dict[str, Any] = targets
         # Dagster's names have no dashes.
         taken = {name.replace("-", "_") for name in reserved}
-        for key, _ in self._root.value:
+        for key, _ in root.value:
             plain = key.value.replace("-", "_")
             if plain in taken:
                 raise self._at(key, key.value, "the name is taken; '-' and '_' count as equal")
