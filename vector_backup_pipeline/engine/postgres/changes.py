@@ -75,7 +75,7 @@ def is_durable(cursor: Cursor, position: str, settings: ConnectionSettings) -> b
 
 
 def _flush_wal(settings: ConnectionSettings) -> None:
-    """Commit a message in the WAL, which nobody reads: a commit flushes all WAL before it."""
+    """Commit a message in the WAL, which has no reader: a commit flushes all WAL before it."""
     with contextlib.closing(connect(settings)) as connection, connection.cursor() as cursor:
         allow_writes(cursor)
         set_local(cursor, {"synchronous_commit": "local"})

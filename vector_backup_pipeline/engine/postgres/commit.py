@@ -34,7 +34,7 @@ def commit_or_learn(
     """Commit. If the connection is lost, ask the server on a new connection for the outcome.
 
     Raises:
-        CommitUnknown: nobody can say; `if_unknown` is its message.
+        CommitUnknown: the outcome is unknown; `if_unknown` is its message.
         psycopg2.Error: it was rolled back.
     """
     with connection.cursor() as cursor:

@@ -1,6 +1,6 @@
 """A database and a role for one restore test (drill): created, used, dropped, even after a crash.
 
-The statements of a restore come from the backup directory, and whoever can write there may have
+The statements of a restore come from the backup directory, and anyone who can write there may have
 written them. So if the connection's role is a superuser, the test runs as a role of its own that
 owns its database and has no other rights: it can read no file and start no program. It logs in by
 itself, since SET ROLE could be undone from within.

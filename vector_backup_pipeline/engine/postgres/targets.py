@@ -155,10 +155,10 @@ def find_existing(cursor: Cursor, schema: str, name: str) -> ExistingTable | Non
         InvalidParams: a relation of that name is not a table.
         PermissionDenied: row security would hide rows from this role.
     """
-    found = fetch_rows(cursor, _TABLE, {"schema": schema, "name": name})
-    if not found:
+    tables = fetch_rows(cursor, _TABLE, {"schema": schema, "name": name})
+    if not tables:
         return None
-    ((oid, kind, is_guarded),) = found
+    ((oid, kind, is_guarded),) = tables
     if kind not in (_ORDINARY, _PARTITIONED):
         raise InvalidParams(
             f"{schema}.{name} exists in the target and is not a table. Restore under another name "

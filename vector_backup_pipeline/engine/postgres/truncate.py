@@ -51,7 +51,7 @@ def truncate_tables(pinned: PinnedSnapshot, names: Sequence[str]) -> dict[str, i
     """Truncate the tables, all in one statement, and commit; the rows after, by name.
 
     Raises:
-        CommitUnknown: nobody can say whether it happened.
+        CommitUnknown: the outcome is unknown.
         IntegrityError, LockTimeout, DatabaseError, …: nothing was truncated.
     """
     in_oid_order = sorted((pinned.tables[name].table for name in names), key=lambda t: t.oid)

@@ -9,30 +9,8 @@ from psycopg2.extras import execute_values
 
 from vector_backup_pipeline.engine.formats.csv import csv_fields, csv_record
 from vector_backup_pipeline_tests.fix_postgres import Database
-from vector_backup_pipeline_tests.fix_rows import records_of
 
 VALUES = st.one_of(st.none(), st.text(alphabet=st.sampled_from('a ",\n\r\\.N\té😀')), st.text())
-
-
-@pytest.mark.parametrize(
-    ("values", "record"),
-    [
-        ([], b"\n"),
-        (["", None, "NULL"], b'"",,NULL\n'),
-        (['say "hi"', "c\nd"], b'"say ""hi""","c\nd"\n'),
-    ],
-)
-def test_a_record_quotes_what_needs_it_and_nothing_else(
-    values: list[str | None], record: bytes
-) -> None:
-    assert csv_record(values) == record
-
-
-@given(st.lists(st.lists(VALUES, min_size=1, max_size=3)))
-def test_a_record_ends_where_its_last_quote_is_closed(rows: list[list[str | None]]) -> None:
-    records = [csv_record(row) for row in rows]
-
-    assert [record + b"\n" for record in records_of(b"".join(records))] == records
 
 
 @pytest.mark.parametrize("width", [1, 2])

@@ -65,7 +65,7 @@ def test_the_variable_is_the_size_of_the_parts_in_mebibytes(
 ) -> None:
     monkeypatch.setenv("VECTOR_BACKUP_PART_SIZE", "9")
     directory = load_settings().open_root(bucket.url).open(None)
-    with directory.create(_NAME) as file:
+    with directory.create(_NAME, expected_size=1 << 40) as file:
         for _ in range(10):
             file.write(_BLOCK)
         file.commit()
@@ -97,16 +97,6 @@ def test_a_file_of_too_many_parts_is_refused_with_the_variable_that_helps(
         for _ in range(17):
             file.write(_BLOCK)
     assert bucket.unfinished() == []
-
-
-def test_a_part_size_that_was_set_is_taken(bucket: Bucket) -> None:
-    directory = BackupRoot(bucket.url, "vector_bak", part_size=5 * MEBIBYTE).open(None)
-    with directory.create(_NAME, expected_size=1 << 40) as file:
-        for _ in range(11):
-            file.write(_BLOCK)
-        file.commit()
-    part = bucket.client.head_object(Bucket=bucket.name, Key=_KEY, PartNumber=1)
-    assert part["ContentLength"] == 5 * MEBIBYTE
 
 
 def test_memory_does_not_grow_with_the_file(bucket: Bucket) -> None:

@@ -1,4 +1,4 @@
-"""Reading the catalogs: rows by column name, and reads that may be given up."""
+"""Reading the catalogs: rows by column name, and reads that don't wait for locks."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ from vector_backup_pipeline.engine.table_definition import Kind, Statement
 Row = dict[str, Any]
 
 POSTGRES_14 = 140000
-# Long enough for a lock held for a moment, short enough that nobody queues behind us for long.
+# Longer than most locks are held, but short for the sessions that queue behind this one.
 _SIDE_LOCK_TIMEOUT = "200ms"
 
 # A foreign key to a partitioned table has one more row in pg_constraint for each partition, which

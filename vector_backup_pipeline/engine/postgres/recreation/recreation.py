@@ -3,7 +3,7 @@
     check ─▶ create ─▶ (rows) ─▶ build ─▶ finish ─▶ publish
 
 Each step takes a cursor and may be on a connection of its own, after the step before is committed.
-With a staging schema, nobody sees anything before `publish`. Nothing here commits.
+With a staging schema, nothing is visible before `publish`. Nothing here commits.
 """
 
 from collections import defaultdict
