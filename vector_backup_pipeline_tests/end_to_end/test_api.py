@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 import httpx
 import pytest
+from prometheus_client.parser import text_string_to_metric_families as metric_families
 
 from vector_backup_pipeline_tests.end_to_end.graphql_proxy import GraphQLProxy, proxy_before
 from vector_backup_pipeline_tests.faults.watching import wait_for_a_waiting_lock
@@ -203,6 +204,20 @@ def test_a_failed_run_is_answered_with_its_kind_and_reason(
     assert detail in data["detail"]
     assert data.get("can_retry", False) is True or name != "no server"
     assert "Traceback" not in answers[name].answer.text
+
+
+def test_the_metrics_have_the_runs_and_their_errors(
+    answers: Mapping[str, Called], stage: Stage
+) -> None:
+    text = stage.api.http.get("/metrics").text
+
+    samples = [sample for family in metric_families(text) for sample in family.samples]
+    runs = [s.labels for s in samples if s.name == "vector_backup_recent_runs"]
+    failures = {run["error_type"] for run in runs if run["status"] == "FAILURE"}
+    assert {"TABLE_NOT_FOUND", "SERVICE_UNAVAILABLE", "PERMISSION_DENIED"} <= failures
+    of_task = [s for s in samples if s.labels.get("location") == "corpus_a"]
+    assert [s.value for s in of_task if s.name == "vector_backup_table_rows"] == [4, 58]
+    assert "SUCCESS" in {sample.labels.get("status") for sample in of_task}
 
 
 def test_a_hundred_status_calls_a_second_cost_dagster_one_query_a_second(stage: Stage) -> None:
