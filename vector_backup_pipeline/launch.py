@@ -30,14 +30,18 @@ from vector_backup_pipeline.terminal import TerminalProgressResource
 LOCATION_NAME = "vector_backup_pipeline"
 
 
-def launch(operation: Operation, run_config: dict[str, Any], settings: Settings) -> RunOutcome:
-    """Run the operation's job to its end, in the instance of DAGSTER_HOME if there is one."""
+def launch(
+    operation: Operation, run_config: dict[str, Any], settings: Settings, *, is_quiet: bool = False
+) -> RunOutcome:
+    """Run the operation's job to its end, in the instance of DAGSTER_HOME if there is one. With
+    `is_quiet`, no progress is shown."""
     job = JOBS[operation]
     mapping = job.config_mapping
     assert mapping is not None  # noqa: S101 - all jobs have a flat config.
     # The terminal gets no log lines of Dagster's; the instance has them.
     quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-    resources = job_resources(is_of_terminal=True) | {"progress": TerminalProgressResource()}
+    progress = TerminalProgressResource(is_quiet=is_quiet)
+    resources = job_resources(is_of_terminal=True) | {"progress": progress}
     in_process = job.graph.to_job(
         name=job.name,
         config=dg.ConfigMapping(

@@ -115,7 +115,10 @@ class ProgressResource(dg.ConfigurableResource[None]):
         """A block was written or sent."""
 
     def announced(self, line: str) -> None:
-        """An action that may take long has begun."""
+        """An action that may take long has begun, or has ended."""
+
+    def warned(self, line: str) -> None:
+        """Something failed that does not fail the run."""
 
 
 class RunResource(dg.ConfigurableResource[None], Generic[_R]):

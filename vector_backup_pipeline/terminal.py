@@ -27,8 +27,10 @@ _SECONDS_BETWEEN_LINES = 5.0
 
 
 class TerminalProgressResource(ProgressResource):
-    """A progress bar per table on a terminal, plain lines elsewhere; always on stderr."""
+    """A progress bar per table on a terminal, plain lines elsewhere; always on stderr. With
+    `is_quiet`, only warnings."""
 
+    is_quiet: bool = False
     _bars: Progress | None = PrivateAttr(default=None)
     _tasks: dict[str, TaskID] = PrivateAttr(default_factory=dict)
     _last_line: float = PrivateAttr(default=0.0)
@@ -37,7 +39,7 @@ class TerminalProgressResource(ProgressResource):
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002 - Dagster's
         self._stream = _own_stderr()
         console = Console(file=self._stream)
-        if console.is_terminal:
+        if console.is_terminal and not self.is_quiet:
             self._bars = Progress(
                 TextColumn("{task.fields[table]}", markup=False),
                 BarColumn(),
@@ -63,11 +65,15 @@ class TerminalProgressResource(ProgressResource):
             self._bars.update(
                 self._tasks[moment.table], completed=moment.percent or 0, numbers=numbers
             )
-        elif time.monotonic() - self._last_line >= _SECONDS_BETWEEN_LINES:
+        elif not self.is_quiet and time.monotonic() - self._last_line >= _SECONDS_BETWEEN_LINES:
             self._last_line = time.monotonic()
             self._print(f"{moment.table}: {numbers}")
 
     def announced(self, line: str) -> None:
+        if not self.is_quiet:
+            self.warned(line)
+
+    def warned(self, line: str) -> None:
         if self._bars is not None:
             self._bars.console.print(line, markup=False, highlight=False)
         else:
@@ -145,6 +151,6 @@ _SUMMARIES: Mapping[Operation, Callable[[Any], list[str]]] = {
 }
 
 
-def summary(operation: Operation, result: dict[str, Any]) -> str:
+def summary(operation: Operation, result: dict[str, Any]) -> list[str]:
     """The result of an operation for a person."""
-    return "\n".join(_SUMMARIES[operation](operation.result.model_validate(result)))
+    return _SUMMARIES[operation](operation.result.model_validate(result))

@@ -33,7 +33,7 @@ def test_backup_restore_and_verify_show_what_they_did(
     backup = terminal("backup")
     verify = terminal("verify")
     installed.run("TRUNCATE langchain_pg_collection, langchain_pg_embedding")
-    restore = terminal("restore", "--timestamp", "latest")
+    restore = terminal("restore", "latest")
 
     assert (backup.code, verify.code, restore.code) == (0, 0, 0)
     assert backup.err == restore.err == ""
@@ -248,7 +248,7 @@ def test_as_a_process_it_writes_its_result_on_stdout_and_no_warning_anywhere(
 
 @pytest.mark.parametrize("output", ["latin-1", "full disk", "closed pipe"])
 def test_output_that_cannot_be_written_never_changes_the_exit_code(root: Path, output: str) -> None:
-    SetWriter(root / "vector_bak").write("20250101_000000", {"✓": 4})
+    SetWriter(root / "vector_bak").file("✓_20250101_000000.csv")
     encoding = "latin-1" if output == "latin-1" else "utf-8"
     read_end, write_end = os.pipe()
     os.close(read_end)
@@ -266,7 +266,7 @@ def test_output_that_cannot_be_written_never_changes_the_exit_code(root: Path, o
     assert done.returncode == 0
     assert ("No space left" in done.stderr.decode(encoding)) == (output == "full disk")
     if output == "latin-1":
-        assert b"?_20250101_000000.csv (4 rows" in done.stdout
+        assert b"orphan: ?_20250101_000000.csv\n" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -274,6 +274,7 @@ def test_output_that_cannot_be_written_never_changes_the_exit_code(root: Path, o
     [
         (("--help",), 0, {"dagster", "psycopg2", "pydantic"}),
         (("list", "--json"), 0, {"dagster", "psycopg2"}),
+        (("show", "latest"), 1, {"dagster", "psycopg2"}),
         (("backup", "--bogus"), 2, {"dagster", "psycopg2"}),
     ],
 )
@@ -294,19 +295,65 @@ def test_what_needs_no_run_does_not_import_dagster(
     assert not imported & absent
 
 
-@pytest.mark.parametrize("flags", [["-v"], []])
+@pytest.mark.parametrize("arguments", ["-v backup", "backup -v", "backup"])
 def test_the_flag_logs_each_phase_on_standard_error(
-    flags: list[str], installed: Database, terminal: Terminal
+    arguments: str, installed: Database, terminal: Terminal
 ) -> None:
-    called = terminal(*flags, "backup", "--json")
+    called = terminal(*arguments.split(), "--json")
 
     assert called.code == 0
     assert called.document["backup_performed"]
     logged = [line.split(" INFO ")[1] for line in called.err.splitlines() if " INFO " in line]
     phases = ["Snapshot pinned", "Exported", "Exported", "Manifest written"]
     assert [next(p for p in phases if line.startswith(p)) for line in logged] == (
-        phases if flags else []
+        phases if "-v" in arguments else []
     )
+
+
+@pytest.mark.parametrize("arguments", ["-q backup", "backup -q"])
+def test_a_quiet_run_prints_only_its_failure(
+    arguments: str, installed: Database, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vector_backup_pipeline.terminal._SECONDS_BETWEEN_LINES", 0.0)
+
+    good = terminal(*arguments.split())
+    bad = terminal(*arguments.split(), "--tables", "nope")
+
+    assert (good.code, good.out, good.err) == (0, "", "")
+    assert (bad.code, bad.err.count("TABLE_NOT_FOUND: The table nope was not found")) == (1, 1)
+    assert "✗ nope: FAILED\n" in bad.out
+
+
+def test_runs_are_listed_newest_first_with_their_errors(
+    installed: Database, terminal: Terminal, root: Path, dagster_home: Path
+) -> None:
+    (root / "corpus_7").mkdir()
+    assert terminal("backup", "--task-id", "corpus_7").code == 0
+    assert terminal("restore", "latest").code == 1
+
+    restore, backup = terminal("runs", "--json").document["runs"]
+    lines = terminal("runs", "--limit", "1").out.splitlines()
+
+    assert (backup["job"], backup["status"], backup["location"]) == (
+        "backup",
+        "SUCCESS",
+        "corpus_7",
+    )
+    assert backup["error_type"] is None
+    assert (restore["job"], restore["status"]) == ("restore", "FAILURE")
+    assert restore["error_type"] == "RESOURCE_NOT_FOUND"
+    assert len(lines) == 3
+    assert re.search(f"{restore['run_id'][:8]}  restore  FAILURE .* RESOURCE_NOT_FOUND", lines[1])
+    assert lines[2] == f"  ✗ {restore['run_id'][:8]}: {restore['error']}"
+
+
+def test_runs_need_an_instance(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+
+    called = terminal("runs")
+
+    assert (called.code, called.out) == (2, "")
+    assert called.err.startswith("INVALID_PARAMS: DAGSTER_HOME is not set.")
 
 
 def test_signals_at_once_are_one_interrupt(

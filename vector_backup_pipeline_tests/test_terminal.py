@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import click
 import dagster as dg
 import pytest
 
@@ -18,6 +19,7 @@ from vector_backup_pipeline.terminal import TerminalProgressResource, summary
 from vector_backup_pipeline_tests.fix_dagster import CHECKOUT
 from vector_backup_pipeline_tests.fix_postgres import Database
 from vector_backup_pipeline_tests.fix_process import child
+from vector_backup_pipeline_tests.fix_sets import SetWriter
 
 MOMENT = Progress(table="docs [x]", rows=500, bytes=2_000_000, seconds=2.0, percent=25.0)
 
@@ -66,6 +68,30 @@ def test_on_a_terminal_each_table_has_a_bar_and_stdout_stays_clean(
     assert "58 rows, 100.0%" in drawn
     assert "✓ langchain_pg_embedding: 58 rows" in out
     assert "\x1b" not in out
+
+
+@pytest.mark.parametrize("no_color", ["", "1"])
+def test_on_a_terminal_tables_are_folded_and_colored(root: Path, no_color: str) -> None:
+    SetWriter(root / "vector_bak").write("20250102_000000", builds_on="20250101_000000")
+    ours, theirs = pty.openpty()
+    with child(
+        [sys.executable, "-m", "vector_backup_pipeline.cli", "list"],
+        env=os.environ
+        | {"PYTHONPATH": str(CHECKOUT), "TERM": "xterm", "COLUMNS": "80", "NO_COLOR": no_color},
+        stdout=theirs,
+    ) as process:
+        os.close(theirs)
+        lines = _read_all(ours).splitlines()[-5:]
+        assert process.wait(timeout=60) == 0
+
+    assert ("\x1b[31mdamaged\x1b[0m" in lines[1]) == (not no_color)
+    plain = [click.unstyle(line) for line in lines]
+    assert max(map(len, plain)) <= 80
+    assert [line[50:].strip() for line in plain[1:4]] == [
+        "damaged, builds on",
+        "20250101_000000, which is",
+        "missing or damaged",
+    ]
 
 
 def test_bars_are_drawn_while_a_step_redirects_standard_error(
@@ -211,4 +237,4 @@ def test_a_summary_has_a_line_per_table_and_says_where_and_how_long(
 ) -> None:
     result = {"duration": 1.25, "timestamp": "2025-07-21T23:49:14+08:00", **RESULTS[operation]}
 
-    assert summary(operation, result).splitlines() == lines
+    assert summary(operation, result) == lines

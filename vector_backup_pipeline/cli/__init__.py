@@ -29,6 +29,9 @@ COMMANDS = {
     ),
     "verify": ("operations", "Verify stored backup sets, optionally with a restore test."),
     "list": ("listing", "List backup sets."),
+    "show": ("listing", "Show all that is known of one backup set."),
+    "stats": ("listing", "Show how many sets there are, their size and growth."),
+    "runs": ("runs", "Show the latest runs in the Dagster instance of DAGSTER_HOME."),
     "diff": ("diff", "Compare two backup sets by their key files."),
     "adopt": ("operations", "Create backup sets from the older system's files."),
     "consolidate": ("operations", "Make a full backup set from an incremental one and its chain."),
@@ -94,7 +97,34 @@ def load_command(name: str) -> click.Command:
     """The command of that name in `COMMANDS`."""
     module = importlib.import_module(f"{__name__}.{COMMANDS[name][0]}")
     command: click.Command = getattr(module, f"{name}_command")
+    if _QUIET not in command.params:
+        command.params += [_VERBOSE, _QUIET]
     return command
+
+
+def _set_flag(context: click.Context, option: click.Parameter, value: bool) -> None:
+    """Keep a flag, which may be before or after the command."""
+    if value:
+        context.meta[option.name or ""] = True
+    if option is _VERBOSE and context.parent is not None:
+        level = logging.INFO if context.meta.get("verbose") else logging.ERROR
+        context.with_resource(log_output(sys.stderr, level))
+
+
+_VERBOSE = click.Option(
+    ["-v", "--verbose"],
+    is_flag=True,
+    expose_value=False,
+    callback=_set_flag,
+    help="Log each phase of a run to standard error. Default: off.",
+)
+_QUIET = click.Option(
+    ["-q", "--quiet"],
+    is_flag=True,
+    expose_value=False,
+    callback=_set_flag,
+    help="Show no progress, and no summary of a run that succeeds, such as for cron. Default: off.",
+)
 
 
 class _Commands(click.Group):
@@ -113,24 +143,17 @@ class _Commands(click.Group):
 
 @click.group(
     cls=_Commands,
+    params=[_VERBOSE, _QUIET],
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     invoke_without_command=True,
 )
 @click.version_option(__version__, prog_name="vector-backup")
-@click.option(
-    "-v",
-    "--verbose",
-    is_flag=True,
-    help="Log each phase of a run to standard error, such as in vector-backup -v backup. "
-    "Default: off.",
-)
 @click.pass_context
-def commands(context: click.Context, verbose: bool) -> None:
+def commands(context: click.Context) -> None:
     """Back up and restore PostgreSQL tables with pgvector.
 
     Settings come from VECTOR_BACKUP_* variables. With DAGSTER_HOME, runs appear in the history of
     that Dagster instance.
     """
-    context.with_resource(log_output(sys.stderr, logging.INFO if verbose else logging.ERROR))
     if context.invoked_subcommand is None:
         click.echo(context.get_help())

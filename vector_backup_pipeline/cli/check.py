@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vector_backup_pipeline.cli.options import parameter_options, read_parameters
-from vector_backup_pipeline.cli.showing import DONE, FAILED, json_option, printable, show_json
+from vector_backup_pipeline.cli.showing import DONE, FAILED, json_option, show_json, show_lines
 from vector_backup_pipeline.parameters.backup import CheckParameters
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def check_command(as_json: bool, send_alerts: bool, **options: Any) -> int:
         conclusion = "A backup can be made: vector-backup backup"
         if not success:
             conclusion = "Fix the items marked ✗, then run the check again."
-        click.echo(f"\n{totals}. {conclusion}")
+        show_lines("", f"{totals}. {conclusion}")
     return DONE if success else FAILED
 
 
@@ -78,10 +78,9 @@ def _printed(findings: "Iterable[Finding]") -> "Iterator[Finding]":
     area = None
     for finding in findings:
         if finding.area != area:
-            click.echo(finding.area if area is None else f"\n{finding.area}")
+            show_lines(*([] if area is None else [""]), finding.area)
             area = finding.area
-        line = printable(f"{finding.name}: {finding.message}")
-        click.echo(f"  {_SIGNS[finding.status]} {line}")
+        show_lines(f"  {_SIGNS[finding.status]} {finding.name}: {finding.message}")
         if finding.advice:
-            click.echo(f"      {printable(finding.advice)}")
+            show_lines(f"      {finding.advice}")
         yield finding

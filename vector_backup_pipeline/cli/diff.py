@@ -3,21 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import click
 
-from vector_backup_pipeline.cli.showing import (
-    DONE,
-    json_option,
-    printable,
-    show_json,
-    target_option,
-)
-
-if TYPE_CHECKING:
-    from vector_backup_pipeline.engine.incremental.diff import SetDifference
+from vector_backup_pipeline.cli.options import location_options
+from vector_backup_pipeline.cli.showing import DONE, json_option, show_json, show_lines
 
 
 @click.command("diff")
@@ -34,10 +24,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="List the primary keys of the rows instead, one JSON object per line. Default: off.",
 )
-@target_option
-@click.option(
-    "--task-id", metavar="ID", help="Compare sets of this task. Default: those of the root."
-)
+@location_options("the root's own sets")
 @json_option
 def diff_command(
     set_a: str,
@@ -58,6 +45,7 @@ def diff_command(
       vector-backup diff 20250720_234914 20250721_234914
       vector-backup diff 20250720_234914 latest --tables docs --keys | jq -c .key
     """
+    from vector_backup_pipeline.engine.catalog.choice import check_timestamp
     from vector_backup_pipeline.engine.catalog.locations import find_directory
     from vector_backup_pipeline.engine.incremental.diff import find_pair
     from vector_backup_pipeline.parameters.table_names import split_tables
@@ -66,6 +54,8 @@ def diff_command(
 
     check_task_id(task_id)
     settings = load_settings(target=target)
+    for argument, timestamp in (("set_a", set_a), ("set_b", set_b)):
+        check_timestamp(settings.timestamps, timestamp, key=argument)
     directory = find_directory(settings.open_root(), None, task_id)
     names = None if tables is None else split_tables(tables)
     pair = find_pair(directory, settings.timestamps, set_a, set_b, names)
@@ -75,12 +65,9 @@ def diff_command(
     elif as_json:
         show_json(pair.difference().model_dump(by_alias=True))
     else:
-        click.echo("\n".join(_lines(pair.difference())))
+        difference = pair.difference()
+        show_lines(f"Rows from {difference.from_} to {difference.to}:")
+        for table, counts in difference.tables.items():
+            numbers = f"{counts.added} added, {counts.changed} changed, {counts.removed} removed"
+            show_lines(f"  {table}: {numbers}")
     return DONE
-
-
-def _lines(difference: SetDifference) -> Iterator[str]:
-    yield f"Rows from {difference.from_} to {difference.to}:"
-    for table, counts in difference.tables.items():
-        numbers = f"{counts.added} added, {counts.changed} changed, {counts.removed} removed"
-        yield f"  {printable(table)}: {numbers}"

@@ -17,8 +17,8 @@ from vector_backup_pipeline.cli.options import (
 from vector_backup_pipeline.cli.showing import (
     Failure,
     failure_of,
+    is_quiet,
     json_option,
-    printable,
     show_outcome,
 )
 from vector_backup_pipeline.engine.errors import BackupError
@@ -42,7 +42,8 @@ def run_job(parameters: Parameters, *, as_json: bool) -> int:
     operation = next(o for o in OPERATIONS if o.parameters is type(parameters))
     settings = load_settings(target=parameters.target)
     operation.check(parameters, settings)
-    outcome = launch(operation, parameters.as_run_config(as_environment_reference), settings)
+    run_config = parameters.as_run_config(as_environment_reference)
+    outcome = launch(operation, run_config, settings, is_quiet=is_quiet())
     failure = None
     if outcome.error_type is not None or outcome.result is None:
         failure = Failure(str(outcome.error_type), str(outcome.message), outcome.can_retry)
@@ -66,9 +67,8 @@ def run_adopt(parameters: AdoptParameters, *, as_json: bool) -> int:
     run.adopt()
     result = run.close()
     failure = failure_of(run.error) if run.error else None
-    lines = [line for pair in result.pairs for line in pair_lines(pair)]
-    summary = "\n".join(map(printable, [*lines, *result.notices]))
-    return show_outcome(result.as_json(), failure, lambda _: summary, as_json=as_json)
+    lines = [line for pair in result.pairs for line in pair_lines(pair)] + result.notices
+    return show_outcome(result.as_json(), failure, lambda _: lines, as_json=as_json)
 
 
 def run_consolidate(parameters: ConsolidateParameters, *, as_json: bool) -> int:
@@ -90,8 +90,8 @@ def run_consolidate(parameters: ConsolidateParameters, *, as_json: bool) -> int:
     finally:
         result = run.close()
     failure = failure_of(run.error) if run.error else None
-    summary = "\n".join(map(printable, consolidate_lines(result)))
-    return show_outcome(result.as_json(), failure, lambda _: summary, as_json=as_json)
+    lines = consolidate_lines(result)
+    return show_outcome(result.as_json(), failure, lambda _: lines, as_json=as_json)
 
 
 def _command(
@@ -129,10 +129,10 @@ restore_command = _command(
 
     \b
     Examples:
-      vector-backup restore --timestamp latest
-      vector-backup restore --timestamp 20250721_234914 --truncate-before-restore
-      vector-backup restore --timestamp latest --collections handbook --on-conflict replace
-      vector-backup restore --timestamp latest --where-removed-since 20250721_234914
+      vector-backup restore latest
+      vector-backup restore 20250721_234914 --truncate-before-restore
+      vector-backup restore latest --collections handbook --on-conflict replace
+      vector-backup restore latest --where-removed-since 20250721_234914
     """,
 )
 verify_command = _command(
@@ -143,7 +143,7 @@ verify_command = _command(
     \b
     Examples:
       vector-backup verify
-      vector-backup verify --timestamp latest --drill
+      vector-backup verify latest --drill
       vector-backup verify --task-id corpus_7 --json
     """,
 )
@@ -192,7 +192,7 @@ consolidate_command = _command(
     \b
     Examples:
       vector-backup consolidate
-      vector-backup consolidate --timestamp 20250721_234914
+      vector-backup consolidate 20250721_234914
       vector-backup consolidate --task-id corpus_7 --json
     """,
     run_consolidate,

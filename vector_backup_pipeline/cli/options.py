@@ -19,15 +19,44 @@ _P = TypeVar("_P", bound=Parameters)
 
 _METAVARS: dict[Any, str] = {int: "N", tuple: "A,B", dict: "OLD=NEW"}
 _CONNECTION_VARIABLE = "VECTOR_BACKUP_RUN_CONNECTION"
+# Ends the name of an option whose parameter is an argument too.
+_AS_FLAG = "_flag"
+
+
+def location_options(task_default: str) -> Callable[[_C], _C]:
+    """Add `--target` and `--task-id` to a command that reads the catalog; `task_default` says whose
+    sets it reads without a task."""
+    target_help = (
+        "Target of VECTOR_BACKUP_TARGETS, such as rag_1. Default: the installation's own root."
+    )
+    task_help = f"Only the sets of this task, such as corpus_7. Default: {task_default}."
+
+    def decorate(command: _C) -> _C:
+        command = click.option("--task-id", metavar="ID", help=task_help)(command)
+        return click.option("--target", metavar="NAME", help=target_help)(command)
+
+    return decorate
+
+
+global_only_option = click.option(
+    "--global-only",
+    is_flag=True,
+    help="Only the root's own sets, not those of tasks. Default: off.",
+)
 
 
 def parameter_options(model: type[Parameters]) -> Callable[[_C], _C]:
-    """Add an option for each field of the model to a command. The command passes the options to
-    `read_parameters`."""
+    """Add an option for each field of the model to a command, and an argument for its set. The
+    command passes them to `read_parameters`."""
 
     def decorate(command: _C) -> _C:
         for key, field in reversed(model.model_fields.items()):
-            command = _option(key, field)(command)
+            if shown(field).is_set:
+                metavar = "SET" if field.is_required() else "[SET]"
+                command = _option(key, key + _AS_FLAG, field)(command)
+                command = click.argument(key, metavar=metavar, required=False)(command)
+            else:
+                command = _option(key, key, field)(command)
         return command
 
     return decorate
@@ -37,10 +66,15 @@ def read_parameters(model: type[_P], options: dict[str, Any]) -> _P:
     """The model with the values of the options; None and () stand for absent options. Errors use
     the keys of the run config."""
     values: dict[str, Any] = {}
-    for key, value in options.items():
+    for name, value in options.items():
+        key = name.removesuffix(_AS_FLAG)
         field = model.model_fields[key]
         if value is None or value == ():
             continue
+        if key in values:
+            raise parameter_error(
+                [Problem((key, key + _AS_FLAG), "exclude each other. Give one of them.")]
+            )
         try:
             values[key] = _value(field, value)
         except ValueError as error:
@@ -55,17 +89,17 @@ def as_environment_reference(secret: SecretStr) -> dict[str, str]:
     return {"env": _CONNECTION_VARIABLE}
 
 
-def _option(key: str, field: FieldInfo) -> Callable[[_C], _C]:
+def _option(key: str, name: str, field: FieldInfo) -> Callable[[_C], _C]:
     display, plain = shown(field), plain_type(field.annotation)
     flag = display.flag or "--" + key.replace("_", "-")
     text = display.flag_help or f"{field.description} {_default(field)}"
     if plain is bool:
-        return click.option(flag, key, is_flag=True, default=None, help=text)
+        return click.option(flag, name, is_flag=True, default=None, help=text)
     texts = choices(plain)
     kind = click.Choice(texts) if texts else click.INT if plain is int else click.STRING
     return click.option(
         flag,
-        key,
+        name,
         type=kind,
         metavar=_METAVARS.get(get_origin(plain) or plain),
         multiple=get_origin(plain) is dict,

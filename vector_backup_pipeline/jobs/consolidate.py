@@ -36,4 +36,5 @@ def consolidate_after_backup(
     if not result.consolidated:
         return {}
     context.log.info("\n".join(consolidate_lines(result)))
+    progress.announced(f"Consolidated {len(result.chain)} sets into {result.set_timestamp}")
     return {"consolidate_result": dg.MetadataValue.json(result.as_json())}

@@ -92,7 +92,7 @@ def follow_up_failure(
     text = f"{error.error_type}: {error.message}"
     warning = f"The backup is complete, but the {name} after it failed, and {consequence}. {text}"
     context.log.warning(warning)
-    progress.announced(warning)
+    progress.warned(warning)
     return {f"{name}_error": dg.MetadataValue.text(text)}
 
 

@@ -11,7 +11,7 @@ from vector_backup_pipeline.parameters.model import Parameters, Shown
 class ConsolidateParameters(Parameters):
     """The parameters of a consolidation of one chain."""
 
-    timestamp: str = Field(
+    timestamp: Annotated[str, Shown(is_set=True)] = Field(
         default=types.LATEST,
         description="Newest set of the chain: its timestamp, or latest.",
         examples=["20250721_234914", types.LATEST],

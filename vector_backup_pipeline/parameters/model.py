@@ -31,11 +31,13 @@ ANY: tuple[object, ...] = ()
 @dataclass(frozen=True)
 class Shown:
     """How a parameter is shown: its flag and that flag's help, if they are not its name with dashes
-    and its description; and what applies without it, if its default is None."""
+    and its description; what applies without it, if its default is None; and whether it names the
+    set of a command, which is an argument besides."""
 
     flag: str | None = None
     flag_help: str | None = None
     default: str | None = None
+    is_set: bool = False
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ class RestoreParameters(Parameters):
         ),
     )
 
-    timestamp: str = Field(
+    timestamp: Annotated[str, Shown(is_set=True)] = Field(
         min_length=1,
         description="Backup set to restore: its timestamp, such as 20250721_234914, or latest for "
         "the newest complete one. vector-backup list shows the sets.",

@@ -13,7 +13,7 @@ class VerifyParameters(Parameters):
 
     EXCLUSIONS = (types.ONE_LOCATION,)
 
-    timestamp: Annotated[str | None, Shown(default="all sets")] = Field(
+    timestamp: Annotated[str | None, Shown(default="all sets", is_set=True)] = Field(
         default=None,
         description="Backup set to verify: its timestamp, or latest for the newest complete one "
         "of each location and database, and any newer one that is damaged.",

@@ -108,10 +108,7 @@ def _set_at(
     location = contents.directory.location
     backup = contents.backup_set(stamp)
     if backup is None:
-        reason = _WHY_NO_SET[contents.state_without_set(stamp)].format(stamp)
-        raise errors.ResourceNotFound(
-            f"There is no backup set {stamp} in {location}{reason}. {_existing_sets(contents)}"
-        )
+        raise no_such_set(contents, stamp)
     if isinstance(backup, DamagedSet):
         raise backup.error
     if source_database not in (None, backup.source.name, backup.source.qualified):
@@ -127,6 +124,15 @@ def _set_at(
             "Choose another set, or name the tables to take from this one."
         )
     return backup
+
+
+def no_such_set(contents: Contents, stamp: str) -> errors.ResourceNotFound:
+    """The error if there is no set with that timestamp, or no complete one for `latest`."""
+    reason = _WHY_NO_SET[contents.state_without_set(stamp)].format(stamp)
+    name = "complete backup set" if stamp == LATEST else f"backup set {stamp}"
+    return errors.ResourceNotFound(
+        f"There is no {name} in {contents.directory.location}{reason}. {_existing_sets(contents)}"
+    )
 
 
 def files_of(backup: StoredSet, tables: Sequence[str] | None) -> Sequence[StoredFile]:

@@ -174,7 +174,7 @@ class ListedBackup(Record):
     source_database: str | None
     mode: Mode | None
     builds_on: str | None
-    tables: dict[str, ListedTable]
+    tables: Mapping[str, ListedTable]
 
 
 class ListedLocation(Record):
@@ -226,7 +226,9 @@ def list_backups(
                 type="global" if location.task_id is None else "task",
                 task_id=location.task_id,
                 relative_path=location.relative_path,
-                backups=[_backup(s, location, timestamps, labels) for s in location.sets],
+                backups=[
+                    listed_backup(s, timestamps, labels, location.has_log) for s in location.sets
+                ],
                 other_files=list(location.other_files),
             )
             for location in locations
@@ -245,12 +247,14 @@ def labels_of(locations: Sequence[BackupLocation]) -> dict[SourceDatabase, str]:
     return source_labels(s.source for location in locations for s in location.sets)
 
 
-def _backup(
+def listed_backup(
     backup: StoredSet,
-    location: BackupLocation,
     timestamps: TimestampFormat,
     labels: Mapping[SourceDatabase, str],
+    has_log: bool,
 ) -> ListedBackup:
+    """The set as it is listed; `labels` are the displayed names of the source databases."""
+
     def passed(verdict: Verdict | None) -> Passed | None:
         return None if verdict is None else "passed" if verdict.passed else "failed"
 
@@ -271,8 +275,8 @@ def _backup(
         embedding_size=size(embedding),
         backup_date=backup.date(timestamps),
         complete=backup.state == "complete",
-        has_log=location.has_log,
-        log_file=LOG_NAME if location.has_log else None,
+        has_log=has_log,
+        log_file=LOG_NAME if has_log else None,
         state=backup.state,
         verified=passed(backup.verified),
         verified_at=moment(backup.verified),

@@ -44,7 +44,8 @@ class StoredFile:
     `table` is its table as in the backup's parameters, `schema_name` and `table_name` are its own.
     `rows` are the rows of the table, `bytes` is what was written; `rows` is None if the manifest
     can't be read.
-    `stored_bytes` is the size of the stored file, None if it is missing.
+    `stored_bytes` is the size of the stored file, None if it is missing. `builds_on` is the set
+    that an incremental table builds on.
     """
 
     name: str
@@ -54,6 +55,7 @@ class StoredFile:
     rows: int | None
     bytes: int
     stored_bytes: int | None
+    builds_on: str | None = None
 
     @property
     def is_whole(self) -> bool:
@@ -114,6 +116,15 @@ class StoredSet:
     @property
     def all_files(self) -> tuple[StoredFile, ...]:
         return self.files + self.key_files
+
+    @property
+    def stored_bytes(self) -> int:
+        return sum(file.stored_bytes or 0 for file in self.all_files)
+
+    @property
+    def rows(self) -> int | None:
+        """The rows of all of its tables; None if the manifest can't be read."""
+        return None if self.source is None else sum(file.rows or 0 for file in self.files)
 
     @property
     def broken_files(self) -> list[str]:
@@ -236,6 +247,7 @@ def _file(contents: Contents, table: TableBackup, file: DataFile | KeyFile) -> S
         rows=table.rows,
         bytes=file.bytes,
         stored_bytes=contents.sizes.get(file.name),
+        builds_on=table.builds_on,
     )
 
 
