@@ -132,7 +132,7 @@ def test_a_set_is_shown_with_its_chain_and_its_tables(terminal: Terminal, sets: 
     assert ["Drill", "failed"] in lines
     assert ["Chain", "20250101_000000"] in lines
     table = lines.index([f"Table {COLLECTION}"])
-    assert lines[table + 1 : table + 4] == [["Rows", "4"], ["Bytes", "88.0 B"], ["Columns", "2"]]
+    assert lines[table + 1 : table + 3] == [["Rows", "4"], ["Bytes", "88.0 B"]]
     document = terminal("show", "20250103_000000", "--json").document
     assert (document["state"], document["run_id"]) == ("incomplete", "run")
     assert document["chain"] == ["20250102_000000", "20250101_000000"]

@@ -87,7 +87,7 @@ def test_on_a_terminal_tables_are_folded_and_colored(root: Path, no_color: str) 
     assert ("\x1b[31mdamaged\x1b[0m" in lines[1]) == (not no_color)
     plain = [click.unstyle(line) for line in lines]
     assert max(map(len, plain)) <= 80
-    assert [line[50:].strip() for line in plain[1:4]] == [
+    assert [line[54:].strip() for line in plain[1:4]] == [
         "damaged, builds on",
         "20250101_000000, which is",
         "missing or damaged",

@@ -42,6 +42,7 @@ COMMANDS = {
     "demo": ("demo", "Back up a sample PostgreSQL database and test the restore."),
 }
 
+_FLAGS = ("-v", "--verbose", "-q", "--quiet")
 _SAME_SIGNAL_SECONDS = 1.0
 
 
@@ -97,38 +98,16 @@ def load_command(name: str) -> click.Command:
     """The command of that name in `COMMANDS`."""
     module = importlib.import_module(f"{__name__}.{COMMANDS[name][0]}")
     command: click.Command = getattr(module, f"{name}_command")
-    if _QUIET not in command.params:
-        command.params += [_VERBOSE, _QUIET]
     return command
-
-
-def _set_flag(context: click.Context, option: click.Parameter, value: bool) -> None:
-    """Keep a flag, which may be before or after the command."""
-    if value:
-        context.meta[option.name or ""] = True
-    if option is _VERBOSE and context.parent is not None:
-        level = logging.INFO if context.meta.get("verbose") else logging.ERROR
-        context.with_resource(log_output(sys.stderr, level))
-
-
-_VERBOSE = click.Option(
-    ["-v", "--verbose"],
-    is_flag=True,
-    expose_value=False,
-    callback=_set_flag,
-    help="Log each phase of a run to standard error. Default: off.",
-)
-_QUIET = click.Option(
-    ["-q", "--quiet"],
-    is_flag=True,
-    expose_value=False,
-    callback=_set_flag,
-    help="Show no progress, and no summary of a run that succeeds, such as for cron. Default: off.",
-)
 
 
 class _Commands(click.Group):
     """The commands, imported one by one."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """The group's flags may also follow the command."""
+        flags = [argument for argument in args if argument in _FLAGS]
+        return super().parse_args(ctx, flags + [word for word in args if word not in _FLAGS])
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's
         return list(COMMANDS)
@@ -143,17 +122,30 @@ class _Commands(click.Group):
 
 @click.group(
     cls=_Commands,
-    params=[_VERBOSE, _QUIET],
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     invoke_without_command=True,
 )
 @click.version_option(__version__, prog_name="vector-backup")
+@click.option(
+    "-v",
+    "--verbose",
+    is_flag=True,
+    help="Log each phase of a run to standard error, such as in vector-backup -v backup. "
+    "Default: off.",
+)
+@click.option(
+    "-q",
+    "--quiet",
+    is_flag=True,
+    help="Show no progress, and no summary of a run that succeeds. Default: off.",
+)
 @click.pass_context
-def commands(context: click.Context) -> None:
+def commands(context: click.Context, verbose: bool, quiet: bool) -> None:  # noqa: ARG001 - showing.is_quiet
     """Back up and restore PostgreSQL tables with pgvector.
 
     Settings come from VECTOR_BACKUP_* variables. With DAGSTER_HOME, runs appear in the history of
     that Dagster instance.
     """
+    context.with_resource(log_output(sys.stderr, logging.INFO if verbose else logging.ERROR))
     if context.invoked_subcommand is None:
         click.echo(context.get_help())

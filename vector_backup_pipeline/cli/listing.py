@@ -93,8 +93,8 @@ def list_command(target: str | None, task_id: str | None, global_only: bool, as_
 def show_command(set_: str, target: str | None, task_id: str | None, as_json: bool) -> int:
     """Show all that is known of one backup set.
 
-    SET is its timestamp, or latest for the newest complete one. The size of rows before compression
-    is known only of files without compression.
+    SET is its timestamp, or latest for the newest complete one. Of a table's file, "bytes" were
+    written and "stored bytes" are there; "table bytes" was the table's size in the database.
 
     \b
     Examples:
@@ -144,31 +144,29 @@ def stats_command(target: str | None, task_id: str | None, global_only: bool, as
     settings = load_settings(target=target)
     root, timestamps = settings.open_root(), settings.timestamps
     locations = find_locations(root, timestamps, task_id=task_id, global_only=global_only)
-    *each, total = statistics_of(locations, timestamps.now())
+    now = timestamps.now()
+    each, total = [statistics_of([one], now) for one in locations], statistics_of(locations, now)
     if as_json:
-        show_json({"locations": [s.model_dump() for s in each], "total": total.model_dump()})
-    else:
-        headings = ("LOCATION", "SETS", "SIZE", "SAVED", "ROWS", "7 DAYS", "30 DAYS")
-        rows = [
-            (
-                "total" if s is total else _owner(s.task_id),
-                str(s.sets),
-                readable_size(s.bytes),
-                readable_size(s.bytes_saved),
-                "unknown" if s.rows is None else str(s.rows),
-                _growth(s.bytes_7_days, s.rows_7_days),
-                _growth(s.bytes_30_days, s.rows_30_days),
-            )
-            for s in (*each, total)
+        documents = [
+            {"task_id": one.task_id, "location": one.location, **s.model_dump()}
+            for one, s in zip(locations, each, strict=True)
         ]
-        show_table(headings, rows, right=headings[1:])
+        show_json({"locations": documents, "total": total.model_dump()})
+        return DONE
+    rows, tasks = [], [one.task_id for one in locations]
+    for name, s in zip([*map(_owner, tasks), "total"], [*each, total], strict=True):
+        sizes = [readable_size(size) for size in (s.bytes, s.bytes_saved)]
+        growth = [
+            readable_size(size) + ("" if change is None else f", {change:+} rows")
+            for size, change in (
+                (s.bytes_7_days, s.rows_7_days),
+                (s.bytes_30_days, s.rows_30_days),
+            )
+        ]
+        rows.append((name, str(s.sets), *sizes, str(s.rows or 0), *growth))
+    headings = ("LOCATION", "SETS", "SIZE", "SAVED", "ROWS", "7 DAYS", "30 DAYS")
+    show_table(headings, rows, right=headings[1:])
     return DONE
-
-
-def _growth(size: int, rows: int | None) -> str:
-    from vector_backup_pipeline.engine.results import readable_size
-
-    return readable_size(size) + ("" if rows is None else f", {rows:+} rows")
 
 
 def _owner(task_id: str | None) -> str:

@@ -93,6 +93,8 @@ def _option(key: str, name: str, field: FieldInfo) -> Callable[[_C], _C]:
     display, plain = shown(field), plain_type(field.annotation)
     flag = display.flag or "--" + key.replace("_", "-")
     text = display.flag_help or f"{field.description} {_default(field)}"
+    if name != key:
+        text = f"The same as SET. {text}"
     if plain is bool:
         return click.option(flag, name, is_flag=True, default=None, help=text)
     texts = choices(plain)

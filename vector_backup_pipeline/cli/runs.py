@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from datetime import datetime, tzinfo
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,27 +18,9 @@ from vector_backup_pipeline.cli.showing import (
     show_table,
 )
 from vector_backup_pipeline.engine.errors import InvalidParams
-from vector_backup_pipeline.engine.record import Record
 
 if TYPE_CHECKING:
     import dagster as dg
-
-# As in Dagster's UI.
-_ID_LETTERS = 8
-
-
-class RecentRun(Record):
-    """A run of one of the jobs. `duration` is in seconds, so far if the run has not ended, null if
-    it has not started. `error` is the first sentence of its message."""
-
-    run_id: str
-    job: str
-    status: str
-    started_at: datetime
-    duration: float | None
-    location: str | None
-    error_type: str | None
-    error: str | None
 
 
 @click.command("runs")
@@ -66,52 +48,36 @@ def runs_command(limit: int, as_json: bool) -> int:
             "DAGSTER_HOME is not set. Set it to the directory of the Dagster instance, such as one "
             "that vector-backup init has set up."
         )
-    from vector_backup_pipeline.settings import load_settings
-
-    timestamps = load_settings().timestamps
-    runs = _recent_runs(limit, timestamps.timezone)
-    if as_json:
-        documents = [r.model_dump() | {"started_at": r.started_at.isoformat()} for r in runs]
-        show_json({"runs": documents})
-        return DONE
-    now = timestamps.now()
-    headings = ("RUN", "JOB", "STATUS", "STARTED", "SECONDS", "LOCATION", "ERROR")
-    rows = [
-        (
-            run.run_id[:_ID_LETTERS],
-            run.job,
-            run.status,
-            age(run.started_at, now),
-            "" if run.duration is None else str(run.duration),
-            run.location or "",
-            run.error_type or "",
-        )
-        for run in runs
-    ]
-    show_table(headings, rows, right=("SECONDS",))
-    show_lines(*(f"  ✗ {run.run_id[:_ID_LETTERS]}: {run.error}" for run in runs if run.error))
-    return DONE
-
-
-def _recent_runs(limit: int, timezone: tzinfo) -> list[RecentRun]:
     import dagster as dg
 
     from vector_backup_pipeline.launch import dagster_instance
     from vector_backup_pipeline.operations import OPERATIONS
+    from vector_backup_pipeline.settings import load_settings
 
+    timestamps = load_settings().timestamps
+    filters = [dg.RunsFilter(job_name=operation.job_name) for operation in OPERATIONS]
     with dagster_instance() as instance:
-        records = [
-            record
-            for operation in OPERATIONS
-            for record in instance.get_run_records(
-                dg.RunsFilter(job_name=operation.job_name), limit
-            )
-        ]
+        records = [r for job in filters for r in instance.get_run_records(job, limit)]
         records.sort(key=lambda record: record.create_timestamp, reverse=True)
-        return [_read(instance, record, timezone) for record in records[:limit]]
+        runs = [_read(instance, record, timestamps.timezone) for record in records[:limit]]
+    if as_json:
+        show_json({"runs": [r | {"started_at": r["started_at"].isoformat()} for r in runs]})
+        return DONE
+    rows = []
+    for run in runs:
+        texts = [str(run[key] or "") for key in ("duration", "location", "error_type")]
+        started = age(run["started_at"], timestamps.now())
+        rows.append((run["run_id"][:8], run["job"], run["status"], started, *texts))
+    headings = ("RUN", "JOB", "STATUS", "STARTED", "SECONDS", "LOCATION", "ERROR")
+    show_table(headings, rows, right=("SECONDS",))
+    show_lines(*(f"  ✗ {run['run_id'][:8]}: {run['error']}" for run in runs if run["error"]))
+    return DONE
 
 
-def _read(instance: dg.DagsterInstance, record: dg.RunRecord, timezone: tzinfo) -> RecentRun:
+def _read(instance: dg.DagsterInstance, record: dg.RunRecord, timezone: tzinfo) -> dict[str, Any]:
+    """A run as JSON types, but for its start. `duration` is in seconds, so far if the run has not
+    ended, null if it has not started."""
+    from vector_backup_pipeline.operations import TARGET_TAG
     from vector_backup_pipeline.outcome import read_outcome
 
     run, began, error_type, error = record.dagster_run, record.start_time, None, None
@@ -119,20 +85,15 @@ def _read(instance: dg.DagsterInstance, record: dg.RunRecord, timezone: tzinfo) 
         entries = instance.all_logs(run.run_id)
         outcome = read_outcome(e.dagster_event for e in entries if e.dagster_event is not None)
         error_type, error = outcome.error_type, str(outcome.message).partition(". ")[0]
-    config = run.run_config
-    location = (
-        run.tags.get("vector_backup/target"),
-        config.get("task_id"),
-        config.get("backup_path"),
-    )
+    location = (run.tags.get(TARGET_TAG), *map(run.run_config.get, ("task_id", "backup_path")))
     started_at = began or record.create_timestamp.timestamp()
-    return RecentRun(
-        run_id=run.run_id,
-        job=run.job_name.removeprefix("vector_").removesuffix("_job"),
-        status=run.status.value,
-        started_at=datetime.fromtimestamp(int(started_at), timezone),
-        duration=None if began is None else round((record.end_time or time.time()) - began, 1),
-        location=" ".join(str(part) for part in location if part) or None,
-        error_type=error_type,
-        error=error,
-    )
+    return {
+        "run_id": run.run_id,
+        "job": run.job_name.removeprefix("vector_").removesuffix("_job"),
+        "status": run.status.value,
+        "started_at": datetime.fromtimestamp(int(started_at), timezone),
+        "duration": None if began is None else round((record.end_time or time.time()) - began, 1),
+        "location": " ".join(str(part) for part in location if part) or None,
+        "error_type": error_type,
+        "error": error,
+    }

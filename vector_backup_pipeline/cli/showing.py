@@ -50,7 +50,7 @@ _UNLIMITED = 100_000
 def is_quiet() -> bool:
     """Whether the command was called with --quiet."""
     context = click.get_current_context(silent=True)
-    return context is not None and context.meta.get("quiet") is True
+    return context is not None and context.find_root().params.get("quiet") is True
 
 
 def show_lines(*lines: str, color: str | None = None, err: bool = False) -> None:
@@ -171,6 +171,7 @@ def show_outcome(
             show_lines(f"{failure.error_type}: {failure.message}", color="red", err=True)
         if result is not None and not (is_quiet() and failure is None):
             for line in summary(result):
-                is_known = failure is not None and line.endswith(failure.message)
-                show_lines(line.removesuffix(failure.message).rstrip(" -:") if is_known else line)
+                if failure is not None and line.endswith(failure.message):
+                    line = line.removesuffix(failure.message).rstrip(" -:")
+                show_lines(line)
     return _EXIT_CODES.get(failure.error_type, FAILED) if failure else DONE

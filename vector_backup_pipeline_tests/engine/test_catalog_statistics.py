@@ -33,12 +33,13 @@ def test_incremental_tables_are_compared_with_the_full_one_of_their_chain() -> N
         _set(13, rows=90, size=10, keys=10, builds_on=14),
     )
     location = BackupLocation(None, "/srv/vector_bak", "vector_bak", sets, (), has_log=False)
+    empty = BackupLocation("t", "/srv/t/vector_bak", "t/vector_bak", (), (), has_log=False)
 
-    each, total = statistics_of([location], NOW)
+    each = statistics_of([location], NOW)
 
     # Ten bytes per row; the full set of the oldest one is missing.
     assert each.bytes_saved == (1200 - 20 - 35) + (1100 - 50 - 30)
     assert (each.sets, each.bytes, each.rows) == (4, 1180, 120)
     assert (each.bytes_7_days, each.rows_7_days) == (55, 10)
     assert (each.bytes_30_days, each.rows_30_days) == (1180, None)
-    assert total == each.model_copy(update={"location": None})
+    assert statistics_of([location, empty], NOW) == each

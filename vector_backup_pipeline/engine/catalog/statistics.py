@@ -1,4 +1,4 @@
-"""How many sets the locations have, how large they are, and how fast they grow."""
+"""How many sets there are, how large they are, and how fast they grow."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -9,7 +9,7 @@ from vector_backup_pipeline.engine.record import Record
 
 
 class Statistics(Record):
-    """The sets of a location, or of all; then `location` is null.
+    """The sets of some locations.
 
     `bytes` are those of the sets' stored files. `rows` are those of the newest complete set of each
     source database, null without one. `bytes_7_days` are those of the sets made in the last 7 days;
@@ -20,8 +20,6 @@ class Statistics(Record):
     Tables without such a file, or with an empty one, do not count.
     """
 
-    location: str | None
-    task_id: str | None
     sets: int
     bytes: int
     bytes_saved: int
@@ -32,26 +30,15 @@ class Statistics(Record):
     rows_30_days: int | None
 
 
-def statistics_of(locations: Sequence[BackupLocation], now: datetime) -> list[Statistics]:
-    """Those of each location, and of all."""
-    each = [_statistics([one], now, one.location, one.task_id) for one in locations]
-    return [*each, _statistics(locations, now)]
-
-
-def _statistics(
-    locations: Sequence[BackupLocation],
-    now: datetime,
-    location: str | None = None,
-    task_id: str | None = None,
-) -> Statistics:
-    sets = [stored for one in locations for stored in one.sets]
+def statistics_of(locations: Sequence[BackupLocation], now: datetime) -> Statistics:
+    sets = [stored for location in locations for stored in location.sets]
     week, month = now - timedelta(days=7), now - timedelta(days=30)
 
     def rows_at(moment: datetime) -> int | None:
         newest = {
-            (one.location, s.source): s.rows or 0
-            for one in locations
-            for s in reversed(one.sets)
+            (location.location, s.source): s.rows or 0
+            for location in locations
+            for s in reversed(location.sets)
             if s.is_usable and s.created_at <= moment
         }
         return sum(newest.values()) if newest else None
@@ -60,19 +47,14 @@ def _statistics(
         before, after = rows_at(moment), rows_at(now)
         return None if before is None or after is None else after - before
 
-    def bytes_since(moment: datetime) -> int:
-        return sum(s.stored_bytes for s in sets if s.created_at > moment)
-
     return Statistics(
-        location=location,
-        task_id=task_id,
         sets=len(sets),
         bytes=sum(s.stored_bytes for s in sets),
-        bytes_saved=sum(_bytes_saved(one.sets) for one in locations),
+        bytes_saved=sum(_bytes_saved(location.sets) for location in locations),
         rows=rows_at(now),
-        bytes_7_days=bytes_since(week),
+        bytes_7_days=sum(s.stored_bytes for s in sets if s.created_at > week),
         rows_7_days=rows_since(week),
-        bytes_30_days=bytes_since(month),
+        bytes_30_days=sum(s.stored_bytes for s in sets if s.created_at > month),
         rows_30_days=rows_since(month),
     )
 
