@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
-from pydantic import AwareDatetime, BaseModel, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, Field, TypeAdapter, ValidationError
 
 from vector_backup_pipeline.engine.catalog.contents import read_contents, stamp_of_file
 from vector_backup_pipeline.engine.catalog.locations import check_root, find_directories
@@ -68,23 +68,8 @@ class Cause(BaseModel):
     is_sent: bool = True
 
 
-class _Memory(BaseModel):
-    """The causes that were reported and are not over, by key."""
-
-    causes: dict[str, Cause] = {}
-
-    @classmethod
-    def parse(cls, data: bytes) -> "_Memory":
-        """Empty if there is none yet, or one of another version."""
-        try:
-            return cls.model_validate_json(data)
-        except ValidationError:
-            return cls()
-
-    def with_causes(self, causes: Mapping[str, Cause], *, is_sent: bool) -> bytes:
-        """The content of the file with these causes added."""
-        marked = {k: cause.model_copy(update={"is_sent": is_sent}) for k, cause in causes.items()}
-        return _Memory(causes=self.causes | marked).model_dump_json(indent=1).encode()
+# The memory: the reported causes that are not over, by key.
+CAUSES = TypeAdapter(dict[str, Cause])
 
 
 def run_succeeded(
@@ -122,20 +107,20 @@ def run_failed(
             identity=" ".join([str(outcome.error_type), *tables]),
         )
         key = _key(settings, operation.name, task_id)
+        sets = [_key_of(settings, v) for v in result.get("sets", ()) if not v["passed"]]
         try:
-            if any(_is_refuted(verdict) for verdict in result.get("sets", ())):
-                watch(settings)  # The cause is the set.
-            else:
+            # The sets are the causes, unless their verdicts could not be stored.
+            if not sets or not watch(settings).issuperset(sets):
                 _tell(settings, {key: cause}, key.__eq__)
         except (StorageError, ResourceNotFound) as error:
             _log.warning("An alert may be repeated: its memory can't be used. %s", error)
             send(settings, [cause])
 
 
-def _is_refuted(verdict: Mapping[str, Any]) -> bool:
-    """Whether a verification stored with a set that it is damaged, or can't be restored."""
-    has_failed_drill = verdict["drill"] is not None and not verdict["drill"]["passed"]
-    return verdict["files_passed"] is False or has_failed_drill
+def _key_of(settings: Settings, verdict: Mapping[str, Any]) -> str:
+    """The key of a set that failed its verification."""
+    kind = "not restorable" if verdict["files_passed"] else "damaged"
+    return _key(settings, kind, f"{verdict['backup_path']} {verdict['timestamp']}")
 
 
 def watch_after_command(settings: Settings) -> None:
@@ -145,8 +130,9 @@ def watch_after_command(settings: Settings) -> None:
             watch(settings)
 
 
-def watch(settings: Settings) -> None:
+def watch(settings: Settings) -> set[str]:
     """Report stale backups, damaged sets and failed restore tests, and which of them are over.
+    Returns the keys of those that are not.
 
     Raises:
         MissingExtra: Apprise is not installed.
@@ -174,7 +160,7 @@ def watch(settings: Settings) -> None:
                     newest[table] = max(backup.created_at, newest.get(table, backup.created_at))
     now = settings.timestamps.now()
     oldest = settings.max_age.before(now, settings.timestamps.timezone)
-    for table in settings.tables if is_used else ():
+    for table in settings.tables if is_used and settings.max_age else ():
         if oldest is not None and (table not in newest or newest[table] < oldest):
             found[_key(settings, "stale", table)] = Cause(
                 title=f"Stale: backup of {table}",
@@ -187,6 +173,7 @@ def watch(settings: Settings) -> None:
             )
     kinds = tuple(_key(settings, kind, None) for kind in ("stale", "damaged", "not restorable"))
     _tell(settings, found, lambda key: key.startswith(kinds))
+    return set(found)
 
 
 def _sets_of(settings: Settings, directory: BackupDirectory) -> list[StoredSet]:
@@ -232,16 +219,14 @@ def _tell(
 
     def change(data: bytes) -> bytes | None:
         nonlocal opened, over
-        causes = _Memory.parse(data).causes
-        over = {k: cause for k, cause in causes.items() if is_watched(k) and k not in found}
-        rest = {k: cause for k, cause in causes.items() if k not in over}
+        known = _parse(data)
+        over = {k: cause for k, cause in known.items() if is_watched(k) and k not in found}
+        rest = {k: cause for k, cause in known.items() if k not in over}
         opened = {k: cause for k, cause in rest.items() if not cause.is_sent}
         for key, cause in found.items():
             if key not in rest or rest[key].identity != cause.identity:
                 opened[key] = cause
-        if not (opened or over):
-            return None
-        return _Memory(causes=rest).with_causes(opened, is_sent=True)
+        return _with(rest, opened, is_sent=True) if opened or over else None
 
     def remember() -> BackupDirectory:
         root = settings.open_root()
@@ -251,15 +236,25 @@ def _tell(
         return directory
 
     directory = _in_time(remember)
-    solved = {key: cause for key, cause in over.items() if cause.is_sent}
     if opened and not send(settings, opened.values()):
-        directory.update(
-            ALERTS_NAME, lambda data: _Memory.parse(data).with_causes(opened, is_sent=False)
-        )
+        directory.update(ALERTS_NAME, lambda data: _with(_parse(data), opened, is_sent=False))
+    solved = {key: cause for key, cause in over.items() if cause.is_sent}
     if solved and not send(settings, solved.values(), are_over=True):
-        directory.update(
-            ALERTS_NAME, lambda data: _Memory.parse(data).with_causes(solved, is_sent=True)
-        )
+        directory.update(ALERTS_NAME, lambda data: _with(_parse(data), solved, is_sent=True))
+
+
+def _parse(data: bytes) -> dict[str, Cause]:
+    """The content of the memory; nothing if there is none yet, or one of another version."""
+    try:
+        return CAUSES.validate_json(data)
+    except ValidationError:
+        return {}
+
+
+def _with(known: dict[str, Cause], causes: Mapping[str, Cause], *, is_sent: bool) -> bytes:
+    """The memory with these causes added."""
+    marked = {k: cause.model_copy(update={"is_sent": is_sent}) for k, cause in causes.items()}
+    return CAUSES.dump_json(known | marked, indent=1)
 
 
 def send(settings: Settings, causes: Collection[Cause], *, are_over: bool = False) -> bool:

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel
 
-from vector_backup_pipeline.alerts import Cause, run_failed, send, watch
+from vector_backup_pipeline.alerts import CAUSES, Cause, run_failed, send, watch
 from vector_backup_pipeline.engine.catalog.contents import has_backup
 from vector_backup_pipeline.engine.errors import BackupError, MissingExtra
 from vector_backup_pipeline.engine.storage.root import BackupRoot
@@ -169,11 +169,11 @@ def make_alert_sensors(settings: Settings) -> list[dg.SensorDefinition]:
     def backup_alerts(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         all_settings = load_settings().with_targets()
         # What cannot be read has no memory of alerts.
-        unreadable = TypeAdapter(dict[str, Cause]).validate_json(context.cursor or "{}")
+        unreadable = CAUSES.validate_json(context.cursor or "{}")
         for settings in all_settings:
             if settings.alert_urls is not None:
                 _watch(settings, unreadable)
-        cursor = TypeAdapter(dict[str, Cause]).dump_json(unreadable).decode()
+        cursor = CAUSES.dump_json(unreadable).decode()
         return dg.SensorResult(skip_reason="Alerts start no runs.", cursor=cursor)
 
     return [failed_run_alerts, backup_alerts]

@@ -15,6 +15,8 @@ from vector_backup_pipeline import alerts
 from vector_backup_pipeline.checkup import check_alerts
 from vector_backup_pipeline.definitions import defs
 from vector_backup_pipeline.engine.errors import MissingExtra
+from vector_backup_pipeline.operations import VERIFY
+from vector_backup_pipeline.outcome import RunOutcome
 from vector_backup_pipeline.sensors import make_alert_sensors
 from vector_backup_pipeline.settings import PREFIX, SettingsError, load_settings
 from vector_backup_pipeline_tests.fix_dagster import JobRunner
@@ -194,8 +196,19 @@ def test_a_failed_verification_is_an_alert_about_the_set(
     for _ in range(2):
         assert terminal("verify").code == 1
 
-    titles = sink.titles()
-    assert titles == ["3 problems with backups"]
+    assert sink.titles() == ["3 problems with backups"]
+
+
+def test_a_failed_verification_whose_verdict_was_not_stored_is_an_alert(
+    sets: SetWriter, sink: Sink
+) -> None:
+    path, stamp = str(sets.path), "20250102_030405"
+    verdict = {"backup_path": path, "timestamp": stamp, "passed": False, "files_passed": False}
+    outcome = RunOutcome({"sets": [verdict]}, "INTEGRITY_ERROR", "It differs.", False)
+
+    alerts.run_failed(load_settings(), VERIFY, outcome, None, "run")
+
+    assert sink.titles() == ["Verify failed: INTEGRITY_ERROR"]
 
 
 def test_a_target_has_its_own_receiver_and_memory(
