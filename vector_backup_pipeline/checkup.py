@@ -38,10 +38,11 @@ def check_installation(
         InvalidParams: a parameter is invalid; raised before the first finding.
         RunCancelled: the check was interrupted.
     """
-    settings, errors = read_settings()
+    installation, errors = read_settings()
+    settings = installation
     try:
-        settings = settings.for_target(parameters.target)
-        errors += _malformed_schedules(settings)
+        settings = installation.for_target(parameters.target)
+        errors += _malformed_schedules(installation)
     except SettingsError as error:
         errors.append(error)
     postgres = PostgresResource()
@@ -55,7 +56,7 @@ def check_installation(
             f"{Path(settings.root).absolute()}, for Dagster's daemon it may be another directory"
         )
         findings.append(warning("settings", PREFIX + "ROOT", message, "Set an absolute path."))
-    variables = ", ".join(sorted(map(variable_of, settings.model_fields_set)))
+    variables = ", ".join(sorted(map(variable_of, installation.model_fields_set)))
     summary = f"valid: {variables}" if variables else "all settings have their defaults"
     yield from findings or [ok("settings", "environment", summary)]
     if errors:
@@ -76,7 +77,7 @@ def check_installation(
     if settings.mode != "full":
         yield from _key_file_finding()
     yield from check_backup(request, connection, root, settings.timestamps, settings.lock_timeout)
-    yield from check_dagster(settings)
+    yield from check_dagster(installation)
     yield from check_alerts(settings, send=send_alerts)
 
 
@@ -188,12 +189,13 @@ def _daemon_finding(instance: DagsterInstance, settings: Settings) -> Finding:
     ]
     if not running_schedules:
         return ok("dagster", "daemon", "not needed: all schedules are stopped")
+    names = ", ".join(running_schedules[:5]) + ", …" * (len(running_schedules) > 5)
     status = instance.get_daemon_statuses().get("SCHEDULER")
     if status is None or not status.healthy:
         return warning(
             "dagster",
             "daemon",
-            f"not running, so these schedules start no runs: {', '.join(running_schedules)}",
+            f"not running, so these schedules start no runs: {names}",
             "Start it: dagster-daemon run -w workspace.yaml",
         )
-    return ok("dagster", "daemon", f"running; schedules: {', '.join(running_schedules)}")
+    return ok("dagster", "daemon", f"running; schedules: {names}")

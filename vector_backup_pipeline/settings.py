@@ -321,7 +321,11 @@ class Settings(BaseSettings):
         try:
             # `daily_backup_schedule` is the installation's.
             return TargetsFile(self.targets, Target, reserved=("daily", self.directory, REQUESTS))
-        except (OSError, ValueError) as error:
+        except OSError as error:
+            raise SettingsError(
+                "targets", f"cannot read {self.targets}: {error.strerror}"
+            ) from error
+        except ValueError as error:
             raise SettingsError("targets", str(error)) from None
 
     @cached_property
