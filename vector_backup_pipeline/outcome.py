@@ -1,6 +1,6 @@
 """A run's result and errors in the metadata of Dagster's events, written and read."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -30,16 +30,38 @@ class RunOutcome:
 def outcome_metadata(
     operation: Operation, result: RunResult, error: BackupError | None
 ) -> dict[str, dg.MetadataValue]:
-    """The result as JSON, and the error that failed the run, if any."""
-    metadata: dict[str, dg.MetadataValue] = {
-        operation.result_key: dg.MetadataValue.json(result.as_json())
-    }
+    """The result as a table and as JSON, and the error that failed the run, if any."""
+    as_json = result.as_json()
+    metadata = _overview(_rows(as_json))
+    metadata[operation.result_key] = dg.MetadataValue.json(as_json)
     return metadata | (error_metadata(error) if error else {})
 
 
 def location_metadata(location: str) -> dg.MetadataValue:
     """A directory or file as the UI shows it: a path, or a URL of object storage."""
     return dg.MetadataValue.url(location) if is_url(location) else dg.MetadataValue.path(location)
+
+
+def _overview(rows: Sequence[Mapping[str, object]]) -> dict[str, dg.MetadataValue]:
+    """The rows as a table; nothing if there are none."""
+    if not rows:
+        return {}
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    cells: list[list[object]] = [[*columns], ["---"] * len(columns)]
+    cells += [[row.get(column, "") for column in columns] for row in rows]
+    lines = [" | ".join(str(cell).replace("|", r"\|") for cell in line) for line in cells]
+    return {"overview": dg.MetadataValue.md("\n".join(f"| {line} |" for line in lines))}
+
+
+def _rows(result: Mapping[str, Any]) -> list[dict[str, object]]:
+    """The tables, sets or locations of a result, each with its plain values."""
+    tables = {**result.get("tables_backed_up", {}), **result.get("restore_results", {})}
+    entries = [{"table": table, **entry} for table, entry in tables.items()]
+    entries += [*result.get("sets", ()), *result.get("locations", ())]
+    return [
+        {key: value for key, value in entry.items() if not isinstance(value, (dict, list))}
+        for entry in entries
+    ]
 
 
 def error_metadata(error: BackupError) -> dict[str, dg.MetadataValue]:
@@ -59,11 +81,13 @@ def failing_step() -> Iterator[None]:
         with listening():
             yield
     except BackupError as error:
+        # The stack of the error itself is only of use if it is a defect.
+        is_defect = error.error_type == BackupError.error_type
         raise dg.Failure(
             description=f"{error.error_type}: {error.message}",
             metadata=error_metadata(error),
             allow_retries=False,
-        ) from error
+        ) from (error if is_defect else None)
 
 
 def read_outcome(events: Iterable[dg.DagsterEvent]) -> RunOutcome:

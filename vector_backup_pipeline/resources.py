@@ -155,10 +155,13 @@ class RunResource(dg.ConfigurableResource[None], Generic[_R]):
             self._settings = load_settings()
         return self._settings
 
-    def begin(self, context: dg.OpExecutionContext, storage: BackupStorageResource) -> _R:
-        """Make the run from the parameters in the step's config; it is closed when the job ends."""
+    def begin(
+        self, context: dg.OpExecutionContext, storage: BackupStorageResource, **chosen: object
+    ) -> _R:
+        """Make the run from the parameters in the step's config and those `chosen` by the step; it
+        is closed when the job ends."""
         try:
-            parameters: Any = self.operation.parameters(**context.op_config)
+            parameters: Any = self.operation.parameters(**context.op_config | chosen)
             self._settings = load_settings(target=parameters.target)
             self._task_id = parameters.task_id
             root = storage.open_root(self.settings)

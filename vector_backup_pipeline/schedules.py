@@ -1,4 +1,5 @@
-"""The schedules: a daily backup, a weekly verification, a daily prune, and a backup per target."""
+"""The schedules: a daily backup, a weekly verification, a weekly restore test, a daily prune, and a
+backup per target."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -7,6 +8,7 @@ import dagster as dg
 
 from vector_backup_pipeline.jobs import JOBS
 from vector_backup_pipeline.operations import BACKUP, PRUNE, VERIFY, Operation
+from vector_backup_pipeline.parameters.types import LATEST
 from vector_backup_pipeline.settings import Settings, SettingsError
 
 
@@ -84,6 +86,14 @@ SCHEDULES = (
         "verify_cron",
         "verify_schedule_enabled",
         "Read all stored sets and compare them with their manifests.",
+    ),
+    Schedule(
+        "weekly_drill_schedule",
+        VERIFY,
+        "drill_cron",
+        "drill_schedule_enabled",
+        "Restore the newest set of each location into a temporary database, and compare all rows.",
+        {"timestamp": LATEST, "drill": True},
     ),
     Schedule(
         "daily_prune_schedule",

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from datetime import timedelta
 
 import dagster as dg
 import pytest
@@ -16,8 +17,15 @@ from vector_backup_pipeline_tests.fix_dagster import CHECKOUT
 
 def test_the_definitions_can_be_loaded() -> None:
     dg.Definitions.validate_loadable(defs)
-    keys = {spec.key for spec in defs.resolve_all_asset_specs()}
-    assert keys == {dg.AssetKey(["vector_backup", table]) for table in LANGCHAIN}
+    specs = {tuple(spec.key.path): spec for spec in defs.resolve_all_asset_specs()}
+    assert specs.keys() == {
+        (group, table) for group in ("postgresql", "vector_backup") for table in LANGCHAIN
+    }
+    for table in LANGCHAIN:
+        backups = specs["vector_backup", table]
+        assert [dep.asset_key.path for dep in backups.deps] == [["postgresql", table]]
+        policy = dg.FreshnessPolicy.time_window(timedelta(hours=26))
+        assert backups.freshness_policy == policy
 
 
 def test_the_backup_job_has_its_steps_and_parameters_with_descriptions() -> None:

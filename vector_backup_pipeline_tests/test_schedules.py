@@ -21,6 +21,7 @@ def test_by_default_they_run_at_night_in_utc_and_are_off() -> None:
     assert {name: schedule.cron_schedule for name, schedule in defined.items()} == {
         "daily_backup_schedule": "0 2 * * *",
         "weekly_verify_schedule": "0 4 * * 0",
+        "weekly_drill_schedule": "0 5 * * 0",
         "daily_prune_schedule": "30 4 * * *",
     }
     assert {schedule.execution_timezone for schedule in defined.values()} == {"UTC"}
@@ -32,6 +33,7 @@ def test_by_default_they_run_at_night_in_utc_and_are_off() -> None:
     [
         ("daily_backup_schedule", ""),
         ("weekly_verify_schedule", "verify_"),
+        ("weekly_drill_schedule", "drill_"),
         ("daily_prune_schedule", "prune_"),
     ],
 )
@@ -45,16 +47,23 @@ def test_the_settings_decide_time_zone_and_status(name: str, prefix: str) -> Non
     assert schedule.default_status is dg.DefaultScheduleStatus.RUNNING
 
 
-def test_a_tick_requests_one_run_with_every_default() -> None:
+@pytest.mark.parametrize(
+    ("name", "run_config"),
+    [
+        ("daily_backup_schedule", {}),
+        ("weekly_drill_schedule", {"timestamp": "latest", "drill": True}),
+    ],
+)
+def test_a_tick_requests_one_run(name: str, run_config: dict[str, Any]) -> None:
     moment = datetime(2025, 7, 21, 2, 0, tzinfo=timezone.utc)
     with dg.build_schedule_context(scheduled_execution_time=moment) as context:
-        evaluated = schedules()["daily_backup_schedule"].evaluate_tick(context)
+        evaluated = schedules()[name].evaluate_tick(context)
 
     (request,) = evaluated.run_requests or []
-    assert request.run_config == {}
+    assert request.run_config == run_config
 
 
-@pytest.mark.parametrize("field", ["cron", "verify_cron", "prune_cron"])
+@pytest.mark.parametrize("field", ["cron", "verify_cron", "drill_cron", "prune_cron"])
 @pytest.mark.parametrize("cron", ["daily", "0 25 * * *", "0 2 * *", "* * * * * *", "0 2 30 2 *"])
 def test_an_invalid_cron_expression_names_its_variable(field: str, cron: str) -> None:
     with pytest.raises(SettingsError, match=rf"^VECTOR_BACKUP_{field.upper()}: "):

@@ -5,21 +5,14 @@ from collections.abc import Iterator
 import dagster as dg
 
 from vector_backup_pipeline import resources
-from vector_backup_pipeline.assets import table_asset_key
-from vector_backup_pipeline.engine.backup.run import BackupRun, BackupTarget, TableExport
-from vector_backup_pipeline.engine.manifest import TableBackup
-from vector_backup_pipeline.engine.results import (
-    BackupResult,
-    ExportedTable,
-    FailedTable,
-    IncrementalTable,
-    TruncatedTable,
-    readable_size,
+from vector_backup_pipeline.engine.backup.run import BackupTarget, TableExport
+from vector_backup_pipeline.engine.results import ExportedTable, TruncatedTable, readable_size
+from vector_backup_pipeline.jobs.backup_assets import (
+    BackupEvent,
+    incremental_metadata,
+    report_backup,
 )
-from vector_backup_pipeline.engine.runs import made
-from vector_backup_pipeline.jobs.consolidate import consolidate_after_backup
 from vector_backup_pipeline.jobs.frame import log_step, mapping_keys, operation_job, table_progress
-from vector_backup_pipeline.jobs.prune import prune_after_backup
 from vector_backup_pipeline.operations import BACKUP
 from vector_backup_pipeline.outcome import failing_step, location_metadata
 from vector_backup_pipeline.run_config import config_schema
@@ -94,7 +87,7 @@ def export_table(
             "file": exported.backup_file,
             "size": exported.file_size,
             "seconds": exported.duration,
-            **_incremental_metadata(exported, run.stored[table]),
+            **incremental_metadata(exported, run.stored[table]),
         },
     )
 
@@ -117,61 +110,12 @@ def write_backup_log(
     backup_storage: resources.BackupStorageResource,
     progress: resources.ProgressResource,
     backup_run: resources.BackupRunResource,
-) -> Iterator[dg.AssetMaterialization | dg.Output[dict[str, object]]]:
+) -> Iterator[BackupEvent]:
     """Write the manifest and the log, even if a table failed, and report the result. Consolidate
     and prune if the settings request it and the backup is complete."""
     with failing_step():
-        run = backup_run.current
-        result = run.finish()
-    yield from _materializations(run, result)
-    metadata: dict[str, dg.MetadataValue] = {}
-    if result.backup_performed and run.error is None:
-        settings, task_id = backup_run.settings, run.request.task_id
-        root = backup_storage.open_root(settings)
-        is_incremental = any(files.builds_on for files in run.stored.values())
-        if settings.consolidate_after and is_incremental:
-            metadata |= consolidate_after_backup(
-                context, progress, root, settings, run.stamp, task_id
-            )
-        if settings.prune_after_backup:
-            metadata |= prune_after_backup(context, progress, root, settings, task_id)
-    yield dg.Output(result.as_json(), metadata=backup_run.report(result) | metadata)
-
-
-def _materializations(run: BackupRun, result: BackupResult) -> Iterator[dg.AssetMaterialization]:
-    """One for each stored table, with numbers that the UI plots over time."""
-    for table, files in run.stored.items():
-        stored = made(files.file)
-        seconds = max(stored.duration, 0.001)
-        yield dg.AssetMaterialization(
-            asset_key=table_asset_key(table),
-            metadata={
-                "rows": files.rows,
-                "bytes": stored.bytes,
-                "seconds": seconds,
-                "rows/s": round(stored.rows / seconds, 1),
-                "MB/s": round(stored.bytes / 1e6 / seconds, 3),
-                "path": location_metadata(run.path_of(stored.name)),
-                **_incremental_metadata(result.tables_backed_up[table], files),
-            },
-        )
-
-
-def _incremental_metadata(
-    exported: ExportedTable | FailedTable, stored: TableBackup
-) -> dict[str, int | str]:
-    """What the run exported of a table if its mode was not full."""
-    if not isinstance(exported, IncrementalTable):
-        return {}
-    metadata: dict[str, int | str | None] = {
-        "mode": exported.mode,
-        "builds_on": exported.builds_on,
-        "rows exported": exported.rows_exported,
-        "rows removed": exported.rows_removed,
-        "key file bytes": stored.keys.bytes if stored.keys else None,
-        "reason": exported.reason,
-    }
-    return {key: value for key, value in metadata.items() if value is not None}
+        result = backup_run.current.finish()
+    yield from report_backup(context, backup_storage, progress, backup_run, result)
 
 
 @operation_job(BACKUP, first_step=resolve_backup_directory)

@@ -1,11 +1,16 @@
 """The verification of stored sets: their files and, with `drill`, a restore test."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import dagster as dg
 
 from vector_backup_pipeline import resources
-from vector_backup_pipeline.assets import RESTORE_DRILL, evaluations, table_check_specs
+from vector_backup_pipeline.assets import (
+    RESTORE_DRILL,
+    ROW_COUNT_DROP,
+    evaluations,
+    table_check_specs,
+)
 from vector_backup_pipeline.engine.results import SetVerdict
 from vector_backup_pipeline.engine.verification.run import SetToVerify, verdict_lines
 from vector_backup_pipeline.jobs.frame import log_step, operation_job
@@ -14,7 +19,7 @@ from vector_backup_pipeline.outcome import failing_step, location_metadata
 from vector_backup_pipeline.parameters.types import LATEST
 from vector_backup_pipeline.parameters.verify import VerifyParameters
 from vector_backup_pipeline.run_config import config_schema
-from vector_backup_pipeline.settings import load_settings
+from vector_backup_pipeline.settings import Settings, load_settings
 
 
 @dg.op(config_schema=config_schema(VERIFY), out=dg.DynamicOut(SetToVerify))
@@ -66,7 +71,7 @@ def write_verify_log(
     """Write the log, even if a set failed, and evaluate each table's asset checks."""
     with failing_step():
         result = verify_run.current.finish()
-    yield from evaluations(result, verify_run.settings.tables)
+    yield from evaluations(result, verify_run.settings)
     yield dg.Output(result.as_json(), metadata=verify_run.report(result))
 
 
@@ -78,31 +83,43 @@ def vector_verify_job() -> None:
     write_verify_log(sets.collect())
 
 
-def latest_backup_checks(tables: Sequence[str]) -> dg.AssetChecksDefinition:
-    """The checks of these tables. `vector_verify_job` evaluates them over all sets; the UI's own
-    "Execute" evaluates the chosen ones on the newest set of the root."""
+def latest_backup_checks(fleet: Sequence[Settings]) -> dg.AssetChecksDefinition:
+    """The checks of all tables. Backups and `vector_verify_job` evaluate them; the UI's own
+    "Execute" verifies the newest set of the root."""
 
     @dg.multi_asset_check(
-        name="verify_latest_backup", specs=table_check_specs(tables), can_subset=True
+        name="verify_latest_backup",
+        specs=[spec for settings in fleet for spec in table_check_specs(settings)],
+        can_subset=True,
     )
     def verify_latest_backup(
         context: dg.AssetCheckExecutionContext, backup_storage: resources.BackupStorageResource
-    ) -> Iterable[dg.AssetCheckResult]:
-        chosen = context.selected_asset_check_keys
-        settings = load_settings()
-        root = backup_storage.open_root(settings)
-        drill = any(key.name == RESTORE_DRILL for key in chosen)
-        parameters = VerifyParameters(timestamp=LATEST, backup_path=root.default_path, drill=drill)
-        run = resources.VerifyRunResource.make_run(parameters, root, settings, context.run.run_id)
-        for backup_set in run.find():
-            run.verify(backup_set.key)
-        for evaluation in evaluations(run.finish(), tables):
-            if evaluation.asset_check_key in chosen:
-                yield dg.AssetCheckResult(
-                    asset_key=evaluation.asset_key,
-                    check_name=evaluation.check_name,
-                    passed=evaluation.passed,
-                    metadata=evaluation.metadata,
+    ) -> Iterator[dg.AssetCheckResult]:
+        # "Materialize" selects all checks too, and the backup has evaluated its own.
+        is_backup = context.job_def.asset_layer.selected_asset_keys
+        chosen = set() if is_backup else context.selected_asset_check_keys
+        for loaded in fleet:
+            names = {spec.name for spec in table_check_specs(loaded) if spec.key in chosen}
+            if names <= {ROW_COUNT_DROP}:
+                continue
+            with failing_step():
+                settings = load_settings(target=loaded.target)
+                root = backup_storage.open_root(settings)
+                parameters = VerifyParameters(
+                    timestamp=LATEST, backup_path=root.default_path, drill=RESTORE_DRILL in names
                 )
+                run_id = context.run.run_id
+                run = resources.VerifyRunResource.make_run(parameters, root, settings, run_id)
+                for backup_set in run.find():
+                    run.verify(backup_set.key)
+                result = run.finish()
+            for evaluation in evaluations(result, settings):
+                if evaluation.asset_check_key in chosen:
+                    yield dg.AssetCheckResult(
+                        asset_key=evaluation.asset_key,
+                        check_name=evaluation.check_name,
+                        passed=evaluation.passed,
+                        metadata=evaluation.metadata,
+                    )
 
     return verify_latest_backup

@@ -51,9 +51,17 @@ def test_without_config_the_tables_of_the_settings_are_backed_up(
     assert (exported["rows"], exported["file"]) == (58, file.name)
     made = _materializations(done)
     assert [m.asset_key.path for m in made] == [["vector_backup", table] for table in LANGCHAIN]
-    metadata = {key: value.value for key, value in made[1].metadata.items()}
-    assert set(metadata) == {"rows", "bytes", "seconds", "rows/s", "MB/s", "path"}
-    assert (metadata["rows"], metadata["bytes"]) == (58, file.stat().st_size)
+    metadata: dict[str, Any] = {key: value.value for key, value in made[1].metadata.items()}
+    assert metadata.keys() >= {"rows", "seconds", "rows/s", "MB/s", "path", "bytes in database"}
+    assert (metadata["dagster/row_count"], metadata["bytes"]) == (58, file.stat().st_size)
+    assert (metadata["dagster/uri"], metadata["mode"]) == (file.as_uri(), "full")
+    assert metadata["digest"] == done.manifest["tables"][1]["file"]["digest"]["value"]
+    columns = {column.name: column for column in metadata["dagster/column_schema"].columns}
+    assert columns["id"].constraints.other == ["primary key"]
+    assert columns["embedding"].type.startswith("public.vector")
+    assert {m.partition for m in made} == {"vector_bak"}
+    overview = done.metadata("STEP_OUTPUT", "write_backup_log")["overview"]
+    assert f"| langchain_pg_embedding | True | 58 | {embedding['file_size']} |" in overview
 
 
 def test_the_setting_of_the_mode_makes_incremental_backups(

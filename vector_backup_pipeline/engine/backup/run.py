@@ -20,8 +20,10 @@ from vector_backup_pipeline.engine.backup.manifest import build_manifest, read_t
 from vector_backup_pipeline.engine.backup.report import backup_lines
 from vector_backup_pipeline.engine.cancellation import as_run_error, uncancellable
 from vector_backup_pipeline.engine.catalog.claims import claim_reading
-from vector_backup_pipeline.engine.catalog.contents import ManifestSet
+from vector_backup_pipeline.engine.catalog.contents import ManifestSet, read_contents
 from vector_backup_pipeline.engine.catalog.run_marker import claim_timestamp, remove_leftovers
+from vector_backup_pipeline.engine.catalog.sources import SourceDatabase
+from vector_backup_pipeline.engine.catalog.stored_sets import stored_set
 from vector_backup_pipeline.engine.errors import BackupError, IntegrityError, ResourceNotFound
 from vector_backup_pipeline.engine.file_names import LOG_NAME, manifest_name
 from vector_backup_pipeline.engine.incremental.base import Doubt, find_base
@@ -248,6 +250,21 @@ class BackupRun(EngineRun[BackupResult]):
     def path_of(self, file_name: str) -> str:
         """The path or URL of a file of this run."""
         return f"{made(self._location).directory.location}/{file_name}"
+
+    def earlier_rows(self) -> dict[tuple[str, str], int]:
+        """The rows of each table, by schema and name, in the newest earlier good set of the same
+        database and directory; without tables that its run truncated."""
+        contents = read_contents(made(self._location).directory, self._timestamps)
+        server = made(self._snapshot).pinned.server
+        source = SourceDatabase(server.system_identifier, server.database)
+        for stamp in sorted(contents.manifests - {self.stamp}, reverse=True):
+            backup = contents.backup_set(stamp)
+            if isinstance(backup, ManifestSet) and backup.complete and backup.source == source:
+                stored = stored_set(contents, backup)
+                if not stored.is_damaged:
+                    files = [file for file in stored.files if file.table not in stored.truncated]
+                    return {file.identity: file.rows or 0 for file in files}
+        return {}
 
     def truncate(self) -> dict[str, TruncatedTable]:
         """Truncate the tables, if requested and if the backup is complete and verified.
