@@ -81,7 +81,8 @@ def samples_of_root(
     yield "root_up", float(locations is not None), [target]
     stale = settings.max_age.before(now, settings.timestamps.timezone)
     # An installation with targets may have no backups of its own.
-    if stale is not None and (target or locations or not settings.targets):
+    is_used = bool(target or locations or not settings.targets)
+    if settings.max_age and stale is not None and is_used:
         for table in settings.tables:
             yield "max_age_seconds", (now - stale).total_seconds(), [target, table]
     databases = labels_of(locations or ())

@@ -143,11 +143,11 @@ def test_runs_are_counted_by_status_and_type_of_error(
 
 def test_without_dagster_there_are_still_the_metrics_of_sets(root: Path, dagster: StandIn) -> None:
     dagster.fail()
-    with _scraper(root, dagster) as client:
+    with _scraper(root, dagster, max_age="0d") as client:
         values = _scrape(client)
 
     assert values["dagster_up"] == {(): 0}
-    assert values["recent_runs"] == {}
+    assert values["recent_runs"] == values["max_age_seconds"] == {}
     assert values["sets"]
 
 
