@@ -119,7 +119,6 @@ class RestoreRun(EngineRun[results.RestoreResult]):
 
         If the location holds sets of several databases, the target's name and system decide.
         """
-
         ask_target = None
         if connection_settings is not None:
             ask_target = partial(self._target_database, connection_settings)

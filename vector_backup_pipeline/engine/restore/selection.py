@@ -9,8 +9,6 @@ from vector_backup_pipeline.engine.incremental.key_files import KeyFiles
 from vector_backup_pipeline.engine.manifest import TableBackup
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 
-_TARGET = "selected.parquet"
-
 
 def row_selection(
     directory: BackupDirectory,
@@ -25,30 +23,21 @@ def row_selection(
     if keys_from is None and later is None:
         return None
     link = Link.with_keys(backup, table.schema_name, table.name)
-    if later is None:
-        return _matching(Path(keys_from or ""))
-    other = Link.with_keys(later, table.schema_name, table.name)
-    other.check_comparable(link)
-    return _removed_since(directory, other)
+    keys_file, newer = Path(keys_from or ""), None
+    if later is not None:
+        newer = Link.with_keys(later, table.schema_name, table.name)
+        newer.check_comparable(link)
+    elif not keys_file.is_file():
+        raise InvalidParams(f"keys_from names {keys_file}, which is not a file.")
+    elif not keys_file.stat().st_size:
+        raise InvalidParams(f"keys_from names {keys_file}, which is empty.")
 
-
-def _matching(keys_from: Path) -> SelectRows:
-    if not keys_from.is_file():
-        raise InvalidParams(f"keys_from names {keys_from}, which is not a file.")
-    if not keys_from.stat().st_size:
-        raise InvalidParams(f"keys_from names {keys_from}, which is empty.")
-
-    def select(keys: KeyFiles, newest: Path) -> Path:
-        keys.matching(newest, keys_from, keys.directory / _TARGET)
-        return keys.directory / _TARGET
-
-    return select
-
-
-def _removed_since(directory: BackupDirectory, later: Link) -> SelectRows:
-    def select(keys: KeyFiles, earlier: Path) -> Path:
-        newer = download_keys(directory, later, keys)
-        keys.removed_since(earlier, newer, keys.directory / _TARGET)
-        return keys.directory / _TARGET
+    def select(keys: KeyFiles, own_keys: Path) -> Path:
+        selected = keys.directory / "selected.parquet"
+        if newer is None:
+            keys.matching(own_keys, keys_file, selected)
+        else:
+            keys.removed_since(own_keys, download_keys(directory, newer, keys), selected)
+        return selected
 
     return select
