@@ -109,7 +109,7 @@ class Bench:
             run_id=str(uuid.uuid4()),
         )
         run.find(lambda: self._settings)
-        for load in run.prepare(lambda: self._settings):
+        for load in run.prepare():
             run.load(load.table, lambda _: None)
         run.build_indexes()
         run.prove()

@@ -13,6 +13,7 @@ from psycopg2.sql import SQL, Identifier
 
 from vector_backup_pipeline.embedded import EmbeddedServer
 from vector_backup_pipeline.engine.errors import BackupError
+from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings
 from vector_backup_pipeline.engine.progress import ProgressListener
 from vector_backup_pipeline.engine.restore import target
 from vector_backup_pipeline.engine.restore.run import RestoreRun
@@ -53,6 +54,11 @@ class FinishedRestore:
         return entry
 
 
+def no_target() -> ConnectionSettings:
+    """For a restore that must not connect."""
+    pytest.fail("the target was connected to")
+
+
 @dataclass
 class RestoreMaker:
     """Runs the steps of a restore as the job does."""
@@ -81,7 +87,7 @@ class RestoreMaker:
             settings = settings_for(url)
             run.find(lambda: settings)
             self._step("prepare")
-            loads = run.prepare(lambda: settings)
+            loads = run.prepare()
             self._step("load")
             for load in loads:
                 run.load(load.table, listener)

@@ -42,15 +42,11 @@ def find_backup_set(
 @dg.op(ins={"backup": dg.In(FoundBackup)}, out=dg.DynamicOut(TableLoad))
 def prepare_target(
     backup: FoundBackup,  # noqa: ARG001 - the step comes after the files are verified
-    postgres: resources.PostgresResource,
     restore_run: resources.RestoreRunResource,
 ) -> Iterator[dg.DynamicOutput[TableLoad]]:
     """Lock the target's tables, empty them if asked, create those that are missing."""
     with failing_step():
-        run = restore_run.current
-        loads = run.prepare(
-            lambda: postgres.connection_settings(restore_run.settings, run.request.db_connection)
-        )
+        loads = restore_run.current.prepare()
     for load, key in zip(loads, mapping_keys([load.table for load in loads]), strict=True):
         yield dg.DynamicOutput(
             load,

@@ -16,7 +16,7 @@ from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.verification.run import SetToVerify, VerifyRun
 from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
 from vector_backup_pipeline_tests.fix_prune import Prune
-from vector_backup_pipeline_tests.fix_restore import RestoreMaker
+from vector_backup_pipeline_tests.fix_restore import RestoreMaker, no_target
 from vector_backup_pipeline_tests.fix_sets import SetWriter
 from vector_backup_pipeline_tests.fix_verify import verify_root, verify_run
 
@@ -35,7 +35,7 @@ def test_a_restore_holds_its_set_from_when_it_was_found_to_its_end(
     two: SetWriter, prune: Prune
 ) -> None:
     restore = _restore(two)
-    restore.find()
+    restore.find(no_target)
 
     assert prune().kept[OLD] == "a restore or a verification is reading it"
 
@@ -48,7 +48,7 @@ def test_a_restore_that_is_refused_leaves_no_marker(two: SetWriter) -> None:
     (two.path / f"langchain_pg_embedding_{OLD}.csv").write_bytes(b"changed")
     restore = _restore(two)
     with pytest.raises(Exception, match="langchain_pg_embedding"):
-        restore.find()
+        restore.find(no_target)
     restore.close()
     assert _readers(two) == []
 
@@ -157,7 +157,7 @@ def test_nobody_begins_to_read_a_set_that_is_being_removed(two: SetWriter) -> No
 
 def _restores(two: SetWriter) -> None:
     run = _restore(two)
-    run.find()
+    run.find(no_target)
     run.close()
 
 

@@ -39,8 +39,8 @@ def main(root: str, step: str) -> None:
         run_id=RUN_ID,
     )
     print("begun", flush=True)  # noqa: T201 - the protocol
-    run.find()
-    for planned in run.prepare(lambda: settings_for(url)):
+    run.find(lambda: settings_for(url))
+    for planned in run.prepare():
         run.load(planned.table, lambda _: None)
     run.build_indexes()
     run.prove()

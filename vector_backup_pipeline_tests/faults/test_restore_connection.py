@@ -280,8 +280,8 @@ def test_an_interrupt_while_committing_does_not_blur_what_happened(
 
     monkeypatch.setattr(TargetConnections, "commit", interrupt_and_commit)
     run = restore.run(**TRUNCATING)
-    run.find()
-    for planned in run.prepare(lambda: settings_for(backed_up.url)):
+    run.find(lambda: settings_for(backed_up.url))
+    for planned in run.prepare():
         run.load(planned.table, lambda _: None)
     run.build_indexes()
     with interrupted():

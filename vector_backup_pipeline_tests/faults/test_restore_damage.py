@@ -12,7 +12,12 @@ from vector_backup_pipeline.engine.manifest import Manifest, TableBackup
 from vector_backup_pipeline_tests.faults.watching import COLLECTIONS, EMBEDDINGS, count
 from vector_backup_pipeline_tests.fix_backup import BackupMaker, FinishedBackup
 from vector_backup_pipeline_tests.fix_postgres import Database
-from vector_backup_pipeline_tests.fix_restore import TRUNCATING, RestoreMaker, kept_from_locking
+from vector_backup_pipeline_tests.fix_restore import (
+    TRUNCATING,
+    RestoreMaker,
+    kept_from_locking,
+    no_target,
+)
 
 
 @pytest.fixture
@@ -51,7 +56,7 @@ def test_a_damaged_file_is_detected_before_connecting(
     run = restore.run(**TRUNCATING)
 
     with pytest.raises(IntegrityError, match="is damaged"):
-        run.find()
+        run.find(no_target)
     result = run.close()
 
     assert str(made.path(EMBEDDINGS)) in result.errors[0]
@@ -155,7 +160,7 @@ def test_a_manifest_that_contradicts_the_file_is_refused(
     _rewrite(made, **{entry: changes.get(entry, [])})
 
     with pytest.raises(IntegrityError, match=r"contradicts itself|is damaged"):
-        restore.run().find()
+        restore.run().find(no_target)
 
 
 def test_a_manifest_that_swaps_columns_is_refused(

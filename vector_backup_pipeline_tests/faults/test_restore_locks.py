@@ -157,8 +157,8 @@ def test_an_interrupt_during_the_recall_probes_ends_the_run_and_the_tables_stay_
     )
     assert backup(langchain.url).error is None
     run = restore.run(**TRUNCATING, probes=5)
-    run.find()
-    for planned in run.prepare(lambda: settings_for(langchain.url)):
+    run.find(lambda: settings_for(langchain.url))
+    for planned in run.prepare():
         run.load(planned.table, lambda _: None)
     run.build_indexes()
     run.prove()

@@ -11,7 +11,6 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal
 
 from vector_backup_pipeline.engine import results
@@ -93,6 +92,7 @@ class RestoreRun(EngineRun[results.RestoreResult]):
         self.request = request
         self._lock_timeout = lock_timeout
         self._writes_log = writes_log
+        self._connection_settings: Callable[[], ConnectionSettings] | None = None
         # The results of the steps so far.
         self._source: RestoreSource | None = None
         self._reading: RunMarker | None = None
@@ -112,18 +112,15 @@ class RestoreRun(EngineRun[results.RestoreResult]):
         server = self._connections.server
         return f"database {server.database}, PostgreSQL {server.version}"
 
-    def find(
-        self, connection_settings: Callable[[], ConnectionSettings] | None = None
-    ) -> FoundBackup:
+    def find(self, connection_settings: Callable[[], ConnectionSettings]) -> FoundBackup:
         """Find the set, and verify the stored files of the requested tables.
 
-        If the location holds sets of several databases, the target's name and system decide.
+        If the location holds sets of several databases, the target's name and system decide:
+        `connection_settings` returns how to connect to it.
         """
-        ask_target = None
-        if connection_settings is not None:
-            ask_target = partial(self._target_database, connection_settings)
+        self._connection_settings = connection_settings
         with self._remembering():
-            source = find_source(self._root, self._timestamps, self.request, ask_target)
+            source = find_source(self._root, self._timestamps, self.request, self._target_database)
             self._source = source
             stamp = source.backup.stamp
             self._reading = claim_reading(
@@ -138,11 +135,11 @@ class RestoreRun(EngineRun[results.RestoreResult]):
             size=sum(table.size for table in source.tables),
         )
 
-    def prepare(self, connection_settings: Callable[[], ConnectionSettings]) -> list[TableLoad]:
+    def prepare(self) -> list[TableLoad]:
         """Check the target, then lock, truncate and create its tables, as requested."""
         with self._remembering():
             source = made(self._source)
-            self._connections = connections = self._connect(connection_settings)
+            self._connections = connections = self._connect()
             self.notices += source.notices_on_target(self.request, connections.database)
             planned = self._plan(source, connections)
             for table in planned:
@@ -160,15 +157,12 @@ class RestoreRun(EngineRun[results.RestoreResult]):
             for table in planned
         ]
 
-    def _connect(self, connection_settings: Callable[[], ConnectionSettings]) -> TargetConnections:
-        return TargetConnections(
-            connection_settings(), self.request, self._lock_timeout, self.notices
-        )
+    def _connect(self) -> TargetConnections:
+        settings = made(self._connection_settings)()
+        return TargetConnections(settings, self.request, self._lock_timeout, self.notices)
 
-    def _target_database(
-        self, connection_settings: Callable[[], ConnectionSettings]
-    ) -> SourceDatabase:
-        connections = self._connect(connection_settings)
+    def _target_database(self) -> SourceDatabase:
+        connections = self._connect()
         connections.close()
         return connections.database
 

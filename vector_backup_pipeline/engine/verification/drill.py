@@ -94,8 +94,8 @@ def drill_set(
 def _drilled(restore: RestoreRun, settings: ConnectionSettings) -> DrilledSet:
     try:
         with contextlib.suppress(BackupError):  # Kept in `error`.
-            restore.find()
-            for load in restore.prepare(lambda: settings):
+            restore.find(lambda: settings)
+            for load in restore.prepare():
                 restore.load(load.table, lambda _: None)
             restore.build_indexes()
             restore.prove()

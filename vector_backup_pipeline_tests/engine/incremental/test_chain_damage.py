@@ -25,6 +25,7 @@ from vector_backup_pipeline_tests.fix_restore import (
     TRUNCATING,
     RestoreMaker,
     kept_from_locking,
+    no_target,
     rows_of,
 )
 
@@ -90,11 +91,11 @@ def test_no_file_of_a_chain_can_be_damaged_or_missing(
                 continue  # Without it there is no set.
             run = restore.run(timestamp=newest)
             with harm(path), pytest.raises(IntegrityError) as refusal:
-                run.find()
+                run.find(no_target)
             run.close()
             assert newest in refusal.value.message
             assert stamp in refusal.value.message
-    restore.run(timestamp=newest).find()
+    restore.run(timestamp=newest).find(no_target)
 
 
 def test_the_target_is_untouched(stored_chain: Chain, restore: RestoreMaker) -> None:

@@ -15,6 +15,7 @@ from vector_backup_pipeline_tests.fix_postgres import Database
 from vector_backup_pipeline_tests.fix_restore import (
     TRUNCATING,
     RestoreMaker,
+    no_target,
 )
 from vector_backup_pipeline_tests.fix_sets import SetWriter
 
@@ -42,7 +43,7 @@ def test_a_missing_set_is_reported_before_connecting(
     run = restore.run(**parameters)
 
     with pytest.raises(BackupError) as raised:
-        run.find()
+        run.find(no_target)
     result = run.close()
 
     assert raised.value.error_type == error_type
