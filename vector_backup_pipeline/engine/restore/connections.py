@@ -97,7 +97,7 @@ class TargetConnections:
     def errors(self, action: str) -> contextlib.AbstractContextManager[None]:
         return database_errors(action, self.settings.secrets)
 
-    def commit_part(self, connection: Connection) -> None:
+    def commit_and_begin(self, connection: Connection) -> None:
         """Commit the transaction of `connection`, and begin the next one."""
         connection.commit()
         self._begin(connection)
@@ -105,7 +105,7 @@ class TargetConnections:
     def commit_workers(self) -> None:
         """Commit the workers' transactions; the coordinator's is committed at the end."""
         for worker in self.workers:
-            self.commit_part(worker)
+            self.commit_and_begin(worker)
 
     def release_locks_of_workers(self) -> None:
         for worker in self.workers:
@@ -142,7 +142,7 @@ class TargetConnections:
     def drop_dead_staging_schemas(self, cursor: Cursor) -> None:
         for name in drop_dead_staging(cursor):
             self.notices.append(f"Dropped {name}, which a killed restore had left behind.")
-        self.commit_part(self.coordinator)
+        self.commit_and_begin(self.coordinator)
 
     def create_staging_schema(self, cursor: Cursor, run_id: str) -> None:
         """Commit the staging schema, empty, before anything else is created; then keep it from
@@ -150,7 +150,7 @@ class TargetConnections:
         name = staging_name(run_id)
         create_staging(cursor, name)
         self._staging_schema = name
-        self.commit_part(self.coordinator)
+        self.commit_and_begin(self.coordinator)
         hold_staging(cursor, name)
 
     def commit(self) -> None:

@@ -169,7 +169,7 @@ class RestoreRun(EngineRun[results.RestoreResult]):
     def _plan(self, source: RestoreSource, connections: TargetConnections) -> list[PlannedTable]:
         with connections.errors("read the target"), connections.coordinator.cursor() as cursor:
             planned = plan_tables(cursor, source, connections.server, self.request)
-            connections.commit_part(connections.coordinator)
+            connections.commit_and_begin(connections.coordinator)
         if self.request.collections is None:
             return planned
         return chosen_rows(source.directory, planned, self.request.collections)

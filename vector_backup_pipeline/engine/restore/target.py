@@ -68,7 +68,7 @@ class Target:
         self._recreation: Recreation | None = None
         with connections.errors("read the target"), connections.coordinator.cursor() as cursor:
             self.existing = ExistingTables(cursor, planned, request)
-            connections.commit_part(connections.coordinator)
+            connections.commit_and_begin(connections.coordinator)
 
     def begin(self, dependencies: Sequence[Dependency], run_id: str) -> None:
         """Lock, truncate and create the tables, as requested. From here on the target is changed.
