@@ -13,7 +13,6 @@ from vector_backup_pipeline.engine.table_definition import Kind, Statement
 # A catalog row by column name.
 Row = dict[str, Any]
 
-POSTGRES_14 = 140000
 # Longer than most locks are held, but short for the sessions that queue behind this one.
 _SIDE_LOCK_TIMEOUT = "200ms"
 
@@ -52,9 +51,9 @@ def server_version(cursor: Cursor) -> int:
     return int(cursor.connection.server_version)
 
 
-def since(cursor: Cursor, version: int, expression: str, otherwise: str) -> sql.SQL:
-    """`expression` on servers that have the catalog column, else `otherwise`."""
-    return sql.SQL(expression if server_version(cursor) >= version else otherwise)
+def since_14(cursor: Cursor, expression: str, otherwise: str) -> sql.SQL:
+    """`expression` on PostgreSQL 14 and newer, else `otherwise`."""
+    return sql.SQL(expression if server_version(cursor) >= 140000 else otherwise)
 
 
 def rows(cursor: Cursor, query: str | sql.Composable, **parameters: object) -> list[Row]:

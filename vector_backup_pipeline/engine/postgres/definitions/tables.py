@@ -7,12 +7,7 @@ from dataclasses import dataclass
 from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
 
-from vector_backup_pipeline.engine.postgres.definitions.reading import (
-    POSTGRES_14,
-    rows,
-    since,
-    statements,
-)
+from vector_backup_pipeline.engine.postgres.definitions.reading import rows, since_14, statements
 from vector_backup_pipeline.engine.table_definition import (
     Column,
     ColumnType,
@@ -242,7 +237,7 @@ class Tree:
 
 def read_trees(cursor: Cursor, oids: list[int]) -> list[Tree]:
     """In the order of `oids`; tables that do not exist any more are missing."""
-    detaching = since(cursor, POSTGRES_14, "i.inhdetachpending", "false")
+    detaching = since_14(cursor, "i.inhdetachpending", "false")
     relations_by_root: dict[int, list[Relation]] = {oid: [] for oid in oids}
     for row in rows(cursor, _TREE.format(detaching=detaching), oids=oids):
         name = QualifiedName(schema_name=row["schema_name"], name=row["name"])
@@ -263,15 +258,15 @@ def read_table_statements(
 ) -> Iterator[tuple[int, Statement]]:
     """CREATE TABLE, ATTACH PARTITION and what is set for tables and columns, by the table's OID."""
     create = _CREATE_TABLE.format(collation=COLLATION, options=SEQUENCE_OPTIONS)
-    compression = since(cursor, POSTGRES_14, "attcompression", "''")
+    compression = since_14(cursor, "attcompression", "''")
     settings = _SETTINGS.format(compression=compression)
     yield from statements(cursor, create, oids=oids, partitions=partitions)
     yield from statements(cursor, settings, oids=oids)
 
 
 def read_columns(cursor: Cursor, oids: list[int]) -> dict[int, tuple[Column, ...]]:
-    range_of = since(
-        cursor, POSTGRES_14, "t.oid IN (r.rngtypid, r.rngmultitypid)", "t.oid = r.rngtypid"
+    range_of = since_14(
+        cursor, "t.oid IN (r.rngtypid, r.rngmultitypid)", otherwise="t.oid = r.rngtypid"
     )
     not_portable_rows = rows(cursor, _NOT_PORTABLE.format(range_of=range_of), oids=oids)
     not_portable = {row["root"] for row in not_portable_rows}
