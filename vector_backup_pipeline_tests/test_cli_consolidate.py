@@ -44,3 +44,14 @@ def test_the_command_shows_the_set_in_words(chain_of_two: None, terminal: Termin
     done = terminal("consolidate")
     assert done.code == 0
     assert "✓ langchain_pg_embedding: 57 rows -> langchain_pg_embedding_" in done.out
+
+
+def test_a_backup_that_consolidates_says_so(
+    chain_of_two: None, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"{PREFIX}CONSOLIDATE_AFTER", "3")
+
+    done = terminal("backup")
+
+    assert done.code == 0
+    assert done.err.startswith("Consolidated 3 sets into 2")

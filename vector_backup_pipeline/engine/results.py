@@ -353,7 +353,7 @@ def readable_size(size: int) -> str:
     number, unit = float(size), _UNITS[0]
     for unit in _UNITS:
         # What would round up to "1024.0" belongs to the next unit.
-        if number < 1023.95 or unit == _UNITS[-1]:
+        if abs(number) < 1023.95 or unit == _UNITS[-1]:
             break
         number /= 1024
     return f"{number:.1f} {unit}"
