@@ -54,7 +54,7 @@ def test_each_database_is_backed_up_into_its_root_and_restored_from_it(
     job({"target": "two"}, "vector_prune_job")
 
     listed = CliRunner().invoke(commands, ["list", "--target", "two"]).output
-    assert str(job.root / "two" / "vector_bak") in listed and "2 rows" in listed
+    assert str(job.root / "two" / "vector_bak") in listed and " 2  7.0 B  complete" in listed
     assert "No backups" in CliRunner().invoke(commands, ["list"]).output
     lost = job({"target": "lost"}).outcome
     assert lost.error_type == "INVALID_PARAMS"
