@@ -70,7 +70,8 @@ def _check_directory(
 
             step = "get"
             if b"".join(directory.read(name)) != _CONTENT:
-                raise IntegrityError(f"{directory.location}/{name} is not what was written to it.")
+                message = f"{directory.location}/{name} is damaged: other bytes were written."
+                raise IntegrityError(f"{message} Check the disk.")
             yield ok("storage", step, "the file was read back and compared")
 
             step = "delete"
