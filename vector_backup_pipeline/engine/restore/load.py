@@ -72,7 +72,6 @@ def load_table(
     table: PlannedTable,
     into: tuple[str, str],
     request: RestoreParameters,
-    secrets: tuple[str, ...],
     listener: ProgressListener,
 ) -> int:
     """Load `table` into the table named `into`; returns the number of rows that were written.
@@ -87,6 +86,7 @@ def load_table(
     advice = _DUPLICATE_ADVICE if request.on_conflict == "fail" else None
 
     def work(connection: Connection, threads: StreamThreads[Sent]) -> None:
+        secrets = connection.settings.secrets
         with database_errors(action, secrets, advice), connection.cursor() as cursor:
             rows = _until(threads.stopped, chunks(threads.emit))
             written.append(_write(cursor, table, into, request, rows))

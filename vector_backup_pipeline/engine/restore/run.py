@@ -179,7 +179,17 @@ class RestoreRun(EngineRun[results.RestoreResult]):
         started = time.monotonic()
         try:
             with self._remembering(table):
-                rows = self._load(made(self._target), table, listener)
+                target = made(self._target)
+                planned = next(planned for planned in target.planned if planned.table == table)
+                with target.loading(planned) as connections:
+                    rows = load_table(
+                        connections,
+                        made(self._source).directory,
+                        planned,
+                        target.loading_name(planned),
+                        self.request,
+                        listener,
+                    )
         except BaseException as cause:
             error = as_run_error(cause)
             self._failures[table] = results.failed_table(error, time.monotonic() - started)
@@ -190,19 +200,6 @@ class RestoreRun(EngineRun[results.RestoreResult]):
         if self.request.on_conflict == "skip" and self.request.collections is None and skipped > 0:
             self.notices.append(f"{table}: {skipped} rows existed already and were skipped.")
         return rows
-
-    def _load(self, target: Target, name: str, listener: ProgressListener) -> int:
-        table = next(table for table in target.planned if table.table == name)
-        with target.loading(table) as connections:
-            return load_table(
-                connections,
-                made(self._source).directory,
-                table,
-                target.loading_name(table),
-                self.request,
-                target.connections.settings.secrets,
-                listener,
-            )
 
     def build_indexes(self, listener: IndexListener = lambda _: None) -> None:
         started = time.monotonic()
