@@ -12,7 +12,7 @@ from vector_backup_pipeline.engine.errors import BackupError, MissingExtra
 from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.jobs import JOBS
 from vector_backup_pipeline.jobs.backup import vector_backup_job
-from vector_backup_pipeline.operations import BACKUP
+from vector_backup_pipeline.operations import BACKUP, Operation
 from vector_backup_pipeline.outcome import read_outcome
 from vector_backup_pipeline.resources import BackupStorageResource
 from vector_backup_pipeline.settings import Settings, load_settings
@@ -145,7 +145,6 @@ def make_alert_sensors(settings: Settings) -> list[dg.SensorDefinition]:
     status = dg.DefaultSensorStatus.RUNNING if has_receiver else dg.DefaultSensorStatus.STOPPED
 
     @dg.run_failure_sensor(
-        monitored_jobs=list(JOBS.values()),
         default_status=status,
         description="Alert on each failed run whose cause was not reported before.",
     )
@@ -153,12 +152,17 @@ def make_alert_sensors(settings: Settings) -> list[dg.SensorDefinition]:
         run = context.dagster_run
         if run.tags.get("dagster/will_retry") == "true":
             return
-        operation = next(operation for operation, job in JOBS.items() if job.name == run.job_name)
+        operation = _operation_of(run)
+        if operation is None:
+            return
         entries = context.instance.all_logs(run.run_id)
         outcome = read_outcome(e.dagster_event for e in entries if e.dagster_event is not None)
         config: Any = run.run_config
         settings = load_settings(target=config.get("target"))
-        run_failed(settings, operation, outcome, config.get("task_id"), run.run_id)
+        # A run of assets has its location as its partition.
+        task_id = config.get("task_id", run.tags.get("dagster/partition"))
+        task_id = None if task_id == settings.directory else task_id
+        run_failed(settings, operation, outcome, task_id, run.run_id)
 
     @dg.sensor(
         minimum_interval_seconds=_SECONDS_BETWEEN_WATCHES,
@@ -177,6 +181,13 @@ def make_alert_sensors(settings: Settings) -> list[dg.SensorDefinition]:
         return dg.SensorResult(skip_reason="Alerts start no runs.", cursor=cursor)
 
     return [failed_run_alerts, backup_alerts]
+
+
+def _operation_of(run: dg.DagsterRun) -> Operation | None:
+    """The operation of a run of ours, also of one of assets; None for any other."""
+    if any(key.path[0] == "vector_backup" for key in run.asset_selection or ()):
+        return BACKUP
+    return next((operation for operation, job in JOBS.items() if job.name == run.job_name), None)
 
 
 def _watch(settings: Settings, unreadable: dict[str, Cause]) -> None:
