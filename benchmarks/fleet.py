@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -61,6 +61,7 @@ def run_to_the_end(home: Path, count: int, limit: int) -> None:
             while True:
                 runs = instance.get_runs()
                 statuses = Counter(run.status.value for run in runs)
+                statuses["in progress"] = statuses["STARTING"] + statuses["STARTED"]
                 statuses["processes"] = _run_processes(home)
                 most |= statuses
                 if len(runs) == count and all(run.is_finished for run in runs):
@@ -177,14 +178,13 @@ def _instance_of(home: Path) -> Iterator[dg.DagsterInstance]:
 
 
 def _run_processes(home: Path) -> int:
-    """The processes that execute runs of this instance."""
-    commands = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            commands.append(path.read_bytes())
-        except OSError:
-            continue
-    return sum(b"execute_run" in command and str(home).encode() in command for command in commands)
+    """The processes that execute runs of this instance: Dagster's code server spawns them."""
+    count = 0
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            is_spawned = b"spawn_main" in (process / "cmdline").read_bytes()
+            count += is_spawned and os.fsencode(home) in (process / "environ").read_bytes()
+    return count
 
 
 if __name__ == "__main__":
