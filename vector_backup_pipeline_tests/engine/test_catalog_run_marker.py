@@ -36,6 +36,7 @@ def _stamp(seconds: int) -> str:
         "langchain_pg_embedding_{}.csv.tmp",
         "vector_backup_{}.json.tmp",
         "vector_backup_{}.tombstone.json",
+        "vector_backup_{}.verified.json",
         ".vector_backup_{}.run",
     ],
 )

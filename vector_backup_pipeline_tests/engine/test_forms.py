@@ -120,6 +120,7 @@ def _unpacked(made: FinishedBackup, table: str, compression: Compression) -> Pat
         ("c public.pair", "c (public.pair)"),
         ("c public.mood[]", "c (public.mood[])"),
         ("c public.vector[]", "c (public.vector[])"),
+        ("c public.moods", "c (public.moods)"),
         ("c aclitem", "c (aclitem)"),
     ],
 )
@@ -128,6 +129,7 @@ def test_a_table_whose_binary_form_means_nothing_elsewhere_is_refused(
 ) -> None:
     database.run(
         "CREATE TYPE pair AS (a int, b int); CREATE TYPE mood AS ENUM ('sad', 'ok');"
+        "CREATE DOMAIN moods AS mood[];"
         f"CREATE TABLE held (id int PRIMARY KEY, {column}); CREATE TABLE plain (m mood, v vector)"
     )
 

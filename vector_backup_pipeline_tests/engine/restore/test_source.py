@@ -11,7 +11,7 @@ from vector_backup_pipeline.engine.errors import BackupError
 from vector_backup_pipeline.engine.file_names import manifest_name
 from vector_backup_pipeline_tests.faults.watching import count
 from vector_backup_pipeline_tests.fix_backup import BackupMaker
-from vector_backup_pipeline_tests.fix_postgres import Database
+from vector_backup_pipeline_tests.fix_postgres import Database, settings_for
 from vector_backup_pipeline_tests.fix_restore import (
     TRUNCATING,
     RestoreMaker,
@@ -50,6 +50,18 @@ def test_a_missing_set_is_reported_before_connecting(
     assert words in str(raised.value)
     assert not result.restore_performed
     assert run.server is None
+
+
+def test_latest_is_of_the_database_that_is_restored_into(
+    langchain: Database, backup: BackupMaker, restore: RestoreMaker
+) -> None:
+    made = backup(langchain.url)
+    SetWriter(restore.root / "vector_bak").write("20990102_030405", database="other")
+
+    for parameters, stamp in (({}, made.stamp), ({"source_database": "other"}, "20990102_030405")):
+        run = restore.run(**parameters)
+        assert run.find(lambda: settings_for(langchain.url)).timestamp == stamp
+        run.close()
 
 
 def test_a_set_of_another_database_and_one_of_the_future_are_restored_with_notices(
