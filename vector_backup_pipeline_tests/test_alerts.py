@@ -12,6 +12,7 @@ import dagster as dg
 import pytest
 
 from vector_backup_pipeline import alerts
+from vector_backup_pipeline.assets import LOCATIONS_NAME, table_asset_key
 from vector_backup_pipeline.checkup import check_alerts
 from vector_backup_pipeline.definitions import defs
 from vector_backup_pipeline.engine.errors import MissingExtra
@@ -128,6 +129,26 @@ def test_the_daemon_alerts_once_per_cause_and_once_when_it_is_over(
     assert "The heartbeat's address was not reached: HTTP 503" in caplog.text
     assert "An alert was not sent: the receiver json:// was not reached" in caplog.text
     assert TOKEN not in caplog.text
+
+
+def test_a_failed_materialization_is_a_failed_backup(
+    sets: SetWriter, daemon: Daemon, sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(PREFIX + "DB_URL", "postgresql://nobody@127.0.0.1:1/nowhere")
+    daemon.tick()
+    daemon.instance.add_dynamic_partitions(LOCATIONS_NAME, ["vector_bak"])
+
+    defs.resolve_implicit_global_asset_job_def().execute_in_process(
+        instance=daemon.instance,
+        partition_key="vector_bak",
+        asset_selection=[table_asset_key(EMBEDDING)],
+        raise_on_error=False,
+    )
+    daemon.tick()
+
+    (message,) = sink.messages
+    assert f"\nWhere: {sets.path.parent}\n" in message["message"]
+    assert sink.titles() == ["Backup failed: SERVICE_UNAVAILABLE"]
 
 
 def test_stale_and_damaged_sets_and_failed_restore_tests_are_watched(
