@@ -181,6 +181,8 @@ def test_every_flag_of_a_backup_becomes_its_parameter(
     # The job and the tag by which the UI finds the run in the job's history.
     assert run.job_name == "vector_backup_job"
     assert run.tags[".dagster/repository"] == "__repository__@vector_backup_pipeline"
+    # Which database that string names is unknown.
+    assert "vector_backup/database" not in run.tags
     assert run.run_config == {
         "task_id": "corpus_7",
         "db_connection": {"env": "VECTOR_BACKUP_RUN_CONNECTION"},

@@ -110,6 +110,7 @@ def test_a_new_directory_gets_one_run_for_its_task(running: Daemon) -> None:
     (request,) = running.evaluate().run_requests or []
     assert (request.run_key, request.run_config) == ("t1", {"task_id": "t1"})
     assert request.tags["vector_backup/task_id"] == "t1"
+    assert request.tags["vector_backup/database"] == "VECTOR_BACKUP_DB_URL"
     assert running.tick() == ["t1"]
     running.end("t1", STARTED)
     assert running.tick() == []

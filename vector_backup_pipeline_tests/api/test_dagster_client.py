@@ -55,13 +55,17 @@ def test_a_run_is_launched_where_the_job_is(dagster: StandIn) -> None:
         assert _selected(dagster) == "ours"
         # The location may be renamed meanwhile.
         dagster.locations = {"renamed": [JOB]}
-        return [first, await client.launch(JOB, CONFIG, {})]
+        return [first, await client.launch(JOB, CONFIG, {"vector_backup/target": "rag_1"})]
 
     assert dagster.ask(launch_twice) == list(dagster.runs)
 
     assert _selected(dagster) == "renamed"
     assert [run.config for run in dagster.runs.values()] == [CONFIG, CONFIG]
-    assert len({tuple(run.tags.items()) for run in dagster.runs.values()}) == 2
+    assert len({run.tags["vector_backup/request"] for run in dagster.runs.values()}) == 2
+    assert [run.tags.get("vector_backup/target") for run in dagster.runs.values()] == [
+        None,
+        "rag_1",
+    ]
 
 
 @pytest.mark.parametrize(
