@@ -32,7 +32,7 @@ def outcome_metadata(
 ) -> dict[str, dg.MetadataValue]:
     """The result as a table and as JSON, and the error that failed the run, if any."""
     as_json = result.as_json()
-    metadata = _overview(_rows(as_json))
+    metadata = overview(_rows(as_json))
     metadata[operation.result_key] = dg.MetadataValue.json(as_json)
     return metadata | (error_metadata(error) if error else {})
 
@@ -42,7 +42,7 @@ def location_metadata(location: str) -> dg.MetadataValue:
     return dg.MetadataValue.url(location) if is_url(location) else dg.MetadataValue.path(location)
 
 
-def _overview(rows: Sequence[Mapping[str, object]]) -> dict[str, dg.MetadataValue]:
+def overview(rows: Sequence[Mapping[str, object]]) -> dict[str, dg.MetadataValue]:
     """The rows as a table; nothing if there are none."""
     if not rows:
         return {}
