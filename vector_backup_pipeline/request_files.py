@@ -78,8 +78,7 @@ def _run_requests(
 def _run_request(
     settings: Settings, root: BackupRoot, file: StoredFile, key: str
 ) -> Iterator[dg.RunRequest]:
-    """The run for a request. None if it is invalid; it is moved if it is too old to be
-    incomplete."""
+    """The run for a valid request. An invalid one is moved when it is too old to be incomplete."""
     try:
         text = _read(root, file)
         if file.size > len(text):

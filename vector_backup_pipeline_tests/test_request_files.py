@@ -83,6 +83,7 @@ def test_each_file_starts_one_run_and_gets_its_result(
 
     bad, good = requests.tick()
     assert good.run_config == {"workers": 2}
+    assert good.tags["vector_backup/database"] == "VECTOR_BACKUP_DB_URL"
     assert requests.tick() == []
     run_id = requests.run(good)
     failed_run_id = requests.run(bad)
@@ -109,6 +110,7 @@ def test_each_file_starts_one_run_and_gets_its_result(
         ({"task_id": {"env": "HOME"}}, "task_id must be a valid string"),
         ({"truncate_vector_tables": True, "tables": ["docs"]}, "langchain_pg_embedding"),
         ({"db_connection": "host=/tmp dbname=rag"}, "host"),
+        ({"target": "rag_1"}, "target is 'rag_1'"),
         ({"task_id": "requests" * 9000}, "more than 65536 bytes"),
     ],
 )
