@@ -54,14 +54,24 @@ def overview(rows: Sequence[Mapping[str, object]]) -> dict[str, dg.MetadataValue
 
 
 def _rows(result: Mapping[str, Any]) -> list[dict[str, object]]:
-    """The tables, sets or locations of a result, each with its plain values."""
+    """The tables or locations of a result, each with its plain values; or its sets."""
     tables = {**result.get("tables_backed_up", {}), **result.get("restore_results", {})}
     entries = [{"table": table, **entry} for table, entry in tables.items()]
-    entries += [*result.get("sets", ()), *result.get("locations", ())]
-    return [
+    rows = [
         {key: value for key, value in entry.items() if not isinstance(value, (dict, list))}
-        for entry in entries
+        for entry in [*entries, *result.get("locations", ())]
     ]
+    for verdict in result.get("sets", ()):
+        drill = verdict["drill"]
+        rows.append(
+            {
+                "set": verdict["timestamp"],
+                "directory": verdict["backup_path"],
+                "files passed": verdict["files_passed"],
+                "restore test passed": drill["passed"] if drill else "not made",
+            }
+        )
+    return rows
 
 
 def error_metadata(error: BackupError) -> dict[str, dg.MetadataValue]:

@@ -101,6 +101,8 @@ def test_a_restore_test_uses_a_server_of_its_own_and_leaves_nothing(
     assert done.outcome.error_type is None, done.outcome.message
     (verdict,) = done.result["sets"]
     assert verdict["drill"]["passed"] is True
+    overview = done.metadata("STEP_OUTPUT", "write_verify_log")["overview"]
+    assert overview.splitlines()[2].endswith(" | True | True |")
     restored = verdict["drill"]["restore_results"][EMBEDDINGS]
     assert (restored["rows_restored"], restored["digest_matches"]) == (58, True)
     assert checks(done)[EMBEDDINGS, RESTORE_DRILL] is True
