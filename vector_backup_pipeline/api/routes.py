@@ -22,7 +22,11 @@ from vector_backup_pipeline.api.operations import BACKUP, RESTORE, Operation
 from vector_backup_pipeline.api.run_reader import RunProgress
 from vector_backup_pipeline.api.runs import NO_DAEMON, Runs
 from vector_backup_pipeline.engine.catalog.downloads import find_download
-from vector_backup_pipeline.engine.catalog.locations import find_directory, list_backups
+from vector_backup_pipeline.engine.catalog.locations import (
+    find_directory,
+    find_locations,
+    list_backups,
+)
 from vector_backup_pipeline.engine.incremental.diff import SetDifference, find_pair
 from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.parameters.table_names import split_tables
@@ -284,13 +288,15 @@ async def list_sets(
     services: _TargetServices, task_id: _TaskId = None, global_only: _GlobalOnly = False
 ) -> JSONResponse:
     """Backup sets by location, newest first. By default those of the root and of all tasks."""
-    backups = await run_in_threadpool(
-        list_backups,
+    timestamps = services.settings.timestamps
+    locations = await run_in_threadpool(
+        find_locations,
         services.root,
-        services.settings.timestamps,
+        timestamps,
         task_id=task_id or None,
         global_only=global_only,
     )
+    backups = list_backups(locations, timestamps)
     data = models.ListData(response="查询成功", **dict(backups), timestamp=services.now())
     return models.respond(200, data)
 

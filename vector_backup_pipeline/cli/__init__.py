@@ -1,7 +1,7 @@
 """The command line, `vector-backup`.
 
-A command's module is imported when the command is called: pydantic takes a tenth of a second to
-import, and Dagster a second and a half, which the commands that need it import themselves.
+A command's module is imported when the command is called. Dagster takes a second and a half to
+import, so functions import it.
 """
 
 import importlib
@@ -20,28 +20,15 @@ from vector_backup_pipeline.cli.showing import DONE, failure_of, show_outcome
 from vector_backup_pipeline.engine import errors
 from vector_backup_pipeline.output import log_output, tolerant_output
 
-# Each command with its module here, and the first sentence of its help.
+# Each command with its module here.
 COMMANDS = {
-    "backup": ("operations", "Back up the tables from one snapshot."),
-    "restore": (
-        "operations",
-        "Restore a backup set in one transaction and verify it.",
-    ),
-    "verify": ("operations", "Verify stored backup sets, optionally with a restore test."),
-    "list": ("listing", "List backup sets."),
-    "show": ("listing", "Show all that is known of one backup set."),
-    "stats": ("listing", "Show how many sets there are, their size and growth."),
-    "runs": ("runs", "Show the latest runs in the Dagster instance of DAGSTER_HOME."),
-    "diff": ("diff", "Compare two backup sets by their key files."),
-    "adopt": ("operations", "Create backup sets from the older system's files."),
-    "consolidate": ("operations", "Make a full backup set from an incremental one and its chain."),
-    "check": ("check", "Check in a dry run whether a backup can be made."),
-    "prune": ("operations", "Remove the backup sets that no retention rule keeps."),
-    "init": ("services", "Set up a Dagster instance in DIRECTORY."),
-    "serve": ("services", "Serve the REST API."),
-    "demo": ("demo", "Back up a sample PostgreSQL database and test the restore."),
+    **dict.fromkeys(("backup", "restore", "verify"), "operations"),
+    **dict.fromkeys(("list", "show", "stats"), "listing"),
+    **{name: name for name in ("runs", "diff", "check")},
+    **dict.fromkeys(("prune", "adopt", "consolidate"), "operations"),
+    **dict.fromkeys(("init", "serve"), "services"),
+    "demo": "demo",
 }
-
 _FLAGS = ("-v", "--verbose", "-q", "--quiet")
 _SAME_SIGNAL_SECONDS = 1.0
 
@@ -96,7 +83,7 @@ def _interrupt_on_signals() -> None:
 
 def load_command(name: str) -> click.Command:
     """The command of that name in `COMMANDS`."""
-    module = importlib.import_module(f"{__name__}.{COMMANDS[name][0]}")
+    module = importlib.import_module(f"{__name__}.{COMMANDS[name]}")
     command: click.Command = getattr(module, f"{name}_command")
     return command
 
@@ -114,10 +101,6 @@ class _Commands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's
         return load_command(cmd_name) if cmd_name in COMMANDS else None
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
 
 
 @click.group(

@@ -1,7 +1,8 @@
 """`vector-backup check`."""
 
+from __future__ import annotations
+
 from collections import Counter
-from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -12,15 +13,9 @@ from vector_backup_pipeline.cli.showing import DONE, FAILED, json_option, show_j
 from vector_backup_pipeline.parameters.backup import CheckParameters
 
 if TYPE_CHECKING:
-    from vector_backup_pipeline.engine.checkup.finding import Finding, Status
+    from vector_backup_pipeline.engine.checkup.finding import Finding
 
 _SIGNS = {"ok": "✓", "warning": "!", "failed": "✗", "skipped": "–"}
-_STATUS_WORDS: "dict[Status, str]" = {
-    "ok": "ok",
-    "warning": "warnings",
-    "failed": "failed",
-    "skipped": "not tried",
-}
 
 
 @click.command("check")
@@ -45,42 +40,28 @@ def check_command(as_json: bool, send_alerts: bool, **options: Any) -> int:
       vector-backup check --alerts
       vector-backup check --json | jq '.findings[] | select(.status == "failed")'
     """
-    parameters = read_parameters(CheckParameters, options)
     from vector_backup_pipeline.checkup import check_installation
     from vector_backup_pipeline.engine.cancellation import listening
 
+    parameters = read_parameters(CheckParameters, options)
+    findings: list[Finding] = []
     with listening():
-        findings = check_installation(parameters, send_alerts=send_alerts)
-        if not as_json:
-            findings = _printed(findings)
-        all_findings = list(findings)
-    success = all(finding.status != "failed" for finding in all_findings)
+        for finding in check_installation(parameters, send_alerts=send_alerts):
+            if not as_json:
+                if not findings or finding.area != findings[-1].area:
+                    show_lines(finding.area)
+                show_lines(f"  {_SIGNS[finding.status]} {finding.name}: {finding.message}")
+                if finding.advice:
+                    show_lines(f"      {finding.advice}")
+            findings.append(finding)
+    counts = Counter(finding.status for finding in findings)
+    success = not counts["failed"]
     if as_json:
-        show_json({"success": success, "findings": [asdict(finding) for finding in all_findings]})
+        show_json({"success": success, "findings": [asdict(finding) for finding in findings]})
     else:
-        counts = Counter(finding.status for finding in all_findings)
-        totals = ", ".join(
-            _total(counts[s], word) for s, word in _STATUS_WORDS.items() if counts[s]
-        )
         conclusion = "A backup can be made: vector-backup backup"
         if not success:
             conclusion = "Fix the items marked ✗, then run the check again."
+        totals = ", ".join(f"{count} {status}" for status, count in counts.items())
         show_lines("", f"{totals}. {conclusion}")
     return DONE if success else FAILED
-
-
-def _total(count: int, word: str) -> str:
-    return f"{count} {word.removesuffix('s') if count == 1 else word}"
-
-
-def _printed(findings: "Iterable[Finding]") -> "Iterator[Finding]":
-    """Print each finding as soon as it is known, under the heading of its area."""
-    area = None
-    for finding in findings:
-        if finding.area != area:
-            show_lines(*([] if area is None else [""]), finding.area)
-            area = finding.area
-        show_lines(f"  {_SIGNS[finding.status]} {finding.name}: {finding.message}")
-        if finding.advice:
-            show_lines(f"      {finding.advice}")
-        yield finding

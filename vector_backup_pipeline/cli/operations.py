@@ -4,7 +4,6 @@ parameters."""
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from typing import Any
 
 import click
@@ -45,9 +44,10 @@ def run_job(parameters: Parameters, *, as_json: bool) -> int:
     run_config = parameters.as_run_config(as_environment_reference)
     outcome = launch(operation, run_config, settings, is_quiet=is_quiet())
     failure = None
-    if outcome.error_type is not None or outcome.result is None:
-        failure = Failure(str(outcome.error_type), str(outcome.message), outcome.can_retry)
-    return show_outcome(outcome.result, failure, partial(summary, operation), as_json=as_json)
+    if outcome.error_type is not None:
+        failure = Failure(outcome.error_type, str(outcome.message), outcome.can_retry)
+    lines = summary(operation, outcome.result) if outcome.result else ()
+    return show_outcome(outcome.result, failure, lines, as_json=as_json)
 
 
 def run_prune(parameters: PruneParameters, *, as_json: bool) -> int:
@@ -68,7 +68,7 @@ def run_adopt(parameters: AdoptParameters, *, as_json: bool) -> int:
     result = run.close()
     failure = failure_of(run.error) if run.error else None
     lines = [line for pair in result.pairs for line in pair_lines(pair)] + result.notices
-    return show_outcome(result.as_json(), failure, lambda _: lines, as_json=as_json)
+    return show_outcome(result.as_json(), failure, lines, as_json=as_json)
 
 
 def run_consolidate(parameters: ConsolidateParameters, *, as_json: bool) -> int:
@@ -90,8 +90,7 @@ def run_consolidate(parameters: ConsolidateParameters, *, as_json: bool) -> int:
     finally:
         result = run.close()
     failure = failure_of(run.error) if run.error else None
-    lines = consolidate_lines(result)
-    return show_outcome(result.as_json(), failure, lambda _: lines, as_json=as_json)
+    return show_outcome(result.as_json(), failure, consolidate_lines(result), as_json=as_json)
 
 
 def _command(

@@ -23,28 +23,6 @@ _CONNECTION_VARIABLE = "VECTOR_BACKUP_RUN_CONNECTION"
 _AS_FLAG = "_flag"
 
 
-def location_options(task_default: str) -> Callable[[_C], _C]:
-    """Add `--target` and `--task-id` to a command that reads the catalog; `task_default` says whose
-    sets it reads without a task."""
-    target_help = (
-        "Target of VECTOR_BACKUP_TARGETS, such as rag_1. Default: the installation's own root."
-    )
-    task_help = f"Only the sets of this task, such as corpus_7. Default: {task_default}."
-
-    def decorate(command: _C) -> _C:
-        command = click.option("--task-id", metavar="ID", help=task_help)(command)
-        return click.option("--target", metavar="NAME", help=target_help)(command)
-
-    return decorate
-
-
-global_only_option = click.option(
-    "--global-only",
-    is_flag=True,
-    help="Only the root's own sets, not those of tasks. Default: off.",
-)
-
-
 def parameter_options(model: type[Parameters]) -> Callable[[_C], _C]:
     """Add an option for each field of the model to a command, and an argument for its set. The
     command passes them to `read_parameters`."""

@@ -9,14 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vector_backup_pipeline.cli.showing import (
-    DONE,
-    age,
-    json_option,
-    show_json,
-    show_lines,
-    show_table,
-)
+from vector_backup_pipeline.cli import showing
 from vector_backup_pipeline.engine.errors import InvalidParams
 
 if TYPE_CHECKING:
@@ -31,7 +24,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Number of runs, such as 50.",
 )
-@json_option
+@showing.json_option
 def runs_command(limit: int, as_json: bool) -> int:
     """Show the latest runs in the Dagster instance of DAGSTER_HOME.
 
@@ -61,22 +54,22 @@ def runs_command(limit: int, as_json: bool) -> int:
         records.sort(key=lambda record: record.create_timestamp, reverse=True)
         runs = [_read(instance, record, timestamps.timezone) for record in records[:limit]]
     if as_json:
-        show_json({"runs": [r | {"started_at": r["started_at"].isoformat()} for r in runs]})
-        return DONE
+        showing.show_json({"runs": runs})
+        return showing.DONE
     rows = []
     for run in runs:
+        started = showing.age(datetime.fromisoformat(run["started_at"]), timestamps.now())
         texts = [str(run[key] or "") for key in ("duration", "location", "error_type")]
-        started = age(run["started_at"], timestamps.now())
         rows.append((run["run_id"][:8], run["job"], run["status"], started, *texts))
     headings = ("RUN", "JOB", "STATUS", "STARTED", "SECONDS", "LOCATION", "ERROR")
-    show_table(headings, rows, right=("SECONDS",))
-    show_lines(*(f"  ✗ {run['run_id'][:8]}: {run['error']}" for run in runs if run["error"]))
-    return DONE
+    showing.show_table(headings, rows, right=("SECONDS",))
+    showing.show_lines(*(f"  ✗ {r['run_id'][:8]}: {r['error']}" for r in runs if r["error"]))
+    return showing.DONE
 
 
 def _read(instance: dg.DagsterInstance, record: dg.RunRecord, timezone: tzinfo) -> dict[str, Any]:
-    """A run as JSON types, but for its start. `duration` is in seconds, so far if the run has not
-    ended, null if it has not started."""
+    """A run as JSON. `duration` is in seconds, so far if the run has not ended, null if it has not
+    started."""
     from vector_backup_pipeline.operations import TARGET_TAG
     from vector_backup_pipeline.outcome import read_outcome
 
@@ -91,7 +84,7 @@ def _read(instance: dg.DagsterInstance, record: dg.RunRecord, timezone: tzinfo) 
         "run_id": run.run_id,
         "job": run.job_name.removeprefix("vector_").removesuffix("_job"),
         "status": run.status.value,
-        "started_at": datetime.fromtimestamp(int(started_at), timezone),
+        "started_at": datetime.fromtimestamp(int(started_at), timezone).isoformat(),
         "duration": None if began is None else round((record.end_time or time.time()) - began, 1),
         "location": " ".join(str(part) for part in location if part) or None,
         "error_type": error_type,

@@ -12,6 +12,13 @@ from vector_backup_pipeline.engine.errors import MissingExtra
 _API_PACKAGES = ("fastapi", "fastapi_offline", "uvicorn", "httpx", "cryptography")
 
 
+def check_packages(user: str, extra: str, *names: str) -> None:
+    """Raise `MissingExtra` unless these packages of an extra are installed."""
+    missing = [name for name in names if importlib.util.find_spec(name) is None]
+    if missing:
+        raise MissingExtra(f"{user} needs {', '.join(missing)}, not installed here.", extra)
+
+
 @click.command("init")
 @click.argument("directory", type=click.Path(file_okay=False, path_type=Path), default=Path())
 def init_command(directory: Path) -> int:
@@ -73,9 +80,7 @@ def serve_command(host: str, port: int, no_auth: bool) -> int:
       vector-backup serve
       VECTOR_BACKUP_API_TOKEN=… vector-backup serve --host 0.0.0.0
     """
-    missing = [name for name in _API_PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
-        raise MissingExtra(f"The API needs {', '.join(missing)}, not installed here.", "api")
+    check_packages("The API", "api", *_API_PACKAGES)
     from vector_backup_pipeline.api.server import serve
     from vector_backup_pipeline.settings import load_settings
 

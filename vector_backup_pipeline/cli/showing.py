@@ -1,18 +1,15 @@
 """How commands show results and errors, and their exit codes."""
 
-import io
 import json
-import os
-import re
-import shutil
-import sys
-import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
-from typing import Any, TextIO
+from typing import Any
 
 import click
+from rich.console import Console
+from rich.highlighter import RegexHighlighter
+from rich.table import Table
 
 from vector_backup_pipeline.engine import errors
 
@@ -24,6 +21,10 @@ _EXIT_CODES = {
     errors.MissingRequiredParams.error_type: INVALID,
     errors.RunCancelled.error_type: CANCELED,
 }
+# Files and pipes get whole lines.
+_UNLIMITED = 100_000
+# Columns of at most this many characters are not folded.
+_UNFOLDED = 16
 
 json_option = click.option(
     "--json",
@@ -33,18 +34,21 @@ json_option = click.option(
 )
 
 
-# The first sign of a line; states, verdicts and statuses in tables.
-_COLORS = {
-    **dict.fromkeys(("✓", "complete", "verified", "passed", "SUCCESS"), "green"),
-    **dict.fromkeys(("!", "incomplete", "truncated", "CANCELED"), "yellow"),
-    **dict.fromkeys(("✗", "damaged", "failed", "missing", "FAILURE"), "red"),
-}
-_SIGN, _WORD = re.compile(r"^ *([✓!✗])(?= )"), re.compile(r"\b(\w+)\b")
-_AGES = {"d": timedelta(days=1), "h": timedelta(hours=1), "min": timedelta(minutes=1)}
-# Columns of at most this many characters are not folded.
-_UNFOLDED = 16
-# Output to files and pipes is not folded at all.
-_UNLIMITED = 100_000
+class _Highlighter(RegexHighlighter):
+    """Colors signs, states, verdicts and statuses."""
+
+    highlights = (
+        r"(?P<green>^ *✓|\b(complete|verified|passed|SUCCESS)\b)",
+        r"(?P<yellow>^ *!(?= )|\b(incomplete|truncated|CANCELED)\b)",
+        r"(?P<red>^ *✗|\b(damaged|failed|missing|FAILURE)\b)",
+    )
+
+
+def _console(*, stderr: bool = False) -> Console:
+    console = Console(stderr=stderr, highlighter=_Highlighter(), markup=False, emoji=False)
+    if not console.is_terminal:
+        console.width = _UNLIMITED
+    return console
 
 
 def is_quiet() -> bool:
@@ -53,68 +57,37 @@ def is_quiet() -> bool:
     return context is not None and context.find_root().params.get("quiet") is True
 
 
-def show_lines(*lines: str, color: str | None = None, err: bool = False) -> None:
-    """Print lines in a color, else with colored signs. On a terminal they are folded, but never in
-    a word such as a file's name."""
+def show_lines(*lines: str, style: str | None = None, stderr: bool = False) -> None:
+    """Print lines. Only the terminal itself folds them, so that a copied line is whole."""
+    console = _console(stderr=stderr)
     for line in lines:
-        indent = " " * (len(line) - len(line.lstrip()) + 4)
-        folded = textwrap.wrap(
-            printable(line),
-            _width(sys.stderr if err else sys.stdout),
-            subsequent_indent=indent,
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
-        text = "\n".join(folded)
-        click.echo(_styled(text, color) if color else _colored(_SIGN, text), err=err)
+        console.print(printable(line), style=style, soft_wrap=True)
 
 
 def show_table(
-    headings: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[str] = ()
+    headings: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()
 ) -> None:
     """Print aligned columns, those named in `right` to the right, folded on a terminal. Without
     headings if they are all empty."""
-    from rich.console import Console
-    from rich.table import Column, Table
-    from rich.text import Text
-
-    cells = [[printable(cell) for cell in row] for row in rows]
-    columns = [
-        Column(
+    table = Table(box=None, padding=(0, 0, 0, 2), show_header=any(headings), highlight=True)
+    for number, heading in enumerate(headings):
+        table.add_column(
             heading,
             justify="right" if heading in right else "left",
-            no_wrap=all(len(row[number]) <= _UNFOLDED for row in cells),
+            no_wrap=all(len(row[number]) <= _UNFOLDED for row in rows),
             overflow="fold",
         )
-        for number, heading in enumerate(headings)
-    ]
-    table = Table(*columns, box=None, padding=(0, 0, 0, 2), show_header=any(headings))
-    for row in cells:
-        table.add_row(*map(Text, row))
-    output = io.StringIO()
-    Console(file=output, width=_width(sys.stdout), color_system=None).print(table)
-    for line in output.getvalue().splitlines():
-        click.echo(_colored(_WORD, line.rstrip()))
-
-
-def _width(stream: TextIO) -> int:
-    return shutil.get_terminal_size().columns if stream.isatty() else _UNLIMITED
-
-
-def _colored(pattern: re.Pattern[str], text: str) -> str:
-    return pattern.sub(lambda found: _styled(found[0], _COLORS.get(found[1])), text)
-
-
-def _styled(text: str, color: str | None) -> str:
-    return text if os.environ.get("NO_COLOR") or color is None else click.style(text, fg=color)
+    for row in rows:
+        table.add_row(*map(printable, row))
+    _console().print(table)
 
 
 def age(moment: datetime, now: datetime) -> str:
     """How long ago that was: `3 d ago`."""
     passed = now - moment
-    for unit, length in _AGES.items():
-        if passed >= length:
-            return f"{passed // length} {unit} ago"
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if passed >= timedelta(seconds=length):
+            return f"{passed // timedelta(seconds=length)} {unit} ago"
     return "just now" if passed > timedelta(minutes=-1) else "in the future"
 
 
@@ -156,22 +129,19 @@ def show_json(document: dict[str, Any]) -> None:
 def show_outcome(
     result: dict[str, Any] | None,
     failure: Failure | None,
-    summary: Callable[[dict[str, Any]], Iterable[str]] = lambda _: (),
+    summary: Iterable[str] = (),
     *,
     as_json: bool,
 ) -> int:
     """Show the result of a command and its failure: as one JSON document, or the failure on stderr
-    and a summary of the result on stdout, unless it is a success and --quiet was given. Returns the
+    and the lines of `summary` on stdout, unless it is a success and --quiet was given. Returns the
     exit code."""
     if as_json:
         data = {} if result is None else {"data": result}
         show_json({"success": False, **asdict(failure), **data} if failure else result or {})
     else:
         if failure is not None:
-            show_lines(f"{failure.error_type}: {failure.message}", color="red", err=True)
-        if result is not None and not (is_quiet() and failure is None):
-            for line in summary(result):
-                if failure is not None and line.endswith(failure.message):
-                    line = line.removesuffix(failure.message).rstrip(" -:")
-                show_lines(line)
+            show_lines(f"{failure.error_type}: {failure.message}", style="red", stderr=True)
+        if failure is not None or not is_quiet():
+            show_lines(*summary)
     return _EXIT_CODES.get(failure.error_type, FAILED) if failure else DONE

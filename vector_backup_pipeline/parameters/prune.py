@@ -4,9 +4,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from vector_backup_pipeline.parameters import types
 from vector_backup_pipeline.parameters.durations import DURATION_PATTERN
-from vector_backup_pipeline.parameters.model import ANY, Exclusion, Parameters, Shown
+from vector_backup_pipeline.parameters.listing import ListParameters
+from vector_backup_pipeline.parameters.model import Shown
 
 MAX_KEPT_SETS = 1_000_000
 
@@ -15,20 +15,9 @@ _Number = Annotated[
 ]
 
 
-class PruneParameters(Parameters):
-    """The parameters of a prune. Without `task_id` and `global_only` it prunes every location
-    under the root separately."""
+class PruneParameters(ListParameters):
+    """The parameters of a prune, of each location separately."""
 
-    EXCLUSIONS = (
-        Exclusion({"task_id": ANY, "global_only": [True]}, "a task's sets are not the root's own."),
-    )
-
-    task_id: Annotated[types.TaskId, Shown(default="all locations")] = Field(
-        default=None, description="Prune only the sets of this task."
-    )
-    global_only: bool = Field(
-        default=False, description="Prune only the root's own sets, not those of tasks."
-    )
     keep_last: _Number = Field(
         default=None,
         description="Keep the newest N good sets. A set is kept if any rule keeps it; 0 disables "

@@ -119,7 +119,7 @@ def test_a_storage_that_hangs_does_not_delay_calls_about_runs(
         let_go.wait(60)
         raise StorageError("It hung.")
 
-    monkeypatch.setattr(routes, "list_backups", hang)
+    monkeypatch.setattr(routes, "find_locations", hang)
     run_id = dagster.add()
     with contextlib.ExitStack() as stack:
         stack.callback(let_go.set)

@@ -37,7 +37,7 @@ class Listing:
         return SetWriter(directory / "vector_bak")
 
     def __call__(self, timestamps: TimestampFormat = TIMESTAMPS, **filters: Any) -> dict[str, Any]:
-        return list_backups(self.root, timestamps, **filters).as_json()
+        return list_backups(find_locations(self.root, timestamps, **filters), timestamps).as_json()
 
     def only(self) -> dict[str, Any]:
         """The only location."""

@@ -8,16 +8,15 @@ from vector_backup_pipeline.engine.catalog.contents import DamagedSet, read_cont
 from vector_backup_pipeline.engine.catalog.locations import (
     ListedBackup,
     ListedTable,
-    find_directory,
     listed_backup,
 )
 from vector_backup_pipeline.engine.catalog.sources import source_labels
-from vector_backup_pipeline.engine.catalog.stored_sets import StoredFile, stored_sets
+from vector_backup_pipeline.engine.catalog.stored_sets import stored_sets
 from vector_backup_pipeline.engine.file_names import LOG_NAME
 from vector_backup_pipeline.engine.manifest import TableBackup
-from vector_backup_pipeline.engine.storage.root import BackupRoot
+from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
-from vector_backup_pipeline.parameters.types import LATEST, Compression, Format, check_task_id
+from vector_backup_pipeline.parameters.types import LATEST, Compression, Format
 
 
 class TableDetails(ListedTable):
@@ -60,13 +59,11 @@ class SetDetails(ListedBackup):
 
 
 def describe_set(
-    root: BackupRoot, timestamps: TimestampFormat, timestamp: str, task_id: str | None
+    directory: BackupDirectory, timestamps: TimestampFormat, timestamp: str
 ) -> SetDetails:
     """The set with that timestamp, in whatever state; for `latest`, the newest complete one. Raises
     `InvalidParams` or `ResourceNotFound`."""
-    check_task_id(task_id)
-    check_timestamp(timestamps, timestamp, key="set_")
-    directory = find_directory(root, None, task_id)
+    check_timestamp(timestamps, timestamp)
     contents = read_contents(directory, timestamps)
     sets = {s.stamp: s for s in stored_sets(contents)}
     if timestamp == LATEST:
@@ -79,44 +76,50 @@ def describe_set(
     while (base := sets.get(chain[-1].builds_on or "")) and base not in chain:
         chain.append(base)
     labels = source_labels(s.source for s in sets.values())
-    details: dict[str, Any] = {
-        **dict(listed_backup(stored, timestamps, labels, LOG_NAME in contents.sizes)),
-        "location": directory.location,
-        "chain": [s.stamp for s in chain[1:]],
+    listed = dict(listed_backup(stored, timestamps, labels, LOG_NAME in contents.sizes))
+    tables = {
+        file.table: {
+            "rows": file.rows,
+            "bytes": file.bytes,
+            "stored_bytes": file.stored_bytes,
+            "builds_on": file.builds_on,
+            "file": file.name,
+        }
+        for file in stored.files
     }
     if isinstance(backup, DamagedSet):
-        tables = {file.table: TableDetails(**_stored(file)) for file in stored.files}
-        return SetDetails(**details | {"tables": tables}, errors=[backup.error.message])
-    manifest, files = backup.manifest, {file.identity: file for file in stored.files}
-    tables = {t.table: _table(t, files.get((t.schema_name, t.name))) for t in manifest.tables}
-    return SetDetails(
-        **details | {"tables": tables},
-        errors=manifest.result.errors,
-        tool_version=manifest.tool_version,
-        server_version=manifest.server.version,
-        pgvector_version=manifest.server.pgvector_version,
-        run_id=manifest.run_id,
-        snapshot=manifest.snapshot or None,
-    )
+        known: dict[str, Any] = {"errors": [backup.error.message]}
+    else:
+        manifest = backup.manifest
+        for table in manifest.tables:
+            tables[table.table] = tables.get(table.table, _NO_FILE) | _facts(table)
+        known = {
+            "errors": manifest.result.errors,
+            "tool_version": manifest.tool_version,
+            "server_version": manifest.server.version,
+            "pgvector_version": manifest.server.pgvector_version,
+            "run_id": manifest.run_id,
+            "snapshot": manifest.snapshot or None,
+        }
+    listed |= {"location": directory.location, "chain": [s.stamp for s in chain[1:]]}
+    return SetDetails(**listed | known | {"tables": tables})
 
 
-def _stored(file: StoredFile) -> dict[str, Any]:
-    keys = ("rows", "bytes", "stored_bytes", "builds_on")
-    return {"file": file.name, **{key: getattr(file, key) for key in keys}}
+_NO_FILE: dict[str, Any] = {"rows": None, "bytes": 0}
 
 
-def _table(table: TableBackup, stored: StoredFile | None) -> TableDetails:
-    file, relations = table.file, table.relations
-    return TableDetails(
-        **(_stored(stored) if stored else {"rows": None, "bytes": 0}),
-        table_bytes=sum(relation.size for relation in relations) if relations else None,
-        columns=len(table.columns),
-        file_rows=file.rows if file else None,
-        format=file.format if file else None,
-        compression=file.compression if file else None,
-        digest=table.digest,
-        sha256=file.sha256 if file else None,
-        key_file=table.keys.name if table.keys else None,
-        full_reason=table.full_reason,
-        error=table.error,
-    )
+def _facts(table: TableBackup) -> dict[str, Any]:
+    """What the manifest says about a table."""
+    file, sizes = table.file, [relation.size for relation in table.relations]
+    return {
+        "table_bytes": sum(sizes) if sizes else None,
+        "columns": len(table.columns),
+        "file_rows": file.rows if file else None,
+        "format": file.format if file else None,
+        "compression": file.compression if file else None,
+        "sha256": file.sha256 if file else None,
+        "digest": table.digest,
+        "key_file": table.keys.name if table.keys else None,
+        "full_reason": table.full_reason,
+        "error": table.error,
+    }

@@ -207,16 +207,8 @@ class BackupList(Record):
         return self.model_dump(mode="json")
 
 
-def list_backups(
-    root: BackupRoot,
-    timestamps: TimestampFormat,
-    *,
-    task_id: str | None = None,
-    global_only: bool = False,
-) -> BackupList:
-    """The backups of the root and of its tasks, of one task, or of the root alone. Raises as
-    `find_locations`."""
-    locations = find_locations(root, timestamps, task_id=task_id, global_only=global_only)
+def list_backups(locations: Sequence[BackupLocation], timestamps: TimestampFormat) -> BackupList:
+    """The backups of these locations."""
     labels = labels_of(locations)
     in_root = sum(len(location.sets) for location in locations if location.task_id is None)
     in_all = sum(len(location.sets) for location in locations)

@@ -2,37 +2,25 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 from vector_backup_pipeline.engine.catalog.locations import BackupLocation
-from vector_backup_pipeline.engine.catalog.stored_sets import StoredFile, StoredSet
-from vector_backup_pipeline.engine.record import Record
+from vector_backup_pipeline.engine.catalog.stored_sets import StoredSet
+
+GROWTH_DAYS = (7, 30)
 
 
-class Statistics(Record):
-    """The sets of some locations.
+def statistics_of(locations: Sequence[BackupLocation], now: datetime) -> dict[str, Any]:
+    """The sets of some locations, as JSON.
 
     `bytes` are those of the sets' stored files. `rows` are those of the newest complete set of each
     source database, null without one. `bytes_7_days` are those of the sets made in the last 7 days;
     `rows_7_days` is the change in rows, null if there was no complete set before.
 
-    `bytes_saved` estimates what incremental tables save: the rows of the table times the bytes per
-    row in the data file of the full set of its chain, minus the size of its own data and key file.
-    Tables without such a file, or with an empty one, do not count.
+    `bytes_saved` is an estimate: how much larger incremental sets would be if each were as large as
+    the full set of its chain. Sets without it do not count.
     """
-
-    sets: int
-    bytes: int
-    bytes_saved: int
-    rows: int | None
-    bytes_7_days: int
-    rows_7_days: int | None
-    bytes_30_days: int
-    rows_30_days: int | None
-
-
-def statistics_of(locations: Sequence[BackupLocation], now: datetime) -> Statistics:
     sets = [stored for location in locations for stored in location.sets]
-    week, month = now - timedelta(days=7), now - timedelta(days=30)
 
     def rows_at(moment: datetime) -> int | None:
         newest = {
@@ -43,31 +31,28 @@ def statistics_of(locations: Sequence[BackupLocation], now: datetime) -> Statist
         }
         return sum(newest.values()) if newest else None
 
-    def rows_since(moment: datetime) -> int | None:
-        before, after = rows_at(moment), rows_at(now)
-        return None if before is None or after is None else after - before
-
-    return Statistics(
-        sets=len(sets),
-        bytes=sum(s.stored_bytes for s in sets),
-        bytes_saved=sum(_bytes_saved(location.sets) for location in locations),
-        rows=rows_at(now),
-        bytes_7_days=sum(s.stored_bytes for s in sets if s.created_at > week),
-        rows_7_days=rows_since(week),
-        bytes_30_days=sum(s.stored_bytes for s in sets if s.created_at > month),
-        rows_30_days=rows_since(month),
-    )
+    rows = rows_at(now)
+    statistics: dict[str, Any] = {
+        "sets": len(sets),
+        "bytes": sum(s.stored_bytes for s in sets),
+        "bytes_saved": sum(_bytes_saved(location.sets) for location in locations),
+        "rows": rows,
+    }
+    for days in GROWTH_DAYS:
+        since = now - timedelta(days=days)
+        before = rows_at(since)
+        size = sum(s.stored_bytes for s in sets if s.created_at > since)
+        statistics[f"bytes_{days}_days"] = size
+        change = None if before is None or rows is None else rows - before
+        statistics[f"rows_{days}_days"] = change
+    return statistics
 
 
 def _bytes_saved(sets: Sequence[StoredSet]) -> int:
-    """Of the incremental tables of one location, whose sets are given newest first."""
-    full_files: dict[tuple[str, tuple[str, str]], StoredFile | None] = {}
-    saved = 0
+    """Of the sets of one location, given newest first."""
+    full_sets: dict[str, StoredSet | None] = {}
     for stored in reversed(sets):
-        for file in stored.files:
-            full = full_files.get((file.builds_on, file.identity)) if file.builds_on else file
-            full_files[stored.stamp, file.identity] = full
-            if file.builds_on and full and full.rows:
-                keys = sum(k.bytes for k in stored.key_files if k.identity == file.identity)
-                saved += round((file.rows or 0) * full.bytes / full.rows) - file.bytes - keys
-    return saved
+        base = stored.builds_on
+        full_sets[stored.stamp] = stored if base is None else full_sets.get(base)
+    fulls = ((full_sets[stored.stamp], stored) for stored in sets)
+    return sum(full.stored_bytes - stored.stored_bytes for full, stored in fulls if full)

@@ -10,7 +10,11 @@ from typing import Any
 
 import pytest
 
-from vector_backup_pipeline.engine.catalog.locations import ListedBackup, list_backups
+from vector_backup_pipeline.engine.catalog.locations import (
+    ListedBackup,
+    find_locations,
+    list_backups,
+)
 from vector_backup_pipeline.engine.errors import IntegrityError
 from vector_backup_pipeline.engine.file_names import manifest_name, verdict_name
 from vector_backup_pipeline.engine.results import SetVerdict
@@ -55,7 +59,8 @@ def _files(chain: Chain, stamp: str) -> list[Path]:
 
 
 def _list(root: Path) -> dict[str, ListedBackup]:
-    (location,) = list_backups(BackupRoot(str(root), "vector_bak"), TIMESTAMPS).backup_locations
+    locations = find_locations(BackupRoot(str(root), "vector_bak"), TIMESTAMPS)
+    (location,) = list_backups(locations, TIMESTAMPS).backup_locations
     return {backup.timestamp: backup for backup in location.backups}
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from vector_backup_pipeline.engine.catalog.claims import claim_reading
 from vector_backup_pipeline.engine.catalog.contents import has_backup
-from vector_backup_pipeline.engine.catalog.locations import list_backups
+from vector_backup_pipeline.engine.catalog.locations import find_locations, list_backups
 from vector_backup_pipeline.engine.catalog.run_marker import remove_leftovers
 from vector_backup_pipeline.engine.errors import (
     InvalidParams,
@@ -364,7 +364,8 @@ def test_a_foreign_file_named_like_one_of_the_pipelines_blocks_nothing(
     latin_1.write_bytes(b"a\n1\n")
 
     assert find_set(two.directory, TIMESTAMPS, "latest", None).stamp == SECOND
-    listed = list_backups(BackupRoot(str(tmp_path), "vector_bak"), TIMESTAMPS)
+    locations = find_locations(BackupRoot(str(tmp_path), "vector_bak"), TIMESTAMPS)
+    listed = list_backups(locations, TIMESTAMPS)
     assert [backup.timestamp for backup in listed.backup_locations[0].backups] == [SECOND, FIRST]
     done = prune(include_orphans=True)
     assert (done.error, done.removed) == (None, [FIRST])
