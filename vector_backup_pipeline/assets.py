@@ -19,7 +19,7 @@ _DESCRIPTIONS = {
     RESTORE_DRILL: "The sets were restored into a temporary database, and all rows matched.",
 }
 
-# A partition is a location, so that a plot never mixes two of them. A run adds its own partition.
+# A partition is a location, so that its history is its own. A run adds its partition.
 LOCATIONS_NAME = "vector_backup_task_id"
 LOCATIONS = dg.DynamicPartitionsDefinition(name=LOCATIONS_NAME)
 
