@@ -8,6 +8,7 @@ import dagster as dg
 
 from vector_backup_pipeline.engine.results import FailedTable, SetVerdict, VerifyResult
 from vector_backup_pipeline.engine.storage.object_url import is_url
+from vector_backup_pipeline.operations import TARGET_TAG
 from vector_backup_pipeline.settings import Settings
 
 STORED_FILES, ROW_COUNT_DROP, RESTORE_DRILL = "stored_files", "row_count_drop", "restore_drill"
@@ -43,7 +44,7 @@ def table_asset_specs(settings: Settings) -> list[dg.AssetSpec]:
     storage = settings.root.partition("://")[0] if is_url(settings.root) else "file"
     tags: dict[str, str] = {"vector_backup/mode": settings.mode}
     if settings.target is not None:
-        tags["vector_backup/target"] = settings.target
+        tags[TARGET_TAG] = settings.target
     return [
         dg.AssetSpec(
             table_asset_key(table, settings.target),
