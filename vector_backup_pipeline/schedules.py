@@ -51,12 +51,12 @@ class Schedule:
         covered = [settings] if self.operation is BACKUP else settings.with_targets()
         if self.operation is PRUNE:
             # Without rules, a prune fails.
-            covered = [each for each in covered if each.keep_rules] or [settings]
-        for each in covered:
-            target = {} if each.target is None else {"target": each.target}
+            covered = [owner for owner in covered if owner.keep_rules] or [settings]
+        for owner in covered:
+            target = {} if owner.target is None else {"target": owner.target}
             run_config = {**self.run_config, **target}
-            tags = self.operation.tags(run_config, each)
-            key = each.target or "the installation"
+            tags = self.operation.tags(run_config, owner)
+            key = owner.target or "the installation"
             yield dg.RunRequest(run_key=key, run_config=run_config, tags=tags)
 
 
