@@ -2,11 +2,11 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import get_args
+from typing import Any, get_args
 
 from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from vector_backup_pipeline.engine.catalog.locations import (
     BackupLocation,
@@ -43,19 +43,6 @@ METRICS: Mapping[str, tuple[Sequence[str], str]] = {
 Sample = tuple[str, float, Sequence[str]]
 
 
-@dataclass(frozen=True)
-class RunSummary:
-    """A run with its flat run config. `ended_at` is in seconds since 1970, None before its end.
-    `error_type` is "" unless the run failed and the reason was read."""
-
-    run_id: str
-    job: str
-    status: str
-    ended_at: float | None
-    config: Mapping[str, object]
-    error_type: str = ""
-
-
 def read_root(settings: Settings) -> list[BackupLocation]:
     """Raises `ResourceNotFound` or `StorageError` if the root does not exist or cannot be read."""
     root = settings.open_root()
@@ -63,14 +50,20 @@ def read_root(settings: Settings) -> list[BackupLocation]:
     return find_locations(root, settings.timestamps)
 
 
-def metric_families(samples: Iterable[Sample]) -> Collection[GaugeMetricFamily]:
-    families = {
-        name: GaugeMetricFamily(f"vector_backup_{name}", text, labels=labels)
-        for name, (labels, text) in METRICS.items()
-    }
-    for name, value, labels in samples:
-        families[name].add_metric(labels, value)
-    return families.values()
+class Samples(Collector):
+    """Samples as Prometheus' library takes them, once."""
+
+    def __init__(self, samples: Iterable[Sample]) -> None:
+        self._samples = samples
+
+    def collect(self) -> Collection[GaugeMetricFamily]:
+        families = {
+            name: GaugeMetricFamily(f"vector_backup_{name}", text, labels=labels)
+            for name, (labels, text) in METRICS.items()
+        }
+        for name, value, labels in self._samples:
+            families[name].add_metric(labels, value)
+        return families.values()
 
 
 def samples_of_root(
@@ -119,16 +112,17 @@ def _samples_of_sets(sets: Sequence[StoredSet], now: datetime) -> Iterator[Sampl
         yield "table_bytes", file.bytes, [table]
 
 
-def samples_of_runs(runs: Iterable[RunSummary] | None) -> Iterator[Sample]:
-    """The metrics of Dagster's runs; `runs` is None if it does not answer."""
+def samples_of_runs(runs: Iterable[Mapping[str, Any]] | None) -> Iterator[Sample]:
+    """The metrics of Dagster's runs, which have the keys of its GraphQL, and `error_type`; `runs`
+    is None if it does not answer."""
     yield "dagster_up", float(runs is not None), []
     counts: Counter[tuple[str, ...]] = Counter()
     ends: dict[tuple[str, ...], float] = defaultdict(float)
     for run in runs or ():
-        target, location = (str(run.config.get(key) or "") for key in ("target", "task_id"))
-        labels = target, location, run.job, run.status
-        counts.update([(*labels, run.error_type)])
-        if run.ended_at is not None:
-            ends[labels] = max(ends[labels], run.ended_at)
+        target, location = (str(run["runConfig"].get(key) or "") for key in ("target", "task_id"))
+        labels = target, location, run["jobName"], run["status"]
+        counts.update([(*labels, run["error_type"])])
+        if run["endTime"] is not None:
+            ends[labels] = max(ends[labels], run["endTime"])
     yield from (("recent_runs", count, key) for key, count in counts.items())
     yield from (("last_run_timestamp_seconds", ended_at, key) for key, ended_at in ends.items())

@@ -13,7 +13,6 @@ import httpx
 
 from vector_backup_pipeline.api.errors import DagsterUnavailable, RunUnresolved, StateConflict
 from vector_backup_pipeline.engine.errors import InvalidParams
-from vector_backup_pipeline.metrics import RunSummary
 
 # A starting or loaded webserver takes seconds to answer; a missing one refuses at once.
 _TIMEOUT = httpx.Timeout(15, connect=3)
@@ -59,7 +58,7 @@ _RECENT = """
 query VectorBackupRecent($job: String!, $since: Float!, $limit: Int!) {
   runsOrError(filter: {pipelineName: $job, createdAfter: $since}, limit: $limit) {
     __typename
-    ... on Runs { results { runId status endTime runConfig } }
+    ... on Runs { results { runId jobName status endTime runConfig } }
     ... on Error { message }
   }
 }
@@ -207,15 +206,13 @@ class DagsterClient:
         )
         return {run["runId"]: run["status"] for run in answer["results"]}
 
-    async def recent(self, job: str, since: float, limit: int) -> list[RunSummary]:
-        """The newest runs of `job` that were created after `since`, in seconds since 1970."""
+    async def recent(self, job: str, since: float, limit: int) -> list[dict[str, Any]]:
+        """The newest runs of `job` that were created after `since`, in seconds since 1970, with the
+        keys of the query."""
         answer = await self._ask(
             "runsOrError", _RECENT, "list runs", ("Runs",), job=job, since=since, limit=limit
         )
-        return [
-            RunSummary(run["runId"], job, run["status"], run["endTime"], run["runConfig"])
-            for run in answer["results"]
-        ]
+        return list(answer["results"])
 
     async def read(self, run_id: str, after: str | None = None) -> RunReading | None:
         """The run and its events after the cursor `after`; None if the run does not exist."""

@@ -6,15 +6,13 @@ Every answer is an envelope, the same as in the older Flask service, around the 
 from collections.abc import Mapping
 from datetime import datetime
 from functools import cache
-from typing import Any, ClassVar, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from dagster import DagsterRunStatus
 from fastapi.encoders import jsonable_encoder
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from vector_backup_pipeline.api import examples
-from vector_backup_pipeline.api.examples import Example
 from vector_backup_pipeline.engine.catalog.locations import BackupList
 from vector_backup_pipeline.engine.errors import error_classes
 from vector_backup_pipeline.engine.incremental.diff import SetDifference
@@ -56,26 +54,18 @@ class Envelope(Model, Generic[_Data]):
 class ResponseData(Model):
     """The data of an answer. Each also has `timestamp`, as its last key."""
 
-    EXAMPLES: ClassVar[Mapping[str, Example]]
-
     response: str = Field(description="A text for people, in Chinese.")
 
 
 class BackupData(BackupResult, ResponseData):
-    EXAMPLES = examples.BACKUP
-
     run_id: str
 
 
 class RestoreData(RestoreResult, ResponseData):
-    EXAMPLES = examples.RESTORE
-
     run_id: str
 
 
 class RunData(ResponseData):
-    EXAMPLES = examples.RUN
-
     run_id: str
     timestamp: datetime
 
@@ -104,8 +94,6 @@ class RunError(Model):
 
 
 class StatusData(ResponseData):
-    EXAMPLES = examples.STATUS
-
     run_id: str
     status: str = Field(
         description="As Dagster has it.",
@@ -121,21 +109,15 @@ class StatusData(ResponseData):
 
 
 class ListData(BackupList, ResponseData):
-    EXAMPLES = examples.LIST
-
     timestamp: datetime
 
 
 class DiffData(SetDifference, ResponseData):
-    EXAMPLES = examples.DIFF
-
     timestamp: datetime
 
 
 class HealthData(ResponseData):
     """Dagster's version, and the state of each daemon that it requires."""
-
-    EXAMPLES = examples.HEALTH
 
     dagster: str
     daemons: Daemons
@@ -202,9 +184,7 @@ def envelope_model(code: int, data: type[ResponseData]) -> type[BaseModel]:
 def error_data(code: int) -> type[ErrorData]:
     """The model of the data of an error with this HTTP status."""
     fields: dict[str, Any] = {"error_type": (Literal[tuple(error_types(code))], ...)}
-    model = create_model(f"Error{code}Data", __base__=ErrorData, **fields)
-    model.EXAMPLES = examples.ERRORS[code]
-    return model
+    return create_model(f"Error{code}Data", __base__=ErrorData, **fields)
 
 
 def error_types(*codes: int) -> list[str]:

@@ -8,8 +8,7 @@ from fastapi.routing import APIRoute
 
 from vector_backup_pipeline.api.access import HEALTH_PATH
 from vector_backup_pipeline.api.downloads import DEFAULT_MEDIA_TYPE, MEDIA_TYPES
-from vector_backup_pipeline.api.examples import TIME
-from vector_backup_pipeline.api.models import MESSAGES, ResponseData, envelope_model, error_data
+from vector_backup_pipeline.api.models import ResponseData, envelope_model, error_data
 from vector_backup_pipeline.engine.timestamps import DEFAULT_TIMESTAMP_FORMAT
 from vector_backup_pipeline.parameters.model import Parameters
 from vector_backup_pipeline.parameters.types import LATEST
@@ -99,7 +98,7 @@ def request_body(model: type[Parameters]) -> dict[str, Any]:
 def complete_document(
     document: dict[str, Any], routes: Iterable[APIRoute], settings: Settings
 ) -> dict[str, Any]:
-    """Add the examples, the access token and the timestamp format to FastAPI's document."""
+    """Add the access token and the timestamp format to FastAPI's document."""
     is_default = settings.timestamps.pattern == DEFAULT_TIMESTAMP_FORMAT
     stamp = _DEFAULT_STAMP if is_default else _ANY_STAMP
     latest = f"^({LATEST}|{stamp})$"
@@ -108,7 +107,6 @@ def complete_document(
             operation = document["paths"][route.path_format][method.lower()]
             # Invalid parameters are answered with 400.
             operation["responses"].pop("422", None)
-            _add_examples(operation, route)
             if settings.api_token is not None and route.path == HEALTH_PATH:
                 operation["security"] = []
             patterns = {"timestamp": f"^{stamp}$", "from": latest, "to": latest}
@@ -129,20 +127,3 @@ def complete_document(
         }
         document["security"] = [{"token": []}]
     return document
-
-
-def _add_examples(operation: dict[str, Any], route: APIRoute) -> None:
-    """Add complete answers in the form of OpenAPI's `examples`."""
-    # FastAPI would drop the nulls in examples that are declared with a route.
-    for code, declared in route.responses.items():
-        if "model" in declared:
-            data = declared["model"].model_fields["data"].annotation
-            envelope = {"code": code, "success": int(code) < 400, "message": MESSAGES[int(code)]}
-            content = operation["responses"][str(code)]["content"]["application/json"]
-            content["examples"] = {
-                summary.lower().replace(" ", "_"): {
-                    "summary": summary,
-                    "value": {**envelope, "data": {**example, "timestamp": TIME}},
-                }
-                for summary, example in data.EXAMPLES.items()
-            }

@@ -129,6 +129,7 @@ class StandIn:
         results = [
             {
                 "runId": run_id,
+                "jobName": run.job,
                 "status": run.status,
                 "endTime": run.ended_at,
                 "runConfig": run.config or {},

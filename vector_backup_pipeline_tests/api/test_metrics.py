@@ -115,7 +115,6 @@ def test_runs_are_counted_by_status_and_type_of_error(
 ) -> None:
     monkeypatch.setattr(scraping, "_FRESH_SECONDS", 0.0)
     monkeypatch.setattr(scraping, "_MAX_FAILURES", 1)
-    monkeypatch.setattr(scraping, "_PAUSE", 0)
     lock = event("ExecutionStepFailureEvent", "x", error_type="LOCK_TIMEOUT", error="", can_retry=1)
     dagster.add("FAILURE", JOB, lock)
     dagster.runs[dagster.add("FAILURE")].config = {"task_id": "t", "target": "rag"}

@@ -1,4 +1,4 @@
-"""The OpenAPI document is complete, and its examples conform to its schemas."""
+"""The OpenAPI document is complete, and the examples of requests conform to its schemas."""
 
 import json
 from collections.abc import Iterator
@@ -118,7 +118,7 @@ def test_every_key_of_a_body_is_described_and_has_its_default(
             assert described.get("default") == fields.model_fields[key].get_default()
 
 
-def test_every_answer_has_its_own_status_and_examples_that_conform(document: Json) -> None:
+def test_every_answer_has_its_own_status(document: Json) -> None:
     documented = list(answers(document))
 
     assert len(documented) > 40
@@ -126,11 +126,6 @@ def test_every_answer_has_its_own_status_and_examples_that_conform(document: Jso
         envelope = resolved(document, content["schema"])["properties"]
         assert envelope["code"]["const"] == status, (where, status)
         assert envelope["success"]["const"] is (status < 300), (where, status)
-        assert content["examples"], (where, status)
-        for example in content["examples"].values():
-            assert example["summary"], (where, status)
-            assert example["value"]["code"] == status
-            check_by_schema(document, content["schema"], example["value"])
 
 
 def test_the_frameworks_own_error_is_nowhere(document: Json) -> None:
