@@ -3,7 +3,6 @@ parameters."""
 
 import uuid
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 import click
@@ -75,22 +74,22 @@ def run_consolidate(parameters: ConsolidateParameters, *, as_json: bool) -> int:
     """Consolidate in this process, without a job; returns the exit code."""
     from vector_backup_pipeline.engine.catalog.choice import check_timestamp
     from vector_backup_pipeline.engine.incremental.consolidate import (
-        ConsolidateRun,
+        consolidate,
         consolidate_lines,
     )
+    from vector_backup_pipeline.engine.results import ConsolidateResult
     from vector_backup_pipeline.settings import load_settings
 
     settings = load_settings(target=parameters.target)
     check_timestamp(settings.timestamps, parameters.timestamp)
-    run_id = str(uuid.uuid4())
-    run = ConsolidateRun(parameters, settings.open_root(), settings.timestamps, run_id=run_id)
+    root, timestamps, failure = settings.open_root(), settings.timestamps, None
     try:
-        with suppress(BackupError):
-            run.consolidate()
-    finally:
-        result = run.close()
-    failure = failure_of(run.error) if run.error else None
-    return show_outcome(result.as_json(), failure, consolidate_lines(result), as_json=as_json)
+        result = consolidate(parameters, root, timestamps, run_id=str(uuid.uuid4()))
+        lines = consolidate_lines(result)
+    except BackupError as error:
+        result, lines = ConsolidateResult.refused(error, timestamps.now()), list[str]()
+        failure = failure_of(error)
+    return show_outcome(result.as_json(), failure, lines, as_json=as_json)
 
 
 def _command(

@@ -39,6 +39,14 @@ def made(value: _T | None) -> _T:
     return value
 
 
+def append_to_log(directory: BackupDirectory, section: str, notices: list[str]) -> None:
+    """Append a section if possible: the directory may be read-only."""
+    try:
+        directory.append(LOG_NAME, section)
+    except BackupError as error:
+        notices.append(f"The log was not written: {error.message}")
+
+
 class EngineRun(ABC, Generic[_R]):
     """`canceled_by` says who canceled the run, as far as known, for the log."""
 
@@ -129,11 +137,7 @@ class EngineRun(ABC, Generic[_R]):
         lines: Iterable[str],
         outcome: str | None = None,
     ) -> None:
-        """Append the section if possible: the directory may be read-only."""
-        try:
-            directory.append(LOG_NAME, self._section(title, lines, outcome))
-        except BackupError as error:
-            self.notices.append(f"The log was not written: {error.message}")
+        append_to_log(directory, self._section(title, lines, outcome), self.notices)
 
     @property
     def _duration(self) -> float:

@@ -4,7 +4,7 @@ import dagster as dg
 
 from vector_backup_pipeline import resources
 from vector_backup_pipeline.engine.errors import as_backup_error
-from vector_backup_pipeline.engine.incremental.consolidate import ConsolidateRun, consolidate_lines
+from vector_backup_pipeline.engine.incremental.consolidate import consolidate, consolidate_lines
 from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.jobs.frame import follow_up_failure
 from vector_backup_pipeline.parameters.consolidate import ConsolidateParameters
@@ -23,11 +23,13 @@ def consolidate_after_backup(
     settings say; the metadata holds the result."""
     try:
         parameters = ConsolidateParameters(timestamp=stamp, task_id=task_id)
-        run = ConsolidateRun(parameters, root, settings.timestamps, run_id=context.run_id)
-        try:
-            run.consolidate(settings.consolidate_after)
-        finally:
-            result = run.close()
+        result = consolidate(
+            parameters,
+            root,
+            settings.timestamps,
+            run_id=context.run_id,
+            shortest=settings.consolidate_after,
+        )
     except Exception as error:  # noqa: BLE001 - the backup is good, whatever this is
         consequence = "the chain grows longer"
         return follow_up_failure(

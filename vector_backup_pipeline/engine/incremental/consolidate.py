@@ -6,12 +6,14 @@ check the chain's files ─▶ write each table ─▶ compare ─▶ read again
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 
 from vector_backup_pipeline import __version__
-from vector_backup_pipeline.engine import results
+from vector_backup_pipeline.engine import report, results
+from vector_backup_pipeline.engine.cancellation import as_run_error
 from vector_backup_pipeline.engine.catalog.choice import choose_set
 from vector_backup_pipeline.engine.catalog.claims import claim_reading
 from vector_backup_pipeline.engine.catalog.contents import ManifestSet
@@ -33,8 +35,7 @@ from vector_backup_pipeline.engine.incremental.chain import Link, Part
 from vector_backup_pipeline.engine.incremental.export import store_keys
 from vector_backup_pipeline.engine.incremental.key_files import KeyFiles
 from vector_backup_pipeline.engine.manifest import DataFile, KeyFile
-from vector_backup_pipeline.engine.report import error_lines, notice_lines, table_line
-from vector_backup_pipeline.engine.runs import EngineRun
+from vector_backup_pipeline.engine.runs import append_to_log
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.engine.stored_files import check_stored_file, read_block_rows
@@ -45,129 +46,98 @@ from vector_backup_pipeline.parameters.consolidate import ConsolidateParameters
 _log = logging.getLogger(__name__)
 
 
-class ConsolidateRun(EngineRun[results.ConsolidateResult]):
-    """One consolidation. `_stamp` is the timestamp of the new set, `_tables` are its tables; they
-    are empty until the set exists."""
+def consolidate(
+    parameters: ConsolidateParameters,
+    root: BackupRoot,
+    timestamps: TimestampFormat,
+    *,
+    run_id: str,
+    shortest: int = 2,
+) -> results.ConsolidateResult:
+    """Make a full set of the chain of the requested set, if it has at least `shortest` sets.
 
-    def __init__(
-        self,
-        parameters: ConsolidateParameters,
-        root: BackupRoot,
-        timestamps: TimestampFormat,
-        *,
-        run_id: str,
-    ) -> None:
-        super().__init__(root, timestamps, run_id)
-        self.parameters = parameters
-        self._directory: BackupDirectory | None = None
-        self._chain: list[ManifestSet] = []
-        self._stamp: str | None = None
-        self._tables: dict[str, results.ExportedTable] = {}
+    The new set has the creation time of the requested one and a later timestamp: so `latest`
+    and the next incremental backup prefer it. After an error there is no new set.
 
-    def consolidate(self, shortest: int = 2) -> None:
-        """Make a full set of the chain of the requested set, if it has at least `shortest` sets.
-
-        The new set has the creation time of the requested one and a later timestamp: so `latest`
-        and the next incremental backup prefer it. After an error there is no new set.
-
-        Raises:
-            InvalidParams: the set is full; see also `choose_set`.
-            ResourceNotFound: there is no such directory or set.
-            IntegrityError: a file of the chain is missing or damaged.
-            MissingExtra: DuckDB is not installed.
-        """
-        with self._remembering(), ExitStack() as claims:
-            parameters, timestamps = self.parameters, self._timestamps
-            directory = self._directory = find_directory(self._root, None, parameters.task_id)
-            chosen = choose_set(
-                directory, timestamps, parameters.timestamp, None, parameters.source_database
-            )
-            chain = self._chain = chains.chain_of(chosen.contents, chosen.backup)
-            stamp = chosen.backup.stamp
-            if len(chain) == 1:
-                raise InvalidParams(
-                    f"The set {stamp} in {directory.location} is full: it builds on no other set, "
-                    "so there is nothing to consolidate."
-                )
-            if len(chain) < shortest:
-                return
-            reading = claim_reading(directory, timestamps, stamp, self._run_id, self.notices)
-            if reading is not None:
-                claims.callback(reading.release)
-            remove_leftovers(directory, timestamps)
-            self._stamp, claim = claim_timestamp(directory, timestamps, self._run_id)
-            claims.callback(claim.release)
-            self._write(directory, self._stamp)
-
-    def _write(self, directory: BackupDirectory, stamp: str) -> None:
+    Raises:
+        InvalidParams: the set is full; see also `choose_set`.
+        ResourceNotFound: there is no such directory or set.
+        IntegrityError: a file of the chain is missing or damaged.
+        MissingExtra: DuckDB is not installed.
+    """
+    started = time.monotonic()
+    directory = find_directory(root, None, parameters.task_id)
+    chosen = choose_set(
+        directory, timestamps, parameters.timestamp, None, parameters.source_database
+    )
+    chain = chains.chain_of(chosen.contents, chosen.backup)
+    result = results.ConsolidateResult(
+        backup_directory=directory.location,
+        chain=[backup.stamp for backup in chain],
+        timestamp=timestamps.now().replace(microsecond=0),
+    )
+    if len(chain) == 1:
+        raise InvalidParams(
+            f"The set {chosen.backup.stamp} in {directory.location} is full: it builds on no other "
+            "set, so there is nothing to consolidate."
+        )
+    if len(chain) < shortest:
+        return result
+    with ExitStack() as claims:
+        reading = claim_reading(directory, timestamps, result.chain[0], run_id, result.notices)
+        if reading is not None:
+            claims.callback(reading.release)
+        remove_leftovers(directory, timestamps)
+        stamp, claim = claim_timestamp(directory, timestamps, run_id)
+        claims.callback(claim.release)
+        error = None
         try:
-            tables = _write_tables(directory, self._chain, stamp)
-        except BaseException:
+            tables = _write_set(directory, chain, stamp, run_id, result)
+            made = {"consolidated": True, "set_timestamp": stamp, "tables": tables}
+        except BaseException as cause:
+            error = as_run_error(cause)
+            made = {"errors": [results.error_line(error)]}
             with suppress(BackupError):  # The first error is the one to report.
-                for name in directory.names():
-                    if stamp_of_data_file(name, self._timestamps) == stamp:
-                        directory.delete(name)
+                _delete_set(directory, timestamps, stamp)
             raise
-        exported = {link.table.table: link.data.exported(link.data.rows) for link in tables}
-        result = results.BackupResult(
-            backup_performed=True,
-            backup_directory=directory.location,
-            tables_backed_up=dict(exported),
-            notices=[f"Consolidated from {', '.join(link.stamp for link in self._chain)}."],
-            duration=self._duration,
-            timestamp=self._local(self._began_at),
-        )
-        changed = {
-            "tool_version": __version__,
-            "timestamp": stamp,
-            "run_id": self._run_id,
-            "tables": [link.table for link in tables],
-            "builds_on": None,
-            "result": result,
-        }
-        manifest = self._chain[0].manifest.model_copy(update=changed)
-        directory.replace(manifest_name(stamp), manifest.to_json(directory.manifest_key))
-        self._tables = exported
-
-    def _end(self) -> None:
-        if self._directory is None or self._stamp is None:
-            return
-        lines = [
-            f"Task: {self.parameters.task_id or '(none)'}   Run: {self._run_id}",
-            *consolidate_lines(self._make_result()),
-        ]
-        self._append_to_log(self._directory, f"consolidate {self._stamp}", lines)
-
-    def _make_result(self) -> results.ConsolidateResult:
-        return results.ConsolidateResult(
-            consolidated=bool(self._tables),
-            backup_directory=self._directory.location if self._directory else None,
-            set_timestamp=self._stamp if self._tables else None,
-            chain=[backup.stamp for backup in self._chain],
-            tables=self._tables,
-            notices=list(self.notices),
-            errors=[results.error_line(self.error)] if self.error else [],
-            duration=self._duration,
-            timestamp=self._local(self._began_at),
-        )
+        finally:
+            made["duration"] = round(time.monotonic() - started, 3)
+            result = result.model_copy(update=made)
+            title, outcome = f"consolidate {stamp}", report.outcome(error, canceled_by=None)
+            task = f"Task: {parameters.task_id or '(none)'}   Run: {run_id}"
+            lines = [task, *consolidate_lines(result)]
+            section = report.section(title, result.timestamp, outcome, lines)
+            append_to_log(directory, section, result.notices)
+    return result
 
 
 def consolidate_lines(result: results.ConsolidateResult) -> list[str]:
     """The result, for the log and the terminal."""
     return [
         f"Set: {result.set_timestamp or '(not made)'}",
-        f"Made from: {', '.join(result.chain) or '(no chain)'}",
+        f"Made from: {', '.join(result.chain)}",
         f"Duration: {result.duration:.3f} s",
-        *(table_line(name, table) for name, table in result.tables.items()),
-        *notice_lines(result.notices),
-        *error_lines(result.errors),
+        *(report.table_line(name, table) for name, table in result.tables.items()),
+        *report.notice_lines(result.notices),
+        *report.error_lines(result.errors),
     ]
 
 
-def _write_tables(
-    directory: BackupDirectory, chain: Sequence[ManifestSet], stamp: str
-) -> list[Link]:
-    """The tables in the new set, whose files are written and read again."""
+def _delete_set(directory: BackupDirectory, timestamps: TimestampFormat, stamp: str) -> None:
+    directory.delete(manifest_name(stamp))  # First: it stands for the files.
+    for name in directory.names():
+        if stamp_of_data_file(name, timestamps) == stamp:
+            directory.delete(name)
+
+
+def _write_set(
+    directory: BackupDirectory,
+    chain: Sequence[ManifestSet],
+    stamp: str,
+    run_id: str,
+    result: results.ConsolidateResult,
+) -> dict[str, results.ExportedTable]:
+    """Check the chain, write the files of the new set, read them again, write the manifest."""
     sources = [chains.links_of(chain, table) for table in chain[0].manifest.tables]
     for links in sources:
         for link in links:
@@ -176,7 +146,25 @@ def _write_tables(
     tables = [_write_table(directory, links, stamp) for links in sources]
     for table in tables:
         chains.check_link(directory, table)
-    return tables
+    exported = {link.table.table: link.data.exported(link.data.rows) for link in tables}
+    changed = {
+        "tool_version": __version__,
+        "timestamp": stamp,
+        "run_id": run_id,
+        "tables": [link.table for link in tables],
+        "builds_on": None,
+        "result": results.BackupResult(
+            backup_performed=True,
+            backup_directory=directory.location,
+            tables_backed_up=dict(exported),
+            notices=[f"Consolidated from {', '.join(result.chain)}."],
+            duration=round(sum(link.data.duration for link in tables), 3),
+            timestamp=result.timestamp,
+        ),
+    }
+    manifest = chain[0].manifest.model_copy(update=changed)
+    directory.replace(manifest_name(stamp), manifest.to_json(directory.manifest_key))
+    return exported
 
 
 def _write_table(directory: BackupDirectory, links: Sequence[Link], stamp: str) -> Link:

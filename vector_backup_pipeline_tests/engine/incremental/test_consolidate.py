@@ -11,7 +11,7 @@ from vector_backup_pipeline.engine.errors import BackupError, IntegrityError, In
 from vector_backup_pipeline.engine.file_names import LOG_NAME, manifest_name
 from vector_backup_pipeline.engine.formats.blocks import Content
 from vector_backup_pipeline.engine.incremental.chain import Part
-from vector_backup_pipeline.engine.incremental.consolidate import ConsolidateRun
+from vector_backup_pipeline.engine.incremental.consolidate import consolidate
 from vector_backup_pipeline.engine.incremental.key_files import KeyFiles
 from vector_backup_pipeline.engine.manifest import Manifest, TableBackup, read_manifest
 from vector_backup_pipeline.engine.results import ConsolidateResult
@@ -70,25 +70,21 @@ def _make_chain(backup: BackupMaker, database: Database, **parameters: Any) -> l
 
 def _run(
     backup: BackupMaker, timestamp: str = "latest", **options: Any
-) -> tuple[ConsolidateResult, BackupError | None]:
+) -> tuple[ConsolidateResult | None, BackupError | None]:
     root = BackupRoot(backup.url or str(backup.root), "vector_bak")
     parameters = ConsolidateParameters(timestamp=timestamp)
-    run = ConsolidateRun(parameters, root, TIMESTAMPS, run_id="consolidates")
     try:
-        run.consolidate(**options)
-    except BackupError:
-        pass
-    finally:
-        result = run.close()
-    return result, run.error
+        return consolidate(parameters, root, TIMESTAMPS, run_id="consolidates", **options), None
+    except BackupError as error:
+        return None, error
 
 
 def _consolidate(backup: BackupMaker, **options: Any) -> str:
     """A consolidation that must succeed; the timestamp of the new set."""
     result, error = _run(backup, **options)
     assert error is None, error
+    assert result is not None and result.set_timestamp is not None
     assert (result.consolidated, result.errors) == (True, [])
-    assert result.set_timestamp is not None
     return result.set_timestamp
 
 
@@ -219,6 +215,7 @@ def test_a_chain_that_is_shorter_than_asked_for_is_left(
 
     result, error = _run(backup, shortest=4)
 
+    assert result is not None
     assert (result.consolidated, error, _names(backup)) == (False, None, before)
     assert _consolidate(backup, shortest=3)
 

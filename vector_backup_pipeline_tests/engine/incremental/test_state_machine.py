@@ -34,7 +34,7 @@ from psycopg2.sql import SQL, Identifier
 
 from vector_backup_pipeline.embedded import EmbeddedServer
 from vector_backup_pipeline.engine.errors import InvalidParams, RunCancelled
-from vector_backup_pipeline.engine.incremental.consolidate import ConsolidateRun
+from vector_backup_pipeline.engine.incremental.consolidate import consolidate
 from vector_backup_pipeline.engine.postgres import ranges
 from vector_backup_pipeline.engine.retention.rules import KeepRules
 from vector_backup_pipeline.engine.storage.root import BackupRoot
@@ -284,16 +284,10 @@ class IncrementalBackups(RuleBasedStateMachine):
         assert self._make_backup(disconnect, mode="auto").error is not None
 
     def consolidate(self) -> None:
-        run = ConsolidateRun(
-            ConsolidateParameters(),
-            BackupRoot(str(self._root), "vector_bak"),
-            TIMESTAMPS,
-            run_id="consolidate",
-        )
+        root = BackupRoot(str(self._root), "vector_bak")
         with suppress(InvalidParams):  # The latest set is full.
-            run.consolidate()
-        result = run.close()
-        if result.set_timestamp is not None:
+            result = consolidate(ConsolidateParameters(), root, TIMESTAMPS, run_id="consolidate")
+            assert result.set_timestamp is not None
             seen["consolidated"] += 1
             self._expected[result.set_timestamp] = self._expected[result.chain[0]]
             self._check_restore(result.set_timestamp)
