@@ -20,7 +20,7 @@ from vector_backup_pipeline.alerts import run_failed, watch_after_command
 from vector_backup_pipeline.engine.errors import InvalidParams
 from vector_backup_pipeline.jobs import JOBS
 from vector_backup_pipeline.operations import Operation
-from vector_backup_pipeline.outcome import RunOutcome, read_outcome
+from vector_backup_pipeline.outcome import RunOutcome, outcome_of_run
 from vector_backup_pipeline.resources import job_resources
 from vector_backup_pipeline.settings import Settings
 from vector_backup_pipeline.terminal import TerminalProgressResource
@@ -68,8 +68,7 @@ def launch(
                 },
                 raise_on_error=False,
             )
-        entries = instance.all_logs(run_id)
-    outcome = read_outcome(e.dagster_event for e in entries if e.dagster_event is not None)
+        outcome = outcome_of_run(instance, run_id)
     run_failed(settings, operation, outcome, run_config.get("task_id"), run_id)
     watch_after_command(settings)
     return outcome

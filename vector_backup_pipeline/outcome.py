@@ -107,6 +107,12 @@ def read_outcome(events: Iterable[dg.DagsterEvent]) -> RunOutcome:
     )
 
 
+def outcome_of_run(instance: dg.DagsterInstance, run_id: str) -> RunOutcome:
+    """The outcome of a run of that instance."""
+    entries = instance.all_logs(run_id)
+    return read_outcome(e.dagster_event for e in entries if e.dagster_event is not None)
+
+
 def outcome_of(events: Iterable[Mapping[str, Any]]) -> RunOutcome:
     """The outcome by the metadata of a run's events (plain values by label): the error beside the
     result, else that of the first failed step."""

@@ -14,7 +14,7 @@ from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.engine.storage.store import StoredFile
 from vector_backup_pipeline.jobs.backup import vector_backup_job
 from vector_backup_pipeline.operations import BACKUP
-from vector_backup_pipeline.outcome import read_outcome
+from vector_backup_pipeline.outcome import outcome_of_run
 from vector_backup_pipeline.parameters.backup import BackupParameters
 from vector_backup_pipeline.requests import MAX_REQUEST_BYTES, checked_run_config, parse_request
 from vector_backup_pipeline.resources import BackupStorageResource
@@ -98,8 +98,7 @@ def _run_request(
 
 def _result(instance: dg.DagsterInstance, run: dg.DagsterRun) -> dict[str, Any]:
     """The result of a run that has ended; if it failed, the error with the result."""
-    entries = instance.all_logs(run.run_id)
-    outcome = read_outcome(e.dagster_event for e in entries if e.dagster_event is not None)
+    outcome = outcome_of_run(instance, run.run_id)
     if run.status is dg.DagsterRunStatus.SUCCESS:
         return {"run_id": run.run_id, **(outcome.result or {})}
     was_canceled = run.status is dg.DagsterRunStatus.CANCELED

@@ -13,7 +13,7 @@ from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.jobs import JOBS
 from vector_backup_pipeline.jobs.backup import vector_backup_job
 from vector_backup_pipeline.operations import BACKUP, Operation
-from vector_backup_pipeline.outcome import read_outcome
+from vector_backup_pipeline.outcome import outcome_of_run
 from vector_backup_pipeline.resources import BackupStorageResource
 from vector_backup_pipeline.settings import Settings, load_settings
 
@@ -155,8 +155,7 @@ def make_alert_sensors(settings: Settings) -> list[dg.SensorDefinition]:
         operation = _operation_of(run)
         if operation is None:
             return
-        entries = context.instance.all_logs(run.run_id)
-        outcome = read_outcome(e.dagster_event for e in entries if e.dagster_event is not None)
+        outcome = outcome_of_run(context.instance, run.run_id)
         config: Any = run.run_config
         settings = load_settings(target=config.get("target"))
         # A run of assets has its location as its partition.

@@ -125,11 +125,8 @@ def prune_summary(result: results.PruneResult) -> list[str]:
     lines: list[str] = []
     for location in result.locations:
         lines += [*location_lines(location, dry_run=result.dry_run), ""]
-    for upload in result.abandoned_uploads:
-        action = "would be aborted" if result.dry_run else "aborted"
-        size = "" if upload.size is None else f", {results.readable_size(upload.size)}"
-        started_at = f"{upload.started_at:%Y-%m-%d %H:%M}"
-        lines.append(f"Abandoned upload {action}: {upload.location} of {started_at}{size}")
+    action = "would be aborted" if result.dry_run else "aborted"
+    lines += [f"Abandoned upload {action}: {u.location}" for u in result.abandoned_uploads]
     lines += [f"! {notice}" for notice in result.notices]
     kept = sum(len(location.kept) for location in result.locations)
     removed = sum(len(location.removed) + len(location.finished) for location in result.locations)

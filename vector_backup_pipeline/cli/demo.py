@@ -3,7 +3,6 @@
 import os
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,7 +15,6 @@ from vector_backup_pipeline.cli.operations import run_job
 from vector_backup_pipeline.cli.services import check_packages
 from vector_backup_pipeline.cli.showing import DONE
 from vector_backup_pipeline.embedded import start_embedded_server
-from vector_backup_pipeline.engine.errors import InvalidParams
 from vector_backup_pipeline.parameters.backup import BackupParameters
 from vector_backup_pipeline.parameters.types import LATEST
 from vector_backup_pipeline.parameters.verify import VerifyParameters
@@ -72,10 +70,7 @@ def _run(directory: Path) -> int:
 
 
 def _open_ui(directory: Path, port: int, api_port: int) -> int:
-    """Serve Dagster's UI and the API on the demo's database until interrupted. Raises
-    `InvalidParams` if another process listens on one of the ports."""
-    _check_port(port, "--port")
-    _check_port(api_port, "--api-port")
+    """Serve Dagster's UI and the API on the demo's database until interrupted."""
     with _server(directory) as connection_string:
         url = f"http://127.0.0.1:{port}"
         click.echo(f"Dagster's UI: {url} (Ctrl-C ends it)")
@@ -136,16 +131,6 @@ def _replace_settings(directory: Path, connection_string: str) -> None:
     if ignored:
         click.echo(f"The demo uses its own values for {', '.join(ignored)}.", err=True)
     os.environ |= replaced | {"DAGSTER_HOME": str(home)}
-
-
-def _check_port(port: int, flag: str) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except (OSError, OverflowError) as error:
-            text = f"Cannot listen on port {port}: {error}. Choose another one with {flag}."
-            raise InvalidParams(text) from error
 
 
 @contextmanager

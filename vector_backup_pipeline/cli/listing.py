@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -22,7 +21,6 @@ from vector_backup_pipeline.parameters.listing import ListParameters, ShowParame
 if TYPE_CHECKING:
     from vector_backup_pipeline.engine.catalog.locations import BackupLocation
     from vector_backup_pipeline.engine.catalog.stored_sets import StoredSet
-    from vector_backup_pipeline.engine.record import Record
     from vector_backup_pipeline.settings import Settings
 
 # In the heading, or what scripts of the older service read.
@@ -105,14 +103,13 @@ def show_command(as_json: bool, **options: Any) -> int:
     directory = find_directory(settings.open_root(), None, parameters.task_id)
     details = describe_set(directory, settings.timestamps, parameters.timestamp)
     if as_json:
-        show_json(details.model_dump(mode="json"))
+        show_json(details)
         return DONE
-    now = settings.timestamps.now()
-    show_lines(f"Set {details.timestamp} in {details.location}")
-    show_table(("", ""), _facts(details, now))
-    for name, table in details.tables.items():
+    show_lines(f"Set {details['timestamp']} in {details['location']}")
+    show_table(("", ""), _facts(details))
+    for name, table in details["tables"].items():
         show_lines("", f"Table {name}")
-        show_table(("", ""), _facts(table, now))
+        show_table(("", ""), _facts(table))
     return DONE
 
 
@@ -189,20 +186,15 @@ def _state(stored: StoredSet) -> Iterator[str]:
         yield f"truncated {' and '.join(stored.truncated)}"
 
 
-def _facts(record: Record, now: datetime) -> list[tuple[str, str]]:
-    """The known fields of a record, with their names as words."""
+def _facts(details: dict[str, Any]) -> list[tuple[str, str]]:
+    """What is known, with the keys as words."""
     from vector_backup_pipeline.engine.results import readable_size
 
     facts = []
-    for key, value in record:
-        if key in _NOT_SHOWN or (value is None and key not in ("verified", "drill")):
-            continue
-        text = "never" if value is None else str(value)
-        if isinstance(value, datetime):
-            text = f"{value:%Y-%m-%d %H:%M:%S %Z} ({age(value, now)})"
-        elif isinstance(value, list):
-            text = ", ".join(value) or "none"
-        elif isinstance(value, int) and key.endswith("bytes"):
-            text = readable_size(value)
-        facts.append((key.replace("_", " ").capitalize(), text))
+    for key, value in details.items():
+        if key not in _NOT_SHOWN and value is not None:
+            text = readable_size(value) if key.endswith("bytes") else str(value)
+            if isinstance(value, list):
+                text = ", ".join(value) or "none"
+            facts.append((key.replace("_", " ").capitalize(), text))
     return facts

@@ -12,13 +12,7 @@ from vector_backup_pipeline.cli.options import (
     parameter_options,
     read_parameters,
 )
-from vector_backup_pipeline.cli.showing import (
-    Failure,
-    failure_of,
-    is_quiet,
-    json_option,
-    show_outcome,
-)
+from vector_backup_pipeline.cli.showing import is_quiet, json_option, show_outcome
 from vector_backup_pipeline.engine.errors import BackupError
 from vector_backup_pipeline.parameters.adopt import AdoptParameters
 from vector_backup_pipeline.parameters.backup import BackupParameters
@@ -42,10 +36,8 @@ def run_job(parameters: Parameters, *, as_json: bool) -> int:
     operation.check(parameters, settings)
     run_config = parameters.as_run_config(as_environment_reference)
     outcome = launch(operation, run_config, settings, is_quiet=is_quiet())
-    failure = None
-    if outcome.error_type is not None:
-        failure = Failure(outcome.error_type, str(outcome.message), outcome.can_retry)
     lines = summary(operation, outcome.result) if outcome.result else ()
+    failure = outcome if outcome.error_type else None
     return show_outcome(outcome.result, failure, lines, as_json=as_json)
 
 
@@ -65,9 +57,8 @@ def run_adopt(parameters: AdoptParameters, *, as_json: bool) -> int:
     run = AdoptRun(parameters, settings.open_root(), settings.timestamps, str(uuid.uuid4()))
     run.adopt()
     result = run.close()
-    failure = failure_of(run.error) if run.error else None
     lines = [line for pair in result.pairs for line in pair_lines(pair)] + result.notices
-    return show_outcome(result.as_json(), failure, lines, as_json=as_json)
+    return show_outcome(result.as_json(), run.error, lines, as_json=as_json)
 
 
 def run_consolidate(parameters: ConsolidateParameters, *, as_json: bool) -> int:
@@ -82,14 +73,13 @@ def run_consolidate(parameters: ConsolidateParameters, *, as_json: bool) -> int:
 
     settings = load_settings(target=parameters.target)
     check_timestamp(settings.timestamps, parameters.timestamp)
-    root, timestamps, failure = settings.open_root(), settings.timestamps, None
+    root, timestamps = settings.open_root(), settings.timestamps
     try:
         result = consolidate(parameters, root, timestamps, run_id=str(uuid.uuid4()))
-        lines = consolidate_lines(result)
     except BackupError as error:
-        result, lines = ConsolidateResult.refused(error, timestamps.now()), list[str]()
-        failure = failure_of(error)
-    return show_outcome(result.as_json(), failure, lines, as_json=as_json)
+        result = ConsolidateResult.refused(error, timestamps.now())
+        return show_outcome(result.as_json(), error, as_json=as_json)
+    return show_outcome(result.as_json(), None, consolidate_lines(result), as_json=as_json)
 
 
 def _command(
@@ -114,10 +104,8 @@ backup_command = _command(
     \b
     Examples:
       vector-backup backup
-      vector-backup backup --task-id corpus_7 --workers 4 --json
-      vector-backup backup --tables docs,app.images --truncate
-      vector-backup backup --format binary --compression zstd
-      vector-backup backup --mode auto
+      vector-backup backup --task-id corpus_7 --tables docs,app.images --truncate
+      vector-backup backup --mode auto --format binary --compression zstd
     """,
 )
 restore_command = _command(

@@ -71,12 +71,11 @@ def _read(instance: dg.DagsterInstance, record: dg.RunRecord, timezone: tzinfo) 
     """A run as JSON. `duration` is in seconds, so far if the run has not ended, null if it has not
     started."""
     from vector_backup_pipeline.operations import TARGET_TAG
-    from vector_backup_pipeline.outcome import read_outcome
+    from vector_backup_pipeline.outcome import outcome_of_run
 
     run, began, error_type, error = record.dagster_run, record.start_time, None, None
     if run.is_failure_or_canceled:
-        entries = instance.all_logs(run.run_id)
-        outcome = read_outcome(e.dagster_event for e in entries if e.dagster_event is not None)
+        outcome = outcome_of_run(instance, run.run_id)
         error_type, error = outcome.error_type, str(outcome.message).partition(". ")[0]
     location = (run.tags.get(TARGET_TAG), *map(run.run_config.get, ("task_id", "backup_path")))
     started_at = began or record.create_timestamp.timestamp()

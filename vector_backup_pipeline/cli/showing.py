@@ -1,10 +1,12 @@
 """How commands show results and errors, and their exit codes."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -12,6 +14,9 @@ from rich.highlighter import RegexHighlighter
 from rich.table import Table
 
 from vector_backup_pipeline.engine import errors
+
+if TYPE_CHECKING:
+    from vector_backup_pipeline.outcome import RunOutcome
 
 # CANCELED is the shell's exit code after Ctrl-C: 128 + SIGINT.
 DONE, FAILED, INVALID, CANCELED = 0, 1, 2, 130
@@ -128,7 +133,7 @@ def show_json(document: dict[str, Any]) -> None:
 
 def show_outcome(
     result: dict[str, Any] | None,
-    failure: Failure | None,
+    failure: Failure | errors.BackupError | RunOutcome | None,
     summary: Iterable[str] = (),
     *,
     as_json: bool,
@@ -137,11 +142,15 @@ def show_outcome(
     and the lines of `summary` on stdout, unless it is a success and --quiet was given. Returns the
     exit code."""
     if as_json:
-        data = {} if result is None else {"data": result}
-        show_json({"success": False, **asdict(failure), **data} if failure else result or {})
+        document = result or {}
+        if failure is not None:
+            keys = ("error_type", "message", "can_retry")
+            document = {"success": False, **{key: getattr(failure, key) for key in keys}}
+            document |= {} if result is None else {"data": result}
+        show_json(document)
     else:
         if failure is not None:
             show_lines(f"{failure.error_type}: {failure.message}", style="red", stderr=True)
         if failure is not None or not is_quiet():
             show_lines(*summary)
-    return _EXIT_CODES.get(failure.error_type, FAILED) if failure else DONE
+    return DONE if failure is None else _EXIT_CODES.get(str(failure.error_type), FAILED)

@@ -1,7 +1,6 @@
 """`vector-backup demo`, which never uses the user's own database."""
 
 import re
-import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,22 +10,6 @@ import pytest
 from vector_backup_pipeline_tests.fix_terminal import Terminal
 
 pytest.importorskip("langchain_postgres")
-
-
-@pytest.mark.parametrize("flag", ["--port", "--api-port"])
-def test_a_port_in_use_is_refused_before_anything_starts(
-    terminal: Terminal, tmp_path: Path, flag: str
-) -> None:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()
-        port = str(listener.getsockname()[1])
-        refused = terminal("demo", "--directory", str(tmp_path / "demo"), "--ui", flag, port)
-
-    assert refused.code == 2
-    assert f"port {port}" in refused.err
-    assert flag in refused.err
-    assert not (tmp_path / "demo").exists()
 
 
 @pytest.fixture
