@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -116,3 +116,21 @@ def stored_chain(
 
 
 in_both_formats = pytest.mark.parametrize("stored_chain", _FORMS, indirect=True)
+
+
+@contextmanager
+def damaged(path: Path) -> Iterator[None]:
+    """In the block, a byte in the middle of the file is another one."""
+    data = path.read_bytes()
+    middle = len(data) // 2
+    path.write_bytes(data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :])
+    yield
+    path.write_bytes(data)
+
+
+@contextmanager
+def missing(path: Path) -> Iterator[None]:
+    away = path.with_name("away")
+    path.rename(away)
+    yield
+    away.rename(path)

@@ -5,7 +5,7 @@ A doubt makes a table full. It is a sentence, which the manifest, the log and th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 from vector_backup_pipeline.engine.catalog.contents import ManifestSet, read_contents
 from vector_backup_pipeline.engine.catalog.sources import SourceDatabase
@@ -56,50 +56,47 @@ def find_base(
     sets = stored_sets(contents)
     usable = [s for s in sets if s.can_be_base and s.state == "complete" and s.source == source]
     with_all = [s for s in usable if all(map(s.files_named, request.tables))]
-    backups = (contents.backup_set(stored.stamp) for stored in with_all + usable)
-    backup = next((backup for backup in backups if isinstance(backup, ManifestSet)), None)
-    if backup is None:
-        raise Doubt("There is no complete, undamaged set of this database with key files.")
-    for doubt in _doubts(backup, sets, pinned, request, timestamps):
-        raise Doubt(doubt)
-    return backup
+    for stored in with_all + usable:
+        if isinstance(backup := contents.backup_set(stored.stamp), ManifestSet):
+            _check_server(backup, pinned)
+            if request.mode == "auto":
+                _check_age(stored, sets, request.full_every, timestamps)
+            return backup
+    raise Doubt("There is no complete, undamaged set of this database with key files.")
 
 
-def _doubts(
-    backup: ManifestSet,
-    sets: list[StoredSet],
-    pinned: PinnedSnapshot,
-    request: BackupRequest,
-    timestamps: TimestampFormat,
-) -> Iterator[str]:
-    manifest = backup.manifest
-    if manifest.server.timeline != pinned.server.timeline:
-        yield "The server was recovered or promoted since the last set: its timeline is another."
-    if manifest.server.database_oid != pinned.server.database_oid:
-        yield "The database was dropped and created again since the last set."
-    age = xmin_of(pinned.snapshot) - xmin_of(manifest.snapshot)
+def _check_server(backup: ManifestSet, pinned: PinnedSnapshot) -> None:
+    """Raise `Doubt` if transaction IDs since the set may not be those of its history."""
+    stamp, manifest, server = backup.stamp, backup.manifest, pinned.server
+    if manifest.server.timeline != server.timeline:
+        raise Doubt(
+            "The server was recovered or promoted since the last set: its timeline is another."
+        )
+    if manifest.server.database_oid != server.database_oid:
+        raise Doubt("The database was dropped and created again since the last set.")
     if not _sees_all_of(pinned.snapshot, manifest.snapshot):
-        yield f"The set {backup.stamp} is of a later transaction than this backup."
+        raise Doubt(f"The set {stamp} is of a later transaction than this backup.")
+    age = xmin_of(pinned.snapshot) - xmin_of(manifest.snapshot)
     if age > _OLDEST_BASE:
-        yield f"The set {backup.stamp} is {age} transactions old."
-    if manifest.server.started_at != pinned.server.started_at:
-        yield "The server was restarted since the last set, perhaps with an older copy of its disk."
-    if request.mode == "auto":
-        full, full_every = _full_set(backup.stamp, sets), Duration.parse(request.full_every)
-        begin = full_every.before(timestamps.now(), timestamps.timezone)
-        if not full_every:
-            yield f"full_every is {full_every}, which asks for a full set each time."
-        elif begin is not None and full.created_at < begin:
-            yield f"The last full set {full.stamp} is older than {request.full_every}."
+        raise Doubt(f"The set {stamp} is {age} transactions old.")
+    if manifest.server.started_at != server.started_at:
+        raise Doubt(
+            "The server was restarted since the last set, perhaps with an older copy of its disk."
+        )
 
 
-def _full_set(stamp: str, sets: list[StoredSet]) -> StoredSet:
-    """The set that the chain begins with; the chain is whole."""
-    by_stamp = {stored.stamp: stored for stored in sets}
-    stored = by_stamp[stamp]
+def _check_age(
+    stored: StoredSet, sets: Sequence[StoredSet], full_every: str, timestamps: TimestampFormat
+) -> None:
+    """Raise `Doubt` if the full set of the chain is too old."""
     while stored.builds_on is not None:
-        stored = by_stamp[stored.builds_on]
-    return stored
+        stored = next(s for s in sets if s.stamp == stored.builds_on)
+    longest = Duration.parse(full_every)
+    if not longest:
+        raise Doubt(f"full_every is {longest}, which asks for a full set each time.")
+    begin = longest.before(timestamps.now(), timestamps.timezone)
+    if begin is not None and stored.created_at < begin:
+        raise Doubt(f"The last full set {stored.stamp} is older than {full_every}.")
 
 
 def xmin_of(snapshot: str) -> int:

@@ -14,7 +14,7 @@ import xxhash
 from vector_backup_pipeline.engine.catalog.contents import Contents, ManifestSet
 from vector_backup_pipeline.engine.errors import IntegrityError, InvalidParams, ResourceNotFound
 from vector_backup_pipeline.engine.formats.blocks import EMPTY, Content
-from vector_backup_pipeline.engine.incremental.key_files import KeyFiles, RowFilter
+from vector_backup_pipeline.engine.incremental.key_files import KeyFiles
 from vector_backup_pipeline.engine.manifest import DataFile, KeyFile, TableBackup
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.stored_files import check_rows, check_stored_file
@@ -51,15 +51,6 @@ class Link:
             )
         return link
 
-    def check_comparable(self, other: Link) -> None:
-        """Raise `InvalidParams` if the digests of the table's rows can't be compared."""
-        if self.form != other.form:
-            raise InvalidParams(
-                f"The sets {self.stamp} and {other.stamp} have {self.table.schema_name}."
-                f"{self.table.name} with other columns, another primary key or in another format, "
-                "so that its rows cannot be compared. Choose other sets, or leave the table out."
-            )
-
     @property
     def keys(self) -> KeyFile:
         """Raises `IntegrityError` if there are none."""
@@ -74,19 +65,35 @@ class Link:
         return self.data.format, self.data.digest.columns, keys and keys.columns
 
 
+def comparable_links(
+    earlier: ManifestSet, later: ManifestSet, schema: str, name: str
+) -> tuple[Link, Link]:
+    """The table in both sets. Raises `InvalidParams` if its rows can't be compared."""
+    a, b = (Link.with_keys(backup, schema, name) for backup in (earlier, later))
+    if a.form != b.form:
+        raise InvalidParams(
+            f"The sets {a.stamp} and {b.stamp} have {schema}.{name} with other columns, another "
+            "primary key or in another format, so that its rows cannot be compared. Choose other "
+            "sets, or leave the table out."
+        )
+    return a, b
+
+
 @dataclass(frozen=True)
 class Part:
-    """A data file, and the number of its rows that are wanted: all, unless there is a filter."""
+    """A data file, and the number of its rows that are wanted: those with one of these `digests`,
+    or, if they are `unwanted`, those with another one; all, if there are none."""
 
     data: DataFile
     rows: int
-    row_filter: RowFilter | None = None
+    digests: frozenset[int] | None = None
+    unwanted: bool = False
 
     def wanted(self, rows: list[bytes]) -> list[bytes]:
-        if self.row_filter is None:
+        if self.digests is None:
             return rows
-        digests, keeps = self.row_filter
-        return [row for row in rows if (xxhash.xxh3_128_intdigest(row) in digests) == keeps]
+        digest = xxhash.xxh3_128_intdigest
+        return [row for row in rows if (digest(row) in self.digests) != self.unwanted]
 
 
 def chain_of(contents: Contents, backup: ManifestSet) -> list[ManifestSet]:
@@ -170,11 +177,13 @@ def find_parts(
             )
         parts = []
         for link in reversed(links):
-            if wanted := contents.get(link.stamp, EMPTY).rows:
-                row_filter = None
-                if wanted < link.data.rows:
-                    row_filter = keys.row_filter(chosen, files[link.stamp], link.stamp)
-                parts.append(Part(link.data, wanted, row_filter))
+            wanted, own = contents.get(link.stamp, EMPTY).rows, files[link.stamp]
+            is_less = wanted * 2 < link.data.rows
+            digests = None
+            if 0 < wanted < link.data.rows:
+                digests = keys.digests(chosen, own, link.stamp, taken=is_less)
+            if wanted:
+                parts.append(Part(link.data, wanted, digests, unwanted=not is_less))
         return tuple(parts)
 
 

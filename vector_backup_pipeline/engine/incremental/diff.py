@@ -11,7 +11,7 @@ from pydantic import Field
 from vector_backup_pipeline.engine.catalog.choice import choose_set, files_of
 from vector_backup_pipeline.engine.catalog.stored_sets import stored_set
 from vector_backup_pipeline.engine.errors import ResourceNotFound
-from vector_backup_pipeline.engine.incremental.chain import Link, download_keys
+from vector_backup_pipeline.engine.incremental.chain import Link, comparable_links, download_keys
 from vector_backup_pipeline.engine.incremental.key_files import Change, KeyFiles, TableDifference
 from vector_backup_pipeline.engine.record import Record
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
@@ -72,9 +72,9 @@ def find_pair(
         if not any(stored.files_named(text) for stored in sets):
             raise ResourceNotFound(f"Neither {earlier} nor {later} has a table {text}.")
     first, second = (choice.backup for choice in chosen)
-    pairs = {}
-    for file in (file for stored in sets for file in files_of(stored, tables)):
-        pair = Link.with_keys(first, *file.identity), Link.with_keys(second, *file.identity)
-        pair[0].check_comparable(pair[1])
-        pairs[".".join(file.identity)] = pair
+    pairs = {
+        ".".join(file.identity): comparable_links(first, second, *file.identity)
+        for stored in sets
+        for file in files_of(stored, tables)
+    }
     return SetPair(directory, (first.stamp, second.stamp), pairs)

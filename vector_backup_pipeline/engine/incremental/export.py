@@ -28,7 +28,7 @@ from vector_backup_pipeline.engine.formats.blocks import EMPTY, Content
 from vector_backup_pipeline.engine.formats.row_formats import CSV
 from vector_backup_pipeline.engine.incremental.base import Doubt, doubt_about, find_table, xmin_of
 from vector_backup_pipeline.engine.incremental.chain import download_keys
-from vector_backup_pipeline.engine.incremental.key_files import KeyFiles, LiveKeys, hash_scanned
+from vector_backup_pipeline.engine.incremental.key_files import KeyFiles, hash_scanned
 from vector_backup_pipeline.engine.manifest import DataFile, KeyFile, TableBackup
 from vector_backup_pipeline.engine.postgres.ranges import BlockRange, KeyRange, cut_into_ranges
 from vector_backup_pipeline.engine.postgres.snapshot import PinnedSnapshot
@@ -100,7 +100,8 @@ class TableExporter:
             return self._entry(file=self._export(), full_reason=doubt), None
         with KeyFiles.open(columns) as keys:
             scan = self._scan(keys, None)
-            file, stored, _ = self._written(keys, scan, keys.load_scanned(scan.paths))
+            keys.load_scanned(scan.paths)
+            file, stored, _ = self._written(keys, scan)
         return self._entry(file=file, keys=stored, full_reason=doubt), None
 
     def _incremental(self, keys: KeyFiles, base: ManifestSet) -> tuple[TableBackup, int]:
@@ -116,13 +117,13 @@ class TableExporter:
             with self._deleted_after_error(file):
                 stored = self._store_keys(base_keys, link.keys.rows, scan.sha256)
         else:
-            live = keys.load_scanned(scan.paths)
+            keys.load_scanned(scan.paths)
             unknown, removed = keys.compare(base_keys)
             if unknown:
                 raise Doubt(f"{unknown} rows are neither in the set {base.stamp} nor new.")
-            if sum(live.changed) > _MOST_CHANGED * live.rows:
-                raise Doubt(f"{sum(live.changed)} of {live.rows} rows have changed.")
-            file, stored, digest = self._written(keys, scan, live, base_keys)
+            if (changed := sum(keys.changed)) > _MOST_CHANGED * keys.rows:
+                raise Doubt(f"{changed} of {keys.rows} rows have changed.")
+            file, stored, digest = self._written(keys, scan, base_keys)
         is_live = {"live_rows": stored.rows, "live_digest": digest}
         return self._entry(file=file, keys=stored, builds_on=base.stamp, **is_live), removed
 
@@ -149,10 +150,10 @@ class TableExporter:
         return _Scan(changed, paths, *hash_scanned(paths))
 
     def _written(
-        self, keys: KeyFiles, scan: _Scan, live: LiveKeys, base_keys: Path | None = None
+        self, keys: KeyFiles, scan: _Scan, base_keys: Path | None = None
     ) -> tuple[DataFile, KeyFile, str]:
         """Export the changed rows, and write the key file. Returns the digest of all rows too."""
-        changed = [rows for rows, count in zip(scan.ranges, live.changed, strict=True) if count]
+        changed = [rows for rows, count in zip(scan.ranges, keys.changed, strict=True) if count]
         digests = {
             rows: keys.directory / f"{number}.digests" for number, rows in enumerate(changed)
         }
@@ -167,8 +168,8 @@ class TableExporter:
                     " Make a full backup, and report this."
                 )
             # With more lines than changed rows, a key contains what looks like a mark.
-            sha256 = scan.sha256 if scan.marked == sum(live.changed) else None
-            stored = self._store_keys(target, live.rows, sha256)
+            sha256 = scan.sha256 if scan.marked == sum(keys.changed) else None
+            stored = self._store_keys(target, keys.rows, sha256)
         return file, stored, f"{sum(contents.values(), EMPTY).digest:032x}"
 
     @contextlib.contextmanager

@@ -10,13 +10,14 @@ from __future__ import annotations
 import csv
 import errno
 import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from pydantic import StrictInt, StrictStr, TypeAdapter
 
 from vector_backup_pipeline.engine import errors
 from vector_backup_pipeline.engine.formats.blocks import DIGEST_MODULUS, Content
@@ -35,24 +36,12 @@ _SETTINGS: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
 }
+# A line of a file that selects rows by their keys.
+_KEY = TypeAdapter(dict[str, StrictStr | StrictInt])
 # Rows per fetch from DuckDB.
 _BATCH = 10_000
 _CHUNK = 1 << 20
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
-
-
-class LiveKeys(NamedTuple):
-    """The number of live rows, and of the changed ones in each scanned file."""
-
-    rows: int
-    changed: list[int]
-
-
-class RowFilter(NamedTuple):
-    """Rows of a data file by their digests: only these if `keeps`, else all but these."""
-
-    digests: frozenset[int]
-    keeps: bool
 
 
 class TableDifference(Record):
@@ -66,8 +55,9 @@ class TableDifference(Record):
 class KeyFiles:
     """Operations on key files of one table, all on local disk.
 
-    `directory` is temporary. DuckDB is opened when it is needed, and runs one statement at a time:
-    consume an iterator before the next call.
+    `rows` is the number of live keys that were loaded, `changed` that of the changed ones in each
+    scanned file. `directory` is temporary. DuckDB is opened when it is needed, and runs one
+    statement at a time: consume an iterator before the next call.
     """
 
     def __init__(self, columns: Sequence[str], directory: Path, resources: ExitStack) -> None:
@@ -76,8 +66,8 @@ class KeyFiles:
         self._columns = tuple(columns)
         self._stored = list(map(_quoted, stored_names(columns)))
         self._fields = _numbered(columns)
-        self._views: dict[str, Path] = {}
-        self._live = LiveKeys(0, [])
+        self.rows = 0
+        self.changed: list[int] = []
 
     @cached_property
     def _connection(self) -> DuckDBPyConnection:
@@ -114,18 +104,15 @@ class KeyFiles:
                 f"Free space in {gettempdir()}, or set TMPDIR to another directory.",
             ) from error
 
-    def load_scanned(self, files: Sequence[Path]) -> LiveKeys:
+    def load_scanned(self, files: Sequence[Path]) -> None:
         """Load the live keys: CSV files of whether a row has changed (t or f), and its columns."""
-        if not files:
-            return self._live
-        self._read_csv("scanned", *files)
-        scanned = "SELECT key, mark = 't', list_position($files, filename) - 1 FROM scanned"
-        self._run("INSERT INTO live " + scanned, files=list(map(str, files)))
-        counts = "SELECT file, count(*) FROM live WHERE changed GROUP BY file"
-        changed = dict(self._run(counts).fetchall())
-        rows = self._number("SELECT count(*) FROM live")
-        self._live = LiveKeys(rows, [changed.get(number, 0) for number in range(len(files))])
-        return self._live
+        if files:
+            self._read_csv("scanned", *files)
+            scanned = "SELECT key, mark = 't', list_position($files, filename) - 1 FROM scanned"
+            self._run("INSERT INTO live " + scanned, files=list(map(str, files)))
+        counts = dict(self._rows("SELECT file, count(*) FROM live WHERE changed GROUP BY file"))
+        self.changed = [counts.get(number, 0) for number in range(len(files))]
+        self.rows = self._number("SELECT count(*) FROM live")
 
     def compare(self, base: Path) -> tuple[int, int]:
         """How many live keys `base` does not explain, and how many keys of `base` are no longer
@@ -163,7 +150,7 @@ class KeyFiles:
                                          auto_detect = false, parallel = false, filename = true)
                                 AS digests
                 """,
-                numbers=[number for number, changed in enumerate(self._live.changed) if changed],
+                numbers=[number for number, changed in enumerate(self.changed) if changed],
                 stamp=stamp,
                 digests=list(map(str, digests)),
             )
@@ -173,7 +160,7 @@ class KeyFiles:
         if base is not None:
             self._read(base=base)
             rows += " UNION ALL FROM base SEMI JOIN (FROM live WHERE NOT changed) USING (key)"
-        if misfits or self._copy(rows, target) != self._live.rows:
+        if misfits or self._copy(rows, target) != self.rows:
             raise errors.IntegrityError(
                 "The key file would not have one row for each row of the table: the exported rows "
                 "are not the changed ones, or the base lacks rows.",
@@ -198,19 +185,17 @@ class KeyFiles:
             for stamp, rows, high, low in sums.fetchall()
         }
 
-    def row_filter(self, chosen: Path, own: Path, stamp: str) -> RowFilter:
-        """The rows that `chosen` takes from the data file of the set `stamp`, whose key file is
-        `own`: by their digests or by those of the others, whichever are fewer."""
+    def digests(self, chosen: Path, own: Path, stamp: str, *, taken: bool) -> frozenset[int]:
+        """The digests of the rows that `chosen` takes from the data file of the set `stamp`, whose
+        key file is `own`; those of the other rows if not `taken`."""
         self._read(chosen=chosen, own=own)
-        taken, stored = "(FROM chosen WHERE stamp = $stamp)", "(FROM own WHERE stamp = $stamp)"
-        count = "SELECT count(*) FROM "
-        is_less = f"SELECT ({count}{taken}) * 2 < ({count}{stored})"
-        keeps = bool(self._number(is_less, stamp=stamp))
-        rows = taken if keeps else f"{stored} ANTI JOIN {taken} USING (digest)"
+        rows = "(FROM chosen WHERE stamp = $stamp)"
+        if not taken:
+            rows = f"(FROM own WHERE stamp = $stamp) ANTI JOIN {rows} USING (digest)"
         # As bytes: DuckDB takes 75 µs to convert one UHUGEINT.
         query = "SELECT digest::BLOB FROM " + rows  # noqa: S608 - the text above
         digests = self._rows(query, stamp=stamp)
-        return RowFilter(frozenset(int.from_bytes(digest, "big") for (digest,) in digests), keeps)
+        return frozenset(int.from_bytes(digest, "big") for (digest,) in digests)
 
     def matching(self, newest: Path, keys: Path, target: Path) -> int:
         """Write the rows of `newest` whose keys are in a file of JSON lines; return their number.
@@ -221,8 +206,11 @@ class KeyFiles:
             rows = csv.writer(file, quoting=csv.QUOTE_ALL, lineterminator="\n")
             for number, line in enumerate(lines, start=1):
                 try:
-                    rows.writerow([number, *self._values_of(json.loads(line))])
-                except (ValueError, TypeError, RecursionError) as error:
+                    key = _KEY.validate_json(line)
+                    if key.keys() != set(self._columns):
+                        raise ValueError(key)
+                    rows.writerow([number, *(key[column] for column in self._columns)])
+                except ValueError as error:
                     raise errors.InvalidParams(
                         f"Line {number} of {keys.name} is not a JSON object of the primary key "
                         f"({', '.join(self._columns)}) with strings or integers. If they "
@@ -236,14 +224,6 @@ class KeyFiles:
                 f"The set has no row with the key in line {number} of {keys.name}."
             )
         return self._copy("FROM newest SEMI JOIN wanted USING (key)", target)
-
-    def _values_of(self, key: object) -> list[str]:
-        """The values of a key, in the order of the columns."""
-        if not isinstance(key, dict) or key.keys() != set(self._columns):
-            raise TypeError
-        if not all(type(value) in (str, int) for value in key.values()):
-            raise TypeError
-        return [str(key[column]) for column in self._columns]
 
     def removed_since(self, earlier: Path, later: Path, target: Path) -> int:
         """Write the rows of `earlier` that `later` lacks or has with another content; return their
@@ -286,10 +266,8 @@ class KeyFiles:
     def _read(self, **files: Path) -> None:
         """Make each key file a view: key, digest, stamp."""
         for name, file in files.items():
-            if self._views.get(name) != file:
-                rows = self._connection.read_parquet(str(file))
-                rows.project(f"{self._key(self._stored)}, digest, stamp").create_view(name)
-                self._views[name] = file
+            rows = self._connection.read_parquet(str(file))
+            rows.project(f"{self._key(self._stored)}, digest, stamp").create_view(name)
 
     def _read_csv(self, name: str, *files: Path) -> None:
         """Make files that PostgreSQL's COPY wrote a view: key, mark, filename; in their order. The

@@ -174,7 +174,7 @@ def _block(
         on_stored(stored)
         emit(Sent(0, len(stored)))
 
-    if part.row_filter is None:
+    if part.digests is None:
         yield from read_block(directory, part.data, block, report)
         emit(Sent(block.rows, 0))
         return

@@ -4,7 +4,12 @@ from pathlib import Path
 
 from vector_backup_pipeline.engine.catalog.contents import ManifestSet
 from vector_backup_pipeline.engine.errors import InvalidParams
-from vector_backup_pipeline.engine.incremental.chain import Link, SelectRows, download_keys
+from vector_backup_pipeline.engine.incremental.chain import (
+    Link,
+    SelectRows,
+    comparable_links,
+    download_keys,
+)
 from vector_backup_pipeline.engine.incremental.key_files import KeyFiles
 from vector_backup_pipeline.engine.manifest import TableBackup
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
@@ -22,11 +27,10 @@ def row_selection(
     Raises `InvalidParams` if the keys of the rows are unknown or cannot be compared."""
     if keys_from is None and later is None:
         return None
-    link = Link.with_keys(backup, table.schema_name, table.name)
-    keys_file, newer = Path(keys_from or ""), None
+    name, keys_file, newer = (table.schema_name, table.name), Path(keys_from or ""), None
+    Link.with_keys(backup, *name)
     if later is not None:
-        newer = Link.with_keys(later, table.schema_name, table.name)
-        newer.check_comparable(link)
+        _, newer = comparable_links(backup, later, *name)
     elif not keys_file.is_file():
         raise InvalidParams(f"keys_from names {keys_file}, which is not a file.")
     elif not keys_file.stat().st_size:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.engine.verification.run import VerifyRun, verdict_lines
 from vector_backup_pipeline.parameters.verify import VerifyParameters
 from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS, BackupMaker
-from vector_backup_pipeline_tests.fix_chains import Chain
+from vector_backup_pipeline_tests.fix_chains import Chain, damaged, missing
 from vector_backup_pipeline_tests.fix_prune import prune_root
 from vector_backup_pipeline_tests.fix_restore import (
     TRUNCATING,
@@ -32,24 +32,6 @@ from vector_backup_pipeline_tests.fix_restore import (
     no_target,
     rows_of,
 )
-
-
-@contextmanager
-def damaged(path: Path) -> Iterator[None]:
-    """In the block, a byte in the middle of the file is another one."""
-    data = path.read_bytes()
-    middle = len(data) // 2
-    path.write_bytes(data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :])
-    yield
-    path.write_bytes(data)
-
-
-@contextmanager
-def missing(path: Path) -> Iterator[None]:
-    away = path.with_name("away")
-    path.rename(away)
-    yield
-    away.rename(path)
 
 
 def _files(chain: Chain, stamp: str) -> list[Path]:

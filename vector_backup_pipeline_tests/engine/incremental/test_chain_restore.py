@@ -8,12 +8,14 @@ import pytest
 
 from vector_backup_pipeline.engine.postgres.drill_database import DrillServer
 from vector_backup_pipeline.engine.progress import Progress
+from vector_backup_pipeline.engine.restore.source import find_source
 from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.engine.verification.run import VerifyRun
+from vector_backup_pipeline.parameters.restore import RestoreParameters
 from vector_backup_pipeline.parameters.verify import VerifyParameters
 from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS, BackupMaker
-from vector_backup_pipeline_tests.fix_chains import Chain, in_both_formats, make_chain
-from vector_backup_pipeline_tests.fix_object_store import Bucket
+from vector_backup_pipeline_tests.fix_chains import Chain, in_both_formats
+from vector_backup_pipeline_tests.fix_incremental import new_chain
 from vector_backup_pipeline_tests.fix_postgres import Database, settings_for
 from vector_backup_pipeline_tests.fix_restore import TRUNCATING, RestoreMaker, rows_of
 
@@ -53,18 +55,6 @@ def test_several_connections_load_the_blocks_of_all_files(
     assert percents[-1] == 100
 
 
-def test_a_chain_in_object_storage_restores(
-    database: Database, backup: BackupMaker, restore: RestoreMaker, bucket: Bucket
-) -> None:
-    backup.url = restore.url = bucket.url
-    chain = make_chain(database, backup, compression="zstd")
-    database.run("DROP TABLE docs")
-
-    restore.succeeds(database, timestamp="latest")
-
-    assert rows_of(database) == chain.rows[-1]
-
-
 @pytest.mark.parametrize(
     ("stored_chain", "on_conflict"),
     [("csv", "skip"), ("binary", "replace")],
@@ -82,6 +72,28 @@ def test_a_chain_fills_the_gaps_of_an_existing_table(
 
     assert rows_of(database) == stored_chain.rows[-1]
     assert done.restored("docs").digest_matches is None
+
+
+def test_the_fewer_rows_of_a_file_are_remembered(
+    database: Database, backup: BackupMaker, restore: RestoreMaker
+) -> None:
+    """Of the first file those that are live, of the second the one that is not."""
+    chain = new_chain(database, backup)
+    chain.make()
+    for first, last in ((1, 8), (8, 16)):
+        database.run("UPDATE docs SET body = 'new' WHERE id BETWEEN %s AND %s", [first, last])
+        chain.make()
+    root = BackupRoot(str(backup.root), "vector_bak")
+    request = RestoreParameters(timestamp="latest")
+
+    (table,) = find_source(root, TIMESTAMPS, request, None).check_files(request).tables
+
+    parts = [(part.rows, len(part.digests or ()), part.unwanted) for part in table.parts]
+    assert parts[:2] == [(4, 4, False), (7, 1, True)]
+    assert (table.parts[2].rows, table.parts[2].digests) == (9, None)
+    rows = rows_of(database)
+    restore.succeeds(database, **TRUNCATING)
+    assert rows_of(database) == rows
 
 
 def test_a_chain_restores_under_another_name(stored_chain: Chain, restore: RestoreMaker) -> None:

@@ -205,15 +205,29 @@ def test_keys_and_rows_are_paired_where_the_server_prefers_indexes(chain: Chain)
 
 
 def test_keys_are_read_as_they_are(database: Database, backup: BackupMaker) -> None:
+    """Without its byte order mark, a key would be that of the row which is deleted."""
     database.run('CREATE TABLE docs (digest text, "Key,\n2" text, PRIMARY KEY (digest, "Key,\n2"))')
-    values = ["", " ", "a,b", 'say "no"', "line\nfeed", "\r", "\\N", "NULL", "ü\u2028"]
+    values = [
+        "",
+        " ",
+        "a,b",
+        'say "no"',
+        "line\nfeed",
+        "\r",
+        "\\N",
+        "NULL",
+        "ü\u2028",
+        "a",
+        "\ufeffa",
+    ]
     for value in values:
         database.run("INSERT INTO docs VALUES (%s, %s)", [value, value])
     chain = Chain(database, backup)
     chain.make()
+    database.run("DELETE FROM docs WHERE digest = 'a'")
     database.run("UPDATE docs SET digest = digest WHERE digest IN ('a,b', '', E'line\\nfeed')")
 
     table = chain.table()
 
-    assert table.file is not None and table.file.rows == 3
+    assert table.builds_on and table.file is not None and table.file.rows == 3
     chain.check_content(table)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from vector_backup_pipeline.engine.errors import BackupError, IntegrityError, InvalidParams
+from vector_backup_pipeline.engine.errors import IntegrityError, InvalidParams
 from vector_backup_pipeline.engine.file_names import LOG_NAME, manifest_name
 from vector_backup_pipeline.engine.formats.blocks import Content
 from vector_backup_pipeline.engine.incremental.chain import Part
@@ -19,10 +19,11 @@ from vector_backup_pipeline.engine.retention.rules import KeepRules
 from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.parameters.consolidate import ConsolidateParameters
 from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS, BackupMaker, FinishedBackup
+from vector_backup_pipeline_tests.fix_chains import Chain, damaged, make_chain, missing
 from vector_backup_pipeline_tests.fix_object_store import Bucket
-from vector_backup_pipeline_tests.fix_postgres import Database, create_database, drop_database
+from vector_backup_pipeline_tests.fix_postgres import Database
 from vector_backup_pipeline_tests.fix_prune import prune_root
-from vector_backup_pipeline_tests.fix_restore import RestoreMaker, rows_of
+from vector_backup_pipeline_tests.fix_restore import TRUNCATING, RestoreMaker, rows_of
 
 TABLES = ("docs", "notes", "idle")
 _SCHEMA = """
@@ -48,73 +49,34 @@ _CHANGES = (
     """,
 )
 
-Chain = tuple[FinishedBackup, ...]
 
-
-def _back_up(backup: BackupMaker, database: Database, **parameters: Any) -> FinishedBackup:
-    values = {"tables": TABLES, "mode": "auto", **parameters}
-    done = backup(database.url, **values)
-    assert done.error is None, done.error
-    return done
-
-
-def _make_chain(backup: BackupMaker, database: Database, **parameters: Any) -> list[str]:
-    """A full set and two incremental ones, oldest first."""
-    database.run(_SCHEMA)
-    stamps = [_back_up(backup, database, **parameters).stamp]
-    for statements in _CHANGES:
-        database.run(statements)
-        stamps.append(_back_up(backup, database, **parameters).stamp)
-    return [stamp for stamp in stamps if stamp is not None]
-
-
-def _run(
+def _consolidate(
     backup: BackupMaker, timestamp: str = "latest", **options: Any
-) -> tuple[ConsolidateResult | None, BackupError | None]:
+) -> ConsolidateResult:
     root = BackupRoot(backup.url or str(backup.root), "vector_bak")
     parameters = ConsolidateParameters(timestamp=timestamp)
-    try:
-        return consolidate(parameters, root, TIMESTAMPS, run_id="consolidates", **options), None
-    except BackupError as error:
-        return None, error
+    return consolidate(parameters, root, TIMESTAMPS, run_id="consolidates", **options)
 
 
-def _consolidate(backup: BackupMaker, **options: Any) -> str:
-    """A consolidation that must succeed; the timestamp of the new set."""
-    result, error = _run(backup, **options)
-    assert error is None, error
-    assert result is not None and result.set_timestamp is not None
+def _new_set(backup: BackupMaker, timestamp: str = "latest") -> str:
+    """The timestamp of a new set."""
+    result = _consolidate(backup, timestamp)
     assert (result.consolidated, result.errors) == (True, [])
+    assert result.set_timestamp is not None
     return result.set_timestamp
 
 
-def _directory(backup: BackupMaker) -> Path:
-    return backup.root / "vector_bak"
+def _names(directory: Path) -> set[str]:
+    return {path.name for path in directory.iterdir()} - {LOG_NAME}
 
 
-def _names(backup: BackupMaker) -> set[str]:
-    return {path.name for path in _directory(backup).iterdir()} - {LOG_NAME}
-
-
-def _manifest(backup: BackupMaker, stamp: str) -> Manifest:
+def _manifest(directory: Path, stamp: str) -> Manifest:
     name = manifest_name(stamp)
-    return read_manifest((_directory(backup) / name).read_bytes(), name)
+    return read_manifest((directory / name).read_bytes(), name)
 
 
 def _table(manifest: Manifest, name: str) -> TableBackup:
     return next(table for table in manifest.tables if table.name == name)
-
-
-def _restores(restore: RestoreMaker, database: Database, timestamp: str) -> None:
-    """Restore the set into an empty database: it must have the rows of `database`."""
-    name = f"{database.name}_restored"
-    create_database(database.server, name)
-    try:
-        target = Database(database.server, name)
-        restore.succeeds(target, timestamp=timestamp)
-        assert rows_of(target) == rows_of(database)
-    finally:
-        drop_database(database.server, name)
 
 
 @pytest.mark.parametrize(
@@ -123,12 +85,22 @@ def _restores(restore: RestoreMaker, database: Database, timestamp: str) -> None
 def test_the_new_set_is_full_and_has_the_rows_of_the_chain(
     backup: BackupMaker, restore: RestoreMaker, database: Database, form: str, compression: str
 ) -> None:
-    stamps = _make_chain(backup, database, format=form, compression=compression)
-    before = _names(backup)
+    def back_up(mode: str = "auto") -> FinishedBackup:
+        made = backup(database.url, tables=TABLES, mode=mode, format=form, compression=compression)
+        assert made.error is None, made.error
+        return made
 
-    stamp = _consolidate(backup)
+    database.run(_SCHEMA)
+    chain = [back_up()]
+    for statements in _CHANGES:
+        database.run(statements)
+        chain.append(back_up())
+    directory, old, rows = chain[-1].directory, chain[-1].manifest, rows_of(database)
+    before = _names(directory)
 
-    old, new = _manifest(backup, stamps[-1]), _manifest(backup, stamp)
+    stamp = _new_set(backup)
+
+    new = _manifest(directory, stamp)
     assert (new.builds_on, new.can_be_base, new.complete) == (None, True, True)
     for field in ("created_at", "snapshot", "server", "export_method", "task_id", "dependencies"):
         assert getattr(new, field) == getattr(old, field)
@@ -137,158 +109,124 @@ def test_the_new_set_is_full_and_has_the_rows_of_the_chain(
         assert (ours.rows, ours.digest) == (theirs.rows, theirs.digest)
         assert (ours.definition, ours.relations) == (theirs.definition, theirs.relations)
         assert (ours.builds_on, ours.live_rows, ours.full_reason) == (None, None, None)
-        assert ours.file is not None and theirs.file is not None
+        assert ours.file is not None
         assert (ours.file.format, ours.file.compression) == (form, compression)
     keys, old_keys = _table(new, "docs").keys, _table(old, "docs").keys
     assert keys is not None and old_keys is not None
     assert keys.scanned_sha256 == old_keys.scanned_sha256 is not None
     with KeyFiles.open(keys.columns) as files:
         content = Content(_table(new, "docs").rows, int(_table(new, "docs").digest or "", 16))
-        assert files.contents(_directory(backup) / keys.name) == {stamp: content}
+        assert files.contents(directory / keys.name) == {stamp: content}
     assert _table(new, "notes").keys is None
-    added = {name for name in _names(backup) if stamp in name}
-    assert _names(backup) == before | added
+    added = {name for name in _names(directory) if stamp in name}
+    assert _names(directory) == before | added
     assert len(added) == len(TABLES) + 2 + 1  # Data files, key files, manifest.
-    for path in [p for p in _directory(backup).iterdir() if any(s in p.name for s in stamps)]:
-        path.unlink()
-    _restores(restore, database, stamp)
 
-
-def test_latest_and_the_next_incremental_backup_take_the_new_set(
-    backup: BackupMaker, restore: RestoreMaker, database: Database
-) -> None:
-    _make_chain(backup, database)
-    stamp = _consolidate(backup)
-    _restores(restore, database, "latest")
-
+    for name in before:
+        (directory / name).unlink()
     database.run("UPDATE docs SET body = 'again' WHERE digest = 'doc 2'")
-    following = _back_up(backup, database, mode="incremental")
-
+    following, changed = back_up("incremental"), rows_of(database)
     assert following.manifest.builds_on == stamp
-    docs = _table(following.manifest, "docs")
-    assert docs.builds_on == stamp and docs.file is not None and docs.file.rows == 1
-    assert following.stamp is not None
-    _restores(restore, database, following.stamp)
+    assert following.file("docs").rows == 1
+    for timestamp, expected in ((stamp, rows), ("latest", changed)):
+        restore.succeeds(database, timestamp=timestamp, **TRUNCATING)
+        assert rows_of(database) == expected
 
 
-def test_the_old_chain_can_be_pruned(
-    backup: BackupMaker, restore: RestoreMaker, database: Database
+def test_latest_takes_the_new_set_and_the_old_chain_can_be_pruned(
+    stored_chain: Chain, backup: BackupMaker, restore: RestoreMaker
 ) -> None:
-    stamps = _make_chain(backup, database)
-    stamp = _consolidate(backup)
+    stamp = _new_set(backup)
 
     pruned = prune_root(backup.root, KeepRules(keep_last=1), dry_run=False)
 
     assert pruned.error is None
-    assert sorted(pruned.removed) == stamps
-    assert [*pruned.kept] == [stamp]
-    _restores(restore, database, stamp)
+    assert (sorted(pruned.removed), [*pruned.kept]) == (stored_chain.stamps, [stamp])
+    restore.succeeds(stored_chain.database, timestamp="latest", **TRUNCATING)
+    assert rows_of(stored_chain.database) == stored_chain.rows[-1]
 
 
 def test_a_set_in_the_middle_of_the_chain_is_consolidated(
-    backup: BackupMaker, database: Database
+    stored_chain: Chain, backup: BackupMaker
 ) -> None:
-    _, middle, last = _make_chain(backup, database)
+    middle = stored_chain.backups[1].manifest
 
-    stamp = _consolidate(backup, timestamp=middle)
+    new = _manifest(stored_chain.directory, _new_set(backup, middle.timestamp))
 
-    old, new = _manifest(backup, middle), _manifest(backup, stamp)
-    assert [t.digest for t in new.tables] == [t.digest for t in old.tables]
-    assert new.created_at == old.created_at < _manifest(backup, last).created_at
-
-
-def test_a_set_that_is_full_is_refused(backup: BackupMaker, database: Database) -> None:
-    first, _, _ = _make_chain(backup, database)
-    for timestamp in first, _consolidate(backup):
-        before = _names(backup)
-        _, error = _run(backup, timestamp)
-        assert isinstance(error, InvalidParams)
-        assert "is full" in error.message
-        assert _names(backup) == before
+    assert [t.digest for t in new.tables] == [t.digest for t in middle.tables]
+    assert new.created_at == middle.created_at < stored_chain.backups[2].manifest.created_at
 
 
-def test_a_chain_that_is_shorter_than_asked_for_is_left(
-    backup: BackupMaker, database: Database
+def test_a_full_set_is_refused_and_a_shorter_chain_than_asked_for_left(
+    stored_chain: Chain, backup: BackupMaker
 ) -> None:
-    _make_chain(backup, database)
-    before = _names(backup)
-
-    result, error = _run(backup, shortest=4)
-
-    assert result is not None
-    assert (result.consolidated, error, _names(backup)) == (False, None, before)
-    assert _consolidate(backup, shortest=3)
+    before = _names(stored_chain.directory)
+    assert not _consolidate(backup, shortest=5).consolidated
+    with pytest.raises(InvalidParams, match="is full"):
+        _consolidate(backup, stored_chain.stamps[0])
+    assert _names(stored_chain.directory) == before
+    new = _consolidate(backup, shortest=4).set_timestamp
+    with pytest.raises(InvalidParams, match="is full"):
+        _consolidate(backup, str(new))
 
 
 def test_a_damaged_or_missing_file_of_the_chain_is_named_and_nothing_is_written(
-    backup: BackupMaker, database: Database
+    stored_chain: Chain, backup: BackupMaker
 ) -> None:
-    stamps = _make_chain(backup, database)
-    before = _names(backup)
-    files = [
-        name
-        for name in sorted(before)
-        if name.startswith(("docs_", "idle_")) or name == f"notes_{stamps[-1]}.csv"
-    ]
-    assert len(files) == 2 * 2 * 3 + 1
-    for name in files:
-        path = _directory(backup) / name
-        data = path.read_bytes()
-        for damaged in (data[:-1] + b"?" if data else b"?"), None:
-            path.unlink() if damaged is None else path.write_bytes(damaged)
-            _, error = _run(backup, stamps[-1])
-            assert isinstance(error, IntegrityError), (name, error)
-            assert name in error.message
-            path.write_bytes(data)
-            assert _names(backup) == before
-    assert "FAILED (INTEGRITY_ERROR)" in (_directory(backup) / LOG_NAME).read_text()
+    directory, newest = stored_chain.directory, stored_chain.stamps[-1]
+    before = _names(directory)
+    files = sorted(path for path in directory.iterdir() if path.name.startswith("docs_"))
+    assert len(files) == 4 * 2
+    for path in files:
+        for harm in (damaged, missing):
+            with harm(path), pytest.raises(IntegrityError, match=path.name):
+                _consolidate(backup, newest)
+            assert _names(directory) == before
+    assert "FAILED (INTEGRITY_ERROR)" in (directory / LOG_NAME).read_text()
 
 
 def test_rows_that_differ_from_the_live_ones_are_not_made_a_set(
-    backup: BackupMaker, database: Database, monkeypatch: pytest.MonkeyPatch
+    stored_chain: Chain, backup: BackupMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _make_chain(backup, database)
-    before = _names(backup)
+    before = _names(stored_chain.directory)
     monkeypatch.setattr(Part, "wanted", lambda _, rows: rows[1:])
 
-    _, error = _run(backup)
+    with pytest.raises(IntegrityError, match="are not those that were written"):
+        _consolidate(backup)
 
-    assert isinstance(error, IntegrityError)
-    assert _names(backup) == before
+    assert _names(stored_chain.directory) == before
 
 
-def test_what_a_killed_consolidation_left_is_removed_by_the_next(
-    backup: BackupMaker, database: Database
+def test_what_a_killed_consolidation_left_is_removed_by_the_next_which_has_a_section_in_the_log(
+    stored_chain: Chain, backup: BackupMaker
 ) -> None:
-    _make_chain(backup, database)
-    before = _names(backup)
+    directory = stored_chain.directory
+    before = _names(directory)
     dead = "20200101_000000"
     for name in f"docs_{dead}.csv.tmp", f"docs_{dead}.keys.parquet.tmp":
-        (_directory(backup) / name).write_bytes(b"x")
+        (directory / name).write_bytes(b"x")
 
-    stamp = _consolidate(backup)
+    stamp = _new_set(backup)
 
-    assert {name for name in _names(backup) if stamp not in name} == before
-
-
-def test_the_log_has_a_section(backup: BackupMaker, database: Database) -> None:
-    stamps = _make_chain(backup, database)
-    stamp = _consolidate(backup)
-
-    section = (_directory(backup) / LOG_NAME).read_text().split("=" * 20)[-1]
-
+    assert {name for name in _names(directory) if stamp not in name} == before
+    section = (directory / LOG_NAME).read_text().split("=" * 20)[-1]
     assert f"consolidate {stamp}: SUCCESS" in section
-    assert ", ".join(reversed(stamps)) in section
-    assert f"notes: 5 rows -> notes_{stamp}.csv" in section
+    assert ", ".join(reversed(stored_chain.stamps)) in section
+    assert f"docs: 183 rows -> docs_{stamp}.csv" in section
 
 
-def test_a_chain_in_a_bucket(
+def test_a_chain_in_a_bucket_is_restored_and_consolidated(
     backup: BackupMaker, restore: RestoreMaker, database: Database, bucket: Bucket
 ) -> None:
     backup.url = restore.url = bucket.url
-    stamps = _make_chain(backup, database, compression="zstd")
-    stamp = _consolidate(backup)
+    chain = make_chain(database, backup, compression="zstd")
+    restore.succeeds(database, **TRUNCATING)
+    assert rows_of(database) == chain.rows[-1]
+
+    stamp = _new_set(backup)
+
     for key in bucket.all_keys():
-        if any(old in key for old in stamps):
+        if any(old in key for old in chain.stamps):
             bucket.client.delete_object(Bucket=bucket.name, Key=key)
-    _restores(restore, database, stamp)
+    restore.succeeds(database, timestamp=stamp, **TRUNCATING)
+    assert rows_of(database) == chain.rows[-1]

@@ -13,6 +13,7 @@ from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.storage.local_store import LocalStore
 from vector_backup_pipeline_tests.fix_api import BASE, app_of
 from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS, FinishedBackup
+from vector_backup_pipeline_tests.fix_chains import damaged
 from vector_backup_pipeline_tests.fix_incremental import Chain
 from vector_backup_pipeline_tests.fix_terminal import Terminal
 
@@ -95,10 +96,7 @@ def test_rows_of_another_form_are_not_compared(chain: Chain, statement: str, for
 def test_a_damaged_key_file_is_not_compared(chain: Chain) -> None:
     first, second = chain.make(), chain.make()
     (path,) = first.directory.glob(f"*_{first.stamp}.keys.parquet")
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
-    with pytest.raises(IntegrityError, match="SHA-256"):
+    with damaged(path), pytest.raises(IntegrityError, match="SHA-256"):
         _pair(first, second).difference()
 
 

@@ -37,6 +37,10 @@ _NAMES = """
     CREATE TABLE {0} (id int PRIMARY KEY, kinds kind[] DEFAULT '{{pg_class}}');
     INSERT INTO {0} VALUES (1);
 """
+_NAME_RANGES = """
+    CREATE TYPE {0}_range AS RANGE (subtype = regclass, multirange_type_name = {0}_multirange);
+    CREATE TABLE {0} (id int PRIMARY KEY, names {0}_range);
+"""
 _CHANGES = [
     (_TABLE, "TRUNCATE {0}", _REWRITTEN),
     (_TABLE, "VACUUM FULL {0}", _REWRITTEN),
@@ -51,6 +55,8 @@ _CHANGES = [
     (_TABLE, "DROP TABLE {0}; CREATE TABLE {0} (id int PRIMARY KEY)", "was dropped and created"),
     (_TABLE, "UPDATE {0} SET body = '' WHERE id <= 11", "11 of 20 rows have changed."),
     (_NAMES, "ALTER TABLE {0} RENAME CONSTRAINT {0}_pkey TO renamed", "regclass"),
+    (_NAME_RANGES, "SELECT", "regclass"),
+    (_NAME_RANGES.replace("names {0}_range", "names {0}_multirange"), "SELECT", "regclass"),
     (_PARTITIONED, "CREATE TABLE {0}_2 PARTITION OF {0} DEFAULT", "its partitions changed"),
     ("", _TABLE, "has no key file of a table of this name."),
 ]
@@ -83,78 +89,51 @@ def test_a_changed_table_is_full(database: Database, backup: BackupMaker) -> Non
     assert made.manifest.builds_on == made.manifest.tables[0].builds_on == base.stamp
     following = chain.make(tables=names).manifest.tables
     full = chain.make(tables=names, mode="full").manifest.tables
-    for ours, theirs, (_, change, _) in zip(following[1:], full[1:], _CHANGES, strict=True):
-        assert (ours.builds_on == made.stamp) == ("CONSTRAINT" not in change), ours.full_reason
+    for ours, theirs, (_, _, reason) in zip(following[1:], full[1:], _CHANGES, strict=True):
+        assert (ours.builds_on == made.stamp) == (reason != "regclass"), ours.full_reason
         assert (ours.rows, ours.digest) == (theirs.rows, theirs.digest)
-
-
-def _damage_key_file(chain: Chain, base: FinishedBackup) -> None:
-    keys = base.manifest.tables[0].keys
-    assert keys is not None
-    path = base.directory / keys.name
-    path.write_bytes(bytes(path.stat().st_size))
-
-
-def _lose_data_file(chain: Chain, base: FinishedBackup) -> None:
-    base.path("docs").unlink()
-
-
-def _fail_verification(chain: Chain, base: FinishedBackup) -> None:
-    SetWriter(base.directory).verdict(base.manifest.timestamp, files_passed=False)
-
-
-def _rewrite(**fields: Any) -> Callable[[Chain, FinishedBackup], None]:
-    return lambda chain, base: chain.rewrite(base, **fields)
-
-
-def _server(**fields: Any) -> Callable[[Chain, FinishedBackup], None]:
-    return lambda chain, base: chain.rewrite(
-        base, server=base.manifest.server.model_copy(update=fields)
-    )
-
-
-def _snapshot(xmin_ahead: int) -> Callable[[Chain, FinishedBackup], None]:
-    def change(chain: Chain, base: FinishedBackup) -> None:
-        xmin = int(base.manifest.snapshot.partition(":")[0]) + xmin_ahead
-        chain.rewrite(base, snapshot=f"{xmin}:{xmin}:")
-
-    return change
-
-
-def _make_old(chain: Chain, base: FinishedBackup) -> None:
-    chain.rewrite(base, created_at=base.manifest.created_at - timedelta(days=8))
-
-
-def _hide_a_row(chain: Chain, base: FinishedBackup) -> None:
-    """A row was written that the base's snapshot claims to have seen."""
-    chain.database.run("INSERT INTO docs VALUES (100)")
-    chain.rewrite(base, snapshot=chain.database.ask_one("SELECT pg_current_snapshot()::text"))
 
 
 def test_a_base_in_doubt_is_not_built_on(chain: Chain, tmp_path: Path) -> None:
     base = chain.make()
-    whole = shutil.copytree(base.directory, tmp_path / "whole")
-    cases: list[tuple[Callable[[Chain, FinishedBackup], None], str]] = [
-        (_damage_key_file, "is damaged"),
-        (_lose_data_file, NO_BASE),
-        (_fail_verification, NO_BASE),
-        (_rewrite(can_be_base=False), NO_BASE),
-        (_server(system_identifier="1"), NO_BASE),
-        (_server(database="other"), NO_BASE),
-        (_server(timeline=7), "its timeline is another"),
-        (_server(database_oid=7), "The database was dropped"),
-        (_server(started_at=None), "The server was restarted"),
-        (_snapshot(1_000_000), "is of a later transaction"),
-        (_make_old, "is older than 7d"),
-        (_hide_a_row, "1 rows are neither in the set"),
+    directory, manifest = base.directory, base.manifest
+    whole = shutil.copytree(directory, tmp_path / "whole")
+    (keys,) = directory.glob("*.keys.parquet")
+    xmin = int(manifest.snapshot.partition(":")[0]) + 1_000_000
+    old = manifest.created_at - timedelta(days=8)
+
+    def rewrite(**fields: Any) -> Callable[[], object]:
+        return lambda: chain.rewrite(base, **fields)
+
+    def server(**fields: Any) -> Callable[[], object]:
+        return rewrite(server=manifest.server.model_copy(update=fields))
+
+    def hide_a_row() -> None:
+        """A row was written that the base's snapshot claims to have seen."""
+        chain.database.run("INSERT INTO docs VALUES (100)")
+        chain.rewrite(base, snapshot=chain.database.ask_one("SELECT pg_current_snapshot()::text"))
+
+    cases: list[tuple[Callable[[], object], str]] = [
+        (lambda: keys.write_bytes(bytes(keys.stat().st_size)), "is damaged"),
+        (base.path("docs").unlink, NO_BASE),
+        (lambda: SetWriter(directory).verdict(manifest.timestamp, files_passed=False), NO_BASE),
+        (rewrite(can_be_base=False), NO_BASE),
+        (server(system_identifier="1"), NO_BASE),
+        (server(database="other"), NO_BASE),
+        (server(timeline=7), "its timeline is another"),
+        (server(database_oid=7), "The database was dropped"),
+        (server(started_at=None), "The server was restarted"),
+        (rewrite(snapshot=f"{xmin}:{xmin}:"), "is of a later transaction"),
+        (rewrite(created_at=old), "is older than 7d"),
+        (hide_a_row, "1 rows are neither in the set"),
     ]
     for damage, reason in cases:
-        damage(chain, base)
+        damage()
         _is_full(chain.make(), reason)
-        shutil.rmtree(base.directory)
-        shutil.copytree(whole, base.directory)
+        shutil.rmtree(directory)
+        shutil.copytree(whole, directory)
     # Mode incremental does not ask how old the full set is.
-    _make_old(chain, base)
+    chain.rewrite(base, created_at=old)
     assert chain.make(mode="incremental").manifest.builds_on == base.stamp
 
 

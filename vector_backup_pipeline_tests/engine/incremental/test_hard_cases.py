@@ -29,27 +29,6 @@ from vector_backup_pipeline_tests.fix_backup import BackupMaker
 from vector_backup_pipeline_tests.fix_incremental import Chain, exported, new_chain
 from vector_backup_pipeline_tests.fix_postgres import Database
 
-BYTE_ORDER_MARK = "\ufeff"
-
-
-def test_a_key_that_begins_with_a_byte_order_mark_is_a_key_of_its_own(
-    database: Database, backup: BackupMaker
-) -> None:
-    """Without the mark, the key would be that of the row which is deleted."""
-    database.run("CREATE TABLE docs (id text PRIMARY KEY, body text)")
-    database.run(
-        "INSERT INTO docs VALUES ('a', 'deleted'), (%s, 'marked'), ('b', '')",
-        [f"{BYTE_ORDER_MARK}a"],
-    )
-    chain = Chain(database, backup)
-    chain.make()
-    database.run("DELETE FROM docs WHERE id = 'a'")
-
-    table = chain.table()
-
-    assert table.builds_on is not None
-    chain.check_content(table)
-
 
 @pytest.mark.parametrize("column", ["moods", "pair[]"])
 def test_a_renamed_label_is_a_doubt_wherever_the_type_is(
@@ -74,17 +53,6 @@ def test_a_renamed_label_is_a_doubt_wherever_the_type_is(
     database.run("ALTER TYPE mood RENAME VALUE 'blue' TO 'low'")
     database.run("ALTER TYPE mood RENAME VALUE 'low' TO 'blue'")
     assert chain.table().builds_on is None
-
-
-@pytest.mark.parametrize("column", ["names", "multi_names"])
-def test_ranges_of_names_are_a_doubt(database: Database, backup: BackupMaker, column: str) -> None:
-    database.run(
-        "CREATE TYPE names AS RANGE (subtype = regclass, multirange_type_name = multi_names)"
-    )
-    database.run(f"CREATE TABLE docs (id int PRIMARY KEY, named {column})")
-    chain = Chain(database, backup)
-    chain.make()
-    assert "regclass" in str(chain.table().full_reason)
 
 
 def test_a_set_that_was_made_after_the_snapshot_is_not_built_on(

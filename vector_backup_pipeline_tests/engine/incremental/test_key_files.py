@@ -23,8 +23,6 @@ from vector_backup_pipeline.engine.errors import (
 from vector_backup_pipeline.engine.formats.blocks import EMPTY, Content, digest_of
 from vector_backup_pipeline.engine.incremental.key_files import (
     KeyFiles,
-    LiveKeys,
-    RowFilter,
     hash_scanned,
     stored_names,
 )
@@ -80,7 +78,8 @@ def _scan(keys: KeyFiles, rows: Rows, changed: Set[Key]) -> list[Path]:
         if lines:
             digests.append(keys.directory / f"{number}.digests")
             digests[-1].write_text("".join(lines))
-    assert keys.load_scanned(scanned) == LiveKeys(len(rows), counts)
+    keys.load_scanned(scanned)
+    assert (keys.rows, keys.changed) == (len(rows), counts)
     return digests
 
 
@@ -123,8 +122,10 @@ def test_each_set_of_a_chain_knows_its_live_rows_and_where_they_are(
         contents, restored = keys.contents(c), []
         for stamp, own in zip(stored, [a, b, c], strict=True):
             assert keys.contents(own).get(stamp, EMPTY) == _content(stored[stamp])
-            chosen = keys.row_filter(c, own, stamp)
-            taken = [row for row in stored[stamp].items() if _passes(chosen, _digest(*row))]
+            digests = keys.digests(c, own, stamp, taken=True)
+            taken = [row for row in stored[stamp].items() if _digest(*row) in digests]
+            others = {_digest(*row) for row in stored[stamp].items()} - digests
+            assert keys.digests(c, own, stamp, taken=False) == others
             assert contents.get(stamp, EMPTY) == _content(dict(taken))
             restored += taken
         assert sorted(restored) == sorted(third.items())
@@ -132,10 +133,11 @@ def test_each_set_of_a_chain_knows_its_live_rows_and_where_they_are(
         lost = {key: row for key, row in first.items() if third.get(key) != row}
         assert keys.removed_since(a, c, directory / "lost") == len(lost)
         assert sum(keys.contents(directory / "lost").values(), EMPTY) == _content(lost)
-
-
-def _passes(chosen: RowFilter, digest: int) -> bool:
-    return (digest in chosen.digests) == chosen.keeps
+        wanted = directory / "wanted.jsonl"
+        objects = [dict(zip(columns[::-1], key[::-1], strict=True)) for key in [*lost, *lost]]
+        wanted.write_text("".join(f"{json.dumps(key)}\n" for key in objects))
+        assert keys.matching(a, wanted, directory / "found") == len(lost)
+        assert keys.contents(directory / "found") == keys.contents(directory / "lost")
 
 
 def _check_difference(
@@ -154,32 +156,6 @@ def _check_difference(
     counts = Counter(change for change, _ in expected)
     difference = keys.difference(a, b).model_dump()
     assert difference == dict.fromkeys(difference, 0) | counts
-
-
-@settings(max_examples=8, deadline=None)
-@given(_tables(versions=1), st.data())
-def test_rows_are_chosen_by_the_keys_of_a_file(
-    tmp_path_factory: pytest.TempPathFactory,
-    table: tuple[list[str], list[Rows]],
-    data: st.DataObject,
-) -> None:
-    directory = tmp_path_factory.mktemp("keys")
-    columns, [rows] = table
-    wanted = data.draw(st.lists(st.sampled_from(list(rows)))) if rows else []
-    file = directory / "wanted.jsonl"
-    file.write_text("".join(f"{json.dumps(dict(zip(columns, k, strict=True)))}\n" for k in wanted))
-    newest = _full(directory / "a", columns, rows)
-    with KeyFiles.open(columns) as keys:
-        assert keys.matching(newest, file, directory / "b") == len(set(wanted))
-        found = {FIRST: _content({key: rows[key] for key in wanted})} if wanted else {}
-        assert keys.contents(directory / "b") == found
-
-
-def test_integers_are_keys_too(tmp_path: Path) -> None:
-    newest = _full(tmp_path / "a", ["tenant", "id"], {("x", "7"): 0, ("x", "8"): 0})
-    (tmp_path / "wanted").write_text('{"id": 7, "tenant": "x"}')
-    with KeyFiles.open(["tenant", "id"]) as keys:
-        assert keys.matching(newest, tmp_path / "wanted", tmp_path / "b") == 1
 
 
 _NO_KEYS = [
@@ -273,16 +249,6 @@ def test_keys_are_any_text(tmp_path: Path) -> None:
         empty = _full(tmp_path / "b", ["a", "b"], {})
         found = {tuple(key.values()) for _, key in keys.differing_keys(empty, file)}
     assert found == set(rows)
-
-
-def test_few_rows_of_a_large_file_are_named_by_what_is_kept(tmp_path: Path) -> None:
-    before: Rows = {(str(number),): 0 for number in range(10)}
-    after = {**dict.fromkeys(before, 1), ("0",): 0}
-    base = _full(tmp_path / "a", ["id"], before)
-    newest = _incremental(tmp_path / "b", ["id"], base, before, after)
-    with KeyFiles.open(["id"]) as keys:
-        kept = RowFilter(frozenset([_digest(("0",), 0)]), keeps=True)
-        assert keys.row_filter(newest, base, FIRST) == kept
 
 
 def test_the_hash_of_scanned_keys_depends_on_keys_alone(tmp_path: Path) -> None:
