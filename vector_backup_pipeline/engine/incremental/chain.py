@@ -39,18 +39,6 @@ class Link:
                 return cls(backup.stamp, table, table.file)
         return None
 
-    @classmethod
-    def with_keys(cls, backup: ManifestSet, schema: str, name: str) -> Link:
-        """As `find`; raises `InvalidParams` if the set has no key file of the table."""
-        link = cls.find(backup, schema, name)
-        if link is None or link.table.keys is None:
-            raise InvalidParams(
-                f"The set {backup.stamp} has no key file of {schema}.{name}. Backups in mode auto "
-                "or incremental write one for each table with a primary key. Choose another set, "
-                "or leave the table out."
-            )
-        return link
-
     @property
     def keys(self) -> KeyFile:
         """Raises `IntegrityError` if there are none."""
@@ -68,15 +56,26 @@ class Link:
 def comparable_links(
     earlier: ManifestSet, later: ManifestSet, schema: str, name: str
 ) -> tuple[Link, Link]:
-    """The table in both sets. Raises `InvalidParams` if its rows can't be compared."""
-    a, b = (Link.with_keys(backup, schema, name) for backup in (earlier, later))
-    if a.form != b.form:
+    """The table in both sets. Raises `InvalidParams` if one of them has no key file of it, or if
+    its rows can't be compared."""
+    links = []
+    for backup in (earlier, later):
+        link = Link.find(backup, schema, name)
+        if link is None or link.table.keys is None:
+            raise InvalidParams(
+                f"The set {backup.stamp} has no key file of {schema}.{name}. Backups in mode auto "
+                "or incremental write one for each table with a primary key. Choose another set, "
+                "or leave the table out."
+            )
+        links.append(link)
+    first, second = links
+    if first.form != second.form:
         raise InvalidParams(
-            f"The sets {a.stamp} and {b.stamp} have {schema}.{name} with other columns, another "
-            "primary key or in another format, so that its rows cannot be compared. Choose other "
-            "sets, or leave the table out."
+            f"The sets {first.stamp} and {second.stamp} have {schema}.{name} with other columns, "
+            "another primary key or in another format, so that its rows cannot be compared. Choose "
+            "other sets, or leave the table out."
         )
-    return a, b
+    return first, second
 
 
 @dataclass(frozen=True)

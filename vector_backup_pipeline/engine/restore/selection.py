@@ -5,7 +5,6 @@ from pathlib import Path
 from vector_backup_pipeline.engine.catalog.contents import ManifestSet
 from vector_backup_pipeline.engine.errors import InvalidParams
 from vector_backup_pipeline.engine.incremental.chain import (
-    Link,
     SelectRows,
     comparable_links,
     download_keys,
@@ -27,18 +26,16 @@ def row_selection(
     Raises `InvalidParams` if the keys of the rows are unknown or cannot be compared."""
     if keys_from is None and later is None:
         return None
-    name, keys_file, newer = (table.schema_name, table.name), Path(keys_from or ""), None
-    Link.with_keys(backup, *name)
-    if later is not None:
-        _, newer = comparable_links(backup, later, *name)
-    elif not keys_file.is_file():
+    _, newer = comparable_links(backup, later or backup, table.schema_name, table.name)
+    keys_file = Path(keys_from or "")
+    if keys_from is not None and not keys_file.is_file():
         raise InvalidParams(f"keys_from names {keys_file}, which is not a file.")
-    elif not keys_file.stat().st_size:
+    if keys_from is not None and not keys_file.stat().st_size:
         raise InvalidParams(f"keys_from names {keys_file}, which is empty.")
 
     def select(keys: KeyFiles, own_keys: Path) -> Path:
         selected = keys.directory / "selected.parquet"
-        if newer is None:
+        if later is None:
             keys.matching(own_keys, keys_file, selected)
         else:
             keys.removed_since(own_keys, download_keys(directory, newer, keys), selected)

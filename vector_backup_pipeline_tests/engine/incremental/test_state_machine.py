@@ -70,41 +70,39 @@ Step = tuple[Any, ...]
 
 _endings = st.sampled_from(["COMMIT", "COMMIT", "ROLLBACK", "PREPARE"])
 _in_savepoints = st.lists(st.tuples(changes.row_changes, st.booleans()), max_size=4)
+
+
+def _step(name: str, *arguments: st.SearchStrategy[Any]) -> st.SearchStrategy[Step]:
+    return st.tuples(st.just(name), *arguments)
+
+
 _row_steps = st.one_of(
-    st.tuples(st.just("change"), changes.row_changes),
-    st.tuples(st.just("change_in_savepoints"), _in_savepoints, _endings),
-    st.tuples(st.just("change_in_open_transaction"), changes.row_changes),
-    st.tuples(st.just("end_open_transaction"), _endings),
-    st.tuples(st.just("end_prepared_transaction"), st.sampled_from(["COMMIT", "ROLLBACK"])),
+    _step("change", changes.row_changes),
+    _step("change_in_savepoints", _in_savepoints, _endings),
+    _step("change_in_open_transaction", changes.row_changes),
+    _step("end_open_transaction", _endings),
+    _step("end_prepared_transaction", st.sampled_from(["COMMIT", "ROLLBACK"])),
 )
 _other_steps = st.one_of(
-    st.tuples(st.just("change"), changes.maintenance),
-    st.tuples(st.just("change"), changes.definition_changes),
-    st.tuples(st.just("change"), changes.changes_of_all_rows),
-    st.tuples(
-        st.just("copy_frozen_rows"), st.sampled_from(["docs", "parts_0"]), st.integers(1, 40)
-    ),
-    st.tuples(
-        st.just("cancelled_backup"), changes.row_changes, st.sampled_from(["export", "finish"])
-    ),
-    st.tuples(st.just("backup_without_connections")),
-    st.tuples(st.just("consolidate")),
-    st.tuples(st.just("prune")),
+    _step("change", changes.maintenance),
+    _step("change", changes.definition_changes),
+    _step("change", changes.changes_of_all_rows),
+    _step("copy_frozen_rows", st.sampled_from(["docs", "parts_0"]), st.integers(1, 40)),
+    _step("cancelled_backup", changes.row_changes, st.sampled_from(["export", "finish"])),
+    _step("backup_without_connections"),
+    _step("consolidate"),
+    _step("prune"),
 )
 # Mostly rows, so that many backups are incremental.
 steps: st.SearchStrategy[Step] = st.integers(0, 9).flatmap(
     lambda number: _other_steps if number in (3, 5, 6) else _row_steps
 )
 _modes = st.sampled_from(["auto", "auto", "auto", "auto", "incremental", "full"])
-_backup = st.tuples(
-    st.just("backup"),
-    _modes,
-    st.none() | changes.row_changes | changes.maintenance,
-    st.booleans(),
-)
+_meanwhile = st.none() | changes.row_changes | changes.maintenance
+_backup = _step("backup", _modes, _meanwhile, st.booleans())
 # Ends of ranges are drawn more often.
 backups: st.SearchStrategy[Step] = st.integers(0, 14).flatmap(
-    lambda number: st.tuples(st.just("backup_and_truncate")) if number == 7 else _backup
+    lambda number: _step("backup_and_truncate") if number == 7 else _backup
 )
 
 # The format is the same for a whole chain.
