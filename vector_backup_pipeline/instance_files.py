@@ -1,7 +1,6 @@
-"""The directory that DAGSTER_HOME names: its files and the instance's tables."""
+"""What `vector-backup init` makes: the files of a deployment, and the tables of an instance."""
 
 import textwrap
-from importlib.resources import files
 from pathlib import Path
 
 import dagster as dg
@@ -9,24 +8,31 @@ import dagster as dg
 from vector_backup_pipeline.engine.errors import StorageError
 from vector_backup_pipeline.settings import Settings, variable_of
 
-_TEMPLATES = ("dagster.yaml", "workspace.yaml")
 _WIDTH = 98
+_TEMPLATES = Path(__file__).with_name("templates")
+# How the pipeline is run, and the folders of templates that it needs.
+DEPLOYMENTS = {
+    "local": ("local",),
+    "systemd": ("systemd", "monitoring"),
+    "compose": ("compose", "image", "monitoring"),
+    "kubernetes": ("kubernetes", "image", "monitoring"),
+}
 
 
-def write_instance_files(directory: Path) -> tuple[list[Path], list[Path]]:
-    """Write the instance's files into `directory`, which is created. Returns the files written, and
-    those that existed and were kept.
+def write_instance_files(
+    directory: Path, deployment: str = "local"
+) -> tuple[list[Path], list[Path]]:
+    """Write the files of a deployment into `directory`, which is created. Returns the files
+    written, and those that existed and were kept.
 
     Raises:
         StorageError: the directory or a file in it cannot be created.
     """
     written, kept = list[Path](), list[Path]()
-    templates = files("vector_backup_pipeline") / "templates"
-    texts = {name: (templates / name).read_text() for name in _TEMPLATES}
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        for name, text in {**texts, ".env.example": env_example()}.items():
+        for name, text in _files_of(deployment).items():
             path = directory / name
+            path.parent.mkdir(parents=True, exist_ok=True)
             try:
                 with path.open("x") as file:
                     file.write(text)
@@ -39,6 +45,29 @@ def write_instance_files(directory: Path) -> tuple[list[Path], list[Path]]:
             "Let this user write there, or choose another directory.",
         ) from error
     return written, kept
+
+
+def _files_of(deployment: str) -> dict[str, str]:
+    """The files of a deployment: name and content."""
+    texts = {
+        str(path.relative_to(_TEMPLATES / folder)): path.read_text("utf-8")
+        for folder in DEPLOYMENTS[deployment]
+        for path in sorted((_TEMPLATES / folder).rglob("*"))
+        if path.is_file()
+    }
+    if deployment != "kubernetes":
+        # Dagster's chart writes the instance's configuration from its values.
+        texts["dagster.yaml"] = _template("dagster.yaml")
+        texts[".env.example"] = env_example()
+    if deployment in ("systemd", "compose"):
+        texts["dagster.yaml"] += _template("storage.yaml")
+    if deployment != "local":
+        texts["with-secrets.sh"] = _template("with-secrets.sh")
+    return texts
+
+
+def _template(name: str) -> str:
+    return (_TEMPLATES / name).read_text("utf-8")
 
 
 def env_example() -> str:

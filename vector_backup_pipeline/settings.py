@@ -1,4 +1,5 @@
-"""The settings: variables `VECTOR_BACKUP_*` of the environment, an `.env` file, and a YAML file."""
+"""The settings: variables `VECTOR_BACKUP_*` of the environment, an `.env` file, files of secrets,
+and a YAML file."""
 
 from __future__ import annotations
 
@@ -29,6 +30,7 @@ from pydantic_settings import (
     InitSettingsSource,
     NoDecode,
     PydanticBaseSettingsSource,
+    SecretsSettingsSource,
     SettingsConfigDict,
 )
 
@@ -47,6 +49,8 @@ from vector_backup_pipeline.targets import TargetsFile
 
 PREFIX = "VECTOR_BACKUP_"
 DATABASE_URL_VARIABLE = PREFIX + "DB_URL"
+# Where Docker and Kubernetes mount secrets.
+_MOUNTED_SECRETS = "/run/secrets"
 API_TOKEN_VARIABLE = PREFIX + "API_TOKEN"
 SECRET_KEY_VARIABLE = PREFIX + "SECRET_KEY"
 
@@ -333,10 +337,14 @@ class Settings(BaseSettings):
         return dict(_dotenv(type(self)).env_vars)
 
     def _variable(self, name: str | None) -> SecretText | None:
-        """Of the environment or of an `.env` file."""
+        """Of the environment, of an `.env` file, or of a file of secrets."""
         if name is None:
             return None
         text = os.environ.get(name) or self._dotenv_variables.get(name.lower())
+        for directory in [] if text else reversed(_secret_directories()):
+            if path := SecretsSettingsSource.find_case_path(directory, name, case_sensitive=False):
+                text = path.read_text("utf-8")
+                break
         return SecretText(text.strip()) if text else None
 
     def for_target(self, name: str | None) -> Settings:
@@ -431,11 +439,25 @@ class Settings(BaseSettings):
         **_: object,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """In order of precedence: the environment, `.env` in the working directory, `.env` in
-        `DAGSTER_HOME`, the YAML file."""
+        `DAGSTER_HOME`, files of secrets, the YAML file."""
         dotenv = _dotenv(settings_cls)
         config = (dotenv() | env_settings()).get("config", "").strip()
         values = _read_yaml(config) if config else {}
-        return init_settings, env_settings, dotenv, InitSettingsSource(settings_cls, values)
+        secrets = SecretsSettingsSource(settings_cls, secrets_dir=_secret_directories())
+        return (
+            init_settings,
+            env_settings,
+            dotenv,
+            secrets,
+            InitSettingsSource(settings_cls, values),
+        )
+
+
+def _secret_directories() -> list[Path]:
+    """The directories of secrets that exist: those that are mounted, and the credentials that
+    systemd passes to a service, which take precedence."""
+    names = (_MOUNTED_SECRETS, os.environ.get("CREDENTIALS_DIRECTORY"))
+    return [path for path in map(Path, filter(None, names)) if path.is_dir()]
 
 
 def _dotenv(settings_class: type[BaseSettings]) -> DotEnvSettingsSource:

@@ -168,6 +168,35 @@ def test_the_environment_precedes_dotenv_files_and_those_the_yaml_file(
     assert settings.tables == ("docs", "a,b")
 
 
+def test_secrets_are_read_from_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mounted, credentials = tmp_path / "mounted", tmp_path / "credentials"
+    mounted.mkdir()
+    credentials.mkdir()
+    (mounted / "vector_backup_db_url").write_text("postgresql://mounted\n")
+    (mounted / "VECTOR_BACKUP_API_TOKEN").write_text("mounted\n")
+    (mounted / "vector_backup_manifest_key").write_text("mounted\n")
+    (mounted / "vector_backup_alert_urls").touch()
+    (credentials / "vector_backup_db_url").write_text("postgresql://systemd\n")
+    (credentials / "rag_1_url").write_text("postgresql://rag_1\n")
+    config, targets = tmp_path / "backup.yaml", tmp_path / "fleet.yaml"
+    config.write_text("api_token: from yaml\nroot: /yaml\n")
+    targets.write_text("rag-1: {connection: RAG_1_URL}\n")
+    monkeypatch.setattr("vector_backup_pipeline.settings._MOUNTED_SECRETS", str(mounted))
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(credentials))
+    variables = {"MANIFEST_KEY": "environment", "CONFIG": str(config), "TARGETS": str(targets)}
+    set_environment(monkeypatch, **variables)
+
+    settings = load_settings()
+
+    assert settings.db_url and settings.api_token and settings.manifest_key
+    assert settings.db_url.reveal() == "postgresql://systemd"
+    assert settings.api_token.reveal() == "mounted"
+    assert settings.manifest_key.reveal() == "environment"
+    assert (settings.alert_urls, settings.root) == (None, "/yaml")
+    target = settings.for_target("rag-1")
+    assert target.db_url and target.db_url.reveal() == "postgresql://rag_1"
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [

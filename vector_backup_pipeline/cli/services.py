@@ -11,6 +11,40 @@ from vector_backup_pipeline.engine.errors import MissingExtra
 
 _API_PACKAGES = ("fastapi", "fastapi_offline", "uvicorn", "httpx", "cryptography")
 
+# What to do after `init`, in the directory.
+_NEXT_STEPS = {
+    "local": """\
+Copy .env.example to .env and set the database and the root of the backups. Then:
+
+  export DAGSTER_HOME={directory}
+  cd $DAGSTER_HOME
+  vector-backup check
+  dagster-webserver -w workspace.yaml &
+  dagster-daemon run -w workspace.yaml""",
+    "systemd": """\
+Copy .env.example to .env and set the root of the backups. Put the secrets into
+/etc/vector-backup, as docs/deployment.md says. Then:
+
+  cd {directory}
+  cp -r vector-backup* /etc/systemd/system/
+  systemctl daemon-reload
+  systemctl enable --now vector-backup-{{code,daemon,webserver,api}} vector-backup.target""",
+    "compose": """\
+Copy .env.example to .env and set what you change. Put the wheel of vector_backup_pipeline here,
+and the secrets into the directory secrets, as docs/deployment.md says. Then:
+
+  cd {directory}
+  docker compose build
+  docker compose up --detach --wait""",
+    "kubernetes": """\
+Build the image from the Dockerfile and the wheel of vector_backup_pipeline, name it in
+values.yaml and api.yaml, and create the secrets, as docs/deployment.md says. Then:
+
+  cd {directory}
+  helm upgrade --install dagster dagster/dagster --values values.yaml
+  kubectl apply --filename api.yaml""",
+}
+
 
 def check_packages(user: str, extra: str, *names: str) -> None:
     """Raise `MissingExtra` unless these packages of an extra are installed."""
@@ -21,31 +55,38 @@ def check_packages(user: str, extra: str, *names: str) -> None:
 
 @click.command("init")
 @click.argument("directory", type=click.Path(file_okay=False, path_type=Path), default=Path())
-def init_command(directory: Path) -> int:
+@click.option(
+    "--for",
+    "deployment",
+    type=click.Choice(list(_NEXT_STEPS)),
+    default="local",
+    show_default=True,
+    help="How the pipeline is to run: on this machine as commands or as services of systemd, in "
+    "containers, or in Kubernetes.",
+)
+def init_command(directory: Path, deployment: str) -> int:
     """Set up a Dagster instance in DIRECTORY.
 
-    Writes dagster.yaml, workspace.yaml and .env.example, and creates the instance's tables.
-    Existing files are not overwritten. The default is the current directory.
+    Writes dagster.yaml, workspace.yaml and .env.example, and creates the instance's tables. With
+    --for, writes the files of another deployment. Existing files are not overwritten. The default
+    is the current directory.
 
     \b
     Examples:
       vector-backup init /var/lib/dagster
+      vector-backup init /var/lib/vector-backup --for systemd
     """
     from vector_backup_pipeline.instance_files import create_instance_tables, write_instance_files
 
-    written, kept = write_instance_files(directory)
-    create_instance_tables(directory)
+    written, kept = write_instance_files(directory, deployment)
+    if deployment == "local":
+        create_instance_tables(directory)
     for path in written:
         click.echo(f"  written  {path}")
     for path in kept:
         click.echo(f"  kept     {path}")
-    click.echo(
-        "\nCopy .env.example to .env and set the database and the root of the backups. Then:\n"
-        f"\n  export DAGSTER_HOME={shlex.quote(str(directory.absolute()))}\n  cd $DAGSTER_HOME\n"
-        "  vector-backup check\n"
-        "  dagster-webserver -w workspace.yaml &\n"
-        "  dagster-daemon run -w workspace.yaml"
-    )
+    home = shlex.quote(str(directory.absolute()))
+    click.echo("\n" + _NEXT_STEPS[deployment].format(directory=home))
     return DONE
 
 

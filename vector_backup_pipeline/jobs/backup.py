@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import dagster as dg
+from dagster._core.storage.tags import MAX_RETRIES_TAG
 
 from vector_backup_pipeline import resources
 from vector_backup_pipeline.engine.backup.run import BackupTarget, TableExport
@@ -94,10 +95,15 @@ def export_table(
 
 @dg.op
 def truncate_embedding_table(
-    exported_tables: list[ExportedTable], backup_run: resources.BackupRunResource
+    context: dg.OpExecutionContext,
+    exported_tables: list[ExportedTable],
+    backup_run: resources.BackupRunResource,
 ) -> dg.Output[dict[str, TruncatedTable]]:
     """Verify the stored files, then truncate in the transaction that locked out writers before the
     snapshot."""
+    if backup_run.current.request.truncate_vector_tables:
+        # Dagster must not repeat the run: it would back up the empty table.
+        context.instance.add_run_tags(context.run_id, {MAX_RETRIES_TAG: "0"})
     with failing_step():
         truncated = backup_run.current.truncate()
     rows = {f"{table}: rows truncated": entry.rows_before for table, entry in truncated.items()}

@@ -6,6 +6,7 @@ from typing import Any
 
 import dagster as dg
 from dagster._core.events import EngineEventData
+from dagster._core.storage.tags import RETRY_ON_ASSET_OR_OP_FAILURE_TAG
 
 from vector_backup_pipeline.engine.errors import BackupError
 from vector_backup_pipeline.engine.progress import Progress, ProgressListener, progress_line
@@ -15,6 +16,20 @@ from vector_backup_pipeline.resources import ProgressResource
 from vector_backup_pipeline.run_config import flat_config
 
 _NOT_IN_A_KEY = re.compile(r"[^A-Za-z0-9_]")
+
+
+@dg.failure_hook
+def decide_retry(context: dg.HookContext) -> None:
+    """Tell Dagster's run retries, where they are enabled, whether the run may be repeated: if each
+    of its errors may be over. The run of a retry has the tag of the one before."""
+    error = context.op_exception
+    metadata = error.metadata if isinstance(error, dg.Failure) else {}
+    can_retry = "can_retry" in metadata and bool(metadata["can_retry"].value)
+    run = context.instance.get_run_by_id(context.run_id)
+    if can_retry and run is not None and run.tags.get(RETRY_ON_ASSET_OR_OP_FAILURE_TAG) == "false":
+        return
+    tag = {RETRY_ON_ASSET_OR_OP_FAILURE_TAG: str(can_retry).lower()}
+    context.instance.add_run_tags(context.run_id, tag)
 
 
 def operation_job(
@@ -28,6 +43,7 @@ def operation_job(
         executor_def=dg.in_process_executor,
         # A retried run cannot use them any more, so it repeats all steps.
         tags={"dagster/retry_strategy": "ALL_STEPS"},
+        hooks={decide_retry},
     )
 
 
