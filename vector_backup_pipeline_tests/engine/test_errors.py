@@ -1,5 +1,7 @@
 """One hierarchy of errors, and its HTTP statuses."""
 
+import re
+
 import pytest
 
 from vector_backup_pipeline.api import errors as errors_of_the_api
@@ -10,6 +12,7 @@ from vector_backup_pipeline.engine.errors import (
     error_classes,
     http_status_of,
 )
+from vector_backup_pipeline_tests.fix_dagster import CHECKOUT
 
 
 @pytest.mark.parametrize(
@@ -39,3 +42,15 @@ def test_any_exception_becomes_one_of_ours() -> None:
     assert as_backup_error(ours) is ours
     assert as_backup_error(ValueError("odd")).message == "ValueError: odd"
     assert isinstance(as_backup_error(KeyboardInterrupt()), RunCancelled)
+
+
+def test_the_documentation_explains_every_error_type() -> None:
+    document = (CHECKOUT / "docs" / "operations.md").read_text()
+    rows = re.findall(r"^\| `([A-Z_]+)` \| (no|yes|usually) \| [^|]+ \| [^|]+ \|$", document, re.M)
+
+    assert len(rows) == len(dict(rows))
+    retries: dict[str, set[bool]] = {}
+    for kind in (kind for kind in error_classes() if ".engine." in kind.__module__):
+        retries.setdefault(kind.error_type, set()).add(kind.can_retry)
+    words = {frozenset({False}): "no", frozenset({True}): "yes", frozenset({False, True}): "usually"}
+    assert dict(rows) == {name: words[frozenset(values)] for name, values in retries.items()}
