@@ -52,5 +52,5 @@ def test_the_documentation_explains_every_error_type() -> None:
     retries: dict[str, set[bool]] = {}
     for kind in (kind for kind in error_classes() if ".engine." in kind.__module__):
         retries.setdefault(kind.error_type, set()).add(kind.can_retry)
-    words = {frozenset({False}): "no", frozenset({True}): "yes", frozenset({False, True}): "usually"}
-    assert dict(rows) == {name: words[frozenset(values)] for name, values in retries.items()}
+    words = {(False,): "no", (True,): "yes", (False, True): "usually"}
+    assert dict(rows) == {name: words[tuple(sorted(each))] for name, each in retries.items()}
