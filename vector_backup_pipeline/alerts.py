@@ -139,11 +139,13 @@ def watch(settings: Settings) -> set[str]:
         ResourceNotFound: the root does not exist.
         StorageError: a directory or the memory can't be read.
     """
-    _in_time(lambda: check_root(settings.open_root()))
+    root, is_used = settings.open_root(), settings.is_used
+    if not is_used and _in_time(lambda: root.find_path(root.location)) is None:
+        return set()
+    _in_time(lambda: check_root(root))
     found: dict[str, Cause] = {}
     newest: dict[str, datetime] = {}
-    is_used = settings.target is not None or settings.targets is None
-    for _, directory in find_directories(settings.open_root()):
+    for _, directory in find_directories(root):
         for backup in _sets_of(settings, directory):
             is_used = True
             for kind, message in _problems(backup):
@@ -167,7 +169,7 @@ def watch(settings: Settings) -> set[str]:
                 message=f"The last good backup is older than {settings.max_age}."
                 if table in newest
                 else "There is no good backup.",
-                where=settings.open_root().location,
+                where=root.location,
                 advice="See which backups exist, and check their schedule: vector-backup list",
                 since=newest.get(table, now),
             )

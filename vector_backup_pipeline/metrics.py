@@ -46,7 +46,8 @@ Sample = tuple[str, float, Sequence[str]]
 def read_root(settings: Settings) -> list[BackupLocation]:
     """Raises `ResourceNotFound` or `StorageError` if the root does not exist or cannot be read."""
     root = settings.open_root()
-    check_root(root)
+    if settings.is_used:
+        check_root(root)
     return find_locations(root, settings.timestamps)
 
 
@@ -73,8 +74,7 @@ def samples_of_root(
     target, now = settings.target or "", datetime.now(timezone.utc)
     yield "root_up", float(locations is not None), [target]
     stale = settings.max_age.before(now, settings.timestamps.timezone)
-    # An installation with targets may have no backups of its own.
-    is_used = bool(target or locations or not settings.targets)
+    is_used = settings.is_used or bool(locations)
     if settings.max_age and stale is not None and is_used:
         for table in settings.tables:
             yield "max_age_seconds", (now - stale).total_seconds(), [target, table]

@@ -6,6 +6,9 @@ from dataclasses import dataclass, field, replace
 
 import dagster as dg
 
+from vector_backup_pipeline.engine.catalog.locations import find_directories
+from vector_backup_pipeline.engine.errors import BackupError
+from vector_backup_pipeline.engine.file_names import stamp_of_manifest
 from vector_backup_pipeline.jobs import JOBS
 from vector_backup_pipeline.operations import BACKUP, PRUNE, VERIFY, Operation
 from vector_backup_pipeline.parameters.types import LATEST
@@ -48,7 +51,9 @@ class Schedule:
     def _requests(self, settings: Settings) -> Iterator[dg.RunRequest]:
         """A run for these settings and, unless each target has a schedule of its own, for those of
         each target."""
-        covered = [settings] if self.operation is BACKUP else settings.with_targets()
+        covered = [settings]
+        if self.operation is not BACKUP:
+            covered = [s for s in settings.with_targets() if s.is_used or _has_backups(s)]
         if self.operation is PRUNE:
             # Without rules, a prune fails.
             covered = [owner for owner in covered if owner.keep_rules] or [settings]
@@ -58,6 +63,16 @@ class Schedule:
             tags = self.operation.tags(run_config, owner)
             key = owner.target or "the installation"
             yield dg.RunRequest(run_key=key, run_config=run_config, tags=tags)
+
+
+def _has_backups(settings: Settings) -> bool:
+    """Whether the root has a backup set, or cannot be read, which its run then reports."""
+    try:
+        directories = [directory for _, directory in find_directories(settings.open_root())]
+        names = (file.name for directory in directories for file in directory.files())
+        return any(stamp_of_manifest(name, settings.timestamps) for name in names)
+    except BackupError:
+        return True
 
 
 def schedules_of(settings: Settings) -> Iterator[tuple[Schedule, Settings]]:

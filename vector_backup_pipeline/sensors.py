@@ -1,6 +1,8 @@
 """A backup for each task directory that appears, and alerts."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -8,20 +10,21 @@ from pydantic import BaseModel
 
 from vector_backup_pipeline.alerts import CAUSES, Cause, run_failed, send, watch
 from vector_backup_pipeline.engine.catalog.contents import has_backup
-from vector_backup_pipeline.engine.errors import BackupError, MissingExtra
+from vector_backup_pipeline.engine.errors import BackupError, InvalidParams, MissingExtra
 from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.jobs import JOBS
 from vector_backup_pipeline.jobs.backup import vector_backup_job
 from vector_backup_pipeline.operations import BACKUP, Operation
 from vector_backup_pipeline.outcome import outcome_of_run
 from vector_backup_pipeline.resources import BackupStorageResource
-from vector_backup_pipeline.settings import Settings, load_settings
+from vector_backup_pipeline.settings import Settings, load_settings, read_settings
 
 SENSOR_NAME = "task_directory_sensor"
 TASK_TAG = "vector_backup/task_id"
 RETRIES = 3
 _SECONDS_BETWEEN_TICKS = 60
 _SECONDS_BETWEEN_WATCHES = 300
+_MAX_WATCHES = 50
 _FAILED = (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
 _ENDED = (*_FAILED, dg.DagsterRunStatus.SUCCESS)
 
@@ -157,7 +160,10 @@ def make_alert_sensors(settings: Settings) -> list[dg.SensorDefinition]:
             return
         outcome = outcome_of_run(context.instance, run.run_id)
         config: Any = run.run_config
-        settings = load_settings(target=config.get("target"))
+        try:
+            settings = load_settings(target=config.get("target"))
+        except InvalidParams:  # The run's error says so too.
+            settings = _without_targets()
         # A run of assets has its location as its partition.
         task_id = config.get("task_id", run.tags.get("dagster/partition"))
         task_id = None if task_id == settings.directory else task_id
@@ -170,12 +176,24 @@ def make_alert_sensors(settings: Settings) -> list[dg.SensorDefinition]:
         "are over.",
     )
     def backup_alerts(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        all_settings = load_settings().with_targets()
         # What cannot be read has no memory of alerts.
         unreadable = CAUSES.validate_json(context.cursor or "{}")
-        for settings in all_settings:
-            if settings.alert_urls is not None:
-                _watch(settings, unreadable)
+        fleet: list[Settings] = []
+        # A name that no target has.
+        _watch(
+            "the settings",
+            _without_targets(),
+            lambda: fleet.extend(load_settings().with_targets()),
+            unreadable,
+        )
+        # Each may wait for its storage, and Dagster ends the evaluation after a minute.
+        with ThreadPoolExecutor(_MAX_WATCHES) as pool:
+            list(
+                pool.map(
+                    lambda each: _watch(each.target or "", each, partial(watch, each), unreadable),
+                    [each for each in fleet if each.alert_urls is not None],
+                )
+            )
         cursor = CAUSES.dump_json(unreadable).decode()
         return dg.SensorResult(skip_reason="Alerts start no runs.", cursor=cursor)
 
@@ -189,11 +207,17 @@ def _operation_of(run: dg.DagsterRun) -> Operation | None:
     return next((operation for operation, job in JOBS.items() if job.name == run.job_name), None)
 
 
-def _watch(settings: Settings, unreadable: dict[str, Cause]) -> None:
-    """Watch a target; updates which targets are `unreadable`."""
-    name = settings.target or ""
+def _without_targets() -> Settings:
+    """The settings as far as they are valid, to alert about those that are not."""
+    return read_settings(targets="")[0]
+
+
+def _watch(
+    name: str, settings: Settings, action: Callable[[], object], unreadable: dict[str, Cause]
+) -> None:
+    """Read something that is watched; updates what is `unreadable`, by name."""
     try:
-        watch(settings)
+        action()
     except MissingExtra:
         raise
     except BackupError as error:

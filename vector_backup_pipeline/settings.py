@@ -116,6 +116,13 @@ def _heartbeat(url: str) -> SecretText:
     return SecretText(url)
 
 
+def _absolute(root: str) -> str:
+    """A root with a slash at its end, for comparing it with others. Links are not followed: what
+    the installation's root contains counts."""
+    absolute = root if is_url(root) else os.path.abspath(root)  # noqa: PTH100
+    return absolute.rstrip("/") + "/"
+
+
 def split_urls(text: str) -> list[str]:
     """The URLs of a list. A comma inside a URL is part of it."""
     return re.split(r"[\s,]+(?=[A-Za-z][A-Za-z0-9+.-]*://)", text.rstrip(", "))
@@ -314,6 +321,11 @@ class Settings(BaseSettings):
         return self._target
 
     @property
+    def is_used(self) -> bool:
+        """Whether backups are expected. An installation with targets may have none of its own."""
+        return self.target is not None or self.targets is None or self.schedule_enabled
+
+    @property
     def connection_variable(self) -> str:
         """The environment variable with the connection string, which `db_url` has."""
         return self._connection_variable
@@ -417,11 +429,11 @@ class Settings(BaseSettings):
 
     def _folders_of_targets(self, root: str) -> set[str]:
         """The folders in the root that are no tasks of this database, but hold other targets."""
-        inside = root.rstrip("/") + "/"
-        roots = [other.root for other in self.with_targets()] if self.target is None else ()
-        return {
-            path.removeprefix(inside).split("/")[0] for path in roots if path.startswith(inside)
-        }
+        inside = _absolute(root)
+        others = self.with_targets() if self.target is None else ()
+        roots = [_absolute(other.root) for other in others]
+        paths = {root.removeprefix(inside) for root in roots if root.startswith(inside)}
+        return {path.split("/")[0] for path in paths if path}
 
     @model_validator(mode="before")
     @classmethod

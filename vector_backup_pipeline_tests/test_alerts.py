@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -36,7 +37,7 @@ class Daemon:
     cursors: dict[str, str | None]
 
     def tick(self) -> None:
-        for sensor in make_alert_sensors(load_settings()):
+        for sensor in make_alert_sensors(load_settings(targets="")):
             context = dg.build_sensor_context(
                 instance=self.instance,
                 cursor=self.cursors.get(sensor.name),
@@ -246,6 +247,48 @@ def test_a_target_has_its_own_receiver_and_memory(
     daemon.tick()
 
     assert sink.titles() == ["Stale: backup of docs (rag_1)"]
+
+
+def test_a_malformed_file_of_targets_and_a_removed_target_are_alerted(
+    job: JobRunner, tmp_path: Path, daemon: Daemon, sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    targets = tmp_path / "targets.yaml"
+    targets.write_text(fleet := "rag_1: {connection: RAG_1, max_age: 0d}\n")
+    monkeypatch.setenv(PREFIX + "TARGETS", str(targets))
+    (job.root / "rag_1").mkdir()
+    daemon.tick()
+    assert sink.titles() == []
+
+    job({"target": "removed"})
+    daemon.tick()
+    assert "target is 'removed'." in sink.messages[0]["message"]
+    assert sink.titles() == ["Backup failed: INVALID_PARAMS"]
+
+    targets.write_text("rag_1:\n- [")
+    daemon.tick()
+    daemon.tick()
+    assert "targets.yaml, line 3: this is not YAML" in sink.messages[0]["message"]
+    assert sink.titles() == ["Backups cannot be read"]
+    targets.write_text(fleet)
+    daemon.tick()
+    assert sink.titles() == ["Solved: Backups cannot be read"]
+
+
+def test_an_installation_with_targets_needs_no_root_and_all_targets_are_watched_at_once(
+    root: Path, tmp_path: Path, daemon: Daemon, sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    targets = tmp_path / "targets.yaml"
+    names = [f"rag_{number}" for number in range(10)]
+    targets.write_text("".join(f"{n}: {{connection: R, root: {root / n}}}\n" for n in names))
+    monkeypatch.setenv(PREFIX + "TARGETS", str(targets))
+    monkeypatch.setenv(PREFIX + "ROOT", str(tmp_path / "nowhere"))
+    together = threading.Barrier(10)
+    monkeypatch.setattr("vector_backup_pipeline.alerts.check_root", lambda _: together.wait(10))
+    monkeypatch.setattr("vector_backup_pipeline.alerts._tell", lambda *_: None)
+
+    daemon.tick()
+
+    assert (together.broken, sink.titles()) == (False, [])
 
 
 def test_check_sends_a_test_alert_only_if_asked(

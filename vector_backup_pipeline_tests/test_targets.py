@@ -9,6 +9,7 @@ import pytest
 from vector_backup_pipeline.engine.errors import InvalidParams
 from vector_backup_pipeline.schedules import schedules_of
 from vector_backup_pipeline.settings import Settings, SettingsError, load_settings
+from vector_backup_pipeline_tests.fix_sets import SetWriter
 
 
 @pytest.fixture
@@ -125,8 +126,9 @@ def test_an_unknown_target_is_refused_with_those_that_exist(installation: Settin
 
 
 def test_each_target_has_a_schedule_and_the_other_schedules_cover_all(
-    installation: Settings,
+    installation: Settings, tmp_path: Path
 ) -> None:
+    installation = installation.model_copy(update={"root": str(tmp_path)})
     defined = {s.name: s for s in (each.define(own) for each, own in schedules_of(installation))}
 
     def requested(schedule: str) -> list[tuple[dict[str, Any], dict[str, str]]]:
@@ -141,9 +143,11 @@ def test_each_target_has_a_schedule_and_the_other_schedules_cover_all(
     assert defined["rag_2_backup_schedule"].default_status is dg.DefaultScheduleStatus.RUNNING
     assert "plain_backup_schedule" not in defined
     assert [config for config, _ in requested("daily_backup_schedule")] == [{}]
-    every = [{}, *({"target": name} for name in ("rag_1", "rag-2", "plain"))]
+    every = [{"target": name} for name in ("rag_1", "rag-2", "plain")]
     assert [config for config, _ in requested("weekly_verify_schedule")] == every
-    assert [config for config, _ in requested("daily_prune_schedule")] == every
+    SetWriter(tmp_path / "vector_bak").write("20250721_234914")
+    assert [config for config, _ in requested("weekly_verify_schedule")] == [{}, *every]
+    assert [config for config, _ in requested("daily_prune_schedule")] == [{}, *every]
 
 
 def test_a_malformed_cron_expression_is_refused_with_its_line(tmp_path: Path) -> None:
@@ -158,7 +162,7 @@ def test_a_malformed_cron_expression_is_refused_with_its_line(tmp_path: Path) ->
 def test_the_folder_of_a_target_is_no_task(tmp_path: Path) -> None:
     file = tmp_path / "fleet.yaml"
     file.write_text(f"a: {{connection: A}}\nb: {{connection: B, root: {tmp_path}/by_hand/b}}")
-    settings = load_settings(targets=str(file), root=str(tmp_path))
+    settings = load_settings(targets=str(file), root=f"{tmp_path}/.//")
     for name in ("a", "by_hand", "task_1"):
         (tmp_path / name).mkdir()
 

@@ -30,7 +30,7 @@ from vector_backup_pipeline.engine.results import (
 from vector_backup_pipeline.engine.runs import made
 from vector_backup_pipeline.engine.storage.object_url import is_url
 from vector_backup_pipeline.jobs.consolidate import consolidate_after_backup
-from vector_backup_pipeline.jobs.frame import table_progress
+from vector_backup_pipeline.jobs.frame import plain_keys, table_progress
 from vector_backup_pipeline.jobs.prune import prune_after_backup
 from vector_backup_pipeline.operations import BACKUP
 from vector_backup_pipeline.outcome import failing_step, location_metadata, overview
@@ -48,11 +48,17 @@ _CHOSEN = ("target", "task_id", "tables", "backup_vector_tables", "truncate_vect
 def backup_assets(settings: Settings) -> dg.AssetsDefinition:
     """The assets of the tables. Materializing some is one backup of these tables, with one
     snapshot, at the location that the partition names."""
-    fields = config_schema(BACKUP).items()
+    fields, specs = config_schema(BACKUP).items(), table_asset_specs(settings)
+    plain = plain_keys(k for spec in specs for k in (spec.key, *(d.asset_key for d in spec.deps)))
 
     @dg.multi_asset(
         name="back_up_tables",
-        specs=table_asset_specs(settings),
+        specs=[
+            spec.replace_attributes(
+                key=plain[spec.key], deps=[plain[dep.asset_key] for dep in spec.deps]
+            )
+            for spec in specs
+        ],
         can_subset=True,
         config_schema={key: field for key, field in fields if key not in _CHOSEN},
     )
@@ -93,7 +99,8 @@ def backup_assets(settings: Settings) -> dg.AssetsDefinition:
             if run.error is not None:
                 raise run.error
 
-    return back_up_tables
+    own_keys = {name: key for key, name in plain.items()}
+    return back_up_tables.with_attributes(asset_key_replacements=own_keys)
 
 
 def report_backup(

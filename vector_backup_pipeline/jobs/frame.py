@@ -1,7 +1,7 @@
 """What the jobs have in common: how they run, their last step, steps and progress per table."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import dagster as dg
@@ -71,6 +71,14 @@ def mapping_keys(tables: Sequence[str]) -> list[str]:
             key, number = f"{base}_{number}", number + 1
         keys.append(key)
     return keys
+
+
+def plain_keys(keys: Iterable[dg.AssetKey]) -> dict[dg.AssetKey, dg.AssetKey]:
+    """A key for each to define an asset with, before it gets its own: Dagster makes identifiers of
+    the keys, which fails for names that are not ASCII, or differ only in other characters."""
+    named = list(dict.fromkeys(keys))
+    plain = mapping_keys(["/".join(key.path) for key in named])
+    return {key: dg.AssetKey(name) for key, name in zip(named, plain, strict=True)}
 
 
 def table_progress(

@@ -13,7 +13,7 @@ from vector_backup_pipeline.assets import (
 )
 from vector_backup_pipeline.engine.results import SetVerdict
 from vector_backup_pipeline.engine.verification.run import SetToVerify, verdict_lines
-from vector_backup_pipeline.jobs.frame import log_step, operation_job
+from vector_backup_pipeline.jobs.frame import log_step, operation_job, plain_keys
 from vector_backup_pipeline.operations import VERIFY
 from vector_backup_pipeline.outcome import failing_step, location_metadata
 from vector_backup_pipeline.parameters.types import LATEST
@@ -83,13 +83,17 @@ def vector_verify_job() -> None:
     write_verify_log(sets.collect())
 
 
-def latest_backup_checks(fleet: Sequence[Settings]) -> dg.AssetChecksDefinition:
+def latest_backup_checks(fleet: Sequence[Settings]) -> dg.AssetsDefinition:
     """The checks of all tables. Backups and `vector_verify_job` evaluate them; the UI's own
     "Execute" verifies the newest set of the root."""
+    specs = [spec for settings in fleet for spec in table_check_specs(settings)]
+    plain = plain_keys(spec.asset_key for spec in specs)
 
     @dg.multi_asset_check(
         name="verify_latest_backup",
-        specs=[spec for settings in fleet for spec in table_check_specs(settings)],
+        specs=[
+            spec.replace_key(dg.AssetCheckKey(plain[spec.asset_key], spec.name)) for spec in specs
+        ],
         can_subset=True,
     )
     def verify_latest_backup(
@@ -122,4 +126,5 @@ def latest_backup_checks(fleet: Sequence[Settings]) -> dg.AssetChecksDefinition:
                         metadata=evaluation.metadata,
                     )
 
-    return verify_latest_backup
+    own_keys = {name: key for key, name in plain.items()}
+    return verify_latest_backup.with_attributes(asset_key_replacements=own_keys)

@@ -10,10 +10,14 @@ from vector_backup_pipeline.assets import (
     RESTORE_DRILL,
     ROW_COUNT_DROP,
     STORED_FILES,
+    source_asset_specs,
     table_asset_key,
 )
 from vector_backup_pipeline.definitions import defs
-from vector_backup_pipeline.settings import PREFIX
+from vector_backup_pipeline.jobs.backup_assets import backup_assets
+from vector_backup_pipeline.jobs.verify import latest_backup_checks
+from vector_backup_pipeline.resources import job_resources
+from vector_backup_pipeline.settings import PREFIX, load_settings
 from vector_backup_pipeline_tests.fix_backup import LANGCHAIN
 from vector_backup_pipeline_tests.fix_dagster import FinishedRun, JobRunner, finished
 from vector_backup_pipeline_tests.fix_postgres import Database
@@ -21,11 +25,13 @@ from vector_backup_pipeline_tests.fix_postgres import Database
 COLLECTIONS, EMBEDDINGS = LANGCHAIN
 
 
-def materialize(job: JobRunner, partition: str, *tables: str) -> FinishedRun:
+def materialize(
+    job: JobRunner, partition: str, *tables: str, loaded: dg.Definitions = defs
+) -> FinishedRun:
     """As the button of the UI does, with all checks of the tables."""
     assets = dg.AssetSelection.assets(*map(table_asset_key, tables))
     by_hand = dg.define_asset_job("by_hand", selection=assets)
-    both = dg.Definitions.merge(defs, dg.Definitions(jobs=[by_hand]))
+    both = dg.Definitions.merge(loaded, dg.Definitions(jobs=[by_hand]))
     done = both.resolve_job_def("by_hand").execute_in_process(
         partition_key=partition, instance=job.instance, raise_on_error=False
     )
@@ -75,6 +81,31 @@ def test_materializing_one_table_of_the_root_backs_up_no_other(job: JobRunner) -
     assert list(done.result["tables_backed_up"]) == [COLLECTIONS]
     assert done.directory == job.root / "vector_bak"
     assert list(materialized(done)) == [COLLECTIONS]
+
+
+def test_tables_may_have_any_names(
+    job: JobRunner, langchain: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables = ("Größe", "数据", "a b", "a-b", "a/b")
+    for table in tables:
+        langchain.run(f'CREATE TABLE "{table}" (id int)')
+    monkeypatch.setenv(PREFIX + "TABLES", ",".join(tables))
+    settings = load_settings()
+    loaded = dg.Definitions(
+        assets=[*source_asset_specs(settings), backup_assets(settings)],
+        asset_checks=[latest_backup_checks([settings])],
+        resources=job_resources(),
+        executor=dg.in_process_executor,
+    )
+    job.instance.add_dynamic_partitions(LOCATIONS_NAME, ["vector_bak"])
+
+    done = materialize(job, "vector_bak", *tables, loaded=loaded)
+
+    assert done.run.status is dg.DagsterRunStatus.SUCCESS
+    assert materialized(done).keys() == set(tables)
+    assert evaluations(done).keys() == {
+        (t, c) for t in tables for c in (STORED_FILES, ROW_COUNT_DROP)
+    }
 
 
 def test_a_table_that_fails_fails_the_run_and_the_other_is_materialized(
