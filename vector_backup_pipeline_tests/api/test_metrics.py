@@ -26,8 +26,8 @@ from vector_backup_pipeline_tests.fix_api import app_of
 from vector_backup_pipeline_tests.fix_dagster import CHECKOUT
 from vector_backup_pipeline_tests.fix_sets import COLLECTION, EMBEDDING, SetWriter
 
-DEPLOY = CHECKOUT / "deploy"
-PROMETHEUS = DEPLOY / "prometheus"
+MONITORING = CHECKOUT / "deploy" / "monitoring"
+PROMETHEUS = MONITORING / "prometheus"
 NOW = datetime.now(timezone.utc).replace(microsecond=0)
 # The accept header of Prometheus 2.42.
 _ACCEPT = (
@@ -231,7 +231,7 @@ def test_the_documentation_has_every_metric() -> None:
 
 
 def test_dashboard_and_rules_use_metrics_that_exist() -> None:
-    dashboard = (DEPLOY / "grafana" / "vector_backup.json").read_text("utf-8")
+    dashboard = (MONITORING / "grafana" / "vector_backup.json").read_text("utf-8")
     used = dashboard + (PROMETHEUS / "rules.yml").read_text("utf-8")
 
     names = set(re.findall(r"vector_backup_(\w+)\{?", used)) - {"job", "verify_job"}
