@@ -31,9 +31,11 @@ def verify_run(
     )
 
 
-def verify_root(root: Path, **parameters: Any) -> VerifyResult:
+def verify_root(
+    root: Path, open_drill_server: OpenDrillServer = _no_drill, **parameters: Any
+) -> VerifyResult:
     """A complete verification."""
-    run = verify_run(root, **parameters)
+    run = verify_run(root, open_drill_server, **parameters)
     for chosen in run.find():
         run.verify(chosen.key)
     return run.close()

@@ -17,11 +17,9 @@ from vector_backup_pipeline.engine.catalog.locations import (
 )
 from vector_backup_pipeline.engine.errors import IntegrityError
 from vector_backup_pipeline.engine.file_names import manifest_name, verdict_name
-from vector_backup_pipeline.engine.results import SetVerdict
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.storage.root import BackupRoot
-from vector_backup_pipeline.engine.verification.run import VerifyRun, verdict_lines
-from vector_backup_pipeline.parameters.verify import VerifyParameters
+from vector_backup_pipeline.engine.verification.run import verdict_lines
 from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS, BackupMaker
 from vector_backup_pipeline_tests.fix_chains import Chain, damaged, missing
 from vector_backup_pipeline_tests.fix_prune import prune_root
@@ -32,6 +30,7 @@ from vector_backup_pipeline_tests.fix_restore import (
     no_target,
     rows_of,
 )
+from vector_backup_pipeline_tests.fix_verify import verify_root
 
 
 def _files(chain: Chain, stamp: str) -> list[Path]:
@@ -48,20 +47,6 @@ def _list(root: Path) -> dict[str, ListedBackup]:
 
 def _states(root: Path) -> dict[str, str]:
     return {stamp: backup.state for stamp, backup in _list(root).items()}
-
-
-def _verify(root: Path, **parameters: Any) -> list[SetVerdict]:
-    run = VerifyRun(
-        VerifyParameters(**parameters),
-        BackupRoot(str(root), "vector_bak"),
-        TIMESTAMPS,
-        lambda: pytest.fail("no drill"),
-        lock_timeout=1.0,
-        run_id="verify",
-    )
-    for backup_set in run.find():
-        run.verify(backup_set.key)
-    return run.close().sets
 
 
 @pytest.mark.parametrize("harm", [damaged, missing])
@@ -150,7 +135,7 @@ def test_verification_checks_the_files_that_a_set_builds_on(
 
     with monkeypatch.context() as patch:
         patch.setattr(BackupDirectory, "read", reading)
-        verdicts = _verify(restore.root)
+        verdicts = verify_root(restore.root).sets
 
     assert [(verdict.passed, verdict.errors) for verdict in verdicts] == [(True, [])] * 4
     first, *_, last = (verdict_lines(verdict)[1] for verdict in verdicts)
@@ -161,7 +146,7 @@ def test_verification_checks_the_files_that_a_set_builds_on(
         assert [read[path.name] for path in data_and_keys] == [1, 1]
         path = data_and_keys[number % 2]
         with damaged(path):
-            verdicts = _verify(restore.root)
+            verdicts = verify_root(restore.root).sets
         assert [verdict.passed for verdict in verdicts] == [i < number for i in range(4)]
         for verdict in verdicts[number:]:
             assert path.name in "".join(verdict.errors)
@@ -173,14 +158,14 @@ def test_verification_of_one_set_reads_its_chain_alone(
 ) -> None:
     first, second, third, fourth = stored_chain.stamps
     with damaged(_files(stored_chain, fourth)[0]):
-        (verdict,) = _verify(restore.root, timestamp=third)
+        (verdict,) = verify_root(restore.root, timestamp=third).sets
     assert verdict.passed
     with missing(stored_chain.directory / manifest_name(first)):
-        (verdict,) = _verify(restore.root, timestamp=second)
+        (verdict,) = verify_root(restore.root, timestamp=second).sets
     assert verdict.files_passed is False
     assert first in verdict.errors[0]
     with damaged(_files(stored_chain, first)[1]):
-        _verify(restore.root, timestamp=first)
+        verify_root(restore.root, timestamp=first)
     # The verdict on a base is one on all that build on it.
     assert (stored_chain.directory / verdict_name(first)).exists()
     assert set(_states(restore.root).values()) == {"damaged"}
@@ -191,7 +176,7 @@ def test_no_backup_builds_on_a_base_that_a_later_sets_verification_refutes(
 ) -> None:
     first, _, third, fourth = stored_chain.stamps
     with damaged(_files(stored_chain, first)[0]), damaged(_files(stored_chain, third)[1]):
-        (verdict,) = _verify(restore.root, timestamp="latest")
+        (verdict,) = verify_root(restore.root, timestamp="latest").sets
 
     assert verdict.timestamp == fourth
     assert set(_states(restore.root).values()) == {"damaged"}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
+from contextlib import nullcontext
+from typing import Any
 
 import pytest
 
@@ -10,14 +11,13 @@ from vector_backup_pipeline.engine.postgres.drill_database import DrillServer
 from vector_backup_pipeline.engine.progress import Progress
 from vector_backup_pipeline.engine.restore.source import find_source
 from vector_backup_pipeline.engine.storage.root import BackupRoot
-from vector_backup_pipeline.engine.verification.run import VerifyRun
 from vector_backup_pipeline.parameters.restore import RestoreParameters
-from vector_backup_pipeline.parameters.verify import VerifyParameters
 from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS, BackupMaker
 from vector_backup_pipeline_tests.fix_chains import Chain, in_both_formats
 from vector_backup_pipeline_tests.fix_incremental import new_chain
 from vector_backup_pipeline_tests.fix_postgres import Database, settings_for
 from vector_backup_pipeline_tests.fix_restore import TRUNCATING, RestoreMaker, rows_of
+from vector_backup_pipeline_tests.fix_verify import verify_root
 
 
 @in_both_formats
@@ -124,21 +124,11 @@ def test_a_collection_is_found_in_the_chain(
 
 
 def test_a_restore_test_of_a_chain_passes(stored_chain: Chain, backup: BackupMaker) -> None:
-    settings = settings_for(stored_chain.database.url)
-    run = VerifyRun(
-        VerifyParameters(timestamp=stored_chain.stamps[-1], drill=True, probes=0),
-        BackupRoot(str(backup.root), "vector_bak"),
-        TIMESTAMPS,
-        lambda: contextlib.nullcontext(DrillServer(settings, is_throwaway=False)),
-        lock_timeout=2.0,
-        run_id="0" * 32,
-    )
+    server = DrillServer(settings_for(stored_chain.database.url), is_throwaway=False)
+    options: dict[str, Any] = {"timestamp": stored_chain.stamps[-1], "drill": True, "probes": 0}
 
-    (found,) = run.find()
-    verdict = run.verify(found.key)
-    run.close()
+    (verdict,) = verify_root(backup.root, lambda: nullcontext(server), **options).sets
 
-    assert verdict is not None
     assert verdict.drill is not None, verdict.errors
     assert verdict.drill.passed, verdict.errors
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from vector_backup_pipeline.engine.errors import IntegrityError, InvalidParams
+from vector_backup_pipeline.engine.errors import IntegrityError, InvalidParams, StorageError
 from vector_backup_pipeline.engine.file_names import LOG_NAME, manifest_name
 from vector_backup_pipeline.engine.formats.blocks import Content
 from vector_backup_pipeline.engine.incremental.chain import Part
@@ -16,6 +16,7 @@ from vector_backup_pipeline.engine.incremental.key_files import KeyFiles
 from vector_backup_pipeline.engine.manifest import Manifest, TableBackup, read_manifest
 from vector_backup_pipeline.engine.results import ConsolidateResult
 from vector_backup_pipeline.engine.retention.rules import KeepRules
+from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.parameters.consolidate import ConsolidateParameters
 from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS, BackupMaker, FinishedBackup
@@ -192,6 +193,23 @@ def test_rows_that_differ_from_the_live_ones_are_not_made_a_set(
     monkeypatch.setattr(Part, "wanted", lambda _, rows: rows[1:])
 
     with pytest.raises(IntegrityError, match="are not those that were written"):
+        _consolidate(backup)
+
+    assert _names(stored_chain.directory) == before
+
+
+def test_no_file_is_left_if_it_is_not_known_whether_the_manifest_was_written(
+    stored_chain: Chain, backup: BackupMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, write = _names(stored_chain.directory), BackupDirectory.replace
+
+    def lose_the_answer(self: BackupDirectory, name: str, data: bytes) -> None:
+        write(self, name, data)
+        raise StorageError("The connection was lost.")
+
+    monkeypatch.setattr(BackupDirectory, "replace", lose_the_answer)
+
+    with pytest.raises(StorageError, match="was lost"):
         _consolidate(backup)
 
     assert _names(stored_chain.directory) == before

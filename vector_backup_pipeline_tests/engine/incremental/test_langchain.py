@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from vector_backup_pipeline_tests.fix_backup import LANGCHAIN, BackupMaker
-from vector_backup_pipeline_tests.fix_postgres import Database, create_database, drop_database
+from vector_backup_pipeline_tests.fix_postgres import Database, new_database
 from vector_backup_pipeline_tests.fix_restore import RestoreMaker, rows_of
 
 pytest.importorskip("langchain_postgres")
@@ -90,10 +90,6 @@ def test_documents_that_are_added_replaced_and_deleted(
         assert counts() == ("incremental", 1, 0)
         assert counts() == ("incremental", 0, 0)
 
-    create_database(database.server, "restored_notes")
-    try:
-        restored = Database(database.server, "restored_notes")
+    with new_database(database.server, "restored_notes") as restored:
         restore.succeeds(restored, source_database=database.name)
         assert rows_of(restored) == rows_of(database)
-    finally:
-        drop_database(database.server, "restored_notes")

@@ -41,7 +41,7 @@ from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.parameters.consolidate import ConsolidateParameters
 from vector_backup_pipeline_tests.engine.incremental import changes
 from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS, BackupMaker, FinishedBackup
-from vector_backup_pipeline_tests.fix_postgres import Database, create_database, drop_database
+from vector_backup_pipeline_tests.fix_postgres import Database, new_database
 from vector_backup_pipeline_tests.fix_prune import prune_root
 from vector_backup_pipeline_tests.fix_restore import RestoreMaker
 
@@ -330,10 +330,8 @@ def reset(database: Database) -> None:
 
 @pytest.fixture
 def target(server18: EmbeddedServer) -> Iterator[Database]:
-    name = "restored_chains"
-    create_database(server18, name)
-    yield Database(server18, name)
-    drop_database(server18, name)
+    with new_database(server18, "restored_chains") as target:
+        yield target
 
 
 def test_each_set_of_a_chain_is_the_tables_at_its_snapshot(
