@@ -15,6 +15,8 @@ from vector_backup_pipeline.engine.catalog.locations import (
     labels_of,
 )
 from vector_backup_pipeline.engine.catalog.stored_sets import State, StoredSet
+from vector_backup_pipeline.engine.errors import BackupError
+from vector_backup_pipeline.operations import ERROR_TAG
 from vector_backup_pipeline.settings import Settings
 
 RUN_DAYS = 7
@@ -113,15 +115,17 @@ def _samples_of_sets(sets: Sequence[StoredSet], now: datetime) -> Iterator[Sampl
 
 
 def samples_of_runs(runs: Iterable[Mapping[str, Any]] | None) -> Iterator[Sample]:
-    """The metrics of Dagster's runs, which have the keys of its GraphQL, and `error_type`; `runs`
-    is None if it does not answer."""
+    """The metrics of Dagster's runs, which have the keys of its GraphQL; `runs` is None if it does
+    not answer."""
     yield "dagster_up", float(runs is not None), []
     counts: Counter[tuple[str, ...]] = Counter()
     ends: dict[tuple[str, ...], float] = defaultdict(float)
     for run in runs or ():
         target, location = (str(run["runConfig"].get(key) or "") for key in ("target", "task_id"))
         labels = target, location, run["jobName"], run["status"]
-        counts.update([(*labels, run["error_type"])])
+        tags = {tag["key"]: tag["value"] for tag in run["tags"]}
+        error_type = tags.get(ERROR_TAG, BackupError.error_type)
+        counts.update([(*labels, error_type if run["status"] == "FAILURE" else "")])
         if run["endTime"] is not None:
             ends[labels] = max(ends[labels], run["endTime"])
     yield from (("recent_runs", count, key) for key, count in counts.items())

@@ -19,6 +19,8 @@ from vector_backup_pipeline.parameters.verify import VerifyParameters
 from vector_backup_pipeline.settings import Settings
 
 TARGET_TAG, DATABASE_TAG = "vector_backup/target", "vector_backup/database"
+# Set when a run has failed.
+ERROR_TAG = "vector_backup/error_type"
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from vector_backup_pipeline.engine.runs import EngineRun
 from vector_backup_pipeline.engine.secrets import SecretText
 from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.engine.verification.run import VerifyRun
-from vector_backup_pipeline.operations import BACKUP, PRUNE, RESTORE, VERIFY, Operation
+from vector_backup_pipeline.operations import BACKUP, ERROR_TAG, PRUNE, RESTORE, VERIFY, Operation
 from vector_backup_pipeline.outcome import outcome_metadata
 from vector_backup_pipeline.output import log_output
 from vector_backup_pipeline.parameters.backup import BackupParameters
@@ -229,6 +229,8 @@ class RunResource(dg.ConfigurableResource[None], Generic[_R]):
     ) -> None:
         if context.instance is None or context.run is None:
             return
+        if error is not None:
+            context.instance.add_run_tags(context.run.run_id, {ERROR_TAG: error.error_type})
         if not self._is_reported:
             metadata = outcome_metadata(self.operation, result, error)
             context.instance.report_engine_event(

@@ -58,7 +58,7 @@ _RECENT = """
 query VectorBackupRecent($job: String!, $since: Float!, $limit: Int!) {
   runsOrError(filter: {pipelineName: $job, createdAfter: $since}, limit: $limit) {
     __typename
-    ... on Runs { results { runId jobName status endTime runConfig } }
+    ... on Runs { results { jobName status endTime runConfig tags { key value } } }
     ... on Error { message }
   }
 }

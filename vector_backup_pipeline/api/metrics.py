@@ -1,7 +1,6 @@
 """What `/metrics` answers, from readings of the roots and of Dagster that scrapes share."""
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -16,9 +15,9 @@ from prometheus_client.exposition import choose_encoder
 
 from vector_backup_pipeline import metrics
 from vector_backup_pipeline.api.dagster_client import DagsterClient
-from vector_backup_pipeline.api.run_reader import Cached, RunReader
+from vector_backup_pipeline.api.run_reader import Cached
 from vector_backup_pipeline.engine.catalog.locations import BackupLocation
-from vector_backup_pipeline.engine.errors import BackupError, ResourceNotFound
+from vector_backup_pipeline.engine.errors import BackupError
 from vector_backup_pipeline.operations import OPERATIONS
 from vector_backup_pipeline.settings import Settings
 
@@ -26,8 +25,8 @@ from vector_backup_pipeline.settings import Settings
 _WAIT_SECONDS = 8.0
 # As long as the usual interval of scrapes, so that the next one has a reading that took longer.
 _FRESH_SECONDS = 60.0
-# Of each job, the newest; and the failed runs whose events are read at a time.
-_MAX_RUNS, _MAX_FAILURES = 500, 20
+# Of each job, the newest.
+_MAX_RUNS = 500
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -43,8 +42,6 @@ class Metrics:
         ]
         self._runs = Cached(self._read_runs, _FRESH_SECONDS)
         self._client = DagsterClient(settings.dagster_url)
-        self._reader = RunReader(self._client)
-        self._error_types: dict[str, str] = {}
 
     async def aclose(self) -> None:
         await self._client.aclose()
@@ -60,24 +57,14 @@ class Metrics:
         )
         registry = CollectorRegistry()
         registry.register(metrics.Samples(chain(metrics.samples_of_runs(runs), *of_roots)))
-        try:
-            encode, media_type = choose_encoder(accept)
-        except TypeError:  # The header has a version that is not a number.
-            encode, media_type = choose_encoder("")
+        encode, media_type = choose_encoder(accept)
         # In a thread, since a fleet has thousands of samples.
         return await run_sync(encode, registry, limiter=CapacityLimiter(1)), media_type
 
     async def _read_runs(self) -> list[dict[str, Any]]:
         since = time.time() - metrics.RUN_DAYS * 86400
         jobs = [operation.job_name for operation in OPERATIONS]
-        runs = [r for job in jobs for r in await self._client.recent(job, since, _MAX_RUNS)]
-        known = self._error_types
-        failed = {run["runId"]: run["jobName"] for run in runs if run["status"] == "FAILURE"}
-        for run_id in [run_id for run_id in failed if run_id not in known][:_MAX_FAILURES]:
-            with contextlib.suppress(ResourceNotFound):
-                error = (await self._reader.read(run_id, failed[run_id])).error
-                known[run_id] = (error or BackupError).error_type
-        return [run | {"error_type": known.get(run["runId"], "")} for run in runs]
+        return [r for job in jobs for r in await self._client.recent(job, since, _MAX_RUNS)]
 
 
 async def _reading(read: Callable[[], Awaitable[_T]]) -> _T | None:

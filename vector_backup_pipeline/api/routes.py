@@ -29,6 +29,8 @@ from vector_backup_pipeline.engine.catalog.locations import (
 )
 from vector_backup_pipeline.engine.incremental.diff import SetDifference, find_pair
 from vector_backup_pipeline.engine.storage.root import BackupRoot
+from vector_backup_pipeline.parameters.listing import ListParameters
+from vector_backup_pipeline.parameters.model import Parameters
 from vector_backup_pipeline.parameters.table_names import split_tables
 from vector_backup_pipeline.parameters.types import TASK_ID_PATTERN, check_task_id
 from vector_backup_pipeline.settings import Settings
@@ -70,15 +72,15 @@ def _header(description: str, example: str, name: str | None = None) -> Any:
     return Header(alias=name, description=description, examples=[example])
 
 
+def _query(model: type[Parameters], key: str, **schema: Any) -> Any:
+    """A parameter of the query like that of a command."""
+    field = model.model_fields[key]
+    extra = schema or None
+    return Query(description=field.description, examples=field.examples, json_schema_extra=extra)
+
+
 _Services = Annotated[Services, Depends(_services)]
-_Target = Annotated[
-    str | None,
-    Query(
-        description="The target of the file VECTOR_BACKUP_TARGETS. Default: the installation's own "
-        "database and root.",
-        examples=["rag_1"],
-    ),
-]
+_Target = Annotated[str | None, _query(Parameters, "target")]
 
 
 async def _services_of_target(services: _Services, target: _Target = None) -> Services:
@@ -97,19 +99,12 @@ _Wait = Annotated[
     bool,
     Query(description="Wait for the end of the run. If false, respond with 202 once launched."),
 ]
-_TaskId = Annotated[
-    str | None,
-    Query(
-        description="The task. Default: all locations for a list, the root for all else.",
-        examples=["corpus_7"],
-        json_schema_extra={"pattern": TASK_ID_PATTERN},
-    ),
-]
+_TaskId = Annotated[str | None, _query(ListParameters, "task_id", pattern=TASK_ID_PATTERN)]
 _GlobalOnly = Annotated[
     bool,
     # As in the older service, `?global_only=` without a value is false.
     BeforeValidator(lambda value: value or False),
-    Query(description="List only the root's backups, not those of tasks."),
+    _query(ListParameters, "global_only"),
 ]
 _Timestamp = Annotated[
     str, Path(description="The backup set's timestamp.", examples=["20250721_234914"])

@@ -1,19 +1,14 @@
 """`vector-backup check`."""
 
-from __future__ import annotations
-
 from collections import Counter
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from vector_backup_pipeline.cli.options import parameter_options, read_parameters
 from vector_backup_pipeline.cli.showing import DONE, FAILED, json_option, show_json, show_lines
 from vector_backup_pipeline.parameters.backup import CheckParameters
-
-if TYPE_CHECKING:
-    from vector_backup_pipeline.engine.checkup.finding import Finding
 
 _SIGNS = {"ok": "✓", "warning": "!", "failed": "✗", "skipped": "–"}
 
@@ -44,7 +39,7 @@ def check_command(as_json: bool, send_alerts: bool, **options: Any) -> int:
     from vector_backup_pipeline.engine.cancellation import listening
 
     parameters = read_parameters(CheckParameters, options)
-    findings: list[Finding] = []
+    findings: list[Any] = []
     with listening():
         for finding in check_installation(parameters, send_alerts=send_alerts):
             if not as_json:

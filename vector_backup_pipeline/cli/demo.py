@@ -60,12 +60,9 @@ def _run(directory: Path) -> int:
         if code == DONE:
             click.echo("\nRestore test: restoring the set into a server of its own\n")
             code = run_job(VerifyParameters(timestamp=LATEST, drill=True), as_json=False)
-        # By its path: the command of a virtual environment may not be on the PATH.
-        command = shlex.join([str(Path(sys.executable).with_name("vector-backup")), "list"])
-        click.echo(
-            f"\nList these backups: VECTOR_BACKUP_ROOT={shlex.quote(str(backups))} {command}\n"
-            "See the runs in Dagster's UI: make ui"
-        )
+        variable = f"{PREFIX}ROOT={shlex.quote(str(backups))}"
+        click.echo(f"\nList these backups: {variable} vector-backup list")
+        click.echo("See the runs in Dagster's UI: make ui")
         return code
 
 

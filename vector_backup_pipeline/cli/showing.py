@@ -58,8 +58,7 @@ def _console(*, stderr: bool = False) -> Console:
 
 def is_quiet() -> bool:
     """Whether the command was called with --quiet."""
-    context = click.get_current_context(silent=True)
-    return context is not None and context.find_root().params.get("quiet") is True
+    return bool(click.get_current_context().find_root().params.get("quiet"))
 
 
 def show_lines(*lines: str, style: str | None = None, stderr: bool = False) -> None:

@@ -128,13 +128,13 @@ class StandIn:
         assert since < time.time()
         results = [
             {
-                "runId": run_id,
                 "jobName": run.job,
                 "status": run.status,
                 "endTime": run.ended_at,
                 "runConfig": run.config or {},
+                "tags": [{"key": key, "value": value} for key, value in run.tags.items()],
             }
-            for run_id, run in self.runs.items()
+            for run in self.runs.values()
             if run.job == job
         ]
         return {"runsOrError": {"__typename": "Runs", "results": results[:limit]}}
