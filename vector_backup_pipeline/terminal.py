@@ -2,7 +2,6 @@
 
 import io
 import sys
-import time
 from collections.abc import Callable, Mapping
 from typing import Any, TextIO
 
@@ -22,18 +21,14 @@ from vector_backup_pipeline.operations import BACKUP, PRUNE, RESTORE, VERIFY, Op
 from vector_backup_pipeline.output import TolerantOutput
 from vector_backup_pipeline.resources import ProgressResource
 
-# Without a terminal, progress is printed this often.
-_SECONDS_BETWEEN_LINES = 5.0
-
 
 class TerminalProgressResource(ProgressResource):
-    """A progress bar per table on a terminal, plain lines elsewhere; always on stderr. With
-    `is_quiet`, only warnings."""
+    """A progress bar per table on a terminal, and lines, always on stderr. With `is_quiet`, only
+    warnings."""
 
     is_quiet: bool = False
     _bars: Progress | None = PrivateAttr(default=None)
     _tasks: dict[str, TaskID] = PrivateAttr(default_factory=dict)
-    _last_line: float = PrivateAttr(default=0.0)
     _stream: Any = PrivateAttr(default=None)
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002 - Dagster's
@@ -55,19 +50,13 @@ class TerminalProgressResource(ProgressResource):
             self._stream.close()
 
     def table_started(self, table: str) -> None:
-        self._last_line = time.monotonic()
         if self._bars is not None:
             self._tasks[table] = self._bars.add_task("", total=100, table=table, numbers="")
 
     def progressed(self, moment: Moment) -> None:
-        numbers = progress_line(moment)
         if self._bars is not None:
-            self._bars.update(
-                self._tasks[moment.table], completed=moment.percent or 0, numbers=numbers
-            )
-        elif not self.is_quiet and time.monotonic() - self._last_line >= _SECONDS_BETWEEN_LINES:
-            self._last_line = time.monotonic()
-            self._print(f"{moment.table}: {numbers}")
+            percent, numbers = moment.percent or 0, progress_line(moment)
+            self._bars.update(self._tasks[moment.table], completed=percent, numbers=numbers)
 
     def announced(self, line: str) -> None:
         if not self.is_quiet:
@@ -77,10 +66,7 @@ class TerminalProgressResource(ProgressResource):
         if self._bars is not None:
             self._bars.console.print(line, markup=False, highlight=False)
         else:
-            self._print(line)
-
-    def _print(self, line: str) -> None:
-        print(line, file=self._stream or sys.stderr, flush=True)
+            print(line, file=self._stream or sys.stderr, flush=True)
 
 
 def _own_stderr() -> TextIO:
@@ -133,10 +119,7 @@ def prune_summary(result: results.PruneResult) -> list[str]:
     size = results.readable_size(result.bytes_freed)
     if result.dry_run:
         lines.append(f"To keep: {kept}, to remove: {removed}, to free: {size}.")
-        lines.append("This was a dry run: nothing was removed.")
-        if removed:
-            lines[-1] += " Add --yes to remove."
-        return lines
+        return [*lines, "This was a dry run: nothing was removed. Add --yes to remove."]
     return [*lines, f"Kept: {kept}, removed: {removed}, freed: {size}, {result.duration:.1f} s."]
 
 

@@ -15,6 +15,7 @@ import dagster as dg
 import pytest
 
 from vector_backup_pipeline import cli
+from vector_backup_pipeline.operations import ERROR_TAG
 from vector_backup_pipeline.settings import PREFIX
 from vector_backup_pipeline_tests.faults.watching import count
 from vector_backup_pipeline_tests.fix_dagster import CHECKOUT, RESULT_KEYS
@@ -313,10 +314,8 @@ def test_the_flag_logs_each_phase_on_standard_error(
 
 @pytest.mark.parametrize("arguments", ["-q backup", "backup -q"])
 def test_a_quiet_run_prints_only_its_failure(
-    arguments: str, installed: Database, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+    arguments: str, installed: Database, terminal: Terminal
 ) -> None:
-    monkeypatch.setattr("vector_backup_pipeline.terminal._SECONDS_BETWEEN_LINES", 0.0)
-
     good = terminal(*arguments.split())
     bad = terminal(*arguments.split(), "--tables", "nope")
 
@@ -343,6 +342,9 @@ def test_runs_are_listed_newest_first_with_their_errors(
     assert backup["error_type"] is None
     assert (restore["job"], restore["status"]) == ("restore", "FAILURE")
     assert restore["error_type"] == "RESOURCE_NOT_FOUND"
+    with dg.DagsterInstance.get() as instance:
+        (failed,) = instance.get_runs(dg.RunsFilter([restore["run_id"]]))
+    assert failed.tags[ERROR_TAG] == "RESOURCE_NOT_FOUND"
     assert len(lines) == 3
     assert re.search(f"{restore['run_id'][:8]}  restore  FAILURE .* RESOURCE_NOT_FOUND", lines[1])
     assert lines[2] == f"  ✗ {restore['run_id'][:8]}: {restore['error']}"

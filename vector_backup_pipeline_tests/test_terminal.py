@@ -1,4 +1,4 @@
-"""Progress bars on a terminal, lines elsewhere, and the summaries."""
+"""Progress bars on a terminal, and the summaries."""
 
 import os
 import pty
@@ -12,7 +12,6 @@ import click
 import dagster as dg
 import pytest
 
-from vector_backup_pipeline import terminal
 from vector_backup_pipeline.engine.progress import Progress
 from vector_backup_pipeline.operations import BACKUP, RESTORE, VERIFY, Operation
 from vector_backup_pipeline.terminal import TerminalProgressResource, summary
@@ -22,25 +21,6 @@ from vector_backup_pipeline_tests.fix_process import child
 from vector_backup_pipeline_tests.fix_sets import SetWriter
 
 MOMENT = Progress(table="docs [x]", rows=500, bytes=2_000_000, seconds=2.0, percent=25.0)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "line"),
-    [(0.0, "docs [x]: 500 rows, 25.0%, 250 rows/s, 1.0 MB/s, 6 s left\n"), (5.0, "")],
-)
-def test_without_a_terminal_a_line_is_printed_now_and_then(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, seconds: float, line: str
-) -> None:
-    monkeypatch.setattr(terminal, "_SECONDS_BETWEEN_LINES", seconds)
-    progress = TerminalProgressResource()
-    with dg.build_init_resource_context() as context:
-        progress.setup_for_execution(context)
-        progress.table_started(MOMENT.table)
-        progress.progressed(MOMENT)
-        progress.teardown_after_execution(context)
-
-    output = capsys.readouterr()
-    assert (output.out, output.err) == ("", line)
 
 
 def test_on_a_terminal_each_table_has_a_bar_and_stdout_stays_clean(

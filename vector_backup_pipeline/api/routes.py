@@ -68,8 +68,8 @@ async def _services(request: Request) -> Services:
     return services
 
 
-def _header(description: str, example: str, name: str | None = None) -> Any:
-    return Header(alias=name, description=description, examples=[example])
+def _described(kind: Any, description: str, example: str, alias: str | None = None) -> Any:
+    return kind(alias=alias, description=description, examples=[example])
 
 
 def _query(model: type[Parameters], key: str, **schema: Any) -> Any:
@@ -90,9 +90,10 @@ async def _services_of_target(services: _Services, target: _Target = None) -> Se
 _TargetServices = Annotated[Services, Depends(_services_of_target)]
 _RunId = Annotated[
     UUID,
-    Path(
-        description="The run's id, from the call that launched it.",
-        examples=["9a3c1f2e-6b0d-4a57-8f11-2d3c4b5a6978"],
+    _described(
+        Path,
+        "The run's id, from the call that launched it.",
+        "9a3c1f2e-6b0d-4a57-8f11-2d3c4b5a6978",
     ),
 ]
 _Wait = Annotated[
@@ -106,33 +107,26 @@ _GlobalOnly = Annotated[
     BeforeValidator(lambda value: value or False),
     _query(ListParameters, "global_only"),
 ]
-_Timestamp = Annotated[
-    str, Path(description="The backup set's timestamp.", examples=["20250721_234914"])
-]
+_EARLIER, _LATER = "20250720_234914", "20250721_234914"
+_Timestamp = Annotated[str, _described(Path, "The backup set's timestamp.", _LATER)]
 _From = Annotated[
-    str,
-    Query(
-        alias="from",
-        description="The timestamp of the earlier set, or latest.",
-        examples=["20250720_234914"],
-    ),
+    str, _described(Query, "The timestamp of the earlier set, or latest.", _EARLIER, "from")
 ]
-_To = Annotated[
-    str,
-    Query(description="The timestamp of the later set, or latest.", examples=["20250721_234914"]),
-]
+_To = Annotated[str, _described(Query, "The timestamp of the later set, or latest.", _LATER)]
 _Tables = Annotated[
     str | None,
-    Query(
-        description="Compare only these tables, comma-separated. Default: all of either set.",
-        examples=["langchain_pg_embedding"],
+    _described(
+        Query,
+        "Compare only these tables, comma-separated. Default: all of either set.",
+        "langchain_pg_embedding",
     ),
 ]
 _File = Annotated[
     str,
-    Path(
-        description="The file name from the list, percent-encoded once.",
-        examples=["langchain_pg_embedding_20250721_234914.csv"],
+    _described(
+        Path,
+        "The file name from the list, percent-encoded once.",
+        "langchain_pg_embedding_20250721_234914.csv",
     ),
 ]
 _BASE_PATH = "/api/v0/data_pipeline/vector"
@@ -351,13 +345,15 @@ async def download(
     task_id: _TaskId = None,
     range_: Annotated[
         str | None,
-        _header("One range of bytes; several get the whole file.", "bytes=0-99", "Range"),
+        _described(
+            Header, "One range of bytes; several get the whole file.", "bytes=0-99", "Range"
+        ),
     ] = None,
     if_range: Annotated[
-        str | None, _header("An ETag: send the range of this version only.", '"1f-5c2a"')
+        str | None, _described(Header, "An ETag: send the range of this version only.", '"1f-5c2a"')
     ] = None,
     if_none_match: Annotated[
-        str | None, _header("An ETag: 304 if the file has not changed.", '"1f-5c2a"')
+        str | None, _described(Header, "An ETag: 304 if the file has not changed.", '"1f-5c2a"')
     ] = None,
 ) -> Response:
     """A data file, the manifest, the verification result or the log. To resume a download, send

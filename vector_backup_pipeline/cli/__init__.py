@@ -16,7 +16,7 @@ from typing import NoReturn
 import click
 
 from vector_backup_pipeline import __version__
-from vector_backup_pipeline.cli.showing import DONE, failure_of, show_outcome
+from vector_backup_pipeline.cli.showing import DONE, message_of, show_outcome
 from vector_backup_pipeline.engine import errors
 from vector_backup_pipeline.output import log_output, tolerant_output
 
@@ -58,8 +58,8 @@ def _run(arguments: list[str]) -> int:
     except Exception as unexpected:  # noqa: BLE001 - with --json, print a document in any case
         traceback.print_exc()
         error = errors.as_backup_error(unexpected)
-    failure = failure_of(error, load_command(name) if name else None)
-    return show_outcome(None, failure, as_json="--json" in arguments)
+    message = message_of(error, load_command(name)) if name else None
+    return show_outcome(None, error, as_json="--json" in arguments, message=message)
 
 
 def _interrupt_on_signals() -> None:

@@ -32,7 +32,6 @@ def check_command(as_json: bool, send_alerts: bool, **options: Any) -> int:
     Examples:
       vector-backup check
       vector-backup check --task-id corpus_7 --workers 8
-      vector-backup check --alerts
       vector-backup check --json | jq '.findings[] | select(.status == "failed")'
     """
     from vector_backup_pipeline.checkup import check_installation

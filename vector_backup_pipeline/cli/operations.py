@@ -116,7 +116,6 @@ restore_command = _command(
     \b
     Examples:
       vector-backup restore latest
-      vector-backup restore 20250721_234914 --truncate-before-restore
       vector-backup restore latest --collections handbook --on-conflict replace
       vector-backup restore latest --where-removed-since 20250721_234914
     """,
@@ -130,7 +129,6 @@ verify_command = _command(
     Examples:
       vector-backup verify
       vector-backup verify latest --drill
-      vector-backup verify --task-id corpus_7 --json
     """,
 )
 prune_command = _command(
@@ -144,7 +142,6 @@ prune_command = _command(
 
     \b
     Examples:
-      vector-backup prune --keep-last 7
       vector-backup prune --keep-daily 7 --keep-weekly 5 --keep-monthly 12 --yes
       vector-backup prune --task-id corpus_7 --keep-within 14d --yes --json
     """,
@@ -162,8 +159,7 @@ adopt_command = _command(
     \b
     Examples:
       vector-backup adopt --all --dry-run
-      vector-backup adopt --timestamp 20240102_030405
-      vector-backup adopt --all --task-id corpus_7 --json
+      vector-backup adopt --timestamp 20240102_030405 --task-id corpus_7
     """,
     run_adopt,
 )
@@ -179,7 +175,6 @@ consolidate_command = _command(
     Examples:
       vector-backup consolidate
       vector-backup consolidate 20250721_234914
-      vector-backup consolidate --task-id corpus_7 --json
     """,
     run_consolidate,
 )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -100,29 +99,19 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in text)
 
 
-@dataclass(frozen=True)
-class Failure:
-    """The error that ended a command."""
-
-    error_type: str
-    message: str
-    can_retry: bool
-
-
-def failure_of(error: errors.BackupError, command: click.Command | None = None) -> Failure:
-    """The failure for an error. Problems with parameters are reported with the flags and arguments
-    of `command`."""
+def message_of(error: errors.BackupError, command: click.Command) -> str:
+    """The message, with the flags and arguments of `command` for parameters."""
     flags = {
         parameter.name: parameter.human_readable_name.strip("[]")
         if isinstance(parameter, click.Argument)
         else parameter.opts[0]
-        for parameter in (command.params if command else ())
+        for parameter in command.params
     }
     sentences = [
         problem.sentence(lambda key: flags.get(key, "--" + key.replace("_", "-")))
         for problem in error.problems
     ]
-    return Failure(error.error_type, " ".join(sentences) or error.message, error.can_retry)
+    return " ".join(sentences) or error.message
 
 
 def show_json(document: dict[str, Any]) -> None:
@@ -132,10 +121,11 @@ def show_json(document: dict[str, Any]) -> None:
 
 def show_outcome(
     result: dict[str, Any] | None,
-    failure: Failure | errors.BackupError | RunOutcome | None,
+    failure: errors.BackupError | RunOutcome | None,
     summary: Iterable[str] = (),
     *,
     as_json: bool,
+    message: str | None = None,
 ) -> int:
     """Show the result of a command and its failure: as one JSON document, or the failure on stderr
     and the lines of `summary` on stdout, unless it is a success and --quiet was given. Returns the
@@ -143,13 +133,18 @@ def show_outcome(
     if as_json:
         document = result or {}
         if failure is not None:
-            keys = ("error_type", "message", "can_retry")
-            document = {"success": False, **{key: getattr(failure, key) for key in keys}}
-            document |= {} if result is None else {"data": result}
+            document = {
+                "success": False,
+                "error_type": failure.error_type,
+                "message": message or failure.message,
+                "can_retry": failure.can_retry,
+                **({} if result is None else {"data": result}),
+            }
         show_json(document)
     else:
         if failure is not None:
-            show_lines(f"{failure.error_type}: {failure.message}", style="red", stderr=True)
+            text = f"{failure.error_type}: {message or failure.message}"
+            show_lines(text, style="red", stderr=True)
         if failure is not None or not is_quiet():
             show_lines(*summary)
     return DONE if failure is None else _EXIT_CODES.get(str(failure.error_type), FAILED)

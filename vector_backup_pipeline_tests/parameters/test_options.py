@@ -12,7 +12,7 @@ from vector_backup_pipeline.cli.options import (
     parameter_options,
     read_parameters,
 )
-from vector_backup_pipeline.cli.showing import failure_of
+from vector_backup_pipeline.cli.showing import message_of
 from vector_backup_pipeline.engine.errors import BackupError
 from vector_backup_pipeline.parameters.backup import BackupParameters
 from vector_backup_pipeline.parameters.model import Parameters
@@ -107,7 +107,7 @@ def test_an_error_names_the_flag(command: str, words: tuple[str, ...], message: 
     result = CliRunner().invoke(commands, [command, *words])
 
     assert isinstance(result.exception, BackupError)
-    text = failure_of(result.exception, load_command(command)).message
+    text = message_of(result.exception, load_command(command))
     assert text.startswith(message)
 
 
@@ -117,5 +117,5 @@ def test_an_error_names_a_flag_that_differs_from_its_key() -> None:
             {"tables": ("docs",), "truncate_tables": ("other",)}
         )
 
-    text = failure_of(refusal.value, load_command("backup")).message
+    text = message_of(refusal.value, load_command("backup"))
     assert text.startswith("--truncate would empty the table 'other'")
