@@ -34,6 +34,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from vector_backup_pipeline.engine.encryption import Encryption, read_identities, read_recipients
 from vector_backup_pipeline.engine.errors import InvalidParams, Problem, parameter_error
 from vector_backup_pipeline.engine.retention.rules import KeepRules
 from vector_backup_pipeline.engine.secrets import SecretText
@@ -311,6 +312,16 @@ class Settings(BaseSettings):
         description="Key that signs the manifests (HMAC-SHA256), any text. With it, unsigned or "
         "altered manifests are refused.",
     )
+    encrypt_to: Annotated[str, _checked(read_recipients)] | None = Field(
+        None,
+        description="Recipients that new files are encrypted to, comma-separated: public keys of "
+        "age (`age1…`) or SSH. Or a file with one per line.",
+    )
+    identity_file: Annotated[str, _checked(read_identities)] | None = Field(
+        None,
+        description="File with the identities (private keys) that decrypt files. A backup needs "
+        "none, unless it is incremental.",
+    )
 
     _target: str | None = PrivateAttr(None)
     _connection_variable: str = PrivateAttr(DATABASE_URL_VARIABLE)
@@ -416,6 +427,11 @@ class Settings(BaseSettings):
         names = ("tables", "truncate_tables", "format", "compression", "mode")
         return {name: getattr(self, name) for name in names} | {"full_every": str(self.full_every)}
 
+    @property
+    def encryption(self) -> Encryption:
+        recipients = read_recipients(self.encrypt_to) if self.encrypt_to else ()
+        return Encryption(recipients, self.identity_file)
+
     def open_root(self, root: str | None = None) -> BackupRoot:
         """The root of the backups, or another one. Raises `InvalidParams` if it is malformed."""
         root = root or self.root
@@ -425,6 +441,7 @@ class Settings(BaseSettings):
             reserved=self._folders_of_targets(root),
             part_size=None if self.part_size is None else self.part_size << 20,
             manifest_key=self.manifest_key,
+            encryption=self.encryption,
         )
 
     def _folders_of_targets(self, root: str) -> set[str]:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from vector_backup_pipeline.engine.backup.run import BackupRun
+from vector_backup_pipeline.engine.encryption import NO_ENCRYPTION, Encryption
 from vector_backup_pipeline.engine.errors import BackupError
 from vector_backup_pipeline.engine.file_names import manifest_name
 from vector_backup_pipeline.engine.manifest import DataFile, Manifest, read_manifest
@@ -69,12 +70,13 @@ class BackupMaker:
     url: str | None = None
     """Of a root in object storage, instead of `root`."""
     between: dict[str, Callable[[], None]] = field(default_factory=dict)
+    encryption: Encryption = NO_ENCRYPTION
 
     def run(self, **parameters: Any) -> BackupRun:
         """A run that has not started; the caller calls its steps."""
         return BackupRun(
             BackupRequest(**{**_DEFAULTS, **parameters}),
-            BackupRoot(self.url or str(self.root), "vector_bak"),
+            BackupRoot(self.url or str(self.root), "vector_bak", encryption=self.encryption),
             TIMESTAMPS,
             lock_timeout=self.lock_timeout,
             run_id=str(uuid.uuid4()),

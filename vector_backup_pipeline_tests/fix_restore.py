@@ -12,6 +12,7 @@ import pytest
 from psycopg2.sql import SQL, Identifier
 
 from vector_backup_pipeline.embedded import EmbeddedServer
+from vector_backup_pipeline.engine.encryption import NO_ENCRYPTION, Encryption
 from vector_backup_pipeline.engine.errors import BackupError
 from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings
 from vector_backup_pipeline.engine.progress import ProgressListener
@@ -67,12 +68,13 @@ class RestoreMaker:
     lock_timeout: float = 2.0
     between: dict[str, Callable[[], None]] = field(default_factory=dict)
     url: str | None = None
+    encryption: Encryption = NO_ENCRYPTION
 
     def run(self, **parameters: Any) -> RestoreRun:
         """A run that has not started; the caller calls its steps."""
         return RestoreRun(
             RestoreParameters(**{**DEFAULTS, **parameters}),
-            BackupRoot(self.url or str(self.root), "vector_bak"),
+            BackupRoot(self.url or str(self.root), "vector_bak", encryption=self.encryption),
             TIMESTAMPS,
             lock_timeout=self.lock_timeout,
             run_id=str(uuid.uuid4()),

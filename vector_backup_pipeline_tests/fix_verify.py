@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from vector_backup_pipeline.engine.encryption import NO_ENCRYPTION, Encryption
 from vector_backup_pipeline.engine.results import VerifyResult
 from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.engine.verification.drill import OpenDrillServer
@@ -18,12 +19,15 @@ def _no_drill() -> Any:
 
 
 def verify_run(
-    root: Path, open_drill_server: OpenDrillServer = _no_drill, **parameters: Any
+    root: Path,
+    open_drill_server: OpenDrillServer = _no_drill,
+    encryption: Encryption = NO_ENCRYPTION,
+    **parameters: Any,
 ) -> VerifyRun:
     """A run that has not started; the caller calls its steps."""
     return VerifyRun(
         VerifyParameters(**parameters),
-        BackupRoot(str(root), "vector_bak"),
+        BackupRoot(str(root), "vector_bak", encryption=encryption),
         TIMESTAMPS,
         open_drill_server,
         lock_timeout=1.0,

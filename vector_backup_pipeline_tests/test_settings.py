@@ -5,6 +5,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
+from pyrage import x25519
 
 from vector_backup_pipeline.settings import SettingsError, load_settings
 from vector_backup_pipeline_tests.faults.watching import all_that_it_tells
@@ -121,6 +122,13 @@ def test_secrets_are_read_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None
         ("SECRET_KEY", base64.b64encode(b"h" * 33).decode()),
         ("SECRET_KEY", base64.b64encode(b"h" * 32).decode().rstrip("=")),
         ("SECRET_KEY", "h\u00e4" * 22),
+        ("ENCRYPT_TO", "age1hunter2"),
+        ("ENCRYPT_TO", "/hunter2"),
+        ("ENCRYPT_TO", "/dev/null"),
+        ("ENCRYPT_TO", "ssh-ed25519 hunter2"),
+        ("IDENTITY_FILE", "AGE-SECRET-KEY-1hunter2"),
+        ("IDENTITY_FILE", "/dev/null"),
+        ("IDENTITY_FILE", __file__),
     ],
 )
 def test_an_invalid_value_names_its_variable_and_no_secret(
@@ -135,6 +143,22 @@ def test_an_invalid_value_names_its_variable_and_no_secret(
     text = all_that_it_tells(raised.value)
     assert "hunter2" not in text
     assert name != "SECRET_KEY" or value not in text
+
+
+def test_recipients_are_a_list_or_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = x25519.Identity.generate()
+    recipient = str(own.to_public())
+    ssh = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAG7OoVKddRg+Guac4G87+IdAPxEoh2h1JxZZPiUOut3 me@host"
+    listed = tmp_path / "recipients.txt"
+    listed.write_text(f"# ours\n{recipient}\n\n{ssh}\n")
+    (tmp_path / "identity.txt").write_text(f"# of {recipient}\n{own}\n")
+
+    for value in (f"{recipient}, {ssh}", str(listed)):
+        set_environment(monkeypatch, ENCRYPT_TO=value, IDENTITY_FILE=str(tmp_path / "identity.txt"))
+        settings = load_settings()
+        assert settings.encryption.recipients == (recipient, ssh)
+        assert settings.open_root(str(tmp_path)).open(None).encryption == settings.encryption
+        assert str(own) not in repr(settings)
 
 
 def test_a_blank_value_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,8 @@ retry may succeed).
 A message says what happened, to what, and what to do next. It never contains a password.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -52,6 +54,8 @@ class BackupError(Exception):
     can_retry: ClassVar[bool] = False
     # The problems with parameters that the message is composed of, if any.
     problems: tuple[Problem, ...] = ()
+    # What to store of an error that may quote a row, where rows are stored only encrypted.
+    without_rows: BackupError | None = None
 
     def __init__(self, summary: str, advice: str | None = None) -> None:
         """`summary` says what happened, to what. `advice` says what to do next, if the summary does

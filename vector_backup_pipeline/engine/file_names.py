@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 from urllib.parse import quote
 
+from vector_backup_pipeline.engine.encryption import ENCRYPTED_SUFFIX
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
 from vector_backup_pipeline.parameters.types import Compression, Format
 
@@ -21,7 +22,7 @@ ADOPT_MARKER = ".vector_backup_adopt.run"
 _FORMAT_EXTENSIONS: Mapping[Format, str] = {"csv": "csv", "binary": "pgcopy"}
 _COMPRESSION_EXTENSIONS: Mapping[Compression, str] = {"none": "", "gzip": ".gz", "zstd": ".zst"}
 KEYS_EXTENSION = "keys.parquet"
-_DATA_EXTENSIONS = (
+_PLAIN_EXTENSIONS = (
     *(
         extension + compressed
         for extension in _FORMAT_EXTENSIONS.values()
@@ -29,6 +30,7 @@ _DATA_EXTENSIONS = (
     ),
     KEYS_EXTENSION,
 )
+_DATA_EXTENSIONS = (*_PLAIN_EXTENSIONS, *(e + ENCRYPTED_SUFFIX for e in _PLAIN_EXTENSIONS))
 _LIKE_A_DATA_FILE = re.compile(
     rf".+_[^.]*[0-9][^.]*\.(?:{'|'.join(map(re.escape, _DATA_EXTENSIONS))})"
 )
@@ -121,7 +123,7 @@ def stamp_of_data_file(name: str, timestamps: TimestampFormat) -> str | None:
 
 
 def is_key_file(name: str) -> bool:
-    return name.endswith(f".{KEYS_EXTENSION}")
+    return name.removesuffix(ENCRYPTED_SUFFIX).endswith(f".{KEYS_EXTENSION}")
 
 
 def table_of_data_file(name: str, stamp: str) -> str:

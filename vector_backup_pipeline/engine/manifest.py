@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
+from vector_backup_pipeline.engine.encryption import EncryptionFormat
 from vector_backup_pipeline.engine.errors import IntegrityError
 from vector_backup_pipeline.engine.manifest_schema_1 import converted_from_schema_1
 from vector_backup_pipeline.engine.manifest_statements import UnexpectedStatement, check_statements
@@ -66,7 +67,10 @@ BareName = Annotated[str, AfterValidator(check_bare)]
 
 
 class DataFile(Record):
-    """A stored table. `sha256` is of the stored bytes, `duration` in seconds."""
+    """A stored table. `bytes` and `sha256` are of the stored bytes, `duration` is in seconds.
+
+    If it is encrypted, `plain_bytes` is its size before, and the blocks are in what it was before.
+    """
 
     name: BareName
     format: Format
@@ -77,6 +81,13 @@ class DataFile(Record):
     digest: Digest
     duration: float
     blocks: list[Block]
+    encryption: EncryptionFormat | None = None
+    plain_bytes: int | None = None
+
+    @property
+    def plain_size(self) -> int:
+        """Its size in bytes before encryption."""
+        return self.bytes if self.plain_bytes is None else self.plain_bytes
 
     @property
     def has_digest(self) -> bool:
@@ -116,6 +127,7 @@ class KeyFile(Record):
     bytes: int
     sha256: str
     scanned_sha256: str | None = None
+    encryption: EncryptionFormat | None = None
 
 
 class TableBackup(Record):

@@ -121,8 +121,13 @@ class EngineRun(ABC, Generic[_R]):
         try:
             yield
         except BaseException as cause:
-            self._own_error = self._own_error or as_run_error(cause)
+            self._own_error = self._own_error or self._kept(cause)
             raise
+
+    def _kept(self, cause: BaseException) -> BackupError:
+        """The error to keep. It comes into results, logs and manifests, which are not encrypted."""
+        error = as_run_error(cause)
+        return error.without_rows or error if self._root.is_encrypted else error
 
     def _section(self, title: str, lines: Iterable[str], outcome: str | None = None) -> str:
         """The run's section of a log; `outcome` unless it was canceled, by default from `error`."""

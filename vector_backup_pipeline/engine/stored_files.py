@@ -2,12 +2,14 @@
 entry in the manifest, nothing else."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing, suppress
 from itertools import chain
 from typing import NamedTuple
 
 from vector_backup_pipeline.engine.cancellation import check
-from vector_backup_pipeline.engine.errors import IntegrityError
+from vector_backup_pipeline.engine.encryption import IDENTITY_VARIABLE, Undecryptable
+from vector_backup_pipeline.engine.errors import IntegrityError, InvalidParams
 from vector_backup_pipeline.engine.formats.blocks import DIGEST_MODULUS, digest_of
 from vector_backup_pipeline.engine.formats.compression import UnreadableFrame, codec
 from vector_backup_pipeline.engine.formats.csv_records import LONGEST_RECORD, UnfinishedRecord
@@ -45,21 +47,87 @@ class StoredBytes:
         ]
 
 
+def check_identity(directory: BackupDirectory, file: DataFile | KeyFile) -> None:
+    """Check that an encrypted file can be decrypted; only its beginning is read.
+
+    Raises:
+        InvalidParams: there is no identity, or none of a recipient.
+        IntegrityError: the file is damaged.
+        ResourceNotFound, StorageError: it cannot be read.
+    """
+    if file.encryption is None:
+        return
+    try:
+        with closing(_cut_at([], read_plain(directory, file))) as chunks:
+            next(chunks, None)
+    except Undecryptable as error:
+        check_stored_file(directory, file)  # The recipients are in it, and may be damaged.
+        raise InvalidParams(
+            f"{directory.location}/{file.name} is not encrypted to any identity in "
+            f"{IDENTITY_VARIABLE}.",
+            "Add the identity of one of its recipients to that file.",
+        ) from error
+
+
+def read_plain(
+    directory: BackupDirectory, file: DataFile | KeyFile, stored: Iterator[bytes] | None = None
+) -> Iterator[bytes]:
+    """The chunks of a complete file as it was before encryption. `stored` are the stored ones, if
+    the caller reads them.
+
+    Raises:
+        InvalidParams: it is encrypted, and there is no identity.
+        Undecryptable: it cannot be decrypted.
+        ResourceNotFound, StorageError: it cannot be read.
+    """
+    if stored is None:
+        stored = directory.read(file.name)
+    if file.encryption is None:
+        return stored
+    return directory.encryption.decrypted(stored, f"{directory.location}/{file.name}")
+
+
+def read_blocks(
+    directory: BackupDirectory, file: DataFile
+) -> Iterator[tuple[Block, Iterator[bytes]]]:
+    """All blocks of a file that is read as a whole, each with its bytes before encryption, which
+    are to be consumed before the next one. Raises as `read_plain`, and at the end an
+    `IntegrityError` if the SHA-256 of the file is not the manifest's."""
+    stored = StoredBytes(directory, file.name)
+    begin = _begin_of_rows(file)
+    cuts = [begin, *(block.offset + block.length for block in file.blocks)]
+    chunks = _cut_at(cuts, read_plain(directory, file, stored.chunks()))
+    for _ in _take(begin, chunks):
+        pass
+    for block in file.blocks:
+        yield block, _take(block.length, chunks)
+    for _ in chunks:
+        pass
+    if stored.sha256 != file.sha256:
+        raise IntegrityError(
+            f"{directory.location}/{file.name} changed while it was being loaded. Check the disk, "
+            "and use another set."
+        )
+
+
 def read_block(
     directory: BackupDirectory,
     file: DataFile,
     block: Block,
     on_stored: Callable[[bytes], None] = lambda _: None,
+    stored: Iterable[bytes] | None = None,
 ) -> Iterator[bytes]:
     """The bytes of a block's rows, decompressed, in chunks of about a MiB, none empty.
 
-    `on_stored` gets each stored chunk before its rows are yielded.
+    `on_stored` gets each stored chunk before its rows are yielded. `stored` are these chunks if
+    they have been read, as those of an encrypted file must be: see `read_blocks`.
 
     Raises:
         IntegrityError: they cannot be decompressed, or end too early.
         ResourceNotFound, StorageError: the file cannot be read.
     """
-    stored = directory.read(file.name, block.offset, block.length)
+    if stored is None:
+        stored = directory.read(file.name, block.offset, block.length)
     return _decompressed(directory, file, stored, on_stored)
 
 
@@ -68,25 +136,30 @@ def read_block_rows(
     file: DataFile,
     block: Block,
     on_stored: Callable[[bytes], None] = lambda _: None,
+    stored: Iterable[bytes] | None = None,
 ) -> Iterator[list[bytes]]:
     """A block's rows, as the content digest takes them, in lists. Parameters and errors as in
     `read_block`."""
-    form, chunks = row_format(file.format), read_block(directory, file, block, on_stored)
+    form = row_format(file.format)
+    chunks = read_block(directory, file, block, on_stored, stored)
     stream = chain([form.header(file.digest.columns)], chunks, [form.trailer])
     return _split(directory, file, stream)
 
 
 def read_header(directory: BackupDirectory, file: DataFile) -> bytes:
     """The bytes before the first row. Raises as `read_block`."""
-    begin = file.blocks[0].offset if file.blocks else file.bytes
-    data = b"".join(_decompressed(directory, file, directory.read(file.name, 0, begin)))
+    begin = _begin_of_rows(file)
+    stored = directory.read(file.name, 0, None if file.encryption else begin)
+    with closing(_cut_at([begin], read_plain(directory, file, stored))) as chunks:
+        data = b"".join(_decompressed(directory, file, _take(begin, chunks)))
     trailer = row_format(file.format).trailer
     return data.removesuffix(trailer) if trailer and not file.blocks else data
 
 
 def read_rows(directory: BackupDirectory, file: DataFile) -> Iterator[bytes]:
     """Each row, as the content digest takes it. Raises as `read_block`."""
-    for rows in _split(directory, file, _decompressed(directory, file, directory.read(file.name))):
+    chunks = _decompressed(directory, file, read_plain(directory, file))
+    for rows in _split(directory, file, chunks):
         yield from rows
 
 
@@ -96,20 +169,25 @@ def check_stored_size(directory: BackupDirectory, file: DataFile | KeyFile) -> N
     _check(directory, file.name, _difference("size in bytes", size, file.bytes))
 
 
-def check_stored_file(
-    directory: BackupDirectory,
-    file: DataFile | KeyFile,
-    on_stored: Callable[[bytes], object] = lambda _: None,
-) -> None:
-    """Read the complete file and compare its size and hash. `on_stored` gets each chunk.
+def check_stored_file(directory: BackupDirectory, file: DataFile | KeyFile) -> None:
+    """Read the complete file and compare its size and hash. An encrypted one is not decrypted.
 
     Raises:
         IntegrityError: they differ.
         ResourceNotFound, StorageError: it cannot be read.
     """
     stored = StoredBytes(directory, file.name)
-    for chunk in stored.chunks():
-        on_stored(chunk)
+    for _ in stored.chunks():
+        pass
+    _check(directory, file.name, stored.differences(file))
+
+
+def read_checked(directory: BackupDirectory, file: DataFile | KeyFile) -> Iterator[bytes]:
+    """The chunks of a complete file as it was before encryption. After the last one, the file is
+    compared as in `check_stored_file`. Raises as that does, and as `check_identity`."""
+    check_identity(directory, file)
+    stored = StoredBytes(directory, file.name)
+    yield from read_plain(directory, file, stored.chunks())
     _check(directory, file.name, stored.differences(file))
 
 
@@ -119,12 +197,19 @@ def check_rows(directory: BackupDirectory, file: DataFile) -> None:
 
     Raises:
         IntegrityError: names all that differs, with the actual and the expected value.
+        InvalidParams: it is encrypted, and there is no identity of a recipient.
         ResourceNotFound, StorageError: the file cannot be read.
     """
+    check_identity(directory, file)
     stored = StoredBytes(directory, file.name)
     chunks = stored.chunks()
-    row_faults = list(_row_faults(chunks, file))
-    for _ in chunks:  # Size and hash are those of the whole file, also after unreadable rows.
+    plain = read_plain(directory, file, chunks)
+    row_faults = list(_row_faults(plain, file))
+    # Size and hash are those of the whole file, also after unreadable rows.
+    with suppress(Undecryptable):
+        for _ in plain:
+            pass
+    for _ in chunks:
         pass
     _check(directory, file.name, [*stored.differences(file), *row_faults])
 
@@ -147,14 +232,14 @@ def contradiction(file: DataFile) -> str | None:
         end += block.length
     rows = sum(block.rows for block in file.blocks)
     has_right_end = (
-        end + trailer == file.bytes
+        end + trailer == file.plain_size
         if is_plain
-        else not file.blocks or (end < file.bytes if trailer else end == file.bytes)
+        else not file.blocks or (end < file.plain_size if trailer else end == file.plain_size)
     )
     if not has_right_end or rows != file.rows:
         return (
             f"the blocks end at byte {end} and hold {rows} rows, expected byte "
-            f"{file.bytes - (trailer if is_plain else 0)} and {file.rows} rows"
+            f"{file.plain_size - (trailer if is_plain else 0)} and {file.rows} rows"
         )
     return None
 
@@ -173,6 +258,10 @@ def _row_faults(chunks: Iterator[bytes], file: DataFile) -> Iterator[str]:
         counter.finish()
     except (UnfinishedRecord, UnreadableFrame) as error:
         yield str(error)
+    except Undecryptable:
+        yield "it cannot be decrypted"
+    if file.encryption is not None:
+        yield from _difference("size before encryption", counter.bytes, file.plain_size)
     yield from _difference("the number of rows", counter.rows, file.rows)
     if file.has_digest:
         if counter.splitter.header != row_format(file.format).header(file.digest.columns):
@@ -207,7 +296,7 @@ def _block_ends(file: DataFile) -> list[_BlockEnd]:
     return ends
 
 
-def _cut_at(offsets: list[int], chunks: Iterable[bytes]) -> Iterator[bytes]:
+def _cut_at(offsets: list[int], chunks: Iterable[bytes]) -> Generator[bytes, None, None]:
     """The same bytes, with cuts at these offsets."""
     end = 0
     for chunk in chunks:
@@ -217,6 +306,17 @@ def _cut_at(offsets: list[int], chunks: Iterable[bytes]) -> Iterator[bytes]:
             yield chunk[: offset - begin]
             chunk, begin = chunk[offset - begin :], offset
         yield chunk
+
+
+def _take(size: int, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """The next `size` bytes of chunks that are cut there."""
+    while size > 0 and (chunk := next(chunks, None)) is not None:
+        size -= len(chunk)
+        yield chunk
+
+
+def _begin_of_rows(file: DataFile) -> int:
+    return file.blocks[0].offset if file.blocks else file.plain_size
 
 
 class _RowCounter:

@@ -9,7 +9,6 @@ their threads joined, and the file is discarded.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -137,7 +136,7 @@ def export_table(
 
 
 class DataFileWriter:
-    """Hashes, appends and indexes blocks, in any order, which `pack` has compressed."""
+    """Appends and indexes blocks, in any order, which `pack` has compressed."""
 
     def __init__(
         self, file: PendingFile, pack: Pack, form: RowFormat, columns: Sequence[str]
@@ -147,7 +146,6 @@ class DataFileWriter:
         self._pack = pack
         self._form = form
         self._columns = columns
-        self._sha256 = hashlib.sha256()
         self._rows = 0
         self._digest = 0
         self._size = 0
@@ -171,14 +169,15 @@ class DataFileWriter:
             format=form,
             compression=compression,
             rows=self._rows,
-            bytes=self._size,
-            sha256=self._sha256.hexdigest(),
+            bytes=self._file.size,
+            sha256=self._file.sha256,
             digest=Digest(encoding=form, columns=list(self._columns), value=f"{self._digest:032x}"),
             duration=round(time.monotonic() - self._started, 3),
             blocks=self._index.blocks,
+            encryption=self._file.encryption,
+            plain_bytes=self._size if self._file.encryption else None,
         )
 
     def _store(self, data: bytes) -> None:
-        self._sha256.update(data)
         self._file.write(data)
         self._size += len(data)

@@ -65,11 +65,16 @@ def test_a_data_file_is_named_after_its_table(schema: str, table: str, name: str
     assert data_file_name(schema, table, STAMP, "csv") == name
 
 
-@given(NAMES, NAMES, NAMES, st.sampled_from(FORMATS), st.sampled_from(COMPRESSIONS))
+@given(
+    *(NAMES, NAMES, NAMES),
+    st.sampled_from(FORMATS),
+    st.sampled_from(COMPRESSIONS),
+    st.sampled_from(["", ".age"]),
+)
 def test_a_data_file_is_visible_unique_and_recognized(
-    schema: str, table: str, other: str, form: Format, compression: Compression
+    schema: str, table: str, other: str, form: Format, compression: Compression, suffix: str
 ) -> None:
-    extension = data_extension(form, compression)
+    extension = data_extension(form, compression) + suffix
     name = data_file_name(schema, table, STAMP, extension)
 
     assert not set(name) & set("/\\\0\n\r\t\x1b\x7f")

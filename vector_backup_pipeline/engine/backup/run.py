@@ -18,13 +18,18 @@ import psycopg2
 
 from vector_backup_pipeline.engine.backup.manifest import build_manifest, read_tables
 from vector_backup_pipeline.engine.backup.report import backup_lines
-from vector_backup_pipeline.engine.cancellation import as_run_error, uncancellable
+from vector_backup_pipeline.engine.cancellation import uncancellable
 from vector_backup_pipeline.engine.catalog.claims import claim_reading
 from vector_backup_pipeline.engine.catalog.contents import ManifestSet, read_contents
 from vector_backup_pipeline.engine.catalog.run_marker import claim_timestamp, remove_leftovers
 from vector_backup_pipeline.engine.catalog.sources import SourceDatabase
 from vector_backup_pipeline.engine.catalog.stored_sets import stored_set
-from vector_backup_pipeline.engine.errors import BackupError, IntegrityError, ResourceNotFound
+from vector_backup_pipeline.engine.errors import (
+    BackupError,
+    IntegrityError,
+    InvalidParams,
+    ResourceNotFound,
+)
 from vector_backup_pipeline.engine.file_names import LOG_NAME, manifest_name
 from vector_backup_pipeline.engine.incremental.base import Doubt, find_base
 from vector_backup_pipeline.engine.incremental.export import TableExporter
@@ -193,7 +198,11 @@ class BackupRun(EngineRun[BackupResult]):
         except Doubt as doubt:
             _log.info("Tables are backed up in full: %s", doubt)
             return doubt
-        except ResourceNotFound as error:
+        except (ResourceNotFound, IntegrityError) as error:
+            return Doubt(error.message)
+        except InvalidParams as error:
+            if self.request.mode == "incremental":
+                raise
             return Doubt(error.message)
         _log.info("The backup builds on the set %s", base.stamp)
         return base
@@ -204,7 +213,7 @@ class BackupRun(EngineRun[BackupResult]):
         try:
             stored, removed = self._export(table, listener)
         except BaseException as cause:
-            self._fail(table, as_run_error(cause), time.monotonic() - started)
+            self._fail(table, self._kept(cause), time.monotonic() - started)
             raise
         duration = round(time.monotonic() - started, 3)
         file = made(stored.file).model_copy(update={"duration": duration})
@@ -285,7 +294,7 @@ class BackupRun(EngineRun[BackupResult]):
                     return self._truncated(rows_after, time.monotonic() - started)
             except BaseException as cause:
                 if self._truncate_state != "done":
-                    self._truncate_failed(as_run_error(cause), time.monotonic() - started)
+                    self._truncate_failed(self._kept(cause), time.monotonic() - started)
                 raise
 
     def _prepare_truncate(self) -> None:

@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 from vector_backup_pipeline.engine import file_names
 from vector_backup_pipeline.engine.catalog.sources import SourceDatabase
+from vector_backup_pipeline.engine.encryption import ENCRYPTED_SUFFIX
 from vector_backup_pipeline.engine.errors import IntegrityError, ResourceNotFound
 from vector_backup_pipeline.engine.manifest import Manifest, read_manifest
 from vector_backup_pipeline.engine.results import FileState
@@ -128,7 +129,7 @@ class Contents:
         files = self.data_files.get(stamp, ())
         if stamp in {*self.manifests, *self.tombstones, *self.runs}:
             return None
-        suffixes = file_names.PENDING_SUFFIX, file_names.KEYS_EXTENSION
+        suffixes = file_names.PENDING_SUFFIX, file_names.KEYS_EXTENSION, ENCRYPTED_SUFFIX
         if any(name.endswith(suffixes) for name in files):
             return None
         # The older system backed up these two tables, and no others.

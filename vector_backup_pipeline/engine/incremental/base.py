@@ -18,6 +18,7 @@ from vector_backup_pipeline.engine.postgres.snapshot import PinnedSnapshot
 from vector_backup_pipeline.engine.postgres.sql_ascii import ENCODING as SQL_ASCII
 from vector_backup_pipeline.engine.postgres.tables import TableSource
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
+from vector_backup_pipeline.engine.stored_files import check_identity
 from vector_backup_pipeline.engine.table_definition import Definitions, TableDefinition
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
 from vector_backup_pipeline.parameters.backup import BackupRequest
@@ -43,6 +44,7 @@ def find_base(
 
     Raises:
         Doubt: there is none, or the run can't build on any.
+        InvalidParams, IntegrityError: its key files cannot be decrypted; see `check_identity`.
     """
     if request.tables_to_truncate:
         raise Doubt("The run truncates tables.")
@@ -61,6 +63,9 @@ def find_base(
             _check_server(backup, pinned)
             if request.mode == "auto":
                 _check_age(stored, sets, request.full_every, timestamps)
+            keys = next((table.keys for table in backup.manifest.tables if table.keys), None)
+            if keys is not None:
+                check_identity(directory, keys)
             return backup
     raise Doubt("There is no complete, undamaged set of this database with key files.")
 

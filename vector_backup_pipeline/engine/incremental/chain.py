@@ -17,7 +17,7 @@ from vector_backup_pipeline.engine.formats.blocks import EMPTY, Content
 from vector_backup_pipeline.engine.incremental.key_files import KeyFiles
 from vector_backup_pipeline.engine.manifest import DataFile, KeyFile, TableBackup
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
-from vector_backup_pipeline.engine.stored_files import check_rows, check_stored_file
+from vector_backup_pipeline.engine.stored_files import check_rows, read_checked
 
 # Writes a key file with the wanted rows of a table's key file, and returns it.
 SelectRows: TypeAlias = Callable[[KeyFiles, Path], Path]
@@ -187,10 +187,10 @@ def find_parts(
 
 
 def download_keys(directory: BackupDirectory, link: Link, keys: KeyFiles) -> Path:
-    """The key file in the temporary directory of `keys`. Raises as `check_stored_file`."""
+    """The key file in the temporary directory of `keys`. Raises as `read_checked`."""
     path = keys.directory / f"{link.stamp}.parquet"
     with path.open("wb") as file:
-        check_stored_file(directory, link.keys, file.write)
+        file.writelines(read_checked(directory, link.keys))
     return path
 
 

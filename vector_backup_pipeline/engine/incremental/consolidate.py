@@ -38,7 +38,12 @@ from vector_backup_pipeline.engine.manifest import DataFile, KeyFile
 from vector_backup_pipeline.engine.runs import append_to_log
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.storage.root import BackupRoot
-from vector_backup_pipeline.engine.stored_files import check_stored_file, read_block_rows
+from vector_backup_pipeline.engine.stored_files import (
+    check_identity,
+    check_stored_file,
+    read_block_rows,
+    read_blocks,
+)
 from vector_backup_pipeline.engine.table_export import DataFileWriter
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
 from vector_backup_pipeline.parameters.consolidate import ConsolidateParameters
@@ -60,7 +65,8 @@ def consolidate(
     and the next incremental backup prefer it. After an error there is no new set.
 
     Raises:
-        InvalidParams: the set is full; see also `choose_set`.
+        InvalidParams: the set is full; see also `choose_set`. Or it is encrypted, and there is no
+            identity or no recipient.
         ResourceNotFound: there is no such directory or set.
         IntegrityError: a file of the chain is missing or damaged.
         MissingExtra: DuckDB is not installed.
@@ -83,6 +89,7 @@ def consolidate(
         )
     if len(chain) < shortest:
         return result
+    _check_encryption(directory, chain)
     with ExitStack() as claims:
         reading = claim_reading(directory, timestamps, result.chain[0], run_id, result.notices)
         if reading is not None:
@@ -109,6 +116,18 @@ def consolidate(
             section = report.section(title, result.timestamp, outcome, lines)
             append_to_log(directory, section, result.notices)
     return result
+
+
+def _check_encryption(directory: BackupDirectory, chain: Sequence[ManifestSet]) -> None:
+    """Check that the sets can be decrypted, and that the new one would not be less protected."""
+    for backup in chain:
+        for file in (table.file for table in backup.manifest.tables if table.file):
+            check_identity(directory, file)
+            if file.encryption and not directory.encryption.recipients:
+                raise InvalidParams(
+                    f"The set {backup.stamp} in {directory.location} is encrypted, and "
+                    "VECTOR_BACKUP_ENCRYPT_TO, which the new set needs, is not set."
+                )
 
 
 def consolidate_lines(result: results.ConsolidateResult) -> list[str]:
@@ -169,7 +188,7 @@ def _write_set(
 
 def _write_table(directory: BackupDirectory, links: Sequence[Link], stamp: str) -> Link:
     table, data = links[0].table, links[0].data
-    extension = data_extension(data.format, data.compression)
+    extension = data_extension(data.format, data.compression) + directory.encryption.suffix
     name = data_file_name(table.schema_name, table.name, stamp, extension)
     parts: Sequence[Part] = [Part(data, data.rows)]
     keys = None
@@ -199,8 +218,8 @@ def _write_rows(
         writer = DataFileWriter(file, pack, form, data.digest.columns)
         blocks = BlockBuilder(lambda b: writer.append(replace(b, data=pack(b.data))), form)
         for part in parts:
-            for block in part.data.blocks:
-                for rows in read_block_rows(directory, part.data, block):
+            for block, stored in read_blocks(directory, part.data):
+                for rows in read_block_rows(directory, part.data, block, stored=stored):
                     for row in part.wanted(rows):
                         blocks.write(row + line_end)
         blocks.flush()
@@ -210,7 +229,8 @@ def _write_rows(
 def _write_keys(directory: BackupDirectory, newest: Link, stamp: str) -> KeyFile:
     """Write the newest key file with another stamp."""
     table, old = newest.table, newest.keys
-    name = data_file_name(table.schema_name, table.name, stamp, KEYS_EXTENSION)
+    extension = KEYS_EXTENSION + directory.encryption.suffix
+    name = data_file_name(table.schema_name, table.name, stamp, extension)
     with KeyFiles.open(old.columns) as keys:
         path = keys.directory / "consolidated.parquet"
         keys.restamp(chains.download_keys(directory, newest, keys), stamp, path)

@@ -10,7 +10,6 @@ the base's, and DuckDB is not needed.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -196,7 +195,7 @@ class TableExporter:
         return table_entry(self.source, self.definitions, **fields)
 
     def _name(self, extension: str) -> str:
-        table = self.source.table
+        table, extension = self.source.table, extension + self.directory.encryption.suffix
         return data_file_name(table.schema, table.name, self.stamp, extension)
 
     @property
@@ -213,18 +212,17 @@ def store_keys(
     scanned_sha256: str | None,
 ) -> KeyFile:
     """Copy the key file at `path` into the directory; durable when this returns."""
-    size, sha256 = path.stat().st_size, hashlib.sha256()
-    with path.open("rb") as source, directory.create(name, size) as file:
+    with path.open("rb") as source, directory.create(name, path.stat().st_size) as file:
         while chunk := source.read(_CHUNK):
             check()
-            sha256.update(chunk)
             file.write(chunk)
         file.commit()
     return KeyFile(
         name=name,
         columns=list(columns),
         rows=rows,
-        bytes=size,
-        sha256=sha256.hexdigest(),
+        bytes=file.size,
+        sha256=file.sha256,
         scanned_sha256=scanned_sha256,
+        encryption=file.encryption,
     )

@@ -79,6 +79,8 @@ _CANCEL = """
 # Data exceptions, constraint violations, unsupported features, invalid statements: a retry would
 # fail in the same way.
 _FINAL_CLASSES = {"0A", "22", "23", "42"}
+# The server's messages in these classes quote no row, but their details may.
+_CLASSES_WITHOUT_ROWS = {"23", "53", "54", "57", "58", "XX"}
 # The server's files that allocate shared memory while it runs. The SQLSTATE is that of a full disk.
 _SHARED_MEMORY_SOURCES = {"dsm.c", "dsm_impl.c"}
 
@@ -294,10 +296,14 @@ def translated(
     # The row or object that the error refers to, if the server reports it.
     details = [(error.diag.message_detail or "").rstrip(".")]
     details += (error.diag.context or "").splitlines()[:1]
-    text += redact("".join(f": {detail}" for detail in details if detail), secrets)
+    detailed = text + redact("".join(f": {detail}" for detail in details if detail), secrets)
+    if error.pgcode[:2] not in _CLASSES_WITHOUT_ROWS:
+        text = "the server's message is not kept, since it may quote a row"
     kind = errors.DatabaseRefused if error.pgcode[:2] in _FINAL_CLASSES else errors.DatabaseError
     advice = duplicate_advice if error.pgcode == errorcodes.UNIQUE_VIOLATION else None
-    return kind(f"Could not {action}: {text} (SQLSTATE {error.pgcode}).", advice)
+    converted = kind(f"Could not {action}: {detailed} (SQLSTATE {error.pgcode}).", advice)
+    converted.without_rows = kind(f"Could not {action}: {text} (SQLSTATE {error.pgcode}).", advice)
+    return converted
 
 
 def _refused(

@@ -6,6 +6,7 @@ import psycopg2
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.sql import SQL, Composable, Identifier
 
+from vector_backup_pipeline.engine.chunk_reader import ChunkReader
 from vector_backup_pipeline.engine.errors import IntegrityError
 from vector_backup_pipeline.engine.postgres.ranges import column_list
 from vector_backup_pipeline.parameters.types import Format
@@ -14,31 +15,6 @@ _STAGE = Identifier("pg_temp", "vector_restore_stage")
 # The server receives a whole message before it parses it. The next message arrives meanwhile if it
 # fits into the socket's buffer (about 200 KiB); with 1 MiB, the server waited for each one.
 _MESSAGE_BYTES = 64 << 10
-
-
-class _ChunkReader:
-    """Chunks of bytes as the file that COPY reads. Keeps an error of `chunks`: the driver reports
-    only its text."""
-
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks = chunks
-        self._chunk = b""
-        self._at = 0
-        self.error: BaseException | None = None
-
-    def read(self, size: int = _MESSAGE_BYTES, /) -> bytes:
-        """At most `size` bytes; nothing at the end."""
-        if self._at >= len(self._chunk):
-            try:
-                self._chunk, self._at = next(self._chunks, b""), 0
-            except BaseException as error:
-                self.error = error
-                raise
-        begin, self._at = self._at, self._at + size
-        return self._chunk[begin : self._at]
-
-    # The driver never calls this, but its type stubs require it.
-    readline = read
 
 
 def copy_rows(
@@ -59,7 +35,7 @@ def copy_rows(
     )
     if where is not None:
         statement = SQL("{} WHERE {}").format(statement, where)
-    reader = _ChunkReader(chunks)
+    reader = ChunkReader(chunks)
     try:
         cursor.copy_expert(statement, reader, _MESSAGE_BYTES)
     except psycopg2.Error as error:

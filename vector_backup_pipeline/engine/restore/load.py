@@ -10,11 +10,9 @@ sets have changed or removed. The caller's thread reports progress. The caller c
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import queue
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing
 from itertools import islice
 from typing import NamedTuple, TypeAlias
 
@@ -31,7 +29,7 @@ from vector_backup_pipeline.engine.postgres.copy_in import copy_rows, skip_or_re
 from vector_backup_pipeline.engine.progress import ProgressListener, ProgressMeter
 from vector_backup_pipeline.engine.restore.plan import PlannedTable
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
-from vector_backup_pipeline.engine.stored_files import read_block, read_block_rows
+from vector_backup_pipeline.engine.stored_files import read_block, read_block_rows, read_blocks
 from vector_backup_pipeline.engine.stream_threads import StreamThreads
 from vector_backup_pipeline.parameters.restore import RestoreParameters
 
@@ -79,7 +77,6 @@ def load_table(
     Raises:
         BackupError: the transactions of all connections have to be rolled back.
     """
-    chunks, most_streams = _chunks(directory, table, request)
     written: list[int] = []
 
     action = f"restore {table.table}"
@@ -87,13 +84,19 @@ def load_table(
 
     def work(connection: Connection, threads: StreamThreads[Sent]) -> None:
         secrets = connection.settings.secrets
-        with database_errors(action, secrets, advice), connection.cursor() as cursor:
-            rows = _until(threads.stopped, chunks(threads.emit))
+        with (
+            database_errors(action, secrets, advice),
+            connection.cursor() as cursor,
+            closing(_until(threads.stopped, chunks(threads.emit))) as rows,
+        ):
             written.append(_write(cursor, table, into, request, rows))
 
     meter = ProgressMeter(table.table, table.stored.size, listener)
     rows_sent = 0
-    with StreamThreads(connections[:most_streams], work, "vector-backup-load") as threads:
+    with ExitStack() as opened:
+        chunks, most_streams = _chunks(directory, table, request, opened)
+        streams = StreamThreads(connections[:most_streams], work, "vector-backup-load")
+        threads = opened.enter_context(streams)
         for sent in threads:
             meter.advance(sent.size)
             meter.add(sent.rows, sent.size)
@@ -130,26 +133,27 @@ def _write(
 
 
 def _chunks(
-    directory: BackupDirectory, table: PlannedTable, request: RestoreParameters
+    directory: BackupDirectory, table: PlannedTable, request: RestoreParameters, opened: ExitStack
 ) -> tuple[_Chunks, int]:
-    """What each connection sends, and how many connections can share the files."""
+    """What each connection sends, and how many connections can share the files, which are closed
+    with `opened`."""
     stored = table.stored
     if not stored.data.has_digest:
         return lambda emit: _older_records(directory, table, emit), 1
     if not request.loads_every_row_as_it_is:
         return lambda emit: _as_copy(table, _whole_files(directory, stored.parts, emit)), 1
-    blocks: queue.SimpleQueue[tuple[Part, Block]] = queue.SimpleQueue()
-    for part in stored.parts:
-        for block in part.data.blocks:
-            blocks.put((part, block))
+    blocks, lock = opened.enter_context(closing(_blocks(directory, stored.parts))), threading.Lock()
 
     def chunks(emit: _Emit) -> Iterator[bytes]:
-        with contextlib.suppress(queue.Empty):
-            while True:
-                part, block = blocks.get_nowait()
-                yield from _block(directory, part, block, emit)
+        while True:
+            with lock:
+                item = next(blocks, None)
+            if item is None:
+                return
+            yield from _block(directory, *item, emit)
 
-    return lambda emit: _as_copy(table, chunks(emit)), max(1, blocks.qsize())
+    number = sum(len(part.data.blocks) for part in stored.parts)
+    return lambda emit: _as_copy(table, chunks(emit)), max(1, number)
 
 
 def _as_copy(table: PlannedTable, rows: Iterator[bytes]) -> Iterator[bytes]:
@@ -162,24 +166,36 @@ def _as_copy(table: PlannedTable, rows: Iterator[bytes]) -> Iterator[bytes]:
         yield form.trailer
 
 
+def _blocks(
+    directory: BackupDirectory, parts: Sequence[Part]
+) -> Generator[tuple[Part, Block, Iterable[bytes] | None], None, None]:
+    """The blocks of all parts. Those of an encrypted file, which can be read only as a whole, come
+    with their bytes before encryption: at most about 8 MiB, unless a row is longer."""
+    for part in parts:
+        if part.data.encryption is None:
+            yield from ((part, block, None) for block in part.data.blocks)
+        else:
+            for block, plain in read_blocks(directory, part.data):
+                yield part, block, list(plain)
+
+
 def _block(
     directory: BackupDirectory,
     part: Part,
     block: Block,
+    stored: Iterable[bytes] | None,
     emit: _Emit,
-    on_stored: Callable[[bytes], None] = lambda _: None,
 ) -> Iterator[bytes]:
 
-    def report(stored: bytes) -> None:
-        on_stored(stored)
-        emit(Sent(0, len(stored)))
+    def report(chunk: bytes) -> None:
+        emit(Sent(0, len(chunk)))
 
     if part.digests is None:
-        yield from read_block(directory, part.data, block, report)
+        yield from read_block(directory, part.data, block, report, stored)
         emit(Sent(block.rows, 0))
         return
     line_end = b"\n" * row_format(part.data.format).line_end
-    for rows in read_block_rows(directory, part.data, block, report):
+    for rows in read_block_rows(directory, part.data, block, report, stored):
         wanted = part.wanted(rows)
         if wanted:
             yield line_end.join([*wanted, b""])
@@ -190,20 +206,8 @@ def _whole_files(directory: BackupDirectory, parts: Sequence[Part], emit: _Emit)
     """The wanted rows of all blocks. The SHA-256 of each file is compared again, since the target's
     rows have no comparable digest."""
     for part in parts:
-        file, sha256 = part.data, hashlib.sha256()
-        begin = file.blocks[0].offset if file.blocks else file.bytes
-        end = begin + sum(block.length for block in file.blocks)
-        for chunk in directory.read(file.name, 0, begin):
-            sha256.update(chunk)
-        for block in file.blocks:
-            yield from _block(directory, part, block, emit, sha256.update)
-        for chunk in directory.read(file.name, end):
-            sha256.update(chunk)
-        if sha256.hexdigest() != file.sha256:
-            raise IntegrityError(
-                f"{directory.location}/{file.name} changed while it was being loaded. Everything "
-                "is rolled back. Check the disk, and restore another set."
-            )
+        for block, stored in read_blocks(directory, part.data):
+            yield from _block(directory, part, block, stored, emit)
 
 
 def _older_records(directory: BackupDirectory, table: PlannedTable, emit: _Emit) -> Iterator[bytes]:
@@ -217,7 +221,7 @@ def _older_records(directory: BackupDirectory, table: PlannedTable, emit: _Emit)
         emit(Sent(len(some), len(chunk)))
 
 
-def _until(stopped: threading.Event, chunks: Iterator[bytes]) -> Iterator[bytes]:
+def _until(stopped: threading.Event, chunks: Iterator[bytes]) -> Generator[bytes, None, None]:
     """The chunks. After `stopped`, an error, which ends the COPY."""
     for chunk in chunks:
         if stopped.is_set():

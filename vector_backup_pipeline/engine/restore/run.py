@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from vector_backup_pipeline.engine import results
-from vector_backup_pipeline.engine.cancellation import as_run_error, uncancellable
+from vector_backup_pipeline.engine.cancellation import uncancellable
 from vector_backup_pipeline.engine.catalog.claims import claim_reading
 from vector_backup_pipeline.engine.catalog.sources import SourceDatabase
 from vector_backup_pipeline.engine.errors import BackupError, InvalidParams, RunCancelled
@@ -191,7 +191,7 @@ class RestoreRun(EngineRun[results.RestoreResult]):
                         listener,
                     )
         except BaseException as cause:
-            error = as_run_error(cause)
+            error = self._kept(cause)
             self._failures[table] = results.failed_table(error, time.monotonic() - started)
             raise
         self._loaded[table] = loaded = _Loaded(rows, time.monotonic() - started)

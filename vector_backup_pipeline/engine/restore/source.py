@@ -30,7 +30,12 @@ from vector_backup_pipeline.engine.manifest import DataFile, TableBackup
 from vector_backup_pipeline.engine.restore.selection import row_selection
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.storage.root import BackupRoot
-from vector_backup_pipeline.engine.stored_files import check_stored_file, contradiction, read_header
+from vector_backup_pipeline.engine.stored_files import (
+    check_identity,
+    check_stored_file,
+    contradiction,
+    read_header,
+)
 from vector_backup_pipeline.engine.table_definition import Column, TableDefinition
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
 from vector_backup_pipeline.parameters.restore import RestoreParameters
@@ -133,7 +138,8 @@ class RestoreSource:
         Raises:
             IntegrityError: a file is changed or missing, or its entry in the manifest contradicts
                 itself.
-            InvalidParams: the rows can't be selected; see `row_selection`.
+            InvalidParams: the rows can't be selected, see `row_selection`; or a file can't be
+                decrypted, see `check_identity`.
         """
         if request.keys_from is not None and len(self.tables) > 1:
             raise InvalidParams("keys_from has the keys of one table: name it in tables.")
@@ -143,6 +149,9 @@ class RestoreSource:
         select = row_selection(
             self.directory, self.backup, table.links[0].table, self.later, request.keys_from
         )
+        for link in table.links:
+            with reading(table.links, link):
+                check_identity(self.directory, link.data)
         for link in table.links:
             with reading(table.links, link):
                 _check_file(self.directory, link.data)

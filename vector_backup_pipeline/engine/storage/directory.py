@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import random
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from vector_backup_pipeline.engine.encryption import (
+    ENCRYPTED_SUFFIX,
+    NO_ENCRYPTION,
+    Encryption,
+    EncryptionFormat,
+    Encryptor,
+)
 from vector_backup_pipeline.engine.errors import (
     BackupError,
     IntegrityError,
@@ -38,6 +46,7 @@ class BackupDirectory:
     folder: str = ""
     # Signs the manifests. With a key, an unsigned manifest is refused.
     manifest_key: SecretText | None = None
+    encryption: Encryption = NO_ENCRYPTION
 
     @property
     def location(self) -> str:
@@ -69,10 +78,13 @@ class BackupDirectory:
 
     @contextlib.contextmanager
     def create(self, name: str, expected_size: int | None = None) -> Iterator[PendingFile]:
-        """Write a new file. Without a `commit` in the block, nothing is stored. `expected_size` in
-        bytes is an estimate, from which object storage derives the part size."""
+        """Write a new file, encrypted if its name says so. Without a `commit` in the block, nothing
+        is stored. `expected_size` in bytes is an estimate, from which object storage derives the
+        part size."""
         pending = PendingFile(self._store, self._path(name), expected_size)
         try:
+            if name.endswith(ENCRYPTED_SUFFIX):
+                pending.encrypt(self.encryption.recipients)
             yield pending
         finally:
             pending.discard()
@@ -138,21 +150,45 @@ class BackupDirectory:
 
 
 class PendingFile:
-    """A file being written. It appears with `commit`."""
+    """A file being written. It appears with `commit`; then `size` and `sha256` are those of the
+    stored bytes."""
 
     def __init__(self, store: Store, path: str, expected_size: int | None) -> None:
         self._store = store
         self._path = path
         self._upload = store.upload(path, expected_size)
-        self._written = 0
+        self._sha256 = hashlib.sha256()
+        self.size = 0
         self._is_committing = self._is_committed = False
+        self._encryptor: Encryptor | None = None
+
+    @property
+    def sha256(self) -> str:
+        return self._sha256.hexdigest()
+
+    @property
+    def encryption(self) -> EncryptionFormat | None:
+        return None if self._encryptor is None else "age"
+
+    def encrypt(self, recipients: tuple[str, ...]) -> None:
+        """Encrypt all that is written from now on."""
+        self._encryptor = Encryptor(recipients, self._append)
 
     def write(self, data: bytes) -> None:
+        if self._encryptor is None:
+            self._append(data)
+        else:
+            self._encryptor.write(data)
+
+    def _append(self, data: bytes) -> None:
+        self._sha256.update(data)
         self._upload.write(data)
-        self._written += len(data)
+        self.size += len(data)
 
     def commit(self) -> None:
         """Make the file durable under its name, and check its size. An existing file is kept."""
+        if self._encryptor is not None:
+            self._encryptor.finish()
         location = self._store.location(self._path)
         if self._stored_size() is not None:
             raise StorageError(f"{location} exists already; it is not overwritten.")
@@ -162,12 +198,12 @@ class PendingFile:
             self._upload.complete()
         except TransientStorageError:
             # The response may have been lost after the file was completed.
-            if self._stored_size() != self._written:
+            if self._stored_size() != self.size:
                 raise
         size = self._stored_size()
-        if size != self._written:
+        if size != self.size:
             raise IntegrityError(
-                f"{location} has {size} bytes but {self._written} were written to it. Something "
+                f"{location} has {size} bytes but {self.size} were written to it. Something "
                 "else wrote to it, or the storage lost data: check it, and make a new backup."
             )
         self._is_committed = True
@@ -176,6 +212,8 @@ class PendingFile:
         """Remove what was not committed."""
         if self._is_committed:
             return
+        if self._encryptor is not None:
+            self._encryptor.stop()
         self._upload.abort()
         if self._is_committing:
             with contextlib.suppress(BackupError):  # The error that led here matters more.

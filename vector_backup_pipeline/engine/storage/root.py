@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Collection, Iterator
 from datetime import datetime, timedelta, timezone
 
+from vector_backup_pipeline.engine.encryption import NO_ENCRYPTION, Encryption
 from vector_backup_pipeline.engine.errors import InvalidParams, ResourceNotFound
 from vector_backup_pipeline.engine.file_names import is_like_a_data_file, is_marker_of_file
 from vector_backup_pipeline.engine.results import EndedUpload
@@ -32,6 +33,7 @@ class BackupRoot:
         reserved: Collection[str] = (),
         part_size: int | None = None,
         manifest_key: SecretText | None = None,
+        encryption: Encryption = NO_ENCRYPTION,
     ) -> None:
         """`root` is a path or a URL; a malformed one raises `InvalidParams`. `reserved` folders are
         no tasks. `part_size` is the bytes of each part of an upload, by default such that they fit
@@ -40,11 +42,17 @@ class BackupRoot:
         self._directory = directory
         self._reserved = {directory, REQUESTS, *reserved}
         self._manifest_key = manifest_key
+        self._encryption = encryption
 
     @property
     def location(self) -> str:
         """The absolute path or URL."""
         return self._store.location()
+
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether there are recipients or identities."""
+        return self._encryption != NO_ENCRYPTION
 
     @property
     def default_path(self) -> str:
@@ -90,7 +98,7 @@ class BackupRoot:
         """The backup directory, created if it is missing. Raises as `find` does."""
         folder = self._checked_folder(task_id)
         self._store.make_folder(folder)
-        return BackupDirectory(self._store, folder, self._manifest_key)
+        return BackupDirectory(self._store, folder, self._manifest_key, self._encryption)
 
     def open_requests(self, outcome: str = "") -> BackupDirectory:
         """The directory of the request files that wait for the end of their runs, or of those that
@@ -162,7 +170,7 @@ class BackupRoot:
     def _at(self, folder: str) -> BackupDirectory | None:
         if self._store.list_folder(folder) is None:
             return None
-        return BackupDirectory(self._store, folder, self._manifest_key)
+        return BackupDirectory(self._store, folder, self._manifest_key, self._encryption)
 
     def _is_inside(self, folder: str) -> bool:
         """False if a symbolic link leads out of the root."""
