@@ -64,10 +64,7 @@ def tolerant_output() -> Iterator[None]:
 
 @contextmanager
 def log_output(stream: TextIO | None, level: int) -> Iterator[None]:
-    """Write the package's log lines, from `level` up, to `stream` if there is one."""
-    if stream is None:
-        yield
-        return
+    """Write the package's log lines, from `level` up, to `stream`."""
     handler = logging.StreamHandler(stream)
     handler.setLevel(level)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))

@@ -50,10 +50,6 @@ class BackupParameters(CheckParameters):
             "task_id": "corpus_7",
             "truncate_vector_tables": True,
         },
-        "Some tables of another database": {
-            "db_connection": "postgresql://reader:secret@db.example.com:5432/rag",
-            "tables": ["docs", "app.images"],
-        },
     }
     EXCLUSIONS = (
         Exclusion(

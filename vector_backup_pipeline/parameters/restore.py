@@ -35,15 +35,6 @@ class RestoreParameters(Parameters):
 
     EXAMPLES: ClassVar[dict[str, Any]] = {
         "The newest complete set": {"timestamp": types.LATEST},
-        "Into another database, under another name": {
-            "timestamp": types.LATEST,
-            "task_id": "corpus_7",
-            "db_connection": "postgresql://owner:secret@db.example.com:5432/rag",
-            "rename": {
-                "langchain_pg_collection": "restored.collections",
-                "langchain_pg_embedding": "restored.embeddings",
-            },
-        },
         "One of LangChain's collections, over the existing rows": {
             "timestamp": types.LATEST,
             "collections": ["handbook"],

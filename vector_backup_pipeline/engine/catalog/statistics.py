@@ -40,11 +40,11 @@ def statistics_of(locations: Sequence[BackupLocation], now: datetime) -> dict[st
     }
     for days in GROWTH_DAYS:
         since = now - timedelta(days=days)
-        before = rows_at(since)
         size = sum(s.stored_bytes for s in sets if s.created_at > since)
+        before = rows_at(since)
         statistics[f"bytes_{days}_days"] = size
-        change = None if before is None or rows is None else rows - before
-        statistics[f"rows_{days}_days"] = change
+        # A set from before counts in `rows` as well.
+        statistics[f"rows_{days}_days"] = None if before is None else (rows or 0) - before
     return statistics
 
 
