@@ -113,7 +113,7 @@ def run_failed(
             if not sets or not watch(settings).issuperset(sets):
                 _tell(settings, {key: cause}, key.__eq__)
         except (StorageError, ResourceNotFound) as error:
-            _log.warning("An alert may be repeated: its memory can't be used. %s", error)
+            _log.error("An alert may be repeated: its memory can't be used. %s", error)
             send(settings, [cause])
 
 
@@ -277,7 +277,7 @@ def send(settings: Settings, causes: Collection[Cause], *, are_over: bool = Fals
     sent = list(deliver(settings, title, "\n\n".join(parts), is_good=are_over))
     for scheme, is_reached in sent:
         if not is_reached:
-            _log.warning("An alert was not sent: the receiver %s:// was not reached.", scheme)
+            _log.error("An alert was not sent: the receiver %s:// was not reached.", scheme)
     return any(is_reached for _, is_reached in sent)
 
 
@@ -324,7 +324,7 @@ def _call_heartbeat(url: str) -> None:
         except (OSError, HTTPException) as error:
             # Its text may hold the URL.
             reason = f"HTTP {error.code}" if isinstance(error, HTTPError) else type(error).__name__
-    _log.warning("The heartbeat's address was not reached: %s", reason)
+    _log.error("The heartbeat's address was not reached: %s", reason)
 
 
 def _in_time(action: Callable[[], _T]) -> _T:
@@ -346,4 +346,4 @@ def _warning_only() -> Iterator[None]:
     except Exception as error:  # noqa: BLE001 - of any kind
         # The text of an error that is not ours may hold a URL.
         reason = error.message if isinstance(error, BackupError) else type(error).__name__
-        _log.warning("An alert was not sent: %s", reason)
+        _log.error("An alert was not sent: %s", reason)

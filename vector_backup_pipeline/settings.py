@@ -8,6 +8,7 @@ import re
 from base64 import b64decode
 from collections.abc import Callable
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -186,6 +187,7 @@ class Settings(BaseSettings):
     )
     root: Annotated[str, _checked(lambda root: is_url(root) and parse_object_url(root))] = Field(
         "data_pipeline/training_data",
+        pattern=r"\S",
         description="Root of the backups: a path, or `s3://…`, `gs://…`, `az://…`.",
     )
     directory: str = Field(
@@ -347,13 +349,24 @@ class Settings(BaseSettings):
             return None
         try:
             # `daily_backup_schedule` is the installation's.
-            return TargetsFile(self.targets, Target, reserved=("daily", self.directory, REQUESTS))
+            file = TargetsFile(self.targets, Target, reserved=("daily", self.directory, REQUESTS))
         except OSError as error:
             raise SettingsError(
                 "targets", f"cannot read {self.targets}: {error.strerror}"
             ) from error
         except ValueError as error:
             raise SettingsError("targets", str(error)) from None
+        # Backups of another target would count for a target's alerts and retention.
+        default = self.root.rstrip("/")
+        roots = sorted(
+            (_absolute(t.root if "root" in t.model_fields_set else f"{default}/{name}"), name)
+            for name, t in file.targets.items()
+        )
+        for (outer, other), (inner, name) in pairwise(roots):
+            if inner.startswith(outer):
+                reason = f"root is that of target {other}, or inside it"
+                raise SettingsError("targets", str(file.error((name, "root"), reason)))
+        return file
 
     @cached_property
     def _dotenv_variables(self) -> dict[str, str | None]:
@@ -390,7 +403,7 @@ class Settings(BaseSettings):
             values |= {key: getattr(model, key) for key in model.model_fields_set}
         values["db_url"] = self._variable(target.connection)
         values["alert_urls"] = self._variable(target.alerts) or self.alert_urls
-        values["schedule_enabled"] = target.schedule is not None
+        values["schedule_enabled"] = bool(target.schedule)
         values["cron"] = target.schedule or self.cron
         fields = Settings.model_fields
         settings = self.model_copy(update={k: v for k, v in values.items() if k in fields})

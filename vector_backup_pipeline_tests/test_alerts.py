@@ -88,7 +88,11 @@ def test_commands_alert_once_per_cause_and_once_when_it_is_over(
     good = terminal("-v", "backup")
     assert (good.code, sink.calls) == (0, 1)
     assert sink.titles() == ["Solved: Backup failed: TABLE_NOT_FOUND"]
-    assert TOKEN not in caplog.text + good.out + good.err
+    sink.is_down = True
+    monkeypatch.setattr(alerts, "HEARTBEAT_PAUSES", (0,))
+    unheard = terminal("-q", "backup")
+    assert "The heartbeat's address was not reached: HTTP 503" in unheard.err
+    assert TOKEN not in caplog.text + good.out + good.err + unheard.err
 
 
 def test_the_daemon_alerts_once_per_cause_and_once_when_it_is_over(

@@ -84,6 +84,15 @@ def test_a_target_has_the_settings_of_the_installation_with_its_own(installation
             "a:\n  connection: A\n  retention:\n    keep_last: x",
             "line 4: target a: retention.keep_last must be a valid integer",
         ),
+        (
+            "a: &a {connection: A, root: x}\nb: {<<: *a}",
+            "line 1: target b: root is that of target a",
+        ),
+        (
+            "b: {connection: B, root: x/../y/b}\na: {connection: A, root: y}",
+            "line 1: target b: root",
+        ),
+        ("a: {connection: A, root: ''}", "line 1: target a: root is malformed"),
         ("b: {connection: B}\na:", "line 2: target a: write a name of at most"),
         ("a: {root: b}", "line 1: target a: connection is missing. Give the name of the env"),
         ("a: {connection: A}\na: {connection: B}", "line 2: target a: the name is taken"),
