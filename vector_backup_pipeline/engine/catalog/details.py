@@ -85,6 +85,7 @@ def _manifested(table: TableBackup) -> dict[str, Any]:
         "file_rows": file.rows if file else None,
         "format": file.format if file else None,
         "compression": file.compression if file else None,
+        "encryption": file.encryption if file else None,
         "digest": table.digest,
         "sha256": file.sha256 if file else None,
         "key_file": table.keys.name if table.keys else None,
