@@ -150,13 +150,16 @@ def find_parts(
     directory: BackupDirectory, links: Sequence[Link], select: SelectRows | None = None
 ) -> tuple[Part, ...]:
     """The data files with live rows of a table, oldest first; with `select`, those with the rows
-    that it chooses. Checks all key files of the chain.
+    that it chooses. Checks all key files of the chain; a full set needs none, unless rows are
+    selected.
 
     Raises:
         IntegrityError: a key file is missing or damaged.
         MissingExtra: DuckDB is not installed.
     """
     newest = links[0]
+    if select is None and len(links) == 1:
+        return (Part(newest.data, newest.data.rows),)
     with KeyFiles.open(newest.keys.columns) as keys:
         files = {}
         for link in links:

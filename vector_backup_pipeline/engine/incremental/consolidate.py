@@ -190,11 +190,8 @@ def _write_table(directory: BackupDirectory, links: Sequence[Link], stamp: str) 
     table, data = links[0].table, links[0].data
     extension = data_extension(data.format, data.compression) + directory.encryption.suffix
     name = data_file_name(table.schema_name, table.name, stamp, extension)
-    parts: Sequence[Part] = [Part(data, data.rows)]
-    keys = None
-    if table.keys is not None:
-        parts = chains.find_parts(directory, links)
-        keys = _write_keys(directory, links[0], stamp)
+    parts = chains.find_parts(directory, links)
+    keys = _write_keys(directory, links[0], stamp) if table.keys else None
     file = _write_rows(directory, data, parts, name)
     if (file.rows, file.digest.value) != (table.rows, table.digest):
         raise IntegrityError(

@@ -155,8 +155,6 @@ class RestoreSource:
         for link in table.links:
             with reading(table.links, link):
                 _check_file(self.directory, link.data)
-        if select is None and len(table.links) == 1:
-            return table
         return replace(table, parts=find_parts(self.directory, table.links, select))
 
     def notices(self, request: RestoreParameters, now: datetime) -> Iterator[str]:
