@@ -105,8 +105,11 @@ def test_the_values_of_the_chart_configure_dagster_as_elsewhere() -> None:
     limits = {key: queue.pop(key) for key in ("max_concurrent_runs", "tag_concurrency_limits")}
     # Dagster takes this key as it is.
     limits["tag_concurrency_limits"][0]["value"] = {"applyLimitPerUniqueValue": True}
+    # What the chart has no value for.
+    del local["run_queue"]["max_user_code_failure_retries"]
+    del local["run_queue"]["user_code_failure_retry_delay"]
+    del local["run_monitoring"]["max_runtime_seconds"]
     assert (limits, queue) == (local["concurrency"]["runs"], local["run_queue"])
-    del local["run_monitoring"]["max_runtime_seconds"]  # The chart has no value for it.
     assert daemon["run_monitoring"] == local["run_monitoring"]
     own = values["additionalInstanceConfig"]
     assert own == {key: local[key] for key in ("run_retries", "nux")}
