@@ -46,7 +46,7 @@ def parse_request(text: bytes, model: type[_P], target: str | None = None) -> _P
         # JSON has one number type: 2.0 is the integer 2.
         if isinstance(value, float) and value.is_integer():
             values[key] = int(value)
-    if target and values.setdefault("target", target) != target:
+    if target is not None and values.setdefault("target", target) != target:
         raise parameter_error([Problem(("target",), "differs in the query and in the body.")])
     local = [Problem((key,), _LOCAL_FILE) for key in model.LOCAL_FILES if key in values]
     if local:

@@ -7,6 +7,8 @@ import dagster as dg
 import pytest
 
 from vector_backup_pipeline.engine.errors import InvalidParams
+from vector_backup_pipeline.parameters.backup import BackupParameters
+from vector_backup_pipeline.requests import parse_request
 from vector_backup_pipeline.schedules import schedules_of
 from vector_backup_pipeline.settings import Settings, SettingsError, load_settings
 from vector_backup_pipeline_tests.fix_sets import SetWriter
@@ -132,6 +134,8 @@ def test_an_unknown_target_is_refused_with_those_that_exist(installation: Settin
         installation.for_target("x")
     with pytest.raises(InvalidParams, match=r"^target .* VECTOR_BACKUP_TARGETS: none; set it to"):
         load_settings(target="x")
+    with pytest.raises(InvalidParams, match=r"^target is ''"):
+        installation.for_target(parse_request(b"{}", BackupParameters, "").target)
 
 
 def test_each_target_has_a_schedule_and_the_other_schedules_cover_all(

@@ -47,7 +47,7 @@ class Services:
 
     def for_target(self, target: str | None) -> "Services":
         """With the settings and the root of a target. Raises `InvalidParams` if it is unknown."""
-        if not target:
+        if target is None:
             return self
         settings = self.settings.for_target(target)
         return replace(self, settings=settings, root=settings.open_root())

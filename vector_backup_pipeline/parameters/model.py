@@ -70,7 +70,8 @@ def _add_exclusions(schema: dict[str, Any], model: type[Parameters]) -> None:
 
 
 class Parameters(BaseModel):
-    """The parameters of one operation. An empty text counts as absent.
+    """The parameters of one operation. An empty text counts as absent, except for `target`: if a
+    script's variable is not set, that must not mean another database.
 
     Raises:
         InvalidParams, MissingRequiredParams: on construction, with the problems of all parameters.
@@ -100,7 +101,11 @@ class Parameters(BaseModel):
     @classmethod
     def _validate(cls: type[_P], values: Any, read: ModelWrapValidatorHandler[_P]) -> _P:
         if isinstance(values, dict):
-            values = {k: value for k, value in values.items() if not _is_absent(cls, k, value)}
+            values = {
+                k: value
+                for k, value in values.items()
+                if (k, value) == ("target", "") or not _is_absent(cls, k, value)
+            }
         try:
             parameters = read(values)
         except ValidationError as error:
