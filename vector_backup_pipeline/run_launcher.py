@@ -2,7 +2,13 @@
 
 import socket
 
-from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, WorkerStatus
+from dagster._core.errors import DagsterLaunchFailedError, DagsterUserCodeUnreachableError
+from dagster._core.launcher import (
+    CheckRunHealthResult,
+    DefaultRunLauncher,
+    LaunchRunContext,
+    WorkerStatus,
+)
 from dagster._core.storage.dagster_run import DagsterRun
 from dagster._grpc.client import DagsterGrpcClient
 from dagster._grpc.types import CanCancelExecutionRequest, CanCancelExecutionResult
@@ -17,6 +23,16 @@ class CodeServerRunLauncher(DefaultRunLauncher):
     For code servers started with `dagster api grpc`, as Dagster does it. `dagster code-server
     start` forgets its runs when it reloads its code.
     """
+
+    def launch_run(self, context: LaunchRunContext) -> None:
+        """Let the queue wait for a code server that is about to stop, as for one that does not
+        answer. The default launcher fails the run."""
+        try:
+            super().launch_run(context)
+        except DagsterLaunchFailedError as error:
+            if error.serializable_error_info is not None:
+                raise
+            raise DagsterUserCodeUnreachableError(str(error)) from error
 
     @property
     def supports_check_run_worker_health(self) -> bool:

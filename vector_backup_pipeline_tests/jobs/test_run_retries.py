@@ -7,9 +7,10 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.errors import DagsterLaunchFailedError, DagsterUserCodeUnreachableError
 from dagster._core.events import RunFailureReason
 from dagster._core.execution.retries import auto_reexecution_should_retry_run
-from dagster._core.launcher import WorkerStatus
+from dagster._core.launcher import DefaultRunLauncher, WorkerStatus
 from dagster._grpc.types import CanCancelExecutionResult
 from dagster._serdes import serialize_value
 
@@ -93,3 +94,15 @@ def test_a_run_is_lost_if_its_code_server_is_another_or_gone(
     assert status(CodeServer(("another",))) is WorkerStatus.NOT_FOUND
     # The run of a command has no code server.
     assert status(None) is WorkerStatus.RUNNING
+
+
+def test_the_queue_waits_for_a_code_server_that_is_about_to_stop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: object) -> None:
+        raise DagsterLaunchFailedError("Tried to start a run on a server after telling it to stop")
+
+    monkeypatch.setattr(DefaultRunLauncher, "launch_run", refuse)
+    context: Any = None
+    with pytest.raises(DagsterUserCodeUnreachableError, match="after telling it to stop"):
+        CodeServerRunLauncher().launch_run(context)
