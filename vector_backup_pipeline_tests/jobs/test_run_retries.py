@@ -100,9 +100,9 @@ def test_the_queue_waits_for_a_code_server_that_is_about_to_stop(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def refuse(*_: object) -> None:
-        raise DagsterLaunchFailedError("Tried to start a run on a server after telling it to stop")
+        raise DagsterLaunchFailedError("It is about to stop.")  # type: ignore[no-untyped-call]
 
     monkeypatch.setattr(DefaultRunLauncher, "launch_run", refuse)
     context: Any = None
-    with pytest.raises(DagsterUserCodeUnreachableError, match="after telling it to stop"):
+    with pytest.raises(DagsterUserCodeUnreachableError, match="It is about to stop"):
         CodeServerRunLauncher().launch_run(context)
