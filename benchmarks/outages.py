@@ -198,7 +198,7 @@ def main() -> None:
         start_embedded_server(Path(directory) / "vectors") as vectors,
         stack_of(Path(directory), vectors, options.rows) as stack,
     ):
-        for outage in [each for each in _OUTAGES if each.__name__ in options.outages]:
+        for outage in [outage for outage in _OUTAGES if outage.__name__ in options.outages]:
             before = len(stack.runs())
             began = time.monotonic()
             outage(stack)

@@ -1,10 +1,10 @@
-"""Alerts: their causes, the memory of what was sent, and the sending.
+"""Alerts: their causes, the state of what was sent, and the sending.
 
     the end of a run ─┐
-    the catalog ──────┴▶ causes ─▶ memory: which are new, which are over ─▶ messages
+    the catalog ──────┴▶ causes ─▶ state: which are new, which are over ─▶ messages
 
-The memory is a file beside the backups of the root, so that the daemon and the commands that cron
-starts share it. A message reports a change of the memory, so each cause is reported once.
+The state is a file beside the backups of the root, so that the daemon and the commands that cron
+starts share it. A message reports a change of the state, so each cause is reported once.
 """
 
 import logging
@@ -40,11 +40,11 @@ from vector_backup_pipeline.outcome import RunOutcome
 from vector_backup_pipeline.settings import Settings, split_urls
 
 # A store is asked for a minute, and Dagster ends the evaluation of a sensor after a minute.
-_MEMORY_SECONDS = 20.0
+_STORAGE_SECONDS = 20.0
 _HEARTBEAT_SECONDS = 10.0
 # Before each of its calls.
 HEARTBEAT_PAUSES = (0.0, 1.0, 3.0)
-_MOST_IN_A_MESSAGE = 20
+_MAX_CAUSES_IN_MESSAGE = 20
 
 _T = TypeVar("_T")
 
@@ -68,7 +68,7 @@ class Cause(BaseModel):
     is_sent: bool = True
 
 
-# The memory: the reported causes that are not over, by key.
+# The state: the reported causes that are not over, by key.
 CAUSES = TypeAdapter(dict[str, Cause])
 
 
@@ -80,11 +80,11 @@ def run_succeeded(
     is_backup = isinstance(result, BackupResult)
     if getattr(result, "dry_run", False) or not getattr(result, "backup_performed", True):
         return
-    with _warning_only():
+    with _logging_errors():
         if is_backup and settings.heartbeat_url is not None:
             _call_heartbeat(settings.heartbeat_url.reveal())
         if settings.alert_urls is not None:
-            _tell(settings, {}, _key(settings, operation.name, task_id).__eq__)
+            _report_changes(settings, {}, _key(settings, operation.name, task_id).__eq__)
 
 
 def run_failed(
@@ -93,7 +93,7 @@ def run_failed(
     """Report a failed run, unless its cause was reported before. Raises nothing."""
     if settings.alert_urls is None or outcome.error_type in (None, RunCancelled.error_type):
         return
-    with _warning_only():
+    with _logging_errors():
         result = outcome.result or {}
         entries = {**result.get("tables_backed_up", {}), **result.get("restore_results", {})}
         tables = sorted(table for table, entry in entries.items() if not entry["success"])
@@ -102,7 +102,7 @@ def run_failed(
             title=f"{operation.name.capitalize()} failed: {outcome.error_type}",
             message=str(outcome.message),
             where=f"{location}, task {task_id}" if task_id else location,
-            advice="Remove the cause and run it again. vector-backup check finds most causes.",
+            advice="Fix the cause and run it again. Most causes are found by: vector-backup check",
             run=f"{settings.ui_url}/runs/{run_id}" if settings.ui_url else run_id,
             identity=" ".join([str(outcome.error_type), *tables]),
         )
@@ -111,9 +111,11 @@ def run_failed(
         try:
             # The sets are the causes, unless their verdicts could not be stored.
             if not sets or not watch(settings).issuperset(sets):
-                _tell(settings, {key: cause}, key.__eq__)
+                _report_changes(settings, {key: cause}, key.__eq__)
         except (StorageError, ResourceNotFound) as error:
-            _log.error("An alert may be repeated: its memory can't be used. %s", error)
+            _log.error(
+                "The state of alerts is not available, so this alert may be repeated. %s", error
+            )
             send(settings, [cause])
 
 
@@ -126,7 +128,7 @@ def _key_of(settings: Settings, verdict: Mapping[str, Any]) -> str:
 def watch_after_command(settings: Settings) -> None:
     """`watch`, for installations without a daemon. Raises nothing."""
     if settings.alert_urls is not None:
-        with _warning_only():
+        with _logging_errors():
             watch(settings)
 
 
@@ -137,25 +139,25 @@ def watch(settings: Settings) -> set[str]:
     Raises:
         MissingExtra: Apprise is not installed.
         ResourceNotFound: the root does not exist.
-        StorageError: a directory or the memory can't be read.
+        StorageError: a directory or the state can't be read.
     """
     root, is_used = settings.open_root(), settings.is_used
-    if not is_used and _in_time(lambda: root.find_path(root.location)) is None:
+    if not is_used and _with_timeout(lambda: root.find_path(root.location)) is None:
         return set()
-    _in_time(lambda: check_root(root))
-    found: dict[str, Cause] = {}
+    _with_timeout(lambda: check_root(root))
+    causes: dict[str, Cause] = {}
     newest: dict[str, datetime] = {}
     for _, directory in find_directories(root):
         for backup in _sets_of(settings, directory):
             is_used = True
             for kind, message in _problems(backup):
                 key = _key(settings, kind, f"{directory.location} {backup.stamp}")
-                found[key] = Cause(
+                causes[key] = Cause(
                     title=f"{kind.capitalize()}: backup set {backup.stamp}",
                     message=message,
                     where=directory.location,
-                    advice="Make a new backup. This shows more: vector-backup verify --timestamp "
-                    f"{backup.stamp} --backup-path {directory.location}",
+                    advice=f"Make a new backup. For details: vector-backup verify {backup.stamp} "
+                    f"--backup-path {directory.location}",
                 )
             for table in settings.tables if backup.state == "complete" else ():
                 if backup.files_named(table):
@@ -164,18 +166,18 @@ def watch(settings: Settings) -> set[str]:
     oldest = settings.max_age.before(now, settings.timestamps.timezone)
     for table in settings.tables if is_used and settings.max_age else ():
         if oldest is not None and (table not in newest or newest[table] < oldest):
-            found[_key(settings, "stale", table)] = Cause(
+            causes[_key(settings, "stale", table)] = Cause(
                 title=f"Stale: backup of {table}",
                 message=f"The last good backup is older than {settings.max_age}."
                 if table in newest
                 else "There is no good backup.",
                 where=root.location,
-                advice="See which backups exist, and check their schedule: vector-backup list",
+                advice="Check the schedule. To list the backups: vector-backup list",
                 since=newest.get(table, now),
             )
     kinds = tuple(_key(settings, kind, None) for kind in ("stale", "damaged", "not restorable"))
-    _tell(settings, found, lambda key: key.startswith(kinds))
-    return set(found)
+    _report_changes(settings, causes, lambda key: key.startswith(kinds))
+    return set(causes)
 
 
 def _sets_of(settings: Settings, directory: BackupDirectory) -> list[StoredSet]:
@@ -210,11 +212,11 @@ def _key(settings: Settings, kind: str, subject: str | None) -> str:
     return f"{kind} {settings.target or ''}: {subject or ''}"
 
 
-def _tell(
-    settings: Settings, found: Mapping[str, Cause], is_watched: Callable[[str], bool]
+def _report_changes(
+    settings: Settings, causes: Mapping[str, Cause], is_watched: Callable[[str], bool]
 ) -> None:
-    """Send what is new in `found`, and which watched causes are over. The process that changes the
-    memory sends the message, so that no other does."""
+    """Send the new causes, and those watched ones that are over. The process that changes the
+    state sends the message, so that no other does."""
     load_apprise()
     opened: dict[str, Cause] = {}
     over: dict[str, Cause] = {}
@@ -222,22 +224,22 @@ def _tell(
     def change(data: bytes) -> bytes | None:
         nonlocal opened, over
         known = _parse(data)
-        over = {k: cause for k, cause in known.items() if is_watched(k) and k not in found}
+        over = {k: cause for k, cause in known.items() if is_watched(k) and k not in causes}
         rest = {k: cause for k, cause in known.items() if k not in over}
         opened = {k: cause for k, cause in rest.items() if not cause.is_sent}
-        for key, cause in found.items():
+        for key, cause in causes.items():
             if key not in rest or rest[key].identity != cause.identity:
                 opened[key] = cause
         return _with(rest, opened, is_sent=True) if opened or over else None
 
-    def remember() -> BackupDirectory:
+    def save() -> BackupDirectory:
         root = settings.open_root()
         check_root(root)  # It is not created: that would hide that a disk is not mounted.
         directory = root.open(None)
         directory.update(ALERTS_NAME, change)
         return directory
 
-    directory = _in_time(remember)
+    directory = _with_timeout(save)
     if opened and not send(settings, opened.values()):
         directory.update(ALERTS_NAME, lambda data: _with(_parse(data), opened, is_sent=False))
     solved = {key: cause for key, cause in over.items() if cause.is_sent}
@@ -246,7 +248,7 @@ def _tell(
 
 
 def _parse(data: bytes) -> dict[str, Cause]:
-    """The content of the memory; nothing if there is none yet, or one of another version."""
+    """The content of the state file; nothing if there is none, or one of another version."""
     try:
         return CAUSES.validate_json(data)
     except ValidationError:
@@ -254,7 +256,7 @@ def _parse(data: bytes) -> dict[str, Cause]:
 
 
 def _with(known: dict[str, Cause], causes: Mapping[str, Cause], *, is_sent: bool) -> bytes:
-    """The memory with these causes added."""
+    """The state with these causes added."""
     marked = {k: cause.model_copy(update={"is_sent": is_sent}) for k, cause in causes.items()}
     return CAUSES.dump_json(known | marked, indent=1)
 
@@ -265,7 +267,7 @@ def send(settings: Settings, causes: Collection[Cause], *, are_over: bool = Fals
     title = titles[0] if len(titles) == 1 else f"{len(titles)} problems with backups"
     title += f" ({settings.target})" if settings.target else ""
     parts = []
-    for cause in list(causes)[:_MOST_IN_A_MESSAGE]:
+    for cause in list(causes)[:_MAX_CAUSES_IN_MESSAGE]:
         since = cause.since.astimezone(settings.timestamps.timezone)
         lines = [cause.message] if len(titles) == 1 else [cause.title, cause.message]
         lines += [f"Since: {since:%Y-%m-%d %H:%M %Z}", f"Where: {cause.where}"]
@@ -324,22 +326,22 @@ def _call_heartbeat(url: str) -> None:
         except (OSError, HTTPException) as error:
             # Its text may hold the URL.
             reason = f"HTTP {error.code}" if isinstance(error, HTTPError) else type(error).__name__
-    _log.error("The heartbeat's address was not reached: %s", reason)
+    _log.error("Could not call VECTOR_BACKUP_HEARTBEAT_URL: %s", reason)
 
 
-def _in_time(action: Callable[[], _T]) -> _T:
+def _with_timeout(action: Callable[[], _T]) -> _T:
     """Its value. Raises `StorageError` if it takes too long; it may still be done later."""
     pool = ThreadPoolExecutor(1)
     try:
-        return pool.submit(action).result(_MEMORY_SECONDS)
+        return pool.submit(action).result(_STORAGE_SECONDS)
     except NoAnswer:
-        raise StorageError(f"The storage did not answer for {_MEMORY_SECONDS:.0f} s.") from None
+        raise StorageError(f"The storage did not answer for {_STORAGE_SECONDS:.0f} s.") from None
     finally:
         pool.shutdown(wait=False)
 
 
 @contextmanager
-def _warning_only() -> Iterator[None]:
+def _logging_errors() -> Iterator[None]:
     """Log an error: an alert fails no run."""
     try:
         yield

@@ -40,8 +40,8 @@ def make_request_file_sensor(settings: Settings) -> dg.SensorDefinition:
         default_status=dg.DefaultSensorStatus.RUNNING
         if settings.requests_enabled
         else dg.DefaultSensorStatus.STOPPED,
-        description="Start a backup for each file {root}/requests/*.json, which holds its run "
-        "config. When the run has ended, the file moves to done/ or failed/, with its result.",
+        description="Start a backup for each file {root}/requests/*.json, which holds the "
+        "parameters. When the run has ended, the file moves to done/ or failed/, with its result.",
     )
     def request_file_sensor(
         context: dg.SensorEvaluationContext, backup_storage: BackupStorageResource

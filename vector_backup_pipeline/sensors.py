@@ -176,7 +176,7 @@ def make_alert_sensors(settings: Settings) -> list[dg.SensorDefinition]:
         "are over.",
     )
     def backup_alerts(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        # What cannot be read has no memory of alerts.
+        # The state of alerts of an unreadable root cannot be read either.
         unreadable = CAUSES.validate_json(context.cursor or "{}")
         fleet: list[Settings] = []
         # A name that no target has.
@@ -190,8 +190,10 @@ def make_alert_sensors(settings: Settings) -> list[dg.SensorDefinition]:
         with ThreadPoolExecutor(_MAX_WATCHES) as pool:
             list(
                 pool.map(
-                    lambda each: _watch(each.target or "", each, partial(watch, each), unreadable),
-                    [each for each in fleet if each.alert_urls is not None],
+                    lambda target: _watch(
+                        target.target or "", target, partial(watch, target), unreadable
+                    ),
+                    [target for target in fleet if target.alert_urls is not None],
                 )
             )
         cursor = CAUSES.dump_json(unreadable).decode()

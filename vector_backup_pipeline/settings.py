@@ -133,7 +133,7 @@ def split_urls(text: str) -> list[str]:
 def _alert_urls(text: str) -> SecretText:
     if not all(_ALERT_URL.fullmatch(url) for url in split_urls(text)):
         raise ValueError(
-            "it is not a list of URLs of Apprise, separated by commas, such as json://host/path"
+            "it is not a list of Apprise URLs, separated by commas, such as json://host/path"
         )
     return SecretText(text)
 
@@ -236,7 +236,7 @@ class Settings(BaseSettings):
         False, description="Let the sensor also back up existing task directories."
     )
     requests_enabled: bool = Field(
-        False, description="Start `request_file_sensor`, which takes requests as files."
+        False, description="Start `request_file_sensor`: a backup for each request file."
     )
     keep_last: Kept = Field(0, description="Retention: the newest good sets.")
     keep_daily: Kept = Field(0, description="Retention: the newest good set of each day.")
@@ -255,18 +255,20 @@ class Settings(BaseSettings):
     )
     full_every: Annotated[Duration, NoDecode, _parsed(Duration.parse)] = Field(
         Duration(days=7),
-        description="With mode `auto`, the oldest that the full set of a chain may be.",
+        description="With mode `auto`, the age of a chain's full set after which the next backup "
+        "is full.",
     )
     consolidate_after: int = Field(
         0,
         ge=0,
-        description="Let a backup whose chain has this many sets make a full set of the chain. 0: "
-        "never.",
+        description="Number of sets in a chain from which a backup also consolidates it into a "
+        "full set. 0: never.",
     )
     prune_after_backup: bool = Field(False, description="Let each backup prune its own location.")
     max_age: Annotated[Duration, NoDecode, _parsed(Duration.parse)] = Field(
         Duration(hours=26),
-        description="The oldest that the last good backup of a table may be before it is stale.",
+        description="Age from which the last good backup of a table is stale, such as `26h` or "
+        "`8d`. `0d`: never.",
     )
     max_drop: float = Field(
         50.0,
@@ -276,16 +278,17 @@ class Settings(BaseSettings):
         "before the check `row_count_drop` warns.",
     )
     targets: str | None = Field(
-        None, description="YAML file of the databases to back up, if there are several."
+        None, description="YAML file that describes the targets, to back up several databases."
     )
     alert_urls: Annotated[SecretText | None, _parsed(_alert_urls)] = Field(
         None,
-        description="Where alerts are sent: URLs of Apprise, separated by commas, such as "
+        description="Receivers of alerts: Apprise URLs, separated by commas, such as "
         "`mailto://…`, `slack://…`, `dingtalk://…`, `json://…`.",
     )
     heartbeat_url: Annotated[SecretText | None, _parsed(_heartbeat)] = Field(
         None,
-        description="Address that is called after each good backup, such as healthchecks.io's.",
+        description="Address that is called after each complete backup, such as "
+        "`https://hc-ping.com/your-uuid`.",
     )
     ui_url: Annotated[str | None, AfterValidator(lambda url: url and _address(url))] = Field(
         None, description="Address of Dagster's UI, for links in alerts."
@@ -316,13 +319,13 @@ class Settings(BaseSettings):
     )
     encrypt_to: Annotated[str, _checked(read_recipients)] | None = Field(
         None,
-        description="Recipients that new files are encrypted to, comma-separated: public keys of "
-        "age (`age1…`) or SSH. Or a file with one per line.",
+        description="Recipients of new files: public keys of age (`age1…`) or SSH, "
+        "comma-separated, or the path of a file with one per line. Default: no encryption.",
     )
     identity_file: Annotated[str, _checked(read_identities)] | None = Field(
         None,
-        description="File with the identities (private keys) that decrypt files. A backup needs "
-        "none, unless it is incremental.",
+        description="File with the identities (private keys) that decrypt files. Full backups do "
+        "not need it.",
     )
 
     _target: str | None = PrivateAttr(None)
@@ -364,7 +367,7 @@ class Settings(BaseSettings):
         )
         for (outer, other), (inner, name) in pairwise(roots):
             if inner.startswith(outer):
-                reason = f"root is that of target {other}, or inside it"
+                reason = f"root is the root of target {other}, or inside it"
                 raise SettingsError("targets", str(file.error((name, "root"), reason)))
         return file
 

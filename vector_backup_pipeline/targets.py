@@ -51,12 +51,13 @@ class TargetsFile:
 
     def error(self, keys: tuple[str | int, ...], text: str) -> ValueError:
         """What is wrong at a key of a target; `keys` begins with the target's name."""
-        found: yaml.Node = self._root
+        key_node: yaml.Node = self._root
         node: yaml.Node | None = self._root
         for key in keys:
             entries = node.value if isinstance(node, yaml.MappingNode) else ()
-            found, node = next((e for e in entries if e[0].value == str(key)), (found, None))
-        return self._at(found, str(keys[0]) if keys else "", text)
+            match = (entry for entry in entries if entry[0].value == str(key))
+            key_node, node = next(match, (key_node, None))
+        return self._at(key_node, str(keys[0]) if keys else "", text)
 
     def _at(self, node: yaml.Node, name: str, text: str) -> ValueError:
         line = node.start_mark.line + 1

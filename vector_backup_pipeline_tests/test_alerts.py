@@ -91,7 +91,7 @@ def test_commands_alert_once_per_cause_and_once_when_it_is_over(
     sink.is_down = True
     monkeypatch.setattr(alerts, "HEARTBEAT_PAUSES", (0,))
     unheard = terminal("-q", "backup")
-    assert "The heartbeat's address was not reached: HTTP 503" in unheard.err
+    assert "Could not call VECTOR_BACKUP_HEARTBEAT_URL: HTTP 503" in unheard.err
     assert TOKEN not in caplog.text + good.out + good.err + unheard.err
 
 
@@ -131,7 +131,7 @@ def test_the_daemon_alerts_once_per_cause_and_once_when_it_is_over(
     assert job().outcome.error_type is None
     fail()
     assert sink.calls == 3
-    assert "The heartbeat's address was not reached: HTTP 503" in caplog.text
+    assert "Could not call VECTOR_BACKUP_HEARTBEAT_URL: HTTP 503" in caplog.text
     assert "An alert was not sent: the receiver json:// was not reached" in caplog.text
     assert TOKEN not in caplog.text
 
@@ -288,7 +288,7 @@ def test_an_installation_with_targets_needs_no_root_and_all_targets_are_watched_
     monkeypatch.setenv(PREFIX + "ROOT", str(tmp_path / "nowhere"))
     together = threading.Barrier(10)
     monkeypatch.setattr("vector_backup_pipeline.alerts.check_root", lambda _: together.wait(10))
-    monkeypatch.setattr("vector_backup_pipeline.alerts._tell", lambda *_: None)
+    monkeypatch.setattr("vector_backup_pipeline.alerts._report_changes", lambda *_: None)
 
     daemon.tick()
 

@@ -88,7 +88,7 @@ def test_a_target_has_the_settings_of_the_installation_with_its_own(installation
         ),
         (
             "a: &a {connection: A, root: x}\nb: {<<: *a}",
-            "line 1: target b: root is that of target a",
+            "line 1: target b: root is the root of target a",
         ),
         (
             "b: {connection: B, root: x/../y/b}\na: {connection: A, root: y}",

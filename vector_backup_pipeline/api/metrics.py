@@ -37,8 +37,8 @@ class Metrics:
 
     def __init__(self, settings: Settings) -> None:
         self._roots = [
-            (one, Cached(partial(_read_root, one), _FRESH_SECONDS))
-            for one in settings.with_targets()
+            (target, Cached(partial(_read_root, target), _FRESH_SECONDS))
+            for target in settings.with_targets()
         ]
         self._runs = Cached(self._read_runs, _FRESH_SECONDS)
         self._client = DagsterClient(settings.dagster_url)
@@ -52,8 +52,8 @@ class Metrics:
             _reading(self._runs.read), asyncio.gather(*(_reading(c.read) for _, c in self._roots))
         )
         of_roots = (
-            metrics.samples_of_root(one, locations)
-            for (one, _), locations in zip(self._roots, roots, strict=True)
+            metrics.samples_of_root(target, locations)
+            for (target, _), locations in zip(self._roots, roots, strict=True)
         )
         registry = CollectorRegistry()
         registry.register(metrics.Samples(chain(metrics.samples_of_runs(runs), *of_roots)))

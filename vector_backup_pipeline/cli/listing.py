@@ -83,10 +83,10 @@ def list_command(as_json: bool, **options: Any) -> int:
 @parameter_options(ShowParameters)
 @json_option
 def show_command(as_json: bool, **options: Any) -> int:
-    """Show all that is known of one backup set.
+    """Show the details of one backup set.
 
-    Of a table's file, "bytes" were written and "stored bytes" are there; "table bytes" was the
-    table's size in the database.
+    "Bytes" is the size of a table's file as written, "Stored bytes" its size now, and "Table bytes"
+    the size that the table had in the database.
 
     \b
     Examples:
@@ -120,8 +120,8 @@ def stats_command(as_json: bool, **options: Any) -> int:
     """Show how many sets there are, their size and growth.
 
     ROWS are those of the newest complete set of each database. 7 DAYS and 30 DAYS are the bytes of
-    the sets made since then, and the change in rows, if a set is that old. SAVED is how much larger
-    incremental sets would be if each were as large as the full set of its chain.
+    the sets made in that time, and the change in rows since the newest sets before it. SAVED is how
+    much larger incremental sets would be if each were as large as the full set of its chain.
 
     \b
     Examples:
@@ -133,16 +133,17 @@ def stats_command(as_json: bool, **options: Any) -> int:
 
     settings, locations = _find(options)
     now = settings.timestamps.now()
-    each, total = [statistics_of([one], now) for one in locations], statistics_of(locations, now)
+    by_location = [statistics_of([location], now) for location in locations]
+    total = statistics_of(locations, now)
     if as_json:
         documents = [
-            {"task_id": one.task_id, "location": one.location, **numbers}
-            for one, numbers in zip(locations, each, strict=True)
+            {"task_id": location.task_id, "location": location.location, **numbers}
+            for location, numbers in zip(locations, by_location, strict=True)
         ]
         show_json({"locations": documents, "total": total})
         return DONE
-    rows, names = [], [*(_owner(one.task_id) for one in locations), "total"]
-    for name, numbers in zip(names, [*each, total], strict=True):
+    rows, names = [], [*(_owner(location.task_id) for location in locations), "total"]
+    for name, numbers in zip(names, [*by_location, total], strict=True):
         sizes = [readable_size(numbers[key]) for key in ("bytes", "bytes_saved")]
         growth = []
         for days in GROWTH_DAYS:

@@ -29,7 +29,7 @@ def runs_command(limit: int, as_json: bool) -> int:
     """Show the latest runs in the Dagster instance of DAGSTER_HOME.
 
     Lists backups, restores, verifications and prunes, newest first, with the first sentence of
-    their errors. LOCATION is the target, and the task or path if one was given.
+    their errors. LOCATION is the target, and the task or path, if any.
 
     \b
     Examples:

@@ -50,7 +50,9 @@ def check_packages(user: str, extra: str, *names: str) -> None:
     """Raise `MissingExtra` unless these packages of an extra are installed."""
     missing = [name for name in names if importlib.util.find_spec(name) is None]
     if missing:
-        raise MissingExtra(f"{user} needs {', '.join(missing)}, not installed here.", extra)
+        raise MissingExtra(
+            f"{user} needs packages that are not installed: {', '.join(missing)}.", extra
+        )
 
 
 @click.command("init")
@@ -61,8 +63,8 @@ def check_packages(user: str, extra: str, *names: str) -> None:
     type=click.Choice(list(_NEXT_STEPS)),
     default="local",
     show_default=True,
-    help="How the pipeline is to run: on this machine as commands or as services of systemd, in "
-    "containers, or in Kubernetes.",
+    help="Where the pipeline runs: on this machine (local), as services of systemd, in containers "
+    "with Docker Compose, or in Kubernetes.",
 )
 def init_command(directory: Path, deployment: str) -> int:
     """Set up a Dagster instance in DIRECTORY.

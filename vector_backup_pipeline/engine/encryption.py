@@ -53,7 +53,7 @@ class Encryption:
 
     @property
     def suffix(self) -> str:
-        """What the names of new files end in."""
+        """The suffix of the names of new files."""
         return ENCRYPTED_SUFFIX if self.recipients else ""
 
     def decrypted(self, stored: Iterator[bytes], name: str) -> Iterator[bytes]:
@@ -87,8 +87,8 @@ class Encryption:
     def _identities(self, name: str) -> list[Any]:
         if self.identity_file is None:
             raise InvalidParams(
-                f"{name} is encrypted, and {IDENTITY_VARIABLE} is not set. Set it to the file with "
-                "the identity of a recipient that the set was encrypted to."
+                f"{name} is encrypted, and {IDENTITY_VARIABLE} is not set. Set it to a "
+                "file with the identity (private key) of one of the recipients."
             )
         try:
             return read_identities(self.identity_file)
@@ -140,7 +140,7 @@ class _Stopped(Exception):
 
 
 class _CodingThread:
-    """A thread, and a queue between it and the caller, in one of both directions. The queue ends
+    """A thread, and a queue between it and the caller, in one direction. The queue ends
     when the caller is finished or the thread has ended, whichever is first."""
 
     def __init__(self) -> None:
@@ -155,7 +155,7 @@ class _CodingThread:
         self._thread.start()
 
     def put(self, piece: bytes) -> None:
-        """Raises `_Stopped` if nobody will take it."""
+        """Raises `_Stopped` if the other side has ended."""
         while not self._has_ended.is_set():
             check()
             with contextlib.suppress(queue.Full):

@@ -93,7 +93,8 @@ class Parameters(BaseModel):
 
     target: Annotated[str | None, Shown(default="the database of VECTOR_BACKUP_DB_URL")] = Field(
         default=None,
-        description="Target of the file VECTOR_BACKUP_TARGETS, whose settings apply.",
+        description="Target, as named in the file VECTOR_BACKUP_TARGETS. Its database, root and "
+        "settings are used.",
         examples=["rag_1"],
     )
 

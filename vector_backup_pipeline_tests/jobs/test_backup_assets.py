@@ -46,7 +46,7 @@ def materialized(done: FinishedRun) -> dict[str, dg.AssetMaterialization]:
 
 def evaluations(done: FinishedRun) -> dict[tuple[str, str], dg.AssetCheckEvaluation]:
     data = [event.asset_check_evaluation_data for event in done.of_type("ASSET_CHECK_EVALUATION")]
-    return {(each.asset_key.path[-1], each.check_name): each for each in data}
+    return {(check.asset_key.path[-1], check.check_name): check for check in data}
 
 
 def test_materialize_makes_the_same_backup_as_the_job(job: JobRunner) -> None:

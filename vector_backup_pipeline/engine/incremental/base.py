@@ -75,12 +75,12 @@ def _check_server(backup: ManifestSet, pinned: PinnedSnapshot) -> None:
     stamp, manifest, server = backup.stamp, backup.manifest, pinned.server
     if manifest.server.timeline != server.timeline:
         raise Doubt(
-            "The server was recovered or promoted since the last set: its timeline is another."
+            "The server was recovered or promoted since the last set: its timeline has changed."
         )
     if manifest.server.database_oid != server.database_oid:
         raise Doubt("The database was dropped and created again since the last set.")
     if not _sees_all_of(pinned.snapshot, manifest.snapshot):
-        raise Doubt(f"The set {stamp} is of a later transaction than this backup.")
+        raise Doubt(f"The set {stamp} has a later transaction ID than this backup.")
     age = xmin_of(pinned.snapshot) - xmin_of(manifest.snapshot)
     if age > _OLDEST_BASE:
         raise Doubt(f"The set {stamp} is {age} transactions old.")
@@ -98,7 +98,7 @@ def _check_age(
         stored = next(s for s in sets if s.stamp == stored.builds_on)
     longest = Duration.parse(full_every)
     if not longest:
-        raise Doubt(f"full_every is {longest}, which asks for a full set each time.")
+        raise Doubt(f"full_every is {longest}, which requires a full set each time.")
     begin = longest.before(timestamps.now(), timestamps.timezone)
     if begin is not None and stored.created_at < begin:
         raise Doubt(f"The last full set {stored.stamp} is older than {full_every}.")

@@ -120,10 +120,10 @@ def test_a_base_in_doubt_is_not_built_on(chain: Chain, tmp_path: Path) -> None:
         (rewrite(can_be_base=False), NO_BASE),
         (server(system_identifier="1"), NO_BASE),
         (server(database="other"), NO_BASE),
-        (server(timeline=7), "its timeline is another"),
+        (server(timeline=7), "its timeline has changed"),
         (server(database_oid=7), "The database was dropped"),
         (server(started_at=None), "The server was restarted"),
-        (rewrite(snapshot=f"{xmin}:{xmin}:"), "is of a later transaction"),
+        (rewrite(snapshot=f"{xmin}:{xmin}:"), "has a later transaction ID"),
         (rewrite(created_at=old), "is older than 7d"),
         (hide_a_row, "1 rows are neither in the set"),
     ]
@@ -142,7 +142,7 @@ def test_a_set_of_another_format_is_not_built_on_nor_any_if_a_full_one_is_asked_
 ) -> None:
     chain.make()
     _is_full(chain.make(format="binary"), "in another format")
-    _is_full(chain.make(full_every="0d"), "full_every is 0d, which asks for a full set each time.")
+    _is_full(chain.make(full_every="0d"), "full_every is 0d, which requires a full set each time.")
 
 
 def test_a_run_of_one_table_leaves_the_chains_of_others(chain: Chain) -> None:

@@ -74,7 +74,7 @@ def test_a_set_that_was_made_after_the_snapshot_is_not_built_on(
         monkeypatch.setattr(BackupRun, "_find_base", wait_for_the_other_run)
         table = chain.table()
 
-    assert "is of a later transaction" in str(table.full_reason)
+    assert "has a later transaction ID" in str(table.full_reason)
     assert (table.rows, table.digest) == (full.rows, full.digest)
 
 
@@ -194,7 +194,7 @@ def test_transaction_ids_wrap_around(scratch: ScratchServer, backup: BackupMaker
 
     scratch.set_next_xid(10_000, "-e", "0")
     chain.database = scratch.database
-    assert "is of a later transaction" in str(chain.table().full_reason)
+    assert "has a later transaction ID" in str(chain.table().full_reason)
 
 
 def _changes_are_exported(chain: Chain, keys: set[int]) -> None:
@@ -219,11 +219,11 @@ def test_a_standby_and_a_promoted_one_are_backed_up_in_full(
         standby.ask("SELECT pg_promote()")
         standby.run("UPDATE docs SET body = 'promoted' WHERE id = 1")
         made = chain.make()
-        assert "its timeline is another" in str(made.manifest.tables[0].full_reason)
+        assert "its timeline has changed" in str(made.manifest.tables[0].full_reason)
         _changes_are_exported(chain, {2})
     # The newest set is of the other history.
     chain.database = scratch.database
-    assert "its timeline is another" in str(chain.table().full_reason)
+    assert "its timeline has changed" in str(chain.table().full_reason)
 
 
 def test_a_crash_that_loses_commits_after_a_set_loses_none_of_it(
