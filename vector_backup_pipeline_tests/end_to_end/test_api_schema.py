@@ -140,11 +140,15 @@ def _about_what_is_there(
             "file": [file, f"vector_backup_{stamp}.json", "vector_backup_log.txt"],
         }
         for method in methods.values():
-            for parameter in method.get("parameters", ()):
+            # There are no targets here.
+            parameters = [p for p in method.get("parameters", ()) if p["name"] != "target"]
+            method["parameters"] = parameters
+            for parameter in parameters:
                 if parameter["name"] in names:
                     parameter["schema"]["examples"] = names[parameter["name"]]
             if "requestBody" in method:
                 keys = method["requestBody"]["content"]["application/json"]["schema"]["properties"]
+                keys.pop("target", None)
                 keys["db_connection"] = {
                     "type": ["string", "null"],
                     "pattern": "^postgresql://[a-z]{1,8}:[a-z]{1,8}@[a-z]{1,8}:[1-9][0-9]{3}/[a-z]$",

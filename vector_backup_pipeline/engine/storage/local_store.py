@@ -210,14 +210,17 @@ class LocalUpload:
     def complete(self) -> None:
         with _storage_errors(f"complete {self._final}"):
             os.fsync(self._descriptor)
-            self._close()
             self._pending.rename(self._final)
+            self._close()
             _flush_directory(self._final.parent)
 
     def abort(self) -> None:
+        if self._descriptor < 0:
+            return  # After `complete`, a `.tmp` of that name is another writer's.
         with contextlib.suppress(OSError):  # The next run removes what can't be removed now.
-            self._close()
             self._pending.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self._close()
 
     def _close(self) -> None:
         descriptor, self._descriptor = self._descriptor, -1

@@ -12,6 +12,7 @@ import pytest
 
 from vector_backup_pipeline.engine.errors import InvalidParams, ResourceNotFound
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
+from vector_backup_pipeline.engine.storage.local_store import LocalStore
 from vector_backup_pipeline.engine.storage.root import BackupRoot
 
 _OWNER: dict[str, str | int] = {"host": socket.gethostname(), "pid": os.getpid(), "run_id": "x"}
@@ -57,6 +58,19 @@ def test_a_file_is_durable_before_it_has_its_name_and_then_its_name_is(
     directory.replace("m.json", b"{}")
 
     assert order == ["flush m.json.tmp", "rename to m.json", f"flush {tmp_path.name}"]
+
+
+def test_the_end_of_an_upload_leaves_the_next_writers_temporary_file(tmp_path: Path) -> None:
+    store = LocalStore(str(tmp_path))
+    first = store.upload("log.txt")
+    first.complete()
+    second = store.upload("log.txt")
+
+    first.abort()
+
+    second.write(b"second")
+    second.complete()
+    assert (tmp_path / "log.txt").read_bytes() == b"second"
 
 
 def test_a_marker_on_a_medium_mounted_read_only_is_looked_at_all_the_same(
