@@ -194,7 +194,7 @@ def test_requests_is_no_task_and_no_directory_of_backups(
     root = load_settings().open_root()
 
     assert root.task_ids() == []
-    with pytest.raises(InvalidParams, match="for requests"):
+    with pytest.raises(InvalidParams, match="of request files"):
         root.find("requests")
     monkeypatch.setenv(PREFIX + "DIRECTORY", "requests")
     with pytest.raises(InvalidParams, match="can't have requests"):

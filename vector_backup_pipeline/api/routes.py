@@ -346,7 +346,10 @@ async def download(
     range_: Annotated[
         str | None,
         _described(
-            Header, "One range of bytes; several get the whole file.", "bytes=0-99", "Range"
+            Header,
+            "A range of bytes. For several ranges, the whole file is sent.",
+            "bytes=0-99",
+            "Range",
         ),
     ] = None,
     if_range: Annotated[
@@ -410,6 +413,7 @@ async def healthz(services: _Services) -> JSONResponse:
 )
 async def metrics(request: Request, services: _Services) -> Response:
     """Metrics of the backups and of the latest runs, in the text format or in OpenMetrics. If the
-    root or Dagster cannot be reached, a metric says so, and only those made from it are missing."""
+    root or Dagster cannot be reached, `root_up` or `dagster_up` is 0, and the metrics that depend
+    on it are absent."""
     text, media_type = await services.metrics.generate(request.headers.get("accept", ""))
     return Response(text, media_type=media_type)

@@ -20,8 +20,8 @@ _NOT_IN_A_KEY = re.compile(r"[^A-Za-z0-9_]")
 
 @dg.failure_hook
 def decide_retry(context: dg.HookContext) -> None:
-    """Tell Dagster's run retries, where they are enabled, whether the run may be repeated: if each
-    of its errors may be over. The run of a retry has the tag of the one before."""
+    """Tag the run for Dagster's run retries, if they are enabled: it is repeated if `can_retry` is
+    true for each of its errors. A retry inherits the tag."""
     error = context.op_exception
     metadata = error.metadata if isinstance(error, dg.Failure) else {}
     can_retry = "can_retry" in metadata and bool(metadata["can_retry"].value)

@@ -125,8 +125,8 @@ def _check_encryption(directory: BackupDirectory, chain: Sequence[ManifestSet]) 
             check_identity(directory, file)
             if file.encryption and not directory.encryption.recipients:
                 raise InvalidParams(
-                    f"The set {backup.stamp} in {directory.location} is encrypted, and "
-                    "VECTOR_BACKUP_ENCRYPT_TO, which the new set needs, is not set."
+                    f"The set {backup.stamp} in {directory.location} is encrypted, but "
+                    "VECTOR_BACKUP_ENCRYPT_TO is not set. Set it, to encrypt the new set too."
                 )
 
 

@@ -15,8 +15,8 @@ from vector_backup_pipeline.engine.postgres.targets import count_rows
 
 _IF_UNKNOWN = (
     "The connection was lost while the truncate was being committed, and the server could not be "
-    "asked how it ended. The backup is complete either way: check whether the tables are empty "
-    "before you write to them."
+    "reached to check whether it was committed. The backup is complete either way: check whether "
+    "the tables are empty before you write to them."
 )
 
 

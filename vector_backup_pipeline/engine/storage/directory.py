@@ -129,8 +129,8 @@ class BackupDirectory:
             # A random pause, so that two writers do not meet again. No secret depends on it.
             time.sleep(random.uniform(0, min(_LONGEST_PAUSE, 0.02 * (attempt + 1))))  # noqa: S311
         raise StorageError(
-            f"Could not write {self._store.location(path)}: others wrote to it {_UPDATE_TRIES} "
-            "times meanwhile. Look for what else writes there."
+            f"Could not write {self._store.location(path)}: other processes changed "
+            f"it during each of {_UPDATE_TRIES} tries. Check which other processes write there."
         )
 
     def claim(self, name: str, run_id: str) -> RunMarker | None:

@@ -104,7 +104,10 @@ class BackupRoot:
         """The directory of the request files that wait for the end of their runs, or of those that
         are `done` or `failed`; created if it is missing."""
         if self._directory == REQUESTS:
-            raise InvalidParams(f"Backups are in {self.default_path}, so it can't have requests.")
+            raise InvalidParams(
+                f"{self.default_path} is the directory of the backups, so it can't have requests. "
+                "Set VECTOR_BACKUP_DIRECTORY to another name."
+            )
         folder = f"{REQUESTS}/{outcome}".rstrip("/")
         self._store.make_folder(folder)
         return BackupDirectory(self._store, folder)
@@ -156,8 +159,8 @@ class BackupRoot:
     def _checked_folder(self, task_id: str | None) -> str:
         if task_id in self._reserved:
             raise InvalidParams(
-                f"The task_id {task_id!r} is the name of the directory for backups without a task, "
-                "for requests, or of a target's. Choose another task_id, or leave it out."
+                f"The task_id {task_id!r} is the name of the directory of backups without a task, "
+                "of request files, or of a target. Choose another task_id, or leave it out."
             )
         if task_id is not None and self._store.list_folder(task_id) is None:
             raise ResourceNotFound(
