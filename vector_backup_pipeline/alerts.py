@@ -37,7 +37,8 @@ from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.storage.store import version_of
 from vector_backup_pipeline.operations import Operation
 from vector_backup_pipeline.outcome import RunOutcome
-from vector_backup_pipeline.settings import Settings, split_urls
+from vector_backup_pipeline.setting_types import split_urls
+from vector_backup_pipeline.settings import Settings
 
 # A store is asked for a minute, and Dagster ends the evaluation of a sensor after a minute.
 _STORAGE_SECONDS = 20.0

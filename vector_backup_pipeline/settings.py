@@ -4,20 +4,14 @@ and a YAML file."""
 from __future__ import annotations
 
 import os
-import re
-from base64 import b64decode
-from collections.abc import Callable
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 import yaml
 from pydantic import (
-    AfterValidator,
-    BeforeValidator,
     ConfigDict,
     Field,
     PrivateAttr,
@@ -29,24 +23,22 @@ from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
     InitSettingsSource,
-    NoDecode,
     PydanticBaseSettingsSource,
     SecretsSettingsSource,
     SettingsConfigDict,
 )
 
-from vector_backup_pipeline.engine.encryption import Encryption, read_identities, read_recipients
+from vector_backup_pipeline import setting_types as types
+from vector_backup_pipeline.engine.encryption import Encryption, read_recipients
 from vector_backup_pipeline.engine.errors import InvalidParams, Problem, parameter_error
 from vector_backup_pipeline.engine.retention.rules import KeepRules
 from vector_backup_pipeline.engine.secrets import SecretText
-from vector_backup_pipeline.engine.storage.object_url import is_url, parse_object_url
+from vector_backup_pipeline.engine.storage.object_url import is_url
 from vector_backup_pipeline.engine.storage.root import REQUESTS, BackupRoot
 from vector_backup_pipeline.engine.timestamps import DEFAULT_TIMESTAMP_FORMAT, TimestampFormat
 from vector_backup_pipeline.parameters.durations import Duration
 from vector_backup_pipeline.parameters.model import requirement
-from vector_backup_pipeline.parameters.prune import MAX_KEPT_SETS
-from vector_backup_pipeline.parameters.table_names import split_tables
-from vector_backup_pipeline.parameters.types import BackupMode, Compression, Format, Tables
+from vector_backup_pipeline.parameters.types import BackupMode, Compression, Format
 from vector_backup_pipeline.targets import TargetsFile
 
 PREFIX = "VECTOR_BACKUP_"
@@ -55,10 +47,6 @@ DATABASE_URL_VARIABLE = PREFIX + "DB_URL"
 _MOUNTED_SECRETS = "/run/secrets"
 API_TOKEN_VARIABLE = PREFIX + "API_TOKEN"
 SECRET_KEY_VARIABLE = PREFIX + "SECRET_KEY"
-
-# What a header or a URL can carry unescaped.
-_PLAIN = re.compile(r"[!-~]+")
-_ALERT_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S+")
 
 
 class SettingsError(InvalidParams):
@@ -75,94 +63,11 @@ def variable_of(field: str) -> str:
     return PREFIX + field.upper()
 
 
-def _checked(check: Callable[[str], object]) -> AfterValidator:
-    """A validator that keeps a text unless `check` raises `InvalidParams`."""
-
-    def validate(text: str) -> str:
-        try:
-            check(text)
-        except InvalidParams as error:
-            raise ValueError(error.message) from None
-        return text
-
-    return AfterValidator(validate)
-
-
-def _timezone(name: str) -> str:
-    try:
-        ZoneInfo(name)
-    except (OSError, ValueError, KeyError):
-        raise ValueError(f"{name!r} is not a time zone such as UTC or Asia/Shanghai") from None
-    return name
-
-
-def _is_web_address(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        has_host = bool(parts.hostname) and parts.port != 0 and parts.scheme in ("http", "https")
-    except ValueError:
-        return False
-    return has_host and _PLAIN.fullmatch(url) is not None
-
-
-def _address(url: str) -> str:
-    """An address without its last slash. It may hold a password, so no error repeats it."""
-    if not _is_web_address(url) or "?" in url or "#" in url:
-        raise ValueError("it is not an address such as http://127.0.0.1:3000")
-    return url.rstrip("/")
-
-
-def _heartbeat(url: str) -> SecretText:
-    if not _is_web_address(url):
-        raise ValueError("it is not an address such as https://hc-ping.com/your-uuid")
-    return SecretText(url)
-
-
 def _absolute(root: str) -> str:
     """A root with a slash at its end, for comparing it with others. Links are not followed: what
     the installation's root contains counts."""
     absolute = root if is_url(root) else os.path.abspath(root)  # noqa: PTH100
     return absolute.rstrip("/") + "/"
-
-
-def split_urls(text: str) -> list[str]:
-    """The URLs of a list. A comma inside a URL is part of it."""
-    return re.split(r"[\s,]+(?=[A-Za-z][A-Za-z0-9+.-]*://)", text.rstrip(", "))
-
-
-def _alert_urls(text: str) -> SecretText:
-    if not all(_ALERT_URL.fullmatch(url) for url in split_urls(text)):
-        raise ValueError(
-            "it is not a list of Apprise URLs, separated by commas, such as json://host/path"
-        )
-    return SecretText(text)
-
-
-def _token(text: str) -> SecretText:
-    if not _PLAIN.fullmatch(text):
-        raise ValueError("only printable ASCII characters without blanks are allowed")
-    return SecretText(text)
-
-
-def _secret_key(text: str) -> SecretText:
-    """The key in the URL-safe alphabet of base64."""
-    text = text.replace("+", "-").replace("/", "_")
-    try:
-        size = len(b64decode(text, altchars=b"-_", validate=True))
-    except ValueError:
-        size = 0
-    if size != 32:
-        raise ValueError("it is not 32 bytes in base64; create a key: openssl rand -base64 32")
-    return SecretText(text)
-
-
-def _parsed(parse: Callable[[str], object]) -> BeforeValidator:
-    """A validator that parses a text and keeps any other value."""
-    return BeforeValidator(lambda value: parse(value) if isinstance(value, str) else value)
-
-
-TableList = Annotated[Tables, NoDecode, _parsed(split_tables)]
-Kept = Annotated[int, Field(ge=0, le=MAX_KEPT_SETS)]
 
 
 class Settings(BaseSettings):
@@ -180,12 +85,12 @@ class Settings(BaseSettings):
     config: str | None = Field(
         None, description="YAML file with settings, such as `root: /backups`."
     )
-    db_url: Annotated[SecretText | None, _parsed(SecretText)] = Field(
+    db_url: types.Secret | None = Field(
         None,
         description="Connection string, read when a run connects and never stored. Default: "
         "libpq's environment (`PGHOST`, a service file, `.pgpass`).",
     )
-    root: Annotated[str, _checked(lambda root: is_url(root) and parse_object_url(root))] = Field(
+    root: types.Root = Field(
         "data_pipeline/training_data",
         pattern=r"\S",
         description="Root of the backups: a path, or `s3://…`, `gs://…`, `az://…`.",
@@ -198,21 +103,19 @@ class Settings(BaseSettings):
     part_size: Annotated[int | None, Field(ge=5, le=5120)] = Field(
         None, description="MiB per part of an upload. Default: derived from the table's size."
     )
-    tables: TableList = Field(
+    tables: types.TableList = Field(
         ("langchain_pg_collection", "langchain_pg_embedding"),
         description="Tables to back up, comma-separated: `name` or `schema.name`.",
     )
-    truncate_tables: TableList = Field(
+    truncate_tables: types.TableList = Field(
         ("langchain_pg_embedding",),
         description="Tables that `truncate_vector_tables` truncates, comma-separated.",
     )
-    timestamp_format: Annotated[
-        str, _checked(lambda text: TimestampFormat(text, ZoneInfo("UTC")))
-    ] = Field(
+    timestamp_format: types.TimestampPattern = Field(
         DEFAULT_TIMESTAMP_FORMAT,
         description="Format of timestamps in file names (strftime). They must sort by time.",
     )
-    timezone: Annotated[str, AfterValidator(_timezone)] = Field(
+    timezone: types.TimeZone = Field(
         "UTC", description="Time zone of file names, log and schedules."
     )
     lock_timeout: float = Field(
@@ -238,12 +141,12 @@ class Settings(BaseSettings):
     requests_enabled: bool = Field(
         False, description="Start `request_file_sensor`: a backup for each request file."
     )
-    keep_last: Kept = Field(0, description="Retention: the newest good sets.")
-    keep_daily: Kept = Field(0, description="Retention: the newest good set of each day.")
-    keep_weekly: Kept = Field(0, description="Retention: the newest good set of each week.")
-    keep_monthly: Kept = Field(0, description="Retention: the newest good set of each month.")
-    keep_yearly: Kept = Field(0, description="Retention: the newest good set of each year.")
-    keep_within: Annotated[Duration | None, _parsed(Duration.parse)] = Field(
+    keep_last: types.Kept = Field(0, description="Retention: the newest good sets.")
+    keep_daily: types.Kept = Field(0, description="Retention: the newest good set of each day.")
+    keep_weekly: types.Kept = Field(0, description="Retention: the newest good set of each week.")
+    keep_monthly: types.Kept = Field(0, description="Retention: the newest good set of each month.")
+    keep_yearly: types.Kept = Field(0, description="Retention: the newest good set of each year.")
+    keep_within: types.Period | None = Field(
         None, description="Retention: all sets made within a time such as `14d` or `1y6m`."
     )
     format: Format = Field("csv", description="Format of the files: `csv` or `binary`.")
@@ -253,7 +156,7 @@ class Settings(BaseSettings):
     mode: BackupMode = Field(
         "full", description="How backups are made: `full`, `incremental` or `auto`."
     )
-    full_every: Annotated[Duration, NoDecode, _parsed(Duration.parse)] = Field(
+    full_every: types.Period = Field(
         Duration(days=7),
         description="With mode `auto`, the age of a chain's full set after which the next backup "
         "is full.",
@@ -265,7 +168,7 @@ class Settings(BaseSettings):
         "full set. 0: never.",
     )
     prune_after_backup: bool = Field(False, description="Let each backup prune its own location.")
-    max_age: Annotated[Duration, NoDecode, _parsed(Duration.parse)] = Field(
+    max_age: types.Period = Field(
         Duration(hours=26),
         description="Age from which the last good backup of a table is stale, such as `26h` or "
         "`8d`. `0d`: never.",
@@ -280,20 +183,20 @@ class Settings(BaseSettings):
     targets: str | None = Field(
         None, description="YAML file that describes the targets, to back up several databases."
     )
-    alert_urls: Annotated[SecretText | None, _parsed(_alert_urls)] = Field(
+    alert_urls: types.AlertUrls | None = Field(
         None,
         description="Receivers of alerts: Apprise URLs, separated by commas, such as "
         "`mailto://…`, `slack://…`, `dingtalk://…`, `json://…`.",
     )
-    heartbeat_url: Annotated[SecretText | None, _parsed(_heartbeat)] = Field(
+    heartbeat_url: types.HeartbeatUrl | None = Field(
         None,
         description="Address that is called after each complete backup, such as "
         "`https://hc-ping.com/your-uuid`.",
     )
-    ui_url: Annotated[str | None, AfterValidator(lambda url: url and _address(url))] = Field(
+    ui_url: types.WebAddress | None = Field(
         None, description="Address of Dagster's UI, for links in alerts."
     )
-    dagster_url: Annotated[str, AfterValidator(_address)] = Field(
+    dagster_url: types.WebAddress = Field(
         "http://127.0.0.1:3000",
         # It may hold the user and password of a proxy.
         repr=False,
@@ -304,25 +207,25 @@ class Settings(BaseSettings):
         description="Code location of the runs that the REST API and the command line start. "
         "Default: the one with the jobs.",
     )
-    api_token: Annotated[SecretText | None, _parsed(_token)] = Field(
+    api_token: types.Token | None = Field(
         None, description="Token of the REST API. Default: none; only local calls are accepted."
     )
-    secret_key: Annotated[SecretText | None, _parsed(_secret_key)] = Field(
+    secret_key: types.SecretKey | None = Field(
         None,
         description="Key that encrypts connection strings between the REST API and the runs. "
         "Default: a file in `DAGSTER_HOME`.",
     )
-    manifest_key: Annotated[SecretText | None, _parsed(SecretText)] = Field(
+    manifest_key: types.Secret | None = Field(
         None,
         description="Key that signs the manifests (HMAC-SHA256), any text. With it, unsigned or "
         "altered manifests are refused.",
     )
-    encrypt_to: Annotated[str, _checked(read_recipients)] | None = Field(
+    encrypt_to: types.Recipients | None = Field(
         None,
         description="Recipients of new files: public keys of age (`age1…`) or SSH, "
         "comma-separated, or the path of a file with one per line. Default: no encryption.",
     )
-    identity_file: Annotated[str, _checked(read_identities)] | None = Field(
+    identity_file: types.IdentityFile | None = Field(
         None,
         description="File with the identities (private keys) that decrypt files. Full backups do "
         "not need it.",
@@ -413,7 +316,7 @@ class Settings(BaseSettings):
         settings._target, settings._connection_variable = name, target.connection
         try:
             if settings.alert_urls is not None:
-                _alert_urls(settings.alert_urls.reveal())
+                types.check_alert_urls(settings.alert_urls.reveal())
         except ValueError as error:
             raise settings.target_error("alerts", f"{target.alerts}: {error}") from None
         return settings
