@@ -62,5 +62,5 @@ def test_without_the_extra_the_error_says_what_to_install(
     )
     called = terminal("demo", "--directory", str(tmp_path))
     assert called.code == 2
-    assert "The demo needs langchain_postgres" in called.err
+    assert "not installed: langchain_postgres" in called.err
     assert "pip install 'vector-backup-pipeline[demo]'" in called.err
