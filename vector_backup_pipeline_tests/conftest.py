@@ -52,8 +52,11 @@ def _has_room(directory: Path) -> bool:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
-    """Files are spread over the processes, those of `end_to_end` as one: they share a Dagster."""
+    """Files are spread over the processes, those of `end_to_end` as one: they share a Dagster. They
+    take the longest, so they begin first, in the order of collection."""
     from xdist.scheduler import LoadFileScheduling
+
+    config.option.loadscopereorder = False
 
     class Scheduling(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:

@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone, tzinfo
+from functools import lru_cache
 
 from vector_backup_pipeline.engine.errors import InvalidParams
 
@@ -20,6 +21,16 @@ _TURNS = (
     datetime(2025, 10, 1, tzinfo=timezone.utc),
     datetime(2026, 1, 1, tzinfo=timezone.utc),
 )
+
+
+# Each file of a directory is asked about for each kind of file that it may be.
+@lru_cache(maxsize=10_000)
+def _is_stamp(text: str, pattern: str) -> bool:
+    try:
+        parsed = datetime.strptime(text, pattern)  # noqa: DTZ007 - only its form counts
+        return parsed.strftime(pattern) == text
+    except ValueError:
+        return False
 
 
 @dataclass(frozen=True)
@@ -62,11 +73,7 @@ class TimestampFormat:
         return [self.stamp(moment + timedelta(seconds=second)) for second in range(tries)]
 
     def is_stamp(self, text: str) -> bool:
-        try:
-            parsed = datetime.strptime(text, self.pattern)  # noqa: DTZ007 - only its form counts
-            return parsed.strftime(self.pattern) == text
-        except ValueError:
-            return False
+        return _is_stamp(text, self.pattern)
 
     def at_end_of(self, stem: str) -> str | None:
         """The stamp that `stem` (a file name without its extensions) ends in, if any."""
