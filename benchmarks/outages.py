@@ -117,7 +117,7 @@ class Stack:
         headers = {"Authorization": f"Bearer {_TOKEN}", "Content-Type": "application/json"}
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(url, data, headers)
-        with urllib.request.urlopen(request, timeout=120) as answer:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=120) as answer:  # noqa: S310 - its own API
             return json.load(answer)
 
     def is_up(self) -> bool:

@@ -40,6 +40,7 @@ class CodeServerRunLauncher(DefaultRunLauncher):
 
     def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
         """Raises `DagsterUserCodeUnreachableError` if the code server does not answer."""
+        # Dagster's is untyped.
         client: DagsterGrpcClient | None = self._get_grpc_client_for_termination(run.run_id)  # type: ignore[no-untyped-call]
         if client is None:
             # It has ended, or it is the run of a command, in a process of its own.

@@ -66,7 +66,7 @@ def variable_of(field: str) -> str:
 def _absolute(root: str) -> str:
     """A root with a slash at its end, for comparing it with others. Links are not followed: what
     the installation's root contains counts."""
-    absolute = root if is_url(root) else os.path.abspath(root)  # noqa: PTH100
+    absolute = root if is_url(root) else os.path.abspath(root)  # noqa: PTH100 - pathlib keeps ".."
     return absolute.rstrip("/") + "/"
 
 
@@ -328,7 +328,7 @@ class Settings(BaseSettings):
 
     def target_error(self, key: str, reason: str) -> SettingsError:
         """What is wrong at a key of this target."""
-        assert self._targets_file is not None and self.target is not None  # noqa: S101
+        assert self._targets_file is not None and self.target is not None  # noqa: S101 - for mypy
         error = self._targets_file.error((self.target, key), f"{key}: {reason}")
         return SettingsError("targets", str(error))
 

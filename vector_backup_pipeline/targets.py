@@ -37,6 +37,7 @@ class TargetsFile:
             raise ValueError(f"{path}{line}: this is not YAML") from None
         self._root: yaml.Node = root
         try:
+            # mypy accepts no variable as a type.
             targets = TypeAdapter(dict[_Name, model]).validate_python(values)  # type: ignore[valid-type]
         except ValidationError as invalid:
             raise self._refusal(invalid, model) from None

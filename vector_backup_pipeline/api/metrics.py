@@ -57,7 +57,10 @@ class Metrics:
         )
         registry = CollectorRegistry()
         registry.register(metrics.Samples(chain(metrics.samples_of_runs(runs), *of_roots)))
-        encode, media_type = choose_encoder(accept)
+        try:
+            encode, media_type = choose_encoder(accept)
+        except (TypeError, ValueError):  # The header has a version that is not a number.
+            encode, media_type = choose_encoder("")
         # In a thread, since a fleet has thousands of samples.
         return await run_sync(encode, registry, limiter=CapacityLimiter(1)), media_type
 

@@ -29,7 +29,8 @@ def runs_command(limit: int, as_json: bool) -> int:
     """Show the latest runs in the Dagster instance of DAGSTER_HOME.
 
     Lists backups, restores, verifications and prunes, newest first, with the first sentence of
-    their errors. LOCATION is the target, and the task or path, if any.
+    their errors. LOCATION is the target, and the task or path, if any. Backups that "Materialize"
+    started are listed by Dagster's UI only.
 
     \b
     Examples:

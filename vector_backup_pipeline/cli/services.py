@@ -38,10 +38,11 @@ and the secrets into the directory secrets, as docs/deployment.md says. Then:
   docker compose up --detach --wait""",
     "kubernetes": """\
 Build the image from the Dockerfile and the wheel of vector_backup_pipeline, name it in
-values.yaml and api.yaml, and create the secrets, as docs/deployment.md says. Then:
+values.yaml and api.yaml, and create the secrets, as docs/deployment.md says. Then, with the version
+of the Dagster in the image:
 
   cd {directory}
-  helm upgrade --install dagster dagster/dagster --values values.yaml
+  helm upgrade --install dagster dagster/dagster --version VERSION --values values.yaml
   kubectl apply --filename api.yaml""",
 }
 

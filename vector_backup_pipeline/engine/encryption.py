@@ -72,9 +72,10 @@ class Encryption:
             try:
                 load_pyrage().decrypt_io(reader, writer, identities)
             except (load_pyrage().DecryptError, OSError) as error:
-                raise reader.error or Undecryptable(
+                damage = Undecryptable(
                     f"{name} cannot be decrypted: {error}. Check the disk, and use another set."
-                ) from error
+                )
+                raise reader.error or writer.error or damage from error
             writer.flush()
 
         thread.start(decrypt)

@@ -190,6 +190,7 @@ def test_a_slow_root_does_not_delay_a_scrape_and_is_in_a_later_one(
     [
         (_ACCEPT, "application/openmetrics-text; version=1.0.0; charset=utf-8"),
         ("application/json", "text/plain; version=0.0.4; charset=utf-8"),
+        ("application/openmetrics-text; version=x", ""),
     ],
 )
 def test_prometheus_gets_the_format_that_it_asks_for(
