@@ -31,7 +31,8 @@ ui: $(INSTALLED) ## Open Dagster's UI and the API on the demo's database
 # The tests start hundreds of processes, which should not write bytecode concurrently.
 test: export PYTHONDONTWRITEBYTECODE :=
 test: $(INSTALLED) ## Run the tests, against real PostgreSQL 18 and 16
-	$(BIN)/python -m pytest --numprocesses 2 $(ARGS)
+	@# One more than most machines' two cores: many tests wait for a server.
+	$(BIN)/python -m pytest --numprocesses 3 $(ARGS)
 
 lint: $(INSTALLED) ## Check style, formatting, types and the imports between packages
 	$(BIN)/ruff check
