@@ -19,7 +19,6 @@ import statistics
 import time
 import uuid
 from contextlib import closing
-from datetime import timezone
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +31,12 @@ from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings
 from vector_backup_pipeline.engine.restore.run import RestoreRun
 from vector_backup_pipeline.engine.secrets import SecretText
 from vector_backup_pipeline.engine.storage.root import BackupRoot
-from vector_backup_pipeline.engine.timestamps import DEFAULT_TIMESTAMP_FORMAT, TimestampFormat
 from vector_backup_pipeline.parameters.backup import BackupRequest
 from vector_backup_pipeline.parameters.restore import RestoreParameters
 from vector_backup_pipeline.parameters.types import BackupMode
 
 CHANGING, NARROW, RESTORED = "bench_changing", "bench_narrow", "bench_restored"
 CHAIN = 7
-TIMESTAMPS = TimestampFormat(DEFAULT_TIMESTAMP_FORMAT, timezone.utc)
 
 _CHANGING = f"""
     DROP TABLE IF EXISTS {CHANGING};
@@ -83,7 +80,6 @@ class Bench:
         run = BackupRun(
             BackupRequest(tables=(table,), truncate_tables=(), workers=self._workers, mode=mode),
             BackupRoot(str(DIRECTORY / "root"), "vector_bak"),
-            TIMESTAMPS,
             lock_timeout=30,
             run_id=str(uuid.uuid4()),
         )
@@ -104,7 +100,6 @@ class Bench:
                 timestamp=stamp, rename={table: RESTORED}, workers=self._workers, probes=0
             ),
             BackupRoot(str(DIRECTORY / "root"), "vector_bak"),
-            TIMESTAMPS,
             lock_timeout=30,
             run_id=str(uuid.uuid4()),
         )
@@ -199,7 +194,7 @@ def measure_diff(bench: Bench, rows: int) -> None:
     later, incremental = bench.backup("incremental", NARROW)
     directory: Any = BackupRoot(str(DIRECTORY / "root"), "vector_bak").find(None)
     started = time.monotonic()
-    result = find_pair(directory, TIMESTAMPS, earlier, later).difference()
+    result = find_pair(directory, earlier, later).difference()
     print(f"\n{rows} keys: full {full:.1f} s, 1% {incremental:.1f} s")
     print(f"diff: {time.monotonic() - started:.1f} s: {result}")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -149,7 +149,7 @@ def watch(settings: Settings) -> set[str]:
     causes: dict[str, Cause] = {}
     newest: dict[str, datetime] = {}
     for _, directory in find_directories(root):
-        for backup in _sets_of(settings, directory):
+        for backup in _sets_of(directory):
             is_used = True
             for kind, message in _problems(backup):
                 key = _key(settings, kind, f"{directory.location} {backup.stamp}")
@@ -181,15 +181,15 @@ def watch(settings: Settings) -> set[str]:
     return set(causes)
 
 
-def _sets_of(settings: Settings, directory: BackupDirectory) -> list[StoredSet]:
+def _sets_of(directory: BackupDirectory) -> list[StoredSet]:
     """The sets of a directory. They are read only if their files have changed."""
-    timestamps, files = settings.timestamps, directory.files()
+    timestamps, files = directory.timestamps, directory.files()
     stamps = {stamp_of_manifest(file.name, timestamps) for file in files} - {None}
     of_sets = [file for file in files if stamp_of_file(file.name, timestamps) in stamps]
     version = version_of(*((file.name, file.version) for file in of_sets))
     known_version, sets = _known_sets.get(directory.location, (None, []))
     if version != known_version:
-        sets = stored_sets(read_contents(directory, timestamps))
+        sets = stored_sets(read_contents(directory))
         _known_sets[directory.location] = version, sets
     return sets
 

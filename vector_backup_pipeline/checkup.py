@@ -76,7 +76,7 @@ def check_installation(
     yield from _truncate_finding(backup, settings)
     if settings.mode != "full":
         yield from _key_file_finding()
-    yield from check_backup(request, connection, root, settings.timestamps, settings.lock_timeout)
+    yield from check_backup(request, connection, root, settings.lock_timeout)
     yield from check_dagster(installation)
     yield from check_alerts(settings, send=send_alerts)
 

@@ -50,7 +50,7 @@ def read_root(settings: Settings) -> list[BackupLocation]:
     root = settings.open_root()
     if settings.is_used:
         check_root(root)
-    return find_locations(root, settings.timestamps)
+    return find_locations(root)
 
 
 class Samples(Collector):

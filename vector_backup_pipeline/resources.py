@@ -257,8 +257,7 @@ class BackupRunResource(RunResource[BackupRun]):
         parameters: BackupParameters, root: BackupRoot, settings: Settings, run_id: str
     ) -> BackupRun:
         completed = parameters.completed(settings.backup_defaults)
-        timestamps, lock_timeout = settings.timestamps, settings.lock_timeout
-        return BackupRun(completed, root, timestamps, lock_timeout=lock_timeout, run_id=run_id)
+        return BackupRun(completed, root, lock_timeout=settings.lock_timeout, run_id=run_id)
 
 
 class RestoreRunResource(RunResource[RestoreRun]):
@@ -270,8 +269,7 @@ class RestoreRunResource(RunResource[RestoreRun]):
     def make_run(
         parameters: RestoreParameters, root: BackupRoot, settings: Settings, run_id: str
     ) -> RestoreRun:
-        timestamps, lock_timeout = settings.timestamps, settings.lock_timeout
-        return RestoreRun(parameters, root, timestamps, lock_timeout=lock_timeout, run_id=run_id)
+        return RestoreRun(parameters, root, lock_timeout=settings.lock_timeout, run_id=run_id)
 
 
 class VerifyRunResource(RunResource[VerifyRun]):
@@ -286,7 +284,6 @@ class VerifyRunResource(RunResource[VerifyRun]):
         return VerifyRun(
             parameters,
             root,
-            settings.timestamps,
             lambda: restore_test_server(parameters.scratch_connection),
             lock_timeout=settings.lock_timeout,
             run_id=run_id,
@@ -302,7 +299,7 @@ class PruneRunResource(RunResource[PruneRun]):
     def make_run(
         parameters: PruneParameters, root: BackupRoot, settings: Settings, run_id: str
     ) -> PruneRun:
-        return PruneRun(parameters, settings.keep_rules, root, settings.timestamps, run_id=run_id)
+        return PruneRun(parameters, settings.keep_rules, root, run_id=run_id)
 
 
 def job_resources(*, is_of_terminal: bool = False) -> dict[str, object]:

@@ -100,7 +100,7 @@ def _requests(
         attempt = (before or 0) + (run is not None and run.status in _FAILED)
         try:
             directory = root.find(task_id)
-            backed_up = directory is not None and has_backup(directory, settings.timestamps)
+            backed_up = directory is not None and has_backup(directory)
         except BackupError as error:
             context.log.warning(f"{task_id} will be checked again at the next tick: {error}")
             continue

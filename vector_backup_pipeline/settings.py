@@ -357,6 +357,7 @@ class Settings(BaseSettings):
         return BackupRoot(
             root,
             self.directory,
+            timestamps=self.timestamps,
             reserved=self._folders_of_targets(root),
             part_size=None if self.part_size is None else self.part_size << 20,
             manifest_key=self.manifest_key,

@@ -4,7 +4,6 @@ import os
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import timezone
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,10 @@ from vector_backup_pipeline.engine.manifest import DataFile, Manifest, read_mani
 from vector_backup_pipeline.engine.progress import ProgressListener
 from vector_backup_pipeline.engine.results import BackupResult
 from vector_backup_pipeline.engine.storage.root import BackupRoot
-from vector_backup_pipeline.engine.timestamps import DEFAULT_TIMESTAMP_FORMAT, TimestampFormat
 from vector_backup_pipeline.parameters.backup import BackupRequest
 from vector_backup_pipeline.settings import PREFIX
 from vector_backup_pipeline_tests.fix_postgres import settings_for
 
-TIMESTAMPS = TimestampFormat(DEFAULT_TIMESTAMP_FORMAT, timezone.utc)
 LANGCHAIN = ("langchain_pg_collection", "langchain_pg_embedding")
 
 _DEFAULTS: dict[str, Any] = {
@@ -77,7 +74,6 @@ class BackupMaker:
         return BackupRun(
             BackupRequest(**{**_DEFAULTS, **parameters}),
             BackupRoot(self.url or str(self.root), "vector_bak", encryption=self.encryption),
-            TIMESTAMPS,
             lock_timeout=self.lock_timeout,
             run_id=str(uuid.uuid4()),
         )

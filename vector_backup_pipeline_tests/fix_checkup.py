@@ -11,7 +11,7 @@ from vector_backup_pipeline.engine.checkup import check_backup
 from vector_backup_pipeline.engine.checkup.finding import Finding
 from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.parameters.backup import BackupRequest
-from vector_backup_pipeline_tests.fix_backup import LANGCHAIN, TIMESTAMPS
+from vector_backup_pipeline_tests.fix_backup import LANGCHAIN
 from vector_backup_pipeline_tests.fix_postgres import settings_for
 
 EMBEDDINGS = "langchain_pg_embedding"
@@ -59,7 +59,6 @@ class Checker:
                 BackupRequest(**defaults | parameters),
                 settings_for(url),
                 root or BackupRoot(str(self.root), "vector_bak"),
-                TIMESTAMPS,
                 lock_timeout,
             )
         )

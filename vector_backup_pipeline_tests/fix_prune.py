@@ -16,7 +16,6 @@ from vector_backup_pipeline.engine.retention.run import PruneRun
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.parameters.prune import PruneParameters
-from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
 from vector_backup_pipeline_tests.fix_sets import SetWriter
 
 LAST_1 = KeepRules(keep_last=1)
@@ -45,9 +44,7 @@ class FinishedPrune:
 def prune_root(root: Path | str, rules: KeepRules = LAST_1, **options: Any) -> FinishedPrune:
     """A complete prune, by default of all locations."""
     parameters = PruneParameters(**options)
-    run = PruneRun(
-        parameters, rules, BackupRoot(str(root), "vector_bak"), TIMESTAMPS, run_id="prune"
-    )
+    run = PruneRun(parameters, rules, BackupRoot(str(root), "vector_bak"), run_id="prune")
     try:
         for location in run.find():
             run.prune(location.key)

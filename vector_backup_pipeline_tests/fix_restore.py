@@ -22,7 +22,7 @@ from vector_backup_pipeline.engine.results import FailedTable, RestoredTable, Re
 from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.parameters.restore import RestoreParameters
 from vector_backup_pipeline_tests.faults.watching import wait_until_nothing_is_open
-from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS, BackupMaker
+from vector_backup_pipeline_tests.fix_backup import BackupMaker
 from vector_backup_pipeline_tests.fix_postgres import Database, settings_for
 
 DEFAULTS: dict[str, Any] = {
@@ -75,7 +75,6 @@ class RestoreMaker:
         return RestoreRun(
             RestoreParameters(**{**DEFAULTS, **parameters}),
             BackupRoot(self.url or str(self.root), "vector_bak", encryption=self.encryption),
-            TIMESTAMPS,
             lock_timeout=self.lock_timeout,
             run_id=str(uuid.uuid4()),
         )

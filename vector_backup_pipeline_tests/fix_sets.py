@@ -36,10 +36,8 @@ from vector_backup_pipeline.engine.storage.local_store import LocalStore
 from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.engine.storage.run_markers import RunMarker
 from vector_backup_pipeline.engine.table_definition import TableDefinition
-from vector_backup_pipeline.engine.timestamps import TimestampFormat
 from vector_backup_pipeline.parameters.adopt import AdoptParameters
 from vector_backup_pipeline.parameters.types import Compression, Format
-from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
 
 COLLECTION, EMBEDDING = "langchain_pg_collection", "langchain_pg_embedding"
 TABLES = {COLLECTION: 4, EMBEDDING: 58}
@@ -105,10 +103,10 @@ class SetWriter:
                 f"{table}_{stamp}.csv", line_end.join([b"id,document", *[b"1,text"] * rows, b""])
             )
 
-    def adopt(self, timestamps: TimestampFormat = TIMESTAMPS) -> None:
+    def adopt(self) -> None:
         """Make sets of all of the older system's pairs."""
         root = BackupRoot(str(self.path.parent), self.path.name)
-        run = AdoptRun(AdoptParameters(all_pairs=True), root, timestamps, "adopts")
+        run = AdoptRun(AdoptParameters(all_pairs=True), root, "adopts")
         run.adopt()
         assert run.error is None
 
@@ -161,20 +159,15 @@ def sealed(document: Mapping[str, object]) -> bytes:
     return data.replace(blank.encode(), hashlib.sha256(data).hexdigest().encode())
 
 
-def read_sets(directory: BackupDirectory, timestamps: TimestampFormat) -> list[BackupSet]:
+def read_sets(directory: BackupDirectory) -> list[BackupSet]:
     """All sets of a directory, oldest first by their creation in UTC; damaged ones too."""
-    sets = read_contents(directory, timestamps).sets()
+    sets = read_contents(directory).sets()
     return sorted(sets, key=lambda stored_set: (stored_set.created_at, stored_set.stamp))
 
 
-def find_set(
-    directory: BackupDirectory,
-    timestamps: TimestampFormat,
-    timestamp: str,
-    tables: Sequence[str] | None,
-) -> ManifestSet:
+def find_set(directory: BackupDirectory, timestamp: str) -> ManifestSet:
     """The set that a restore would choose without asking the target."""
-    return choose_set(directory, timestamps, timestamp, tables).backup
+    return choose_set(directory, timestamp, None).backup
 
 
 def stored_file(

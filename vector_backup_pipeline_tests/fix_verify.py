@@ -11,7 +11,6 @@ from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.engine.verification.drill import OpenDrillServer
 from vector_backup_pipeline.engine.verification.run import VerifyRun
 from vector_backup_pipeline.parameters.verify import VerifyParameters
-from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
 
 
 def _no_drill() -> Any:
@@ -28,7 +27,6 @@ def verify_run(
     return VerifyRun(
         VerifyParameters(**parameters),
         BackupRoot(str(root), "vector_bak", encryption=encryption),
-        TIMESTAMPS,
         open_drill_server,
         lock_timeout=1.0,
         run_id="verify",

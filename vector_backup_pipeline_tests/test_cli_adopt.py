@@ -17,7 +17,6 @@ from vector_backup_pipeline.engine.file_names import (
 from vector_backup_pipeline.engine.manifest import Manifest, read_manifest
 from vector_backup_pipeline.engine.stored_files import check_rows
 from vector_backup_pipeline.settings import PREFIX
-from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
 from vector_backup_pipeline_tests.fix_sets import COLLECTION, EMBEDDING, SetWriter, find_set
 from vector_backup_pipeline_tests.fix_terminal import Terminal
 
@@ -79,7 +78,7 @@ def test_a_readable_pair_becomes_a_set(
         path.write_bytes(data.replace(b"u1", b"u9").replace(b"[True]", b"[None]"))
         with pytest.raises(IntegrityError, match="SHA-256"):
             check_rows(sets.directory, table.file)
-    assert find_set(sets.directory, TIMESTAMPS, "latest", None).stamp == FIRST
+    assert find_set(sets.directory, "latest").stamp == FIRST
     assert f"✓ {FIRST}" in (sets.path / LOG_NAME).read_text()
     listed = terminal("list", "--json").document["backup_locations"][0]
     assert listed["backups"][0]["source_database"] == "older_system"

@@ -38,7 +38,7 @@ def test_every_setting_has_a_default_that_works() -> None:
     assert not (settings.sensor_backfill or settings.prune_after_backup)
 
 
-def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     set_environment(
         monkeypatch,
         ROOT="s3://bucket/prefix",
@@ -59,7 +59,8 @@ def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.root == "s3://bucket/prefix"
     assert (settings.part_size, settings.lock_timeout) == (64, 2.5)
     assert settings.tables == ("docs", "app.images", '"a,b"')
-    assert settings.timestamps.stamp(MOMENT) == "2025-07-22T074914"
+    directory = settings.open_root(str(tmp_path)).open(None)
+    assert directory.timestamps.stamp(MOMENT) == "2025-07-22T074914"
     assert settings.schedule_enabled and settings.sensor_enabled and settings.sensor_backfill
     assert str(settings.keep_rules) == "keep_last 3, keep_within 1y6m"
 

@@ -277,15 +277,10 @@ async def list_sets(
     services: _TargetServices, task_id: _TaskId = None, global_only: _GlobalOnly = False
 ) -> JSONResponse:
     """Backup sets by location, newest first. By default those of the root and of all tasks."""
-    timestamps = services.settings.timestamps
     locations = await run_in_threadpool(
-        find_locations,
-        services.root,
-        timestamps,
-        task_id=task_id or None,
-        global_only=global_only,
+        find_locations, services.root, task_id=task_id or None, global_only=global_only
     )
-    backups = list_backups(locations, timestamps)
+    backups = list_backups(locations, services.root.timestamps)
     data = models.ListData(response="查询成功", **dict(backups), timestamp=services.now())
     return models.respond(200, data)
 
@@ -313,7 +308,7 @@ async def diff(
         check_task_id(task_id)
         directory = find_directory(services.root, None, task_id or None)
         names = split_tables(tables) if tables else None
-        return find_pair(directory, services.settings.timestamps, from_, to, names).difference()
+        return find_pair(directory, from_, to, names).difference()
 
     difference = await run_in_threadpool(compare)
     data = models.DiffData(
@@ -361,10 +356,7 @@ async def download(
 ) -> Response:
     """A data file, the manifest, the verification result or the log. To resume a download, send
     `Range`, with the `ETag` in `If-Range`. HEAD has no content and ignores ranges."""
-    timestamps = services.settings.timestamps
-    stored = await run_in_threadpool(
-        find_download, services.root, timestamps, timestamp, file, task_id or None
-    )
+    stored = await run_in_threadpool(find_download, services.root, timestamp, file, task_id or None)
     return await file_response(
         stored,
         send_body=request.method != "HEAD",

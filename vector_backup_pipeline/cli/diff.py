@@ -42,7 +42,7 @@ def diff_command(set_a: str, set_b: str, with_keys: bool, as_json: bool, **optio
     for argument, timestamp in (("set_a", set_a), ("set_b", set_b)):
         check_timestamp(settings.timestamps, timestamp, key=argument)
     directory = find_directory(settings.open_root(), None, parameters.task_id)
-    pair = find_pair(directory, settings.timestamps, set_a, set_b, parameters.tables)
+    pair = find_pair(directory, set_a, set_b, parameters.tables)
     if with_keys:
         for table, change, key in pair.changed_keys():
             click.echo(json.dumps({"table": table, "change": change, "key": key}))

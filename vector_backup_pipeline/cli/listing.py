@@ -101,7 +101,7 @@ def show_command(as_json: bool, **options: Any) -> int:
     parameters = read_parameters(ShowParameters, options)
     settings = load_settings(target=parameters.target)
     directory = find_directory(settings.open_root(), None, parameters.task_id)
-    details = describe_set(directory, settings.timestamps, parameters.timestamp)
+    details = describe_set(directory, parameters.timestamp)
     if as_json:
         show_json(details)
         return DONE
@@ -163,8 +163,8 @@ def _find(options: dict[str, Any]) -> tuple[Settings, list[BackupLocation]]:
     parameters = read_parameters(ListParameters, options)
     settings = load_settings(target=parameters.target)
     task_id, global_only = parameters.task_id, parameters.global_only
-    root, timestamps = settings.open_root(), settings.timestamps
-    return settings, find_locations(root, timestamps, task_id=task_id, global_only=global_only)
+    root = settings.open_root()
+    return settings, find_locations(root, task_id=task_id, global_only=global_only)
 
 
 def _owner(task_id: str | None) -> str:

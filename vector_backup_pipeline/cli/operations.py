@@ -54,7 +54,7 @@ def run_adopt(parameters: AdoptParameters, *, as_json: bool) -> int:
     from vector_backup_pipeline.settings import load_settings
 
     settings = load_settings(target=parameters.target)
-    run = AdoptRun(parameters, settings.open_root(), settings.timestamps, str(uuid.uuid4()))
+    run = AdoptRun(parameters, settings.open_root(), str(uuid.uuid4()))
     run.adopt()
     result = run.close()
     lines = [line for pair in result.pairs for line in pair_lines(pair)] + result.notices
@@ -73,11 +73,11 @@ def run_consolidate(parameters: ConsolidateParameters, *, as_json: bool) -> int:
 
     settings = load_settings(target=parameters.target)
     check_timestamp(settings.timestamps, parameters.timestamp)
-    root, timestamps = settings.open_root(), settings.timestamps
+    root = settings.open_root()
     try:
-        result = consolidate(parameters, root, timestamps, run_id=str(uuid.uuid4()))
+        result = consolidate(parameters, root, run_id=str(uuid.uuid4()))
     except BackupError as error:
-        result = ConsolidateResult.refused(error, timestamps.now())
+        result = ConsolidateResult.refused(error, root.timestamps.now())
         return show_outcome(result.as_json(), error, as_json=as_json)
     return show_outcome(result.as_json(), None, consolidate_lines(result), as_json=as_json)
 

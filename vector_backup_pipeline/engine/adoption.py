@@ -27,7 +27,6 @@ from vector_backup_pipeline.engine.report import error_lines
 from vector_backup_pipeline.engine.runs import EngineRun
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.storage.root import BackupRoot
-from vector_backup_pipeline.engine.timestamps import TimestampFormat
 from vector_backup_pipeline.parameters.adopt import AdoptParameters
 
 # LangChain's JSON columns. The files don't have the types of their columns.
@@ -41,14 +40,8 @@ class AdoptRun(EngineRun[results.AdoptResult]):
     """One adoption. A pair that cannot be read does not stop the others, nor does a location that
     fails. Each location has its own section in its log."""
 
-    def __init__(
-        self,
-        parameters: AdoptParameters,
-        root: BackupRoot,
-        timestamps: TimestampFormat,
-        run_id: str,
-    ) -> None:
-        super().__init__(root, timestamps, run_id)
+    def __init__(self, parameters: AdoptParameters, root: BackupRoot, run_id: str) -> None:
+        super().__init__(root, run_id)
         self.parameters = parameters
         self._pairs: list[results.AdoptedPair] = []
         self._errors: list[BackupError] = []
@@ -68,7 +61,7 @@ class AdoptRun(EngineRun[results.AdoptResult]):
                 missing.
         """
         stamp = self.parameters.timestamp
-        check_timestamp(self._timestamps, stamp, may_be_latest=False)
+        check_timestamp(self._root.timestamps, stamp, may_be_latest=False)
         check_root(self._root)
         for task_id, directory in find_directories(self._root, self.parameters.task_id):
             try:
@@ -104,7 +97,7 @@ class AdoptRun(EngineRun[results.AdoptResult]):
 
     def _adoptable(self, directory: BackupDirectory) -> dict[str, Mapping[str, str]]:
         """The file names of each requested pair, by timestamp and table."""
-        contents = read_contents(directory, self._timestamps)
+        contents = read_contents(directory)
         requested = self.parameters.timestamp
         stamps = sorted(contents.data_files) if requested is None else [requested]
         return {stamp: pair for stamp in stamps if (pair := contents.adoptable_pair(stamp))}
@@ -158,7 +151,7 @@ class AdoptRun(EngineRun[results.AdoptResult]):
         stamp: str,
         files: Mapping[str, OlderFile],
     ) -> None:
-        created_at = self._timestamps.moment(stamp)
+        created_at = directory.timestamps.moment(stamp)
         data = {table: _data_file(file) for table, file in files.items()}
         manifest = Manifest(
             tool_version=__version__,

@@ -18,7 +18,6 @@ from vector_backup_pipeline.engine.file_names import LOG_NAME
 from vector_backup_pipeline.engine.results import RunResult
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.storage.root import BackupRoot
-from vector_backup_pipeline.engine.timestamps import TimestampFormat
 
 
 class RunPart(Protocol):
@@ -50,11 +49,10 @@ def append_to_log(directory: BackupDirectory, section: str, notices: list[str]) 
 class EngineRun(ABC, Generic[_R]):
     """`canceled_by` says who canceled the run, as far as known, for the log."""
 
-    def __init__(self, root: BackupRoot, timestamps: TimestampFormat, run_id: str) -> None:
+    def __init__(self, root: BackupRoot, run_id: str) -> None:
         self.canceled_by: str | None = None
         self.notices: list[str] = []
         self._root = root
-        self._timestamps = timestamps
         self._run_id = run_id
         self._began_at = datetime.now(timezone.utc)
         self._started = time.monotonic()
@@ -149,14 +147,14 @@ class EngineRun(ABC, Generic[_R]):
         return round(time.monotonic() - self._started, 3)
 
     def _local(self, moment: datetime) -> datetime:
-        return moment.astimezone(self._timestamps.timezone).replace(microsecond=0)
+        return moment.astimezone(self._root.timestamps.timezone).replace(microsecond=0)
 
 
 class RunInParts(EngineRun[_R], Generic[_R, _P]):
     """A run whose parts are processed one by one; one that fails does not stop the others."""
 
-    def __init__(self, root: BackupRoot, timestamps: TimestampFormat, run_id: str) -> None:
-        super().__init__(root, timestamps, run_id)
+    def __init__(self, root: BackupRoot, run_id: str) -> None:
+        super().__init__(root, run_id)
         self._parts: dict[str, _P] = {}
 
     @property

@@ -79,3 +79,6 @@ class TimestampFormat:
         """The stamp that `stem` (a file name without its extensions) ends in, if any."""
         text = stem[-len(_TURNS[0].strftime(self.pattern)) :]
         return text if self.is_stamp(text) else None
+
+
+DEFAULT_TIMESTAMPS = TimestampFormat(DEFAULT_TIMESTAMP_FORMAT, timezone.utc)

@@ -24,11 +24,7 @@ def consolidate_after_backup(
     try:
         parameters = ConsolidateParameters(timestamp=stamp, task_id=task_id)
         result = consolidate(
-            parameters,
-            root,
-            settings.timestamps,
-            run_id=context.run_id,
-            shortest=settings.consolidate_after,
+            parameters, root, run_id=context.run_id, shortest=settings.consolidate_after
         )
     except Exception as error:  # noqa: BLE001 - the backup is good, whatever this is
         consequence = "the chain grows longer"

@@ -16,7 +16,7 @@ from vector_backup_pipeline.engine.errors import (
     InvalidParams,
     ResourceNotFound,
 )
-from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
+from vector_backup_pipeline.engine.timestamps import DEFAULT_TIMESTAMPS
 from vector_backup_pipeline_tests.fix_sets import COLLECTION, EMBEDDING, SetWriter
 
 FIRST, SECOND, THIRD, FOURTH = (f"2025010{day}_000000" for day in (1, 2, 3, 4))
@@ -47,7 +47,7 @@ def _choose(
     target: Callable[[], SourceDatabase] | SourceDatabase = _nobody,
 ) -> ChosenSet:
     ask = (lambda: target) if isinstance(target, SourceDatabase) else target
-    return choose_set(sets.directory, TIMESTAMPS, timestamp, tables or None, source, ask)
+    return choose_set(sets.directory, timestamp, tables or None, source, ask)
 
 
 def _chosen(sets: SetWriter, *arguments: str, **more: Any) -> str:
@@ -112,7 +112,7 @@ def test_a_malformed_timestamp_is_refused_with_an_example(sets: SetWriter, times
     message = _refused(sets, InvalidParams, timestamp)
 
     assert repr(timestamp) in message
-    assert TIMESTAMPS.stamp(TIMESTAMPS.now())[:8] in message
+    assert DEFAULT_TIMESTAMPS.stamp(DEFAULT_TIMESTAMPS.now())[:8] in message
 
 
 def test_if_there_is_no_such_set_the_newest_others_are_named(sets: SetWriter) -> None:
@@ -222,7 +222,7 @@ def test_a_run_that_ends_while_the_directory_is_listed_leaves_a_set_and_no_orpha
 
     monkeypatch.setattr(directory, "claim_is_alive", ends_now)
 
-    assert choose_set(directory, TIMESTAMPS, FIRST, None).backup.complete
+    assert choose_set(directory, FIRST, None).backup.complete
 
 
 def test_of_several_databases_the_target_decides(sets: SetWriter) -> None:

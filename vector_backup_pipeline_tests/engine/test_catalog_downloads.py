@@ -16,7 +16,6 @@ from vector_backup_pipeline.engine.file_names import (
     verdict_name,
 )
 from vector_backup_pipeline.engine.storage.root import BackupRoot
-from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
 from vector_backup_pipeline_tests.fix_object_store import Bucket
 from vector_backup_pipeline_tests.fix_sets import EMBEDDING, SetWriter
 
@@ -39,7 +38,7 @@ def sets(tmp_path: Path) -> SetWriter:
 def _download(
     root: BackupRoot, file: str, timestamp: str = STAMP, task_id: str | None = None
 ) -> Download:
-    return find_download(root, TIMESTAMPS, timestamp, file, task_id)
+    return find_download(root, timestamp, file, task_id)
 
 
 def _refused(
@@ -221,11 +220,11 @@ def test_files_in_a_bucket_are_found(bucket: Bucket) -> None:
         for name in (FILE, manifest_name(STAMP), f"deeper/{FILE}", f"{FILE}.tmp"):
             bucket.put(f"{directory}/{name}", b"12345")
     for task in (None, "task_1"):
-        download = find_download(root, TIMESTAMPS, STAMP, FILE, task)
+        download = find_download(root, STAMP, FILE, task)
         assert (download.size, download.version) == (5, download.directory.stat(FILE).version)
         for name in (f"deeper/{FILE}", f"{FILE}.tmp", f"../vector_bak/{FILE}", LOG_NAME):
             with pytest.raises(ResourceNotFound) as raised:
-                find_download(root, TIMESTAMPS, STAMP, name, task)
+                find_download(root, STAMP, name, task)
             assert bucket.name not in raised.value.message
     with pytest.raises(ResourceNotFound):
-        find_download(root, TIMESTAMPS, STAMP, FILE, "task_2")
+        find_download(root, STAMP, FILE, "task_2")

@@ -16,7 +16,6 @@ from vector_backup_pipeline.engine.errors import InvalidParams, ResourceNotFound
 from vector_backup_pipeline.engine.file_names import manifest_name, marker_name, tombstone_name
 from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.engine.timestamps import DEFAULT_TIMESTAMP_FORMAT, TimestampFormat
-from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
 from vector_backup_pipeline_tests.fix_sets import COLLECTION, EMBEDDING, SetWriter
 
 SHANGHAI = TimestampFormat(DEFAULT_TIMESTAMP_FORMAT, ZoneInfo("Asia/Shanghai"))
@@ -36,8 +35,8 @@ class Listing:
         directory = self.path if task is None else self.path / task
         return SetWriter(directory / "vector_bak")
 
-    def __call__(self, timestamps: TimestampFormat = TIMESTAMPS, **filters: Any) -> dict[str, Any]:
-        return list_backups(find_locations(self.root, timestamps, **filters), timestamps).as_json()
+    def __call__(self, **filters: Any) -> dict[str, Any]:
+        return list_backups(find_locations(self.root, **filters), self.root.timestamps).as_json()
 
     def only(self) -> dict[str, Any]:
         """The only location."""
@@ -63,7 +62,8 @@ def test_the_list_has_the_contracts_shape(listing: Listing) -> None:
     sizes = {file.name: file.size for file in listing.sets().directory.files()}
     size = sizes[f"{COLLECTION}_20250721_154914.csv"]
 
-    listed = listing(SHANGHAI)
+    listing.root = BackupRoot(str(listing.path), "vector_bak", timestamps=SHANGHAI)
+    listed = listing()
 
     scan_time = datetime.fromisoformat(listed["summary"].pop("scan_time"))
     assert scan_time.utcoffset() == SHANGHAI.now().utcoffset()
@@ -179,7 +179,7 @@ def test_without_backups_the_list_is_empty_but_never_if_a_manifest_cannot_be_rea
     with pytest.raises(StorageError):
         listing()
     with pytest.raises(StorageError):
-        has_backup(listing.sets().directory, TIMESTAMPS)
+        has_backup(listing.sets().directory)
 
 
 def test_sets_that_are_not_whole_are_listed_as_incomplete(listing: Listing) -> None:
@@ -295,7 +295,7 @@ def test_a_verdict_is_read_as_far_as_it_can_be(
         f"vector_backup_{FIRST}.verified.json", json.dumps(verdict).encode() if verdict else b"{"
     )
 
-    (location,) = find_locations(listing.root, TIMESTAMPS)
+    (location,) = find_locations(listing.root)
     verdicts = location.sets[0]
 
     for verdict, passed in ((verdicts.verified, verified), (verdicts.drill, drill)):
@@ -335,7 +335,7 @@ def test_only_a_complete_set_with_a_manifest_counts_as_a_backup(tmp_path: Path) 
     sets = SetWriter(tmp_path)
 
     def is_backed_up() -> bool:
-        return has_backup(sets.directory, TIMESTAMPS)
+        return has_backup(sets.directory)
 
     assert not is_backed_up()
     sets.older(FIRST)

@@ -11,8 +11,7 @@ from vector_backup_pipeline.engine.catalog.run_marker import claim_timestamp, re
 from vector_backup_pipeline.engine.errors import StorageError
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.storage.local_store import LocalStore
-from vector_backup_pipeline.engine.timestamps import TimestampFormat
-from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
+from vector_backup_pipeline.engine.timestamps import DEFAULT_TIMESTAMPS, TimestampFormat
 
 _NOON = datetime(2026, 1, 1, 12, 0, 0, tzinfo=timezone.utc)
 
@@ -25,7 +24,7 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BackupDirector
 
 
 def _stamp(seconds: int) -> str:
-    return TIMESTAMPS.stamp(_NOON + timedelta(seconds=seconds))
+    return DEFAULT_TIMESTAMPS.stamp(_NOON + timedelta(seconds=seconds))
 
 
 @pytest.mark.parametrize(
@@ -44,13 +43,13 @@ def test_a_second_that_has_a_file_is_passed_over(
     directory: BackupDirectory, tmp_path: Path, taken: str
 ) -> None:
     (tmp_path / taken.format(_stamp(0))).touch()
-    stamp, claim = claim_timestamp(directory, TIMESTAMPS, "run")
+    stamp, claim = claim_timestamp(directory, "run")
     assert stamp == _stamp(1)
     claim.release()
 
 
 def test_runs_of_one_second_take_the_following_ones(directory: BackupDirectory) -> None:
-    claimed = [claim_timestamp(directory, TIMESTAMPS, "run") for _ in range(3)]
+    claimed = [claim_timestamp(directory, "run") for _ in range(3)]
     assert [stamp for stamp, _ in claimed] == [_stamp(0), _stamp(1), _stamp(2)]
     for _, claim in claimed:
         claim.release()
@@ -60,9 +59,9 @@ def test_too_many_runs_are_an_error(
     directory: BackupDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run_marker, "_TRIES", 2)
-    claims = [claim_timestamp(directory, TIMESTAMPS, "run")[1] for _ in range(2)]
+    claims = [claim_timestamp(directory, "run")[1] for _ in range(2)]
     with pytest.raises(StorageError, match="No free timestamp"):
-        claim_timestamp(directory, TIMESTAMPS, "run")
+        claim_timestamp(directory, "run")
     for claim in claims:
         claim.release()
 
@@ -70,7 +69,7 @@ def test_too_many_runs_are_an_error(
 def test_only_what_is_unfinished_and_has_no_live_run_is_removed(
     directory: BackupDirectory, tmp_path: Path
 ) -> None:
-    stamp, live = claim_timestamp(directory, TIMESTAMPS, "run")
+    stamp, live = claim_timestamp(directory, "run")
     dead = _stamp(-60)
     announcement = f".vector_backup_{dead}.run.{'0' * 32}.tmp"
     removed = [f"a_{dead}.csv.tmp", f"vector_backup_{dead}.json.tmp", announcement]
@@ -88,6 +87,6 @@ def test_only_what_is_unfinished_and_has_no_live_run_is_removed(
         (tmp_path / name).touch()
     os.utime(tmp_path / announcement, (0, 0))
 
-    assert sorted(remove_leftovers(directory, TIMESTAMPS)) == sorted(removed)
+    assert sorted(remove_leftovers(directory)) == sorted(removed)
     assert set(directory.names()) == {*kept, f".vector_backup_{stamp}.run"}
     live.release()

@@ -27,7 +27,7 @@ from vector_backup_pipeline.engine.storage.local_store import LocalUpload
 from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.parameters.consolidate import ConsolidateParameters
 from vector_backup_pipeline.parameters.types import COMPRESSIONS, FORMATS
-from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS, BackupMaker, FinishedBackup
+from vector_backup_pipeline_tests.fix_backup import BackupMaker, FinishedBackup
 from vector_backup_pipeline_tests.fix_chains import make_chain
 from vector_backup_pipeline_tests.fix_object_store import Bucket
 from vector_backup_pipeline_tests.fix_postgres import Database, settings_for
@@ -189,10 +189,10 @@ def test_a_chain_is_restored_verified_compared_and_consolidated(
     assert rows_of(database) == chain.rows[-1]
     assert verify_root(backup.root, encryption=both).verified
     root = BackupRoot(str(backup.root), "vector_bak", encryption=both)
-    pair = find_pair(root.open(None), TIMESTAMPS, chain.stamps[0], chain.stamps[-1])
+    pair = find_pair(root.open(None), chain.stamps[0], chain.stamps[-1])
     assert pair.difference().tables["public.docs"].added > 0
 
-    stamp = consolidate(ConsolidateParameters(), root, TIMESTAMPS, run_id="c").set_timestamp
+    stamp = consolidate(ConsolidateParameters(), root, run_id="c").set_timestamp
 
     restore.succeeds(database, timestamp=stamp, **TRUNCATING)
     assert rows_of(database) == chain.rows[-1]
@@ -236,8 +236,8 @@ def test_without_the_identity_nothing_is_touched(
     with pytest.raises(InvalidParams, match=VARIABLE):
         restore.run().find(no_target)
     with pytest.raises(InvalidParams, match=VARIABLE):
-        consolidate(ConsolidateParameters(), root, TIMESTAMPS, run_id="c")
-    pair = find_pair(root.open(None), TIMESTAMPS, str(first.stamp), str(second.stamp))
+        consolidate(ConsolidateParameters(), root, run_id="c")
+    pair = find_pair(root.open(None), str(first.stamp), str(second.stamp))
     with pytest.raises(InvalidParams, match=VARIABLE):
         pair.difference()
     result = verify_root(backup.root, encryption=without)
@@ -301,7 +301,7 @@ def test_a_plain_set_is_never_made_of_an_encrypted_chain(
     before = stored_in(backup.root / "vector_bak")
 
     with pytest.raises(InvalidParams, match="VECTOR_BACKUP_ENCRYPT_TO"):
-        consolidate(ConsolidateParameters(), root, TIMESTAMPS, run_id="c")
+        consolidate(ConsolidateParameters(), root, run_id="c")
     assert stored_in(backup.root / "vector_bak") == before
 
 

@@ -1,7 +1,6 @@
 """File names are made from a table's name, and recognized."""
 
 from collections.abc import Callable
-from datetime import timezone
 from typing import TypeAlias
 
 import pytest
@@ -27,10 +26,9 @@ from vector_backup_pipeline.engine.file_names import (
     tombstone_name,
     verdict_name,
 )
-from vector_backup_pipeline.engine.timestamps import DEFAULT_TIMESTAMP_FORMAT, TimestampFormat
+from vector_backup_pipeline.engine.timestamps import DEFAULT_TIMESTAMPS, TimestampFormat
 from vector_backup_pipeline.parameters.types import COMPRESSIONS, FORMATS, Compression, Format
 
-TIMESTAMPS = TimestampFormat(DEFAULT_TIMESTAMP_FORMAT, timezone.utc)
 STAMP = "20250721_234914"
 StampOf: TypeAlias = Callable[[str, TimestampFormat], str | None]
 STAMPS_OF: list[StampOf] = [
@@ -141,4 +139,4 @@ def test_other_peoples_files_are_not_taken_for_ours(name: str) -> None:
 
 
 def _recognized(name: str) -> list[StampOf]:
-    return [stamp_of for stamp_of in STAMPS_OF if stamp_of(name, TIMESTAMPS) == STAMP]
+    return [stamp_of for stamp_of in STAMPS_OF if stamp_of(name, DEFAULT_TIMESTAMPS) == STAMP]

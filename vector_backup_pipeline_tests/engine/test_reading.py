@@ -14,7 +14,6 @@ from vector_backup_pipeline.engine.restore.run import RestoreRun
 from vector_backup_pipeline.engine.results import SetVerdict
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.verification.run import SetToVerify, VerifyRun
-from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
 from vector_backup_pipeline_tests.fix_prune import Prune
 from vector_backup_pipeline_tests.fix_restore import RestoreMaker, no_target
 from vector_backup_pipeline_tests.fix_sets import SetWriter
@@ -141,9 +140,9 @@ def test_a_verification_holds_each_set_while_it_reads_it(
 
 
 def test_a_run_that_reads_a_set_twice_holds_it_once(two: SetWriter) -> None:
-    reading = claim_reading(two.directory, TIMESTAMPS, OLD, "restore", [])
+    reading = claim_reading(two.directory, OLD, "restore", [])
     assert reading is not None
-    assert claim_reading(two.directory, TIMESTAMPS, OLD, "restore", []) is None
+    assert claim_reading(two.directory, OLD, "restore", []) is None
     reading.release()
     assert _readers(two) == []
 
@@ -151,7 +150,7 @@ def test_a_run_that_reads_a_set_twice_holds_it_once(two: SetWriter) -> None:
 def test_nobody_begins_to_read_a_set_that_is_being_removed(two: SetWriter) -> None:
     two.file(tombstone_name(OLD))
     with pytest.raises(ResourceNotFound, match="being removed by a prune"):
-        claim_reading(two.directory, TIMESTAMPS, OLD, "restore", [])
+        claim_reading(two.directory, OLD, "restore", [])
     assert _readers(two) == []
 
 
@@ -164,7 +163,7 @@ def _restores(two: SetWriter) -> None:
 @pytest.mark.parametrize(
     "next_run",
     [
-        lambda two: remove_leftovers(two.directory, TIMESTAMPS),
+        lambda two: remove_leftovers(two.directory),
         _restores,
         lambda two: verify_root(two.path.parent),
     ],
@@ -175,9 +174,9 @@ def test_the_next_run_removes_a_dead_readers_marker_and_keeps_a_live_ones(
 ) -> None:
     dead = f".vector_backup_{OLD}_0123abcd.reading"
     two.file(dead, b'{"host": "gone", "heartbeat": "2020-01-01T00:00:00+00:00"}')
-    live = claim_reading(two.directory, TIMESTAMPS, NEW, "restore", [])
+    live = claim_reading(two.directory, NEW, "restore", [])
     assert live is not None
-    assert stamps_being_read(two.directory, TIMESTAMPS, two.directory.names()) == {NEW}
+    assert stamps_being_read(two.directory, two.directory.names()) == {NEW}
     next_run(two)
     assert dead not in two.directory.names()
     assert len(_readers(two)) == 1

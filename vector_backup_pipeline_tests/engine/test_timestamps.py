@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vector_backup_pipeline.engine.errors import InvalidParams
-from vector_backup_pipeline.engine.timestamps import DEFAULT_TIMESTAMP_FORMAT, TimestampFormat
+from vector_backup_pipeline.engine.timestamps import DEFAULT_TIMESTAMPS as UTC
+from vector_backup_pipeline.engine.timestamps import TimestampFormat
 
-UTC = TimestampFormat(DEFAULT_TIMESTAMP_FORMAT, timezone.utc)
 MOMENTS = st.integers(946684800, 4070908800).map(
     lambda seconds: datetime.fromtimestamp(seconds, timezone.utc)
 )

@@ -13,7 +13,6 @@ import time
 from vector_backup_pipeline.engine.catalog.run_marker import claim_timestamp
 from vector_backup_pipeline.engine.file_names import data_file_name
 from vector_backup_pipeline.engine.storage.root import BackupRoot
-from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
 
 _BLOCK = bytes(1 << 20)
 # With two parts under way at most, so many bytes can't be handed over before one is stored.
@@ -23,7 +22,7 @@ _BLOCKS_BEFORE_A_PART_IS_STORED = 34
 def main(url: str) -> None:
     threading.Thread(target=_end_with_who_started_it, daemon=True).start()
     directory = BackupRoot(url, "vector_bak").open(None)
-    stamp, claim = claim_timestamp(directory, TIMESTAMPS, "endless")
+    stamp, claim = claim_timestamp(directory, "endless")
     try:
         with directory.create(data_file_name("public", "t", stamp, "csv")) as file:
             for _ in range(_BLOCKS_BEFORE_A_PART_IS_STORED):

@@ -18,7 +18,6 @@ from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.parameters.restore import RestoreParameters
 from vector_backup_pipeline_tests.faults.stopped_run import stand_still, stop_after
 from vector_backup_pipeline_tests.faults.watching import EMBEDDINGS
-from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
 from vector_backup_pipeline_tests.fix_postgres import settings_for
 from vector_backup_pipeline_tests.fix_restore import DEFAULTS
 
@@ -34,7 +33,6 @@ def main(root: str, step: str) -> None:
     run = RestoreRun(
         RestoreParameters(**{**DEFAULTS, "truncate_before_restore": True}),
         BackupRoot(root, "vector_bak"),
-        TIMESTAMPS,
         lock_timeout=10.0,
         run_id=RUN_ID,
     )

@@ -9,7 +9,6 @@ the end.
 import os
 import sys
 from collections.abc import Callable
-from datetime import timezone
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ from vector_backup_pipeline.engine.backup.run import BackupRun
 from vector_backup_pipeline.engine.postgres import ranges
 from vector_backup_pipeline.engine.storage.directory import PendingFile
 from vector_backup_pipeline.engine.storage.root import BackupRoot
-from vector_backup_pipeline.engine.timestamps import DEFAULT_TIMESTAMP_FORMAT, TimestampFormat
 from vector_backup_pipeline.parameters.backup import BackupRequest
 from vector_backup_pipeline_tests.faults.watching import pinned_and_exported
 
@@ -51,7 +49,6 @@ def main(root: str, step: str) -> None:
             workers=2,
         ),
         BackupRoot(root, "vector_bak"),
-        TimestampFormat(DEFAULT_TIMESTAMP_FORMAT, timezone.utc),
         lock_timeout=10.0,
         run_id="stopped run",
     )

@@ -21,7 +21,6 @@ from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline_tests.faults import endless_upload
 from vector_backup_pipeline_tests.faults.object_proxy import Fault, ObjectProxy
 from vector_backup_pipeline_tests.faults.watching import interrupted
-from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
 from vector_backup_pipeline_tests.fix_object_store import Bucket
 from vector_backup_pipeline_tests.fix_process import child, hears
 
@@ -253,7 +252,7 @@ def test_a_killed_process_leaves_no_file_and_its_parts_are_found_and_aborted(
     (key,) = bucket.unfinished()
     assert [key for key in bucket.all_keys() if not key.endswith(".run")] == []
     root = BackupRoot(bucket.url, "vector_bak")
-    (location,) = find_locations(root, TIMESTAMPS)
+    (location,) = find_locations(root)
     assert (location.sets, location.other_files) == ((), ())
     # Its marker counts as alive for a while.
     assert root.abort_abandoned_uploads(dry_run=False) == []

@@ -12,7 +12,6 @@ from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.parameters.prune import PruneParameters
 from vector_backup_pipeline_tests.faults.watching import interrupted
-from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
 from vector_backup_pipeline_tests.fix_prune import LAST_1, prune_root
 from vector_backup_pipeline_tests.fix_sets import SetWriter, find_set
 
@@ -21,7 +20,7 @@ FIRST, SECOND = "20260101_020000", "20260102_020000"
 
 def _interrupted_prune(root: Path) -> PruneRun:
     root_directory = BackupRoot(str(root), "vector_bak")
-    run = PruneRun(PruneParameters(), LAST_1, root_directory, TIMESTAMPS, run_id="prune")
+    run = PruneRun(PruneParameters(), LAST_1, root_directory, run_id="prune")
     (location,) = run.find()
     with interrupted():
         run.prune(location.key)
@@ -46,7 +45,7 @@ def test_a_set_with_all_its_files_is_a_set_again_after_an_interrupt(
     assert [backup_set.timestamp for backup_set in location.kept] == [SECOND, FIRST]
     assert location.removed == []
     assert tombstone_name(FIRST) not in sets.directory.names()
-    assert find_set(sets.directory, TIMESTAMPS, FIRST, None).complete
+    assert find_set(sets.directory, FIRST).complete
 
 
 def test_files_removed_during_the_interrupt_are_reported(

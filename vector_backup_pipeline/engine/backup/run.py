@@ -58,7 +58,6 @@ from vector_backup_pipeline.engine.storage.run_markers import RunMarker
 from vector_backup_pipeline.engine.stored_files import check_stored_file, check_stored_size
 from vector_backup_pipeline.engine.table_definition import Definitions
 from vector_backup_pipeline.engine.table_export import check_binary
-from vector_backup_pipeline.engine.timestamps import TimestampFormat
 from vector_backup_pipeline.parameters.backup import BackupRequest
 
 _log = logging.getLogger(__name__)
@@ -110,15 +109,9 @@ class BackupRun(EngineRun[BackupResult]):
     """
 
     def __init__(
-        self,
-        request: BackupRequest,
-        root: BackupRoot,
-        timestamps: TimestampFormat,
-        *,
-        lock_timeout: float,
-        run_id: str,
+        self, request: BackupRequest, root: BackupRoot, *, lock_timeout: float, run_id: str
     ) -> None:
-        super().__init__(root, timestamps, run_id)
+        super().__init__(root, run_id)
         self.request = request
         self._lock_timeout = lock_timeout
         # The results of the steps so far.
@@ -150,8 +143,8 @@ class BackupRun(EngineRun[BackupResult]):
                 return BackupTarget(self._backup_directory or self._root.location, None, task_id)
             directory = self._root.open(task_id)
             self._backup_directory = directory.location
-            remove_leftovers(directory, self._timestamps)
-            stamp, claim = claim_timestamp(directory, self._timestamps, self._run_id)
+            remove_leftovers(directory)
+            stamp, claim = claim_timestamp(directory, self._run_id)
             self._location = _Location(directory, stamp, claim)
             return BackupTarget(directory.location, stamp, task_id)
 
@@ -190,11 +183,9 @@ class BackupRun(EngineRun[BackupResult]):
     def _find_base(self, pinned: PinnedSnapshot) -> ManifestSet | Doubt:
         directory = made(self._location).directory
         try:
-            base = find_base(directory, self._timestamps, pinned, self.request)
+            base = find_base(directory, pinned, self.request)
             # No prune removes it, or what it builds on, before there is a manifest.
-            self._base_claim = claim_reading(
-                directory, self._timestamps, base.stamp, self._run_id, self.notices
-            )
+            self._base_claim = claim_reading(directory, base.stamp, self._run_id, self.notices)
         except Doubt as doubt:
             _log.info("Tables are backed up in full: %s", doubt)
             return doubt
@@ -263,7 +254,7 @@ class BackupRun(EngineRun[BackupResult]):
     def earlier_rows(self) -> dict[tuple[str, str], int]:
         """The rows of each table, by schema and name, in the newest earlier good set of the same
         database and directory; without tables that its run truncated."""
-        contents = read_contents(made(self._location).directory, self._timestamps)
+        contents = read_contents(made(self._location).directory)
         server = made(self._snapshot).pinned.server
         source = SourceDatabase(server.system_identifier, server.database)
         for stamp in sorted(contents.manifests - {self.stamp}, reverse=True):

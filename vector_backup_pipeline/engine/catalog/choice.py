@@ -51,7 +51,6 @@ class ChosenSet:
 
 def choose_set(
     directory: BackupDirectory,
-    timestamps: TimestampFormat,
     timestamp: str,
     tables: Sequence[str] | None,
     source_database: str | None = None,
@@ -69,8 +68,8 @@ def choose_set(
         ResourceNotFound: there is no such set.
         IntegrityError: its manifest is damaged, it is incomplete, or has lost a file.
     """
-    check_timestamp(timestamps, timestamp)
-    contents = read_contents(directory, timestamps)
+    check_timestamp(directory.timestamps, timestamp)
+    contents = read_contents(directory)
     if timestamp == LATEST:
         chosen = _latest(contents, tables, source_database, ask_target)
     else:

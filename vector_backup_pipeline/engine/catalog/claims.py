@@ -12,7 +12,6 @@ from vector_backup_pipeline.engine.errors import LockTimeout, ResourceNotFound, 
 from vector_backup_pipeline.engine.file_names import reading_name, stamp_of_reading, tombstone_name
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.storage.run_markers import RunMarker
-from vector_backup_pipeline.engine.timestamps import TimestampFormat
 
 
 @contextlib.contextmanager
@@ -31,18 +30,14 @@ def exclusive(directory: BackupDirectory, marker: str, run_id: str, work: str) -
 
 
 def claim_reading(
-    directory: BackupDirectory,
-    timestamps: TimestampFormat,
-    stamp: str,
-    run_id: str,
-    notices: list[str],
+    directory: BackupDirectory, stamp: str, run_id: str, notices: list[str]
 ) -> RunMarker | None:
     """Keep the set from being removed until the claim is released. None if this run has claimed it
     already, or, with a notice, if no marker can be written. Removes the markers of dead readers.
     Raises `ResourceNotFound` if a prune is removing the set."""
     claim = None
     try:
-        remove_dead_readers(directory, timestamps, directory.names())
+        remove_dead_readers(directory, directory.names())
         claim = directory.claim(reading_name(stamp, run_id), run_id)
         is_being_removed = tombstone_name(stamp) in directory.names()
     except StorageError as error:
@@ -63,18 +58,15 @@ def claim_reading(
     return claim
 
 
-def remove_dead_readers(
-    directory: BackupDirectory, timestamps: TimestampFormat, names: Iterable[str]
-) -> None:
+def remove_dead_readers(directory: BackupDirectory, names: Iterable[str]) -> None:
     """Remove those markers among `names` whose readers have died."""
     for name in names:
-        if stamp_of_reading(name, timestamps):
+        if stamp_of_reading(name, directory.timestamps):
             directory.remove_dead_claim(name)
 
 
-def stamps_being_read(
-    directory: BackupDirectory, timestamps: TimestampFormat, names: Iterable[str]
-) -> frozenset[str]:
+def stamps_being_read(directory: BackupDirectory, names: Iterable[str]) -> frozenset[str]:
     """The timestamps of the sets that a live run reads, by the markers among `names`."""
+    timestamps = directory.timestamps
     markers = {name: stamp for name in names if (stamp := stamp_of_reading(name, timestamps))}
     return frozenset(stamp for name, stamp in markers.items() if directory.claim_is_alive(name))

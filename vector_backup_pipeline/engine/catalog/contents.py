@@ -76,7 +76,6 @@ class Contents:
     """
 
     directory: BackupDirectory
-    timestamps: TimestampFormat
     sizes: Mapping[str, int]
     data_files: Mapping[str, tuple[str, ...]]
     runs: Mapping[str, bool]
@@ -109,7 +108,7 @@ class Contents:
         except IntegrityError as error:
             others = {*self.manifests, *self.data_files} - {stamp}
             mentions = frozenset(other for other in others if other.encode() in data)
-            return DamagedSet(stamp, error, self.timestamps.moment(stamp), mentions)
+            return DamagedSet(stamp, error, self.directory.timestamps.moment(stamp), mentions)
         created = manifest.created_at
         if created.tzinfo is None:
             created = created.replace(tzinfo=timezone.utc)
@@ -138,7 +137,7 @@ class Contents:
         return pair if set(pair.values()) <= set(files) else None
 
 
-def read_contents(directory: BackupDirectory, timestamps: TimestampFormat) -> Contents:
+def read_contents(directory: BackupDirectory) -> Contents:
     """List a directory while other runs may begin and end.
 
     The directory is listed three times: data files are taken from the first list, markers from the
@@ -146,6 +145,7 @@ def read_contents(directory: BackupDirectory, timestamps: TimestampFormat) -> Co
     that of a dead run. A tombstone exists before and after anything else of its set is removed,
     so those of the first and the last list count.
     """
+    timestamps = directory.timestamps
     first, second = directory.names(), directory.names()
     runs: dict[str, bool] = {}
     for name in second:
@@ -165,7 +165,6 @@ def read_contents(directory: BackupDirectory, timestamps: TimestampFormat) -> Co
     manifests = {s for name in sizes if (s := file_names.stamp_of_manifest(name, timestamps))}
     return Contents(
         directory,
-        timestamps,
         sizes,
         dict(data_files),
         runs,
@@ -188,9 +187,9 @@ def future_notices(label: str, created_at: datetime, now: datetime) -> Iterator[
         )
 
 
-def has_backup(directory: BackupDirectory, timestamps: TimestampFormat) -> bool:
+def has_backup(directory: BackupDirectory) -> bool:
     """Whether the directory has a complete backup set, according to its manifest."""
-    sets = read_contents(directory, timestamps).sets()
+    sets = read_contents(directory).sets()
     return any(isinstance(backup, ManifestSet) and backup.complete for backup in sets)
 
 
@@ -200,12 +199,10 @@ def stamp_of_file(name: str, timestamps: TimestampFormat) -> str | None:
     return next((stamp for stamp_of in _STAMP_OF if (stamp := stamp_of(final, timestamps))), None)
 
 
-def stamps_in_use(
-    directory: BackupDirectory, timestamps: TimestampFormat, *, but_marker_of: str | None = None
-) -> set[str]:
+def stamps_in_use(directory: BackupDirectory, *, but_marker_of: str | None = None) -> set[str]:
     """The timestamps of all files in the directory, except for the run marker of
     `but_marker_of`."""
     names = directory.names()
     if but_marker_of is not None:
         names = [name for name in names if name != file_names.marker_name(but_marker_of)]
-    return {stamp for name in names if (stamp := stamp_of_file(name, timestamps))}
+    return {stamp for name in names if (stamp := stamp_of_file(name, directory.timestamps))}

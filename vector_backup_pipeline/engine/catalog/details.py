@@ -10,13 +10,10 @@ from vector_backup_pipeline.engine.catalog.stored_sets import StoredFile, stored
 from vector_backup_pipeline.engine.file_names import LOG_NAME
 from vector_backup_pipeline.engine.manifest import TableBackup
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
-from vector_backup_pipeline.engine.timestamps import TimestampFormat
 from vector_backup_pipeline.parameters.types import LATEST
 
 
-def describe_set(
-    directory: BackupDirectory, timestamps: TimestampFormat, timestamp: str
-) -> dict[str, Any]:
+def describe_set(directory: BackupDirectory, timestamp: str) -> dict[str, Any]:
     """The set with that timestamp, in whatever state, as JSON; for `latest`, the newest complete
     one.
 
@@ -27,8 +24,8 @@ def describe_set(
         InvalidParams: the timestamp is malformed.
         ResourceNotFound: there is no such set.
     """
-    check_timestamp(timestamps, timestamp)
-    contents = read_contents(directory, timestamps)
+    check_timestamp(directory.timestamps, timestamp)
+    contents = read_contents(directory)
     sets = {s.stamp: s for s in stored_sets(contents)}
     if timestamp == LATEST:
         timestamp = next((s.stamp for s in sets.values() if s.is_usable), LATEST)
@@ -40,7 +37,7 @@ def describe_set(
     while (base := sets.get(chain[-1].builds_on or "")) and base not in chain:
         chain.append(base)
     labels = source_labels(s.source for s in sets.values())
-    listed = listed_backup(stored, timestamps, labels, LOG_NAME in contents.sizes)
+    listed = listed_backup(stored, directory.timestamps, labels, LOG_NAME in contents.sizes)
     tables = {file.table: _stored(file) for file in stored.files}
     details = {
         **listed.model_dump(mode="json"),

@@ -14,7 +14,6 @@ from vector_backup_pipeline.engine.file_names import (
 )
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.storage.root import BackupRoot
-from vector_backup_pipeline.engine.timestamps import TimestampFormat
 from vector_backup_pipeline.parameters.types import check_task_id
 
 # No file of a set has one in its name; lone surrogates can't be sent to a client.
@@ -32,9 +31,7 @@ class Download:
     version: str
 
 
-def find_download(
-    root: BackupRoot, timestamps: TimestampFormat, timestamp: str, file: str, task_id: str | None
-) -> Download:
+def find_download(root: BackupRoot, timestamp: str, file: str, task_id: str | None) -> Download:
     """The file of that name of the set with that timestamp: a data file, the manifest, the verdict,
     or the log of the set's directory. Messages name no path of the server.
 
@@ -45,10 +42,10 @@ def find_download(
         StorageError: the storage can't be read.
     """
     check_task_id(task_id)
-    check_timestamp(timestamps, timestamp, may_be_latest=False)
+    check_timestamp(root.timestamps, timestamp, may_be_latest=False)
     where = "the root" if task_id is None else f"the task {task_id}"
     try:
-        if (download := _find(root, timestamps, timestamp, file, task_id)) is not None:
+        if (download := _find(root, timestamp, file, task_id)) is not None:
             return download
     except StorageError as error:
         raise StorageError(
@@ -63,9 +60,7 @@ def find_download(
     )
 
 
-def _find(
-    root: BackupRoot, timestamps: TimestampFormat, timestamp: str, file: str, task_id: str | None
-) -> Download | None:
+def _find(root: BackupRoot, timestamp: str, file: str, task_id: str | None) -> Download | None:
     directory = root.find(task_id)
     if directory is None:
         return None
@@ -74,7 +69,7 @@ def _find(
     is_set = manifest_name(timestamp) in names and tombstone_name(timestamp) not in names
     is_of_set = (
         file in (LOG_NAME, manifest_name(timestamp), verdict_name(timestamp))
-        or stamp_of_data_file(file, timestamps) == timestamp
+        or stamp_of_data_file(file, root.timestamps) == timestamp
     )
     if not (is_set and is_of_set and file in names) or _NEVER_IN_A_NAME.search(file):
         return None

@@ -49,11 +49,7 @@ class BackupLocation:
 
 
 def find_locations(
-    root: BackupRoot,
-    timestamps: TimestampFormat,
-    *,
-    task_id: str | None = None,
-    global_only: bool = False,
+    root: BackupRoot, *, task_id: str | None = None, global_only: bool = False
 ) -> list[BackupLocation]:
     """The root's own directory first, then those of tasks by name; only those with backup files.
 
@@ -67,8 +63,8 @@ def find_locations(
         raise InvalidParams("task_id and global_only exclude each other. Give one of them.")
     locations = []
     for task, directory in find_directories(root, task_id, global_only=global_only):
-        contents = read_contents(directory, timestamps)
-        if not any(n == LOG_NAME or stamp_of_file(n, timestamps) for n in contents.sizes):
+        contents = read_contents(directory)
+        if not any(n == LOG_NAME or stamp_of_file(n, root.timestamps) for n in contents.sizes):
             continue
         sets = stored_sets(contents)
         location = BackupLocation(

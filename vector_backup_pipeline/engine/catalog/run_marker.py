@@ -13,7 +13,6 @@ from vector_backup_pipeline.engine.file_names import (
 )
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.storage.run_markers import RunMarker
-from vector_backup_pipeline.engine.timestamps import TimestampFormat
 
 # Runs that start in the same second take the following seconds; so many at once are a mistake.
 _TRIES = 60
@@ -21,18 +20,17 @@ _TRIES = 60
 _LONGEST_TURN = timedelta(hours=1)
 
 
-def claim_timestamp(
-    directory: BackupDirectory, timestamps: TimestampFormat, run_id: str
-) -> tuple[str, RunMarker]:
+def claim_timestamp(directory: BackupDirectory, run_id: str) -> tuple[str, RunMarker]:
     """Take the first free second from now on: no two runs of a directory share a timestamp. Raises
     `StorageError` if the marker can't be written, or no second is free."""
+    timestamps = directory.timestamps
     for stamp in timestamps.candidates(timestamps.now(), _TRIES):
-        if stamp in stamps_in_use(directory, timestamps):
+        if stamp in stamps_in_use(directory):
             continue
         claim = directory.claim(marker_name(stamp), run_id)
         if claim is None:
             continue
-        if stamp in stamps_in_use(directory, timestamps, but_marker_of=stamp):
+        if stamp in stamps_in_use(directory, but_marker_of=stamp):
             # A run that had this second ended between the two checks.
             claim.release()
             continue
@@ -43,13 +41,13 @@ def claim_timestamp(
     )
 
 
-def remove_leftovers(directory: BackupDirectory, timestamps: TimestampFormat) -> list[str]:
+def remove_leftovers(directory: BackupDirectory) -> list[str]:
     """Remove unfinished files and markers of dead runs and readers; those of live ones stay.
 
     Files are listed before the markers are checked: so an unfinished file in the list belongs to a
     run whose marker can be seen, or to one that has ended.
     """
-    files = directory.files()
+    files, timestamps = directory.files(), directory.timestamps
     markers = {name: s for name in directory.names() if (s := stamp_of_marker(name, timestamps))}
     alive = {marker for marker in markers if directory.claim_is_alive(marker)}
     live_stamps = {markers[marker] for marker in alive}
@@ -62,5 +60,5 @@ def remove_leftovers(directory: BackupDirectory, timestamps: TimestampFormat) ->
             removed.append(file.name)
     for marker in markers.keys() - alive:
         directory.remove_dead_claim(marker)
-    remove_dead_readers(directory, timestamps, [file.name for file in files])
+    remove_dead_readers(directory, [file.name for file in files])
     return removed

@@ -201,7 +201,7 @@ def stored_set(contents: Contents, backup: BackupSet) -> StoredSet:
     if isinstance(backup, DamagedSet):
         files: dict[bool, list[StoredFile]] = {False: [], True: []}
         for name in sorted(contents.data_files.get(backup.stamp, ())):
-            if stamp_of_data_file(name, contents.timestamps):  # Else it is not finished.
+            if stamp_of_data_file(name, contents.directory.timestamps):  # Else it is not finished.
                 size, table = contents.sizes[name], table_of_data_file(name, backup.stamp)
                 file = StoredFile(name, table, "", table, None, size, size)
                 files[is_key_file(name)].append(file)

@@ -21,7 +21,6 @@ from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings
 from vector_backup_pipeline.engine.results import readable_size
 from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.engine.storage.run_markers import DEAD_AFTER
-from vector_backup_pipeline.engine.timestamps import TimestampFormat
 from vector_backup_pipeline.parameters.backup import BackupRequest
 
 # Clocks that are synchronized by NTP differ by less.
@@ -29,16 +28,12 @@ _TOLERATED_OFFSET = timedelta(seconds=5)
 
 
 def check_backup(
-    request: BackupRequest,
-    connection: ConnectionSettings,
-    root: BackupRoot,
-    timestamps: TimestampFormat,
-    lock_timeout: float,
+    request: BackupRequest, connection: ConnectionSettings, root: BackupRoot, lock_timeout: float
 ) -> Iterator[Finding]:
     """Check the backup that `request` describes. A failed step stops only the steps that depend on
     it. `lock_timeout` is in seconds. Raises `RunCancelled` if it was interrupted."""
     server_offset, expected_size = yield from check_database(request, connection, lock_timeout)
-    storage_offset = yield from check_storage(request.task_id, root, timestamps)
+    storage_offset = yield from check_storage(request.task_id, root)
     yield check_space(root, expected_size)
     yield check_clock("server", "database server", server_offset)
     yield check_clock("storage", "storage", storage_offset)

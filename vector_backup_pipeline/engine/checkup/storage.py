@@ -14,14 +14,13 @@ from vector_backup_pipeline.engine.errors import BackupError, IntegrityError, St
 from vector_backup_pipeline.engine.file_names import data_file_name, marker_name
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.storage.root import BackupRoot
-from vector_backup_pipeline.engine.timestamps import TimestampFormat
 
 _CONTENT = b"id,document\n" + b"1,written by vector-backup check\n" * 100
 _WRONG_LISTING = "Use another storage: a backup depends on complete and current listings."
 
 
 def check_storage(
-    task_id: str | None, root: BackupRoot, timestamps: TimestampFormat
+    task_id: str | None, root: BackupRoot
 ) -> Generator[Finding, None, timedelta | None]:
     """Check the directory of the next backup, which is created if missing and then removed again.
     Returns how far the storage's clock is ahead of this machine's, None if unknown."""
@@ -29,20 +28,18 @@ def check_storage(
     try:
         with root.open_for_trial(task_id) as directory:
             yield ok("storage", "directory", directory.location)
-            clock_offset = yield from _check_directory(directory, timestamps)
+            clock_offset = yield from _check_directory(directory)
     except BackupError as error:
         yield from_error("storage", "directory", error)
     return clock_offset
 
 
-def _check_directory(
-    directory: BackupDirectory, timestamps: TimestampFormat
-) -> Generator[Finding, None, timedelta | None]:
+def _check_directory(directory: BackupDirectory) -> Generator[Finding, None, timedelta | None]:
     step, clock_offset = "run marker", None
     try:
         # Removes marker and file, also after an interrupt.
         with contextlib.ExitStack() as cleanup:
-            stamp, claim = claim_timestamp(directory, timestamps, run_id="check")
+            stamp, claim = claim_timestamp(directory, run_id="check")
             cleanup.callback(claim.release)
             marker = marker_name(stamp)
             if marker not in directory.names() or not directory.claim_is_alive(marker):

@@ -34,10 +34,7 @@ class Doubt(Exception):
 
 
 def find_base(
-    directory: BackupDirectory,
-    timestamps: TimestampFormat,
-    pinned: PinnedSnapshot,
-    request: BackupRequest,
+    directory: BackupDirectory, pinned: PinnedSnapshot, request: BackupRequest
 ) -> ManifestSet:
     """The newest set of the database that can be built on; one with all tables of the run if there
     is any.
@@ -53,7 +50,7 @@ def find_base(
         raise Doubt("The server is a standby.")
     if server.system_identifier is None:
         raise Doubt("The role may not read the server's system identifier.")
-    contents = read_contents(directory, timestamps)
+    contents = read_contents(directory)
     source = SourceDatabase(server.system_identifier, server.database)
     sets = stored_sets(contents)
     usable = [s for s in sets if s.can_be_base and s.state == "complete" and s.source == source]
@@ -62,7 +59,7 @@ def find_base(
         if isinstance(backup := contents.backup_set(stored.stamp), ManifestSet):
             _check_server(backup, pinned)
             if request.mode == "auto":
-                _check_age(stored, sets, request.full_every, timestamps)
+                _check_age(stored, sets, request.full_every, directory.timestamps)
             keys = next((table.keys for table in backup.manifest.tables if table.keys), None)
             if keys is not None:
                 check_identity(directory, keys)

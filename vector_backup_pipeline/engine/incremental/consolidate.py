@@ -45,19 +45,13 @@ from vector_backup_pipeline.engine.stored_files import (
     read_blocks,
 )
 from vector_backup_pipeline.engine.table_export import DataFileWriter
-from vector_backup_pipeline.engine.timestamps import TimestampFormat
 from vector_backup_pipeline.parameters.consolidate import ConsolidateParameters
 
 _log = logging.getLogger(__name__)
 
 
 def consolidate(
-    parameters: ConsolidateParameters,
-    root: BackupRoot,
-    timestamps: TimestampFormat,
-    *,
-    run_id: str,
-    shortest: int = 2,
+    parameters: ConsolidateParameters, root: BackupRoot, *, run_id: str, shortest: int = 2
 ) -> results.ConsolidateResult:
     """Make a full set of the chain of the requested set, if it has at least `shortest` sets.
 
@@ -73,14 +67,12 @@ def consolidate(
     """
     started = time.monotonic()
     directory = find_directory(root, None, parameters.task_id)
-    chosen = choose_set(
-        directory, timestamps, parameters.timestamp, None, parameters.source_database
-    )
+    chosen = choose_set(directory, parameters.timestamp, None, parameters.source_database)
     chain = chains.chain_of(chosen.contents, chosen.backup)
     result = results.ConsolidateResult(
         backup_directory=directory.location,
         chain=[backup.stamp for backup in chain],
-        timestamp=timestamps.now().replace(microsecond=0),
+        timestamp=root.timestamps.now().replace(microsecond=0),
     )
     if len(chain) == 1:
         raise InvalidParams(
@@ -91,11 +83,11 @@ def consolidate(
         return result
     _check_encryption(directory, chain)
     with ExitStack() as claims:
-        reading = claim_reading(directory, timestamps, result.chain[0], run_id, result.notices)
+        reading = claim_reading(directory, result.chain[0], run_id, result.notices)
         if reading is not None:
             claims.callback(reading.release)
-        remove_leftovers(directory, timestamps)
-        stamp, claim = claim_timestamp(directory, timestamps, run_id)
+        remove_leftovers(directory)
+        stamp, claim = claim_timestamp(directory, run_id)
         claims.callback(claim.release)
         error = None
         try:
@@ -105,7 +97,7 @@ def consolidate(
             error = as_run_error(cause)
             made = {"errors": [results.error_line(error)]}
             with suppress(BackupError):  # The first error is the one to report.
-                _delete_set(directory, timestamps, stamp)
+                _delete_set(directory, stamp)
             raise
         finally:
             made["duration"] = round(time.monotonic() - started, 3)
@@ -142,10 +134,10 @@ def consolidate_lines(result: results.ConsolidateResult) -> list[str]:
     ]
 
 
-def _delete_set(directory: BackupDirectory, timestamps: TimestampFormat, stamp: str) -> None:
+def _delete_set(directory: BackupDirectory, stamp: str) -> None:
     directory.delete(manifest_name(stamp))  # First: it stands for the files.
     for name in directory.names():
-        if stamp_of_data_file(name, timestamps) == stamp:
+        if stamp_of_data_file(name, directory.timestamps) == stamp:
             directory.delete(name)
 
 

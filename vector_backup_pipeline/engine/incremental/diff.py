@@ -15,7 +15,6 @@ from vector_backup_pipeline.engine.incremental.chain import Link, comparable_lin
 from vector_backup_pipeline.engine.incremental.key_files import Change, KeyFiles, TableDifference
 from vector_backup_pipeline.engine.record import Record
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
-from vector_backup_pipeline.engine.timestamps import TimestampFormat
 
 
 class SetDifference(Record):
@@ -54,11 +53,7 @@ class SetPair:
 
 
 def find_pair(
-    directory: BackupDirectory,
-    timestamps: TimestampFormat,
-    earlier: str,
-    later: str,
-    tables: Sequence[str] | None = None,
+    directory: BackupDirectory, earlier: str, later: str, tables: Sequence[str] | None = None
 ) -> SetPair:
     """Two sets by their timestamps, and their `tables`: by default all of either set.
 
@@ -66,7 +61,7 @@ def find_pair(
         InvalidParams: a table has no key file in one of the sets, or rows of another form.
         ResourceNotFound, IntegrityError: see `choose_set`; or neither set has a table.
     """
-    chosen = [choose_set(directory, timestamps, stamp, tables) for stamp in (earlier, later)]
+    chosen = [choose_set(directory, stamp, tables) for stamp in (earlier, later)]
     sets = [stored_set(choice.contents, choice.backup) for choice in chosen]
     for text in tables or ():
         if not any(stored.files_named(text) for stored in sets):

@@ -36,7 +36,6 @@ from vector_backup_pipeline.engine.restore.target import IndexListener, Target
 from vector_backup_pipeline.engine.runs import EngineRun, made
 from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.engine.storage.run_markers import RunMarker
-from vector_backup_pipeline.engine.timestamps import TimestampFormat
 from vector_backup_pipeline.parameters.restore import RestoreParameters
 
 _log = logging.getLogger(__name__)
@@ -82,13 +81,12 @@ class RestoreRun(EngineRun[results.RestoreResult]):
         self,
         request: RestoreParameters,
         root: BackupRoot,
-        timestamps: TimestampFormat,
         *,
         lock_timeout: float,
         run_id: str,
         writes_log: bool = True,
     ) -> None:
-        super().__init__(root, timestamps, run_id)
+        super().__init__(root, run_id)
         self.request = request
         self._lock_timeout = lock_timeout
         self._writes_log = writes_log
@@ -120,13 +118,11 @@ class RestoreRun(EngineRun[results.RestoreResult]):
         """
         self._connection_settings = connection_settings
         with self._remembering():
-            source = find_source(self._root, self._timestamps, self.request, self._target_database)
+            source = find_source(self._root, self.request, self._target_database)
             self._source = source
             stamp = source.backup.stamp
-            self._reading = claim_reading(
-                source.directory, self._timestamps, stamp, self._run_id, self.notices
-            )
-            self.notices += source.notices(self.request, self._timestamps.now())
+            self._reading = claim_reading(source.directory, stamp, self._run_id, self.notices)
+            self.notices += source.notices(self.request, self._root.timestamps.now())
             self._source = source = source.check_files(self.request)
         return FoundBackup(
             directory=source.directory.location,

@@ -37,7 +37,6 @@ from vector_backup_pipeline.engine.stored_files import (
     read_header,
 )
 from vector_backup_pipeline.engine.table_definition import Column, TableDefinition
-from vector_backup_pipeline.engine.timestamps import TimestampFormat
 from vector_backup_pipeline.parameters.restore import RestoreParameters
 from vector_backup_pipeline.parameters.table_names import TableName, parse_table_name
 from vector_backup_pipeline.parameters.types import LATEST
@@ -185,10 +184,7 @@ class RestoreSource:
 
 
 def find_source(
-    root: BackupRoot,
-    timestamps: TimestampFormat,
-    request: RestoreParameters,
-    ask_target: AskTarget | None,
+    root: BackupRoot, request: RestoreParameters, ask_target: AskTarget | None
 ) -> RestoreSource:
     """Find the set and the requested tables; their files are not read yet.
 
@@ -198,17 +194,12 @@ def find_source(
     """
     directory = find_directory(root, request.backup_path, request.task_id)
     chosen = choose_set(
-        directory,
-        timestamps,
-        request.timestamp,
-        request.tables,
-        request.source_database,
-        ask_target,
+        directory, request.timestamp, request.tables, request.source_database, ask_target
     )
     passed_over, later = chosen.passed_over, None
     if request.where_removed_since is not None:
         later = chosen.backup
-        chosen = _earlier(directory, timestamps, request, request.where_removed_since, later)
+        chosen = _earlier(directory, request, request.where_removed_since, later)
     chain = chain_of(chosen.contents, chosen.backup)
     requested = _requested(chain, request.tables)
     names = {(table.schema, table.name) for table in requested}
@@ -225,14 +216,10 @@ def find_source(
 
 
 def _earlier(
-    directory: BackupDirectory,
-    timestamps: TimestampFormat,
-    request: RestoreParameters,
-    stamp: str,
-    later: ManifestSet,
+    directory: BackupDirectory, request: RestoreParameters, stamp: str, later: ManifestSet
 ) -> ChosenSet:
-    check_timestamp(timestamps, stamp, key="where_removed_since", may_be_latest=False)
-    chosen = choose_set(directory, timestamps, stamp, request.tables)
+    check_timestamp(directory.timestamps, stamp, key="where_removed_since", may_be_latest=False)
+    chosen = choose_set(directory, stamp, request.tables)
     earlier = chosen.backup
     if earlier.source != later.source or earlier.created_at >= later.created_at:
         raise InvalidParams(

@@ -27,7 +27,6 @@ from vector_backup_pipeline.engine.retention.policy import Decision, decide, rem
 from vector_backup_pipeline.engine.retention.removal import Removal, Tombstone, read_tombstone
 from vector_backup_pipeline.engine.retention.rules import KeepRules
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
-from vector_backup_pipeline.engine.timestamps import TimestampFormat
 from vector_backup_pipeline.parameters.prune import PruneParameters
 
 _IS_READ = "a restore or a verification is reading it"
@@ -41,7 +40,6 @@ class LocationPrune:
     task_id: str | None
     parameters: PruneParameters
     rules: KeepRules
-    timestamps: TimestampFormat
     run_id: str
     errors: list[BackupError] = field(default_factory=list)
     _decisions: list[Decision] = field(default_factory=list)
@@ -74,16 +72,16 @@ class LocationPrune:
                 raise
 
     def _list(self) -> Contents:
-        contents = self._without_idle_tombstones(read_contents(self.directory, self.timestamps))
+        contents = self._without_idle_tombstones(read_contents(self.directory))
         sets = stored_sets(contents)
         in_use = {stamp: "its run is active" for stamp, alive in contents.runs.items() if alive}
-        for stamp in stamps_being_read(self.directory, self.timestamps, contents.sizes):
+        for stamp in stamps_being_read(self.directory, contents.sizes):
             in_use[stamp] = _IS_READ
         self._decisions = decide(
             sets,
             in_use,
             self.rules,
-            self.timestamps.now(),
+            self.directory.timestamps.now(),
             include_truncated=self.parameters.include_truncated,
         )
         labels = source_labels(s.source for s in sets)
@@ -102,11 +100,11 @@ class LocationPrune:
         if not self.parameters.dry_run:
             for name in contents.sizes:
                 stamp = file_names.stamp_of_tombstone(
-                    name.removesuffix(file_names.PENDING_SUFFIX), self.timestamps
+                    name.removesuffix(file_names.PENDING_SUFFIX), self.directory.timestamps
                 )
                 if stamp and (stamp in idle or name.endswith(file_names.PENDING_SUFFIX)):
                     self.directory.delete(name)
-            remove_dead_readers(self.directory, self.timestamps, contents.sizes)
+            remove_dead_readers(self.directory, contents.sizes)
         return replace(
             contents, manifests=contents.manifests | idle, tombstones=contents.tombstones - idle
         )
@@ -142,7 +140,7 @@ class LocationPrune:
             files=sorted(
                 name
                 for name in files & contents.sizes.keys()
-                if file_names.stamp_of_data_file(name, self.timestamps)
+                if file_names.stamp_of_data_file(name, self.directory.timestamps)
             ),
         )
         return Removal(self.directory, tombstone)
@@ -162,8 +160,8 @@ class LocationPrune:
 
     def _has_changed(self) -> bool:
         """Whether a set was added or a file of a set is missing since the last listing."""
-        names = set(self.directory.names())
-        manifests = {name for name in names if file_names.stamp_of_manifest(name, self.timestamps)}
+        names, timestamps = set(self.directory.names()), self.directory.timestamps
+        manifests = {name for name in names if file_names.stamp_of_manifest(name, timestamps)}
         return manifests | (names & self._set_files) != self._set_files
 
     def _remove(self, removal: Removal) -> None:
@@ -176,7 +174,7 @@ class LocationPrune:
             removal.write_tombstone()
             # A reader that started before the tombstone was written has its marker by now.
             names = self.directory.names()
-            if stamp in stamps_being_read(self.directory, self.timestamps, names):
+            if stamp in stamps_being_read(self.directory, names):
                 removal.take_back_tombstone()
                 self._spared.add(stamp)
                 return

@@ -16,7 +16,6 @@ from vector_backup_pipeline.engine.retention.location import LocationPrune
 from vector_backup_pipeline.engine.retention.rules import KeepRules
 from vector_backup_pipeline.engine.runs import RunInParts
 from vector_backup_pipeline.engine.storage.root import BackupRoot
-from vector_backup_pipeline.engine.timestamps import TimestampFormat
 from vector_backup_pipeline.parameters.prune import PruneParameters
 
 _log = logging.getLogger(__name__)
@@ -37,12 +36,11 @@ class PruneRun(RunInParts[results.PruneResult, LocationPrune]):
         parameters: PruneParameters,
         default_rules: KeepRules,
         root: BackupRoot,
-        timestamps: TimestampFormat,
         *,
         run_id: str,
     ) -> None:
         """Raises `MissingRequiredParams` if every rule is disabled."""
-        super().__init__(root, timestamps, run_id)
+        super().__init__(root, run_id)
         self.parameters = parameters
         self._rules = default_rules.overridden_by(parameters)
         self._waiting: set[str] = set()
@@ -58,7 +56,7 @@ class PruneRun(RunInParts[results.PruneResult, LocationPrune]):
             directories = find_directories(self._root, task_id, global_only=global_only)
             for number, (task, directory) in enumerate(directories, 1):
                 self._parts[f"location_{number}"] = LocationPrune(
-                    directory, task, self.parameters, self._rules, self._timestamps, self._run_id
+                    directory, task, self.parameters, self._rules, self._run_id
                 )
             if task_id is not None and not self._parts:
                 raise ResourceNotFound(

@@ -31,6 +31,7 @@ from vector_backup_pipeline.engine.storage.run_markers import (
     remove_dead_marker,
 )
 from vector_backup_pipeline.engine.storage.store import Store, StoredFile, TransientStorageError
+from vector_backup_pipeline.engine.timestamps import DEFAULT_TIMESTAMPS, TimestampFormat
 
 # In each failed try, at least one other process has written the file.
 _UPDATE_TRIES = 200
@@ -44,6 +45,8 @@ class BackupDirectory:
     _store: Store
     # The path below the root; empty for the root itself.
     folder: str = ""
+    # The format of the timestamps in file names.
+    timestamps: TimestampFormat = DEFAULT_TIMESTAMPS
     # Signs the manifests. With a key, an unsigned manifest is refused.
     manifest_key: SecretText | None = None
     encryption: Encryption = NO_ENCRYPTION

@@ -14,6 +14,7 @@ from vector_backup_pipeline.engine.storage.local_store import LocalStore
 from vector_backup_pipeline.engine.storage.object_store import ObjectStore
 from vector_backup_pipeline.engine.storage.object_url import is_url
 from vector_backup_pipeline.engine.storage.store import Store, UnfinishedUpload
+from vector_backup_pipeline.engine.timestamps import DEFAULT_TIMESTAMPS, TimestampFormat
 from vector_backup_pipeline.parameters.types import is_task_id
 
 # A run removes its marker after its uploads, and begins them after it.
@@ -30,16 +31,18 @@ class BackupRoot:
         root: str,
         directory: str,
         *,
+        timestamps: TimestampFormat = DEFAULT_TIMESTAMPS,
         reserved: Collection[str] = (),
         part_size: int | None = None,
         manifest_key: SecretText | None = None,
         encryption: Encryption = NO_ENCRYPTION,
     ) -> None:
-        """`root` is a path or a URL; a malformed one raises `InvalidParams`. `reserved` folders are
-        no tasks. `part_size` is the bytes of each part of an upload, by default such that they fit
-        the file."""
+        """`root` is a path or a URL; a malformed one raises `InvalidParams`. `timestamps` is the
+        format of those in file names. `reserved` folders are no tasks. `part_size` is the bytes of
+        each part of an upload, by default such that they fit the file."""
         self._store: Store = ObjectStore(root, part_size) if is_url(root) else LocalStore(root)
         self._directory = directory
+        self.timestamps = timestamps
         self._reserved = {directory, REQUESTS, *reserved}
         self._manifest_key = manifest_key
         self._encryption = encryption
@@ -98,7 +101,7 @@ class BackupRoot:
         """The backup directory, created if it is missing. Raises as `find` does."""
         folder = self._checked_folder(task_id)
         self._store.make_folder(folder)
-        return BackupDirectory(self._store, folder, self._manifest_key, self._encryption)
+        return self._directory_at(folder)
 
     def open_requests(self, outcome: str = "") -> BackupDirectory:
         """The directory of the request files that wait for the end of their runs, or of those that
@@ -173,7 +176,12 @@ class BackupRoot:
     def _at(self, folder: str) -> BackupDirectory | None:
         if self._store.list_folder(folder) is None:
             return None
-        return BackupDirectory(self._store, folder, self._manifest_key, self._encryption)
+        return self._directory_at(folder)
+
+    def _directory_at(self, folder: str) -> BackupDirectory:
+        return BackupDirectory(
+            self._store, folder, self.timestamps, self._manifest_key, self._encryption
+        )
 
     def _is_inside(self, folder: str) -> bool:
         """False if a symbolic link leads out of the root."""

@@ -23,7 +23,6 @@ from vector_backup_pipeline.engine.postgres.recreation.target_objects import Ext
 from vector_backup_pipeline.engine.restore.run import RestoreRun
 from vector_backup_pipeline.engine.results import Drill
 from vector_backup_pipeline.engine.storage.root import BackupRoot
-from vector_backup_pipeline.engine.timestamps import TimestampFormat
 from vector_backup_pipeline.parameters.restore import RestoreParameters
 from vector_backup_pipeline.parameters.verify import VerifyParameters
 
@@ -46,7 +45,6 @@ class DrilledSet:
 def drill_set(
     request: VerifyParameters,
     root: BackupRoot,
-    timestamps: TimestampFormat,
     open_drill_server: OpenDrillServer,
     *,
     path: str,
@@ -68,7 +66,6 @@ def drill_set(
             progress_every=1,
         ),
         root,
-        timestamps,
         lock_timeout=lock_timeout,
         run_id=drill_id,
         writes_log=False,

@@ -56,7 +56,6 @@ from vector_backup_pipeline.engine.results import (
 from vector_backup_pipeline.engine.runs import RunInParts
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.storage.root import BackupRoot
-from vector_backup_pipeline.engine.timestamps import TimestampFormat
 from vector_backup_pipeline.engine.verification.drill import DrilledSet, OpenDrillServer, drill_set
 from vector_backup_pipeline.engine.verification.files import CheckedFiles, FileChecks, check_files
 from vector_backup_pipeline.parameters.types import LATEST
@@ -104,13 +103,12 @@ class VerifyRun(RunInParts[VerifyResult, _Set]):
         self,
         request: VerifyParameters,
         root: BackupRoot,
-        timestamps: TimestampFormat,
         open_drill_server: OpenDrillServer,
         *,
         lock_timeout: float,
         run_id: str,
     ) -> None:
-        super().__init__(root, timestamps, run_id)
+        super().__init__(root, run_id)
         self.request = request
         self._open_drill_server = open_drill_server
         self._lock_timeout = lock_timeout
@@ -124,7 +122,7 @@ class VerifyRun(RunInParts[VerifyResult, _Set]):
             ResourceNotFound: the root, the named location or the named set does not exist.
         """
         with self._remembering():
-            check_timestamp(self._timestamps, self.request.timestamp)
+            check_timestamp(self._root.timestamps, self.request.timestamp)
             check_root(self._root)
             by_location = [self._read_sets(directory) for directory in self._directories()]
             for number, backup_set in enumerate(self._requested(by_location), 1):
@@ -149,7 +147,7 @@ class VerifyRun(RunInParts[VerifyResult, _Set]):
 
     def _read_sets(self, directory: BackupDirectory) -> list[_Set]:
         """The sets of a location, oldest first."""
-        contents = read_contents(directory, self._timestamps)
+        contents = read_contents(directory)
         return [_Set(contents, stored) for stored in reversed(sets_without_verdicts(contents))]
 
     def _requested(self, by_location: Sequence[list[_Set]]) -> Iterator[_Set]:
@@ -164,7 +162,7 @@ class VerifyRun(RunInParts[VerifyResult, _Set]):
             of_source = [s for s in sets if source is None or s.stored.source in (None, source)]
             if timestamp == LATEST:
                 of_source = _latest(of_source)
-                now = self._timestamps.now()
+                now = self._root.timestamps.now()
                 for latest in of_source:
                     self.notices += future_notices(latest.label, latest.stored.created_at, now)
             yield from (s for s in of_source if timestamp in (None, LATEST, s.stamp))
@@ -175,7 +173,7 @@ class VerifyRun(RunInParts[VerifyResult, _Set]):
         backup_set = self._parts[key]
         try:
             reading = claim_reading(
-                backup_set.directory, self._timestamps, backup_set.stamp, self._run_id, self.notices
+                backup_set.directory, backup_set.stamp, self._run_id, self.notices
             )
         except ResourceNotFound:
             self._skip(backup_set)
@@ -265,7 +263,6 @@ class VerifyRun(RunInParts[VerifyResult, _Set]):
         return drill_set(
             self.request,
             self._root,
-            self._timestamps,
             self._open_drill_server,
             path=directory.location,
             backup=backup,
@@ -321,7 +318,7 @@ def _was_removed(backup_set: _Set) -> bool:
         names = backup_set.directory.names()
     except BackupError:
         return False  # The errors so far are more precise.
-    stamp, timestamps = backup_set.stamp, backup_set.contents.timestamps
+    stamp, timestamps = backup_set.stamp, backup_set.directory.timestamps
     has_files = any(stamp_of_data_file(name, timestamps) == stamp for name in names)
     return tombstone_name(stamp) in names or not (has_files or manifest_name(stamp) in names)
 

@@ -19,8 +19,9 @@ from vector_backup_pipeline.engine.errors import IntegrityError
 from vector_backup_pipeline.engine.file_names import manifest_name, verdict_name
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.storage.root import BackupRoot
+from vector_backup_pipeline.engine.timestamps import DEFAULT_TIMESTAMPS
 from vector_backup_pipeline.engine.verification.run import verdict_lines
-from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS, BackupMaker
+from vector_backup_pipeline_tests.fix_backup import BackupMaker
 from vector_backup_pipeline_tests.fix_chains import Chain, damaged, missing
 from vector_backup_pipeline_tests.fix_prune import prune_root
 from vector_backup_pipeline_tests.fix_restore import (
@@ -40,8 +41,8 @@ def _files(chain: Chain, stamp: str) -> list[Path]:
 
 
 def _list(root: Path) -> dict[str, ListedBackup]:
-    locations = find_locations(BackupRoot(str(root), "vector_bak"), TIMESTAMPS)
-    (location,) = list_backups(locations, TIMESTAMPS).backup_locations
+    locations = find_locations(BackupRoot(str(root), "vector_bak"))
+    (location,) = list_backups(locations, DEFAULT_TIMESTAMPS).backup_locations
     return {backup.timestamp: backup for backup in location.backups}
 
 

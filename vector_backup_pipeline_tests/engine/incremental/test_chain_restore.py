@@ -12,7 +12,7 @@ from vector_backup_pipeline.engine.progress import Progress
 from vector_backup_pipeline.engine.restore.source import find_source
 from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.parameters.restore import RestoreParameters
-from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS, BackupMaker
+from vector_backup_pipeline_tests.fix_backup import BackupMaker
 from vector_backup_pipeline_tests.fix_chains import Chain, in_both_formats
 from vector_backup_pipeline_tests.fix_incremental import new_chain
 from vector_backup_pipeline_tests.fix_postgres import Database, settings_for
@@ -86,7 +86,7 @@ def test_the_fewer_rows_of_a_file_are_remembered(
     root = BackupRoot(str(backup.root), "vector_bak")
     request = RestoreParameters(timestamp="latest")
 
-    (table,) = find_source(root, TIMESTAMPS, request, None).check_files(request).tables
+    (table,) = find_source(root, request, None).check_files(request).tables
 
     parts = [(part.rows, len(part.digests or ()), part.unwanted) for part in table.parts]
     assert parts[:2] == [(4, 4, False), (7, 1, True)]

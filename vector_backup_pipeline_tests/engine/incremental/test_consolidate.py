@@ -19,7 +19,7 @@ from vector_backup_pipeline.engine.retention.rules import KeepRules
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.parameters.consolidate import ConsolidateParameters
-from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS, BackupMaker, FinishedBackup
+from vector_backup_pipeline_tests.fix_backup import BackupMaker, FinishedBackup
 from vector_backup_pipeline_tests.fix_chains import Chain, damaged, make_chain, missing
 from vector_backup_pipeline_tests.fix_object_store import Bucket
 from vector_backup_pipeline_tests.fix_postgres import Database
@@ -56,7 +56,7 @@ def _consolidate(
 ) -> ConsolidateResult:
     root = BackupRoot(backup.url or str(backup.root), "vector_bak")
     parameters = ConsolidateParameters(timestamp=timestamp)
-    return consolidate(parameters, root, TIMESTAMPS, run_id="consolidates", **options)
+    return consolidate(parameters, root, run_id="consolidates", **options)
 
 
 def _new_set(backup: BackupMaker, timestamp: str = "latest") -> str:

@@ -12,7 +12,7 @@ from vector_backup_pipeline.engine.incremental.diff import SetPair, find_pair
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.storage.local_store import LocalStore
 from vector_backup_pipeline_tests.fix_api import BASE, app_of
-from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS, FinishedBackup
+from vector_backup_pipeline_tests.fix_backup import FinishedBackup
 from vector_backup_pipeline_tests.fix_chains import damaged
 from vector_backup_pipeline_tests.fix_incremental import Chain
 from vector_backup_pipeline_tests.fix_terminal import Terminal
@@ -22,7 +22,7 @@ def _pair(a: FinishedBackup, b: FinishedBackup, *tables: str) -> SetPair:
     assert a.stamp is not None
     assert b.stamp is not None
     directory = BackupDirectory(LocalStore(a.directory))
-    return find_pair(directory, TIMESTAMPS, a.stamp, b.stamp, tables or None)
+    return find_pair(directory, a.stamp, b.stamp, tables or None)
 
 
 def _change(chain: Chain) -> None:

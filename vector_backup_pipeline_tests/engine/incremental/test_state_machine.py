@@ -40,7 +40,7 @@ from vector_backup_pipeline.engine.retention.rules import KeepRules
 from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.parameters.consolidate import ConsolidateParameters
 from vector_backup_pipeline_tests.engine.incremental import changes
-from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS, BackupMaker, FinishedBackup
+from vector_backup_pipeline_tests.fix_backup import BackupMaker, FinishedBackup
 from vector_backup_pipeline_tests.fix_postgres import Database, new_database
 from vector_backup_pipeline_tests.fix_prune import prune_root
 from vector_backup_pipeline_tests.fix_restore import RestoreMaker
@@ -284,7 +284,7 @@ class IncrementalBackups(RuleBasedStateMachine):
     def consolidate(self) -> None:
         root = BackupRoot(str(self._root), "vector_bak")
         with suppress(InvalidParams):  # The latest set is full.
-            result = consolidate(ConsolidateParameters(), root, TIMESTAMPS, run_id="consolidate")
+            result = consolidate(ConsolidateParameters(), root, run_id="consolidate")
             assert result.set_timestamp is not None
             seen["consolidated"] += 1
             self._expected[result.set_timestamp] = self._expected[result.chain[0]]

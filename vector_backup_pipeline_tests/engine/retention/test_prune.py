@@ -28,9 +28,9 @@ from vector_backup_pipeline.engine.retention.rules import KeepRules
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.engine.storage.run_markers import RunMarker
+from vector_backup_pipeline.engine.timestamps import DEFAULT_TIMESTAMPS
 from vector_backup_pipeline.terminal import prune_summary
 from vector_backup_pipeline_tests.faults.object_proxy import Fault, ObjectProxy
-from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
 from vector_backup_pipeline_tests.fix_object_store import Bucket
 from vector_backup_pipeline_tests.fix_prune import Prune, prune_root, stopped_at
 from vector_backup_pipeline_tests.fix_sets import EMBEDDING, SetWriter, find_set, read_sets
@@ -160,7 +160,7 @@ def test_a_reader_that_comes_between_the_judgement_and_the_tombstone_is_seen(
     readers: list[RunMarker | None] = []
 
     def with_a_reader_first(directory: BackupDirectory, name: str, data: bytes) -> None:
-        readers.append(claim_reading(directory, TIMESTAMPS, FIRST, "restore", []))
+        readers.append(claim_reading(directory, FIRST, "restore", []))
         replace(directory, name, data)
 
     monkeypatch.setattr(BackupDirectory, "replace", with_a_reader_first)
@@ -172,7 +172,7 @@ def test_a_reader_that_comes_between_the_judgement_and_the_tombstone_is_seen(
     assert reader is not None
     reader.release()
     assert not [name for name in names(two) if "tombstone" in name]
-    assert find_set(two.directory, TIMESTAMPS, FIRST, None).complete
+    assert find_set(two.directory, FIRST).complete
 
 
 def test_when_the_newest_good_set_disappears_the_rules_apply_again(
@@ -200,7 +200,7 @@ def test_a_set_whose_removal_had_not_begun_is_a_set_again_and_the_rules_apply_ag
     with stopped_at(1):
         prune()
     two.file(f"{tombstone_name(THIRD)}.tmp")
-    remove_leftovers(two.directory, TIMESTAMPS)
+    remove_leftovers(two.directory)
     assert tombstone_name(FIRST) in names(two)
     # The newer set, which allowed the removal of the old one, is lost meanwhile.
     (two.path / manifest_name(SECOND)).unlink()
@@ -210,7 +210,7 @@ def test_a_set_whose_removal_had_not_begun_is_a_set_again_and_the_rules_apply_ag
 
     assert done.location == planned.location
     assert done.kept == {FIRST: "one of the last 1; newest good set"}
-    assert find_set(two.directory, TIMESTAMPS, "latest", None).stamp == FIRST
+    assert find_set(two.directory, "latest").stamp == FIRST
     assert not [name for name in names(two) if "tombstone" in name]
 
 
@@ -222,10 +222,10 @@ def test_beside_its_tombstone_a_set_is_none(sets: SetWriter, *, is_adopted: bool
     else:
         sets.write(FIRST)
     sets.file(tombstone_name(FIRST))
-    assert not has_backup(sets.directory, TIMESTAMPS)
-    assert read_sets(sets.directory, TIMESTAMPS) == []
+    assert not has_backup(sets.directory)
+    assert read_sets(sets.directory) == []
     with pytest.raises(ResourceNotFound, match="is being removed by a prune"):
-        find_set(sets.directory, TIMESTAMPS, FIRST, None)
+        find_set(sets.directory, FIRST)
 
 
 def test_an_unreadable_tombstone_is_reported_and_removes_nothing(
@@ -310,7 +310,9 @@ def test_abandoned_uploads_are_ended_once_and_only_by_a_prune_of_everything(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restricted: dict[str, Any]
 ) -> None:
     (tmp_path / "task_1" / "vector_bak").mkdir(parents=True)
-    upload = EndedUpload(location="s3://bucket/a.csv", started_at=TIMESTAMPS.now(), size=None)
+    upload = EndedUpload(
+        location="s3://bucket/a.csv", started_at=DEFAULT_TIMESTAMPS.now(), size=None
+    )
     calls: list[bool] = []
 
     def abandoned(_: BackupRoot, *, dry_run: bool) -> list[EndedUpload]:
@@ -363,9 +365,9 @@ def test_a_foreign_file_named_like_one_of_the_pipelines_blocks_nothing(
     latin_1 = two.path / os.fsdecode(b"tabl\xe9_20260104_020000.csv")
     latin_1.write_bytes(b"a\n1\n")
 
-    assert find_set(two.directory, TIMESTAMPS, "latest", None).stamp == SECOND
-    locations = find_locations(BackupRoot(str(tmp_path), "vector_bak"), TIMESTAMPS)
-    listed = list_backups(locations, TIMESTAMPS)
+    assert find_set(two.directory, "latest").stamp == SECOND
+    locations = find_locations(BackupRoot(str(tmp_path), "vector_bak"))
+    listed = list_backups(locations, DEFAULT_TIMESTAMPS)
     assert [backup.timestamp for backup in listed.backup_locations[0].backups] == [SECOND, FIRST]
     done = prune(include_orphans=True)
     assert (done.error, done.removed) == (None, [FIRST])

@@ -15,7 +15,6 @@ from vector_backup_pipeline.engine.catalog.contents import ManifestSet
 from vector_backup_pipeline.engine.file_names import LOG_NAME, manifest_name, tombstone_name
 from vector_backup_pipeline.engine.retention.rules import KeepRules
 from vector_backup_pipeline_tests.engine.retention.histories import rules
-from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
 from vector_backup_pipeline_tests.fix_prune import prune_root, stopped_at
 from vector_backup_pipeline_tests.fix_sets import (
     COLLECTION,
@@ -169,7 +168,7 @@ def _check_what_stays(
     keep: KeepRules,
     chosen: dict[str, bool],
 ) -> None:
-    by_stamp = {s.stamp: s for s in read_sets(location.sets.directory, TIMESTAMPS)}
+    by_stamp = {s.stamp: s for s in read_sets(location.sets.directory)}
     kinds = {stamp: kind for stamp, kind, _ in history}
     bases = {stamp: base for stamp, _, base in history if kinds[stamp] not in _OTHER_KINDS}
     assert set(_FOREIGN) <= location.files().keys()
@@ -185,7 +184,7 @@ def _check_what_stays(
             assert base in by_stamp
     for stored_set in by_stamp.values():
         if isinstance(stored_set, ManifestSet) and stored_set.stamp in location.good:
-            find_set(location.sets.directory, TIMESTAMPS, stored_set.stamp, None)
+            find_set(location.sets.directory, stored_set.stamp)
 
 
 @settings(max_examples=60, deadline=None)
@@ -198,7 +197,7 @@ def test_stopped_anywhere_no_half_set_is_one_and_the_next_prune_comes_to_the_sam
 ) -> None:
     with made(history) as location:
         before = location.files()
-        stamps = {stored_set.stamp for stored_set in read_sets(location.sets.directory, TIMESTAMPS)}
+        stamps = {stored_set.stamp for stored_set in read_sets(location.sets.directory)}
         twin = Location(location.root.parent / "twin")
         shutil.copytree(location.root, twin.root)
         prune_root(twin.root, keep, **chosen)
@@ -207,7 +206,7 @@ def test_stopped_anywhere_no_half_set_is_one_and_the_next_prune_comes_to_the_sam
             prune_root(location.root, keep, **chosen)
 
         left = location.files()
-        for stored_set in read_sets(location.sets.directory, TIMESTAMPS):
+        for stored_set in read_sets(location.sets.directory):
             assert stored_set.stamp in stamps
             assert all(left.get(n) == d for n, d in before.items() if stored_set.stamp in n)
         prune_root(location.root, keep, **chosen)

@@ -9,7 +9,6 @@ from vector_backup_pipeline.engine.catalog.choice import choose_set
 from vector_backup_pipeline.engine.catalog.contents import read_contents
 from vector_backup_pipeline.engine.catalog.stored_sets import stored_sets
 from vector_backup_pipeline.engine.errors import InvalidParams, ResourceNotFound
-from vector_backup_pipeline_tests.fix_backup import TIMESTAMPS
 from vector_backup_pipeline_tests.fix_sets import SetWriter
 from vector_backup_pipeline_tests.fix_verify import verify_root, verify_run
 
@@ -78,7 +77,7 @@ def test_sets_that_build_on_one_another_are_damaged(root: Path) -> None:
     sets = SetWriter(root / "vector_bak")
     sets.write(DAYS[6], {"t": 1}, builds_on=DAYS[7], database="c")
     sets.write(DAYS[7], {"t": 1}, builds_on=DAYS[6], database="c")
-    stored = stored_sets(read_contents(sets.directory, TIMESTAMPS))
+    stored = stored_sets(read_contents(sets.directory))
     assert [backup_set.state for backup_set in stored if backup_set.builds_on] == ["damaged"] * 2
     with pytest.raises(ResourceNotFound, match="no complete backup set of the database c"):
-        choose_set(sets.directory, TIMESTAMPS, "latest", None, "c")
+        choose_set(sets.directory, "latest", None, "c")
