@@ -68,9 +68,11 @@ class Schedule:
 def _has_backups(settings: Settings) -> bool:
     """Whether the root has a backup set, or cannot be read, which its run then reports."""
     try:
-        directories = [directory for _, directory in find_directories(settings.open_root())]
-        names = (file.name for directory in directories for file in directory.files())
-        return any(stamp_of_manifest(name, settings.timestamps) for name in names)
+        return any(
+            stamp_of_manifest(name, directory.timestamps)
+            for _, directory in find_directories(settings.open_root())
+            for name in directory.names()
+        )
     except BackupError:
         return True
 
