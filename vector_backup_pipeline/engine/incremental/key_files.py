@@ -10,12 +10,14 @@ from __future__ import annotations
 import csv
 import errno
 import hashlib
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
+from itertools import starmap
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 from pydantic import StrictInt, StrictStr, TypeAdapter
 
@@ -36,11 +38,15 @@ _SETTINGS: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
 }
+# The ctid of a changed row, at the beginning of its line.
+_MARK = re.compile(rb'\n"\(\d+,\d+\)",')
 # A line of a file that selects rows by their keys.
 _KEY = TypeAdapter(dict[str, StrictStr | StrictInt])
 # Rows per fetch from DuckDB.
 _BATCH = 10_000
 _CHUNK = 1 << 20
+# The digits of a digest, and a line feed.
+_DIGEST_LINE = 33
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
@@ -52,35 +58,38 @@ class TableDifference(Record):
     removed: int
 
 
+class ChangedBlocks(NamedTuple):
+    """Blocks `first` up to, not with, `end` of the range that was scanned into a file, numbered
+    from 0; `rows` in them have changed."""
+
+    file: int
+    first: int
+    end: int
+    rows: int
+
+
 class KeyFiles:
     """Operations on key files of one table, all on local disk.
 
-    `rows` is the number of live keys that were loaded, `changed` that of the changed ones in each
-    scanned file. `directory` is temporary. DuckDB is opened when it is needed, and runs one
-    statement at a time: consume an iterator before the next call.
+    `rows` is the number of live keys that were loaded, `changed` that of the changed ones.
+    `directory` is temporary. DuckDB is opened when it is needed, and runs one statement at a time:
+    consume an iterator before the next call. In statements, {key} are the columns of the key.
     """
 
     def __init__(self, columns: Sequence[str], directory: Path, resources: ExitStack) -> None:
         self.directory = directory
         self._resources = resources
         self._columns = tuple(columns)
-        self._stored = list(map(_quoted, stored_names(columns)))
         self._fields = _numbered(columns)
-        self.rows = 0
-        self.changed: list[int] = []
+        self._stored = list(map(_quoted, stored_names(columns)))
+        self.rows = self.changed = 0
 
     @cached_property
     def _connection(self) -> DuckDBPyConnection:
         import duckdb
 
         settings = {**_SETTINGS, "temp_directory": str(self.directory / "spilled")}
-        connection = self._resources.enter_context(duckdb.connect(":memory:", config=settings))
-        key = f"key STRUCT({' VARCHAR, '.join(self._fields)} VARCHAR)"
-        connection.execute(f"CREATE TABLE live ({key}, changed BOOLEAN, file INTEGER)")
-        connection.execute(
-            f"CREATE TABLE exported ({key}, digest UUID, stamp VARCHAR, fits BOOLEAN)"
-        )
-        return connection
+        return self._resources.enter_context(duckdb.connect(":memory:", config=settings))
 
     @classmethod
     @contextmanager
@@ -104,63 +113,82 @@ class KeyFiles:
                 f"Free space in {gettempdir()}, or set TMPDIR to another directory.",
             ) from error
 
-    def load_scanned(self, files: Sequence[Path]) -> None:
-        """Load the live keys: CSV files of whether a row has changed (t or f), and its columns."""
-        if files:
-            self._read_csv("scanned", *files)
-            scanned = "SELECT key, mark = 't', list_position($files, filename) - 1 FROM scanned"
-            self._run("INSERT INTO live " + scanned, files=list(map(str, files)))
-        counts = dict(self._rows("SELECT file, count(*) FROM live WHERE changed GROUP BY file"))
-        self.changed = [counts.get(number, 0) for number in range(len(files))]
-        self.rows = self._number("SELECT count(*) FROM live")
+    def load_scanned(self, files: Sequence[Path], *, all_changed: bool) -> None:
+        """Load the live keys: CSV files of the ctid of each changed row, and its columns. If all
+        rows have changed, they have no ctid, and count as those of one block."""
+        self._read_csv("scanned", *files)
+        self._run(
+            """
+            CREATE TABLE live AS
+            SELECT {key}, coalesce(mark, $mark) AS mark, list_position($files, filename) - 1 AS file
+            FROM scanned
+            """,
+            mark="(0,0)" if all_changed else None,
+            files=self._paths(files),
+        )
+        [(self.rows, self.changed)] = self._rows("SELECT count(*), count(mark) FROM live")
+
+    def changed_blocks(self, rows: int) -> list[ChangedBlocks]:
+        """The blocks with changed rows in groups of about so many rows, in the order of the
+        files."""
+        groups = self._rows(
+            """
+            SELECT file, min(block), max(block) + 1, sum(rows)::BIGINT
+            FROM (SELECT *, sum(rows) OVER (PARTITION BY file ORDER BY block) // $rows AS part
+                  FROM (SELECT file, split_part(mark[2:], ',', 1)::BIGINT AS block, count(*) AS rows
+                        FROM live WHERE mark IS NOT NULL GROUP BY ALL))
+            GROUP BY file, part ORDER BY file, part
+            """,
+            rows=rows,
+        )
+        return list(starmap(ChangedBlocks, groups))
 
     def compare(self, base: Path) -> tuple[int, int]:
         """How many live keys `base` does not explain, and how many keys of `base` are no longer
         live. Not explained are unchanged keys that it lacks or has twice, and duplicates: without
         any, a set can build on it."""
         self._read(base=base)
-        [counts] = self._run(
+        # All but the unchanged rows. They are few, which makes the join in `write` a fast one.
+        self._run(
             """
-            SELECT count(*) FILTER (NOT changed AND base.digest IS NULL)
-                 + count(*) FILTER (NOT changed) - (SELECT count(*) FROM live WHERE NOT changed)
-                 + (SELECT count(*) - count(DISTINCT key) FROM live),
-                   count(*) FILTER (changed IS NULL)
-            FROM live FULL JOIN base USING (key)
+            CREATE TABLE stale AS SELECT {key}, digest, mark, file
+            FROM live FULL JOIN base USING ({key})
+            WHERE mark IS NOT NULL OR file IS NULL OR digest IS NULL
             """
-        ).fetchall()
-        return counts
+        )
+        [(missing, removed, kept, duplicates)] = self._rows(
+            """
+            SELECT count(*) FILTER (mark IS NULL AND digest IS NULL),
+                   count(*) FILTER (file IS NULL),
+                   (SELECT count(*) FROM base) - count(digest),
+                   (SELECT count(*) - count(DISTINCT ({key})) FROM live)
+            FROM stale
+            """
+        )
+        twice = max(0, kept - (self.rows - self.changed - missing))
+        return missing + twice + duplicates, removed
 
     def write(
-        self, target: Path, digests: Sequence[Path], stamp: str, base: Path | None = None
+        self, target: Path, digests: Mapping[Path, int], stamp: str, *, has_base: bool
     ) -> dict[str, Content]:
         """Write the key file of the set `stamp` and return its `contents`.
 
-        `digests` has a file for each scanned file with changed rows, in the same order: a line of
-        32 hexadecimal digits for each changed row. The other rows are as in `base`. Raises
-        `IntegrityError` if the digests do not fit the changed rows, or `base` the unchanged ones.
+        `digests` are files with a line of 32 hexadecimal digits for each changed row, in the order
+        of the rows, and the number of lines that each must have. The other rows are those of the
+        base, if the live keys were compared with one. Raises `IntegrityError` if the digests do
+        not fit the changed rows, or the base the unchanged ones.
         """
-        if digests:
-            self._run(
-                """
-                INSERT INTO exported
-                SELECT key, digest, $stamp,
-                       list_position($numbers, file) = list_position($digests, filename)
-                FROM (SELECT key, file FROM live WHERE changed) AS changed
-                POSITIONAL JOIN read_csv($digests, columns = {'digest': 'UUID'}, header = false,
-                                         auto_detect = false, parallel = false, filename = true)
-                                AS digests
-                """,
-                numbers=[number for number, changed in enumerate(self.changed) if changed],
-                stamp=stamp,
-                digests=list(map(str, digests)),
-            )
-        # A positional join adds NULLs to the shorter side.
-        misfits = self._number("SELECT count(*) FROM exported WHERE fits IS NOT TRUE")
-        rows = "SELECT key, digest, stamp FROM exported"
-        if base is not None:
-            self._read(base=base)
-            rows += " UNION ALL FROM base SEMI JOIN (FROM live WHERE NOT changed) USING (key)"
-        if misfits or self._copy(rows, target) != self.rows:
+        rows = """
+            SELECT {key}, digest, $stamp AS stamp
+            FROM (SELECT {key} FROM live WHERE mark IS NOT NULL)
+            POSITIONAL JOIN read_csv($digests, columns = {'digest': 'UUID'}, header = false,
+                                     auto_detect = false, parallel = false)
+            """
+        if has_base:
+            rows += "UNION ALL FROM base ANTI JOIN stale USING ({key})"
+        fits = all(path.stat().st_size == _DIGEST_LINE * rows for path, rows in digests.items())
+        files = self._paths(digests)
+        if not fits or self._copy(rows, target, stamp=stamp, digests=files) != self.rows:
             raise errors.IntegrityError(
                 "The key file would not have one row for each row of the table: the exported rows "
                 "are not the changed ones, or the base lacks rows.",
@@ -218,12 +246,13 @@ class KeyFiles:
                     ) from error
         self._read(newest=newest)
         self._read_csv("wanted", wanted)
-        unknown = "SELECT coalesce(min(mark::BIGINT), 0) FROM wanted ANTI JOIN newest USING (key)"
-        if number := self._number(unknown):
+        unknown = "SELECT min(mark::BIGINT) FROM wanted ANTI JOIN newest USING ({key})"
+        [(unknown_line,)] = self._rows(unknown)
+        if unknown_line is not None:
             raise errors.InvalidParams(
-                f"The set has no row with the key in line {number} of {keys.name}."
+                f"The set has no row with the key in line {unknown_line} of {keys.name}."
             )
-        return self._copy("FROM newest SEMI JOIN wanted USING (key)", target)
+        return self._copy("FROM newest SEMI JOIN wanted USING ({key})", target)
 
     def removed_since(self, earlier: Path, later: Path, target: Path) -> int:
         """Write the rows of `earlier` that `later` lacks or has with another content; return their
@@ -234,7 +263,7 @@ class KeyFiles:
     def restamp(self, file: Path, stamp: str, target: Path) -> None:
         """Write the rows of a key file as those of the set `stamp`."""
         self._read(chosen=file)
-        self._copy("SELECT key, digest, $stamp AS stamp FROM chosen", target, stamp=stamp)
+        self._copy("SELECT {key}, digest, $stamp AS stamp FROM chosen", target, stamp=stamp)
 
     def difference(self, earlier: Path, later: Path) -> TableDifference:
         """The number of changes. Digests of both files must be of the same columns and format."""
@@ -246,7 +275,7 @@ class KeyFiles:
     def differing_keys(self, earlier: Path, later: Path) -> Iterator[tuple[Change, dict[str, str]]]:
         """The changed keys, in no particular order."""
         self._compare(earlier, later)
-        for change, *values in self._rows("SELECT change, unnest(key) FROM differing"):
+        for change, *values in self._rows("SELECT change, {key} FROM differing"):
             yield change, dict(zip(self._columns, values, strict=True))
 
     def _compare(self, earlier: Path, later: Path) -> None:
@@ -255,28 +284,28 @@ class KeyFiles:
         self._run(
             """
             CREATE OR REPLACE VIEW differing AS
-            SELECT CASE WHEN a.key IS NULL THEN 'added' WHEN b.key IS NULL THEN 'removed'
-                        ELSE 'changed' END AS change,
-                   coalesce(a.key, b.key) AS key
+            SELECT CASE WHEN a.digest IS NULL THEN 'added' WHEN b.digest IS NULL THEN 'removed'
+                        ELSE 'changed' END AS change, {key}
             FROM (FROM earlier ANTI JOIN later USING (digest)) AS a
-            FULL JOIN (FROM later ANTI JOIN earlier USING (digest)) AS b ON a.key = b.key
+            FULL JOIN (FROM later ANTI JOIN earlier USING (digest)) AS b USING ({key})
             """
         )
 
     def _read(self, **files: Path) -> None:
-        """Make each key file a view: key, digest, stamp."""
+        """Make each key file a view: {key}, digest, stamp."""
+        columns = ", ".join(map("{} AS {}".format, self._stored, self._fields))
         for name, file in files.items():
             rows = self._connection.read_parquet(str(file))
-            rows.project(f"{self._key(self._stored)}, digest, stamp").create_view(name)
+            rows.project(f"{columns}, digest, stamp").create_view(name)
 
     def _read_csv(self, name: str, *files: Path) -> None:
-        """Make files that PostgreSQL's COPY wrote a view: key, mark, filename; in their order. The
-        mark comes first: DuckDB would skip a byte order mark there, which can be the beginning of a
-        key."""
+        """Make files that PostgreSQL's COPY wrote a view: mark, {key}, filename; in their order.
+        The mark comes first: DuckDB would skip a byte order mark there, which can be the beginning
+        of a key."""
         from duckdb import CSVLineTerminator
 
-        rows = self._connection.read_csv(
-            list(map(str, files)),
+        self._connection.read_csv(
+            self._paths(files),
             columns=dict.fromkeys(["mark", *self._fields], "VARCHAR"),
             header=False,
             auto_detect=False,
@@ -286,43 +315,47 @@ class KeyFiles:
             lineterminator=CSVLineTerminator.LINE_FEED,
             filename=True,
             parallel=False,  # A thread can mistake a quoted line feed for the end of a row.
-        )
-        rows.project(f"{self._key(self._fields)}, mark, filename").create_view(name)
+        ).create_view(name)
 
-    def _key(self, columns: Sequence[str]) -> str:
-        return f"struct_pack({', '.join(map('{} := {}'.format, self._fields, columns))}) AS key"
+    def _paths(self, files: Iterable[Path]) -> list[str]:
+        """The files for DuckDB, which refuses an empty list: at least an empty one."""
+        nothing = self.directory / "nothing.csv"
+        nothing.touch()
+        return [*map(str, files), str(nothing)]
 
-    def _copy(self, rows: str, target: Path, **parameters: str) -> int:
-        """Write a key file with the rows of a query: key, digest, stamp. Return their number."""
-        columns = ", ".join(map("key.{} AS {}".format, self._fields, self._stored))
-        query = f"SELECT {columns}, digest, stamp FROM ({rows})"  # noqa: S608 - names are quoted
-        form = "FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1"
-        return self._number(f"COPY ({query}) TO $target ({form})", target=str(target), **parameters)
-
-    def _number(self, query: str, **parameters: str) -> int:
-        [(number,)] = self._run(query, **parameters).fetchall()
+    def _copy(self, rows: str, target: Path, **parameters: str | list[str]) -> int:
+        """Write a key file with the rows of a query: {key}, digest, stamp. Return their number."""
+        columns = ", ".join(map("{} AS {}".format, self._fields, self._stored))
+        query = f"SELECT {columns}, digest, stamp FROM ({self._sql(rows)})"  # noqa: S608 - quoted
+        copy = f"COPY ({query}) TO $target (FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1)"
+        parameters["target"] = str(target)
+        [(number,)] = self._connection.execute(copy, parameters).fetchall()
         return int(number)
 
-    def _rows(self, query: str, **parameters: str) -> Iterator[tuple[Any, ...]]:
+    def _rows(self, query: str, **parameters: str | int) -> Iterator[tuple[Any, ...]]:
         result = self._run(query, **parameters)
         while rows := result.fetchmany(_BATCH):
             yield from rows
 
-    def _run(self, statement: str, **parameters: str | list[str] | list[int]) -> DuckDBPyConnection:
-        return self._connection.execute(statement, parameters)
+    def _run(
+        self, statement: str, **parameters: str | list[str] | int | None
+    ) -> DuckDBPyConnection:
+        return self._connection.execute(self._sql(statement), parameters)
+
+    def _sql(self, text: str) -> str:
+        return text.replace("{key}", ", ".join(self._fields))
 
 
 def hash_scanned(files: Sequence[Path]) -> tuple[str, int]:
-    """The SHA-256 of scanned files, as if no row had changed, and the number of lines that begin
-    with the mark of a changed row. A line can also begin inside a key: so the hash stands for the
-    keys if that number is right."""
+    """The SHA-256 of scanned files without the marks of changed rows, and the number of the marks.
+    A line inside a key can't begin with one, since a quote in a key is doubled."""
     sha256, marked = hashlib.sha256(), 0
     for path in files:
         with path.open("rb") as file:
             while chunk := file.read(_CHUNK):
-                data = b"\n" + chunk + file.readline()
-                marked += data.count(b"\nt,")
-                sha256.update(data.replace(b"\nt,", b"\nf,")[1:])
+                data, marks = _MARK.subn(b"\n,", b"\n" + chunk + file.readline())
+                sha256.update(data[1:])
+                marked += marks
     return sha256.hexdigest(), marked
 
 

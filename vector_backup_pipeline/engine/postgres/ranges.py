@@ -70,15 +70,16 @@ class BlockRange:
 
 @dataclass(frozen=True)
 class KeyRange(BlockRange):
-    """All rows of a range, with a first column: whether the row has changed since the snapshot
-    whose xmin is `base_xmin`; true if that is None."""
+    """All rows of a range, with a first column: the row's ctid if it has changed since the snapshot
+    whose xmin is `base_xmin`; NULL in each row if that is None."""
 
     base_xmin: int | None = None
 
     def query(self, columns: Sequence[str]) -> Composable:
-        xmin = self.base_xmin
-        has_changed = SQL("true") if xmin is None else has_changed_since(xmin)
-        return self.select(SQL(", ").join([has_changed, *map(Identifier, columns)]))
+        mark: Composable = SQL("NULL")
+        if self.base_xmin is not None:
+            mark = SQL("CASE WHEN {} THEN ctid END").format(has_changed_since(self.base_xmin))
+        return self.select(SQL(", ").join([mark, *map(Identifier, columns)]))
 
 
 def has_changed_since(xmin: int) -> Composable:

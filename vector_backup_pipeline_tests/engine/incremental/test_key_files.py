@@ -63,30 +63,32 @@ def _content(rows: Rows) -> Content:
     return Content(len(rows), digest_of(repr(row).encode() for row in rows.items()))
 
 
-def _scan(keys: KeyFiles, rows: Rows, changed: Set[Key]) -> list[Path]:
-    """Load the rows as if scanned in two ranges; returns the files of their digests."""
-    scanned, digests, counts = [], [], []
+def _scan(keys: KeyFiles, rows: Rows, changed: Set[Key]) -> dict[Path, int]:
+    """Load the rows as if scanned in two ranges; returns the files of their digests, each with the
+    number of its lines."""
+    scanned, digests = [], {}
     for number in range(2):
         part = list(rows)[number::2]
         scanned.append(keys.directory / f"{number}.csv")
         with scanned[-1].open("w", encoding="utf-8", newline="") as file:
             # What COPY writes, with each value quoted.
             writer = csv.writer(file, quoting=csv.QUOTE_ALL, lineterminator="\n")
-            writer.writerows(["t" if key in changed else "f", *key] for key in part)
+            for block, key in enumerate(part):
+                file.write(f'"({block},1)",' if key in changed else ",")
+                writer.writerow(key)
         lines = [f"{_digest(key, rows[key]):032x}\n" for key in part if key in changed]
-        counts.append(len(lines))
-        if lines:
-            digests.append(keys.directory / f"{number}.digests")
-            digests[-1].write_text("".join(lines))
-    keys.load_scanned(scanned)
-    assert (keys.rows, keys.changed) == (len(rows), counts)
+        file_of_digests = keys.directory / f"{number}.digests"
+        file_of_digests.write_text("".join(lines))
+        digests[file_of_digests] = len(lines)
+    keys.load_scanned(scanned, all_changed=False)
+    assert (keys.rows, keys.changed) == (len(rows), len(changed & rows.keys()))
     return digests
 
 
 def _full(target: Path, columns: list[str], rows: Rows, stamp: str = FIRST) -> Path:
     """The key file of a full backup of these rows."""
     with KeyFiles.open(columns) as keys:
-        contents = keys.write(target, _scan(keys, rows, set(rows)), stamp)
+        contents = keys.write(target, _scan(keys, rows, set(rows)), stamp, has_base=False)
         assert sum(contents.values(), EMPTY) == _content(rows)
     return target
 
@@ -98,7 +100,7 @@ def _incremental(
     with KeyFiles.open(columns) as keys:
         digests = _scan(keys, rows, {key for key in rows if before.get(key) != rows[key]})
         assert keys.compare(base) == (0, len(before.keys() - rows.keys()))
-        contents = keys.write(target, digests, stamp, base)
+        contents = keys.write(target, digests, stamp, has_base=True)
         assert sum(contents.values(), EMPTY) == _content(rows)
     return target
 
@@ -181,27 +183,25 @@ def test_a_line_that_is_no_key_of_the_set_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("base", "scanned", "unknown"),
+    ("base", "unchanged", "changed", "unknown"),
     [
-        ("12", ["f,1", "t,3", "f,4"], 1),
-        ("12", ["f,1", "f,2", "t,2"], 1),
-        ("12", ["f,1", "f,2", "f,2"], 1),
-        ("122", ["f,1", "f,2"], 1),
-        ("122", ["f,1", "t,2"], 0),
+        *[("12", "14", "3", 1), ("12", "12", "2", 1), ("12", "122", "", 1)],
+        *[("122", "12", "", 1), ("122", "1", "2", 0)],
     ],
 )
 def test_unknown_keys_are_duplicates_and_unchanged_ones_that_the_base_lacks_or_has_twice(
-    tmp_path: Path, base: str, scanned: list[str], unknown: int
+    tmp_path: Path, base: str, unchanged: str, changed: str, unknown: int
 ) -> None:
-    file = tmp_path / "scanned"
-    file.write_text("".join(f"t,{key}\n" for key in base))
-    (tmp_path / "digests").write_text("".join(f"{row:032x}\n" for row in range(len(base))))
+    file, digests = tmp_path / "scanned", tmp_path / "digests"
+    file.write_text("".join(f",{key}\n" for key in base))
+    digests.write_text("".join(f"{row:032x}\n" for row in range(len(base))))
     with KeyFiles.open(["id"]) as keys:
-        keys.load_scanned([file])
-        keys.write(tmp_path / "a", [tmp_path / "digests"], FIRST)
-    file.write_text("".join(f"{line}\n" for line in scanned))
+        keys.load_scanned([file], all_changed=True)
+        keys.write(tmp_path / "a", {digests: len(base)}, FIRST, has_base=False)
+    lines = [*(f",{key}\n" for key in unchanged), *(f'"(0,1)",{key}\n' for key in changed)]
+    file.write_text("".join(lines))
     with KeyFiles.open(["id"]) as keys:
-        keys.load_scanned([file])
+        keys.load_scanned([file], all_changed=False)
         assert keys.compare(tmp_path / "a")[0] == unknown
 
 
@@ -209,22 +209,37 @@ def test_each_unchanged_row_needs_one_in_the_base(tmp_path: Path) -> None:
     base = _full(tmp_path / "a", ["id"], {("1",): 0, ("2",): 0})
     with KeyFiles.open(["id"]) as keys:
         digests = _scan(keys, {("1",): 0, ("3",): 0, ("4",): 0}, {("3",)})
+        assert keys.compare(base) == (1, 1)
         with pytest.raises(IntegrityError, match="one row for each row of the table"):
-            keys.write(tmp_path / "b", digests, SECOND, base)
+            keys.write(tmp_path / "b", digests, SECOND, has_base=True)
 
 
 @pytest.mark.parametrize("moved", [-1, 1])
 def test_each_changed_row_needs_its_digest(tmp_path: Path, moved: int) -> None:
     rows: Rows = {(str(number),): 0 for number in range(10)}
     with KeyFiles.open(["id"]) as keys:
-        first, second = _scan(keys, rows, set(rows))
+        digests = _scan(keys, rows, set(rows))
+        first, second = digests
         # The sum is right, each file is not.
         lines = (first.read_text() + second.read_text()).splitlines(keepends=True)
         first.write_text("".join(lines[: 5 + moved]))
         second.write_text("".join(lines[5 + moved :]))
         with pytest.raises(IntegrityError, match="one row for each row of the table"):
-            keys.write(tmp_path / "a", [first, second], FIRST)
+            keys.write(tmp_path / "a", digests, FIRST, has_base=False)
     assert not (tmp_path / "a").exists()
+
+
+def test_blocks_with_changed_rows_are_grouped_and_belong_to_one_group(tmp_path: Path) -> None:
+    files = [tmp_path / "0", tmp_path / "1", tmp_path / "2"]
+    blocks = [[1, 1, 1, 2, 2, 9], [], [4] * 10 + [2**32 - 1] * 2]
+    for file, of_rows in zip(files, blocks, strict=True):
+        lines = [f'"({block},{row})",{row}\n' for row, block in enumerate(of_rows, start=1)]
+        file.write_text("".join([",0\n", *lines]))
+    with KeyFiles.open(["id"]) as keys:
+        keys.load_scanned(files, all_changed=False)
+        groups = [(0, 1, 2, 3), (0, 2, 10, 3), (2, 4, 5, 10), (2, 2**32 - 1, 2**32, 2)]
+        assert keys.changed_blocks(4) == groups
+        assert keys.changed_blocks(100) == [(0, 1, 10, 6), (2, 4, 2**32, 12)]
 
 
 def test_digests_stay_with_their_keys_over_many_blocks(tmp_path: Path) -> None:
@@ -259,17 +274,17 @@ def test_the_hash_of_scanned_keys_depends_on_keys_alone(tmp_path: Path) -> None:
         second.write_text("".join(texts[1:]))
         return hash_scanned([first, second])
 
-    sha256, marked = hashed("f,a\nf,b\nf,c\n")
-    assert (hashed("f,a\n", "f,b\nf,c\n"), marked) == ((sha256, 0), 0)
-    assert hashed("t,a\nt,b\n", "t,c\n") == (sha256, 3)
-    assert hashed("t,a\nf,c\nf,b\n")[0] != sha256
-    assert hashed('f,"a\nt,b"\n') == (hashed('f,"a\nf,b"\n')[0], 1), "a key is no mark"
+    sha256, marked = hashed(",a\n,b\n,c\n")
+    assert (hashed(",a\n", ",b\n,c\n"), marked) == ((sha256, 0), 0)
+    assert hashed('"(0,1)",a\n"(12,34)",b\n', '"(99,1)",c\n') == (sha256, 3)
+    assert hashed('"(0,1)",a\n,c\n,b\n')[0] != sha256
+    assert hashed(',"a\n""(0,1)"",b"\n')[1] == 0, "a key is no mark"
 
 
 def test_an_empty_table_has_a_key_file(tmp_path: Path) -> None:
     with KeyFiles.open(["id"]) as keys:
-        keys.load_scanned([])
-        assert keys.write(tmp_path / "a", [], FIRST) == {}
+        keys.load_scanned([], all_changed=True)
+        assert keys.write(tmp_path / "a", {}, FIRST, has_base=False) == {}
 
 
 def test_columns_keep_their_names_where_duckdb_can_tell_them_apart(tmp_path: Path) -> None:
@@ -295,7 +310,7 @@ def test_without_duckdb_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_full_disk_is_an_error_of_the_storage(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="TMPDIR"), KeyFiles.open(["id"]) as keys:
         digests = _scan(keys, {("1",): 0}, {("1",)})
-        keys.write(tmp_path / "missing" / "a", digests, FIRST)
+        keys.write(tmp_path / "missing" / "a", digests, FIRST, has_base=False)
     with pytest.raises(StorageError, match="TMPDIR"), KeyFiles.open(["id"]):
         Path("/dev/full").write_text("Scanned keys")
     with pytest.raises(BrokenPipeError), KeyFiles.open(["id"]):
