@@ -78,30 +78,12 @@ class Api:
             return False
         return True
 
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-
 
 @contextmanager
 def serving(directory: Path, dagster_url: str, environment: dict[str, str]) -> Iterator[Api]:
     """Run `vector-backup serve` with only the settings in `environment`; wait until it is up."""
     port = find_free_port()
     log = directory / f"api_{port}.log"
-    environment = {PREFIX + "DAGSTER_URL": dagster_url} | environment
-    with serve_process(log, port, environment) as process:
-        api = Api(port, log, process)
-        eventually(lambda: process.poll() is not None or api.is_up(), "the API")
-        assert process.poll() is None, log.read_text()
-        yield api
-        api.http.close()
-
-
-@contextmanager
-def serve_process(
-    log: Path, port: int, environment: dict[str, str]
-) -> Iterator[subprocess.Popen[bytes]]:
-    """The process of `vector-backup serve`, which is stopped at the end of the block."""
     inherited = {
         name: value
         for name, value in os.environ.items()
@@ -110,13 +92,19 @@ def serve_process(
     with log.open("ab") as output:
         process = subprocess.Popen(
             [sys.executable, "-c", _SERVE, "serve", "--port", str(port)],
-            cwd=log.parent,
-            env=inherited | {"PYTHONPATH": str(CHECKOUT)} | environment,
+            cwd=directory,
+            env=inherited
+            | {"PYTHONPATH": str(CHECKOUT), PREFIX + "DAGSTER_URL": dagster_url}
+            | environment,
             stdout=output,
             stderr=subprocess.STDOUT,
         )
     try:
-        yield process
+        api = Api(port, log, process)
+        eventually(lambda: process.poll() is not None or api.is_up(), "the API")
+        assert process.poll() is None, log.read_text()
+        yield api
+        api.http.close()
     finally:
         end(process, signal.SIGTERM, seconds=30)
 

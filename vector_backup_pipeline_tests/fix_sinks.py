@@ -1,10 +1,8 @@
-"""Servers that count what they receive: an HTTP server, and an SMTP server."""
+"""An HTTP server that counts what it receives."""
 
 import json
-import socketserver
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -21,7 +19,6 @@ class Sink:
     """The messages that were posted, and the number of other calls. It refuses all while
     `is_down`."""
 
-    port: int = 0
     messages: list[dict[str, Any]] = field(default_factory=list)
     calls: int = 0
     is_down: bool = False
@@ -56,42 +53,12 @@ def sink(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sink]:
         def log_message(self, *_: object) -> None:
             pass
 
-    with _served(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as sink.port:
-        monkeypatch.setenv(PREFIX + "ALERT_URLS", f"json://127.0.0.1:{sink.port}/{TOKEN}")
-        monkeypatch.setenv(PREFIX + "HEARTBEAT_URL", f"http://127.0.0.1:{sink.port}/{TOKEN}")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        address = f"127.0.0.1:{server.server_port}/{TOKEN}"
+        monkeypatch.setenv(PREFIX + "ALERT_URLS", f"json://{address}")
+        monkeypatch.setenv(PREFIX + "HEARTBEAT_URL", f"http://{address}")
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
         yield sink
-
-
-@pytest.fixture
-def mailbox() -> Iterator[tuple[int, list[str]]]:
-    """The port of an SMTP server, and the mails that it receives."""
-    mails: list[str] = []
-
-    class Handler(socketserver.StreamRequestHandler):
-        def handle(self) -> None:
-            self._say("220 sink")
-            while line := self.rfile.readline().decode().strip():
-                if line.upper() == "DATA":
-                    self._say("354 go on")
-                    lines = iter(lambda: self.rfile.readline().decode().rstrip("\r\n"), ".")
-                    mails.append("\n".join(lines))
-                self._say("221 bye" if line.upper() == "QUIT" else "250 ok")
-
-        def _say(self, text: str) -> None:
-            self.wfile.write(f"{text}\r\n".encode())
-
-    with _served(socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)) as port:
-        yield port, mails
-
-
-@contextmanager
-def _served(server: socketserver.TCPServer) -> Iterator[int]:
-    """Serve in a thread; the port."""
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    try:
-        yield server.server_address[1]
-    finally:
         server.shutdown()
         thread.join()
-        server.server_close()

@@ -3,7 +3,6 @@
 import logging
 import os
 import sys
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -17,10 +16,8 @@ from vector_backup_pipeline.assets import LOCATIONS_NAME, table_asset_key
 from vector_backup_pipeline.checkup import check_alerts
 from vector_backup_pipeline.definitions import defs
 from vector_backup_pipeline.engine.errors import MissingExtra
-from vector_backup_pipeline.operations import VERIFY
-from vector_backup_pipeline.outcome import RunOutcome
 from vector_backup_pipeline.sensors import make_alert_sensors
-from vector_backup_pipeline.settings import PREFIX, SettingsError, load_settings
+from vector_backup_pipeline.settings import PREFIX, load_settings
 from vector_backup_pipeline_tests.fix_dagster import JobRunner
 from vector_backup_pipeline_tests.fix_postgres import Database
 from vector_backup_pipeline_tests.fix_sets import EMBEDDING, SetWriter
@@ -225,18 +222,6 @@ def test_a_failed_verification_is_an_alert_about_the_set(
     assert sink.titles() == ["3 problems with backups"]
 
 
-def test_a_failed_verification_whose_verdict_was_not_stored_is_an_alert(
-    sets: SetWriter, sink: Sink
-) -> None:
-    path, stamp = str(sets.path), "20250102_030405"
-    verdict = {"backup_path": path, "timestamp": stamp, "passed": False, "files_passed": False}
-    outcome = RunOutcome({"sets": [verdict]}, "INTEGRITY_ERROR", "It differs.", False)
-
-    alerts.run_failed(load_settings(), VERIFY, outcome, None, "run")
-
-    assert sink.titles() == ["Verify failed: INTEGRITY_ERROR"]
-
-
 def test_a_target_has_its_own_receiver_and_memory(
     root: Path, tmp_path: Path, daemon: Daemon, sink: Sink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -278,43 +263,22 @@ def test_a_malformed_file_of_targets_and_a_removed_target_are_alerted(
     assert sink.titles() == ["Solved: Backups cannot be read"]
 
 
-def test_an_installation_with_targets_needs_no_root_and_all_targets_are_watched_at_once(
-    root: Path, tmp_path: Path, daemon: Daemon, sink: Sink, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    targets = tmp_path / "targets.yaml"
-    names = [f"rag_{number}" for number in range(10)]
-    targets.write_text("".join(f"{n}: {{connection: R, root: {root / n}}}\n" for n in names))
-    monkeypatch.setenv(PREFIX + "TARGETS", str(targets))
-    monkeypatch.setenv(PREFIX + "ROOT", str(tmp_path / "nowhere"))
-    together = threading.Barrier(10)
-    monkeypatch.setattr("vector_backup_pipeline.alerts.check_root", lambda _: together.wait(10))
-    monkeypatch.setattr("vector_backup_pipeline.alerts._report_changes", lambda *_: None)
-
-    daemon.tick()
-
-    assert (together.broken, sink.titles()) == (False, [])
-
-
 def test_check_sends_a_test_alert_only_if_asked(
-    root: Path, mailbox: tuple[int, list[str]], sink: Sink, monkeypatch: pytest.MonkeyPatch
+    root: Path, sink: Sink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    port, mails = mailbox
-    mail = f"mailto://127.0.0.1:{port}?mode=insecure&from=backup@example.org&to=a@example.org"
-    urls = [os.environ[PREFIX + "ALERT_URLS"], mail, f"nosuch://{TOKEN}"]
-    monkeypatch.setenv(PREFIX + "ALERT_URLS", ", ".join(urls))
+    urls = f"{os.environ[PREFIX + 'ALERT_URLS']}, nosuch://{TOKEN}"
+    monkeypatch.setenv(PREFIX + "ALERT_URLS", urls)
 
     (finding,) = check_alerts(load_settings(), send=False)
-    assert (finding.area, finding.status, sink.titles(), mails) == ("alerts", "ok", [], [])
+    assert (finding.area, finding.status, sink.titles()) == ("alerts", "ok", [])
 
     findings = list(check_alerts(load_settings(), send=True))
     assert [(f.name, f.status) for f in findings] == [
         ("1. json://", "ok"),
-        ("2. mailto://", "ok"),
-        ("3. nosuch://", "failed"),
+        ("2. nosuch://", "failed"),
     ]
     assert TOKEN not in repr(findings)
-    assert (sink.titles(), len(mails)) == (["Test alert"], 1)
-    assert "Subject: Test alert" in mails[0]
+    assert sink.titles() == ["Test alert"]
 
 
 def test_without_apprise_the_extra_is_named(
@@ -327,26 +291,3 @@ def test_without_apprise_the_extra_is_named(
     assert finding.advice == "Run: pip install 'vector-backup-pipeline[alerts]'."
     with pytest.raises(MissingExtra):
         alerts.watch(load_settings())
-
-
-@pytest.mark.parametrize("name", ["ALERT_URLS", "HEARTBEAT_URL"])
-@pytest.mark.parametrize("value", [TOKEN, f"http:{TOKEN}", f"json://a/{TOKEN}, {TOKEN}"])
-def test_a_malformed_address_is_refused_without_repeating_it(
-    name: str, value: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(PREFIX + name, value)
-
-    with pytest.raises(SettingsError, match=PREFIX + name) as caught:
-        load_settings()
-    assert TOKEN not in str(caught.value)
-
-
-def test_the_sensors_run_if_there_is_a_receiver(
-    root: Path, sink: Sink, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    running = make_alert_sensors(load_settings())
-    monkeypatch.delenv(PREFIX + "ALERT_URLS")
-    stopped = make_alert_sensors(load_settings())
-
-    assert {sensor.default_status.value for sensor in running} == {"RUNNING"}
-    assert {sensor.default_status.value for sensor in stopped} == {"STOPPED"}

@@ -135,13 +135,6 @@ def test_a_mode_without_its_extra_is_a_failure(
     assert "vector-backup-pipeline[incremental]" in finding["advice"]
 
 
-def test_control_characters_in_names_are_not_printed(
-    installed: Database, terminal: Terminal
-) -> None:
-    # click itself removes escape sequences.
-    assert "\a" not in terminal("check", "--tables", "bell\at").out
-
-
 def dagster(**environment: str) -> Report:
     settings = load_settings(**{name.lower(): value for name, value in environment.items()})
     return Report(check_dagster(settings))
@@ -169,15 +162,10 @@ def test_a_dead_daemon_is_a_warning_if_a_schedule_needs_it(
     assert (alive.status, alive.message) == ("ok", "running; schedules: weekly_verify_schedule")
 
 
-@pytest.mark.parametrize(
-    "config",
-    [
-        "storage: nonsense\n",
-        "storage:\n  postgres:\n    postgres_ur1: postgresql://u:geheim@h/d\n",
-        "storage: [\n",
-    ],
-)
-def test_an_instance_that_cannot_be_opened_fails(dagster_home: Path, config: str) -> None:
+def test_an_instance_that_cannot_be_opened_fails(
+    dagster_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = "storage:\n  postgres:\n    postgres_ur1: postgresql://u:geheim@h/d\n"
     (dagster_home / "dagster.yaml").write_text(config)
 
     finding = dagster()["dagster: instance"]
@@ -185,9 +173,5 @@ def test_an_instance_that_cannot_be_opened_fails(dagster_home: Path, config: str
     assert finding.status == "failed"
     assert "cannot be opened" in finding.message
     assert "geheim" not in finding.message
-
-
-def test_a_missing_home_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DAGSTER_HOME", "/not/there")
-
     assert dagster()["dagster: instance"].status == "failed"

@@ -1,7 +1,5 @@
 """`vector-backup consolidate`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest
@@ -11,19 +9,22 @@ from vector_backup_pipeline_tests.fix_postgres import Database
 from vector_backup_pipeline_tests.fix_terminal import Terminal
 
 
-@pytest.fixture
-def chain_of_two(installed: Database, terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_and_a_backup_make_a_set_and_show_it(
+    installed: Database, terminal: Terminal, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(f"{PREFIX}MODE", "auto")
     assert terminal("backup").code == 0
     installed.run("DELETE FROM langchain_pg_embedding WHERE id = 'doc-7'")
     assert terminal("backup").code == 0
+    missing = terminal("consolidate", "--source-database", "no such")
+    assert (missing.code, "RESOURCE_NOT_FOUND" in missing.err) == (1, True)
+    end_of_chain = terminal("show", "latest", "--json").document["timestamp"]
 
+    in_words = terminal("consolidate")
+    done = terminal("consolidate", "--timestamp", end_of_chain, "--json")
 
-def test_the_command_makes_a_set_and_shows_it(
-    chain_of_two: None, terminal: Terminal, root: Path
-) -> None:
-    done = terminal("consolidate", "--json")
-
+    assert in_words.code == 0
+    assert "✓ langchain_pg_embedding: 57 rows -> langchain_pg_embedding_" in in_words.out
     assert (done.code, done.err) == (0, "")
     assert done.document["consolidated"] is True
     stamp = done.document["set_timestamp"]
@@ -31,27 +32,11 @@ def test_the_command_makes_a_set_and_shows_it(
     assert done.document["tables"]["langchain_pg_embedding"]["row_count"] == 57
     assert (root / "vector_bak" / f"vector_backup_{stamp}.json").exists()
     assert terminal("verify", "--timestamp", stamp).code == 0
-
     refused = terminal("consolidate", "--timestamp", stamp, "--json")
     assert (refused.code, refused.document["error_type"]) == (2, "INVALID_PARAMS")
     assert refused.document["data"]["consolidated"] is False
 
-
-def test_the_command_shows_the_set_in_words(chain_of_two: None, terminal: Terminal) -> None:
-    done = terminal("consolidate", "--source-database", "no such")
-    assert done.code == 1
-    assert "RESOURCE_NOT_FOUND" in done.err
-    done = terminal("consolidate")
-    assert done.code == 0
-    assert "✓ langchain_pg_embedding: 57 rows -> langchain_pg_embedding_" in done.out
-
-
-def test_a_backup_that_consolidates_says_so(
-    chain_of_two: None, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(f"{PREFIX}CONSOLIDATE_AFTER", "3")
-
-    done = terminal("backup")
-
-    assert done.code == 0
-    assert done.err.startswith("Consolidated 3 sets into 2")
+    monkeypatch.setenv(f"{PREFIX}CONSOLIDATE_AFTER", "2")
+    backup = terminal("backup")
+    assert backup.code == 0
+    assert backup.err.startswith("Consolidated 2 sets into ")

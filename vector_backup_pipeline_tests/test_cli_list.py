@@ -109,14 +109,6 @@ def test_without_backups_the_list_says_so(terminal: Terminal, root: Path) -> Non
     assert (listed.code, listed.out) == (0, f"No backups under {root}.\n")
 
 
-def test_a_set_whose_base_is_missing_is_damaged(terminal: Terminal, sets: SetWriter) -> None:
-    sets.write("20250102_000000", {"t": 1}, builds_on="20250101_000000")
-
-    line = terminal("list").out.splitlines()[2]
-
-    assert _cells(line)[5] == "damaged, builds on 20250101_000000, which is missing or damaged"
-
-
 def test_a_set_is_shown_with_its_chain_and_its_tables(terminal: Terminal, sets: SetWriter) -> None:
     sets.write("20250101_000000")
     sets.write("20250102_000000", {COLLECTION: 4}, builds_on="20250101_000000")

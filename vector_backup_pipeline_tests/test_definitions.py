@@ -1,16 +1,16 @@
 """What Dagster loads, and how it finds it."""
 
-import os
-import subprocess
-import sys
 from datetime import timedelta
+from typing import Any
 
 import dagster as dg
-import pytest
 import yaml
 
 from vector_backup_pipeline.definitions import defs
 from vector_backup_pipeline.parameters.backup import BackupParameters
+from vector_backup_pipeline.request_files import make_request_file_sensor
+from vector_backup_pipeline.sensors import make_alert_sensors, make_task_directory_sensor
+from vector_backup_pipeline.settings import load_settings
 from vector_backup_pipeline_tests.fix_backup import LANGCHAIN
 from vector_backup_pipeline_tests.fix_dagster import CHECKOUT
 
@@ -59,19 +59,13 @@ def test_workspace_and_pyproject_name_the_same_location() -> None:
     assert f'code_location_name = "{module["location_name"]}"' in pyproject
 
 
-def test_an_invalid_setting_fails_the_load_with_a_line_that_names_the_variable(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("VECTOR_BACKUP_CRON", "every day")
+def test_sensors_are_off_by_default_and_run_as_the_settings_say() -> None:
+    def statuses(**settings: Any) -> set[str]:
+        loaded = load_settings(**settings)
+        made = [make_task_directory_sensor(loaded), make_request_file_sensor(loaded)]
+        return {sensor.default_status.value for sensor in (*made, *make_alert_sensors(loaded))}
 
-    done = subprocess.run(
-        [sys.executable, "-m", "vector_backup_pipeline.definitions"],
-        cwd=CHECKOUT,
-        env=os.environ | {"PYTHONPATH": str(CHECKOUT)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-
-    assert done.returncode == 1
-    assert "SettingsError: VECTOR_BACKUP_CRON: " in done.stderr.splitlines()[-1]
+    assert statuses() == {"STOPPED"}
+    assert statuses(
+        sensor_enabled=True, requests_enabled=True, alert_urls="json://alerts.example"
+    ) == {"RUNNING"}

@@ -8,16 +8,11 @@ import pytest
 from vector_backup_pipeline.demo_corpus import (
     COLLECTIONS,
     DIMENSIONS,
-    DeterministicEmbeddings,
     fill_langchain_tables,
 )
 from vector_backup_pipeline.engine.errors import DatabaseError
 from vector_backup_pipeline_tests.fix_postgres import Database
 from vector_backup_pipeline_tests.fix_terminal import Terminal
-
-
-def cosine(one: list[float], other: list[float]) -> float:
-    return sum(a * b for a, b in zip(one, other, strict=True))
 
 
 def test_the_documents_are_spread_over_the_collections(database: Database) -> None:
@@ -27,22 +22,6 @@ def test_the_documents_are_spread_over_the_collections(database: Database) -> No
         " JOIN langchain_pg_collection AS c ON e.collection_id = c.uuid GROUP BY name"
     )
     assert sorted(counts) == sorted((name, 100, DIMENSIONS) for name in COLLECTIONS)
-
-
-def test_similar_texts_are_near_and_others_are_not() -> None:
-    embeddings = DeterministicEmbeddings()
-    backup, similar, other = embeddings.embed_documents(
-        [
-            "Create a backup of the database before the risky step",
-            "A database backup, created before each step that is risky",
-            "Wrap a single paragraph of text, and return its lines",
-        ]
-    )
-    assert cosine(backup, backup) == pytest.approx(1)
-    assert cosine(backup, similar) > 0.5
-    assert abs(cosine(backup, other)) < 0.15
-    assert embeddings.embed_query("pgvector")[:2] == [-0.004397531460222521, -0.039577783142002686]
-    assert DeterministicEmbeddings(3).embed_query("…") == [0.0, 0.0, 0.0]
 
 
 def test_an_error_does_not_show_the_password() -> None:

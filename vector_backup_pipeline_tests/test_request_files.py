@@ -199,9 +199,3 @@ def test_requests_is_no_task_and_no_directory_of_backups(
     monkeypatch.setenv(PREFIX + "DIRECTORY", "requests")
     with pytest.raises(InvalidParams, match="can't have requests"):
         requests.tick()
-
-
-def test_the_sensor_is_off_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert make_request_file_sensor(load_settings()).default_status.value == "STOPPED"
-    monkeypatch.setenv(PREFIX + "REQUESTS_ENABLED", "true")
-    assert make_request_file_sensor(load_settings()).default_status.value == "RUNNING"

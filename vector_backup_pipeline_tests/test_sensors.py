@@ -203,9 +203,3 @@ def test_a_daemon_killed_before_it_saves_the_cursor_skips_and_repeats_nothing(
     assert running.tick() == []
     running.end("t1:1", FAILURE)
     assert running.tick() == ["t1:2"]
-
-
-def test_the_sensor_is_off_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert make_task_directory_sensor(load_settings()).default_status.value == "STOPPED"
-    monkeypatch.setenv(PREFIX + "SENSOR_ENABLED", "true")
-    assert make_task_directory_sensor(load_settings()).default_status.value == "RUNNING"

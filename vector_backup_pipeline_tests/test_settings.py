@@ -130,6 +130,8 @@ def test_secrets_are_read_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None
         ("IDENTITY_FILE", "AGE-SECRET-KEY-1hunter2"),
         ("IDENTITY_FILE", "/dev/null"),
         ("IDENTITY_FILE", __file__),
+        ("ALERT_URLS", "json://a/hunter2, hunter2"),
+        ("HEARTBEAT_URL", "http:hunter2"),
     ],
 )
 def test_an_invalid_value_names_its_variable_and_no_secret(

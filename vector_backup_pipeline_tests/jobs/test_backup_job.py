@@ -102,45 +102,6 @@ def test_the_setting_of_the_mode_makes_incremental_backups(
     assert ", full: There is no complete, undamaged set" in base.log
 
 
-def test_every_parameter_reaches_the_engine(
-    job: JobRunner, langchain: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (job.root / "corpus_7").mkdir()
-    monkeypatch.delenv(DATABASE_URL_VARIABLE)
-    monkeypatch.setenv("ONE_RUNS_DATABASE", langchain.url)
-    monkeypatch.setenv("ONE_RUNS_WORKERS", "1")
-
-    done = job(
-        {
-            "task_id": "corpus_7",
-            "db_connection": {"env": "ONE_RUNS_DATABASE"},
-            "truncate_vector_tables": True,
-            "backup_vector_tables": False,
-            "tables": ["langchain_pg_embedding"],
-            "batch_size": 7,
-            "progress_every": 20,
-            "workers": {"env": "ONE_RUNS_WORKERS"},
-            "export_method": "cursor",
-            "format": "csv",
-            "compression": "none",
-        }
-    )
-
-    assert done.outcome.error_type is None
-    assert done.directory == job.root / "corpus_7" / "vector_bak"
-    assert list(done.result["tables_backed_up"]) == ["langchain_pg_embedding"]
-    assert done.manifest["workers"] == 1
-    assert done.manifest["export_method"] == "cursor"
-    truncated = done.result["truncate_results"]["langchain_pg_embedding"]
-    assert list(truncated) == ["success", "rows_before", "rows_after", "duration"]
-    assert (truncated["rows_before"], truncated["rows_after"]) == (58, 0)
-    assert langchain.ask_one("SELECT count(*) FROM langchain_pg_embedding") == 0
-    assert done.metadata("STEP_OUTPUT", "truncate_embedding_table") == {
-        "tables backed up": 1,
-        "langchain_pg_embedding: rows truncated": 58,
-    }
-
-
 def test_a_run_with_nothing_to_do_says_so_and_writes_nothing(
     job: JobRunner, langchain: Database
 ) -> None:
@@ -158,14 +119,7 @@ def test_a_run_with_nothing_to_do_says_so_and_writes_nothing(
     [
         {"bogus": 1},
         {"resources": {"postgres": {"config": {"connection_variable": "OTHER"}}}},
-        {"ops": {}},
-        {"execution": {}},
-        {"workers": "many"},
-        {"tables": "langchain_pg_embedding"},
-        {"export_method": "telepathy"},
         {"export_method": {"env": "TELEPATHY"}},
-        {"truncate_vector_tables": "yes"},
-        {"workers": {"env": "NOT_SET"}},
     ],
     ids=str,
 )

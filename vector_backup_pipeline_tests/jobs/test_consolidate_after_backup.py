@@ -5,8 +5,6 @@ from __future__ import annotations
 import dagster as dg
 import pytest
 
-from vector_backup_pipeline.engine.errors import StorageError
-from vector_backup_pipeline.engine.incremental import consolidate
 from vector_backup_pipeline.operations import PRUNE
 from vector_backup_pipeline.settings import PREFIX
 from vector_backup_pipeline_tests.fix_dagster import FinishedRun, JobRunner
@@ -48,22 +46,3 @@ def test_a_chain_of_as_many_sets_is_consolidated_and_the_next_run_prunes_it(
     (location,) = pruned["locations"]
     assert {removed["timestamp"] for removed in location["removed"]} == {*result["chain"]}
     assert _RESULT not in metadata
-
-
-def test_a_consolidation_that_fails_is_a_warning_of_a_backup_that_succeeded(
-    job: JobRunner, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def failing(*_: object) -> None:
-        raise StorageError("no luck")
-
-    for _ in range(2):
-        job()
-    monkeypatch.setattr(consolidate, "_write_rows", failing)
-
-    done = job()
-
-    assert done.outcome.error_type is None
-    assert _log_metadata(done)["consolidation_error"] == "STORAGE_ERROR: no luck"
-    entries = job.instance.all_logs(done.run.run_id)
-    warnings = [entry.user_message for entry in entries if entry.level == 30]
-    assert [text for text in warnings if "the consolidation after it failed" in text]
