@@ -41,7 +41,7 @@ def test_a_signal_to_the_command_cancels_its_run_in_order(
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         eventually(lambda: langchain.ask_one(_EXPORTING), "the export")
-        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=30)
 
     assert process.returncode == 130
@@ -54,7 +54,7 @@ def test_a_signal_to_the_command_cancels_its_run_in_order(
     assert langchain.ask_one("SELECT count(*) FROM langchain_pg_embedding") == 58
     # Nothing was stored, so there is no set, only the section in the log.
     (log,) = (root / "vector_bak").iterdir()
-    assert ": CANCELED by SIGINT to the command" in log.read_text()
+    assert ": CANCELED by SIGTERM to the command" in log.read_text()
     with dg.DagsterInstance.get() as instance:
         (run,) = instance.get_runs()
     assert run.status is dg.DagsterRunStatus.CANCELED
