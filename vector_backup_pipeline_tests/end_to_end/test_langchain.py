@@ -9,7 +9,7 @@ import pytest
 from vector_backup_pipeline.demo_corpus import (
     COLLECTIONS,
     DIMENSIONS,
-    DeterministicEmbeddings,
+    EMBEDDINGS,
     fill_langchain_tables,
 )
 from vector_backup_pipeline.embedded import EmbeddedServer
@@ -43,7 +43,7 @@ def similarity_search(database: Database) -> Answers:
             for collection in COLLECTIONS
             for store in [
                 PGVector(
-                    embeddings=DeterministicEmbeddings(),
+                    embeddings=EMBEDDINGS,
                     embedding_length=DIMENSIONS,
                     connection=engine,
                     collection_name=collection,

@@ -19,9 +19,8 @@ import sqlalchemy
 from langchain_core.documents import Document
 from langchain_postgres import PGEngine, PGVector, PGVectorStore
 
-from vector_backup_pipeline.demo_corpus import DIMENSIONS, DeterministicEmbeddings
+from vector_backup_pipeline.demo_corpus import DIMENSIONS, EMBEDDINGS
 
-_EMBEDDINGS = DeterministicEmbeddings()
 # PGVectorStore's keys are UUIDs.
 _IDS = [f"00000000-0000-0000-0000-{number:012}" for number in range(40)]
 
@@ -41,7 +40,7 @@ def _collections(database: Database) -> Iterator[Store]:
     )
     # langchain_postgres keeps the dimensions of its first table in this process.
     yield PGVector(
-        _EMBEDDINGS, connection=engine, collection_name="notes", embedding_length=DIMENSIONS
+        EMBEDDINGS, connection=engine, collection_name="notes", embedding_length=DIMENSIONS
     )
     engine.dispose()
 
@@ -53,7 +52,7 @@ def _table(database: Database) -> Iterator[Store]:
         poolclass=sqlalchemy.pool.NullPool,
     )
     engine.init_vectorstore_table("notes", DIMENSIONS)
-    yield PGVectorStore.create_sync(engine, _EMBEDDINGS, "notes")
+    yield PGVectorStore.create_sync(engine, EMBEDDINGS, "notes")
 
 
 def _documents(ids: list[str], text: str) -> list[Document]:
