@@ -1,9 +1,8 @@
 """What `vector-backup init` makes: the files of a deployment, and the tables of an instance."""
 
+import shlex
 import textwrap
 from pathlib import Path
-
-import dagster as dg
 
 from vector_backup_pipeline.engine.errors import StorageError
 from vector_backup_pipeline.settings import Settings, variable_of
@@ -19,16 +18,14 @@ DEPLOYMENTS = {
 }
 
 
-def write_instance_files(
-    directory: Path, deployment: str = "local"
-) -> tuple[list[Path], list[Path]]:
-    """Write the files of a deployment into `directory`, which is created. Returns the files
-    written, and those that existed and were kept.
+def write_instance_files(directory: Path, deployment: str = "local") -> dict[Path, bool]:
+    """Write the files of a deployment into `directory`, which is created. Returns each file with
+    whether it was written; one that existed is kept.
 
     Raises:
         StorageError: the directory or a file in it cannot be created.
     """
-    written, kept = list[Path](), list[Path]()
+    files: dict[Path, bool] = {}
     try:
         for name, text in _files_of(deployment).items():
             path = directory / name
@@ -36,15 +33,15 @@ def write_instance_files(
             try:
                 with path.open("x") as file:
                     file.write(text)
-                written.append(path)
+                files[path] = True
             except FileExistsError:
-                kept.append(path)
+                files[path] = False
     except OSError as error:
         raise StorageError(
             f"Could not set up {directory}: {error.strerror}.",
             "Let this user write there, or choose another directory.",
         ) from error
-    return written, kept
+    return files
 
 
 def _files_of(deployment: str) -> dict[str, str]:
@@ -64,6 +61,12 @@ def _files_of(deployment: str) -> dict[str, str]:
     if deployment != "local":
         texts["with-secrets.sh"] = _template("with-secrets.sh")
     return texts
+
+
+def next_steps(directory: Path, deployment: str) -> str:
+    """What to do with the files in `directory`."""
+    home = shlex.quote(str(directory.absolute()))
+    return _template(f"next_steps/{deployment}.txt").replace("{directory}", home)
 
 
 def _template(name: str) -> str:
@@ -91,6 +94,8 @@ def setting_text(value: object) -> str:
 def create_instance_tables(directory: Path) -> None:
     """Create the tables of the instance in `directory`. Without them, the webserver and the daemon
     would create the same tables when they are first started together, and one of them may fail."""
+    import dagster as dg
+
     with dg.DagsterInstance.from_config(str(directory)) as instance:
         instance.get_runs_count()
         instance.all_instigator_state()

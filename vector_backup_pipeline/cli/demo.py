@@ -15,6 +15,7 @@ from vector_backup_pipeline.cli.operations import run_job
 from vector_backup_pipeline.cli.services import check_packages
 from vector_backup_pipeline.cli.showing import DONE
 from vector_backup_pipeline.embedded import start_embedded_server
+from vector_backup_pipeline.instance_files import write_instance_files
 from vector_backup_pipeline.parameters.backup import BackupParameters
 from vector_backup_pipeline.parameters.types import LATEST
 from vector_backup_pipeline.parameters.verify import VerifyParameters
@@ -108,8 +109,6 @@ def _server(directory: Path) -> Iterator[str]:
 
 def _replace_settings(directory: Path, connection_string: str) -> None:
     """Replace the settings that may name the user's own database or backups; keep all others."""
-    from vector_backup_pipeline.instance_files import write_instance_files
-
     root, home = directory / "training_data", directory / "dagster_home"
     root.mkdir(exist_ok=True)
     write_instance_files(home)

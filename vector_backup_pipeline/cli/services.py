@@ -1,50 +1,20 @@
 """`vector-backup init` and `serve`."""
 
 import importlib.util
-import shlex
 from pathlib import Path
 
 import click
 
 from vector_backup_pipeline.cli.showing import DONE, FAILED
 from vector_backup_pipeline.engine.errors import MissingExtra
+from vector_backup_pipeline.instance_files import (
+    DEPLOYMENTS,
+    create_instance_tables,
+    next_steps,
+    write_instance_files,
+)
 
 _API_PACKAGES = ("fastapi", "fastapi_offline", "uvicorn", "httpx", "cryptography")
-
-# What to do after `init`, in the directory.
-_NEXT_STEPS = {
-    "local": """\
-Copy .env.example to .env and set the database and the root of the backups. Then:
-
-  export DAGSTER_HOME={directory}
-  cd $DAGSTER_HOME
-  vector-backup check
-  dagster-webserver -w workspace.yaml &
-  dagster-daemon run -w workspace.yaml""",
-    "systemd": """\
-Copy .env.example to .env and set the root of the backups. Put the secrets into
-/etc/vector-backup, as docs/deployment.md says. Then:
-
-  cd {directory}
-  cp -r vector-backup* /etc/systemd/system/
-  systemctl daemon-reload
-  systemctl enable --now vector-backup-{{code,daemon,webserver,api}} vector-backup.target""",
-    "compose": """\
-Copy .env.example to .env and set what you change. Put the wheel of vector_backup_pipeline here,
-and the secrets into the directory secrets, as docs/deployment.md says. Then:
-
-  cd {directory}
-  docker compose build
-  docker compose up --detach --wait""",
-    "kubernetes": """\
-Build the image from the Dockerfile and the wheel of vector_backup_pipeline, name it in
-values.yaml and api.yaml, and create the secrets, as docs/deployment.md says. Then, with the version
-of the Dagster in the image:
-
-  cd {directory}
-  helm upgrade --install dagster dagster/dagster --version VERSION --values values.yaml
-  kubectl apply --filename api.yaml""",
-}
 
 
 def check_packages(user: str, extra: str, *names: str) -> None:
@@ -61,7 +31,7 @@ def check_packages(user: str, extra: str, *names: str) -> None:
 @click.option(
     "--for",
     "deployment",
-    type=click.Choice(list(_NEXT_STEPS)),
+    type=click.Choice(list(DEPLOYMENTS)),
     default="local",
     show_default=True,
     help="Where the pipeline runs: on this machine (local), as services of systemd, in containers "
@@ -79,17 +49,12 @@ def init_command(directory: Path, deployment: str) -> int:
       vector-backup init /var/lib/dagster
       vector-backup init /var/lib/vector-backup --for systemd
     """
-    from vector_backup_pipeline.instance_files import create_instance_tables, write_instance_files
-
-    written, kept = write_instance_files(directory, deployment)
+    files = write_instance_files(directory, deployment)
     if deployment == "local":
         create_instance_tables(directory)
-    for path in written:
-        click.echo(f"  written  {path}")
-    for path in kept:
-        click.echo(f"  kept     {path}")
-    home = shlex.quote(str(directory.absolute()))
-    click.echo("\n" + _NEXT_STEPS[deployment].format(directory=home))
+    for path, is_new in files.items():
+        click.echo(f"  {'written' if is_new else 'kept   '}  {path}")
+    click.echo("\n" + next_steps(directory, deployment))
     return DONE
 
 
