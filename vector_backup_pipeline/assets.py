@@ -1,8 +1,9 @@
 """Each table's backups as one asset: its source, its partitions, and its checks."""
 
+from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from typing import NamedTuple
 
 import dagster as dg
 
@@ -83,31 +84,12 @@ def table_check_specs(settings: Settings) -> list[dg.AssetCheckSpec]:
     ]
 
 
-@dataclass
-class _Check:
-    """The verdicts of all sets of a run on one check of a table. `failures` has a reason by set."""
+class _Verdict(NamedTuple):
+    """The verdict of a set on one check of a table. `failure` is None if it passed."""
 
-    sets: list[str] = field(default_factory=list)
-    rows: int = 0
-    failures: dict[str, str] = field(default_factory=dict)
-
-    def add(self, timestamp: str, rows: int, failure: str | None) -> None:
-        self.sets.append(timestamp)
-        if failure is None:
-            self.rows = rows
-        else:
-            self.failures[timestamp] = failure
-
-    def metadata(self) -> dict[str, dg.MetadataValue]:
-        metadata: dict[str, dg.MetadataValue] = {
-            "sets": dg.MetadataValue.int(len(self.sets)),
-            "newest set": dg.MetadataValue.text(max(self.sets)),
-            "rows in the last one": dg.MetadataValue.int(self.rows),
-        }
-        if self.failures:
-            lines = "\n".join(f"- {stamp}: {reason}" for stamp, reason in self.failures.items())
-            metadata["failures"] = dg.MetadataValue.md(lines)
-        return metadata
+    timestamp: str
+    rows: int
+    failure: str | None
 
 
 def evaluations(result: VerifyResult, settings: Settings) -> Iterator[dg.AssetCheckEvaluation]:
@@ -116,16 +98,25 @@ def evaluations(result: VerifyResult, settings: Settings) -> Iterator[dg.AssetCh
     A set that cannot be read may contain any table of the settings, so it fails the checks of all
     of them.
     """
-    checks: dict[tuple[str, str], _Check] = {}
+    checks: dict[tuple[str, str], list[_Verdict]] = defaultdict(list)
     for verdict in result.sets:
         for table, name, rows, failure in _verdicts_by_table(verdict, settings):
-            checks.setdefault((table, name), _Check()).add(verdict.timestamp, rows, failure)
-    for (table, name), check in checks.items():
+            checks[table, name].append(_Verdict(verdict.timestamp, rows, failure))
+    for (table, name), verdicts in checks.items():
+        passed = [verdict.rows for verdict in verdicts if verdict.failure is None]
+        metadata: dict[str, int | str | dg.MetadataValue] = {
+            "sets": len(verdicts),
+            "newest set": max(verdict.timestamp for verdict in verdicts),
+            "rows in the last one": passed[-1] if passed else 0,
+        }
+        failures = [f"- {v.timestamp}: {v.failure}" for v in verdicts if v.failure is not None]
+        if failures:
+            metadata["failures"] = dg.MetadataValue.md("\n".join(failures))
         yield dg.AssetCheckEvaluation(
             asset_key=table_asset_key(table, settings.target),
             check_name=name,
-            passed=not check.failures,
-            metadata=check.metadata(),
+            passed=not failures,
+            metadata=metadata,
         )
 
 

@@ -1,6 +1,6 @@
 """A run's result and errors in the metadata of Dagster's events, written and read."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -32,7 +32,7 @@ def outcome_metadata(
 ) -> dict[str, dg.MetadataValue]:
     """The result as a table and as JSON, and the error that failed the run, if any."""
     as_json = result.as_json()
-    metadata = overview(_rows(as_json))
+    metadata = _overview(as_json)
     metadata[operation.result_key] = dg.MetadataValue.json(as_json)
     return metadata | (error_metadata(error) if error else {})
 
@@ -42,22 +42,12 @@ def location_metadata(location: str) -> dg.MetadataValue:
     return dg.MetadataValue.url(location) if is_url(location) else dg.MetadataValue.path(location)
 
 
-def overview(rows: Sequence[Mapping[str, object]]) -> dict[str, dg.MetadataValue]:
-    """The rows as a table; nothing if there are none."""
-    if not rows:
-        return {}
-    columns = list(dict.fromkeys(column for row in rows for column in row))
-    cells: list[list[object]] = [[*columns], ["---"] * len(columns)]
-    cells += [[row.get(column, "") for column in columns] for row in rows]
-    lines = [" | ".join(str(cell).replace("|", r"\|") for cell in line) for line in cells]
-    return {"overview": dg.MetadataValue.md("\n".join(f"| {line} |" for line in lines))}
-
-
-def _rows(result: Mapping[str, Any]) -> list[dict[str, object]]:
-    """The tables or locations of a result, each with its plain values; or its sets."""
+def _overview(result: Mapping[str, Any]) -> dict[str, dg.MetadataValue]:
+    """The tables or locations of a result with their plain values, or its sets, as a table; nothing
+    if there are none."""
     tables = {**result.get("tables_backed_up", {}), **result.get("restore_results", {})}
     entries = [{"table": table, **entry} for table, entry in tables.items()]
-    rows = [
+    rows: list[dict[str, object]] = [
         {key: value for key, value in entry.items() if not isinstance(value, (dict, list))}
         for entry in [*entries, *result.get("locations", ())]
     ]
@@ -71,7 +61,13 @@ def _rows(result: Mapping[str, Any]) -> list[dict[str, object]]:
                 "restore test passed": drill["passed"] if drill else "not made",
             }
         )
-    return rows
+    if not rows:
+        return {}
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    cells: list[list[object]] = [[*columns], ["---"] * len(columns)]
+    cells += [[row.get(column, "") for column in columns] for row in rows]
+    lines = [" | ".join(str(cell).replace("|", r"\|") for cell in line) for line in cells]
+    return {"overview": dg.MetadataValue.md("\n".join(f"| {line} |" for line in lines))}
 
 
 def error_metadata(error: BackupError) -> dict[str, dg.MetadataValue]:

@@ -25,15 +25,13 @@ from vector_backup_pipeline.engine.results import (
     ExportedTable,
     FailedTable,
     IncrementalTable,
-    readable_size,
 )
 from vector_backup_pipeline.engine.runs import made
 from vector_backup_pipeline.engine.storage.object_url import is_url
-from vector_backup_pipeline.jobs.consolidate import consolidate_after_backup
+from vector_backup_pipeline.jobs.follow_ups import follow_up
 from vector_backup_pipeline.jobs.frame import plain_keys, table_progress
-from vector_backup_pipeline.jobs.prune import prune_after_backup
 from vector_backup_pipeline.operations import BACKUP
-from vector_backup_pipeline.outcome import failing_step, location_metadata, overview
+from vector_backup_pipeline.outcome import failing_step, location_metadata
 from vector_backup_pipeline.run_config import config_schema
 from vector_backup_pipeline.settings import Settings
 
@@ -114,17 +112,10 @@ def report_backup(
     prune if the settings request it and the backup is complete."""
     run, settings = backup_run.current, backup_run.settings
     yield from _asset_events(context, run, result, settings)
-    metadata = overview([_row(name, table) for name, table in run.stored.items()])
+    metadata = backup_run.report(result)
     if result.backup_performed and run.error is None:
-        task_id, root = run.request.task_id, backup_storage.open_root(settings)
-        is_incremental = any(table.builds_on for table in run.stored.values())
-        if settings.consolidate_after and is_incremental:
-            metadata |= consolidate_after_backup(
-                context, progress, root, settings, run.stamp, task_id
-            )
-        if settings.prune_after_backup:
-            metadata |= prune_after_backup(context, progress, root, settings, task_id)
-    yield dg.Output(result.as_json(), metadata=backup_run.report(result) | metadata)
+        metadata |= follow_up(context, progress, backup_storage.open_root(settings), settings, run)
+    yield dg.Output(result.as_json(), metadata=metadata)
 
 
 def _asset_events(
@@ -159,18 +150,6 @@ def _asset_events(
             severity=dg.AssetCheckSeverity.WARN,
             metadata={"rows": table.rows, "rows before": before, "percent lost": round(lost, 1)},
         )
-
-
-def _row(name: str, table: TableBackup) -> dict[str, object]:
-    file = made(table.file)
-    return {
-        "table": name,
-        "rows": table.rows,
-        "size": readable_size(file.bytes),
-        "rows/s": round(file.rows / max(file.duration, 0.001)),
-        "digest": table.digest,
-        "file": file.name,
-    }
 
 
 def _metadata(run: BackupRun, table: TableBackup) -> dict[str, Any]:

@@ -8,7 +8,6 @@ import dagster as dg
 from dagster._core.events import EngineEventData
 from dagster._core.storage.tags import RETRY_ON_ASSET_OR_OP_FAILURE_TAG
 
-from vector_backup_pipeline.engine.errors import BackupError
 from vector_backup_pipeline.engine.progress import Progress, ProgressListener, progress_line
 from vector_backup_pipeline.engine.results import readable_size
 from vector_backup_pipeline.operations import Operation
@@ -93,47 +92,28 @@ def table_progress(
         progress.progressed(moment)
         if moment.rows >= next_at:
             next_at = moment.rows - moment.rows % every + every
+            numbers = {
+                "rows_per_second": moment.rows_per_second,
+                "megabytes_per_second": moment.megabytes_per_second,
+                "percent": moment.percent,
+                "seconds_left": moment.seconds_left,
+            }
+            metadata: dict[str, str | int | float] = {
+                "table": moment.table,
+                "rows": moment.rows,
+                "size": readable_size(moment.bytes),
+                **{
+                    label: round(number, 1)
+                    for label, number in numbers.items()
+                    if number is not None
+                },
+            }
             context.instance.report_engine_event(
                 f"{moment.table}: {progress_line(moment)}",
                 context.dagster_run,
-                EngineEventData(metadata=_progress_metadata(moment)),
+                EngineEventData(metadata=metadata),
                 step_key=context.get_step_execution_context().step.key,
             )
 
     progress.table_started(table)
     return listener
-
-
-def follow_up_failure(
-    context: dg.OpExecutionContext,
-    progress: ProgressResource,
-    name: str,
-    consequence: str,
-    error: BackupError,
-) -> dict[str, dg.MetadataValue]:
-    """Report the error of a prune or consolidation after a backup. The backup is complete by then,
-    so it is a warning and fails nothing."""
-    text = f"{error.error_type}: {error.message}"
-    warning = f"The backup is complete, but the {name} after it failed, and {consequence}. {text}"
-    context.log.warning(warning)
-    progress.warned(warning)
-    return {f"{name}_error": dg.MetadataValue.text(text)}
-
-
-def _progress_metadata(moment: Progress) -> dict[str, dg.MetadataValue]:
-    numbers = {
-        "rows_per_second": moment.rows_per_second,
-        "megabytes_per_second": moment.megabytes_per_second,
-        "percent": moment.percent,
-        "seconds_left": moment.seconds_left,
-    }
-    return {
-        "table": dg.MetadataValue.text(moment.table),
-        "rows": dg.MetadataValue.int(moment.rows),
-        "size": dg.MetadataValue.text(readable_size(moment.bytes)),
-        **{
-            label: dg.MetadataValue.float(round(number, 1))
-            for label, number in numbers.items()
-            if number is not None
-        },
-    }

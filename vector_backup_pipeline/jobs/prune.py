@@ -1,20 +1,16 @@
-"""The removal of the sets that no rule keeps, as a job and after a backup."""
+"""The removal of the sets that no rule keeps."""
 
 from collections.abc import Iterator
 
 import dagster as dg
 
 from vector_backup_pipeline import resources
-from vector_backup_pipeline.engine.errors import as_backup_error
 from vector_backup_pipeline.engine.results import PrunedLocation, readable_size
 from vector_backup_pipeline.engine.retention.run import LocationToPrune, location_lines
-from vector_backup_pipeline.engine.storage.root import BackupRoot
-from vector_backup_pipeline.jobs.frame import follow_up_failure, log_step, operation_job
+from vector_backup_pipeline.jobs.frame import log_step, operation_job
 from vector_backup_pipeline.operations import PRUNE
 from vector_backup_pipeline.outcome import failing_step, location_metadata
-from vector_backup_pipeline.parameters.prune import PruneParameters
 from vector_backup_pipeline.run_config import config_schema
-from vector_backup_pipeline.settings import Settings
 
 
 @dg.op(config_schema=config_schema(PRUNE), out=dg.DynamicOut(LocationToPrune))
@@ -77,35 +73,3 @@ def vector_prune_job() -> None:
     locations = find_prune_locations()
     locations.map(prune_location)
     write_prune_log(locations.collect())
-
-
-def prune_after_backup(
-    context: dg.OpExecutionContext,
-    progress: resources.ProgressResource,
-    root: BackupRoot,
-    settings: Settings,
-    task_id: str | None,
-) -> dict[str, dg.MetadataValue]:
-    """Prune the backup's own location by the rules of the settings; the metadata holds the result.
-
-    The backup is complete by now, so an error here is a warning and fails nothing.
-    """
-    progress.announced("Pruning after the backup")
-    metadata: dict[str, dg.MetadataValue] = {}
-    parameters = PruneParameters(task_id=task_id, global_only=task_id is None)
-    try:
-        run = resources.PruneRunResource.make_run(parameters, root, settings, context.run_id)
-        try:
-            for location in run.find():
-                lines = location_lines(run.prune(location.key), dry_run=False)
-                context.log.info("\n".join(lines))
-        finally:
-            result, error = run.close(), run.error
-        metadata[PRUNE.result_key] = dg.MetadataValue.json(result.as_json())
-        metadata["freed by the prune"] = dg.MetadataValue.text(readable_size(result.bytes_freed))
-    except Exception as cause:  # noqa: BLE001 - the backup is good, whatever this is
-        error = as_backup_error(cause)
-    if error is not None:
-        so_what = "old sets may fill the storage"
-        metadata |= follow_up_failure(context, progress, "prune", so_what, error)
-    return metadata

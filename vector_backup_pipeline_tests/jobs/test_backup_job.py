@@ -61,7 +61,7 @@ def test_without_config_the_tables_of_the_settings_are_backed_up(
     assert columns["embedding"].type.startswith("public.vector")
     assert {m.partition for m in made} == {"vector_bak"}
     overview = done.metadata("STEP_OUTPUT", "write_backup_log")["overview"]
-    assert f"| langchain_pg_embedding | 58 | {embedding['file_size']} |" in overview
+    assert f"| langchain_pg_embedding | True | 58 | {embedding['file_size']} |" in overview
 
 
 def test_the_setting_of_the_mode_makes_incremental_backups(
