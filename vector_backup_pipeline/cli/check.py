@@ -8,6 +8,7 @@ import click
 
 from vector_backup_pipeline.cli.options import parameter_options, read_parameters
 from vector_backup_pipeline.cli.showing import DONE, FAILED, json_option, show_json, show_lines
+from vector_backup_pipeline.engine.cancellation import listening
 from vector_backup_pipeline.parameters.backup import CheckParameters
 
 _SIGNS = {"ok": "✓", "warning": "!", "failed": "✗", "skipped": "–"}
@@ -35,7 +36,6 @@ def check_command(as_json: bool, send_alerts: bool, **options: Any) -> int:
       vector-backup check --json | jq '.findings[] | select(.status == "failed")'
     """
     from vector_backup_pipeline.checkup import check_installation
-    from vector_backup_pipeline.engine.cancellation import listening
 
     parameters = read_parameters(CheckParameters, options)
     findings: list[Any] = []

@@ -7,7 +7,11 @@ import click
 
 from vector_backup_pipeline.cli.options import parameter_options, read_parameters
 from vector_backup_pipeline.cli.showing import DONE, json_option, show_json, show_lines
+from vector_backup_pipeline.engine.catalog.choice import check_timestamp
+from vector_backup_pipeline.engine.catalog.locations import find_directory
+from vector_backup_pipeline.engine.incremental.diff import find_pair
 from vector_backup_pipeline.parameters.listing import DiffParameters
+from vector_backup_pipeline.settings import load_settings
 
 
 @click.command("diff")
@@ -32,11 +36,6 @@ def diff_command(set_a: str, set_b: str, with_keys: bool, as_json: bool, **optio
       vector-backup diff 20250720_234914 20250721_234914
       vector-backup diff 20250720_234914 latest --tables docs --keys | jq -c .key
     """
-    from vector_backup_pipeline.engine.catalog.choice import check_timestamp
-    from vector_backup_pipeline.engine.catalog.locations import find_directory
-    from vector_backup_pipeline.engine.incremental.diff import find_pair
-    from vector_backup_pipeline.settings import load_settings
-
     parameters = read_parameters(DiffParameters, options)
     settings = load_settings(target=parameters.target)
     for argument, timestamp in (("set_a", set_a), ("set_b", set_b)):

@@ -1,9 +1,7 @@
 """`vector-backup list`, `show` and `stats`."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -16,12 +14,19 @@ from vector_backup_pipeline.cli.showing import (
     show_lines,
     show_table,
 )
+from vector_backup_pipeline.engine.catalog.details import describe_set
+from vector_backup_pipeline.engine.catalog.locations import (
+    BackupLocation,
+    find_directory,
+    find_locations,
+    labels_of,
+    list_backups,
+)
+from vector_backup_pipeline.engine.catalog.statistics import GROWTH_DAYS, statistics_of
+from vector_backup_pipeline.engine.catalog.stored_sets import StoredSet
+from vector_backup_pipeline.engine.results import readable_size
 from vector_backup_pipeline.parameters.listing import ListParameters, ShowParameters
-
-if TYPE_CHECKING:
-    from vector_backup_pipeline.engine.catalog.locations import BackupLocation
-    from vector_backup_pipeline.engine.catalog.stored_sets import StoredSet
-    from vector_backup_pipeline.settings import Settings
+from vector_backup_pipeline.settings import Settings, load_settings
 
 # In the heading, or what scripts of the older service read.
 _NOT_SHOWN = {
@@ -45,9 +50,6 @@ def list_command(as_json: bool, **options: Any) -> int:
       vector-backup list --task-id corpus_7
       vector-backup list --json | jq '.backup_locations[0].backups[0].timestamp'
     """
-    from vector_backup_pipeline.engine.catalog.locations import labels_of, list_backups
-    from vector_backup_pipeline.engine.results import readable_size
-
     settings, locations = _find(options)
     timestamps = settings.timestamps
     if as_json:
@@ -94,10 +96,6 @@ def show_command(as_json: bool, **options: Any) -> int:
       vector-backup show 20250721_234914 --task-id corpus_7
       vector-backup show latest --json | jq '.tables[].digest'
     """
-    from vector_backup_pipeline.engine.catalog.details import describe_set
-    from vector_backup_pipeline.engine.catalog.locations import find_directory
-    from vector_backup_pipeline.settings import load_settings
-
     parameters = read_parameters(ShowParameters, options)
     settings = load_settings(target=parameters.target)
     directory = find_directory(settings.open_root(), None, parameters.task_id)
@@ -128,9 +126,6 @@ def stats_command(as_json: bool, **options: Any) -> int:
       vector-backup stats
       vector-backup stats --json | jq '.total.bytes'
     """
-    from vector_backup_pipeline.engine.catalog.statistics import GROWTH_DAYS, statistics_of
-    from vector_backup_pipeline.engine.results import readable_size
-
     settings, locations = _find(options)
     now = settings.timestamps.now()
     by_location = [statistics_of([location], now) for location in locations]
@@ -157,9 +152,6 @@ def stats_command(as_json: bool, **options: Any) -> int:
 
 
 def _find(options: dict[str, Any]) -> tuple[Settings, list[BackupLocation]]:
-    from vector_backup_pipeline.engine.catalog.locations import find_locations
-    from vector_backup_pipeline.settings import load_settings
-
     parameters = read_parameters(ListParameters, options)
     settings = load_settings(target=parameters.target)
     task_id, global_only = parameters.task_id, parameters.global_only
@@ -189,8 +181,6 @@ def _state(stored: StoredSet) -> Iterator[str]:
 
 def _facts(details: dict[str, Any]) -> list[tuple[str, str]]:
     """What is known, with the keys as words."""
-    from vector_backup_pipeline.engine.results import readable_size
-
     facts = []
     for key, value in details.items():
         if key not in _NOT_SHOWN and value is not None:

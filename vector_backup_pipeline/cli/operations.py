@@ -13,7 +13,10 @@ from vector_backup_pipeline.cli.options import (
     read_parameters,
 )
 from vector_backup_pipeline.cli.showing import is_quiet, json_option, show_outcome
+from vector_backup_pipeline.engine.adoption import AdoptRun, pair_lines
+from vector_backup_pipeline.engine.catalog.choice import check_timestamp
 from vector_backup_pipeline.engine.errors import BackupError
+from vector_backup_pipeline.engine.results import ConsolidateResult
 from vector_backup_pipeline.parameters.adopt import AdoptParameters
 from vector_backup_pipeline.parameters.backup import BackupParameters
 from vector_backup_pipeline.parameters.consolidate import ConsolidateParameters
@@ -21,6 +24,7 @@ from vector_backup_pipeline.parameters.model import Parameters
 from vector_backup_pipeline.parameters.prune import PruneParameters
 from vector_backup_pipeline.parameters.restore import RestoreParameters
 from vector_backup_pipeline.parameters.verify import VerifyParameters
+from vector_backup_pipeline.settings import load_settings
 
 
 def run_job(parameters: Parameters, *, as_json: bool) -> int:
@@ -28,7 +32,6 @@ def run_job(parameters: Parameters, *, as_json: bool) -> int:
     code."""
     from vector_backup_pipeline.launch import launch
     from vector_backup_pipeline.operations import OPERATIONS
-    from vector_backup_pipeline.settings import load_settings
     from vector_backup_pipeline.terminal import summary
 
     operation = next(o for o in OPERATIONS if o.parameters is type(parameters))
@@ -50,9 +53,6 @@ def run_prune(parameters: PruneParameters, *, as_json: bool) -> int:
 
 def run_adopt(parameters: AdoptParameters, *, as_json: bool) -> int:
     """Adopt in this process, without a job; returns the exit code."""
-    from vector_backup_pipeline.engine.adoption import AdoptRun, pair_lines
-    from vector_backup_pipeline.settings import load_settings
-
     settings = load_settings(target=parameters.target)
     run = AdoptRun(parameters, settings.open_root(), str(uuid.uuid4()))
     run.adopt()
@@ -63,13 +63,7 @@ def run_adopt(parameters: AdoptParameters, *, as_json: bool) -> int:
 
 def run_consolidate(parameters: ConsolidateParameters, *, as_json: bool) -> int:
     """Consolidate in this process, without a job; returns the exit code."""
-    from vector_backup_pipeline.engine.catalog.choice import check_timestamp
-    from vector_backup_pipeline.engine.incremental.consolidate import (
-        consolidate,
-        consolidate_lines,
-    )
-    from vector_backup_pipeline.engine.results import ConsolidateResult
-    from vector_backup_pipeline.settings import load_settings
+    from vector_backup_pipeline.engine.incremental.consolidate import consolidate, consolidate_lines
 
     settings = load_settings(target=parameters.target)
     check_timestamp(settings.timestamps, parameters.timestamp)

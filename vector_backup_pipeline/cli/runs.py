@@ -11,6 +11,7 @@ import click
 
 from vector_backup_pipeline.cli import showing
 from vector_backup_pipeline.engine.errors import InvalidParams
+from vector_backup_pipeline.settings import load_settings
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -46,7 +47,6 @@ def runs_command(limit: int, as_json: bool) -> int:
 
     from vector_backup_pipeline.launch import dagster_instance
     from vector_backup_pipeline.operations import OPERATIONS
-    from vector_backup_pipeline.settings import load_settings
 
     timestamps = load_settings().timestamps
     filters = [dg.RunsFilter(job_name=operation.job_name) for operation in OPERATIONS]

@@ -13,6 +13,7 @@ from vector_backup_pipeline.instance_files import (
     next_steps,
     write_instance_files,
 )
+from vector_backup_pipeline.settings import load_settings
 
 _API_PACKAGES = ("fastapi", "fastapi_offline", "uvicorn", "httpx", "cryptography")
 
@@ -91,7 +92,6 @@ def serve_command(host: str, port: int, no_auth: bool) -> int:
     """
     check_packages("The API", "api", *_API_PACKAGES)
     from vector_backup_pipeline.api.server import serve
-    from vector_backup_pipeline.settings import load_settings
 
     try:
         return DONE if serve(load_settings(), host=host, port=port, no_auth=no_auth) else FAILED
