@@ -17,7 +17,6 @@ from vector_backup_pipeline.operations import BACKUP
 from vector_backup_pipeline.outcome import outcome_of_run
 from vector_backup_pipeline.parameters.backup import BackupParameters
 from vector_backup_pipeline.requests import MAX_REQUEST_BYTES, checked_run_config, parse_request
-from vector_backup_pipeline.resources import BackupStorageResource
 from vector_backup_pipeline.sensors import has_ended, newest_run_of
 from vector_backup_pipeline.settings import Settings, load_settings
 
@@ -43,11 +42,9 @@ def make_request_file_sensor(settings: Settings) -> dg.SensorDefinition:
         description="Start a backup for each file {root}/requests/*.json, which holds the "
         "parameters. When the run has ended, the file moves to done/ or failed/, with its result.",
     )
-    def request_file_sensor(
-        context: dg.SensorEvaluationContext, backup_storage: BackupStorageResource
-    ) -> dg.SensorResult:
+    def request_file_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         settings = load_settings()
-        requests = _run_requests(context, settings, backup_storage.open_root(settings))
+        requests = _run_requests(context, settings, settings.open_root())
         return dg.SensorResult(list(itertools.islice(requests, _MAX_RUNS_PER_TICK)))
 
     return request_file_sensor

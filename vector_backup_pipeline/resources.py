@@ -1,4 +1,4 @@
-"""The database, the storage and the state of each run as Dagster resources."""
+"""The database and the state of each run as Dagster resources."""
 
 import logging
 import os
@@ -76,20 +76,6 @@ class PostgresResource(dg.ConfigurableResource[None]):
         return ConnectionSettings.from_fields({})
 
 
-class BackupStorageResource(dg.ConfigurableResource[None]):
-    """The storage of the backups."""
-
-    root: str | None = Field(
-        default=None,
-        description="Root of all backups, a path or a URL such as s3://bucket/prefix. "
-        "Default: VECTOR_BACKUP_ROOT.",
-    )
-
-    def open_root(self, settings: Settings) -> BackupRoot:
-        # A target has a root of its own.
-        return settings.open_root(self.root if settings.target is None else None)
-
-
 @contextmanager
 def restore_test_server(scratch_connection: SecretStr | None) -> Iterator[DrillServer]:
     """A server for a restore test: that of the connection string, else an embedded PostgreSQL in a
@@ -155,16 +141,14 @@ class RunResource(dg.ConfigurableResource[None], Generic[_R]):
             self._settings = load_settings()
         return self._settings
 
-    def begin(
-        self, context: dg.OpExecutionContext, storage: BackupStorageResource, **chosen: object
-    ) -> _R:
+    def begin(self, context: dg.OpExecutionContext, **chosen: object) -> _R:
         """Make the run from the parameters in the step's config and those `chosen` by the step; it
         is closed when the job ends."""
         try:
             parameters: Any = self.operation.parameters(**context.op_config | chosen)
             self._settings = load_settings(target=parameters.target)
             self._task_id = parameters.task_id
-            root = storage.open_root(self.settings)
+            root = self.settings.open_root()
             self._run = self.make_run(parameters, root, self.settings, context.run_id)
         except Exception as error:
             self._refusal = errors.as_backup_error(error)
@@ -306,7 +290,6 @@ def job_resources(*, is_of_terminal: bool = False) -> dict[str, object]:
     """The resources of all jobs."""
     return {
         "postgres": PostgresResource(),
-        "backup_storage": BackupStorageResource(),
         "progress": ProgressResource(),
         "backup_run": BackupRunResource(is_of_terminal=is_of_terminal),
         "restore_run": RestoreRunResource(is_of_terminal=is_of_terminal),

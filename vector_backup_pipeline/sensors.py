@@ -16,7 +16,6 @@ from vector_backup_pipeline.jobs import JOBS
 from vector_backup_pipeline.jobs.backup import vector_backup_job
 from vector_backup_pipeline.operations import BACKUP, Operation
 from vector_backup_pipeline.outcome import outcome_of_run
-from vector_backup_pipeline.resources import BackupStorageResource
 from vector_backup_pipeline.settings import Settings, load_settings, read_settings
 
 SENSOR_NAME = "task_directory_sensor"
@@ -58,11 +57,9 @@ def make_task_directory_sensor(settings: Settings) -> dg.SensorDefinition:
         description="Back up each new task directory under the root. The first tick only records "
         "the existing ones, unless VECTOR_BACKUP_SENSOR_BACKFILL is true.",
     )
-    def task_directory_sensor(
-        context: dg.SensorEvaluationContext, backup_storage: BackupStorageResource
-    ) -> dg.SensorResult:
+    def task_directory_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         settings = load_settings()
-        root = backup_storage.open_root(settings)
+        root = settings.open_root()
         task_ids = root.task_ids()
         if context.cursor is None and not settings.sensor_backfill:
             cursor = SensorCursor(done=set(task_ids))

@@ -14,7 +14,6 @@ from vector_backup_pipeline.definitions import defs
 from vector_backup_pipeline.engine.errors import InvalidParams
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.request_files import SENSOR_NAME, make_request_file_sensor
-from vector_backup_pipeline.resources import BackupStorageResource
 from vector_backup_pipeline.settings import PREFIX, load_settings
 from vector_backup_pipeline_tests.fix_dagster import JobRunner
 from vector_backup_pipeline_tests.fix_object_store import Bucket
@@ -44,7 +43,7 @@ class Requests:
         """Evaluate the sensor once; returns the requests with a new run key."""
         context = dg.build_sensor_context(instance=self.instance, sensor_name=SENSOR_NAME)
         sensor = make_request_file_sensor(load_settings())
-        evaluated = sensor(context, backup_storage=BackupStorageResource())
+        evaluated = sensor(context)
         assert isinstance(evaluated, dg.SensorResult)
         new = [r for r in evaluated.run_requests or [] if r.run_key not in self.started]
         self.started |= {str(request.run_key): request for request in new}

@@ -8,7 +8,6 @@ import dagster as dg
 import pytest
 
 from vector_backup_pipeline.definitions import defs
-from vector_backup_pipeline.resources import BackupStorageResource
 from vector_backup_pipeline.sensors import RETRIES, SENSOR_NAME, make_task_directory_sensor
 from vector_backup_pipeline.settings import PREFIX, load_settings
 from vector_backup_pipeline_tests.fix_sets import SetWriter
@@ -47,7 +46,7 @@ class Daemon:
             instance=self.instance, cursor=self.cursor, sensor_name=SENSOR_NAME
         )
         sensor = make_task_directory_sensor(load_settings())
-        result = sensor(context, backup_storage=BackupStorageResource())
+        result = sensor(context)
         assert isinstance(result, dg.SensorResult)
         self.skip_reason = result.skip_reason.skip_message if result.skip_reason else None
         return result

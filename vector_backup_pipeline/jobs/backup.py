@@ -22,12 +22,11 @@ from vector_backup_pipeline.run_config import config_schema
 @dg.op(config_schema=config_schema(BACKUP))
 def resolve_backup_directory(
     context: dg.OpExecutionContext,
-    backup_storage: resources.BackupStorageResource,
     backup_run: resources.BackupRunResource,
 ) -> dg.Output[BackupTarget]:
     """Check the parameters, create the backup directory and reserve the run's timestamp."""
     with failing_step():
-        target = backup_run.begin(context, backup_storage).resolve()
+        target = backup_run.begin(context).resolve()
     return dg.Output(
         target,
         metadata={
@@ -113,7 +112,6 @@ def truncate_embedding_table(
 @log_step
 def write_backup_log(
     context: dg.OpExecutionContext,
-    backup_storage: resources.BackupStorageResource,
     progress: resources.ProgressResource,
     backup_run: resources.BackupRunResource,
 ) -> Iterator[BackupEvent]:
@@ -121,7 +119,7 @@ def write_backup_log(
     and prune if the settings request it and the backup is complete."""
     with failing_step():
         result = backup_run.current.finish()
-    yield from report_backup(context, backup_storage, progress, backup_run, result)
+    yield from report_backup(context, progress, backup_run, result)
 
 
 @operation_job(BACKUP, first_step=resolve_backup_directory)

@@ -63,7 +63,6 @@ def backup_assets(settings: Settings) -> dg.AssetsDefinition:
     def back_up_tables(
         context: dg.OpExecutionContext,
         postgres: resources.PostgresResource,
-        backup_storage: resources.BackupStorageResource,
         progress: resources.ProgressResource,
         backup_run: resources.BackupRunResource,
     ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckEvaluation]:
@@ -71,7 +70,7 @@ def backup_assets(settings: Settings) -> dg.AssetsDefinition:
         tables = [table for table in settings.tables if table_asset_key(table) in selected]
         task_id = None if partition == partition_of(None, settings) else partition
         with failing_step():
-            run = backup_run.begin(context, backup_storage, task_id=task_id, tables=tables)
+            run = backup_run.begin(context, task_id=task_id, tables=tables)
             run.resolve()
             run.pin(
                 lambda: postgres.connection_settings(backup_run.settings, run.request.db_connection)
@@ -85,7 +84,7 @@ def backup_assets(settings: Settings) -> dg.AssetsDefinition:
                 except BackupError as error:  # It is also the run's, and raised at the end.
                     context.log.error(f"{table}: {error.error_type}: {error.message}")
             result = run.finish()
-        for event in report_backup(context, backup_storage, progress, backup_run, result):
+        for event in report_backup(context, progress, backup_run, result):
             if isinstance(event, dg.AssetMaterialization):
                 yield dg.MaterializeResult(asset_key=event.asset_key, metadata=event.metadata)
             elif isinstance(event, dg.AssetCheckEvaluation):
@@ -103,7 +102,6 @@ def backup_assets(settings: Settings) -> dg.AssetsDefinition:
 
 def report_backup(
     context: dg.OpExecutionContext,
-    backup_storage: resources.BackupStorageResource,
     progress: resources.ProgressResource,
     backup_run: resources.BackupRunResource,
     result: BackupResult,
@@ -114,7 +112,7 @@ def report_backup(
     yield from _asset_events(context, run, result, settings)
     metadata = backup_run.report(result)
     if result.backup_performed and run.error is None:
-        metadata |= follow_up(context, progress, backup_storage.open_root(settings), settings, run)
+        metadata |= follow_up(context, progress, settings.open_root(), settings, run)
     yield dg.Output(result.as_json(), metadata=metadata)
 
 

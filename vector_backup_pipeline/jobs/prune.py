@@ -16,12 +16,11 @@ from vector_backup_pipeline.run_config import config_schema
 @dg.op(config_schema=config_schema(PRUNE), out=dg.DynamicOut(LocationToPrune))
 def find_prune_locations(
     context: dg.OpExecutionContext,
-    backup_storage: resources.BackupStorageResource,
     prune_run: resources.PruneRunResource,
 ) -> Iterator[dg.DynamicOutput[LocationToPrune]]:
     """Find the locations, and start a step for each."""
     with failing_step():
-        locations = prune_run.begin(context, backup_storage).find()
+        locations = prune_run.begin(context).find()
     for location in locations:
         yield dg.DynamicOutput(
             location,

@@ -19,12 +19,11 @@ from vector_backup_pipeline.run_config import config_schema
 def find_backup_set(
     context: dg.OpExecutionContext,
     postgres: resources.PostgresResource,
-    backup_storage: resources.BackupStorageResource,
     restore_run: resources.RestoreRunResource,
 ) -> dg.Output[FoundBackup]:
     """Find the set and verify its files, before the target is touched."""
     with failing_step():
-        run = restore_run.begin(context, backup_storage)
+        run = restore_run.begin(context)
         backup = run.find(
             lambda: postgres.connection_settings(restore_run.settings, run.request.db_connection)
         )

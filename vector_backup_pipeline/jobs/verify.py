@@ -25,12 +25,11 @@ from vector_backup_pipeline.settings import Settings, load_settings
 @dg.op(config_schema=config_schema(VERIFY), out=dg.DynamicOut(SetToVerify))
 def find_backup_sets(
     context: dg.OpExecutionContext,
-    backup_storage: resources.BackupStorageResource,
     verify_run: resources.VerifyRunResource,
 ) -> Iterator[dg.DynamicOutput[SetToVerify]]:
     """Find the sets, and start a step for each."""
     with failing_step():
-        sets = verify_run.begin(context, backup_storage).find()
+        sets = verify_run.begin(context).find()
     for backup_set in sets:
         yield dg.DynamicOutput(
             backup_set,
@@ -97,7 +96,7 @@ def latest_backup_checks(fleet: Sequence[Settings]) -> dg.AssetsDefinition:
         can_subset=True,
     )
     def verify_latest_backup(
-        context: dg.AssetCheckExecutionContext, backup_storage: resources.BackupStorageResource
+        context: dg.AssetCheckExecutionContext,
     ) -> Iterator[dg.AssetCheckResult]:
         # "Materialize" selects all checks too, and the backup has evaluated its own.
         is_backup = context.job_def.asset_layer.selected_asset_keys
@@ -108,7 +107,7 @@ def latest_backup_checks(fleet: Sequence[Settings]) -> dg.AssetsDefinition:
                 continue
             with failing_step():
                 settings = load_settings(target=loaded.target)
-                root = backup_storage.open_root(settings)
+                root = settings.open_root()
                 parameters = VerifyParameters(
                     timestamp=LATEST, backup_path=root.default_path, drill=RESTORE_DRILL in names
                 )

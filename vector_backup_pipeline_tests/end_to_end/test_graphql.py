@@ -106,7 +106,7 @@ def test_no_password_is_shown_by_the_resources_page(dagster_dev: DagsterDev) -> 
         resource["name"]: resource
         for resource in answer["allTopLevelResourceDetailsOrError"]["results"]
     }
-    assert {"postgres", "backup_storage", "backup_run", "progress"} <= resources.keys()
+    assert {"postgres", "backup_run", "progress"} <= resources.keys()
     shown = {value["key"]: value for value in resources["postgres"]["configuredValues"]}
     assert {key: entry["value"] for key, entry in shown.items()} == {
         "connection_variable": '"VECTOR_BACKUP_DB_URL"'
