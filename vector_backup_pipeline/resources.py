@@ -25,7 +25,6 @@ from vector_backup_pipeline.engine.results import RunResult
 from vector_backup_pipeline.engine.retention.run import PruneRun
 from vector_backup_pipeline.engine.runs import EngineRun
 from vector_backup_pipeline.engine.secrets import SecretText
-from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.engine.verification.run import VerifyRun
 from vector_backup_pipeline.operations import BACKUP, ERROR_TAG, PRUNE, RESTORE, VERIFY, Operation
 from vector_backup_pipeline.outcome import outcome_metadata
@@ -130,7 +129,7 @@ class RunResource(dg.ConfigurableResource[None], Generic[_R]):
     _log_output: ExitStack = PrivateAttr(default_factory=ExitStack)
 
     @staticmethod
-    def make_run(parameters: Any, root: BackupRoot, settings: Settings, run_id: str) -> _R:
+    def make_run(parameters: Any, settings: Settings, run_id: str) -> _R:
         """The run of these parameters."""
         raise NotImplementedError
 
@@ -148,8 +147,7 @@ class RunResource(dg.ConfigurableResource[None], Generic[_R]):
             parameters: Any = self.operation.parameters(**context.op_config | chosen)
             self._settings = load_settings(target=parameters.target)
             self._task_id = parameters.task_id
-            root = self.settings.open_root()
-            self._run = self.make_run(parameters, root, self.settings, context.run_id)
+            self._run = self.make_run(parameters, self.settings, context.run_id)
         except Exception as error:
             self._refusal = errors.as_backup_error(error)
             raise
@@ -237,10 +235,8 @@ class BackupRunResource(RunResource[BackupRun]):
     operation = BACKUP
 
     @staticmethod
-    def make_run(
-        parameters: BackupParameters, root: BackupRoot, settings: Settings, run_id: str
-    ) -> BackupRun:
-        completed = parameters.completed(settings.backup_defaults)
+    def make_run(parameters: BackupParameters, settings: Settings, run_id: str) -> BackupRun:
+        completed, root = parameters.completed(settings.backup_defaults), settings.open_root()
         return BackupRun(completed, root, lock_timeout=settings.lock_timeout, run_id=run_id)
 
 
@@ -250,10 +246,9 @@ class RestoreRunResource(RunResource[RestoreRun]):
     operation = RESTORE
 
     @staticmethod
-    def make_run(
-        parameters: RestoreParameters, root: BackupRoot, settings: Settings, run_id: str
-    ) -> RestoreRun:
-        return RestoreRun(parameters, root, lock_timeout=settings.lock_timeout, run_id=run_id)
+    def make_run(parameters: RestoreParameters, settings: Settings, run_id: str) -> RestoreRun:
+        root, lock_timeout = settings.open_root(), settings.lock_timeout
+        return RestoreRun(parameters, root, lock_timeout=lock_timeout, run_id=run_id)
 
 
 class VerifyRunResource(RunResource[VerifyRun]):
@@ -262,12 +257,10 @@ class VerifyRunResource(RunResource[VerifyRun]):
     operation = VERIFY
 
     @staticmethod
-    def make_run(
-        parameters: VerifyParameters, root: BackupRoot, settings: Settings, run_id: str
-    ) -> VerifyRun:
+    def make_run(parameters: VerifyParameters, settings: Settings, run_id: str) -> VerifyRun:
         return VerifyRun(
             parameters,
-            root,
+            settings.open_root(),
             lambda: restore_test_server(parameters.scratch_connection),
             lock_timeout=settings.lock_timeout,
             run_id=run_id,
@@ -280,10 +273,8 @@ class PruneRunResource(RunResource[PruneRun]):
     operation = PRUNE
 
     @staticmethod
-    def make_run(
-        parameters: PruneParameters, root: BackupRoot, settings: Settings, run_id: str
-    ) -> PruneRun:
-        return PruneRun(parameters, settings.keep_rules, root, run_id=run_id)
+    def make_run(parameters: PruneParameters, settings: Settings, run_id: str) -> PruneRun:
+        return PruneRun(parameters, settings.keep_rules, settings.open_root(), run_id=run_id)
 
 
 def job_resources(*, is_of_terminal: bool = False) -> dict[str, object]:

@@ -351,22 +351,21 @@ class Settings(BaseSettings):
         recipients = read_recipients(self.encrypt_to) if self.encrypt_to else ()
         return Encryption(recipients, self.identity_file)
 
-    def open_root(self, root: str | None = None) -> BackupRoot:
-        """The root of the backups, or another one. Raises `InvalidParams` if it is malformed."""
-        root = root or self.root
+    def open_root(self) -> BackupRoot:
+        """The root of the backups. Raises `InvalidParams` if it is malformed."""
         return BackupRoot(
-            root,
+            self.root,
             self.directory,
             timestamps=self.timestamps,
-            reserved=self._folders_of_targets(root),
+            reserved=self._folders_of_targets(),
             part_size=None if self.part_size is None else self.part_size << 20,
             manifest_key=self.manifest_key,
             encryption=self.encryption,
         )
 
-    def _folders_of_targets(self, root: str) -> set[str]:
+    def _folders_of_targets(self) -> set[str]:
         """The folders in the root that are no tasks of this database, but hold other targets."""
-        inside = _absolute(root)
+        inside = _absolute(self.root)
         others = self.with_targets() if self.target is None else ()
         roots = [_absolute(other.root) for other in others]
         paths = {root.removeprefix(inside) for root in roots if root.startswith(inside)}

@@ -59,7 +59,7 @@ def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     assert settings.root == "s3://bucket/prefix"
     assert (settings.part_size, settings.lock_timeout) == (64, 2.5)
     assert settings.tables == ("docs", "app.images", '"a,b"')
-    directory = settings.open_root(str(tmp_path)).open(None)
+    directory = load_settings(root=str(tmp_path)).open_root().open(None)
     assert directory.timestamps.stamp(MOMENT) == "2025-07-22T074914"
     assert settings.schedule_enabled and settings.sensor_enabled and settings.sensor_backfill
     assert str(settings.keep_rules) == "keep_last 3, keep_within 1y6m"
@@ -158,9 +158,9 @@ def test_recipients_are_a_list_or_a_file(tmp_path: Path, monkeypatch: pytest.Mon
 
     for value in (f"{recipient}, {ssh}", str(listed)):
         set_environment(monkeypatch, ENCRYPT_TO=value, IDENTITY_FILE=str(tmp_path / "identity.txt"))
-        settings = load_settings()
+        settings = load_settings(root=str(tmp_path))
         assert settings.encryption.recipients == (recipient, ssh)
-        assert settings.open_root(str(tmp_path)).open(None).encryption == settings.encryption
+        assert settings.open_root().open(None).encryption == settings.encryption
         assert str(own) not in repr(settings)
 
 

@@ -112,7 +112,7 @@ def report_backup(
     yield from _asset_events(context, run, result, settings)
     metadata = backup_run.report(result)
     if result.backup_performed and run.error is None:
-        metadata |= follow_up(context, progress, settings.open_root(), settings, run)
+        metadata |= follow_up(context, progress, settings, run)
     yield dg.Output(result.as_json(), metadata=metadata)
 
 

@@ -11,7 +11,6 @@ from vector_backup_pipeline.engine.errors import as_backup_error
 from vector_backup_pipeline.engine.incremental.consolidate import consolidate, consolidate_lines
 from vector_backup_pipeline.engine.results import readable_size
 from vector_backup_pipeline.engine.retention.run import location_lines
-from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.operations import PRUNE
 from vector_backup_pipeline.parameters.consolidate import ConsolidateParameters
 from vector_backup_pipeline.parameters.prune import PruneParameters
@@ -21,7 +20,6 @@ from vector_backup_pipeline.settings import Settings
 def follow_up(
     context: dg.OpExecutionContext,
     progress: resources.ProgressResource,
-    root: BackupRoot,
     settings: Settings,
     backup: BackupRun,
 ) -> dict[str, dg.MetadataValue]:
@@ -47,7 +45,7 @@ def follow_up(
         with warning("consolidation", "the chain grows longer"):
             result = consolidate(
                 ConsolidateParameters(timestamp=backup.stamp, task_id=task_id),
-                root,
+                settings.open_root(),
                 run_id=context.run_id,
                 shortest=settings.consolidate_after,
             )
@@ -61,7 +59,7 @@ def follow_up(
         progress.announced("Pruning after the backup")
         with warning("prune", "old sets may fill the storage"):
             parameters = PruneParameters(task_id=task_id, global_only=task_id is None)
-            run = resources.PruneRunResource.make_run(parameters, root, settings, context.run_id)
+            run = resources.PruneRunResource.make_run(parameters, settings, context.run_id)
             try:
                 for location in run.find():
                     lines = location_lines(run.prune(location.key), dry_run=False)

@@ -107,12 +107,10 @@ def latest_backup_checks(fleet: Sequence[Settings]) -> dg.AssetsDefinition:
                 continue
             with failing_step():
                 settings = load_settings(target=loaded.target)
-                root = settings.open_root()
-                parameters = VerifyParameters(
-                    timestamp=LATEST, backup_path=root.default_path, drill=RESTORE_DRILL in names
-                )
+                path, drill = settings.open_root().default_path, RESTORE_DRILL in names
+                parameters = VerifyParameters(timestamp=LATEST, backup_path=path, drill=drill)
                 run_id = context.run.run_id
-                run = resources.VerifyRunResource.make_run(parameters, root, settings, run_id)
+                run = resources.VerifyRunResource.make_run(parameters, settings, run_id)
                 for backup_set in run.find():
                     run.verify(backup_set.key)
                 result = run.finish()

@@ -64,7 +64,7 @@ def test_the_variable_is_the_size_of_the_parts_in_mebibytes(
     bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("VECTOR_BACKUP_PART_SIZE", "9")
-    directory = load_settings().open_root(bucket.url).open(None)
+    directory = load_settings(root=bucket.url).open_root().open(None)
     with directory.create(_NAME, expected_size=1 << 40) as file:
         for _ in range(10):
             file.write(_BLOCK)
