@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from vector_backup_pipeline.cli.options import parameter_options, read_parameters
+from vector_backup_pipeline.cli.options import parameter_options
 from vector_backup_pipeline.cli.showing import DONE, FAILED, json_option, show_json, show_lines
 from vector_backup_pipeline.engine.cancellation import listening
 from vector_backup_pipeline.parameters.backup import CheckParameters
@@ -23,7 +23,7 @@ _SIGNS = {"ok": "✓", "warning": "!", "failed": "✗", "skipped": "–"}
     help="Send a test alert to each address in VECTOR_BACKUP_ALERT_URLS. Default: off.",
 )
 @json_option
-def check_command(as_json: bool, send_alerts: bool, **options: Any) -> int:
+def check_command(parameters: CheckParameters, send_alerts: bool, as_json: bool) -> int:
     """Check in a dry run whether a backup can be made.
 
     The dry run changes nothing. It reports what is missing and how to fix it. The exit code is 1 if
@@ -37,7 +37,6 @@ def check_command(as_json: bool, send_alerts: bool, **options: Any) -> int:
     """
     from vector_backup_pipeline.checkup import check_installation
 
-    parameters = read_parameters(CheckParameters, options)
     findings: list[Any] = []
     with listening():
         for finding in check_installation(parameters, send_alerts=send_alerts):

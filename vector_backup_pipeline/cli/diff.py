@@ -1,11 +1,10 @@
 """`vector-backup diff`."""
 
 import json
-from typing import Any
 
 import click
 
-from vector_backup_pipeline.cli.options import parameter_options, read_parameters
+from vector_backup_pipeline.cli.options import parameter_options
 from vector_backup_pipeline.cli.showing import DONE, json_option, show_json, show_lines
 from vector_backup_pipeline.engine.catalog.choice import check_timestamp
 from vector_backup_pipeline.engine.catalog.locations import find_directory
@@ -25,7 +24,9 @@ from vector_backup_pipeline.settings import load_settings
     help="List the primary keys of the rows instead, one JSON object per line. Default: off.",
 )
 @json_option
-def diff_command(set_a: str, set_b: str, with_keys: bool, as_json: bool, **options: Any) -> int:
+def diff_command(
+    parameters: DiffParameters, set_a: str, set_b: str, with_keys: bool, as_json: bool
+) -> int:
     """Compare two backup sets by their key files.
 
     Counts the rows that were added, changed and removed between SET_A and SET_B: timestamps of
@@ -36,7 +37,6 @@ def diff_command(set_a: str, set_b: str, with_keys: bool, as_json: bool, **optio
       vector-backup diff 20250720_234914 20250721_234914
       vector-backup diff 20250720_234914 latest --tables docs --keys | jq -c .key
     """
-    parameters = read_parameters(DiffParameters, options)
     settings = load_settings(target=parameters.target)
     for argument, timestamp in (("set_a", set_a), ("set_b", set_b)):
         check_timestamp(settings.timestamps, timestamp, key=argument)

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from vector_backup_pipeline.cli.options import parameter_options, read_parameters
+from vector_backup_pipeline.cli.options import parameter_options
 from vector_backup_pipeline.cli.showing import (
     DONE,
     age,
@@ -38,7 +38,7 @@ _NOT_SHOWN = {
 @click.command("list")
 @parameter_options(ListParameters)
 @json_option
-def list_command(as_json: bool, **options: Any) -> int:
+def list_command(parameters: ListParameters, as_json: bool) -> int:
     """List backup sets.
 
     Sets are listed by location, newest first, followed by files that belong to no set. SIZE is
@@ -50,7 +50,7 @@ def list_command(as_json: bool, **options: Any) -> int:
       vector-backup list --task-id corpus_7
       vector-backup list --json | jq '.backup_locations[0].backups[0].timestamp'
     """
-    settings, locations = _find(options)
+    settings, locations = _find(parameters)
     timestamps = settings.timestamps
     if as_json:
         show_json(list_backups(locations, timestamps).as_json())
@@ -84,7 +84,7 @@ def list_command(as_json: bool, **options: Any) -> int:
 @click.command("show")
 @parameter_options(ShowParameters)
 @json_option
-def show_command(as_json: bool, **options: Any) -> int:
+def show_command(parameters: ShowParameters, as_json: bool) -> int:
     """Show the details of one backup set.
 
     "Bytes" is the size of a table's file as written, "Stored bytes" its size now, and "Table bytes"
@@ -96,7 +96,6 @@ def show_command(as_json: bool, **options: Any) -> int:
       vector-backup show 20250721_234914 --task-id corpus_7
       vector-backup show latest --json | jq '.tables[].digest'
     """
-    parameters = read_parameters(ShowParameters, options)
     settings = load_settings(target=parameters.target)
     directory = find_directory(settings.open_root(), None, parameters.task_id)
     details = describe_set(directory, parameters.timestamp)
@@ -114,7 +113,7 @@ def show_command(as_json: bool, **options: Any) -> int:
 @click.command("stats")
 @parameter_options(ListParameters)
 @json_option
-def stats_command(as_json: bool, **options: Any) -> int:
+def stats_command(parameters: ListParameters, as_json: bool) -> int:
     """Show how many sets there are, their size and growth.
 
     ROWS are those of the newest complete set of each database. 7 DAYS and 30 DAYS are the bytes of
@@ -126,7 +125,7 @@ def stats_command(as_json: bool, **options: Any) -> int:
       vector-backup stats
       vector-backup stats --json | jq '.total.bytes'
     """
-    settings, locations = _find(options)
+    settings, locations = _find(parameters)
     now = settings.timestamps.now()
     by_location = [statistics_of([location], now) for location in locations]
     total = statistics_of(locations, now)
@@ -151,8 +150,7 @@ def stats_command(as_json: bool, **options: Any) -> int:
     return DONE
 
 
-def _find(options: dict[str, Any]) -> tuple[Settings, list[BackupLocation]]:
-    parameters = read_parameters(ListParameters, options)
+def _find(parameters: ListParameters) -> tuple[Settings, list[BackupLocation]]:
     settings = load_settings(target=parameters.target)
     task_id, global_only = parameters.task_id, parameters.global_only
     root = settings.open_root()

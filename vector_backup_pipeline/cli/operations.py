@@ -7,11 +7,7 @@ from typing import Any
 
 import click
 
-from vector_backup_pipeline.cli.options import (
-    as_environment_reference,
-    parameter_options,
-    read_parameters,
-)
+from vector_backup_pipeline.cli.options import as_environment_reference, parameter_options
 from vector_backup_pipeline.cli.showing import is_quiet, json_option, show_outcome
 from vector_backup_pipeline.engine.adoption import AdoptRun, pair_lines
 from vector_backup_pipeline.engine.catalog.choice import check_timestamp
@@ -84,8 +80,8 @@ def _command(
     @click.command(name, help=text)
     @parameter_options(model)
     @json_option
-    def command(as_json: bool, **options: Any) -> int:
-        return run(read_parameters(model, options), as_json=as_json)
+    def command(parameters: Any, as_json: bool) -> int:
+        return run(parameters, as_json=as_json)
 
     return command
 

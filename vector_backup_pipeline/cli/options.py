@@ -1,6 +1,7 @@
 """The options of a command, made from the model of its parameters."""
 
 import csv
+import functools
 import os
 from collections.abc import Callable
 from typing import Any, TypeVar, get_args, get_origin
@@ -23,11 +24,17 @@ _CONNECTION_VARIABLE = "VECTOR_BACKUP_RUN_CONNECTION"
 _AS_FLAG = "_flag"
 
 
-def parameter_options(model: type[Parameters]) -> Callable[[_C], _C]:
+def parameter_options(model: type[_P]) -> Callable[[Callable[..., int]], Callable[..., int]]:
     """Add an option for each field of the model to a command, and an argument for its set. The
-    command passes them to `read_parameters`."""
+    command's first argument is the model with their values."""
 
-    def decorate(command: _C) -> _C:
+    def decorate(function: Callable[..., int]) -> Callable[..., int]:
+        @functools.wraps(function)
+        def command(**options: Any) -> int:
+            names = [n for n in options if n.removesuffix(_AS_FLAG) in model.model_fields]
+            parameters = _read_parameters(model, {name: options.pop(name) for name in names})
+            return function(parameters, **options)
+
         for key, field in reversed(model.model_fields.items()):
             if shown(field).is_set:
                 metavar = "SET" if field.is_required() else "[SET]"
@@ -40,7 +47,7 @@ def parameter_options(model: type[Parameters]) -> Callable[[_C], _C]:
     return decorate
 
 
-def read_parameters(model: type[_P], options: dict[str, Any]) -> _P:
+def _read_parameters(model: type[_P], options: dict[str, Any]) -> _P:
     """The model with the values of the options; None and () stand for absent options. Errors use
     the keys of the run config."""
     values: dict[str, Any] = {}

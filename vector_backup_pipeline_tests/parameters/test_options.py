@@ -10,7 +10,6 @@ from vector_backup_pipeline.cli import commands, load_command
 from vector_backup_pipeline.cli.options import (
     as_environment_reference,
     parameter_options,
-    read_parameters,
 )
 from vector_backup_pipeline.cli.showing import message_of
 from vector_backup_pipeline.engine.errors import BackupError
@@ -27,8 +26,9 @@ def run_config(model: type[Parameters], *words: str) -> dict[str, Any]:
 
     @click.command()
     @parameter_options(model)
-    def command(**options: Any) -> None:
-        read.append(read_parameters(model, options))
+    def command(parameters: Parameters) -> int:
+        read.append(parameters)
+        return 0
 
     CliRunner().invoke(command, words, catch_exceptions=False)
     return read[0].as_run_config(as_environment_reference)
