@@ -9,16 +9,12 @@ interpreter while it encrypts.
 
 from __future__ import annotations
 
-import contextlib
-import queue
 import re
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from vector_backup_pipeline.engine.cancellation import check
 from vector_backup_pipeline.engine.chunk_reader import ChunkReader
 from vector_backup_pipeline.engine.errors import (
     BackupError,
@@ -26,6 +22,7 @@ from vector_backup_pipeline.engine.errors import (
     InvalidParams,
     MissingExtra,
 )
+from vector_backup_pipeline.engine.piped_thread import PipedThread
 
 EncryptionFormat: TypeAlias = Literal["age"]
 
@@ -36,7 +33,7 @@ IDENTITY_VARIABLE = "VECTOR_BACKUP_IDENTITY_FILE"
 _PIECE_BYTES = 1 << 20
 # With the pieces being written and read, about 4 MiB per file.
 _QUEUED_PIECES = 2
-_POLL_SECONDS = 0.1
+_THREAD_NAME = "vector-backup-age"
 
 
 class Undecryptable(IntegrityError):
@@ -65,9 +62,8 @@ class Encryption:
             Undecryptable: see there.
         """
         identities = self._identities(name)
-        thread = _CodingThread()
 
-        def decrypt() -> None:
+        def decrypt(thread: PipedThread) -> None:
             reader, writer = ChunkReader(stored), _JoiningWriter(thread.put)
             try:
                 load_pyrage().decrypt_io(reader, writer, identities)
@@ -78,7 +74,7 @@ class Encryption:
                 raise reader.error or writer.error or damage from error
             writer.flush()
 
-        thread.start(decrypt)
+        thread = PipedThread(decrypt, _THREAD_NAME, _QUEUED_PIECES)
         try:
             yield from thread.pieces()
             thread.finish()
@@ -100,98 +96,20 @@ class Encryption:
 NO_ENCRYPTION = Encryption()
 
 
-class Encryptor:
-    """Encrypts what is written, in a thread, and passes it to `store` in pieces of about a MiB. An
+def start_encrypting(recipients: tuple[str, ...], store: Callable[[bytes], None]) -> PipedThread:
+    """A thread that encrypts what it is fed, and passes it to `store` in pieces of about a MiB. An
     error of `store` is raised by the next call."""
+    keys = [_recipient(text) for text in recipients]
 
-    def __init__(self, recipients: tuple[str, ...], store: Callable[[bytes], None]) -> None:
-        self._recipients = [_recipient(text) for text in recipients]
-        self._store = store
-        self._thread = _CodingThread()
-        self._thread.start(self._encrypt)
-
-    def write(self, data: bytes) -> None:
-        if not data:
-            return  # It would end the stream.
+    def encrypt(thread: PipedThread) -> None:
+        reader, writer = ChunkReader(thread.pieces()), _JoiningWriter(store)
         try:
-            self._thread.put(data)
-        except _Stopped:
-            self.finish()
-            raise
-
-    def finish(self) -> None:
-        """Wait until everything is stored."""
-        self._thread.finish()
-
-    def stop(self) -> None:
-        """End the thread; nothing is stored any more. May be called again."""
-        self._thread.stop()
-
-    def _encrypt(self) -> None:
-        reader, writer = ChunkReader(self._thread.pieces()), _JoiningWriter(self._store)
-        try:
-            load_pyrage().encrypt_io(reader, writer, self._recipients)
+            load_pyrage().encrypt_io(reader, writer, keys)
         except load_pyrage().EncryptError as error:
             raise reader.error or writer.error or BackupError(str(error)) from error
         writer.flush()
 
-
-class _Stopped(Exception):
-    """The other side of the queue has ended."""
-
-
-class _CodingThread:
-    """A thread, and a queue between it and the caller, in one direction. The queue ends
-    when the caller is finished or the thread has ended, whichever is first."""
-
-    def __init__(self) -> None:
-        self._queue: queue.Queue[bytes] = queue.Queue(_QUEUED_PIECES)
-        self._has_ended = threading.Event()
-        self._error: BaseException | None = None
-
-    def start(self, work: Callable[[], None]) -> None:
-        self._thread = threading.Thread(
-            target=self._run, args=(work,), name="vector-backup-age", daemon=True
-        )
-        self._thread.start()
-
-    def put(self, piece: bytes) -> None:
-        """Raises `_Stopped` if the other side has ended."""
-        while not self._has_ended.is_set():
-            check()
-            with contextlib.suppress(queue.Full):
-                self._queue.put(piece, timeout=_POLL_SECONDS)
-                return
-        raise _Stopped
-
-    def pieces(self) -> Iterator[bytes]:
-        """The pieces that were put before the end."""
-        while True:
-            check()
-            is_complete = self._has_ended.is_set()
-            try:
-                yield self._queue.get(timeout=0 if is_complete else _POLL_SECONDS)
-            except queue.Empty:
-                if is_complete:
-                    return
-
-    def finish(self) -> None:
-        """Wait for the thread, and raise its error."""
-        self.stop()
-        if self._error is not None:
-            raise self._error
-
-    def stop(self) -> None:
-        self._has_ended.set()
-        self._thread.join()
-
-    def _run(self, work: Callable[[], None]) -> None:
-        try:
-            work()
-        except BaseException as error:  # noqa: BLE001 - raised in the caller's thread
-            self._error = error
-        finally:
-            self._has_ended.set()
+    return PipedThread(encrypt, _THREAD_NAME, _QUEUED_PIECES)
 
 
 class _JoiningWriter:

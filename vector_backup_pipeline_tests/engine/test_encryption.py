@@ -14,7 +14,7 @@ import pytest
 from pyrage import decrypt, x25519
 
 from vector_backup_pipeline.engine.cancellation import listening
-from vector_backup_pipeline.engine.encryption import Encryption, Encryptor, read_identities
+from vector_backup_pipeline.engine.encryption import Encryption, read_identities, start_encrypting
 from vector_backup_pipeline.engine.errors import BackupError, InvalidParams, StorageError
 from vector_backup_pipeline.engine.file_names import LOG_NAME
 from vector_backup_pipeline.engine.incremental.chain import Part
@@ -405,9 +405,9 @@ def _load(restore: RestoreMaker, database: Database) -> None:
 def test_any_pieces_are_encrypted_in_little_memory(both: Encryption) -> None:
     stored: list[bytes] = []
     sizes = [0, 1, 65_536, 3 << 20, 0, 1_000_000, 7, 30 << 20]
-    encryptor = Encryptor(both.recipients, stored.append)
+    encryptor = start_encrypting(both.recipients, stored.append)
     for size in sizes:
-        encryptor.write(bytes(size))
+        encryptor.feed(bytes(size))
     encryptor.finish()
     assert sum(map(len, stored)) > sum(sizes)
     assert max(map(len, stored)) < 2 << 20

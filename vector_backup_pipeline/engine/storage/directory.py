@@ -14,7 +14,7 @@ from vector_backup_pipeline.engine.encryption import (
     NO_ENCRYPTION,
     Encryption,
     EncryptionFormat,
-    Encryptor,
+    start_encrypting,
 )
 from vector_backup_pipeline.engine.errors import (
     BackupError,
@@ -22,6 +22,7 @@ from vector_backup_pipeline.engine.errors import (
     ResourceNotFound,
     StorageError,
 )
+from vector_backup_pipeline.engine.piped_thread import PipedThread
 from vector_backup_pipeline.engine.secrets import SecretText
 from vector_backup_pipeline.engine.storage.retries import read_chunks, read_small_file
 from vector_backup_pipeline.engine.storage.run_markers import (
@@ -163,7 +164,7 @@ class PendingFile:
         self._sha256 = hashlib.sha256()
         self.size = 0
         self._is_committing = self._is_committed = False
-        self._encryptor: Encryptor | None = None
+        self._encryptor: PipedThread | None = None
 
     @property
     def sha256(self) -> str:
@@ -175,13 +176,13 @@ class PendingFile:
 
     def encrypt(self, recipients: tuple[str, ...]) -> None:
         """Encrypt all that is written from now on."""
-        self._encryptor = Encryptor(recipients, self._append)
+        self._encryptor = start_encrypting(recipients, self._append)
 
     def write(self, data: bytes) -> None:
         if self._encryptor is None:
             self._append(data)
         else:
-            self._encryptor.write(data)
+            self._encryptor.feed(data)
 
     def _append(self, data: bytes) -> None:
         self._sha256.update(data)

@@ -7,14 +7,11 @@ the parts behind.)
 
 from __future__ import annotations
 
-import contextlib
-import queue
-import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from vector_backup_pipeline.engine import cancellation
 from vector_backup_pipeline.engine.errors import ResourceNotFound, StorageError
+from vector_backup_pipeline.engine.piped_thread import PipedThread
 from vector_backup_pipeline.engine.storage.object_errors import object_errors
 from vector_backup_pipeline.engine.storage.store import TransientStorageError
 
@@ -29,9 +26,6 @@ _SMALLEST_PART = 8 * MEBIBYTE
 _CONCURRENT_PARTS = 2
 # Blocks of rows between the writer and the part being filled.
 _QUEUED_PIECES = 1
-# An abort waits for the parts being sent; after that it goes on by itself.
-_ABORT_SECONDS = 60.0
-_POLL_SECONDS = 0.1
 
 
 def part_size_for(expected_size: int | None) -> int:
@@ -53,11 +47,7 @@ class ObjectUpload:
         self._location = location
         self._size = 0
         self._held: list[bytes] = []
-        self._pieces: queue.Queue[bytes | None] = queue.Queue(_QUEUED_PIECES)
-        self._is_aborted = threading.Event()
-        self._error: BaseException | None = None
-        # A daemon thread, so that an abort that cannot reach the store does not block the exit.
-        self._thread = threading.Thread(target=self._run, name="vector-backup-upload", daemon=True)
+        self._thread: PipedThread | None = None
 
     def write(self, data: bytes) -> None:
         self._size += len(data)
@@ -68,54 +58,31 @@ class ObjectUpload:
                 "VECTOR_BACKUP_PART_SIZE to a larger number of MiB."
             )
         self._held.append(data)
-        if self._thread.ident is None:
-            if self._size <= _SMALLEST_PART:
-                return
-            self._thread.start()
+        if self._size <= _SMALLEST_PART:
+            return
+        if self._thread is None:
+            self._thread = PipedThread(self._send_parts, "vector-backup-upload", _QUEUED_PIECES)
         held, self._held = self._held, []
         for piece in held:
-            self._feed(piece)
+            self._thread.feed(piece)
 
     def complete(self) -> None:
-        if self._thread.ident is None:
+        if self._thread is None:
             self._send(b"".join(self._held), use_multipart=False)
             return
         try:
-            self._feed(None)
-            self._wait()
+            self._thread.finish()
         except (StorageError, ResourceNotFound) as error:
             # The response may have been lost, and the repeated request refused.
             raise TransientStorageError(error.summary, error.advice) from None
 
     def abort(self) -> None:
-        self._is_aborted.set()
-        if self._thread.ident is not None:
-            self._thread.join(_ABORT_SECONDS)
+        """Waits for the parts being sent."""
+        if self._thread is not None:
+            self._thread.stop()
 
-    def _feed(self, piece: bytes | None) -> None:
-        """Hand over a piece, None for the end; waits while the queue is full."""
-        while self._thread.is_alive():
-            cancellation.check()
-            with contextlib.suppress(queue.Full):
-                self._pieces.put(piece, timeout=_POLL_SECONDS)
-                return
-        self._wait()
-        raise StorageError(f"Could not upload {self._location}: it ended too early. Try again.")
-
-    def _wait(self) -> None:
-        while self._thread.is_alive():
-            cancellation.check()
-            self._thread.join(_POLL_SECONDS)
-        if self._error is not None:
-            raise self._error
-
-    def _run(self) -> None:
-        try:
-            self._send(self._written(), use_multipart=True)
-        except _Aborted:
-            pass
-        except BaseException as error:  # noqa: BLE001 - raised in the writer's thread.
-            self._error = error
+    def _send_parts(self, thread: PipedThread) -> None:
+        self._send(thread.pieces(), use_multipart=True)
 
     def _send(self, data: bytes | Iterator[bytes], *, use_multipart: bool) -> None:
         import obstore
@@ -129,18 +96,3 @@ class ObjectUpload:
                 chunk_size=self._part_size,
                 max_concurrency=_CONCURRENT_PARTS,
             )
-
-    def _written(self) -> Iterator[bytes]:
-        while not self._is_aborted.is_set():
-            try:
-                piece = self._pieces.get(timeout=_POLL_SECONDS)
-            except queue.Empty:
-                continue
-            if piece is None:
-                return
-            yield piece
-        raise _Aborted
-
-
-class _Aborted(Exception):
-    """Raised into obstore, which then aborts the upload."""
