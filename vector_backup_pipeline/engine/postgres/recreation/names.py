@@ -52,28 +52,13 @@ class NewTable:
         return self.final != self.original
 
 
-class StagingSchemas:
-    """One staging schema for each schema of the backup, so that app.docs and public.docs both fit.
-    Without `staging`, objects are created in their own schemas.
-
-    The first of `schemas` gets exactly `staging`, the others `staging_2`, `staging_3`, …
-    """
-
-    def __init__(self, staging: str | None, schemas: Iterable[str]) -> None:
-        self._staging: dict[str, str] = {}
-        if staging is not None:
-            for number, schema in enumerate(dict.fromkeys(schemas), 1):
-                self._staging[schema] = staging if number == 1 else f"{staging}_{number}"
-
-    @property
-    def all(self) -> set[str]:
-        return set(self._staging.values())
-
-    def schema(self, original: str) -> str:
-        return self._staging.get(original, original)
-
-    def name(self, original: Name) -> Name:
-        return self.schema(original[0]), original[1]
+def staging_schemas(staging: str, schemas: Iterable[str]) -> dict[str, str]:
+    """One staging schema for each schema of the backup, so that app.docs and public.docs both fit:
+    exactly `staging` for the first, then `staging_2`, `staging_3`, …"""
+    return {
+        schema: staging if number == 1 else f"{staging}_{number}"
+        for number, schema in enumerate(dict.fromkeys(schemas), 1)
+    }
 
 
 class NameMap:
@@ -149,20 +134,18 @@ def moves_of_tables(cursor: Cursor, tables: Sequence[NewTable]) -> list[Move]:
     return moves
 
 
-def make_moves(
-    cursor: Cursor, moves: Sequence[Move], staging: StagingSchemas, temporary: str
-) -> None:
-    """All moves at once; two tables may swap their names.
+def make_moves(cursor: Cursor, moves: Sequence[Move], name_map: NameMap, temporary: str) -> None:
+    """All moves at once, from the names in `name_map`; two tables may swap their names.
 
     A renamed object passes between schemas under a name that begins with `temporary`.
     """
     numbered = [(move, f"{temporary}_{number}") for number, move in enumerate(moves)]
     renamed = [(move, passing) for move, passing in numbered if move.is_renamed]
     for move, passing in renamed:
-        _alter(cursor, move, staging.name(move.original), "RENAME TO {}", passing)
+        _alter(cursor, move, name_map.find(move.original), "RENAME TO {}", passing)
     for move, passing in numbered:
         if not move.follows:
-            schema, name = staging.name(move.original)
+            schema, name = name_map.find(move.original)
             created = schema, passing if move.is_renamed else name
             _alter(cursor, move, created, "SET SCHEMA {}", move.final[0])
     for move, passing in renamed:

@@ -21,9 +21,9 @@ from vector_backup_pipeline.engine.postgres.recreation.names import (
     Move,
     NameMap,
     NewTable,
-    StagingSchemas,
     make_moves,
     moves_of_tables,
+    staging_schemas,
 )
 from vector_backup_pipeline.engine.postgres.recreation.requirements import check_required_objects
 from vector_backup_pipeline.engine.postgres.session import savepoint
@@ -69,7 +69,9 @@ class Recreation:
         self._staging = staging
         self._sequences = [sequence for table in tables for sequence in table.definition.sequences]
         names = [*self._own_names(), *(sequence.qualified_name for sequence in self._sequences)]
-        self._staging_schemas = StagingSchemas(staging, [schema for schema, _ in names])
+        self._staging_schemas = (
+            staging_schemas(staging, [schema for schema, _ in names]) if staging else {}
+        )
         self._name_map = NameMap(existing)
         # Sequences that no new table owns: those of the target are used, the others are created.
         self._shared_existing: set[Name] = set()
@@ -91,7 +93,7 @@ class Recreation:
         for name, state in states.items():
             target_objects.check_available(name, state)
         installed = [name for name, state in states.items() if state.installed]
-        self._check_required(cursor, NameMap(self._existing), [None, *installed])
+        self._check_required(cursor, [None, *installed])
 
     def missing_dependencies(self, cursor: Cursor) -> list[str]:
         """The extensions and types that `create` will create. Other sessions would see them before
@@ -106,14 +108,15 @@ class Recreation:
         extensions = [dependency for dependency in missing if dependency.kind == "extension"]
         for extension in extensions:
             target_objects.create_extension(cursor, extension.name, extension.schema_name)
-        self._check_required(cursor, self._name_map, [extension.name for extension in extensions])
+        self._check_required(cursor, [extension.name for extension in extensions])
         for dependency in missing:
             for statement in dependency.ddl:
                 cursor.execute(self._name_map.relocated(statement.sql))
         names = [*self._own_names(), *self._shared_created]
-        self._create_schemas(cursor, {self._staging_schemas.schema(schema) for schema, _ in names})
-        for name in names:
-            self._name_map.put(name, self._staging_schemas.name(name))
+        for schema, name in names:
+            created = self._staging_schemas.get(schema, schema), name
+            self._name_map.put((schema, name), created)
+        self._create_schemas(cursor, {self._name_map.find(name)[0] for name in names})
         self._run(cursor, Kind.SEQUENCE)
         self._run(cursor, *_CREATE)
         for table in self._tables:
@@ -122,7 +125,7 @@ class Recreation:
 
     def loading_name(self, table: NewTable) -> Name:
         """The name under which its rows are loaded, between `create` and `publish`."""
-        return self._staging_schemas.name(table.original)
+        return self._name_map.find(table.original)
 
     def build(self, cursor: Cursor, before_index: BeforeIndex) -> None:
         """Create keys and indexes over the rows.
@@ -154,9 +157,10 @@ class Recreation:
             moves = [Move("SEQUENCE", name, name) for name in sorted(self._shared_created)]
             moves += moves_of_tables(cursor, self._tables)
             self._create_schemas(cursor, {move.final[0] for move in moves})
-            make_moves(cursor, moves, self._staging_schemas, self._staging)
+            make_moves(cursor, moves, self._name_map, self._staging)
             # Not CASCADE: it fails if anything were left behind.
-            for name in sorted(target_objects.existing_schemas(cursor, self._staging_schemas.all)):
+            left = target_objects.existing_schemas(cursor, self._staging_schemas.values())
+            for name in sorted(left):
                 cursor.execute(SQL("DROP SCHEMA {} RESTRICT").format(Identifier(name)))
         self._move_shared_sequences(cursor)
 
@@ -179,20 +183,18 @@ class Recreation:
 
     # Required and existing objects
 
-    def _check_required(
-        self, cursor: Cursor, name_map: NameMap, extensions: Collection[str | None]
-    ) -> None:
+    def _check_required(self, cursor: Cursor, extensions: Collection[str | None]) -> None:
         """Check required members of these extensions; None stands for other objects. Adds the
-        members' names to `name_map`."""
+        members' names to the map."""
         states = target_objects.extension_states(cursor, self._extensions)
         for extension in self._extensions:
             if (schema := states[extension.name].schema) is not None:
-                name_map.put_members(cursor, extension, schema)
+                self._name_map.put_members(cursor, extension, schema)
         required = (address for table in self._tables for address in table.definition.requires)
         addresses = dict.fromkeys(
             address for address in required if address.extension in extensions
         )
-        check_required_objects(cursor, addresses, name_map, states)
+        check_required_objects(cursor, addresses, self._name_map, states)
 
     def _missing(self, cursor: Cursor) -> list[Dependency]:
         """The dependencies that the target lacks, in creation order."""
@@ -272,14 +274,14 @@ class Recreation:
         """Values that the backup does not have are taken from the rows."""
         for table in self._tables:
             for sequence in table.definition.sequences:
-                owner = self._staging_schemas.name(sequence.table.qualified_name)
+                owner = self._name_map.find(sequence.table.qualified_name)
                 last_value, is_called = known_value(cursor, owner, sequence)
                 if last_value is None:
                     continue
                 if sequence.qualified_name in self._shared_existing:
                     self._shared_values.append((table, sequence, last_value, is_called))
                     continue
-                name = self._staging_schemas.name(sequence.qualified_name)
+                name = self._name_map.find(sequence.qualified_name)
                 if sequence.last_value is None:
                     move_sequence_forward(cursor, name, last_value, is_called=is_called)
                 else:
