@@ -110,55 +110,59 @@ def read_blocks(
         )
 
 
-def read_block(
+def unpack(
     directory: BackupDirectory,
     file: DataFile,
-    block: Block,
-    on_stored: Callable[[bytes], None] = lambda _: None,
-    stored: Iterable[bytes] | None = None,
+    plain: Iterable[bytes],
+    on_chunk: Callable[[bytes], None] = lambda _: None,
 ) -> Iterator[bytes]:
-    """The bytes of a block's rows, decompressed, in chunks of about a MiB, none empty.
-
-    `on_stored` gets each stored chunk before its rows are yielded. `stored` are these chunks if
-    they have been read, as those of an encrypted file must be: see `read_blocks`.
+    """The bytes of a file, or of a block's rows, decompressed, in chunks of about a MiB, none
+    empty. `plain` are the bytes before encryption; `on_chunk` gets each chunk of them before its
+    rows are yielded.
 
     Raises:
         IntegrityError: they cannot be decompressed, or end too early.
-        ResourceNotFound, StorageError: the file cannot be read.
     """
-    if stored is None:
-        stored = directory.read(file.name, block.offset, block.length)
-    return _decompressed(directory, file, stored, on_stored)
+    unpacker = codec(file.compression).unpacker()
+    try:
+        for chunk in plain:
+            check()
+            on_chunk(chunk)
+            yield from unpacker.feed(chunk)
+    except UnreadableFrame as error:
+        raise _unreadable(directory, file, error) from error
+    if not unpacker.is_between_frames:
+        raise _unreadable(directory, file, _CUT)
 
 
-def read_block_rows(
+def unpack_rows(
     directory: BackupDirectory,
     file: DataFile,
-    block: Block,
-    on_stored: Callable[[bytes], None] = lambda _: None,
-    stored: Iterable[bytes] | None = None,
+    plain: Iterable[bytes],
+    on_chunk: Callable[[bytes], None] = lambda _: None,
 ) -> Iterator[list[bytes]]:
     """A block's rows, as the content digest takes them, in lists. Parameters and errors as in
-    `read_block`."""
+    `unpack`."""
     form = row_format(file.format)
-    chunks = read_block(directory, file, block, on_stored, stored)
-    stream = chain([form.header(file.digest.columns)], chunks, [form.trailer])
-    return _split(directory, file, stream)
+    chunks = unpack(directory, file, plain, on_chunk)
+    return _split(
+        directory, file, chain([form.header(file.digest.columns)], chunks, [form.trailer])
+    )
 
 
 def read_header(directory: BackupDirectory, file: DataFile) -> bytes:
-    """The bytes before the first row. Raises as `read_block`."""
+    """The bytes before the first row. Raises as `read_plain` and `unpack`."""
     begin = _begin_of_rows(file)
     stored = directory.read(file.name, 0, None if file.encryption else begin)
     with closing(_cut_at([begin], read_plain(directory, file, stored))) as chunks:
-        data = b"".join(_decompressed(directory, file, _take(begin, chunks)))
+        data = b"".join(unpack(directory, file, _take(begin, chunks)))
     trailer = row_format(file.format).trailer
     return data.removesuffix(trailer) if trailer and not file.blocks else data
 
 
 def read_rows(directory: BackupDirectory, file: DataFile) -> Iterator[bytes]:
-    """Each row, as the content digest takes it. Raises as `read_block`."""
-    chunks = _decompressed(directory, file, read_plain(directory, file))
+    """Each row, as the content digest takes it. Raises as `read_plain` and `unpack`."""
+    chunks = unpack(directory, file, read_plain(directory, file))
     for rows in _split(directory, file, chunks):
         yield from rows
 
@@ -365,24 +369,6 @@ def _check(directory: BackupDirectory, name: str, faults: Sequence[str]) -> None
             f"{directory.location}/{name} is damaged: {'; '.join(faults)}. Check the "
             "disk, use another set, and make a new backup."
         )
-
-
-def _decompressed(
-    directory: BackupDirectory,
-    file: DataFile,
-    stored: Iterable[bytes],
-    on_stored: Callable[[bytes], None] = lambda _: None,
-) -> Iterator[bytes]:
-    unpacker = codec(file.compression).unpacker()
-    try:
-        for chunk in stored:
-            check()
-            on_stored(chunk)
-            yield from unpacker.feed(chunk)
-    except UnreadableFrame as error:
-        raise _unreadable(directory, file, error) from error
-    if not unpacker.is_between_frames:
-        raise _unreadable(directory, file, _CUT)
 
 
 def _split(

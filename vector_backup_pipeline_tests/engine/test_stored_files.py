@@ -2,6 +2,7 @@
 
 import struct
 import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +10,16 @@ import pytest
 
 from vector_backup_pipeline.engine.errors import IntegrityError
 from vector_backup_pipeline.engine.formats.csv import csv_record
-from vector_backup_pipeline.engine.manifest import DataFile
+from vector_backup_pipeline.engine.manifest import Block, DataFile
 from vector_backup_pipeline.engine.storage import store
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.storage.local_store import LocalStore
 from vector_backup_pipeline.engine.stored_files import (
     check_rows,
     contradiction,
-    read_block,
     read_header,
     read_rows,
+    unpack,
 )
 from vector_backup_pipeline.parameters.types import COMPRESSIONS, FORMATS, Compression, Format
 from vector_backup_pipeline_tests.fix_sets import stored_file
@@ -51,6 +52,12 @@ def faults(path: Path, file: DataFile, **changes: Any) -> str:
     return message
 
 
+def read_block(path: Path, file: DataFile, block: Block) -> Iterator[bytes]:
+    directory = BackupDirectory(LocalStore(path))
+    stored = directory.read(file.name, block.offset, block.length)
+    return unpack(directory, file, stored)
+
+
 @pytest.mark.parametrize("chunk", [1, 7, 1 << 20])
 def test_an_intact_file_is_proven_and_read_in_any_chunks(
     tmp_path: Path, file: DataFile, chunk: int, monkeypatch: pytest.MonkeyPatch
@@ -63,7 +70,7 @@ def test_an_intact_file_is_proven_and_read_in_any_chunks(
     assert contradiction(file) is None
     line_end = 1 if file.format == "csv" else 0
     assert list(read_rows(directory, file)) == [r[: len(r) - line_end] for r in records]
-    assert b"".join(read_block(directory, file, file.blocks[1])) == b"".join(records[30:60])
+    assert b"".join(read_block(tmp_path, file, file.blocks[1])) == b"".join(records[30:60])
     assert len(read_header(directory, file)) == (25 if file.format == "csv" else 19)
 
 
@@ -156,12 +163,12 @@ def test_a_block_that_can_not_be_decompressed_is_an_error(
     cut = block.model_copy(update={"length": block.length - 3})
 
     with pytest.raises(IntegrityError, match=r"t_20250102_030405.x cannot be read: .*the middle"):
-        list(read_block(BackupDirectory(LocalStore(tmp_path)), file, cut))
+        list(read_block(tmp_path, file, cut))
     data = bytearray((tmp_path / file.name).read_bytes())
     data[block.offset + 2] ^= 0xFF
     (tmp_path / file.name).write_bytes(data)
     with pytest.raises(IntegrityError, match=r"cannot be read: its compressed data is damaged"):
-        list(read_block(BackupDirectory(LocalStore(tmp_path)), file, block))
+        list(read_block(tmp_path, file, block))
 
 
 def test_memory_does_not_grow_with_the_file_even_when_a_quote_is_lost(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from vector_backup_pipeline.engine.progress import Progress
 from vector_backup_pipeline.engine.restore import connections, load
 from vector_backup_pipeline.engine.restore.connections import TargetConnections
 from vector_backup_pipeline.engine.results import FailedTable, TruncateFailure
-from vector_backup_pipeline.engine.stored_files import read_block
+from vector_backup_pipeline.engine.stored_files import unpack
 from vector_backup_pipeline_tests.faults.proxy import LOOPBACK, Proxy, proxy
 from vector_backup_pipeline_tests.faults.watching import (
     COLLECTIONS,
@@ -100,7 +100,7 @@ def test_a_backend_that_is_killed_in_a_load_leaves_the_target_as_it_was(
     killed = threading.Event()
 
     def read_until_killed(*arguments: Any) -> Iterator[bytes]:
-        chunks = read_block(*arguments)
+        chunks = unpack(*arguments)
         yield next(chunks)
         if arguments[1].name.startswith(EMBEDDINGS):
             killed.wait(20)
@@ -111,7 +111,7 @@ def test_a_backend_that_is_killed_in_a_load_leaves_the_target_as_it_was(
         killed.set()
 
     # Otherwise all rows may have been sent before the server reacts.
-    monkeypatch.setattr(load, "read_block", read_until_killed)
+    monkeypatch.setattr(load, "unpack", read_until_killed)
     kill = _InTheMiddle(terminate)
 
     done = restore.fails(backed_up, "DATABASE_ERROR", EMBEDDINGS, listener=kill, **TRUNCATING)

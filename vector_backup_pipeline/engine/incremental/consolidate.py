@@ -41,8 +41,8 @@ from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.engine.stored_files import (
     check_identity,
     check_stored_file,
-    read_block_rows,
     read_blocks,
+    unpack_rows,
 )
 from vector_backup_pipeline.engine.table_export import DataFileWriter
 from vector_backup_pipeline.parameters.consolidate import ConsolidateParameters
@@ -207,8 +207,8 @@ def _write_rows(
         writer = DataFileWriter(file, pack, form, data.digest.columns)
         blocks = BlockBuilder(lambda b: writer.append(replace(b, data=pack(b.data))), form)
         for part in parts:
-            for block, stored in read_blocks(directory, part.data):
-                for rows in read_block_rows(directory, part.data, block, stored=stored):
+            for _, plain in read_blocks(directory, part.data):
+                for rows in unpack_rows(directory, part.data, plain):
                     for row in part.wanted(rows):
                         blocks.write(row + line_end)
         blocks.flush()

@@ -11,7 +11,7 @@ sets have changed or removed. The caller's thread reports progress. The caller c
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
 from itertools import islice
 from typing import NamedTuple, TypeAlias
@@ -29,7 +29,7 @@ from vector_backup_pipeline.engine.postgres.copy_in import copy_rows, skip_or_re
 from vector_backup_pipeline.engine.progress import ProgressListener, ProgressMeter
 from vector_backup_pipeline.engine.restore.plan import PlannedTable
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
-from vector_backup_pipeline.engine.stored_files import read_block, read_block_rows, read_blocks
+from vector_backup_pipeline.engine.stored_files import read_blocks, unpack, unpack_rows
 from vector_backup_pipeline.engine.stream_threads import StreamThreads
 from vector_backup_pipeline.parameters.restore import RestoreParameters
 
@@ -168,34 +168,32 @@ def _as_copy(table: PlannedTable, rows: Iterator[bytes]) -> Iterator[bytes]:
 
 def _blocks(
     directory: BackupDirectory, parts: Sequence[Part]
-) -> Generator[tuple[Part, Block, Iterable[bytes] | None], None, None]:
-    """The blocks of all parts. Those of an encrypted file, which can be read only as a whole, come
-    with their bytes before encryption: at most about 8 MiB, unless a row is longer."""
+) -> Generator[tuple[Part, Block, Iterator[bytes]], None, None]:
+    """The blocks of all parts, each with its bytes before encryption. In an encrypted file, which
+    can be read only as a whole, these are read here: at most about 8 MiB, unless a row is longer.
+    """
     for part in parts:
         if part.data.encryption is None:
-            yield from ((part, block, None) for block in part.data.blocks)
+            for block in part.data.blocks:
+                yield part, block, directory.read(part.data.name, block.offset, block.length)
         else:
             for block, plain in read_blocks(directory, part.data):
-                yield part, block, list(plain)
+                yield part, block, iter(list(plain))
 
 
 def _block(
-    directory: BackupDirectory,
-    part: Part,
-    block: Block,
-    stored: Iterable[bytes] | None,
-    emit: _Emit,
+    directory: BackupDirectory, part: Part, block: Block, plain: Iterator[bytes], emit: _Emit
 ) -> Iterator[bytes]:
 
     def report(chunk: bytes) -> None:
         emit(Sent(0, len(chunk)))
 
     if part.digests is None:
-        yield from read_block(directory, part.data, block, report, stored)
+        yield from unpack(directory, part.data, plain, report)
         emit(Sent(block.rows, 0))
         return
     line_end = b"\n" * row_format(part.data.format).line_end
-    for rows in read_block_rows(directory, part.data, block, report, stored):
+    for rows in unpack_rows(directory, part.data, plain, report):
         wanted = part.wanted(rows)
         if wanted:
             yield line_end.join([*wanted, b""])
@@ -206,8 +204,8 @@ def _whole_files(directory: BackupDirectory, parts: Sequence[Part], emit: _Emit)
     """The wanted rows of all blocks. The SHA-256 of each file is compared again, since the target's
     rows have no comparable digest."""
     for part in parts:
-        for block, stored in read_blocks(directory, part.data):
-            yield from _block(directory, part, block, stored, emit)
+        for block, plain in read_blocks(directory, part.data):
+            yield from _block(directory, part, block, plain, emit)
 
 
 def _older_records(directory: BackupDirectory, table: PlannedTable, emit: _Emit) -> Iterator[bytes]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from pathlib import Path
 
 from vector_backup_pipeline.engine import older_system
 from vector_backup_pipeline.engine.catalog.choice import (
@@ -21,13 +22,16 @@ from vector_backup_pipeline.engine.formats.row_formats import RowFormat, row_for
 from vector_backup_pipeline.engine.incremental.chain import (
     Link,
     Part,
+    SelectRows,
     chain_of,
+    comparable_links,
+    download_keys,
     find_parts,
     links_of,
     reading,
 )
+from vector_backup_pipeline.engine.incremental.key_files import KeyFiles
 from vector_backup_pipeline.engine.manifest import DataFile, TableBackup
-from vector_backup_pipeline.engine.restore.selection import row_selection
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.engine.stored_files import (
@@ -137,7 +141,7 @@ class RestoreSource:
         Raises:
             IntegrityError: a file is changed or missing, or its entry in the manifest contradicts
                 itself.
-            InvalidParams: the rows can't be selected, see `row_selection`; or a file can't be
+            InvalidParams: the rows can't be selected, see `_selection`; or a file can't be
                 decrypted, see `check_identity`.
         """
         if request.keys_from is not None and len(self.tables) > 1:
@@ -145,9 +149,7 @@ class RestoreSource:
         return replace(self, tables=tuple(self._checked(t, request) for t in self.tables))
 
     def _checked(self, table: StoredTable, request: RestoreParameters) -> StoredTable:
-        select = row_selection(
-            self.directory, self.backup, table.links[0].table, self.later, request.keys_from
-        )
+        select = self._selection(table, request.keys_from)
         for link in table.links:
             with reading(table.links, link):
                 check_identity(self.directory, link.data)
@@ -155,6 +157,31 @@ class RestoreSource:
             with reading(table.links, link):
                 _check_file(self.directory, link.data)
         return replace(table, parts=find_parts(self.directory, table.links, select))
+
+    def _selection(self, table: StoredTable, keys_from: str | None) -> SelectRows | None:
+        """How to select rows: those whose keys are in the file `keys_from`, or those that the set
+        `later` lacks or has with other values; None selects all. Raises `InvalidParams` if the keys
+        of the rows are unknown or cannot be compared."""
+        later = self.later
+        if keys_from is None and later is None:
+            return None
+        _, newer = comparable_links(self.backup, later or self.backup, table.schema, table.name)
+        keys_file = Path(keys_from or "")
+        if keys_from is not None and not keys_file.is_file():
+            raise InvalidParams(f"keys_from names {keys_file}, which is not a file.")
+        if keys_from is not None and not keys_file.stat().st_size:
+            raise InvalidParams(f"keys_from names {keys_file}, which is empty.")
+
+        def select(keys: KeyFiles, own_keys: Path) -> Path:
+            selected = keys.directory / "selected.parquet"
+            if later is None:
+                keys.matching(own_keys, keys_file, selected)
+            else:
+                newer_keys = download_keys(self.directory, newer, keys)
+                keys.removed_since(own_keys, newer_keys, selected)
+            return selected
+
+        return select
 
     def notices(self, request: RestoreParameters, now: datetime) -> Iterator[str]:
         for table in self.covered:

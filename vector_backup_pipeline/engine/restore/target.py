@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from psycopg2.extensions import cursor as Cursor
 
 from vector_backup_pipeline.engine.errors import IntegrityError, PermissionDenied
-from vector_backup_pipeline.engine.formats.blocks import Content
+from vector_backup_pipeline.engine.formats.blocks import EMPTY, Content, RowBlock
 from vector_backup_pipeline.engine.postgres.connection import Connection
+from vector_backup_pipeline.engine.postgres.ranges import cut_into_ranges
 from vector_backup_pipeline.engine.postgres.recreation import NewTable, Recreation
 from vector_backup_pipeline.engine.postgres.session import (
     apply_statement_syntax,
@@ -26,21 +27,18 @@ from vector_backup_pipeline.engine.postgres.session import (
     own_search_path,
 )
 from vector_backup_pipeline.engine.postgres.staging import may_create_schema, staging_name
+from vector_backup_pipeline.engine.postgres.tables import read_sources
 from vector_backup_pipeline.engine.postgres.targets import count_rows, table_identity
+from vector_backup_pipeline.engine.range_readers import ReadJob, read_ranges
 from vector_backup_pipeline.engine.restore.connections import TargetConnections
-from vector_backup_pipeline.engine.restore.existing import ExistingTables
+from vector_backup_pipeline.engine.restore.existing import Before, ExistingTables
 from vector_backup_pipeline.engine.restore.plan import PlannedTable
-from vector_backup_pipeline.engine.restore.proof import (
-    ROLLED_BACK,
-    content_of,
-    prove_count,
-    prove_equal,
-)
 from vector_backup_pipeline.engine.table_definition import Dependency, Index
 from vector_backup_pipeline.parameters.restore import RestoreParameters
 
 # Below this size a second connection does not pay off: two blocks of a stored file's index.
 _WORTH_CONNECTIONS = 16 << 20
+_ROLLED_BACK = "Everything was rolled back, and the target is unchanged."
 
 IndexListener = Callable[[str], None]
 
@@ -176,20 +174,23 @@ class Target:
         else by the number of rows, of which `loaded` were written (None). Raises `IntegrityError`
         if they differ."""
         stored, request = table.stored, self._request
-        before = self.existing.before.get(table.table)
+        before = self.existing.before.get(table.table, Before(0, EMPTY))
         if request.loads_every_row_as_it_is and stored.digest is not None:
-            content = self.content(table)
-            added = content - before.kept if before else content
-            prove_equal(table.table, added, Content(stored.rows, int(stored.digest, 16)))
+            added = self.content(table) - before.kept
+            _check_equal(table.table, added, Content(stored.rows, int(stored.digest, 16)))
             return True
         if request.loads_every_row_as_it_is and loaded != stored.rows:
             raise IntegrityError(
                 f"{loaded} rows were loaded into {table.table}, and {stored.file} had "
-                f"{stored.rows} when it was adopted. {ROLLED_BACK} Check the disk."
+                f"{stored.rows} when it was adopted. {_ROLLED_BACK} Check the disk."
             )
-        rows = self._count(table)
-        kept = before.kept.rows if before else 0
-        prove_count(table.table, loaded, kept, rows, replaces=request.on_conflict == "replace")
+        rows, kept = self._count(table), before.kept.rows
+        least = kept if request.on_conflict == "replace" else kept + loaded
+        if not least <= rows <= kept + loaded:
+            raise IntegrityError(
+                f"{loaded} rows were loaded into {table.table}, which had {kept} and now has "
+                f"{rows}. {_ROLLED_BACK} A trigger or a rule may have interfered."
+            )
         return None
 
     def _count(self, table: PlannedTable) -> int:
@@ -200,13 +201,21 @@ class Target:
             return count_rows(cursor, table.existing.target)
 
     def content(self, table: PlannedTable) -> Content:
-        """The rows that `table` has now, read over every connection."""
+        """The rows that `table` has now, read over every connection as an export would. They see
+        the same rows: there is only one, or nobody writes to the table."""
         connections = self.connections
+        streams, secrets = connections.streams, connections.settings.secrets
+        total = EMPTY
         try:
-            action = f"prove {table.table}"
-            with connections.errors(action), connections.streams[0].cursor() as cursor:
+            with connections.errors(f"prove {table.table}"), streams[0].cursor() as cursor:
                 resolved = table_identity(cursor, *self.loading_name(table))
-            return content_of(connections.streams, resolved, table.columns, table.stored.form)
+                ranges = cut_into_ranges(read_sources(cursor, [resolved])[resolved.oid])
+            job = ReadJob(resolved.requested, table.columns, ranges, table.stored.form, secrets)
+            with read_ranges(streams, job) as readers:
+                for item in readers:
+                    if isinstance(item, RowBlock):
+                        total += Content(item.rows, item.digest)
+            return total
         finally:
             # Their locks would block the move into place.
             connections.release_locks_of_workers()
@@ -234,6 +243,22 @@ class Target:
         by_definition = self._recreation.not_recreated(self.connections.role)
         parts = {t: by_definition.get(str(new.definition)) for t, new in self._new.items()}
         return {table: missing for table, missing in parts.items() if missing}
+
+
+def _check_equal(table: str, actual: Content, expected: Content) -> None:
+    """Raise `IntegrityError` unless the target has the manifest's content."""
+    if actual.rows != expected.rows:
+        raise IntegrityError(
+            f"After the load {table} holds {actual.rows} rows of the backup, not {expected.rows}. "
+            f"{_ROLLED_BACK}"
+        )
+    if actual.digest != expected.digest:
+        raise IntegrityError(
+            f"The rows of {table} in the target are not those of the backup: content digest "
+            f"{actual.digest:032x}, expected {expected.digest:032x}. {_ROLLED_BACK} A trigger, a "
+            "column of another type or size, or another version of an extension changes values; "
+            "or the manifest was changed."
+        )
 
 
 @dataclass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from vector_backup_pipeline.engine.catalog.contents import (
     BackupSet,
@@ -30,6 +31,7 @@ from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 
 # These errors mean that a file is damaged or missing; any other one, that it could not be read.
 _DAMAGE = (IntegrityError, ResourceNotFound)
+FileErrors: TypeAlias = dict[str, BackupError | None]
 
 
 @dataclass
@@ -50,29 +52,9 @@ class CheckedFiles:
         return None if self.errors else True
 
 
-class FileChecks:
-    """The checks of one run, which read a file once, though several sets need it."""
-
-    def __init__(self) -> None:
-        self._errors: dict[str, BackupError | None] = {}
-
-    def check(self, directory: BackupDirectory, link: Link) -> None:
-        """Check the files of a table in one set. Raises as `check_link`."""
-        file = f"{directory.location}/{link.data.name}"
-        if file not in self._errors:
-            self._errors[file] = None
-            try:
-                check_link(directory, link)
-            except BackupError as error:
-                self._errors[file] = error
-        failure = self._errors[file]
-        if failure is not None:
-            raise failure
-
-
-def check_files(contents: Contents, backup: BackupSet, checks: FileChecks) -> CheckedFiles:
+def check_files(contents: Contents, backup: BackupSet, errors: FileErrors) -> CheckedFiles:
     """Check every file of the set, and of those that it builds on; one that fails does not stop the
-    others."""
+    others. `errors` are those of the run so far, by file: several sets may need the same one."""
     checked = CheckedFiles()
     if isinstance(backup, DamagedSet):
         checked.errors.append((None, backup.error))
@@ -88,11 +70,11 @@ def check_files(contents: Contents, backup: BackupSet, checks: FileChecks) -> Ch
             continue
         own = Link(backup.stamp, table, file)
         try:
-            checks.check(contents.directory, own)
+            _check_once(contents.directory, own, errors)
             links = links_of(checked.chain, table) if checked.chain else (own,)
             for link in links[1:]:
                 with reading(links, link):
-                    checks.check(contents.directory, link)
+                    _check_once(contents.directory, link, errors)
         except BackupError as error:
             checked.errors.append((table.table, error))
             if isinstance(error, _DAMAGE):
@@ -110,3 +92,17 @@ def check_files(contents: Contents, backup: BackupSet, checks: FileChecks) -> Ch
                 verified = VerifiedChain(**{**dict(verified), **of_chain})
             checked.tables[table.table] = verified
     return checked
+
+
+def _check_once(directory: BackupDirectory, link: Link, errors: FileErrors) -> None:
+    """Check the files of a table in one set. Raises as `check_link`."""
+    file = f"{directory.location}/{link.data.name}"
+    if file not in errors:
+        errors[file] = None
+        try:
+            check_link(directory, link)
+        except BackupError as error:
+            errors[file] = error
+    failure = errors[file]
+    if failure is not None:
+        raise failure

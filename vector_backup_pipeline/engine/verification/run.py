@@ -57,7 +57,7 @@ from vector_backup_pipeline.engine.runs import RunInParts
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.engine.verification.drill import DrilledSet, OpenDrillServer, drill_set
-from vector_backup_pipeline.engine.verification.files import CheckedFiles, FileChecks, check_files
+from vector_backup_pipeline.engine.verification.files import CheckedFiles, FileErrors, check_files
 from vector_backup_pipeline.parameters.types import LATEST
 from vector_backup_pipeline.parameters.verify import VerifyParameters
 
@@ -112,7 +112,7 @@ class VerifyRun(RunInParts[VerifyResult, _Set]):
         self.request = request
         self._open_drill_server = open_drill_server
         self._lock_timeout = lock_timeout
-        self._checks = FileChecks()
+        self._file_errors: FileErrors = {}
 
     def find(self) -> list[SetToVerify]:
         """The requested sets, oldest first in each location.
@@ -202,7 +202,7 @@ class VerifyRun(RunInParts[VerifyResult, _Set]):
     def _judge_bases(self, contents: Contents, bases: Sequence[ManifestSet]) -> None:
         """Store the verdict on each damaged one, so that no backup builds on it."""
         for backup in bases:
-            checked = check_files(contents, backup, self._checks)
+            checked = check_files(contents, backup, self._file_errors)
             errors = [error for _, error in checked.errors]
             base = _Set(contents, stored_set(contents, backup), errors=errors)
             if checked.passed is False and not _was_removed(base):
@@ -217,7 +217,7 @@ class VerifyRun(RunInParts[VerifyResult, _Set]):
                     f"The manifest of {backup_set.label} is missing, but its data files exist. "
                     "Find out what removed it."
                 )
-            checked = check_files(backup_set.contents, backup, self._checks)
+            checked = check_files(backup_set.contents, backup, self._file_errors)
             if not checked.errors:
                 return checked, self._drill(backup_set.directory, backup, checked)
         except BackupError as error:
