@@ -49,9 +49,9 @@ def databases(server18: EmbeddedServer, server16: EmbeddedServer) -> Iterator[Da
         drop_database(database.server, database.name)
 
 
-@pytest.fixture(params=[18, 16])
-def source(request: pytest.FixtureRequest, databases: Databases) -> Database:
-    return databases(request.param)
+@pytest.fixture
+def source(databases: Databases) -> Database:
+    return databases(18)
 
 
 @pytest.fixture

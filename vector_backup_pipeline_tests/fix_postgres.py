@@ -29,7 +29,7 @@ from vector_backup_pipeline.engine.secrets import SecretText
 _NUMBERS = itertools.count()
 _TEMPLATE = "with_vector"
 
-LANGCHAIN_TABLES = """
+LANGCHAIN_DEFINITIONS = """
     CREATE TABLE langchain_pg_collection (
         uuid uuid PRIMARY KEY DEFAULT gen_random_uuid(),
         name varchar NOT NULL UNIQUE,
@@ -42,6 +42,8 @@ LANGCHAIN_TABLES = """
         document varchar,
         cmetadata jsonb
     );
+"""
+_LANGCHAIN_ROWS = """
     INSERT INTO langchain_pg_collection (name, cmetadata)
         SELECT 'collection ' || i, '{"source": null}' FROM generate_series(1, 4) i;
     INSERT INTO langchain_pg_embedding
@@ -49,6 +51,7 @@ LANGCHAIN_TABLES = """
                ARRAY[i, i / 2.0, -i]::vector, 'document ' || i, jsonb_build_object('i', i)
           FROM generate_series(1, 58) i;
 """
+LANGCHAIN_TABLES = LANGCHAIN_DEFINITIONS + _LANGCHAIN_ROWS
 
 
 @dataclass(frozen=True)

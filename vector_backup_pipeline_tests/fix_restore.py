@@ -160,6 +160,29 @@ def restore(backup: BackupMaker) -> RestoreMaker:
     return RestoreMaker(backup.root)
 
 
+Saved = Callable[..., Database]
+
+
+@pytest.fixture
+def saved(database: Database, backup: BackupMaker) -> Saved:
+    """Runs statements in the database and backs up the tables named after them."""
+
+    def make(statements: str, *tables: str, **parameters: Any) -> Database:
+        database.run(statements)
+        made = backup(database.url, tables=tables, **parameters)
+        assert made.error is None, made.error
+        return database
+
+    return make
+
+
+@pytest.fixture
+def corpus(langchain: Database, backup: BackupMaker) -> Database:
+    """LangChain's tables, with a backup."""
+    assert backup(langchain.url).error is None
+    return langchain
+
+
 @pytest.fixture
 def in_staging(monkeypatch: pytest.MonkeyPatch) -> None:
     """Use several connections also for few rows, if all tables are new."""

@@ -91,14 +91,20 @@ def stored_in(directory: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in directory.iterdir() if path.name != LOG_NAME}
 
 
+_FORMS = [(form, compression) for form in FORMATS for compression in COMPRESSIONS]
+
+
 @pytest.mark.usefixtures("small_blocks", "in_staging")
-@pytest.mark.parametrize("storage", ["disk", "object storage"])
+@pytest.mark.parametrize(
+    ("storage", "forms"), [("disk", _FORMS), ("object storage", [("csv", "zstd")])]
+)
 def test_every_form_is_restored(
     docs: Database,
     backup: BackupMaker,
     restore: RestoreMaker,
     both: Encryption,
     storage: str,
+    forms: list[tuple[str, str]],
     request: pytest.FixtureRequest,
 ) -> None:
     rows = rows_of(docs)
@@ -106,17 +112,15 @@ def test_every_form_is_restored(
     if storage == "object storage":
         bucket: Bucket = request.getfixturevalue("bucket")
         backup.url = restore.url = bucket.url
-    for format_ in FORMATS:
-        for compression in COMPRESSIONS:
-            done = backup(docs.url, format=format_, compression=compression, **DOCS)
-            assert done.error is None, done.error
-            docs.run("DROP TABLE docs")
+    for form, compression in forms:
+        done = succeeded(backup(docs.url, format=form, compression=compression, **DOCS))
+        docs.run("DROP TABLE docs")
 
-            restored = restore.succeeds(docs, timestamp=done.stamp, workers=3).restored("docs")
+        restored = restore.succeeds(docs, timestamp=done.stamp, workers=3).restored("docs")
 
-            assert rows_of(docs) == rows
-            assert restored.digest_matches is True
-            assert restored.source_file.endswith(".age")
+        assert rows_of(docs) == rows
+        assert restored.digest_matches is True
+        assert restored.source_file.endswith(".age")
 
 
 def test_age_decrypts_the_file_that_it_would_have_been(

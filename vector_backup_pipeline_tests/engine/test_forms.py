@@ -21,7 +21,7 @@ from vector_backup_pipeline_tests.fix_postgres import (
     Database,
     new_database,
 )
-from vector_backup_pipeline_tests.fix_restore import RestoreMaker, everything_in
+from vector_backup_pipeline_tests.fix_restore import RestoreMaker, Saved, everything_in
 
 # Several ranges, blocks and frames a table.
 MANY_ROWS = """
@@ -42,26 +42,20 @@ EXTENSIONS = {
 }
 
 
-@pytest.fixture
-def corpus(any_database: Database) -> Database:
-    any_database.run(LANGCHAIN_TABLES + MANY_ROWS)
-    return any_database
-
-
 @pytest.mark.parametrize("compression", COMPRESSIONS)
 @pytest.mark.parametrize("form", FORMATS)
 def test_every_form_is_read_by_other_tools_and_comes_back_the_same(
-    corpus: Database,
+    langchain: Database,
     backup: BackupMaker,
     restore: RestoreMaker,
     in_staging: None,
     form: Format,
     compression: Compression,
 ) -> None:
-    corpus.run("CREATE TABLE nothing (id int PRIMARY KEY, v vector(3))")
-    before = everything_in(corpus)
+    langchain.run(MANY_ROWS + "CREATE TABLE nothing (id int PRIMARY KEY, v vector(3))")
+    before = everything_in(langchain)
     tables = (*LANGCHAIN, "nothing")
-    made = backup(corpus.url, tables=tables, format=form, compression=compression)
+    made = backup(langchain.url, tables=tables, format=form, compression=compression)
     assert made.error is None
     for table in tables:
         file = made.file(table)
@@ -70,29 +64,29 @@ def test_every_form_is_read_by_other_tools_and_comes_back_the_same(
         check_rows(BackupDirectory(LocalStore(made.directory)), file)
     assert made.file(EMBEDDING).rows == 6058
 
-    corpus.run("CREATE TABLE loaded (LIKE langchain_pg_embedding)")
+    langchain.run("CREATE TABLE loaded (LIKE langchain_pg_embedding)")
     options = "csv, header" if form == "csv" else "binary"
     plain = _unpacked(made, EMBEDDING, compression)
-    corpus.psql(f"\\copy loaded from '{plain}' with (format {options})")
-    assert corpus.ask("TABLE loaded EXCEPT TABLE langchain_pg_embedding") == []
-    assert corpus.ask_one("SELECT count(*) FROM loaded") == 6058
+    langchain.psql(f"\\copy loaded from '{plain}' with (format {options})")
+    assert langchain.ask("TABLE loaded EXCEPT TABLE langchain_pg_embedding") == []
+    assert langchain.ask_one("SELECT count(*) FROM loaded") == 6058
     if form == "csv":
         counts = "SELECT count(*), count(DISTINCT id), count(cmetadata), min(length(document)) FROM"
         cursor = duckdb.execute(
             f"{counts} read_csv(?, header = true, max_line_size = 10000000)",
             [str(made.path(EMBEDDING))],
         )
-        assert cursor.fetchall() == corpus.ask(f"{counts} langchain_pg_embedding")
+        assert cursor.fetchall() == langchain.ask(f"{counts} langchain_pg_embedding")
 
-    corpus.run("DROP TABLE loaded, nothing, langchain_pg_embedding, langchain_pg_collection")
-    done = restore.succeeds(corpus, workers=3)
+    langchain.run("DROP TABLE loaded, nothing, langchain_pg_embedding, langchain_pg_collection")
+    done = restore.succeeds(langchain, workers=3)
     assert all(done.restored(table).digest_matches for table in tables)
-    assert everything_in(corpus) == before
-    corpus.run("DELETE FROM langchain_pg_embedding WHERE id LIKE 'doc-%'")
-    restore.succeeds(corpus, on_conflict="skip")
-    assert everything_in(corpus) == before
-    restore.succeeds(corpus, truncate_before_restore=True)
-    assert everything_in(corpus) == before
+    assert everything_in(langchain) == before
+    langchain.run("DELETE FROM langchain_pg_embedding WHERE id LIKE 'doc-%'")
+    restore.succeeds(langchain, on_conflict="skip")
+    assert everything_in(langchain) == before
+    restore.succeeds(langchain, truncate_before_restore=True)
+    assert everything_in(langchain) == before
 
 
 def _unpacked(made: FinishedBackup, table: str, compression: Compression) -> Path:
@@ -144,13 +138,13 @@ def test_a_table_whose_binary_form_means_nothing_elsewhere_is_refused(
     assert backup(database.url, tables=("held", "plain")).error is None
 
 
-def test_a_generated_column_may_have_any_type(database: Database, backup: BackupMaker) -> None:
-    database.run(
+def test_a_generated_column_may_have_any_type(saved: Saved) -> None:
+    saved(
         "CREATE TYPE pair AS (a int, b int);"
-        "CREATE TABLE t (id int, p pair GENERATED ALWAYS AS (ROW(id, id)::pair) STORED)"
+        "CREATE TABLE t (id int, p pair GENERATED ALWAYS AS (ROW(id, id)::pair) STORED)",
+        "t",
+        format="binary",
     )
-
-    assert backup(database.url, tables=("t",), format="binary").error is None
 
 
 def test_binary_rows_of_another_server_version_are_refused_unless_allowed(

@@ -7,7 +7,7 @@ import pytest
 from vector_backup_pipeline.embedded import EmbeddedServer
 from vector_backup_pipeline_tests.fix_backup import LANGCHAIN, BackupMaker
 from vector_backup_pipeline_tests.fix_postgres import Database, drop_database
-from vector_backup_pipeline_tests.fix_restore import TRUNCATING, RestoreMaker
+from vector_backup_pipeline_tests.fix_restore import TRUNCATING, RestoreMaker, Saved
 
 MakeDatabase = Callable[[str], Database]
 BYTES = "SELECT name::bytea FROM langchain_pg_collection ORDER BY uuid"
@@ -89,13 +89,9 @@ def test_such_a_set_cannot_be_restored_into_another_encoding(
 
 
 def test_utf8_can_be_restored_into_such_a_database(
-    database: Database,
-    make_database: MakeDatabase,
-    backup: BackupMaker,
-    restore: RestoreMaker,
+    saved: Saved, make_database: MakeDatabase, restore: RestoreMaker
 ) -> None:
-    database.run("""CREATE TABLE "é" ("ü" text); INSERT INTO "é" VALUES ('向量')""")
-    backup(database.url, tables=("é",))
+    saved("""CREATE TABLE "é" ("ü" text); INSERT INTO "é" VALUES ('向量')""", "é")
     target = make_database("latin_target")
 
     restore.succeeds(target)

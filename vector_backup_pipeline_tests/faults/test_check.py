@@ -2,17 +2,21 @@
 
 import os
 import signal
-import subprocess
-import sys
+from pathlib import Path
 
 import pytest
 
 from vector_backup_pipeline_tests.faults.test_disk import _mounted as mounted
-from vector_backup_pipeline_tests.faults.watching import MORE_ROWS
+from vector_backup_pipeline_tests.faults.watching import (
+    MORE_ROWS,
+    holding,
+    in_background,
+    wait_for_a_waiting_lock,
+    wait_until_nothing_is_open,
+)
 from vector_backup_pipeline_tests.fix_checkup import EMBEDDINGS, Checker
-from vector_backup_pipeline_tests.fix_dagster import CHECKOUT
 from vector_backup_pipeline_tests.fix_postgres import Database
-from vector_backup_pipeline_tests.fix_process import child
+from vector_backup_pipeline_tests.fix_terminal import Terminal
 
 
 def test_a_disk_too_small_for_the_next_backup_fails(langchain: Database, check: Checker) -> None:
@@ -42,27 +46,20 @@ def test_a_full_or_read_only_disk_fails(
     assert left == []
 
 
-def test_ctrl_c_leaves_nothing_and_ends_with_130(langchain: Database, check: Checker) -> None:
+def test_ctrl_c_leaves_nothing_and_ends_with_130(
+    installed: Database, terminal: Terminal, root: Path
+) -> None:
     """Interrupted while the check waits for a lock on a table."""
-    with langchain.session() as holder, holder.cursor() as cursor:
-        cursor.execute(f"LOCK TABLE {EMBEDDINGS} IN ACCESS EXCLUSIVE MODE")
-        with child(
-            [sys.executable, "-m", "vector_backup_pipeline.cli", "check"],
-            env={
-                **os.environ,
-                "PYTHONPATH": str(CHECKOUT),
-                "VECTOR_BACKUP_DB_URL": langchain.url,
-                "VECTOR_BACKUP_ROOT": str(check.root / "backups"),
-            },
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        ) as process:
-            while not langchain.ask_one("SELECT count(*) FROM pg_locks WHERE NOT granted"):
-                assert process.poll() is None
-            process.send_signal(signal.SIGINT)
-            out, err = process.communicate(timeout=30)
 
-    assert process.returncode == 130
-    assert "RUN_CANCELED" in err
-    assert "storage" not in out, "nothing more is tried"
-    assert check.paths == []
+    def interrupt() -> None:
+        wait_for_a_waiting_lock(installed)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with holding(installed, f"LOCK TABLE {EMBEDDINGS}"), in_background(interrupt):
+        called = terminal("check")
+
+    assert called.code == 130
+    assert "RUN_CANCELED" in called.err
+    assert "storage" not in called.out, "nothing more is tried"
+    assert list(root.iterdir()) == []
+    wait_until_nothing_is_open(installed)

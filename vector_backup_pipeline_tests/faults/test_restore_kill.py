@@ -48,7 +48,7 @@ def test_killed_at_a_step_existing_tables_are_as_before_or_restored(
     assert everything_in(langchain) == whole
 
 
-@pytest.mark.parametrize("step", ["loading", "proven", "committed"])
+@pytest.mark.parametrize("step", ["proven", "committed"])
 def test_killed_at_a_step_new_tables_are_not_there_or_whole(
     langchain: Database, whole: str, restore: RestoreMaker, step: str
 ) -> None:

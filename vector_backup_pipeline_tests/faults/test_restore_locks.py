@@ -38,12 +38,6 @@ from vector_backup_pipeline_tests.fix_restore import (
 
 
 @pytest.fixture
-def backed_up(langchain: Database, backup: BackupMaker) -> Database:
-    assert backup(langchain.url).error is None
-    return langchain
-
-
-@pytest.fixture
 def hurried(restore: RestoreMaker) -> RestoreMaker:
     restore.lock_timeout = 0.2
     return restore
@@ -53,33 +47,31 @@ def hurried(restore: RestoreMaker) -> RestoreMaker:
     "parameters", [TRUNCATING, {"on_conflict": "skip"}], ids=["truncating", "skip"]
 )
 def test_the_wait_for_a_writer_is_limited(
-    backed_up: Database, hurried: RestoreMaker, parameters: dict[str, Any]
+    corpus: Database, hurried: RestoreMaker, parameters: dict[str, Any]
 ) -> None:
-    with kept_from_locking(backed_up, EMBEDDINGS):
-        done = hurried.fails(backed_up, "LOCK_TIMEOUT", "VECTOR_BACKUP_LOCK_TIMEOUT", **parameters)
+    with kept_from_locking(corpus, EMBEDDINGS):
+        done = hurried.fails(corpus, "LOCK_TIMEOUT", "VECTOR_BACKUP_LOCK_TIMEOUT", **parameters)
 
     assert done.error is not None
     assert done.error.can_retry
     assert done.result.duration < 5
 
 
-def test_a_reader_blocks_a_restore_that_truncates(
-    backed_up: Database, hurried: RestoreMaker
-) -> None:
-    with holding(backed_up, "SELECT FROM langchain_pg_collection"):
-        hurried.fails(backed_up, "LOCK_TIMEOUT", "Another session holds the table", **TRUNCATING)
+def test_a_reader_blocks_a_restore_that_truncates(corpus: Database, hurried: RestoreMaker) -> None:
+    with holding(corpus, "SELECT FROM langchain_pg_collection"):
+        hurried.fails(corpus, "LOCK_TIMEOUT", "Another session holds the table", **TRUNCATING)
 
 
 @pytest.mark.parametrize("on_conflict", ["fail", "skip", "replace"])
 def test_readers_and_a_restore_that_truncates_nothing_let_each_other_be(
-    backed_up: Database, hurried: RestoreMaker, on_conflict: str
+    corpus: Database, hurried: RestoreMaker, on_conflict: str
 ) -> None:
-    backed_up.run(
+    corpus.run(
         "CREATE INDEX ON langchain_pg_embedding USING hnsw (embedding vector_l2_ops);"
         "UPDATE langchain_pg_embedding SET id = 'other ' || id"
     )
     seen: list[int] = []
-    with holding(backed_up, "SELECT FROM langchain_pg_embedding") as reader:
+    with holding(corpus, "SELECT FROM langchain_pg_embedding") as reader:
 
         def look() -> None:
             reader.execute("SELECT count(*) FROM langchain_pg_embedding")
@@ -88,65 +80,63 @@ def test_readers_and_a_restore_that_truncates_nothing_let_each_other_be(
 
         for step in ("load", "build", "prove"):
             hurried.between[step] = look
-        hurried.succeeds(backed_up, tables=(EMBEDDINGS,), on_conflict=on_conflict)
+        hurried.succeeds(corpus, tables=(EMBEDDINGS,), on_conflict=on_conflict)
         look()
 
     assert seen == [58, 58, 58, 116]
 
 
-def test_writers_wait_until_the_restore_has_ended(
-    backed_up: Database, restore: RestoreMaker
-) -> None:
-    backed_up.run("DELETE FROM langchain_pg_embedding")
+def test_writers_wait_until_the_restore_has_ended(corpus: Database, restore: RestoreMaker) -> None:
+    corpus.run("DELETE FROM langchain_pg_embedding")
     writing = threading.Thread(
-        target=backed_up.run,
+        target=corpus.run,
         args=["INSERT INTO langchain_pg_embedding (id) VALUES ('waits')"],
         daemon=True,
     )
 
     def begin_to_write() -> None:
         writing.start()
-        wait_for_a_waiting_lock(backed_up)
+        wait_for_a_waiting_lock(corpus)
 
     restore.between["load"] = begin_to_write
-    done = restore.succeeds(backed_up, tables=(EMBEDDINGS,))
+    done = restore.succeeds(corpus, tables=(EMBEDDINGS,))
     writing.join(JOIN_SECONDS)
     assert not writing.is_alive()
 
     assert done.restored(EMBEDDINGS).digest_matches is True, "the writer's row is not in the proof"
-    assert count(backed_up) == 59
+    assert count(corpus) == 59
 
 
 def test_a_dead_runs_schema_that_is_in_use_is_left_for_the_next_restore(
-    backed_up: Database, hurried: RestoreMaker
+    corpus: Database, hurried: RestoreMaker
 ) -> None:
     schema = staging_name("dead")
-    backed_up.run(f"CREATE SCHEMA {schema}; CREATE TABLE {schema}.t (i int)")
-    with holding(backed_up, f"SELECT FROM {schema}.t"):
-        done = hurried(backed_up.url, **TRUNCATING)
+    corpus.run(f"CREATE SCHEMA {schema}; CREATE TABLE {schema}.t (i int)")
+    with holding(corpus, f"SELECT FROM {schema}.t"):
+        done = hurried(corpus.url, **TRUNCATING)
     assert done.error is None
-    assert staging_schemas(backed_up) == [schema]
+    assert staging_schemas(corpus) == [schema]
 
-    done = hurried.succeeds(backed_up, **TRUNCATING)
+    done = hurried.succeeds(corpus, **TRUNCATING)
     assert done.result.notices == [f"Dropped {schema}, which a killed restore had left behind."]
 
 
 def test_a_restore_that_waits_for_a_lock_can_be_cancelled(
-    backed_up: Database, restore: RestoreMaker
+    corpus: Database, restore: RestoreMaker
 ) -> None:
     restore.lock_timeout = 60
 
     def interrupt() -> None:
-        wait_for_a_waiting_lock(backed_up)
+        wait_for_a_waiting_lock(corpus)
         os.kill(os.getpid(), signal.SIGINT)
 
     with (
-        kept_from_locking(backed_up, COLLECTIONS),
-        untouched(backed_up),
+        kept_from_locking(corpus, COLLECTIONS),
+        untouched(corpus),
         in_background(interrupt),
         interrupted(),
     ):
-        restore(backed_up.url, **TRUNCATING)
+        restore(corpus.url, **TRUNCATING)
 
 
 def test_an_interrupt_during_the_recall_probes_ends_the_run_and_the_tables_stay_restored(
@@ -196,20 +186,20 @@ def test_an_interrupt_during_the_recall_probes_ends_the_run_and_the_tables_stay_
     ],
 )
 def test_a_table_that_changes_before_it_is_locked_is_not_taken_for_what_it_was(
-    backed_up: Database,
+    corpus: Database,
     restore: RestoreMaker,
     monkeypatch: pytest.MonkeyPatch,
     change: str,
     error: str,
     words: str,
 ) -> None:
-    _just_before_the_locks(monkeypatch, backed_up, change)
+    _just_before_the_locks(monkeypatch, corpus, change)
 
-    done = restore(backed_up.url, **TRUNCATING)
+    done = restore(corpus.url, **TRUNCATING)
 
     restore.check_failure(done, error, words)
-    wait_until_nothing_is_open(backed_up)
-    assert count(backed_up, COLLECTIONS) == 4
+    wait_until_nothing_is_open(corpus)
+    assert count(corpus, COLLECTIONS) == 4
 
 
 def _just_before_the_locks(
@@ -236,26 +226,26 @@ def _two_restores(
 
 
 def test_two_restores_that_truncate_run_one_after_the_other(
-    backed_up: Database, restore: RestoreMaker
+    corpus: Database, restore: RestoreMaker
 ) -> None:
-    before = everything_in(backed_up)
+    before = everything_in(corpus)
 
-    done = _two_restores(backed_up, restore, "prepare", **TRUNCATING)
+    done = _two_restores(corpus, restore, "prepare", **TRUNCATING)
 
     assert [finished.error for finished in done] == [None, None]
-    assert everything_in(backed_up) == before
+    assert everything_in(corpus) == before
 
 
 @pytest.mark.usefixtures("in_staging")
 def test_of_two_restores_that_create_the_tables_one_does(
-    backed_up: Database, restore: RestoreMaker
+    corpus: Database, restore: RestoreMaker
 ) -> None:
-    before = rows_of(backed_up)
-    backed_up.run("DROP TABLE langchain_pg_collection, langchain_pg_embedding")
+    before = rows_of(corpus)
+    corpus.run("DROP TABLE langchain_pg_collection, langchain_pg_embedding")
 
-    done = _two_restores(backed_up, restore, "prove")
+    done = _two_restores(corpus, restore, "prove")
 
     assert sorted(finished.error_type or "" for finished in done) == ["", "DATABASE_ERROR"]
     (failed,) = [finished for finished in done if finished.error is not None]
     assert "langchain_pg_" in failed.message
-    assert rows_of(backed_up) == before
+    assert rows_of(corpus) == before

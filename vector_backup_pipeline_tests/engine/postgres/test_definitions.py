@@ -20,6 +20,11 @@ from vector_backup_pipeline_tests.fix_definitions import (
 from vector_backup_pipeline_tests.fix_postgres import Database
 
 
+@pytest.fixture(params=[18, 16])
+def source(request: pytest.FixtureRequest, databases: Databases) -> Database:
+    return databases(request.param)
+
+
 def test_a_backup_writes_only_statements_that_a_manifest_may_contain(source: Database) -> None:
     source.run(RICH_SCHEMA)
     definitions = read_all(source)

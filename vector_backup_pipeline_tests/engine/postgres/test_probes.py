@@ -12,7 +12,7 @@ from vector_backup_pipeline.engine.postgres.probes import measure_recall
 from vector_backup_pipeline.engine.results import Recall
 from vector_backup_pipeline_tests.fix_postgres import Database, settings_for
 
-ROWS = 200
+ROWS = 80
 DOCS = """
     CREATE TABLE docs (
         id int PRIMARY KEY, kind text, v vector(8), loose vector, half halfvec(8),
@@ -49,21 +49,15 @@ def by_index(database: Database, table: str = "docs", probes: int = 5) -> dict[s
 
 
 @pytest.fixture
-def docs(any_database: Database) -> Database:
-    any_database.run(DOCS)
-    return any_database
-
-
-@pytest.fixture
-def docs18(database: Database) -> Database:
+def docs(database: Database) -> Database:
     database.run(DOCS)
     return database
 
 
-def test_an_index_is_asked_and_its_answers_are_compared(docs: Database) -> None:
-    docs.run("CREATE INDEX docs_v ON docs USING hnsw (v vector_cosine_ops)")
+def test_an_index_is_asked_and_its_answers_are_compared(any_database: Database) -> None:
+    any_database.run(DOCS + "CREATE INDEX docs_v ON docs USING hnsw (v vector_cosine_ops)")
 
-    measured = by_index(docs)["docs_v"]
+    measured = by_index(any_database)["docs_v"]
 
     assert measured.model_dump(exclude={"seconds"}) == {
         "table": "the docs",
@@ -77,39 +71,40 @@ def test_an_index_is_asked_and_its_answers_are_compared(docs: Database) -> None:
     }
 
 
-@pytest.mark.parametrize(
-    ("key", "column", "metric", "dimensions"),
-    [
-        ("v vector_l2_ops", "v", "<->", 8),
-        ("v vector_ip_ops", "v", "<#>", 8),
-        ("v vector_l1_ops", "v", "<+>", 8),
-        ("half halfvec_cosine_ops", "half", "<=>", 8),
-        ("sparse sparsevec_l2_ops", "sparse", "<->", 8),
-        ("bits bit_hamming_ops", "bits", "<~>", 64),
-        ("bits bit_jaccard_ops", "bits", "<%>", 64),
-        ("(loose::vector(8)) vector_cosine_ops", "loose", "<=>", 8),
-        ("(v::halfvec(8)) halfvec_l2_ops", "v", "<->", 8),
-        ("(subvector(v, 1, 4)::vector(4)) vector_l2_ops", "v", "<->", 4),
-        ("(binary_quantize(v)::bit(8)) bit_hamming_ops", "v", "<~>", 8),
-        ("v vector_cosine_ops) WHERE (kind = 'kind 1' OR kind LIKE '%{0}%s'", "v", "<=>", 8),
-    ],
-)
-def test_every_kind_of_index_is_measured_by_its_own_metric(
-    docs: Database, key: str, column: str, metric: str, dimensions: int
-) -> None:
-    docs.run(f"CREATE INDEX docs_i ON docs USING hnsw ({key})")
+_KINDS = {
+    "v vector_l2_ops": ("v", "<->", 8),
+    "v vector_ip_ops": ("v", "<#>", 8),
+    "v vector_l1_ops": ("v", "<+>", 8),
+    "half halfvec_cosine_ops": ("half", "<=>", 8),
+    "sparse sparsevec_l2_ops": ("sparse", "<->", 8),
+    "bits bit_hamming_ops": ("bits", "<~>", 64),
+    "bits bit_jaccard_ops": ("bits", "<%>", 64),
+    "(loose::vector(8)) vector_cosine_ops": ("loose", "<=>", 8),
+    "(v::halfvec(8)) halfvec_l2_ops": ("v", "<->", 8),
+    "(subvector(v, 1, 4)::vector(4)) vector_l2_ops": ("v", "<->", 4),
+    "(binary_quantize(v)::bit(8)) bit_hamming_ops": ("v", "<~>", 8),
+    "v vector_cosine_ops) WHERE (kind = 'kind 1' OR kind LIKE '%{0}%s'": ("v", "<=>", 8),
+}
 
-    measured = by_index(docs)["docs_i"]
 
-    assert (measured.column, measured.metric) == (column, metric)
-    assert measured.dimensions == [dimensions]
-    assert (measured.probes, measured.note) == (5, None)
-    assert measured.recall is not None
-    assert measured.recall > 0.5
+def test_every_kind_of_index_is_measured_by_its_own_metric(docs: Database) -> None:
+    for number, key in enumerate(_KINDS):
+        docs.run(f"CREATE INDEX docs_{number} ON docs USING hnsw ({key})")
+
+    measured = by_index(docs)
+
+    for number, (key, expected) in enumerate(_KINDS.items()):
+        recall = measured[f"docs_{number}"]
+        assert (recall.column, recall.metric, *(recall.dimensions or ())) == expected, key
+        assert (recall.probes, recall.note) == (5, None), key
+        assert (recall.recall or 0) > 0.5, key
 
 
 def test_what_an_index_misses_is_what_another_reckoning_says(docs: Database) -> None:
-    docs.run("CREATE INDEX docs_v ON docs USING ivfflat (v vector_l2_ops) WITH (lists = 20)")
+    docs.run(
+        f"DELETE FROM docs WHERE id > {ROWS};"
+        "CREATE INDEX docs_v ON docs USING ivfflat (v vector_l2_ops) WITH (lists = 10)"
+    )
     nearest = (
         "SET enable_seqscan = {0}; SET enable_sort = {0}; SET enable_indexscan = {1};"
         " SELECT p.id, ARRAY(SELECT d.id FROM docs d ORDER BY d.v <-> p.v LIMIT 10) FROM docs p"
@@ -125,15 +120,15 @@ def test_what_an_index_misses_is_what_another_reckoning_says(docs: Database) -> 
     assert 0.1 < sum(shares) / ROWS < 0.9
 
 
-def test_each_of_several_indexes_has_a_result_of_its_own(docs18: Database) -> None:
-    docs18.run("""
+def test_each_of_several_indexes_has_a_result_of_its_own(docs: Database) -> None:
+    docs.run("""
         CREATE INDEX docs_cosine ON docs USING hnsw (v vector_cosine_ops);
         CREATE INDEX docs_l2 ON docs USING hnsw (v vector_l2_ops);
         CREATE INDEX docs_l2_ivf ON docs USING ivfflat (v vector_l2_ops) WITH (lists = 2);
         CREATE INDEX docs_words ON docs (kind);
     """)
 
-    measured = by_index(docs18)
+    measured = by_index(docs)
 
     assert set(measured) == {"docs_cosine", "docs_l2", "docs_l2_ivf"}
     assert measured["docs_cosine"].recall == 1.0
@@ -143,105 +138,119 @@ def test_each_of_several_indexes_has_a_result_of_its_own(docs18: Database) -> No
     assert (hnsw.note or ivfflat.note or "").startswith("the planner does not use it but docs_l2")
 
 
-def test_an_index_for_one_dimension_is_measured_with_its_vectors(docs: Database) -> None:
-    docs.run("""
-        CREATE TABLE mixed (id int PRIMARY KEY, v vector);
-        INSERT INTO mixed SELECT i, ARRAY[i, 1, -i]::vector FROM generate_series(1, 30) i;
-        INSERT INTO mixed VALUES (31, '[1,2]'), (32, '[1,2,3,4]'), (33, NULL);
-        CREATE INDEX of_three ON mixed USING hnsw ((v::vector(3)) vector_cosine_ops)
-         WHERE vector_dims(v) = 3
-    """)
-
-    (of_three,) = measure(docs, "mixed")
-
-    assert (of_three.index, of_three.dimensions, of_three.probes) == ("of_three", [3], 5)
-    assert (of_three.column, of_three.recall, of_three.note) == ("v", 1.0, None)
-
-
-def test_null_and_zero_vectors_are_neither_probes_nor_neighbours(docs: Database) -> None:
-    docs.run("""
-        CREATE TABLE gaps (id int PRIMARY KEY, v vector(2));
-        INSERT INTO gaps SELECT i, '[0,0]' FROM generate_series(1, 60) i;
-        INSERT INTO gaps SELECT i, NULL FROM generate_series(301, 400) i;
-        INSERT INTO gaps SELECT i, ARRAY[i, 1]::vector FROM generate_series(401, 403) i;
-        CREATE INDEX gaps_v ON gaps USING hnsw (v vector_cosine_ops);
-    """)
-
-    measured = by_index(docs, "gaps")["gaps_v"]
-
-    assert (measured.probes, measured.recall, measured.note) == (3, 1.0, None)
+_PARTS = """
+    CREATE TABLE part1 PARTITION OF parts FOR VALUES FROM (1) TO (100);
+    CREATE TABLE part2 PARTITION OF parts DEFAULT PARTITION BY RANGE (id);
+    CREATE TABLE part2_1 PARTITION OF part2 DEFAULT;
+    INSERT INTO parts SELECT id, v FROM docs;
+    CREATE INDEX parts_v ON parts USING hnsw (v vector_cosine_ops);
+"""
 
 
 @pytest.mark.parametrize(
-    "rows",
+    ("table", "probes", "statements"),
     [
-        *("SELECT 1, NULL::vector", "SELECT 1, '[0,0]'::vector LIMIT 0"),
-        "VALUES (1, '[1e30,1e30]'::vector), (2, '[1e-30,1e-30]')",  # Their distances overflow.
+        pytest.param(
+            "mixed",
+            5,
+            """CREATE TABLE mixed (id int PRIMARY KEY, v vector);
+            INSERT INTO mixed SELECT i, ARRAY[i, 1, -i]::vector FROM generate_series(1, 30) i;
+            INSERT INTO mixed VALUES (31, '[1,2]'), (32, '[1,2,3,4]'), (33, NULL);
+            CREATE INDEX mixed_v ON mixed USING hnsw ((v::vector(3)) vector_cosine_ops)
+             WHERE vector_dims(v) = 3""",
+            id="one of several dimensions",
+        ),
+        pytest.param(
+            "gaps",
+            3,
+            """CREATE TABLE gaps (id int PRIMARY KEY, v vector(2));
+            INSERT INTO gaps SELECT i, '[0,0]' FROM generate_series(1, 60) i;
+            INSERT INTO gaps SELECT i, NULL FROM generate_series(301, 400) i;
+            INSERT INTO gaps SELECT i, ARRAY[i, 1]::vector FROM generate_series(401, 403) i;
+            CREATE INDEX gaps_v ON gaps USING hnsw (v vector_cosine_ops)""",
+            id="null and zero vectors are neither probes nor neighbours",
+        ),
+        pytest.param(
+            "same",
+            5,
+            """CREATE TABLE same (a int, b text, v vector(2), PRIMARY KEY (b, a));
+            INSERT INTO same SELECT i % 7, 'b' || i, ARRAY[i % 2, 1]::vector
+              FROM generate_series(1, 36) i;
+            CREATE INDEX same_v ON same USING hnsw (v vector_l2_ops)""",
+            id="equally near rows are distinguished by their key",
+        ),
+        pytest.param(
+            "parts",
+            5,
+            "CREATE TABLE parts (id int PRIMARY KEY, v vector(8)) PARTITION BY RANGE (id);"
+            + _PARTS,
+            id="all partitions",
+        ),
+        pytest.param(
+            "parts",
+            5,
+            "CREATE TABLE parts (id int, v vector(8)) PARTITION BY RANGE (id);" + _PARTS,
+            id="all partitions, without a key",
+        ),
+        pytest.param(
+            "docs",
+            5,
+            """CREATE INDEX docs_v ON docs USING hnsw (v vector_cosine_ops);
+            CREATE TABLE child () INHERITS (docs); INSERT INTO child SELECT * FROM docs""",
+            id="no inheritance children",
+        ),
     ],
 )
-def test_nothing_to_search_for_is_said(docs18: Database, rows: str) -> None:
-    docs18.run(
-        "CREATE TABLE empty (id int, v vector(2));"
-        f"INSERT INTO empty {rows}; CREATE INDEX empty_v ON empty USING hnsw (v vector_cosine_ops)"
-    )
+def test_the_rows_that_an_index_has_are_searched(
+    docs: Database, table: str, probes: int, statements: str
+) -> None:
+    docs.run(statements)
 
-    (measured,) = measure(docs18, "empty")
+    (measured,) = [recall for recall in measure(docs, table) if recall.index]
 
-    assert (measured.recall, measured.probes) == (None, 0)
-    assert measured.note == "there is no vector to search for"
-
-
-def test_equally_near_rows_are_distinguished_by_their_key(docs18: Database) -> None:
-    docs18.run("""
-        CREATE TABLE same (a int, b text, v vector(2), PRIMARY KEY (b, a));
-        INSERT INTO same SELECT i % 7, 'b' || i, ARRAY[i % 2, 1]::vector
-          FROM generate_series(1, 36) i;
-        CREATE INDEX same_v ON same USING hnsw (v vector_l2_ops);
-    """)
-
-    assert by_index(docs18, "same")["same_v"].recall == 1.0
-
-
-@pytest.mark.parametrize("key", [", PRIMARY KEY (id)", ""])
-def test_a_partitioned_tables_index_is_asked_in_all_partitions(docs: Database, key: str) -> None:
-    docs.run(f"""
-        CREATE TABLE parts (id int, v vector(8){key}) PARTITION BY RANGE (id);
-        CREATE TABLE part1 PARTITION OF parts FOR VALUES FROM (1) TO (100);
-        CREATE TABLE part2 PARTITION OF parts DEFAULT PARTITION BY RANGE (id);
-        CREATE TABLE part2_1 PARTITION OF part2 DEFAULT;
-        INSERT INTO parts SELECT id, v FROM docs;
-        CREATE INDEX parts_v ON parts USING hnsw (v vector_cosine_ops);
-    """)
-
-    (measured,) = measure(docs, "parts")
-
-    assert (measured.index, measured.recall, measured.note) == ("parts_v", 1.0, None)
-
-
-def test_an_index_that_some_partition_lacks_is_not_valid(docs18: Database) -> None:
-    docs18.run("""
-        CREATE TABLE parts (id int, v vector(8)) PARTITION BY RANGE (id);
-        CREATE TABLE part1 PARTITION OF parts DEFAULT;
-        INSERT INTO parts SELECT id, v FROM docs;
-        CREATE INDEX parts_v ON ONLY parts USING hnsw (v vector_cosine_ops);
-    """)
-
-    (measured,) = measure(docs18, "parts")
-
-    assert (measured.recall, measured.note) == (None, "the index is not valid")
-
-
-def test_children_of_a_table_are_no_part_of_it(docs18: Database) -> None:
-    docs18.run("CREATE INDEX docs_v ON docs USING hnsw (v vector_cosine_ops)")
-    docs18.run("CREATE TABLE child () INHERITS (docs); INSERT INTO child SELECT * FROM docs")
-
-    measured = by_index(docs18)["docs_v"]
-
+    assert (measured.index, measured.probes) == (f"{table}_v", probes)
     assert (measured.recall, measured.note) == (1.0, None)
 
 
-def test_pgvector_may_lie_in_any_schema_and_names_may_be_odd(docs18: Database) -> None:
-    docs18.run("""
+_NO_VECTOR = "there is no vector to search for"
+_EMPTY = "CREATE TABLE empty (id int, v vector(2)); INSERT INTO empty "
+_EMPTY_INDEX = "; CREATE INDEX ON empty USING hnsw (v vector_cosine_ops)"
+
+
+@pytest.mark.parametrize(
+    ("table", "statements", "note"),
+    [
+        ("empty", f"{_EMPTY} SELECT 1, NULL::vector {_EMPTY_INDEX}", _NO_VECTOR),
+        ("empty", f"{_EMPTY} SELECT 1, '[0,0]'::vector LIMIT 0 {_EMPTY_INDEX}", _NO_VECTOR),
+        # Their distances overflow.
+        (
+            "empty",
+            f"{_EMPTY} VALUES (1, '[1e30,1e30]'), (2, '[1e-30,1e-30]') {_EMPTY_INDEX}",
+            _NO_VECTOR,
+        ),
+        (
+            "parts",
+            """CREATE TABLE parts (id int, v vector(8)) PARTITION BY RANGE (id);
+            CREATE TABLE part1 PARTITION OF parts DEFAULT;
+            INSERT INTO parts SELECT id, v FROM docs;
+            CREATE INDEX parts_v ON ONLY parts USING hnsw (v vector_cosine_ops)""",
+            "the index is not valid",
+        ),
+    ],
+    ids=["null", "no rows", "overflow", "a partition lacks it"],
+)
+def test_an_index_that_cannot_be_measured_gets_a_note(
+    docs: Database, table: str, statements: str, note: str
+) -> None:
+    docs.run(statements)
+
+    (measured,) = measure(docs, table)
+
+    assert (measured.recall, measured.probes, measured.note) == (None, 0, note)
+
+
+def test_pgvector_may_lie_in_any_schema_and_names_may_be_odd(docs: Database) -> None:
+    docs.run("""
         CREATE SCHEMA "the ext%s";
         ALTER EXTENSION vector SET SCHEMA "the ext%s";
         CREATE SCHEMA "app {0}";
@@ -257,16 +266,16 @@ def test_pgvector_may_lie_in_any_schema_and_names_may_be_odd(docs18: Database) -
          USING hnsw ((loose::"the ext%s".vector(8)) "the ext%s".vector_l2_ops);
     """)
 
-    measured = measure(docs18, "docs %s {0}", schema="app {0}")
+    measured = measure(docs, "docs %s {0}", schema="app {0}")
 
     columns = {"i %s {0}": 'a "v" %s {0}', "of_domain": "loose"}
     assert {recall.index: recall.column for recall in measured} == columns
     assert {(recall.recall, recall.note) for recall in measured} == {(1.0, None)}
 
 
-def test_the_time_limit_holds_and_what_was_measured_is_reported(docs18: Database) -> None:
+def test_the_time_limit_holds_and_what_was_measured_is_reported(docs: Database) -> None:
     # Every row's distance takes 50 ms: one index's exact answers would take far longer.
-    docs18.run("""
+    docs.run("""
         CREATE FUNCTION slow(vector) RETURNS vector(8) IMMUTABLE LANGUAGE plpgsql AS
         $$ BEGIN IF current_setting('transaction_isolation') = 'repeatable read' THEN
              PERFORM pg_sleep(0.05); END IF; RETURN $1; END $$;
@@ -278,7 +287,7 @@ def test_the_time_limit_holds_and_what_was_measured_is_reported(docs18: Database
     """)
     started = time.monotonic()
 
-    measured = {recall.index: recall for recall in measure(docs18, seconds=4.0)}
+    measured = {recall.index: recall for recall in measure(docs, seconds=4.0)}
 
     assert time.monotonic() - started < 8
     assert measured["docs_slow"].note == "the time for it ran out"
@@ -296,20 +305,20 @@ def test_the_time_limit_holds_and_what_was_measured_is_reported(docs18: Database
     ],
 )
 def test_a_role_that_may_not_read_all_rows_gets_a_note(
-    docs18: Database, rights: str, note: str
+    docs: Database, rights: str, note: str
 ) -> None:
-    url = docs18.create_role(f"prober_of_{docs18.name}")
-    docs18.run(f"CREATE INDEX ON docs USING hnsw (v vector_cosine_ops); {rights}")
+    url = docs.create_role(f"prober_of_{docs.name}")
+    docs.run(f"CREATE INDEX ON docs USING hnsw (v vector_cosine_ops); {rights}")
 
-    (measured,) = measure(docs18, url=url)
+    (measured,) = measure(docs, url=url)
 
     assert (measured.recall, measured.note) == (None, note)
 
 
-def test_a_lost_connection_is_no_failure(docs18: Database) -> None:
-    settings = settings_for(docs18.url)
+def test_a_lost_connection_is_no_failure(docs: Database) -> None:
+    settings = settings_for(docs.url)
     with closing(connect(settings)) as connection:
-        docs18.run("SELECT pg_terminate_backend(%s)", [connection.get_backend_pid()])
+        docs.run("SELECT pg_terminate_backend(%s)", [connection.get_backend_pid()])
         (measured,) = measure_recall(connection, ("public", "docs"), "the docs", 5, 60.0)
 
     assert measured.recall is None

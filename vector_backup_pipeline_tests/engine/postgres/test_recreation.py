@@ -22,7 +22,7 @@ from vector_backup_pipeline_tests.fix_definitions import (
     schemas,
     step,
 )
-from vector_backup_pipeline_tests.fix_postgres import Database
+from vector_backup_pipeline_tests.fix_postgres import LANGCHAIN_DEFINITIONS, Database
 
 
 @pytest.mark.parametrize("staging", [True, False])
@@ -46,9 +46,8 @@ def test_pg_dump_sees_the_same_tables(
     assert all(schema.startswith(STAGING) == staging for schema in schemas)
 
 
-@pytest.mark.parametrize("table", ["leaves.parts_eu_1", "child", "far"])
 def test_a_part_of_something_larger_becomes_a_table_of_its_own(
-    source: Database, target: Database, table: str
+    source: Database, target: Database
 ) -> None:
     source.run(
         RICH_SCHEMA
@@ -59,27 +58,22 @@ def test_a_part_of_something_larger_becomes_a_table_of_its_own(
         CREATE SERVER away FOREIGN DATA WRAPPER wrapper;
         CREATE FOREIGN TABLE far (a int NOT NULL, b text DEFAULT 'x') SERVER away"""
     )
-    original = read_table(source, table)
+    for table in ("leaves.parts_eu_1", "child", "far"):
+        original = read_table(source, table)
+        Restore(target, read(source, table)).in_place()
+        made = read_table(target, table)
 
-    Restore(target, read(source, table)).in_place()
-
-    made = read_table(target, table)
-    assert made.columns == original.columns
-    assert made.ddl == original.ddl
-    assert made.indexes == original.indexes
-    omitted = {omission.kind.value for omission in original.omissions}
-    assert omitted <= {"structure", "foreign server"}
-    assert original.omissions != ()
-    assert made.omissions == ()
+        assert made.columns == original.columns
+        assert made.ddl == original.ddl
+        assert made.indexes == original.indexes
+        omitted = {omission.kind.value for omission in original.omissions}
+        assert omitted <= {"structure", "foreign server"}
+        assert original.omissions != ()
+        assert made.omissions == ()
 
 
-LANGCHAIN = """
-CREATE TABLE langchain_pg_collection (
-    uuid uuid PRIMARY KEY, name varchar NOT NULL UNIQUE, cmetadata json);
-CREATE TABLE langchain_pg_embedding (
-    id varchar PRIMARY KEY,
-    collection_id uuid REFERENCES langchain_pg_collection (uuid) ON DELETE CASCADE,
-    embedding vector(3), document varchar, cmetadata jsonb);
+LANGCHAIN = f"""
+{LANGCHAIN_DEFINITIONS}
 CREATE INDEX by_distance ON langchain_pg_embedding USING hnsw (embedding vector_cosine_ops)"""
 
 

@@ -78,11 +78,11 @@ def repeated(*works: Callable[[], None]) -> Iterator[None]:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_tables_agree_while_others_write_and_vacuum(
-    any_database: Database, backup: BackupMaker, method: ExportMethod
+    database: Database, backup: BackupMaker, method: ExportMethod
 ) -> None:
-    any_database.run(ACCOUNTS)
+    database.run(ACCOUNTS)
     with ExitStack() as stack:
-        writer, mover, sweeper = (stack.enter_context(any_database.session()) for _ in range(3))
+        writer, mover, sweeper = (stack.enter_context(database.session()) for _ in range(3))
         sweeper.autocommit = True
 
         def move() -> None:  # Transfers between the two tables, over all their rows.
@@ -106,7 +106,7 @@ def test_tables_agree_while_others_write_and_vacuum(
 
         with repeated(move, replace, vacuum):
             made = [
-                backup(any_database.url, tables=("a", "b"), workers=4, export_method=method)
+                backup(database.url, tables=("a", "b"), workers=4, export_method=method)
                 for _ in range(3)
             ]
 

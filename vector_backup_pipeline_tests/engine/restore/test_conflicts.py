@@ -5,7 +5,7 @@ import pytest
 from vector_backup_pipeline_tests.faults.watching import COLLECTIONS, EMBEDDINGS, count
 from vector_backup_pipeline_tests.fix_backup import BackupMaker
 from vector_backup_pipeline_tests.fix_postgres import Database
-from vector_backup_pipeline_tests.fix_restore import RestoreMaker, everything_in
+from vector_backup_pipeline_tests.fix_restore import RestoreMaker, Saved, everything_in
 
 _CHANGES = """
     DELETE FROM langchain_pg_embedding WHERE id IN ('doc-2', 'doc-3', 'doc-40');
@@ -16,17 +16,14 @@ _CHANGES = """
 
 
 def test_skip_brings_back_what_is_missing_and_changes_nothing(
-    langchain: Database, backup: BackupMaker, restore: RestoreMaker
+    corpus: Database, restore: RestoreMaker
 ) -> None:
-    backup(langchain.url)
-    langchain.run(_CHANGES)
+    corpus.run(_CHANGES)
 
-    done = restore.succeeds(langchain, on_conflict="skip")
+    done = restore.succeeds(corpus, on_conflict="skip")
 
-    assert count(langchain) == 59
-    assert (
-        langchain.ask_one("SELECT document FROM langchain_pg_embedding WHERE id = 'doc-1'") is None
-    )
+    assert count(corpus) == 59
+    assert corpus.ask_one("SELECT document FROM langchain_pg_embedding WHERE id = 'doc-1'") is None
     assert done.restored(EMBEDDINGS).rows_restored == 3
     assert done.restored(COLLECTIONS).rows_restored == 0
     assert done.restored(EMBEDDINGS).digest_matches is None
@@ -89,36 +86,18 @@ def test_a_row_that_collides_on_another_key_than_its_own_fails_whole(
         ("varchar", "varchar(3)", False),
     ],
 )
-@pytest.mark.parametrize("on_conflict", ["skip", "replace"])
 def test_a_type_that_could_change_values_unseen_is_refused(
-    database: Database,
-    backup: BackupMaker,
-    restore: RestoreMaker,
-    in_backup: str,
-    in_target: str,
-    is_safe: bool,
-    on_conflict: str,
+    saved: Saved, restore: RestoreMaker, in_backup: str, in_target: str, is_safe: bool
 ) -> None:
-    database.run(f"CREATE TABLE typed (id int PRIMARY KEY, a {in_backup})")
-    backup(database.url, tables=("typed",))
+    database = saved(f"CREATE TABLE typed (id int PRIMARY KEY, a {in_backup})", "typed")
     database.run(f"DROP TABLE typed; CREATE TABLE typed (id int PRIMARY KEY, a {in_target})")
 
-    if is_safe:
-        restore.succeeds(database, on_conflict=on_conflict)
-    else:
-        words = "The column a of public.typed has type"
-        restore.fails(database, "INVALID_PARAMS", words, on_conflict=on_conflict)
-
-
-@pytest.mark.parametrize("on_conflict", ["skip", "replace"])
-def test_without_a_key_rows_can_not_be_identified(
-    database: Database, backup: BackupMaker, restore: RestoreMaker, on_conflict: str
-) -> None:
-    database.run("CREATE TABLE heap (id int); INSERT INTO heap VALUES (1), (2)")
-    backup(database.url, tables=("heap",))
-    words = ("has no unique key", f"{on_conflict!r}")
-
-    restore.fails(database, "INVALID_PARAMS", *words, on_conflict=on_conflict)
+    for on_conflict in ("skip", "replace"):
+        if is_safe:
+            restore.succeeds(database, on_conflict=on_conflict)
+        else:
+            words = "The column a of public.typed has type"
+            restore.fails(database, "INVALID_PARAMS", words, on_conflict=on_conflict)
 
 
 @pytest.mark.parametrize(
@@ -133,23 +112,18 @@ def test_without_a_key_rows_can_not_be_identified(
     ],
     ids=["primary key of two", "unique constraint that includes", "no primary key", "partitioned"],
 )
-@pytest.mark.parametrize("on_conflict", ["skip", "replace"])
 def test_any_key_over_columns_that_hold_no_null_will_do(
-    database: Database,
-    backup: BackupMaker,
-    restore: RestoreMaker,
-    definition: str,
-    on_conflict: str,
+    saved: Saved, restore: RestoreMaker, definition: str
 ) -> None:
-    database.run(f"CREATE TABLE keyed ({definition})")
-    database.run("INSERT INTO keyed (id, region, note) VALUES (1, 'a', 'x'), (2, 'a', NULL)")
+    rows = "INSERT INTO keyed (id, region, note) VALUES (1, 'a', 'x'), (2, 'a', NULL)"
+    database = saved(f"CREATE TABLE keyed ({definition}); {rows}", "keyed")
     before = everything_in(database)
-    backup(database.url, tables=("keyed",))
-    database.run("DELETE FROM keyed WHERE id = 2")
+    for on_conflict in ("skip", "replace"):
+        database.run("DELETE FROM keyed WHERE id = 2")
 
-    restore.succeeds(database, on_conflict=on_conflict)
+        restore.succeeds(database, on_conflict=on_conflict)
 
-    assert everything_in(database) == before
+        assert everything_in(database) == before
 
 
 def test_a_foreign_key_that_follows_is_not_set_off_by_a_replaced_parent(
@@ -164,28 +138,26 @@ def test_a_foreign_key_that_follows_is_not_set_off_by_a_replaced_parent(
     assert everything_in(langchain) == before
 
 
-def test_replace_cannot_set_an_identity_beside_the_key(
-    database: Database, backup: BackupMaker, restore: RestoreMaker
-) -> None:
-    database.run(
+def test_replace_cannot_set_an_identity_beside_the_key(saved: Saved, restore: RestoreMaker) -> None:
+    database = saved(
         "CREATE TABLE coded (code text PRIMARY KEY, number int GENERATED ALWAYS AS IDENTITY);"
-        "INSERT INTO coded (code) VALUES ('a'), ('b')"
+        "INSERT INTO coded (code) VALUES ('a'), ('b')",
+        "coded",
     )
-    backup(database.url, tables=("coded",))
     words = 'column "number" can only be updated to DEFAULT'
     restore.fails(database, "DATABASE_ERROR", words, on_conflict="replace")
 
 
 @pytest.mark.parametrize("on_conflict", ["skip", "replace"])
 def test_columns_that_are_computed_or_the_targets_own_are_left_to_it(
-    database: Database, backup: BackupMaker, restore: RestoreMaker, on_conflict: str
+    saved: Saved, restore: RestoreMaker, on_conflict: str
 ) -> None:
-    database.run(
+    database = saved(
         "CREATE TABLE docs"
         " (id int PRIMARY KEY, n int, twice int GENERATED ALWAYS AS (n * 2) STORED);"
-        "INSERT INTO docs VALUES (1, 1), (2, 2)"
+        "INSERT INTO docs VALUES (1, 1), (2, 2)",
+        "docs",
     )
-    backup(database.url, tables=("docs",))
     database.run(
         "ALTER TABLE docs ADD added text NOT NULL DEFAULT 'd'; DELETE FROM docs WHERE id = 2;"
         "UPDATE docs SET n = 10, added = 'own'"

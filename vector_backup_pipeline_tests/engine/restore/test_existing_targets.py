@@ -11,6 +11,7 @@ from vector_backup_pipeline_tests.fix_postgres import LANGCHAIN_TABLES, Database
 from vector_backup_pipeline_tests.fix_restore import (
     TRUNCATING,
     RestoreMaker,
+    Saved,
     everything_in,
     kept_from_locking,
     rows_of,
@@ -108,34 +109,17 @@ def test_truncating_first_leaves_the_backups_rows_and_no_others(
     assert done.restored(EMBEDDINGS).digest_matches is True
 
 
-def test_existing_rows_stay_and_the_difference_is_proven(
-    langchain: Database, backup: BackupMaker, restore: RestoreMaker
-) -> None:
-    backup(langchain.url)
-    langchain.run(_EMPTY)
-    langchain.run(_OTHER_ROWS)
-
-    done = restore.succeeds(langchain)
-
-    assert (count(langchain), count(langchain, COLLECTIONS)) == (67, 5)
-    assert done.restored(EMBEDDINGS).rows_restored == 58
-    assert done.restored(EMBEDDINGS).digest_matches is True
-
-
-def test_an_existing_row_fails_the_whole_restore(
-    langchain: Database, backup: BackupMaker, restore: RestoreMaker
-) -> None:
-    backup(langchain.url)
-    langchain.run("DELETE FROM langchain_pg_embedding WHERE id <> 'doc-7'")
+def test_an_existing_row_fails_the_whole_restore(corpus: Database, restore: RestoreMaker) -> None:
+    corpus.run("DELETE FROM langchain_pg_embedding WHERE id <> 'doc-7'")
 
     restore.fails(
-        langchain,
+        corpus,
         "DATABASE_ERROR",
         "duplicate key",
         "langchain_pg_collection_pkey",
         "Set on_conflict to skip or replace",
     )
-    done = restore.fails(langchain, "DATABASE_ERROR", "(id)=(doc-7)", tables=(EMBEDDINGS,))
+    done = restore.fails(corpus, "DATABASE_ERROR", "(id)=(doc-7)", tables=(EMBEDDINGS,))
 
     assert done.error is not None
     assert not done.error.can_retry, "the same again would fail the same"
@@ -188,16 +172,10 @@ def test_an_existing_row_fails_the_whole_restore(
     ],
 )
 def test_tables_of_every_shape_come_back(
-    database: Database,
-    backup: BackupMaker,
-    restore: RestoreMaker,
-    made: str,
-    tables: tuple[str, ...],
-    lost: str,
+    saved: Saved, restore: RestoreMaker, made: str, tables: tuple[str, ...], lost: str
 ) -> None:
-    database.run(made)
+    database = saved(made, *tables)
     before = everything_in(database)
-    backup(database.url, tables=tables)
 
     restore.succeeds(database, **TRUNCATING)
     assert everything_in(database) == before
@@ -230,43 +208,35 @@ def test_a_graph_that_does_not_fit_into_memory_becomes_a_notice(
 
 
 def test_a_table_can_be_restored_into_another_existing_one(
-    langchain: Database, backup: BackupMaker, restore: RestoreMaker
+    corpus: Database, restore: RestoreMaker
 ) -> None:
-    backup(langchain.url)
-    langchain.run(
+    corpus.run(
         'CREATE SCHEMA "Old One";'
         'CREATE TABLE "Old One"."Embed.dings" (LIKE langchain_pg_embedding INCLUDING ALL)'
     )
-    before = everything_in(langchain)
+    before = everything_in(corpus)
     rename = {EMBEDDINGS: '"Old One"."Embed.dings"'}
 
-    done = restore.succeeds(langchain, tables=(EMBEDDINGS,), rename=rename)
+    done = restore.succeeds(corpus, tables=(EMBEDDINGS,), rename=rename)
 
     assert done.restored(EMBEDDINGS).digest_matches is True
-    assert count(langchain, '"Old One"."Embed.dings"') == 58
-    langchain.run('TRUNCATE "Old One"."Embed.dings"')
-    assert everything_in(langchain) == before, "nothing else was touched"
+    assert count(corpus, '"Old One"."Embed.dings"') == 58
+    corpus.run('TRUNCATE "Old One"."Embed.dings"')
+    assert everything_in(corpus) == before, "nothing else was touched"
 
 
-def test_two_tables_cannot_go_into_one(
-    langchain: Database, backup: BackupMaker, restore: RestoreMaker
-) -> None:
-    backup(langchain.url)
-    words = "would both go into public.langchain_pg_embedding"
-
-    with kept_from_locking(langchain, EMBEDDINGS):
-        restore.fails(langchain, "INVALID_PARAMS", words, rename={COLLECTIONS: EMBEDDINGS})
-
-
-def test_a_table_without_a_unique_key_is_not_doubled(
-    database: Database, backup: BackupMaker, restore: RestoreMaker
-) -> None:
-    database.run("CREATE TABLE heap (id int, note text)")
-    database.run("INSERT INTO heap VALUES (1, 'one'), (1, 'one'), (2, NULL)")
+def test_a_table_without_a_unique_key_is_not_doubled(saved: Saved, restore: RestoreMaker) -> None:
+    database = saved(
+        "CREATE TABLE heap (id int, note text);"
+        "INSERT INTO heap VALUES (1, 'one'), (1, 'one'), (2, NULL)",
+        "heap",
+    )
     before = everything_in(database)
-    backup(database.url, tables=("heap",))
 
     restore.fails(database, "INVALID_PARAMS", "public.heap holds 3 rows", "duplicate its rows")
+    for on_conflict in ("skip", "replace"):
+        words = ("has no unique key", f"{on_conflict!r}")
+        restore.fails(database, "INVALID_PARAMS", *words, on_conflict=on_conflict)
     restore.succeeds(database, **TRUNCATING)
     assert everything_in(database) == before
     database.run("DELETE FROM heap")
@@ -290,25 +260,26 @@ def test_a_table_without_a_unique_key_is_not_doubled(
     ids=["takes NULL", "deferrable", "partial", "of an expression", "not in the backup", "invalid"],
 )
 def test_a_key_that_could_let_rows_be_doubled_is_none(
-    database: Database, backup: BackupMaker, restore: RestoreMaker, key: str
+    saved: Saved, restore: RestoreMaker, key: str
 ) -> None:
-    database.run("CREATE TABLE heap (id int, note text)")
-    database.run("INSERT INTO heap VALUES (1, 'one'), (2, NULL)")
-    backup(database.url, tables=("heap",))
+    database = saved(
+        "CREATE TABLE heap (id int, note text);INSERT INTO heap VALUES (1, 'one'), (2, NULL)",
+        "heap",
+    )
     database.run(key)
 
     restore.fails(database, "INVALID_PARAMS", "has no unique key over the backup's columns")
 
 
-def test_a_referenced_table_is_not_truncated_alone(
-    database: Database, backup: BackupMaker, restore: RestoreMaker
-) -> None:
-    database.run(
+def test_a_referenced_table_is_not_truncated_alone(saved: Saved, restore: RestoreMaker) -> None:
+    database = saved(
         "CREATE TABLE parts (id int PRIMARY KEY) PARTITION BY HASH (id);"
         "CREATE TABLE part PARTITION OF parts FOR VALUES WITH (MODULUS 1, REMAINDER 0);"
-        "CREATE TABLE refers (id int REFERENCES parts)"
+        "CREATE TABLE refers (id int REFERENCES parts)",
+        "parts",
+        "part",
+        "refers",
     )
-    backup(database.url, tables=("parts", "part", "refers"))
 
     for table in ("part", "parts"):
         words = ("cannot truncate", '"refers" references', "Restore both tables")
@@ -317,10 +288,9 @@ def test_a_referenced_table_is_not_truncated_alone(
 
 
 def test_a_violated_deferred_key_fails_before_the_commit(
-    database: Database, backup: BackupMaker, restore: RestoreMaker
+    saved: Saved, restore: RestoreMaker
 ) -> None:
-    database.run(_CIRCLE)
-    backup(database.url, tables=("one", "two"))
+    database = saved(_CIRCLE, "one", "two")
     database.run("TRUNCATE one, two")
 
     restore.fails(database, "DATABASE_ERROR", "to_two", tables=("one",))
@@ -360,9 +330,9 @@ def test_a_trigger_that_would_fire_is_refused_fired_or_disabled(
 
 
 def test_disabled_triggers_are_afterwards_as_they_were(
-    any_database: Database, backup: BackupMaker, restore: RestoreMaker
+    database: Database, backup: BackupMaker, restore: RestoreMaker
 ) -> None:
-    any_database.run(
+    database.run(
         """CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql
                AS $$ BEGIN RAISE 'fired'; END $$;
            CREATE TABLE parent (id int PRIMARY KEY);
@@ -373,7 +343,7 @@ def test_disabled_triggers_are_afterwards_as_they_were(
            INSERT INTO parent SELECT generate_series(1, 9);
            INSERT INTO p SELECT generate_series(1, 9)"""
     )
-    any_database.run(
+    database.run(
         """CREATE TRIGGER a BEFORE INSERT ON p FOR EACH ROW EXECUTE FUNCTION refuse();
            CREATE TRIGGER b AFTER INSERT ON p EXECUTE FUNCTION refuse();
            CREATE TRIGGER c BEFORE INSERT ON p0 FOR EACH ROW EXECUTE FUNCTION refuse();
@@ -383,22 +353,21 @@ def test_disabled_triggers_are_afterwards_as_they_were(
            ALTER TABLE p1 DISABLE TRIGGER a; ALTER TABLE p1 DISABLE TRIGGER d;
            ALTER TABLE p ENABLE ALWAYS TRIGGER b; ALTER TABLE p0 ENABLE ALWAYS TRIGGER c"""
     )
-    url = any_database.create_role("loads_only")
-    any_database.run("GRANT ALL ON parent, p, p0, p1 TO loads_only")
-    before = everything_in(any_database)
-    backup(any_database.url, tables=("parent", "p"))
-    any_database.run("TRUNCATE parent, p")
+    url = database.create_role("loads_only")
+    database.run("GRANT ALL ON parent, p, p0, p1 TO loads_only")
+    before = everything_in(database)
+    backup(database.url, tables=("parent", "p"))
+    database.run("TRUNCATE parent, p")
 
-    restore.fails(any_database, "INVALID_PARAMS", "public.p has triggers (a, b, e, c)")
-    restore.fails(any_database, "PERMISSION_DENIED", "owner", url=url, disable_triggers=True)
-    restore.succeeds(any_database, disable_triggers=True)
+    restore.fails(database, "INVALID_PARAMS", "public.p has triggers (a, b, e, c)")
+    restore.fails(database, "PERMISSION_DENIED", "owner", url=url, disable_triggers=True)
+    restore.succeeds(database, disable_triggers=True)
 
-    assert everything_in(any_database) == before
+    assert everything_in(database) == before
 
 
-@pytest.mark.parametrize("on_conflict", ["fail", "skip", "replace"])
 def test_a_trigger_that_no_restored_row_fires_does_not_matter(
-    docs: Database, restore: RestoreMaker, on_conflict: str
+    docs: Database, restore: RestoreMaker
 ) -> None:
     before = rows_of(docs)
     docs.run(
@@ -410,49 +379,52 @@ def test_a_trigger_that_no_restored_row_fires_does_not_matter(
         "CREATE TRIGGER of_another_event BEFORE DELETE ON docs EXECUTE FUNCTION refuse()"
     )
 
-    restore.succeeds(docs, on_conflict=on_conflict)
+    for on_conflict in ("fail", "skip", "replace"):
+        restore.succeeds(docs, on_conflict=on_conflict)
+        assert rows_of(docs) == before
 
-    assert rows_of(docs) == before
+
+_CHANGED = ("content digest", "A trigger", "rolled back")
+_DELETED = "DELETE FROM public.docs WHERE id = 1; RETURN NULL;"
 
 
 @pytest.mark.parametrize(
-    ("trigger", "statement"),
+    ("on_conflict", "trigger", "statement", "words"),
     [
-        ("TRIGGER t BEFORE INSERT ON docs", "NEW.note := 'changed'; RETURN NEW;"),
         (
-            "CONSTRAINT TRIGGER t AFTER INSERT ON docs DEFERRABLE INITIALLY DEFERRED",
-            "UPDATE public.docs SET note = 'x' WHERE id = NEW.id; RETURN NULL;",
+            "fail",
+            "TRIGGER t BEFORE INSERT ON docs FOR EACH ROW",
+            "NEW.note := 'changed'; RETURN NEW;",
+            _CHANGED,
         ),
+        (
+            "fail",
+            "CONSTRAINT TRIGGER t AFTER INSERT ON docs DEFERRABLE INITIALLY DEFERRED FOR EACH ROW",
+            "UPDATE public.docs SET note = 'x' WHERE id = NEW.id; RETURN NULL;",
+            _CHANGED,
+        ),
+        ("fail", "TRIGGER t AFTER INSERT ON docs", _DELETED, ("rolled back",)),
+        ("skip", "TRIGGER t AFTER INSERT ON docs", _DELETED, ("rolled back",)),
+        ("replace", "TRIGGER t AFTER INSERT ON docs", _DELETED, ("rolled back",)),
     ],
 )
-def test_a_trigger_that_changes_rows_is_detected_by_the_digest(
-    docs: Database, restore: RestoreMaker, trigger: str, statement: str
+def test_a_trigger_that_changes_or_deletes_rows_is_detected(
+    docs: Database,
+    restore: RestoreMaker,
+    on_conflict: str,
+    trigger: str,
+    statement: str,
+    words: tuple[str, ...],
 ) -> None:
     docs.run(
-        "TRUNCATE docs; CREATE FUNCTION change() RETURNS trigger LANGUAGE plpgsql"
+        "CREATE FUNCTION change() RETURNS trigger LANGUAGE plpgsql"
         f" AS $$ BEGIN {statement} END $$;"
-        f"CREATE {trigger} FOR EACH ROW EXECUTE FUNCTION change()"
-    )
-    words = ("content digest", "A trigger", "rolled back")
-
-    restore.fails(docs, "INTEGRITY_ERROR", *words, fire_triggers=True)
-
-
-@pytest.mark.parametrize("on_conflict", ["fail", "skip", "replace"])
-def test_a_trigger_that_deletes_rows_is_detected_by_their_number(
-    docs: Database, restore: RestoreMaker, on_conflict: str
-) -> None:
-    docs.run(
-        "CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS"
-        " 'BEGIN DELETE FROM public.docs WHERE id = 1; RETURN NULL; END';"
-        "CREATE TRIGGER swallows AFTER INSERT ON docs EXECUTE FUNCTION swallow()"
+        f"CREATE {trigger} EXECUTE FUNCTION change()"
     )
     if on_conflict == "fail":
         docs.run("TRUNCATE docs")
 
-    restore.fails(
-        docs, "INTEGRITY_ERROR", "rolled back", on_conflict=on_conflict, fire_triggers=True
-    )
+    restore.fails(docs, "INTEGRITY_ERROR", *words, on_conflict=on_conflict, fire_triggers=True)
 
 
 _BY_SEARCH_PATH = """
@@ -473,18 +445,16 @@ _BY_SEARCH_PATH = """
 """
 
 
-@pytest.mark.parametrize("options", [{}, TRUNCATING, {"on_conflict": "replace"}])
-def test_rows_are_loaded_under_the_roles_search_path(
-    database: Database, backup: BackupMaker, restore: RestoreMaker, options: dict[str, Any]
-) -> None:
-    database.run(_BY_SEARCH_PATH)
+def test_rows_are_loaded_under_the_roles_search_path(saved: Saved, restore: RestoreMaker) -> None:
+    database = saved(_BY_SEARCH_PATH, "docs")
     before = everything_in(database).replace("\n1", "")
-    backup(database.url, tables=("docs",))
-    database.run("DELETE FROM docs WHERE id > 5" if options else "TRUNCATE docs")
+    options: tuple[dict[str, Any], ...] = ({}, TRUNCATING, {"on_conflict": "replace"})
+    for parameters in options:
+        database.run("DELETE FROM docs WHERE id > 5" if parameters else "TRUNCATE docs")
 
-    restore.succeeds(database, fire_triggers=True, **options)
+        restore.succeeds(database, fire_triggers=True, **parameters)
 
-    assert everything_in(database).replace("\n1", "") == before
+        assert everything_in(database).replace("\n1", "") == before
 
 
 def test_a_renamed_copy_is_loaded_under_the_roles_search_path(
@@ -500,25 +470,19 @@ def test_a_renamed_copy_is_loaded_under_the_roles_search_path(
     assert any_database.ask_one("SELECT count(*) FROM copied JOIN docs USING (id, u)") == 20
 
 
-@pytest.mark.parametrize(
-    "definition",
-    [
-        "VIEW target AS SELECT * FROM docs",
-        "FOREIGN DATA WRAPPER none; CREATE SERVER nowhere FOREIGN DATA WRAPPER none;"
-        "CREATE FOREIGN TABLE target (id int, note text) SERVER nowhere",
-        "SEQUENCE target",
-        "TYPE target AS (id int, note text)",
-    ],
-)
-def test_only_tables_take_rows(docs: Database, restore: RestoreMaker, definition: str) -> None:
-    docs.run(f"CREATE {definition}")
-
-    # pg_dump can't read a foreign table whose wrapper does nothing, hence no dump here.
-    done = restore(docs.url, rename={"docs": "target"})
-
-    restore.check_failure(
-        done, "INVALID_PARAMS", "public.target exists", "is not a table", "rename"
+def test_only_tables_take_rows(docs: Database, restore: RestoreMaker) -> None:
+    docs.run(
+        "CREATE VIEW a_view AS SELECT * FROM docs;"
+        "CREATE FOREIGN DATA WRAPPER none; CREATE SERVER nowhere FOREIGN DATA WRAPPER none;"
+        "CREATE FOREIGN TABLE far (id int, note text) SERVER nowhere;"
+        "CREATE SEQUENCE numbers; CREATE TYPE pair AS (id int, note text)"
     )
+    # pg_dump can't read a foreign table whose wrapper does nothing, hence no dump here.
+    for target in ("a_view", "far", "numbers", "pair"):
+        done = restore(docs.url, rename={"docs": target})
+
+        words = (f"public.{target} exists", "is not a table", "rename")
+        restore.check_failure(done, "INVALID_PARAMS", *words)
 
 
 @pytest.mark.parametrize(
@@ -541,13 +505,13 @@ def test_only_tables_take_rows(docs: Database, restore: RestoreMaker, definition
     ],
 )
 def test_another_table_is_refused_before_a_lock(
-    database: Database, backup: BackupMaker, restore: RestoreMaker, change: str, words: str
+    saved: Saved, restore: RestoreMaker, change: str, words: str
 ) -> None:
-    database.run(
+    database = saved(
         "CREATE TABLE docs (id int PRIMARY KEY, note text, v vector(3),"
-        " twice int GENERATED ALWAYS AS (id * 2) STORED)"
+        " twice int GENERATED ALWAYS AS (id * 2) STORED)",
+        "docs",
     )
-    backup(database.url, tables=("docs",))
     database.run(change)
 
     with kept_from_locking(database, "docs"):
@@ -568,15 +532,10 @@ def test_a_further_column_takes_its_default(docs: Database, restore: RestoreMake
     assert rows == [(1, "one", None, 7, 2), (2, None, None, 7, 4), (3, "", None, 7, 6)]
 
 
-@pytest.mark.parametrize(
-    "columns",
-    ["note text, gone int, id int PRIMARY KEY", "gone int, id int PRIMARY KEY, note text"],
-)
-def test_the_order_of_columns_does_not_matter(
-    docs: Database, restore: RestoreMaker, columns: str
-) -> None:
+def test_the_order_of_columns_does_not_matter(docs: Database, restore: RestoreMaker) -> None:
     rows = docs.ask("SELECT id, note FROM docs ORDER BY id")
-    docs.run(f"DROP TABLE docs; CREATE TABLE docs ({columns}); ALTER TABLE docs DROP gone")
+    docs.run("DROP TABLE docs; CREATE TABLE docs (note text, gone int, id int PRIMARY KEY)")
+    docs.run("ALTER TABLE docs DROP gone")
 
     done = restore.succeeds(docs)
 
@@ -652,16 +611,9 @@ def test_an_always_generated_identity_takes_the_backups_values(
     ids=["identity", "never back", "serial", "descending", "shared"],
 )
 def test_a_sequence_moves_forward_to_the_backups_value(
-    database: Database,
-    backup: BackupMaker,
-    restore: RestoreMaker,
-    made: str,
-    table: str,
-    changed: str,
-    next_value: int,
+    saved: Saved, restore: RestoreMaker, made: str, table: str, changed: str, next_value: int
 ) -> None:
-    database.run(made)
-    backup(database.url, tables=(table,))
+    database = saved(made, table)
     database.run(changed)
 
     restore.succeeds(database)
@@ -694,11 +646,13 @@ def test_a_sequence_that_the_backup_could_not_read_is_set_from_the_rows(
 
 
 def test_a_sequence_that_the_role_may_not_set_becomes_a_notice(
-    database: Database, backup: BackupMaker, restore: RestoreMaker
+    saved: Saved, restore: RestoreMaker
 ) -> None:
-    database.run("CREATE TABLE serial (id serial PRIMARY KEY)")
-    database.run("INSERT INTO serial SELECT FROM generate_series(1, 3)")
-    backup(database.url, tables=("serial",))
+    database = saved(
+        "CREATE TABLE serial (id serial PRIMARY KEY);"
+        "INSERT INTO serial SELECT FROM generate_series(1, 3)",
+        "serial",
+    )
     database.run("TRUNCATE serial RESTART IDENTITY")
     url = database.create_role("may_load")
     database.run("GRANT SELECT, INSERT, UPDATE, DELETE ON serial TO may_load")
@@ -711,11 +665,10 @@ def test_a_sequence_that_the_role_may_not_set_becomes_a_notice(
 
 
 def test_a_partition_that_comes_with_its_root_is_not_loaded_twice(
-    database: Database, backup: BackupMaker, restore: RestoreMaker
+    saved: Saved, restore: RestoreMaker
 ) -> None:
-    database.run(_PARTITIONED)
+    database = saved(_PARTITIONED, "parts_eu_1", "parts", "parts_eu")
     before = everything_in(database)
-    backup(database.url, tables=("parts_eu_1", "parts", "parts_eu"))
     database.run("TRUNCATE parts")
 
     done = restore.succeeds(database)
@@ -729,19 +682,18 @@ def test_a_partition_that_comes_with_its_root_is_not_loaded_twice(
 
 
 def test_row_security_that_applies_to_the_role_is_refused(
-    langchain: Database, backup: BackupMaker, restore: RestoreMaker
+    corpus: Database, restore: RestoreMaker
 ) -> None:
-    backup(langchain.url)
-    url = langchain.create_role("guarded_loader")
-    langchain.run(
+    url = corpus.create_role("guarded_loader")
+    corpus.run(
         "GRANT ALL ON ALL TABLES IN SCHEMA public TO guarded_loader;"
         "ALTER TABLE langchain_pg_embedding ENABLE ROW LEVEL SECURITY;"
         "CREATE POLICY few ON langchain_pg_embedding USING (id < 'doc-3')"
     )
     words = ("Row-level security of public.langchain_pg_embedding", "BYPASSRLS")
 
-    restore.fails(langchain, "PERMISSION_DENIED", *words, url=url)
-    restore.succeeds(langchain, **TRUNCATING)  # As a superuser.
+    restore.fails(corpus, "PERMISSION_DENIED", *words, url=url)
+    restore.succeeds(corpus, **TRUNCATING)  # As a superuser.
 
 
 @pytest.mark.parametrize(

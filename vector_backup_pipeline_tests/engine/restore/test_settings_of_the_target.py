@@ -71,14 +71,13 @@ def test_a_check_that_changes_a_setting_does_not_change_how_statements_are_read(
 
 @pytest.mark.usefixtures("in_staging")
 def test_idle_workers_are_not_ended_by_a_time_out_for_idle_sessions(
-    langchain: Database, backup: BackupMaker, restore: RestoreMaker
+    corpus: Database, restore: RestoreMaker
 ) -> None:
-    backup(langchain.url)
-    langchain.run("DROP TABLE langchain_pg_embedding, langchain_pg_collection")
-    langchain.run(f"ALTER DATABASE {langchain.name} SET idle_session_timeout = '200ms'")
+    corpus.run("DROP TABLE langchain_pg_embedding, langchain_pg_collection")
+    corpus.run(f"ALTER DATABASE {corpus.name} SET idle_session_timeout = '200ms'")
     for step in ("load", "build", "prove"):
         restore.between[step] = lambda: time.sleep(0.5)
 
-    restore.succeeds(langchain)
+    restore.succeeds(corpus)
 
-    assert count(langchain) == 58
+    assert count(corpus) == 58

@@ -15,6 +15,8 @@ from vector_backup_pipeline_tests.fix_postgres import Database, settings_for
 from vector_backup_pipeline_tests.fix_restore import (
     TRUNCATING,
     RestoreMaker,
+    Saved,
+    kept_from_locking,
     no_target,
 )
 from vector_backup_pipeline_tests.fix_sets import SetWriter
@@ -111,14 +113,11 @@ def test_a_tasks_set_is_found_by_the_task(
     ],
 )
 def test_a_table_is_found_however_it_is_spelled(
-    database: Database,
-    backup: BackupMaker,
-    restore: RestoreMaker,
-    backed_up_as: str,
-    asked_for: str,
+    saved: Saved, restore: RestoreMaker, backed_up_as: str, asked_for: str
 ) -> None:
-    database.run("CREATE TABLE docs (id int PRIMARY KEY); INSERT INTO docs VALUES (1)")
-    backup(database.url, tables=(backed_up_as,))
+    database = saved(
+        "CREATE TABLE docs (id int PRIMARY KEY); INSERT INTO docs VALUES (1)", backed_up_as
+    )
     database.run("DELETE FROM docs")
 
     done = restore.succeeds(database, tables=(asked_for,))
@@ -127,26 +126,36 @@ def test_a_table_is_found_however_it_is_spelled(
     assert count(database, "docs") == 1
 
 
-def test_a_bare_name_that_fits_two_tables_is_none(
-    database: Database, backup: BackupMaker, restore: RestoreMaker
-) -> None:
-    database.run(
+def test_a_bare_name_that_fits_two_tables_is_none(saved: Saved, restore: RestoreMaker) -> None:
+    database = saved(
         "CREATE SCHEMA a; CREATE SCHEMA b; CREATE TABLE a.docs (id int PRIMARY KEY);"
-        "CREATE TABLE b.docs (id int PRIMARY KEY); INSERT INTO b.docs VALUES (1)"
+        "CREATE TABLE b.docs (id int PRIMARY KEY); INSERT INTO b.docs VALUES (1)",
+        "a.docs",
+        "b.docs",
     )
-    backup(database.url, tables=("a.docs", "b.docs"))
 
     restore.fails(database, "RESOURCE_NOT_FOUND", "It has: a.docs, b.docs", tables=("docs",))
     restore.succeeds(database, tables=("b.docs",), **TRUNCATING)
 
 
-def test_a_table_can_be_renamed_once_only(
-    database: Database, backup: BackupMaker, restore: RestoreMaker
+@pytest.mark.parametrize(
+    ("rename", "words"),
+    [
+        ({"docs": "a", "public.docs": "b"}, "twice"),
+        ({"docs": "notes"}, "would both go into public.notes"),
+    ],
+)
+def test_a_contradictory_rename_is_refused(
+    saved: Saved, restore: RestoreMaker, rename: dict[str, str], words: str
 ) -> None:
-    database.run("CREATE TABLE docs (id int PRIMARY KEY)")
-    backup(database.url, tables=("docs",))
+    database = saved(
+        "CREATE TABLE docs (id int PRIMARY KEY); CREATE TABLE notes (id int PRIMARY KEY)",
+        "docs",
+        "notes",
+    )
 
-    restore.fails(database, "INVALID_PARAMS", "twice", rename={"docs": "a", "public.docs": "b"})
+    with kept_from_locking(database, "notes"):
+        restore.fails(database, "INVALID_PARAMS", words, rename=rename)
 
 
 def test_a_file_outside_of_the_sets_directory_is_never_read(

@@ -55,13 +55,12 @@ def test_whichever_connection_loads_a_block_every_row_is_there_once(
     assert [m.percent for m in of_embeddings if m.percent == 100] == [100]
 
 
-@pytest.mark.parametrize("workers", [1, 4])
 def test_small_tables_are_loaded_over_one_connection(
-    langchain: Database, many_blocks: list[str], restore: RestoreMaker, workers: int
+    langchain: Database, many_blocks: list[str], restore: RestoreMaker
 ) -> None:
     open_within: set[int] = set()
 
-    restore.succeeds(langchain, lambda _: open_within.add(sessions(langchain)), workers=workers)
+    restore.succeeds(langchain, lambda _: open_within.add(sessions(langchain)), workers=4)
 
     assert open_within == {1}
     assert rows_of(langchain) == many_blocks

@@ -101,7 +101,7 @@ def test_a_file_of_too_many_parts_is_refused_with_the_variable_that_helps(
 
 def test_memory_does_not_grow_with_the_file(bucket: Bucket) -> None:
     """In a separate process, whose memory nothing else uses."""
-    code = _MEASURE.format(url=bucket.url, name=_NAME, blocks=160)
+    code = _MEASURE.format(url=bucket.url, name=_NAME, blocks=120)
     grown = int(subprocess.check_output([sys.executable, "-c", code], timeout=120))
     # Three parts and the queue. Python and Rust may release a part's memory late.
     assert grown < 80 * MEBIBYTE

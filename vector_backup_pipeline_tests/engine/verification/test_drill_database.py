@@ -15,7 +15,6 @@ from vector_backup_pipeline.embedded import (
     EmbeddedServer,
     start_embedded_server,
 )
-from vector_backup_pipeline.embedded.cluster import EMBEDDED_VERSIONS
 from vector_backup_pipeline.engine.errors import DatabaseError, InvalidParams
 from vector_backup_pipeline.engine.postgres.connection import connect
 from vector_backup_pipeline.engine.postgres.drill_database import DrillServer, drill_database
@@ -27,12 +26,12 @@ from vector_backup_pipeline_tests.fix_verify import verify_run
 _ID = "0" * 32
 
 
-@pytest.fixture(params=EMBEDDED_VERSIONS)
-def latin_server(request: pytest.FixtureRequest) -> Iterator[EmbeddedServer]:
+@pytest.fixture
+def latin_server() -> Iterator[EmbeddedServer]:
     """A server whose template0 has another encoding, with read-only transactions by default."""
     directory = Path(tempfile.mkdtemp(prefix="vbp-"))
     settings = {**THROWAWAY_SETTINGS, "default_transaction_read_only": True}
-    with start_embedded_server(directory / "data", request.param, settings=settings) as server:
+    with start_embedded_server(directory / "data", settings=settings) as server:
         with closing(psycopg2.connect(server.connection_string())) as connection:
             connection.autocommit = True
             with connection.cursor() as cursor:
@@ -76,15 +75,15 @@ def test_it_holds_any_bytes_for_a_set_of_a_sql_ascii_database(database: Database
 
 
 def test_names_that_postgresql_keeps_for_itself_are_no_roles_to_make(
-    any_database: Database,
+    database: Database,
 ) -> None:
     roles = ["pg_of_another_version", "a drill's role"]
 
-    with drill_database(of(any_database.url, is_throwaway=True), _ID, roles, "UTF8"):
-        rows = any_database.ask(
+    with drill_database(of(database.url, is_throwaway=True), _ID, roles, "UTF8"):
+        rows = database.ask(
             "SELECT rolname, rolcanlogin FROM pg_roles WHERE rolname = ANY(%s)", [roles]
         )
-    any_database.run('DROP ROLE "a drill\'s role"')
+    database.run('DROP ROLE "a drill\'s role"')
 
     assert rows == [("a drill's role", False)]
 
@@ -105,10 +104,10 @@ _MAY_NOT = [
 
 @pytest.mark.parametrize("tcp", [False, True], ids=["socket", "TCP, with a password"])
 def test_where_ours_is_a_superuser_the_test_has_a_role_without_rights(
-    any_database: Database, *, tcp: bool
+    database: Database, *, tcp: bool
 ) -> None:
-    any_database.run("CREATE ROLE our_superuser SUPERUSER LOGIN PASSWORD 'pass word''1'")
-    url = any_database.url_as("our_superuser") if tcp else any_database.url
+    database.run("CREATE ROLE our_superuser SUPERUSER LOGIN PASSWORD 'pass word''1'")
+    url = database.url_as("our_superuser") if tcp else database.url
 
     with (
         drill_database(of(url), _ID, (), "UTF8", [_VECTOR]) as settings,
@@ -123,9 +122,9 @@ def test_where_ours_is_a_superuser_the_test_has_a_role_without_rights(
         # It can do what a restore needs.
         cursor.execute("CREATE SCHEMA s CREATE TABLE s.t (v ai.vector(3))")
         cursor.execute("CREATE TABLE ai.t (id int); CREATE TABLE public.t ()")
-    any_database.run("DROP ROLE our_superuser")
-    assert any_database.ask("SELECT FROM pg_roles WHERE rolname ~ '^vector_drill'") == []
-    assert any_database.ask("SELECT FROM pg_database WHERE datname ~ '^vector_drill'") == []
+    database.run("DROP ROLE our_superuser")
+    assert database.ask("SELECT FROM pg_roles WHERE rolname ~ '^vector_drill'") == []
+    assert database.ask("SELECT FROM pg_database WHERE datname ~ '^vector_drill'") == []
 
 
 def test_a_server_that_does_not_let_the_role_in_is_named(database: Database) -> None:
