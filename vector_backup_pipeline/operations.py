@@ -1,7 +1,7 @@
 """The operations that run as jobs: one record each, from which the job, the command, the API's call
 and the readers of the result are made."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,13 +25,11 @@ ERROR_TAG = "vector_backup/error_type"
 
 @dataclass(frozen=True)
 class Operation:
-    """An operation that runs as a job. `check` raises what the job's first step would raise, so
-    that invalid parameters are refused before a run exists."""
+    """An operation that runs as a job."""
 
     name: str
     parameters: type[Parameters]
     result: type[results.RunResult]
-    check: Callable[[Any, Settings], None]
 
     @property
     def job_name(self) -> str:
@@ -51,36 +49,24 @@ class Operation:
         return tags
 
 
-def _check_backup(parameters: BackupParameters, settings: Settings) -> None:
-    parameters.completed(settings.backup_defaults)
-    _check_connection("db_connection", parameters.db_connection)
+def check_parameters(parameters: Parameters, settings: Settings) -> None:
+    """Raise what the job's first step would raise, so that invalid parameters are refused before a
+    run exists."""
+    if isinstance(parameters, BackupParameters):
+        parameters.completed(settings.backup_defaults)
+    if isinstance(parameters, PruneParameters):
+        settings.keep_rules.overridden_by(parameters)
+    for key, value in parameters:
+        if key in ("timestamp", "where_removed_since"):
+            can_be_latest = key == "timestamp"
+            check_timestamp(settings.timestamps, value, key=key, may_be_latest=can_be_latest)
+        elif isinstance(value, SecretStr):
+            ConnectionSettings.from_caller(SecretText(value.get_secret_value()), key)
 
 
-def _check_restore(parameters: RestoreParameters, settings: Settings) -> None:
-    check_timestamp(settings.timestamps, parameters.timestamp)
-    earlier = parameters.where_removed_since
-    check_timestamp(settings.timestamps, earlier, key="where_removed_since", may_be_latest=False)
-    _check_connection("db_connection", parameters.db_connection)
-
-
-def _check_verify(parameters: VerifyParameters, settings: Settings) -> None:
-    if parameters.timestamp is not None:
-        check_timestamp(settings.timestamps, parameters.timestamp)
-    _check_connection("scratch_connection", parameters.scratch_connection)
-
-
-def _check_prune(parameters: PruneParameters, settings: Settings) -> None:
-    settings.keep_rules.overridden_by(parameters)
-
-
-def _check_connection(key: str, connection: SecretStr | None) -> None:
-    if connection is not None:
-        ConnectionSettings.from_caller(SecretText(connection.get_secret_value()), key)
-
-
-BACKUP = Operation("backup", BackupParameters, results.BackupResult, _check_backup)
-RESTORE = Operation("restore", RestoreParameters, results.RestoreResult, _check_restore)
-VERIFY = Operation("verify", VerifyParameters, results.VerifyResult, _check_verify)
-PRUNE = Operation("prune", PruneParameters, results.PruneResult, _check_prune)
+BACKUP = Operation("backup", BackupParameters, results.BackupResult)
+RESTORE = Operation("restore", RestoreParameters, results.RestoreResult)
+VERIFY = Operation("verify", VerifyParameters, results.VerifyResult)
+PRUNE = Operation("prune", PruneParameters, results.PruneResult)
 
 OPERATIONS = (BACKUP, RESTORE, VERIFY, PRUNE)

@@ -82,7 +82,7 @@ def _run_request(
             raise errors.InvalidParams(f"The request has more than {MAX_REQUEST_BYTES} bytes.")
         parameters = parse_request(text, BackupParameters)
         settings = settings.for_target(parameters.target)
-        config = checked_run_config(BACKUP, parameters, settings)
+        config = checked_run_config(parameters, settings)
     except (errors.InvalidParams, errors.MissingRequiredParams) as error:
         # The clock of the storage may be ahead of this one.
         if abs(datetime.now(timezone.utc) - file.modified_at) >= _INCOMPLETE_FOR:

@@ -7,7 +7,7 @@ from pydantic_core import from_json
 from vector_backup_pipeline.engine.errors import InvalidParams, Problem, parameter_error
 from vector_backup_pipeline.engine.postgres.connection_strings import check_remote_caller
 from vector_backup_pipeline.engine.secrets import SecretText
-from vector_backup_pipeline.operations import Operation
+from vector_backup_pipeline.operations import check_parameters
 from vector_backup_pipeline.parameters.model import Parameters
 from vector_backup_pipeline.sealing import seal
 from vector_backup_pipeline.settings import Settings
@@ -54,11 +54,11 @@ def parse_request(text: bytes, model: type[_P], target: str | None = None) -> _P
     return model(**values)
 
 
-def checked_run_config(operation: Operation, parameters: Any, settings: Settings) -> dict[str, Any]:
+def checked_run_config(parameters: Any, settings: Settings) -> dict[str, Any]:
     """The run config, with an encrypted connection string. Raises a `BackupError` if the job would
     refuse the parameters with these settings of the target, or if the string uses anything of the
     machine that connects."""
-    operation.check(parameters, settings)
+    check_parameters(parameters, settings)
     if parameters.db_connection is not None:
         check_remote_caller(SecretText(parameters.db_connection.get_secret_value()))
     config: dict[str, Any] = parameters.as_run_config(

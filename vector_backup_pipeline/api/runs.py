@@ -63,7 +63,7 @@ class Runs:
             DagsterUnavailable: Dagster does not answer.
         """
         settings = self._settings.for_target(parameters.target)
-        config = checked_run_config(operation.base, parameters, settings)
+        config = checked_run_config(parameters, settings)
         await self._check_task(parameters.task_id, settings)
         tags = operation.base.tags(config, settings)
         return await self._client.launch(operation.base.job_name, config, tags)

@@ -27,12 +27,12 @@ def run_job(parameters: Parameters, *, as_json: bool) -> int:
     """Run the job of these parameters in this process and show its outcome; returns the exit
     code."""
     from vector_backup_pipeline.launch import launch
-    from vector_backup_pipeline.operations import OPERATIONS
+    from vector_backup_pipeline.operations import OPERATIONS, check_parameters
     from vector_backup_pipeline.terminal import summary
 
     operation = next(o for o in OPERATIONS if o.parameters is type(parameters))
     settings = load_settings(target=parameters.target)
-    operation.check(parameters, settings)
+    check_parameters(parameters, settings)
     run_config = parameters.as_run_config(as_environment_reference)
     outcome = launch(operation, run_config, settings, is_quiet=is_quiet())
     lines = summary(operation, outcome.result) if outcome.result else ()

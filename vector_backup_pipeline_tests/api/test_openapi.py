@@ -13,6 +13,7 @@ from starlette.testclient import TestClient
 from vector_backup_pipeline.api.operations import BACKUP, RESTORE
 from vector_backup_pipeline.engine.errors import BackupError, ResourceNotFound
 from vector_backup_pipeline.engine.results import RestoreResult
+from vector_backup_pipeline.operations import check_parameters
 from vector_backup_pipeline.settings import load_settings
 from vector_backup_pipeline_tests.api.dagster_stand_in import StandIn, event
 from vector_backup_pipeline_tests.fix_api import BASE, app_of, check_by_schema
@@ -64,7 +65,7 @@ def resolved(document: Json, schema: Json) -> Json:
 def _check(name: str, body: Json) -> None:
     """Raise the error of a call with this body, if it is refused before a launch."""
     operation = BACKUP if name == "backup" else RESTORE
-    operation.base.check(operation.base.parameters(**body), _SETTINGS)
+    check_parameters(operation.base.parameters(**body), _SETTINGS)
 
 
 def test_it_is_openapi_3_1(document: Json) -> None:
