@@ -37,7 +37,7 @@ from vector_backup_pipeline.engine.storage.object_url import is_url
 from vector_backup_pipeline.engine.storage.root import REQUESTS, BackupRoot
 from vector_backup_pipeline.engine.timestamps import DEFAULT_TIMESTAMP_FORMAT, TimestampFormat
 from vector_backup_pipeline.parameters.durations import Duration
-from vector_backup_pipeline.parameters.model import requirement
+from vector_backup_pipeline.parameters.model import Documented, requirement
 from vector_backup_pipeline.parameters.types import BackupMode, Compression, Format
 from vector_backup_pipeline.targets import TargetsFile
 
@@ -70,7 +70,7 @@ def _absolute(root: str) -> str:
     return absolute.rstrip("/") + "/"
 
 
-class Settings(BaseSettings):
+class Settings(Documented, BaseSettings):
     """All settings. A field is the variable `VECTOR_BACKUP_` plus its name in capitals, and has a
     default that works. A blank value counts as not set."""
 
@@ -82,154 +82,110 @@ class Settings(BaseSettings):
         hide_input_in_errors=True,
     )
 
-    config: str | None = Field(
-        None, description="YAML file with settings, such as `root: /backups`."
-    )
-    db_url: types.Secret | None = Field(
-        None,
-        description="Connection string, read when a run connects and never stored. Default: "
-        "libpq's environment (`PGHOST`, a service file, `.pgpass`).",
-    )
-    root: types.Root = Field(
-        "data_pipeline/training_data",
-        pattern=r"\S",
-        description="Root of the backups: a path, or `s3://…`, `gs://…`, `az://…`.",
-    )
-    directory: str = Field(
-        "vector_bak",
-        pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$",
-        description="Name of the backup directory in the root and in each task.",
-    )
-    part_size: Annotated[int | None, Field(ge=5, le=5120)] = Field(
-        None, description="MiB per part of an upload. Default: derived from the table's size."
-    )
-    tables: types.TableList = Field(
-        ("langchain_pg_collection", "langchain_pg_embedding"),
-        description="Tables to back up, comma-separated: `name` or `schema.name`.",
-    )
-    truncate_tables: types.TableList = Field(
-        ("langchain_pg_embedding",),
-        description="Tables that `truncate_vector_tables` truncates, comma-separated.",
-    )
-    timestamp_format: types.TimestampPattern = Field(
-        DEFAULT_TIMESTAMP_FORMAT,
-        description="Format of timestamps in file names (strftime). They must sort by time.",
-    )
-    timezone: types.TimeZone = Field(
-        "UTC", description="Time zone of file names, log and schedules."
-    )
-    lock_timeout: float = Field(
-        30.0,
-        # The server counts in milliseconds in 32 bits; 0 would wait for ever.
-        ge=0.001,
-        le=2_147_483,
-        allow_inf_nan=False,
-        description="Seconds to wait for a lock.",
-    )
-    cron: str = Field("0 2 * * *", description="When `daily_backup_schedule` runs.")
-    schedule_enabled: bool = Field(False, description="Start `daily_backup_schedule`.")
-    verify_cron: str = Field("0 4 * * 0", description="When `weekly_verify_schedule` runs.")
-    verify_schedule_enabled: bool = Field(False, description="Start `weekly_verify_schedule`.")
-    drill_cron: str = Field("0 5 * * 0", description="When `weekly_drill_schedule` runs.")
-    drill_schedule_enabled: bool = Field(False, description="Start `weekly_drill_schedule`.")
-    prune_cron: str = Field("30 4 * * *", description="When `daily_prune_schedule` runs.")
-    prune_schedule_enabled: bool = Field(False, description="Start `daily_prune_schedule`.")
-    sensor_enabled: bool = Field(False, description="Start `task_directory_sensor`.")
-    sensor_backfill: bool = Field(
-        False, description="Let the sensor also back up existing task directories."
-    )
-    requests_enabled: bool = Field(
-        False, description="Start `request_file_sensor`: a backup for each request file."
-    )
-    keep_last: types.Kept = Field(0, description="Retention: the newest good sets.")
-    keep_daily: types.Kept = Field(0, description="Retention: the newest good set of each day.")
-    keep_weekly: types.Kept = Field(0, description="Retention: the newest good set of each week.")
-    keep_monthly: types.Kept = Field(0, description="Retention: the newest good set of each month.")
-    keep_yearly: types.Kept = Field(0, description="Retention: the newest good set of each year.")
-    keep_within: types.Period | None = Field(
-        None, description="Retention: all sets made within a time such as `14d` or `1y6m`."
-    )
-    format: Format = Field("csv", description="Format of the files: `csv` or `binary`.")
-    compression: Compression = Field(
-        "none", description="Compression of the files: `none`, `gzip` or `zstd`."
-    )
-    mode: BackupMode = Field(
-        "full", description="How backups are made: `full`, `incremental` or `auto`."
-    )
-    full_every: types.Period = Field(
-        Duration(days=7),
-        description="With mode `auto`, the age of a chain's full set after which the next backup "
-        "is full.",
-    )
-    consolidate_after: int = Field(
-        0,
-        ge=0,
-        description="Number of sets in a chain from which a backup also consolidates it into a "
-        "full set. 0: never.",
-    )
-    prune_after_backup: bool = Field(False, description="Let each backup prune its own location.")
-    max_age: types.Period = Field(
-        Duration(hours=26),
-        description="Age from which the last good backup of a table is stale, such as `26h` or "
-        "`8d`. `0d`: never.",
-    )
-    max_drop: float = Field(
-        50.0,
-        gt=0,
-        le=100,
-        description="Percentage of its rows that a table may lose from one backup to the next "
-        "before the check `row_count_drop` warns.",
-    )
-    targets: str | None = Field(
-        None, description="YAML file that describes the targets, to back up several databases."
-    )
-    alert_urls: types.AlertUrls | None = Field(
-        None,
-        description="Receivers of alerts: Apprise URLs, separated by commas, such as "
-        "`mailto://…`, `slack://…`, `dingtalk://…`, `json://…`.",
-    )
-    heartbeat_url: types.HeartbeatUrl | None = Field(
-        None,
-        description="Address that is called after each complete backup, such as "
-        "`https://hc-ping.com/your-uuid`.",
-    )
-    ui_url: types.WebAddress | None = Field(
-        None, description="Address of Dagster's UI, for links in alerts."
-    )
-    dagster_url: types.WebAddress = Field(
-        "http://127.0.0.1:3000",
-        # It may hold the user and password of a proxy.
-        repr=False,
-        description="Address of Dagster's webserver, for the REST API.",
-    )
-    dagster_location: str | None = Field(
-        None,
-        description="Code location of the runs that the REST API and the command line start. "
-        "Default: the one with the jobs.",
-    )
-    api_token: types.Token | None = Field(
-        None, description="Token of the REST API. Default: none; only local calls are accepted."
-    )
-    secret_key: types.SecretKey | None = Field(
-        None,
-        description="Key that encrypts connection strings between the REST API and the runs. "
-        "Default: a file in `DAGSTER_HOME`.",
-    )
-    manifest_key: types.Secret | None = Field(
-        None,
-        description="Key that signs the manifests (HMAC-SHA256), any text. With it, unsigned or "
-        "altered manifests are refused.",
-    )
-    encrypt_to: types.Recipients | None = Field(
-        None,
-        description="Recipients of new files: public keys of age (`age1…`) or SSH, "
-        "comma-separated, or the path of a file with one per line. Default: no encryption.",
-    )
-    identity_file: types.IdentityFile | None = Field(
-        None,
-        description="File with the identities (private keys) that decrypt files. Full backups do "
-        "not need it.",
-    )
+    config: str | None = None
+    """YAML file with settings, such as `root: /backups`."""
+    db_url: types.Secret | None = None
+    """Connection string, read when a run connects and never stored. Default: libpq's environment
+    (`PGHOST`, a service file, `.pgpass`)."""
+    root: types.Root = Field("data_pipeline/training_data", pattern=r"\S")
+    """Root of the backups: a path, or `s3://…`, `gs://…`, `az://…`."""
+    directory: str = Field("vector_bak", pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")
+    """Name of the backup directory in the root and in each task."""
+    part_size: Annotated[int | None, Field(ge=5, le=5120)] = None
+    """MiB per part of an upload. Default: derived from the table's size."""
+    tables: types.TableList = ("langchain_pg_collection", "langchain_pg_embedding")
+    """Tables to back up, comma-separated: `name` or `schema.name`."""
+    truncate_tables: types.TableList = ("langchain_pg_embedding",)
+    """Tables that `truncate_vector_tables` truncates, comma-separated."""
+    timestamp_format: types.TimestampPattern = DEFAULT_TIMESTAMP_FORMAT
+    """Format of timestamps in file names (strftime). They must sort by time."""
+    timezone: types.TimeZone = "UTC"
+    """Time zone of file names, log and schedules."""
+    # The server counts in milliseconds in 32 bits; 0 would wait for ever.
+    lock_timeout: float = Field(30.0, ge=0.001, le=2_147_483, allow_inf_nan=False)
+    """Seconds to wait for a lock."""
+    cron: str = "0 2 * * *"
+    """When `daily_backup_schedule` runs."""
+    schedule_enabled: bool = False
+    """Start `daily_backup_schedule`."""
+    verify_cron: str = "0 4 * * 0"
+    """When `weekly_verify_schedule` runs."""
+    verify_schedule_enabled: bool = False
+    """Start `weekly_verify_schedule`."""
+    drill_cron: str = "0 5 * * 0"
+    """When `weekly_drill_schedule` runs."""
+    drill_schedule_enabled: bool = False
+    """Start `weekly_drill_schedule`."""
+    prune_cron: str = "30 4 * * *"
+    """When `daily_prune_schedule` runs."""
+    prune_schedule_enabled: bool = False
+    """Start `daily_prune_schedule`."""
+    sensor_enabled: bool = False
+    """Start `task_directory_sensor`."""
+    sensor_backfill: bool = False
+    """Let the sensor also back up existing task directories."""
+    requests_enabled: bool = False
+    """Start `request_file_sensor`: a backup for each request file."""
+    keep_last: types.Kept = 0
+    """Retention: the newest good sets."""
+    keep_daily: types.Kept = 0
+    """Retention: the newest good set of each day."""
+    keep_weekly: types.Kept = 0
+    """Retention: the newest good set of each week."""
+    keep_monthly: types.Kept = 0
+    """Retention: the newest good set of each month."""
+    keep_yearly: types.Kept = 0
+    """Retention: the newest good set of each year."""
+    keep_within: types.Period | None = None
+    """Retention: all sets made within a time such as `14d` or `1y6m`."""
+    format: Format = "csv"
+    """Format of the files: `csv` or `binary`."""
+    compression: Compression = "none"
+    """Compression of the files: `none`, `gzip` or `zstd`."""
+    mode: BackupMode = "full"
+    """How backups are made: `full`, `incremental` or `auto`."""
+    full_every: types.Period = Duration(days=7)
+    """With mode `auto`, the age of a chain's full set after which the next backup is full."""
+    consolidate_after: int = Field(0, ge=0)
+    """Number of sets in a chain from which a backup also consolidates it into a full set. 0:
+    never."""
+    prune_after_backup: bool = False
+    """Let each backup prune its own location."""
+    max_age: types.Period = Duration(hours=26)
+    """Age from which the last good backup of a table is stale, such as `26h` or `8d`. `0d`:
+    never."""
+    max_drop: float = Field(50.0, gt=0, le=100)
+    """Percentage of its rows that a table may lose from one backup to the next before the check
+    `row_count_drop` warns."""
+    targets: str | None = None
+    """YAML file that describes the targets, to back up several databases."""
+    alert_urls: types.AlertUrls | None = None
+    """Receivers of alerts: Apprise URLs, separated by commas, such as `mailto://…`, `slack://…`,
+    `dingtalk://…`, `json://…`."""
+    heartbeat_url: types.HeartbeatUrl | None = None
+    """Address that is called after each complete backup, such as
+    `https://hc-ping.com/your-uuid`."""
+    ui_url: types.WebAddress | None = None
+    """Address of Dagster's UI, for links in alerts."""
+    # It may hold the user and password of a proxy.
+    dagster_url: types.WebAddress = Field("http://127.0.0.1:3000", repr=False)
+    """Address of Dagster's webserver, for the REST API."""
+    dagster_location: str | None = None
+    """Code location of the runs that the REST API and the command line start. Default: the one with
+    the jobs."""
+    api_token: types.Token | None = None
+    """Token of the REST API. Default: none; only local calls are accepted."""
+    secret_key: types.SecretKey | None = None
+    """Key that encrypts connection strings between the REST API and the runs. Default: a file in
+    `DAGSTER_HOME`."""
+    manifest_key: types.Secret | None = None
+    """Key that signs the manifests (HMAC-SHA256), any text. With it, unsigned or altered manifests
+    are refused."""
+    encrypt_to: types.Recipients | None = None
+    """Recipients of new files: public keys of age (`age1…`) or SSH, comma-separated, or the path of
+    a file with one per line. Default: no encryption."""
+    identity_file: types.IdentityFile | None = None
+    """File with the identities (private keys) that decrypt files. Full backups do not need it."""
 
     _target: str | None = PrivateAttr(None)
     _connection_variable: str = PrivateAttr(DATABASE_URL_VARIABLE)

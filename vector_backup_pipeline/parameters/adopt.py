@@ -15,18 +15,15 @@ class AdoptParameters(Parameters):
 
     EXCLUSIONS = (Exclusion({"timestamp": ANY, "all_pairs": [True]}, "give one of them."),)
 
-    timestamp: str | None = Field(
-        default=None,
-        description="Adopt the pair of files of this timestamp.",
-        examples=["20240102_030405"],
-    )
-    all_pairs: Annotated[bool, Shown("--all")] = Field(
-        default=False, description="Adopt every adoptable pair."
-    )
+    timestamp: str | None = Field(None, examples=["20240102_030405"])
+    """Adopt the pair of files of this timestamp."""
+    all_pairs: Annotated[bool, Shown("--all")] = False
+    """Adopt every adoptable pair."""
     task_id: Annotated[types.TaskId, Shown(default="all locations")] = Field(
-        default=None, description="Adopt only files of this task."
+        None, description="Adopt only files of this task."
     )
-    dry_run: bool = Field(default=False, description="Read the files, report, and write nothing.")
+    dry_run: bool = False
+    """Read the files, report, and write nothing."""
 
     def conflicts(self) -> Iterator[Problem]:
         yield from super().conflicts()

@@ -20,25 +20,19 @@ class CheckParameters(Parameters):
     """The parameters of a backup that can be checked without making one."""
 
     task_id: types.TaskId = Field(
-        default=None,
+        None,
         description="Task in whose directory, {root}/{task_id}/, the backup is made. The directory "
         "must exist. ASCII letters, digits and '_', at most 200.",
     )
     db_connection: types.Connection = None
     tables: Annotated[
         types.Tables | None, Shown(default="VECTOR_BACKUP_TABLES, else LangChain's two tables")
-    ] = Field(
-        default=None,
-        description="Tables to back up: name or schema.name, case-sensitive.",
-        examples=[["docs", "app.images"]],
-    )
+    ] = Field(None, examples=[["docs", "app.images"]])
+    """Tables to back up: name or schema.name, case-sensitive."""
     workers: types.Workers = types.DEFAULT_WORKERS
-    export_method: types.ExportMethod = Field(
-        default="copy",
-        description="How rows are read: copy, or cursor for servers and proxies that do not "
-        "support COPY. Both produce the same files.",
-        examples=["cursor"],
-    )
+    export_method: types.ExportMethod = Field("copy", examples=["cursor"])
+    """How rows are read: copy, or cursor for servers and proxies that do not support COPY. Both
+    produce the same files."""
 
 
 class BackupParameters(CheckParameters):
@@ -67,35 +61,26 @@ class BackupParameters(CheckParameters):
         ),
     )
 
-    truncate_vector_tables: Annotated[bool, Shown("--truncate")] = Field(
-        default=False,
-        description="Truncate the tables of VECTOR_BACKUP_TRUNCATE_TABLES after a complete, "
-        "verified backup. Implies backup_vector_tables.",
-    )
+    truncate_vector_tables: Annotated[bool, Shown("--truncate")] = False
+    """Truncate the tables of VECTOR_BACKUP_TRUNCATE_TABLES after a complete, verified backup.
+    Implies backup_vector_tables."""
     backup_vector_tables: Annotated[
         bool,
         Shown(
             "--no-backup", "Only check the parameters. Has no effect with --truncate. Default: off."
         ),
-    ] = Field(
-        default=True,
-        description="Make a backup. If this and truncate_vector_tables are false, the run only "
-        "checks the parameters.",
-    )
+    ] = True
+    """Make a backup. If this and truncate_vector_tables are false, the run only checks the
+    parameters."""
     format: Annotated[types.Format | None, Shown(default="VECTOR_BACKUP_FORMAT, else csv")] = Field(
-        default=None,
-        description="Format of the files. Any version can load csv. binary is COPY's binary "
-        "format: a third of the size, several times as fast, but only for the same versions of "
-        "PostgreSQL and pgvector.",
-        examples=["binary"],
+        None, examples=["binary"]
     )
+    """Format of the files. Any version can load csv. binary is COPY's binary format: a third of the
+    size, several times as fast, but only for the same versions of PostgreSQL and pgvector."""
     compression: Annotated[
         types.Compression | None, Shown(default="VECTOR_BACKUP_COMPRESSION, else none")
-    ] = Field(
-        default=None,
-        description="Compression of the files. zstd is faster than gzip.",
-        examples=["zstd"],
-    )
+    ] = Field(None, examples=["zstd"])
+    """Compression of the files. zstd is faster than gzip."""
     compression_level: Annotated[int | None, Shown(default="1, fast")] = Field(
         default=None,
         ge=_ZSTD[0],
@@ -104,30 +89,19 @@ class BackupParameters(CheckParameters):
         f"{_ZSTD[-1]}.",
         examples=[3],
     )
-    mode: Annotated[
-        types.BackupMode | None,
-        Shown(default="VECTOR_BACKUP_MODE, else full"),
-    ] = Field(
-        default=None,
-        description="full exports every row, incremental only the rows changed since the last set. "
-        "incremental fails with the reason if a full backup is needed; auto makes it.",
-        examples=["auto"],
+    mode: Annotated[types.BackupMode | None, Shown(default="VECTOR_BACKUP_MODE, else full")] = (
+        Field(None, examples=["auto"])
     )
+    """full exports every row, incremental only the rows changed since the last set. incremental
+    fails with the reason if a full backup is needed; auto makes it."""
     full_every: Annotated[str | None, Shown(default="VECTOR_BACKUP_FULL_EVERY, else 7d")] = Field(
-        default=None,
-        pattern=DURATION_PATTERN,
-        description="With mode auto, the age of a chain's full set after which the next backup is "
-        "full: years, months, days and hours, such as 7d or 36h.",
-        examples=["14d"],
+        None, pattern=DURATION_PATTERN, examples=["14d"]
     )
-    batch_size: int = Field(
-        default=10_000,
-        ge=1,
-        le=1_000_000,
-        description="Maximum rows per FETCH with export_method cursor. Use fewer for wide rows, so "
-        "that each FETCH stays within a few MB.",
-        examples=[2000],
-    )
+    """With mode auto, the age of a chain's full set after which the next backup is full: years,
+    months, days and hours, such as 7d or 36h."""
+    batch_size: int = Field(10_000, ge=1, le=1_000_000, examples=[2000])
+    """Maximum rows per FETCH with export_method cursor. Use fewer for wide rows, so that each FETCH
+    stays within a few MB."""
     progress_every: types.ProgressEvery = types.DEFAULT_PROGRESS_EVERY
 
     @property

@@ -18,23 +18,21 @@ class ListParameters(Parameters):
     )
 
     task_id: Annotated[types.TaskId, Shown(default="all locations")] = Field(
-        default=None, description="Only the sets of this task."
+        None, description="Only the sets of this task."
     )
-    global_only: bool = Field(
-        default=False, description="Only the root's own sets, not those of tasks."
-    )
+    global_only: bool = False
+    """Only the root's own sets, not those of tasks."""
 
 
 class ShowParameters(Parameters):
-    timestamp: Annotated[str, Shown(is_set=True)] = Field(
-        description="Backup set: its timestamp, or latest for the newest complete one.",
-        examples=["20250721_234914", types.LATEST],
-    )
+    timestamp: types.SetName
+    """Backup set: its timestamp, or latest for the newest complete one."""
     task_id: _TaskId = None
 
 
 class DiffParameters(Parameters):
     tables: Annotated[types.Tables | None, Shown(default="all of either set")] = Field(
-        default=None, description="Compare only these tables.", examples=[["docs", "app.images"]]
+        None, examples=[["docs", "app.images"]]
     )
+    """Compare only these tables."""
     task_id: _TaskId = None

@@ -69,7 +69,20 @@ def _add_exclusions(schema: dict[str, Any], model: type[Parameters]) -> None:
         ]
 
 
-class Parameters(BaseModel):
+class Documented(BaseModel):
+    """A model whose fields are described by their docstrings, unless their type or `Field` has a
+    description."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        for field in cls.model_fields.values():
+            # One line in tables, help and schemas.
+            field.description = " ".join((field.description or "").split())
+
+
+class Parameters(Documented):
     """The parameters of one operation. An empty text counts as absent, except for `target`: if a
     script's variable is not set, that must not mean another database.
 
@@ -92,11 +105,10 @@ class Parameters(BaseModel):
     LOCAL_FILES: ClassVar[Sequence[str]] = ()
 
     target: Annotated[str | None, Shown(default="the database of VECTOR_BACKUP_DB_URL")] = Field(
-        default=None,
-        description="Target, as named in the file VECTOR_BACKUP_TARGETS. Its database, root and "
-        "settings are used.",
-        examples=["rag_1"],
+        None, examples=["rag_1"]
     )
+    """Target, as named in the file VECTOR_BACKUP_TARGETS. Its database, root and settings are
+    used."""
 
     @model_validator(mode="wrap")
     @classmethod

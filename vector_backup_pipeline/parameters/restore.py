@@ -66,12 +66,9 @@ class RestoreParameters(Parameters):
         ),
     )
 
-    timestamp: Annotated[str, Shown(is_set=True)] = Field(
-        min_length=1,
-        description="Backup set to restore: its timestamp, such as 20250721_234914, or latest for "
-        "the newest complete one. vector-backup list shows the sets.",
-        examples=["20250721_234914", types.LATEST],
-    )
+    timestamp: types.SetName = Field(min_length=1)
+    """Backup set to restore: its timestamp, such as 20250721_234914, or latest for the newest
+    complete one. vector-backup list shows the sets."""
     source_database: Annotated[
         types.SourceDatabase, Shown(default="the only one with sets, else the target")
     ] = None
@@ -79,70 +76,49 @@ class RestoreParameters(Parameters):
     task_id: types.TaskId = None
     db_connection: types.Connection = None
     tables: Annotated[types.Tables | None, Shown(default="all")] = Field(
-        default=None,
-        description="Tables of the set to restore.",
-        examples=[["docs", "app.images"]],
+        None, examples=[["docs", "app.images"]]
     )
-    truncate_before_restore: bool = Field(
-        default=False, description="Truncate the target tables first, in the same transaction."
-    )
-    on_conflict: types.OnConflict = Field(
-        default="fail",
-        description="If a row's key exists in the target: fail (nothing is restored), skip the "
-        "row, or replace the existing row.",
-        examples=["skip"],
-    )
+    """Tables of the set to restore."""
+    truncate_before_restore: bool = False
+    """Truncate the target tables first, in the same transaction."""
+    on_conflict: types.OnConflict = Field("fail", examples=["skip"])
+    """If a row's key exists in the target: fail (nothing is restored), skip the row, or replace the
+    existing row."""
     rename: Annotated[dict[types.TableText, types.TableText], AfterValidator(_rename)] = Field(
-        default={},
-        description="New names for tables in the target: name or schema.name.",
-        examples=[{"docs": "restored.docs"}],
-        json_schema_extra={"additionalProperties": False},
+        {}, examples=[{"docs": "restored.docs"}], json_schema_extra={"additionalProperties": False}
     )
+    """New names for tables in the target: name or schema.name."""
     collections: Annotated[types.Names | None, Shown(default="all")] = Field(
-        default=None,
-        description="Restore only these of LangChain's collections, with their embeddings.",
-        examples=[["handbook"]],
+        None, examples=[["handbook"]]
     )
+    """Restore only these of LangChain's collections, with their embeddings."""
     keys_from: Annotated[str | None, Shown(default="all rows")] = Field(
-        default=None,
-        description="Restore only the rows whose primary keys are in this file: a JSON object per "
-        'line, such as {"id": 7}. Requires a set with key files.',
-        examples=["keys.jsonl"],
+        None, examples=["keys.jsonl"]
     )
+    """Restore only the rows whose primary keys are in this file: a JSON object per line, such as
+    {"id": 7}. Requires a set with key files."""
     where_removed_since: Annotated[str | None, Shown(default="all rows")] = Field(
-        default=None,
-        description="Timestamp of an earlier set: restore only those of its rows that the set at "
-        "timestamp lacks or has with other values. Requires sets with key files.",
-        examples=["20250720_234914"],
+        None, examples=["20250720_234914"]
     )
-    fire_triggers: bool = Field(
-        default=False,
-        description="Fire the triggers of the target tables. By default, a table with triggers "
-        "that the restore would fire is refused.",
-    )
-    disable_triggers: bool = Field(
-        default=False,
-        description="Disable the triggers of the target tables during the load. Requires the "
-        "tables' owner or a superuser.",
-    )
-    allow_other_versions: bool = Field(
-        default=False,
-        description="Accept binary files of another version of PostgreSQL or pgvector.",
-    )
+    """Timestamp of an earlier set: restore only those of its rows that the set at timestamp lacks
+    or has with other values. Requires sets with key files."""
+    fire_triggers: bool = False
+    """Fire the triggers of the target tables. By default, a table with triggers that the restore
+    would fire is refused."""
+    disable_triggers: bool = False
+    """Disable the triggers of the target tables during the load. Requires the tables' owner or a
+    superuser."""
+    allow_other_versions: bool = False
+    """Accept binary files of another version of PostgreSQL or pgvector."""
     workers: types.Workers = types.DEFAULT_WORKERS
     maintenance_work_mem: Annotated[str | None, Shown(default="the server's")] = Field(
-        default=None,
-        pattern=_MEMORY,
-        description="Memory for building an index, in kB, MB or GB.",
-        examples=["2GB"],
+        None, pattern=_MEMORY, examples=["2GB"]
     )
+    """Memory for building an index, in kB, MB or GB."""
     max_parallel_maintenance_workers: Annotated[int | None, Shown(default="the server's")] = Field(
-        default=None,
-        ge=0,
-        le=1024,
-        description="Parallel worker processes for building an index.",
-        examples=[2],
+        None, ge=0, le=1024, examples=[2]
     )
+    """Parallel worker processes for building an index."""
     probes: types.Probes = types.DEFAULT_PROBES
     progress_every: types.ProgressEvery = types.DEFAULT_PROGRESS_EVERY
 

@@ -56,6 +56,8 @@ Tables = Annotated[
     AfterValidator(check_different),
 ]
 Names = Annotated[tuple[str, ...], Strict(False), Field(min_length=1)]
+# The set that a command is about.
+SetName = Annotated[str, Field(examples=["20250721_234914", LATEST]), Shown(is_set=True)]
 TaskId = Annotated[
     str | None,
     Field(

@@ -14,19 +14,15 @@ class VerifyParameters(Parameters):
     EXCLUSIONS = (types.ONE_LOCATION,)
 
     timestamp: Annotated[str | None, Shown(default="all sets", is_set=True)] = Field(
-        default=None,
-        description="Backup set to verify: its timestamp, or latest for the newest complete one "
-        "of each location and database, and any newer one that is damaged.",
-        examples=["20250721_234914", types.LATEST],
+        None, examples=["20250721_234914", types.LATEST]
     )
+    """Backup set to verify: its timestamp, or latest for the newest complete one of each location
+    and database, and any newer one that is damaged."""
     source_database: Annotated[types.SourceDatabase, Shown(default="all databases")] = None
     backup_path: Annotated[types.BackupPath, Shown(default="all locations")] = None
     task_id: Annotated[types.TaskId, Shown(default="all locations")] = None
-    drill: bool = Field(
-        default=False,
-        description="Also run a restore test: restore each set into a temporary database and "
-        "compare the rows.",
-    )
+    drill: bool = False
+    """Also run a restore test: restore each set into a temporary database and compare the rows."""
     scratch_connection: Annotated[types.Connection, Shown(default="an embedded PostgreSQL")] = (
         Field(
             default=None,
