@@ -177,15 +177,12 @@ def check_alerts(settings: Settings, *, send: bool) -> Iterator[Finding]:
 def _daemon_finding(instance: DagsterInstance, settings: Settings) -> Finding:
     states = instance.all_instigator_state(instigator_type=InstigatorType.SCHEDULE)
     # A schedule that was started or stopped in the UI ignores the settings.
-    statuses = {state.instigator_name: state.status for state in states}
+    by_hand = {InstigatorStatus.RUNNING: True, InstigatorStatus.STOPPED: False}
+    is_on = {s.instigator_name: by_hand[s.status] for s in states if s.status in by_hand}
     running_schedules = [
         schedule.name
         for schedule, owner in schedules_of(settings)
-        if statuses.get(schedule.name) is InstigatorStatus.RUNNING
-        or (
-            statuses.get(schedule.name) is not InstigatorStatus.STOPPED
-            and getattr(owner, schedule.enabled)
-        )
+        if is_on.get(schedule.name, getattr(owner, schedule.enabled))
     ]
     if not running_schedules:
         return ok("dagster", "daemon", "not needed: all schedules are stopped")
