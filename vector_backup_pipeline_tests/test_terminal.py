@@ -8,20 +8,23 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import click
+import dagster as dg
 import pytest
 
+from vector_backup_pipeline.engine.progress import Progress
 from vector_backup_pipeline.operations import RESTORE
-from vector_backup_pipeline.terminal import summary
+from vector_backup_pipeline.terminal import TerminalProgressResource, summary
 from vector_backup_pipeline_tests.fix_dagster import CHECKOUT
 from vector_backup_pipeline_tests.fix_postgres import Database
 from vector_backup_pipeline_tests.fix_process import child
 from vector_backup_pipeline_tests.fix_sets import SetWriter
 
+MOMENT = Progress(table="docs [x]", rows=500, bytes=2_000_000, seconds=2.0, percent=25.0)
+
 
 def test_on_a_terminal_each_table_has_a_bar_and_stdout_stays_clean(
-    installed: Database, dagster_home: Path
+    installed: Database,
 ) -> None:
-    """In an instance with compute logs, to which Dagster redirects standard error."""
     ours, theirs = pty.openpty()
     with (
         # A terminal that is not read blocks its writer.
@@ -68,6 +71,25 @@ def test_on_a_terminal_tables_are_folded_and_colored(root: Path, no_color: str) 
         "20250101_000000, which is",
         "missing or damaged",
     ]
+
+
+def test_bars_are_drawn_while_a_step_redirects_standard_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As Dagster does in an instance with compute logs."""
+    ours, theirs = pty.openpty()
+    monkeypatch.setenv("TERM", "xterm")
+    progress = TerminalProgressResource()
+    with os.fdopen(theirs, "w") as stderr, Path(os.devnull).open("wb") as null:
+        monkeypatch.setattr(sys, "stderr", stderr)
+        with dg.build_init_resource_context() as context:
+            progress.setup_for_execution(context)
+            os.dup2(null.fileno(), theirs)
+            progress.table_started(MOMENT.table)
+            progress.progressed(MOMENT)
+            progress.teardown_after_execution(context)
+
+    assert "500 rows, 25.0%" in _read_all(ours)
 
 
 def _read_all(descriptor: int) -> str:

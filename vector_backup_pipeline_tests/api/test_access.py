@@ -102,7 +102,7 @@ def test_the_documentation_is_open_where_a_token_protects_the_calls(
 @pytest.mark.parametrize(
     "path",
     [
-        *("/docs/", "/docs/../api", "/openapi.json/api", "/static-offline-docs"),
+        *("/metrics", "/docs/", "/docs/../api", "/openapi.json/api", "/static-offline-docs"),
         *("/healthz/", "//healthz", "/healthz/../api", "/healthz/%2e%2e/api"),
         *("/healthz%2f..%2fapi", "/api/../healthz", "/healthz;/api", "/healthz%00"),
         *("/healthz%20", "/healthz%0a", "/HEALTHZ", "/%2fhealthz", "/%2568ealthz"),

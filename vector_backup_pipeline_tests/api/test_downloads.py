@@ -139,17 +139,17 @@ def test_a_file_comes_whole_and_head_has_its_headers(any_client: TestClient) -> 
     [("1048575-1048576", 1048575, 1048576), ("-8", len(DATA) - 8, len(DATA) - 1)],
 )
 def test_a_part_of_a_file_comes_alone(
-    any_client: TestClient, requested: str, first: int, last: int
+    client: TestClient, requested: str, first: int, last: int
 ) -> None:
-    answer = any_client.get(URL, headers={"Range": f"bytes={requested}"})
+    answer = client.get(URL, headers={"Range": f"bytes={requested}"})
     assert (answer.status_code, answer.content) == (206, DATA[first : last + 1])
     assert answer.headers["content-range"] == f"bytes {first}-{last}/{len(DATA)}"
     assert answer.headers["content-length"] == str(last - first + 1)
-    assert answer.headers["etag"] == any_client.head(URL).headers["etag"]
+    assert answer.headers["etag"] == client.head(URL).headers["etag"]
 
 
-def test_a_range_outside_of_the_file_is_refused_with_its_size(any_client: TestClient) -> None:
-    answer = any_client.get(URL, headers={"Range": f"bytes={len(DATA)}-"})
+def test_a_range_outside_of_the_file_is_refused_with_its_size(client: TestClient) -> None:
+    answer = client.get(URL, headers={"Range": f"bytes={len(DATA)}-"})
     body = answer.json()
     assert (answer.status_code, body["message"]) == (416, "请求范围无效")
     assert body["data"]["error_type"] == "RANGE_NOT_SATISFIABLE"
@@ -165,15 +165,15 @@ def test_an_empty_file_is_a_file(client: TestClient, directory: BackupDirectory)
     assert client.get(URL, headers={"Range": "bytes=0-"}).status_code == 416
 
 
-def test_a_known_version_is_not_sent_again(any_client: TestClient) -> None:
-    tag = any_client.get(URL).headers["etag"]
+def test_a_known_version_is_not_sent_again(client: TestClient) -> None:
+    tag = client.get(URL).headers["etag"]
     for known in (tag, f'"other", W/{tag}', "*"):
         headers = {"If-None-Match": known, "Range": "bytes=0-1"}
-        for answer in (any_client.get(URL, headers=headers), any_client.head(URL, headers=headers)):
+        for answer in (client.get(URL, headers=headers), client.head(URL, headers=headers)):
             assert (answer.status_code, answer.content) == (304, b"")
             assert answer.headers["etag"] == tag
     for other in ('"other"', tag.strip('"'), tag[:-1], '"x, *"'):
-        assert any_client.get(URL, headers={"If-None-Match": other}).content == DATA
+        assert client.get(URL, headers={"If-None-Match": other}).content == DATA
 
 
 def test_a_changed_file_is_another_version_and_no_part_of_it_is_mixed_in(

@@ -1,11 +1,22 @@
-"""One Dagster and one API for this package, so that they don't run during other tests."""
+"""One Dagster, one API and its callers for all tests, so that none runs during other tests."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from urllib.parse import quote
 
 import pytest
 
 from vector_backup_pipeline.embedded import EmbeddedServer
-from vector_backup_pipeline_tests.fix_api import Api, serving, settings_of
+from vector_backup_pipeline_tests.end_to_end.callers import (
+    PASSWORD,
+    TASK,
+    WRONG_PASSWORD,
+    Called,
+    Stage,
+)
+from vector_backup_pipeline_tests.end_to_end.graphql_proxy import proxy_before
+from vector_backup_pipeline_tests.fix_api import serving, settings_of
 from vector_backup_pipeline_tests.fix_dagster import (
     QUICK_INSTANCE_CONFIG,
     DagsterDev,
@@ -55,8 +66,49 @@ def dagster_dev(webserver: DagsterDev) -> Iterator[DagsterDev]:
 
 
 @pytest.fixture(scope="package")
-def api(dagster_dev: DagsterDev, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    """The API on the loopback interface, without a token."""
-    directory = tmp_path_factory.mktemp("api")
-    with serving(directory, dagster_dev.webserver, settings_of(dagster_dev)) as running:
-        yield running
+def stage(dagster_dev: DagsterDev, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    server = dagster_dev.database.server
+    create_database(server, "api_callers")
+    callers = Database(server, "api_callers")
+    callers.run("CREATE EXTENSION vector")
+    callers.run(LANGCHAIN_TABLES)
+    callers.create_role("api_owner", PASSWORD)
+    callers.run("ALTER TABLE langchain_pg_collection OWNER TO api_owner")
+    callers.run("ALTER TABLE langchain_pg_embedding OWNER TO api_owner")
+    callers.create_role("api_stranger", PASSWORD)
+    for task in (TASK, "callers_own", "canceled", "broken"):
+        (dagster_dev.root / task).mkdir()
+    # Where the directory of backups should be, there is a file.
+    (dagster_dev.root / "broken" / "vector_bak").write_text("no directory")
+    directory = tmp_path_factory.mktemp("staged_api")
+    with (
+        proxy_before(dagster_dev.webserver) as proxy,
+        serving(directory, proxy.url, settings_of(dagster_dev)) as api,
+    ):
+        yield Stage(api, proxy, dagster_dev, callers)
+    drop_database(server, "api_callers")
+
+
+@pytest.fixture(scope="package")
+def answers(stage: Stage) -> Mapping[str, Called]:
+    """Eight concurrent callers with different requests."""
+    owner = stage.callers.url_as("api_owner", PASSWORD)
+    bodies: Mapping[str, Any] = {
+        "empty": {},
+        "task": {"task_id": TASK, "mode": "auto", "format": "binary", "compression": "zstd"},
+        "truncate": {
+            "task_id": "callers_own",
+            "db_connection": owner,
+            "truncate_vector_tables": True,
+        },
+        "no table": {"tables": ["langchain_pg_collection", "no\u0001where"]},
+        "no server": {
+            "db_connection": f"postgresql://u:{quote(WRONG_PASSWORD, safe='')}@127.0.0.1:1/d"
+        },
+        "wrong password": {"db_connection": stage.callers.url_as("api_owner", WRONG_PASSWORD)},
+        "not allowed": {"db_connection": stage.callers.url_as("api_stranger", PASSWORD)},
+        "no storage": {"task_id": "broken"},
+    }
+    with ThreadPoolExecutor(len(bodies)) as callers:
+        called = {name: callers.submit(stage.back_up, body) for name, body in bodies.items()}
+        return {name: call.result() for name, call in called.items()}

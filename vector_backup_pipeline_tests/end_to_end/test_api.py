@@ -2,116 +2,28 @@
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
 from typing import Any
 from urllib.parse import quote
 
-import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families as metric_families
 
-from vector_backup_pipeline_tests.end_to_end.graphql_proxy import GraphQLProxy, proxy_before
-from vector_backup_pipeline_tests.faults.watching import wait_for_a_waiting_lock
-from vector_backup_pipeline_tests.fix_api import BASE, Api, serving, settings_of
-from vector_backup_pipeline_tests.fix_dagster import RESULT_KEYS, DagsterDev, eventually
-from vector_backup_pipeline_tests.fix_postgres import (
-    LANGCHAIN_TABLES,
-    Database,
-    create_database,
-    drop_database,
+from vector_backup_pipeline_tests.end_to_end.callers import (
+    PASSWORD,
+    TASK,
+    WRONG_PASSWORD,
+    Called,
+    Stage,
 )
+from vector_backup_pipeline_tests.faults.watching import wait_for_a_waiting_lock
+from vector_backup_pipeline_tests.fix_api import BASE
+from vector_backup_pipeline_tests.fix_dagster import RESULT_KEYS, DagsterDev, eventually
 
-_PASSWORD = "S3cret/pass:wörd'1"
-_WRONG_PASSWORD = "wrong-S3cret/2"
 _SUCCESS_KEYS = {"code", "success", "message", "data"}
-_AT_ONCE = 8
-
-
-@dataclass(frozen=True)
-class Called:
-    """A response, and the times of request and response in seconds since 1970."""
-
-    answer: httpx.Response
-    asked_at: float
-    answered_at: float
-
-    @property
-    def body(self) -> dict[str, Any]:
-        body: dict[str, Any] = self.answer.json()
-        return body
-
-    @property
-    def data(self) -> dict[str, Any]:
-        data: dict[str, Any] = self.body["data"]
-        return data
-
-
-@dataclass(frozen=True)
-class Stage:
-    """An API that queries Dagster through a proxy, and the callers' own database."""
-
-    api: Api
-    proxy: GraphQLProxy
-    dev: DagsterDev
-    callers: Database
-
-    def back_up(self, body: Any) -> Called:
-        asked_at = time.time()
-        return Called(self.api.back_up(body), asked_at, time.time())
-
-
-@pytest.fixture(scope="module")
-def stage(dagster_dev: DagsterDev, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    server = dagster_dev.database.server
-    create_database(server, "api_callers")
-    callers = Database(server, "api_callers")
-    callers.run("CREATE EXTENSION vector")
-    callers.run(LANGCHAIN_TABLES)
-    callers.create_role("api_owner", _PASSWORD)
-    callers.run("ALTER TABLE langchain_pg_collection OWNER TO api_owner")
-    callers.run("ALTER TABLE langchain_pg_embedding OWNER TO api_owner")
-    callers.create_role("api_stranger", _PASSWORD)
-    for task in ("corpus_a", "callers_own", "canceled", "broken"):
-        (dagster_dev.root / task).mkdir()
-    # Where the directory of backups should be, there is a file.
-    (dagster_dev.root / "broken" / "vector_bak").write_text("no directory")
-    directory = tmp_path_factory.mktemp("staged_api")
-    with (
-        proxy_before(dagster_dev.webserver) as proxy,
-        serving(directory, proxy.url, settings_of(dagster_dev)) as api,
-    ):
-        yield Stage(api, proxy, dagster_dev, callers)
-    drop_database(server, "api_callers")
-
-
-@pytest.fixture(scope="module")
-def answers(stage: Stage) -> Mapping[str, Called]:
-    """Eight concurrent callers with different requests."""
-    owner = stage.callers.url_as("api_owner", _PASSWORD)
-    bodies: Mapping[str, Any] = {
-        "empty": {},
-        "task": {"task_id": "corpus_a", "format": "binary", "compression": "zstd"},
-        "truncate": {
-            "task_id": "callers_own",
-            "db_connection": owner,
-            "truncate_vector_tables": True,
-        },
-        "no table": {"tables": ["langchain_pg_collection", "nowhere"]},
-        "no server": {
-            "db_connection": f"postgresql://u:{quote(_WRONG_PASSWORD, safe='')}@127.0.0.1:1/d"
-        },
-        "wrong password": {"db_connection": stage.callers.url_as("api_owner", _WRONG_PASSWORD)},
-        "not allowed": {"db_connection": stage.callers.url_as("api_stranger", _PASSWORD)},
-        "no storage": {"task_id": "broken"},
-    }
-    assert len(bodies) == _AT_ONCE
-    with ThreadPoolExecutor(_AT_ONCE) as callers:
-        called = {name: callers.submit(stage.back_up, body) for name, body in bodies.items()}
-        return {name: call.result() for name, call in called.items()}
 
 
 def _refused(called: Called, code: int, message: str, error_type: str) -> dict[str, Any]:
@@ -149,7 +61,7 @@ def test_an_empty_object_is_backed_up_and_answered_key_by_key(
     assert datetime.fromisoformat(called.data["timestamp"]).tzinfo is not None
     assert called.answer.headers["content-type"] == "application/json"
     of_task = answers["task"].data
-    assert of_task["backup_directory"] == str(stage.dev.root / "corpus_a" / "vector_bak")
+    assert of_task["backup_directory"] == str(stage.dev.root / TASK / "vector_bak")
     table = of_task["tables_backed_up"]["langchain_pg_embedding"]
     assert table["backup_file"].endswith(".pgcopy.zst")
 
@@ -173,7 +85,7 @@ def test_a_missing_table_is_404_and_the_other_one_is_backed_up(
     data = _refused(answers["no table"], 404, "资源未找到", "TABLE_NOT_FOUND")
 
     assert data["response"] == "Vector表备份失败，请稍后重试"
-    assert "nowhere" in data["detail"]
+    assert "no\u0001where" in data["detail"]
     assert data["result"]["tables_backed_up"]["langchain_pg_collection"]["success"] is True
     assert "can_retry" not in data
 
@@ -214,7 +126,7 @@ def test_the_metrics_have_the_runs_and_their_errors(
     runs = [s.labels for s in samples if s.name == "vector_backup_recent_runs"]
     failures = {run["error_type"] for run in runs if run["status"] == "FAILURE"}
     assert {"TABLE_NOT_FOUND", "SERVICE_UNAVAILABLE", "PERMISSION_DENIED"} <= failures
-    of_task = [s for s in samples if s.labels.get("location") == "corpus_a"]
+    of_task = [s for s in samples if s.labels.get("location") == TASK]
     assert [s.value for s in of_task if s.name == "vector_backup_table_rows"] == [4, 58]
     assert "SUCCESS" in {sample.labels.get("status") for sample in of_task}
 
@@ -258,7 +170,7 @@ def test_a_canceled_run_answers_its_caller_and_cannot_be_canceled_again(
         # The run waits for this lock, so it is there to be cancelled.
         holder.cursor().execute("LOCK TABLE langchain_pg_collection IN ACCESS EXCLUSIVE MODE")
         launches = len(stage.proxy.times("Launch"))
-        owner = stage.callers.url_as("api_owner", _PASSWORD)
+        owner = stage.callers.url_as("api_owner", PASSWORD)
         body = {"db_connection": owner, "task_id": "canceled", "truncate_vector_tables": True}
         waiting = caller.submit(stage.back_up, body)
         run_id = _newest_run(stage, launches)
@@ -307,7 +219,7 @@ def test_what_was_backed_up_is_listed_downloaded_and_restored(
         {
             "timestamp": stamp,
             "backup_path": location["relative_path"],
-            "db_connection": stage.callers.url_as("api_owner", _PASSWORD),
+            "db_connection": stage.callers.url_as("api_owner", PASSWORD),
             "tables": ["langchain_pg_embedding"],
         }
     )
@@ -359,7 +271,7 @@ def test_no_password_is_anywhere(
         if path.is_file()
     ]
     assert sum(map(len, written)) > 100_000
-    for secret in (_PASSWORD, _WRONG_PASSWORD):
+    for secret in (PASSWORD, WRONG_PASSWORD):
         for form in {secret, quote(secret), quote(secret, safe=""), json.dumps(secret)[1:-1]}:
             assert form not in text
             assert not [content for content in written if form.encode() in content]

@@ -7,20 +7,17 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
+from vector_backup_pipeline_tests.end_to_end.callers import TASK, Called, Stage
 from vector_backup_pipeline_tests.end_to_end.graphql_proxy import GraphQLProxy, proxy_before
 from vector_backup_pipeline_tests.fix_api import BASE, Api, check_by_schema, serving, settings_of
 from vector_backup_pipeline_tests.fix_dagster import CHECKOUT, DagsterDev
 
-# The task of the document's own examples.
-_TASK = "corpus_7"
 _CHECKS = "vector_backup_pipeline_tests.end_to_end.schema_checks"
 _ELSEWHERE = {
     "langchain_pg_collection": "by_schema.collections",
@@ -29,34 +26,25 @@ _ELSEWHERE = {
 
 
 @pytest.fixture(scope="module")
-def answered(api: Api, dagster_dev: DagsterDev) -> dict[str, list[httpx.Response]]:
-    """Responses of real runs, by operation: successful ones, and one that failed in part."""
-    (dagster_dev.root / _TASK).mkdir(exist_ok=True)
-    back_up = [
-        {
-            **{"task_id": _TASK, "workers": 1.0, "mode": "auto"},
-            **{"export_method": "cursor", "batch_size": 10**6},
-        },
-        {"task_id": _TASK, "tables": ["langchain_pg_collection", "no\u0001where"]},
-    ]
-    with ThreadPoolExecutor() as pool:
-        backups = [pool.submit(api.back_up, body) for body in back_up]
-        assert backups[0].result().status_code == 200, backups[0].result().text
-        restored = api.restore({"timestamp": "latest", "task_id": _TASK, "rename": _ELSEWHERE})
-        return {
-            "backup": [future.result() for future in backups],
-            "restore": [restored],
-        }
+def restored(stage: Stage, answers: Mapping[str, Called]) -> Called:
+    """The task's backup, restored into other tables."""
+    assert answers["task"].answer.status_code == 200, answers["task"].body
+    body = {"timestamp": "latest", "task_id": TASK, "rename": _ELSEWHERE}
+    return Called(stage.api.restore(body))
 
 
 @pytest.fixture(scope="module")
-def gate(
-    dagster_dev: DagsterDev, answered: dict[str, list[httpx.Response]]
-) -> Iterator[GraphQLProxy]:
-    runs = {
-        f"vector_{operation}_job": [answer.json()["data"]["run_id"] for answer in answers]
-        for operation, answers in answered.items()
+def ended_runs(answers: Mapping[str, Called], restored: Called) -> dict[str, list[str]]:
+    """Runs of each operation."""
+    return {
+        "backup": [answers[name].data["run_id"] for name in ("task", "no table")],
+        "restore": [restored.data["run_id"]],
     }
+
+
+@pytest.fixture(scope="module")
+def gate(dagster_dev: DagsterDev, ended_runs: dict[str, list[str]]) -> Iterator[GraphQLProxy]:
+    runs = {f"vector_{operation}_job": run_ids for operation, run_ids in ended_runs.items()}
     with proxy_before(dagster_dev.webserver, runs) as gate:
         yield gate
 
@@ -71,28 +59,35 @@ def gated_api(
         yield running
 
 
+@pytest.fixture
+def api(stage: Stage) -> Api:
+    return stage.api
+
+
 def test_what_real_runs_lead_to_is_what_the_document_says(
-    api: Api, answered: dict[str, list[httpx.Response]]
+    api: Api, answers: Mapping[str, Called], restored: Called
 ) -> None:
     document = api.http.get("/openapi.json").json()
 
-    for operation, answers in answered.items():
-        documented = document["paths"][f"{BASE}/{operation}"]["post"]["responses"]
-        for answer in answers:
-            content = documented[str(answer.status_code)]["content"]["application/json"]
-            check_by_schema(document, content["schema"], answer.json())
-    assert [answer.status_code for answer in answered["backup"]] == [200, 404]
-    assert [answer.status_code for answer in answered["restore"]] == [200]
+    documented = [("backup", called) for called in answers.values()] + [("restore", restored)]
+    for operation, called in documented:
+        responses = document["paths"][f"{BASE}/{operation}"]["post"]["responses"]
+        response = responses[str(called.answer.status_code)]
+        check_by_schema(document, response["content"]["application/json"]["schema"], called.body)
+    assert restored.answer.status_code == 200
 
 
 def test_whatever_is_sent_the_answer_is_one_of_the_document(
     gated_api: Api,
     gate: GraphQLProxy,
-    dagster_dev: DagsterDev,
-    answered: dict[str, list[httpx.Response]],
+    answers: Mapping[str, Called],
+    ended_runs: dict[str, list[str]],
     tmp_path: Path,
 ) -> None:
-    document = _about_what_is_there(gated_api.http.get("/openapi.json").json(), answered)
+    tables = answers["task"].data["tables_backed_up"]
+    file = tables["langchain_pg_embedding"]["backup_file"]
+    document = gated_api.http.get("/openapi.json").json()
+    document = _about_what_is_there(document, file, ended_runs)
     (tmp_path / "openapi.json").write_text(json.dumps(document))
 
     done = subprocess.run(
@@ -121,19 +116,16 @@ def test_whatever_is_sent_the_answer_is_one_of_the_document(
 
 
 def _about_what_is_there(
-    document: dict[str, Any], answered: dict[str, list[httpx.Response]]
+    document: dict[str, Any], file: str, ended_runs: dict[str, list[str]]
 ) -> dict[str, Any]:
     """The document with examples of existing runs, sets and files. Values that no schema can
     describe are limited to valid ones."""
     document = copy.deepcopy(document)
-    backup = answered["backup"][0].json()["data"]
-    file = backup["tables_backed_up"]["langchain_pg_embedding"]["backup_file"]
-    stamp = file.removeprefix("langchain_pg_embedding_").removesuffix(".csv")
+    stamp = file.removeprefix("langchain_pg_embedding_").partition(".")[0]
     for path, methods in document["paths"].items():
         operation = "restore" if path.startswith(f"{BASE}/restore") else "backup"
-        runs = [answer.json()["data"]["run_id"] for answer in answered[operation]]
         names = {
-            "run_id": runs,
+            "run_id": ended_runs[operation],
             "timestamp": [stamp],
             "from": [stamp],
             "to": [stamp],
@@ -171,16 +163,13 @@ def _about_what_is_there(
         f"GET {BASE}/restore/list?task_id=%zz%ff HTTP/1.1",
         f"GET {BASE}/restore/list?global_only=perhaps HTTP/1.1",
         f"POST {BASE}/backup?wait=perhaps HTTP/1.1",
-        f"GET {BASE}/backup/ HTTP/1.1",
         f"BREW {BASE}/backup HTTP/1.1",
         f"DELETE {BASE}/restore/list HTTP/1.1",
         "GET /unknown HTTP/1.1",
-        "GET  / HTTP/9.9",
         "nonsense",
         f"GET /unknown HTTP/1.1\r\nX-Long: {'x' * 1_000_000}",
         f"GET /{'x' * 1_000_000} HTTP/1.1",
         f"POST {BASE}/backup HTTP/1.1\r\nContent-Length: -1",
-        f"POST {BASE}/backup HTTP/1.1\r\nContent-Length: 99999999999",
         f"POST {BASE}/backup HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
     ],
     ids=lambda line: line[:60],
