@@ -105,7 +105,7 @@ def bucket(s3_endpoint: str, own_aws_environment: None) -> Bucket:
 @pytest.fixture
 def object_proxy(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectProxy]:
     """A proxy in front of the bucket's server, for all requests except those of `bucket`."""
-    with ObjectProxy.before(bucket.endpoint) as proxy:
+    with ObjectProxy(bucket.endpoint).serving() as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
         yield proxy
 

@@ -3,7 +3,6 @@
 import contextlib
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -30,21 +29,6 @@ def child(
             if stream is not None:
                 with contextlib.suppress(BrokenPipeError):
                     stream.close()
-
-
-@contextmanager
-def begun(module: str, root: Path, step: str, url: str) -> Iterator[subprocess.Popen[str]]:
-    """A run of faults/ that stops at a step; it reads the connection string from standard input."""
-    with child(
-        [sys.executable, "-m", module, str(root), step],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    ) as process:
-        assert process.stdin is not None
-        process.stdin.write(url + "\n")
-        process.stdin.flush()
-        assert hears(process) == "begun"
-        yield process
 
 
 @contextmanager

@@ -5,12 +5,12 @@ import re
 import socket
 import struct
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-LOOPBACK = "127.0.0.1"
+from vector_backup_pipeline_tests.faults.proxy import LOOPBACK, Listener, shut
+
 _LENGTH = re.compile(rb"(?i)\r\ncontent-length: *(\d+)")
 _CONDITION = re.compile(rb"(?i)\r\nif-(?:none-)?match:[^\r]*")
 _CONNECTION = re.compile(rb"(?i)\r\nconnection:[^\r]*")
@@ -34,7 +34,7 @@ class Fault:
     """This is done before it reaches the server."""
 
 
-class ObjectProxy:
+class ObjectProxy(Listener):
     """Forwards requests to the server, each on its own connection.
 
     `fault` is called for each request with its first line, such as
@@ -42,29 +42,12 @@ class ObjectProxy:
     """
 
     def __init__(self, endpoint: str) -> None:
+        super().__init__()
         parts = urlsplit(endpoint)
         self._server = (parts.hostname or "", parts.port or 80)
-        self._listener = socket.create_server((LOOPBACK, 0))
-        self.url = f"http://{LOOPBACK}:{self._listener.getsockname()[1]}"
-        self._clients: list[socket.socket] = []
-        self._threads: list[threading.Thread] = []
-        self.requests: list[str] = []
+        self.url = f"http://{LOOPBACK}:{self.port}"
         self.refuses_conditions = False
         self.fault: Callable[[str], Fault | None] = lambda _: None
-
-    @classmethod
-    @contextmanager
-    def before(cls, endpoint: str) -> Iterator["ObjectProxy"]:
-        proxy = cls(endpoint)
-        thread = threading.Thread(target=proxy._serve)
-        thread.start()
-        try:
-            yield proxy
-        finally:
-            proxy._stop_listening()
-            # No client is added from here on.
-            thread.join()
-            proxy._close()
 
     def does(self, fault: Fault, to: Callable[[str], bool], times: int | None = None) -> None:
         """Inject the fault into the first `times` requests for which `to` is true, or into all."""
@@ -81,14 +64,8 @@ class ObjectProxy:
 
         self.fault = choose
 
-    def _serve(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                self._clients.append(client)
-                thread = threading.Thread(target=self._pass_on, args=(client,))
-                self._threads.append(thread)
-                thread.start()
+    def serve(self, client: socket.socket) -> None:
+        self.start(self._pass_on, client)
 
     def _pass_on(self, client: socket.socket) -> None:
         with contextlib.suppress(OSError), client.makefile("rb") as reader:
@@ -96,11 +73,9 @@ class ObjectProxy:
                 length = _LENGTH.search(head)
                 body = reader.read(int(length[1])) if length else b""
                 request = head.partition(b"\r\n")[0].decode()
-                self.requests.append(request)
                 if not self._answer(client, head, body, self.fault(request) or Fault()):
                     break
-        with contextlib.suppress(OSError):
-            client.shutdown(socket.SHUT_RDWR)
+        shut(client)
 
     def _answer(self, client: socket.socket, head: bytes, body: bytes, fault: Fault) -> bool:
         """False if the connection should be closed."""
@@ -120,20 +95,6 @@ class ObjectProxy:
             server.sendall(_CONNECTION.sub(b"", head)[:-2] + b"connection: close\r\n\r\n" + body)
             answer = b"".join(iter(lambda: server.recv(1 << 16), b""))
         return not fault.answer_is_lost and _send(client, answer, fault.answer_ends_after)
-
-    def _stop_listening(self) -> None:
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-
-    def _close(self) -> None:
-        for client in self._clients:
-            with contextlib.suppress(OSError):
-                client.shutdown(socket.SHUT_RDWR)
-        for thread in self._threads:
-            thread.join()
-        for client in self._clients:
-            client.close()
 
 
 def _head(readline: Callable[[], bytes]) -> bytes | None:

@@ -8,12 +8,66 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from typing_extensions import Self
+
 from vector_backup_pipeline_tests.fix_postgres import Database
 
 LOOPBACK = "127.0.0.1"
 
 
-class Proxy:
+class Listener:
+    """Listens at a free port, and serves each connection in threads until the end of a block."""
+
+    def __init__(self) -> None:
+        self._listener = socket.create_server((LOOPBACK, 0))
+        self._sockets: list[socket.socket] = []
+        self._threads: list[threading.Thread] = []
+        self.port: int = self._listener.getsockname()[1]
+
+    @contextmanager
+    def serving(self) -> Iterator[Self]:
+        thread = threading.Thread(target=self._accept_all)
+        thread.start()
+        try:
+            yield self
+        finally:
+            self.stop_listening()
+            # No connection is added from here on.
+            thread.join()
+            self.lose_all()
+            for thread in self._threads:
+                thread.join()
+            for connection in self._sockets:
+                connection.close()
+
+    def _accept_all(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                self._sockets.append(client)
+                self.serve(client)
+
+    def serve(self, client: socket.socket) -> None:
+        """Begin to serve a connection."""
+        raise NotImplementedError
+
+    def start(self, work: Callable[..., None], *arguments: object) -> None:
+        thread = threading.Thread(target=work, args=arguments)
+        self._threads.append(thread)
+        thread.start()
+
+    def stop_listening(self) -> None:
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def lose_all(self) -> None:
+        """Close all current connections."""
+        for connection in self._sockets:
+            shut(connection)
+
+
+class Proxy(Listener):
     """Forwards successive connections to `ports` in turn, and all later ones to the last port.
 
     With `loses_commit_before_server`, or `..._before_client`, the connection that has sent
@@ -33,38 +87,26 @@ class Proxy:
         commit_of: bytes = b"TRUNCATE TABLE",
         pool_size: int | None = None,
     ) -> None:
+        super().__init__()
         self._ports = itertools.chain(ports, itertools.repeat(ports[-1]))
         self._before_server = loses_commit_before_server
         self._before_client = loses_commit_before_client
         self._deaf_afterwards = deaf_afterwards
         self._commit_of = commit_of
         self._pool_size = pool_size
-        self._listener = socket.create_server((LOOPBACK, 0))
-        self._sockets: list[socket.socket] = []
-        self._threads: list[threading.Thread] = []
-        self.port: int = self._listener.getsockname()[1]
         self.has_cut = False
 
-    def serve(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                self._sockets.append(client)
-                try:
-                    server = socket.create_connection((LOOPBACK, next(self._ports)))
-                except OSError:
-                    _shut(client)
-                    continue
-                self._sockets.append(server)
-                is_in_pool = self._pool_size is None or len(self._sockets) <= 2 * self._pool_size
-                link = _Link(client, server, is_in_pool)
-                self._start(self._forward, link)
-                self._start(self._answer, link)
-
-    def _start(self, pump: Callable[["_Link"], None], link: "_Link") -> None:
-        thread = threading.Thread(target=pump, args=(link,))
-        self._threads.append(thread)
-        thread.start()
+    def serve(self, client: socket.socket) -> None:
+        try:
+            server = socket.create_connection((LOOPBACK, next(self._ports)))
+        except OSError:
+            shut(client)
+            return
+        self._sockets.append(server)
+        is_in_pool = self._pool_size is None or len(self._sockets) <= 2 * self._pool_size
+        link = _Link(client, server, is_in_pool)
+        self.start(self._forward, link)
+        self.start(self._answer, link)
 
     def _forward(self, link: "_Link") -> None:
         with contextlib.suppress(OSError):
@@ -99,25 +141,6 @@ class Proxy:
         database.run(f"ALTER ROLE {user} PASSWORD 'p'")
         return f"postgresql://{user}:p@{LOOPBACK}:{self.port}/{database.name}?sslmode=disable"
 
-    def stop_listening(self) -> None:
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-
-    def lose_all(self) -> None:
-        """Close all current connections."""
-        for connection in self._sockets:
-            _shut(connection)
-
-    def close(self) -> None:
-        self.stop_listening()
-        for connection in self._sockets:
-            _shut(connection)
-        for thread in self._threads:
-            thread.join()
-        for connection in self._sockets:
-            connection.close()
-
 
 class _Link:
     """One connection: the client's side and the server's."""
@@ -128,11 +151,11 @@ class _Link:
         self.answer_is_lost = False
 
     def end(self) -> None:
-        _shut(self.client)
-        _shut(self.server)
+        shut(self.client)
+        shut(self.server)
 
 
-def _shut(connection: socket.socket) -> None:
+def shut(connection: socket.socket) -> None:
     with contextlib.suppress(OSError):
         connection.shutdown(socket.SHUT_RDWR)
 
@@ -140,12 +163,5 @@ def _shut(connection: socket.socket) -> None:
 @contextmanager
 def proxy(*ports: int, **options: Any) -> Iterator[Proxy]:
     """A proxy that serves until the end of the block."""
-    served = Proxy(ports, **options)
-    thread = threading.Thread(target=served.serve)
-    thread.start()
-    try:
+    with Proxy(ports, **options).serving() as served:
         yield served
-    finally:
-        served.stop_listening()
-        thread.join()
-        served.close()

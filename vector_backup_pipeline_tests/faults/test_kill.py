@@ -1,14 +1,11 @@
 """A killed run loses no row, and leaves no false claims."""
 
-import subprocess
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
 from vector_backup_pipeline.engine.manifest import Manifest, read_manifest
-from vector_backup_pipeline_tests.faults import stopped_run
-from vector_backup_pipeline_tests.faults.stopped_run import STEPS
+from vector_backup_pipeline_tests.faults.stopped import BACKUP_STEPS, stopped
 from vector_backup_pipeline_tests.faults.watching import (
     EMBEDDINGS,
     count,
@@ -18,7 +15,6 @@ from vector_backup_pipeline_tests.faults.watching import (
 )
 from vector_backup_pipeline_tests.fix_backup import BackupMaker
 from vector_backup_pipeline_tests.fix_postgres import Database
-from vector_backup_pipeline_tests.fix_process import begun, hears
 
 _ROWS = 4000
 _MORE_ROWS = f"""
@@ -26,6 +22,7 @@ _MORE_ROWS = f"""
         SELECT 'more-' || i, ARRAY[i, 0, 1]::vector, repeat(md5(i::text), 8)
           FROM generate_series(1, {_ROWS - 58}) i
 """  # noqa: S608 - a number of this test's own
+STEPS = tuple(BACKUP_STEPS)
 _WITHOUT_MANIFEST = STEPS[: STEPS.index("pending manifest written")]
 _WITH_ROWS_IN_THE_TABLE = STEPS[: STEPS.index("after the commit")]
 
@@ -41,10 +38,8 @@ def test_killed_at_a_step_every_row_is_in_the_table_or_in_a_set(
     filled: Database, backup: BackupMaker, step: str
 ) -> None:
     before = ids(filled)
-    with _run(filled, backup, step) as process:
-        assert hears(process) == "reached"
+    with stopped("backup", backup.root, step, filled):
         names = _names(backup)
-        process.kill()
 
     wait_until_nothing_is_open(filled)
     assert _names(backup) == names
@@ -64,12 +59,6 @@ def test_killed_at_a_step_every_row_is_in_the_table_or_in_a_set(
     assert made.error is None
     assert not [name for name in made.names if name.endswith((".tmp", ".run"))]
     assert len(ids_in(made.path(EMBEDDINGS))) == count(filled)
-
-
-def _run(
-    database: Database, backup: BackupMaker, step: str
-) -> AbstractContextManager[subprocess.Popen[str]]:
-    return begun(stopped_run.__name__, backup.root, step, database.url)
 
 
 def _directory(backup: BackupMaker) -> Path:

@@ -1,16 +1,11 @@
 """A killed restore has restored all or nothing, and the next one succeeds."""
 
-import subprocess
-from contextlib import AbstractContextManager
-
 import pytest
 
-from vector_backup_pipeline_tests.faults import stopped_restore
-from vector_backup_pipeline_tests.faults.stopped_restore import RUN_ID, STEPS
+from vector_backup_pipeline_tests.faults.stopped import stopped
 from vector_backup_pipeline_tests.faults.watching import wait_until_nothing_is_open
 from vector_backup_pipeline_tests.fix_backup import BackupMaker
 from vector_backup_pipeline_tests.fix_postgres import Database
-from vector_backup_pipeline_tests.fix_process import begun, hears
 from vector_backup_pipeline_tests.fix_restore import (
     RestoreMaker,
     everything_in,
@@ -18,8 +13,6 @@ from vector_backup_pipeline_tests.fix_restore import (
     staging_schemas,
 )
 
-_BEFORE_THE_COMMIT = STEPS[: STEPS.index("committed")]
-_STAGING = f"vector_restore_{RUN_ID}"
 _INDEX = "CREATE INDEX near ON langchain_pg_embedding USING hnsw (embedding vector_l2_ops)"
 
 
@@ -38,12 +31,11 @@ def test_killed_at_a_step_existing_tables_are_as_before_or_restored(
     langchain.run("DELETE FROM langchain_pg_embedding WHERE id > 'doc-3'")
     before = everything_in(langchain)
 
-    with _run(langchain, restore, step) as process:
-        assert hears(process) == "reached"
-        process.kill()
+    with stopped("restore", restore.root, step, langchain):
+        pass
     wait_until_nothing_is_open(langchain)
 
-    assert everything_in(langchain) == (before if step in _BEFORE_THE_COMMIT else whole)
+    assert everything_in(langchain) == (whole if step == "committed" else before)
     restore.succeeds(langchain, truncate_before_restore=True)
     assert everything_in(langchain) == whole
 
@@ -55,24 +47,17 @@ def test_killed_at_a_step_new_tables_are_not_there_or_whole(
     rows = rows_of(langchain)
     langchain.run("DROP TABLE langchain_pg_collection, langchain_pg_embedding")
 
-    with _run(langchain, restore, step) as process:
-        assert hears(process) == "reached"
-        process.kill()
+    with stopped("restore", restore.root, step, langchain):
+        pass
     wait_until_nothing_is_open(langchain)
 
-    if step not in _BEFORE_THE_COMMIT:
+    if step == "committed":
         assert rows_of(langchain) == rows
         assert staging_schemas(langchain) == []
         return
     assert langchain.ask("SELECT tablename FROM pg_tables WHERE schemaname = 'public'") == []
     # The last step before COMMIT emptied the schema, and was rolled back.
-    assert staging_schemas(langchain) == [_STAGING]
+    (staging,) = staging_schemas(langchain)
     done = restore.succeeds(langchain)
-    assert any(_STAGING in notice for notice in done.result.notices)
+    assert any(staging in notice for notice in done.result.notices)
     assert rows_of(langchain) == rows
-
-
-def _run(
-    database: Database, restore: RestoreMaker, step: str
-) -> AbstractContextManager[subprocess.Popen[str]]:
-    return begun(stopped_restore.__name__, restore.root, step, database.url)

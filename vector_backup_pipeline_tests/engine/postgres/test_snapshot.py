@@ -195,16 +195,3 @@ def test_nothing_of_a_runs_settings_outlives_its_transaction(database: Database)
     changed = {name for name in usual if left[name] != usual[name]}
     # What the connection itself was opened with.
     assert changed <= {"application_name", "transaction_isolation", "default_transaction_isolation"}
-
-
-def test_a_server_without_room_for_workers_still_gives_its_backup(
-    database: Database, backup: BackupMaker
-) -> None:
-    database.run("CREATE TABLE wide AS SELECT i, repeat('x', 500) FROM generate_series(1, 5000) i")
-    url = database.create_role("alone")
-    database.run("GRANT SELECT ON wide TO alone; ALTER ROLE alone CONNECTION LIMIT 1")
-
-    made = backup(url, tables=("wide",), workers=4)
-
-    assert made.error is None
-    assert made.file("wide").rows == 5000

@@ -95,26 +95,22 @@ def test_only_the_rows_of_the_named_collections_come_back(
     assert done.restored(EMBEDDINGS).digest_matches is None
 
 
-@pytest.mark.parametrize("on_conflict", ["skip", "replace"])
-def test_a_collection_is_restored_beside_the_others(
-    three: Database, restore: RestoreMaker, on_conflict: str
-) -> None:
+def test_a_collection_is_restored_beside_the_others(three: Database, restore: RestoreMaker) -> None:
     before = rows_of(three)
-    three.run(
-        "DELETE FROM langchain_pg_embedding WHERE document ~ '^(a|b)[2-5]$';"
-        "UPDATE langchain_pg_embedding SET document = 'changed' WHERE document IN ('a1', 'b1')"
-    )
+    for on_conflict, restored, changed in (("skip", 4, 2), ("replace", 10, 1)):
+        three.run(
+            "DELETE FROM langchain_pg_embedding WHERE document ~ '^(a|b)[2-5]$';"
+            "UPDATE langchain_pg_embedding SET document = 'changed' WHERE document IN ('a1', 'b1')"
+        )
 
-    done = restore.succeeds(three, collections=("b",), on_conflict=on_conflict)
+        done = restore.succeeds(three, collections=("b",), on_conflict=on_conflict)
 
-    assert _documents(three) == {"a": 6, "b": 10, AWKWARD: 10, "empty": 0}
-    changed = three.ask_one(
-        "SELECT count(*) FROM langchain_pg_embedding WHERE document = 'changed'"
-    )
-    assert changed == (2 if on_conflict == "skip" else 1)
-    assert done.restored(EMBEDDINGS).rows_restored == (4 if on_conflict == "skip" else 10)
-    restore.succeeds(three, on_conflict="replace")
-    assert rows_of(three) == before
+        assert _documents(three) == {"a": 6, "b": 10, AWKWARD: 10, "empty": 0}
+        assert done.restored(EMBEDDINGS).rows_restored == restored
+        left = "SELECT count(*) FROM langchain_pg_embedding WHERE document = 'changed'"
+        assert three.ask_one(left) == changed
+        restore.succeeds(three, on_conflict="replace")
+        assert rows_of(three) == before
 
 
 def test_two_collections_of_one_name_both_come(

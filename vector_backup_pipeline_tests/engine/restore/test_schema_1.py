@@ -67,24 +67,23 @@ def test_it_is_restored_into_an_empty_database(
     }
 
 
-@pytest.mark.parametrize(
-    ("table", "message"),
-    [
-        ("child", "cannot be created from this backup: it would lack inheritance from public.base"),
-        ("guarded", "it would lack policy looks of public.guarded, which the backup could not"),
-        ("spans", "lacks objects that the backup's tables use: type public.span"),
-    ],
-)
+_NOT_CREATED = {
+    "child": "cannot be created from this backup: it would lack inheritance from public.base",
+    "guarded": "it would lack policy looks of public.guarded, which the backup could not",
+    "spans": "lacks objects that the backup's tables use: type public.span",
+}
+
+
 def test_a_table_that_cannot_be_created_takes_its_rows_if_it_exists(
-    source: Database, target: Database, restore: RestoreMaker, table: str, message: str
+    source: Database, target: Database, restore: RestoreMaker
 ) -> None:
-    restore.fails(target, "DATABASE_ERROR", message, tables=(table,))
-
     rows = rows_of(source)
-    source.run(f"TRUNCATE {table}")
-    restore.succeeds(source, tables=(table,))
+    for table, message in _NOT_CREATED.items():
+        restore.fails(target, "DATABASE_ERROR", message, tables=(table,))
 
-    assert rows_of(source) == rows
+        source.run(f"TRUNCATE {table}")
+        restore.succeeds(source, tables=(table,))
+        assert rows_of(source) == rows
 
 
 def test_it_is_verified(restore: RestoreMaker) -> None:

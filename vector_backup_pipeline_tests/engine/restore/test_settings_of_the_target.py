@@ -16,24 +16,25 @@ _BACKSLASHES = r"""
 """
 
 
-@pytest.mark.parametrize(
-    "setting",
-    [
-        "default_transaction_read_only = on",
-        "default_transaction_isolation = 'serializable'",
-        "standard_conforming_strings = off",
-        "array_nulls = off",
-        "datestyle = 'SQL, DMY'",
-    ],
+_SETTINGS = (
+    "default_transaction_isolation = 'serializable'",
+    "standard_conforming_strings = off",
+    "array_nulls = off",
+    "datestyle = 'SQL, DMY'",
+    # Last: no other can be set after it.
+    "default_transaction_read_only = on",
 )
+
+
 def test_settings_of_the_database_change_nothing(
-    langchain: Database, backup: BackupMaker, restore: RestoreMaker, setting: str
+    langchain: Database, backup: BackupMaker, restore: RestoreMaker
 ) -> None:
     langchain.run(_BACKSLASHES)
     made = backup(langchain.url, tables=("langchain_pg_collection", "odd"))
     assert made.error is None
     with new_database(langchain.server, "other_settings") as other:
-        other.run(f"ALTER DATABASE other_settings SET {setting}")
+        for setting in _SETTINGS:
+            other.run(f"ALTER DATABASE other_settings SET {setting}")
 
         done = restore(other.url, timestamp=made.stamp)
 

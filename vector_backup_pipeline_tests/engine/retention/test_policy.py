@@ -86,6 +86,7 @@ def test_what_must_be_kept_is_kept(
     if not good:
         assert kept == sets.keys()
         return
+    _check_periods(kept, good, keep, zone)
     for backup_set in history.sets:
         # Good sets of its database with all of its tables.
         counted = [
@@ -114,24 +115,17 @@ def test_what_must_be_kept_is_kept(
             assert any(other.age > backup_set.age and other.stamp in kept for other in counted)
 
 
-@given(histories(), rules, zones, flags)
-def test_of_each_of_the_last_periods_one_good_set_is_kept(
-    history: History, keep: KeepRules, zone: tzinfo, truncated: bool
+def _check_periods(
+    kept: set[str], good: Sequence[StoredSet], keep: KeepRules, zone: tzinfo
 ) -> None:
-    decisions = history.decide(keep, zone, truncated=truncated)
-
-    kept, created = (
-        _kept(decisions),
-        {backup_set.stamp: backup_set.created_at for backup_set in history.sets},
-    )
-    good = [decision.stamp for decision in decisions if decision.is_good]
+    """Of each of the last periods that have good sets, one is kept."""
     for number, period in (
         (keep.keep_daily, "%Y%m%d"),
         (keep.keep_weekly, "%G%V"),
         (keep.keep_monthly, "%Y%m"),
         (keep.keep_yearly, "%Y"),
     ):
-        periods = {stamp: f"{created[stamp].astimezone(zone):{period}}" for stamp in good}
+        periods = {s.stamp: f"{s.created_at.astimezone(zone):{period}}" for s in good}
         newest = sorted(set(periods.values()), reverse=True)[:number]
         assert set(newest) <= {periods[stamp] for stamp in kept & periods.keys()}
 

@@ -129,37 +129,65 @@ def made(history: list[tuple[str, str, str | None]]) -> Iterator[Location]:
 
 
 @settings(max_examples=60, deadline=None)
-@given(histories(), rules, options)
+@given(histories(), rules, options, st.integers(0, 12))
 @example(
     # Orphaned files go with the set that builds on them.
     [(_FIRST, "orphan", None), (_SECOND, "good", _FIRST), (_NEWER, "good", None)],
     KeepRules(keep_last=1),
     {"include_truncated": False, "include_orphans": True},
+    1,
 )
-def test_a_prune_keeps_its_promises_and_does_what_its_dry_run_said(
-    history: list[tuple[str, str, str | None]], keep: KeepRules, chosen: dict[str, bool]
+def test_a_prune_keeps_its_promises_also_if_it_was_stopped_anywhere(
+    history: list[tuple[str, str, str | None]], keep: KeepRules, chosen: dict[str, bool], call: int
 ) -> None:
     with made(history) as location:
-        before = location.files()
-        planned = prune_root(location.root, keep, dry_run=True, **chosen)
-        assert location.files() == before
-        assert not planned.result.pruned
-        assert not (location.sets.path / LOG_NAME).exists()
+        stopped = Location(location.root.parent / "stopped")
+        shutil.copytree(location.root, stopped.root)
 
-        done = prune_root(location.root, keep, **chosen)
-
-        after = location.files()
-        assert done.error is None
-        assert done.location == planned.location
-        removals = [*done.location.removed, *done.location.finished]
-        removed_files = {name for removal in removals for name in removal.files}
-        tombstones = {name for name in before if name.endswith(".tombstone.json")}
-        assert before.keys() - after.keys() == removed_files | tombstones
-        assert after.items() <= before.items()
-        assert done.result.bytes_freed == sum(len(before[name]) for name in removed_files)
+        _check_that_it_does_what_its_dry_run_said(location, keep, chosen)
         _check_what_stays(location, history, keep, chosen)
+        after = location.files()
         again = prune_root(location.root, keep, **chosen)
         assert (again.location.removed, location.files()) == ([], after)
+
+        _check_that_no_half_set_is_one(stopped, keep, chosen, call)
+        prune_root(stopped.root, keep, **chosen)
+        assert stopped.files() == after
+
+
+def _check_that_it_does_what_its_dry_run_said(
+    location: Location, keep: KeepRules, chosen: dict[str, bool]
+) -> None:
+    before = location.files()
+    planned = prune_root(location.root, keep, dry_run=True, **chosen)
+    assert location.files() == before
+    assert not planned.result.pruned
+    assert not (location.sets.path / LOG_NAME).exists()
+
+    done = prune_root(location.root, keep, **chosen)
+
+    after = location.files()
+    assert done.error is None
+    assert done.location == planned.location
+    removals = [*done.location.removed, *done.location.finished]
+    removed_files = {name for removal in removals for name in removal.files}
+    tombstones = {name for name in before if name.endswith(".tombstone.json")}
+    assert before.keys() - after.keys() == removed_files | tombstones
+    assert after.items() <= before.items()
+    assert done.result.bytes_freed == sum(len(before[name]) for name in removed_files)
+
+
+def _check_that_no_half_set_is_one(
+    location: Location, keep: KeepRules, chosen: dict[str, bool], call: int
+) -> None:
+    before = location.files()
+    stamps = {stored_set.stamp for stored_set in read_sets(location.sets.directory)}
+    with stopped_at(call):
+        prune_root(location.root, keep, **chosen)
+    left = location.files()
+    for stored_set in read_sets(location.sets.directory):
+        assert stored_set.stamp in stamps
+        assert all(left.get(n) == d for n, d in before.items() if stored_set.stamp in n)
 
 
 def _check_what_stays(
@@ -185,29 +213,3 @@ def _check_what_stays(
     for stored_set in by_stamp.values():
         if isinstance(stored_set, ManifestSet) and stored_set.stamp in location.good:
             find_set(location.sets.directory, stored_set.stamp)
-
-
-@settings(max_examples=60, deadline=None)
-@given(histories(), rules, options, st.integers(0, 12))
-def test_stopped_anywhere_no_half_set_is_one_and_the_next_prune_comes_to_the_same_end(
-    history: list[tuple[str, str, str | None]],
-    keep: KeepRules,
-    chosen: dict[str, bool],
-    call: int,
-) -> None:
-    with made(history) as location:
-        before = location.files()
-        stamps = {stored_set.stamp for stored_set in read_sets(location.sets.directory)}
-        twin = Location(location.root.parent / "twin")
-        shutil.copytree(location.root, twin.root)
-        prune_root(twin.root, keep, **chosen)
-
-        with stopped_at(call):
-            prune_root(location.root, keep, **chosen)
-
-        left = location.files()
-        for stored_set in read_sets(location.sets.directory):
-            assert stored_set.stamp in stamps
-            assert all(left.get(n) == d for n, d in before.items() if stored_set.stamp in n)
-        prune_root(location.root, keep, **chosen)
-        assert location.files() == twin.files()

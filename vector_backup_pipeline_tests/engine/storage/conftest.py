@@ -44,7 +44,11 @@ STORES: dict[str, Callable[[pytest.FixtureRequest], str]] = {
 }
 
 
-@pytest.fixture(params=STORES)
+# For what depends on conditional writes; the other tests need only one of the S3 stores.
+EVERY_STORE = pytest.mark.parametrize("location", STORES, indirect=True)
+
+
+@pytest.fixture(params=["local", "memory", "s3"])
 def location(request: pytest.FixtureRequest) -> str:
     return STORES[request.param](request)
 

@@ -10,6 +10,7 @@ import pytest
 from vector_backup_pipeline.engine.errors import InvalidParams, ResourceNotFound, StorageError
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.storage.root import BackupRoot
+from vector_backup_pipeline_tests.engine.storage.conftest import EVERY_STORE
 
 
 def _stored(directory: BackupDirectory, name: str) -> bytes:
@@ -159,6 +160,7 @@ def test_a_file_that_was_not_committed_leaves_no_trace(
     assert directory.names() == []
 
 
+@EVERY_STORE
 def test_a_finished_file_is_never_overwritten_by_another(directory: BackupDirectory) -> None:
     directory.replace("a.csv", b"first")
     with pytest.raises(StorageError), directory.create("a.csv") as file:
@@ -168,6 +170,7 @@ def test_a_finished_file_is_never_overwritten_by_another(directory: BackupDirect
     assert directory.names() == ["a.csv"]
 
 
+@EVERY_STORE
 def test_a_version_stays_until_the_bytes_may_be_others(directory: BackupDirectory) -> None:
     directory.replace("a.csv", b"first")
     versions = [directory.stat("a.csv").version]
@@ -180,6 +183,7 @@ def test_a_version_stays_until_the_bytes_may_be_others(directory: BackupDirector
     assert directory.names() == ["a.csv"]
 
 
+@EVERY_STORE
 def test_no_part_of_what_many_append_at_once_is_lost_or_torn(
     root: BackupRoot, directory: BackupDirectory
 ) -> None:

@@ -15,6 +15,9 @@ from vector_backup_pipeline.engine.storage import run_markers
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.engine.storage.run_markers import DEAD_AFTER, RunMarker
+from vector_backup_pipeline_tests.engine.storage.conftest import EVERY_STORE
+
+pytestmark = EVERY_STORE
 
 NAME = ".vector_backup_20250101_000000.run"
 
