@@ -123,7 +123,8 @@ class LocalStore:
                     # Before it was locked, another process removed it as the marker of a dead run.
                     lock.release()
                     return self.create(path, data)
-                _write_all(descriptor, data)
+                with open(descriptor, "wb", closefd=False) as opened:
+                    opened.write(data)
                 os.fsync(descriptor)
                 _flush_directory(file.parent)
                 return store.CreatedFile(_stored_file(file.name, os.fstat(descriptor)), lock)
@@ -199,33 +200,28 @@ class LocalUpload:
     def __init__(self, final: Path) -> None:
         self._final = final
         self._pending = final.with_name(final.name + PENDING_SUFFIX)
-        self._descriptor = -1
         with _storage_errors(f"create {self._pending}"):
-            self._descriptor = os.open(self._pending, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+            self._file = self._pending.open("xb")
 
     def write(self, data: bytes) -> None:
         with _storage_errors(f"write {self._pending}"):
-            _write_all(self._descriptor, data)
+            self._file.write(data)
 
     def complete(self) -> None:
         with _storage_errors(f"complete {self._final}"):
-            os.fsync(self._descriptor)
+            self._file.flush()
+            os.fsync(self._file.fileno())
             self._pending.rename(self._final)
-            self._close()
+            self._file.close()
             _flush_directory(self._final.parent)
 
     def abort(self) -> None:
-        if self._descriptor < 0:
+        if self._file.closed:
             return  # After `complete`, a `.tmp` of that name is another writer's.
         with contextlib.suppress(OSError):  # The next run removes what can't be removed now.
             self._pending.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
-            self._close()
-
-    def _close(self) -> None:
-        descriptor, self._descriptor = self._descriptor, -1
-        if descriptor >= 0:
-            os.close(descriptor)
+            self._file.close()
 
 
 class _LocalLock:
@@ -294,12 +290,6 @@ def _open_for_lock(file: Path) -> int:
         if error.errno not in _NOT_WRITABLE:
             raise
         return os.open(file, os.O_RDONLY)
-
-
-def _write_all(descriptor: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
 
 
 def _flush_directory(path: Path) -> None:
