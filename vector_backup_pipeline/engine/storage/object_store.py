@@ -260,6 +260,7 @@ class ObjectStore:
     def _open_store(self, body_size: int = 0, retries: int = 0) -> Obstore:
         """obstore's store, for requests that send up to `body_size` bytes."""
         stores, bucket = self._obstore.store, self._url.bucket
+        kinds = {S3: stores.S3Store, GCS: stores.GCSStore, AZURE: stores.AzureStore}
         # An http:// endpoint is the user's decision; an https:// one never redirects to http://.
         client: dict[str, Any] = {"connect_timeout": _CONNECT_TIMEOUT, "allow_http": True}
         seconds = _SENDING_SECONDS + body_size // _SLOWEST_RATE
@@ -271,14 +272,11 @@ class ObjectStore:
         retry = {"max_retries": retries, "backoff": BACKOFF, "retry_timeout": patience}
         options: dict[str, Any] = {"client_options": client, "retry_config": retry}
         with object_errors(f"set up the access to {self._url.scheme}://{bucket}"):
-            if self._url.scheme == GCS:
-                return cast("Obstore", stores.GCSStore(bucket, **options))
-            if self._url.scheme == AZURE:
-                return cast("Obstore", stores.AzureStore(bucket, **options))
-            if pem := certificates():
-                client["root_certificate"] = pem
-            options |= S3Environment(bucket).obstore_options()
-            return cast("Obstore", stores.S3Store(bucket, **options))
+            if self._url.scheme == S3:
+                if pem := certificates():
+                    client["root_certificate"] = pem
+                options |= S3Environment(bucket).obstore_options()
+            return cast("Obstore", kinds[self._url.scheme](bucket, **options))
 
 
 def _chunks(answer: GetResult | None, action: str) -> Generator[bytes, None, None]:

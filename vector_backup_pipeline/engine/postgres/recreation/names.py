@@ -109,27 +109,20 @@ class Move:
 
 def moves_of_tables(cursor: Cursor, tables: Sequence[NewTable]) -> list[Move]:
     """Every table with what belongs to it; what belongs to a renamed table gets free names."""
-    moves = [
-        Move(kind, name, name, kind in _FOLLOWING)
-        for table in tables
-        if not table.is_renamed
-        for kind, name in _objects(table)
-    ]
-    renamed = [table for table in tables if table.is_renamed]
-    if not renamed:
-        return moves
-    schemas = {_final_schema(t, name[0]) for t in renamed for _, name in _objects(t)}
-    taken = names_taken(cursor, schemas)
-    taken |= {move.final for move in moves} | {table.final for table in renamed}
-    for table in renamed:
+    schemas = {_final_schema(t, name[0]) for t in tables if t.is_renamed for _, name in _objects(t)}
+    taken = names_taken(cursor, schemas) | {table.final for table in tables}
+    moves = []
+    # First the tables that are not renamed: their names are taken.
+    for table in sorted(tables, key=lambda table: table.is_renamed):
         for kind, original in _objects(table):
-            final = table.final
-            if original != table.original:
+            final = original
+            if original == table.original:
+                final = table.final
+            elif table.is_renamed:
                 schema = _final_schema(table, original[0])
                 names = {name for taken_schema, name in taken if taken_schema == schema}
-                name = free_name(original[1], table.definition.name, table.name, names)
-                final = schema, name
-                taken.add(final)
+                final = schema, free_name(original[1], table.definition.name, table.name, names)
+            taken.add(final)
             moves.append(Move(kind, original, final, kind in _FOLLOWING))
     return moves
 

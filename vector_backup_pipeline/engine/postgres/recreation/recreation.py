@@ -25,19 +25,33 @@ from vector_backup_pipeline.engine.postgres.recreation.names import (
     moves_of_tables,
     staging_schemas,
 )
-from vector_backup_pipeline.engine.postgres.recreation.requirements import check_required_objects
 from vector_backup_pipeline.engine.postgres.session import savepoint
 from vector_backup_pipeline.engine.postgres.targets import (
     known_value,
     move_sequence_forward,
 )
 from vector_backup_pipeline.engine.sql_tokens import Name
-from vector_backup_pipeline.engine.table_definition import Dependency, ForeignKey, Kind, Statement
+from vector_backup_pipeline.engine.table_definition import (
+    Dependency,
+    ForeignKey,
+    Kind,
+    ObjectAddress,
+    Statement,
+)
 
 _CREATE = (Kind.TABLE, Kind.COLUMN, Kind.PARTITION, Kind.SEQUENCE_OWNER)
 _AFTER_INDEXES = (
     *(Kind.INDEX_SETTING, Kind.INDEX_PARTITION, Kind.INDEX_CHOICE),
     *(Kind.STATISTICS, Kind.STATISTICS_TARGET),
+)
+
+_FIND = "SELECT FROM pg_catalog.pg_get_object_address(%s, %s::text[], %s::text[])"
+# pg_get_object_address takes no operator with one argument.
+_FIND_PREFIX_OPERATOR = "SELECT pg_catalog.format('%%I.%%s(NONE,%%s)', %s, %s, %s)::regoperator"
+_NOT_FOUND = (
+    psycopg2.errors.InvalidSchemaName,
+    psycopg2.errors.UndefinedFunction,
+    psycopg2.errors.UndefinedObject,
 )
 
 
@@ -184,17 +198,51 @@ class Recreation:
     # Required and existing objects
 
     def _check_required(self, cursor: Cursor, extensions: Collection[str | None]) -> None:
-        """Check required members of these extensions; None stands for other objects. Adds the
-        members' names to the map."""
+        """Check the required members of these extensions; None stands for other objects, which the
+        backup does not contain either. Adds the members' names to the map."""
         states = target_objects.extension_states(cursor, self._extensions)
         for extension in self._extensions:
             if (schema := states[extension.name].schema) is not None:
                 self._name_map.put_members(cursor, extension, schema)
         required = (address for table in self._tables for address in table.definition.requires)
-        addresses = dict.fromkeys(
-            address for address in required if address.extension in extensions
-        )
-        check_required_objects(cursor, addresses, self._name_map, states)
+        missing = [
+            address
+            for address in dict.fromkeys(required)
+            if address.extension in extensions and not self._exists(cursor, address)
+        ]
+        for address in missing:
+            if (name := address.extension) is not None:
+                raise target_objects.ExtensionUnavailable(
+                    f"The target has version {states[name].installed} of the extension {name}, "
+                    f"which lacks the {address} that the backup's tables use. Update the extension "
+                    f"(install a newer package and run ALTER EXTENSION {name} UPDATE), then "
+                    "restore again."
+                )
+        if missing:
+            raise DatabaseRefused(
+                "The target lacks objects that the backup's tables use: "
+                f"{', '.join(map(str, missing))}. A backup does not contain their definitions. "
+                "Create them first, then restore again; pg_dump --schema-only and pg_dumpall "
+                "--roles-only print them from the source."
+            )
+
+    def _exists(self, cursor: Cursor, address: ObjectAddress) -> bool:
+        arguments = [self._name_map.relocated(argument) for argument in address.arguments]
+        # A type's address is its name in SQL; any other ends in schema and name.
+        names = list(address.names)
+        if address.kind == "type":
+            names = [self._name_map.relocated(names[0])]
+        elif len(names) > 1:
+            names[-2:] = self._name_map.find((names[-2], names[-1]))
+        try:
+            with savepoint(cursor):
+                if address.kind == "operator" and len(arguments) == 1:
+                    cursor.execute(_FIND_PREFIX_OPERATOR, (*names, *arguments))
+                else:
+                    cursor.execute(_FIND, (address.kind, names, arguments))
+        except _NOT_FOUND:
+            return False
+        return True
 
     def _missing(self, cursor: Cursor) -> list[Dependency]:
         """The dependencies that the target lacks, in creation order."""
