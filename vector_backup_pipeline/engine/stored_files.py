@@ -144,10 +144,14 @@ def unpack_rows(
     """A block's rows, as the content digest takes them, in lists. Parameters and errors as in
     `unpack`."""
     form = row_format(file.format)
+    splitter = form.splitter(LONGEST_RECORD)
     chunks = unpack(directory, file, plain, on_chunk)
-    return _split(
-        directory, file, chain([form.header(file.digest.columns)], chunks, [form.trailer])
-    )
+    try:
+        for chunk in chain([form.header(file.digest.columns)], chunks, [form.trailer]):
+            yield splitter.feed(chunk)
+        splitter.finish()
+    except UnfinishedRecord as error:
+        raise _unreadable(directory, file, error) from error
 
 
 def read_header(directory: BackupDirectory, file: DataFile) -> bytes:
@@ -158,13 +162,6 @@ def read_header(directory: BackupDirectory, file: DataFile) -> bytes:
         data = b"".join(unpack(directory, file, _take(begin, chunks)))
     trailer = row_format(file.format).trailer
     return data.removesuffix(trailer) if trailer and not file.blocks else data
-
-
-def read_rows(directory: BackupDirectory, file: DataFile) -> Iterator[bytes]:
-    """Each row, as the content digest takes it. Raises as `read_plain` and `unpack`."""
-    chunks = unpack(directory, file, read_plain(directory, file))
-    for rows in _split(directory, file, chunks):
-        yield from rows
 
 
 def check_stored_size(directory: BackupDirectory, file: DataFile | KeyFile) -> None:
@@ -369,18 +366,6 @@ def _check(directory: BackupDirectory, name: str, faults: Sequence[str]) -> None
             f"{directory.location}/{name} is damaged: {'; '.join(faults)}. Check the "
             "disk, use another set, and make a new backup."
         )
-
-
-def _split(
-    directory: BackupDirectory, file: DataFile, chunks: Iterable[bytes]
-) -> Iterator[list[bytes]]:
-    splitter = row_format(file.format).splitter(LONGEST_RECORD)
-    try:
-        for chunk in chunks:
-            yield splitter.feed(chunk)
-        splitter.finish()
-    except UnfinishedRecord as error:
-        raise _unreadable(directory, file, error) from error
 
 
 def _unreadable(directory: BackupDirectory, file: DataFile, reason: object) -> IntegrityError:

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 from psycopg2.sql import SQL, Identifier, Literal
 
-from vector_backup_pipeline.engine import stored_files
 from vector_backup_pipeline.engine.catalog.contents import COLLECTION_TABLE, EMBEDDING_TABLE
 from vector_backup_pipeline.engine.errors import InvalidParams, ResourceNotFound
 from vector_backup_pipeline.engine.formats.csv import csv_fields
@@ -14,6 +13,7 @@ from vector_backup_pipeline.engine.formats.pgcopy import tuple_fields
 from vector_backup_pipeline.engine.older_system import read_rows
 from vector_backup_pipeline.engine.restore.plan import PlannedTable
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
+from vector_backup_pipeline.engine.stored_files import read_blocks, unpack_rows
 
 # The columns with a collection's identity, by table.
 _IDENTITY = {COLLECTION_TABLE: "uuid", EMBEDDING_TABLE: "collection_id"}
@@ -96,8 +96,9 @@ def _named_rows(directory: BackupDirectory, table: PlannedTable) -> Iterator[tup
 
 def _stored_rows(directory: BackupDirectory, table: PlannedTable) -> Iterator[bytes]:
     for part in table.stored.parts:
-        for row in stored_files.read_rows(directory, part.data):
-            yield from part.wanted([row])
+        for _, plain in read_blocks(directory, part.data):
+            for rows in unpack_rows(directory, part.data, plain):
+                yield from part.wanted(rows)
 
 
 def _text(value: bytes | None, type_name: str) -> str:

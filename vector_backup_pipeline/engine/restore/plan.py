@@ -3,7 +3,7 @@
 All of this is checked before the first lock, while nothing has been changed.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from psycopg2.extensions import cursor as Cursor
@@ -19,7 +19,7 @@ from vector_backup_pipeline.engine.postgres.targets import (
     find_existing,
     resolve_bare_name,
 )
-from vector_backup_pipeline.engine.restore.source import RestoreSource, StoredTable, find_stored
+from vector_backup_pipeline.engine.restore.source import RestoreSource, StoredTable
 from vector_backup_pipeline.engine.table_definition import Column
 from vector_backup_pipeline.parameters.restore import RestoreParameters
 from vector_backup_pipeline.parameters.table_names import TableName, parse_table_name
@@ -58,10 +58,6 @@ class PlannedTable:
         return self.schema, self.name
 
     @property
-    def is_renamed(self) -> bool:
-        return self.full_name != (self.stored.schema, self.stored.name)
-
-    @property
     def holds_names(self) -> bool:
         """Whether values name tables or types (`regclass` and similar), which must exist first."""
         types = [column.type for column in self.stored.columns]
@@ -97,7 +93,7 @@ def plan_tables(
     manifest = source.backup.manifest
     planned: list[PlannedTable] = []
     for stored in source.tables:
-        schema, name = _target_name(cursor, source, stored, request.rename)
+        schema, name = _target_name(cursor, stored, source.new_names.get(stored.table))
         for other in planned:
             if other.full_name == (schema, name):
                 raise InvalidParams(
@@ -126,13 +122,8 @@ def firing_triggers(existing: ExistingTable, request: RestoreParameters) -> list
     return [trigger for trigger in existing.triggers if trigger.enabled and events & trigger.events]
 
 
-def _target_name(
-    cursor: Cursor, source: RestoreSource, stored: StoredTable, rename: Mapping[str, str]
-) -> tuple[str, str]:
-    target_name = TableName(None, stored.name)
-    for old, new in rename.items():
-        if find_stored(source.tables, old) is stored:
-            target_name = parse_table_name(new)
+def _target_name(cursor: Cursor, stored: StoredTable, new_name: str | None) -> tuple[str, str]:
+    target_name = parse_table_name(new_name) if new_name else TableName(None, stored.name)
     if target_name.schema is not None:
         return target_name.schema, target_name.name
     if stored.definition is not None:

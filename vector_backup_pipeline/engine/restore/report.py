@@ -1,21 +1,7 @@
-"""A restore's section of the log, as text."""
+"""The result of a restore as text, for the log and the terminal."""
 
 from vector_backup_pipeline.engine import results
-from vector_backup_pipeline.engine.report import error_lines, notice_lines, truncate_line
-
-
-def log_lines(
-    task_id: str | None, result: results.RestoreResult, *, run_id: str, target: str | None
-) -> list[str]:
-    """The section of one restore; `target` is the server and database, without any secret."""
-    return [
-        f"Task: {task_id or '(none)'}   Run: {run_id}",
-        f"Target: {target or '(not reached)'}",
-        f"Duration: {result.duration:.3f} s",
-        *error_lines(result.errors),
-        "Tables:",
-        *restore_lines(result),
-    ]
+from vector_backup_pipeline.engine.report import notice_lines, truncate_line
 
 
 def restore_lines(result: results.RestoreResult) -> list[str]:

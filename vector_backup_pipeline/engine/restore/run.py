@@ -26,11 +26,12 @@ from vector_backup_pipeline.engine.postgres.connection import (
 )
 from vector_backup_pipeline.engine.postgres.probes import measure_recall
 from vector_backup_pipeline.engine.progress import ProgressListener
+from vector_backup_pipeline.engine.report import error_lines
 from vector_backup_pipeline.engine.restore.collections import chosen_rows
 from vector_backup_pipeline.engine.restore.connections import TargetConnections
 from vector_backup_pipeline.engine.restore.load import check_older_file, load_table
 from vector_backup_pipeline.engine.restore.plan import PlannedTable, plan_tables
-from vector_backup_pipeline.engine.restore.report import log_lines
+from vector_backup_pipeline.engine.restore.report import restore_lines
 from vector_backup_pipeline.engine.restore.source import RestoreSource, find_source
 from vector_backup_pipeline.engine.restore.target import IndexListener, Target
 from vector_backup_pipeline.engine.runs import EngineRun, made
@@ -266,9 +267,15 @@ class RestoreRun(EngineRun[results.RestoreResult]):
         self._release()
         if self._source is None or not self._writes_log:
             return
-        lines = log_lines(
-            self.request.task_id, self._make_result(), run_id=self._run_id, target=self.server
-        )
+        result = self._make_result()
+        lines = [
+            f"Task: {self.request.task_id or '(none)'}   Run: {self._run_id}",
+            f"Target: {self.server or '(not reached)'}",
+            f"Duration: {result.duration:.3f} s",
+            *error_lines(result.errors),
+            "Tables:",
+            *restore_lines(result),
+        ]
         title = f"restore {self._source.backup.stamp}"
         self._append_to_log(self._source.directory, title, lines)
 
@@ -277,9 +284,8 @@ class RestoreRun(EngineRun[results.RestoreResult]):
             if self._connections is not None:
                 self._connections.close()
         finally:
-            reading, self._reading = self._reading, None
-            if reading is not None:
-                reading.release()
+            if self._reading is not None:
+                self._reading.release()
 
     @contextlib.contextmanager
     def _remembering(self, table: str | None = None) -> Iterator[None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -121,7 +121,7 @@ class RestoreSource:
 
     `covered` are requested partitions whose partitioned table is also requested, and has their
     rows. With `latest`, `passed_over` are newer sets that are incomplete or
-    damaged.
+    damaged. `new_names` are those in `rename`, by table.
     """
 
     directory: BackupDirectory
@@ -129,6 +129,7 @@ class RestoreSource:
     tables: tuple[StoredTable, ...]
     covered: tuple[str, ...]
     passed_over: tuple[str, ...]
+    new_names: Mapping[str, str]
     later: ManifestSet | None = None
 
     def table(self, name: str) -> StoredTable:
@@ -238,8 +239,15 @@ def find_source(
         and (creator.schema_name, creator.name) in names
     )
     tables = tuple(table for table in requested if table.table not in covered)
-    _check_rename(tables, request)
-    return RestoreSource(directory, chosen.backup, tables, covered, passed_over, later)
+    return RestoreSource(
+        directory,
+        chosen.backup,
+        tables,
+        covered,
+        passed_over,
+        _new_names(tables, request),
+        later,
+    )
 
 
 def _earlier(
@@ -290,8 +298,8 @@ def _requested(chain: Sequence[ManifestSet], names: Sequence[str] | None) -> lis
     return requested
 
 
-def _check_rename(tables: Sequence[StoredTable], request: RestoreParameters) -> None:
-    renamed: dict[str, str] = {}
+def _new_names(tables: Sequence[StoredTable], request: RestoreParameters) -> dict[str, str]:
+    old_names: dict[str, str] = {}
     for old in request.rename:
         stored = find_stored(tables, old)
         if stored is None:
@@ -299,12 +307,13 @@ def _check_rename(tables: Sequence[StoredTable], request: RestoreParameters) -> 
                 f"rename names {old!r}, which is not among the tables to be restored: "
                 f"{', '.join(table.table for table in tables)}."
             )
-        if stored.table in renamed:
+        if stored.table in old_names:
             raise InvalidParams(
-                f"rename names the table {stored.table} twice, as {renamed[stored.table]!r} and as "
-                f"{old!r}. Give it one new name."
+                f"rename names the table {stored.table} twice, as {old_names[stored.table]!r} and "
+                f"as {old!r}. Give it one new name."
             )
-        renamed[stored.table] = old
+        old_names[stored.table] = old
+    return {table: request.rename[old] for table, old in old_names.items()}
 
 
 def _check_file(directory: BackupDirectory, data: DataFile) -> None:

@@ -98,7 +98,7 @@ class Target:
         tables = list(self._new.values())
         staged = Recreation(tables, existing, dependencies, staging_name(run_id))
         staged.check(cursor)
-        is_renamed = any(table.is_renamed for table in new)
+        is_renamed = any(table.is_renamed for table in tables)
         is_large = (
             len(new) == len(self.planned)
             and self._request.workers > 1
