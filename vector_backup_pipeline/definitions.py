@@ -7,7 +7,7 @@ from vector_backup_pipeline.jobs import JOBS
 from vector_backup_pipeline.jobs.backup_assets import backup_assets
 from vector_backup_pipeline.jobs.verify import latest_backup_checks
 from vector_backup_pipeline.request_files import make_request_file_sensor
-from vector_backup_pipeline.resources import job_resources
+from vector_backup_pipeline.resources import ProgressResource, job_resources
 from vector_backup_pipeline.schedules import schedules_of
 from vector_backup_pipeline.sensors import make_alert_sensors, make_task_directory_sensor
 from vector_backup_pipeline.settings import load_settings
@@ -30,7 +30,7 @@ defs = dg.Definitions(
         make_request_file_sensor(_settings),
         *make_alert_sensors(_settings),
     ],
-    resources=job_resources(),
+    resources=job_resources(ProgressResource()),
     # Of the assets' own runs, which need no process per step.
     executor=dg.in_process_executor,
 )

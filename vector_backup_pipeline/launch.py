@@ -40,8 +40,6 @@ def launch(
     assert mapping is not None  # noqa: S101 - all jobs have a flat config.
     # The terminal gets no log lines of Dagster's; the instance has them.
     quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-    progress = TerminalProgressResource(is_quiet=is_quiet)
-    resources = job_resources(is_of_terminal=True) | {"progress": progress}
     in_process = job.graph.to_job(
         name=job.name,
         config=dg.ConfigMapping(
@@ -49,7 +47,7 @@ def launch(
             config_schema=mapping.config_schema,
         ),
         executor_def=dg.in_process_executor,
-        resource_defs=resources,
+        resource_defs=job_resources(TerminalProgressResource(is_quiet=is_quiet)),
         tags=job.tags,
     )
     run_id = str(uuid.uuid4())

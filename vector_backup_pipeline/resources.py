@@ -91,7 +91,13 @@ def restore_test_server(scratch_connection: SecretStr | None) -> Iterator[DrillS
 
 
 class ProgressResource(dg.ConfigurableResource[None]):
-    """Receives the progress of a run, and ignores it. The terminal has a subclass that shows it."""
+    """Receives the progress of a run, and ignores it. The terminal has a subclass that shows it.
+
+    A signal to a command at a terminal (`is_terminal`) is a request to cancel its run. Without that
+    request in its storage, Dagster takes a canceled run for a crashed one.
+    """
+
+    is_terminal: ClassVar[bool] = False
 
     def table_started(self, table: str) -> None:
         """The export or load of a table begins."""
@@ -114,12 +120,7 @@ class RunResource(dg.ConfigurableResource[None], Generic[_R]):
     """
 
     operation: ClassVar[Operation]
-    is_of_terminal: bool = Field(
-        default=False,
-        description="Whether the run belongs to a command at a terminal, so that a signal is a "
-        "request to cancel it. Without that request in its storage, Dagster takes a canceled run "
-        "for a crashed one.",
-    )
+    progress: ProgressResource
 
     _run: Any = PrivateAttr(default=None)
     _task_id: str | None = PrivateAttr(default=None)
@@ -174,7 +175,7 @@ class RunResource(dg.ConfigurableResource[None], Generic[_R]):
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002 - Dagster's
         # While a step runs, Dagster redirects this stream to the step's compute log. The log of a
         # command goes to its terminal.
-        if not self.is_of_terminal:
+        if not self.progress.is_terminal:
             self._log_output.enter_context(log_output(sys.__stderr__, logging.INFO))
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
@@ -197,7 +198,7 @@ class RunResource(dg.ConfigurableResource[None], Generic[_R]):
     def _canceled_by(self, context: dg.InitResourceContext) -> str:
         """Who canceled the run, if it was canceled."""
         signal = last_signal() or "a signal"
-        if self.is_of_terminal:
+        if self.progress.is_terminal:
             return f"{signal} to the command"
         run = (
             context.run and context.instance and context.instance.get_run_by_id(context.run.run_id)
@@ -218,7 +219,7 @@ class RunResource(dg.ConfigurableResource[None], Generic[_R]):
             context.instance.report_engine_event(
                 "The run's result", context.run, EngineEventData(metadata=metadata)
             )
-        if self.is_of_terminal and isinstance(error, errors.RunCancelled):
+        if self.progress.is_terminal and isinstance(error, errors.RunCancelled):
             context.instance.report_run_canceling(context.run, "The terminal interrupted the run.")
 
     def _now(self) -> datetime:
@@ -277,13 +278,13 @@ class PruneRunResource(RunResource[PruneRun]):
         return PruneRun(parameters, settings.keep_rules, settings.open_root(), run_id=run_id)
 
 
-def job_resources(*, is_of_terminal: bool = False) -> dict[str, object]:
+def job_resources(progress: ProgressResource) -> dict[str, object]:
     """The resources of all jobs."""
     return {
         "postgres": PostgresResource(),
-        "progress": ProgressResource(),
-        "backup_run": BackupRunResource(is_of_terminal=is_of_terminal),
-        "restore_run": RestoreRunResource(is_of_terminal=is_of_terminal),
-        "verify_run": VerifyRunResource(is_of_terminal=is_of_terminal),
-        "prune_run": PruneRunResource(is_of_terminal=is_of_terminal),
+        "progress": progress,
+        "backup_run": BackupRunResource(progress=progress),
+        "restore_run": RestoreRunResource(progress=progress),
+        "verify_run": VerifyRunResource(progress=progress),
+        "prune_run": PruneRunResource(progress=progress),
     }

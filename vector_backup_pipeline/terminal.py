@@ -26,6 +26,7 @@ class TerminalProgressResource(ProgressResource):
     """A progress bar per table on a terminal, and lines, always on stderr. With `is_quiet`, only
     warnings."""
 
+    is_terminal = True
     is_quiet: bool = False
     _bars: Progress | None = PrivateAttr(default=None)
     _tasks: dict[str, TaskID] = PrivateAttr(default_factory=dict)

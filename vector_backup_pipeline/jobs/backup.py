@@ -70,15 +70,13 @@ def pin_snapshot(
 def export_table(
     context: dg.OpExecutionContext,
     table_export: TableExport,
-    progress: resources.ProgressResource,
     backup_run: resources.BackupRunResource,
 ) -> dg.Output[ExportedTable]:
     """Stream the table's rows of the snapshot into a file, which appears only when complete."""
     table = table_export.table
     with failing_step():
         run = backup_run.current
-        listener = table_progress(context, progress, table, run.request.progress_every)
-        exported = run.export(table, listener)
+        exported = run.export(table, table_progress(context, backup_run, table))
     return dg.Output(
         exported,
         metadata={
@@ -112,14 +110,13 @@ def truncate_embedding_table(
 @log_step
 def write_backup_log(
     context: dg.OpExecutionContext,
-    progress: resources.ProgressResource,
     backup_run: resources.BackupRunResource,
 ) -> Iterator[BackupEvent]:
     """Write the manifest and the log, even if a table failed, and report the result. Consolidate
     and prune if the settings request it and the backup is complete."""
     with failing_step():
         result = backup_run.current.finish()
-    yield from report_backup(context, progress, backup_run, result)
+    yield from report_backup(context, backup_run, result)
 
 
 @operation_job(BACKUP, first_step=resolve_backup_directory)

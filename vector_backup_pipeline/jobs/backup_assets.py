@@ -63,7 +63,6 @@ def backup_assets(settings: Settings) -> dg.AssetsDefinition:
     def back_up_tables(
         context: dg.OpExecutionContext,
         postgres: resources.PostgresResource,
-        progress: resources.ProgressResource,
         backup_run: resources.BackupRunResource,
     ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckEvaluation]:
         selected, partition = context.selected_asset_keys, context.partition_key
@@ -76,15 +75,14 @@ def backup_assets(settings: Settings) -> dg.AssetsDefinition:
                 lambda: postgres.connection_settings(backup_run.settings, run.request.db_connection)
             )
             for table in tables:
-                every = run.request.progress_every
                 try:
-                    run.export(table, table_progress(context, progress, table, every))
+                    run.export(table, table_progress(context, backup_run, table))
                 except RunCancelled:
                     raise
                 except BackupError as error:  # It is also the run's, and raised at the end.
                     context.log.error(f"{table}: {error.error_type}: {error.message}")
             result = run.finish()
-        for event in report_backup(context, progress, backup_run, result):
+        for event in report_backup(context, backup_run, result):
             if isinstance(event, dg.AssetMaterialization):
                 yield dg.MaterializeResult(asset_key=event.asset_key, metadata=event.metadata)
             elif isinstance(event, dg.AssetCheckEvaluation):
@@ -102,7 +100,6 @@ def backup_assets(settings: Settings) -> dg.AssetsDefinition:
 
 def report_backup(
     context: dg.OpExecutionContext,
-    progress: resources.ProgressResource,
     backup_run: resources.BackupRunResource,
     result: BackupResult,
 ) -> Iterator[BackupEvent]:
@@ -112,7 +109,7 @@ def report_backup(
     yield from _asset_events(context, run, result, settings)
     metadata = backup_run.report(result)
     if result.backup_performed and run.error is None:
-        metadata |= follow_up(context, progress, settings, run)
+        metadata |= follow_up(context, backup_run)
     yield dg.Output(result.as_json(), metadata=metadata)
 
 

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 import dagster as dg
 
 from vector_backup_pipeline import resources
-from vector_backup_pipeline.engine.backup.run import BackupRun
 from vector_backup_pipeline.engine.errors import as_backup_error
 from vector_backup_pipeline.engine.incremental.consolidate import consolidate, consolidate_lines
 from vector_backup_pipeline.engine.results import readable_size
@@ -14,18 +13,16 @@ from vector_backup_pipeline.engine.retention.run import location_lines
 from vector_backup_pipeline.operations import PRUNE
 from vector_backup_pipeline.parameters.consolidate import ConsolidateParameters
 from vector_backup_pipeline.parameters.prune import PruneParameters
-from vector_backup_pipeline.settings import Settings
 
 
 def follow_up(
     context: dg.OpExecutionContext,
-    progress: resources.ProgressResource,
-    settings: Settings,
-    backup: BackupRun,
+    backup_run: resources.BackupRunResource,
 ) -> dict[str, dg.MetadataValue]:
     """Consolidate the backup's chain and prune its location. Returns the results and errors. The
     backup is complete by now, so an error is a warning and fails nothing."""
     metadata: dict[str, dg.MetadataValue] = {}
+    backup, settings, progress = backup_run.current, backup_run.settings, backup_run.progress
 
     @contextmanager
     def warning(name: str, consequence: str) -> Iterator[None]:

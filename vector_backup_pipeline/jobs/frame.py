@@ -11,7 +11,7 @@ from dagster._core.storage.tags import RETRY_ON_ASSET_OR_OP_FAILURE_TAG
 from vector_backup_pipeline.engine.progress import Progress, ProgressListener, progress_line
 from vector_backup_pipeline.engine.results import readable_size
 from vector_backup_pipeline.operations import Operation
-from vector_backup_pipeline.resources import ProgressResource
+from vector_backup_pipeline.resources import RunResource
 from vector_backup_pipeline.run_config import flat_config
 
 _NOT_IN_A_KEY = re.compile(r"[^A-Za-z0-9_]")
@@ -81,11 +81,12 @@ def plain_keys(keys: Iterable[dg.AssetKey]) -> dict[dg.AssetKey, dg.AssetKey]:
 
 
 def table_progress(
-    context: dg.OpExecutionContext, progress: ProgressResource, table: str, every: int
+    context: dg.OpExecutionContext, run: RunResource[Any], table: str
 ) -> ProgressListener:
-    """A listener that shows a table's progress at the terminal, and every `every` rows as an event
-    of the run, for the UI and for callers of GraphQL."""
-    next_at = every
+    """A listener that shows a table's progress at the terminal, and every `progress_every` rows as
+    an event of the run, for the UI and for callers of GraphQL."""
+    progress = run.progress
+    next_at = every = run.current.request.progress_every
 
     def listener(moment: Progress) -> None:
         nonlocal next_at

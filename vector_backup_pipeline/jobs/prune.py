@@ -36,11 +36,10 @@ def find_prune_locations(
 def prune_location(
     context: dg.OpExecutionContext,
     location: LocationToPrune,
-    progress: resources.ProgressResource,
     prune_run: resources.PruneRunResource,
 ) -> dg.Output[PrunedLocation]:
     """Apply the rules to the sets of the location, and remove those that no rule keeps."""
-    progress.announced(f"Pruning {location.directory}")
+    prune_run.progress.announced(f"Pruning {location.directory}")
     with failing_step():
         run = prune_run.current
         pruned = run.prune(location.key)

@@ -64,7 +64,6 @@ def prepare_target(
 def load_table(
     context: dg.OpExecutionContext,
     table_load: TableLoad,
-    progress: resources.ProgressResource,
     restore_run: resources.RestoreRunResource,
 ) -> dg.Output[int]:
     """Load the rows of the file into the target. They are not visible before the final commit."""
@@ -72,8 +71,7 @@ def load_table(
     started = time.monotonic()
     with failing_step():
         run = restore_run.current
-        listener = table_progress(context, progress, table, run.request.progress_every)
-        rows = run.load(table, listener)
+        rows = run.load(table, table_progress(context, restore_run, table))
     seconds = time.monotonic() - started
     return dg.Output(
         rows,
@@ -91,7 +89,6 @@ def load_table(
 def build_indexes(
     context: dg.OpExecutionContext,
     loaded_rows: list[int],
-    progress: resources.ProgressResource,
     restore_run: resources.RestoreRunResource,
 ) -> dg.Output[int]:
     """Build the keys and indexes that are faster to build over all rows than row by row."""
@@ -101,7 +98,7 @@ def build_indexes(
     def listener(message: str) -> None:
         built.append(message)
         context.log.info(message)
-        progress.announced(message)
+        restore_run.progress.announced(message)
 
     with failing_step():
         restore_run.current.build_indexes(listener)

@@ -45,12 +45,11 @@ def find_backup_sets(
 def verify_backup_set(
     context: dg.OpExecutionContext,
     set_to_verify: SetToVerify,
-    progress: resources.ProgressResource,
     verify_run: resources.VerifyRunResource,
 ) -> dg.Output[SetVerdict | None]:
     """Read and compare all files of the set, and run a restore test if requested. A set that was
     removed meanwhile is skipped."""
-    progress.announced(f"Verifying {set_to_verify.directory}, {set_to_verify.timestamp}")
+    verify_run.progress.announced(f"Verifying {set_to_verify.directory}, {set_to_verify.timestamp}")
     with failing_step():
         verdict = verify_run.current.verify(set_to_verify.key)
         if verdict is None:

@@ -16,7 +16,7 @@ from vector_backup_pipeline.assets import (
 from vector_backup_pipeline.definitions import defs
 from vector_backup_pipeline.jobs.backup_assets import backup_assets
 from vector_backup_pipeline.jobs.verify import latest_backup_checks
-from vector_backup_pipeline.resources import job_resources
+from vector_backup_pipeline.resources import ProgressResource, job_resources
 from vector_backup_pipeline.settings import PREFIX, load_settings
 from vector_backup_pipeline_tests.fix_backup import LANGCHAIN
 from vector_backup_pipeline_tests.fix_dagster import FinishedRun, JobRunner, finished
@@ -94,7 +94,7 @@ def test_tables_may_have_any_names(
     loaded = dg.Definitions(
         assets=[*source_asset_specs(settings), backup_assets(settings)],
         asset_checks=[latest_backup_checks([settings])],
-        resources=job_resources(),
+        resources=job_resources(ProgressResource()),
         executor=dg.in_process_executor,
     )
     job.instance.add_dynamic_partitions(LOCATIONS_NAME, ["vector_bak"])
