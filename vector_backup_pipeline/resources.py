@@ -120,7 +120,7 @@ class RunResource(dg.ConfigurableResource[None], Generic[_R]):
     """
 
     operation: ClassVar[Operation]
-    progress: ProgressResource
+    progress_resource: ProgressResource
 
     _run: Any = PrivateAttr(default=None)
     _task_id: str | None = PrivateAttr(default=None)
@@ -133,6 +133,11 @@ class RunResource(dg.ConfigurableResource[None], Generic[_R]):
     def make_run(parameters: Any, settings: Settings, run_id: str) -> _R:
         """The run of these parameters."""
         raise NotImplementedError
+
+    @property
+    def progress(self) -> ProgressResource:
+        # In subclasses, mypy takes the field for one whose config is not read yet.
+        return self.progress_resource
 
     @property
     def settings(self) -> Settings:
@@ -283,8 +288,8 @@ def job_resources(progress: ProgressResource) -> dict[str, object]:
     return {
         "postgres": PostgresResource(),
         "progress": progress,
-        "backup_run": BackupRunResource(progress=progress),
-        "restore_run": RestoreRunResource(progress=progress),
-        "verify_run": VerifyRunResource(progress=progress),
-        "prune_run": PruneRunResource(progress=progress),
+        "backup_run": BackupRunResource(progress_resource=progress),
+        "restore_run": RestoreRunResource(progress_resource=progress),
+        "verify_run": VerifyRunResource(progress_resource=progress),
+        "prune_run": PruneRunResource(progress_resource=progress),
     }
