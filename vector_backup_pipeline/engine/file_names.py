@@ -31,9 +31,6 @@ _PLAIN_EXTENSIONS = (
     KEYS_EXTENSION,
 )
 _DATA_EXTENSIONS = (*_PLAIN_EXTENSIONS, *(e + ENCRYPTED_SUFFIX for e in _PLAIN_EXTENSIONS))
-_LIKE_A_DATA_FILE = re.compile(
-    rf".+_[^.]*[0-9][^.]*\.(?:{'|'.join(map(re.escape, _DATA_EXTENSIONS))})"
-)
 _READING = re.compile(r"(\.vector_backup_.+)_[0-9a-f]{8}\.reading")
 # File systems take 255 bytes; timestamp, extensions and `.tmp` need room too. A name in schema
 # `public`, 63 bytes at most, always fits, also percent-encoded.
@@ -76,17 +73,6 @@ def reading_name(stamp: str, run_id: str) -> str:
     """The marker of a run that reads the set."""
     run = hashlib.sha256(run_id.encode()).hexdigest()[:8]
     return f".vector_backup_{stamp}_{run}.reading"
-
-
-def is_marker_of_file(marker: str, file: str) -> bool:
-    """Whether `marker` is that of the run that writes `file`, whatever the timestamp format is."""
-    match = re.fullmatch(r"\.vector_backup_(.+)\.run", marker)
-    return match is not None and f"_{match[1]}." in file
-
-
-def is_like_a_data_file(name: str) -> bool:
-    """Whether it may be one of ours, whatever the timestamp format is."""
-    return _LIKE_A_DATA_FILE.fullmatch(name) is not None
 
 
 def is_announcement(name: str) -> bool:

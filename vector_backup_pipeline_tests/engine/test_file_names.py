@@ -10,8 +10,6 @@ from hypothesis import strategies as st
 from vector_backup_pipeline.engine.file_names import (
     data_extension,
     data_file_name,
-    is_like_a_data_file,
-    is_marker_of_file,
     manifest_name,
     marker_name,
     reading_name,
@@ -81,8 +79,6 @@ def test_a_data_file_is_visible_unique_and_recognized(
     assert table_of_data_file(name, STAMP) == name.removesuffix(f"_{STAMP}.{extension}")
     assert _recognized(name) == [stamp_of_data_file]
     assert _recognized(name + ".tmp") == [stamp_of_pending]
-    assert is_like_a_data_file(name)
-    assert is_marker_of_file(marker_name(STAMP), name)
 
 
 @pytest.mark.parametrize(

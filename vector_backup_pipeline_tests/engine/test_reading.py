@@ -5,8 +5,11 @@ from typing import Any
 
 import pytest
 
-from vector_backup_pipeline.engine.catalog.claims import claim_reading, stamps_being_read
-from vector_backup_pipeline.engine.catalog.run_marker import remove_leftovers
+from vector_backup_pipeline.engine.catalog.claims import (
+    claim_reading,
+    remove_leftovers,
+    stamps_being_read,
+)
 from vector_backup_pipeline.engine.catalog.stored_sets import read_verdicts
 from vector_backup_pipeline.engine.errors import ResourceNotFound, StorageError
 from vector_backup_pipeline.engine.file_names import manifest_name, tombstone_name, verdict_name

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 
-from vector_backup_pipeline.engine.catalog.run_marker import claim_timestamp
+from vector_backup_pipeline.engine.catalog.claims import claim_timestamp
 from vector_backup_pipeline.engine.file_names import data_file_name
 from vector_backup_pipeline.engine.storage.root import BackupRoot
 

@@ -19,9 +19,12 @@ import psycopg2
 from vector_backup_pipeline.engine.backup.manifest import build_manifest, read_tables
 from vector_backup_pipeline.engine.backup.report import backup_lines
 from vector_backup_pipeline.engine.cancellation import uncancellable
-from vector_backup_pipeline.engine.catalog.claims import claim_reading
+from vector_backup_pipeline.engine.catalog.claims import (
+    claim_reading,
+    claim_timestamp,
+    remove_leftovers,
+)
 from vector_backup_pipeline.engine.catalog.contents import ManifestSet, read_contents
-from vector_backup_pipeline.engine.catalog.run_marker import claim_timestamp, remove_leftovers
 from vector_backup_pipeline.engine.catalog.sources import SourceDatabase
 from vector_backup_pipeline.engine.catalog.stored_sets import stored_set
 from vector_backup_pipeline.engine.errors import (

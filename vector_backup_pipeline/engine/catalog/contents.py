@@ -197,12 +197,3 @@ def stamp_of_file(name: str, timestamps: TimestampFormat) -> str | None:
     """The timestamp of any file that a run writes, finished or not; None for other files."""
     final = name.removesuffix(file_names.PENDING_SUFFIX)
     return next((stamp for stamp_of in _STAMP_OF if (stamp := stamp_of(final, timestamps))), None)
-
-
-def stamps_in_use(directory: BackupDirectory, *, but_marker_of: str | None = None) -> set[str]:
-    """The timestamps of all files in the directory, except for the run marker of
-    `but_marker_of`."""
-    names = directory.names()
-    if but_marker_of is not None:
-        names = [name for name in names if name != file_names.marker_name(but_marker_of)]
-    return {stamp for name in names if (stamp := stamp_of_file(name, directory.timestamps))}

@@ -8,7 +8,7 @@ import contextlib
 from collections.abc import Generator, Iterator
 from datetime import datetime, timedelta, timezone
 
-from vector_backup_pipeline.engine.catalog.run_marker import claim_timestamp
+from vector_backup_pipeline.engine.catalog.claims import claim_timestamp
 from vector_backup_pipeline.engine.checkup.database import check_database
 from vector_backup_pipeline.engine.checkup.finding import (
     Finding,

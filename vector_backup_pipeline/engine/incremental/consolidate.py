@@ -15,10 +15,13 @@ from vector_backup_pipeline import __version__
 from vector_backup_pipeline.engine import report, results
 from vector_backup_pipeline.engine.cancellation import as_run_error
 from vector_backup_pipeline.engine.catalog.choice import choose_set
-from vector_backup_pipeline.engine.catalog.claims import claim_reading
+from vector_backup_pipeline.engine.catalog.claims import (
+    claim_reading,
+    claim_timestamp,
+    remove_leftovers,
+)
 from vector_backup_pipeline.engine.catalog.contents import ManifestSet
 from vector_backup_pipeline.engine.catalog.locations import find_directory
-from vector_backup_pipeline.engine.catalog.run_marker import claim_timestamp, remove_leftovers
 from vector_backup_pipeline.engine.errors import BackupError, IntegrityError, InvalidParams
 from vector_backup_pipeline.engine.file_names import (
     KEYS_EXTENSION,

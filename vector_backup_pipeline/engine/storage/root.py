@@ -6,7 +6,7 @@ from datetime import datetime, timedelta, timezone
 
 from vector_backup_pipeline.engine.encryption import NO_ENCRYPTION, Encryption
 from vector_backup_pipeline.engine.errors import InvalidParams, ResourceNotFound
-from vector_backup_pipeline.engine.file_names import is_like_a_data_file, is_marker_of_file
+from vector_backup_pipeline.engine.file_names import marker_name, stamp_of_data_file
 from vector_backup_pipeline.engine.results import EndedUpload
 from vector_backup_pipeline.engine.secrets import SecretText
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
@@ -148,12 +148,12 @@ class BackupRoot:
         folder, _, name = upload.path.rpartition("/")
         task_id, _, directory = folder.rpartition("/")
         is_backup_folder = directory == self._directory and (not task_id or is_task_id(task_id))
-        if not (is_backup_folder and is_like_a_data_file(name)):
+        stamp = stamp_of_data_file(name, self.timestamps)
+        if not is_backup_folder or stamp is None:
             return False
-        backups = BackupDirectory(self._store, folder)
-        markers = [marker for marker in backups.names() if is_marker_of_file(marker, name)]
-        if markers:
-            return not any(map(backups.claim_is_alive, markers))
+        backups, marker = self._directory_at(folder), marker_name(stamp)
+        if marker in backups.names():
+            return not backups.claim_is_alive(marker)
         return datetime.now(timezone.utc) - upload.started_at >= ABANDONED_WITHOUT_MARKER
 
     def _folder(self, task_id: str | None) -> str:

@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 
-from vector_backup_pipeline.engine.catalog.claims import claim_reading
+from vector_backup_pipeline.engine.catalog.claims import claim_reading, remove_leftovers
 from vector_backup_pipeline.engine.catalog.contents import has_backup
 from vector_backup_pipeline.engine.catalog.locations import find_locations, list_backups
-from vector_backup_pipeline.engine.catalog.run_marker import remove_leftovers
 from vector_backup_pipeline.engine.errors import (
     InvalidParams,
     LockTimeout,

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from vector_backup_pipeline.engine.catalog import run_marker
-from vector_backup_pipeline.engine.catalog.run_marker import claim_timestamp, remove_leftovers
+from vector_backup_pipeline.engine import catalog
+from vector_backup_pipeline.engine.catalog.claims import claim_timestamp, remove_leftovers
 from vector_backup_pipeline.engine.errors import StorageError
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.storage.local_store import LocalStore
@@ -58,7 +58,7 @@ def test_runs_of_one_second_take_the_following_ones(directory: BackupDirectory) 
 def test_too_many_runs_are_an_error(
     directory: BackupDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_marker, "_TRIES", 2)
+    monkeypatch.setattr(catalog.claims, "_TRIES", 2)
     claims = [claim_timestamp(directory, "run")[1] for _ in range(2)]
     with pytest.raises(StorageError, match="No free timestamp"):
         claim_timestamp(directory, "run")
