@@ -46,8 +46,8 @@ def prune_root(root: Path | str, rules: KeepRules = LAST_1, **options: Any) -> F
     parameters = PruneParameters(**options)
     run = PruneRun(parameters, rules, BackupRoot(str(root), "vector_bak"), run_id="prune")
     try:
-        for location in run.find():
-            run.prune(location.key)
+        for key in run.find():
+            run.prune(key)
     finally:
         result = run.close()
     return FinishedPrune(result, run.error)

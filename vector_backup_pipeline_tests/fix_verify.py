@@ -38,6 +38,6 @@ def verify_root(
 ) -> VerifyResult:
     """A complete verification."""
     run = verify_run(root, open_drill_server, **parameters)
-    for chosen in run.find():
-        run.verify(chosen.key)
+    for key in run.find():
+        run.verify(key)
     return run.close()

@@ -17,12 +17,11 @@ from vector_backup_pipeline.engine.file_names import ADOPT_MARKER, PENDING_SUFFI
 from vector_backup_pipeline.engine.manifest import (
     OLDER_SYSTEM,
     DataFile,
-    Digest,
     Manifest,
     Server,
     TableBackup,
 )
-from vector_backup_pipeline.engine.older_system import OlderFile, examine_file
+from vector_backup_pipeline.engine.older_system import examine_file
 from vector_backup_pipeline.engine.report import error_lines
 from vector_backup_pipeline.engine.runs import EngineRun
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
@@ -105,41 +104,41 @@ class AdoptRun(EngineRun[results.AdoptResult]):
     def _adopt_pair(
         self, directory: BackupDirectory, task_id: str | None, stamp: str, names: Mapping[str, str]
     ) -> None:
-        files: dict[str, OlderFile] = {}
+        files: dict[str, DataFile] = {}
         tables: dict[str, results.AdoptedFile | results.UnreadableFile] = {}
-        error: BackupError | None = None
+        errors: list[BackupError] = []
         for table, name in names.items():
-            file = None
+            older = None
             try:
-                file = files[table] = examine_file(directory, name, _JSON_COLUMNS)
-                file.check_readable()
-            except BackupError as failure:
-                error = error or failure
+                older = examine_file(directory, name, _JSON_COLUMNS)
+                older.check_readable(directory)
+            except BackupError as error:
+                errors.append(error)
                 tables[table] = results.UnreadableFile(
                     source_file=name,
-                    error_type=failure.error_type,
-                    error=failure.message,
-                    unreadable_count=file.unreadable_count if file else 0,
-                    unreadable_rows=list(file.unreadable) if file else [],
+                    error_type=error.error_type,
+                    error=error.message,
+                    unreadable_count=older.unreadable_count if older else 0,
+                    unreadable_rows=older.unreadable if older else [],
                 )
             else:
-                size = results.readable_size(file.size)
+                file = files[table] = older.file
+                size = results.readable_size(file.bytes)
                 tables[table] = results.AdoptedFile(
                     source_file=name, rows=file.rows, file_size=size
                 )
         dry_run = self.parameters.dry_run
         try:
-            if error is None and not dry_run:
+            if not errors and not dry_run:
                 self._write_manifest(directory, task_id, stamp, files)
-        except BackupError as failure:
-            error = failure
-        if error is not None:
-            self._errors.append(error)
+        except BackupError as error:
+            errors.append(error)
+        self._errors += errors[:1]
         pair = results.AdoptedPair(
             task_id=task_id,
             backup_path=directory.location,
             timestamp=stamp,
-            state="not_adopted" if error else "adoptable" if dry_run else "adopted",
+            state="not_adopted" if errors else "adoptable" if dry_run else "adopted",
             tables=tables,
         )
         self._pairs.append(pair)
@@ -149,10 +148,9 @@ class AdoptRun(EngineRun[results.AdoptResult]):
         directory: BackupDirectory,
         task_id: str | None,
         stamp: str,
-        files: Mapping[str, OlderFile],
+        files: Mapping[str, DataFile],
     ) -> None:
         created_at = directory.timestamps.moment(stamp)
-        data = {table: _data_file(file) for table, file in files.items()}
         manifest = Manifest(
             tool_version=__version__,
             complete=True,
@@ -172,12 +170,12 @@ class AdoptRun(EngineRun[results.AdoptResult]):
                     columns=file.digest.columns,
                     file=file,
                 )
-                for table, file in data.items()
+                for table, file in files.items()
             ],
             result=results.BackupResult(
                 backup_performed=True,
                 backup_directory=directory.location,
-                tables_backed_up={table: file.exported(file.rows) for table, file in data.items()},
+                tables_backed_up={table: file.exported(file.rows) for table, file in files.items()},
                 timestamp=created_at,
             ),
             origin=OLDER_SYSTEM,
@@ -194,10 +192,7 @@ class AdoptRun(EngineRun[results.AdoptResult]):
             adopt_performed=any(pair.state == "adopted" for pair in self._pairs),
             dry_run=self.parameters.dry_run,
             pairs=self._pairs,
-            notices=self.notices,
-            errors=[results.error_line(error) for error in self._errors],
-            duration=self._duration,
-            timestamp=self._local(self._began_at),
+            **dict(self._so_far(list(map(results.error_line, self._errors)))),
         )
 
 
@@ -216,17 +211,3 @@ def pair_lines(pair: results.AdoptedPair) -> list[str]:
             if (more := file.unreadable_count - len(file.unreadable_rows)) > 0:
                 lines.append(f"    and {more} more")
     return lines
-
-
-def _data_file(file: OlderFile) -> DataFile:
-    return DataFile(
-        name=file.name,
-        format="csv",
-        compression="none",
-        rows=file.rows,
-        bytes=file.size,
-        sha256=file.sha256,
-        digest=Digest(columns=list(file.columns), value=None),
-        duration=0.0,
-        blocks=[],
-    )

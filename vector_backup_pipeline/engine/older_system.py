@@ -17,6 +17,7 @@ from vector_backup_pipeline.engine.errors import IntegrityError
 from vector_backup_pipeline.engine.formats.csv import csv_record
 from vector_backup_pipeline.engine.formats.csv_records import LONGEST_RECORD
 from vector_backup_pipeline.engine.formats.python_text import json_of
+from vector_backup_pipeline.engine.manifest import DataFile, Digest
 from vector_backup_pipeline.engine.results import UnreadableRow
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.stored_files import StoredBytes
@@ -32,23 +33,18 @@ Row: TypeAlias = tuple[int, list[str]]
 
 @dataclass(frozen=True)
 class OlderFile:
-    """The contents of a file: `size` in bytes, `rows` including unreadable ones. The first
-    `unreadable` rows are kept; `unreadable_count` counts all."""
+    """A file as a manifest describes it, and its `unreadable` rows, of which only the first ones
+    are kept; `unreadable_count` counts all."""
 
-    location: str
-    name: str
-    columns: tuple[str, ...]
-    rows: int
-    size: int
-    sha256: str
-    unreadable: tuple[UnreadableRow, ...]
+    file: DataFile
+    unreadable: list[UnreadableRow]
     unreadable_count: int
 
-    def check_readable(self) -> None:
+    def check_readable(self, directory: BackupDirectory) -> None:
         """Raise `IntegrityError`, with the first unreadable row, if there is any."""
         if self.unreadable_count:
-            file = f"{self.location}/{self.name}"
-            raise _unreadable(file, self.unreadable[0], self.unreadable_count)
+            path = f"{directory.location}/{self.file.name}"
+            raise _unreadable(path, self.unreadable[0], self.unreadable_count)
 
 
 def read_header(directory: BackupDirectory, name: str) -> tuple[str, ...]:
@@ -88,14 +84,14 @@ def examine_file(
 ) -> OlderFile:
     """Read the file completely, and find every row that cannot be read."""
     stored = StoredBytes(directory, name)
-    columns: tuple[str, ...] | None = None
+    columns: list[str] = []
     unreadable: list[UnreadableRow] = []
     total = unreadable_count = 0
     for row in _read(stored.chunks()):
         if isinstance(row, UnreadableRow):
             fault: UnreadableRow | list[str] = row
-        elif columns is None:
-            columns = tuple(row[1])
+        elif not columns:
+            columns = row[1]
             continue
         else:
             fault = _fields(row, columns, json_columns)
@@ -104,16 +100,18 @@ def examine_file(
             unreadable_count += 1
             if unreadable_count <= _MOST_UNREADABLE:
                 unreadable.append(fault)
-    return OlderFile(
-        location=directory.location,
+    file = DataFile(
         name=name,
-        columns=columns or (),
+        format="csv",
+        compression="none",
         rows=total,
-        size=stored.size,
+        bytes=stored.size,
         sha256=stored.sha256,
-        unreadable=tuple(unreadable),
-        unreadable_count=unreadable_count,
+        digest=Digest(columns=columns, value=None),
+        duration=0.0,
+        blocks=[],
     )
+    return OlderFile(file, unreadable, unreadable_count)
 
 
 def _fields(

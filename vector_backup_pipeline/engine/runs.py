@@ -142,9 +142,14 @@ class EngineRun(ABC, Generic[_R]):
     ) -> None:
         append_to_log(directory, self._section(title, lines, outcome), self.notices)
 
-    @property
-    def _duration(self) -> float:
-        return round(time.monotonic() - self._started, 3)
+    def _so_far(self, errors: list[str]) -> RunResult:
+        """What all results have in common, as of now."""
+        return RunResult(
+            notices=list(self.notices),
+            errors=errors,
+            duration=round(time.monotonic() - self._started, 3),
+            timestamp=self._local(self._began_at),
+        )
 
     def _local(self, moment: datetime) -> datetime:
         return moment.astimezone(self._root.timestamps.timezone).replace(microsecond=0)
@@ -155,14 +160,14 @@ class RunInParts(EngineRun[_R], Generic[_R, _P]):
 
     def __init__(self, root: BackupRoot, run_id: str) -> None:
         super().__init__(root, run_id)
-        self._parts: dict[str, _P] = {}
+        self.parts: dict[str, _P] = {}
 
     @property
     def error(self) -> BackupError | None:
         """The run's own error, otherwise the first one of a part."""
-        of_parts = (error for part in self._parts.values() for error in part.errors)
+        of_parts = (error for part in self.parts.values() for error in part.errors)
         return self._own_error or next(of_parts, None)
 
     def check(self, key: str) -> None:
-        for error in self._parts[key].errors:
+        for error in self.parts[key].errors:
             raise error

@@ -58,8 +58,8 @@ def follow_up(
             parameters = PruneParameters(task_id=task_id, global_only=task_id is None)
             run = resources.PruneRunResource.make_run(parameters, settings, context.run_id)
             try:
-                for location in run.find():
-                    lines = location_lines(run.prune(location.key), dry_run=False)
+                for key in run.find():
+                    lines = location_lines(run.prune(key), dry_run=False)
                     context.log.info("\n".join(lines))
             finally:
                 pruned = run.close()

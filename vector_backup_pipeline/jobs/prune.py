@@ -6,27 +6,27 @@ import dagster as dg
 
 from vector_backup_pipeline import resources
 from vector_backup_pipeline.engine.results import PrunedLocation, readable_size
-from vector_backup_pipeline.engine.retention.run import LocationToPrune, location_lines
+from vector_backup_pipeline.engine.retention.run import location_lines
 from vector_backup_pipeline.jobs.frame import log_step, operation_job
 from vector_backup_pipeline.operations import PRUNE
 from vector_backup_pipeline.outcome import failing_step, location_metadata
 from vector_backup_pipeline.run_config import config_schema
 
 
-@dg.op(config_schema=config_schema(PRUNE), out=dg.DynamicOut(LocationToPrune))
+@dg.op(config_schema=config_schema(PRUNE), out=dg.DynamicOut(str))
 def find_prune_locations(
     context: dg.OpExecutionContext,
     prune_run: resources.PruneRunResource,
-) -> Iterator[dg.DynamicOutput[LocationToPrune]]:
+) -> Iterator[dg.DynamicOutput[str]]:
     """Find the locations, and start a step for each."""
     with failing_step():
         locations = prune_run.begin(context).find()
-    for location in locations:
+    for key, location in locations.items():
         yield dg.DynamicOutput(
-            location,
-            mapping_key=location.key,
+            key,
+            mapping_key=key,
             metadata={
-                "directory": location_metadata(location.directory),
+                "directory": location_metadata(location.directory.location),
                 "task_id": location.task_id or "none",
             },
         )
@@ -35,17 +35,17 @@ def find_prune_locations(
 @dg.op
 def prune_location(
     context: dg.OpExecutionContext,
-    location: LocationToPrune,
+    key: str,
     prune_run: resources.PruneRunResource,
 ) -> dg.Output[PrunedLocation]:
     """Apply the rules to the sets of the location, and remove those that no rule keeps."""
-    prune_run.progress.announced(f"Pruning {location.directory}")
     with failing_step():
         run = prune_run.current
-        pruned = run.prune(location.key)
+        prune_run.progress.announced(f"Pruning {run.parts[key].directory.location}")
+        pruned = run.prune(key)
         lines = "\n".join(location_lines(pruned, dry_run=run.parameters.dry_run))
         context.log.info(lines)
-        run.check(location.key)
+        run.check(key)
     return dg.Output(
         pruned,
         metadata={

@@ -12,7 +12,7 @@ from vector_backup_pipeline.assets import (
     table_check_specs,
 )
 from vector_backup_pipeline.engine.results import SetVerdict
-from vector_backup_pipeline.engine.verification.run import SetToVerify, verdict_lines
+from vector_backup_pipeline.engine.verification.run import verdict_lines
 from vector_backup_pipeline.jobs.frame import log_step, operation_job, plain_keys
 from vector_backup_pipeline.operations import VERIFY
 from vector_backup_pipeline.outcome import failing_step, location_metadata
@@ -22,21 +22,21 @@ from vector_backup_pipeline.run_config import config_schema
 from vector_backup_pipeline.settings import Settings, load_settings
 
 
-@dg.op(config_schema=config_schema(VERIFY), out=dg.DynamicOut(SetToVerify))
+@dg.op(config_schema=config_schema(VERIFY), out=dg.DynamicOut(str))
 def find_backup_sets(
     context: dg.OpExecutionContext,
     verify_run: resources.VerifyRunResource,
-) -> Iterator[dg.DynamicOutput[SetToVerify]]:
+) -> Iterator[dg.DynamicOutput[str]]:
     """Find the sets, and start a step for each."""
     with failing_step():
         sets = verify_run.begin(context).find()
-    for backup_set in sets:
+    for key, backup_set in sets.items():
         yield dg.DynamicOutput(
-            backup_set,
-            mapping_key=backup_set.key,
+            key,
+            mapping_key=key,
             metadata={
-                "directory": location_metadata(backup_set.directory),
-                "timestamp": backup_set.timestamp,
+                "directory": location_metadata(backup_set.directory.location),
+                "timestamp": backup_set.stamp,
             },
         )
 
@@ -44,19 +44,23 @@ def find_backup_sets(
 @dg.op
 def verify_backup_set(
     context: dg.OpExecutionContext,
-    set_to_verify: SetToVerify,
+    key: str,
     verify_run: resources.VerifyRunResource,
 ) -> dg.Output[SetVerdict | None]:
     """Read and compare all files of the set, and run a restore test if requested. A set that was
     removed meanwhile is skipped."""
-    verify_run.progress.announced(f"Verifying {set_to_verify.directory}, {set_to_verify.timestamp}")
     with failing_step():
-        verdict = verify_run.current.verify(set_to_verify.key)
+        run = verify_run.current
+        backup_set = run.parts[key]
+        verify_run.progress.announced(
+            f"Verifying {backup_set.directory.location}, {backup_set.stamp}"
+        )
+        verdict = run.verify(key)
         if verdict is None:
-            return dg.Output(None, metadata={"timestamp": set_to_verify.timestamp, "skipped": True})
+            return dg.Output(None, metadata={"timestamp": backup_set.stamp, "skipped": True})
         lines = "\n".join(verdict_lines(verdict))
         context.log.info(lines)
-        verify_run.current.check(set_to_verify.key)
+        run.check(key)
     return dg.Output(
         verdict, metadata={"timestamp": verdict.timestamp, "verdict": dg.MetadataValue.md(lines)}
     )
@@ -110,8 +114,8 @@ def latest_backup_checks(fleet: Sequence[Settings]) -> dg.AssetsDefinition:
                 parameters = VerifyParameters(timestamp=LATEST, backup_path=path, drill=drill)
                 run_id = context.run.run_id
                 run = resources.VerifyRunResource.make_run(parameters, settings, run_id)
-                for backup_set in run.find():
-                    run.verify(backup_set.key)
+                for key in run.find():
+                    run.verify(key)
                 result = run.finish()
             for evaluation in evaluations(result, settings):
                 if evaluation.asset_check_key in chosen:

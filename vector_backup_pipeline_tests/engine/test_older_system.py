@@ -60,7 +60,7 @@ class Older:
         assert examination.unreadable_count == len(examination.unreadable)
         faults = [f"line {row.line}: {row.reason}" for row in examination.unreadable]
         with pytest.raises(IntegrityError) as raised:
-            examination.check_readable()
+            examination.check_readable(self.directory)
         assert NAME in raised.value.message
         assert faults[0] in raised.value.message
         return faults
@@ -84,11 +84,12 @@ def test_every_row_that_csv_writer_writes_is_read_again(older: Older, rows: list
         begin = written([fields]).split(b"\n")[0]
         assert lines[line - 1] == begin
     examination = older.examine()
-    assert (examination.columns, examination.rows) == (("id", "document", "cmetadata"), len(rows))
-    assert (examination.size, examination.sha256) == (len(data), hashlib.sha256(data).hexdigest())
-    examination.check_readable()
+    file, columns = examination.file, ["id", "document", "cmetadata"]
+    assert (file.digest.columns, file.rows) == (columns, len(rows))
+    assert (file.bytes, file.sha256) == (len(data), hashlib.sha256(data).hexdigest())
+    examination.check_readable(older.directory)
     # Line ends that a file transfer changed make no difference.
-    older.write(b"".join(written([row])[:-2] + b"\n" for row in [examination.columns, *rows]))
+    older.write(b"".join(written([row])[:-2] + b"\n" for row in [columns, *rows]))
     assert older.rows() == read
 
 
@@ -154,7 +155,7 @@ def test_a_file_without_a_header_is_refused(older: Older, data: bytes) -> None:
     older.write(data)
 
     for read in (
-        lambda: older.examine().check_readable(),
+        lambda: older.examine().check_readable(older.directory),
         older.rows,
         lambda: read_header(older.directory, NAME),
     ):

@@ -1,6 +1,6 @@
 """A prune does not remove a set that is being read, and no reader starts on a removed one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
@@ -16,7 +16,7 @@ from vector_backup_pipeline.engine.file_names import manifest_name, tombstone_na
 from vector_backup_pipeline.engine.restore.run import RestoreRun
 from vector_backup_pipeline.engine.results import SetVerdict
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
-from vector_backup_pipeline.engine.verification.run import SetToVerify, VerifyRun
+from vector_backup_pipeline.engine.verification.run import VerifyRun
 from vector_backup_pipeline_tests.fix_prune import Prune
 from vector_backup_pipeline_tests.fix_restore import RestoreMaker, no_target
 from vector_backup_pipeline_tests.fix_sets import SetWriter
@@ -55,8 +55,8 @@ def test_a_restore_that_is_refused_leaves_no_marker(two: SetWriter) -> None:
     assert _readers(two) == []
 
 
-def _verified(run: VerifyRun, chosen_sets: list[SetToVerify]) -> list[SetVerdict]:
-    verdicts = [run.verify(chosen.key) for chosen in chosen_sets]
+def _verified(run: VerifyRun, chosen_sets: Iterable[str]) -> list[SetVerdict]:
+    verdicts = map(run.verify, chosen_sets)
     return [verdict for verdict in verdicts if verdict is not None]
 
 

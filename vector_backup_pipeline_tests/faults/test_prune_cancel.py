@@ -21,9 +21,9 @@ FIRST, SECOND = "20260101_020000", "20260102_020000"
 def _interrupted_prune(root: Path) -> PruneRun:
     root_directory = BackupRoot(str(root), "vector_bak")
     run = PruneRun(PruneParameters(), LAST_1, root_directory, run_id="prune")
-    (location,) = run.find()
+    (key,) = run.find()
     with interrupted():
-        run.prune(location.key)
+        run.prune(key)
     return run
 
 

@@ -445,10 +445,7 @@ class BackupRun(EngineRun[BackupResult]):
             backup_directory=self._backup_directory,
             tables_backed_up={t: self._results[t] for t in order if t in self._results},
             truncate_results=dict(self._truncate_results),
-            notices=list(self.notices),
-            errors=errors,
-            duration=self._duration,
-            timestamp=self._local(self._began_at),
+            **dict(self._so_far(errors)),
         )
 
 

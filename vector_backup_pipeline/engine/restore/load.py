@@ -61,7 +61,8 @@ def check_older_file(directory: BackupDirectory, table: PlannedTable) -> None:
         IntegrityError: rows can't be read; the message has their lines.
     """
     if not table.stored.data.has_digest:
-        older_system.examine_file(directory, table.stored.file, table.json_columns).check_readable()
+        name, json_columns = table.stored.file, table.json_columns
+        older_system.examine_file(directory, name, json_columns).check_readable(directory)
 
 
 def load_table(

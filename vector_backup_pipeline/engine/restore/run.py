@@ -317,6 +317,7 @@ class RestoreRun(EngineRun[results.RestoreResult]):
             backup_date=self._local(source.backup.created_at),
         )
         order = [table.table for table in source.tables] if source else []
+        errors = [results.error_line(self.error, self._failed_table)] if self.error else []
         return results.RestoreResult(
             restore_performed=is_restored,
             outcome=self._outcome,
@@ -330,10 +331,7 @@ class RestoreRun(EngineRun[results.RestoreResult]):
             },
             not_recreated=target.not_recreated() if target and is_restored else {},
             recall_at_10=self._recall or [],
-            notices=list(self.notices),
-            errors=[results.error_line(self.error, self._failed_table)] if self.error else [],
-            duration=self._duration,
-            timestamp=self._local(self._began_at),
+            **dict(self._so_far(errors)),
         )
 
     def _table_result(self, table: str) -> results.RestoredTable | results.FailedTable:

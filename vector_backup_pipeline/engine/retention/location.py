@@ -154,9 +154,9 @@ class LocationPrune:
             except IntegrityError as error:
                 self.errors.append(error)
                 continue
-            removal = Removal(self.directory, tombstone, spared=self._set_files)
+            removal = Removal(self.directory, tombstone)
             self._finished.append(removal)
-            removal.remove_files(dry_run=self.parameters.dry_run)
+            removal.remove_files(dry_run=self.parameters.dry_run, spared=self._set_files)
 
     def _has_changed(self) -> bool:
         """Whether a set was added or a file of a set is missing since the last listing."""

@@ -5,6 +5,7 @@ files are no set. The manifest is removed before all other files.
 """
 
 from collections.abc import Container
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Literal
 
@@ -38,9 +39,6 @@ class Tombstone(Record):
     verdict: BareName | None
     files: list[BareName]
 
-    def to_json(self) -> bytes:
-        return self.model_dump_json(indent=1).encode() + b"\n"
-
 
 def read_tombstone(directory: BackupDirectory, stamp: str) -> Tombstone:
     """The tombstone of the set with that timestamp.
@@ -66,46 +64,49 @@ def read_tombstone(directory: BackupDirectory, stamp: str) -> Tombstone:
     return tombstone
 
 
+@dataclass
 class Removal:
-    """The removal of all files that a tombstone names, except `spared` ones. `removed` are those
-    that have been removed, or in a dry run those that would be, with their sizes in bytes."""
+    """The removal of all files that a tombstone names. `removed` are those that have been removed,
+    or in a dry run those that would be, with their sizes in bytes."""
 
-    def __init__(
-        self, directory: BackupDirectory, tombstone: Tombstone, spared: Container[str] = ()
-    ) -> None:
-        self.tombstone = tombstone
-        self.removed: dict[str, int] = {}
-        self._directory = directory
-        self._tombstone_name = tombstone_name(tombstone.timestamp)
-        names = [tombstone.manifest, tombstone.verdict, *tombstone.files]
-        self._names = [name for name in names if name is not None and name not in spared]
+    directory: BackupDirectory
+    tombstone: Tombstone
+    removed: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def _tombstone_name(self) -> str:
+        return tombstone_name(self.tombstone.timestamp)
 
     def write_tombstone(self) -> None:
-        self._directory.replace(self._tombstone_name, self.tombstone.to_json())
+        data = self.tombstone.model_dump_json(indent=1).encode() + b"\n"
+        self.directory.replace(self._tombstone_name, data)
 
     def take_back_tombstone(self) -> None:
         """Delete the tombstone if the manifest still exists, so that the files are a set again."""
-        if self.tombstone.manifest in self._directory.names():
-            self._directory.delete(self._tombstone_name)
+        if self.tombstone.manifest in self.directory.names():
+            self.directory.delete(self._tombstone_name)
 
-    def remove_files(self, *, dry_run: bool) -> None:
-        """Remove the files and then the tombstone.
+    def remove_files(self, *, dry_run: bool, spared: Container[str] = ()) -> None:
+        """Remove the files, except the `spared` ones, and then the tombstone.
 
         Raises:
             RunCancelled: the run was canceled; the next prune finishes the removal.
             StorageError: a file can't be removed.
         """
-        for name in self._names:
+        tombstone = self.tombstone
+        for name in (tombstone.manifest, tombstone.verdict, *tombstone.files):
+            if name is None or name in spared:
+                continue
             check()
             try:
-                size = self._directory.stat(name).size
+                size = self.directory.stat(name).size
             except ResourceNotFound:
                 continue
             if not dry_run:
-                self._directory.delete(name)
+                self.directory.delete(name)
             self.removed[name] = size
         if not dry_run:
-            self._directory.delete(self._tombstone_name)
+            self.directory.delete(self._tombstone_name)
 
     def report(self) -> RemovedSet:
         return RemovedSet(

@@ -4,8 +4,7 @@ A location that fails does not stop the others.
 """
 
 import logging
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 
 from vector_backup_pipeline.engine import results
 from vector_backup_pipeline.engine.catalog.locations import check_root, find_directories
@@ -19,15 +18,6 @@ from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.parameters.prune import PruneParameters
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class LocationToPrune:
-    """A location of a prune; `key` identifies it within the run."""
-
-    key: str
-    directory: str
-    task_id: str | None
 
 
 class PruneRun(RunInParts[results.PruneResult, LocationPrune]):
@@ -46,33 +36,30 @@ class PruneRun(RunInParts[results.PruneResult, LocationPrune]):
         self._waiting: set[str] = set()
         self._uploads: list[results.EndedUpload] = []
 
-    def find(self) -> list[LocationToPrune]:
-        """The locations to prune. Raises `ResourceNotFound` if the root or the task has no
-        backups."""
+    def find(self) -> Mapping[str, LocationPrune]:
+        """The locations to prune, by their keys within the run. Raises `ResourceNotFound` if the
+        root or the task has no backups."""
         task_id = self.parameters.task_id
         with self._remembering():
             check_root(self._root)
             global_only = self.parameters.global_only
             directories = find_directories(self._root, task_id, global_only=global_only)
             for number, (task, directory) in enumerate(directories, 1):
-                self._parts[f"location_{number}"] = LocationPrune(
+                self.parts[f"location_{number}"] = LocationPrune(
                     directory, task, self.parameters, self._rules, self._run_id
                 )
-            if task_id is not None and not self._parts:
+            if task_id is not None and not self.parts:
                 raise ResourceNotFound(
                     f"The task {task_id} has no backups under {self._root.location}. See "
                     "vector-backup list."
                 )
-        self._waiting = {*self._parts}
-        return [
-            LocationToPrune(key, location.directory.location, location.task_id)
-            for key, location in self._parts.items()
-        ]
+        self._waiting = {*self.parts}
+        return self.parts
 
     def prune(self, key: str) -> results.PrunedLocation:
         """Prune one location. An error is in the report, and raised only by `check`."""
         self._waiting.discard(key)
-        location = self._parts[key]
+        location = self.parts[key]
         location.prune()
         report = location.report()
         _log.info(
@@ -97,11 +84,11 @@ class PruneRun(RunInParts[results.PruneResult, LocationPrune]):
             except BackupError as error:
                 # The sets are pruned, and some stores cannot list unfinished uploads.
                 self.notices.append(f"Abandoned uploads were not removed. {error.message}")
-        for location in self._parts.values():
+        for location in self.parts.values():
             self._write_log(location)
 
     def _make_result(self) -> results.PruneResult:
-        locations = [location.report() for location in self._parts.values()]
+        locations = [location.report() for location in self.parts.values()]
         errors = [results.error_line(self._own_error)] if self._own_error else []
         errors += [f"{pruned.backup_path}: {e}" for pruned in locations for e in pruned.errors]
         return results.PruneResult(
@@ -111,10 +98,7 @@ class PruneRun(RunInParts[results.PruneResult, LocationPrune]):
             locations=locations,
             bytes_freed=sum(location.bytes_freed for location in locations),
             abandoned_uploads=self._uploads,
-            notices=list(self.notices),
-            errors=errors,
-            duration=self._duration,
-            timestamp=self._local(self._began_at),
+            **dict(self._so_far(errors)),
         )
 
     def _write_log(self, location: LocationPrune) -> None:

@@ -10,7 +10,7 @@ removed before its turn is skipped with a notice.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 
@@ -64,17 +64,8 @@ from vector_backup_pipeline.parameters.verify import VerifyParameters
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class SetToVerify:
-    """A set that is about to be verified; `key` names it within the run."""
-
-    key: str
-    directory: str
-    timestamp: str
-
-
 @dataclass
-class _Set:
+class SetToVerify:
     """A set of the run. Its manifest may be many MB, so it is read again when it is verified."""
 
     contents: Contents
@@ -96,7 +87,7 @@ class _Set:
         return f"{self.stamp} in {self.directory.location}"
 
 
-class VerifyRun(RunInParts[VerifyResult, _Set]):
+class VerifyRun(RunInParts[VerifyResult, SetToVerify]):
     """The state of one verification. `verify` is called once per set."""
 
     def __init__(
@@ -114,8 +105,8 @@ class VerifyRun(RunInParts[VerifyResult, _Set]):
         self._lock_timeout = lock_timeout
         self._file_errors: FileErrors = {}
 
-    def find(self) -> list[SetToVerify]:
-        """The requested sets, oldest first in each location.
+    def find(self) -> Mapping[str, SetToVerify]:
+        """The requested sets by their keys within the run, oldest first in each location.
 
         Raises:
             InvalidParams: the timestamp is malformed.
@@ -126,18 +117,15 @@ class VerifyRun(RunInParts[VerifyResult, _Set]):
             check_root(self._root)
             by_location = [self._read_sets(directory) for directory in self._directories()]
             for number, backup_set in enumerate(self._requested(by_location), 1):
-                self._parts[f"set_{number}"] = backup_set
-            if self.request.timestamp is not None and not self._parts:
+                self.parts[f"set_{number}"] = backup_set
+            if self.request.timestamp is not None and not self.parts:
                 raise ResourceNotFound(
                     f"There is no set {self.request.timestamp} to verify. vector-backup list shows "
                     "the existing ones."
                 )
-        if not self._parts:
+        if not self.parts:
             self.notices.append("There is nothing to verify: no backup set was found.")
-        return [
-            SetToVerify(key, backup_set.directory.location, backup_set.stamp)
-            for key, backup_set in self._parts.items()
-        ]
+        return self.parts
 
     def _directories(self) -> list[BackupDirectory]:
         path, task_id = self.request.backup_path, self.request.task_id
@@ -145,12 +133,14 @@ class VerifyRun(RunInParts[VerifyResult, _Set]):
             return [directory for _, directory in find_directories(self._root)]
         return [find_directory(self._root, path, task_id)]
 
-    def _read_sets(self, directory: BackupDirectory) -> list[_Set]:
+    def _read_sets(self, directory: BackupDirectory) -> list[SetToVerify]:
         """The sets of a location, oldest first."""
         contents = read_contents(directory)
-        return [_Set(contents, stored) for stored in reversed(sets_without_verdicts(contents))]
+        return [
+            SetToVerify(contents, stored) for stored in reversed(sets_without_verdicts(contents))
+        ]
 
-    def _requested(self, by_location: Sequence[list[_Set]]) -> Iterator[_Set]:
+    def _requested(self, by_location: Sequence[list[SetToVerify]]) -> Iterator[SetToVerify]:
         """Of the sets of each location, the requested ones. A damaged set may be of any
         source database."""
         timestamp, text = self.request.timestamp, self.request.source_database
@@ -170,7 +160,7 @@ class VerifyRun(RunInParts[VerifyResult, _Set]):
     def verify(self, key: str) -> SetVerdict | None:
         """Verify one set and store the verdict with it; None if the set has been removed. A set
         that fails raises nothing."""
-        backup_set = self._parts[key]
+        backup_set = self.parts[key]
         try:
             reading = claim_reading(
                 backup_set.directory, backup_set.stamp, self._run_id, self.notices
@@ -204,11 +194,11 @@ class VerifyRun(RunInParts[VerifyResult, _Set]):
         for backup in bases:
             checked = check_files(contents, backup, self._file_errors)
             errors = [error for _, error in checked.errors]
-            base = _Set(contents, stored_set(contents, backup), errors=errors)
+            base = SetToVerify(contents, stored_set(contents, backup), errors=errors)
             if checked.passed is False and not _was_removed(base):
                 self._store(base.directory, self._judge(base, checked, None))
 
-    def _check(self, backup_set: _Set) -> tuple[CheckedFiles, DrilledSet | None]:
+    def _check(self, backup_set: SetToVerify) -> tuple[CheckedFiles, DrilledSet | None]:
         checked = CheckedFiles()
         try:
             backup = backup_set.contents.backup_set(backup_set.stamp)
@@ -224,14 +214,14 @@ class VerifyRun(RunInParts[VerifyResult, _Set]):
             checked.errors.append((None, error))
         return checked, None
 
-    def _skip(self, backup_set: _Set) -> None:
+    def _skip(self, backup_set: SetToVerify) -> None:
         backup_set.is_gone, backup_set.errors = True, []
         self.notices.append(
             f"The set {backup_set.label} was removed before it was verified, and was skipped."
         )
 
     def _judge(
-        self, backup_set: _Set, checked: CheckedFiles, drilled: DrilledSet | None
+        self, backup_set: SetToVerify, checked: CheckedFiles, drilled: DrilledSet | None
     ) -> SetVerdict:
         stored = backup_set.stored
         file_lines = [error_line(error, table) for table, error in checked.errors]
@@ -278,12 +268,12 @@ class VerifyRun(RunInParts[VerifyResult, _Set]):
             self.notices.append(f"The verdict on {verdict.timestamp} was not kept: {error.message}")
 
     def _left_out(self) -> str | None:
-        waiting = [s.stamp for s in self._parts.values() if s.verdict is None and not s.is_gone]
+        waiting = [s.stamp for s in self.parts.values() if s.verdict is None and not s.is_gone]
         return f"{', '.join(waiting)} was not verified" if waiting else None
 
     def _end(self) -> None:
         """Append to the log of each location."""
-        for directory in {s.directory.location: s.directory for s in self._parts.values()}.values():
+        for directory in {s.directory.location: s.directory for s in self.parts.values()}.values():
             verdicts = [v for v in self._verdicts() if v.backup_path == directory.location]
             passed = all(verdict.passed for verdict in verdicts)
             lines = [line for verdict in verdicts for line in verdict_lines(verdict)]
@@ -295,24 +285,17 @@ class VerifyRun(RunInParts[VerifyResult, _Set]):
             )
 
     def _verdicts(self) -> list[SetVerdict]:
-        return [s.verdict for s in self._parts.values() if s.verdict is not None]
+        return [s.verdict for s in self.parts.values() if s.verdict is not None]
 
     def _make_result(self) -> VerifyResult:
         verdicts = self._verdicts()
         errors = [f"{verdict.timestamp}: {line}" for verdict in verdicts for line in verdict.errors]
         if self._own_error is not None:
             errors.insert(0, error_line(self._own_error))
-        return VerifyResult(
-            verified=not errors,
-            sets=verdicts,
-            notices=list(self.notices),
-            errors=errors,
-            duration=self._duration,
-            timestamp=self._local(self._began_at),
-        )
+        return VerifyResult(verified=not errors, sets=verdicts, **dict(self._so_far(errors)))
 
 
-def _was_removed(backup_set: _Set) -> bool:
+def _was_removed(backup_set: SetToVerify) -> bool:
     """Whether a prune is removing the set, or nothing of it is left."""
     try:
         names = backup_set.directory.names()
@@ -323,7 +306,7 @@ def _was_removed(backup_set: _Set) -> bool:
     return tombstone_name(stamp) in names or not (has_files or manifest_name(stamp) in names)
 
 
-def _latest(sets: Sequence[_Set]) -> list[_Set]:
+def _latest(sets: Sequence[SetToVerify]) -> list[SetToVerify]:
     """Of the sets of a location, oldest first: the newest complete one of each source database;
     and damaged ones that may have been newer than one of these."""
     newest = {s.stored.source: s for s in sets if s.stored.is_usable}

@@ -30,7 +30,7 @@ def root(tmp_path: Path) -> Path:
 
 def _days(root: Path, **parameters: Any) -> list[int]:
     chosen_sets = verify_run(root, **parameters).find()
-    stamps = [chosen.timestamp for chosen in chosen_sets]
+    stamps = [chosen.stamp for chosen in chosen_sets.values()]
     return [day for stamp in stamps for day in DAYS if DAYS[day] == stamp]
 
 
@@ -66,8 +66,8 @@ def test_latest_is_also_a_newer_set_whose_base_is_missing(root: Path) -> None:
     sets.write(DAYS[7], {"t": 1}, builds_on="20241231_000000", database="a", server="7")
     assert _days(root, timestamp="latest", source_database="7/a") == [5, 7]
     run = verify_run(root, timestamp=DAYS[7], source_database="7/a")
-    (found,) = run.find()
-    verdict = run.verify(found.key)
+    (key,) = run.find()
+    verdict = run.verify(key)
     assert verdict is not None
     assert "builds on the set 20241231_000000, which is missing" in verdict.errors[0]
     run.close()

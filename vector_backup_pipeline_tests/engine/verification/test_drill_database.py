@@ -190,8 +190,8 @@ def test_an_expression_of_a_hostile_set_reads_no_file(
     server = contextlib.nullcontext(of(database.url))
     run = verify_run(backup.root, lambda: server, drill=True)
 
-    (backup_set,) = run.find()
-    verdict = run.verify(backup_set.key)
+    (key,) = run.find()
+    verdict = run.verify(key)
 
     assert verdict is not None
     assert verdict.files_passed
