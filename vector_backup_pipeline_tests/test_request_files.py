@@ -129,13 +129,6 @@ def test_an_invalid_request_fails_once_it_is_old_enough_to_be_complete(
     assert message in result["message"]
 
 
-def test_a_half_written_file_waits_for_its_end(requests: Requests) -> None:
-    requests.drop("r.json", '{"workers"')
-    assert requests.tick() == []
-    requests.drop("r.json", '{"workers": 2}')
-    assert len(requests.tick()) == 1
-
-
 @pytest.mark.parametrize(
     ("event", "error_type"),
     [("PIPELINE_CANCELED", "RUN_CANCELED"), ("PIPELINE_FAILURE", "INTERNAL_ERROR")],

@@ -49,21 +49,19 @@ def test_on_a_terminal_each_table_has_a_bar_and_stdout_stays_clean(
     assert "\x1b" not in out
 
 
-@pytest.mark.parametrize("no_color", ["", "1"])
-def test_on_a_terminal_tables_are_folded_and_colored(root: Path, no_color: str) -> None:
+def test_on_a_terminal_tables_are_folded_and_colored(root: Path) -> None:
     SetWriter(root / "vector_bak").write("20250102_000000", builds_on="20250101_000000")
     ours, theirs = pty.openpty()
     with child(
         [sys.executable, "-m", "vector_backup_pipeline.cli", "list"],
-        env=os.environ
-        | {"PYTHONPATH": str(CHECKOUT), "TERM": "xterm", "COLUMNS": "80", "NO_COLOR": no_color},
+        env=os.environ | {"PYTHONPATH": str(CHECKOUT), "TERM": "xterm", "COLUMNS": "80"},
         stdout=theirs,
     ) as process:
         os.close(theirs)
         lines = _read_all(ours).splitlines()[-5:]
         assert process.wait(timeout=60) == 0
 
-    assert ("\x1b[31mdamaged\x1b[0m" in lines[1]) == (not no_color)
+    assert "\x1b[31mdamaged\x1b[0m" in lines[1]
     plain = [click.unstyle(line) for line in lines]
     assert max(map(len, plain)) <= 80
     assert [line[54:].strip() for line in plain[1:4]] == [
