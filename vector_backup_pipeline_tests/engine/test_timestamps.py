@@ -79,12 +79,6 @@ def test_a_stamp_is_in_the_time_zone_that_was_set() -> None:
     assert UTC.stamp(moment.astimezone(timezone(timedelta(hours=-5)))) == "20250721_154914"
 
 
-def test_the_next_seconds_follow_when_a_stamp_is_taken() -> None:
-    moment = datetime(2025, 12, 31, 23, 59, 58, tzinfo=timezone.utc)
-
-    assert UTC.candidates(moment, 3) == ["20251231_235958", "20251231_235959", "20260101_000000"]
-
-
 @pytest.mark.parametrize(
     "text",
     [

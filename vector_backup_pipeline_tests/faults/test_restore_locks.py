@@ -43,14 +43,10 @@ def hurried(restore: RestoreMaker) -> RestoreMaker:
     return restore
 
 
-@pytest.mark.parametrize(
-    "parameters", [TRUNCATING, {"on_conflict": "skip"}], ids=["truncating", "skip"]
-)
-def test_the_wait_for_a_writer_is_limited(
-    corpus: Database, hurried: RestoreMaker, parameters: dict[str, Any]
-) -> None:
+def test_the_wait_for_a_writer_is_limited(corpus: Database, hurried: RestoreMaker) -> None:
     with kept_from_locking(corpus, EMBEDDINGS):
-        done = hurried.fails(corpus, "LOCK_TIMEOUT", "VECTOR_BACKUP_LOCK_TIMEOUT", **parameters)
+        words = "VECTOR_BACKUP_LOCK_TIMEOUT"
+        done = hurried.fails(corpus, "LOCK_TIMEOUT", words, on_conflict="skip")
 
     assert done.error is not None
     assert done.error.can_retry

@@ -116,16 +116,14 @@ def test_a_writer_that_had_begun_before_the_run_is_waited_for_and_saved(
     assert count(langchain) == 0
 
 
-@pytest.mark.parametrize("harm", ["shortened", "one byte changed", "removed"])
+@pytest.mark.parametrize("harm", ["one byte changed", "removed"])
 def test_a_file_that_is_not_what_was_written_keeps_the_table(
     langchain: Database, backup: BackupMaker, harm: str
 ) -> None:
     def do_harm() -> None:
         (path,) = (backup.root / "vector_bak").glob("langchain_pg_embedding_*.csv")
         data = path.read_bytes()
-        if harm == "shortened":
-            path.write_bytes(data[:-10])
-        elif harm == "one byte changed":
+        if harm == "one byte changed":
             path.write_bytes(data[:100] + bytes([data[100] ^ 1]) + data[101:])
         else:
             path.unlink()

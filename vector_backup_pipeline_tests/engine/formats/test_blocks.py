@@ -10,7 +10,6 @@ from vector_backup_pipeline.engine.formats import blocks
 from vector_backup_pipeline.engine.formats.blocks import (
     BLOCK_BYTES,
     BlockBuilder,
-    BlockIndex,
     RowBlock,
 )
 from vector_backup_pipeline_tests.fix_rows import digest_of
@@ -37,14 +36,6 @@ def small_blocks() -> object:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(blocks, "BLOCK_BYTES", 500)
         yield
-
-
-@given(ROWS)
-def test_blocks_joined_are_the_rows(rows: list[bytes]) -> None:
-    made = blocks_of(rows)
-
-    assert b"".join(block.data for block in made) == b"".join(rows)
-    assert all(block.data.count(b"\n") == block.rows > 0 for block in made)
 
 
 @given(ROWS, st.randoms(use_true_random=False))
@@ -82,22 +73,3 @@ def test_blocks_of_tiny_rows_stay_small_in_memory(monkeypatch: pytest.MonkeyPatc
     made = blocks_of([b"\n"] * 100_000)
 
     assert max(block.rows for block in made) < 30_000
-
-
-@given(st.lists(st.tuples(st.integers(1, 300), st.integers(1, 9))), st.integers(0, 50))
-def test_index_entries_follow_each_other_to_the_files_end(
-    sizes: list[tuple[int, int]], header: int
-) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(blocks, "INDEX_BYTES", 200)
-        index = BlockIndex(start=header)
-        for length, rows in sizes:
-            index.add(length, rows)
-        entries = index.blocks
-
-    assert [entry.offset for entry in entries] == [
-        header + sum(entry.length for entry in entries[:n]) for n in range(len(entries))
-    ]
-    assert sum(entry.length for entry in entries) == sum(length for length, _ in sizes)
-    assert sum(entry.rows for entry in entries) == sum(rows for _, rows in sizes)
-    assert all(entry.length >= 200 for entry in entries[:-1])

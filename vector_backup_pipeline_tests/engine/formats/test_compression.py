@@ -1,11 +1,9 @@
 """Blocks are compressed separately, and Python's own readers read them as one stream."""
 
-import gzip
 import random
 import tracemalloc
 
 import pytest
-from backports import zstd
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -41,12 +39,6 @@ def test_blocks_are_read_back_in_parts_of_any_size(
 
     assert data == b"".join(blocks)
     assert is_whole
-
-
-@given(blocks=BLOCKS.filter(bool))
-def test_pythons_own_readers_take_the_blocks_for_one_stream(blocks: list[bytes]) -> None:
-    assert gzip.decompress(packed("gzip", blocks)) == b"".join(blocks)
-    assert zstd.decompress(packed("zstd", blocks)) == b"".join(blocks)
 
 
 @pytest.mark.parametrize("compression", PACKED)

@@ -40,12 +40,3 @@ def test_a_stream_that_ends_in_a_record_is_refused(rest: bytes, size: int) -> No
     assert records == [b"1,2", b"3,4"]
     with pytest.raises(UnfinishedRecord, match="middle of a record"):
         splitter.finish()
-
-
-def test_a_quote_that_nothing_closes_does_not_fill_the_memory() -> None:
-    splitter = RecordSplitter(longest=10_000)
-    assert splitter.feed(b'1,2\n3,"') == [b"1,2"]
-
-    with pytest.raises(UnfinishedRecord, match="never closed"):
-        for _ in range(20):
-            splitter.feed(b"x" * 999 + b"\n")

@@ -53,21 +53,15 @@ _TWO_KEYS = """
 """
 
 
-@pytest.fixture
-def two(database: Database, backup: BackupMaker) -> Database:
-    """A table with two unique keys, with a backup."""
-    database.run(_TWO_KEYS)
-    backup(database.url, tables=("two",))
-    return database
-
-
-@pytest.mark.parametrize("on_conflict", ["skip", "replace"])
 def test_a_row_that_collides_on_another_key_than_its_own_fails_whole(
-    two: Database, restore: RestoreMaker, on_conflict: str
+    saved: Saved, restore: RestoreMaker
 ) -> None:
+    two = saved(_TWO_KEYS, "two")
     two.run("DELETE FROM two WHERE id > 1; INSERT INTO two VALUES (9, 'b', 'taken')")
 
-    restore.fails(two, "DATABASE_ERROR", "two_code_key", "(code)=(b)", on_conflict=on_conflict)
+    for on_conflict in ("skip", "replace"):
+        words = ("two_code_key", "(code)=(b)")
+        restore.fails(two, "DATABASE_ERROR", *words, on_conflict=on_conflict)
 
 
 @pytest.mark.parametrize(

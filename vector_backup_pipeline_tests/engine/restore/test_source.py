@@ -26,22 +26,17 @@ from vector_backup_pipeline_tests.fix_sets import SetWriter
     ("parameters", "error_type", "words"),
     [
         ({"timestamp": "20200101_000000"}, "RESOURCE_NOT_FOUND", "no backup set 20200101_000000"),
-        ({"timestamp": "20201301_000000"}, "INVALID_PARAMS", "is not valid"),
         ({"tables": ("docs",)}, "RESOURCE_NOT_FOUND", "no complete backup set that has docs"),
         ({"rename": {"docs": "x"}}, "INVALID_PARAMS", "rename names 'docs', which is not among"),
         ({"task_id": "no_such_task"}, "RESOURCE_NOT_FOUND", "no_such_task does not exist"),
-        ({"task_id": "empty_task"}, "RESOURCE_NOT_FOUND", "There is no backup directory"),
         ({"backup_path": "root/no_such"}, "RESOURCE_NOT_FOUND", "vector-backup list"),
         ({"backup_path": "/etc"}, "INVALID_PARAMS", "outside of the root"),
-        ({"backup_path": "root/leads_out"}, "INVALID_PARAMS", "outside of the root"),
     ],
 )
 def test_a_missing_set_is_reported_before_connecting(
     restore: RestoreMaker, parameters: dict[str, Any], error_type: str, words: str
 ) -> None:
     SetWriter(restore.root / "vector_bak").write("20250102_030405")
-    (restore.root / "empty_task").mkdir()
-    (restore.root / "leads_out").symlink_to("/etc")
     run = restore.run(**parameters)
 
     with pytest.raises(BackupError) as raised:
@@ -104,26 +99,23 @@ def test_a_tasks_set_is_found_by_the_task(
     assert "Task: task_1" in log.split("restore")[1]
 
 
-@pytest.mark.parametrize(
-    ("backed_up_as", "asked_for"),
-    [
+def test_a_table_is_found_however_it_is_spelled(saved: Saved, restore: RestoreMaker) -> None:
+    for backed_up_as, asked_for in (
         ("docs", "public.docs"),
         ("public.docs", "docs"),
         ("public.docs", 'public."docs"'),
-    ],
-)
-def test_a_table_is_found_however_it_is_spelled(
-    saved: Saved, restore: RestoreMaker, backed_up_as: str, asked_for: str
-) -> None:
-    database = saved(
-        "CREATE TABLE docs (id int PRIMARY KEY); INSERT INTO docs VALUES (1)", backed_up_as
-    )
-    database.run("DELETE FROM docs")
+    ):
+        database = saved(
+            "DROP TABLE IF EXISTS docs; CREATE TABLE docs (id int PRIMARY KEY);"
+            "INSERT INTO docs VALUES (1)",
+            backed_up_as,
+        )
+        database.run("DELETE FROM docs")
 
-    done = restore.succeeds(database, tables=(asked_for,))
+        done = restore.succeeds(database, tables=(asked_for,))
 
-    assert list(done.result.restore_results) == [backed_up_as]
-    assert count(database, "docs") == 1
+        assert list(done.result.restore_results) == [backed_up_as]
+        assert count(database, "docs") == 1
 
 
 def test_a_bare_name_that_fits_two_tables_is_none(saved: Saved, restore: RestoreMaker) -> None:
