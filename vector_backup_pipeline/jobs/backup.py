@@ -7,15 +7,15 @@ from dagster._core.storage.tags import MAX_RETRIES_TAG
 
 from vector_backup_pipeline import resources
 from vector_backup_pipeline.engine.backup.run import BackupTarget, TableExport
-from vector_backup_pipeline.engine.results import ExportedTable, TruncatedTable, readable_size
+from vector_backup_pipeline.engine.results import ExportedTable, TruncatedTable
+from vector_backup_pipeline.jobs import frame
 from vector_backup_pipeline.jobs.backup_assets import (
     BackupEvent,
     incremental_metadata,
     report_backup,
 )
-from vector_backup_pipeline.jobs.frame import log_step, mapping_keys, operation_job, table_progress
 from vector_backup_pipeline.operations import BACKUP
-from vector_backup_pipeline.outcome import failing_step, location_metadata
+from vector_backup_pipeline.outcome import failing_step
 from vector_backup_pipeline.run_config import config_schema
 
 
@@ -27,14 +27,7 @@ def resolve_backup_directory(
     """Check the parameters, create the backup directory and reserve the run's timestamp."""
     with failing_step():
         target = backup_run.begin(context).resolve()
-    return dg.Output(
-        target,
-        metadata={
-            "directory": location_metadata(target.directory),
-            "timestamp": target.timestamp or "nothing to do",
-            "task_id": target.task_id or "none",
-        },
-    )
+    return dg.Output(target, metadata=frame.described(target))
 
 
 @dg.op(out=dg.DynamicOut(TableExport))
@@ -51,19 +44,7 @@ def pin_snapshot(
         exports = run.pin(
             lambda: postgres.connection_settings(backup_run.settings, run.request.db_connection)
         )
-    for export, key in zip(exports, mapping_keys([e.table for e in exports]), strict=True):
-        rows = export.estimated_rows
-        yield dg.DynamicOutput(
-            export,
-            mapping_key=key,
-            metadata={
-                "table": export.table,
-                "step": f"export_table[{key}]",
-                "size in database": readable_size(export.size),
-                "estimated rows": "unknown" if rows is None else rows,
-                "ranges": export.ranges,
-            },
-        )
+    yield from frame.mapped_steps("export_table", exports, [e.table for e in exports])
 
 
 @dg.op
@@ -76,7 +57,7 @@ def export_table(
     table = table_export.table
     with failing_step():
         run = backup_run.current
-        exported = run.export(table, table_progress(context, backup_run, table))
+        exported = run.export(table, frame.table_progress(context, backup_run, table))
     return dg.Output(
         exported,
         metadata={
@@ -107,7 +88,7 @@ def truncate_embedding_table(
     return dg.Output(truncated, metadata={"tables backed up": len(exported_tables), **rows})
 
 
-@log_step
+@frame.log_step
 def write_backup_log(
     context: dg.OpExecutionContext,
     backup_run: resources.BackupRunResource,
@@ -119,7 +100,7 @@ def write_backup_log(
     yield from report_backup(context, backup_run, result)
 
 
-@operation_job(BACKUP, first_step=resolve_backup_directory)
+@frame.operation_job(BACKUP, first_step=resolve_backup_directory)
 def vector_backup_job() -> None:
     """Back up the pgvector tables from one snapshot, and truncate the embedding table if asked."""
     target = resolve_backup_directory()

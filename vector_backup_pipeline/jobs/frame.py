@@ -1,8 +1,8 @@
 """What the jobs have in common: how they run, their last step, steps and progress per table."""
 
 import re
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import dagster as dg
 from dagster._core.events import EngineEventData
@@ -11,8 +11,11 @@ from dagster._core.storage.tags import RETRY_ON_ASSET_OR_OP_FAILURE_TAG
 from vector_backup_pipeline.engine.progress import Progress, ProgressListener, progress_line
 from vector_backup_pipeline.engine.results import readable_size
 from vector_backup_pipeline.operations import Operation
+from vector_backup_pipeline.outcome import location_metadata
 from vector_backup_pipeline.resources import RunResource
 from vector_backup_pipeline.run_config import flat_config
+
+_T = TypeVar("_T")
 
 _NOT_IN_A_KEY = re.compile(r"[^A-Za-z0-9_]")
 
@@ -59,17 +62,41 @@ def log_step(function: Callable[..., Any]) -> dg.OpDefinition:
     )(function)
 
 
-def mapping_keys(tables: Sequence[str]) -> list[str]:
-    """A mapping key for each table: its name with only the characters that Dagster allows, and a
-    number if two are equal."""
+def mapping_keys(names: Sequence[str]) -> list[str]:
+    """A mapping key for each name, such as of a table: with only the characters that Dagster
+    allows, and a number if two are equal."""
     keys: list[str] = []
-    for table in tables:
-        key = base = _NOT_IN_A_KEY.sub("_", table)
+    for name in names:
+        key = base = _NOT_IN_A_KEY.sub("_", name)
         number = 2
         while key in keys:
             key, number = f"{base}_{number}", number + 1
         keys.append(key)
     return keys
+
+
+def mapped_steps(
+    step: str, parts: Iterable[_T], names: Sequence[str]
+) -> Iterator[dg.DynamicOutput[_T]]:
+    """The outputs that start a step for each part of a run."""
+    for part, key in zip(parts, mapping_keys(names), strict=True):
+        metadata = described(part) | {"step": f"{step}[{key}]"}
+        yield dg.DynamicOutput(part, mapping_key=key, metadata=metadata)
+
+
+def described(part: Any) -> dict[str, Any]:
+    """The fields of a dataclass as the UI shows them. A `size` is in bytes."""
+    metadata: dict[str, Any] = {}
+    for name, value in vars(part).items():
+        if name == "directory":
+            value = location_metadata(value)
+        elif name == "size":
+            value = readable_size(value)
+        elif isinstance(value, tuple):
+            value = ", ".join(value)
+        if value is not None:
+            metadata[name.replace("_", " ")] = value
+    return metadata
 
 
 def plain_keys(keys: Iterable[dg.AssetKey]) -> dict[dg.AssetKey, dg.AssetKey]:

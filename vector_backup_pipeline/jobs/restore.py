@@ -8,10 +8,9 @@ import dagster as dg
 from vector_backup_pipeline import resources
 from vector_backup_pipeline.engine.restore.report import recall_line
 from vector_backup_pipeline.engine.restore.run import FoundBackup, TableLoad
-from vector_backup_pipeline.engine.results import readable_size
-from vector_backup_pipeline.jobs.frame import log_step, mapping_keys, operation_job, table_progress
+from vector_backup_pipeline.jobs import frame
 from vector_backup_pipeline.operations import RESTORE
-from vector_backup_pipeline.outcome import failing_step, location_metadata
+from vector_backup_pipeline.outcome import failing_step
 from vector_backup_pipeline.run_config import config_schema
 
 
@@ -27,15 +26,7 @@ def find_backup_set(
         backup = run.find(
             lambda: postgres.connection_settings(restore_run.settings, run.request.db_connection)
         )
-    return dg.Output(
-        backup,
-        metadata={
-            "directory": location_metadata(backup.directory),
-            "timestamp": backup.timestamp,
-            "tables": ", ".join(backup.tables),
-            "size": readable_size(backup.size),
-        },
-    )
+    return dg.Output(backup, metadata=frame.described(backup))
 
 
 @dg.op(ins={"backup": dg.In(FoundBackup)}, out=dg.DynamicOut(TableLoad))
@@ -46,18 +37,7 @@ def prepare_target(
     """Lock the target's tables, empty them if asked, create those that are missing."""
     with failing_step():
         loads = restore_run.current.prepare()
-    for load, key in zip(loads, mapping_keys([load.table for load in loads]), strict=True):
-        yield dg.DynamicOutput(
-            load,
-            mapping_key=key,
-            metadata={
-                "table": load.table,
-                "step": f"load_table[{key}]",
-                "target": load.target,
-                "size": readable_size(load.size),
-                "rows": "unknown" if load.rows is None else load.rows,
-            },
-        )
+    yield from frame.mapped_steps("load_table", loads, [load.table for load in loads])
 
 
 @dg.op
@@ -71,7 +51,7 @@ def load_table(
     started = time.monotonic()
     with failing_step():
         run = restore_run.current
-        rows = run.load(table, table_progress(context, restore_run, table))
+        rows = run.load(table, frame.table_progress(context, restore_run, table))
     seconds = time.monotonic() - started
     return dg.Output(
         rows,
@@ -132,7 +112,7 @@ def prove_restore(
     )
 
 
-@log_step
+@frame.log_step
 def write_restore_log(restore_run: resources.RestoreRunResource) -> dg.Output[dict[str, object]]:
     """Write the log, even if a table failed, and report the result."""
     with failing_step():
@@ -140,7 +120,7 @@ def write_restore_log(restore_run: resources.RestoreRunResource) -> dg.Output[di
     return dg.Output(result.as_json(), metadata=restore_run.report(result))
 
 
-@operation_job(RESTORE, first_step=find_backup_set)
+@frame.operation_job(RESTORE, first_step=find_backup_set)
 def vector_restore_job() -> None:
     """Restore a backup set into existing tables or an empty database, and verify the rows."""
     backup = find_backup_set()

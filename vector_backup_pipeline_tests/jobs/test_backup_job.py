@@ -46,7 +46,7 @@ def test_without_config_the_tables_of_the_settings_are_backed_up(
     resolved = done.metadata("STEP_OUTPUT", "resolve_backup_directory")
     assert resolved["directory"] == str(done.directory)
     assert resolved["timestamp"] == done.manifest["timestamp"]
-    assert done.metadata("STEP_OUTPUT", "pin_snapshot").keys() >= {"table", "size in database"}
+    assert done.metadata("STEP_OUTPUT", "pin_snapshot").keys() >= {"table", "size", "step"}
     exported = done.metadata("STEP_OUTPUT", "export_table[langchain_pg_embedding]")
     assert (exported["rows"], exported["file"]) == (58, file.name)
     made = _materializations(done)
