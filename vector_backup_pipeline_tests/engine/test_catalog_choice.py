@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,13 +20,6 @@ from vector_backup_pipeline_tests.fix_sets import COLLECTION, EMBEDDING, SetWrit
 
 FIRST, SECOND, THIRD, FOURTH = (f"2025010{day}_000000" for day in (1, 2, 3, 4))
 A, B, C = (SourceDatabase("7", name) for name in "abc")
-
-
-@pytest.fixture
-def sets(tmp_path: Path) -> SetWriter:
-    writer = SetWriter(tmp_path / "vector_bak")
-    writer.path.mkdir()
-    return writer
 
 
 def _write(sets: SetWriter, stamp: str, source: SourceDatabase, **more: Any) -> None:

@@ -3,12 +3,13 @@
 import contextlib
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
 import psycopg2
 import pytest
+from psycopg2.extensions import cursor as Cursor
 
 from vector_backup_pipeline.embedded import (
     THROWAWAY_SETTINGS,
@@ -16,7 +17,7 @@ from vector_backup_pipeline.embedded import (
     start_embedded_server,
 )
 from vector_backup_pipeline.engine.errors import DatabaseError, InvalidParams
-from vector_backup_pipeline.engine.postgres.connection import connect
+from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings, connect
 from vector_backup_pipeline.engine.postgres.drill_database import DrillServer, drill_database
 from vector_backup_pipeline.engine.table_definition import Dependency
 from vector_backup_pipeline_tests.fix_backup import BackupMaker
@@ -52,24 +53,27 @@ def of(url: str, *, is_throwaway: bool = False) -> DrillServer:
     return DrillServer(settings, is_throwaway=is_throwaway)
 
 
-def test_it_holds_utf8_on_a_server_of_another_encoding(latin_server: EmbeddedServer) -> None:
+@contextlib.contextmanager
+def drill_cursor(
+    url: str, encoding: str = "UTF8", extensions: Sequence[Dependency] = ()
+) -> Iterator[tuple[ConnectionSettings, Cursor]]:
+    """Connected to the database of a drill, as a restore test is."""
     with (
-        drill_database(of(latin_server.connection_string()), _ID, (), "UTF8") as settings,
+        drill_database(of(url), _ID, (), encoding, extensions) as settings,
         closing(connect(settings)) as connection,
         connection.cursor() as cursor,
     ):
-        cursor.execute("SELECT '向量'")
-        assert cursor.fetchone() == ("向量",)
-        cursor.execute("SHOW server_encoding")
-        assert cursor.fetchone() == ("UTF8",)
+        yield settings, cursor
+
+
+def test_it_holds_utf8_on_a_server_of_another_encoding(latin_server: EmbeddedServer) -> None:
+    with drill_cursor(latin_server.connection_string()) as (_, cursor):
+        cursor.execute("SELECT '向量', current_setting('server_encoding')")
+        assert cursor.fetchone() == ("向量", "UTF8")
 
 
 def test_it_holds_any_bytes_for_a_set_of_a_sql_ascii_database(database: Database) -> None:
-    with (
-        drill_database(of(database.url), _ID, (), "SQL_ASCII") as settings,
-        closing(connect(settings)) as connection,
-        connection.cursor() as cursor,
-    ):
+    with drill_cursor(database.url, "SQL_ASCII") as (_, cursor):
         cursor.execute(r"SELECT E'caf\351 \303\251'")
         assert cursor.fetchone() == ("caf\udce9 é",)
 
@@ -109,13 +113,9 @@ def test_where_ours_is_a_superuser_the_test_has_a_role_without_rights(
     database.run("CREATE ROLE our_superuser SUPERUSER LOGIN PASSWORD 'pass word''1'")
     url = database.url_as("our_superuser") if tcp else database.url
 
-    with (
-        drill_database(of(url), _ID, (), "UTF8", [_VECTOR]) as settings,
-        closing(connect(settings)) as connection,
-        connection.cursor() as cursor,
-    ):
+    with drill_cursor(url, extensions=[_VECTOR]) as (settings, cursor):
         assert settings.parameters["password"] in settings.secrets
-        connection.set_session(autocommit=True)
+        cursor.connection.set_session(autocommit=True)
         for statement in _MAY_NOT:
             with pytest.raises(psycopg2.errors.InsufficientPrivilege):
                 cursor.execute(statement)
@@ -148,11 +148,7 @@ def test_a_role_with_createdb_alone_is_used_as_it_is(database: Database) -> None
     url = database.create_role("may_create")
     database.run("ALTER ROLE may_create CREATEDB")
 
-    with (
-        drill_database(of(url), _ID, (), "UTF8", [_VECTOR]) as settings,
-        closing(connect(settings)) as connection,
-        connection.cursor() as cursor,
-    ):
+    with drill_cursor(url, extensions=[_VECTOR]) as (_, cursor):
         cursor.execute("SELECT session_user, current_database()")
         assert cursor.fetchone() == ("may_create", "vector_drill_" + _ID)
     database.run("DROP OWNED BY may_create; DROP ROLE may_create")
