@@ -5,26 +5,17 @@ from collections.abc import Sequence
 
 import psycopg2
 from psycopg2.extensions import cursor as Cursor
-from psycopg2.sql import SQL
+from psycopg2.sql import SQL, Composed
 
 from vector_backup_pipeline.engine.errors import BackupError
 from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings, connect
+from vector_backup_pipeline.engine.postgres.definitions.reading import contained_types
 from vector_backup_pipeline.engine.postgres.ranges import has_changed_since
 from vector_backup_pipeline.engine.postgres.session import allow_writes, fetch_value, set_local
 
-# The types of the columns, and those inside arrays, domains, ranges and composites.
 _TYPES = SQL("""
-    WITH RECURSIVE used (type) AS (
-        SELECT atttypid FROM pg_attribute WHERE attrelid = ANY(%(oids)s::oid[]) AND attnum > 0
-         UNION
-        SELECT part.type
-          FROM used JOIN pg_type t ON t.oid = used.type
-         CROSS JOIN LATERAL (
-               SELECT t.typelem UNION ALL SELECT t.typbasetype UNION ALL
-               SELECT rngsubtype FROM pg_range WHERE t.oid IN (rngtypid, rngmultitypid) UNION ALL
-               SELECT atttypid FROM pg_attribute WHERE attrelid = t.typrelid AND attnum > 0
-               ) AS part (type)
-    ), types AS (SELECT t.* FROM pg_type t JOIN used ON used.type = t.oid)
+    WITH RECURSIVE {contained_types},
+    types AS (SELECT * FROM pg_type WHERE oid IN (SELECT oid FROM contained))
 """)
 _HAVE_CHANGED = SQL("""{types}
     SELECT EXISTS (
@@ -46,14 +37,19 @@ def columns_have_changed(cursor: Cursor, oids: Sequence[int], xmin: int) -> bool
     altered since the snapshot with that xmin, or a label of an enum in them. A column that was
     dropped and added again has another value in each row, while no row was written; a label that
     was renamed and renamed back may be in a backup under the name it had between."""
-    query = _HAVE_CHANGED.format(types=_TYPES, has_changed=has_changed_since(xmin))
+    query = _HAVE_CHANGED.format(types=_types(cursor), has_changed=has_changed_since(xmin))
     return bool(fetch_value(cursor, query, {"oids": list(oids)}))
 
 
 def values_show_names(cursor: Cursor, oids: Sequence[int]) -> bool:
     """Whether the text of a value has the name of another object, which may be renamed: types such
     as regclass, also inside other types."""
-    return bool(fetch_value(cursor, _SHOW_NAMES.format(types=_TYPES), {"oids": list(oids)}))
+    query = _SHOW_NAMES.format(types=_types(cursor))
+    return bool(fetch_value(cursor, query, {"oids": list(oids)}))
+
+
+def _types(cursor: Cursor) -> Composed:
+    return _TYPES.format(contained_types=contained_types(cursor))
 
 
 def wal_position(cursor: Cursor) -> str:

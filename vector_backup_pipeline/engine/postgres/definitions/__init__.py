@@ -10,11 +10,12 @@ from typing import TypeVar
 from psycopg2.extensions import cursor as Cursor
 
 from vector_backup_pipeline.engine.postgres.definitions import constraints
-from vector_backup_pipeline.engine.postgres.definitions.dependencies import read_needed_objects
+from vector_backup_pipeline.engine.postgres.definitions.dependencies import NeededObjects
 from vector_backup_pipeline.engine.postgres.definitions.omissions import (
     computed_omissions,
     read_omissions,
 )
+from vector_backup_pipeline.engine.postgres.definitions.reading import Catalog
 from vector_backup_pipeline.engine.postgres.definitions.sequences import (
     UsedSequence,
     read_sequences,
@@ -30,6 +31,7 @@ from vector_backup_pipeline.engine.table_definition import (
     ForeignKey,
     Index,
     Kind,
+    ObjectAddress,
     Omission,
     Statement,
     TableDefinition,
@@ -53,40 +55,34 @@ def read_definitions(cursor: Cursor, oids: list[int]) -> Definitions:
 
     Tables that do not exist any more are missing from the result. PostgreSQL 13 to 18.
     """
-    reader = _Reader(cursor, read_trees(cursor, oids))
+    trees = read_trees(cursor, oids)
+    names = {relation.oid: relation.name for tree in trees for relation in tree.relations}
+    # A table of the set that is also a partition of another one is created with that.
+    partitions = [oid for tree in trees for oid in tree.oids[1:]]
+    reader = _Reader(Catalog(cursor, names, partitions))
     return Definitions(
-        tables={tree.root.oid: reader.definition(tree) for tree in reader.trees},
-        dependencies=tuple(reader.needed.dependencies_of(reader.oids)),
+        tables={tree.root.oid: reader.definition(tree) for tree in trees},
+        dependencies=tuple(reader.needed.dependencies_of(names)),
     )
 
 
 class _Reader:
     """The catalog data of the tables, by the OID of a table or partition."""
 
-    def __init__(self, cursor: Cursor, trees: list[Tree]) -> None:
-        self.trees = trees
-        relations = {tree.root.oid: tree.root for tree in trees}
-        # A partition that is also backed up as a table is created with its parent.
-        relations |= {relation.oid: relation for tree in trees for relation in tree.relations[1:]}
-        self.oids = oids = list(relations)
-        partitions = [oid for oid, relation in relations.items() if relation.parent is not None]
-        self.needed = read_needed_objects(cursor, oids)
-        self._columns = read_columns(cursor, oids)
-        # Servers before 17 let a partition have an identity of its own, which is not recreated.
-        self._sequences = [
-            sequence
-            for sequence in read_sequences(cursor, oids)
-            if not (sequence.definition.role == "identity" and sequence.table in partitions)
-        ]
+    def __init__(self, catalog: Catalog) -> None:
+        self.needed = NeededObjects(catalog)
+        self._columns = read_columns(catalog)
+        self._sequences = read_sequences(catalog)
+        catalog.parameters["users"] = [sequence.table for sequence in self._sequences]
+        catalog.parameters["sequences"] = [sequence.oid for sequence in self._sequences]
         self._parts: dict[int, list[object]] = defaultdict(list)
         for oid, part in (
-            *read_omissions(cursor, trees, partitions, self._sequences),
-            *read_table_statements(cursor, oids, partitions),
-            *constraints.read_constraint_statements(cursor, oids, partitions),
-            *constraints.read_indexes(cursor, oids),
-            *constraints.read_index_changes(cursor, oids, partitions),
-            *constraints.read_policies(cursor, oids),
-            *constraints.read_comments(cursor, oids, self._sequences),
+            *read_omissions(catalog),
+            *read_table_statements(catalog),
+            *constraints.read_constraints(catalog),
+            *constraints.read_indexes(catalog.cursor, catalog.parameters["oids"]),
+            *constraints.read_policies(catalog),
+            *constraints.read_changes(catalog),
         ):
             self._parts[oid].append(part)
 
@@ -114,7 +110,10 @@ class _Reader:
             foreign_keys=tuple(self._parts_of(created, ForeignKey)),
             sequences=tuple(sequence.definition for sequence in sequences),
             needs=tuple(dependency.key for dependency in self.needed.dependencies_of(tree.oids)),
-            requires=tuple(self.needed.required_by(tree.oids)),
+            requires=(
+                *self.needed.required_by(tree.oids),
+                *dict.fromkeys(self._parts_of(tree.oids, ObjectAddress)),
+            ),
             omissions=(
                 *self._parts_of(tree.oids, Omission),
                 *computed_omissions(columns, sequences),

@@ -1,16 +1,19 @@
 """What is created over the rows: constraints, indexes, extended statistics, policies, comments."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import psycopg2
 from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
 
 from vector_backup_pipeline.engine.postgres.definitions import reading
-from vector_backup_pipeline.engine.postgres.definitions.sequences import UsedSequence
+from vector_backup_pipeline.engine.postgres.definitions.reading import Catalog
+from vector_backup_pipeline.engine.postgres.session import fetch_value
 from vector_backup_pipeline.engine.table_definition import (
     ForeignKey,
     Index,
+    Kind,
+    ObjectAddress,
     Omission,
     OmissionKind,
     QualifiedName,
@@ -20,18 +23,17 @@ from vector_backup_pipeline.engine.table_definition import (
 # Keys are altered ONLY: each partition has its own, attached later. Other constraints reach the
 # partitions from their parent. CREATE TABLE has the validated checks.
 _CONSTRAINTS = sql.SQL("""
-SELECT k.conrelid AS oid, n.nspname AS schema_name, c.relname AS table_name, k.conname,
+SELECT k.conrelid AS oid, k.conname,
        CASE k.contype WHEN 'f' THEN 'foreign key' WHEN 'c' THEN 'constraint'
            WHEN 'n' THEN 'constraint' ELSE 'key' END AS kind,
        CASE WHEN k.contype IN ('p', 'u', 'x') THEN k.conname ELSE c.relname END AS name,
-       pg_catalog.format('ALTER TABLE %%s%%I.%%I ADD CONSTRAINT %%I %%s',
+       pg_catalog.format('ALTER TABLE %%s%%s ADD CONSTRAINT %%I %%s',
            CASE WHEN k.contype IN ('p', 'u', 'x') OR (k.contype = 'f' AND c.relkind <> 'p')
                THEN 'ONLY ' END,
-           n.nspname, c.relname, k.conname, pg_catalog.pg_get_constraintdef(k.oid)) AS sql,
+           c.oid::regclass, k.conname, pg_catalog.pg_get_constraintdef(k.oid)) AS sql,
        fn.nspname AS referenced_schema, f.relname AS referenced_name
   FROM pg_catalog.pg_constraint k
   JOIN pg_catalog.pg_class c ON c.oid = k.conrelid
-  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
   LEFT JOIN pg_catalog.pg_class f ON f.oid = k.confrelid
   LEFT JOIN pg_catalog.pg_namespace fn ON fn.oid = f.relnamespace
  WHERE k.conrelid = ANY(%(oids)s::oid[])
@@ -62,18 +64,17 @@ SELECT x.indrelid AS oid, n.nspname AS schema_name, c.relname AS table_name, i.r
 # statistics target is in the index's own pg_attribute.
 _INDEX_CHANGES = sql.SQL("""
 WITH x AS (
-    SELECT x.*, n.nspname, c.relname, i.relname AS name, i.reloptions,
-           pg_catalog.format('ALTER INDEX %%I.%%I ', n.nspname, i.relname) AS alter_index,
-           pg_catalog.format('ALTER TABLE ONLY %%I.%%I ', n.nspname, c.relname) AS alter_table,
+    SELECT x.*, c.relname, i.relname AS name, i.reloptions,
+           pg_catalog.format('ALTER INDEX %%s ', i.oid::regclass) AS alter_index,
+           pg_catalog.format('ALTER TABLE ONLY %%s ', c.oid::regclass) AS alter_table,
            EXISTS (SELECT FROM pg_catalog.pg_constraint k
                     WHERE k.conindid = i.oid AND k.contype IN ('p', 'u', 'x')) AS is_key
       FROM pg_catalog.pg_index x
       JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
       JOIN pg_catalog.pg_class c ON c.oid = x.indrelid
-      JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
      WHERE x.indrelid = ANY(%(oids)s::oid[]) AND {valid_index}
 )
-SELECT indrelid AS oid, v.kind, nspname AS schema_name, v.name, v.sql
+SELECT indrelid AS oid, v.kind, v.name, v.sql
   FROM x CROSS JOIN LATERAL (VALUES
        ('index setting', x.name, CASE WHEN is_key THEN
            alter_index || 'SET (' || (
@@ -87,18 +88,15 @@ SELECT indrelid AS oid, v.kind, nspname AS schema_name, v.name, v.sql
        ) v(kind, name, sql)
  WHERE v.sql IS NOT NULL
 UNION ALL
-SELECT indrelid, 'index setting', nspname, name,
+SELECT indrelid, 'index setting', name,
        alter_index || pg_catalog.format('ALTER COLUMN %%s SET STATISTICS %%s', attnum,
            attstattarget)
   FROM x JOIN pg_catalog.pg_attribute a ON a.attrelid = x.indexrelid AND attstattarget >= 0
 UNION ALL
-SELECT indrelid, 'index partition', x.nspname, name,
-       pg_catalog.format('ALTER INDEX %%I.%%I ATTACH PARTITION %%I.%%I', pn.nspname, p.relname,
-           x.nspname, name)
-  FROM x
-  JOIN pg_catalog.pg_inherits h ON h.inhrelid = x.indexrelid
-  JOIN pg_catalog.pg_class p ON p.oid = h.inhparent
-  JOIN pg_catalog.pg_namespace pn ON pn.oid = p.relnamespace
+SELECT indrelid, 'index partition', name,
+       pg_catalog.format('ALTER INDEX %%s ATTACH PARTITION %%s', h.inhparent::regclass,
+           h.inhrelid::regclass)
+  FROM x JOIN pg_catalog.pg_inherits h ON h.inhrelid = x.indexrelid
  WHERE indrelid = ANY(%(partitions)s::oid[])
  ORDER BY oid, kind, sql
 """).format(valid_index=reading.VALID_INDEX)
@@ -117,20 +115,19 @@ SELECT s.stxrelid AS oid, v.kind, n.nspname AS schema_name, s.stxname AS name, v
 """
 
 _POLICIES = """
-SELECT p.oid, p.polrelid, p.polname, n.nspname AS schema_name, c.relname AS name
+SELECT p.polrelid AS oid, p.oid AS policy, p.polname AS name,
+       ARRAY(SELECT r.rolname::text FROM pg_catalog.pg_roles r WHERE r.oid = ANY(p.polroles)
+              ORDER BY 1) AS roles
   FROM pg_catalog.pg_policy p
-  JOIN pg_catalog.pg_class c ON c.oid = p.polrelid
-  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
  WHERE p.polrelid = ANY(%(oids)s::oid[])
  ORDER BY p.polrelid, p.polname
 """
 
 # Printing a subquery locks its tables (ruleutils' AcquireRewriteLocks), which may be others than
 # ours.
-_STATEMENT = """
-SELECT 'policy' AS kind, n.nspname AS schema_name, c.relname AS name,
-       pg_catalog.format('CREATE POLICY %%I ON %%I.%%I AS %%s FOR %%s TO %%s%%s%%s',
-           p.polname, n.nspname, c.relname,
+_CREATE_POLICY = """
+SELECT pg_catalog.format('CREATE POLICY %%I ON %%s AS %%s FOR %%s TO %%s%%s%%s',
+           p.polname, p.polrelid::regclass,
            CASE WHEN p.polpermissive THEN 'PERMISSIVE' ELSE 'RESTRICTIVE' END,
            CASE p.polcmd WHEN 'r' THEN 'SELECT' WHEN 'a' THEN 'INSERT' WHEN 'w' THEN 'UPDATE'
                WHEN 'd' THEN 'DELETE' ELSE 'ALL' END,
@@ -139,11 +136,8 @@ SELECT 'policy' AS kind, n.nspname AS schema_name, c.relname AS name,
                           ORDER BY r.rolname)
                  FROM pg_catalog.pg_roles r WHERE r.oid = ANY(p.polroles)), 'PUBLIC'),
            ' USING (' || pg_catalog.pg_get_expr(p.polqual, p.polrelid) || ')',
-           ' WITH CHECK (' || pg_catalog.pg_get_expr(p.polwithcheck, p.polrelid) || ')') AS sql
-  FROM pg_catalog.pg_policy p
-  JOIN pg_catalog.pg_class c ON c.oid = p.polrelid
-  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
- WHERE p.oid = %(policy)s
+           ' WITH CHECK (' || pg_catalog.pg_get_expr(p.polwithcheck, p.polrelid) || ')')
+  FROM pg_catalog.pg_policy p WHERE p.oid = %s
 """
 
 # An object's address begins with schema and name of the relation or statistics object.
@@ -173,77 +167,49 @@ SELECT o.relid AS oid, 'comment' AS kind, a.object_names[1] AS schema_name,
 """).format(table_objects=reading.TABLE_OBJECTS)
 
 
-def read_constraint_statements(
-    cursor: Cursor, oids: list[int], partitions: list[int]
-) -> Iterator[tuple[int, Statement | ForeignKey]]:
+def read_constraints(catalog: Catalog) -> Iterator[tuple[int, Statement | ForeignKey]]:
     """Keys, late constraints and foreign keys, by their table's OID."""
-    for row in reading.rows(cursor, _CONSTRAINTS, oids=oids, partitions=partitions):
+    for row in catalog.rows(_CONSTRAINTS):
+        oid, table = row["oid"], catalog.names[row["oid"]]
         if row["referenced_name"] is None:
-            yield row["oid"], reading.statement(row)
-            continue
-        yield (
-            row["oid"],
-            ForeignKey(
-                table=QualifiedName(schema_name=row["schema_name"], name=row["table_name"]),
-                name=row["conname"],
-                references=QualifiedName(
-                    schema_name=row["referenced_schema"], name=row["referenced_name"]
-                ),
-                sql=row["sql"],
-            ),
-        )
+            name = row["name"]
+            yield oid, Statement(Kind(row["kind"]), table.schema_name, name, row["sql"])
+        else:
+            other = QualifiedName(schema_name=row["referenced_schema"], name=row["referenced_name"])
+            name = row["conname"]
+            yield oid, ForeignKey(table=table, name=name, references=other, sql=row["sql"])
 
 
 def read_indexes(cursor: Cursor, oids: list[int]) -> Iterator[tuple[int, Index]]:
     """The indexes that no constraint owns, by their table's OID."""
     for row in reading.rows(cursor, _INDEXES, oids=oids):
-        yield (
-            row["oid"],
-            Index(
-                table=QualifiedName(schema_name=row["schema_name"], name=row["table_name"]),
-                name=row["name"],
-                access_method=row["access_method"],
-                sql=row["sql"],
-                has_rows=row["has_rows"],
-            ),
-        )
+        oid = row.pop("oid")
+        table = QualifiedName(schema_name=row.pop("schema_name"), name=row.pop("table_name"))
+        yield oid, Index(table=table, **row)
 
 
-def read_index_changes(
-    cursor: Cursor, oids: list[int], partitions: list[int]
-) -> Iterator[tuple[int, Statement]]:
-    """What is set for indexes after they exist, and extended statistics, by their table's OID."""
-    yield from reading.statements(cursor, _INDEX_CHANGES, oids=oids, partitions=partitions)
-    yield from reading.statements(cursor, _STATISTICS, oids=oids)
+def read_policies(catalog: Catalog) -> Iterator[tuple[int, Statement | Omission | ObjectAddress]]:
+    """Policies and their roles, by the table's OID. A policy that cannot be read without waiting is
+    an omission."""
+    for row in catalog.rows(_POLICIES):
+        oid, table = row["oid"], catalog.names[row["oid"]]
+        for role in row["roles"]:
+            yield oid, ObjectAddress(kind="role", names=(role,), description=f"role {role}")
+        try:
+            with reading.side_read(catalog.cursor):
+                create = fetch_value(catalog.cursor, _CREATE_POLICY, (row["policy"],))
+        except psycopg2.errors.LockNotAvailable:
+            text = (
+                f"policy {row['name']} of {table}, which the backup could not read: a table in it "
+                "was locked"
+            )
+            yield oid, Omission(kind=OmissionKind.UNREAD_POLICY, text=text)
+        else:
+            yield oid, Statement(Kind.POLICY, *table.qualified_name, create)
 
 
-def read_policies(cursor: Cursor, oids: list[int]) -> Iterator[tuple[int, Statement | Omission]]:
-    """By the table's OID. A policy that cannot be read without waiting is an omission."""
-    for policy in reading.rows(cursor, _POLICIES, oids=oids):
-        yield policy["polrelid"], _read_policy(cursor, policy)
-
-
-def _read_policy(cursor: Cursor, policy: reading.Row) -> Statement | Omission:
-    try:
-        with reading.side_read(cursor):
-            (row,) = reading.rows(cursor, _STATEMENT, policy=policy["oid"])
-    except psycopg2.errors.LockNotAvailable:
-        return Omission(
-            kind=OmissionKind.UNREAD_POLICY,
-            text=f"policy {policy['polname']} of {policy['schema_name']}.{policy['name']}, which "
-            "the backup could not read: a table in it was locked",
-        )
-    return reading.statement(row)
-
-
-def read_comments(
-    cursor: Cursor, oids: list[int], sequences: Sequence[UsedSequence]
-) -> Iterator[tuple[int, Statement]]:
-    """By the table's OID; those on sequences by the table that uses them."""
-    return reading.statements(
-        cursor,
-        _COMMENTS,
-        oids=oids,
-        users=[sequence.table for sequence in sequences],
-        sequences=[sequence.oid for sequence in sequences],
-    )
+def read_changes(catalog: Catalog) -> Iterator[tuple[int, Statement]]:
+    """What is set for indexes after they exist, extended statistics, and comments, by their table's
+    OID; those on sequences by the table that uses them."""
+    for query in (_INDEX_CHANGES, _STATISTICS, _COMMENTS):
+        yield from catalog.statements(query)

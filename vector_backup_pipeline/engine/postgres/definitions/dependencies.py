@@ -7,19 +7,21 @@ recreated.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from typing import TypeAlias
 
 from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
 
-from vector_backup_pipeline.engine.postgres.definitions.reading import (
-    TABLE_OBJECTS,
-    rows,
-    statements,
-)
+from vector_backup_pipeline.engine.postgres.definitions.reading import TABLE_OBJECTS, Catalog, rows
 from vector_backup_pipeline.engine.postgres.definitions.tables import COLLATION
-from vector_backup_pipeline.engine.table_definition import Dependency, ObjectAddress, Statement
+from vector_backup_pipeline.engine.table_definition import (
+    Dependency,
+    Kind,
+    ObjectAddress,
+    Statement,
+)
 
 # An object: its catalog's name and its OID.
 Object: TypeAlias = tuple[str, int]
@@ -71,7 +73,8 @@ SELECT classid::regclass::text AS class, objid AS oid, refclassid::regclass::tex
 """).format(table_objects=TABLE_OBJECTS)
 
 _EXTENSIONS = """
-SELECT e.oid, e.extname AS name, e.extversion AS version, n.nspname AS schema_name
+SELECT e.oid, 'extension' AS kind, e.extname AS name, e.extversion AS version,
+       n.nspname AS schema_name
   FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
  WHERE e.oid = ANY(%(oids)s::oid[])
 """
@@ -164,40 +167,37 @@ SELECT u.class::text AS class, u.oid, a.type AS kind, a.object_names AS names,
           AND ((t.typcategory = 'A' AND t.typelem <> 0) OR t.typtype = 'm'))
 """
 
-_POLICY_ROLES = """
-SELECT p.polrelid, pg_catalog.array_agg(DISTINCT r.rolname::text ORDER BY r.rolname::text) AS roles
-  FROM pg_catalog.pg_policy p JOIN pg_catalog.pg_roles r ON r.oid = ANY(p.polroles)
- WHERE p.polrelid = ANY(%(oids)s::oid[])
- GROUP BY p.polrelid
-"""
-
 # Catalogs of objects between a table and its dependencies, which are created with one of them.
 _INTERMEDIATE_CATALOGS = {
     *("pg_attrdef", "pg_class", "pg_constraint", "pg_namespace", "pg_policy", "pg_statistic_ext")
 }
 
 
-@dataclass(frozen=True)
 class NeededObjects:
-    """`dependencies` are created by a restore, `addresses` are not. `needs` are edges from each
-    object to what it needs."""
+    """What the tables of a catalog need first: `dependencies_of` them are created by a restore,
+    what is `required_by` them is not."""
 
-    needs: dict[Object, list[Object]]
-    dependencies: dict[Object, Dependency]
-    addresses: dict[Object, ObjectAddress]
-    roles: dict[int, list[str]]
+    def __init__(self, catalog: Catalog) -> None:
+        self._needs: dict[Object, list[Object]] = {}  # Edges from each object to what it needs.
+        for row in catalog.rows(_EDGES):
+            needed = row["needed_class"], row["needed"]
+            self._needs.setdefault((row["class"], row["oid"]), []).append(needed)
+        needed_objects = {thing for edges in self._needs.values() for thing in edges}
+        self._addresses = _read_addresses(
+            catalog.cursor,
+            [thing for thing in needed_objects if thing[0] not in _INTERMEDIATE_CATALOGS],
+        )
+        self._dependencies = _read_dependencies(catalog.cursor, self._addresses)
 
     def dependencies_of(self, tables: Iterable[int]) -> list[Dependency]:
         """In creation order."""
         order = self._in_creation_order(tables)
-        return [self.dependencies[thing] for thing in order if thing in self.dependencies]
+        return [self._dependencies[thing] for thing in order if thing in self._dependencies]
 
     def required_by(self, tables: Iterable[int]) -> list[ObjectAddress]:
+        others = self._addresses.keys() - self._dependencies.keys()
         order = self._in_creation_order(tables)
-        roles = dict.fromkeys(role for table in tables for role in self.roles.get(table, ()))
-        return [self.addresses[thing] for thing in order if thing in self.addresses] + [
-            ObjectAddress(kind="role", names=(role,), description=f"role {role}") for role in roles
-        ]
+        return [self._addresses[thing] for thing in order if thing in others]
 
     def _in_creation_order(self, tables: Iterable[int]) -> list[Object]:
         visited: set[Object] = set()
@@ -206,54 +206,13 @@ class NeededObjects:
         def visit(thing: Object) -> None:
             if thing not in visited:
                 visited.add(thing)
-                for needed in self.needs.get(thing, ()):
+                for needed in sorted(self._needs.get(thing, ())):
                     visit(needed)
                 order.append(thing)
 
         for table in tables:
             visit(("pg_class", table))
         return order
-
-
-def read_needed_objects(cursor: Cursor, oids: list[int]) -> NeededObjects:
-    needs: dict[Object, list[Object]] = {}
-    for row in rows(cursor, _EDGES, oids=oids):
-        needed = row["needed_class"], row["needed"]
-        needs.setdefault((row["class"], row["oid"]), []).append(needed)
-    objects = {thing for edges in needs.values() for thing in edges}
-    addresses = _read_addresses(
-        cursor, sorted(thing for thing in objects if thing[0] not in _INTERMEDIATE_CATALOGS)
-    )
-    dependencies = _read_dependencies(cursor, objects, addresses)
-    roles = {row["polrelid"]: row["roles"] for row in rows(cursor, _POLICY_ROLES, oids=oids)}
-    return NeededObjects(
-        {thing: sorted(edges) for thing, edges in needs.items()},
-        dependencies,
-        {thing: address for thing, address in addresses.items() if thing not in dependencies},
-        roles,
-    )
-
-
-def _read_dependencies(
-    cursor: Cursor, objects: Iterable[Object], addresses: dict[Object, ObjectAddress]
-) -> dict[Object, Dependency]:
-    """Extensions, and types that no extension brings."""
-    dependencies: dict[Object, Dependency] = {}
-    oids = [oid for name, oid in objects if name == "pg_extension"]
-    for row in rows(cursor, _EXTENSIONS, oids=oids):
-        oid = row.pop("oid")
-        dependencies["pg_extension", oid] = Dependency(kind="extension", **row)
-    types: dict[int, list[Statement]] = {}
-    own = [thing for thing, address in addresses.items() if address.extension is None]
-    oids = [oid for name, oid in own if name == "pg_type"]
-    for oid, statement in statements(cursor, _TYPES, oids=oids):
-        types.setdefault(oid, []).append(statement)
-    for oid, ddl in types.items():
-        schema, name = ddl[0].qualified_name
-        dependencies["pg_type", oid] = Dependency(
-            kind="type", schema_name=schema, name=name, ddl=tuple(ddl)
-        )
-    return dependencies
 
 
 def _read_addresses(cursor: Cursor, objects: list[Object]) -> dict[Object, ObjectAddress]:
@@ -264,3 +223,27 @@ def _read_addresses(cursor: Cursor, objects: list[Object]) -> dict[Object, Objec
         objects=[oid for _, oid in objects],
     )
     return {(row.pop("class"), row.pop("oid")): ObjectAddress(**row) for row in address_rows}
+
+
+def _read_dependencies(
+    cursor: Cursor, addresses: dict[Object, ObjectAddress]
+) -> dict[Object, Dependency]:
+    """Extensions, and types that no extension brings."""
+    oids = [oid for name, oid in addresses if name == "pg_extension"]
+    dependencies: dict[Object, Dependency] = {
+        ("pg_extension", row.pop("oid")): Dependency(**row)
+        for row in rows(cursor, _EXTENSIONS, oids=oids)
+    }
+    own = [thing for thing, address in addresses.items() if address.extension is None]
+    oids = [oid for name, oid in own if name == "pg_type"]
+    type_rows = rows(cursor, _TYPES, oids=oids) if oids else []
+    for oid, rows_of_type in groupby(type_rows, key=itemgetter("oid")):
+        ddl = [
+            Statement(Kind(row["kind"]), row["schema_name"], row["name"], row["sql"])
+            for row in rows_of_type
+        ]
+        schema, name = ddl[0].qualified_name
+        dependencies["pg_type", oid] = Dependency(
+            kind="type", schema_name=schema, name=name, ddl=tuple(ddl)
+        )
+    return dependencies

@@ -3,11 +3,9 @@
 from collections.abc import Iterator, Sequence
 
 from psycopg2 import sql
-from psycopg2.extensions import cursor as Cursor
 
-from vector_backup_pipeline.engine.postgres.definitions.reading import VALID_INDEX, rows
+from vector_backup_pipeline.engine.postgres.definitions.reading import VALID_INDEX, Catalog
 from vector_backup_pipeline.engine.postgres.definitions.sequences import UsedSequence
-from vector_backup_pipeline.engine.postgres.definitions.tables import Tree
 from vector_backup_pipeline.engine.table_definition import Column, Omission, OmissionKind
 
 # A partition's copy of a trigger is named only if its parent's is not (then the partition alone is
@@ -94,24 +92,11 @@ SELECT c.oid, 'structure', 'identity of column ' || a.attname
 """).format(valid_index=VALID_INDEX)
 
 
-def read_omissions(
-    cursor: Cursor,
-    trees: Sequence[Tree],
-    partitions: list[int],
-    sequences: Sequence[UsedSequence],
-) -> Iterator[tuple[int, Omission]]:
+def read_omissions(catalog: Catalog) -> Iterator[tuple[int, Omission]]:
     """By the OID of the table or partition. Partitions state which they are."""
-    names = {relation.oid: relation.name for tree in trees for relation in tree.relations}
-    for row in rows(
-        cursor,
-        _OMISSIONS,
-        oids=list(names),
-        partitions=partitions,
-        users=[sequence.table for sequence in sequences],
-        sequences=[sequence.oid for sequence in sequences],
-    ):
-        is_partition = row["oid"] in partitions
-        prefix = f"partition {names[row['oid']]}: " if is_partition else ""
+    for row in catalog.rows(_OMISSIONS):
+        is_partition = row["oid"] in catalog.parameters["partitions"]
+        prefix = f"partition {catalog.names[row['oid']]}: " if is_partition else ""
         yield row["oid"], Omission(kind=row["kind"], text=prefix + row["text"])
 
 

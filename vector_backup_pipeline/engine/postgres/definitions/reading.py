@@ -1,6 +1,9 @@
-"""Reading the catalogs: rows by column name, and reads that don't wait for locks."""
+"""Reading the catalogs: rows by column name, statements, and reads that don't wait for locks.
 
-from collections.abc import Iterator
+Queries print a relation as `regclass`: under the empty search path, with its schema and quoted.
+"""
+
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -8,7 +11,7 @@ from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
 
 from vector_backup_pipeline.engine.postgres.session import savepoint
-from vector_backup_pipeline.engine.table_definition import Kind, Statement
+from vector_backup_pipeline.engine.table_definition import Kind, QualifiedName, Statement
 
 # A catalog row by column name.
 Row = dict[str, Any]
@@ -45,6 +48,21 @@ TABLE_OBJECTS = sql.SQL("""
     SELECT s.stxrelid, 'pg_catalog.pg_statistic_ext'::regclass, s.oid
       FROM pg_catalog.pg_statistic_ext s WHERE s.stxrelid = ANY(%(oids)s::oid[])
 """).format(valid_index=VALID_INDEX, not_internal=NOT_INTERNAL)
+# The types of the tables' columns (`root`) and what they contain, down to the last element of
+# arrays, domains, ranges and composites.
+CONTAINED_TYPES = sql.SQL("""contained(root, oid) AS (
+    SELECT atttypid, atttypid FROM pg_catalog.pg_attribute
+     WHERE attrelid = ANY(%(oids)s::oid[]) AND attnum > 0
+    UNION
+    SELECT contained.root, part.oid
+      FROM contained
+      JOIN pg_catalog.pg_type t ON t.oid = contained.oid
+     CROSS JOIN LATERAL (
+           SELECT t.typelem UNION ALL SELECT t.typbasetype UNION ALL
+           SELECT r.rngsubtype FROM pg_catalog.pg_range r WHERE {range_of_type} UNION ALL
+           SELECT atttypid FROM pg_catalog.pg_attribute WHERE attrelid = t.typrelid AND attnum > 0
+           ) part(oid)
+)""")
 
 
 def server_version(cursor: Cursor) -> int:
@@ -63,17 +81,37 @@ def rows(cursor: Cursor, query: str | sql.Composable, **parameters: object) -> l
     return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 
-def statements(
-    cursor: Cursor, query: str | sql.Composable, **parameters: object
-) -> Iterator[tuple[int, Statement]]:
-    """The statements that `query` returns, by the OID of their table."""
-    for row in rows(cursor, query, **parameters):
-        yield row["oid"], statement(row)
+def contained_types(cursor: Cursor) -> sql.Composed:
+    """`CONTAINED_TYPES` for this server: before PostgreSQL 14 there are no multiranges."""
+    range_of_type = since_14(
+        cursor, "t.oid IN (r.rngtypid, r.rngmultitypid)", otherwise="t.oid = r.rngtypid"
+    )
+    return CONTAINED_TYPES.format(range_of_type=range_of_type)
 
 
-def statement(row: Row) -> Statement:
-    """Of a row that has a statement's columns: kind, schema_name, name and sql."""
-    return Statement(Kind(row["kind"]), row["schema_name"], row["name"], row["sql"])
+class Catalog:
+    """Reads about some tables and partitions, whose `names` are by OID.
+
+    The queries' parameters are the OIDs of all as `oids` and of the partitions as `partitions`. A
+    row has its table's OID as `oid`.
+    """
+
+    def __init__(
+        self, cursor: Cursor, names: Mapping[int, QualifiedName], partitions: list[int]
+    ) -> None:
+        self.cursor = cursor
+        self.names = names
+        self.parameters = {"oids": list(names), "partitions": partitions}
+
+    def rows(self, query: str | sql.Composable) -> list[Row]:
+        return rows(self.cursor, query, **self.parameters)
+
+    def statements(self, query: str | sql.Composable) -> Iterator[tuple[int, Statement]]:
+        """By the OID of their table, whose schema and name they have if the rows have no others."""
+        for row in self.rows(query):
+            table = self.names[row["oid"]]
+            schema, name = row.get("schema_name", table.schema_name), row.get("name", table.name)
+            yield row["oid"], Statement(Kind(row["kind"]), schema, name, row["sql"])
 
 
 @contextmanager

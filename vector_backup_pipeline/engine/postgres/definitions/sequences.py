@@ -1,17 +1,18 @@
 """Sequences that tables own or draw from (pg_sequence), and their values."""
 
 import contextlib
+from dataclasses import dataclass
 
 import psycopg2
 from psycopg2 import sql
-from psycopg2.extensions import cursor as Cursor
 
-from vector_backup_pipeline.engine.postgres.definitions.reading import Row, rows, side_read
+from vector_backup_pipeline.engine.postgres.definitions.reading import Catalog, Row, rows, side_read
 from vector_backup_pipeline.engine.postgres.definitions.tables import SEQUENCE_OPTIONS
-from vector_backup_pipeline.engine.table_definition import Kind, QualifiedName, Sequence, Statement
+from vector_backup_pipeline.engine.table_definition import Kind, Sequence, Statement
 
 # Owned ('i' identity, 'a' serial: pg_depend points from the sequence to the column), or only used
-# in a default (from the default to the sequence; a name inside a string is in no catalog).
+# in a default (from the default to the sequence; a name inside a string is in no catalog). Servers
+# before 17 let a partition have an identity of its own, which is not recreated.
 _SEQUENCES = sql.SQL("""
 WITH used AS (
     SELECT d.refobjid AS relid, d.refobjsubid AS attnum, d.objid AS oid,
@@ -20,6 +21,7 @@ WITH used AS (
      WHERE d.classid = 'pg_catalog.pg_class'::regclass
        AND d.refclassid = 'pg_catalog.pg_class'::regclass
        AND d.refobjid = ANY(%(oids)s::oid[]) AND d.refobjsubid > 0 AND d.deptype IN ('a', 'i')
+       AND NOT (d.deptype = 'i' AND d.refobjid = ANY(%(partitions)s::oid[]))
     UNION
     SELECT f.adrelid, f.adnum, d.refobjid, 'shared'
       FROM pg_catalog.pg_attrdef f
@@ -33,22 +35,20 @@ WITH used AS (
               AND o.refclassid = 'pg_catalog.pg_class'::regclass AND o.deptype IN ('a', 'i')
               AND o.refobjid = f.adrelid AND o.refobjsubid > 0)
 )
-SELECT used.relid, used.role, c.oid, n.nspname AS schema_name, c.relname AS name,
-       tn.nspname AS table_schema, t.relname AS table_name, a.attname AS column_name,
+SELECT used.relid AS oid, used.oid AS sequence, used.role, n.nspname AS schema_name,
+       c.relname AS name, a.attname AS column,
        s.seqincrement AS increment, s.seqmin AS minimum, s.seqmax AS maximum,
-       pg_catalog.format('CREATE %%sSEQUENCE %%I.%%I AS %%s %%s',
-           CASE c.relpersistence WHEN 'u' THEN 'UNLOGGED ' END, n.nspname, c.relname,
+       pg_catalog.format('CREATE %%sSEQUENCE %%s AS %%s %%s',
+           CASE c.relpersistence WHEN 'u' THEN 'UNLOGGED ' END, c.oid::regclass,
            pg_catalog.format_type(s.seqtypid, NULL), {options}) AS create_sql,
-       pg_catalog.format('ALTER SEQUENCE %%I.%%I OWNED BY %%I.%%I.%%I', n.nspname, c.relname,
-           tn.nspname, t.relname, a.attname) AS owner_sql,
+       pg_catalog.format('ALTER SEQUENCE %%s OWNED BY %%s.%%I', c.oid::regclass,
+           used.relid::regclass, a.attname) AS owner_sql,
        pg_catalog.has_sequence_privilege(c.oid, 'SELECT')
            AND pg_catalog.has_schema_privilege(n.oid, 'USAGE') AS readable
   FROM used
   JOIN pg_catalog.pg_class c ON c.oid = used.oid AND c.relkind = 'S'
   JOIN pg_catalog.pg_sequence s ON s.seqrelid = c.oid
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-  JOIN pg_catalog.pg_class t ON t.oid = used.relid
-  JOIN pg_catalog.pg_namespace tn ON tn.oid = t.relnamespace
   JOIN pg_catalog.pg_attribute a ON a.attrelid = used.relid AND a.attnum = used.attnum
  ORDER BY used.role = 'shared', used.relid, used.attnum, n.nspname, c.relname
 """).format(options=SEQUENCE_OPTIONS)
@@ -67,41 +67,41 @@ _UNREADABLE = (
 )
 
 
+@dataclass(frozen=True)
 class UsedSequence:
-    """A sequence as one table uses it, with its statements."""
+    """A sequence as the table or partition with the OID `table` uses it, with its statements."""
 
-    def __init__(self, row: Row, value: Row) -> None:
-        self.oid: int = row["oid"]
-        self.table: int = row["relid"]
-        self.definition = Sequence(
-            schema_name=row["schema_name"],
-            name=row["name"],
-            role=row["role"],
-            table=QualifiedName(schema_name=row["table_schema"], name=row["table_name"]),
-            column=row["column_name"],
-            increment=row["increment"],
-            minimum=row["minimum"],
-            maximum=row["maximum"],
-            last_value=value.get("last_value"),
-            is_called=value.get("is_called"),
-        )
-        self.statements: list[Statement] = []
-        name = self.definition.qualified_name
-        # An identity's sequence is created with its column.
-        if row["role"] != "identity":
-            self.statements.append(Statement(Kind.SEQUENCE, *name, row["create_sql"]))
-        if row["role"] == "serial":
-            self.statements.append(Statement(Kind.SEQUENCE_OWNER, *name, row["owner_sql"]))
+    oid: int
+    table: int
+    definition: Sequence
+    statements: list[Statement]
 
 
-def read_sequences(cursor: Cursor, oids: list[int]) -> list[UsedSequence]:
+def read_sequences(catalog: Catalog) -> list[UsedSequence]:
     """Owned ones first."""
-    sequence_rows = rows(cursor, _SEQUENCES, oids=oids)
-    by_oid = {row["oid"]: row for row in sequence_rows}
     values: dict[int, Row] = {}
-    for oid, row in by_oid.items():
-        if row["readable"]:
-            with contextlib.suppress(*_UNREADABLE), side_read(cursor):
-                name = sql.Identifier(row["schema_name"], row["name"])
-                (values[oid],) = rows(cursor, _VALUE.format(name))
-    return [UsedSequence(row, values.get(row["oid"], {})) for row in sequence_rows]
+    sequences = []
+    for row in catalog.rows(_SEQUENCES):
+        oid = row["sequence"]
+        if oid not in values:
+            values[oid] = _read_value(catalog, row)
+        used = {key: value for key, value in row.items() if key in Sequence.model_fields}
+        definition = Sequence(table=catalog.names[row["oid"]], **used, **values[oid])
+        name = definition.qualified_name
+        statements = []
+        # An identity's sequence is created with its column.
+        if definition.role != "identity":
+            statements.append(Statement(Kind.SEQUENCE, *name, row["create_sql"]))
+        if definition.role == "serial":
+            statements.append(Statement(Kind.SEQUENCE_OWNER, *name, row["owner_sql"]))
+        sequences.append(UsedSequence(oid, row["oid"], definition, statements))
+    return sequences
+
+
+def _read_value(catalog: Catalog, row: Row) -> Row:
+    if row["readable"]:
+        with contextlib.suppress(*_UNREADABLE), side_read(catalog.cursor):
+            name = sql.Identifier(row["schema_name"], row["name"])
+            (value,) = rows(catalog.cursor, _VALUE.format(name))
+            return value
+    return {"last_value": None, "is_called": None}

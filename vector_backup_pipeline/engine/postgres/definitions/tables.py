@@ -7,7 +7,12 @@ from dataclasses import dataclass
 from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
 
-from vector_backup_pipeline.engine.postgres.definitions.reading import rows, since_14, statements
+from vector_backup_pipeline.engine.postgres.definitions.reading import (
+    Catalog,
+    contained_types,
+    rows,
+    since_14,
+)
 from vector_backup_pipeline.engine.table_definition import (
     Column,
     ColumnType,
@@ -18,15 +23,15 @@ from vector_backup_pipeline.engine.table_definition import (
 # pg_partition_tree() would lock every partition; reading pg_inherits locks none.
 _TREE = sql.SQL("""
 WITH RECURSIVE tree AS (
-    SELECT oid, oid AS root, NULL::oid AS parent, 0 AS depth
+    SELECT oid, oid AS root, 0 AS depth
       FROM pg_catalog.pg_class WHERE oid = ANY(%(oids)s::oid[])
     UNION ALL
-    SELECT i.inhrelid, tree.root, i.inhparent, tree.depth + 1
+    SELECT i.inhrelid, tree.root, tree.depth + 1
       FROM tree
       JOIN pg_catalog.pg_class p ON p.oid = tree.oid AND p.relkind = 'p'
       JOIN pg_catalog.pg_inherits i ON i.inhparent = p.oid AND NOT {detaching}
 )
-SELECT tree.root, tree.oid, tree.parent, n.nspname AS schema_name, c.relname AS name,
+SELECT tree.root, tree.oid, n.nspname AS schema_name, c.relname AS name,
        pg_catalog.pg_get_userbyid(c.relowner) AS owner,
        ARRAY(SELECT a.attname::text
                FROM pg_catalog.pg_constraint k
@@ -47,11 +52,7 @@ SEQUENCE_OPTIONS = sql.SQL("""pg_catalog.format(
            CASE WHEN s.seqcycle THEN ' CYCLE' END)""")
 
 # A column's collation, where it is not its type's own.
-COLLATION = sql.SQL("""(
-           SELECT pg_catalog.format('COLLATE %%I.%%I', ln.nspname, l.collname)
-             FROM pg_catalog.pg_collation l
-             JOIN pg_catalog.pg_namespace ln ON ln.oid = l.collnamespace
-            WHERE l.oid = a.attcollation AND l.oid <> t.typcollation)""")
+COLLATION = sql.SQL("'COLLATE ' || NULLIF(a.attcollation, t.typcollation)::regcollation::text")
 
 # A partition states all of its columns and checks, since ATTACH PARTITION merges them. Its identity
 # is its root's. From PostgreSQL 18 on, NOT NULL is a constraint with a name; an unvalidated one
@@ -78,28 +79,23 @@ SELECT a.attrelid, a.attnum, pg_catalog.concat_ws(' ',
   LEFT JOIN pg_catalog.pg_constraint k
     ON k.conrelid = a.attrelid AND k.contype = 'n' AND k.conkey = ARRAY[a.attnum]
   LEFT JOIN LATERAL (
-       SELECT pg_catalog.format('SEQUENCE NAME %%I.%%I %%s', sn.nspname, sc.relname, {options})
+       SELECT pg_catalog.format('SEQUENCE NAME %%s %%s', s.seqrelid::regclass, {options})
          FROM pg_catalog.pg_depend i
          JOIN pg_catalog.pg_sequence s ON s.seqrelid = i.objid
-         JOIN pg_catalog.pg_class sc ON sc.oid = s.seqrelid
-         JOIN pg_catalog.pg_namespace sn ON sn.oid = sc.relnamespace
         WHERE i.classid = 'pg_catalog.pg_class'::regclass AND i.refclassid = i.classid
           AND i.refobjid = a.attrelid AND i.refobjsubid = a.attnum AND i.deptype = 'i'
           AND a.attrelid <> ALL(%(partitions)s::oid[])) identity(sql) ON true
  WHERE a.attrelid = ANY(%(oids)s::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
 )
-SELECT c.oid, v.kind, n.nspname AS schema_name, c.relname AS name, v.sql
+SELECT c.oid, v.kind, v.sql
   FROM pg_catalog.pg_class c
-  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
   LEFT JOIN pg_catalog.pg_am am ON am.oid = c.relam
   LEFT JOIN pg_catalog.pg_inherits h ON h.inhrelid = c.oid AND c.oid = ANY(%(partitions)s::oid[])
-  LEFT JOIN pg_catalog.pg_class p ON p.oid = h.inhparent
-  LEFT JOIN pg_catalog.pg_namespace pn ON pn.oid = p.relnamespace
  CROSS JOIN LATERAL (VALUES
-       ('table', pg_catalog.format('CREATE %%sTABLE %%I.%%I (%%s)%%s%%s',
+       ('table', pg_catalog.format('CREATE %%sTABLE %%s (%%s)%%s%%s',
            -- PostgreSQL 18 refuses an unlogged partitioned table.
            CASE WHEN c.relpersistence = 'u' AND c.relkind <> 'p' THEN 'UNLOGGED ' END,
-           n.nspname, c.relname,
+           c.oid::regclass,
            pg_catalog.array_to_string(
                ARRAY(SELECT l.sql FROM column_sql l WHERE l.attrelid = c.oid ORDER BY l.attnum)
                || ARRAY(SELECT pg_catalog.format('CONSTRAINT %%I %%s', k.conname,
@@ -111,9 +107,10 @@ SELECT c.oid, v.kind, n.nspname AS schema_name, c.relname AS name, v.sql
                pg_catalog.pg_get_partkeydef(c.oid) END,
            ' USING ' || pg_catalog.quote_ident(NULLIF(am.amname, 'heap')))),
        -- A bound has no columns, so pg_get_expr needs no relation (newer servers would lock it).
-       ('partition', CASE WHEN p.oid IS NOT NULL THEN
-           pg_catalog.format('ALTER TABLE ONLY %%I.%%I ATTACH PARTITION %%I.%%I %%s', pn.nspname,
-               p.relname, n.nspname, c.relname, pg_catalog.pg_get_expr(c.relpartbound, 0)) END)
+       ('partition', CASE WHEN h.inhparent IS NOT NULL THEN
+           pg_catalog.format('ALTER TABLE ONLY %%s ATTACH PARTITION %%s %%s',
+               h.inhparent::regclass, c.oid::regclass, pg_catalog.pg_get_expr(c.relpartbound, 0))
+           END)
        ) v(kind, sql)
  WHERE c.oid = ANY(%(oids)s::oid[]) AND v.sql IS NOT NULL
 """)
@@ -121,20 +118,17 @@ SELECT c.oid, v.kind, n.nspname AS schema_name, c.relname AS name, v.sql
 # attstattarget is -1, and NULL from PostgreSQL 17 on, for the default.
 _SETTINGS = sql.SQL("""
 WITH c AS (
-    SELECT c.*, n.nspname, pg_catalog.format('ALTER TABLE ONLY %%I.%%I ', n.nspname, c.relname)
-               AS alter_table
-      FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-     WHERE c.oid = ANY(%(oids)s::oid[])
+    SELECT c.*, pg_catalog.format('ALTER TABLE ONLY %%s ', c.oid::regclass) AS alter_table
+      FROM pg_catalog.pg_class c WHERE c.oid = ANY(%(oids)s::oid[])
 ), a AS (
-    SELECT a.*, c.nspname, c.relname, t.typstorage,
+    SELECT a.*, t.typstorage,
            c.alter_table || pg_catalog.format('ALTER COLUMN %%I SET ', a.attname) AS alter_column
       FROM pg_catalog.pg_attribute a
       JOIN c ON c.oid = a.attrelid
       JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
      WHERE a.attnum > 0 AND NOT a.attisdropped
 )
-SELECT attrelid AS oid, v.kind, nspname AS schema_name, relname AS name, attnum, v.number,
-       alter_column || v.sql AS sql
+SELECT attrelid AS oid, v.kind, attnum, v.number, alter_column || v.sql AS sql
   FROM a CROSS JOIN LATERAL (VALUES
        ('column', 0::bigint, CASE WHEN attstorage <> typstorage THEN 'STORAGE ' ||
            CASE attstorage WHEN 'p' THEN 'PLAIN' WHEN 'e' THEN 'EXTERNAL' WHEN 'm' THEN 'MAIN'
@@ -144,7 +138,7 @@ SELECT attrelid AS oid, v.kind, nspname AS schema_name, relname AS name, attnum,
            WHEN 'l' THEN 'COMPRESSION lz4' END)) v(kind, number, sql)
  WHERE v.sql IS NOT NULL
 UNION ALL
-SELECT c.oid, 'setting', c.nspname, c.relname, v.number, o.number,
+SELECT c.oid, 'setting', v.number, o.number,
        c.alter_table || pg_catalog.format('SET (%%s%%I = %%L)', v.prefix, o.name, o.value)
   FROM c LEFT JOIN pg_catalog.pg_class toast ON toast.oid = c.reltoastrelid
  CROSS JOIN LATERAL (VALUES (-1, '', c.reloptions), (0, 'toast.', toast.reloptions))
@@ -152,13 +146,13 @@ SELECT c.oid, 'setting', c.nspname, c.relname, v.number, o.number,
  CROSS JOIN LATERAL pg_catalog.pg_options_to_table(v.options)
        WITH ORDINALITY o(name, value, number)
 UNION ALL
-SELECT attrelid, 'setting', nspname, relname, attnum, o.number,
+SELECT attrelid, 'setting', attnum, o.number,
        alter_column || pg_catalog.format('(%%I = %%L)', o.name, o.value)
   FROM a
  CROSS JOIN LATERAL pg_catalog.pg_options_to_table(attoptions)
        WITH ORDINALITY o(name, value, number)
 UNION ALL
-SELECT c.oid, v.kind, c.nspname, c.relname, 0, v.number, c.alter_table || v.sql
+SELECT c.oid, v.kind, 0, v.number, c.alter_table || v.sql
   FROM c CROSS JOIN LATERAL (VALUES
        ('index choice', 0, c.relreplident = 'f', 'REPLICA IDENTITY FULL'),
        ('index choice', 0, c.relreplident = 'n', 'REPLICA IDENTITY NOTHING'),
@@ -169,48 +163,32 @@ SELECT c.oid, v.kind, c.nspname, c.relname, 0, v.number, c.alter_table || v.sql
  ORDER BY oid, attnum, number
 """)
 
-_COLUMNS = """
-SELECT a.attrelid, a.attname AS name, a.attgenerated <> '' AS generated, a.atttypid,
+# array_send writes the element type's OID, record_send every attribute's; reg* types are sent as
+# OIDs. Built-in OIDs are the same anywhere.
+_COLUMNS = sql.SQL("""
+WITH RECURSIVE {contained_types}
+SELECT a.attrelid AS oid, a.attname AS name, a.attgenerated <> '' AS generated,
        pg_catalog.format_type(a.atttypid, a.atttypmod) AS text, n.nspname AS schema_name, t.typname,
-       a.atttypmod AS modifier
+       a.atttypmod AS modifier,
+       a.atttypid NOT IN (
+           SELECT contained.root FROM contained JOIN pg_catalog.pg_type t USING (oid)
+            WHERE t.typtype IN ('c', 'p')
+               OR (t.typnamespace = 'pg_catalog'::regnamespace AND t.typname ~ '^reg')
+               OR (t.typcategory = 'A' AND t.typelem >= 16384)
+               OR t.typsend = 0 OR t.typreceive = 0) AS binary_portable
   FROM pg_catalog.pg_attribute a
   JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
   JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
  WHERE a.attrelid = ANY(%(oids)s::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
  ORDER BY a.attrelid, a.attnum
-"""
-
-# What a type contains, down to the last element. array_send writes the element type's OID,
-# record_send every attribute's; reg* types are sent as OIDs. Built-in OIDs are the same anywhere.
-_NOT_PORTABLE = sql.SQL("""
-WITH RECURSIVE contained(root, oid) AS (
-    SELECT DISTINCT a.atttypid, a.atttypid FROM pg_catalog.pg_attribute a
-     WHERE a.attrelid = ANY(%(oids)s::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
-    UNION
-    SELECT contained.root, inside.oid
-      FROM contained
-      JOIN pg_catalog.pg_type t ON t.oid = contained.oid
-      LEFT JOIN pg_catalog.pg_range r ON {range_of}
-     CROSS JOIN LATERAL (VALUES (t.typbasetype), (t.typelem), (r.rngsubtype)) inside(oid)
-     WHERE inside.oid <> 0
-)
-SELECT DISTINCT contained.root
-  FROM contained
-  JOIN pg_catalog.pg_type t ON t.oid = contained.oid
-  JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
- WHERE t.typtype IN ('c', 'p')
-    OR (n.nspname = 'pg_catalog' AND t.typname ~ '^reg')
-    OR (t.typcategory = 'A' AND t.typelem >= 16384)
-    OR t.typsend = 0 OR t.typreceive = 0
 """)
 
 
 @dataclass(frozen=True)
 class Relation:
-    """A table, or a partition below it: `parent` is None for a table of the set."""
+    """A table of the set, or a partition below one."""
 
     oid: int
-    parent: int | None
     name: QualifiedName
     owner: str
     primary_key: tuple[str, ...]
@@ -242,7 +220,7 @@ def read_trees(cursor: Cursor, oids: list[int]) -> list[Tree]:
     for row in rows(cursor, _TREE.format(detaching=detaching), oids=oids):
         name = QualifiedName(schema_name=row["schema_name"], name=row["name"])
         relations_by_root[row["root"]].append(
-            Relation(row["oid"], row["parent"], name, row["owner"], tuple(row["primary_key"]))
+            Relation(row["oid"], name, row["owner"], tuple(row["primary_key"]))
         )
     trees = [relations for relations in relations_by_root.values() if relations]
     return [Tree(tuple(relations), _created_with(relations[0], trees)) for relations in trees]
@@ -253,32 +231,25 @@ def _created_with(root: Relation, trees: list[list[Relation]]) -> QualifiedName 
     return max(holders, key=len)[0].name if holders else None
 
 
-def read_table_statements(
-    cursor: Cursor, oids: list[int], partitions: list[int]
-) -> Iterator[tuple[int, Statement]]:
+def read_table_statements(catalog: Catalog) -> Iterator[tuple[int, Statement]]:
     """CREATE TABLE, ATTACH PARTITION and what is set for tables and columns, by the table's OID."""
-    create = _CREATE_TABLE.format(collation=COLLATION, options=SEQUENCE_OPTIONS)
-    compression = since_14(cursor, "attcompression", "''")
-    settings = _SETTINGS.format(compression=compression)
-    yield from statements(cursor, create, oids=oids, partitions=partitions)
-    yield from statements(cursor, settings, oids=oids)
-
-
-def read_columns(cursor: Cursor, oids: list[int]) -> dict[int, tuple[Column, ...]]:
-    range_of = since_14(
-        cursor, "t.oid IN (r.rngtypid, r.rngmultitypid)", otherwise="t.oid = r.rngtypid"
+    compression = since_14(catalog.cursor, "attcompression", "''")
+    yield from catalog.statements(
+        _CREATE_TABLE.format(collation=COLLATION, options=SEQUENCE_OPTIONS)
     )
-    not_portable_rows = rows(cursor, _NOT_PORTABLE.format(range_of=range_of), oids=oids)
-    not_portable = {row["root"] for row in not_portable_rows}
+    yield from catalog.statements(_SETTINGS.format(compression=compression))
+
+
+def read_columns(catalog: Catalog) -> dict[int, tuple[Column, ...]]:
     columns: dict[int, tuple[Column, ...]] = defaultdict(tuple)
-    for row in rows(cursor, _COLUMNS, oids=oids):
+    for row in catalog.rows(_COLUMNS.format(contained_types=contained_types(catalog.cursor))):
         column_type = ColumnType(
             text=row["text"],
             schema_name=row["schema_name"],
             name=row["typname"],
             modifier=row["modifier"],
-            binary_portable=row["atttypid"] not in not_portable,
+            binary_portable=row["binary_portable"],
         )
         column = Column(name=row["name"], generated=row["generated"], type=column_type)
-        columns[row["attrelid"]] += (column,)
+        columns[row["oid"]] += (column,)
     return columns
