@@ -58,7 +58,8 @@ def check_identity(directory: BackupDirectory, file: DataFile | KeyFile) -> None
     if file.encryption is None:
         return
     try:
-        with closing(_cut_at([], read_plain(directory, file))) as chunks:
+        stored = directory.read(file.name)
+        with closing(_cut_at([], read_plain(directory, file, stored))) as chunks:
             next(chunks, None)
     except Undecryptable as error:
         check_stored_file(directory, file)  # The recipients are in it, and may be damaged.
@@ -70,18 +71,14 @@ def check_identity(directory: BackupDirectory, file: DataFile | KeyFile) -> None
 
 
 def read_plain(
-    directory: BackupDirectory, file: DataFile | KeyFile, stored: Iterator[bytes] | None = None
+    directory: BackupDirectory, file: DataFile | KeyFile, stored: Iterator[bytes]
 ) -> Iterator[bytes]:
-    """The chunks of a complete file as it was before encryption. `stored` are the stored ones, if
-    the caller reads them.
+    """The chunks of a complete file as it was before encryption, from those that are `stored`.
 
     Raises:
         InvalidParams: it is encrypted, and there is no identity.
         Undecryptable: it cannot be decrypted.
-        ResourceNotFound, StorageError: it cannot be read.
     """
-    if stored is None:
-        stored = directory.read(file.name)
     if file.encryption is None:
         return stored
     return directory.encryption.decrypted(stored, f"{directory.location}/{file.name}")
