@@ -38,8 +38,6 @@ def run_config(model: type[Parameters], *words: str) -> dict[str, Any]:
     ("words", "config"),
     [
         ((), {}),
-        (("--no-backup",), {"backup_vector_tables": False}),
-        (("--truncate", "--workers", "3"), {"truncate_vector_tables": True, "workers": 3}),
         (("--tables", 'a"b, "c,d" ,e."f,""g"'), {"tables": ['a"b', '"c,d"', 'e."f,""g"']}),
         (("--task-id", ""), {}),
     ],
