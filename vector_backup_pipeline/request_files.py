@@ -17,7 +17,7 @@ from vector_backup_pipeline.operations import BACKUP
 from vector_backup_pipeline.outcome import outcome_of_run
 from vector_backup_pipeline.parameters.backup import BackupParameters
 from vector_backup_pipeline.requests import MAX_REQUEST_BYTES, checked_run_config, parse_request
-from vector_backup_pipeline.sensors import has_ended, newest_run_of
+from vector_backup_pipeline.sensors import default_status, has_ended, newest_run_of
 from vector_backup_pipeline.settings import Settings, load_settings
 
 SENSOR_NAME = "request_file_sensor"
@@ -31,23 +31,21 @@ _NAME = re.compile(r"([A-Za-z0-9_-]{1,200})\.json")
 
 def make_request_file_sensor(settings: Settings) -> dg.SensorDefinition:
     """Watches `requests/` under the root."""
-
-    @dg.sensor(
+    return dg.SensorDefinition(
         name=SENSOR_NAME,
+        evaluation_fn=_evaluate,
         job=vector_backup_job,
         minimum_interval_seconds=15,
-        default_status=dg.DefaultSensorStatus.RUNNING
-        if settings.requests_enabled
-        else dg.DefaultSensorStatus.STOPPED,
+        default_status=default_status(is_on=settings.requests_enabled),
         description="Start a backup for each file {root}/requests/*.json, which holds the "
         "parameters. When the run has ended, the file moves to done/ or failed/, with its result.",
     )
-    def request_file_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        settings = load_settings()
-        requests = _run_requests(context, settings, settings.open_root())
-        return dg.SensorResult(list(itertools.islice(requests, _MAX_RUNS_PER_TICK)))
 
-    return request_file_sensor
+
+def _evaluate(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+    settings = load_settings()
+    requests = _run_requests(context, settings, settings.open_root())
+    return dg.SensorResult(list(itertools.islice(requests, _MAX_RUNS_PER_TICK)))
 
 
 def _run_requests(

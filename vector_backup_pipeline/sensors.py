@@ -46,35 +46,34 @@ def run_key(task_id: str, attempt: int) -> str:
 
 def make_task_directory_sensor(settings: Settings) -> dg.SensorDefinition:
     """Watches the root for task directories without a backup."""
-
-    @dg.sensor(
+    return dg.SensorDefinition(
         name=SENSOR_NAME,
+        evaluation_fn=_evaluate,
         job=vector_backup_job,
         minimum_interval_seconds=_SECONDS_BETWEEN_TICKS,
-        default_status=dg.DefaultSensorStatus.RUNNING
-        if settings.sensor_enabled
-        else dg.DefaultSensorStatus.STOPPED,
+        default_status=default_status(is_on=settings.sensor_enabled),
         description="Back up each new task directory under the root. The first tick only records "
         "the existing ones, unless VECTOR_BACKUP_SENSOR_BACKFILL is true.",
     )
-    def task_directory_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        settings = load_settings()
-        root = settings.open_root()
-        task_ids = root.task_ids()
-        if context.cursor is None and not settings.sensor_backfill:
-            cursor = SensorCursor(done=set(task_ids))
-            reason = f"First tick: recorded {len(cursor.done)} existing task directories."
-        else:
-            cursor = SensorCursor.model_validate_json(context.cursor or "{}")
-            reason = f"No new task directory under {root.location}."
-        requests = list(_requests(context, settings, root, task_ids, cursor))
-        return dg.SensorResult(
-            run_requests=requests,
-            skip_reason=None if requests else reason,
-            cursor=cursor.model_dump_json(),
-        )
 
-    return task_directory_sensor
+
+def default_status(*, is_on: bool) -> dg.DefaultSensorStatus:
+    return dg.DefaultSensorStatus.RUNNING if is_on else dg.DefaultSensorStatus.STOPPED
+
+
+def _evaluate(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+    settings = load_settings()
+    root = settings.open_root()
+    task_ids = root.task_ids()
+    if context.cursor is None and not settings.sensor_backfill:
+        cursor = SensorCursor(done=set(task_ids))
+        reason = f"First tick: recorded {len(cursor.done)} existing task directories."
+    else:
+        cursor = SensorCursor.model_validate_json(context.cursor or "{}")
+        reason = f"No new task directory under {root.location}."
+    requests = list(_requests(context, settings, root, task_ids, cursor))
+    skip_reason = None if requests else reason
+    return dg.SensorResult(requests, skip_reason, cursor=cursor.model_dump_json())
 
 
 def _requests(
@@ -142,7 +141,7 @@ def _newest_run(context: dg.SensorEvaluationContext, tags: dict[str, str]) -> dg
 def make_alert_sensors(settings: Settings) -> list[dg.SensorDefinition]:
     """The sensors that send alerts, which run if there is a receiver."""
     has_receiver = any(target.alert_urls is not None for target in settings.with_targets())
-    status = dg.DefaultSensorStatus.RUNNING if has_receiver else dg.DefaultSensorStatus.STOPPED
+    status = default_status(is_on=has_receiver)
 
     @dg.run_failure_sensor(
         default_status=status,
