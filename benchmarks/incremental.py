@@ -83,7 +83,7 @@ class Bench:
             lock_timeout=30,
             run_id=str(uuid.uuid4()),
         )
-        stamp = run.resolve().timestamp
+        stamp = run.resolve()
         run.pin(lambda: self._settings)
         run.export(table, lambda _: None)
         run.finish()

@@ -85,8 +85,7 @@ class BackupMaker:
         run = self.run(**parameters)
         stamp = None
         try:
-            target = run.resolve()
-            stamp = target.timestamp
+            stamp = run.resolve()
             self._step("pin")
             settings = settings_for(url)
             run.pin(lambda: settings)

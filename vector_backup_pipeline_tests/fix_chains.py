@@ -14,7 +14,7 @@ import pytest
 
 from vector_backup_pipeline.embedded import EmbeddedServer
 from vector_backup_pipeline.engine.catalog.contents import read_contents
-from vector_backup_pipeline.engine.catalog.stored_sets import sets_without_verdicts
+from vector_backup_pipeline.engine.catalog.stored_sets import stored_sets
 from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline_tests.fix_backup import BackupMaker, FinishedBackup
 from vector_backup_pipeline_tests.fix_postgres import Database, database_like
@@ -76,7 +76,7 @@ def make_chain(database: Database, backup: BackupMaker, **parameters: Any) -> Ch
         chain.backups.append(made)
         chain.rows.append(rows_of(database))
     directory = BackupRoot(backup.url or str(backup.root), "vector_bak").open(None)
-    sets = sets_without_verdicts(read_contents(directory))
+    sets = stored_sets(read_contents(directory), with_verdicts=False)
     assert [s.builds_on for s in reversed(sets)] == [None, *chain.stamps[:3]]
     return chain
 

@@ -6,7 +6,7 @@ import dagster as dg
 from dagster._core.storage.tags import MAX_RETRIES_TAG
 
 from vector_backup_pipeline import resources
-from vector_backup_pipeline.engine.backup.run import BackupTarget, TableExport
+from vector_backup_pipeline.engine.backup.run import TableExport
 from vector_backup_pipeline.engine.results import ExportedTable, TruncatedTable
 from vector_backup_pipeline.jobs import frame
 from vector_backup_pipeline.jobs.backup_assets import (
@@ -23,21 +23,25 @@ from vector_backup_pipeline.run_config import config_schema
 def resolve_backup_directory(
     context: dg.OpExecutionContext,
     backup_run: resources.BackupRunResource,
-) -> dg.Output[BackupTarget]:
+) -> dg.Output[str | None]:
     """Check the parameters, create the backup directory and reserve the run's timestamp."""
     with failing_step():
-        target = backup_run.begin(context).resolve()
-    return dg.Output(target, metadata=frame.described(target))
+        run = backup_run.begin(context)
+        timestamp = run.resolve()
+    directory = location_metadata(run.directory)
+    return dg.Output(
+        timestamp, metadata={"directory": directory, "timestamp": timestamp or "nothing to do"}
+    )
 
 
 @dg.op(out=dg.DynamicOut(TableExport))
 def pin_snapshot(
-    backup_target: BackupTarget,
+    timestamp: str | None,
     postgres: resources.PostgresResource,
     backup_run: resources.BackupRunResource,
 ) -> Iterator[dg.DynamicOutput[TableExport]]:
     """Open the run's transactions on one snapshot, and start a step for each table."""
-    if backup_target.timestamp is None:
+    if timestamp is None:
         return
     with failing_step():
         run = backup_run.current
@@ -103,7 +107,7 @@ def write_backup_log(
 @frame.operation_job(BACKUP, first_step=resolve_backup_directory)
 def vector_backup_job() -> None:
     """Back up the pgvector tables from one snapshot, and truncate the embedding table if asked."""
-    target = resolve_backup_directory()
-    exported = pin_snapshot(target).map(export_table)
+    timestamp = resolve_backup_directory()
+    exported = pin_snapshot(timestamp).map(export_table)
     truncate_embedding_table(exported.collect())
-    write_backup_log(target)
+    write_backup_log(timestamp)

@@ -115,7 +115,7 @@ def in_background(action: Callable[[], Any]) -> Iterator[threading.Thread]:
 
 def pinned_and_exported(run: BackupRun, url: str) -> str:
     """Run the steps before the truncate; returns the run's timestamp."""
-    stamp = run.resolve().timestamp
+    stamp = run.resolve()
     run.pin(lambda: settings_for(url))
     for table in run.request.tables or LANGCHAIN:
         run.export(table, lambda _: None)

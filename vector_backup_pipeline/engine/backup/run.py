@@ -67,15 +67,6 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class BackupTarget:
-    """The directory of a run's files. `timestamp` is None if there is nothing to do."""
-
-    directory: str
-    timestamp: str | None
-    task_id: str | None
-
-
-@dataclass(frozen=True)
 class TableExport:
     """A table that is about to be exported; sizes in bytes, as the server estimates them."""
 
@@ -83,15 +74,6 @@ class TableExport:
     size: int
     estimated_rows: int | None
     ranges: int
-
-
-@dataclass(frozen=True)
-class _Location:
-    """The run's directory, and its timestamp, which `claim` keeps from other runs."""
-
-    directory: BackupDirectory
-    stamp: str
-    claim: RunMarker
 
 
 @dataclass(frozen=True)
@@ -118,8 +100,9 @@ class BackupRun(EngineRun[BackupResult]):
         self.request = request
         self._lock_timeout = lock_timeout
         # The results of the steps so far.
-        self._backup_directory: str | None = None
-        self._location: _Location | None = None
+        self._directory: BackupDirectory | None = None
+        self._stamp: str | None = None
+        self._claim: RunMarker | None = None
         self._snapshot: _Snapshot | None = None
         self._base_claim: RunMarker | None = None
         self._can_be_base: bool | None = None
@@ -136,20 +119,17 @@ class BackupRun(EngineRun[BackupResult]):
         of_tables = (self._errors[table] for table in self.request.tables if table in self._errors)
         return next(of_tables, self._own_error)
 
-    def resolve(self) -> BackupTarget:
-        """Find or create the directory, reserve a timestamp, and remove the files of dead runs."""
-        task_id = self.request.task_id
+    def resolve(self) -> str | None:
+        """Find or create the directory, and remove the files of dead runs. Returns the timestamp
+        that is reserved for the set, None if there is nothing to do."""
         with self._remembering():
             if self.request.does_nothing:
-                existing = self._root.find(task_id)
-                self._backup_directory = existing.location if existing else None
-                return BackupTarget(self._backup_directory or self._root.location, None, task_id)
-            directory = self._root.open(task_id)
-            self._backup_directory = directory.location
+                self._directory = self._root.find(self.request.task_id)
+                return None
+            directory = self._directory = self._root.open(self.request.task_id)
             remove_leftovers(directory)
-            stamp, claim = claim_timestamp(directory, self._run_id)
-            self._location = _Location(directory, stamp, claim)
-            return BackupTarget(directory.location, stamp, task_id)
+            self._stamp, self._claim = claim_timestamp(directory, self._run_id)
+            return self._stamp
 
     def pin(self, connection_settings: Callable[[], ConnectionSettings]) -> list[TableExport]:
         """Open the run's transactions and read the tables; the `export` of a table that can't be
@@ -184,7 +164,7 @@ class BackupRun(EngineRun[BackupResult]):
             return wal_position(cursor)
 
     def _find_base(self, pinned: PinnedSnapshot) -> ManifestSet | Doubt:
-        directory = made(self._location).directory
+        directory = made(self._directory)
         try:
             base = find_base(directory, pinned, self.request)
             # No prune removes it, or what it builds on, before there is a manifest.
@@ -229,7 +209,7 @@ class BackupRun(EngineRun[BackupResult]):
         return result
 
     def _export(self, table: str, listener: ProgressListener) -> tuple[TableBackup, int | None]:
-        location, request, snapshot = made(self._location), self.request, made(self._snapshot)
+        directory, request, snapshot = made(self._directory), self.request, made(self._snapshot)
         pinned, definitions = snapshot.pinned, snapshot.definitions
         if table in pinned.failures:
             raise pinned.failures[table]
@@ -237,7 +217,7 @@ class BackupRun(EngineRun[BackupResult]):
         if request.format == "binary":
             check_binary(source, definitions.tables[source.table.oid])
         exporter = TableExporter(
-            pinned, source, definitions, location.directory, location.stamp, request, listener
+            pinned, source, definitions, directory, self.stamp, request, listener
         )
         return exporter.run(snapshot.base)
 
@@ -248,16 +228,21 @@ class BackupRun(EngineRun[BackupResult]):
     @property
     def stamp(self) -> str:
         """The timestamp of the set."""
-        return made(self._location).stamp
+        return made(self._stamp)
+
+    @property
+    def directory(self) -> str:
+        """The path or URL of the directory, of the root if there is none."""
+        return (self._directory or self._root).location
 
     def path_of(self, file_name: str) -> str:
         """The path or URL of a file of this run."""
-        return f"{made(self._location).directory.location}/{file_name}"
+        return f"{self.directory}/{file_name}"
 
     def earlier_rows(self) -> dict[tuple[str, str], int]:
         """The rows of each table, by schema and name, in the newest earlier good set of the same
         database and directory; without tables that its run truncated."""
-        contents = read_contents(made(self._location).directory)
+        contents = read_contents(made(self._directory))
         server = made(self._snapshot).pinned.server
         source = SourceDatabase(server.system_identifier, server.database)
         for stamp in sorted(contents.manifests - {self.stamp}, reverse=True):
@@ -293,7 +278,7 @@ class BackupRun(EngineRun[BackupResult]):
 
     def _prepare_truncate(self) -> None:
         """The last checks: proof of the stored files, and the pending manifest."""
-        pinned, directory = made(self._snapshot).pinned, made(self._location).directory
+        pinned, directory = made(self._snapshot).pinned, made(self._directory)
         if set(self.stored) != set(self.request.tables):
             raise IntegrityError("Not every table of this run was backed up; nothing is truncated.")
         if pinned.truncate_refusal is not None:
@@ -378,7 +363,7 @@ class BackupRun(EngineRun[BackupResult]):
         for table, stored in list(self.stored.items()):
             try:
                 for file in stored.stored:
-                    check_stored_size(made(self._location).directory, file)
+                    check_stored_size(made(self._directory), file)
             except (IntegrityError, ResourceNotFound) as error:
                 del self.stored[table]
                 self._fail(table, error, self._results[table].duration)
@@ -390,7 +375,7 @@ class BackupRun(EngineRun[BackupResult]):
         """Write or replace the manifest. Without a stored file there is no set."""
         if self._snapshot is None or not self.stored:
             return
-        location = made(self._location)
+        directory = made(self._directory)
         manifest = build_manifest(
             self.request,
             self._snapshot.pinned,
@@ -398,7 +383,7 @@ class BackupRun(EngineRun[BackupResult]):
             self.stored,
             self._errors,
             self._make_result(with_manifest=True),
-            stamp=location.stamp,
+            stamp=self.stamp,
             run_id=self._run_id,
             created_at=self._began_at,
             truncate=self._truncate_state,
@@ -406,13 +391,13 @@ class BackupRun(EngineRun[BackupResult]):
         )
         # The existing one remains if the replacement fails.
         self._has_manifest = bool(self._has_manifest)
-        name = manifest_name(location.stamp)
-        location.directory.replace(name, manifest.to_json(location.directory.manifest_key))
+        name = manifest_name(self.stamp)
+        directory.replace(name, manifest.to_json(directory.manifest_key))
         self._has_manifest = True
         _log.info("Manifest written: %s", self.path_of(name))
 
     def _write_log(self) -> None:
-        if self._location is None:
+        if self._stamp is None:
             return
         server = self._snapshot.pinned.server if self._snapshot else None
         lines = backup_lines(
@@ -421,16 +406,15 @@ class BackupRun(EngineRun[BackupResult]):
             run_id=self._run_id,
             source=f"database {server.database}, PostgreSQL {server.version}" if server else None,
         )
-        section = self._section(f"backup {self._location.stamp}", lines)
-        self._location.directory.append(LOG_NAME, section)
+        section = self._section(f"backup {self._stamp}", lines)
+        made(self._directory).append(LOG_NAME, section)
 
     def _release(self) -> None:
         if self._snapshot is not None:
             self._snapshot.pinned.close()
-        if self._base_claim is not None:
-            self._base_claim.release()
-        if self._location is not None:
-            self._location.claim.release()
+        for claim in (self._base_claim, self._claim):
+            if claim is not None:
+                claim.release()
 
     def _make_result(self, *, with_manifest: bool = False) -> BackupResult:
         """The result as of now; without a manifest, nothing counts as backed up."""
@@ -442,7 +426,7 @@ class BackupRun(EngineRun[BackupResult]):
             backup_performed=len(self.stored) == len(order)
             and (with_manifest or self._has_manifest is not False),
             truncate_performed=self._truncate_state == "done",
-            backup_directory=self._backup_directory,
+            backup_directory=self._directory and self._directory.location,
             tables_backed_up={t: self._results[t] for t in order if t in self._results},
             truncate_results=dict(self._truncate_results),
             **dict(self._so_far(errors)),

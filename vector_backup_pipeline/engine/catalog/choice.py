@@ -15,12 +15,7 @@ from vector_backup_pipeline.engine.catalog.sources import (
     listed_sources,
     source_named,
 )
-from vector_backup_pipeline.engine.catalog.stored_sets import (
-    StoredFile,
-    StoredSet,
-    sets_without_verdicts,
-    stored_set,
-)
+from vector_backup_pipeline.engine.catalog.stored_sets import StoredSet, stored_set, stored_sets
 from vector_backup_pipeline.engine.results import FileState
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.timestamps import TimestampFormat
@@ -75,7 +70,7 @@ def choose_set(
     else:
         chosen = ChosenSet(_set_at(contents, timestamp, tables, source_database), contents)
     stored = stored_set(contents, chosen.backup)
-    for file in files_of(stored, tables):
+    for file in stored.files_of(tables):
         if file.stored_bytes is None:
             raise errors.IntegrityError(
                 f"The set {stored.stamp} in {directory.location} has lost its file {file.name}. "
@@ -134,13 +129,6 @@ def no_such_set(contents: Contents, stamp: str) -> errors.ResourceNotFound:
     )
 
 
-def files_of(backup: StoredSet, tables: Sequence[str] | None) -> Sequence[StoredFile]:
-    """The set's files of these tables; None names all."""
-    if tables is None:
-        return backup.files
-    return [file for table in tables for file in backup.files_named(table)]
-
-
 def _existing_sets(contents: Contents) -> str:
     """The newest sets, and the command for the older system's files."""
     stamps = sorted(contents.manifests, reverse=True)
@@ -158,7 +146,7 @@ def _latest(
     ask_target: AskTarget | None,
 ) -> ChosenSet:
     location = contents.directory.location
-    sets = sets_without_verdicts(contents)
+    sets = stored_sets(contents, with_verdicts=False)
     if sets and all(stored.source is None for stored in sets):
         newest = contents.backup_set(sets[0].stamp)
         if isinstance(newest, DamagedSet):
@@ -212,7 +200,7 @@ def _check_emptied(
 ) -> None:
     """A backup of a table that an earlier set's run truncated has no rows: the earlier set has
     them."""
-    empty = {file.identity for file in files_of(latest, tables) if file.rows == 0}
+    empty = {file.identity for file in latest.files_of(tables) if file.rows == 0}
     for backup_set in sets:
         is_older = backup_set.created_at < latest.created_at
         is_earlier = is_older and backup_set.source == latest.source

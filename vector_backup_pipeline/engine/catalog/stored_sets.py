@@ -5,7 +5,7 @@ verification without a restore test keeps the outcome of the last one, so each h
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
@@ -162,26 +162,22 @@ class StoredSet:
             or (name.name == file.table_name and name.schema in (None, file.schema_name))
         ]
 
-
-def stored_sets(contents: Contents) -> list[StoredSet]:
-    """The sets of a directory with their verdicts, newest first."""
-    sets = sets_without_verdicts(contents)
-    for number, backup_set in enumerate(sets):
-        if verdict_name(backup_set.stamp) in contents.sizes:
-            verified, drill = read_verdicts(contents.directory, backup_set.stamp)
-            sets[number] = replace(backup_set, verified=verified, drill=drill)
-    return _with_bases(sets)
+    def files_of(self, tables: Sequence[str] | None) -> Sequence[StoredFile]:
+        """The files of these tables; None names all."""
+        if tables is None:
+            return self.files
+        return [file for table in tables for file in self.files_named(table)]
 
 
-def sets_without_verdicts(contents: Contents) -> list[StoredSet]:
+def stored_sets(contents: Contents, *, with_verdicts: bool = True) -> list[StoredSet]:
     """The sets of a directory, newest first."""
-    sets = _with_bases(stored_set(contents, backup) for backup in contents.sets())
+    by_stamp = {backup.stamp: stored_set(contents, backup) for backup in contents.sets()}
+    for stamp, backup_set in by_stamp.items():
+        if with_verdicts and verdict_name(stamp) in contents.sizes:
+            verified, drill = read_verdicts(contents.directory, stamp)
+            by_stamp[stamp] = replace(backup_set, verified=verified, drill=drill)
+    sets = [replace(s, broken_base=_broken_base(s, by_stamp)) for s in by_stamp.values()]
     return sorted(sets, key=lambda backup_set: backup_set.age, reverse=True)
-
-
-def _with_bases(sets: Iterable[StoredSet]) -> list[StoredSet]:
-    by_stamp = {backup_set.stamp: backup_set for backup_set in sets}
-    return [replace(s, broken_base=_broken_base(s, by_stamp)) for s in by_stamp.values()]
 
 
 def _broken_base(backup_set: StoredSet, by_stamp: Mapping[str, StoredSet]) -> str | None:
@@ -219,16 +215,8 @@ def stored_set(contents: Contents, backup: BackupSet) -> StoredSet:
         stamp=backup.stamp,
         created_at=backup.created_at,
         says_complete=manifest.complete,
-        files=tuple(
-            _file(contents, table, table.file)
-            for table in manifest.tables
-            if table.file is not None
-        ),
-        key_files=tuple(
-            _file(contents, table, table.keys)
-            for table in manifest.tables
-            if table.keys is not None
-        ),
+        files=tuple(_file(contents, t, t.file) for t in manifest.tables if t.file),
+        key_files=tuple(_file(contents, t, t.keys) for t in manifest.tables if t.keys),
         source=backup.source,
         truncated=tuple(manifest.truncated_tables) if may_be_truncated else (),
         builds_on=manifest.builds_on,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from vector_backup_pipeline.engine.catalog.choice import choose_set, files_of
+from vector_backup_pipeline.engine.catalog.choice import choose_set
 from vector_backup_pipeline.engine.catalog.stored_sets import stored_set
 from vector_backup_pipeline.engine.errors import ResourceNotFound
 from vector_backup_pipeline.engine.incremental.chain import Link, comparable_links, download_keys
@@ -70,6 +70,6 @@ def find_pair(
     pairs = {
         ".".join(file.identity): comparable_links(first, second, *file.identity)
         for stored in sets
-        for file in files_of(stored, tables)
+        for file in stored.files_of(tables)
     }
     return SetPair(directory, (first.stamp, second.stamp), pairs)

@@ -33,8 +33,8 @@ from vector_backup_pipeline.engine.catalog.locations import (
 from vector_backup_pipeline.engine.catalog.sources import SourceDatabase, source_named
 from vector_backup_pipeline.engine.catalog.stored_sets import (
     StoredSet,
-    sets_without_verdicts,
     stored_set,
+    stored_sets,
     write_verdict,
 )
 from vector_backup_pipeline.engine.errors import BackupError, ResourceNotFound, StorageError
@@ -136,9 +136,8 @@ class VerifyRun(RunInParts[VerifyResult, SetToVerify]):
     def _read_sets(self, directory: BackupDirectory) -> list[SetToVerify]:
         """The sets of a location, oldest first."""
         contents = read_contents(directory)
-        return [
-            SetToVerify(contents, stored) for stored in reversed(sets_without_verdicts(contents))
-        ]
+        sets = reversed(stored_sets(contents, with_verdicts=False))
+        return [SetToVerify(contents, stored) for stored in sets]
 
     def _requested(self, by_location: Sequence[list[SetToVerify]]) -> Iterator[SetToVerify]:
         """Of the sets of each location, the requested ones. A damaged set may be of any
