@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from vector_backup_pipeline.engine.backup import run as backup_run
-from vector_backup_pipeline.engine.backup.report import backup_lines
+from vector_backup_pipeline.engine.backup.run import backup_lines
 from vector_backup_pipeline.engine.postgres.truncate import truncate_tables
 from vector_backup_pipeline_tests.faults.watching import (
     COLLECTIONS,

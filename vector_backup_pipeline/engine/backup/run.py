@@ -16,8 +16,8 @@ from dataclasses import dataclass
 
 import psycopg2
 
-from vector_backup_pipeline.engine.backup.manifest import build_manifest, read_tables
-from vector_backup_pipeline.engine.backup.report import backup_lines
+from vector_backup_pipeline import __version__
+from vector_backup_pipeline.engine.backup.tables import read_tables
 from vector_backup_pipeline.engine.cancellation import uncancellable
 from vector_backup_pipeline.engine.catalog.claims import (
     claim_reading,
@@ -36,7 +36,7 @@ from vector_backup_pipeline.engine.errors import (
 from vector_backup_pipeline.engine.file_names import LOG_NAME, manifest_name
 from vector_backup_pipeline.engine.incremental.base import Doubt, find_base
 from vector_backup_pipeline.engine.incremental.export import TableExporter
-from vector_backup_pipeline.engine.manifest import TableBackup, TruncateState
+from vector_backup_pipeline.engine.manifest import Manifest, Server, TableBackup, TruncateState
 from vector_backup_pipeline.engine.postgres.changes import is_durable, wal_position
 from vector_backup_pipeline.engine.postgres.commit import CommitUnknown
 from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings, database_errors
@@ -44,6 +44,12 @@ from vector_backup_pipeline.engine.postgres.ranges import most_ranges
 from vector_backup_pipeline.engine.postgres.snapshot import PinnedSnapshot, pin_snapshot
 from vector_backup_pipeline.engine.postgres.truncate import check_before_truncate, truncate_tables
 from vector_backup_pipeline.engine.progress import ProgressListener
+from vector_backup_pipeline.engine.report import (
+    error_lines,
+    notice_lines,
+    table_line,
+    truncate_line,
+)
 from vector_backup_pipeline.engine.results import (
     BackupResult,
     ExportedTable,
@@ -60,7 +66,7 @@ from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.engine.storage.run_markers import RunMarker
 from vector_backup_pipeline.engine.stored_files import check_stored_file, check_stored_size
 from vector_backup_pipeline.engine.table_definition import Definitions
-from vector_backup_pipeline.engine.table_export import check_binary
+from vector_backup_pipeline.engine.table_export import check_binary, table_entry
 from vector_backup_pipeline.parameters.backup import BackupRequest
 
 _log = logging.getLogger(__name__)
@@ -375,18 +381,29 @@ class BackupRun(EngineRun[BackupResult]):
         """Write or replace the manifest. Without a stored file there is no set."""
         if self._snapshot is None or not self.stored:
             return
-        directory = made(self._directory)
-        manifest = build_manifest(
-            self.request,
-            self._snapshot.pinned,
-            self._snapshot.definitions,
-            self.stored,
-            self._errors,
-            self._make_result(with_manifest=True),
-            stamp=self.stamp,
-            run_id=self._run_id,
+        directory, request, stored = made(self._directory), self.request, self.stored
+        pinned, definitions = self._snapshot.pinned, self._snapshot.definitions
+        errors = {table: error_line(error) for table, error in self._errors.items()}
+        manifest = Manifest(
+            tool_version=__version__,
+            complete=all(table in stored for table in request.tables),
+            timestamp=self.stamp,
             created_at=self._began_at,
+            task_id=request.task_id,
+            run_id=self._run_id,
+            export_method=request.export_method,
+            workers=request.workers,
+            server=Server(**{name: getattr(pinned.server, name) for name in Server.model_fields}),
+            snapshot=pinned.snapshot,
+            tables=[
+                stored.get(table) or table_entry(source, definitions, error=errors.get(table))
+                for table, source in pinned.tables.items()
+            ],
+            dependencies=definitions.dependencies,
             truncate=self._truncate_state,
+            truncated_tables=list(request.tables_to_truncate),
+            result=self._make_result(with_manifest=True),
+            builds_on=next((table.builds_on for table in stored.values() if table.builds_on), None),
             can_be_base=bool(self._can_be_base),
         )
         # The existing one remains if the replacement fails.
@@ -438,3 +455,28 @@ def _table_export(pinned: PinnedSnapshot, table: str) -> TableExport:
     if source is None:
         return TableExport(table, size=0, estimated_rows=None, ranges=0)
     return TableExport(table, source.size, source.estimated_rows, most_ranges(source))
+
+
+def backup_lines(
+    request: BackupRequest, result: BackupResult, *, run_id: str, source: str | None
+) -> list[str]:
+    """The section of one run; `source` is the server and database, without any secret."""
+    return [
+        f"Task: {request.task_id or '(none)'}   Run: {run_id}",
+        f"Source: {source or '(not reached)'}",
+        f"Duration: {result.duration:.3f} s",
+        "Tables:",
+        *(table_line(name, entry) for name, entry in result.tables_backed_up.items()),
+        *_truncate_lines(request, result),
+        *notice_lines(result.notices),
+        *error_lines(result.errors),
+    ]
+
+
+def _truncate_lines(request: BackupRequest, result: BackupResult) -> list[str]:
+    if not request.truncate_vector_tables:
+        return ["Truncate: not asked for"]
+    if not result.truncate_results:
+        return ["Truncate: nothing was truncated"]
+    lines = (truncate_line(name, entry) for name, entry in result.truncate_results.items())
+    return ["Truncate:", *lines]

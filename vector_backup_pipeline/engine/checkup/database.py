@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Generator, Iterator
 from datetime import datetime, timedelta, timezone
 
-from vector_backup_pipeline.engine.backup.manifest import read_tables
+from vector_backup_pipeline.engine.backup.tables import read_tables
 from vector_backup_pipeline.engine.checkup.finding import Finding, from_error, ok, skipped, warning
 from vector_backup_pipeline.engine.errors import BackupError
 from vector_backup_pipeline.engine.formats.row_formats import row_format
