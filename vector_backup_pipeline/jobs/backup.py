@@ -15,7 +15,7 @@ from vector_backup_pipeline.jobs.backup_assets import (
     report_backup,
 )
 from vector_backup_pipeline.operations import BACKUP
-from vector_backup_pipeline.outcome import failing_step
+from vector_backup_pipeline.outcome import failing_step, location_metadata
 from vector_backup_pipeline.run_config import config_schema
 
 
