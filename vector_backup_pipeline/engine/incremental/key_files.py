@@ -38,6 +38,8 @@ _SETTINGS: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
 }
+# Bloom filters would take time, and nothing looks for single keys.
+_FORMAT = "FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, WRITE_BLOOM_FILTER false"
 # The ctid of a changed row, at the beginning of its line.
 _MARK = re.compile(rb'\n"\(\d+,\d+\)",')
 # A line of a file that selects rows by their keys.
@@ -327,7 +329,7 @@ class KeyFiles:
         """Write a key file with the rows of a query: {key}, digest, stamp. Return their number."""
         columns = ", ".join(map("{} AS {}".format, self._fields, self._stored))
         query = f"SELECT {columns}, digest, stamp FROM ({self._sql(rows)})"  # noqa: S608 - quoted
-        copy = f"COPY ({query}) TO $target (FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1)"
+        copy = f"COPY ({query}) TO $target ({_FORMAT})"
         parameters["target"] = str(target)
         [(number,)] = self._connection.execute(copy, parameters).fetchall()
         return int(number)
