@@ -38,6 +38,14 @@ _SETTINGS: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
 }
+# The rows of $files, which PostgreSQL's COPY wrote, in their order: mark, {key}, filename. The mark
+# comes first: DuckDB would skip a byte order mark there, which can be the beginning of a key. With
+# `parallel`, a thread could mistake a quoted line feed for the end of a row.
+_CSV = """
+    read_csv($files, columns = {columns}, header = false, auto_detect = false, quote = '"',
+             escape = '"', allow_quoted_nulls = false, new_line = '\\n', filename = true,
+             parallel = false)
+"""
 # Bloom filters would take time, and nothing looks for single keys.
 _FORMAT = "FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, WRITE_BLOOM_FILTER false"
 # The ctid of a changed row, at the beginning of its line.
@@ -75,7 +83,8 @@ class KeyFiles:
 
     `rows` is the number of live keys that were loaded, `changed` that of the changed ones.
     `directory` is temporary. DuckDB is opened when it is needed, and runs one statement at a time:
-    consume an iterator before the next call. In statements, {key} are the columns of the key.
+    consume an iterator before the next call. In statements, {key} are the columns of the key, and
+    {csv} is `_CSV`.
     """
 
     def __init__(self, columns: Sequence[str], directory: Path, resources: ExitStack) -> None:
@@ -118,12 +127,11 @@ class KeyFiles:
     def load_scanned(self, files: Sequence[Path], *, all_changed: bool) -> None:
         """Load the live keys: CSV files of the ctid of each changed row, and its columns. If all
         rows have changed, they have no ctid, and count as those of one block."""
-        self._read_csv("scanned", *files)
         self._run(
             """
             CREATE TABLE live AS
             SELECT {key}, coalesce(mark, $mark) AS mark, list_position($files, filename) - 1 AS file
-            FROM scanned
+            FROM {csv}
             """,
             mark="(0,0)" if all_changed else None,
             files=self._paths(files),
@@ -247,7 +255,7 @@ class KeyFiles:
                         "are keys of another table, name it in tables."
                     ) from error
         self._read(newest=newest)
-        self._read_csv("wanted", wanted)
+        self._run("CREATE OR REPLACE TABLE wanted AS FROM {csv}", files=[str(wanted)])
         unknown = "SELECT min(mark::BIGINT) FROM wanted ANTI JOIN newest USING ({key})"
         [(unknown_line,)] = self._rows(unknown)
         if unknown_line is not None:
@@ -300,25 +308,6 @@ class KeyFiles:
             rows = self._connection.read_parquet(str(file))
             rows.project(f"{columns}, digest, stamp").create_view(name)
 
-    def _read_csv(self, name: str, *files: Path) -> None:
-        """Make files that PostgreSQL's COPY wrote a view: mark, {key}, filename; in their order.
-        The mark comes first: DuckDB would skip a byte order mark there, which can be the beginning
-        of a key."""
-        from duckdb import CSVLineTerminator
-
-        self._connection.read_csv(
-            self._paths(files),
-            columns=dict.fromkeys(["mark", *self._fields], "VARCHAR"),
-            header=False,
-            auto_detect=False,
-            quotechar='"',
-            escapechar='"',
-            allow_quoted_nulls=False,
-            lineterminator=CSVLineTerminator.LINE_FEED,
-            filename=True,
-            parallel=False,  # A thread can mistake a quoted line feed for the end of a row.
-        ).create_view(name)
-
     def _paths(self, files: Iterable[Path]) -> list[str]:
         """The files for DuckDB, which refuses an empty list: at least an empty one."""
         nothing = self.directory / "nothing.csv"
@@ -345,6 +334,8 @@ class KeyFiles:
         return self._connection.execute(self._sql(statement), parameters)
 
     def _sql(self, text: str) -> str:
+        columns = dict.fromkeys(["mark", *self._fields], "VARCHAR")
+        text = text.replace("{csv}", _CSV.replace("{columns}", str(columns)))
         return text.replace("{key}", ", ".join(self._fields))
 
 
