@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -15,6 +16,7 @@ from starlette.routing import Route
 
 from vector_backup_pipeline import __version__
 from vector_backup_pipeline.api.access import AccessControl
+from vector_backup_pipeline.api.dagster_client import DagsterClient
 from vector_backup_pipeline.api.errors import (
     RESPONSES,
     DagsterUnavailable,
@@ -46,13 +48,11 @@ def create_app(settings: Settings, *, open_to_all: bool = False) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        metrics, runs = Metrics(settings), Runs(settings, root)
-        app.state.services = Services(settings, root, runs, metrics)
-        try:
+        client = DagsterClient(settings.dagster_url, settings.dagster_location)
+        async with contextlib.aclosing(client):
+            runs, metrics = Runs(settings, root, client), Metrics(settings, client)
+            app.state.services = Services(settings, root, runs, metrics)
             yield
-        finally:
-            await runs.aclose()
-            await metrics.aclose()
 
     app = FastAPIOffline(
         title="vector_backup_pipeline",
@@ -64,10 +64,10 @@ def create_app(settings: Settings, *, open_to_all: bool = False) -> FastAPI:
         generate_unique_id_function=lambda route: route.name,
     )
     app.include_router(router)
-    errors = _Errors(settings)
-    errors.handle(app)
+    _handle_errors(app, settings)
     if not open_to_all or settings.api_token is not None:
-        app.add_middleware(AccessControl, token=settings.api_token, refuse=errors.answer)
+        refuse = partial(_answer, settings)
+        app.add_middleware(AccessControl, token=settings.api_token, refuse=refuse)
 
     @app.get("/", include_in_schema=False)
     async def index(request: Request) -> RedirectResponse:
@@ -84,65 +84,61 @@ def create_app(settings: Settings, *, open_to_all: bool = False) -> FastAPI:
     return app
 
 
-class _Errors:
-    """The answers to errors."""
+def _answer(settings: Settings, error: BackupError, response: str | None = None) -> JSONResponse:
+    """`response` is for people; default: the text of this kind of error."""
+    headers = {}
+    if isinstance(error, Unauthorized):
+        headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, RangeNotSatisfiable):
+        headers["Content-Range"] = f"bytes */{error.size}"
+    data: dict[str, Any] = {
+        "response": response
+        or next(text for kind, text in RESPONSES.items() if isinstance(error, kind)),
+        "error_type": error.error_type,
+        "detail": error.message,
+        "timestamp": settings.timestamps.now().replace(microsecond=0),
+    }
+    if error.can_retry or isinstance(error, RunUnresolved):
+        data["can_retry"] = error.can_retry
+    if isinstance(error, DagsterUnavailable) and error.run_id is not None:
+        data["run_id"] = error.run_id
+    return respond(error.http_status, ErrorData(**data), headers)
 
-    def __init__(self, settings: Settings) -> None:
-        self._timestamps = settings.timestamps
 
-    def answer(self, error: BackupError, response: str | None = None) -> JSONResponse:
-        """`response` is for people; default: the text of this kind of error."""
-        headers = {}
-        if isinstance(error, Unauthorized):
-            headers["WWW-Authenticate"] = "Bearer"
-        if isinstance(error, RangeNotSatisfiable):
-            headers["Content-Range"] = f"bytes */{error.size}"
-        data: dict[str, Any] = {
-            "response": response
-            or next(text for kind, text in RESPONSES.items() if isinstance(error, kind)),
-            "error_type": error.error_type,
-            "detail": error.message,
-            "timestamp": self._timestamps.now().replace(microsecond=0),
-        }
-        if error.can_retry or isinstance(error, RunUnresolved):
-            data["can_retry"] = error.can_retry
-        if isinstance(error, DagsterUnavailable) and error.run_id is not None:
-            data["run_id"] = error.run_id
-        return respond(error.http_status, ErrorData(**data), headers)
+def _handle_errors(app: FastAPI, settings: Settings) -> None:
+    answer = partial(_answer, settings)
 
-    def handle(self, app: FastAPI) -> None:
-        @app.exception_handler(BackupError)
-        async def handle_backup_error(request: Request, error: BackupError) -> JSONResponse:
-            operation = getattr(request.state, "operation", None)
-            if operation is None:
-                return self.answer(error)
-            return self.answer(error, operation.refusal_text(error, request.state.task_id))
+    @app.exception_handler(BackupError)
+    async def handle_backup_error(request: Request, error: BackupError) -> JSONResponse:
+        operation = getattr(request.state, "operation", None)
+        if operation is None:
+            return answer(error)
+        return answer(error, operation.refusal_text(error, request.state.task_id))
 
-        @app.exception_handler(RequestValidationError)
-        async def handle_invalid_request(_: Request, error: RequestValidationError) -> JSONResponse:
-            problems = (f"{problem['loc'][-1]}: {problem['msg']}." for problem in error.errors())
-            return self.answer(InvalidParams(" ".join(problems)))
+    @app.exception_handler(RequestValidationError)
+    async def handle_invalid_request(_: Request, error: RequestValidationError) -> JSONResponse:
+        problems = (f"{problem['loc'][-1]}: {problem['msg']}." for problem in error.errors())
+        return answer(InvalidParams(" ".join(problems)))
 
-        @app.exception_handler(HTTPException)
-        async def handle_http_error(request: Request, error: HTTPException) -> JSONResponse:
-            if error.status_code == ResourceNotFound.http_status:
-                message = "Address not found. A run id is a UUID. See /openapi.json."
-                return self.answer(ResourceNotFound(message))
-            if error.status_code == MethodNotAllowed.http_status:
-                message = f"This address does not support {request.method}."
-                answer = self.answer(MethodNotAllowed(message))
-                answer.headers["Allow"] = ", ".join(_methods_of(request))
-                return answer
-            return self.answer(InvalidParams(f"Invalid request: {error.detail}."))
+    @app.exception_handler(HTTPException)
+    async def handle_http_error(request: Request, error: HTTPException) -> JSONResponse:
+        if error.status_code == ResourceNotFound.http_status:
+            message = "Address not found. A run id is a UUID. See /openapi.json."
+            return answer(ResourceNotFound(message))
+        if error.status_code == MethodNotAllowed.http_status:
+            refusal = answer(MethodNotAllowed(f"This address does not support {request.method}."))
+            refusal.headers["Allow"] = ", ".join(_methods_of(request))
+            return refusal
+        return answer(InvalidParams(f"Invalid request: {error.detail}."))
 
-        @app.exception_handler(ClientDisconnect)
-        async def handle_client_disconnect(_: Request, _error: ClientDisconnect) -> Response:
-            return Response(status_code=499)  # Nobody sees it.
+    @app.exception_handler(ClientDisconnect)
+    async def handle_client_disconnect(_: Request, _error: ClientDisconnect) -> Response:
+        return Response(status_code=499)  # Nobody sees it.
 
-        @app.exception_handler(Exception)
-        async def handle_unexpected_error(_: Request, _error: Exception) -> JSONResponse:
-            # Uvicorn logs it with its stack trace.
-            return self.answer(BackupError("Internal error. See the log of this service."))
+    @app.exception_handler(Exception)
+    async def handle_unexpected_error(_: Request, _error: Exception) -> JSONResponse:
+        # Uvicorn logs it with its stack trace.
+        return answer(BackupError("Internal error. See the log of this service."))
 
 
 def _methods_of(request: Request) -> list[str]:

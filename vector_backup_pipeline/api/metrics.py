@@ -35,16 +35,13 @@ _T = TypeVar("_T")
 class Metrics:
     """The metrics of the installation and its targets. Belongs to one event loop."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, client: DagsterClient) -> None:
         self._roots = [
             (target, Cached(partial(_read_root, target), _FRESH_SECONDS))
             for target in settings.with_targets()
         ]
         self._runs = Cached(self._read_runs, _FRESH_SECONDS)
-        self._client = DagsterClient(settings.dagster_url)
-
-    async def aclose(self) -> None:
-        await self._client.aclose()
+        self._client = client
 
     async def generate(self, accept: str) -> tuple[bytes, str]:
         """The metrics in the format that the header `accept` asks for, and their media type."""

@@ -19,7 +19,6 @@ FRESH_SECONDS = 1.05
 # A few KB each. A run that was evicted is read again from its beginning.
 MAX_CACHED_RUNS = 256
 
-_PROGRESS_KEYS = ("rows", "size", "percent", "rows_per_second", "seconds_left")
 _T = TypeVar("_T")
 
 
@@ -118,7 +117,7 @@ class RunProgress:
             progress.state, progress.percent = "done", 100.0
         elif progress.state == "waiting":
             progress.state = "running"
-        for key in _PROGRESS_KEYS & event.metadata.keys():
+        for key in TableProgress.model_fields.keys() & event.metadata.keys():
             setattr(progress, key, event.metadata[key])
         if progress.state not in ("waiting", "running"):
             progress.seconds_left = None

@@ -36,20 +36,17 @@ NO_DAEMON = (
 class Runs:
     """The runs of all operations. Belongs to one event loop."""
 
-    def __init__(self, settings: Settings, root: BackupRoot) -> None:
+    def __init__(self, settings: Settings, root: BackupRoot, client: DagsterClient) -> None:
         self._settings = settings
         self._root = root
-        self._client = DagsterClient(settings.dagster_url, settings.dagster_location)
-        self._reader = RunReader(self._client)
-        self.health = Cached(self._client.health)
+        self._client = client
+        self._reader = RunReader(client)
+        self.health = Cached(client.health)
         # The runs that callers wait for, once for each caller. One query reads all.
         self._awaited: list[str] = []
         self._statuses = Cached(self._read_statuses, _POLL_SECONDS)
         self._is_stopping = False
         self._root_threads = anyio.CapacityLimiter(_MAX_ROOT_THREADS)
-
-    async def aclose(self) -> None:
-        await self._client.aclose()
 
     def stop(self) -> None:
         """Answer all waiting callers with an error: the service is stopping."""

@@ -1,6 +1,7 @@
 """A call that waits for its run, also during an outage of Dagster."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ from starlette.responses import Response
 from starlette.types import Message
 
 from vector_backup_pipeline.api import runs
+from vector_backup_pipeline.api.dagster_client import DagsterClient
 from vector_backup_pipeline.api.errors import DagsterUnavailable, RunUnresolved
 from vector_backup_pipeline.api.operations import BACKUP
 from vector_backup_pipeline.api.run_reader import RunProgress
@@ -49,11 +51,9 @@ def _caller(*, disconnects: bool = False) -> Request:
 def _with_runs(dagster: StandIn, use: Callable[[Runs], Awaitable[Any]]) -> Any:
     async def within_time() -> Any:
         settings = load_settings(dagster_url=dagster.url)
-        of = Runs(settings, BackupRoot("nowhere", "bak"))
-        try:
+        async with contextlib.aclosing(DagsterClient(dagster.url)) as client:
+            of = Runs(settings, BackupRoot("nowhere", "bak"), client)
             return await asyncio.wait_for(use(of), 20)
-        finally:
-            await of.aclose()
 
     return asyncio.run(within_time())
 

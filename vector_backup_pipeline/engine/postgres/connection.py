@@ -268,7 +268,7 @@ def translated(
     duplicate_advice: str | None = None,
 ) -> errors.BackupError:
     """The BackupError for `error`, by SQLSTATE; without one, the connection was lost."""
-    text = redact(_first_line(error), secrets)
+    text = redact(first_line(error), secrets)
     if error.pgcode is None:
         return errors.DatabaseError(
             f"Could not {action}: the connection to the server was lost: {text}. "
@@ -314,7 +314,7 @@ def _refused(
     But it keeps the socket of a server that has answered (fe-connect.c, `error_return`), and knows
     whether that asked for a password.
     """
-    text = redact(_first_line(error), settings.secrets)
+    text = redact(first_line(error), settings.secrets)
     if failed.info.socket == -1:
         return errors.ServiceUnavailable(
             f"No database server was reached: {text}. "
@@ -431,6 +431,6 @@ def _cause(error: Exception, secrets: tuple[str, ...]) -> Exception | None:
     return None if shows_it else error
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     lines = str(error).strip().splitlines()
     return lines[0].rstrip(".") if lines else type(error).__name__

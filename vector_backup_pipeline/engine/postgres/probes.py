@@ -26,6 +26,7 @@ from psycopg2.extensions import connection as Connection
 from psycopg2.sql import SQL, Composable, Identifier, Literal
 
 from vector_backup_pipeline.engine.cancellation import check
+from vector_backup_pipeline.engine.postgres.connection import first_line
 from vector_backup_pipeline.engine.postgres.definitions.reading import Row, rows
 from vector_backup_pipeline.engine.postgres.session import (
     apply_session_settings,
@@ -258,8 +259,7 @@ def _failures_as_notes(deadline: float) -> Iterator[None]:
         check()
         if isinstance(error, QueryCanceled) and time.monotonic() >= deadline:
             raise _NotMeasured(_OUT_OF_TIME) from error
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise _NotMeasured(lines[0].rstrip(".")) from error
+        raise _NotMeasured(first_line(error)) from error
 
 
 class _Search:

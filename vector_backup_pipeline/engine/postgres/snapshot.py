@@ -36,8 +36,8 @@ from vector_backup_pipeline.engine.postgres.session import (
 from vector_backup_pipeline.engine.postgres.tables import (
     ResolvedTable,
     TableSource,
-    changed_and_guarded,
     read_sources,
+    read_states,
     relation_locks,
     resolve_table,
 )
@@ -211,11 +211,12 @@ def _checked_sources(
     """The sources of the locked tables, after checking that they are still the same tables."""
     if not locked:
         return {}
-    changed, guarded = changed_and_guarded(cursor, locked)
+    states = read_states(cursor, locked)
     for table in locked:
-        if table.oid in changed:
+        has_name, is_guarded = states[table.oid]
+        if not has_name:
             failures[table.requested] = _changed(table)
-        elif table.oid in guarded:
+        elif is_guarded:
             failures[table.requested] = errors.PermissionDenied(
                 f"Row-level security would hide rows of {table.requested} from this role, so its "
                 "backup would have gaps. Back up as the table's owner or as a role with BYPASSRLS."

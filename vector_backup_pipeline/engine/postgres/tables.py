@@ -1,6 +1,6 @@
 """Lookup of the tables to back up, with their partitions, columns and sizes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import psycopg2
@@ -8,10 +8,10 @@ from psycopg2.extensions import cursor as Cursor
 from psycopg2.sql import SQL, Composable, Identifier
 
 from vector_backup_pipeline.engine import errors
-from vector_backup_pipeline.engine.postgres.session import fetch_rows, savepoint
+from vector_backup_pipeline.engine.postgres.session import fetch_rows, own_search_path, savepoint
 from vector_backup_pipeline.parameters.table_names import TableName, parse_table_name
 
-_ORDINARY, _PARTITIONED, _FOREIGN = "r", "p", "f"
+ORDINARY, PARTITIONED, _FOREIGN = "r", "p", "f"
 # TID range scans; older servers would read the whole table for every range.
 _RANGES_SINCE = 140000
 # Connection lost, out of resources, lock not available or statement canceled, system error: these
@@ -20,28 +20,34 @@ _SERVER_TROUBLE = {"08", "53", "55", "57", "58"}
 
 
 @dataclass(frozen=True)
-class ResolvedTable:
+class Table:
+    """A table of the database. `kind` is pg_class.relkind."""
+
+    oid: int
+    schema: str
+    name: str
+    kind: str
+
+    @property
+    def target(self) -> Composable:
+        """Its name in LOCK, TRUNCATE and SELECT: with `ONLY` unless its rows are in partitions."""
+        return relation_name(self.schema, self.name, only=self.kind != PARTITIONED)
+
+
+@dataclass(frozen=True)
+class ResolvedTable(Table):
     """The table that a name refers to, before anything is locked. `requested` is the caller's text.
 
     `truncate_refusal` says why this role may not truncate it, if it may not.
     """
 
     requested: str
-    oid: int
-    schema: str
-    name: str
-    kind: str
     truncate_refusal: errors.BackupError | None
 
     @property
     def can_be_locked(self) -> bool:
         # PostgreSQL: "LOCK TABLE cannot lock foreign tables"; their SELECT takes its own lock.
         return self.kind != _FOREIGN
-
-    @property
-    def target(self) -> Composable:
-        """Its name in LOCK and TRUNCATE: with `ONLY` unless its rows are in partitions."""
-        return relation_name(self.schema, self.name, only=self.kind != _PARTITIONED)
 
 
 @dataclass(frozen=True)
@@ -139,7 +145,7 @@ def resolve_table(cursor: Cursor, requested: str) -> ResolvedTable:
             "case-sensitive; write schema.name for another schema."
         )
     oid, schema, relname, kind, description, may_read, may_truncate, has_children = row
-    if kind not in (_ORDINARY, _PARTITIONED, _FOREIGN):
+    if kind not in (ORDINARY, PARTITIONED, _FOREIGN):
         raise errors.InvalidParams(
             f"{requested} is not a table ({description}). Name the tables that its rows come from."
         )
@@ -160,7 +166,7 @@ def resolve_table(cursor: Cursor, requested: str) -> ResolvedTable:
             f"This role may not truncate {requested}. The backup is not affected.",
             advice=missing_grants(cursor, name, "TRUNCATE"),
         )
-    return ResolvedTable(requested, oid, schema, relname, kind, refusal)
+    return ResolvedTable(oid, schema, relname, kind, requested, refusal)
 
 
 def missing_grants(cursor: Cursor, name: TableName, privilege: str) -> str | None:
@@ -184,15 +190,21 @@ _STATES = """
 """
 
 
-def changed_and_guarded(
-    cursor: Cursor, tables: Sequence[ResolvedTable]
-) -> tuple[set[int], set[int]]:
-    """The OIDs of those `tables` that no longer have their name, and of those whose row-level
-    security would hide rows from this role."""
+def read_states(cursor: Cursor, tables: Sequence[Table]) -> dict[int, tuple[bool, bool]]:
+    """By OID, whether a table still has its name, and whether row-level security would hide rows
+    from this role."""
     columns = zip(*((table.oid, table.schema, table.name) for table in tables), strict=True)
     states = fetch_rows(cursor, _STATES, [list(column) for column in columns])
-    changed = {oid for oid, is_same, _ in states if not is_same}
-    return changed, {oid for oid, _, is_guarded in states if is_guarded}
+    return {oid: (has_name, is_guarded) for oid, has_name, is_guarded in states}
+
+
+def truncate(cursor: Cursor, tables: Iterable[Table]) -> None:
+    """Truncate the tables in one statement, in OID order, as they are locked. Triggers, and indexes
+    that the server rebuilds, may rely on the role's own path."""
+    in_oid_order = sorted(tables, key=lambda table: table.oid)
+    targets = SQL(", ").join(table.target for table in in_oid_order)
+    with own_search_path(cursor):
+        cursor.execute(SQL("TRUNCATE TABLE {}").format(targets))
 
 
 # A partition whose DETACH CONCURRENTLY is under way no longer belongs to the table (14 and newer).

@@ -20,11 +20,17 @@ from vector_backup_pipeline.engine.postgres.session import (
     own_search_path,
     savepoint,
 )
-from vector_backup_pipeline.engine.postgres.tables import LOOKUP, ResolvedTable, relation_name
+from vector_backup_pipeline.engine.postgres.tables import (
+    LOOKUP,
+    ORDINARY,
+    PARTITIONED,
+    ResolvedTable,
+    Table,
+    truncate,
+)
 
 _log = logging.getLogger(__name__)
 
-_ORDINARY, _PARTITIONED = "r", "p"
 # Shorter than deadlock_timeout, which is a second by default.
 _LOCK_WAIT_SECONDS = 0.3
 _RETRY_SECONDS = (0.05, 0.3)
@@ -55,17 +61,13 @@ class Trigger:
 
 
 @dataclass(frozen=True)
-class ExistingTable:
+class ExistingTable(Table):
     """An existing table.
 
     `unique_keys` are of NOT NULL columns, the primary key first; `references` are the tables that
     its foreign keys reference; `sequences` are those that its columns own, by column.
     """
 
-    oid: int
-    schema: str
-    name: str
-    kind: str
     columns: tuple[TargetColumn, ...]
     unique_keys: tuple[tuple[str, ...], ...]
     triggers: tuple[Trigger, ...]
@@ -79,11 +81,6 @@ class ExistingTable:
     @property
     def label(self) -> str:
         return f"{self.schema}.{self.name}"
-
-    @property
-    def target(self) -> Composable:
-        """How LOCK, TRUNCATE and SELECT name it: its own rows, or those of all its partitions."""
-        return relation_name(self.schema, self.name, only=self.kind != _PARTITIONED)
 
     def column(self, name: str) -> TargetColumn | None:
         return next((column for column in self.columns if column.name == name), None)
@@ -125,7 +122,7 @@ _SEQUENCES = """
        AND d.refobjid = %s AND d.refobjsubid > 0 AND d.deptype IN ('a', 'i')
      ORDER BY 1, 2
 """
-# Bits of pg_trigger.tgtype (catalog/pg_trigger.h).
+# Of a table, then of its partitions; not those of constraints. tgtype: catalog/pg_trigger.h.
 _TRIGGERS = """
     SELECT n.nspname::text, c.relname::text, t.tgname::text, t.tgenabled::text,
            t.tgenabled IN ('A', CASE current_setting('session_replication_role')
@@ -159,7 +156,7 @@ def find_existing(cursor: Cursor, schema: str, name: str) -> ExistingTable | Non
     if not tables:
         return None
     ((oid, kind, is_guarded),) = tables
-    if kind not in (_ORDINARY, _PARTITIONED):
+    if kind not in (ORDINARY, PARTITIONED):
         raise InvalidParams(
             f"{schema}.{name} exists in the target and is not a table. Restore under another name "
             "with rename."
@@ -177,21 +174,15 @@ def find_existing(cursor: Cursor, schema: str, name: str) -> ExistingTable | Non
         kind=kind,
         columns=tuple(TargetColumn(*row) for row in fetch_rows(cursor, _COLUMNS, (oid,))),
         unique_keys=tuple(tuple(names) for (names,) in fetch_rows(cursor, _UNIQUE_KEYS, (oid,))),
-        triggers=_read_triggers(cursor, oid),
+        triggers=tuple(
+            Trigger(*row, events=frozenset(events))
+            for *row, events in fetch_rows(cursor, _TRIGGERS, {"oid": oid})
+        ),
         references=tuple(fetch_rows(cursor, _REFERENCES, {"oid": oid})),
         sequences={
             column: (owned_in, owned)
             for column, owned_in, owned in fetch_rows(cursor, _SEQUENCES, (oid,))
         },
-    )
-
-
-def _read_triggers(cursor: Cursor, oid: int) -> tuple[Trigger, ...]:
-    """The triggers of a table, then those of its partitions; not those of constraints."""
-    rows = fetch_rows(cursor, _TRIGGERS, {"oid": oid})
-    return tuple(
-        Trigger(schema, table, name, mode, enabled, frozenset(events))
-        for schema, table, name, mode, enabled, events in rows
     )
 
 
@@ -225,7 +216,7 @@ def lock_targets(
     while True:
         try:
             with savepoint(cursor):
-                for table in _in_oid_order(tables):
+                for table in sorted(tables, key=lambda table: table.oid):
                     _limit_lock_wait(cursor, min(_LOCK_WAIT_SECONDS, deadline - time.monotonic()))
                     is_exclusive = table.oid in from_readers
                     mode = SQL("ACCESS EXCLUSIVE" if is_exclusive else "SHARE ROW EXCLUSIVE")
@@ -259,19 +250,13 @@ def count_rows(cursor: Cursor, source: Composable, at_most: int | None = None) -
 
 def truncate_targets(cursor: Cursor, tables: Sequence[ExistingTable]) -> None:
     """Raises `InvalidParams` if another table references one of them."""
-    targets = SQL(", ").join(table.target for table in _in_oid_order(tables))
     try:
-        with own_search_path(cursor):
-            cursor.execute(SQL("TRUNCATE TABLE {}").format(targets))
+        truncate(cursor, tables)
     except psycopg2.errors.FeatureNotSupported as error:
         raise InvalidParams(
             f"Could not truncate: {error.diag.message_primary}. {error.diag.message_detail} "
             "Restore both tables, or use on_conflict."
         ) from error
-
-
-def _in_oid_order(tables: Sequence[ExistingTable]) -> list[ExistingTable]:
-    return sorted(tables, key=lambda table: table.oid)
 
 
 def current_role(cursor: Cursor) -> str:
@@ -288,7 +273,7 @@ def resolve_bare_name(cursor: Cursor, name: str) -> tuple[str, str] | None:
 def table_identity(cursor: Cursor, schema: str, name: str) -> ResolvedTable:
     """A table that was just made, as the readers of rows take it."""
     ((oid, kind, _),) = fetch_rows(cursor, _TABLE, {"schema": schema, "name": name})
-    return ResolvedTable(f"{schema}.{name}", oid, schema, name, kind, None)
+    return ResolvedTable(oid, schema, name, kind, f"{schema}.{name}", None)
 
 
 _MAY_MOVE = "SELECT has_sequence_privilege(%s, 'SELECT') AND has_sequence_privilege(%s, 'UPDATE')"

@@ -3,14 +3,11 @@ before the snapshot. If a check before COMMIT fails, nothing is truncated."""
 
 from collections.abc import Mapping, Sequence
 
-from psycopg2.sql import SQL
-
 from vector_backup_pipeline.engine.errors import IntegrityError
 from vector_backup_pipeline.engine.postgres.commit import commit_or_learn
 from vector_backup_pipeline.engine.postgres.connection import database_errors
-from vector_backup_pipeline.engine.postgres.session import own_search_path
 from vector_backup_pipeline.engine.postgres.snapshot import WRITERS_LOCK_MODE, PinnedSnapshot
-from vector_backup_pipeline.engine.postgres.tables import relation_locks
+from vector_backup_pipeline.engine.postgres.tables import relation_locks, truncate
 from vector_backup_pipeline.engine.postgres.targets import count_rows
 
 _IF_UNKNOWN = (
@@ -54,14 +51,10 @@ def truncate_tables(pinned: PinnedSnapshot, names: Sequence[str]) -> dict[str, i
         CommitUnknown: the outcome is unknown.
         IntegrityError, LockTimeout, DatabaseError, …: nothing was truncated.
     """
-    in_oid_order = sorted((pinned.tables[name].table for name in names), key=lambda t: t.oid)
-    targets = SQL(", ").join(table.target for table in in_oid_order)
     try:
         with database_errors(f"truncate {', '.join(names)}", pinned.settings.secrets):
             with pinned.coordinator.cursor() as cursor:
-                # Triggers, and indexes that the server rebuilds, may rely on the role's own path.
-                with own_search_path(cursor):
-                    cursor.execute(SQL("TRUNCATE TABLE {}").format(targets))
+                truncate(cursor, [pinned.tables[name].table for name in names])
                 rows_after = {
                     name: count_rows(cursor, pinned.tables[name].table.target) for name in names
                 }

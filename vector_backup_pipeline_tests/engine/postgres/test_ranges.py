@@ -23,7 +23,7 @@ def relation(blocks: int, toast: int = 0, *, by_ranges: bool = True) -> Relation
 
 
 def table(*relations: Relation) -> TableSource:
-    return TableSource(ResolvedTable("t", 1, "public", "t", "r", None), ("id",), relations)
+    return TableSource(ResolvedTable(1, "public", "t", "r", "t", None), ("id",), relations)
 
 
 RELATIONS = st.builds(

@@ -5,6 +5,7 @@ PostgreSQL's own functions print them.
 """
 
 from collections import defaultdict
+from collections.abc import Iterable
 from typing import TypeVar
 
 from psycopg2.extensions import cursor as Cursor
@@ -33,6 +34,7 @@ from vector_backup_pipeline.engine.table_definition import (
     Kind,
     ObjectAddress,
     Omission,
+    QualifiedName,
     Statement,
     TableDefinition,
 )
@@ -56,12 +58,11 @@ def read_definitions(cursor: Cursor, oids: list[int]) -> Definitions:
     Tables that do not exist any more are missing from the result. PostgreSQL 13 to 18.
     """
     trees = read_trees(cursor, oids)
-    names = {relation.oid: relation.name for tree in trees for relation in tree.relations}
-    # A table of the set that is also a partition of another one is created with that.
-    partitions = [oid for tree in trees for oid in tree.oids[1:]]
+    names = {oid: name for tree in trees for oid, name in tree.names.items()}
+    partitions = [oid for tree in trees for oid in tree.names if oid != tree.root]
     reader = _Reader(Catalog(cursor, names, partitions))
     return Definitions(
-        tables={tree.root.oid: reader.definition(tree) for tree in trees},
+        tables={tree.root: reader.definition(tree, tree.created_with(trees)) for tree in trees},
         dependencies=tuple(reader.needed.dependencies_of(names)),
     )
 
@@ -86,22 +87,20 @@ class _Reader:
         ):
             self._parts[oid].append(part)
 
-    def definition(self, tree: Tree) -> TableDefinition:
-        root = tree.root
-        columns = self._columns[root.oid]
+    def definition(self, tree: Tree, created_with: QualifiedName | None) -> TableDefinition:
+        columns = self._columns[tree.root]
         sequences = self._sequences_of(tree)
         statements: list[Statement] = []
-        created = tree.oids if tree.created_with is None else []
+        created = tree.names if created_with is None else ()
         if created:
             statements = [statement for sequence in sequences for statement in sequence.statements]
             statements += self._parts_of(created, Statement)
         return TableDefinition(
-            schema_name=root.name.schema_name,
-            name=root.name.name,
-            owner=root.owner,
+            **tree.names[tree.root].model_dump(),
+            owner=tree.owner,
             columns=columns,
-            primary_key=root.primary_key,
-            created_with=tree.created_with,
+            primary_key=tree.primary_key,
+            created_with=created_with,
             # Distinct: several partitions may use one sequence, which has one comment.
             ddl=tuple(
                 sorted(dict.fromkeys(statements), key=lambda statement: _ORDER[statement.kind])
@@ -109,24 +108,24 @@ class _Reader:
             indexes=tuple(self._parts_of(created, Index)),
             foreign_keys=tuple(self._parts_of(created, ForeignKey)),
             sequences=tuple(sequence.definition for sequence in sequences),
-            needs=tuple(dependency.key for dependency in self.needed.dependencies_of(tree.oids)),
+            needs=tuple(dependency.key for dependency in self.needed.dependencies_of(tree.names)),
             requires=(
-                *self.needed.required_by(tree.oids),
-                *dict.fromkeys(self._parts_of(tree.oids, ObjectAddress)),
+                *self.needed.required_by(tree.names),
+                *dict.fromkeys(self._parts_of(tree.names, ObjectAddress)),
             ),
             omissions=(
-                *self._parts_of(tree.oids, Omission),
+                *self._parts_of(tree.names, Omission),
                 *computed_omissions(columns, sequences),
             ),
         )
 
-    def _parts_of(self, oids: list[int], kind: type[_Part]) -> list[_Part]:
+    def _parts_of(self, oids: Iterable[int], kind: type[_Part]) -> list[_Part]:
         return [part for oid in oids for part in self._parts[oid] if isinstance(part, kind)]
 
     def _sequences_of(self, tree: Tree) -> list[UsedSequence]:
         """Distinct sequences, preferring one that is owned by one of these tables."""
         distinct: dict[str, UsedSequence] = {}
         for sequence in self._sequences:
-            if sequence.table in tree.oids:
+            if sequence.table in tree.names:
                 distinct.setdefault(str(sequence.definition), sequence)
         return list(distinct.values())

@@ -27,15 +27,15 @@ SELECT k.conrelid AS oid, k.conname,
        CASE k.contype WHEN 'f' THEN 'foreign key' WHEN 'c' THEN 'constraint'
            WHEN 'n' THEN 'constraint' ELSE 'key' END AS kind,
        CASE WHEN k.contype IN ('p', 'u', 'x') THEN k.conname ELSE c.relname END AS name,
-       pg_catalog.format('ALTER TABLE %%s%%s ADD CONSTRAINT %%I %%s',
+       format('ALTER TABLE %%s%%s ADD CONSTRAINT %%I %%s',
            CASE WHEN k.contype IN ('p', 'u', 'x') OR (k.contype = 'f' AND c.relkind <> 'p')
                THEN 'ONLY ' END,
-           c.oid::regclass, k.conname, pg_catalog.pg_get_constraintdef(k.oid)) AS sql,
+           c.oid::regclass, k.conname, pg_get_constraintdef(k.oid)) AS sql,
        fn.nspname AS referenced_schema, f.relname AS referenced_name
-  FROM pg_catalog.pg_constraint k
-  JOIN pg_catalog.pg_class c ON c.oid = k.conrelid
-  LEFT JOIN pg_catalog.pg_class f ON f.oid = k.confrelid
-  LEFT JOIN pg_catalog.pg_namespace fn ON fn.oid = f.relnamespace
+  FROM pg_constraint k
+  JOIN pg_class c ON c.oid = k.conrelid
+  LEFT JOIN pg_class f ON f.oid = k.confrelid
+  LEFT JOIN pg_namespace fn ON fn.oid = f.relnamespace
  WHERE k.conrelid = ANY(%(oids)s::oid[])
    AND (k.contype IN ('p', 'u', 'x')
         OR ((k.contype = 'f' OR (k.contype IN ('c', 'n') AND NOT k.convalidated))
@@ -47,15 +47,15 @@ SELECT k.conrelid AS oid, k.conname,
 
 _INDEXES = sql.SQL("""
 SELECT x.indrelid AS oid, n.nspname AS schema_name, c.relname AS table_name, i.relname AS name,
-       am.amname AS access_method, pg_catalog.pg_get_indexdef(i.oid) AS sql,
+       am.amname AS access_method, pg_get_indexdef(i.oid) AS sql,
        i.relkind = 'i' AS has_rows
-  FROM pg_catalog.pg_index x
-  JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
-  JOIN pg_catalog.pg_am am ON am.oid = i.relam
-  JOIN pg_catalog.pg_class c ON c.oid = x.indrelid
-  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  FROM pg_index x
+  JOIN pg_class i ON i.oid = x.indexrelid
+  JOIN pg_am am ON am.oid = i.relam
+  JOIN pg_class c ON c.oid = x.indrelid
+  JOIN pg_namespace n ON n.oid = c.relnamespace
  WHERE x.indrelid = ANY(%(oids)s::oid[]) AND {valid_index}
-   AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint k
+   AND NOT EXISTS (SELECT FROM pg_constraint k
                     WHERE k.conindid = i.oid AND k.contype IN ('p', 'u', 'x'))
  ORDER BY x.indrelid, i.relname
 """).format(valid_index=reading.VALID_INDEX)
@@ -65,50 +65,48 @@ SELECT x.indrelid AS oid, n.nspname AS schema_name, c.relname AS table_name, i.r
 _INDEX_CHANGES = sql.SQL("""
 WITH x AS (
     SELECT x.*, c.relname, i.relname AS name, i.reloptions,
-           pg_catalog.format('ALTER INDEX %%s ', i.oid::regclass) AS alter_index,
-           pg_catalog.format('ALTER TABLE ONLY %%s ', c.oid::regclass) AS alter_table,
-           EXISTS (SELECT FROM pg_catalog.pg_constraint k
+           format('ALTER INDEX %%s ', i.oid::regclass) AS alter_index,
+           format('ALTER TABLE ONLY %%s ', c.oid::regclass) AS alter_table,
+           EXISTS (SELECT FROM pg_constraint k
                     WHERE k.conindid = i.oid AND k.contype IN ('p', 'u', 'x')) AS is_key
-      FROM pg_catalog.pg_index x
-      JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
-      JOIN pg_catalog.pg_class c ON c.oid = x.indrelid
+      FROM pg_index x
+      JOIN pg_class i ON i.oid = x.indexrelid
+      JOIN pg_class c ON c.oid = x.indrelid
      WHERE x.indrelid = ANY(%(oids)s::oid[]) AND {valid_index}
 )
 SELECT indrelid AS oid, v.kind, v.name, v.sql
   FROM x CROSS JOIN LATERAL (VALUES
        ('index setting', x.name, CASE WHEN is_key THEN
            alter_index || 'SET (' || (
-           SELECT pg_catalog.string_agg(
-                      pg_catalog.format('%%I = %%L', option_name, option_value), ', ')
-             FROM pg_catalog.pg_options_to_table(reloptions)) || ')' END),
+           SELECT string_agg(
+                      format('%%I = %%L', option_name, option_value), ', ')
+             FROM pg_options_to_table(reloptions)) || ')' END),
        ('index choice', relname, CASE WHEN indisclustered THEN
-           alter_table || 'CLUSTER ON ' || pg_catalog.quote_ident(x.name) END),
+           alter_table || 'CLUSTER ON ' || quote_ident(x.name) END),
        ('index choice', relname, CASE WHEN indisreplident THEN
-           alter_table || 'REPLICA IDENTITY USING INDEX ' || pg_catalog.quote_ident(x.name) END)
+           alter_table || 'REPLICA IDENTITY USING INDEX ' || quote_ident(x.name) END)
        ) v(kind, name, sql)
  WHERE v.sql IS NOT NULL
 UNION ALL
 SELECT indrelid, 'index setting', name,
-       alter_index || pg_catalog.format('ALTER COLUMN %%s SET STATISTICS %%s', attnum,
-           attstattarget)
-  FROM x JOIN pg_catalog.pg_attribute a ON a.attrelid = x.indexrelid AND attstattarget >= 0
+       alter_index || format('ALTER COLUMN %%s SET STATISTICS %%s', attnum, attstattarget)
+  FROM x JOIN pg_attribute a ON a.attrelid = x.indexrelid AND attstattarget >= 0
 UNION ALL
 SELECT indrelid, 'index partition', name,
-       pg_catalog.format('ALTER INDEX %%s ATTACH PARTITION %%s', h.inhparent::regclass,
-           h.inhrelid::regclass)
-  FROM x JOIN pg_catalog.pg_inherits h ON h.inhrelid = x.indexrelid
+       format('ALTER INDEX %%s ATTACH PARTITION %%s', h.inhparent::regclass, h.inhrelid::regclass)
+  FROM x JOIN pg_inherits h ON h.inhrelid = x.indexrelid
  WHERE indrelid = ANY(%(partitions)s::oid[])
  ORDER BY oid, kind, sql
 """).format(valid_index=reading.VALID_INDEX)
 
 _STATISTICS = """
 SELECT s.stxrelid AS oid, v.kind, n.nspname AS schema_name, s.stxname AS name, v.sql
-  FROM pg_catalog.pg_statistic_ext s
-  JOIN pg_catalog.pg_namespace n ON n.oid = s.stxnamespace
+  FROM pg_statistic_ext s
+  JOIN pg_namespace n ON n.oid = s.stxnamespace
  CROSS JOIN LATERAL (VALUES
-       ('statistics', pg_catalog.pg_get_statisticsobjdef(s.oid)),
+       ('statistics', pg_get_statisticsobjdef(s.oid)),
        ('statistics target', CASE WHEN s.stxstattarget >= 0 THEN
-           pg_catalog.format('ALTER STATISTICS %%I.%%I SET STATISTICS %%s', n.nspname, s.stxname,
+           format('ALTER STATISTICS %%I.%%I SET STATISTICS %%s', n.nspname, s.stxname,
                s.stxstattarget) END)) v(kind, sql)
  WHERE s.stxrelid = ANY(%(oids)s::oid[]) AND v.sql IS NOT NULL
  ORDER BY s.stxrelid, n.nspname, s.stxname
@@ -116,9 +114,9 @@ SELECT s.stxrelid AS oid, v.kind, n.nspname AS schema_name, s.stxname AS name, v
 
 _POLICIES = """
 SELECT p.polrelid AS oid, p.oid AS policy, p.polname AS name,
-       ARRAY(SELECT r.rolname::text FROM pg_catalog.pg_roles r WHERE r.oid = ANY(p.polroles)
+       ARRAY(SELECT r.rolname::text FROM pg_roles r WHERE r.oid = ANY(p.polroles)
               ORDER BY 1) AS roles
-  FROM pg_catalog.pg_policy p
+  FROM pg_policy p
  WHERE p.polrelid = ANY(%(oids)s::oid[])
  ORDER BY p.polrelid, p.polname
 """
@@ -126,35 +124,33 @@ SELECT p.polrelid AS oid, p.oid AS policy, p.polname AS name,
 # Printing a subquery locks its tables (ruleutils' AcquireRewriteLocks), which may be others than
 # ours.
 _CREATE_POLICY = """
-SELECT pg_catalog.format('CREATE POLICY %%I ON %%s AS %%s FOR %%s TO %%s%%s%%s',
+SELECT format('CREATE POLICY %%I ON %%s AS %%s FOR %%s TO %%s%%s%%s',
            p.polname, p.polrelid::regclass,
            CASE WHEN p.polpermissive THEN 'PERMISSIVE' ELSE 'RESTRICTIVE' END,
            CASE p.polcmd WHEN 'r' THEN 'SELECT' WHEN 'a' THEN 'INSERT' WHEN 'w' THEN 'UPDATE'
                WHEN 'd' THEN 'DELETE' ELSE 'ALL' END,
            COALESCE((
-               SELECT pg_catalog.string_agg(pg_catalog.quote_ident(r.rolname), ', '
-                          ORDER BY r.rolname)
-                 FROM pg_catalog.pg_roles r WHERE r.oid = ANY(p.polroles)), 'PUBLIC'),
-           ' USING (' || pg_catalog.pg_get_expr(p.polqual, p.polrelid) || ')',
-           ' WITH CHECK (' || pg_catalog.pg_get_expr(p.polwithcheck, p.polrelid) || ')')
-  FROM pg_catalog.pg_policy p WHERE p.oid = %s
+               SELECT string_agg(quote_ident(r.rolname), ', ' ORDER BY r.rolname)
+                 FROM pg_roles r WHERE r.oid = ANY(p.polroles)), 'PUBLIC'),
+           ' USING (' || pg_get_expr(p.polqual, p.polrelid) || ')',
+           ' WITH CHECK (' || pg_get_expr(p.polwithcheck, p.polrelid) || ')')
+  FROM pg_policy p WHERE p.oid = %s
 """
 
 # An object's address begins with schema and name of the relation or statistics object.
 _COMMENTS = sql.SQL("""
 WITH object AS ({table_objects}
     UNION ALL
-    SELECT u.relid, 'pg_catalog.pg_class'::regclass, u.oid
+    SELECT u.relid, 'pg_class'::regclass, u.oid
       FROM unnest(%(users)s::oid[], %(sequences)s::oid[]) u(relid, oid)
 )
 SELECT o.relid AS oid, 'comment' AS kind, a.object_names[1] AS schema_name,
        a.object_names[2] AS name,
-       pg_catalog.format('COMMENT ON ' || v.target || ' IS %%4$L', a.object_names[1],
+       format('COMMENT ON ' || v.target || ' IS %%4$L', a.object_names[1],
            a.object_names[2], a.object_names[3], d.description) AS sql
   FROM object o
-  JOIN pg_catalog.pg_description d ON d.classoid = o.classid AND d.objoid = o.objid
- CROSS JOIN LATERAL
-       pg_catalog.pg_identify_object_as_address(d.classoid, d.objoid, d.objsubid) a
+  JOIN pg_description d ON d.classoid = o.classid AND d.objoid = o.objid
+ CROSS JOIN LATERAL pg_identify_object_as_address(d.classoid, d.objoid, d.objsubid) a
   JOIN (VALUES
        ('table', 'TABLE %%1$I.%%2$I'), ('foreign table', 'TABLE %%1$I.%%2$I'),
        ('table column', 'COLUMN %%1$I.%%2$I.%%3$I'),

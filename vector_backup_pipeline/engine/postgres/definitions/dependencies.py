@@ -31,40 +31,40 @@ Object: TypeAlias = tuple[str, int]
 # element.
 _EDGES = sql.SQL("""
 WITH RECURSIVE roots AS ({table_objects}), walk(classid, objid, refclassid, refobjid) AS (
-    SELECT 'pg_catalog.pg_class'::regclass::oid, relid, classid::oid, objid FROM roots
+    SELECT 'pg_class'::regclass::oid, relid, classid::oid, objid FROM roots
     UNION
     SELECT w.refclassid, w.refobjid, d.refclassid, d.refobjid
       FROM walk w
      CROSS JOIN LATERAL (
            SELECT d.refclassid, d.refobjid, d.deptype
-             FROM pg_catalog.pg_depend d
+             FROM pg_depend d
             WHERE d.classid = w.refclassid AND d.objid = w.refobjid
               AND d.deptype IN ('n', 'a', 'i', 'e')
            UNION ALL
-           SELECT 'pg_catalog.pg_constraint'::regclass, k.oid, 'n'
-             FROM pg_catalog.pg_constraint k
-            WHERE w.refclassid = 'pg_catalog.pg_type'::regclass AND k.contypid = w.refobjid
+           SELECT 'pg_constraint'::regclass, k.oid, 'n'
+             FROM pg_constraint k
+            WHERE w.refclassid = 'pg_type'::regclass AND k.contypid = w.refobjid
            UNION ALL
            SELECT v.class, v.oid, 'n'
-             FROM pg_catalog.pg_type t
-            CROSS JOIN LATERAL (VALUES ('pg_catalog.pg_type'::regclass, t.typelem),
-                  ('pg_catalog.pg_class'::regclass, t.typrelid)) v(class, oid)
-            WHERE w.refclassid = 'pg_catalog.pg_type'::regclass AND t.oid = w.refobjid
+             FROM pg_type t
+            CROSS JOIN LATERAL (VALUES ('pg_type'::regclass, t.typelem),
+                  ('pg_class'::regclass, t.typrelid)) v(class, oid)
+            WHERE w.refclassid = 'pg_type'::regclass AND t.oid = w.refobjid
            ) d
      WHERE d.refobjid >= 16384
        -- Of a member of an extension, and of what is not recreated, only the extension counts.
        AND (d.deptype = 'e' OR (
-            w.refclassid IN ('pg_catalog.pg_class'::regclass, 'pg_catalog.pg_type'::regclass,
-                'pg_catalog.pg_attrdef'::regclass, 'pg_catalog.pg_constraint'::regclass,
-                'pg_catalog.pg_policy'::regclass, 'pg_catalog.pg_statistic_ext'::regclass,
-                'pg_catalog.pg_extension'::regclass)
-            AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend e
+            w.refclassid IN ('pg_class'::regclass, 'pg_type'::regclass,
+                'pg_attrdef'::regclass, 'pg_constraint'::regclass,
+                'pg_policy'::regclass, 'pg_statistic_ext'::regclass,
+                'pg_extension'::regclass)
+            AND NOT EXISTS (SELECT FROM pg_depend e
                              WHERE e.classid = w.refclassid AND e.objid = w.refobjid
                                AND e.deptype = 'e')))
        -- Other tables and sequences are not needed first. A foreign table becomes an ordinary one.
-       AND d.refclassid <> 'pg_catalog.pg_foreign_server'::regclass
-       AND NOT EXISTS (SELECT FROM pg_catalog.pg_class c
-                        WHERE d.refclassid = 'pg_catalog.pg_class'::regclass
+       AND d.refclassid <> 'pg_foreign_server'::regclass
+       AND NOT EXISTS (SELECT FROM pg_class c
+                        WHERE d.refclassid = 'pg_class'::regclass
                           AND c.oid = d.refobjid AND c.relkind <> 'c')
 )
 SELECT classid::regclass::text AS class, objid AS oid, refclassid::regclass::text AS needed_class,
@@ -75,7 +75,7 @@ SELECT classid::regclass::text AS class, objid AS oid, refclassid::regclass::tex
 _EXTENSIONS = """
 SELECT e.oid, 'extension' AS kind, e.extname AS name, e.extversion AS version,
        n.nspname AS schema_name
-  FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
+  FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
  WHERE e.oid = ANY(%(oids)s::oid[])
 """
 
@@ -84,67 +84,65 @@ SELECT e.oid, 'extension' AS kind, e.extname AS name, e.extversion AS version,
 _TYPES = sql.SQL("""
 WITH named AS (
     SELECT t.*, t.typcollation AS attcollation, n.nspname,
-           pg_catalog.format('%%I.%%I', n.nspname, t.typname) AS full_name,
+           format('%%I.%%I', n.nspname, t.typname) AS full_name,
            CASE t.typtype WHEN 'd' THEN 'DOMAIN' ELSE 'TYPE' END AS object
-      FROM pg_catalog.pg_type t
-      JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
-      LEFT JOIN pg_catalog.pg_class c ON c.oid = t.typrelid
+      FROM pg_type t
+      JOIN pg_namespace n ON n.oid = t.typnamespace
+      LEFT JOIN pg_class c ON c.oid = t.typrelid
      WHERE t.oid = ANY(%(oids)s::oid[])
        AND (t.typtype IN ('e', 'd') OR (t.typtype = 'c' AND c.relkind = 'c'))
 ), domain_check AS (
     SELECT k.contypid, k.oid, k.conname, k.contype, k.convalidated,
-           pg_catalog.format('CONSTRAINT %%I %%s', k.conname,
-               pg_catalog.pg_get_constraintdef(k.oid)) AS sql
-      FROM pg_catalog.pg_constraint k JOIN named ON named.oid = k.contypid
+           format('CONSTRAINT %%I %%s', k.conname, pg_get_constraintdef(k.oid)) AS sql
+      FROM pg_constraint k JOIN named ON named.oid = k.contypid
 ), attribute AS (
-    SELECT named.oid, named.full_name, a.attnum, a.attname, a.attrelid, pg_catalog.concat_ws(' ',
-               pg_catalog.quote_ident(a.attname),
-               pg_catalog.format_type(a.atttypid, a.atttypmod), {collation}) AS sql
+    SELECT named.oid, named.full_name, a.attnum, a.attname, a.attrelid, concat_ws(' ',
+               quote_ident(a.attname),
+               format_type(a.atttypid, a.atttypmod), {collation}) AS sql
       FROM named
-      JOIN pg_catalog.pg_attribute a ON a.attrelid = named.typrelid
-      JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+      JOIN pg_attribute a ON a.attrelid = named.typrelid
+      JOIN pg_type t ON t.oid = a.atttypid
      WHERE a.attnum > 0 AND NOT a.attisdropped
 ), made(oid, number, kind, sql) AS (
-    SELECT oid, 1, 'type', pg_catalog.format('CREATE TYPE %%s AS ENUM (%%s)', full_name, (
-               SELECT pg_catalog.string_agg(pg_catalog.quote_literal(e.enumlabel), ', '
-                          ORDER BY e.enumsortorder)
-                 FROM pg_catalog.pg_enum e WHERE e.enumtypid = named.oid))
+    SELECT oid, 1, 'type', format('CREATE TYPE %%s AS ENUM (%%s)', full_name, (
+               SELECT string_agg(quote_literal(e.enumlabel), ', ' ORDER BY e.enumsortorder)
+                 FROM pg_enum e WHERE e.enumtypid = named.oid))
       FROM named WHERE typtype = 'e'
     UNION ALL
-    SELECT oid, 1, 'type', pg_catalog.format('CREATE TYPE %%s AS (%%s)', full_name, (
-               SELECT pg_catalog.string_agg(a.sql, ', ' ORDER BY a.attnum)
+    SELECT oid, 1, 'type', format('CREATE TYPE %%s AS (%%s)', full_name, (
+               SELECT string_agg(a.sql, ', ' ORDER BY a.attnum)
                  FROM attribute a WHERE a.oid = named.oid))
       FROM named WHERE typtype = 'c'
     UNION ALL
-    SELECT a.oid, 1, 'domain', pg_catalog.concat_ws(' ', 'CREATE DOMAIN', full_name, 'AS',
-               pg_catalog.format_type(a.typbasetype, a.typtypmod), {collation},
-               'DEFAULT ' || pg_catalog.pg_get_expr(a.typdefaultbin, 0),
+    SELECT a.oid, 1, 'domain', concat_ws(' ', 'CREATE DOMAIN', full_name, 'AS',
+               format_type(a.typbasetype, a.typtypmod), {collation},
+               'DEFAULT ' || pg_get_expr(a.typdefaultbin, 0),
                CASE WHEN a.typnotnull THEN COALESCE((
                    SELECT k.sql FROM domain_check k WHERE k.contypid = a.oid AND k.contype = 'n'),
                    'NOT NULL') END,
-               (SELECT pg_catalog.string_agg(k.sql, ' ' ORDER BY k.conname) FROM domain_check k
+               (SELECT string_agg(k.sql, ' ' ORDER BY k.conname) FROM domain_check k
                  WHERE k.contypid = a.oid AND k.contype = 'c' AND k.convalidated))
-      FROM named a JOIN pg_catalog.pg_type t ON t.oid = a.typbasetype
+      FROM named a JOIN pg_type t ON t.oid = a.typbasetype
      WHERE a.typtype = 'd'
     UNION ALL
     SELECT named.oid, 2, 'domain constraint',
-           pg_catalog.format('ALTER DOMAIN %%s ADD %%s', full_name, k.sql)
+           format('ALTER DOMAIN %%s ADD %%s', full_name, k.sql)
       FROM named JOIN domain_check k ON k.contypid = named.oid
      WHERE k.contype = 'c' AND NOT k.convalidated
     UNION ALL
-    SELECT oid, 3, 'comment', pg_catalog.format('COMMENT ON %%s %%s IS %%L', object, full_name,
-               pg_catalog.obj_description(oid, 'pg_type'))
-      FROM named WHERE pg_catalog.obj_description(oid, 'pg_type') IS NOT NULL
+    SELECT oid, 3, 'comment', format('COMMENT ON %%s %%s IS %%L', object, full_name,
+               obj_description(oid, 'pg_type'))
+      FROM named WHERE obj_description(oid, 'pg_type') IS NOT NULL
     UNION ALL
-    SELECT oid, 3, 'comment', pg_catalog.format('COMMENT ON COLUMN %%s.%%I IS %%L', full_name,
-               attname, pg_catalog.col_description(attrelid, attnum))
-      FROM attribute WHERE pg_catalog.col_description(attrelid, attnum) IS NOT NULL
+    SELECT oid, 3, 'comment', format('COMMENT ON COLUMN %%s.%%I IS %%L', full_name,
+               attname, col_description(attrelid, attnum))
+      FROM attribute WHERE col_description(attrelid, attnum) IS NOT NULL
     UNION ALL
-    SELECT named.oid, 3, 'comment', pg_catalog.format(
+    SELECT named.oid, 3, 'comment', format(
                'COMMENT ON CONSTRAINT %%I ON DOMAIN %%s IS %%L', k.conname, full_name,
-               pg_catalog.obj_description(k.oid, 'pg_constraint'))
+               obj_description(k.oid, 'pg_constraint'))
       FROM named JOIN domain_check k ON k.contypid = named.oid
-     WHERE pg_catalog.obj_description(k.oid, 'pg_constraint') IS NOT NULL
+     WHERE obj_description(k.oid, 'pg_constraint') IS NOT NULL
 )
 SELECT made.oid, made.kind, named.nspname AS schema_name, named.typname AS name, made.sql
   FROM made JOIN named USING (oid)
@@ -155,15 +153,15 @@ SELECT made.oid, made.kind, named.nspname AS schema_name, named.typname AS name,
 _ADDRESSES = """
 SELECT u.class::text AS class, u.oid, a.type AS kind, a.object_names AS names,
        a.object_args AS arguments, e.extname AS extension,
-       pg_catalog.pg_describe_object(u.class, u.oid, 0) AS description
+       pg_describe_object(u.class, u.oid, 0) AS description
   FROM unnest(%(classes)s::regclass[], %(objects)s::oid[]) u(class, oid)
- CROSS JOIN LATERAL pg_catalog.pg_identify_object_as_address(u.class, u.oid, 0) a
-  LEFT JOIN pg_catalog.pg_depend d
+ CROSS JOIN LATERAL pg_identify_object_as_address(u.class, u.oid, 0) a
+  LEFT JOIN pg_depend d
     ON d.classid = u.class AND d.objid = u.oid AND d.deptype = 'e'
-  LEFT JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid
+  LEFT JOIN pg_extension e ON e.oid = d.refobjid
  WHERE NOT EXISTS (
-       SELECT FROM pg_catalog.pg_type t
-        WHERE u.class = 'pg_catalog.pg_type'::regclass AND t.oid = u.oid
+       SELECT FROM pg_type t
+        WHERE u.class = 'pg_type'::regclass AND t.oid = u.oid
           AND ((t.typcategory = 'A' AND t.typelem <> 0) OR t.typtype = 'm'))
 """
 
@@ -219,7 +217,7 @@ def _read_addresses(cursor: Cursor, objects: list[Object]) -> dict[Object, Objec
     address_rows = rows(
         cursor,
         _ADDRESSES,
-        classes=["pg_catalog." + name for name, _ in objects],
+        classes=["" + name for name, _ in objects],
         objects=[oid for _, oid in objects],
     )
     return {(row.pop("class"), row.pop("oid")): ObjectAddress(**row) for row in address_rows}

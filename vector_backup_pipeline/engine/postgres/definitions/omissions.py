@@ -13,50 +13,50 @@ from vector_backup_pipeline.engine.table_definition import Column, Omission, Omi
 # publication of all tables, or of a schema, has the new table by itself.
 _OMISSIONS = sql.SQL("""
 WITH c AS (
-    SELECT * FROM pg_catalog.pg_class c WHERE c.oid = ANY(%(oids)s::oid[])
+    SELECT * FROM pg_class c WHERE c.oid = ANY(%(oids)s::oid[])
 )
 SELECT c.oid, 'trigger' AS kind, 'trigger ' || t.tgname AS text
-  FROM c JOIN pg_catalog.pg_trigger t ON t.tgrelid = c.oid
+  FROM c JOIN pg_trigger t ON t.tgrelid = c.oid
  WHERE NOT t.tgisinternal
-   AND NOT EXISTS (SELECT FROM pg_catalog.pg_trigger above JOIN c p ON p.oid = above.tgrelid
+   AND NOT EXISTS (SELECT FROM pg_trigger above JOIN c p ON p.oid = above.tgrelid
                     WHERE above.oid = t.tgparentid)
 UNION ALL
 SELECT c.oid, 'rule', 'rule ' || r.rulename
-  FROM c JOIN pg_catalog.pg_rewrite r ON r.ev_class = c.oid
+  FROM c JOIN pg_rewrite r ON r.ev_class = c.oid
 UNION ALL
 SELECT c.oid, 'publication', 'publication ' || p.pubname
   FROM c
-  JOIN pg_catalog.pg_publication_rel r ON r.prrelid = c.oid
-  JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid
+  JOIN pg_publication_rel r ON r.prrelid = c.oid
+  JOIN pg_publication p ON p.oid = r.prpubid
 UNION ALL
 SELECT c.oid, 'grant', 'grants ' || c.relacl::text FROM c WHERE c.relacl IS NOT NULL
 UNION ALL
 SELECT c.oid, 'grant', 'grants on column ' || a.attname || ' ' || a.attacl::text
-  FROM c JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid
+  FROM c JOIN pg_attribute a ON a.attrelid = c.oid
  WHERE a.attacl IS NOT NULL AND NOT a.attisdropped
 UNION ALL
 SELECT u.relid, 'grant', 'grants on sequence ' || n.nspname || '.' || s.relname
   FROM unnest(%(users)s::oid[], %(sequences)s::oid[]) u(relid, oid)
-  JOIN pg_catalog.pg_class s ON s.oid = u.oid
-  JOIN pg_catalog.pg_namespace n ON n.oid = s.relnamespace
+  JOIN pg_class s ON s.oid = u.oid
+  JOIN pg_namespace n ON n.oid = s.relnamespace
  WHERE s.relacl IS NOT NULL
 UNION ALL
 SELECT c.oid, 'security label',
        'security label of ' || l.provider || COALESCE(' on column ' || a.attname, '')
   FROM c
-  JOIN pg_catalog.pg_seclabel l
-    ON l.objoid = c.oid AND l.classoid = 'pg_catalog.pg_class'::regclass
-  LEFT JOIN pg_catalog.pg_attribute a
+  JOIN pg_seclabel l
+    ON l.objoid = c.oid AND l.classoid = 'pg_class'::regclass
+  LEFT JOIN pg_attribute a
     ON a.attrelid = l.objoid AND a.attnum = l.objsubid AND l.objsubid > 0
 UNION ALL
 SELECT c.oid, 'tablespace', 'tablespace ' || s.spcname
-  FROM c JOIN pg_catalog.pg_tablespace s ON s.oid = c.reltablespace
+  FROM c JOIN pg_tablespace s ON s.oid = c.reltablespace
 UNION ALL
 SELECT c.oid, v.kind, v.text
   FROM c
-  JOIN pg_catalog.pg_index x ON x.indrelid = c.oid
-  JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
-  LEFT JOIN pg_catalog.pg_tablespace s ON s.oid = i.reltablespace
+  JOIN pg_index x ON x.indrelid = c.oid
+  JOIN pg_class i ON i.oid = x.indexrelid
+  LEFT JOIN pg_tablespace s ON s.oid = i.reltablespace
  CROSS JOIN LATERAL (VALUES
        ('tablespace', 'tablespace ' || s.spcname || ' of index ' || i.relname),
        ('invalid index', CASE WHEN NOT ({valid_index}) THEN
@@ -65,28 +65,28 @@ SELECT c.oid, v.kind, v.text
 UNION ALL
 SELECT c.oid, 'foreign server', 'foreign server ' || s.srvname || ': becomes an ordinary table'
   FROM c
-  JOIN pg_catalog.pg_foreign_table f ON f.ftrelid = c.oid
-  JOIN pg_catalog.pg_foreign_server s ON s.oid = f.ftserver
+  JOIN pg_foreign_table f ON f.ftrelid = c.oid
+  JOIN pg_foreign_server s ON s.oid = f.ftserver
 UNION ALL
-SELECT c.oid, 'structure', 'type ' || pg_catalog.format_type(c.reloftype, NULL) || ' of the table'
+SELECT c.oid, 'structure', 'type ' || format_type(c.reloftype, NULL) || ' of the table'
   FROM c WHERE c.reloftype <> 0
 UNION ALL
 SELECT c.oid, 'structure', CASE WHEN c.relispartition THEN 'attachment as a partition of '
            ELSE 'inheritance from ' END || n.nspname || '.' || p.relname
-           || COALESCE(' ' || pg_catalog.pg_get_expr(c.relpartbound, 0), '')
+           || COALESCE(' ' || pg_get_expr(c.relpartbound, 0), '')
   FROM c
-  JOIN pg_catalog.pg_inherits h ON h.inhrelid = c.oid
-  JOIN pg_catalog.pg_class p ON p.oid = h.inhparent
-  JOIN pg_catalog.pg_namespace n ON n.oid = p.relnamespace
+  JOIN pg_inherits h ON h.inhrelid = c.oid
+  JOIN pg_class p ON p.oid = h.inhparent
+  JOIN pg_namespace n ON n.oid = p.relnamespace
  WHERE c.oid <> ALL(%(partitions)s::oid[])
 UNION ALL
 -- From PostgreSQL 17 on, partitions share their root's identity; before, some had one of their own.
 SELECT c.oid, 'structure', 'identity of column ' || a.attname
-  FROM c JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid
+  FROM c JOIN pg_attribute a ON a.attrelid = c.oid
  WHERE a.attidentity <> '' AND a.attnum > 0 AND NOT a.attisdropped
    AND (c.oid = ANY(%(partitions)s::oid[])) = EXISTS (
-       SELECT FROM pg_catalog.pg_depend d
-        WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.refclassid = d.classid
+       SELECT FROM pg_depend d
+        WHERE d.classid = 'pg_class'::regclass AND d.refclassid = d.classid
           AND d.refobjid = c.oid AND d.refobjsubid = a.attnum AND d.deptype = 'i')
  ORDER BY 1, 2, 3
 """).format(valid_index=VALID_INDEX)

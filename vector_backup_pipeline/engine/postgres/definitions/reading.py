@@ -22,45 +22,45 @@ _SIDE_LOCK_TIMEOUT = "200ms"
 # A foreign key to a partitioned table has one more row in pg_constraint for each partition, which
 # belongs to the same table as its parent row. PostgreSQL makes these itself.
 NOT_INTERNAL = sql.SQL("""NOT EXISTS (
-       SELECT FROM pg_catalog.pg_constraint above
+       SELECT FROM pg_constraint above
         WHERE above.oid = k.conparentid AND above.conrelid = k.conrelid)""")
 # A partitioned table's index is "invalid" until each partition's is attached.
 VALID_INDEX = sql.SQL("x.indislive AND ((x.indisvalid AND x.indisready) OR i.relkind = 'I')")
 # The objects that a table's statements come from, and the table's OID. Columns are in pg_class.
 TABLE_OBJECTS = sql.SQL("""
-    SELECT c.oid AS relid, 'pg_catalog.pg_class'::regclass AS classid, c.oid AS objid
-      FROM pg_catalog.pg_class c WHERE c.oid = ANY(%(oids)s::oid[])
+    SELECT c.oid AS relid, 'pg_class'::regclass AS classid, c.oid AS objid
+      FROM pg_class c WHERE c.oid = ANY(%(oids)s::oid[])
     UNION ALL
-    SELECT x.indrelid, 'pg_catalog.pg_class'::regclass, x.indexrelid
-      FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
+    SELECT x.indrelid, 'pg_class'::regclass, x.indexrelid
+      FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid
      WHERE x.indrelid = ANY(%(oids)s::oid[]) AND {valid_index}
     UNION ALL
-    SELECT d.adrelid, 'pg_catalog.pg_attrdef'::regclass, d.oid
-      FROM pg_catalog.pg_attrdef d WHERE d.adrelid = ANY(%(oids)s::oid[])
+    SELECT d.adrelid, 'pg_attrdef'::regclass, d.oid
+      FROM pg_attrdef d WHERE d.adrelid = ANY(%(oids)s::oid[])
     UNION ALL
-    SELECT k.conrelid, 'pg_catalog.pg_constraint'::regclass, k.oid
-      FROM pg_catalog.pg_constraint k
+    SELECT k.conrelid, 'pg_constraint'::regclass, k.oid
+      FROM pg_constraint k
      WHERE k.conrelid = ANY(%(oids)s::oid[]) AND k.contype <> 't' AND {not_internal}
     UNION ALL
-    SELECT p.polrelid, 'pg_catalog.pg_policy'::regclass, p.oid
-      FROM pg_catalog.pg_policy p WHERE p.polrelid = ANY(%(oids)s::oid[])
+    SELECT p.polrelid, 'pg_policy'::regclass, p.oid
+      FROM pg_policy p WHERE p.polrelid = ANY(%(oids)s::oid[])
     UNION ALL
-    SELECT s.stxrelid, 'pg_catalog.pg_statistic_ext'::regclass, s.oid
-      FROM pg_catalog.pg_statistic_ext s WHERE s.stxrelid = ANY(%(oids)s::oid[])
+    SELECT s.stxrelid, 'pg_statistic_ext'::regclass, s.oid
+      FROM pg_statistic_ext s WHERE s.stxrelid = ANY(%(oids)s::oid[])
 """).format(valid_index=VALID_INDEX, not_internal=NOT_INTERNAL)
 # The types of the tables' columns (`root`) and what they contain, down to the last element of
 # arrays, domains, ranges and composites.
 CONTAINED_TYPES = sql.SQL("""contained(root, oid) AS (
-    SELECT atttypid, atttypid FROM pg_catalog.pg_attribute
+    SELECT atttypid, atttypid FROM pg_attribute
      WHERE attrelid = ANY(%(oids)s::oid[]) AND attnum > 0
     UNION
     SELECT contained.root, part.oid
       FROM contained
-      JOIN pg_catalog.pg_type t ON t.oid = contained.oid
+      JOIN pg_type t ON t.oid = contained.oid
      CROSS JOIN LATERAL (
            SELECT t.typelem UNION ALL SELECT t.typbasetype UNION ALL
-           SELECT r.rngsubtype FROM pg_catalog.pg_range r WHERE {range_of_type} UNION ALL
-           SELECT atttypid FROM pg_catalog.pg_attribute WHERE attrelid = t.typrelid AND attnum > 0
+           SELECT r.rngsubtype FROM pg_range r WHERE {range_of_type} UNION ALL
+           SELECT atttypid FROM pg_attribute WHERE attrelid = t.typrelid AND attnum > 0
            ) part(oid)
 )""")
 
@@ -121,7 +121,5 @@ def side_read(cursor: Cursor) -> Iterator[None]:
     It is always rolled back: that releases the locks taken inside and resets `lock_timeout`.
     """
     with savepoint(cursor, keeps=False):
-        cursor.execute(
-            "SELECT pg_catalog.set_config('lock_timeout', %s, true)", (_SIDE_LOCK_TIMEOUT,)
-        )
+        cursor.execute("SELECT set_config('lock_timeout', %s, true)", (_SIDE_LOCK_TIMEOUT,))
         yield

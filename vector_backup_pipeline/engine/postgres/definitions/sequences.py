@@ -17,39 +17,39 @@ _SEQUENCES = sql.SQL("""
 WITH used AS (
     SELECT d.refobjid AS relid, d.refobjsubid AS attnum, d.objid AS oid,
            CASE d.deptype WHEN 'i' THEN 'identity' ELSE 'serial' END AS role
-      FROM pg_catalog.pg_depend d
-     WHERE d.classid = 'pg_catalog.pg_class'::regclass
-       AND d.refclassid = 'pg_catalog.pg_class'::regclass
+      FROM pg_depend d
+     WHERE d.classid = 'pg_class'::regclass
+       AND d.refclassid = 'pg_class'::regclass
        AND d.refobjid = ANY(%(oids)s::oid[]) AND d.refobjsubid > 0 AND d.deptype IN ('a', 'i')
        AND NOT (d.deptype = 'i' AND d.refobjid = ANY(%(partitions)s::oid[]))
     UNION
     SELECT f.adrelid, f.adnum, d.refobjid, 'shared'
-      FROM pg_catalog.pg_attrdef f
-      JOIN pg_catalog.pg_depend d
-        ON d.classid = 'pg_catalog.pg_attrdef'::regclass AND d.objid = f.oid
-       AND d.refclassid = 'pg_catalog.pg_class'::regclass
+      FROM pg_attrdef f
+      JOIN pg_depend d
+        ON d.classid = 'pg_attrdef'::regclass AND d.objid = f.oid
+       AND d.refclassid = 'pg_class'::regclass
      WHERE f.adrelid = ANY(%(oids)s::oid[])
        AND NOT EXISTS (
-           SELECT FROM pg_catalog.pg_depend o
-            WHERE o.classid = 'pg_catalog.pg_class'::regclass AND o.objid = d.refobjid
-              AND o.refclassid = 'pg_catalog.pg_class'::regclass AND o.deptype IN ('a', 'i')
+           SELECT FROM pg_depend o
+            WHERE o.classid = 'pg_class'::regclass AND o.objid = d.refobjid
+              AND o.refclassid = 'pg_class'::regclass AND o.deptype IN ('a', 'i')
               AND o.refobjid = f.adrelid AND o.refobjsubid > 0)
 )
 SELECT used.relid AS oid, used.oid AS sequence, used.role, n.nspname AS schema_name,
        c.relname AS name, a.attname AS column,
        s.seqincrement AS increment, s.seqmin AS minimum, s.seqmax AS maximum,
-       pg_catalog.format('CREATE %%sSEQUENCE %%s AS %%s %%s',
+       format('CREATE %%sSEQUENCE %%s AS %%s %%s',
            CASE c.relpersistence WHEN 'u' THEN 'UNLOGGED ' END, c.oid::regclass,
-           pg_catalog.format_type(s.seqtypid, NULL), {options}) AS create_sql,
-       pg_catalog.format('ALTER SEQUENCE %%s OWNED BY %%s.%%I', c.oid::regclass,
+           format_type(s.seqtypid, NULL), {options}) AS create_sql,
+       format('ALTER SEQUENCE %%s OWNED BY %%s.%%I', c.oid::regclass,
            used.relid::regclass, a.attname) AS owner_sql,
-       pg_catalog.has_sequence_privilege(c.oid, 'SELECT')
-           AND pg_catalog.has_schema_privilege(n.oid, 'USAGE') AS readable
+       has_sequence_privilege(c.oid, 'SELECT')
+           AND has_schema_privilege(n.oid, 'USAGE') AS readable
   FROM used
-  JOIN pg_catalog.pg_class c ON c.oid = used.oid AND c.relkind = 'S'
-  JOIN pg_catalog.pg_sequence s ON s.seqrelid = c.oid
-  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-  JOIN pg_catalog.pg_attribute a ON a.attrelid = used.relid AND a.attnum = used.attnum
+  JOIN pg_class c ON c.oid = used.oid AND c.relkind = 'S'
+  JOIN pg_sequence s ON s.seqrelid = c.oid
+  JOIN pg_namespace n ON n.oid = c.relnamespace
+  JOIN pg_attribute a ON a.attrelid = used.relid AND a.attnum = used.attnum
  ORDER BY used.role = 'shared', used.relid, used.attnum, n.nspname, c.relname
 """).format(options=SEQUENCE_OPTIONS)
 

@@ -1,8 +1,8 @@
 """Tables and partitions (pg_class, pg_inherits, pg_attribute): CREATE TABLE and typed columns."""
 
 from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 
 from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
@@ -24,29 +24,29 @@ from vector_backup_pipeline.engine.table_definition import (
 _TREE = sql.SQL("""
 WITH RECURSIVE tree AS (
     SELECT oid, oid AS root, 0 AS depth
-      FROM pg_catalog.pg_class WHERE oid = ANY(%(oids)s::oid[])
+      FROM pg_class WHERE oid = ANY(%(oids)s::oid[])
     UNION ALL
     SELECT i.inhrelid, tree.root, tree.depth + 1
       FROM tree
-      JOIN pg_catalog.pg_class p ON p.oid = tree.oid AND p.relkind = 'p'
-      JOIN pg_catalog.pg_inherits i ON i.inhparent = p.oid AND NOT {detaching}
+      JOIN pg_class p ON p.oid = tree.oid AND p.relkind = 'p'
+      JOIN pg_inherits i ON i.inhparent = p.oid AND NOT {detaching}
 )
 SELECT tree.root, tree.oid, n.nspname AS schema_name, c.relname AS name,
-       pg_catalog.pg_get_userbyid(c.relowner) AS owner,
+       pg_get_userbyid(c.relowner) AS owner,
        ARRAY(SELECT a.attname::text
-               FROM pg_catalog.pg_constraint k
-              CROSS JOIN pg_catalog.unnest(k.conkey) WITH ORDINALITY u(attnum, number)
-               JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = u.attnum
+               FROM pg_constraint k
+              CROSS JOIN unnest(k.conkey) WITH ORDINALITY u(attnum, number)
+               JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = u.attnum
               WHERE k.conrelid = c.oid AND k.contype = 'p'
               ORDER BY u.number) AS primary_key
   FROM tree
-  JOIN pg_catalog.pg_class c USING (oid)
-  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  JOIN pg_class c USING (oid)
+  JOIN pg_namespace n ON n.oid = c.relnamespace
  ORDER BY tree.depth, n.nspname, c.relname
 """)
 
 # Of a sequence s in pg_sequence.
-SEQUENCE_OPTIONS = sql.SQL("""pg_catalog.format(
+SEQUENCE_OPTIONS = sql.SQL("""format(
            'START WITH %%s INCREMENT BY %%s MINVALUE %%s MAXVALUE %%s CACHE %%s%%s', s.seqstart,
            s.seqincrement, s.seqmin, s.seqmax, s.seqcache,
            CASE WHEN s.seqcycle THEN ' CYCLE' END)""")
@@ -59,57 +59,55 @@ COLLATION = sql.SQL("'COLLATE ' || NULLIF(a.attcollation, t.typcollation)::regco
 # comes later. Constraints that are NOT ENFORCED are not validated either.
 _CREATE_TABLE = sql.SQL("""
 WITH column_sql AS (
-SELECT a.attrelid, a.attnum, pg_catalog.concat_ws(' ',
-           pg_catalog.quote_ident(a.attname), pg_catalog.format_type(a.atttypid, a.atttypmod),
+SELECT a.attrelid, a.attnum, concat_ws(' ',
+           quote_ident(a.attname), format_type(a.atttypid, a.atttypmod),
            {collation},
            CASE
-           WHEN a.attgenerated <> '' THEN pg_catalog.format('GENERATED ALWAYS AS (%%s) %%s',
+           WHEN a.attgenerated <> '' THEN format('GENERATED ALWAYS AS (%%s) %%s',
                e.sql, CASE a.attgenerated WHEN 's' THEN 'STORED' ELSE 'VIRTUAL' END)
-           WHEN identity.sql IS NOT NULL THEN pg_catalog.format('GENERATED %%s AS IDENTITY (%%s)',
+           WHEN identity.sql IS NOT NULL THEN format('GENERATED %%s AS IDENTITY (%%s)',
                CASE a.attidentity WHEN 'a' THEN 'ALWAYS' ELSE 'BY DEFAULT' END, identity.sql)
            ELSE 'DEFAULT ' || e.sql END,
            CASE
-           WHEN k.convalidated THEN pg_catalog.format('CONSTRAINT %%I NOT NULL%%s', k.conname,
+           WHEN k.convalidated THEN format('CONSTRAINT %%I NOT NULL%%s', k.conname,
                CASE WHEN k.connoinherit THEN ' NO INHERIT' END)
            WHEN k.oid IS NULL AND a.attnotnull THEN 'NOT NULL' END) AS sql
-  FROM pg_catalog.pg_attribute a
-  JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
-  LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
-  LEFT JOIN LATERAL pg_catalog.pg_get_expr(d.adbin, d.adrelid) e(sql) ON true
-  LEFT JOIN pg_catalog.pg_constraint k
+  FROM pg_attribute a
+  JOIN pg_type t ON t.oid = a.atttypid
+  LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+  LEFT JOIN LATERAL pg_get_expr(d.adbin, d.adrelid) e(sql) ON true
+  LEFT JOIN pg_constraint k
     ON k.conrelid = a.attrelid AND k.contype = 'n' AND k.conkey = ARRAY[a.attnum]
   LEFT JOIN LATERAL (
-       SELECT pg_catalog.format('SEQUENCE NAME %%s %%s', s.seqrelid::regclass, {options})
-         FROM pg_catalog.pg_depend i
-         JOIN pg_catalog.pg_sequence s ON s.seqrelid = i.objid
-        WHERE i.classid = 'pg_catalog.pg_class'::regclass AND i.refclassid = i.classid
+       SELECT format('SEQUENCE NAME %%s %%s', s.seqrelid::regclass, {options})
+         FROM pg_depend i
+         JOIN pg_sequence s ON s.seqrelid = i.objid
+        WHERE i.classid = 'pg_class'::regclass AND i.refclassid = i.classid
           AND i.refobjid = a.attrelid AND i.refobjsubid = a.attnum AND i.deptype = 'i'
           AND a.attrelid <> ALL(%(partitions)s::oid[])) identity(sql) ON true
  WHERE a.attrelid = ANY(%(oids)s::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
 )
 SELECT c.oid, v.kind, v.sql
-  FROM pg_catalog.pg_class c
-  LEFT JOIN pg_catalog.pg_am am ON am.oid = c.relam
-  LEFT JOIN pg_catalog.pg_inherits h ON h.inhrelid = c.oid AND c.oid = ANY(%(partitions)s::oid[])
+  FROM pg_class c
+  LEFT JOIN pg_am am ON am.oid = c.relam
+  LEFT JOIN pg_inherits h ON h.inhrelid = c.oid AND c.oid = ANY(%(partitions)s::oid[])
  CROSS JOIN LATERAL (VALUES
-       ('table', pg_catalog.format('CREATE %%sTABLE %%s (%%s)%%s%%s',
+       ('table', format('CREATE %%sTABLE %%s (%%s)%%s%%s',
            -- PostgreSQL 18 refuses an unlogged partitioned table.
            CASE WHEN c.relpersistence = 'u' AND c.relkind <> 'p' THEN 'UNLOGGED ' END,
            c.oid::regclass,
-           pg_catalog.array_to_string(
+           array_to_string(
                ARRAY(SELECT l.sql FROM column_sql l WHERE l.attrelid = c.oid ORDER BY l.attnum)
-               || ARRAY(SELECT pg_catalog.format('CONSTRAINT %%I %%s', k.conname,
-                                   pg_catalog.pg_get_constraintdef(k.oid))
-                          FROM pg_catalog.pg_constraint k
+               || ARRAY(SELECT format('CONSTRAINT %%I %%s', k.conname, pg_get_constraintdef(k.oid))
+                          FROM pg_constraint k
                          WHERE k.conrelid = c.oid AND k.contype = 'c' AND k.convalidated
                          ORDER BY k.conname), ', '),
-           ' PARTITION BY ' || CASE WHEN c.relkind = 'p' THEN
-               pg_catalog.pg_get_partkeydef(c.oid) END,
-           ' USING ' || pg_catalog.quote_ident(NULLIF(am.amname, 'heap')))),
+           ' PARTITION BY ' || CASE WHEN c.relkind = 'p' THEN pg_get_partkeydef(c.oid) END,
+           ' USING ' || quote_ident(NULLIF(am.amname, 'heap')))),
        -- A bound has no columns, so pg_get_expr needs no relation (newer servers would lock it).
        ('partition', CASE WHEN h.inhparent IS NOT NULL THEN
-           pg_catalog.format('ALTER TABLE ONLY %%s ATTACH PARTITION %%s %%s',
-               h.inhparent::regclass, c.oid::regclass, pg_catalog.pg_get_expr(c.relpartbound, 0))
+           format('ALTER TABLE ONLY %%s ATTACH PARTITION %%s %%s',
+               h.inhparent::regclass, c.oid::regclass, pg_get_expr(c.relpartbound, 0))
            END)
        ) v(kind, sql)
  WHERE c.oid = ANY(%(oids)s::oid[]) AND v.sql IS NOT NULL
@@ -118,14 +116,14 @@ SELECT c.oid, v.kind, v.sql
 # attstattarget is -1, and NULL from PostgreSQL 17 on, for the default.
 _SETTINGS = sql.SQL("""
 WITH c AS (
-    SELECT c.*, pg_catalog.format('ALTER TABLE ONLY %%s ', c.oid::regclass) AS alter_table
-      FROM pg_catalog.pg_class c WHERE c.oid = ANY(%(oids)s::oid[])
+    SELECT c.*, format('ALTER TABLE ONLY %%s ', c.oid::regclass) AS alter_table
+      FROM pg_class c WHERE c.oid = ANY(%(oids)s::oid[])
 ), a AS (
     SELECT a.*, t.typstorage,
-           c.alter_table || pg_catalog.format('ALTER COLUMN %%I SET ', a.attname) AS alter_column
-      FROM pg_catalog.pg_attribute a
+           c.alter_table || format('ALTER COLUMN %%I SET ', a.attname) AS alter_column
+      FROM pg_attribute a
       JOIN c ON c.oid = a.attrelid
-      JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+      JOIN pg_type t ON t.oid = a.atttypid
      WHERE a.attnum > 0 AND NOT a.attisdropped
 )
 SELECT attrelid AS oid, v.kind, attnum, v.number, alter_column || v.sql AS sql
@@ -139,17 +137,17 @@ SELECT attrelid AS oid, v.kind, attnum, v.number, alter_column || v.sql AS sql
  WHERE v.sql IS NOT NULL
 UNION ALL
 SELECT c.oid, 'setting', v.number, o.number,
-       c.alter_table || pg_catalog.format('SET (%%s%%I = %%L)', v.prefix, o.name, o.value)
-  FROM c LEFT JOIN pg_catalog.pg_class toast ON toast.oid = c.reltoastrelid
+       c.alter_table || format('SET (%%s%%I = %%L)', v.prefix, o.name, o.value)
+  FROM c LEFT JOIN pg_class toast ON toast.oid = c.reltoastrelid
  CROSS JOIN LATERAL (VALUES (-1, '', c.reloptions), (0, 'toast.', toast.reloptions))
        v(number, prefix, options)
- CROSS JOIN LATERAL pg_catalog.pg_options_to_table(v.options)
+ CROSS JOIN LATERAL pg_options_to_table(v.options)
        WITH ORDINALITY o(name, value, number)
 UNION ALL
 SELECT attrelid, 'setting', attnum, o.number,
-       alter_column || pg_catalog.format('(%%I = %%L)', o.name, o.value)
+       alter_column || format('(%%I = %%L)', o.name, o.value)
   FROM a
- CROSS JOIN LATERAL pg_catalog.pg_options_to_table(attoptions)
+ CROSS JOIN LATERAL pg_options_to_table(attoptions)
        WITH ORDINALITY o(name, value, number)
 UNION ALL
 SELECT c.oid, v.kind, 0, v.number, c.alter_table || v.sql
@@ -168,67 +166,50 @@ SELECT c.oid, v.kind, 0, v.number, c.alter_table || v.sql
 _COLUMNS = sql.SQL("""
 WITH RECURSIVE {contained_types}
 SELECT a.attrelid AS oid, a.attname AS name, a.attgenerated <> '' AS generated,
-       pg_catalog.format_type(a.atttypid, a.atttypmod) AS text, n.nspname AS schema_name, t.typname,
+       format_type(a.atttypid, a.atttypmod) AS text, n.nspname AS schema_name, t.typname,
        a.atttypmod AS modifier,
        a.atttypid NOT IN (
-           SELECT contained.root FROM contained JOIN pg_catalog.pg_type t USING (oid)
+           SELECT contained.root FROM contained JOIN pg_type t USING (oid)
             WHERE t.typtype IN ('c', 'p')
                OR (t.typnamespace = 'pg_catalog'::regnamespace AND t.typname ~ '^reg')
                OR (t.typcategory = 'A' AND t.typelem >= 16384)
                OR t.typsend = 0 OR t.typreceive = 0) AS binary_portable
-  FROM pg_catalog.pg_attribute a
-  JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
-  JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
+  FROM pg_attribute a
+  JOIN pg_type t ON t.oid = a.atttypid
+  JOIN pg_namespace n ON n.oid = t.typnamespace
  WHERE a.attrelid = ANY(%(oids)s::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
  ORDER BY a.attrelid, a.attnum
 """)
 
 
 @dataclass(frozen=True)
-class Relation:
-    """A table of the set, or a partition below one."""
+class Tree:
+    """A table of the set and its partitions: their names by OID, parents first."""
 
-    oid: int
-    name: QualifiedName
     owner: str
     primary_key: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Tree:
-    """A table of the set and its partitions, parents first.
-
-    `created_with` is the topmost table of the set that this one is a partition of.
-    """
-
-    relations: tuple[Relation, ...]
-    created_with: QualifiedName | None
+    names: dict[int, QualifiedName] = field(default_factory=dict)
 
     @property
-    def root(self) -> Relation:
-        return self.relations[0]
+    def root(self) -> int:
+        return next(iter(self.names))
 
-    @property
-    def oids(self) -> list[int]:
-        return [relation.oid for relation in self.relations]
+    def created_with(self, trees: Iterable["Tree"]) -> QualifiedName | None:
+        """The topmost table of the set that this one is a partition of."""
+        holders = [tree for tree in trees if tree is not self and self.root in tree.names]
+        top = max(holders, key=lambda tree: len(tree.names), default=None)
+        return None if top is None else top.names[top.root]
 
 
 def read_trees(cursor: Cursor, oids: list[int]) -> list[Tree]:
     """In the order of `oids`; tables that do not exist any more are missing."""
     detaching = since_14(cursor, "i.inhdetachpending", "false")
-    relations_by_root: dict[int, list[Relation]] = {oid: [] for oid in oids}
+    trees: dict[int, Tree] = {}
     for row in rows(cursor, _TREE.format(detaching=detaching), oids=oids):
+        tree = trees.setdefault(row["root"], Tree(row["owner"], tuple(row["primary_key"])))
         name = QualifiedName(schema_name=row["schema_name"], name=row["name"])
-        relations_by_root[row["root"]].append(
-            Relation(row["oid"], name, row["owner"], tuple(row["primary_key"]))
-        )
-    trees = [relations for relations in relations_by_root.values() if relations]
-    return [Tree(tuple(relations), _created_with(relations[0], trees)) for relations in trees]
-
-
-def _created_with(root: Relation, trees: list[list[Relation]]) -> QualifiedName | None:
-    holders = [tree for tree in trees if root.oid in (relation.oid for relation in tree[1:])]
-    return max(holders, key=len)[0].name if holders else None
+        tree.names[row["oid"]] = name
+    return [trees[oid] for oid in oids if oid in trees]
 
 
 def read_table_statements(catalog: Catalog) -> Iterator[tuple[int, Statement]]:
