@@ -190,9 +190,7 @@ class DagsterClient:
         }
         expected = ("LaunchRunSuccess", "RunConfigValidationInvalid")
         try:
-            answer = await self._ask(
-                "launchRun", _LAUNCH, "launch the run", expected, params=params
-            )
+            answer = await self._ask(_LAUNCH, "launch the run", expected, params=params)
         except _NoAnswer as error:
             return await self._find_lost_run(tag, error)
         if "errors" in answer:
@@ -201,25 +199,19 @@ class DagsterClient:
 
     async def statuses(self, **filters: Any) -> dict[str, str]:
         """The status of each run that these filters select, such as `runIds`."""
-        answer = await self._ask(
-            "runsOrError", _RUNS, "read the status of runs", ("Runs",), filter=filters
-        )
+        answer = await self._ask(_RUNS, "read the status of runs", ["Runs"], filter=filters)
         return {run["runId"]: run["status"] for run in answer["results"]}
 
     async def recent(self, job: str, since: float, limit: int) -> list[dict[str, Any]]:
         """The newest runs of `job` that were created after `since`, in seconds since 1970, with the
         keys of the query."""
-        answer = await self._ask(
-            "runsOrError", _RECENT, "list runs", ("Runs",), job=job, since=since, limit=limit
-        )
+        answer = await self._ask(_RECENT, "list runs", ["Runs"], job=job, since=since, limit=limit)
         return list(answer["results"])
 
     async def read(self, run_id: str, after: str | None = None) -> RunReading | None:
         """The run and its events after the cursor `after`; None if the run does not exist."""
         expected = ("Run", "RunNotFoundError")
-        run = await self._ask(
-            "runOrError", _RUN, f"read the run {run_id}", expected, run=run_id, after=after
-        )
+        run = await self._ask(_RUN, f"read the run {run_id}", expected, run=run_id, after=after)
         if run["__typename"] == "RunNotFoundError":
             return None
         events = run["eventConnection"]
@@ -238,7 +230,7 @@ class DagsterClient:
         """Request the termination of a run. Raises `StateConflict` if that is no longer
         possible."""
         action, expected = f"end the run {run_id}", ("TerminateRunSuccess", "TerminateRunFailure")
-        answer = await self._ask("terminateRun", _TERMINATE, action, expected, run=run_id)
+        answer = await self._ask(_TERMINATE, action, expected, run=run_id)
         if answer["__typename"] == "TerminateRunFailure":
             raise StateConflict(f"Dagster could not end the run {run_id}: {answer['message']}")
 
@@ -252,9 +244,7 @@ class DagsterClient:
 
     async def _find_job(self, job: str) -> dict[str, str]:
         """The job's selector, in the code location from the settings, else the only one with it."""
-        answer = await self._ask(
-            "repositoriesOrError", _JOBS, "list its jobs", ("RepositoryConnection",)
-        )
+        answer = await self._ask(_JOBS, "list its jobs", ["RepositoryConnection"])
         repositories = {
             node["location"]["name"]: node["name"]
             for node in answer["nodes"]
@@ -293,10 +283,11 @@ class DagsterClient:
         ) from error
 
     async def _ask(
-        self, field: str, query: str, action: str, expected: Sequence[str], **variables: Any
+        self, query: str, action: str, expected: Sequence[str], **variables: Any
     ) -> dict[str, Any]:
         """The answer in the query's only field, which must have one of the expected types."""
-        answer: dict[str, Any] = (await self._post(query, variables))[field]
+        answer: dict[str, Any]
+        (answer,) = (await self._post(query, variables)).values()
         if answer["__typename"] not in expected:
             # Only the first line: a stack trace follows in Dagster's own errors.
             lines = str(answer.get("message") or answer["__typename"]).strip().splitlines()

@@ -10,11 +10,7 @@ from psycopg2.extensions import cursor as Cursor
 from psycopg2.sql import SQL, Identifier
 
 from vector_backup_pipeline.engine.postgres.definitions.constraints import read_indexes
-from vector_backup_pipeline.engine.postgres.session import (
-    check_deferred_constraints,
-    fetch_rows,
-    set_local,
-)
+from vector_backup_pipeline.engine.postgres.session import check_deferred_constraints, set_local
 from vector_backup_pipeline.engine.table_definition import Index
 
 BeforeIndex = Callable[[Index], None]
@@ -23,38 +19,30 @@ BeforeIndex = Callable[[Index], None]
 # has no comment, tablespace, statistics target or dependency on an extension. A user's own function
 # may use unqualified names, which CREATE INDEX does not find (from PostgreSQL 17 on, it searches no
 # schema): its index is kept up while the rows are loaded.
-_REBUILDABLE = """
-SELECT i.relname
-  FROM pg_catalog.pg_index x
-  JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
-  JOIN pg_catalog.pg_class c ON c.oid = x.indrelid
- WHERE x.indrelid = %s AND c.relkind = 'r' AND NOT c.relispartition
-   AND x.indisvalid AND x.indisready AND x.indislive
+_REBUILDABLE = SQL("""
+       c.relkind = 'r' AND NOT c.relispartition
    AND NOT (x.indisunique OR x.indisexclusion OR x.indisreplident OR x.indisclustered)
-   AND i.reltablespace = 0 AND pg_catalog.obj_description(i.oid, 'pg_class') IS NULL
-   AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a
-                    WHERE a.attrelid = i.oid AND a.attstattarget >= 0)
-   AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.conindid = i.oid)
-   AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits h WHERE h.inhrelid = i.oid)
-   AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
-                    WHERE d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = i.oid)
-   AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
-                    WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = i.oid
+   AND i.reltablespace = 0 AND obj_description(i.oid, 'pg_class') IS NULL
+   AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = i.oid AND a.attstattarget >= 0)
+   AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = i.oid)
+   AND NOT EXISTS (SELECT FROM pg_inherits h WHERE h.inhrelid = i.oid)
+   AND NOT EXISTS (SELECT FROM pg_depend d
+                    WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = i.oid)
+   AND NOT EXISTS (SELECT FROM pg_depend d
+                    WHERE d.classid = 'pg_class'::regclass AND d.objid = i.oid
                       AND (d.deptype IN ('e', 'x')
-                           OR (d.refclassid = 'pg_catalog.pg_proc'::regclass
+                           OR (d.refclassid = 'pg_proc'::regclass
                                AND NOT EXISTS (
-                                   SELECT FROM pg_catalog.pg_depend e
+                                   SELECT FROM pg_depend e
                                     WHERE e.classid = d.refclassid AND e.objid = d.refobjid
                                       AND e.deptype = 'e'))))
-   AND pg_catalog.pg_has_role(c.relowner, 'USAGE')
-   AND pg_catalog.has_schema_privilege(c.relnamespace, 'CREATE')
-"""
+   AND pg_has_role(c.relowner, 'USAGE') AND has_schema_privilege(c.relnamespace, 'CREATE')
+""")
 
 
 def rebuildable_indexes(cursor: Cursor, oid: int) -> list[Index]:
     """The indexes of the table `oid` that this role may drop and can recreate identically."""
-    names = {name for (name,) in fetch_rows(cursor, _REBUILDABLE, (oid,))}
-    return [index for _, index in read_indexes(cursor, [oid]) if index.name in names]
+    return [index for _, index in read_indexes(cursor, [oid], _REBUILDABLE)]
 
 
 def drop_indexes(cursor: Cursor, indexes: Sequence[Index]) -> None:

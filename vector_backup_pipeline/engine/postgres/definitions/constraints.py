@@ -45,6 +45,7 @@ SELECT k.conrelid AS oid, k.conname,
  ORDER BY k.conrelid, k.contype, k.conname
 """).format(not_internal=reading.NOT_INTERNAL)
 
+_ANY_INDEX = sql.SQL("true")
 _INDEXES = sql.SQL("""
 SELECT x.indrelid AS oid, n.nspname AS schema_name, c.relname AS table_name, i.relname AS name,
        am.amname AS access_method, pg_get_indexdef(i.oid) AS sql,
@@ -54,11 +55,11 @@ SELECT x.indrelid AS oid, n.nspname AS schema_name, c.relname AS table_name, i.r
   JOIN pg_am am ON am.oid = i.relam
   JOIN pg_class c ON c.oid = x.indrelid
   JOIN pg_namespace n ON n.oid = c.relnamespace
- WHERE x.indrelid = ANY(%(oids)s::oid[]) AND {valid_index}
+ WHERE x.indrelid = ANY(%(oids)s::oid[]) AND {valid_index} AND {condition}
    AND NOT EXISTS (SELECT FROM pg_constraint k
                     WHERE k.conindid = i.oid AND k.contype IN ('p', 'u', 'x'))
  ORDER BY x.indrelid, i.relname
-""").format(valid_index=reading.VALID_INDEX)
+""")
 
 # pg_get_constraintdef leaves out the storage parameters of a key's index. An expression column's
 # statistics target is in the index's own pg_attribute.
@@ -176,9 +177,15 @@ def read_constraints(catalog: Catalog) -> Iterator[tuple[int, Statement | Foreig
             yield oid, ForeignKey(table=table, name=name, references=other, sql=row["sql"])
 
 
-def read_indexes(cursor: Cursor, oids: list[int]) -> Iterator[tuple[int, Index]]:
-    """The indexes that no constraint owns, by their table's OID."""
-    for row in reading.rows(cursor, _INDEXES, oids=oids):
+def read_indexes(
+    cursor: Cursor, oids: list[int], condition: sql.SQL = _ANY_INDEX
+) -> Iterator[tuple[int, Index]]:
+    """The indexes that no constraint owns, by their table's OID.
+
+    `condition` is about the index `x` in pg_index, its pg_class `i` and its table's, `c`.
+    """
+    query = _INDEXES.format(valid_index=reading.VALID_INDEX, condition=condition)
+    for row in reading.rows(cursor, query, oids=oids):
         oid = row.pop("oid")
         table = QualifiedName(schema_name=row.pop("schema_name"), name=row.pop("table_name"))
         yield oid, Index(table=table, **row)

@@ -10,7 +10,7 @@ from typing import Any
 from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
 
-from vector_backup_pipeline.engine.postgres.session import savepoint
+from vector_backup_pipeline.engine.postgres.session import savepoint, set_local
 from vector_backup_pipeline.engine.table_definition import Kind, QualifiedName, Statement
 
 # A catalog row by column name.
@@ -121,5 +121,5 @@ def side_read(cursor: Cursor) -> Iterator[None]:
     It is always rolled back: that releases the locks taken inside and resets `lock_timeout`.
     """
     with savepoint(cursor, keeps=False):
-        cursor.execute("SELECT set_config('lock_timeout', %s, true)", (_SIDE_LOCK_TIMEOUT,))
+        set_local(cursor, {"lock_timeout": _SIDE_LOCK_TIMEOUT})
         yield
