@@ -242,19 +242,19 @@ def _status(operation: Operation, progress: RunProgress, services: Services) -> 
         response = f"{operation.thing}完成"
         if error is not None:
             response = operation.failure_text(error, result, None)
-    data = models.StatusData.model_construct(
-        response=response,
-        run_id=progress.run_id,
-        status=progress.reading.status,
-        created_at=services.moment(progress.reading.created_at),
-        started_at=services.moment(progress.reading.started_at),
-        ended_at=services.moment(progress.reading.ended_at),
-        progress=progress.tables,
-        result=result,
-        error=error,
-        timestamp=services.now(),
-    )
-    return models.respond(200, data)
+    data: dict[str, Any] = {
+        "response": response,
+        "run_id": progress.run_id,
+        "status": progress.reading.status,
+        "created_at": services.moment(progress.reading.created_at),
+        "started_at": services.moment(progress.reading.started_at),
+        "ended_at": services.moment(progress.reading.ended_at),
+        "progress": progress.tables,
+        "result": result,
+        "error": error,
+        "timestamp": services.now(),
+    }
+    return models.respond(200, models.StatusData.model_construct(**data))
 
 
 def _result(progress: RunProgress, services: Services) -> dict[str, Any] | None:

@@ -175,8 +175,10 @@ def find_existing(cursor: Cursor, schema: str, name: str) -> ExistingTable | Non
         columns=tuple(TargetColumn(*row) for row in fetch_rows(cursor, _COLUMNS, (oid,))),
         unique_keys=tuple(tuple(names) for (names,) in fetch_rows(cursor, _UNIQUE_KEYS, (oid,))),
         triggers=tuple(
-            Trigger(*row, events=frozenset(events))
-            for *row, events in fetch_rows(cursor, _TRIGGERS, {"oid": oid})
+            Trigger(schema, table, name, mode, enabled, frozenset(events))
+            for schema, table, name, mode, enabled, events in fetch_rows(
+                cursor, _TRIGGERS, {"oid": oid}
+            )
         ),
         references=tuple(fetch_rows(cursor, _REFERENCES, {"oid": oid})),
         sequences={
