@@ -348,6 +348,15 @@ def failed_table(error: BackupError, duration: float) -> FailedTable:
     )
 
 
+def truncate_failure(error: BackupError, duration: float, *, is_unknown: bool) -> TruncateFailure:
+    return TruncateFailure(
+        error_type=error.error_type,
+        error=error.message,
+        outcome="unknown" if is_unknown else "not_truncated",
+        duration=round(duration, 3),
+    )
+
+
 def readable_size(size: int) -> str:
     """`size` bytes in 1024-based units with one decimal: `209.0 B`, `764.0 KB`."""
     number, unit = float(size), _UNITS[0]

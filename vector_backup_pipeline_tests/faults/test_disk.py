@@ -7,13 +7,12 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from vector_backup_pipeline.engine.backup import run as backup_run
-from vector_backup_pipeline.engine.backup.run import backup_lines
 from vector_backup_pipeline.engine.postgres.truncate import truncate_tables
+from vector_backup_pipeline.engine.report import error_lines
 from vector_backup_pipeline_tests.faults.watching import (
     COLLECTIONS,
     EMBEDDINGS,
@@ -114,11 +113,11 @@ def test_a_disk_that_is_full_at_the_log_keeps_the_set_and_the_log_of_before(
     log.write_text("an earlier section\n".ljust(4086, "."))
     before = log.read_text()
 
-    def lines_on_a_full_disk(*arguments: Any, **options: Any) -> list[str]:
+    def lines_on_a_full_disk(errors: list[str]) -> list[str]:
         _fill(small_disk)
-        return backup_lines(*arguments, **options)
+        return error_lines(errors)
 
-    monkeypatch.setattr(backup_run, "backup_lines", lines_on_a_full_disk)
+    monkeypatch.setattr(backup_run, "error_lines", lines_on_a_full_disk)
     made = backup(langchain.url)
 
     assert error_type(made.error) == "STORAGE_ERROR"

@@ -36,7 +36,7 @@ from vector_backup_pipeline.engine.errors import (
 from vector_backup_pipeline.engine.file_names import LOG_NAME, manifest_name
 from vector_backup_pipeline.engine.incremental.base import Doubt, find_base
 from vector_backup_pipeline.engine.incremental.export import TableExporter
-from vector_backup_pipeline.engine.manifest import Manifest, Server, TableBackup, TruncateState
+from vector_backup_pipeline.engine.manifest import Manifest, TableBackup, TruncateState
 from vector_backup_pipeline.engine.postgres.changes import is_durable, wal_position
 from vector_backup_pipeline.engine.postgres.commit import CommitUnknown
 from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings, database_errors
@@ -59,6 +59,7 @@ from vector_backup_pipeline.engine.results import (
     TruncateFailure,
     error_line,
     failed_table,
+    truncate_failure,
 )
 from vector_backup_pipeline.engine.runs import EngineRun, made
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
@@ -313,12 +314,7 @@ class BackupRun(EngineRun[BackupResult]):
         return truncated
 
     def _truncate_failed(self, error: BackupError, seconds: float) -> None:
-        failure = TruncateFailure(
-            error_type=error.error_type,
-            error=error.message,
-            outcome="unknown" if isinstance(error, CommitUnknown) else "not_truncated",
-            duration=round(seconds, 3),
-        )
+        failure = truncate_failure(error, seconds, is_unknown=isinstance(error, CommitUnknown))
         self._truncate_results = dict.fromkeys(self.request.tables_to_truncate, failure)
         if self._truncate_state == "pending":
             self._truncate_state = failure.outcome
@@ -393,7 +389,7 @@ class BackupRun(EngineRun[BackupResult]):
             run_id=self._run_id,
             export_method=request.export_method,
             workers=request.workers,
-            server=Server(**{name: getattr(pinned.server, name) for name in Server.model_fields}),
+            server=pinned.server,
             snapshot=pinned.snapshot,
             tables=[
                 stored.get(table) or table_entry(source, definitions, error=errors.get(table))
@@ -416,13 +412,18 @@ class BackupRun(EngineRun[BackupResult]):
     def _write_log(self) -> None:
         if self._stamp is None:
             return
-        server = self._snapshot.pinned.server if self._snapshot else None
-        lines = backup_lines(
-            self.request,
-            self._make_result(),
-            run_id=self._run_id,
-            source=f"database {server.database}, PostgreSQL {server.version}" if server else None,
-        )
+        result, server = self._make_result(), self._snapshot and self._snapshot.pinned.server
+        source = f"database {server.database}, PostgreSQL {server.version}" if server else None
+        lines = [
+            f"Task: {self.request.task_id or '(none)'}   Run: {self._run_id}",
+            f"Source: {source or '(not reached)'}",
+            f"Duration: {result.duration:.3f} s",
+            "Tables:",
+            *(table_line(name, entry) for name, entry in result.tables_backed_up.items()),
+            *_truncate_lines(self.request, result),
+            *notice_lines(result.notices),
+            *error_lines(result.errors),
+        ]
         section = self._section(f"backup {self._stamp}", lines)
         made(self._directory).append(LOG_NAME, section)
 
@@ -455,22 +456,6 @@ def _table_export(pinned: PinnedSnapshot, table: str) -> TableExport:
     if source is None:
         return TableExport(table, size=0, estimated_rows=None, ranges=0)
     return TableExport(table, source.size, source.estimated_rows, most_ranges(source))
-
-
-def backup_lines(
-    request: BackupRequest, result: BackupResult, *, run_id: str, source: str | None
-) -> list[str]:
-    """The section of one run; `source` is the server and database, without any secret."""
-    return [
-        f"Task: {request.task_id or '(none)'}   Run: {run_id}",
-        f"Source: {source or '(not reached)'}",
-        f"Duration: {result.duration:.3f} s",
-        "Tables:",
-        *(table_line(name, entry) for name, entry in result.tables_backed_up.items()),
-        *_truncate_lines(request, result),
-        *notice_lines(result.notices),
-        *error_lines(result.errors),
-    ]
 
 
 def _truncate_lines(request: BackupRequest, result: BackupResult) -> list[str]:

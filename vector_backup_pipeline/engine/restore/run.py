@@ -364,10 +364,6 @@ class RestoreRun(EngineRun[results.RestoreResult]):
                 )
                 for table, before in existing.before.items()
             }
-        failure = results.TruncateFailure(
-            error_type=self.error.error_type,
-            error=self.error.message,
-            outcome="unknown" if self._outcome == "unknown" else "not_truncated",
-            duration=duration,
-        )
+        is_unknown = self._outcome == "unknown"
+        failure = results.truncate_failure(self.error, duration, is_unknown=is_unknown)
         return dict.fromkeys(existing.before, failure)
