@@ -18,6 +18,7 @@ from vector_backup_pipeline.engine.file_names import LOG_NAME
 from vector_backup_pipeline.engine.results import RunResult
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.storage.root import BackupRoot
+from vector_backup_pipeline.engine.storage.run_markers import RunMarker
 
 
 class RunPart(Protocol):
@@ -58,6 +59,7 @@ class EngineRun(ABC, Generic[_R]):
         self._started = time.monotonic()
         self._own_error: BackupError | None = None
         self._result: _R | None = None
+        self._claims = contextlib.ExitStack()
 
     @property
     def error(self) -> BackupError | None:
@@ -110,8 +112,14 @@ class EngineRun(ABC, Generic[_R]):
     def _make_result(self) -> _R:
         """The result as of now."""
 
+    def _hold(self, claim: RunMarker | None) -> None:
+        """Keep a marker until the run ends."""
+        if claim is not None:
+            self._claims.callback(claim.release)
+
     def _release(self) -> None:
-        """End every connection and claim; may be called again."""
+        """End every connection, then release the markers; may be called again."""
+        self._claims.close()
 
     @contextlib.contextmanager
     def _remembering(self) -> Iterator[None]:

@@ -64,7 +64,6 @@ from vector_backup_pipeline.engine.results import (
 from vector_backup_pipeline.engine.runs import EngineRun, made
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.storage.root import BackupRoot
-from vector_backup_pipeline.engine.storage.run_markers import RunMarker
 from vector_backup_pipeline.engine.stored_files import check_stored_file, check_stored_size
 from vector_backup_pipeline.engine.table_definition import Definitions
 from vector_backup_pipeline.engine.table_export import check_binary, table_entry
@@ -109,9 +108,7 @@ class BackupRun(EngineRun[BackupResult]):
         # The results of the steps so far.
         self._directory: BackupDirectory | None = None
         self._stamp: str | None = None
-        self._claim: RunMarker | None = None
         self._snapshot: _Snapshot | None = None
-        self._base_claim: RunMarker | None = None
         self._can_be_base: bool | None = None
         self.stored: dict[str, TableBackup] = {}
         self._results: dict[str, ExportedTable | FailedTable] = {}
@@ -135,7 +132,8 @@ class BackupRun(EngineRun[BackupResult]):
                 return None
             directory = self._directory = self._root.open(self.request.task_id)
             remove_leftovers(directory)
-            self._stamp, self._claim = claim_timestamp(directory, self._run_id)
+            self._stamp, claim = claim_timestamp(directory, self._run_id)
+            self._hold(claim)
             return self._stamp
 
     def pin(self, connection_settings: Callable[[], ConnectionSettings]) -> list[TableExport]:
@@ -175,7 +173,7 @@ class BackupRun(EngineRun[BackupResult]):
         try:
             base = find_base(directory, pinned, self.request)
             # No prune removes it, or what it builds on, before there is a manifest.
-            self._base_claim = claim_reading(directory, base.stamp, self._run_id, self.notices)
+            self._hold(claim_reading(directory, base.stamp, self._run_id, self.notices))
         except Doubt as doubt:
             _log.info("Tables are backed up in full: %s", doubt)
             return doubt
@@ -430,9 +428,7 @@ class BackupRun(EngineRun[BackupResult]):
     def _release(self) -> None:
         if self._snapshot is not None:
             self._snapshot.pinned.close()
-        for claim in (self._base_claim, self._claim):
-            if claim is not None:
-                claim.release()
+        super()._release()
 
     def _make_result(self, *, with_manifest: bool = False) -> BackupResult:
         """The result as of now; without a manifest, nothing counts as backed up."""

@@ -36,7 +36,6 @@ from vector_backup_pipeline.engine.restore.source import RestoreSource, find_sou
 from vector_backup_pipeline.engine.restore.target import IndexListener, Target
 from vector_backup_pipeline.engine.runs import EngineRun, made
 from vector_backup_pipeline.engine.storage.root import BackupRoot
-from vector_backup_pipeline.engine.storage.run_markers import RunMarker
 from vector_backup_pipeline.parameters.restore import RestoreParameters
 
 _log = logging.getLogger(__name__)
@@ -94,7 +93,6 @@ class RestoreRun(EngineRun[results.RestoreResult]):
         self._connection_settings: Callable[[], ConnectionSettings] | None = None
         # The results of the steps so far.
         self._source: RestoreSource | None = None
-        self._reading: RunMarker | None = None
         self._connections: TargetConnections | None = None
         self._target: Target | None = None
         self._loaded: dict[str, _Loaded] = {}
@@ -122,7 +120,7 @@ class RestoreRun(EngineRun[results.RestoreResult]):
             source = find_source(self._root, self.request, self._target_database)
             self._source = source
             stamp = source.backup.stamp
-            self._reading = claim_reading(source.directory, stamp, self._run_id, self.notices)
+            self._hold(claim_reading(source.directory, stamp, self._run_id, self.notices))
             self.notices += source.notices(self.request, self._root.timestamps.now())
             self._source = source = source.check_files(self.request)
         return FoundBackup(
@@ -284,8 +282,7 @@ class RestoreRun(EngineRun[results.RestoreResult]):
             if self._connections is not None:
                 self._connections.close()
         finally:
-            if self._reading is not None:
-                self._reading.release()
+            super()._release()
 
     @contextlib.contextmanager
     def _remembering(self, table: str | None = None) -> Iterator[None]:
