@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone, tzinfo
+from datetime import datetime, timezone, tzinfo
 from functools import lru_cache
 
 from vector_backup_pipeline.engine.errors import InvalidParams
@@ -50,10 +50,6 @@ class TimestampFormat:
         """The time that `stamp` names, in UTC."""
         local = datetime.strptime(stamp, self.pattern)  # noqa: DTZ007 - the next line adds it
         return local.replace(tzinfo=self.timezone).astimezone(timezone.utc)
-
-    def candidates(self, moment: datetime, tries: int) -> list[str]:
-        """The stamp of `moment`, then of each following second."""
-        return [self.stamp(moment + timedelta(seconds=second)) for second in range(tries)]
 
     def is_stamp(self, text: str) -> bool:
         return _is_stamp(text, self.pattern)

@@ -33,7 +33,9 @@ def claim_timestamp(directory: BackupDirectory, run_id: str) -> tuple[str, RunMa
     """Take the first free second from now on: no two runs of a directory share a timestamp. Raises
     `StorageError` if the marker can't be written, or no second is free."""
     timestamps = directory.timestamps
-    for stamp in timestamps.candidates(timestamps.now(), _TRIES):
+    now = timestamps.now()
+    for second in range(_TRIES):
+        stamp = timestamps.stamp(now + timedelta(seconds=second))
         marker = marker_name(stamp)
         if _has_files(directory, stamp) or not (claim := directory.claim(marker, run_id)):
             continue

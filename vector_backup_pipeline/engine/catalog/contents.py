@@ -147,10 +147,8 @@ def read_contents(directory: BackupDirectory) -> Contents:
     """
     timestamps = directory.timestamps
     first, second = directory.names(), directory.names()
-    runs: dict[str, bool] = {}
-    for name in second:
-        if stamp := file_names.stamp_of_marker(name, timestamps):
-            runs[stamp] = directory.claim_is_alive(name) or runs.get(stamp, False)
+    markers = {name: s for name in second if (s := file_names.stamp_of_marker(name, timestamps))}
+    runs = {stamp: directory.claim_is_alive(name) for name, stamp in markers.items()}
     sizes = {file.name: file.size for file in directory.files()}
     data_files: dict[str, tuple[str, ...]] = defaultdict(tuple)
     for name in first:
