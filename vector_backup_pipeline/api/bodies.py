@@ -19,15 +19,12 @@ async def read_body(request: Request, model: type[_P], target: str | None = None
         ClientDisconnect: the connection was closed before the body was complete.
         InvalidParams, MissingRequiredParams: as `parse_request` does.
     """
-    too_large = BodyTooLarge(
-        f"The request's body has more than {MAX_REQUEST_BYTES} bytes. The parameters of a run need "
-        "a few hundred."
-    )
-    if int(request.headers.get("content-length", 0)) > MAX_REQUEST_BYTES:
-        raise too_large
     body = bytearray()
     async for part in request.stream():
         body += part
         if len(body) > MAX_REQUEST_BYTES:
-            raise too_large
+            raise BodyTooLarge(
+                f"The request's body has more than {MAX_REQUEST_BYTES} bytes. The parameters of a "
+                "run need a few hundred."
+            )
     return parse_request(bytes(body) if body.strip() else b"{}", model, target)

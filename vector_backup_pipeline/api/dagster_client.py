@@ -69,10 +69,11 @@ query VectorBackupRun($run: ID!, $after: String) {
   runOrError(runId: $run) {
     __typename
     ... on Run {
-      jobName status creationTime startTime endTime
-      eventConnection(afterCursor: $after) {
+      job: jobName status
+      created_at: creationTime started_at: startTime ended_at: endTime
+      page: eventConnection(afterCursor: $after) {
         cursor
-        hasMore
+        has_more: hasMore
         events {
           __typename
           ... on StepEvent { stepKey }
@@ -212,19 +213,11 @@ class DagsterClient:
         """The run and its events after the cursor `after`; None if the run does not exist."""
         expected = ("Run", "RunNotFoundError")
         run = await self._ask(_RUN, f"read the run {run_id}", expected, run=run_id, after=after)
-        if run["__typename"] == "RunNotFoundError":
+        if run.pop("__typename") == "RunNotFoundError":
             return None
-        events = run["eventConnection"]
-        return RunReading(
-            job=run["jobName"],
-            status=run["status"],
-            created_at=run["creationTime"],
-            started_at=run["startTime"],
-            ended_at=run["endTime"],
-            events=[_event(event) for event in events["events"]],
-            cursor=events["cursor"],
-            has_more=events["hasMore"],
-        )
+        page = run.pop("page")
+        events = [_event(event) for event in page.pop("events")]
+        return RunReading(**run, **page, events=events)
 
     async def terminate(self, run_id: str) -> None:
         """Request the termination of a run. Raises `StateConflict` if that is no longer

@@ -147,14 +147,14 @@ class StandIn:
         return {
             "runOrError": {
                 "__typename": "Run",
-                "jobName": stored.job,
+                "job": stored.job,
                 "status": stored.status,
-                "creationTime": 1.5,
-                "startTime": 2.5,
-                "endTime": 3.5 if stored.status in ("SUCCESS", "FAILURE", "CANCELED") else None,
-                "eventConnection": {
+                "created_at": 1.5,
+                "started_at": 2.5,
+                "ended_at": 3.5 if stored.status in ("SUCCESS", "FAILURE", "CANCELED") else None,
+                "page": {
                     "cursor": str(end),
-                    "hasMore": end < len(stored.events),
+                    "has_more": end < len(stored.events),
                     "events": stored.events[begin:end],
                 },
             }

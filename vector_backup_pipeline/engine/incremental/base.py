@@ -12,7 +12,7 @@ from vector_backup_pipeline.engine.catalog.sources import SourceDatabase
 from vector_backup_pipeline.engine.catalog.stored_sets import StoredSet, stored_sets
 from vector_backup_pipeline.engine.incremental.chain import Link
 from vector_backup_pipeline.engine.manifest import Manifest
-from vector_backup_pipeline.engine.postgres.changes import columns_have_changed, values_show_names
+from vector_backup_pipeline.engine.postgres.changes import read_column_state
 from vector_backup_pipeline.engine.postgres.connection import database_errors
 from vector_backup_pipeline.engine.postgres.snapshot import PinnedSnapshot
 from vector_backup_pipeline.engine.postgres.sql_ascii import ENCODING as SQL_ASCII
@@ -149,13 +149,14 @@ def find_table(
         database_errors("read the columns' changes", pinned.settings.secrets),
         pinned.coordinator.cursor() as cursor,
     ):
-        if columns_have_changed(cursor, oids, xmin_of(manifest.snapshot)):
-            raise Doubt(
-                f"Since the set {backup.stamp} a column was added, dropped or altered, or a label "
-                "of its type renamed."
-            )
-        if values_show_names(cursor, oids):
-            raise Doubt("A column has a type such as regclass, whose values change with names.")
+        have_changed, show_names = read_column_state(cursor, oids, xmin_of(manifest.snapshot))
+    if have_changed:
+        raise Doubt(
+            f"Since the set {backup.stamp} a column was added, dropped or altered, or a label of "
+            "its type renamed."
+        )
+    if show_names:
+        raise Doubt("A column has a type such as regclass, whose values change with names.")
     return link
 
 

@@ -5,51 +5,47 @@ from collections.abc import Sequence
 
 import psycopg2
 from psycopg2.extensions import cursor as Cursor
-from psycopg2.sql import SQL, Composed
+from psycopg2.sql import SQL
 
 from vector_backup_pipeline.engine.errors import BackupError
 from vector_backup_pipeline.engine.postgres.connection import ConnectionSettings, connect
 from vector_backup_pipeline.engine.postgres.definitions.reading import contained_types
 from vector_backup_pipeline.engine.postgres.ranges import has_changed_since
-from vector_backup_pipeline.engine.postgres.session import allow_writes, fetch_value, set_local
+from vector_backup_pipeline.engine.postgres.session import (
+    allow_writes,
+    fetch_rows,
+    fetch_value,
+    set_local,
+)
 
-_TYPES = SQL("""
+_COLUMN_STATE = SQL("""
     WITH RECURSIVE {contained_types},
     types AS (SELECT * FROM pg_type WHERE oid IN (SELECT oid FROM contained))
-""")
-_HAVE_CHANGED = SQL("""{types}
     SELECT EXISTS (
         SELECT FROM pg_attribute
          WHERE (attrelid = ANY(%(oids)s::oid[]) OR attrelid IN (SELECT typrelid FROM types))
            AND attnum > 0 AND {has_changed}
          UNION ALL
-        SELECT FROM pg_enum WHERE enumtypid IN (SELECT oid FROM types) AND {has_changed})
-""")
-_SHOW_NAMES = SQL("""{types}
-    SELECT EXISTS (
+        SELECT FROM pg_enum WHERE enumtypid IN (SELECT oid FROM types) AND {has_changed}),
+    EXISTS (
         SELECT FROM types WHERE typnamespace = 'pg_catalog'::regnamespace
            AND (typname LIKE 'reg%%' OR typname = 'aclitem'))
 """)
 
 
-def columns_have_changed(cursor: Cursor, oids: Sequence[int], xmin: int) -> bool:
+def read_column_state(cursor: Cursor, oids: Sequence[int], xmin: int) -> tuple[bool, bool]:
     """Whether a column of these relations, or of a composite type in them, was added, dropped or
     altered since the snapshot with that xmin, or a label of an enum in them. A column that was
     dropped and added again has another value in each row, while no row was written; a label that
-    was renamed and renamed back may be in a backup under the name it had between."""
-    query = _HAVE_CHANGED.format(types=_types(cursor), has_changed=has_changed_since(xmin))
-    return bool(fetch_value(cursor, query, {"oids": list(oids)}))
+    was renamed and renamed back may be in a backup under the name it had between.
 
-
-def values_show_names(cursor: Cursor, oids: Sequence[int]) -> bool:
-    """Whether the text of a value has the name of another object, which may be renamed: types such
+    And whether the text of a value has the name of another object, which may be renamed: types such
     as regclass, also inside other types."""
-    query = _SHOW_NAMES.format(types=_types(cursor))
-    return bool(fetch_value(cursor, query, {"oids": list(oids)}))
-
-
-def _types(cursor: Cursor) -> Composed:
-    return _TYPES.format(contained_types=contained_types(cursor))
+    query = _COLUMN_STATE.format(
+        contained_types=contained_types(cursor), has_changed=has_changed_since(xmin)
+    )
+    ((have_changed, show_names),) = fetch_rows(cursor, query, {"oids": list(oids)})
+    return have_changed, show_names
 
 
 def wal_position(cursor: Cursor) -> str:

@@ -111,20 +111,21 @@ def measure_recall(
 ) -> list[Recall]:
     """The recall of every vector index of the table `name`, each by `probes` searches.
 
-    Takes a new connection, and `seconds` at most. `label` is the table's name in results. What
-    cannot be measured comes with a note; only a cancellation is raised.
+    Takes a connection of its own, in which it leaves a read-only transaction open, and `seconds` at
+    most. `label` is the table's name in results. What cannot be measured comes with a note; only a
+    cancellation is raised.
     """
     started = time.monotonic()
     measured: list[Recall] = []
     try:
-        with _reader(connection, started + seconds) as reader:
-            table = Literal(Identifier(*name).as_string(connection))
-            indexes = reader.ask(_INDEXES.format(table=table))
-            for left, row in zip(range(len(indexes), 0, -1), indexes, strict=True):
-                # A slow search leaves the others their share of the time.
-                share = (reader.deadline - time.monotonic()) / left
-                search = _Search(name, row)
-                measured.append(_measure(reader.until(share), search, label, probes))
+        reader = _begin(connection, started + seconds)
+        table = Literal(Identifier(*name).as_string(connection))
+        indexes = reader.ask(_INDEXES.format(table=table))
+        for left, row in zip(range(len(indexes), 0, -1), indexes, strict=True):
+            # A slow search leaves the others their share of the time.
+            share = (reader.deadline - time.monotonic()) / left
+            search = _Search(name, row)
+            measured.append(_measure(reader.until(share), search, label, probes))
     except _NotMeasured as reason:
         measured.append(_result(label, None, started, note=str(reason)))
     return measured
@@ -235,20 +236,16 @@ class _Reader:
             return rows(cursor, query)
 
 
-@contextlib.contextmanager
-def _reader(connection: Connection, deadline: float) -> Iterator[_Reader]:
-    try:
-        with _failures_as_notes(deadline), connection.cursor() as cursor:
-            connection.set_session(
-                isolation_level=ISOLATION_LEVEL_REPEATABLE_READ, readonly=True, autocommit=False
-            )
-            apply_session_settings(cursor, lock_timeout=deadline - time.monotonic())
-            # An exact search reads the whole table; the server's own workers may help.
-            cursor.execute("SET LOCAL max_parallel_workers_per_gather TO DEFAULT")
-        yield _Reader(connection, deadline)
-    finally:
-        with contextlib.suppress(psycopg2.Error):
-            connection.rollback()
+def _begin(connection: Connection, deadline: float) -> _Reader:
+    with _failures_as_notes(deadline), connection.cursor() as cursor:
+        connection.rollback()  # The transaction of an earlier table.
+        connection.set_session(
+            isolation_level=ISOLATION_LEVEL_REPEATABLE_READ, readonly=True, autocommit=False
+        )
+        apply_session_settings(cursor, lock_timeout=deadline - time.monotonic())
+        # An exact search reads the whole table; the server's own workers may help.
+        cursor.execute("SET LOCAL max_parallel_workers_per_gather TO DEFAULT")
+    return _Reader(connection, deadline)
 
 
 @contextlib.contextmanager

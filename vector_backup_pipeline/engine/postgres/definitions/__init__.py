@@ -29,6 +29,7 @@ from vector_backup_pipeline.engine.postgres.definitions.tables import (
 )
 from vector_backup_pipeline.engine.table_definition import (
     Definitions,
+    Dependency,
     ForeignKey,
     Index,
     Kind,
@@ -63,7 +64,9 @@ def read_definitions(cursor: Cursor, oids: list[int]) -> Definitions:
     reader = _Reader(Catalog(cursor, names, partitions))
     return Definitions(
         tables={tree.root: reader.definition(tree, tree.created_with(trees)) for tree in trees},
-        dependencies=tuple(reader.needed.dependencies_of(names)),
+        dependencies=tuple(
+            needed for needed in reader.objects.needed_by(names) if isinstance(needed, Dependency)
+        ),
     )
 
 
@@ -71,7 +74,7 @@ class _Reader:
     """The catalog data of the tables, by the OID of a table or partition."""
 
     def __init__(self, catalog: Catalog) -> None:
-        self.needed = NeededObjects(catalog)
+        self.objects = NeededObjects(catalog)
         self._columns = read_columns(catalog)
         self._sequences = read_sequences(catalog)
         catalog.parameters["users"] = [sequence.table for sequence in self._sequences]
@@ -89,6 +92,7 @@ class _Reader:
 
     def definition(self, tree: Tree, created_with: QualifiedName | None) -> TableDefinition:
         columns = self._columns[tree.root]
+        needed_objects = self.objects.needed_by(tree.names)
         sequences = self._sequences_of(tree)
         statements: list[Statement] = []
         created = tree.names if created_with is None else ()
@@ -108,9 +112,9 @@ class _Reader:
             indexes=tuple(self._parts_of(created, Index)),
             foreign_keys=tuple(self._parts_of(created, ForeignKey)),
             sequences=tuple(sequence.definition for sequence in sequences),
-            needs=tuple(dependency.key for dependency in self.needed.dependencies_of(tree.names)),
+            needs=tuple(needed.key for needed in needed_objects if isinstance(needed, Dependency)),
             requires=(
-                *self.needed.required_by(tree.names),
+                *(needed for needed in needed_objects if isinstance(needed, ObjectAddress)),
                 *dict.fromkeys(self._parts_of(tree.names, ObjectAddress)),
             ),
             omissions=(

@@ -172,8 +172,8 @@ _INTERMEDIATE_CATALOGS = {
 
 
 class NeededObjects:
-    """What the tables of a catalog need first: `dependencies_of` them are created by a restore,
-    what is `required_by` them is not."""
+    """What the tables of a catalog need first: dependencies, which a restore creates, and the
+    addresses of other objects."""
 
     def __init__(self, catalog: Catalog) -> None:
         self._needs: dict[Object, list[Object]] = {}  # Edges from each object to what it needs.
@@ -181,23 +181,15 @@ class NeededObjects:
             needed = row["needed_class"], row["needed"]
             self._needs.setdefault((row["class"], row["oid"]), []).append(needed)
         needed_objects = {thing for edges in self._needs.values() for thing in edges}
-        self._addresses = _read_addresses(
+        addresses = _read_addresses(
             catalog.cursor,
             [thing for thing in needed_objects if thing[0] not in _INTERMEDIATE_CATALOGS],
         )
-        self._dependencies = _read_dependencies(catalog.cursor, self._addresses)
+        dependencies = _read_dependencies(catalog.cursor, addresses)
+        self._objects: dict[Object, Dependency | ObjectAddress] = {**addresses, **dependencies}
 
-    def dependencies_of(self, tables: Iterable[int]) -> list[Dependency]:
+    def needed_by(self, tables: Iterable[int]) -> list[Dependency | ObjectAddress]:
         """In creation order."""
-        order = self._in_creation_order(tables)
-        return [self._dependencies[thing] for thing in order if thing in self._dependencies]
-
-    def required_by(self, tables: Iterable[int]) -> list[ObjectAddress]:
-        others = self._addresses.keys() - self._dependencies.keys()
-        order = self._in_creation_order(tables)
-        return [self._addresses[thing] for thing in order if thing in others]
-
-    def _in_creation_order(self, tables: Iterable[int]) -> list[Object]:
         visited: set[Object] = set()
         order: list[Object] = []
 
@@ -210,7 +202,7 @@ class NeededObjects:
 
         for table in tables:
             visit(("pg_class", table))
-        return order
+        return [self._objects[thing] for thing in order if thing in self._objects]
 
 
 def _read_addresses(cursor: Cursor, objects: list[Object]) -> dict[Object, ObjectAddress]:
