@@ -5,6 +5,7 @@ From then on the pair is a backup set like any other. The files themselves are n
 
 import contextlib
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from vector_backup_pipeline import __version__
 from vector_backup_pipeline.engine import results
@@ -23,7 +24,7 @@ from vector_backup_pipeline.engine.manifest import (
 )
 from vector_backup_pipeline.engine.older_system import examine_file
 from vector_backup_pipeline.engine.report import error_lines
-from vector_backup_pipeline.engine.runs import EngineRun
+from vector_backup_pipeline.engine.runs import RunInParts
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.parameters.adopt import AdoptParameters
@@ -35,20 +36,23 @@ _JSON_COLUMNS = ("cmetadata",)
 _SERVER = Server(version="", version_num=0, encoding="UTF8", database=OLDER_SYSTEM)
 
 
-class AdoptRun(EngineRun[results.AdoptResult]):
+@dataclass
+class _Location:
+    """A location, and what was found there so far."""
+
+    directory: BackupDirectory
+    task_id: str | None
+    pairs: list[results.AdoptedPair] = field(default_factory=list)
+    errors: list[BackupError] = field(default_factory=list)
+
+
+class AdoptRun(RunInParts[results.AdoptResult, _Location]):
     """One adoption. A pair that cannot be read does not stop the others, nor does a location that
     fails. Each location has its own section in its log."""
 
     def __init__(self, parameters: AdoptParameters, root: BackupRoot, run_id: str) -> None:
         super().__init__(root, run_id)
         self.parameters = parameters
-        self._pairs: list[results.AdoptedPair] = []
-        self._errors: list[BackupError] = []
-
-    @property
-    def error(self) -> BackupError | None:
-        """The first error of a pair or a location."""
-        return next(iter(self._errors), None)
 
     def adopt(self) -> None:
         """Read the requested pairs, and write a manifest for each that can be read, unless it is a
@@ -63,36 +67,31 @@ class AdoptRun(EngineRun[results.AdoptResult]):
         check_timestamp(self._root.timestamps, stamp, may_be_latest=False)
         check_root(self._root)
         for task_id, directory in find_directories(self._root, self.parameters.task_id):
+            location = self.parts[directory.location] = _Location(directory, task_id)
             try:
-                self._adopt_in(directory, task_id)
+                self._adopt_in(location)
             except BackupError as error:
-                self._errors.append(error)
+                location.errors.append(error)
         if not self._pairs:
-            if stamp is not None and not self._errors:
+            if stamp is not None and self.error is None:
                 raise ResourceNotFound(
                     f"There is no pair of the older system's files with the timestamp {stamp} to "
                     "adopt. vector-backup list shows the state of files and sets."
                 )
             self.notices.append("Nothing to adopt: there is no adoptable pair of files.")
 
-    def _adopt_in(self, directory: BackupDirectory, task_id: str | None) -> None:
+    @property
+    def _pairs(self) -> list[results.AdoptedPair]:
+        return [pair for location in self.parts.values() for pair in location.pairs]
+
+    def _adopt_in(self, location: _Location) -> None:
+        directory = location.directory
         if not self._adoptable(directory):
             return  # Nothing is written where there is nothing to adopt.
-        pairs_before, errors_before = len(self._pairs), len(self._errors)
-        dry_run = self.parameters.dry_run
         alone = exclusive(directory, ADOPT_MARKER, self._run_id, "adoption")
-        with contextlib.nullcontext() if dry_run else alone:
+        with contextlib.nullcontext() if self.parameters.dry_run else alone:
             for stamp, names in self._adoptable(directory).items():
-                self._adopt_pair(directory, task_id, stamp, names)
-            if dry_run:
-                return
-            errors = self._errors[errors_before:]
-            lines = [
-                f"Run: {self._run_id}",
-                *(line for pair in self._pairs[pairs_before:] for line in pair_lines(pair)),
-                *error_lines([results.error_line(error) for error in errors]),
-            ]
-            self._append_to_log(directory, "adopt", lines, "FAILED" if errors else "SUCCESS")
+                self._adopt_pair(location, stamp, names)
 
     def _adoptable(self, directory: BackupDirectory) -> dict[str, Mapping[str, str]]:
         """The file names of each requested pair, by timestamp and table."""
@@ -101,11 +100,10 @@ class AdoptRun(EngineRun[results.AdoptResult]):
         stamps = sorted(contents.data_files) if requested is None else [requested]
         return {stamp: pair for stamp in stamps if (pair := contents.adoptable_pair(stamp))}
 
-    def _adopt_pair(
-        self, directory: BackupDirectory, task_id: str | None, stamp: str, names: Mapping[str, str]
-    ) -> None:
+    def _adopt_pair(self, location: _Location, stamp: str, names: Mapping[str, str]) -> None:
+        directory = location.directory
         files: dict[str, DataFile] = {}
-        tables: dict[str, results.AdoptedFile | results.UnreadableFile] = {}
+        tables: dict[str, results.ReadableFile | results.UnreadableFile] = {}
         errors: list[BackupError] = []
         for table, name in names.items():
             older = None
@@ -124,39 +122,36 @@ class AdoptRun(EngineRun[results.AdoptResult]):
             else:
                 file = files[table] = older.file
                 size = results.readable_size(file.bytes)
-                tables[table] = results.AdoptedFile(
+                tables[table] = results.ReadableFile(
                     source_file=name, rows=file.rows, file_size=size
                 )
         dry_run = self.parameters.dry_run
         try:
             if not errors and not dry_run:
-                self._write_manifest(directory, task_id, stamp, files)
+                self._write_manifest(location, stamp, files)
         except BackupError as error:
             errors.append(error)
-        self._errors += errors[:1]
+        location.errors += errors[:1]
         pair = results.AdoptedPair(
-            task_id=task_id,
+            task_id=location.task_id,
             backup_path=directory.location,
             timestamp=stamp,
             state="not_adopted" if errors else "adoptable" if dry_run else "adopted",
             tables=tables,
         )
-        self._pairs.append(pair)
+        location.pairs.append(pair)
 
     def _write_manifest(
-        self,
-        directory: BackupDirectory,
-        task_id: str | None,
-        stamp: str,
-        files: Mapping[str, DataFile],
+        self, location: _Location, stamp: str, files: Mapping[str, DataFile]
     ) -> None:
+        directory = location.directory
         created_at = directory.timestamps.moment(stamp)
         manifest = Manifest(
             tool_version=__version__,
             complete=True,
             timestamp=stamp,
             created_at=created_at,
-            task_id=task_id,
+            task_id=location.task_id,
             run_id=self._run_id,
             export_method=OLDER_SYSTEM,
             workers=1,
@@ -185,14 +180,24 @@ class AdoptRun(EngineRun[results.AdoptResult]):
         directory.replace(name, manifest.to_json(directory.manifest_key))
 
     def _end(self) -> None:
-        """Nothing: each location's log has been written."""
+        """Append to the log of each location where a pair was found."""
+        for location in self.parts.values():
+            if location.pairs and not self.parameters.dry_run:
+                lines = [
+                    f"Run: {self._run_id}",
+                    *(line for pair in location.pairs for line in pair_lines(pair)),
+                    *error_lines(list(map(results.error_line, location.errors))),
+                ]
+                outcome = "FAILED" if location.errors else "SUCCESS"
+                self._append_to_log(location.directory, "adopt", lines, outcome)
 
     def _make_result(self) -> results.AdoptResult:
+        errors = [error for location in self.parts.values() for error in location.errors]
         return results.AdoptResult(
             adopt_performed=any(pair.state == "adopted" for pair in self._pairs),
             dry_run=self.parameters.dry_run,
             pairs=self._pairs,
-            **dict(self._so_far(list(map(results.error_line, self._errors)))),
+            **dict(self._so_far(list(map(results.error_line, errors)))),
         )
 
 
@@ -202,7 +207,7 @@ def pair_lines(pair: results.AdoptedPair) -> list[str]:
     state = pair.state.replace("_", " ")
     lines = [f"{mark} {pair.timestamp} in {pair.backup_path}: {state}"]
     for table, file in pair.tables.items():
-        if isinstance(file, results.AdoptedFile):
+        if isinstance(file, results.ReadableFile):
             rows = f"{file.rows} rows in {file.source_file} ({file.file_size})"
             lines.append(f"  ✓ {table}: {rows}")
         else:

@@ -153,14 +153,19 @@ class RestoreResult(RunResult):
         return result
 
 
-class VerifiedTable(Record):
-    """An intact file. `rows` were counted in it. `has_digest` is False for the older system's
-    files, which left no digest to compare."""
+class ReadableFile(Record):
+    """A file of which each row could be read."""
 
     success: Literal[True] = True
     source_file: str
     rows: int
     file_size: str
+
+
+class VerifiedTable(ReadableFile):
+    """An intact file. `has_digest` is False for the older system's files, which left no digest to
+    compare."""
+
     has_digest: bool
     duration: float
 
@@ -223,15 +228,6 @@ class UnreadableRow(Record):
     reason: str
 
 
-class AdoptedFile(Record):
-    """A file of the older system that can be read."""
-
-    success: Literal[True] = True
-    source_file: str
-    rows: int
-    file_size: str
-
-
 class UnreadableFile(Record):
     """A file of the older system that cannot be adopted, with the first of its unreadable rows."""
 
@@ -251,7 +247,7 @@ class AdoptedPair(Record):
     backup_path: str
     timestamp: str
     state: Literal["adopted", "adoptable", "not_adopted"]
-    tables: dict[str, AdoptedFile | UnreadableFile]
+    tables: dict[str, ReadableFile | UnreadableFile]
 
 
 class AdoptResult(RunResult):
@@ -273,22 +269,19 @@ class ConsolidateResult(RunResult):
     tables: dict[str, ExportedTable] = Field(default_factory=dict)
 
 
-class KeptSet(Record):
-    """A set that is kept, with all reasons. `source_database` is null if the manifest cannot be
-    read."""
+class JudgedSet(Record):
+    """A set that is kept or removed, with all reasons. `source_database` is null if the manifest
+    cannot be read."""
 
     timestamp: str
     source_database: str | None = None
     reasons: list[str]
 
 
-class RemovedSet(Record):
+class RemovedSet(JudgedSet):
     """The files that were removed, or would be, with `bytes` in all. Orphaned files have no
     manifest and no `source_database`."""
 
-    timestamp: str
-    source_database: str | None = None
-    reasons: list[str]
     files: list[str]
     bytes: int
 
@@ -314,7 +307,7 @@ class PrunedLocation(Record):
 
     task_id: str | None
     backup_path: str
-    kept: list[KeptSet]
+    kept: list[JudgedSet]
     removed: list[RemovedSet]
     finished: list[RemovedSet]
     other_files: list[OtherFile]

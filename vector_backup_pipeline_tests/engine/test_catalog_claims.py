@@ -87,6 +87,6 @@ def test_only_what_is_unfinished_and_has_no_live_run_is_removed(
         (tmp_path / name).touch()
     os.utime(tmp_path / announcement, (0, 0))
 
-    assert sorted(remove_leftovers(directory)) == sorted(removed)
+    remove_leftovers(directory)
     assert set(directory.names()) == {*kept, f".vector_backup_{stamp}.run"}
     live.release()

@@ -53,7 +53,7 @@ def _has_files(directory: BackupDirectory, stamp: str, except_for: str | None = 
     return any(stamp_of_file(name, directory.timestamps) == stamp for name in names)
 
 
-def remove_leftovers(directory: BackupDirectory) -> list[str]:
+def remove_leftovers(directory: BackupDirectory) -> None:
     """Remove unfinished files and markers of dead runs and readers; those of live ones stay.
 
     Files are listed before the markers are checked: so an unfinished file in the list belongs to a
@@ -63,17 +63,14 @@ def remove_leftovers(directory: BackupDirectory) -> list[str]:
     markers = {name: s for name in directory.names() if (s := stamp_of_marker(name, timestamps))}
     alive = {marker for marker in markers if directory.claim_is_alive(marker)}
     live_stamps = {markers[marker] for marker in alive}
-    removed = []
     for file in files:
         stamp = stamp_of_pending(file.name, timestamps)
         is_old = datetime.now(timezone.utc) - file.modified_at > _LONGEST_TURN
         if (stamp and stamp not in live_stamps) or (is_announcement(file.name) and is_old):
             directory.delete(file.name)
-            removed.append(file.name)
     for marker in markers.keys() - alive:
         directory.remove_dead_claim(marker)
     remove_dead_readers(directory, [file.name for file in files])
-    return removed
 
 
 @contextlib.contextmanager
