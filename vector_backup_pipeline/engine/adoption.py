@@ -183,13 +183,10 @@ class AdoptRun(RunInParts[results.AdoptResult, _Location]):
         """Append to the log of each location where a pair was found."""
         for location in self.parts.values():
             if location.pairs and not self.parameters.dry_run:
-                lines = [
-                    f"Run: {self._run_id}",
-                    *(line for pair in location.pairs for line in pair_lines(pair)),
-                    *error_lines(list(map(results.error_line, location.errors))),
-                ]
-                outcome = "FAILED" if location.errors else "SUCCESS"
-                self._append_to_log(location.directory, "adopt", lines, outcome)
+                lines = [line for pair in location.pairs for line in pair_lines(pair)]
+                lines += error_lines(list(map(results.error_line, location.errors)))
+                failed = bool(location.errors)
+                self._append_to_log(location.directory, "adopt", lines, failed=failed)
 
     def _make_result(self) -> results.AdoptResult:
         errors = [error for location in self.parts.values() for error in location.errors]

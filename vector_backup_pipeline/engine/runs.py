@@ -22,7 +22,7 @@ from vector_backup_pipeline.engine.storage.run_markers import RunMarker
 
 
 class RunPart(Protocol):
-    """A location of a prune, a set of a verification."""
+    """A location of a prune or an adoption, a set of a verification."""
 
     errors: list[BackupError]
 
@@ -136,19 +136,9 @@ class EngineRun(ABC, Generic[_R]):
         return error.without_rows or error if self._root.is_encrypted else error
 
     def _section(self, title: str, lines: Iterable[str], outcome: str | None = None) -> str:
-        """The run's section of a log; `outcome` unless it was canceled, by default from `error`."""
-        if outcome is None or isinstance(self.error, RunCancelled):
-            outcome = report.outcome(self.error, self.canceled_by)
+        """The run's section of a log; `outcome` by default from `error`."""
+        outcome = outcome or report.outcome(self.error, self.canceled_by)
         return report.section(title, self._local(self._began_at), outcome, lines)
-
-    def _append_to_log(
-        self,
-        directory: BackupDirectory,
-        title: str,
-        lines: Iterable[str],
-        outcome: str | None = None,
-    ) -> None:
-        append_to_log(directory, self._section(title, lines, outcome), self.notices)
 
     def _so_far(self, errors: list[str]) -> RunResult:
         """What all results have in common, as of now."""
@@ -175,6 +165,16 @@ class RunInParts(EngineRun[_R], Generic[_R, _P]):
         """The run's own error, otherwise the first one of a part."""
         of_parts = (error for part in self.parts.values() for error in part.errors)
         return self._own_error or next(of_parts, None)
+
+    def _append_to_log(
+        self, directory: BackupDirectory, title: str, lines: Iterable[str], *, failed: bool
+    ) -> None:
+        """Append the section of a directory, in which something `failed` or not."""
+        outcome = "FAILED" if failed else "SUCCESS"
+        if isinstance(self.error, RunCancelled):
+            outcome = report.outcome(self.error, self.canceled_by)
+        section = self._section(title, [f"Run: {self._run_id}", *lines], outcome)
+        append_to_log(directory, section, self.notices)
 
     def check(self, key: str) -> None:
         for error in self.parts[key].errors:

@@ -34,7 +34,7 @@ from vector_backup_pipeline.engine.restore.plan import PlannedTable, plan_tables
 from vector_backup_pipeline.engine.restore.report import restore_lines
 from vector_backup_pipeline.engine.restore.source import RestoreSource, find_source
 from vector_backup_pipeline.engine.restore.target import IndexListener, Target
-from vector_backup_pipeline.engine.runs import EngineRun, made
+from vector_backup_pipeline.engine.runs import EngineRun, append_to_log, made
 from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.parameters.restore import RestoreParameters
 
@@ -275,7 +275,7 @@ class RestoreRun(EngineRun[results.RestoreResult]):
             *restore_lines(result),
         ]
         title = f"restore {self._source.backup.stamp}"
-        self._append_to_log(self._source.directory, title, lines)
+        append_to_log(self._source.directory, self._section(title, lines), self.notices)
 
     def _release(self) -> None:
         try:

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from vector_backup_pipeline.engine import results
 from vector_backup_pipeline.engine.catalog.locations import check_root, find_directories
 from vector_backup_pipeline.engine.errors import BackupError, ResourceNotFound
-from vector_backup_pipeline.engine.file_names import LOG_NAME
 from vector_backup_pipeline.engine.report import error_lines
 from vector_backup_pipeline.engine.retention.location import LocationPrune
 from vector_backup_pipeline.engine.retention.rules import KeepRules
@@ -106,17 +105,9 @@ class PruneRun(RunInParts[results.PruneResult, LocationPrune]):
         report = location.report()
         if self.parameters.dry_run or not (report.removed or report.finished or report.errors):
             return
-        lines = [
-            f"Run: {self._run_id}",
-            f"Rules: {self._rules}",
-            *set_lines(report, dry_run=False),
-            *error_lines(report.errors),
-        ]
-        outcome = "FAILED" if report.errors else "SUCCESS"
-        try:
-            location.directory.append(LOG_NAME, self._section("prune", lines, outcome))
-        except BackupError as error:
-            location.errors.append(error)
+        lines = [f"Rules: {self._rules}", *set_lines(report, dry_run=False)]
+        lines += error_lines(report.errors)
+        self._append_to_log(location.directory, "prune", lines, failed=bool(report.errors))
 
 
 def location_lines(report: results.PrunedLocation, *, dry_run: bool) -> Iterator[str]:

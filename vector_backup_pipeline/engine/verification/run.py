@@ -274,14 +274,9 @@ class VerifyRun(RunInParts[VerifyResult, SetToVerify]):
         """Append to the log of each location."""
         for directory in {s.directory.location: s.directory for s in self.parts.values()}.values():
             verdicts = [v for v in self._verdicts() if v.backup_path == directory.location]
-            passed = all(verdict.passed for verdict in verdicts)
+            failed = not all(verdict.passed for verdict in verdicts)
             lines = [line for verdict in verdicts for line in verdict_lines(verdict)]
-            self._append_to_log(
-                directory,
-                "verify",
-                [f"Run: {self._run_id}", *lines],
-                outcome="SUCCESS" if passed else "FAILED",
-            )
+            self._append_to_log(directory, "verify", lines, failed=failed)
 
     def _verdicts(self) -> list[SetVerdict]:
         return [s.verdict for s in self.parts.values() if s.verdict is not None]
