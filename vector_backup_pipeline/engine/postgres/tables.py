@@ -8,6 +8,7 @@ from psycopg2.extensions import cursor as Cursor
 from psycopg2.sql import SQL, Composable, Identifier
 
 from vector_backup_pipeline.engine import errors
+from vector_backup_pipeline.engine.postgres.definitions.reading import partition_tree
 from vector_backup_pipeline.engine.postgres.session import fetch_rows, own_search_path, savepoint
 from vector_backup_pipeline.parameters.table_names import TableName, parse_table_name
 
@@ -207,16 +208,8 @@ def truncate(cursor: Cursor, tables: Iterable[Table]) -> None:
         cursor.execute(SQL("TRUNCATE TABLE {}").format(targets))
 
 
-# A partition whose DETACH CONCURRENTLY is under way no longer belongs to the table (14 and newer).
-_LEAVES = """
-    WITH RECURSIVE tree (root, oid) AS (
-        SELECT oid, oid FROM unnest(%(oids)s::oid[]) AS oid
-         UNION ALL
-        SELECT tree.root, i.inhrelid
-          FROM tree
-          JOIN pg_class parent ON parent.oid = tree.oid AND parent.relkind = 'p'
-          JOIN pg_inherits i ON i.inhparent = tree.oid {not_detached}
-    )
+_LEAVES = SQL("""
+    WITH RECURSIVE {partition_tree}
     SELECT tree.root, c.oid, n.nspname, c.relname, c.relkind = 'r' AND am.amname = 'heap',
            has_table_privilege(c.oid, 'SELECT') AND has_schema_privilege(n.oid, 'USAGE'),
            row_security_active(c.oid),
@@ -230,7 +223,7 @@ _LEAVES = """
       JOIN pg_namespace n ON n.oid = c.relnamespace
       LEFT JOIN pg_am am ON am.oid = c.relam
      ORDER BY tree.root, c.oid
-"""
+""")
 _COLUMNS = """
     SELECT attrelid, array_agg(attname::text ORDER BY attnum)
       FROM pg_attribute
@@ -244,8 +237,7 @@ def read_sources(cursor: Cursor, tables: Sequence[ResolvedTable]) -> dict[int, T
     parameters = {"oids": [table.oid for table in tables]}
     columns = {oid: tuple(names) for oid, names in fetch_rows(cursor, _COLUMNS, parameters)}
     by_ranges = cursor.connection.server_version >= _RANGES_SINCE
-    not_detached = SQL("AND NOT i.inhdetachpending" if by_ranges else "")
-    query = SQL(_LEAVES).format(not_detached=not_detached)
+    query = _LEAVES.format(partition_tree=partition_tree(cursor))
     leaves: dict[int, list[Relation]] = {table.oid: [] for table in tables}
     readable: dict[int, bool] = dict.fromkeys(leaves, True)
     for root, oid, schema, name, is_heap, may_read, guarded, *sizes in fetch_rows(

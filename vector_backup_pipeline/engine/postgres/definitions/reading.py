@@ -48,9 +48,19 @@ TABLE_OBJECTS = sql.SQL("""
     SELECT s.stxrelid, 'pg_statistic_ext'::regclass, s.oid
       FROM pg_statistic_ext s WHERE s.stxrelid = ANY(%(oids)s::oid[])
 """).format(valid_index=VALID_INDEX, not_internal=NOT_INTERNAL)
+# The tables and their partitions. pg_partition_tree() would lock these; reading pg_inherits locks
+# none. A partition whose DETACH CONCURRENTLY is under way no longer belongs to the table.
+_PARTITION_TREE = sql.SQL("""tree(root, oid, depth) AS (
+    SELECT oid, oid, 0 FROM unnest(%(oids)s::oid[]) AS oid
+    UNION ALL
+    SELECT tree.root, i.inhrelid, tree.depth + 1
+      FROM tree
+      JOIN pg_class p ON p.oid = tree.oid AND p.relkind = 'p'
+      JOIN pg_inherits i ON i.inhparent = p.oid AND NOT {detaching}
+)""")
 # The types of the tables' columns (`root`) and what they contain, down to the last element of
 # arrays, domains, ranges and composites.
-CONTAINED_TYPES = sql.SQL("""contained(root, oid) AS (
+_CONTAINED_TYPES = sql.SQL("""contained(root, oid) AS (
     SELECT atttypid, atttypid FROM pg_attribute
      WHERE attrelid = ANY(%(oids)s::oid[]) AND attnum > 0
     UNION
@@ -81,12 +91,15 @@ def rows(cursor: Cursor, query: str | sql.Composable, **parameters: object) -> l
     return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 
+def partition_tree(cursor: Cursor) -> sql.Composed:
+    return _PARTITION_TREE.format(detaching=since_14(cursor, "i.inhdetachpending", "false"))
+
+
 def contained_types(cursor: Cursor) -> sql.Composed:
-    """`CONTAINED_TYPES` for this server: before PostgreSQL 14 there are no multiranges."""
     range_of_type = since_14(
         cursor, "t.oid IN (r.rngtypid, r.rngmultitypid)", otherwise="t.oid = r.rngtypid"
     )
-    return CONTAINED_TYPES.format(range_of_type=range_of_type)
+    return _CONTAINED_TYPES.format(range_of_type=range_of_type)
 
 
 class Catalog:

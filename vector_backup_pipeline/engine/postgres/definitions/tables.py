@@ -10,6 +10,7 @@ from psycopg2.extensions import cursor as Cursor
 from vector_backup_pipeline.engine.postgres.definitions.reading import (
     Catalog,
     contained_types,
+    partition_tree,
     rows,
     since_14,
 )
@@ -20,17 +21,8 @@ from vector_backup_pipeline.engine.table_definition import (
     Statement,
 )
 
-# pg_partition_tree() would lock every partition; reading pg_inherits locks none.
 _TREE = sql.SQL("""
-WITH RECURSIVE tree AS (
-    SELECT oid, oid AS root, 0 AS depth
-      FROM pg_class WHERE oid = ANY(%(oids)s::oid[])
-    UNION ALL
-    SELECT i.inhrelid, tree.root, tree.depth + 1
-      FROM tree
-      JOIN pg_class p ON p.oid = tree.oid AND p.relkind = 'p'
-      JOIN pg_inherits i ON i.inhparent = p.oid AND NOT {detaching}
-)
+WITH RECURSIVE {partition_tree}
 SELECT tree.root, tree.oid, n.nspname AS schema_name, c.relname AS name,
        pg_get_userbyid(c.relowner) AS owner,
        ARRAY(SELECT a.attname::text
@@ -165,8 +157,8 @@ SELECT c.oid, v.kind, 0, v.number, c.alter_table || v.sql
 # OIDs. Built-in OIDs are the same anywhere.
 _COLUMNS = sql.SQL("""
 WITH RECURSIVE {contained_types}
-SELECT a.attrelid AS oid, a.attname AS name, a.attgenerated <> '' AS generated,
-       format_type(a.atttypid, a.atttypmod) AS text, n.nspname AS schema_name, t.typname,
+SELECT a.attrelid AS oid, a.attname AS column, a.attgenerated <> '' AS generated,
+       format_type(a.atttypid, a.atttypmod) AS text, n.nspname AS schema_name, t.typname AS name,
        a.atttypmod AS modifier,
        a.atttypid NOT IN (
            SELECT contained.root FROM contained JOIN pg_type t USING (oid)
@@ -203,9 +195,8 @@ class Tree:
 
 def read_trees(cursor: Cursor, oids: list[int]) -> list[Tree]:
     """In the order of `oids`; tables that do not exist any more are missing."""
-    detaching = since_14(cursor, "i.inhdetachpending", "false")
     trees: dict[int, Tree] = {}
-    for row in rows(cursor, _TREE.format(detaching=detaching), oids=oids):
+    for row in rows(cursor, _TREE.format(partition_tree=partition_tree(cursor)), oids=oids):
         tree = trees.setdefault(row["root"], Tree(row["owner"], tuple(row["primary_key"])))
         name = QualifiedName(schema_name=row["schema_name"], name=row["name"])
         tree.names[row["oid"]] = name
@@ -224,13 +215,6 @@ def read_table_statements(catalog: Catalog) -> Iterator[tuple[int, Statement]]:
 def read_columns(catalog: Catalog) -> dict[int, tuple[Column, ...]]:
     columns: dict[int, tuple[Column, ...]] = defaultdict(tuple)
     for row in catalog.rows(_COLUMNS.format(contained_types=contained_types(catalog.cursor))):
-        column_type = ColumnType(
-            text=row["text"],
-            schema_name=row["schema_name"],
-            name=row["typname"],
-            modifier=row["modifier"],
-            binary_portable=row["binary_portable"],
-        )
-        column = Column(name=row["name"], generated=row["generated"], type=column_type)
-        columns[row["oid"]] += (column,)
+        oid, name, generated = row.pop("oid"), row.pop("column"), row.pop("generated")
+        columns[oid] += (Column(name=name, type=ColumnType(**row), generated=generated),)
     return columns
