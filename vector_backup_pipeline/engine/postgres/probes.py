@@ -27,7 +27,7 @@ from psycopg2.sql import SQL, Composable, Identifier, Literal
 
 from vector_backup_pipeline.engine.cancellation import check
 from vector_backup_pipeline.engine.postgres.connection import first_line
-from vector_backup_pipeline.engine.postgres.definitions.reading import Row, rows
+from vector_backup_pipeline.engine.postgres.definitions.reading import PRIMARY_KEY, Row, rows
 from vector_backup_pipeline.engine.postgres.session import (
     apply_session_settings,
     savepoint,
@@ -71,12 +71,7 @@ SELECT i.relname::text AS index, x.indisvalid AND x.indisready AS is_valid,
        op.oprname::text AS metric,
        pg_catalog.format('OPERATOR(%I.%s)', opn.nspname, op.oprname) AS operator,
        pg_catalog.format_type(oc.opcintype, -1) AS type,
-       ARRAY(SELECT a.attname::text
-               FROM pg_catalog.pg_index k
-              CROSS JOIN pg_catalog.unnest(k.indkey::int2[]) WITH ORDINALITY u(attnum, position)
-               JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = u.attnum
-              WHERE k.indrelid = c.oid AND k.indisprimary AND u.position <= k.indnkeyatts
-              ORDER BY u.position) AS primary_key,
+       {primary_key} AS primary_key,
        ARRAY(SELECT DISTINCT a.attname::text
                FROM pg_catalog.pg_depend p
                JOIN pg_catalog.pg_attribute a
@@ -120,7 +115,7 @@ def measure_recall(
     try:
         reader = _begin(connection, started + seconds)
         table = Literal(Identifier(*name).as_string(connection))
-        indexes = reader.ask(_INDEXES.format(table=table))
+        indexes = reader.ask(_INDEXES.format(table=table, primary_key=PRIMARY_KEY))
         for left, row in zip(range(len(indexes), 0, -1), indexes, strict=True):
             # A slow search leaves the others their share of the time.
             share = (reader.deadline - time.monotonic()) / left

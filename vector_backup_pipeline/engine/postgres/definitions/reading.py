@@ -48,6 +48,14 @@ TABLE_OBJECTS = sql.SQL("""
     SELECT s.stxrelid, 'pg_statistic_ext'::regclass, s.oid
       FROM pg_statistic_ext s WHERE s.stxrelid = ANY(%(oids)s::oid[])
 """).format(valid_index=VALID_INDEX, not_internal=NOT_INTERNAL)
+# The columns of the primary key of a table c in pg_class.
+PRIMARY_KEY = sql.SQL("""ARRAY(
+           SELECT a.attname::text
+             FROM pg_constraint k
+            CROSS JOIN unnest(k.conkey) WITH ORDINALITY u(attnum, number)
+             JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = u.attnum
+            WHERE k.conrelid = c.oid AND k.contype = 'p'
+            ORDER BY u.number)""")
 # The tables and their partitions. pg_partition_tree() would lock these; reading pg_inherits locks
 # none. A partition whose DETACH CONCURRENTLY is under way no longer belongs to the table.
 _PARTITION_TREE = sql.SQL("""tree(root, oid, depth) AS (

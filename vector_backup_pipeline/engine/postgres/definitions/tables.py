@@ -8,6 +8,7 @@ from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
 
 from vector_backup_pipeline.engine.postgres.definitions.reading import (
+    PRIMARY_KEY,
     Catalog,
     contained_types,
     partition_tree,
@@ -24,13 +25,7 @@ from vector_backup_pipeline.engine.table_definition import (
 _TREE = sql.SQL("""
 WITH RECURSIVE {partition_tree}
 SELECT tree.root, tree.oid, n.nspname AS schema_name, c.relname AS name,
-       pg_get_userbyid(c.relowner) AS owner,
-       ARRAY(SELECT a.attname::text
-               FROM pg_constraint k
-              CROSS JOIN unnest(k.conkey) WITH ORDINALITY u(attnum, number)
-               JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = u.attnum
-              WHERE k.conrelid = c.oid AND k.contype = 'p'
-              ORDER BY u.number) AS primary_key
+       pg_get_userbyid(c.relowner) AS owner, {primary_key} AS primary_key
   FROM tree
   JOIN pg_class c USING (oid)
   JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -196,7 +191,8 @@ class Tree:
 def read_trees(cursor: Cursor, oids: list[int]) -> list[Tree]:
     """In the order of `oids`; tables that do not exist any more are missing."""
     trees: dict[int, Tree] = {}
-    for row in rows(cursor, _TREE.format(partition_tree=partition_tree(cursor)), oids=oids):
+    query = _TREE.format(partition_tree=partition_tree(cursor), primary_key=PRIMARY_KEY)
+    for row in rows(cursor, query, oids=oids):
         tree = trees.setdefault(row["root"], Tree(row["owner"], tuple(row["primary_key"])))
         name = QualifiedName(schema_name=row["schema_name"], name=row["name"])
         tree.names[row["oid"]] = name
