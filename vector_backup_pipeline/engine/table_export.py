@@ -13,7 +13,6 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from vector_backup_pipeline.engine.errors import InvalidParams
 from vector_backup_pipeline.engine.formats.blocks import DIGEST_MODULUS, BlockIndex, RowBlock
 from vector_backup_pipeline.engine.formats.compression import Pack, codec
 from vector_backup_pipeline.engine.formats.row_formats import RowFormat, row_format
@@ -24,28 +23,13 @@ from vector_backup_pipeline.engine.postgres.tables import TableSource
 from vector_backup_pipeline.engine.progress import ProgressListener, ProgressMeter
 from vector_backup_pipeline.engine.range_readers import ReadJob, read_ranges
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory, PendingFile
-from vector_backup_pipeline.engine.table_definition import Definitions, TableDefinition
+from vector_backup_pipeline.engine.table_definition import Definitions
 from vector_backup_pipeline.parameters.backup import BackupRequest
 from vector_backup_pipeline.parameters.types import Compression
 
 # The text of vectors is 2.5 times as long as their binary form in the table. Other formats take at
 # most about the size of the table. Object stores choose the part size by this estimate.
 _TEXT_EXPANSION = 3
-
-
-def check_binary(table: TableSource, definition: TableDefinition) -> None:
-    """Raise `InvalidParams` for a table that can't be written in format `binary`."""
-    type_names = [
-        f"{column.name} ({column.type.text})"
-        for column in definition.columns
-        if column.name in table.columns and not column.type.binary_portable
-    ]
-    if type_names:
-        raise InvalidParams(
-            f"{table.table.requested} cannot be backed up in format 'binary': the binary form of "
-            f"{', '.join(type_names)} contains OIDs, which differ in another database, or does not "
-            "exist. Use format 'csv'."
-        )
 
 
 def expected_size(table: TableSource, request: BackupRequest) -> int:

@@ -214,7 +214,7 @@ def test_a_run_that_ends_while_the_directory_is_listed_leaves_a_set_and_no_orpha
 
     monkeypatch.setattr(directory, "claim_is_alive", ends_now)
 
-    assert choose_set(directory, FIRST, None).backup.complete
+    assert choose_set(directory, FIRST, None).backup.manifest.complete
 
 
 def test_of_several_databases_the_target_decides(sets: SetWriter) -> None:

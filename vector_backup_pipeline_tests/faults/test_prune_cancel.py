@@ -45,7 +45,7 @@ def test_a_set_with_all_its_files_is_a_set_again_after_an_interrupt(
     assert [backup_set.timestamp for backup_set in location.kept] == [SECOND, FIRST]
     assert location.removed == []
     assert tombstone_name(FIRST) not in sets.directory.names()
-    assert find_set(sets.directory, FIRST).complete
+    assert find_set(sets.directory, FIRST).manifest.complete
 
 
 def test_files_removed_during_the_interrupt_are_reported(

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import psycopg2
 
 from vector_backup_pipeline import __version__
-from vector_backup_pipeline.engine.backup.tables import read_tables
+from vector_backup_pipeline.engine.backup.tables import check_binary, read_tables
 from vector_backup_pipeline.engine.cancellation import uncancellable
 from vector_backup_pipeline.engine.catalog.claims import (
     claim_reading,
@@ -66,7 +66,7 @@ from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.storage.root import BackupRoot
 from vector_backup_pipeline.engine.stored_files import check_stored_file, check_stored_size
 from vector_backup_pipeline.engine.table_definition import Definitions
-from vector_backup_pipeline.engine.table_export import check_binary, table_entry
+from vector_backup_pipeline.engine.table_export import table_entry
 from vector_backup_pipeline.parameters.backup import BackupRequest
 
 _log = logging.getLogger(__name__)
@@ -248,13 +248,12 @@ class BackupRun(EngineRun[BackupResult]):
         """The rows of each table, by schema and name, in the newest earlier good set of the same
         database and directory; without tables that its run truncated."""
         contents = read_contents(made(self._directory))
-        server = made(self._snapshot).pinned.server
-        source = SourceDatabase(server.system_identifier, server.database)
+        source = SourceDatabase.of(made(self._snapshot).pinned.server)
         for stamp in sorted(contents.manifests - {self.stamp}, reverse=True):
             backup = contents.backup_set(stamp)
-            if isinstance(backup, ManifestSet) and backup.complete and backup.source == source:
+            if isinstance(backup, ManifestSet) and backup.source == source:
                 stored = stored_set(contents, backup)
-                if not stored.is_damaged:
+                if stored.state == "complete":
                     files = [file for file in stored.files if file.table not in stored.truncated]
                     return {file.identity: file.rows or 0 for file in files}
         return {}

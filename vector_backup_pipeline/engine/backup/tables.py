@@ -101,3 +101,18 @@ def _is_storable(record: Record) -> bool:
     except PydanticSerializationError:
         return False
     return True
+
+
+def check_binary(table: TableSource, definition: TableDefinition) -> None:
+    """Raise `InvalidParams` for a table that can't be written in format `binary`."""
+    type_names = [
+        f"{column.name} ({column.type.text})"
+        for column in definition.columns
+        if column.name in table.columns and not column.type.binary_portable
+    ]
+    if type_names:
+        raise InvalidParams(
+            f"{table.table.requested} cannot be backed up in format 'binary': the binary form of "
+            f"{', '.join(type_names)} contains OIDs, which differ in another database, or does not "
+            "exist. Use format 'csv'."
+        )

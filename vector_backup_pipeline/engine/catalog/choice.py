@@ -111,7 +111,7 @@ def _set_at(
             f"not of {source_database!r}. Choose a set of that database, or leave source_database "
             "out."
         )
-    if not backup.complete and not tables:
+    if not backup.manifest.complete and not tables:
         stored = ", ".join(file.table for file in stored_set(contents, backup).files)
         raise errors.IntegrityError(
             f"The set {stamp} in {location} is incomplete: it has only {stored or 'no table'}. "

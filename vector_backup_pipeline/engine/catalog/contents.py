@@ -40,12 +40,8 @@ class ManifestSet:
     created_at: datetime
 
     @property
-    def complete(self) -> bool:
-        return self.manifest.complete
-
-    @property
     def source(self) -> SourceDatabase:
-        return SourceDatabase(self.manifest.server.system_identifier, self.manifest.server.database)
+        return SourceDatabase.of(self.manifest.server)
 
 
 @dataclass(frozen=True)
@@ -188,7 +184,7 @@ def future_notices(label: str, created_at: datetime, now: datetime) -> Iterator[
 def has_backup(directory: BackupDirectory) -> bool:
     """Whether the directory has a complete backup set, according to its manifest."""
     sets = read_contents(directory).sets()
-    return any(isinstance(backup, ManifestSet) and backup.complete for backup in sets)
+    return any(isinstance(backup, ManifestSet) and backup.manifest.complete for backup in sets)
 
 
 def stamp_of_file(name: str, timestamps: TimestampFormat) -> str | None:

@@ -21,6 +21,10 @@ class SourceDatabase:
     system_identifier: str | None
     name: str
 
+    @classmethod
+    def of(cls, server: manifest.Server) -> SourceDatabase:
+        return cls(server.system_identifier, server.database)
+
     @property
     def qualified(self) -> str:
         """The name with its server's identifier, if that is known."""

@@ -51,7 +51,7 @@ def find_base(
     if server.system_identifier is None:
         raise Doubt("The role may not read the server's system identifier.")
     contents = read_contents(directory)
-    source = SourceDatabase(server.system_identifier, server.database)
+    source = SourceDatabase.of(server)
     sets = stored_sets(contents)
     usable = [s for s in sets if s.can_be_base and s.state == "complete" and s.source == source]
     with_all = [s for s in usable if all(map(s.files_named, request.tables))]

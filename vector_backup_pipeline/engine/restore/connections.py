@@ -87,7 +87,7 @@ class TargetConnections:
 
     @property
     def database(self) -> SourceDatabase:
-        return SourceDatabase(self.server.system_identifier, self.server.database)
+        return SourceDatabase.of(self.server)
 
     @property
     def streams(self) -> list[Connection]:

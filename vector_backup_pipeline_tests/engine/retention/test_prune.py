@@ -171,7 +171,7 @@ def test_a_reader_that_comes_between_the_judgement_and_the_tombstone_is_seen(
     assert reader is not None
     reader.release()
     assert not [name for name in names(two) if "tombstone" in name]
-    assert find_set(two.directory, FIRST).complete
+    assert find_set(two.directory, FIRST).manifest.complete
 
 
 def test_when_the_newest_good_set_disappears_the_rules_apply_again(
