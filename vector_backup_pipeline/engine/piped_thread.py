@@ -54,15 +54,16 @@ class PipedThread:
 
     def pieces(self) -> Iterator[bytes]:
         """The pieces that were put before the end. Raises `Stopped` after `stop`."""
-        while not self._is_stopped:
+        while True:
             check()
             is_complete = self._has_ended.is_set()
+            if self._is_stopped:  # Checked last: `stop` ends the queue too, but completes nothing.
+                raise Stopped
             try:
                 yield self._queue.get(timeout=0 if is_complete else _POLL_SECONDS)
             except queue.Empty:
                 if is_complete:
                     return
-        raise Stopped
 
     def finish(self) -> None:
         """Wait for the thread, and raise its error."""
