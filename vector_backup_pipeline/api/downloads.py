@@ -26,11 +26,8 @@ MEDIA_TYPES = {
 DEFAULT_MEDIA_TYPE = "application/octet-stream"
 # Always revalidate: the log grows, and a truncate rewrites the manifest.
 _CACHE_CONTROL = "private, no-cache"
-# One range, or the last bytes. No file has more than 18 digits of bytes; a longer number is none.
-_ONE_RANGE = re.compile(
-    r"bytes=(?:(?P<first>\d{1,18})-(?P<last>\d{1,18})?|-(?P<length>\d{1,18}))",
-    re.ASCII | re.IGNORECASE,
-)
+# One range. No file has more than 18 digits of bytes; a longer number is no range.
+_ONE_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII | re.IGNORECASE)
 
 
 async def file_response(
@@ -89,19 +86,19 @@ def parse_range(text: str, size: int) -> range | None:
     match = _ONE_RANGE.fullmatch(text.strip())
     if match is None:
         return None
-    if match["length"]:
-        length = int(match["length"])
-        if length and not size:  # Content-Range cannot describe a range of an empty file.
+    first, last = (int(number) if number else None for number in match.groups())
+    if first is None and last is None:
+        return None
+    if first is None:
+        # The last bytes. Content-Range cannot describe those of an empty file.
+        if last and not size:
             return None
-        part = range(max(0, size - length), size)
-    else:
-        first, end = int(match["first"]), int(match["last"]) + 1 if match["last"] else size
-        if match["last"] and end <= first:
-            return None
-        part = range(first, min(end, size))
-    if not part:
+        first, last = max(0, size - (last or 0)), None
+    if last is not None and last < first:
+        return None
+    if first >= size:
         raise RangeNotSatisfiable(size)
-    return part
+    return range(first, size if last is None else min(last + 1, size))
 
 
 class _FileResponse(StreamingResponse):
