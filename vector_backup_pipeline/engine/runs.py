@@ -18,7 +18,6 @@ from vector_backup_pipeline.engine.file_names import LOG_NAME
 from vector_backup_pipeline.engine.results import RunResult
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.storage.root import BackupRoot
-from vector_backup_pipeline.engine.storage.run_markers import RunMarker
 
 
 class RunPart(Protocol):
@@ -59,6 +58,7 @@ class EngineRun(ABC, Generic[_R]):
         self._started = time.monotonic()
         self._own_error: BackupError | None = None
         self._result: _R | None = None
+        # Releases the run's markers.
         self._claims = contextlib.ExitStack()
 
     @property
@@ -111,11 +111,6 @@ class EngineRun(ABC, Generic[_R]):
     @abstractmethod
     def _make_result(self) -> _R:
         """The result as of now."""
-
-    def _hold(self, claim: RunMarker | None) -> None:
-        """Keep a marker until the run ends."""
-        if claim is not None:
-            self._claims.callback(claim.release)
 
     def _release(self) -> None:
         """End every connection, then release the markers; may be called again."""

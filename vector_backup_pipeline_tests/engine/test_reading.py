@@ -143,17 +143,18 @@ def test_a_verification_holds_each_set_while_it_reads_it(
 
 
 def test_a_run_that_reads_a_set_twice_holds_it_once(two: SetWriter) -> None:
-    reading = claim_reading(two.directory, OLD, "restore", [])
-    assert reading is not None
-    assert claim_reading(two.directory, OLD, "restore", []) is None
-    reading.release()
+    with claim_reading(two.directory, OLD, "restore", []):
+        with claim_reading(two.directory, OLD, "restore", []):
+            assert len(_readers(two)) == 1
+        assert len(_readers(two)) == 1
     assert _readers(two) == []
 
 
 def test_nobody_begins_to_read_a_set_that_is_being_removed(two: SetWriter) -> None:
     two.file(tombstone_name(OLD))
-    with pytest.raises(ResourceNotFound, match="being removed by a prune"):
-        claim_reading(two.directory, OLD, "restore", [])
+    reading = claim_reading(two.directory, OLD, "restore", [])
+    with pytest.raises(ResourceNotFound, match="being removed by a prune"), reading:
+        pass
     assert _readers(two) == []
 
 
@@ -177,10 +178,8 @@ def test_the_next_run_removes_a_dead_readers_marker_and_keeps_a_live_ones(
 ) -> None:
     dead = f".vector_backup_{OLD}_0123abcd.reading"
     two.file(dead, b'{"host": "gone", "heartbeat": "2020-01-01T00:00:00+00:00"}')
-    live = claim_reading(two.directory, NEW, "restore", [])
-    assert live is not None
-    assert stamps_being_read(two.directory, two.directory.names()) == {NEW}
-    next_run(two)
-    assert dead not in two.directory.names()
-    assert len(_readers(two)) == 1
-    live.release()
+    with claim_reading(two.directory, NEW, "restore", []):
+        assert stamps_being_read(two.directory, two.directory.names()) == {NEW}
+        next_run(two)
+        assert dead not in two.directory.names()
+        assert len(_readers(two)) == 1

@@ -133,7 +133,7 @@ class BackupRun(EngineRun[BackupResult]):
             directory = self._directory = self._root.open(self.request.task_id)
             remove_leftovers(directory)
             self._stamp, claim = claim_timestamp(directory, self._run_id)
-            self._hold(claim)
+            self._claims.callback(claim.release)
             return self._stamp
 
     def pin(self, connection_settings: Callable[[], ConnectionSettings]) -> list[TableExport]:
@@ -173,7 +173,8 @@ class BackupRun(EngineRun[BackupResult]):
         try:
             base = find_base(directory, pinned, self.request)
             # No prune removes it, or what it builds on, before there is a manifest.
-            self._hold(claim_reading(directory, base.stamp, self._run_id, self.notices))
+            reading = claim_reading(directory, base.stamp, self._run_id, self.notices)
+            self._claims.enter_context(reading)
         except Doubt as doubt:
             _log.info("Tables are backed up in full: %s", doubt)
             return doubt

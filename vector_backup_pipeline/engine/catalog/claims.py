@@ -88,33 +88,33 @@ def exclusive(directory: BackupDirectory, marker: str, run_id: str, work: str) -
         claim.release()
 
 
+@contextlib.contextmanager
 def claim_reading(
     directory: BackupDirectory, stamp: str, run_id: str, notices: list[str]
-) -> RunMarker | None:
-    """Keep the set from being removed until the claim is released. None if this run has claimed it
-    already, or, with a notice, if no marker can be written. Removes the markers of dead readers.
-    Raises `ResourceNotFound` if a prune is removing the set."""
-    claim = None
-    try:
-        remove_dead_readers(directory, directory.names())
-        claim = directory.claim(reading_name(stamp, run_id), run_id)
-        is_being_removed = tombstone_name(stamp) in directory.names()
-    except StorageError as error:
-        if claim is not None:
-            claim.release()
-        notices.append(
-            f"No marker could be written for {stamp}, so a prune may remove the set while it is "
-            f"being read: {error.message}"
-        )
-        return None
-    if is_being_removed:
-        if claim is not None:
-            claim.release()
-        raise ResourceNotFound(
-            f"The set {stamp} in {directory.location} is being removed by a prune. Choose another "
-            "one."
-        )
-    return claim
+) -> Iterator[None]:
+    """Keep the set from being removed during the block; with a notice, if no marker can be written.
+    Removes the markers of dead readers. Raises `ResourceNotFound` if a prune is removing the
+    set."""
+    is_being_removed = False
+    with contextlib.ExitStack() as held:
+        try:
+            remove_dead_readers(directory, directory.names())
+            # None if this run has claimed it already.
+            if claim := directory.claim(reading_name(stamp, run_id), run_id):
+                held.callback(claim.release)
+            is_being_removed = tombstone_name(stamp) in directory.names()
+        except StorageError as error:
+            held.close()
+            notices.append(
+                f"No marker could be written for {stamp}, so a prune may remove the set while it "
+                f"is being read: {error.message}"
+            )
+        if is_being_removed:
+            raise ResourceNotFound(
+                f"The set {stamp} in {directory.location} is being removed by a prune. Choose "
+                "another one."
+            )
+        yield
 
 
 def remove_dead_readers(directory: BackupDirectory, names: Iterable[str]) -> None:

@@ -87,8 +87,7 @@ def consolidate(
     _check_encryption(directory, chain)
     with ExitStack() as claims:
         reading = claim_reading(directory, result.chain[0], run_id, result.notices)
-        if reading is not None:
-            claims.callback(reading.release)
+        claims.enter_context(reading)
         remove_leftovers(directory)
         stamp, claim = claim_timestamp(directory, run_id)
         claims.callback(claim.release)

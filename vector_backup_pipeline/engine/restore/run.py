@@ -120,7 +120,8 @@ class RestoreRun(EngineRun[results.RestoreResult]):
             source = find_source(self._root, self.request, self._target_database)
             self._source = source
             stamp = source.backup.stamp
-            self._hold(claim_reading(source.directory, stamp, self._run_id, self.notices))
+            reading = claim_reading(source.directory, stamp, self._run_id, self.notices)
+            self._claims.enter_context(reading)
             self.notices += source.notices(self.request, self._root.timestamps.now())
             self._source = source = source.check_files(self.request)
         return FoundBackup(

@@ -160,18 +160,13 @@ class VerifyRun(RunInParts[VerifyResult, SetToVerify]):
         """Verify one set and store the verdict with it; None if the set has been removed. A set
         that fails raises nothing."""
         backup_set = self.parts[key]
+        directory, stamp = backup_set.directory, backup_set.stamp
         try:
-            reading = claim_reading(
-                backup_set.directory, backup_set.stamp, self._run_id, self.notices
-            )
+            with claim_reading(directory, stamp, self._run_id, self.notices):
+                checked, drilled = self._check(backup_set)
         except ResourceNotFound:
             self._skip(backup_set)
             return None
-        try:
-            checked, drilled = self._check(backup_set)
-        finally:
-            if reading is not None:
-                reading.release()
         backup_set.errors = [error for _, error in checked.errors]
         if drilled is not None and drilled.error is not None:
             backup_set.errors.append(drilled.error)

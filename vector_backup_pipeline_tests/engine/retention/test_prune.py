@@ -1,6 +1,7 @@
 """A prune of a real directory: what is removed and kept, and that nothing else changes."""
 
 import os
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,6 @@ from vector_backup_pipeline.engine.results import EndedUpload
 from vector_backup_pipeline.engine.retention.rules import KeepRules
 from vector_backup_pipeline.engine.storage.directory import BackupDirectory
 from vector_backup_pipeline.engine.storage.root import BackupRoot
-from vector_backup_pipeline.engine.storage.run_markers import RunMarker
 from vector_backup_pipeline.engine.timestamps import DEFAULT_TIMESTAMPS
 from vector_backup_pipeline.terminal import prune_summary
 from vector_backup_pipeline_tests.faults.object_proxy import Fault, ObjectProxy
@@ -156,20 +156,20 @@ def test_a_reader_that_comes_between_the_judgement_and_the_tombstone_is_seen(
     two: SetWriter, prune: Prune, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     replace = BackupDirectory.replace
-    readers: list[RunMarker | None] = []
+    readers, written = ExitStack(), []
 
     def with_a_reader_first(directory: BackupDirectory, name: str, data: bytes) -> None:
-        readers.append(claim_reading(directory, FIRST, "restore", []))
+        readers.enter_context(claim_reading(directory, FIRST, "restore", []))
+        written.append(name)
         replace(directory, name, data)
 
     monkeypatch.setattr(BackupDirectory, "replace", with_a_reader_first)
-    done = prune()
+    with readers:
+        done = prune()
     monkeypatch.undo()
 
     assert done.kept[FIRST] == "a restore or a verification is reading it"
-    (reader,) = readers
-    assert reader is not None
-    reader.release()
+    assert written == [tombstone_name(FIRST)]
     assert not [name for name in names(two) if "tombstone" in name]
     assert find_set(two.directory, FIRST).manifest.complete
 
