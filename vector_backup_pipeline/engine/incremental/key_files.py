@@ -14,7 +14,6 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
-from itertools import starmap
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
@@ -139,19 +138,22 @@ class KeyFiles:
         [(self.rows, self.changed)] = self._rows("SELECT count(*), count(mark) FROM live")
 
     def changed_blocks(self, rows: int) -> list[ChangedBlocks]:
-        """The blocks with changed rows in groups of about so many rows, in the order of the
-        files."""
-        groups = self._rows(
+        """The blocks with changed rows in groups of at least so many rows, as far as possible, in
+        the order of the files."""
+        groups: list[ChangedBlocks] = []
+        blocks = self._rows(
             """
-            SELECT file, min(block), max(block) + 1, sum(rows)::BIGINT
-            FROM (SELECT *, sum(rows) OVER (PARTITION BY file ORDER BY block) // $rows AS part
-                  FROM (SELECT file, split_part(mark[2:], ',', 1)::BIGINT AS block, count(*) AS rows
-                        FROM live WHERE mark IS NOT NULL GROUP BY ALL))
-            GROUP BY file, part ORDER BY file, part
-            """,
-            rows=rows,
+            SELECT file, split_part(mark[2:], ',', 1)::BIGINT AS block, count(*)
+            FROM live WHERE mark IS NOT NULL GROUP BY file, block ORDER BY file, block
+            """
         )
-        return list(starmap(ChangedBlocks, groups))
+        for file, block, changed in blocks:
+            if groups and groups[-1].file == file and groups[-1].rows < rows:
+                last = groups.pop()
+                groups.append(last._replace(end=block + 1, rows=last.rows + changed))
+            else:
+                groups.append(ChangedBlocks(file, block, block + 1, changed))
+        return groups
 
     def compare(self, base: Path) -> tuple[int, int]:
         """How many live keys `base` does not explain, and how many keys of `base` are no longer
@@ -305,8 +307,9 @@ class KeyFiles:
         """Make each key file a view: {key}, digest, stamp."""
         columns = ", ".join(map("{} AS {}".format, self._stored, self._fields))
         for name, file in files.items():
-            rows = self._connection.read_parquet(str(file))
-            rows.project(f"{columns}, digest, stamp").create_view(name)
+            path = str(file).replace("'", "''")
+            source = f"SELECT {columns}, digest, stamp FROM read_parquet('{path}')"  # noqa: S608 - quoted
+            self._connection.execute(f"CREATE OR REPLACE VIEW {name} AS {source}")
 
     def _paths(self, files: Iterable[Path]) -> list[str]:
         """The files for DuckDB, which refuses an empty list: at least an empty one."""

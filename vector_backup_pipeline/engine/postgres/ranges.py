@@ -11,7 +11,7 @@ from vector_backup_pipeline.engine.postgres.tables import Relation, TableSource
 # the time its rows take, and let workers finish together.
 _RANGE_BYTES = 8 << 20
 # Where TOAST is read for few rows, the main fork alone counts: fewer statements, but enough.
-_SCAN_BYTES = 2 << 20
+_SCAN_BYTES = 4 << 20
 _BLOCK_BYTES = 8192
 # With more ranges, the statements would take most of the time of a terabyte table.
 _MOST_RANGES = 1024

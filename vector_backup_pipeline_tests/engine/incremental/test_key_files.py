@@ -237,7 +237,7 @@ def test_blocks_with_changed_rows_are_grouped_and_belong_to_one_group(tmp_path: 
         file.write_text("".join([",0\n", *lines]))
     with KeyFiles.open(["id"]) as keys:
         keys.load_scanned(files, all_changed=False)
-        groups = [(0, 1, 2, 3), (0, 2, 10, 3), (2, 4, 5, 10), (2, 2**32 - 1, 2**32, 2)]
+        groups = [(0, 1, 3, 5), (0, 9, 10, 1), (2, 4, 5, 10), (2, 2**32 - 1, 2**32, 2)]
         assert keys.changed_blocks(4) == groups
         assert keys.changed_blocks(100) == [(0, 1, 10, 6), (2, 4, 2**32, 12)]
 
