@@ -1,7 +1,7 @@
 """Sample documents for LangChain's tables: paragraphs of Python's language reference.
 
-Their vectors are LangChain's fake ones, which need no network or model and depend on the text only.
-Needs the extra `demo`.
+The embeddings are LangChain's deterministic fake ones: they need no network and no model, and
+depend only on the text. Needs the extra `demo`.
 """
 
 import itertools
@@ -20,7 +20,7 @@ from vector_backup_pipeline.engine.errors import DatabaseError
 DIMENSIONS: Final = 1536
 EMBEDDINGS: Final = DeterministicFakeEmbedding(size=DIMENSIONS)
 
-# The topics of each collection. Every version of Python has more than 100 paragraphs of each.
+# The topics of each collection: in every version of Python, more than 100 paragraphs.
 COLLECTIONS: Final[Mapping[str, str]] = {
     "python_statements": "compound function class import try with assignment raise",
     "python_types": "types typesseq typesmapping typesfunctions bltin-type-objects",
@@ -62,7 +62,7 @@ def fill_langchain_tables(connection_string: str, documents: int = 400) -> int:
 
 
 def _documents(names: list[str]) -> Iterator[Document]:
-    """The paragraphs of these topics."""
+    """A document for each paragraph of these topics, except the shortest."""
     for name in names:
         for number, paragraph in enumerate(topics[name].split("\n\n")):
             if len(paragraph) >= _SHORTEST_DOCUMENT:

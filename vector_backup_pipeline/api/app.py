@@ -85,7 +85,8 @@ def create_app(settings: Settings, *, open_to_all: bool = False) -> FastAPI:
 
 
 def _answer(settings: Settings, error: BackupError, response: str | None = None) -> JSONResponse:
-    """`response` is for people; default: the text of this kind of error."""
+    """The answer to a call that failed. `response` is the text for people, by default that of this
+    kind of error."""
     headers = {}
     if isinstance(error, Unauthorized):
         headers["WWW-Authenticate"] = "Bearer"
@@ -133,7 +134,7 @@ def _handle_errors(app: FastAPI, settings: Settings) -> None:
 
     @app.exception_handler(ClientDisconnect)
     async def handle_client_disconnect(_: Request, _error: ClientDisconnect) -> Response:
-        return Response(status_code=499)  # Nobody sees it.
+        return Response(status_code=499)  # Nobody receives it.
 
     @app.exception_handler(Exception)
     async def handle_unexpected_error(_: Request, _error: Exception) -> JSONResponse:

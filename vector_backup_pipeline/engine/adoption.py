@@ -194,7 +194,7 @@ class AdoptRun(RunInParts[results.AdoptResult, _Location]):
             adopt_performed=any(pair.state == "adopted" for pair in self._pairs),
             dry_run=self.parameters.dry_run,
             pairs=self._pairs,
-            **dict(self._so_far(list(map(results.error_line, errors)))),
+            **dict(self._common_fields(list(map(results.error_line, errors)))),
         )
 
 

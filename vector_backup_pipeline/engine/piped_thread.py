@@ -19,8 +19,8 @@ class Stopped(Exception):
 
 
 class PipedThread:
-    """A thread, and a queue between it and the caller, in one direction; the queue bounds the
-    memory. It ends when the caller is finished or the thread has ended, whichever is first."""
+    """A thread, and a queue between it and its caller, in one direction; the queue bounds the
+    memory. It ends when the caller finishes or the thread ends, whichever comes first."""
 
     def __init__(self, work: Callable[[PipedThread], None], name: str, queued: int) -> None:
         """Start `work`, which uses `put` or `pieces`. At most `queued` pieces wait."""

@@ -154,7 +154,7 @@ class RestoreResult(RunResult):
 
 
 class ReadableFile(Record):
-    """A file of which each row could be read."""
+    """A file whose rows could all be read."""
 
     success: Literal[True] = True
     source_file: str
@@ -269,17 +269,17 @@ class ConsolidateResult(RunResult):
     tables: dict[str, ExportedTable] = Field(default_factory=dict)
 
 
-class JudgedSet(Record):
-    """A set that is kept or removed, with all reasons. `source_database` is null if the manifest
-    cannot be read."""
+class SetDecision(Record):
+    """The decision to keep or remove a set, with all reasons. `source_database` is null if the
+    manifest cannot be read."""
 
     timestamp: str
     source_database: str | None = None
     reasons: list[str]
 
 
-class RemovedSet(JudgedSet):
-    """The files that were removed, or would be, with `bytes` in all. Orphaned files have no
+class RemovedSet(SetDecision):
+    """Also the files that were removed, or would be, with `bytes` in all. Orphaned files have no
     manifest and no `source_database`."""
 
     files: list[str]
@@ -307,7 +307,7 @@ class PrunedLocation(Record):
 
     task_id: str | None
     backup_path: str
-    kept: list[JudgedSet]
+    kept: list[SetDecision]
     removed: list[RemovedSet]
     finished: list[RemovedSet]
     other_files: list[OtherFile]

@@ -1,4 +1,4 @@
-"""The frame of every run: backup, restore, verification, prune.
+"""The frame of every run: backup, restore, verification, prune, adoption.
 
 Its steps are methods that a job calls in order. A step that fails raises, and the first error is
 kept, so that `finish` can report it. `close` may come at any time and after any failure.
@@ -135,8 +135,8 @@ class EngineRun(ABC, Generic[_R]):
         outcome = outcome or report.outcome(self.error, self.canceled_by)
         return report.section(title, self._local(self._began_at), outcome, lines)
 
-    def _so_far(self, errors: list[str]) -> RunResult:
-        """What all results have in common, as of now."""
+    def _common_fields(self, errors: list[str]) -> RunResult:
+        """The fields that all results have, as of now."""
         return RunResult(
             notices=list(self.notices),
             errors=errors,
@@ -164,7 +164,8 @@ class RunInParts(EngineRun[_R], Generic[_R, _P]):
     def _append_to_log(
         self, directory: BackupDirectory, title: str, lines: Iterable[str], *, failed: bool
     ) -> None:
-        """Append the section of a directory, in which something `failed` or not."""
+        """Append the run's section to the log of a directory. `failed`: whether something failed
+        there."""
         outcome = "FAILED" if failed else "SUCCESS"
         if isinstance(self.error, RunCancelled):
             outcome = report.outcome(self.error, self.canceled_by)

@@ -14,7 +14,7 @@ _TEXT = "[A-Za-z0-9_-]*"
 _USABLE = re.compile(_TEXT.join(["", "%[Yy]", "(%m", "%d|%j)", "%H", "%M", "%S", "(%f)?", ""]))
 
 
-# Each file of a directory is asked about for each kind of file that it may be.
+# Called for each file of a directory, once for each kind of file that it may be.
 @lru_cache(maxsize=10_000)
 def _is_stamp(text: str, pattern: str) -> bool:
     try:

@@ -80,11 +80,11 @@ def mapped_steps(
 ) -> Iterator[dg.DynamicOutput[_T]]:
     """The outputs that start a step for each part of a run."""
     for part, key in zip(parts, mapping_keys(names), strict=True):
-        metadata = described(part) | {"step": f"{step}[{key}]"}
+        metadata = part_metadata(part) | {"step": f"{step}[{key}]"}
         yield dg.DynamicOutput(part, mapping_key=key, metadata=metadata)
 
 
-def described(part: Any) -> dict[str, Any]:
+def part_metadata(part: Any) -> dict[str, Any]:
     """The fields of a dataclass as the UI shows them. A `size` is in bytes."""
     metadata: dict[str, Any] = {}
     for name, value in vars(part).items():

@@ -26,7 +26,7 @@ def find_backup_set(
         backup = run.find(
             lambda: postgres.connection_settings(restore_run.settings, run.request.db_connection)
         )
-    return dg.Output(backup, metadata=frame.described(backup))
+    return dg.Output(backup, metadata=frame.part_metadata(backup))
 
 
 @dg.op(ins={"backup": dg.In(FoundBackup)}, out=dg.DynamicOut(TableLoad))

@@ -27,7 +27,7 @@ from vector_backup_pipeline_tests.fix_postgres import Database
 from vector_backup_pipeline_tests.fix_process import child, hears
 from vector_backup_pipeline_tests.fix_restore import TRUNCATING, RestoreMaker
 
-# In order. Each is reached when this function has returned.
+# In order. A step is reached when its function has returned.
 BACKUP_STEPS: dict[str, tuple[Any, str]] = {
     "exporting": (table_export.DataFileWriter, "append"),
     "after the rename": (PendingFile, "commit"),
@@ -39,7 +39,7 @@ BACKUP_STEPS: dict[str, tuple[Any, str]] = {
 
 @contextmanager
 def stopped(operation: str, root: Path, step: str, database: Database) -> Iterator[None]:
-    """During the block the process stands at the step. At the end it is killed."""
+    """Keep the process waiting at the step during the block, then kill it."""
     with child(
         [sys.executable, "-m", __name__, operation, str(root), step],
         stdin=subprocess.PIPE,

@@ -443,7 +443,7 @@ class BackupRun(EngineRun[BackupResult]):
             backup_directory=self._directory and self._directory.location,
             tables_backed_up={t: self._results[t] for t in order if t in self._results},
             truncate_results=dict(self._truncate_results),
-            **dict(self._so_far(errors)),
+            **dict(self._common_fields(errors)),
         )
 
 
@@ -456,7 +456,7 @@ def _table_export(pinned: PinnedSnapshot, table: str) -> TableExport:
 
 def _truncate_lines(request: BackupRequest, result: BackupResult) -> list[str]:
     if not request.truncate_vector_tables:
-        return ["Truncate: not asked for"]
+        return ["Truncate: not requested"]
     if not result.truncate_results:
         return ["Truncate: nothing was truncated"]
     lines = (truncate_line(name, entry) for name, entry in result.truncate_results.items())

@@ -1,5 +1,5 @@
-"""The definitions of the tables of a backup, and notices about data that it does not contain, or
-reads in an unusual way."""
+"""The definitions of the tables of a backup, and notices about what it does not contain or reads in
+one stream."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

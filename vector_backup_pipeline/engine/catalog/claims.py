@@ -25,7 +25,7 @@ from vector_backup_pipeline.engine.storage.run_markers import RunMarker
 
 # Runs that start in the same second take the following seconds; so many at once are a mistake.
 _TRIES = 60
-# A process with an older announcement was killed, since a turn takes less time.
+# A turn takes less time, so an older announcement is that of a killed process.
 _LONGEST_TURN = timedelta(hours=1)
 
 
@@ -92,7 +92,7 @@ def exclusive(directory: BackupDirectory, marker: str, run_id: str, work: str) -
 def claim_reading(
     directory: BackupDirectory, stamp: str, run_id: str, notices: list[str]
 ) -> Iterator[None]:
-    """Keep the set from being removed during the block; with a notice, if no marker can be written.
+    """Keep the set from being removed during the block; adds a notice if no marker can be written.
     Removes the markers of dead readers. Raises `ResourceNotFound` if a prune is removing the
     set."""
     is_being_removed = False

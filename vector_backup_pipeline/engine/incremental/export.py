@@ -50,8 +50,8 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True)
 class _Scan:
-    """The keys of all rows, in a file for each range, and which have changed since `xmin`: all, if
-    that is None. `sha256` is of the keys alone."""
+    """The keys of all rows, in a file for each range, and which rows have changed since `xmin`:
+    all, if that is None. `sha256` is of the keys alone."""
 
     xmin: int | None
     files: dict[BlockRange, Path]
@@ -104,7 +104,7 @@ class TableExporter:
         with KeyFiles.open(columns) as keys:
             scan = self._scan(keys, None)
             keys.load_scanned([*scan.files.values()], all_changed=True)
-            file, stored, _ = self._written(keys, scan)
+            file, stored, _ = self._export_with_keys(keys, scan)
         return self._entry(file=file, keys=stored, full_reason=doubt), None
 
     def _incremental(self, keys: KeyFiles, base: ManifestSet) -> tuple[TableBackup, int]:
@@ -126,7 +126,7 @@ class TableExporter:
                 raise Doubt(f"{unknown} rows are neither in the set {base.stamp} nor new.")
             if keys.changed > _MOST_CHANGED * keys.rows:
                 raise Doubt(f"{keys.changed} of {keys.rows} rows have changed.")
-            file, stored, digest = self._written(keys, scan)
+            file, stored, digest = self._export_with_keys(keys, scan)
         is_live = {"live_rows": stored.rows, "live_digest": digest}
         return self._entry(file=file, keys=stored, builds_on=base.stamp, **is_live), removed
 
@@ -154,11 +154,11 @@ class TableExporter:
         return _Scan(xmin, files, *hash_scanned([*files.values()]))
 
     def _changed_ranges(self, keys: KeyFiles, scan: _Scan) -> dict[BlockRange, int]:
-        """What to read of the scanned ranges, and the number of changed rows there."""
+        """The ranges to read again, with the number of changed rows in each."""
         scanned, size = [*scan.files], max(self.source.size, 1)
-        most = max(1, _RANGE_BYTES * keys.rows // size, keys.changed // _MOST_RANGES)
+        least = max(1, _RANGE_BYTES * keys.rows // size, keys.changed // _MOST_RANGES)
         ranges = {}
-        for blocks in keys.changed_blocks(most):
+        for blocks in keys.changed_blocks(least):
             whole = scanned[blocks.file]
             rows = BlockRange(whole.relation, blocks.first, blocks.end, changed_since=scan.xmin)
             if scan.xmin is None:
@@ -166,7 +166,7 @@ class TableExporter:
             ranges[rows] = blocks.rows
         return ranges
 
-    def _written(self, keys: KeyFiles, scan: _Scan) -> tuple[DataFile, KeyFile, str]:
+    def _export_with_keys(self, keys: KeyFiles, scan: _Scan) -> tuple[DataFile, KeyFile, str]:
         """Export the changed rows, and write the key file. Returns the digest of all rows too."""
         changed = self._changed_ranges(keys, scan)
         digests = {

@@ -68,8 +68,8 @@ class TableDifference(Record):
 
 
 class ChangedBlocks(NamedTuple):
-    """Blocks `first` up to, not with, `end` of the range that was scanned into a file, numbered
-    from 0; `rows` in them have changed."""
+    """Blocks from `first` up to but not including `end`, of the range in the scanned file with this
+    number, from 0. `rows` is the number of changed rows in them."""
 
     file: int
     first: int
@@ -138,8 +138,8 @@ class KeyFiles:
         [(self.rows, self.changed)] = self._rows("SELECT count(*), count(mark) FROM live")
 
     def changed_blocks(self, rows: int) -> list[ChangedBlocks]:
-        """The blocks with changed rows in groups of at least so many rows, as far as possible, in
-        the order of the files."""
+        """The blocks with changed rows, in the order of the files. Blocks of a file are grouped
+        until the group has at least `rows` changed rows."""
         groups: list[ChangedBlocks] = []
         blocks = self._rows(
             """
@@ -198,7 +198,7 @@ class KeyFiles:
             """
         if has_base:
             rows += "UNION ALL FROM base ANTI JOIN stale USING ({key})"
-        fits = all(path.stat().st_size == _DIGEST_LINE * rows for path, rows in digests.items())
+        fits = all(path.stat().st_size == _DIGEST_LINE * lines for path, lines in digests.items())
         files = self._paths(digests)
         if not fits or self._copy(rows, target, stamp=stamp, digests=files) != self.rows:
             raise errors.IntegrityError(

@@ -34,13 +34,16 @@ _COLUMN_STATE = SQL("""
 
 
 def read_column_state(cursor: Cursor, oids: Sequence[int], xmin: int) -> tuple[bool, bool]:
-    """Whether a column of these relations, or of a composite type in them, was added, dropped or
-    altered since the snapshot with that xmin, or a label of an enum in them. A column that was
-    dropped and added again has another value in each row, while no row was written; a label that
-    was renamed and renamed back may be in a backup under the name it had between.
+    """Two facts about the columns of these relations.
 
-    And whether the text of a value has the name of another object, which may be renamed: types such
-    as regclass, also inside other types."""
+    The first: whether a column of a relation or of a composite type in it, or a label of an enum in
+    it, was added, dropped or altered since the snapshot with that xmin. A column that was dropped
+    and added again has another value in each row, although no row was written. A label that was
+    renamed and renamed back may be in a backup under the name it had in between.
+
+    The second: whether a column has a type, such as regclass, whose text is the name of another
+    object, which may be renamed; also inside other types.
+    """
     query = _COLUMN_STATE.format(
         contained_types=contained_types(cursor), has_changed=has_changed_since(xmin)
     )

@@ -10,7 +10,8 @@ from vector_backup_pipeline.engine.postgres.tables import Relation, TableSource
 # A range costs one statement (about 0.3 ms here). 8 MiB with TOAST keep that under a hundredth of
 # the time its rows take, and let workers finish together.
 _RANGE_BYTES = 8 << 20
-# Where TOAST is read for few rows, the main fork alone counts: fewer statements, but enough.
+# Where TOAST is read for few rows, the main fork alone counts: fewer ranges, but enough for all
+# workers.
 _SCAN_BYTES = 4 << 20
 _BLOCK_BYTES = 8192
 # With more ranges, the statements would take most of the time of a terabyte table.
@@ -19,9 +20,9 @@ _MOST_RANGES = 1024
 
 @dataclass(frozen=True)
 class BlockRange:
-    """The rows of `relation` in blocks `first` up to, not with, `end`; open where that is None.
-    With a `limit`, at most so many of them; with `changed_since`, those changed since the snapshot
-    with that xmin."""
+    """The rows of `relation` in blocks from `first` up to but not including `end`; open if that is
+    None. With a `limit`, at most so many of them; with `changed_since`, those changed since the
+    snapshot with that xmin."""
 
     relation: Relation
     first: int
@@ -98,8 +99,8 @@ def has_changed_since(xmin: int) -> Composable:
 
 
 def cut_into_ranges(table: TableSource, *, reads_toast: bool = True) -> list[BlockRange]:
-    """Ranges that together hold every row of the snapshot once; at least one a relation. Larger
-    ones unless all rows are read with their TOAST."""
+    """Ranges that together hold every row of the snapshot once; at least one a relation. They are
+    larger unless the TOAST of all rows is read."""
     ranges = []
     for relation in table.relations:
         count = _count(relation)

@@ -329,7 +329,7 @@ class RestoreRun(EngineRun[results.RestoreResult]):
             },
             not_recreated=target.not_recreated() if target and is_restored else {},
             recall_at_10=self._recall or [],
-            **dict(self._so_far(errors)),
+            **dict(self._common_fields(errors)),
         )
 
     def _table_result(self, table: str) -> results.RestoredTable | results.FailedTable:

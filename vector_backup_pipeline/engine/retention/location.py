@@ -22,7 +22,7 @@ from vector_backup_pipeline.engine.catalog.locations import other_files
 from vector_backup_pipeline.engine.catalog.sources import source_labels
 from vector_backup_pipeline.engine.catalog.stored_sets import StoredSet, stored_sets
 from vector_backup_pipeline.engine.errors import BackupError, IntegrityError, ResourceNotFound
-from vector_backup_pipeline.engine.results import JudgedSet, OtherFile, PrunedLocation, error_line
+from vector_backup_pipeline.engine.results import OtherFile, PrunedLocation, SetDecision, error_line
 from vector_backup_pipeline.engine.retention.policy import Decision, decide, removal_order
 from vector_backup_pipeline.engine.retention.removal import Removal, Tombstone, read_tombstone
 from vector_backup_pipeline.engine.retention.rules import KeepRules
@@ -203,12 +203,12 @@ class LocationPrune:
             errors=[error_line(error) for error in self.errors],
         )
 
-    def _kept(self, decision: Decision) -> JudgedSet:
+    def _kept(self, decision: Decision) -> SetDecision:
         reasons = list(decision.reasons)
         if not decision.is_kept:
             is_read = decision.stamp in self._spared
             reasons = [_IS_READ if is_read else "the prune ended before removing it"]
-        return JudgedSet(
+        return SetDecision(
             timestamp=decision.stamp,
             source_database=self._labels[decision.stamp],
             reasons=reasons,

@@ -97,7 +97,7 @@ class PruneRun(RunInParts[results.PruneResult, LocationPrune]):
             locations=locations,
             bytes_freed=sum(location.bytes_freed for location in locations),
             abandoned_uploads=self._uploads,
-            **dict(self._so_far(errors)),
+            **dict(self._common_fields(errors)),
         )
 
     def _write_log(self, location: LocationPrune) -> None:

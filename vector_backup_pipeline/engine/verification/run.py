@@ -281,7 +281,7 @@ class VerifyRun(RunInParts[VerifyResult, SetToVerify]):
         errors = [f"{verdict.timestamp}: {line}" for verdict in verdicts for line in verdict.errors]
         if self._own_error is not None:
             errors.insert(0, error_line(self._own_error))
-        return VerifyResult(verified=not errors, sets=verdicts, **dict(self._so_far(errors)))
+        return VerifyResult(verified=not errors, sets=verdicts, **dict(self._common_fields(errors)))
 
 
 def _was_removed(backup_set: SetToVerify) -> bool:

@@ -26,7 +26,7 @@ def test_each_success_has_a_section_and_the_newest_is_the_last(
     size = first.path("langchain_pg_collection").stat().st_size
     name = first.file("langchain_pg_collection").name
     assert f"  ✓ langchain_pg_collection: 4 rows -> {name} ({size:.1f} B)\n" in log
-    assert "Truncate: not asked for\nErrors: none\n" in log
+    assert "Truncate: not requested\nErrors: none\n" in log
     assert "  ✓ langchain_pg_embedding: 58 rows before, 0 after\n" in log
 
 

@@ -182,7 +182,7 @@ def read_indexes(
 ) -> Iterator[tuple[int, Index]]:
     """The indexes that no constraint owns, by their table's OID.
 
-    `condition` is about the index `x` in pg_index, its pg_class `i` and its table's, `c`.
+    `condition` is about the index: `x` in pg_index, `i` in pg_class, and its table `c`.
     """
     query = _INDEXES.format(valid_index=reading.VALID_INDEX, condition=condition)
     for row in reading.rows(cursor, query, oids=oids):
@@ -212,7 +212,7 @@ def read_policies(catalog: Catalog) -> Iterator[tuple[int, Statement | Omission 
 
 
 def read_changes(catalog: Catalog) -> Iterator[tuple[int, Statement]]:
-    """What is set for indexes after they exist, extended statistics, and comments, by their table's
-    OID; those on sequences by the table that uses them."""
+    """Settings of indexes, extended statistics, and comments, by their table's OID; those on
+    sequences by the OID of the table that uses them."""
     for query in (_INDEX_CHANGES, _STATISTICS, _COMMENTS):
         yield from catalog.statements(query)

@@ -1,6 +1,6 @@
 """Reading the catalogs: rows by column name, statements, and reads that don't wait for locks.
 
-Queries print a relation as `regclass`: under the empty search path, with its schema and quoted.
+Queries print a relation as `regclass`: under the empty search path, schema-qualified and quoted.
 """
 
 from collections.abc import Iterator, Mapping
@@ -111,10 +111,10 @@ def contained_types(cursor: Cursor) -> sql.Composed:
 
 
 class Catalog:
-    """Reads about some tables and partitions, whose `names` are by OID.
+    """Queries of the catalogs about some tables and partitions. `names` has their names by OID.
 
-    The queries' parameters are the OIDs of all as `oids` and of the partitions as `partitions`. A
-    row has its table's OID as `oid`.
+    In a query, the parameter `oids` has all their OIDs, `partitions` those of the partitions. Each
+    row has the OID of its table as `oid`.
     """
 
     def __init__(
@@ -128,7 +128,8 @@ class Catalog:
         return rows(self.cursor, query, **self.parameters)
 
     def statements(self, query: str | sql.Composable) -> Iterator[tuple[int, Statement]]:
-        """By the OID of their table, whose schema and name they have if the rows have no others."""
+        """The statements that a query returns, by the OID of their table. Rows without a schema or
+        name get those of the table."""
         for row in self.rows(query):
             table = self.names[row["oid"]]
             schema, name = row.get("schema_name", table.schema_name), row.get("name", table.name)

@@ -171,7 +171,7 @@ SELECT a.attrelid AS oid, a.attname AS column, a.attgenerated <> '' AS generated
 
 @dataclass(frozen=True)
 class Tree:
-    """A table of the set and its partitions: their names by OID, parents first."""
+    """A table of the backup and its partitions: their names by OID, parents first."""
 
     owner: str
     primary_key: tuple[str, ...]
@@ -182,7 +182,7 @@ class Tree:
         return next(iter(self.names))
 
     def created_with(self, trees: Iterable["Tree"]) -> QualifiedName | None:
-        """The topmost table of the set that this one is a partition of."""
+        """The topmost table of the backup that this one is a partition of."""
         holders = [tree for tree in trees if tree is not self and self.root in tree.names]
         top = max(holders, key=lambda tree: len(tree.names), default=None)
         return None if top is None else top.names[top.root]

@@ -198,8 +198,8 @@ class Recreation:
     # Required and existing objects
 
     def _check_required(self, cursor: Cursor, extensions: Collection[str | None]) -> None:
-        """Check the required members of these extensions; None stands for other objects, which the
-        backup does not contain either. Adds the members' names to the map."""
+        """Check that the target has the members of these extensions that the tables use; None
+        stands for other objects, which no backup contains. Adds the members' names to the map."""
         states = target_objects.extension_states(cursor, self._extensions)
         for extension in self._extensions:
             if (schema := states[extension.name].schema) is not None:
