@@ -471,7 +471,7 @@ def test_a_renamed_copy_is_loaded_under_the_roles_search_path(
     assert any_database.ask_one("SELECT count(*) FROM copied JOIN docs USING (id, u)") == 20
 
 
-def test_only_tables_take_rows(docs: Database, restore: RestoreMaker) -> None:
+def test_only_tables_are_restored_into(docs: Database, restore: RestoreMaker) -> None:
     docs.run(
         "CREATE VIEW a_view AS SELECT * FROM docs;"
         "CREATE FOREIGN DATA WRAPPER none; CREATE SERVER nowhere FOREIGN DATA WRAPPER none;"

@@ -118,7 +118,7 @@ def test_a_table_is_found_however_it_is_spelled(saved: Saved, restore: RestoreMa
         assert count(database, "docs") == 1
 
 
-def test_a_bare_name_that_fits_two_tables_is_none(saved: Saved, restore: RestoreMaker) -> None:
+def test_a_bare_name_that_fits_two_tables_is_refused(saved: Saved, restore: RestoreMaker) -> None:
     database = saved(
         "CREATE SCHEMA a; CREATE SCHEMA b; CREATE TABLE a.docs (id int PRIMARY KEY);"
         "CREATE TABLE b.docs (id int PRIMARY KEY); INSERT INTO b.docs VALUES (1)",

@@ -118,7 +118,7 @@ def test_what_must_be_kept_is_kept(
 def _check_periods(
     kept: set[str], good: Sequence[StoredSet], keep: KeepRules, zone: tzinfo
 ) -> None:
-    """Of each of the last periods that have good sets, one is kept."""
+    """One set is kept for each of the last periods that have good sets."""
     for number, period in (
         (keep.keep_daily, "%Y%m%d"),
         (keep.keep_weekly, "%G%V"),

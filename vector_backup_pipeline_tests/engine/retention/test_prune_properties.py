@@ -137,7 +137,7 @@ def made(history: list[tuple[str, str, str | None]]) -> Iterator[Location]:
     {"include_truncated": False, "include_orphans": True},
     1,
 )
-def test_a_prune_keeps_its_promises_also_if_it_was_stopped_anywhere(
+def test_a_prune_keeps_its_guarantees_wherever_it_is_stopped(
     history: list[tuple[str, str, str | None]], keep: KeepRules, chosen: dict[str, bool], call: int
 ) -> None:
     with made(history) as location:

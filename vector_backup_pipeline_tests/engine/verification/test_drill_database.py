@@ -66,7 +66,7 @@ def drill_cursor(
         yield settings, cursor
 
 
-def test_it_holds_utf8_on_a_server_of_another_encoding(latin_server: EmbeddedServer) -> None:
+def test_the_database_is_utf8_on_a_server_of_another_encoding(latin_server: EmbeddedServer) -> None:
     with drill_cursor(latin_server.connection_string()) as (_, cursor):
         cursor.execute("SELECT '向量', current_setting('server_encoding')")
         assert cursor.fetchone() == ("向量", "UTF8")
