@@ -55,6 +55,10 @@ def check_command(parameters: CheckParameters, send_alerts: bool, as_json: bool)
         conclusion = "A backup can be made: vector-backup backup"
         if not success:
             conclusion = "Fix the items marked ✗, then run the check again."
-        totals = ", ".join(f"{count} {status}" for status, count in counts.items())
+        totals = ", ".join(
+            f"{counts[status]} {status}{'s' if status == 'warning' and counts[status] > 1 else ''}"
+            for status in _SIGNS
+            if counts[status]
+        )
         show_lines("", f"{totals}. {conclusion}")
     return DONE if success else FAILED

@@ -58,7 +58,9 @@ def _run(directory: Path) -> int:
             click.echo("\nRestore test: restoring the set into a server of its own\n")
             code = run_job(VerifyParameters(timestamp=LATEST, drill=True), as_json=False)
         variable = f"{PREFIX}ROOT={shlex.quote(os.environ[PREFIX + 'ROOT'])}"
-        click.echo(f"\nList these backups: {variable} vector-backup list")
+        # A checkout's command is not on the path.
+        command = shlex.quote(sys.argv[0])
+        click.echo(f"\nList these backups: {variable} {command} list")
         click.echo("See the runs in Dagster's UI: make ui")
         return code
 

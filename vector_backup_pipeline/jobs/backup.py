@@ -106,7 +106,8 @@ def write_backup_log(
 
 @frame.operation_job(BACKUP, first_step=resolve_backup_directory)
 def vector_backup_job() -> None:
-    """Back up the pgvector tables from one snapshot, and truncate the embedding table if asked."""
+    """Back up the pgvector tables from one snapshot, and truncate the embedding table if
+    requested."""
     timestamp = resolve_backup_directory()
     exported = pin_snapshot(timestamp).map(export_table)
     truncate_embedding_table(exported.collect())

@@ -34,7 +34,7 @@ def prepare_target(
     backup: FoundBackup,  # noqa: ARG001 - the step comes after the files are verified
     restore_run: resources.RestoreRunResource,
 ) -> Iterator[dg.DynamicOutput[TableLoad]]:
-    """Lock the target's tables, empty them if asked, create those that are missing."""
+    """Lock the target's tables, empty them if requested, create those that are missing."""
     with failing_step():
         loads = restore_run.current.prepare()
     yield from frame.mapped_steps("load_table", loads, [load.table for load in loads])

@@ -133,7 +133,7 @@ class BackupRequest(BackupParameters):
 
     @property
     def tables_to_truncate(self) -> tuple[str, ...]:
-        """The tables to empty, spelled as in `tables`; none unless the caller asked for it."""
+        """The tables to empty, spelled as in `tables`; none unless requested."""
         if not self.truncate_vector_tables:
             return ()
         names = {parse_table_name(table) for table in self.truncate_tables}

@@ -54,7 +54,7 @@ _LOCK = SQL("LOCK TABLE {} IN {} MODE")
 class PinnedSnapshot:
     """The open transactions of a run. `close` ends them all.
 
-    `tables` and `failures` are by the caller's names; together they hold every table asked for.
+    `tables` and `failures` are by the caller's names; together they hold every requested table.
     `truncate_refusal` says why nothing may be truncated in this run, None if it may. `notices` are
     for the run's result.
     """

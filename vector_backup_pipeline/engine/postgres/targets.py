@@ -266,7 +266,7 @@ def current_role(cursor: Cursor) -> str:
 
 
 def resolve_bare_name(cursor: Cursor, name: str) -> tuple[str, str] | None:
-    """The table that the connection's own search path finds; to be asked before it is emptied."""
+    """The table that the connection's own search path finds; to be called before it is emptied."""
     query = "SELECT n.nspname::text, c.relname::text" + LOOKUP
     names = fetch_rows(cursor, query, {"schema": None, "name": name})
     return names[0] if names else None

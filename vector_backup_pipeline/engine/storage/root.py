@@ -125,8 +125,8 @@ class BackupRoot:
             remove()
 
     def abort_abandoned_uploads(self, *, dry_run: bool) -> list[EndedUpload]:
-        """Find the parts that dead runs left invisible in object storage, and remove them unless it
-        is a dry run. Raises `StorageError` if the store can't be asked."""
+        """Find the parts that dead runs left unlisted in object storage, and remove them unless it
+        is a dry run. Raises `StorageError` if the store can't list them."""
         aborted = []
         for upload in self._store.unfinished_uploads():
             if not self._is_abandoned(upload):
