@@ -43,7 +43,7 @@ _SETTINGS: dict[str, str | bool | int | float | list[str]] = {
 _CSV = """
     read_csv($files, columns = {columns}, header = false, auto_detect = false, quote = '"',
              escape = '"', allow_quoted_nulls = false, new_line = '\\n', filename = true,
-             parallel = false)
+             parallel = false, hive_partitioning = false)
 """
 # Bloom filters would take time, and nothing looks for single keys.
 _FORMAT = "FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, WRITE_BLOOM_FILTER false"
@@ -194,7 +194,8 @@ class KeyFiles:
             SELECT {key}, digest, $stamp AS stamp
             FROM (SELECT {key} FROM live WHERE mark IS NOT NULL)
             POSITIONAL JOIN read_csv($digests, columns = {'digest': 'UUID'}, header = false,
-                                     auto_detect = false, parallel = false)
+                                     auto_detect = false, parallel = false,
+                                     hive_partitioning = false)
             """
         if has_base:
             rows += "UNION ALL FROM base ANTI JOIN stale USING ({key})"
@@ -308,8 +309,9 @@ class KeyFiles:
         columns = ", ".join(map("{} AS {}".format, self._stored, self._fields))
         for name, file in files.items():
             path = str(file).replace("'", "''")
-            source = f"SELECT {columns}, digest, stamp FROM read_parquet('{path}')"  # noqa: S608 - quoted
-            self._connection.execute(f"CREATE OR REPLACE VIEW {name} AS {source}")
+            source = f"read_parquet('{path}', hive_partitioning = false)"
+            query = f"SELECT {columns}, digest, stamp FROM {source}"  # noqa: S608 - quoted
+            self._connection.execute(f"CREATE OR REPLACE VIEW {name} AS {query}")
 
     def _paths(self, files: Iterable[Path]) -> list[str]:
         """The files for DuckDB, which refuses an empty list: at least an empty one."""

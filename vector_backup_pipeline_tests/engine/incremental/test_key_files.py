@@ -4,6 +4,7 @@ import csv
 import errno
 import json
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Set
 from pathlib import Path
@@ -264,6 +265,21 @@ def test_keys_are_any_text(tmp_path: Path) -> None:
         empty = _full(tmp_path / "b", ["a", "b"], {})
         found = {tuple(key.values()) for _, key in keys.differing_keys(empty, file)}
     assert found == set(rows)
+
+
+def test_a_directory_named_like_a_column_and_a_value_is_no_column(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before: Rows = {("1",): 0, ("2",): 0}
+    rows: Rows = {("1",): 0, ("2",): 1}
+    for name in "id=7", "key_1=7", "mark=7", "digest=7", "stamp=7":
+        directory = tmp_path / name
+        directory.mkdir()
+        monkeypatch.setattr(tempfile, "tempdir", str(directory))
+        base = _full(directory / "a", ["id"], before)
+        newest = _incremental(directory / "b", ["id"], base, before, rows)
+        with KeyFiles.open(["id"]) as keys:
+            assert keys.contents(newest).keys() == {FIRST, SECOND}
 
 
 def test_the_hash_of_scanned_keys_depends_on_keys_alone(tmp_path: Path) -> None:

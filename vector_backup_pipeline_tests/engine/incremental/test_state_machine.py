@@ -34,6 +34,7 @@ from psycopg2.sql import SQL, Identifier
 
 from vector_backup_pipeline.embedded import EmbeddedServer
 from vector_backup_pipeline.engine.errors import InvalidParams, RunCancelled
+from vector_backup_pipeline.engine.incremental import export
 from vector_backup_pipeline.engine.incremental.consolidate import consolidate
 from vector_backup_pipeline.engine.postgres import ranges
 from vector_backup_pipeline.engine.retention.rules import KeepRules
@@ -337,7 +338,10 @@ def target(server18: EmbeddedServer) -> Iterator[Database]:
 def test_each_set_of_a_chain_is_the_tables_at_its_snapshot(
     database: Database, target: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ranges, "_RANGE_BYTES", 8192)  # Several ranges.
+    # Several ranges, of all rows, of keys and of changed rows.
+    monkeypatch.setattr(ranges, "_RANGE_BYTES", 8192)
+    monkeypatch.setattr(ranges, "_SCAN_BYTES", 8192)
+    monkeypatch.setattr(export, "_RANGE_BYTES", 1)
 
     class Machine(IncrementalBackups):
         pass
