@@ -66,6 +66,19 @@ def test_too_many_runs_are_an_error(
         claim.release()
 
 
+def test_nothing_is_claimed_if_the_directory_cannot_be_listed_again(
+    directory: BackupDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def list_again() -> list[str]:
+        raise StorageError("Could not list the directory.")
+
+    lists = iter([list, list_again])
+    monkeypatch.setattr(directory, "names", lambda: next(lists)())
+    with pytest.raises(StorageError, match="Could not list"):
+        claim_timestamp(directory, "run")
+    assert not list(tmp_path.iterdir())
+
+
 def test_only_what_is_unfinished_and_has_no_live_run_is_removed(
     directory: BackupDirectory, tmp_path: Path
 ) -> None:

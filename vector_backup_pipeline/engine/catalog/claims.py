@@ -39,9 +39,12 @@ def claim_timestamp(directory: BackupDirectory, run_id: str) -> tuple[str, RunMa
         marker = marker_name(stamp)
         if _has_files(directory, stamp) or not (claim := directory.claim(marker, run_id)):
             continue
-        if not _has_files(directory, stamp, except_for=marker):
-            return stamp, claim
-        claim.release()  # A run that had this second ended between the two checks.
+        with contextlib.ExitStack() as unless_free:
+            unless_free.callback(claim.release)
+            # A run that had this second may have ended between the two checks.
+            if not _has_files(directory, stamp, except_for=marker):
+                unless_free.pop_all()
+                return stamp, claim
     raise StorageError(
         f"No free timestamp in {directory.location}: other runs have taken the next {_TRIES}. Find "
         "what starts so many runs."
