@@ -53,7 +53,7 @@ def parse_object_url(text: str) -> ObjectUrl:
             f"instead, and give the URL as {scheme}://bucket/prefix."
         )
     if not _BUCKET.fullmatch(bucket):
-        raise InvalidParams(f"The URL has no bucket. Give it as {scheme}://bucket/prefix.")
+        raise InvalidParams(f"The URL has no valid bucket. Give it as {scheme}://bucket/prefix.")
     if _NOT_IN_A_KEY.search(key):
         raise InvalidParams(
             "The path in a bucket cannot contain ?, #, backslash or control characters. Set "
