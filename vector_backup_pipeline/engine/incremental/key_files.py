@@ -39,7 +39,8 @@ _SETTINGS: dict[str, str | bool | int | float | list[str]] = {
 }
 # The rows of $files, which PostgreSQL's COPY wrote, in their order: mark, {key}, filename. The mark
 # comes first: DuckDB would skip a byte order mark there, which can be the beginning of a key. With
-# `parallel`, a thread could mistake a quoted line feed for the end of a row.
+# `parallel`, a thread could mistake a quoted line feed for the end of a row; with
+# `hive_partitioning`, a directory in the path such as id=7 would be a column.
 _CSV = """
     read_csv($files, columns = {columns}, header = false, auto_detect = false, quote = '"',
              escape = '"', allow_quoted_nulls = false, new_line = '\\n', filename = true,
