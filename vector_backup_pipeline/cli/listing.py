@@ -33,6 +33,7 @@ _NOT_SHOWN = {
     *("timestamp", "location", "tables", "files", "complete", "has_log", "log_file"),
     *("collection_file", "embedding_file", "collection_size", "embedding_size"),
 }
+_LABELS = {"run_id": "Run ID", "sha256": "SHA-256", "pgvector_version": "pgvector version"}
 
 
 @click.command("list")
@@ -185,5 +186,5 @@ def _facts(details: dict[str, Any]) -> list[tuple[str, str]]:
             text = readable_size(value) if key.endswith("bytes") else str(value)
             if isinstance(value, list):
                 text = ", ".join(value) or "none"
-            facts.append((key.replace("_", " ").capitalize(), text))
+            facts.append((_LABELS.get(key, key.replace("_", " ").capitalize()), text))
     return facts
