@@ -161,10 +161,11 @@ class KeyFiles:
         live. Not explained are unchanged keys that it lacks or has twice, and duplicates: without
         any, a set can build on it."""
         self._read(base=base)
-        # All but the unchanged rows. They are few, which makes the join in `write` a fast one.
+        # All but the unchanged rows. They are few, and the join in `write` is by their digests: a
+        # fast one, in little memory.
         self._run(
             """
-            CREATE TABLE stale AS SELECT {key}, digest, mark, file
+            CREATE TABLE stale AS SELECT digest, mark, file
             FROM live FULL JOIN base USING ({key})
             WHERE mark IS NOT NULL OR file IS NULL OR digest IS NULL
             """
@@ -199,7 +200,7 @@ class KeyFiles:
                                      hive_partitioning = false)
             """
         if has_base:
-            rows += "UNION ALL FROM base ANTI JOIN stale USING ({key})"
+            rows += "UNION ALL FROM base ANTI JOIN stale USING (digest)"
         fits = all(path.stat().st_size == _DIGEST_LINE * lines for path, lines in digests.items())
         files = self._paths(digests)
         if not fits or self._copy(rows, target, stamp=stamp, digests=files) != self.rows:
