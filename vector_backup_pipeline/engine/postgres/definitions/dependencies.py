@@ -209,7 +209,7 @@ def _read_addresses(cursor: Cursor, objects: list[Object]) -> dict[Object, Objec
     address_rows = rows(
         cursor,
         _ADDRESSES,
-        classes=["" + name for name, _ in objects],
+        classes=[name for name, _ in objects],
         objects=[oid for _, oid in objects],
     )
     return {(row.pop("class"), row.pop("oid")): ObjectAddress(**row) for row in address_rows}
