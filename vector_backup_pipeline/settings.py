@@ -98,8 +98,8 @@ class Settings(Documented, BaseSettings):
     truncate_tables: types.TableList = ("langchain_pg_embedding",)
     """Tables that `truncate_vector_tables` truncates, comma-separated."""
     timestamp_format: types.TimestampPattern = DEFAULT_TIMESTAMP_FORMAT
-    """Format of timestamps in file names (strftime): `%Y`, `%m` and `%d` (or `%j`), `%H`, `%M` and
-    `%S` in this order, optionally `%f`, and otherwise only letters, digits, `_` and `-`."""
+    """Format of timestamps in file names (strftime). They must sort by time and have only letters,
+    digits, `_` and `-`."""
     timezone: types.TimeZone = "UTC"
     """Time zone of file names, log and schedules."""
     # The server counts in milliseconds in 32 bits; 0 would wait for ever.

@@ -2,16 +2,25 @@
 
 import re
 from dataclasses import dataclass
-from datetime import datetime, timezone, tzinfo
+from datetime import datetime, timedelta, timezone, tzinfo
 from functools import lru_cache
 
 from vector_backup_pipeline.engine.errors import InvalidParams
 
 DEFAULT_TIMESTAMP_FORMAT = "%Y%m%d_%H%M%S"
 
-# Stamps must sort by time, have one width, differ each second, and be safe in file names.
-_TEXT = "[A-Za-z0-9_-]*"
-_USABLE = re.compile(_TEXT.join(["", "%[Yy]", "(%m", "%d|%j)", "%H", "%M", "%S", "(%f)?", ""]))
+_SAFE_IN_FILE_NAMES = re.compile(r"[A-Za-z0-9_-]+")
+# A second before and after these, stamps must differ, have one width and sort by time: the turn of
+# a second, a minute, an hour, noon, a day, a month and a year.
+_TURNS = (
+    datetime(2025, 3, 9, 9, 9, 10, tzinfo=timezone.utc),
+    datetime(2025, 3, 9, 9, 10, tzinfo=timezone.utc),
+    datetime(2025, 3, 9, 10, tzinfo=timezone.utc),
+    datetime(2025, 3, 9, 13, tzinfo=timezone.utc),
+    datetime(2025, 3, 10, tzinfo=timezone.utc),
+    datetime(2025, 10, 1, tzinfo=timezone.utc),
+    datetime(2026, 1, 1, tzinfo=timezone.utc),
+)
 
 
 # Called for each file of a directory, once for each kind of file that it may be.
@@ -32,12 +41,20 @@ class TimestampFormat:
     timezone: tzinfo
 
     def __post_init__(self) -> None:
-        if not _USABLE.fullmatch(self.pattern):
+        for later in _TURNS:
+            earlier = later - timedelta(seconds=1)
+            first, second = earlier.strftime(self.pattern), later.strftime(self.pattern)
+            if not (first < second and len(first) == len(second)):
+                problem = f"does not sort by time: {earlier} is {first!r}, {later} is {second!r}"
+            elif not _SAFE_IN_FILE_NAMES.fullmatch(first):
+                problem = f"is {first!r}: only letters, digits, '_' and '-' are safe in file names"
+            elif not self.is_stamp(first):
+                problem = f"is {first!r}, which cannot be read back"
+            else:
+                continue
             raise InvalidParams(
-                f"The timestamp format {self.pattern!r} does not sort by time, or is not safe in "
-                "file names. It must have %Y, %m and %d (or %j), %H, %M and %S in this order, and "
-                "otherwise only letters, digits, '_' and '-'. Use "
-                f"{DEFAULT_TIMESTAMP_FORMAT!r} or a similar one."
+                f"The timestamp format {self.pattern!r} {problem}. Use "
+                f"{DEFAULT_TIMESTAMP_FORMAT!r} or another complete one."
             )
 
     def stamp(self, moment: datetime) -> str:
@@ -56,7 +73,7 @@ class TimestampFormat:
 
     def at_end_of(self, stem: str) -> str | None:
         """The stamp that `stem` (a file name without its extensions) ends in, if any."""
-        text = stem[-len(self.now().strftime(self.pattern)) :]
+        text = stem[-len(_TURNS[0].strftime(self.pattern)) :]
         return text if self.is_stamp(text) else None
 
 
