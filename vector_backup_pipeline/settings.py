@@ -102,7 +102,7 @@ class Settings(Documented, BaseSettings):
     digits, `_` and `-`."""
     timezone: types.TimeZone = "UTC"
     """Time zone of file names, log and schedules."""
-    # The server counts in milliseconds in 32 bits; 0 would wait for ever.
+    # The server stores milliseconds in 32 bits; 0 would disable the timeout.
     lock_timeout: float = Field(30.0, ge=0.001, le=2_147_483, allow_inf_nan=False)
     """Seconds to wait for a lock."""
     cron: str = "0 2 * * *"

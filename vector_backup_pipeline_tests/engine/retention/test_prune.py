@@ -64,6 +64,15 @@ def test_a_set_goes_with_its_manifest_its_verdict_and_its_files(
     assert done.error is None
 
 
+def test_a_log_that_cannot_be_written_is_a_notice(two: SetWriter, prune: Prune) -> None:
+    (two.path / LOG_NAME).mkdir()
+
+    done = prune()
+
+    assert (done.removed, done.result.pruned, done.error) == ([FIRST], True, None)
+    assert done.result.notices[0].startswith("The log was not written: ")
+
+
 def test_what_is_not_known_is_left_alone(two: SetWriter, prune: Prune) -> None:
     foreign = {
         "notes.txt",
