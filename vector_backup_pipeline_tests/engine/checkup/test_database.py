@@ -8,6 +8,7 @@ from vector_backup_pipeline.engine import range_readers
 from vector_backup_pipeline.engine.errors import DatabaseError
 from vector_backup_pipeline.engine.postgres import copy_out
 from vector_backup_pipeline.engine.postgres.connection import Connection
+from vector_backup_pipeline_tests.faults.watching import wait_until
 from vector_backup_pipeline_tests.fix_checkup import EMBEDDINGS, Checker
 from vector_backup_pipeline_tests.fix_postgres import Database
 
@@ -41,7 +42,12 @@ def test_a_check_changes_nothing_and_closes_its_connections(
     langchain: Database, check: Checker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     query = "SELECT sum(n_tup_ins + n_tup_upd + n_tup_del) FROM pg_stat_user_tables"
-    before = langchain.ask_one(query)
+    before = langchain.ask_one(
+        "SELECT (SELECT count(*) FROM langchain_pg_collection)"
+        " + (SELECT count(*) FROM langchain_pg_embedding)"
+    )
+    # A session reports what it wrote when it ends, or up to a second later.
+    wait_until(lambda: langchain.ask_one(query) == before)
     opened: list[Connection] = []
     connect = Connection.__init__
 
